@@ -1,0 +1,53 @@
+//! One decoded packet, borrowed from the reader's buffer.
+
+use std::net::SocketAddr;
+
+/// The transport protocols that make flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    /// RFC 9293.
+    Tcp,
+    /// RFC 768.
+    Udp,
+}
+
+/// Where the headers lie in a packet's bytes, counted from the first byte of the IP header. Offsets
+/// are those the headers declare; they may lie past what was captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeaderLayout {
+    /// First byte of the TCP or UDP header (after IPv4 options or IPv6 extension headers).
+    pub transport_offset: u16,
+    /// First byte of the transport payload.
+    pub payload_offset: u16,
+    /// The transport protocol.
+    pub transport: Transport,
+}
+
+/// One TCP or UDP packet of a capture.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet<'a> {
+    /// Number of the packet in its file, from 1 as in Wireshark.
+    pub number: u64,
+    /// Nanoseconds since the Unix epoch.
+    pub timestamp: i64,
+    /// Length of the frame on the wire in bytes, as the capture declares it.
+    pub wire_length: u32,
+    /// Sender's address and port.
+    pub source: SocketAddr,
+    /// Receiver's address and port.
+    pub destination: SocketAddr,
+    /// The captured bytes from the first byte of the IP header on; link-layer padding is removed,
+    /// and a snap length may have cut the end.
+    pub bytes: &'a [u8],
+    /// Length of the whole IP packet in bytes, as its header declares it.
+    pub network_length: u32,
+    /// Length of the transport payload in bytes, as the headers declare it.
+    pub payload_length: u32,
+    /// Where the headers lie in `bytes`.
+    pub layout: HeaderLayout,
+    /// TCP flags byte (RFC 9293, section 3.1: CWR ECE URG ACK PSH RST SYN FIN from the high bit down);
+    /// zero for UDP.
+    pub tcp_flags: u8,
+    /// TCP receive window as in the header, unscaled; zero for UDP.
+    pub tcp_window: u16,
+}

@@ -1,0 +1,43 @@
+//! The raw records of a run, one measured value per line; tables and figures are made from these alone.
+
+use serde::{Deserialize, Serialize};
+
+/// What was fitted: one row of a table for one seed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RunKey {
+    /// The experiment's name, such as `table2`.
+    pub experiment: String,
+    /// The dataset's name.
+    pub dataset: String,
+    /// The experiment's size: `full`, or the name of a file in `experiments/sizes`.
+    pub size: String,
+    /// The variant of the experiment, such as `as_published` or `without_shortcuts`.
+    pub variant: String,
+    /// The model's name, such as `attention_lstm` or `svm`.
+    pub model: String,
+    /// What the model reads: `bytes`, `statistics` or `bytes_and_statistics`.
+    pub input: String,
+    /// `fast` or `reference`.
+    pub implementation: String,
+    /// The run's seed.
+    pub seed: u64,
+}
+
+/// One measured value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// What was fitted.
+    #[serde(flatten)]
+    pub key: RunKey,
+    /// The class the value is about; none for the whole test set.
+    pub class: Option<String>,
+    /// For metric `confusion`: the predicted class (`class` is the true one).
+    pub predicted: Option<String>,
+    /// The metric's name: `accuracy`, `precision`, `recall`, `f1`, `support`, `macro_precision`,
+    /// `macro_recall`, `macro_f1`, `weighted_precision`, `weighted_recall`, `weighted_f1`, `confusion`,
+    /// `fit_wall_seconds`, `fit_cpu_seconds`, `predict_wall_seconds`, `predict_cpu_seconds`,
+    /// `predict_flows_per_second`, `peak_memory_bytes`, `training_flows`, `test_flows`, ...
+    pub metric: String,
+    /// The value; none where the metric is undefined (such as the precision of a class never predicted).
+    pub value: Option<f64>,
+}

@@ -1,0 +1,66 @@
+//! The in-memory form of features that splits, models and reports work on.
+
+use ndarray::Array2;
+
+use crate::dataset::FlowProvenance;
+
+/// The token for "no byte here": a flow with fewer than N packets, a packet with fewer than M bytes.
+pub const PAD: u16 = 256;
+
+/// Number of different tokens: the 256 byte values and [`PAD`].
+pub const VOCABULARY: usize = 257;
+
+/// The first M bytes of the first N packets of every flow, as tokens: shape `[flows, packets, bytes]`,
+/// row-major. Padding is always at the end: of a packet's bytes, and of a flow's packets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenArray {
+    /// N, the packets per flow.
+    pub packets: usize,
+    /// M, the bytes per packet.
+    pub bytes: usize,
+    /// Byte values 0 to 255, or [`PAD`].
+    pub values: Vec<u16>,
+}
+
+impl TokenArray {
+    /// The tokens of one flow, shape `[packets, bytes]`.
+    pub fn flow(&self, row: usize) -> &[u16] {
+        let size = self.packets * self.bytes;
+        &self.values[row * size..(row + 1) * size]
+    }
+
+    /// The tokens of one packet of a flow, shape `[bytes]`.
+    pub fn packet(&self, row: usize, packet: usize) -> &[u16] {
+        let start = (row * self.packets + packet) * self.bytes;
+        &self.values[start..start + self.bytes]
+    }
+}
+
+/// Everything models and splits may know of a set of flows; row `i` is the same flow everywhere.
+#[derive(Debug, Clone)]
+pub struct FeatureSet {
+    /// Byte tokens, shape `[flows, packets, bytes]`.
+    pub tokens: TokenArray,
+    /// Flow statistics, shape `[flows, statistics]`, as computed (not scaled).
+    pub statistics: Array2<f32>,
+    /// Names of the columns of `statistics`.
+    pub statistic_names: Vec<String>,
+    /// Class of each flow, an index into `class_names`.
+    pub labels: Vec<u32>,
+    /// The classes, in the order of the experiment file.
+    pub class_names: Vec<String>,
+    /// Where each flow came from.
+    pub provenance: Vec<FlowProvenance>,
+}
+
+impl FeatureSet {
+    /// Number of flows.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no flow.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+}

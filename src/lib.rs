@@ -1,0 +1,28 @@
+//! etcbench: a reproducible benchmark harness for encrypted-traffic classification.
+//!
+//! Data flows one way through the modules, and each imports only those before it:
+//! [`capture`] -> [`flow`] -> [`dataset`] -> [`feature`] -> [`split`] -> [`model`] -> [`evaluate`] ->
+//! [`experiment`] -> [`report`] -> [`cli`]. Three small modules serve all of them: [`seed`]
+//! (randomness split by purpose), [`progress`] (what long work tells the person waiting) and
+//! [`storage`] (files that appear whole or not at all).
+#![warn(missing_docs)]
+#![forbid(unsafe_op_in_unsafe_fn)]
+
+pub mod progress;
+pub mod seed;
+pub mod storage;
+
+pub mod capture;
+pub mod flow;
+
+pub mod dataset;
+pub mod feature;
+pub mod split;
+
+pub mod model;
+
+pub mod evaluate;
+pub mod experiment;
+pub mod report;
+
+pub mod cli;

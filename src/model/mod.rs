@@ -1,0 +1,13 @@
+//! Models: features, labels and a seed become a fitted model that predicts probabilities, saves and
+//! loads. One file or folder per model, one trait ([`Classifier`]) that all of them meet. Every model
+//! has two implementations under one name: `fast`, the default, and `reference`, short and on a
+//! published crate; a test holds them together.
+
+mod archive;
+mod classifier;
+
+pub use archive::{ModelArchive, Tensor, TensorData};
+pub use classifier::{
+    ArtifactStore, Classifier, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input, ModelError,
+    ModelKind, ModelSpec, NoArtifacts, StageTime,
+};

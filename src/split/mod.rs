@@ -1,0 +1,1 @@
+//! Splits: labels, groups and a seed become train, validation and test rows.
