@@ -5,6 +5,7 @@
 
 mod archive;
 mod classifier;
+pub(crate) mod deep;
 
 pub use archive::{ModelArchive, Tensor, TensorData};
 pub use classifier::{

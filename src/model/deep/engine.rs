@@ -1,0 +1,158 @@
+//! The boundary between the training loops, which are written once, and the two engines that compute:
+//! `reference` and `fast`. An engine owns its parameters and its optimiser's state. It decides nothing
+//! that a reader of results would have to know: batches, their order, learning rates and when to stop
+//! come from the loops, initial values and dropout masks from functions that both engines share.
+
+use super::parameters::ParameterSet;
+use crate::model::ModelError;
+
+/// A summed loss and the number of targets that it is over.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct BatchLoss {
+    /// Sum of the cross-entropies, in nats.
+    pub sum: f64,
+    /// Number of targets.
+    pub targets: u64,
+}
+
+impl BatchLoss {
+    /// Mean loss per target; not a number where there is no target.
+    pub fn mean(&self) -> f64 {
+        self.sum / self.targets as f64
+    }
+
+    /// Adds the targets of another batch.
+    pub fn add(&mut self, other: Self) {
+        self.sum += other.sum;
+        self.targets += other.targets;
+    }
+}
+
+/// ELMo's pre-training and encoding of packets.
+pub(crate) trait LanguageModel: Send {
+    /// One optimiser step on `tokens`, shape `[packets, M]`: padding at the end of a row only, every row has
+    /// at least one byte. M may be less than the model's, and differ from call to call. A batch without a
+    /// single target (all packets are one byte long) changes nothing, and its loss is over no targets.
+    fn train_step(&mut self, tokens: &[u16], packets: usize, learning_rate: f32) -> Result<BatchLoss, ModelError>;
+
+    /// The loss of `tokens`, shape `[packets, M]`, without training and without dropout.
+    fn loss(&mut self, tokens: &[u16], packets: usize) -> Result<BatchLoss, ModelError>;
+
+    /// The pooled vectors of `tokens`, shape `[packets, M]`, without dropout, into `output`, shape
+    /// `[packets, layers + 1, 2 * hidden]`.
+    fn encode(&mut self, tokens: &[u16], packets: usize, output: &mut [f32]) -> Result<(), ModelError>;
+
+    /// The parameters as they are now.
+    fn parameters(&self) -> ParameterSet;
+}
+
+/// The encoded packets of some flows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PacketBatch<'a> {
+    /// Shape `[flows, N, layers + 1, 2 * hidden]`; zero where a flow has no such packet.
+    pub layers: &'a [f32],
+    /// True packets of each flow, 1 to N; they come first.
+    pub counts: &'a [u32],
+    /// Number of flows.
+    pub flows: usize,
+}
+
+/// The classifier over a flow's encoded packets.
+pub(crate) trait SequenceClassifier: Send {
+    /// One optimiser step; `labels` has one class per flow. The loss is that before the step.
+    fn train_step(
+        &mut self,
+        batch: &PacketBatch<'_>,
+        labels: &[u32],
+        learning_rate: f32,
+    ) -> Result<BatchLoss, ModelError>;
+
+    /// Class probabilities into `output`, shape `[flows, classes]`: running statistics in the
+    /// normalisation, no dropout.
+    fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError>;
+
+    /// The parameters and running statistics as they are now.
+    fn parameters(&self) -> ParameterSet;
+
+    /// Puts parameters and running statistics back; the optimiser's state stays.
+    fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError>;
+}
+
+/// Adam's and gradient clipping's constants, PyTorch's defaults (Kingma and Ba 2015).
+pub(crate) const ADAM_BETA_1: f32 = 0.9;
+/// Decay of Adam's second moment.
+pub(crate) const ADAM_BETA_2: f32 = 0.999;
+/// Added to the root of Adam's second moment.
+pub(crate) const ADAM_EPSILON: f32 = 1e-8;
+/// Added to the norm that a gradient is clipped by, as `torch.nn.utils.clip_grad_norm_` does: gradients are
+/// multiplied by `min(1, clip / (norm + epsilon))`.
+pub(crate) const CLIP_EPSILON: f32 = 1e-6;
+/// Added to a variance before its root, and the weight of a new batch in the running estimates.
+pub(crate) const NORM_EPSILON: f32 = 1e-5;
+/// Weight of a new batch in the running mean and variance.
+pub(crate) const NORM_MOMENTUM: f32 = 0.1;
+
+/// Where dropout is applied; part of what a mask is drawn from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DropoutPlace {
+    /// ELMo: the states of this direction (0 forward, 1 backward) and layer, as the next layer or the head
+    /// reads them; index over `[packets, M of the batch, hidden]`.
+    Elmo {
+        /// 0 forward, 1 backward.
+        direction: u32,
+        /// From 0.
+        layer: u32,
+    },
+    /// Classifier: the mixed packet vectors; index over `[flows, N, 2 * hidden]`.
+    Packets,
+    /// Classifier: the dense layer after its activation; index over `[flows, dense]`.
+    Dense,
+}
+
+/// What an activation is multiplied by under dropout: 0, or `1 / (1 - rate)`. A function of its arguments
+/// alone (SplitMix64's finaliser over a counter), so both engines, at any number of threads, drop the same.
+///
+/// `seed` is the run's seed for the purpose "dropout", `step` counts the calls of `train_step` from 0,
+/// `index` is the row-major position in the tensor that `place` names.
+pub(crate) fn dropout_factor(seed: u64, step: u64, place: DropoutPlace, index: u64, rate: f32) -> f32 {
+    if rate <= 0.0 {
+        return 1.0;
+    }
+    let place = match place {
+        DropoutPlace::Elmo { direction, layer } => 16 + u64::from(layer) * 2 + u64::from(direction),
+        DropoutPlace::Packets => 0,
+        DropoutPlace::Dense => 1,
+    };
+    let stream = mix(mix(seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15)) ^ place);
+    let bits = mix(stream.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    // The upper 24 bits as a number in [0, 1), exact in f32.
+    let uniform = (bits >> 40) as f32 / 16_777_216.0;
+    if uniform < rate { 0.0 } else { 1.0 / (1.0 - rate) }
+}
+
+fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropout_keeps_the_mean_and_depends_on_every_argument() {
+        let factor = |step, place, index| dropout_factor(7, step, place, index, 0.25);
+        let mean = (0..100_000).map(|index| f64::from(factor(0, DropoutPlace::Packets, index))).sum::<f64>() / 1e5;
+        assert!((mean - 1.0).abs() < 0.01, "{mean}");
+        let row = |step, place| (0..64).map(|index| factor(step, place, index)).collect::<Vec<_>>();
+        let base = row(0, DropoutPlace::Packets);
+        assert_ne!(base, row(1, DropoutPlace::Packets));
+        assert_ne!(base, row(0, DropoutPlace::Dense));
+        assert_ne!(
+            row(0, DropoutPlace::Elmo { direction: 0, layer: 0 }),
+            row(0, DropoutPlace::Elmo { direction: 1, layer: 0 })
+        );
+        assert_eq!(dropout_factor(7, 0, DropoutPlace::Dense, 3, 0.0), 1.0);
+    }
+}

@@ -1,0 +1,1 @@
+//! The fast engine: layers of our own with explicit forward and backward passes.

@@ -1,0 +1,424 @@
+//! Hyper-parameters, and the parameters that are trained: their names, shapes and initial values. Names and
+//! the order of the LSTM's gates (input, forget, candidate, output) are those of a PyTorch state dict, so
+//! that weights open there as they are.
+
+use indexmap::IndexMap;
+use rand::RngExt;
+use rand_distr::StandardNormal;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{ModelArchive, ModelError, Tensor};
+use crate::seed;
+
+/// The model's name in files and errors.
+pub(crate) const MODEL: &str = "attention_lstm";
+
+/// The embedded language model over packet bytes (Peters et al. 2018).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ElmoOptions {
+    /// Size of a byte's embedding; equal to `hidden`, since the layer mix adds the two.
+    pub embedding: usize,
+    /// Size of one direction's state.
+    pub hidden: usize,
+    /// LSTM layers of each direction.
+    pub layers: usize,
+    /// Passes over the training packets.
+    pub epochs: usize,
+    /// Packets per step.
+    pub batch: usize,
+    /// Adam's learning rate.
+    pub learning_rate: f32,
+    /// The largest global norm of a gradient.
+    pub clip_norm: f32,
+    /// Share of each layer's states that are dropped while pre-training.
+    pub dropout: f32,
+}
+
+impl Default for ElmoOptions {
+    fn default() -> Self {
+        Self {
+            embedding: 128,
+            hidden: 128,
+            layers: 2,
+            epochs: 2,
+            batch: 64,
+            learning_rate: 0.001,
+            clip_norm: 5.0,
+            dropout: 0.0,
+        }
+    }
+}
+
+/// Activation of the classifier's LSTM cell: it takes the place of both hyperbolic tangents, of the candidate
+/// and of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Activation {
+    /// `max(x, 0)`, the paper's.
+    Relu,
+    /// The standard cell's.
+    Tanh,
+}
+
+/// How the learning rate moves over the epochs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LearningRateSchedule {
+    /// It stays.
+    Constant,
+    /// Half a cosine from the full rate towards 0, per epoch (Loshchilov and Hutter 2017, without restarts).
+    Cosine,
+}
+
+/// What the classifier reads a packet's bytes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Encoder {
+    /// The pre-trained ELMo, unchanged while the classifier trains.
+    Frozen,
+}
+
+/// The keys of `[model.attention_lstm]`; defaults are the paper's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AttentionLstmOptions {
+    /// Size of the LSTM's state, and of the attention.
+    pub lstm: usize,
+    /// Whether self-attention (and the normalisation after it) follows the LSTM.
+    pub attention: bool,
+    /// Size of the fully connected layer.
+    pub dense: usize,
+    /// Of the LSTM cell.
+    pub activation: Activation,
+    /// The most passes over the training flows.
+    pub epochs: usize,
+    /// Flows per step.
+    pub batch: usize,
+    /// Adam's learning rate at the start.
+    pub learning_rate: f32,
+    /// Decoupled weight decay (AdamW); 0 for Adam.
+    pub weight_decay: f32,
+    /// The largest global norm of a gradient.
+    pub clip_norm: f32,
+    /// Share dropped of the packet vectors, and before the output layer.
+    pub dropout: f32,
+    /// Epochs without a better validation macro F1 before training stops.
+    pub patience: usize,
+    /// How the learning rate moves over the epochs.
+    pub learning_rate_schedule: LearningRateSchedule,
+    /// What packets are read through.
+    pub encoder: Encoder,
+    /// The language model.
+    pub elmo: ElmoOptions,
+}
+
+impl Default for AttentionLstmOptions {
+    fn default() -> Self {
+        Self {
+            lstm: 256,
+            attention: true,
+            dense: 64,
+            activation: Activation::Relu,
+            epochs: 20,
+            batch: 64,
+            learning_rate: 0.001,
+            weight_decay: 0.0,
+            clip_norm: 5.0,
+            dropout: 0.0,
+            patience: 5,
+            learning_rate_schedule: LearningRateSchedule::Constant,
+            encoder: Encoder::Frozen,
+            elmo: ElmoOptions::default(),
+        }
+    }
+}
+
+/// The largest size of a layer, so that a mistyped number is an error and not an exhausted memory.
+const LARGEST_LAYER: usize = 8192;
+
+impl AttentionLstmOptions {
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    /// A value out of range, with its key.
+    pub fn validate(&self) -> Result<(), ModelError> {
+        let elmo = &self.elmo;
+        if elmo.embedding != elmo.hidden {
+            return Err(problem(format!(
+                "elmo.embedding = {} and elmo.hidden = {} must be equal: the layer mix adds the two",
+                elmo.embedding, elmo.hidden
+            )));
+        }
+        for (key, value, largest) in [
+            ("elmo.hidden", elmo.hidden, LARGEST_LAYER),
+            ("elmo.layers", elmo.layers, 4),
+            ("elmo.epochs", elmo.epochs, 1_000_000),
+            ("elmo.batch", elmo.batch, 1 << 20),
+            ("lstm", self.lstm, LARGEST_LAYER),
+            ("dense", self.dense, LARGEST_LAYER),
+            ("epochs", self.epochs, 1_000_000),
+            ("batch", self.batch, 1 << 20),
+            ("patience", self.patience, usize::MAX),
+        ] {
+            if value < 1 || value > largest {
+                return Err(problem(format!("{key} = {value} must be between 1 and {largest}")));
+            }
+        }
+        for (key, value) in [
+            ("elmo.learning_rate", elmo.learning_rate),
+            ("elmo.clip_norm", elmo.clip_norm),
+            ("learning_rate", self.learning_rate),
+            ("clip_norm", self.clip_norm),
+        ] {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err(problem(format!("{key} = {value} must be a positive number")));
+            }
+        }
+        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
+            return Err(problem(format!("weight_decay = {} must be 0 or a positive number", self.weight_decay)));
+        }
+        for (key, value) in [("elmo.dropout", elmo.dropout), ("dropout", self.dropout)] {
+            if !(0.0..1.0).contains(&value) {
+                return Err(problem(format!("{key} = {value} must be at least 0 and less than 1")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn problem(problem: String) -> ModelError {
+    ModelError::Parameters { model: MODEL.to_owned(), problem }
+}
+
+/// The values of one parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Parameter {
+    /// Dimensions.
+    pub shape: Vec<usize>,
+    /// Row-major, as many as the product of `shape`.
+    pub values: Vec<f32>,
+}
+
+/// Named parameters in a fixed order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct ParameterSet {
+    entries: IndexMap<String, Parameter>,
+}
+
+impl ParameterSet {
+    /// Adds a parameter, or replaces the one of this name.
+    pub fn insert(&mut self, name: impl Into<String>, shape: &[usize], values: Vec<f32>) {
+        assert_eq!(shape.iter().product::<usize>(), values.len(), "values fill the shape");
+        self.entries.insert(name.into(), Parameter { shape: shape.to_vec(), values });
+    }
+
+    /// A parameter's values, which must have this shape.
+    ///
+    /// # Errors
+    /// A parameter that is missing or has another shape.
+    pub fn get(&self, name: &str, shape: &[usize]) -> Result<&[f32], ModelError> {
+        match self.entries.get(name) {
+            Some(found) if found.shape == shape => Ok(&found.values),
+            Some(found) => Err(ModelError::File {
+                path: None,
+                problem: format!("parameter {name} has shape {:?}, expected {shape:?}", found.shape),
+            }),
+            None => Err(ModelError::File { path: None, problem: format!("parameter {name} is missing") }),
+        }
+    }
+
+    /// All parameters in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Parameter)> {
+        self.entries.iter().map(|(name, parameter)| (name.as_str(), parameter))
+    }
+
+    /// Number of parameters (tensors, not values).
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The first parameter that holds a number that is not finite.
+    pub fn first_non_finite(&self) -> Option<&str> {
+        self.iter().find(|(_, parameter)| parameter.values.iter().any(|value| !value.is_finite())).map(|(name, _)| name)
+    }
+
+    /// Puts every parameter into a model file under its name.
+    pub fn store(&self, archive: &mut ModelArchive) {
+        for (name, parameter) in self.iter() {
+            archive.tensors.insert(name.to_owned(), Tensor::f32(&parameter.shape, parameter.values.clone()));
+        }
+    }
+
+    /// Reads the parameters of these names and shapes out of a model file.
+    ///
+    /// # Errors
+    /// A tensor that is missing or has another shape or type.
+    pub fn load(archive: &ModelArchive, shapes: &[(String, Vec<usize>)]) -> Result<Self, ModelError> {
+        let mut set = Self::default();
+        for (name, shape) in shapes {
+            set.insert(name.clone(), shape, archive.f32(name, shape)?.to_vec());
+        }
+        Ok(set)
+    }
+}
+
+/// Whether a parameter is a running statistic: stored and loaded, but not trained and not clipped.
+pub(crate) fn is_running_statistic(name: &str) -> bool {
+    name.ends_with(".running_mean") || name.ends_with(".running_var")
+}
+
+/// Names and shapes of ELMo's parameters, in their order; `vocabulary` counts the padding token.
+pub(crate) fn elmo_shapes(options: &ElmoOptions, vocabulary: usize) -> Vec<(String, Vec<usize>)> {
+    let (embedding, hidden) = (options.embedding, options.hidden);
+    let mut shapes = vec![("elmo.embedding.weight".to_owned(), vec![vocabulary, embedding])];
+    for direction in ["forward", "backward"] {
+        for layer in 0..options.layers {
+            let input = if layer == 0 { embedding } else { hidden };
+            lstm_shapes(&mut shapes, &format!("elmo.{direction}.{layer}"), input, hidden);
+        }
+    }
+    linear_shapes(&mut shapes, "elmo.head", hidden, vocabulary);
+    shapes
+}
+
+/// Names and shapes of the classifier's parameters and running statistics, in their order.
+pub(crate) fn classifier_shapes(options: &AttentionLstmOptions, classes: usize) -> Vec<(String, Vec<usize>)> {
+    let lstm = options.lstm;
+    let mut shapes = vec![
+        ("classifier.mix.weight".to_owned(), vec![options.elmo.layers + 1]),
+        ("classifier.mix.gamma".to_owned(), vec![1]),
+    ];
+    lstm_shapes(&mut shapes, "classifier.lstm", 2 * options.elmo.hidden, lstm);
+    norm_shapes(&mut shapes, "classifier.norm_1", lstm);
+    if options.attention {
+        for part in ["query", "key", "value"] {
+            linear_shapes(&mut shapes, &format!("classifier.attention.{part}"), lstm, lstm);
+        }
+        norm_shapes(&mut shapes, "classifier.norm_2", lstm);
+    }
+    linear_shapes(&mut shapes, "classifier.dense", lstm, options.dense);
+    linear_shapes(&mut shapes, "classifier.output", options.dense, classes);
+    shapes
+}
+
+fn lstm_shapes(shapes: &mut Vec<(String, Vec<usize>)>, name: &str, input: usize, hidden: usize) {
+    shapes.push((format!("{name}.weight_ih"), vec![4 * hidden, input]));
+    shapes.push((format!("{name}.weight_hh"), vec![4 * hidden, hidden]));
+    shapes.push((format!("{name}.bias"), vec![4 * hidden]));
+}
+
+fn linear_shapes(shapes: &mut Vec<(String, Vec<usize>)>, name: &str, input: usize, output: usize) {
+    shapes.push((format!("{name}.weight"), vec![output, input]));
+    shapes.push((format!("{name}.bias"), vec![output]));
+}
+
+fn norm_shapes(shapes: &mut Vec<(String, Vec<usize>)>, name: &str, size: usize) {
+    for part in ["weight", "bias", "running_mean", "running_var"] {
+        shapes.push((format!("{name}.{part}"), vec![size]));
+    }
+}
+
+/// ELMo's initial parameters.
+pub(crate) fn initial_elmo(options: &ElmoOptions, vocabulary: usize, seed: u64) -> ParameterSet {
+    initial(&elmo_shapes(options, vocabulary), seed)
+}
+
+/// The classifier's initial parameters.
+pub(crate) fn initial_classifier(options: &AttentionLstmOptions, classes: usize, seed: u64) -> ParameterSet {
+    initial(&classifier_shapes(options, classes), seed)
+}
+
+/// Every parameter has a random stream of its own, so adding one never changes another.
+fn initial(shapes: &[(String, Vec<usize>)], seed: u64) -> ParameterSet {
+    let mut set = ParameterSet::default();
+    for (index, (name, shape)) in shapes.iter().enumerate() {
+        let count = shape.iter().product::<usize>();
+        let mut generator = seed::generator(seed, &format!("initialisation {name}"));
+        let mut uniform = |fan: usize| {
+            let bound = 1.0 / (fan as f32).sqrt();
+            (0..count).map(|_| generator.random_range(-bound..bound)).collect::<Vec<f32>>()
+        };
+        let is_lstm =
+            |name: &str| name == "classifier.lstm.bias" || name.starts_with("elmo.") && name != "elmo.head.bias";
+        let values = if name == "elmo.embedding.weight" {
+            (0..count).map(|_| 0.1 * generator.sample::<f32, _>(StandardNormal)).collect()
+        } else if name == "classifier.mix.weight" || name.ends_with(".running_mean") {
+            vec![0.0; count]
+        } else if name == "classifier.mix.gamma" || name.ends_with(".running_var") {
+            vec![1.0; count]
+        } else if name.starts_with("classifier.norm_") {
+            vec![if name.ends_with(".weight") { 1.0 } else { 0.0 }; count]
+        } else if name.ends_with("weight_ih") || name.ends_with("weight_hh") {
+            uniform(shape[0] / 4)
+        } else if name.ends_with(".bias") && is_lstm(name) {
+            let hidden = shape[0] / 4;
+            let mut values = uniform(hidden);
+            values[hidden..2 * hidden].iter_mut().for_each(|value| *value += 1.0);
+            values
+        } else if name.ends_with(".bias") {
+            // A linear layer's weight comes just before its bias; both are drawn by the number of inputs.
+            uniform(shapes[index - 1].1[1])
+        } else {
+            uniform(shape[1])
+        };
+        set.insert(name.clone(), shape, values);
+    }
+    set
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn initial_values_follow_their_rules() {
+        let options = AttentionLstmOptions::default();
+        let elmo = initial_elmo(&options.elmo, 257, 3);
+        let embedding = elmo.get("elmo.embedding.weight", &[257, 128]).unwrap();
+        let spread = (embedding.iter().map(|value| value * value).sum::<f32>() / embedding.len() as f32).sqrt();
+        assert!((spread - 0.1).abs() < 0.005, "{spread}");
+        let bias = elmo.get("elmo.backward.1.bias", &[512]).unwrap();
+        let bound = 1.0 / 128f32.sqrt();
+        for (index, value) in bias.iter().enumerate() {
+            let centre = if (128..256).contains(&index) { 1.0 } else { 0.0 };
+            assert!((value - centre).abs() <= bound + 1e-6);
+        }
+        assert!(elmo.get("elmo.head.bias", &[257]).unwrap().iter().all(|value| value.abs() <= bound));
+
+        let classifier = initial_classifier(&options, 5, 3);
+        assert!(classifier.get("classifier.output.bias", &[5]).unwrap().iter().all(|value| value.abs() <= 0.125));
+        assert_eq!(classifier.get("classifier.norm_2.weight", &[256]).unwrap()[7], 1.0);
+        assert_eq!(classifier.get("classifier.norm_2.running_mean", &[256]).unwrap()[7], 0.0);
+        assert_eq!(classifier.get("classifier.mix.gamma", &[1]).unwrap(), [1.0]);
+        assert!(classifier.get("classifier.mix.gamma", &[2]).is_err());
+    }
+
+    #[test]
+    fn leaving_a_layer_out_changes_no_other() {
+        let with = AttentionLstmOptions::default();
+        let without = AttentionLstmOptions { attention: false, ..with.clone() };
+        let all = initial_classifier(&with, 5, 3);
+        for (name, parameter) in initial_classifier(&without, 5, 3).iter() {
+            assert_eq!(all.get(name, &parameter.shape).unwrap(), parameter.values, "{name}");
+        }
+        assert_eq!(initial_classifier(&without, 5, 3).len() + 10, all.len());
+    }
+
+    #[test]
+    fn values_out_of_range_name_their_key() {
+        let mut options = AttentionLstmOptions::default();
+        assert!(options.validate().is_ok());
+        options.elmo.hidden = 64;
+        assert!(options.validate().unwrap_err().to_string().contains("elmo.hidden = 64 must be equal"));
+        options = AttentionLstmOptions { dropout: 1.0, ..AttentionLstmOptions::default() };
+        assert!(options.validate().unwrap_err().to_string().contains("dropout = 1"));
+        options = AttentionLstmOptions { learning_rate: f32::NAN, ..AttentionLstmOptions::default() };
+        assert!(options.validate().unwrap_err().to_string().contains("learning_rate = NaN"));
+    }
+}
