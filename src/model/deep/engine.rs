@@ -78,18 +78,21 @@ pub(crate) trait SequenceClassifier: Send {
     fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError>;
 }
 
-/// Adam's and gradient clipping's constants, PyTorch's defaults (Kingma and Ba 2015).
-pub(crate) const ADAM_BETA_1: f32 = 0.9;
+/// Decay of Adam's first moment (Kingma and Ba 2015; all constants here are PyTorch's defaults). Double
+/// precision, because `1 - decay` is computed in it and then rounded, as PyTorch does: in single precision
+/// `1 - 0.999` is off by 5e-5.
+pub(crate) const ADAM_BETA_1: f64 = 0.9;
 /// Decay of Adam's second moment.
-pub(crate) const ADAM_BETA_2: f32 = 0.999;
+pub(crate) const ADAM_BETA_2: f64 = 0.999;
 /// Added to the root of Adam's second moment.
-pub(crate) const ADAM_EPSILON: f32 = 1e-8;
+pub(crate) const ADAM_EPSILON: f64 = 1e-8;
 /// Added to the norm that a gradient is clipped by, as `torch.nn.utils.clip_grad_norm_` does: gradients are
 /// multiplied by `min(1, clip / (norm + epsilon))`.
 pub(crate) const CLIP_EPSILON: f32 = 1e-6;
-/// Added to a variance before its root, and the weight of a new batch in the running estimates.
+/// Added to a variance before its root.
 pub(crate) const NORM_EPSILON: f32 = 1e-5;
-/// Weight of a new batch in the running mean and variance.
+/// Weight of a new batch in the running mean and variance. The running variance takes the unbiased variance,
+/// `biased * rows / max(rows - 1, 1)`: of a single row it is 0, where PyTorch refuses.
 pub(crate) const NORM_MOMENTUM: f32 = 0.1;
 
 /// Where dropout is applied; part of what a mask is drawn from.
