@@ -6,3 +6,4 @@
 pub(crate) mod engine;
 pub(crate) mod fast;
 pub(crate) mod parameters;
+pub(crate) mod reference;

@@ -228,6 +228,20 @@ impl ParameterSet {
         }
     }
 
+    /// A parameter's dimensions.
+    ///
+    /// # Errors
+    /// A parameter that is missing.
+    pub fn shape(&self, name: &str) -> Result<&[usize], ModelError> {
+        let missing = || ModelError::File { path: None, problem: format!("parameter {name} is missing") };
+        self.entries.get(name).map(|parameter| parameter.shape.as_slice()).ok_or_else(missing)
+    }
+
+    /// A parameter's values, to be changed in place.
+    pub fn values_mut(&mut self, name: &str) -> Option<&mut [f32]> {
+        self.entries.get_mut(name).map(|parameter| parameter.values.as_mut_slice())
+    }
+
     /// All parameters in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Parameter)> {
         self.entries.iter().map(|(name, parameter)| (name.as_str(), parameter))
