@@ -7,3 +7,6 @@ pub(crate) mod engine;
 pub(crate) mod fast;
 pub(crate) mod parameters;
 pub(crate) mod reference;
+
+#[cfg(test)]
+mod golden;

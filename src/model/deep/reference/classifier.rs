@@ -3,7 +3,7 @@
 
 use dfdx::prelude::*;
 
-use super::graph::{Graph, Matrix, Node};
+use super::graph::{Graph, Matrix, NamedGradients};
 use super::layers::{BatchStatistics, Mask, attention, batch_norm, cross_entropy, linear, lstm, running_norm};
 use super::optimiser::Adam;
 use crate::model::ModelError;
@@ -64,7 +64,7 @@ impl<D: Device<f32>> Reference<D> {
         graph: &mut Graph<'_, D>,
         batch: &PacketBatch<'_>,
         mut statistics: Option<&mut Statistics>,
-    ) -> Result<(Matrix<D>, Mask), ModelError> {
+    ) -> Result<Matrix<D>, ModelError> {
         let AttentionLstmOptions { lstm: hidden, dense, .. } = self.options;
         let size = 2 * self.options.elmo.hidden;
         let layers = self.options.elmo.layers + 1;
@@ -106,7 +106,7 @@ impl<D: Device<f32>> Reference<D> {
         if training {
             features = features * self.dropout(graph, DropoutPlace::Dense, (1, batch.flows, dense));
         }
-        Ok((linear(graph, "classifier.output", features, self.classes)?, mask))
+        linear(graph, "classifier.output", features, self.classes)
     }
 
     /// `gamma * sum_j softmax(weight)_j * layer_j`, shape `[N * flows, size]` (Peters et al. 2018, equation 1).
@@ -149,6 +149,26 @@ impl<D: Device<f32>> Reference<D> {
         graph.constant(factors, (steps * rows, size))
     }
 
+    /// The loss, the gradients of its mean over flows, and the statistics of the normalisations.
+    fn gradients(
+        &self,
+        batch: &PacketBatch<'_>,
+        labels: &[u32],
+    ) -> Result<(BatchLoss, NamedGradients, Statistics), ModelError> {
+        let targets = labels.iter().map(|&label| label as usize).collect::<Vec<_>>();
+        if targets.len() != batch.flows || targets.iter().any(|&label| label >= self.classes) {
+            let problem = format!("labels of {} flows must be below {}", batch.flows, self.classes);
+            return Err(ModelError::Data { model: MODEL.to_owned(), problem });
+        }
+        let mut statistics = Vec::new();
+        let mut graph = Graph::recording(&self.device, &self.parameters);
+        let logits = self.logits(&mut graph, batch, Some(&mut statistics))?;
+        let losses = cross_entropy(&graph, logits, targets);
+        let sum = losses.as_vec().iter().map(|&value| f64::from(value)).sum();
+        let gradients = graph.backward(losses.sum() / batch.flows as f32);
+        Ok((BatchLoss { sum, targets: batch.flows as u64 }, gradients, statistics))
+    }
+
     fn update_running(&mut self, statistics: &Statistics, rows: usize) {
         let unbiased = rows as f32 / (rows.max(2) - 1) as f32;
         for (name, found) in statistics {
@@ -170,26 +190,15 @@ impl<D: Device<f32> + Send> SequenceClassifier for Reference<D> {
         labels: &[u32],
         learning_rate: f32,
     ) -> Result<BatchLoss, ModelError> {
-        let targets = labels.iter().map(|&label| label as usize).collect::<Vec<_>>();
-        if targets.len() != batch.flows || targets.iter().any(|&label| label >= self.classes) {
-            let problem = format!("labels of {} flows must be below {}", batch.flows, self.classes);
-            return Err(ModelError::Data { model: MODEL.to_owned(), problem });
-        }
-        let mut statistics = Vec::new();
-        let mut graph = Graph::recording(&self.device, &self.parameters);
-        let (logits, mask) = self.logits(&mut graph, batch, Some(&mut statistics))?;
-        let losses = cross_entropy(&graph, logits, targets);
-        let sum = losses.as_vec().iter().map(|&value| f64::from(value)).sum();
-        let gradients = graph.backward(losses.sum() / batch.flows as f32);
+        let (loss, gradients, statistics) = self.gradients(batch, labels)?;
         self.optimiser.update(&mut self.parameters, gradients, learning_rate);
-        self.update_running(&statistics, mask.total());
-        Ok(BatchLoss { sum, targets: batch.flows as u64 })
+        self.update_running(&statistics, batch.counts.iter().map(|&count| count as usize).sum());
+        Ok(loss)
     }
 
     fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
         let mut graph = Graph::inference(&self.device, &self.parameters);
-        let (logits, _) = self.logits(&mut graph, batch, None)?;
-        let logits: Node<(usize, usize), D> = logits;
+        let logits = self.logits(&mut graph, batch, None)?;
         for (row, logits) in output.chunks_exact_mut(self.classes).zip(logits.as_vec().chunks_exact(self.classes)) {
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let exponentials = logits.iter().map(|logit| (logit - largest).exp()).collect::<Vec<_>>();
@@ -209,5 +218,50 @@ impl<D: Device<f32> + Send> SequenceClassifier for Reference<D> {
         }
         self.parameters = parameters.clone();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::deep::golden;
+
+    #[test]
+    fn losses_parameters_and_probabilities_are_those_of_pytorch() {
+        golden::check_classifier(&classifier);
+    }
+
+    #[test]
+    fn gradients_are_those_of_pytorch() {
+        let golden = golden::Golden::read();
+        for (case, options) in golden::classifier_cases() {
+            let parameters = golden.classifier_parameters(case);
+            let model = Reference::new(Cpu::default(), &options, &parameters, 0).unwrap();
+            let (layers, counts, labels) = golden.flows(case, 0);
+            let batch = PacketBatch { layers: &layers, counts: &counts, flows: labels.len() };
+            let (_, gradients, _) = model.gradients(&batch, &labels).unwrap();
+            golden.check_gradients(case, &gradients);
+        }
+    }
+
+    #[test]
+    fn what_padded_packets_hold_does_not_matter_and_bad_batches_are_errors() {
+        let golden = golden::Golden::read();
+        let (case, options) = golden::classifier_cases().remove(0);
+        let mut model = classifier(&options, &golden.classifier_parameters(case), 0).unwrap();
+        let (mut layers, counts, labels) = golden.flows(case, 0);
+        let mut outputs = [vec![0.0; labels.len() * 3], vec![0.0; labels.len() * 3]];
+        for output in &mut outputs {
+            let batch = PacketBatch { layers: &layers, counts: &counts, flows: labels.len() };
+            model.probabilities(&batch, output).unwrap();
+            // The first flow has one packet: fill its second.
+            layers[48..96].fill(7.0);
+        }
+        assert_eq!(outputs[0], outputs[1]);
+        assert!(outputs[0].chunks_exact(3).all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-6));
+        let batch = PacketBatch { layers: &layers, counts: &counts, flows: labels.len() };
+        assert!(model.train_step(&batch, &[0, 1, 3, 0], 0.1).is_err());
+        let no_packets = vec![0; counts.len()];
+        assert!(model.probabilities(&PacketBatch { counts: &no_packets, ..batch }, &mut outputs[0]).is_err());
     }
 }

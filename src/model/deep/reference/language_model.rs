@@ -3,13 +3,13 @@
 
 use dfdx::prelude::*;
 
-use super::graph::{Graph, Matrix};
+use super::graph::{Graph, Matrix, NamedGradients};
 use super::layers::{Mask, cross_entropy, linear, lstm};
 use super::optimiser::Adam;
 use crate::feature::PAD;
 use crate::model::ModelError;
 use crate::model::deep::engine::{BatchLoss, DropoutPlace, LanguageModel, dropout_factor};
-use crate::model::deep::parameters::{Activation, ElmoOptions, MODEL, ParameterSet};
+use crate::model::deep::parameters::{Activation, ElmoOptions, MODEL, ParameterSet, elmo_shapes};
 use crate::seed;
 
 /// ELMo on the processor; `parameters` are taken as they are.
@@ -44,7 +44,7 @@ const DIRECTIONS: [&str; 2] = ["forward", "backward"];
 impl<D: Device<f32>> Reference<D> {
     fn new(device: D, options: &ElmoOptions, parameters: &ParameterSet, seed: u64) -> Result<Self, ModelError> {
         let vocabulary = parameters.shape("elmo.embedding.weight")?[0];
-        for (name, shape) in crate::model::deep::parameters::elmo_shapes(options, vocabulary) {
+        for (name, shape) in elmo_shapes(options, vocabulary) {
             parameters.get(&name, &shape)?;
         }
         Ok(Self {
@@ -157,6 +157,19 @@ impl<D: Device<f32>> Reference<D> {
     }
 }
 
+impl<D: Device<f32>> Reference<D> {
+    /// The loss, and the gradients of its mean over targets; `None` where there is no target.
+    fn gradients(&self, tokens: &[u16], packets: usize) -> Result<Option<(BatchLoss, NamedGradients)>, ModelError> {
+        let mask = self.mask(tokens, packets)?;
+        let mut graph = Graph::recording(&self.device, &self.parameters);
+        let Some(losses) = self.losses(&mut graph, tokens, &mask, Some(self.optimiser.steps))? else {
+            return Ok(None);
+        };
+        let loss = batch_loss(&losses);
+        Ok(Some((loss, graph.backward(losses.sum() / loss.targets as f32))))
+    }
+}
+
 /// A vector of a graph.
 type Node1<D> = super::graph::Node<(usize,), D>;
 
@@ -168,13 +181,9 @@ fn batch_loss<D: Device<f32>>(losses: &Node1<D>) -> BatchLoss {
 
 impl<D: Device<f32> + Send> LanguageModel for Reference<D> {
     fn train_step(&mut self, tokens: &[u16], packets: usize, learning_rate: f32) -> Result<BatchLoss, ModelError> {
-        let mask = self.mask(tokens, packets)?;
-        let mut graph = Graph::recording(&self.device, &self.parameters);
-        let Some(losses) = self.losses(&mut graph, tokens, &mask, Some(self.optimiser.steps))? else {
+        let Some((loss, gradients)) = self.gradients(tokens, packets)? else {
             return Ok(BatchLoss::default());
         };
-        let loss = batch_loss(&losses);
-        let gradients = graph.backward(losses.sum() / loss.targets as f32);
         self.optimiser.update(&mut self.parameters, gradients, learning_rate);
         Ok(loss)
     }
@@ -216,5 +225,71 @@ impl<D: Device<f32> + Send> LanguageModel for Reference<D> {
 
     fn parameters(&self) -> ParameterSet {
         self.parameters.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::deep::golden;
+
+    #[test]
+    fn losses_and_parameters_are_those_of_pytorch() {
+        golden::check_language_model(&language_model);
+    }
+
+    #[test]
+    fn gradients_are_those_of_pytorch() {
+        let golden = golden::Golden::read();
+        let parameters = golden.parameters("elmo/before/");
+        let model = Reference::new(Cpu::default(), &golden::elmo_options(), &parameters, 0).unwrap();
+        let (tokens, packets) = golden.tokens(0);
+        let (_, gradients) = model.gradients(&tokens, packets).unwrap().unwrap();
+        golden.check_gradients("elmo", &gradients);
+    }
+
+    #[test]
+    fn padding_a_batch_further_changes_nothing() {
+        let golden = golden::Golden::read();
+        let parameters = golden.parameters("elmo/before/");
+        let mut model = Reference::new(Cpu::default(), &golden::elmo_options(), &parameters, 0).unwrap();
+        let (tokens, packets) = golden.tokens(1);
+        let wider = tokens.chunks_exact(9).flat_map(|row| row.iter().copied().chain([PAD; 3])).collect::<Vec<_>>();
+        assert_eq!(wider.len(), packets * 12);
+        let (narrow, wide) = (model.loss(&tokens, packets).unwrap(), model.loss(&wider, packets).unwrap());
+        assert_eq!(narrow.targets, wide.targets);
+        assert!((narrow.sum - wide.sum).abs() < 1e-5 * narrow.sum);
+        let mut outputs = [vec![0.0; packets * 48], vec![0.0; packets * 48]];
+        model.encode(&tokens, packets, &mut outputs[0]).unwrap();
+        model.encode(&wider, packets, &mut outputs[1]).unwrap();
+        assert!(outputs[0].iter().zip(&outputs[1]).all(|(narrow, wide)| (narrow - wide).abs() < 1e-6));
+    }
+
+    #[test]
+    fn packets_without_targets_or_bytes_are_told_apart() {
+        let golden = golden::Golden::read();
+        let parameters = golden.parameters("elmo/before/");
+        let mut model = Reference::new(Cpu::default(), &golden::elmo_options(), &parameters, 0).unwrap();
+        assert_eq!(model.train_step(&[1, PAD, 2, PAD], 2, 0.1).unwrap(), BatchLoss::default());
+        assert_eq!(model.parameters(), parameters);
+        assert!(model.train_step(&[1, 2, PAD, PAD], 2, 0.1).is_err());
+        assert!(model.loss(&[300, 2], 1).is_err());
+        assert!(model.loss(&[], 0).is_err());
+    }
+
+    #[test]
+    fn dropout_changes_training_and_nothing_else() {
+        let golden = golden::Golden::read();
+        let parameters = golden.parameters("elmo/before/");
+        let options = ElmoOptions { dropout: 0.5, ..golden::elmo_options() };
+        let mut with = Reference::new(Cpu::default(), &options, &parameters, 0).unwrap();
+        let mut without = Reference::new(Cpu::default(), &golden::elmo_options(), &parameters, 0).unwrap();
+        let (tokens, packets) = golden.tokens(0);
+        assert_eq!(with.loss(&tokens, packets).unwrap(), without.loss(&tokens, packets).unwrap());
+        let first = with.gradients(&tokens, packets).unwrap().unwrap().0;
+        assert_ne!(first, without.gradients(&tokens, packets).unwrap().unwrap().0);
+        assert_eq!(first, with.gradients(&tokens, packets).unwrap().unwrap().0);
+        with.optimiser.steps += 1;
+        assert_ne!(first, with.gradients(&tokens, packets).unwrap().unwrap().0);
     }
 }

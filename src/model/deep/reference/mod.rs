@@ -10,6 +10,3 @@ mod optimiser;
 
 pub(crate) use classifier::classifier;
 pub(crate) use language_model::language_model;
-
-#[cfg(test)]
-mod golden;

@@ -1,0 +1,189 @@
+//! Golden values from PyTorch in double precision (`tests/fixtures/deep/make_golden.py`), and the checks that
+//! both engines must pass.
+
+use safetensors::SafeTensors;
+use safetensors::tensor::Dtype;
+
+use super::engine::{LanguageModel, PacketBatch, SequenceClassifier};
+use super::parameters::{Activation, AttentionLstmOptions, ElmoOptions, ParameterSet, is_running_statistic};
+use crate::model::ModelError;
+
+/// Parameters whose gradient is 0 in exact arithmetic: a key's bias moves all scores of a query alike, and the
+/// normalisation after the attention takes a value's bias away. Adam turns the rounding error into steps, and
+/// the last of these follows the value's bias.
+const MOVED_BY_ROUNDING: [&str; 3] =
+    ["classifier.attention.key.bias", "classifier.attention.value.bias", "classifier.norm_2.running_mean"];
+
+/// How an engine makes its language model.
+pub(crate) type NewLanguageModel<'a> =
+    &'a dyn Fn(&ElmoOptions, &ParameterSet, u64) -> Result<Box<dyn LanguageModel>, ModelError>;
+
+/// How an engine makes its classifier.
+pub(crate) type NewClassifier<'a> =
+    &'a dyn Fn(&AttentionLstmOptions, &ParameterSet, u64) -> Result<Box<dyn SequenceClassifier>, ModelError>;
+
+/// The fixture.
+pub(crate) struct Golden {
+    tensors: Vec<(String, Vec<usize>, Vec<f32>)>,
+}
+
+impl Golden {
+    pub fn read() -> Self {
+        let bytes = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/deep/golden.safetensors"));
+        let file = SafeTensors::deserialize(bytes).unwrap();
+        let tensors = file.iter().map(|(name, view)| {
+            let words = view.data().chunks_exact(4).map(|word| <[u8; 4]>::try_from(word).unwrap());
+            let values = match view.dtype() {
+                Dtype::F32 => words.map(f32::from_le_bytes).collect(),
+                Dtype::I32 => words.map(|word| i32::from_le_bytes(word) as f32).collect(),
+                other => panic!("{name}: {other:?}"),
+            };
+            (name.to_owned(), view.shape().to_vec(), values)
+        });
+        let mut tensors = tensors.collect::<Vec<_>>();
+        tensors.sort_by(|left, right| left.0.cmp(&right.0));
+        Self { tensors }
+    }
+
+    pub fn tensor(&self, name: &str) -> (&[usize], &[f32]) {
+        let found = self.tensors.iter().find(|tensor| tensor.0 == name);
+        found.map(|(_, shape, values)| (shape.as_slice(), values.as_slice())).unwrap_or_else(|| panic!("{name}"))
+    }
+
+    /// All parameters whose names begin with `prefix`, without it.
+    pub fn parameters(&self, prefix: &str) -> ParameterSet {
+        let mut set = ParameterSet::default();
+        for (name, shape, values) in &self.tensors {
+            if let Some(name) = name.strip_prefix(prefix) {
+                set.insert(name, shape, values.clone());
+            }
+        }
+        assert!(!set.is_empty(), "{prefix}");
+        set
+    }
+
+    /// The classifier's initial parameters with fresh running statistics.
+    pub fn classifier_parameters(&self, case: &str) -> ParameterSet {
+        let mut set = self.parameters(&format!("{case}/before/"));
+        for norm in ["classifier.norm_1", "classifier.norm_2"] {
+            if let Ok(&[size]) = set.shape(&format!("{norm}.weight")) {
+                set.insert(format!("{norm}.running_mean"), &[size], vec![0.0; size]);
+                set.insert(format!("{norm}.running_var"), &[size], vec![1.0; size]);
+            }
+        }
+        set
+    }
+
+    /// The packets of a step and their number.
+    pub fn tokens(&self, step: usize) -> (Vec<u16>, usize) {
+        let (shape, values) = self.tensor(&format!("elmo/tokens.{step}"));
+        (values.iter().map(|&token| token as u16).collect(), shape[0])
+    }
+
+    /// Encoded packets, counts and labels of a step.
+    pub fn flows(&self, case: &str, step: usize) -> (Vec<f32>, Vec<u32>, Vec<u32>) {
+        let numbers = |name: &str| -> Vec<u32> {
+            self.tensor(&format!("{case}/{name}.{step}")).1.iter().map(|&value| value as u32).collect()
+        };
+        (self.tensor(&format!("{case}/layers.{step}")).1.to_vec(), numbers("counts"), numbers("labels"))
+    }
+
+    /// Every gradient, to within 1e-5 of the largest of its parameter and 1e-6 of the largest of all.
+    pub fn check_gradients(&self, case: &str, gradients: &[(String, Vec<f32>)]) {
+        let largest_of = |values: &[f32]| values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+        let all = gradients.iter().map(|(_, values)| largest_of(values)).fold(0f32, f32::max);
+        for (name, found) in gradients {
+            let (_, expected) = self.tensor(&format!("{case}/gradient/{name}"));
+            let tolerance = 1e-5 * largest_of(expected) + 1e-6 * all;
+            check(&format!("{case} gradient of {name}"), found, expected, tolerance);
+        }
+        let trained = self.parameters(&format!("{case}/gradient/")).len();
+        assert_eq!(gradients.len(), trained, "{case}: every parameter has a gradient");
+    }
+
+    fn check_parameters(&self, case: &str, found: &ParameterSet) {
+        for (name, expected) in self.parameters(&format!("{case}/after/")).iter() {
+            if !MOVED_BY_ROUNDING.contains(&name) {
+                let values = found.get(name, &expected.shape).unwrap();
+                check(&format!("{case} {name}"), values, &expected.values, 1e-5);
+                let moved = is_running_statistic(name) || values != self.tensor(&format!("{case}/before/{name}")).1;
+                assert!(moved, "{case} {name} was trained");
+            }
+        }
+    }
+}
+
+fn check(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let close = (found - expected).abs() <= tolerance;
+        assert!(close, "{what}[{index}]: {found} is not {expected} to within {tolerance}");
+    }
+}
+
+/// The fixture's language model.
+pub(crate) fn elmo_options() -> ElmoOptions {
+    ElmoOptions { embedding: 8, hidden: 8, layers: 2, clip_norm: 0.5, ..ElmoOptions::default() }
+}
+
+/// The fixture's classifiers.
+pub(crate) fn classifier_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
+    let options = |activation, attention, weight_decay| AttentionLstmOptions {
+        lstm: 8,
+        dense: 6,
+        clip_norm: 1.0,
+        elmo: elmo_options(),
+        activation,
+        attention,
+        weight_decay,
+        ..AttentionLstmOptions::default()
+    };
+    vec![
+        ("relu_attention", options(Activation::Relu, true, 0.0)),
+        ("tanh_attention", options(Activation::Tanh, true, 0.0)),
+        ("relu_plain", options(Activation::Relu, false, 0.05)),
+        ("tanh_plain", options(Activation::Tanh, false, 0.0)),
+    ]
+}
+
+/// Five steps of pre-training, the loss after them, and encodings.
+pub(crate) fn check_language_model(new: NewLanguageModel<'_>) {
+    let golden = Golden::read();
+    let mut model = new(&elmo_options(), &golden.parameters("elmo/before/"), 0).unwrap();
+    for (step, expected) in golden.tensor("elmo/losses").1.iter().enumerate() {
+        let (tokens, packets) = golden.tokens(step);
+        let loss = model.train_step(&tokens, packets, 0.01).unwrap().mean() as f32;
+        check(&format!("elmo loss {step}"), &[loss], &[*expected], 1e-5 * expected);
+    }
+    golden.check_parameters("elmo", &model.parameters());
+    let (tokens, packets) = golden.tokens(0);
+    let expected = golden.tensor("elmo/loss_after").1;
+    check("elmo loss after", &[model.loss(&tokens, packets).unwrap().mean() as f32], expected, 1e-5 * expected[0]);
+    let (shape, expected) = golden.tensor("elmo/encodings");
+    assert_eq!(shape, [packets, 3, 16]);
+    let mut found = vec![f32::NAN; expected.len()];
+    model.encode(&tokens, packets, &mut found).unwrap();
+    check("elmo encodings", &found, expected, 1e-5);
+}
+
+/// Five steps of every classifier, and the probabilities after them.
+pub(crate) fn check_classifier(new: NewClassifier<'_>) {
+    let golden = Golden::read();
+    for (case, options) in classifier_cases() {
+        let mut model = new(&options, &golden.classifier_parameters(case), 0).unwrap();
+        for (step, expected) in golden.tensor(&format!("{case}/losses")).1.iter().enumerate() {
+            let (layers, counts, labels) = golden.flows(case, step);
+            let batch = PacketBatch { layers: &layers, counts: &counts, flows: labels.len() };
+            let loss = model.train_step(&batch, &labels, 0.01).unwrap().mean() as f32;
+            check(&format!("{case} loss {step}"), &[loss], &[*expected], 1e-5 * expected);
+        }
+        golden.check_parameters(case, &model.parameters());
+        model.set_parameters(&golden.parameters(&format!("{case}/after/"))).unwrap();
+        let (layers, counts, labels) = golden.flows(case, 0);
+        let batch = PacketBatch { layers: &layers, counts: &counts, flows: labels.len() };
+        let (_, expected) = golden.tensor(&format!("{case}/probabilities"));
+        let mut found = vec![f32::NAN; expected.len()];
+        model.probabilities(&batch, &mut found).unwrap();
+        check(&format!("{case} probabilities"), &found, expected, 1e-5);
+    }
+}
