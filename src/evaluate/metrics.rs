@@ -74,7 +74,8 @@ impl Metrics {
 
     /// How many classes have an undefined precision, recall and F1: they count as 0 in the averages.
     pub fn undefined_classes(&self) -> [(&'static str, usize); 3] {
-        let count = |undefined: fn(&ClassScores) -> bool| self.classes.iter().filter(|scores| undefined(scores)).count();
+        let count =
+            |undefined: fn(&ClassScores) -> bool| self.classes.iter().filter(|scores| undefined(scores)).count();
         [
             ("precision", count(|scores| scores.precision.is_none())),
             ("recall", count(|scores| scores.recall.is_none())),
@@ -177,8 +178,7 @@ mod tests {
 
     #[test]
     fn metrics_equal_those_of_scikit_learn() {
-        let cases: Vec<Case> =
-            serde_json::from_str(include_str!("../../tests/fixtures/metrics/metrics.json")).unwrap();
+        let cases: Vec<Case> = serde_json::from_str(include_str!("../../tests/fixtures/metrics/metrics.json")).unwrap();
         assert!(cases.len() >= 5);
         for case in cases {
             let flat = case.probabilities.concat();
