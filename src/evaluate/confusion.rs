@@ -1,0 +1,162 @@
+//! The confusion matrix and everything that follows from its counts alone.
+
+use super::{EvaluateError, check_classes, check_labels};
+
+/// Counts of true against predicted classes, shape `[classes, classes]`; rows are the true classes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfusionMatrix {
+    classes: usize,
+    counts: Vec<u64>,
+}
+
+/// Precision, recall and F1 of one class; none where the definition divides zero by zero.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ClassScores {
+    /// Flows of the class that were found, of the flows predicted as it; none when it was never predicted.
+    pub precision: Option<f64>,
+    /// Flows of the class that were found, of the flows of the class; none when it has no flow.
+    pub recall: Option<f64>,
+    /// `2 tp / (2 tp + fp + fn)`; none only when the class has no flow and was never predicted.
+    pub f1: Option<f64>,
+    /// Flows of the class.
+    pub support: u64,
+    /// Flows predicted as the class.
+    pub predicted: u64,
+}
+
+/// One average over the classes of each per-class metric.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Averages {
+    /// Average precision over classes.
+    pub precision: f64,
+    /// Average recall over classes.
+    pub recall: f64,
+    /// Average of the per-class F1 values.
+    pub f1: f64,
+}
+
+impl ConfusionMatrix {
+    /// Counts `labels` against `predictions`, both indices below `classes`.
+    ///
+    /// # Errors
+    /// No row, different lengths, or an index that is not a class.
+    pub fn new(labels: &[u32], predictions: &[u32], classes: usize) -> Result<Self, EvaluateError> {
+        check_labels(labels, predictions.len(), classes)?;
+        check_classes(predictions, "prediction", classes)?;
+        let mut counts = vec![0; classes * classes];
+        for (&label, &prediction) in labels.iter().zip(predictions) {
+            counts[label as usize * classes + prediction as usize] += 1;
+        }
+        Ok(Self { classes, counts })
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Flows of class `label` that were predicted as class `prediction`.
+    pub fn count(&self, label: usize, prediction: usize) -> u64 {
+        self.counts[label * self.classes + prediction]
+    }
+
+    /// All flows.
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Flows of class `label`.
+    pub fn support(&self, label: usize) -> u64 {
+        self.counts[label * self.classes..(label + 1) * self.classes].iter().sum()
+    }
+
+    /// Flows predicted as class `prediction`.
+    pub fn predicted(&self, prediction: usize) -> u64 {
+        (0..self.classes).map(|label| self.count(label, prediction)).sum()
+    }
+
+    /// The share of flows whose prediction is their class.
+    pub fn accuracy(&self) -> f64 {
+        self.correct() as f64 / self.total() as f64
+    }
+
+    /// Precision, recall, F1 and support of one class.
+    pub fn class_scores(&self, class: usize) -> ClassScores {
+        let found = self.count(class, class);
+        let support = self.support(class);
+        let predicted = self.predicted(class);
+        ClassScores {
+            precision: ratio(found, predicted),
+            recall: ratio(found, support),
+            f1: ratio(2 * found, support + predicted),
+            support,
+            predicted,
+        }
+    }
+
+    /// Unweighted means over all classes. An undefined per-class value counts as 0, as with
+    /// scikit-learn's `zero_division=0` and `labels` naming every class.
+    pub fn macro_average(&self) -> Averages {
+        self.average(|_| 1.0)
+    }
+
+    /// Means over the classes weighted by support, undefined values counting as 0.
+    pub fn weighted_average(&self) -> Averages {
+        self.average(|scores| scores.support as f64)
+    }
+
+    /// Averages over flows instead of classes; with one label per flow all three equal the accuracy.
+    pub fn micro_average(&self) -> Averages {
+        let accuracy = self.accuracy();
+        Averages { precision: accuracy, recall: accuracy, f1: accuracy }
+    }
+
+    /// Mean recall of the classes that have flows (scikit-learn's `balanced_accuracy_score`).
+    pub fn balanced_accuracy(&self) -> f64 {
+        let recalls: Vec<f64> = (0..self.classes).filter_map(|class| self.class_scores(class).recall).collect();
+        recalls.iter().sum::<f64>() / recalls.len() as f64
+    }
+
+    /// Matthews correlation coefficient for several classes (Gorodkin, 2004). None when every flow has
+    /// one class or one prediction, where scikit-learn gives 0.
+    pub fn matthews_correlation(&self) -> Option<f64> {
+        let total = i128::from(self.total());
+        let correct = i128::from(self.correct());
+        let (mut cross, mut label_squares, mut prediction_squares) = (0i128, 0i128, 0i128);
+        for class in 0..self.classes {
+            let (support, predicted) = (i128::from(self.support(class)), i128::from(self.predicted(class)));
+            cross += support * predicted;
+            label_squares += support * support;
+            prediction_squares += predicted * predicted;
+        }
+        let covariance = correct * total - cross;
+        let label_variance = total * total - label_squares;
+        let prediction_variance = total * total - prediction_squares;
+        if label_variance == 0 || prediction_variance == 0 {
+            return None;
+        }
+        Some(covariance as f64 / ((label_variance as f64).sqrt() * (prediction_variance as f64).sqrt()))
+    }
+
+    fn correct(&self) -> u64 {
+        (0..self.classes).map(|class| self.count(class, class)).sum()
+    }
+
+    fn average(&self, weight: impl Fn(&ClassScores) -> f64) -> Averages {
+        let mut sums = Averages { precision: 0.0, recall: 0.0, f1: 0.0 };
+        let mut weights = 0.0;
+        for class in 0..self.classes {
+            let scores = self.class_scores(class);
+            let weight = weight(&scores);
+            sums.precision += weight * scores.precision.unwrap_or(0.0);
+            sums.recall += weight * scores.recall.unwrap_or(0.0);
+            sums.f1 += weight * scores.f1.unwrap_or(0.0);
+            weights += weight;
+        }
+        Averages { precision: sums.precision / weights, recall: sums.recall / weights, f1: sums.f1 / weights }
+    }
+}
+
+fn ratio(numerator: u64, denominator: u64) -> Option<f64> {
+    (denominator > 0).then(|| numerator as f64 / denominator as f64)
+}

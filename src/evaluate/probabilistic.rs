@@ -1,0 +1,211 @@
+//! Metrics of predicted probabilities: ranking (ROC-AUC, average precision), log loss and calibration.
+
+use ndarray::{ArrayView1, ArrayView2};
+
+use super::{EvaluateError, check_labels};
+
+/// Bins of the expected calibration error.
+pub const CALIBRATION_BINS: usize = 15;
+
+/// How far the probabilities of a row may sum from 1: far above rounding in 32 bits, far below an error.
+const SUM_TOLERANCE: f64 = 1e-3;
+
+/// What is measured on predicted probabilities.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProbabilisticMetrics {
+    /// Area under the ROC curve of each class against the rest; none for a class that no flow, or every
+    /// flow, belongs to.
+    pub roc_auc: Vec<Option<f64>>,
+    /// Average precision of each class against the rest; none for a class without flows.
+    pub average_precision: Vec<Option<f64>>,
+    /// Mean of `roc_auc` over the classes where it is defined.
+    pub macro_roc_auc: Option<f64>,
+    /// Mean of `average_precision` over the classes where it is defined.
+    pub macro_average_precision: Option<f64>,
+    /// Mean negative natural logarithm of the probability given to the true class; probabilities are
+    /// clipped to 2^-52 from 0 and 1, as scikit-learn does in 64 bits.
+    pub log_loss: f64,
+    /// Mean distance between confidence and accuracy over [`CALIBRATION_BINS`] equal-width bins `(low, high]`
+    /// of the highest probability, weighted by flows (Guo et al., 2017).
+    pub expected_calibration_error: f64,
+}
+
+/// The class of the highest probability of each row of `probabilities`, shape `[rows, classes]`; the lowest
+/// class on ties.
+pub fn argmax(probabilities: ArrayView2<'_, f32>) -> Vec<u32> {
+    probabilities.rows().into_iter().map(|row| best(row).0 as u32).collect()
+}
+
+fn best(row: ArrayView1<'_, f32>) -> (usize, f32) {
+    let mut best = (0, f32::NEG_INFINITY);
+    for (class, &probability) in row.iter().enumerate() {
+        if probability > best.1 {
+            best = (class, probability);
+        }
+    }
+    best
+}
+
+impl ProbabilisticMetrics {
+    /// Measures `probabilities`, shape `[rows, classes]`, against the rows' labels.
+    ///
+    /// # Errors
+    /// No row, different lengths, a label that is not a class, a row that is not a distribution.
+    pub fn new(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> Result<Self, EvaluateError> {
+        let classes = probabilities.ncols();
+        check_labels(labels, probabilities.nrows(), classes)?;
+        check_distributions(probabilities)?;
+
+        let mut roc_auc = Vec::with_capacity(classes);
+        let mut average_precision = Vec::with_capacity(classes);
+        for class in 0..classes {
+            let steps = ranking(labels, class as u32, probabilities.column(class));
+            roc_auc.push(area_under_roc(&steps));
+            average_precision.push(step_precision(&steps));
+        }
+        Ok(Self {
+            macro_roc_auc: mean_of_defined(&roc_auc),
+            macro_average_precision: mean_of_defined(&average_precision),
+            roc_auc,
+            average_precision,
+            log_loss: log_loss(labels, probabilities),
+            expected_calibration_error: calibration_error(labels, probabilities),
+        })
+    }
+}
+
+fn check_distributions(probabilities: ArrayView2<'_, f32>) -> Result<(), EvaluateError> {
+    for (row, values) in probabilities.rows().into_iter().enumerate() {
+        if let Some(value) = values.iter().find(|value| !(0.0..=1.0).contains(*value)) {
+            return Err(EvaluateError::Probabilities { row, problem: format!("a probability is {value}") });
+        }
+        let sum: f64 = values.iter().map(|&value| f64::from(value)).sum();
+        if (sum - 1.0).abs() > SUM_TOLERANCE {
+            return Err(EvaluateError::Probabilities { row, problem: format!("the probabilities sum to {sum}") });
+        }
+    }
+    Ok(())
+}
+
+/// Flows that share one score: how many of the class, how many of the rest.
+struct Step {
+    positives: u64,
+    negatives: u64,
+}
+
+/// The flows by falling score of one class, equal scores together.
+fn ranking(labels: &[u32], class: u32, scores: ArrayView1<'_, f32>) -> Vec<Step> {
+    let mut ranked: Vec<(f32, bool)> =
+        scores.iter().zip(labels).map(|(&score, &label)| (score, label == class)).collect();
+    ranked.sort_unstable_by(|left, right| right.0.total_cmp(&left.0));
+    let mut steps: Vec<Step> = Vec::new();
+    let mut last = None;
+    for (score, positive) in ranked {
+        if last != Some(score) {
+            steps.push(Step { positives: 0, negatives: 0 });
+            last = Some(score);
+        }
+        let step = steps.last_mut().expect("a step was pushed");
+        if positive {
+            step.positives += 1;
+        } else {
+            step.negatives += 1;
+        }
+    }
+    steps
+}
+
+/// The chance that a flow of the class scores above one of the rest, ties counting half: equal to the area
+/// by trapezoids (Hanley and McNeil, 1982), and counted in whole numbers.
+fn area_under_roc(steps: &[Step]) -> Option<f64> {
+    let mut above = 0u128;
+    let mut doubled_wins = 0u128;
+    let mut negatives = 0u128;
+    for step in steps {
+        let (step_positives, step_negatives) = (u128::from(step.positives), u128::from(step.negatives));
+        doubled_wins += step_negatives * (2 * above + step_positives);
+        above += step_positives;
+        negatives += step_negatives;
+    }
+    let pairs = above * negatives;
+    (pairs > 0).then(|| doubled_wins as f64 / (2 * pairs) as f64)
+}
+
+/// The sum over thresholds of the rise in recall times the precision there, without interpolation.
+fn step_precision(steps: &[Step]) -> Option<f64> {
+    let total: u64 = steps.iter().map(|step| step.positives).sum();
+    if total == 0 {
+        return None;
+    }
+    let (mut found, mut seen, mut sum) = (0, 0, 0.0);
+    for step in steps {
+        found += step.positives;
+        seen += step.positives + step.negatives;
+        sum += step.positives as f64 * (found as f64 / seen as f64);
+    }
+    Some(sum / total as f64)
+}
+
+fn mean_of_defined(values: &[Option<f64>]) -> Option<f64> {
+    let defined: Vec<f64> = values.iter().copied().flatten().collect();
+    (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
+}
+
+fn log_loss(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> f64 {
+    let mut sum = 0.0;
+    for (row, &label) in labels.iter().enumerate() {
+        let probability = f64::from(probabilities[[row, label as usize]]);
+        sum -= probability.clamp(f64::EPSILON, 1.0 - f64::EPSILON).ln();
+    }
+    sum / labels.len() as f64
+}
+
+fn calibration_error(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> f64 {
+    let mut confidence = [0.0; CALIBRATION_BINS];
+    let mut correct = [0u64; CALIBRATION_BINS];
+    for (row, &label) in probabilities.rows().into_iter().zip(labels) {
+        let (class, probability) = best(row);
+        let probability = f64::from(probability);
+        let above = (probability * CALIBRATION_BINS as f64).ceil() as usize;
+        let bin = above.clamp(1, CALIBRATION_BINS) - 1;
+        confidence[bin] += probability;
+        correct[bin] += u64::from(class == label as usize);
+    }
+    // A bin's share times the distance of its means is the distance of its sums over all flows.
+    let distance: f64 = (0..CALIBRATION_BINS).map(|bin| (correct[bin] as f64 - confidence[bin]).abs()).sum();
+    distance / labels.len() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    #[test]
+    fn ties_go_to_the_lowest_class() {
+        let probabilities = array![[0.4, 0.4, 0.2], [0.2, 0.4, 0.4], [0.0, 0.0, 1.0]];
+        assert_eq!(argmax(probabilities.view()), [0, 1, 2]);
+    }
+
+    #[test]
+    fn rows_that_are_no_distribution_are_errors_that_name_the_row() {
+        for bad in [f32::NAN, -0.1, 1.5, f32::INFINITY] {
+            let error = ProbabilisticMetrics::new(&[0, 1], array![[0.5, 0.5], [bad, 0.5]].view()).unwrap_err();
+            assert!(matches!(error, EvaluateError::Probabilities { row: 1, .. }), "{error}");
+        }
+        let error = ProbabilisticMetrics::new(&[0], array![[0.5, 0.4]].view()).unwrap_err();
+        assert!(error.to_string().contains("sum to 0.9"), "{error}");
+        let error = ProbabilisticMetrics::new(&[2], array![[0.5, 0.5]].view()).unwrap_err();
+        assert_eq!(error.to_string(), "row 0: label 2 is not below the number of classes, 2");
+    }
+
+    #[test]
+    fn a_class_without_flows_has_no_area() {
+        let metrics = ProbabilisticMetrics::new(&[0, 0], array![[0.5, 0.5], [1.0, 0.0]].view()).unwrap();
+        assert_eq!(metrics.roc_auc, [None, None]);
+        assert_eq!(metrics.macro_roc_auc, None);
+        assert_eq!(metrics.average_precision, [Some(1.0), None]);
+        assert_eq!(metrics.macro_average_precision, Some(1.0));
+    }
+}
