@@ -1,2 +1,45 @@
 //! Reports: stored records become tables (CSV, Markdown, LaTeX) and verdicts against tolerances.
 //! Nothing here computes a metric.
+
+mod aggregate;
+mod latex;
+mod published;
+mod records_file;
+mod table;
+mod tables;
+mod tolerance;
+
+pub use published::{Possible, PublishedCell, PublishedTable};
+pub use records_file::{RECORD_COLUMNS, read_records, write_records};
+pub use table::{Cell, Column, Table};
+pub use tables::{TableLayout, split_table, tables};
+pub use tolerance::{Tolerance, ToleranceFile, Verdict, bless, check, verdict_table};
+
+/// Why records, published numbers or tolerances cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// A file that cannot be read or written.
+    #[error("{path}: {problem}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong, on which line, and what to do.
+        problem: String,
+    },
+    /// Records that contradict one another.
+    #[error("records: {0}")]
+    Records(String),
+}
+
+fn file_error(path: &std::path::Path, problem: impl std::fmt::Display) -> ReportError {
+    ReportError::File { path: path.display().to_string(), problem: problem.to_string() }
+}
+
+/// `, did you mean "..."` for the nearest of `known`, where one is near.
+fn nearest(found: &str, known: &[&str]) -> String {
+    let near = known.iter().map(|name| (strsim::jaro_winkler(found, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
+    match near {
+        Some((likeness, name)) if likeness > 0.7 => format!("; did you mean {name:?}?"),
+        _ => format!("; known are {}", known.join(", ")),
+    }
+}

@@ -1,0 +1,144 @@
+//! Records of several seeds put together: what every table and every tolerance is made from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ReportError;
+use crate::evaluate::Summary;
+use crate::experiment::Record;
+
+/// The records of one experiment on one dataset in one size: they may stand in one table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TableKey {
+    pub experiment: String,
+    pub dataset: String,
+    pub size: String,
+}
+
+/// One row of a table: all seeds of one model in one variant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct RowKey {
+    pub model: String,
+    pub input: String,
+    pub implementation: String,
+    pub variant: String,
+}
+
+/// A value over seeds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Measured {
+    /// Summary of the seeds where the value is defined; none where it is undefined in all.
+    pub summary: Option<Summary>,
+    /// Seeds with a record, defined or not.
+    pub seeds: usize,
+}
+
+/// All records of one [`TableKey`], by row, class and metric.
+#[derive(Debug, Default)]
+pub(super) struct Aggregate {
+    values: BTreeMap<(RowKey, Option<String>, String), Measured>,
+    /// Classes in the order in which the records name them.
+    pub classes: Vec<String>,
+}
+
+type Values = BTreeMap<(RowKey, Option<String>, String), BTreeMap<u64, Option<f64>>>;
+
+/// Puts records together over seeds. Records of confusion matrices are left out.
+///
+/// # Errors
+/// Two records of the same value.
+pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggregate>, ReportError> {
+    let mut tables: BTreeMap<TableKey, (Values, Vec<String>)> = BTreeMap::new();
+    for record in records.iter().filter(|record| record.predicted.is_none()) {
+        let key = &record.key;
+        let table =
+            TableKey { experiment: key.experiment.clone(), dataset: key.dataset.clone(), size: key.size.clone() };
+        let row = RowKey {
+            model: key.model.clone(),
+            input: key.input.clone(),
+            implementation: key.implementation.clone(),
+            variant: key.variant.clone(),
+        };
+        let (values, classes) = tables.entry(table).or_default();
+        if let Some(class) = &record.class
+            && !classes.contains(class)
+        {
+            classes.push(class.clone());
+        }
+        let seeds = values.entry((row, record.class.clone(), record.metric.clone())).or_default();
+        if seeds.insert(key.seed, record.value).is_some() {
+            return Err(ReportError::Records(format!(
+                "{} of {} ({}, {}) class {} seed {} in {} {} {} is there twice; give each record once",
+                record.metric,
+                key.model,
+                key.input,
+                key.variant,
+                record.class.as_deref().unwrap_or("(all)"),
+                key.seed,
+                key.experiment,
+                key.dataset,
+                key.size
+            )));
+        }
+    }
+    let put_together = |(values, classes): (Values, Vec<String>)| Aggregate {
+        values: values
+            .into_iter()
+            .map(|(key, seeds)| {
+                let defined: Vec<f64> = seeds.values().copied().flatten().collect();
+                (key, Measured { summary: Summary::of(&defined), seeds: seeds.len() })
+            })
+            .collect(),
+        classes,
+    };
+    Ok(tables.into_iter().map(|(key, table)| (key, put_together(table))).collect())
+}
+
+impl Aggregate {
+    /// A value; none where there is no record of it.
+    pub fn get(&self, row: &RowKey, class: Option<&str>, metric: &str) -> Option<Measured> {
+        // The tuple's borrowed form cannot be looked up; tables are small.
+        self.values.get(&(row.clone(), class.map(str::to_owned), metric.to_owned())).copied()
+    }
+
+    /// All rows, in the order of tables: the paper's order of models, then others by name; by input and
+    /// implementation; the published variant first.
+    pub fn rows(&self) -> Vec<RowKey> {
+        let rows: BTreeSet<&RowKey> = self.values.keys().map(|(row, _, _)| row).collect();
+        let mut rows: Vec<RowKey> = rows.into_iter().cloned().collect();
+        // Stable, so that the order by name decides among the rest.
+        rows.sort_by_key(|row| {
+            (
+                model_rank(&row.model),
+                row.model.clone(),
+                row.input.clone(),
+                row.implementation.clone(),
+                variant_rank(row),
+            )
+        });
+        rows
+    }
+
+    /// The fewest and the most seeds of any row's accuracy.
+    pub fn seeds(&self) -> Option<(usize, usize)> {
+        let seeds = || {
+            let accuracies =
+                self.values.iter().filter(|((_, class, metric), _)| class.is_none() && metric == "accuracy");
+            accuracies.map(|(_, measured)| measured.seeds)
+        };
+        Some((seeds().min()?, seeds().max()?))
+    }
+}
+
+/// The order of table 1 of the paper; models that are not in it come after.
+pub(super) fn model_rank(model: &str) -> usize {
+    const PAPER: [&str; 5] = ["svm", "random_forest", "knn", "gradient_boosting", "attention_lstm"];
+    PAPER.iter().position(|name| *name == model).unwrap_or(PAPER.len())
+}
+
+fn variant_rank(row: &RowKey) -> usize {
+    match row.variant.as_str() {
+        "as_published" => 0,
+        "without_shortcuts" => 1,
+        _ => 2,
+    }
+}

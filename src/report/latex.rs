@@ -1,0 +1,76 @@
+//! Tables as LaTeX, with the booktabs package.
+
+use super::table::{Cell, Table, mark};
+
+pub(super) fn render(table: &Table) -> String {
+    let shown = table.shown_columns();
+    let line = |cells: Vec<String>| cells.join(" & ") + " \\\\\n";
+    let alignment: String = shown.iter().map(|&column| if table.columns[column].numeric { 'r' } else { 'l' }).collect();
+    let mut text = format!("\\begin{{table}}\n\\caption{{{}}}\n", escape(&table.title));
+    text += &format!("\\begin{{tabular}}{{{alignment}}}\n\\toprule\n");
+    text += &line(shown.iter().map(|&column| escape(&table.columns[column].heading)).collect());
+    text += "\\midrule\n";
+    for row in &table.rows {
+        text += &line(shown.iter().map(|&column| cell(&row[column])).collect());
+    }
+    text += "\\bottomrule\n\\end{tabular}\n";
+    let mut notes: Vec<String> = table.notes.iter().map(|note| escape(note)).collect();
+    for (index, note) in table.footnotes.iter().enumerate() {
+        notes.push(format!("\\textsuperscript{{{}}} {}", mark(index), escape(note)));
+    }
+    if !notes.is_empty() {
+        text += &format!("\n\\footnotesize\n{}\n", notes.join("\\\\\n"));
+    }
+    text + "\\end{table}\n"
+}
+
+fn cell(cell: &Cell) -> String {
+    let marked = |footnote: &Option<usize>| {
+        footnote.map_or(String::new(), |index| format!("\\textsuperscript{{{}}}", mark(index)))
+    };
+    match cell {
+        Cell::Text(text) => escape(text),
+        Cell::Number { value, standard_deviation: Some(deviation), decimals, footnote } => {
+            format!("${value:.decimals$} \\pm {deviation:.decimals$}${}", marked(footnote))
+        }
+        Cell::Number { value, standard_deviation: None, decimals, footnote } => {
+            format!("${value:.decimals$}${}", marked(footnote))
+        }
+        Cell::Undefined(footnote) => format!("---{}", marked(footnote)),
+        Cell::Absent => String::new(),
+    }
+}
+
+/// Text in which LaTeX finds no command.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' | '%' | '$' | '#' | '_' | '{' | '}' => {
+                escaped.push('\\');
+                escaped.push(character);
+            }
+            '~' => escaped.push_str("\\textasciitilde{}"),
+            '^' => escaped.push_str("\\textasciicircum{}"),
+            '\\' => escaped.push_str("\\textbackslash{}"),
+            '±' => escaped.push_str("$\\pm$"),
+            '—' => escaped.push_str("---"),
+            '\n' | '\r' => escaped.push(' '),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_name_is_a_command() {
+        assert_eq!(
+            escape("a_b \\input{x} 5% ^~\n±"),
+            "a\\_b \\textbackslash{}input\\{x\\} 5\\% \\textasciicircum{}\\textasciitilde{} $\\pm$"
+        );
+    }
+}

@@ -1,0 +1,332 @@
+//! A table before it has a form, and its forms as CSV and Markdown (LaTeX is in its own file).
+
+use super::{ReportError, latex};
+
+/// Above this width (in characters) Markdown cells are no longer padded to align.
+const MARKDOWN_WIDTH: usize = 140;
+
+/// One column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// The name in CSV files.
+    pub name: String,
+    /// The heading for people.
+    pub heading: String,
+    /// Whether its cells are numbers: right-aligned, and with two more columns in CSV.
+    pub numeric: bool,
+    /// Whether it is in CSV files only.
+    pub machine_only: bool,
+}
+
+impl Column {
+    /// A column of words.
+    pub fn text(name: &str, heading: &str) -> Self {
+        Self { name: name.to_owned(), heading: heading.to_owned(), numeric: false, machine_only: false }
+    }
+    /// A column of numbers.
+    pub fn number(name: &str, heading: &str) -> Self {
+        Self { numeric: true, ..Self::text(name, heading) }
+    }
+    /// The same column, in CSV files only.
+    pub fn machine_only(self) -> Self {
+        Self { machine_only: true, ..self }
+    }
+}
+
+/// One cell.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    /// Words.
+    Text(String),
+    /// A number, over seeds where it has a standard deviation.
+    Number {
+        /// The value, or the mean over seeds.
+        value: f64,
+        /// Sample standard deviation over seeds.
+        standard_deviation: Option<f64>,
+        /// Decimals for people; CSV has full precision.
+        decimals: usize,
+        /// Index into the table's footnotes.
+        footnote: Option<usize>,
+    },
+    /// A value that the metric's definition leaves undefined; index into the table's footnotes.
+    Undefined(Option<usize>),
+    /// Nothing was measured or published here.
+    Absent,
+}
+
+/// A table without a form.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Table {
+    /// What it shows.
+    pub title: String,
+    /// What a reader must know of the whole table.
+    pub notes: Vec<String>,
+    /// What a reader must know of single cells; marked a, b, c, ...
+    pub footnotes: Vec<String>,
+    /// The columns.
+    pub columns: Vec<Column>,
+    /// The rows, each with one cell per column.
+    pub rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    /// The index of a footnote, which is added if it is new.
+    pub fn footnote(&mut self, text: &str) -> usize {
+        self.footnotes.iter().position(|known| known == text).unwrap_or_else(|| {
+            self.footnotes.push(text.to_owned());
+            self.footnotes.len() - 1
+        })
+    }
+
+    /// The table for machines, in full precision: each number column `x` is followed by
+    /// `x_standard_deviation` and `x_note`, the text of the cell's footnote. Undefined values and values
+    /// that are not there are empty; an undefined one has a note.
+    ///
+    /// # Errors
+    /// A row whose cells are not as many as the columns.
+    pub fn to_csv(&self) -> Result<String, ReportError> {
+        let error =
+            |problem: &dyn std::fmt::Display| ReportError::Records(format!("table {:?}: {problem}", self.title));
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        let mut header = Vec::new();
+        for column in &self.columns {
+            header.push(column.name.clone());
+            if column.numeric {
+                header.push(format!("{}_standard_deviation", column.name));
+                header.push(format!("{}_note", column.name));
+            }
+        }
+        writer.write_record(&header).map_err(|problem| error(&problem))?;
+        for row in &self.rows {
+            if row.len() != self.columns.len() {
+                return Err(error(&format!("a row has {} cells for {} columns", row.len(), self.columns.len())));
+            }
+            let mut record = Vec::new();
+            for (cell, column) in row.iter().zip(&self.columns) {
+                let note =
+                    |footnote: &Option<usize>| footnote.map_or(String::new(), |index| self.footnotes[index].clone());
+                let [value, deviation, note] = match cell {
+                    Cell::Text(text) => [text.clone(), String::new(), String::new()],
+                    Cell::Number { value, standard_deviation, footnote, .. } => [
+                        value.to_string(),
+                        standard_deviation.map_or(String::new(), |deviation| deviation.to_string()),
+                        note(footnote),
+                    ],
+                    Cell::Undefined(footnote) => [String::new(), String::new(), note(footnote)],
+                    Cell::Absent => [String::new(), String::new(), String::new()],
+                };
+                record.push(value);
+                if column.numeric {
+                    record.extend([deviation, note]);
+                }
+            }
+            writer.write_record(&record).map_err(|problem| error(&problem))?;
+        }
+        let bytes = writer.into_inner().map_err(|problem| error(&problem))?;
+        String::from_utf8(bytes).map_err(|problem| error(&problem))
+    }
+
+    /// The table for people, on a page or a terminal: title, table, notes, footnotes.
+    pub fn to_markdown(&self) -> String {
+        let shown = self.shown_columns();
+        let escape = |text: &str| text.replace('|', "\\|").replace(['\n', '\r'], " ");
+        let mut lines: Vec<Vec<String>> =
+            vec![shown.iter().map(|&column| escape(&self.columns[column].heading)).collect()];
+        for row in &self.rows {
+            lines.push(shown.iter().map(|&column| escape(&self.plain(&row[column]))).collect());
+        }
+        let mut widths: Vec<usize> = (0..shown.len())
+            .map(|index| lines.iter().map(|line| line[index].chars().count()).max().unwrap_or(0).max(3))
+            .collect();
+        if widths.iter().sum::<usize>() + 3 * widths.len() + 1 > MARKDOWN_WIDTH {
+            widths.fill(0);
+        }
+        let mut text = format!("**{}**\n\n", escape(&self.title));
+        for (number, line) in lines.iter().enumerate() {
+            for ((cell, &width), &column) in line.iter().zip(&widths).zip(&shown) {
+                let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
+                let cell = if self.columns[column].numeric { padding + cell } else { cell.clone() + &padding };
+                text += &format!("| {cell} ");
+            }
+            text += "|\n";
+            if number == 0 {
+                for (&width, &column) in widths.iter().zip(&shown) {
+                    let dashes = "-".repeat(width.saturating_sub(1).max(2));
+                    text +=
+                        &if self.columns[column].numeric { format!("| {dashes}: ") } else { format!("| {dashes}- ") };
+                }
+                text += "|\n";
+            }
+        }
+        if !self.notes.is_empty() || !self.footnotes.is_empty() {
+            text.push('\n');
+        }
+        for note in &self.notes {
+            text += &format!("- {}\n", escape(note));
+        }
+        for (index, note) in self.footnotes.iter().enumerate() {
+            text += &format!("- [{}] {}\n", mark(index), escape(note));
+        }
+        text
+    }
+
+    /// The table for a paper, with the booktabs package.
+    pub fn to_latex(&self) -> String {
+        latex::render(self)
+    }
+
+    /// Indices of the columns that people see.
+    pub(super) fn shown_columns(&self) -> Vec<usize> {
+        (0..self.columns.len()).filter(|&column| !self.columns[column].machine_only).collect()
+    }
+
+    fn plain(&self, cell: &Cell) -> String {
+        let marked = |footnote: &Option<usize>| footnote.map_or(String::new(), |index| format!(" [{}]", mark(index)));
+        match cell {
+            Cell::Text(text) => text.clone(),
+            Cell::Number { value, standard_deviation: Some(deviation), decimals, footnote } => {
+                format!("{value:.decimals$}±{deviation:.decimals$}{}", marked(footnote))
+            }
+            Cell::Number { value, standard_deviation: None, decimals, footnote } => {
+                format!("{value:.decimals$}{}", marked(footnote))
+            }
+            Cell::Undefined(footnote) => format!("—{}", marked(footnote)),
+            Cell::Absent => String::new(),
+        }
+    }
+}
+
+/// The mark of a footnote: a to z, then aa, ab, ...
+pub(super) fn mark(index: usize) -> String {
+    let letter = char::from(b'a' + (index % 26) as u8);
+    if index < 26 { letter.to_string() } else { mark(index / 26 - 1) + &letter.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn example() -> Table {
+        let mut table = Table {
+            title: "50 % of a_b".to_owned(),
+            notes: vec!["Means over 2 seeds.".to_owned()],
+            columns: vec![
+                Column::text("class", "class"),
+                Column::number("f1", "F1"),
+                Column::number("seeds", "seeds").machine_only(),
+            ],
+            ..Table::default()
+        };
+        let never = table.footnote("never predicted");
+        let seeds = Cell::Number { value: 2.0, standard_deviation: None, decimals: 0, footnote: None };
+        let number =
+            |value, standard_deviation, footnote| Cell::Number { value, standard_deviation, decimals: 3, footnote };
+        table.rows = vec![
+            vec![Cell::Text("a|b & c".to_owned()), number(0.123_456_789, Some(0.01), None), seeds.clone()],
+            vec![Cell::Text("d".to_owned()), number(1.0, None, Some(never)), seeds.clone()],
+            vec![Cell::Text("e".to_owned()), Cell::Undefined(Some(never)), seeds],
+        ];
+        table
+    }
+
+    #[test]
+    fn markdown_is_aligned_and_escaped() {
+        let expected = "\
+**50 % of a_b**
+
+| class    |          F1 |
+| -------- | ----------: |
+| a\\|b & c | 0.123±0.010 |
+| d        |   1.000 [a] |
+| e        |       — [a] |
+
+- Means over 2 seeds.
+- [a] never predicted
+";
+        assert_eq!(example().to_markdown(), expected);
+    }
+
+    #[test]
+    fn csv_has_full_precision() {
+        let expected = "\
+class,f1,f1_standard_deviation,f1_note,seeds,seeds_standard_deviation,seeds_note
+a|b & c,0.123456789,0.01,,2,,
+d,1,,never predicted,2,,
+e,,,never predicted,2,,
+";
+        assert_eq!(example().to_csv().unwrap(), expected);
+        let mut short = example();
+        short.rows[1].pop();
+        assert!(short.to_csv().unwrap_err().to_string().contains("2 cells for 3 columns"));
+    }
+
+    #[test]
+    fn latex_is_escaped() {
+        let expected = "\
+\\begin{table}
+\\caption{50 \\% of a\\_b}
+\\begin{tabular}{lr}
+\\toprule
+class & F1 \\\\
+\\midrule
+a|b \\& c & $0.123 \\pm 0.010$ \\\\
+d & $1.000$\\textsuperscript{a} \\\\
+e & ---\\textsuperscript{a} \\\\
+\\bottomrule
+\\end{tabular}
+
+\\footnotesize
+Means over 2 seeds.\\\\
+\\textsuperscript{a} never predicted
+\\end{table}
+";
+        assert_eq!(example().to_latex(), expected);
+    }
+
+    #[test]
+    fn marks_do_not_run_out() {
+        assert_eq!([0, 25, 26, 27, 52].map(mark), ["a", "z", "aa", "ab", "ba"]);
+    }
+
+    proptest! {
+        #[test]
+        fn csv_parses_back(
+            rows in prop::collection::vec((".{0,12}", proptest::option::of((-1e6f64..1e6, 0f64..1.0))), 1..12),
+        ) {
+            let mut table = example();
+            table.columns.truncate(2);
+            table.rows = rows
+                .iter()
+                .map(|(text, number)| {
+                    let number = number.map_or(Cell::Absent, |(value, deviation)| Cell::Number {
+                        value, standard_deviation: Some(deviation), decimals: 3, footnote: None,
+                    });
+                    vec![Cell::Text(text.clone()), number]
+                })
+                .collect();
+            let csv = table.to_csv().unwrap();
+            let mut reader = csv::Reader::from_reader(csv.as_bytes());
+            let mut count = 0;
+            for (record, (text, number)) in reader.records().zip(&rows) {
+                let record = record.unwrap();
+                prop_assert_eq!(&record[0], text);
+                match number {
+                    Some((value, deviation)) => {
+                        prop_assert_eq!(record[1].parse::<f64>().unwrap(), *value);
+                        prop_assert_eq!(record[2].parse::<f64>().unwrap(), *deviation);
+                    }
+                    None => prop_assert_eq!(&record[1], ""),
+                }
+                count += 1;
+            }
+            prop_assert_eq!(count, rows.len());
+            // No cell breaks the shape of the Markdown table.
+            let markdown = table.to_markdown();
+            let lines = markdown.split('\n').filter(|line| line.starts_with('|')).count();
+            prop_assert_eq!(lines, rows.len() + 2);
+        }
+    }
+}
