@@ -4,8 +4,10 @@
 //! published crate; a test holds them together.
 
 mod archive;
+pub mod attention_lstm;
 mod classifier;
 pub(crate) mod deep;
+pub(crate) mod elmo;
 
 pub use archive::{ModelArchive, Tensor, TensorData};
 pub use classifier::{

@@ -1,1 +1,56 @@
-//! The fast engine: layers of our own with explicit forward and backward passes.
+//! The fast engine: layers of our own with explicit forward and backward passes, written once over the operations of a
+//! device ([`device`]). Sequences are packed so that padding costs nothing ([`packing`]), buffers are sized
+//! once, and results are the same bits at any number of threads.
+
+mod classifier;
+mod cpu;
+mod device;
+mod language_model;
+mod packing;
+mod weights;
+
+#[cfg(test)]
+mod tests;
+
+use super::engine::{LanguageModel, SequenceClassifier};
+use super::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet};
+use crate::model::{Device, ModelError};
+
+/// ELMo on a device; `parameters` are taken as they are.
+///
+/// # Errors
+/// A device that is not there, or parameters whose shapes are not those of `options`.
+pub(crate) fn language_model(
+    options: &ElmoOptions,
+    parameters: &ParameterSet,
+    seed: u64,
+    device: Device,
+) -> Result<Box<dyn LanguageModel>, ModelError> {
+    match device {
+        Device::Cpu => Ok(Box::new(language_model::Elmo::new(cpu::Cpu::new(), options, parameters, seed)?)),
+        Device::Cuda(number) => Err(no_cuda(number)),
+    }
+}
+
+/// The classifier on a device; `parameters` are taken as they are.
+///
+/// # Errors
+/// A device that is not there, or parameters whose shapes are not those of `options`.
+pub(crate) fn classifier(
+    options: &AttentionLstmOptions,
+    parameters: &ParameterSet,
+    seed: u64,
+    device: Device,
+) -> Result<Box<dyn SequenceClassifier>, ModelError> {
+    match device {
+        Device::Cpu => Ok(Box::new(classifier::AttentionLstm::new(cpu::Cpu::new(), options, parameters, seed)?)),
+        Device::Cuda(number) => Err(no_cuda(number)),
+    }
+}
+
+fn no_cuda(number: usize) -> ModelError {
+    ModelError::Device {
+        device: format!("cuda:{number}"),
+        problem: "this build computes on the processor only; use cpu".to_owned(),
+    }
+}

@@ -1,0 +1,427 @@
+//! The classifier over a flow's encoded packets, over the operations of a device: layer mix, LSTM, normalisation,
+//! self-attention, normalisation, mean, two linear layers.
+
+use super::device::{
+    Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, MixWeights, NormWeights, Trained,
+};
+use super::packing::Packing;
+use super::weights::{Linear, Lstm, Norm, Optimiser, Weight};
+use crate::model::ModelError;
+use crate::model::deep::engine::{BatchLoss, DropoutPlace, PacketBatch, SequenceClassifier};
+use crate::model::deep::parameters::{AttentionLstmOptions, MODEL, ParameterSet};
+use crate::seed;
+
+struct AttentionWeights<D: Device> {
+    query: Linear<D>,
+    key: Linear<D>,
+    value: Linear<D>,
+    norm: Norm<D>,
+}
+
+struct Weights<D: Device> {
+    mix: Weight<D>,
+    gamma: Weight<D>,
+    lstm: Lstm<D>,
+    norm: Norm<D>,
+    attention: Option<AttentionWeights<D>>,
+    dense: Linear<D>,
+    output: Linear<D>,
+}
+
+impl<D: Device> Weights<D> {
+    fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
+        visit(&mut self.mix);
+        visit(&mut self.gamma);
+        self.lstm.visit(visit);
+        self.norm.visit(visit);
+        if let Some(AttentionWeights { query, key, value, norm }) = &mut self.attention {
+            query.visit(visit);
+            key.visit(visit);
+            value.visit(visit);
+            norm.visit(visit);
+        }
+        self.dense.visit(visit);
+        self.output.visit(visit);
+    }
+}
+
+/// The values of one batch, `P` packets in all: sizes as in the names' comments.
+#[derive(Default)]
+struct Buffers<V> {
+    /// The batch's layers as they came.
+    layers: V,
+    /// `[P, 2 * elmo.hidden]`, after dropout, and its gradient.
+    mixed: V,
+    mixed_gradient: V,
+    lstm: LstmState<V>,
+    /// `[P, lstm]`.
+    normalised: V,
+    attended: V,
+    attended_normalised: V,
+    /// The running gradient, `[P, lstm]`.
+    gradient: V,
+    /// Squared longest length per flow.
+    scores: V,
+    /// `[flows, lstm]`.
+    pooled: V,
+    pooled_gradient: V,
+    /// `[flows, dense]`.
+    features: V,
+    features_gradient: V,
+    /// `[flows, classes]`, their gradient after the loss.
+    logits: V,
+}
+
+/// Query, key and value, `[P, lstm]`.
+struct Projections<V> {
+    values: Attended<V>,
+    gradients: Attended<V>,
+}
+
+/// The classifier on a device.
+pub(super) struct AttentionLstm<D: Device> {
+    device: D,
+    options: AttentionLstmOptions,
+    classes: usize,
+    dropout_seed: u64,
+    weights: Weights<D>,
+    optimiser: Optimiser,
+    packing: Packing,
+    indices: Vec<u32>,
+    /// Where each packet stands in the batch.
+    places: D::Indices,
+    /// Where each flow stands in the batch.
+    order: D::Indices,
+    labels: D::Indices,
+    buffers: Buffers<D::Values>,
+    projections: Projections<D::Values>,
+    host: Vec<f32>,
+}
+
+fn invalid(problem: String) -> ModelError {
+    ModelError::Data { model: MODEL.to_owned(), problem }
+}
+
+fn three<V: Default>() -> Attended<V> {
+    Attended { query: V::default(), key: V::default(), value: V::default() }
+}
+
+fn shared<V>(attended: &Attended<V>) -> Attended<&V> {
+    Attended { query: &attended.query, key: &attended.key, value: &attended.value }
+}
+
+impl<D: Device> AttentionLstm<D> {
+    pub fn new(
+        mut device: D,
+        options: &AttentionLstmOptions,
+        set: &ParameterSet,
+        seed: u64,
+    ) -> Result<Self, ModelError> {
+        let classes = set.shape("classifier.output.bias")?.first().copied().unwrap_or(0);
+        let lstm = options.lstm;
+        let to = &mut device;
+        let attention = |to: &mut D, part: &str| {
+            Linear::new(to, set, &format!("classifier.attention.{part}"), lstm, lstm)
+        };
+        let weights = Weights {
+            mix: Weight::new(to, set, "classifier.mix.weight".to_owned(), &[options.elmo.layers + 1])?,
+            gamma: Weight::new(to, set, "classifier.mix.gamma".to_owned(), &[1])?,
+            lstm: Lstm::new(to, set, "classifier.lstm", 2 * options.elmo.hidden, lstm)?,
+            norm: Norm::new(to, set, "classifier.norm_1", lstm)?,
+            attention: if options.attention {
+                Some(AttentionWeights {
+                    query: attention(to, "query")?,
+                    key: attention(to, "key")?,
+                    value: attention(to, "value")?,
+                    norm: Norm::new(to, set, "classifier.norm_2", lstm)?,
+                })
+            } else {
+                None
+            },
+            dense: Linear::new(to, set, "classifier.dense", options.dense, lstm)?,
+            output: Linear::new(to, set, "classifier.output", classes, options.dense)?,
+        };
+        let optimiser =
+            Optimiser { clip_norm: options.clip_norm, weight_decay: options.weight_decay, steps: 0 };
+        Ok(Self {
+            device,
+            options: options.clone(),
+            classes,
+            dropout_seed: seed::derive(seed, "dropout"),
+            weights,
+            optimiser,
+            packing: Packing::default(),
+            indices: Vec::new(),
+            places: D::Indices::default(),
+            order: D::Indices::default(),
+            labels: D::Indices::default(),
+            buffers: Buffers::default(),
+            projections: Projections { values: three(), gradients: three() },
+            host: Vec::new(),
+        })
+    }
+
+    /// Values of a packet in one layer.
+    fn width(&self) -> usize {
+        2 * self.options.elmo.hidden
+    }
+
+    fn lstm_shape(&self) -> LstmShape {
+        LstmShape { inputs: self.width(), hidden: self.options.lstm, activation: self.options.activation }
+    }
+
+    fn linear_shape(rows: usize, linear: (usize, usize)) -> LinearShape {
+        LinearShape { rows, inputs: linear.0, outputs: linear.1 }
+    }
+
+    fn dropout(&self, place: DropoutPlace) -> Option<Dropout> {
+        let rate = self.options.dropout;
+        (rate > 0.0).then_some(Dropout { seed: self.dropout_seed, step: self.optimiser.steps, place, rate })
+    }
+
+    /// Checks and packs a batch, and makes room for it.
+    fn prepare(&mut self, batch: &PacketBatch<'_>) -> Result<(), ModelError> {
+        let (size, layers) = (self.width(), self.options.elmo.layers + 1);
+        let packets = batch.layers.len() / (batch.flows * layers * size).max(1);
+        if batch.flows == 0
+            || batch.counts.len() != batch.flows
+            || batch.flows * packets * layers * size != batch.layers.len()
+            || batch.counts.iter().any(|&count| count == 0 || count as usize > packets)
+            || u32::try_from(batch.flows * packets).is_err()
+        {
+            return Err(invalid(format!("a batch of {} flows whose packets do not fill it", batch.flows)));
+        }
+        let (lstm, dense) = (self.options.lstm, self.options.dense);
+        self.packing.build(batch.counts, self.device.rows_per_chunk(lstm));
+        self.indices.clear();
+        let indices = &mut self.indices;
+        self.packing.for_each_state(|row, _, step| indices.push((row * packets + step) as u32));
+        self.device.upload_indices(indices, &mut self.places);
+        self.device.upload_indices(&self.packing.order, &mut self.order);
+        let states = self.packing.states;
+        let buffers = &mut self.buffers;
+        self.device.upload(batch.layers, &mut buffers.layers);
+        for (buffer, length) in [
+            (&mut buffers.mixed, states * size),
+            (&mut buffers.mixed_gradient, states * size),
+            (&mut buffers.normalised, states * lstm),
+            (&mut buffers.gradient, states * lstm),
+            (&mut buffers.pooled, batch.flows * lstm),
+            (&mut buffers.pooled_gradient, batch.flows * lstm),
+            (&mut buffers.features, batch.flows * dense),
+            (&mut buffers.features_gradient, batch.flows * dense),
+            (&mut buffers.logits, batch.flows * self.classes),
+        ] {
+            self.device.reserve(buffer, length);
+        }
+        if self.options.attention {
+            let Projections { values, gradients } = &mut self.projections;
+            for three in [values, gradients] {
+                for buffer in [&mut three.query, &mut three.key, &mut three.value] {
+                    self.device.reserve(buffer, states * lstm);
+                }
+            }
+            self.device.reserve(&mut buffers.attended, states * lstm);
+            self.device.reserve(&mut buffers.attended_normalised, states * lstm);
+        }
+        Ok(())
+    }
+
+    /// From the prepared batch to logits.
+    fn forward(&mut self, training: bool) {
+        let (size, lstm, dense) = (self.width(), self.options.lstm, self.options.dense);
+        let layers = self.options.elmo.layers + 1;
+        let (flows, states) = (self.packing.rows(), self.packing.states);
+        let lstm_shape = self.lstm_shape();
+        let packets = self.dropout(DropoutPlace::Packets).filter(|_| training);
+        let features = self.dropout(DropoutPlace::Dense).filter(|_| training);
+        let Self { device, weights, packing, places, buffers, projections, .. } = self;
+
+        let mix = MixWeights { weight: weights.mix.value(), gamma: weights.gamma.value() };
+        device.mix(states, layers, size, &buffers.layers, places, mix, &mut buffers.mixed);
+        if let Some(dropout) = packets {
+            device.dropout_in_place(states, size, dropout, places, &mut buffers.mixed);
+        }
+        let input = LstmInput::Rows(&buffers.mixed);
+        device.lstm(lstm_shape, packing, input, weights.lstm.values(), &mut buffers.lstm);
+        let normalise = |device: &mut D, norm: &mut Norm<D>, x: &D::Values, y: &mut D::Values| {
+            let values = NormWeights { weight: norm.weight.value(), bias: norm.bias.value() };
+            if training {
+                device.batch_norm(states, lstm, x, values, &mut norm.state, y);
+            } else {
+                device.batch_norm_fixed(states, lstm, x, values, &norm.state, y);
+            }
+        };
+        normalise(device, &mut weights.norm, &buffers.lstm.hidden, &mut buffers.normalised);
+        let mut last = &buffers.normalised;
+        if let Some(AttentionWeights { query, key, value, norm }) = &mut weights.attention {
+            let values = &mut projections.values;
+            let square = Self::linear_shape(states, (lstm, lstm));
+            for (linear, y) in
+                [(query, &mut values.query), (key, &mut values.key), (value, &mut values.value)]
+            {
+                device.linear(square, last, linear.weight.value(), linear.bias.value(), y);
+            }
+            device.attention(packing, lstm, shared(values), &mut buffers.scores, &mut buffers.attended);
+            normalise(device, norm, &buffers.attended, &mut buffers.attended_normalised);
+            last = &buffers.attended_normalised;
+        }
+        device.mean(packing, lstm, last, &mut buffers.pooled);
+        let shape = Self::linear_shape(flows, (lstm, dense));
+        let linear = &weights.dense;
+        device.linear(shape, &buffers.pooled, linear.weight.value(), linear.bias.value(), &mut buffers.features);
+        device.relu(flows * dense, &mut buffers.features);
+        if let Some(dropout) = features {
+            device.dropout_in_place(flows, dense, dropout, &self.order, &mut buffers.features);
+        }
+        let shape = Self::linear_shape(flows, (dense, self.classes));
+        let linear = &weights.output;
+        device.linear(shape, &buffers.features, linear.weight.value(), linear.bias.value(), &mut buffers.logits);
+    }
+
+    /// From the gradient of the logits to those of all weights.
+    fn backward(&mut self) {
+        let (size, lstm, dense) = (self.width(), self.options.lstm, self.options.dense);
+        let layers = self.options.elmo.layers + 1;
+        let (flows, states) = (self.packing.rows(), self.packing.states);
+        let lstm_shape = self.lstm_shape();
+        let packets = self.dropout(DropoutPlace::Packets);
+        let features = self.dropout(DropoutPlace::Dense);
+        let Self { device, weights, packing, places, buffers, projections, .. } = self;
+        let through = |device: &mut D,
+                       linear: &mut Linear<D>,
+                       shape: LinearShape,
+                       x: &D::Values,
+                       dy: &D::Values,
+                       dx: &mut D::Values,
+                       accumulate: bool| {
+            let (weight, bias) = (&mut linear.weight.trained, &mut linear.bias.trained);
+            device.linear_backward(shape, x, dy, weight, bias, dx, accumulate);
+        };
+
+        let shape = Self::linear_shape(flows, (dense, self.classes));
+        let gradient = &mut buffers.features_gradient;
+        through(device, &mut weights.output, shape, &buffers.features, &buffers.logits, gradient, false);
+        if let Some(dropout) = features {
+            device.dropout_in_place(flows, dense, dropout, &self.order, gradient);
+        }
+        device.relu_backward(flows * dense, &buffers.features, gradient);
+        let shape = Self::linear_shape(flows, (lstm, dense));
+        let pooled = &mut buffers.pooled_gradient;
+        through(device, &mut weights.dense, shape, &buffers.pooled, gradient, pooled, false);
+        let gradient = &mut buffers.gradient;
+        device.mean_backward(packing, lstm, pooled, gradient);
+        let normalise = |device: &mut D, norm: &mut Norm<D>, x: &D::Values, gradient: &mut D::Values| {
+            let trained = NormWeights { weight: &mut norm.weight.trained, bias: &mut norm.bias.trained };
+            device.batch_norm_backward(states, lstm, x, trained, &norm.state, gradient);
+        };
+        if let Some(AttentionWeights { query, key, value, norm }) = &mut weights.attention {
+            normalise(device, norm, &buffers.attended, gradient);
+            let Projections { values, gradients } = projections;
+            let wanted =
+                Attended { query: &mut gradients.query, key: &mut gradients.key, value: &mut gradients.value };
+            device.attention_backward(packing, lstm, shared(values), &buffers.scores, gradient, wanted);
+            let square = Self::linear_shape(states, (lstm, lstm));
+            through(device, query, square, &buffers.normalised, &gradients.query, gradient, false);
+            through(device, key, square, &buffers.normalised, &gradients.key, gradient, true);
+            through(device, value, square, &buffers.normalised, &gradients.value, gradient, true);
+        }
+        normalise(device, &mut weights.norm, &buffers.lstm.hidden, gradient);
+        let input = LstmInput::Rows(&buffers.mixed);
+        let (state, mixed) = (&mut buffers.lstm, &mut buffers.mixed_gradient);
+        device.lstm_backward(lstm_shape, packing, input, weights.lstm.trained(), state, gradient, mixed);
+        if let Some(dropout) = packets {
+            device.dropout_in_place(states, size, dropout, places, mixed);
+        }
+        let trained: MixWeights<&mut Trained<D::Values>> =
+            MixWeights { weight: &mut weights.mix.trained, gamma: &mut weights.gamma.trained };
+        device.mix_backward(states, layers, size, &buffers.layers, places, trained, mixed);
+    }
+
+    /// The loss of a batch, and the gradients added to the weights'.
+    fn gradients(&mut self, batch: &PacketBatch<'_>, labels: &[u32]) -> Result<BatchLoss, ModelError> {
+        if labels.len() != batch.flows {
+            return Err(invalid(format!("{} labels for a batch of {} flows", labels.len(), batch.flows)));
+        }
+        if let Some(label) = labels.iter().find(|&&label| label as usize >= self.classes) {
+            return Err(invalid(format!("label {label} is not one of {} classes", self.classes)));
+        }
+        self.prepare(batch)?;
+        self.indices.clear();
+        self.indices.extend(self.packing.order.iter().map(|&flow| labels[flow as usize]));
+        self.device.upload_indices(&self.indices, &mut self.labels);
+        self.forward(true);
+        let scale = 1.0 / batch.flows as f32;
+        let logits = &mut self.buffers.logits;
+        let sum = self.device.cross_entropy(batch.flows, self.classes, logits, &self.labels, scale);
+        self.backward();
+        Ok(BatchLoss { sum, targets: batch.flows as u64 })
+    }
+}
+
+impl<D: Device> SequenceClassifier for AttentionLstm<D> {
+    fn train_step(
+        &mut self,
+        batch: &PacketBatch<'_>,
+        labels: &[u32],
+        learning_rate: f32,
+    ) -> Result<BatchLoss, ModelError> {
+        let loss = self.gradients(batch, labels)?;
+        let Self { device, weights, optimiser, .. } = self;
+        optimiser.step(device, learning_rate, |visit| weights.visit(visit));
+        Ok(loss)
+    }
+
+    fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
+        if output.len() != batch.flows * self.classes {
+            return Err(invalid(format!("{} values do not hold {} flows' probabilities", output.len(), batch.flows)));
+        }
+        self.prepare(batch)?;
+        self.forward(false);
+        self.device.softmax(batch.flows, self.classes, &mut self.buffers.logits);
+        self.host.resize(output.len(), 0.0);
+        self.device.download(&self.buffers.logits, &mut self.host);
+        for (&flow, row) in self.packing.order.iter().zip(self.host.chunks_exact(self.classes)) {
+            output[flow as usize * self.classes..][..self.classes].copy_from_slice(row);
+        }
+        Ok(())
+    }
+
+    fn parameters(&self) -> ParameterSet {
+        let mut set = ParameterSet::default();
+        let device = &self.device;
+        let Weights { mix, gamma, lstm, norm, attention, dense, output } = &self.weights;
+        for weight in [mix, gamma, &lstm.input, &lstm.hidden, &lstm.bias] {
+            weight.store(device, &mut set);
+        }
+        norm.store(device, &mut set);
+        if let Some(AttentionWeights { query, key, value, norm }) = attention {
+            for linear in [query, key, value] {
+                linear.weight.store(device, &mut set);
+                linear.bias.store(device, &mut set);
+            }
+            norm.store(device, &mut set);
+        }
+        for linear in [dense, output] {
+            linear.weight.store(device, &mut set);
+            linear.bias.store(device, &mut set);
+        }
+        set
+    }
+
+    fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
+        let Self { device, weights, .. } = self;
+        let mut result = Ok(());
+        weights.visit(&mut |weight| {
+            if result.is_ok() {
+                result = weight.load(device, parameters);
+            }
+        });
+        result?;
+        weights.norm.load_statistics(device, parameters)?;
+        if let Some(attention) = &mut weights.attention {
+            attention.norm.load_statistics(device, parameters)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,352 @@
+//! What a device computes for the fast engine: whole layers, forward and backward, over buffers that the device
+//! owns. The models above are written once over this trait; an operation is large enough that a processor
+//! keeps a chunk of sequences in its cache and a graphics card launches few kernels.
+//!
+//! All matrices are row-major; "rows" are packed states or sequences ([`Packing`]). A buffer may be longer than
+//! what an operation needs of it. Gradients of parameters are added to, all else is overwritten unless it
+//! says otherwise.
+
+use super::packing::Packing;
+use crate::model::deep::engine::DropoutPlace;
+use crate::model::deep::parameters::Activation;
+
+/// Sizes of a linear layer `y = x W^T + b`: x `[rows, inputs]`, W `[outputs, inputs]`, y `[rows, outputs]`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LinearShape {
+    /// Rows of x and y.
+    pub rows: usize,
+    /// Columns of x.
+    pub inputs: usize,
+    /// Columns of y.
+    pub outputs: usize,
+}
+
+/// Sizes and activation of an LSTM.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LstmShape {
+    /// Size of an input row.
+    pub inputs: usize,
+    /// Size of a state.
+    pub hidden: usize,
+    /// Of candidate and output.
+    pub activation: Activation,
+}
+
+/// What an LSTM reads.
+pub(crate) enum LstmInput<'a, D: Device + ?Sized> {
+    /// One row per packed state, `[states, inputs]`.
+    Rows(&'a D::Values),
+    /// Per packed state, which row of an embedding `[vocabulary, inputs]` it is. As there are few
+    /// different rows, the input product is taken once per row of the embedding and looked up.
+    Embedded {
+        /// `[vocabulary, inputs]`.
+        embedding: &'a D::Values,
+        /// Rows of the embedding.
+        vocabulary: usize,
+        /// `[states]`.
+        ids: &'a D::Indices,
+    },
+}
+
+/// An LSTM's parameters, or their gradients: gates in the order input, forget, candidate, output.
+pub(crate) struct LstmWeights<T> {
+    /// `[4 * hidden, inputs]`.
+    pub input: T,
+    /// `[4 * hidden, hidden]`.
+    pub hidden: T,
+    /// `[4 * hidden]`.
+    pub bias: T,
+}
+
+/// What an LSTM's forward pass keeps for the backward pass.
+#[derive(Debug, Default)]
+pub(crate) struct LstmState<T> {
+    /// Activated gates, `[states, 4 * hidden]`; their gradients before activation after the backward pass.
+    pub gates: T,
+    /// Cells, `[states, hidden]`.
+    pub cells: T,
+    /// The output, `[states, hidden]`.
+    pub hidden: T,
+}
+
+/// One draw of dropout: what [`crate::model::deep::engine::dropout_factor`] needs besides the index.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dropout {
+    /// The run's seed for the purpose "dropout".
+    pub seed: u64,
+    /// The training step.
+    pub step: u64,
+    /// The place in the model.
+    pub place: DropoutPlace,
+    /// The share dropped.
+    pub rate: f32,
+}
+
+/// A batch normalisation's parameters or their gradients.
+pub(crate) struct NormWeights<T> {
+    /// `[columns]`.
+    pub weight: T,
+    /// `[columns]`.
+    pub bias: T,
+}
+
+/// What batch normalisation keeps: of the batch in training, and over batches for prediction.
+#[derive(Debug, Default)]
+pub(crate) struct NormState<T> {
+    /// Mean of the batch, `[columns]`.
+    pub mean: T,
+    /// One over the root of the batch's variance plus epsilon, `[columns]`.
+    pub scale: T,
+    /// Running mean, `[columns]`.
+    pub running_mean: T,
+    /// Running unbiased variance, `[columns]`.
+    pub running_variance: T,
+}
+
+/// Query, key and value rows, or their gradients: each `[states, columns]`.
+pub(crate) struct Attended<T> {
+    /// What is looked for.
+    pub query: T,
+    /// What it is compared with.
+    pub key: T,
+    /// What is taken.
+    pub value: T,
+}
+
+/// The learned weighting of a packet's layers.
+pub(crate) struct MixWeights<T> {
+    /// `[layers]`, before the softmax.
+    pub weight: T,
+    /// `[1]`.
+    pub gamma: T,
+}
+
+/// One Adam step's numbers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AdamStep {
+    /// Steps so far, this one included.
+    pub step: i32,
+    /// Learning rate.
+    pub learning_rate: f32,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+    /// What gradients are multiplied by first (clipping).
+    pub gradient_scale: f32,
+}
+
+/// A trained array: value, gradient and Adam's two moments.
+#[derive(Debug, Default)]
+pub(crate) struct Trained<T> {
+    /// The parameter.
+    pub value: T,
+    /// Its gradient in the current step.
+    pub gradient: T,
+    /// Running mean of gradients.
+    pub first: T,
+    /// Running mean of squared gradients.
+    pub second: T,
+}
+
+/// A device and its operations.
+pub(crate) trait Device: Send + Sized {
+    /// 32-bit floats on the device.
+    type Values: Default + Send;
+    /// 32-bit numbers on the device.
+    type Indices: Default + Send;
+
+    /// Sequences that run together; see [`Packing`].
+    fn rows_per_chunk(&self, hidden: usize) -> usize;
+
+    /// Makes a buffer at least this long; values are then unspecified.
+    fn reserve(&mut self, values: &mut Self::Values, length: usize);
+    /// Copies to the device, growing the buffer where needed.
+    fn upload(&mut self, from: &[f32], to: &mut Self::Values);
+    /// Copies to the device, growing the buffer where needed.
+    fn upload_indices(&mut self, from: &[u32], to: &mut Self::Indices);
+    /// Copies as many values from the device as `to` holds.
+    fn download(&self, from: &Self::Values, to: &mut [f32]);
+
+    /// `y = x W^T + b`.
+    fn linear(
+        &mut self,
+        shape: LinearShape,
+        x: &Self::Values,
+        weight: &Self::Values,
+        bias: &Self::Values,
+        y: &mut Self::Values,
+    );
+    /// From the gradient of y, those of W and b (added), and of x, which is overwritten, or added to with `accumulate`.
+    #[allow(clippy::too_many_arguments)]
+    fn linear_backward(
+        &mut self,
+        shape: LinearShape,
+        x: &Self::Values,
+        dy: &Self::Values,
+        weight: &mut Trained<Self::Values>,
+        bias: &mut Trained<Self::Values>,
+        dx: &mut Self::Values,
+        accumulate: bool,
+    );
+
+    /// A whole LSTM layer over packed sequences, from zero states.
+    fn lstm(
+        &mut self,
+        shape: LstmShape,
+        packing: &Packing,
+        input: LstmInput<'_, Self>,
+        weights: LstmWeights<&Self::Values>,
+        state: &mut LstmState<Self::Values>,
+    );
+    /// Its backward pass. `dh` `[states, hidden]` is the gradient of the output and is used as working space.
+    /// The gradient of the input is overwritten for [`LstmInput::Rows`], and added to for an embedding.
+    #[allow(clippy::too_many_arguments)]
+    fn lstm_backward(
+        &mut self,
+        shape: LstmShape,
+        packing: &Packing,
+        input: LstmInput<'_, Self>,
+        weights: LstmWeights<&mut Trained<Self::Values>>,
+        state: &mut LstmState<Self::Values>,
+        dh: &mut Self::Values,
+        dx: &mut Self::Values,
+    );
+
+    /// Softmax cross-entropy by index over `logits` `[rows, classes]`: returns the sum over the rows that
+    /// have a target (not [`NO_TARGET`]), and replaces the logits by the gradient of `scale` times that sum.
+    fn cross_entropy(
+        &mut self,
+        rows: usize,
+        classes: usize,
+        logits: &mut Self::Values,
+        targets: &Self::Indices,
+        scale: f32,
+    ) -> f64;
+    /// Replaces logits `[rows, classes]` by probabilities.
+    fn softmax(&mut self, rows: usize, classes: usize, logits: &mut Self::Values);
+
+    /// `y = x * factor`, row `r` of width `columns` taking the factors from index `places[r] * columns` on.
+    fn dropout(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        dropout: Dropout,
+        places: &Self::Indices,
+        x: &Self::Values,
+        y: &mut Self::Values,
+    );
+    /// The same in place, which is also the backward pass.
+    fn dropout_in_place(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        dropout: Dropout,
+        places: &Self::Indices,
+        x: &mut Self::Values,
+    );
+
+    /// `max(x, 0)` in place.
+    fn relu(&mut self, count: usize, x: &mut Self::Values);
+    /// Zeroes the gradient where the rectified `y` is zero.
+    fn relu_backward(&mut self, count: usize, y: &Self::Values, dy: &mut Self::Values);
+
+    /// Normalises columns of x `[rows, columns]` into y by the batch's statistics, and moves the running ones.
+    fn batch_norm(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        x: &Self::Values,
+        weights: NormWeights<&Self::Values>,
+        state: &mut NormState<Self::Values>,
+        y: &mut Self::Values,
+    );
+    /// Normalises by the running statistics.
+    fn batch_norm_fixed(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        x: &Self::Values,
+        weights: NormWeights<&Self::Values>,
+        state: &NormState<Self::Values>,
+        y: &mut Self::Values,
+    );
+    /// Backward of [`Device::batch_norm`]: `gradient` comes in as that of y and leaves as that of x.
+    fn batch_norm_backward(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        x: &Self::Values,
+        weights: NormWeights<&mut Trained<Self::Values>>,
+        state: &NormState<Self::Values>,
+        gradient: &mut Self::Values,
+    );
+
+    /// Within each sequence, `y = softmax(Q K^T / sqrt(columns)) V`; keeps the softmax in `attention`, for which it
+    /// reserves what it needs.
+    fn attention(
+        &mut self,
+        packing: &Packing,
+        columns: usize,
+        input: Attended<&Self::Values>,
+        attention: &mut Self::Values,
+        y: &mut Self::Values,
+    );
+    /// Its backward pass.
+    #[allow(clippy::too_many_arguments)]
+    fn attention_backward(
+        &mut self,
+        packing: &Packing,
+        columns: usize,
+        input: Attended<&Self::Values>,
+        attention: &Self::Values,
+        dy: &Self::Values,
+        gradient: Attended<&mut Self::Values>,
+    );
+
+    /// Mean over the states of each sequence: x `[states, columns]` into y `[sequences, columns]`, sorted order.
+    fn mean(&mut self, packing: &Packing, columns: usize, x: &Self::Values, y: &mut Self::Values);
+    /// Its backward pass.
+    fn mean_backward(&mut self, packing: &Packing, columns: usize, dy: &Self::Values, dx: &mut Self::Values);
+    /// Mean of embedding rows over each sequence.
+    fn embedding_mean(
+        &mut self,
+        packing: &Packing,
+        columns: usize,
+        embedding: &Self::Values,
+        ids: &Self::Indices,
+        y: &mut Self::Values,
+    );
+
+    /// Weighted sum of layers: row `r` of y `[rows, columns]` is `gamma * sum_j softmax(weight)_j * layer_j` with the
+    /// layers `[layers, columns]` at `places[r]` of x.
+    #[allow(clippy::too_many_arguments)]
+    fn mix(
+        &mut self,
+        rows: usize,
+        layers: usize,
+        columns: usize,
+        x: &Self::Values,
+        places: &Self::Indices,
+        weights: MixWeights<&Self::Values>,
+        y: &mut Self::Values,
+    );
+    /// The gradients of the mix's parameters.
+    #[allow(clippy::too_many_arguments)]
+    fn mix_backward(
+        &mut self,
+        rows: usize,
+        layers: usize,
+        columns: usize,
+        x: &Self::Values,
+        places: &Self::Indices,
+        weights: MixWeights<&mut Trained<Self::Values>>,
+        dy: &Self::Values,
+    );
+
+    /// Sum of the squares of a gradient.
+    fn squared_norm(&mut self, trained: &Trained<Self::Values>, length: usize) -> f64;
+    /// One Adam step, after which the gradient is zero.
+    fn adam(&mut self, trained: &mut Trained<Self::Values>, length: usize, step: AdamStep);
+}
+
+/// The index of a row that has no target.
+pub(crate) const NO_TARGET: u32 = u32::MAX;

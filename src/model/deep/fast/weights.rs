@@ -1,0 +1,200 @@
+//! Parameters on the device, by name, with their gradients and Adam's moments.
+
+use super::device::{AdamStep, Device, LstmWeights, NormState, Trained};
+use crate::model::ModelError;
+use crate::model::deep::engine::CLIP_EPSILON;
+use crate::model::deep::parameters::ParameterSet;
+
+/// One parameter.
+pub(super) struct Weight<D: Device> {
+    name: String,
+    shape: Vec<usize>,
+    pub trained: Trained<D::Values>,
+}
+
+impl<D: Device> Weight<D> {
+    /// Takes a parameter's values; gradient and moments are zero.
+    pub fn new(device: &mut D, set: &ParameterSet, name: String, shape: &[usize]) -> Result<Self, ModelError> {
+        let values = set.get(&name, shape)?;
+        let zeros = vec![0.0; values.len()];
+        let mut trained = Trained::default();
+        device.upload(values, &mut trained.value);
+        for buffer in [&mut trained.gradient, &mut trained.first, &mut trained.second] {
+            device.upload(&zeros, buffer);
+        }
+        Ok(Self { name, shape: shape.to_vec(), trained })
+    }
+
+    pub fn value(&self) -> &D::Values {
+        &self.trained.value
+    }
+
+    fn length(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Copies the values into a set.
+    pub fn store(&self, device: &D, set: &mut ParameterSet) {
+        let mut values = vec![0.0; self.length()];
+        device.download(&self.trained.value, &mut values);
+        set.insert(self.name.clone(), &self.shape, values);
+    }
+
+    /// Takes other values; gradient and moments stay.
+    pub fn load(&mut self, device: &mut D, set: &ParameterSet) -> Result<(), ModelError> {
+        device.upload(set.get(&self.name, &self.shape)?, &mut self.trained.value);
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub fn gradient(&self, device: &D) -> (String, Vec<f32>) {
+        let mut values = vec![0.0; self.length()];
+        device.download(&self.trained.gradient, &mut values);
+        (self.name.clone(), values)
+    }
+}
+
+/// A weight `[outputs, inputs]` and a bias `[outputs]`.
+pub(super) struct Linear<D: Device> {
+    pub weight: Weight<D>,
+    pub bias: Weight<D>,
+}
+
+impl<D: Device> Linear<D> {
+    pub fn new(
+        device: &mut D,
+        set: &ParameterSet,
+        name: &str,
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<Self, ModelError> {
+        Ok(Self {
+            weight: Weight::new(device, set, format!("{name}.weight"), &[outputs, inputs])?,
+            bias: Weight::new(device, set, format!("{name}.bias"), &[outputs])?,
+        })
+    }
+
+    pub fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
+        visit(&mut self.weight);
+        visit(&mut self.bias);
+    }
+}
+
+/// An LSTM's weights.
+pub(super) struct Lstm<D: Device> {
+    pub input: Weight<D>,
+    pub hidden: Weight<D>,
+    pub bias: Weight<D>,
+}
+
+impl<D: Device> Lstm<D> {
+    pub fn new(
+        device: &mut D,
+        set: &ParameterSet,
+        name: &str,
+        inputs: usize,
+        hidden: usize,
+    ) -> Result<Self, ModelError> {
+        Ok(Self {
+            input: Weight::new(device, set, format!("{name}.weight_ih"), &[4 * hidden, inputs])?,
+            hidden: Weight::new(device, set, format!("{name}.weight_hh"), &[4 * hidden, hidden])?,
+            bias: Weight::new(device, set, format!("{name}.bias"), &[4 * hidden])?,
+        })
+    }
+
+    pub fn values(&self) -> LstmWeights<&D::Values> {
+        LstmWeights { input: self.input.value(), hidden: self.hidden.value(), bias: self.bias.value() }
+    }
+
+    pub fn trained(&mut self) -> LstmWeights<&mut Trained<D::Values>> {
+        LstmWeights {
+            input: &mut self.input.trained,
+            hidden: &mut self.hidden.trained,
+            bias: &mut self.bias.trained,
+        }
+    }
+
+    pub fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
+        visit(&mut self.input);
+        visit(&mut self.hidden);
+        visit(&mut self.bias);
+    }
+}
+
+/// A batch normalisation's weights and running statistics.
+pub(super) struct Norm<D: Device> {
+    name: String,
+    size: usize,
+    pub weight: Weight<D>,
+    pub bias: Weight<D>,
+    pub state: NormState<D::Values>,
+}
+
+impl<D: Device> Norm<D> {
+    pub fn new(device: &mut D, set: &ParameterSet, name: &str, size: usize) -> Result<Self, ModelError> {
+        let weight = Weight::new(device, set, format!("{name}.weight"), &[size])?;
+        let bias = Weight::new(device, set, format!("{name}.bias"), &[size])?;
+        let mut norm = Self { name: name.to_owned(), size, weight, bias, state: NormState::default() };
+        norm.load_statistics(device, set)?;
+        Ok(norm)
+    }
+
+    pub fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
+        visit(&mut self.weight);
+        visit(&mut self.bias);
+    }
+
+    /// Weights and statistics, in the order that parameters are listed in.
+    pub fn store(&self, device: &D, set: &mut ParameterSet) {
+        self.weight.store(device, set);
+        self.bias.store(device, set);
+        for (part, buffer) in
+            [("running_mean", &self.state.running_mean), ("running_var", &self.state.running_variance)]
+        {
+            let mut values = vec![0.0; self.size];
+            device.download(buffer, &mut values);
+            set.insert(format!("{}.{part}", self.name), &[self.size], values);
+        }
+    }
+
+    pub fn load_statistics(&mut self, device: &mut D, set: &ParameterSet) -> Result<(), ModelError> {
+        let mean = set.get(&format!("{}.running_mean", self.name), &[self.size])?;
+        let variance = set.get(&format!("{}.running_var", self.name), &[self.size])?;
+        device.upload(mean, &mut self.state.running_mean);
+        device.upload(variance, &mut self.state.running_variance);
+        Ok(())
+    }
+}
+
+/// Clipping and Adam over all weights that `each` visits, twice in the same order.
+pub(super) struct Optimiser {
+    pub clip_norm: f32,
+    pub weight_decay: f32,
+    /// Steps taken.
+    pub steps: u64,
+}
+
+impl Optimiser {
+    /// One step, after which all gradients are zero.
+    pub fn step<D: Device>(
+        &mut self,
+        device: &mut D,
+        learning_rate: f32,
+        mut each: impl FnMut(&mut dyn FnMut(&mut Weight<D>)),
+    ) {
+        let mut squares = 0.0;
+        each(&mut |weight| squares += device.squared_norm(&weight.trained, weight.length()));
+        let norm = squares.sqrt() as f32;
+        self.steps += 1;
+        let step = AdamStep {
+            step: i32::try_from(self.steps).unwrap_or(i32::MAX),
+            learning_rate,
+            weight_decay: self.weight_decay,
+            gradient_scale: (self.clip_norm / (norm + CLIP_EPSILON)).min(1.0),
+        };
+        each(&mut |weight| {
+            let length = weight.length();
+            device.adam(&mut weight.trained, length, step);
+        });
+    }
+}
