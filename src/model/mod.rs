@@ -4,10 +4,26 @@
 //! published crate; a test holds them together.
 
 mod archive;
+mod classical;
 mod classifier;
+mod decision_tree;
+mod factory;
+mod gradient_boosting;
+mod input;
+mod knn;
+mod logistic_regression;
+mod majority;
+mod parameters;
+mod product;
+mod random_forest;
+mod refit;
+mod stored;
+mod svm;
+
 
 pub use archive::{ModelArchive, Tensor, TensorData};
 pub use classifier::{
     ArtifactStore, Classifier, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input, ModelError,
     ModelKind, ModelSpec, NoArtifacts, StageTime,
 };
+pub use factory::{build, load};
