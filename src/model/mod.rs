@@ -5,12 +5,27 @@
 
 mod archive;
 pub mod attention_lstm;
+mod classical;
 mod classifier;
+mod decision_tree;
 pub(crate) mod deep;
 pub(crate) mod elmo;
+mod factory;
+mod gradient_boosting;
+mod input;
+mod knn;
+mod logistic_regression;
+mod majority;
+mod parameters;
+mod product;
+mod random_forest;
+mod refit;
+mod stored;
+mod svm;
 
 pub use archive::{ModelArchive, Tensor, TensorData};
 pub use classifier::{
     ArtifactStore, Classifier, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input, ModelError,
     ModelKind, ModelSpec, NoArtifacts, StageTime,
 };
+pub use factory::{build, load};

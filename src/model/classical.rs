@@ -1,0 +1,286 @@
+//! What the classical models share: their rows become a matrix, their classes the ones that occur in
+//! training, their fitted state a file. Each algorithm only fits and predicts on that matrix.
+
+use std::time::Instant;
+
+use ndarray::Array2;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::input::{InputOptions, InputTransform, data};
+use super::{
+    Classifier, Examples, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, StageTime,
+    parameters, stored,
+};
+use crate::progress::Progress;
+
+/// Rows to fit: a matrix and the class of each row.
+pub(super) struct Rows {
+    /// Shape `[rows, columns]`, finite, row-major.
+    pub matrix: Array2<f32>,
+    /// Class of each row, an index into the classes that occur in training.
+    pub targets: Vec<u32>,
+    /// Number of classes that occur in training; at least 2.
+    pub classes: usize,
+}
+
+impl Rows {
+    /// Number of rows of each class.
+    pub fn class_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes];
+        for &target in &self.targets {
+            counts[target as usize] += 1;
+        }
+        counts
+    }
+}
+
+/// Weights of the classes in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ClassWeights {
+    /// Every row counts 1.
+    #[default]
+    None,
+    /// A row of class k counts `rows / (classes * rows of k)`, as scikit-learn's `balanced`.
+    Balanced,
+}
+
+impl ClassWeights {
+    /// The weight of each class.
+    pub fn of(self, rows: &Rows) -> Vec<f64> {
+        let total = rows.targets.len() as f64;
+        let classes = rows.classes as f64;
+        rows.class_counts()
+            .into_iter()
+            .map(|count| match self {
+                Self::None => 1.0,
+                Self::Balanced => total / (classes * count as f64),
+            })
+            .collect()
+    }
+}
+
+/// One algorithm behind [`Classical`].
+pub(super) trait Algorithm: Sized + Send + Sync {
+    /// The keys of its table; all optional.
+    type Parameters: Serialize + DeserializeOwned + Clone + Send + Sync;
+    /// Its name in files and messages.
+    const NAME: &'static str;
+
+    /// Refuses values that cannot be used and keys that this implementation does not have.
+    fn check(parameters: &Self::Parameters, implementation: Implementation) -> Result<(), String>;
+
+    /// The columns it reads.
+    fn input(parameters: &Self::Parameters, input: Input) -> InputOptions;
+
+    /// Fits to `training`; `validation` serves early stopping only and may be empty.
+    fn fit(
+        parameters: &Self::Parameters,
+        implementation: Implementation,
+        training: Rows,
+        validation: Option<Rows>,
+        context: &FitContext<'_>,
+        report: &mut FitReport,
+    ) -> Result<Self, ModelError>;
+
+    /// Probabilities, shape `[rows, classes]`.
+    fn predict(&self, matrix: &Array2<f32>, progress: &dyn Progress) -> Result<Array2<f32>, ModelError>;
+
+    /// Writes the fitted state.
+    fn store(&self, archive: &mut ModelArchive) -> Result<(), ModelError>;
+
+    /// Reads the fitted state of a model with `columns` columns and `classes` classes.
+    fn restore(
+        parameters: &Self::Parameters,
+        implementation: Implementation,
+        archive: &ModelArchive,
+        columns: usize,
+        classes: usize,
+    ) -> Result<Self, ModelError>;
+
+    /// Whether the validation rows are read at all.
+    fn uses_validation(_: &Self::Parameters) -> bool {
+        false
+    }
+}
+
+struct Fitted<A> {
+    transform: InputTransform,
+    /// The classes that occur in training, ascending.
+    present: Vec<u32>,
+    /// Number of classes of the experiment.
+    class_count: usize,
+    algorithm: A,
+}
+
+/// A classical model: an algorithm on a matrix, behind the trait of all models.
+pub(super) struct Classical<A: Algorithm> {
+    parameters: A::Parameters,
+    implementation: Implementation,
+    input: Input,
+    fitted: Option<Fitted<A>>,
+}
+
+impl<A: Algorithm> Classical<A> {
+    /// A model that is not fitted yet.
+    ///
+    /// # Errors
+    /// Unknown keys and values that cannot be used.
+    pub fn new(implementation: Implementation, input: Input, table: &toml::Table) -> Result<Self, ModelError> {
+        let parameters: A::Parameters = parameters::parse(A::NAME, table)?;
+        A::check(&parameters, implementation).map_err(|problem| parameters::refused(A::NAME, problem))?;
+        Ok(Self { parameters, implementation, input, fitted: None })
+    }
+
+    /// A fitted model from its file.
+    ///
+    /// # Errors
+    /// A file that is not complete or contradicts itself.
+    pub fn from_archive(implementation: Implementation, archive: &ModelArchive) -> Result<Self, ModelError> {
+        let table = stored::text(archive, "parameters")?
+            .parse()
+            .map_err(|error| stored::broken(format!("metadata `parameters`: {error}")))?;
+        let transform = InputTransform::restore(archive)?;
+        let mut model = Self::new(implementation, transform.options().input, &table)?;
+        let class_count: usize = stored::json(archive, "classes")?;
+        let present = stored::u32s(archive, "present_classes")?.to_vec();
+        let ascending = present.windows(2).all(|pair| pair[0] < pair[1]);
+        if present.len() < 2 || !ascending || present.iter().any(|&class| class as usize >= class_count) {
+            return Err(stored::broken("tensor present_classes does not name two or more classes in order"));
+        }
+        let algorithm =
+            A::restore(&model.parameters, implementation, archive, transform.columns(), present.len())?;
+        model.fitted = Some(Fitted { transform, present, class_count, algorithm });
+        Ok(model)
+    }
+}
+
+/// The classes of `examples`, checked against the class names.
+pub(super) fn checked_labels(model: &str, examples: Examples<'_>) -> Result<Vec<u32>, ModelError> {
+    let labels = examples.labels();
+    let classes = examples.features.class_names.len();
+    match labels.iter().find(|&&label| label as usize >= classes) {
+        Some(label) => Err(data(model, format!("class {label} is not among the {classes} class names"))),
+        None => Ok(labels),
+    }
+}
+
+impl<A: Algorithm> Classifier for Classical<A> {
+    fn fit(
+        &mut self,
+        training: Examples<'_>,
+        validation: Examples<'_>,
+        context: &FitContext<'_>,
+    ) -> Result<FitReport, ModelError> {
+        let started = Instant::now();
+        let labels = checked_labels(A::NAME, training)?;
+        let mut present = labels.clone();
+        present.sort_unstable();
+        present.dedup();
+        let (transform, matrix) =
+            InputTransform::fit(A::NAME, A::input(&self.parameters, self.input), training)?;
+        if present.len() < 2 {
+            let name = &training.features.class_names[present[0] as usize];
+            return Err(data(
+                A::NAME,
+                format!("all training rows are of class `{name}`; at least two classes are needed"),
+            ));
+        }
+        let index = |label: &u32| present.binary_search(label).ok().map(|index| index as u32);
+        let targets = labels.iter().filter_map(index).collect();
+        let rows = Rows { matrix, targets, classes: present.len() };
+        let mut held_out = None;
+        if A::uses_validation(&self.parameters) {
+            // A class that training never saw has no column, so its rows cannot be scored.
+            let known: Vec<usize> = checked_labels(A::NAME, validation)?
+                .iter()
+                .zip(validation.rows)
+                .filter(|(label, _)| index(label).is_some())
+                .map(|(_, &row)| row)
+                .collect();
+            let known = Examples { features: validation.features, rows: &known };
+            if !known.rows.is_empty() {
+                let matrix = transform.apply(A::NAME, known)?;
+                let targets = known.labels().iter().filter_map(index).collect();
+                held_out = Some(Rows { matrix, targets, classes: present.len() });
+            }
+        }
+        let mut report = FitReport::default();
+        let samples = training.rows.len() as u64;
+        let algorithm =
+            A::fit(&self.parameters, self.implementation, rows, held_out, context, &mut report)?;
+        let class_count = training.features.class_names.len();
+        if present.len() < class_count {
+            report.notes.push(format!(
+                "{} of {class_count} classes have no training rows and are never predicted",
+                class_count - present.len()
+            ));
+        }
+        self.fitted = Some(Fitted { transform, present, class_count, algorithm });
+        report.stages.push(StageTime {
+            stage: "fit".to_owned(),
+            wall_seconds: started.elapsed().as_secs_f64(),
+            samples,
+        });
+        Ok(report)
+    }
+
+    fn predict_probabilities(
+        &self,
+        examples: Examples<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Array2<f32>, ModelError> {
+        let fitted = self.fitted.as_ref().ok_or_else(|| unfitted(A::NAME))?;
+        let matrix = fitted.transform.apply(A::NAME, examples)?;
+        let present = if matrix.nrows() == 0 {
+            Array2::zeros((0, fitted.present.len()))
+        } else {
+            fitted.algorithm.predict(&matrix, progress)?
+        };
+        let mut all = Array2::zeros((matrix.nrows(), fitted.class_count));
+        for (mut all, present) in all.outer_iter_mut().zip(present.outer_iter()) {
+            for (&class, &probability) in fitted.present.iter().zip(present) {
+                all[class as usize] = probability;
+            }
+        }
+        Ok(all)
+    }
+
+    fn save(&self) -> Result<ModelArchive, ModelError> {
+        let fitted = self.fitted.as_ref().ok_or_else(|| unfitted(A::NAME))?;
+        let mut archive = ModelArchive::default();
+        archive.metadata.insert("model".to_owned(), A::NAME.to_owned());
+        archive.metadata.insert("implementation".to_owned(), implementation_name(self.implementation).to_owned());
+        archive.metadata.insert("parameters".to_owned(), parameters::write(A::NAME, &self.parameters)?);
+        fitted.transform.store(&mut archive);
+        stored::put_json(&mut archive, "columns", &fitted.transform.column_names());
+        stored::put_json(&mut archive, "classes", &fitted.class_count);
+        stored::put_u32s(&mut archive, "present_classes", &fitted.present);
+        fitted.algorithm.store(&mut archive)?;
+        Ok(archive)
+    }
+}
+
+/// The name of an implementation in files.
+pub(super) fn implementation_name(implementation: Implementation) -> &'static str {
+    match implementation {
+        Implementation::Fast => "fast",
+        Implementation::Reference => "reference",
+    }
+}
+
+/// The error of a model that is used before it is fitted.
+pub(super) fn unfitted(model: &str) -> ModelError {
+    data(model, "the model is not fitted; call fit first")
+}
+
+/// Probabilities from scores: `exp(score - largest) / sum`, summed in order in 64 bits. The order of the
+/// scores is kept, ties included.
+pub(super) fn softmax(scores: &[f64], probabilities: &mut [f32]) {
+    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
+    for (probability, score) in probabilities.iter_mut().zip(scores) {
+        *probability = ((score - largest).exp() / sum) as f32;
+    }
+}

@@ -1,0 +1,157 @@
+//! A single decision tree, a sanity row.
+//!
+//! `fast` is one tree of this project's forest, grown on all rows without bootstrap with every column at
+//! every node. `reference` is `linfa-trees`: it counts classes in maps with a random order, so between equal
+//! splits its choice may change from run to run; a model file holds the tree itself, which predicts the
+//! same bits.
+
+use linfa::Dataset;
+use linfa::traits::Fit;
+use linfa_trees::{DecisionTree as LinfaTree, TreeNode};
+use ndarray::{Array1, Array2};
+use serde::{Deserialize, Serialize};
+
+use super::classical::{Algorithm, ClassWeights, Classical, Rows};
+use super::input::{Encoding, InputOptions, data};
+use super::random_forest::Trees;
+use super::random_forest::tree::{LEAF, Limits, Tree};
+use super::{FitContext, FitReport, Implementation, Input, ModelArchive, ModelError};
+use crate::progress::Progress;
+use crate::seed;
+
+/// A decision tree behind the trait of all models.
+pub(super) type DecisionTree = Classical<SingleTree>;
+
+/// `[model.decision_tree]`. Defaults are scikit-learn's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct TreeParameters {
+    /// Largest depth; by default without limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub maximum_depth: Option<usize>,
+    /// A node with fewer rows is not split; default 2.
+    pub minimum_samples_split: usize,
+    /// No leaf has fewer rows; default 1.
+    pub minimum_samples_leaf: usize,
+    /// `none` (default) or `balanced`.
+    pub class_weights: ClassWeights,
+}
+
+impl Default for TreeParameters {
+    fn default() -> Self {
+        Self {
+            maximum_depth: None,
+            minimum_samples_split: 2,
+            minimum_samples_leaf: 1,
+            class_weights: ClassWeights::None,
+        }
+    }
+}
+
+/// A fitted tree.
+pub(super) struct SingleTree(Trees);
+
+impl Algorithm for SingleTree {
+    type Parameters = TreeParameters;
+    const NAME: &'static str = "decision_tree";
+
+    fn check(parameters: &TreeParameters, implementation: Implementation) -> Result<(), String> {
+        if parameters.minimum_samples_split < 2 {
+            return Err("`minimum_samples_split` must be at least 2".to_owned());
+        }
+        if parameters.minimum_samples_leaf < 1 {
+            return Err("`minimum_samples_leaf` must be at least 1".to_owned());
+        }
+        if implementation == Implementation::Reference && parameters.class_weights != ClassWeights::None {
+            return Err("`class_weights`: the reference implementation does not have it; use `fast`".to_owned());
+        }
+        Ok(())
+    }
+
+    fn input(_: &TreeParameters, input: Input) -> InputOptions {
+        InputOptions { input, encoding: Encoding::Tokens, log_scale: false, standardise: false }
+    }
+
+    fn fit(
+        parameters: &TreeParameters,
+        implementation: Implementation,
+        training: Rows,
+        _: Option<Rows>,
+        context: &FitContext<'_>,
+        report: &mut FitReport,
+    ) -> Result<Self, ModelError> {
+        if implementation == Implementation::Reference {
+            report.notes.push("linfa-trees may choose differently between equal splits in another run".to_owned());
+            return linfa_tree(parameters, &training).map(Self);
+        }
+        let limits = Limits {
+            depth: parameters.maximum_depth.unwrap_or(usize::MAX),
+            samples_split: parameters.minimum_samples_split,
+            samples_leaf: parameters.minimum_samples_leaf,
+            candidates: training.matrix.ncols(),
+        };
+        let weights = parameters.class_weights.of(&training);
+        Ok(Self(Trees::single(&training, limits, &weights, seed::derive(context.seed, Self::NAME))))
+    }
+
+    fn predict(&self, matrix: &Array2<f32>, _: &dyn Progress) -> Result<Array2<f32>, ModelError> {
+        Ok(self.0.predict(matrix))
+    }
+
+    fn store(&self, archive: &mut ModelArchive) -> Result<(), ModelError> {
+        self.0.store(archive);
+        Ok(())
+    }
+
+    fn restore(
+        _: &TreeParameters,
+        _: Implementation,
+        archive: &ModelArchive,
+        columns: usize,
+        classes: usize,
+    ) -> Result<Self, ModelError> {
+        Trees::restore(archive, columns, classes).map(Self)
+    }
+}
+
+fn linfa_tree(parameters: &TreeParameters, training: &Rows) -> Result<Trees, ModelError> {
+    let targets: Array1<usize> = training.targets.iter().map(|&target| target as usize).collect();
+    let fitted = LinfaTree::<f32, usize>::params()
+        .max_depth(parameters.maximum_depth)
+        .min_weight_split(parameters.minimum_samples_split as f32)
+        .min_weight_leaf(parameters.minimum_samples_leaf as f32)
+        .fit(&Dataset::new(training.matrix.clone(), targets))
+        .map_err(|error| data(SingleTree::NAME, format!("linfa-trees: {error}")))?;
+    let mut tree = Tree::default();
+    flatten(fitted.root_node(), training.classes, &mut tree);
+    let mut importances = vec![0.0; training.matrix.ncols()];
+    for (importance, decrease) in importances.iter_mut().zip(fitted.mean_impurity_decrease()) {
+        *importance = f64::from(decrease);
+    }
+    Ok(Trees { trees: vec![tree], classes: training.classes, importances })
+}
+
+/// Appends a node and all below it, in preorder; a leaf's shares are 1 for its class.
+fn flatten(node: &TreeNode<f32, usize>, classes: usize, tree: &mut Tree) {
+    let index = tree.columns.len();
+    let mut children = node.children().into_iter().flatten();
+    match (node.prediction(), children.next(), children.next()) {
+        (None, Some(left), Some(right)) => {
+            let (column, threshold, _) = node.split();
+            tree.columns.push(column as u32);
+            tree.thresholds.push(threshold);
+            tree.right.push(0);
+            flatten(left, classes, tree);
+            tree.right[index] = tree.columns.len() as u32;
+            flatten(right, classes, tree);
+        }
+        (prediction, ..) => {
+            tree.columns.push(LEAF);
+            tree.thresholds.push(0.0);
+            tree.right.push((tree.shares.len() / classes) as u32);
+            let start = tree.shares.len();
+            tree.shares.resize(start + classes, 0.0);
+            tree.shares[start + prediction.unwrap_or(0)] = 1.0;
+        }
+    }
+}

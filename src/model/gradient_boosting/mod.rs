@@ -1,0 +1,292 @@
+//! Gradient-boosted trees.
+//!
+//! `fast` is the crate `hessboost`: one tree per class and round on the softmax cross-entropy, splits on
+//! histograms of at most 256 bins, as XGBoost's `multi:softprob` with `tree_method = "hist"`.
+//!
+//! `reference` is one boosted regressor of `smartcore` per class against the rest, fitted to 0 and 1 by
+//! squared error; the probabilities are the softmax of the regressors' outputs. It is another loss, so
+//! accuracies are comparable and probabilities are not. It has no `l1`, `column_sample`,
+//! `early_stopping_rounds` and `minimum_split_loss` below 0, and `minimum_child_weight` counts rows there.
+
+mod reference;
+
+use std::num::NonZeroUsize;
+
+use hessboost::config::{TrainingParams, TreeMethod};
+use hessboost::data::DMatrix;
+use hessboost::metric::EvalMetric;
+use hessboost::model::{BoostedModel, Iterations, ModelFormat};
+use hessboost::objective::{Multiclass, Objective};
+use hessboost::training::Trainer;
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+
+use self::reference::OneAgainstRest;
+use super::classical::{Algorithm, Classical, Rows};
+use super::input::{Encoding, InputOptions, data};
+use super::{EpochRecord, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, stored};
+use crate::progress::Progress;
+use crate::seed;
+
+/// Gradient-boosted trees behind the trait of all models.
+pub(super) type GradientBoosting = Classical<Boosted>;
+
+/// `[model.gradient_boosting]`. Defaults are XGBoost's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct BoostingParameters {
+    /// Rounds of boosting; default 100.
+    pub rounds: usize,
+    /// Largest depth of a tree; default 6.
+    pub depth: usize,
+    /// Factor on every tree's output; default 0.3.
+    pub learning_rate: f64,
+    /// Share of the rows that each tree sees; default 1.
+    pub subsample: f64,
+    /// Share of the columns that each tree sees; default 1.
+    pub column_sample: f64,
+    /// L1 penalty on leaf values; default 0.
+    pub l1: f64,
+    /// L2 penalty on leaf values; default 1.
+    pub l2: f64,
+    /// Smallest sum of second derivatives in a leaf; default 1.
+    pub minimum_child_weight: f64,
+    /// Smallest gain of a split; default 0.
+    pub minimum_split_loss: f64,
+    /// Stop after this many rounds without a lower validation loss and keep the best; by default all
+    /// rounds are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping_rounds: Option<usize>,
+}
+
+impl Default for BoostingParameters {
+    fn default() -> Self {
+        Self {
+            rounds: 100,
+            depth: 6,
+            learning_rate: 0.3,
+            subsample: 1.0,
+            column_sample: 1.0,
+            l1: 0.0,
+            l2: 1.0,
+            minimum_child_weight: 1.0,
+            minimum_split_loss: 0.0,
+            early_stopping_rounds: None,
+        }
+    }
+}
+
+/// Fitted trees.
+#[expect(clippy::large_enum_variant, reason = "there is one of these per fitted model")]
+pub(super) enum Boosted {
+    /// hessboost's model.
+    Softmax(BoostedModel),
+    /// smartcore's regressors.
+    OneAgainstRest(OneAgainstRest),
+}
+
+impl Algorithm for Boosted {
+    type Parameters = BoostingParameters;
+    const NAME: &'static str = "gradient_boosting";
+
+    fn check(parameters: &BoostingParameters, implementation: Implementation) -> Result<(), String> {
+        for (name, value) in [("rounds", parameters.rounds), ("depth", parameters.depth)] {
+            if value == 0 {
+                return Err(format!("`{name}` is 0; it must be at least 1"));
+            }
+        }
+        if parameters.depth > 64 {
+            return Err(format!("`depth` is {}; it must be at most 64", parameters.depth));
+        }
+        for (name, value) in [("subsample", parameters.subsample), ("column_sample", parameters.column_sample)] {
+            if !(value > 0.0 && value <= 1.0) {
+                return Err(format!("`{name}` is {value}; it must be above 0 and at most 1"));
+            }
+        }
+        if !(parameters.learning_rate > 0.0 && parameters.learning_rate.is_finite()) {
+            return Err(format!("`learning_rate` is {}; it must be > 0", parameters.learning_rate));
+        }
+        for (name, value) in [
+            ("l1", parameters.l1),
+            ("l2", parameters.l2),
+            ("minimum_child_weight", parameters.minimum_child_weight),
+            ("minimum_split_loss", parameters.minimum_split_loss),
+        ] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(format!("`{name}` is {value}; it must be 0 or more"));
+            }
+        }
+        if parameters.early_stopping_rounds == Some(0) {
+            return Err("`early_stopping_rounds` is 0; leave it out to keep all rounds".to_owned());
+        }
+        if implementation == Implementation::Reference {
+            let defaults = BoostingParameters::default();
+            let absent = "the reference implementation (smartcore) does not have it; use `fast` or leave it out";
+            if parameters.l1 != defaults.l1 {
+                return Err(format!("`l1`: {absent}"));
+            }
+            if parameters.column_sample != defaults.column_sample {
+                return Err(format!("`column_sample`: {absent}"));
+            }
+            if parameters.early_stopping_rounds.is_some() {
+                return Err(format!("`early_stopping_rounds`: {absent}"));
+            }
+            if parameters.minimum_child_weight.fract() != 0.0 {
+                return Err("`minimum_child_weight` must be whole for the reference implementation".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn input(_: &BoostingParameters, input: Input) -> InputOptions {
+        InputOptions { input, encoding: Encoding::Tokens, log_scale: false, standardise: false }
+    }
+
+    fn uses_validation(_: &BoostingParameters) -> bool {
+        true
+    }
+
+    fn fit(
+        parameters: &BoostingParameters,
+        implementation: Implementation,
+        training: Rows,
+        validation: Option<Rows>,
+        context: &FitContext<'_>,
+        report: &mut FitReport,
+    ) -> Result<Self, ModelError> {
+        match implementation {
+            Implementation::Fast => softmax_trees(parameters, &training, validation.as_ref(), context, report)
+                .map(Self::Softmax),
+            Implementation::Reference => {
+                OneAgainstRest::fit(parameters, training, context).map(Self::OneAgainstRest)
+            }
+        }
+    }
+
+    fn predict(&self, matrix: &Array2<f32>, _: &dyn Progress) -> Result<Array2<f32>, ModelError> {
+        match self {
+            Self::Softmax(model) => {
+                let rows = dense(matrix)?;
+                let predictions = model.predict(&rows, Iterations::Best).map_err(|error| failed(&error))?;
+                Array2::from_shape_vec((predictions.n_rows(), predictions.width()), predictions.into_vec())
+                    .map_err(|error| data(Self::NAME, error.to_string()))
+            }
+            Self::OneAgainstRest(model) => model.predict(matrix),
+        }
+    }
+
+    fn store(&self, archive: &mut ModelArchive) -> Result<(), ModelError> {
+        match self {
+            Self::Softmax(model) => {
+                let bytes = model.encode(ModelFormat::Binary).map_err(|error| failed(&error))?;
+                archive.tensors.insert("hessboost".to_owned(), super::Tensor::u8(bytes));
+                Ok(())
+            }
+            Self::OneAgainstRest(model) => {
+                model.store(archive);
+                Ok(())
+            }
+        }
+    }
+
+    fn restore(
+        parameters: &BoostingParameters,
+        implementation: Implementation,
+        archive: &ModelArchive,
+        columns: usize,
+        classes: usize,
+    ) -> Result<Self, ModelError> {
+        if implementation == Implementation::Reference {
+            return OneAgainstRest::restore(parameters, archive, columns, classes).map(Self::OneAgainstRest);
+        }
+        let bytes = stored::bytes(archive, "hessboost")?;
+        let model = BoostedModel::decode(bytes, ModelFormat::Binary)
+            .map_err(|error| stored::broken(format!("tensor hessboost: {error}")))?;
+        if model.n_features() != columns || model.prediction_width() != classes {
+            return Err(stored::broken("the trees are of another number of columns or classes than the file"));
+        }
+        Ok(Self::Softmax(model))
+    }
+}
+
+fn failed(error: &hessboost::error::HessboostError) -> ModelError {
+    data(Boosted::NAME, format!("hessboost: {error}"))
+}
+
+fn dense(matrix: &Array2<f32>) -> Result<DMatrix, ModelError> {
+    let values = matrix.as_slice().expect("matrices are row-major");
+    DMatrix::from_dense(values, matrix.nrows(), matrix.ncols()).map_err(|error| failed(&error))
+}
+
+fn labelled(rows: &Rows) -> Result<DMatrix, ModelError> {
+    let labels: Vec<f32> = rows.targets.iter().map(|&target| target as f32).collect();
+    dense(&rows.matrix)?.with_labels(&labels).map_err(|error| failed(&error))
+}
+
+/// The fast implementation.
+fn softmax_trees(
+    parameters: &BoostingParameters,
+    training: &Rows,
+    validation: Option<&Rows>,
+    context: &FitContext<'_>,
+    report: &mut FitReport,
+) -> Result<BoostedModel, ModelError> {
+    let objective = Objective::Softprob(Multiclass::new(training.classes).map_err(|error| failed(&error))?);
+    let settings = TrainingParams::builder()
+        .objective(objective)
+        .eval_metric(EvalMetric::MLogLoss)
+        .tree_method(TreeMethod::Hist)
+        .seed(seed::derive(context.seed, "gradient_boosting"))
+        .max_depth(parameters.depth)
+        .eta(parameters.learning_rate)
+        .subsample(parameters.subsample)
+        .colsample_bytree(parameters.column_sample)
+        .alpha(parameters.l1)
+        .lambda(parameters.l2)
+        .min_child_weight(parameters.minimum_child_weight)
+        .gamma(parameters.minimum_split_loss)
+        .build()
+        .map_err(|error| failed(&error))?;
+    let rows = labelled(training)?;
+    let held_out = validation.map(labelled).transpose()?;
+    context.progress.begin(Boosted::NAME, parameters.rounds as u64);
+    let progress = context.progress;
+    let mut trainer = Trainer::new(&settings, &rows, parameters.rounds).eval(&rows, "training");
+    if let Some(held_out) = &held_out {
+        trainer = trainer.eval(held_out, "validation");
+    }
+    if let Some(rounds) = parameters.early_stopping_rounds {
+        if held_out.is_none() {
+            return Err(data(
+                Boosted::NAME,
+                "`early_stopping_rounds` needs validation rows, and there are none; give the split a validation \
+                 share or leave the key out",
+            ));
+        }
+        trainer = trainer.early_stopping_rounds(NonZeroUsize::new(rounds).expect("checked to be at least 1"));
+    }
+    let result = trainer
+        .on_round(|_| {
+            progress.advance(1);
+            std::ops::ControlFlow::Continue(())
+        })
+        .train()
+        .map_err(|error| failed(&error))?;
+    context.progress.end();
+    let losses = |name: &str| result.history.series(name, "mlogloss").map(Iterator::collect::<Vec<f64>>);
+    let training_losses = losses("training").unwrap_or_default();
+    let validation_losses = losses("validation");
+    for (round, training_loss) in training_losses.into_iter().enumerate() {
+        report.epochs.push(EpochRecord {
+            stage: Boosted::NAME.to_owned(),
+            epoch: round + 1,
+            training_loss,
+            validation_loss: validation_losses.as_ref().map(|losses| losses[round]),
+            validation_macro_f1: None,
+        });
+    }
+    if let (Some(_), Some(best)) = (parameters.early_stopping_rounds, result.model.best_iteration()) {
+        report.notes.push(format!("predicts with the first {} of {} rounds", best + 1, report.epochs.len()));
+    }
+    Ok(result.model)
+}

@@ -1,0 +1,238 @@
+//! k-nearest neighbours: the training rows vote, by number or by the inverse of their distance. Tied votes
+//! go to the lowest class, equal distances to the lower training row.
+//!
+//! A probability is the share of the votes. With `weights = "distance"` a neighbour at distance 0 outweighs
+//! all that are not at 0, as in scikit-learn.
+//!
+//! `fast` searches by blocked matrix products and measures what may be near exactly; `reference` asks an
+//! index of `linfa-nn`. The votes are counted by the same code.
+
+mod distance;
+mod reference;
+mod search;
+
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+
+use self::distance::{Distance, DistanceRows};
+use self::search::Neighbour;
+use super::classical::{Algorithm, Classical, Rows};
+use super::input::{Encoding, InputOptions, data};
+use super::{FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, stored};
+use crate::progress::Progress;
+
+/// k-nearest neighbours behind the trait of all models.
+pub(super) type Knn = Classical<Neighbours>;
+
+/// How much a neighbour's vote counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Weights {
+    /// 1.
+    Uniform,
+    /// 1 / distance.
+    Distance,
+}
+
+/// `[model.knn]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct KnnParameters {
+    /// How many neighbours vote; default 5.
+    pub k: usize,
+    /// `uniform` (default) or `distance`.
+    pub weights: Weights,
+    /// `euclidean` (default), `manhattan` or `cosine`.
+    pub distance: Distance,
+    /// Whether columns are standardised on the training rows. By default only where statistics are read:
+    /// bytes alone already share one scale.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standardise: Option<bool>,
+    /// Whether statistics pass the signed logarithm first; default true.
+    pub log_scale: bool,
+}
+
+impl Default for KnnParameters {
+    fn default() -> Self {
+        Self {
+            k: 5,
+            weights: Weights::Uniform,
+            distance: Distance::Euclidean,
+            standardise: None,
+            log_scale: true,
+        }
+    }
+}
+
+/// The training rows, remembered.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Neighbours {
+    parameters: KnnParameters,
+    implementation: Implementation,
+    matrix: Array2<f32>,
+    targets: Vec<u32>,
+    classes: usize,
+}
+
+impl Algorithm for Neighbours {
+    type Parameters = KnnParameters;
+    const NAME: &'static str = "knn";
+
+    fn check(parameters: &KnnParameters, _: Implementation) -> Result<(), String> {
+        if parameters.k == 0 { Err("`k` is 0; it must be at least 1".to_owned()) } else { Ok(()) }
+    }
+
+    fn input(parameters: &KnnParameters, input: Input) -> InputOptions {
+        InputOptions {
+            input,
+            encoding: Encoding::Scaled,
+            log_scale: parameters.log_scale,
+            standardise: parameters.standardise.unwrap_or(input != Input::Bytes),
+        }
+    }
+
+    fn fit(
+        parameters: &KnnParameters,
+        implementation: Implementation,
+        training: Rows,
+        _: Option<Rows>,
+        _: &FitContext<'_>,
+        _: &mut FitReport,
+    ) -> Result<Self, ModelError> {
+        if parameters.k > training.targets.len() {
+            return Err(data(
+                Self::NAME,
+                format!(
+                    "k = {} neighbours are asked for, but there are {} training rows; lower `k`",
+                    parameters.k,
+                    training.targets.len()
+                ),
+            ));
+        }
+        Ok(Self {
+            parameters: parameters.clone(),
+            implementation,
+            matrix: training.matrix,
+            targets: training.targets,
+            classes: training.classes,
+        })
+    }
+
+    fn predict(&self, matrix: &Array2<f32>, progress: &dyn Progress) -> Result<Array2<f32>, ModelError> {
+        progress.begin("knn", matrix.nrows() as u64);
+        let k = self.parameters.k;
+        let vote = |neighbours: &[Neighbour]| self.vote(neighbours);
+        let shares = match self.implementation {
+            Implementation::Fast => {
+                let rows = DistanceRows::new(self.matrix.as_slice().expect("row-major"), self.matrix.ncols());
+                search::nearest(
+                    self.parameters.distance,
+                    matrix.as_slice().expect("row-major"),
+                    &rows,
+                    matrix.ncols(),
+                    k,
+                    vote,
+                    |queries| progress.advance(queries as u64),
+                )
+            }
+            Implementation::Reference => {
+                reference::nearest(self.parameters.distance, matrix, &self.matrix, k, vote)
+                    .map_err(|error| data(Self::NAME, format!("linfa-nn: {error}")))?
+            }
+        };
+        progress.end();
+        let mut probabilities = Array2::zeros((matrix.nrows(), self.classes));
+        for (mut row, shares) in probabilities.outer_iter_mut().zip(shares) {
+            row.iter_mut().zip(shares).for_each(|(probability, share)| *probability = share as f32);
+        }
+        Ok(probabilities)
+    }
+
+    fn store(&self, archive: &mut ModelArchive) -> Result<(), ModelError> {
+        stored::put_matrix(archive, "training", &self.matrix);
+        stored::put_u32s(archive, "training_classes", &self.targets);
+        Ok(())
+    }
+
+    fn restore(
+        parameters: &KnnParameters,
+        implementation: Implementation,
+        archive: &ModelArchive,
+        columns: usize,
+        classes: usize,
+    ) -> Result<Self, ModelError> {
+        let matrix = stored::matrix(archive, "training", columns)?;
+        let targets = stored::u32s(archive, "training_classes")?.to_vec();
+        if targets.len() != matrix.nrows() || targets.iter().any(|&target| target as usize >= classes) {
+            return Err(stored::broken("tensor training_classes does not fit the training rows"));
+        }
+        if parameters.k > targets.len() {
+            return Err(stored::broken("there are fewer training rows than neighbours"));
+        }
+        if matrix.iter().any(|value| !value.is_finite()) {
+            return Err(stored::broken("tensor training has a value that is not finite"));
+        }
+        Ok(Self { parameters: parameters.clone(), implementation, matrix, targets, classes })
+    }
+}
+
+impl Neighbours {
+    /// Every class's share of the votes.
+    fn vote(&self, neighbours: &[Neighbour]) -> Vec<f64> {
+        let mut votes = vec![0.0; self.classes];
+        let any_at_zero = neighbours.iter().any(|neighbour| neighbour.rank == 0.0);
+        for neighbour in neighbours {
+            let weight = match self.parameters.weights {
+                Weights::Uniform => 1.0,
+                Weights::Distance if any_at_zero => f64::from(u8::from(neighbour.rank == 0.0)),
+                Weights::Distance => 1.0 / self.parameters.distance.from_rank(neighbour.rank),
+            };
+            votes[self.targets[neighbour.row] as usize] += weight;
+        }
+        let total: f64 = votes.iter().sum();
+        votes.iter().map(|vote| vote / total).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn brute(distance: Distance, query: &[f32], rows: &[f32], depth: usize, k: usize) -> Vec<usize> {
+        let mut all: Vec<(f64, usize)> =
+            rows.chunks_exact(depth).enumerate().map(|(row, values)| (distance.rank(query, values), row)).collect();
+        all.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        all.into_iter().take(k).map(|(_, row)| row).collect()
+    }
+
+    proptest! {
+        // Few different values, so that equal distances are common.
+        #[test]
+        fn blocks_and_the_index_find_what_measuring_every_row_finds(
+            rows in proptest::collection::vec(0_u8..4, 12..240),
+            queries in proptest::collection::vec(0_u8..4, 3..30),
+            k in 1_usize..4,
+            scale in 0.001_f32..1000.0,
+        ) {
+            let depth = 3;
+            let values = |bytes: &[u8]| -> Vec<f32> {
+                let whole = bytes.len() / depth * depth;
+                bytes[..whole].iter().map(|&byte| f32::from(byte) / 3.0 * scale).collect()
+            };
+            let (rows, queries) = (values(&rows), values(&queries));
+            for distance in [Distance::Euclidean, Distance::Manhattan, Distance::Cosine] {
+                let expected: Vec<Vec<usize>> =
+                    queries.chunks_exact(depth).map(|query| brute(distance, query, &rows, depth, k)).collect();
+                let rows_of = |found: &[Neighbour]| found.iter().map(|n| n.row).collect::<Vec<_>>();
+                let measured = DistanceRows::new(&rows, depth);
+                let fast = search::nearest(distance, &queries, &measured, depth, k, rows_of, |_| ());
+                prop_assert_eq!(&fast, &expected);
+                let shape = |values: &[f32]| Array2::from_shape_vec((values.len() / depth, depth), values.to_vec());
+                let (queries, rows) = (shape(&queries).unwrap(), shape(&rows).unwrap());
+                let index = reference::nearest(distance, &queries, &rows, k, rows_of).unwrap();
+                prop_assert_eq!(&index, &expected);
+            }
+        }
+    }
+}
