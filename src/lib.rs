@@ -2,12 +2,14 @@
 //!
 //! Data flows one way through the modules, and each imports only those before it:
 //! [`capture`] -> [`flow`] -> [`dataset`] -> [`feature`] -> [`split`] -> [`model`] -> [`evaluate`] ->
-//! [`experiment`] -> [`report`] -> [`cli`]. Three small modules serve all of them: [`seed`]
+//! [`experiment`] -> [`report`] -> [`cli`]. Four small modules serve all of them: [`declarative`]
+//! (TOML files with errors worth reading), [`seed`]
 //! (randomness split by purpose), [`progress`] (what long work tells the person waiting) and
 //! [`storage`] (files that appear whole or not at all).
 #![warn(missing_docs)]
 #![forbid(unsafe_op_in_unsafe_fn)]
 
+pub mod declarative;
 pub mod progress;
 pub mod seed;
 pub mod storage;

@@ -9,6 +9,8 @@ pub trait Progress: Send + Sync {
     fn advance(&self, steps: u64);
     /// A short note about the current stage, such as the loss of the last epoch.
     fn note(&self, text: &str);
+    /// Something a person should know that does not stop the work; always told.
+    fn warn(&self, text: &str);
     /// The current stage is over.
     fn end(&self);
 }
@@ -20,5 +22,6 @@ impl Progress for Silent {
     fn begin(&self, _: &str, _: u64) {}
     fn advance(&self, _: u64) {}
     fn note(&self, _: &str) {}
+    fn warn(&self, _: &str) {}
     fn end(&self) {}
 }

@@ -1,6 +1,113 @@
 //! The command line: arguments, progress bars and exit codes; one file per subcommand.
 
+mod check;
+mod data;
+mod progress;
+mod run;
+mod tables;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::experiment::{self, Experiment, Overrides, Record};
+
+/// Tables of encrypted-traffic classification, rebuilt from captures.
+#[derive(Parser)]
+#[command(version, about, after_help = EXAMPLES, max_term_width = 110)]
+struct Arguments {
+    /// The project's folder, with `experiments`, `data` and `results`.
+    #[arg(long, global = true, default_value = ".", value_name = "FOLDER")]
+    project: PathBuf,
+    /// Threads to use; results do not depend on it.
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  etcbench reproduce all --data synth --size demo     the five tables on generated captures
+  etcbench reproduce table2                           table 2 on ISCXVPN2016, once its captures are in data/
+  etcbench run experiments/ablation-n.toml            any experiment file
+  etcbench check table2                               the last run against its stored tolerances
+  etcbench features capture.pcap -o flows.parquet     flows of any capture as a table
+
+Exit codes: 0 done, 1 a check failed, 2 bad input, 3 internal error.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run an experiment file and write its records and tables.
+    Run(run::RunArguments),
+    /// Run one of the paper's tables (table1 to table5, or all) and print it beside the published numbers.
+    Reproduce(run::ReproduceArguments),
+    /// Compare the last run of an experiment with its stored tolerances; exit code 1 when something is out.
+    Check(check::CheckArguments),
+    /// Make the tables of a stored run again from its records, without training.
+    Tables(tables::TablesArguments),
+    /// What datasets there are, whether their captures are here, and generated data.
+    #[command(subcommand)]
+    Data(data::DataCommand),
+}
+
+/// How a subcommand ended, apart from errors.
+enum Verdict {
+    Done,
+    CheckFailed,
+}
+
+/// Marks errors whose cause is this program or the machine, not what it was given.
+#[derive(Debug)]
+struct Internal;
+
+impl std::fmt::Display for Internal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("internal error")
+    }
+}
+
 /// Runs the command line and returns the process's exit code.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match dispatch(arguments) {
+        Ok(Verdict::Done) => ExitCode::SUCCESS,
+        Ok(Verdict::CheckFailed) => ExitCode::from(1),
+        Err(error) => {
+            let text = format!("{error:#}");
+            eprintln!("etcbench: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+            ExitCode::from(if error.downcast_ref::<Internal>().is_some() { 3 } else { 2 })
+        }
+    }
+}
+
+/// The experiment a subcommand is about, the folder of its last run, and the records in it.
+fn read_results(project: &Path, target: &run::Target) -> anyhow::Result<(Experiment, PathBuf, Vec<Record>)> {
+    let overrides = Overrides { data: target.data.clone(), size: target.size.clone(), ..Overrides::default() };
+    let path = project.join("experiments").join(format!("{}.toml", target.experiment));
+    let experiment = experiment::read_experiment(&path, &overrides)?;
+    let folder = experiment::results_folder(project).join(experiment::results_name(&experiment, false));
+    let records = folder.join("records.jsonl");
+    if !records.is_file() {
+        anyhow::bail!("{}: there is no run yet; run the experiment first", records.display());
+    }
+    let records = crate::report::read_records(&records)?;
+    Ok((experiment, folder, records))
+}
+
+fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
+    if let Some(threads) = arguments.threads {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.into())
+            .build_global()
+            .map_err(|error| anyhow::Error::new(error).context(Internal))?;
+    }
+    let project = arguments.project;
+    match arguments.command {
+        Command::Run(arguments) => run::run(&project, &arguments),
+        Command::Reproduce(arguments) => run::reproduce(&project, &arguments),
+        Command::Check(arguments) => check::check(&project, &arguments),
+        Command::Tables(arguments) => tables::tables(&project, &arguments),
+        Command::Data(command) => data::data(&project, &command),
+    }
 }

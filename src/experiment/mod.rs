@@ -1,6 +1,66 @@
 //! Experiments: a declarative file becomes a run, every stage cached by the hash of all that
-//! determines it.
+//! determines it. [`read_experiment`] resolves a file, [`run`] computes, [`store`] writes what a run
+//! leaves behind.
 
+mod cache;
+mod fit;
+mod flows;
+mod format;
+mod measure;
+mod provenance;
 mod record;
+mod records;
+mod run;
+mod store;
 
+pub use cache::{Cache, file_checksum};
+pub use fit::FitOutcome;
+pub use flows::{CaptureFacts, generate_if_absent, require_data};
+pub use format::{Experiment, Overrides, TableLayout, Variant, read_experiment};
+pub use measure::Cost;
+pub use provenance::Provenance;
 pub use record::{Record, RunKey};
+pub use run::{FittedRow, Run, Settings, VariantRun, device_name, results_folder, results_name, run};
+pub use store::store;
+
+use std::path::PathBuf;
+
+/// Why an experiment cannot be run or its results not be stored.
+#[derive(Debug, thiserror::Error)]
+pub enum ExperimentError {
+    /// The experiment file cannot be used.
+    #[error(transparent)]
+    Format(#[from] crate::declarative::DeclarativeError),
+    /// The dataset cannot be used.
+    #[error(transparent)]
+    Dataset(#[from] crate::dataset::DatasetError),
+    /// Generated captures could not be written.
+    #[error(transparent)]
+    Synth(#[from] crate::dataset::synth::SynthError),
+    /// The flows do not give the features asked for.
+    #[error(transparent)]
+    Feature(#[from] crate::feature::FeatureError),
+    /// The flows cannot be divided as asked.
+    #[error(transparent)]
+    Split(#[from] crate::split::SplitError),
+    /// A model cannot be built, fitted or used.
+    #[error(transparent)]
+    Model(#[from] crate::model::ModelError),
+    /// A model's predictions are not distributions over the classes.
+    #[error(transparent)]
+    Evaluate(#[from] crate::evaluate::EvaluateError),
+    /// A result cannot be written, or a capture not be read for its checksum.
+    #[error("{}: {problem}", path.display())]
+    Store {
+        /// What was written or read.
+        path: PathBuf,
+        /// What the file system said.
+        problem: String,
+    },
+    /// Something that etcbench itself got wrong.
+    #[error("internal error: {problem}")]
+    Internal {
+        /// What was seen.
+        problem: String,
+    },
+}

@@ -103,6 +103,11 @@ pub enum TokenError {
 }
 
 impl TokenOptions {
+    /// Bytes of each packet that a flow must keep so that M are left after the headers before the start.
+    pub fn needed_bytes(&self) -> usize {
+        self.bytes.saturating_add(self.packet_start.header_room())
+    }
+
     /// Checks the options against those of the flows they will read.
     ///
     /// # Errors
@@ -121,7 +126,7 @@ impl TokenOptions {
         if self.packets > flows.kept_packets {
             return Err(TokenError::Packets { packets: self.packets, kept_packets: flows.kept_packets });
         }
-        let needed = self.bytes.saturating_add(self.packet_start.header_room());
+        let needed = self.needed_bytes();
         if needed > flows.kept_bytes {
             return Err(TokenError::Bytes { bytes: self.bytes, needed, kept_bytes: flows.kept_bytes });
         }

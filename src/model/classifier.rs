@@ -31,6 +31,22 @@ pub enum ModelKind {
     Majority,
 }
 
+impl ModelKind {
+    /// The name in files, records and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AttentionLstm => "attention_lstm",
+            Self::Svm => "svm",
+            Self::RandomForest => "random_forest",
+            Self::Knn => "knn",
+            Self::GradientBoosting => "gradient_boosting",
+            Self::LogisticRegression => "logistic_regression",
+            Self::DecisionTree => "decision_tree",
+            Self::Majority => "majority",
+        }
+    }
+}
+
 /// Which of a model's two implementations runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -40,6 +56,16 @@ pub enum Implementation {
     Fast,
     /// Short and on a published crate: the definition of what is computed.
     Reference,
+}
+
+impl Implementation {
+    /// The name in files, records and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Reference => "reference",
+        }
+    }
 }
 
 /// What a model reads of a flow.
@@ -52,6 +78,17 @@ pub enum Input {
     Statistics,
     /// Both, side by side.
     BytesAndStatistics,
+}
+
+impl Input {
+    /// The name in files, records and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Statistics => "statistics",
+            Self::BytesAndStatistics => "bytes_and_statistics",
+        }
+    }
 }
 
 /// Where the deep model trains.

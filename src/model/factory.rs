@@ -2,6 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
+use super::attention_lstm::AttentionLstm;
 use super::decision_tree::DecisionTree;
 use super::gradient_boosting::GradientBoosting;
 use super::knn::Knn;
@@ -9,7 +10,7 @@ use super::logistic_regression::LogisticRegression;
 use super::majority::Majority;
 use super::random_forest::RandomForest;
 use super::svm::Svm;
-use super::{Classifier, Implementation, ModelArchive, ModelError, ModelKind, ModelSpec, parameters, stored};
+use super::{Classifier, Implementation, Input, ModelArchive, ModelError, ModelKind, ModelSpec, stored};
 
 /// A model as an experiment file asks for it, not fitted yet.
 ///
@@ -19,7 +20,7 @@ pub fn build(spec: &ModelSpec) -> Result<Box<dyn Classifier>, ModelError> {
     let ModelSpec { kind, input, implementation, parameters } = spec;
     let (input, implementation) = (*input, *implementation);
     Ok(match kind {
-        ModelKind::AttentionLstm => return Err(not_built_in()),
+        ModelKind::AttentionLstm => attention_lstm(implementation, input, parameters)?,
         ModelKind::Svm => Box::new(Svm::new(implementation, input, parameters)?),
         ModelKind::RandomForest => Box::new(RandomForest::new(implementation, input, parameters)?),
         ModelKind::Knn => Box::new(Knn::new(implementation, input, parameters)?),
@@ -37,7 +38,7 @@ pub fn build(spec: &ModelSpec) -> Result<Box<dyn Classifier>, ModelError> {
 pub fn load(archive: &ModelArchive) -> Result<Box<dyn Classifier>, ModelError> {
     let implementation: Implementation = named(archive, "implementation")?;
     Ok(match named(archive, "model")? {
-        ModelKind::AttentionLstm => return Err(not_built_in()),
+        ModelKind::AttentionLstm => Box::new(AttentionLstm::from_archive(archive)?),
         ModelKind::Svm => Box::new(Svm::from_archive(implementation, archive)?),
         ModelKind::RandomForest => Box::new(RandomForest::from_archive(implementation, archive)?),
         ModelKind::Knn => Box::new(Knn::from_archive(implementation, archive)?),
@@ -48,8 +49,17 @@ pub fn load(archive: &ModelArchive) -> Result<Box<dyn Classifier>, ModelError> {
     })
 }
 
-fn not_built_in() -> ModelError {
-    parameters::refused("attention_lstm", "it is not built in")
+/// The deep model reads bytes only.
+fn attention_lstm(
+    implementation: Implementation,
+    input: Input,
+    parameters: &toml::Table,
+) -> Result<Box<dyn Classifier>, ModelError> {
+    if input != Input::Bytes {
+        let problem = format!("input = \"{}\" cannot be read by this model; its input is \"bytes\"", input.name());
+        return Err(ModelError::Parameters { model: ModelKind::AttentionLstm.name().to_owned(), problem });
+    }
+    Ok(Box::new(AttentionLstm::new(implementation, parameters)?))
 }
 
 /// A name of the metadata as the enum it stands for.

@@ -12,7 +12,7 @@ mod tolerance;
 pub use published::{Possible, PublishedCell, PublishedTable};
 pub use records_file::{RECORD_COLUMNS, read_records, write_records};
 pub use table::{Cell, Column, Table};
-pub use tables::{TableLayout, split_table, tables};
+pub use tables::{split_table, tables};
 pub use tolerance::{Tolerance, ToleranceFile, Verdict, bless, check, verdict_table};
 
 /// Why records, published numbers or tolerances cannot be used.

@@ -1,11 +1,9 @@
 //! The paper's tables, made from records: models against one another, and the classes of the deep model.
 //! Variants and published numbers are rows below one another, so that one looks down a column to compare.
 
-use serde::{Deserialize, Serialize};
-
 use super::aggregate::{Aggregate, Measured, RowKey, TableKey, aggregate, model_rank};
 use super::{Cell, Column, Possible, PublishedCell, PublishedTable, ReportError, Table};
-use crate::experiment::Record;
+use crate::experiment::{Record, TableLayout};
 use crate::split::SplitSummary;
 
 /// The model whose classes the paper prints, by its name in records.
@@ -13,17 +11,6 @@ const CLASS_TABLE_MODEL: &str = "attention_lstm";
 
 /// What stands in the `variant` column of the paper's numbers.
 const PUBLISHED: &str = "published";
-
-/// Which tables an experiment becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TableLayout {
-    /// As table 1: one row per model.
-    #[default]
-    Models,
-    /// As tables 2 to 5: one row per class of the deep model, then one row per model.
-    Classes,
-}
 
 /// Makes the tables of all experiments in `records`. The numbers of a published table stand in the tables
 /// of the experiment that has its name.

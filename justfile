@@ -1,0 +1,44 @@
+# `just` alone lists what there is. On a fresh machine use `./justw` in its place.
+
+etcbench := "target/release/etcbench"
+
+[private]
+default:
+    @just --list --unsorted
+
+# Tables 1 to 5 on generated captures, small sizes: a first look in a few minutes.
+demo *options: build
+    {{ etcbench }} reproduce all --data synth --size demo {{ options }}
+
+# Every test.
+test *options:
+    cargo test --release --locked --lib --tests {{ options }}
+
+# One of the paper's tables (table1 to table5), or all of them.
+reproduce table *options: build
+    {{ etcbench }} reproduce {{ table }} {{ options }}
+
+# Any experiment file in experiments/, by name.
+run experiment *options: build
+    {{ etcbench }} run experiments/{{ experiment }}.toml {{ options }}
+
+# The last run of an experiment against its stored tolerances; exit code 1 with a table of what is out.
+check experiment *options: build
+    {{ etcbench }} check {{ experiment }} {{ options }}
+
+# An ablation: n, m or attention.
+ablate name *options: build
+    {{ etcbench }} run experiments/ablation-{{ name }}.toml {{ options }}
+
+# Formatting and lints, as CI runs them.
+lint:
+    cargo fmt --check
+    cargo clippy --release --locked --all-targets -- -D warnings
+
+# The documentation of the library; broken links and missing words are errors.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps --document-private-items
+
+[private]
+build:
+    @cargo build --release --locked

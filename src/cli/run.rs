@@ -1,0 +1,220 @@
+//! `etcbench run` and `etcbench reproduce`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+
+use super::{Verdict, progress};
+use crate::experiment::{self, Cache, Experiment, Overrides, Settings};
+use crate::model::Device;
+use crate::report;
+
+/// What both subcommands take.
+#[derive(Args)]
+pub struct Options {
+    /// Use this dataset in place of the file's; `synth` generates its captures. Repeat for several.
+    #[arg(long, value_name = "NAME")]
+    data: Vec<String>,
+    /// A size in experiments/sizes, such as `demo` or `ci`; the file's own sizes when not given.
+    #[arg(long, value_name = "NAME")]
+    size: Option<String>,
+    /// Override any key of the experiment, such as feature.packets=8. Repeat for several.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    assignments: Vec<String>,
+    /// How many seeds (0, 1, ...), or a list such as 3,5,8.
+    #[arg(long, value_name = "N|LIST", value_parser = parse_seeds)]
+    seeds: Option<Seeds>,
+    /// Only these models, such as svm,knn.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    models: Vec<String>,
+    /// Where deep models train: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = parse_device)]
+    device: DeviceChoice,
+    /// Compute everything again and keep nothing in results/cache.
+    #[arg(long)]
+    no_cache: bool,
+}
+
+/// Which stored run a subcommand is about.
+#[derive(Args)]
+pub struct Target {
+    /// The experiment's name, such as table2.
+    pub experiment: String,
+    /// The dataset it ran on, where not the file's own. Repeat for several.
+    #[arg(long, value_name = "NAME")]
+    pub data: Vec<String>,
+    /// The size it ran at, where not the file's own.
+    #[arg(long, value_name = "NAME")]
+    pub size: Option<String>,
+}
+
+/// `etcbench run`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench run experiments/ustc-traffic.toml --seeds 3
+  etcbench run experiments/ablation-n.toml --data synth --size demo
+  etcbench run experiments/table2.toml --set feature.packets=8 --models svm,random_forest")]
+pub struct RunArguments {
+    /// The experiment file.
+    experiment: PathBuf,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// `etcbench reproduce`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench reproduce table2
+  etcbench reproduce all --data synth --size demo
+  etcbench reproduce table2 --set feature.packets=8 --seeds 3")]
+pub struct ReproduceArguments {
+    /// table1 to table5, or all.
+    #[arg(value_parser = ["table1", "table2", "table3", "table4", "table5", "all"])]
+    table: String,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Clone)]
+struct Seeds(Vec<u64>);
+
+fn parse_seeds(text: &str) -> Result<Seeds, String> {
+    let problem = |_| format!("`{text}` is neither a number of seeds nor a list such as 3,5,8");
+    if let Some(list) = text.contains(',').then(|| text.split(',').map(|seed| seed.trim().parse::<u64>())) {
+        return Ok(Seeds(list.collect::<Result<_, _>>().map_err(problem)?));
+    }
+    match text.parse::<u64>().map_err(problem)? {
+        0 => Err("at least one seed is needed".to_owned()),
+        count @ 1..=1000 => Ok(Seeds((0..count).collect())),
+        _ => {
+            Err(format!("{text} seeds are more than the 1000 that a run takes; for the one seed {text} write {text},"))
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum DeviceChoice {
+    Auto,
+    Chosen(Device),
+}
+
+fn parse_device(text: &str) -> Result<DeviceChoice, String> {
+    let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is not a device number; write cuda:0"));
+    match text {
+        "auto" => Ok(DeviceChoice::Auto),
+        "cpu" => Ok(DeviceChoice::Chosen(Device::Cpu)),
+        "cuda" => Ok(DeviceChoice::Chosen(Device::Cuda(0))),
+        _ => match text.strip_prefix("cuda:") {
+            Some(text) => Ok(DeviceChoice::Chosen(Device::Cuda(number(text)?))),
+            None => Err("the devices are auto, cpu, cuda and cuda:N".to_owned()),
+        },
+    }
+}
+
+impl Options {
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            data: self.data.clone(),
+            size: self.size.clone(),
+            assignments: self.assignments.clone(),
+            seeds: self.seeds.as_ref().map(|seeds| seeds.0.clone()),
+            models: self.models.clone(),
+        }
+    }
+
+    fn settings(&self, project: &Path) -> Settings {
+        let folder = experiment::results_folder(project).join("cache");
+        Settings {
+            project: project.to_owned(),
+            device: match self.device {
+                // The CUDA engine is not built yet, so the best device is always the processor.
+                DeviceChoice::Auto => Device::Cpu,
+                DeviceChoice::Chosen(device) => device,
+            },
+            cache: if self.no_cache { Cache::disabled() } else { Cache::new(folder) },
+        }
+    }
+}
+
+/// Runs one experiment file.
+pub fn run(project: &Path, arguments: &RunArguments) -> anyhow::Result<Verdict> {
+    run_all(project, std::slice::from_ref(&arguments.experiment), &arguments.options)
+}
+
+/// Runs the paper's tables.
+pub fn reproduce(project: &Path, arguments: &ReproduceArguments) -> anyhow::Result<Verdict> {
+    let tables: Vec<String> = match arguments.table.as_str() {
+        "all" => (1..=5).map(|number| format!("table{number}")).collect(),
+        table => vec![table.to_owned()],
+    };
+    let paths: Vec<PathBuf> =
+        tables.iter().map(|table| project.join("experiments").join(format!("{table}.toml"))).collect();
+    run_all(project, &paths, &arguments.options)
+}
+
+fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Result<Verdict> {
+    let overrides = options.overrides();
+    let settings = options.settings(project);
+    // Every file is read, and its data looked for, before the first is run.
+    let experiments: Vec<Experiment> =
+        paths.iter().map(|path| experiment::read_experiment(path, &overrides)).collect::<Result<_, _>>()?;
+    for experiment in &experiments {
+        experiment::require_data(experiment, project)?;
+    }
+    let progress = progress::for_standard_error();
+    let mut printed = Vec::new();
+    for experiment in &experiments {
+        let run = experiment::run(experiment, &settings, progress.as_ref())?;
+        let name = experiment::results_name(experiment, overrides.change_results());
+        let folder = experiment::results_folder(project).join(name);
+        let text = write_results(project, &run, &folder)?;
+        let reused = run.rows.iter().filter(|row| row.reused).count();
+        eprintln!(
+            "{}: {} fits, {reused} of them from the cache; results in {}",
+            experiment.name,
+            run.rows.len(),
+            folder.display()
+        );
+        printed.push(text);
+    }
+    for text in printed {
+        println!("{text}");
+    }
+    Ok(Verdict::Done)
+}
+
+/// Writes a run's folder whole: into a temporary folder beside it, then in its place.
+fn write_results(project: &Path, run: &experiment::Run, folder: &Path) -> anyhow::Result<String> {
+    let results = experiment::results_folder(project);
+    std::fs::create_dir_all(&results).with_context(|| results.display().to_string())?;
+    let staging = tempfile::Builder::new()
+        .prefix(".partial-")
+        .tempdir_in(&results)
+        .with_context(|| format!("{}: cannot write here", results.display()))?;
+    experiment::store(run, staging.path())?;
+    let records = run.records()?;
+    for name in ["records.jsonl", "records.csv"] {
+        report::write_records(&staging.path().join(name), &records)?;
+    }
+    let text = super::tables::write_tables(project, &run.experiment, &records, &staging.path().join("tables"))?;
+    replace_folder(staging, folder).with_context(|| folder.display().to_string())?;
+    Ok(text)
+}
+
+fn replace_folder(staging: tempfile::TempDir, folder: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(staging.path(), std::fs::Permissions::from_mode(0o755))?;
+    }
+    let new = staging.keep();
+    if folder.exists() {
+        let old = new.with_extension("old");
+        std::fs::rename(folder, &old)?;
+        std::fs::rename(&new, folder)?;
+        std::fs::remove_dir_all(&old)
+    } else {
+        std::fs::rename(&new, folder)
+    }
+}

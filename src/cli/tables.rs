@@ -1,0 +1,54 @@
+//! `etcbench tables`: the tables of a stored run, made again from its records.
+
+use std::path::Path;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::run::Target;
+use super::{Verdict, read_results};
+use crate::experiment::{Experiment, Record};
+use crate::report::{self, PublishedTable};
+use crate::storage;
+
+/// `etcbench tables`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench tables table2
+  etcbench tables table2 --data synth --size demo")]
+pub struct TablesArguments {
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Reads the records of the last run, writes its tables and prints them.
+pub fn tables(project: &Path, arguments: &TablesArguments) -> anyhow::Result<Verdict> {
+    let (experiment, folder, records) = read_results(project, &arguments.target)?;
+    println!("{}", write_tables(project, &experiment, &records, &folder.join("tables"))?);
+    Ok(Verdict::Done)
+}
+
+/// Writes a run's tables as CSV, Markdown and LaTeX into `folder`; gives the Markdown.
+pub fn write_tables(
+    project: &Path,
+    experiment: &Experiment,
+    records: &[Record],
+    folder: &Path,
+) -> anyhow::Result<String> {
+    let published = PublishedTable::read(&project.join("paper/published"), &experiment.name)?;
+    let published: Vec<PublishedTable> = published.into_iter().collect();
+    let mut printed = String::new();
+    for (index, mut table) in report::tables(records, experiment.layout, &published)?.into_iter().enumerate() {
+        table.title = format!("{} ({}, {})", experiment.title, experiment.datasets.join(" + "), experiment.size);
+        let name = if index == 0 { experiment.name.clone() } else { format!("{}-{}", experiment.name, index + 1) };
+        let markdown = table.to_markdown();
+        let contents = [("csv", table.to_csv()?), ("md", markdown.clone()), ("tex", table.to_latex())];
+        for (extension, content) in contents {
+            let path = folder.join(format!("{name}.{extension}"));
+            storage::write_whole(&path, content.as_bytes()).with_context(|| path.display().to_string())?;
+        }
+        printed.push_str(&markdown);
+        printed.push('\n');
+    }
+    Ok(printed)
+}

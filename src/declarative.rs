@@ -1,0 +1,176 @@
+//! Declarative files: TOML read into typed values, with errors that name the file, the key and the
+//! nearest known key. Experiments, datasets and tolerances all come through here.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+/// Why a declarative file cannot be used; one line that says where and what to do.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DeclarativeError {
+    /// The file cannot be read.
+    #[error("{}: {problem}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the file system said.
+        problem: String,
+    },
+    /// The text is not TOML, or a key or value in it cannot be used.
+    #[error("{origin}: {problem}")]
+    Content {
+        /// The file, with the line or the section where known.
+        origin: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+}
+
+/// Reads a TOML file as a table.
+///
+/// # Errors
+/// A file that cannot be read or is not TOML (with its line).
+pub fn read_table(path: &Path) -> Result<toml::Table, DeclarativeError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| DeclarativeError::Read { path: path.to_owned(), problem: error.to_string() })?;
+    parse_table(&text, &path.display().to_string())
+}
+
+/// Parses TOML text; `origin` names it in errors.
+///
+/// # Errors
+/// Text that is not TOML, with its line.
+pub fn parse_table(text: &str, origin: &str) -> Result<toml::Table, DeclarativeError> {
+    toml::from_str::<toml::Table>(text).map_err(|error| {
+        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        DeclarativeError::Content {
+            origin: line.map_or(origin.to_owned(), |line| format!("{origin}, line {line}")),
+            problem: one_line(error.message()),
+        }
+    })
+}
+
+/// Turns a table into a typed value; `origin` names the file and section in errors.
+///
+/// # Errors
+/// A key that is unknown (the nearest known one is named), missing, or has a value of another type.
+pub fn typed<T: DeserializeOwned>(table: toml::Table, origin: &str) -> Result<T, DeclarativeError> {
+    T::deserialize(toml::Value::Table(table)).map_err(|error| DeclarativeError::Content {
+        origin: origin.to_owned(),
+        problem: with_nearest_key(&one_line(error.message())),
+    })
+}
+
+/// Merges `over` into `base`: tables key by key, anything else replaced.
+pub fn merge(base: &mut toml::Table, over: &toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(key), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => merge(below, above),
+            _ => {
+                base.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// Parses `key.path=value` as given on the command line. The value is TOML; a bare word is a string.
+///
+/// # Errors
+/// Text without `=`, or with an empty key.
+pub fn parse_assignment(text: &str) -> Result<toml::Table, DeclarativeError> {
+    let problem = |problem: &str| DeclarativeError::Content {
+        origin: format!("--set {text}"),
+        problem: format!("{problem}; write it as key=value, such as feature.packets=8"),
+    };
+    let (key, value) = text.split_once('=').ok_or_else(|| problem("there is no '='"))?;
+    let (key, value) = (key.trim(), value.trim());
+    if key.is_empty() || key.split('.').any(|part| part.trim().is_empty()) {
+        return Err(problem("a part of the key is empty"));
+    }
+    let value = toml::from_str::<toml::Table>(&format!("value = {value}"))
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let mut parts = key.split('.').rev();
+    let mut table = toml::Table::new();
+    table.insert(parts.next().unwrap_or(key).trim().to_owned(), value);
+    for part in parts {
+        let mut outer = toml::Table::new();
+        outer.insert(part.trim().to_owned(), toml::Value::Table(table));
+        table = outer;
+    }
+    Ok(table)
+}
+
+/// The candidate most like `name`, where one is near enough to be a slip of the keyboard.
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|left, right| left.0.total_cmp(&right.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// `, did you mean X?` or nothing.
+pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(name, candidates).map_or(String::new(), |known| format!(", did you mean `{known}`?"))
+}
+
+/// Serde says which key is unknown and which are known; a person wants the nearest one first.
+fn with_nearest_key(message: &str) -> String {
+    for kind in ["field", "variant"] {
+        let Some(rest) = message.strip_prefix(&format!("unknown {kind} `")) else { continue };
+        let Some((unknown, known)) = rest.split_once('`') else { continue };
+        let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+        let what = if kind == "field" { "key" } else { "value" };
+        let suggestion = did_you_mean(unknown, known.iter().copied());
+        return format!("unknown {what} `{unknown}`{suggestion} (known: {})", known.join(", "));
+    }
+    message.replace("missing field", "missing key")
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Section {
+        #[expect(dead_code, reason = "only its name matters here")]
+        packets: usize,
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_file_and_the_nearest_known_key() {
+        let table = parse_table("pakets = 3", "table2.toml").unwrap();
+        let error = typed::<Section>(table, "table2.toml: [feature]").unwrap_err().to_string();
+        assert_eq!(error, "table2.toml: [feature]: unknown key `pakets`, did you mean `packets`? (known: packets)");
+    }
+
+    #[test]
+    fn a_syntax_error_names_the_line() {
+        let error = parse_table("a = 1\nb = = 2\n", "x.toml").unwrap_err().to_string();
+        assert!(error.starts_with("x.toml, line 2: "), "{error}");
+        assert_eq!(error.lines().count(), 1);
+    }
+
+    #[test]
+    fn assignments_make_nested_tables_and_bare_words_are_strings() {
+        let mut table = parse_assignment("model.svm.cost=10").unwrap();
+        merge(&mut table, &parse_assignment("split.method = grouped").unwrap());
+        merge(&mut table, &parse_assignment("feature.masks=[\"ports\"]").unwrap());
+        assert_eq!(
+            toml::to_string(&table).unwrap(),
+            "[model.svm]\ncost = 10\n\n[split]\nmethod = \"grouped\"\n\n[feature]\nmasks = [\"ports\"]\n"
+        );
+        for bad in ["feature.packets", "=3", "a..b=1"] {
+            assert!(parse_assignment(bad).is_err(), "{bad}");
+        }
+    }
+}

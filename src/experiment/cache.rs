@@ -1,0 +1,119 @@
+//! The cache: every stage's output under a hash of everything that determines it. An entry is one file
+//! whose first line is the checksum of the rest, so that a damaged entry is computed again, never read
+//! as whole.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::model::ArtifactStore;
+use crate::storage;
+
+/// A folder of cached results.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    folder: Option<PathBuf>,
+}
+
+impl Cache {
+    /// A cache in `folder`, which is created when first written to.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder: Some(folder) }
+    }
+
+    /// A cache that keeps nothing.
+    pub fn disabled() -> Self {
+        Self { folder: None }
+    }
+
+    fn path(&self, stage: &str, key: &str) -> Option<PathBuf> {
+        Some(self.folder.as_ref()?.join(stage).join(key))
+    }
+
+    /// The bytes stored for `stage` under `key`, if they are there and undamaged.
+    pub fn get(&self, stage: &str, key: &str) -> Option<Vec<u8>> {
+        let bytes = std::fs::read(self.path(stage, key)?).ok()?;
+        let (checksum, content) = bytes.split_at_checked(65)?;
+        let expected = hex::encode(Sha256::digest(content));
+        (checksum[..64] == *expected.as_bytes() && checksum[64] == b'\n').then(|| content.to_vec())
+    }
+
+    /// Stores `bytes` for `stage` under `key`.
+    ///
+    /// # Errors
+    /// Any error of the file system; nothing half-written stays behind.
+    pub fn put(&self, stage: &str, key: &str, bytes: &[u8]) -> std::io::Result<()> {
+        use std::io::Write;
+        let Some(path) = self.path(stage, key) else { return Ok(()) };
+        storage::write_whole_with(&path, |file| {
+            writeln!(file, "{}", hex::encode(Sha256::digest(bytes)))?;
+            file.write_all(bytes)
+        })
+    }
+
+    /// The path of an entry that another writer fills and checks itself, such as a Parquet file.
+    pub fn file(&self, stage: &str, key: &str, extension: &str) -> Option<PathBuf> {
+        Some(self.path(stage, key)?.with_extension(extension))
+    }
+}
+
+impl ArtifactStore for Cache {
+    fn get(&self, key: &str) -> Option<Vec<u8>> {
+        Cache::get(self, "artifacts", key)
+    }
+
+    fn put(&self, key: &str, bytes: &[u8]) {
+        // A cache that cannot be written costs time, not correctness.
+        let _ = Cache::put(self, "artifacts", key, bytes);
+    }
+}
+
+/// A key: SHA-256 over the JSON of everything that determines a result, in a fixed order.
+pub fn key(parts: &impl Serialize) -> String {
+    let json = serde_json::to_vec(parts).expect("keys are made of plain values");
+    hex::encode(Sha256::digest(json))
+}
+
+/// SHA-256 of a file, read in pieces, as lower-case hexadecimal.
+///
+/// # Errors
+/// Any error of reading it.
+pub fn file_checksum(path: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let count = std::io::Read::read(&mut file, &mut buffer)?;
+        if count == 0 {
+            return Ok(hex::encode(hasher.finalize()));
+        }
+        hasher.update(&buffer[..count]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_entries_are_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().to_owned());
+        cache.put("fits", "key", b"content").unwrap();
+        assert_eq!(cache.get("fits", "key").unwrap(), b"content");
+        let path = folder.path().join("fits/key");
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 0..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            assert_eq!(cache.get("fits", "key"), None);
+        }
+        for position in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[position] ^= 1;
+            std::fs::write(&path, &damaged).unwrap();
+            assert_eq!(cache.get("fits", "key"), None);
+        }
+        assert!(Cache::disabled().get("fits", "key").is_none());
+    }
+}

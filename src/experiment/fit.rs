@@ -1,0 +1,102 @@
+//! One fit: a model trained on the training rows of a split, asked for the test rows, and measured.
+//! This is the unit that the cache keeps.
+
+use ndarray::ArrayView2;
+use serde::{Deserialize, Serialize};
+
+use super::ExperimentError;
+use super::measure::{Cost, measured};
+use crate::evaluate::Metrics;
+use crate::feature::FeatureSet;
+use crate::model::{self, ArtifactStore, Device, Examples, FitContext, FitReport, ModelSpec};
+use crate::progress::Progress;
+use crate::split::Split;
+
+/// All that a fit leaves behind, apart from the model itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FitOutcome {
+    /// Stage times, training curves and notes.
+    pub report: FitReport,
+    /// Cost of fitting.
+    pub fit: Cost,
+    /// Cost of predicting the test rows.
+    pub predict: Cost,
+    /// Rows trained on.
+    pub training_flows: usize,
+    /// Rows used for early stopping.
+    pub validation_flows: usize,
+    /// Size of the stored model in bytes.
+    pub model_bytes: usize,
+    /// Test rows, in the order of `labels` and `probabilities`.
+    pub test_rows: Vec<usize>,
+    /// True classes of the test rows.
+    pub labels: Vec<u32>,
+    /// Class probabilities of the test rows, row-major, shape `[test rows, classes]`.
+    pub probabilities: Vec<f32>,
+}
+
+impl FitOutcome {
+    /// The probabilities as a matrix, shape `[test rows, classes]`.
+    ///
+    /// # Errors
+    /// A cached outcome whose probabilities are not that shape.
+    pub fn probability_matrix(&self, classes: usize) -> Result<ArrayView2<'_, f32>, ExperimentError> {
+        ArrayView2::from_shape((self.test_rows.len(), classes), &self.probabilities)
+            .map_err(|error| ExperimentError::Internal { problem: format!("probabilities of a fit: {error}") })
+    }
+
+    /// The metrics on the test rows.
+    ///
+    /// # Errors
+    /// Probabilities that are not distributions over the classes.
+    pub fn metrics(&self, classes: usize) -> Result<Metrics, ExperimentError> {
+        Ok(Metrics::from_probabilities(&self.labels, self.probability_matrix(classes)?)?)
+    }
+}
+
+/// What a fit is made of.
+pub struct FitRequest<'a> {
+    /// The model.
+    pub spec: &'a ModelSpec,
+    /// Features of all flows of the variant.
+    pub features: &'a FeatureSet,
+    /// Which rows train, validate and test.
+    pub split: &'a Split,
+    /// The run's seed.
+    pub seed: u64,
+    /// Where the deep model trains.
+    pub device: Device,
+}
+
+/// Fits, predicts and measures. The second value is the stored model's bytes.
+///
+/// # Errors
+/// Whatever the model says of its parameters, the data or its training.
+pub fn fit(
+    request: &FitRequest<'_>,
+    artifacts: &dyn ArtifactStore,
+    progress: &dyn Progress,
+) -> Result<(FitOutcome, Vec<u8>), ExperimentError> {
+    let mut classifier = model::build(request.spec)?;
+    let examples = |rows| Examples { features: request.features, rows };
+    let context = FitContext { seed: request.seed, device: request.device, progress, artifacts };
+    let (report, fit) =
+        measured(|| classifier.fit(examples(&request.split.train), examples(&request.split.validation), &context));
+    let report = report?;
+    let test = examples(&request.split.test);
+    let (probabilities, predict) = measured(|| classifier.predict_probabilities(test, progress));
+    let probabilities = probabilities?;
+    let bytes = classifier.save()?.to_bytes()?;
+    let outcome = FitOutcome {
+        report,
+        fit,
+        predict,
+        training_flows: request.split.train.len(),
+        validation_flows: request.split.validation.len(),
+        model_bytes: bytes.len(),
+        test_rows: request.split.test.clone(),
+        labels: test.labels(),
+        probabilities: probabilities.iter().copied().collect(),
+    };
+    Ok((outcome, bytes))
+}

@@ -1,0 +1,363 @@
+//! The declarative format: what an experiment file may say, and how a base file, a size, a variant and
+//! `--set` combine into what is run.
+//!
+//! Later wins: the files named by `extends` in order, the experiment file, the size (`experiments/sizes/NAME.toml`),
+//! the variant's own keys, then every `--set`.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::declarative::{self, DeclarativeError};
+use crate::feature::{Selection, TokenOptions};
+use crate::flow::FlowOptions;
+use crate::model::{Implementation, Input, ModelKind, ModelSpec};
+use crate::split::SplitOptions;
+
+/// What a person asks for beside the experiment file.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Overrides {
+    /// Datasets to use in place of the file's.
+    pub data: Vec<String>,
+    /// The size: the name of a file in `experiments/sizes`; the file's own sizes when none.
+    pub size: Option<String>,
+    /// `key=value` assignments, applied last.
+    pub assignments: Vec<String>,
+    /// Seeds in place of the file's.
+    pub seeds: Option<Vec<u64>>,
+    /// Models in place of the file's.
+    pub models: Vec<String>,
+}
+
+impl Overrides {
+    /// Whether results are no longer those of the experiment at a named size on a dataset, and so must
+    /// not stand in their place.
+    pub fn change_results(&self) -> bool {
+        !self.assignments.is_empty() || self.seeds.is_some() || !self.models.is_empty()
+    }
+}
+
+/// An experiment, resolved: every variant with every key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Experiment {
+    /// The experiment's name: the file's stem, such as `table2`.
+    pub name: String,
+    /// One line for the tables' captions.
+    pub title: String,
+    /// Which of the paper's tables its layout follows: 1 (models as rows) or 2 (classes as rows).
+    pub layout: TableLayout,
+    /// Names of the datasets.
+    pub datasets: Vec<String>,
+    /// `full`, or the name of the size.
+    pub size: String,
+    /// The seeds, one run each.
+    pub seeds: Vec<u64>,
+    /// The variants, in the file's order; at least one.
+    pub variants: Vec<Variant>,
+    /// The whole as TOML, for provenance and hashing.
+    pub resolved: toml::Table,
+}
+
+/// Which rows a table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TableLayout {
+    /// A row per model, as in the paper's table 1.
+    #[default]
+    Models,
+    /// A row per class for the deep model, then a row per model, as in the paper's tables 2 to 5.
+    Classes,
+}
+
+/// One variant of an experiment, resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variant {
+    /// Its name; `default` where the file names none.
+    pub name: String,
+    /// Which flows, and their classes.
+    pub selection: Selection,
+    /// Where flows begin and end.
+    pub flow: FlowOptions,
+    /// What is taken of each flow.
+    pub feature: TokenOptions,
+    /// How flows are divided.
+    pub split: SplitOptions,
+    /// One entry per model and input.
+    pub models: Vec<ModelSpec>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    title: String,
+    #[serde(default)]
+    layout: TableLayout,
+    seeds: Vec<u64>,
+    models: Vec<String>,
+    dataset: DatasetSection,
+    selection: toml::Table,
+    #[serde(default)]
+    flow: toml::Table,
+    #[serde(default)]
+    feature: toml::Table,
+    #[serde(default)]
+    split: toml::Table,
+    #[serde(default)]
+    model: toml::Table,
+    #[serde(default)]
+    variant: toml::Table,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DatasetSection {
+    names: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore<T> {
+    One(T),
+    More(Vec<T>),
+}
+
+/// Reads an experiment file with everything it extends, and applies `overrides`.
+///
+/// # Errors
+/// A file that is missing or not TOML, unknown keys, values out of range, seeds repeated.
+pub fn read_experiment(path: &Path, overrides: &Overrides) -> Result<Experiment, DeclarativeError> {
+    let origin = path.display().to_string();
+    let content = |problem: String| DeclarativeError::Content { origin: origin.clone(), problem };
+    let name = path
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .ok_or_else(|| content("the file's name is not text".to_owned()))?
+        .to_owned();
+    let folder = path.parent().unwrap_or(Path::new("."));
+
+    let mut resolved = toml::Table::new();
+    let mut own = declarative::read_table(path)?;
+    let bases: Vec<String> = match own.remove("extends") {
+        None => Vec::new(),
+        Some(toml::Value::String(base)) => vec![base],
+        Some(value) => value
+            .try_into()
+            .map_err(|_| content("`extends` names a file in the same folder, or a list of such files".to_owned()))?,
+    };
+    for base in &bases {
+        let table = declarative::read_table(&folder.join(base))?;
+        if table.contains_key("extends") {
+            return Err(content(format!("{base} extends another file in turn; one level is allowed")));
+        }
+        declarative::merge(&mut resolved, &table);
+    }
+    declarative::merge(&mut resolved, &own);
+    let size = overrides.size.clone().unwrap_or_else(|| "full".to_owned());
+    if let Some(size) = &overrides.size {
+        declarative::merge(&mut resolved, &read_size(folder, size)?);
+    }
+    let mut assignments = toml::Table::new();
+    for text in &overrides.assignments {
+        declarative::merge(&mut assignments, &declarative::parse_assignment(text)?);
+    }
+    declarative::merge(&mut resolved, &assignments);
+
+    let mut document: Document = declarative::typed(resolved.clone(), &origin)?;
+    if !overrides.data.is_empty() {
+        document.dataset.names = overrides.data.clone();
+    }
+    if !overrides.models.is_empty() {
+        document.models = overrides.models.clone();
+    }
+    if let Some(seeds) = &overrides.seeds {
+        document.seeds = seeds.clone();
+    }
+    unique(&document.seeds, "seeds", &origin)?;
+    unique(&document.models, "models", &origin)?;
+    unique(&document.dataset.names, "dataset.names", &origin)?;
+    let names = document.dataset.names.iter().map(|name| toml::Value::from(name.as_str())).collect();
+    resolved
+        .insert("dataset".to_owned(), toml::Table::from_iter([("names".to_owned(), toml::Value::Array(names))]).into());
+    resolved.insert("models".to_owned(), document.models.clone().into());
+    let seeds = document.seeds.iter().map(|&seed| i64::try_from(seed).map(toml::Value::from));
+    let seeds = seeds.collect::<Result<_, _>>().map_err(|_| content("a seed is over 2^63 - 1".to_owned()))?;
+    resolved.insert("seeds".to_owned(), toml::Value::Array(seeds));
+
+    let mut tables: Vec<(String, toml::Table)> = Vec::new();
+    for (name, keys) in &document.variant {
+        let keys = keys.as_table().ok_or_else(|| content(format!("[variant.{name}] is a table of keys")))?;
+        tables.push((name.clone(), keys.clone()));
+    }
+    if tables.is_empty() {
+        tables.push(("default".to_owned(), toml::Table::new()));
+    }
+    let variants = tables
+        .into_iter()
+        .map(|(name, keys)| variant(name, &document, &keys, &assignments, &origin))
+        .collect::<Result<_, _>>()?;
+    Ok(Experiment {
+        name,
+        title: document.title,
+        layout: document.layout,
+        datasets: document.dataset.names,
+        size,
+        seeds: document.seeds,
+        variants,
+        resolved,
+    })
+}
+
+fn read_size(folder: &Path, size: &str) -> Result<toml::Table, DeclarativeError> {
+    let sizes: PathBuf = folder.join("sizes");
+    let path = sizes.join(format!("{size}.toml"));
+    if !path.is_file() {
+        let mut known: Vec<String> = std::fs::read_dir(&sizes)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_str()?.to_owned()))
+            .collect();
+        known.sort();
+        return Err(DeclarativeError::Content {
+            origin: format!("--size {size}"),
+            problem: format!("there is no {} (known: {})", path.display(), known.join(", ")),
+        });
+    }
+    declarative::read_table(&path)
+}
+
+fn variant(
+    name: String,
+    document: &Document,
+    keys: &toml::Table,
+    assignments: &toml::Table,
+    origin: &str,
+) -> Result<Variant, DeclarativeError> {
+    let origin = |section: &str| format!("{origin}: [{section}] (variant {name})");
+    let known = ["selection", "flow", "feature", "split", "model"];
+    if let Some(unknown) = keys.keys().find(|key| !known.contains(&key.as_str())) {
+        return Err(DeclarativeError::Content {
+            origin: origin(&format!("variant.{name}")),
+            problem: format!(
+                "unknown key `{unknown}`{} (known: {})",
+                declarative::did_you_mean(unknown, known),
+                known.join(", ")
+            ),
+        });
+    }
+    let section = |key: &str, base: &toml::Table| {
+        let mut section = base.clone();
+        for over in [keys, assignments] {
+            match over.get(key) {
+                Some(toml::Value::Table(over)) => declarative::merge(&mut section, over),
+                Some(_) => {
+                    return Err(DeclarativeError::Content {
+                        origin: origin(key),
+                        problem: format!("`{key}` is a table, such as {key}.NAME = value"),
+                    });
+                }
+                None => {}
+            }
+        }
+        Ok(section)
+    };
+    let feature: TokenOptions = declarative::typed(section("feature", &document.feature)?, &origin("feature"))?;
+    let flow: FlowOptions = declarative::typed(section("flow", &document.flow)?, &origin("flow"))?;
+    let problem = |section: &str, problem: String| DeclarativeError::Content { origin: origin(section), problem };
+    feature.validate(&kept(&feature, &flow)).map_err(|error| problem("feature", error.to_string()))?;
+    flow.validate().map_err(|error| problem("flow", error.to_string()))?;
+    let split: SplitOptions = declarative::typed(section("split", &document.split)?, &origin("split"))?;
+    split.validate().map_err(|error| problem("split", error.to_string()))?;
+    if split.count() != 1 {
+        let advice =
+            "an experiment divides the flows once per seed; use stratified, grouped or temporal, and several seeds";
+        return Err(problem(
+            "split",
+            format!("method = \"{}\" gives {} splits; {advice}", split.method.name(), split.count()),
+        ));
+    }
+    let models = section("model", &document.model)?;
+    for unlisted in models.keys() {
+        model_kind(unlisted, &origin("model"))?;
+    }
+    let mut specs = Vec::new();
+    for name in &document.models {
+        specs.extend(model_specs(name, models.get(name), &origin("models"))?);
+    }
+    Ok(Variant {
+        selection: declarative::typed(section("selection", &document.selection)?, &origin("selection"))?,
+        flow,
+        feature,
+        split,
+        models: specs,
+        name,
+    })
+}
+
+/// The flow options with as many packets and bytes kept as the features need; the runner keeps the same.
+fn kept(feature: &TokenOptions, flow: &FlowOptions) -> FlowOptions {
+    FlowOptions {
+        kept_packets: flow.kept_packets.max(feature.packets),
+        kept_bytes: flow.kept_bytes.max(feature.needed_bytes()),
+        ..flow.clone()
+    }
+}
+
+fn model_kind(name: &str, origin: &str) -> Result<ModelKind, DeclarativeError> {
+    let mut table = toml::Table::new();
+    table.insert("model".to_owned(), name.into());
+    #[derive(Deserialize)]
+    struct Kind {
+        model: ModelKind,
+    }
+    declarative::typed::<Kind>(table, origin).map(|kind| kind.model)
+}
+
+/// One specification per input that the model's table lists.
+fn model_specs(name: &str, table: Option<&toml::Value>, origin: &str) -> Result<Vec<ModelSpec>, DeclarativeError> {
+    let kind = model_kind(name, origin)?;
+    let origin = origin.replace("[models]", &format!("[model.{name}]"));
+    let mut parameters = match table {
+        None => toml::Table::new(),
+        Some(toml::Value::Table(table)) => table.clone(),
+        Some(_) => {
+            return Err(DeclarativeError::Content {
+                origin,
+                problem: "this is a table of the model's keys".to_owned(),
+            });
+        }
+    };
+    #[derive(Deserialize)]
+    struct Common {
+        input: Option<OneOrMore<Input>>,
+        implementation: Option<Implementation>,
+    }
+    let common: toml::Table =
+        ["input", "implementation"].iter().filter_map(|&key| Some((key.to_owned(), parameters.remove(key)?))).collect();
+    let common: Common = declarative::typed(common, &origin)?;
+    let inputs = match common.input {
+        None => vec![Input::Bytes],
+        Some(OneOrMore::One(input)) => vec![input],
+        Some(OneOrMore::More(inputs)) => inputs,
+    };
+    unique(&inputs, "input", &origin)?;
+    Ok(inputs
+        .into_iter()
+        .map(|input| ModelSpec {
+            kind,
+            input,
+            implementation: common.implementation.unwrap_or_default(),
+            parameters: parameters.clone(),
+        })
+        .collect())
+}
+
+fn unique<T: PartialEq + std::fmt::Debug>(values: &[T], key: &str, origin: &str) -> Result<(), DeclarativeError> {
+    let problem = |problem: String| DeclarativeError::Content { origin: origin.to_owned(), problem };
+    if values.is_empty() {
+        return Err(problem(format!("`{key}` is empty; give at least one")));
+    }
+    match (1..values.len()).find(|&index| values[..index].contains(&values[index])) {
+        Some(index) => Err(problem(format!("`{key}` lists {:?} twice; give each once", values[index]))),
+        None => Ok(()),
+    }
+}

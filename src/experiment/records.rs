@@ -1,0 +1,67 @@
+//! Fits become records: one line per measured value.
+
+use super::run::{FittedRow, Run};
+use super::{ExperimentError, Record};
+
+/// Appends the records of one fit: metrics, costs, samples per second.
+pub(super) fn outcome_records(
+    row: &FittedRow,
+    class_names: &[String],
+    records: &mut Vec<Record>,
+) -> Result<(), ExperimentError> {
+    let outcome = &row.outcome;
+    for value in outcome.metrics(class_names.len())?.records() {
+        records.push(Record {
+            key: row.key.clone(),
+            class: value.class.map(|class| class_names[class].clone()),
+            predicted: value.predicted.map(|class| class_names[class].clone()),
+            metric: value.metric.to_owned(),
+            value: value.value,
+        });
+    }
+    let mut whole = |metric: String, value: Option<f64>| {
+        records.push(Record { key: row.key.clone(), class: None, predicted: None, metric, value });
+    };
+    let tests = outcome.test_rows.len() as f64;
+    whole("training_flows".to_owned(), Some(outcome.training_flows as f64));
+    whole("validation_flows".to_owned(), Some(outcome.validation_flows as f64));
+    whole("test_flows".to_owned(), Some(tests));
+    whole("model_bytes".to_owned(), Some(outcome.model_bytes as f64));
+    for (stage, cost) in [("fit", &outcome.fit), ("predict", &outcome.predict)] {
+        whole(format!("{stage}_wall_seconds"), Some(cost.wall_seconds));
+        whole(format!("{stage}_cpu_seconds"), cost.cpu_seconds);
+        whole(format!("{stage}_peak_memory_bytes"), cost.peak_memory_bytes.map(|bytes| bytes as f64));
+    }
+    // An elapsed time of zero gives no rate.
+    let rate = |samples: f64, seconds: f64| (seconds > 0.0).then(|| samples / seconds);
+    whole("predict_flows_per_second".to_owned(), rate(tests, outcome.predict.wall_seconds));
+    for stage in &outcome.report.stages {
+        whole(format!("{}_wall_seconds", stage.stage), Some(stage.wall_seconds));
+        whole(format!("{}_samples_per_second", stage.stage), rate(stage.samples as f64, stage.wall_seconds));
+    }
+    Ok(())
+}
+
+/// Appends the training curves: one record per epoch and value, with the epoch in the metric's name.
+pub(super) fn curve_records(run: &Run, records: &mut Vec<Record>) {
+    for row in &run.rows {
+        for epoch in &row.outcome.report.epochs {
+            let values = [
+                ("training_loss", Some(epoch.training_loss)),
+                ("validation_loss", epoch.validation_loss),
+                ("validation_macro_f1", epoch.validation_macro_f1),
+            ];
+            for (name, value) in values {
+                if let Some(value) = value {
+                    records.push(Record {
+                        key: row.key.clone(),
+                        class: None,
+                        predicted: None,
+                        metric: format!("{}_epoch_{}_{name}", epoch.stage, epoch.epoch),
+                        value: Some(value),
+                    });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What a run leaves behind beside its records: the resolved experiment, provenance, predictions and
+//! splits, as files that open anywhere.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::flows::CaptureFacts;
+use super::run::{FittedRow, Run, VariantRun};
+use super::{Cost, ExperimentError, Provenance, RunKey};
+use crate::model::StageTime;
+
+/// `run.json`: everything about a run that is not a metric.
+#[derive(Serialize)]
+struct RunFile<'a> {
+    experiment: &'a str,
+    title: &'a str,
+    datasets: &'a [String],
+    size: &'a str,
+    seeds: &'a [u64],
+    provenance: &'a Provenance,
+    captures: &'a [CaptureFacts],
+    variants: Vec<VariantFile<'a>>,
+    fits: Vec<FitFile<'a>>,
+}
+
+#[derive(Serialize)]
+struct VariantFile<'a> {
+    name: &'a str,
+    flows: usize,
+    flows_per_class: Vec<(&'a str, usize)>,
+    unselected: String,
+    /// Per seed: how many captures each two parts share.
+    shared_captures: Vec<(u64, Vec<(&'static str, &'static str, usize)>)>,
+}
+
+#[derive(Serialize)]
+struct FitFile<'a> {
+    #[serde(flatten)]
+    key: &'a RunKey,
+    /// Whether the fit was taken from the cache; its costs are those of the original computation.
+    reused: bool,
+    cache_key: &'a str,
+    fit: Cost,
+    predict: Cost,
+    stages: &'a [StageTime],
+    notes: &'a [String],
+}
+
+/// Writes `experiment.toml`, `run.json`, `predictions/*.csv` and `splits/*.csv` into `folder`, which the
+/// caller moves into place when all of it is written.
+///
+/// # Errors
+/// Any error of the file system.
+pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
+    let write = |name: &Path, fill: &mut dyn FnMut(&mut dyn Write) -> std::io::Result<()>| {
+        let path = folder.join(name);
+        let problem = |error: std::io::Error| ExperimentError::Store { path: path.clone(), problem: error.to_string() };
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(problem)?;
+        }
+        let mut file = BufWriter::new(File::create(&path).map_err(problem)?);
+        fill(&mut file).and_then(|()| file.flush()).map_err(problem)
+    };
+    write(Path::new("experiment.toml"), &mut |file| {
+        writeln!(file, "# The experiment as it was run, with everything it extends.")?;
+        file.write_all(run.experiment.resolved.to_string().as_bytes())
+    })?;
+    let json = serde_json::to_vec_pretty(&run_file(run))
+        .map_err(|error| ExperimentError::Internal { problem: format!("run.json: {error}") })?;
+    write(Path::new("run.json"), &mut |file| file.write_all(&json))?;
+    for variant in &run.variants {
+        for row in run.rows.iter().filter(|row| row.key.variant == variant.name) {
+            let key = &row.key;
+            let name = format!("predictions/{}-{}-{}-seed{}.csv", key.variant, key.model, key.input, key.seed);
+            write(Path::new(&name), &mut |file| predictions(variant, row, file))?;
+        }
+        for (seed, split, _) in &variant.splits {
+            let name = format!("splits/{}-seed{seed}.csv", variant.name);
+            crate::split::write_split(&folder.join(name), &variant.features, split)?;
+        }
+    }
+    Ok(())
+}
+
+fn run_file(run: &Run) -> RunFile<'_> {
+    RunFile {
+        experiment: &run.experiment.name,
+        title: &run.experiment.title,
+        datasets: &run.experiment.datasets,
+        size: &run.experiment.size,
+        seeds: &run.experiment.seeds,
+        provenance: &run.provenance,
+        captures: &run.captures,
+        variants: run.variants.iter().map(variant_file).collect(),
+        fits: run
+            .rows
+            .iter()
+            .map(|row| FitFile {
+                key: &row.key,
+                reused: row.reused,
+                cache_key: &row.cache_key,
+                fit: row.outcome.fit,
+                predict: row.outcome.predict,
+                stages: &row.outcome.report.stages,
+                notes: &row.outcome.report.notes,
+            })
+            .collect(),
+    }
+}
+
+fn variant_file(variant: &VariantRun) -> VariantFile<'_> {
+    let features = &variant.features;
+    let count = |class: usize| features.labels.iter().filter(|&&label| label as usize == class).count();
+    VariantFile {
+        name: &variant.name,
+        flows: features.len(),
+        flows_per_class: features
+            .class_names
+            .iter()
+            .enumerate()
+            .map(|(class, name)| (name.as_str(), count(class)))
+            .collect(),
+        unselected: variant.selection.to_string(),
+        shared_captures: variant
+            .splits
+            .iter()
+            .map(|(seed, _, summary)| {
+                let shared = |part: &crate::split::SharedProvenance| {
+                    (part.first.name(), part.second.name(), part.captures.len())
+                };
+                (*seed, summary.shared.iter().map(shared).collect())
+            })
+            .collect(),
+    }
+}
+
+/// `flow_id,class,predicted,probability_CLASS...`, one line per test flow.
+fn predictions(variant: &VariantRun, row: &FittedRow, file: &mut dyn Write) -> std::io::Result<()> {
+    let names = &variant.features.class_names;
+    let mut writer = csv::Writer::from_writer(file);
+    let mut header = vec!["flow_id".to_owned(), "class".to_owned(), "predicted".to_owned()];
+    header.extend(names.iter().map(|name| format!("probability_{name}")));
+    writer.write_record(&header)?;
+    let probabilities = row.outcome.probability_matrix(names.len()).map_err(std::io::Error::other)?;
+    let predicted = crate::evaluate::argmax(probabilities);
+    for (index, &test_row) in row.outcome.test_rows.iter().enumerate() {
+        let mut line = vec![
+            variant.features.provenance[test_row].flow_id(),
+            names[row.outcome.labels[index] as usize].clone(),
+            names[predicted[index] as usize].clone(),
+        ];
+        line.extend(probabilities.row(index).iter().map(f32::to_string));
+        writer.write_record(&line)?;
+    }
+    writer.flush()
+}

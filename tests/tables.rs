@@ -1,0 +1,118 @@
+//! The five tables end to end through the real binary: generated captures in, tables out, held to the
+//! stored tolerances; and the same bits on repeated runs and at any number of threads.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use common::Project;
+
+#[test]
+fn the_five_tables_on_generated_captures_are_within_their_tolerances() {
+    let project = Project::new();
+    let output = project.done(&["reproduce", "all", "--data", "synth", "--size", "ci"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for table in ["table1", "table2", "table3", "table4", "table5"] {
+        project.done(&["check", table, "--data", "synth", "--size", "ci"]);
+        for extension in ["csv", "md", "tex"] {
+            let file = project.path(&format!("results/{table}-synth-ci/tables/{table}.{extension}"));
+            assert!(fs::metadata(&file).is_ok_and(|file| file.len() > 200), "{}", file.display());
+        }
+    }
+    for name in ["facebook_audio", "filetrans", "browsing", "non_vpn", "attention_lstm", "gradient_boosting"] {
+        assert!(text.contains(name), "{name} is not in the printed tables");
+    }
+    // A tolerance that is missed is exit code 1 and a line that names it.
+    let path = project.path("results/tolerances/table1-synth-ci.toml");
+    let strict: String = fs::read_to_string(&path)
+        .unwrap()
+        .lines()
+        .map(|line| match line.split_once("expected = ") {
+            Some((before, value)) => format!("{before}expected = {}\n", value.trim().parse::<f64>().unwrap() - 0.5),
+            None => format!("{line}\n"),
+        })
+        .collect();
+    fs::write(&path, strict).unwrap();
+    let output = project.etcbench(&["check", "table1", "--data", "synth", "--size", "ci"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("random_forest"));
+}
+
+#[test]
+fn the_same_experiment_gives_the_same_bits_again_and_at_any_number_of_threads() {
+    let project = Project::new();
+    let run = |threads: &str| {
+        project.done(&[
+            "reproduce",
+            "table3",
+            "--data",
+            "synth",
+            "--size",
+            "ci",
+            "--seeds",
+            "1",
+            "--no-cache",
+            "--threads",
+            threads,
+        ]);
+        let folder = fs::read_dir(project.path("results"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("table3-synth-ci"))
+            .unwrap();
+        let files = contents(&folder);
+        fs::remove_dir_all(folder).unwrap();
+        files
+    };
+    let once = run("1");
+    assert!(once.len() > 20, "predictions, splits and tables: {:?}", once.keys());
+    for threads in ["1", "2", "4"] {
+        let again = run(threads);
+        assert_eq!(once.keys().collect::<Vec<_>>(), again.keys().collect::<Vec<_>>());
+        for (name, content) in &once {
+            assert!(content == &again[name], "{name} differs at {threads} threads");
+        }
+    }
+}
+
+/// Every file of a results folder without what depends on time and machine: `run.json` is left out, and
+/// so are columns and records about seconds, rates and memory.
+fn contents(folder: &Path) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    let mut pending = vec![folder.to_owned()];
+    while let Some(next) = pending.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+            if path.is_dir() {
+                pending.push(path);
+            } else if name == "run.json" || name.ends_with(".md") || name.ends_with(".tex") {
+                // The same values as the CSV files, laid out for people.
+            } else if name.starts_with("tables/") {
+                files.insert(name, without_timing_columns(&fs::read_to_string(&path).unwrap()));
+            } else {
+                let text = fs::read_to_string(&path).unwrap();
+                let kept = text.lines().filter(|line| {
+                    !name.starts_with("records")
+                        || !["_seconds", "_per_second", "_memory_bytes"].iter().any(|timing| line.contains(timing))
+                });
+                files.insert(name.clone(), kept.collect::<Vec<_>>().join("\n"));
+            }
+        }
+    }
+    files
+}
+
+fn without_timing_columns(text: &str) -> String {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let records: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    let timing: Vec<bool> = records[0].iter().map(|column| column.contains("seconds")).collect();
+    assert!(timing.contains(&true), "a table has its times: {text}");
+    let kept = records.iter().map(|record| {
+        let kept = record.iter().zip(&timing).filter(|(_, timing)| !**timing).map(|(field, _)| field);
+        kept.collect::<Vec<_>>().join(",")
+    });
+    kept.collect::<Vec<_>>().join("\n")
+}
