@@ -201,9 +201,7 @@ fn transposed_rows(
                     packed[at..at + count].copy_from_slice(&source[first + row..first + row + count]);
                 }
             }
-            for (column, panel) in
-                (0..columns).step_by(WIDTH).zip(panels.values[..].chunks_exact(depth * WIDTH))
-            {
+            for (column, panel) in (0..columns).step_by(WIDTH).zip(panels.values[..].chunks_exact(depth * WIDTH)) {
                 for (row, count) in tiles(rows) {
                     let left = &packed[row * depth..(row + count) * depth];
                     let result = &mut result[row * columns..(row + count) * columns];
@@ -259,15 +257,7 @@ impl Target<'_> {
     }
 }
 
-fn rows_tile(
-    level: Level,
-    count: usize,
-    left: &[f32],
-    stride: usize,
-    depth: usize,
-    panel: &[f32],
-    target: Target<'_>,
-) {
+fn rows_tile(level: Level, count: usize, left: &[f32], stride: usize, depth: usize, panel: &[f32], target: Target<'_>) {
     match count {
         1 => rows_tile_of::<1>(level, left, stride, depth, panel, target),
         2 => rows_tile_of::<2>(level, left, stride, depth, panel, target),

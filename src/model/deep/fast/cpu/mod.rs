@@ -157,8 +157,7 @@ impl Device for Cpu {
             }
         };
         let tanh = activation == Activation::Tanh;
-        let shared =
-            lstm::Forward { level: self.level, packing, hidden, tanh, source, panels: &self.hidden_panels };
+        let shared = lstm::Forward { level: self.level, packing, hidden, tanh, source, panels: &self.hidden_panels };
         lstm::forward(shared, &packing.chunks, &mut state.gates, &mut state.cells, &mut state.hidden);
     }
 
@@ -242,14 +241,7 @@ impl Device for Cpu {
         self.dropout_in_place(rows, columns, dropout, places, y);
     }
 
-    fn dropout_in_place(
-        &mut self,
-        rows: usize,
-        columns: usize,
-        dropout: Dropout,
-        places: &Vec<u32>,
-        x: &mut Vec<f32>,
-    ) {
+    fn dropout_in_place(&mut self, rows: usize, columns: usize, dropout: Dropout, places: &Vec<u32>, x: &mut Vec<f32>) {
         rows::dropout(columns, dropout, &places[..rows], &mut x[..rows * columns]);
     }
 
@@ -346,8 +338,7 @@ impl Device for Cpu {
         gradient: Attended<&mut Vec<f32>>,
     ) {
         let shared = self.attention_of(packing, columns, &input);
-        let gradients =
-            attention::Gradients { query: gradient.query, key: gradient.key, value: gradient.value };
+        let gradients = attention::Gradients { query: gradient.query, key: gradient.key, value: gradient.value };
         attention::backward(shared, &packing.chunks, attention, dy, gradients);
     }
 
