@@ -7,6 +7,9 @@ mod archive;
 mod classifier;
 pub(crate) mod deep;
 
+#[doc(hidden)]
+pub use deep::fast::benchmark;
+
 pub use archive::{ModelArchive, Tensor, TensorData};
 pub use classifier::{
     ArtifactStore, Classifier, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input, ModelError,
