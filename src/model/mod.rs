@@ -9,6 +9,9 @@ mod classifier;
 pub(crate) mod deep;
 pub(crate) mod elmo;
 
+#[doc(hidden)]
+pub use deep::fast::benchmark;
+
 pub use archive::{ModelArchive, Tensor, TensorData};
 pub use classifier::{
     ArtifactStore, Classifier, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input, ModelError,
