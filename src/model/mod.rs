@@ -23,6 +23,9 @@ mod refit;
 mod stored;
 mod svm;
 
+#[doc(hidden)]
+pub use deep::fast::benchmark;
+
 pub use archive::{ModelArchive, Tensor, TensorData};
 pub use classifier::{
     ArtifactStore, Classifier, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input, ModelError,

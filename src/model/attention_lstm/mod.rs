@@ -155,6 +155,9 @@ impl Classifier for AttentionLstm {
         if (validation_tokens.packets, validation_tokens.bytes) != (tokens.packets, tokens.bytes) {
             return Err(data_problem("training and validation flows have tokens of different shapes".to_owned()));
         }
+        if let Some(label) = training.labels().into_iter().chain(validation.labels()).find(|&l| l as usize >= classes) {
+            return Err(data_problem(format!("label {label} is not one of the {classes} classes")));
+        }
         self.device = context.device;
         self.fitted = None;
         let mut report = FitReport::default();

@@ -117,6 +117,34 @@ fn the_reference_gives_the_same_bits_at_any_number_of_threads_and_from_a_file() 
 }
 
 #[test]
+fn the_fast_engine_learns_what_a_byte_tells() {
+    learns(Implementation::Fast);
+}
+
+#[test]
+fn the_fast_engine_gives_the_same_bits_at_any_number_of_threads_and_from_a_file() {
+    same_bits_at_any_number_of_threads_and_from_a_file(Implementation::Fast);
+}
+
+#[test]
+fn a_file_of_one_engine_predicts_the_same_in_the_other() {
+    let features = toy(200);
+    let test = rows(150, 200);
+    let examples = Examples { features: &features, rows: &test };
+    for (from, to) in
+        [(Implementation::Fast, Implementation::Reference), (Implementation::Reference, Implementation::Fast)]
+    {
+        let mut model = model(from, "");
+        fit(&mut model, &features, 3);
+        let expected = model.predict_probabilities(examples, &Silent).unwrap();
+        let loaded = AttentionLstm::from_archive(&model.save().unwrap()).unwrap();
+        let found = loaded.with_implementation(to).predict_probabilities(examples, &Silent).unwrap();
+        let largest = (&found - &expected).iter().fold(0f32, |largest, value| largest.max(value.abs()));
+        assert!(largest < 1e-4, "{from:?} to {to:?}: {largest}");
+    }
+}
+
+#[test]
 fn seeds_matter() {
     let features = toy(150);
     let mut models = [1, 2].map(|seed| {
@@ -157,6 +185,11 @@ fn what_cannot_be_fitted_or_read_is_an_error() {
     assert!(error.contains("cuda:1"), "{error}");
     assert!(AttentionLstm::check_input(Input::Statistics).is_err());
     assert!(AttentionLstm::check_input(Input::Bytes).is_ok());
+
+    let mut mislabelled = features.clone();
+    mislabelled.labels[1] = 3;
+    let wrong = Examples { features: &mislabelled, rows: &[0, 1] };
+    assert!(model.fit(examples(&[0]), wrong, &context(0)).unwrap_err().to_string().contains("label 3"));
 
     model.options.epochs = 1;
     let report = model.fit(examples(&[0, 1, 2, 3]), examples(&[]), &context(0)).unwrap();

@@ -5,7 +5,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 
 use super::engine::{LanguageModel, PacketBatch, SequenceClassifier};
-use super::parameters::{Activation, AttentionLstmOptions, ElmoOptions, ParameterSet, is_running_statistic};
+use super::parameters::{Activation, AttentionLstmOptions, ElmoOptions, ParameterSet};
 use crate::model::ModelError;
 
 /// Parameters whose gradient is 0 in exact arithmetic: a key's bias moves all scores of a query alike, and the
@@ -58,7 +58,7 @@ impl Golden {
                 set.insert(name, shape, values.clone());
             }
         }
-        assert!(!set.is_empty(), "{prefix}");
+        assert!(set.iter().next().is_some(), "{prefix}");
         set
     }
 
@@ -97,7 +97,7 @@ impl Golden {
             let tolerance = 1e-5 * largest_of(expected) + 1e-6 * all;
             check(&format!("{case} gradient of {name}"), found, expected, tolerance);
         }
-        let trained = self.parameters(&format!("{case}/gradient/")).len();
+        let trained = self.parameters(&format!("{case}/gradient/")).iter().count();
         assert_eq!(gradients.len(), trained, "{case}: every parameter has a gradient");
     }
 
@@ -107,7 +107,7 @@ impl Golden {
                 let values = found.get(name, &expected.shape).unwrap();
                 // Where a gradient is almost 0, Adam divides rounding errors by rounding errors.
                 check(&format!("{case} {name}"), values, &expected.values, 1e-4);
-                let moved = is_running_statistic(name) || values != self.tensor(&format!("{case}/before/{name}")).1;
+                let moved = name.contains(".running_") || values != self.tensor(&format!("{case}/before/{name}")).1;
                 assert!(moved, "{case} {name} was trained");
             }
         }

@@ -10,9 +10,6 @@ pub(crate) mod parameters;
 pub(crate) mod reference;
 pub(crate) mod training;
 
-#[cfg(test)]
-mod golden;
-
 use self::engine::{LanguageModel, SequenceClassifier};
 use self::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet};
 use super::{Device, Implementation, ModelError};
@@ -38,7 +35,7 @@ impl Engine {
         seed: u64,
     ) -> Result<Box<dyn LanguageModel>, ModelError> {
         match self.implementation {
-            Implementation::Fast => Err(self.unavailable()),
+            Implementation::Fast => fast::language_model(options, parameters, seed, self.device),
             Implementation::Reference => {
                 self.processor_only()?;
                 reference::language_model(options, parameters, seed)
@@ -57,17 +54,12 @@ impl Engine {
         seed: u64,
     ) -> Result<Box<dyn SequenceClassifier>, ModelError> {
         match self.implementation {
-            Implementation::Fast => Err(self.unavailable()),
+            Implementation::Fast => fast::classifier(options, parameters, seed, self.device),
             Implementation::Reference => {
                 self.processor_only()?;
                 reference::classifier(options, parameters, seed)
             }
         }
-    }
-
-    fn unavailable(self) -> ModelError {
-        let problem = "the fast implementation is not part of this build; use implementation = \"reference\"";
-        ModelError::Parameters { model: parameters::MODEL.to_owned(), problem: problem.to_owned() }
     }
 
     fn processor_only(self) -> Result<(), ModelError> {
@@ -81,3 +73,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod golden;

@@ -2,6 +2,7 @@
 //! device ([`device`]). Sequences are packed so that padding costs nothing ([`packing`]), buffers are sized
 //! once, and results are the same bits at any number of threads.
 
+pub mod benchmark;
 mod classifier;
 mod cpu;
 mod device;

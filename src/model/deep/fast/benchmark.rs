@@ -1,0 +1,125 @@
+//! Workloads of the fast engine for `benches/deep.rs`, which sees only the public part of the crate. They can be written
+//! to a safetensors file, weights, data and expected loss, from which `benches/peers/deep.py` times the same
+//! model in PyTorch.
+
+use rand::RngExt;
+
+use crate::model::deep::engine::{LanguageModel, PacketBatch, SequenceClassifier};
+use crate::model::deep::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet, initial_classifier, initial_elmo};
+use crate::model::{Device, ModelArchive, ModelError, Tensor};
+use crate::seed;
+
+/// Number of classes of the classifier.
+const CLASSES: usize = 12;
+
+/// ELMo on packets of random bytes, all of full length.
+pub struct Elmo {
+    initial: ParameterSet,
+    model: Box<dyn LanguageModel>,
+    tokens: Vec<u16>,
+    packets: usize,
+    output: Vec<f32>,
+}
+
+impl Elmo {
+    /// `packets` of `length` bytes each; `hidden` is also the embedding's size.
+    ///
+    /// # Errors
+    /// Sizes that the model does not accept.
+    pub fn new(
+        packets: usize,
+        length: usize,
+        hidden: usize,
+        layers: usize,
+        vocabulary: usize,
+    ) -> Result<Self, ModelError> {
+        let options = ElmoOptions { embedding: hidden, hidden, layers, ..ElmoOptions::default() };
+        let initial = initial_elmo(&options, vocabulary, 0);
+        let mut generator = seed::generator(0, "benchmark");
+        let tokens = (0..packets * length).map(|_| generator.random_range(0..256u16)).collect();
+        let model = super::language_model(&options, &initial, 0, Device::Cpu)?;
+        Ok(Self { initial, model, tokens, packets, output: vec![0.0; packets * (layers + 1) * 2 * hidden] })
+    }
+
+    /// One training step; the loss before it.
+    ///
+    /// # Errors
+    /// None for these data.
+    pub fn train_step(&mut self) -> Result<f64, ModelError> {
+        Ok(self.model.train_step(&self.tokens, self.packets, 0.001)?.mean())
+    }
+
+    /// Encodes all packets; one of the values.
+    ///
+    /// # Errors
+    /// None for these data.
+    pub fn encode(&mut self) -> Result<f32, ModelError> {
+        self.model.encode(&self.tokens, self.packets, &mut self.output)?;
+        Ok(self.output[0])
+    }
+
+    /// Initial weights, tokens and the loss on them, as a file's content.
+    ///
+    /// # Errors
+    /// None for these data.
+    pub fn file(&mut self) -> Result<Vec<u8>, ModelError> {
+        let loss = self.model.loss(&self.tokens, self.packets)?.mean();
+        let mut archive = ModelArchive::default();
+        self.initial.store(&mut archive);
+        let tokens = self.tokens.iter().map(|&token| u32::from(token)).collect();
+        archive.tensors.insert("data.tokens".to_owned(), Tensor::u32(&[self.packets, self.tokens.len() / self.packets], tokens));
+        archive.tensors.insert("data.loss".to_owned(), Tensor::f64(&[1], vec![loss]));
+        archive.to_bytes()
+    }
+}
+
+/// The classifier on flows of random vectors, all of full length.
+pub struct AttentionLstm {
+    initial: ParameterSet,
+    model: Box<dyn SequenceClassifier>,
+    layers: Vec<f32>,
+    shape: [usize; 4],
+    counts: Vec<u32>,
+    labels: Vec<u32>,
+}
+
+impl AttentionLstm {
+    /// `flows` of `packets` encoded packets, each of three layers of twice `elmo_hidden`; `lstm` is the size of the state.
+    ///
+    /// # Errors
+    /// Sizes that the model does not accept.
+    pub fn new(flows: usize, packets: usize, lstm: usize, elmo_hidden: usize) -> Result<Self, ModelError> {
+        let elmo = ElmoOptions { embedding: elmo_hidden, hidden: elmo_hidden, layers: 2, ..ElmoOptions::default() };
+        let options = AttentionLstmOptions { lstm, elmo, ..AttentionLstmOptions::default() };
+        let initial = initial_classifier(&options, CLASSES, 0);
+        let mut generator = seed::generator(0, "benchmark");
+        let shape = [flows, packets, 3, 2 * elmo_hidden];
+        let layers = (0..shape.iter().product()).map(|_| generator.random_range(-1.0..1.0f32)).collect();
+        let labels = (0..flows).map(|_| generator.random_range(0..CLASSES as u32)).collect();
+        let model = super::classifier(&options, &initial, 0, Device::Cpu)?;
+        Ok(Self { initial, model, layers, shape, counts: vec![packets as u32; flows], labels })
+    }
+
+    /// One training step; the loss before it.
+    ///
+    /// # Errors
+    /// None for these data.
+    pub fn train_step(&mut self) -> Result<f64, ModelError> {
+        let batch = PacketBatch { layers: &self.layers, counts: &self.counts, flows: self.counts.len() };
+        Ok(self.model.train_step(&batch, &self.labels, 0.001)?.mean())
+    }
+
+    /// Initial weights, data and the loss of the first step, as a file's content; takes that step.
+    ///
+    /// # Errors
+    /// None for these data.
+    pub fn file(&mut self) -> Result<Vec<u8>, ModelError> {
+        let loss = self.train_step()?;
+        let mut archive = ModelArchive::default();
+        self.initial.store(&mut archive);
+        archive.tensors.insert("data.layers".to_owned(), Tensor::f32(&self.shape, self.layers.clone()));
+        archive.tensors.insert("data.labels".to_owned(), Tensor::u32(&[self.labels.len()], self.labels.clone()));
+        archive.tensors.insert("data.loss".to_owned(), Tensor::f64(&[1], vec![loss]));
+        archive.to_bytes()
+    }
+}
