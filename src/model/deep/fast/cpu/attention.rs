@@ -100,11 +100,14 @@ vectorised! {
             let within = |step: usize| of(step).start - chunk.start * columns..of(step).end - chunk.start * columns;
             for (step, scores) in scores.chunks_exact(length).enumerate() {
                 let dy = &dy[of(step)];
-                let weighted = |other: usize| dot::<FUSED>(dy, &value[of(other)]);
-                let mean = scores.iter().enumerate().map(|(other, score)| score * weighted(other)).sum::<f32>();
+                // Loops and not closures: those would be compiled without the vector instructions.
+                let mut mean = 0.0;
+                for (other, &score) in scores.iter().enumerate() {
+                    mean += score * dot::<FUSED>(dy, &value[of(other)]);
+                }
                 for (other, &score) in scores.iter().enumerate() {
                     add_scaled::<FUSED>(&mut gradients.value[within(other)], score, dy);
-                    let slope = scale * score * (weighted(other) - mean);
+                    let slope = scale * score * (dot::<FUSED>(dy, &value[of(other)]) - mean);
                     add_scaled::<FUSED>(&mut gradients.query[within(step)], slope, &key[of(other)]);
                     add_scaled::<FUSED>(&mut gradients.key[within(other)], slope, &query[of(step)]);
                 }

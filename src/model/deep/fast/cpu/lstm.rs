@@ -169,7 +169,8 @@ fn backward_chunk(shared: Backward<'_>, chunk: &Chunk, slices: BackwardSlices<'_
 
 vectorised! {
     /// Activates the gates of one step and makes cells and outputs; Hochreiter and Schmidhuber 1997 with the forget
-    /// gate of Gers et al. 2000.
+    /// gate of Gers et al. 2000. Several passes over a row, which is in the cache, as few slices at once are
+    /// what the compiler vectorises.
     fn cell_forward(
         size: usize,
         with_tanh: bool,
@@ -180,34 +181,59 @@ vectorised! {
     ) {
         let rows = gates.chunks_exact_mut(4 * size).zip(cells.chunks_exact_mut(size)).zip(hidden.chunks_exact_mut(size));
         for (row, ((gates, cells), hidden)) in rows.enumerate() {
-            let (input, gates) = gates.split_at_mut(size);
-            let (forget, gates) = gates.split_at_mut(size);
-            let (candidate, output) = gates.split_at_mut(size);
-            match previous {
-                Some(previous) => cells.copy_from_slice(&previous[row * size..(row + 1) * size]),
-                None => cells.fill(0.0),
-            }
-            let gates = input.iter_mut().zip(forget).zip(candidate).zip(output).zip(cells.iter_mut()).zip(hidden);
+            gates[..2 * size].iter_mut().for_each(|gate| *gate = sigmoid::<FUSED>(*gate));
+            let candidate = gates[2 * size..3 * size].iter_mut();
             if with_tanh {
-                for (((((input, forget), candidate), output), cell), hidden) in gates {
-                    *input = sigmoid::<FUSED>(*input);
-                    *forget = sigmoid::<FUSED>(*forget);
-                    *candidate = tanh::<FUSED>(*candidate);
-                    *output = sigmoid::<FUSED>(*output);
-                    *cell = fused::<FUSED>(*forget, *cell, *input * *candidate);
-                    *hidden = *output * tanh::<FUSED>(*cell);
-                }
+                candidate.for_each(|gate| *gate = tanh::<FUSED>(*gate));
             } else {
-                for (((((input, forget), candidate), output), cell), hidden) in gates {
-                    *input = sigmoid::<FUSED>(*input);
-                    *forget = sigmoid::<FUSED>(*forget);
-                    *candidate = rectify(*candidate);
-                    *output = sigmoid::<FUSED>(*output);
-                    *cell = fused::<FUSED>(*forget, *cell, *input * *candidate);
-                    *hidden = *output * rectify(*cell);
+                candidate.for_each(|gate| *gate = rectify(*gate));
+            }
+            gates[3 * size..].iter_mut().for_each(|gate| *gate = sigmoid::<FUSED>(*gate));
+            let (input, rest) = gates.split_at(size);
+            let (forget, rest) = rest.split_at(size);
+            let (candidate, output) = rest.split_at(size);
+            for ((cell, input), candidate) in cells.iter_mut().zip(input).zip(candidate) {
+                *cell = input * candidate;
+            }
+            if let Some(previous) = previous {
+                let previous = &previous[row * size..(row + 1) * size];
+                for ((cell, forget), previous) in cells.iter_mut().zip(forget).zip(previous) {
+                    *cell = fused::<FUSED>(*forget, *previous, *cell);
                 }
+            }
+            let outputs = hidden.iter_mut().zip(output).zip(cells.iter());
+            if with_tanh {
+                outputs.for_each(|((hidden, output), cell)| *hidden = output * tanh::<FUSED>(*cell));
+            } else {
+                outputs.for_each(|((hidden, output), cell)| *hidden = output * rectify(*cell));
             }
         }
+    }
+}
+
+/// States that the backward pass takes at once, in local arrays, which the compiler knows not to overlap.
+const LANES: usize = 16;
+
+/// Reads up to [`LANES`] values; zero beyond.
+#[inline(always)]
+fn load(values: &[f32], at: usize, width: usize) -> [f32; LANES] {
+    if width == LANES {
+        values[at..at + LANES].try_into().expect("the slice has this width")
+    } else {
+        let mut lanes = [0.0; LANES];
+        lanes[..width].copy_from_slice(&values[at..at + width]);
+        lanes
+    }
+}
+
+/// Writes up to [`LANES`] values.
+#[inline(always)]
+fn store(lanes: [f32; LANES], values: &mut [f32], at: usize, width: usize) {
+    if width == LANES {
+        let place: &mut [f32; LANES] = (&mut values[at..at + LANES]).try_into().expect("the slice has this width");
+        *place = lanes;
+    } else {
+        values[at..at + width].copy_from_slice(&lanes[..width]);
     }
 }
 
@@ -222,34 +248,48 @@ vectorised! {
         dh: &[f32],
         carry: &mut [f32],
     ) {
-        let rows = gates.chunks_exact_mut(4 * size).zip(cells.chunks_exact(size)).zip(dh.chunks_exact(size));
-        for (row, (((gates, cells), dh), carry)) in rows.zip(carry.chunks_exact_mut(size)).enumerate() {
-            let (input, gates) = gates.split_at_mut(size);
-            let (forget, gates) = gates.split_at_mut(size);
-            let (candidate, output) = gates.split_at_mut(size);
-            // The gradient of the forget gate is that times the cell before, which is zero at the first step.
-            let gates = input.iter_mut().zip(forget.iter_mut()).zip(candidate).zip(output).zip(cells).zip(dh).zip(carry);
-            for ((((((input, forget), candidate), output), &cell), &dh), carry) in gates {
-                let (activated, slope, candidate_slope) = if with_tanh {
-                    let activated = tanh::<FUSED>(cell);
-                    (activated, 1.0 - activated * activated, 1.0 - *candidate * *candidate)
+        for (row, gates) in gates.chunks_exact_mut(4 * size).enumerate() {
+            for column in (0..size).step_by(LANES) {
+                let width = LANES.min(size - column);
+                let at = row * size + column;
+                let i = load(gates, column, width);
+                let f = load(gates, size + column, width);
+                let g = load(gates, 2 * size + column, width);
+                let o = load(gates, 3 * size + column, width);
+                let cell = load(cells, at, width);
+                let before = previous.map_or([0.0; LANES], |previous| load(previous, at, width));
+                let dh = load(dh, at, width);
+                let mut carried = load(carry, at, width);
+                let mut activated = cell;
+                let mut slope = [0.0; LANES];
+                let mut candidate_slope = [0.0; LANES];
+                if with_tanh {
+                    for lane in 0..LANES {
+                        activated[lane] = tanh::<FUSED>(cell[lane]);
+                        slope[lane] = 1.0 - activated[lane] * activated[lane];
+                        candidate_slope[lane] = 1.0 - g[lane] * g[lane];
+                    }
                 } else {
-                    (rectify(cell), positive(cell), positive(*candidate))
-                };
-                let (i, f, g, o) = (*input, *forget, *candidate, *output);
-                let dcell = fused::<FUSED>(dh * o, slope, *carry);
-                *output = dh * activated * o * (1.0 - o);
-                *input = dcell * g * i * (1.0 - i);
-                *forget = dcell * f * (1.0 - f);
-                *candidate = dcell * i * candidate_slope;
-                *carry = dcell * f;
-            }
-            match previous {
-                Some(previous) => {
-                    let previous = &previous[row * size..(row + 1) * size];
-                    forget.iter_mut().zip(previous).for_each(|(forget, previous)| *forget *= previous);
+                    for lane in 0..LANES {
+                        activated[lane] = rectify(cell[lane]);
+                        slope[lane] = positive(cell[lane]);
+                        candidate_slope[lane] = positive(g[lane]);
+                    }
                 }
-                None => forget.fill(0.0),
+                let (mut di, mut df, mut dg, mut d_o) = (i, f, g, o);
+                for lane in 0..LANES {
+                    let dcell = fused::<FUSED>(dh[lane] * o[lane], slope[lane], carried[lane]);
+                    d_o[lane] = dh[lane] * activated[lane] * o[lane] * (1.0 - o[lane]);
+                    di[lane] = dcell * g[lane] * i[lane] * (1.0 - i[lane]);
+                    df[lane] = dcell * before[lane] * f[lane] * (1.0 - f[lane]);
+                    dg[lane] = dcell * i[lane] * candidate_slope[lane];
+                    carried[lane] = dcell * f[lane];
+                }
+                store(di, gates, column, width);
+                store(df, gates, size + column, width);
+                store(dg, gates, 2 * size + column, width);
+                store(d_o, gates, 3 * size + column, width);
+                store(carried, carry, at, width);
             }
         }
     }

@@ -74,7 +74,12 @@ impl Panels {
                 match layout {
                     Layout::Plain => {
                         for (row, source) in panel.iter_mut().zip(source[start * stride..].chunks(stride)) {
-                            row[..width].copy_from_slice(&source[column..column + width]);
+                            if width == WIDTH {
+                                // A copy of known length; one of a variable length is a call.
+                                row.copy_from_slice(&source[column..column + WIDTH]);
+                            } else {
+                                row[..width].copy_from_slice(&source[column..column + width]);
+                            }
                         }
                     }
                     Layout::Transposed => {
@@ -195,11 +200,10 @@ fn transposed_rows(
         for start in (0..inner).step_by(DEPTH) {
             let depth = DEPTH.min(inner - start);
             panels.pack(&right[start * columns..(start + depth) * columns], depth, columns, Layout::Plain);
-            for (k, source) in left[start * stride..(start + depth) * stride].chunks_exact(stride).enumerate() {
-                for (row, count) in tiles(rows) {
-                    let at = row * depth + k * count;
-                    packed[at..at + count].copy_from_slice(&source[first + row..first + row + count]);
-                }
+            let of_block = &left[start * stride..(start + depth) * stride];
+            for (row, count) in tiles(rows) {
+                let packed = &mut packed[row * depth..(row + count) * depth];
+                pack_tile(count, of_block, stride, first + row, packed);
             }
             for (column, panel) in (0..columns).step_by(WIDTH).zip(panels.values[..].chunks_exact(depth * WIDTH)) {
                 for (row, count) in tiles(rows) {
@@ -210,6 +214,24 @@ fn transposed_rows(
             }
         }
     });
+}
+
+/// Copies `count` columns of `source`, from `first` on, into `packed`.
+fn pack_tile(count: usize, source: &[f32], stride: usize, first: usize, packed: &mut [f32]) {
+    fn pack<const R: usize>(source: &[f32], stride: usize, first: usize, packed: &mut [f32]) {
+        let (packed, _) = packed.as_chunks_mut::<R>();
+        for (packed, source) in packed.iter_mut().zip(source.chunks_exact(stride)) {
+            packed.copy_from_slice(&source[first..first + R]);
+        }
+    }
+    match count {
+        1 => pack::<1>(source, stride, first, packed),
+        2 => pack::<2>(source, stride, first, packed),
+        3 => pack::<3>(source, stride, first, packed),
+        4 => pack::<4>(source, stride, first, packed),
+        5 => pack::<5>(source, stride, first, packed),
+        _ => pack::<6>(source, stride, first, packed),
+    }
 }
 
 /// Splits rows into tiles of nearly equal height: first row and height of each.

@@ -223,8 +223,11 @@ pub(super) fn mix(columns: usize, x: &[f32], places: &[u32], weight: &[f32], gam
 
 vectorised! {
     fn dots(columns: usize, stride: usize, x: &[f32], places: &[u32], dy: &[f32]) -> f64 {
-        let rows = dy.chunks_exact(columns).zip(places);
-        rows.map(|(dy, &place)| f64::from(dot::<FUSED>(dy, &x[place as usize * stride..][..columns]))).sum()
+        let mut sum = 0.0;
+        for (dy, &place) in dy.chunks_exact(columns).zip(places) {
+            sum += f64::from(dot::<FUSED>(dy, &x[place as usize * stride..][..columns]));
+        }
+        sum
     }
 }
 
