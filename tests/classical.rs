@@ -205,8 +205,10 @@ fn logistic_regression_predicts_as_scikit_learn() {
     assert!(share >= 0.995, "{share}");
 }
 
-/// hessboost makes XGBoost's histogram bins and splits, but sums in another order, so a few rows between
-/// two classes may fall on the other side: measured agreement is stated beside the bound.
+/// hessboost makes XGBoost's histogram bins and splits; measured with XGBoost 3.2.0, all 1,600 predictions are
+/// equal and probabilities differ by at most 1.2e-7. Sums in another order decide otherwise only where a
+/// leaf's weight is the limit itself: with `minimum_child_weight = 3`, which is 8 rows of the first round's 0.375,
+/// 1 % of the predictions differ.
 #[test]
 fn gradient_boosting_predicts_as_xgboost() {
     for (name, table) in [("bytes", bytes_table()), ("statistics", statistics_table())] {
@@ -215,14 +217,14 @@ fn gradient_boosting_predicts_as_xgboost() {
             ("", "rounds = 30"),
             (
                 "_regularised",
-                "rounds = 40\ndepth = 3\nlearning_rate = 0.1\nl1 = 0.5\nl2 = 2\nminimum_child_weight = 3",
+                "rounds = 40\ndepth = 3\nlearning_rate = 0.1\nl1 = 0.5\nl2 = 2\nminimum_child_weight = 2",
             ),
         ] {
             let wanted = golden(&format!("{name}_gradient_boosting{setting}"));
             let predicted = case.predict(ModelKind::GradientBoosting, Implementation::Fast, parameters);
             let share = agreement(&predicted, &wanted);
             println!("{name} gradient boosting{setting}: {share}");
-            assert!(share >= 0.99, "{name}{setting}: {share}");
+            assert!(share >= 0.995, "{name}{setting}: {share}");
         }
     }
 }
