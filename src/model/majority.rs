@@ -43,12 +43,16 @@ impl Majority {
     /// # Errors
     /// Missing or contradictory entries.
     pub fn from_archive(implementation: Implementation, archive: &ModelArchive) -> Result<Self, ModelError> {
+        let table = stored::text(archive, "parameters")?
+            .parse()
+            .map_err(|error| stored::broken(format!("metadata `parameters`: {error}")))?;
+        let model = Self::new(implementation, &table)?;
         let classes: usize = stored::json(archive, "classes")?;
         let class: usize = stored::json(archive, "majority_class")?;
         if class >= classes {
             return Err(stored::broken("the most frequent class is not among the classes"));
         }
-        Ok(Self { implementation, fitted: Some((classes, class)) })
+        Ok(Self { fitted: Some((classes, class)), ..model })
     }
 }
 

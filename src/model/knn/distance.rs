@@ -64,7 +64,7 @@ impl Distance {
     }
 
     /// Approximate ranks of all pairs, `out[i, j]` for row i of `queries` and row j of `rows`.
-    pub fn approximate(self, queries: &DistanceRows<'_>, rows: &DistanceRows<'_>, out: &mut [f32]) {
+    pub(super) fn approximate(self, queries: &DistanceRows<'_>, rows: &DistanceRows<'_>, out: &mut [f32]) {
         if self == Self::Manhattan {
             for (query, out) in out.chunks_exact_mut(rows.len()).enumerate() {
                 let query = queries.row(query);
@@ -92,7 +92,7 @@ impl Distance {
     /// in floating point, in any order, is off by at most `n u / (1 - n u)` times the sum of their absolute
     /// values (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1), which is at most the
     /// product of the norms; the norms themselves and the last rounding are covered by the factor 2.
-    pub fn error(self, query: usize, queries: &DistanceRows<'_>, largest_norm: f64, largest_rank: f64) -> f64 {
+    pub(super) fn error(self, query: usize, queries: &DistanceRows<'_>, largest_norm: f64, largest_rank: f64) -> f64 {
         let terms = (queries.depth + 8) as f64 * ROUNDOFF;
         match self {
             Self::Euclidean => {
@@ -104,7 +104,7 @@ impl Distance {
     }
 
     /// The largest squared norm of any row.
-    pub fn largest_norm(rows: &DistanceRows<'_>) -> f64 {
+    pub(super) fn largest_norm(rows: &DistanceRows<'_>) -> f64 {
         rows.norms.iter().copied().fold(0.0, f64::max)
     }
 }

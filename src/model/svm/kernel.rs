@@ -70,6 +70,25 @@ impl Kernel {
         });
     }
 
+    /// The kernel of all pairs of rows, row-major; only `out[i, j]` with `j <= i` are filled.
+    pub fn lower_triangle(self, rows: &KernelRows<'_>, out: &mut [f32]) {
+        let size = rows.len();
+        out.par_chunks_mut((BLOCK * size).max(1)).enumerate().for_each(|(block, out)| {
+            let first = block * BLOCK;
+            let end = first + out.len() / size;
+            let depth = rows.depth;
+            let mut products = vec![0.0; (end - first) * end];
+            inner_products(&rows.values[first * depth..end * depth], &rows.values[..end * depth], depth, &mut products);
+            for (row, (out, products)) in out.chunks_exact_mut(size).zip(products.chunks_exact(end)).enumerate() {
+                let norm = rows.norms[first + row];
+                let filled = out.iter_mut().zip(products).zip(&rows.norms).take(first + row + 1);
+                for ((value, &product), &other) in filled {
+                    *value = self.of(f64::from(product), norm, other) as f32;
+                }
+            }
+        });
+    }
+
     /// The kernel of one row with each of `others`, all rows of `rows`.
     pub fn row(self, rows: &KernelRows<'_>, row: usize, others: &[usize], out: &mut [f32]) {
         let a = rows.row(row);
@@ -113,6 +132,12 @@ mod tests {
         for kernel in kernels {
             let mut block = vec![0.0; rows * rows];
             kernel.block(&rows_of, &rows_of, &mut block);
+            let mut triangle = vec![0.0; rows * rows];
+            kernel.lower_triangle(&rows_of, &mut triangle);
+            for (i, j) in [(0, 0), (70, 3), (70, 70), (149, 120)] {
+                let (a, b) = (triangle[i * rows + j], block[i * rows + j]);
+                assert!((a - b).abs() <= 1e-4 * (1.0 + b.abs()), "{a} {b}");
+            }
             let mut single = vec![0.0; rows];
             for row in [0, 63, 64, 149] {
                 kernel.row(&rows_of, row, &all, &mut single);

@@ -69,8 +69,9 @@ pub(super) struct SvmParameters {
     pub tolerance: f64,
     /// Steps per pair after which the fast solver stops anyway, and says so; default 10 million.
     pub maximum_iterations: u64,
-    /// Memory for the fast solver's kernel values, in MiB; a pair that needs more computes its rows when
-    /// needed and keeps the most recently used; default 1024.
+    /// Memory for the fast solver's kernel values, in MiB. Where the kernel of all training rows needs more
+    /// (from 16,384 rows on, by default), every pair being solved computes its rows when it needs them and
+    /// keeps the most recently used within this limit; default 1024.
     pub cache_mebibytes: usize,
     /// Whether columns are standardised on the training rows; default true.
     pub standardise: bool,
@@ -120,6 +121,10 @@ fn pairs(classes: usize) -> Vec<(usize, usize)> {
 }
 
 impl SvmParameters {
+    fn cache_bytes(&self) -> usize {
+        self.cache_mebibytes.saturating_mul(1 << 20)
+    }
+
     fn kernel(&self, matrix: &Array2<f32>) -> Kernel {
         let gamma = match self.gamma {
             Gamma::Value(gamma) => gamma,
@@ -199,6 +204,10 @@ impl Algorithm for OneAgainstOne {
         let depth = training.matrix.ncols();
         let values = training.matrix.as_slice().expect("matrices are row-major");
         let rows = KernelRows::new(values, depth);
+        let shared = match implementation {
+            Implementation::Fast => SharedKernel::new(parameters, kernel, &training.matrix, &members),
+            Implementation::Reference => None,
+        };
         let solutions: Result<Vec<Solution>, ModelError> = pairs
             .par_iter()
             .map(|&(first, second)| {
@@ -207,7 +216,7 @@ impl Algorithm for OneAgainstOne {
                 let costs = (costs[first], costs[second]);
                 let solution = match implementation {
                     Implementation::Fast => {
-                        solve_pair(parameters, kernel, &training.matrix, &rows, &both, boundary, costs)
+                        solve_pair(parameters, kernel, &rows, shared.as_ref(), &both, boundary, costs)
                     }
                     Implementation::Reference => {
                         let matrix = training.matrix.select(Axis(0), &both).mapv(f64::from);
@@ -306,12 +315,60 @@ impl Algorithm for OneAgainstOne {
     }
 }
 
+/// The kernel of all training rows, where it fits into the limit: every pair of classes reads its block of
+/// it, so that no value is computed twice.
+struct SharedKernel {
+    /// Row-major, the lower triangle.
+    values: Vec<f32>,
+    /// Place in `values` of each training row; the rows are ordered by class.
+    places: Vec<usize>,
+}
+
+impl SharedKernel {
+    fn new(
+        parameters: &SvmParameters,
+        kernel: Kernel,
+        matrix: &Array2<f32>,
+        members: &[Vec<usize>],
+    ) -> Option<Self> {
+        let size = matrix.nrows();
+        if size.saturating_mul(size).saturating_mul(size_of::<f32>()) > parameters.cache_bytes() {
+            return None;
+        }
+        let order: Vec<usize> = members.iter().flatten().copied().collect();
+        let mut places = vec![0; size];
+        for (place, &row) in order.iter().enumerate() {
+            places[row] = place;
+        }
+        let ordered = matrix.select(Axis(0), &order);
+        let rows = KernelRows::new(ordered.as_slice().expect("matrices are row-major"), matrix.ncols());
+        let mut values = vec![0.0; size * size];
+        kernel.lower_triangle(&rows, &mut values);
+        Some(Self { values, places })
+    }
+
+    /// The kernel matrix of some rows, in order of their classes.
+    fn pair(&self, rows: &[usize]) -> Vec<f32> {
+        let size = rows.len();
+        let mut block = vec![0.0; size * size];
+        for (i, &row) in rows.iter().enumerate() {
+            let start = self.places[row] * self.places.len();
+            for (j, &other) in rows[..=i].iter().enumerate() {
+                let value = self.values[start + self.places[other]];
+                block[i * size + j] = value;
+                block[j * size + i] = value;
+            }
+        }
+        block
+    }
+}
+
 /// Solves one pair with this project's solver.
 fn solve_pair(
     parameters: &SvmParameters,
     kernel: Kernel,
-    matrix: &Array2<f32>,
     rows: &KernelRows<'_>,
+    shared: Option<&SharedKernel>,
     both: &[usize],
     boundary: usize,
     costs: (f64, f64),
@@ -327,15 +384,9 @@ fn solve_pair(
         tolerance: parameters.tolerance,
         maximum_iterations: parameters.maximum_iterations,
     };
-    let limit = parameters.cache_mebibytes.saturating_mul(1 << 20);
-    let mut source = if size.saturating_mul(size).saturating_mul(4) <= limit {
-        let chosen = matrix.select(Axis(0), both);
-        let chosen = KernelRows::new(chosen.as_slice().expect("matrices are row-major"), matrix.ncols());
-        let mut block = vec![0.0; size * size];
-        kernel.block(&chosen, &chosen, &mut block);
-        KernelSource::Whole(block)
-    } else {
-        KernelSource::Cached(RowCache::new(kernel, rows, both, limit))
+    let mut source = match shared {
+        Some(shared) => KernelSource::Whole(shared.pair(both)),
+        None => KernelSource::Cached(RowCache::new(kernel, rows, both, parameters.cache_bytes())),
     };
     solve(&problem, &mut source)
 }
@@ -447,8 +498,12 @@ mod tests {
         let kernel = whole.kernel(&matrix);
         let kernel_rows = KernelRows::new(matrix.as_slice().unwrap(), depth);
         let both: Vec<usize> = (0..rows).collect();
-        let [a, b] = [&whole, &cached]
-            .map(|parameters| solve_pair(parameters, kernel, &matrix, &kernel_rows, &both, 25, (1.0, 1.0)));
+        let members = vec![(0..25).collect(), (25..rows).collect()];
+        let [a, b] = [&whole, &cached].map(|parameters| {
+            let shared = SharedKernel::new(parameters, kernel, &matrix, &members);
+            assert_eq!(shared.is_some(), parameters.cache_mebibytes > 0);
+            solve_pair(parameters, kernel, &kernel_rows, shared.as_ref(), &both, 25, (1.0, 1.0))
+        });
         assert!(a.converged && b.converged && a.iterations > 10);
         assert!((a.rho - b.rho).abs() < 2e-3, "{} {}", a.rho, b.rho);
     }
