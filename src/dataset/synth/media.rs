@@ -121,6 +121,8 @@ impl RtpStream {
 /// One datagram of a proprietary call protocol: an identifier, a kind, and encrypted content.
 pub(super) fn proprietary(draw: &mut Draw, from: Side, delay: f64, length: usize) -> Message {
     let mut bytes = draw.bytes(2);
+    // The high bit is clear, which keeps the first byte apart from RTP's and RTCP's version.
+    bytes[0] &= 0x7f;
     bytes.push(draw.weighted(&[(0.85, 0x0d_u8), (0.08, 0x05), (0.07, 0x07)]) | (draw.between(0, 7) as u8) << 4);
     draw.append(&mut bytes, length);
     Message::new(from, delay, bytes)
