@@ -105,7 +105,9 @@ const BROWSERS: &[(f64, ClientLibrary)] =
 const APPLICATIONS: &[(f64, ClientLibrary)] =
     &[(0.45, ClientLibrary::Mobile), (0.35, ClientLibrary::Chromium), (0.2, ClientLibrary::OpenSsl)];
 const PLAYERS: &[(f64, ClientLibrary)] =
-    &[(0.4, ClientLibrary::Chromium), (0.35, ClientLibrary::Firefox), (0.25, ClientLibrary::OpenSsl)];
+    &[(0.6, ClientLibrary::OpenSsl), (0.25, ClientLibrary::Mobile), (0.15, ClientLibrary::Chromium)];
+const EMBEDDED: &[(f64, ClientLibrary)] =
+    &[(0.65, ClientLibrary::Firefox), (0.3, ClientLibrary::Chromium), (0.05, ClientLibrary::Mobile)];
 const OLD: &[(f64, ClientLibrary)] =
     &[(0.45, ClientLibrary::Legacy), (0.3, ClientLibrary::OpenSsl), (0.25, ClientLibrary::Chromium)];
 
@@ -113,14 +115,14 @@ const OLD: &[(f64, ClientLibrary)] =
 pub(super) fn profile(category: &str, application: &str) -> Profile {
     use Carrier::{Dns, Http, Irc, Probe, Proprietary, Quic, Rtp, Sip, Smtp, Ssh, Tls};
     let pools: &'static [(f64, Pool)] = match application {
-        "facebook" => &[(0.72, Pool::Social), (0.14, Pool::ContentA), (0.14, Pool::Search)],
-        "hangouts" => &[(0.8, Pool::Search), (0.1, Pool::ContentA), (0.1, Pool::ContentB)],
-        "youtube" => &[(0.6, Pool::Search), (0.25, Pool::ContentB), (0.15, Pool::ContentC)],
-        "skype" => &[(0.7, Pool::Voice), (0.2, Pool::ContentA), (0.1, Pool::Telephony)],
-        "netflix" => &[(0.65, Pool::Film), (0.2, Pool::ContentB), (0.15, Pool::ContentC)],
-        "vimeo" => &[(0.4, Pool::Clips), (0.4, Pool::ContentC), (0.2, Pool::ContentA)],
-        "voipbuster" => &[(0.7, Pool::Telephony), (0.2, Pool::Hosting), (0.1, Pool::Voice)],
-        "sftp" => &[(0.7, Pool::Hosting), (0.2, Pool::ContentC), (0.1, Pool::Voice)],
+        "facebook" => &[(0.84, Pool::Social), (0.1, Pool::ContentA), (0.06, Pool::Search)],
+        "hangouts" => &[(0.86, Pool::Search), (0.07, Pool::ContentA), (0.07, Pool::ContentB)],
+        "youtube" => &[(0.72, Pool::Search), (0.2, Pool::ContentB), (0.08, Pool::ContentC)],
+        "skype" => &[(0.84, Pool::Voice), (0.1, Pool::ContentA), (0.06, Pool::Telephony)],
+        "netflix" => &[(0.8, Pool::Film), (0.12, Pool::ContentB), (0.08, Pool::ContentC)],
+        "vimeo" => &[(0.55, Pool::Clips), (0.35, Pool::ContentC), (0.1, Pool::ContentA)],
+        "voipbuster" => &[(0.82, Pool::Telephony), (0.12, Pool::Hosting), (0.06, Pool::Voice)],
+        "sftp" => &[(0.8, Pool::Hosting), (0.15, Pool::ContentC), (0.05, Pool::Voice)],
         "mail" => &[(0.5, Pool::Hosting), (0.3, Pool::Search), (0.2, Pool::Voice)],
         "web" => &[
             (0.25, Pool::ContentA),
@@ -134,12 +136,12 @@ pub(super) fn profile(category: &str, application: &str) -> Profile {
         _ => &[(0.8, Pool::Hosting), (0.2, Pool::ContentC)],
     };
     let carriers: &'static [(f64, Carrier)] = match (category, application) {
-        ("voip" | "video", "facebook" | "hangouts") => &[(0.88, Rtp), (0.12, Tls)],
-        ("voip" | "video", "skype") => &[(0.78, Proprietary), (0.12, Rtp), (0.1, Tls)],
-        ("voip", _) => &[(0.5, Sip), (0.4, Rtp), (0.1, Tls)],
-        ("video", "youtube") => &[(0.6, Quic), (0.4, Tls)],
-        ("video", "netflix") => &[(0.92, Tls), (0.08, Quic)],
-        ("video", _) => &[(0.85, Tls), (0.15, Quic)],
+        ("voip" | "video", "facebook" | "hangouts") => &[(0.93, Rtp), (0.07, Tls)],
+        ("voip" | "video", "skype") => &[(0.88, Proprietary), (0.06, Rtp), (0.06, Tls)],
+        ("voip", _) => &[(0.65, Sip), (0.29, Rtp), (0.06, Tls)],
+        ("video", "youtube") => &[(0.75, Quic), (0.25, Tls)],
+        ("video", "netflix") => &[(0.97, Tls), (0.03, Quic)],
+        ("video", _) => &[(0.92, Tls), (0.08, Quic)],
         ("browsing", _) => &[(0.6, Tls), (0.2, Quic), (0.18, Http), (0.02, Probe)],
         ("chat", "hangouts") => &[(0.6, Tls), (0.4, Quic)],
         ("chat", _) => &[(0.92, Tls), (0.04, Irc), (0.04, Http)],
@@ -155,7 +157,8 @@ pub(super) fn profile(category: &str, application: &str) -> Profile {
     };
     let libraries = match application {
         "facebook" | "skype" | "voipbuster" => APPLICATIONS,
-        "netflix" | "vimeo" => PLAYERS,
+        "netflix" => PLAYERS,
+        "vimeo" => EMBEDDED,
         "irc" | "http" | "sftp" => OLD,
         _ => BROWSERS,
     };

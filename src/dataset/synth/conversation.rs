@@ -243,7 +243,7 @@ impl Scene<'_> {
 
     /// A call's media (or the SIP dialogue that sets it up).
     fn call(&mut self, carrier: Carrier, pool: Pool, budget: usize) -> Vec<Frame> {
-        let video = self.class.category == "video" && self.draw.chance(0.9);
+        let video = self.class.category == "video" && self.draw.chance(0.95);
         let application = self.class.application;
         let file = self.class.category == "filetrans";
         if carrier == Carrier::Sip && self.draw.chance(0.4) {
@@ -260,14 +260,19 @@ impl Scene<'_> {
         };
         let path = self.condition.path(self.draw, pool, port);
         let mut messages = Vec::new();
-        if carrier == Carrier::Rtp && self.draw.chance(0.7) {
+        if carrier == Carrier::Rtp && self.draw.chance(0.55) {
             let count = self.draw.between(1, 2);
-            messages.extend(media::connectivity_checks(self.draw, &path, count));
+            let credentials = match application {
+                "facebook" => (16, 16),
+                "hangouts" => (16, 8),
+                _ => (4, 4),
+            };
+            messages.extend(media::connectivity_checks(self.draw, &path, count, credentials));
         }
         let scale = self.condition.scale;
         let (audio_size, interval) = match application {
-            "facebook" => (self.draw.log_normal(66.0, 0.15) * scale, 0.06),
-            "hangouts" => (self.draw.log_normal(82.0, 0.15) * scale, 0.02),
+            "facebook" => (self.draw.log_normal(60.0, 0.12) * scale, 0.06),
+            "hangouts" => (self.draw.log_normal(90.0, 0.12) * scale, 0.02),
             "skype" => (self.draw.log_normal(74.0, 0.2) * scale, 0.02),
             _ => (self.draw.pick(&[20.0, 20.0, 160.0]), 0.02),
         };
@@ -284,8 +289,12 @@ impl Scene<'_> {
             return self.datagrams(path, &messages, budget);
         }
         let (audio_type, video_type) = match application {
-            "facebook" => (self.draw.pick(&[97, 97, 111]), self.draw.pick(&[100, 98])),
-            "hangouts" => (self.draw.pick(&[111, 111, 103]), self.draw.pick(&[100, 96])),
+            "facebook" => {
+                (self.draw.weighted(&[(0.9, 97), (0.1, 111)]), self.draw.weighted(&[(0.85, 98), (0.15, 100)]))
+            }
+            "hangouts" => {
+                (self.draw.weighted(&[(0.9, 111), (0.1, 103)]), self.draw.weighted(&[(0.85, 100), (0.15, 96)]))
+            }
             "skype" => (self.draw.pick(&[104, 111]), self.draw.pick(&[107, 122])),
             _ => (if audio_size > 100.0 { 8 } else { self.draw.pick(&[18, 18, 97]) }, 100),
         };
@@ -327,7 +336,7 @@ impl Scene<'_> {
         let path = self.condition.path(self.draw, Pool::Guards, port);
         let shape = self.shape();
         // Connections to a guard last for hours: most flows are seen after a pause in one.
-        let resumed = self.draw.chance(0.75);
+        let resumed = self.draw.chance(0.88);
         let mut settings = tls_settings(self.draw, Pool::Guards, ClientLibrary::OpenSsl);
         settings.resumed = false;
         let mut messages = Vec::new();
@@ -384,7 +393,7 @@ impl Scene<'_> {
         }
         .carried(carrier, pool, library, budget);
         debug_assert!(inner.link() == Link::RawIp, "a tunnel carries IP packets");
-        let set_up = if self.draw.chance(0.2) {
+        let set_up = if self.draw.chance(0.1) {
             let settings = tls_settings(self.draw, Pool::Tunnels, ClientLibrary::OpenSsl);
             openvpn::set_up(self.draw, &settings)
         } else {

@@ -52,10 +52,15 @@ fn mapped_address(path: &Path, transaction: &[u8]) -> Vec<u8> {
     value
 }
 
-/// `count` connectivity checks with their answers.
-pub(super) fn connectivity_checks(draw: &mut Draw, path: &Path, count: usize) -> Vec<Message> {
+/// `count` connectivity checks with their answers; `credentials` are the lengths of both user fragments.
+pub(super) fn connectivity_checks(
+    draw: &mut Draw,
+    path: &Path,
+    count: usize,
+    credentials: (usize, usize),
+) -> Vec<Message> {
     let mut messages = Vec::new();
-    let user = format!("{}:{}", draw.word(4), draw.word(8)).into_bytes();
+    let user = format!("{}:{}", draw.word(credentials.0), draw.word(credentials.1)).into_bytes();
     for _ in 0..count {
         let transaction = draw.bytes(12);
         let integrity = (0x0008, draw.bytes(20));

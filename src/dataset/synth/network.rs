@@ -116,7 +116,7 @@ impl Condition {
             next_port: draw.between(49_152, 65_535) as u16,
             gateway,
             pace: draw.log_normal(1.0, 0.3),
-            scale: draw.log_normal(1.0, 0.2),
+            scale: draw.log_normal(1.0, 0.12),
         }
     }
 
