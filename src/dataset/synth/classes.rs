@@ -29,7 +29,7 @@ const fn class(
 }
 
 /// Every class, in the order in which captures are written.
-pub const CLASSES: [SynthClass; 33] = [
+pub const CLASSES: [SynthClass; 38] = [
     class("normal", "non_vpn", "voip", "facebook"),
     class("normal", "non_vpn", "video", "facebook"),
     class("normal", "non_vpn", "voip", "hangouts"),
@@ -53,9 +53,14 @@ pub const CLASSES: [SynthClass; 33] = [
     class("normal", "vpn", "voip", "hangouts"),
     class("normal", "vpn", "voip", "voipbuster"),
     class("normal", "tor", "browsing", "web"),
+    class("normal", "tor", "browsing", "forum"),
+    class("normal", "tor", "chat", "facebook"),
     class("normal", "tor", "chat", "hangouts"),
+    class("normal", "tor", "filetrans", "ftps"),
     class("normal", "tor", "filetrans", "sftp"),
+    class("normal", "tor", "video", "vimeo"),
     class("normal", "tor", "video", "youtube"),
+    class("normal", "tor", "voip", "facebook"),
     class("normal", "tor", "voip", "hangouts"),
     class("botnet", "non_vpn", "control", "irc"),
     class("botnet", "non_vpn", "control", "http"),
@@ -122,9 +127,9 @@ pub(super) fn profile(category: &str, application: &str) -> Profile {
         "netflix" => &[(0.8, Pool::Film), (0.12, Pool::ContentB), (0.08, Pool::ContentC)],
         "vimeo" => &[(0.55, Pool::Clips), (0.35, Pool::ContentC), (0.1, Pool::ContentA)],
         "voipbuster" => &[(0.82, Pool::Telephony), (0.12, Pool::Hosting), (0.06, Pool::Voice)],
-        "sftp" => &[(0.8, Pool::Hosting), (0.15, Pool::ContentC), (0.05, Pool::Voice)],
+        "sftp" | "ftps" => &[(0.8, Pool::Hosting), (0.15, Pool::ContentC), (0.05, Pool::Voice)],
         "mail" => &[(0.5, Pool::Hosting), (0.3, Pool::Search), (0.2, Pool::Voice)],
-        "web" => &[
+        "web" | "forum" => &[
             (0.25, Pool::ContentA),
             (0.25, Pool::ContentB),
             (0.2, Pool::ContentC),

@@ -47,7 +47,7 @@ impl Scene<'_> {
     /// The frames of one conversation: at least one packet, one five-tuple.
     pub(super) fn conversation(&mut self) -> Vec<Frame> {
         // Lengths have a heavy tail.
-        let budget = self.draw.size(8.5, 0.75, 4, 64);
+        let budget = self.draw.size(7.5, 0.75, 4, 64);
         if self.draw.chance(self.background) {
             return self.background_conversation(budget);
         }
@@ -279,7 +279,7 @@ impl Scene<'_> {
         if carrier == Carrier::Proprietary {
             for place in 0..budget {
                 let from = if (place % 2 == 0) ^ self.draw.chance(0.15) { Side::Client } else { Side::Server };
-                let length = if file || (video && self.draw.chance(0.6)) {
+                let length = if file || (video && self.draw.chance(0.75)) {
                     self.draw.size(if file { 1100.0 } else { 650.0 }, 0.35, 200, 1250)
                 } else {
                     self.draw.size(audio_size, 0.15, 24, 400)
@@ -301,10 +301,10 @@ impl Scene<'_> {
         let step = (interval * 48_000.0) as u32;
         let mut audio = [Side::Client, Side::Server].map(|from| RtpStream::new(self.draw, from, audio_type, step));
         let mut pictures = [Side::Client, Side::Server].map(|from| RtpStream::new(self.draw, from, video_type, 3000));
-        let mut counted = (0, 0);
+        let (mut audio_packets, mut audio_bytes) = (0, 0);
         while messages.len() < budget {
             for side in 0..2 {
-                if video && self.draw.chance(0.7) {
+                if video && (audio_packets == 0 || self.draw.chance(0.7)) {
                     let parts = self.draw.between(1, 4);
                     for part in 0..parts {
                         let length = self.draw.size(800.0 * scale, 0.3, 150, 1150);
@@ -320,10 +320,11 @@ impl Scene<'_> {
                 };
                 messages.push(audio[side].packet(self.draw, interval / 2.0, length, false));
                 audio[side].next_frame();
-                counted = (counted.0 + 1, counted.1 + length as u32);
+                audio_packets += 1;
+                audio_bytes += length as u32;
                 // WebRTC multiplexes reports on the media's port (RFC 5761).
                 if self.draw.chance(0.03) && application != "voipbuster" {
-                    messages.push(audio[side].report(self.draw, counted));
+                    messages.push(audio[side].report(self.draw, (audio_packets, audio_bytes)));
                 }
             }
         }
@@ -360,7 +361,8 @@ impl Scene<'_> {
             let mut cells = burst.bytes.div_ceil(498);
             let mut delay = burst.delay;
             while cells > 0 {
-                let count = cells.min(self.draw.between(1, CELLS_PER_WRITE));
+                let full = self.draw.chance(0.8);
+                let count = cells.min(if full { CELLS_PER_WRITE } else { self.draw.between(1, CELLS_PER_WRITE) });
                 cells -= count;
                 messages.push(cell(self.draw, burst.from, delay, count));
                 delay = self.draw.exponential(0.01);
@@ -399,7 +401,7 @@ impl Scene<'_> {
         } else {
             Vec::new()
         };
-        let data = openvpn::wrap(self.draw, &frames);
+        let data = openvpn::wrap(self.draw, self.condition.tunnel, &frames);
         let mut recorder = Recorder::new(path, self.draw, self.start, budget);
         recorder.play_datagrams(&set_up);
         // The inner packets' times hold the round trips already.
