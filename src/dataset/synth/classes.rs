@@ -112,7 +112,7 @@ const APPLICATIONS: &[(f64, ClientLibrary)] =
 const PLAYERS: &[(f64, ClientLibrary)] =
     &[(0.6, ClientLibrary::OpenSsl), (0.25, ClientLibrary::Mobile), (0.15, ClientLibrary::Chromium)];
 const EMBEDDED: &[(f64, ClientLibrary)] =
-    &[(0.65, ClientLibrary::Firefox), (0.3, ClientLibrary::Chromium), (0.05, ClientLibrary::Mobile)];
+    &[(0.8, ClientLibrary::Firefox), (0.15, ClientLibrary::Chromium), (0.05, ClientLibrary::Mobile)];
 const OLD: &[(f64, ClientLibrary)] =
     &[(0.45, ClientLibrary::Legacy), (0.3, ClientLibrary::OpenSsl), (0.25, ClientLibrary::Chromium)];
 
@@ -122,10 +122,10 @@ pub(super) fn profile(category: &str, application: &str) -> Profile {
     let pools: &'static [(f64, Pool)] = match application {
         "facebook" => &[(0.84, Pool::Social), (0.1, Pool::ContentA), (0.06, Pool::Search)],
         "hangouts" => &[(0.86, Pool::Search), (0.07, Pool::ContentA), (0.07, Pool::ContentB)],
-        "youtube" => &[(0.72, Pool::Search), (0.2, Pool::ContentB), (0.08, Pool::ContentC)],
+        "youtube" => &[(0.82, Pool::Search), (0.13, Pool::ContentB), (0.05, Pool::ContentC)],
         "skype" => &[(0.84, Pool::Voice), (0.1, Pool::ContentA), (0.06, Pool::Telephony)],
-        "netflix" => &[(0.8, Pool::Film), (0.12, Pool::ContentB), (0.08, Pool::ContentC)],
-        "vimeo" => &[(0.55, Pool::Clips), (0.35, Pool::ContentC), (0.1, Pool::ContentA)],
+        "netflix" => &[(0.88, Pool::Film), (0.07, Pool::ContentB), (0.05, Pool::ContentC)],
+        "vimeo" => &[(0.74, Pool::Clips), (0.2, Pool::ContentC), (0.06, Pool::ContentA)],
         "voipbuster" => &[(0.82, Pool::Telephony), (0.12, Pool::Hosting), (0.06, Pool::Voice)],
         "sftp" | "ftps" => &[(0.8, Pool::Hosting), (0.15, Pool::ContentC), (0.05, Pool::Voice)],
         "mail" => &[(0.5, Pool::Hosting), (0.3, Pool::Search), (0.2, Pool::Voice)],
@@ -144,15 +144,16 @@ pub(super) fn profile(category: &str, application: &str) -> Profile {
         ("voip" | "video", "facebook" | "hangouts") => &[(0.93, Rtp), (0.07, Tls)],
         ("voip" | "video", "skype") => &[(0.88, Proprietary), (0.06, Rtp), (0.06, Tls)],
         ("voip", _) => &[(0.65, Sip), (0.29, Rtp), (0.06, Tls)],
-        ("video", "youtube") => &[(0.75, Quic), (0.25, Tls)],
+        ("video", "youtube") => &[(0.85, Quic), (0.15, Tls)],
         ("video", "netflix") => &[(0.97, Tls), (0.03, Quic)],
         ("video", _) => &[(0.92, Tls), (0.08, Quic)],
         ("browsing", _) => &[(0.6, Tls), (0.2, Quic), (0.18, Http), (0.02, Probe)],
-        ("chat", "hangouts") => &[(0.6, Tls), (0.4, Quic)],
+        ("chat", "hangouts") => &[(0.5, Tls), (0.5, Quic)],
         ("chat", _) => &[(0.92, Tls), (0.04, Irc), (0.04, Http)],
         ("email", _) => &[(0.6, Tls), (0.4, Smtp)],
         ("filetrans", "sftp") => &[(0.75, Ssh), (0.2, Tls), (0.05, Probe)],
-        ("filetrans", _) => &[(0.5, Tls), (0.5, Proprietary)],
+        ("filetrans", "skype") => &[(0.35, Tls), (0.65, Proprietary)],
+        ("filetrans", _) => &[(1.0, Tls)],
         ("control", "irc") => &[(0.75, Irc), (0.15, Tls), (0.1, Probe)],
         ("control", _) => &[(0.6, Http), (0.4, Tls)],
         ("scan", _) => &[(0.9, Probe), (0.1, Http)],

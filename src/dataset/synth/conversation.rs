@@ -47,7 +47,7 @@ impl Scene<'_> {
     /// The frames of one conversation: at least one packet, one five-tuple.
     pub(super) fn conversation(&mut self) -> Vec<Frame> {
         // Lengths have a heavy tail.
-        let budget = self.draw.size(7.5, 0.75, 4, 64);
+        let budget = self.draw.size(7.0, 0.75, 4, 64);
         if self.draw.chance(self.background) {
             return self.background_conversation(budget);
         }
@@ -337,7 +337,7 @@ impl Scene<'_> {
         let path = self.condition.path(self.draw, Pool::Guards, port);
         let shape = self.shape();
         // Connections to a guard last for hours: most flows are seen after a pause in one.
-        let resumed = self.draw.chance(0.88);
+        let resumed = self.draw.chance(0.94);
         let mut settings = tls_settings(self.draw, Pool::Guards, ClientLibrary::OpenSsl);
         settings.resumed = false;
         let mut messages = Vec::new();

@@ -126,7 +126,7 @@ impl Condition {
             loss: draw.weighted(&[(0.5, 0.002), (0.3, 0.01), (0.2, 0.03)]),
             mtu: if inside { draw.pick(&[1397, 1406, 1500]) } else { draw.pick(&[1500, 1500, 1500, 1492]) },
             hops: draw.between(1, 4) as u8,
-            sixth: if draw.chance(0.2) { 0.4 } else { 0.0 },
+            sixth: if draw.chance(0.15) { 0.35 } else { 0.0 },
             next_port: draw.between(49_152, 65_535) as u16,
             gateway,
             near: draw.below(HOSTS_PER_POOL),

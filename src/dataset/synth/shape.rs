@@ -47,9 +47,9 @@ fn browsing(draw: &mut Draw) -> Vec<Burst> {
     let mut bursts = Vec::new();
     for part in 0..draw.size(4.0, 0.7, 1, 20) {
         let delay = if part == 0 { 0.001 } else { draw.exponential(0.6) };
-        bursts.push(burst(Side::Client, draw.size(430.0, 0.25, 120, 2000), delay));
+        bursts.push(burst(Side::Client, draw.size(400.0, 0.2, 120, 2000), delay));
         let think = draw.exponential(0.03);
-        bursts.push(burst(Side::Server, draw.size(4200.0, 0.9, 150, LARGEST), think));
+        bursts.push(burst(Side::Server, draw.size(3800.0, 0.8, 150, LARGEST), think));
     }
     bursts
 }
@@ -85,7 +85,7 @@ fn streaming(draw: &mut Draw, application: &str) -> Vec<Burst> {
     let (request, segment, pause) = match application {
         "netflix" => (900.0, 22_000.0, 3.5),
         "youtube" => (1150.0, 15_000.0, 2.0),
-        "vimeo" => (620.0, 18_000.0, 2.8),
+        "vimeo" => (850.0, 18_000.0, 2.8),
         _ => (700.0, 12_000.0, 1.5),
     };
     let mut bursts = Vec::new();
