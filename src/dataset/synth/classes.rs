@@ -141,12 +141,12 @@ pub(super) fn profile(category: &str, application: &str) -> Profile {
         _ => &[(0.8, Pool::Hosting), (0.2, Pool::ContentC)],
     };
     let carriers: &'static [(f64, Carrier)] = match (category, application) {
-        ("voip" | "video", "facebook" | "hangouts") => &[(0.93, Rtp), (0.07, Tls)],
-        ("voip" | "video", "skype") => &[(0.88, Proprietary), (0.06, Rtp), (0.06, Tls)],
-        ("voip", _) => &[(0.65, Sip), (0.29, Rtp), (0.06, Tls)],
+        ("voip" | "video", "facebook" | "hangouts") => &[(0.96, Rtp), (0.04, Tls)],
+        ("voip" | "video", "skype") => &[(0.92, Proprietary), (0.04, Rtp), (0.04, Tls)],
+        ("voip", _) => &[(0.65, Sip), (0.31, Rtp), (0.04, Tls)],
         ("video", "youtube") => &[(0.85, Quic), (0.15, Tls)],
         ("video", "netflix") => &[(0.97, Tls), (0.03, Quic)],
-        ("video", _) => &[(0.92, Tls), (0.08, Quic)],
+        ("video", _) => &[(0.96, Tls), (0.04, Quic)],
         ("browsing", _) => &[(0.6, Tls), (0.2, Quic), (0.18, Http), (0.02, Probe)],
         ("chat", "hangouts") => &[(0.5, Tls), (0.5, Quic)],
         ("chat", _) => &[(0.92, Tls), (0.04, Irc), (0.04, Http)],

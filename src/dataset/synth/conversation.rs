@@ -258,9 +258,13 @@ impl Scene<'_> {
             "skype" => self.draw.between(40_000, 48_000) as u16,
             _ => 16_384 + 2 * self.draw.between(0, 8000) as u16,
         };
-        let path = self.condition.path(self.draw, pool, port);
+        let mut path = self.condition.path(self.draw, pool, port);
+        if self.condition.marks_calls && !file {
+            // Assured forwarding for pictures, expedited forwarding for voice.
+            path.client.service = if video { 0x88 } else { 0xb8 };
+        }
         let mut messages = Vec::new();
-        if carrier == Carrier::Rtp && self.draw.chance(0.55) {
+        if carrier == Carrier::Rtp && self.draw.chance(0.45) {
             let count = self.draw.between(1, 2);
             let credentials = match application {
                 "facebook" => (16, 16),

@@ -128,7 +128,9 @@ pub(super) fn proprietary(draw: &mut Draw, from: Side, delay: f64, length: usize
     let mut bytes = draw.bytes(2);
     // The high bit is clear, which keeps the first byte apart from RTP's and RTCP's version.
     bytes[0] &= 0x7f;
-    bytes.push(draw.weighted(&[(0.85, 0x0d_u8), (0.08, 0x05), (0.07, 0x07)]) | (draw.between(0, 7) as u8) << 4);
+    // Voice, pictures and files are told apart by the low half, most of the time.
+    let kinds = if length < 200 { [(0.9, 0x0d_u8), (0.1, 0x05)] } else { [(0.85, 0x07), (0.15, 0x0d)] };
+    bytes.push(draw.weighted(&kinds) | (draw.between(0, 7) as u8) << 4);
     draw.append(&mut bytes, length);
     Message::new(from, delay, bytes)
 }

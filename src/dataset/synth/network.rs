@@ -100,6 +100,8 @@ pub(super) struct Condition {
     near: usize,
     /// How the OpenVPN server that this capture's tunnel ends at is set up.
     pub(super) tunnel: TunnelSettings,
+    /// The hosts mark the packets of calls for the routers on the way (RFC 8837).
+    pub(super) marks_calls: bool,
     /// Multiplies every waiting time of applications: how busy people are.
     pub(super) pace: f64,
     /// How far this capture's sizes are from the class's median, as a factor.
@@ -135,6 +137,7 @@ impl Condition {
                 modern_cipher: draw.chance(0.7),
                 peer: draw.between(0, 40) as u8,
             },
+            marks_calls: draw.chance(0.6),
             pace: draw.log_normal(1.0, 0.3),
             scale: draw.log_normal(1.0, 0.12),
         }
