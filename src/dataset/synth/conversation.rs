@@ -307,28 +307,28 @@ impl Scene<'_> {
         let mut pictures = [Side::Client, Side::Server].map(|from| RtpStream::new(self.draw, from, video_type, 3000));
         let (mut audio_packets, mut audio_bytes) = (0, 0);
         while messages.len() < budget {
-            for side in 0..2 {
+            for (voice, picture) in audio.iter_mut().zip(&mut pictures) {
                 if video && (audio_packets == 0 || self.draw.chance(0.7)) {
                     let parts = self.draw.between(1, 4);
                     for part in 0..parts {
                         let length = self.draw.size(800.0 * scale, 0.3, 150, 1150);
                         let delay = if part == 0 { interval / 4.0 } else { 0.000_2 };
-                        messages.push(pictures[side].packet(self.draw, delay, length, part + 1 == parts));
+                        messages.push(picture.packet(self.draw, delay, length, part + 1 == parts));
                     }
-                    pictures[side].next_frame();
+                    picture.next_frame();
                 }
                 let length = if audio_type == 8 || audio_type == 18 {
                     audio_size as usize
                 } else {
                     self.draw.size(audio_size, 0.12, 20, 300)
                 };
-                messages.push(audio[side].packet(self.draw, interval / 2.0, length, false));
-                audio[side].next_frame();
+                messages.push(voice.packet(self.draw, interval / 2.0, length, false));
+                voice.next_frame();
                 audio_packets += 1;
                 audio_bytes += length as u32;
                 // WebRTC multiplexes reports on the media's port (RFC 5761).
                 if self.draw.chance(0.03) && application != "voipbuster" {
-                    messages.push(audio[side].report(self.draw, (audio_packets, audio_bytes)));
+                    messages.push(voice.report(self.draw, (audio_packets, audio_bytes)));
                 }
             }
         }
