@@ -253,14 +253,15 @@ fn tshark_finds_nothing_malformed() {
         println!("skipped: tshark is not installed");
         return;
     }
-    let options = SynthOptions { seed: 11, flows_per_class: 80, captures_per_class: 2, ..SynthOptions::default() };
+    let options = SynthOptions { seed: 11, flows_per_class: 100, captures_per_class: 1, ..SynthOptions::default() };
     let (folder, summary) = generated(&options);
     let mut files: Vec<_> = summary.captures.iter().map(|capture| folder.path().join(&capture.path)).collect();
     let large = folder.path().join("large.pcap");
     let writer = std::io::BufWriter::new(std::fs::File::create(&large).unwrap());
     generate_large(&LargeOptions { seed: 11, packets: 20_000, active_flows: 500 }, writer).unwrap();
     files.push(large);
-    // Each run of tshark takes most of a second to start.
+    // Each run of tshark takes most of a second to start: one capture of each class, and the large one,
+    // which also holds VPN conversations seen outside.
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Vec::new());
     std::thread::scope(|scope| {

@@ -29,7 +29,7 @@ const fn class(
 }
 
 /// Every class, in the order in which captures are written.
-pub const CLASSES: [SynthClass; 33] = [
+pub const CLASSES: [SynthClass; 38] = [
     class("normal", "non_vpn", "voip", "facebook"),
     class("normal", "non_vpn", "video", "facebook"),
     class("normal", "non_vpn", "voip", "hangouts"),
@@ -53,9 +53,14 @@ pub const CLASSES: [SynthClass; 33] = [
     class("normal", "vpn", "voip", "hangouts"),
     class("normal", "vpn", "voip", "voipbuster"),
     class("normal", "tor", "browsing", "web"),
+    class("normal", "tor", "browsing", "forum"),
+    class("normal", "tor", "chat", "facebook"),
     class("normal", "tor", "chat", "hangouts"),
+    class("normal", "tor", "filetrans", "ftps"),
     class("normal", "tor", "filetrans", "sftp"),
+    class("normal", "tor", "video", "vimeo"),
     class("normal", "tor", "video", "youtube"),
+    class("normal", "tor", "voip", "facebook"),
     class("normal", "tor", "voip", "hangouts"),
     class("botnet", "non_vpn", "control", "irc"),
     class("botnet", "non_vpn", "control", "http"),
@@ -105,7 +110,9 @@ const BROWSERS: &[(f64, ClientLibrary)] =
 const APPLICATIONS: &[(f64, ClientLibrary)] =
     &[(0.45, ClientLibrary::Mobile), (0.35, ClientLibrary::Chromium), (0.2, ClientLibrary::OpenSsl)];
 const PLAYERS: &[(f64, ClientLibrary)] =
-    &[(0.4, ClientLibrary::Chromium), (0.35, ClientLibrary::Firefox), (0.25, ClientLibrary::OpenSsl)];
+    &[(0.6, ClientLibrary::OpenSsl), (0.25, ClientLibrary::Mobile), (0.15, ClientLibrary::Chromium)];
+const EMBEDDED: &[(f64, ClientLibrary)] =
+    &[(0.8, ClientLibrary::Firefox), (0.15, ClientLibrary::Chromium), (0.05, ClientLibrary::Mobile)];
 const OLD: &[(f64, ClientLibrary)] =
     &[(0.45, ClientLibrary::Legacy), (0.3, ClientLibrary::OpenSsl), (0.25, ClientLibrary::Chromium)];
 
@@ -113,16 +120,16 @@ const OLD: &[(f64, ClientLibrary)] =
 pub(super) fn profile(category: &str, application: &str) -> Profile {
     use Carrier::{Dns, Http, Irc, Probe, Proprietary, Quic, Rtp, Sip, Smtp, Ssh, Tls};
     let pools: &'static [(f64, Pool)] = match application {
-        "facebook" => &[(0.72, Pool::Social), (0.14, Pool::ContentA), (0.14, Pool::Search)],
-        "hangouts" => &[(0.8, Pool::Search), (0.1, Pool::ContentA), (0.1, Pool::ContentB)],
-        "youtube" => &[(0.6, Pool::Search), (0.25, Pool::ContentB), (0.15, Pool::ContentC)],
-        "skype" => &[(0.7, Pool::Voice), (0.2, Pool::ContentA), (0.1, Pool::Telephony)],
-        "netflix" => &[(0.65, Pool::Film), (0.2, Pool::ContentB), (0.15, Pool::ContentC)],
-        "vimeo" => &[(0.4, Pool::Clips), (0.4, Pool::ContentC), (0.2, Pool::ContentA)],
-        "voipbuster" => &[(0.7, Pool::Telephony), (0.2, Pool::Hosting), (0.1, Pool::Voice)],
-        "sftp" => &[(0.7, Pool::Hosting), (0.2, Pool::ContentC), (0.1, Pool::Voice)],
+        "facebook" => &[(0.84, Pool::Social), (0.1, Pool::ContentA), (0.06, Pool::Search)],
+        "hangouts" => &[(0.86, Pool::Search), (0.07, Pool::ContentA), (0.07, Pool::ContentB)],
+        "youtube" => &[(0.82, Pool::Search), (0.13, Pool::ContentB), (0.05, Pool::ContentC)],
+        "skype" => &[(0.84, Pool::Voice), (0.1, Pool::ContentA), (0.06, Pool::Telephony)],
+        "netflix" => &[(0.88, Pool::Film), (0.07, Pool::ContentB), (0.05, Pool::ContentC)],
+        "vimeo" => &[(0.74, Pool::Clips), (0.2, Pool::ContentC), (0.06, Pool::ContentA)],
+        "voipbuster" => &[(0.82, Pool::Telephony), (0.12, Pool::Hosting), (0.06, Pool::Voice)],
+        "sftp" | "ftps" => &[(0.8, Pool::Hosting), (0.15, Pool::ContentC), (0.05, Pool::Voice)],
         "mail" => &[(0.5, Pool::Hosting), (0.3, Pool::Search), (0.2, Pool::Voice)],
-        "web" => &[
+        "web" | "forum" => &[
             (0.25, Pool::ContentA),
             (0.25, Pool::ContentB),
             (0.2, Pool::ContentC),
@@ -134,18 +141,19 @@ pub(super) fn profile(category: &str, application: &str) -> Profile {
         _ => &[(0.8, Pool::Hosting), (0.2, Pool::ContentC)],
     };
     let carriers: &'static [(f64, Carrier)] = match (category, application) {
-        ("voip" | "video", "facebook" | "hangouts") => &[(0.88, Rtp), (0.12, Tls)],
-        ("voip" | "video", "skype") => &[(0.78, Proprietary), (0.12, Rtp), (0.1, Tls)],
-        ("voip", _) => &[(0.5, Sip), (0.4, Rtp), (0.1, Tls)],
-        ("video", "youtube") => &[(0.6, Quic), (0.4, Tls)],
-        ("video", "netflix") => &[(0.92, Tls), (0.08, Quic)],
-        ("video", _) => &[(0.85, Tls), (0.15, Quic)],
+        ("voip" | "video", "facebook" | "hangouts") => &[(0.96, Rtp), (0.04, Tls)],
+        ("voip" | "video", "skype") => &[(0.92, Proprietary), (0.04, Rtp), (0.04, Tls)],
+        ("voip", _) => &[(0.65, Sip), (0.31, Rtp), (0.04, Tls)],
+        ("video", "youtube") => &[(0.85, Quic), (0.15, Tls)],
+        ("video", "netflix") => &[(0.97, Tls), (0.03, Quic)],
+        ("video", _) => &[(0.96, Tls), (0.04, Quic)],
         ("browsing", _) => &[(0.6, Tls), (0.2, Quic), (0.18, Http), (0.02, Probe)],
-        ("chat", "hangouts") => &[(0.6, Tls), (0.4, Quic)],
+        ("chat", "hangouts") => &[(0.5, Tls), (0.5, Quic)],
         ("chat", _) => &[(0.92, Tls), (0.04, Irc), (0.04, Http)],
         ("email", _) => &[(0.6, Tls), (0.4, Smtp)],
         ("filetrans", "sftp") => &[(0.75, Ssh), (0.2, Tls), (0.05, Probe)],
-        ("filetrans", _) => &[(0.5, Tls), (0.5, Proprietary)],
+        ("filetrans", "skype") => &[(0.35, Tls), (0.65, Proprietary)],
+        ("filetrans", _) => &[(1.0, Tls)],
         ("control", "irc") => &[(0.75, Irc), (0.15, Tls), (0.1, Probe)],
         ("control", _) => &[(0.6, Http), (0.4, Tls)],
         ("scan", _) => &[(0.9, Probe), (0.1, Http)],
@@ -155,7 +163,8 @@ pub(super) fn profile(category: &str, application: &str) -> Profile {
     };
     let libraries = match application {
         "facebook" | "skype" | "voipbuster" => APPLICATIONS,
-        "netflix" | "vimeo" => PLAYERS,
+        "netflix" => PLAYERS,
+        "vimeo" => EMBEDDED,
         "irc" | "http" | "sftp" => OLD,
         _ => BROWSERS,
     };

@@ -47,7 +47,7 @@ impl Scene<'_> {
     /// The frames of one conversation: at least one packet, one five-tuple.
     pub(super) fn conversation(&mut self) -> Vec<Frame> {
         // Lengths have a heavy tail.
-        let budget = self.draw.size(8.5, 0.75, 4, 64);
+        let budget = self.draw.size(7.0, 0.75, 4, 64);
         if self.draw.chance(self.background) {
             return self.background_conversation(budget);
         }
@@ -243,7 +243,7 @@ impl Scene<'_> {
 
     /// A call's media (or the SIP dialogue that sets it up).
     fn call(&mut self, carrier: Carrier, pool: Pool, budget: usize) -> Vec<Frame> {
-        let video = self.class.category == "video" && self.draw.chance(0.9);
+        let video = self.class.category == "video" && self.draw.chance(0.95);
         let application = self.class.application;
         let file = self.class.category == "filetrans";
         if carrier == Carrier::Sip && self.draw.chance(0.4) {
@@ -258,23 +258,32 @@ impl Scene<'_> {
             "skype" => self.draw.between(40_000, 48_000) as u16,
             _ => 16_384 + 2 * self.draw.between(0, 8000) as u16,
         };
-        let path = self.condition.path(self.draw, pool, port);
+        let mut path = self.condition.path(self.draw, pool, port);
+        if self.condition.marks_calls && !file {
+            // Assured forwarding for pictures, expedited forwarding for voice.
+            path.client.service = if video { 0x88 } else { 0xb8 };
+        }
         let mut messages = Vec::new();
-        if carrier == Carrier::Rtp && self.draw.chance(0.7) {
+        if carrier == Carrier::Rtp && self.draw.chance(0.45) {
             let count = self.draw.between(1, 2);
-            messages.extend(media::connectivity_checks(self.draw, &path, count));
+            let credentials = match application {
+                "facebook" => (16, 16),
+                "hangouts" => (16, 8),
+                _ => (4, 4),
+            };
+            messages.extend(media::connectivity_checks(self.draw, &path, count, credentials));
         }
         let scale = self.condition.scale;
         let (audio_size, interval) = match application {
-            "facebook" => (self.draw.log_normal(66.0, 0.15) * scale, 0.06),
-            "hangouts" => (self.draw.log_normal(82.0, 0.15) * scale, 0.02),
+            "facebook" => (self.draw.log_normal(60.0, 0.12) * scale, 0.06),
+            "hangouts" => (self.draw.log_normal(90.0, 0.12) * scale, 0.02),
             "skype" => (self.draw.log_normal(74.0, 0.2) * scale, 0.02),
             _ => (self.draw.pick(&[20.0, 20.0, 160.0]), 0.02),
         };
         if carrier == Carrier::Proprietary {
             for place in 0..budget {
                 let from = if (place % 2 == 0) ^ self.draw.chance(0.15) { Side::Client } else { Side::Server };
-                let length = if file || (video && self.draw.chance(0.6)) {
+                let length = if file || (video && self.draw.chance(0.75)) {
                     self.draw.size(if file { 1100.0 } else { 650.0 }, 0.35, 200, 1250)
                 } else {
                     self.draw.size(audio_size, 0.15, 24, 400)
@@ -284,37 +293,42 @@ impl Scene<'_> {
             return self.datagrams(path, &messages, budget);
         }
         let (audio_type, video_type) = match application {
-            "facebook" => (self.draw.pick(&[97, 97, 111]), self.draw.pick(&[100, 98])),
-            "hangouts" => (self.draw.pick(&[111, 111, 103]), self.draw.pick(&[100, 96])),
+            "facebook" => {
+                (self.draw.weighted(&[(0.9, 97), (0.1, 111)]), self.draw.weighted(&[(0.85, 98), (0.15, 100)]))
+            }
+            "hangouts" => {
+                (self.draw.weighted(&[(0.9, 111), (0.1, 103)]), self.draw.weighted(&[(0.85, 100), (0.15, 96)]))
+            }
             "skype" => (self.draw.pick(&[104, 111]), self.draw.pick(&[107, 122])),
             _ => (if audio_size > 100.0 { 8 } else { self.draw.pick(&[18, 18, 97]) }, 100),
         };
         let step = (interval * 48_000.0) as u32;
         let mut audio = [Side::Client, Side::Server].map(|from| RtpStream::new(self.draw, from, audio_type, step));
         let mut pictures = [Side::Client, Side::Server].map(|from| RtpStream::new(self.draw, from, video_type, 3000));
-        let mut counted = (0, 0);
+        let (mut audio_packets, mut audio_bytes) = (0, 0);
         while messages.len() < budget {
-            for side in 0..2 {
-                if video && self.draw.chance(0.7) {
+            for (voice, picture) in audio.iter_mut().zip(&mut pictures) {
+                if video && (audio_packets == 0 || self.draw.chance(0.7)) {
                     let parts = self.draw.between(1, 4);
                     for part in 0..parts {
                         let length = self.draw.size(800.0 * scale, 0.3, 150, 1150);
                         let delay = if part == 0 { interval / 4.0 } else { 0.000_2 };
-                        messages.push(pictures[side].packet(self.draw, delay, length, part + 1 == parts));
+                        messages.push(picture.packet(self.draw, delay, length, part + 1 == parts));
                     }
-                    pictures[side].next_frame();
+                    picture.next_frame();
                 }
                 let length = if audio_type == 8 || audio_type == 18 {
                     audio_size as usize
                 } else {
                     self.draw.size(audio_size, 0.12, 20, 300)
                 };
-                messages.push(audio[side].packet(self.draw, interval / 2.0, length, false));
-                audio[side].next_frame();
-                counted = (counted.0 + 1, counted.1 + length as u32);
+                messages.push(voice.packet(self.draw, interval / 2.0, length, false));
+                voice.next_frame();
+                audio_packets += 1;
+                audio_bytes += length as u32;
                 // WebRTC multiplexes reports on the media's port (RFC 5761).
                 if self.draw.chance(0.03) && application != "voipbuster" {
-                    messages.push(audio[side].report(self.draw, counted));
+                    messages.push(voice.report(self.draw, (audio_packets, audio_bytes)));
                 }
             }
         }
@@ -327,7 +341,7 @@ impl Scene<'_> {
         let path = self.condition.path(self.draw, Pool::Guards, port);
         let shape = self.shape();
         // Connections to a guard last for hours: most flows are seen after a pause in one.
-        let resumed = self.draw.chance(0.75);
+        let resumed = self.draw.chance(0.94);
         let mut settings = tls_settings(self.draw, Pool::Guards, ClientLibrary::OpenSsl);
         settings.resumed = false;
         let mut messages = Vec::new();
@@ -351,7 +365,8 @@ impl Scene<'_> {
             let mut cells = burst.bytes.div_ceil(498);
             let mut delay = burst.delay;
             while cells > 0 {
-                let count = cells.min(self.draw.between(1, CELLS_PER_WRITE));
+                let full = self.draw.chance(0.8);
+                let count = cells.min(if full { CELLS_PER_WRITE } else { self.draw.between(1, CELLS_PER_WRITE) });
                 cells -= count;
                 messages.push(cell(self.draw, burst.from, delay, count));
                 delay = self.draw.exponential(0.01);
@@ -384,13 +399,13 @@ impl Scene<'_> {
         }
         .carried(carrier, pool, library, budget);
         debug_assert!(inner.link() == Link::RawIp, "a tunnel carries IP packets");
-        let set_up = if self.draw.chance(0.2) {
+        let set_up = if self.draw.chance(0.1) {
             let settings = tls_settings(self.draw, Pool::Tunnels, ClientLibrary::OpenSsl);
             openvpn::set_up(self.draw, &settings)
         } else {
             Vec::new()
         };
-        let data = openvpn::wrap(self.draw, &frames);
+        let data = openvpn::wrap(self.draw, self.condition.tunnel, &frames);
         let mut recorder = Recorder::new(path, self.draw, self.start, budget);
         recorder.play_datagrams(&set_up);
         // The inner packets' times hold the round trips already.

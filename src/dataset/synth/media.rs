@@ -52,10 +52,15 @@ fn mapped_address(path: &Path, transaction: &[u8]) -> Vec<u8> {
     value
 }
 
-/// `count` connectivity checks with their answers.
-pub(super) fn connectivity_checks(draw: &mut Draw, path: &Path, count: usize) -> Vec<Message> {
+/// `count` connectivity checks with their answers; `credentials` are the lengths of both user fragments.
+pub(super) fn connectivity_checks(
+    draw: &mut Draw,
+    path: &Path,
+    count: usize,
+    credentials: (usize, usize),
+) -> Vec<Message> {
     let mut messages = Vec::new();
-    let user = format!("{}:{}", draw.word(4), draw.word(8)).into_bytes();
+    let user = format!("{}:{}", draw.word(credentials.0), draw.word(credentials.1)).into_bytes();
     for _ in 0..count {
         let transaction = draw.bytes(12);
         let integrity = (0x0008, draw.bytes(20));
@@ -121,7 +126,11 @@ impl RtpStream {
 /// One datagram of a proprietary call protocol: an identifier, a kind, and encrypted content.
 pub(super) fn proprietary(draw: &mut Draw, from: Side, delay: f64, length: usize) -> Message {
     let mut bytes = draw.bytes(2);
-    bytes.push(draw.weighted(&[(0.85, 0x0d_u8), (0.08, 0x05), (0.07, 0x07)]) | (draw.between(0, 7) as u8) << 4);
+    // The high bit is clear, which keeps the first byte apart from RTP's and RTCP's version.
+    bytes[0] &= 0x7f;
+    // Voice, pictures and files are told apart by the low half, most of the time.
+    let kinds = if length < 200 { [(0.9, 0x0d_u8), (0.1, 0x05)] } else { [(0.85, 0x07), (0.15, 0x0d)] };
+    bytes.push(draw.weighted(&kinds) | (draw.between(0, 7) as u8) << 4);
     draw.append(&mut bytes, length);
     Message::new(from, delay, bytes)
 }

@@ -68,7 +68,7 @@ pub struct SynthOptions {
 
 impl Default for SynthOptions {
     fn default() -> Self {
-        Self { seed: 0, flows_per_class: 60, captures_per_class: 5, background: 0.12 }
+        Self { seed: 0, flows_per_class: 60, captures_per_class: 5, background: 0.1 }
     }
 }
 

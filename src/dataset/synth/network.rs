@@ -68,6 +68,16 @@ impl Pool {
     }
 }
 
+/// What an OpenVPN server and its client agreed on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TunnelSettings {
+    /// Data packets carry a peer identifier.
+    pub(super) second_version: bool,
+    /// AEAD instead of CBC with HMAC.
+    pub(super) modern_cipher: bool,
+    pub(super) peer: u8,
+}
+
 /// The condition under which one capture was taken: it differs between captures of a class, so that what
 /// is learnt from one need not hold in another.
 pub(super) struct Condition {
@@ -86,6 +96,12 @@ pub(super) struct Condition {
     sixth: f64,
     next_port: u16,
     gateway: [u8; 6],
+    /// Which servers of each pool are near: names resolve to these first.
+    near: usize,
+    /// How the OpenVPN server that this capture's tunnel ends at is set up.
+    pub(super) tunnel: TunnelSettings,
+    /// The hosts mark the packets of calls for the routers on the way (RFC 8837).
+    pub(super) marks_calls: bool,
     /// Multiplies every waiting time of applications: how busy people are.
     pub(super) pace: f64,
     /// How far this capture's sizes are from the class's median, as a factor.
@@ -112,11 +128,18 @@ impl Condition {
             loss: draw.weighted(&[(0.5, 0.002), (0.3, 0.01), (0.2, 0.03)]),
             mtu: if inside { draw.pick(&[1397, 1406, 1500]) } else { draw.pick(&[1500, 1500, 1500, 1492]) },
             hops: draw.between(1, 4) as u8,
-            sixth: if draw.chance(0.2) { 0.4 } else { 0.0 },
+            sixth: if draw.chance(0.15) { 0.35 } else { 0.0 },
             next_port: draw.between(49_152, 65_535) as u16,
             gateway,
+            near: draw.below(HOSTS_PER_POOL),
+            tunnel: TunnelSettings {
+                second_version: draw.chance(0.7),
+                modern_cipher: draw.chance(0.7),
+                peer: draw.between(0, 40) as u8,
+            },
+            marks_calls: draw.chance(0.6),
             pace: draw.log_normal(1.0, 0.3),
-            scale: draw.log_normal(1.0, 0.2),
+            scale: draw.log_normal(1.0, 0.12),
         }
     }
 
@@ -138,12 +161,23 @@ impl Condition {
         port
     }
 
+    /// The number of a server within its pool: a client of Tor or of a VPN stays with one, and most names
+    /// resolve to a few that are near.
+    fn server(&self, draw: &mut Draw, pool: Pool) -> usize {
+        let first = (self.near + 5 * pool as usize) % HOSTS_PER_POOL;
+        match pool {
+            Pool::Guards | Pool::Tunnels if draw.chance(0.9) => first,
+            _ if draw.chance(0.75) => (first + draw.below(3)) % HOSTS_PER_POOL,
+            // A few servers of a pool take most of the other conversations.
+            _ => (draw.exponential(HOSTS_PER_POOL as f64 / 4.0) as usize).min(HOSTS_PER_POOL - 1),
+        }
+    }
+
     /// A path from one of the clients to a server of `pool`.
     pub(super) fn path(&mut self, draw: &mut Draw, pool: Pool, server_port: u16) -> Path {
         let (client, client_system) = draw.pick(&self.clients);
-        // A few servers of a pool take most of the conversations.
-        let host = (draw.exponential(HOSTS_PER_POOL as f64 / 4.0) as usize).min(HOSTS_PER_POOL - 1);
         let number = pool as usize;
+        let host = self.server(draw, pool);
         let mut facts = Draw::fixed((number * 1000 + host) as u64);
         let (distance, far) = (facts.between(4, 18) as u8, facts.real(0.6, 1.8));
         let v6 = draw.chance(self.sixth);

@@ -4,6 +4,7 @@
 //! number).
 
 use super::draw::Draw;
+use super::network::TunnelSettings;
 use super::path::Message;
 use super::tls::{self, TlsSettings};
 use super::wire::{Frame, Side};
@@ -82,22 +83,21 @@ pub(super) fn set_up(draw: &mut Draw, settings: &TlsSettings) -> Vec<Message> {
 }
 
 /// The data packets that carry an inner conversation (raw IP frames), with its timing.
-pub(super) fn wrap(draw: &mut Draw, inner: &[Frame]) -> Vec<Message> {
-    let second_version = draw.chance(0.7);
-    let peer = draw.between(0, 40) as u8;
-    // Initialisation vector or packet number, and authentication: AEAD or CBC with HMAC.
-    let modern_cipher = draw.chance(0.7);
+pub(super) fn wrap(draw: &mut Draw, settings: TunnelSettings, inner: &[Frame]) -> Vec<Message> {
+    let TunnelSettings { second_version, modern_cipher, peer } = settings;
     let mut numbers = [draw.between(1, 4000) as u32, draw.between(1, 4000) as u32];
     let mut messages = Vec::with_capacity(inner.len());
     let mut before = inner.first().map_or(0, |frame| frame.at);
     for frame in inner {
         let mut bytes = if second_version { vec![DATA_V2 << 3, 0, 0, peer] } else { vec![DATA_V1 << 3] };
         let length = if modern_cipher {
+            // The packet number and the tag.
             let number = &mut numbers[frame.from as usize];
             *number += 1;
             bytes.extend(number.to_be_bytes());
             16 + frame.bytes.len()
         } else {
+            // HMAC, initialisation vector, and the packet with its number in whole blocks.
             20 + 16 + (frame.bytes.len() + 4 + 1).next_multiple_of(16)
         };
         draw.append(&mut bytes, length);

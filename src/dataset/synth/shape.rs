@@ -15,7 +15,7 @@ pub(super) struct Burst {
 }
 
 /// Share of flows that behave like another category than their own.
-const DRIFT: f64 = 0.06;
+const DRIFT: f64 = 0.03;
 
 /// More bytes than this in one burst never fit the longest captured conversation.
 const LARGEST: usize = 60_000;
@@ -47,9 +47,9 @@ fn browsing(draw: &mut Draw) -> Vec<Burst> {
     let mut bursts = Vec::new();
     for part in 0..draw.size(4.0, 0.7, 1, 20) {
         let delay = if part == 0 { 0.001 } else { draw.exponential(0.6) };
-        bursts.push(burst(Side::Client, draw.size(520.0, 0.35, 120, 2000), delay));
+        bursts.push(burst(Side::Client, draw.size(400.0, 0.2, 120, 2000), delay));
         let think = draw.exponential(0.03);
-        bursts.push(burst(Side::Server, draw.size(5000.0, 1.2, 150, LARGEST), think));
+        bursts.push(burst(Side::Server, draw.size(3800.0, 0.8, 150, LARGEST), think));
     }
     bursts
 }
@@ -74,7 +74,7 @@ fn transfer(draw: &mut Draw) -> Vec<Burst> {
         burst(Side::Server, draw.size(90.0, 0.3, 30, 300), 0.005),
     ];
     for _ in 0..draw.size(6.0, 0.6, 2, 20) {
-        bursts.push(burst(sender, draw.size(9000.0, 0.6, 1500, LARGEST), 0.002));
+        bursts.push(burst(sender, draw.size(12_000.0, 0.5, 1500, LARGEST), 0.002));
         bursts.push(burst(sender.other(), draw.size(52.0, 0.2, 30, 120), 0.001));
     }
     bursts
@@ -85,7 +85,7 @@ fn streaming(draw: &mut Draw, application: &str) -> Vec<Burst> {
     let (request, segment, pause) = match application {
         "netflix" => (900.0, 22_000.0, 3.5),
         "youtube" => (1150.0, 15_000.0, 2.0),
-        "vimeo" => (620.0, 18_000.0, 2.8),
+        "vimeo" => (850.0, 18_000.0, 2.8),
         _ => (700.0, 12_000.0, 1.5),
     };
     let mut bursts = Vec::new();
@@ -100,12 +100,13 @@ fn streaming(draw: &mut Draw, application: &str) -> Vec<Burst> {
 
 /// Frames of a voice both ways at a steady pace.
 fn call(draw: &mut Draw) -> Vec<Burst> {
-    let frame = draw.size(140.0, 0.25, 60, 330);
-    let interval = draw.pick(&[0.02, 0.04, 0.06]);
+    // A stream protocol gathers a few frames of a voice before it sends them.
+    let frame = draw.size(640.0, 0.12, 300, 900);
+    let interval = draw.pick(&[0.04, 0.08, 0.12]);
     (0..draw.size(22.0, 0.5, 6, 60))
         .map(|place| {
             let from = if (place % 2 == 0) ^ draw.chance(0.15) { Side::Client } else { Side::Server };
-            let bytes = draw.size(frame as f64, 0.1, 40, 500);
+            let bytes = draw.size(frame as f64, 0.06, 200, 1000);
             burst(from, bytes, interval / 2.0)
         })
         .collect()

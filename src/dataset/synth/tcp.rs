@@ -182,10 +182,10 @@ impl<'a> TcpConversation<'a> {
                 self.segment(from, flags, sequence, &[], chunk);
             }
             self.ends[receiver as usize].unacknowledged += 1;
-            if let Some((hole, _)) = missing {
+            if missing.is_some() {
                 self.recorder.wait(0.000_05);
                 let right = self.ends[from as usize].next;
-                self.selective_acknowledgement(receiver, sequence.wrapping_sub(hole), sequence, right);
+                self.selective_acknowledgement(receiver, sequence, right);
                 continue;
             }
             self.ends[receiver as usize].expected = self.ends[from as usize].next;
@@ -217,8 +217,7 @@ impl<'a> TcpConversation<'a> {
     }
 
     /// A repeated acknowledgement that tells what arrived after a hole (RFC 2018).
-    fn selective_acknowledgement(&mut self, from: Side, gap: u32, left: u32, right: u32) {
-        debug_assert!(gap > 0, "the block lies after the hole");
+    fn selective_acknowledgement(&mut self, from: Side, left: u32, right: u32) {
         let mut option = vec![1, 1, 5, 10];
         option.extend(left.to_be_bytes());
         option.extend(right.to_be_bytes());
