@@ -2,14 +2,14 @@
 
 /// Running statistics of whole numbers: nanoseconds or bytes.
 ///
-/// The total is exact; the spread follows Welford (1962), which loses no digits when the deviation is small
+/// The total is exact (to 2^64); the spread follows Welford (1962), which loses no digits when the deviation is small
 /// against the mean. Both depend on the order of the numbers only, so results are the same bits everywhere.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Running {
     pub(super) count: u64,
     least: u64,
     greatest: u64,
-    total: u128,
+    total: u64,
     mean: f64,
     squares: f64,
 }
@@ -19,7 +19,8 @@ impl Running {
         self.least = if self.count == 0 { value } else { self.least.min(value) };
         self.greatest = self.greatest.max(value);
         self.count += 1;
-        self.total += u128::from(value);
+        // Saturates at 584 years of nanoseconds, which only absurd times can reach.
+        self.total = self.total.saturating_add(value);
         let value = value as f64;
         let difference = value - self.mean;
         self.mean += difference / self.count as f64;
