@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use rand::RngExt;
+
 use etcbench::capture::{CaptureReader, CaptureSummary, Transport};
+use etcbench::feature::{Mask, PAD, PacketStart, TokenOptions, tokenize};
 use etcbench::flow::{Assembler, Flow, FlowOptions, STATISTIC_NAMES, assemble_capture};
 
 /// The captures of a folder in order of their names, or nothing (and a word about it) where it is missing.
@@ -62,8 +65,8 @@ fn ustc_sessions_become_as_many_flows() {
 type Conversation = (String, String, Vec<(IpAddr, u16)>);
 
 /// nDPI's published counts of packets per conversation against ours, where the definitions agree: nDPI opens
-/// tunnels, so its conversations inside them are not in ours, and its idle timeout differs, so flows of one
-/// five-tuple are added up.
+/// tunnels, so its conversations inside them are not in ours; it leaves out packets that the snap length cut; and
+/// its idle timeout differs, so flows of one five-tuple are added up.
 #[test]
 fn packets_per_conversation_agree_with_ndpi() {
     let paths = captures("ndpi/pcap");
@@ -105,7 +108,7 @@ fn packets_per_conversation_agree_with_ndpi() {
     }
     let only_ours = ours.keys().filter(|key| !theirs.contains_key(*key)).count();
     println!("{equal} of {} conversations have as many packets; {only_ours} only here", theirs.len());
-    assert!(equal as f64 >= 0.95 * theirs.len() as f64);
+    assert!(equal as f64 >= 0.99 * theirs.len() as f64);
 }
 
 #[test]
@@ -121,6 +124,37 @@ fn every_odd_capture_is_read_or_refused_in_words() {
             Err(error) => println!("{}: {error}", stem(&path)),
         }
     }
+}
+
+/// Real captures with bytes changed at random, from the file to the tokens: nothing panics.
+#[test]
+fn damaged_captures_are_read_as_far_as_they_go() {
+    let mut random = etcbench::seed::generator(0, "damage");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.pcap");
+    let starts = [PacketStart::IpHeader, PacketStart::AfterIpHeader, PacketStart::Payload];
+    let (mut damaged, mut flows) = (0, 0);
+    for original in captures("ndpi/pcap") {
+        let original = std::fs::read(&original).unwrap();
+        for packet_start in starts {
+            let mut bytes = original.clone();
+            for _ in 0..1 + bytes.len() / 500 {
+                let place = random.random_range(24..bytes.len());
+                bytes[place] = random.random();
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            let options = TokenOptions { packet_start, masks: Mask::ALL.to_vec(), ..TokenOptions::default() };
+            let mut tokens = vec![0; options.packets * options.bytes];
+            let result = assemble_capture(&path, &FlowOptions::default(), &mut |flow| {
+                flows += 1;
+                let packets = tokenize(&flow, &options, &mut tokens).unwrap();
+                assert!(tokens[packets * options.bytes..].iter().all(|token| *token == PAD));
+                assert!(flow.statistics.iter().all(|value| value.is_finite() && *value >= 0.0));
+            });
+            damaged += usize::from(result.is_ok_and(|summary| summary.damage.is_some()));
+        }
+    }
+    println!("{flows} flows, damage told for {damaged} files");
 }
 
 /// Seconds that this thread has run on a processor, whatever else the machine does (Linux).

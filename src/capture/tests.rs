@@ -155,7 +155,7 @@ fn ipv6_with_extension_headers_and_fragments() {
     assert_eq!((seen[0].offsets, seen[0].lengths.2), ((64, 72), 4));
     assert_eq!(seen[0].source.port(), 1000);
     let fragment = |offset: u16, more: u16| {
-        let field = (offset << 3 | more).to_be_bytes();
+        let field = ((offset << 3) | more).to_be_bytes();
         craft::ipv6(a, b, 44, &[&[17, 0, field[0], field[1], 9, 9, 9, 9][..], &datagram].concat())
     };
     let (seen, summary) = single(RAW, WHOLE, fragment(0, 1));

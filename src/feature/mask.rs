@@ -204,6 +204,7 @@ mod tests {
                 (craft::ipv6([1; 16], [2; 16], 51, &[&authentication[..], &tcp].concat()), 64, true, true)
             }
         };
+        let flow_label = 12..32;
         let at = |offset: usize, length: usize| offset * 8..(offset + length) * 8;
         let mut fields = vec![
             (Mask::IpAddresses, vec![if is_ipv6 { at(8, 32) } else { at(12, 8) }]),
@@ -213,8 +214,8 @@ mod tests {
         fields.push((
             Mask::IpIdentification,
             match index {
-                4 => vec![12..32, at(52, 4)],
-                _ if is_ipv6 => vec![12..32],
+                4 => vec![flow_label, at(52, 4)],
+                _ if is_ipv6 => vec![flow_label],
                 _ => vec![at(4, 2)],
             },
         ));
@@ -248,7 +249,7 @@ mod tests {
             for bit in 0..original.bytes.len() * 8 {
                 if in_field(bit) {
                     let place = 0x80 >> (bit % 8);
-                    differs.bytes[bit / 8] = differs.bytes[bit / 8] & !place | noise[bit / 8] & place;
+                    differs.bytes[bit / 8] = (differs.bytes[bit / 8] & !place) | (noise[bit / 8] & place);
                     expected.bytes[bit / 8] &= !place;
                 }
             }

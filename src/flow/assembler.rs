@@ -35,6 +35,7 @@ pub struct Assembler {
     /// Position of a key's active flow in `flows`.
     positions: HashMap<FlowKey, usize, BuildWordHasher>,
     /// Active flows, in no particular order; boxed, for a flow is a kilobyte that sorting would move about.
+    #[allow(clippy::vec_box, reason = "measured: a tenth faster than moving the flows themselves")]
     flows: Vec<Box<ActiveFlow>>,
     next_number: u64,
     /// Time of the last sweep.

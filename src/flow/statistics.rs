@@ -164,7 +164,7 @@ impl DirectionStatistics {
         self.small_packets += u64::from(packet.network_length < SMALL_PACKET);
         self.header_bytes += u64::from(packet.layout.payload_offset);
         for (bit, count) in self.flags.iter_mut().enumerate() {
-            *count += u64::from(packet.tcp_flags >> bit & 1);
+            *count += u64::from((packet.tcp_flags >> bit) & 1);
         }
     }
 }

@@ -31,7 +31,7 @@ pub enum Pairing {
 
 /// What decides where flows begin and end, and what is kept of them (`[flow]` in an experiment).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct FlowOptions {
     /// Whether the two directions make one flow.
     pub direction: Pairing,
