@@ -209,6 +209,36 @@ fn a_cut_transport_header_with_ports_is_still_a_packet() {
 }
 
 #[test]
+fn every_link_layer_cut_anywhere_is_counted_or_read() {
+    let packet = craft::ipv4(A, B, 17, &craft::udp((53, 99), b"name"));
+    let headers: [(u32, Vec<u8>); 12] = [
+        (0, vec![2, 0, 0, 0]),
+        (1, craft::ethernet(&packet)[..14].to_vec()),
+        (1, [&[0; 12][..], &[0x88, 0xa8, 0, 1, 0x81, 0, 0, 2, 8, 0]].concat()),
+        (1, [&[0; 12][..], &[0x88, 0x64, 0x11, 0, 0, 1, 0, 40, 0, 0x21]].concat()),
+        (1, [&[0; 12][..], &[0x88, 0x47, 0, 0, 1, 64]].concat()),
+        (9, vec![0xff, 3, 0, 0x21]),
+        (51, vec![0x11, 0, 0, 1, 0, 40, 0, 0x21]),
+        (101, vec![]),
+        (108, vec![0, 0, 0, 2]),
+        (113, [&[0; 14][..], &[8, 0]].concat()),
+        (276, [&[8, 0][..], &[0; 18]].concat()),
+        (276, [&[0x81, 0][..], &[0; 18], &[0, 5, 8, 0]].concat()),
+    ];
+    for (link_type, header) in headers {
+        let frame = [&header[..], &packet].concat();
+        for cut in 0..header.len() + 24 {
+            assert_eq!(only_reason(link_type, cut, frame.clone()), SkipReason::HeadersTruncated, "{link_type} {cut}");
+        }
+        for cut in header.len() + 24..=frame.len() {
+            let (seen, _) = single(link_type, cut, frame.clone());
+            assert_eq!(seen[0].bytes, packet[..cut - header.len()]);
+            assert_eq!(seen[0].lengths, (frame.len() as u32, 32, 4));
+        }
+    }
+}
+
+#[test]
 fn damage_is_told_with_its_place_after_all_packets_before_it() {
     let frame = (0, craft::ethernet(&tcp_packet(b"x")));
     let whole = craft::pcap(Order::Little, false, 1, WHOLE, &[frame.clone(), frame.clone(), frame]);
