@@ -45,7 +45,7 @@ impl LinkLayer {
         })
     }
 
-    /// Offset of the IP header in a frame.
+    /// Offset of the IP header in a frame; it may lie past what was captured.
     pub(super) fn ip_offset(self, frame: &[u8]) -> Result<usize, SkipReason> {
         match self {
             LinkLayer::RawIp => match frame.first().ok_or(SkipReason::HeadersTruncated)? >> 4 {
@@ -123,8 +123,10 @@ fn after_mpls(frame: &[u8], mut offset: usize) -> Result<usize, SkipReason> {
 
 /// PPP (RFC 1661): address and control bytes may be absent, and the protocol compressed to one byte.
 fn after_ppp(frame: &[u8], mut offset: usize) -> Result<usize, SkipReason> {
-    if frame.get(offset..offset + 2) == Some(&[0xff, 0x03]) {
-        offset += 2;
+    match frame.get(offset..) {
+        Some([0xff, 0x03, ..]) => offset += 2,
+        Some([0xff]) => return Err(SkipReason::HeadersTruncated),
+        _ => {}
     }
     let first = *frame.get(offset).ok_or(SkipReason::HeadersTruncated)?;
     let (protocol, offset) =

@@ -22,3 +22,5 @@ pub use summary::{CaptureInterface, CaptureSummary, Damage, SkipReason};
 
 #[cfg(test)]
 pub(crate) mod craft;
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,7 @@
 //! The pcapng file format (draft-ietf-opsawg-pcapng), its blocks parsed by `pcap-parser`: sections, each
 //! with its byte order and interfaces, and per interface a link type, a snap length and a clock.
 
-use pcap_parser::{
-    EPB_MAGIC, EnhancedPacketBlock, IDB_MAGIC, InterfaceDescriptionBlock, OptionCode, PcapError, SHB_MAGIC, SPB_MAGIC,
-};
+use pcap_parser::{EPB_MAGIC, IDB_MAGIC, InterfaceDescriptionBlock, OptionCode, SHB_MAGIC, SPB_MAGIC};
 
 use super::buffer::StreamBuffer;
 use super::link::LinkLayer;
@@ -222,12 +220,11 @@ impl PcapNgFormat {
                 Ok(Content::Nothing)
             }
             EPB_MAGIC => {
-                let parsed: Result<(_, EnhancedPacketBlock<'_>), pcap_parser::nom::Err<PcapError<&[u8]>>> =
-                    if self.big_endian {
-                        pcap_parser::parse_enhancedpacketblock_be(block)
-                    } else {
-                        pcap_parser::parse_enhancedpacketblock_le(block)
-                    };
+                let parsed = if self.big_endian {
+                    pcap_parser::parse_enhancedpacketblock_be(block)
+                } else {
+                    pcap_parser::parse_enhancedpacketblock_le(block)
+                };
                 let (_, packet) = parsed.map_err(|_| "an enhanced packet block is malformed".to_owned())?;
                 packet_content(
                     packet.data.as_ptr().addr() - block.as_ptr().addr(),

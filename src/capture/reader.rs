@@ -202,7 +202,8 @@ impl CaptureReader {
         let link_layer = record.link_layer.ok_or(SkipReason::UnknownLinkType)?;
         let frame = self.buffer.bytes_at(record.frame.clone());
         let ip_offset = link_layer.ip_offset(frame)?;
-        let headers = network::decode(&frame[ip_offset..], record.wire_length as usize - ip_offset)?;
+        let packet = frame.get(ip_offset..).ok_or(SkipReason::HeadersTruncated)?;
+        let headers = network::decode(packet, record.wire_length as usize - ip_offset)?;
         Ok((timestamp, ip_offset, headers))
     }
 

@@ -157,3 +157,134 @@ fn zero_tcp_option(bytes: &mut [u8], transport: usize, payload: usize, kind: u8)
         offset += length;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::{CaptureReader, craft};
+    use crate::flow::PacketDirection;
+    use proptest::prelude::*;
+    use std::ops::Range;
+
+    /// The packet, as a capture reader and a flow would keep it.
+    fn kept(packet: &[u8], kept_bytes: usize) -> FlowPacket {
+        let file = craft::pcap(craft::Order::Little, false, 101, 65_535, &[(0, packet.to_vec())]);
+        let mut reader = CaptureReader::from_reader(std::io::Cursor::new(file), "mask").unwrap();
+        let packet = reader.next_packet().unwrap().expect("a packet that is decoded");
+        FlowPacket {
+            direction: PacketDirection::Forward,
+            timestamp: 0,
+            wire_length: packet.wire_length,
+            bytes: packet.bytes[..packet.bytes.len().min(kept_bytes)].to_vec(),
+            layout: packet.layout,
+        }
+    }
+
+    /// One of the shapes of packet, and by mask the ranges of its bits (counted from the first byte's high bit).
+    fn shape(index: usize) -> (Vec<u8>, Vec<(Mask, Vec<Range<usize>>)>) {
+        let options = [1, 1, 8, 10, 9, 9, 9, 9, 8, 8, 8, 8, 1, 1, 5, 10, 3, 3, 3, 3, 4, 4, 4, 4];
+        let tcp = craft::tcp((1000, 443), 0x10, 77, &options, b"payload");
+        let udp = craft::udp((1000, 53), b"query");
+        let (packet, transport, is_ipv6, is_tcp) = match index {
+            0 => (craft::ipv4([1, 2, 3, 4], [5, 6, 7, 8], 6, &tcp), 20, false, true),
+            1 => (craft::ipv4([1, 2, 3, 4], [5, 6, 7, 8], 17, &udp), 20, false, false),
+            2 => {
+                let mut packet = craft::ipv4([1, 2, 3, 4], [5, 6, 7, 8], 6, &[&[1, 1, 1, 0][..], &tcp].concat());
+                packet[0] = 0x46;
+                (packet, 24, false, true)
+            }
+            3 => (craft::ipv6([1; 16], [2; 16], 6, &tcp), 40, true, true),
+            4 => {
+                let fragment = [&[44, 0, 1, 4, 0, 0, 0, 0][..], &[17, 0, 0, 1, 6, 6, 6, 6], &udp].concat();
+                (craft::ipv6([1; 16], [2; 16], 0, &fragment), 56, true, false)
+            }
+            _ => {
+                let mut authentication = vec![6, 4, 0, 0];
+                authentication.resize(24, 0x77);
+                (craft::ipv6([1; 16], [2; 16], 51, &[&authentication[..], &tcp].concat()), 64, true, true)
+            }
+        };
+        let flow_label = 12..32;
+        let at = |offset: usize, length: usize| offset * 8..(offset + length) * 8;
+        let mut fields = vec![
+            (Mask::IpAddresses, vec![if is_ipv6 { at(8, 32) } else { at(12, 8) }]),
+            (Mask::Ports, vec![at(transport, 4)]),
+            (Mask::Ttl, vec![if is_ipv6 { at(7, 1) } else { at(8, 1) }]),
+        ];
+        fields.push((
+            Mask::IpIdentification,
+            match index {
+                4 => vec![flow_label, at(52, 4)],
+                _ if is_ipv6 => vec![flow_label],
+                _ => vec![at(4, 2)],
+            },
+        ));
+        let mut checksums = vec![at(transport + if is_tcp { 16 } else { 6 }, 2)];
+        if !is_ipv6 {
+            checksums.push(at(10, 2));
+        }
+        fields.push((Mask::Checksums, checksums));
+        fields.push((
+            Mask::TcpSequenceNumbers,
+            if is_tcp { vec![at(transport + 4, 8), at(transport + 36, 8)] } else { vec![] },
+        ));
+        fields.push((Mask::TcpTimestamps, if is_tcp { vec![at(transport + 24, 8)] } else { vec![] }));
+        (packet, fields)
+    }
+
+    proptest! {
+        #[test]
+        fn masks_change_their_fields_and_nothing_else(
+            index in 0usize..6,
+            mask in 0usize..7,
+            kept_bytes in 1usize..140,
+            noise in prop::collection::vec(any::<u8>(), 140),
+        ) {
+            let (bytes, fields) = shape(index);
+            let ranges = &fields.iter().find(|(other, _)| *other == Mask::ALL[mask]).unwrap().1;
+            let original = kept(&bytes, kept_bytes);
+            let in_field = |bit: usize| ranges.iter().any(|range| range.contains(&bit));
+            let mut differs = original.clone();
+            let mut expected = original.clone();
+            for bit in 0..original.bytes.len() * 8 {
+                if in_field(bit) {
+                    let place = 0x80 >> (bit % 8);
+                    differs.bytes[bit / 8] = (differs.bytes[bit / 8] & !place) | (noise[bit / 8] & place);
+                    expected.bytes[bit / 8] &= !place;
+                }
+            }
+            let mut masked = original;
+            Mask::ALL[mask].apply(&mut masked);
+            Mask::ALL[mask].apply(&mut differs);
+            prop_assert_eq!(&masked.bytes, &expected.bytes);
+            prop_assert_eq!(masked, differs);
+        }
+
+        #[test]
+        fn no_mask_panics_or_changes_the_length_on_any_bytes(
+            bytes in prop::collection::vec(any::<u8>(), 0..150),
+            transport_offset: u16,
+            near: bool,
+            is_tcp: bool,
+        ) {
+            let transport_offset = if near { transport_offset % 100 } else { transport_offset.min(65_000) };
+            let layout = crate::capture::HeaderLayout {
+                transport_offset,
+                payload_offset: transport_offset + 60,
+                transport: if is_tcp { Transport::Tcp } else { Transport::Udp },
+            };
+            let length = bytes.len();
+            let mut packet =
+                FlowPacket { direction: PacketDirection::Forward, timestamp: 0, wire_length: 0, bytes, layout };
+            Mask::ALL.iter().for_each(|mask| mask.apply(&mut packet));
+            prop_assert_eq!(packet.bytes.len(), length);
+        }
+    }
+
+    #[test]
+    fn names_are_those_in_files() {
+        for mask in Mask::ALL {
+            assert_eq!(serde_json::to_value(mask).unwrap(), mask.name());
+        }
+    }
+}

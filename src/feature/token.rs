@@ -170,3 +170,82 @@ pub fn tokenize(flow: &Flow, options: &TokenOptions, out: &mut [u16]) -> Result<
     }
     Ok(options.packets - rows.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::{HeaderLayout, Transport};
+    use crate::flow::{FiveTuple, FlowPacket, PacketDirection};
+
+    /// A flow whose packets hold these bytes, with a 20-byte IP and an 8-byte UDP header.
+    fn flow(packets: &[Vec<u8>]) -> Flow {
+        let endpoint = "1.2.3.4:5".parse().unwrap();
+        Flow {
+            five_tuple: FiveTuple { source: endpoint, destination: endpoint, transport: Transport::Udp },
+            start: 0,
+            end: 0,
+            packets: packets
+                .iter()
+                .map(|bytes| FlowPacket {
+                    direction: PacketDirection::Forward,
+                    timestamp: 0,
+                    wire_length: 0,
+                    bytes: bytes.clone(),
+                    layout: HeaderLayout { transport_offset: 20, payload_offset: 28, transport: Transport::Udp },
+                })
+                .collect(),
+            statistics: Vec::new(),
+        }
+    }
+
+    fn packet(length: u8) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0..length).collect();
+        bytes[0] = 0x45;
+        bytes
+    }
+
+    #[test]
+    fn padding_is_at_the_end_of_packets_and_of_the_flow() {
+        let flow = flow(&[packet(30), packet(28), packet(40)]);
+        let mut options = TokenOptions { packets: 4, bytes: 4, ..TokenOptions::default() };
+        let mut out = vec![7; 16];
+        assert_eq!(tokenize(&flow, &options, &mut out), Ok(3));
+        assert_eq!(out[..5], [0x45, 1, 2, 3, 0x45]);
+        assert_eq!(out[12..], [PAD; 4]);
+        options.packet_start = PacketStart::AfterIpHeader;
+        assert_eq!(tokenize(&flow, &options, &mut out), Ok(3));
+        assert_eq!(out[..4], [20, 21, 22, 23]);
+        // The second packet has no payload: the third moves up.
+        options.packet_start = PacketStart::Payload;
+        assert_eq!(tokenize(&flow, &options, &mut out), Ok(2));
+        assert_eq!(out[..8], [28, 29, PAD, PAD, 28, 29, 30, 31]);
+        assert_eq!(out[8..], [PAD; 8]);
+        options.packets = 1;
+        assert_eq!(tokenize(&flow, &options, &mut out[..4]), Ok(1));
+        options.packet_start = PacketStart::IpHeader;
+        options.masks = vec![Mask::IpAddresses];
+        options.bytes = 22;
+        let mut out = vec![0; 22];
+        tokenize(&flow, &options, &mut out).unwrap();
+        assert_eq!(out[10..], [10, 11, 0, 0, 0, 0, 0, 0, 0, 0, 20, 21]);
+    }
+
+    #[test]
+    fn options_that_make_no_sense_are_refused() {
+        let flows = FlowOptions::default();
+        let options = TokenOptions::default();
+        assert_eq!(options.validate(&flows), Ok(()));
+        let payload = TokenOptions { packet_start: PacketStart::Payload, ..options.clone() };
+        assert_eq!(payload.validate(&flows), Ok(()));
+        let message = |options: &TokenOptions| options.validate(&flows).unwrap_err().to_string();
+        assert!(message(&TokenOptions { packets: 0, ..options.clone() }).contains("packets = 0"));
+        assert!(message(&TokenOptions { packets: 7, ..options.clone() }).contains("kept_packets"));
+        assert!(message(&TokenOptions { bytes: 129, ..payload }).contains("needs 249 bytes"));
+        let twice = TokenOptions { masks: vec![Mask::Ttl, Mask::Ports, Mask::Ttl], ..options.clone() };
+        assert!(message(&twice).contains("ttl is listed twice"));
+        let empty = TokenOptions { bytes: 0, ..options.clone() };
+        assert_eq!(tokenize(&flow(&[]), &empty, &mut []), Err(TokenError::Zero { option: "bytes" }));
+        let error = tokenize(&flow(&[]), &options, &mut [0; 3]).unwrap_err();
+        assert_eq!(error.to_string(), "3 tokens of space were given where 6 packets of 128 bytes need 768");
+    }
+}

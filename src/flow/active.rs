@@ -78,13 +78,14 @@ impl ActiveFlow {
         }
     }
 
-    pub(super) fn finish(self) -> Flow {
+    pub(super) fn finish(self: Box<Self>) -> Flow {
+        let ActiveFlow { five_tuple, packets, statistics, .. } = *self;
         Flow {
-            five_tuple: self.five_tuple,
-            start: self.statistics.start(),
-            end: self.statistics.latest(),
-            packets: self.packets,
-            statistics: self.statistics.finish(),
+            five_tuple,
+            start: statistics.start(),
+            end: statistics.latest(),
+            packets,
+            statistics: statistics.finish(),
         }
     }
 }

@@ -34,8 +34,9 @@ pub struct Assembler {
     pairing: Pairing,
     /// Position of a key's active flow in `flows`.
     positions: HashMap<FlowKey, usize, BuildWordHasher>,
-    /// Active flows, in no particular order.
-    flows: Vec<ActiveFlow>,
+    /// Active flows, in no particular order; boxed, for a flow is a kilobyte that sorting would move about.
+    #[allow(clippy::vec_box, reason = "measured: a tenth faster than moving the flows themselves")]
+    flows: Vec<Box<ActiveFlow>>,
     next_number: u64,
     /// Time of the last sweep.
     swept: Option<i64>,
@@ -78,7 +79,7 @@ impl Assembler {
             Entry::Occupied(position) => {
                 let flow = &mut self.flows[*position.get()];
                 if flow.is_over_at(packet.timestamp, &self.limits) {
-                    let next = ActiveFlow::new(self.next_number, key, packet, &self.limits);
+                    let next = Box::new(ActiveFlow::new(self.next_number, key, packet, &self.limits));
                     self.next_number += 1;
                     let complete = std::mem::replace(flow, next);
                     sink(numbered(complete));
@@ -88,7 +89,7 @@ impl Assembler {
             }
             Entry::Vacant(position) => {
                 position.insert(self.flows.len());
-                self.flows.push(ActiveFlow::new(self.next_number, key, packet, &self.limits));
+                self.flows.push(Box::new(ActiveFlow::new(self.next_number, key, packet, &self.limits)));
                 self.next_number += 1;
             }
         }
@@ -138,6 +139,6 @@ impl Assembler {
     }
 }
 
-fn numbered(flow: ActiveFlow) -> NumberedFlow {
+fn numbered(flow: Box<ActiveFlow>) -> NumberedFlow {
     NumberedFlow { number: flow.number, flow: flow.finish() }
 }

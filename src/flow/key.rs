@@ -38,8 +38,8 @@ impl Hash for FlowKey {
             }
         }
         let protocol = u64::from(self.transport == Transport::Udp);
-        let ports = u64::from(self.first.port()) << 16 | u64::from(self.second.port());
-        state.write_u64(protocol << 32 | ports);
+        let ports = (u64::from(self.first.port()) << 16) | u64::from(self.second.port());
+        state.write_u64((protocol << 32) | ports);
     }
 }
 

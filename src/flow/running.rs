@@ -2,14 +2,14 @@
 
 /// Running statistics of whole numbers: nanoseconds or bytes.
 ///
-/// The total is exact; the spread follows Welford (1962), which loses no digits when the deviation is small
+/// The total is exact (to 2^64); the spread follows Welford (1962), which loses no digits when the deviation is small
 /// against the mean. Both depend on the order of the numbers only, so results are the same bits everywhere.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Running {
     pub(super) count: u64,
     least: u64,
     greatest: u64,
-    total: u128,
+    total: u64,
     mean: f64,
     squares: f64,
 }
@@ -19,11 +19,29 @@ impl Running {
         self.least = if self.count == 0 { value } else { self.least.min(value) };
         self.greatest = self.greatest.max(value);
         self.count += 1;
-        self.total += u128::from(value);
+        // Saturates at 584 years of nanoseconds, which only absurd times can reach.
+        self.total = self.total.saturating_add(value);
         let value = value as f64;
         let difference = value - self.mean;
         self.mean += difference / self.count as f64;
         self.squares += difference * (value - self.mean);
+    }
+
+    /// As if the numbers of both had been added to one (Chan, Golub and LeVeque, 1983).
+    pub(super) fn merged(&self, other: &Running) -> Running {
+        if self.count == 0 || other.count == 0 {
+            return if self.count == 0 { *other } else { *self };
+        }
+        let (ours, theirs) = (self.count as f64, other.count as f64);
+        let difference = other.mean - self.mean;
+        Running {
+            count: self.count + other.count,
+            least: self.least.min(other.least),
+            greatest: self.greatest.max(other.greatest),
+            total: self.total.saturating_add(other.total),
+            mean: self.mean + difference * theirs / (ours + theirs),
+            squares: self.squares + other.squares + difference * difference * ours * theirs / (ours + theirs),
+        }
     }
 
     pub(super) fn least(&self) -> f64 {
@@ -56,9 +74,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_two_passes(values in prop::collection::vec(0u64..1_000_000_000_000, 0..50)) {
-            let mut running = Running::default();
-            values.iter().for_each(|value| running.add(*value));
+        fn agrees_with_two_passes(
+            values in prop::collection::vec(0u64..1_000_000_000_000, 0..50),
+            split in any::<prop::sample::Index>(),
+        ) {
+            let (mut running, mut rest) = (Running::default(), Running::default());
+            let split = split.index(values.len() + 1);
+            values[..split].iter().for_each(|value| running.add(*value));
+            values[split..].iter().for_each(|value| rest.add(*value));
+            let running = running.merged(&rest);
+            prop_assert_eq!(running.count, values.len() as u64);
             let count = values.len() as f64;
             prop_assert_eq!(running.least(), values.iter().min().copied().unwrap_or(0) as f64);
             prop_assert_eq!(running.greatest(), values.iter().max().copied().unwrap_or(0) as f64);

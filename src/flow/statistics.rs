@@ -164,7 +164,7 @@ impl DirectionStatistics {
         self.small_packets += u64::from(packet.network_length < SMALL_PACKET);
         self.header_bytes += u64::from(packet.layout.payload_offset);
         for (bit, count) in self.flags.iter_mut().enumerate() {
-            *count += u64::from(packet.tcp_flags >> bit & 1);
+            *count += u64::from((packet.tcp_flags >> bit) & 1);
         }
     }
 }
@@ -182,8 +182,6 @@ pub(super) struct FlowStatistics {
     forward: DirectionStatistics,
     backward: DirectionStatistics,
     interarrival: Running,
-    packet_length: Running,
-    payload_length: Running,
     /// Start of the current active period.
     active_since: i64,
     active: Running,
@@ -199,8 +197,6 @@ impl FlowStatistics {
             forward: DirectionStatistics::default(),
             backward: DirectionStatistics::default(),
             interarrival: Running::default(),
-            packet_length: Running::default(),
-            payload_length: Running::default(),
             active_since: packet.timestamp,
             active: Running::default(),
             idle: Running::default(),
@@ -221,7 +217,8 @@ impl FlowStatistics {
     /// Takes in a packet; `activity_timeout` is in nanoseconds.
     pub(super) fn add(&mut self, packet: &Packet<'_>, direction: PacketDirection, activity_timeout: u64) {
         let timestamp = packet.timestamp.max(self.latest);
-        if self.packet_length.count > 0 {
+        // The first packet is always forward.
+        if self.forward.packet_length.count > 0 {
             let gap = gap(self.latest, timestamp);
             self.interarrival.add(gap);
             if gap > activity_timeout {
@@ -231,8 +228,6 @@ impl FlowStatistics {
             }
         }
         self.latest = timestamp;
-        self.packet_length.add(u64::from(packet.network_length));
-        self.payload_length.add(u64::from(packet.payload_length));
         match direction {
             PacketDirection::Forward => self.forward.add(packet, timestamp),
             PacketDirection::Backward => self.backward.add(packet, timestamp),
@@ -252,11 +247,14 @@ impl FlowStatistics {
         let duration = gap(self.start, self.latest) as f64 / NANOSECONDS_PER_SECOND;
         let rate = |total: f64| ratio(total, duration);
         let (forward, backward) = (&self.forward, &self.backward);
+        // Lengths are kept per direction only: a flow's state is what limits the speed of many flows at once.
+        let packet_length = forward.packet_length.merged(&backward.packet_length);
+        let payload_length = forward.payload_length.merged(&backward.payload_length);
         let mut values = Vec::with_capacity(STATISTIC_NAMES.len());
         values.extend([
             duration,
-            rate(self.packet_length.count as f64),
-            rate(self.packet_length.total()),
+            rate(packet_length.count as f64),
+            rate(packet_length.total()),
             rate(forward.packet_length.count as f64),
             rate(backward.packet_length.count as f64),
             rate(forward.packet_length.total()),
@@ -271,8 +269,8 @@ impl FlowStatistics {
             values.extend(in_seconds(periods));
             values.push(periods.count as f64);
         }
-        let lengths = [&self.packet_length, &forward.packet_length, &backward.packet_length];
-        let payloads = [&self.payload_length, &forward.payload_length, &backward.payload_length];
+        let lengths = [&packet_length, &forward.packet_length, &backward.packet_length];
+        let payloads = [&payload_length, &forward.payload_length, &backward.payload_length];
         values.extend(lengths.map(|lengths| lengths.count as f64));
         for group in [lengths, payloads] {
             values.extend(group.map(Running::total));
