@@ -1,6 +1,20 @@
 //! Flows: decoded packets of one five-tuple, split by timeouts, with the first packets' bytes and
 //! running statistics. Memory is bounded by the number of active flows, not by the capture.
 
+mod active;
+mod assemble;
+mod assembler;
+mod key;
+mod options;
+mod running;
+mod statistics;
 mod types;
 
+pub use assemble::{AssembleError, assemble_capture};
+pub use assembler::{Assembler, NumberedFlow};
+pub use options::FlowOptionsError;
+pub use statistics::STATISTIC_NAMES;
 pub use types::{FiveTuple, Flow, FlowOptions, FlowPacket, PacketDirection, Pairing};
+
+#[cfg(test)]
+mod tests;

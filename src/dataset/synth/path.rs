@@ -1,0 +1,160 @@
+//! The path between two endpoints and the recorder that stands next to the client: what delay, jitter
+//! and loss do to a conversation, and how many packets of it are captured.
+
+use super::draw::Draw;
+use super::wire::{self, Endpoint, Frame, Link, Side, UDP};
+
+/// The operating system of an endpoint, as far as its headers show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum System {
+    /// TTL 64, timestamps, identification per conversation.
+    Linux,
+    /// TTL 128, no timestamps, one identification counter.
+    Windows,
+    /// TTL 64, its own order of TCP options, identification zero.
+    Apple,
+}
+
+impl System {
+    /// The time to live with which its packets set out.
+    pub(super) fn initial_ttl(self) -> u8 {
+        if self == Self::Windows { 128 } else { 64 }
+    }
+}
+
+/// Two endpoints and what lies between them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Path {
+    pub(super) link: Link,
+    pub(super) client: Endpoint,
+    pub(super) server: Endpoint,
+    pub(super) client_system: System,
+    pub(super) server_system: System,
+    /// Seconds.
+    pub(super) round_trip: f64,
+    /// Standard deviation of the logarithm of each delay.
+    pub(super) jitter: f64,
+    /// Share of data segments that are lost.
+    pub(super) loss: f64,
+    /// Longest IP packet in bytes.
+    pub(super) mtu: usize,
+}
+
+impl Path {
+    /// Bytes of the IP header.
+    pub(super) fn network_header(&self) -> usize {
+        if self.client.address.is_ipv4() { 20 } else { 40 }
+    }
+}
+
+/// One application message: who sends what, and how long after the previous one.
+#[derive(Debug, Clone)]
+pub(super) struct Message {
+    pub(super) from: Side,
+    /// Seconds of the sender's own time, without the path's.
+    pub(super) delay: f64,
+    pub(super) payload: Vec<u8>,
+}
+
+impl Message {
+    /// A message sent `delay` seconds after what came before it.
+    pub(super) fn new(from: Side, delay: f64, payload: Vec<u8>) -> Self {
+        Self { from, delay, payload }
+    }
+}
+
+/// Records the frames of one conversation as seen next to the client.
+pub(super) struct Recorder<'a> {
+    pub(super) path: Path,
+    pub(super) draw: &'a mut Draw,
+    /// Nanoseconds since the Unix epoch.
+    pub(super) now: i64,
+    frames: Vec<Frame>,
+    /// The conversation is captured up to this many packets.
+    budget: usize,
+    identification: [u16; 2],
+    last_sender: Side,
+}
+
+impl<'a> Recorder<'a> {
+    /// A recorder that begins at `now`; `budget` counts packets.
+    pub(super) fn new(path: Path, draw: &'a mut Draw, now: i64, budget: usize) -> Self {
+        let identification = [draw.u16(), draw.u16()];
+        Self { path, draw, now, frames: Vec::new(), budget, identification, last_sender: Side::Client }
+    }
+
+    /// True when no more packets are captured.
+    pub(super) fn full(&self) -> bool {
+        self.frames.len() >= self.budget
+    }
+
+    /// The frames, in time order.
+    pub(super) fn into_frames(self) -> Vec<Frame> {
+        self.frames
+    }
+
+    /// Lets `seconds` pass, spread by the path's jitter.
+    pub(super) fn wait(&mut self, seconds: f64) {
+        let spread = self.draw.log_normal(1.0, self.path.jitter);
+        // At least a microsecond, so that a capture with that resolution keeps the order.
+        self.now += ((seconds * spread * 1e9) as i64).max(1000);
+    }
+
+    /// Lets the time pass until the next message of `from` is seen: a round trip where the server
+    /// answers the client, the sender's own delay always.
+    pub(super) fn turn(&mut self, from: Side, delay: f64) {
+        let travel = if from == Side::Server && self.last_sender == Side::Client { self.path.round_trip } else { 0.0 };
+        self.wait(travel + delay);
+        self.last_sender = from;
+    }
+
+    /// Records one transport segment whose checksum field is zero. Nothing is recorded when full.
+    pub(super) fn emit(&mut self, from: Side, protocol: u8, segment: &mut [u8]) {
+        if self.full() {
+            return;
+        }
+        let (source, destination, system) = match from {
+            Side::Client => (&self.path.client, &self.path.server, self.path.client_system),
+            Side::Server => (&self.path.server, &self.path.client, self.path.server_system),
+        };
+        let counter = &mut self.identification[from as usize];
+        *counter = counter.wrapping_add(1);
+        let identification = if system == System::Apple { 0 } else { *counter };
+        let (mut bytes, network_offset) =
+            wire::frame(self.path.link, source, destination, identification, protocol, segment);
+        if from == Side::Server && network_offset > 0 {
+            wire::pad_to_minimum(&mut bytes);
+        }
+        self.frames.push(Frame { at: self.now, bytes, network_offset, from });
+    }
+
+    /// Records one UDP datagram.
+    pub(super) fn datagram(&mut self, from: Side, payload: &[u8]) {
+        let (source, destination) = match from {
+            Side::Client => (self.path.client.port, self.path.server.port),
+            Side::Server => (self.path.server.port, self.path.client.port),
+        };
+        let mut segment = Vec::with_capacity(8 + payload.len());
+        segment.extend(source.to_be_bytes());
+        segment.extend(destination.to_be_bytes());
+        segment.extend((8 + payload.len() as u16).to_be_bytes());
+        segment.extend([0, 0]);
+        segment.extend_from_slice(payload);
+        self.emit(from, UDP, &mut segment);
+    }
+
+    /// Records messages as UDP datagrams, one each; a lost one of the server is never seen.
+    pub(super) fn play_datagrams(&mut self, messages: &[Message]) {
+        for (place, message) in messages.iter().enumerate() {
+            if self.full() {
+                return;
+            }
+            self.turn(message.from, message.delay);
+            // The first exchange always arrives: without it there would be no conversation.
+            let lost = place > 1 && message.from == Side::Server && self.draw.chance(self.path.loss);
+            if !lost {
+                self.datagram(message.from, &message.payload);
+            }
+        }
+    }
+}

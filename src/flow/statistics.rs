@@ -1,0 +1,310 @@
+//! The statistics of a flow: what each column means, and how it is computed as packets pass by.
+//!
+//! Definitions, for all columns:
+//! - Times are in seconds, lengths in bytes. A packet's length is that of its IP packet as the header declares
+//!   it, so that neither the link layer nor a snap length shows in a flow's statistics. A payload is the data
+//!   after the TCP or UDP header.
+//! - An inter-arrival time is the time since the latest packet before (of the flow, or of the same direction).
+//!   Time never runs backwards within a flow: a packet that is stamped earlier than one before it counts
+//!   as arriving together with that one, so the times of a flow add up to its duration.
+//! - Packets without a gap over `activity_timeout` make an active period, and such a gap is an idle
+//!   period. An active period of a single instant is not counted, as in ISCXFlowMeter.
+//! - A standard deviation is that of a sample (n - 1), as in ISCXFlowMeter.
+//! - What is undefined is 0: rates of a flow without duration; inter-arrival times of one packet; the minimum,
+//!   mean, maximum and standard deviation over nothing; the standard deviation of one value; ratios to 0.
+//!   (ISCXFlowMeter writes -1 for some of these.)
+//!
+//! The 23 time-based features of Draper-Gil et al. (2016) are `duration`, `packets_per_second`,
+//! `bytes_per_second`, and these: total, minimum, maximum and mean of `forward_interarrival` and
+//! `backward_interarrival` (their fiat and biat); minimum, maximum, mean and standard deviation of
+//! `flow_interarrival`, `active` and `idle`.
+
+use crate::capture::{Packet, Transport};
+
+use super::running::Running;
+use super::types::PacketDirection;
+
+/// Names of the columns of [`super::Flow::statistics`], in order.
+pub const STATISTIC_NAMES: &[&str] = &[
+    "duration",
+    "packets_per_second",
+    "bytes_per_second",
+    "forward_packets_per_second",
+    "backward_packets_per_second",
+    "forward_bytes_per_second",
+    "backward_bytes_per_second",
+    "flow_interarrival_min",
+    "flow_interarrival_mean",
+    "flow_interarrival_max",
+    "flow_interarrival_std",
+    "forward_interarrival_total",
+    "forward_interarrival_min",
+    "forward_interarrival_mean",
+    "forward_interarrival_max",
+    "forward_interarrival_std",
+    "backward_interarrival_total",
+    "backward_interarrival_min",
+    "backward_interarrival_mean",
+    "backward_interarrival_max",
+    "backward_interarrival_std",
+    "active_min",
+    "active_mean",
+    "active_max",
+    "active_std",
+    "active_periods",
+    "idle_min",
+    "idle_mean",
+    "idle_max",
+    "idle_std",
+    "idle_periods",
+    "packets",
+    "forward_packets",
+    "backward_packets",
+    "bytes",
+    "forward_bytes",
+    "backward_bytes",
+    "packet_length_min",
+    "packet_length_mean",
+    "packet_length_max",
+    "packet_length_std",
+    "forward_packet_length_min",
+    "forward_packet_length_mean",
+    "forward_packet_length_max",
+    "forward_packet_length_std",
+    "backward_packet_length_min",
+    "backward_packet_length_mean",
+    "backward_packet_length_max",
+    "backward_packet_length_std",
+    "payload_bytes",
+    "forward_payload_bytes",
+    "backward_payload_bytes",
+    "payload_length_min",
+    "payload_length_mean",
+    "payload_length_max",
+    "payload_length_std",
+    "forward_payload_length_min",
+    "forward_payload_length_mean",
+    "forward_payload_length_max",
+    "forward_payload_length_std",
+    "backward_payload_length_min",
+    "backward_payload_length_mean",
+    "backward_payload_length_max",
+    "backward_payload_length_std",
+    "forward_packets_with_payload",
+    "backward_packets_with_payload",
+    "forward_small_packets",
+    "backward_small_packets",
+    "forward_header_bytes",
+    "backward_header_bytes",
+    "down_up_packet_ratio",
+    "down_up_byte_ratio",
+    "first_forward_payload_length",
+    "first_backward_payload_length",
+    "forward_initial_window",
+    "backward_initial_window",
+    "forward_fin",
+    "forward_syn",
+    "forward_rst",
+    "forward_psh",
+    "forward_ack",
+    "forward_urg",
+    "forward_ece",
+    "forward_cwr",
+    "backward_fin",
+    "backward_syn",
+    "backward_rst",
+    "backward_psh",
+    "backward_ack",
+    "backward_urg",
+    "backward_ece",
+    "backward_cwr",
+    "is_tcp",
+];
+
+/// IP packets shorter than this are "small": headers and at most a short message.
+const SMALL_PACKET: u32 = 128;
+
+const NANOSECONDS_PER_SECOND: f64 = 1e9;
+
+/// Statistics of one direction.
+#[derive(Debug, Clone, Copy, Default)]
+struct DirectionStatistics {
+    /// Time of the latest packet, nanoseconds.
+    latest: i64,
+    interarrival: Running,
+    packet_length: Running,
+    payload_length: Running,
+    packets_with_payload: u64,
+    small_packets: u64,
+    header_bytes: u64,
+    /// Length of the first payload that is not empty.
+    first_payload: u32,
+    /// Window of the first packet.
+    initial_window: u16,
+    /// Packets with each TCP flag, from FIN (low bit) to CWR.
+    flags: [u64; 8],
+}
+
+impl DirectionStatistics {
+    fn add(&mut self, packet: &Packet<'_>, timestamp: i64) {
+        if self.packet_length.count == 0 {
+            self.initial_window = packet.tcp_window;
+        } else {
+            self.interarrival.add(gap(self.latest, timestamp));
+        }
+        self.latest = timestamp;
+        self.packet_length.add(u64::from(packet.network_length));
+        self.payload_length.add(u64::from(packet.payload_length));
+        if packet.payload_length > 0 {
+            if self.packets_with_payload == 0 {
+                self.first_payload = packet.payload_length;
+            }
+            self.packets_with_payload += 1;
+        }
+        self.small_packets += u64::from(packet.network_length < SMALL_PACKET);
+        self.header_bytes += u64::from(packet.layout.payload_offset);
+        for (bit, count) in self.flags.iter_mut().enumerate() {
+            *count += u64::from(packet.tcp_flags >> bit & 1);
+        }
+    }
+}
+
+/// Nanoseconds from one time to a later one; 0 when it is not later.
+fn gap(from: i64, to: i64) -> u64 {
+    to.saturating_sub(from).max(0).cast_unsigned()
+}
+
+/// The statistics of a flow so far.
+#[derive(Debug, Clone)]
+pub(super) struct FlowStatistics {
+    start: i64,
+    latest: i64,
+    forward: DirectionStatistics,
+    backward: DirectionStatistics,
+    interarrival: Running,
+    packet_length: Running,
+    payload_length: Running,
+    /// Start of the current active period.
+    active_since: i64,
+    active: Running,
+    idle: Running,
+    is_tcp: bool,
+}
+
+impl FlowStatistics {
+    pub(super) fn new(packet: &Packet<'_>) -> FlowStatistics {
+        FlowStatistics {
+            start: packet.timestamp,
+            latest: packet.timestamp,
+            forward: DirectionStatistics::default(),
+            backward: DirectionStatistics::default(),
+            interarrival: Running::default(),
+            packet_length: Running::default(),
+            payload_length: Running::default(),
+            active_since: packet.timestamp,
+            active: Running::default(),
+            idle: Running::default(),
+            is_tcp: packet.layout.transport == Transport::Tcp,
+        }
+    }
+
+    /// Time of the first packet.
+    pub(super) fn start(&self) -> i64 {
+        self.start
+    }
+
+    /// The latest time of any packet.
+    pub(super) fn latest(&self) -> i64 {
+        self.latest
+    }
+
+    /// Takes in a packet; `activity_timeout` is in nanoseconds.
+    pub(super) fn add(&mut self, packet: &Packet<'_>, direction: PacketDirection, activity_timeout: u64) {
+        let timestamp = packet.timestamp.max(self.latest);
+        if self.packet_length.count > 0 {
+            let gap = gap(self.latest, timestamp);
+            self.interarrival.add(gap);
+            if gap > activity_timeout {
+                self.end_active_period();
+                self.idle.add(gap);
+                self.active_since = timestamp;
+            }
+        }
+        self.latest = timestamp;
+        self.packet_length.add(u64::from(packet.network_length));
+        self.payload_length.add(u64::from(packet.payload_length));
+        match direction {
+            PacketDirection::Forward => self.forward.add(packet, timestamp),
+            PacketDirection::Backward => self.backward.add(packet, timestamp),
+        }
+    }
+
+    fn end_active_period(&mut self) {
+        let length = gap(self.active_since, self.latest);
+        if length > 0 {
+            self.active.add(length);
+        }
+    }
+
+    /// One value per name in [`STATISTIC_NAMES`].
+    pub(super) fn finish(mut self) -> Vec<f64> {
+        self.end_active_period();
+        let duration = gap(self.start, self.latest) as f64 / NANOSECONDS_PER_SECOND;
+        let rate = |total: f64| ratio(total, duration);
+        let (forward, backward) = (&self.forward, &self.backward);
+        let mut values = Vec::with_capacity(STATISTIC_NAMES.len());
+        values.extend([
+            duration,
+            rate(self.packet_length.count as f64),
+            rate(self.packet_length.total()),
+            rate(forward.packet_length.count as f64),
+            rate(backward.packet_length.count as f64),
+            rate(forward.packet_length.total()),
+            rate(backward.packet_length.total()),
+        ]);
+        values.extend(in_seconds(&self.interarrival));
+        for direction in [forward, backward] {
+            values.push(direction.interarrival.total() / NANOSECONDS_PER_SECOND);
+            values.extend(in_seconds(&direction.interarrival));
+        }
+        for periods in [&self.active, &self.idle] {
+            values.extend(in_seconds(periods));
+            values.push(periods.count as f64);
+        }
+        let lengths = [&self.packet_length, &forward.packet_length, &backward.packet_length];
+        let payloads = [&self.payload_length, &forward.payload_length, &backward.payload_length];
+        values.extend(lengths.map(|lengths| lengths.count as f64));
+        for group in [lengths, payloads] {
+            values.extend(group.map(Running::total));
+            values.extend(group.into_iter().flat_map(spread));
+        }
+        let both = [forward, backward];
+        values.extend(both.map(|direction| direction.packets_with_payload as f64));
+        values.extend(both.map(|direction| direction.small_packets as f64));
+        values.extend(both.map(|direction| direction.header_bytes as f64));
+        values.extend([
+            ratio(backward.packet_length.count as f64, forward.packet_length.count as f64),
+            ratio(backward.packet_length.total(), forward.packet_length.total()),
+        ]);
+        values.extend(both.map(|direction| f64::from(direction.first_payload)));
+        values.extend(both.map(|direction| f64::from(direction.initial_window)));
+        values.extend(both.iter().flat_map(|direction| direction.flags.map(|count| count as f64)));
+        values.push(f64::from(u8::from(self.is_tcp)));
+        debug_assert_eq!(values.len(), STATISTIC_NAMES.len());
+        values
+    }
+}
+
+/// Minimum, mean, maximum and standard deviation.
+fn spread(values: &Running) -> [f64; 4] {
+    [values.least(), values.mean(), values.greatest(), values.standard_deviation()]
+}
+
+/// As [`spread`], from nanoseconds to seconds.
+fn in_seconds(values: &Running) -> [f64; 4] {
+    spread(values).map(|value| value / NANOSECONDS_PER_SECOND)
+}
+
+fn ratio(numerator: f64, denominator: f64) -> f64 {
+    if denominator > 0.0 { numerator / denominator } else { 0.0 }
+}
