@@ -134,14 +134,16 @@ impl DatasetDefinition {
     /// [`DatasetError::Toml`] and [`DatasetError::Definition`], naming the file and the key.
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
         let file = path.display().to_string();
-        let text =
-            std::fs::read_to_string(path).map_err(|source| TomlError::Read { file: file.clone(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| TomlError::Read { file: file.clone(), source })?;
         let raw: DefinitionFile = parse_toml(&file, &text)?;
         let fault = |message: String| DatasetError::Definition { file: file.clone(), message };
 
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         if raw.name != stem {
-            return Err(fault(format!("`name` is `{}` but the file is called `{stem}.toml`; make them agree", raw.name)));
+            return Err(fault(format!(
+                "`name` is `{}` but the file is called `{stem}.toml`; make them agree",
+                raw.name
+            )));
         }
         if raw.name.is_empty() || !raw.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
             return Err(fault(format!("`name` is `{}`: use letters, digits, `-` and `_` only", raw.name)));

@@ -121,7 +121,8 @@ impl LabelRules {
                     format!("{place}: `{pattern}`: {}", error.to_string().lines().last().unwrap_or("not valid").trim())
                 }),
             };
-            let rule = Rule { stem: compile(&section.stem)?, path: compile(&section.path)?, labels: section.labels.clone() };
+            let rule =
+                Rule { stem: compile(&section.stem)?, path: compile(&section.path)?, labels: section.labels.clone() };
             let groups = rule.stem.iter().chain(&rule.path).flat_map(|regex| regex.capture_names().flatten());
             let named: Vec<&str> = groups.chain(rule.labels.keys().map(String::as_str)).collect();
             if named.is_empty() {
@@ -206,7 +207,10 @@ mod tests {
         let table = LabelTable::parse("t.csv", b"stem,tunnel\nCall1,vpn\n", "stem", &columns()).unwrap();
         let rules = LabelRules::new(
             &columns(),
-            &[rule(None, Some("^vpn/(?<category>[^/]+)/"), &[("tunnel", "vpn")]), rule(Some("^x-(?<category>.+)$"), None, &[])],
+            &[
+                rule(None, Some("^vpn/(?<category>[^/]+)/"), &[("tunnel", "vpn")]),
+                rule(Some("^x-(?<category>.+)$"), None, &[]),
+            ],
             Some(table),
         )
         .unwrap();
