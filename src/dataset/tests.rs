@@ -179,3 +179,105 @@ fn real_captures_load_in_a_fixed_order_at_any_number_of_threads() {
     assert_eq!(first.provenance.flow_id(), "benign-BitTorrent.pcap#0");
     assert_eq!((first.labels["traffic"].as_str(), first.labels["application"].as_str()), ("benign", "BitTorrent"));
 }
+
+/// A dataset of generated captures, and its folder.
+fn generated(folder: &Path) -> Dataset {
+    let options = synth::SynthOptions { flows_per_class: 2, captures_per_class: 1, ..synth::SynthOptions::default() };
+    synth::generate(&options, folder, &Silent).unwrap();
+    let definition = shipped("synth");
+    Dataset { folder: open_folder(&definition, folder).unwrap(), definition }
+}
+
+#[test]
+fn several_datasets_are_merged_under_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = generated(&folder.path().join("synth"));
+    let alone = load(std::slice::from_ref(&one), &FlowOptions::default(), &Silent).unwrap();
+    assert_eq!(alone.captures.len(), synth::CLASSES.len());
+    assert!(alone.unlabelled.is_empty() && !alone.flows.is_empty());
+    assert!(
+        alone
+            .flows
+            .iter()
+            .all(|flow| flow.labels.len() == 4 && flow.provenance.capture.contains(&flow.labels["category"]))
+    );
+
+    let root = folder.path().join("own");
+    std::fs::create_dir(&root).unwrap();
+    let source = one.folder.root.join(&one.folder.captures[0].path);
+    std::fs::copy(source, root.join("malware-x.pcap")).unwrap();
+    let definition = definition_of(folder.path(), OWN).unwrap();
+    let two = Dataset { folder: open_folder(&definition, &root).unwrap(), definition };
+    let both = load(&[one.clone(), two], &FlowOptions::default(), &Silent).unwrap();
+    assert_eq!(both.captures.len(), alone.captures.len() + 1);
+    assert_eq!(both.flows[0].provenance.capture, format!("synth/{}", alone.flows[0].provenance.capture));
+    let last = both.flows.last().unwrap();
+    assert_eq!((last.provenance.capture.as_str(), last.labels["traffic"].as_str()), ("own/malware-x.pcap", "malware"));
+    let twice = load(&[one.clone(), one], &FlowOptions::default(), &Silent).unwrap_err().to_string();
+    assert!(twice.contains("listed twice"), "{twice}");
+}
+
+#[test]
+fn flows_of_a_full_capture_get_the_labels_of_its_netflow_file_and_the_rest_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let synth = generated(&folder.path().join("synth"));
+    let root = folder.path().join("ctu13/1");
+    std::fs::create_dir_all(&root).unwrap();
+    let source = synth.folder.root.join(&synth.folder.captures[0].path);
+    let alone = load(std::slice::from_ref(&synth), &FlowOptions::default(), &Silent).unwrap();
+    let flows: Vec<_> =
+        alone.flows.iter().filter(|flow| flow.provenance.capture == alone.captures[0].capture).collect();
+    assert!(flows.len() >= 2);
+    std::fs::copy(source, root.join("capture20110810.truncated.pcap")).unwrap();
+    let definition = shipped("ctu13");
+    let open = || Dataset {
+        definition: definition.clone(),
+        folder: open_folder(&definition, root.parent().unwrap()).unwrap(),
+    };
+    let error = load(&[open()], &FlowOptions::default(), &Silent).unwrap_err().to_string();
+    assert!(error.contains("add its file of flow labels, called capture20110810.*"), "{error}");
+
+    // The first flow is a bot's, seen from the other side; the second is background; the others have no line.
+    let mut text = "StartTime,Dur,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,Label\n".to_owned();
+    for (flow, label) in flows.iter().zip(["flow=From-Botnet-V42-UDP-DNS", "flow=Background"]) {
+        let tuple = flow.provenance.five_tuple;
+        let transport = if tuple.transport == crate::capture::Transport::Tcp { "tcp" } else { "udp" };
+        let seconds = flow.provenance.start / 1_000_000_000 + 7_200;
+        let (days, clock) = (seconds / 86_400, seconds % 86_400);
+        let (mut year, mut day) = (1970, days);
+        let length = |year: i64| if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) { 366 } else { 365 };
+        while day >= length(year) {
+            day -= length(year);
+            year += 1;
+        }
+        let mut month = 1;
+        for days in [31, length(year) - 337, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+            if day < days {
+                break;
+            }
+            day -= days;
+            month += 1;
+        }
+        text += &format!(
+            "{year}/{month:02}/{:02} {:02}:{:02}:{:02}.0,1.5,{transport},{},{},<-,{},{},{label}\n",
+            day + 1,
+            clock / 3600,
+            clock / 60 % 60,
+            clock % 60,
+            tuple.destination.ip(),
+            tuple.destination.port(),
+            tuple.source.ip(),
+            tuple.source.port(),
+        );
+    }
+    std::fs::write(root.join("capture20110810.binetflow"), text).unwrap();
+    let loaded = load(&[open()], &FlowOptions::default(), &Silent).unwrap();
+    let capture = &loaded.captures[0];
+    assert_eq!((capture.flows, capture.unused, capture.ambiguous, capture.malformed_lines), (1, 1, 0, 0));
+    assert_eq!(capture.unjoined as usize, flows.len() - 2);
+    assert_eq!(loaded.flows[0].provenance.number, flows[0].provenance.number);
+    assert_eq!(
+        (loaded.flows[0].labels["traffic"].as_str(), loaded.flows[0].labels["content"].as_str()),
+        ("botnet", "headers")
+    );
+}

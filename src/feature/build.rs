@@ -241,6 +241,9 @@ pub fn build_features(
     let known = known_values(flows.iter());
     check_conditions(&known, &selection.filter)?;
     let classes = resolve(selection, &known)?;
+    if classes.is_empty() {
+        return Err(invalid("`classes` names no class; name one or leave it out".to_owned()));
+    }
     for conditions in classes.values() {
         check_conditions(&known, conditions)?;
     }

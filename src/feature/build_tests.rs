@@ -118,6 +118,7 @@ fn selections_that_cannot_work_are_told() {
     assert!(two.contains("flow a.pcap#0 is of class `a` and of class `b`"), "{two}");
     assert!(fault("minimum_packets = 1").contains("give `label`"));
     assert!(fault("classes = [\"chat\"]").contains("needs `label`"));
+    assert!(fault("label = \"category\"\nclasses = []").contains("names no class"));
     assert!(fault("label = \"category\"\nclasses = [\"chat\", \"chat\"]").contains("twice"));
     assert!(fault("label = \"category\"\nmaximum_flows_per_class = 0").contains("is 0"));
     let unknown = parse_toml::<Selection>("e.toml", "labels = \"category\"").unwrap_err().to_string();

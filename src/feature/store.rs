@@ -133,6 +133,13 @@ fn write_group<W: std::io::Write + Send>(
     Ok(())
 }
 
+/// Runs a part of the Parquet reader, which panics on some damaged files, and makes that an error. What
+/// it was reading is not used again.
+fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err("the file is damaged (the Parquet reader gave up)".to_owned()))
+}
+
 /// Streams flows back from a feature store, one row group in memory at a time.
 pub struct StoreReader {
     file: String,
@@ -152,7 +159,7 @@ impl StoreReader {
         let file = path.display().to_string();
         let fault = |message: String| StoreError::Read { file: file.clone(), message };
         let input = std::fs::File::open(path).map_err(|error| fault(error.to_string()))?;
-        let reader = SerializedFileReader::new(input).map_err(|error| fault(error.to_string()))?;
+        let reader = guarded(|| SerializedFileReader::new(input).map_err(|error| error.to_string())).map_err(&fault)?;
         let metadata = reader.metadata().file_metadata();
         let value = |key: &str| {
             let pairs = metadata.key_value_metadata()?;
@@ -221,7 +228,7 @@ impl Iterator for StoreReader {
             if self.next_group >= self.reader.num_row_groups() {
                 return None;
             }
-            let group = self.read_group(self.next_group);
+            let group = guarded(|| self.read_group(self.next_group));
             match group {
                 Ok(rows) => {
                     self.next_group += 1;
