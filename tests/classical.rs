@@ -55,7 +55,11 @@ fn statistics_table() -> FeatureSet {
 
 fn both_tables() -> FeatureSet {
     let bytes = bytes_table();
-    FeatureSet { statistics: statistics_table().statistics, statistic_names: statistics_table().statistic_names, ..bytes }
+    FeatureSet {
+        statistics: statistics_table().statistics,
+        statistic_names: statistics_table().statistic_names,
+        ..bytes
+    }
 }
 
 fn golden(column: &str) -> Vec<u32> {
@@ -215,10 +219,7 @@ fn gradient_boosting_predicts_as_xgboost() {
         let case = Case::new(&table);
         for (setting, parameters) in [
             ("", "rounds = 30"),
-            (
-                "_regularised",
-                "rounds = 40\ndepth = 3\nlearning_rate = 0.1\nl1 = 0.5\nl2 = 2\nminimum_child_weight = 2",
-            ),
+            ("_regularised", "rounds = 40\ndepth = 3\nlearning_rate = 0.1\nl1 = 0.5\nl2 = 2\nminimum_child_weight = 2"),
         ] {
             let wanted = golden(&format!("{name}_gradient_boosting{setting}"));
             let predicted = case.predict(ModelKind::GradientBoosting, Implementation::Fast, parameters);
@@ -403,12 +404,8 @@ fn few_rows_constant_columns_and_absent_classes_are_fine() {
                 ModelKind::Svm => "cost = 100",
                 _ => "",
             };
-            let case = Case {
-                training: (0..6).collect(),
-                validation: Vec::new(),
-                test: (6..12).collect(),
-                features: &table,
-            };
+            let case =
+                Case { training: (0..6).collect(), validation: Vec::new(), test: (6..12).collect(), features: &table };
             let (model, report) = case.fit(kind, implementation, parameters).unwrap();
             let probabilities = case.probabilities(&*model);
             assert!(probabilities.column(6).iter().all(|&value| value == 0.0));

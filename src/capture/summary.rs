@@ -122,6 +122,20 @@ pub struct CaptureInterface {
     pub snap_length: u32,
 }
 
+/// One line for people: packets, those skipped by reason, damage.
+impl fmt::Display for CaptureSummary {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} packets, {} of TCP or UDP", self.packets, self.decoded)?;
+        for (reason, count) in self.skipped.iter().filter(|(_, count)| *count > 0) {
+            write!(formatter, ", {count} {reason}")?;
+        }
+        match &self.damage {
+            Some(damage) => write!(formatter, "; damaged at byte {}: {}", damage.offset, damage.problem),
+            None => Ok(()),
+        }
+    }
+}
+
 impl CaptureSummary {
     /// Link types of the interfaces, each once, ascending.
     pub fn link_types(&self) -> Vec<u32> {

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::{Verdict, progress};
 use crate::dataset::synth::{self, LargeOptions, SynthOptions};
-use crate::dataset::{self, Definition};
+use crate::dataset::{self, DatasetDefinition, DatasetError};
 use crate::experiment;
 
 /// `etcbench data`.
@@ -64,11 +64,11 @@ pub fn data(project: &Path, command: &DataCommand) -> anyhow::Result<Verdict> {
 }
 
 fn list(project: &Path) -> anyhow::Result<Verdict> {
-    for name in Definition::names(project) {
-        let definition = Definition::read(project, &name)?;
-        let state = match dataset::locate(project, &definition, "") {
-            Ok(inventory) => format!("{} captures in {}", inventory.captures.len(), inventory.folder.display()),
-            Err(dataset::DatasetError::Missing { .. }) => "not here".to_owned(),
+    for name in experiment::dataset_names(project) {
+        let definition = DatasetDefinition::read(&dataset::definition_path(project, &name))?;
+        let state = match dataset::locate(&definition, project, "") {
+            Ok(folder) => format!("{} captures in {}", folder.captures.len(), folder.root.display()),
+            Err(DatasetError::NotHere { .. }) => format!("not here; see {}", definition.published_at.url),
             Err(error) => return Err(error.into()),
         };
         println!("{name}: {} [{state}]", definition.title);
@@ -77,34 +77,40 @@ fn list(project: &Path) -> anyhow::Result<Verdict> {
 }
 
 fn verify(project: &Path, name: &str) -> anyhow::Result<Verdict> {
-    let definition = Definition::read(project, name)?;
-    let inventory = dataset::locate(project, &definition, "etcbench data list says which datasets are here")?;
-    for capture in &inventory.captures {
-        let checksum = experiment::file_checksum(&capture.path).with_context(|| capture.path.display().to_string())?;
+    let definition = DatasetDefinition::read(&dataset::definition_path(project, name))?;
+    let folder = dataset::locate(&definition, project, "etcbench reproduce all --data synth")?;
+    let inventory = dataset::inventory(&definition, &folder)?;
+    let mut without_label = 0;
+    for capture in &inventory.found {
         let labels: Vec<String> = capture.labels.iter().map(|(column, value)| format!("{column}={value}")).collect();
-        println!("found {} {} bytes sha256 {checksum} {}", capture.relative, capture.size, labels.join(" "));
+        let state = if labels.is_empty() { "without label" } else { "found" };
+        without_label += usize::from(labels.is_empty());
+        println!(
+            "{state} {} {} bytes sha256 {} {}",
+            capture.file.path,
+            capture.file.size,
+            capture.sha256,
+            labels.join(" ")
+        );
     }
     for stem in &inventory.missing {
         println!("missing {stem}");
     }
-    for capture in &inventory.unlabelled {
-        println!("without label {capture}");
+    for (file, reason) in &inventory.excluded {
+        println!("left out {}: {reason}", file.path);
     }
-    for (capture, reason) in &inventory.excluded {
-        println!("left out {capture}: {reason}");
+    for file in &inventory.unexpected {
+        println!("unexpected {}", file.path);
     }
     println!(
-        "{} captures found, {} missing, {} without label, {} left out",
-        inventory.captures.len(),
+        "{} captures found, {without_label} of them without label; {} missing, {} left out, {} other files",
+        inventory.found.len(),
         inventory.missing.len(),
-        inventory.unlabelled.len(),
-        inventory.excluded.len()
+        inventory.excluded.len(),
+        inventory.unexpected.len()
     );
-    Ok(if inventory.missing.is_empty() && inventory.unlabelled.is_empty() {
-        Verdict::Done
-    } else {
-        Verdict::CheckFailed
-    })
+    let complete = inventory.missing.is_empty() && without_label == 0;
+    Ok(if complete { Verdict::Done } else { Verdict::CheckFailed })
 }
 
 fn generate(project: &Path, arguments: &SynthArguments) -> anyhow::Result<Verdict> {

@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
 
 use super::Verdict;
 use crate::capture::CaptureSummary;
 use crate::dataset::{FlowProvenance, LabelledFlow, Labels};
-use crate::feature::write_store;
-use crate::flow::{FlowOptions, assemble_capture};
+use crate::feature::{StoreHeader, write_store};
+use crate::flow::{FlowOptions, STATISTIC_NAMES, assemble_capture};
 
 /// `etcbench features`.
 #[derive(Args)]
@@ -36,6 +35,9 @@ pub struct FeaturesArguments {
     #[arg(long, value_name = "M", default_value_t = FlowOptions::default().kept_bytes)]
     bytes: usize,
 }
+
+/// What the store calls captures that belong to no dataset.
+const DATASET: &str = "captures";
 
 /// Writes the flows and says per capture what was read and what was skipped.
 pub fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
@@ -64,8 +66,14 @@ pub fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
             flow,
         }));
     }
-    write_store(&arguments.output, &flows, &options).with_context(|| arguments.output.display().to_string())?;
-    println!("{} flows in {}", flows.len(), arguments.output.display());
+    let header = StoreHeader {
+        datasets: vec![DATASET.to_owned()],
+        label_columns: Vec::new(),
+        statistic_names: STATISTIC_NAMES.iter().map(|&name| name.to_owned()).collect(),
+        flow_options: options,
+    };
+    let count = write_store(&arguments.output, &header, &flows)?;
+    println!("{count} flows in {}", arguments.output.display());
     Ok(Verdict::Done)
 }
 

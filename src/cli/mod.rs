@@ -2,6 +2,7 @@
 
 mod check;
 mod data;
+mod features;
 mod progress;
 mod run;
 mod tables;
@@ -46,6 +47,8 @@ enum Command {
     Check(check::CheckArguments),
     /// Make the tables of a stored run again from its records, without training.
     Tables(tables::TablesArguments),
+    /// Write the flows of captures, with statistics and first bytes, as a Parquet file.
+    Features(features::FeaturesArguments),
     /// What datasets there are, whether their captures are here, and generated data.
     #[command(subcommand)]
     Data(data::DataCommand),
@@ -108,6 +111,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Reproduce(arguments) => run::reproduce(&project, &arguments),
         Command::Check(arguments) => check::check(&project, &arguments),
         Command::Tables(arguments) => tables::tables(&project, &arguments),
+        Command::Features(arguments) => features::features(&arguments),
         Command::Data(command) => data::data(&project, &command),
     }
 }

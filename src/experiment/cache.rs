@@ -2,7 +2,7 @@
 //! whose first line is the checksum of the rest, so that a damaged entry is computed again, never read
 //! as whole.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -51,11 +51,6 @@ impl Cache {
             file.write_all(bytes)
         })
     }
-
-    /// The path of an entry that another writer fills and checks itself, such as a Parquet file.
-    pub fn file(&self, stage: &str, key: &str, extension: &str) -> Option<PathBuf> {
-        Some(self.path(stage, key)?.with_extension(extension))
-    }
 }
 
 impl ArtifactStore for Cache {
@@ -73,23 +68,6 @@ impl ArtifactStore for Cache {
 pub fn key(parts: &impl Serialize) -> String {
     let json = serde_json::to_vec(parts).expect("keys are made of plain values");
     hex::encode(Sha256::digest(json))
-}
-
-/// SHA-256 of a file, read in pieces, as lower-case hexadecimal.
-///
-/// # Errors
-/// Any error of reading it.
-pub fn file_checksum(path: &Path) -> std::io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let count = std::io::Read::read(&mut file, &mut buffer)?;
-        if count == 0 {
-            return Ok(hex::encode(hasher.finalize()));
-        }
-        hasher.update(&buffer[..count]);
-    }
 }
 
 #[cfg(test)]

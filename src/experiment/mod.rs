@@ -13,9 +13,9 @@ mod records;
 mod run;
 mod store;
 
-pub use cache::{Cache, file_checksum};
+pub use cache::Cache;
 pub use fit::FitOutcome;
-pub use flows::{CaptureFacts, generate_if_absent, require_data};
+pub use flows::{CaptureFacts, dataset_names, require_data};
 pub use format::{Experiment, Overrides, TableLayout, Variant, read_experiment};
 pub use measure::Cost;
 pub use provenance::Provenance;
@@ -34,12 +34,20 @@ pub enum ExperimentError {
     /// The dataset cannot be used.
     #[error(transparent)]
     Dataset(#[from] crate::dataset::DatasetError),
+    /// A dataset without a definition.
+    #[error("dataset `{name}`: {problem}")]
+    UnknownDataset {
+        /// The name asked for.
+        name: String,
+        /// Where it was looked for, and the known names.
+        problem: String,
+    },
     /// Generated captures could not be written.
     #[error(transparent)]
     Synth(#[from] crate::dataset::synth::SynthError),
     /// The flows do not give the features asked for.
     #[error(transparent)]
-    Feature(#[from] crate::feature::FeatureError),
+    Selection(#[from] crate::feature::SelectionError),
     /// The flows cannot be divided as asked.
     #[error(transparent)]
     Split(#[from] crate::split::SplitError),

@@ -9,7 +9,7 @@ use super::flows::{CaptureFacts, LoadedFlows, load_flows};
 use super::provenance::Provenance;
 use super::records::{curve_records, outcome_records};
 use super::{Experiment, ExperimentError, Record, RunKey, Variant};
-use crate::feature::{FeatureSet, SelectionSummary, build_features};
+use crate::feature::{FeatureSet, Unselected, build_features};
 use crate::model::{Device, ModelSpec};
 use crate::progress::Progress;
 use crate::split::{Split, SplitSummary, split};
@@ -44,8 +44,8 @@ pub struct FittedRow {
 pub struct VariantRun {
     /// The variant's name.
     pub name: String,
-    /// Which flows were used, and why others were not.
-    pub selection: SelectionSummary,
+    /// How many flows were left out, by reason.
+    pub unselected: Unselected,
     /// The features of all its flows.
     pub features: FeatureSet,
     /// Per seed: how the flows were divided.
@@ -148,7 +148,7 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
 fn prepare(experiment: &Experiment, variant: &Variant, flows: &LoadedFlows) -> Result<VariantRun, ExperimentError> {
     // The selection may draw a subsample; it is the same for every seed, so that seeds differ in split and
     // training alone.
-    let (features, selection) = build_features(&flows.flows, &variant.selection, &variant.feature, 0)?;
+    let (features, unselected) = build_features(&flows.flows, &variant.selection, &variant.feature, &flows.options, 0)?;
     let mut splits = Vec::new();
     for &seed in &experiment.seeds {
         let split = split(&features, &variant.split, seed)?
@@ -157,7 +157,7 @@ fn prepare(experiment: &Experiment, variant: &Variant, flows: &LoadedFlows) -> R
         let summary = SplitSummary::new(&features, &split);
         splits.push((seed, split, summary));
     }
-    Ok(VariantRun { name: variant.name.clone(), selection, features, splits })
+    Ok(VariantRun { name: variant.name.clone(), unselected, features, splits })
 }
 
 fn run_key(experiment: &Experiment, variant: &str, spec: &ModelSpec, seed: u64) -> RunKey {

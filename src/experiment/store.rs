@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::flows::CaptureFacts;
 use super::run::{FittedRow, Run, VariantRun};
 use super::{Cost, ExperimentError, Provenance, RunKey};
+use crate::feature::Unselected;
 use crate::model::StageTime;
 
 /// `run.json`: everything about a run that is not a metric.
@@ -31,7 +32,7 @@ struct VariantFile<'a> {
     name: &'a str,
     flows: usize,
     flows_per_class: Vec<(&'a str, usize)>,
-    unselected: String,
+    unselected: Unselected,
     /// Per seed: how many captures each two parts share.
     shared_captures: Vec<(u64, Vec<(&'static str, &'static str, usize)>)>,
 }
@@ -123,7 +124,7 @@ fn variant_file(variant: &VariantRun) -> VariantFile<'_> {
             .enumerate()
             .map(|(class, name)| (name.as_str(), count(class)))
             .collect(),
-        unselected: variant.selection.to_string(),
+        unselected: variant.unselected,
         shared_captures: variant
             .splits
             .iter()

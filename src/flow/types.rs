@@ -31,11 +31,7 @@ pub enum Pairing {
 
 /// What decides where flows begin and end, and what is kept of them (`[flow]` in an experiment).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-<<<<<<< HEAD
-#[serde(deny_unknown_fields, default)]
-=======
 #[serde(default, deny_unknown_fields)]
->>>>>>> room/capture
 pub struct FlowOptions {
     /// Whether the two directions make one flow.
     pub direction: Pairing,

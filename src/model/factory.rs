@@ -55,10 +55,7 @@ fn attention_lstm(
     input: Input,
     parameters: &toml::Table,
 ) -> Result<Box<dyn Classifier>, ModelError> {
-    if input != Input::Bytes {
-        let problem = format!("input = \"{}\" cannot be read by this model; its input is \"bytes\"", input.name());
-        return Err(ModelError::Parameters { model: ModelKind::AttentionLstm.name().to_owned(), problem });
-    }
+    AttentionLstm::check_input(input)?;
     Ok(Box::new(AttentionLstm::new(implementation, parameters)?))
 }
 

@@ -325,12 +325,7 @@ struct SharedKernel {
 }
 
 impl SharedKernel {
-    fn new(
-        parameters: &SvmParameters,
-        kernel: Kernel,
-        matrix: &Array2<f32>,
-        members: &[Vec<usize>],
-    ) -> Option<Self> {
+    fn new(parameters: &SvmParameters, kernel: Kernel, matrix: &Array2<f32>, members: &[Vec<usize>]) -> Option<Self> {
         let size = matrix.nrows();
         if size.saturating_mul(size).saturating_mul(size_of::<f32>()) > parameters.cache_bytes() {
             return None;

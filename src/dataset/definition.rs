@@ -1,0 +1,224 @@
+//! A dataset's definition: `data/<name>.toml` says what the dataset is, which files belong to it and
+//! how they get their labels, so that a dataset is added without touching Rust.
+
+use std::path::{Path, PathBuf};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use indexmap::IndexMap;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use super::error::DatasetError;
+use super::flow_labels::FlowLabelRules;
+use super::rules::{LabelRules, LabelTable};
+use super::toml_file::{TomlError, parse_toml};
+
+/// Where a dataset is published and how to get it from there.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Publication {
+    /// The publisher's page.
+    pub url: String,
+    /// What to do there, in words.
+    pub how: String,
+}
+
+/// Files that match a pattern but are not used, and why.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exclusion {
+    /// A glob on the path relative to the dataset's folder, in any letter case.
+    pub pattern: String,
+    /// Why these files are not used.
+    pub reason: String,
+}
+
+/// `[files]` of a definition.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FilesSection {
+    pub patterns: Vec<String>,
+    #[serde(default)]
+    pub exclude: Vec<Exclusion>,
+}
+
+/// One `[[rule]]` of a definition.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RuleSection {
+    pub stem: Option<String>,
+    pub path: Option<String>,
+    #[serde(default)]
+    pub labels: IndexMap<String, String>,
+}
+
+/// `[table]` of a definition.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TableSection {
+    pub file: String,
+    pub key: String,
+}
+
+/// `[flow_labels]` of a definition.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FlowLabelsSection {
+    pub pattern: String,
+    pub format: String,
+    pub utc_offset: String,
+    pub tolerance_seconds: f64,
+    pub rule: Vec<FlowLabelRuleSection>,
+}
+
+/// One `[[flow_labels.rule]]` of a definition.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FlowLabelRuleSection {
+    pub label: String,
+    pub labels: IndexMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DefinitionFile {
+    name: String,
+    title: String,
+    reference: String,
+    published_at: Publication,
+    label_columns: Vec<String>,
+    #[serde(default)]
+    notes: Vec<String>,
+    files: FilesSection,
+    #[serde(default)]
+    rule: Vec<RuleSection>,
+    table: Option<TableSection>,
+    flow_labels: Option<FlowLabelsSection>,
+}
+
+/// A dataset's definition, checked and ready to use.
+#[derive(Debug, Clone)]
+pub struct DatasetDefinition {
+    /// The dataset's name: that of its definition file and of its folder.
+    pub name: String,
+    /// The name for people.
+    pub title: String,
+    /// The publication to cite.
+    pub reference: String,
+    /// Where to get it.
+    pub published_at: Publication,
+    /// The label columns every labelled flow has.
+    pub label_columns: Vec<String>,
+    /// What one has to know before using it.
+    pub notes: Vec<String>,
+    /// SHA-256 of the definition and its label table, in hexadecimal: two runs with the same digest
+    /// label the same files alike.
+    pub digest: String,
+    pub(super) file_patterns: Vec<String>,
+    pub(super) files: GlobSet,
+    pub(super) exclusions: Vec<Exclusion>,
+    pub(super) excluded: GlobSet,
+    pub(super) rules: LabelRules,
+    pub(super) flow_labels: Option<FlowLabelRules>,
+}
+
+/// The definition file of dataset `name`: `data/<name>.toml` under the project's root.
+pub fn definition_path(project_root: &Path, name: &str) -> PathBuf {
+    project_root.join("data").join(format!("{name}.toml"))
+}
+
+impl DatasetDefinition {
+    /// Reads and checks a definition and the label table it names, which lies beside it.
+    ///
+    /// # Errors
+    /// [`DatasetError::Toml`] and [`DatasetError::Definition`], naming the file and the key.
+    pub fn read(path: &Path) -> Result<Self, DatasetError> {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|source| TomlError::Read { file: file.clone(), source })?;
+        let raw: DefinitionFile = parse_toml(&file, &text)?;
+        let fault = |message: String| DatasetError::Definition { file: file.clone(), message };
+
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        if raw.name != stem {
+            return Err(fault(format!(
+                "`name` is `{}` but the file is called `{stem}.toml`; make them agree",
+                raw.name
+            )));
+        }
+        if raw.name.is_empty() || !raw.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+            return Err(fault(format!("`name` is `{}`: use letters, digits, `-` and `_` only", raw.name)));
+        }
+        if raw.label_columns.is_empty() {
+            return Err(fault("`label_columns` is empty: name at least one".to_owned()));
+        }
+        for (index, column) in raw.label_columns.iter().enumerate() {
+            if column.is_empty() || raw.label_columns[..index].contains(column) {
+                return Err(fault(format!("`label_columns` has `{column}` twice or empty")));
+            }
+        }
+        if raw.files.patterns.is_empty() {
+            return Err(fault("`files.patterns` is empty: name at least one, such as \"**/*.pcap\"".to_owned()));
+        }
+        if raw.rule.is_empty() && raw.table.is_none() && raw.flow_labels.is_none() {
+            return Err(fault("no flow can get a label: add a [[rule]], a [table] or [flow_labels]".to_owned()));
+        }
+        if let Some(exclusion) = raw.files.exclude.iter().find(|exclusion| exclusion.reason.trim().is_empty()) {
+            return Err(fault(format!("`files.exclude` of `{}` gives no reason", exclusion.pattern)));
+        }
+
+        let files = globs(raw.files.patterns.iter().map(String::as_str)).map_err(&fault)?;
+        let excluded = globs(raw.files.exclude.iter().map(|exclusion| exclusion.pattern.as_str())).map_err(&fault)?;
+        let mut digest = Sha256::new();
+        digest.update((text.len() as u64).to_le_bytes());
+        digest.update(text.as_bytes());
+        let table = match &raw.table {
+            None => None,
+            Some(table) => {
+                let table_path = path.parent().unwrap_or(Path::new("")).join(&table.file);
+                let bytes = std::fs::read(&table_path)
+                    .map_err(|source| DatasetError::Io { path: table_path.display().to_string(), source })?;
+                digest.update(&bytes);
+                Some(LabelTable::parse(&table_path.display().to_string(), &bytes, &table.key, &raw.label_columns)?)
+            }
+        };
+        let rules = LabelRules::new(&raw.label_columns, &raw.rule, table).map_err(&fault)?;
+        let flow_labels = match &raw.flow_labels {
+            Some(section) => Some(FlowLabelRules::new(&raw.label_columns, section).map_err(&fault)?),
+            None => None,
+        };
+        Ok(Self {
+            name: raw.name,
+            title: raw.title,
+            reference: raw.reference,
+            published_at: raw.published_at,
+            label_columns: raw.label_columns,
+            notes: raw.notes,
+            digest: hex::encode(digest.finalize()),
+            file_patterns: raw.files.patterns,
+            files,
+            exclusions: raw.files.exclude,
+            excluded,
+            rules,
+            flow_labels,
+        })
+    }
+
+    /// The stems of the captures that the label table names, in the table's order; empty without one.
+    pub fn expected_stems(&self) -> Vec<&str> {
+        self.rules.table_stems()
+    }
+}
+
+/// Globs on relative paths with `/`, in any letter case; `*` does not cross folders, `**` does.
+pub(super) fn globs<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<GlobSet, String> {
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        let glob = GlobBuilder::new(pattern)
+            .case_insensitive(true)
+            .literal_separator(true)
+            .build()
+            .map_err(|error| format!("pattern `{pattern}`: {}", error.kind()))?;
+        set.add(glob);
+    }
+    set.build().map_err(|error| format!("patterns: {error}"))
+}

@@ -1,0 +1,244 @@
+//! The rules that give a capture its labels: regular expressions on its stem or path, and a table.
+
+use indexmap::IndexMap;
+use regex::Regex;
+
+use super::definition::RuleSection;
+use super::error::DatasetError;
+use super::labelled::Labels;
+use super::toml_file::nearest;
+
+/// Ends of file names that say how a capture is compressed; the stem is what is left before them.
+const COMPRESSIONS: [&str; 4] = ["gz", "bz2", "xz", "zst"];
+
+/// The stem of a capture: its file name without folder, compression and extension
+/// (`a/vpn_chat.pcap.gz` has `vpn_chat`).
+pub fn capture_stem(path: &str) -> &str {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let plain = match name.rsplit_once('.') {
+        Some((stem, end)) if COMPRESSIONS.iter().any(|known| end.eq_ignore_ascii_case(known)) => stem,
+        _ => name,
+    };
+    match plain.rsplit_once('.') {
+        Some((stem, _)) if !stem.is_empty() => stem,
+        _ => plain,
+    }
+}
+
+/// Checks that `column` is one of the definition's label columns.
+pub(super) fn known_column(column: &str, columns: &[String]) -> Result<(), String> {
+    if columns.iter().any(|known| known == column) {
+        return Ok(());
+    }
+    let near = nearest(column, columns.iter().map(String::as_str)).unwrap_or_default();
+    Err(format!("`{column}` is not in `label_columns`; the nearest there is `{near}`"))
+}
+
+/// Adds `value` for `column`, or says which value was there.
+pub(super) fn add_label(labels: &mut Labels, column: &str, value: &str) -> Result<(), String> {
+    match labels.get(column) {
+        Some(present) if present != value => {
+            Err(format!("label column `{column}` is both `{present}` and `{value}`; make the rules agree"))
+        }
+        Some(_) => Ok(()),
+        None => {
+            labels.insert(column.to_owned(), value.to_owned());
+            Ok(())
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Rule {
+    stem: Option<Regex>,
+    path: Option<Regex>,
+    labels: IndexMap<String, String>,
+}
+
+/// A table of labels by capture stem, matched in any letter case.
+#[derive(Debug, Clone)]
+pub(super) struct LabelTable {
+    /// By the stem in lower case: the stem as written and its labels.
+    rows: IndexMap<String, (String, Labels)>,
+}
+
+impl LabelTable {
+    /// Reads a CSV table with a header: column `key` holds the stems, every other one labels.
+    pub fn parse(file: &str, bytes: &[u8], key: &str, columns: &[String]) -> Result<Self, DatasetError> {
+        let fault = |message: String| DatasetError::Definition { file: file.to_owned(), message };
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
+        let headers = reader.headers().map_err(|error| fault(error.to_string()))?.clone();
+        let key_index = headers.iter().position(|header| header == key).ok_or_else(|| {
+            let near = nearest(key, headers.iter()).unwrap_or_default();
+            fault(format!("no column `{key}`, which the definition's `table.key` names; the nearest is `{near}`"))
+        })?;
+        for (index, header) in headers.iter().enumerate() {
+            if index != key_index {
+                known_column(header, columns).map_err(&fault)?;
+            }
+        }
+        let mut rows = IndexMap::new();
+        for record in reader.records() {
+            let record = record.map_err(|error| fault(error.to_string()))?;
+            let line = record.position().map_or(0, csv::Position::line);
+            let mut labels = Labels::new();
+            for (header, value) in headers.iter().zip(record.iter()) {
+                if value.is_empty() {
+                    return Err(fault(format!("line {line}: column `{header}` is empty")));
+                }
+                if header != key {
+                    add_label(&mut labels, header, value).map_err(&fault)?;
+                }
+            }
+            let stem = record[key_index].to_owned();
+            if let Some((other, _)) = rows.insert(stem.to_lowercase(), (stem.clone(), labels)) {
+                return Err(fault(format!("line {line}: `{stem}` repeats `{other}` (letter case does not count)")));
+            }
+        }
+        Ok(Self { rows })
+    }
+}
+
+/// All rules of a definition.
+#[derive(Debug, Clone)]
+pub(super) struct LabelRules {
+    rules: Vec<Rule>,
+    table: Option<LabelTable>,
+}
+
+impl LabelRules {
+    /// Compiles the rules; errors say which rule and what is wrong.
+    pub fn new(columns: &[String], sections: &[RuleSection], table: Option<LabelTable>) -> Result<Self, String> {
+        let mut rules = Vec::with_capacity(sections.len());
+        for (index, section) in sections.iter().enumerate() {
+            let place = format!("[[rule]] number {}", index + 1);
+            if section.stem.is_none() && section.path.is_none() {
+                return Err(format!("{place} has neither `stem` nor `path`"));
+            }
+            let compile = |pattern: &Option<String>| match pattern {
+                None => Ok(None),
+                Some(pattern) => Regex::new(pattern).map(Some).map_err(|error| {
+                    format!("{place}: `{pattern}`: {}", error.to_string().lines().last().unwrap_or("not valid").trim())
+                }),
+            };
+            let rule =
+                Rule { stem: compile(&section.stem)?, path: compile(&section.path)?, labels: section.labels.clone() };
+            let groups = rule.stem.iter().chain(&rule.path).flat_map(|regex| regex.capture_names().flatten());
+            let named: Vec<&str> = groups.chain(rule.labels.keys().map(String::as_str)).collect();
+            if named.is_empty() {
+                return Err(format!("{place} gives no label: add `labels` or a named group"));
+            }
+            for column in named {
+                known_column(column, columns).map_err(|message| format!("{place}: {message}"))?;
+            }
+            rules.push(rule);
+        }
+        Ok(Self { rules, table })
+    }
+
+    /// The labels of the capture at `path` (relative, with `/`); empty when no rule matches it.
+    pub fn labels_of(&self, path: &str) -> Result<Labels, String> {
+        let stem = capture_stem(path);
+        let mut labels = Labels::new();
+        if let Some((_, row)) = self.table.as_ref().and_then(|table| table.rows.get(&stem.to_lowercase())) {
+            labels.clone_from(row);
+        }
+        for rule in &self.rules {
+            let mut groups = Vec::new();
+            let matched = [(&rule.stem, stem), (&rule.path, path)].into_iter().all(|(regex, text)| match regex {
+                None => true,
+                Some(regex) => regex.captures(text).is_some_and(|captures| {
+                    for name in regex.capture_names().flatten() {
+                        if let Some(value) = captures.name(name) {
+                            groups.push((name.to_owned(), value.as_str().to_owned()));
+                        }
+                    }
+                    true
+                }),
+            });
+            if matched {
+                let fixed = rule.labels.iter().map(|(column, value)| (column.clone(), value.clone()));
+                for (column, value) in fixed.chain(groups) {
+                    add_label(&mut labels, &column, &value)?;
+                }
+            }
+        }
+        Ok(labels)
+    }
+
+    /// The table's stem for the capture at `path`, when the table names it.
+    pub fn table_stem(&self, path: &str) -> Option<&str> {
+        let row = self.table.as_ref()?.rows.get(&capture_stem(path).to_lowercase())?;
+        Some(&row.0)
+    }
+
+    /// All stems of the table, in its order.
+    pub fn table_stems(&self) -> Vec<&str> {
+        self.table.iter().flat_map(|table| table.rows.values().map(|(stem, _)| stem.as_str())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn columns() -> Vec<String> {
+        ["tunnel", "category"].map(str::to_owned).to_vec()
+    }
+
+    fn rule(stem: Option<&str>, path: Option<&str>, labels: &[(&str, &str)]) -> RuleSection {
+        RuleSection {
+            stem: stem.map(str::to_owned),
+            path: path.map(str::to_owned),
+            labels: labels.iter().map(|(c, v)| ((*c).to_owned(), (*v).to_owned())).collect(),
+        }
+    }
+
+    #[test]
+    fn stems_lose_folder_compression_and_extension() {
+        assert_eq!(capture_stem("a/b/vpn_chat.pcap"), "vpn_chat");
+        assert_eq!(capture_stem("vpn_chat.PCAPNG.GZ"), "vpn_chat");
+        assert_eq!(capture_stem("capture20110810.truncated.pcap"), "capture20110810.truncated");
+        assert_eq!(capture_stem("noextension"), "noextension");
+    }
+
+    #[test]
+    fn directory_stem_and_table_rules_join() {
+        let table = LabelTable::parse("t.csv", b"stem,tunnel\nCall1,vpn\n", "stem", &columns()).unwrap();
+        let rules = LabelRules::new(
+            &columns(),
+            &[
+                rule(None, Some("^vpn/(?<category>[^/]+)/"), &[("tunnel", "vpn")]),
+                rule(Some("^x-(?<category>.+)$"), None, &[]),
+            ],
+            Some(table),
+        )
+        .unwrap();
+        let labels = rules.labels_of("vpn/voip/call1.pcap").unwrap();
+        assert_eq!((labels["tunnel"].as_str(), labels["category"].as_str()), ("vpn", "voip"));
+        assert_eq!(rules.labels_of("any/x-chat.pcap").unwrap()["category"], "chat");
+        assert!(rules.labels_of("other.pcap").unwrap().is_empty());
+        let conflict = rules.labels_of("vpn/voip/x-chat.pcap").unwrap_err();
+        assert!(conflict.contains("`category` is both `voip` and `chat`"), "{conflict}");
+        assert_eq!(rules.table_stem("CALL1.pcapng"), Some("Call1"));
+    }
+
+    #[test]
+    fn a_rule_that_cannot_work_is_an_error() {
+        let fault = |section| LabelRules::new(&columns(), &[section], None).unwrap_err();
+        assert!(fault(rule(None, None, &[("tunnel", "vpn")])).contains("neither `stem` nor `path`"));
+        assert!(fault(rule(Some("("), None, &[("tunnel", "vpn")])).contains("[[rule]] number 1"));
+        assert!(fault(rule(Some("a"), None, &[])).contains("gives no label"));
+        assert!(fault(rule(Some("(?<catgory>a)"), None, &[])).contains("nearest there is `category`"));
+    }
+
+    #[test]
+    fn a_table_with_a_repeated_stem_or_unknown_column_is_an_error() {
+        let repeated = LabelTable::parse("t.csv", b"stem,tunnel\nA,vpn\na,tor\n", "stem", &columns()).unwrap_err();
+        assert!(repeated.to_string().contains("`a` repeats `A`"), "{repeated}");
+        let unknown = LabelTable::parse("t.csv", b"stem,tunel\nA,vpn\n", "stem", &columns()).unwrap_err();
+        assert!(unknown.to_string().contains("nearest there is `tunnel`"), "{unknown}");
+        let key = LabelTable::parse("t.csv", b"stem,tunnel\n", "stme", &columns()).unwrap_err();
+        assert!(key.to_string().contains("the nearest is `stem`"), "{key}");
+    }
+}

@@ -1,0 +1,328 @@
+//! Which flows an experiment uses, which class each has, and their features.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use indexmap::IndexMap;
+use ndarray::Array2;
+use rand::seq::index::sample;
+use serde::{Deserialize, Serialize};
+
+use super::set::{FeatureSet, TokenArray};
+use super::token::{TokenError, TokenOptions, tokenize};
+use crate::dataset::{LabelledFlow, Labels, nearest};
+use crate::flow::{FlowOptions, STATISTIC_NAMES};
+use crate::seed;
+
+/// One label value or several.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a label value or a list of label values")]
+pub enum Values {
+    /// Exactly this value.
+    One(String),
+    /// Any of these.
+    Several(Vec<String>),
+}
+
+impl Values {
+    fn list(&self) -> &[String] {
+        match self {
+            Values::One(value) => std::slice::from_ref(value),
+            Values::Several(values) => values,
+        }
+    }
+}
+
+/// Label column to the values it may have; all columns must agree.
+type Conditions = IndexMap<String, Values>;
+
+/// The classes of an experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "a list of values of `label`, or a table of class = { label column = value }")]
+pub enum Classes {
+    /// Values of the label column that `label` names.
+    Listed(Vec<String>),
+    /// Class names, each with the label values that make it.
+    Composed(IndexMap<String, Conditions>),
+}
+
+/// `[selection]` of an experiment: which flows are used and which class each has.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Selection {
+    /// Only flows with these label values are used.
+    #[serde(default)]
+    pub filter: IndexMap<String, Values>,
+    /// The label column whose values are the classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The classes, in the order of tables; all values of `label` in ascending order when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Classes>,
+    /// Flows with fewer packets (in the capture, not only among those kept) are left out.
+    #[serde(default = "one")]
+    pub minimum_packets: u64,
+    /// At most so many flows of each class, drawn with the run's seed (purpose `selection`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maximum_flows_per_class: Option<usize>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// How many flows were left out, by the first reason that applied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unselected {
+    /// A label value that `filter` does not name.
+    pub filtered: u64,
+    /// Fewer packets than `minimum_packets`.
+    pub too_few_packets: u64,
+    /// Of none of the classes.
+    pub of_no_class: u64,
+    /// No byte of any packet to show (such as no payload at all).
+    pub without_bytes: u64,
+    /// Left over by `maximum_flows_per_class`.
+    pub over_maximum: u64,
+}
+
+/// Why no features can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SelectionError {
+    /// `[selection]` contradicts itself.
+    #[error("[selection]: {message}")]
+    Invalid {
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// A label column that no flow has.
+    #[error("[selection]: no flow has label column `{column}`; the nearest is `{nearest}` (there are: {known})")]
+    UnknownColumn {
+        /// As written.
+        column: String,
+        /// The nearest that exists.
+        nearest: String,
+        /// All that exist.
+        known: String,
+    },
+    /// A label value that no flow has.
+    #[error("[selection]: no flow has {column} = \"{value}\"; there are: {known}")]
+    UnknownValue {
+        /// The label column.
+        column: String,
+        /// As written.
+        value: String,
+        /// The column's values.
+        known: String,
+    },
+    /// No flow of a class is left.
+    #[error(
+        "[selection]: class `{class}` has no flow after the filter and `minimum_packets`; used label values: {known}"
+    )]
+    EmptyClass {
+        /// The class.
+        class: String,
+        /// The label values among the flows that pass the filter.
+        known: String,
+    },
+    /// A flow is of two classes.
+    #[error(
+        "[selection]: flow {flow} is of class `{first}` and of class `{second}`; make the classes exclude each other"
+    )]
+    TwoClasses {
+        /// The flow.
+        flow: String,
+        /// One class.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// The token options do not fit the flows.
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
+}
+
+type KnownValues = BTreeMap<String, BTreeSet<String>>;
+
+fn known_values<'a>(flows: impl Iterator<Item = &'a LabelledFlow>) -> KnownValues {
+    let mut known = KnownValues::new();
+    for (column, value) in flows.flat_map(|flow| &flow.labels) {
+        let values = known.entry(column.clone()).or_default();
+        if !values.contains(value) {
+            values.insert(value.clone());
+        }
+    }
+    known
+}
+
+fn told(known: &KnownValues) -> String {
+    let columns = known.iter().map(|(column, values)| {
+        format!("{column} = {}", values.iter().map(String::as_str).collect::<Vec<_>>().join(" | "))
+    });
+    columns.collect::<Vec<_>>().join("; ")
+}
+
+fn check_column<'a>(known: &'a KnownValues, column: &str) -> Result<&'a BTreeSet<String>, SelectionError> {
+    known.get(column).ok_or_else(|| SelectionError::UnknownColumn {
+        column: column.to_owned(),
+        nearest: nearest(column, known.keys().map(String::as_str)).unwrap_or("none").to_owned(),
+        known: known.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
+    })
+}
+
+fn check_conditions(known: &KnownValues, conditions: &Conditions) -> Result<(), SelectionError> {
+    for (column, values) in conditions {
+        let present = check_column(known, column)?;
+        if values.list().is_empty() {
+            return Err(SelectionError::Invalid {
+                message: format!("`{column}` lists no value; list one or drop the key"),
+            });
+        }
+        if let Some(value) = values.list().iter().find(|value| !present.contains(*value)) {
+            return Err(SelectionError::UnknownValue {
+                column: column.clone(),
+                value: value.clone(),
+                known: present.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn meets(labels: &Labels, conditions: &Conditions) -> bool {
+    conditions.iter().all(|(column, values)| labels.get(column).is_some_and(|value| values.list().contains(value)))
+}
+
+/// The classes as conditions, in order.
+fn resolve(selection: &Selection, known: &KnownValues) -> Result<IndexMap<String, Conditions>, SelectionError> {
+    let invalid = |message: &str| SelectionError::Invalid { message: message.to_owned() };
+    let by_value = |column: &str, values: Vec<String>| -> IndexMap<String, Conditions> {
+        let condition = |value: &String| Conditions::from([(column.to_owned(), Values::One(value.clone()))]);
+        values.iter().map(|value| (value.clone(), condition(value))).collect()
+    };
+    match (&selection.label, &selection.classes) {
+        (Some(column), None) => Ok(by_value(column, check_column(known, column)?.iter().cloned().collect())),
+        (Some(column), Some(Classes::Listed(values))) => {
+            let classes = by_value(column, values.clone());
+            if classes.len() != values.len() {
+                return Err(invalid("`classes` lists a class twice"));
+            }
+            Ok(classes)
+        }
+        (None, Some(Classes::Composed(classes))) => Ok(classes.clone()),
+        (Some(_), Some(Classes::Composed(_))) => Err(invalid("give `label` or a table of `classes`, not both")),
+        (None, Some(Classes::Listed(_))) => {
+            Err(invalid("a list of `classes` needs `label`, the column they are values of"))
+        }
+        (None, None) => Err(invalid("give `label`, the label column whose values are the classes")),
+    }
+}
+
+/// Chooses the flows an experiment uses and makes their features; rows keep the order of `flows`.
+/// Statistics are those of [`STATISTIC_NAMES`], rounded to single precision.
+///
+/// # Errors
+/// [`SelectionError`]: a column, value or class without a flow, a flow of two classes, options that do
+/// not fit together.
+pub fn build_features(
+    flows: &[LabelledFlow],
+    selection: &Selection,
+    tokens: &TokenOptions,
+    flow_options: &FlowOptions,
+    seed: u64,
+) -> Result<(FeatureSet, Unselected), SelectionError> {
+    let invalid = |message: String| SelectionError::Invalid { message };
+    tokens.validate(flow_options)?;
+    if selection.maximum_flows_per_class == Some(0) {
+        return Err(invalid("`maximum_flows_per_class` is 0; leave it out to use all".to_owned()));
+    }
+    if flows.is_empty() {
+        return Err(invalid("the dataset has no labelled flow; look at its inventory".to_owned()));
+    }
+    let known = known_values(flows.iter());
+    check_conditions(&known, &selection.filter)?;
+    let classes = resolve(selection, &known)?;
+    if classes.is_empty() {
+        return Err(invalid("`classes` names no class; name one or leave it out".to_owned()));
+    }
+    for conditions in classes.values() {
+        check_conditions(&known, conditions)?;
+    }
+    let packets_column = STATISTIC_NAMES.iter().position(|name| *name == "packets");
+    let size = tokens.packets.saturating_mul(tokens.bytes);
+    let mut scratch = vec![0; size];
+    let mut unselected = Unselected::default();
+    let mut members: Vec<Vec<usize>> = vec![Vec::new(); classes.len()];
+    for (index, flow) in flows.iter().enumerate() {
+        if flow.flow.statistics.len() != STATISTIC_NAMES.len() {
+            let id = flow.provenance.flow_id();
+            return Err(invalid(format!(
+                "flow {id} was made by another version (its statistics differ); make it again"
+            )));
+        }
+        if !meets(&flow.labels, &selection.filter) {
+            unselected.filtered += 1;
+            continue;
+        }
+        let packets = packets_column.map_or(flow.flow.packets.len() as f64, |column| flow.flow.statistics[column]);
+        if packets < selection.minimum_packets as f64 {
+            unselected.too_few_packets += 1;
+            continue;
+        }
+        let mut of = classes.iter().enumerate().filter(|(_, (_, conditions))| meets(&flow.labels, conditions));
+        let Some((class, (first, _))) = of.next() else {
+            unselected.of_no_class += 1;
+            continue;
+        };
+        if let Some((_, (second, _))) = of.next() {
+            return Err(SelectionError::TwoClasses {
+                flow: flow.provenance.flow_id(),
+                first: first.clone(),
+                second: second.clone(),
+            });
+        }
+        if tokenize(&flow.flow, tokens, &mut scratch)? == 0 {
+            unselected.without_bytes += 1;
+            continue;
+        }
+        members[class].push(index);
+    }
+    let mut rows: Vec<(usize, u32)> = Vec::new();
+    for (class, ((name, _), indices)) in classes.iter().zip(&members).enumerate() {
+        if indices.is_empty() {
+            let used = known_values(flows.iter().filter(|flow| meets(&flow.labels, &selection.filter)));
+            return Err(SelectionError::EmptyClass { class: name.clone(), known: told(&used) });
+        }
+        match selection.maximum_flows_per_class {
+            Some(most) if most < indices.len() => {
+                unselected.over_maximum += (indices.len() - most) as u64;
+                // A stream of its own for each class: another class's size must not change the draw.
+                let mut generator = seed::generator(seed, &format!("selection/{name}"));
+                let drawn = sample(&mut generator, indices.len(), most);
+                rows.extend(drawn.into_iter().map(|place| (indices[place], class as u32)));
+            }
+            _ => rows.extend(indices.iter().map(|&index| (index, class as u32))),
+        }
+    }
+    rows.sort_unstable();
+    let total = rows.len().checked_mul(size).ok_or_else(|| invalid("too many flows for the memory".to_owned()))?;
+    let mut values = vec![0; total];
+    for ((index, _), out) in rows.iter().zip(values.chunks_exact_mut(size)) {
+        tokenize(&flows[*index].flow, tokens, out)?;
+    }
+    let statistics = Array2::from_shape_fn((rows.len(), STATISTIC_NAMES.len()), |(row, column)| {
+        flows[rows[row].0].flow.statistics[column] as f32
+    });
+    let set = FeatureSet {
+        tokens: TokenArray { packets: tokens.packets, bytes: tokens.bytes, values },
+        statistics,
+        statistic_names: STATISTIC_NAMES.iter().map(|name| (*name).to_owned()).collect(),
+        labels: rows.iter().map(|(_, class)| *class).collect(),
+        class_names: classes.into_keys().collect(),
+        provenance: rows.iter().map(|(index, _)| flows[*index].provenance.clone()).collect(),
+    };
+    Ok((set, unselected))
+}
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;

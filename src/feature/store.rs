@@ -1,0 +1,248 @@
+//! The feature store: labelled flows in one Parquet file, a row per flow, that pandas and polars open.
+//!
+//! Columns: `dataset`, `capture`, `number`, `source_address`, `source_port`, `destination_address`,
+//! `destination_port`, `transport` (`tcp`, `udp`), `start_ns`, `end_ns` (Unix epoch), one
+//! `label_<column>` per label column (null where a flow has none), one `statistic_<name>` per flow
+//! statistic, `packet_count` (of the packets kept), then for each kept packet k from 0: `packet_<k>_bytes`
+//! (from the IP header on), `_time_ns`, `_wire_length`, `_direction` (`forward`, `backward`),
+//! `_transport_offset`, `_payload_offset` (into the bytes), null where the flow has fewer packets.
+//! The file's key-value metadata (`etcbench.*`) holds [`StoreHeader`]. Equal flows give equal bytes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use parquet::file::reader::FileReader;
+use parquet::file::serialized_reader::SerializedFileReader;
+use parquet::file::writer::SerializedFileWriter;
+use serde::{Deserialize, Serialize};
+
+use super::column::{Field, Value};
+use crate::dataset::LabelledFlow;
+use crate::flow::FlowOptions;
+use crate::storage;
+
+/// Flows of a row group; what a reader or writer holds at once.
+const ROWS_PER_GROUP: usize = 4096;
+const FORMAT: &str = "1";
+const HEADER_KEY: &str = "etcbench.header";
+const FORMAT_KEY: &str = "etcbench.store_format";
+const VERSION_KEY: &str = "etcbench.version";
+
+/// What a store's flows have in common.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreHeader {
+    /// The datasets; with several, a flow's capture begins with its dataset's name and `/`.
+    pub datasets: Vec<String>,
+    /// The label columns, in the order of their Parquet columns.
+    pub label_columns: Vec<String>,
+    /// Names of the flow statistics, in their order.
+    pub statistic_names: Vec<String>,
+    /// The options the flows were made with.
+    pub flow_options: FlowOptions,
+}
+
+/// Why a feature store could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file could not be written; nothing is left of it.
+    #[error("{file}: cannot write the feature store: {source}")]
+    Write {
+        /// The file.
+        file: String,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// The file cannot be read or is no feature store.
+    #[error("{file}: cannot read the feature store: {message}; delete it and it will be made again")]
+    Read {
+        /// The file.
+        file: String,
+        /// The reason.
+        message: String,
+    },
+}
+
+/// Writes flows to a feature store, whole or not at all, and gives their number.
+///
+/// # Errors
+/// An error of the file system; a flow that does not fit the header (a label column or number of
+/// statistics it does not name, more packets than are kept, a dataset it does not list).
+pub fn write_store<'a>(
+    path: &Path,
+    header: &StoreHeader,
+    flows: impl IntoIterator<Item = &'a LabelledFlow>,
+) -> Result<u64, StoreError> {
+    let mut count = 0;
+    storage::write_whole_with(path, |file| {
+        let schema = super::column::schema(header).map_err(std::io::Error::other)?;
+        let metadata = [
+            (VERSION_KEY, env!("CARGO_PKG_VERSION").to_owned()),
+            (FORMAT_KEY, FORMAT.to_owned()),
+            (HEADER_KEY, serde_json::to_string(header)?),
+        ];
+        let metadata = metadata.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect();
+        let level = ZstdLevel::try_new(3).map_err(std::io::Error::other)?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(level))
+            .set_created_by(format!("etcbench version {}", env!("CARGO_PKG_VERSION")))
+            .set_key_value_metadata(Some(metadata))
+            .build();
+        let mut writer =
+            SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties)).map_err(std::io::Error::other)?;
+        let fields = Field::all(header);
+        let mut group = Vec::with_capacity(ROWS_PER_GROUP);
+        let mut flows = flows.into_iter();
+        loop {
+            group.clear();
+            group.extend(flows.by_ref().take(ROWS_PER_GROUP));
+            if group.is_empty() {
+                break;
+            }
+            count += group.len() as u64;
+            write_group(&mut writer, header, &fields, &group).map_err(std::io::Error::other)?;
+        }
+        writer.close().map_err(std::io::Error::other)?;
+        Ok(())
+    })
+    .map_err(|source| StoreError::Write { file: path.display().to_string(), source })?;
+    Ok(count)
+}
+
+fn write_group<W: std::io::Write + Send>(
+    writer: &mut SerializedFileWriter<W>,
+    header: &StoreHeader,
+    fields: &[Field],
+    flows: &[&LabelledFlow],
+) -> Result<(), String> {
+    for flow in flows {
+        super::column::check(header, flow)?;
+    }
+    let parquet = |error: parquet::errors::ParquetError| error.to_string();
+    let mut group = writer.next_row_group().map_err(parquet)?;
+    for field in fields {
+        let mut column = group.next_column().map_err(parquet)?.ok_or("the schema has too few columns")?;
+        let values = flows.iter().map(|flow| field.value(header, flow));
+        super::column::write(&mut column, field, values).map_err(parquet)?;
+        column.close().map_err(parquet)?;
+    }
+    group.close().map_err(parquet)?;
+    Ok(())
+}
+
+/// Runs a part of the Parquet reader, which panics on some damaged files, and makes that an error. What
+/// it was reading is not used again.
+fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err("the file is damaged (the Parquet reader gave up)".to_owned()))
+}
+
+/// Streams flows back from a feature store, one row group in memory at a time.
+pub struct StoreReader {
+    file: String,
+    reader: SerializedFileReader<std::fs::File>,
+    header: StoreHeader,
+    fields: Vec<Field>,
+    next_group: usize,
+    rows: std::vec::IntoIter<LabelledFlow>,
+}
+
+impl StoreReader {
+    /// Opens a store and checks its columns.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no feature store of this format, or lacks a column.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let file = path.display().to_string();
+        let fault = |message: String| StoreError::Read { file: file.clone(), message };
+        let input = std::fs::File::open(path).map_err(|error| fault(error.to_string()))?;
+        let reader = guarded(|| SerializedFileReader::new(input).map_err(|error| error.to_string())).map_err(&fault)?;
+        let metadata = reader.metadata().file_metadata();
+        let value = |key: &str| {
+            let pairs = metadata.key_value_metadata()?;
+            pairs.iter().find(|pair| pair.key == key)?.value.clone()
+        };
+        match value(FORMAT_KEY).as_deref() {
+            Some(FORMAT) => {}
+            Some(other) => return Err(fault(format!("store format {other}, this program reads {FORMAT}"))),
+            None => return Err(fault("a Parquet file of some other program".to_owned())),
+        }
+        let header = value(HEADER_KEY).ok_or_else(|| fault("its header is missing".to_owned()))?;
+        let header: StoreHeader = serde_json::from_str(&header).map_err(|error| fault(error.to_string()))?;
+        // The header is only trusted with as many columns as the file really has.
+        if Field::count(&header) != Some(metadata.schema_descr().num_columns()) {
+            return Err(fault("its columns are not those its header names".to_owned()));
+        }
+        let fields = Field::all(&header);
+        for (field, column) in fields.iter().zip(metadata.schema_descr().columns()) {
+            if !field.fits(&header, column) {
+                let message = format!("column `{}` is missing or of another type", field.name(&header));
+                return Err(fault(message));
+            }
+        }
+        Ok(Self { file: file.clone(), reader, header, fields, next_group: 0, rows: Vec::new().into_iter() })
+    }
+
+    /// What the flows have in common.
+    pub fn header(&self) -> &StoreHeader {
+        &self.header
+    }
+
+    fn read_group(&self, index: usize) -> Result<Vec<LabelledFlow>, String> {
+        let parquet = |error: parquet::errors::ParquetError| error.to_string();
+        let group = self.reader.get_row_group(index).map_err(parquet)?;
+        let rows = usize::try_from(group.metadata().num_rows()).map_err(|_| "a negative number of rows")?;
+        if rows > ROWS_PER_GROUP {
+            return Err(format!("a row group of {rows} flows, the most is {ROWS_PER_GROUP}"));
+        }
+        let mut columns = Vec::with_capacity(self.fields.len());
+        for (place, field) in self.fields.iter().enumerate() {
+            let column = group.get_column_reader(place).map_err(parquet)?;
+            let values = super::column::read(column, field, rows).map_err(parquet)?;
+            if values.len() != rows {
+                return Err(format!("column `{}` ends early", field.name(&self.header)));
+            }
+            columns.push(values.into_iter());
+        }
+        (0..rows)
+            .map(|_| {
+                let values: Vec<Value> =
+                    columns.iter_mut().map(|column| column.next().unwrap_or(Value::Null)).collect();
+                super::column::assemble(&self.header, &self.fields, values)
+            })
+            .collect()
+    }
+}
+
+impl Iterator for StoreReader {
+    type Item = Result<LabelledFlow, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(flow) = self.rows.next() {
+                return Some(Ok(flow));
+            }
+            if self.next_group >= self.reader.num_row_groups() {
+                return None;
+            }
+            let group = guarded(|| self.read_group(self.next_group));
+            match group {
+                Ok(rows) => {
+                    self.next_group += 1;
+                    self.rows = rows.into_iter();
+                }
+                Err(message) => {
+                    self.next_group = usize::MAX;
+                    return Some(Err(StoreError::Read { file: self.file.clone(), message }));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
