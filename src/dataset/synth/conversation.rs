@@ -381,7 +381,9 @@ impl Scene<'_> {
 
     /// A conversation of the class within OpenVPN, seen outside.
     fn through_openvpn(&mut self, budget: usize) -> Vec<Frame> {
-        let port = self.draw.weighted(&[(0.75, 1194), (0.25, 443)]);
+        // Older servers stay with the assigned port; readers of captures know them by it alone.
+        let assigned = !self.condition.tunnel.second_version || self.draw.chance(0.7);
+        let port = if assigned { 1194 } else { 443 };
         let mut path = self.condition.path(self.draw, Pool::Tunnels, port);
         let profile = profile(self.class.category, self.class.application);
         // The inner conversation: the same class, directly, on the tunnel's interface.
