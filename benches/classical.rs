@@ -7,9 +7,7 @@
 use std::time::Instant;
 
 use etcbench::feature::{FeatureSet, TokenArray};
-use etcbench::model::{
-    Device, Examples, FitContext, Implementation, Input, ModelKind, ModelSpec, NoArtifacts, build,
-};
+use etcbench::model::{Device, Examples, FitContext, Implementation, Input, ModelKind, ModelSpec, NoArtifacts, build};
 use etcbench::progress::Silent;
 use ndarray::Array2;
 

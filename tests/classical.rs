@@ -55,7 +55,11 @@ fn statistics_table() -> FeatureSet {
 
 fn both_tables() -> FeatureSet {
     let bytes = bytes_table();
-    FeatureSet { statistics: statistics_table().statistics, statistic_names: statistics_table().statistic_names, ..bytes }
+    FeatureSet {
+        statistics: statistics_table().statistics,
+        statistic_names: statistics_table().statistic_names,
+        ..bytes
+    }
 }
 
 fn golden(column: &str) -> Vec<u32> {
@@ -264,6 +268,23 @@ fn forests_and_boosting_score_as_their_peers_and_references() {
     }
 }
 
+#[test]
+fn a_forest_tells_its_out_of_bag_accuracy_and_importances() {
+    let table = statistics_table();
+    let case = Case::new(&table);
+    let parameters = "out_of_bag = true\nmaximum_features = 0.5\nminimum_samples_leaf = 2";
+    let (model, report) = case.fit(ModelKind::RandomForest, Implementation::Fast, parameters).unwrap();
+    let note = report.notes.iter().find(|note| note.starts_with("out-of-bag accuracy")).unwrap();
+    let accuracy: f64 = note.split(' ').nth(2).unwrap().parse().unwrap();
+    let on_test = agreement(&classes(&case.probabilities(&*model)), &case.truth());
+    assert!((accuracy - on_test).abs() < 0.05, "{note}, {on_test} on the test rows");
+    let archive = model.save().unwrap();
+    let etcbench::model::TensorData::F64(importances) = &archive.tensors["importances"].data else { panic!() };
+    assert!((importances.iter().sum::<f64>() - 1.0).abs() < 1e-9 && importances.iter().all(|&value| value >= 0.0));
+    // The sixth column is the constant one.
+    assert_eq!(importances.iter().position(|&value| value == 0.0), Some(5));
+}
+
 const EVERY: [(ModelKind, &str); 7] = [
     (ModelKind::Svm, ""),
     (ModelKind::RandomForest, "trees = 12\nclass_weights = \"balanced\"\nout_of_bag = true"),
@@ -409,12 +430,8 @@ fn few_rows_constant_columns_and_absent_classes_are_fine() {
                 ModelKind::Svm => "cost = 100",
                 _ => "",
             };
-            let case = Case {
-                training: (0..6).collect(),
-                validation: Vec::new(),
-                test: (6..12).collect(),
-                features: &table,
-            };
+            let case =
+                Case { training: (0..6).collect(), validation: Vec::new(), test: (6..12).collect(), features: &table };
             let (model, report) = case.fit(kind, implementation, parameters).unwrap();
             let probabilities = case.probabilities(&*model);
             assert!(probabilities.column(6).iter().all(|&value| value == 0.0));

@@ -149,8 +149,7 @@ impl<A: Algorithm> Classical<A> {
         if present.len() < 2 || !ascending || present.iter().any(|&class| class as usize >= class_count) {
             return Err(stored::broken("tensor present_classes does not name two or more classes in order"));
         }
-        let algorithm =
-            A::restore(&model.parameters, implementation, archive, transform.columns(), present.len())?;
+        let algorithm = A::restore(&model.parameters, implementation, archive, transform.columns(), present.len())?;
         model.fitted = Some(Fitted { transform, present, class_count, algorithm });
         Ok(model)
     }
@@ -178,8 +177,7 @@ impl<A: Algorithm> Classifier for Classical<A> {
         let mut present = labels.clone();
         present.sort_unstable();
         present.dedup();
-        let (transform, matrix) =
-            InputTransform::fit(A::NAME, A::input(&self.parameters, self.input), training)?;
+        let (transform, matrix) = InputTransform::fit(A::NAME, A::input(&self.parameters, self.input), training)?;
         if present.len() < 2 {
             let name = &training.features.class_names[present[0] as usize];
             return Err(data(
@@ -208,8 +206,7 @@ impl<A: Algorithm> Classifier for Classical<A> {
         }
         let mut report = FitReport::default();
         let samples = training.rows.len() as u64;
-        let algorithm =
-            A::fit(&self.parameters, self.implementation, rows, held_out, context, &mut report)?;
+        let algorithm = A::fit(&self.parameters, self.implementation, rows, held_out, context, &mut report)?;
         let class_count = training.features.class_names.len();
         if present.len() < class_count {
             report.notes.push(format!(

@@ -63,11 +63,7 @@ impl InputTransform {
     ///
     /// # Errors
     /// No rows, no columns, or a statistic that is not finite.
-    pub fn fit(
-        model: &str,
-        options: InputOptions,
-        training: Examples<'_>,
-    ) -> Result<(Self, Array2<f32>), ModelError> {
+    pub fn fit(model: &str, options: InputOptions, training: Examples<'_>) -> Result<(Self, Array2<f32>), ModelError> {
         let features = training.features;
         let mut transform = Self {
             options,

@@ -57,12 +57,7 @@ impl Majority {
 }
 
 impl Classifier for Majority {
-    fn fit(
-        &mut self,
-        training: Examples<'_>,
-        _: Examples<'_>,
-        _: &FitContext<'_>,
-    ) -> Result<FitReport, ModelError> {
+    fn fit(&mut self, training: Examples<'_>, _: Examples<'_>, _: &FitContext<'_>) -> Result<FitReport, ModelError> {
         let started = Instant::now();
         let labels = checked_labels(NAME, training)?;
         if labels.is_empty() {

@@ -20,7 +20,6 @@ mod refit;
 mod stored;
 mod svm;
 
-
 pub use archive::{ModelArchive, Tensor, TensorData};
 pub use classifier::{
     ArtifactStore, Classifier, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input, ModelError,

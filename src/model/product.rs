@@ -24,5 +24,7 @@ pub(super) fn inner_products(a: &[f32], b: &[f32], depth: usize, out: &mut [f32]
 
 /// The sum of squares of every row of a row-major matrix, in 64 bits.
 pub(super) fn squared_norms(rows: &[f32], depth: usize) -> Vec<f64> {
-    rows.chunks_exact(depth.max(1)).map(|row| row.iter().map(|&value| f64::from(value) * f64::from(value)).sum()).collect()
+    rows.chunks_exact(depth.max(1))
+        .map(|row| row.iter().map(|&value| f64::from(value) * f64::from(value)).sum())
+        .collect()
 }

@@ -167,11 +167,10 @@ impl Algorithm for Boosted {
         report: &mut FitReport,
     ) -> Result<Self, ModelError> {
         match implementation {
-            Implementation::Fast => softmax_trees(parameters, &training, validation.as_ref(), context, report)
-                .map(Self::Softmax),
-            Implementation::Reference => {
-                OneAgainstRest::fit(parameters, training, context).map(Self::OneAgainstRest)
+            Implementation::Fast => {
+                softmax_trees(parameters, &training, validation.as_ref(), context, report).map(Self::Softmax)
             }
+            Implementation::Reference => OneAgainstRest::fit(parameters, training, context).map(Self::OneAgainstRest),
         }
     }
 

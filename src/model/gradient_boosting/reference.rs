@@ -27,11 +27,7 @@ impl OneAgainstRest {
     ///
     /// # Errors
     /// What smartcore says.
-    pub fn fit(
-        parameters: &BoostingParameters,
-        training: Rows,
-        context: &FitContext<'_>,
-    ) -> Result<Self, ModelError> {
+    pub fn fit(parameters: &BoostingParameters, training: Rows, context: &FitContext<'_>) -> Result<Self, ModelError> {
         let seed = seed::derive(context.seed, "gradient_boosting");
         context.progress.begin("gradient_boosting", training.classes as u64);
         let model = Self::with_seed(parameters, training, seed)?;

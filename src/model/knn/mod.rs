@@ -54,13 +54,7 @@ pub(super) struct KnnParameters {
 
 impl Default for KnnParameters {
     fn default() -> Self {
-        Self {
-            k: 5,
-            weights: Weights::Uniform,
-            distance: Distance::Euclidean,
-            standardise: None,
-            log_scale: true,
-        }
+        Self { k: 5, weights: Weights::Uniform, distance: Distance::Euclidean, standardise: None, log_scale: true }
     }
 }
 
@@ -135,10 +129,8 @@ impl Algorithm for Neighbours {
                     |queries| progress.advance(queries as u64),
                 )
             }
-            Implementation::Reference => {
-                reference::nearest(self.parameters.distance, matrix, &self.matrix, k, vote)
-                    .map_err(|error| data(Self::NAME, format!("linfa-nn: {error}")))?
-            }
+            Implementation::Reference => reference::nearest(self.parameters.distance, matrix, &self.matrix, k, vote)
+                .map_err(|error| data(Self::NAME, format!("linfa-nn: {error}")))?,
         };
         progress.end();
         let mut probabilities = Array2::zeros((matrix.nrows(), self.classes));

@@ -59,18 +59,14 @@ fn search<D: IndexDistance<f64>, T>(
     for query in queries.outer_iter() {
         let point = prepare(query, true);
         let found = index.k_nearest(point.view(), k).map_err(|error| error.to_string())?;
-        let furthest = found
-            .iter()
-            .map(|(row, _)| index_distance.distance(point.view(), row.view()))
-            .fold(0.0, f64::max);
+        let furthest =
+            found.iter().map(|(row, _)| index_distance.distance(point.view(), row.view())).fold(0.0, f64::max);
         // Everything as near as the k-th, a little more for the rounding of the last bits.
         let range = furthest * (1.0 + 1e-9) + 1e-9;
         let within = index.within_range(point.view(), range).map_err(|error| error.to_string())?;
         let query = query.as_slice().expect("matrices are row-major");
-        let mut candidates: Vec<Neighbour> = within
-            .iter()
-            .map(|&(_, row)| Neighbour { rank: distance.rank(query, measured.row(row)), row })
-            .collect();
+        let mut candidates: Vec<Neighbour> =
+            within.iter().map(|&(_, row)| Neighbour { rank: distance.rank(query, measured.row(row)), row }).collect();
         candidates.sort_unstable_by(|a, b| a.rank.total_cmp(&b.rank).then(a.row.cmp(&b.row)));
         candidates.truncate(k);
         results.push(each(&candidates));

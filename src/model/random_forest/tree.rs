@@ -127,8 +127,7 @@ pub(super) fn grow(
     };
     let mut importances = vec![0.0; ground.columns.len()];
     let mut tree = Tree::default();
-    let mut pending =
-        vec![Pending { start: 0, end: rows.len(), depth: 0, constant: 0, weights, right_of: None }];
+    let mut pending = vec![Pending { start: 0, end: rows.len(), depth: 0, constant: 0, weights, right_of: None }];
     while let Some(mut node) = pending.pop() {
         let index = tree.columns.len();
         if let Some(parent) = node.right_of {
@@ -147,8 +146,7 @@ pub(super) fn grow(
         tree.thresholds.push(split.threshold);
         tree.right.push(0);
         let codes = &ground.columns[split.column as usize].codes;
-        let boundary =
-            node.start + partition(&mut rows[node.start..node.end], |row| codes.get(row) <= split.code);
+        let boundary = node.start + partition(&mut rows[node.start..node.end], |row| codes.get(row) <= split.code);
         let right_weights: Vec<f64> =
             node.weights.iter().zip(&split.left_weights).map(|(all, left)| (all - left).max(0.0)).collect();
         importances[split.column as usize] +=
@@ -198,8 +196,7 @@ impl Grower<'_> {
     fn split(&mut self, rows: &[u32], weights: &[f64], depth: usize, constant: &mut usize) -> Option<Split> {
         let limits = self.limits;
         let pure = weights.iter().filter(|weight| **weight > 0.0).count() < 2;
-        if pure || depth >= limits.depth || rows.len() < limits.samples_split || rows.len() < 2 * limits.samples_leaf
-        {
+        if pure || depth >= limits.depth || rows.len() < limits.samples_split || rows.len() < 2 * limits.samples_leaf {
             return None;
         }
         let known = *constant;

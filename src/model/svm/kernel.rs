@@ -108,8 +108,7 @@ impl Kernel {
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     let mut lanes = [0.0_f64; 8];
     let (heads, tails) = (a.chunks_exact(8), b.chunks_exact(8));
-    let rest: f64 =
-        heads.remainder().iter().zip(tails.remainder()).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
+    let rest: f64 = heads.remainder().iter().zip(tails.remainder()).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
     for (x, y) in heads.zip(tails) {
         for (lane, (&x, &y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
             *lane += f64::from(x) * f64::from(y);

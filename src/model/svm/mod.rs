@@ -301,8 +301,7 @@ impl Algorithm for OneAgainstOne {
         };
         let vectors = stored::matrix(archive, "vectors", columns)?;
         let kernel = SvmParameters { gamma, ..parameters.clone() }.kernel(&vectors);
-        let starts: Vec<usize> =
-            stored::u32s(archive, "class_starts")?.iter().map(|&start| start as usize).collect();
+        let starts: Vec<usize> = stored::u32s(archive, "class_starts")?.iter().map(|&start| start as usize).collect();
         let ordered = starts.windows(2).all(|pair| pair[0] <= pair[1]);
         if starts.len() != classes + 1 || !ordered || starts[0] != 0 || starts[classes] != vectors.nrows() {
             return Err(stored::broken("tensor class_starts does not divide the support vectors"));
@@ -326,12 +325,7 @@ struct SharedKernel {
 }
 
 impl SharedKernel {
-    fn new(
-        parameters: &SvmParameters,
-        kernel: Kernel,
-        matrix: &Array2<f32>,
-        members: &[Vec<usize>],
-    ) -> Option<Self> {
+    fn new(parameters: &SvmParameters, kernel: Kernel, matrix: &Array2<f32>, members: &[Vec<usize>]) -> Option<Self> {
         let size = matrix.nrows();
         if size.saturating_mul(size).saturating_mul(size_of::<f32>()) > parameters.cache_bytes() {
             return None;
