@@ -130,7 +130,7 @@ impl fmt::Display for CaptureSummary {
             write!(formatter, ", {count} {reason}")?;
         }
         match &self.damage {
-            Some(damage) => write!(formatter, "; damaged at byte {}: {}", damage.offset, damage.problem),
+            Some(damage) => write!(formatter, "; {damage}"),
             None => Ok(()),
         }
     }

@@ -1,12 +1,15 @@
 //! Gradient-boosted trees.
 //!
 //! `fast` is the crate `hessboost`: one tree per class and round on the softmax cross-entropy, splits on
-//! histograms of at most 256 bins, as XGBoost's `multi:softprob` with `tree_method = "hist"`.
+//! histograms, as XGBoost's `multi:softprob` with `tree_method = "hist"`. Where no column has more distinct
+//! values than bins, as bytes never do, it predicts what XGBoost predicts; where one has, the bounds of some
+//! bins lie one value beside XGBoost's, and a few percent of the predictions differ at the same accuracy
+//! (measured in `tests/classical.rs`).
 //!
 //! `reference` is one boosted regressor of `smartcore` per class against the rest, fitted to 0 and 1 by
 //! squared error; the probabilities are the softmax of the regressors' outputs. It is another loss, so
 //! accuracies are comparable and probabilities are not. It has no `l1`, `column_sample`,
-//! `early_stopping_rounds` and `minimum_split_loss` below 0, and `minimum_child_weight` counts rows there.
+//! `maximum_bins` and `early_stopping_rounds`, and `minimum_child_weight` counts rows there.
 
 mod reference;
 
@@ -53,6 +56,8 @@ pub(super) struct BoostingParameters {
     pub minimum_child_weight: f64,
     /// Smallest gain of a split; default 0.
     pub minimum_split_loss: f64,
+    /// Most histogram bins per column; default 256. A column of no more distinct values is split exactly.
+    pub maximum_bins: usize,
     /// Stop after this many rounds without a lower validation loss and keep the best; by default all
     /// rounds are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,6 +76,7 @@ impl Default for BoostingParameters {
             l2: 1.0,
             minimum_child_weight: 1.0,
             minimum_split_loss: 0.0,
+            maximum_bins: 256,
             early_stopping_rounds: None,
         }
     }
@@ -94,6 +100,9 @@ impl Algorithm for Boosted {
             if value == 0 {
                 return Err(format!("`{name}` is 0; it must be at least 1"));
             }
+        }
+        if parameters.maximum_bins < 2 || parameters.maximum_bins > 1 << 16 {
+            return Err(format!("`maximum_bins` is {}; it must be 2 to 65536", parameters.maximum_bins));
         }
         if parameters.depth > 64 {
             return Err(format!("`depth` is {}; it must be at most 64", parameters.depth));
@@ -124,6 +133,9 @@ impl Algorithm for Boosted {
             let absent = "the reference implementation (smartcore) does not have it; use `fast` or leave it out";
             if parameters.l1 != defaults.l1 {
                 return Err(format!("`l1`: {absent}"));
+            }
+            if parameters.maximum_bins != defaults.maximum_bins {
+                return Err(format!("`maximum_bins`: {absent}"));
             }
             if parameters.column_sample != defaults.column_sample {
                 return Err(format!("`column_sample`: {absent}"));
@@ -244,6 +256,7 @@ fn softmax_trees(
         .lambda(parameters.l2)
         .min_child_weight(parameters.minimum_child_weight)
         .gamma(parameters.minimum_split_loss)
+        .max_bin(parameters.maximum_bins)
         .build()
         .map_err(|error| failed(&error))?;
     let rows = labelled(training)?;
