@@ -333,8 +333,17 @@ impl<D: Device> AttentionLstm<D> {
         device.mix_backward(states, layers, size, &buffers.layers, places, trained, mixed);
     }
 
+    /// The gradients by name, as they are now.
+    #[cfg(test)]
+    pub(super) fn named_gradients(&mut self) -> Vec<(String, Vec<f32>)> {
+        let Self { device, weights, .. } = self;
+        let mut found = Vec::new();
+        weights.visit(&mut |weight| found.push(weight.gradient(device)));
+        found
+    }
+
     /// The loss of a batch, and the gradients added to the weights'.
-    fn gradients(&mut self, batch: &PacketBatch<'_>, labels: &[u32]) -> Result<BatchLoss, ModelError> {
+    pub(super) fn gradients(&mut self, batch: &PacketBatch<'_>, labels: &[u32]) -> Result<BatchLoss, ModelError> {
         if labels.len() != batch.flows {
             return Err(invalid(format!("{} labels for a batch of {} flows", labels.len(), batch.flows)));
         }

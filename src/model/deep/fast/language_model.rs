@@ -252,8 +252,17 @@ impl<D: Device> Elmo<D> {
         }
     }
 
+    /// The gradients by name, as they are now.
+    #[cfg(test)]
+    pub(super) fn named_gradients(&mut self) -> Vec<(String, Vec<f32>)> {
+        let Self { device, weights, .. } = self;
+        let mut found = Vec::new();
+        weights.visit(&mut |weight| found.push(weight.gradient(device)));
+        found
+    }
+
     /// The loss of a batch, and the gradients added to the weights'.
-    fn gradients(&mut self, tokens: &[u16], packets: usize) -> Result<BatchLoss, ModelError> {
+    pub(super) fn gradients(&mut self, tokens: &[u16], packets: usize) -> Result<BatchLoss, ModelError> {
         self.prepare(tokens, packets)?;
         let mut loss = BatchLoss { sum: 0.0, targets: self.batch.target_count };
         if loss.targets > 0 {

@@ -259,17 +259,24 @@ impl Target<'_> {
                 (&mut self.result[start..start + WIDTH]).try_into().expect("the slice has this width");
             match self.update {
                 Update::Replace => *place = sums,
-                Update::Add => place.iter_mut().zip(sums).for_each(|(place, sum)| *place += sum),
+                Update::Add => {
+                    for lane in 0..WIDTH {
+                        place[lane] += sums[lane];
+                    }
+                }
                 Update::Bias(bias) => {
-                    let bias = &bias[self.column..self.column + WIDTH];
-                    place.iter_mut().zip(sums).zip(bias).for_each(|((place, sum), bias)| *place = sum + bias);
+                    let bias: &[f32; WIDTH] =
+                        bias[self.column..self.column + WIDTH].try_into().expect("the slice has this width");
+                    for lane in 0..WIDTH {
+                        place[lane] = sums[lane] + bias[lane];
+                    }
                 }
             }
         } else {
             let width = self.columns - self.column;
-            let place = self.result[start..start + width].iter_mut().zip(sums);
+            let place = self.result[start..start + width].iter_mut().zip(&sums);
             match self.update {
-                Update::Replace => place.for_each(|(place, sum)| *place = sum),
+                Update::Replace => place.for_each(|(place, sum)| *place = *sum),
                 Update::Add => place.for_each(|(place, sum)| *place += sum),
                 Update::Bias(bias) => {
                     place.zip(&bias[self.column..]).for_each(|((place, sum), bias)| *place = sum + bias);
@@ -299,9 +306,13 @@ fn rows_tile_of<const R: usize>(
     panel: &[f32],
     target: Target<'_>,
 ) {
-    let rows: [&[f32]; R] = std::array::from_fn(|row| &left[row * stride..row * stride + depth]);
     let (panel, _) = panel.as_chunks::<WIDTH>();
-    with_avx2!(level, avx2::rows::<R>(rows, panel, target), portable_rows::<R>(rows, panel, target));
+    let panel = &panel[..depth];
+    with_avx2!(
+        level,
+        avx2::rows::<R>(left, stride, panel, target),
+        portable_rows::<R>(left, stride, panel, target)
+    );
 }
 
 fn packed_tile(level: Level, count: usize, left: &[f32], panel: &[f32], target: Target<'_>) {
@@ -322,10 +333,10 @@ fn packed_tile_of<const R: usize>(level: Level, left: &[f32], panel: &[f32], tar
     with_avx2!(level, avx2::packed::<R>(left, panel, target), portable_packed::<R>(left, panel, target));
 }
 
-fn portable_rows<const R: usize>(rows: [&[f32]; R], panel: &[[f32; WIDTH]], mut target: Target<'_>) {
-    for (row, left) in rows.into_iter().enumerate() {
+fn portable_rows<const R: usize>(left: &[f32], stride: usize, panel: &[[f32; WIDTH]], mut target: Target<'_>) {
+    for row in 0..R {
         let mut sums = [0.0; WIDTH];
-        for (&left, panel) in left.iter().zip(panel) {
+        for (&left, panel) in left[row * stride..].iter().zip(panel) {
             sums.iter_mut().zip(panel).for_each(|(sum, right)| *sum += left * right);
         }
         target.write(row, sums);
@@ -349,32 +360,25 @@ mod avx2 {
 
     use super::{Target, WIDTH};
 
-    #[inline]
     #[target_feature(enable = "avx2,fma")]
-    fn add<const R: usize>(sums: &mut [[__m256; 2]; R], left: [f32; R], right: &[f32; WIDTH]) {
-        let right: [__m256; 2] = bytemuck::cast(*right);
+    pub(super) fn rows<const R: usize>(left: &[f32], stride: usize, panel: &[[f32; WIDTH]], mut target: Target<'_>) {
+        let depth = panel.len();
+        // Slices of the panel's own length, so that the loop needs no bounds checks.
+        let mut rows: [&[f32]; R] = [&[]; R];
         for row in 0..R {
-            let value = _mm256_set1_ps(left[row]);
-            sums[row][0] = _mm256_fmadd_ps(value, right[0], sums[row][0]);
-            sums[row][1] = _mm256_fmadd_ps(value, right[1], sums[row][1]);
+            rows[row] = &left[row * stride..][..depth];
         }
-    }
-
-    #[target_feature(enable = "avx2,fma")]
-    pub(super) fn rows<const R: usize>(rows: [&[f32]; R], panel: &[[f32; WIDTH]], mut target: Target<'_>) {
         let mut sums = [[_mm256_setzero_ps(); 2]; R];
-        let depth = rows[0].len();
-        let panel = &panel[..depth];
-        let rows: [&[f32]; R] = std::array::from_fn(|row| &rows[row][..depth]);
         for k in 0..depth {
-            let mut left = [0.0; R];
+            let right: [__m256; 2] = bytemuck::cast(panel[k]);
             for row in 0..R {
-                left[row] = rows[row][k];
+                let value = _mm256_set1_ps(rows[row][k]);
+                sums[row][0] = _mm256_fmadd_ps(value, right[0], sums[row][0]);
+                sums[row][1] = _mm256_fmadd_ps(value, right[1], sums[row][1]);
             }
-            add(&mut sums, left, &panel[k]);
         }
-        for (row, sums) in sums.into_iter().enumerate() {
-            target.write(row, bytemuck::cast(sums));
+        for row in 0..R {
+            target.write(row, bytemuck::cast(sums[row]));
         }
     }
 
@@ -382,10 +386,15 @@ mod avx2 {
     pub(super) fn packed<const R: usize>(left: &[[f32; R]], panel: &[[f32; WIDTH]], mut target: Target<'_>) {
         let mut sums = [[_mm256_setzero_ps(); 2]; R];
         for (left, panel) in left.iter().zip(panel) {
-            add(&mut sums, *left, panel);
+            let right: [__m256; 2] = bytemuck::cast(*panel);
+            for row in 0..R {
+                let value = _mm256_set1_ps(left[row]);
+                sums[row][0] = _mm256_fmadd_ps(value, right[0], sums[row][0]);
+                sums[row][1] = _mm256_fmadd_ps(value, right[1], sums[row][1]);
+            }
         }
-        for (row, sums) in sums.into_iter().enumerate() {
-            target.write(row, bytemuck::cast(sums));
+        for row in 0..R {
+            target.write(row, bytemuck::cast(sums[row]));
         }
     }
 }

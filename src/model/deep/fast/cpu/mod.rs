@@ -42,6 +42,12 @@ impl Cpu {
         Self::with_level(Level::detect())
     }
 
+    /// The processor without its vector instructions.
+    #[cfg(test)]
+    pub fn portable() -> Self {
+        Self::with_level(Level::portable())
+    }
+
     fn with_level(level: Level) -> Self {
         Self {
             level,
@@ -83,7 +89,7 @@ impl Device for Cpu {
 
     fn rows_per_chunk(&self, hidden: usize) -> usize {
         // Few rows keep a chunk's gates in the cache; a large recurrent weight wants more rows per pass over it.
-        if hidden <= 128 { 16 } else { 64 }
+        if hidden <= 128 { 32 } else { 128 }
     }
 
     fn reserve(&mut self, values: &mut Vec<f32>, length: usize) {

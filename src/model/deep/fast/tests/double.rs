@@ -1,0 +1,169 @@
+//! The deep model's losses once more, in double precision and as plainly as can be: one sequence after the other, no
+//! packing, no gradients. Finite differences of these are what the engine's gradients are held to.
+
+use std::collections::BTreeMap;
+
+use crate::feature::PAD;
+use crate::model::deep::parameters::{Activation, ParameterSet};
+
+/// Parameters by name.
+pub(super) type Parameters = BTreeMap<String, Vec<f64>>;
+
+pub(super) fn parameters(set: &ParameterSet) -> Parameters {
+    let double = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect();
+    set.iter().map(|(name, parameter)| (name.to_owned(), double(&parameter.values))).collect()
+}
+
+fn sigmoid(x: f64) -> f64 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+fn linear(parameters: &Parameters, weight: &str, bias: &str, x: &[f64]) -> Vec<f64> {
+    let rows = parameters[weight].chunks_exact(x.len()).zip(&parameters[bias]);
+    rows.map(|(row, bias)| bias + row.iter().zip(x).map(|(weight, x)| weight * x).sum::<f64>()).collect()
+}
+
+fn lstm(parameters: &Parameters, name: &str, inputs: &[Vec<f64>], activation: Activation) -> Vec<Vec<f64>> {
+    let activate = |x: f64| if activation == Activation::Tanh { x.tanh() } else { x.max(0.0) };
+    let size = parameters[&format!("{name}.bias")].len() / 4;
+    let recurrent = &parameters[&format!("{name}.weight_hh")];
+    let (mut hidden, mut cell) = (vec![0.0; size], vec![0.0; size]);
+    let step = |x: &Vec<f64>| {
+        let mut gates = linear(parameters, &format!("{name}.weight_ih"), &format!("{name}.bias"), x);
+        for (gate, row) in gates.iter_mut().zip(recurrent.chunks_exact(size)) {
+            *gate += row.iter().zip(&hidden).map(|(weight, hidden)| weight * hidden).sum::<f64>();
+        }
+        for unit in 0..size {
+            let gate = |which: usize| gates[which * size + unit];
+            cell[unit] = sigmoid(gate(1)) * cell[unit] + sigmoid(gate(0)) * activate(gate(2));
+            hidden[unit] = sigmoid(gate(3)) * activate(cell[unit]);
+        }
+        hidden.clone()
+    };
+    inputs.iter().map(step).collect()
+}
+
+fn cross_entropy(logits: &[f64], target: usize) -> f64 {
+    logits.iter().map(|logit| logit.exp()).sum::<f64>().ln() - logits[target]
+}
+
+/// Mean loss of ELMo on tokens `[packets, width]`.
+pub(super) fn elmo_loss(parameters: &Parameters, layers: usize, hidden: usize, tokens: &[u16], width: usize) -> f64 {
+    let (mut sum, mut targets) = (0.0, 0);
+    for row in tokens.chunks_exact(width) {
+        let mut packet: Vec<usize> = row.iter().filter(|&&token| token != PAD).map(|&token| token.into()).collect();
+        for direction in ["forward", "backward"] {
+            let embedding = &parameters["elmo.embedding.weight"];
+            let mut states: Vec<Vec<f64>> =
+                packet.iter().map(|&token| embedding[token * hidden..(token + 1) * hidden].to_vec()).collect();
+            for layer in 0..layers {
+                states = lstm(parameters, &format!("elmo.{direction}.{layer}"), &states, Activation::Tanh);
+            }
+            for (state, &next) in states.iter().zip(&packet[1..]) {
+                sum += cross_entropy(&linear(parameters, "elmo.head.weight", "elmo.head.bias", state), next);
+                targets += 1;
+            }
+            packet.reverse();
+        }
+    }
+    sum / f64::from(targets)
+}
+
+fn batch_norm(parameters: &Parameters, name: &str, flows: &mut [Vec<Vec<f64>>]) {
+    let (weight, bias) = (&parameters[&format!("{name}.weight")], &parameters[&format!("{name}.bias")]);
+    for column in 0..weight.len() {
+        let values: Vec<f64> = flows.iter().flatten().map(|row| row[column]).collect();
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64;
+        for row in flows.iter_mut().flatten() {
+            row[column] = (row[column] - mean) / (variance + 1e-5).sqrt() * weight[column] + bias[column];
+        }
+    }
+}
+
+/// A classifier's batch: layers `[flows, packets, mixed layers, columns]`.
+pub(super) struct Flows<'a> {
+    pub layers: &'a [f32],
+    pub counts: &'a [u32],
+    pub labels: &'a [u32],
+    pub columns: usize,
+}
+
+/// Mean loss of the classifier.
+pub(super) fn classifier_loss(parameters: &Parameters, activation: Activation, batch: &Flows<'_>) -> f64 {
+    let weight = &parameters["classifier.mix.weight"];
+    let gamma = parameters["classifier.mix.gamma"][0];
+    let total = weight.iter().map(|weight| weight.exp()).sum::<f64>();
+    let packets = batch.layers.len() / (batch.counts.len() * weight.len() * batch.columns);
+    let mut flows = Vec::new();
+    for (flow, &count) in batch.counts.iter().enumerate() {
+        let mixed = |packet: usize| {
+            let value = |layer: usize, column: usize| {
+                let index = ((flow * packets + packet) * weight.len() + layer) * batch.columns + column;
+                f64::from(batch.layers[index])
+            };
+            let column = |column: usize| {
+                gamma * (0..weight.len()).map(|layer| weight[layer].exp() / total * value(layer, column)).sum::<f64>()
+            };
+            (0..batch.columns).map(column).collect::<Vec<f64>>()
+        };
+        let inputs: Vec<_> = (0..count as usize).map(mixed).collect();
+        flows.push(lstm(parameters, "classifier.lstm", &inputs, activation));
+    }
+    batch_norm(parameters, "classifier.norm_1", &mut flows);
+    if parameters.contains_key("classifier.norm_2.weight") {
+        for flow in &mut flows {
+            let project = |part: &str| {
+                let name = |kind: &str| format!("classifier.attention.{part}.{kind}");
+                flow.iter().map(|row| linear(parameters, &name("weight"), &name("bias"), row)).collect::<Vec<_>>()
+            };
+            let (query, key, value) = (project("query"), project("key"), project("value"));
+            let root = (query[0].len() as f64).sqrt();
+            *flow = query
+                .iter()
+                .map(|query| {
+                    let dot = |key: &Vec<f64>| query.iter().zip(key).map(|(query, key)| query * key).sum::<f64>() / root;
+                    let scores: Vec<f64> = key.iter().map(|key| dot(key).exp()).collect();
+                    let total = scores.iter().sum::<f64>();
+                    let column = |column: usize| {
+                        scores.iter().zip(&value).map(|(score, value)| score / total * value[column]).sum()
+                    };
+                    (0..query.len()).map(column).collect()
+                })
+                .collect();
+        }
+        batch_norm(parameters, "classifier.norm_2", &mut flows);
+    }
+    let loss_of = |(flow, &label): (&Vec<Vec<f64>>, &u32)| {
+        let column = |column: usize| flow.iter().map(|row| row[column]).sum::<f64>() / flow.len() as f64;
+        let pooled: Vec<f64> = (0..flow[0].len()).map(column).collect();
+        let dense = linear(parameters, "classifier.dense.weight", "classifier.dense.bias", &pooled);
+        let features: Vec<f64> = dense.into_iter().map(|value| value.max(0.0)).collect();
+        let logits = linear(parameters, "classifier.output.weight", "classifier.output.bias", &features);
+        cross_entropy(&logits, label as usize)
+    };
+    flows.iter().zip(batch.labels).map(loss_of).sum::<f64>() / batch.labels.len() as f64
+}
+
+/// Central differences of `loss` by up to `most` values of a parameter, with the values' indices.
+pub(super) fn differences(
+    parameters: &mut Parameters,
+    name: &str,
+    most: usize,
+    loss: &dyn Fn(&Parameters) -> f64,
+) -> Vec<(usize, f64)> {
+    let count = parameters[name].len();
+    let step = 1e-6;
+    let of = |parameters: &mut Parameters, index: usize| {
+        let mut at = |change: f64| {
+            let values = parameters.get_mut(name).expect("the name is a parameter's");
+            let value = values[index];
+            values[index] = value + change;
+            let found = loss(parameters);
+            parameters.get_mut(name).expect("the name is a parameter's")[index] = value;
+            found
+        };
+        (index, (at(step) - at(-step)) / (2.0 * step))
+    };
+    (0..count).step_by(count.div_ceil(most)).map(|index| of(parameters, index)).collect()
+}
