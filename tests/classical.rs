@@ -362,6 +362,14 @@ fn a_broken_file_is_an_error_and_never_a_panic() {
             without.metadata.remove(name);
             assert!(load(&without).is_err(), "{kind:?} loads without {name}");
         }
+        for (name, value) in
+            [("classes", "99999999999"), ("statistic_names", "[]"), ("packets", "18446744073709551615")]
+        {
+            let mut altered = whole.clone();
+            if altered.metadata.insert(name.to_owned(), value.to_owned()).is_some() {
+                assert!(load(&altered).is_err(), "{kind:?} loads with {name} = {value}");
+            }
+        }
         assert_eq!(case.probabilities(&*load(&whole).unwrap()), present);
     }
 }

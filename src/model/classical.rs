@@ -143,7 +143,7 @@ impl<A: Algorithm> Classical<A> {
             .map_err(|error| stored::broken(format!("metadata `parameters`: {error}")))?;
         let transform = InputTransform::restore(archive)?;
         let mut model = Self::new(implementation, transform.options().input, &table)?;
-        let class_count: usize = stored::json(archive, "classes")?;
+        let class_count = stored::class_count(archive)?;
         let present = stored::u32s(archive, "present_classes")?.to_vec();
         let ascending = present.windows(2).all(|pair| pair[0] < pair[1]);
         if present.len() < 2 || !ascending || present.iter().any(|&class| class as usize >= class_count) {

@@ -264,8 +264,15 @@ impl InputTransform {
             means: stored::f64s(archive, "input_means")?.to_vec(),
             deviations: stored::f64s(archive, "input_deviations")?.to_vec(),
         };
-        if transform.bytes.checked_add(1).and_then(|bytes| bytes.checked_mul(transform.packets)).is_none() {
-            return Err(stored::broken("the number of packets and bytes is too large"));
+        let size = transform.bytes.checked_add(1).and_then(|bytes| bytes.checked_mul(transform.packets));
+        if size.is_none_or(|size| size > u32::MAX as usize) || transform.columns() == 0 {
+            return Err(stored::broken("the number of packets and bytes is too large, or there are no columns"));
+        }
+        let usable = |value: &f64| value.is_finite();
+        if !transform.means.iter().all(usable)
+            || !transform.deviations.iter().all(|value| *value > 0.0 && usable(value))
+        {
+            return Err(stored::broken("tensor input_means or input_deviations holds an unusable value"));
         }
         let scaled = if transform.options.standardise { transform.columns() } else { 0 };
         if transform.means.len() != scaled || transform.deviations.len() != scaled {

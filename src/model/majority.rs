@@ -47,7 +47,7 @@ impl Majority {
             .parse()
             .map_err(|error| stored::broken(format!("metadata `parameters`: {error}")))?;
         let model = Self::new(implementation, &table)?;
-        let classes: usize = stored::json(archive, "classes")?;
+        let classes = stored::class_count(archive)?;
         let class: usize = stored::json(archive, "majority_class")?;
         if class >= classes {
             return Err(stored::broken("the most frequent class is not among the classes"));

@@ -24,6 +24,14 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(archive: &ModelArchive, name:
     serde_json::from_str(text(archive, name)?).map_err(|error| broken(format!("metadata `{name}`: {error}")))
 }
 
+/// The number of classes; more than 65,536 are taken for a broken file.
+pub(super) fn class_count(archive: &ModelArchive) -> Result<usize, ModelError> {
+    match json(archive, "classes")? {
+        count if count <= 1 << 16 => Ok(count),
+        count => Err(broken(format!("metadata `classes` is {count}; at most 65536 are read"))),
+    }
+}
+
 /// Stores a value as JSON metadata.
 pub(super) fn put_json<T: serde::Serialize>(archive: &mut ModelArchive, name: &str, value: &T) {
     let text = serde_json::to_string(value).expect("names and numbers are JSON");

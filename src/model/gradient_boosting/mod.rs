@@ -83,7 +83,7 @@ impl Default for BoostingParameters {
 }
 
 /// Fitted trees.
-#[expect(clippy::large_enum_variant, reason = "there is one of these per fitted model")]
+#[allow(clippy::large_enum_variant, reason = "there is one of these per fitted model")]
 pub(super) enum Boosted {
     /// hessboost's model.
     Softmax(BoostedModel),

@@ -59,7 +59,7 @@ impl Distance {
     }
 
     /// The distance from what neighbours are ordered by.
-    pub fn from_rank(self, rank: f64) -> f64 {
+    pub fn of_rank(self, rank: f64) -> f64 {
         if self == Self::Euclidean { rank.sqrt() } else { rank }
     }
 

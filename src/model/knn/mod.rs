@@ -177,7 +177,7 @@ impl Neighbours {
             let weight = match self.parameters.weights {
                 Weights::Uniform => 1.0,
                 Weights::Distance if any_at_zero => f64::from(u8::from(neighbour.rank == 0.0)),
-                Weights::Distance => 1.0 / self.parameters.distance.from_rank(neighbour.rank),
+                Weights::Distance => 1.0 / self.parameters.distance.of_rank(neighbour.rank),
             };
             votes[self.targets[neighbour.row] as usize] += weight;
         }

@@ -97,7 +97,7 @@ pub(super) struct Trees {
 }
 
 /// A fitted forest.
-#[expect(clippy::large_enum_variant, reason = "there is one of these per fitted model")]
+#[allow(clippy::large_enum_variant, reason = "there is one of these per fitted model")]
 pub(super) enum Forest {
     /// This project's.
     Own(Trees),

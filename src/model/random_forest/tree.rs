@@ -278,10 +278,10 @@ impl Grower<'_> {
             let (code, count) = self.values[index];
             if counting {
                 let slot = (code - lowest) as usize * classes;
-                for target in 0..classes {
-                    let weight = self.histogram[slot + target];
+                let here = &self.histogram[slot..slot + classes];
+                for ((&weight, left), &all) in here.iter().zip(&mut left).zip(weights) {
                     if weight > 0.0 {
-                        state.move_left(weight, &mut left[target], weights[target]);
+                        state.move_left(weight, left, all);
                     }
                 }
             } else {

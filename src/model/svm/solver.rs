@@ -18,7 +18,7 @@ pub(super) enum KernelSource<'a> {
     Cached(RowCache<'a>),
 }
 
-impl<'a> KernelSource<'a> {
+impl KernelSource<'_> {
     fn row(&mut self, row: usize, size: usize) -> KernelRow<'_> {
         match self {
             Self::Whole(matrix) => KernelRow::Borrowed(&matrix[row * size..(row + 1) * size]),
@@ -182,12 +182,12 @@ fn second_of_pair(
     let mut best = None;
     let mut lowest = f64::INFINITY;
     let mut other_largest = f64::NEG_INFINITY;
-    for t in 0..alpha.len() {
+    for (t, (&alpha, &gradient)) in alpha.iter().zip(gradient).enumerate() {
         let sign = problem.signs[t];
-        if !may_fall(sign, alpha[t], problem.bounds[t]) {
+        if !may_fall(sign, alpha, problem.bounds[t]) {
             continue;
         }
-        let value = sign * gradient[t];
+        let value = sign * gradient;
         other_largest = other_largest.max(value);
         let difference = largest + value;
         if difference > 0.0 {
@@ -262,12 +262,12 @@ fn take_step(problem: &Problem<'_>, alpha: &mut [f64], gradient: &[f64], i: usiz
 fn offset(signs: &[f64], bounds: &[f64], alpha: &[f64], gradient: &[f64]) -> f64 {
     let (mut upper, mut lower) = (f64::INFINITY, f64::NEG_INFINITY);
     let (mut sum, mut free) = (0.0, 0_u64);
-    for t in 0..signs.len() {
-        let value = signs[t] * gradient[t];
-        if alpha[t] > 0.0 && alpha[t] < bounds[t] {
+    for ((&sign, &bound), (&alpha, &gradient)) in signs.iter().zip(bounds).zip(alpha.iter().zip(gradient)) {
+        let value = sign * gradient;
+        if alpha > 0.0 && alpha < bound {
             sum += value;
             free += 1;
-        } else if (alpha[t] > 0.0) == (signs[t] > 0.0) {
+        } else if (alpha > 0.0) == (sign > 0.0) {
             lower = lower.max(value);
         } else {
             upper = upper.min(value);
