@@ -147,3 +147,19 @@ fn a_file_that_is_no_store_is_told() {
     assert!(StoreReader::open(&path).err().unwrap().to_string().contains("delete it"));
     assert!(StoreReader::open(&folder.path().join("none.parquet")).is_err());
 }
+
+#[test]
+fn one_wrong_bit_in_the_file_never_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    write_store(&path, &header(), [&some_flow(), &some_flow()]).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let mut faults = 0;
+    for place in (0..bytes.len()).step_by(29) {
+        let mut damaged = bytes.clone();
+        damaged[place] ^= 1 << (place % 8);
+        std::fs::write(&path, &damaged).unwrap();
+        faults += usize::from(StoreReader::open(&path).map_or(true, |mut reader| reader.any(|flow| flow.is_err())));
+    }
+    assert!(faults > 0 && faults < bytes.len() / 29, "{faults} of {}", bytes.len());
+}
