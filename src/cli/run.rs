@@ -28,6 +28,9 @@ pub struct Options {
     /// Only these models, such as svm,knn.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     models: Vec<String>,
+    /// Only these of the experiment's variants, such as as_published.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    variants: Vec<String>,
     /// Where deep models train: auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = parse_device)]
     device: DeviceChoice,
@@ -120,6 +123,7 @@ impl Options {
             assignments: self.assignments.clone(),
             seeds: self.seeds.as_ref().map(|seeds| seeds.0.clone()),
             models: self.models.clone(),
+            variants: self.variants.clone(),
         }
     }
 

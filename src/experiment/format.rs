@@ -27,13 +27,15 @@ pub struct Overrides {
     pub seeds: Option<Vec<u64>>,
     /// Models in place of the file's.
     pub models: Vec<String>,
+    /// Only these of the file's variants; all when empty.
+    pub variants: Vec<String>,
 }
 
 impl Overrides {
     /// Whether results are no longer those of the experiment at a named size on a dataset, and so must
     /// not stand in their place.
     pub fn change_results(&self) -> bool {
-        !self.assignments.is_empty() || self.seeds.is_some() || !self.models.is_empty()
+        !self.assignments.is_empty() || self.seeds.is_some() || !self.models.is_empty() || !self.variants.is_empty()
     }
 }
 
@@ -187,6 +189,18 @@ pub fn read_experiment(path: &Path, overrides: &Overrides) -> Result<Experiment,
     for (name, keys) in &document.variant {
         let keys = keys.as_table().ok_or_else(|| content(format!("[variant.{name}] is a table of keys")))?;
         tables.push((name.clone(), keys.clone()));
+    }
+    for name in &overrides.variants {
+        if !document.variant.contains_key(name) {
+            let known: Vec<&str> = document.variant.keys().map(String::as_str).collect();
+            let nearest = declarative::did_you_mean(name, known.iter().copied());
+            return Err(content(format!("there is no variant `{name}`{nearest} (known: {})", known.join(", "))));
+        }
+    }
+    if !overrides.variants.is_empty() {
+        tables.retain(|(name, _)| overrides.variants.contains(name));
+        let kept = tables.iter().cloned().map(|(name, keys)| (name, toml::Value::Table(keys)));
+        resolved.insert("variant".to_owned(), toml::Value::Table(kept.collect()));
     }
     if tables.is_empty() {
         tables.push(("default".to_owned(), toml::Table::new()));

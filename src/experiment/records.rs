@@ -35,7 +35,8 @@ pub(super) fn outcome_records(
     // An elapsed time of zero gives no rate.
     let rate = |samples: f64, seconds: f64| (seconds > 0.0).then(|| samples / seconds);
     whole("predict_flows_per_second".to_owned(), rate(tests, outcome.predict.wall_seconds));
-    for stage in &outcome.report.stages {
+    // A model of one stage calls it `fit`, which is measured above.
+    for stage in outcome.report.stages.iter().filter(|stage| stage.stage != "fit") {
         whole(format!("{}_wall_seconds", stage.stage), Some(stage.wall_seconds));
         whole(format!("{}_samples_per_second", stage.stage), rate(stage.samples as f64, stage.wall_seconds));
     }

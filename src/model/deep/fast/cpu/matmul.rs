@@ -308,11 +308,7 @@ fn rows_tile_of<const R: usize>(
 ) {
     let (panel, _) = panel.as_chunks::<WIDTH>();
     let panel = &panel[..depth];
-    with_avx2!(
-        level,
-        avx2::rows::<R>(left, stride, panel, target),
-        portable_rows::<R>(left, stride, panel, target)
-    );
+    with_avx2!(level, avx2::rows::<R>(left, stride, panel, target), portable_rows::<R>(left, stride, panel, target));
 }
 
 fn packed_tile(level: Level, count: usize, left: &[f32], panel: &[f32], target: Target<'_>) {
