@@ -5,7 +5,9 @@
 use rand::RngExt;
 
 use crate::model::deep::engine::{LanguageModel, PacketBatch, SequenceClassifier};
-use crate::model::deep::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet, initial_classifier, initial_elmo};
+use crate::model::deep::parameters::{
+    AttentionLstmOptions, ElmoOptions, ParameterSet, initial_classifier, initial_elmo,
+};
 use crate::model::{Device, ModelArchive, ModelError, Tensor};
 use crate::seed;
 
@@ -67,7 +69,9 @@ impl Elmo {
         let mut archive = ModelArchive::default();
         self.initial.store(&mut archive);
         let tokens = self.tokens.iter().map(|&token| u32::from(token)).collect();
-        archive.tensors.insert("data.tokens".to_owned(), Tensor::u32(&[self.packets, self.tokens.len() / self.packets], tokens));
+        archive
+            .tensors
+            .insert("data.tokens".to_owned(), Tensor::u32(&[self.packets, self.tokens.len() / self.packets], tokens));
         archive.tensors.insert("data.loss".to_owned(), Tensor::f64(&[1], vec![loss]));
         archive.to_bytes()
     }

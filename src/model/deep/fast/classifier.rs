@@ -120,9 +120,8 @@ impl<D: Device> AttentionLstm<D> {
         let classes = set.shape("classifier.output.bias")?.first().copied().unwrap_or(0);
         let lstm = options.lstm;
         let to = &mut device;
-        let attention = |to: &mut D, part: &str| {
-            Linear::new(to, set, &format!("classifier.attention.{part}"), lstm, lstm)
-        };
+        let attention =
+            |to: &mut D, part: &str| Linear::new(to, set, &format!("classifier.attention.{part}"), lstm, lstm);
         let weights = Weights {
             mix: Weight::new(to, set, "classifier.mix.weight".to_owned(), &[options.elmo.layers + 1])?,
             gamma: Weight::new(to, set, "classifier.mix.gamma".to_owned(), &[1])?,
@@ -141,8 +140,7 @@ impl<D: Device> AttentionLstm<D> {
             dense: Linear::new(to, set, "classifier.dense", options.dense, lstm)?,
             output: Linear::new(to, set, "classifier.output", classes, options.dense)?,
         };
-        let optimiser =
-            Optimiser { clip_norm: options.clip_norm, weight_decay: options.weight_decay, steps: 0 };
+        let optimiser = Optimiser { clip_norm: options.clip_norm, weight_decay: options.weight_decay, steps: 0 };
         Ok(Self {
             device,
             options: options.clone(),
@@ -257,9 +255,7 @@ impl<D: Device> AttentionLstm<D> {
         if let Some(AttentionWeights { query, key, value, norm }) = &mut weights.attention {
             let values = &mut projections.values;
             let square = Self::linear_shape(states, (lstm, lstm));
-            for (linear, y) in
-                [(query, &mut values.query), (key, &mut values.key), (value, &mut values.value)]
-            {
+            for (linear, y) in [(query, &mut values.query), (key, &mut values.key), (value, &mut values.value)] {
                 device.linear(square, last, linear.weight.value(), linear.bias.value(), y);
             }
             device.attention(packing, lstm, shared(values), &mut buffers.scores, &mut buffers.attended);
@@ -318,8 +314,7 @@ impl<D: Device> AttentionLstm<D> {
         if let Some(AttentionWeights { query, key, value, norm }) = &mut weights.attention {
             normalise(device, norm, &buffers.attended, gradient);
             let Projections { values, gradients } = projections;
-            let wanted =
-                Attended { query: &mut gradients.query, key: &mut gradients.key, value: &mut gradients.value };
+            let wanted = Attended { query: &mut gradients.query, key: &mut gradients.key, value: &mut gradients.value };
             device.attention_backward(packing, lstm, shared(values), &buffers.scores, gradient, wanted);
             let square = Self::linear_shape(states, (lstm, lstm));
             through(device, query, square, &buffers.normalised, &gradients.query, gradient, false);

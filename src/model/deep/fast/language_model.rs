@@ -68,20 +68,11 @@ fn invalid(problem: String) -> ModelError {
 }
 
 impl<D: Device> Elmo<D> {
-    pub fn new(
-        mut device: D,
-        options: &ElmoOptions,
-        set: &ParameterSet,
-        seed: u64,
-    ) -> Result<Self, ModelError> {
+    pub fn new(mut device: D, options: &ElmoOptions, set: &ParameterSet, seed: u64) -> Result<Self, ModelError> {
         let hidden = options.hidden;
         let vocabulary = set.shape("elmo.embedding.weight")?.first().copied().unwrap_or(0);
-        let embedding = Weight::new(
-            &mut device,
-            set,
-            "elmo.embedding.weight".to_owned(),
-            &[vocabulary, options.embedding],
-        )?;
+        let embedding =
+            Weight::new(&mut device, set, "elmo.embedding.weight".to_owned(), &[vocabulary, options.embedding])?;
         let mut direction = |name: &str| {
             let layers = (0..options.layers).map(|layer| {
                 let inputs = if layer == 0 { options.embedding } else { hidden };

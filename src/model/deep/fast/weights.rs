@@ -107,11 +107,7 @@ impl<D: Device> Lstm<D> {
     }
 
     pub fn trained(&mut self) -> LstmWeights<&mut Trained<D::Values>> {
-        LstmWeights {
-            input: &mut self.input.trained,
-            hidden: &mut self.hidden.trained,
-            bias: &mut self.bias.trained,
-        }
+        LstmWeights { input: &mut self.input.trained, hidden: &mut self.hidden.trained, bias: &mut self.bias.trained }
     }
 
     pub fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {

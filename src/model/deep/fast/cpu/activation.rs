@@ -84,7 +84,9 @@ mod tests {
             let mut worst = [0f64; 3];
             for (&value, out) in values.iter().zip(&out) {
                 let x = f64::from(value);
-                for (slot, (exact, got)) in [x.exp(), 1.0 / (1.0 + (-x).exp()), x.tanh()].into_iter().zip(out).enumerate() {
+                for (slot, (exact, got)) in
+                    [x.exp(), 1.0 / (1.0 + (-x).exp()), x.tanh()].into_iter().zip(out).enumerate()
+                {
                     if exact != 0.0 {
                         worst[slot] = worst[slot].max(((f64::from(*got) - exact) / exact).abs());
                     }

@@ -67,13 +67,7 @@ pub(super) struct Gradients<'a> {
 }
 
 /// Backward over chunks; `scores` and `dy` are of the whole batch.
-pub(super) fn backward(
-    shared: Shared<'_>,
-    chunks: &[Chunk],
-    scores: &[f32],
-    dy: &[f32],
-    gradients: Gradients<'_>,
-) {
+pub(super) fn backward(shared: Shared<'_>, chunks: &[Chunk], scores: &[f32], dy: &[f32], gradients: Gradients<'_>) {
     match chunks {
         [] => {}
         [chunk] => backward_chunk(shared.level, shared, chunk, scores, dy, gradients),
@@ -85,10 +79,7 @@ pub(super) fn backward(
             let (value_left, value) = gradients.value.split_at_mut(split);
             let first = Gradients { query: query_left, key: key_left, value: value_left };
             let second = Gradients { query, key, value };
-            rayon::join(
-                || backward(shared, left, scores, dy, first),
-                || backward(shared, right, scores, dy, second),
-            );
+            rayon::join(|| backward(shared, left, scores, dy, first), || backward(shared, right, scores, dy, second));
         }
     }
 }

@@ -32,13 +32,7 @@ pub(super) struct Forward<'a> {
 }
 
 /// Runs chunks, whose states are exactly these slices, over the available threads.
-pub(super) fn forward(
-    shared: Forward<'_>,
-    chunks: &[Chunk],
-    gates: &mut [f32],
-    cells: &mut [f32],
-    hidden: &mut [f32],
-) {
+pub(super) fn forward(shared: Forward<'_>, chunks: &[Chunk], gates: &mut [f32], cells: &mut [f32], hidden: &mut [f32]) {
     match chunks {
         [] => {}
         [chunk] => forward_chunk(shared, chunk, gates, cells, hidden),

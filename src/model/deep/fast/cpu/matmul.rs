@@ -205,9 +205,7 @@ fn transposed_rows(
                 let packed = &mut packed[row * depth..(row + count) * depth];
                 pack_tile(count, of_block, stride, first + row, packed);
             }
-            for (column, panel) in
-                (0..columns).step_by(WIDTH).zip(panels.values[..].chunks_exact(depth * WIDTH))
-            {
+            for (column, panel) in (0..columns).step_by(WIDTH).zip(panels.values[..].chunks_exact(depth * WIDTH)) {
                 for (row, count) in tiles(rows) {
                     let left = &packed[row * depth..(row + count) * depth];
                     let result = &mut result[row * columns..(row + count) * columns];
@@ -288,15 +286,7 @@ impl Target<'_> {
     }
 }
 
-fn rows_tile(
-    level: Level,
-    count: usize,
-    left: &[f32],
-    stride: usize,
-    depth: usize,
-    panel: &[f32],
-    target: Target<'_>,
-) {
+fn rows_tile(level: Level, count: usize, left: &[f32], stride: usize, depth: usize, panel: &[f32], target: Target<'_>) {
     match count {
         1 => rows_tile_of::<1>(level, left, stride, depth, panel, target),
         2 => rows_tile_of::<2>(level, left, stride, depth, panel, target),
@@ -318,11 +308,7 @@ fn rows_tile_of<const R: usize>(
 ) {
     let (panel, _) = panel.as_chunks::<WIDTH>();
     let panel = &panel[..depth];
-    with_avx2!(
-        level,
-        avx2::rows::<R>(left, stride, panel, target),
-        portable_rows::<R>(left, stride, panel, target)
-    );
+    with_avx2!(level, avx2::rows::<R>(left, stride, panel, target), portable_rows::<R>(left, stride, panel, target));
 }
 
 fn packed_tile(level: Level, count: usize, left: &[f32], panel: &[f32], target: Target<'_>) {

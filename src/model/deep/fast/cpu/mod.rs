@@ -2,6 +2,9 @@
 //! from rayon. Work is cut by fixed sizes and sums have a fixed order, so results are the same bits at
 //! any number of threads. Buffers grow to the largest batch and stay; a step allocates nothing.
 
+// Loops over the lanes of several arrays at once are what the compiler vectorises; they need the index.
+#![allow(clippy::needless_range_loop)]
+
 mod activation;
 mod attention;
 mod lstm;
@@ -164,8 +167,7 @@ impl Device for Cpu {
             }
         };
         let tanh = activation == Activation::Tanh;
-        let shared =
-            lstm::Forward { level: self.level, packing, hidden, tanh, source, panels: &self.hidden_panels };
+        let shared = lstm::Forward { level: self.level, packing, hidden, tanh, source, panels: &self.hidden_panels };
         lstm::forward(shared, &packing.chunks, &mut state.gates, &mut state.cells, &mut state.hidden);
     }
 
@@ -249,14 +251,7 @@ impl Device for Cpu {
         self.dropout_in_place(rows, columns, dropout, places, y);
     }
 
-    fn dropout_in_place(
-        &mut self,
-        rows: usize,
-        columns: usize,
-        dropout: Dropout,
-        places: &Vec<u32>,
-        x: &mut Vec<f32>,
-    ) {
+    fn dropout_in_place(&mut self, rows: usize, columns: usize, dropout: Dropout, places: &Vec<u32>, x: &mut Vec<f32>) {
         rows::dropout(columns, dropout, &places[..rows], &mut x[..rows * columns]);
     }
 
@@ -309,8 +304,7 @@ impl Device for Cpu {
             *scale = 1.0 / (variance + NORM_EPSILON).sqrt();
         }
         let (x, y) = (&x[..rows * columns], &mut y[..rows * columns]);
-        let of_column =
-            normalise::Columns { mean: &state.running_mean, scale: &self.columns, weight: weights.weight };
+        let of_column = normalise::Columns { mean: &state.running_mean, scale: &self.columns, weight: weights.weight };
         normalise::apply(self.level, columns, x, of_column, weights.bias, y);
     }
 
@@ -361,8 +355,7 @@ impl Device for Cpu {
         gradient: Attended<&mut Vec<f32>>,
     ) {
         let shared = self.attention_of(packing, columns, &input);
-        let gradients =
-            attention::Gradients { query: gradient.query, key: gradient.key, value: gradient.value };
+        let gradients = attention::Gradients { query: gradient.query, key: gradient.key, value: gradient.value };
         attention::backward(shared, &packing.chunks, attention, dy, gradients);
     }
 

@@ -169,12 +169,7 @@ pub(super) fn for_chunks(
 }
 
 /// Means over sequences of the rows that `row` gives for packed states.
-pub(super) fn mean<'a>(
-    packing: &Packing,
-    columns: usize,
-    row: &(impl Fn(usize) -> &'a [f32] + Sync),
-    y: &mut [f32],
-) {
+pub(super) fn mean<'a>(packing: &Packing, columns: usize, row: &(impl Fn(usize) -> &'a [f32] + Sync), y: &mut [f32]) {
     let Some(first) = packing.chunks.first() else { return };
     let parts = y[..packing.rows() * columns].par_chunks_mut(first.rows * columns);
     parts.zip(&packing.chunks).for_each(|(y, chunk)| {

@@ -122,7 +122,8 @@ pub(super) fn classifier_loss(parameters: &Parameters, activation: Activation, b
             *flow = query
                 .iter()
                 .map(|query| {
-                    let dot = |key: &Vec<f64>| query.iter().zip(key).map(|(query, key)| query * key).sum::<f64>() / root;
+                    let dot =
+                        |key: &Vec<f64>| query.iter().zip(key).map(|(query, key)| query * key).sum::<f64>() / root;
                     let scores: Vec<f64> = key.iter().map(|key| dot(key).exp()).collect();
                     let total = scores.iter().sum::<f64>();
                     let column = |column: usize| {

@@ -125,7 +125,14 @@ fn train(
 
 fn options() -> AttentionLstmOptions {
     let elmo = ElmoOptions { embedding: 20, hidden: 20, dropout: 0.2, ..ElmoOptions::default() };
-    AttentionLstmOptions { lstm: 24, dense: 10, dropout: 0.2, weight_decay: 0.01, elmo, ..AttentionLstmOptions::default() }
+    AttentionLstmOptions {
+        lstm: 24,
+        dense: 10,
+        dropout: 0.2,
+        weight_decay: 0.01,
+        elmo,
+        ..AttentionLstmOptions::default()
+    }
 }
 
 #[test]
@@ -191,7 +198,9 @@ fn bad_batches_and_devices_are_errors() {
     let mut model = classifier(&options, &set, 9, Device::Cpu).unwrap();
     assert_eq!(model.parameters(), set);
     let (layers, labels) = flows(&[1, 2], 2, 40, 4, 0);
-    for (counts, labels) in [(vec![1, 3], &labels), (vec![0, 1], &labels), (vec![1, 2], &vec![0, 4]), (vec![1, 2], &vec![0])] {
+    for (counts, labels) in
+        [(vec![1, 3], &labels), (vec![0, 1], &labels), (vec![1, 2], &vec![0, 4]), (vec![1, 2], &vec![0])]
+    {
         let batch = PacketBatch { layers: &layers, counts: &counts, flows: 2 };
         assert!(model.train_step(&batch, labels, 0.1).is_err(), "{counts:?} {labels:?}");
     }
