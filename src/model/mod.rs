@@ -4,8 +4,10 @@
 //! published crate; a test holds them together.
 
 mod archive;
+pub mod attention_lstm;
 mod classifier;
 pub(crate) mod deep;
+pub(crate) mod elmo;
 
 #[doc(hidden)]
 pub use deep::fast::benchmark;

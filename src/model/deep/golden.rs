@@ -5,7 +5,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 
 use super::engine::{LanguageModel, PacketBatch, SequenceClassifier};
-use super::parameters::{Activation, AttentionLstmOptions, ElmoOptions, ParameterSet, is_running_statistic};
+use super::parameters::{Activation, AttentionLstmOptions, ElmoOptions, ParameterSet};
 use crate::model::ModelError;
 
 /// Parameters whose gradient is 0 in exact arithmetic: a key's bias moves all scores of a query alike, and the
@@ -58,7 +58,7 @@ impl Golden {
                 set.insert(name, shape, values.clone());
             }
         }
-        assert!(!set.is_empty(), "{prefix}");
+        assert!(set.iter().next().is_some(), "{prefix}");
         set
     }
 
@@ -97,7 +97,7 @@ impl Golden {
             let tolerance = 1e-5 * largest_of(expected) + 1e-6 * all;
             check(&format!("{case} gradient of {name}"), found, expected, tolerance);
         }
-        let trained = self.parameters(&format!("{case}/gradient/")).len();
+        let trained = self.parameters(&format!("{case}/gradient/")).iter().count();
         assert_eq!(gradients.len(), trained, "{case}: every parameter has a gradient");
     }
 
@@ -105,8 +105,9 @@ impl Golden {
         for (name, expected) in self.parameters(&format!("{case}/after/")).iter() {
             if !MOVED_BY_ROUNDING.contains(&name) {
                 let values = found.get(name, &expected.shape).unwrap();
-                check(&format!("{case} {name}"), values, &expected.values, 1e-5);
-                let moved = is_running_statistic(name) || values != self.tensor(&format!("{case}/before/{name}")).1;
+                // Where a gradient is almost 0, Adam divides rounding errors by rounding errors.
+                check(&format!("{case} {name}"), values, &expected.values, 1e-4);
+                let moved = name.contains(".running_") || values != self.tensor(&format!("{case}/before/{name}")).1;
                 assert!(moved, "{case} {name} was trained");
             }
         }
@@ -143,12 +144,19 @@ pub(crate) fn classifier_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
         ("tanh_attention", options(Activation::Tanh, true, 0.0)),
         ("relu_plain", options(Activation::Relu, false, 0.05)),
         ("tanh_plain", options(Activation::Tanh, false, 0.0)),
+        ("relu_dropout", AttentionLstmOptions { dropout: 0.3, ..options(Activation::Relu, true, 0.0) }),
     ]
 }
 
-/// Five steps of pre-training, the loss after them, and encodings.
+/// The loss under dropout, five steps of pre-training without, the loss after them, and encodings.
 pub(crate) fn check_language_model(new: NewLanguageModel<'_>) {
     let golden = Golden::read();
+    let options = ElmoOptions { dropout: 0.3, ..elmo_options() };
+    let mut model = new(&options, &golden.parameters("elmo/before/"), 0).unwrap();
+    let (tokens, packets) = golden.tokens(0);
+    let expected = golden.tensor("elmo/dropout_loss").1;
+    let loss = model.train_step(&tokens, packets, 0.01).unwrap().mean() as f32;
+    check("elmo loss under dropout", &[loss], expected, 1e-5 * expected[0]);
     let mut model = new(&elmo_options(), &golden.parameters("elmo/before/"), 0).unwrap();
     for (step, expected) in golden.tensor("elmo/losses").1.iter().enumerate() {
         let (tokens, packets) = golden.tokens(step);

@@ -1,12 +1,78 @@
 //! The deep model, twice: `reference` is short and defines what is computed, `fast` computes the same
 //! quickly. What decides a result is written once and serves both: hyper-parameters, parameter names,
-//! shapes and initial values ([`parameters`]), and what the loops may ask of an implementation
-//! ([`engine`]).
+//! shapes and initial values ([`parameters`]), what the loops may ask of an implementation ([`engine`]),
+//! what they feed it ([`packets`]) and the loops themselves ([`training`]).
 
 pub(crate) mod engine;
 pub(crate) mod fast;
+pub(crate) mod packets;
 pub(crate) mod parameters;
 pub(crate) mod reference;
+pub(crate) mod training;
+
+use self::engine::{LanguageModel, SequenceClassifier};
+use self::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet};
+use super::{Device, Implementation, ModelError};
+
+/// Which engine computes, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Engine {
+    /// Fast or reference.
+    pub implementation: Implementation,
+    /// The processor, or a CUDA device.
+    pub device: Device,
+}
+
+impl Engine {
+    /// ELMo with these parameters.
+    ///
+    /// # Errors
+    /// A device that the implementation cannot use, parameters of other shapes than the options'.
+    pub fn language_model(
+        self,
+        options: &ElmoOptions,
+        parameters: &ParameterSet,
+        seed: u64,
+    ) -> Result<Box<dyn LanguageModel>, ModelError> {
+        match self.implementation {
+            Implementation::Fast => fast::language_model(options, parameters, seed, self.device),
+            Implementation::Reference => {
+                self.processor_only()?;
+                reference::language_model(options, parameters, seed)
+            }
+        }
+    }
+
+    /// The classifier with these parameters.
+    ///
+    /// # Errors
+    /// As of [`Engine::language_model`].
+    pub fn classifier(
+        self,
+        options: &AttentionLstmOptions,
+        parameters: &ParameterSet,
+        seed: u64,
+    ) -> Result<Box<dyn SequenceClassifier>, ModelError> {
+        match self.implementation {
+            Implementation::Fast => fast::classifier(options, parameters, seed, self.device),
+            Implementation::Reference => {
+                self.processor_only()?;
+                reference::classifier(options, parameters, seed)
+            }
+        }
+    }
+
+    fn processor_only(self) -> Result<(), ModelError> {
+        match self.device {
+            Device::Cpu => Ok(()),
+            Device::Cuda(number) => Err(ModelError::Device {
+                device: format!("cuda:{number}"),
+                problem: "the reference implementation runs on the cpu only; use --device cpu or the fast one"
+                    .to_owned(),
+            }),
+        }
+    }
+}
 
 #[cfg(test)]
 mod golden;

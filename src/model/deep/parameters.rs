@@ -247,16 +247,6 @@ impl ParameterSet {
         self.entries.iter().map(|(name, parameter)| (name.as_str(), parameter))
     }
 
-    /// Number of parameters (tensors, not values).
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// The first parameter that holds a number that is not finite.
     pub fn first_non_finite(&self) -> Option<&str> {
         self.iter().find(|(_, parameter)| parameter.values.iter().any(|value| !value.is_finite())).map(|(name, _)| name)
@@ -280,11 +270,6 @@ impl ParameterSet {
         }
         Ok(set)
     }
-}
-
-/// Whether a parameter is a running statistic: stored and loaded, but not trained and not clipped.
-pub(crate) fn is_running_statistic(name: &str) -> bool {
-    name.ends_with(".running_mean") || name.ends_with(".running_var")
 }
 
 /// Names and shapes of ELMo's parameters, in their order; `vocabulary` counts the padding token.
@@ -421,7 +406,7 @@ mod tests {
         for (name, parameter) in initial_classifier(&without, 5, 3).iter() {
             assert_eq!(all.get(name, &parameter.shape).unwrap(), parameter.values, "{name}");
         }
-        assert_eq!(initial_classifier(&without, 5, 3).len() + 10, all.len());
+        assert_eq!(initial_classifier(&without, 5, 3).iter().count() + 10, all.iter().count());
     }
 
     #[test]

@@ -1,0 +1,260 @@
+//! The paper's model as a [`Classifier`]: ELMo pre-trained on the training flows' packets, every packet encoded
+//! once, then an LSTM with self-attention over a flow's packets.
+
+mod options;
+
+use std::time::Instant;
+
+use ndarray::Array2;
+
+use super::deep::Engine;
+use super::deep::packets::{EncodedFlows, PacketList};
+use super::deep::parameters::{
+    AttentionLstmOptions, MODEL, ParameterSet, classifier_shapes, elmo_shapes, initial_classifier,
+};
+use super::deep::training::{LabelledFlows, TRAINING, fit_classifier, predict, prediction_batches};
+use super::elmo::{ENCODING, Pretrained, encode_flows, pretrain};
+use super::{
+    Classifier, Device, Examples, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, StageTime,
+};
+use crate::feature::{TokenArray, VOCABULARY};
+use crate::progress::Progress;
+
+/// ELMo over packet bytes, then an LSTM with self-attention over packets.
+#[derive(Debug, Clone)]
+pub struct AttentionLstm {
+    implementation: Implementation,
+    device: Device,
+    options: AttentionLstmOptions,
+    fitted: Option<Fitted>,
+}
+
+#[derive(Debug, Clone)]
+struct Fitted {
+    elmo: ParameterSet,
+    classifier: ParameterSet,
+    /// N and M of the tokens that it was fitted on.
+    packets: usize,
+    bytes: usize,
+    classes: usize,
+}
+
+impl AttentionLstm {
+    /// A model that is yet to be fitted; `parameters` are the keys of `[model.attention_lstm]`, all optional.
+    ///
+    /// # Errors
+    /// An unknown key, or a value that cannot be used.
+    pub fn new(implementation: Implementation, parameters: &toml::Table) -> Result<Self, ModelError> {
+        Ok(Self { implementation, device: Device::Cpu, options: options::parse(parameters)?, fitted: None })
+    }
+
+    /// Checks that the model can read `input`: only bytes.
+    ///
+    /// # Errors
+    /// Any other input.
+    pub fn check_input(input: Input) -> Result<(), ModelError> {
+        match input {
+            Input::Bytes => Ok(()),
+            Input::Statistics | Input::BytesAndStatistics => Err(ModelError::Parameters {
+                model: MODEL.to_owned(),
+                problem: "this model reads packet bytes only; use input = \"bytes\"".to_owned(),
+            }),
+        }
+    }
+
+    /// A fitted model out of a file, to run where and how it was fitted, but on the processor.
+    ///
+    /// # Errors
+    /// A file that is not of this model, or is damaged.
+    pub fn from_archive(archive: &ModelArchive) -> Result<Self, ModelError> {
+        let problem = |problem: String| ModelError::File { path: None, problem };
+        let metadata = |name: &str| {
+            archive
+                .metadata
+                .get(name)
+                .ok_or_else(|| problem(format!("metadata {name} is missing; fit the model again")))
+        };
+        let number = |name: &str| -> Result<usize, ModelError> {
+            metadata(name)?.parse().map_err(|_| problem(format!("metadata {name} is not a number")))
+        };
+        let model = metadata("model")?;
+        if model != MODEL {
+            return Err(problem(format!("the file holds a model of kind {model}, not {MODEL}")));
+        }
+        let implementation = serde_json::from_value(metadata("implementation")?.as_str().into())
+            .map_err(|error| problem(format!("metadata implementation: {error}")))?;
+        let table = metadata("parameters")?
+            .parse::<toml::Table>()
+            .map_err(|error| problem(format!("metadata parameters: {}", error.message())))?;
+        let options = options::parse(&table)?;
+        let (packets, bytes, classes) = (number("packets")?, number("bytes")?, number("classes")?);
+        let fitted = Fitted {
+            elmo: ParameterSet::load(archive, &elmo_shapes(&options.elmo, VOCABULARY))?,
+            classifier: ParameterSet::load(archive, &classifier_shapes(&options, classes))?,
+            packets,
+            bytes,
+            classes,
+        };
+        Ok(Self { implementation, device: Device::Cpu, options, fitted: Some(fitted) })
+    }
+
+    /// The same model, to run with another implementation: both read the same parameters.
+    pub fn with_implementation(self, implementation: Implementation) -> Self {
+        Self { implementation, ..self }
+    }
+
+    /// The same model, to run on another device.
+    pub fn with_device(self, device: Device) -> Self {
+        Self { device, ..self }
+    }
+
+    fn engine(&self) -> Engine {
+        Engine { implementation: self.implementation, device: self.device }
+    }
+
+    fn fitted(&self) -> Result<&Fitted, ModelError> {
+        self.fitted.as_ref().ok_or_else(|| data_problem("the model is not fitted yet; call fit first".to_owned()))
+    }
+
+    /// Encodes flows by a pre-trained ELMo.
+    fn encode(
+        &self,
+        elmo: &ParameterSet,
+        tokens: &TokenArray,
+        rows: &[usize],
+        progress: &dyn Progress,
+    ) -> Result<(EncodedFlows, u64), ModelError> {
+        // The seed is for dropout, of which there is none in encoding.
+        let mut model = self.engine().language_model(&self.options.elmo, elmo, 0)?;
+        encode_flows(&mut *model, &self.options.elmo, tokens, rows, progress)
+    }
+}
+
+fn data_problem(problem: String) -> ModelError {
+    ModelError::Data { model: MODEL.to_owned(), problem }
+}
+
+impl Classifier for AttentionLstm {
+    fn fit(
+        &mut self,
+        training: Examples<'_>,
+        validation: Examples<'_>,
+        context: &FitContext<'_>,
+    ) -> Result<FitReport, ModelError> {
+        let tokens = &training.features.tokens;
+        let classes = training.features.class_names.len();
+        if training.rows.is_empty() {
+            return Err(data_problem("there is no training flow".to_owned()));
+        }
+        if tokens.packets == 0 || tokens.bytes == 0 || classes == 0 {
+            let (packets, bytes) = (tokens.packets, tokens.bytes);
+            let problem = format!("{packets} packets of {bytes} bytes and {classes} classes: none may be 0");
+            return Err(data_problem(problem));
+        }
+        let validation_tokens = &validation.features.tokens;
+        if (validation_tokens.packets, validation_tokens.bytes) != (tokens.packets, tokens.bytes) {
+            return Err(data_problem("training and validation flows have tokens of different shapes".to_owned()));
+        }
+        if let Some(label) = training.labels().into_iter().chain(validation.labels()).find(|&l| l as usize >= classes) {
+            return Err(data_problem(format!("label {label} is not one of the {classes} classes")));
+        }
+        self.device = context.device;
+        self.fitted = None;
+        let mut report = FitReport::default();
+
+        let packets = PacketList::of_rows(tokens, training.rows);
+        let validation_packets = PacketList::of_rows(validation_tokens, validation.rows);
+        let elmo_options = &self.options.elmo;
+        let Pretrained { parameters: elmo, epochs, stage } =
+            pretrain(self.engine(), elmo_options, tokens.bytes, &packets, &validation_packets, context)?;
+        report.epochs.extend(epochs);
+        report.stages.push(stage);
+
+        let start = Instant::now();
+        let (training_flows, distinct) = self.encode(&elmo, tokens, training.rows, context.progress)?;
+        let (validation_flows, validation_distinct) =
+            self.encode(&elmo, validation_tokens, validation.rows, context.progress)?;
+        report.stages.push(StageTime {
+            stage: ENCODING.to_owned(),
+            wall_seconds: start.elapsed().as_secs_f64(),
+            samples: distinct + validation_distinct,
+        });
+
+        let start = Instant::now();
+        let initial = initial_classifier(&self.options, classes, context.seed);
+        let mut model = self.engine().classifier(&self.options, &initial, context.seed)?;
+        let (chosen, labels) = ((0..training.rows.len()).collect::<Vec<_>>(), training.labels());
+        let training_set = LabelledFlows { flows: &training_flows, chosen: &chosen, labels: &labels };
+        let (chosen, labels) = ((0..validation.rows.len()).collect::<Vec<_>>(), validation.labels());
+        let validation_set = LabelledFlows { flows: &validation_flows, chosen: &chosen, labels: &labels };
+        let epochs = fit_classifier(
+            &mut *model,
+            &self.options,
+            training_set,
+            validation_set,
+            classes,
+            context.seed,
+            context.progress,
+        )?;
+        report.stages.push(StageTime {
+            stage: TRAINING.to_owned(),
+            wall_seconds: start.elapsed().as_secs_f64(),
+            samples: (training.rows.len() * epochs.len()) as u64,
+        });
+        if validation.rows.is_empty() {
+            report.notes.push("no validation flows: trained for all epochs, without early stopping".to_owned());
+        }
+        report.epochs.extend(epochs);
+        let (packets, bytes) = (tokens.packets, tokens.bytes);
+        self.fitted = Some(Fitted { elmo, classifier: model.parameters(), packets, bytes, classes });
+        Ok(report)
+    }
+
+    fn predict_probabilities(
+        &self,
+        examples: Examples<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Array2<f32>, ModelError> {
+        let fitted = self.fitted()?;
+        let tokens = &examples.features.tokens;
+        if (tokens.packets, tokens.bytes) != (fitted.packets, fitted.bytes) {
+            return Err(data_problem(format!(
+                "fitted on {} packets of {} bytes, asked about {} packets of {} bytes",
+                fitted.packets, fitted.bytes, tokens.packets, tokens.bytes
+            )));
+        }
+        let (flows, _) = self.encode(&fitted.elmo, tokens, examples.rows, progress)?;
+        let mut model = self.engine().classifier(&self.options, &fitted.classifier, 0)?;
+        let chosen = (0..flows.len()).collect::<Vec<_>>();
+        progress.begin("prediction", prediction_batches(chosen.len()));
+        let probabilities =
+            predict(&mut *model, &flows, &chosen, fitted.classes, &mut |batches| progress.advance(batches))?;
+        progress.end();
+        Ok(Array2::from_shape_vec((chosen.len(), fitted.classes), probabilities).expect("one row for each flow"))
+    }
+
+    fn save(&self) -> Result<ModelArchive, ModelError> {
+        let fitted = self.fitted()?;
+        let implementation = match self.implementation {
+            Implementation::Fast => "fast",
+            Implementation::Reference => "reference",
+        };
+        let mut archive = ModelArchive::default();
+        for (name, value) in [
+            ("model", MODEL.to_owned()),
+            ("implementation", implementation.to_owned()),
+            ("parameters", options::to_table(&self.options).to_string()),
+            ("packets", fitted.packets.to_string()),
+            ("bytes", fitted.bytes.to_string()),
+            ("classes", fitted.classes.to_string()),
+        ] {
+            archive.metadata.insert(name.to_owned(), value);
+        }
+        fitted.elmo.store(&mut archive);
+        fitted.classifier.store(&mut archive);
+        Ok(archive)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+use rand::RngExt;
+
+use super::*;
+use crate::feature::{FeatureSet, PAD};
+use crate::model::NoArtifacts;
+use crate::progress::Silent;
+use crate::seed;
+
+/// Flows whose class is the byte that their packets' third position holds most often, among random bytes; of
+/// 1 to 3 packets of 4 to 10 bytes.
+fn toy(flows: usize) -> FeatureSet {
+    let mut random = seed::generator(11, "toy");
+    let (packets, bytes) = (3, 10);
+    let mut values = Vec::new();
+    let labels = (0..flows).map(|flow| (flow % 3) as u32).collect::<Vec<_>>();
+    for label in &labels {
+        let count = random.random_range(1..=packets);
+        for packet in 0..packets {
+            let length = if packet < count { random.random_range(4..=bytes) } else { 0 };
+            values.extend((0..bytes).map(|position| match position {
+                _ if position >= length => PAD,
+                2 => 200 + *label as u16,
+                _ => random.random_range(0..8u16),
+            }));
+        }
+    }
+    FeatureSet {
+        tokens: TokenArray { packets, bytes, values },
+        statistics: Array2::zeros((flows, 0)),
+        statistic_names: Vec::new(),
+        labels,
+        class_names: ["a", "b", "c"].map(str::to_owned).to_vec(),
+        provenance: Vec::new(),
+    }
+}
+
+fn model(implementation: Implementation, more: &str) -> AttentionLstm {
+    let text = format!(
+        "lstm = 24\ndense = 16\nepochs = 30\npatience = 30\nbatch = 8\nlearning_rate = 0.003\n\
+         learning_rate_schedule = \"cosine\"\n\
+         elmo = {{ embedding = 12, hidden = 12, layers = 2, epochs = 2, batch = 16, learning_rate = 0.01 }}\n{more}"
+    );
+    AttentionLstm::new(implementation, &text.parse().unwrap()).unwrap()
+}
+
+fn context(seed: u64) -> FitContext<'static> {
+    FitContext { seed, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts }
+}
+
+fn rows(from: usize, to: usize) -> Vec<usize> {
+    (from..to).collect()
+}
+
+fn fit(model: &mut AttentionLstm, features: &FeatureSet, seed: u64) -> FitReport {
+    let (training, validation) = (rows(0, 120), rows(120, 150));
+    let examples = |rows| Examples { features, rows };
+    model.fit(examples(&training), examples(&validation), &context(seed)).unwrap()
+}
+
+fn accuracy(model: &AttentionLstm, features: &FeatureSet, rows: &[usize]) -> f64 {
+    let probabilities = model.predict_probabilities(Examples { features, rows }, &Silent).unwrap();
+    let hits = probabilities.outer_iter().zip(rows).filter(|(row, index)| {
+        assert!((row.sum() - 1.0).abs() < 1e-5);
+        let best = (0..3).max_by(|&left, &right| row[left].total_cmp(&row[right])).unwrap();
+        best == features.labels[**index] as usize
+    });
+    hits.count() as f64 / rows.len() as f64
+}
+
+fn learns(implementation: Implementation) {
+    let features = toy(200);
+    for more in ["", "activation = \"tanh\"\nattention = false", "dropout = 0.05\nweight_decay = 0.01"] {
+        let mut model = model(implementation, more);
+        let report = fit(&mut model, &features, 3);
+        let accuracy = accuracy(&model, &features, &rows(150, 200));
+        assert!(accuracy > 0.8, "{more}: {accuracy} {report:?}");
+        let stages = report.stages.iter().map(|stage| stage.stage.as_str()).collect::<Vec<_>>();
+        assert_eq!(stages, ["elmo_pretraining", "encoding", "classifier_training"]);
+        let elmo = report.epochs.iter().filter(|epoch| epoch.stage == "elmo_pretraining").collect::<Vec<_>>();
+        assert_eq!(elmo.len(), 2);
+        assert!(elmo[1].validation_loss < elmo[0].validation_loss);
+    }
+}
+
+fn same_bits_at_any_number_of_threads_and_from_a_file(implementation: Implementation) {
+    let features = toy(200);
+    let test = rows(150, 200);
+    let examples = Examples { features: &features, rows: &test };
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut model = model(implementation, "");
+            model.options.lstm = 96;
+            model.options.epochs = 2;
+            fit(&mut model, &features, 3);
+            (model.save().unwrap().to_bytes().unwrap(), model.predict_probabilities(examples, &Silent).unwrap())
+        })
+    };
+    let (bytes, probabilities) = run(1);
+    let (other_bytes, other_probabilities) = run(2);
+    assert!(bytes == other_bytes, "the same file at 1 and 2 threads");
+    assert_eq!(probabilities, other_probabilities);
+
+    let loaded = AttentionLstm::from_archive(&ModelArchive::from_bytes(&bytes).unwrap()).unwrap();
+    assert_eq!(loaded.predict_probabilities(examples, &Silent).unwrap(), probabilities);
+    assert_eq!(loaded.save().unwrap().to_bytes().unwrap(), bytes);
+}
+
+#[test]
+fn the_reference_learns_what_a_byte_tells() {
+    learns(Implementation::Reference);
+}
+
+#[test]
+fn the_reference_gives_the_same_bits_at_any_number_of_threads_and_from_a_file() {
+    same_bits_at_any_number_of_threads_and_from_a_file(Implementation::Reference);
+}
+
+#[test]
+fn the_fast_engine_learns_what_a_byte_tells() {
+    learns(Implementation::Fast);
+}
+
+#[test]
+fn the_fast_engine_gives_the_same_bits_at_any_number_of_threads_and_from_a_file() {
+    same_bits_at_any_number_of_threads_and_from_a_file(Implementation::Fast);
+}
+
+#[test]
+fn a_file_of_one_engine_predicts_the_same_in_the_other() {
+    let features = toy(200);
+    let test = rows(150, 200);
+    let examples = Examples { features: &features, rows: &test };
+    for (from, to) in
+        [(Implementation::Fast, Implementation::Reference), (Implementation::Reference, Implementation::Fast)]
+    {
+        let mut model = model(from, "");
+        fit(&mut model, &features, 3);
+        let expected = model.predict_probabilities(examples, &Silent).unwrap();
+        let loaded = AttentionLstm::from_archive(&model.save().unwrap()).unwrap();
+        let found = loaded.with_implementation(to).predict_probabilities(examples, &Silent).unwrap();
+        let largest = (&found - &expected).iter().fold(0f32, |largest, value| largest.max(value.abs()));
+        assert!(largest < 1e-4, "{from:?} to {to:?}: {largest}");
+    }
+}
+
+#[test]
+fn seeds_matter() {
+    let features = toy(150);
+    let mut models = [1, 2].map(|seed| {
+        let mut model = model(Implementation::Reference, "");
+        model.options.epochs = 1;
+        model.options.elmo.epochs = 1;
+        fit(&mut model, &features, seed);
+        model.save().unwrap()
+    });
+    assert_ne!(models[0], models[1]);
+    models[0].metadata.insert("model".to_owned(), "svm".to_owned());
+    assert!(AttentionLstm::from_archive(&models[0]).unwrap_err().to_string().contains("svm"));
+    models[1].tensors.remove("classifier.mix.gamma");
+    assert!(AttentionLstm::from_archive(&models[1]).unwrap_err().to_string().contains("classifier.mix.gamma"));
+}
+
+#[test]
+fn a_learning_rate_far_too_high_is_told_as_divergence() {
+    let features = toy(150);
+    let mut model = model(Implementation::Reference, "");
+    model.options.learning_rate = 1e38;
+    let (training, validation) = (rows(0, 120), rows(120, 150));
+    let examples = |rows| Examples { features: &features, rows };
+    let error = model.fit(examples(&training), examples(&validation), &context(0)).unwrap_err();
+    assert!(matches!(&error, ModelError::Diverged { place, .. } if place.starts_with("classifier.")), "{error}");
+    assert!(model.save().is_err());
+}
+
+#[test]
+fn what_cannot_be_fitted_or_read_is_an_error() {
+    let features = toy(150);
+    let examples = |rows| Examples { features: &features, rows };
+    let mut model = model(Implementation::Reference, "");
+    assert!(model.predict_probabilities(examples(&[0]), &Silent).unwrap_err().to_string().contains("not fitted"));
+    assert!(model.fit(examples(&[]), examples(&[]), &context(0)).is_err());
+    let cuda = FitContext { device: Device::Cuda(1), ..context(0) };
+    let error = model.fit(examples(&[0, 1]), examples(&[]), &cuda).unwrap_err().to_string();
+    assert!(error.contains("cuda:1"), "{error}");
+    assert!(AttentionLstm::check_input(Input::Statistics).is_err());
+    assert!(AttentionLstm::check_input(Input::Bytes).is_ok());
+
+    let mut mislabelled = features.clone();
+    mislabelled.labels[1] = 3;
+    let wrong = Examples { features: &mislabelled, rows: &[0, 1] };
+    assert!(model.fit(examples(&[0]), wrong, &context(0)).unwrap_err().to_string().contains("label 3"));
+
+    model.options.epochs = 1;
+    let report = model.fit(examples(&[0, 1, 2, 3]), examples(&[]), &context(0)).unwrap();
+    assert!(report.notes[0].contains("no validation flows"));
+    let mut wider = features.clone();
+    wider.tokens.bytes = 5;
+    wider.tokens.packets = 6;
+    let error = model.predict_probabilities(Examples { features: &wider, rows: &[0] }, &Silent).unwrap_err();
+    assert!(error.to_string().contains("fitted on 3 packets of 10 bytes"), "{error}");
+}
+
+#[test]
+fn flows_and_packets_without_bytes_are_predicted_too() {
+    let mut features = toy(150);
+    features.tokens.values[..30].fill(PAD);
+    features.tokens.values[30..40].fill(PAD);
+    let mut model = model(Implementation::Reference, "");
+    model.options.epochs = 1;
+    model.options.elmo.epochs = 1;
+    fit(&mut model, &features, 0);
+    let probabilities = model.predict_probabilities(Examples { features: &features, rows: &[0, 1] }, &Silent).unwrap();
+    assert!(probabilities.iter().all(|value| value.is_finite()));
+}

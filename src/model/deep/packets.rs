@@ -1,0 +1,122 @@
+//! What the loops feed the engines: batches of packets as tokens, and flows as encoded packets.
+
+use crate::feature::{PAD, TokenArray};
+
+/// Some packets of a token array, by number: packet `p` of row `r` is `r * packets + p`. None is empty.
+pub(crate) struct PacketList<'a> {
+    tokens: &'a TokenArray,
+    /// The packets' numbers.
+    pub numbers: Vec<usize>,
+}
+
+impl<'a> PacketList<'a> {
+    /// All packets of these rows that have at least one byte, as they occur.
+    pub fn of_rows(tokens: &'a TokenArray, rows: &[usize]) -> Self {
+        let numbers = rows.iter().flat_map(|row| row * tokens.packets..(row + 1) * tokens.packets);
+        let numbers = numbers.filter(|&number| !bytes(tokens, number).is_empty()).collect();
+        Self { tokens, numbers }
+    }
+
+    /// The true bytes of packet `number`.
+    pub fn bytes(&self, number: usize) -> &'a [u16] {
+        bytes(self.tokens, number)
+    }
+
+    /// The tokens of some packets by number, shape `[numbers, M]`, where M is the longest packet's length:
+    /// the positions beyond are padding for all of them and change no result.
+    pub fn batch(&self, numbers: &[usize]) -> Vec<u16> {
+        let longest = numbers.iter().map(|&number| self.bytes(number).len()).max().unwrap_or(0);
+        let mut batch = vec![PAD; numbers.len() * longest];
+        for (row, &number) in batch.chunks_exact_mut(longest.max(1)).zip(numbers) {
+            let bytes = self.bytes(number);
+            row[..bytes.len()].copy_from_slice(bytes);
+        }
+        batch
+    }
+}
+
+fn bytes(tokens: &TokenArray, number: usize) -> &[u16] {
+    let packet = &tokens.values[number * tokens.bytes..(number + 1) * tokens.bytes];
+    &packet[..packet.iter().position(|&token| token == PAD).unwrap_or(packet.len())]
+}
+
+/// In [`EncodedFlows::vectors`], for a packet without a byte.
+const EMPTY: u32 = u32::MAX;
+
+/// Flows as sequences of encoded packets; packets that are equal byte for byte share one vector.
+pub(crate) struct EncodedFlows {
+    /// N.
+    packets: usize,
+    /// Values of one packet: `(layers + 1) * 2 * hidden`.
+    size: usize,
+    /// One vector for each distinct packet.
+    vectors: Vec<f32>,
+    /// The vectors of each flow's packets, shape `[flows, N]`: those with bytes first, in their order.
+    index: Vec<u32>,
+    /// Packets with bytes of each flow. A flow without a byte counts as one packet whose vector is 0, since
+    /// something must be predicted of it too.
+    counts: Vec<u32>,
+}
+
+impl EncodedFlows {
+    /// Flows of `packets` packets; `vector_of` has the vector's number for each packet of each flow, shape
+    /// `[flows, packets]`, `None` where a packet has no byte.
+    pub fn new(packets: usize, size: usize, vectors: Vec<f32>, vector_of: &[Option<u32>]) -> Self {
+        let mut index = Vec::with_capacity(vector_of.len());
+        let mut counts = Vec::with_capacity(vector_of.len() / packets);
+        for flow in vector_of.chunks_exact(packets) {
+            let start = index.len();
+            index.extend(flow.iter().flatten());
+            counts.push((index.len() - start).max(1) as u32);
+            index.resize(start + packets, EMPTY);
+        }
+        Self { packets, size, vectors, index, counts }
+    }
+
+    /// Number of flows.
+    pub fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// The layers of some flows, shape `[flows, N, layers + 1, 2 * hidden]`, and their counts of packets.
+    pub fn batch(&self, flows: &[usize]) -> (Vec<f32>, Vec<u32>) {
+        let mut layers = vec![0.0; flows.len() * self.packets * self.size];
+        let places = flows.iter().flat_map(|flow| &self.index[flow * self.packets..(flow + 1) * self.packets]);
+        for (place, &vector) in layers.chunks_exact_mut(self.size).zip(places) {
+            if vector != EMPTY {
+                let start = vector as usize * self.size;
+                place.copy_from_slice(&self.vectors[start..start + self.size]);
+            }
+        }
+        (layers, flows.iter().map(|&flow| self.counts[flow]).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_as_wide_as_their_longest_packet() {
+        let tokens = TokenArray {
+            packets: 2,
+            bytes: 4,
+            values: vec![1, 2, PAD, PAD, 3, PAD, PAD, PAD, 9, 8, 7, 6, PAD, PAD, PAD, PAD],
+        };
+        let list = PacketList::of_rows(&tokens, &[1, 0]);
+        assert_eq!(list.numbers, [2, 0, 1]);
+        assert_eq!(list.batch(&[1, 0]), [3, PAD, 1, 2]);
+        assert_eq!(list.batch(&[1, 2]), [3, PAD, PAD, PAD, 9, 8, 7, 6]);
+    }
+
+    #[test]
+    fn packets_without_bytes_take_no_place() {
+        let vectors = vec![1.0, 2.0, 3.0, 4.0];
+        let vector_of = [None, Some(1), Some(0), None, None, None, Some(0), Some(0), None];
+        let flows = EncodedFlows::new(3, 2, vectors, &vector_of);
+        assert_eq!(flows.len(), 3);
+        let (layers, counts) = flows.batch(&[0, 1, 2]);
+        assert_eq!(counts, [2, 1, 2]);
+        assert_eq!(layers, [3., 4., 1., 2., 0., 0., 0., 0., 0., 0., 0., 0., 1., 2., 1., 2., 0., 0.]);
+    }
+}

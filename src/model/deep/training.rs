@@ -1,0 +1,317 @@
+//! The training loops, written once for both engines: batches in a seeded order, learning rates, the
+//! validation after each epoch, early stopping, and what to say when training diverges.
+
+use rand::seq::SliceRandom;
+
+use super::engine::{BatchLoss, LanguageModel, PacketBatch, SequenceClassifier};
+use super::packets::{EncodedFlows, PacketList};
+use super::parameters::{AttentionLstmOptions, ElmoOptions, LearningRateSchedule, MODEL, ParameterSet};
+use crate::model::{EpochRecord, ModelError};
+use crate::progress::Progress;
+use crate::seed;
+
+/// The stage of ELMo's training, in records and errors.
+pub(crate) const PRETRAINING: &str = "elmo_pretraining";
+/// The stage of the classifier's training.
+pub(crate) const TRAINING: &str = "classifier_training";
+
+/// Flows that go through the classifier at once when it only predicts.
+const PREDICTION_BATCH: usize = 256;
+
+/// Trains ELMo on the packets of `training`, in another order each epoch; `validation` is only measured.
+///
+/// # Errors
+/// No packet of two bytes to learn from; a loss that is not finite.
+pub(crate) fn fit_language_model(
+    model: &mut dyn LanguageModel,
+    options: &ElmoOptions,
+    training: &PacketList<'_>,
+    validation: &PacketList<'_>,
+    seed: u64,
+    progress: &dyn Progress,
+) -> Result<Vec<EpochRecord>, ModelError> {
+    if training.numbers.iter().all(|&number| training.bytes(number).len() < 2) {
+        let problem = "no training packet has two bytes, so ELMo has nothing to predict; check the feature's bytes";
+        return Err(ModelError::Data { model: MODEL.to_owned(), problem: problem.to_owned() });
+    }
+    let mut order = training.numbers.clone();
+    let mut shuffle = seed::generator(seed, &format!("shuffle {PRETRAINING}"));
+    progress.begin(PRETRAINING, (options.epochs * order.len().div_ceil(options.batch)) as u64);
+    let mut epochs = Vec::new();
+    for epoch in 1..=options.epochs {
+        order.shuffle(&mut shuffle);
+        let mut trained = BatchLoss::default();
+        for numbers in order.chunks(options.batch) {
+            let loss = model.train_step(&training.batch(numbers), numbers.len(), options.learning_rate)?;
+            check_finite(loss, PRETRAINING, epoch, || model.parameters())?;
+            trained.add(loss);
+            progress.advance(1);
+        }
+        let mut validated = BatchLoss::default();
+        for numbers in validation.numbers.chunks(options.batch) {
+            validated.add(model.loss(&validation.batch(numbers), numbers.len())?);
+        }
+        let validation_loss = (validated.targets > 0).then(|| validated.mean());
+        progress.note(&match validation_loss {
+            Some(loss) => format!("epoch {epoch}: loss {:.4}, validation {loss:.4}", trained.mean()),
+            None => format!("epoch {epoch}: loss {:.4}", trained.mean()),
+        });
+        epochs.push(EpochRecord {
+            stage: PRETRAINING.to_owned(),
+            epoch,
+            training_loss: trained.mean(),
+            validation_loss,
+            validation_macro_f1: None,
+        });
+    }
+    progress.end();
+    Ok(epochs)
+}
+
+/// Flows and their classes.
+#[derive(Clone, Copy)]
+pub(crate) struct LabelledFlows<'a> {
+    /// The encoded packets.
+    pub flows: &'a EncodedFlows,
+    /// Which of them, in order.
+    pub chosen: &'a [usize],
+    /// The class of each that is chosen.
+    pub labels: &'a [u32],
+}
+
+/// Trains the classifier until the macro F1 on the validation flows has not risen for `patience` epochs, then
+/// puts the best epoch's parameters back; without validation flows, for all epochs.
+///
+/// # Errors
+/// A loss that is not finite.
+pub(crate) fn fit_classifier(
+    model: &mut dyn SequenceClassifier,
+    options: &AttentionLstmOptions,
+    training: LabelledFlows<'_>,
+    validation: LabelledFlows<'_>,
+    classes: usize,
+    seed: u64,
+    progress: &dyn Progress,
+) -> Result<Vec<EpochRecord>, ModelError> {
+    let mut order = (0..training.chosen.len()).collect::<Vec<_>>();
+    let mut shuffle = seed::generator(seed, &format!("shuffle {TRAINING}"));
+    progress.begin(TRAINING, (options.epochs * order.len().div_ceil(options.batch)) as u64);
+    let mut epochs = Vec::new();
+    let mut best: Option<(f64, usize, ParameterSet)> = None;
+    for epoch in 1..=options.epochs {
+        order.shuffle(&mut shuffle);
+        let learning_rate = learning_rate(options, epoch);
+        let mut trained = BatchLoss::default();
+        for positions in order.chunks(options.batch) {
+            let flows = positions.iter().map(|&position| training.chosen[position]).collect::<Vec<_>>();
+            let labels = positions.iter().map(|&position| training.labels[position]).collect::<Vec<_>>();
+            let (layers, counts) = training.flows.batch(&flows);
+            let batch = PacketBatch { layers: &layers, counts: &counts, flows: flows.len() };
+            let loss = model.train_step(&batch, &labels, learning_rate)?;
+            check_finite(loss, TRAINING, epoch, || model.parameters())?;
+            trained.add(loss);
+            progress.advance(1);
+        }
+        let mut record = EpochRecord {
+            stage: TRAINING.to_owned(),
+            epoch,
+            training_loss: trained.mean(),
+            validation_loss: None,
+            validation_macro_f1: None,
+        };
+        if validation.chosen.is_empty() {
+            progress.note(&format!("epoch {epoch}: loss {:.4}", record.training_loss));
+            epochs.push(record);
+            continue;
+        }
+        let probabilities = predict(model, validation.flows, validation.chosen, classes, &mut |_| ())?;
+        let loss = cross_entropy(&probabilities, validation.labels, classes);
+        let macro_f1 = macro_f1(&probabilities, validation.labels, classes);
+        record.validation_loss = Some(loss);
+        record.validation_macro_f1 = Some(macro_f1);
+        progress.note(&format!(
+            "epoch {epoch}: loss {:.4}, validation {loss:.4}, macro F1 {macro_f1:.4}",
+            record.training_loss
+        ));
+        epochs.push(record);
+        if best.as_ref().is_none_or(|(score, ..)| macro_f1 > *score) {
+            best = Some((macro_f1, epoch, model.parameters()));
+        } else if best.as_ref().is_some_and(|(_, since, _)| epoch - since >= options.patience) {
+            break;
+        }
+    }
+    if let Some((_, _, parameters)) = best {
+        model.set_parameters(&parameters)?;
+    }
+    progress.end();
+    Ok(epochs)
+}
+
+/// Class probabilities of `chosen` flows, shape `[chosen, classes]`; `advance` is told of every batch.
+pub(crate) fn predict(
+    model: &mut dyn SequenceClassifier,
+    flows: &EncodedFlows,
+    chosen: &[usize],
+    classes: usize,
+    advance: &mut dyn FnMut(u64),
+) -> Result<Vec<f32>, ModelError> {
+    let mut probabilities = vec![0.0; chosen.len() * classes];
+    let rows = chosen.chunks(PREDICTION_BATCH).zip(probabilities.chunks_mut(PREDICTION_BATCH * classes));
+    for (chosen, output) in rows {
+        let (layers, counts) = flows.batch(chosen);
+        model.probabilities(&PacketBatch { layers: &layers, counts: &counts, flows: chosen.len() }, output)?;
+        advance(1);
+    }
+    Ok(probabilities)
+}
+
+/// Number of batches that [`predict`] tells of.
+pub(crate) fn prediction_batches(flows: usize) -> u64 {
+    flows.div_ceil(PREDICTION_BATCH) as u64
+}
+
+fn learning_rate(options: &AttentionLstmOptions, epoch: usize) -> f32 {
+    match options.learning_rate_schedule {
+        LearningRateSchedule::Constant => options.learning_rate,
+        LearningRateSchedule::Cosine => {
+            let share = (epoch - 1) as f64 / options.epochs as f64;
+            (f64::from(options.learning_rate) * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())) as f32
+        }
+    }
+}
+
+fn check_finite(
+    loss: BatchLoss,
+    stage: &str,
+    epoch: usize,
+    parameters: impl FnOnce() -> ParameterSet,
+) -> Result<(), ModelError> {
+    if loss.sum.is_finite() {
+        return Ok(());
+    }
+    let parameters = parameters();
+    Err(ModelError::Diverged {
+        model: MODEL.to_owned(),
+        stage: stage.to_owned(),
+        place: parameters.first_non_finite().unwrap_or("the loss").to_owned(),
+        problem: format!("the loss of a step of epoch {epoch} is not finite; lower the learning rate or clip_norm"),
+    })
+}
+
+/// Mean cross-entropy in nats; a probability that was rounded to 0 counts as the smallest positive number.
+fn cross_entropy(probabilities: &[f32], labels: &[u32], classes: usize) -> f64 {
+    let rows = probabilities.chunks_exact(classes).zip(labels);
+    let sum = rows.map(|(row, &label)| -f64::from(row[label as usize].max(f32::MIN_POSITIVE)).ln()).sum::<f64>();
+    sum / labels.len() as f64
+}
+
+/// The unweighted mean of F1 over the classes that occur among labels or predictions.
+fn macro_f1(probabilities: &[f32], labels: &[u32], classes: usize) -> f64 {
+    let (mut hits, mut predicted, mut actual) = (vec![0u64; classes], vec![0u64; classes], vec![0u64; classes]);
+    for (row, &label) in probabilities.chunks_exact(classes).zip(labels) {
+        let best = (1..classes).fold(0, |best, class| if row[class] > row[best] { class } else { best });
+        predicted[best] += 1;
+        actual[label as usize] += 1;
+        hits[best] += u64::from(best == label as usize);
+    }
+    let occurring = (0..classes).filter(|&class| predicted[class] + actual[class] > 0).collect::<Vec<_>>();
+    let f1 = |class: usize| 2.0 * hits[class] as f64 / (predicted[class] + actual[class]) as f64;
+    occurring.iter().map(|&class| f1(class)).sum::<f64>() / occurring.len() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+
+    #[test]
+    fn macro_f1_is_that_of_scikit_learn() {
+        // sklearn.metrics.f1_score([0, 0, 1, 1, 2], [0, 1, 1, 1, 0], average="macro") of four known classes
+        let predictions: [usize; 5] = [0, 1, 1, 1, 0];
+        let probabilities = predictions
+            .iter()
+            .flat_map(|&class| (0..4).map(move |index| if index == class { 0.7 } else { 0.1 }).collect::<Vec<f32>>());
+        let score = macro_f1(&probabilities.collect::<Vec<_>>(), &[0, 0, 1, 1, 2], 4);
+        assert!((score - 0.433_333_333).abs() < 1e-8, "{score}");
+    }
+
+    #[test]
+    fn cosine_schedule_falls_from_the_full_rate() {
+        let options = AttentionLstmOptions {
+            learning_rate_schedule: LearningRateSchedule::Cosine,
+            learning_rate: 0.5,
+            epochs: 4,
+            ..AttentionLstmOptions::default()
+        };
+        let rates = (1..=4).map(|epoch| learning_rate(&options, epoch)).collect::<Vec<_>>();
+        assert_eq!(rates[0], 0.5);
+        assert!((rates[2] - 0.25).abs() < 1e-7);
+        assert!(rates.windows(2).all(|pair| pair[0] > pair[1]) && rates[3] > 0.0);
+    }
+
+    /// Predicts right as often as the script says, and remembers which state it was in.
+    struct Scripted {
+        /// Share of the flows that are predicted right, by epoch.
+        script: Vec<f32>,
+        epoch: usize,
+        loss: f64,
+    }
+
+    impl SequenceClassifier for Scripted {
+        fn train_step(&mut self, batch: &PacketBatch<'_>, _: &[u32], _: f32) -> Result<BatchLoss, ModelError> {
+            self.epoch += 1;
+            Ok(BatchLoss { sum: self.loss, targets: batch.flows as u64 })
+        }
+        fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
+            let right = self.script[self.epoch - 1] * batch.flows as f32;
+            for (flow, row) in output.chunks_exact_mut(2).enumerate() {
+                let hit = flow as f32 + 0.5 < right;
+                let label = flow % 2;
+                row[label] = if hit { 0.9 } else { 0.1 };
+                row[1 - label] = 1.0 - row[label];
+            }
+            Ok(())
+        }
+        fn parameters(&self) -> ParameterSet {
+            let mut set = ParameterSet::default();
+            set.insert("fine", &[1], vec![0.0]);
+            set.insert("epoch", &[1], vec![if self.loss.is_nan() { f32::NAN } else { self.epoch as f32 }]);
+            set
+        }
+        fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
+            self.epoch = parameters.get("epoch", &[1])?[0] as usize;
+            Ok(())
+        }
+    }
+
+    fn run(script: &[f32], patience: usize, loss: f64) -> (Scripted, Result<Vec<EpochRecord>, ModelError>) {
+        let flows = EncodedFlows::new(1, 1, vec![1.0], &[Some(0); 10]);
+        let chosen = (0..10).collect::<Vec<_>>();
+        let labels = (0..10).map(|flow| flow % 2).collect::<Vec<_>>();
+        let both = LabelledFlows { flows: &flows, chosen: &chosen, labels: &labels };
+        let mut model = Scripted { script: script.to_vec(), epoch: 0, loss };
+        let options = AttentionLstmOptions { epochs: script.len(), patience, ..AttentionLstmOptions::default() };
+        let epochs = fit_classifier(&mut model, &options, both, both, 2, 0, &Silent);
+        (model, epochs)
+    }
+
+    #[test]
+    fn training_stops_early_and_keeps_the_best_epoch() {
+        let (model, epochs) = run(&[0.4, 0.8, 0.8, 0.6, 1.0], 2, 1.0);
+        assert_eq!(epochs.unwrap().len(), 4);
+        assert_eq!(model.epoch, 2);
+        let (model, epochs) = run(&[0.4, 0.8, 0.8, 0.6, 1.0], 3, 1.0);
+        let epochs = epochs.unwrap();
+        assert_eq!((epochs.len(), model.epoch), (5, 5));
+        assert_eq!(epochs[4].validation_macro_f1, Some(1.0));
+        assert!(epochs[4].validation_loss.unwrap() < epochs[0].validation_loss.unwrap());
+    }
+
+    #[test]
+    fn divergence_names_the_parameter() {
+        let error = run(&[0.4], 2, f64::NAN).1.unwrap_err().to_string();
+        assert!(error.contains("classifier_training diverged in epoch:"), "{error}");
+        let error = run(&[0.4], 2, f64::INFINITY).1.unwrap_err().to_string();
+        assert!(error.contains("diverged in the loss"), "{error}");
+    }
+}
