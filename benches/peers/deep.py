@@ -1,7 +1,7 @@
 """Times the deep model in PyTorch on the processor, on the workloads that `cargo bench --bench deep` wrote, and
 prints the medians of both beside each other. The first loss must agree, so both compute the same.
 
-    python benches/peers/deep.py [--rounds N] [--folder target/deep]
+    python benches/peers/deep.py [--seconds S] [--folder target/deep]
 
 PyTorch runs with the number of threads that is fastest for the workload. Needs torch and safetensors.
 """

@@ -2,6 +2,9 @@
 //! from rayon. Work is cut by fixed sizes and sums have a fixed order, so results are the same bits at
 //! any number of threads. Buffers grow to the largest batch and stay; a step allocates nothing.
 
+// Loops over the lanes of several arrays at once are what the compiler vectorises; they need the index.
+#![allow(clippy::needless_range_loop)]
+
 mod activation;
 mod attention;
 mod lstm;
@@ -33,7 +36,8 @@ pub(crate) struct Cpu {
     carry: Vec<f32>,
     /// The states before those whose gates they enter.
     previous: Vec<f32>,
-    column_sums: Vec<[f64; 2]>,
+    /// A normalisation's values by column.
+    columns: Vec<f32>,
 }
 
 impl Cpu {
@@ -56,7 +60,7 @@ impl Cpu {
             table: Vec::new(),
             carry: Vec::new(),
             previous: Vec::new(),
-            column_sums: Vec::new(),
+            columns: Vec::new(),
         }
     }
 
@@ -282,7 +286,8 @@ impl Device for Cpu {
             &mut running_variance[..columns],
         );
         let y = &mut y[..rows * columns];
-        normalise::apply(columns, x, mean, &|column| scale[column], weights.weight, weights.bias, y);
+        let of_column = normalise::Columns { mean, scale, weight: weights.weight };
+        normalise::apply(self.level, columns, x, of_column, weights.bias, y);
     }
 
     fn batch_norm_fixed(
@@ -294,9 +299,13 @@ impl Device for Cpu {
         state: &NormState<Vec<f32>>,
         y: &mut Vec<f32>,
     ) {
-        let scale = |column: usize| 1.0 / (state.running_variance[column] + NORM_EPSILON).sqrt();
+        grow(&mut self.columns, columns);
+        for (scale, variance) in self.columns.iter_mut().zip(&state.running_variance) {
+            *scale = 1.0 / (variance + NORM_EPSILON).sqrt();
+        }
         let (x, y) = (&x[..rows * columns], &mut y[..rows * columns]);
-        normalise::apply(columns, x, &state.running_mean, &scale, weights.weight, weights.bias, y);
+        let of_column = normalise::Columns { mean: &state.running_mean, scale: &self.columns, weight: weights.weight };
+        normalise::apply(self.level, columns, x, of_column, weights.bias, y);
     }
 
     fn batch_norm_backward(
@@ -308,17 +317,19 @@ impl Device for Cpu {
         state: &NormState<Vec<f32>>,
         gradient: &mut Vec<f32>,
     ) {
-        self.column_sums.resize(columns, [0.0; 2]);
-        let buffers = normalise::BackwardBuffers {
-            x: &x[..rows * columns],
-            mean: &state.mean,
-            scale: &state.scale,
-            weight: &weights.weight.value,
-            weight_gradient: &mut weights.weight.gradient,
-            bias_gradient: &mut weights.bias.gradient,
-            sums: &mut self.column_sums,
-        };
-        normalise::backward(columns, buffers, &mut gradient[..rows * columns]);
+        grow(&mut self.columns, 2 * columns);
+        let NormWeights { weight, bias } = weights;
+        let of_column = normalise::Columns { mean: &state.mean, scale: &state.scale, weight: &weight.value };
+        normalise::backward(
+            self.level,
+            columns,
+            &x[..rows * columns],
+            of_column,
+            &mut weight.gradient[..columns],
+            &mut bias.gradient[..columns],
+            &mut self.columns[..2 * columns],
+            &mut gradient[..rows * columns],
+        );
     }
 
     fn attention(

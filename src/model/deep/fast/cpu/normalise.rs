@@ -56,71 +56,108 @@ pub(super) fn statistics(
     });
 }
 
-/// `y = (x - mean) * scale * weight + bias`, where `scale` is a function of a column.
-pub(super) fn apply(
-    columns: usize,
-    x: &[f32],
-    mean: &[f32],
-    scale: &(impl Fn(usize) -> f32 + Sync),
-    weight: &[f32],
-    bias: &[f32],
-    y: &mut [f32],
-) {
-    y.par_chunks_mut(columns * TASK_ROWS).zip(x.par_chunks(columns * TASK_ROWS)).for_each(|(y, x)| {
-        for (y, x) in y.chunks_exact_mut(columns).zip(x.chunks_exact(columns)) {
-            for (column, (y, x)) in y.iter_mut().zip(x).enumerate() {
-                *y = (x - mean[column]) * (scale(column) * weight[column]) + bias[column];
-            }
-        }
-    });
-}
-
-/// Sums of the gradient, and of the gradient times the normalised input.
-fn gradient_sums(columns: usize, x: &[f32], mean: &[f32], scale: &[f32], gradient: &[f32], sums: &mut [[f64; 2]]) {
-    sums.par_chunks_mut(BLOCK).enumerate().for_each(|(block, sums)| {
-        let first = block * BLOCK;
-        let width = sums.len();
-        sums.fill([0.0; 2]);
-        let columns_of = first..first + width;
-        for (x, gradient) in x.chunks_exact(columns).zip(gradient.chunks_exact(columns)) {
-            let values = x[columns_of.clone()].iter().zip(&gradient[columns_of.clone()]);
-            let statistics = mean[columns_of.clone()].iter().zip(&scale[columns_of.clone()]);
-            for ((sum, (x, gradient)), (mean, scale)) in sums.iter_mut().zip(values).zip(statistics) {
-                sum[0] += f64::from(*gradient);
-                sum[1] += f64::from(*gradient * ((x - mean) * scale));
-            }
-        }
-    });
-}
-
-/// The buffers of a normalisation in the backward pass.
-pub(super) struct BackwardBuffers<'a> {
-    pub x: &'a [f32],
+/// A normalisation's columns: `y = (x - mean) * scale * weight + bias`.
+#[derive(Clone, Copy)]
+pub(super) struct Columns<'a> {
     pub mean: &'a [f32],
     pub scale: &'a [f32],
     pub weight: &'a [f32],
-    pub weight_gradient: &'a mut [f32],
-    pub bias_gradient: &'a mut [f32],
-    pub sums: &'a mut [[f64; 2]],
 }
 
-/// Turns the gradient of the output into that of the input.
-pub(super) fn backward(columns: usize, buffers: BackwardBuffers<'_>, gradient: &mut [f32]) {
-    let BackwardBuffers { x, mean, scale, weight, weight_gradient, bias_gradient, sums } = buffers;
-    gradient_sums(columns, x, mean, scale, gradient, sums);
-    let rows = (x.len() / columns) as f32;
-    for ((sum, weight), bias) in sums.iter().zip(weight_gradient).zip(bias_gradient) {
-        *bias += sum[0] as f32;
-        *weight += sum[1] as f32;
-    }
-    let sums = &*sums;
-    gradient.par_chunks_mut(columns * TASK_ROWS).zip(x.par_chunks(columns * TASK_ROWS)).for_each(|(gradient, x)| {
-        for (gradient, x) in gradient.chunks_exact_mut(columns).zip(x.chunks_exact(columns)) {
-            for (column, (gradient, x)) in gradient.iter_mut().zip(x).enumerate() {
-                let normalised = (x - mean[column]) * scale[column];
-                let centred = *gradient - sums[column][0] as f32 / rows - normalised * (sums[column][1] as f32 / rows);
-                *gradient = weight[column] * scale[column] * centred;
+/// Normalises the rows of x.
+pub(super) fn apply(level: Level, size: usize, x: &[f32], columns: Columns<'_>, bias: &[f32], y: &mut [f32]) {
+    y.par_chunks_mut(size * TASK_ROWS).zip(x.par_chunks(size * TASK_ROWS)).for_each(|(y, x)| {
+        apply_rows(level, size, x, columns, bias, y);
+    });
+}
+
+vectorised! {
+    fn apply_rows(size: usize, x: &[f32], columns: Columns<'_>, bias: &[f32], y: &mut [f32]) {
+        let Columns { mean, scale, weight } = columns;
+        for (y, x) in y.chunks_exact_mut(size).zip(x.chunks_exact(size)) {
+            for (((((y, x), mean), scale), weight), bias) in y.iter_mut().zip(x).zip(mean).zip(scale).zip(weight).zip(bias) {
+                *y = (x - mean) * (scale * weight) + bias;
             }
         }
+    }
+}
+
+vectorised! {
+    /// Sums of the gradient, and of the gradient times the normalised input, of the columns from `first` on.
+    fn gradient_sums(
+        size: usize,
+        first: usize,
+        x: &[f32],
+        columns: Columns<'_>,
+        gradient: &[f32],
+        sums: &mut [f32],
+        products: &mut [f32],
+    ) {
+        let width = sums.len();
+        let mut totals = [0.0; BLOCK];
+        let mut total_products = [0.0; BLOCK];
+        let mean = &columns.mean[first..first + width];
+        let scale = &columns.scale[first..first + width];
+        for (x, gradient) in x.chunks_exact(size).zip(gradient.chunks_exact(size)) {
+            let x = &x[first..first + width];
+            let gradient = &gradient[first..first + width];
+            for column in 0..width {
+                totals[column] += f64::from(gradient[column]);
+                let normalised = (x[column] - mean[column]) * scale[column];
+                total_products[column] += f64::from(gradient[column] * normalised);
+            }
+        }
+        for column in 0..width {
+            sums[column] = totals[column] as f32;
+            products[column] = total_products[column] as f32;
+        }
+    }
+}
+
+vectorised! {
+    fn backward_rows(
+        size: usize,
+        rows: f32,
+        x: &[f32],
+        columns: Columns<'_>,
+        sums: &[f32],
+        products: &[f32],
+        gradient: &mut [f32],
+    ) {
+        let Columns { mean, scale, weight } = columns;
+        for (gradient, x) in gradient.chunks_exact_mut(size).zip(x.chunks_exact(size)) {
+            let of_column = mean.iter().zip(scale).zip(weight).zip(sums).zip(products);
+            for ((gradient, x), ((((mean, scale), weight), sum), product)) in gradient.iter_mut().zip(x).zip(of_column) {
+                let normalised = (x - mean) * scale;
+                *gradient = weight * scale * (*gradient - sum / rows - normalised * (product / rows));
+            }
+        }
+    }
+}
+
+/// Turns the gradient of the output into that of the input, and adds those of weight and bias; `working` holds
+/// two values per column.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn backward(
+    level: Level,
+    size: usize,
+    x: &[f32],
+    columns: Columns<'_>,
+    weight_gradient: &mut [f32],
+    bias_gradient: &mut [f32],
+    working: &mut [f32],
+    gradient: &mut [f32],
+) {
+    let (sums, products) = working.split_at_mut(size);
+    let blocks = sums.par_chunks_mut(BLOCK).zip(products.par_chunks_mut(BLOCK));
+    blocks.enumerate().for_each(|(block, (sums, products))| {
+        gradient_sums(level, size, block * BLOCK, x, columns, gradient, sums, products);
+    });
+    bias_gradient.iter_mut().zip(&*sums).for_each(|(gradient, sum)| *gradient += sum);
+    weight_gradient.iter_mut().zip(&*products).for_each(|(gradient, product)| *gradient += product);
+    let rows = (x.len() / size) as f32;
+    let (sums, products) = (&*sums, &*products);
+    gradient.par_chunks_mut(size * TASK_ROWS).zip(x.par_chunks(size * TASK_ROWS)).for_each(|(gradient, x)| {
+        backward_rows(level, size, rows, x, columns, sums, products, gradient);
     });
 }
