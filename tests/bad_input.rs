@@ -32,10 +32,13 @@ fn capture(first_port: u16) -> Vec<u8> {
 const DATASET: &str = r#"
 name = "small"
 title = "Two classes, one capture each"
+reference = "none"
+label_columns = ["kind"]
+[published_at]
+url = "https://example.org/small"
+how = "nothing to download"
 [files]
 patterns = ["*.pcap"]
-[labels]
-columns = ["kind"]
 [[rule]]
 stem = "^(?<kind>[a-z]+)"
 "#;

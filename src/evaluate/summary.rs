@@ -75,7 +75,7 @@ fn student_t_inside(t: f64, degrees: usize) -> f64 {
         }
         sum
     };
-    if degrees % 2 == 0 {
+    if degrees.is_multiple_of(2) {
         sine * series(1, 1.0)
     } else {
         // 26.7.3: cos + (2/3) cos^3 + ... up to cos^(degrees - 2).

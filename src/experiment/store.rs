@@ -33,8 +33,16 @@ struct VariantFile<'a> {
     flows: usize,
     flows_per_class: Vec<(&'a str, usize)>,
     unselected: Unselected,
-    /// Per seed: how many captures each two parts share.
-    shared_captures: Vec<(u64, Vec<(&'static str, &'static str, usize)>)>,
+    shared_captures: Vec<SharedCaptures>,
+}
+
+/// How many captures two parts of a split share.
+#[derive(Serialize)]
+struct SharedCaptures {
+    seed: u64,
+    first: &'static str,
+    second: &'static str,
+    captures: usize,
 }
 
 #[derive(Serialize)]
@@ -128,11 +136,13 @@ fn variant_file(variant: &VariantRun) -> VariantFile<'_> {
         shared_captures: variant
             .splits
             .iter()
-            .map(|(seed, _, summary)| {
-                let shared = |part: &crate::split::SharedProvenance| {
-                    (part.first.name(), part.second.name(), part.captures.len())
-                };
-                (*seed, summary.shared.iter().map(shared).collect())
+            .flat_map(|(seed, _, summary)| {
+                summary.shared.iter().map(|shared| SharedCaptures {
+                    seed: *seed,
+                    first: shared.first.name(),
+                    second: shared.second.name(),
+                    captures: shared.captures.len(),
+                })
             })
             .collect(),
     }

@@ -180,8 +180,11 @@ mod tests {
         }
     }
 
+    /// The ranges of bits that a mask covers.
+    type MaskedBits = Vec<(Mask, Vec<Range<usize>>)>;
+
     /// One of the shapes of packet, and by mask the ranges of its bits (counted from the first byte's high bit).
-    fn shape(index: usize) -> (Vec<u8>, Vec<(Mask, Vec<Range<usize>>)>) {
+    fn shape(index: usize) -> (Vec<u8>, MaskedBits) {
         let options = [1, 1, 8, 10, 9, 9, 9, 9, 8, 8, 8, 8, 1, 1, 5, 10, 3, 3, 3, 3, 4, 4, 4, 4];
         let tcp = craft::tcp((1000, 443), 0x10, 77, &options, b"payload");
         let udp = craft::udp((1000, 53), b"query");

@@ -39,7 +39,7 @@ impl Pool {
     fn system(self, host: usize) -> System {
         match self {
             Self::Voice => System::Windows,
-            Self::Hosting if host % 5 == 0 => System::Windows,
+            Self::Hosting if host.is_multiple_of(5) => System::Windows,
             Self::Film => System::Apple,
             _ => System::Linux,
         }

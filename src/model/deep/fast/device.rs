@@ -33,7 +33,7 @@ pub(crate) struct LstmShape {
 }
 
 /// What an LSTM reads.
-pub(crate) enum LstmInput<'a, D: Device + ?Sized> {
+pub(crate) enum LstmInput<'a, D: Device> {
     /// One row per packed state, `[states, inputs]`.
     Rows(&'a D::Values),
     /// Per packed state, which row of an embedding `[vocabulary, inputs]` it is. As there are few

@@ -59,12 +59,15 @@ pub(super) type Matrix<D> = Node<(usize, usize), D>;
 /// The gradients of a graph's parameters by name, in the order in which the parameters were first used.
 pub(super) type NamedGradients = Vec<(String, Vec<f32>)>;
 
+/// A parameter as a vector that gradients flow to.
+type Leaf<D> = Tensor<(usize,), f32, D>;
+
 /// Makes the leaves of one computation, and goes back from its loss.
 pub(super) struct Graph<'a, D: Device<f32>> {
     device: &'a D,
     recorder: Recorder<D>,
     parameters: &'a ParameterSet,
-    leaves: Vec<(String, Tensor<(usize,), f32, D>)>,
+    leaves: Vec<(String, Leaf<D>)>,
 }
 
 impl<'a, D: Device<f32>> Graph<'a, D> {
