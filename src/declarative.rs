@@ -41,12 +41,18 @@ pub fn read_table(path: &Path) -> Result<toml::Table, DeclarativeError> {
 /// # Errors
 /// Text that is not TOML, with its line.
 pub fn parse_table(text: &str, origin: &str) -> Result<toml::Table, DeclarativeError> {
-    toml::from_str::<toml::Table>(text).map_err(|error| {
-        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        DeclarativeError::Content {
-            origin: line.map_or(origin.to_owned(), |line| format!("{origin}, line {line}")),
-            problem: one_line(error.message()),
-        }
+    parse(text, origin)
+}
+
+/// Parses TOML text into a typed value; `origin` names it in errors.
+///
+/// # Errors
+/// Text that is not TOML, and a key that is unknown (the nearest known one is named), missing, or has a value
+/// of another type, with its line.
+pub fn parse<T: DeserializeOwned>(text: &str, origin: &str) -> Result<T, DeclarativeError> {
+    toml::from_str(text).map_err(|error| DeclarativeError::Content {
+        origin: with_line(origin, text, &error),
+        problem: with_nearest_key(&one_line(error.message())),
     })
 }
 
@@ -102,19 +108,18 @@ pub fn parse_assignment(text: &str) -> Result<toml::Table, DeclarativeError> {
     Ok(table)
 }
 
-/// The candidate most like `name`, where one is near enough to be a slip of the keyboard.
+/// The candidate most like `name` (Damerau-Levenshtein distance in any letter case, the first of equals);
+/// none when there is no candidate.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
-        .filter(|(likeness, _)| *likeness > 0.75)
-        .max_by(|left, right| left.0.total_cmp(&right.0))
-        .map(|(_, candidate)| candidate)
+    let name = name.to_lowercase();
+    candidates.into_iter().min_by_key(|candidate| strsim::damerau_levenshtein(&name, &candidate.to_lowercase()))
 }
 
-/// `, did you mean X?` or nothing.
+/// `, did you mean X?`, or nothing where no candidate is near enough to be a slip of the keyboard.
 pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(name, candidates).map_or(String::new(), |known| format!(", did you mean `{known}`?"))
+    nearest(name, candidates)
+        .filter(|known| strsim::normalized_damerau_levenshtein(&name.to_lowercase(), &known.to_lowercase()) >= 0.5)
+        .map_or(String::new(), |known| format!(", did you mean `{known}`?"))
 }
 
 /// Serde says which key is unknown and which are known; a person wants the nearest one first.
@@ -128,6 +133,16 @@ fn with_nearest_key(message: &str) -> String {
         return format!("unknown {what} `{unknown}`{suggestion} (known: {})", known.join(", "));
     }
     message.replace("missing field", "missing key")
+}
+
+fn with_line(origin: &str, text: &str, error: &toml::de::Error) -> String {
+    match error.span() {
+        Some(span) => {
+            let line = 1 + text.as_bytes()[..span.start.min(text.len())].iter().filter(|&&byte| byte == b'\n').count();
+            format!("{origin}, line {line}")
+        }
+        None => origin.to_owned(),
+    }
 }
 
 fn one_line(text: &str) -> String {
@@ -151,6 +166,24 @@ mod tests {
         let table = parse_table("pakets = 3", "table2.toml").unwrap();
         let error = typed::<Section>(table, "table2.toml: [feature]").unwrap_err().to_string();
         assert_eq!(error, "table2.toml: [feature]: unknown key `pakets`, did you mean `packets`? (known: packets)");
+    }
+
+    #[test]
+    fn a_fault_in_a_file_is_told_with_its_line() {
+        let error = parse::<Section>("\npakets = 3", "x.toml").unwrap_err().to_string();
+        assert!(error.starts_with("x.toml, line 2: unknown key `pakets`, did you mean `packets`?"), "{error}");
+        let error = parse::<Section>("packets = \"many\"", "x.toml").unwrap_err().to_string();
+        assert!(error.starts_with("x.toml, line 1: "), "{error}");
+        assert!(parse::<Section>("", "x.toml").unwrap_err().to_string().contains("missing key `packets`"));
+    }
+
+    #[test]
+    fn nearest_ignores_case_and_takes_the_first_of_equals() {
+        assert_eq!(nearest("Catgory", ["tunnel", "category"]), Some("category"));
+        assert_eq!(nearest("a", ["b", "c"]), Some("b"));
+        assert_eq!(nearest("a", []), None);
+        assert_eq!(did_you_mean("kinds", ["kind"]), ", did you mean `kind`?");
+        assert_eq!(did_you_mean("statistics", ["bytes"]), "");
     }
 
     #[test]

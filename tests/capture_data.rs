@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rand::RngExt;
 
-use etcbench::capture::{CaptureReader, CaptureSummary, Transport};
+use etcbench::capture::{CaptureSummary, Transport};
 use etcbench::feature::{Mask, PAD, PacketStart, TokenOptions, tokenize};
-use etcbench::flow::{Assembler, Flow, FlowOptions, STATISTIC_NAMES, assemble_capture};
+use etcbench::flow::{Flow, FlowOptions, STATISTIC_NAMES, assemble_capture};
 
 /// The captures of a folder in order of their names, or nothing (and a word about it) where it is missing.
 fn captures(folder: &str) -> Vec<PathBuf> {
@@ -155,46 +155,4 @@ fn damaged_captures_are_read_as_far_as_they_go() {
         }
     }
     println!("{flows} flows, damage told for {damaged} files");
-}
-
-/// Seconds that this thread has run on a processor, whatever else the machine does (Linux).
-fn thread_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux with scheduler statistics");
-    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
-}
-
-/// `ETCBENCH_CAPTURE=large.pcap cargo test --release --test capture_data -- --ignored --nocapture throughput`.
-#[test]
-#[ignore = "a measurement"]
-fn throughput() {
-    let Some(path) = std::env::var_os("ETCBENCH_CAPTURE") else {
-        println!("skipped: ETCBENCH_CAPTURE names no capture");
-        return;
-    };
-    let path = Path::new(&path);
-    let start = thread_seconds();
-    let mut reader = CaptureReader::open(path).unwrap();
-    let mut bytes = 0;
-    while let Some(packet) = reader.next_packet().unwrap() {
-        bytes += packet.bytes.len();
-    }
-    let packets = reader.summary().packets as f64;
-    let rate = |start: f64| packets / (thread_seconds() - start) / 1e6;
-    println!("reading and decoding: {:.2} million packets/s ({packets} packets, {bytes} bytes)", rate(start));
-
-    let start = thread_seconds();
-    let mut assembler = Assembler::new(&FlowOptions::default()).unwrap();
-    let mut reader = CaptureReader::open(path).unwrap();
-    let (mut flows, mut most_active) = (0, 0);
-    while let Some(packet) = reader.next_packet().unwrap() {
-        assembler.push(&packet, &mut |_| flows += 1);
-        most_active = most_active.max(assembler.active_flows());
-    }
-    assembler.finish(&mut |_| flows += 1);
-    println!("into {flows} flows (at most {most_active} at once): {:.2} million packets/s", rate(start));
-
-    let start = thread_seconds();
-    assemble_capture(path, &FlowOptions::default(), &mut |_| flows -= 1).unwrap();
-    assert_eq!(flows, 0);
-    println!("in order of first packets: {:.2} million packets/s", rate(start));
 }

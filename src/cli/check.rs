@@ -33,7 +33,7 @@ pub fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Result<Verdi
     if arguments.bless {
         let proposed = report::bless(&records)?.to_toml()?;
         storage::write_whole(&path, proposed.as_bytes()).with_context(|| path.display().to_string())?;
-        println!("{} now expects what the last run gave; look at the difference before you commit it", path.display());
+        say!("{} now expects what the last run gave; look at the difference before you commit it", path.display());
         return Ok(Verdict::Done);
     }
     if !path.is_file() {
@@ -45,7 +45,7 @@ pub fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Result<Verdi
         );
     }
     let verdicts = report::check(&records, &ToleranceFile::read(&path)?)?;
-    println!("{}", report::verdict_table(&verdicts).to_markdown());
+    say!("{}", report::verdict_table(&verdicts).to_markdown());
     let out = verdicts.iter().any(|verdict| !verdict.within);
     Ok(if out { Verdict::CheckFailed } else { Verdict::Done })
 }

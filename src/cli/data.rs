@@ -71,7 +71,7 @@ fn list(project: &Path) -> anyhow::Result<Verdict> {
             Err(DatasetError::NotHere { .. }) => format!("not here; see {}", definition.published_at.url),
             Err(error) => return Err(error.into()),
         };
-        println!("{name}: {} [{state}]", definition.title);
+        say!("{name}: {} [{state}]", definition.title);
     }
     Ok(Verdict::Done)
 }
@@ -85,7 +85,7 @@ fn verify(project: &Path, name: &str) -> anyhow::Result<Verdict> {
         let labels: Vec<String> = capture.labels.iter().map(|(column, value)| format!("{column}={value}")).collect();
         let state = if labels.is_empty() { "without label" } else { "found" };
         without_label += usize::from(labels.is_empty());
-        println!(
+        say!(
             "{state} {} {} bytes sha256 {} {}",
             capture.file.path,
             capture.file.size,
@@ -94,15 +94,15 @@ fn verify(project: &Path, name: &str) -> anyhow::Result<Verdict> {
         );
     }
     for stem in &inventory.missing {
-        println!("missing {stem}");
+        say!("missing {stem}");
     }
     for (file, reason) in &inventory.excluded {
-        println!("left out {}: {reason}", file.path);
+        say!("left out {}: {reason}", file.path);
     }
     for file in &inventory.unexpected {
-        println!("unexpected {}", file.path);
+        say!("unexpected {}", file.path);
     }
-    println!(
+    say!(
         "{} captures found, {without_label} of them without label; {} missing, {} left out, {} other files",
         inventory.found.len(),
         inventory.missing.len(),
@@ -119,7 +119,7 @@ fn generate(project: &Path, arguments: &SynthArguments) -> anyhow::Result<Verdic
         let options = LargeOptions { seed: arguments.seed, packets, active_flows: arguments.active_flows };
         let file = File::create(path).with_context(|| path.display().to_string())?;
         let summary = synth::generate_large(&options, BufWriter::new(file))?;
-        println!("{}: {} packets of {} flows, {} bytes", path.display(), summary.packets, summary.flows, summary.bytes);
+        say!("{}: {} packets of {} flows, {} bytes", path.display(), summary.packets, summary.flows, summary.bytes);
         return Ok(Verdict::Done);
     }
     let folder = arguments.output.clone().unwrap_or_else(|| project.join("data/synth"));
@@ -133,7 +133,7 @@ fn generate(project: &Path, arguments: &SynthArguments) -> anyhow::Result<Verdic
         ..SynthOptions::default()
     };
     let summary = synth::generate(&options, &folder, progress.as_ref())?;
-    println!(
+    say!(
         "{}: {} captures, {} flows, {} packets, {} bytes",
         folder.display(),
         summary.captures.len(),

@@ -73,10 +73,10 @@ pub fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
         flow_options: options,
     };
     let count = write_store(&arguments.output, &header, &flows)?;
-    println!("{count} flows in {}", arguments.output.display());
+    say!("{count} flows in {}", arguments.output.display());
     Ok(Verdict::Done)
 }
 
 fn tell(path: &std::path::Path, summary: &CaptureSummary, flows: usize) {
-    eprintln!("{}: {flows} flows; {summary}", path.display());
+    tell!("{}: {flows} flows; {summary}", path.display());
 }

@@ -1,5 +1,20 @@
 //! The command line: arguments, progress bars and exit codes; one file per subcommand.
 
+/// As `println!`, but a reader that went away (`etcbench ... | head`) ends the program quietly.
+macro_rules! say {
+    ($($argument:tt)*) => {
+        $crate::cli::write_line(&mut std::io::stdout().lock(), format_args!($($argument)*))
+    };
+}
+
+/// As `eprintln!`, but a closed standard error never stops the work.
+macro_rules! tell {
+    ($($argument:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr().lock(), $($argument)*);
+    }};
+}
+
 mod check;
 mod data;
 mod features;
@@ -60,6 +75,18 @@ enum Verdict {
     CheckFailed,
 }
 
+fn write_line(output: &mut dyn std::io::Write, text: std::fmt::Arguments<'_>) {
+    let written = writeln!(output, "{text}").and_then(|()| output.flush());
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            tell!("etcbench: standard output: {error}");
+            std::process::exit(3);
+        }
+        Ok(()) => {}
+    }
+}
+
 /// Marks errors whose cause is this program or the machine, not what it was given.
 #[derive(Debug)]
 struct Internal;
@@ -78,7 +105,7 @@ pub fn main() -> ExitCode {
         Ok(Verdict::CheckFailed) => ExitCode::from(1),
         Err(error) => {
             let text = format!("{error:#}");
-            eprintln!("etcbench: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+            tell!("etcbench: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
             ExitCode::from(if error.downcast_ref::<Internal>().is_some() { 3 } else { 2 })
         }
     }

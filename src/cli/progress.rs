@@ -1,6 +1,6 @@
 //! Progress for people: a bar on a terminal, a plain line per stage otherwise.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -88,8 +88,7 @@ impl Lines {
 const SILENCE: Duration = Duration::from_secs(20);
 
 fn tell(text: &str) {
-    // A closed standard error must not end the run.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    tell!("{text}");
 }
 
 impl Progress for Lines {

@@ -174,7 +174,7 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
         let folder = experiment::results_folder(project).join(name);
         let text = write_results(project, &run, &folder)?;
         let reused = run.rows.iter().filter(|row| row.reused).count();
-        eprintln!(
+        tell!(
             "{}: {} fits, {reused} of them from the cache; results in {}",
             experiment.name,
             run.rows.len(),
@@ -183,7 +183,7 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
         printed.push(text);
     }
     for text in printed {
-        println!("{text}");
+        say!("{text}");
     }
     Ok(Verdict::Done)
 }

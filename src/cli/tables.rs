@@ -24,7 +24,7 @@ pub struct TablesArguments {
 /// Reads the records of the last run, writes its tables and prints them.
 pub fn tables(project: &Path, arguments: &TablesArguments) -> anyhow::Result<Verdict> {
     let (experiment, folder, records) = read_results(project, &arguments.target)?;
-    println!("{}", write_tables(project, &experiment, &records, &folder.join("tables"))?);
+    say!("{}", write_tables(project, &experiment, &records, &folder.join("tables"))?);
     Ok(Verdict::Done)
 }
 

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::error::DatasetError;
 use super::flow_labels::FlowLabelRules;
 use super::rules::{LabelRules, LabelTable};
-use super::toml_file::{TomlError, parse_toml};
+use crate::declarative::{self, DeclarativeError};
 
 /// Where a dataset is published and how to get it from there.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -134,8 +134,9 @@ impl DatasetDefinition {
     /// [`DatasetError::Toml`] and [`DatasetError::Definition`], naming the file and the key.
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
         let file = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| TomlError::Read { file: file.clone(), source })?;
-        let raw: DefinitionFile = parse_toml(&file, &text)?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| DeclarativeError::Read { path: path.to_owned(), problem: error.to_string() })?;
+        let raw: DefinitionFile = declarative::parse(&text, &file)?;
         let fault = |message: String| DatasetError::Definition { file: file.clone(), message };
 
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();

@@ -1,13 +1,13 @@
 //! Everything that can be wrong with a dataset, each told in one line with what to do.
 
-use super::toml_file::TomlError;
+use crate::declarative::DeclarativeError;
 
 /// Why a dataset could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
     /// The definition file is not readable as TOML or has a key that nothing reads.
     #[error(transparent)]
-    Toml(#[from] TomlError),
+    Declarative(#[from] DeclarativeError),
     /// The definition is well-formed but means nothing.
     #[error("{file}: {message}")]
     Definition {

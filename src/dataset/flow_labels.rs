@@ -16,8 +16,8 @@ use super::definition::{FlowLabelsSection, globs};
 use super::error::DatasetError;
 use super::labelled::Labels;
 use super::rules::known_column;
-use super::toml_file::nearest;
 use crate::capture::Transport;
+use crate::declarative::nearest;
 use crate::flow::Flow;
 
 /// Formats that `flow_labels.format` may name.

@@ -14,7 +14,6 @@ mod load;
 mod plan;
 mod rules;
 pub mod synth;
-mod toml_file;
 
 pub use definition::{DatasetDefinition, Exclusion, Publication, definition_path};
 pub use error::DatasetError;
@@ -23,7 +22,6 @@ pub use labelled::{FlowProvenance, LabelledFlow, Labels};
 pub use load::{Dataset, Loaded, LoadedCapture, load};
 pub use plan::{Inventory, InventoryCapture, LabelPlan, PlannedCapture, inventory, plan};
 pub use rules::capture_stem;
-pub use toml_file::{TomlError, nearest, parse_toml, read_toml};
 
 #[cfg(test)]
 mod tests;

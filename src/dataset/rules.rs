@@ -6,7 +6,7 @@ use regex::Regex;
 use super::definition::RuleSection;
 use super::error::DatasetError;
 use super::labelled::Labels;
-use super::toml_file::nearest;
+use crate::declarative::nearest;
 
 /// Ends of file names that say how a capture is compressed; the stem is what is left before them.
 const COMPRESSIONS: [&str; 4] = ["gz", "bz2", "xz", "zst"];

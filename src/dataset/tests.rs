@@ -114,7 +114,7 @@ fn definitions_that_cannot_work_are_told() {
     let folder = tempfile::tempdir().unwrap();
     let fault = |from: &str, to: &str| definition_of(folder.path(), &OWN.replace(from, to)).unwrap_err().to_string();
     assert!(definition_of(folder.path(), OWN).is_ok());
-    assert!(fault("label_columns", "label_colums").contains("nearest known key is `label_columns`"));
+    assert!(fault("label_columns", "label_colums").contains("did you mean `label_columns`?"));
     assert!(fault("name = \"own\"", "name = \"other\"").contains("make them agree"));
     assert!(fault("patterns = [\"**/*.pcap\"]", "patterns = []").contains("`files.patterns` is empty"));
     assert!(fault("(?<traffic>", "(?<trafic>").contains("nearest there is `traffic`"));

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::set::{FeatureSet, TokenArray};
 use super::token::{TokenError, TokenOptions, tokenize};
-use crate::dataset::{LabelledFlow, Labels, nearest};
+use crate::dataset::{LabelledFlow, Labels};
+use crate::declarative::nearest;
 use crate::flow::{FlowOptions, STATISTIC_NAMES};
 use crate::seed;
 

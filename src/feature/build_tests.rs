@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::*;
 use crate::capture::{HeaderLayout, Transport};
-use crate::dataset::{Dataset, DatasetDefinition, FlowProvenance, definition_path, load, open_folder, parse_toml};
+use crate::dataset::{Dataset, DatasetDefinition, FlowProvenance, definition_path, load, open_folder};
+use crate::declarative;
 use crate::feature::{PAD, StoreHeader, StoreReader, write_store};
 use crate::flow::{FiveTuple, Flow, FlowPacket, PacketDirection};
 use crate::progress::Silent;
@@ -48,7 +49,7 @@ fn tokens() -> TokenOptions {
 }
 
 fn build(text: &str) -> Result<(FeatureSet, Unselected), SelectionError> {
-    let selection: Selection = parse_toml("e.toml", text).unwrap();
+    let selection: Selection = declarative::parse(text, "e.toml").unwrap();
     build_features(&sample_flows(), &selection, &tokens(), &FlowOptions::default(), 1)
 }
 
@@ -87,7 +88,8 @@ fn all_values_in_order_and_composed_classes() {
 #[test]
 fn the_maximum_is_drawn_from_the_seed_alone() {
     let flows: Vec<LabelledFlow> = (0..40).map(|number| flow(number, &[("kind", "a")], 1.0, &[1])).collect();
-    let selection = parse_toml::<Selection>("e.toml", "label = \"kind\"\nmaximum_flows_per_class = 10\n").unwrap();
+    let selection =
+        declarative::parse::<Selection>("label = \"kind\"\nmaximum_flows_per_class = 10\n", "e.toml").unwrap();
     let draw = |seed| {
         let (set, unselected) = build_features(&flows, &selection, &tokens(), &FlowOptions::default(), seed).unwrap();
         assert_eq!((set.len(), unselected.over_maximum), (10, 30));
@@ -101,7 +103,7 @@ fn the_maximum_is_drawn_from_the_seed_alone() {
 #[test]
 fn flows_without_bytes_to_show_are_counted() {
     let flows = [flow(0, &[("kind", "a")], 1.0, &[1; 28]), flow(1, &[("kind", "a")], 1.0, &[1; 30])];
-    let selection = parse_toml::<Selection>("e.toml", "label = \"kind\"").unwrap();
+    let selection = declarative::parse::<Selection>("label = \"kind\"", "e.toml").unwrap();
     let options = TokenOptions { packet_start: crate::feature::PacketStart::Payload, ..tokens() };
     let (set, unselected) = build_features(&flows, &selection, &options, &FlowOptions::default(), 1).unwrap();
     assert_eq!((set.len(), unselected.without_bytes, set.provenance[0].number), (1, 1, 1));
@@ -121,8 +123,8 @@ fn selections_that_cannot_work_are_told() {
     assert!(fault("label = \"category\"\nclasses = []").contains("names no class"));
     assert!(fault("label = \"category\"\nclasses = [\"chat\", \"chat\"]").contains("twice"));
     assert!(fault("label = \"category\"\nmaximum_flows_per_class = 0").contains("is 0"));
-    let unknown = parse_toml::<Selection>("e.toml", "labels = \"category\"").unwrap_err().to_string();
-    assert!(unknown.contains("nearest known key is `label`"), "{unknown}");
+    let unknown = declarative::parse::<Selection>("labels = \"category\"", "e.toml").unwrap_err().to_string();
+    assert!(unknown.contains("did you mean `label`?"), "{unknown}");
 }
 
 #[test]
@@ -149,10 +151,13 @@ fn real_captures_become_features_through_the_store() {
     write_store(&path, &header, &loaded.flows).unwrap();
     let again: Vec<LabelledFlow> = StoreReader::open(&path).unwrap().collect::<Result<_, _>>().unwrap();
     assert!(again == loaded.flows);
-    let selection =
-        parse_toml::<Selection>("e.toml", "label = \"application\"\nfilter = { traffic = \"malware\" }\n[classes]\n");
+    let selection = declarative::parse::<Selection>(
+        "label = \"application\"\nfilter = { traffic = \"malware\" }\n[classes]\n",
+        "e.toml",
+    );
     assert!(build_features(&again, &selection.unwrap(), &TokenOptions::default(), &options, 0).is_err());
-    let selection = parse_toml::<Selection>("e.toml", "label = \"traffic\"\nmaximum_flows_per_class = 500\n").unwrap();
+    let selection =
+        declarative::parse::<Selection>("label = \"traffic\"\nmaximum_flows_per_class = 500\n", "e.toml").unwrap();
     let (set, unselected) = build_features(&again, &selection, &TokenOptions::default(), &options, 0).unwrap();
     assert_eq!((set.len(), set.class_names.as_slice()), (1000, &["benign".to_owned(), "malware".to_owned()][..]));
     assert_eq!(unselected.over_maximum as usize + set.len(), loaded.flows.len());

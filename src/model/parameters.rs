@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, Deserializer, Visitor, value::Error as Refusal};
 
 use super::ModelError;
+use crate::declarative;
 
 /// Reads `table` into the parameters of `model`.
 ///
@@ -16,11 +17,7 @@ pub(super) fn parse<P: DeserializeOwned>(model: &str, table: &toml::Table) -> Re
         if known.contains(&key.as_str()) {
             continue;
         }
-        let nearest = known
-            .iter()
-            .map(|name| (strsim::damerau_levenshtein(key, name), *name))
-            .min()
-            .map_or(String::new(), |(_, name)| format!("; did you mean `{name}`?"));
+        let nearest = declarative::did_you_mean(key, known.iter().copied());
         return Err(refused(model, format!("unknown key `{key}`{nearest}")));
     }
     for (key, value) in table {
@@ -98,7 +95,7 @@ mod tests {
         let parse = |text: &str| parse::<Example>("random_forest", &text.parse().unwrap());
         assert_eq!(parse("trees = 3").unwrap(), Example { trees: 3, learning_rate: 0.3 });
         let message = parse("tree = 3").unwrap_err().to_string();
-        assert_eq!(message, "[model.random_forest]: unknown key `tree`; did you mean `trees`?");
+        assert_eq!(message, "[model.random_forest]: unknown key `tree`, did you mean `trees`?");
         let message = parse("trees = 3\nlearning_rate = \"fast\"").unwrap_err().to_string();
         assert!(message.contains("key `learning_rate`"), "{message}");
     }

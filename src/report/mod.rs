@@ -34,12 +34,3 @@ pub enum ReportError {
 fn file_error(path: &std::path::Path, problem: impl std::fmt::Display) -> ReportError {
     ReportError::File { path: path.display().to_string(), problem: problem.to_string() }
 }
-
-/// `, did you mean "..."` for the nearest of `known`, where one is near.
-fn nearest(found: &str, known: &[&str]) -> String {
-    let near = known.iter().map(|name| (strsim::jaro_winkler(found, name), name)).max_by(|a, b| a.0.total_cmp(&b.0));
-    match near {
-        Some((likeness, name)) if likeness > 0.7 => format!("; did you mean {name:?}?"),
-        _ => format!("; known are {}", known.join(", ")),
-    }
-}

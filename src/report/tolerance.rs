@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::aggregate::{Measured, RowKey, aggregate};
-use super::{Cell, Column, ReportError, Table, file_error, nearest};
+use super::{Cell, Column, ReportError, Table, file_error};
+use crate::declarative::did_you_mean;
 use crate::experiment::Record;
 
 /// Metrics that [`bless`] proposes to hold. Times depend on the machine and are never held.
@@ -136,7 +137,7 @@ fn known(path: &Path, key: &str, keys: &[&str]) -> Result<(), ReportError> {
     if keys.contains(&key) {
         return Ok(());
     }
-    Err(file_error(path, format!("unknown key {key:?}{}", nearest(key, keys))))
+    Err(file_error(path, format!("unknown key `{key}`{}", did_you_mean(key, keys.iter().copied()))))
 }
 
 impl Tolerance {
@@ -359,8 +360,8 @@ seeds = 2
             ToleranceFile::read(&path).unwrap_err().to_string()
         };
         let unknown = problem(good.replacen("deviation", "deviaton", 1));
-        assert!(unknown.contains("t.toml: unknown key \"deviaton\"; did you mean \"deviation\"?"), "{unknown}");
-        assert!(problem(good.replacen("size", "sizes", 1)).contains("did you mean \"size\""));
+        assert!(unknown.contains("t.toml: unknown key `deviaton`, did you mean `deviation`?"), "{unknown}");
+        assert!(problem(good.replacen("size", "sizes", 1)).contains("did you mean `size`"));
         assert!(problem(good.replacen("deviation = 0", "deviation = -0", 1)).contains("a number from 0"));
         assert!(problem(good.replacen("\"macro_f1\"", "\"accuracy\"", 1)).contains("the same value"));
         assert!(problem(good.replacen("\"macro_f1\"", "\"fit_wall_seconds\"", 1)).contains("times depend"));

@@ -88,8 +88,8 @@ pub enum SplitError {
     #[error("cannot split: {0}")]
     Features(String),
     /// Fewer than two classes.
-    #[error("cannot split: {0} class(es) in the feature set; classification needs at least two")]
-    Classes(usize),
+    #[error("cannot split: the classes are `{}`; classification needs at least two", .0.join("`, `"))]
+    Classes(Vec<String>),
     /// A class too small for every part to have one of its flows.
     #[error(
         "class {class} has {flows} flow(s) but split method {method} needs at least {needed}; add captures of it, \
@@ -229,7 +229,7 @@ fn rows_by_class(features: &FeatureSet) -> Result<Vec<Vec<usize>>, SplitError> {
             .push(row);
     }
     if classes.len() < 2 {
-        return Err(SplitError::Classes(classes.len()));
+        return Err(SplitError::Classes(features.class_names.clone()));
     }
     Ok(classes)
 }

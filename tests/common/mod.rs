@@ -30,6 +30,7 @@ impl Project {
         self.folder.path().join(relative)
     }
 
+    #[allow(dead_code, reason = "not every test file writes files of its own")]
     pub fn write(&self, relative: &str, content: impl AsRef<[u8]>) {
         let path = self.path(relative);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

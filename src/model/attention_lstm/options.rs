@@ -1,5 +1,6 @@
 //! Reads `[model.attention_lstm]`, and says which key was meant where one is unknown.
 
+use crate::declarative;
 use crate::model::ModelError;
 use crate::model::deep::parameters::{AttentionLstmOptions, MODEL};
 
@@ -30,10 +31,9 @@ fn check_keys(table: &toml::Table, known: &toml::Table, prefix: &str) -> Result<
             }
             (Some(_), _) => {}
             (None, _) => {
-                let nearest = known
-                    .keys()
-                    .max_by(|left, right| strsim::jaro_winkler(left, key).total_cmp(&strsim::jaro_winkler(right, key)));
-                let nearest = nearest.map(|nearest| format!("; did you mean {prefix}{nearest}?")).unwrap_or_default();
+                let nearest = declarative::nearest(key, known.keys().map(String::as_str))
+                    .map(|nearest| format!("; did you mean {prefix}{nearest}?"))
+                    .unwrap_or_default();
                 return Err(format!("unknown key {prefix}{key}{nearest}"));
             }
         }
