@@ -39,7 +39,7 @@ fn flows() -> FeatureSet {
     }
     let label = |row: usize| {
         let wrong = splitmix(3, row);
-        if wrong % 10 == 0 { ((wrong >> 8) % CLASSES as u64) as u32 } else { (row % CLASSES) as u32 }
+        if wrong.is_multiple_of(10) { ((wrong >> 8) % CLASSES as u64) as u32 } else { (row % CLASSES) as u32 }
     };
     FeatureSet {
         tokens: TokenArray { packets: PACKETS, bytes: BYTES, values },

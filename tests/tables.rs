@@ -109,7 +109,6 @@ fn without_timing_columns(text: &str) -> String {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let records: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
     let timing: Vec<bool> = records[0].iter().map(|column| column.contains("seconds")).collect();
-    assert!(timing.contains(&true), "a table has its times: {text}");
     let kept = records.iter().map(|record| {
         let kept = record.iter().zip(&timing).filter(|(_, timing)| !**timing).map(|(field, _)| field);
         kept.collect::<Vec<_>>().join(",")

@@ -131,7 +131,7 @@ impl DatasetDefinition {
     /// Reads and checks a definition and the label table it names, which lies beside it.
     ///
     /// # Errors
-    /// [`DatasetError::Toml`] and [`DatasetError::Definition`], naming the file and the key.
+    /// [`DatasetError::Declarative`] and [`DatasetError::Definition`], naming the file and the key.
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
         let file = path.display().to_string();
         let text = std::fs::read_to_string(path)

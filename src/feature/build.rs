@@ -56,7 +56,8 @@ pub struct Selection {
     /// The label column whose values are the classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// The classes, in the order of tables; all values of `label` in ascending order when absent.
+    /// The classes, in the order of tables; all values of `label` that the filter leaves, in ascending order,
+    /// when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<Classes>,
     /// Flows with fewer packets (in the capture, not only among those kept) are left out.
@@ -241,7 +242,13 @@ pub fn build_features(
     }
     let known = known_values(flows.iter());
     check_conditions(&known, &selection.filter)?;
-    let classes = resolve(selection, &known)?;
+    // Classes that are not listed are the values that the filter leaves.
+    let left = known_values(flows.iter().filter(|flow| meets(&flow.labels, &selection.filter)));
+    if left.is_empty() {
+        return Err(invalid(format!("the filter leaves no flow; there are: {}", told(&known))));
+    }
+    let listed = selection.classes.is_some();
+    let classes = resolve(selection, if listed { &known } else { &left })?;
     if classes.is_empty() {
         return Err(invalid("`classes` names no class; name one or leave it out".to_owned()));
     }
@@ -290,8 +297,7 @@ pub fn build_features(
     let mut rows: Vec<(usize, u32)> = Vec::new();
     for (class, ((name, _), indices)) in classes.iter().zip(&members).enumerate() {
         if indices.is_empty() {
-            let used = known_values(flows.iter().filter(|flow| meets(&flow.labels, &selection.filter)));
-            return Err(SelectionError::EmptyClass { class: name.clone(), known: told(&used) });
+            return Err(SelectionError::EmptyClass { class: name.clone(), known: told(&left) });
         }
         match selection.maximum_flows_per_class {
             Some(most) if most < indices.len() => {

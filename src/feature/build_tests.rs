@@ -86,6 +86,14 @@ fn all_values_in_order_and_composed_classes() {
 }
 
 #[test]
+fn classes_that_are_not_listed_are_the_values_that_the_filter_leaves() {
+    let (set, _) = build("label = \"category\"\nfilter = { tunnel = \"non_vpn\" }").unwrap();
+    assert_eq!(set.class_names, ["chat", "video", "voip"]);
+    let (set, _) = build("label = \"category\"\nfilter = { tunnel = \"vpn\" }").unwrap();
+    assert_eq!(set.class_names, ["chat"]);
+}
+
+#[test]
 fn the_maximum_is_drawn_from_the_seed_alone() {
     let flows: Vec<LabelledFlow> = (0..40).map(|number| flow(number, &[("kind", "a")], 1.0, &[1])).collect();
     let selection =
