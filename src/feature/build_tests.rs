@@ -122,7 +122,7 @@ fn selections_that_cannot_work_are_told() {
     assert!(fault("label = \"catgory\"").contains("the nearest is `category`"));
     assert!(fault("label = \"category\"\nfilter = { tunnel = \"non-vpn\" }").contains("there are: non_vpn, vpn"));
     assert!(fault("label = \"category\"\nclasses = [\"chat\", \"mail\"]").contains("category = \"mail\""));
-    let empty = fault("label = \"category\"\nfilter = { tunnel = \"vpn\" }");
+    let empty = fault("label = \"category\"\nclasses = [\"chat\", \"video\"]\nfilter = { tunnel = \"vpn\" }");
     assert!(empty.contains("class `video` has no flow") && empty.contains("category = chat;"), "{empty}");
     let two = fault("[classes]\na = { tunnel = \"vpn\" }\nb = { category = \"chat\" }\n");
     assert!(two.contains("flow a.pcap#0 is of class `a` and of class `b`"), "{two}");

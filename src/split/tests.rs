@@ -229,7 +229,9 @@ fn classes_that_cannot_be_split_are_named() {
     assert!(message(&small, SplitMethod::KFold).contains("needs at least 5"));
     assert!(message(&small, SplitMethod::Grouped).contains("all its 2 flows in one capture (folder/capture, 2.pcap)"));
     assert!(message(&features(&flows, 3), SplitMethod::Temporal).contains("class class1 has 2 flow(s)"));
-    assert!(message(&features(&class_of(0, &[(0, 9)]), 1), SplitMethod::Stratified).contains("1 class(es)"));
+    assert!(
+        message(&features(&class_of(0, &[(0, 9)]), 1), SplitMethod::Stratified).contains("the classes are `class0`")
+    );
     let mut twice = features(&class_of(0, &[(0, 9)]), 2);
     twice.provenance[3].number = 4;
     assert!(message(&twice, SplitMethod::Stratified).contains("two flows have the id folder/capture, 0.pcap#4"));
