@@ -469,7 +469,7 @@ fn unknown_keys_and_unusable_values_are_named() {
     };
     let fast = Implementation::Fast;
     for (kind, parameters, wanted) in [
-        (ModelKind::Svm, "gama = 1", "[model.svm]: unknown key `gama`; did you mean `gamma`?"),
+        (ModelKind::Svm, "gama = 1", "[model.svm]: unknown key `gama`, did you mean `gamma`?"),
         (ModelKind::Svm, "gamma = \"auto\"", "`gamma`"),
         (ModelKind::Svm, "cost = -1", "`cost` is -1"),
         (ModelKind::Svm, "kernel = \"sigmoid\"", "`kernel`"),
