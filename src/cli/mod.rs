@@ -21,6 +21,7 @@ mod features;
 mod progress;
 mod run;
 mod tables;
+mod verify_models;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -62,6 +63,8 @@ enum Command {
     Check(check::CheckArguments),
     /// Make the tables of a stored run again from its records, without training.
     Tables(tables::TablesArguments),
+    /// Run the fast and the reference implementation of every model on the same flows and hold them together.
+    VerifyModels(verify_models::VerifyModelsArguments),
     /// Write the flows of captures, with statistics and first bytes, as a Parquet file.
     Features(features::FeaturesArguments),
     /// What datasets there are, whether their captures are here, and generated data.
@@ -138,6 +141,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Reproduce(arguments) => run::reproduce(&project, &arguments),
         Command::Check(arguments) => check::check(&project, &arguments),
         Command::Tables(arguments) => tables::tables(&project, &arguments),
+        Command::VerifyModels(arguments) => verify_models::verify_models(&project, &arguments),
         Command::Features(arguments) => features::features(&arguments),
         Command::Data(command) => data::data(&project, &command),
     }

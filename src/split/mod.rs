@@ -7,6 +7,7 @@
 mod file;
 mod grouped;
 mod options;
+mod sampling;
 mod stratified;
 mod summary;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use file::{read_split, write_split};
 pub use options::{Fractions, GroupBy, SplitMethod, SplitOptions};
+pub use sampling::{Sampling, sample_training};
 pub use summary::{SharedProvenance, SplitSummary};
 
 use crate::dataset::FlowProvenance;

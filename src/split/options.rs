@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::SplitError;
+use super::{Sampling, SplitError};
 
 /// How rows find their part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -74,6 +74,10 @@ pub struct SplitOptions {
     /// For `k_fold`: how many folds, from 2; 5 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folds: Option<usize>,
+    /// What is done to a training part whose classes differ in size; `none` by default. Validation and test
+    /// parts stay as they are.
+    #[serde(skip_serializing_if = "Sampling::is_none")]
+    pub sampling: Sampling,
 }
 
 /// The share of each part; all above 0, and together 1.
