@@ -86,6 +86,8 @@ pub struct Run {
     pub provenance: Provenance,
     /// The flows of every variant's captures, by what determines them.
     pub captures: Vec<CaptureFacts>,
+    /// Whether no capture was read, because its flows were in the cache.
+    pub flows_reused: bool,
     /// The variants in order.
     pub variants: Vec<VariantRun>,
     /// The fits: variants, then seeds, then folds, then models, in the file's order.
@@ -166,6 +168,7 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
         experiment: experiment.clone(),
         provenance: Provenance::collect(&settings.project, &device_name(settings.device)),
         captures,
+        flows_reused: loaded.iter().all(|flows| flows.reused),
         variants,
         rows,
     })
