@@ -281,13 +281,10 @@ fn variant(
     flow.validate().map_err(|error| problem("flow", error.to_string()))?;
     let split: SplitOptions = declarative::typed(section("split", &document.split)?, &origin("split"))?;
     split.validate().map_err(|error| problem("split", error.to_string()))?;
-    if split.count() != 1 {
+    if let Some(count) = split.count().filter(|&count| count != 1) {
         let advice =
             "an experiment divides the flows once per seed; use stratified, grouped or temporal, and several seeds";
-        return Err(problem(
-            "split",
-            format!("method = \"{}\" gives {} splits; {advice}", split.method.name(), split.count()),
-        ));
+        return Err(problem("split", format!("method = \"{}\" gives {count} splits; {advice}", split.method.name())));
     }
     let models = section("model", &document.model)?;
     for unlisted in models.keys() {

@@ -12,7 +12,7 @@ use super::{Experiment, ExperimentError, Record, RunKey, Variant};
 use crate::feature::{FeatureSet, Unselected, build_features};
 use crate::model::{Device, ModelSpec};
 use crate::progress::Progress;
-use crate::split::{Split, SplitSummary, split};
+use crate::split::{SmallClass, Split, SplitSummary, leave_out_small_classes, split};
 
 /// Raised whenever a change to the code changes what a fit computes, so that no older fit is reused.
 const FIT_VERSION: u32 = 1;
@@ -46,6 +46,8 @@ pub struct VariantRun {
     pub name: String,
     /// How many flows were left out, by reason.
     pub unselected: Unselected,
+    /// Classes left out because they have too few flows.
+    pub small_classes: Vec<SmallClass>,
     /// The features of all its flows.
     pub features: FeatureSet,
     /// Per seed: how the flows were divided.
@@ -107,7 +109,7 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
                 loaded.len() - 1
             }
         };
-        prepared.push((variant, index, prepare(experiment, variant, &loaded[index])?));
+        prepared.push((variant, index, prepare(experiment, variant, &loaded[index], settings, progress)?));
     }
     let total = prepared.iter().map(|(variant, ..)| variant.models.len() * experiment.seeds.len()).sum::<usize>();
     progress.begin(&format!("{}: {total} fits", experiment.name), total as u64);
@@ -145,19 +147,35 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     })
 }
 
-fn prepare(experiment: &Experiment, variant: &Variant, flows: &LoadedFlows) -> Result<VariantRun, ExperimentError> {
+fn prepare(
+    experiment: &Experiment,
+    variant: &Variant,
+    flows: &LoadedFlows,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<VariantRun, ExperimentError> {
     // The selection may draw a subsample; it is the same for every seed, so that seeds differ in split and
     // training alone.
     let (features, unselected) = build_features(&flows.flows, &variant.selection, &variant.feature, &flows.options, 0)?;
+    let options = variant.split.relative_to(&settings.project);
+    let (features, small_classes) = leave_out_small_classes(features, &options)?;
+    for small in &small_classes {
+        progress.warn(&format!(
+            "{}: class {} is left out: it has {} flows, fewer than [split] minimum_class_flows",
+            variant.name, small.class, small.flows
+        ));
+    }
     let mut splits = Vec::new();
     for &seed in &experiment.seeds {
-        let split = split(&features, &variant.split, seed)?
-            .pop()
-            .ok_or_else(|| ExperimentError::Internal { problem: "no split was made".to_owned() })?;
+        let mut folds = split(&features, &options, seed)?;
+        let (Some(split), true) = (folds.pop(), folds.is_empty()) else {
+            let problem = "the split file has several folds; an experiment takes one split per seed".to_owned();
+            return Err(crate::split::SplitError::Options { key: "path", problem }.into());
+        };
         let summary = SplitSummary::new(&features, &split);
         splits.push((seed, split, summary));
     }
-    Ok(VariantRun { name: variant.name.clone(), unselected, features, splits })
+    Ok(VariantRun { name: variant.name.clone(), unselected, small_classes, features, splits })
 }
 
 fn run_key(experiment: &Experiment, variant: &str, spec: &ModelSpec, seed: u64) -> RunKey {

@@ -12,6 +12,7 @@ use super::run::{FittedRow, Run, VariantRun};
 use super::{Cost, ExperimentError, Provenance, RunKey};
 use crate::feature::Unselected;
 use crate::model::StageTime;
+use crate::split::SmallClass;
 
 /// `run.json`: everything about a run that is not a metric.
 #[derive(Serialize)]
@@ -33,6 +34,7 @@ struct VariantFile<'a> {
     flows: usize,
     flows_per_class: Vec<(&'a str, usize)>,
     unselected: Unselected,
+    small_classes: &'a [SmallClass],
     shared_captures: Vec<SharedCaptures>,
 }
 
@@ -133,6 +135,7 @@ fn variant_file(variant: &VariantRun) -> VariantFile<'_> {
             .map(|(class, name)| (name.as_str(), count(class)))
             .collect(),
         unselected: variant.unselected,
+        small_classes: &variant.small_classes,
         shared_captures: variant
             .splits
             .iter()
