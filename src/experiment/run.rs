@@ -12,7 +12,7 @@ use super::{Experiment, ExperimentError, Record, RunKey, Variant};
 use crate::feature::{FeatureSet, Unselected, build_features};
 use crate::model::{Device, ModelSpec};
 use crate::progress::Progress;
-use crate::split::{SmallClass, Split, SplitSummary, leave_out_small_classes, split};
+use crate::split::{LeakReport, SmallClass, Split, SplitSummary, leave_out_small_classes, split};
 
 /// Raised whenever a change to the code changes what a fit computes, so that no older fit is reused.
 const FIT_VERSION: u32 = 1;
@@ -52,6 +52,8 @@ pub struct VariantRun {
     pub features: FeatureSet,
     /// Per seed: how the flows were divided.
     pub splits: Vec<(u64, Split, SplitSummary)>,
+    /// What each of `splits` gives away.
+    pub leaks: Vec<LeakReport>,
 }
 
 /// A finished run.
@@ -98,19 +100,7 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
             crate::model::build(spec)?;
         }
     }
-    let mut loaded: Vec<LoadedFlows> = Vec::new();
-    let mut prepared = Vec::new();
-    for variant in &experiment.variants {
-        let options = super::flows::flow_options(experiment, variant);
-        let index = match loaded.iter().position(|flows| flows.options == options) {
-            Some(index) => index,
-            None => {
-                loaded.push(load_flows(experiment, options, settings, progress)?);
-                loaded.len() - 1
-            }
-        };
-        prepared.push((variant, index, prepare(experiment, variant, &loaded[index], settings, progress)?));
-    }
+    let (loaded, prepared) = prepare_all(experiment, settings, progress)?;
     let total = prepared.iter().map(|(variant, ..)| variant.models.len() * experiment.seeds.len()).sum::<usize>();
     progress.begin(&format!("{}: {total} fits", experiment.name), total as u64);
     let mut variants = Vec::new();
@@ -147,6 +137,43 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     })
 }
 
+/// Everything up to training: the flows of every variant, how they are divided, and what that gives away.
+///
+/// # Errors
+/// Data that is missing or unusable, flows that cannot be divided as asked.
+pub fn divide(
+    experiment: &Experiment,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<Vec<VariantRun>, ExperimentError> {
+    let (_, prepared) = prepare_all(experiment, settings, progress)?;
+    Ok(prepared.into_iter().map(|(_, _, variant)| variant).collect())
+}
+
+/// A variant, the place of its flows among the loaded ones, and what was made of them.
+type Prepared<'a> = (&'a Variant, usize, VariantRun);
+
+fn prepare_all<'a>(
+    experiment: &'a Experiment,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<(Vec<LoadedFlows>, Vec<Prepared<'a>>), ExperimentError> {
+    let mut loaded: Vec<LoadedFlows> = Vec::new();
+    let mut prepared = Vec::new();
+    for variant in &experiment.variants {
+        let options = super::flows::flow_options(experiment, variant);
+        let index = match loaded.iter().position(|flows| flows.options == options) {
+            Some(index) => index,
+            None => {
+                loaded.push(load_flows(experiment, options, settings, progress)?);
+                loaded.len() - 1
+            }
+        };
+        prepared.push((variant, index, prepare(experiment, variant, &loaded[index], settings, progress)?));
+    }
+    Ok((loaded, prepared))
+}
+
 fn prepare(
     experiment: &Experiment,
     variant: &Variant,
@@ -175,7 +202,9 @@ fn prepare(
         let summary = SplitSummary::new(&features, &split);
         splits.push((seed, split, summary));
     }
-    Ok(VariantRun { name: variant.name.clone(), unselected, small_classes, features, splits })
+    let divided: Vec<&Split> = splits.iter().map(|(_, split, _)| split).collect();
+    let leaks = super::leaks::reports(variant, &features, flows, &divided)?;
+    Ok(VariantRun { name: variant.name.clone(), unselected, small_classes, features, splits, leaks })
 }
 
 fn run_key(experiment: &Experiment, variant: &str, spec: &ModelSpec, seed: u64) -> RunKey {

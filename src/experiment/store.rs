@@ -60,7 +60,7 @@ struct FitFile<'a> {
     notes: &'a [String],
 }
 
-/// Writes `experiment.toml`, `run.json`, `predictions/*.csv` and `splits/*.csv` into `folder`, which the
+/// Writes `experiment.toml`, `run.json`, `leaks.json`, `leaks.csv`, `predictions/*.csv` and `splits/*.csv` into `folder`, which the
 /// caller moves into place when all of it is written.
 ///
 /// # Errors
@@ -82,6 +82,13 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
     let json = serde_json::to_vec_pretty(&run_file(run))
         .map_err(|error| ExperimentError::Internal { problem: format!("run.json: {error}") })?;
     write(Path::new("run.json"), &mut |file| file.write_all(&json))?;
+    let leaks = super::split_leaks(&run.variants);
+    let json = serde_json::to_vec_pretty(&leaks)
+        .map_err(|error| ExperimentError::Internal { problem: format!("leaks.json: {error}") })?;
+    write(Path::new("leaks.json"), &mut |file| file.write_all(&json))?;
+    let lines = super::leaks::to_csv(&leaks)
+        .map_err(|error| ExperimentError::Internal { problem: format!("leaks.csv: {error}") })?;
+    write(Path::new("leaks.csv"), &mut |file| file.write_all(&lines))?;
     for variant in &run.variants {
         for row in run.rows.iter().filter(|row| row.key.variant == variant.name) {
             let key = &row.key;

@@ -3,12 +3,14 @@
 
 mod aggregate;
 mod latex;
+mod leaks;
 mod published;
 mod records_file;
 mod table;
 mod tables;
 mod tolerance;
 
+pub use leaks::{leak_notes, leak_text, read_leaks};
 pub use published::{Possible, PublishedCell, PublishedTable};
 pub use records_file::{RECORD_COLUMNS, read_records, write_records};
 pub use table::{Cell, Column, Table};

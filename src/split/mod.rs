@@ -7,6 +7,7 @@
 mod assignment;
 mod file;
 mod grouped;
+mod leaks;
 mod options;
 mod small_classes;
 mod stratified;
@@ -15,6 +16,7 @@ mod summary;
 use serde::{Deserialize, Serialize};
 
 pub use file::{read_split, read_splits, write_split, write_splits};
+pub use leaks::{ClassCaptures, Duplicates, FIELD_TREE_DEPTH, FieldKind, FieldScore, LeakReport, Shared, leak_reports};
 pub use options::{Fractions, GroupBy, SmallClasses, SplitMethod, SplitOptions};
 pub use small_classes::{SmallClass, leave_out_small_classes};
 pub use summary::{SharedProvenance, SplitSummary};
