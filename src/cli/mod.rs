@@ -18,8 +18,10 @@ macro_rules! tell {
 mod check;
 mod data;
 mod features;
+mod leaks;
 mod progress;
 mod run;
+mod split;
 mod tables;
 mod verify_models;
 
@@ -67,6 +69,8 @@ enum Command {
     VerifyModels(verify_models::VerifyModelsArguments),
     /// Write the flows of captures, with statistics and first bytes, as a Parquet file.
     Features(features::FeaturesArguments),
+    /// Write how an experiment divides its flows as a CSV file that others can read, or read back.
+    Split(split::SplitArguments),
     /// What datasets there are, whether their captures are here, and generated data.
     #[command(subcommand)]
     Data(data::DataCommand),
@@ -143,6 +147,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Tables(arguments) => tables::tables(&project, &arguments),
         Command::VerifyModels(arguments) => verify_models::verify_models(&project, &arguments),
         Command::Features(arguments) => features::features(&arguments),
+        Command::Split(arguments) => split::split(&project, &arguments),
         Command::Data(command) => data::data(&project, &command),
     }
 }

@@ -80,10 +80,11 @@ pub struct ReproduceArguments {
     options: Options,
 }
 
+/// Seeds as given on the command line.
 #[derive(Clone)]
-struct Seeds(Vec<u64>);
+pub(super) struct Seeds(pub Vec<u64>);
 
-fn parse_seeds(text: &str) -> Result<Seeds, String> {
+pub(super) fn parse_seeds(text: &str) -> Result<Seeds, String> {
     let problem = |_| format!("`{text}` is neither a number of seeds nor a list such as 3,5,8");
     if let Some(list) = text.contains(',').then(|| text.split(',').map(|seed| seed.trim().parse::<u64>())) {
         return Ok(Seeds(list.collect::<Result<_, _>>().map_err(problem)?));

@@ -7,6 +7,7 @@ mod fit;
 mod flow_cache;
 mod flows;
 mod format;
+mod leaks;
 mod measure;
 mod provenance;
 mod record;
@@ -20,10 +21,13 @@ pub use cache::Cache;
 pub use fit::FitOutcome;
 pub use flows::{CaptureFacts, dataset_names, require_data};
 pub use format::{Experiment, Overrides, TableLayout, Variant, read_experiment};
+pub use leaks::{SplitLeaks, split_leaks};
 pub use measure::Cost;
 pub use provenance::Provenance;
 pub use record::{Record, RunKey};
-pub use run::{FittedRow, Run, Settings, SplitRun, VariantRun, device_name, results_folder, results_name, run};
+pub use run::{
+    FittedRow, Run, Settings, SplitRun, VariantRun, device_name, divide, results_folder, results_name, run,
+};
 pub use store::store;
 pub use tune::{Dimension, Range, Scale, Search, TuneOptions, Trial, Tuning};
 pub use verify::{Agreement, AgreementBound, Measured as AgreementPart, agreement_bound, verify_models};

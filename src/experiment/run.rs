@@ -13,7 +13,9 @@ use super::{Experiment, ExperimentError, Record, RunKey, Variant};
 use crate::feature::{FeatureSet, Unselected, build_features, build_table_features};
 use crate::model::{Device, Input, ModelKind, ModelSpec};
 use crate::progress::Progress;
-use crate::split::{GroupBy, Split, SplitMethod, SplitSummary, sample_training, split};
+use crate::split::{
+    GroupBy, LeakReport, SmallClass, Split, SplitMethod, SplitSummary, leave_out_small_classes, sample_training, split,
+};
 
 /// Raised whenever a change to the code changes what a fit computes, so that no older fit is reused.
 const FIT_VERSION: u32 = 2;
@@ -63,10 +65,14 @@ pub struct VariantRun {
     pub name: String,
     /// How many flows were left out, by reason.
     pub unselected: Unselected,
+    /// Classes left out because they have too few flows.
+    pub small_classes: Vec<SmallClass>,
     /// The features of all its flows.
     pub features: FeatureSet,
     /// How the flows were divided: by seed, then by fold.
     pub splits: Vec<SplitRun>,
+    /// What each of `splits` gives away.
+    pub leaks: Vec<LeakReport>,
     /// Splits per seed: more than one with folds or repetitions.
     pub folds: usize,
 }
@@ -127,21 +133,9 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
             }
         }
     }
-    let mut loaded: Vec<LoadedFlows> = Vec::new();
-    let mut prepared = Vec::new();
-    for variant in &experiment.variants {
-        let options = super::flows::flow_options(experiment, variant);
-        let index = match loaded.iter().position(|flows| flows.options == options) {
-            Some(index) => index,
-            None => {
-                loaded.push(load_flows(experiment, options, settings, progress)?);
-                loaded.len() - 1
-            }
-        };
-        let variant_run = prepare(experiment, variant, &loaded[index])?;
-        prepared.push((variant, index, variant_run));
-    }
-    let total = prepared.iter().map(|(variant, _, prepared)| variant.models.len() * prepared.splits.len()).sum::<usize>();
+    let (loaded, prepared) = prepare_all(experiment, settings, progress)?;
+    let total =
+        prepared.iter().map(|(variant, _, prepared)| variant.models.len() * prepared.splits.len()).sum::<usize>();
     progress.begin(&format!("{}: {total} fits", experiment.name), total as u64);
     let mut variants = Vec::new();
     let mut rows = Vec::new();
@@ -174,7 +168,50 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     })
 }
 
-pub(super) fn prepare(experiment: &Experiment, variant: &Variant, flows: &LoadedFlows) -> Result<VariantRun, ExperimentError> {
+/// Everything up to training: the flows of every variant, how they are divided, and what that gives away.
+///
+/// # Errors
+/// Data that is missing or unusable, flows that cannot be divided as asked.
+pub fn divide(
+    experiment: &Experiment,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<Vec<VariantRun>, ExperimentError> {
+    let (_, prepared) = prepare_all(experiment, settings, progress)?;
+    Ok(prepared.into_iter().map(|(_, _, variant)| variant).collect())
+}
+
+/// A variant, the place of its flows among the loaded ones, and what was made of them.
+type Prepared<'a> = (&'a Variant, usize, VariantRun);
+
+fn prepare_all<'a>(
+    experiment: &'a Experiment,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<(Vec<LoadedFlows>, Vec<Prepared<'a>>), ExperimentError> {
+    let mut loaded: Vec<LoadedFlows> = Vec::new();
+    let mut prepared = Vec::new();
+    for variant in &experiment.variants {
+        let options = super::flows::flow_options(experiment, variant);
+        let index = match loaded.iter().position(|flows| flows.options == options) {
+            Some(index) => index,
+            None => {
+                loaded.push(load_flows(experiment, options, settings, progress)?);
+                loaded.len() - 1
+            }
+        };
+        prepared.push((variant, index, prepare(experiment, variant, &loaded[index], settings, progress)?));
+    }
+    Ok((loaded, prepared))
+}
+
+pub(super) fn prepare(
+    experiment: &Experiment,
+    variant: &Variant,
+    flows: &LoadedFlows,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<VariantRun, ExperimentError> {
     // The selection may draw a subsample; it is the same for every seed, so that seeds differ in split and
     // training alone.
     let sequences = variant.used_sequences();
@@ -187,18 +224,28 @@ pub(super) fn prepare(experiment: &Experiment, variant: &Variant, flows: &Loaded
             build_table_features(table, &variant.selection, 0)?
         }
     };
+    let options = variant.split.relative_to(&settings.project);
+    let (features, small_classes) = leave_out_small_classes(features, &options)?;
+    for small in &small_classes {
+        progress.warn(&format!(
+            "{}: class {} is left out: it has {} flows, fewer than [split] minimum_class_flows",
+            variant.name, small.class, small.flows
+        ));
+    }
     let mut splits = Vec::new();
     let mut folds = 0;
     for &seed in &experiment.seeds {
-        let of_seed = split(&features, &variant.split, seed)?;
-        folds = of_seed.len();
+        let of_seed = split(&features, &options, seed)?;
+        folds = folds.max(of_seed.len());
         for (fold, split) in of_seed.into_iter().enumerate() {
             let summary = SplitSummary::new(&features, &split);
-            let training = sample_training(&features, &split, variant.split.sampling, seed);
+            let training = sample_training(&features, &split, options.sampling, seed);
             splits.push(SplitRun { seed, fold, split, training, summary });
         }
     }
-    Ok(VariantRun { name: variant.name.clone(), unselected, features, splits, folds })
+    let divided: Vec<&Split> = splits.iter().map(|run| &run.split).collect();
+    let leaks = super::leaks::reports(variant, &features, flows, &divided)?;
+    Ok(VariantRun { name: variant.name.clone(), unselected, small_classes, features, splits, leaks, folds })
 }
 
 /// Feature files have neither bytes nor packets, addresses and times.

@@ -12,6 +12,7 @@ use super::run::{FittedRow, Run, VariantRun};
 use super::{Cost, ExperimentError, Provenance, RunKey};
 use crate::feature::Unselected;
 use crate::model::StageTime;
+use crate::split::SmallClass;
 
 /// `run.json`: everything about a run that is not a metric.
 #[derive(Serialize)]
@@ -33,6 +34,7 @@ struct VariantFile<'a> {
     flows: usize,
     flows_per_class: Vec<(&'a str, usize)>,
     unselected: Unselected,
+    small_classes: &'a [SmallClass],
     shared_captures: Vec<SharedCaptures>,
 }
 
@@ -61,7 +63,7 @@ struct FitFile<'a> {
     notes: &'a [String],
 }
 
-/// Writes `experiment.toml`, `run.json`, `predictions/*.csv` and `splits/*.csv` into `folder`, which the
+/// Writes `experiment.toml`, `run.json`, `leaks.json`, `leaks.csv`, `predictions/*.csv` and `splits/*.csv` into `folder`, which the
 /// caller moves into place when all of it is written.
 ///
 /// # Errors
@@ -83,6 +85,13 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
     let json = serde_json::to_vec_pretty(&run_file(run))
         .map_err(|error| ExperimentError::Internal { problem: format!("run.json: {error}") })?;
     write(Path::new("run.json"), &mut |file| file.write_all(&json))?;
+    let leaks = super::split_leaks(&run.variants);
+    let json = serde_json::to_vec_pretty(&leaks)
+        .map_err(|error| ExperimentError::Internal { problem: format!("leaks.json: {error}") })?;
+    write(Path::new("leaks.json"), &mut |file| file.write_all(&json))?;
+    let lines = super::leaks::to_csv(&leaks)
+        .map_err(|error| ExperimentError::Internal { problem: format!("leaks.csv: {error}") })?;
+    write(Path::new("leaks.csv"), &mut |file| file.write_all(&lines))?;
     for variant in &run.variants {
         for row in run.rows.iter().filter(|row| row.key.variant == variant.name) {
             let key = &row.key;
@@ -138,6 +147,7 @@ fn variant_file(variant: &VariantRun) -> VariantFile<'_> {
             .map(|(class, name)| (name.as_str(), count(class)))
             .collect(),
         unselected: variant.unselected,
+        small_classes: &variant.small_classes,
         shared_captures: variant
             .splits
             .iter()

@@ -90,7 +90,7 @@ pub fn verify_models(
     let variant = &experiment.variants[0];
     let once = Experiment { seeds: experiment.seeds[..1].to_vec(), ..experiment.clone() };
     let loaded = load_flows(&once, super::flows::flow_options(&once, variant), settings, progress)?;
-    let prepared = prepare(&once, variant, &loaded)?;
+    let prepared = prepare(&once, variant, &loaded, settings, progress)?;
     let split = &prepared.splits[0];
     let models: Vec<(&ModelSpec, AgreementBound)> =
         variant.models.iter().filter_map(|spec| Some((spec, agreement_bound(spec.kind)?))).collect();

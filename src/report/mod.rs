@@ -3,6 +3,7 @@
 
 mod aggregate;
 mod latex;
+mod leaks;
 mod published;
 mod records_file;
 mod table;
@@ -10,6 +11,7 @@ mod tables;
 mod tolerance;
 mod tuning;
 
+pub use leaks::{leak_notes, leak_text, read_leaks};
 pub use published::{Possible, PublishedCell, PublishedTable};
 pub use records_file::{RECORD_COLUMNS, read_records, write_records};
 pub use table::{Cell, Column, Table};
