@@ -88,9 +88,8 @@ fn read_csv(path: &Path) -> Vec<Row> {
 }
 
 fn without_times(rows: Vec<Row>) -> Vec<Row> {
-    let timing = |metric: &str| {
-        ["_seconds", "_per_second", "_memory_bytes"].iter().any(|ending| metric.ends_with(ending))
-    };
+    let timing =
+        |metric: &str| ["_seconds", "_per_second", "_memory_bytes"].iter().any(|ending| metric.ends_with(ending));
     rows.into_iter().filter(|row| !timing(&row["metric"])).collect()
 }
 
@@ -370,9 +369,9 @@ fn sequences_are_an_input_and_captures_are_read_once() {
     let records = read_csv(&folder.join("records.csv"));
     // Lengths alone tell these classes apart.
     for model in ["random_forest", "knn"] {
-        let found = records.iter().find(|row| {
-            row["metric"] == "accuracy" && row["model"] == model && row["input"] == "sequences"
-        });
+        let found = records
+            .iter()
+            .find(|row| row["metric"] == "accuracy" && row["model"] == model && row["input"] == "sequences");
         assert_eq!(found.unwrap()["value"], "1", "{model}");
     }
     project.refused(&["run", "experiments/small.toml", "--set", "feature.sequences.packets=0"], &["sequences.packets"]);

@@ -42,7 +42,8 @@ pub fn write_tables(
     let notes =
         leaks.map_or(Ok(Vec::new()), |path| report::read_leaks(&path).map(|leaks| report::leak_notes(&leaks)))?;
     let mut printed = String::new();
-    let titled = |what: &str| format!("{}{what} ({}, {})", experiment.title, experiment.datasets.join(" + "), experiment.size);
+    let titled =
+        |what: &str| format!("{}{what} ({}, {})", experiment.title, experiment.datasets.join(" + "), experiment.size);
     let mut tables = Vec::new();
     for (index, mut table) in report::tables(records, experiment.layout, &published)?.into_iter().enumerate() {
         table.title = titled("");

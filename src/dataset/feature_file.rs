@@ -134,8 +134,8 @@ pub fn load_features(datasets: &[Dataset], progress: &dyn Progress) -> Result<Fe
                 return Err(fault(format!("no value for label column `{column}`; add a rule that gives one")));
             }
             let path = dataset.folder.root.join(&file.path);
-            let input = File::open(&path)
-                .map_err(|source| DatasetError::Io { path: path.display().to_string(), source })?;
+            let input =
+                File::open(&path).map_err(|source| DatasetError::Io { path: path.display().to_string(), source })?;
             let result = read_file(BufReader::new(input), &path, rules, &labels, &name);
             progress.advance(1);
             result.map(|file| (name, file))
@@ -191,11 +191,8 @@ fn read_file(
     labels: &Labels,
     name: &str,
 ) -> Result<OneFile, DatasetError> {
-    let fault = |(line, message): (u64, String)| DatasetError::FlowLabels {
-        file: path.display().to_string(),
-        line,
-        message,
-    };
+    let fault =
+        |(line, message): (u64, String)| DatasetError::FlowLabels { file: path.display().to_string(), line, message };
     let rows = Rows { rules, labels, name, rows: Vec::new() };
     match rules.format {
         FeatureFormat::Arff => arff(input, rows),

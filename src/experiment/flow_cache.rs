@@ -104,11 +104,7 @@ pub(super) fn write(
     };
     let problem = |problem: String| ExperimentError::Store { path: path.clone(), problem };
     write_store(&path, &header, flows).map_err(|error| problem(error.to_string()))?;
-    let entry = Entry {
-        captures: captures.to_vec(),
-        warnings: warnings.to_vec(),
-        store: dataset::file_sha256(&path)?,
-    };
+    let entry = Entry { captures: captures.to_vec(), warnings: warnings.to_vec(), store: dataset::file_sha256(&path)? };
     let json = serde_json::to_vec(&entry).map_err(|error| problem(error.to_string()))?;
     // Last: an entry means that its Parquet file is whole.
     cache.put(flows::STAGE, key, &json).map_err(|error| problem(error.to_string()))

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::run::Settings;
-use super::{cache, flow_cache};
 use super::{Experiment, ExperimentError, Variant};
+use super::{cache, flow_cache};
 use crate::dataset::synth::{self, SynthOptions};
 use crate::dataset::{self, Dataset, DatasetDefinition, FeatureTable, LabelledFlow, LoadedCapture};
 use crate::declarative;
@@ -228,9 +228,8 @@ fn checksums(datasets: &[Dataset], cache: &cache::Cache) -> Result<Checksums, Ex
 
 fn checksum_of(checksums: &Checksums, dataset: &str, path: &str) -> Result<String, ExperimentError> {
     let of = checksums.iter().find(|(name, file, _)| name == dataset && file == path);
-    of.map(|(_, _, checksum)| checksum.clone()).ok_or_else(|| ExperimentError::Internal {
-        problem: format!("{dataset}: {path} has no checksum"),
-    })
+    of.map(|(_, _, checksum)| checksum.clone())
+        .ok_or_else(|| ExperimentError::Internal { problem: format!("{dataset}: {path} has no checksum") })
 }
 
 fn damage(capture: &LoadedCapture) -> Option<String> {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::declarative::{self, DeclarativeError};
 use super::tune::TuneOptions;
+use crate::declarative::{self, DeclarativeError};
 use crate::feature::{Selection, SequenceOptions, TokenOptions};
 use crate::flow::FlowOptions;
 use crate::model::{Implementation, Input, ModelKind, ModelSpec};

@@ -41,10 +41,8 @@ pub(super) fn reports(
         }
         return Ok(reports);
     };
-    let flows: HashMap<(&str, u32), &Flow> = labelled
-        .iter()
-        .map(|flow| ((flow.provenance.capture.as_str(), flow.provenance.number), &flow.flow))
-        .collect();
+    let flows: HashMap<(&str, u32), &Flow> =
+        labelled.iter().map(|flow| ((flow.provenance.capture.as_str(), flow.provenance.number), &flow.flow)).collect();
     let rows: Vec<&Flow> = features
         .provenance
         .iter()

@@ -25,13 +25,10 @@ pub use leaks::{SplitLeaks, split_leaks};
 pub use measure::Cost;
 pub use provenance::Provenance;
 pub use record::{Record, RunKey};
-pub use run::{
-    FittedRow, Run, Settings, SplitRun, VariantRun, device_name, divide, results_folder, results_name, run,
-};
+pub use run::{FittedRow, Run, Settings, SplitRun, VariantRun, device_name, divide, results_folder, results_name, run};
 pub use store::store;
-pub use tune::{Dimension, Range, Scale, Search, TuneOptions, Trial, Tuning};
+pub use tune::{Dimension, Range, Scale, Search, Trial, TuneOptions, Tuning};
 pub use verify::{Agreement, AgreementBound, Measured as AgreementPart, agreement_bound, verify_models};
-
 
 use std::path::PathBuf;
 

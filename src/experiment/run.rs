@@ -251,8 +251,7 @@ pub(super) fn prepare(
 /// Feature files have neither bytes nor packets, addresses and times.
 fn require_no_packets(variant: &Variant) -> Result<(), ExperimentError> {
     let problem = |problem: String| Err(ExperimentError::Features { problem });
-    let reads_packets =
-        |spec: &&ModelSpec| spec.input != Input::Statistics && spec.kind != ModelKind::Majority;
+    let reads_packets = |spec: &&ModelSpec| spec.input != Input::Statistics && spec.kind != ModelKind::Majority;
     if let Some(spec) = variant.models.iter().find(reads_packets) {
         let (model, input) = (spec.kind.name(), spec.input.name());
         return problem(if spec.kind == ModelKind::AttentionLstm {
@@ -266,7 +265,8 @@ fn require_no_packets(variant: &Variant) -> Result<(), ExperimentError> {
     }
     if variant.split.method == SplitMethod::Temporal || variant.split.group == Some(GroupBy::Host) {
         return problem(
-            "feature files have no times and addresses to split by; use method = \"stratified\" or \"k_fold\"".to_owned(),
+            "feature files have no times and addresses to split by; use method = \"stratified\" or \"k_fold\""
+                .to_owned(),
         );
     }
     Ok(())
@@ -333,8 +333,8 @@ impl VariantContext<'_> {
         });
         let trials: Result<Vec<Trial>, ExperimentError> = trials.collect();
         self.progress.end();
-        let tuning = Tuning::choose(trials?)
-            .ok_or_else(|| ExperimentError::Tuning { model: spec.kind.name().to_owned() })?;
+        let tuning =
+            Tuning::choose(trials?).ok_or_else(|| ExperimentError::Tuning { model: spec.kind.name().to_owned() })?;
         Ok((settings[tuning.chosen].spec.clone(), Some(tuning)))
     }
 

@@ -29,7 +29,10 @@ pub enum Search {
 
 /// The values of one key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "a list of values, or a range { low = ..., high = ..., scale = \"linear\" | \"logarithmic\" }")]
+#[serde(
+    untagged,
+    expecting = "a list of values, or a range { low = ..., high = ..., scale = \"linear\" | \"logarithmic\" }"
+)]
 pub enum Dimension {
     /// One of these.
     Values(Vec<toml::Value>),
@@ -238,7 +241,9 @@ fn combinations(space: &IndexMap<String, Dimension>) -> Vec<Vec<toml::Value>> {
         let Dimension::Values(values) = dimension else { continue };
         all = all
             .into_iter()
-            .flat_map(|start: Vec<toml::Value>| values.iter().map(move |value| [&start[..], std::slice::from_ref(value)].concat()))
+            .flat_map(|start: Vec<toml::Value>| {
+                values.iter().map(move |value| [&start[..], std::slice::from_ref(value)].concat())
+            })
             .collect();
     }
     all
@@ -333,7 +338,8 @@ mod tests {
 
     #[test]
     fn a_grid_tries_every_combination_and_the_own_values_first() {
-        let options = options("search = \"grid\"\nbudget = 5\n[space.svm]\ncost = [1.0, 10.0]\ngamma = [\"scale\", 0.1]");
+        let options =
+            options("search = \"grid\"\nbudget = 5\n[space.svm]\ncost = [1.0, 10.0]\ngamma = [\"scale\", 0.1]");
         options.validate(&["svm".to_owned()], "x.toml").unwrap();
         let own = svm("cost = 10.0\nkernel = \"rbf\"");
         assert_eq!(
@@ -396,9 +402,14 @@ mod tests {
         assert!(problem("search = \"grid\"\nbudget = 0\n[space.svm]").contains("`budget` is 0"));
         assert!(problem("search = \"grid\"\nbudget = 3\n[space.knn]").contains("svm has no space"));
         assert!(problem("search = \"grid\"\nbudget = 2\n[space.svm]\ncost = [1, 2, 3]").contains("more than budget"));
-        assert!(problem("search = \"grid\"\nbudget = 2\n[space.svm]\ncost = []").contains("svm.cost: the list is empty"));
+        assert!(
+            problem("search = \"grid\"\nbudget = 2\n[space.svm]\ncost = []").contains("svm.cost: the list is empty")
+        );
         assert!(problem("search = \"grid\"\nbudget = 2\n[space.svm]\ncost = [1, 1]").contains("twice"));
-        assert!(problem("search = \"grid\"\nbudget = 2\n[space.svm]\ncost = { low = 1, high = 2 }").contains("a grid needs"));
+        assert!(
+            problem("search = \"grid\"\nbudget = 2\n[space.svm]\ncost = { low = 1, high = 2 }")
+                .contains("a grid needs")
+        );
         let range = |range: &str| problem(&format!("search = \"random\"\nbudget = 2\n[space.svm]\ncost = {range}"));
         assert!(range("{ low = 2, high = 1 }").contains("`low` must be below"));
         assert!(range("{ low = 0, high = 1, scale = \"logarithmic\" }").contains("begins above 0"));

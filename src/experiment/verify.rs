@@ -24,7 +24,9 @@ pub struct AgreementBound {
 pub fn agreement_bound(kind: ModelKind) -> Option<AgreementBound> {
     let bound = |agreement, macro_f1, reason| Some(AgreementBound { agreement, macro_f1, reason });
     match kind {
-        ModelKind::AttentionLstm => bound(0.90, 0.05, "same weights at the start; sums in another order part ways over epochs"),
+        ModelKind::AttentionLstm => {
+            bound(0.90, 0.05, "same weights at the start; sums in another order part ways over epochs")
+        }
         ModelKind::Svm => bound(0.98, 0.02, "one optimum, reached within a tolerance"),
         ModelKind::RandomForest => bound(0.80, 0.06, "the same algorithm on other random numbers"),
         ModelKind::Knn => bound(0.99, 0.01, "the same neighbours but for equal distances"),

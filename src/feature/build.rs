@@ -375,7 +375,8 @@ pub fn build_features(
         tokens: TokenArray { packets: tokens.packets, bytes: tokens.bytes, values },
         statistics,
         statistic_names: STATISTIC_NAMES.iter().map(|name| (*name).to_owned()).collect(),
-        sequences: Array2::from_shape_vec((rows.len(), columns), sequence).map_err(|error| invalid(error.to_string()))?,
+        sequences: Array2::from_shape_vec((rows.len(), columns), sequence)
+            .map_err(|error| invalid(error.to_string()))?,
         labels: rows.iter().map(|(_, class)| *class).collect(),
         class_names: chosen.class_names,
         provenance: rows.iter().map(|(index, _)| flows[*index].provenance.clone()).collect(),

@@ -99,7 +99,8 @@ fn the_maximum_is_drawn_from_the_seed_alone() {
     let selection =
         declarative::parse::<Selection>("label = \"kind\"\nmaximum_flows_per_class = 10\n", "e.toml").unwrap();
     let draw = |seed| {
-        let (set, unselected) = build_features(&flows, &selection, &tokens(), None, &FlowOptions::default(), seed).unwrap();
+        let (set, unselected) =
+            build_features(&flows, &selection, &tokens(), None, &FlowOptions::default(), seed).unwrap();
         assert_eq!((set.len(), unselected.over_maximum), (10, 30));
         set.provenance.iter().map(|one| one.number).collect::<Vec<_>>()
     };

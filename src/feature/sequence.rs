@@ -108,9 +108,7 @@ pub fn write_sequence(flow: &Flow, options: &SequenceOptions, out: &mut [f32]) {
         let nanoseconds = packet.timestamp.saturating_sub(latest).max(0) as f64;
         latest = latest.max(packet.timestamp);
         let (length, time) = match options.transformation {
-            Transformation::SignedLogarithm => {
-                (length.signum() * length.abs().ln_1p(), (nanoseconds / 1000.0).ln_1p())
-            }
+            Transformation::SignedLogarithm => (length.signum() * length.abs().ln_1p(), (nanoseconds / 1000.0).ln_1p()),
             Transformation::None => (length, nanoseconds / 1e9),
         };
         out[0] = length as f32;
@@ -173,7 +171,10 @@ mod tests {
         write_sequence(&flow, &scaled, &mut out);
         let expected = [257_f64.ln() as f32, 0.0, -(61_f64.ln()) as f32, 500_001_f64.ln() as f32];
         assert_eq!(out, expected);
-        assert_eq!(sequence_names(4), ["packet1_length", "packet1_interarrival", "packet2_length", "packet2_interarrival"]);
+        assert_eq!(
+            sequence_names(4),
+            ["packet1_length", "packet1_interarrival", "packet2_length", "packet2_interarrival"]
+        );
     }
 
     #[test]

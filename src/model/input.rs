@@ -289,7 +289,10 @@ impl InputTransform {
             deviations: stored::f64s(archive, "input_deviations")?.to_vec(),
         };
         let size = transform.bytes.checked_add(1).and_then(|bytes| bytes.checked_mul(transform.packets));
-        if size.is_none_or(|size| size > u32::MAX as usize) || transform.sequence_columns > u32::MAX as usize || transform.columns() == 0 {
+        if size.is_none_or(|size| size > u32::MAX as usize)
+            || transform.sequence_columns > u32::MAX as usize
+            || transform.columns() == 0
+        {
             return Err(stored::broken("the number of packets and bytes is too large, or there are no columns"));
         }
         let usable = |value: &f64| value.is_finite();

@@ -50,7 +50,8 @@ struct Line {
 
 impl From<&Record> for Line {
     fn from(record: &Record) -> Self {
-        let RunKey { experiment, dataset, size, variant, model, input, implementation, seed, fold } = record.key.clone();
+        let RunKey { experiment, dataset, size, variant, model, input, implementation, seed, fold } =
+            record.key.clone();
         Self {
             experiment,
             dataset,

@@ -40,10 +40,7 @@ pub fn tuning_tables(records: &[Record]) -> Vec<Table> {
     tables.into_iter().map(|(key, settings)| tuning_table(&key, settings)).collect()
 }
 
-fn tuning_table(
-    key: &TableKey,
-    settings: BTreeMap<(usize, String, String, String), BTreeMap<String, Tried>>,
-) -> Table {
+fn tuning_table(key: &TableKey, settings: BTreeMap<(usize, String, String, String), BTreeMap<String, Tried>>) -> Table {
     let mut table = Table {
         title: format!("{}: tuning on {}, size {}", key.experiment, key.dataset, key.size),
         columns: vec![
