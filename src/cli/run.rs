@@ -57,6 +57,7 @@ pub struct Target {
 #[command(after_help = "Examples:
   etcbench run experiments/ustc-traffic.toml --seeds 3
   etcbench run experiments/ablation-n.toml --data synth --size demo
+  etcbench run experiments/tuning.toml --models svm,knn
   etcbench run experiments/table2.toml --set feature.packets=8 --models svm,random_forest")]
 pub struct RunArguments {
     /// The experiment file.
@@ -176,9 +177,10 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
         let text = write_results(project, &run, &folder)?;
         let reused = run.rows.iter().filter(|row| row.reused).count();
         tell!(
-            "{}: {} fits, {reused} of them from the cache; results in {}",
+            "{}: {} fits, {reused} of them from the cache{}; results in {}",
             experiment.name,
             run.rows.len(),
+            if run.flows_reused { ", and the flows too" } else { "" },
             folder.display()
         );
         printed.push(text);

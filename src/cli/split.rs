@@ -34,11 +34,8 @@ pub fn split(project: &Path, arguments: &SplitArguments) -> anyhow::Result<Verdi
             names.join(", ")
         );
     };
-    let mut numbered: Vec<(u64, usize, &Split)> = Vec::new();
-    for (seed, split, _) in &variant.splits {
-        let fold = numbered.iter().filter(|(other, ..)| other == seed).count();
-        numbered.push((*seed, fold, split));
-    }
+    let numbered: Vec<(u64, usize, &Split)> =
+        variant.splits.iter().map(|run| (run.seed, run.fold, &run.split)).collect();
     write_splits(&arguments.output, &variant.features, &numbered)?;
     say!("{} splits of {} flows in {}", numbered.len(), variant.features.len(), arguments.output.display());
     Ok(Verdict::Done)

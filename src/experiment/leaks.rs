@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::flows::LoadedFlows;
+use super::flows::{Content, LoadedFlows};
 use super::{ExperimentError, Variant, VariantRun};
 use crate::feature::FeatureSet;
 use crate::flow::Flow;
@@ -32,11 +32,12 @@ pub(super) fn reports(
     loaded: &LoadedFlows,
     splits: &[&Split],
 ) -> Result<Vec<LeakReport>, ExperimentError> {
-    let flows: HashMap<(&str, u32), &Flow> = loaded
-        .flows
-        .iter()
-        .map(|flow| ((flow.provenance.capture.as_str(), flow.provenance.number), &flow.flow))
-        .collect();
+    let Content::Flows(labelled) = &loaded.content else {
+        // Feature files have no packets.
+        return Ok(leak_reports(features, None, splits));
+    };
+    let flows: HashMap<(&str, u32), &Flow> =
+        labelled.iter().map(|flow| ((flow.provenance.capture.as_str(), flow.provenance.number), &flow.flow)).collect();
     let rows: Vec<&Flow> = features
         .provenance
         .iter()
@@ -52,17 +53,13 @@ pub(super) fn reports(
 /// The leak reports of all variants, in order.
 pub fn split_leaks(variants: &[VariantRun]) -> Vec<SplitLeaks> {
     let of_variant = |variant: &VariantRun| -> Vec<SplitLeaks> {
-        let mut last = None;
-        let mut fold = 0;
-        let seeds = variant.splits.iter().map(|(seed, ..)| *seed);
-        seeds
-            .zip(&variant.leaks)
-            .map(|(seed, report)| {
-                fold = if last == Some(seed) { fold + 1 } else { 0 };
-                last = Some(seed);
-                SplitLeaks { variant: variant.name.clone(), seed, fold, report: report.clone() }
-            })
-            .collect()
+        let leaks = variant.splits.iter().map(|run| SplitLeaks {
+            variant: variant.name.clone(),
+            seed: run.seed,
+            fold: run.fold,
+            report: run.leaks.clone(),
+        });
+        leaks.collect()
     };
     variants.iter().flat_map(of_variant).collect()
 }

@@ -42,6 +42,7 @@ struct VariantFile<'a> {
 #[derive(Serialize)]
 struct SharedCaptures {
     seed: u64,
+    fold: usize,
     first: &'static str,
     second: &'static str,
     captures: usize,
@@ -53,6 +54,8 @@ struct FitFile<'a> {
     key: &'a RunKey,
     /// Whether the fit was taken from the cache; its costs are those of the original computation.
     reused: bool,
+    /// The setting that tuning chose; none for a model that was not tuned.
+    setting: Option<&'a str>,
     cache_key: &'a str,
     fit: Cost,
     predict: Cost,
@@ -92,12 +95,13 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
     for variant in &run.variants {
         for row in run.rows.iter().filter(|row| row.key.variant == variant.name) {
             let key = &row.key;
-            let name = format!("predictions/{}-{}-{}-seed{}.csv", key.variant, key.model, key.input, key.seed);
+            let split = variant.split_name(key.seed, key.fold);
+            let name = format!("predictions/{}-{}-{}-{split}.csv", key.variant, key.model, key.input);
             write(Path::new(&name), &mut |file| predictions(variant, row, file))?;
         }
-        for (seed, split, _) in &variant.splits {
-            let name = format!("splits/{}-seed{seed}.csv", variant.name);
-            crate::split::write_split(&folder.join(name), &variant.features, split)?;
+        for run in &variant.splits {
+            let name = format!("splits/{}-{}.csv", variant.name, variant.split_name(run.seed, run.fold));
+            crate::split::write_split(&folder.join(name), &variant.features, &run.split)?;
         }
     }
     Ok(())
@@ -119,6 +123,7 @@ fn run_file(run: &Run) -> RunFile<'_> {
             .map(|row| FitFile {
                 key: &row.key,
                 reused: row.reused,
+                setting: row.tuning.as_ref().map(|tuning| tuning.trials[tuning.chosen].setting.as_str()),
                 cache_key: &row.cache_key,
                 fit: row.outcome.fit,
                 predict: row.outcome.predict,
@@ -146,9 +151,10 @@ fn variant_file(variant: &VariantRun) -> VariantFile<'_> {
         shared_captures: variant
             .splits
             .iter()
-            .flat_map(|(seed, _, summary)| {
-                summary.shared.iter().map(|shared| SharedCaptures {
-                    seed: *seed,
+            .flat_map(|run| {
+                run.summary.shared.iter().map(|shared| SharedCaptures {
+                    seed: run.seed,
+                    fold: run.fold,
                     first: shared.first.name(),
                     second: shared.second.name(),
                     captures: shared.captures.len(),

@@ -45,6 +45,9 @@ pub struct FeatureSet {
     pub statistics: Array2<f32>,
     /// Names of the columns of `statistics`.
     pub statistic_names: Vec<String>,
+    /// Packet sequences, shape `[flows, 2 K]`, in the columns of [`super::sequence_names`]; no columns where they
+    /// were not asked for.
+    pub sequences: Array2<f32>,
     /// Class of each flow, an index into `class_names`.
     pub labels: Vec<u32>,
     /// The classes, in the order of the experiment file.
@@ -77,6 +80,7 @@ impl FeatureSet {
             tokens: TokenArray { packets: self.tokens.packets, bytes: self.tokens.bytes, values },
             statistics: self.statistics.select(Axis(0), &rows),
             statistic_names: self.statistic_names.clone(),
+            sequences: self.sequences.select(Axis(0), &rows),
             labels: rows.iter().filter_map(|&row| numbers[self.labels[row] as usize]).collect(),
             class_names: self
                 .class_names

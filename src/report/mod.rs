@@ -9,6 +9,7 @@ mod records_file;
 mod table;
 mod tables;
 mod tolerance;
+mod tuning;
 
 pub use leaks::{leak_notes, leak_text, read_leaks};
 pub use published::{Possible, PublishedCell, PublishedTable};
@@ -16,6 +17,7 @@ pub use records_file::{RECORD_COLUMNS, read_records, write_records};
 pub use table::{Cell, Column, Table};
 pub use tables::{split_table, tables};
 pub use tolerance::{Tolerance, ToleranceFile, Verdict, bless, check, verdict_table};
+pub use tuning::{agreement_table, tuning_tables};
 
 /// Why records, published numbers or tolerances cannot be used.
 #[derive(Debug, thiserror::Error)]

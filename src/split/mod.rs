@@ -9,6 +9,7 @@ mod file;
 mod grouped;
 mod leaks;
 mod options;
+mod sampling;
 mod small_classes;
 mod stratified;
 mod summary;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use file::{read_split, read_splits, write_split, write_splits};
 pub use leaks::{ClassCaptures, Duplicates, FIELD_TREE_DEPTH, FieldKind, FieldScore, LeakReport, Shared, leak_reports};
 pub use options::{Fractions, GroupBy, SmallClasses, SplitMethod, SplitOptions};
+pub use sampling::{Sampling, sample_training};
 pub use small_classes::{SmallClass, leave_out_small_classes};
 pub use summary::{SharedProvenance, SplitSummary};
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::SplitError;
+use super::{Sampling, SplitError};
 
 /// How rows find their part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -104,6 +104,10 @@ pub struct SplitOptions {
     /// With `minimum_class_flows`: what becomes of smaller classes; `error` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub small_classes: Option<SmallClasses>,
+    /// What is done to a training part whose classes differ in size; `none` by default. Validation and test
+    /// parts stay as they are.
+    #[serde(skip_serializing_if = "Sampling::is_none")]
+    pub sampling: Sampling,
 }
 
 /// The share of each part; all above 0, and together 1.

@@ -84,6 +84,7 @@ fn report(flows: &[Crafted], options: &TokenOptions, tested: usize) -> LeakRepor
             |(row, column)| if column == 0 { -(row as f32) } else { 1.0 },
         ),
         statistic_names: vec!["falling".to_owned(), "constant".to_owned()],
+        sequences: Array2::zeros((flows.len(), 0)),
         labels: flows.iter().map(|flow| flow.class).collect(),
         class_names: vec!["even".to_owned(), "odd".to_owned()],
         provenance: made
@@ -223,6 +224,7 @@ proptest! {
             tokens: TokenArray { packets: 2, bytes: 90, values },
             statistics: Array2::zeros((flows.len(), 0)),
             statistic_names: Vec::new(),
+            sequences: Array2::zeros((flows.len(), 0)),
             labels: (0..flows.len() as u32).map(|row| row % 2).collect(),
             class_names: vec!["even".to_owned(), "odd".to_owned()],
             provenance: (0..flows.len() as u32)
