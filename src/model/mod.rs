@@ -31,4 +31,4 @@ pub use classifier::{
     ArtifactStore, Classifier, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input, ModelError,
     ModelKind, ModelSpec, NoArtifacts, StageTime,
 };
-pub use factory::{build, load};
+pub use factory::{build, load, reference_row_limit};
