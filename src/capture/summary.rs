@@ -77,7 +77,7 @@ impl fmt::Display for SkipReason {
 /// Where and why reading stopped before the end of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Damage {
-    /// Bytes from the start of the file to the start of the damaged record.
+    /// Bytes from the start of the (decompressed) capture to the start of the damaged record.
     pub offset: u64,
     /// What is wrong there.
     pub problem: String,
