@@ -16,7 +16,7 @@ mod reader;
 mod summary;
 
 pub use error::CaptureError;
-pub use packet::{HeaderLayout, Packet, Transport};
+pub use packet::{Fragment, HeaderLayout, Packet, Transport};
 pub use reader::CaptureReader;
 pub use summary::{CaptureInterface, CaptureSummary, Damage, SkipReason};
 

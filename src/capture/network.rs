@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use etherparse::{Ipv6ExtensionSlice, LaxIpSlice, LaxIpv4Slice, LaxIpv6Slice, LenSource, err, ip_number};
 
-use super::packet::{HeaderLayout, Transport};
+use super::packet::{Fragment, HeaderLayout, Transport};
 use super::summary::SkipReason;
 
 /// Length of an IPv6 header without extension headers (RFC 8200).
@@ -14,6 +14,8 @@ const IPV6_HEADER: usize = 40;
 const TCP_HEADER: usize = 20;
 /// Length of a UDP header (RFC 768).
 const UDP_HEADER: usize = 8;
+/// Fragment offsets count in these bytes (RFC 791, RFC 8200).
+const FRAGMENT_UNIT: u32 = 8;
 /// Length of the two ports, without which there is no five-tuple.
 const PORTS: usize = 4;
 
@@ -31,8 +33,8 @@ pub(super) struct Headers {
     pub(super) tcp_window: u16,
     /// The transport header was cut after the ports.
     pub(super) partial_transport_header: bool,
-    /// The packet is the first fragment of several.
-    pub(super) first_fragment: bool,
+    /// Where the packet belongs in a fragmented datagram.
+    pub(super) fragment: Option<Fragment>,
 }
 
 /// The network layer, as far as the transport layer needs it.
@@ -42,7 +44,7 @@ struct Network {
     transport_offset: usize,
     /// Length of the IP packet.
     length: usize,
-    fragmented: bool,
+    fragment: Option<Fragment>,
 }
 
 /// Decodes the IP packet in `bytes`; `wire_length` is its length before the capture cut it, padding
@@ -53,13 +55,10 @@ pub(super) fn decode(bytes: &[u8], wire_length: usize) -> Result<Headers, SkipRe
         err::ip::LaxHeaderSliceError::Len(_) if bytes.len() < wire_length => SkipReason::HeadersTruncated,
         err::ip::LaxHeaderSliceError::Len(_) | err::ip::LaxHeaderSliceError::Content(_) => SkipReason::MalformedHeader,
     })?;
-    let (transport_offset, length, is_later_fragment) = match &slice {
+    let (transport_offset, length, fragment) = match &slice {
         LaxIpSlice::Ipv4(slice) => ipv4(slice, wire_length)?,
         LaxIpSlice::Ipv6(slice) => ipv6(slice, wire_length),
     };
-    if is_later_fragment {
-        return Err(SkipReason::FragmentWithoutPorts);
-    }
     if let Some((error, _)) = stop {
         return Err(match error {
             err::ipv6_exts::HeaderSliceError::Len(_) if slice.payload().incomplete => SkipReason::HeadersTruncated,
@@ -72,12 +71,15 @@ pub(super) fn decode(bytes: &[u8], wire_length: usize) -> Result<Headers, SkipRe
         _ => return Err(SkipReason::NotTcpOrUdp),
     };
     let addresses = (slice.source_addr(), slice.destination_addr());
-    let fragmented = slice.is_fragmenting_payload();
-    transport_header(bytes, Network { addresses, transport, transport_offset, length, fragmented })
+    let network = Network { addresses, transport, transport_offset, length, fragment };
+    match fragment {
+        Some(Fragment { offset: 1.., .. }) => later_fragment(bytes, &network),
+        _ => transport_header(bytes, network),
+    }
 }
 
-/// Where the transport header begins, the length of the packet, and whether it is a later fragment.
-fn ipv4(slice: &LaxIpv4Slice<'_>, wire_length: usize) -> Result<(usize, usize, bool), SkipReason> {
+/// Where the transport header begins, the length of the packet, and its place in a fragmented datagram.
+fn ipv4(slice: &LaxIpv4Slice<'_>, wire_length: usize) -> Result<(usize, usize, Option<Fragment>), SkipReason> {
     let header = slice.header();
     let header_length = header.slice().len();
     let length = match usize::from(header.total_len()) {
@@ -87,28 +89,57 @@ fn ipv4(slice: &LaxIpv4Slice<'_>, wire_length: usize) -> Result<(usize, usize, b
         length => length,
     };
     let authentication = slice.extensions().auth.map_or(0, |header| header.slice().len());
-    Ok((header_length + authentication, length, header.fragments_offset().value() > 0))
+    let fragment = header.is_fragmenting_payload().then(|| Fragment {
+        identification: u32::from(header.identification()),
+        offset: u32::from(header.fragments_offset().value()) * FRAGMENT_UNIT,
+        more: header.more_fragments(),
+    });
+    Ok((header_length + authentication, length, fragment))
 }
 
 /// As [`ipv4`].
-fn ipv6(slice: &LaxIpv6Slice<'_>, wire_length: usize) -> (usize, usize, bool) {
+fn ipv6(slice: &LaxIpv6Slice<'_>, wire_length: usize) -> (usize, usize, Option<Fragment>) {
     let extensions = slice.extensions();
     let length = match usize::from(slice.header().payload_length()) {
         // A jumbogram (RFC 2675) or a segment still to be cut: the frame's length stands in.
         0 if slice.payload().len_source == LenSource::Slice => wire_length,
         length => IPV6_HEADER + length,
     };
-    let is_later_fragment = extensions.is_fragmenting_payload()
-        && extensions.clone().into_iter().any(|extension| match extension {
-            Ipv6ExtensionSlice::Fragment(fragment) => fragment.fragment_offset().value() > 0,
-            _ => false,
-        });
-    (IPV6_HEADER + extensions.slice().len(), length, is_later_fragment)
+    let fragment = extensions.clone().into_iter().find_map(|extension| match extension {
+        Ipv6ExtensionSlice::Fragment(header) if header.is_fragmenting_payload() => Some(Fragment {
+            identification: header.identification(),
+            offset: u32::from(header.fragment_offset().value()) * FRAGMENT_UNIT,
+            more: header.more_fragments(),
+        }),
+        _ => None,
+    });
+    (IPV6_HEADER + extensions.slice().len(), length, fragment)
+}
+
+/// A fragment after the first: addresses, and nothing but payload after the IP header.
+fn later_fragment(bytes: &[u8], network: &Network) -> Result<Headers, SkipReason> {
+    let Network { addresses, transport, transport_offset, length, fragment } = *network;
+    let declared = length.checked_sub(transport_offset).ok_or(SkipReason::MalformedHeader)?;
+    let malformed = |_| SkipReason::MalformedHeader;
+    let offset = u16::try_from(transport_offset).map_err(malformed)?;
+    Ok(Headers {
+        source: SocketAddr::new(addresses.0, 0),
+        destination: SocketAddr::new(addresses.1, 0),
+        captured_length: bytes.len().min(length),
+        network_length: u32::try_from(length).map_err(malformed)?,
+        payload_length: u32::try_from(declared).map_err(malformed)?,
+        layout: HeaderLayout { transport_offset: offset, payload_offset: offset, transport },
+        tcp_flags: 0,
+        tcp_window: 0,
+        partial_transport_header: false,
+        fragment,
+    })
 }
 
 /// Ports, and as much of the rest of the transport header as was captured.
 fn transport_header(bytes: &[u8], network: Network) -> Result<Headers, SkipReason> {
-    let Network { addresses, transport, transport_offset, length, fragmented } = network;
+    let Network { addresses, transport, transport_offset, length, fragment } = network;
+    let fragmented = fragment.is_some();
     let bytes = &bytes[..bytes.len().min(length)];
     let declared = length.saturating_sub(transport_offset);
     let header = bytes.get(transport_offset..).unwrap_or_default();
@@ -157,6 +188,6 @@ fn transport_header(bytes: &[u8], network: Network) -> Result<Headers, SkipReaso
             _ => 0,
         },
         partial_transport_header: header.len() < header_length,
-        first_fragment: fragmented,
+        fragment,
     })
 }

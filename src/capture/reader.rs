@@ -167,12 +167,13 @@ impl CaptureReader {
         };
         self.decoded += 1;
         self.partial_transport_headers += u64::from(headers.partial_transport_header);
-        self.first_fragments += u64::from(headers.first_fragment);
+        self.first_fragments += u64::from(headers.fragment.is_some_and(|fragment| fragment.offset == 0));
         let start = record.frame.start + ip_offset;
         Ok(Some(Packet {
             number: self.packets,
             timestamp,
             wire_length: record.wire_length,
+            fragment: headers.fragment,
             source: headers.source,
             destination: headers.destination,
             bytes: self.buffer.bytes_at(start..start + headers.captured_length),

@@ -12,7 +12,7 @@ pub enum SkipReason {
     NotIp,
     /// The IP packet carries something other than TCP or UDP (ICMP, ESP, GRE, ...); tunnels are not opened.
     NotTcpOrUdp,
-    /// A fragment after the first, which has no ports.
+    /// A fragment whose datagram's first, the one with the ports, is missing.
     FragmentWithoutPorts,
     /// The capture cut the frame before the ports.
     HeadersTruncated,
@@ -58,7 +58,7 @@ impl SkipReason {
         match self {
             SkipReason::NotIp => "The frame carries neither IPv4 nor IPv6.",
             SkipReason::NotTcpOrUdp => "The IP packet carries neither TCP nor UDP (tunnels are not opened).",
-            SkipReason::FragmentWithoutPorts => "An IP fragment after the first has no ports.",
+            SkipReason::FragmentWithoutPorts => "The fragment of the datagram that has the ports is missing.",
             SkipReason::HeadersTruncated => "The capture cut the frame before its ports.",
             SkipReason::MalformedHeader => "A header contradicts itself or the packet's declared length.",
             SkipReason::UnknownLinkType => "The interface has a link type that is not supported.",
@@ -142,6 +142,16 @@ impl CaptureSummary {
         let mut link_types: Vec<u32> = self.interfaces.iter().map(|interface| interface.link_type).collect();
         link_types.dedup();
         link_types
+    }
+
+    /// Counts records that were packets to the reader and turned out to have no place in a flow.
+    pub(crate) fn add_skipped(&mut self, reason: SkipReason, count: u64) {
+        if count > 0 {
+            match self.skipped.binary_search_by_key(&reason, |(other, _)| *other) {
+                Ok(place) => self.skipped[place].1 += count,
+                Err(place) => self.skipped.insert(place, (reason, count)),
+            }
+        }
     }
 
     /// How many records were skipped for a reason.
