@@ -251,9 +251,6 @@ impl CaptureReader {
         let ip_offset = link_layer.ip_offset(frame)?;
         let packet = frame.get(ip_offset..).ok_or(SkipReason::HeadersTruncated)?;
         let (inner, headers) = network::decode(packet, record.wire_length as usize - ip_offset, self.tunnels)?;
-        if headers.fragment.is_some_and(|fragment| fragment.offset > 0) {
-            return Err(SkipReason::FragmentWithoutPorts);
-        }
         Ok((timestamp, ip_offset + inner, headers))
     }
 

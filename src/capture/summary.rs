@@ -163,6 +163,16 @@ impl CaptureSummary {
         link_types
     }
 
+    /// Counts records that were packets to the reader and turned out to have no place in a flow.
+    pub(crate) fn add_skipped(&mut self, reason: SkipReason, count: u64) {
+        if count > 0 {
+            match self.skipped.binary_search_by_key(&reason, |(other, _)| *other) {
+                Ok(place) => self.skipped[place].1 += count,
+                Err(place) => self.skipped.insert(place, (reason, count)),
+            }
+        }
+    }
+
     /// How many records were skipped for a reason.
     pub fn skipped_for(&self, reason: SkipReason) -> u64 {
         self.skipped.iter().find(|(other, _)| *other == reason).map_or(0, |(_, count)| *count)
