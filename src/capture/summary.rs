@@ -18,7 +18,7 @@ pub enum SkipReason {
     HeadersTruncated,
     /// A header contradicts itself or the packet's declared length.
     MalformedHeader,
-    /// The packet's interface has a link type that is not decoded here.
+    /// The packet's interface, or a header that names one, has a link type that is not decoded here.
     UnknownLinkType,
     /// The record has no time (a pcapng simple packet block), so it has no place in a flow.
     NoTimestamp,
