@@ -138,7 +138,7 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     }
     Ok(Run {
         experiment: experiment.clone(),
-        provenance: Provenance::collect(&settings.project, &device_name(settings.device)),
+        provenance: Provenance::collect(&settings.project, &settings.device.describe()?),
         captures,
         variants,
         rows,
@@ -216,12 +216,9 @@ fn fit_or_reuse(
     Ok(FittedRow { key, outcome, cache_key, reused: false })
 }
 
-/// `cpu`, or `cuda:N`.
+/// `cpu`, or `cuda:N` with the precision of matrix products unless it is the default.
 pub fn device_name(device: Device) -> String {
-    match device {
-        Device::Cpu => "cpu".to_owned(),
-        Device::Cuda(number) => format!("cuda:{number}"),
-    }
+    device.name()
 }
 
 /// The name of the folder under `results/` that holds an experiment's last run: experiment, datasets and
