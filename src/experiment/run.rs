@@ -160,7 +160,7 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     }
     Ok(Run {
         experiment: experiment.clone(),
-        provenance: Provenance::collect(&settings.project, &device_name(settings.device)),
+        provenance: Provenance::collect(&settings.project, &settings.device.describe()?),
         captures,
         flows_reused: loaded.iter().all(|flows| flows.reused),
         variants,
@@ -409,12 +409,9 @@ fn put_json(cache: &Cache, stage: &str, key: &str, value: &impl serde::Serialize
     cache.put(stage, key, &json).map_err(cannot_store)
 }
 
-/// `cpu`, or `cuda:N`.
+/// `cpu`, or `cuda:N` with the precision of matrix products unless it is the default.
 pub fn device_name(device: Device) -> String {
-    match device {
-        Device::Cpu => "cpu".to_owned(),
-        Device::Cuda(number) => format!("cuda:{number}"),
-    }
+    device.name()
 }
 
 /// The name of the folder under `results/` that holds an experiment's last run: experiment, datasets and
