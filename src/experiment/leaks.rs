@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::flows::{Content, LoadedFlows};
-use super::{ExperimentError, SplitRun, Variant, VariantRun};
+use super::{ExperimentError, Variant, VariantRun};
 use crate::feature::FeatureSet;
 use crate::flow::Flow;
 use crate::split::{LeakReport, Split, leak_reports};
@@ -58,13 +58,13 @@ pub(super) fn reports(
 /// The leak reports of all variants, in order.
 pub fn split_leaks(variants: &[VariantRun]) -> Vec<SplitLeaks> {
     let of_variant = |variant: &VariantRun| -> Vec<SplitLeaks> {
-        let leaks = |(run, report): (&SplitRun, &LeakReport)| SplitLeaks {
+        let leaks = variant.splits.iter().map(|run| SplitLeaks {
             variant: variant.name.clone(),
             seed: run.seed,
             fold: run.fold,
-            report: report.clone(),
-        };
-        variant.splits.iter().zip(&variant.leaks).map(leaks).collect()
+            report: run.leaks.clone(),
+        });
+        leaks.collect()
     };
     variants.iter().flat_map(of_variant).collect()
 }

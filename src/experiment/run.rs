@@ -57,6 +57,8 @@ pub struct SplitRun {
     pub training: Vec<usize>,
     /// Flows by class and part, and what parts share.
     pub summary: SplitSummary,
+    /// What the split and the features give away.
+    pub leaks: LeakReport,
 }
 
 /// A variant of a run: its flows and splits.
@@ -71,8 +73,6 @@ pub struct VariantRun {
     pub features: FeatureSet,
     /// How the flows were divided: by seed, then by fold.
     pub splits: Vec<SplitRun>,
-    /// What each of `splits` gives away.
-    pub leaks: Vec<LeakReport>,
     /// Splits per seed: more than one with folds or repetitions.
     pub folds: usize,
 }
@@ -160,7 +160,7 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     }
     Ok(Run {
         experiment: experiment.clone(),
-        provenance: Provenance::collect(&settings.project, &device_name(settings.device)),
+        provenance: Provenance::collect(&settings.project, &settings.device.describe()?),
         captures,
         flows_reused: loaded.iter().all(|flows| flows.reused),
         variants,
@@ -200,7 +200,8 @@ fn prepare_all<'a>(
                 loaded.len() - 1
             }
         };
-        prepared.push((variant, index, prepare(experiment, variant, &loaded[index], settings, progress)?));
+        let variant_run = prepare(experiment, variant, &loaded[index], settings, progress)?;
+        prepared.push((variant, index, variant_run));
     }
     Ok((loaded, prepared))
 }
@@ -232,20 +233,22 @@ pub(super) fn prepare(
             variant.name, small.class, small.flows
         ));
     }
-    let mut splits = Vec::new();
+    let mut divided = Vec::new();
     let mut folds = 0;
     for &seed in &experiment.seeds {
         let of_seed = split(&features, &options, seed)?;
-        folds = folds.max(of_seed.len());
-        for (fold, split) in of_seed.into_iter().enumerate() {
-            let summary = SplitSummary::new(&features, &split);
-            let training = sample_training(&features, &split, options.sampling, seed);
-            splits.push(SplitRun { seed, fold, split, training, summary });
-        }
+        folds = of_seed.len().max(folds);
+        divided.extend(of_seed.into_iter().enumerate().map(|(fold, split)| (seed, fold, split)));
     }
-    let divided: Vec<&Split> = splits.iter().map(|run| &run.split).collect();
-    let leaks = super::leaks::reports(variant, &features, flows, &divided)?;
-    Ok(VariantRun { name: variant.name.clone(), unselected, small_classes, features, splits, leaks, folds })
+    let parts: Vec<&Split> = divided.iter().map(|(_, _, split)| split).collect();
+    let leaks = super::leaks::reports(variant, &features, flows, &parts)?;
+    let splits = divided.into_iter().zip(leaks).map(|((seed, fold, split), leaks)| {
+        let summary = SplitSummary::new(&features, &split);
+        let training = sample_training(&features, &split, options.sampling, seed);
+        SplitRun { seed, fold, split, training, summary, leaks }
+    });
+    let splits = splits.collect();
+    Ok(VariantRun { name: variant.name.clone(), unselected, small_classes, features, splits, folds })
 }
 
 /// Feature files have neither bytes nor packets, addresses and times.
@@ -406,12 +409,9 @@ fn put_json(cache: &Cache, stage: &str, key: &str, value: &impl serde::Serialize
     cache.put(stage, key, &json).map_err(cannot_store)
 }
 
-/// `cpu`, or `cuda:N`.
+/// `cpu`, or `cuda:N` with the precision of matrix products unless it is the default.
 pub fn device_name(device: Device) -> String {
-    match device {
-        Device::Cpu => "cpu".to_owned(),
-        Device::Cuda(number) => format!("cuda:{number}"),
-    }
+    device.name()
 }
 
 /// The name of the folder under `results/` that holds an experiment's last run: experiment, datasets and

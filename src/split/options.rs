@@ -91,10 +91,6 @@ pub struct SplitOptions {
     /// For `k_fold`: how many folds, from 2; 5 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folds: Option<usize>,
-    /// What is done to a training part whose classes differ in size; `none` by default. Validation and test
-    /// parts stay as they are.
-    #[serde(skip_serializing_if = "Sampling::is_none")]
-    pub sampling: Sampling,
     /// For `k_fold`: how often the flows are divided into folds anew, from 1, the default. The splits of the
     /// first division come first.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,6 +104,10 @@ pub struct SplitOptions {
     /// With `minimum_class_flows`: what becomes of smaller classes; `error` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub small_classes: Option<SmallClasses>,
+    /// What is done to a training part whose classes differ in size; `none` by default. Validation and test
+    /// parts stay as they are.
+    #[serde(skip_serializing_if = "Sampling::is_none")]
+    pub sampling: Sampling,
 }
 
 /// The share of each part; all above 0, and together 1.

@@ -54,14 +54,18 @@ fn connection(flow: &FlowProvenance) -> Connection<'_> {
 
 impl Shared {
     pub(super) fn new(features: &FeatureSet, split: &Split) -> Self {
+        // Rows of feature files have captures, but neither addresses nor times.
+        let located = |row: &usize| !features.provenance[*row].five_tuple.destination.ip().is_unspecified();
+        let trained: Vec<usize> = split.train.iter().copied().filter(located).collect();
+        let tested: Vec<usize> = split.test.iter().copied().filter(located).collect();
         let flow = |row: usize| &features.provenance[row];
         let host = |row: usize| flow(row).five_tuple.destination.ip();
         let captures: BTreeSet<&str> = split.train.iter().map(|&row| flow(row).capture.as_str()).collect();
-        let hosts: BTreeSet<IpAddr> = split.train.iter().map(|&row| host(row)).collect();
-        let connections: HashSet<Connection<'_>> = split.train.iter().map(|&row| connection(flow(row))).collect();
+        let hosts: BTreeSet<IpAddr> = trained.iter().map(|&row| host(row)).collect();
+        let connections: HashSet<Connection<'_>> = trained.iter().map(|&row| connection(flow(row))).collect();
         let mut times: Vec<Option<(i64, i64)>> = vec![None; features.class_names.len()];
         let mut spans: HashMap<&str, Vec<(i64, i64)>> = HashMap::new();
-        for &row in &split.train {
+        for &row in &trained {
             let (start, end) = (flow(row).start, flow(row).end);
             let time = &mut times[features.labels[row] as usize];
             *time = Some(time.map_or((start, start), |(first, last)| (first.min(start), last.max(start))));
@@ -76,15 +80,15 @@ impl Shared {
                 spans.get(next).is_some_and(|&(first, _)| first <= end)
             })
         };
-        let count = |counted: &dyn Fn(usize) -> bool| split.test.iter().filter(|&&row| counted(row)).count();
+        let count = |counted: &dyn Fn(usize) -> bool| tested.iter().filter(|&&row| counted(row)).count();
         let in_both = |row: &usize| captures.contains(flow(*row).capture.as_str());
         let shared_captures: BTreeSet<&str> =
             split.test.iter().filter(|row| in_both(row)).map(|&row| flow(row).capture.as_str()).collect();
         let shared_hosts: BTreeSet<IpAddr> =
-            split.test.iter().map(|&row| host(row)).filter(|host| hosts.contains(host)).collect();
+            tested.iter().map(|&row| host(row)).filter(|host| hosts.contains(host)).collect();
         Self {
             captures: shared_captures.len(),
-            capture_flows: count(&|row| in_both(&row)),
+            capture_flows: split.test.iter().filter(|row| in_both(row)).count(),
             hosts: shared_hosts.len(),
             host_flows: count(&|row| hosts.contains(&host(row))),
             connection_flows: count(&|row| connections.contains(&connection(flow(row)))),

@@ -83,8 +83,8 @@ fn report(flows: &[Crafted], options: &TokenOptions, tested: usize) -> LeakRepor
             (flows.len(), 2),
             |(row, column)| if column == 0 { -(row as f32) } else { 1.0 },
         ),
-        sequences: Array2::zeros((flows.len(), 0)),
         statistic_names: vec!["falling".to_owned(), "constant".to_owned()],
+        sequences: Array2::zeros((flows.len(), 0)),
         labels: flows.iter().map(|flow| flow.class).collect(),
         class_names: vec!["even".to_owned(), "odd".to_owned()],
         provenance: made
