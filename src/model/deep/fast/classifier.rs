@@ -370,10 +370,12 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
         labels: &[u32],
         learning_rate: f32,
     ) -> Result<BatchLoss, ModelError> {
-        let loss = self.gradients(batch, labels)?;
-        let Self { device, weights, optimiser, .. } = self;
-        optimiser.step(device, learning_rate, |visit| weights.visit(visit));
-        Ok(loss)
+        D::run(|| {
+            let loss = self.gradients(batch, labels)?;
+            let Self { device, weights, optimiser, .. } = self;
+            optimiser.step(device, learning_rate, |visit| weights.visit(visit));
+            Ok(loss)
+        })
     }
 
     fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
@@ -381,7 +383,7 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
             return Err(invalid(format!("{} values do not hold {} flows' probabilities", output.len(), batch.flows)));
         }
         self.prepare(batch)?;
-        self.forward(false);
+        D::run(|| self.forward(false));
         self.device.softmax(batch.flows, self.classes, &mut self.buffers.logits);
         self.host.resize(output.len(), 0.0);
         self.device.download(&self.buffers.logits, &mut self.host);

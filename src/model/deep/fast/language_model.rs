@@ -279,22 +279,27 @@ impl<D: Device> Elmo<D> {
 
 impl<D: Device> LanguageModel for Elmo<D> {
     fn train_step(&mut self, tokens: &[u16], packets: usize, learning_rate: f32) -> Result<BatchLoss, ModelError> {
-        let loss = self.gradients(tokens, packets)?;
-        if loss.targets > 0 {
-            let Self { device, weights, optimiser, .. } = self;
-            optimiser.step(device, learning_rate, |visit| weights.visit(visit));
-        }
-        Ok(loss)
+        D::run(|| {
+            let loss = self.gradients(tokens, packets)?;
+            if loss.targets > 0 {
+                let Self { device, weights, optimiser, .. } = self;
+                optimiser.step(device, learning_rate, |visit| weights.visit(visit));
+            }
+            Ok(loss)
+        })
     }
 
     fn loss(&mut self, tokens: &[u16], packets: usize) -> Result<BatchLoss, ModelError> {
         self.prepare(tokens, packets)?;
         let mut loss = BatchLoss { sum: 0.0, targets: self.batch.target_count };
         if loss.targets > 0 {
-            for direction in 0..2 {
-                self.forward(direction, false);
-                loss.sum += self.cross_entropy(direction, false);
-            }
+            loss.sum = D::run(|| {
+                let mut of_direction = |direction| {
+                    self.forward(direction, false);
+                    self.cross_entropy(direction, false)
+                };
+                of_direction(0) + of_direction(1)
+            });
         }
         Ok(loss)
     }
@@ -308,7 +313,7 @@ impl<D: Device> LanguageModel for Elmo<D> {
         self.device.reserve(&mut self.pooled, packets * hidden);
         self.host.resize(packets * hidden, 0.0);
         for direction in 0..2 {
-            self.forward(direction, false);
+            D::run(|| self.forward(direction, false));
             for layer in 0..=layers {
                 let packing = &self.batch.packing;
                 match layer.checked_sub(1) {
