@@ -154,11 +154,6 @@ pub(crate) trait Device: Send + Sized {
     /// 32-bit numbers on the device.
     type Indices: Default + Send;
 
-    /// Runs a whole step where the device's operations start quickest; as it stands, right here.
-    fn run<R: Send>(step: impl FnOnce() -> R + Send) -> R {
-        step()
-    }
-
     /// Sequences that run together; see [`Packing`].
     fn rows_per_chunk(&self, hidden: usize) -> usize;
 

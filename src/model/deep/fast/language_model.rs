@@ -6,7 +6,9 @@ use super::packing::Packing;
 use super::weights::{Linear, Lstm, Optimiser, Weight};
 use crate::feature::PAD;
 use crate::model::ModelError;
-use crate::model::deep::engine::{BatchLoss, DropoutPlace, LanguageModel};
+use crate::model::deep::engine::{
+    BatchLoss, DropoutPlace, LanguageModel, NOT_FINITE, OptimiserState, PRETRAINING, diverged,
+};
 use crate::model::deep::parameters::{Activation, ElmoOptions, MODEL, ParameterSet};
 use crate::seed;
 
@@ -279,27 +281,26 @@ impl<D: Device> Elmo<D> {
 
 impl<D: Device> LanguageModel for Elmo<D> {
     fn train_step(&mut self, tokens: &[u16], packets: usize, learning_rate: f32) -> Result<BatchLoss, ModelError> {
-        D::run(|| {
-            let loss = self.gradients(tokens, packets)?;
-            if loss.targets > 0 {
-                let Self { device, weights, optimiser, .. } = self;
-                optimiser.step(device, learning_rate, |visit| weights.visit(visit));
-            }
-            Ok(loss)
-        })
+        let loss = self.gradients(tokens, packets)?;
+        if !loss.sum.is_finite() {
+            let parameters = self.parameters();
+            return Err(diverged(PRETRAINING, parameters.first_non_finite().unwrap_or("elmo.head"), NOT_FINITE));
+        }
+        if loss.targets > 0 {
+            let Self { device, weights, optimiser, .. } = self;
+            optimiser.step(PRETRAINING, device, learning_rate, |visit| weights.visit(visit))?;
+        }
+        Ok(loss)
     }
 
     fn loss(&mut self, tokens: &[u16], packets: usize) -> Result<BatchLoss, ModelError> {
         self.prepare(tokens, packets)?;
         let mut loss = BatchLoss { sum: 0.0, targets: self.batch.target_count };
         if loss.targets > 0 {
-            loss.sum = D::run(|| {
-                let mut of_direction = |direction| {
-                    self.forward(direction, false);
-                    self.cross_entropy(direction, false)
-                };
-                of_direction(0) + of_direction(1)
-            });
+            for direction in 0..2 {
+                self.forward(direction, false);
+                loss.sum += self.cross_entropy(direction, false);
+            }
         }
         Ok(loss)
     }
@@ -313,7 +314,7 @@ impl<D: Device> LanguageModel for Elmo<D> {
         self.device.reserve(&mut self.pooled, packets * hidden);
         self.host.resize(packets * hidden, 0.0);
         for direction in 0..2 {
-            D::run(|| self.forward(direction, false));
+            self.forward(direction, false);
             for layer in 0..=layers {
                 let packing = &self.batch.packing;
                 match layer.checked_sub(1) {
@@ -333,6 +334,27 @@ impl<D: Device> LanguageModel for Elmo<D> {
             }
         }
         Ok(())
+    }
+
+    fn optimiser_state(&mut self) -> OptimiserState {
+        let Self { device, weights, optimiser, .. } = self;
+        optimiser.state(device, |visit| weights.visit(visit))
+    }
+
+    fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError> {
+        let Self { device, weights, optimiser, .. } = self;
+        optimiser.set_state(device, state, |visit| weights.visit(visit))
+    }
+
+    fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
+        let Self { device, weights, .. } = self;
+        let mut result = Ok(());
+        weights.visit(&mut |weight| {
+            if result.is_ok() {
+                result = weight.load(device, parameters);
+            }
+        });
+        result
     }
 
     fn parameters(&self) -> ParameterSet {

@@ -4,10 +4,11 @@
 
 pub mod benchmark;
 mod classifier;
-pub(crate) mod cpu;
+mod cpu;
 mod device;
 mod language_model;
 mod packing;
+mod pool;
 mod weights;
 
 #[cfg(test)]
@@ -28,7 +29,9 @@ pub(crate) fn language_model(
     device: Device,
 ) -> Result<Box<dyn LanguageModel>, ModelError> {
     match device {
-        Device::Cpu => Ok(Box::new(language_model::Elmo::new(cpu::Cpu::new(), options, parameters, seed)?)),
+        Device::Cpu => {
+            Ok(Box::new(pool::OnPool(language_model::Elmo::new(cpu::Cpu::new(), options, parameters, seed)?)))
+        }
         Device::Cuda(number) => Err(no_cuda(number)),
     }
 }
@@ -44,7 +47,9 @@ pub(crate) fn classifier(
     device: Device,
 ) -> Result<Box<dyn SequenceClassifier>, ModelError> {
     match device {
-        Device::Cpu => Ok(Box::new(classifier::AttentionLstm::new(cpu::Cpu::new(), options, parameters, seed)?)),
+        Device::Cpu => {
+            Ok(Box::new(pool::OnPool(classifier::AttentionLstm::new(cpu::Cpu::new(), options, parameters, seed)?)))
+        }
         Device::Cuda(number) => Err(no_cuda(number)),
     }
 }

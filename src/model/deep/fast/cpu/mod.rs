@@ -8,7 +8,7 @@
 mod activation;
 mod attention;
 mod lstm;
-pub(crate) mod matmul;
+mod matmul;
 mod normalise;
 mod optimiser;
 mod rows;
@@ -90,11 +90,6 @@ fn grow(values: &mut Vec<f32>, length: usize) {
 impl Device for Cpu {
     type Values = Vec<f32>;
     type Indices = Vec<u32>;
-
-    fn run<R: Send>(step: impl FnOnce() -> R + Send) -> R {
-        // On a thread of the pool: from outside it, every operation would wake one and wait for it.
-        rayon::join(step, || ()).0
-    }
 
     fn rows_per_chunk(&self, hidden: usize) -> usize {
         // Few rows keep a chunk's gates in the cache; a large recurrent weight wants more rows per pass over it.
