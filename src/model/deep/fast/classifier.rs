@@ -357,7 +357,6 @@ impl<D: Device> AttentionLstm<D> {
     }
 
     /// The gradients by name, as they are now.
-    #[cfg(test)]
     pub(super) fn named_gradients(&mut self) -> Vec<(String, Vec<f32>)> {
         let Self { device, weights, .. } = self;
         let mut found = Vec::new();

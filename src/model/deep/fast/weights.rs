@@ -62,7 +62,7 @@ impl<D: Device> Weight<D> {
         Ok(())
     }
 
-    #[cfg(test)]
+    /// Name and gradient.
     pub fn gradient(&self, device: &D) -> (String, Vec<f32>) {
         let mut values = vec![0.0; self.length()];
         device.download(&self.trained.gradient, &mut values);
