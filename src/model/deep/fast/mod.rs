@@ -5,6 +5,7 @@
 pub mod benchmark;
 mod classifier;
 mod cpu;
+pub(crate) mod cuda;
 mod device;
 mod language_model;
 mod packing;
@@ -32,7 +33,9 @@ pub(crate) fn language_model(
         Device::Cpu => {
             Ok(Box::new(pool::OnPool(language_model::Elmo::new(cpu::Cpu::new(), options, parameters, seed)?)))
         }
-        Device::Cuda(number) => Err(no_cuda(number)),
+        Device::Cuda(number) => {
+            Ok(Box::new(language_model::Elmo::new(cuda::Cuda::new(number)?, options, parameters, seed)?))
+        }
     }
 }
 
@@ -50,13 +53,8 @@ pub(crate) fn classifier(
         Device::Cpu => {
             Ok(Box::new(pool::OnPool(classifier::AttentionLstm::new(cpu::Cpu::new(), options, parameters, seed)?)))
         }
-        Device::Cuda(number) => Err(no_cuda(number)),
-    }
-}
-
-fn no_cuda(number: usize) -> ModelError {
-    ModelError::Device {
-        device: format!("cuda:{number}"),
-        problem: "this build computes on the processor only; use cpu".to_owned(),
+        Device::Cuda(number) => {
+            Ok(Box::new(classifier::AttentionLstm::new(cuda::Cuda::new(number)?, options, parameters, seed)?))
+        }
     }
 }

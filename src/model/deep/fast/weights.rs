@@ -205,9 +205,8 @@ impl Optimiser {
         learning_rate: f32,
         mut each: impl FnMut(&mut dyn FnMut(&mut Weight<D>)),
     ) -> Result<(), ModelError> {
-        let mut squares = 0.0;
-        each(&mut |weight| squares += device.squared_norm(&weight.trained, weight.length()));
-        let norm = squares.sqrt() as f32;
+        each(&mut |weight| device.add_squared_norm(&weight.trained, weight.length()));
+        let norm = device.take_squared_norm().sqrt() as f32;
         if !norm.is_finite() {
             let (mut value, mut gradient) = (None, None);
             each(&mut |weight| {

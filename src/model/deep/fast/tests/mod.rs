@@ -6,10 +6,10 @@ use rand::RngExt;
 
 use super::*;
 use crate::feature::PAD;
-use crate::model::Implementation;
 use crate::model::deep::engine::PacketBatch;
 use crate::model::deep::parameters::{Activation, initial_classifier, initial_elmo};
 use crate::model::deep::{Engine, golden, reference};
+use crate::model::{CudaDevice, Implementation};
 use crate::seed;
 
 /// Packets of these lengths, padded to `width`.
@@ -283,7 +283,8 @@ fn training_that_leaves_the_finite_numbers_stops_in_that_step() {
 fn bad_batches_and_devices_are_errors() {
     let options = options();
     let (elmo, set) = (initial_elmo(&options.elmo, 257, 1), initial_classifier(&options, 4, 1));
-    assert!(language_model(&options.elmo, &elmo, 9, Device::Cuda(0)).is_err());
+    let absent = Device::Cuda(CudaDevice { number: 999, ..CudaDevice::default() });
+    assert!(language_model(&options.elmo, &elmo, 9, absent).is_err());
     let mut model = language_model(&options.elmo, &elmo, 9, Device::Cpu).unwrap();
     let before = model.parameters();
     assert_eq!(before, elmo);
