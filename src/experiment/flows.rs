@@ -10,7 +10,9 @@ use super::cache;
 use super::run::Settings;
 use super::{Experiment, ExperimentError, Variant};
 use crate::dataset::synth::{self, SynthOptions};
-use crate::dataset::{self, Dataset, DatasetDefinition, LabelledFlow, LoadedCapture};
+use crate::dataset::{
+    self, Dataset, DatasetDefinition, FlowWithoutLabel, LabelledFlow, LoadedCapture, LoadedFacts, Manifest,
+};
 use crate::declarative;
 use crate::flow::FlowOptions;
 use crate::progress::Progress;
@@ -28,9 +30,9 @@ pub struct CaptureFacts {
     pub dataset: String,
     /// The capture, as flows name it.
     pub capture: String,
-    /// SHA-256 of the file.
+    /// SHA-256 of the capture, without archive and compression.
     pub sha256: String,
-    /// Size in bytes.
+    /// Size of the file in bytes; of a member of an archive, unpacked.
     pub bytes: u64,
     /// Flows with labels.
     pub flows: u64,
@@ -52,6 +54,10 @@ pub(super) struct LoadedFlows {
     pub key: String,
     pub flows: Vec<LabelledFlow>,
     pub captures: Vec<CaptureFacts>,
+    /// What the copies of the datasets hold.
+    pub manifests: Vec<Manifest>,
+    /// Flows that got no label although their captures have labels of single flows.
+    pub without_label: Vec<FlowWithoutLabel>,
 }
 
 /// The flow options of a variant, with as many packets and bytes kept as any variant's features need, so
@@ -157,23 +163,38 @@ pub(super) fn load_flows(
     for (name, file) in &loaded.unlabelled {
         progress.warn(&format!("{name}: {} is left out: data/{name}.toml gives it no label", file.path));
     }
+    for (name, duplicate) in &loaded.duplicates {
+        progress.warn(&format!("{name}: {} is left out: {} is the same capture", duplicate.file.path, duplicate.used));
+    }
     for capture in &loaded.captures {
         warn_of_damage(capture, progress);
+        warn_of_labels(capture, progress);
     }
     let captures: Vec<CaptureFacts> =
         loaded.captures.par_iter().map(|capture| facts(capture, &datasets)).collect::<Result<_, _>>()?;
     // Files of flow labels decide labels as captures decide flows.
     let mut label_files = Vec::new();
+    let mut manifests = Vec::new();
     for dataset in &datasets {
+        let mut own = Vec::new();
         for file in &dataset.folder.flow_label_files {
-            label_files.push((&file.path, dataset::file_sha256(&dataset.folder.root.join(&file.path))?));
+            own.push((file.path.as_str(), dataset::file_sha256(&dataset.folder.root.join(&file.path))?));
         }
+        let known: Vec<LoadedFacts<'_>> = captures
+            .iter()
+            .filter(|capture| capture.dataset == dataset.definition.name)
+            .map(|capture| LoadedFacts { capture: &capture.capture, sha256: &capture.sha256 })
+            .collect();
+        let own_ref: Vec<(&str, &str)> = own.iter().map(|(path, sha256)| (*path, sha256.as_str())).collect();
+        manifests.push(dataset::manifest_of_run(dataset, &loaded, &known, &own_ref));
+        label_files.extend(own);
     }
     let definitions: Vec<&str> = datasets.iter().map(|dataset| dataset.definition.digest.as_str()).collect();
     let files: Vec<(&str, &str)> =
         captures.iter().map(|capture| (capture.capture.as_str(), capture.sha256.as_str())).collect();
     let key = cache::key(&("flows", FLOWS_VERSION, definitions, files, label_files, &options));
-    Ok(LoadedFlows { options, key, flows: loaded.flows, captures })
+    let without_label = loaded.without_label;
+    Ok(LoadedFlows { options, key, flows: loaded.flows, captures, manifests, without_label })
 }
 
 fn warn_of_damage(capture: &LoadedCapture, progress: &dyn Progress) {
@@ -185,6 +206,21 @@ fn warn_of_damage(capture: &LoadedCapture, progress: &dyn Progress) {
     }
 }
 
+fn warn_of_labels(capture: &LoadedCapture, progress: &dyn Progress) {
+    let Some(file) = &capture.flow_label_file else { return };
+    if capture.malformed_lines.count > 0 {
+        progress.warn(&format!("{}: {file}: {}", capture.dataset, capture.malformed_lines));
+    }
+    let without = capture.unjoined + capture.ambiguous;
+    if without > 0 {
+        progress.warn(&format!(
+            "{}: {}: {} flows have no line in {file}, and the lines of {} disagree; they are left out and listed in \
+             flows_without_label.csv",
+            capture.dataset, capture.capture, capture.unjoined, capture.ambiguous
+        ));
+    }
+}
+
 fn facts(capture: &LoadedCapture, datasets: &[Dataset]) -> Result<CaptureFacts, ExperimentError> {
     let dataset = datasets.iter().find(|dataset| dataset.definition.name == capture.dataset).ok_or_else(|| {
         ExperimentError::Internal { problem: format!("{} is of no dataset of the run", capture.capture) }
@@ -192,7 +228,7 @@ fn facts(capture: &LoadedCapture, datasets: &[Dataset]) -> Result<CaptureFacts, 
     Ok(CaptureFacts {
         dataset: capture.dataset.clone(),
         capture: capture.capture.clone(),
-        sha256: dataset::file_sha256(&dataset.folder.root.join(&capture.file.path))?,
+        sha256: dataset::capture_sha256(&dataset.folder.root, &capture.file)?,
         bytes: capture.file.size,
         flows: capture.flows,
         unused_flows: capture.unused,

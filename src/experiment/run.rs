@@ -9,6 +9,7 @@ use super::flows::{CaptureFacts, LoadedFlows, load_flows};
 use super::provenance::Provenance;
 use super::records::{curve_records, outcome_records};
 use super::{Experiment, ExperimentError, Record, RunKey, Variant};
+use crate::dataset::{FlowWithoutLabel, Manifest};
 use crate::feature::{FeatureSet, Unselected, build_features};
 use crate::model::{Device, ModelSpec};
 use crate::progress::Progress;
@@ -60,6 +61,11 @@ pub struct Run {
     pub provenance: Provenance,
     /// The flows of every variant's captures, by what determines them.
     pub captures: Vec<CaptureFacts>,
+    /// What the copies of the datasets hold, a manifest each.
+    pub manifests: Vec<Manifest>,
+    /// Flows that got no label although their captures have labels of single flows, under the flow options of the
+    /// first variant.
+    pub without_label: Vec<FlowWithoutLabel>,
     /// The variants in order.
     pub variants: Vec<VariantRun>,
     /// The fits: variants, then seeds, then models, in the file's order.
@@ -136,7 +142,12 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
             }
         }
     }
+    // Captures are the same under all flow options; of flows, those of the first variant's options are listed.
+    let manifests = loaded.first().map_or(Vec::new(), |flows| flows.manifests.clone());
+    let without_label = loaded.first_mut().map_or(Vec::new(), |flows| std::mem::take(&mut flows.without_label));
     Ok(Run {
+        manifests,
+        without_label,
         experiment: experiment.clone(),
         provenance: Provenance::collect(&settings.project, &device_name(settings.device)),
         captures,

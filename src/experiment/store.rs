@@ -58,8 +58,8 @@ struct FitFile<'a> {
     notes: &'a [String],
 }
 
-/// Writes `experiment.toml`, `run.json`, `predictions/*.csv` and `splits/*.csv` into `folder`, which the
-/// caller moves into place when all of it is written.
+/// Writes `experiment.toml`, `run.json`, `manifests/*.json`, `predictions/*.csv`, `splits/*.csv` and, where there
+/// are any, `flows_without_label.csv` into `folder`, which the caller moves into place when all of it is written.
 ///
 /// # Errors
 /// Any error of the file system.
@@ -80,6 +80,19 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
     let json = serde_json::to_vec_pretty(&run_file(run))
         .map_err(|error| ExperimentError::Internal { problem: format!("run.json: {error}") })?;
     write(Path::new("run.json"), &mut |file| file.write_all(&json))?;
+    for manifest in &run.manifests {
+        let path = folder.join("manifests").join(format!("{}.json", manifest.dataset));
+        let problem = |error: crate::dataset::ManifestError| ExperimentError::Store {
+            path: path.clone(),
+            problem: error.to_string(),
+        };
+        crate::dataset::write_manifest(&path, manifest).map_err(problem)?;
+    }
+    if !run.without_label.is_empty() {
+        let path = folder.join("flows_without_label.csv");
+        crate::dataset::write_flows_without_label(&path, &run.without_label)
+            .map_err(|error| ExperimentError::Store { path: path.clone(), problem: error.to_string() })?;
+    }
     for variant in &run.variants {
         for row in run.rows.iter().filter(|row| row.key.variant == variant.name) {
             let key = &row.key;
