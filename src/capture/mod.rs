@@ -18,15 +18,22 @@ mod pcapng;
 mod reader;
 mod source;
 mod summary;
+mod tunnel;
+mod wireless;
 
 pub use compression::{Compression, CompressionFault, Decompressed, ExpansionLimits, decompress};
 pub use error::CaptureError;
-pub use packet::{HeaderLayout, Packet, Transport};
+pub use packet::{Fragment, HeaderLayout, Packet, Transport};
 pub use reader::{CaptureReader, ReaderOptions};
 pub use source::CaptureSource;
 pub use summary::{CaptureInterface, CaptureSummary, Damage, SkipReason};
+pub use tunnel::Tunnels;
 
 #[cfg(test)]
 pub(crate) mod craft;
+#[cfg(test)]
+mod layout_tests;
+#[cfg(test)]
+mod source_tests;
 #[cfg(test)]
 mod tests;

@@ -15,10 +15,13 @@ use super::pcap::{FILE_HEADER, PcapFormat, Record, Step};
 use super::pcapng::PcapNgFormat;
 use super::source::CaptureSource;
 use super::summary::{CaptureInterface, CaptureSummary, Damage, SkipCounters, SkipReason};
+use super::tunnel::Tunnels;
 
 /// How captures are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReaderOptions {
+    /// Which packet of several, one inside the other, is given.
+    pub tunnels: Tunnels,
     /// How far compressed captures may expand.
     pub expansion: ExpansionLimits,
 }
@@ -50,6 +53,7 @@ pub struct CaptureReader {
     name: String,
     buffer: StreamBuffer,
     format: Format,
+    tunnels: Tunnels,
     interfaces: BTreeSet<CaptureInterface>,
     packets: u64,
     decoded: u64,
@@ -140,6 +144,7 @@ impl CaptureReader {
             name,
             buffer,
             format,
+            tunnels: options.tunnels,
             interfaces,
             packets: 0,
             decoded: 0,
@@ -182,7 +187,7 @@ impl CaptureReader {
                     match self.decode(&record) {
                         Ok((timestamp, ip_offset, headers)) => break (record, timestamp, ip_offset, headers),
                         Err(reason) => {
-                            if reason == SkipReason::UnknownLinkType {
+                            if reason == SkipReason::UnknownLinkType && record.link_layer.is_none() {
                                 self.unknown_link_type.get_or_insert(record.link_type);
                             }
                             self.skipped.add(reason);
@@ -208,12 +213,13 @@ impl CaptureReader {
         };
         self.decoded += 1;
         self.partial_transport_headers += u64::from(headers.partial_transport_header);
-        self.first_fragments += u64::from(headers.first_fragment);
+        self.first_fragments += u64::from(headers.fragment.is_some_and(|fragment| fragment.offset == 0));
         let start = record.frame.start + ip_offset;
         Ok(Some(Packet {
             number: self.packets,
             timestamp,
             wire_length: record.wire_length,
+            fragment: headers.fragment,
             source: headers.source,
             destination: headers.destination,
             bytes: self.buffer.bytes_at(start..start + headers.captured_length),
@@ -244,8 +250,8 @@ impl CaptureReader {
         let frame = self.buffer.bytes_at(record.frame.clone());
         let ip_offset = link_layer.ip_offset(frame)?;
         let packet = frame.get(ip_offset..).ok_or(SkipReason::HeadersTruncated)?;
-        let headers = network::decode(packet, record.wire_length as usize - ip_offset)?;
-        Ok((timestamp, ip_offset, headers))
+        let (inner, headers) = network::decode(packet, record.wire_length as usize - ip_offset, self.tunnels)?;
+        Ok((timestamp, ip_offset + inner, headers))
     }
 
     fn finish(&mut self) -> Result<Option<Packet<'_>>, CaptureError> {

@@ -22,6 +22,7 @@ use crate::experiment;
   etcbench data compare ours.json theirs.json
   etcbench data labels ctu13 --list unjoined.csv
   etcbench data init mine --folder captures                 a folder per class becomes a dataset
+  etcbench data leaks table2 --data synth --size demo
   etcbench data synth --flows-per-class 200 -o captures
   etcbench data synth --packets 10000000 -o large.pcap")]
 pub enum DataCommand {
@@ -40,6 +41,9 @@ pub enum DataCommand {
     Compare(data_verify::CompareArguments),
     /// Label the flows of a dataset: how many have which labels, and which have none.
     Labels(data_verify::LabelsArguments),
+    /// What the splits and features of an experiment give away before any model is trained: test flows that
+    /// equal a training flow, classes that one field alone predicts, captures and hosts on both sides.
+    Leaks(super::leaks::LeaksArguments),
     /// Generate captures from a seed: a folder with every class of the tables, or one large capture.
     Synth(SynthArguments),
 }
@@ -77,6 +81,7 @@ pub fn data(project: &Path, command: &DataCommand) -> anyhow::Result<Verdict> {
         DataCommand::Verify(arguments) => data_verify::verify(project, arguments),
         DataCommand::Compare(arguments) => data_verify::compare(arguments),
         DataCommand::Labels(arguments) => data_verify::labels(project, arguments),
+        DataCommand::Leaks(arguments) => super::leaks::leaks(project, arguments),
         DataCommand::Synth(arguments) => generate(project, arguments),
     }
 }

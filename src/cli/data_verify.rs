@@ -10,6 +10,7 @@ use super::{Verdict, progress};
 use crate::dataset::{self, Dataset, DatasetDefinition, EntryState, Manifest, ManifestEntry};
 use crate::experiment;
 use crate::flow::FlowOptions;
+use crate::storage;
 
 /// What a person without the data can do.
 const HINT: &str = "etcbench reproduce all --data synth";
@@ -185,7 +186,8 @@ pub fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Result<Ver
         say!("{count} flows of {}", labels.join(" "));
     }
     if let Some(path) = &arguments.list {
-        dataset::write_flows_without_label(path, &loaded.without_label).with_context(|| path.display().to_string())?;
+        let text = dataset::flows_without_label_csv(&loaded.without_label);
+        storage::write_whole(path, text.as_bytes()).with_context(|| path.display().to_string())?;
         say!("{}: {} flows without label", path.display(), loaded.without_label.len());
     }
     Ok(Verdict::Done)

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::DatasetError;
 use super::folder::CaptureFile;
-use crate::capture::{CaptureReader, CaptureSummary, ExpansionLimits, decompress};
+use crate::capture::{CaptureReader, CaptureSummary, CompressionFault, ExpansionLimits, decompress};
 
 /// Bytes read at a time.
 const PIECE: usize = 1 << 18;
@@ -20,7 +20,7 @@ const REPORT_EVERY: u64 = 4096;
 pub struct CaptureContent {
     /// Bytes without archive and compression, as many as could be read.
     pub size: u64,
-    /// SHA-256 of those bytes in hexadecimal; none where they cannot be read to the end.
+    /// SHA-256 of those bytes in hexadecimal; none where reading failed for another reason than damaged data.
     pub sha256: Option<String>,
     /// Packets, link types and damage; none where the file is no capture at all.
     pub summary: Option<CaptureSummary>,
@@ -39,10 +39,11 @@ pub fn file_sha256(path: &Path) -> Result<String, DatasetError> {
 }
 
 /// SHA-256 of a capture's bytes in hexadecimal, without archive and compression: whoever has the same capture has
-/// the same value, however it is packed.
+/// the same value, however it is packed. Of a capture whose compressed data is damaged, it is that of the bytes
+/// before the damage.
 ///
 /// # Errors
-/// The capture cannot be read to its end.
+/// The capture cannot be read, or expands past the limits.
 pub fn capture_sha256(root: &Path, file: &CaptureFile) -> Result<String, DatasetError> {
     let io = |source| DatasetError::Io { path: root.join(&file.path).display().to_string(), source };
     let limits = ExpansionLimits::default();
@@ -58,9 +59,15 @@ fn hash(mut stream: impl Read) -> std::io::Result<String> {
             Ok(0) => return Ok(hex::encode(hasher.finalize())),
             Ok(count) => hasher.update(&buffer[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if is_damage(&error) => return Ok(hex::encode(hasher.finalize())),
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether compressed data ends before its end, as against a failing disk or a bomb.
+fn is_damage(error: &std::io::Error) -> bool {
+    matches!(CompressionFault::of(error), Some(CompressionFault::Damaged { .. }))
 }
 
 /// A stream that is hashed as it is read, and can be read on when its first reader has had enough.
@@ -71,7 +78,8 @@ struct HashedStream {
     stream: Box<dyn Read + Send>,
     hasher: Sha256,
     size: u64,
-    fault: Option<String>,
+    /// What ended the stream, and whether it is damage of its data.
+    fault: Option<(String, bool)>,
 }
 
 impl Hashed {
@@ -91,7 +99,7 @@ impl Read for Hashed {
             }
             Err(error) => {
                 if error.kind() != std::io::ErrorKind::Interrupted {
-                    inner.fault.get_or_insert_with(|| error.to_string());
+                    inner.fault.get_or_insert_with(|| (error.to_string(), is_damage(&error)));
                 }
                 Err(error)
             }
@@ -155,11 +163,11 @@ pub fn examine(root: &Path, file: &CaptureFile, advance: &dyn Fn(u64)) -> Captur
     }
     tell();
     let inner = hashed.lock();
-    let whole = inner.fault.is_none();
+    let whole = inner.fault.as_ref().is_none_or(|(_, damage)| *damage);
     CaptureContent {
         size: inner.size,
         sha256: whole.then(|| hex::encode(inner.hasher.clone().finalize())),
         summary,
-        fault: fault.or_else(|| inner.fault.clone()),
+        fault: fault.or_else(|| inner.fault.as_ref().map(|(text, _)| text.clone())),
     }
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::error::DatasetError;
+use super::feature_file::FeatureFileRules;
 use super::flow_labels::{FlowLabelRules, LabelFileScope};
 use super::host_labels::HostLabelRules;
 use super::rules::{COMPRESSIONS, CaptureKey, LabelRules, LabelTable};
@@ -166,6 +167,7 @@ struct DefinitionFile {
     host_labels: Option<HostLabelsSection>,
     #[serde(default)]
     download: Vec<Download>,
+    features: Option<FeatureFileRules>,
 }
 
 /// A dataset's definition, checked and ready to use.
@@ -190,6 +192,8 @@ pub struct DatasetDefinition {
     /// SHA-256 of the definition and its label table, in hexadecimal: two runs with the same digest
     /// label the same files alike.
     pub digest: String,
+    /// How its files become features, where they are feature files and not captures.
+    pub features: Option<FeatureFileRules>,
     pub(super) file_patterns: Vec<String>,
     pub(super) files: GlobSet,
     pub(super) exclusions: Vec<Exclusion>,
@@ -237,8 +241,16 @@ impl DatasetDefinition {
         if raw.files.patterns.is_empty() {
             return Err(fault("`files.patterns` is empty: name at least one, such as \"**/*.pcap\"".to_owned()));
         }
+        if let Some(features) = &raw.features {
+            features.check(&raw.label_columns).map_err(&fault)?;
+            if raw.flow_labels.is_some() || raw.host_labels.is_some() {
+                return Err(fault(
+                    "[features] goes with neither [flow_labels] nor [host_labels], which are for captures".to_owned(),
+                ));
+            }
+        }
         let by_capture = !raw.rule.is_empty() || raw.table.is_some() || raw.folders.is_some();
-        if !by_capture && raw.flow_labels.is_none() && raw.host_labels.is_none() {
+        if !by_capture && raw.flow_labels.is_none() && raw.host_labels.is_none() && raw.features.is_none() {
             return Err(fault(
                 "no flow can get a label: add a [[rule]], a [table], [folders], [flow_labels] or [host_labels]"
                     .to_owned(),
@@ -257,11 +269,12 @@ impl DatasetDefinition {
         }
 
         // A capture may be compressed; its pattern need not say so.
+        let compressions: &[&str] = if raw.features.is_some() { &[] } else { &COMPRESSIONS };
         let compressed = raw
             .files
             .patterns
             .iter()
-            .flat_map(|pattern| COMPRESSIONS.into_iter().map(move |end| format!("{pattern}.{end}")));
+            .flat_map(|pattern| compressions.iter().map(move |end| format!("{pattern}.{end}")));
         let patterns: Vec<String> = raw.files.patterns.iter().cloned().chain(compressed).collect();
         let files = globs(patterns.iter().map(String::as_str)).map_err(&fault)?;
         let excluded = globs(raw.files.exclude.iter().map(|exclusion| exclusion.pattern.as_str())).map_err(&fault)?;
@@ -306,6 +319,7 @@ impl DatasetDefinition {
             label_columns: raw.label_columns,
             notes: raw.notes,
             digest: hex::encode(digest.finalize()),
+            features: raw.features,
             file_patterns: raw.files.patterns,
             files,
             exclusions: raw.files.exclude,

@@ -217,7 +217,8 @@ impl DatasetFolder {
 
     /// Puts the members of a zip archive in their places; false where it is none or holds nothing of the dataset.
     fn open_archive(&mut self, definition: &DatasetDefinition, file: &CaptureFile) -> bool {
-        if !file.path.to_ascii_lowercase().ends_with(".zip") {
+        // Feature files are read as they are.
+        if definition.features.is_some() || !file.path.to_ascii_lowercase().ends_with(".zip") {
             return false;
         }
         let members = match archive::members(&self.root.join(&file.path)) {

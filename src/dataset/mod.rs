@@ -9,6 +9,8 @@ mod content;
 mod definition;
 mod duplicate;
 mod error;
+mod feature_file;
+mod feature_file_arff;
 mod fetch;
 mod flow_labels;
 mod folder;
@@ -28,6 +30,8 @@ pub use content::{CaptureContent, capture_sha256, examine, file_sha256};
 pub use definition::{DatasetDefinition, Download, Exclusion, Publication, definition_path};
 pub use duplicate::DuplicateCapture;
 pub use error::DatasetError;
+pub use feature_file::{FeatureFileRules, FeatureFormat, FeatureRow, FeatureTable, load_features};
+pub use feature_file_arff::{ArffAttribute, ArffError, ArffTable, ArffType, ArffValue, parse_arff};
 pub use fetch::{FetchError, FetchOptions, Fetched, fetch};
 pub use flow_labels::MalformedLines;
 pub use folder::{CaptureFile, DATA_VARIABLE, DatasetFolder, download_folder, locate, locate_in, open_folder};
@@ -37,9 +41,9 @@ pub use manifest::{EntryState, Manifest, ManifestEntry, ManifestError, compare_m
 pub use manifest_file::{read_manifest, write_manifest};
 pub use plan::{LabelPlan, PlannedCapture, plan};
 pub use rules::capture_stem;
-pub use unjoined::{FlowWithoutLabel, WithoutLabel, write_flows_without_label};
+pub use unjoined::{FlowWithoutLabel, WithoutLabel, flows_without_label_csv};
 pub use unpack::{UnpackError, UnpackLimits, Unpacked, unpack};
-pub use verify::{LoadedFacts, manifest_of_run, verify};
+pub use verify::{UsedCapture, manifest_of_run, verify};
 
 #[cfg(test)]
 mod tests;

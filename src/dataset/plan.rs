@@ -60,7 +60,10 @@ pub fn plan(definition: &DatasetDefinition, folder: &DatasetFolder) -> Result<La
         let labels = definition.rules.labels_of(&location).map_err(|message| fault(&file.path, message))?;
         present.extend(definition.rules.table_stem(&location));
         let by_hosts = |column: &String| definition.host_labels.as_ref().is_some_and(|rules| rules.gives(column));
-        if definition.label_columns.iter().all(|column| labels.contains_key(column) || by_hosts(column)) {
+        let in_file =
+            |column: &String| definition.features.as_ref().is_some_and(|features| features.labels.contains_key(column));
+        let given = |column: &String| labels.contains_key(column) || by_hosts(column) || in_file(column);
+        if definition.label_columns.iter().all(given) {
             plan.captures.push(PlannedCapture { file: file.clone(), labels, flow_label_file: None });
             continue;
         }

@@ -1,12 +1,8 @@
 //! Flows that got no label although their capture has labels of single flows: listed, so that one can see whether
 //! a clock or an offset is wrong.
 
-use std::io::Write;
-use std::path::Path;
-
 use super::labelled::FlowProvenance;
 use crate::capture::Transport;
-use crate::storage;
 
 /// Why a flow got no label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,46 +34,38 @@ pub struct FlowWithoutLabel {
     pub reason: WithoutLabel,
 }
 
-/// Writes flows without label as a CSV file with the columns `dataset`, `flow_id`, `reason`, `transport`,
-/// `source_address`, `source_port`, `destination_address`, `destination_port`, `start_seconds` and `end_seconds`
-/// (since the Unix epoch, nanosecond decimals).
-///
-/// # Errors
-/// Any error of the file system.
-pub fn write_flows_without_label(path: &Path, flows: &[FlowWithoutLabel]) -> std::io::Result<()> {
-    storage::write_whole_with(path, |file| {
-        writeln!(
-            file,
-            "dataset,flow_id,reason,transport,source_address,source_port,destination_address,destination_port,\
-             start_seconds,end_seconds"
-        )?;
-        for FlowWithoutLabel { dataset, provenance, reason } in flows {
-            let tuple = provenance.five_tuple;
-            let transport = match tuple.transport {
-                Transport::Tcp => "tcp",
-                Transport::Udp => "udp",
-            };
-            let seconds =
-                |time: i64| format!("{}.{:09}", time.div_euclid(1_000_000_000), time.rem_euclid(1_000_000_000));
-            // A capture's name is the only value that may need quotes (RFC 4180).
-            let flow_id = provenance.flow_id();
-            let flow_id = if flow_id.contains([',', '"', '\n', '\r']) {
-                format!("\"{}\"", flow_id.replace('"', "\"\""))
-            } else {
-                flow_id
-            };
-            writeln!(
-                file,
-                "{dataset},{flow_id},{},{transport},{},{},{},{},{},{}",
-                reason.name(),
-                tuple.source.ip(),
-                tuple.source.port(),
-                tuple.destination.ip(),
-                tuple.destination.port(),
-                seconds(provenance.start),
-                seconds(provenance.end)
-            )?;
-        }
-        Ok(())
-    })
+/// Flows without label as CSV with the columns `dataset`, `flow_id`, `reason`, `transport`, `source_address`,
+/// `source_port`, `destination_address`, `destination_port`, `start_seconds` and `end_seconds` (since the Unix epoch,
+/// with nanosecond decimals).
+pub fn flows_without_label_csv(flows: &[FlowWithoutLabel]) -> String {
+    let mut text = "dataset,flow_id,reason,transport,source_address,source_port,destination_address,destination_port,\
+                    start_seconds,end_seconds\n"
+        .to_owned();
+    for FlowWithoutLabel { dataset, provenance, reason } in flows {
+        let tuple = provenance.five_tuple;
+        let transport = match tuple.transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        };
+        let seconds = |time: i64| format!("{}.{:09}", time.div_euclid(1_000_000_000), time.rem_euclid(1_000_000_000));
+        // A capture's name is the only value that may need quotes (RFC 4180).
+        let flow_id = provenance.flow_id();
+        let flow_id = if flow_id.contains([',', '"', '\n', '\r']) {
+            format!("\"{}\"", flow_id.replace('"', "\"\""))
+        } else {
+            flow_id
+        };
+        let (source, destination) = (tuple.source, tuple.destination);
+        text += &format!(
+            "{dataset},{flow_id},{},{transport},{},{},{},{},{},{}\n",
+            reason.name(),
+            source.ip(),
+            source.port(),
+            destination.ip(),
+            destination.port(),
+            seconds(provenance.start),
+            seconds(provenance.end)
+        );
+    }
+    text
 }

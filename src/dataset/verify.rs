@@ -9,7 +9,7 @@ use super::duplicate::capture_name;
 use super::error::DatasetError;
 use super::folder::CaptureFile;
 use super::labelled::Labels;
-use super::load::{Dataset, Loaded};
+use super::load::Dataset;
 use super::manifest::{EntryState, Manifest, ManifestEntry};
 use super::plan::plan;
 use crate::capture::CaptureSummary;
@@ -68,44 +68,57 @@ pub fn verify(dataset: &Dataset, progress: &dyn Progress) -> Result<Manifest, Da
 
 /// What a run knows of a capture that it used.
 #[derive(Debug, Clone)]
-pub struct LoadedFacts<'a> {
+pub struct UsedCapture<'a> {
+    /// The dataset.
+    pub dataset: &'a str,
     /// The capture, as flows name it.
     pub capture: &'a str,
     /// SHA-256 as of [`super::capture_sha256`].
     pub sha256: &'a str,
+    /// What was found in it; none of a feature file.
+    pub summary: Option<&'a CaptureSummary>,
 }
 
 /// The manifest of one of a run's datasets, from what the run has read: captures that it did not use have no
-/// checksum in it.
+/// checksum in it. `label_files` are the files of flow labels with their SHA-256.
+///
+/// # Errors
+/// As [`plan`].
 pub fn manifest_of_run(
     dataset: &Dataset,
-    loaded: &Loaded,
-    facts: &[LoadedFacts<'_>],
+    used: &[UsedCapture<'_>],
     label_files: &[(&str, &str)],
-) -> Manifest {
+) -> Result<Manifest, DatasetError> {
     let definition = &dataset.definition;
+    let plan = plan(definition, &dataset.folder)?;
     let mut entries = Vec::new();
-    for capture in loaded.captures.iter().filter(|capture| capture.dataset == definition.name) {
+    let entry_of =
+        |state, file: &CaptureFile| ManifestEntry::new(state, capture_name(definition, file), file.path.clone());
+    for capture in plan.captures {
         let file = &capture.file;
-        let mut entry = ManifestEntry::new(EntryState::Used, capture_name(definition, file), file.path.clone());
-        let sha256 = facts.iter().find(|facts| facts.capture == capture.capture).map(|facts| facts.sha256.to_owned());
-        describe_summary(&mut entry, &capture.summary);
-        entry.sha256 = sha256;
+        let mut entry = entry_of(EntryState::Used, file);
+        let prefixed = format!("{}/{}", definition.name, file.path);
+        let known = used
+            .iter()
+            .find(|used| used.dataset == definition.name && (used.capture == file.path || used.capture == prefixed));
+        if let Some(known) = known {
+            if let Some(summary) = known.summary {
+                describe_summary(&mut entry, summary);
+            }
+            entry.sha256 = Some(known.sha256.to_owned());
+        }
         entry.size = super::rules::is_plain(&file.path).then_some(file.size);
-        entry.labels = definition.rules.labels_of(&file.location()).unwrap_or_default();
+        entry.labels = capture.labels;
         entries.push(entry);
     }
-    for (_, file) in loaded.unlabelled.iter().filter(|(name, _)| *name == definition.name) {
-        entries.push(ManifestEntry::new(EntryState::WithoutLabel, capture_name(definition, file), file.path.clone()));
-    }
-    for (_, duplicate) in loaded.duplicates.iter().filter(|(name, _)| *name == definition.name) {
-        let file = &duplicate.file;
-        let mut entry = ManifestEntry::new(EntryState::Duplicate, capture_name(definition, file), file.path.clone());
+    entries.extend(plan.unlabelled.iter().map(|file| entry_of(EntryState::WithoutLabel, file)));
+    for duplicate in &plan.duplicates {
+        let mut entry = entry_of(EntryState::Duplicate, &duplicate.file);
         entry.note = Some(duplicate.used.clone());
         entries.push(entry);
     }
     for (file, reason) in &dataset.folder.excluded {
-        let mut entry = ManifestEntry::new(EntryState::Excluded, capture_name(definition, file), file.path.clone());
+        let mut entry = entry_of(EntryState::Excluded, file);
         entry.note = Some(reason.clone());
         entries.push(entry);
     }
@@ -113,10 +126,8 @@ pub fn manifest_of_run(
         let sha256 = label_files.iter().find(|(path, _)| *path == file.path).map(|(_, sha256)| (*sha256).to_owned());
         entries.push(file_entry(EntryState::FlowLabels, file, sha256, None));
     }
-    let of_this = |(name, stem): &(String, String)| (*name == definition.name).then(|| stem.clone());
-    let missing: Vec<String> = loaded.missing.iter().filter_map(of_this).collect();
-    entries.extend(common_entries(dataset, &missing));
-    Manifest::new(&definition.name, &definition.digest, entries)
+    entries.extend(common_entries(dataset, &plan.missing));
+    Ok(Manifest::new(&definition.name, &definition.digest, entries))
 }
 
 fn describe_summary(entry: &mut ManifestEntry, summary: &CaptureSummary) {
