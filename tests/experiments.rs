@@ -201,7 +201,7 @@ fn sampling_touches_the_training_part_alone() {
         let folder = project.path("results/points-points-full");
         let records = read_csv(&folder.join("records.csv"));
         let value = |metric: &str| {
-            records.iter().find(|row| row["metric"] == metric).unwrap()["value"].parse::<usize>().unwrap()
+            records.iter().find(|row| row["metric"] == metric).unwrap()["value"].parse::<f64>().unwrap() as usize
         };
         let split = read_csv(&folder.join("splits/default-seed0.csv"));
         let classes = read_csv(&folder.join("predictions/default-knn-statistics-seed0.csv"));
@@ -372,7 +372,7 @@ fn sequences_are_an_input_and_captures_are_read_once() {
         let found = records
             .iter()
             .find(|row| row["metric"] == "accuracy" && row["model"] == model && row["input"] == "sequences");
-        assert_eq!(found.unwrap()["value"], "1", "{model}");
+        assert_eq!(found.unwrap()["value"], "1.0", "{model}");
     }
     project.refused(&["run", "experiments/small.toml", "--set", "feature.sequences.packets=0"], &["sequences.packets"]);
     project.refused(&["run", "experiments/small.toml", "--set", "feature.sequences.bytes=1"], &["bytes", "packets"]);
