@@ -60,6 +60,7 @@ pub struct Target {
 #[command(after_help = "Examples:
   etcbench run experiments/ustc-traffic.toml --seeds 3
   etcbench run experiments/ablation-n.toml --data synth --size demo
+  etcbench run experiments/tuning.toml --models svm,knn
   etcbench run experiments/table2.toml --set feature.packets=8 --models svm,random_forest")]
 pub struct RunArguments {
     /// The experiment file.
@@ -82,10 +83,11 @@ pub struct ReproduceArguments {
     options: Options,
 }
 
+/// Seeds as given on the command line.
 #[derive(Clone)]
-struct Seeds(Vec<u64>);
+pub(super) struct Seeds(pub Vec<u64>);
 
-fn parse_seeds(text: &str) -> Result<Seeds, String> {
+pub(super) fn parse_seeds(text: &str) -> Result<Seeds, String> {
     let problem = |_| format!("`{text}` is neither a number of seeds nor a list such as 3,5,8");
     if let Some(list) = text.contains(',').then(|| text.split(',').map(|seed| seed.trim().parse::<u64>())) {
         return Ok(Seeds(list.collect::<Result<_, _>>().map_err(problem)?));
@@ -209,9 +211,10 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
         let text = write_results(project, &run, &folder)?;
         let reused = run.rows.iter().filter(|row| row.reused).count();
         tell!(
-            "{}: {} fits, {reused} of them from the cache; results in {}",
+            "{}: {} fits, {reused} of them from the cache{}; results in {}",
             experiment.name,
             run.rows.len(),
+            if run.flows_reused { ", and the flows too" } else { "" },
             folder.display()
         );
         printed.push(text);

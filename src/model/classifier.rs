@@ -79,6 +79,8 @@ pub enum Input {
     Statistics,
     /// Both, side by side.
     BytesAndStatistics,
+    /// Signed lengths and inter-arrival times of the first K packets.
+    Sequences,
 }
 
 impl Input {
@@ -88,6 +90,7 @@ impl Input {
             Self::Bytes => "bytes",
             Self::Statistics => "statistics",
             Self::BytesAndStatistics => "bytes_and_statistics",
+            Self::Sequences => "sequences",
         }
     }
 }

@@ -32,4 +32,4 @@ pub use classifier::{
     ArtifactStore, Classifier, CudaDevice, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input, ModelError,
     ModelKind, ModelSpec, NoArtifacts, Precision, StageTime,
 };
-pub use factory::{build, load};
+pub use factory::{build, load, reference_row_limit};
