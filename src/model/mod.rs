@@ -29,7 +29,7 @@ pub use deep::fast::benchmark;
 
 pub use archive::{ModelArchive, Tensor, TensorData};
 pub use classifier::{
-    ArtifactStore, Classifier, CudaDevice, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input, ModelError,
-    ModelKind, ModelSpec, NoArtifacts, Precision, StageTime,
+    ArtifactStore, Classifier, CudaDevice, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input,
+    ModelError, ModelKind, ModelSpec, NoArtifacts, Precision, StageTime,
 };
 pub use factory::{build, load, reference_row_limit};

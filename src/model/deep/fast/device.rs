@@ -257,7 +257,8 @@ pub(crate) trait Device: Send + Sized {
         dh: [&mut Self::Values; 2],
         mut dx: PairGradient<'_, Self::Values>,
     ) {
-        for (index, (((input, weights), state), dh)) in inputs.into_iter().zip(weights).zip(states).zip(dh).enumerate() {
+        for (index, (((input, weights), state), dh)) in inputs.into_iter().zip(weights).zip(states).zip(dh).enumerate()
+        {
             let dx = match &mut dx {
                 PairGradient::Each(each) => &mut *each[index],
                 PairGradient::Shared(both) => &mut **both,

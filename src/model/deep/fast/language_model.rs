@@ -382,7 +382,9 @@ impl<D: Device> LanguageModel for Elmo<D> {
         }
         self.device.reserve(&mut self.pooled, packets * hidden);
         self.host.resize(packets * hidden, 0.0);
-        for (turn, direction) in self.turns().iter().flat_map(|turn| turn.clone().map(move |direction| (turn, direction))) {
+        for (turn, direction) in
+            self.turns().iter().flat_map(|turn| turn.clone().map(move |direction| (turn, direction)))
+        {
             if direction == turn.start {
                 self.forward(turn.clone(), false);
             }

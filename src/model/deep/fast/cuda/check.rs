@@ -158,7 +158,8 @@ impl<D: Device> Run<'_, D> {
     /// Two layers, given together or one after the other, over rows of their own or one embedding.
     fn lstm(&mut self, lengths: &[u32], shape: LstmShape, vocabulary: Option<usize>, together: bool) {
         let LstmShape { inputs, hidden, activation } = shape;
-        let name = format!("lstm {} sequences {inputs}->{hidden} {activation:?} {vocabulary:?} {together}", lengths.len());
+        let name =
+            format!("lstm {} sequences {inputs}->{hidden} {activation:?} {vocabulary:?} {together}", lengths.len());
         self.pack(lengths, hidden);
         let mut weights = [self.lstm_weights("left", inputs, hidden), self.lstm_weights("right", inputs, hidden)];
         let rows = [self.state_rows("left x", inputs), self.state_rows("right x", inputs)];
@@ -166,7 +167,8 @@ impl<D: Device> Run<'_, D> {
         let ids = ["left ids", "right ids"].map(|purpose| {
             let mut generator = seed::generator(1, purpose);
             // Half of the states hold one number, as padding bytes do in real packets.
-            let mut id = || if generator.random() { 0 } else { generator.random_range(0..vocabulary.unwrap_or(1) as u32) };
+            let mut id =
+                || if generator.random() { 0 } else { generator.random_range(0..vocabulary.unwrap_or(1) as u32) };
             let of_batch: Vec<u32> = (0..self.packing.states).map(|_| id()).collect();
             self.places().iter().map(|&place| of_batch[place]).collect::<Vec<_>>()
         });
@@ -242,8 +244,7 @@ impl<D: Device> Run<'_, D> {
 
     fn losses(&mut self, rows: usize, classes: usize) {
         let mut generator = seed::generator(1, "targets");
-        let mut target =
-            |row: usize| if row % 5 == 3 { NO_TARGET } else { generator.random_range(0..classes as u32) };
+        let mut target = |row: usize| if row % 5 == 3 { NO_TARGET } else { generator.random_range(0..classes as u32) };
         let targets: Vec<u32> = (0..rows).map(&mut target).collect();
         let targets = self.indices(&targets);
         let logits: Vec<f32> = numbers("logits", rows * classes).iter().map(|value| 20.0 * value).collect();
@@ -260,8 +261,7 @@ impl<D: Device> Run<'_, D> {
         let count = rows * columns;
         let places: Vec<u32> = (0..rows as u32).map(|row| row * 7 % 1000).collect();
         let places = self.indices(&places);
-        let dropout =
-            Dropout { seed: 3, step: 5, place: DropoutPlace::Elmo { direction: 1, layer: 0 }, rate: 0.3 };
+        let dropout = Dropout { seed: 3, step: 5, place: DropoutPlace::Elmo { direction: 1, layer: 0 }, rate: 0.3 };
         let mut x = self.up(&numbers("x", count));
         let mut y = self.room(count);
         self.device.dropout(rows, columns, dropout, &places, &x, &mut y);
@@ -330,8 +330,11 @@ impl<D: Device> Run<'_, D> {
         self.device.attention(&self.packing, columns, input(), &mut scores, &mut y);
         self.keep_states(&format!("attention {name}"), &y, columns);
         let dy = self.state_rows("dy", columns);
-        let mut gradient =
-            Attended { query: self.room(states * columns), key: self.room(states * columns), value: self.room(states * columns) };
+        let mut gradient = Attended {
+            query: self.room(states * columns),
+            key: self.room(states * columns),
+            value: self.room(states * columns),
+        };
         let Attended { query: dq, key: dk, value: dv } = &mut gradient;
         let to = Attended { query: dq, key: dk, value: dv };
         self.device.attention_backward(&self.packing, columns, input(), &scores, &dy, to);
@@ -483,7 +486,7 @@ fn train_elmo<D: Device>(
         let mut generator = seed::generator(step, "tokens");
         tokens.clear();
         for packet in 0..packets {
-            let length = 1 + packet * 7 % width;
+            let length = 1 + (packet * 7 + 3) % width;
             tokens.extend((0..length).map(|_| generator.random_range(0..32u16)));
             tokens.resize((packet + 1) * width, PAD);
         }
@@ -553,10 +556,7 @@ pub(crate) fn train<D: Device>(
     ];
     if extent == Extent::Published {
         elmos.push((ElmoOptions { dropout: 0.0, ..elmo(128) }, 64, 128));
-        classifiers.push((
-            AttentionLstmOptions { elmo: elmo(128), ..AttentionLstmOptions::default() },
-            256,
-        ));
+        classifiers.push((AttentionLstmOptions { elmo: elmo(128), ..AttentionLstmOptions::default() }, 256));
     }
     for (options, packets, width) in elmos {
         let name = format!("elmo {}x{}, {packets} packets of up to {width}", options.layers, options.hidden);

@@ -290,15 +290,7 @@ impl Device for Cuda {
         self.softmax_rows(rows, classes, logits);
     }
 
-    fn dropout(
-        &mut self,
-        rows: usize,
-        columns: usize,
-        dropout: Dropout,
-        places: &Indices,
-        x: &Buffer,
-        y: &mut Buffer,
-    ) {
+    fn dropout(&mut self, rows: usize, columns: usize, dropout: Dropout, places: &Indices, x: &Buffer, y: &mut Buffer) {
         self.dropout_rows(rows, columns, dropout, &places.buffer, x, y);
     }
 
@@ -383,14 +375,7 @@ impl Device for Cuda {
         self.mean_rows_backward(packing, columns, dy, dx);
     }
 
-    fn embedding_mean(
-        &mut self,
-        packing: &Packing,
-        columns: usize,
-        embedding: &Buffer,
-        ids: &Indices,
-        y: &mut Buffer,
-    ) {
+    fn embedding_mean(&mut self, packing: &Packing, columns: usize, embedding: &Buffer, ids: &Indices, y: &mut Buffer) {
         self.mean_rows(packing, columns, embedding, Some(&ids.buffer), y);
     }
 

@@ -30,8 +30,7 @@ impl Cuda {
         self.core.reserve(&mut state.scale, columns);
         self.core.reserve(&mut self.totals, columns * DOUBLE);
         self.norm_sums(rows, columns, x, 0);
-        let arguments =
-            [rows.into(), columns.into(), pieces.into(), (&self.sums).into(), Argument::from(&self.totals)];
+        let arguments = [rows.into(), columns.into(), pieces.into(), (&self.sums).into(), Argument::from(&self.totals)];
         self.core.launch(Kernel::NormCentre, Grid::over(columns), &arguments);
         self.norm_sums(rows, columns, x, self.totals.address);
         let arguments = [
@@ -53,12 +52,8 @@ impl Cuda {
     /// Where the scales of the running variances are.
     pub(super) fn fixed_scale(&mut self, columns: usize, state: &NormState<Buffer>) -> u64 {
         self.core.reserve(&mut self.columns, columns);
-        let arguments = [
-            columns.into(),
-            NORM_EPSILON.into(),
-            (&state.running_variance).into(),
-            Argument::from(&self.columns),
-        ];
+        let arguments =
+            [columns.into(), NORM_EPSILON.into(), (&state.running_variance).into(), Argument::from(&self.columns)];
         self.core.launch(Kernel::NormFixedScale, Grid::over(columns), &arguments);
         self.columns.address
     }

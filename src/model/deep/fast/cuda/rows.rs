@@ -37,8 +37,7 @@ impl Cuda {
     pub(super) fn column_sums(&mut self, rows: usize, columns: usize, x: u64, totals: &Buffer) {
         let (piece, pieces) = pieces(rows);
         self.core.reserve(&mut self.sums, pieces * columns);
-        let arguments =
-            [rows.into(), columns.into(), piece.into(), Argument::Address(x), Argument::from(&self.sums)];
+        let arguments = [rows.into(), columns.into(), piece.into(), Argument::Address(x), Argument::from(&self.sums)];
         let blocks = [columns.div_ceil(SUM_COLUMNS), pieces, 1];
         self.core.launch(Kernel::ColumnSums, Grid::blocks(blocks, 4 * THREADS), &arguments);
         let arguments = [pieces.into(), columns.into(), (&self.sums).into(), totals.into()];
@@ -113,11 +112,7 @@ impl Cuda {
             Argument::Address(ids.map_or(0, |ids| ids.address)),
             y.into(),
         ];
-        self.core.launch(
-            Kernel::Mean,
-            Grid::blocks([packing.rows(), columns.div_ceil(THREADS), 1], 0),
-            &arguments,
-        );
+        self.core.launch(Kernel::Mean, Grid::blocks([packing.rows(), columns.div_ceil(THREADS), 1], 0), &arguments);
     }
 
     pub(super) fn mean_rows_backward(&mut self, packing: &Packing, columns: usize, dy: &Buffer, dx: &Buffer) {
@@ -206,8 +201,7 @@ impl Cuda {
         let blocks = length.div_ceil(SQUARES);
         self.core.reserve(&mut self.sums, blocks * DOUBLE);
         self.core.reserve(&mut self.squares, KEPT_SQUARES * DOUBLE);
-        let arguments =
-            [Argument::Long(length as u64), SQUARES.into(), values.into(), Argument::from(&self.sums)];
+        let arguments = [Argument::Long(length as u64), SQUARES.into(), values.into(), Argument::from(&self.sums)];
         let grid = Grid::blocks([blocks, 1, 1], 4 * DOUBLE * THREADS);
         self.core.launch(Kernel::Squares, grid, &arguments);
         let (sums, squares) = (self.sums.address, self.squares.address);

@@ -41,11 +41,8 @@ pub(super) fn compile(architecture: u32) -> Result<Compiled, Problem> {
     let source = CString::new(whole()).map_err(|error| error.to_string())?;
     let program = result::create_program(&source, Some(c"etcbench.cu"))
         .map_err(|error| format!("the runtime compiler (NVRTC) does not start: {error}"))?;
-    let options = [
-        format!("--gpu-architecture=sm_{architecture}"),
-        "--std=c++17".to_owned(),
-        "--ptxas-options=-v".to_owned(),
-    ];
+    let options =
+        [format!("--gpu-architecture=sm_{architecture}"), "--std=c++17".to_owned(), "--ptxas-options=-v".to_owned()];
     // SAFETY: the program was created above and is destroyed below, after its last use; `source` outlives it, and the
     // image's buffer has the size that the compiler named.
     unsafe {

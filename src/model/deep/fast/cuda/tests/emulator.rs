@@ -21,10 +21,8 @@ fn compile() -> Result<Emulate, String> {
         return Err("the emulator is for Linux".to_owned());
     }
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let entries: String = Kernel::ALL
-        .iter()
-        .map(|kernel| format!("{{Call<{0}>::run, Call<{0}>::count}},", kernel.name()))
-        .collect();
+    let entries: String =
+        Kernel::ALL.iter().map(|kernel| format!("{{Call<{0}>::run, Call<{0}>::count}},", kernel.name())).collect();
     let program = format!("{}\n{}\nconst Entry entries[] = {{{entries}}};\n", include_str!("shim.h"), source::whole());
     let (text, shared) = (folder.path().join("kernels.cpp"), folder.path().join("kernels.so"));
     std::fs::write(&text, program).map_err(|error| error.to_string())?;
