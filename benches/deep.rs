@@ -46,10 +46,7 @@ fn deep(criterion: &mut Criterion) {
 fn sizes(arguments: &[String]) -> (usize, usize, Device) {
     let [packets, flows, device] = arguments else { panic!("PACKETS FLOWS DEVICE must be given") };
     let number = |text: &String| text.parse().expect("a number");
-    let device = match device.as_str() {
-        "cpu" => Device::Cpu,
-        other => panic!("this build of the benchmark runs on the cpu, not on {other}"),
-    };
+    let device = device.parse().unwrap_or_else(|problem| panic!("{problem}"));
     (number(packets), number(flows), device)
 }
 

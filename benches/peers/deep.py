@@ -326,7 +326,7 @@ def newest_program():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--precision", choices=["f32", "tf32"], default="f32", help="of PyTorch's products on CUDA")
+    parser.add_argument("--precision", choices=["f32", "tf32"], default="f32", help="of both sides' products on CUDA")
     parser.add_argument("--batch", type=int, help="packets and flows of a step")
     parser.add_argument("--threads", type=int, help="of both sides; PyTorch else takes one or all, whichever is faster")
     parser.add_argument("--rounds", type=int, default=5)
@@ -346,7 +346,8 @@ def main():
         raise SystemExit("--memory is of the processor's memory; leave --device away")
     sizes = (arguments.batch or 64, arguments.batch or 256)
     program = arguments.program or newest_program()
-    ours = Ours(program, arguments.folder, sizes, arguments.device, arguments.threads)
+    device = arguments.device if arguments.precision == "f32" else f"{arguments.device}:0 {arguments.precision}"
+    ours = Ours(program, arguments.folder, sizes, device, arguments.threads)
     if arguments.verify or arguments.memory:
         ours.close()
         if arguments.verify:

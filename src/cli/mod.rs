@@ -18,6 +18,7 @@ macro_rules! tell {
 mod check;
 mod data;
 mod features;
+mod gpu_check;
 mod leaks;
 mod progress;
 mod run;
@@ -74,6 +75,9 @@ enum Command {
     /// What datasets there are, whether their captures are here, and generated data.
     #[command(subcommand)]
     Data(data::DataCommand),
+    /// Check a CUDA device against the processor, and time it; see scripts/gpu-check.
+    #[command(hide = true)]
+    GpuCheck(gpu_check::GpuCheckArguments),
 }
 
 /// How a subcommand ended, apart from errors.
@@ -146,6 +150,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Check(arguments) => check::check(&project, &arguments),
         Command::Tables(arguments) => tables::tables(&project, &arguments),
         Command::VerifyModels(arguments) => verify_models::verify_models(&project, &arguments),
+        Command::GpuCheck(arguments) => gpu_check::gpu_check(&arguments),
         Command::Features(arguments) => features::features(&arguments),
         Command::Split(arguments) => split::split(&project, &arguments),
         Command::Data(command) => data::data(&project, &command),

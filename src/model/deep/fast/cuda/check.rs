@@ -3,8 +3,8 @@
 
 use rand::RngExt;
 
+use super::Cuda;
 use crate::feature::PAD;
-use crate::model::ModelError;
 use crate::model::deep::engine::{DropoutPlace, LanguageModel, PacketBatch, SequenceClassifier};
 use crate::model::deep::fast::classifier::AttentionLstm;
 use crate::model::deep::fast::cpu::Cpu;
@@ -17,6 +17,8 @@ use crate::model::deep::fast::packing::Packing;
 use crate::model::deep::parameters::{
     Activation, AttentionLstmOptions, ElmoOptions, ParameterSet, initial_classifier, initial_elmo,
 };
+use crate::model::device::Finding;
+use crate::model::{CudaDevice, ModelError};
 use crate::seed;
 
 /// One array that both devices computed.
@@ -582,4 +584,39 @@ pub(crate) fn losses(found: &Trained20, extent: Extent) -> Result<Vec<Comparison
         Comparison { name: name.clone(), error: errors.fold(0.0, worse) }
     };
     Ok(pairs.map(compare).collect())
+}
+
+/// The most that a card may differ from the processor.
+const TOLERANCE: f64 = 1e-4;
+
+fn summary(what: &str, comparisons: &[Comparison]) -> Finding {
+    let worst =
+        comparisons.iter().reduce(|left, right| if left.error.total_cmp(&right.error).is_lt() { right } else { left });
+    let (name, error) = worst.map_or(("nothing", f64::NAN), |worst| (worst.name.as_str(), worst.error));
+    let text = format!(
+        "{what} against the processor, {} of them: largest relative error {error:.1e} ({name})",
+        comparisons.len()
+    );
+    Finding { text, passed: error < TOLERANCE }
+}
+
+/// All of this on a card.
+///
+/// # Errors
+/// A card that cannot be used, or fails.
+pub(crate) fn all(card: CudaDevice) -> Result<Vec<Finding>, ModelError> {
+    let extent = Extent::Published;
+    let found = train(&mut || Cuda::new(card), extent)?;
+    Ok(vec![
+        summary("arrays of every operation", &operations(&mut Cuda::new(card)?, extent)?),
+        Finding {
+            text: "two runs of every operation give the same bits".to_owned(),
+            passed: repeats(&mut || Cuda::new(card), extent)?,
+        },
+        summary("losses of twenty training steps", &losses(&found, extent)?),
+        Finding {
+            text: "two trainings give the same bits".to_owned(),
+            passed: train(&mut || Cuda::new(card), extent)? == found,
+        },
+    ])
 }
