@@ -8,8 +8,12 @@ mod language_model;
 mod layers;
 mod optimiser;
 
-pub(crate) use classifier::{classifier, classifier_on};
-pub(crate) use language_model::{language_model, language_model_on};
+#[cfg(test)]
+pub(crate) use classifier::classifier;
+pub(crate) use classifier::classifier_on;
+#[cfg(test)]
+pub(crate) use language_model::language_model;
+pub(crate) use language_model::language_model_on;
 
 use crate::model::{CudaDevice, ModelError};
 
