@@ -2,7 +2,7 @@
 //! `benches/peers/deep.py` starts this program with `serve` instead, to run workloads in turn with PyTorch's:
 //!
 //! ```text
-//! deep serve FOLDER PACKETS FLOWS DEVICE   writes weights, data, losses and gradients to FOLDER, then reads lines
+//! deep serve FOLDER PACKETS FLOWS DEVICE   (DEVICE is cpu, cuda-f32, cuda-tf32 or cuda-bf16) writes weights, data, losses and gradients to FOLDER, then reads lines
 //!                                          `WORKLOAD RUNS` and answers each with the milliseconds of every run
 //! deep memory WORKLOAD PACKETS FLOWS DEVICE   by how many MiB the resident set rises with the model and three steps
 //! ```
@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use criterion::{Criterion, Throughput};
-use etcbench::model::Device;
 use etcbench::model::benchmark::{AttentionLstm, Elmo};
+use etcbench::model::{CudaDevice, Device, Precision};
 
 /// Packets and flows of the published comparison.
 const SIZES: (usize, usize) = (64, 256);
@@ -46,7 +46,15 @@ fn deep(criterion: &mut Criterion) {
 fn sizes(arguments: &[String]) -> (usize, usize, Device) {
     let [packets, flows, device] = arguments else { panic!("PACKETS FLOWS DEVICE must be given") };
     let number = |text: &String| text.parse().expect("a number");
-    let device = device.parse().unwrap_or_else(|problem| panic!("{problem}"));
+    let device = match device.as_str() {
+        "cpu" => Device::Cpu,
+        other => {
+            let precision = other.strip_prefix("cuda-").expect("cpu, or cuda- and a precision");
+            let precision =
+                Precision::ALL.into_iter().find(|known| known.name() == precision).expect("a known precision");
+            Device::Cuda(CudaDevice { precision, ..CudaDevice::default() })
+        }
+    };
     (number(packets), number(flows), device)
 }
 

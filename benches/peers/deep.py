@@ -346,7 +346,7 @@ def main():
         raise SystemExit("--memory is of the processor's memory; leave --device away")
     sizes = (arguments.batch or 64, arguments.batch or 256)
     program = arguments.program or newest_program()
-    device = arguments.device if arguments.precision == "f32" else f"{arguments.device}:0 {arguments.precision}"
+    device = "cpu" if arguments.device == "cpu" else f"cuda-{arguments.precision}"
     ours = Ours(program, arguments.folder, sizes, device, arguments.threads)
     if arguments.verify or arguments.memory:
         ours.close()

@@ -17,6 +17,8 @@ macro_rules! tell {
 
 mod check;
 mod data;
+mod data_files;
+mod data_verify;
 mod features;
 mod gpu_check;
 mod leaks;

@@ -14,6 +14,9 @@ pub(crate) const TRAINING: &str = "classifier_training";
 /// What is wrong with the place where a loss stops being finite.
 pub(crate) const NOT_FINITE: &str = "makes a loss that is not finite";
 
+/// What is wrong with a parameter whose gradient stops being finite.
+pub(crate) const GRADIENT_NOT_FINITE: &str = "has a gradient that is not finite";
+
 /// Training left the finite numbers in the step at hand: `place`, a layer or parameter, `what` is wrong with it.
 pub(crate) fn diverged(stage: &str, place: &str, what: &str) -> ModelError {
     ModelError::Diverged {

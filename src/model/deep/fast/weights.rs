@@ -2,7 +2,7 @@
 
 use super::device::{AdamStep, Device, LstmWeights, NormState, Trained};
 use crate::model::ModelError;
-use crate::model::deep::engine::{CLIP_EPSILON, OptimiserState, diverged};
+use crate::model::deep::engine::{CLIP_EPSILON, GRADIENT_NOT_FINITE, OptimiserState, diverged};
 use crate::model::deep::parameters::ParameterSet;
 
 /// One parameter.
@@ -209,17 +209,17 @@ impl Optimiser {
         let norm = device.take_squared_norm().sqrt() as f32;
         device.check()?;
         if !norm.is_finite() {
-            let mut place = None;
+            let (mut value, mut gradient) = (None, None);
             each(&mut |weight| {
-                if place.is_none() && !is_finite(device, &weight.trained.gradient, weight.length()) {
-                    place = Some(weight.name.clone());
+                for (place, buffer) in [(&mut value, &weight.trained.value), (&mut gradient, &weight.trained.gradient)]
+                {
+                    if place.is_none() && !is_finite(device, buffer, weight.length()) {
+                        *place = Some(weight.name.clone());
+                    }
                 }
             });
-            return Err(diverged(
-                stage,
-                place.as_deref().unwrap_or("the gradients' norm"),
-                "has a gradient that is not finite",
-            ));
+            let place = value.or(gradient);
+            return Err(diverged(stage, place.as_deref().unwrap_or("the gradients' norm"), GRADIENT_NOT_FINITE));
         }
         self.steps += 1;
         let step = AdamStep {

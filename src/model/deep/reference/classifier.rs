@@ -47,6 +47,17 @@ pub(crate) fn classifier_on(
     }
 }
 
+/// The gradients of a batch's mean loss by name.
+#[cfg(test)]
+pub(crate) fn gradients(
+    options: &AttentionLstmOptions,
+    parameters: &ParameterSet,
+    batch: &PacketBatch<'_>,
+    labels: &[u32],
+) -> Result<NamedGradients, ModelError> {
+    Ok(Reference::new(Cpu::default(), options, parameters, 0)?.gradients(batch, labels)?.1)
+}
+
 struct Reference<D> {
     device: D,
     options: AttentionLstmOptions,

@@ -47,6 +47,18 @@ pub(crate) fn language_model_on(
     }
 }
 
+/// The gradients of a batch's mean loss by name.
+#[cfg(test)]
+pub(crate) fn gradients(
+    options: &ElmoOptions,
+    parameters: &ParameterSet,
+    tokens: &[u16],
+    packets: usize,
+) -> Result<NamedGradients, ModelError> {
+    let found = Reference::new(Cpu::default(), options, parameters, 0)?.gradients(tokens, packets)?;
+    Ok(found.expect("the batch has a target").1)
+}
+
 struct Reference<D> {
     device: D,
     options: ElmoOptions,

@@ -14,6 +14,8 @@ pub(crate) use classifier::classifier_on;
 #[cfg(test)]
 pub(crate) use language_model::language_model;
 pub(crate) use language_model::language_model_on;
+#[cfg(test)]
+pub(crate) use {classifier::gradients as classifier_gradients, language_model::gradients as language_model_gradients};
 
 use crate::model::{CudaDevice, ModelError};
 

@@ -5,7 +5,9 @@ use indexmap::IndexMap;
 
 use super::graph::NamedGradients;
 use crate::model::ModelError;
-use crate::model::deep::engine::{ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON, CLIP_EPSILON, OptimiserState, diverged};
+use crate::model::deep::engine::{
+    ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON, CLIP_EPSILON, GRADIENT_NOT_FINITE, OptimiserState, diverged,
+};
 use crate::model::deep::parameters::ParameterSet;
 
 /// The optimiser's settings and state.
@@ -36,7 +38,8 @@ impl Adam {
     ) -> Result<(), ModelError> {
         let not_finite = gradients.iter().find(|(_, values)| values.iter().any(|value| !value.is_finite()));
         if let Some((name, _)) = not_finite {
-            return Err(diverged(stage, name, "has a gradient that is not finite"));
+            let place = first_not_finite(parameters, name);
+            return Err(diverged(stage, place, GRADIENT_NOT_FINITE));
         }
         let squares = gradients.iter().flat_map(|(_, values)| values).map(|&value| f64::from(value).powi(2));
         let norm = squares.sum::<f64>().sqrt() as f32;
