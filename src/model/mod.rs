@@ -32,4 +32,5 @@ pub use classifier::{
     ArtifactStore, Classifier, CudaDevice, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input,
     ModelError, ModelKind, ModelSpec, NoArtifacts, Precision, StageTime,
 };
+pub use device::Finding;
 pub use factory::{build, load, reference_row_limit};
