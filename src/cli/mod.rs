@@ -18,6 +18,8 @@ macro_rules! tell {
 mod audit;
 mod check;
 mod data;
+mod data_files;
+mod data_verify;
 mod features;
 mod leaks;
 mod progress;

@@ -63,6 +63,19 @@ pub enum DatasetError {
         /// What is wrong.
         message: String,
     },
+    /// An archive in the dataset's folder cannot be opened.
+    #[error(
+        "dataset {dataset}: {archive}: {message}; without it captures may be missing: repair the archive, unpack it, \
+         or move it out of the folder"
+    )]
+    Archive {
+        /// The dataset.
+        dataset: String,
+        /// The archive, relative to the dataset's folder.
+        archive: String,
+        /// What is wrong with it.
+        message: String,
+    },
     /// A capture cannot be read.
     #[error(
         "dataset {dataset}: {message}; repair the file, or name it in `exclude` of the dataset's [files] with a reason"

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::cache::{self, Cache};
 use super::flows::CaptureFacts;
 use super::{ExperimentError, flows};
-use crate::dataset::{self, Dataset, LabelledFlow};
+use crate::dataset::{self, CaptureFile, Dataset, LabelledFlow};
 use crate::feature::{StoreHeader, StoreReader, write_store};
 use crate::flow::{FlowOptions, STATISTIC_NAMES};
 
@@ -29,22 +29,38 @@ pub(super) struct Entry {
     pub captures: Vec<CaptureFacts>,
     /// What was told when they were read.
     pub warnings: Vec<String>,
+    /// The flows that got no label, as CSV.
+    pub without_label: String,
     /// SHA-256 of the Parquet file.
     store: String,
 }
 
-/// SHA-256 of a file, read only where it changed since it was last read.
+impl Entry {
+    /// An entry that is not stored yet.
+    pub fn new(captures: Vec<CaptureFacts>, warnings: Vec<String>, without_label: String) -> Self {
+        Self { captures, warnings, without_label, store: String::new() }
+    }
+}
+
+/// SHA-256 of a capture without archive and compression, or of another file, read only where it changed since it
+/// was last read.
 ///
 /// # Errors
 /// The file cannot be read.
-pub(super) fn checksum(path: &Path, cache: &Cache) -> Result<String, ExperimentError> {
+pub(super) fn checksum(
+    root: &Path,
+    file: &CaptureFile,
+    is_capture: bool,
+    cache: &Cache,
+) -> Result<String, ExperimentError> {
+    let source = file.source(root);
     let facts = || {
-        let path = path.canonicalize().ok()?;
+        let path = source.file.canonicalize().ok()?;
         let metadata = std::fs::metadata(&path).ok()?;
         let modified = metadata.modified().ok()?;
         let settled = SystemTime::now().duration_since(modified).is_ok_and(|age| age > SETTLED);
         let since = modified.duration_since(UNIX_EPOCH).ok()?.as_nanos().to_string();
-        settled.then(|| cache::key(&("checksum", path.to_str(), metadata.len(), since)))
+        settled.then(|| cache::key(&("checksum", is_capture, path.to_str(), &source.member, metadata.len(), since)))
     };
     // Taken before the file is read: a change in between makes another key.
     let key = facts();
@@ -54,7 +70,7 @@ pub(super) fn checksum(path: &Path, cache: &Cache) -> Result<String, ExperimentE
     {
         return Ok(known);
     }
-    let checksum = dataset::file_sha256(path)?;
+    let checksum = if is_capture { dataset::capture_sha256(root, file)? } else { dataset::file_sha256(&source.file)? };
     if let Some(key) = key
         && facts().as_ref() == Some(&key)
     {
@@ -76,7 +92,7 @@ pub(super) fn read(cache: &Cache, key: &str) -> Option<(Vec<LabelledFlow>, Entry
     Some((flows, entry))
 }
 
-/// Stores flows under `key`.
+/// Stores flows under `key`, and gives the entry back.
 ///
 /// # Errors
 /// Any error of the file system.
@@ -86,10 +102,9 @@ pub(super) fn write(
     datasets: &[Dataset],
     options: &FlowOptions,
     flows: &[LabelledFlow],
-    captures: &[CaptureFacts],
-    warnings: &[String],
-) -> Result<(), ExperimentError> {
-    let Some(path) = cache.file(flows::STAGE, &format!("{key}.parquet")) else { return Ok(()) };
+    mut entry: Entry,
+) -> Result<Entry, ExperimentError> {
+    let Some(path) = cache.file(flows::STAGE, &format!("{key}.parquet")) else { return Ok(entry) };
     let mut label_columns: Vec<String> = Vec::new();
     for column in datasets.iter().flat_map(|dataset| &dataset.definition.label_columns) {
         if !label_columns.contains(column) {
@@ -104,10 +119,11 @@ pub(super) fn write(
     };
     let problem = |problem: String| ExperimentError::Store { path: path.clone(), problem };
     write_store(&path, &header, flows).map_err(|error| problem(error.to_string()))?;
-    let entry = Entry { captures: captures.to_vec(), warnings: warnings.to_vec(), store: dataset::file_sha256(&path)? };
+    entry.store = dataset::file_sha256(&path)?;
     let json = serde_json::to_vec(&entry).map_err(|error| problem(error.to_string()))?;
     // Last: an entry means that its Parquet file is whole.
-    cache.put(flows::STAGE, key, &json).map_err(|error| problem(error.to_string()))
+    cache.put(flows::STAGE, key, &json).map_err(|error| problem(error.to_string()))?;
+    Ok(entry)
 }
 
 #[cfg(test)]
@@ -124,22 +140,24 @@ mod tests {
             std::fs::write(&path, content).unwrap();
             std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
         };
+        let file = CaptureFile { path: "a.pcap".to_owned(), size: 0, archive: None };
+        let known = |cache: &Cache| checksum(folder.path(), &file, true, cache);
         write(b"one", old);
-        let one = checksum(&path, &cache).unwrap();
+        let one = known(&cache).unwrap();
         assert_eq!(one, dataset::file_sha256(&path).unwrap());
         // Size and time say that nothing changed, so the file is not read again: this is the documented limit.
         write(b"two", old);
-        assert_eq!(checksum(&path, &cache).unwrap(), one);
-        assert_ne!(checksum(&path, &Cache::disabled()).unwrap(), one);
+        assert_eq!(known(&cache).unwrap(), one);
+        assert_ne!(known(&Cache::disabled()).unwrap(), one);
         write(b"two", old + Duration::from_secs(1));
-        assert_ne!(checksum(&path, &cache).unwrap(), one);
+        assert_ne!(known(&cache).unwrap(), one);
         write(b"three", old);
-        assert_eq!(checksum(&path, &cache).unwrap(), dataset::file_sha256(&path).unwrap());
+        assert_eq!(known(&cache).unwrap(), dataset::file_sha256(&path).unwrap());
         // A file that may still be written to is always read.
         write(b"one", SystemTime::now());
-        let before = checksum(&path, &cache).unwrap();
+        let before = known(&cache).unwrap();
         let time = std::fs::metadata(&path).unwrap().modified().unwrap();
         write(b"six", time);
-        assert_ne!(checksum(&path, &cache).unwrap(), before);
+        assert_ne!(known(&cache).unwrap(), before);
     }
 }

@@ -10,13 +10,15 @@ use super::run::Settings;
 use super::{Experiment, ExperimentError, Variant};
 use super::{cache, flow_cache};
 use crate::dataset::synth::{self, SynthOptions};
-use crate::dataset::{self, Dataset, DatasetDefinition, FeatureTable, LabelledFlow, LoadedCapture};
+use crate::dataset::{
+    self, Dataset, DatasetDefinition, FeatureTable, LabelledFlow, LoadedCapture, Manifest, UsedCapture,
+};
 use crate::declarative;
 use crate::flow::FlowOptions;
 use crate::progress::Progress;
 
 /// Raised whenever a change to the code changes the flows, so that no fit on older ones is reused.
-const FLOWS_VERSION: u32 = 2;
+const FLOWS_VERSION: u32 = 3;
 
 /// The cache's folder of flows.
 pub(super) const STAGE: &str = "flows";
@@ -31,7 +33,7 @@ pub struct CaptureFacts {
     pub dataset: String,
     /// The capture, as flows name it.
     pub capture: String,
-    /// SHA-256 of the file.
+    /// SHA-256 of the capture, without archive and compression.
     pub sha256: String,
     /// Size in bytes.
     pub bytes: u64,
@@ -63,6 +65,11 @@ pub(super) struct LoadedFlows {
     pub key: String,
     pub content: Content,
     pub captures: Vec<CaptureFacts>,
+    /// What the copies of the datasets hold.
+    pub manifests: Vec<Manifest>,
+    /// The flows that got no label although their captures have labels of single flows, as CSV; empty where there
+    /// are none.
+    pub without_label: String,
     /// Whether they came from the cache.
     pub reused: bool,
 }
@@ -179,13 +186,17 @@ pub(super) fn load_flows(
         let table = dataset::load_features(&datasets, progress)?;
         let captures = table_facts(&table, &checksums)?;
         let key = cache::key(&("features", FLOWS_VERSION, definitions, &checksums));
-        return Ok(LoadedFlows { options, key, content: Content::Table(table), captures, reused: false });
+        let manifests = manifests(&datasets, &captures, &checksums)?;
+        let (content, without_label) = (Content::Table(table), String::new());
+        return Ok(LoadedFlows { options, key, content, captures, manifests, without_label, reused: false });
     }
     let key = cache::key(&("flows", FLOWS_VERSION, env!("CARGO_PKG_VERSION"), definitions, &checksums, &options));
     if let Some((flows, entry)) = flow_cache::read(&settings.cache, &key) {
         entry.warnings.iter().for_each(|warning| progress.warn(warning));
         let content = Content::Flows(flows);
-        return Ok(LoadedFlows { options, key, content, captures: entry.captures, reused: true });
+        let manifests = manifests(&datasets, &entry.captures, &checksums)?;
+        let (captures, without_label) = (entry.captures, entry.without_label);
+        return Ok(LoadedFlows { options, key, content, captures, manifests, without_label, reused: true });
     }
     let loaded = dataset::load(&datasets, &options, progress)?;
     let mut warnings = Vec::new();
@@ -197,12 +208,47 @@ pub(super) fn load_flows(
     for (name, file) in &loaded.unlabelled {
         warnings.push(format!("{name}: {} is left out: data/{name}.toml gives it no label", file.path));
     }
+    for (name, duplicate) in &loaded.duplicates {
+        warnings.push(format!("{name}: {} is left out: {} is the same capture", duplicate.file.path, duplicate.used));
+    }
     warnings.extend(loaded.captures.iter().filter_map(damage));
+    warnings.extend(loaded.captures.iter().flat_map(label_warnings));
     warnings.iter().for_each(|warning| progress.warn(warning));
     let captures: Vec<CaptureFacts> =
         loaded.captures.iter().map(|capture| facts(capture, &checksums)).collect::<Result<_, _>>()?;
-    flow_cache::write(&settings.cache, &key, &datasets, &options, &loaded.flows, &captures, &warnings)?;
-    Ok(LoadedFlows { options, key, content: Content::Flows(loaded.flows), captures, reused: false })
+    let without_label = match &loaded.without_label[..] {
+        [] => String::new(),
+        flows => dataset::flows_without_label_csv(flows),
+    };
+    let entry = flow_cache::Entry::new(captures, warnings, without_label);
+    let entry = flow_cache::write(&settings.cache, &key, &datasets, &options, &loaded.flows, entry)?;
+    let manifests = manifests(&datasets, &entry.captures, &checksums)?;
+    let (content, captures, without_label) = (Content::Flows(loaded.flows), entry.captures, entry.without_label);
+    Ok(LoadedFlows { options, key, content, captures, manifests, without_label, reused: false })
+}
+
+fn manifests(
+    datasets: &[Dataset],
+    captures: &[CaptureFacts],
+    checksums: &Checksums,
+) -> Result<Vec<Manifest>, ExperimentError> {
+    let manifest = |dataset: &Dataset| {
+        let name = dataset.definition.name.as_str();
+        let used: Vec<UsedCapture<'_>> = captures
+            .iter()
+            .filter(|facts| facts.dataset == name)
+            .map(|facts| UsedCapture {
+                dataset: name,
+                capture: &facts.capture,
+                sha256: &facts.sha256,
+                summary: dataset.definition.features.is_none().then_some(&facts.summary),
+            })
+            .collect();
+        let own = checksums.iter().filter(|(dataset, ..)| dataset == name);
+        let files: Vec<(&str, &str)> = own.map(|(_, path, checksum)| (path.as_str(), checksum.as_str())).collect();
+        Ok(dataset::manifest_of_run(dataset, &used, &files)?)
+    };
+    datasets.iter().map(manifest).collect()
 }
 
 /// Dataset, path and SHA-256 of every file that decides flows or labels, in a fixed order.
@@ -213,14 +259,15 @@ fn checksums(datasets: &[Dataset], cache: &cache::Cache) -> Result<Checksums, Ex
         .iter()
         .flat_map(|dataset| {
             let folder = &dataset.folder;
-            folder.captures.iter().chain(&folder.flow_label_files).map(move |file| (dataset, file))
+            let captures = folder.captures.iter().map(move |file| (dataset, file, true));
+            captures.chain(folder.flow_label_files.iter().map(move |file| (dataset, file, false)))
         })
         .collect();
     files
         .into_par_iter()
         .with_max_len(1)
-        .map(|(dataset, file)| {
-            let checksum = flow_cache::checksum(&dataset.folder.root.join(&file.path), cache)?;
+        .map(|(dataset, file, is_capture)| {
+            let checksum = flow_cache::checksum(&dataset.folder.root, file, is_capture, cache)?;
             Ok((dataset.definition.name.clone(), file.path.clone(), checksum))
         })
         .collect()
@@ -238,6 +285,21 @@ fn damage(capture: &LoadedCapture) -> Option<String> {
         "{}: {} is damaged at byte {}: {}; the {} flows before it are used",
         capture.dataset, capture.capture, damage.offset, damage.problem, capture.flows
     ))
+}
+
+fn label_warnings(capture: &LoadedCapture) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(file) = capture.flow_label_file.as_ref().filter(|_| capture.malformed_lines.count > 0) {
+        warnings.push(format!("{}: {file}: {}", capture.dataset, capture.malformed_lines));
+    }
+    if capture.unjoined + capture.ambiguous > 0 {
+        warnings.push(format!(
+            "{}: {}: {} flows have no label and those of {} disagree; they are left out and listed in \
+             flows_without_label.csv",
+            capture.dataset, capture.capture, capture.unjoined, capture.ambiguous
+        ));
+    }
+    warnings
 }
 
 fn facts(capture: &LoadedCapture, checksums: &Checksums) -> Result<CaptureFacts, ExperimentError> {

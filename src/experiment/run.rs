@@ -92,6 +92,11 @@ pub struct Run {
     pub provenance: Provenance,
     /// The flows of every variant's captures, by what determines them.
     pub captures: Vec<CaptureFacts>,
+    /// What the copies of the datasets hold, a manifest each.
+    pub manifests: Vec<crate::dataset::Manifest>,
+    /// Flows that got no label although their captures have labels of single flows, under the flow options of the
+    /// first variant, as CSV; empty where there are none.
+    pub without_label: String,
     /// Whether no capture was read, because its flows were in the cache.
     pub flows_reused: bool,
     /// The variants in order.
@@ -133,7 +138,7 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
             }
         }
     }
-    let (loaded, prepared) = prepare_all(experiment, settings, progress)?;
+    let (mut loaded, prepared) = prepare_all(experiment, settings, progress)?;
     let total =
         prepared.iter().map(|(variant, _, prepared)| variant.models.len() * prepared.splits.len()).sum::<usize>();
     progress.begin(&format!("{}: {total} fits", experiment.name), total as u64);
@@ -158,9 +163,15 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
             }
         }
     }
+    // Captures are the same under all flow options; of flows, those of the first variant's options are listed.
+    let (manifests, without_label) = loaded.first_mut().map_or_else(Default::default, |flows| {
+        (std::mem::take(&mut flows.manifests), std::mem::take(&mut flows.without_label))
+    });
     Ok(Run {
+        manifests,
+        without_label,
         experiment: experiment.clone(),
-        provenance: Provenance::collect(&settings.project, &device_name(settings.device)),
+        provenance: Provenance::collect(&settings.project, &settings.device.describe()?),
         captures,
         flows_reused: loaded.iter().all(|flows| flows.reused),
         variants,
@@ -409,12 +420,9 @@ fn put_json(cache: &Cache, stage: &str, key: &str, value: &impl serde::Serialize
     cache.put(stage, key, &json).map_err(cannot_store)
 }
 
-/// `cpu`, or `cuda:N`.
+/// `cpu`, or `cuda:N` with the precision of matrix products unless it is the default.
 pub fn device_name(device: Device) -> String {
-    match device {
-        Device::Cpu => "cpu".to_owned(),
-        Device::Cuda(number) => format!("cuda:{number}"),
-    }
+    device.name()
 }
 
 /// The name of the folder under `results/` that holds an experiment's last run: experiment, datasets and

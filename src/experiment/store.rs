@@ -63,8 +63,9 @@ struct FitFile<'a> {
     notes: &'a [String],
 }
 
-/// Writes `experiment.toml`, `run.json`, `leaks.json`, `leaks.csv`, `predictions/*.csv` and `splits/*.csv` into `folder`, which the
-/// caller moves into place when all of it is written.
+/// Writes `experiment.toml`, `run.json`, `leaks.json`, `leaks.csv`, `manifests/*.json`, `predictions/*.csv`,
+/// `splits/*.csv` and, where there are any, `flows_without_label.csv` into `folder`, which the caller moves into place
+/// when all of it is written.
 ///
 /// # Errors
 /// Any error of the file system.
@@ -92,6 +93,14 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
     let lines = super::leaks::to_csv(&leaks)
         .map_err(|error| ExperimentError::Internal { problem: format!("leaks.csv: {error}") })?;
     write(Path::new("leaks.csv"), &mut |file| file.write_all(&lines))?;
+    for manifest in &run.manifests {
+        let path = folder.join("manifests").join(format!("{}.json", manifest.dataset));
+        crate::dataset::write_manifest(&path, manifest)
+            .map_err(|error| ExperimentError::Store { path: path.clone(), problem: error.to_string() })?;
+    }
+    if !run.without_label.is_empty() {
+        write(Path::new("flows_without_label.csv"), &mut |file| file.write_all(run.without_label.as_bytes()))?;
+    }
     for variant in &run.variants {
         for row in run.rows.iter().filter(|row| row.key.variant == variant.name) {
             let key = &row.key;
