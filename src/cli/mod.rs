@@ -15,6 +15,7 @@ macro_rules! tell {
     }};
 }
 
+mod audit;
 mod check;
 mod data;
 mod data_files;
@@ -66,6 +67,8 @@ enum Command {
     Reproduce(run::ReproduceArguments),
     /// Compare the last run of an experiment with its stored tolerances; exit code 1 when something is out.
     Check(check::CheckArguments),
+    /// Check published tables for arithmetic that cannot be; exit code 1 when something is impossible.
+    Audit(audit::AuditArguments),
     /// Make the tables of a stored run again from its records, without training.
     Tables(tables::TablesArguments),
     /// Run the fast and the reference implementation of every model on the same flows and hold them together.
@@ -150,6 +153,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Run(arguments) => run::run(&project, &arguments),
         Command::Reproduce(arguments) => run::reproduce(&project, &arguments),
         Command::Check(arguments) => check::check(&project, &arguments),
+        Command::Audit(arguments) => audit::audit(&project, &arguments),
         Command::Tables(arguments) => tables::tables(&project, &arguments),
         Command::VerifyModels(arguments) => verify_models::verify_models(&project, &arguments),
         Command::GpuCheck(arguments) => gpu_check::gpu_check(&arguments),
