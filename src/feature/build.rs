@@ -288,7 +288,7 @@ pub fn build_features(
                 second: second.clone(),
             });
         }
-        if tokenize(&flow.flow, tokens, &mut scratch)? == 0 {
+        if tokenize(&flow.flow, tokens, seed, &mut scratch)? == 0 {
             unselected.without_bytes += 1;
             continue;
         }
@@ -314,7 +314,7 @@ pub fn build_features(
     let total = rows.len().checked_mul(size).ok_or_else(|| invalid("too many flows for the memory".to_owned()))?;
     let mut values = vec![0; total];
     for ((index, _), out) in rows.iter().zip(values.chunks_exact_mut(size)) {
-        tokenize(&flows[*index].flow, tokens, out)?;
+        tokenize(&flows[*index].flow, tokens, seed, out)?;
     }
     let statistics = Array2::from_shape_fn((rows.len(), STATISTIC_NAMES.len()), |(row, column)| {
         flows[rows[row].0].flow.statistics[column] as f32

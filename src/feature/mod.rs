@@ -9,7 +9,7 @@ mod store;
 mod token;
 
 pub use build::{Classes, Selection, SelectionError, Unselected, Values, build_features};
-pub use mask::Mask;
+pub use mask::{Mask, MaskMethod, mask_flow};
 pub use set::{FeatureSet, PAD, TokenArray, VOCABULARY};
 pub use store::{StoreError, StoreHeader, StoreReader, write_store};
 pub use token::{PacketStart, TokenError, TokenOptions, tokenize};
