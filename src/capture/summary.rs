@@ -10,7 +10,7 @@ use serde::Serialize;
 pub enum SkipReason {
     /// The frame carries something other than IPv4 or IPv6 (ARP, LLDP, ...).
     NotIp,
-    /// The IP packet carries something other than TCP or UDP (ICMP, ESP, GRE, ...); tunnels are not opened.
+    /// The IP packet carries something other than TCP or UDP (ICMP, ESP, GRE, ...); tunnels are opened on request only.
     NotTcpOrUdp,
     /// A fragment whose datagram's first, the one with the ports, is missing.
     FragmentWithoutPorts,
@@ -24,11 +24,17 @@ pub enum SkipReason {
     NoTimestamp,
     /// The time lies before 1970 or after 2262.
     TimestampOutOfRange,
+    /// The frame is encrypted on its link (IEEE 802.11).
+    Encrypted,
+    /// One IEEE 802.11 frame holds several packets (A-MSDU), which are not taken apart.
+    AggregatedFrames,
+    /// More than four tunnels lie one inside the other.
+    NestedTooDeep,
 }
 
 impl SkipReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [SkipReason; 8] = [
+    pub const ALL: [SkipReason; 11] = [
         SkipReason::NotIp,
         SkipReason::NotTcpOrUdp,
         SkipReason::FragmentWithoutPorts,
@@ -37,6 +43,9 @@ impl SkipReason {
         SkipReason::UnknownLinkType,
         SkipReason::NoTimestamp,
         SkipReason::TimestampOutOfRange,
+        SkipReason::Encrypted,
+        SkipReason::AggregatedFrames,
+        SkipReason::NestedTooDeep,
     ];
 
     /// The name in records and tables.
@@ -50,6 +59,9 @@ impl SkipReason {
             SkipReason::UnknownLinkType => "unknown_link_type",
             SkipReason::NoTimestamp => "no_timestamp",
             SkipReason::TimestampOutOfRange => "timestamp_out_of_range",
+            SkipReason::Encrypted => "encrypted",
+            SkipReason::AggregatedFrames => "aggregated_frames",
+            SkipReason::NestedTooDeep => "nested_too_deep",
         }
     }
 
@@ -57,13 +69,20 @@ impl SkipReason {
     pub const fn sentence(self) -> &'static str {
         match self {
             SkipReason::NotIp => "The frame carries neither IPv4 nor IPv6.",
-            SkipReason::NotTcpOrUdp => "The IP packet carries neither TCP nor UDP (tunnels are not opened).",
+            SkipReason::NotTcpOrUdp => {
+                "The IP packet carries neither TCP nor UDP (tunnels are opened on request only)."
+            }
             SkipReason::FragmentWithoutPorts => "The fragment of the datagram that has the ports is missing.",
             SkipReason::HeadersTruncated => "The capture cut the frame before its ports.",
             SkipReason::MalformedHeader => "A header contradicts itself or the packet's declared length.",
             SkipReason::UnknownLinkType => "The interface has a link type that is not supported.",
             SkipReason::NoTimestamp => "The record has no time (a pcapng simple packet block).",
             SkipReason::TimestampOutOfRange => "The time lies before 1970 or after 2262.",
+            SkipReason::Encrypted => "The 802.11 frame is encrypted.",
+            SkipReason::AggregatedFrames => {
+                "The 802.11 frame holds several packets (A-MSDU), which are not taken apart."
+            }
+            SkipReason::NestedTooDeep => "More than four tunnels lie one inside the other.",
         }
     }
 }
@@ -77,7 +96,7 @@ impl fmt::Display for SkipReason {
 /// Where and why reading stopped before the end of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Damage {
-    /// Bytes from the start of the file to the start of the damaged record.
+    /// Bytes from the start of the (decompressed) capture to the start of the damaged record.
     pub offset: u64,
     /// What is wrong there.
     pub problem: String,

@@ -293,7 +293,7 @@ fn files_that_are_no_captures_are_refused_in_words() {
     let message = |file: &[u8]| read(file.to_vec()).unwrap_err().to_string();
     assert_eq!(message(b""), "test.pcap: the file is empty (0 bytes); a download or a copy may have failed");
     assert!(message(b"<!DOCTYPE html>").contains("3c21444f4354595045"));
-    assert!(message(&[0x1f, 0x8b, 8, 0]).contains("gunzip"));
+    assert!(message(&[0x1f, 0x8b, 8, 0]).starts_with("test.pcap: the gzip data is damaged or cut"));
     assert!(message(&[0xd4, 0xc3, 0xb2, 0xa1, 2]).contains("24-byte header"));
     assert!(message(&craft::pcap(Order::Big, false, 147, 0, &[])).contains("link type 147 is not supported"));
     let frame = tcp_packet(b"x");

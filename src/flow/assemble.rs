@@ -5,7 +5,7 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use crate::capture::{CaptureError, CaptureReader, CaptureSummary, SkipReason};
+use crate::capture::{CaptureError, CaptureReader, CaptureSource, CaptureSummary, ReaderOptions, SkipReason};
 
 use super::active::Limits;
 use super::assembler::NumberedFlow;
@@ -40,10 +40,11 @@ pub fn assemble_capture(
     sink: &mut dyn FnMut(Flow),
 ) -> Result<CaptureSummary, AssembleError> {
     options.validate()?;
-    assemble_packets(CaptureReader::open(path)?, options, sink, &mut |_| {})
+    let reader_options = ReaderOptions { tunnels: options.tunnels, ..ReaderOptions::default() };
+    assemble_packets(CaptureReader::open_with(&CaptureSource::from(path), &reader_options)?, options, sink, &mut |_| {})
 }
 
-/// As [`assemble_capture`], from a capture that is open. `progress` is told now and then how many packets of the
+/// As [`assemble_capture`], from a capture that is open; whether its tunnels are is the reader's option. `progress` is told now and then how many packets of the
 /// capture have been read.
 ///
 /// Threads of the current rayon pool decode packets and take those before to their flows at the same time.

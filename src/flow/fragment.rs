@@ -59,14 +59,7 @@ pub(super) struct Fragments {
 
 impl Fragments {
     pub(super) fn new(pairing: Pairing, kept_bytes: usize) -> Fragments {
-        Fragments {
-            pairing,
-            kept_bytes,
-            known: HashMap::new(),
-            age: VecDeque::new(),
-            held: VecDeque::new(),
-            lost: 0,
-        }
+        Fragments { pairing, kept_bytes, known: HashMap::new(), age: VecDeque::new(), held: VecDeque::new(), lost: 0 }
     }
 
     /// Gives `packet`, and what waited for it, to `sink`; or holds it.

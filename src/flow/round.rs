@@ -153,7 +153,11 @@ impl Worker {
 
 /// Takes a round's packets to their flows, shards side by side.
 pub(super) fn take(workers: &mut [Worker], round: &Round) {
-    workers.par_iter_mut().zip(&round.members).with_max_len(1).for_each(|(worker, members)| worker.take(round, members));
+    workers
+        .par_iter_mut()
+        .zip(&round.members)
+        .with_max_len(1)
+        .for_each(|(worker, members)| worker.take(round, members));
 }
 
 /// Completes all flows.

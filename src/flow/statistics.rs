@@ -22,8 +22,8 @@
 
 use crate::capture::Transport;
 
-use super::running::Running;
 use super::facts::PacketFacts;
+use super::running::Running;
 use super::types::PacketDirection;
 
 /// Names of the columns of [`super::Flow::statistics`], in order.
