@@ -16,7 +16,7 @@ use crate::flow::FlowOptions;
 use crate::progress::Progress;
 
 /// Raised whenever a change to the code changes the flows, so that no fit on older ones is reused.
-const FLOWS_VERSION: u32 = 1;
+const FLOWS_VERSION: u32 = 2;
 
 /// The dataset whose captures are generated where they are not there.
 const GENERATED: &str = "synth";

@@ -136,6 +136,11 @@ impl Field {
         }
     }
 
+    /// Whether the column's bytes are text.
+    pub fn is_text(self) -> bool {
+        self.kind().1 == ConvertedType::UTF8
+    }
+
     /// Whether a file's column is this one.
     pub fn fits(self, header: &StoreHeader, column: &ColumnDescriptor) -> bool {
         let (physical, _, optional) = self.kind();

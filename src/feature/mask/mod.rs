@@ -44,6 +44,7 @@ pub enum Mask {
     TcpTimestamps,
     /// The names in the server name extension of TLS ClientHellos over TCP (RFC 6066, section 3). Where the bytes
     /// that were kept do not show where the extension lies, the rest of the ClientHello is masked in its place.
+    /// A hello is known by its first ten bytes; flows that keep fewer payload bytes than that must mask otherwise.
     TlsServerName,
     /// The random of TLS ClientHellos and ServerHellos over TCP (RFC 8446, section 4.1.2).
     TlsRandom,

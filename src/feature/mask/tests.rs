@@ -350,7 +350,7 @@ proptest! {
 
     #[test]
     fn of_a_server_name_nothing_is_left_where_packets_were_cut(
-        kept_bytes in 41usize..400, segment_size in 60usize..400, ciphers in 1usize..120, record_size in 40usize..600,
+        kept_bytes in 50usize..400, segment_size in 60usize..400, ciphers in 1usize..120, record_size in 40usize..600,
     ) {
         let shape = Shape { ipv6: false, extras: false, udp: false, tcp_options: false };
         let name = "secret.example.org";

@@ -309,10 +309,11 @@ impl View<'_> {
         let known = self.handshake.length();
         if end > known {
             // It goes on in records whose headers are missing; they are taken to be no shorter than those before.
-            let missing = end - known.max(from);
-            let shortest = self.handshake.records.iter().map(|(_, length)| *length).min().unwrap_or(missing).max(1);
-            let length = missing + RECORD_HEADER * (missing / shortest + 1);
-            self.add_in_stream(Mask::TlsServerName, self.end, length, (known - from).max(0) as usize, fields);
+            let shortest = self.handshake.records.iter().map(|(_, length)| *length).min().unwrap_or(end - known).max(1);
+            let headers = RECORD_HEADER * ((end - known) / shortest + 1);
+            let skipped = (from - known).max(0);
+            let position = (known - from).max(0) as usize;
+            self.add_in_stream(Mask::TlsServerName, self.end + skipped, end - known.max(from) + headers, position, fields);
         }
     }
 
