@@ -18,6 +18,7 @@ use crate::progress::Progress;
 #[derive(Args)]
 #[command(after_help = "Examples:
   etcbench features capture.pcap -o flows.parquet
+  etcbench features captures/*.pcap                      # only what they hold
   etcbench features *.pcapng --idle-timeout 15 --packets 16 -o flows.parquet
   etcbench features 'VPN-PCAPS-01.zip!vpn_aim_chat1a.pcap' -o flows.parquet
   etcbench features gre.pcap.gz --tunnels inner -o flows.parquet
@@ -31,9 +32,10 @@ pub struct FeaturesArguments {
     /// Captures, pcap or pcapng, also compressed (gzip, bzip2, xz, zstd) or in a zip archive (archive.zip!capture.pcap).
     #[arg(required = true)]
     captures: Vec<PathBuf>,
-    /// The file to write: Parquet, or CSV where its name ends in .csv (bytes are hexadecimal there).
+    /// The file to write: Parquet, or CSV where its name ends in .csv (bytes are hexadecimal there). Without it, the
+    /// captures are read and their flows counted.
     #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    output: Option<PathBuf>,
     /// Whether the two directions of a five-tuple make one flow (`bidirectional`) or two (`unidirectional`).
     #[arg(long, value_name = "WHICH", default_value = "bidirectional", value_parser = direction)]
     direction: Pairing,
@@ -147,8 +149,8 @@ pub fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
         tunnels: arguments.tunnels,
     };
     options.validate()?;
-    let output = &arguments.output;
-    if let Some(capture) = arguments.captures.iter().find(|capture| is_same_file(capture, output)) {
+    let same = |output: &PathBuf| arguments.captures.iter().find(|capture| is_same_file(capture, output));
+    if let Some(capture) = arguments.output.as_ref().and_then(same) {
         anyhow::bail!("{}: is a capture to read and the file to write; choose another with -o", capture.display());
     }
     let header = StoreHeader {
@@ -161,7 +163,10 @@ pub fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
     let progress = progress::for_standard_error();
     let (sender, receiver) = sync_channel(WAITING_FLOWS);
     let (read, written) = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| write(output, &header, receiver));
+        let writer = scope.spawn(|| match &arguments.output {
+            Some(output) => write(output, &header, receiver),
+            None => Ok(receiver.into_iter().count() as u64),
+        });
         let read = read_all(&job, &sender, progress.as_ref());
         if read.is_err() {
             // Nothing half-written: the writer drops its file.
@@ -176,7 +181,10 @@ pub fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
         Ok(()) | Err(ReadError::WriterGone) => {}
         Err(ReadError::Capture(error)) => return Err(error),
     }
-    say!("{} flows in {}", written?, output.display());
+    match &arguments.output {
+        Some(output) => say!("{} flows in {}", written?, output.display()),
+        None => say!("{} flows", written?),
+    }
     Ok(Verdict::Done)
 }
 

@@ -18,6 +18,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::reader::FileReader;
 use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 
 use super::column::{Field, Value};
@@ -100,15 +101,19 @@ pub fn stream_store<F: Borrow<LabelledFlow>>(
             (HEADER_KEY, serde_json::to_string(header)?),
         ];
         let metadata = metadata.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect();
-        let level = ZstdLevel::try_new(3).map_err(std::io::Error::other)?;
-        let properties = WriterProperties::builder()
+        let fields = Field::all(header);
+        let level = ZstdLevel::try_new(1).map_err(std::io::Error::other)?;
+        let mut properties = WriterProperties::builder();
+        for field in fields.iter().filter(|field| !field.repeats()) {
+            properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name(header)), false);
+        }
+        let properties = properties
             .set_compression(Compression::ZSTD(level))
             .set_created_by(format!("etcbench version {}", env!("CARGO_PKG_VERSION")))
             .set_key_value_metadata(Some(metadata))
             .build();
         let mut writer =
             SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties)).map_err(std::io::Error::other)?;
-        let fields = Field::all(header);
         let mut group = Vec::with_capacity(ROWS_PER_GROUP);
         loop {
             group.clear();
@@ -142,8 +147,7 @@ fn write_group<W: std::io::Write + Send, F: Borrow<LabelledFlow>>(
     let mut group = writer.next_row_group().map_err(parquet)?;
     for field in fields {
         let mut column = group.next_column().map_err(parquet)?.ok_or("the schema has too few columns")?;
-        let values = flows.iter().map(|flow| field.value(header, flow.borrow()));
-        super::column::write(&mut column, field, values).map_err(parquet)?;
+        super::column::write(&mut column, field, header, flows).map_err(parquet)?;
         column.close().map_err(parquet)?;
     }
     group.close().map_err(parquet)?;
