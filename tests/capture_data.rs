@@ -95,7 +95,7 @@ fn damaged_captures_are_read_as_far_as_they_go() {
             let mut tokens = vec![0; options.packets * options.bytes];
             let result = assemble_capture(&path, &FlowOptions::default(), &mut |flow| {
                 flows += 1;
-                let packets = tokenize(&flow, &options, 0, &mut tokens).unwrap();
+                let packets = tokenize(&flow, &options, &mut tokens).unwrap();
                 assert!(tokens[packets * options.bytes..].iter().all(|token| *token == PAD));
                 assert!(flow.statistics.iter().all(|value| value.is_finite() && *value >= 0.0));
             });

@@ -119,7 +119,8 @@ fn counted(path: &Path, tuple: &FiveTuple, whole_only: bool, on_wire: bool) -> C
         };
         if !whole_only || packet.network_length as usize <= packet.bytes.len() {
             counts[place] += 1;
-            counts[place + 1] += if on_wire { u64::from(packet.wire_length) } else { u64::from(packet.network_length) + 14 };
+            counts[place + 1] +=
+                if on_wire { u64::from(packet.wire_length) } else { u64::from(packet.network_length) + 14 };
         }
     }
     counts
@@ -186,10 +187,16 @@ fn flows_are_those_of_ndpi() {
         for (tuple, counts) in ours {
             let is_gtp = tuple.0 == "UDP" && (tuple.1.1 == 2152 || tuple.2.1 == 2152);
             only_here[usize::from(is_gtp)] += 1;
-            println!("{capture}: only here ({}): {tuple:?} {counts:?}", if is_gtp { "GTP tunnel" } else { "not in nDPI's list" });
+            println!(
+                "{capture}: only here ({}): {tuple:?} {counts:?}",
+                if is_gtp { "GTP tunnel" } else { "not in nDPI's list" }
+            );
         }
     }
-    println!("{equal} of nDPI's {total} flows are equal; only here: {} not listed, {} GTP tunnels", only_here[0], only_here[1]);
+    println!(
+        "{equal} of nDPI's {total} flows are equal; only here: {} not listed, {} GTP tunnels",
+        only_here[0], only_here[1]
+    );
     assert!(theirs.is_empty(), "captures are missing: {:?}", theirs.keys());
     let expected: BTreeMap<(String, Reason), usize> =
         NDPI_DIFFERENCES.iter().map(|(capture, reason, count)| (((*capture).to_owned(), *reason), *count)).collect();
@@ -221,7 +228,8 @@ struct Printed {
 
 /// The conversations that `tshark -z conv` prints, with the smaller endpoint first; nothing where tshark is missing.
 fn conversations(path: &Path) -> Option<BTreeMap<FiveTuple, Vec<Printed>>> {
-    let output = Command::new("tshark").arg("-nqr").arg(path).args(["-z", "conv,tcp", "-z", "conv,udp"]).output().ok()?;
+    let output =
+        Command::new("tshark").arg("-nqr").arg(path).args(["-z", "conv,tcp", "-z", "conv,udp"]).output().ok()?;
     let text = String::from_utf8(output.stdout).unwrap();
     let mut conversations: BTreeMap<FiveTuple, Vec<Printed>> = BTreeMap::new();
     let mut kind = "";
@@ -230,7 +238,9 @@ fn conversations(path: &Path) -> Option<BTreeMap<FiveTuple, Vec<Printed>>> {
             kind = if word == "TCP" { "TCP" } else { "UDP" };
         }
         let words: Vec<&str> = line.split_whitespace().collect();
-        let &[first, "<->", second, from_second, bytes_second, unit_second, from_first, bytes_first, unit_first, ..] = &words[..] else {
+        let &[first, "<->", second, from_second, bytes_second, unit_second, from_first, bytes_first, unit_first, ..] =
+            &words[..]
+        else {
             continue;
         };
         let end = |text: &str| -> Endpoint {

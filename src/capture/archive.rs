@@ -98,7 +98,7 @@ pub fn is_archive(head: &[u8]) -> bool {
 /// # Errors
 /// The archive cannot be opened, its directory is damaged, or two members have one name.
 pub fn members(archive: &Path) -> Result<Vec<Member>, ArchiveError> {
-    let mut zip = open(archive)?;
+    let zip = open(archive)?;
     let mut members = Vec::new();
     for index in 0..zip.len() {
         let entry = zip.by_index_data(index).map_err(|error| damaged(archive, &error))?;

@@ -187,7 +187,7 @@ impl CaptureReader {
                     match self.decode(&record) {
                         Ok((timestamp, ip_offset, headers)) => break (record, timestamp, ip_offset, headers),
                         Err(reason) => {
-                            if reason == SkipReason::UnknownLinkType {
+                            if reason == SkipReason::UnknownLinkType && record.link_layer.is_none() {
                                 self.unknown_link_type.get_or_insert(record.link_type);
                             }
                             self.skipped.add(reason);

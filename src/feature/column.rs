@@ -287,11 +287,15 @@ pub(super) fn write<F: Borrow<LabelledFlow>>(
         Field::PacketDirection(k) => {
             let packets = || flows.iter().map(|row| row.borrow().flow.packets.get(k));
             let levels: Vec<i16> = packets().map(|packet| i16::from(packet.is_some())).collect();
-            let [forward, backward] =
-                [PacketDirection::Forward, PacketDirection::Backward].map(|direction| ByteArray::from(direction_name(direction)));
+            let [forward, backward] = [PacketDirection::Forward, PacketDirection::Backward]
+                .map(|direction| ByteArray::from(direction_name(direction)));
             let values: Vec<ByteArray> = packets()
                 .flatten()
-                .map(|packet| if packet.direction == PacketDirection::Forward { forward.clone() } else { backward.clone() })
+                .map(
+                    |packet| {
+                        if packet.direction == PacketDirection::Forward { forward.clone() } else { backward.clone() }
+                    },
+                )
                 .collect();
             column.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None)?;
             return Ok(());

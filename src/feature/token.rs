@@ -47,12 +47,21 @@ pub struct TokenOptions {
     pub masks: Vec<Mask>,
     /// What takes the place of masked fields.
     pub mask_method: MaskMethod,
+    /// Seed of masks that randomise; with the flow's five-tuple and start it decides every replacement.
+    pub mask_seed: u64,
 }
 
 impl Default for TokenOptions {
     /// The paper's: 6 packets of 128 bytes from the IP header on, nothing masked.
     fn default() -> TokenOptions {
-        TokenOptions { packets: 6, bytes: 128, packet_start: PacketStart::IpHeader, masks: Vec::new(), mask_method: MaskMethod::Zero }
+        TokenOptions {
+            packets: 6,
+            bytes: 128,
+            packet_start: PacketStart::IpHeader,
+            masks: Vec::new(),
+            mask_method: MaskMethod::Zero,
+            mask_seed: 0,
+        }
     }
 }
 
@@ -139,12 +148,11 @@ impl TokenOptions {
 /// Writes a flow's tokens to `out`, shape `[packets, bytes]`, and gives how many of its packets have any.
 ///
 /// Packets without bytes after the start (acknowledgements, when bytes begin at the payload) are left out, and the
-/// next ones move up: padding is at the end only. 0 means that the flow has nothing to show. `seed` decides what masked
-/// fields are replaced by where `mask_method` is to randomise.
+/// next ones move up: padding is at the end only. 0 means that the flow has nothing to show.
 ///
 /// # Errors
 /// N or M is zero, or `out` has another size.
-pub fn tokenize(flow: &Flow, options: &TokenOptions, seed: u64, out: &mut [u16]) -> Result<usize, TokenError> {
+pub fn tokenize(flow: &Flow, options: &TokenOptions, out: &mut [u16]) -> Result<usize, TokenError> {
     for (option, value) in [("packets", options.packets), ("bytes", options.bytes)] {
         if value == 0 {
             return Err(TokenError::Zero { option });
@@ -155,7 +163,7 @@ pub fn tokenize(flow: &Flow, options: &TokenOptions, seed: u64, out: &mut [u16])
     }
     let masked = (!options.masks.is_empty()).then(|| {
         let mut masked = flow.clone();
-        mask_flow(&mut masked, &options.masks, options.mask_method, seed);
+        mask_flow(&mut masked, &options.masks, options.mask_method, options.mask_seed);
         masked
     });
     out.fill(PAD);
@@ -215,24 +223,24 @@ mod tests {
         let flow = flow(&[packet(30), packet(28), packet(40)]);
         let mut options = TokenOptions { packets: 4, bytes: 4, ..TokenOptions::default() };
         let mut out = vec![7; 16];
-        assert_eq!(tokenize(&flow, &options, 0, &mut out), Ok(3));
+        assert_eq!(tokenize(&flow, &options, &mut out), Ok(3));
         assert_eq!(out[..5], [0x45, 1, 2, 3, 0x45]);
         assert_eq!(out[12..], [PAD; 4]);
         options.packet_start = PacketStart::AfterIpHeader;
-        assert_eq!(tokenize(&flow, &options, 0, &mut out), Ok(3));
+        assert_eq!(tokenize(&flow, &options, &mut out), Ok(3));
         assert_eq!(out[..4], [20, 21, 22, 23]);
         // The second packet has no payload: the third moves up.
         options.packet_start = PacketStart::Payload;
-        assert_eq!(tokenize(&flow, &options, 0, &mut out), Ok(2));
+        assert_eq!(tokenize(&flow, &options, &mut out), Ok(2));
         assert_eq!(out[..8], [28, 29, PAD, PAD, 28, 29, 30, 31]);
         assert_eq!(out[8..], [PAD; 8]);
         options.packets = 1;
-        assert_eq!(tokenize(&flow, &options, 0, &mut out[..4]), Ok(1));
+        assert_eq!(tokenize(&flow, &options, &mut out[..4]), Ok(1));
         options.packet_start = PacketStart::IpHeader;
         options.masks = vec![Mask::IpAddresses];
         options.bytes = 22;
         let mut out = vec![0; 22];
-        tokenize(&flow, &options, 0, &mut out).unwrap();
+        tokenize(&flow, &options, &mut out).unwrap();
         assert_eq!(out[10..], [10, 11, 0, 0, 0, 0, 0, 0, 0, 0, 20, 21]);
     }
 
@@ -250,8 +258,8 @@ mod tests {
         let twice = TokenOptions { masks: vec![Mask::Ttl, Mask::Ports, Mask::Ttl], ..options.clone() };
         assert!(message(&twice).contains("ttl is listed twice"));
         let empty = TokenOptions { bytes: 0, ..options.clone() };
-        assert_eq!(tokenize(&flow(&[]), &empty, 0, &mut []), Err(TokenError::Zero { option: "bytes" }));
-        let error = tokenize(&flow(&[]), &options, 0, &mut [0; 3]).unwrap_err();
+        assert_eq!(tokenize(&flow(&[]), &empty, &mut []), Err(TokenError::Zero { option: "bytes" }));
+        let error = tokenize(&flow(&[]), &options, &mut [0; 3]).unwrap_err();
         assert_eq!(error.to_string(), "3 tokens of space were given where 6 packets of 128 bytes need 768");
     }
 }

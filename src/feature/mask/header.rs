@@ -72,7 +72,9 @@ pub(super) fn find(mask: Mask, index: usize, packet: &FlowPacket, fields: &mut V
                     _ => continue,
                 };
                 let first = start + if kind == IPV4_TIMESTAMP { 4 } else { 3 };
-                (first..(start + length).saturating_sub(IPV4_ADDRESS - 1)).step_by(step).for_each(|start| add(start, IPV4_ADDRESS));
+                (first..(start + length).saturating_sub(IPV4_ADDRESS - 1))
+                    .step_by(step)
+                    .for_each(|start| add(start, IPV4_ADDRESS));
             }
         }
         Mask::Ports if has_header => {

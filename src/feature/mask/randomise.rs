@@ -40,7 +40,9 @@ impl Randomiser {
             }
             (Kind::FlowLabel, [first, rest @ ..]) => {
                 let bits = 4 + 8 * rest.len() as u32;
-                let label = rest.iter().fold(u128::from(*first & FLOW_LABEL_BITS), |label, byte| (label << 8) | u128::from(*byte));
+                let label = rest
+                    .iter()
+                    .fold(u128::from(*first & FLOW_LABEL_BITS), |label, byte| (label << 8) | u128::from(*byte));
                 let bytes = permuted(key, label, bits).to_be_bytes();
                 let bytes = &bytes[bytes.len() - 1 - rest.len()..];
                 *first = (*first & !FLOW_LABEL_BITS) | bytes[0];

@@ -43,7 +43,9 @@ impl Crafted {
         let (start, end) = (range.start * 8, range.end * 8);
         let fields = self.fields.iter().filter(|(_, bits)| bits.start < end && bits.end > start);
         Crafted {
-            fields: fields.map(|(mask, bits)| (*mask, bits.start.max(start) - start..bits.end.min(end) - start)).collect(),
+            fields: fields
+                .map(|(mask, bits)| (*mask, bits.start.max(start) - start..bits.end.min(end) - start))
+                .collect(),
             bytes: self.bytes[range].to_vec(),
         }
     }
@@ -95,7 +97,10 @@ fn ip(shape: Shape, from: u8, identification: u16, fragment: Option<(u16, bool)>
         let mut options = Crafted::default();
         if shape.extras {
             // No-operation, a record route of two addresses, an address with a timestamp, router alert, end.
-            options.plain(&[1, 7, 11, 4]).field(Mask::IpAddresses, &[10, 0, 0, 7]).field(Mask::IpAddresses, &[10, 0, 0, 8]);
+            options
+                .plain(&[1, 7, 11, 4])
+                .field(Mask::IpAddresses, &[10, 0, 0, 7])
+                .field(Mask::IpAddresses, &[10, 0, 0, 8]);
             options.plain(&[68, 12, 5, 1]).field(Mask::IpAddresses, &[10, 0, 0, 9]).plain(&[1, 2, 3, 4]);
             options.plain(&[148, 4, 0, 0, 0, 0, 0, 0]);
         }
@@ -238,7 +243,8 @@ fn check(flow: &Flow, fields: &[Vec<Bits>]) -> Result<(), TestCaseError> {
                 }
             }
             for place in (0..bits).filter(|place| !inside[*place]) {
-                let same = bit(zeroed, place) == bit(&original.bytes, place) && bit(randomised, place) == bit(&original.bytes, place);
+                let same = bit(zeroed, place) == bit(&original.bytes, place)
+                    && bit(randomised, place) == bit(&original.bytes, place);
                 prop_assert!(same, "{} changes bit {place} of packet {index}", mask.name());
             }
         }
@@ -251,8 +257,12 @@ fn check(flow: &Flow, fields: &[Vec<Bits>]) -> Result<(), TestCaseError> {
 }
 
 fn shapes() -> impl Strategy<Value = Shape> {
-    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>())
-        .prop_map(|(ipv6, extras, udp, tcp_options)| Shape { ipv6, extras, udp, tcp_options })
+    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(ipv6, extras, udp, tcp_options)| Shape {
+        ipv6,
+        extras,
+        udp,
+        tcp_options,
+    })
 }
 
 proptest! {

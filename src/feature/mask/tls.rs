@@ -313,7 +313,13 @@ impl View<'_> {
             let headers = RECORD_HEADER * ((end - known) / shortest + 1);
             let skipped = (from - known).max(0);
             let position = (known - from).max(0) as usize;
-            self.add_in_stream(Mask::TlsServerName, self.end + skipped, end - known.max(from) + headers, position, fields);
+            self.add_in_stream(
+                Mask::TlsServerName,
+                self.end + skipped,
+                end - known.max(from) + headers,
+                position,
+                fields,
+            );
         }
     }
 

@@ -158,8 +158,9 @@ fn fragments_whose_first_is_missing_or_too_far_are_counted() {
     assert_eq!(lost(&[(0, parts[1].clone()), (31 * SECOND, parts[0].clone())]), 1);
     assert_eq!(lost(&[(0, parts[0].clone()), (31 * SECOND, parts[1].clone())]), 1);
     // More than are held: the oldest leave.
-    let mut flood: Vec<(i64, Vec<u8>)> =
-        (0..2000u16).map(|number| (i64::from(number), fragments(100 + number, &[1; 200], &[40, 80])[1].clone())).collect();
+    let mut flood: Vec<(i64, Vec<u8>)> = (0..2000u16)
+        .map(|number| (i64::from(number), fragments(100 + number, &[1; 200], &[40, 80])[1].clone()))
+        .collect();
     flood.push((3000, fragments(2099, &[1; 200], &[40, 80])[0].clone()));
     flood.push((3000, fragments(100, &[1; 200], &[40, 80])[0].clone()));
     assert_eq!(lost(&flood), 1999);
