@@ -45,6 +45,7 @@ fn flows() -> FeatureSet {
         tokens: TokenArray { packets: PACKETS, bytes: BYTES, values },
         statistics: Array2::zeros((ROWS, 0)),
         statistic_names: Vec::new(),
+        sequences: Array2::zeros((ROWS, 0)),
         labels: (0..ROWS).map(label).collect(),
         class_names: (0..CLASSES).map(|class| format!("class{class}")).collect(),
         provenance: Vec::new(),

@@ -209,6 +209,7 @@ pub fn split(bytes: &[u8]) {
         tokens: TokenArray { packets: 1, bytes: 1, values: vec![0; 3] },
         statistics: Array2::zeros((3, 1)),
         statistic_names: vec!["packets".to_owned()],
+        sequences: Array2::zeros((3, 0)),
         labels: vec![0, 1, 0],
         class_names: vec!["a".to_owned(), "b".to_owned()],
         provenance: (0..3).map(provenance).collect(),

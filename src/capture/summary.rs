@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Why a record of a capture did not become a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipReason {
     /// The frame carries something other than IPv4 or IPv6 (ARP, LLDP, ...).
@@ -94,7 +94,7 @@ impl fmt::Display for SkipReason {
 }
 
 /// Where and why reading stopped before the end of the file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damage {
     /// Bytes from the start of the (decompressed) capture to the start of the damaged record.
     pub offset: u64,
@@ -113,7 +113,7 @@ impl fmt::Display for Damage {
 }
 
 /// The counters of one capture. `packets` is `decoded` plus all of `skipped`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaptureSummary {
     /// Records read, which is also the number of the last packet.
     pub packets: u64,
@@ -133,7 +133,7 @@ pub struct CaptureSummary {
 }
 
 /// An interface that packets were captured on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CaptureInterface {
     /// Link type, a number of <https://www.tcpdump.org/linktypes.html>.
     pub link_type: u32,

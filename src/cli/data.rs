@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use super::{Verdict, progress};
+use super::{Verdict, data_files, data_verify, progress};
 use crate::dataset::synth::{self, LargeOptions, SynthOptions};
 use crate::dataset::{self, DatasetDefinition, DatasetError};
 use crate::experiment;
@@ -16,17 +16,34 @@ use crate::experiment;
 #[derive(Subcommand)]
 #[command(after_help = "Examples:
   etcbench data list
-  etcbench data verify iscxvpn2016
+  etcbench data fetch ctu13 --part 9                        one scenario, with a progress bar
+  etcbench data unpack Tor.tar.xz --into data/iscxtor2016
+  etcbench data verify iscxvpn2016 --manifest ours.json
+  etcbench data compare ours.json theirs.json
+  etcbench data labels ctu13 --list unjoined.csv
+  etcbench data init mine --folder captures                 a folder per class becomes a dataset
+  etcbench data leaks table2 --data synth --size demo
   etcbench data synth --flows-per-class 200 -o captures
   etcbench data synth --packets 10000000 -o large.pcap")]
 pub enum DataCommand {
     /// Every dataset with a definition in data/, and whether its captures are here.
     List,
-    /// The captures of a dataset that are here, missing, left out or without label, with sizes and SHA-256.
-    Verify {
-        /// The dataset.
-        name: String,
-    },
+    /// Write the definition of a dataset whose captures lie in a folder per class.
+    Init(data_files::InitArguments),
+    /// Download what is openly published of a dataset; for the rest, say where to go and what to download.
+    Fetch(data_files::FetchArguments),
+    /// Unpack an archive (zip, or tar with or without compression); nothing leaves the folder or is overwritten.
+    Unpack(data_files::UnpackArguments),
+    /// Read the captures of a dataset: found, missing, unexpected, damaged, with sizes and SHA-256; exit code 1 when
+    /// something is missing, damaged or without label.
+    Verify(data_verify::VerifyArguments),
+    /// Compare two manifests that `verify --manifest` wrote; exit code 1 when they differ.
+    Compare(data_verify::CompareArguments),
+    /// Label the flows of a dataset: how many have which labels, and which have none.
+    Labels(data_verify::LabelsArguments),
+    /// What the splits and features of an experiment give away before any model is trained: test flows that
+    /// equal a training flow, classes that one field alone predicts, captures and hosts on both sides.
+    Leaks(super::leaks::LeaksArguments),
     /// Generate captures from a seed: a folder with every class of the tables, or one large capture.
     Synth(SynthArguments),
 }
@@ -58,7 +75,13 @@ pub struct SynthArguments {
 pub fn data(project: &Path, command: &DataCommand) -> anyhow::Result<Verdict> {
     match command {
         DataCommand::List => list(project),
-        DataCommand::Verify { name } => verify(project, name),
+        DataCommand::Init(arguments) => data_files::init(project, arguments),
+        DataCommand::Fetch(arguments) => data_files::fetch(project, arguments),
+        DataCommand::Unpack(arguments) => data_files::unpack(arguments),
+        DataCommand::Verify(arguments) => data_verify::verify(project, arguments),
+        DataCommand::Compare(arguments) => data_verify::compare(arguments),
+        DataCommand::Labels(arguments) => data_verify::labels(project, arguments),
+        DataCommand::Leaks(arguments) => super::leaks::leaks(project, arguments),
         DataCommand::Synth(arguments) => generate(project, arguments),
     }
 }
@@ -74,43 +97,6 @@ fn list(project: &Path) -> anyhow::Result<Verdict> {
         say!("{name}: {} [{state}]", definition.title);
     }
     Ok(Verdict::Done)
-}
-
-fn verify(project: &Path, name: &str) -> anyhow::Result<Verdict> {
-    let definition = DatasetDefinition::read(&dataset::definition_path(project, name))?;
-    let folder = dataset::locate(&definition, project, "etcbench reproduce all --data synth")?;
-    let inventory = dataset::inventory(&definition, &folder)?;
-    let mut without_label = 0;
-    for capture in &inventory.found {
-        let labels: Vec<String> = capture.labels.iter().map(|(column, value)| format!("{column}={value}")).collect();
-        let state = if labels.is_empty() { "without label" } else { "found" };
-        without_label += usize::from(labels.is_empty());
-        say!(
-            "{state} {} {} bytes sha256 {} {}",
-            capture.file.path,
-            capture.file.size,
-            capture.sha256,
-            labels.join(" ")
-        );
-    }
-    for stem in &inventory.missing {
-        say!("missing {stem}");
-    }
-    for (file, reason) in &inventory.excluded {
-        say!("left out {}: {reason}", file.path);
-    }
-    for file in &inventory.unexpected {
-        say!("unexpected {}", file.path);
-    }
-    say!(
-        "{} captures found, {without_label} of them without label; {} missing, {} left out, {} other files",
-        inventory.found.len(),
-        inventory.missing.len(),
-        inventory.excluded.len(),
-        inventory.unexpected.len()
-    );
-    let complete = inventory.missing.is_empty() && without_label == 0;
-    Ok(if complete { Verdict::Done } else { Verdict::CheckFailed })
 }
 
 fn generate(project: &Path, arguments: &SynthArguments) -> anyhow::Result<Verdict> {

@@ -9,8 +9,10 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::error::DatasetError;
-use super::flow_labels::FlowLabelRules;
-use super::rules::{LabelRules, LabelTable};
+use super::feature_file::FeatureFileRules;
+use super::flow_labels::{FlowLabelRules, LabelFileScope};
+use super::host_labels::HostLabelRules;
+use super::rules::{COMPRESSIONS, CaptureKey, LabelRules, LabelTable};
 use crate::declarative::{self, DeclarativeError};
 
 /// Where a dataset is published and how to get it from there.
@@ -58,6 +60,50 @@ pub(super) struct RuleSection {
 pub(super) struct TableSection {
     pub file: String,
     pub key: String,
+    #[serde(default)]
+    pub by: CaptureKey,
+}
+
+/// `[folders]` of a definition: the label columns that the folders of a capture's path name, from the outside in.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FoldersSection {
+    pub columns: Vec<String>,
+}
+
+/// `[host_labels]` of a definition.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HostLabelsSection {
+    pub rule: Vec<HostLabelRuleSection>,
+}
+
+/// One `[[host_labels.rule]]` of a definition.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HostLabelRuleSection {
+    pub addresses: Vec<String>,
+    pub capture: Option<String>,
+    pub labels: IndexMap<String, String>,
+}
+
+/// A file that is openly published: one `[[download]]` of a definition.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Download {
+    /// Where it is published.
+    pub url: String,
+    /// Where it goes, relative to the dataset's folder.
+    pub path: String,
+    /// The part of the dataset that it belongs to, by which it can be asked for alone.
+    pub part: Option<String>,
+    /// Its size in bytes, where known.
+    pub size: Option<u64>,
+    /// Its SHA-256 in hexadecimal, where known.
+    pub sha256: Option<String>,
+    /// Whether it is an archive that is unpacked beside itself.
+    #[serde(default)]
+    pub unpack: bool,
 }
 
 /// `[flow_labels]` of a definition.
@@ -66,9 +112,30 @@ pub(super) struct TableSection {
 pub(super) struct FlowLabelsSection {
     pub pattern: String,
     pub format: String,
-    pub utc_offset: String,
+    #[serde(default)]
+    pub scope: LabelFileScope,
+    pub time: Option<String>,
+    pub utc_offset: Option<String>,
     pub tolerance_seconds: f64,
+    pub columns: Option<FlowLabelColumns>,
+    #[serde(default)]
     pub rule: Vec<FlowLabelRuleSection>,
+}
+
+/// `[flow_labels.columns]` of a definition: the names of a CSV file's columns.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FlowLabelColumns {
+    pub source_address: String,
+    pub source_port: String,
+    pub destination_address: String,
+    pub destination_port: String,
+    pub transport: String,
+    pub start: String,
+    pub end: Option<String>,
+    pub duration: Option<String>,
+    pub label: Option<String>,
+    pub capture: Option<String>,
 }
 
 /// One `[[flow_labels.rule]]` of a definition.
@@ -76,6 +143,7 @@ pub(super) struct FlowLabelsSection {
 #[serde(deny_unknown_fields)]
 pub(super) struct FlowLabelRuleSection {
     pub label: String,
+    pub capture: Option<String>,
     pub labels: IndexMap<String, String>,
 }
 
@@ -89,11 +157,17 @@ struct DefinitionFile {
     label_columns: Vec<String>,
     #[serde(default)]
     notes: Vec<String>,
+    folder: Option<String>,
     files: FilesSection,
     #[serde(default)]
     rule: Vec<RuleSection>,
     table: Option<TableSection>,
+    folders: Option<FoldersSection>,
     flow_labels: Option<FlowLabelsSection>,
+    host_labels: Option<HostLabelsSection>,
+    #[serde(default)]
+    download: Vec<Download>,
+    features: Option<FeatureFileRules>,
 }
 
 /// A dataset's definition, checked and ready to use.
@@ -111,15 +185,22 @@ pub struct DatasetDefinition {
     pub label_columns: Vec<String>,
     /// What one has to know before using it.
     pub notes: Vec<String>,
+    /// The name of its folder, or a path: its own name, but where it shares another dataset's captures.
+    pub folder: PathBuf,
+    /// The files that are openly published.
+    pub downloads: Vec<Download>,
     /// SHA-256 of the definition and its label table, in hexadecimal: two runs with the same digest
     /// label the same files alike.
     pub digest: String,
+    /// How its files become features, where they are feature files and not captures.
+    pub features: Option<FeatureFileRules>,
     pub(super) file_patterns: Vec<String>,
     pub(super) files: GlobSet,
     pub(super) exclusions: Vec<Exclusion>,
     pub(super) excluded: GlobSet,
     pub(super) rules: LabelRules,
     pub(super) flow_labels: Option<FlowLabelRules>,
+    pub(super) host_labels: Option<HostLabelRules>,
 }
 
 /// The definition file of dataset `name`: `data/<name>.toml` under the project's root.
@@ -160,14 +241,42 @@ impl DatasetDefinition {
         if raw.files.patterns.is_empty() {
             return Err(fault("`files.patterns` is empty: name at least one, such as \"**/*.pcap\"".to_owned()));
         }
-        if raw.rule.is_empty() && raw.table.is_none() && raw.flow_labels.is_none() {
-            return Err(fault("no flow can get a label: add a [[rule]], a [table] or [flow_labels]".to_owned()));
+        if let Some(features) = &raw.features {
+            features.check(&raw.label_columns).map_err(&fault)?;
+            if raw.flow_labels.is_some() || raw.host_labels.is_some() {
+                return Err(fault(
+                    "[features] goes with neither [flow_labels] nor [host_labels], which are for captures".to_owned(),
+                ));
+            }
+        }
+        let by_capture = !raw.rule.is_empty() || raw.table.is_some() || raw.folders.is_some();
+        if !by_capture && raw.flow_labels.is_none() && raw.host_labels.is_none() && raw.features.is_none() {
+            return Err(fault(
+                "no flow can get a label: add a [[rule]], a [table], [folders], [flow_labels] or [host_labels]"
+                    .to_owned(),
+            ));
+        }
+        if raw.flow_labels.is_some() && raw.host_labels.is_some() {
+            return Err(fault(
+                "[flow_labels] and [host_labels] both label single flows; keep one of the two".to_owned(),
+            ));
+        }
+        if raw.folder.as_deref().is_some_and(str::is_empty) {
+            return Err(fault("`folder` is empty: leave it out, or name the folder of the captures".to_owned()));
         }
         if let Some(exclusion) = raw.files.exclude.iter().find(|exclusion| exclusion.reason.trim().is_empty()) {
             return Err(fault(format!("`files.exclude` of `{}` gives no reason", exclusion.pattern)));
         }
 
-        let files = globs(raw.files.patterns.iter().map(String::as_str)).map_err(&fault)?;
+        // A capture may be compressed; its pattern need not say so.
+        let compressions: &[&str] = if raw.features.is_some() { &[] } else { &COMPRESSIONS };
+        let compressed = raw
+            .files
+            .patterns
+            .iter()
+            .flat_map(|pattern| compressions.iter().map(move |end| format!("{pattern}.{end}")));
+        let patterns: Vec<String> = raw.files.patterns.iter().cloned().chain(compressed).collect();
+        let files = globs(patterns.iter().map(String::as_str)).map_err(&fault)?;
         let excluded = globs(raw.files.exclude.iter().map(|exclusion| exclusion.pattern.as_str())).map_err(&fault)?;
         let mut digest = Sha256::new();
         digest.update((text.len() as u64).to_le_bytes());
@@ -179,15 +288,30 @@ impl DatasetDefinition {
                 let bytes = std::fs::read(&table_path)
                     .map_err(|source| DatasetError::Io { path: table_path.display().to_string(), source })?;
                 digest.update(&bytes);
-                Some(LabelTable::parse(&table_path.display().to_string(), &bytes, &table.key, &raw.label_columns)?)
+                Some(LabelTable::parse(
+                    &table_path.display().to_string(),
+                    &bytes,
+                    &table.key,
+                    table.by,
+                    &raw.label_columns,
+                )?)
             }
         };
-        let rules = LabelRules::new(&raw.label_columns, &raw.rule, table).map_err(&fault)?;
+        let folders = raw.folders.map_or(Vec::new(), |section| section.columns);
+        let rules = LabelRules::new(&raw.label_columns, &raw.rule, table, &folders).map_err(&fault)?;
+        let host_labels = match &raw.host_labels {
+            Some(section) => Some(HostLabelRules::new(&raw.label_columns, section).map_err(&fault)?),
+            None => None,
+        };
+        check_downloads(&raw.download).map_err(&fault)?;
         let flow_labels = match &raw.flow_labels {
             Some(section) => Some(FlowLabelRules::new(&raw.label_columns, section).map_err(&fault)?),
             None => None,
         };
         Ok(Self {
+            folder: raw.folder.unwrap_or_else(|| raw.name.clone()).into(),
+            downloads: raw.download,
+            host_labels,
             name: raw.name,
             title: raw.title,
             reference: raw.reference,
@@ -195,6 +319,7 @@ impl DatasetDefinition {
             label_columns: raw.label_columns,
             notes: raw.notes,
             digest: hex::encode(digest.finalize()),
+            features: raw.features,
             file_patterns: raw.files.patterns,
             files,
             exclusions: raw.files.exclude,
@@ -208,6 +333,28 @@ impl DatasetDefinition {
     pub fn expected_stems(&self) -> Vec<&str> {
         self.rules.table_stems()
     }
+}
+
+fn check_downloads(downloads: &[Download]) -> Result<(), String> {
+    for (index, download) in downloads.iter().enumerate() {
+        let place = format!("[[download]] number {}", index + 1);
+        if !["https://", "http://"].iter().any(|scheme| download.url.starts_with(scheme)) {
+            return Err(format!("{place}: `url` is `{}`; it must begin with https:// or http://", download.url));
+        }
+        let parts: Vec<_> = Path::new(&download.path).components().collect();
+        let inside = parts.iter().all(|part| matches!(part, std::path::Component::Normal(_)));
+        if parts.is_empty() || !inside || download.path.ends_with('/') {
+            return Err(format!("{place}: `path` is `{}`; name a file inside the dataset's folder", download.path));
+        }
+        if downloads[..index].iter().any(|other| other.path == download.path) {
+            return Err(format!("{place}: `path` `{}` is another download's too", download.path));
+        }
+        let hexadecimal = |text: &String| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if download.sha256.as_ref().is_some_and(|text| !hexadecimal(text)) {
+            return Err(format!("{place}: `sha256` is not 64 hexadecimal digits"));
+        }
+    }
+    Ok(())
 }
 
 /// Globs on relative paths with `/`, in any letter case; `*` does not cross folders, `**` does.

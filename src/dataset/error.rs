@@ -53,7 +53,7 @@ pub enum DatasetError {
         /// What is wrong and what to do.
         message: String,
     },
-    /// A file of flow labels cannot be used.
+    /// A file of flow labels, or a feature file, cannot be used.
     #[error("{file}:{line}: {message}")]
     FlowLabels {
         /// The file.
@@ -61,6 +61,19 @@ pub enum DatasetError {
         /// The line, from 1.
         line: u64,
         /// What is wrong.
+        message: String,
+    },
+    /// An archive in the dataset's folder cannot be opened.
+    #[error(
+        "dataset {dataset}: {archive}: {message}; without it captures may be missing: repair the archive, unpack it, \
+         or move it out of the folder"
+    )]
+    Archive {
+        /// The dataset.
+        dataset: String,
+        /// The archive, relative to the dataset's folder.
+        archive: String,
+        /// What is wrong with it.
         message: String,
     },
     /// A capture cannot be read.

@@ -2,6 +2,7 @@
 
 use indexmap::IndexMap;
 use regex::Regex;
+use serde::Deserialize;
 
 use super::definition::RuleSection;
 use super::error::DatasetError;
@@ -9,19 +10,40 @@ use super::labelled::Labels;
 use crate::declarative::nearest;
 
 /// Ends of file names that say how a capture is compressed; the stem is what is left before them.
-const COMPRESSIONS: [&str; 4] = ["gz", "bz2", "xz", "zst"];
+pub(super) const COMPRESSIONS: [&str; 4] = ["gz", "bz2", "xz", "zst"];
+/// Ends of file names of captures.
+const CAPTURES: [&str; 3] = ["pcap", "pcapng", "cap"];
 
 /// The stem of a capture: its file name without folder, compression and extension
 /// (`a/vpn_chat.pcap.gz` has `vpn_chat`).
 pub fn capture_stem(path: &str) -> &str {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    let plain = match name.rsplit_once('.') {
-        Some((stem, end)) if COMPRESSIONS.iter().any(|known| end.eq_ignore_ascii_case(known)) => stem,
-        _ => name,
-    };
+    let name = path.rsplit(['/', '!']).next().unwrap_or(path);
+    let plain = without_compression(name);
     match plain.rsplit_once('.') {
         Some((stem, _)) if !stem.is_empty() => stem,
         _ => plain,
+    }
+}
+
+/// A path without the ending of its compression.
+pub(super) fn without_compression(path: &str) -> &str {
+    match path.rsplit_once('.') {
+        Some((plain, end)) if COMPRESSIONS.iter().any(|known| end.eq_ignore_ascii_case(known)) => plain,
+        _ => path,
+    }
+}
+
+/// Whether a path has no ending of a compression.
+pub(super) fn is_plain(path: &str) -> bool {
+    without_compression(path).len() == path.len()
+}
+
+/// A name without the ending of a capture, if it has one: tables of labels are written with and without.
+fn without_capture_end(name: &str) -> &str {
+    let plain = without_compression(name);
+    match plain.rsplit_once('.') {
+        Some((stem, end)) if CAPTURES.iter().any(|known| end.eq_ignore_ascii_case(known)) => stem,
+        _ => name,
     }
 }
 
@@ -55,16 +77,34 @@ struct Rule {
     labels: IndexMap<String, String>,
 }
 
-/// A table of labels by capture stem, matched in any letter case.
+/// A table of labels by capture stem or path, matched in any letter case.
 #[derive(Debug, Clone)]
 pub(super) struct LabelTable {
+    by: CaptureKey,
     /// By the stem in lower case: the stem as written and its labels.
     rows: IndexMap<String, (String, Labels)>,
 }
 
+/// What of a capture a table of labels names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum CaptureKey {
+    /// The file name without its ending, wherever the file lies.
+    #[default]
+    Stem,
+    /// The path relative to the dataset's folder, without its ending.
+    Path,
+}
+
 impl LabelTable {
     /// Reads a CSV table with a header: column `key` holds the stems, every other one labels.
-    pub fn parse(file: &str, bytes: &[u8], key: &str, columns: &[String]) -> Result<Self, DatasetError> {
+    pub fn parse(
+        file: &str,
+        bytes: &[u8],
+        key: &str,
+        by: CaptureKey,
+        columns: &[String],
+    ) -> Result<Self, DatasetError> {
         let fault = |message: String| DatasetError::Definition { file: file.to_owned(), message };
         let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
         let headers = reader.headers().map_err(|error| fault(error.to_string()))?.clone();
@@ -90,12 +130,26 @@ impl LabelTable {
                     add_label(&mut labels, header, value).map_err(&fault)?;
                 }
             }
-            let stem = record[key_index].to_owned();
+            // Spreadsheets of Windows write backslashes.
+            let stem = without_capture_end(&record[key_index]).replace('\\', "/");
+            if by == CaptureKey::Stem && stem.contains('/') {
+                return Err(fault(format!(
+                    "line {line}: `{stem}` is a path; set `by = \"path\"` in [table], or write the file name alone"
+                )));
+            }
             if let Some((other, _)) = rows.insert(stem.to_lowercase(), (stem.clone(), labels)) {
                 return Err(fault(format!("line {line}: `{stem}` repeats `{other}` (letter case does not count)")));
             }
         }
-        Ok(Self { rows })
+        Ok(Self { by, rows })
+    }
+
+    /// The row of the capture at `path` (relative, with `/`).
+    fn row(&self, path: &str) -> Option<&(String, Labels)> {
+        match self.by {
+            CaptureKey::Stem => self.rows.get(&capture_stem(path).to_lowercase()),
+            CaptureKey::Path => self.rows.get(&without_capture_end(path).to_lowercase()),
+        }
     }
 }
 
@@ -104,11 +158,21 @@ impl LabelTable {
 pub(super) struct LabelRules {
     rules: Vec<Rule>,
     table: Option<LabelTable>,
+    /// The label columns that the folders of a path give, from the outside in.
+    folders: Vec<String>,
 }
 
 impl LabelRules {
     /// Compiles the rules; errors say which rule and what is wrong.
-    pub fn new(columns: &[String], sections: &[RuleSection], table: Option<LabelTable>) -> Result<Self, String> {
+    pub fn new(
+        columns: &[String],
+        sections: &[RuleSection],
+        table: Option<LabelTable>,
+        folders: &[String],
+    ) -> Result<Self, String> {
+        for column in folders {
+            known_column(column, columns).map_err(|message| format!("[folders]: {message}"))?;
+        }
         let mut rules = Vec::with_capacity(sections.len());
         for (index, section) in sections.iter().enumerate() {
             let place = format!("[[rule]] number {}", index + 1);
@@ -133,15 +197,21 @@ impl LabelRules {
             }
             rules.push(rule);
         }
-        Ok(Self { rules, table })
+        Ok(Self { rules, table, folders: folders.to_vec() })
     }
 
     /// The labels of the capture at `path` (relative, with `/`); empty when no rule matches it.
     pub fn labels_of(&self, path: &str) -> Result<Labels, String> {
         let stem = capture_stem(path);
         let mut labels = Labels::new();
-        if let Some((_, row)) = self.table.as_ref().and_then(|table| table.rows.get(&stem.to_lowercase())) {
+        if let Some((_, row)) = self.table.as_ref().and_then(|table| table.row(path)) {
             labels.clone_from(row);
+        }
+        let parts: Vec<&str> = path.split('/').collect();
+        if parts.len() > self.folders.len() {
+            for (column, part) in self.folders.iter().zip(parts) {
+                add_label(&mut labels, column, part)?;
+            }
         }
         for rule in &self.rules {
             let mut groups = Vec::new();
@@ -168,8 +238,7 @@ impl LabelRules {
 
     /// The table's stem for the capture at `path`, when the table names it.
     pub fn table_stem(&self, path: &str) -> Option<&str> {
-        let row = self.table.as_ref()?.rows.get(&capture_stem(path).to_lowercase())?;
-        Some(&row.0)
+        Some(&self.table.as_ref()?.row(path)?.0)
     }
 
     /// All stems of the table, in its order.
@@ -204,7 +273,8 @@ mod tests {
 
     #[test]
     fn directory_stem_and_table_rules_join() {
-        let table = LabelTable::parse("t.csv", b"stem,tunnel\nCall1,vpn\n", "stem", &columns()).unwrap();
+        let table =
+            LabelTable::parse("t.csv", b"stem,tunnel\nCall1,vpn\n", "stem", CaptureKey::Stem, &columns()).unwrap();
         let rules = LabelRules::new(
             &columns(),
             &[
@@ -212,6 +282,7 @@ mod tests {
                 rule(Some("^x-(?<category>.+)$"), None, &[]),
             ],
             Some(table),
+            &[],
         )
         .unwrap();
         let labels = rules.labels_of("vpn/voip/call1.pcap").unwrap();
@@ -224,8 +295,26 @@ mod tests {
     }
 
     #[test]
+    fn folders_and_paths_give_labels() {
+        let folders = ["tunnel".to_owned(), "category".to_owned()];
+        let rules = LabelRules::new(&columns(), &[], None, &folders).unwrap();
+        let labels = rules.labels_of("vpn/chat/deep/1.pcap").unwrap();
+        assert_eq!((labels["tunnel"].as_str(), labels["category"].as_str()), ("vpn", "chat"));
+        assert!(rules.labels_of("vpn/1.pcap").unwrap().is_empty());
+
+        let text = b"file,tunnel\nA\\1.pcap,vpn\nb/1.PCAPNG.gz,tor\n";
+        let table = LabelTable::parse("t.csv", text, "file", CaptureKey::Path, &columns()).unwrap();
+        let rules = LabelRules::new(&columns(), &[], Some(table), &[]).unwrap();
+        assert_eq!(rules.labels_of("a/1.pcap").unwrap()["tunnel"], "vpn");
+        assert_eq!(rules.labels_of("B/1.pcap").unwrap()["tunnel"], "tor");
+        assert!(rules.labels_of("1.pcap").unwrap().is_empty());
+        let path = LabelTable::parse("t.csv", text, "file", CaptureKey::Stem, &columns()).unwrap_err();
+        assert!(path.to_string().contains("line 2: `A/1` is a path"), "{path}");
+    }
+
+    #[test]
     fn a_rule_that_cannot_work_is_an_error() {
-        let fault = |section| LabelRules::new(&columns(), &[section], None).unwrap_err();
+        let fault = |section| LabelRules::new(&columns(), &[section], None, &[]).unwrap_err();
         assert!(fault(rule(None, None, &[("tunnel", "vpn")])).contains("neither `stem` nor `path`"));
         assert!(fault(rule(Some("("), None, &[("tunnel", "vpn")])).contains("[[rule]] number 1"));
         assert!(fault(rule(Some("a"), None, &[])).contains("gives no label"));
@@ -234,11 +323,13 @@ mod tests {
 
     #[test]
     fn a_table_with_a_repeated_stem_or_unknown_column_is_an_error() {
-        let repeated = LabelTable::parse("t.csv", b"stem,tunnel\nA,vpn\na,tor\n", "stem", &columns()).unwrap_err();
+        let repeated = LabelTable::parse("t.csv", b"stem,tunnel\nA,vpn\na,tor\n", "stem", CaptureKey::Stem, &columns())
+            .unwrap_err();
         assert!(repeated.to_string().contains("`a` repeats `A`"), "{repeated}");
-        let unknown = LabelTable::parse("t.csv", b"stem,tunel\nA,vpn\n", "stem", &columns()).unwrap_err();
+        let unknown =
+            LabelTable::parse("t.csv", b"stem,tunel\nA,vpn\n", "stem", CaptureKey::Stem, &columns()).unwrap_err();
         assert!(unknown.to_string().contains("nearest there is `tunnel`"), "{unknown}");
-        let key = LabelTable::parse("t.csv", b"stem,tunnel\n", "stme", &columns()).unwrap_err();
+        let key = LabelTable::parse("t.csv", b"stem,tunnel\n", "stme", CaptureKey::Stem, &columns()).unwrap_err();
         assert!(key.to_string().contains("the nearest is `stem`"), "{key}");
     }
 }

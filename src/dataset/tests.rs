@@ -50,7 +50,7 @@ fn every_shipped_definition_is_valid() {
         }
     }
     names.sort();
-    assert_eq!(names, ["ctu13", "iscxtor2016", "iscxvpn2016", "synth", "ustc-tfc2016"]);
+    assert_eq!(names, ["ctu13", "ctu13-hosts", "iscxtor2016", "iscxvpn2016", "synth", "ustc-tfc2016"]);
 }
 
 #[test]
@@ -85,7 +85,11 @@ fn published_layouts_get_their_labels() {
     assert_eq!(labels_of(&ustc, "Malware/Neris/Neris.pcap"), ["traffic=malware", "application=Neris"]);
     let ctu = shipped("ctu13");
     assert!(labels_of(&ctu, "1/botnet-capture-20110810-neris.pcap").is_empty());
-    assert_eq!(labels_of(&ctu, "1/capture20110810.truncated.pcap"), ["content=headers"]);
+    assert_eq!(labels_of(&ctu, "1/capture20110810.truncated.pcap"), ["scenario=1", "content=headers"]);
+    assert_eq!(labels_of(&ctu, "capture20110815-3.truncated.pcap.bz2"), ["scenario=13", "content=headers"]);
+    assert_eq!(ctu.expected_stems().len(), 13);
+    // A capture and a file of flow labels per scenario.
+    assert_eq!(ctu.downloads.len(), 26);
     let synth = shipped("synth");
     assert_eq!(
         labels_of(&synth, "non_vpn/botnet-non_vpn-resolution-generated_names-003.pcap"),
@@ -122,7 +126,7 @@ fn definitions_that_cannot_work_are_told() {
 }
 
 #[test]
-fn inventory_and_plan_tell_used_from_unused() {
+fn a_manifest_tells_used_from_unused() {
     let folder = tempfile::tempdir().unwrap();
     let definition = definition_of(folder.path(), OWN).unwrap();
     let root = folder.path().join("own");
@@ -132,26 +136,56 @@ fn inventory_and_plan_tell_used_from_unused() {
         std::fs::write(path, name).unwrap();
     }
     let opened = locate_in(&definition, std::slice::from_ref(&root), "").unwrap();
-    let list = inventory(&definition, &opened).unwrap();
-    let found: Vec<(&str, usize)> = list.found.iter().map(|one| (one.file.path.as_str(), one.labels.len())).collect();
-    assert_eq!(found, [("benign-a.pcap", 1), ("other.pcap", 0), ("x/malware-b.PCAP", 1)]);
-    // printf benign-a.pcap | sha256sum
-    assert_eq!(list.found[0].sha256, "1cd810258ddebd5d41e11bedeb29b74a8960f16f597d1d714745a476f9b3477b");
-    assert_eq!(list.excluded[0].1, "cut in transfer");
-    assert_eq!(list.unexpected[0].path, "README");
     assert_eq!(plan(&definition, &opened).unwrap().unlabelled[0].path, "other.pcap");
+    let manifest = verify(&Dataset { definition, folder: opened }, &Silent).unwrap();
+    let states: Vec<(&str, &str)> =
+        manifest.entries.iter().map(|entry| (entry.state.name(), entry.path.as_str())).collect();
+    assert_eq!(
+        states,
+        [
+            ("used", "benign-a.pcap"),
+            ("used", "x/malware-b.PCAP"),
+            ("without_label", "other.pcap"),
+            ("excluded", "broken/benign-c.pcap"),
+            ("unexpected", "README"),
+        ]
+    );
+    let first = &manifest.entries[0];
+    // printf benign-a.pcap | sha256sum
+    assert_eq!(first.sha256.as_deref(), Some("1cd810258ddebd5d41e11bedeb29b74a8960f16f597d1d714745a476f9b3477b"));
+    assert!(first.damage.as_ref().is_some_and(|damage| damage.contains("not a pcap")), "{:?}", first.damage);
+    assert_eq!(manifest.entries[3].note.as_deref(), Some("cut in transfer"));
 }
 
 #[test]
-fn two_captures_of_one_table_row_are_an_error_and_missing_ones_are_listed() {
+fn a_capture_that_is_there_twice_is_used_once_and_missing_ones_are_listed() {
     let folder = tempfile::tempdir().unwrap();
     let definition = shipped("iscxvpn2016");
-    std::fs::write(folder.path().join("aimchat1.pcap"), "").unwrap();
-    let one = plan(&definition, &open_folder(&definition, folder.path()).unwrap()).unwrap();
-    assert_eq!((one.captures.len(), one.missing.len()), (1, definition.expected_stems().len() - 1));
     std::fs::write(folder.path().join("AIMchat1.pcapng"), "").unwrap();
-    let error = plan(&definition, &open_folder(&definition, folder.path()).unwrap()).unwrap_err().to_string();
-    assert!(error.contains("would count twice"), "{error}");
+    let planned = || plan(&definition, &open_folder(&definition, folder.path()).unwrap()).unwrap();
+    let one = planned();
+    assert_eq!((one.captures.len(), one.missing.len()), (1, definition.expected_stems().len() - 1));
+    std::fs::write(folder.path().join("aimchat1.pcap"), "").unwrap();
+    std::fs::write(folder.path().join("AIMCHAT1.pcap.gz"), "").unwrap();
+    let three = planned();
+    assert_eq!((three.captures.len(), three.missing.len()), (1, one.missing.len()));
+    assert_eq!(three.captures[0].file.path, "aimchat1.pcap");
+    let unused: Vec<(&str, &str)> =
+        three.duplicates.iter().map(|duplicate| (duplicate.file.path.as_str(), duplicate.used.as_str())).collect();
+    assert_eq!(unused, [("AIMCHAT1.pcap.gz", "aimchat1.pcap"), ("AIMchat1.pcapng", "aimchat1.pcap")]);
+}
+
+#[test]
+fn shared_label_tables_are_the_projects() {
+    for name in ["iscxvpn2016", "iscxtor2016"] {
+        let path = project().join(format!("../shared/data/labels/{name}.csv"));
+        let Ok(shared) = std::fs::read_to_string(&path) else {
+            eprintln!("skipped: {} is missing", path.display());
+            return;
+        };
+        let own = std::fs::read_to_string(project().join(format!("data/{name}.csv"))).unwrap();
+        assert_eq!(own, shared, "{name}");
+    }
 }
 
 #[test]
@@ -272,11 +306,10 @@ fn flows_of_a_full_capture_get_the_labels_of_its_netflow_file_and_the_rest_is_co
     std::fs::write(root.join("capture20110810.binetflow"), text).unwrap();
     let loaded = load(&[open()], &FlowOptions::default(), &Silent).unwrap();
     let capture = &loaded.captures[0];
-    assert_eq!((capture.flows, capture.unused, capture.ambiguous, capture.malformed_lines), (1, 1, 0, 0));
+    assert_eq!((capture.flows, capture.unused, capture.ambiguous, capture.malformed_lines.count), (1, 1, 0, 0));
     assert_eq!(capture.unjoined as usize, flows.len() - 2);
+    assert_eq!(loaded.without_label.len(), flows.len() - 2);
     assert_eq!(loaded.flows[0].provenance.number, flows[0].provenance.number);
-    assert_eq!(
-        (loaded.flows[0].labels["traffic"].as_str(), loaded.flows[0].labels["content"].as_str()),
-        ("botnet", "headers")
-    );
+    let labels: Vec<&str> = loaded.flows[0].labels.values().map(String::as_str).collect();
+    assert_eq!(labels, ["1", "headers", "botnet", "neris"]);
 }

@@ -49,6 +49,15 @@ pub fn load(archive: &ModelArchive) -> Result<Box<dyn Classifier>, ModelError> {
     })
 }
 
+/// Training rows above which the reference implementation of a model refuses to fit; none where it only takes
+/// longer. `linfa-svm` holds the whole kernel of two classes in double precision: 10,000 rows take 800 MB.
+pub fn reference_row_limit(kind: ModelKind) -> Option<usize> {
+    match kind {
+        ModelKind::Svm => Some(super::svm::REFERENCE_ROW_LIMIT),
+        _ => None,
+    }
+}
+
 /// The deep model reads bytes only.
 fn attention_lstm(
     implementation: Implementation,

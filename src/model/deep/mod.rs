@@ -3,8 +3,10 @@
 //! shapes and initial values ([`parameters`]), what the loops may ask of an implementation ([`engine`]),
 //! what they feed it ([`packets`]) and the loops themselves ([`training`]).
 
+pub(crate) mod checkpoint;
 pub(crate) mod engine;
 pub(crate) mod fast;
+mod pace;
 pub(crate) mod packets;
 pub(crate) mod parameters;
 pub(crate) mod reference;

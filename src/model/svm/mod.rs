@@ -113,6 +113,8 @@ pub(super) struct OneAgainstOne {
     offsets: Vec<f64>,
 }
 
+/// Most training rows of the reference, which holds a dense kernel of every pair.
+pub(super) const REFERENCE_ROW_LIMIT: usize = 10_000;
 /// Rows predicted at once by one thread.
 const PREDICTION_BLOCK: usize = 64;
 
@@ -192,6 +194,16 @@ impl Algorithm for OneAgainstOne {
         context: &FitContext<'_>,
         report: &mut FitReport,
     ) -> Result<Self, ModelError> {
+        if implementation == Implementation::Reference && training.targets.len() > REFERENCE_ROW_LIMIT {
+            return Err(data(
+                Self::NAME,
+                format!(
+                    "the reference implementation holds a dense kernel and refuses over {REFERENCE_ROW_LIMIT} training \
+                     rows, here {}; use implementation = \"fast\" or fewer rows",
+                    training.targets.len()
+                ),
+            ));
+        }
         let kernel = parameters.kernel(&training.matrix);
         let costs: Vec<f64> =
             parameters.class_weights.of(&training).iter().map(|weight| weight * parameters.cost).collect();

@@ -5,9 +5,11 @@
 pub mod benchmark;
 mod classifier;
 mod cpu;
+pub(crate) mod cuda;
 mod device;
 mod language_model;
 mod packing;
+mod pool;
 mod weights;
 
 #[cfg(test)]
@@ -28,8 +30,12 @@ pub(crate) fn language_model(
     device: Device,
 ) -> Result<Box<dyn LanguageModel>, ModelError> {
     match device {
-        Device::Cpu => Ok(Box::new(language_model::Elmo::new(cpu::Cpu::new(), options, parameters, seed)?)),
-        Device::Cuda(number) => Err(no_cuda(number)),
+        Device::Cpu => {
+            Ok(Box::new(pool::OnPool(language_model::Elmo::new(cpu::Cpu::new(), options, parameters, seed)?)))
+        }
+        Device::Cuda(number) => {
+            Ok(Box::new(language_model::Elmo::new(cuda::Cuda::new(number)?, options, parameters, seed)?))
+        }
     }
 }
 
@@ -44,14 +50,11 @@ pub(crate) fn classifier(
     device: Device,
 ) -> Result<Box<dyn SequenceClassifier>, ModelError> {
     match device {
-        Device::Cpu => Ok(Box::new(classifier::AttentionLstm::new(cpu::Cpu::new(), options, parameters, seed)?)),
-        Device::Cuda(number) => Err(no_cuda(number)),
-    }
-}
-
-fn no_cuda(number: usize) -> ModelError {
-    ModelError::Device {
-        device: format!("cuda:{number}"),
-        problem: "this build computes on the processor only; use cpu".to_owned(),
+        Device::Cpu => {
+            Ok(Box::new(pool::OnPool(classifier::AttentionLstm::new(cpu::Cpu::new(), options, parameters, seed)?)))
+        }
+        Device::Cuda(number) => {
+            Ok(Box::new(classifier::AttentionLstm::new(cuda::Cuda::new(number)?, options, parameters, seed)?))
+        }
     }
 }

@@ -10,3 +10,6 @@ mod optimiser;
 
 pub(crate) use classifier::classifier;
 pub(crate) use language_model::language_model;
+
+#[cfg(test)]
+pub(crate) use {classifier::gradients as classifier_gradients, language_model::gradients as language_model_gradients};

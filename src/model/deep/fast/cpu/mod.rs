@@ -38,6 +38,8 @@ pub(crate) struct Cpu {
     previous: Vec<f32>,
     /// A normalisation's values by column.
     columns: Vec<f32>,
+    /// Squares of gradients, summed.
+    squares: f64,
 }
 
 impl Cpu {
@@ -61,6 +63,7 @@ impl Cpu {
             carry: Vec::new(),
             previous: Vec::new(),
             columns: Vec::new(),
+            squares: 0.0,
         }
     }
 
@@ -91,7 +94,7 @@ impl Device for Cpu {
     type Values = Vec<f32>;
     type Indices = Vec<u32>;
 
-    fn rows_per_chunk(&self, hidden: usize) -> usize {
+    fn rows_per_chunk(&self, hidden: usize, _: usize) -> usize {
         // Few rows keep a chunk's gates in the cache; a large recurrent weight wants more rows per pass over it.
         if hidden <= 128 { 32 } else { 128 }
     }
@@ -116,7 +119,7 @@ impl Device for Cpu {
 
     fn linear(&mut self, shape: LinearShape, x: &Vec<f32>, weight: &Vec<f32>, bias: &Vec<f32>, y: &mut Vec<f32>) {
         let LinearShape { rows, inputs, outputs } = shape;
-        self.input_panels.pack(weight, inputs, outputs, Layout::Transposed);
+        self.input_panels.pack_parallel(weight, inputs, outputs, Layout::Transposed);
         let y = &mut y[..rows * outputs];
         multiply_parallel(self.level, rows, x, &self.input_panels, y, Update::Bias(bias));
     }
@@ -135,7 +138,7 @@ impl Device for Cpu {
         let dy = &dy[..rows * outputs];
         multiply_transposed(self.level, rows, outputs, inputs, dy, x, &mut weight.gradient);
         rows::column_sums(self.level, outputs, dy, &mut bias.gradient[..outputs]);
-        self.input_panels.pack(&weight.value, outputs, inputs, Layout::Plain);
+        self.input_panels.pack_parallel(&weight.value, outputs, inputs, Layout::Plain);
         let update = if accumulate { Update::Add } else { Update::Replace };
         multiply_parallel(self.level, rows, dy, &self.input_panels, &mut dx[..rows * inputs], update);
     }
@@ -149,8 +152,8 @@ impl Device for Cpu {
         state: &mut LstmState<Vec<f32>>,
     ) {
         let LstmShape { inputs, hidden, activation } = shape;
-        self.input_panels.pack(weights.input, inputs, 4 * hidden, Layout::Transposed);
-        self.hidden_panels.pack(weights.hidden, hidden, 4 * hidden, Layout::Transposed);
+        self.input_panels.pack_parallel(weights.input, inputs, 4 * hidden, Layout::Transposed);
+        self.hidden_panels.pack_parallel(weights.hidden, hidden, 4 * hidden, Layout::Transposed);
         grow(&mut state.gates, packing.states * 4 * hidden);
         grow(&mut state.cells, packing.states * hidden);
         grow(&mut state.hidden, packing.states * hidden);
@@ -183,8 +186,8 @@ impl Device for Cpu {
     ) {
         let LstmShape { inputs, hidden, activation } = shape;
         let width = 4 * hidden;
-        self.hidden_panels.pack(&weights.hidden.value, width, hidden, Layout::Plain);
-        self.input_panels.pack(&weights.input.value, width, inputs, Layout::Plain);
+        self.hidden_panels.pack_parallel(&weights.hidden.value, width, hidden, Layout::Plain);
+        self.input_panels.pack_parallel(&weights.input.value, width, inputs, Layout::Plain);
         grow(&mut self.carry, packing.rows() * hidden);
         let rows = matches!(input, LstmInput::Rows(_));
         let shared = lstm::Backward {
@@ -408,8 +411,12 @@ impl Device for Cpu {
         rows::mix_backward(self.level, columns, x, &places[..rows], weight, gamma, dy);
     }
 
-    fn squared_norm(&mut self, trained: &Trained<Vec<f32>>, length: usize) -> f64 {
-        optimiser::squared_norm(self.level, &trained.gradient[..length])
+    fn add_squared_norm(&mut self, trained: &Trained<Vec<f32>>, length: usize) {
+        self.squares += optimiser::squared_norm(self.level, &trained.gradient[..length]);
+    }
+
+    fn take_squared_norm(&mut self) -> f64 {
+        std::mem::take(&mut self.squares)
     }
 
     fn adam(&mut self, trained: &mut Trained<Vec<f32>>, length: usize, step: AdamStep) {

@@ -1,0 +1,185 @@
+//! `etcbench data fetch`, `unpack` and `init`: how captures come into a dataset's folder.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::data_verify::read_definition;
+use super::{Verdict, progress};
+use crate::dataset::{self, DatasetDefinition, FetchOptions, UnpackLimits};
+use crate::storage;
+
+/// `etcbench data fetch`.
+#[derive(Args)]
+pub struct FetchArguments {
+    /// The dataset.
+    name: String,
+    /// Parts of the dataset to download, such as 1,9; all when not given.
+    #[arg(long, value_name = "PARTS", value_delimiter = ',')]
+    part: Vec<String>,
+    /// The folder to download into; data/NAME or $ETCBENCH_DATA/NAME when not given.
+    #[arg(long, value_name = "FOLDER")]
+    into: Option<PathBuf>,
+    /// Say what would be downloaded, and download nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Download again what is there already.
+    #[arg(long)]
+    force: bool,
+    /// How often a download is taken up again without progress.
+    #[arg(long, value_name = "N", default_value_t = FetchOptions::default().retries)]
+    retries: u32,
+    /// Seconds without a byte after which a server has stalled.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    stall: u64,
+}
+
+/// `etcbench data unpack`.
+#[derive(Args)]
+pub struct UnpackArguments {
+    /// The archive.
+    archive: PathBuf,
+    /// The folder to unpack into.
+    #[arg(long, value_name = "FOLDER")]
+    into: PathBuf,
+    /// Overwrite files that are there already.
+    #[arg(long)]
+    force: bool,
+}
+
+/// `etcbench data init`.
+#[derive(Args)]
+pub struct InitArguments {
+    /// The dataset's name; its definition becomes data/NAME.toml.
+    name: String,
+    /// The folder that holds one folder of captures per class.
+    #[arg(long, value_name = "FOLDER")]
+    folder: PathBuf,
+    /// The name of the label column.
+    #[arg(long, value_name = "COLUMN", default_value = "class")]
+    column: String,
+}
+
+/// `etcbench data fetch`.
+pub fn fetch(project: &Path, arguments: &FetchArguments) -> anyhow::Result<Verdict> {
+    let definition = read_definition(project, &arguments.name)?;
+    let folder = arguments.into.clone().unwrap_or_else(|| dataset::download_folder(&definition, project));
+    if definition.downloads.is_empty() {
+        let publication = &definition.published_at;
+        say!("{} is not openly downloadable. Go to {}", definition.title, publication.url);
+        say!("and {}.", publication.how);
+        say!(
+            "The folder for it is {}; then `etcbench data verify {}` says what is there.",
+            folder.display(),
+            definition.name
+        );
+        return Ok(Verdict::CheckFailed);
+    }
+    if arguments.dry_run {
+        for download in &definition.downloads {
+            let part = download.part.as_ref().map_or(String::new(), |part| format!("part {part}: "));
+            if arguments.part.is_empty() || download.part.as_ref().is_some_and(|part| arguments.part.contains(part)) {
+                say!("{part}{} -> {}", download.url, folder.join(&download.path).display());
+            }
+        }
+        return Ok(Verdict::Done);
+    }
+    let options = FetchOptions {
+        parts: arguments.part.clone(),
+        force: arguments.force,
+        retries: arguments.retries,
+        stall: Duration::from_secs(arguments.stall),
+        ..FetchOptions::default()
+    };
+    let fetched = dataset::fetch(&definition, &folder, &options, progress::for_standard_error().as_ref())?;
+    for file in fetched {
+        let state = if file.already { "there already" } else { "downloaded" };
+        say!("{state} {}, {} bytes, sha256 {}", folder.join(&file.path).display(), file.size, file.sha256);
+        if !file.unpacked.is_empty() {
+            say!("unpacked {} files of it", file.unpacked.len());
+        }
+    }
+    Ok(Verdict::Done)
+}
+
+/// `etcbench data unpack`.
+pub fn unpack(arguments: &UnpackArguments) -> anyhow::Result<Verdict> {
+    let progress = progress::for_standard_error();
+    progress.begin(&format!("unpacking {}", arguments.archive.display()), 0);
+    let advance = |bytes: u64| progress.advance(bytes);
+    let limits = UnpackLimits::default();
+    let result = dataset::unpack(&arguments.archive, &arguments.into, &limits, arguments.force, &advance);
+    progress.end();
+    let unpacked = result?;
+    say!("{}: {} files, {} bytes", arguments.into.display(), unpacked.files.len(), unpacked.bytes);
+    Ok(Verdict::Done)
+}
+
+/// `etcbench data init`.
+pub fn init(project: &Path, arguments: &InitArguments) -> anyhow::Result<Verdict> {
+    let InitArguments { name, folder, column } = arguments;
+    let path = dataset::definition_path(project, name);
+    if path.exists() {
+        anyhow::bail!("{} is there already; remove it or choose another name", path.display());
+    }
+    if !folder.is_dir() {
+        anyhow::bail!("{}: there is no such folder", folder.display());
+    }
+    // The dataset's own folder needs no mention; any other is named as it is here.
+    let whole = folder.canonicalize().with_context(|| folder.display().to_string())?;
+    let own = project.join("data").join(name).canonicalize().ok();
+    let place = match whole.to_str() {
+        _ if own.as_ref() == Some(&whole) => String::new(),
+        Some(text) => format!("folder = {}\n", toml::Value::from(text)),
+        None => anyhow::bail!("{}: the name is not UTF-8; rename the folder", whole.display()),
+    };
+    let column_value = toml::Value::from(column.as_str());
+    let text = format!(
+        "name = {name_value}\n\
+         title = {name_value}\n\
+         # What to cite.\n\
+         reference = \"none\"\n\
+         label_columns = [{column_value}]\n\
+         {place}\
+         \n\
+         [published_at]\n\
+         url = \"none\"\n\
+         how = \"put the captures into a folder per class\"\n\
+         \n\
+         [files]\n\
+         patterns = [\"**/*.pcap\", \"**/*.pcapng\"]\n\
+         \n\
+         # The first folder of a capture's path is its class.\n\
+         [folders]\n\
+         columns = [{column_value}]\n",
+        name_value = toml::Value::from(name.as_str()),
+    );
+    storage::write_whole(&path, text.as_bytes()).with_context(|| path.display().to_string())?;
+    // A definition that cannot be read, such as one of a name with a slash, is not left behind.
+    let result = DatasetDefinition::read(&path).and_then(|definition| {
+        let opened = dataset::open_folder(&definition, &whole)?;
+        dataset::plan(&definition, &opened)
+    });
+    let plan = match result {
+        Ok(plan) if !plan.captures.is_empty() => plan,
+        other => {
+            std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
+            other?;
+            anyhow::bail!("{}: no folder in it holds a .pcap or .pcapng; make one per class", folder.display());
+        }
+    };
+    let mut classes: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
+    for capture in &plan.captures {
+        *classes.entry(capture.labels.get(column).map_or("", String::as_str)).or_default() += 1;
+    }
+    for (class, count) in &classes {
+        say!("{class}: {count} captures");
+    }
+    if !plan.unlabelled.is_empty() {
+        say!("{} captures lie in no folder and have no class", plan.unlabelled.len());
+    }
+    say!("{}: dataset {name} with {} classes; label column `{column}`", path.display(), classes.len());
+    Ok(Verdict::Done)
+}

@@ -1,0 +1,194 @@
+//! `etcbench data verify`, `compare` and `labels`: what a copy of a dataset holds, and what its flows are.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+
+use super::{Verdict, progress};
+use crate::dataset::{self, Dataset, DatasetDefinition, EntryState, Manifest, ManifestEntry};
+use crate::experiment;
+use crate::flow::FlowOptions;
+use crate::storage;
+
+/// What a person without the data can do.
+const HINT: &str = "etcbench reproduce all --data synth";
+
+/// `etcbench data verify`.
+#[derive(Args)]
+pub struct VerifyArguments {
+    /// The dataset.
+    name: String,
+    /// Write the manifest: CSV where the name ends in .csv, else JSON.
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// Compare with a manifest of the same dataset.
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
+}
+
+/// `etcbench data compare`.
+#[derive(Args)]
+pub struct CompareArguments {
+    /// A manifest.
+    first: PathBuf,
+    /// Another manifest of the same dataset.
+    second: PathBuf,
+}
+
+/// `etcbench data labels`.
+#[derive(Args)]
+pub struct LabelsArguments {
+    /// The dataset.
+    name: String,
+    /// Write the flows that got no label, and why, as CSV.
+    #[arg(long, value_name = "FILE")]
+    list: Option<PathBuf>,
+}
+
+/// Reads a dataset's definition and finds its folder.
+fn find(project: &Path, name: &str) -> anyhow::Result<Dataset> {
+    let definition = read_definition(project, name)?;
+    let folder = dataset::locate(&definition, project, HINT)?;
+    Ok(Dataset { definition, folder })
+}
+
+/// Reads the definition of a dataset, or says which ones there are.
+pub(super) fn read_definition(project: &Path, name: &str) -> anyhow::Result<DatasetDefinition> {
+    let path = dataset::definition_path(project, name);
+    if !path.is_file() {
+        let known = experiment::dataset_names(project);
+        let near = crate::declarative::did_you_mean(name, known.iter().map(String::as_str));
+        anyhow::bail!("dataset `{name}`: there is no {}{near} (known: {})", path.display(), known.join(", "));
+    }
+    Ok(DatasetDefinition::read(&path)?)
+}
+
+/// `etcbench data verify`.
+pub fn verify(project: &Path, arguments: &VerifyArguments) -> anyhow::Result<Verdict> {
+    let against = arguments.against.as_deref().map(dataset::read_manifest).transpose()?;
+    let dataset = find(project, &arguments.name)?;
+    let manifest = dataset::verify(&dataset, progress::for_standard_error().as_ref())?;
+    let whole = tell(&manifest);
+    if let Some(path) = &arguments.manifest {
+        dataset::write_manifest(path, &manifest)?;
+        say!("{}: manifest of {} files", path.display(), manifest.entries.len());
+    }
+    let same = against.is_none_or(|other| tell_differences(&manifest, &other, "here", "the manifest"));
+    Ok(if whole && same { Verdict::Done } else { Verdict::CheckFailed })
+}
+
+/// Prints a manifest; false where something is missing, damaged or without label.
+fn tell(manifest: &Manifest) -> bool {
+    for entry in &manifest.entries {
+        say!("{}", line(entry));
+    }
+    for paths in manifest.same_bytes() {
+        say!("the same bytes: {}", paths.join(", "));
+    }
+    let count = |state: EntryState| manifest.of(state).count();
+    let used = |entry: &&ManifestEntry| matches!(entry.state, EntryState::Used | EntryState::WithoutLabel);
+    let damaged = manifest.entries.iter().filter(used).filter(|entry| entry.damage.is_some()).count();
+    say!(
+        "{} captures used ({damaged} captures damaged), {} without label, {} missing, {} there twice, {} left out, \
+         {} files of flow labels, {} archives damaged, {} other files",
+        count(EntryState::Used),
+        count(EntryState::WithoutLabel),
+        count(EntryState::Missing),
+        count(EntryState::Duplicate),
+        count(EntryState::Excluded),
+        count(EntryState::FlowLabels),
+        count(EntryState::DamagedArchive),
+        count(EntryState::Unexpected)
+    );
+    let faults = [EntryState::WithoutLabel, EntryState::Missing, EntryState::DamagedArchive];
+    damaged == 0 && faults.into_iter().all(|state| count(state) == 0)
+}
+
+fn line(entry: &ManifestEntry) -> String {
+    let state = entry.state.name().replace('_', " ");
+    let place = if entry.path.is_empty() { &entry.name } else { &entry.path };
+    let mut parts = vec![format!("{state} {place}")];
+    parts.extend(entry.size.map(|size| format!("{size} bytes")));
+    if entry.damage.is_none() {
+        parts.extend(entry.packets.map(|packets| format!("{packets} packets")));
+    }
+    if !entry.link_types.is_empty() {
+        let types: Vec<String> = entry.link_types.iter().map(u32::to_string).collect();
+        parts.push(format!("link type {}", types.join(" and ")));
+    }
+    if let Some(damage) = &entry.damage {
+        let before = entry.packets.map_or(String::new(), |packets| format!(" after {packets} whole packets"));
+        parts.push(format!("DAMAGED{before}: {damage}"));
+    }
+    parts.extend(entry.sha256.as_ref().map(|sha256| format!("sha256 {sha256}")));
+    let labels: Vec<String> = entry.labels.iter().map(|(column, value)| format!("{column}={value}")).collect();
+    if !labels.is_empty() {
+        parts.push(labels.join(" "));
+    }
+    match (&entry.note, entry.state) {
+        (Some(used), EntryState::Duplicate) => parts.push(format!("{used} is used")),
+        (Some(note), _) => parts.push(note.clone()),
+        (None, _) => {}
+    }
+    parts.join(", ")
+}
+
+/// `etcbench data compare`.
+pub fn compare(arguments: &CompareArguments) -> anyhow::Result<Verdict> {
+    let first = dataset::read_manifest(&arguments.first)?;
+    let second = dataset::read_manifest(&arguments.second)?;
+    let names = (arguments.first.display().to_string(), arguments.second.display().to_string());
+    let same = tell_differences(&first, &second, &names.0, &names.1);
+    Ok(if same { Verdict::Done } else { Verdict::CheckFailed })
+}
+
+fn tell_differences(first: &Manifest, second: &Manifest, first_name: &str, second_name: &str) -> bool {
+    let differences = dataset::compare_manifests(first, second);
+    for difference in &differences {
+        say!("{difference}");
+    }
+    match differences.len() {
+        0 => say!("{first_name} and {second_name} hold the same data"),
+        count => say!("{count} differences; the first is {first_name}, the second {second_name}"),
+    }
+    differences.is_empty()
+}
+
+/// `etcbench data labels`.
+pub fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Result<Verdict> {
+    let dataset = find(project, &arguments.name)?;
+    // Labels need no bytes of the flows.
+    let options = FlowOptions { kept_packets: 0, kept_bytes: 0, ..FlowOptions::default() };
+    let loaded = dataset::load(&[dataset], &options, progress::for_standard_error().as_ref())?;
+    for capture in &loaded.captures {
+        let mut text = format!("{}: {} flows with labels", capture.capture, capture.flows);
+        let others =
+            [(capture.unused, "of no class"), (capture.unjoined, "unjoined"), (capture.ambiguous, "ambiguous")];
+        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+            text += &format!(", {count} {what}");
+        }
+        if let Some(file) = &capture.flow_label_file {
+            text += &format!(" (labels of {file}, at most {} lines held)", capture.most_lines_held);
+            if capture.malformed_lines.count > 0 {
+                text += &format!("; {file}: {}", capture.malformed_lines);
+            }
+        }
+        say!("{text}");
+    }
+    let mut counts: BTreeMap<Vec<String>, u64> = BTreeMap::new();
+    for flow in &loaded.flows {
+        let labels = flow.labels.iter().map(|(column, value)| format!("{column}={value}")).collect();
+        *counts.entry(labels).or_default() += 1;
+    }
+    for (labels, count) in counts {
+        say!("{count} flows of {}", labels.join(" "));
+    }
+    if let Some(path) = &arguments.list {
+        let text = dataset::flows_without_label_csv(&loaded.without_label);
+        storage::write_whole(path, text.as_bytes()).with_context(|| path.display().to_string())?;
+        say!("{}: {} flows without label", path.display(), loaded.without_label.len());
+    }
+    Ok(Verdict::Done)
+}

@@ -1,0 +1,63 @@
+//! One capture that is there twice, unpacked and in an archive, compressed and not, or as .pcap and .pcapng:
+//! one of the two is used, and the other one is told.
+
+use std::collections::HashMap;
+
+use super::definition::DatasetDefinition;
+use super::folder::CaptureFile;
+use super::rules::without_compression;
+
+/// A capture that is not used because it is there already.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DuplicateCapture {
+    /// The capture that is not used.
+    pub file: CaptureFile,
+    /// The path of the one that is.
+    pub used: String,
+}
+
+/// Divides captures into those that are used and those that repeat one of them. Two captures are the same where
+/// they have the same row of the label table, or where one would lie at the other's place once unpacked and
+/// decompressed. Plain files go before compressed ones, files before members of archives, and .pcap before
+/// .pcapng; both lists are in order of paths.
+pub(super) fn split_duplicates(
+    definition: &DatasetDefinition,
+    captures: &[CaptureFile],
+) -> (Vec<CaptureFile>, Vec<DuplicateCapture>) {
+    let mut order: Vec<&CaptureFile> = captures.iter().collect();
+    order.sort_by_key(|file| {
+        let plain = without_compression(&file.path);
+        let pcapng = plain.to_ascii_lowercase().ends_with(".pcapng");
+        (file.archive.is_some(), plain.len() != file.path.len(), pcapng, &file.path)
+    });
+    let mut used = Vec::new();
+    let mut duplicates = Vec::new();
+    let mut by_identity: HashMap<String, &str> = HashMap::new();
+    for file in order {
+        let location = file.location();
+        let identities = match definition.rules.table_stem(&location) {
+            Some(stem) => vec![format!("table:{stem}")],
+            None => file.unpacked_places(),
+        };
+        match identities.iter().find_map(|identity| by_identity.get(identity)) {
+            Some(path) => duplicates.push(DuplicateCapture { file: file.clone(), used: (*path).to_owned() }),
+            None => {
+                by_identity.extend(identities.into_iter().map(|identity| (identity, file.path.as_str())));
+                used.push(file.clone());
+            }
+        }
+    }
+    used.sort_by(|a, b| a.path.cmp(&b.path));
+    duplicates.sort_by(|a, b| a.file.path.cmp(&b.file.path));
+    (used, duplicates)
+}
+
+/// The name that a capture has in everybody's copy of a dataset, however it is packed: its stem in the label table,
+/// or its place in the folder once unpacked.
+pub(super) fn capture_name(definition: &DatasetDefinition, file: &CaptureFile) -> String {
+    let location = file.location();
+    match definition.rules.table_stem(&location) {
+        Some(stem) => stem.to_owned(),
+        None => without_compression(&location).to_owned(),
+    }
+}

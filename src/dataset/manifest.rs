@@ -1,0 +1,232 @@
+//! Manifests: what a copy of a dataset holds, capture by capture, so that two people can say whether they have the
+//! same data, and a run which data it was computed on.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::labelled::Labels;
+
+/// The first value of every manifest, raised whenever its fields change their meaning.
+pub(super) const MANIFEST_FORMAT: &str = "etcbench-manifest-1";
+
+/// What a manifest says of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryState {
+    /// A capture that is used.
+    Used,
+    /// A capture that no rule labels, and that is not used.
+    WithoutLabel,
+    /// A capture that is there a second time; `note` names the one that is used.
+    Duplicate,
+    /// A capture that the definition leaves out; `note` says why.
+    Excluded,
+    /// A capture of the label table that is not there.
+    Missing,
+    /// A file of flow labels.
+    FlowLabels,
+    /// An archive that cannot be opened.
+    DamagedArchive,
+    /// A file that belongs to nothing.
+    Unexpected,
+}
+
+impl EntryState {
+    /// All states, in the order of a manifest.
+    pub const ALL: [EntryState; 8] = [
+        EntryState::Used,
+        EntryState::WithoutLabel,
+        EntryState::Duplicate,
+        EntryState::Excluded,
+        EntryState::Missing,
+        EntryState::FlowLabels,
+        EntryState::DamagedArchive,
+        EntryState::Unexpected,
+    ];
+
+    /// The name in manifests.
+    pub const fn name(self) -> &'static str {
+        match self {
+            EntryState::Used => "used",
+            EntryState::WithoutLabel => "without_label",
+            EntryState::Duplicate => "duplicate",
+            EntryState::Excluded => "excluded",
+            EntryState::Missing => "missing",
+            EntryState::FlowLabels => "flow_labels",
+            EntryState::DamagedArchive => "damaged_archive",
+            EntryState::Unexpected => "unexpected",
+        }
+    }
+}
+
+/// One file of a manifest. What was not read is absent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManifestEntry {
+    /// What the file is.
+    pub state: EntryState,
+    /// What it is called in everybody's copy, however it is packed: its stem in the label table, or its path once
+    /// unpacked and decompressed.
+    pub name: String,
+    /// Where it lies, relative to the dataset's folder; `archive.zip!member` for a member; empty for a missing one.
+    pub path: String,
+    /// Bytes of the capture without archive and compression; of other files, bytes on disk.
+    pub size: Option<u64>,
+    /// SHA-256 of those bytes in hexadecimal.
+    pub sha256: Option<String>,
+    /// Packets in the capture; those before the damage where it is damaged.
+    pub packets: Option<u64>,
+    /// Link types, numbers of <https://www.tcpdump.org/linktypes.html>.
+    pub link_types: Vec<u32>,
+    /// What is damaged, and where.
+    pub damage: Option<String>,
+    /// Why it is in this state.
+    pub note: Option<String>,
+    /// Labels that the whole capture has.
+    pub labels: Labels,
+}
+
+impl ManifestEntry {
+    /// An entry of which only the state and the name are known.
+    pub(super) fn new(state: EntryState, name: impl Into<String>, path: impl Into<String>) -> Self {
+        Self {
+            state,
+            name: name.into(),
+            path: path.into(),
+            size: None,
+            sha256: None,
+            packets: None,
+            link_types: Vec::new(),
+            damage: None,
+            note: None,
+            labels: Labels::new(),
+        }
+    }
+}
+
+/// What a copy of a dataset holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// `etcbench-manifest-1`.
+    pub format: String,
+    /// The dataset.
+    pub dataset: String,
+    /// SHA-256 of the dataset's definition and label table.
+    pub definition: String,
+    /// The files: by state, then by name and path.
+    pub entries: Vec<ManifestEntry>,
+}
+
+impl Manifest {
+    pub(super) fn new(dataset: &str, definition: &str, mut entries: Vec<ManifestEntry>) -> Self {
+        entries.sort_by(|a, b| (a.state, &a.name, &a.path).cmp(&(b.state, &b.name, &b.path)));
+        Self {
+            format: MANIFEST_FORMAT.to_owned(),
+            dataset: dataset.to_owned(),
+            definition: definition.to_owned(),
+            entries,
+        }
+    }
+
+    /// The entries in a state.
+    pub fn of(&self, state: EntryState) -> impl Iterator<Item = &ManifestEntry> {
+        self.entries.iter().filter(move |entry| entry.state == state)
+    }
+
+    /// Paths of captures with the same bytes under different names, each group in order; captures that were told
+    /// as duplicates are not among them.
+    pub fn same_bytes(&self) -> Vec<Vec<&str>> {
+        let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for entry in self.of(EntryState::Used).chain(self.of(EntryState::WithoutLabel)) {
+            if let Some(sha256) = &entry.sha256 {
+                groups.entry(sha256).or_default().push(&entry.path);
+            }
+        }
+        groups.into_values().filter(|paths| paths.len() > 1).collect()
+    }
+}
+
+/// Why a manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the file system says.
+        source: std::io::Error,
+    },
+    /// The file is no manifest.
+    #[error("{}{}: {problem}", path.display(), line.map_or(String::new(), |line| format!(", line {line}")))]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// The line, where known.
+        line: Option<u64>,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+}
+
+/// What two manifests of a dataset do not share, one line each; nothing where a run on either computes the same.
+/// Where a capture lies and how it is packed is no difference.
+pub fn compare_manifests(first: &Manifest, second: &Manifest) -> Vec<String> {
+    let mut differences = Vec::new();
+    if first.dataset != second.dataset {
+        differences.push(format!("the first is of dataset {}, the second of {}", first.dataset, second.dataset));
+    }
+    if first.definition != second.definition {
+        differences.push("the definitions of the dataset differ; the same capture may have other labels".to_owned());
+    }
+    let relevant = |manifest: &'_ Manifest| -> BTreeMap<(bool, String), ManifestEntry> {
+        let mut entries = BTreeMap::new();
+        for entry in &manifest.entries {
+            let labels = entry.state == EntryState::FlowLabels;
+            // Of a capture that is there twice, the one that is used comes first.
+            if !matches!(entry.state, EntryState::Unexpected | EntryState::Missing) {
+                entries.entry((labels, entry.name.clone())).or_insert_with(|| entry.clone());
+            }
+        }
+        entries
+    };
+    let (ours, theirs) = (relevant(first), relevant(second));
+    let names: std::collections::BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
+    for key in names {
+        let name = &key.1;
+        match (ours.get(key), theirs.get(key)) {
+            (Some(_), None) => differences.push(format!("{name}: only in the first")),
+            (None, Some(_)) => differences.push(format!("{name}: only in the second")),
+            (Some(a), Some(b)) => differences.extend(entry_difference(a, b).map(|text| format!("{name}: {text}"))),
+            (None, None) => {}
+        }
+    }
+    differences
+}
+
+fn entry_difference(a: &ManifestEntry, b: &ManifestEntry) -> Option<String> {
+    if a.state != b.state {
+        return Some(format!("{} in the first, {} in the second", a.state.name(), b.state.name()));
+    }
+    let bytes = match (&a.sha256, &b.sha256) {
+        (Some(x), Some(y)) => x != y,
+        // Without checksums, what else is known must do.
+        _ => (a.size, a.packets, &a.damage) != (b.size, b.packets, &b.damage),
+    };
+    if bytes {
+        return Some(format!("other bytes: {} in the first, {} in the second", describe(a), describe(b)));
+    }
+    (a.labels != b.labels).then(|| "other labels".to_owned())
+}
+
+fn describe(entry: &ManifestEntry) -> String {
+    let mut parts = Vec::new();
+    parts.extend(entry.size.map(|size| format!("{size} bytes")));
+    parts.extend(entry.packets.map(|packets| format!("{packets} packets")));
+    parts.extend(entry.sha256.as_ref().map(|sha256| format!("sha256 {}", sha256.get(..12).unwrap_or(sha256))));
+    parts.extend(entry.damage.as_ref().map(|_| "damaged".to_owned()));
+    parts.join(", ")
+}

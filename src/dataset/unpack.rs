@@ -1,0 +1,355 @@
+//! Unpacks archives (zip, and tar with or without compression) so that nothing of what an archive claims is taken
+//! on trust: no path outside the target, no links, no devices, no expansion past limits, and no file in
+//! place before the whole archive was read.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use super::folder::PARTIAL_PREFIX;
+use crate::capture::{ExpansionLimits, archive, decompress};
+
+/// Bytes copied at a time.
+const PIECE: usize = 1 << 18;
+/// Mode bits of a file's type, and those of a link, a regular file and a folder (POSIX `sys/stat.h`).
+const TYPE_MASK: u32 = 0o170_000;
+const REGULAR: u32 = 0o100_000;
+const FOLDER: u32 = 0o040_000;
+
+/// How much an archive may become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnpackLimits {
+    /// Bytes of all members together, and how many times the archive's own size they may be once they are more than
+    /// `free_bytes`.
+    pub expansion: ExpansionLimits,
+    /// The most members.
+    pub most_members: u64,
+}
+
+impl Default for UnpackLimits {
+    fn default() -> Self {
+        Self { expansion: ExpansionLimits::default(), most_members: 1_000_000 }
+    }
+}
+
+/// What an archive held.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unpacked {
+    /// The files, relative to the target, in order.
+    pub files: Vec<String>,
+    /// Their bytes together.
+    pub bytes: u64,
+}
+
+/// Why an archive was not unpacked. Nothing of it is left in the target.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// A file or folder of this machine.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the file system says.
+        source: std::io::Error,
+    },
+    /// The archive is damaged or of no known kind.
+    #[error("{}: {problem}; check that the download is complete", archive.display())]
+    Damaged {
+        /// The archive.
+        archive: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A member that no archive of data has.
+    #[error("{}: member `{member}` {problem}; nothing was unpacked", archive.display())]
+    Refused {
+        /// The archive.
+        archive: PathBuf,
+        /// The member.
+        member: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// It expands too far.
+    #[error("{}: {problem}: this is no archive of data but a decompression bomb, or the limit must be raised; nothing was unpacked", archive.display())]
+    Expands {
+        /// The archive.
+        archive: PathBuf,
+        /// The limit that was passed.
+        problem: String,
+    },
+    /// A file is there already.
+    #[error("{}: it is there already, and the archive holds a file of that name; remove it, or overwrite it with --force", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Unpacks an archive into `target`, which is made where it is missing. `advance` is told of every piece of unpacked
+/// bytes. Files that are there already are an error unless `force`.
+///
+/// Everything is unpacked into a temporary folder inside `target` first and moved into place, file by file, at the
+/// end.
+///
+/// # Errors
+/// See [`UnpackError`].
+pub fn unpack(
+    archive: &Path,
+    target: &Path,
+    limits: &UnpackLimits,
+    force: bool,
+    advance: &dyn Fn(u64),
+) -> Result<Unpacked, UnpackError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| UnpackError::Io { path, source }
+    };
+    let archive_size = std::fs::metadata(archive).map_err(io(archive))?.len();
+    std::fs::create_dir_all(target).map_err(io(target))?;
+    let staging = tempfile::Builder::new().prefix(PARTIAL_PREFIX).tempdir_in(target).map_err(io(target))?;
+    let mut work = Work {
+        archive,
+        archive_size,
+        target,
+        staging: staging.path(),
+        limits,
+        force,
+        advance,
+        members: 0,
+        seen: BTreeSet::new(),
+        result: Unpacked::default(),
+    };
+    let mut head = [0; 4];
+    let is_zip = File::open(archive).map_err(io(archive))?.read_exact(&mut head).is_ok() && archive::is_archive(&head);
+    if is_zip {
+        work.zip()?
+    } else {
+        work.tar()?
+    }
+    let mut result = work.result;
+    result.files.sort();
+    for file in &result.files {
+        let (from, to) = (staging.path().join(file), target.join(file));
+        refuse_link_on_the_way(archive, target, file)?;
+        if let Some(parent) = to.parent() {
+            std::fs::create_dir_all(parent).map_err(io(parent))?;
+        }
+        if !force && to.symlink_metadata().is_ok() {
+            return Err(UnpackError::Exists { path: to });
+        }
+        std::fs::rename(&from, &to).map_err(io(&to))?;
+    }
+    Ok(result)
+}
+
+/// A link inside the target, put there by someone else, would lead a file out of it.
+fn refuse_link_on_the_way(archive: &Path, target: &Path, file: &str) -> Result<(), UnpackError> {
+    let mut path = target.to_owned();
+    let mut parts: Vec<&str> = file.split('/').collect();
+    parts.pop();
+    for part in parts {
+        path.push(part);
+        if path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_symlink()) {
+            return Err(UnpackError::Refused {
+                archive: archive.to_owned(),
+                member: file.to_owned(),
+                problem: format!("would be written through the link {}", path.display()),
+            });
+        }
+    }
+    Ok(())
+}
+
+struct Work<'a> {
+    archive: &'a Path,
+    archive_size: u64,
+    target: &'a Path,
+    staging: &'a Path,
+    limits: &'a UnpackLimits,
+    force: bool,
+    advance: &'a dyn Fn(u64),
+    members: u64,
+    /// Paths in lower case: two names that differ in case only are one file on some systems.
+    seen: BTreeSet<String>,
+    result: Unpacked,
+}
+
+impl Work<'_> {
+    fn damaged(&self, problem: impl std::fmt::Display) -> UnpackError {
+        UnpackError::Damaged { archive: self.archive.to_owned(), problem: problem.to_string() }
+    }
+
+    fn refused(&self, member: &str, problem: &str) -> UnpackError {
+        let member = member.escape_debug().to_string();
+        UnpackError::Refused { archive: self.archive.to_owned(), member, problem: problem.to_owned() }
+    }
+
+    fn zip(&mut self) -> Result<(), UnpackError> {
+        // The types of members first, so that nothing is written of an archive that is refused.
+        let file =
+            File::open(self.archive).map_err(|source| UnpackError::Io { path: self.archive.to_owned(), source })?;
+        let mut zip = zip::ZipArchive::new(std::io::BufReader::new(file)).map_err(|error| self.damaged(error))?;
+        for index in 0..zip.len() {
+            let entry = zip.by_index_raw(index).map_err(|error| self.damaged(error))?;
+            let name = String::from_utf8_lossy(entry.name_raw()).into_owned();
+            let kind = entry.unix_mode().map_or(0, |mode| mode & TYPE_MASK);
+            let is_link = entry.is_symlink();
+            drop(entry);
+            if is_link || !matches!(kind, 0 | REGULAR | FOLDER) {
+                return Err(self.refused(&name, "is a link or a device, not a file"));
+            }
+        }
+        drop(zip);
+        let members = archive::members(self.archive).map_err(|error| self.damaged(error))?;
+        for member in members {
+            let path = self.admit(&member.name)?;
+            let limits = ExpansionLimits { most_bytes: u64::MAX, most_ratio: u64::MAX, free_bytes: u64::MAX };
+            let stream = archive::open_member_with(self.archive, &member.name, limits);
+            let stream = stream.map_err(|error| self.damaged(error))?;
+            self.write(&member.name, &path, stream)?;
+        }
+        Ok(())
+    }
+
+    fn tar(&mut self) -> Result<(), UnpackError> {
+        let file =
+            File::open(self.archive).map_err(|source| UnpackError::Io { path: self.archive.to_owned(), source })?;
+        // The members' own limits hold for the whole; what lies between members counts by the stream's.
+        let stream = decompress(file, self.limits.expansion).map_err(|error| self.stream_error(&error))?.stream;
+        let mut tar = tar::Archive::new(stream);
+        let entries = tar.entries().map_err(|error| self.stream_error(&error))?;
+        let mut any = false;
+        for entry in entries {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) if !any => {
+                    let problem = format!("neither a zip nor a tar archive ({error})");
+                    return Err(match self.stream_error(&error) {
+                        UnpackError::Damaged { .. } => self.damaged(problem),
+                        other => other,
+                    });
+                }
+                Err(error) => return Err(self.stream_error(&error)),
+            };
+            any = true;
+            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let kind = entry.header().entry_type();
+            if kind.is_pax_global_extensions() {
+                continue;
+            }
+            if kind.is_dir() {
+                self.count_member()?;
+                self.safe_path(&name)?;
+                continue;
+            }
+            if !kind.is_file() && !kind.is_contiguous() {
+                return Err(self.refused(&name, "is a link, a device or another special file"));
+            }
+            let path = self.admit(&name)?;
+            self.write(&name, &path, entry)?;
+        }
+        if any { Ok(()) } else { Err(self.damaged("it holds nothing")) }
+    }
+
+    fn stream_error(&self, error: &std::io::Error) -> UnpackError {
+        // `tar` wraps the stream's errors and keeps their words alone.
+        let text = error.to_string();
+        let expands = crate::capture::CompressionFault::of(error).map_or_else(
+            || text.contains("decompression bomb"),
+            |fault| matches!(fault, crate::capture::CompressionFault::Expands { .. }),
+        );
+        if expands {
+            UnpackError::Expands { archive: self.archive.to_owned(), problem: "it expands past its limits".to_owned() }
+        } else {
+            self.damaged(text)
+        }
+    }
+
+    fn count_member(&mut self) -> Result<(), UnpackError> {
+        self.members += 1;
+        if self.members > self.limits.most_members {
+            let problem = format!("it has more than {} members", self.limits.most_members);
+            return Err(UnpackError::Expands { archive: self.archive.to_owned(), problem });
+        }
+        Ok(())
+    }
+
+    /// The member's path inside the target.
+    fn safe_path(&self, name: &str) -> Result<String, UnpackError> {
+        if name.contains(['\\', '\0', '\u{fffd}']) || name.chars().any(char::is_control) {
+            return Err(self.refused(name, "has a name with a backslash, a control character or an unknown encoding"));
+        }
+        // A colon is a drive or a stream on Windows.
+        if name.contains(':') && cfg!(windows) {
+            return Err(self.refused(name, "has a name with a colon"));
+        }
+        let mut parts = Vec::new();
+        for part in Path::new(name).components() {
+            match part {
+                Component::Normal(part) => parts.push(part.to_string_lossy().into_owned()),
+                Component::CurDir => {}
+                _ => return Err(self.refused(name, "lies outside the folder it is unpacked into")),
+            }
+        }
+        Ok(parts.join("/"))
+    }
+
+    /// Checks a file's name, and that it is not there already, here or in the target.
+    fn admit(&mut self, name: &str) -> Result<String, UnpackError> {
+        self.count_member()?;
+        let path = self.safe_path(name)?;
+        if path.is_empty() || name.ends_with('/') {
+            return Err(self.refused(name, "has no name"));
+        }
+        if !self.seen.insert(path.to_lowercase()) {
+            return Err(self.refused(name, "is there twice"));
+        }
+        let target = self.target.join(&path);
+        if !self.force && target.symlink_metadata().is_ok() {
+            return Err(UnpackError::Exists { path: target });
+        }
+        Ok(path)
+    }
+
+    fn write(&mut self, name: &str, path: &str, mut stream: impl Read) -> Result<(), UnpackError> {
+        let to = self.staging.join(path);
+        let io = |source| UnpackError::Io { path: to.clone(), source };
+        if let Some(parent) = to.parent() {
+            std::fs::create_dir_all(parent).map_err(io)?;
+        }
+        let mut file = match File::create_new(&to) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(self.refused(name, "is a file and a folder at once"));
+            }
+            Err(error) => return Err(io(error)),
+        };
+        let mut buffer = vec![0; PIECE];
+        loop {
+            let count = match stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(self.stream_error(&error)),
+            };
+            std::io::Write::write_all(&mut file, &buffer[..count]).map_err(io)?;
+            self.result.bytes += count as u64;
+            (self.advance)(count as u64);
+            let ExpansionLimits { most_bytes, most_ratio, free_bytes } = self.limits.expansion;
+            let bytes = self.result.bytes;
+            if bytes > most_bytes {
+                let problem = format!("its members are more than {most_bytes} bytes together");
+                return Err(UnpackError::Expands { archive: self.archive.to_owned(), problem });
+            }
+            if bytes > free_bytes && bytes / self.archive_size.max(1) > most_ratio {
+                let problem = format!("its members are more than {most_ratio} times its own size");
+                return Err(UnpackError::Expands { archive: self.archive.to_owned(), problem });
+            }
+        }
+        file.sync_all().map_err(io)?;
+        self.result.files.push(path.to_owned());
+        Ok(())
+    }
+}

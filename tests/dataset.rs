@@ -1,0 +1,1 @@
+//! Datasets through the real binary and the library.
