@@ -114,6 +114,18 @@ FLOWS = "StartTime,Dur,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,State,sTos,dTos,Tot
 ROW = "2011/08/10 09:46:53.047277,1.026539,udp,10.0.0.1,1000,  <->,10.0.0.2,53,CON,0,0,2,142,63,flow=From-{}\n"
 write("labels", "flows", b"\1" + (FLOWS + ROW.format("Botnet-V42-UDP-DNS") + ROW.format("Normal-V42")).encode())
 write("labels", "flows-tabs", b"\1" + (FLOWS + ROW.format("Normal")).replace(",", "\t").encode())
+write("arff", "small", b"""@RELATION 'small data'
+% a comment
+@ATTRIBUTE duration NUMERIC
+@attribute 'mean length' real
+@ATTRIBUTE name string
+@ATTRIBUTE class1 {CHAT,'FILE TRANSFER'}
+
+@DATA
+9368711,16.5,'it\\'s',CHAT
+?,-1e9,"x",'FILE TRANSFER'
+""")
+write("arff", "sparse", b"@relation r\n@attribute a numeric\n@attribute b {x,y}\n@data\n{0 3, 1 y}\n")
 write("toml", "experiment", b"\0" + b"""title = "t"
 seeds = [0, 1]
 models = ["svm", "majority"]
