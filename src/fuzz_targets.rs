@@ -21,11 +21,12 @@ use crate::report::ToleranceFile;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("capture", capture),
     ("packet", packet),
     ("zip", zip_archive),
     ("labels", labels),
+    ("arff", arff),
     ("toml", declarative_file),
     ("split", split),
     ("model", model),
@@ -184,6 +185,11 @@ fn one_flow() -> Vec<u8> {
     file
 }
 
+/// An ARFF file of features.
+pub fn arff(bytes: &[u8]) {
+    let _ = crate::dataset::parse_arff(bytes);
+}
+
 /// An experiment, a dataset definition or a tolerance file, by the first byte.
 pub fn declarative_file(bytes: &[u8]) {
     let Some((kind, content)) = bytes.split_first() else { return };
@@ -214,7 +220,9 @@ pub fn split(bytes: &[u8]) {
         class_names: vec!["a".to_owned(), "b".to_owned()],
         provenance: (0..3).map(provenance).collect(),
     };
-    let _ = crate::split::read_split(&file("split.csv", bytes), &features);
+    let path = file("split.csv", bytes);
+    let _ = crate::split::read_split(&path, &features);
+    let _ = crate::split::read_splits(&path, &features, 0);
 }
 
 /// A fitted model's file, as far as the model that is made of it.
