@@ -31,6 +31,7 @@ pub const TARGETS: [Target; 9] = [
     ("split", split),
     ("model", model),
     ("store", store),
+    ("arff", arff),
 ];
 
 /// Small enough that a bomb takes no time.
@@ -229,6 +230,13 @@ pub fn split(bytes: &[u8]) {
 pub fn model(bytes: &[u8]) {
     if let Ok(archive) = ModelArchive::from_bytes(bytes) {
         let _ = crate::model::load(&archive);
+    }
+}
+
+/// A feature file.
+pub fn arff(bytes: &[u8]) {
+    if let Ok(table) = crate::dataset::parse_arff(bytes) {
+        assert!(table.rows.iter().all(|row| row.len() == table.attributes.len()));
     }
 }
 
