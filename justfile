@@ -30,6 +30,10 @@ check experiment *options: build
 ablate name *options: build
     {{ etcbench }} run experiments/ablation-{{ name }}.toml {{ options }}
 
+# Both implementations of every model on the same flows; exit code 1 when they part ways.
+verify-models *options: build
+    {{ etcbench }} verify-models {{ options }}
+
 # Formatting and lints, as CI runs them.
 lint:
     cargo fmt --check

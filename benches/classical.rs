@@ -1,7 +1,7 @@
 //! One fit and one prediction of a classical model on arrays from a file: our side of
 //! `benches/peers/classical.py`, which writes the file, runs this program and its peer in turn and compares.
 //!
-//! `cargo bench --bench classical -- FILE MODEL PARAMETERS PREDICTIONS`, where `FILE` is safetensors with
+//! `cargo bench --bench classical -- FILE MODEL IMPLEMENTATION PARAMETERS PREDICTIONS`, where `FILE` is safetensors with
 //! `values` (32-bit floats, rows by columns; tokens 0 to 256 where `shape` is there), `labels`, `training` and
 //! `test` (32-bit unsigned) and perhaps `shape` (packets, bytes), `PARAMETERS` is the model's TOML table, and
 //! `PREDICTIONS` is where the classes of the test rows go. Prints one JSON object: seconds to fit and to
@@ -54,6 +54,7 @@ fn read(path: &str) -> Data {
     let features = FeatureSet {
         tokens,
         statistic_names: (0..statistics.ncols()).map(|column| format!("statistic{column}")).collect(),
+        sequences: Array2::zeros((labels.len(), 0)),
         statistics,
         labels,
         class_names: (0..classes).map(|class| format!("class{class}")).collect(),
@@ -80,16 +81,17 @@ fn processor_time() -> f64 {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let [file, model, parameters, predictions] = arguments.as_slice() else {
-        println!("arguments: FILE MODEL PARAMETERS PREDICTIONS; benches/peers/classical.py gives them");
+    let [file, model, implementation, parameters, predictions] = arguments.as_slice() else {
+        println!("arguments: FILE MODEL IMPLEMENTATION PARAMETERS PREDICTIONS; benches/peers/classical.py gives them");
         return;
     };
     let kind: ModelKind = serde_json::from_value(model.as_str().into()).expect("a model's name");
+    let implementation: Implementation = serde_json::from_value(implementation.as_str().into()).expect("fast or reference");
     let data = read(file);
     let examples = |rows| Examples { features: &data.features, rows };
     let context = FitContext { seed: 0, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
     let parameters = parameters.parse().expect("a TOML table");
-    let spec = ModelSpec { kind, input: data.input, implementation: Implementation::Fast, parameters };
+    let spec = ModelSpec { kind, input: data.input, implementation, parameters };
     let mut model = build(&spec).unwrap_or_else(|error| panic!("{error}"));
     // Where it is allowed, writing 5 makes the peak start again from here.
     let _ = std::fs::write("/proc/self/clear_refs", "5");

@@ -28,3 +28,6 @@ pub mod experiment;
 pub mod report;
 
 pub mod cli;
+
+#[doc(hidden)]
+pub mod fuzz_targets;

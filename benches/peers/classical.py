@@ -11,8 +11,9 @@ that `etcbench features` wrote from captures whose file names are CLASS-NAME.pca
 
 Where a set has fewer rows than asked for, rows are drawn again with a small jitter: statistics are multiplied by
 1 + N(0, 0.01), and 1 % of the bytes that are there become random ones. A fifth of the rows are the test rows, drawn
-after the jitter, per class. The peers get their arrays ready made (bytes over 255 with a column per packet for
-what is padding, or the signed logarithm of statistics); only their StandardScaler is timed, as it is fitted.
+after the jitter, per class. Both sides start from the same arrays (tokens in 16 bits, statistics as 32-bit floats) and
+make their columns of them (bytes over 255 with a column per packet for what is padding; the signed logarithm of
+statistics) within what is timed, as they standardise within it.
 
 The table has, per model, set and number of rows, medians over seeds and repetitions: seconds to fit and predict
 of both and their ratio (and the ratio of processor time, which other work on the machine disturbs less), by how much
@@ -152,8 +153,10 @@ def prepared(arrays, model, rows):
     packets, length = arrays["shape"]
     tokens = values.reshape(len(values), packets, length)
     there = tokens != PAD
-    near = np.where(there, tokens / np.float32(255), np.float32(0)).astype(np.float32)
-    return np.concatenate([near, there.mean(axis=2, keepdims=True).astype(np.float32)], axis=2).reshape(len(values), -1)
+    columns = np.zeros((len(values), packets, length + 1), dtype=np.float32)
+    np.divide(tokens, np.float32(255), out=columns[:, :, :length], where=there)
+    columns[:, :, length] = there.mean(axis=2)
+    return columns.reshape(len(values), -1)
 
 
 def make_peer(model, threads, standardise):
@@ -165,8 +168,8 @@ def make_peer(model, threads, standardise):
     from sklearn.svm import SVC
 
     estimator = {
-        "svm": lambda: SVC(C=10.0, cache_size=1024),
-        "svm_linear": lambda: SVC(kernel="linear", cache_size=1024),
+        "svm": lambda: SVC(C=10.0),
+        "svm_linear": lambda: SVC(kernel="linear"),
         "random_forest": lambda: RandomForestClassifier(100, random_state=0, n_jobs=threads),
         "knn": lambda: KNeighborsClassifier(5, algorithm="brute", n_jobs=threads),
         "gradient_boosting": lambda: xgboost.XGBClassifier(n_estimators=50, tree_method="hist", n_jobs=threads),
@@ -183,14 +186,12 @@ def run_peer(path, model, predictions, threads):
     labels, training, test = arrays["labels"].astype(np.int64), arrays["training"], arrays["test"]
     standardise = model.startswith("svm") or (model == "knn" and "shape" not in arrays)
     estimator = make_peer(model, threads, standardise)
-    before = status("VmRSS")
-    fit_values, test_values = prepared(arrays, model, training), prepared(arrays, model, test)
-    fit_labels = labels[training]
     pathlib.Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
     started = time.perf_counter(), time.process_time()
-    estimator.fit(fit_values, fit_labels)
+    estimator.fit(prepared(arrays, model, training), labels[training])
     fitted = time.perf_counter(), time.process_time()
-    predicted = estimator.predict(test_values)
+    predicted = estimator.predict(prepared(arrays, model, test))
     done = time.perf_counter(), time.process_time()
     grown = max(0, status("VmHWM") - before)
     predicted.astype("<u4").tofile(predictions)
@@ -229,6 +230,8 @@ def run(command, threads, limit):
     environment = dict(os.environ)
     for name in ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"]:
         environment[name] = str(threads)
+    # Threads that wait must not take the processor from those that work, on a machine that does other work too.
+    environment["OMP_WAIT_POLICY"] = "PASSIVE"
     try:
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
@@ -251,6 +254,8 @@ def main():
     parser.add_argument("--limit", type=float, default=900, help="seconds after which a side is given up")
     parser.add_argument("--json", type=pathlib.Path, help="append every measurement to this file")
     parser.add_argument("--program", help="our side, where it is built already")
+    parser.add_argument("--implementation", default="fast", choices=["fast", "reference"], help="our side")
+    parser.add_argument("--only", choices=["ours", "peer"], help="leave the other side out")
     parser.add_argument("--peer", nargs=3, metavar=("FILE", "MODEL", "PREDICTIONS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peer:
@@ -292,10 +297,11 @@ def compare(options, program, folder, data, name, model, rows):
         truth = arrays["labels"][arrays["test"]]
         for _ in range(options.repeat):
             sides = {}
-            for side in ("ours", "peer"):
+            for side in [options.only] if options.only else ["ours", "peer"]:
                 output = folder / side
                 if side == "ours":
-                    command = [program, path, model.removesuffix("_linear"), PARAMETERS[model], output]
+                    kind = model.removesuffix("_linear")
+                    command = [program, path, kind, options.implementation, PARAMETERS[model], output]
                 else:
                     command = [sys.executable, __file__, "--threads", str(options.threads), "--peer", path, model, output]
                 sides[side] = run([str(part) for part in command], options.threads, options.limit)
@@ -310,11 +316,11 @@ def compare(options, program, folder, data, name, model, rows):
                     file.write(json.dumps({**record, "z": zs[-1] if zs else None, "load": os.getloadavg()[0]}) + "\n")
 
     def median(side, key):
-        found = [sides[side][key] for sides in measured if sides[side]]
+        found = [sides[side][key] for sides in measured if sides.get(side)]
         return statistics.median(found) if found else float("nan")
 
     def ratio(key):
-        found = [sides["ours"][key] / max(sides["peer"][key], 1e-3) for sides in measured if sides["ours"] and sides["peer"]]
+        found = [sides["ours"][key] / max(sides["peer"][key], 1e-3) for sides in measured if sides.get("ours") and sides.get("peer")]
         return statistics.median(found) if found else float("nan")
 
     def score(side):

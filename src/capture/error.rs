@@ -2,6 +2,9 @@
 
 use thiserror::Error;
 
+use super::archive::ArchiveError;
+use super::compression::CompressionFault;
+
 /// A capture that cannot be read. Damage after the first bytes is no error: it is reported by
 /// [`super::CaptureSummary::damage`], so that the packets before it can be used.
 #[derive(Debug, Error)]
@@ -23,6 +26,30 @@ pub enum CaptureError {
         offset: u64,
         /// What the file system says.
         source: std::io::Error,
+    },
+    /// It is compressed, and its data is damaged from the start or expands past the limits.
+    #[error("{name}: {fault}")]
+    Compressed {
+        /// The file.
+        name: String,
+        /// What is wrong with it.
+        fault: CompressionFault,
+    },
+    /// It lies in an archive that cannot be read.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// It is an archive, and not a capture.
+    #[error(
+        "{name}: a zip archive; name the capture in it as {name}!MEMBER, where MEMBER is one of its {count} members, \
+         such as {example}"
+    )]
+    IsAnArchive {
+        /// The file.
+        name: String,
+        /// How many members it has.
+        count: usize,
+        /// The first of them.
+        example: String,
     },
     /// Nothing in it.
     #[error("{name}: the file is empty (0 bytes); a download or a copy may have failed")]

@@ -4,30 +4,67 @@
 //! neither Linux SLL2 nor loopback, raw IP, PPP and MPLS, and refuses SLL frames of unlisted hardware.
 
 use super::summary::SkipReason;
+use super::wireless;
 
 /// The link types that are decoded, for messages.
 pub(super) const SUPPORTED: &str = "Ethernet (1), raw IP (12, 14, 101, 228, 229), Linux SLL (113) and SLL2 (276), \
-     BSD loopback (0, 108), PPP (9, 50) and PPPoE (51)";
+     BSD loopback (0, 108), PPP (9, 50, 166, 204) and PPPoE (51), 802.11 (105), with radiotap (127), PPI (192), AVS (163) \
+     or Prism (119), Cisco HDLC (104, 205), frame relay (107, 206), token ring (6), SLIP (8), FDDI (10), ATM (100, 123), \
+     OpenBSD enc and pflog (109, 117), Fibre Channel (122), FireWire (138), nflog (239), netANALYZER (240), InfiniBand (242) \
+     and pktap (258)";
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
-const ETHERTYPE_VLAN: [u16; 3] = [0x8100, 0x88a8, 0x9100];
+const ETHERTYPE_VLAN: [u16; 4] = [0x8100, 0x88a8, 0x9100, 0x9200];
 const ETHERTYPE_MPLS: [u16; 2] = [0x8847, 0x8848];
 const ETHERTYPE_PPPOE_SESSION: u16 = 0x8864;
+/// Provider backbone bridges (IEEE 802.1ah): four bytes of tag, then the customer's frame.
+const ETHERTYPE_BACKBONE: u16 = 0x88e7;
+/// What GRE calls PPTP's PPP and a whole Ethernet frame.
+pub(super) const ETHERTYPE_PPP: u16 = 0x880b;
+pub(super) const ETHERTYPE_BRIDGED_ETHERNET: u16 = 0x6558;
 /// Below this the two bytes are the length of an IEEE 802.3 frame (IEEE 802.3, 3.2.6).
 const SMALLEST_ETHERTYPE: u16 = 0x0600;
-/// LLC and SNAP headers announcing an EtherType (IEEE 802, 9.5; RFC 1042).
-const SNAP_ETHERTYPE: [u8; 6] = [0xaa, 0xaa, 0x03, 0, 0, 0];
 
 /// The link types of <https://www.tcpdump.org/linktypes.html> that are decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LinkLayer {
     Loopback,
     Ethernet,
+    TokenRing,
+    Slip,
     Ppp,
+    Fddi,
     PppOverEthernet,
+    /// LLC and nothing before it: RFC 1483 (now 2684) over ATM.
+    Llc,
     RawIp,
+    CiscoHdlc,
+    FrameRelay,
+    /// OpenBSD's IPsec interface.
+    Enc,
     LinuxSll,
+    /// OpenBSD's packet filter.
+    PacketFilterLog,
+    Prism,
+    IpOverFibreChannel,
+    SunAtm,
+    /// IEEE 802.11.
+    Wireless,
+    RadioTap,
+    FireWire,
+    /// PPP with its first byte replaced by a direction.
+    PppDaemon,
+    Ppi,
+    /// The layer below, after one byte of direction.
+    PppWithDirection,
+    CiscoHdlcWithDirection,
+    FrameRelayWithDirection,
+    NetfilterLog,
+    NetAnalyzer,
+    IpOverInfiniBand,
+    /// macOS.
+    PacketTap,
     LinuxSll2,
 }
 
@@ -36,10 +73,33 @@ impl LinkLayer {
         Some(match link_type {
             0 | 108 => LinkLayer::Loopback,
             1 => LinkLayer::Ethernet,
+            6 => LinkLayer::TokenRing,
+            8 => LinkLayer::Slip,
             9 | 50 => LinkLayer::Ppp,
+            10 => LinkLayer::Fddi,
             51 => LinkLayer::PppOverEthernet,
+            100 => LinkLayer::Llc,
             12 | 14 | 101 | 228 | 229 => LinkLayer::RawIp,
+            104 => LinkLayer::CiscoHdlc,
+            105 => LinkLayer::Wireless,
+            107 => LinkLayer::FrameRelay,
+            109 => LinkLayer::Enc,
             113 => LinkLayer::LinuxSll,
+            117 => LinkLayer::PacketFilterLog,
+            119 | 163 => LinkLayer::Prism,
+            122 => LinkLayer::IpOverFibreChannel,
+            123 => LinkLayer::SunAtm,
+            127 => LinkLayer::RadioTap,
+            138 => LinkLayer::FireWire,
+            166 => LinkLayer::PppDaemon,
+            192 => LinkLayer::Ppi,
+            204 => LinkLayer::PppWithDirection,
+            205 => LinkLayer::CiscoHdlcWithDirection,
+            206 => LinkLayer::FrameRelayWithDirection,
+            239 => LinkLayer::NetfilterLog,
+            240 => LinkLayer::NetAnalyzer,
+            242 => LinkLayer::IpOverInfiniBand,
+            258 => LinkLayer::PacketTap,
             276 => LinkLayer::LinuxSll2,
             _ => return None,
         })
@@ -47,62 +107,203 @@ impl LinkLayer {
 
     /// Offset of the IP header in a frame; it may lie past what was captured.
     pub(super) fn ip_offset(self, frame: &[u8]) -> Result<usize, SkipReason> {
+        let llc = |offset: usize| match after_llc(frame, offset)? {
+            Llc::Ip(offset) => Ok(offset),
+            Llc::EtherType(offset) => after_ethertype(frame, offset),
+        };
         match self {
-            LinkLayer::RawIp => match frame.first().ok_or(SkipReason::HeadersTruncated)? >> 4 {
-                4 | 6 => Ok(0),
-                _ => Err(SkipReason::NotIp),
-            },
+            LinkLayer::RawIp => by_version(frame, 0),
             LinkLayer::Ethernet => after_ethertype(frame, 12),
             LinkLayer::LinuxSll => after_ethertype(frame, 14),
-            LinkLayer::LinuxSll2 => match big_endian_16(frame, 0)? {
-                ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => Ok(20),
-                vlan if ETHERTYPE_VLAN.contains(&vlan) => after_ethertype(frame, 22),
+            LinkLayer::LinuxSll2 => after(frame, big_endian_16(frame, 0)?, 20),
+            LinkLayer::Loopback => {
+                let family = frame.first_chunk().ok_or(SkipReason::HeadersTruncated)?;
+                after_family(family, 4)
+            }
+            LinkLayer::Enc => {
+                let family = frame.first_chunk().ok_or(SkipReason::HeadersTruncated)?;
+                after_family(family, 12)
+            }
+            LinkLayer::PacketFilterLog => match *frame {
+                // The header's length without its padding to four bytes.
+                [length, family, ..] => after_family(&[0, 0, 0, family], usize::from(length).next_multiple_of(4)),
+                _ => Err(SkipReason::HeadersTruncated),
+            },
+            LinkLayer::Ppp => match frame.first() {
+                // On a serial line there may be Cisco's framing instead (unicast or broadcast).
+                Some(0x0f | 0x8f) => after_ethertype(frame, 2),
+                _ => after_ppp(frame, 0),
+            },
+            LinkLayer::PppOverEthernet => after_ppp(frame, 6),
+            LinkLayer::PppDaemon => after_ppp(frame, 2),
+            LinkLayer::PppWithDirection => after_ppp(frame, 1),
+            LinkLayer::CiscoHdlc => after_ethertype(frame, 2),
+            LinkLayer::CiscoHdlcWithDirection => after_ethertype(frame, 3),
+            LinkLayer::FrameRelay => after_frame_relay(frame, 0),
+            LinkLayer::FrameRelayWithDirection => after_frame_relay(frame, 1),
+            LinkLayer::Slip => by_version(frame, 16),
+            LinkLayer::Llc => llc(0),
+            LinkLayer::Fddi => llc(13),
+            LinkLayer::IpOverFibreChannel => llc(16),
+            LinkLayer::TokenRing => {
+                // Source routing follows where the sender's group bit is set; its length includes itself.
+                let sender = *frame.get(8).ok_or(SkipReason::HeadersTruncated)?;
+                let routing = *frame.get(14).ok_or(SkipReason::HeadersTruncated)?;
+                llc(14 + if sender & 0x80 != 0 { usize::from(routing & 0x1f) } else { 0 })
+            }
+            LinkLayer::SunAtm => match frame.first().ok_or(SkipReason::HeadersTruncated)? & 0x0f {
+                2 => llc(4),
                 _ => Err(SkipReason::NotIp),
             },
-            LinkLayer::Loopback => {
-                let family = frame.get(..4).ok_or(SkipReason::HeadersTruncated)?;
-                let family = u32::from_be_bytes([family[0], family[1], family[2], family[3]]);
-                // In the byte order of the machine that captured. 2 is AF_INET everywhere; AF_INET6 is 10 on
-                // Linux, 24 on NetBSD and OpenBSD, 28 on FreeBSD, 30 on macOS.
-                let family = if family > 0xffff { family.swap_bytes() } else { family };
-                match family {
-                    2 | 10 | 24 | 28 | 30 => Ok(4),
-                    _ => Err(SkipReason::NotIp),
+            LinkLayer::FireWire => after_ethertype(frame, 16),
+            LinkLayer::NetAnalyzer => after_ethertype(frame, 16),
+            LinkLayer::IpOverInfiniBand => after(frame, big_endian_16(frame, 40)?, 44),
+            LinkLayer::NetfilterLog => after_netfilter_log(frame),
+            LinkLayer::PacketTap => {
+                let length = wireless::little_endian_32(frame, 0)? as usize;
+                let link_type = wireless::little_endian_32(frame, 8)?;
+                let inner = frame.get(length..).ok_or(SkipReason::HeadersTruncated)?;
+                match LinkLayer::from_link_type(link_type) {
+                    Some(LinkLayer::Ppi | LinkLayer::PacketTap) | None => Err(SkipReason::UnknownLinkType),
+                    Some(layer) => Ok(length + layer.ip_offset(inner)?),
                 }
             }
-            LinkLayer::Ppp => after_ppp(frame, 0),
-            LinkLayer::PppOverEthernet => after_ppp(frame, 6),
+            LinkLayer::Wireless => wireless::after_80211(frame, 0, false),
+            LinkLayer::RadioTap => wireless::after_radiotap(frame),
+            LinkLayer::Ppi => wireless::after_ppi(frame),
+            LinkLayer::Prism => wireless::after_avs_or_prism(frame),
         }
     }
 }
 
 /// The two bytes at `offset`.
-fn big_endian_16(frame: &[u8], offset: usize) -> Result<u16, SkipReason> {
-    match frame.get(offset..offset + 2) {
-        Some(bytes) => Ok(u16::from_be_bytes([bytes[0], bytes[1]])),
+pub(super) fn big_endian_16(frame: &[u8], offset: usize) -> Result<u16, SkipReason> {
+    match frame.get(offset..).and_then(<[u8]>::first_chunk) {
+        Some(bytes) => Ok(u16::from_be_bytes(*bytes)),
         None => Err(SkipReason::HeadersTruncated),
     }
 }
 
-/// Follows an EtherType at `offset` through VLAN tags, LLC/SNAP, PPPoE and MPLS.
-fn after_ethertype(frame: &[u8], mut offset: usize) -> Result<usize, SkipReason> {
+/// As [`big_endian_16`].
+pub(super) fn little_endian_16(frame: &[u8], offset: usize) -> Result<u16, SkipReason> {
+    big_endian_16(frame, offset).map(u16::swap_bytes)
+}
+
+/// What begins at `offset` has only its version to say what it is.
+pub(super) fn by_version(frame: &[u8], offset: usize) -> Result<usize, SkipReason> {
+    match frame.get(offset).ok_or(SkipReason::HeadersTruncated)? >> 4 {
+        4 | 6 => Ok(offset),
+        _ => Err(SkipReason::NotIp),
+    }
+}
+
+/// An address family in the byte order of the machine that captured. 2 is AF_INET everywhere; AF_INET6 is 10 on
+/// Linux, 24 on NetBSD and OpenBSD, 28 on FreeBSD, 30 on macOS.
+fn after_family(family: &[u8; 4], payload: usize) -> Result<usize, SkipReason> {
+    let family = u32::from_be_bytes(*family);
+    let family = if family > 0xffff { family.swap_bytes() } else { family };
+    match family {
+        2 | 10 | 24 | 28 | 30 => Ok(payload),
+        _ => Err(SkipReason::NotIp),
+    }
+}
+
+/// Follows an EtherType at `offset`; see [`after`].
+pub(super) fn after_ethertype(frame: &[u8], offset: usize) -> Result<usize, SkipReason> {
+    after(frame, big_endian_16(frame, offset)?, offset + 2)
+}
+
+/// Follows an EtherType, whose payload is at `payload`, through VLAN tags, LLC/SNAP, PPPoE and MPLS.
+pub(super) fn after(frame: &[u8], mut ethertype: u16, mut payload: usize) -> Result<usize, SkipReason> {
     loop {
         // Every step moves on by at least two bytes, so the frame's end ends the loop.
-        let ethertype = big_endian_16(frame, offset)?;
-        let payload = offset + 2;
-        if ethertype == ETHERTYPE_IPV4 || ethertype == ETHERTYPE_IPV6 {
-            return Ok(payload);
-        } else if ETHERTYPE_VLAN.contains(&ethertype) {
-            offset = payload + 2;
-        } else if ethertype == ETHERTYPE_PPPOE_SESSION {
-            return after_ppp(frame, payload + 6);
-        } else if ETHERTYPE_MPLS.contains(&ethertype) {
-            return after_mpls(frame, payload);
-        } else if ethertype < SMALLEST_ETHERTYPE && frame.get(payload..payload + 6) == Some(&SNAP_ETHERTYPE) {
-            offset = payload + 6;
-        } else {
-            return Err(SkipReason::NotIp);
+        let next = match ethertype {
+            ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => return Ok(payload),
+            ETHERTYPE_PPPOE_SESSION => return after_ppp(frame, payload + 6),
+            ETHERTYPE_BACKBONE => payload + 16,
+            tag if ETHERTYPE_VLAN.contains(&tag) => payload + 2,
+            label if ETHERTYPE_MPLS.contains(&label) => return after_mpls(frame, payload),
+            length if length < SMALLEST_ETHERTYPE => match after_llc(frame, payload)? {
+                Llc::Ip(offset) => return Ok(offset),
+                Llc::EtherType(offset) => offset,
+            },
+            _ => return Err(SkipReason::NotIp),
+        };
+        ethertype = big_endian_16(frame, next)?;
+        payload = next + 2;
+    }
+}
+
+/// What an LLC header announces.
+pub(super) enum Llc {
+    /// An IP packet at this offset.
+    Ip(usize),
+    /// An EtherType at this offset.
+    EtherType(usize),
+}
+
+/// LLC (IEEE 802.2), with SNAP (IEEE 802, 9.5; RFC 1042), IEEE 802.1H's encapsulation, IP's own service access point, or
+/// a network-layer protocol identifier (RFC 2684, 5.1).
+pub(super) fn after_llc(frame: &[u8], offset: usize) -> Result<Llc, SkipReason> {
+    match frame.get(offset..offset + 3).ok_or(SkipReason::HeadersTruncated)? {
+        [0xaa, 0xaa, 0x03] => match frame.get(offset + 3..offset + 6).ok_or(SkipReason::HeadersTruncated)? {
+            [0, 0, 0 | 0xf8] => Ok(Llc::EtherType(offset + 6)),
+            _ => Err(SkipReason::NotIp),
+        },
+        [0x06, 0x06, 0x03] => by_version(frame, offset + 3).map(Llc::Ip),
+        [0xfe, 0xfe, 0x03] => after_network_identifier(frame, offset + 3),
+        _ => Err(SkipReason::NotIp),
+    }
+}
+
+/// A network-layer protocol identifier (ISO/IEC TR 9577; RFC 2427).
+fn after_network_identifier(frame: &[u8], offset: usize) -> Result<Llc, SkipReason> {
+    match frame.get(offset).ok_or(SkipReason::HeadersTruncated)? {
+        0xcc | 0x8e => Ok(Llc::Ip(offset + 1)),
+        0x80 => match frame.get(offset + 1..offset + 4).ok_or(SkipReason::HeadersTruncated)? {
+            [0, 0, 0] => Ok(Llc::EtherType(offset + 4)),
+            _ => Err(SkipReason::NotIp),
+        },
+        _ => Err(SkipReason::NotIp),
+    }
+}
+
+/// Frame relay (RFC 2427): an address of two to four bytes, whose last has its low bit set, then the control
+/// byte and an identifier, or an EtherType as Cisco writes it.
+fn after_frame_relay(frame: &[u8], start: usize) -> Result<usize, SkipReason> {
+    let address = frame.get(start..).unwrap_or_default().iter().take(4).position(|byte| byte & 1 == 1);
+    let offset = match address {
+        Some(0) => return Err(SkipReason::MalformedHeader),
+        Some(last) => start + last + 1,
+        None if frame.len() < start + 4 => return Err(SkipReason::HeadersTruncated),
+        None => return Err(SkipReason::MalformedHeader),
+    };
+    if *frame.get(offset).ok_or(SkipReason::HeadersTruncated)? != 0x03 {
+        return after_ethertype(frame, offset);
+    }
+    // One byte of padding may align what follows.
+    let padding = usize::from(frame.get(offset + 1) == Some(&0));
+    match after_network_identifier(frame, offset + 1 + padding)? {
+        Llc::Ip(offset) => Ok(offset),
+        Llc::EtherType(offset) => after_ethertype(frame, offset),
+    }
+}
+
+/// Linux's netfilter log: a family, and then attributes of which one is the packet.
+fn after_netfilter_log(frame: &[u8]) -> Result<usize, SkipReason> {
+    let payload_attribute = 9;
+    let family = *frame.first().ok_or(SkipReason::HeadersTruncated)?;
+    let mut offset = 4;
+    loop {
+        let length = usize::from(little_endian_16(frame, offset)?);
+        // The two high bits are flags.
+        if little_endian_16(frame, offset + 2)? & 0x3fff == payload_attribute {
+            return after_family(&[0, 0, 0, family], offset + 4);
         }
+        if length < 4 {
+            return Err(SkipReason::MalformedHeader);
+        }
+        offset += length.next_multiple_of(4);
     }
 }
 
@@ -115,14 +316,11 @@ fn after_mpls(frame: &[u8], mut offset: usize) -> Result<usize, SkipReason> {
             break;
         }
     }
-    match frame.get(offset).ok_or(SkipReason::HeadersTruncated)? >> 4 {
-        4 | 6 => Ok(offset),
-        _ => Err(SkipReason::NotIp),
-    }
+    by_version(frame, offset)
 }
 
 /// PPP (RFC 1661): address and control bytes may be absent, and the protocol compressed to one byte.
-fn after_ppp(frame: &[u8], mut offset: usize) -> Result<usize, SkipReason> {
+pub(super) fn after_ppp(frame: &[u8], mut offset: usize) -> Result<usize, SkipReason> {
     match frame.get(offset..) {
         Some([0xff, 0x03, ..]) => offset += 2,
         Some([0xff]) => return Err(SkipReason::HeadersTruncated),

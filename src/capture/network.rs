@@ -1,21 +1,45 @@
-//! Network and transport headers: IPv4 and IPv6 through `etherparse`'s lax slices, which accept packets
-//! cut by the snap length, then the few fields of TCP and UDP that a packet needs, as far as captured.
+//! Network and transport headers, as far as they were captured: IPv4 (RFC 791) and IPv6 (RFC 8200) with their
+//! extension headers in any order, then the few fields of TCP and UDP that a packet needs; through tunnels
+//! when asked for.
+//!
+//! They are read here rather than with `etherparse`, whose lenient mode subtracts past zero on some malformed
+//! extension headers and gives up on those that are out of order.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use etherparse::{Ipv6ExtensionSlice, LaxIpSlice, LaxIpv4Slice, LaxIpv6Slice, LenSource, err, ip_number};
-
-use super::packet::{HeaderLayout, Transport};
+use super::packet::{Fragment, HeaderLayout, Transport};
 use super::summary::SkipReason;
+use super::tunnel::{self, MOST_TUNNELS, Tunnels};
 
-/// Length of an IPv6 header without extension headers (RFC 8200).
+/// Length of an IPv4 header without options.
+const IPV4_HEADER: usize = 20;
+/// Length of an IPv6 header without extension headers.
 const IPV6_HEADER: usize = 40;
 /// Length of a TCP header without options (RFC 9293).
 const TCP_HEADER: usize = 20;
 /// Length of a UDP header (RFC 768).
-const UDP_HEADER: usize = 8;
+pub(super) const UDP_HEADER: usize = 8;
+/// Fragment offsets count in these bytes.
+const FRAGMENT_UNIT: u32 = 8;
 /// Length of the two ports, without which there is no five-tuple.
 const PORTS: usize = 4;
+
+/// Protocol numbers (IANA, "Assigned Internet Protocol Numbers").
+pub(super) mod protocol {
+    pub(in super::super) const HOP_BY_HOP: u8 = 0;
+    pub(in super::super) const IPV4: u8 = 4;
+    pub(in super::super) const TCP: u8 = 6;
+    pub(in super::super) const UDP: u8 = 17;
+    pub(in super::super) const IPV6: u8 = 41;
+    pub(in super::super) const ROUTING: u8 = 43;
+    pub(in super::super) const FRAGMENT: u8 = 44;
+    pub(in super::super) const GRE: u8 = 47;
+    pub(in super::super) const AUTHENTICATION: u8 = 51;
+    pub(in super::super) const DESTINATION_OPTIONS: u8 = 60;
+    pub(in super::super) const MOBILITY: u8 = 135;
+    pub(in super::super) const HOST_IDENTITY: u8 = 139;
+    pub(in super::super) const SHIM6: u8 = 140;
+}
 
 /// What the headers of one IP packet say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,86 +55,206 @@ pub(super) struct Headers {
     pub(super) tcp_window: u16,
     /// The transport header was cut after the ports.
     pub(super) partial_transport_header: bool,
-    /// The packet is the first fragment of several.
-    pub(super) first_fragment: bool,
+    /// Where the packet belongs in a fragmented datagram.
+    pub(super) fragment: Option<Fragment>,
 }
 
-/// The network layer, as far as the transport layer needs it.
-struct Network {
-    addresses: (std::net::IpAddr, std::net::IpAddr),
-    transport: Transport,
-    transport_offset: usize,
+/// The network layer, as far as the layers above it need it.
+pub(super) struct Network {
+    source: IpAddr,
+    destination: IpAddr,
+    /// What follows the IP header and its extension headers.
+    pub(super) protocol: u8,
+    /// Where that begins.
+    pub(super) payload_offset: usize,
     /// Length of the IP packet.
     length: usize,
-    fragmented: bool,
+    fragment: Option<Fragment>,
 }
 
-/// Decodes the IP packet in `bytes`; `wire_length` is its length before the capture cut it, padding
-/// included.
-pub(super) fn decode(bytes: &[u8], wire_length: usize) -> Result<Headers, SkipReason> {
-    let wire_length = wire_length.max(bytes.len());
-    let (slice, stop) = LaxIpSlice::from_slice(bytes).map_err(|error| match error {
-        err::ip::LaxHeaderSliceError::Len(_) if bytes.len() < wire_length => SkipReason::HeadersTruncated,
-        err::ip::LaxHeaderSliceError::Len(_) | err::ip::LaxHeaderSliceError::Content(_) => SkipReason::MalformedHeader,
-    })?;
-    let (transport_offset, length, is_later_fragment) = match &slice {
-        LaxIpSlice::Ipv4(slice) => ipv4(slice, wire_length)?,
-        LaxIpSlice::Ipv6(slice) => ipv6(slice, wire_length),
-    };
-    if is_later_fragment {
-        return Err(SkipReason::FragmentWithoutPorts);
+impl Network {
+    /// Whether this is a fragment after the first, which begins with no header.
+    pub(super) fn is_later_fragment(&self) -> bool {
+        self.fragment.is_some_and(|fragment| fragment.offset > 0)
     }
-    if let Some((error, _)) = stop {
-        return Err(match error {
-            err::ipv6_exts::HeaderSliceError::Len(_) if slice.payload().incomplete => SkipReason::HeadersTruncated,
-            _ => SkipReason::MalformedHeader,
-        });
-    }
-    let transport = match slice.payload_ip_number() {
-        ip_number::TCP => Transport::Tcp,
-        ip_number::UDP => Transport::Udp,
-        _ => return Err(SkipReason::NotTcpOrUdp),
-    };
-    let addresses = (slice.source_addr(), slice.destination_addr());
-    let fragmented = slice.is_fragmenting_payload();
-    transport_header(bytes, Network { addresses, transport, transport_offset, length, fragmented })
 }
 
-/// Where the transport header begins, the length of the packet, and whether it is a later fragment.
-fn ipv4(slice: &LaxIpv4Slice<'_>, wire_length: usize) -> Result<(usize, usize, bool), SkipReason> {
-    let header = slice.header();
-    let header_length = header.slice().len();
-    let length = match usize::from(header.total_len()) {
+/// Decodes the IP packet in `bytes`, or with [`Tunnels::Inner`] the innermost that it carries, and gives where
+/// that one begins; `wire_length` is the length before the capture cut it, padding included.
+pub(super) fn decode(bytes: &[u8], wire_length: usize, tunnels: Tunnels) -> Result<(usize, Headers), SkipReason> {
+    let mut bytes = bytes;
+    let mut wire_length = wire_length.max(bytes.len());
+    let mut start = 0;
+    for _ in 0..=MOST_TUNNELS {
+        let network = network(bytes, wire_length)?;
+        bytes = &bytes[..bytes.len().min(network.length)];
+        let inner = match tunnels {
+            Tunnels::Outer => None,
+            Tunnels::Inner => tunnel::inner_packet(bytes, &network)?,
+        };
+        let Some(inner) = inner else {
+            let headers = if network.is_later_fragment() {
+                later_fragment(bytes, &network)?
+            } else {
+                transport_header(bytes, &network)?
+            };
+            return Ok((start, headers));
+        };
+        // The inner packet cannot be longer than the room its carrier has for it, captured or not.
+        wire_length = network.length.saturating_sub(inner);
+        bytes = bytes.get(inner..).ok_or(SkipReason::HeadersTruncated)?;
+        start += inner;
+    }
+    Err(SkipReason::NestedTooDeep)
+}
+
+fn network(bytes: &[u8], wire_length: usize) -> Result<Network, SkipReason> {
+    let missing = if bytes.len() < wire_length { SkipReason::HeadersTruncated } else { SkipReason::MalformedHeader };
+    match bytes.first().ok_or(missing)? >> 4 {
+        4 => ipv4(bytes.first_chunk().ok_or(missing)?, bytes, wire_length),
+        6 => ipv6(bytes.first_chunk().ok_or(missing)?, bytes, wire_length),
+        _ => Err(SkipReason::MalformedHeader),
+    }
+}
+
+fn ipv4(header: &[u8; IPV4_HEADER], bytes: &[u8], wire_length: usize) -> Result<Network, SkipReason> {
+    let header_length = usize::from(header[0] & 0x0f) * 4;
+    let length = match usize::from(u16::from_be_bytes([header[2], header[3]])) {
         // The network card was to cut a large segment and fill in the length: the frame's stands in.
         0 => wire_length,
-        length if length < header_length => return Err(SkipReason::MalformedHeader),
         length => length,
     };
-    let authentication = slice.extensions().auth.map_or(0, |header| header.slice().len());
-    Ok((header_length + authentication, length, header.fragments_offset().value() > 0))
+    if header_length < IPV4_HEADER || length < header_length {
+        return Err(SkipReason::MalformedHeader);
+    }
+    let flags_and_offset = u16::from_be_bytes([header[6], header[7]]);
+    let fragment = Fragment {
+        identification: u32::from(u16::from_be_bytes([header[4], header[5]])),
+        offset: u32::from(flags_and_offset & 0x1fff) * FRAGMENT_UNIT,
+        more: flags_and_offset & 0x2000 != 0,
+    };
+    let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
+    let mut network = Network {
+        source: address(12).into(),
+        destination: address(16).into(),
+        protocol: header[9],
+        payload_offset: header_length,
+        length,
+        fragment: (fragment.offset > 0 || fragment.more).then_some(fragment),
+    };
+    while network.protocol == protocol::AUTHENTICATION && !network.is_later_fragment() {
+        extension_header(bytes, &mut network)?;
+    }
+    Ok(network)
 }
 
-/// As [`ipv4`].
-fn ipv6(slice: &LaxIpv6Slice<'_>, wire_length: usize) -> (usize, usize, bool) {
-    let extensions = slice.extensions();
-    let length = match usize::from(slice.header().payload_length()) {
-        // A jumbogram (RFC 2675) or a segment still to be cut: the frame's length stands in.
-        0 if slice.payload().len_source == LenSource::Slice => wire_length,
-        length => IPV6_HEADER + length,
+fn ipv6(header: &[u8; IPV6_HEADER], bytes: &[u8], wire_length: usize) -> Result<Network, SkipReason> {
+    let address = |at: usize| {
+        let mut address = [0; 16];
+        address.copy_from_slice(&header[at..at + 16]);
+        IpAddr::V6(Ipv6Addr::from(address))
     };
-    let is_later_fragment = extensions.is_fragmenting_payload()
-        && extensions.clone().into_iter().any(|extension| match extension {
-            Ipv6ExtensionSlice::Fragment(fragment) => fragment.fragment_offset().value() > 0,
-            _ => false,
-        });
-    (IPV6_HEADER + extensions.slice().len(), length, is_later_fragment)
+    let mut network = Network {
+        source: address(8),
+        destination: address(24),
+        protocol: header[6],
+        payload_offset: IPV6_HEADER,
+        length: match usize::from(u16::from_be_bytes([header[4], header[5]])) {
+            // A jumbogram (RFC 2675) or a segment still to be cut: the frame's length stands in.
+            0 => wire_length,
+            length => IPV6_HEADER + length,
+        },
+        fragment: None,
+    };
+    while matches!(
+        network.protocol,
+        protocol::HOP_BY_HOP
+            | protocol::ROUTING
+            | protocol::FRAGMENT
+            | protocol::AUTHENTICATION
+            | protocol::DESTINATION_OPTIONS
+            | protocol::MOBILITY
+            | protocol::HOST_IDENTITY
+            | protocol::SHIM6
+    ) && !network.is_later_fragment()
+    {
+        extension_header(bytes, &mut network)?;
+    }
+    Ok(network)
+}
+
+/// Steps over one extension header. Each has eight bytes or more, so the packet's length bounds their number.
+fn extension_header(bytes: &[u8], network: &mut Network) -> Result<(), SkipReason> {
+    let at = network.payload_offset;
+    if network.length < at + 8 {
+        return Err(SkipReason::MalformedHeader);
+    }
+    let Some(&[next, length, high, low, a, b, c, d]) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
+        return Err(SkipReason::HeadersTruncated);
+    };
+    let length = match network.protocol {
+        protocol::FRAGMENT => {
+            let field = u16::from_be_bytes([high, low]);
+            let (offset, more) = (u32::from(field & 0xfff8), field & 1 != 0);
+            // An atomic fragment (RFC 6946) is whole. Of several fragment headers the first is the outermost.
+            if (offset > 0 || more) && network.fragment.is_none() {
+                let identification = u32::from_be_bytes([a, b, c, d]);
+                network.fragment = Some(Fragment { identification, offset, more });
+            }
+            8
+        }
+        // RFC 4302 counts in four bytes, all others in eight.
+        protocol::AUTHENTICATION => (usize::from(length) + 2) * 4,
+        _ => (usize::from(length) + 1) * 8,
+    };
+    if network.length < at + length {
+        return Err(SkipReason::MalformedHeader);
+    }
+    network.protocol = next;
+    network.payload_offset = at + length;
+    Ok(())
+}
+
+fn transport_of(network: &Network) -> Result<Transport, SkipReason> {
+    match network.protocol {
+        protocol::TCP => Ok(Transport::Tcp),
+        protocol::UDP => Ok(Transport::Udp),
+        _ => Err(SkipReason::NotTcpOrUdp),
+    }
+}
+
+fn as_u16(offset: usize) -> Result<u16, SkipReason> {
+    u16::try_from(offset).map_err(|_| SkipReason::MalformedHeader)
+}
+
+fn as_u32(length: usize) -> Result<u32, SkipReason> {
+    u32::try_from(length).map_err(|_| SkipReason::MalformedHeader)
+}
+
+/// A fragment after the first: addresses, and nothing but payload after the IP header.
+fn later_fragment(bytes: &[u8], network: &Network) -> Result<Headers, SkipReason> {
+    let offset = as_u16(network.payload_offset)?;
+    let declared = network.length.checked_sub(network.payload_offset).ok_or(SkipReason::MalformedHeader)?;
+    Ok(Headers {
+        source: SocketAddr::new(network.source, 0),
+        destination: SocketAddr::new(network.destination, 0),
+        captured_length: bytes.len(),
+        network_length: as_u32(network.length)?,
+        payload_length: as_u32(declared)?,
+        layout: HeaderLayout { transport_offset: offset, payload_offset: offset, transport: transport_of(network)? },
+        tcp_flags: 0,
+        tcp_window: 0,
+        partial_transport_header: false,
+        fragment: network.fragment,
+    })
 }
 
 /// Ports, and as much of the rest of the transport header as was captured.
-fn transport_header(bytes: &[u8], network: Network) -> Result<Headers, SkipReason> {
-    let Network { addresses, transport, transport_offset, length, fragmented } = network;
-    let bytes = &bytes[..bytes.len().min(length)];
-    let declared = length.saturating_sub(transport_offset);
+fn transport_header(bytes: &[u8], network: &Network) -> Result<Headers, SkipReason> {
+    let transport = transport_of(network)?;
+    let transport_offset = network.payload_offset;
+    let fragmented = network.fragment.is_some();
+    let declared = network.length.saturating_sub(transport_offset);
     let header = bytes.get(transport_offset..).unwrap_or_default();
     let least = match transport {
         Transport::Tcp => TCP_HEADER,
@@ -138,17 +282,15 @@ fn transport_header(bytes: &[u8], network: Network) -> Result<Headers, SkipReaso
         return Err(SkipReason::MalformedHeader);
     }
     let is_tcp = transport == Transport::Tcp;
-    let offset = |offset: usize| u16::try_from(offset).map_err(|_| SkipReason::MalformedHeader);
     Ok(Headers {
-        source: SocketAddr::new(addresses.0, u16::from_be_bytes([source_high, source_low])),
-        destination: SocketAddr::new(addresses.1, u16::from_be_bytes([destination_high, destination_low])),
+        source: SocketAddr::new(network.source, u16::from_be_bytes([source_high, source_low])),
+        destination: SocketAddr::new(network.destination, u16::from_be_bytes([destination_high, destination_low])),
         captured_length: bytes.len(),
-        network_length: u32::try_from(length).map_err(|_| SkipReason::MalformedHeader)?,
-        payload_length: u32::try_from(declared.saturating_sub(header_length).min(payload_limit))
-            .map_err(|_| SkipReason::MalformedHeader)?,
+        network_length: as_u32(network.length)?,
+        payload_length: as_u32(declared.saturating_sub(header_length).min(payload_limit))?,
         layout: HeaderLayout {
-            transport_offset: offset(transport_offset)?,
-            payload_offset: offset(transport_offset + header_length)?,
+            transport_offset: as_u16(transport_offset)?,
+            payload_offset: as_u16(transport_offset + header_length)?,
             transport,
         },
         tcp_flags: if is_tcp { rest.get(9).copied().unwrap_or(0) } else { 0 },
@@ -157,6 +299,6 @@ fn transport_header(bytes: &[u8], network: Network) -> Result<Headers, SkipReaso
             _ => 0,
         },
         partial_transport_header: header.len() < header_length,
-        first_fragment: fragmented,
+        fragment: network.fragment,
     })
 }

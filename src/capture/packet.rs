@@ -23,6 +23,17 @@ pub struct HeaderLayout {
     pub transport: Transport,
 }
 
+/// The place of a packet among the fragments of one datagram (RFC 791, section 3.2; RFC 8200, section 4.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fragment {
+    /// What all fragments of a datagram share: 16 bits in IPv4, 32 in IPv6.
+    pub identification: u32,
+    /// Bytes of the datagram's payload before this fragment's; 0 in the first, the one with the ports.
+    pub offset: u32,
+    /// Whether more of the datagram follows.
+    pub more: bool,
+}
+
 /// One TCP or UDP packet of a capture.
 #[derive(Debug, Clone, Copy)]
 pub struct Packet<'a> {
@@ -32,6 +43,9 @@ pub struct Packet<'a> {
     pub timestamp: i64,
     /// Length of the frame on the wire in bytes, as the capture declares it.
     pub wire_length: u32,
+    /// Where the packet belongs in a fragmented datagram, if it is part of one. A fragment after the first has
+    /// no transport header: its ports are 0 and its payload begins where the IP header ends.
+    pub fragment: Option<Fragment>,
     /// Sender's address and port.
     pub source: SocketAddr,
     /// Receiver's address and port.

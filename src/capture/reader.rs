@@ -5,13 +5,26 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use super::archive;
 use super::buffer::StreamBuffer;
+use super::compression::{CompressionFault, ExpansionLimits, decompress};
 use super::error::CaptureError;
 use super::network::{self, Headers};
 use super::packet::Packet;
 use super::pcap::{FILE_HEADER, PcapFormat, Record, Step};
 use super::pcapng::PcapNgFormat;
+use super::source::CaptureSource;
 use super::summary::{CaptureInterface, CaptureSummary, Damage, SkipCounters, SkipReason};
+use super::tunnel::Tunnels;
+
+/// How captures are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReaderOptions {
+    /// Which packet of several, one inside the other, is given.
+    pub tunnels: Tunnels,
+    /// How far compressed captures may expand.
+    pub expansion: ExpansionLimits,
+}
 
 enum Format {
     Pcap(PcapFormat),
@@ -20,8 +33,9 @@ enum Format {
 
 /// A capture being read.
 ///
-/// Memory is one window on the file: half a megabyte, or what the longest record takes. Packets longer than
-/// 262,144 bytes and pcapng blocks longer than 16 MiB are damage, as in libpcap.
+/// Memory is one window on the file: half a megabyte, or what the longest record takes, and the window of a
+/// compression (at most 128 MiB). Packets longer than 262,144 bytes and pcapng blocks longer than 16 MiB are damage,
+/// as in libpcap.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), etcbench::capture::CaptureError> {
@@ -39,6 +53,7 @@ pub struct CaptureReader {
     name: String,
     buffer: StreamBuffer,
     format: Format,
+    tunnels: Tunnels,
     interfaces: BTreeSet<CaptureInterface>,
     packets: u64,
     decoded: u64,
@@ -52,20 +67,33 @@ pub struct CaptureReader {
 }
 
 impl CaptureReader {
-    /// Opens a pcap or pcapng file.
+    /// Opens a pcap or pcapng file: plain, compressed with gzip, bzip2, xz or zstd (told by its first bytes), or a
+    /// member of a zip archive, written `archive.zip!member`.
     ///
     /// # Errors
     /// The file cannot be opened or read, is empty, is no capture, or is a pcap whose link type is not
-    /// supported.
+    /// supported; its compressed data is damaged from the start; its archive cannot be read.
     pub fn open(path: &Path) -> Result<CaptureReader, CaptureError> {
-        let name = path.display().to_string();
-        match File::open(path) {
-            Ok(file) => CaptureReader::from_reader(file, name),
-            Err(source) => Err(CaptureError::Open { name, source }),
+        CaptureReader::open_with(&CaptureSource::from(path), &ReaderOptions::default())
+    }
+
+    /// As [`CaptureReader::open`], with options.
+    ///
+    /// # Errors
+    /// As [`CaptureReader::open`].
+    pub fn open_with(source: &CaptureSource, options: &ReaderOptions) -> Result<CaptureReader, CaptureError> {
+        let result = CaptureReader::from_reader_with(source.open(options.expansion)?, source.to_string(), options);
+        match result {
+            Err(CaptureError::NotACapture { name, .. }) if source.member.is_none() && is_archive_file(&source.file) => {
+                let members = archive::members(&source.file)?;
+                let example = members.first().map_or(String::new(), |member| member.name.clone());
+                Err(CaptureError::IsAnArchive { name, count: members.len(), example })
+            }
+            result => result,
         }
     }
 
-    /// Reads a capture from a stream; `name` is what messages call it.
+    /// Reads a capture, compressed or not, from a stream; `name` is what messages call it.
     ///
     /// # Errors
     /// As [`CaptureReader::open`].
@@ -73,10 +101,25 @@ impl CaptureReader {
         stream: impl Read + Send + 'static,
         name: impl Into<String>,
     ) -> Result<CaptureReader, CaptureError> {
+        CaptureReader::from_reader_with(stream, name, &ReaderOptions::default())
+    }
+
+    /// As [`CaptureReader::from_reader`], with options.
+    ///
+    /// # Errors
+    /// As [`CaptureReader::open`].
+    pub fn from_reader_with(
+        stream: impl Read + Send + 'static,
+        name: impl Into<String>,
+        options: &ReaderOptions,
+    ) -> Result<CaptureReader, CaptureError> {
         let name = name.into();
-        let mut buffer = StreamBuffer::new(Box::new(stream));
+        let mut buffer = match decompress(stream, options.expansion) {
+            Ok(decompressed) => StreamBuffer::new(decompressed.stream),
+            Err(source) => return Err(read_error(name, 0, source)),
+        };
         if let Err(source) = buffer.fill(FILE_HEADER) {
-            return Err(CaptureError::Read { name, offset: buffer.read_offset(), source });
+            return Err(read_error(name, buffer.read_offset(), source));
         }
         let mut interfaces = BTreeSet::new();
         let head = &buffer.data()[..buffer.data().len().min(FILE_HEADER)];
@@ -101,6 +144,7 @@ impl CaptureReader {
             name,
             buffer,
             format,
+            tunnels: options.tunnels,
             interfaces,
             packets: 0,
             decoded: 0,
@@ -143,7 +187,7 @@ impl CaptureReader {
                     match self.decode(&record) {
                         Ok((timestamp, ip_offset, headers)) => break (record, timestamp, ip_offset, headers),
                         Err(reason) => {
-                            if reason == SkipReason::UnknownLinkType {
+                            if reason == SkipReason::UnknownLinkType && record.link_layer.is_none() {
                                 self.unknown_link_type.get_or_insert(record.link_type);
                             }
                             self.skipped.add(reason);
@@ -155,24 +199,27 @@ impl CaptureReader {
                     self.damage = Some(Damage { offset: self.buffer.offset(), problem });
                     return self.finish();
                 }
-                Err(source) => {
-                    self.finished = true;
-                    return Err(CaptureError::Read {
-                        name: self.name.clone(),
-                        offset: self.buffer.read_offset(),
-                        source,
-                    });
-                }
+                Err(source) => match CompressionFault::of(&source) {
+                    Some(fault @ CompressionFault::Damaged { .. }) => {
+                        self.damage = Some(Damage { offset: self.buffer.offset(), problem: fault.to_string() });
+                        return self.finish();
+                    }
+                    _ => {
+                        self.finished = true;
+                        return Err(read_error(self.name.clone(), self.buffer.read_offset(), source));
+                    }
+                },
             }
         };
         self.decoded += 1;
         self.partial_transport_headers += u64::from(headers.partial_transport_header);
-        self.first_fragments += u64::from(headers.first_fragment);
+        self.first_fragments += u64::from(headers.fragment.is_some_and(|fragment| fragment.offset == 0));
         let start = record.frame.start + ip_offset;
         Ok(Some(Packet {
             number: self.packets,
             timestamp,
             wire_length: record.wire_length,
+            fragment: headers.fragment,
             source: headers.source,
             destination: headers.destination,
             bytes: self.buffer.bytes_at(start..start + headers.captured_length),
@@ -203,8 +250,8 @@ impl CaptureReader {
         let frame = self.buffer.bytes_at(record.frame.clone());
         let ip_offset = link_layer.ip_offset(frame)?;
         let packet = frame.get(ip_offset..).ok_or(SkipReason::HeadersTruncated)?;
-        let headers = network::decode(packet, record.wire_length as usize - ip_offset)?;
-        Ok((timestamp, ip_offset, headers))
+        let (inner, headers) = network::decode(packet, record.wire_length as usize - ip_offset, self.tunnels)?;
+        Ok((timestamp, ip_offset + inner, headers))
     }
 
     fn finish(&mut self) -> Result<Option<Packet<'_>>, CaptureError> {
@@ -218,6 +265,19 @@ impl CaptureReader {
     }
 }
 
+/// An error of the stream, told as what it is.
+fn read_error(name: String, offset: u64, source: std::io::Error) -> CaptureError {
+    match CompressionFault::of(&source) {
+        Some(fault) => CaptureError::Compressed { name, fault: fault.clone() },
+        None => CaptureError::Read { name, offset, source },
+    }
+}
+
+fn is_archive_file(path: &Path) -> bool {
+    let mut head = [0; 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && archive::is_archive(&head)
+}
+
 /// What a file that is no capture may be, by its first bytes.
 fn advice(head: &[u8]) -> &'static str {
     const PCAP_MAGICS: [&[u8]; 5] = [
@@ -229,16 +289,8 @@ fn advice(head: &[u8]) -> &'static str {
     ];
     if PCAP_MAGICS.iter().any(|magic| head.starts_with(magic)) {
         "it is a pcap that ends inside its 24-byte header; get the whole file"
-    } else if head.starts_with(&[0x1f, 0x8b]) {
-        "it looks gzip-compressed: decompress it with gunzip"
-    } else if head.starts_with(b"BZh") {
-        "it looks bzip2-compressed: decompress it with bunzip2"
-    } else if head.starts_with(&[0xfd, b'7', b'z', b'X', b'Z', 0]) {
-        "it looks xz-compressed: decompress it with unxz"
-    } else if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        "it looks zstd-compressed: decompress it with unzstd"
-    } else if head.starts_with(b"PK\x03\x04") {
-        "it looks like a zip archive: unpack it"
+    } else if archive::is_archive(head) {
+        "it is a zip archive inside another file: unpack that one"
     } else if head.starts_with(b"version https://git-lfs") {
         "it is a Git LFS pointer: fetch the file itself with git lfs pull"
     } else {

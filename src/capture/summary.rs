@@ -2,33 +2,39 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Why a record of a capture did not become a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipReason {
     /// The frame carries something other than IPv4 or IPv6 (ARP, LLDP, ...).
     NotIp,
-    /// The IP packet carries something other than TCP or UDP (ICMP, ESP, GRE, ...); tunnels are not opened.
+    /// The IP packet carries something other than TCP or UDP (ICMP, ESP, GRE, ...); tunnels are opened on request only.
     NotTcpOrUdp,
-    /// A fragment after the first, which has no ports.
+    /// A fragment whose datagram's first, the one with the ports, is missing.
     FragmentWithoutPorts,
     /// The capture cut the frame before the ports.
     HeadersTruncated,
     /// A header contradicts itself or the packet's declared length.
     MalformedHeader,
-    /// The packet's interface has a link type that is not decoded here.
+    /// The packet's interface, or a header that names one, has a link type that is not decoded here.
     UnknownLinkType,
     /// The record has no time (a pcapng simple packet block), so it has no place in a flow.
     NoTimestamp,
     /// The time lies before 1970 or after 2262.
     TimestampOutOfRange,
+    /// The frame is encrypted on its link (IEEE 802.11).
+    Encrypted,
+    /// One IEEE 802.11 frame holds several packets (A-MSDU), which are not taken apart.
+    AggregatedFrames,
+    /// More than four tunnels lie one inside the other.
+    NestedTooDeep,
 }
 
 impl SkipReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [SkipReason; 8] = [
+    pub const ALL: [SkipReason; 11] = [
         SkipReason::NotIp,
         SkipReason::NotTcpOrUdp,
         SkipReason::FragmentWithoutPorts,
@@ -37,6 +43,9 @@ impl SkipReason {
         SkipReason::UnknownLinkType,
         SkipReason::NoTimestamp,
         SkipReason::TimestampOutOfRange,
+        SkipReason::Encrypted,
+        SkipReason::AggregatedFrames,
+        SkipReason::NestedTooDeep,
     ];
 
     /// The name in records and tables.
@@ -50,6 +59,9 @@ impl SkipReason {
             SkipReason::UnknownLinkType => "unknown_link_type",
             SkipReason::NoTimestamp => "no_timestamp",
             SkipReason::TimestampOutOfRange => "timestamp_out_of_range",
+            SkipReason::Encrypted => "encrypted",
+            SkipReason::AggregatedFrames => "aggregated_frames",
+            SkipReason::NestedTooDeep => "nested_too_deep",
         }
     }
 
@@ -57,13 +69,20 @@ impl SkipReason {
     pub const fn sentence(self) -> &'static str {
         match self {
             SkipReason::NotIp => "The frame carries neither IPv4 nor IPv6.",
-            SkipReason::NotTcpOrUdp => "The IP packet carries neither TCP nor UDP (tunnels are not opened).",
-            SkipReason::FragmentWithoutPorts => "An IP fragment after the first has no ports.",
+            SkipReason::NotTcpOrUdp => {
+                "The IP packet carries neither TCP nor UDP (tunnels are opened on request only)."
+            }
+            SkipReason::FragmentWithoutPorts => "The fragment of the datagram that has the ports is missing.",
             SkipReason::HeadersTruncated => "The capture cut the frame before its ports.",
             SkipReason::MalformedHeader => "A header contradicts itself or the packet's declared length.",
             SkipReason::UnknownLinkType => "The interface has a link type that is not supported.",
             SkipReason::NoTimestamp => "The record has no time (a pcapng simple packet block).",
             SkipReason::TimestampOutOfRange => "The time lies before 1970 or after 2262.",
+            SkipReason::Encrypted => "The 802.11 frame is encrypted.",
+            SkipReason::AggregatedFrames => {
+                "The 802.11 frame holds several packets (A-MSDU), which are not taken apart."
+            }
+            SkipReason::NestedTooDeep => "More than four tunnels lie one inside the other.",
         }
     }
 }
@@ -75,9 +94,9 @@ impl fmt::Display for SkipReason {
 }
 
 /// Where and why reading stopped before the end of the file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damage {
-    /// Bytes from the start of the file to the start of the damaged record.
+    /// Bytes from the start of the (decompressed) capture to the start of the damaged record.
     pub offset: u64,
     /// What is wrong there.
     pub problem: String,
@@ -94,7 +113,7 @@ impl fmt::Display for Damage {
 }
 
 /// The counters of one capture. `packets` is `decoded` plus all of `skipped`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaptureSummary {
     /// Records read, which is also the number of the last packet.
     pub packets: u64,
@@ -114,7 +133,7 @@ pub struct CaptureSummary {
 }
 
 /// An interface that packets were captured on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CaptureInterface {
     /// Link type, a number of <https://www.tcpdump.org/linktypes.html>.
     pub link_type: u32,
@@ -142,6 +161,16 @@ impl CaptureSummary {
         let mut link_types: Vec<u32> = self.interfaces.iter().map(|interface| interface.link_type).collect();
         link_types.dedup();
         link_types
+    }
+
+    /// Counts records that were packets to the reader and turned out to have no place in a flow.
+    pub(crate) fn add_skipped(&mut self, reason: SkipReason, count: u64) {
+        if count > 0 {
+            match self.skipped.binary_search_by_key(&reason, |(other, _)| *other) {
+                Ok(place) => self.skipped[place].1 += count,
+                Err(place) => self.skipped.insert(place, (reason, count)),
+            }
+        }
     }
 
     /// How many records were skipped for a reason.

@@ -17,6 +17,7 @@ use crate::experiment;
 #[command(after_help = "Examples:
   etcbench data list
   etcbench data verify iscxvpn2016
+  etcbench data leaks table2 --data synth --size demo
   etcbench data synth --flows-per-class 200 -o captures
   etcbench data synth --packets 10000000 -o large.pcap")]
 pub enum DataCommand {
@@ -27,6 +28,9 @@ pub enum DataCommand {
         /// The dataset.
         name: String,
     },
+    /// What the splits and features of an experiment give away before any model is trained: test flows that
+    /// equal a training flow, classes that one field alone predicts, captures and hosts on both sides.
+    Leaks(super::leaks::LeaksArguments),
     /// Generate captures from a seed: a folder with every class of the tables, or one large capture.
     Synth(SynthArguments),
 }
@@ -59,6 +63,7 @@ pub fn data(project: &Path, command: &DataCommand) -> anyhow::Result<Verdict> {
     match command {
         DataCommand::List => list(project),
         DataCommand::Verify { name } => verify(project, name),
+        DataCommand::Leaks(arguments) => super::leaks::leaks(project, arguments),
         DataCommand::Synth(arguments) => generate(project, arguments),
     }
 }

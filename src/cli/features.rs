@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Verdict;
-use crate::capture::CaptureSummary;
+use crate::capture::{CaptureSummary, Tunnels};
 use crate::dataset::{FlowProvenance, LabelledFlow, Labels};
 use crate::feature::{StoreHeader, write_store};
 use crate::flow::{FlowOptions, STATISTIC_NAMES, assemble_capture};
@@ -14,9 +14,11 @@ use crate::flow::{FlowOptions, STATISTIC_NAMES, assemble_capture};
 #[derive(Args)]
 #[command(after_help = "Examples:
   etcbench features capture.pcap -o flows.parquet
-  etcbench features *.pcapng --idle-timeout 15 --packets 16 -o flows.parquet")]
+  etcbench features *.pcapng --idle-timeout 15 --packets 16 -o flows.parquet
+  etcbench features 'VPN-PCAPS-01.zip!vpn_aim_chat1a.pcap' -o flows.parquet
+  etcbench features gre.pcap.gz --tunnels inner -o flows.parquet")]
 pub struct FeaturesArguments {
-    /// Captures, pcap or pcapng.
+    /// Captures, pcap or pcapng, also compressed (gzip, bzip2, xz, zstd) or in a zip archive (archive.zip!capture.pcap).
     #[arg(required = true)]
     captures: Vec<PathBuf>,
     /// The Parquet file to write.
@@ -28,6 +30,10 @@ pub struct FeaturesArguments {
     /// A packet later than this after the flow's first packet begins a new flow, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = FlowOptions::default().active_timeout)]
     active_timeout: f64,
+    /// Which packet of a tunnel (GRE, IP in IP, VXLAN, GTP-U, Teredo) makes the flow: `outer`, the one that carries,
+    /// or `inner`, the one that is carried.
+    #[arg(long, value_name = "WHICH", default_value = "outer", value_parser = tunnels)]
+    tunnels: Tunnels,
     /// How many first packets of a flow are kept with their bytes.
     #[arg(long, value_name = "N", default_value_t = FlowOptions::default().kept_packets)]
     packets: usize,
@@ -39,11 +45,20 @@ pub struct FeaturesArguments {
 /// What the store calls captures that belong to no dataset.
 const DATASET: &str = "captures";
 
+fn tunnels(name: &str) -> Result<Tunnels, String> {
+    match name {
+        "outer" => Ok(Tunnels::Outer),
+        "inner" => Ok(Tunnels::Inner),
+        _ => Err("it is `outer` or `inner`".to_owned()),
+    }
+}
+
 /// Writes the flows and says per capture what was read and what was skipped.
 pub fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
     let options = FlowOptions {
         idle_timeout: arguments.idle_timeout,
         active_timeout: arguments.active_timeout,
+        tunnels: arguments.tunnels,
         kept_packets: arguments.packets,
         kept_bytes: arguments.bytes,
         ..FlowOptions::default()

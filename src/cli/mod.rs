@@ -18,9 +18,12 @@ macro_rules! tell {
 mod check;
 mod data;
 mod features;
+mod leaks;
 mod progress;
 mod run;
+mod split;
 mod tables;
+mod verify_models;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -62,8 +65,12 @@ enum Command {
     Check(check::CheckArguments),
     /// Make the tables of a stored run again from its records, without training.
     Tables(tables::TablesArguments),
+    /// Run the fast and the reference implementation of every model on the same flows and hold them together.
+    VerifyModels(verify_models::VerifyModelsArguments),
     /// Write the flows of captures, with statistics and first bytes, as a Parquet file.
     Features(features::FeaturesArguments),
+    /// Write how an experiment divides its flows as a CSV file that others can read, or read back.
+    Split(split::SplitArguments),
     /// What datasets there are, whether their captures are here, and generated data.
     #[command(subcommand)]
     Data(data::DataCommand),
@@ -138,7 +145,9 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Reproduce(arguments) => run::reproduce(&project, &arguments),
         Command::Check(arguments) => check::check(&project, &arguments),
         Command::Tables(arguments) => tables::tables(&project, &arguments),
+        Command::VerifyModels(arguments) => verify_models::verify_models(&project, &arguments),
         Command::Features(arguments) => features::features(&arguments),
+        Command::Split(arguments) => split::split(&project, &arguments),
         Command::Data(command) => data::data(&project, &command),
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{Verdict, progress};
 use crate::experiment::{self, Cache, Experiment, Overrides, Settings};
-use crate::model::Device;
+use crate::model::{CudaDevice, Device, Precision};
 use crate::report;
 
 /// What both subcommands take.
@@ -34,6 +34,9 @@ pub struct Options {
     /// Where deep models train: auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = parse_device)]
     device: DeviceChoice,
+    /// How a CUDA device takes matrix products: f32, tf32 or bf16.
+    #[arg(long, default_value = "f32", value_name = "NAME", value_parser = parse_precision)]
+    precision: Precision,
     /// Compute everything again and keep nothing in results/cache.
     #[arg(long)]
     no_cache: bool,
@@ -57,6 +60,7 @@ pub struct Target {
 #[command(after_help = "Examples:
   etcbench run experiments/ustc-traffic.toml --seeds 3
   etcbench run experiments/ablation-n.toml --data synth --size demo
+  etcbench run experiments/tuning.toml --models svm,knn
   etcbench run experiments/table2.toml --set feature.packets=8 --models svm,random_forest")]
 pub struct RunArguments {
     /// The experiment file.
@@ -79,10 +83,11 @@ pub struct ReproduceArguments {
     options: Options,
 }
 
+/// Seeds as given on the command line.
 #[derive(Clone)]
-struct Seeds(Vec<u64>);
+pub(super) struct Seeds(pub Vec<u64>);
 
-fn parse_seeds(text: &str) -> Result<Seeds, String> {
+pub(super) fn parse_seeds(text: &str) -> Result<Seeds, String> {
     let problem = |_| format!("`{text}` is neither a number of seeds nor a list such as 3,5,8");
     if let Some(list) = text.contains(',').then(|| text.split(',').map(|seed| seed.trim().parse::<u64>())) {
         return Ok(Seeds(list.collect::<Result<_, _>>().map_err(problem)?));
@@ -102,14 +107,49 @@ enum DeviceChoice {
     Chosen(Device),
 }
 
+impl DeviceChoice {
+    /// The device, which can be used.
+    fn resolve(self, precision: Precision) -> anyhow::Result<Device> {
+        let device = match self {
+            Self::Auto => {
+                let (device, reason) = Device::best();
+                if let Some(reason) = reason {
+                    tell!("etcbench: deep models train on the cpu: {reason}");
+                }
+                device
+            }
+            Self::Chosen(device) => device,
+        };
+        match device {
+            Device::Cpu if precision != Precision::F32 => {
+                anyhow::bail!("--precision {} is for CUDA devices; the cpu computes in f32", precision.name())
+            }
+            Device::Cpu => Ok(device),
+            Device::Cuda(card) => {
+                let device = Device::Cuda(CudaDevice { precision, ..card });
+                device.check()?;
+                Ok(device)
+            }
+        }
+    }
+}
+
+fn parse_precision(text: &str) -> Result<Precision, String> {
+    let found = Precision::ALL.into_iter().find(|precision| precision.name() == text);
+    found.ok_or_else(|| "the precisions are f32, tf32 and bf16".to_owned())
+}
+
 fn parse_device(text: &str) -> Result<DeviceChoice, String> {
     let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is not a device number; write cuda:0"));
     match text {
         "auto" => Ok(DeviceChoice::Auto),
         "cpu" => Ok(DeviceChoice::Chosen(Device::Cpu)),
-        "cuda" => Ok(DeviceChoice::Chosen(Device::Cuda(0))),
+        "cuda" => Ok(DeviceChoice::Chosen(Device::Cuda(CudaDevice::default()))),
         _ => match text.strip_prefix("cuda:") {
-            Some(text) => Ok(DeviceChoice::Chosen(Device::Cuda(number(text)?))),
+            Some(text) => {
+                let card = CudaDevice { number: number(text)?, ..CudaDevice::default() };
+                Ok(DeviceChoice::Chosen(Device::Cuda(card)))
+            }
             None => Err("the devices are auto, cpu, cuda and cuda:N".to_owned()),
         },
     }
@@ -127,17 +167,13 @@ impl Options {
         }
     }
 
-    fn settings(&self, project: &Path) -> Settings {
+    fn settings(&self, project: &Path) -> anyhow::Result<Settings> {
         let folder = experiment::results_folder(project).join("cache");
-        Settings {
+        Ok(Settings {
             project: project.to_owned(),
-            device: match self.device {
-                // The CUDA engine is not built yet, so the best device is always the processor.
-                DeviceChoice::Auto => Device::Cpu,
-                DeviceChoice::Chosen(device) => device,
-            },
+            device: self.device.resolve(self.precision)?,
             cache: if self.no_cache { Cache::disabled() } else { Cache::new(folder) },
-        }
+        })
     }
 }
 
@@ -159,7 +195,7 @@ pub fn reproduce(project: &Path, arguments: &ReproduceArguments) -> anyhow::Resu
 
 fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Result<Verdict> {
     let overrides = options.overrides();
-    let settings = options.settings(project);
+    let settings = options.settings(project)?;
     // Every file is read, and its data looked for, before the first is run.
     let experiments: Vec<Experiment> =
         paths.iter().map(|path| experiment::read_experiment(path, &overrides)).collect::<Result<_, _>>()?;
@@ -175,9 +211,10 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
         let text = write_results(project, &run, &folder)?;
         let reused = run.rows.iter().filter(|row| row.reused).count();
         tell!(
-            "{}: {} fits, {reused} of them from the cache; results in {}",
+            "{}: {} fits, {reused} of them from the cache{}; results in {}",
             experiment.name,
             run.rows.len(),
+            if run.flows_reused { ", and the flows too" } else { "" },
             folder.display()
         );
         printed.push(text);

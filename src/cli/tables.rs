@@ -37,10 +37,25 @@ pub fn write_tables(
 ) -> anyhow::Result<String> {
     let published = PublishedTable::read(&project.join("paper/published"), &experiment.name)?;
     let published: Vec<PublishedTable> = published.into_iter().collect();
+    // A run's leak report lies beside its tables; runs of earlier versions have none.
+    let leaks = folder.parent().map(|run| run.join("leaks.json")).filter(|path| path.is_file());
+    let notes =
+        leaks.map_or(Ok(Vec::new()), |path| report::read_leaks(&path).map(|leaks| report::leak_notes(&leaks)))?;
     let mut printed = String::new();
+    let titled =
+        |what: &str| format!("{}{what} ({}, {})", experiment.title, experiment.datasets.join(" + "), experiment.size);
+    let mut tables = Vec::new();
     for (index, mut table) in report::tables(records, experiment.layout, &published)?.into_iter().enumerate() {
-        table.title = format!("{} ({}, {})", experiment.title, experiment.datasets.join(" + "), experiment.size);
+        table.title = titled("");
+        table.notes.extend(notes.iter().cloned());
         let name = if index == 0 { experiment.name.clone() } else { format!("{}-{}", experiment.name, index + 1) };
+        tables.push((name, table));
+    }
+    for mut table in report::tuning_tables(records) {
+        table.title = titled(": what was tried");
+        tables.push((format!("{}-tuning", experiment.name), table));
+    }
+    for (name, table) in tables {
         let markdown = table.to_markdown();
         let contents = [("csv", table.to_csv()?), ("md", markdown.clone()), ("tex", table.to_latex())];
         for (extension, content) in contents {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::error::DatasetError;
+use super::feature_file::FeatureFileRules;
 use super::flow_labels::FlowLabelRules;
 use super::rules::{LabelRules, LabelTable};
 use crate::declarative::{self, DeclarativeError};
@@ -94,6 +95,7 @@ struct DefinitionFile {
     rule: Vec<RuleSection>,
     table: Option<TableSection>,
     flow_labels: Option<FlowLabelsSection>,
+    features: Option<FeatureFileRules>,
 }
 
 /// A dataset's definition, checked and ready to use.
@@ -114,6 +116,8 @@ pub struct DatasetDefinition {
     /// SHA-256 of the definition and its label table, in hexadecimal: two runs with the same digest
     /// label the same files alike.
     pub digest: String,
+    /// How its files become features, where they are feature files and not captures.
+    pub features: Option<FeatureFileRules>,
     pub(super) file_patterns: Vec<String>,
     pub(super) files: GlobSet,
     pub(super) exclusions: Vec<Exclusion>,
@@ -160,7 +164,13 @@ impl DatasetDefinition {
         if raw.files.patterns.is_empty() {
             return Err(fault("`files.patterns` is empty: name at least one, such as \"**/*.pcap\"".to_owned()));
         }
-        if raw.rule.is_empty() && raw.table.is_none() && raw.flow_labels.is_none() {
+        if let Some(features) = &raw.features {
+            features.check(&raw.label_columns).map_err(&fault)?;
+            if raw.flow_labels.is_some() {
+                return Err(fault("[features] and [flow_labels] exclude each other: one is for captures".to_owned()));
+            }
+        }
+        if raw.rule.is_empty() && raw.table.is_none() && raw.flow_labels.is_none() && raw.features.is_none() {
             return Err(fault("no flow can get a label: add a [[rule]], a [table] or [flow_labels]".to_owned()));
         }
         if let Some(exclusion) = raw.files.exclude.iter().find(|exclusion| exclusion.reason.trim().is_empty()) {
@@ -195,6 +205,7 @@ impl DatasetDefinition {
             label_columns: raw.label_columns,
             notes: raw.notes,
             digest: hex::encode(digest.finalize()),
+            features: raw.features,
             file_patterns: raw.files.patterns,
             files,
             exclusions: raw.files.exclude,

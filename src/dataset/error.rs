@@ -53,7 +53,7 @@ pub enum DatasetError {
         /// What is wrong and what to do.
         message: String,
     },
-    /// A file of flow labels cannot be used.
+    /// A file of flow labels, or a feature file, cannot be used.
     #[error("{file}:{line}: {message}")]
     FlowLabels {
         /// The file.

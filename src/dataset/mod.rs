@@ -7,6 +7,8 @@
 
 mod definition;
 mod error;
+mod feature_file;
+mod feature_file_arff;
 mod flow_labels;
 mod folder;
 mod labelled;
@@ -17,6 +19,8 @@ pub mod synth;
 
 pub use definition::{DatasetDefinition, Exclusion, Publication, definition_path};
 pub use error::DatasetError;
+pub use feature_file::{FeatureFileRules, FeatureFormat, FeatureRow, FeatureTable, load_features};
+pub use feature_file_arff::{ArffAttribute, ArffError, ArffTable, ArffType, ArffValue, parse_arff};
 pub use folder::{CaptureFile, DATA_VARIABLE, DatasetFolder, file_sha256, locate, locate_in, open_folder};
 pub use labelled::{FlowProvenance, LabelledFlow, Labels};
 pub use load::{Dataset, Loaded, LoadedCapture, load};

@@ -85,7 +85,9 @@ pub fn plan(definition: &DatasetDefinition, folder: &DatasetFolder) -> Result<La
             );
             return Err(fault(&file.path, message));
         }
-        if definition.label_columns.iter().all(|column| labels.contains_key(column)) {
+        let in_file =
+            |column: &String| definition.features.as_ref().is_some_and(|features| features.labels.contains_key(column));
+        if definition.label_columns.iter().all(|column| labels.contains_key(column) || in_file(column)) {
             plan.captures.push(PlannedCapture { file: file.clone(), labels, flow_label_file: None });
             continue;
         }

@@ -31,6 +31,12 @@ impl Cache {
         Some(self.folder.as_ref()?.join(stage).join(key))
     }
 
+    /// Where a file of `stage` lies that is too large to hold in memory; none in a cache that keeps nothing. The
+    /// caller checks its content.
+    pub(super) fn file(&self, stage: &str, name: &str) -> Option<PathBuf> {
+        self.path(stage, name)
+    }
+
     /// The bytes stored for `stage` under `key`, if they are there and undamaged.
     pub fn get(&self, stage: &str, key: &str) -> Option<Vec<u8>> {
         let bytes = std::fs::read(self.path(stage, key)?).ok()?;

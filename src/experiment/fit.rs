@@ -8,7 +8,7 @@ use super::ExperimentError;
 use super::measure::{Cost, measured};
 use crate::evaluate::Metrics;
 use crate::feature::FeatureSet;
-use crate::model::{self, ArtifactStore, Device, Examples, FitContext, FitReport, ModelSpec};
+use crate::model::{self, ArtifactStore, Device, Examples, FitContext, FitReport, ModelError, ModelSpec};
 use crate::progress::Progress;
 use crate::split::Split;
 
@@ -21,7 +21,7 @@ pub struct FitOutcome {
     pub fit: Cost,
     /// Cost of predicting the test rows.
     pub predict: Cost,
-    /// Rows trained on.
+    /// Rows trained on, as sampled.
     pub training_flows: usize,
     /// Rows used for early stopping.
     pub validation_flows: usize,
@@ -62,6 +62,8 @@ pub struct FitRequest<'a> {
     pub features: &'a FeatureSet,
     /// Which rows train, validate and test.
     pub split: &'a Split,
+    /// The training rows as sampled.
+    pub training: &'a [usize],
     /// The run's seed.
     pub seed: u64,
     /// Where the deep model trains.
@@ -81,7 +83,7 @@ pub fn fit(
     let examples = |rows| Examples { features: request.features, rows };
     let context = FitContext { seed: request.seed, device: request.device, progress, artifacts };
     let (report, fit) =
-        measured(|| classifier.fit(examples(&request.split.train), examples(&request.split.validation), &context));
+        measured(|| classifier.fit(examples(request.training), examples(&request.split.validation), &context));
     let mut report = report?;
     let fit = with_reused_stages(fit, &mut report);
     let test = examples(&request.split.test);
@@ -92,7 +94,7 @@ pub fn fit(
         report,
         fit,
         predict,
-        training_flows: request.split.train.len(),
+        training_flows: request.training.len(),
         validation_flows: request.split.validation.len(),
         model_bytes: bytes.len(),
         test_rows: request.split.test.clone(),
@@ -100,6 +102,30 @@ pub fn fit(
         probabilities: probabilities.iter().copied().collect(),
     };
     Ok((outcome, bytes))
+}
+
+/// Fits on the training rows and gives the macro F1 on the validation rows; none where training left the finite
+/// numbers.
+///
+/// # Errors
+/// Whatever else the model says of its parameters or the data.
+pub fn validation_score(
+    request: &FitRequest<'_>,
+    artifacts: &dyn ArtifactStore,
+    progress: &dyn Progress,
+) -> Result<Option<f64>, ExperimentError> {
+    let mut classifier = model::build(request.spec)?;
+    let examples = |rows| Examples { features: request.features, rows };
+    let context = FitContext { seed: request.seed, device: request.device, progress, artifacts };
+    let validation = examples(&request.split.validation);
+    match classifier.fit(examples(request.training), validation, &context) {
+        Ok(_) => {}
+        Err(ModelError::Diverged { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    let probabilities = classifier.predict_probabilities(validation, progress)?;
+    let metrics = Metrics::from_probabilities(&validation.labels(), probabilities.view())?;
+    Ok(Some(metrics.confusion.macro_average().f1))
 }
 
 /// A stage taken from the cache took no time in this fit, but it is part of what the model costs: the fit

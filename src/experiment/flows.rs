@@ -1,28 +1,31 @@
-//! The first stage of a run: captures become labelled flows, and a hash of everything that determines
-//! them. Reading is fast enough that flows are read again rather than kept.
+//! The first stage of a run: captures become labelled flows, or feature files their rows, and a hash of
+//! everything that determines them.
 
 use std::path::Path;
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::cache;
 use super::run::Settings;
 use super::{Experiment, ExperimentError, Variant};
+use super::{cache, flow_cache};
 use crate::dataset::synth::{self, SynthOptions};
-use crate::dataset::{self, Dataset, DatasetDefinition, LabelledFlow, LoadedCapture};
+use crate::dataset::{self, Dataset, DatasetDefinition, FeatureTable, LabelledFlow, LoadedCapture};
 use crate::declarative;
 use crate::flow::FlowOptions;
 use crate::progress::Progress;
 
 /// Raised whenever a change to the code changes the flows, so that no fit on older ones is reused.
-const FLOWS_VERSION: u32 = 1;
+const FLOWS_VERSION: u32 = 2;
+
+/// The cache's folder of flows.
+pub(super) const STAGE: &str = "flows";
 
 /// The dataset whose captures are generated where they are not there.
 const GENERATED: &str = "synth";
 
-/// What is stored of one capture of a run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// What is stored of one capture, or feature file, of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CaptureFacts {
     /// The dataset.
     pub dataset: String,
@@ -45,13 +48,23 @@ pub struct CaptureFacts {
     pub summary: crate::capture::CaptureSummary,
 }
 
+/// What an experiment's datasets hold.
+pub(super) enum Content {
+    /// Flows of captures.
+    Flows(Vec<LabelledFlow>),
+    /// Rows of feature files.
+    Table(FeatureTable),
+}
+
 /// The flows of an experiment's datasets under one set of flow options.
 pub(super) struct LoadedFlows {
     pub options: FlowOptions,
     /// The hash of everything that determines the flows.
     pub key: String,
-    pub flows: Vec<LabelledFlow>,
+    pub content: Content,
     pub captures: Vec<CaptureFacts>,
+    /// Whether they came from the cache.
+    pub reused: bool,
 }
 
 /// The flow options of a variant, with as many packets and bytes kept as any variant's features need, so
@@ -60,11 +73,15 @@ pub(super) fn flow_options(experiment: &Experiment, variant: &Variant) -> FlowOp
     let needed = |need: fn(&Variant) -> usize| experiment.variants.iter().map(need).max().unwrap_or_default();
     let kept_packets = needed(|variant| variant.feature.packets);
     let kept_bytes = needed(|variant| variant.feature.needed_bytes());
-    FlowOptions {
+    let mut options = FlowOptions {
         kept_packets: kept_packets.max(variant.flow.kept_packets),
         kept_bytes: kept_bytes.max(variant.flow.kept_bytes),
         ..variant.flow.clone()
+    };
+    for sequences in experiment.variants.iter().filter_map(Variant::used_sequences) {
+        sequences.widen(&mut options);
     }
+    options
 }
 
 /// Checks that the captures of every dataset of `experiment` are here, so that a run of several experiments
@@ -136,7 +153,7 @@ pub fn generate_if_absent(project: &Path, progress: &dyn Progress) -> Result<(),
     Ok(())
 }
 
-/// Reads the flows of all datasets of `experiment`.
+/// Reads the flows of all datasets of `experiment`, from the cache where they are there.
 pub(super) fn load_flows(
     experiment: &Experiment,
     options: FlowOptions,
@@ -148,51 +165,86 @@ pub(super) fn load_flows(
     }
     let datasets: Vec<Dataset> =
         experiment.datasets.iter().map(|name| find(experiment, name, &settings.project)).collect::<Result<_, _>>()?;
+    let tables = datasets.iter().filter(|dataset| dataset.definition.features.is_some()).count();
+    if tables > 0 && tables < datasets.len() {
+        return Err(ExperimentError::Features {
+            problem: "some datasets of this experiment are captures and some are feature files; they have no features \
+                      in common, so name one kind"
+                .to_owned(),
+        });
+    }
+    let checksums = checksums(&datasets, &settings.cache)?;
+    let definitions: Vec<&str> = datasets.iter().map(|dataset| dataset.definition.digest.as_str()).collect();
+    if tables > 0 {
+        let table = dataset::load_features(&datasets, progress)?;
+        let captures = table_facts(&table, &checksums)?;
+        let key = cache::key(&("features", FLOWS_VERSION, definitions, &checksums));
+        return Ok(LoadedFlows { options, key, content: Content::Table(table), captures, reused: false });
+    }
+    let key = cache::key(&("flows", FLOWS_VERSION, env!("CARGO_PKG_VERSION"), definitions, &checksums, &options));
+    if let Some((flows, entry)) = flow_cache::read(&settings.cache, &key) {
+        entry.warnings.iter().for_each(|warning| progress.warn(warning));
+        let content = Content::Flows(flows);
+        return Ok(LoadedFlows { options, key, content, captures: entry.captures, reused: true });
+    }
     let loaded = dataset::load(&datasets, &options, progress)?;
+    let mut warnings = Vec::new();
     for dataset in &datasets {
         for (file, reason) in &dataset.folder.excluded {
-            progress.warn(&format!("{}: {} is left out: {reason}", dataset.definition.name, file.path));
+            warnings.push(format!("{}: {} is left out: {reason}", dataset.definition.name, file.path));
         }
     }
     for (name, file) in &loaded.unlabelled {
-        progress.warn(&format!("{name}: {} is left out: data/{name}.toml gives it no label", file.path));
+        warnings.push(format!("{name}: {} is left out: data/{name}.toml gives it no label", file.path));
     }
-    for capture in &loaded.captures {
-        warn_of_damage(capture, progress);
-    }
+    warnings.extend(loaded.captures.iter().filter_map(damage));
+    warnings.iter().for_each(|warning| progress.warn(warning));
     let captures: Vec<CaptureFacts> =
-        loaded.captures.par_iter().map(|capture| facts(capture, &datasets)).collect::<Result<_, _>>()?;
-    // Files of flow labels decide labels as captures decide flows.
-    let mut label_files = Vec::new();
-    for dataset in &datasets {
-        for file in &dataset.folder.flow_label_files {
-            label_files.push((&file.path, dataset::file_sha256(&dataset.folder.root.join(&file.path))?));
-        }
-    }
-    let definitions: Vec<&str> = datasets.iter().map(|dataset| dataset.definition.digest.as_str()).collect();
-    let files: Vec<(&str, &str)> =
-        captures.iter().map(|capture| (capture.capture.as_str(), capture.sha256.as_str())).collect();
-    let key = cache::key(&("flows", FLOWS_VERSION, definitions, files, label_files, &options));
-    Ok(LoadedFlows { options, key, flows: loaded.flows, captures })
+        loaded.captures.iter().map(|capture| facts(capture, &checksums)).collect::<Result<_, _>>()?;
+    flow_cache::write(&settings.cache, &key, &datasets, &options, &loaded.flows, &captures, &warnings)?;
+    Ok(LoadedFlows { options, key, content: Content::Flows(loaded.flows), captures, reused: false })
 }
 
-fn warn_of_damage(capture: &LoadedCapture, progress: &dyn Progress) {
-    if let Some(damage) = &capture.summary.damage {
-        progress.warn(&format!(
-            "{}: {} is damaged at byte {}: {}; the {} flows before it are used",
-            capture.dataset, capture.capture, damage.offset, damage.problem, capture.flows
-        ));
-    }
+/// Dataset, path and SHA-256 of every file that decides flows or labels, in a fixed order.
+type Checksums = Vec<(String, String, String)>;
+
+fn checksums(datasets: &[Dataset], cache: &cache::Cache) -> Result<Checksums, ExperimentError> {
+    let files: Vec<_> = datasets
+        .iter()
+        .flat_map(|dataset| {
+            let folder = &dataset.folder;
+            folder.captures.iter().chain(&folder.flow_label_files).map(move |file| (dataset, file))
+        })
+        .collect();
+    files
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|(dataset, file)| {
+            let checksum = flow_cache::checksum(&dataset.folder.root.join(&file.path), cache)?;
+            Ok((dataset.definition.name.clone(), file.path.clone(), checksum))
+        })
+        .collect()
 }
 
-fn facts(capture: &LoadedCapture, datasets: &[Dataset]) -> Result<CaptureFacts, ExperimentError> {
-    let dataset = datasets.iter().find(|dataset| dataset.definition.name == capture.dataset).ok_or_else(|| {
-        ExperimentError::Internal { problem: format!("{} is of no dataset of the run", capture.capture) }
-    })?;
+fn checksum_of(checksums: &Checksums, dataset: &str, path: &str) -> Result<String, ExperimentError> {
+    let of = checksums.iter().find(|(name, file, _)| name == dataset && file == path);
+    of.map(|(_, _, checksum)| checksum.clone())
+        .ok_or_else(|| ExperimentError::Internal { problem: format!("{dataset}: {path} has no checksum") })
+}
+
+fn damage(capture: &LoadedCapture) -> Option<String> {
+    let damage = capture.summary.damage.as_ref()?;
+    Some(format!(
+        "{}: {} is damaged at byte {}: {}; the {} flows before it are used",
+        capture.dataset, capture.capture, damage.offset, damage.problem, capture.flows
+    ))
+}
+
+fn facts(capture: &LoadedCapture, checksums: &Checksums) -> Result<CaptureFacts, ExperimentError> {
     Ok(CaptureFacts {
         dataset: capture.dataset.clone(),
         capture: capture.capture.clone(),
-        sha256: dataset::file_sha256(&dataset.folder.root.join(&capture.file.path))?,
+        sha256: checksum_of(checksums, &capture.dataset, &capture.file.path)?,
         bytes: capture.file.size,
         flows: capture.flows,
         unused_flows: capture.unused,
@@ -200,4 +252,22 @@ fn facts(capture: &LoadedCapture, datasets: &[Dataset]) -> Result<CaptureFacts, 
         ambiguous_flows: capture.ambiguous,
         summary: capture.summary.clone(),
     })
+}
+
+/// A feature file as captures are told: its rows are flows, and there are no packets.
+fn table_facts(table: &FeatureTable, checksums: &Checksums) -> Result<Vec<CaptureFacts>, ExperimentError> {
+    let fact = |(dataset, name, file, rows): &(String, String, dataset::CaptureFile, u64)| {
+        Ok(CaptureFacts {
+            dataset: dataset.clone(),
+            capture: name.clone(),
+            sha256: checksum_of(checksums, dataset, &file.path)?,
+            bytes: file.size,
+            flows: *rows,
+            unused_flows: 0,
+            unjoined_flows: 0,
+            ambiguous_flows: 0,
+            summary: crate::capture::CaptureSummary::default(),
+        })
+    };
+    table.files.iter().map(fact).collect()
 }

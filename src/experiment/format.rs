@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::tune::TuneOptions;
 use crate::declarative::{self, DeclarativeError};
-use crate::feature::{Selection, TokenOptions};
+use crate::feature::{Selection, SequenceOptions, TokenOptions};
 use crate::flow::FlowOptions;
 use crate::model::{Implementation, Input, ModelKind, ModelSpec};
 use crate::split::SplitOptions;
@@ -54,6 +55,8 @@ pub struct Experiment {
     pub size: String,
     /// The seeds, one run each.
     pub seeds: Vec<u64>,
+    /// What is tuned, and how; nothing where the file does not say.
+    pub tune: Option<TuneOptions>,
     /// The variants, in the file's order; at least one.
     pub variants: Vec<Variant>,
     /// The whole as TOML, for provenance and hashing.
@@ -82,10 +85,19 @@ pub struct Variant {
     pub flow: FlowOptions,
     /// What is taken of each flow.
     pub feature: TokenOptions,
+    /// The packet sequences that `input = "sequences"` reads.
+    pub sequences: SequenceOptions,
     /// How flows are divided.
     pub split: SplitOptions,
     /// One entry per model and input.
     pub models: Vec<ModelSpec>,
+}
+
+impl Variant {
+    /// The packet sequences, where a model reads them.
+    pub(super) fn used_sequences(&self) -> Option<&SequenceOptions> {
+        self.models.iter().any(|spec| spec.input == Input::Sequences).then_some(&self.sequences)
+    }
 }
 
 #[derive(Deserialize)]
@@ -106,6 +118,7 @@ struct Document {
     split: toml::Table,
     #[serde(default)]
     model: toml::Table,
+    tune: Option<TuneOptions>,
     #[serde(default)]
     variant: toml::Table,
 }
@@ -177,6 +190,12 @@ pub fn read_experiment(path: &Path, overrides: &Overrides) -> Result<Experiment,
     unique(&document.seeds, "seeds", &origin)?;
     unique(&document.models, "models", &origin)?;
     unique(&document.dataset.names, "dataset.names", &origin)?;
+    if let Some(tune) = &document.tune {
+        for model in tune.space.keys() {
+            model_kind(model, &format!("{origin}: [tune.space]"))?;
+        }
+        tune.validate(&document.models, &origin)?;
+    }
     let names = document.dataset.names.iter().map(|name| toml::Value::from(name.as_str())).collect();
     resolved
         .insert("dataset".to_owned(), toml::Table::from_iter([("names".to_owned(), toml::Value::Array(names))]).into());
@@ -216,6 +235,7 @@ pub fn read_experiment(path: &Path, overrides: &Overrides) -> Result<Experiment,
         datasets: document.dataset.names,
         size,
         seeds: document.seeds,
+        tune: document.tune,
         variants,
         resolved,
     })
@@ -274,21 +294,24 @@ fn variant(
         }
         Ok(section)
     };
-    let feature: TokenOptions = declarative::typed(section("feature", &document.feature)?, &origin("feature"))?;
+    let mut feature = section("feature", &document.feature)?;
+    let sequences: SequenceOptions = match feature.remove("sequences") {
+        None => SequenceOptions::default(),
+        Some(toml::Value::Table(table)) => declarative::typed(table, &origin("feature.sequences"))?,
+        Some(_) => {
+            let problem = "`sequences` is a table, such as sequences.packets = 20".to_owned();
+            return Err(DeclarativeError::Content { origin: origin("feature"), problem });
+        }
+    };
+    let feature: TokenOptions = declarative::typed(feature, &origin("feature"))?;
     let flow: FlowOptions = declarative::typed(section("flow", &document.flow)?, &origin("flow"))?;
     let problem = |section: &str, problem: String| DeclarativeError::Content { origin: origin(section), problem };
-    feature.validate(&kept(&feature, &flow)).map_err(|error| problem("feature", error.to_string()))?;
+    let kept = kept(&feature, &sequences, &flow);
+    feature.validate(&kept).map_err(|error| problem("feature", error.to_string()))?;
+    sequences.validate(&kept).map_err(|error| problem("feature", error.to_string()))?;
     flow.validate().map_err(|error| problem("flow", error.to_string()))?;
     let split: SplitOptions = declarative::typed(section("split", &document.split)?, &origin("split"))?;
     split.validate().map_err(|error| problem("split", error.to_string()))?;
-    if split.count() != 1 {
-        let advice =
-            "an experiment divides the flows once per seed; use stratified, grouped or temporal, and several seeds";
-        return Err(problem(
-            "split",
-            format!("method = \"{}\" gives {} splits; {advice}", split.method.name(), split.count()),
-        ));
-    }
     let models = section("model", &document.model)?;
     for unlisted in models.keys() {
         model_kind(unlisted, &origin("model"))?;
@@ -301,6 +324,7 @@ fn variant(
         selection: declarative::typed(section("selection", &document.selection)?, &origin("selection"))?,
         flow,
         feature,
+        sequences,
         split,
         models: specs,
         name,
@@ -308,12 +332,14 @@ fn variant(
 }
 
 /// The flow options with as many packets and bytes kept as the features need; the runner keeps the same.
-fn kept(feature: &TokenOptions, flow: &FlowOptions) -> FlowOptions {
-    FlowOptions {
+fn kept(feature: &TokenOptions, sequences: &SequenceOptions, flow: &FlowOptions) -> FlowOptions {
+    let mut kept = FlowOptions {
         kept_packets: flow.kept_packets.max(feature.packets),
         kept_bytes: flow.kept_bytes.max(feature.needed_bytes()),
         ..flow.clone()
-    }
+    };
+    sequences.widen(&mut kept);
+    kept
 }
 
 fn model_kind(name: &str, origin: &str) -> Result<ModelKind, DeclarativeError> {

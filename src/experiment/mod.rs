@@ -4,24 +4,31 @@
 
 mod cache;
 mod fit;
+mod flow_cache;
 mod flows;
 mod format;
+mod leaks;
 mod measure;
 mod provenance;
 mod record;
 mod records;
 mod run;
 mod store;
+mod tune;
+mod verify;
 
 pub use cache::Cache;
 pub use fit::FitOutcome;
 pub use flows::{CaptureFacts, dataset_names, require_data};
 pub use format::{Experiment, Overrides, TableLayout, Variant, read_experiment};
+pub use leaks::{SplitLeaks, split_leaks};
 pub use measure::Cost;
 pub use provenance::Provenance;
 pub use record::{Record, RunKey};
-pub use run::{FittedRow, Run, Settings, VariantRun, device_name, results_folder, results_name, run};
+pub use run::{FittedRow, Run, Settings, SplitRun, VariantRun, device_name, divide, results_folder, results_name, run};
 pub use store::store;
+pub use tune::{Dimension, Range, Scale, Search, Trial, TuneOptions, Tuning};
+pub use verify::{Agreement, AgreementBound, Measured as AgreementPart, agreement_bound, verify_models};
 
 use std::path::PathBuf;
 
@@ -45,6 +52,18 @@ pub enum ExperimentError {
     /// Generated captures could not be written.
     #[error(transparent)]
     Synth(#[from] crate::dataset::synth::SynthError),
+    /// The datasets do not have what the experiment asks for.
+    #[error("{problem}")]
+    Features {
+        /// What is asked for, and what to do.
+        problem: String,
+    },
+    /// No trial of a model has a score.
+    #[error("{model}: no setting could be fitted and scored; change [tune.space.{model}]")]
+    Tuning {
+        /// The model's name.
+        model: String,
+    },
     /// The flows do not give the features asked for.
     #[error(transparent)]
     Selection(#[from] crate::feature::SelectionError),

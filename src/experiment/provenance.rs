@@ -20,7 +20,7 @@ pub struct Provenance {
     pub threads: usize,
     /// Total memory in bytes; none where the system does not tell.
     pub memory_bytes: Option<u64>,
-    /// Device that deep models trained on.
+    /// Device that deep models trained on; of a graphics card its name, driver and the precision of matrix products.
     pub device: String,
 }
 

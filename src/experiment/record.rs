@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What was fitted: one row of a table for one seed.
+/// What was fitted: one row of a table for one seed and fold.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RunKey {
     /// The experiment's name, such as `table2`.
@@ -15,12 +15,14 @@ pub struct RunKey {
     pub variant: String,
     /// The model's name, such as `attention_lstm` or `svm`.
     pub model: String,
-    /// What the model reads: `bytes`, `statistics` or `bytes_and_statistics`.
+    /// What the model reads: `bytes`, `statistics`, `bytes_and_statistics` or `sequences`.
     pub input: String,
     /// `fast` or `reference`.
     pub implementation: String,
     /// The run's seed.
     pub seed: u64,
+    /// The fold, from 0; 0 where the flows are divided once per seed.
+    pub fold: usize,
 }
 
 /// One measured value.
@@ -33,6 +35,9 @@ pub struct Record {
     pub class: Option<String>,
     /// For metric `confusion`: the predicted class (`class` is the true one).
     pub predicted: Option<String>,
+    /// For metric `tuning_macro_f1` and `tuning_chosen_macro_f1`: the values that were tried, such as
+    /// `cost = 10.0, gamma = "scale"`.
+    pub setting: Option<String>,
     /// The metric's name: `accuracy`, `precision`, `recall`, `f1`, `support`, `macro_precision`,
     /// `macro_recall`, `macro_f1`, `weighted_precision`, `weighted_recall`, `weighted_f1`, `confusion`,
     /// `fit_wall_seconds`, `fit_cpu_seconds`, `predict_wall_seconds`, `predict_cpu_seconds`,

@@ -15,12 +15,13 @@ pub(super) fn outcome_records(
             key: row.key.clone(),
             class: value.class.map(|class| class_names[class].clone()),
             predicted: value.predicted.map(|class| class_names[class].clone()),
+            setting: None,
             metric: value.metric.to_owned(),
             value: value.value,
         });
     }
     let mut whole = |metric: String, value: Option<f64>| {
-        records.push(Record { key: row.key.clone(), class: None, predicted: None, metric, value });
+        records.push(Record { key: row.key.clone(), class: None, predicted: None, setting: None, metric, value });
     };
     let tests = outcome.test_rows.len() as f64;
     whole("training_flows".to_owned(), Some(outcome.training_flows as f64));
@@ -43,6 +44,30 @@ pub(super) fn outcome_records(
     Ok(())
 }
 
+/// Appends what was tried in tuning: the score of every setting on the validation part, and the one chosen again.
+pub(super) fn tuning_records(run: &Run, records: &mut Vec<Record>) {
+    for row in &run.rows {
+        let Some(tuning) = &row.tuning else { continue };
+        let mut add = |setting: Option<&str>, metric: &str, value: Option<f64>| {
+            records.push(Record {
+                key: row.key.clone(),
+                class: None,
+                predicted: None,
+                setting: setting.map(str::to_owned),
+                metric: metric.to_owned(),
+                value,
+            });
+        };
+        for trial in &tuning.trials {
+            add(Some(&trial.setting), "tuning_macro_f1", trial.macro_f1);
+        }
+        let chosen = &tuning.trials[tuning.chosen];
+        add(Some(&chosen.setting), "tuning_chosen_macro_f1", chosen.macro_f1);
+        add(None, "tuning_trials", Some(tuning.trials.len() as f64));
+        add(None, "tuning_wall_seconds", Some(tuning.trials.iter().map(|trial| trial.wall_seconds).sum()));
+    }
+}
+
 /// Appends the training curves: one record per epoch and value, with the epoch in the metric's name.
 pub(super) fn curve_records(run: &Run, records: &mut Vec<Record>) {
     for row in &run.rows {
@@ -58,6 +83,7 @@ pub(super) fn curve_records(run: &Run, records: &mut Vec<Record>) {
                         key: row.key.clone(),
                         class: None,
                         predicted: None,
+                        setting: None,
                         metric: format!("{}_epoch_{}_{name}", epoch.stage, epoch.epoch),
                         value: Some(value),
                     });

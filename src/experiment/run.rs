@@ -4,18 +4,21 @@
 use std::path::{Path, PathBuf};
 
 use super::cache::{self, Cache};
-use super::fit::{FitOutcome, FitRequest, fit};
-use super::flows::{CaptureFacts, LoadedFlows, load_flows};
+use super::fit::{FitOutcome, FitRequest, fit, validation_score};
+use super::flows::{CaptureFacts, Content, LoadedFlows, load_flows};
 use super::provenance::Provenance;
-use super::records::{curve_records, outcome_records};
+use super::records::{curve_records, outcome_records, tuning_records};
+use super::tune::{Setting, Trial, Tuning, is_tuned};
 use super::{Experiment, ExperimentError, Record, RunKey, Variant};
-use crate::feature::{FeatureSet, Unselected, build_features};
-use crate::model::{Device, ModelSpec};
+use crate::feature::{FeatureSet, Unselected, build_features, build_table_features};
+use crate::model::{Device, Input, ModelKind, ModelSpec};
 use crate::progress::Progress;
-use crate::split::{Split, SplitSummary, split};
+use crate::split::{
+    GroupBy, LeakReport, SmallClass, Split, SplitMethod, SplitSummary, leave_out_small_classes, sample_training, split,
+};
 
 /// Raised whenever a change to the code changes what a fit computes, so that no older fit is reused.
-const FIT_VERSION: u32 = 1;
+const FIT_VERSION: u32 = 2;
 
 /// Where and on what an experiment runs.
 #[derive(Debug, Clone)]
@@ -38,6 +41,24 @@ pub struct FittedRow {
     pub cache_key: String,
     /// Whether it came from the cache.
     pub reused: bool,
+    /// The settings that were tried before; none for a model that was not tuned.
+    pub tuning: Option<Tuning>,
+}
+
+/// How the flows of a variant were divided for one seed and fold.
+pub struct SplitRun {
+    /// The seed.
+    pub seed: u64,
+    /// The fold, from 0.
+    pub fold: usize,
+    /// The parts.
+    pub split: Split,
+    /// The training rows as sampled; those of the split where nothing is sampled.
+    pub training: Vec<usize>,
+    /// Flows by class and part, and what parts share.
+    pub summary: SplitSummary,
+    /// What the split and the features give away.
+    pub leaks: LeakReport,
 }
 
 /// A variant of a run: its flows and splits.
@@ -46,10 +67,21 @@ pub struct VariantRun {
     pub name: String,
     /// How many flows were left out, by reason.
     pub unselected: Unselected,
+    /// Classes left out because they have too few flows.
+    pub small_classes: Vec<SmallClass>,
     /// The features of all its flows.
     pub features: FeatureSet,
-    /// Per seed: how the flows were divided.
-    pub splits: Vec<(u64, Split, SplitSummary)>,
+    /// How the flows were divided: by seed, then by fold.
+    pub splits: Vec<SplitRun>,
+    /// Splits per seed: more than one with folds or repetitions.
+    pub folds: usize,
+}
+
+impl VariantRun {
+    /// `seed0`, or `seed0-fold1` where there are several folds: a part of file names.
+    pub fn split_name(&self, seed: u64, fold: usize) -> String {
+        if self.folds > 1 { format!("seed{seed}-fold{fold}") } else { format!("seed{seed}") }
+    }
 }
 
 /// A finished run.
@@ -60,9 +92,11 @@ pub struct Run {
     pub provenance: Provenance,
     /// The flows of every variant's captures, by what determines them.
     pub captures: Vec<CaptureFacts>,
+    /// Whether no capture was read, because its flows were in the cache.
+    pub flows_reused: bool,
     /// The variants in order.
     pub variants: Vec<VariantRun>,
-    /// The fits: variants, then seeds, then models, in the file's order.
+    /// The fits: variants, then seeds, then folds, then models, in the file's order.
     pub rows: Vec<FittedRow>,
 }
 
@@ -79,12 +113,13 @@ impl Run {
                 outcome_records(row, &variant.features.class_names, &mut records)?;
             }
         }
+        tuning_records(self, &mut records);
         curve_records(self, &mut records);
         Ok(records)
     }
 }
 
-/// Runs every variant, seed and model of `experiment`.
+/// Runs every variant, seed, fold and model of `experiment`.
 ///
 /// # Errors
 /// Data that is missing or unusable, and whatever a model says of its parameters, data or training. What was
@@ -93,35 +128,22 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     // Bad parameters are told before hours of training, not after.
     for variant in &experiment.variants {
         for spec in &variant.models {
-            crate::model::build(spec)?;
+            for setting in settings_of(experiment, spec)? {
+                crate::model::build(&setting.spec)?;
+            }
         }
     }
-    let mut loaded: Vec<LoadedFlows> = Vec::new();
-    let mut prepared = Vec::new();
-    for variant in &experiment.variants {
-        let options = super::flows::flow_options(experiment, variant);
-        let index = match loaded.iter().position(|flows| flows.options == options) {
-            Some(index) => index,
-            None => {
-                loaded.push(load_flows(experiment, options, settings, progress)?);
-                loaded.len() - 1
-            }
-        };
-        prepared.push((variant, index, prepare(experiment, variant, &loaded[index])?));
-    }
-    let total = prepared.iter().map(|(variant, ..)| variant.models.len() * experiment.seeds.len()).sum::<usize>();
+    let (loaded, prepared) = prepare_all(experiment, settings, progress)?;
+    let total =
+        prepared.iter().map(|(variant, _, prepared)| variant.models.len() * prepared.splits.len()).sum::<usize>();
     progress.begin(&format!("{}: {total} fits", experiment.name), total as u64);
     let mut variants = Vec::new();
     let mut rows = Vec::new();
     for (variant, index, prepared) in prepared {
-        for (seed, split, _) in &prepared.splits {
+        let context = VariantContext { experiment, variant, flows_key: &loaded[index].key, settings, progress };
+        for split in &prepared.splits {
             for spec in &variant.models {
-                let request =
-                    FitRequest { spec, features: &prepared.features, split, seed: *seed, device: settings.device };
-                let key = run_key(experiment, &variant.name, spec, *seed);
-                progress.note(&format!("{} {} seed {seed}", key.model, key.input));
-                let cache_key = fit_cache_key(variant, spec, &loaded[index].key, split, *seed, settings.device);
-                rows.push(fit_or_reuse(&request, key, cache_key, &settings.cache, progress)?);
+                rows.push(context.fit(&prepared, split, spec)?);
                 progress.advance(1);
             }
         }
@@ -138,90 +160,258 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     }
     Ok(Run {
         experiment: experiment.clone(),
-        provenance: Provenance::collect(&settings.project, &device_name(settings.device)),
+        provenance: Provenance::collect(&settings.project, &settings.device.describe()?),
         captures,
+        flows_reused: loaded.iter().all(|flows| flows.reused),
         variants,
         rows,
     })
 }
 
-fn prepare(experiment: &Experiment, variant: &Variant, flows: &LoadedFlows) -> Result<VariantRun, ExperimentError> {
+/// Everything up to training: the flows of every variant, how they are divided, and what that gives away.
+///
+/// # Errors
+/// Data that is missing or unusable, flows that cannot be divided as asked.
+pub fn divide(
+    experiment: &Experiment,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<Vec<VariantRun>, ExperimentError> {
+    let (_, prepared) = prepare_all(experiment, settings, progress)?;
+    Ok(prepared.into_iter().map(|(_, _, variant)| variant).collect())
+}
+
+/// A variant, the place of its flows among the loaded ones, and what was made of them.
+type Prepared<'a> = (&'a Variant, usize, VariantRun);
+
+fn prepare_all<'a>(
+    experiment: &'a Experiment,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<(Vec<LoadedFlows>, Vec<Prepared<'a>>), ExperimentError> {
+    let mut loaded: Vec<LoadedFlows> = Vec::new();
+    let mut prepared = Vec::new();
+    for variant in &experiment.variants {
+        let options = super::flows::flow_options(experiment, variant);
+        let index = match loaded.iter().position(|flows| flows.options == options) {
+            Some(index) => index,
+            None => {
+                loaded.push(load_flows(experiment, options, settings, progress)?);
+                loaded.len() - 1
+            }
+        };
+        let variant_run = prepare(experiment, variant, &loaded[index], settings, progress)?;
+        prepared.push((variant, index, variant_run));
+    }
+    Ok((loaded, prepared))
+}
+
+pub(super) fn prepare(
+    experiment: &Experiment,
+    variant: &Variant,
+    flows: &LoadedFlows,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<VariantRun, ExperimentError> {
     // The selection may draw a subsample; it is the same for every seed, so that seeds differ in split and
     // training alone.
-    let (features, unselected) = build_features(&flows.flows, &variant.selection, &variant.feature, &flows.options, 0)?;
-    let mut splits = Vec::new();
+    let sequences = variant.used_sequences();
+    let (features, unselected) = match &flows.content {
+        Content::Flows(labelled) => {
+            build_features(labelled, &variant.selection, &variant.feature, sequences, &flows.options, 0)?
+        }
+        Content::Table(table) => {
+            require_no_packets(variant)?;
+            build_table_features(table, &variant.selection, 0)?
+        }
+    };
+    let options = variant.split.relative_to(&settings.project);
+    let (features, small_classes) = leave_out_small_classes(features, &options)?;
+    for small in &small_classes {
+        progress.warn(&format!(
+            "{}: class {} is left out: it has {} flows, fewer than [split] minimum_class_flows",
+            variant.name, small.class, small.flows
+        ));
+    }
+    let mut divided = Vec::new();
+    let mut folds = 0;
     for &seed in &experiment.seeds {
-        let split = split(&features, &variant.split, seed)?
-            .pop()
-            .ok_or_else(|| ExperimentError::Internal { problem: "no split was made".to_owned() })?;
+        let of_seed = split(&features, &options, seed)?;
+        folds = of_seed.len().max(folds);
+        divided.extend(of_seed.into_iter().enumerate().map(|(fold, split)| (seed, fold, split)));
+    }
+    let parts: Vec<&Split> = divided.iter().map(|(_, _, split)| split).collect();
+    let leaks = super::leaks::reports(variant, &features, flows, &parts)?;
+    let splits = divided.into_iter().zip(leaks).map(|((seed, fold, split), leaks)| {
         let summary = SplitSummary::new(&features, &split);
-        splits.push((seed, split, summary));
+        let training = sample_training(&features, &split, options.sampling, seed);
+        SplitRun { seed, fold, split, training, summary, leaks }
+    });
+    let splits = splits.collect();
+    Ok(VariantRun { name: variant.name.clone(), unselected, small_classes, features, splits, folds })
+}
+
+/// Feature files have neither bytes nor packets, addresses and times.
+fn require_no_packets(variant: &Variant) -> Result<(), ExperimentError> {
+    let problem = |problem: String| Err(ExperimentError::Features { problem });
+    let reads_packets = |spec: &&ModelSpec| spec.input != Input::Statistics && spec.kind != ModelKind::Majority;
+    if let Some(spec) = variant.models.iter().find(reads_packets) {
+        let (model, input) = (spec.kind.name(), spec.input.name());
+        return problem(if spec.kind == ModelKind::AttentionLstm {
+            format!("{model} reads packet bytes, and the dataset's feature files have none; leave it out of `models`")
+        } else {
+            format!(
+                "{model} has input = \"{input}\", but the dataset's feature files have no packets; set \
+                 model.{model}.input = \"statistics\""
+            )
+        });
     }
-    Ok(VariantRun { name: variant.name.clone(), unselected, features, splits })
+    if variant.split.method == SplitMethod::Temporal || variant.split.group == Some(GroupBy::Host) {
+        return problem(
+            "feature files have no times and addresses to split by; use method = \"stratified\" or \"k_fold\""
+                .to_owned(),
+        );
+    }
+    Ok(())
 }
 
-fn run_key(experiment: &Experiment, variant: &str, spec: &ModelSpec, seed: u64) -> RunKey {
-    RunKey {
-        experiment: experiment.name.clone(),
-        dataset: experiment.datasets.join("+"),
-        size: experiment.size.clone(),
-        variant: variant.to_owned(),
-        model: spec.kind.name().to_owned(),
-        input: spec.input.name().to_owned(),
-        implementation: spec.implementation.name().to_owned(),
-        seed,
+/// The settings of a model that are tried; only its own values where nothing is tuned.
+fn settings_of(experiment: &Experiment, spec: &ModelSpec) -> Result<Vec<Setting>, ExperimentError> {
+    match &experiment.tune {
+        Some(tune) => Ok(tune.settings(spec)?),
+        None => Ok(vec![Setting { name: String::new(), spec: spec.clone() }]),
     }
 }
 
-fn fit_cache_key(
-    variant: &Variant,
-    spec: &ModelSpec,
-    flows_key: &str,
-    split: &Split,
-    seed: u64,
-    device: Device,
-) -> String {
-    cache::key(&(
-        ("fit", FIT_VERSION, env!("CARGO_PKG_VERSION")),
-        flows_key,
-        &variant.selection,
-        &variant.feature,
-        (&split.train, &split.validation, &split.test),
-        (spec.kind, spec.input, spec.implementation, spec.parameters.to_string()),
-        (seed, device_name(device)),
-    ))
+/// What the fits of a variant share.
+struct VariantContext<'a> {
+    experiment: &'a Experiment,
+    variant: &'a Variant,
+    flows_key: &'a str,
+    settings: &'a Settings,
+    progress: &'a dyn Progress,
 }
 
-fn fit_or_reuse(
-    request: &FitRequest<'_>,
-    key: RunKey,
-    cache_key: String,
-    cache: &Cache,
-    progress: &dyn Progress,
-) -> Result<FittedRow, ExperimentError> {
-    let stored = cache.get("fits", &cache_key).and_then(|bytes| serde_json::from_slice::<FitOutcome>(&bytes).ok());
-    if let Some(outcome) = stored {
-        return Ok(FittedRow { key, outcome, cache_key, reused: true });
+impl VariantContext<'_> {
+    /// Tunes the model where the experiment asks for it, then fits it, or takes both from the cache.
+    fn fit(&self, prepared: &VariantRun, split: &SplitRun, spec: &ModelSpec) -> Result<FittedRow, ExperimentError> {
+        let key = self.run_key(spec, split);
+        let what = format!("{} {} {}", key.model, key.input, prepared.split_name(key.seed, key.fold));
+        self.progress.note(&what);
+        let (spec, tuning) = match is_tuned(self.experiment.tune.as_ref(), spec.kind) {
+            true => self.tune(prepared, split, spec)?,
+            false => (spec.clone(), None),
+        };
+        let request = self.request(prepared, split, &spec);
+        let cache_key = self.cache_key("fit", &request);
+        let cache = &self.settings.cache;
+        let stored = cache.get("fits", &cache_key).and_then(|bytes| serde_json::from_slice::<FitOutcome>(&bytes).ok());
+        if let Some(outcome) = stored {
+            return Ok(FittedRow { key, outcome, cache_key, reused: true, tuning });
+        }
+        self.progress.begin(&format!("{} {what}", key.variant), 0);
+        let fitted = fit(&request, cache, self.progress);
+        self.progress.end();
+        let (outcome, model) = fitted?;
+        // The model first: an outcome in the cache means that its model is there too.
+        cache.put("models", &cache_key, &model).map_err(cannot_store)?;
+        put_json(cache, "fits", &cache_key, &outcome)?;
+        Ok(FittedRow { key, outcome, cache_key, reused: false, tuning })
     }
-    progress.begin(&format!("{} {} {} seed {}", key.variant, key.model, key.input, key.seed), 0);
-    let fitted = fit(request, cache, progress);
-    progress.end();
-    let (outcome, model) = fitted?;
-    let store = |error: std::io::Error| ExperimentError::Store { path: "the cache".into(), problem: error.to_string() };
-    // The model first: an outcome in the cache means that its model is there too.
-    cache.put("models", &cache_key, &model).map_err(store)?;
-    let json = serde_json::to_vec(&outcome)
-        .map_err(|error| ExperimentError::Internal { problem: format!("outcome of a fit: {error}") })?;
-    cache.put("fits", &cache_key, &json).map_err(store)?;
-    Ok(FittedRow { key, outcome, cache_key, reused: false })
+
+    /// The setting with the best score on the validation part, and all that were tried.
+    fn tune(
+        &self,
+        prepared: &VariantRun,
+        split: &SplitRun,
+        spec: &ModelSpec,
+    ) -> Result<(ModelSpec, Option<Tuning>), ExperimentError> {
+        let settings = settings_of(self.experiment, spec)?;
+        let what = format!("tuning {} {}: {} settings", spec.kind.name(), spec.input.name(), settings.len());
+        self.progress.begin(&what, settings.len() as u64);
+        let trials = settings.iter().map(|setting| {
+            let trial = self.trial(prepared, split, setting);
+            self.progress.advance(1);
+            trial
+        });
+        let trials: Result<Vec<Trial>, ExperimentError> = trials.collect();
+        self.progress.end();
+        let tuning =
+            Tuning::choose(trials?).ok_or_else(|| ExperimentError::Tuning { model: spec.kind.name().to_owned() })?;
+        Ok((settings[tuning.chosen].spec.clone(), Some(tuning)))
+    }
+
+    fn trial(&self, prepared: &VariantRun, split: &SplitRun, setting: &Setting) -> Result<Trial, ExperimentError> {
+        let request = self.request(prepared, split, &setting.spec);
+        let cache = &self.settings.cache;
+        let key = self.cache_key("trial", &request);
+        let stored = cache.get("trials", &key).and_then(|bytes| serde_json::from_slice::<Trial>(&bytes).ok());
+        if let Some(trial) = stored {
+            return Ok(Trial { setting: setting.name.clone(), ..trial });
+        }
+        let started = std::time::Instant::now();
+        let macro_f1 = validation_score(&request, cache, self.progress)?;
+        let wall_seconds = started.elapsed().as_secs_f64();
+        let trial = Trial { setting: setting.name.clone(), macro_f1, wall_seconds };
+        put_json(cache, "trials", &key, &trial)?;
+        Ok(trial)
+    }
+
+    fn request<'b>(&self, prepared: &'b VariantRun, split: &'b SplitRun, spec: &'b ModelSpec) -> FitRequest<'b> {
+        FitRequest {
+            spec,
+            features: &prepared.features,
+            split: &split.split,
+            training: &split.training,
+            seed: split.seed,
+            device: self.settings.device,
+        }
+    }
+
+    fn run_key(&self, spec: &ModelSpec, split: &SplitRun) -> RunKey {
+        RunKey {
+            experiment: self.experiment.name.clone(),
+            dataset: self.experiment.datasets.join("+"),
+            size: self.experiment.size.clone(),
+            variant: self.variant.name.clone(),
+            model: spec.kind.name().to_owned(),
+            input: spec.input.name().to_owned(),
+            implementation: spec.implementation.name().to_owned(),
+            seed: split.seed,
+            fold: split.fold,
+        }
+    }
+
+    /// The name of a fit or a trial: everything that determines it. A trial does not depend on the test part.
+    fn cache_key(&self, kind: &str, request: &FitRequest<'_>) -> String {
+        let (split, spec) = (request.split, request.spec);
+        let test: &[usize] = if kind == "fit" { &split.test } else { &[] };
+        cache::key(&(
+            (kind, FIT_VERSION, env!("CARGO_PKG_VERSION")),
+            self.flows_key,
+            &self.variant.selection,
+            &self.variant.feature,
+            self.variant.used_sequences(),
+            (request.training, &split.validation, test),
+            (spec.kind, spec.input, spec.implementation, spec.parameters.to_string()),
+            (request.seed, device_name(request.device)),
+        ))
+    }
 }
 
-/// `cpu`, or `cuda:N`.
+fn cannot_store(error: std::io::Error) -> ExperimentError {
+    ExperimentError::Store { path: "the cache".into(), problem: error.to_string() }
+}
+
+fn put_json(cache: &Cache, stage: &str, key: &str, value: &impl serde::Serialize) -> Result<(), ExperimentError> {
+    let json = serde_json::to_vec(value)
+        .map_err(|error| ExperimentError::Internal { problem: format!("{stage}: {error}") })?;
+    cache.put(stage, key, &json).map_err(cannot_store)
+}
+
+/// `cpu`, or `cuda:N` with the precision of matrix products unless it is the default.
 pub fn device_name(device: Device) -> String {
-    match device {
-        Device::Cpu => "cpu".to_owned(),
-        Device::Cuda(number) => format!("cuda:{number}"),
-    }
+    device.name()
 }
 
 /// The name of the folder under `results/` that holds an experiment's last run: experiment, datasets and

@@ -12,6 +12,7 @@ use super::run::{FittedRow, Run, VariantRun};
 use super::{Cost, ExperimentError, Provenance, RunKey};
 use crate::feature::Unselected;
 use crate::model::StageTime;
+use crate::split::SmallClass;
 
 /// `run.json`: everything about a run that is not a metric.
 #[derive(Serialize)]
@@ -33,6 +34,7 @@ struct VariantFile<'a> {
     flows: usize,
     flows_per_class: Vec<(&'a str, usize)>,
     unselected: Unselected,
+    small_classes: &'a [SmallClass],
     shared_captures: Vec<SharedCaptures>,
 }
 
@@ -40,6 +42,7 @@ struct VariantFile<'a> {
 #[derive(Serialize)]
 struct SharedCaptures {
     seed: u64,
+    fold: usize,
     first: &'static str,
     second: &'static str,
     captures: usize,
@@ -51,6 +54,8 @@ struct FitFile<'a> {
     key: &'a RunKey,
     /// Whether the fit was taken from the cache; its costs are those of the original computation.
     reused: bool,
+    /// The setting that tuning chose; none for a model that was not tuned.
+    setting: Option<&'a str>,
     cache_key: &'a str,
     fit: Cost,
     predict: Cost,
@@ -58,7 +63,7 @@ struct FitFile<'a> {
     notes: &'a [String],
 }
 
-/// Writes `experiment.toml`, `run.json`, `predictions/*.csv` and `splits/*.csv` into `folder`, which the
+/// Writes `experiment.toml`, `run.json`, `leaks.json`, `leaks.csv`, `predictions/*.csv` and `splits/*.csv` into `folder`, which the
 /// caller moves into place when all of it is written.
 ///
 /// # Errors
@@ -80,15 +85,23 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
     let json = serde_json::to_vec_pretty(&run_file(run))
         .map_err(|error| ExperimentError::Internal { problem: format!("run.json: {error}") })?;
     write(Path::new("run.json"), &mut |file| file.write_all(&json))?;
+    let leaks = super::split_leaks(&run.variants);
+    let json = serde_json::to_vec_pretty(&leaks)
+        .map_err(|error| ExperimentError::Internal { problem: format!("leaks.json: {error}") })?;
+    write(Path::new("leaks.json"), &mut |file| file.write_all(&json))?;
+    let lines = super::leaks::to_csv(&leaks)
+        .map_err(|error| ExperimentError::Internal { problem: format!("leaks.csv: {error}") })?;
+    write(Path::new("leaks.csv"), &mut |file| file.write_all(&lines))?;
     for variant in &run.variants {
         for row in run.rows.iter().filter(|row| row.key.variant == variant.name) {
             let key = &row.key;
-            let name = format!("predictions/{}-{}-{}-seed{}.csv", key.variant, key.model, key.input, key.seed);
+            let split = variant.split_name(key.seed, key.fold);
+            let name = format!("predictions/{}-{}-{}-{split}.csv", key.variant, key.model, key.input);
             write(Path::new(&name), &mut |file| predictions(variant, row, file))?;
         }
-        for (seed, split, _) in &variant.splits {
-            let name = format!("splits/{}-seed{seed}.csv", variant.name);
-            crate::split::write_split(&folder.join(name), &variant.features, split)?;
+        for run in &variant.splits {
+            let name = format!("splits/{}-{}.csv", variant.name, variant.split_name(run.seed, run.fold));
+            crate::split::write_split(&folder.join(name), &variant.features, &run.split)?;
         }
     }
     Ok(())
@@ -110,6 +123,7 @@ fn run_file(run: &Run) -> RunFile<'_> {
             .map(|row| FitFile {
                 key: &row.key,
                 reused: row.reused,
+                setting: row.tuning.as_ref().map(|tuning| tuning.trials[tuning.chosen].setting.as_str()),
                 cache_key: &row.cache_key,
                 fit: row.outcome.fit,
                 predict: row.outcome.predict,
@@ -133,12 +147,14 @@ fn variant_file(variant: &VariantRun) -> VariantFile<'_> {
             .map(|(class, name)| (name.as_str(), count(class)))
             .collect(),
         unselected: variant.unselected,
+        small_classes: &variant.small_classes,
         shared_captures: variant
             .splits
             .iter()
-            .flat_map(|(seed, _, summary)| {
-                summary.shared.iter().map(|shared| SharedCaptures {
-                    seed: *seed,
+            .flat_map(|run| {
+                run.summary.shared.iter().map(|shared| SharedCaptures {
+                    seed: run.seed,
+                    fold: run.fold,
                     first: shared.first.name(),
                     second: shared.second.name(),
                     captures: shared.captures.len(),

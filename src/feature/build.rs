@@ -7,9 +7,10 @@ use ndarray::Array2;
 use rand::seq::index::sample;
 use serde::{Deserialize, Serialize};
 
+use super::sequence::{SequenceError, SequenceOptions, write_sequence};
 use super::set::{FeatureSet, TokenArray};
 use super::token::{TokenError, TokenOptions, tokenize};
-use crate::dataset::{LabelledFlow, Labels};
+use crate::dataset::{FeatureTable, FlowProvenance, LabelledFlow, Labels};
 use crate::declarative::nearest;
 use crate::flow::{FlowOptions, STATISTIC_NAMES};
 use crate::seed;
@@ -141,13 +142,16 @@ pub enum SelectionError {
     /// The token options do not fit the flows.
     #[error(transparent)]
     Tokens(#[from] TokenError),
+    /// The sequence options do not fit the flows.
+    #[error(transparent)]
+    Sequences(#[from] SequenceError),
 }
 
 type KnownValues = BTreeMap<String, BTreeSet<String>>;
 
-fn known_values<'a>(flows: impl Iterator<Item = &'a LabelledFlow>) -> KnownValues {
+fn known_values<'a>(labels: impl Iterator<Item = &'a Labels>) -> KnownValues {
     let mut known = KnownValues::new();
-    for (column, value) in flows.flat_map(|flow| &flow.labels) {
+    for (column, value) in labels.flatten() {
         let values = known.entry(column.clone()).or_default();
         if !values.contains(value) {
             values.insert(value.clone());
@@ -219,31 +223,40 @@ fn resolve(selection: &Selection, known: &KnownValues) -> Result<IndexMap<String
     }
 }
 
-/// Chooses the flows an experiment uses and makes their features; rows keep the order of `flows`.
-/// Statistics are those of [`STATISTIC_NAMES`], rounded to single precision.
-///
-/// # Errors
-/// [`SelectionError`]: a column, value or class without a flow, a flow of two classes, options that do
-/// not fit together.
-pub fn build_features(
-    flows: &[LabelledFlow],
+/// Whether a flow that the filter leaves can be used, and if not why.
+enum Usable {
+    Yes,
+    TooFewPackets,
+    WithoutBytes,
+}
+
+/// The flows of an experiment: their places among all, ascending, and the class of each.
+struct Chosen {
+    rows: Vec<(usize, u32)>,
+    class_names: Vec<String>,
+    unselected: Unselected,
+}
+
+/// Applies a selection to labelled things, whatever is known of them beside their labels.
+fn choose<T>(
+    items: &[T],
+    labels: impl Fn(&T) -> &Labels,
+    provenance: impl Fn(&T) -> &FlowProvenance,
+    mut usable: impl FnMut(&T) -> Result<Usable, SelectionError>,
     selection: &Selection,
-    tokens: &TokenOptions,
-    flow_options: &FlowOptions,
     seed: u64,
-) -> Result<(FeatureSet, Unselected), SelectionError> {
+) -> Result<Chosen, SelectionError> {
     let invalid = |message: String| SelectionError::Invalid { message };
-    tokens.validate(flow_options)?;
     if selection.maximum_flows_per_class == Some(0) {
         return Err(invalid("`maximum_flows_per_class` is 0; leave it out to use all".to_owned()));
     }
-    if flows.is_empty() {
+    if items.is_empty() {
         return Err(invalid("the dataset has no labelled flow; look at its inventory".to_owned()));
     }
-    let known = known_values(flows.iter());
+    let known = known_values(items.iter().map(&labels));
     check_conditions(&known, &selection.filter)?;
     // Classes that are not listed are the values that the filter leaves.
-    let left = known_values(flows.iter().filter(|flow| meets(&flow.labels, &selection.filter)));
+    let left = known_values(items.iter().map(&labels).filter(|labels| meets(labels, &selection.filter)));
     if left.is_empty() {
         return Err(invalid(format!("the filter leaves no flow; there are: {}", told(&known))));
     }
@@ -255,47 +268,38 @@ pub fn build_features(
     for conditions in classes.values() {
         check_conditions(&known, conditions)?;
     }
-    let packets_column = STATISTIC_NAMES.iter().position(|name| *name == "packets");
-    let size = tokens.packets.saturating_mul(tokens.bytes);
-    let mut scratch = vec![0; size];
     let mut unselected = Unselected::default();
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); classes.len()];
-    for (index, flow) in flows.iter().enumerate() {
-        if flow.flow.statistics.len() != STATISTIC_NAMES.len() {
-            let id = flow.provenance.flow_id();
-            return Err(invalid(format!(
-                "flow {id} was made by another version (its statistics differ); make it again"
-            )));
-        }
-        if !meets(&flow.labels, &selection.filter) {
+    for (index, item) in items.iter().enumerate() {
+        if !meets(labels(item), &selection.filter) {
             unselected.filtered += 1;
             continue;
         }
-        let packets = packets_column.map_or(flow.flow.packets.len() as f64, |column| flow.flow.statistics[column]);
-        if packets < selection.minimum_packets as f64 {
+        let usable = usable(item)?;
+        if matches!(usable, Usable::TooFewPackets) {
             unselected.too_few_packets += 1;
             continue;
         }
-        let mut of = classes.iter().enumerate().filter(|(_, (_, conditions))| meets(&flow.labels, conditions));
+        let mut of = classes.iter().enumerate().filter(|(_, (_, conditions))| meets(labels(item), conditions));
         let Some((class, (first, _))) = of.next() else {
             unselected.of_no_class += 1;
             continue;
         };
         if let Some((_, (second, _))) = of.next() {
             return Err(SelectionError::TwoClasses {
-                flow: flow.provenance.flow_id(),
+                flow: provenance(item).flow_id(),
                 first: first.clone(),
                 second: second.clone(),
             });
         }
-        if tokenize(&flow.flow, tokens, &mut scratch)? == 0 {
+        if matches!(usable, Usable::WithoutBytes) {
             unselected.without_bytes += 1;
             continue;
         }
         members[class].push(index);
     }
     let mut rows: Vec<(usize, u32)> = Vec::new();
-    for (class, ((name, _), indices)) in classes.iter().zip(&members).enumerate() {
+    for (class, (name, indices)) in classes.keys().zip(&members).enumerate() {
         if indices.is_empty() {
             return Err(SelectionError::EmptyClass { class: name.clone(), known: told(&left) });
         }
@@ -311,23 +315,109 @@ pub fn build_features(
         }
     }
     rows.sort_unstable();
-    let total = rows.len().checked_mul(size).ok_or_else(|| invalid("too many flows for the memory".to_owned()))?;
-    let mut values = vec![0; total];
+    Ok(Chosen { rows, class_names: classes.into_keys().collect(), unselected })
+}
+
+/// Chooses the flows an experiment uses and makes their features; rows keep the order of `flows`.
+/// Statistics are those of [`STATISTIC_NAMES`], rounded to single precision; sequences are made where asked for.
+///
+/// # Errors
+/// [`SelectionError`]: a column, value or class without a flow, a flow of two classes, options that do
+/// not fit together.
+pub fn build_features(
+    flows: &[LabelledFlow],
+    selection: &Selection,
+    tokens: &TokenOptions,
+    sequences: Option<&SequenceOptions>,
+    flow_options: &FlowOptions,
+    seed: u64,
+) -> Result<(FeatureSet, Unselected), SelectionError> {
+    let invalid = |message: String| SelectionError::Invalid { message };
+    tokens.validate(flow_options)?;
+    if let Some(sequences) = sequences {
+        sequences.validate(flow_options)?;
+    }
+    let packets_column = STATISTIC_NAMES.iter().position(|name| *name == "packets");
+    let size = tokens.packets.saturating_mul(tokens.bytes);
+    let mut scratch = vec![0; size];
+    let usable = |flow: &LabelledFlow| {
+        if flow.flow.statistics.len() != STATISTIC_NAMES.len() {
+            let id = flow.provenance.flow_id();
+            return Err(invalid(format!(
+                "flow {id} was made by another version (its statistics differ); make it again"
+            )));
+        }
+        let packets = packets_column.map_or(flow.flow.packets.len() as f64, |column| flow.flow.statistics[column]);
+        if packets < selection.minimum_packets as f64 {
+            return Ok(Usable::TooFewPackets);
+        }
+        let shown = tokenize(&flow.flow, tokens, &mut scratch)?;
+        Ok(if shown == 0 { Usable::WithoutBytes } else { Usable::Yes })
+    };
+    let chosen = choose(flows, |flow| &flow.labels, |flow| &flow.provenance, usable, selection, seed)?;
+    let rows = chosen.rows;
+    let too_many = || invalid("too many flows for the memory".to_owned());
+    let mut values = vec![0; rows.len().checked_mul(size).ok_or_else(too_many)?];
     for ((index, _), out) in rows.iter().zip(values.chunks_exact_mut(size)) {
         tokenize(&flows[*index].flow, tokens, out)?;
     }
     let statistics = Array2::from_shape_fn((rows.len(), STATISTIC_NAMES.len()), |(row, column)| {
         flows[rows[row].0].flow.statistics[column] as f32
     });
+    let columns = sequences.map_or(0, SequenceOptions::columns);
+    let mut sequence = vec![0.0; rows.len().checked_mul(columns).ok_or_else(too_many)?];
+    if let Some(options) = sequences {
+        for ((index, _), out) in rows.iter().zip(sequence.chunks_exact_mut(columns)) {
+            write_sequence(&flows[*index].flow, options, out);
+        }
+    }
     let set = FeatureSet {
         tokens: TokenArray { packets: tokens.packets, bytes: tokens.bytes, values },
         statistics,
         statistic_names: STATISTIC_NAMES.iter().map(|name| (*name).to_owned()).collect(),
+        sequences: Array2::from_shape_vec((rows.len(), columns), sequence)
+            .map_err(|error| invalid(error.to_string()))?,
         labels: rows.iter().map(|(_, class)| *class).collect(),
-        class_names: classes.into_keys().collect(),
+        class_names: chosen.class_names,
         provenance: rows.iter().map(|(index, _)| flows[*index].provenance.clone()).collect(),
     };
-    Ok((set, unselected))
+    Ok((set, chosen.unselected))
+}
+
+/// As [`build_features`], from feature files: the statistics are the files' columns, and there are no bytes
+/// and no sequences.
+///
+/// # Errors
+/// [`SelectionError`], as there; `minimum_packets`, as feature files do not say what a flow's packets are.
+pub fn build_table_features(
+    table: &FeatureTable,
+    selection: &Selection,
+    seed: u64,
+) -> Result<(FeatureSet, Unselected), SelectionError> {
+    let invalid = |message: String| SelectionError::Invalid { message };
+    if selection.minimum_packets != one() {
+        return Err(invalid("`minimum_packets` is for captures; feature files have no packets, remove it".to_owned()));
+    }
+    let usable = |_: &_| Ok(Usable::Yes);
+    let chosen = choose(&table.rows, |row| &row.labels, |row| &row.provenance, usable, selection, seed)?;
+    let rows = chosen.rows;
+    let columns = table.names.len();
+    let mut values = Vec::with_capacity(rows.len() * columns);
+    for (index, _) in &rows {
+        values.extend_from_slice(&table.rows[*index].values);
+    }
+    let statistics =
+        Array2::from_shape_vec((rows.len(), columns), values).map_err(|error| invalid(error.to_string()))?;
+    let set = FeatureSet {
+        tokens: TokenArray { packets: 0, bytes: 0, values: Vec::new() },
+        statistics,
+        statistic_names: table.names.clone(),
+        sequences: Array2::zeros((rows.len(), 0)),
+        labels: rows.iter().map(|(_, class)| *class).collect(),
+        class_names: chosen.class_names,
+        provenance: rows.iter().map(|(index, _)| table.rows[*index].provenance.clone()).collect(),
+    };
+    Ok((set, chosen.unselected))
 }
 
 #[cfg(test)]

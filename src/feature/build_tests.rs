@@ -50,7 +50,7 @@ fn tokens() -> TokenOptions {
 
 fn build(text: &str) -> Result<(FeatureSet, Unselected), SelectionError> {
     let selection: Selection = declarative::parse(text, "e.toml").unwrap();
-    build_features(&sample_flows(), &selection, &tokens(), &FlowOptions::default(), 1)
+    build_features(&sample_flows(), &selection, &tokens(), None, &FlowOptions::default(), 1)
 }
 
 fn fault(text: &str) -> String {
@@ -99,7 +99,8 @@ fn the_maximum_is_drawn_from_the_seed_alone() {
     let selection =
         declarative::parse::<Selection>("label = \"kind\"\nmaximum_flows_per_class = 10\n", "e.toml").unwrap();
     let draw = |seed| {
-        let (set, unselected) = build_features(&flows, &selection, &tokens(), &FlowOptions::default(), seed).unwrap();
+        let (set, unselected) =
+            build_features(&flows, &selection, &tokens(), None, &FlowOptions::default(), seed).unwrap();
         assert_eq!((set.len(), unselected.over_maximum), (10, 30));
         set.provenance.iter().map(|one| one.number).collect::<Vec<_>>()
     };
@@ -113,7 +114,7 @@ fn flows_without_bytes_to_show_are_counted() {
     let flows = [flow(0, &[("kind", "a")], 1.0, &[1; 28]), flow(1, &[("kind", "a")], 1.0, &[1; 30])];
     let selection = declarative::parse::<Selection>("label = \"kind\"", "e.toml").unwrap();
     let options = TokenOptions { packet_start: crate::feature::PacketStart::Payload, ..tokens() };
-    let (set, unselected) = build_features(&flows, &selection, &options, &FlowOptions::default(), 1).unwrap();
+    let (set, unselected) = build_features(&flows, &selection, &options, None, &FlowOptions::default(), 1).unwrap();
     assert_eq!((set.len(), unselected.without_bytes, set.provenance[0].number), (1, 1, 1));
 }
 
@@ -163,10 +164,10 @@ fn real_captures_become_features_through_the_store() {
         "label = \"application\"\nfilter = { traffic = \"malware\" }\n[classes]\n",
         "e.toml",
     );
-    assert!(build_features(&again, &selection.unwrap(), &TokenOptions::default(), &options, 0).is_err());
+    assert!(build_features(&again, &selection.unwrap(), &TokenOptions::default(), None, &options, 0).is_err());
     let selection =
         declarative::parse::<Selection>("label = \"traffic\"\nmaximum_flows_per_class = 500\n", "e.toml").unwrap();
-    let (set, unselected) = build_features(&again, &selection, &TokenOptions::default(), &options, 0).unwrap();
+    let (set, unselected) = build_features(&again, &selection, &TokenOptions::default(), None, &options, 0).unwrap();
     assert_eq!((set.len(), set.class_names.as_slice()), (1000, &["benign".to_owned(), "malware".to_owned()][..]));
     assert_eq!(unselected.over_maximum as usize + set.len(), loaded.flows.len());
     assert_eq!(set.tokens.values.len(), 1000 * 6 * 128);

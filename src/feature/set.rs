@@ -1,6 +1,6 @@
 //! The in-memory form of features that splits, models and reports work on.
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 
 use crate::dataset::FlowProvenance;
 
@@ -45,6 +45,9 @@ pub struct FeatureSet {
     pub statistics: Array2<f32>,
     /// Names of the columns of `statistics`.
     pub statistic_names: Vec<String>,
+    /// Packet sequences, shape `[flows, 2 K]`, in the columns of [`super::sequence_names`]; no columns where they
+    /// were not asked for.
+    pub sequences: Array2<f32>,
     /// Class of each flow, an index into `class_names`.
     pub labels: Vec<u32>,
     /// The classes, in the order of the experiment file.
@@ -57,6 +60,37 @@ impl FeatureSet {
     /// Number of flows.
     pub fn len(&self) -> usize {
         self.labels.len()
+    }
+
+    /// The flows of the classes for which `kept` is true, in the same order; the other classes are gone.
+    pub fn with_classes(&self, kept: &[bool]) -> Self {
+        let mut numbers = Vec::with_capacity(kept.len());
+        let mut next = 0;
+        for &kept in kept {
+            numbers.push(kept.then_some(next));
+            next += u32::from(kept);
+        }
+        let rows: Vec<usize> = (0..self.len()).filter(|&row| kept[self.labels[row] as usize]).collect();
+        let size = self.tokens.packets * self.tokens.bytes;
+        let mut values = Vec::with_capacity(rows.len() * size);
+        for &row in &rows {
+            values.extend_from_slice(self.tokens.flow(row));
+        }
+        Self {
+            tokens: TokenArray { packets: self.tokens.packets, bytes: self.tokens.bytes, values },
+            statistics: self.statistics.select(Axis(0), &rows),
+            statistic_names: self.statistic_names.clone(),
+            sequences: self.sequences.select(Axis(0), &rows),
+            labels: rows.iter().filter_map(|&row| numbers[self.labels[row] as usize]).collect(),
+            class_names: self
+                .class_names
+                .iter()
+                .zip(kept)
+                .filter(|(_, kept)| **kept)
+                .map(|(name, _)| name.clone())
+                .collect(),
+            provenance: rows.iter().map(|&row| self.provenance[row].clone()).collect(),
+        }
     }
 
     /// Whether there is no flow.

@@ -1,12 +1,14 @@
 //! A flow that is still receiving packets.
 
-use crate::capture::Packet;
-
+use super::facts::PacketFacts;
 use super::key::FlowKey;
 use super::statistics::FlowStatistics;
-use super::types::{FiveTuple, Flow, FlowPacket, PacketDirection};
+use super::types::{FiveTuple, Flow, FlowOptions, FlowPacket, PacketDirection};
 
-/// The times and sizes of [`super::FlowOptions`] as they are needed per packet.
+/// Room for packets that a new flow asks for at most; longer ones grow.
+const FIRST_PACKETS: usize = 8;
+
+/// The times and sizes of [`FlowOptions`] as they are needed per packet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     /// Nanoseconds.
@@ -19,31 +21,46 @@ pub(super) struct Limits {
     pub(super) kept_bytes: usize,
 }
 
+/// Nanoseconds of a checked number of seconds.
+fn nanoseconds(seconds: f64) -> i64 {
+    (seconds * 1e9).round() as i64
+}
+
+impl Limits {
+    /// Those of options that [`FlowOptions::validate`] has let pass.
+    pub(super) fn new(options: &FlowOptions) -> Limits {
+        Limits {
+            idle_timeout: nanoseconds(options.idle_timeout),
+            active_timeout: nanoseconds(options.active_timeout),
+            activity_timeout: nanoseconds(options.activity_timeout).cast_unsigned(),
+            kept_packets: options.kept_packets,
+            kept_bytes: options.kept_bytes,
+        }
+    }
+}
+
 /// The flow so far.
 pub(super) struct ActiveFlow {
-    /// Number in order of first packets.
+    /// Place in order of first packets.
     pub(super) number: u64,
     pub(super) key: FlowKey,
-    five_tuple: FiveTuple,
+    /// The first packet's sender is the key's second endpoint.
+    reversed: bool,
     packets: Vec<FlowPacket>,
     statistics: FlowStatistics,
 }
 
 impl ActiveFlow {
     /// A flow of one packet.
-    pub(super) fn new(number: u64, key: FlowKey, packet: &Packet<'_>, limits: &Limits) -> ActiveFlow {
+    pub(super) fn new(number: u64, packet: &PacketFacts, bytes: &[u8], limits: &Limits) -> ActiveFlow {
         let mut flow = ActiveFlow {
             number,
-            key,
-            five_tuple: FiveTuple {
-                source: packet.source,
-                destination: packet.destination,
-                transport: packet.layout.transport,
-            },
-            packets: Vec::new(),
+            key: packet.key,
+            reversed: packet.reversed,
+            packets: Vec::with_capacity(limits.kept_packets.min(FIRST_PACKETS)),
             statistics: FlowStatistics::new(packet),
         };
-        flow.add(packet, limits);
+        flow.add(packet, bytes, limits);
         flow
     }
 
@@ -58,30 +75,27 @@ impl ActiveFlow {
         self.statistics.latest()
     }
 
-    pub(super) fn add(&mut self, packet: &Packet<'_>, limits: &Limits) {
-        let direction = if packet.source == self.five_tuple.source && packet.destination == self.five_tuple.destination
-        {
-            PacketDirection::Forward
-        } else {
-            PacketDirection::Backward
-        };
+    pub(super) fn add(&mut self, packet: &PacketFacts, bytes: &[u8], limits: &Limits) {
+        let direction =
+            if packet.reversed == self.reversed { PacketDirection::Forward } else { PacketDirection::Backward };
         self.statistics.add(packet, direction, limits.activity_timeout);
         if self.packets.len() < limits.kept_packets {
-            let length = packet.bytes.len().min(limits.kept_bytes);
             self.packets.push(FlowPacket {
                 direction,
                 timestamp: packet.timestamp,
                 wire_length: packet.wire_length,
-                bytes: packet.bytes[..length].to_vec(),
+                bytes: bytes[..bytes.len().min(limits.kept_bytes)].to_vec(),
                 layout: packet.layout,
             });
         }
     }
 
-    pub(super) fn finish(self: Box<Self>) -> Flow {
-        let ActiveFlow { five_tuple, packets, statistics, .. } = *self;
+    pub(super) fn finish(self) -> Flow {
+        let ActiveFlow { key, reversed, packets, statistics, .. } = self;
+        let (first, second) = key.endpoints();
+        let (source, destination) = if reversed { (second, first) } else { (first, second) };
         Flow {
-            five_tuple,
+            five_tuple: FiveTuple { source, destination, transport: statistics.transport() },
             start: statistics.start(),
             end: statistics.latest(),
             packets,

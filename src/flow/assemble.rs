@@ -1,14 +1,16 @@
 //! From a capture file to its flows in one call.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::path::Path;
 
 use thiserror::Error;
 
-use crate::capture::{CaptureError, CaptureReader, CaptureSummary};
+use crate::capture::{CaptureError, CaptureReader, CaptureSource, CaptureSummary, ReaderOptions, SkipReason};
 
-use super::assembler::{Assembler, NumberedFlow};
+use super::active::Limits;
+use super::assembler::NumberedFlow;
 use super::options::FlowOptionsError;
+use super::round::{self, Round, SHARDS, Source, Worker};
 use super::types::{Flow, FlowOptions};
 
 /// Why a capture gives no flows.
@@ -23,10 +25,10 @@ pub enum AssembleError {
 }
 
 /// Reads a capture and gives its flows to `sink` in order of their first packets, so that the n-th call
-/// is flow number n from 0.
+/// is flow number n from 0. They are those of an [`super::Assembler`], at any number of threads.
 ///
 /// A flow that is complete waits for those that began before it, so besides the active flows memory holds
-/// those that began during the oldest active one, which `active_timeout` bounds. An [`Assembler`] gives
+/// those that began during the oldest active one, which `active_timeout` bounds. An [`super::Assembler`] gives
 /// flows as they complete, where that is too many.
 ///
 /// # Errors
@@ -37,29 +39,68 @@ pub fn assemble_capture(
     options: &FlowOptions,
     sink: &mut dyn FnMut(Flow),
 ) -> Result<CaptureSummary, AssembleError> {
-    let mut assembler = Assembler::new(options)?;
-    let mut reader = CaptureReader::open(path)?;
-    let mut queue = InOrder { next: 0, waiting: BTreeMap::new(), sink };
-    while let Some(packet) = reader.next_packet()? {
-        assembler.push(&packet, &mut |flow| queue.add(flow));
-    }
-    assembler.finish(&mut |flow| queue.add(flow));
-    Ok(reader.summary())
+    options.validate()?;
+    let reader_options = ReaderOptions { tunnels: options.tunnels, ..ReaderOptions::default() };
+    assemble_packets(CaptureReader::open_with(&CaptureSource::from(path), &reader_options)?, options, sink, &mut |_| {})
 }
 
-/// Holds flows back until those with lower numbers are through.
+/// As [`assemble_capture`], from a capture that is open; whether its tunnels are is the reader's option. `progress` is told now and then how many packets of the
+/// capture have been read.
+///
+/// Threads of the current rayon pool decode packets and take those before to their flows at the same time.
+///
+/// # Errors
+/// As [`assemble_capture`].
+pub fn assemble_packets(
+    reader: CaptureReader,
+    options: &FlowOptions,
+    sink: &mut dyn FnMut(Flow),
+    progress: &mut dyn FnMut(u64),
+) -> Result<CaptureSummary, AssembleError> {
+    options.validate()?;
+    let limits = Limits::new(options);
+    let mut source = Source::new(reader, options, &limits);
+    let mut workers: Vec<Worker> = (0..SHARDS).map(|_| Worker::new(limits)).collect();
+    let mut queue = InOrder { waiting: VecDeque::new(), sink };
+    let (mut current, mut next) = (Round::new(), Round::new());
+    source.fill(&mut current)?;
+    while !current.is_empty() {
+        let (filled, ()) = rayon::join(|| source.fill(&mut next), || round::take(&mut workers, &current));
+        filled?;
+        queue.add(&mut workers);
+        progress(source.reader.summary().packets);
+        std::mem::swap(&mut current, &mut next);
+    }
+    round::finish(&mut workers);
+    queue.add(&mut workers);
+    let mut summary = source.reader.summary();
+    let lost = source.fragments_without_ports();
+    summary.decoded -= lost;
+    summary.add_skipped(SkipReason::FragmentWithoutPorts, lost);
+    Ok(summary)
+}
+
+/// Holds flows back until those that began earlier are through.
 struct InOrder<'a> {
-    next: u64,
-    waiting: BTreeMap<u64, Flow>,
+    /// Numbers of flows that began, ascending, and the flow where it is complete.
+    waiting: VecDeque<(u64, Option<Box<Flow>>)>,
     sink: &'a mut dyn FnMut(Flow),
 }
 
 impl InOrder<'_> {
-    fn add(&mut self, NumberedFlow { number, flow }: NumberedFlow) {
-        self.waiting.insert(number, flow);
-        while let Some(flow) = self.waiting.remove(&self.next) {
-            (self.sink)(flow);
-            self.next += 1;
+    /// Takes over what a round has made. Its flows began after those of all rounds before.
+    fn add(&mut self, workers: &mut [Worker]) {
+        let known = self.waiting.len();
+        self.waiting.extend(workers.iter_mut().flat_map(|worker| worker.began.drain(..)).map(|number| (number, None)));
+        self.waiting.make_contiguous()[known..].sort_unstable_by_key(|(number, _)| *number);
+        for NumberedFlow { number, flow } in workers.iter_mut().flat_map(|worker| worker.complete.drain(..)) {
+            let place = self.waiting.partition_point(|(other, _)| *other < number);
+            self.waiting[place].1 = Some(Box::new(flow));
+        }
+        while let Some((_, Some(_))) = self.waiting.front() {
+            if let Some((_, Some(flow))) = self.waiting.pop_front() {
+                (self.sink)(*flow);
+            }
         }
     }
 }

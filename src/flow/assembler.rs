@@ -1,14 +1,12 @@
-//! Assembles packets into flows.
-
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+//! Assembles packets into flows, one packet at a time.
 
 use crate::capture::Packet;
 
-use super::active::{ActiveFlow, Limits};
-use super::key::{BuildWordHasher, FlowKey};
+use super::active::Limits;
+use super::fragment::Fragments;
 use super::options::FlowOptionsError;
-use super::types::{Flow, FlowOptions, Pairing};
+use super::shard::{Shard, SweepClock};
+use super::types::{Flow, FlowOptions};
 
 /// A completed flow and its number.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,29 +20,21 @@ pub struct NumberedFlow {
 /// Groups packets by five-tuple and splits the groups by time, and by nothing else.
 ///
 /// A packet more than `idle_timeout` after its flow's latest packet, or more than `active_timeout` after its
-/// first, begins a new flow, whose direction is that packet's. FIN and RST end no flow: what follows them
-/// (the last acknowledgements, retransmissions, a reused port) would become flows of a packet or two,
-/// which no classifier is asked about.
+/// first, begins a new flow, whose direction is that packet's. FIN and RST end no flow, nor does a SYN begin one:
+/// what follows them (the last acknowledgements, retransmissions) would become flows of a packet or two, which no
+/// classifier is asked about. A port that is used again within the idle timeout therefore continues its flow.
 ///
 /// Packets are expected in about the order of their times. Flows that a sweep finds two idle timeouts behind
 /// the current packet are complete, so only packets later than an idle timeout out of order could be
 /// split from their flow by it. A packet earlier than its flow's latest never ends a flow.
+///
+/// Fragments follow the first fragment of their datagram, which has the ports; those that come before it wait
+/// for it, for 30 s of capture time and in a bounded number.
 pub struct Assembler {
-    limits: Limits,
-    pairing: Pairing,
-    /// Position of a key's active flow in `flows`.
-    positions: HashMap<FlowKey, usize, BuildWordHasher>,
-    /// Active flows, in no particular order; boxed, for a flow is a kilobyte that sorting would move about.
-    #[allow(clippy::vec_box, reason = "measured: a tenth faster than moving the flows themselves")]
-    flows: Vec<Box<ActiveFlow>>,
+    shard: Shard,
+    clock: SweepClock,
+    fragments: Fragments,
     next_number: u64,
-    /// Time of the last sweep.
-    swept: Option<i64>,
-}
-
-/// Nanoseconds of a checked number of seconds.
-fn nanoseconds(seconds: f64) -> i64 {
-    (seconds * 1e9).round() as i64
 }
 
 impl Assembler {
@@ -54,91 +44,39 @@ impl Assembler {
     /// An option makes no sense ([`FlowOptions::validate`]).
     pub fn new(options: &FlowOptions) -> Result<Assembler, FlowOptionsError> {
         options.validate()?;
+        let limits = Limits::new(options);
         Ok(Assembler {
-            limits: Limits {
-                idle_timeout: nanoseconds(options.idle_timeout),
-                active_timeout: nanoseconds(options.active_timeout),
-                activity_timeout: nanoseconds(options.activity_timeout).cast_unsigned(),
-                kept_packets: options.kept_packets,
-                kept_bytes: options.kept_bytes,
-            },
-            pairing: options.direction,
-            positions: HashMap::default(),
-            flows: Vec::new(),
+            shard: Shard::new(limits),
+            clock: SweepClock::new(&limits),
+            fragments: Fragments::new(options.direction, options.kept_bytes),
             next_number: 0,
-            swept: None,
         })
     }
 
     /// Takes in a packet. Flows that are complete by it go to `sink`, in order of completion
     /// (of several at once, in order of their numbers).
     pub fn push(&mut self, packet: &Packet<'_>, sink: &mut dyn FnMut(NumberedFlow)) {
-        self.sweep_if_due(packet.timestamp, sink);
-        let key = FlowKey::new(packet, self.pairing);
-        match self.positions.entry(key) {
-            Entry::Occupied(position) => {
-                let flow = &mut self.flows[*position.get()];
-                if flow.is_over_at(packet.timestamp, &self.limits) {
-                    let next = Box::new(ActiveFlow::new(self.next_number, key, packet, &self.limits));
-                    self.next_number += 1;
-                    let complete = std::mem::replace(flow, next);
-                    sink(numbered(complete));
-                } else {
-                    flow.add(packet, &self.limits);
-                }
+        let Assembler { shard, clock, fragments, next_number } = self;
+        fragments.place(packet, &mut |facts, bytes| {
+            if clock.is_due(facts.timestamp) {
+                shard.sweep(facts.timestamp, sink);
             }
-            Entry::Vacant(position) => {
-                position.insert(self.flows.len());
-                self.flows.push(Box::new(ActiveFlow::new(self.next_number, key, packet, &self.limits)));
-                self.next_number += 1;
-            }
-        }
+            *next_number += u64::from(shard.push(*next_number, facts, bytes, sink));
+        });
     }
 
     /// Completes all flows, in order of their numbers.
     pub fn finish(mut self, sink: &mut dyn FnMut(NumberedFlow)) {
-        self.flows.sort_unstable_by_key(|flow| flow.number);
-        self.flows.into_iter().map(numbered).for_each(sink);
+        self.shard.finish(sink);
     }
 
     /// Flows that have not been completed.
     pub fn active_flows(&self) -> usize {
-        self.flows.len()
+        self.shard.active_flows()
     }
 
-    /// Completes what is two idle timeouts old, once per idle timeout of capture time; so every flow is
-    /// looked at a few times in all, and memory holds the flows of the last three idle timeouts.
-    fn sweep_if_due(&mut self, now: i64, sink: &mut dyn FnMut(NumberedFlow)) {
-        match self.swept {
-            // Time that ran backwards (captures one after another in a file) starts the wait anew.
-            Some(swept) if now >= swept && now - swept <= self.limits.idle_timeout => return,
-            Some(swept) if now >= swept => {}
-            _ => {
-                self.swept = Some(now);
-                return;
-            }
-        }
-        self.swept = Some(now);
-        let too_old = now.saturating_sub(self.limits.idle_timeout.saturating_mul(2));
-        let mut complete = Vec::new();
-        let mut position = 0;
-        while position < self.flows.len() {
-            if self.flows[position].latest() < too_old {
-                let flow = self.flows.swap_remove(position);
-                self.positions.remove(&flow.key);
-                if let Some(moved) = self.flows.get(position) {
-                    self.positions.insert(moved.key, position);
-                }
-                complete.push(flow);
-            } else {
-                position += 1;
-            }
-        }
-        complete.sort_unstable_by_key(|flow| flow.number);
-        complete.into_iter().map(numbered).for_each(sink);
+    /// Fragments that are of no flow, because the fragment with the ports has not come.
+    pub fn fragments_without_ports(&self) -> u64 {
+        self.fragments.without_ports()
     }
-}
-
-fn numbered(flow: Box<ActiveFlow>) -> NumberedFlow {
-    NumberedFlow { number: flow.number, flow: flow.finish() }
 }

@@ -4,13 +4,17 @@
 mod active;
 mod assemble;
 mod assembler;
+mod facts;
+mod fragment;
 mod key;
 mod options;
+mod round;
 mod running;
+mod shard;
 mod statistics;
 mod types;
 
-pub use assemble::{AssembleError, assemble_capture};
+pub use assemble::{AssembleError, assemble_capture, assemble_packets};
 pub use assembler::{Assembler, NumberedFlow};
 pub use options::FlowOptionsError;
 pub use statistics::STATISTIC_NAMES;

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::types::{FlowOptions, Pairing};
+use crate::capture::Tunnels;
 
 /// The longest timeout that is accepted, in seconds (over 30 years): longer ones are mistakes of unit.
 const LONGEST_TIMEOUT: f64 = 1e9;
@@ -55,6 +56,7 @@ impl Default for FlowOptions {
     fn default() -> FlowOptions {
         FlowOptions {
             direction: Pairing::Bidirectional,
+            tunnels: Tunnels::Outer,
             idle_timeout: 120.0,
             active_timeout: 3600.0,
             activity_timeout: 5.0,

@@ -1,69 +1,72 @@
 //! Least, greatest, total, mean and standard deviation of numbers that pass by once.
 
-/// Running statistics of whole numbers: nanoseconds or bytes.
+/// Running statistics of whole numbers: nanoseconds or bytes. Who adds the numbers also counts them, for several of
+/// these share one count and a flow's memory is what limits the speed of many flows at once.
 ///
-/// The total is exact (to 2^64); the spread follows Welford (1962), which loses no digits when the deviation is small
-/// against the mean. Both depend on the order of the numbers only, so results are the same bits everywhere.
-#[derive(Debug, Clone, Copy, Default)]
+/// Total and sum of squares are exact, so results depend neither on the order of the numbers nor on how they were
+/// grouped, and no digits are lost when the deviation is small against the mean.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Running {
-    pub(super) count: u64,
     least: u64,
     greatest: u64,
     total: u64,
-    mean: f64,
-    squares: f64,
+    squares: u128,
+}
+
+impl Default for Running {
+    fn default() -> Running {
+        Running { least: u64::MAX, greatest: 0, total: 0, squares: 0 }
+    }
 }
 
 impl Running {
     pub(super) fn add(&mut self, value: u64) {
-        self.least = if self.count == 0 { value } else { self.least.min(value) };
+        self.least = self.least.min(value);
         self.greatest = self.greatest.max(value);
-        self.count += 1;
         // Saturates at 584 years of nanoseconds, which only absurd times can reach.
         self.total = self.total.saturating_add(value);
-        let value = value as f64;
-        let difference = value - self.mean;
-        self.mean += difference / self.count as f64;
-        self.squares += difference * (value - self.mean);
+        self.squares = self.squares.saturating_add(u128::from(value) * u128::from(value));
     }
 
-    /// As if the numbers of both had been added to one (Chan, Golub and LeVeque, 1983).
+    /// Of lengths that were counted in fewer bits.
+    pub(super) fn of_lengths(least: u32, greatest: u32, total: u64, squares: u64) -> Running {
+        Running { least: u64::from(least), greatest: u64::from(greatest), total, squares: u128::from(squares) }
+    }
+
+    /// As if the numbers of both had been added to one.
     pub(super) fn merged(&self, other: &Running) -> Running {
-        if self.count == 0 || other.count == 0 {
-            return if self.count == 0 { *other } else { *self };
-        }
-        let (ours, theirs) = (self.count as f64, other.count as f64);
-        let difference = other.mean - self.mean;
         Running {
-            count: self.count + other.count,
             least: self.least.min(other.least),
             greatest: self.greatest.max(other.greatest),
             total: self.total.saturating_add(other.total),
-            mean: self.mean + difference * theirs / (ours + theirs),
-            squares: self.squares + other.squares + difference * difference * ours * theirs / (ours + theirs),
+            squares: self.squares.saturating_add(other.squares),
         }
-    }
-
-    pub(super) fn least(&self) -> f64 {
-        self.least as f64
-    }
-
-    pub(super) fn greatest(&self) -> f64 {
-        self.greatest as f64
     }
 
     pub(super) fn total(&self) -> f64 {
         self.total as f64
     }
 
-    /// 0 without numbers.
-    pub(super) fn mean(&self) -> f64 {
-        if self.count == 0 { 0.0 } else { self.total as f64 / self.count as f64 }
+    /// Minimum, mean, maximum and standard deviation of a sample (divided by the count less one): 0 without
+    /// numbers, and the deviation 0 for fewer than two.
+    pub(super) fn spread(&self, count: u64) -> [f64; 4] {
+        if count == 0 {
+            return [0.0; 4];
+        }
+        let mean = self.total as f64 / count as f64;
+        [self.least as f64, mean, self.greatest as f64, self.standard_deviation(count)]
     }
 
-    /// The standard deviation of a sample (divided by the count less one); 0 for fewer than two numbers.
-    pub(super) fn standard_deviation(&self) -> f64 {
-        if self.count < 2 { 0.0 } else { (self.squares / (self.count - 1) as f64).sqrt() }
+    fn standard_deviation(&self, count: u64) -> f64 {
+        if count < 2 {
+            return 0.0;
+        }
+        // The sum of squared differences from the mean is the sum of squares less total^2 / count, whose whole part
+        // is subtracted exactly; a saturated total or sum can only be too small.
+        let square = u128::from(self.total) * u128::from(self.total);
+        let (whole, rest) = (square / u128::from(count), square % u128::from(count));
+        let differences = self.squares.saturating_sub(whole) as f64 - rest as f64 / count as f64;
+        (differences.max(0.0) / (count - 1) as f64).sqrt()
     }
 }
 
@@ -83,18 +86,19 @@ mod tests {
             values[..split].iter().for_each(|value| running.add(*value));
             values[split..].iter().for_each(|value| rest.add(*value));
             let running = running.merged(&rest);
-            prop_assert_eq!(running.count, values.len() as u64);
             let count = values.len() as f64;
-            prop_assert_eq!(running.least(), values.iter().min().copied().unwrap_or(0) as f64);
-            prop_assert_eq!(running.greatest(), values.iter().max().copied().unwrap_or(0) as f64);
+            let [least, mean, greatest, deviation] = running.spread(values.len() as u64);
+            prop_assert_eq!(least, values.iter().min().copied().unwrap_or(0) as f64);
+            prop_assert_eq!(greatest, values.iter().max().copied().unwrap_or(0) as f64);
             prop_assert_eq!(running.total(), values.iter().sum::<u64>() as f64);
+            prop_assert_eq!(mean, running.total() / count.max(1.0));
             if values.len() > 1 {
                 let mean = values.iter().sum::<u64>() as f64 / count;
                 let squares: f64 = values.iter().map(|value| (*value as f64 - mean).powi(2)).sum();
                 let expected = (squares / (count - 1.0)).sqrt();
-                prop_assert!((running.standard_deviation() - expected).abs() <= 1e-9 * expected.max(1.0));
+                prop_assert!((deviation - expected).abs() <= 1e-9 * expected.max(1.0));
             } else {
-                prop_assert_eq!(running.standard_deviation(), 0.0);
+                prop_assert_eq!(deviation, 0.0);
             }
         }
     }

@@ -10,6 +10,7 @@
 //! - Packets without a gap over `activity_timeout` make an active period, and such a gap is an idle
 //!   period. An active period of a single instant is not counted, as in ISCXFlowMeter.
 //! - A standard deviation is that of a sample (n - 1), as in ISCXFlowMeter.
+//! - A fragment after the first has the datagram's payload, no TCP flags, and the IP header alone as its header.
 //! - What is undefined is 0: rates of a flow without duration; inter-arrival times of one packet; the minimum,
 //!   mean, maximum and standard deviation over nothing; the standard deviation of one value; ratios to 0.
 //!   (ISCXFlowMeter writes -1 for some of these.)
@@ -19,8 +20,9 @@
 //! `backward_interarrival` (their fiat and biat); minimum, maximum, mean and standard deviation of
 //! `flow_interarrival`, `active` and `idle`.
 
-use crate::capture::{Packet, Transport};
+use crate::capture::Transport;
 
+use super::facts::PacketFacts;
 use super::running::Running;
 use super::types::PacketDirection;
 
@@ -126,35 +128,68 @@ const SMALL_PACKET: u32 = 128;
 
 const NANOSECONDS_PER_SECOND: f64 = 1e9;
 
-/// Statistics of one direction.
+/// Lengths of packets or of payloads: every one fits 32 bits, so the sum of squares fits 64 for four billion
+/// packets of any length that IPv4 has.
+#[derive(Debug, Clone, Copy)]
+struct Lengths {
+    least: u32,
+    greatest: u32,
+    total: u64,
+    squares: u64,
+}
+
+impl Default for Lengths {
+    fn default() -> Lengths {
+        Lengths { least: u32::MAX, greatest: 0, total: 0, squares: 0 }
+    }
+}
+
+impl Lengths {
+    fn add(&mut self, length: u32) {
+        self.least = self.least.min(length);
+        self.greatest = self.greatest.max(length);
+        self.total += u64::from(length);
+        self.squares = self.squares.saturating_add(u64::from(length) * u64::from(length));
+    }
+
+    /// The same as running statistics.
+    fn running(&self) -> Running {
+        Running::of_lengths(self.least, self.greatest, self.total, self.squares)
+    }
+}
+
+/// Statistics of one direction. The fields that every packet changes come first and together.
 #[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
 struct DirectionStatistics {
+    packets: u64,
     /// Time of the latest packet, nanoseconds.
     latest: i64,
+    packet_length: Lengths,
+    payload_length: Lengths,
     interarrival: Running,
-    packet_length: Running,
-    payload_length: Running,
+    header_bytes: u64,
     packets_with_payload: u64,
     small_packets: u64,
-    header_bytes: u64,
+    /// Packets with each TCP flag, from FIN (low bit) to CWR; they count to 2^32 - 1 and stay there.
+    flags: [u32; 8],
     /// Length of the first payload that is not empty.
     first_payload: u32,
     /// Window of the first packet.
     initial_window: u16,
-    /// Packets with each TCP flag, from FIN (low bit) to CWR.
-    flags: [u64; 8],
 }
 
 impl DirectionStatistics {
-    fn add(&mut self, packet: &Packet<'_>, timestamp: i64) {
-        if self.packet_length.count == 0 {
+    fn add(&mut self, packet: &PacketFacts, timestamp: i64) {
+        if self.packets == 0 {
             self.initial_window = packet.tcp_window;
         } else {
             self.interarrival.add(gap(self.latest, timestamp));
         }
+        self.packets += 1;
         self.latest = timestamp;
-        self.packet_length.add(u64::from(packet.network_length));
-        self.payload_length.add(u64::from(packet.payload_length));
+        self.packet_length.add(packet.network_length);
+        self.payload_length.add(packet.payload_length);
         if packet.payload_length > 0 {
             if self.packets_with_payload == 0 {
                 self.first_payload = packet.payload_length;
@@ -163,9 +198,16 @@ impl DirectionStatistics {
         }
         self.small_packets += u64::from(packet.network_length < SMALL_PACKET);
         self.header_bytes += u64::from(packet.layout.payload_offset);
-        for (bit, count) in self.flags.iter_mut().enumerate() {
-            *count += u64::from((packet.tcp_flags >> bit) & 1);
+        if packet.tcp_flags != 0 {
+            for (bit, count) in self.flags.iter_mut().enumerate() {
+                *count = count.saturating_add(u32::from((packet.tcp_flags >> bit) & 1));
+            }
         }
+    }
+
+    /// Gaps between packets.
+    fn interarrivals(&self) -> u64 {
+        self.packets.saturating_sub(1)
     }
 }
 
@@ -179,27 +221,31 @@ fn gap(from: i64, to: i64) -> u64 {
 pub(super) struct FlowStatistics {
     start: i64,
     latest: i64,
-    forward: DirectionStatistics,
-    backward: DirectionStatistics,
-    interarrival: Running,
     /// Start of the current active period.
     active_since: i64,
+    interarrival: Running,
+    forward: DirectionStatistics,
+    backward: DirectionStatistics,
     active: Running,
+    active_periods: u64,
     idle: Running,
+    idle_periods: u64,
     is_tcp: bool,
 }
 
 impl FlowStatistics {
-    pub(super) fn new(packet: &Packet<'_>) -> FlowStatistics {
+    pub(super) fn new(packet: &PacketFacts) -> FlowStatistics {
         FlowStatistics {
             start: packet.timestamp,
             latest: packet.timestamp,
+            active_since: packet.timestamp,
+            interarrival: Running::default(),
             forward: DirectionStatistics::default(),
             backward: DirectionStatistics::default(),
-            interarrival: Running::default(),
-            active_since: packet.timestamp,
             active: Running::default(),
+            active_periods: 0,
             idle: Running::default(),
+            idle_periods: 0,
             is_tcp: packet.layout.transport == Transport::Tcp,
         }
     }
@@ -209,21 +255,26 @@ impl FlowStatistics {
         self.start
     }
 
+    pub(super) fn transport(&self) -> Transport {
+        if self.is_tcp { Transport::Tcp } else { Transport::Udp }
+    }
+
     /// The latest time of any packet.
     pub(super) fn latest(&self) -> i64 {
         self.latest
     }
 
     /// Takes in a packet; `activity_timeout` is in nanoseconds.
-    pub(super) fn add(&mut self, packet: &Packet<'_>, direction: PacketDirection, activity_timeout: u64) {
+    pub(super) fn add(&mut self, packet: &PacketFacts, direction: PacketDirection, activity_timeout: u64) {
         let timestamp = packet.timestamp.max(self.latest);
         // The first packet is always forward.
-        if self.forward.packet_length.count > 0 {
+        if self.forward.packets > 0 {
             let gap = gap(self.latest, timestamp);
             self.interarrival.add(gap);
             if gap > activity_timeout {
                 self.end_active_period();
                 self.idle.add(gap);
+                self.idle_periods += 1;
                 self.active_since = timestamp;
             }
         }
@@ -238,6 +289,7 @@ impl FlowStatistics {
         let length = gap(self.active_since, self.latest);
         if length > 0 {
             self.active.add(length);
+            self.active_periods += 1;
         }
     }
 
@@ -247,60 +299,60 @@ impl FlowStatistics {
         let duration = gap(self.start, self.latest) as f64 / NANOSECONDS_PER_SECOND;
         let rate = |total: f64| ratio(total, duration);
         let (forward, backward) = (&self.forward, &self.backward);
+        let packets = forward.packets + backward.packets;
+        let [forward_length, backward_length, forward_payload, backward_payload] =
+            [forward.packet_length, backward.packet_length, forward.payload_length, backward.payload_length]
+                .map(|lengths| lengths.running());
         // Lengths are kept per direction only: a flow's state is what limits the speed of many flows at once.
-        let packet_length = forward.packet_length.merged(&backward.packet_length);
-        let payload_length = forward.payload_length.merged(&backward.payload_length);
+        let packet_length = forward_length.merged(&backward_length);
+        let payload_length = forward_payload.merged(&backward_payload);
         let mut values = Vec::with_capacity(STATISTIC_NAMES.len());
         values.extend([
             duration,
-            rate(packet_length.count as f64),
+            rate(packets as f64),
             rate(packet_length.total()),
-            rate(forward.packet_length.count as f64),
-            rate(backward.packet_length.count as f64),
-            rate(forward.packet_length.total()),
-            rate(backward.packet_length.total()),
+            rate(forward.packets as f64),
+            rate(backward.packets as f64),
+            rate(forward_length.total()),
+            rate(backward_length.total()),
         ]);
-        values.extend(in_seconds(&self.interarrival));
+        values.extend(in_seconds(&self.interarrival, packets.saturating_sub(1)));
         for direction in [forward, backward] {
             values.push(direction.interarrival.total() / NANOSECONDS_PER_SECOND);
-            values.extend(in_seconds(&direction.interarrival));
+            values.extend(in_seconds(&direction.interarrival, direction.interarrivals()));
         }
-        for periods in [&self.active, &self.idle] {
-            values.extend(in_seconds(periods));
-            values.push(periods.count as f64);
+        for (periods, count) in [(&self.active, self.active_periods), (&self.idle, self.idle_periods)] {
+            values.extend(in_seconds(periods, count));
+            values.push(count as f64);
         }
-        let lengths = [&packet_length, &forward.packet_length, &backward.packet_length];
-        let payloads = [&payload_length, &forward.payload_length, &backward.payload_length];
-        values.extend(lengths.map(|lengths| lengths.count as f64));
+        let counts = [packets, forward.packets, backward.packets];
+        values.extend(counts.map(|count| count as f64));
+        let lengths = [packet_length, forward_length, backward_length];
+        let payloads = [payload_length, forward_payload, backward_payload];
         for group in [lengths, payloads] {
-            values.extend(group.map(Running::total));
-            values.extend(group.into_iter().flat_map(spread));
+            values.extend(group.each_ref().map(Running::total));
+            values.extend(group.iter().zip(counts).flat_map(|(lengths, count)| lengths.spread(count)));
         }
         let both = [forward, backward];
         values.extend(both.map(|direction| direction.packets_with_payload as f64));
         values.extend(both.map(|direction| direction.small_packets as f64));
         values.extend(both.map(|direction| direction.header_bytes as f64));
         values.extend([
-            ratio(backward.packet_length.count as f64, forward.packet_length.count as f64),
-            ratio(backward.packet_length.total(), forward.packet_length.total()),
+            ratio(backward.packets as f64, forward.packets as f64),
+            ratio(backward_length.total(), forward_length.total()),
         ]);
         values.extend(both.map(|direction| f64::from(direction.first_payload)));
         values.extend(both.map(|direction| f64::from(direction.initial_window)));
-        values.extend(both.iter().flat_map(|direction| direction.flags.map(|count| count as f64)));
+        values.extend(both.iter().flat_map(|direction| direction.flags.map(f64::from)));
         values.push(f64::from(u8::from(self.is_tcp)));
         debug_assert_eq!(values.len(), STATISTIC_NAMES.len());
         values
     }
 }
 
-/// Minimum, mean, maximum and standard deviation.
-fn spread(values: &Running) -> [f64; 4] {
-    [values.least(), values.mean(), values.greatest(), values.standard_deviation()]
-}
-
-/// As [`spread`], from nanoseconds to seconds.
-fn in_seconds(values: &Running) -> [f64; 4] {
-    spread(values).map(|value| value / NANOSECONDS_PER_SECOND)
+/// Minimum, mean, maximum and standard deviation, from nanoseconds to seconds.
+fn in_seconds(values: &Running, count: u64) -> [f64; 4] {
+    values.spread(count).map(|value| value / NANOSECONDS_PER_SECOND)
 }
 
 fn ratio(numerator: f64, denominator: f64) -> f64 {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::capture::{HeaderLayout, Transport};
+use crate::capture::{HeaderLayout, Transport, Tunnels};
 
 /// Source and destination address and port, and the transport protocol, oriented from the sender of
 /// the flow's first packet to its receiver.
@@ -35,6 +35,8 @@ pub enum Pairing {
 pub struct FlowOptions {
     /// Whether the two directions make one flow.
     pub direction: Pairing,
+    /// Whether packets in tunnels make the flows, or those that carry them.
+    pub tunnels: Tunnels,
     /// A packet later than this after the flow's last packet begins a new flow, in seconds.
     pub idle_timeout: f64,
     /// A packet later than this after the flow's first packet begins a new flow, in seconds.

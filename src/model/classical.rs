@@ -158,6 +158,11 @@ pub(super) struct Classical<A: Algorithm> {
 }
 
 impl<A: Algorithm> Classical<A> {
+    /// Most rows that the reference implementation is fitted on, if there is a limit.
+    pub fn reference_row_limit() -> Option<usize> {
+        A::REFERENCE_LIMIT.map(|limit| limit.rows)
+    }
+
     /// A model that is not fitted yet.
     ///
     /// # Errors

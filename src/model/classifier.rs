@@ -78,6 +78,8 @@ pub enum Input {
     Statistics,
     /// Both, side by side.
     BytesAndStatistics,
+    /// Signed lengths and inter-arrival times of the first K packets.
+    Sequences,
 }
 
 impl Input {
@@ -87,6 +89,7 @@ impl Input {
             Self::Bytes => "bytes",
             Self::Statistics => "statistics",
             Self::BytesAndStatistics => "bytes_and_statistics",
+            Self::Sequences => "sequences",
         }
     }
 }
@@ -97,8 +100,53 @@ pub enum Device {
     /// The processor.
     #[default]
     Cpu,
-    /// The CUDA device of this number.
-    Cuda(usize),
+    /// A CUDA device.
+    Cuda(CudaDevice),
+}
+
+/// A CUDA device and how it takes matrix products. Printed as the number, with the precision behind it unless that is
+/// the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CudaDevice {
+    /// The card, counted from 0 as the driver does.
+    pub number: usize,
+    /// Of matrix products.
+    pub precision: Precision,
+}
+
+impl std::fmt::Display for CudaDevice {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.precision {
+            Precision::F32 => write!(formatter, "{}", self.number),
+            precision => write!(formatter, "{} {}", self.number, precision.name()),
+        }
+    }
+}
+
+/// How a CUDA device takes matrix products; values in memory and all sums are in single precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// In single precision; that of published results.
+    #[default]
+    F32,
+    /// Factors rounded to 10 bits of mantissa (NVIDIA's TF32).
+    Tf32,
+    /// Factors rounded to 7 bits of mantissa (bfloat16).
+    Bf16,
+}
+
+impl Precision {
+    /// All, in order of their error.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Tf32, Self::Bf16];
+
+    /// The name on the command line and in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
+    }
 }
 
 /// A model as an experiment file asks for it.

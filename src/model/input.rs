@@ -11,8 +11,10 @@
 //!   the width grows by N columns instead of doubling, and the byte columns keep the range `[0, 1]`
 //!   (a PAD of -1 would let padding dominate their variance).
 //!
-//! Statistics are read as they are by trees. For the other models they pass `sign(x) * ln(1 + |x|)`
-//! (`log_scale`), since sizes and durations span many orders of magnitude, and are then standardised.
+//! Statistics are read as they are by trees, to which a monotone scale means nothing. For the other models they
+//! pass `sign(x) * ln(1 + |x|)` (`log_scale`, by default true), since sizes, times, rates and counts span many
+//! orders of magnitude, and are then standardised. Every statistics column passes it and no other one does: byte
+//! columns keep their range, and sequences have a transformation of their own (`[feature.sequences]`).
 //! Standardising (`standardise`) subtracts the training rows' mean and divides by their standard
 //! deviation (of the population, as scikit-learn's `StandardScaler`); a constant column is divided by 1.
 
@@ -20,7 +22,7 @@ use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::{Examples, Input, ModelArchive, ModelError, stored};
-use crate::feature::PAD;
+use crate::feature::{PAD, sequence_names};
 
 /// How bytes are written as numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +54,8 @@ pub(super) struct InputTransform {
     packets: usize,
     bytes: usize,
     statistic_names: Vec<String>,
+    /// Columns of the packet sequences.
+    sequence_columns: usize,
     /// Per column, subtracted; empty when columns are not standardised.
     means: Vec<f64>,
     /// Per column, divided by; empty when columns are not standardised.
@@ -70,6 +74,7 @@ impl InputTransform {
             packets: features.tokens.packets,
             bytes: features.tokens.bytes,
             statistic_names: features.statistic_names.clone(),
+            sequence_columns: features.sequences.ncols(),
             means: Vec::new(),
             deviations: Vec::new(),
         };
@@ -79,6 +84,9 @@ impl InputTransform {
         let mut matrix = transform.unscaled(model, training)?;
         if matrix.ncols() == 0 {
             return Err(data(model, "the input has no columns; choose another `input` or keep bytes or statistics"));
+        }
+        if transform.reads_bytes() && transform.packets * transform.bytes == 0 {
+            return Err(data(model, "the features hold no bytes; choose input = \"statistics\""));
         }
         if options.standardise {
             transform.learn(&matrix);
@@ -100,11 +108,15 @@ impl InputTransform {
     }
 
     fn reads_bytes(&self) -> bool {
-        self.options.input != Input::Statistics
+        matches!(self.options.input, Input::Bytes | Input::BytesAndStatistics)
     }
 
     fn reads_statistics(&self) -> bool {
-        self.options.input != Input::Bytes
+        matches!(self.options.input, Input::Statistics | Input::BytesAndStatistics)
+    }
+
+    fn reads_sequences(&self) -> bool {
+        self.options.input == Input::Sequences
     }
 
     /// The columns' names, in their order.
@@ -123,6 +135,9 @@ impl InputTransform {
         if self.reads_statistics() {
             names.extend(self.statistic_names.iter().cloned());
         }
+        if self.reads_sequences() {
+            names.extend(sequence_names(self.sequence_columns));
+        }
         names
     }
 
@@ -130,7 +145,8 @@ impl InputTransform {
     pub fn columns(&self) -> usize {
         let per_packet = self.bytes + usize::from(self.options.encoding == Encoding::Scaled);
         let bytes = if self.reads_bytes() { self.packets * per_packet } else { 0 };
-        bytes + if self.reads_statistics() { self.statistic_names.len() } else { 0 }
+        let statistics = if self.reads_statistics() { self.statistic_names.len() } else { 0 };
+        bytes + statistics + if self.reads_sequences() { self.sequence_columns } else { 0 }
     }
 
     fn unscaled(&self, model: &str, examples: Examples<'_>) -> Result<Array2<f32>, ModelError> {
@@ -152,6 +168,12 @@ impl InputTransform {
             if features.statistics.ncols() != self.statistic_names.len() {
                 return Err(data(model, "the flow statistics have another number of columns than names"));
             }
+        }
+        if self.reads_sequences() {
+            if features.sequences.ncols() != self.sequence_columns {
+                return Err(data(model, "the packet sequences are not as long as those the model was fitted on"));
+            }
+            return Ok(features.sequences.select(Axis(0), examples.rows));
         }
         let mut matrix = Array2::zeros((examples.rows.len(), self.columns()));
         for (&row, mut target) in examples.rows.iter().zip(matrix.outer_iter_mut()) {
@@ -247,6 +269,7 @@ impl InputTransform {
         stored::put_json(archive, "packets", &self.packets);
         stored::put_json(archive, "bytes", &self.bytes);
         stored::put_json(archive, "statistic_names", &self.statistic_names);
+        stored::put_json(archive, "sequence_columns", &self.sequence_columns);
         stored::put_f64s(archive, "input_means", &self.means);
         stored::put_f64s(archive, "input_deviations", &self.deviations);
     }
@@ -261,11 +284,15 @@ impl InputTransform {
             packets: stored::json(archive, "packets")?,
             bytes: stored::json(archive, "bytes")?,
             statistic_names: stored::json(archive, "statistic_names")?,
+            sequence_columns: stored::json(archive, "sequence_columns")?,
             means: stored::f64s(archive, "input_means")?.to_vec(),
             deviations: stored::f64s(archive, "input_deviations")?.to_vec(),
         };
         let size = transform.bytes.checked_add(1).and_then(|bytes| bytes.checked_mul(transform.packets));
-        if size.is_none_or(|size| size > u32::MAX as usize) || transform.columns() == 0 {
+        if size.is_none_or(|size| size > u32::MAX as usize)
+            || transform.sequence_columns > u32::MAX as usize
+            || transform.columns() == 0
+        {
             return Err(stored::broken("the number of packets and bytes is too large, or there are no columns"));
         }
         let usable = |value: &f64| value.is_finite();

@@ -10,6 +10,7 @@ mod classical;
 mod classifier;
 mod decision_tree;
 pub(crate) mod deep;
+mod device;
 pub(crate) mod elmo;
 mod factory;
 mod gradient_boosting;
@@ -29,7 +30,7 @@ pub use deep::fast::benchmark;
 
 pub use archive::{ModelArchive, Tensor, TensorData};
 pub use classifier::{
-    ArtifactStore, Classifier, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input, ModelError,
-    ModelKind, ModelSpec, NoArtifacts, StageTime,
+    ArtifactStore, Classifier, CudaDevice, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input, ModelError,
+    ModelKind, ModelSpec, NoArtifacts, Precision, StageTime,
 };
-pub use factory::{build, load};
+pub use factory::{build, load, reference_row_limit};

@@ -23,13 +23,15 @@ pub(super) struct RowKey {
     pub variant: String,
 }
 
-/// A value over seeds.
+/// A value over seeds and folds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Measured {
-    /// Summary of the seeds where the value is defined; none where it is undefined in all.
+    /// Summary of the fits where the value is defined; none where it is undefined in all.
     pub summary: Option<Summary>,
     /// Seeds with a record, defined or not.
     pub seeds: usize,
+    /// Fits with a record, defined or not: seeds times folds.
+    pub fits: usize,
 }
 
 /// All records of one [`TableKey`], by row, class and metric.
@@ -40,15 +42,15 @@ pub(super) struct Aggregate {
     pub classes: Vec<String>,
 }
 
-type Values = BTreeMap<(RowKey, Option<String>, String), BTreeMap<u64, Option<f64>>>;
+type Values = BTreeMap<(RowKey, Option<String>, String), BTreeMap<(u64, usize), Option<f64>>>;
 
-/// Puts records together over seeds. Records of confusion matrices are left out.
+/// Puts records together over seeds and folds. Records of confusion matrices and of tuning are left out.
 ///
 /// # Errors
 /// Two records of the same value.
 pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggregate>, ReportError> {
     let mut tables: BTreeMap<TableKey, (Values, Vec<String>)> = BTreeMap::new();
-    for record in records.iter().filter(|record| record.predicted.is_none()) {
+    for record in records.iter().filter(|record| record.predicted.is_none() && record.setting.is_none()) {
         let key = &record.key;
         let table =
             TableKey { experiment: key.experiment.clone(), dataset: key.dataset.clone(), size: key.size.clone() };
@@ -65,15 +67,16 @@ pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggrega
             classes.push(class.clone());
         }
         let seeds = values.entry((row, record.class.clone(), record.metric.clone())).or_default();
-        if seeds.insert(key.seed, record.value).is_some() {
+        if seeds.insert((key.seed, key.fold), record.value).is_some() {
             return Err(ReportError::Records(format!(
-                "{} of {} ({}, {}) class {} seed {} in {} {} {} is there twice; give each record once",
+                "{} of {} ({}, {}) class {} seed {} fold {} in {} {} {} is there twice; give each record once",
                 record.metric,
                 key.model,
                 key.input,
                 key.variant,
                 record.class.as_deref().unwrap_or("(all)"),
                 key.seed,
+                key.fold,
                 key.experiment,
                 key.dataset,
                 key.size
@@ -85,7 +88,8 @@ pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggrega
             .into_iter()
             .map(|(key, seeds)| {
                 let defined: Vec<f64> = seeds.values().copied().flatten().collect();
-                (key, Measured { summary: Summary::of(&defined), seeds: seeds.len() })
+                let distinct: BTreeSet<u64> = seeds.keys().map(|(seed, _)| *seed).collect();
+                (key, Measured { summary: Summary::of(&defined), seeds: distinct.len(), fits: seeds.len() })
             })
             .collect(),
         classes,
@@ -118,14 +122,24 @@ impl Aggregate {
         rows
     }
 
-    /// The fewest and the most seeds of any row's accuracy.
-    pub fn seeds(&self) -> Option<(usize, usize)> {
-        let seeds = || {
+    /// The fewest and the most of something over the rows' accuracies.
+    fn range(&self, count: impl Fn(&Measured) -> usize) -> Option<(usize, usize)> {
+        let counts = || {
             let accuracies =
                 self.values.iter().filter(|((_, class, metric), _)| class.is_none() && metric == "accuracy");
-            accuracies.map(|(_, measured)| measured.seeds)
+            accuracies.map(|(_, measured)| count(measured))
         };
-        Some((seeds().min()?, seeds().max()?))
+        Some((counts().min()?, counts().max()?))
+    }
+
+    /// The fewest and the most seeds of any row's accuracy.
+    pub fn seeds(&self) -> Option<(usize, usize)> {
+        self.range(|measured| measured.seeds)
+    }
+
+    /// The fewest and the most fits (seeds times folds) of any row's accuracy.
+    pub fn fits(&self) -> Option<(usize, usize)> {
+        self.range(|measured| measured.fits)
     }
 }
 

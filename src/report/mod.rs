@@ -3,17 +3,21 @@
 
 mod aggregate;
 mod latex;
+mod leaks;
 mod published;
 mod records_file;
 mod table;
 mod tables;
 mod tolerance;
+mod tuning;
 
+pub use leaks::{leak_notes, leak_text, read_leaks};
 pub use published::{Possible, PublishedCell, PublishedTable};
 pub use records_file::{RECORD_COLUMNS, read_records, write_records};
 pub use table::{Cell, Column, Table};
 pub use tables::{split_table, tables};
 pub use tolerance::{Tolerance, ToleranceFile, Verdict, bless, check, verdict_table};
+pub use tuning::{agreement_table, tuning_tables};
 
 /// Why records, published numbers or tolerances cannot be used.
 #[derive(Debug, thiserror::Error)]

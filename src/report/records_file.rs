@@ -11,7 +11,7 @@ use crate::experiment::{Record, RunKey};
 use crate::storage::write_whole;
 
 /// The columns of a record file, in their order.
-pub const RECORD_COLUMNS: [&str; 12] = [
+pub const RECORD_COLUMNS: [&str; 14] = [
     "experiment",
     "dataset",
     "size",
@@ -20,8 +20,10 @@ pub const RECORD_COLUMNS: [&str; 12] = [
     "input",
     "implementation",
     "seed",
+    "fold",
     "class",
     "predicted",
+    "setting",
     "metric",
     "value",
 ];
@@ -38,15 +40,18 @@ struct Line {
     input: String,
     implementation: String,
     seed: u64,
+    fold: usize,
     class: Option<String>,
     predicted: Option<String>,
+    setting: Option<String>,
     metric: String,
     value: Option<f64>,
 }
 
 impl From<&Record> for Line {
     fn from(record: &Record) -> Self {
-        let RunKey { experiment, dataset, size, variant, model, input, implementation, seed } = record.key.clone();
+        let RunKey { experiment, dataset, size, variant, model, input, implementation, seed, fold } =
+            record.key.clone();
         Self {
             experiment,
             dataset,
@@ -56,8 +61,10 @@ impl From<&Record> for Line {
             input,
             implementation,
             seed,
+            fold,
             class: record.class.clone(),
             predicted: record.predicted.clone(),
+            setting: record.setting.clone(),
             metric: record.metric.clone(),
             value: record.value,
         }
@@ -66,11 +73,12 @@ impl From<&Record> for Line {
 
 impl From<Line> for Record {
     fn from(line: Line) -> Self {
-        let Line { experiment, dataset, size, variant, model, input, implementation, seed, .. } = line;
+        let Line { experiment, dataset, size, variant, model, input, implementation, seed, fold, .. } = line;
         Self {
-            key: RunKey { experiment, dataset, size, variant, model, input, implementation, seed },
+            key: RunKey { experiment, dataset, size, variant, model, input, implementation, seed, fold },
             class: line.class,
             predicted: line.predicted,
+            setting: line.setting,
             metric: line.metric,
             value: line.value,
         }
@@ -102,8 +110,8 @@ pub fn write_records(path: &Path, records: &[Record]) -> Result<(), ReportError>
         if record.value.is_some_and(|value| !value.is_finite()) {
             return Err(file_error(path, format!("{} is not a finite number; undefined values are none", place())));
         }
-        if [&record.class, &record.predicted].into_iter().flatten().any(String::is_empty) {
-            return Err(file_error(path, format!("{} has a class without a name", place())));
+        if [&record.class, &record.predicted, &record.setting].into_iter().flatten().any(String::is_empty) {
+            return Err(file_error(path, format!("{} has a class or a setting without a name", place())));
         }
     }
     let bytes = match format {
@@ -213,8 +221,8 @@ mod tests {
         assert_eq!(
             good,
             "{\"experiment\":\"table3\",\"dataset\":\"iscxvpn2016\",\"size\":\"full\",\"variant\":\"as_published\",\
-             \"model\":\"svm\",\"input\":\"bytes\",\"implementation\":\"fast\",\"seed\":0,\"class\":null,\
-             \"predicted\":null,\"metric\":\"accuracy\",\"value\":0.5}\n"
+             \"model\":\"svm\",\"input\":\"bytes\",\"implementation\":\"fast\",\"seed\":0,\"fold\":0,\"class\":null,\
+             \"predicted\":null,\"setting\":null,\"metric\":\"accuracy\",\"value\":0.5}\n"
         );
         assert!(write("a.jsonl", &format!("{good}{{}}\n")).contains("line 2 is not a record: missing field"));
         assert!(write("b.jsonl", &good.replace("\"size\"", "\"sise\"")).contains("unknown field `sise`"));

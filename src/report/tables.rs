@@ -173,10 +173,11 @@ fn number(value: f64, decimals: usize) -> Cell {
 }
 
 fn measured_cell(table: &mut Table, measured: Option<Measured>, decimals: usize, undefined: &str) -> Cell {
-    let Some(Measured { summary, seeds }) = measured else { return Cell::Absent };
+    let Some(Measured { summary, fits, seeds }) = measured else { return Cell::Absent };
     let Some(summary) = summary else { return Cell::Undefined(Some(table.footnote(undefined))) };
-    let footnote = (summary.count < seeds).then(|| {
-        table.footnote(&format!("{undefined} in {} of {seeds} seeds; mean of the others", seeds - summary.count))
+    let footnote = (summary.count < fits).then(|| {
+        let of = if fits == seeds { "seeds" } else { "fits" };
+        table.footnote(&format!("{undefined} in {} of {fits} {of}; mean of the others", fits - summary.count))
     });
     Cell::Number { value: summary.mean, standard_deviation: summary.standard_deviation, decimals, footnote }
 }
@@ -208,7 +209,7 @@ fn published_cell(table: &mut Table, published: Option<&PublishedCell>) -> Cell 
 }
 
 /// Three digits that matter, at most three decimals.
-fn time_decimals(seconds: f64) -> usize {
+pub(super) fn time_decimals(seconds: f64) -> usize {
     match seconds {
         _ if seconds >= 100.0 => 0,
         _ if seconds >= 10.0 => 1,
@@ -219,10 +220,19 @@ fn time_decimals(seconds: f64) -> usize {
 
 fn common_notes(table: &mut Table, key: &TableKey, aggregate: &Aggregate, published: Option<&PublishedTable>) {
     match aggregate.seeds() {
-        Some((1, 1)) => table.notes.push("One seed.".to_owned()),
         Some((fewest, most)) => {
-            let seeds = if fewest == most { format!("{most}") } else { format!("{fewest} to {most}") };
-            table.notes.push(format!("Mean±sample standard deviation over {seeds} seeds."));
+            let range = |fewest, most| if fewest == most { format!("{most}") } else { format!("{fewest} to {most}") };
+            let fits = aggregate.fits().filter(|fits| *fits != (fewest, most));
+            table.notes.push(match (fits, most) {
+                (None, 1) => "One seed.".to_owned(),
+                (None, _) => format!("Mean±sample standard deviation over {} seeds.", range(fewest, most)),
+                (Some((least, largest)), _) => format!(
+                    "Mean±sample standard deviation over {} test sets: every fold of {}. The folds of a seed share \
+                     training flows, so they vary less than new data would.",
+                    range(least, largest),
+                    if most == 1 { "one seed".to_owned() } else { format!("{} seeds", range(fewest, most)) }
+                ),
+            });
         }
         None => {}
     }

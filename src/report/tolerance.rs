@@ -170,7 +170,7 @@ pub fn check(records: &[Record], file: &ToleranceFile) -> Result<Vec<Verdict>, R
             table.and_then(|(_, table)| table.get(&tolerance.row(), tolerance.class.as_deref(), &tolerance.metric));
         // A value that is undefined for some seeds is not the value that was expected.
         let mean = measured
-            .and_then(|measured| measured.summary.filter(|summary| summary.count == measured.seeds))
+            .and_then(|measured| measured.summary.filter(|summary| summary.count == measured.fits))
             .map(|summary| summary.mean);
         Verdict {
             tolerance: tolerance.clone(),

@@ -4,20 +4,28 @@
 //! were read changes nothing. [`SplitSummary`] tells what a split leaks: which captures and hosts are in
 //! two parts at once.
 
+mod assignment;
 mod file;
 mod grouped;
+mod leaks;
 mod options;
+mod sampling;
+mod small_classes;
 mod stratified;
 mod summary;
 
 use serde::{Deserialize, Serialize};
 
-pub use file::{read_split, write_split};
-pub use options::{Fractions, GroupBy, SplitMethod, SplitOptions};
+pub use file::{read_split, read_splits, write_split, write_splits};
+pub use leaks::{ClassCaptures, Duplicates, FIELD_TREE_DEPTH, FieldKind, FieldScore, LeakReport, Shared, leak_reports};
+pub use options::{Fractions, GroupBy, SmallClasses, SplitMethod, SplitOptions};
+pub use sampling::{Sampling, sample_training};
+pub use small_classes::{SmallClass, leave_out_small_classes};
 pub use summary::{SharedProvenance, SplitSummary};
 
 use crate::dataset::FlowProvenance;
 use crate::feature::FeatureSet;
+use crate::seed;
 
 /// What a flow serves for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -105,6 +113,34 @@ pub enum SplitError {
         /// How many flows it needs of every class.
         needed: usize,
     },
+    /// A class smaller than the experiment allows.
+    #[error(
+        "class {class} has {flows} flow(s), fewer than [split] minimum_class_flows = {minimum}; add captures of it, \
+         lower the minimum, or go on without such classes by small_classes = \"leave_out\""
+    )]
+    SmallClass {
+        /// The class.
+        class: String,
+        /// Its flows.
+        flows: usize,
+        /// The fewest that are allowed.
+        minimum: usize,
+    },
+    /// A class with fewer groups than folds.
+    #[error(
+        "class {class} has {groups} {by}(s), so it cannot be in each of {folds} folds of whole {by}s; use folds = \
+         {groups} or fewer (from 2), or leave the class out"
+    )]
+    TooFewGroups {
+        /// The class.
+        class: String,
+        /// What groups are: `capture` or `host`.
+        by: &'static str,
+        /// Its groups.
+        groups: usize,
+        /// The folds asked for.
+        folds: usize,
+    },
     /// A class whose flows all come from one group.
     #[error(
         "class {class} has all its {flows} flows in one {by} ({group}), so a grouped split cannot have it in both \
@@ -128,8 +164,8 @@ pub enum SplitError {
     NoAssignment {
         /// The class.
         class: String,
-        /// The part without it.
-        part: &'static str,
+        /// The part or fold without it.
+        part: String,
         /// What groups are: `capture` or `host`.
         by: &'static str,
         /// The class's groups.
@@ -145,22 +181,40 @@ pub enum SplitError {
     },
 }
 
-/// Splits the flows of `features`: one split, or as many as there are folds. The same seed gives the same
-/// split of the same flows, in whatever order they come.
+/// Splits the flows of `features`: one split, or as many as there are folds, repeat by repeat. The same seed
+/// gives the same split of the same flows, in whatever order they come.
 ///
 /// # Errors
 /// Options that contradict one another, fewer than two classes, a class with too few flows or groups, two
-/// flows with one id.
+/// flows with one id, a split file that is not of these flows.
 pub fn split(features: &FeatureSet, options: &SplitOptions, seed: u64) -> Result<Vec<Split>, SplitError> {
-    let fractions = options.validate()?;
+    options.validate()?;
     let classes = rows_by_class(features)?;
     let flows = Flows { labels: &features.labels, class_names: &features.class_names, rows: features.len(), classes };
+    small_classes::check(&flows, options)?;
+    if options.method == SplitMethod::File {
+        return read_splits(options.path()?, features, seed);
+    }
+    let fractions = options.fractions()?;
+    let provenance = &features.provenance;
     match options.method {
         SplitMethod::Stratified => stratified::stratified(&flows, fractions, seed).map(|split| vec![split]),
-        SplitMethod::Temporal => stratified::temporal(&flows, fractions, &features.provenance).map(|split| vec![split]),
-        SplitMethod::KFold => stratified::k_fold(&flows, options.fold_count(), fractions.validation, seed),
+        SplitMethod::Temporal => stratified::temporal(&flows, fractions, provenance).map(|split| vec![split]),
         SplitMethod::Grouped => {
-            grouped::grouped(&flows, fractions, options.group_by(), &features.provenance, seed).map(|split| vec![split])
+            let by = options.group.unwrap_or_default();
+            grouped::grouped(&flows, fractions, by, provenance, seed).map(|split| vec![split])
+        }
+        SplitMethod::KFold | SplitMethod::File => {
+            let mut splits = Vec::new();
+            for repeat in 0..options.repeat_count() {
+                // The first repeat is what one alone gives.
+                let seed = if repeat == 0 { seed } else { seed::derive(seed, &format!("repeat {repeat}")) };
+                splits.extend(match options.group {
+                    None => stratified::k_fold(&flows, options.fold_count(), fractions.validation, seed)?,
+                    Some(by) => grouped::grouped_folds(&flows, options.fold_count(), fractions, by, provenance, seed)?,
+                });
+            }
+            Ok(splits)
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What decides how flows are split (`[split]` in an experiment), and which keys go together.
 
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
-use super::SplitError;
+use super::{Sampling, SplitError};
 
 /// How rows find their part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -15,8 +17,10 @@ pub enum SplitMethod {
     Grouped,
     /// Each class's flows by start time: the earliest train, the latest test. Uses no randomness.
     Temporal,
-    /// Stratified folds; each is the test set once.
+    /// Folds, stratified by class and, where `group` is given, of whole groups; each is the test set once.
     KFold,
+    /// As a split file says, whatever the seed where the file does not name seeds.
+    File,
 }
 
 impl SplitMethod {
@@ -27,11 +31,12 @@ impl SplitMethod {
             SplitMethod::Grouped => "grouped",
             SplitMethod::Temporal => "temporal",
             SplitMethod::KFold => "k_fold",
+            SplitMethod::File => "file",
         }
     }
 }
 
-/// What a group is for [`SplitMethod::Grouped`].
+/// What a group is: the flows that stay in one part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupBy {
@@ -53,6 +58,17 @@ impl GroupBy {
     }
 }
 
+/// What becomes of a class with fewer flows than [`SplitOptions::minimum_class_flows`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SmallClasses {
+    /// The experiment is refused, and the class named.
+    #[default]
+    Error,
+    /// The experiment goes on without the class; its results say so.
+    LeaveOut,
+}
+
 /// What decides the split. Every key is optional; a key that the method does not use is an error.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -68,12 +84,30 @@ pub struct SplitOptions {
     /// Share of the flows to measure on; 0.1 by default. Not for `k_fold`, where it is one fold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<f64>,
-    /// For `grouped`: what a group is; `capture` by default.
+    /// For `grouped`: what a group is; `capture` by default. For `k_fold`: folds are of whole groups of this
+    /// kind; single flows by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupBy>,
     /// For `k_fold`: how many folds, from 2; 5 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folds: Option<usize>,
+    /// For `k_fold`: how often the flows are divided into folds anew, from 1, the default. The splits of the
+    /// first division come first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<usize>,
+    /// For `file`: the split file, relative to the project's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// The fewest flows that a class must have, beyond what the method needs of every class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minimum_class_flows: Option<usize>,
+    /// With `minimum_class_flows`: what becomes of smaller classes; `error` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub small_classes: Option<SmallClasses>,
+    /// What is done to a training part whose classes differ in size; `none` by default. Validation and test
+    /// parts stay as they are.
+    #[serde(skip_serializing_if = "Sampling::is_none")]
+    pub sampling: Sampling,
 }
 
 /// The share of each part; all above 0, and together 1.
@@ -88,28 +122,48 @@ pub struct Fractions {
 }
 
 impl SplitOptions {
-    /// Checks that the options go together and gives the share of each part.
+    /// Checks that the options go together.
     ///
     /// # Errors
     /// A key that the method does not use, a fraction that is not above 0, fractions that do not sum to 1.
-    pub fn validate(&self) -> Result<Fractions, SplitError> {
+    pub fn validate(&self) -> Result<(), SplitError> {
+        let method = self.method;
+        let given = [
+            ("train", self.train.is_some(), method != SplitMethod::File && method != SplitMethod::KFold),
+            ("test", self.test.is_some(), method != SplitMethod::File && method != SplitMethod::KFold),
+            ("validation", self.validation.is_some(), method != SplitMethod::File),
+            ("group", self.group.is_some(), method == SplitMethod::Grouped || method == SplitMethod::KFold),
+            ("folds", self.folds.is_some(), method == SplitMethod::KFold),
+            ("repeats", self.repeats.is_some(), method == SplitMethod::KFold),
+            ("path", self.path.is_some(), method == SplitMethod::File),
+            ("small_classes", self.small_classes.is_some(), self.minimum_class_flows.is_some()),
+        ];
+        if let Some((key, ..)) = given.into_iter().find(|(_, given, used)| *given && !used) {
+            let problem = match key {
+                "small_classes" => "is only for use with minimum_class_flows; give that, or remove this".to_owned(),
+                "train" | "test" if method == SplitMethod::KFold => {
+                    "follows from folds with method \"k_fold\"; remove it".to_owned()
+                }
+                _ => format!("is not for method {:?}; remove it", method.name()),
+            };
+            return Err(SplitError::Options { key, problem });
+        }
+        for (key, value) in [("repeats", self.repeats), ("minimum_class_flows", self.minimum_class_flows)] {
+            if value == Some(0) {
+                return Err(SplitError::Options { key, problem: "is 0; give at least 1".to_owned() });
+            }
+        }
+        if method == SplitMethod::File {
+            return self.path().map(|_| ());
+        }
+        self.fractions().map(|_| ())
+    }
+
+    /// The share of each part; with `k_fold` one fold is the test part.
+    pub(super) fn fractions(&self) -> Result<Fractions, SplitError> {
         let error = |key, problem: String| Err(SplitError::Options { key, problem });
-        let unused = |key, methods: &str| {
-            error(key, format!("is only for method {methods}, not {:?}; remove it", self.method.name()))
-        };
-        if self.group.is_some() && self.method != SplitMethod::Grouped {
-            return unused("group", "\"grouped\"");
-        }
-        if self.folds.is_some() && self.method != SplitMethod::KFold {
-            return unused("folds", "\"k_fold\"");
-        }
         let validation = self.validation.unwrap_or(0.1);
         let fractions = if self.method == SplitMethod::KFold {
-            for (key, value) in [("train", self.train), ("test", self.test)] {
-                if value.is_some() {
-                    return error(key, "follows from folds with method \"k_fold\"; remove it".to_owned());
-                }
-            }
             let folds = self.fold_count();
             if folds < 2 {
                 return error("folds", format!("is {folds}; give at least 2"));
@@ -139,16 +193,33 @@ impl SplitOptions {
         Ok(fractions)
     }
 
-    /// How many splits come out: the folds of `k_fold`, else one.
-    pub fn count(&self) -> usize {
-        if self.method == SplitMethod::KFold { self.fold_count() } else { 1 }
+    /// How many splits come out of one seed: folds times repeats of `k_fold`, else one; none for `file`, where
+    /// the file says it.
+    pub fn count(&self) -> Option<usize> {
+        match self.method {
+            SplitMethod::KFold => Some(self.fold_count().saturating_mul(self.repeat_count())),
+            SplitMethod::File => None,
+            _ => Some(1),
+        }
+    }
+
+    /// The same options with the path of a split file taken from `folder` on, where it is relative.
+    pub fn relative_to(&self, folder: &Path) -> Self {
+        Self { path: self.path.as_ref().map(|path| folder.join(path)), ..self.clone() }
     }
 
     pub(super) fn fold_count(&self) -> usize {
         self.folds.unwrap_or(5)
     }
 
-    pub(super) fn group_by(&self) -> GroupBy {
-        self.group.unwrap_or_default()
+    pub(super) fn repeat_count(&self) -> usize {
+        self.repeats.unwrap_or(1)
+    }
+
+    pub(super) fn path(&self) -> Result<&Path, SplitError> {
+        self.path.as_deref().ok_or_else(|| SplitError::Options {
+            key: "path",
+            problem: "is missing; method \"file\" reads the split from the file that it names".to_owned(),
+        })
     }
 }

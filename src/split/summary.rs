@@ -44,7 +44,11 @@ impl SplitSummary {
                 let provenance = &features.provenance[row];
                 counts[features.labels[row] as usize][part as usize] += 1;
                 captures.entry(&provenance.capture).or_default()[part as usize] += 1;
-                hosts.entry(provenance.five_tuple.destination.ip()).or_default()[part as usize] += 1;
+                // Rows of feature files have no address.
+                let host = provenance.five_tuple.destination.ip();
+                if !host.is_unspecified() {
+                    hosts.entry(host).or_default()[part as usize] += 1;
+                }
             }
         }
         let pairs = [(Part::Train, Part::Validation), (Part::Train, Part::Test), (Part::Validation, Part::Test)];

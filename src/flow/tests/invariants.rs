@@ -29,6 +29,7 @@ fn packet(drawn: &Drawn, number: usize) -> Packet<'static> {
         number: number as u64 + 1,
         timestamp: drawn.timestamp,
         wire_length: u32::from(length) + 14,
+        fragment: None,
         source: address(drawn.source),
         destination: address(drawn.destination),
         bytes: &BYTES[..usize::from(length)],

@@ -55,7 +55,7 @@ impl AttentionLstm {
     pub fn check_input(input: Input) -> Result<(), ModelError> {
         match input {
             Input::Bytes => Ok(()),
-            Input::Statistics | Input::BytesAndStatistics => Err(ModelError::Parameters {
+            Input::Statistics | Input::BytesAndStatistics | Input::Sequences => Err(ModelError::Parameters {
                 model: MODEL.to_owned(),
                 problem: "this model reads packet bytes only; use input = \"bytes\"".to_owned(),
             }),

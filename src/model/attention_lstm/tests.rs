@@ -2,7 +2,7 @@ use rand::RngExt;
 
 use super::*;
 use crate::feature::{FeatureSet, PAD};
-use crate::model::NoArtifacts;
+use crate::model::{CudaDevice, NoArtifacts};
 use crate::progress::Silent;
 use crate::seed;
 
@@ -28,6 +28,7 @@ fn toy(flows: usize) -> FeatureSet {
         tokens: TokenArray { packets, bytes, values },
         statistics: Array2::zeros((flows, 0)),
         statistic_names: Vec::new(),
+        sequences: Array2::zeros((flows, 0)),
         labels,
         class_names: ["a", "b", "c"].map(str::to_owned).to_vec(),
         provenance: Vec::new(),
@@ -180,7 +181,7 @@ fn what_cannot_be_fitted_or_read_is_an_error() {
     let mut model = model(Implementation::Reference, "");
     assert!(model.predict_probabilities(examples(&[0]), &Silent).unwrap_err().to_string().contains("not fitted"));
     assert!(model.fit(examples(&[]), examples(&[]), &context(0)).is_err());
-    let cuda = FitContext { device: Device::Cuda(1), ..context(0) };
+    let cuda = FitContext { device: Device::Cuda(CudaDevice { number: 1, ..CudaDevice::default() }), ..context(0) };
     let error = model.fit(examples(&[0, 1]), examples(&[]), &cuda).unwrap_err().to_string();
     assert!(error.contains("cuda:1"), "{error}");
     assert!(AttentionLstm::check_input(Input::Statistics).is_err());

@@ -121,16 +121,21 @@ pub(crate) fn dropout_factor(seed: u64, step: u64, place: DropoutPlace, index: u
     if rate <= 0.0 {
         return 1.0;
     }
+    let stream = dropout_stream(seed, step, place);
+    let bits = mix(stream.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    // The upper 24 bits as a number in [0, 1), exact in f32.
+    let uniform = (bits >> 40) as f32 / 16_777_216.0;
+    if uniform < rate { 0.0 } else { 1.0 / (1.0 - rate) }
+}
+
+/// The part of [`dropout_factor`] that is the same at every index.
+pub(crate) fn dropout_stream(seed: u64, step: u64, place: DropoutPlace) -> u64 {
     let place = match place {
         DropoutPlace::Elmo { direction, layer } => 16 + u64::from(layer) * 2 + u64::from(direction),
         DropoutPlace::Packets => 0,
         DropoutPlace::Dense => 1,
     };
-    let stream = mix(mix(seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15)) ^ place);
-    let bits = mix(stream.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-    // The upper 24 bits as a number in [0, 1), exact in f32.
-    let uniform = (bits >> 40) as f32 / 16_777_216.0;
-    if uniform < rate { 0.0 } else { 1.0 / (1.0 - rate) }
+    mix(mix(seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15)) ^ place)
 }
 
 fn mix(mut bits: u64) -> u64 {

@@ -83,11 +83,12 @@ fn key(
         bytes: usize,
     }
     let device = match engine.device {
-        Device::Cpu => "cpu",
-        Device::Cuda(_) => "cuda",
+        Device::Cpu => "cpu".to_owned(),
+        Device::Cuda(device) => format!("cuda {}", device.precision.name()),
     };
     let implementation = engine.implementation;
-    let head = Determinants { format: FORMAT, options, seed, implementation, device, vocabulary: VOCABULARY, bytes };
+    let head =
+        Determinants { format: FORMAT, options, seed, implementation, device: &device, vocabulary: VOCABULARY, bytes };
     let mut hasher = Sha256::new();
     hasher.update(serde_json::to_vec(&head).expect("plain values are JSON"));
     for packets in [training, validation] {

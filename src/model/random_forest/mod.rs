@@ -180,7 +180,7 @@ impl Algorithm for Forest {
         let seed = seed::derive(context.seed, "random_forest");
         match implementation {
             Implementation::Reference => SmartcoreForest::fit(parameters, training, seed).map(Self::Smartcore),
-            Implementation::Fast => own_forest(parameters, &training, seed, context, report).map(Self::Own),
+            Implementation::Fast => own_forest(parameters, training, seed, context, report).map(Self::Own),
         }
     }
 
@@ -226,12 +226,16 @@ impl Algorithm for Forest {
 
 fn own_forest(
     parameters: &ForestParameters,
-    training: &Rows,
+    mut training: Rows,
     seed: u64,
     context: &FitContext<'_>,
     report: &mut FitReport,
 ) -> Result<Trees, ModelError> {
     let columns = columns(&training.matrix);
+    if !parameters.out_of_bag && parameters.permutation_repeats == 0 {
+        // Trees are grown on the columns alone.
+        training.matrix = Array2::zeros((0, 0));
+    }
     let ground = Ground { columns: &columns, targets: &training.targets, classes: training.classes };
     let limits = Limits {
         depth: parameters.maximum_depth.unwrap_or(usize::MAX),
@@ -239,7 +243,7 @@ fn own_forest(
         samples_leaf: parameters.minimum_samples_leaf,
         candidates: parameters.candidates(columns.len()),
     };
-    let class_weights = parameters.class_weights.of(Forest::NAME, training)?;
+    let class_weights = parameters.class_weights.of(Forest::NAME, &training)?;
     let rows = training.targets.len();
     context.progress.begin(Forest::NAME, parameters.trees as u64);
     let grown: Vec<(Tree, Vec<f64>, Vec<u64>)> = (0..parameters.trees)
@@ -274,10 +278,10 @@ fn own_forest(
         Trees { trees, classes: training.classes, importances, permutation_importances: Vec::new() };
     if parameters.permutation_repeats > 0 {
         forest.permutation_importances =
-            permutation_importances(&forest.trees, &bags, training, parameters.permutation_repeats, seed);
+            permutation_importances(&forest.trees, &bags, &training, parameters.permutation_repeats, seed);
     }
     if parameters.out_of_bag {
-        report.notes.push(forest.out_of_bag(training, &bags));
+        report.notes.push(forest.out_of_bag(&training, &bags));
     }
     Ok(forest)
 }

@@ -31,6 +31,9 @@ impl<'a> PairRows<'a> {
 /// Rows that one task computes together; fixed, so that bits do not depend on the threads.
 const BATCH: usize = 64;
 
+/// Rows that are kept, memory allowing, of a problem of few rows.
+const FEWEST_KEPT: usize = 1024;
+
 /// Kernel rows in memory.
 pub(super) struct RowCache<'a> {
     kernel: Kernel,
@@ -49,9 +52,11 @@ struct Kept {
 }
 
 impl<'a> RowCache<'a> {
-    /// Keeps at most `bytes` of rows, and never fewer than four rows.
+    /// Keeps at most `bytes` of rows, and never fewer than four rows. Of a problem of many rows at most half are
+    /// kept: most rows are asked for once or twice, and batches are quick to compute again.
     pub fn new(kernel: Kernel, rows: &'a PairRows<'a>, bytes: usize) -> Self {
-        let capacity = (bytes / (size_of::<f32>() * rows.len().max(1))).clamp(4, rows.len().max(4));
+        let most = (rows.len() / 2).max(FEWEST_KEPT.min(rows.len())).max(4);
+        let capacity = (bytes / (size_of::<f32>() * rows.len().max(1))).clamp(4, most);
         Self { kernel, rows, capacity, clock: 0, places: vec![None; rows.len()], kept: Vec::new() }
     }
 

@@ -17,9 +17,11 @@ pub fn record(variant: &str, model: &str, seed: u64, class: Option<&str>, metric
             input: "bytes".to_owned(),
             implementation: "fast".to_owned(),
             seed,
+            fold: 0,
         },
         class: class.map(str::to_owned),
         predicted: None,
+        setting: None,
         metric: metric.to_owned(),
         value: Some(value),
     }

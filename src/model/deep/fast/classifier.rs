@@ -140,6 +140,7 @@ impl<D: Device> AttentionLstm<D> {
             dense: Linear::new(to, set, "classifier.dense", options.dense, lstm)?,
             output: Linear::new(to, set, "classifier.output", classes, options.dense)?,
         };
+        device.check()?;
         let optimiser = Optimiser { clip_norm: options.clip_norm, weight_decay: options.weight_decay, steps: 0 };
         Ok(Self {
             device,
@@ -190,7 +191,7 @@ impl<D: Device> AttentionLstm<D> {
             return Err(invalid(format!("a batch of {} flows whose packets do not fill it", batch.flows)));
         }
         let (lstm, dense) = (self.options.lstm, self.options.dense);
-        self.packing.build(batch.counts, self.device.rows_per_chunk(lstm));
+        self.packing.build(batch.counts, self.device.rows_per_chunk(lstm, batch.flows));
         self.indices.clear();
         let indices = &mut self.indices;
         self.packing.for_each_state(|row, _, step| indices.push((row * packets + step) as u32));
@@ -359,6 +360,7 @@ impl<D: Device> AttentionLstm<D> {
         let logits = &mut self.buffers.logits;
         let sum = self.device.cross_entropy(batch.flows, self.classes, logits, &self.labels, scale);
         self.backward();
+        self.device.check()?;
         Ok(BatchLoss { sum, targets: batch.flows as u64 })
     }
 }
@@ -385,6 +387,7 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
         self.device.softmax(batch.flows, self.classes, &mut self.buffers.logits);
         self.host.resize(output.len(), 0.0);
         self.device.download(&self.buffers.logits, &mut self.host);
+        self.device.check()?;
         for (&flow, row) in self.packing.order.iter().zip(self.host.chunks_exact(self.classes)) {
             output[flow as usize * self.classes..][..self.classes].copy_from_slice(row);
         }
@@ -426,6 +429,6 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
         if let Some(attention) = &mut weights.attention {
             attention.norm.load_statistics(device, parameters)?;
         }
-        Ok(())
+        device.check()
     }
 }

@@ -7,6 +7,7 @@
 //! says otherwise.
 
 use super::packing::Packing;
+use crate::model::ModelError;
 use crate::model::deep::engine::DropoutPlace;
 use crate::model::deep::parameters::Activation;
 
@@ -56,6 +57,14 @@ pub(crate) struct LstmWeights<T> {
     pub hidden: T,
     /// `[4 * hidden]`.
     pub bias: T,
+}
+
+/// Where the gradients of the inputs of two LSTMs go.
+pub(crate) enum PairGradient<'a, T> {
+    /// Each has one of its own, for [`LstmInput::Rows`].
+    Each([&'a mut T; 2]),
+    /// Both read one embedding.
+    Shared(&'a mut T),
 }
 
 /// What an LSTM's forward pass keeps for the backward pass.
@@ -154,8 +163,16 @@ pub(crate) trait Device: Send + Sized {
     /// 32-bit numbers on the device.
     type Indices: Default + Send;
 
-    /// Sequences that run together; see [`Packing`].
-    fn rows_per_chunk(&self, hidden: usize) -> usize;
+    /// Whether all that was asked so far was done; after a failure nothing more is done, and values are not numbers.
+    ///
+    /// # Errors
+    /// The first failure, such as memory that is used up.
+    fn check(&self) -> Result<(), ModelError> {
+        Ok(())
+    }
+
+    /// Sequences that run together, of a batch of `rows`; see [`Packing`].
+    fn rows_per_chunk(&self, hidden: usize, rows: usize) -> usize;
 
     /// Makes a buffer at least this long; values are then unspecified.
     fn reserve(&mut self, values: &mut Self::Values, length: usize);
@@ -210,6 +227,44 @@ pub(crate) trait Device: Send + Sized {
         dh: &mut Self::Values,
         dx: &mut Self::Values,
     );
+
+    /// Whether two LSTMs over the same packing are better given together, with [`Device::lstm_pair`].
+    fn runs_pairs(&self) -> bool {
+        false
+    }
+    /// Two LSTM layers of one shape, as two calls of [`Device::lstm`].
+    fn lstm_pair(
+        &mut self,
+        shape: LstmShape,
+        packing: &Packing,
+        inputs: [LstmInput<'_, Self>; 2],
+        weights: [LstmWeights<&Self::Values>; 2],
+        states: [&mut LstmState<Self::Values>; 2],
+    ) {
+        for ((input, weights), state) in inputs.into_iter().zip(weights).zip(states) {
+            self.lstm(shape, packing, input, weights, state);
+        }
+    }
+    /// Their backward passes, as two calls of [`Device::lstm_backward`].
+    #[allow(clippy::too_many_arguments)]
+    fn lstm_pair_backward(
+        &mut self,
+        shape: LstmShape,
+        packing: &Packing,
+        inputs: [LstmInput<'_, Self>; 2],
+        weights: [LstmWeights<&mut Trained<Self::Values>>; 2],
+        states: [&mut LstmState<Self::Values>; 2],
+        dh: [&mut Self::Values; 2],
+        mut dx: PairGradient<'_, Self::Values>,
+    ) {
+        for (index, (((input, weights), state), dh)) in inputs.into_iter().zip(weights).zip(states).zip(dh).enumerate() {
+            let dx = match &mut dx {
+                PairGradient::Each(each) => &mut *each[index],
+                PairGradient::Shared(both) => &mut **both,
+            };
+            self.lstm_backward(shape, packing, input, weights, state, dh, dx);
+        }
+    }
 
     /// Softmax cross-entropy by index over `logits` `[rows, classes]`: returns the sum over the rows that
     /// have a target (not [`NO_TARGET`]), and replaces the logits by the gradient of `scale` times that sum.
@@ -342,8 +397,10 @@ pub(crate) trait Device: Send + Sized {
         dy: &Self::Values,
     );
 
-    /// Sum of the squares of a gradient.
-    fn squared_norm(&mut self, trained: &Trained<Self::Values>, length: usize) -> f64;
+    /// Adds the squares of a gradient to the sum that [`Device::take_squared_norm`] gives.
+    fn add_squared_norm(&mut self, trained: &Trained<Self::Values>, length: usize);
+    /// The sum of the squares that were added since it was last taken.
+    fn take_squared_norm(&mut self) -> f64;
     /// One Adam step, after which the gradient is zero.
     fn adam(&mut self, trained: &mut Trained<Self::Values>, length: usize, step: AdamStep);
 }

@@ -1,7 +1,9 @@
 //! ELMo (Peters et al. 2018) over the operations of a device. The right-to-left direction is the same program on
 //! reversed packets: its state at step s has read s + 1 bytes from the end and predicts the next one.
 
-use super::device::{Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, NO_TARGET};
+use std::ops::Range;
+
+use super::device::{Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, NO_TARGET, PairGradient, Trained};
 use super::packing::Packing;
 use super::weights::{Linear, Lstm, Optimiser, Weight};
 use crate::feature::PAD;
@@ -33,6 +35,27 @@ struct Layer<V> {
     dropped: V,
 }
 
+impl<V> Layer<V> {
+    /// What is read of the layer.
+    fn output(&self, dropping: bool) -> &V {
+        if dropping { &self.dropped } else { &self.state.hidden }
+    }
+}
+
+/// What a layer reads: the one below, or the embedding.
+fn input<'a, D: Device>(
+    below: Option<&'a Layer<D::Values>>,
+    dropping: bool,
+    embedding: &'a D::Values,
+    vocabulary: usize,
+    ids: &'a D::Indices,
+) -> LstmInput<'a, D> {
+    match below {
+        None => LstmInput::Embedded { embedding, vocabulary, ids },
+        Some(below) => LstmInput::Rows(below.output(dropping)),
+    }
+}
+
 /// A batch on the host and on the device.
 struct Batch<D: Device> {
     packing: Packing,
@@ -55,10 +78,11 @@ pub(super) struct Elmo<D: Device> {
     weights: Weights<D>,
     optimiser: Optimiser,
     batch: Batch<D>,
-    layers: Vec<Layer<D::Values>>,
+    /// Of each direction, where the device runs both together; else the first serves one after the other.
+    layers: [Vec<Layer<D::Values>>; 2],
     logits: D::Values,
-    dh: D::Values,
-    dx: D::Values,
+    dh: [D::Values; 2],
+    dx: [D::Values; 2],
     pooled: D::Values,
     host: Vec<f32>,
 }
@@ -82,6 +106,11 @@ impl<D: Device> Elmo<D> {
         };
         let directions = [direction(DIRECTIONS[0])?, direction(DIRECTIONS[1])?];
         let head = Linear::new(&mut device, set, "elmo.head", vocabulary, hidden)?;
+        device.check()?;
+        let layers = || {
+            let layer = |_| Layer { state: LstmState::default(), dropped: D::Values::default() };
+            (0..options.layers).map(layer).collect()
+        };
         Ok(Self {
             device,
             options: options.clone(),
@@ -98,12 +127,10 @@ impl<D: Device> Elmo<D> {
                 places: Default::default(),
                 target_count: 0,
             },
-            layers: (0..options.layers)
-                .map(|_| Layer { state: LstmState::default(), dropped: D::Values::default() })
-                .collect(),
+            layers: [layers(), layers()],
             logits: D::Values::default(),
-            dh: D::Values::default(),
-            dx: D::Values::default(),
+            dh: Default::default(),
+            dx: Default::default(),
             pooled: D::Values::default(),
             host: Vec::new(),
         })
@@ -131,7 +158,7 @@ impl<D: Device> Elmo<D> {
             batch.lengths.push(length as u32);
         }
         batch.target_count = batch.lengths.iter().map(|&length| 2 * (u64::from(length) - 1)).sum();
-        let rows_per_chunk = self.device.rows_per_chunk(self.options.hidden);
+        let rows_per_chunk = self.device.rows_per_chunk(self.options.hidden, packets);
         batch.packing.build(&batch.lengths, rows_per_chunk);
         for direction in 0..2 {
             let position = |length: usize, step: usize| if direction == 0 { step } else { length - 1 - step };
@@ -169,26 +196,44 @@ impl<D: Device> Elmo<D> {
         }
     }
 
-    /// The states of all layers of a direction.
-    fn forward(&mut self, direction: usize, dropping: bool) {
-        let states = self.batch.packing.states;
+    /// Which directions go together: both at once, or one after the other.
+    fn turns(&self) -> &'static [Range<usize>] {
+        if self.device.runs_pairs() { &[0..2] } else { &[0..1, 1..2] }
+    }
+
+    /// Which of `layers` a direction uses.
+    fn slot(&self, direction: usize) -> usize {
+        if self.device.runs_pairs() { direction } else { 0 }
+    }
+
+    /// The states of all layers of these directions.
+    fn forward(&mut self, directions: Range<usize>, dropping: bool) {
+        let (states, hidden) = (self.batch.packing.states, self.options.hidden);
         for layer in 0..self.options.layers {
             let shape = self.lstm_shape(layer);
-            let dropout = self.dropout(direction, layer);
-            let (below, rest) = self.layers.split_at_mut(layer);
-            let input = match below.last() {
-                None => LstmInput::Embedded {
-                    embedding: self.weights.embedding.value(),
-                    vocabulary: self.vocabulary,
-                    ids: &self.batch.ids[direction],
-                },
-                Some(below) => LstmInput::Rows(if dropping { &below.dropped } else { &below.state.hidden }),
-            };
-            let Layer { state, dropped } = &mut rest[0];
-            let weights = self.weights.directions[direction][layer].values();
-            self.device.lstm(shape, &self.batch.packing, input, weights, state);
-            if dropping {
-                let hidden = self.options.hidden;
+            let Self { device, weights, batch, layers, vocabulary, .. } = self;
+            let Weights { embedding, directions: lstm, .. } = &*weights;
+            let Batch { packing, ids, .. } = &*batch;
+            let (embedding, vocabulary) = (embedding.value(), *vocabulary);
+            let [first, second] = layers;
+            let (first_below, first) = first.split_at_mut(layer);
+            if directions.len() == 2 {
+                let (second_below, second) = second.split_at_mut(layer);
+                let inputs = [
+                    input(first_below.last(), dropping, embedding, vocabulary, &ids[0]),
+                    input(second_below.last(), dropping, embedding, vocabulary, &ids[1]),
+                ];
+                let weights = [lstm[0][layer].values(), lstm[1][layer].values()];
+                device.lstm_pair(shape, packing, inputs, weights, [&mut first[0].state, &mut second[0].state]);
+            } else {
+                let direction = directions.start;
+                let weights = lstm[direction][layer].values();
+                let input = input(first_below.last(), dropping, embedding, vocabulary, &ids[direction]);
+                device.lstm(shape, packing, input, weights, &mut first[0].state);
+            }
+            for direction in directions.clone().filter(|_| dropping) {
+                let (dropout, slot) = (self.dropout(direction, layer), self.slot(direction));
+                let Layer { state, dropped } = &mut self.layers[slot][layer];
                 self.device.reserve(dropped, states * hidden);
                 let places = &self.batch.places[direction];
                 self.device.dropout(states, hidden, dropout, places, &state.hidden, dropped);
@@ -200,8 +245,7 @@ impl<D: Device> Elmo<D> {
     fn cross_entropy(&mut self, direction: usize, dropping: bool) -> f64 {
         let shape = self.head_shape();
         self.device.reserve(&mut self.logits, shape.rows * shape.outputs);
-        let top = self.layers.last().expect("at least one layer");
-        let top = if dropping { &top.dropped } else { &top.state.hidden };
+        let top = self.layers[self.slot(direction)].last().expect("at least one layer").output(dropping);
         let head = &self.weights.head;
         self.device.linear(shape, top, head.weight.value(), head.bias.value(), &mut self.logits);
         let scale = 1.0 / self.batch.target_count as f32;
@@ -209,47 +253,66 @@ impl<D: Device> Elmo<D> {
         self.device.cross_entropy(shape.rows, shape.outputs, &mut self.logits, targets, scale)
     }
 
-    /// The gradients of a direction after its loss.
-    fn backward(&mut self, direction: usize, dropping: bool) {
-        let states = self.batch.packing.states;
-        let hidden = self.options.hidden;
-        self.device.reserve(&mut self.dh, states * hidden);
-        self.device.reserve(&mut self.dx, states * hidden);
-        let shape = self.head_shape();
-        let top = self.layers.last().expect("at least one layer");
-        let top = if dropping { &top.dropped } else { &top.state.hidden };
+    /// The gradients of the head, and of the states below it, after the loss of a direction.
+    fn head_backward(&mut self, direction: usize, dropping: bool) {
+        let (states, hidden) = (self.batch.packing.states, self.options.hidden);
+        let (shape, slot) = (self.head_shape(), self.slot(direction));
+        self.device.reserve(&mut self.dh[slot], states * hidden);
+        self.device.reserve(&mut self.dx[slot], states * hidden);
+        let top = self.layers[slot].last().expect("at least one layer").output(dropping);
         let head = &mut self.weights.head;
         let (weight, bias) = (&mut head.weight.trained, &mut head.bias.trained);
-        self.device.linear_backward(shape, top, &self.logits, weight, bias, &mut self.dh, false);
+        self.device.linear_backward(shape, top, &self.logits, weight, bias, &mut self.dh[slot], false);
+    }
+
+    /// The gradients of these directions below the head.
+    fn backward(&mut self, directions: Range<usize>, dropping: bool) {
+        let (states, hidden) = (self.batch.packing.states, self.options.hidden);
         for layer in (0..self.options.layers).rev() {
-            if dropping {
-                let dropout = self.dropout(direction, layer);
+            for direction in directions.clone().filter(|_| dropping) {
+                let (dropout, slot) = (self.dropout(direction, layer), self.slot(direction));
                 let places = &self.batch.places[direction];
-                self.device.dropout_in_place(states, hidden, dropout, places, &mut self.dh);
+                self.device.dropout_in_place(states, hidden, dropout, places, &mut self.dh[slot]);
             }
             let shape = self.lstm_shape(layer);
-            let (below, rest) = self.layers.split_at_mut(layer);
-            let state = &mut rest[0].state;
-            let weights = self.weights.directions[direction][layer].trained();
-            let packing = &self.batch.packing;
-            match below.last() {
-                None => {
-                    let embedding = &mut self.weights.embedding.trained;
-                    let input = LstmInput::Embedded {
-                        embedding: &embedding.value,
-                        vocabulary: self.vocabulary,
-                        ids: &self.batch.ids[direction],
-                    };
-                    let dx = &mut embedding.gradient;
-                    self.device.lstm_backward(shape, packing, input, weights, state, &mut self.dh, dx);
-                }
-                Some(below) => {
-                    let input = LstmInput::Rows(if dropping { &below.dropped } else { &below.state.hidden });
-                    self.device.lstm_backward(shape, packing, input, weights, state, &mut self.dh, &mut self.dx);
-                    std::mem::swap(&mut self.dh, &mut self.dx);
-                }
+            let Self { device, weights, batch, layers, vocabulary, dh, dx, .. } = self;
+            let Weights { embedding, directions: lstm, .. } = weights;
+            let Batch { packing, ids, .. } = &*batch;
+            let Trained { value: embedding, gradient: embedding_gradient, .. } = &mut embedding.trained;
+            let (embedding, vocabulary) = (&*embedding, *vocabulary);
+            let [first, second] = layers;
+            let (first_below, first) = first.split_at_mut(layer);
+            if directions.len() == 2 {
+                let (second_below, second) = second.split_at_mut(layer);
+                let inputs = [
+                    input(first_below.last(), dropping, embedding, vocabulary, &ids[0]),
+                    input(second_below.last(), dropping, embedding, vocabulary, &ids[1]),
+                ];
+                let [left, right] = lstm;
+                let weights = [left[layer].trained(), right[layer].trained()];
+                let states = [&mut first[0].state, &mut second[0].state];
+                let [first_dx, second_dx] = &mut *dx;
+                let to = match layer {
+                    0 => PairGradient::Shared(embedding_gradient),
+                    _ => PairGradient::Each([first_dx, second_dx]),
+                };
+                device.lstm_pair_backward(shape, packing, inputs, weights, states, dh.each_mut(), to);
+            } else {
+                let direction = directions.start;
+                let input = input(first_below.last(), dropping, embedding, vocabulary, &ids[direction]);
+                let weights = lstm[direction][layer].trained();
+                let to = if layer == 0 { embedding_gradient } else { &mut dx[0] };
+                device.lstm_backward(shape, packing, input, weights, &mut first[0].state, &mut dh[0], to);
+            }
+            if layer > 0 {
+                std::mem::swap(dh, dx);
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn device_mut(&mut self) -> &mut D {
+        &mut self.device
     }
 
     /// The gradients by name, as they are now.
@@ -267,12 +330,16 @@ impl<D: Device> Elmo<D> {
         let mut loss = BatchLoss { sum: 0.0, targets: self.batch.target_count };
         if loss.targets > 0 {
             let dropping = self.options.dropout > 0.0;
-            for direction in 0..2 {
-                self.forward(direction, dropping);
-                loss.sum += self.cross_entropy(direction, dropping);
-                self.backward(direction, dropping);
+            for directions in self.turns() {
+                self.forward(directions.clone(), dropping);
+                for direction in directions.clone() {
+                    loss.sum += self.cross_entropy(direction, dropping);
+                    self.head_backward(direction, dropping);
+                }
+                self.backward(directions.clone(), dropping);
             }
         }
+        self.device.check()?;
         Ok(loss)
     }
 }
@@ -291,11 +358,14 @@ impl<D: Device> LanguageModel for Elmo<D> {
         self.prepare(tokens, packets)?;
         let mut loss = BatchLoss { sum: 0.0, targets: self.batch.target_count };
         if loss.targets > 0 {
-            for direction in 0..2 {
-                self.forward(direction, false);
-                loss.sum += self.cross_entropy(direction, false);
+            for directions in self.turns() {
+                self.forward(directions.clone(), false);
+                for direction in directions.clone() {
+                    loss.sum += self.cross_entropy(direction, false);
+                }
             }
         }
+        self.device.check()?;
         Ok(loss)
     }
 
@@ -307,8 +377,11 @@ impl<D: Device> LanguageModel for Elmo<D> {
         }
         self.device.reserve(&mut self.pooled, packets * hidden);
         self.host.resize(packets * hidden, 0.0);
-        for direction in 0..2 {
-            self.forward(direction, false);
+        for (turn, direction) in self.turns().iter().flat_map(|turn| turn.clone().map(move |direction| (turn, direction))) {
+            if direction == turn.start {
+                self.forward(turn.clone(), false);
+            }
+            let slot = self.slot(direction);
             for layer in 0..=layers {
                 let packing = &self.batch.packing;
                 match layer.checked_sub(1) {
@@ -317,7 +390,7 @@ impl<D: Device> LanguageModel for Elmo<D> {
                         self.device.embedding_mean(packing, hidden, embedding, ids, &mut self.pooled);
                     }
                     Some(below) => {
-                        self.device.mean(packing, hidden, &self.layers[below].state.hidden, &mut self.pooled);
+                        self.device.mean(packing, hidden, &self.layers[slot][below].state.hidden, &mut self.pooled);
                     }
                 }
                 self.device.download(&self.pooled, &mut self.host);
@@ -327,7 +400,7 @@ impl<D: Device> LanguageModel for Elmo<D> {
                 }
             }
         }
-        Ok(())
+        self.device.check()
     }
 
     fn parameters(&self) -> ParameterSet {

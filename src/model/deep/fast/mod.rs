@@ -5,6 +5,7 @@
 pub mod benchmark;
 mod classifier;
 pub(crate) mod cpu;
+pub(crate) mod cuda;
 mod device;
 mod language_model;
 mod packing;
@@ -29,7 +30,7 @@ pub(crate) fn language_model(
 ) -> Result<Box<dyn LanguageModel>, ModelError> {
     match device {
         Device::Cpu => Ok(Box::new(language_model::Elmo::new(cpu::Cpu::new(), options, parameters, seed)?)),
-        Device::Cuda(number) => Err(no_cuda(number)),
+        Device::Cuda(number) => Ok(Box::new(language_model::Elmo::new(cuda::Cuda::new(number)?, options, parameters, seed)?)),
     }
 }
 
@@ -45,13 +46,6 @@ pub(crate) fn classifier(
 ) -> Result<Box<dyn SequenceClassifier>, ModelError> {
     match device {
         Device::Cpu => Ok(Box::new(classifier::AttentionLstm::new(cpu::Cpu::new(), options, parameters, seed)?)),
-        Device::Cuda(number) => Err(no_cuda(number)),
-    }
-}
-
-fn no_cuda(number: usize) -> ModelError {
-    ModelError::Device {
-        device: format!("cuda:{number}"),
-        problem: "this build computes on the processor only; use cpu".to_owned(),
+        Device::Cuda(number) => Ok(Box::new(classifier::AttentionLstm::new(cuda::Cuda::new(number)?, options, parameters, seed)?)),
     }
 }

@@ -178,9 +178,8 @@ impl Optimiser {
         learning_rate: f32,
         mut each: impl FnMut(&mut dyn FnMut(&mut Weight<D>)),
     ) {
-        let mut squares = 0.0;
-        each(&mut |weight| squares += device.squared_norm(&weight.trained, weight.length()));
-        let norm = squares.sqrt() as f32;
+        each(&mut |weight| device.add_squared_norm(&weight.trained, weight.length()));
+        let norm = device.take_squared_norm().sqrt() as f32;
         self.steps += 1;
         let step = AdamStep {
             step: i32::try_from(self.steps).unwrap_or(i32::MAX),

@@ -38,6 +38,8 @@ pub(crate) struct Cpu {
     previous: Vec<f32>,
     /// A normalisation's values by column.
     columns: Vec<f32>,
+    /// Squares of gradients, summed.
+    squares: f64,
 }
 
 impl Cpu {
@@ -61,6 +63,7 @@ impl Cpu {
             carry: Vec::new(),
             previous: Vec::new(),
             columns: Vec::new(),
+            squares: 0.0,
         }
     }
 
@@ -91,7 +94,7 @@ impl Device for Cpu {
     type Values = Vec<f32>;
     type Indices = Vec<u32>;
 
-    fn rows_per_chunk(&self, hidden: usize) -> usize {
+    fn rows_per_chunk(&self, hidden: usize, _: usize) -> usize {
         // Few rows keep a chunk's gates in the cache; a large recurrent weight wants more rows per pass over it.
         if hidden <= 128 { 32 } else { 128 }
     }
@@ -408,8 +411,12 @@ impl Device for Cpu {
         rows::mix_backward(self.level, columns, x, &places[..rows], weight, gamma, dy);
     }
 
-    fn squared_norm(&mut self, trained: &Trained<Vec<f32>>, length: usize) -> f64 {
-        optimiser::squared_norm(self.level, &trained.gradient[..length])
+    fn add_squared_norm(&mut self, trained: &Trained<Vec<f32>>, length: usize) {
+        self.squares += optimiser::squared_norm(self.level, &trained.gradient[..length]);
+    }
+
+    fn take_squared_norm(&mut self) -> f64 {
+        std::mem::take(&mut self.squares)
     }
 
     fn adam(&mut self, trained: &mut Trained<Vec<f32>>, length: usize, step: AdamStep) {

@@ -6,6 +6,7 @@ use rand::RngExt;
 
 use super::*;
 use crate::feature::PAD;
+use crate::model::CudaDevice;
 use crate::model::deep::engine::PacketBatch;
 use crate::model::deep::parameters::{Activation, initial_classifier, initial_elmo};
 use crate::model::deep::{golden, reference};
@@ -183,7 +184,8 @@ fn any_number_of_threads_gives_the_same_bits() {
 fn bad_batches_and_devices_are_errors() {
     let options = options();
     let (elmo, set) = (initial_elmo(&options.elmo, 257, 1), initial_classifier(&options, 4, 1));
-    assert!(language_model(&options.elmo, &elmo, 9, Device::Cuda(0)).is_err());
+    let absent = Device::Cuda(CudaDevice { number: 999, ..CudaDevice::default() });
+    assert!(language_model(&options.elmo, &elmo, 9, absent).is_err());
     let mut model = language_model(&options.elmo, &elmo, 9, Device::Cpu).unwrap();
     let before = model.parameters();
     assert_eq!(before, elmo);

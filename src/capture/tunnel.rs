@@ -1,0 +1,138 @@
+//! Tunnels: where the IP packet begins that another IP packet carries. They are opened on request only.
+//!
+//! Opened are IP in IP (RFC 2003), IPv6 in IPv4 (RFC 4213) and in IPv6 (RFC 2473), GRE (RFC 2784 and 2890, PPTP's of
+//! RFC 2637 with PPP inside), VXLAN (RFC 7348), GTP-U (3GPP TS 29.281) and Teredo (RFC 4380). Those over UDP are told by
+//! their ports and by their headers; a datagram on such a port without such a header stays what it is.
+
+use serde::{Deserialize, Serialize};
+
+use super::link::{self, LinkLayer};
+use super::network::{Network, UDP_HEADER, protocol};
+use super::summary::SkipReason;
+
+/// Tunnels that are opened one inside the other; a packet with more is skipped.
+pub(super) const MOST_TUNNELS: usize = 4;
+
+/// IANA's port, and the one that Linux took before there was one.
+const VXLAN_PORTS: [u16; 2] = [4789, 8472];
+const GTP_USER_PORT: u16 = 2152;
+const TEREDO_PORT: u16 = 3544;
+
+/// Which packet of several, one inside the other, makes the flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tunnels {
+    /// The outermost: flows are those of the tunnel's ends. Tunnels over neither TCP nor UDP make no flow.
+    #[default]
+    Outer,
+    /// The innermost: flows, lengths and bytes are those of the packets in the tunnel.
+    Inner,
+}
+
+/// Where in `bytes`, an IP packet, the packet begins that it carries, if it carries one.
+///
+/// # Errors
+/// Why what it carries is no IP packet.
+pub(super) fn inner_packet(bytes: &[u8], network: &Network) -> Result<Option<usize>, SkipReason> {
+    let at = network.payload_offset;
+    match network.protocol {
+        protocol::IPV4 | protocol::IPV6 | protocol::GRE if network.is_later_fragment() => {
+            Err(SkipReason::FragmentWithoutPorts)
+        }
+        protocol::IPV4 | protocol::IPV6 => link::by_version(bytes, at).map(Some),
+        protocol::GRE => generic_routing_encapsulation(bytes, at).map(Some),
+        protocol::UDP if !network.is_later_fragment() => in_udp(bytes, at),
+        _ => Ok(None),
+    }
+}
+
+fn generic_routing_encapsulation(bytes: &[u8], at: usize) -> Result<usize, SkipReason> {
+    let flags = link::big_endian_16(bytes, at)?;
+    let protocol_type = link::big_endian_16(bytes, at + 2)?;
+    let field = |bit: u16| if flags & bit != 0 { 4 } else { 0 };
+    // Checksum, key and sequence number; bit 1 was routing (RFC 1701), whose packets are to be discarded.
+    let (checksum, routing, key, sequence, acknowledgement) = (0x8000, 0x4000, 0x2000, 0x1000, 0x0080);
+    match flags & 7 {
+        0 if flags & routing == 0 => {
+            let payload = at + 4 + field(checksum) + field(key) + field(sequence);
+            if protocol_type == link::ETHERTYPE_BRIDGED_ETHERNET {
+                in_ethernet(bytes, payload)
+            } else {
+                link::after(bytes, protocol_type, payload)
+            }
+        }
+        // Without a sequence number there is no payload, only an acknowledgement.
+        1 if flags & sequence == 0 => Err(SkipReason::NotIp),
+        1 if flags & key != 0 && protocol_type == link::ETHERTYPE_PPP => {
+            link::after_ppp(bytes, at + 8 + field(sequence) + field(acknowledgement))
+        }
+        _ => Err(SkipReason::MalformedHeader),
+    }
+}
+
+fn in_ethernet(bytes: &[u8], at: usize) -> Result<usize, SkipReason> {
+    let frame = bytes.get(at..).ok_or(SkipReason::HeadersTruncated)?;
+    Ok(at + LinkLayer::Ethernet.ip_offset(frame)?)
+}
+
+fn in_udp(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
+    // Where the ports were not captured, the transport header's reader says so.
+    let (Ok(source), Ok(destination)) = (link::big_endian_16(bytes, at), link::big_endian_16(bytes, at + 2)) else {
+        return Ok(None);
+    };
+    let payload = at + UDP_HEADER;
+    if VXLAN_PORTS.contains(&destination) {
+        return match bytes.get(payload) {
+            None if bytes.len() < payload => Err(SkipReason::HeadersTruncated),
+            // The flag that the network identifier is valid.
+            Some(flags) if flags & 0x08 != 0 => in_ethernet(bytes, payload + 8).map(Some),
+            _ => Ok(None),
+        };
+    }
+    if source == GTP_USER_PORT || destination == GTP_USER_PORT {
+        return gtp_user(bytes, payload);
+    }
+    if source == TEREDO_PORT || destination == TEREDO_PORT {
+        return Ok(teredo(bytes, at));
+    }
+    Ok(None)
+}
+
+/// A G-PDU of GTP-U version 1: eight bytes, four more where any of the three flags is set, and then
+/// extension headers, each with its length in four bytes first and the next one's type last.
+fn gtp_user(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
+    let Some(&[flags, message, ..]) = bytes.get(at..) else { return Ok(None) };
+    let (version_1, gtp, g_pdu) = (0x20, 0x10, 255);
+    if flags & 0xf0 != version_1 | gtp || message != g_pdu {
+        return Ok(None);
+    }
+    let mut payload = at + 8;
+    if flags & 7 != 0 {
+        payload += 4;
+        let byte = |offset: usize| bytes.get(offset).copied().ok_or(SkipReason::HeadersTruncated);
+        let mut next = if flags & 4 != 0 { byte(payload - 1)? } else { 0 };
+        while next != 0 {
+            let length = usize::from(byte(payload)?) * 4;
+            if length == 0 {
+                return Err(SkipReason::MalformedHeader);
+            }
+            payload += length;
+            next = byte(payload - 1)?;
+        }
+    }
+    link::by_version(bytes, payload).map(Some)
+}
+
+/// An IPv6 packet that fills a datagram on Teredo's port, after authentication and origin if they are there.
+fn teredo(bytes: &[u8], at: usize) -> Option<usize> {
+    let datagram = usize::from(link::big_endian_16(bytes, at + 4).ok()?);
+    let mut payload = at + UDP_HEADER;
+    if let [0, 1, identifier, authentication, ..] = bytes.get(payload..)? {
+        payload += 4 + usize::from(*identifier) + usize::from(*authentication) + 9;
+    }
+    if let [0, 0, ..] = bytes.get(payload..)? {
+        payload += 8;
+    }
+    let length = usize::from(link::big_endian_16(bytes, payload + 4).ok()?);
+    (bytes[payload] >> 4 == 6 && payload + 40 + length == at + datagram).then_some(payload)
+}

@@ -1,0 +1,107 @@
+//! IEEE 802.11 frames, bare or behind radiotap, PPI, AVS or Prism headers: data frames lead to their IP packet, all
+//! others are skipped.
+
+use super::link::{self, LinkLayer, Llc};
+use super::summary::SkipReason;
+
+/// The first four bytes of an AVS header.
+const AVS_MAGIC: u32 = 0x8021_1001;
+/// Length of a Prism header.
+const PRISM_HEADER: usize = 144;
+/// Radiotap's flags: padding between header and payload; the checksum was wrong.
+const DATA_PADDING: u8 = 0x20;
+const BAD_CHECKSUM: u8 = 0x40;
+
+/// After radiotap (<https://www.radiotap.org>), whose numbers are little-endian.
+pub(super) fn after_radiotap(frame: &[u8]) -> Result<usize, SkipReason> {
+    if *frame.first().ok_or(SkipReason::HeadersTruncated)? != 0 {
+        return Err(SkipReason::MalformedHeader);
+    }
+    let length = usize::from(link::little_endian_16(frame, 2)?);
+    let present = little_endian_32(frame, 4)?;
+    let mut fields = 8;
+    let mut word = present;
+    while word >> 31 == 1 {
+        word = little_endian_32(frame, fields)?;
+        fields += 4;
+    }
+    // Field 0 is a time of eight bytes, aligned to them; field 1 the flags.
+    if present & 1 != 0 {
+        fields = fields.next_multiple_of(8) + 8;
+    }
+    let flags = match present & 2 {
+        0 => 0,
+        _ => *frame.get(fields).ok_or(SkipReason::HeadersTruncated)?,
+    };
+    if flags & BAD_CHECKSUM != 0 || length < fields {
+        return Err(SkipReason::MalformedHeader);
+    }
+    after_80211(frame, length, flags & DATA_PADDING != 0)
+}
+
+/// After a per-packet information header (CACE, "PPI Header format"), which names the link type that follows.
+pub(super) fn after_ppi(frame: &[u8]) -> Result<usize, SkipReason> {
+    let length = usize::from(link::little_endian_16(frame, 2)?);
+    let link_type = little_endian_32(frame, 4)?;
+    let inner = frame.get(length..).ok_or(SkipReason::HeadersTruncated)?;
+    match LinkLayer::from_link_type(link_type) {
+        Some(LinkLayer::Ppi | LinkLayer::PacketTap) | None => Err(SkipReason::UnknownLinkType),
+        Some(layer) => Ok(length + layer.ip_offset(inner)?),
+    }
+}
+
+/// After an AVS header, or a Prism header where there is none: captures of either link type have both.
+pub(super) fn after_avs_or_prism(frame: &[u8]) -> Result<usize, SkipReason> {
+    let first = frame.first_chunk().ok_or(SkipReason::HeadersTruncated)?;
+    if u32::from_be_bytes(*first) != AVS_MAGIC {
+        return after_80211(frame, PRISM_HEADER, false);
+    }
+    let length = frame.get(4..8).ok_or(SkipReason::HeadersTruncated)?;
+    let length = u32::from_be_bytes([length[0], length[1], length[2], length[3]]);
+    // A length past the frame's end is a header that was cut, or a falsified one.
+    let length = usize::try_from(length).ok().filter(|length| *length <= frame.len());
+    after_80211(frame, length.ok_or(SkipReason::HeadersTruncated)?, false)
+}
+
+/// IEEE 802.11-2020, 9.2 and 9.3.2: the header of a data frame, then LLC.
+pub(super) fn after_80211(frame: &[u8], at: usize, padded: bool) -> Result<usize, SkipReason> {
+    let Some(&[control, flags, ..]) = frame.get(at..) else { return Err(SkipReason::HeadersTruncated) };
+    let (version, kind, subtype) = (control & 3, control >> 2 & 3, control >> 4);
+    if version != 0 {
+        return Err(SkipReason::MalformedHeader);
+    }
+    let (data, without_data, quality_of_service) = (2, 4, 8);
+    if kind != data || subtype & without_data != 0 {
+        return Err(SkipReason::NotIp);
+    }
+    let (four_addresses, protected, order) = (3, 0x40, 0x80);
+    if flags & protected != 0 {
+        return Err(SkipReason::Encrypted);
+    }
+    let mut length = 24 + if flags & four_addresses == four_addresses { 6 } else { 0 };
+    // The low four bits of the sequence control are the fragment's number.
+    if frame.get(at + 22).ok_or(SkipReason::HeadersTruncated)? & 0x0f != 0 {
+        return Err(SkipReason::FragmentWithoutPorts);
+    }
+    if subtype & quality_of_service != 0 {
+        if frame.get(at + length).ok_or(SkipReason::HeadersTruncated)? & 0x80 != 0 {
+            return Err(SkipReason::AggregatedFrames);
+        }
+        // The high-throughput control field follows where the order flag is set.
+        length += 2 + if flags & order != 0 { 4 } else { 0 };
+    }
+    if padded {
+        length = length.next_multiple_of(4);
+    }
+    match link::after_llc(frame, at + length)? {
+        Llc::Ip(offset) => Ok(offset),
+        Llc::EtherType(offset) => link::after_ethertype(frame, offset),
+    }
+}
+
+pub(super) fn little_endian_32(frame: &[u8], offset: usize) -> Result<u32, SkipReason> {
+    match frame.get(offset..).and_then(<[u8]>::first_chunk) {
+        Some(bytes) => Ok(u32::from_le_bytes(*bytes)),
+        None => Err(SkipReason::HeadersTruncated),
+    }
+}

@@ -1,0 +1,85 @@
+//! `etcbench data leaks`: what an experiment's splits and features give away, before training.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+
+use super::run::{Seeds, parse_seeds};
+use super::{Verdict, progress};
+use crate::experiment::{self, Cache, Experiment, Overrides, Settings, VariantRun};
+use crate::model::Device;
+use crate::{report, storage};
+
+/// An experiment and what is changed of it, for subcommands that train nothing.
+#[derive(Args)]
+pub struct Divided {
+    /// The experiment: its name, such as table2, or its file.
+    experiment: String,
+    /// Use this dataset in place of the file's; `synth` generates its captures. Repeat for several.
+    #[arg(long, value_name = "NAME")]
+    data: Vec<String>,
+    /// A size in experiments/sizes, such as `demo` or `ci`; the file's own sizes when not given.
+    #[arg(long, value_name = "NAME")]
+    size: Option<String>,
+    /// Override any key of the experiment, such as split.method=grouped. Repeat for several.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    assignments: Vec<String>,
+    /// How many seeds (0, 1, ...), or a list such as 3,5,8.
+    #[arg(long, value_name = "N|LIST", value_parser = parse_seeds)]
+    seeds: Option<Seeds>,
+    /// Only these of the experiment's variants, such as as_published.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    variants: Vec<String>,
+}
+
+impl Divided {
+    /// Reads the experiment and divides its flows.
+    pub fn divide(&self, project: &Path) -> anyhow::Result<(Experiment, Vec<VariantRun>)> {
+        let path = match self.experiment.ends_with(".toml") {
+            true => PathBuf::from(&self.experiment),
+            false => project.join("experiments").join(format!("{}.toml", self.experiment)),
+        };
+        let overrides = Overrides {
+            data: self.data.clone(),
+            size: self.size.clone(),
+            assignments: self.assignments.clone(),
+            seeds: self.seeds.as_ref().map(|seeds| seeds.0.clone()),
+            models: Vec::new(),
+            variants: self.variants.clone(),
+        };
+        let experiment = experiment::read_experiment(&path, &overrides)?;
+        experiment::require_data(&experiment, project)?;
+        let settings = Settings { project: project.to_owned(), device: Device::Cpu, cache: Cache::disabled() };
+        let progress = progress::for_standard_error();
+        let variants = experiment::divide(&experiment, &settings, progress.as_ref())?;
+        Ok((experiment, variants))
+    }
+}
+
+/// `etcbench data leaks`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench data leaks table2
+  etcbench data leaks table2 --data synth --size demo --seeds 1
+  etcbench data leaks experiments/ustc-application.toml --variants as_published -o leaks.json")]
+pub struct LeaksArguments {
+    #[command(flatten)]
+    divided: Divided,
+    /// Also write everything as JSON (see results/FORMAT.md); a run leaves the same in its results.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Prints the leak report of every variant.
+pub fn leaks(project: &Path, arguments: &LeaksArguments) -> anyhow::Result<Verdict> {
+    let (experiment, variants) = arguments.divided.divide(project)?;
+    let leaks = experiment::split_leaks(&variants);
+    if let Some(path) = &arguments.output {
+        let json = serde_json::to_vec_pretty(&leaks)?;
+        storage::write_whole(path, &json).with_context(|| path.display().to_string())?;
+    }
+    let data = experiment.datasets.join(" + ");
+    say!("# Leaks of {} ({data}, {})\n\n{}", experiment.name, experiment.size, report::leak_text(&leaks)?);
+    Ok(Verdict::Done)
+}

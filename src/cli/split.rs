@@ -1,0 +1,42 @@
+//! `etcbench split`: how an experiment divides its flows, as a file.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::Verdict;
+use super::leaks::Divided;
+use crate::split::{Split, write_splits};
+
+/// `etcbench split`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench split table2 --variants as_published -o split.csv
+  etcbench split table2 --variants as_published --set split.method=grouped --seeds 1 -o grouped.csv
+  etcbench run experiments/table2.toml --set split.method=file --set split.path=split.csv")]
+pub struct SplitArguments {
+    #[command(flatten)]
+    divided: Divided,
+    /// The CSV file to write (columns: see results/FORMAT.md).
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+/// Writes the splits of an experiment's one variant, of every seed.
+pub fn split(project: &Path, arguments: &SplitArguments) -> anyhow::Result<Verdict> {
+    let (experiment, variants) = arguments.divided.divide(project)?;
+    let [variant] = variants.as_slice() else {
+        let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
+        anyhow::bail!(
+            "{} has {} variants, which divide the flows each in its own way; choose one with --variants ({})",
+            experiment.name,
+            names.len(),
+            names.join(", ")
+        );
+    };
+    let numbered: Vec<(u64, usize, &Split)> =
+        variant.splits.iter().map(|run| (run.seed, run.fold, &run.split)).collect();
+    write_splits(&arguments.output, &variant.features, &numbered)?;
+    say!("{} splits of {} flows in {}", numbered.len(), variant.features.len(), arguments.output.display());
+    Ok(Verdict::Done)
+}

@@ -1,0 +1,55 @@
+//! `etcbench verify-models`: the fast implementation of every model against its reference.
+
+use std::path::Path;
+
+use clap::Args;
+
+use super::{Verdict, progress};
+use crate::experiment::{self, Agreement, Cache, Overrides, Settings};
+use crate::model::Device;
+use crate::report;
+
+/// `etcbench verify-models`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench verify-models
+  etcbench verify-models --models svm,knn --set selection.maximum_flows_per_class=200
+  etcbench verify-models --data iscxvpn2016 --models random_forest
+
+The flows, models and their keys are those of experiments/verify-models.toml. Exit code 1 when the
+predictions of a model's two implementations agree less, or their macro F1 differ more, than is stated.")]
+pub struct VerifyModelsArguments {
+    /// Use this dataset in place of the generated one. Repeat for several.
+    #[arg(long, value_name = "NAME")]
+    data: Vec<String>,
+    /// Only these models, such as svm,knn.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    models: Vec<String>,
+    /// Override any key of experiments/verify-models.toml. Repeat for several.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    assignments: Vec<String>,
+}
+
+/// Runs both implementations and prints how far they agree.
+pub fn verify_models(project: &Path, arguments: &VerifyModelsArguments) -> anyhow::Result<Verdict> {
+    let overrides = Overrides {
+        data: arguments.data.clone(),
+        models: arguments.models.clone(),
+        assignments: arguments.assignments.clone(),
+        ..Overrides::default()
+    };
+    let path = project.join("experiments/verify-models.toml");
+    let experiment = experiment::read_experiment(&path, &overrides)?;
+    experiment::require_data(&experiment, project)?;
+    let settings = Settings {
+        project: project.to_owned(),
+        device: Device::Cpu,
+        cache: Cache::new(experiment::results_folder(project).join("cache")),
+    };
+    let results = experiment::verify_models(&experiment, &settings, progress::for_standard_error().as_ref())?;
+    if results.is_empty() {
+        anyhow::bail!("none of these models has a second implementation: {}", arguments.models.join(", "));
+    }
+    say!("{}", report::agreement_table(&results).to_markdown());
+    Ok(if results.iter().all(Agreement::holds) { Verdict::Done } else { Verdict::CheckFailed })
+}

@@ -1,0 +1,79 @@
+//! Feature files as a dataset: from definition and folder to rows.
+
+use super::super::{DatasetDefinition, open_folder};
+use super::*;
+use crate::progress::Silent;
+
+fn definition(features: &str) -> String {
+    format!(
+        "name = \"table\"\ntitle = \"t\"\nreference = \"none\"\nlabel_columns = [\"tunnel\", \"timeout\"]\n\
+         [published_at]\nurl = \"https://example.org\"\nhow = \"nothing\"\n[files]\npatterns = [\"*.arff\", \"*.csv\"]\n\
+         [[rule]]\nstem = \"-(?<timeout>[0-9]+s)$\"\n[features]\n{features}\n"
+    )
+}
+
+fn load(features: &str, files: &[(&str, &str)]) -> Result<FeatureTable, DatasetError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("table.toml");
+    std::fs::write(&path, definition(features)).unwrap();
+    let root = folder.path().join("table");
+    std::fs::create_dir(&root).unwrap();
+    for (name, content) in files {
+        std::fs::write(root.join(name), content).unwrap();
+    }
+    let definition = DatasetDefinition::read(&path)?;
+    let folder = open_folder(&definition, &root)?;
+    load_features(&[Dataset { definition, folder }], &Silent)
+}
+
+const ARFF: &str = "@relation r\n@attribute duration numeric\n@attribute flag {no,yes}\n@attribute id string\n\
+                    @attribute class1 {Non-VPN,VPN}\n@data\n12,yes,a,VPN\n-1,no,b,Non-VPN\n";
+
+#[test]
+fn arff_and_rules_give_rows_with_all_labels() {
+    let rules = "format = \"arff\"\nlabels = { tunnel = \"class1\" }\nleave_out = [\"id\"]";
+    let table = load(rules, &[("a-15s.arff", ARFF), ("a-60s.arff", ARFF)]).unwrap();
+    assert_eq!(table.names, ["duration", "flag=no", "flag=yes"]);
+    assert_eq!(table.rows.len(), 4);
+    assert_eq!(table.rows[0].values, [12.0, 0.0, 1.0]);
+    assert_eq!(table.rows[3].values, [-1.0, 1.0, 0.0]);
+    assert_eq!(table.rows[3].provenance.flow_id(), "a-60s.arff#1");
+    let expected = Labels::from([("timeout", "60s"), ("tunnel", "Non-VPN")].map(|(a, b)| (a.to_owned(), b.to_owned())));
+    assert_eq!(table.rows[3].labels, expected);
+}
+
+#[test]
+fn csv_gives_the_same_and_what_is_missing_is_said_or_replaced() {
+    let text = "duration, id ,class1\r\n12,a,VPN\r\nInfinity,b,\"Non-VPN\"\r\n,c,VPN\r\n";
+    let rules = "format = \"csv\"\nlabels = { tunnel = \"class1\" }\nleave_out = [\"id\"]";
+    let error = load(rules, &[("a-15s.csv", text)]).unwrap_err().to_string();
+    assert!(error.contains("a-15s.csv:3: `duration` is missing"), "{error}");
+    let table = load(&format!("{rules}\nmissing = -2.5"), &[("a-15s.csv", text)]).unwrap();
+    let values: Vec<f32> = table.rows.iter().map(|row| row.values[0]).collect();
+    assert_eq!(values, [12.0, -2.5, -2.5]);
+    assert_eq!(table.rows[1].labels["tunnel"], "Non-VPN");
+}
+
+#[test]
+fn what_does_not_fit_is_told_with_file_line_and_column() {
+    let rules = "format = \"arff\"\nlabels = { tunnel = \"class1\" }\nleave_out = [\"id\"]";
+    let problem = |rules: &str, files: &[(&str, &str)]| load(rules, files).unwrap_err().to_string();
+    let no_text = rules.replace("leave_out", "#");
+    assert!(problem(&no_text, &[("a-1s.arff", ARFF)]).contains("`id` is text"));
+    assert!(problem(&rules.replace("class1", "class"), &[("a-1s.arff", ARFF)]).contains("nearest is `class1`"));
+    assert!(problem(&rules.replace("tunnel", "tunel"), &[]).contains("the nearest there is `tunnel`"));
+    assert!(problem(&rules.replace("arff", "arf"), &[]).contains("unknown value `arf`, did you mean `arff`?"));
+    assert!(problem(rules, &[("a.arff", ARFF)]).contains("no value for label column `timeout`"));
+    let wrong = ARFF.replace("12,yes,a,VPN", "12,yes,a");
+    assert!(problem(rules, &[("a-1s.arff", &wrong)]).contains("a-1s.arff:7: 3 values for 4 attributes"));
+    let large = ARFF.replace("12,", "1e60,");
+    assert!(problem(rules, &[("a-1s.arff", &large)]).contains("too large"));
+    let other = ARFF.replace("duration", "length");
+    let message = problem(rules, &[("a-1s.arff", ARFF), ("b-1s.arff", &other)]);
+    assert!(message.contains("b-1s.arff") && message.contains("`length` is only in this file"), "{message}");
+    let rules = "format = \"csv\"\nlabels = { tunnel = \"class1\" }";
+    assert!(problem(rules, &[("a-1s.csv", "a,class1\nx,VPN\n")]).contains("a-1s.csv:2: `a`: `x` is not a number"));
+    assert!(problem(rules, &[("a-1s.csv", "a,a,class1\n1,1,VPN\n")]).contains("twice"));
+    assert!(problem(rules, &[("a-1s.csv", "a,class1\n1,VPN,2\n")]).contains("a-1s.csv:2:"));
+    assert!(problem(rules, &[("a-1s.csv", "a,class1\n1,\n")]).contains("`tunnel` is empty"));
+}

@@ -1,0 +1,166 @@
+//! Packets of a capture in rounds: one thread decodes a round while others take the one before to its flows.
+//!
+//! A round's packets are divided among a fixed number of shards by a hash that is the same for both directions, so
+//! each flow is one shard's, and a shard's packets keep their order. Which thread works on a shard changes nothing.
+
+use rayon::prelude::*;
+
+use crate::capture::{CaptureError, CaptureReader};
+
+use super::active::Limits;
+use super::assembler::NumberedFlow;
+use super::facts::PacketFacts;
+use super::fragment::Fragments;
+use super::shard::{Shard, SweepClock};
+use super::types::FlowOptions;
+
+/// Parts that flows are divided into: several per thread, so that uneven ones are evened out.
+pub(super) const SHARDS: usize = 16;
+/// Packets of a round: enough that handing out the shards costs nothing, few enough to stay in the cache.
+const ROUND_PACKETS: usize = 8192;
+/// Bytes of a round's packets after which it is full.
+const ROUND_BYTES: usize = 1 << 22;
+
+/// Where a packet's bytes lie among its round's.
+struct RoundPacket {
+    facts: PacketFacts,
+    start: u32,
+    length: u32,
+}
+
+/// Decoded packets that wait to be taken to their flows.
+pub(super) struct Round {
+    /// Number of the first packet.
+    first: u64,
+    packets: Vec<RoundPacket>,
+    bytes: Vec<u8>,
+    /// Positions of each shard's packets.
+    members: [Vec<u32>; SHARDS],
+    /// Positions before which all shards are swept, with the time.
+    sweeps: Vec<(u32, i64)>,
+}
+
+impl Round {
+    pub(super) fn new() -> Round {
+        Round {
+            first: 0,
+            packets: Vec::new(),
+            bytes: Vec::new(),
+            members: std::array::from_fn(|_| Vec::new()),
+            sweeps: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    fn clear(&mut self, first: u64) {
+        self.first = first;
+        self.packets.clear();
+        self.bytes.clear();
+        self.members.iter_mut().for_each(Vec::clear);
+        self.sweeps.clear();
+    }
+}
+
+/// What must see all packets in order: the reader, fragments, and the clock of sweeps.
+pub(super) struct Source {
+    pub(super) reader: CaptureReader,
+    fragments: Fragments,
+    clock: SweepClock,
+    kept_bytes: usize,
+    /// Packets given so far.
+    given: u64,
+}
+
+impl Source {
+    pub(super) fn new(reader: CaptureReader, options: &FlowOptions, limits: &Limits) -> Source {
+        Source {
+            reader,
+            fragments: Fragments::new(options.direction, options.kept_bytes),
+            clock: SweepClock::new(limits),
+            kept_bytes: options.kept_bytes,
+            given: 0,
+        }
+    }
+
+    /// Fills a round; one that stays empty means that the capture has ended.
+    pub(super) fn fill(&mut self, round: &mut Round) -> Result<(), CaptureError> {
+        round.clear(self.given);
+        let Source { reader, fragments, clock, kept_bytes, given } = self;
+        while round.packets.len() < ROUND_PACKETS && round.bytes.len() < ROUND_BYTES {
+            let Some(packet) = reader.next_packet()? else { break };
+            fragments.place(&packet, &mut |facts, bytes| {
+                let position = round.packets.len() as u32;
+                if clock.is_due(facts.timestamp) {
+                    round.sweeps.push((position, facts.timestamp));
+                }
+                let start = round.bytes.len() as u32;
+                let length = bytes.len().min(*kept_bytes);
+                round.bytes.extend_from_slice(&bytes[..length]);
+                round.members[facts.key.shard(SHARDS)].push(position);
+                round.packets.push(RoundPacket { facts: *facts, start, length: length as u32 });
+                *given += 1;
+            });
+        }
+        Ok(())
+    }
+
+    /// Fragments of no flow.
+    pub(super) fn fragments_without_ports(&self) -> u64 {
+        self.fragments.without_ports()
+    }
+}
+
+/// A shard with what the last round made of it.
+pub(super) struct Worker {
+    shard: Shard,
+    /// Numbers of the flows that began, ascending.
+    pub(super) began: Vec<u64>,
+    /// Flows that were completed.
+    pub(super) complete: Vec<NumberedFlow>,
+}
+
+impl Worker {
+    pub(super) fn new(limits: Limits) -> Worker {
+        Worker { shard: Shard::new(limits), began: Vec::new(), complete: Vec::new() }
+    }
+
+    fn take(&mut self, round: &Round, members: &[u32]) {
+        let Worker { shard, began, complete } = self;
+        let mut sink = |flow| complete.push(flow);
+        let mut sweeps = round.sweeps.iter().peekable();
+        for &position in members {
+            while let Some((_, now)) = sweeps.next_if(|(before, _)| *before <= position) {
+                shard.sweep(*now, &mut sink);
+            }
+            let RoundPacket { facts, start, length } = &round.packets[position as usize];
+            let bytes = &round.bytes[*start as usize..][..*length as usize];
+            let number = round.first + u64::from(position);
+            if shard.push(number, facts, bytes, &mut sink) {
+                began.push(number);
+            }
+        }
+        sweeps.for_each(|(_, now)| shard.sweep(*now, &mut sink));
+    }
+
+    fn finish(&mut self) {
+        let Worker { shard, complete, .. } = self;
+        shard.finish(&mut |flow| complete.push(flow));
+    }
+}
+
+/// Takes a round's packets to their flows, shards side by side.
+pub(super) fn take(workers: &mut [Worker], round: &Round) {
+    workers
+        .par_iter_mut()
+        .zip(&round.members)
+        .with_max_len(1)
+        .for_each(|(worker, members)| worker.take(round, members));
+}
+
+/// Completes all flows.
+pub(super) fn finish(workers: &mut [Worker]) {
+    workers.par_iter_mut().with_max_len(1).for_each(Worker::finish);
+}

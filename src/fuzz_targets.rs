@@ -1,0 +1,232 @@
+//! What the fuzzers in `fuzz/` and the replay of their seeds in `tests/fuzz_seeds.rs` run: one function per kind of
+//! input, which takes any bytes and must come back. Errors are fine; panics, endless loops and memory that
+//! a length field asks for are not.
+
+use std::cell::RefCell;
+use std::io::{Cursor, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use ndarray::Array2;
+
+use crate::capture::{CaptureReader, CaptureSource, ExpansionLimits, ReaderOptions, Transport, Tunnels, archive};
+use crate::dataset::{Dataset, DatasetDefinition, FlowProvenance, open_folder};
+use crate::experiment::{Overrides, read_experiment};
+use crate::feature::{FeatureSet, StoreReader, TokenArray};
+use crate::flow::{FiveTuple, FlowOptions};
+use crate::model::ModelArchive;
+use crate::report::ToleranceFile;
+
+/// A target and its name, which is that of its folder of seeds.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: [Target; 8] = [
+    ("capture", capture),
+    ("packet", packet),
+    ("zip", zip_archive),
+    ("labels", labels),
+    ("toml", declarative_file),
+    ("split", split),
+    ("model", model),
+    ("store", store),
+];
+
+/// Small enough that a bomb takes no time.
+const EXPANSION: ExpansionLimits = ExpansionLimits { most_bytes: 1 << 24, most_ratio: 200, free_bytes: 1 << 20 };
+
+thread_local! {
+    /// A folder for those who read files, in memory where the system has such a place.
+    static FOLDER: RefCell<Option<tempfile::TempDir>> = const { RefCell::new(None) };
+}
+
+/// Writes a file into this thread's folder.
+fn file(name: &str, bytes: &[u8]) -> PathBuf {
+    FOLDER.with_borrow_mut(|folder| {
+        let memory = Path::new("/dev/shm");
+        let folder = folder.get_or_insert_with(|| {
+            let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+            made.expect("a temporary folder can be made")
+        });
+        let path = folder.path().join(name);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).expect("a folder can be made");
+        }
+        std::fs::write(&path, bytes).expect("a file can be written");
+        path
+    })
+}
+
+/// Reads a capture to its end and checks what every packet promises.
+fn read_all(reader: Result<CaptureReader, crate::capture::CaptureError>) {
+    let Ok(mut reader) = reader else { return };
+    let mut number = 0;
+    loop {
+        let packet = match reader.next_packet() {
+            Ok(Some(packet)) => packet,
+            Ok(None) => break,
+            Err(_) => return,
+        };
+        assert!(packet.number > number && packet.timestamp >= 0);
+        number = packet.number;
+        let length = packet.bytes.len();
+        assert!(length >= 20 && length as u32 <= packet.network_length);
+        assert!(packet.bytes[0] >> 4 == if packet.source.is_ipv4() { 4 } else { 6 });
+        let later = packet.fragment.is_some_and(|fragment| fragment.offset > 0);
+        let (transport, payload) = (packet.layout.transport_offset, packet.layout.payload_offset);
+        assert!(if later {
+            transport == payload
+        } else {
+            payload - transport >= 8 && length >= usize::from(transport) + 4
+        });
+        assert!(packet.payload_length < packet.network_length);
+        assert!(packet.layout.transport == Transport::Tcp || (packet.tcp_flags, packet.tcp_window) == (0, 0));
+    }
+    let summary = reader.summary();
+    assert_eq!(summary.packets, summary.decoded + summary.skipped.iter().map(|(_, count)| count).sum::<u64>());
+}
+
+/// A whole capture file, compressed or not.
+pub fn capture(bytes: &[u8]) {
+    for tunnels in [Tunnels::Outer, Tunnels::Inner] {
+        let options = ReaderOptions { tunnels, expansion: EXPANSION };
+        read_all(CaptureReader::from_reader_with(Cursor::new(bytes.to_vec()), "fuzz", &options));
+    }
+}
+
+/// Two bytes of link type, one of bytes that the capture cut off, then a frame.
+pub fn packet(bytes: &[u8]) {
+    let [low, high, cut, frame @ ..] = bytes else { return };
+    let link_type = u32::from(u16::from_le_bytes([*low, *high]));
+    let length = frame.len() as u32;
+    let mut file = Vec::with_capacity(frame.len() + 40);
+    for word in [0xa1b2_c3d4, 0x0004_0002, 0, 0, 0, link_type, 0, 0, length, length + u32::from(*cut)] {
+        file.extend(u32::to_le_bytes(word));
+    }
+    file.extend(frame);
+    for tunnels in [Tunnels::Outer, Tunnels::Inner] {
+        let options = ReaderOptions { tunnels, expansion: EXPANSION };
+        read_all(CaptureReader::from_reader_with(Cursor::new(file.clone()), "fuzz", &options));
+    }
+}
+
+/// A zip archive: every member as bytes and as a capture.
+pub fn zip_archive(bytes: &[u8]) {
+    let path = file("archive.zip", bytes);
+    let Ok(members) = archive::members(&path) else { return };
+    for member in members.iter().take(20) {
+        if let Ok(reader) = archive::open_member_with(&path, &member.name, EXPANSION) {
+            let _ = std::io::copy(&mut reader.take(1 << 25), &mut std::io::sink());
+        }
+        let options = ReaderOptions { tunnels: Tunnels::Inner, expansion: EXPANSION };
+        read_all(CaptureReader::open_with(&CaptureSource::member(&path, &member.name), &options));
+    }
+}
+
+const TABLE_DEFINITION: &str = r#"
+name = "table"
+title = "t"
+reference = "r"
+label_columns = ["tunnel", "category"]
+published_at = { url = "u", how = "h" }
+files = { patterns = ["**/*.pcap"] }
+table = { file = "table.csv", key = "capture_stem" }
+"#;
+
+const FLOWS_DEFINITION: &str = r#"
+name = "flows"
+title = "t"
+reference = "r"
+label_columns = ["traffic"]
+published_at = { url = "u", how = "h" }
+files = { patterns = ["**/*.pcap"] }
+[flow_labels]
+pattern = "**/*.binetflow"
+format = "ctu_binetflow"
+utc_offset = "+02:00"
+tolerance_seconds = 1.0
+[[flow_labels.rule]]
+label = "From-Botnet"
+labels = { traffic = "botnet" }
+[[flow_labels.rule]]
+label = "From-Normal"
+labels = { traffic = "normal" }
+"#;
+
+/// A label table, or after a first byte of 1 a file of flow labels joined to a capture.
+pub fn labels(bytes: &[u8]) {
+    let Some((kind, content)) = bytes.split_first() else { return };
+    if kind & 1 == 0 {
+        let path = file("table.toml", TABLE_DEFINITION.as_bytes());
+        file("table.csv", content);
+        if let Ok(definition) = DatasetDefinition::read(&path) {
+            definition.expected_stems();
+        }
+        return;
+    }
+    let definition = DatasetDefinition::read(&file("flows.toml", FLOWS_DEFINITION.as_bytes())).expect("it is sound");
+    let capture = file("flows/one.pcap", &one_flow());
+    file("flows/one.binetflow", content);
+    let root = capture.parent().unwrap_or(Path::new("."));
+    let folder = open_folder(&definition, root).expect("it is there");
+    let dataset = Dataset { definition, folder };
+    let _ = crate::dataset::load(&[dataset], &FlowOptions::default(), &crate::progress::Silent);
+}
+
+/// A capture of one UDP packet from 10.0.0.1:1000 to 10.0.0.2:53 on 2011-08-10 at 07:46:53 UTC.
+fn one_flow() -> Vec<u8> {
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, 101, 1_312_962_413, 0, 32, 32] {
+        file.extend(u32::to_le_bytes(word));
+    }
+    file.extend([0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    file.extend([0x03, 0xe8, 0, 53, 0, 12, 0, 0, 1, 2, 3, 4]);
+    file
+}
+
+/// An experiment, a dataset definition or a tolerance file, by the first byte.
+pub fn declarative_file(bytes: &[u8]) {
+    let Some((kind, content)) = bytes.split_first() else { return };
+    let path = file("fuzz.toml", content);
+    match kind % 3 {
+        0 => drop(read_experiment(&path, &Overrides::default())),
+        1 => drop(DatasetDefinition::read(&path)),
+        _ => drop(ToleranceFile::read(&path)),
+    }
+}
+
+/// A split file of three flows.
+pub fn split(bytes: &[u8]) {
+    let end = |port| SocketAddr::from(([10, 0, 0, 1], port));
+    let provenance = |number| FlowProvenance {
+        capture: "one.pcap".to_owned(),
+        number,
+        five_tuple: FiveTuple { source: end(1000), destination: end(53), transport: Transport::Udp },
+        start: i64::from(number),
+        end: i64::from(number),
+    };
+    let features = FeatureSet {
+        sequences: Array2::zeros((3, 0)),
+        tokens: TokenArray { packets: 1, bytes: 1, values: vec![0; 3] },
+        statistics: Array2::zeros((3, 1)),
+        statistic_names: vec!["packets".to_owned()],
+        labels: vec![0, 1, 0],
+        class_names: vec!["a".to_owned(), "b".to_owned()],
+        provenance: (0..3).map(provenance).collect(),
+    };
+    let _ = crate::split::read_split(&file("split.csv", bytes), &features);
+}
+
+/// A fitted model's file, as far as the model that is made of it.
+pub fn model(bytes: &[u8]) {
+    if let Ok(archive) = ModelArchive::from_bytes(bytes) {
+        let _ = crate::model::load(&archive);
+    }
+}
+
+/// A feature store.
+pub fn store(bytes: &[u8]) {
+    if let Ok(reader) = StoreReader::open(&file("flows.parquet", bytes)) {
+        reader.take(100_000).for_each(drop);
+    }
+}

@@ -1,0 +1,99 @@
+// How packed sequences lie in memory. A chunk is six numbers: first row, rows, first state, states, where its steps
+// begin in `active` and `offsets`, and steps.
+
+#define CHUNK 6u
+
+struct Chunk {
+    u32 first_row, rows, start, states, first_step, steps;
+};
+
+static __device__ __forceinline__ Chunk chunk_at(const u32* chunks, u32 index) {
+    const u32* at = chunks + index * CHUNK;
+    Chunk chunk = {at[0], at[1], at[2], at[3], at[4], at[5]};
+    return chunk;
+}
+
+// For every state: its sequence in sorted order, and the state before it. One block per chunk.
+extern "C" __global__ void describe_states(
+    const u32* chunks, const u32* active, const u32* offsets, u32* sequence, u32* previous
+) {
+    Chunk chunk = chunk_at(chunks, blockIdx.x);
+    for (u32 step = 0; step < chunk.steps; step++) {
+        u32 count = active[chunk.first_step + step];
+        u32 at = offsets[chunk.first_step + step];
+        for (u32 row = threadIdx.x; row < count; row += blockDim.x) {
+            sequence[at + row] = chunk.first_row + row;
+            previous[at + row] = step > 0 ? offsets[chunk.first_step + step - 1] + row : NONE;
+        }
+    }
+}
+
+// Row r of y is row from[r] of x, or zero. One block per row.
+extern "C" __global__ void gather(u32 columns, const float* x, const u32* from, float* y) {
+    u64 row = blockIdx.x;
+    u32 source = from[row];
+    for (u32 column = threadIdx.x; column < columns; column += blockDim.x) {
+        y[row * columns + column] = source == NONE ? 0.0f : x[(u64)source * columns + column];
+    }
+}
+
+// Sums of the rows of x that belong together: segment s (blockIdx.x) is the rows `order[begin..end]`.
+extern "C" __global__ void segment_sums(
+    u32 columns, const float* x, const u32* order, const u32* segments, float* sums
+) {
+    u32 begin = segments[blockIdx.x], end = segments[blockIdx.x + 1];
+    u32 column = blockIdx.y * blockDim.x + threadIdx.x;
+    if (column >= columns) {
+        return;
+    }
+    float sum = 0.0f;
+    for (u32 place = begin; place < end; place++) {
+        sum += x[(u64)order[place] * columns + column];
+    }
+    sums[(u64)blockIdx.x * columns + column] = sum;
+}
+
+// Row r of the table (blockIdx.x) is the sum of segments `first[r]..first[r + 1]`.
+extern "C" __global__ void segment_totals(u32 columns, const float* sums, const u32* first, float* table) {
+    u32 column = blockIdx.y * blockDim.x + threadIdx.x;
+    if (column >= columns) {
+        return;
+    }
+    float sum = 0.0f;
+    for (u32 segment = first[blockIdx.x]; segment < first[blockIdx.x + 1]; segment++) {
+        sum += sums[(u64)segment * columns + column];
+    }
+    table[(u64)blockIdx.x * columns + column] = sum;
+}
+
+// Mean over the states of each sequence (blockIdx.x), a thread per column; with `ids` the rows are those of an
+// embedding.
+extern "C" __global__ void mean(
+    u32 columns, u32 rows_per_chunk, const u32* chunks, const u32* offsets, const u32* lengths,
+    const float* x, const u32* ids, float* y
+) {
+    u32 column = blockIdx.y * blockDim.x + threadIdx.x;
+    u32 row = blockIdx.x;
+    if (column >= columns) {
+        return;
+    }
+    Chunk chunk = chunk_at(chunks, row / rows_per_chunk);
+    u32 length = lengths[row];
+    float sum = 0.0f;
+    for (u32 step = 0; step < length; step++) {
+        u32 state = offsets[chunk.first_step + step] + row - chunk.first_row;
+        u64 from = ids ? ids[state] : state;
+        sum += x[from * columns + column];
+    }
+    y[(u64)row * columns + column] = sum / (float)length;
+}
+
+extern "C" __global__ void mean_backward(
+    u64 count, u32 columns, const u32* sequence, const u32* lengths, const float* dy, float* dx
+) {
+    u64 index = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index < count) {
+        u32 row = sequence[index / columns];
+        dx[index] = dy[(u64)row * columns + index % columns] / (float)lengths[row];
+    }
+}

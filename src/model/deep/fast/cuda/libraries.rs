@@ -1,0 +1,145 @@
+//! Finding NVIDIA's libraries at run time. Beside the system's ordinary places they are looked for in the folders of the
+//! environment variable `ETCBENCH_CUDA_LIBRARIES`, and where `pip install nvidia-cuda-nvrtc-cu12
+//! nvidia-cublas-cu12` (or PyTorch) puts them for the `python3` on the path.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use super::launcher::Problem;
+
+/// Folders to look into, separated as in the path.
+pub(super) const FOLDERS_VARIABLE: &str = "ETCBENCH_CUDA_LIBRARIES";
+
+/// A library of NVIDIA's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Library {
+    /// The driver, which only the system's ordinary places have.
+    Driver,
+    /// The runtime compiler.
+    RuntimeCompiler,
+    /// Matrix products.
+    MatrixProducts,
+}
+
+impl Library {
+    fn is_present(self) -> bool {
+        // SAFETY: loading these libraries runs their initialisers, which set up their own state only; that is what
+        // anyone who asks for CUDA asks for.
+        unsafe {
+            match self {
+                Self::Driver => cudarc::driver::sys::is_culib_present(),
+                Self::RuntimeCompiler => cudarc::nvrtc::sys::is_culib_present(),
+                Self::MatrixProducts => cudarc::cublas::sys::is_culib_present(),
+            }
+        }
+    }
+
+    /// File names in the order in which they must be loaded, without version.
+    fn files(self) -> &'static [&'static str] {
+        match self {
+            Self::Driver => &[],
+            Self::RuntimeCompiler => &["libnvrtc.so"],
+            Self::MatrixProducts => &["libcublasLt.so", "libcublas.so"],
+        }
+    }
+
+    fn missing(self) -> Problem {
+        match self {
+            Self::Driver => {
+                "no NVIDIA driver is here (libcuda was not found); install one, or use --device cpu".to_owned()
+            }
+            Self::RuntimeCompiler => format!(
+                "the runtime compiler (libnvrtc) was not found; install the CUDA toolkit or `pip install \
+                 nvidia-cuda-nvrtc-cu12`, or name its folder in {FOLDERS_VARIABLE}"
+            ),
+            Self::MatrixProducts => format!(
+                "cuBLAS (libcublas) was not found; install the CUDA toolkit or `pip install nvidia-cublas-cu12`, or \
+                 name its folder in {FOLDERS_VARIABLE}"
+            ),
+        }
+    }
+}
+
+/// Makes sure that a library can be used.
+///
+/// # Errors
+/// It is nowhere; the message names it and says what to do.
+pub(super) fn find(library: Library) -> Result<(), Problem> {
+    static SEARCH: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = SEARCH.lock();
+    if library.is_present() {
+        return Ok(());
+    }
+    let named = std::env::var_os(FOLDERS_VARIABLE);
+    let named: Vec<PathBuf> = named.iter().flat_map(std::env::split_paths).collect();
+    if load_from(library, &named) || (library != Library::Driver && load_from(library, &python_folders())) {
+        return Ok(());
+    }
+    Err(library.missing())
+}
+
+/// Loads a library's files from the first folder that has them all. A library that is loaded is then found by its name.
+fn load_from(library: Library, folders: &[PathBuf]) -> bool {
+    folders.iter().any(|folder| {
+        let files: Option<Vec<PathBuf>> = library.files().iter().map(|file| versioned(folder, file)).collect();
+        let Some(files) = files.filter(|files| !files.is_empty()) else { return false };
+        for file in files {
+            // SAFETY: as of `is_present`; the library stays loaded for as long as the program runs.
+            match unsafe { libloading::Library::new(&file) } {
+                Ok(loaded) => std::mem::forget(loaded),
+                Err(_) => return false,
+            }
+        }
+        library.is_present()
+    })
+}
+
+/// `folder/file`, or with the highest version behind its name.
+fn versioned(folder: &Path, file: &str) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.path());
+    let is_version = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(file));
+        name.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    entries.filter(|path| is_version(path)).max()
+}
+
+/// `site-packages/nvidia/*/lib` of the `python3` on the path.
+fn python_folders() -> Vec<PathBuf> {
+    let script = "import sysconfig; print(sysconfig.get_paths()['purelib'])";
+    let Ok(output) = Command::new("python3").args(["-c", script]).output() else { return Vec::new() };
+    let packages = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()).join("nvidia");
+    let Ok(entries) = std::fs::read_dir(packages) else { return Vec::new() };
+    let mut folders: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path().join("lib")).collect();
+    folders.sort();
+    folders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_version_of_a_file_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["libnvrtc.so.11", "libnvrtc.so.12", "libnvrtc-builtins.so.12.9", "libnvrtc.alt.so.12"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(versioned(folder.path(), "libnvrtc.so"), Some(folder.path().join("libnvrtc.so.12")));
+        assert_eq!(versioned(folder.path(), "libcublas.so"), None);
+        // Files that are no libraries are not loaded, and nothing panics.
+        assert!(!load_from(Library::RuntimeCompiler, &[folder.path().to_owned(), "nowhere".into()]));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for (library, name) in [
+            (Library::Driver, "libcuda"),
+            (Library::RuntimeCompiler, "libnvrtc"),
+            (Library::MatrixProducts, "libcublas"),
+        ] {
+            assert!(library.missing().contains(name));
+        }
+    }
+}

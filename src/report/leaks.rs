@@ -1,0 +1,235 @@
+//! Leak reports for people: what `etcbench data leaks` prints, and the notes under a run's tables.
+
+use std::path::Path;
+
+use super::{Cell, Column, ReportError, Table, file_error};
+use crate::evaluate::Summary;
+use crate::experiment::SplitLeaks;
+use crate::split::{FIELD_TREE_DEPTH, FieldKind, FieldScore, LeakReport};
+
+/// How many fields are printed of each variant.
+const PRINTED_FIELDS: usize = 25;
+
+/// Reads a `leaks.json`.
+///
+/// # Errors
+/// A file that cannot be read or is not one.
+pub fn read_leaks(path: &Path) -> Result<Vec<SplitLeaks>, ReportError> {
+    let bytes = std::fs::read(path).map_err(|problem| file_error(path, problem))?;
+    serde_json::from_slice(&bytes).map_err(|problem| file_error(path, problem))
+}
+
+/// Variants in order, each with its reports.
+fn by_variant(leaks: &[SplitLeaks]) -> Vec<(&str, Vec<&LeakReport>)> {
+    let mut variants: Vec<(&str, Vec<&LeakReport>)> = Vec::new();
+    for leak in leaks {
+        match variants.iter_mut().find(|(name, _)| *name == leak.variant) {
+            Some((_, reports)) => reports.push(&leak.report),
+            None => variants.push((&leak.variant, vec![&leak.report])),
+        }
+    }
+    variants
+}
+
+fn mean(reports: &[&LeakReport], value: impl Fn(&LeakReport) -> f64) -> f64 {
+    reports.iter().map(|report| value(report)).sum::<f64>() / reports.len().max(1) as f64
+}
+
+/// The share of test flows that `count` counts, as a mean over the reports.
+fn share(reports: &[&LeakReport], count: impl Fn(&LeakReport) -> usize) -> String {
+    let share = mean(reports, |report| count(report) as f64 / report.test_flows.max(1) as f64);
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// A field of all reports: its scores, in the reports that have it.
+struct FieldSummary<'a> {
+    first: &'a FieldScore,
+    macro_f1: Summary,
+    accuracy: Summary,
+    packets: Vec<usize>,
+}
+
+/// Fields over reports, the best first.
+fn field_summaries<'a>(
+    reports: &[&'a LeakReport],
+    fields: impl Fn(&'a LeakReport) -> &'a [FieldScore],
+) -> Vec<FieldSummary<'a>> {
+    let mut found: Vec<(&FieldScore, Vec<&FieldScore>)> = Vec::new();
+    for report in reports {
+        for score in fields(report) {
+            let same = |other: &FieldScore| {
+                other.field == score.field
+                    && other.kind == score.kind
+                    && (score.kind != FieldKind::Byte || other.packet == score.packet)
+            };
+            match found.iter_mut().find(|(first, _)| same(first)) {
+                Some((_, scores)) => scores.push(score),
+                None => found.push((score, vec![score])),
+            }
+        }
+    }
+    let mut summaries: Vec<FieldSummary<'a>> = found
+        .into_iter()
+        .filter_map(|(first, scores)| {
+            let over = |value: fn(&FieldScore) -> f64| {
+                Summary::of(&scores.iter().map(|score| value(score)).collect::<Vec<_>>())
+            };
+            let mut packets: Vec<usize> = scores.iter().filter_map(|score| score.packet).collect();
+            packets.sort_unstable();
+            packets.dedup();
+            Some(FieldSummary {
+                first,
+                macro_f1: over(|score| score.macro_f1)?,
+                accuracy: over(|score| score.accuracy)?,
+                packets,
+            })
+        })
+        .collect();
+    summaries.sort_by(|left, right| right.macro_f1.mean.total_cmp(&left.macro_f1.mean));
+    summaries
+}
+
+fn kind_name(kind: FieldKind) -> &'static str {
+    match kind {
+        FieldKind::Identifier => "identifier",
+        FieldKind::Header => "header",
+        FieldKind::Statistic => "statistic",
+        FieldKind::Byte => "byte",
+    }
+}
+
+fn cell(summary: Summary) -> Cell {
+    Cell::Number { value: summary.mean, standard_deviation: summary.standard_deviation, decimals: 3, footnote: None }
+}
+
+/// The report as Markdown: per variant what was found, and what single fields predict.
+///
+/// # Errors
+/// No report at all.
+pub fn leak_text(leaks: &[SplitLeaks]) -> Result<String, ReportError> {
+    if leaks.is_empty() {
+        return Err(ReportError::Records("there is no split to report on".to_owned()));
+    }
+    let mut text = String::new();
+    for (variant, reports) in by_variant(leaks) {
+        let first = reports[0];
+        text += &format!(
+            "## {variant}\n\n{} splits; in the first {} training and {} test flows. Shares are of test flows, means over \
+             the splits.\n\n",
+            reports.len(),
+            first.training_flows,
+            first.test_flows
+        );
+        for (index, duplicates) in first.duplicates.iter().enumerate() {
+            let count = |value: fn(&crate::split::Duplicates) -> usize| {
+                share(&reports, |report| report.duplicates.get(index).map_or(0, value))
+            };
+            text += &format!(
+                "- same {} as a training flow: {}; as one of another class: {}; as such only: {}\n",
+                duplicates.features.replace('_', " "),
+                count(|found| found.test_flows),
+                count(|found| found.of_another_class),
+                count(|found| found.of_other_classes_only)
+            );
+        }
+        text += &format!(
+            "- from a capture with training flows: {}; to a host with training flows: {}; of a connection with training \
+             flows: {}; at the same time as a training flow of the capture: {}; between the first and the last training \
+             flow of the class: {}\n",
+            share(&reports, |report| report.shared.capture_flows),
+            share(&reports, |report| report.shared.host_flows),
+            share(&reports, |report| report.shared.connection_flows),
+            share(&reports, |report| report.shared.concurrent_flows),
+            share(&reports, |report| report.shared.within_training_time_flows)
+        );
+        text += &format!("- {}\n\n", confounding(first));
+        text += &fields_table(variant, &reports).to_markdown();
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// Which classes cannot be told from the captures they come from.
+fn confounding(report: &LeakReport) -> String {
+    let single: Vec<&str> =
+        report.classes.iter().filter(|class| class.captures == 1).map(|class| class.class.as_str()).collect();
+    let own = report.classes.iter().filter(|class| class.captures == class.captures_of_its_own).count();
+    let from_one = match single.len() {
+        0 => "every class comes from several captures".to_owned(),
+        count if count == report.classes.len() => "every class comes from one capture".to_owned(),
+        _ => format!("from one capture only: {}", single.join(", ")),
+    };
+    format!(
+        "{from_one}; {own} of {} classes share no capture with another class, so that whatever names the capture names the \
+         class",
+        report.classes.len()
+    )
+}
+
+fn fields_table(variant: &str, reports: &[&LeakReport]) -> Table {
+    let mut table = Table {
+        title: format!("{variant}: what one field alone predicts"),
+        columns: vec![
+            Column::text("field", "field"),
+            Column::text("kind", "kind"),
+            Column::text("packet", "packet"),
+            Column::number("macro_f1", "macro F1"),
+            Column::number("accuracy", "accuracy"),
+        ],
+        ..Table::default()
+    };
+    let mut add = |summary: FieldSummary<'_>| {
+        let packets: Vec<String> = summary.packets.iter().map(usize::to_string).collect();
+        table.rows.push(vec![
+            Cell::Text(summary.first.field.clone()),
+            Cell::Text(kind_name(summary.first.kind).to_owned()),
+            Cell::Text(packets.join(", ")),
+            cell(summary.macro_f1),
+            cell(summary.accuracy),
+        ]);
+    };
+    let fields = field_summaries(reports, |report| &report.fields);
+    let hidden = fields.len().saturating_sub(PRINTED_FIELDS);
+    fields.into_iter().take(PRINTED_FIELDS).for_each(&mut add);
+    field_summaries(reports, |report| &report.byte_positions).into_iter().take(5).for_each(&mut add);
+    table.notes.push(format!(
+        "A decision tree of depth {FIELD_TREE_DEPTH} on one field, fitted on the training part, measured on the test part; \
+         always predicting the largest class gives a macro F1 of {:.3}. Of several packets the one that predicts the \
+         training part best; byte positions: the best five.",
+        mean(reports, |report| report.majority_macro_f1)
+    ));
+    if hidden > 0 {
+        table.notes.push(format!("{hidden} fields that predict less are left out here; leaks.json has them."));
+    }
+    table
+}
+
+/// A note per variant for under a run's tables.
+pub fn leak_notes(leaks: &[SplitLeaks]) -> Vec<String> {
+    by_variant(leaks)
+        .into_iter()
+        .map(|(variant, reports)| {
+            let bytes = reports[0].duplicates.iter().position(|found| found.features == "bytes");
+            let same = bytes.map_or(String::new(), |index| {
+                let same = share(&reports, |report| report.duplicates.get(index).map_or(0, |found| found.test_flows));
+                format!("{same} of the test flows have the bytes of a training flow, ")
+            });
+            let captures = share(&reports, |report| report.shared.capture_flows);
+            let best = |wanted: &[FieldKind]| {
+                field_summaries(&reports, |report| &report.fields)
+                    .into_iter()
+                    .find(|summary| wanted.contains(&summary.first.kind))
+                    .map_or("none".to_owned(), |summary| {
+                        format!("{} ({:.3})", summary.first.field, summary.macro_f1.mean)
+                    })
+            };
+            format!(
+                "Leaks, {variant}: {same}{captures} come from a capture with training flows; the best single identifier by \
+                 macro F1 is {}, the best other field {}, always the largest class gives {:.3}.",
+                best(&[FieldKind::Identifier]),
+                best(&[FieldKind::Header, FieldKind::Statistic]),
+                mean(&reports, |report| report.majority_macro_f1)
+            )
+        })
+        .collect()
+}
