@@ -5,6 +5,7 @@
 
 mod archive;
 pub mod attention_lstm;
+mod class_weights;
 mod classical;
 mod classifier;
 mod decision_tree;

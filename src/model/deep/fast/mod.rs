@@ -4,7 +4,7 @@
 
 pub mod benchmark;
 mod classifier;
-mod cpu;
+pub(crate) mod cpu;
 pub(crate) mod cuda;
 mod device;
 mod language_model;
