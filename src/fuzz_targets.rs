@@ -26,6 +26,7 @@ pub const TARGETS: [Target; 9] = [
     ("packet", packet),
     ("zip", zip_archive),
     ("labels", labels),
+    ("arff", arff),
     ("toml", declarative_file),
     ("split", split),
     ("model", model),
@@ -185,6 +186,11 @@ fn one_flow() -> Vec<u8> {
     file
 }
 
+/// An ARFF file of features.
+pub fn arff(bytes: &[u8]) {
+    let _ = crate::dataset::parse_arff(bytes);
+}
+
 /// An experiment, a dataset definition or a tolerance file, by the first byte.
 pub fn declarative_file(bytes: &[u8]) {
     let Some((kind, content)) = bytes.split_first() else { return };
@@ -207,6 +213,7 @@ pub fn split(bytes: &[u8]) {
         end: i64::from(number),
     };
     let features = FeatureSet {
+        sequences: Array2::zeros((3, 0)),
         tokens: TokenArray { packets: 1, bytes: 1, values: vec![0; 3] },
         statistics: Array2::zeros((3, 1)),
         statistic_names: vec!["packets".to_owned()],
@@ -215,7 +222,9 @@ pub fn split(bytes: &[u8]) {
         class_names: vec!["a".to_owned(), "b".to_owned()],
         provenance: (0..3).map(provenance).collect(),
     };
-    let _ = crate::split::read_split(&file("split.csv", bytes), &features);
+    let path = file("split.csv", bytes);
+    let _ = crate::split::read_split(&path, &features);
+    let _ = crate::split::read_splits(&path, &features, 0);
 }
 
 /// A fitted model's file, as far as the model that is made of it.
