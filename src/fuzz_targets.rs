@@ -26,7 +26,6 @@ pub const TARGETS: [Target; 9] = [
     ("packet", packet),
     ("zip", zip_archive),
     ("labels", labels),
-    ("arff", arff),
     ("toml", declarative_file),
     ("split", split),
     ("model", model),
@@ -186,11 +185,6 @@ fn one_flow() -> Vec<u8> {
     file
 }
 
-/// An ARFF file of features.
-pub fn arff(bytes: &[u8]) {
-    let _ = crate::dataset::parse_arff(bytes);
-}
-
 /// An experiment, a dataset definition or a tolerance file, by the first byte.
 pub fn declarative_file(bytes: &[u8]) {
     let Some((kind, content)) = bytes.split_first() else { return };
@@ -217,7 +211,6 @@ pub fn split(bytes: &[u8]) {
         tokens: TokenArray { packets: 1, bytes: 1, values: vec![0; 3] },
         statistics: Array2::zeros((3, 1)),
         statistic_names: vec!["packets".to_owned()],
-        sequences: Array2::zeros((3, 0)),
         labels: vec![0, 1, 0],
         class_names: vec!["a".to_owned(), "b".to_owned()],
         provenance: (0..3).map(provenance).collect(),
