@@ -21,15 +21,17 @@ use crate::report::ToleranceFile;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("capture", capture),
     ("packet", packet),
     ("zip", zip_archive),
     ("labels", labels),
+    ("arff", arff),
     ("toml", declarative_file),
     ("split", split),
     ("model", model),
     ("store", store),
+    ("arff", arff),
 ];
 
 /// Small enough that a bomb takes no time.
@@ -184,6 +186,11 @@ fn one_flow() -> Vec<u8> {
     file
 }
 
+/// An ARFF file of features.
+pub fn arff(bytes: &[u8]) {
+    let _ = crate::dataset::parse_arff(bytes);
+}
+
 /// An experiment, a dataset definition or a tolerance file, by the first byte.
 pub fn declarative_file(bytes: &[u8]) {
     let Some((kind, content)) = bytes.split_first() else { return };
@@ -206,6 +213,7 @@ pub fn split(bytes: &[u8]) {
         end: i64::from(number),
     };
     let features = FeatureSet {
+        sequences: Array2::zeros((3, 0)),
         tokens: TokenArray { packets: 1, bytes: 1, values: vec![0; 3] },
         statistics: Array2::zeros((3, 1)),
         statistic_names: vec!["packets".to_owned()],
@@ -214,13 +222,22 @@ pub fn split(bytes: &[u8]) {
         class_names: vec!["a".to_owned(), "b".to_owned()],
         provenance: (0..3).map(provenance).collect(),
     };
-    let _ = crate::split::read_split(&file("split.csv", bytes), &features);
+    let path = file("split.csv", bytes);
+    let _ = crate::split::read_split(&path, &features);
+    let _ = crate::split::read_splits(&path, &features, 0);
 }
 
 /// A fitted model's file, as far as the model that is made of it.
 pub fn model(bytes: &[u8]) {
     if let Ok(archive) = ModelArchive::from_bytes(bytes) {
         let _ = crate::model::load(&archive);
+    }
+}
+
+/// A feature file.
+pub fn arff(bytes: &[u8]) {
+    if let Ok(table) = crate::dataset::parse_arff(bytes) {
+        assert!(table.rows.iter().all(|row| row.len() == table.attributes.len()));
     }
 }
 

@@ -226,7 +226,7 @@ fn feature_files_run_on_classical_models_and_refuse_what_needs_packets() {
     project.refused(&with(&["--set", "model.knn.input=sequences"]), &["knn", "sequences"]);
     let deep = &["--models", "attention_lstm", "--set", "tune.space.attention_lstm={}"];
     project.refused(&with(deep), &["attention_lstm", "packet bytes", "none"]);
-    project.refused(&with(&["--set", "split={method=\"temporal\"}"]), &["no times"]);
+    project.refused(&with(&["--set", "split.group=host"]), &["no times"]);
     project.refused(&with(&["--set", "selection.minimum_packets=2"]), &["minimum_packets"]);
     project.refused(&with(&["--data", "points", "--data", "synth"]), &["feature files"]);
     project.refused(&with(&["--set", "tune.budget=2"]), &["[tune]", "knn", "budget = 2"]);
@@ -411,13 +411,13 @@ fn fast_and_reference_implementations_agree() {
         "--set",
         "selection.maximum_flows_per_class=24",
         "--models",
-        "svm,knn,random_forest,gradient_boosting",
+        "svm,knn,random_forest,gradient_boosting,decision_tree",
         "--set",
         "model.gradient_boosting.rounds=8",
     ];
     let output = project.done(&arguments);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains("Fast against reference: 0 of 8 models out of bounds"), "{text}");
+    assert!(text.contains("Fast against reference: 0 of 10 models out of bounds"), "{text}");
     assert!(text.contains("the reference refuses over 10000 training flows"), "{text}");
     project.refused(&["verify-models", "--models", "majority"], &["majority", "second implementation"]);
     project.refused(&["verify-models", "--models", "smv"], &["smv", "did you mean `svm`"]);

@@ -326,7 +326,7 @@ def newest_program():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--precision", choices=["f32", "tf32"], default="f32", help="of PyTorch's products on CUDA")
+    parser.add_argument("--precision", choices=["f32", "tf32"], default="f32", help="of both sides' products on CUDA")
     parser.add_argument("--batch", type=int, help="packets and flows of a step")
     parser.add_argument("--threads", type=int, help="of both sides; PyTorch else takes one or all, whichever is faster")
     parser.add_argument("--rounds", type=int, default=5)
