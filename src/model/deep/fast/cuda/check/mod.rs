@@ -378,6 +378,7 @@ impl<D: Device> Run<'_, D> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
     /// Sizes that no tile divides, for a device that runs on the processor.
+    #[cfg(test)]
     Small,
     /// The published sizes too.
     Published,
