@@ -5,7 +5,7 @@
 //! an accuracy, and a precision, recall or F1 that is known up to rounding, are linear conditions. Classes that the
 //! table does not print are one class together, of which any part of the diagonal may be right.
 
-use microlp::{ComparisonOp, Error, OptimizationDirection, Problem, SolveOutcome, Variable};
+use microlp::{ComparisonOp, Error, OptimizationDirection, Problem, Variable};
 
 use super::ReportError;
 
@@ -113,9 +113,8 @@ impl Conditions<'_> {
             }
         }
         match problem.solve() {
-            Ok(SolveOutcome::Solution(solution)) => Ok(Some(solution.objective())),
+            Ok(solution) => Ok(Some(solution.objective())),
             Err(Error::Infeasible) => Ok(None),
-            Ok(SolveOutcome::Interrupted(_)) => Err(undecided("it was interrupted")),
             Err(error) => Err(undecided(&error.to_string())),
         }
     }
