@@ -26,26 +26,31 @@ struct Server {
 
 impl Server {
     /// `answer` is given the number of the request, from 0, and its head in lower case.
-    fn start(answer: impl Fn(usize, &str) -> Answer + Send + 'static) -> Server {
+    fn start(answer: impl Fn(usize, &str) -> Answer + Send + Sync + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&requests);
+        let answer = Arc::new(answer);
         std::thread::spawn(move || {
             for (number, stream) in listener.incoming().take(64).enumerate() {
                 let Ok(mut stream) = stream else { return };
-                let mut head = Vec::new();
-                let mut byte = [0];
-                while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count == 1) {
-                    head.push(byte[0]);
-                }
-                let head = String::from_utf8_lossy(&head).to_lowercase();
-                seen.lock().unwrap().push(head.clone());
-                let Answer(bytes, pause) = answer(number, &head);
-                // The client may hang up on purpose.
-                let _ = stream.write_all(&bytes);
-                let _ = stream.flush();
-                std::thread::sleep(pause);
+                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+                // A connection that is held open must not hold up the next one.
+                std::thread::spawn(move || {
+                    let mut head = Vec::new();
+                    let mut byte = [0];
+                    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count == 1) {
+                        head.push(byte[0]);
+                    }
+                    let head = String::from_utf8_lossy(&head).to_lowercase();
+                    seen.lock().unwrap().push(head.clone());
+                    let Answer(bytes, pause) = answer(number, &head);
+                    // The client may hang up on purpose.
+                    let _ = stream.write_all(&bytes);
+                    let _ = stream.flush();
+                    std::thread::sleep(pause);
+                });
             }
         });
         Server { address, requests }
