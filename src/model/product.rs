@@ -3,36 +3,23 @@
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-/// Values of the right side that are multiplied at once.
-const COPIED: usize = 1 << 18;
-
 /// `out[i, j] = a_i . b_j` for row-major `a` of shape `[rows, depth]`, `b` of shape `[columns, depth]` and
 /// `out` of shape `[rows, columns]`. Runs on the calling thread: callers split the rows among threads in
 /// blocks whose size does not depend on the number of threads, so that neither do the bits.
-///
-/// The product is taken in blocks of columns: the library copies its right side into a layout of its own, and a
-/// copy of all rows of `b` on every thread would take as much memory as the data.
 pub(super) fn inner_products(a: &[f32], b: &[f32], depth: usize, out: &mut [f32]) {
     if depth == 0 {
         out.fill(0.0);
         return;
     }
     let (rows, columns) = (a.len() / depth, b.len() / depth);
-    if rows == 0 {
-        return;
-    }
-    let width = (COPIED / depth).clamp(64, 4096);
-    for (block, b) in b.chunks(width * depth).enumerate() {
-        let (first, count) = (block * width, b.len() / depth);
-        matmul(
-            MatMut::from_row_major_slice_with_stride_mut(&mut out[first..], rows, count, columns),
-            Accum::Replace,
-            MatRef::from_row_major_slice(a, rows, depth),
-            MatRef::from_row_major_slice(b, count, depth).transpose(),
-            1.0_f32,
-            Par::Seq,
-        );
-    }
+    matmul(
+        MatMut::from_row_major_slice_mut(out, rows, columns),
+        Accum::Replace,
+        MatRef::from_row_major_slice(a, rows, depth),
+        MatRef::from_row_major_slice(b, columns, depth).transpose(),
+        1.0_f32,
+        Par::Seq,
+    );
 }
 
 /// The sum of squares of every row of a row-major matrix, in 64 bits.
