@@ -86,7 +86,8 @@ fn main() {
         return;
     };
     let kind: ModelKind = serde_json::from_value(model.as_str().into()).expect("a model's name");
-    let implementation: Implementation = serde_json::from_value(implementation.as_str().into()).expect("fast or reference");
+    let implementation: Implementation =
+        serde_json::from_value(implementation.as_str().into()).expect("fast or reference");
     let data = read(file);
     let examples = |rows| Examples { features: &data.features, rows };
     let context = FitContext { seed: 0, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };

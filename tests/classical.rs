@@ -186,7 +186,8 @@ fn svm_predicts_as_scikit_learn() {
 
 /// The mean negative logarithm of the true class's probability.
 fn loss(probabilities: &Array2<f32>, truth: &[u32]) -> f64 {
-    let terms = probabilities.outer_iter().zip(truth).map(|(row, &class)| -f64::from(row[class as usize].max(1e-9)).ln());
+    let terms =
+        probabilities.outer_iter().zip(truth).map(|(row, &class)| -f64::from(row[class as usize].max(1e-9)).ln());
     terms.sum::<f64>() / truth.len() as f64
 }
 
@@ -370,7 +371,10 @@ fn importances_find_the_columns_that_tell_the_classes() {
         for tensor in tensors {
             let etcbench::model::TensorData::F64(values) = &archive.tensors[*tensor].data else { panic!() };
             let noise = values.iter().enumerate().filter(|(column, _)| ![2, 5].contains(column));
-            assert!(noise.map(|(_, value)| value.abs()).fold(0.0, f64::max) < values[2].min(values[5]) / 4.0, "{values:?}");
+            assert!(
+                noise.map(|(_, value)| value.abs()).fold(0.0, f64::max) < values[2].min(values[5]) / 4.0,
+                "{values:?}"
+            );
         }
     }
 }

@@ -57,7 +57,9 @@ pub fn reference_row_limit(kind: ModelKind) -> Option<usize> {
         ModelKind::RandomForest => RandomForest::reference_row_limit(),
         ModelKind::Knn => Knn::reference_row_limit(),
         ModelKind::GradientBoosting => GradientBoosting::reference_row_limit(),
-        ModelKind::AttentionLstm | ModelKind::LogisticRegression | ModelKind::DecisionTree | ModelKind::Majority => None,
+        ModelKind::AttentionLstm | ModelKind::LogisticRegression | ModelKind::DecisionTree | ModelKind::Majority => {
+            None
+        }
     }
 }
 

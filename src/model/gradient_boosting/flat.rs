@@ -54,7 +54,10 @@ impl FlatTrees {
     pub fn new(model: &BoostedModel) -> Result<Self, String> {
         let per_round = model.trees_per_iteration();
         let used = model.best_iteration().map_or(model.num_trees(), |best| (best + 1) * per_round);
-        if model.linear().is_some() || model.has_vector_leaves() || model.shrinkage().is_some() || used > model.num_trees()
+        if model.linear().is_some()
+            || model.has_vector_leaves()
+            || model.shrinkage().is_some()
+            || used > model.num_trees()
         {
             return Err("the trees are not those of softmax boosting".to_owned());
         }

@@ -250,7 +250,8 @@ impl Algorithm for Boosted {
         if model.n_features() != columns || model.prediction_width() != classes {
             return Err(stored::broken("the trees are of another number of columns or classes than the file"));
         }
-        let trees = SoftmaxTrees::new(model).map_err(|problem| stored::broken(format!("tensor hessboost: {problem}")))?;
+        let trees =
+            SoftmaxTrees::new(model).map_err(|problem| stored::broken(format!("tensor hessboost: {problem}")))?;
         Ok(Self::Softmax(trees))
     }
 
@@ -371,8 +372,7 @@ mod tests {
             let parameters = BoostingParameters { rounds, early_stopping_rounds, depth: 5, ..Default::default() };
             let context = FitContext { seed: 3, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
             let mut report = FitReport::default();
-            let model =
-                softmax_trees(&parameters, part(0..300), Some(part(300..rows)), &context, &mut report).unwrap();
+            let model = softmax_trees(&parameters, part(0..300), Some(part(300..rows)), &context, &mut report).unwrap();
             let wanted = model.predict(&dense(&matrix).unwrap(), Iterations::Best).unwrap().into_vec();
             let trees = Boosted::Softmax(SoftmaxTrees::new(model).unwrap());
             let found = trees.predict(&matrix, &Silent).unwrap();

@@ -274,8 +274,7 @@ fn own_forest(
         bags.push(seen);
     }
     normalise(&mut importances);
-    let mut forest =
-        Trees { trees, classes: training.classes, importances, permutation_importances: Vec::new() };
+    let mut forest = Trees { trees, classes: training.classes, importances, permutation_importances: Vec::new() };
     if parameters.permutation_repeats > 0 {
         forest.permutation_importances =
             permutation_importances(&forest.trees, &bags, &training, parameters.permutation_repeats, seed);

@@ -48,7 +48,8 @@ pub(super) fn permutation_importances(
                         for last in (1..order.len()).rev() {
                             order.swap(last, generator.random_range(0..=last as u64) as usize);
                         }
-                        let value = |at: usize, column: u32| own(if column == shuffled { order[at] } else { at }, column);
+                        let value =
+                            |at: usize, column: u32| own(if column == shuffled { order[at] } else { at }, column);
                         lost += before - right(&value);
                     }
                     (shuffled, lost / (repeats * rows.len()) as f64)

@@ -104,7 +104,13 @@ impl Fit<'_> {
 
     /// Platt's sigmoid from margins of rows left out. A fold whose remaining rows are of one class gives the
     /// margin 1 for that class, as libsvm does.
-    fn sigmoid(&self, pair: (usize, usize), first: &[f32], second: &[f32], cache: usize) -> Result<Sigmoid, ModelError> {
+    fn sigmoid(
+        &self,
+        pair: (usize, usize),
+        first: &[f32],
+        second: &[f32],
+        cache: usize,
+    ) -> Result<Sigmoid, ModelError> {
         let depth = self.matrix.ncols();
         let firsts = first.len() / depth;
         let size = firsts + second.len() / depth;
@@ -125,7 +131,13 @@ impl Fit<'_> {
             kept.sort_unstable();
             let boundary = kept.partition_point(|&row| row < firsts);
             if boundary == 0 || boundary == kept.len() {
-                let margin = if kept.is_empty() { 0.0 } else if boundary == 0 { -1.0 } else { 1.0 };
+                let margin = if kept.is_empty() {
+                    0.0
+                } else if boundary == 0 {
+                    -1.0
+                } else {
+                    1.0
+                };
                 order[out].iter().for_each(|&row| margins[row] = margin);
                 continue;
             }
@@ -247,7 +259,8 @@ impl Algorithm for OneAgainstOne {
                 parameters.maximum_iterations
             ));
         }
-        let finite = |solution: &Solution| solution.rho.is_finite() && solution.coefficients.iter().all(|c| c.is_finite());
+        let finite =
+            |solution: &Solution| solution.rho.is_finite() && solution.coefficients.iter().all(|c| c.is_finite());
         if !solutions.iter().all(finite) {
             return Err(ModelError::Diverged {
                 model: Self::NAME.to_owned(),
@@ -281,12 +294,7 @@ impl Algorithm for OneAgainstOne {
 }
 
 /// Keeps the rows with a coefficient in any pair.
-fn assemble(
-    fit: &Fit<'_>,
-    pairs: &[(usize, usize)],
-    solutions: &[Solution],
-    sigmoids: Vec<Sigmoid>,
-) -> OneAgainstOne {
+fn assemble(fit: &Fit<'_>, pairs: &[(usize, usize)], solutions: &[Solution], sigmoids: Vec<Sigmoid>) -> OneAgainstOne {
     let classes = fit.starts.len() - 1;
     let range = |class: usize| fit.starts[class]..fit.starts[class + 1];
     let mut used = vec![false; fit.matrix.nrows()];

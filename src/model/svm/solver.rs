@@ -262,13 +262,13 @@ impl Local {
             if largest.is_infinite() || smallest.is_infinite() || largest - smallest < tolerance {
                 return step;
             }
-            let improvement = |t: usize| improvement(largest, self.diagonal[i], row[t], self.diagonal[t], self.falling[t]);
+            let improvement =
+                |t: usize| improvement(largest, self.diagonal[i], row[t], self.diagonal[t], self.falling[t]);
             let Some(j) = (0..size).find(|&t| improvement(t) == best) else { return step };
             let curvature = self.diagonal[i] + self.diagonal[j] - 2.0 * f64::from(row[j]);
             let curvature = if curvature > 0.0 { curvature } else { SMALLEST_CURVATURE };
             let wanted = (self.gains[i] - self.gains[j]) / curvature;
-            let (room_i, room_j) =
-                (self.highest[i] - self.coefficients[i], self.coefficients[j] - self.lowest[j]);
+            let (room_i, room_j) = (self.highest[i] - self.coefficients[i], self.coefficients[j] - self.lowest[j]);
             let length = wanted.min(room_i).min(room_j);
             // A coefficient that meets its bound is the bound, to the last bit.
             self.coefficients[i] = if length >= room_i { self.highest[i] } else { self.coefficients[i] + length };
