@@ -158,7 +158,7 @@ fn compressed_captures_and_archives() {
     project.refused(&features("bytes.zst"), &["bytes.zst", "zstd", "damaged or cut"]);
     let both = project.etcbench(&[&features("whole.pcap.xz")[..], &["--tunnels", "both"]].concat());
     assert_eq!(both.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&both.stderr).contains("it is `outer` or `inner`"));
+    assert!(String::from_utf8_lossy(&both.stderr).contains("it is one of outer, inner"));
     assert!(!project.path("flows.parquet").exists());
     project.done(&features("whole.pcap.xz"));
     project.done(&[&features("methods.zip!folder/nested.pcap.gz")[..], &["--tunnels", "inner"]].concat());

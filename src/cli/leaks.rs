@@ -50,7 +50,12 @@ impl Divided {
         };
         let experiment = experiment::read_experiment(&path, &overrides)?;
         experiment::require_data(&experiment, project)?;
-        let settings = Settings { project: project.to_owned(), device: Device::Cpu, cache: Cache::disabled() };
+        let settings = Settings {
+            project: project.to_owned(),
+            device: Device::Cpu,
+            device_reason: None,
+            cache: Cache::disabled(),
+        };
         let progress = progress::for_standard_error();
         let variants = experiment::divide(&experiment, &settings, progress.as_ref())?;
         Ok((experiment, variants))

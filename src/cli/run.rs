@@ -108,17 +108,11 @@ enum DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// The device, which can be used.
-    fn resolve(self, precision: Precision) -> anyhow::Result<Device> {
-        let device = match self {
-            Self::Auto => {
-                let (device, reason) = Device::best();
-                if let Some(reason) = reason {
-                    tell!("etcbench: deep models train on the cpu: {reason}");
-                }
-                device
-            }
-            Self::Chosen(device) => device,
+    /// The device, which can be used, and why it is not a graphics card where one was looked for.
+    fn resolve(self, precision: Precision) -> anyhow::Result<(Device, Option<String>)> {
+        let (device, reason) = match self {
+            Self::Auto => Device::best(),
+            Self::Chosen(device) => (device, None),
         };
         match device {
             Device::Cpu if precision != Precision::F32 => {
@@ -157,9 +151,11 @@ impl Options {
 
     fn settings(&self, project: &Path) -> anyhow::Result<Settings> {
         let folder = experiment::results_folder(project).join("cache");
+        let (device, device_reason) = self.device.resolve(self.precision)?;
         Ok(Settings {
             project: project.to_owned(),
-            device: self.device.resolve(self.precision)?,
+            device,
+            device_reason,
             cache: if self.no_cache { Cache::disabled() } else { Cache::new(folder) },
         })
     }

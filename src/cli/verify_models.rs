@@ -44,6 +44,7 @@ pub fn verify_models(project: &Path, arguments: &VerifyModelsArguments) -> anyho
     let settings = Settings {
         project: project.to_owned(),
         device: Device::Cpu,
+        device_reason: None,
         cache: Cache::new(experiment::results_folder(project).join("cache")),
     };
     let results = experiment::verify_models(&experiment, &settings, progress::for_standard_error().as_ref())?;

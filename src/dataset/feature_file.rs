@@ -325,7 +325,8 @@ fn csv(input: impl Read, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
         let line = error.position().map_or(0, csv::Position::line);
         (line, error.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
     };
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(input);
+    let mut reader =
+        csv::ReaderBuilder::new().terminator(csv::Terminator::Any(b'\n')).trim(csv::Trim::All).from_reader(input);
     let header = reader.headers().map_err(|error| told(&error))?.clone();
     let columns: Vec<&str> = header.iter().map(|name| name.trim_start_matches('\u{feff}')).collect();
     for (index, column) in columns.iter().enumerate() {

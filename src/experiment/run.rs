@@ -27,6 +27,8 @@ pub struct Settings {
     pub project: PathBuf,
     /// Where deep models train.
     pub device: Device,
+    /// Why that is not a graphics card, where one was looked for; told where a deep model is to be trained.
+    pub device_reason: Option<String>,
     /// Where stages are kept.
     pub cache: Cache,
 }
@@ -141,6 +143,12 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     let (mut loaded, prepared) = prepare_all(experiment, settings, progress)?;
     let total =
         prepared.iter().map(|(variant, _, prepared)| variant.models.len() * prepared.splits.len()).sum::<usize>();
+    let deep = experiment.variants.iter().flat_map(|variant| &variant.models);
+    if let Some(reason) = &settings.device_reason
+        && deep.into_iter().any(|spec| spec.kind == ModelKind::AttentionLstm)
+    {
+        progress.warn(&format!("deep models train on the cpu: {reason}"));
+    }
     progress.begin(&format!("{}: {total} fits", experiment.name), total as u64);
     let mut variants = Vec::new();
     let mut rows = Vec::new();

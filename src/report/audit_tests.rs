@@ -97,8 +97,9 @@ fn what_the_published_files_say_is_what_the_audit_finds() {
 
 #[test]
 fn single_checks() {
-    let f1 =
-        audit("a,precision,0.9\na,recall,0.5\na,f1,0.70\nb,precision,0.9\nb,recall,0.5\nb,f1,0.64\ntable,classes,3\n");
+    let f1 = audit(
+        "a,precision,0.90\na,recall,0.50\na,f1,0.70\nb,precision,0.90\nb,recall,0.50\nb,f1,0.64\ntable,classes,3\n",
+    );
     assert_eq!(told(&f1), [("a", "f1", Possible::No)]);
     assert_eq!(
         told(&audit("m,accuracy,0.91\nm,weighted_recall,0.93\nm,micro_f1,0.91\n")),

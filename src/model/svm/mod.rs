@@ -344,7 +344,8 @@ mod tests {
             solve(&problem, kernel)
         });
         assert!(much.converged && little.converged && much.iterations > 100);
-        assert!((much.rho - little.rho).abs() < 1e-5, "{} {}", much.rho, little.rho);
+        // Kernel values are rounded at 6e-8, and a gradient sums 440 of them at a cost of up to 2.
+        assert!((much.rho - little.rho).abs() < 1e-4, "{} {}", much.rho, little.rho);
         let objective = |solution: &Solution| {
             let mut kernel_rows = vec![0.0; rows.len() * rows.len()];
             let all = KernelRows::new(&values, depth);
