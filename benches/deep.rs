@@ -1,34 +1,126 @@
-//! Training steps and encoding of the deep model's fast engine on the processor. Each run also writes its
-//! workloads, weights and data, under `target/deep`; `python benches/peers/deep.py` then times PyTorch on them
-//! and prints both medians side by side.
+//! Training steps and encoding of the deep model's fast engine. `cargo bench --bench deep` is the ordinary Criterion run;
+//! `benches/peers/deep.py` starts this program with `serve` instead, to run workloads in turn with PyTorch's:
+//!
+//! ```text
+//! deep serve FOLDER PACKETS FLOWS DEVICE   (DEVICE is cpu, cuda-f32, cuda-tf32 or cuda-bf16) writes weights, data, losses and gradients to FOLDER, then reads lines
+//!                                          `WORKLOAD RUNS` and answers each with the milliseconds of every run
+//! deep memory WORKLOAD PACKETS FLOWS DEVICE   by how many MiB the resident set rises with the model and three steps
+//! ```
 
-use std::fs;
 use std::hint::black_box;
+use std::io::{BufRead, Write};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::{env, fs};
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput};
 use etcbench::model::benchmark::{AttentionLstm, Elmo};
+use etcbench::model::{CudaDevice, Device, Precision};
+
+/// Packets and flows of the published comparison.
+const SIZES: (usize, usize) = (64, 256);
+
+fn elmo(packets: usize, device: Device) -> Elmo {
+    Elmo::new(packets, 128, 128, 2, 260, device).expect("valid sizes and a device that is there")
+}
+
+fn attention_lstm(flows: usize, device: Device) -> AttentionLstm {
+    AttentionLstm::new(flows, 6, 256, 128, device).expect("valid sizes and a device that is there")
+}
 
 fn deep(criterion: &mut Criterion) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/deep");
-    fs::create_dir_all(&folder).expect("target/deep can be made");
-    let mut elmo = Elmo::new(64, 128, 128, 2, 260).expect("valid sizes");
-    let mut attention_lstm = AttentionLstm::new(256, 6, 256, 128).expect("valid sizes");
-    for (name, file) in [("elmo", elmo.file()), ("attention_lstm", attention_lstm.file())] {
-        fs::write(folder.join(format!("{name}.safetensors")), file.expect("valid data")).expect("file can be written");
-    }
-
+    let mut elmo = elmo(SIZES.0, Device::Cpu);
+    let mut attention_lstm = attention_lstm(SIZES.1, Device::Cpu);
     let mut group = criterion.benchmark_group("deep");
     group.sample_size(15).measurement_time(Duration::from_secs(5)).warm_up_time(Duration::from_secs(1));
     group.bench_function("elmo_training_step", |bencher| bencher.iter(|| black_box(elmo.train_step())));
     group.bench_function("attention_lstm_training_step", |bencher| {
         bencher.iter(|| black_box(attention_lstm.train_step()));
     });
-    group.throughput(Throughput::Elements(64));
+    group.throughput(Throughput::Elements(SIZES.0 as u64));
     group.bench_function("elmo_encoding", |bencher| bencher.iter(|| black_box(elmo.encode())));
     group.finish();
 }
 
-criterion_group!(benches, deep);
-criterion_main!(benches);
+/// `PACKETS FLOWS DEVICE`.
+fn sizes(arguments: &[String]) -> (usize, usize, Device) {
+    let [packets, flows, device] = arguments else { panic!("PACKETS FLOWS DEVICE must be given") };
+    let number = |text: &String| text.parse().expect("a number");
+    let device = match device.as_str() {
+        "cpu" => Device::Cpu,
+        other => {
+            let precision = other.strip_prefix("cuda-").expect("cpu, or cuda- and a precision");
+            let precision =
+                Precision::ALL.into_iter().find(|known| known.name() == precision).expect("a known precision");
+            Device::Cuda(CudaDevice { precision, ..CudaDevice::default() })
+        }
+    };
+    (number(packets), number(flows), device)
+}
+
+fn serve(arguments: &[String]) {
+    let folder = Path::new(&arguments[0]);
+    let (packets, flows, device) = sizes(&arguments[1..]);
+    fs::create_dir_all(folder).expect("the folder can be made");
+    let mut elmo = elmo(packets, device);
+    let mut attention_lstm = attention_lstm(flows, device);
+    for (name, file) in [("elmo", elmo.file()), ("attention_lstm", attention_lstm.file())] {
+        fs::write(folder.join(format!("{name}.safetensors")), file.expect("valid data")).expect("file can be written");
+    }
+    println!("ready");
+    for line in std::io::stdin().lock().lines() {
+        let line = line.expect("standard input is text");
+        let (workload, runs) = line.split_once(' ').expect("WORKLOAD RUNS");
+        let times = (0..runs.parse().expect("a number")).map(|_| {
+            let start = Instant::now();
+            match workload {
+                "elmo_training_step" => drop(black_box(elmo.train_step())),
+                "attention_lstm_training_step" => drop(black_box(attention_lstm.train_step())),
+                "elmo_encoding" => drop(black_box(elmo.encode())),
+                other => panic!("{other} is no workload"),
+            }
+            format!("{:.3}", start.elapsed().as_secs_f64() * 1e3)
+        });
+        println!("{}", times.collect::<Vec<_>>().join(" "));
+        std::io::stdout().flush().expect("standard output is open");
+    }
+}
+
+/// A line of `/proc/self/status` in MiB.
+fn status(name: &str) -> f64 {
+    let text = fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = text.lines().find(|line| line.starts_with(name)).expect("the line is there");
+    line.split_whitespace().nth(1).and_then(|number| number.parse::<f64>().ok()).expect("a number") / 1024.0
+}
+
+fn memory(arguments: &[String]) {
+    let (packets, flows, device) = sizes(&arguments[1..]);
+    // What any program with these threads has.
+    rayon::broadcast(|_| ());
+    let before = status("VmRSS");
+    match arguments[0].as_str() {
+        "elmo_training_step" => {
+            let mut elmo = elmo(packets, device);
+            (0..3).for_each(|_| drop(black_box(elmo.train_step())));
+        }
+        "attention_lstm_training_step" => {
+            let mut attention_lstm = attention_lstm(flows, device);
+            (0..3).for_each(|_| drop(black_box(attention_lstm.train_step())));
+        }
+        other => panic!("{other} is no training step"),
+    }
+    println!("{:.1}", status("VmHWM") - before);
+}
+
+fn main() {
+    let arguments = env::args().skip(1).collect::<Vec<_>>();
+    match arguments.first().map(String::as_str) {
+        Some("serve") => serve(&arguments[1..]),
+        Some("memory") => memory(&arguments[1..]),
+        _ => {
+            let mut criterion = Criterion::default().configure_from_args();
+            deep(&mut criterion);
+            criterion.final_summary();
+        }
+    }
+}

@@ -1,15 +1,24 @@
-"""Times the deep model in PyTorch on the processor, on the workloads that `cargo bench --bench deep` wrote, and
-prints the medians of both beside each other. The first loss must agree, so both compute the same.
+"""The deep model in PyTorch beside etcbench's fast engine: the same weights, data, loss, clipping and Adam.
 
-    python benches/peers/deep.py [--seconds S] [--folder target/deep]
+    cargo build --release --bench deep
+    python benches/peers/deep.py                    # times, in alternating runs, medians
+    python benches/peers/deep.py --verify           # forward, loss and every gradient, to 1e-4
+    python benches/peers/deep.py --memory           # how far a training step raises the resident set
+    python benches/peers/deep.py --device cuda --precision tf32 --batch 1024
 
-PyTorch runs with the number of threads that is fastest for the workload. Needs torch and safetensors.
+PyTorch runs with the best of its settings: one thread or all, oneDNN on or off, layers one by one or stacked in one
+`nn.LSTM`; --threads fixes the threads of both sides. --batch replaces the 64 packets of the ELMo and the 256 flows of
+the classifier. Needs torch and safetensors; the program is built first, as above.
 """
 
 import argparse
+import itertools
 import json
 import os
+import platform
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,34 +27,56 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
+ROOT = Path(__file__).resolve().parents[2]
+TRAINING_STEPS = ["elmo_training_step", "attention_lstm_training_step"]
+WORKLOADS = [*TRAINING_STEPS, "elmo_encoding"]
+TOLERANCE = 1e-4
 
-def load_lstm(lstm, weights, name):
+
+def load_lstm(lstm, weights, names):
     """The file has one bias; PyTorch has two, of which the second is zero and not trained."""
-    with torch.no_grad():
-        lstm.weight_ih_l0.copy_(weights[f"{name}.weight_ih"])
-        lstm.weight_hh_l0.copy_(weights[f"{name}.weight_hh"])
-        lstm.bias_ih_l0.copy_(weights[f"{name}.bias"])
-        lstm.bias_hh_l0.zero_()
-    lstm.bias_hh_l0.requires_grad_(False)
+    for layer, name in enumerate(names):
+        with torch.no_grad():
+            getattr(lstm, f"weight_ih_l{layer}").copy_(weights[f"{name}.weight_ih"])
+            getattr(lstm, f"weight_hh_l{layer}").copy_(weights[f"{name}.weight_hh"])
+            getattr(lstm, f"bias_ih_l{layer}").copy_(weights[f"{name}.bias"])
+            getattr(lstm, f"bias_hh_l{layer}").zero_()
+        getattr(lstm, f"bias_hh_l{layer}").requires_grad_(False)
 
 
 class Elmo(nn.Module):
-    def __init__(self, weights):
+    """`stacked`: all layers of a direction in one nn.LSTM, which gives the last layer's states only."""
+
+    def __init__(self, weights, stacked):
         super().__init__()
         vocabulary, hidden = weights["elmo.embedding.weight"].shape
+        self.stacked = stacked
         self.embedding = nn.Embedding(vocabulary, hidden)
-        layers = sum(name.startswith("elmo.forward.") for name in weights) // 3
+        self.head = nn.Linear(hidden, vocabulary)
+        self.layers = sum(name.startswith("elmo.forward.") for name in weights) // 3
         self.directions = nn.ModuleDict()
         for direction in ("forward", "backward"):
-            stack = nn.ModuleList(nn.LSTM(hidden, hidden, batch_first=True) for _ in range(layers))
-            for layer, lstm in enumerate(stack):
-                load_lstm(lstm, weights, f"elmo.{direction}.{layer}")
+            names = [f"elmo.{direction}.{layer}" for layer in range(self.layers)]
+            groups = [names] if stacked else [[name] for name in names]
+            stack = nn.ModuleList(nn.LSTM(hidden, hidden, len(group), batch_first=True) for group in groups)
+            for lstm, group in zip(stack, groups):
+                load_lstm(lstm, weights, group)
             self.directions["left" if direction == "forward" else "right"] = stack
-        self.head = nn.Linear(hidden, vocabulary)
         with torch.no_grad():
             self.embedding.weight.copy_(weights["elmo.embedding.weight"])
             self.head.weight.copy_(weights["elmo.head.weight"])
             self.head.bias.copy_(weights["elmo.head.bias"])
+
+    def named(self):
+        """Parameters under etcbench's names."""
+        found = {"elmo.embedding.weight": self.embedding.weight, "elmo.head.weight": self.head.weight,
+                 "elmo.head.bias": self.head.bias}
+        for name, direction in (("left", "forward"), ("right", "backward")):
+            for layer in range(self.layers):
+                lstm, at = (self.directions[name][0], layer) if self.stacked else (self.directions[name][layer], 0)
+                for ours, theirs in (("weight_ih", "weight_ih"), ("weight_hh", "weight_hh"), ("bias", "bias_ih")):
+                    found[f"elmo.{direction}.{layer}.{ours}"] = getattr(lstm, f"{theirs}_l{at}")
+        return found
 
     def states(self, tokens):
         x = self.embedding(tokens)
@@ -68,7 +99,7 @@ class Elmo(nn.Module):
         return total / 2
 
     @torch.inference_mode()
-    def encode(self, tokens):
+    def output(self, tokens):
         x, (left, right) = self.states(tokens)
         means = [torch.cat([x.mean(1)] * 2, -1)]
         means += [torch.cat([a.mean(1), b.mean(1)], -1) for a, b in zip(left, right)]
@@ -78,11 +109,17 @@ class Elmo(nn.Module):
 class AttentionLstm(nn.Module):
     """With relu cells PyTorch's fused LSTM does not apply, so the steps are written out, the input product hoisted."""
 
-    def __init__(self, weights):
+    def __init__(self, weights, _stacked):
         super().__init__()
         self.weights = nn.ParameterDict({name.replace(".", "/"): nn.Parameter(value.clone())
                                          for name, value in weights.items()
                                          if name.startswith("classifier.") and "running_" not in name})
+        for name, value in weights.items():
+            if "running_" in name and name.startswith("classifier."):
+                self.register_buffer(name.replace(".", "_"), value.clone())
+
+    def named(self):
+        return {name.replace("/", "."): value for name, value in self.weights.items()}
 
     def weight(self, name):
         return self.weights[f"classifier/{name.replace('.', '/')}"]
@@ -90,12 +127,13 @@ class AttentionLstm(nn.Module):
     def linear(self, name, x):
         return functional.linear(x, self.weight(f"{name}.weight"), self.weight(f"{name}.bias"))
 
-    def norm(self, name, x):
-        flat = x.flatten(0, 1)
-        flat = functional.batch_norm(flat, None, None, self.weight(f"{name}.weight"), self.weight(f"{name}.bias"), True)
+    def norm(self, name, x, training):
+        running = [None, None] if training else [getattr(self, f"classifier_{name}_running_{part}") for part in ("mean", "var")]
+        flat = functional.batch_norm(x.flatten(0, 1), *running, self.weight(f"{name}.weight"),
+                                     self.weight(f"{name}.bias"), training)
         return flat.view_as(x)
 
-    def loss(self, layers, labels):
+    def logits(self, layers, training=True):
         share = torch.softmax(self.weight("mix.weight"), 0) * self.weight("mix.gamma")
         x = torch.einsum("bnls,l->bns", layers, share)
         gates = functional.linear(x, self.weight("lstm.weight_ih"), self.weight("lstm.bias"))
@@ -109,73 +147,227 @@ class AttentionLstm(nn.Module):
             i, f, g, o = i.sigmoid(), f.sigmoid(), g.relu(), o.sigmoid()
             cell = i * g if cell is None else f * cell + i * g
             outputs.append(o * cell.relu())
-        x = self.norm("norm_1", torch.stack(outputs, 1))
+        x = self.norm("norm_1", torch.stack(outputs, 1), training)
         query, key, value = (self.linear(f"attention.{part}", x) for part in ("query", "key", "value"))
-        x = self.norm("norm_2", functional.scaled_dot_product_attention(query, key, value))
+        x = self.norm("norm_2", functional.scaled_dot_product_attention(query, key, value), training)
         x = self.linear("dense", x.mean(1)).relu()
-        return functional.cross_entropy(self.linear("output", x), labels)
+        return self.linear("output", x)
+
+    def loss(self, layers, labels):
+        return functional.cross_entropy(self.logits(layers), labels)
+
+    @torch.inference_mode()
+    def output(self, layers, _labels):
+        return self.logits(layers, training=False).softmax(1)
 
 
-def training_step(model, loss):
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.Adam(parameters, lr=0.001, fused=True)
+class Peer:
+    """One of the two models with its file's data on a device."""
 
-    def step():
-        optimiser.zero_grad()
-        value = loss()
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
-        optimiser.step()
-        return value.item()
+    def __init__(self, folder, kind, device, stacked=False):
+        self.file = load_file(folder / f"{kind}.safetensors")
+        if kind == "elmo":
+            self.data = (self.file["data.tokens"].long().to(device),)
+            self.model = Elmo(self.file, stacked).to(device)
+        else:
+            self.data = (self.file["data.layers"].to(device), self.file["data.labels"].long().to(device))
+            self.model = AttentionLstm(self.file, stacked).to(device)
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.Adam(self.parameters, lr=0.001, fused=True)
 
-    return step
+    def step(self):
+        self.optimiser.zero_grad()
+        loss = self.model.loss(*self.data)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 5.0)
+        self.optimiser.step()
+        return loss.item()
+
+    def encode(self):
+        return self.model.output(*self.data).cpu()
 
 
-def median(run, seconds):
-    run()
-    times, start = [], time.perf_counter()
-    while len(times) < 5 or time.perf_counter() - start < seconds:
+def verify(folder, device):
+    """Compares with what etcbench wrote beside its weights; the largest difference relative to the largest value."""
+    worst, failed = {}, []
+    for kind in ("elmo", "attention_lstm"):
+        peer = Peer(folder, kind, device)
+        loss = peer.model.loss(*peer.data)
+        loss.backward()
+        pairs = {"output": (peer.model.output(*peer.data), peer.file["data.output"]),
+                 "loss": (loss.detach(), peer.file["data.loss"])}
+        gradients = {name: parameter.grad for name, parameter in peer.model.named().items()}
+        expected = {name.removeprefix("gradient."): value for name, value in peer.file.items() if name.startswith("gradient.")}
+        if set(gradients) != set(expected):
+            raise SystemExit(f"{kind}: parameters differ: {sorted(set(gradients) ^ set(expected))}")
+        largest = max(value.abs().max().item() for value in expected.values())
+        pairs |= {f"gradient of {name}": (gradients[name], expected[name]) for name in sorted(expected)}
+        for name, (found, value) in pairs.items():
+            # A gradient that is zero in exact arithmetic, such as that of a key's bias, is measured by the largest of all.
+            scale = value.abs().max().item()
+            scale = max(scale, 1e-2 * largest) if name.startswith("gradient") else scale
+            error = (found.cpu().double().reshape(-1) - value.double().reshape(-1)).abs().max().item() / scale
+            group = f"{kind} {name.split(' ')[0]}"
+            worst[group] = max(worst.get(group, 0.0), error)
+            if not error < TOLERANCE:
+                failed.append(f"{kind}: {name} differs by {error:.1e}")
+    for name, error in worst.items():
+        print(f"{name:28} largest relative difference {error:.1e}")
+    if failed:
+        raise SystemExit("\n".join(failed))
+    print(f"PyTorch {torch.__version__} and etcbench agree to {TOLERANCE}")
+
+
+class Ours:
+    """The benchmark program, which runs workloads when told to."""
+
+    def __init__(self, program, folder, sizes, device, threads):
+        environment = os.environ | ({"RAYON_NUM_THREADS": str(threads)} if threads else {})
+        command = [program, "serve", str(folder), *map(str, sizes), device]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        if self.process.stdout.readline() != "ready\n":
+            raise SystemExit(f"{program} did not start")
+
+    def times(self, workload, runs):
+        self.process.stdin.write(f"{workload} {runs}\n")
+        self.process.stdin.flush()
+        return [float(text) for text in self.process.stdout.readline().split()]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def timed(run, runs, device):
+    times = []
+    for _ in range(runs):
+        if device != "cpu":
+            torch.cuda.synchronize()
         before = time.perf_counter()
         run()
-        times.append(time.perf_counter() - before)
-    return statistics.median(times)
+        if device != "cpu":
+            torch.cuda.synchronize()
+        times.append((time.perf_counter() - before) * 1e3)
+    return times
+
+
+def settings(workload, arguments):
+    """Every way of running PyTorch that might be the fastest."""
+    threads = [arguments.threads] if arguments.threads else sorted({1, os.cpu_count()})
+    stacked = [False, True] if workload == "elmo_training_step" else [False]
+    onednn = [True] if arguments.device != "cpu" else [True, False]
+    return [dict(threads=t, stacked=s, onednn=o) for t, s, o in itertools.product(threads, stacked, onednn)]
+
+
+def compare(arguments, folder, ours):
+    """Alternating rounds of ours and of PyTorch's best settings; the medians."""
+    rows = []
+    for workload in WORKLOADS:
+        kind = "elmo" if workload.startswith("elmo") else "attention_lstm"
+        peers = {stacked: Peer(folder, kind, arguments.device, stacked) for stacked in (False, True)}
+
+        def run(setting, runs):
+            peer = peers[setting["stacked"]]
+            torch.set_num_threads(setting["threads"])
+            torch.backends.mkldnn.enabled = setting["onednn"]
+            return timed(peer.encode if workload == "elmo_encoding" else peer.step, runs, arguments.device)
+
+        ours.times(workload, 2)
+        candidates = settings(workload, arguments)
+        first = [(statistics.median(run(setting, 4)[1:]), index) for index, setting in enumerate(candidates)]
+        finalists = [candidates[index] for _, index in sorted(first)[:2]]
+        our_times, their_times = [], [[] for _ in finalists]
+        for _ in range(arguments.rounds):
+            our_times += ours.times(workload, arguments.runs)
+            for times, setting in zip(their_times, finalists):
+                times += run(setting, arguments.runs)
+        medians = [statistics.median(times) for times in their_times]
+        best = min(range(len(finalists)), key=medians.__getitem__)
+        rows.append(dict(workload=workload, etcbench_ms=statistics.median(our_times), pytorch_ms=medians[best],
+                         ratio=statistics.median(our_times) / medians[best], pytorch_setting=finalists[best]))
+    return rows
+
+
+def resident(name):
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(name):
+            return float(line.split()[1]) / 1024
+
+
+def memory_here(workload, folder, device):
+    """By how many MiB this process grows with the model and three steps, data and a first small product left out."""
+    kind = "elmo" if workload.startswith("elmo") else "attention_lstm"
+    layer = nn.LSTM(8, 8)
+    layer(torch.zeros(2, 2, 8))[0].sum().backward()
+    torch.optim.Adam(layer.parameters(), fused=True).step()
+    before = resident("VmRSS")
+    peer = Peer(folder, kind, device)
+    for _ in range(3):
+        peer.step()
+    print(f"{resident('VmHWM') - before:.1f}")
+
+
+def memory(arguments, program, folder, sizes):
+    print(f"{'workload':32} {'PyTorch MiB':>12} {'etcbench MiB':>12} {'ratio':>6}")
+    for workload in TRAINING_STEPS:
+        theirs = float(subprocess.check_output([sys.executable, __file__, "--memory-of", workload,
+                                                "--folder", str(folder)], text=True))
+        ours = float(subprocess.check_output([program, "memory", workload, *map(str, sizes), arguments.device], text=True))
+        print(f"{workload:32} {theirs:12.1f} {ours:12.1f} {ours / theirs:6.2f}")
+
+
+def newest_program():
+    found = [path for path in (ROOT / "target/release/deps").glob("deep-*") if not path.suffix and os.access(path, os.X_OK)]
+    if not found:
+        raise SystemExit("build the benchmark first: cargo build --release --bench deep")
+    return str(max(found, key=lambda path: path.stat().st_mtime))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=Path("target/deep"))
-    parser.add_argument("--criterion", type=Path, default=Path("target/criterion"))
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--precision", choices=["f32", "tf32"], default="f32", help="of both sides' products on CUDA")
+    parser.add_argument("--batch", type=int, help="packets and flows of a step")
+    parser.add_argument("--threads", type=int, help="of both sides; PyTorch else takes one or all, whichever is faster")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3, help="of each side in a round")
+    parser.add_argument("--verify", action="store_true")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--json", type=Path, help="also write the times to this file")
+    parser.add_argument("--program", help="the built benchmark; the newest in target/release/deps otherwise")
+    parser.add_argument("--folder", type=Path, default=ROOT / "target/deep")
+    parser.add_argument("--memory-of", choices=TRAINING_STEPS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = arguments.precision == "tf32"
 
-    elmo_file = load_file(arguments.folder / "elmo.safetensors")
-    tokens = elmo_file["data.tokens"].long()
-    elmo = Elmo(elmo_file)
-    lstm_file = load_file(arguments.folder / "attention_lstm.safetensors")
-    layers, labels = lstm_file["data.layers"], lstm_file["data.labels"].long()
-    attention_lstm = AttentionLstm(lstm_file)
-    for name, found, file in [("elmo", elmo.loss(tokens), elmo_file),
-                              ("attention_lstm", attention_lstm.loss(layers, labels), lstm_file)]:
-        expected = file["data.loss"].item()
-        if abs(found.item() - expected) > 1e-5 * expected:
-            raise SystemExit(f"{name}: PyTorch's first loss {found.item()} is not {expected}")
-
-    workloads = {
-        "elmo_training_step": training_step(elmo, lambda: elmo.loss(tokens)),
-        "attention_lstm_training_step": training_step(attention_lstm, lambda: attention_lstm.loss(layers, labels)),
-        "elmo_encoding": lambda: elmo.encode(tokens),
-    }
-    print(f"{'workload':32} {'PyTorch ms':>11} {'threads':>7} {'etcbench ms':>11} {'ratio':>6}")
-    for name, run in workloads.items():
-        found = {}
-        for threads in sorted({1, os.cpu_count()}):
-            torch.set_num_threads(threads)
-            found[threads] = median(run, arguments.seconds)
-        threads = min(found, key=found.get)
-        estimates = arguments.criterion / "deep" / name / "new" / "estimates.json"
-        ours = json.loads(estimates.read_text())["median"]["point_estimate"] / 1e9
-        theirs = found[threads]
-        print(f"{name:32} {theirs * 1e3:11.1f} {threads:7} {ours * 1e3:11.1f} {ours / theirs:6.2f}")
+    if arguments.memory_of:
+        return memory_here(arguments.memory_of, arguments.folder, arguments.device)
+    if arguments.memory and arguments.device != "cpu":
+        raise SystemExit("--memory is of the processor's memory; leave --device away")
+    # Few flows to verify: of the 16,384 rectified values of 256 flows one may be within rounding of 0, where it has a
+    # gradient on one side and none on the other (with these data one is, at 4e-7).
+    sizes = (arguments.batch or 64, arguments.batch or (32 if arguments.verify else 256))
+    program = arguments.program or newest_program()
+    device = "cpu" if arguments.device == "cpu" else f"cuda-{arguments.precision}"
+    ours = Ours(program, arguments.folder, sizes, device, arguments.threads)
+    if arguments.verify or arguments.memory:
+        ours.close()
+        if arguments.verify:
+            verify(arguments.folder, arguments.device)
+        if arguments.memory:
+            memory(arguments, program, arguments.folder, sizes)
+        return
+    rows = compare(arguments, arguments.folder, ours)
+    ours.close()
+    print(f"{'workload':32} {'PyTorch ms':>11} {'etcbench ms':>11} {'ratio':>6}  PyTorch's setting")
+    for row in rows:
+        words = ", ".join(f"{key} {value}" for key, value in row["pytorch_setting"].items())
+        print(f"{row['workload']:32} {row['pytorch_ms']:11.1f} {row['etcbench_ms']:11.1f} {row['ratio']:6.2f}  {words}")
+    if arguments.json:
+        machine = torch.cuda.get_device_name() if arguments.device == "cuda" else platform.processor() or platform.machine()
+        content = dict(machine=machine, pytorch=torch.__version__, device=arguments.device, rows=rows,
+                       precision=arguments.precision, packets=sizes[0], flows=sizes[1])
+        arguments.json.write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

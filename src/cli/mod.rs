@@ -15,11 +15,13 @@ macro_rules! tell {
     }};
 }
 
+mod audit;
 mod check;
 mod data;
 mod data_files;
 mod data_verify;
 mod features;
+mod gpu_check;
 mod leaks;
 mod progress;
 mod run;
@@ -65,6 +67,8 @@ enum Command {
     Reproduce(run::ReproduceArguments),
     /// Compare the last run of an experiment with its stored tolerances; exit code 1 when something is out.
     Check(check::CheckArguments),
+    /// Check published tables for arithmetic that cannot be; exit code 1 when something is impossible.
+    Audit(audit::AuditArguments),
     /// Make the tables of a stored run again from its records, without training.
     Tables(tables::TablesArguments),
     /// Run the fast and the reference implementation of every model on the same flows and hold them together.
@@ -76,6 +80,9 @@ enum Command {
     /// What datasets there are, whether their captures are here, and generated data.
     #[command(subcommand)]
     Data(data::DataCommand),
+    /// Check a CUDA device against the processor, and time it; see scripts/gpu-check.
+    #[command(hide = true)]
+    GpuCheck(gpu_check::GpuCheckArguments),
 }
 
 /// How a subcommand ended, apart from errors.
@@ -146,8 +153,10 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Run(arguments) => run::run(&project, &arguments),
         Command::Reproduce(arguments) => run::reproduce(&project, &arguments),
         Command::Check(arguments) => check::check(&project, &arguments),
+        Command::Audit(arguments) => audit::audit(&project, &arguments),
         Command::Tables(arguments) => tables::tables(&project, &arguments),
         Command::VerifyModels(arguments) => verify_models::verify_models(&project, &arguments),
+        Command::GpuCheck(arguments) => gpu_check::gpu_check(&arguments),
         Command::Features(arguments) => features::features(&arguments),
         Command::Split(arguments) => split::split(&project, &arguments),
         Command::Data(command) => data::data(&project, &command),

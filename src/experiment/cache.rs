@@ -3,12 +3,16 @@
 //! as whole.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::model::ArtifactStore;
 use crate::storage;
+
+/// What a killed training loses at most; a checkpoint takes a tenth of a second.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// A folder of cached results.
 #[derive(Debug, Clone)]
@@ -67,6 +71,16 @@ impl ArtifactStore for Cache {
     fn put(&self, key: &str, bytes: &[u8]) {
         // A cache that cannot be written costs time, not correctness.
         let _ = Cache::put(self, "artifacts", key, bytes);
+    }
+
+    fn remove(&self, key: &str) {
+        if let Some(path) = self.path("artifacts", key) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    fn checkpoint_interval(&self) -> Option<Duration> {
+        self.folder.as_ref().map(|_| CHECKPOINT_INTERVAL)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The one trait that all models meet, and what passes through it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -185,6 +186,13 @@ pub trait ArtifactStore: Send + Sync {
     fn get(&self, key: &str) -> Option<Vec<u8>>;
     /// Stores `bytes` under `key`; failing to store is not an error of the fit.
     fn put(&self, key: &str, bytes: &[u8]);
+    /// Forgets what is stored under `key`, if anything; failing to is not an error of the fit.
+    fn remove(&self, _key: &str) {}
+    /// How often a long training leaves a checkpoint here, from which the same fit continues after it was killed;
+    /// `None` for a store that does not want any.
+    fn checkpoint_interval(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Keeps nothing.

@@ -2,6 +2,8 @@
 //! Nothing here computes a metric.
 
 mod aggregate;
+mod audit;
+mod audit_matrix;
 mod latex;
 mod leaks;
 mod published;
@@ -11,6 +13,7 @@ mod tables;
 mod tolerance;
 mod tuning;
 
+pub use audit::{AuditTable, Finding, audit_table};
 pub use leaks::{leak_notes, leak_text, read_leaks};
 pub use published::{Possible, PublishedCell, PublishedTable};
 pub use records_file::{RECORD_COLUMNS, read_records, write_records};

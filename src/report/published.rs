@@ -62,6 +62,10 @@ impl PublishedTable {
         let mut cells: Vec<PublishedCell> = Vec::new();
         for (index, cell) in csv::Reader::from_reader(content.as_slice()).deserialize().enumerate() {
             let cell: PublishedCell = cell.map_err(|problem| file_error(&path, problem))?;
+            // A fact for the audit, not a number of the table.
+            if cell.metric == "classes" {
+                continue;
+            }
             let place = format!("record {} ({} of {})", index + 1, cell.metric, cell.row);
             if !(0.0..=1.0).contains(&cell.value) {
                 return Err(file_error(&path, format!("{place}: {} is not between 0 and 1", cell.value)));
@@ -134,13 +138,17 @@ mod tests {
                 largest_recall = largest_recall.max(recall);
                 assert!((harmonic(precision, recall) - value("f1")).abs() <= 2.0 * ROUNDING, "{experiment} {class}");
                 for metric in CLASS_METRICS {
-                    assert_eq!(table.get(class, metric).unwrap().possible, Possible::Yes);
+                    // The precisions of table 3 do not go with its recalls: `audit` says why.
+                    let ruled_out = experiment == "table3" && metric == "precision";
+                    let expected = if ruled_out { Possible::No } else { Possible::Yes };
+                    assert_eq!(table.get(class, metric).unwrap().possible, expected, "{experiment} {class} {metric}");
                 }
             }
             let accuracy = table.get("attention_lstm", "accuracy").unwrap();
             // In table 2 the accuracy is below the largest recall, but only just: a condition remains.
             assert_eq!(accuracy.value - ROUNDING > largest_recall + ROUNDING, experiment != "table2");
-            let expected = if ["table3", "table5"].contains(&experiment) { Possible::No } else { Possible::OnlyIf };
+            // In table 2 the precisions rule out what the recalls would allow.
+            let expected = if experiment == "table4" { Possible::OnlyIf } else { Possible::No };
             assert_eq!(accuracy.possible, expected, "{experiment}");
         }
         let share = (0.986 - ROUNDING - (0.974 + ROUNDING)) / (0.987 + ROUNDING - (0.974 + ROUNDING));

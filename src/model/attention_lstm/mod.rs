@@ -3,17 +3,18 @@
 
 mod options;
 
-use std::time::Instant;
-
 use ndarray::Array2;
+use sha2::{Digest, Sha256};
 
 use super::deep::Engine;
-use super::deep::packets::{EncodedFlows, PacketList};
+use super::deep::checkpoint::Checkpoints;
+use super::deep::engine::TRAINING;
+use super::deep::packets::PacketList;
 use super::deep::parameters::{
-    AttentionLstmOptions, MODEL, ParameterSet, classifier_shapes, elmo_shapes, initial_classifier,
+    AttentionLstmOptions, Encoder, MODEL, ParameterSet, classifier_shapes, elmo_shapes, initial_classifier,
 };
-use super::deep::training::{LabelledFlows, TRAINING, fit_classifier, predict, prediction_batches};
-use super::elmo::{ENCODING, Pretrained, encode_flows, pretrain};
+use super::deep::training::{LabelledFlows, Run, fit_classifier, predict, prediction_batches};
+use super::elmo::{ENCODING, Encoded, Encodings, Pretrained, encode_flows, pretrain, untrained};
 use super::{
     Classifier, Device, Examples, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, StageTime,
 };
@@ -112,6 +113,25 @@ impl AttentionLstm {
         Engine { implementation: self.implementation, device: self.device }
     }
 
+    /// The name of everything that determines what the classifier's training ends with.
+    fn training_key(&self, elmo: &ParameterSet, examples: [Examples<'_>; 2], classes: usize, seed: u64) -> String {
+        let mut hasher = Sha256::new();
+        let options = options::to_table(&self.options);
+        hasher.update(format!("classifier 1 {:?} {seed} {classes} {options}", self.engine()));
+        for (name, parameter) in elmo.iter() {
+            hasher.update(name);
+            hasher.update(bytemuck::cast_slice::<f32, u8>(&parameter.values));
+        }
+        for Examples { features, rows } in examples {
+            hasher.update(format!(" {} {} {} ", features.tokens.packets, features.tokens.bytes, rows.len()));
+            for &row in rows {
+                hasher.update(bytemuck::cast_slice::<u16, u8>(features.tokens.flow(row)));
+                hasher.update(features.labels[row].to_le_bytes());
+            }
+        }
+        format!("classifier-{}", hex::encode(hasher.finalize()))
+    }
+
     fn fitted(&self) -> Result<&Fitted, ModelError> {
         self.fitted.as_ref().ok_or_else(|| data_problem("the model is not fitted yet; call fit first".to_owned()))
     }
@@ -122,11 +142,12 @@ impl AttentionLstm {
         elmo: &ParameterSet,
         tokens: &TokenArray,
         rows: &[usize],
+        kept: Option<&Encodings<'_>>,
         progress: &dyn Progress,
-    ) -> Result<(EncodedFlows, u64), ModelError> {
+    ) -> Result<Encoded, ModelError> {
         // The seed is for dropout, of which there is none in encoding.
         let mut model = self.engine().language_model(&self.options.elmo, elmo, 0)?;
-        encode_flows(&mut *model, &self.options.elmo, tokens, rows, progress)
+        encode_flows(&mut *model, &self.options.elmo, tokens, rows, kept, progress)
     }
 }
 
@@ -165,40 +186,40 @@ impl Classifier for AttentionLstm {
         let packets = PacketList::of_rows(tokens, training.rows);
         let validation_packets = PacketList::of_rows(validation_tokens, validation.rows);
         let elmo_options = &self.options.elmo;
-        let Pretrained { parameters: elmo, epochs, stage } =
-            pretrain(self.engine(), elmo_options, tokens.bytes, &packets, &validation_packets, context)?;
-        report.epochs.extend(epochs);
-        report.stages.push(stage);
+        let elmo = match self.options.encoder {
+            Encoder::Frozen => {
+                let Pretrained { parameters, epochs, stage } =
+                    pretrain(self.engine(), elmo_options, tokens.bytes, &packets, &validation_packets, context)?;
+                report.epochs.extend(epochs);
+                report.stages.push(stage);
+                parameters
+            }
+            Encoder::Untrained => untrained(elmo_options, context.seed),
+        };
 
-        let start = Instant::now();
-        let (training_flows, distinct) = self.encode(&elmo, tokens, training.rows, context.progress)?;
-        let (validation_flows, validation_distinct) =
-            self.encode(&elmo, validation_tokens, validation.rows, context.progress)?;
+        let kept = Encodings::new(context.artifacts, self.engine(), &elmo);
+        let encode = |tokens, rows| self.encode(&elmo, tokens, rows, Some(&kept), context.progress);
+        let (encoded, validation_encoded) =
+            (encode(tokens, training.rows)?, encode(validation_tokens, validation.rows)?);
         report.stages.push(StageTime {
             stage: ENCODING.to_owned(),
-            wall_seconds: start.elapsed().as_secs_f64(),
-            samples: distinct + validation_distinct,
+            wall_seconds: encoded.seconds + validation_encoded.seconds,
+            samples: encoded.distinct + validation_encoded.distinct,
         });
 
-        let start = Instant::now();
+        let key = self.training_key(&elmo, [training, validation], classes, context.seed);
+        let mut checkpoints = Checkpoints::new(context.artifacts, &key);
         let initial = initial_classifier(&self.options, classes, context.seed);
         let mut model = self.engine().classifier(&self.options, &initial, context.seed)?;
         let (chosen, labels) = ((0..training.rows.len()).collect::<Vec<_>>(), training.labels());
-        let training_set = LabelledFlows { flows: &training_flows, chosen: &chosen, labels: &labels };
+        let training_set = LabelledFlows { flows: &encoded.flows, chosen: &chosen, labels: &labels };
         let (chosen, labels) = ((0..validation.rows.len()).collect::<Vec<_>>(), validation.labels());
-        let validation_set = LabelledFlows { flows: &validation_flows, chosen: &chosen, labels: &labels };
-        let epochs = fit_classifier(
-            &mut *model,
-            &self.options,
-            training_set,
-            validation_set,
-            classes,
-            context.seed,
-            context.progress,
-        )?;
+        let validation_set = LabelledFlows { flows: &validation_encoded.flows, chosen: &chosen, labels: &labels };
+        let run = Run { seed: context.seed, checkpoints: &mut checkpoints, progress: context.progress };
+        let epochs = fit_classifier(&mut *model, &self.options, training_set, validation_set, classes, run)?;
         report.stages.push(StageTime {
             stage: TRAINING.to_owned(),
-            wall_seconds: start.elapsed().as_secs_f64(),
+            wall_seconds: checkpoints.seconds(),
             samples: (training.rows.len() * epochs.len()) as u64,
         });
         if validation.rows.is_empty() {
@@ -207,6 +228,7 @@ impl Classifier for AttentionLstm {
         report.epochs.extend(epochs);
         let (packets, bytes) = (tokens.packets, tokens.bytes);
         self.fitted = Some(Fitted { elmo, classifier: model.parameters(), packets, bytes, classes });
+        checkpoints.remove();
         Ok(report)
     }
 
@@ -223,7 +245,7 @@ impl Classifier for AttentionLstm {
                 fitted.packets, fitted.bytes, tokens.packets, tokens.bytes
             )));
         }
-        let (flows, _) = self.encode(&fitted.elmo, tokens, examples.rows, progress)?;
+        let flows = self.encode(&fitted.elmo, tokens, examples.rows, None, progress)?.flows;
         let mut model = self.engine().classifier(&self.options, &fitted.classifier, 0)?;
         let chosen = (0..flows.len()).collect::<Vec<_>>();
         progress.begin("prediction", prediction_batches(chosen.len()));

@@ -64,7 +64,7 @@ mod tests {
         for (text, expected) in [
             ("atention = false", "unknown key atention; did you mean attention?"),
             ("elmo = { hiden = 3 }", "unknown key elmo.hiden; did you mean elmo.hidden?"),
-            ("encoder = \"fine_tuned\"", "unknown variant `fine_tuned`, expected `frozen` in `encoder`"),
+            ("encoder = \"fine_tuned\"", "unknown variant `fine_tuned`, expected `frozen` or `none` in `encoder`"),
             ("epochs = -1", "epochs"),
             ("elmo = 3", "elmo"),
             ("batch = 0", "batch = 0 must be between 1"),

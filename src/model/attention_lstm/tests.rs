@@ -1,8 +1,14 @@
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::Mutex;
+use std::time::Duration;
+
 use rand::RngExt;
 
 use super::*;
 use crate::feature::{FeatureSet, PAD};
-use crate::model::{CudaDevice, NoArtifacts};
+use crate::model::deep::engine::PRETRAINING;
+use crate::model::{ArtifactStore, CudaDevice, NoArtifacts};
 use crate::progress::Silent;
 use crate::seed;
 
@@ -171,6 +177,10 @@ fn a_learning_rate_far_too_high_is_told_as_divergence() {
     let examples = |rows| Examples { features: &features, rows };
     let error = model.fit(examples(&training), examples(&validation), &context(0)).unwrap_err();
     assert!(matches!(&error, ModelError::Diverged { place, .. } if place.starts_with("classifier.")), "{error}");
+    assert!(
+        error.to_string().contains("of epoch 1") && error.to_string().contains("lower the learning rate"),
+        "{error}"
+    );
     assert!(model.save().is_err());
 }
 
@@ -213,4 +223,114 @@ fn flows_and_packets_without_bytes_are_predicted_too() {
     fit(&mut model, &features, 0);
     let probabilities = model.predict_probabilities(Examples { features: &features, rows: &[0, 1] }, &Silent).unwrap();
     assert!(probabilities.iter().all(|value| value.is_finite()));
+}
+
+/// Keeps everything, and wants a checkpoint after every step.
+#[derive(Default)]
+struct Memory(Mutex<BTreeMap<String, Vec<u8>>>);
+
+impl ArtifactStore for Memory {
+    fn get(&self, key: &str) -> Option<Vec<u8>> {
+        self.0.lock().unwrap().get(key).cloned()
+    }
+    fn put(&self, key: &str, bytes: &[u8]) {
+        self.0.lock().unwrap().insert(key.to_owned(), bytes.to_vec());
+    }
+    fn remove(&self, key: &str) {
+        self.0.lock().unwrap().remove(key);
+    }
+    fn checkpoint_interval(&self) -> Option<Duration> {
+        Some(Duration::ZERO)
+    }
+}
+
+/// Kills the fit after some steps of a stage, as a signal would; remembers what is warned of.
+struct Killer {
+    stage: &'static str,
+    steps: u64,
+    seen: Mutex<(bool, u64)>,
+    told: Mutex<Vec<String>>,
+}
+
+impl Progress for Killer {
+    fn begin(&self, stage: &str, _: u64) {
+        *self.seen.lock().unwrap() = (stage == self.stage, 0);
+    }
+    fn advance(&self, steps: u64) {
+        let mut seen = self.seen.lock().unwrap();
+        seen.1 += steps;
+        if *seen == (true, self.steps) {
+            drop(seen);
+            std::panic::resume_unwind(Box::new("killed"));
+        }
+    }
+    fn note(&self, _: &str) {}
+    fn warn(&self, text: &str) {
+        self.told.lock().unwrap().push(text.to_owned());
+    }
+    fn end(&self) {}
+}
+
+/// One fit that is killed at each of these places, each time continued, ends with the bytes of one that never was.
+#[test]
+fn a_killed_training_continues_to_the_same_bits() {
+    let features = toy(150);
+    let (training, validation) = (rows(0, 100), rows(100, 150));
+    let examples = |rows| Examples { features: &features, rows };
+    for implementation in [Implementation::Fast, Implementation::Reference] {
+        let fit = |artifacts: &dyn ArtifactStore, progress: &dyn Progress, threads: usize| {
+            let mut model = model(implementation, "dropout = 0.1\nweight_decay = 0.01");
+            (model.options.epochs, model.options.patience) = (4, 2);
+            model.options.elmo.dropout = 0.1;
+            let context = FitContext { seed: 5, device: Device::Cpu, progress, artifacts };
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let report = model.fit(examples(&training), examples(&validation), &context).unwrap();
+                (model.save().unwrap().to_bytes().unwrap(), report.epochs)
+            })
+        };
+        let expected = fit(&NoArtifacts, &Silent, 1);
+        let store = Memory::default();
+        // 100 flows of up to three packets are about 12 batches of 16 packets; 100 flows are 13 batches of 8.
+        let kills = [(PRETRAINING, 3), (PRETRAINING, 14), (TRAINING, 5), (TRAINING, 13), (TRAINING, 30)];
+        for (turn, (stage, steps)) in kills.into_iter().enumerate() {
+            let killer = Killer { stage, steps, seen: Mutex::default(), told: Mutex::default() };
+            let killed = std::panic::catch_unwind(AssertUnwindSafe(|| fit(&store, &killer, 1 + turn % 2)));
+            assert!(killed.is_err(), "{stage} has {steps} steps");
+            let keys = store.0.lock().unwrap().keys().filter(|key| key.ends_with(".checkpoint")).count();
+            assert_eq!(keys, 1, "{stage} {steps}");
+            let told = killer.told.lock().unwrap().join(";");
+            assert_eq!(told.contains("continuing from epoch"), turn > 0, "{told}");
+        }
+        let found = fit(&store, &Silent, 2);
+        assert!(found.0 == expected.0, "{implementation:?}: the same file");
+        assert_eq!(found.1, expected.1);
+        assert!(!store.0.lock().unwrap().keys().any(|key| key.ends_with(".checkpoint")));
+    }
+}
+
+#[test]
+fn an_elmo_without_pre_training_is_that_of_its_initial_values() {
+    let features = toy(150);
+    let mut model = model(Implementation::Fast, "encoder = \"none\"");
+    let report = fit(&mut model, &features, 3);
+    assert_eq!(report.stages.iter().map(|stage| stage.stage.as_str()).collect::<Vec<_>>(), ["encoding", TRAINING]);
+    let initial = crate::model::deep::parameters::initial_elmo(&model.options.elmo, VOCABULARY, 3);
+    assert_eq!(model.fitted().unwrap().elmo, initial);
+    assert!(accuracy(&model, &features, &rows(120, 150)) > 0.4);
+}
+
+#[test]
+fn a_dead_rectifier_is_told_by_its_layer() {
+    let features = toy(150);
+    for implementation in [Implementation::Fast, Implementation::Reference] {
+        let mut model = model(implementation, "clip_norm = 1e9");
+        model.options.learning_rate = 30.0;
+        model.options.learning_rate_schedule = crate::model::deep::parameters::LearningRateSchedule::Constant;
+        let (training, validation) = (rows(0, 120), rows(120, 150));
+        let examples = |rows| Examples { features: &features, rows };
+        let error = model.fit(examples(&training), examples(&validation), &context(0)).unwrap_err().to_string();
+        assert!(error.contains("nothing but 0") || error.contains("not finite"), "{error}");
+        assert!(error.contains("diverged in classifier."), "{error}");
+    }
 }

@@ -3,8 +3,40 @@
 //! that a reader of results would have to know: batches, their order, learning rates and when to stop
 //! come from the loops, initial values and dropout masks from functions that both engines share.
 
-use super::parameters::ParameterSet;
+use super::parameters::{MODEL, ParameterSet};
 use crate::model::ModelError;
+
+/// The stage of ELMo's training, in records and errors.
+pub(crate) const PRETRAINING: &str = "elmo_pretraining";
+/// The stage of the classifier's training.
+pub(crate) const TRAINING: &str = "classifier_training";
+
+/// What is wrong with the place where a loss stops being finite.
+pub(crate) const NOT_FINITE: &str = "makes a loss that is not finite";
+
+/// What is wrong with a parameter whose gradient stops being finite.
+pub(crate) const GRADIENT_NOT_FINITE: &str = "has a gradient that is not finite";
+
+/// Training left the finite numbers in the step at hand: `place`, a layer or parameter, `what` is wrong with it.
+pub(crate) fn diverged(stage: &str, place: &str, what: &str) -> ModelError {
+    ModelError::Diverged {
+        model: MODEL.to_owned(),
+        stage: stage.to_owned(),
+        place: place.to_owned(),
+        problem: format!("it {what}; lower the learning rate or clip_norm, or use activation = \"tanh\""),
+    }
+}
+
+/// What an optimiser knows beside the parameters, by their names.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct OptimiserState {
+    /// Steps taken.
+    pub steps: u64,
+    /// Running mean of gradients.
+    pub first: ParameterSet,
+    /// Running mean of squared gradients.
+    pub second: ParameterSet,
+}
 
 /// A summed loss and the number of targets that it is over.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -44,6 +76,15 @@ pub(crate) trait LanguageModel: Send {
 
     /// The parameters as they are now.
     fn parameters(&self) -> ParameterSet;
+
+    /// Puts parameters back; the optimiser's state stays.
+    fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError>;
+
+    /// What training continues from, beside the parameters.
+    fn optimiser_state(&mut self) -> OptimiserState;
+
+    /// Continues from there.
+    fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError>;
 }
 
 /// The encoded packets of some flows.
@@ -76,6 +117,15 @@ pub(crate) trait SequenceClassifier: Send {
 
     /// Puts parameters and running statistics back; the optimiser's state stays.
     fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError>;
+
+    /// What training continues from, beside parameters and running statistics.
+    fn optimiser_state(&mut self) -> OptimiserState;
+
+    /// Continues from there.
+    fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError>;
+
+    /// The layers with a rectifier that gave nothing but 0 in the last training step: no gradient passes them.
+    fn dead_layers(&mut self) -> Vec<&'static str>;
 }
 
 /// Decay of Adam's first moment (Kingma and Ba 2015; all constants here are PyTorch's defaults). Double

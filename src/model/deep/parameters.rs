@@ -77,6 +77,9 @@ pub(crate) enum LearningRateSchedule {
 pub(crate) enum Encoder {
     /// The pre-trained ELMo, unchanged while the classifier trains.
     Frozen,
+    /// No pre-training: an ELMo as it is initialised, also unchanged. What pre-training brings is measured against it.
+    #[serde(rename = "none")]
+    Untrained,
 }
 
 /// The keys of `[model.attention_lstm]`; defaults are the paper's.

@@ -3,60 +3,80 @@
 
 use rand::seq::SliceRandom;
 
-use super::engine::{BatchLoss, LanguageModel, PacketBatch, SequenceClassifier};
+use super::checkpoint::{Best, Checkpoints, EngineState, Position};
+use super::engine::{
+    BatchLoss, LanguageModel, NOT_FINITE, PRETRAINING, PacketBatch, SequenceClassifier, TRAINING, diverged,
+};
+use super::pace::Pace;
 use super::packets::{EncodedFlows, PacketList};
-use super::parameters::{AttentionLstmOptions, ElmoOptions, LearningRateSchedule, MODEL, ParameterSet};
+use super::parameters::{AttentionLstmOptions, ElmoOptions, LearningRateSchedule, MODEL};
 use crate::model::{EpochRecord, ModelError};
 use crate::progress::Progress;
 use crate::seed;
 
-/// The stage of ELMo's training, in records and errors.
-pub(crate) const PRETRAINING: &str = "elmo_pretraining";
-/// The stage of the classifier's training.
-pub(crate) const TRAINING: &str = "classifier_training";
-
 /// Flows that go through the classifier at once when it only predicts.
 const PREDICTION_BATCH: usize = 256;
 
-/// Trains ELMo on the packets of `training`, in another order each epoch; `validation` is only measured.
+/// Trains ELMo on the packets of `training`, in another order each epoch; `validation` is only measured. Goes on
+/// where `checkpoints` say that the same training was killed.
 ///
 /// # Errors
-/// No packet of two bytes to learn from; a loss that is not finite.
+/// No packet of two bytes to learn from; training that diverged.
 pub(crate) fn fit_language_model(
     model: &mut dyn LanguageModel,
     options: &ElmoOptions,
     training: &PacketList<'_>,
     validation: &PacketList<'_>,
-    seed: u64,
-    progress: &dyn Progress,
+    run: Run<'_, '_>,
 ) -> Result<Vec<EpochRecord>, ModelError> {
     if training.numbers.iter().all(|&number| training.bytes(number).len() < 2) {
         let problem = "no training packet has two bytes, so ELMo has nothing to predict; check the feature's bytes";
         return Err(ModelError::Data { model: MODEL.to_owned(), problem: problem.to_owned() });
     }
+    let Run { seed, checkpoints, progress } = run;
     let mut order = training.numbers.clone();
     let mut shuffle = seed::generator(seed, &format!("shuffle {PRETRAINING}"));
-    progress.begin(PRETRAINING, (options.epochs * order.len().div_ceil(options.batch)) as u64);
-    let mut epochs = Vec::new();
+    let batches = order.len().div_ceil(options.batch);
+    progress.begin(PRETRAINING, (options.epochs * batches) as u64);
+    let mut position = match checkpoints.load() {
+        Some((position, engine)) => {
+            model.set_parameters(&engine.parameters)?;
+            model.set_optimiser_state(&engine.optimiser)?;
+            tell_continued(&position, batches, progress);
+            position
+        }
+        None => Position::default(),
+    };
+    let mut pace = Pace::new(options.epochs, order.len(), "packets", &position, options.batch);
     for epoch in 1..=options.epochs {
         order.shuffle(&mut shuffle);
-        let mut trained = BatchLoss::default();
-        for numbers in order.chunks(options.batch) {
-            let loss = model.train_step(&training.batch(numbers), numbers.len(), options.learning_rate)?;
-            check_finite(loss, PRETRAINING, epoch, || model.parameters())?;
-            trained.add(loss);
+        if epoch <= position.epochs.len() {
+            continue;
+        }
+        for numbers in order.chunks(options.batch).skip(position.batches) {
+            let loss = model.train_step(&training.batch(numbers), numbers.len(), options.learning_rate);
+            let loss = in_epoch(loss, PRETRAINING, epoch)?;
+            position.trained.add(loss);
+            position.batches += 1;
             progress.advance(1);
+            pace.advance(numbers.len(), epoch, position.trained, progress);
+            checkpoints.save_if_due(&position, || EngineState {
+                parameters: model.parameters(),
+                optimiser: model.optimiser_state(),
+            })?;
         }
         let mut validated = BatchLoss::default();
         for numbers in validation.numbers.chunks(options.batch) {
             validated.add(model.loss(&validation.batch(numbers), numbers.len())?);
         }
         let validation_loss = (validated.targets > 0).then(|| validated.mean());
+        let trained = std::mem::take(&mut position.trained);
+        position.batches = 0;
         progress.note(&match validation_loss {
             Some(loss) => format!("epoch {epoch}: loss {:.4}, validation {loss:.4}", trained.mean()),
             None => format!("epoch {epoch}: loss {:.4}", trained.mean()),
         });
-        epochs.push(EpochRecord {
+        position.epochs.push(EpochRecord {
             stage: PRETRAINING.to_owned(),
             epoch,
             training_loss: trained.mean(),
@@ -65,7 +85,38 @@ pub(crate) fn fit_language_model(
         });
     }
     progress.end();
-    Ok(epochs)
+    Ok(position.epochs)
+}
+
+/// What both loops take beside model and data.
+pub(crate) struct Run<'a, 'b> {
+    /// The run's seed.
+    pub seed: u64,
+    /// Where a killed training continues.
+    pub checkpoints: &'a mut Checkpoints<'b>,
+    /// Told of every batch and epoch.
+    pub progress: &'a dyn Progress,
+}
+
+fn tell_continued(position: &Position, batches: usize, progress: &dyn Progress) {
+    progress.advance((position.epochs.len() * batches + position.batches) as u64);
+    let epoch = position.epochs.len() + 1;
+    progress.warn(&format!("continuing from epoch {epoch}, {} of {batches} batches done", position.batches));
+}
+
+/// The loss of a step, or which epoch it diverged in.
+fn in_epoch(loss: Result<BatchLoss, ModelError>, stage: &str, epoch: usize) -> Result<BatchLoss, ModelError> {
+    let loss = match loss {
+        Ok(loss) if loss.sum.is_finite() => return Ok(loss),
+        Ok(_) => Err(diverged(stage, "the loss", NOT_FINITE)),
+        other => other,
+    };
+    loss.map_err(|error| match error {
+        ModelError::Diverged { model, stage, place, problem } => {
+            ModelError::Diverged { model, stage, place, problem: format!("in a step of epoch {epoch}, {problem}") }
+        }
+        other => other,
+    })
 }
 
 /// Flows and their classes.
@@ -80,38 +131,59 @@ pub(crate) struct LabelledFlows<'a> {
 }
 
 /// Trains the classifier until the macro F1 on the validation flows has not risen for `patience` epochs, then
-/// puts the best epoch's parameters back; without validation flows, for all epochs.
+/// puts the best epoch's parameters back; without validation flows, for all epochs. Goes on where `checkpoints`
+/// say that the same training was killed.
 ///
 /// # Errors
-/// A loss that is not finite.
+/// Training that diverged, or whose rectifiers are all dead.
 pub(crate) fn fit_classifier(
     model: &mut dyn SequenceClassifier,
     options: &AttentionLstmOptions,
     training: LabelledFlows<'_>,
     validation: LabelledFlows<'_>,
     classes: usize,
-    seed: u64,
-    progress: &dyn Progress,
+    run: Run<'_, '_>,
 ) -> Result<Vec<EpochRecord>, ModelError> {
+    let Run { seed, checkpoints, progress } = run;
     let mut order = (0..training.chosen.len()).collect::<Vec<_>>();
     let mut shuffle = seed::generator(seed, &format!("shuffle {TRAINING}"));
-    progress.begin(TRAINING, (options.epochs * order.len().div_ceil(options.batch)) as u64);
-    let mut epochs = Vec::new();
-    let mut best: Option<(f64, usize, ParameterSet)> = None;
+    let batches = order.len().div_ceil(options.batch);
+    progress.begin(TRAINING, (options.epochs * batches) as u64);
+    let mut position = match checkpoints.load() {
+        Some((position, engine)) => {
+            model.set_parameters(&engine.parameters)?;
+            model.set_optimiser_state(&engine.optimiser)?;
+            tell_continued(&position, batches, progress);
+            position
+        }
+        None => Position::default(),
+    };
+    let mut pace = Pace::new(options.epochs, order.len(), "flows", &position, options.batch);
+    let mut dead_before = Vec::new();
     for epoch in 1..=options.epochs {
         order.shuffle(&mut shuffle);
+        if epoch <= position.epochs.len() {
+            continue;
+        }
         let learning_rate = learning_rate(options, epoch);
-        let mut trained = BatchLoss::default();
-        for positions in order.chunks(options.batch) {
+        for positions in order.chunks(options.batch).skip(position.batches) {
             let flows = positions.iter().map(|&position| training.chosen[position]).collect::<Vec<_>>();
             let labels = positions.iter().map(|&position| training.labels[position]).collect::<Vec<_>>();
             let (layers, counts) = training.flows.batch(&flows);
             let batch = PacketBatch { layers: &layers, counts: &counts, flows: flows.len() };
-            let loss = model.train_step(&batch, &labels, learning_rate)?;
-            check_finite(loss, TRAINING, epoch, || model.parameters())?;
-            trained.add(loss);
+            let loss = in_epoch(model.train_step(&batch, &labels, learning_rate), TRAINING, epoch)?;
+            position.trained.add(loss);
+            position.batches += 1;
             progress.advance(1);
+            pace.advance(flows.len(), epoch, position.trained, progress);
+            checkpoints.save_if_due(&position, || EngineState {
+                parameters: model.parameters(),
+                optimiser: model.optimiser_state(),
+            })?;
         }
+        check_alive(model.dead_layers(), &mut dead_before, epoch)?;
+        let trained = std::mem::take(&mut position.trained);
+        position.batches = 0;
         let mut record = EpochRecord {
             stage: TRAINING.to_owned(),
             epoch,
@@ -121,7 +193,7 @@ pub(crate) fn fit_classifier(
         };
         if validation.chosen.is_empty() {
             progress.note(&format!("epoch {epoch}: loss {:.4}", record.training_loss));
-            epochs.push(record);
+            position.epochs.push(record);
             continue;
         }
         let probabilities = predict(model, validation.flows, validation.chosen, classes, &mut |_| ())?;
@@ -133,18 +205,29 @@ pub(crate) fn fit_classifier(
             "epoch {epoch}: loss {:.4}, validation {loss:.4}, macro F1 {macro_f1:.4}",
             record.training_loss
         ));
-        epochs.push(record);
-        if best.as_ref().is_none_or(|(score, ..)| macro_f1 > *score) {
-            best = Some((macro_f1, epoch, model.parameters()));
-        } else if best.as_ref().is_some_and(|(_, since, _)| epoch - since >= options.patience) {
+        position.epochs.push(record);
+        if position.best.as_ref().is_none_or(|best| macro_f1 > best.score) {
+            position.best = Some(Best { score: macro_f1, epoch, parameters: model.parameters() });
+        } else if position.best.as_ref().is_some_and(|best| epoch - best.epoch >= options.patience) {
             break;
         }
     }
-    if let Some((_, _, parameters)) = best {
-        model.set_parameters(&parameters)?;
+    if let Some(best) = position.best {
+        model.set_parameters(&best.parameters)?;
     }
     progress.end();
-    Ok(epochs)
+    Ok(position.epochs)
+}
+
+/// A layer whose rectifier gives nothing but 0 gets no gradient any more. One last batch of an epoch may be small
+/// and happen to be so; two on end are not.
+fn check_alive(dead: Vec<&'static str>, before: &mut Vec<&'static str>, epoch: usize) -> Result<(), ModelError> {
+    if let Some(layer) = dead.iter().find(|layer| before.contains(layer)) {
+        let what = format!("has given nothing but 0 since epoch {} (dead rectifier)", epoch - 1);
+        return in_epoch(Err(diverged(TRAINING, layer, &what)), TRAINING, epoch).map(|_| ());
+    }
+    *before = dead;
+    Ok(())
 }
 
 /// Class probabilities of `chosen` flows, shape `[chosen, classes]`; `advance` is told of every batch.
@@ -180,24 +263,6 @@ fn learning_rate(options: &AttentionLstmOptions, epoch: usize) -> f32 {
     }
 }
 
-fn check_finite(
-    loss: BatchLoss,
-    stage: &str,
-    epoch: usize,
-    parameters: impl FnOnce() -> ParameterSet,
-) -> Result<(), ModelError> {
-    if loss.sum.is_finite() {
-        return Ok(());
-    }
-    let parameters = parameters();
-    Err(ModelError::Diverged {
-        model: MODEL.to_owned(),
-        stage: stage.to_owned(),
-        place: parameters.first_non_finite().unwrap_or("the loss").to_owned(),
-        problem: format!("the loss of a step of epoch {epoch} is not finite; lower the learning rate or clip_norm"),
-    })
-}
-
 /// Mean cross-entropy in nats; a probability that was rounded to 0 counts as the smallest positive number.
 fn cross_entropy(probabilities: &[f32], labels: &[u32], classes: usize) -> f64 {
     let rows = probabilities.chunks_exact(classes).zip(labels);
@@ -222,6 +287,9 @@ fn macro_f1(probabilities: &[f32], labels: &[u32], classes: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::NoArtifacts;
+    use crate::model::deep::engine::OptimiserState;
+    use crate::model::deep::parameters::ParameterSet;
     use crate::progress::Silent;
 
     #[test]
@@ -255,6 +323,7 @@ mod tests {
         script: Vec<f32>,
         epoch: usize,
         loss: f64,
+        dead_from: usize,
     }
 
     impl SequenceClassifier for Scripted {
@@ -274,9 +343,17 @@ mod tests {
         }
         fn parameters(&self) -> ParameterSet {
             let mut set = ParameterSet::default();
-            set.insert("fine", &[1], vec![0.0]);
-            set.insert("epoch", &[1], vec![if self.loss.is_nan() { f32::NAN } else { self.epoch as f32 }]);
+            set.insert("epoch", &[1], vec![self.epoch as f32]);
             set
+        }
+        fn optimiser_state(&mut self) -> OptimiserState {
+            OptimiserState::default()
+        }
+        fn set_optimiser_state(&mut self, _: &OptimiserState) -> Result<(), ModelError> {
+            Ok(())
+        }
+        fn dead_layers(&mut self) -> Vec<&'static str> {
+            if self.dead_from <= self.epoch { vec!["classifier.dense"] } else { Vec::new() }
         }
         fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
             self.epoch = parameters.get("epoch", &[1])?[0] as usize;
@@ -284,15 +361,23 @@ mod tests {
         }
     }
 
-    fn run(script: &[f32], patience: usize, loss: f64) -> (Scripted, Result<Vec<EpochRecord>, ModelError>) {
+    fn run_from(
+        script: &[f32],
+        patience: usize,
+        mut model: Scripted,
+    ) -> (Scripted, Result<Vec<EpochRecord>, ModelError>) {
         let flows = EncodedFlows::new(1, 1, vec![1.0], &[Some(0); 10]);
         let chosen = (0..10).collect::<Vec<_>>();
         let labels = (0..10).map(|flow| flow % 2).collect::<Vec<_>>();
         let both = LabelledFlows { flows: &flows, chosen: &chosen, labels: &labels };
-        let mut model = Scripted { script: script.to_vec(), epoch: 0, loss };
         let options = AttentionLstmOptions { epochs: script.len(), patience, ..AttentionLstmOptions::default() };
-        let epochs = fit_classifier(&mut model, &options, both, both, 2, 0, &Silent);
+        let run = Run { seed: 0, checkpoints: &mut Checkpoints::new(&NoArtifacts, ""), progress: &Silent };
+        let epochs = fit_classifier(&mut model, &options, both, both, 2, run);
         (model, epochs)
+    }
+
+    fn run(script: &[f32], patience: usize, loss: f64) -> (Scripted, Result<Vec<EpochRecord>, ModelError>) {
+        run_from(script, patience, Scripted { script: script.to_vec(), epoch: 0, loss, dead_from: usize::MAX })
     }
 
     #[test]
@@ -308,10 +393,16 @@ mod tests {
     }
 
     #[test]
-    fn divergence_names_the_parameter() {
-        let error = run(&[0.4], 2, f64::NAN).1.unwrap_err().to_string();
-        assert!(error.contains("classifier_training diverged in epoch:"), "{error}");
-        let error = run(&[0.4], 2, f64::INFINITY).1.unwrap_err().to_string();
-        assert!(error.contains("diverged in the loss"), "{error}");
+    fn divergence_and_dead_rectifiers_are_told_with_their_epoch() {
+        for loss in [f64::NAN, f64::INFINITY] {
+            let error = run(&[0.4], 2, loss).1.unwrap_err().to_string();
+            assert!(error.contains("classifier_training diverged in the loss: in a step of epoch 1"), "{error}");
+        }
+        let script = [0.4, 0.8, 0.8, 0.6];
+        let dead_from = |epoch| Scripted { script: script.to_vec(), epoch: 0, loss: 1.0, dead_from: epoch };
+        assert!(run_from(&script, 9, dead_from(4)).1.is_ok());
+        let error = run_from(&script, 9, dead_from(2)).1.unwrap_err().to_string();
+        assert!(error.contains("classifier.dense") && error.contains("nothing but 0 since epoch 2"), "{error}");
+        assert!(error.contains("lower the learning rate"), "{error}");
     }
 }

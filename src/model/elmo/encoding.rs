@@ -1,12 +1,17 @@
-//! Encodes the packets of flows, each distinct packet once.
+//! Encodes the packets of flows, each distinct packet once, or takes what the very same ELMo made of the very same
+//! packets out of the artifact store.
 
 use std::collections::HashMap;
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
 
 use crate::feature::TokenArray;
-use crate::model::ModelError;
+use crate::model::deep::Engine;
 use crate::model::deep::engine::LanguageModel;
 use crate::model::deep::packets::{EncodedFlows, PacketList};
-use crate::model::deep::parameters::ElmoOptions;
+use crate::model::deep::parameters::{ElmoOptions, ParameterSet};
+use crate::model::{ArtifactStore, ModelArchive, ModelError, Tensor};
 use crate::progress::Progress;
 
 /// The stage, in records.
@@ -15,8 +20,70 @@ pub(crate) const ENCODING: &str = "encoding";
 /// Packets that are encoded at once.
 const BATCH: usize = 256;
 
-/// Encodes the packets of `rows`; flow `i` of the result is `rows[i]`. Also gives the number of distinct
-/// packets, which is how many went through the model.
+/// Changes whenever the same key would hold something else than before.
+const FORMAT: &str = "encodings 1";
+
+/// Encodings of more bytes than this are not kept: the store holds them in memory to read and write.
+const LARGEST: usize = 1 << 28;
+
+/// Where encodings of one ELMo are kept.
+pub(crate) struct Encodings<'a> {
+    store: &'a dyn ArtifactStore,
+    /// SHA-256 over the ELMo.
+    elmo: Sha256,
+}
+
+impl<'a> Encodings<'a> {
+    /// Of the ELMo of these parameters, as this engine runs it.
+    pub fn new(store: &'a dyn ArtifactStore, engine: Engine, parameters: &ParameterSet) -> Self {
+        let mut elmo = Sha256::new();
+        elmo.update(format!("{FORMAT} {engine:?}"));
+        for (name, parameter) in parameters.iter() {
+            elmo.update(format!(" {name} {:?} ", parameter.shape));
+            elmo.update(bytemuck::cast_slice::<f32, u8>(&parameter.values));
+        }
+        Self { store, elmo }
+    }
+
+    fn key<'p>(&self, packets: impl Iterator<Item = &'p [u16]>) -> String {
+        let mut hasher = self.elmo.clone();
+        for bytes in packets {
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytemuck::cast_slice::<u16, u8>(bytes));
+        }
+        format!("encodings-{}", hex::encode(hasher.finalize()))
+    }
+
+    /// The vectors stored under `key` and how long they took to make; nothing where they do not fill `shape`.
+    fn get(&self, key: &str, shape: &[usize]) -> Option<(Vec<f32>, f64)> {
+        let archive = ModelArchive::from_bytes(&self.store.get(key)?).ok()?;
+        let seconds = archive.metadata.get("seconds")?.parse().ok()?;
+        Some((archive.f32("vectors", shape).ok()?.to_vec(), seconds))
+    }
+
+    fn put(&self, key: &str, shape: &[usize], vectors: &[f32], seconds: f64) -> Result<(), ModelError> {
+        if size_of_val(vectors) <= LARGEST {
+            let mut archive = ModelArchive::default();
+            archive.metadata.insert("seconds".to_owned(), seconds.to_string());
+            archive.tensors.insert("vectors".to_owned(), Tensor::f32(shape, vectors.to_vec()));
+            self.store.put(key, &archive.to_bytes()?);
+        }
+        Ok(())
+    }
+}
+
+/// Some flows, encoded.
+pub(crate) struct Encoded {
+    /// Flow `i` is row `i` of those asked for.
+    pub flows: EncodedFlows,
+    /// Distinct packets, which is how many went through the model.
+    pub distinct: u64,
+    /// Wall time of encoding them, when that was done.
+    pub seconds: f64,
+}
+
+/// Encodes the packets of `rows`; flow `i` of the result is `rows[i]`. Looks into `kept` first, where
+/// it is given, and leaves the vectors there.
 ///
 /// # Errors
 /// What the engine cannot do.
@@ -25,8 +92,10 @@ pub(crate) fn encode_flows(
     options: &ElmoOptions,
     tokens: &TokenArray,
     rows: &[usize],
+    kept: Option<&Encodings<'_>>,
     progress: &dyn Progress,
-) -> Result<(EncodedFlows, u64), ModelError> {
+) -> Result<Encoded, ModelError> {
+    let start = Instant::now();
     let all = PacketList::of_rows(tokens, rows);
     let mut number_of: HashMap<&[u16], u32> = HashMap::new();
     let mut distinct = Vec::new();
@@ -47,10 +116,21 @@ pub(crate) fn encode_flows(
         return Err(ModelError::Data { model: "attention_lstm".to_owned(), problem });
     }
 
+    let size = (options.layers + 1) * 2 * options.hidden;
+    let shape = [distinct.len(), size];
+    let encoded = |vectors, seconds| Encoded {
+        flows: EncodedFlows::new(tokens.packets, size, vectors, &vector_of),
+        distinct: distinct.len() as u64,
+        seconds,
+    };
+    let key = kept.map(|kept| (kept, kept.key(distinct.iter().map(|&packet| all.bytes(packet)))));
+    if let Some((vectors, seconds)) = key.as_ref().and_then(|(kept, key)| kept.get(key, &shape)) {
+        return Ok(encoded(vectors, seconds));
+    }
+
     // Packets of like length go together, so that little of a batch is padding.
     let mut order = (0..distinct.len()).collect::<Vec<_>>();
     order.sort_by_key(|&vector| all.bytes(distinct[vector]).len());
-    let size = (options.layers + 1) * 2 * options.hidden;
     let mut vectors = vec![0.0; distinct.len() * size];
     let mut output = vec![0.0; BATCH.min(distinct.len()) * size];
     progress.begin(ENCODING, order.len().div_ceil(BATCH) as u64);
@@ -64,17 +144,37 @@ pub(crate) fn encode_flows(
         progress.advance(1);
     }
     progress.end();
-    Ok((EncodedFlows::new(tokens.packets, size, vectors, &vector_of), distinct.len() as u64))
+    let seconds = start.elapsed().as_secs_f64();
+    if let Some((kept, key)) = key {
+        kept.put(&key, &shape, &vectors, seconds)?;
+    }
+    Ok(encoded(vectors, seconds))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::feature::{PAD, VOCABULARY};
-    use crate::model::deep::engine::BatchLoss;
-    use crate::model::deep::parameters::{ParameterSet, initial_elmo};
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use crate::model::deep::engine::{BatchLoss, OptimiserState};
+    use crate::model::deep::parameters::initial_elmo;
     use crate::model::deep::reference;
+    use crate::model::{Device, Implementation};
     use crate::progress::Silent;
+
+    #[derive(Default)]
+    struct Memory(Mutex<BTreeMap<String, Vec<u8>>>);
+
+    impl ArtifactStore for Memory {
+        fn get(&self, key: &str) -> Option<Vec<u8>> {
+            self.0.lock().unwrap().get(key).cloned()
+        }
+        fn put(&self, key: &str, bytes: &[u8]) {
+            self.0.lock().unwrap().insert(key.to_owned(), bytes.to_vec());
+        }
+    }
 
     /// Counts the packets that really go through a model.
     struct Counting(Box<dyn LanguageModel>, usize);
@@ -93,6 +193,15 @@ mod tests {
         fn parameters(&self) -> ParameterSet {
             self.0.parameters()
         }
+        fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
+            self.0.set_parameters(parameters)
+        }
+        fn optimiser_state(&mut self) -> OptimiserState {
+            self.0.optimiser_state()
+        }
+        fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError> {
+            self.0.set_optimiser_state(state)
+        }
     }
 
     #[test]
@@ -106,9 +215,24 @@ mod tests {
             tokens.values.extend(packet.iter().copied().chain([PAD; 3]).take(3));
         }
         // Row 3 is left out, row 0 is asked for twice.
-        let (encoded, distinct) = encode_flows(&mut model, &options, &tokens, &[2, 0, 1, 0], &Silent).unwrap();
-        assert_eq!((distinct, model.1), (3, 3));
-        let (layers, counts) = encoded.batch(&[0, 1, 2, 3]);
+        let store = Memory::default();
+        let engine = Engine { implementation: Implementation::Reference, device: Device::Cpu };
+        let kept = Encodings::new(&store, engine, &parameters);
+        let rows = [2, 0, 1, 0];
+        let first = encode_flows(&mut model, &options, &tokens, &rows, Some(&kept), &Silent).unwrap();
+        assert_eq!((first.distinct, model.1), (3, 3));
+        let (layers, counts) = first.flows.batch(&[0, 1, 2, 3]);
+
+        // The same again comes out of the store, with its time; another ELMo's does not, nor does what is damaged.
+        let again = encode_flows(&mut model, &options, &tokens, &rows, Some(&kept), &Silent).unwrap();
+        assert_eq!((again.distinct, model.1, again.seconds), (3, 3, first.seconds));
+        assert_eq!(again.flows.batch(&[0, 1, 2, 3]), (layers.clone(), counts.clone()));
+        let other = Encodings::new(&store, engine, &initial_elmo(&options, VOCABULARY, 6));
+        encode_flows(&mut model, &options, &tokens, &rows, Some(&other), &Silent).unwrap();
+        assert_eq!((model.1, store.0.lock().unwrap().len()), (6, 2));
+        store.0.lock().unwrap().values_mut().for_each(|bytes| bytes.truncate(100));
+        encode_flows(&mut model, &options, &tokens, &rows, Some(&kept), &Silent).unwrap();
+        assert_eq!(model.1, 9);
         assert_eq!(counts, [2, 2, 1, 2]);
         let place = |flow: usize, packet: usize| &layers[(flow * 2 + packet) * 16..][..16];
         assert_eq!(place(0, 0), place(1, 0));

@@ -1,15 +1,15 @@
 //! Pre-training as a byte language model, or the same result out of the artifact store.
 
-use std::time::Instant;
-
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::feature::VOCABULARY;
 use crate::model::deep::Engine;
+use crate::model::deep::checkpoint::Checkpoints;
+use crate::model::deep::engine::PRETRAINING;
 use crate::model::deep::packets::PacketList;
 use crate::model::deep::parameters::{ElmoOptions, ParameterSet, elmo_shapes, initial_elmo};
-use crate::model::deep::training::{PRETRAINING, fit_language_model};
+use crate::model::deep::training::{Run, fit_language_model};
 use crate::model::{Device, EpochRecord, FitContext, ModelArchive, ModelError, StageTime};
 
 /// Changes whenever the same key would hold something else than before.
@@ -47,20 +47,27 @@ pub(crate) fn pretrain(
             problem: format!("stored artifact {key} cannot be used ({error}); delete it and run again"),
         });
     }
-    let start = Instant::now();
+    let mut checkpoints = Checkpoints::new(context.artifacts, &key);
     let mut model = engine.language_model(options, &initial_elmo(options, VOCABULARY, context.seed), context.seed)?;
-    let epochs = fit_language_model(&mut *model, options, training, validation, context.seed, context.progress)?;
+    let run = Run { seed: context.seed, checkpoints: &mut checkpoints, progress: context.progress };
+    let epochs = fit_language_model(&mut *model, options, training, validation, run)?;
     let pretrained = Pretrained {
         parameters: model.parameters(),
         epochs,
         stage: StageTime {
             stage: PRETRAINING.to_owned(),
-            wall_seconds: start.elapsed().as_secs_f64(),
+            wall_seconds: checkpoints.seconds(),
             samples: (training.numbers.len() * options.epochs) as u64,
         },
     };
     context.artifacts.put(&key, &write(&pretrained)?);
+    checkpoints.remove();
     Ok(pretrained)
+}
+
+/// ELMo as it is initialised, which nothing was learnt into: what pre-training is measured against.
+pub(crate) fn untrained(options: &ElmoOptions, seed: u64) -> ParameterSet {
+    initial_elmo(options, VOCABULARY, seed)
 }
 
 /// SHA-256 over everything that determines the result.

@@ -1,9 +1,10 @@
 //! Workloads of the fast engine for `benches/deep.rs`, which sees only the public part of the crate. They can be written
-//! to a safetensors file, weights, data and expected loss, from which `benches/peers/deep.py` times the same
-//! model in PyTorch.
+//! to a safetensors file, weights, data and what the engine makes of them (loss, gradients, outputs), with which
+//! `benches/peers/deep.py` compares the same model in PyTorch.
 
 use rand::RngExt;
 
+use super::{classifier, cpu, language_model};
 use crate::model::deep::engine::{LanguageModel, PacketBatch, SequenceClassifier};
 use crate::model::deep::parameters::{
     AttentionLstmOptions, ElmoOptions, ParameterSet, initial_classifier, initial_elmo,
@@ -14,8 +15,17 @@ use crate::seed;
 /// Number of classes of the classifier.
 const CLASSES: usize = 12;
 
+/// Puts gradients into a file, under `gradient.` and their parameters' names.
+fn store_gradients(archive: &mut ModelArchive, initial: &ParameterSet, gradients: Vec<(String, Vec<f32>)>) {
+    for (name, values) in gradients {
+        let shape = initial.shape(&name).expect("a gradient is of a parameter");
+        archive.tensors.insert(format!("gradient.{name}"), Tensor::f32(shape, values));
+    }
+}
+
 /// ELMo on packets of random bytes, all of full length.
 pub struct Elmo {
+    options: ElmoOptions,
     initial: ParameterSet,
     model: Box<dyn LanguageModel>,
     tokens: Vec<u16>,
@@ -34,13 +44,14 @@ impl Elmo {
         hidden: usize,
         layers: usize,
         vocabulary: usize,
+        device: Device,
     ) -> Result<Self, ModelError> {
         let options = ElmoOptions { embedding: hidden, hidden, layers, ..ElmoOptions::default() };
         let initial = initial_elmo(&options, vocabulary, 0);
         let mut generator = seed::generator(0, "benchmark");
         let tokens = (0..packets * length).map(|_| generator.random_range(0..256u16)).collect();
-        let model = super::language_model(&options, &initial, 0, Device::Cpu)?;
-        Ok(Self { initial, model, tokens, packets, output: vec![0.0; packets * (layers + 1) * 2 * hidden] })
+        let model = super::language_model(&options, &initial, 0, device)?;
+        Ok(Self { options, initial, model, tokens, packets, output: vec![0.0; packets * (layers + 1) * 2 * hidden] })
     }
 
     /// One training step; the loss before it.
@@ -60,14 +71,21 @@ impl Elmo {
         Ok(self.output[0])
     }
 
-    /// Initial weights, tokens and the loss on them, as a file's content.
+    /// Initial weights, tokens, and the loss on them, its gradients and the packets' vectors on the processor, as a
+    /// file's content.
     ///
     /// # Errors
     /// None for these data.
-    pub fn file(&mut self) -> Result<Vec<u8>, ModelError> {
-        let loss = self.model.loss(&self.tokens, self.packets)?.mean();
+    pub fn file(&self) -> Result<Vec<u8>, ModelError> {
+        let mut model = language_model::Elmo::new(cpu::Cpu::new(), &self.options, &self.initial, 0)?;
+        let loss = model.gradients(&self.tokens, self.packets)?.mean();
+        let mut output = vec![0.0; self.output.len()];
+        model.encode(&self.tokens, self.packets, &mut output)?;
         let mut archive = ModelArchive::default();
         self.initial.store(&mut archive);
+        store_gradients(&mut archive, &self.initial, model.named_gradients());
+        let shape = [self.packets, self.options.layers + 1, 2 * self.options.hidden];
+        archive.tensors.insert("data.output".to_owned(), Tensor::f32(&shape, output));
         let tokens = self.tokens.iter().map(|&token| u32::from(token)).collect();
         archive
             .tensors
@@ -79,6 +97,7 @@ impl Elmo {
 
 /// The classifier on flows of random vectors, all of full length.
 pub struct AttentionLstm {
+    options: AttentionLstmOptions,
     initial: ParameterSet,
     model: Box<dyn SequenceClassifier>,
     layers: Vec<f32>,
@@ -92,7 +111,13 @@ impl AttentionLstm {
     ///
     /// # Errors
     /// Sizes that the model does not accept.
-    pub fn new(flows: usize, packets: usize, lstm: usize, elmo_hidden: usize) -> Result<Self, ModelError> {
+    pub fn new(
+        flows: usize,
+        packets: usize,
+        lstm: usize,
+        elmo_hidden: usize,
+        device: Device,
+    ) -> Result<Self, ModelError> {
         let elmo = ElmoOptions { embedding: elmo_hidden, hidden: elmo_hidden, layers: 2, ..ElmoOptions::default() };
         let options = AttentionLstmOptions { lstm, elmo, ..AttentionLstmOptions::default() };
         let initial = initial_classifier(&options, CLASSES, 0);
@@ -100,8 +125,8 @@ impl AttentionLstm {
         let shape = [flows, packets, 3, 2 * elmo_hidden];
         let layers = (0..shape.iter().product()).map(|_| generator.random_range(-1.0..1.0f32)).collect();
         let labels = (0..flows).map(|_| generator.random_range(0..CLASSES as u32)).collect();
-        let model = super::classifier(&options, &initial, 0, Device::Cpu)?;
-        Ok(Self { initial, model, layers, shape, counts: vec![packets as u32; flows], labels })
+        let model = super::classifier(&options, &initial, 0, device)?;
+        Ok(Self { options, initial, model, layers, shape, counts: vec![packets as u32; flows], labels })
     }
 
     /// One training step; the loss before it.
@@ -113,14 +138,22 @@ impl AttentionLstm {
         Ok(self.model.train_step(&batch, &self.labels, 0.001)?.mean())
     }
 
-    /// Initial weights, data and the loss of the first step, as a file's content; takes that step.
+    /// Initial weights, data, and the loss in training, its gradients and the probabilities by the initial running
+    /// statistics on the processor, as a file's content.
     ///
     /// # Errors
     /// None for these data.
-    pub fn file(&mut self) -> Result<Vec<u8>, ModelError> {
-        let loss = self.train_step()?;
+    pub fn file(&self) -> Result<Vec<u8>, ModelError> {
+        let mut model = classifier::AttentionLstm::new(cpu::Cpu::new(), &self.options, &self.initial, 0)?;
+        let flows = self.counts.len();
+        let batch = PacketBatch { layers: &self.layers, counts: &self.counts, flows };
+        let mut output = vec![0.0; flows * CLASSES];
+        model.probabilities(&batch, &mut output)?;
+        let loss = model.gradients(&batch, &self.labels)?.mean();
         let mut archive = ModelArchive::default();
         self.initial.store(&mut archive);
+        store_gradients(&mut archive, &self.initial, model.named_gradients());
+        archive.tensors.insert("data.output".to_owned(), Tensor::f32(&[flows, CLASSES], output));
         archive.tensors.insert("data.layers".to_owned(), Tensor::f32(&self.shape, self.layers.clone()));
         archive.tensors.insert("data.labels".to_owned(), Tensor::u32(&[self.labels.len()], self.labels.clone()));
         archive.tensors.insert("data.loss".to_owned(), Tensor::f64(&[1], vec![loss]));

@@ -5,10 +5,12 @@ use super::device::{
     Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, MixWeights, NormWeights, Trained,
 };
 use super::packing::Packing;
-use super::weights::{Linear, Lstm, Norm, Optimiser, Weight};
+use super::weights::{Linear, Lstm, Norm, Optimiser, Weight, is_finite};
 use crate::model::ModelError;
-use crate::model::deep::engine::{BatchLoss, DropoutPlace, PacketBatch, SequenceClassifier};
-use crate::model::deep::parameters::{AttentionLstmOptions, MODEL, ParameterSet};
+use crate::model::deep::engine::{
+    BatchLoss, DropoutPlace, NOT_FINITE, OptimiserState, PacketBatch, SequenceClassifier, TRAINING, diverged,
+};
+use crate::model::deep::parameters::{Activation, AttentionLstmOptions, MODEL, ParameterSet};
 use crate::seed;
 
 struct AttentionWeights<D: Device> {
@@ -334,8 +336,28 @@ impl<D: Device> AttentionLstm<D> {
         device.mix_backward(states, layers, size, &buffers.layers, places, trained, mixed);
     }
 
+    /// The first layer of the last forward pass that holds a number that is not finite.
+    fn first_not_finite(&self) -> String {
+        let (states, flows) = (self.packing.states, self.packing.rows());
+        let AttentionLstmOptions { lstm, dense, .. } = self.options;
+        let buffers = &self.buffers;
+        let layers = [
+            ("classifier.mix", &buffers.mixed, states * self.width()),
+            ("classifier.lstm", &buffers.lstm.hidden, states * lstm),
+            ("classifier.norm_1", &buffers.normalised, states * lstm),
+            ("classifier.attention", &buffers.attended, states * lstm),
+            ("classifier.norm_2", &buffers.attended_normalised, states * lstm),
+            ("classifier.dense", &buffers.features, flows * dense),
+        ];
+        let attention = self.options.attention;
+        let found = layers.into_iter().find(|(name, values, length)| {
+            let absent = !attention && ["classifier.attention", "classifier.norm_2"].contains(name);
+            !absent && !is_finite(&self.device, values, *length)
+        });
+        found.map_or("classifier.output", |(name, ..)| name).to_owned()
+    }
+
     /// The gradients by name, as they are now.
-    #[cfg(test)]
     pub(super) fn named_gradients(&mut self) -> Vec<(String, Vec<f32>)> {
         let Self { device, weights, .. } = self;
         let mut found = Vec::new();
@@ -373,8 +395,11 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
         learning_rate: f32,
     ) -> Result<BatchLoss, ModelError> {
         let loss = self.gradients(batch, labels)?;
+        if !loss.sum.is_finite() {
+            return Err(diverged(TRAINING, &self.first_not_finite(), NOT_FINITE));
+        }
         let Self { device, weights, optimiser, .. } = self;
-        optimiser.step(device, learning_rate, |visit| weights.visit(visit));
+        optimiser.step(TRAINING, device, learning_rate, |visit| weights.visit(visit))?;
         Ok(loss)
     }
 
@@ -414,6 +439,30 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
             linear.bias.store(device, &mut set);
         }
         set
+    }
+
+    fn optimiser_state(&mut self) -> OptimiserState {
+        let Self { device, weights, optimiser, .. } = self;
+        optimiser.state(device, |visit| weights.visit(visit))
+    }
+
+    fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError> {
+        let Self { device, weights, optimiser, .. } = self;
+        optimiser.set_state(device, state, |visit| weights.visit(visit))
+    }
+
+    fn dead_layers(&mut self) -> Vec<&'static str> {
+        let Self { device, buffers, packing, options, .. } = self;
+        let mut layers = vec![("classifier.dense", &buffers.features, packing.rows() * options.dense)];
+        if options.activation == Activation::Relu {
+            layers.insert(0, ("classifier.lstm", &buffers.lstm.hidden, packing.states * options.lstm));
+        }
+        let dead = |values: &D::Values, length: usize| {
+            let mut host = vec![0.0; length];
+            device.download(values, &mut host);
+            host.iter().all(|&value| value == 0.0)
+        };
+        layers.into_iter().filter(|(_, values, length)| dead(values, *length)).map(|(name, ..)| name).collect()
     }
 
     fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {

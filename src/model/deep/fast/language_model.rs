@@ -8,11 +8,16 @@ use super::packing::Packing;
 use super::weights::{Linear, Lstm, Optimiser, Weight};
 use crate::feature::PAD;
 use crate::model::ModelError;
-use crate::model::deep::engine::{BatchLoss, DropoutPlace, LanguageModel};
+use crate::model::deep::engine::{
+    BatchLoss, DropoutPlace, LanguageModel, NOT_FINITE, OptimiserState, PRETRAINING, diverged,
+};
 use crate::model::deep::parameters::{Activation, ElmoOptions, MODEL, ParameterSet};
 use crate::seed;
 
 const DIRECTIONS: [&str; 2] = ["forward", "backward"];
+
+/// One turn of both directions.
+const TOGETHER: &[Range<usize>] = std::slice::from_ref(&(0..2));
 
 struct Weights<D: Device> {
     embedding: Weight<D>,
@@ -198,7 +203,7 @@ impl<D: Device> Elmo<D> {
 
     /// Which directions go together: both at once, or one after the other.
     fn turns(&self) -> &'static [Range<usize>] {
-        if self.device.runs_pairs() { &[0..2] } else { &[0..1, 1..2] }
+        if self.device.runs_pairs() { TOGETHER } else { &[0..1, 1..2] }
     }
 
     /// Which of `layers` a direction uses.
@@ -316,7 +321,6 @@ impl<D: Device> Elmo<D> {
     }
 
     /// The gradients by name, as they are now.
-    #[cfg(test)]
     pub(super) fn named_gradients(&mut self) -> Vec<(String, Vec<f32>)> {
         let Self { device, weights, .. } = self;
         let mut found = Vec::new();
@@ -347,9 +351,13 @@ impl<D: Device> Elmo<D> {
 impl<D: Device> LanguageModel for Elmo<D> {
     fn train_step(&mut self, tokens: &[u16], packets: usize, learning_rate: f32) -> Result<BatchLoss, ModelError> {
         let loss = self.gradients(tokens, packets)?;
+        if !loss.sum.is_finite() {
+            let parameters = self.parameters();
+            return Err(diverged(PRETRAINING, parameters.first_non_finite().unwrap_or("elmo.head"), NOT_FINITE));
+        }
         if loss.targets > 0 {
             let Self { device, weights, optimiser, .. } = self;
-            optimiser.step(device, learning_rate, |visit| weights.visit(visit));
+            optimiser.step(PRETRAINING, device, learning_rate, |visit| weights.visit(visit))?;
         }
         Ok(loss)
     }
@@ -403,6 +411,27 @@ impl<D: Device> LanguageModel for Elmo<D> {
             }
         }
         self.device.check()
+    }
+
+    fn optimiser_state(&mut self) -> OptimiserState {
+        let Self { device, weights, optimiser, .. } = self;
+        optimiser.state(device, |visit| weights.visit(visit))
+    }
+
+    fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError> {
+        let Self { device, weights, optimiser, .. } = self;
+        optimiser.set_state(device, state, |visit| weights.visit(visit))
+    }
+
+    fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
+        let Self { device, weights, .. } = self;
+        let mut result = Ok(());
+        weights.visit(&mut |weight| {
+            if result.is_ok() {
+                result = weight.load(device, parameters);
+            }
+        });
+        result
     }
 
     fn parameters(&self) -> ParameterSet {

@@ -4,11 +4,12 @@
 
 pub mod benchmark;
 mod classifier;
-mod cpu;
+pub(crate) mod cpu;
 pub(crate) mod cuda;
 mod device;
 mod language_model;
 mod packing;
+mod pool;
 mod weights;
 
 #[cfg(test)]
@@ -29,9 +30,11 @@ pub(crate) fn language_model(
     device: Device,
 ) -> Result<Box<dyn LanguageModel>, ModelError> {
     match device {
-        Device::Cpu => Ok(Box::new(language_model::Elmo::new(cpu::Cpu::new(), options, parameters, seed)?)),
-        Device::Cuda(number) => {
-            Ok(Box::new(language_model::Elmo::new(cuda::Cuda::new(number)?, options, parameters, seed)?))
+        Device::Cpu => {
+            Ok(Box::new(pool::OnPool(language_model::Elmo::new(cpu::Cpu::new(), options, parameters, seed)?)))
+        }
+        Device::Cuda(card) => {
+            Ok(Box::new(language_model::Elmo::new(cuda::Cuda::new(card)?, options, parameters, seed)?))
         }
     }
 }
@@ -47,9 +50,11 @@ pub(crate) fn classifier(
     device: Device,
 ) -> Result<Box<dyn SequenceClassifier>, ModelError> {
     match device {
-        Device::Cpu => Ok(Box::new(classifier::AttentionLstm::new(cpu::Cpu::new(), options, parameters, seed)?)),
-        Device::Cuda(number) => {
-            Ok(Box::new(classifier::AttentionLstm::new(cuda::Cuda::new(number)?, options, parameters, seed)?))
+        Device::Cpu => {
+            Ok(Box::new(pool::OnPool(classifier::AttentionLstm::new(cpu::Cpu::new(), options, parameters, seed)?)))
+        }
+        Device::Cuda(card) => {
+            Ok(Box::new(classifier::AttentionLstm::new(cuda::Cuda::new(card)?, options, parameters, seed)?))
         }
     }
 }

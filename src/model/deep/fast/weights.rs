@@ -2,7 +2,7 @@
 
 use super::device::{AdamStep, Device, LstmWeights, NormState, Trained};
 use crate::model::ModelError;
-use crate::model::deep::engine::CLIP_EPSILON;
+use crate::model::deep::engine::{CLIP_EPSILON, GRADIENT_NOT_FINITE, OptimiserState, diverged};
 use crate::model::deep::parameters::ParameterSet;
 
 /// One parameter.
@@ -46,12 +46,35 @@ impl<D: Device> Weight<D> {
         Ok(())
     }
 
-    #[cfg(test)]
+    /// Copies both moments into the sets.
+    fn store_moments(&self, device: &D, state: &mut OptimiserState) {
+        for (buffer, set) in [(&self.trained.first, &mut state.first), (&self.trained.second, &mut state.second)] {
+            let mut values = vec![0.0; self.length()];
+            device.download(buffer, &mut values);
+            set.insert(self.name.clone(), &self.shape, values);
+        }
+    }
+
+    /// Takes other moments.
+    fn load_moments(&mut self, device: &mut D, state: &OptimiserState) -> Result<(), ModelError> {
+        device.upload(state.first.get(&self.name, &self.shape)?, &mut self.trained.first);
+        device.upload(state.second.get(&self.name, &self.shape)?, &mut self.trained.second);
+        Ok(())
+    }
+
+    /// Name and gradient.
     pub fn gradient(&self, device: &D) -> (String, Vec<f32>) {
         let mut values = vec![0.0; self.length()];
         device.download(&self.trained.gradient, &mut values);
         (self.name.clone(), values)
     }
+}
+
+/// Whether the first `length` values are all finite.
+pub(super) fn is_finite<D: Device>(device: &D, values: &D::Values, length: usize) -> bool {
+    let mut host = vec![0.0; length];
+    device.download(values, &mut host);
+    host.iter().all(|value| value.is_finite())
 }
 
 /// A weight `[outputs, inputs]` and a bias `[outputs]`.
@@ -172,14 +195,32 @@ pub(super) struct Optimiser {
 
 impl Optimiser {
     /// One step, after which all gradients are zero.
+    ///
+    /// # Errors
+    /// A gradient that is not finite, by its parameter; nothing was changed then.
     pub fn step<D: Device>(
         &mut self,
+        stage: &str,
         device: &mut D,
         learning_rate: f32,
         mut each: impl FnMut(&mut dyn FnMut(&mut Weight<D>)),
-    ) {
+    ) -> Result<(), ModelError> {
         each(&mut |weight| device.add_squared_norm(&weight.trained, weight.length()));
         let norm = device.take_squared_norm().sqrt() as f32;
+        device.check()?;
+        if !norm.is_finite() {
+            let (mut value, mut gradient) = (None, None);
+            each(&mut |weight| {
+                for (place, buffer) in [(&mut value, &weight.trained.value), (&mut gradient, &weight.trained.gradient)]
+                {
+                    if place.is_none() && !is_finite(device, buffer, weight.length()) {
+                        *place = Some(weight.name.clone());
+                    }
+                }
+            });
+            let place = value.or(gradient);
+            return Err(diverged(stage, place.as_deref().unwrap_or("the gradients' norm"), GRADIENT_NOT_FINITE));
+        }
         self.steps += 1;
         let step = AdamStep {
             step: i32::try_from(self.steps).unwrap_or(i32::MAX),
@@ -191,5 +232,33 @@ impl Optimiser {
             let length = weight.length();
             device.adam(&mut weight.trained, length, step);
         });
+        Ok(())
+    }
+
+    /// Steps and moments, to continue from.
+    pub fn state<D: Device>(&self, device: &D, mut each: impl FnMut(&mut dyn FnMut(&mut Weight<D>))) -> OptimiserState {
+        let mut state = OptimiserState { steps: self.steps, ..OptimiserState::default() };
+        each(&mut |weight| weight.store_moments(device, &mut state));
+        state
+    }
+
+    /// Continues from there.
+    ///
+    /// # Errors
+    /// A moment that is missing or has another shape.
+    pub fn set_state<D: Device>(
+        &mut self,
+        device: &mut D,
+        state: &OptimiserState,
+        mut each: impl FnMut(&mut dyn FnMut(&mut Weight<D>)),
+    ) -> Result<(), ModelError> {
+        let mut result = Ok(());
+        each(&mut |weight| {
+            if result.is_ok() {
+                result = weight.load_moments(device, state);
+            }
+        });
+        self.steps = state.steps;
+        result
     }
 }

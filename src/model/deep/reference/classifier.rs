@@ -5,10 +5,11 @@ use dfdx::prelude::*;
 
 use super::graph::{Graph, Matrix, NamedGradients};
 use super::layers::{BatchStatistics, Mask, attention, batch_norm, cross_entropy, linear, lstm, running_norm};
-use super::optimiser::Adam;
+use super::optimiser::{Adam, first_not_finite};
 use crate::model::ModelError;
 use crate::model::deep::engine::{
-    BatchLoss, DropoutPlace, NORM_MOMENTUM, PacketBatch, SequenceClassifier, dropout_factor,
+    BatchLoss, DropoutPlace, NORM_MOMENTUM, NOT_FINITE, OptimiserState, PacketBatch, SequenceClassifier, TRAINING,
+    diverged, dropout_factor,
 };
 use crate::model::deep::parameters::{AttentionLstmOptions, MODEL, ParameterSet, classifier_shapes};
 use crate::seed;
@@ -25,6 +26,38 @@ pub(crate) fn classifier(
     Ok(Box::new(Reference::new(Cpu::default(), options, parameters, seed)?))
 }
 
+/// The same on a device; a graphics card needs the Cargo feature `dfdx-cuda`.
+///
+/// # Errors
+/// As of [`classifier`], and a device that is not there.
+pub(crate) fn classifier_on(
+    options: &AttentionLstmOptions,
+    parameters: &ParameterSet,
+    seed: u64,
+    device: crate::model::Device,
+) -> Result<Box<dyn SequenceClassifier>, ModelError> {
+    match device {
+        crate::model::Device::Cpu => classifier(options, parameters, seed),
+        #[cfg(feature = "dfdx-cuda")]
+        crate::model::Device::Cuda(card) => {
+            Ok(Box::new(Reference::new(super::cuda(card)?, options, parameters, seed)?))
+        }
+        #[cfg(not(feature = "dfdx-cuda"))]
+        crate::model::Device::Cuda(card) => Err(super::no_cuda(card)),
+    }
+}
+
+/// The gradients of a batch's mean loss by name.
+#[cfg(test)]
+pub(crate) fn gradients(
+    options: &AttentionLstmOptions,
+    parameters: &ParameterSet,
+    batch: &PacketBatch<'_>,
+    labels: &[u32],
+) -> Result<NamedGradients, ModelError> {
+    Ok(Reference::new(Cpu::default(), options, parameters, 0)?.gradients(batch, labels)?.1)
+}
+
 struct Reference<D> {
     device: D,
     options: AttentionLstmOptions,
@@ -32,6 +65,7 @@ struct Reference<D> {
     parameters: ParameterSet,
     optimiser: Adam,
     dropout_seed: u64,
+    dead: Vec<&'static str>,
 }
 
 /// Statistics of the batch by the name of the normalisation, to be worked into the running ones.
@@ -55,6 +89,7 @@ impl<D: Device<f32>> Reference<D> {
             parameters: parameters.clone(),
             optimiser: Adam::new(options.clip_norm, options.weight_decay),
             dropout_seed: seed::derive(seed, "dropout"),
+            dead: Vec::new(),
         })
     }
 
@@ -191,7 +226,17 @@ impl<D: Device<f32> + Send> SequenceClassifier for Reference<D> {
         learning_rate: f32,
     ) -> Result<BatchLoss, ModelError> {
         let (loss, gradients, statistics) = self.gradients(batch, labels)?;
-        self.optimiser.update(&mut self.parameters, gradients, learning_rate);
+        if !loss.sum.is_finite() {
+            return Err(diverged(TRAINING, first_not_finite(&self.parameters, "classifier.output"), NOT_FINITE));
+        }
+        // No gradient reaches the weights in front of a rectifier that gives nothing but 0.
+        let dead = |layer: &str, weight: &str| {
+            let name = format!("{layer}.{weight}");
+            gradients.iter().any(|(found, values)| *found == name && values.iter().all(|&value| value == 0.0))
+        };
+        let layers = [("classifier.lstm", "weight_ih"), ("classifier.dense", "weight")];
+        self.dead = layers.into_iter().filter(|(layer, weight)| dead(layer, weight)).map(|(layer, _)| layer).collect();
+        self.optimiser.update(TRAINING, &mut self.parameters, gradients, learning_rate)?;
         self.update_running(&statistics, batch.counts.iter().map(|&count| count as usize).sum());
         Ok(loss)
     }
@@ -210,6 +255,18 @@ impl<D: Device<f32> + Send> SequenceClassifier for Reference<D> {
 
     fn parameters(&self) -> ParameterSet {
         self.parameters.clone()
+    }
+
+    fn optimiser_state(&mut self) -> OptimiserState {
+        self.optimiser.state(&self.parameters)
+    }
+
+    fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError> {
+        self.optimiser.set_state(&self.parameters, state)
+    }
+
+    fn dead_layers(&mut self) -> Vec<&'static str> {
+        self.dead.clone()
     }
 
     fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {

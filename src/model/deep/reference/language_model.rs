@@ -5,10 +5,12 @@ use dfdx::prelude::*;
 
 use super::graph::{Graph, Matrix, NamedGradients};
 use super::layers::{Mask, cross_entropy, linear, lstm};
-use super::optimiser::Adam;
+use super::optimiser::{Adam, first_not_finite};
 use crate::feature::PAD;
 use crate::model::ModelError;
-use crate::model::deep::engine::{BatchLoss, DropoutPlace, LanguageModel, dropout_factor};
+use crate::model::deep::engine::{
+    BatchLoss, DropoutPlace, LanguageModel, NOT_FINITE, OptimiserState, PRETRAINING, diverged, dropout_factor,
+};
 use crate::model::deep::parameters::{Activation, ElmoOptions, MODEL, ParameterSet, elmo_shapes};
 use crate::seed;
 
@@ -22,6 +24,39 @@ pub(crate) fn language_model(
     seed: u64,
 ) -> Result<Box<dyn LanguageModel>, ModelError> {
     Ok(Box::new(Reference::new(Cpu::default(), options, parameters, seed)?))
+}
+
+/// The same on a device; a graphics card needs the Cargo feature `dfdx-cuda`.
+///
+/// # Errors
+/// As of [`language_model`], and a device that is not there.
+pub(crate) fn language_model_on(
+    options: &ElmoOptions,
+    parameters: &ParameterSet,
+    seed: u64,
+    device: crate::model::Device,
+) -> Result<Box<dyn LanguageModel>, ModelError> {
+    match device {
+        crate::model::Device::Cpu => language_model(options, parameters, seed),
+        #[cfg(feature = "dfdx-cuda")]
+        crate::model::Device::Cuda(card) => {
+            Ok(Box::new(Reference::new(super::cuda(card)?, options, parameters, seed)?))
+        }
+        #[cfg(not(feature = "dfdx-cuda"))]
+        crate::model::Device::Cuda(card) => Err(super::no_cuda(card)),
+    }
+}
+
+/// The gradients of a batch's mean loss by name.
+#[cfg(test)]
+pub(crate) fn gradients(
+    options: &ElmoOptions,
+    parameters: &ParameterSet,
+    tokens: &[u16],
+    packets: usize,
+) -> Result<NamedGradients, ModelError> {
+    let found = Reference::new(Cpu::default(), options, parameters, 0)?.gradients(tokens, packets)?;
+    Ok(found.expect("the batch has a target").1)
 }
 
 struct Reference<D> {
@@ -184,7 +219,10 @@ impl<D: Device<f32> + Send> LanguageModel for Reference<D> {
         let Some((loss, gradients)) = self.gradients(tokens, packets)? else {
             return Ok(BatchLoss::default());
         };
-        self.optimiser.update(&mut self.parameters, gradients, learning_rate);
+        if !loss.sum.is_finite() {
+            return Err(diverged(PRETRAINING, first_not_finite(&self.parameters, "elmo.head"), NOT_FINITE));
+        }
+        self.optimiser.update(PRETRAINING, &mut self.parameters, gradients, learning_rate)?;
         Ok(loss)
     }
 
@@ -220,6 +258,22 @@ impl<D: Device<f32> + Send> LanguageModel for Reference<D> {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn optimiser_state(&mut self) -> OptimiserState {
+        self.optimiser.state(&self.parameters)
+    }
+
+    fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError> {
+        self.optimiser.set_state(&self.parameters, state)
+    }
+
+    fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
+        for (name, shape) in elmo_shapes(&self.options, self.vocabulary) {
+            parameters.get(&name, &shape)?;
+        }
+        self.parameters = parameters.clone();
         Ok(())
     }
 

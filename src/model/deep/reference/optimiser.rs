@@ -4,7 +4,10 @@
 use indexmap::IndexMap;
 
 use super::graph::NamedGradients;
-use crate::model::deep::engine::{ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON, CLIP_EPSILON};
+use crate::model::ModelError;
+use crate::model::deep::engine::{
+    ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON, CLIP_EPSILON, GRADIENT_NOT_FINITE, OptimiserState, diverged,
+};
 use crate::model::deep::parameters::ParameterSet;
 
 /// The optimiser's settings and state.
@@ -23,7 +26,21 @@ impl Adam {
     }
 
     /// One step on every parameter that has a gradient.
-    pub fn update(&mut self, parameters: &mut ParameterSet, gradients: NamedGradients, learning_rate: f32) {
+    ///
+    /// # Errors
+    /// A gradient that is not finite, by its parameter; nothing was changed then.
+    pub fn update(
+        &mut self,
+        stage: &str,
+        parameters: &mut ParameterSet,
+        gradients: NamedGradients,
+        learning_rate: f32,
+    ) -> Result<(), ModelError> {
+        let not_finite = gradients.iter().find(|(_, values)| values.iter().any(|value| !value.is_finite()));
+        if let Some((name, _)) = not_finite {
+            let place = first_not_finite(parameters, name);
+            return Err(diverged(stage, place, GRADIENT_NOT_FINITE));
+        }
         let squares = gradients.iter().flat_map(|(_, values)| values).map(|&value| f64::from(value).powi(2));
         let norm = squares.sum::<f64>().sqrt() as f32;
         let clip = (self.clip_norm / (norm + CLIP_EPSILON)).min(1.0);
@@ -44,5 +61,33 @@ impl Adam {
                 *value -= step_size * first[index] / (second[index].sqrt() / correction + ADAM_EPSILON as f32);
             }
         }
+        Ok(())
     }
+
+    /// Steps and moments of `parameters`; a parameter that was never trained has moments of 0.
+    pub fn state(&self, parameters: &ParameterSet) -> OptimiserState {
+        let mut state = OptimiserState { steps: self.steps, ..OptimiserState::default() };
+        for (name, parameter) in parameters.iter() {
+            let zeros = || vec![0.0; parameter.values.len()];
+            let (first, second) = self.moments.get(name).cloned().unwrap_or_else(|| (zeros(), zeros()));
+            state.first.insert(name, &parameter.shape, first);
+            state.second.insert(name, &parameter.shape, second);
+        }
+        state
+    }
+
+    /// Continues from there.
+    pub fn set_state(&mut self, parameters: &ParameterSet, state: &OptimiserState) -> Result<(), ModelError> {
+        for (name, parameter) in parameters.iter() {
+            let moment = |set: &ParameterSet| Ok::<_, ModelError>(set.get(name, &parameter.shape)?.to_vec());
+            self.moments.insert(name.to_owned(), (moment(&state.first)?, moment(&state.second)?));
+        }
+        self.steps = state.steps;
+        Ok(())
+    }
+}
+
+/// The first parameter that is not finite, or else the layer where a loss overflows.
+pub(super) fn first_not_finite<'a>(parameters: &'a ParameterSet, otherwise: &'a str) -> &'a str {
+    parameters.first_non_finite().unwrap_or(otherwise)
 }

@@ -3,10 +3,13 @@
 //!
 //! The right factor is repacked into panels of [`WIDTH`] columns, at most [`DEPTH`] rows deep (Goto and van
 //! de Geijn 2008); a weight is repacked once and then used by all steps of a sequence, which no general
-//! matrix library does. The sum over the inner dimension runs in one order whatever the number of threads:
-//! only rows of the result are shared out.
+//! matrix library does. The left factor is repacked into tiles of [`TILE`] rows wherever enough panels follow:
+//! rows that lie a power of two apart would else displace the panel from the first-level cache. The sum over
+//! the inner dimension runs in one order whatever the number of threads: only rows of the result are shared out.
 
 use std::cell::RefCell;
+
+use rayon::prelude::*;
 
 use super::simd::{Level, with_avx2};
 
@@ -18,6 +21,16 @@ const DEPTH: usize = 256;
 const TILE: usize = 6;
 /// Rows of the result that one task computes.
 const TASK_ROWS: usize = 128;
+/// Columns from which repacking the left factor pays.
+const PACKED_COLUMNS: usize = 4 * WIDTH;
+/// Rows of the inner dimension that are repacked together for a transposed left factor: as many lines as one set of
+/// the first-level cache holds, since such rows often lie a power of two apart.
+const PACKED_ROWS: usize = 8;
+
+thread_local! {
+    /// A task's repacked left factor, and the right factor where no other task shares it.
+    static WORKING: RefCell<(Vec<f32>, Panels)> = RefCell::default();
+}
 
 /// How rows and columns of a factor lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,47 +63,34 @@ pub(crate) struct Panels {
 impl Panels {
     /// Repacks `source` (`inner * columns` values).
     pub fn pack(&mut self, source: &[f32], inner: usize, columns: usize, layout: Layout) {
-        let stride = if layout == Layout::Plain { columns } else { inner };
-        self.pack_strided(source, stride, inner, columns, layout);
+        self.resize(inner, columns);
+        let padded = columns.next_multiple_of(WIDTH);
+        for (block, values) in self.values[..inner * padded].chunks_mut(DEPTH * padded).enumerate() {
+            let depth = values.len() / padded;
+            for (panel, values) in values.chunks_exact_mut(depth * WIDTH).enumerate() {
+                pack_panel(source, [inner, columns], [block * DEPTH, panel * WIDTH], layout, values);
+            }
+        }
     }
 
-    fn pack_strided(&mut self, source: &[f32], stride: usize, inner: usize, columns: usize, layout: Layout) {
-        (self.inner, self.columns) = (inner, columns);
+    /// [`Panels::pack`] with the panels shared out over threads.
+    pub fn pack_parallel(&mut self, source: &[f32], inner: usize, columns: usize, layout: Layout) {
+        self.resize(inner, columns);
         let padded = columns.next_multiple_of(WIDTH);
-        if self.values.len() < inner * padded {
-            self.values.resize(inner * padded, 0.0);
-        }
-        let mut rest = &mut self.values[..];
-        for start in (0..inner).step_by(DEPTH) {
-            let depth = DEPTH.min(inner - start);
-            for column in (0..columns).step_by(WIDTH) {
-                let width = WIDTH.min(columns - column);
-                let (panel, after) = rest.split_at_mut(depth * WIDTH);
-                rest = after;
-                let (panel, _) = panel.as_chunks_mut::<WIDTH>();
-                if width < WIDTH {
-                    panel.fill([0.0; WIDTH]);
-                }
-                match layout {
-                    Layout::Plain => {
-                        for (row, source) in panel.iter_mut().zip(source[start * stride..].chunks(stride)) {
-                            if width == WIDTH {
-                                // A copy of known length; one of a variable length is a call.
-                                row.copy_from_slice(&source[column..column + WIDTH]);
-                            } else {
-                                row[..width].copy_from_slice(&source[column..column + width]);
-                            }
-                        }
-                    }
-                    Layout::Transposed => {
-                        for (lane, source) in source[column * stride..].chunks(stride).take(width).enumerate() {
-                            for (row, &value) in panel.iter_mut().zip(&source[start..start + depth]) {
-                                row[lane] = value;
-                            }
-                        }
-                    }
-                }
-            }
+        let blocks = self.values[..inner * padded].par_chunks_mut(DEPTH * padded).enumerate();
+        blocks.for_each(|(block, values)| {
+            let depth = values.len() / padded;
+            values.par_chunks_mut(depth * WIDTH).enumerate().for_each(|(panel, values)| {
+                pack_panel(source, [inner, columns], [block * DEPTH, panel * WIDTH], layout, values);
+            });
+        });
+    }
+
+    fn resize(&mut self, inner: usize, columns: usize) {
+        (self.inner, self.columns) = (inner, columns);
+        let length = inner * columns.next_multiple_of(WIDTH);
+        if self.values.len() < length {
+            self.values.resize(length, 0.0);
         }
     }
 
@@ -101,6 +101,36 @@ impl Panels {
             let depth = DEPTH.min(self.inner - start);
             (start, depth, &self.values[start * padded..(start + depth) * padded])
         })
+    }
+}
+
+/// Fills one panel from `source` of size `[inner, columns]`; `first` is the panel's first row and column.
+fn pack_panel(source: &[f32], size: [usize; 2], first: [usize; 2], layout: Layout, panel: &mut [f32]) {
+    let ([inner, columns], [row, column]) = (size, first);
+    let width = WIDTH.min(columns - column);
+    let (panel, _) = panel.as_chunks_mut::<WIDTH>();
+    if width < WIDTH {
+        panel.fill([0.0; WIDTH]);
+    }
+    match layout {
+        Layout::Plain => {
+            for (panel, source) in panel.iter_mut().zip(source[row * columns..].chunks(columns)) {
+                if width == WIDTH {
+                    // A copy of known length; one of a variable length is a call.
+                    panel.copy_from_slice(&source[column..column + WIDTH]);
+                } else {
+                    panel[..width].copy_from_slice(&source[column..column + width]);
+                }
+            }
+        }
+        Layout::Transposed => {
+            let depth = panel.len();
+            for (lane, source) in source[column * inner..].chunks(inner).take(width).enumerate() {
+                for (panel, &value) in panel.iter_mut().zip(&source[row..row + depth]) {
+                    panel[lane] = value;
+                }
+            }
+        }
     }
 }
 
@@ -119,16 +149,46 @@ pub(crate) fn multiply(
         return;
     }
     let columns = right.columns;
-    for (start, depth, values) in right.blocks() {
-        let update = if start == 0 { update } else { Update::Add };
-        for (column, panel) in (0..columns).step_by(WIDTH).zip(values.chunks_exact(depth * WIDTH)) {
-            for (row, count) in tiles(rows) {
-                let left = &left[row * left_stride + start..];
-                let result = &mut result[row * columns..(row + count) * columns];
-                rows_tile(level, count, left, left_stride, depth, panel, Target { result, columns, column, update });
+    if columns < PACKED_COLUMNS {
+        for (start, depth, values) in right.blocks() {
+            let update = if start == 0 { update } else { Update::Add };
+            for (column, panel) in (0..columns).step_by(WIDTH).zip(values.chunks_exact(depth * WIDTH)) {
+                for (row, count) in tiles(rows) {
+                    let left = &left[row * left_stride + start..];
+                    let result = &mut result[row * columns..(row + count) * columns];
+                    rows_tile(
+                        level,
+                        count,
+                        left,
+                        left_stride,
+                        depth,
+                        panel,
+                        Target { result, columns, column, update },
+                    );
+                }
             }
         }
+        return;
     }
+    WORKING.with_borrow_mut(|(packed, _)| {
+        if packed.len() < rows * DEPTH {
+            packed.resize(rows * DEPTH, 0.0);
+        }
+        for (start, depth, values) in right.blocks() {
+            let update = if start == 0 { update } else { Update::Add };
+            for (row, count) in tiles(rows) {
+                let packed = &mut packed[row * depth..(row + count) * depth];
+                pack_rows(count, &left[row * left_stride + start..], left_stride, depth, packed);
+            }
+            for (column, panel) in (0..columns).step_by(WIDTH).zip(values.chunks_exact(depth * WIDTH)) {
+                for (row, count) in tiles(rows) {
+                    let left = &packed[row * depth..(row + count) * depth];
+                    let result = &mut result[row * columns..(row + count) * columns];
+                    packed_tile(level, count, left, panel, Target { result, columns, column, update });
+                }
+            }
+        }
+    });
 }
 
 /// [`multiply`] with the rows shared out over threads.
@@ -190,10 +250,7 @@ fn transposed_rows(
         );
         return;
     }
-    thread_local! {
-        static PACKED: RefCell<(Vec<f32>, Panels)> = RefCell::default();
-    }
-    PACKED.with_borrow_mut(|(packed, panels)| {
+    WORKING.with_borrow_mut(|(packed, panels)| {
         if packed.len() < rows * DEPTH {
             packed.resize(rows * DEPTH, 0.0);
         }
@@ -201,10 +258,7 @@ fn transposed_rows(
             let depth = DEPTH.min(inner - start);
             panels.pack(&right[start * columns..(start + depth) * columns], depth, columns, Layout::Plain);
             let of_block = &left[start * stride..(start + depth) * stride];
-            for (row, count) in tiles(rows) {
-                let packed = &mut packed[row * depth..(row + count) * depth];
-                pack_tile(count, of_block, stride, first + row, packed);
-            }
+            pack_columns(of_block, stride, first, rows, &mut packed[..rows * depth]);
             for (column, panel) in (0..columns).step_by(WIDTH).zip(panels.values[..].chunks_exact(depth * WIDTH)) {
                 for (row, count) in tiles(rows) {
                     let left = &packed[row * depth..(row + count) * depth];
@@ -216,21 +270,54 @@ fn transposed_rows(
     });
 }
 
-/// Copies `count` columns of `source`, from `first` on, into `packed`.
-fn pack_tile(count: usize, source: &[f32], stride: usize, first: usize, packed: &mut [f32]) {
-    fn pack<const R: usize>(source: &[f32], stride: usize, first: usize, packed: &mut [f32]) {
-        let (packed, _) = packed.as_chunks_mut::<R>();
-        for (packed, source) in packed.iter_mut().zip(source.chunks_exact(stride)) {
-            packed.copy_from_slice(&source[first..first + R]);
+/// Copies `rows` columns of `source`, from `first` on, into tiles.
+fn pack_columns(source: &[f32], stride: usize, first: usize, rows: usize, packed: &mut [f32]) {
+    let depth = source.len() / stride;
+    for (block, source) in source.chunks(PACKED_ROWS * stride).enumerate() {
+        let start = block * PACKED_ROWS;
+        for (row, count) in tiles(rows) {
+            let packed = &mut packed[row * depth + start * count..(row + count) * depth];
+            let column = first + row;
+            match count {
+                1 => pack_tile::<1>(source, stride, column, packed),
+                2 => pack_tile::<2>(source, stride, column, packed),
+                3 => pack_tile::<3>(source, stride, column, packed),
+                4 => pack_tile::<4>(source, stride, column, packed),
+                5 => pack_tile::<5>(source, stride, column, packed),
+                _ => pack_tile::<6>(source, stride, column, packed),
+            }
         }
     }
+}
+
+fn pack_tile<const R: usize>(source: &[f32], stride: usize, column: usize, packed: &mut [f32]) {
+    let (packed, _) = packed.as_chunks_mut::<R>();
+    for (packed, source) in packed.iter_mut().zip(source.chunks_exact(stride)) {
+        packed.copy_from_slice(&source[column..column + R]);
+    }
+}
+
+/// Copies `count` rows of `source`, `depth` values of each, into a tile.
+fn pack_rows(count: usize, source: &[f32], stride: usize, depth: usize, packed: &mut [f32]) {
     match count {
-        1 => pack::<1>(source, stride, first, packed),
-        2 => pack::<2>(source, stride, first, packed),
-        3 => pack::<3>(source, stride, first, packed),
-        4 => pack::<4>(source, stride, first, packed),
-        5 => pack::<5>(source, stride, first, packed),
-        _ => pack::<6>(source, stride, first, packed),
+        1 => pack_rows_of::<1>(source, stride, depth, packed),
+        2 => pack_rows_of::<2>(source, stride, depth, packed),
+        3 => pack_rows_of::<3>(source, stride, depth, packed),
+        4 => pack_rows_of::<4>(source, stride, depth, packed),
+        5 => pack_rows_of::<5>(source, stride, depth, packed),
+        _ => pack_rows_of::<6>(source, stride, depth, packed),
+    }
+}
+
+#[inline(always)]
+fn pack_rows_of<const R: usize>(source: &[f32], stride: usize, depth: usize, packed: &mut [f32]) {
+    let (packed, _) = packed.as_chunks_mut::<R>();
+    let packed = &mut packed[..depth];
+    let rows: [&[f32]; R] = std::array::from_fn(|row| &source[row * stride..][..depth]);
+    for (index, packed) in packed.iter_mut().enumerate() {
+        for row in 0..R {
+            packed[row] = rows[row][index];
+        }
     }
 }
 

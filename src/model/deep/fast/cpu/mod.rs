@@ -5,7 +5,7 @@
 // Loops over the lanes of several arrays at once are what the compiler vectorises; they need the index.
 #![allow(clippy::needless_range_loop)]
 
-mod activation;
+pub(crate) mod activation;
 mod attention;
 mod lstm;
 mod matmul;
@@ -119,7 +119,7 @@ impl Device for Cpu {
 
     fn linear(&mut self, shape: LinearShape, x: &Vec<f32>, weight: &Vec<f32>, bias: &Vec<f32>, y: &mut Vec<f32>) {
         let LinearShape { rows, inputs, outputs } = shape;
-        self.input_panels.pack(weight, inputs, outputs, Layout::Transposed);
+        self.input_panels.pack_parallel(weight, inputs, outputs, Layout::Transposed);
         let y = &mut y[..rows * outputs];
         multiply_parallel(self.level, rows, x, &self.input_panels, y, Update::Bias(bias));
     }
@@ -138,7 +138,7 @@ impl Device for Cpu {
         let dy = &dy[..rows * outputs];
         multiply_transposed(self.level, rows, outputs, inputs, dy, x, &mut weight.gradient);
         rows::column_sums(self.level, outputs, dy, &mut bias.gradient[..outputs]);
-        self.input_panels.pack(&weight.value, outputs, inputs, Layout::Plain);
+        self.input_panels.pack_parallel(&weight.value, outputs, inputs, Layout::Plain);
         let update = if accumulate { Update::Add } else { Update::Replace };
         multiply_parallel(self.level, rows, dy, &self.input_panels, &mut dx[..rows * inputs], update);
     }
@@ -152,8 +152,8 @@ impl Device for Cpu {
         state: &mut LstmState<Vec<f32>>,
     ) {
         let LstmShape { inputs, hidden, activation } = shape;
-        self.input_panels.pack(weights.input, inputs, 4 * hidden, Layout::Transposed);
-        self.hidden_panels.pack(weights.hidden, hidden, 4 * hidden, Layout::Transposed);
+        self.input_panels.pack_parallel(weights.input, inputs, 4 * hidden, Layout::Transposed);
+        self.hidden_panels.pack_parallel(weights.hidden, hidden, 4 * hidden, Layout::Transposed);
         grow(&mut state.gates, packing.states * 4 * hidden);
         grow(&mut state.cells, packing.states * hidden);
         grow(&mut state.hidden, packing.states * hidden);
@@ -186,8 +186,8 @@ impl Device for Cpu {
     ) {
         let LstmShape { inputs, hidden, activation } = shape;
         let width = 4 * hidden;
-        self.hidden_panels.pack(&weights.hidden.value, width, hidden, Layout::Plain);
-        self.input_panels.pack(&weights.input.value, width, inputs, Layout::Plain);
+        self.hidden_panels.pack_parallel(&weights.hidden.value, width, hidden, Layout::Plain);
+        self.input_panels.pack_parallel(&weights.input.value, width, inputs, Layout::Plain);
         grow(&mut self.carry, packing.rows() * hidden);
         let rows = matches!(input, LstmInput::Rows(_));
         let shared = lstm::Backward {

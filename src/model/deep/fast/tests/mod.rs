@@ -6,10 +6,10 @@ use rand::RngExt;
 
 use super::*;
 use crate::feature::PAD;
-use crate::model::CudaDevice;
 use crate::model::deep::engine::PacketBatch;
 use crate::model::deep::parameters::{Activation, initial_classifier, initial_elmo};
-use crate::model::deep::{golden, reference};
+use crate::model::deep::{Engine, golden, reference};
+use crate::model::{CudaDevice, Implementation};
 use crate::seed;
 
 /// Packets of these lengths, padded to `width`.
@@ -80,6 +80,8 @@ fn classifier_gradients_are_finite_differences() {
         (Activation::Relu, true, vec![4, 2, 1]),
         (Activation::Relu, false, vec![1, 1, 3, 2]),
         (Activation::Tanh, false, vec![4]),
+        (Activation::Relu, true, vec![3]),
+        (Activation::Tanh, true, vec![1, 1, 1]),
     ] {
         let elmo = ElmoOptions { embedding: 5, hidden: 5, ..ElmoOptions::default() };
         let options =
@@ -94,6 +96,68 @@ fn classifier_gradients_are_finite_differences() {
         let exact = |parameters: &double::Parameters| double::classifier_loss(parameters, activation, &flows);
         assert!((loss.mean() - exact(&parameters)).abs() < 1e-5);
         check_gradients(&model.named_gradients(), &mut parameters, &exact);
+    }
+}
+
+/// Every gradient, to within 1e-5 of the largest of all: the reference too computes in single precision, and a
+/// normalisation of few rows multiplies its rounding errors.
+fn check_same(case: &str, found: &[(String, Vec<f32>)], expected: &[(String, Vec<f32>)]) {
+    let largest_of = |values: &[f32]| values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+    let all = expected.iter().map(|(_, values)| largest_of(values)).fold(0f32, f32::max);
+    assert!(all > 1e-3 && found.len() == expected.len());
+    for (name, expected) in expected {
+        let (_, found) = found.iter().find(|(found, _)| found == name).unwrap();
+        let tolerance = 1e-5 * all;
+        for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+            assert!((found - expected).abs() <= tolerance, "{case} {name}[{index}]: {found} is not {expected}");
+        }
+    }
+}
+
+#[test]
+fn gradients_are_those_of_the_reference() {
+    // Sizes on both sides of a register's and a panel's width, so that every path of the kernels is taken.
+    for (layers, hidden, lengths) in
+        [(2, 20, vec![5, 1, 7, 3, 7]), (1, 33, vec![2]), (2, 8, vec![7]), (1, 40, [6, 2, 1].repeat(13))]
+    {
+        for dropout in [0.0, 0.25] {
+            let options = ElmoOptions { embedding: hidden, hidden, layers, dropout, ..ElmoOptions::default() };
+            let set = initial_elmo(&options, 257, 5);
+            let tokens = packets(&lengths, 7, 256, 1);
+            let expected = reference::language_model_gradients(&options, &set, &tokens, lengths.len()).unwrap();
+            for cpu in [cpu::Cpu::new(), cpu::Cpu::portable()] {
+                let mut model = language_model::Elmo::new(cpu, &options, &set, 0).unwrap();
+                model.gradients(&tokens, lengths.len()).unwrap();
+                check_same(&format!("{layers} x {hidden}"), &model.named_gradients(), &expected);
+            }
+        }
+    }
+    // Not two rows in all: normalised they are plus and minus one, and what is left of a gradient is rounding.
+    let counts = [vec![3, 1, 4, 2, 4], vec![4], vec![1, 1, 1], [4, 1, 3].repeat(14)];
+    for (activation, attention, counts) in [Activation::Tanh, Activation::Relu]
+        .into_iter()
+        .flat_map(|activation| [true, false].map(|attention| (activation, attention)))
+        .flat_map(|(activation, attention)| counts.iter().map(move |counts| (activation, attention, counts)))
+    {
+        let elmo = ElmoOptions { embedding: 9, hidden: 9, ..ElmoOptions::default() };
+        let options = AttentionLstmOptions {
+            lstm: 21,
+            dense: 17,
+            dropout: 0.1,
+            activation,
+            attention,
+            elmo,
+            ..AttentionLstmOptions::default()
+        };
+        let set = initial_classifier(&options, 5, 5);
+        let (layers, labels) = flows(counts, 4, 18, 5, 2);
+        let batch = PacketBatch { layers: &layers, counts, flows: counts.len() };
+        let expected = reference::classifier_gradients(&options, &set, &batch, &labels).unwrap();
+        for cpu in [cpu::Cpu::new(), cpu::Cpu::portable()] {
+            let mut model = classifier::AttentionLstm::new(cpu, &options, &set, 0).unwrap();
+            model.gradients(&batch, &labels).unwrap();
+            check_same(&format!("{activation:?} {attention} {counts:?}"), &model.named_gradients(), &expected);
+        }
     }
 }
 
@@ -178,6 +242,42 @@ fn any_number_of_threads_gives_the_same_bits() {
     assert!(one.0.iter().all(|loss| loss.is_finite()));
     assert_eq!(one, run(2));
     assert_eq!(one, run(4));
+}
+
+#[test]
+fn training_that_leaves_the_finite_numbers_stops_in_that_step() {
+    let options = options();
+    let set = initial_classifier(&options, 4, 1);
+    let (layers, labels) = flows(&[1, 2], 2, 40, 4, 0);
+    let batch = PacketBatch { layers: &layers, counts: &[1, 2], flows: 2 };
+    let elmo = initial_elmo(&options.elmo, 257, 1);
+    for implementation in [Implementation::Fast, Implementation::Reference] {
+        let engine = Engine { implementation, device: Device::Cpu };
+        let new = |set: &ParameterSet| engine.classifier(&options, set, 9).unwrap();
+        // The loss is not a number, no parameter moves, and the place is told.
+        let mut broken = set.clone();
+        broken.values_mut("classifier.dense.weight").unwrap()[3] = f32::NAN;
+        let mut model = new(&broken);
+        let error = model.train_step(&batch, &labels, 0.1).unwrap_err().to_string();
+        assert!(error.contains("classifier_training diverged in classifier.dense"), "{error}");
+        let after = model.parameters();
+        for (name, parameter) in
+            set.iter().filter(|(name, _)| !name.contains("running") && *name != "classifier.dense.weight")
+        {
+            assert_eq!(after.get(name, &parameter.shape).unwrap(), parameter.values, "{name}");
+        }
+        assert!(new(&set).train_step(&batch, &labels, 0.1).is_ok());
+    }
+    let mut broken = elmo.clone();
+    broken.values_mut("elmo.forward.1.weight_hh").unwrap()[0] = f32::NAN;
+    let tokens = packets(&[5, 4], 5, 256, 0);
+    for mut model in [
+        language_model(&options.elmo, &broken, 9, Device::Cpu).unwrap(),
+        reference::language_model(&options.elmo, &broken, 9).unwrap(),
+    ] {
+        let error = model.train_step(&tokens, 2, 0.1).unwrap_err().to_string();
+        assert!(error.contains("elmo_pretraining diverged in elmo.forward.1.weight_hh"), "{error}");
+    }
 }
 
 #[test]

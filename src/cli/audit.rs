@@ -1,0 +1,49 @@
+//! `etcbench audit`: published tables checked for arithmetic that cannot be.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::Verdict;
+use crate::report::{self, AuditTable, Possible};
+
+/// `etcbench audit`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench audit                                 the tables of the paper, in paper/published
+  etcbench audit paper/published/table3.csv
+  etcbench audit mine.csv
+
+A table is a CSV file with the columns row, metric and value, one number a line, as printed:
+  row,metric,value
+  chat,precision,0.956
+  chat,recall,0.892
+  mymodel,accuracy,0.942
+  table,classes,5                                how many classes there are, where not all are printed
+
+Metrics of a class: precision, recall, f1, support; of a model: accuracy, macro_precision, macro_recall, macro_f1,
+and the same with weighted_ and micro_. Exit code 1 when something is impossible.")]
+pub struct AuditArguments {
+    /// Tables; all of paper/published when not given.
+    files: Vec<PathBuf>,
+}
+
+/// Prints what cannot be in each table.
+pub fn audit(project: &Path, arguments: &AuditArguments) -> anyhow::Result<Verdict> {
+    let mut files = arguments.files.clone();
+    if files.is_empty() {
+        let folder = project.join("paper/published");
+        let entries = std::fs::read_dir(&folder).map_err(|error| anyhow::anyhow!("{}: {error}", folder.display()))?;
+        files = entries.flatten().map(|entry| entry.path()).collect();
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "csv"));
+        files.sort();
+    }
+    let mut impossible = false;
+    for path in &files {
+        let findings =
+            AuditTable::read(path)?.audit().map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        impossible |= findings.iter().any(|finding| finding.possible == Possible::No);
+        say!("{}", report::audit_table(&path.display().to_string(), &findings).to_markdown());
+    }
+    Ok(if impossible { Verdict::CheckFailed } else { Verdict::Done })
+}
