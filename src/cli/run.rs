@@ -118,11 +118,11 @@ impl DeviceChoice {
             Device::Cpu if precision != Precision::F32 => {
                 anyhow::bail!("--precision {} is for CUDA devices; the cpu computes in f32", precision.name())
             }
-            Device::Cpu => Ok(device),
+            Device::Cpu => Ok((device, reason)),
             Device::Cuda(card) => {
                 let device = Device::Cuda(CudaDevice { precision, ..card });
                 device.check()?;
-                Ok(device)
+                Ok((device, reason))
             }
         }
     }
