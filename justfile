@@ -34,6 +34,10 @@ ablate name *options: build
 verify-models *options: build
     {{ etcbench }} verify-models {{ options }}
 
+# Every CUDA kernel against the processor on this machine's NVIDIA card, and times beside PyTorch.
+gpu-check *options:
+    scripts/gpu-check {{ options }}
+
 # Formatting and lints, as CI runs them.
 lint:
     cargo fmt --check

@@ -1,8 +1,13 @@
-//! Fit and predict times of the classical models on the synthetic matrix that
-//! `benches/peers/classical.py` also makes, so that the two can be run in turn and compared.
+//! One fit and one prediction of a classical model on arrays from a file: our side of
+//! `benches/peers/classical.py`, which writes the file, runs this program and its peer in turn and compares.
 //!
-//! `cargo bench --bench classical [model ...]` prints per model: seconds to fit, seconds to predict, accuracy.
-//! Whole fits take seconds, so each is timed once per run instead of sampled; run both programs in turn.
+//! `cargo bench --bench classical -- FILE MODEL IMPLEMENTATION PARAMETERS PREDICTIONS`, where `FILE` is safetensors with
+//! `values` (32-bit floats, rows by columns; tokens 0 to 256 where `shape` is there), `labels`, `training` and
+//! `test` (32-bit unsigned) and perhaps `shape` (packets, bytes), `PARAMETERS` is the model's TOML table, and
+//! `PREDICTIONS` is where the classes of the test rows go. Prints one JSON object: seconds to fit and to
+//! predict, of wall and of processor time, and by how many bytes the process grew at most above what it held before.
+//!
+//! Whole fits take seconds, so each is timed once per run instead of sampled.
 
 use std::time::Instant;
 
@@ -10,82 +15,107 @@ use etcbench::feature::{FeatureSet, TokenArray};
 use etcbench::model::{Device, Examples, FitContext, Implementation, Input, ModelKind, ModelSpec, NoArtifacts, build};
 use etcbench::progress::Silent;
 use ndarray::Array2;
+use safetensors::SafeTensors;
 
-const ROWS: usize = 5000;
-const TRAINING: usize = 4000;
-const CLASSES: usize = 10;
-const PACKETS: usize = 6;
-const BYTES: usize = 128;
-
-/// Output `index` of SplitMix64 from state `start` (Steele, Lea and Flood, 2014).
-fn splitmix(start: u64, index: usize) -> u64 {
-    let z = start.wrapping_add((index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+/// A tensor's shape and its numbers, read four bytes at a time.
+fn numbers<T>(file: &SafeTensors<'_>, name: &str, read: fn([u8; 4]) -> T) -> (Vec<usize>, Vec<T>) {
+    let view = file.tensor(name).unwrap_or_else(|error| panic!("tensor {name}: {error}"));
+    let values = view.data().chunks_exact(4).map(|bytes| read(bytes.try_into().expect("four bytes"))).collect();
+    (view.shape().to_vec(), values)
 }
 
-/// A byte is its class's template's with probability 3/8, else random; a tenth of the labels is wrong.
-fn flows() -> FeatureSet {
-    let width = PACKETS * BYTES;
-    let mut values = Vec::with_capacity(ROWS * width);
-    for row in 0..ROWS {
-        for column in 0..width {
-            let noise = splitmix(2, row * width + column);
-            let own = (noise >> 32) % 8 < 3;
-            let byte = if own { splitmix(1, row % CLASSES * width + column) } else { noise } % 256;
-            values.push(byte as u16);
-        }
-    }
-    let label = |row: usize| {
-        let wrong = splitmix(3, row);
-        if wrong.is_multiple_of(10) { ((wrong >> 8) % CLASSES as u64) as u32 } else { (row % CLASSES) as u32 }
+struct Data {
+    features: FeatureSet,
+    training: Vec<usize>,
+    test: Vec<usize>,
+    input: Input,
+}
+
+fn read(path: &str) -> Data {
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let (shape, values) = numbers(&file, "values", f32::from_le_bytes);
+    let (_, labels) = numbers(&file, "labels", u32::from_le_bytes);
+    let rows = |name| numbers(&file, name, u32::from_le_bytes).1.into_iter().map(|row| row as usize).collect();
+    let classes = labels.iter().max().map_or(0, |&label| label + 1);
+    let packet_shape = file.names().iter().any(|name| *name == "shape");
+    let (tokens, statistics, input) = if packet_shape {
+        let (_, packets) = numbers(&file, "shape", u32::from_le_bytes);
+        let tokens = TokenArray {
+            packets: packets[0] as usize,
+            bytes: packets[1] as usize,
+            values: values.iter().map(|&token| token as u16).collect(),
+        };
+        (tokens, Array2::zeros((shape[0], 0)), Input::Bytes)
+    } else {
+        let statistics = Array2::from_shape_vec((shape[0], shape[1]), values).expect("the tensor's shape");
+        (TokenArray { packets: 0, bytes: 0, values: Vec::new() }, statistics, Input::Statistics)
     };
-    FeatureSet {
-        tokens: TokenArray { packets: PACKETS, bytes: BYTES, values },
-        statistics: Array2::zeros((ROWS, 0)),
-        statistic_names: Vec::new(),
-        sequences: Array2::zeros((ROWS, 0)),
-        labels: (0..ROWS).map(label).collect(),
-        class_names: (0..CLASSES).map(|class| format!("class{class}")).collect(),
+    let features = FeatureSet {
+        tokens,
+        statistic_names: (0..statistics.ncols()).map(|column| format!("statistic{column}")).collect(),
+        sequences: Array2::zeros((labels.len(), 0)),
+        statistics,
+        labels,
+        class_names: (0..classes).map(|class| format!("class{class}")).collect(),
         provenance: Vec::new(),
-    }
+    };
+    Data { features, training: rows("training"), test: rows("test"), input }
+}
+
+/// A line of this process's status, in bytes; 0 where the system does not tell.
+fn status(line: &str) -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let found = text.lines().find_map(|text| text.strip_prefix(line));
+    let kibibytes = found.and_then(|rest| rest.trim_start_matches(':').split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}
+
+/// Seconds of processor time that this process has used; 0 where the system does not tell.
+fn processor_time() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Fields 14 and 15, in hundredths of a second; the second field may hold blanks, but ends with `)`.
+    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
 }
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let features = flows();
-    let rows: Vec<usize> = (0..ROWS).collect();
-    let training = Examples { features: &features, rows: &rows[..TRAINING] };
-    let test = Examples { features: &features, rows: &rows[TRAINING..] };
-    let none = Examples { features: &features, rows: &[] };
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let [file, model, implementation, parameters, predictions] = arguments.as_slice() else {
+        println!("arguments: FILE MODEL IMPLEMENTATION PARAMETERS PREDICTIONS; benches/peers/classical.py gives them");
+        return;
+    };
+    let kind: ModelKind = serde_json::from_value(model.as_str().into()).expect("a model's name");
+    let implementation: Implementation =
+        serde_json::from_value(implementation.as_str().into()).expect("fast or reference");
+    let data = read(file);
+    let examples = |rows| Examples { features: &data.features, rows };
     let context = FitContext { seed: 0, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
-    for (name, kind, parameters) in [
-        ("svm", ModelKind::Svm, ""),
-        ("random_forest", ModelKind::RandomForest, ""),
-        ("knn", ModelKind::Knn, ""),
-        ("gradient_boosting", ModelKind::GradientBoosting, "rounds = 5"),
-    ] {
-        if !wanted.is_empty() && !wanted.iter().any(|model| model == name) {
-            continue;
-        }
-        let parameters = parameters.parse().expect("a table");
-        let spec = ModelSpec { kind, input: Input::Bytes, implementation: Implementation::Fast, parameters };
-        let mut model = build(&spec).expect("known keys");
-        let started = Instant::now();
-        model.fit(training, none, &context).expect("the data can be fitted");
-        let fitted = Instant::now();
-        let probabilities = model.predict_probabilities(test, &Silent).expect("the same columns");
-        let done = Instant::now();
-        let right = probabilities.outer_iter().zip(test.labels()).filter(|(row, label)| {
-            let best = (0..CLASSES).fold(0, |best, class| if row[class] > row[best] { class } else { best });
-            best == *label as usize
-        });
-        println!(
-            "{name} {:.3} {:.3} {:.4}",
-            (fitted - started).as_secs_f64(),
-            (done - fitted).as_secs_f64(),
-            right.count() as f64 / test.rows.len() as f64
-        );
-    }
+    let parameters = parameters.parse().expect("a TOML table");
+    let spec = ModelSpec { kind, input: data.input, implementation, parameters };
+    let mut model = build(&spec).unwrap_or_else(|error| panic!("{error}"));
+    // Where it is allowed, writing 5 makes the peak start again from here.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    let before = status("VmRSS");
+    let (started, processor_started) = (Instant::now(), processor_time());
+    model.fit(examples(&data.training), examples(&[]), &context).unwrap_or_else(|error| panic!("{error}"));
+    let (fitted, processor_fitted) = (Instant::now(), processor_time());
+    let probabilities =
+        model.predict_probabilities(examples(&data.test), &Silent).unwrap_or_else(|error| panic!("{error}"));
+    let (done, processor_done) = (Instant::now(), processor_time());
+    let grown = status("VmHWM").saturating_sub(before);
+    let classes: Vec<u8> = probabilities
+        .outer_iter()
+        .flat_map(|row| {
+            let best = (0..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best });
+            (best as u32).to_le_bytes()
+        })
+        .collect();
+    std::fs::write(predictions, classes).expect("the predictions can be written");
+    let (fit, predict) = ((fitted - started).as_secs_f64(), (done - fitted).as_secs_f64());
+    let (fit_cpu, predict_cpu) = (processor_fitted - processor_started, processor_done - processor_fitted);
+    let measured = serde_json::json!({
+        "fit": fit, "predict": predict, "fit_cpu": fit_cpu, "predict_cpu": predict_cpu, "memory": grown
+    });
+    println!("{measured}");
 }

@@ -21,7 +21,7 @@ use crate::report::ToleranceFile;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("capture", capture),
     ("packet", packet),
     ("zip", zip_archive),
@@ -30,6 +30,7 @@ pub const TARGETS: [Target; 8] = [
     ("split", split),
     ("model", model),
     ("store", store),
+    ("arff", arff),
 ];
 
 /// Small enough that a bomb takes no time.
@@ -206,21 +207,30 @@ pub fn split(bytes: &[u8]) {
         end: i64::from(number),
     };
     let features = FeatureSet {
+        sequences: Array2::zeros((3, 0)),
         tokens: TokenArray { packets: 1, bytes: 1, values: vec![0; 3] },
         statistics: Array2::zeros((3, 1)),
         statistic_names: vec!["packets".to_owned()],
-        sequences: Array2::zeros((3, 0)),
         labels: vec![0, 1, 0],
         class_names: vec!["a".to_owned(), "b".to_owned()],
         provenance: (0..3).map(provenance).collect(),
     };
-    let _ = crate::split::read_split(&file("split.csv", bytes), &features);
+    let path = file("split.csv", bytes);
+    let _ = crate::split::read_split(&path, &features);
+    let _ = crate::split::read_splits(&path, &features, 0);
 }
 
 /// A fitted model's file, as far as the model that is made of it.
 pub fn model(bytes: &[u8]) {
     if let Ok(archive) = ModelArchive::from_bytes(bytes) {
         let _ = crate::model::load(&archive);
+    }
+}
+
+/// A feature file.
+pub fn arff(bytes: &[u8]) {
+    if let Ok(table) = crate::dataset::parse_arff(bytes) {
+        assert!(table.rows.iter().all(|row| row.len() == table.attributes.len()));
     }
 }
 

@@ -138,6 +138,34 @@ fn a_capture_cut_short_gives_the_flows_before_the_damage_and_says_so() {
 }
 
 #[test]
+fn compressed_captures_and_archives() {
+    let project = Project::new();
+    let fixture =
+        |name: &str| fs::read(format!("{}/tests/fixtures/capture/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    for name in ["methods.zip", "encrypted.zip", "whole.pcap.xz"] {
+        project.write(name, fixture(name));
+    }
+    project.write("cut.pcap.gz", &fixture("whole.pcap.gz")[..15]);
+    project.write("cut.zip", &fixture("methods.zip")[..9000]);
+    project.write("bytes.zst", [0x28, 0xb5, 0x2f, 0xfd, 9, 9, 9, 9, 9]);
+    let features = |capture: &'static str| ["features", capture, "-o", "flows.parquet"];
+    project.refused(&features("methods.zip"), &["methods.zip!MEMBER", "6 members"]);
+    project.refused(&features("methods.zip!folder/copy.pca"), &["no member folder/copy.pca", "folder/copy.pcap"]);
+    project.refused(&features("methods.zip!folder/lzma.pcap"), &["methods.zip!folder/lzma.pcap", "not supported"]);
+    project.refused(&features("encrypted.zip!secret.pcap"), &["encrypted.zip!secret.pcap", "encrypted"]);
+    project.refused(&features("cut.zip!folder/copy.pcap"), &["cut.zip", "download"]);
+    project.refused(&features("cut.pcap.gz"), &["cut.pcap.gz", "gzip", "damaged or cut"]);
+    project.refused(&features("bytes.zst"), &["bytes.zst", "zstd", "damaged or cut"]);
+    let both = project.etcbench(&[&features("whole.pcap.xz")[..], &["--tunnels", "both"]].concat());
+    assert_eq!(both.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&both.stderr).contains("it is `outer` or `inner`"));
+    assert!(!project.path("flows.parquet").exists());
+    project.done(&features("whole.pcap.xz"));
+    project.done(&[&features("methods.zip!folder/nested.pcap.gz")[..], &["--tunnels", "inner"]].concat());
+    assert!(project.path("flows.parquet").exists());
+}
+
+#[test]
 fn check_without_a_run_or_without_tolerances() {
     let project = project();
     project.refused(&["check", "small"], &["small", "run"]);

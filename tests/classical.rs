@@ -168,6 +168,8 @@ fn svm_predicts_as_scikit_learn() {
             ("balanced", "cost = 10\nclass_weights = \"balanced\""),
             ("polynomial", "kernel = \"polynomial\"\ndegree = 2\ncoef0 = 1\ngamma = 0.02"),
             ("linear", "kernel = \"linear\"\ncost = 0.1"),
+            ("auto", "cost = 3\ngamma = \"auto\""),
+            ("weighted", "class_weights = { class0 = 4.0, class2 = 0.3 }"),
         ] {
             let wanted = golden(&format!("{name}_svm_{setting}"));
             let fast = case.predict(ModelKind::Svm, Implementation::Fast, parameters);
@@ -180,6 +182,59 @@ fn svm_predicts_as_scikit_learn() {
             assert!(share >= 0.99, "{name} {setting}, linfa-svm: {share}");
         }
     }
+}
+
+/// The mean negative logarithm of the true class's probability.
+fn loss(probabilities: &Array2<f32>, truth: &[u32]) -> f64 {
+    let terms =
+        probabilities.outer_iter().zip(truth).map(|(row, &class)| -f64::from(row[class as usize].max(1e-9)).ln());
+    terms.sum::<f64>() / truth.len() as f64
+}
+
+#[test]
+fn platts_probabilities_are_calibrated_and_keep_the_predictions() {
+    for (name, table) in [("bytes", bytes_table()), ("statistics", statistics_table())] {
+        let case = Case::new(&table);
+        let truth = case.truth();
+        for implementation in [Implementation::Fast, Implementation::Reference] {
+            let of = |parameters: &str| {
+                let (model, _) = case.fit(ModelKind::Svm, implementation, parameters).unwrap();
+                case.probabilities(&*model)
+            };
+            let (softmax, platt) = (of(""), of("probabilities = \"platt\""));
+            let same = agreement(&classes(&platt), &classes(&softmax));
+            let accuracy = agreement(&classes(&platt), &truth);
+            let confidence =
+                platt.outer_iter().map(|row| f64::from(row.iter().copied().fold(0.0, f32::max))).sum::<f64>()
+                    / truth.len() as f64;
+            println!("{name} {implementation:?}: same {same}, accuracy {accuracy}, confidence {confidence}");
+            assert!(same >= 0.9, "{name} {implementation:?}: {same}");
+            assert!((confidence - accuracy).abs() < 0.06, "{name} {implementation:?}: {confidence} {accuracy}");
+            assert!(loss(&platt, &truth) < loss(&softmax, &truth), "{name} {implementation:?}");
+        }
+    }
+}
+
+#[test]
+fn a_reference_refuses_what_it_cannot_cope_with() {
+    for (kind, rows, library) in [
+        (ModelKind::Svm, 10_002, "linfa-svm"),
+        (ModelKind::RandomForest, 20_001, "smartcore"),
+        (ModelKind::Knn, 50_001, "linfa-nn"),
+        (ModelKind::GradientBoosting, 20_001, "smartcore"),
+    ] {
+        assert!(etcbench::model::reference_row_limit(kind).is_some_and(|limit| limit < rows));
+        let statistics = Array2::from_shape_fn((rows, 1), |(row, _)| (row % 7) as f32);
+        let table = features((0..rows).map(|row| row as u32 % 2).collect(), Vec::new(), statistics, 2);
+        let case = Case { training: (0..rows).collect(), validation: Vec::new(), test: vec![0], features: &table };
+        let problem = case.problem(kind, Implementation::Reference, "");
+        assert!(problem.contains(library) && problem.contains("use implementation = \"fast\""), "{problem}");
+    }
+    // One against one, only the two largest classes count.
+    let statistics = Array2::from_shape_fn((40, 1), |(row, _)| (row % 4) as f32);
+    let table = features((0..40).map(|row| row % 4).collect(), Vec::new(), statistics, 4);
+    let case = Case { training: (0..40).collect(), validation: Vec::new(), test: vec![0], features: &table };
+    assert!(case.fit(ModelKind::Svm, Implementation::Reference, "").is_ok());
 }
 
 #[test]
@@ -284,11 +339,51 @@ fn a_forest_tells_its_out_of_bag_accuracy_and_importances() {
     assert!((importances.iter().sum::<f64>() - 1.0).abs() < 1e-9 && importances.iter().all(|&value| value >= 0.0));
     // The sixth column is the constant one.
     assert_eq!(importances.iter().position(|&value| value == 0.0), Some(5));
+    assert!(report.notes.iter().any(|note| note.starts_with("impurity importances, largest of 8 columns: statistic")));
 }
 
-const EVERY: [(ModelKind, &str); 7] = [
+#[test]
+fn importances_find_the_columns_that_tell_the_classes() {
+    // Columns 2 and 5 together tell the class; the others are noise, one of many values, some of few.
+    let hash = |i: usize| (i.wrapping_mul(2_654_435_761) >> 7) % 1009;
+    let statistics = Array2::from_shape_fn((600, 7), |(row, column)| {
+        let value = hash(row * 7 + column);
+        if column % 2 == 0 { value as f32 } else { (value % 3) as f32 }
+    });
+    let label = |row: usize| u32::from(statistics[(row, 2)] > 500.0) + 2 * u32::from(statistics[(row, 5)] > 1.0);
+    let labels = (0..600).map(label).collect();
+    let table = features(labels, Vec::new(), statistics, 4);
+    let case = Case { training: (0..500).collect(), ..Case::new(&table) };
+    for (kind, parameters, tensors) in [
+        (ModelKind::RandomForest, "permutation_repeats = 3", &["importances", "permutation_importances"][..]),
+        (ModelKind::DecisionTree, "", &["importances"][..]),
+        (ModelKind::GradientBoosting, "rounds = 10", &[][..]),
+    ] {
+        let (model, report) = case.fit(kind, Implementation::Fast, parameters).unwrap();
+        let notes: Vec<&String> = report.notes.iter().filter(|note| note.contains("importances")).collect();
+        assert_eq!(notes.len(), tensors.len().max(1), "{notes:?}");
+        for note in notes {
+            let first = note.split(": ").nth(1).unwrap();
+            let named: Vec<&str> = first.split(", ").map(|entry| entry.split(' ').next().unwrap()).collect();
+            assert!(named[..2].contains(&"statistic3") && named[..2].contains(&"statistic6"), "{kind:?}: {note}");
+        }
+        let archive = model.save().unwrap();
+        for tensor in tensors {
+            let etcbench::model::TensorData::F64(values) = &archive.tensors[*tensor].data else { panic!() };
+            let noise = values.iter().enumerate().filter(|(column, _)| ![2, 5].contains(column));
+            assert!(
+                noise.map(|(_, value)| value.abs()).fold(0.0, f64::max) < values[2].min(values[5]) / 4.0,
+                "{values:?}"
+            );
+        }
+    }
+}
+
+const EVERY: [(ModelKind, &str); 9] = [
     (ModelKind::Svm, ""),
+    (ModelKind::Svm, "probabilities = \"platt\"\nclass_weights = { class1 = 2.0 }\ncache_mebibytes = 1"),
     (ModelKind::RandomForest, "trees = 12\nclass_weights = \"balanced\"\nout_of_bag = true"),
+    (ModelKind::RandomForest, "trees = 5\nclass_weights = { class1 = 2.0 }\npermutation_repeats = 2"),
     (ModelKind::Knn, "weights = \"distance\""),
     (ModelKind::GradientBoosting, "rounds = 8\nsubsample = 0.7\ncolumn_sample = 0.6\nearly_stopping_rounds = 3"),
     (ModelKind::LogisticRegression, "l2 = 30"),
@@ -310,10 +405,12 @@ fn any_number_of_threads_and_a_file_give_the_same_bits() {
             })
         };
         let (probabilities, archive, notes) = outcome(1);
-        let (again, archive_again, notes_again) = outcome(2);
-        assert_eq!(probabilities, again, "{kind:?}");
-        assert!(archive == archive_again, "{kind:?}: the files differ");
-        assert_eq!(notes, notes_again, "{kind:?}");
+        for threads in [2, 4] {
+            let (again, archive_again, notes_again) = outcome(threads);
+            assert_eq!(probabilities, again, "{kind:?}");
+            assert!(archive == archive_again, "{kind:?}: the files differ");
+            assert_eq!(notes, notes_again, "{kind:?}");
+        }
         let loaded = load(&ModelArchive::from_bytes(&archive).unwrap()).unwrap();
         assert_eq!(case.probabilities(&*loaded), probabilities, "{kind:?}");
         assert!(loaded.save().unwrap().to_bytes().unwrap() == archive, "{kind:?}: saved again, the file differs");
@@ -412,6 +509,11 @@ fn data_that_cannot_be_fitted_is_named() {
         };
         assert!(build(&unfitted).unwrap().save().is_err());
     }
+    let weighted = Case { training: (0..60).collect(), ..Case::new(&table) };
+    for kind in [ModelKind::Svm, ModelKind::RandomForest, ModelKind::DecisionTree] {
+        let problem = weighted.problem(kind, Implementation::Fast, "class_weights = { clas1 = 2.0 }");
+        assert!(problem.contains("`clas1`") && problem.contains("did you mean `class"), "{problem}");
+    }
     let few = Case { training: (0..4).collect(), ..Case::new(&table) };
     for implementation in [Implementation::Fast, Implementation::Reference] {
         let problem = few.problem(ModelKind::Knn, implementation, "");
@@ -471,7 +573,12 @@ fn unknown_keys_and_unusable_values_are_named() {
     let fast = Implementation::Fast;
     for (kind, parameters, wanted) in [
         (ModelKind::Svm, "gama = 1", "[model.svm]: unknown key `gama`, did you mean `gamma`?"),
-        (ModelKind::Svm, "gamma = \"auto\"", "`gamma`"),
+        (ModelKind::Svm, "gamma = \"automatic\"", "it must be \"scale\", \"auto\" or a number > 0"),
+        (ModelKind::Svm, "gamma = -0.5", "`gamma` is -0.5"),
+        (ModelKind::Svm, "class_weights = \"even\"", "\"none\", \"balanced\" or a table"),
+        (ModelKind::Svm, "class_weights = { a = 0.0 }", "`class_weights` of `a` is 0"),
+        (ModelKind::RandomForest, "class_weights = { a = -1.0 }", "`class_weights` of `a` is -1"),
+        (ModelKind::Svm, "cache_mebibytes = 0", "`cache_mebibytes` is 0"),
         (ModelKind::Svm, "cost = -1", "`cost` is -1"),
         (ModelKind::Svm, "kernel = \"sigmoid\"", "`kernel`"),
         (ModelKind::RandomForest, "tree = 3", "did you mean `trees`?"),
@@ -489,6 +596,7 @@ fn unknown_keys_and_unusable_values_are_named() {
     }
     for (kind, parameters) in [
         (ModelKind::RandomForest, "class_weights = \"balanced\""),
+        (ModelKind::RandomForest, "permutation_repeats = 1"),
         (ModelKind::GradientBoosting, "l1 = 0.5"),
         (ModelKind::GradientBoosting, "early_stopping_rounds = 3"),
         (ModelKind::DecisionTree, "class_weights = \"balanced\""),

@@ -1,1 +1,401 @@
-//! Datasets through the real binary and the library.
+//! Datasets through the real binary: what is in a folder, whose flows have which labels, and what two people's
+//! copies share.
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+
+use common::Project;
+
+const SECOND: u32 = 1;
+
+/// A little-endian microsecond pcap of raw IPv4: UDP flows of two packets each between `client`, from `first_port`
+/// on, and 10.0.0.2:53, one flow every ten seconds from `start`.
+fn capture(client: [u8; 4], first_port: u16, flows: u16, start: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for value in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65535, 101] {
+        bytes.extend(value.to_le_bytes());
+    }
+    for flow in 0..flows {
+        for packet in 0..2_u8 {
+            let mut ip = vec![0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0];
+            ip.extend(client);
+            ip.extend([10, 0, 0, 2]);
+            ip.extend((first_port + flow).to_be_bytes());
+            ip.extend(53_u16.to_be_bytes());
+            ip.extend(12_u16.to_be_bytes());
+            ip.extend([0, 0, packet, 1, 2, 3]);
+            let time = start + 10 * u32::from(flow) + SECOND * u32::from(packet);
+            for value in [time, 0, ip.len() as u32, ip.len() as u32] {
+                bytes.extend(value.to_le_bytes());
+            }
+            bytes.extend(ip);
+        }
+    }
+    bytes
+}
+
+fn usual(first_port: u16) -> Vec<u8> {
+    capture([10, 0, 0, 1], first_port, 8, 1000)
+}
+
+fn zipped(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, content) in members {
+        writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        writer.write_all(content).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+fn gzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn definition(name: &str, columns: &str, rest: &str) -> String {
+    format!(
+        "name = \"{name}\"\ntitle = \"Small\"\nreference = \"none\"\nlabel_columns = [{columns}]\n\
+         [published_at]\nurl = \"https://example.org/{name}\"\nhow = \"nothing to download\"\n\
+         [files]\npatterns = [\"**/*.pcap\", \"**/*.pcapng\"]\n{rest}"
+    )
+}
+
+fn experiment(name: &str, label: &str) -> String {
+    format!(
+        "title = \"Small\"\nseeds = [0]\nmodels = [\"majority\"]\n[dataset]\nnames = [\"{name}\"]\n\
+         [selection]\nlabel = \"{label}\"\n[feature]\npackets = 2\nbytes = 32\n\
+         [split]\nmethod = \"stratified\"\ntrain = 0.5\nvalidation = 0.25\ntest = 0.25\n"
+    )
+}
+
+/// Standard output and the exit code.
+fn told(project: &Project, arguments: &[&str]) -> (String, Option<i32>) {
+    let output = project.etcbench(arguments);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (text + &String::from_utf8_lossy(&output.stderr), output.status.code())
+}
+
+#[track_caller]
+fn holds(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is not in:\n{text}");
+    }
+}
+
+const TABLE: &str = "[table]\nfile = \"small.csv\"\nkey = \"stem\"\n";
+
+#[test]
+fn verify_reads_archives_and_tells_what_is_there_twice_damaged_missing_or_foreign() {
+    let project = Project::new();
+    project.write("data/small.toml", definition("small", "\"kind\"", TABLE));
+    project.write("data/small.csv", "stem,kind\nOne,a\nTwo,b\nThree,b\nFour,a\nFive,a\n");
+    project.write("data/small/one.PCAP", usual(1000));
+    let mut damaged = usual(3000);
+    damaged.truncate(damaged.len() - 20);
+    project.write(
+        "data/small/Publishers-01.zip",
+        zipped(&[("sub/ONE.pcap", &usual(1000)), ("two.pcapng", &usual(2000)), ("README", b"text")]),
+    );
+    project.write("data/small/three.pcap", damaged);
+    project.write("data/small/four.pcap.gz", gzipped(&usual(4000)));
+    project.write("data/small/other.pcap", usual(5000));
+    project.write("data/small/rest.tar.xz", b"anything");
+    let (text, code) = told(&project, &["data", "verify", "small", "--manifest", "ours.json"]);
+    assert_eq!(code, Some(1), "{text}");
+    holds(
+        &text,
+        &[
+            "used one.PCAP, 792 bytes, 16 packets, link type 101, sha256 ",
+            "used Publishers-01.zip!two.pcapng, 792 bytes, 16 packets",
+            "used four.pcap.gz, 792 bytes, 16 packets",
+            "duplicate Publishers-01.zip!sub/ONE.pcap",
+            "one.PCAP is used",
+            "used three.pcap, 772 bytes, link type 101, DAMAGED after 15 whole packets: at byte 744: ",
+            "without label other.pcap",
+            "missing Five",
+            "unexpected rest.tar.xz, 8 bytes, an archive whose members are not read in place; unpack it with",
+            "4 captures used (1 captures damaged), 1 without label, 1 missing, 1 there twice, 0 left out",
+        ],
+    );
+    // The same captures packed otherwise are the same data; a byte that changed is told.
+    let other = Project::new();
+    other.write("data/small.toml", definition("small", "\"kind\"", TABLE));
+    other.write("data/small.csv", "stem,kind\nOne,a\nTwo,b\nThree,b\nFour,a\nFive,a\n");
+    other.write("data/small/all.zip", zipped(&[("one.pcap", &usual(1000)), ("four.pcap", &usual(4000))]));
+    other.write("data/small/two.pcap.gz", gzipped(&usual(2000)));
+    other.write("data/small/three.pcap", {
+        let mut damaged = usual(3000);
+        damaged.truncate(damaged.len() - 20);
+        damaged
+    });
+    other.write("data/small/other.pcap", usual(5000));
+    let ours = project.path("ours.json");
+    let against = ["data", "verify", "small", "--against", ours.to_str().unwrap(), "--manifest", "theirs.csv"];
+    let (text, _) = told(&other, &against);
+    holds(&text, &["here and the manifest hold the same data"]);
+    let theirs = other.path("theirs.csv");
+    let (text, code) = told(&other, &["data", "compare", ours.to_str().unwrap(), theirs.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{text}");
+    let mut changed = usual(2000);
+    *changed.last_mut().unwrap() ^= 1;
+    other.write("data/small/two.pcap.gz", gzipped(&changed));
+    let (text, code) = told(&other, &against);
+    assert_eq!(code, Some(1), "{text}");
+    holds(&text, &["Two: other bytes: 792 bytes, 16 packets, sha256 ", "1 differences"]);
+    fs::remove_file(other.path("data/small/all.zip")).unwrap();
+    let (text, code) = told(&other, &against);
+    assert_eq!(code, Some(1), "{text}");
+    holds(&text, &["One: only in the second", "Four: only in the second"]);
+}
+
+#[test]
+fn a_damaged_archive_is_told_and_no_run_goes_on_without_it() {
+    let project = Project::new();
+    project.write("data/small.toml", definition("small", "\"kind\"", "[[rule]]\nstem = \"^(?<kind>[a-z]+)\"\n"));
+    project.write("data/small/one.pcap", usual(1000));
+    let mut archive = zipped(&[("two.pcap", &usual(2000))]);
+    archive.truncate(archive.len() / 2);
+    project.write("data/small/more.zip", archive);
+    project.write("experiments/small.toml", experiment("small", "kind"));
+    let (text, code) = told(&project, &["data", "verify", "small"]);
+    assert_eq!(code, Some(1), "{text}");
+    holds(&text, &["damaged archive more.zip", "1 archives damaged"]);
+    project.refused(&["run", "experiments/small.toml", "--device", "cpu"], &["more.zip", "captures may be missing"]);
+}
+
+#[test]
+fn manifests_that_are_none_are_told() {
+    let project = Project::new();
+    project.write("a.json", "{\"format\": \"x\",\n \"entries\": 3}");
+    project.write("b.csv", "format,dataset\nx,y\n");
+    project.write("c.json", "{\"format\":\"later\",\"dataset\":\"d\",\"definition\":\"\",\"entries\":[]}");
+    project.refused(&["data", "compare", "a.json", "a.json"], &["a.json, line 2: no manifest"]);
+    project.refused(&["data", "compare", "b.csv", "b.csv"], &["b.csv, line 1: no manifest: its columns are not"]);
+    project.refused(&["data", "compare", "c.json", "c.json"], &["its format is `later`"]);
+    project.refused(&["data", "compare", "none.json", "c.json"], &["none.json"]);
+}
+
+#[test]
+fn a_folder_per_class_becomes_a_dataset_and_a_run_stores_its_manifest() {
+    let project = Project::new();
+    for (class, port) in [("chat", 1000), ("mail", 2000)] {
+        project.write(&format!("mine/{class}/1.pcap"), usual(port));
+        project.write(&format!("mine/{class}/deep/2.pcap.gz"), gzipped(&usual(port + 100)));
+    }
+    // An archive lies where it was downloaded; its members count as unpacked there.
+    project.write("mine/more.zip", zipped(&[("chat/3.pcap", &usual(3000)), ("chat/1.pcap", &usual(1000))]));
+    let (text, code) = told(&project, &["data", "init", "mine", "--folder", "mine", "--column", "kind"]);
+    assert_eq!(code, Some(0), "{text}");
+    holds(&text, &["chat: 3 captures", "mail: 2 captures", "dataset mine with 2 classes"]);
+    project.refused(&["data", "init", "mine", "--folder", "mine"], &["is there already"]);
+    project.refused(&["data", "init", "bad/name", "--folder", "mine"], &["use letters, digits"]);
+    assert!(!project.path("data/bad").exists());
+    project.refused(&["data", "init", "other", "--folder", "nowhere"], &["there is no such folder"]);
+    project.write("experiments/mine.toml", experiment("mine", "kind"));
+    project.done(&["run", "experiments/mine.toml"]);
+    let manifest = fs::read_to_string(project.path("results/mine-mine-full/manifests/mine.json")).unwrap();
+    holds(
+        &manifest,
+        &["\"state\": \"used\"", "more.zip!chat/3.pcap", "\"state\": \"duplicate\"", "\"kind\": \"mail\""],
+    );
+    // The run's manifest is the one that `verify` would write, and so it is when the flows come out of the cache.
+    let stored = project.path("results/mine-mine-full/manifests/mine.json");
+    let (text, code) = told(&project, &["data", "verify", "mine", "--against", stored.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{text}");
+    project.done(&["run", "experiments/mine.toml"]);
+    assert_eq!(fs::read_to_string(&stored).unwrap(), manifest);
+}
+
+/// The examples that ship with the project, each with its captures.
+fn example(project: &Project, name: &str) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data/examples");
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let file = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if file.starts_with(name) {
+            project.write(&format!("data/{file}"), fs::read(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_table_of_captures_and_classes_labels_them() {
+    let project = Project::new();
+    example(&project, "capture-table");
+    project.write("data/capture-table/monday/one.pcap", usual(1000));
+    project.write("data/capture-table/tuesday/one.pcapng.gz", gzipped(&usual(2000)));
+    let (text, code) = told(&project, &["data", "verify", "capture-table"]);
+    assert_eq!(code, Some(0), "{text}");
+    project.write("experiments/table.toml", experiment("capture-table", "application"));
+    let output = project.done(&["run", "experiments/table.toml"]);
+    holds(&String::from_utf8_lossy(&output.stdout), &["majority"]);
+    let (text, _) = told(&project, &["data", "labels", "capture-table"]);
+    holds(&text, &["8 flows of application=chat", "8 flows of application=mail"]);
+}
+
+#[test]
+fn a_table_of_five_tuples_times_and_classes_labels_flows() {
+    let project = Project::new();
+    example(&project, "flow-table");
+    project.write("data/flow-table/one.pcap", usual(1000));
+    let mut text =
+        "capture,source_address,source_port,destination_address,destination_port,transport,start,end,application\n"
+            .to_owned();
+    for flow in 0..6 {
+        let start = 1000 + 10 * flow;
+        let class = ["chat", "mail"][flow % 2];
+        let time = |seconds: usize| format!("1970-01-01T00:{:02}:{:02}Z", seconds / 60, seconds % 60);
+        // Every third line has the other direction.
+        let (source, destination) = ((String::from("10.0.0.1"), 1000 + flow), (String::from("10.0.0.2"), 53));
+        let (source, destination) = if flow % 3 == 0 { (destination, source) } else { (source, destination) };
+        text += &format!(
+            "one.pcap,{},{},{},{},udp,{},{},{class}\n",
+            source.0,
+            source.1,
+            destination.0,
+            destination.1,
+            time(start),
+            time(start + 1)
+        );
+    }
+    project.write("data/flow-table/labels.csv", text + "one.pcap,nonsense,1,10.0.0.2,53,udp,1970-01-01T00:20:00Z,,x\n");
+    let (text, code) = told(&project, &["data", "labels", "flow-table", "--list", "list.csv"]);
+    assert_eq!(code, Some(0), "{text}");
+    holds(
+        &text,
+        &[
+            "one.pcap: 6 flows with labels, 2 unjoined",
+            "1 lines could not be understood (line 8: its end is no time)",
+            "3 flows of application=chat",
+            "list.csv: 2 flows without label",
+        ],
+    );
+    let list = fs::read_to_string(project.path("list.csv")).unwrap();
+    holds(&list, &["flow-table,one.pcap#6,unjoined,udp,10.0.0.1,1006,10.0.0.2,53,1060.000000000,1061.000000000"]);
+    project.write("experiments/flows.toml", experiment("flow-table", "application"));
+    let output = project.done(&["run", "experiments/flows.toml"]);
+    holds(&String::from_utf8_lossy(&output.stderr), &["2 flows have no label", "line 8"]);
+    let stored = fs::read_to_string(project.path("results/flows-flow-table-full/flows_without_label.csv")).unwrap();
+    assert_eq!(stored, list);
+}
+
+/// CTU-13's clock is two hours ahead: 2011-08-10 09:46:53 there.
+const CTU_START: u32 = 1_312_962_413;
+
+#[test]
+fn ctu13_is_labelled_by_netflow_files_with_families_and_by_hosts() {
+    let project = Project::new();
+    let root = "data/ctu13/9";
+    let bots = capture([147, 32, 84, 191], 1000, 4, CTU_START);
+    project.write(&format!("{root}/capture20110817.truncated.pcap.gz"), gzipped(&bots));
+    let mut text =
+        "StartTime,Dur,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,State,sTos,dTos,TotPkts,TotBytes,SrcBytes,Label\n"
+            .to_owned();
+    for (second, port, label) in [
+        (53, 1000, "flow=From-Botnet-V50-1-UDP-DNS"),
+        (3, 1001, "flow=From-Normal-V50-Grill"),
+        (13, 1002, "flow=Background"),
+    ] {
+        let minute = if second == 53 { 46 } else { 47 };
+        text += &format!(
+            "2011/08/10 09:{minute}:{second:02}.000000,1.000000,udp,147.32.84.191,{port},  <->,10.0.0.2,53,CON,0,0,2,64,64,{label}\n"
+        );
+    }
+    project.write(&format!("{root}/capture20110817.binetflow"), text);
+    let (text, code) = told(&project, &["data", "labels", "ctu13"]);
+    assert_eq!(code, Some(0), "{text}");
+    holds(
+        &text,
+        &[
+            "2 flows with labels, 1 of no class, 1 unjoined (labels of 9/capture20110817.binetflow, at most 3 lines held)",
+            "1 flows of scenario=9 content=headers traffic=botnet family=neris",
+            "1 flows of scenario=9 content=headers traffic=normal family=none",
+        ],
+    );
+    // The same captures by their hosts: .191 is a bot in scenario 9.
+    let (text, code) = told(&project, &["data", "labels", "ctu13-hosts"]);
+    assert_eq!(code, Some(0), "{text}");
+    holds(&text, &["4 flows of scenario=9 content=headers traffic=botnet family=neris"]);
+    // In scenario 2 it is none, and .170 is normal.
+    fs::remove_dir_all(project.path(root)).unwrap();
+    project.write("data/ctu13/2/capture20110811.truncated.pcap", bots);
+    let normal = capture([147, 32, 84, 170], 1000, 3, CTU_START);
+    project.write("data/ctu13/3/capture20110812.truncated.pcap", normal);
+    let (text, _) = told(&project, &["data", "labels", "ctu13-hosts"]);
+    holds(
+        &text,
+        &[
+            "capture20110811.truncated.pcap: 0 flows with labels, 4 of no class",
+            "3 flows of scenario=3 content=headers traffic=normal family=none",
+        ],
+    );
+    // Without its netflow file the capture has no labels, and that is said.
+    project.refused(&["data", "labels", "ctu13"], &["add its file of flow labels, called capture20110811.*"]);
+    let (text, code) = told(&project, &["data", "fetch", "ctu13", "--part", "13", "--dry-run"]);
+    assert_eq!(code, Some(0), "{text}");
+    holds(
+        &text,
+        &["CTU-Malware-Capture-Botnet-54/capture20110815-3.truncated.pcap.bz2", "capture20110815-3.binetflow"],
+    );
+    assert_eq!(text.lines().count(), 2);
+}
+
+#[test]
+fn what_is_behind_a_form_is_told_and_definitions_that_cannot_work_are() {
+    let project = Project::new();
+    let (text, code) = told(&project, &["data", "fetch", "iscxvpn2016"]);
+    assert_eq!(code, Some(1), "{text}");
+    holds(&text, &["https://www.unb.ca/cic/datasets/vpn.html", "NonVPN-PCAPs-01.zip", "fill in the form"]);
+    project.refused(&["data", "fetch", "ctu13", "--part", "14"], &["has no part `14`", "known: 1, 2, 3"]);
+    project.refused(&["data", "verify", "ctu14"], &["did you mean `ctu13`?"]);
+
+    let rule = "[[rule]]\nstem = \"^(?<kind>[a-z]+)\"\n";
+    let cases: [(&str, &[&str]); 9] = [
+        ("[folders]\ncolumns = [\"kin\"]\n", &["[folders]: `kin` is not in `label_columns`"]),
+        (
+            "[table]\nfile = \"small.csv\"\nkey = \"stem\"\nby = \"name\"\n",
+            &["small.toml, line", "unknown value `name`"],
+        ),
+        (
+            "[[host_labels.rule]]\naddresses = [\"10.0.0\"]\nlabels = { kind = \"a\" }\n",
+            &["[[host_labels.rule]] number 1: `10.0.0` is no address"],
+        ),
+        (
+            "[flow_labels]\npattern = \"*.x\"\nformat = \"netflow\"\ntolerance_seconds = 1\nrule = []\n",
+            &["`flow_labels.format` is `netflow`", "known: ctu_binetflow, csv"],
+        ),
+        (
+            "[flow_labels]\npattern = \"*.x\"\nformat = \"ctu_binetflow\"\ntolerance_seconds = 1\nrule = []\n",
+            &["`flow_labels.utc_offset` is missing"],
+        ),
+        (
+            "[[rule]]\nstem = \"x\"\nlabels = { kind = \"a\" }\n[[download]]\nurl = \"ftp://x\"\npath = \"x\"\n",
+            &["[[download]] number 1: `url` is `ftp://x`"],
+        ),
+        (
+            "[[rule]]\nstem = \"x\"\nlabels = { kind = \"a\" }\n[[download]]\nurl = \"https://x\"\npath = \"../x\"\n",
+            &["[[download]] number 1: `path` is `../x`"],
+        ),
+        (
+            "[[rule]]\nstem = \"x\"\nlabels = { kind = \"a\" }\n[[download]]\nurl = \"https://x\"\npath = \"x\"\nsha256 = \"12\"\n",
+            &["`sha256` is not 64 hexadecimal digits"],
+        ),
+        ("", &["no flow can get a label"]),
+    ];
+    for (rest, words) in cases {
+        project.write("data/small.toml", definition("small", "\"kind\"", rest));
+        project.write("data/small.csv", "stem,kind\na,b\n");
+        project.refused(&["data", "verify", "small"], words);
+    }
+    project.write("data/small.toml", definition("small", "\"kind\"", rule));
+    project.refused(&["data", "verify", "small"], &["looked in", "no such folder"]);
+    let with_path = "[table]\nfile = \"small.csv\"\nkey = \"stem\"\n";
+    project.write("data/small.toml", definition("small", "\"kind\"", with_path));
+    project.write("data/small.csv", "stem,kind\na/1.pcap,b\n");
+    project.refused(&["data", "verify", "small"], &["small.csv: line 2: `a/1` is a path", "by = \"path\""]);
+    project.write("data/small.csv", "stem,kind\na,b,c\n");
+    project.refused(&["data", "verify", "small"], &["small.csv", "line: 2"]);
+}

@@ -201,7 +201,7 @@ fn sampling_touches_the_training_part_alone() {
         let folder = project.path("results/points-points-full");
         let records = read_csv(&folder.join("records.csv"));
         let value = |metric: &str| {
-            records.iter().find(|row| row["metric"] == metric).unwrap()["value"].parse::<usize>().unwrap()
+            records.iter().find(|row| row["metric"] == metric).unwrap()["value"].parse::<f64>().unwrap() as usize
         };
         let split = read_csv(&folder.join("splits/default-seed0.csv"));
         let classes = read_csv(&folder.join("predictions/default-knn-statistics-seed0.csv"));
@@ -226,7 +226,7 @@ fn feature_files_run_on_classical_models_and_refuse_what_needs_packets() {
     project.refused(&with(&["--set", "model.knn.input=sequences"]), &["knn", "sequences"]);
     let deep = &["--models", "attention_lstm", "--set", "tune.space.attention_lstm={}"];
     project.refused(&with(deep), &["attention_lstm", "packet bytes", "none"]);
-    project.refused(&with(&["--set", "split={method=\"temporal\"}"]), &["no times"]);
+    project.refused(&with(&["--set", "split.group=host"]), &["no times"]);
     project.refused(&with(&["--set", "selection.minimum_packets=2"]), &["minimum_packets"]);
     project.refused(&with(&["--data", "points", "--data", "synth"]), &["feature files"]);
     project.refused(&with(&["--set", "tune.budget=2"]), &["[tune]", "knn", "budget = 2"]);
@@ -372,7 +372,7 @@ fn sequences_are_an_input_and_captures_are_read_once() {
         let found = records
             .iter()
             .find(|row| row["metric"] == "accuracy" && row["model"] == model && row["input"] == "sequences");
-        assert_eq!(found.unwrap()["value"], "1", "{model}");
+        assert_eq!(found.unwrap()["value"], "1.0", "{model}");
     }
     project.refused(&["run", "experiments/small.toml", "--set", "feature.sequences.packets=0"], &["sequences.packets"]);
     project.refused(&["run", "experiments/small.toml", "--set", "feature.sequences.bytes=1"], &["bytes", "packets"]);
@@ -406,15 +406,7 @@ fn sequences_are_an_input_and_captures_are_read_once() {
 #[test]
 fn fast_and_reference_implementations_agree() {
     let project = Project::new();
-    let arguments = [
-        "verify-models",
-        "--set",
-        "selection.maximum_flows_per_class=24",
-        "--models",
-        "svm,knn,random_forest,gradient_boosting",
-        "--set",
-        "model.gradient_boosting.rounds=8",
-    ];
+    let arguments = ["verify-models", "--models", "svm,knn,random_forest,gradient_boosting"];
     let output = project.done(&arguments);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("Fast against reference: 0 of 8 models out of bounds"), "{text}");

@@ -1,65 +1,338 @@
-"""Times scikit-learn and XGBoost on the same synthetic matrix as `cargo bench --bench classical`.
+"""Measures the classical models against scikit-learn and XGBoost: same arrays, same split, same parameters,
+both sides in turn, each in a process of its own.
 
-    python benches/peers/classical.py [model ...]
+    python benches/peers/classical.py --data PATH [--flows flows.parquet] [--models svm,knn] [--sets vpn15,bytes]
+                                      [--rows 5000,20000] [--seeds 0,1,2] [--threads 2] [--repeat 1]
 
-Each line: model, seconds to fit, seconds to predict, accuracy. Data: 10 classes, 6 packets of 128 bytes, 4,000
-training and 1,000 test flows, from the generator below, which both programs have.
+PATH is the folder that holds `iscxvpn2016-time-features/`. The byte and statistics sets come from a Parquet file
+that `etcbench features` wrote from captures whose file names are CLASS-NAME.pcap, such as USTC-TFC2016's:
+
+    etcbench features ustc-tfc2016-sessions/*.pcap --idle-timeout 1e8 --active-timeout 1e8 --packets 6 --bytes 128 -o flows.parquet
+
+Where a set has fewer rows than asked for, rows are drawn again with a small jitter: statistics are multiplied by
+1 + N(0, 0.01), and 1 % of the bytes that are there become random ones. A fifth of the rows are the test rows, drawn
+after the jitter, per class. Both sides start from the same arrays (tokens in 16 bits, statistics as 32-bit floats) and
+make their columns of them (bytes over 255 with a column per packet for what is padding; the signed logarithm of
+statistics) within what is timed, as they standardise within it.
+
+The table has, per model, set and number of rows, medians over seeds and repetitions: seconds to fit and predict
+of both and their ratio (and the ratio of processor time, which other work on the machine disturbs less), by how much
+each process grew, macro F1 of both, and the largest |z| of McNemar's test
+(1.96 is the 5 % level). `--json FILE` keeps every measurement.
+
+Needs numpy, scikit-learn, xgboost and pyarrow; made with Python 3.11, numpy 2.4, scikit-learn 1.9, xgboost 3.2.
 """
 
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import struct
+import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
-import xgboost
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 
-ROWS, TRAINING, CLASSES, PACKETS, BYTES = 5000, 4000, 10, 6, 128
-
-
-def splitmix(start, count):
-    """`count` outputs of SplitMix64 from state `start` (Steele, Lea and Flood, 2014)."""
-    with np.errstate(over="ignore"):
-        z = np.uint64(start) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAD = 256
+#: Our parameters (TOML) of every model; `peer` below has the same for the peer.
+PARAMETERS = {
+    "svm": "cost = 10.0",
+    "svm_linear": 'kernel = "linear"',
+    "random_forest": "trees = 100",
+    "knn": "k = 5",
+    "gradient_boosting": "rounds = 50",
+}
 
 
-def tokens():
-    """A byte is its class's template's with probability 3/8, else random."""
-    width = PACKETS * BYTES
-    template = (splitmix(1, CLASSES * width) % np.uint64(256)).reshape(CLASSES, width)
-    noise = splitmix(2, ROWS * width).reshape(ROWS, width)
-    labels = np.arange(ROWS) % CLASSES
-    own = (noise >> np.uint64(32)) % np.uint64(8) < np.uint64(3)
-    return np.where(own, template[labels], noise % np.uint64(256)).astype(np.float32), labels
+def read_arff(path):
+    """Numeric columns and the class, the last column of an ARFF file without sparse rows."""
+    values, labels, data = [], [], False
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        line = line.strip()
+        if not line or line.startswith("%"):
+            continue
+        if data:
+            *row, label = line.split(",")
+            values.append([float(value) for value in row])
+            labels.append(label.strip())
+        elif line.lower().startswith("@data"):
+            data = True
+    names = sorted(set(labels))
+    return np.array(values, dtype=np.float32), np.array([names.index(label) for label in labels], dtype=np.uint32)
+
+
+def read_flows(path, packets=6, length=128):
+    """Tokens, statistics and classes of the flows that `etcbench features` wrote."""
+    import pyarrow.parquet as parquet
+
+    table = parquet.read_table(path)
+    names = [pathlib.PurePath(capture).stem for capture in table["capture"].to_pylist()]
+    classes = sorted(set(names))
+    labels = np.array([classes.index(name) for name in names], dtype=np.uint32)
+    columns = [name for name in table.schema.names if name.startswith("statistic_")]
+    values = np.stack([table[name].to_numpy().astype(np.float32) for name in columns], axis=1)
+    tokens = np.full((len(labels), packets, length), PAD, dtype=np.float32)
+    for packet in range(packets):
+        for row, content in enumerate(table[f"packet_{packet}_bytes"].to_pylist()):
+            if content:
+                kept = np.frombuffer(content[:length], dtype=np.uint8)
+                tokens[row, packet, : len(kept)] = kept
+    return tokens.reshape(len(labels), -1), values, labels
+
+
+def sample(values, labels, rows, seed, tokens):
+    """`rows` rows: a choice of them, or all and then jittered repetitions."""
+    generator = np.random.default_rng([seed, rows])
+    order = generator.permutation(len(labels))
+    if rows > len(labels):
+        order = np.concatenate([order, generator.integers(0, len(labels), rows - len(labels))])
+    order = order[:rows]
+    result, labels = values[order], labels[order]
+    again = slice(len(values), rows)
+    if rows > len(values) and tokens:
+        changed = generator.random(result[again].shape, dtype=np.float32) < 0.01
+        noise = generator.integers(0, 256, changed.shape).astype(np.float32)
+        result[again] = np.where(changed & (result[again] != PAD), noise, result[again])
+    elif rows > len(values):
+        result[again] *= 1 + 0.01 * generator.standard_normal(result[again].shape, dtype=np.float32)
+    _, labels = np.unique(labels, return_inverse=True)
+    test = np.zeros(rows, dtype=bool)
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        test[members[: max(1, len(members) // 5)]] = True
+    return result, labels.astype(np.uint32), np.flatnonzero(~test), np.flatnonzero(test)
+
+
+def write_safetensors(path, arrays):
+    """The safetensors format: the header's length, a JSON header, the arrays one after the other."""
+    header, offset = {}, 0
+    for name, array in arrays.items():
+        kind = {np.dtype("<f4"): "F32", np.dtype("<u4"): "U32"}[array.dtype]
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for array in arrays.values():
+            file.write(np.ascontiguousarray(array).data)
+
+
+def read_safetensors(path):
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        content = file.read()
+    return {
+        name: np.frombuffer(
+            content[slice(*entry["data_offsets"])], dtype={"F32": "<f4", "U32": "<u4"}[entry["dtype"]]
+        ).reshape(entry["shape"])
+        for name, entry in header.items()
+    }
+
+
+def status(line):
+    """A line of this process's status, in bytes."""
+    for text in pathlib.Path("/proc/self/status").read_text().splitlines():
+        if text.startswith(line + ":"):
+            return int(text.split()[1]) * 1024
+    return 0
+
+
+def prepared(arrays, model, rows):
+    """What the peer reads of some rows: the columns that our models make of the same values."""
+    values = arrays["values"][rows]
+    if model in ("random_forest", "gradient_boosting"):
+        return values.astype(np.float32, copy=False)
+    if "shape" not in arrays:
+        return (np.sign(values) * np.log1p(np.abs(values))).astype(np.float32)
+    packets, length = arrays["shape"]
+    tokens = values.reshape(len(values), packets, length)
+    there = tokens != PAD
+    columns = np.zeros((len(values), packets, length + 1), dtype=np.float32)
+    np.divide(tokens, np.float32(255), out=columns[:, :, :length], where=there)
+    columns[:, :, length] = there.mean(axis=2)
+    return columns.reshape(len(values), -1)
+
+
+def make_peer(model, threads, standardise):
+    import xgboost
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    estimator = {
+        "svm": lambda: SVC(C=10.0),
+        "svm_linear": lambda: SVC(kernel="linear"),
+        "random_forest": lambda: RandomForestClassifier(100, random_state=0, n_jobs=threads),
+        "knn": lambda: KNeighborsClassifier(5, algorithm="brute", n_jobs=threads),
+        "gradient_boosting": lambda: xgboost.XGBClassifier(n_estimators=50, tree_method="hist", n_jobs=threads),
+    }[model]()
+    return make_pipeline(StandardScaler(), estimator) if standardise else estimator
+
+
+def run_peer(path, model, predictions, threads):
+    """The peer's side, in a process of its own."""
+    arrays = read_safetensors(path)
+    if "shape" in arrays:
+        # Both sides hold tokens in 16 bits before they prepare what they fit.
+        arrays["values"] = arrays["values"].astype(np.uint16)
+    labels, training, test = arrays["labels"].astype(np.int64), arrays["training"], arrays["test"]
+    standardise = model.startswith("svm") or (model == "knn" and "shape" not in arrays)
+    estimator = make_peer(model, threads, standardise)
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
+    started = time.perf_counter(), time.process_time()
+    estimator.fit(prepared(arrays, model, training), labels[training])
+    fitted = time.perf_counter(), time.process_time()
+    predicted = estimator.predict(prepared(arrays, model, test))
+    done = time.perf_counter(), time.process_time()
+    grown = max(0, status("VmHWM") - before)
+    predicted.astype("<u4").tofile(predictions)
+    times = {"fit": fitted[0] - started[0], "predict": done[0] - fitted[0]}
+    processor = {"fit_cpu": fitted[1] - started[1], "predict_cpu": done[1] - fitted[1]}
+    print(json.dumps({**times, **processor, "memory": grown}))
+
+
+def macro_f1(truth, predicted):
+    scores = []
+    for label in np.unique(truth):
+        hits = np.sum((truth == label) & (predicted == label))
+        scores.append(2 * hits / (np.sum(truth == label) + np.sum(predicted == label)))
+    return float(np.mean(scores))
+
+
+def mcnemar(truth, ours, peer):
+    """The z of McNemar's test with continuity correction; positive where ours is right more often."""
+    only_ours = int(np.sum((ours == truth) & (peer != truth)))
+    only_peer = int(np.sum((ours != truth) & (peer == truth)))
+    if only_ours + only_peer == 0:
+        return 0.0
+    difference = only_ours - only_peer
+    return float(np.sign(difference) * max(0, abs(difference) - 1) / np.sqrt(only_ours + only_peer))
+
+
+def bench_program():
+    """Builds our side and returns its path."""
+    command = ["cargo", "build", "--release", "--locked", "--bench", "classical", "--message-format=json"]
+    lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    messages = [json.loads(line) for line in lines if line.startswith("{")]
+    return [m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == "classical"][-1]
+
+
+def run(command, threads, limit):
+    environment = dict(os.environ)
+    for name in ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"]:
+        environment[name] = str(threads)
+    # Threads that wait must not take the processor from those that work, on a machine that does other work too.
+    environment["OMP_WAIT_POLICY"] = "PASSIVE"
+    try:
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode != 0:
+        sys.exit(f"{command}: exit code {done.returncode}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def main():
-    raw, labels = tokens()
-    # A tenth of the labels is wrong, so that margins overlap as in real traffic.
-    wrong = splitmix(3, ROWS)
-    labels = np.where(wrong % np.uint64(10) == 0, (wrong >> np.uint64(8)) % np.uint64(CLASSES), labels).astype(int)
-    present = np.ones((ROWS, PACKETS, 1))
-    near = np.concatenate([raw.reshape(ROWS, PACKETS, BYTES) / 255, present], axis=2).reshape(ROWS, -1)
-    training, test = slice(0, TRAINING), slice(TRAINING, ROWS)
-    models = {
-        "svm": (lambda: SVC(cache_size=1024), StandardScaler().fit(near[training]).transform(near)),
-        "random_forest": (lambda: RandomForestClassifier(100, random_state=0, n_jobs=-1), raw),
-        "knn": (lambda: KNeighborsClassifier(5, algorithm="brute", n_jobs=-1), near.astype(np.float32)),
-        "gradient_boosting": (lambda: xgboost.XGBClassifier(n_estimators=5, tree_method="hist"), raw),
-    }
-    for name in sys.argv[1:] or models:
-        make, values = models[name]
-        started = time.perf_counter()
-        model = make().fit(values[training], labels[training])
-        fitted = time.perf_counter()
-        predicted = model.predict(values[test])
-        done = time.perf_counter()
-        print(f"{name} {fitted - started:.3f} {done - fitted:.3f} {(predicted == labels[test]).mean():.4f}")
+    parser = argparse.ArgumentParser(description="The classical models against scikit-learn and XGBoost.")
+    parser.add_argument("--data", type=pathlib.Path, help="folder with iscxvpn2016-time-features/")
+    parser.add_argument("--flows", type=pathlib.Path, help="Parquet file of `etcbench features`")
+    parser.add_argument("--models", default="svm,random_forest,knn,gradient_boosting")
+    parser.add_argument("--sets", default="vpn15,vpn60,bytes,statistics")
+    parser.add_argument("--rows", default="5000,20000")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=1, help="runs of both sides per seed")
+    parser.add_argument("--limit", type=float, default=900, help="seconds after which a side is given up")
+    parser.add_argument("--json", type=pathlib.Path, help="append every measurement to this file")
+    parser.add_argument("--program", help="our side, where it is built already")
+    parser.add_argument("--implementation", default="fast", choices=["fast", "reference"], help="our side")
+    parser.add_argument("--only", choices=["ours", "peer"], help="leave the other side out")
+    parser.add_argument("--peer", nargs=3, metavar=("FILE", "MODEL", "PREDICTIONS"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peer:
+        return run_peer(*options.peer, options.threads)
+    sets = {}
+    wanted = options.sets.split(",")
+    for name, seconds in [("vpn15", 15), ("vpn60", 60)]:
+        if name in wanted:
+            folder = options.data / "iscxvpn2016-time-features"
+            sets[name] = (*read_arff(folder / f"TimeBasedFeatures-Dataset-{seconds}s-VPN.arff"), False)
+    if "bytes" in wanted or "statistics" in wanted:
+        tokens, values, labels = read_flows(options.flows)
+        sets.update(bytes=(tokens, labels, True), statistics=(values, labels, False))
+    program = options.program or bench_program()
+    print(f"load before: {os.getloadavg()[0]:.2f}, threads: {options.threads}, seeds: {options.seeds}")
+    print("| model | data | rows | fit ours / peer (s) | ratio (cpu) | predict ours / peer (s) | ratio (cpu) "
+          "| growth ours / peer (MiB) | macro F1 ours / peer | largest McNemar z |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        for rows in map(int, options.rows.split(",")):
+            for name in wanted:
+                for model in options.models.split(","):
+                    compare(options, program, folder, sets[name], name, model, rows)
+    print(f"load after: {os.getloadavg()[0]:.2f}")
+
+
+def compare(options, program, folder, data, name, model, rows):
+    """Measures one row of the table and prints it."""
+    values, labels, tokens = data
+    measured, scores, zs = [], [], []
+    for seed in map(int, options.seeds.split(",")):
+        arrays = dict(zip(["values", "labels", "training", "test"], sample(values, labels, rows, seed, tokens)))
+        arrays["training"], arrays["test"] = (arrays[part].astype(np.uint32) for part in ("training", "test"))
+        if tokens:
+            arrays["shape"] = np.array([6, 128], dtype=np.uint32)
+        path = folder / "data.safetensors"
+        write_safetensors(path, arrays)
+        truth = arrays["labels"][arrays["test"]]
+        for _ in range(options.repeat):
+            sides = {}
+            for side in [options.only] if options.only else ["ours", "peer"]:
+                output = folder / side
+                if side == "ours":
+                    kind = model.removesuffix("_linear")
+                    command = [program, path, kind, options.implementation, PARAMETERS[model], output]
+                else:
+                    command = [sys.executable, __file__, "--threads", str(options.threads), "--peer", path, model, output]
+                sides[side] = run([str(part) for part in command], options.threads, options.limit)
+            predicted = {side: np.fromfile(folder / side, dtype="<u4") for side in sides if sides[side]}
+            if len(predicted) == 2:
+                zs.append(mcnemar(truth, predicted["ours"], predicted["peer"]))
+            scores.append({side: macro_f1(truth, predicted[side]) for side in predicted})
+            measured.append(sides)
+            if options.json:
+                record = {"model": model, "data": name, "rows": rows, "seed": seed, **sides, "macro_f1": scores[-1]}
+                with open(options.json, "a") as file:
+                    file.write(json.dumps({**record, "z": zs[-1] if zs else None, "load": os.getloadavg()[0]}) + "\n")
+
+    def median(side, key):
+        found = [sides[side][key] for sides in measured if sides.get(side)]
+        return statistics.median(found) if found else float("nan")
+
+    def ratio(key):
+        found = [sides["ours"][key] / max(sides["peer"][key], 1e-3) for sides in measured if sides.get("ours") and sides.get("peer")]
+        return statistics.median(found) if found else float("nan")
+
+    def score(side):
+        found = [entry[side] for entry in scores if side in entry]
+        return statistics.mean(found) if found else float("nan")
+
+    times = [f"{median('ours', key):.3f} / {median('peer', key):.3f} | {ratio(key):.2f} ({ratio(key + '_cpu'):.2f})"
+             for key in ("fit", "predict")]
+    memory = " / ".join(f"{median(side, 'memory') / 2**20:.0f}" for side in ("ours", "peer"))
+    worst = max(zs, key=abs) if zs else float("nan")
+    print(f"| {model} | {name} | {rows} | {times[0]} | {times[1]} | {memory} "
+          f"| {score('ours'):.4f} / {score('peer'):.4f} | {worst:.2f} |", flush=True)
 
 
 main()

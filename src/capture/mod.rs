@@ -32,6 +32,8 @@ pub use tunnel::Tunnels;
 #[cfg(test)]
 pub(crate) mod craft;
 #[cfg(test)]
+mod format_tests;
+#[cfg(test)]
 mod layout_tests;
 #[cfg(test)]
 mod source_tests;

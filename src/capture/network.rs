@@ -2,8 +2,7 @@
 //! extension headers in any order, then the few fields of TCP and UDP that a packet needs; through tunnels
 //! when asked for.
 //!
-//! They are read here rather than with `etherparse`, whose lenient mode subtracts past zero on some malformed
-//! extension headers and gives up on those that are out of order.
+//! They are read here rather than with `etherparse`, which gives up on extension headers that are out of order.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

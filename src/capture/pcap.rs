@@ -1,14 +1,18 @@
-//! The pcap file format (draft-ietf-opsawg-pcap), its records parsed by `pcap-parser`.
+//! The pcap file format (draft-ietf-opsawg-pcap) in either byte order, with microseconds or nanoseconds, and as
+//! Kuznetzov's patch modified it; the latter in big-endian is what `pcap-parser` lacks, so two headers are read here.
 
 use std::ops::Range;
-
-use pcap_parser::nom::{Err, IResult, Needed};
-use pcap_parser::{LegacyPcapBlock, PcapError, PcapHeader};
 
 use super::buffer::StreamBuffer;
 use super::link::LinkLayer;
 use super::summary::SkipReason;
 
+const MICROSECONDS: u32 = 0xa1b2_c3d4;
+const NANOSECONDS: u32 = 0xa1b2_3c4d;
+/// Each record's header is eight bytes longer.
+const MODIFIED: u32 = 0xa1b2_cd34;
+/// Length of a record's header: two halves of the time, captured and original length.
+const RECORD_HEADER: usize = 16;
 /// Length of the file header.
 pub(super) const FILE_HEADER: usize = 24;
 
@@ -34,69 +38,48 @@ pub(super) enum Step {
     Damage(String),
 }
 
-type ParseRecord = fn(&[u8]) -> IResult<&[u8], LegacyPcapBlock<'_>, PcapError<&[u8]>>;
-
 /// What the file header says of all records.
 pub(super) struct PcapFormat {
-    parse: ParseRecord,
+    big_endian: bool,
     nanoseconds_per_unit: i64,
+    record_header: usize,
     pub(super) link_type: u32,
     pub(super) snap_length: u32,
     link_layer: Option<LinkLayer>,
 }
 
 impl PcapFormat {
-    pub(super) fn new(header: &PcapHeader) -> PcapFormat {
-        let parse: ParseRecord = if header.is_modified_format() {
-            pcap_parser::parse_pcap_frame_modified
-        } else if header.is_bigendian() {
-            pcap_parser::parse_pcap_frame_be
-        } else {
-            pcap_parser::parse_pcap_frame
+    /// From the file header, if it is one.
+    pub(super) fn new(head: &[u8]) -> Option<PcapFormat> {
+        let head: &[u8; FILE_HEADER] = head.first_chunk()?;
+        let magic = [head[0], head[1], head[2], head[3]];
+        let (big_endian, magic) = match u32::from_be_bytes(magic) {
+            magic @ (MICROSECONDS | NANOSECONDS | MODIFIED) => (true, magic),
+            magic => (false, magic.swap_bytes()),
+        };
+        let (nanoseconds_per_unit, record_header) = match magic {
+            MICROSECONDS => (1000, RECORD_HEADER),
+            NANOSECONDS => (1, RECORD_HEADER),
+            MODIFIED => (1000, RECORD_HEADER + 8),
+            _ => return None,
         };
         // The six high bits tell of frame check sequences, which are cut off as padding is.
-        let link_type = header.network.0.cast_unsigned() & 0x03ff_ffff;
-        PcapFormat {
-            parse,
-            nanoseconds_per_unit: if header.is_nanosecond_precision() { 1 } else { 1000 },
+        let link_type = number(big_endian, head, 20) & 0x03ff_ffff;
+        Some(PcapFormat {
+            big_endian,
+            nanoseconds_per_unit,
+            record_header,
             link_type,
-            snap_length: header.snaplen,
+            snap_length: number(big_endian, head, 16),
             link_layer: LinkLayer::from_link_type(link_type),
-        }
+        })
     }
 
     /// The next record; the buffer stands at its start, and after it afterwards.
     pub(super) fn next(&self, buffer: &mut StreamBuffer) -> std::io::Result<Step> {
+        let mut needed = self.record_header;
         loop {
-            let window = buffer.data();
-            let available = window.len();
-            let missing = match (self.parse)(window) {
-                Ok((rest, block)) => {
-                    let captured = block.data.len();
-                    if captured > LONGEST_PACKET {
-                        return Ok(too_long(captured));
-                    }
-                    let record_length = available - rest.len();
-                    let end = buffer.start() + record_length;
-                    let record = Record {
-                        frame: end - captured..end,
-                        wire_length: block.origlen.max(block.caplen),
-                        timestamp: Ok(i64::from(block.ts_sec) * 1_000_000_000
-                            + i64::from(block.ts_usec) * self.nanoseconds_per_unit),
-                        link_layer: self.link_layer,
-                        link_type: self.link_type,
-                    };
-                    buffer.consume(record_length);
-                    return Ok(Step::Record(record));
-                }
-                Err(Err::Incomplete(Needed::Size(missing))) => missing.get(),
-                Err(_) => return Ok(Step::Damage("the record header is malformed".to_owned())),
-            };
-            if missing > LONGEST_PACKET {
-                return Ok(too_long(missing + available));
-            }
-            let needed = available + missing;
-            let available = buffer.fill(needed)?;
+            let available = if buffer.data().len() < needed { buffer.fill(needed)? } else { buffer.data().len() };
             if available == 0 {
                 return Ok(Step::End);
             }
@@ -105,8 +88,34 @@ impl PcapFormat {
                     "the file ends inside a record: {available} of at least {needed} bytes are there"
                 )));
             }
+            let header = buffer.data();
+            let captured = number(self.big_endian, header, 8) as usize;
+            if captured > LONGEST_PACKET {
+                return Ok(too_long(captured));
+            }
+            if needed < self.record_header + captured {
+                needed = self.record_header + captured;
+                continue;
+            }
+            let (seconds, fraction) = (number(self.big_endian, header, 0), number(self.big_endian, header, 4));
+            let end = buffer.start() + needed;
+            let record = Record {
+                frame: end - captured..end,
+                wire_length: number(self.big_endian, header, 12).max(captured as u32),
+                timestamp: Ok(i64::from(seconds) * 1_000_000_000 + i64::from(fraction) * self.nanoseconds_per_unit),
+                link_layer: self.link_layer,
+                link_type: self.link_type,
+            };
+            buffer.consume(needed);
+            return Ok(Step::Record(record));
         }
     }
+}
+
+/// The 32-bit number at `offset`.
+fn number(big_endian: bool, bytes: &[u8], offset: usize) -> u32 {
+    let bytes = [bytes[offset], bytes[offset + 1], bytes[offset + 2], bytes[offset + 3]];
+    if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
 }
 
 fn too_long(length: usize) -> Step {

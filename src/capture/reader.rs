@@ -128,8 +128,7 @@ impl CaptureReader {
         }
         let format = if head.starts_with(&pcap_parser::SHB_MAGIC.to_be_bytes()) {
             Format::PcapNg(PcapNgFormat::default())
-        } else if let Ok((_, header)) = pcap_parser::parse_pcap_header(head) {
-            let format = PcapFormat::new(&header);
+        } else if let Some(format) = PcapFormat::new(head) {
             if super::link::LinkLayer::from_link_type(format.link_type).is_none() {
                 return Err(CaptureError::UnsupportedLinkType { name, link_type: format.link_type });
             }
@@ -280,12 +279,13 @@ fn is_archive_file(path: &Path) -> bool {
 
 /// What a file that is no capture may be, by its first bytes.
 fn advice(head: &[u8]) -> &'static str {
-    const PCAP_MAGICS: [&[u8]; 5] = [
+    const PCAP_MAGICS: [&[u8]; 6] = [
         &[0xd4, 0xc3, 0xb2, 0xa1],
         &[0xa1, 0xb2, 0xc3, 0xd4],
         &[0x4d, 0x3c, 0xb2, 0xa1],
         &[0xa1, 0xb2, 0x3c, 0x4d],
         &[0x34, 0xcd, 0xb2, 0xa1],
+        &[0xa1, 0xb2, 0xcd, 0x34],
     ];
     if PCAP_MAGICS.iter().any(|magic| head.starts_with(magic)) {
         "it is a pcap that ends inside its 24-byte header; get the whole file"

@@ -25,7 +25,8 @@ pub enum Tunnels {
     /// The outermost: flows are those of the tunnel's ends. Tunnels over neither TCP nor UDP make no flow.
     #[default]
     Outer,
-    /// The innermost: flows, lengths and bytes are those of the packets in the tunnel.
+    /// The innermost: flows, lengths and bytes are those of the packets in the tunnel. Of a fragmented packet that
+    /// carries another the first fragment shows it; the others are skipped for want of ports.
     Inner,
 }
 

@@ -120,6 +120,9 @@ pub fn unpack(arguments: &UnpackArguments) -> anyhow::Result<Verdict> {
 /// `etcbench data init`.
 pub fn init(project: &Path, arguments: &InitArguments) -> anyhow::Result<Verdict> {
     let InitArguments { name, folder, column } = arguments;
+    if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
+        anyhow::bail!("`{name}` is no name of a dataset: use letters, digits, `-` and `_` only");
+    }
     let path = dataset::definition_path(project, name);
     if path.exists() {
         anyhow::bail!("{} is there already; remove it or choose another name", path.display());
@@ -157,7 +160,7 @@ pub fn init(project: &Path, arguments: &InitArguments) -> anyhow::Result<Verdict
         name_value = toml::Value::from(name.as_str()),
     );
     storage::write_whole(&path, text.as_bytes()).with_context(|| path.display().to_string())?;
-    // A definition that cannot be read, such as one of a name with a slash, is not left behind.
+    // A definition that labels nothing is not left behind.
     let result = DatasetDefinition::read(&path).and_then(|definition| {
         let opened = dataset::open_folder(&definition, &whole)?;
         dataset::plan(&definition, &opened)

@@ -160,7 +160,7 @@ fn tell_differences(first: &Manifest, second: &Manifest, first_name: &str, secon
 pub fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Result<Verdict> {
     let dataset = find(project, &arguments.name)?;
     // Labels need no bytes of the flows.
-    let options = FlowOptions { kept_packets: 0, kept_bytes: 0, ..FlowOptions::default() };
+    let options = FlowOptions { kept_packets: 1, kept_bytes: 1, ..FlowOptions::default() };
     let loaded = dataset::load(&[dataset], &options, progress::for_standard_error().as_ref())?;
     for capture in &loaded.captures {
         let mut text = format!("{}: {} flows with labels", capture.capture, capture.flows);

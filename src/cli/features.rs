@@ -1,35 +1,53 @@
 //! `etcbench features`: the flows of any captures as a table.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use clap::Args;
+use rayon::prelude::*;
 
-use super::Verdict;
-use crate::capture::{CaptureSummary, Tunnels};
+use super::{Verdict, progress};
+use crate::capture::{CaptureReader, CaptureSource, CaptureSummary, ReaderOptions, Tunnels};
 use crate::dataset::{FlowProvenance, LabelledFlow, Labels};
-use crate::feature::{StoreHeader, write_store};
-use crate::flow::{FlowOptions, STATISTIC_NAMES, assemble_capture};
+use crate::declarative::did_you_mean;
+use crate::feature::{Mask, MaskMethod, StoreError, StoreHeader, mask_flow, stream_csv, stream_store};
+use crate::flow::{AssembleError, Flow, FlowOptions, Pairing, STATISTIC_NAMES, assemble_packets};
+use crate::progress::Progress;
 
 /// `etcbench features`.
 #[derive(Args)]
 #[command(after_help = "Examples:
   etcbench features capture.pcap -o flows.parquet
+  etcbench features captures/*.pcap                      # only what they hold
   etcbench features *.pcapng --idle-timeout 15 --packets 16 -o flows.parquet
   etcbench features 'VPN-PCAPS-01.zip!vpn_aim_chat1a.pcap' -o flows.parquet
-  etcbench features gre.pcap.gz --tunnels inner -o flows.parquet")]
+  etcbench features gre.pcap.gz --tunnels inner -o flows.parquet
+  etcbench features capture.pcap --masks ip_addresses,ports --mask-method randomise -o flows.csv
+
+  python: pandas.read_parquet(\"flows.parquet\")  or  polars.read_parquet(\"flows.parquet\")
+
+A row is a flow, in the order of the captures and of the flows' first packets. results/FORMAT.md says what every
+column means.")]
 pub struct FeaturesArguments {
     /// Captures, pcap or pcapng, also compressed (gzip, bzip2, xz, zstd) or in a zip archive (archive.zip!capture.pcap).
     #[arg(required = true)]
     captures: Vec<PathBuf>,
-    /// The Parquet file to write.
+    /// The file to write: Parquet, or CSV where its name ends in .csv (bytes are hexadecimal there). Without it, the
+    /// captures are read and their flows counted.
     #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    output: Option<PathBuf>,
+    /// Whether the two directions of a five-tuple make one flow (`bidirectional`) or two (`unidirectional`).
+    #[arg(long, value_name = "WHICH", default_value = "bidirectional", value_parser = direction)]
+    direction: Pairing,
     /// A packet later than this after the flow's last packet begins a new flow, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = FlowOptions::default().idle_timeout)]
     idle_timeout: f64,
     /// A packet later than this after the flow's first packet begins a new flow, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = FlowOptions::default().active_timeout)]
     active_timeout: f64,
+    /// A gap longer than this splits a flow's time into active and idle periods, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = FlowOptions::default().activity_timeout)]
+    activity_timeout: f64,
     /// Which packet of a tunnel (GRE, IP in IP, VXLAN, GTP-U, Teredo) makes the flow: `outer`, the one that carries,
     /// or `inner`, the one that is carried.
     #[arg(long, value_name = "WHICH", default_value = "outer", value_parser = tunnels)]
@@ -40,58 +58,219 @@ pub struct FeaturesArguments {
     /// How many first bytes of each kept packet are kept, from the IP header on.
     #[arg(long, value_name = "M", default_value_t = FlowOptions::default().kept_bytes)]
     bytes: usize,
+    /// Fields to mask in the packets' bytes, separated by commas: ip_addresses, ports, ip_identification, ttl,
+    /// checksums, tcp_sequence_numbers, tcp_timestamps, tls_server_name, tls_random, tls_session_id. Other columns,
+    /// such as the addresses, stay.
+    #[arg(long, value_name = "FIELDS", value_delimiter = ',', value_parser = mask)]
+    masks: Vec<Mask>,
+    /// What takes the place of masked fields: `zero`, or `randomise`, random values that are consistent within a flow.
+    #[arg(long, value_name = "METHOD", default_value = "zero", value_parser = mask_method)]
+    mask_method: MaskMethod,
+    /// Seed of `--mask-method randomise`.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
 }
 
 /// What the store calls captures that belong to no dataset.
 const DATASET: &str = "captures";
+/// Captures up to this many bytes in all are read side by side and held until it is their turn to be written.
+const SIDE_BY_SIDE: u64 = 64 << 20;
+/// Flows that wait for the writer.
+const WAITING_FLOWS: usize = 4096;
+
+fn one_of<T: Copy>(name: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    let names = || choices.iter().map(|(name, _)| *name);
+    choices.iter().find(|(other, _)| *other == name).map(|(_, choice)| *choice).ok_or_else(|| {
+        format!("it is one of {}{}", names().collect::<Vec<_>>().join(", "), did_you_mean(name, names()))
+    })
+}
 
 fn tunnels(name: &str) -> Result<Tunnels, String> {
-    match name {
-        "outer" => Ok(Tunnels::Outer),
-        "inner" => Ok(Tunnels::Inner),
-        _ => Err("it is `outer` or `inner`".to_owned()),
+    one_of(name, &[("outer", Tunnels::Outer), ("inner", Tunnels::Inner)])
+}
+
+fn direction(name: &str) -> Result<Pairing, String> {
+    one_of(name, &[("bidirectional", Pairing::Bidirectional), ("unidirectional", Pairing::Unidirectional)])
+}
+
+fn mask(name: &str) -> Result<Mask, String> {
+    one_of(name, &Mask::ALL.map(|mask| (mask.name(), mask)))
+}
+
+fn mask_method(name: &str) -> Result<MaskMethod, String> {
+    one_of(name, &[("zero", MaskMethod::Zero), ("randomise", MaskMethod::Randomise)])
+}
+
+/// What is done with every capture.
+struct Job<'a> {
+    arguments: &'a FeaturesArguments,
+    options: FlowOptions,
+}
+
+impl Job<'_> {
+    /// Gives the flows of a capture in order.
+    fn read(
+        &self,
+        path: &Path,
+        sink: &mut dyn FnMut(LabelledFlow),
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<CaptureSummary, AssembleError> {
+        let reader_options = ReaderOptions { tunnels: self.options.tunnels, ..ReaderOptions::default() };
+        let reader = CaptureReader::open_with(&CaptureSource::from(path), &reader_options)?;
+        let capture = path.display().to_string();
+        let mut number = 0;
+        let mut add = |mut flow: Flow| {
+            let FeaturesArguments { masks, mask_method, seed, .. } = self.arguments;
+            if !masks.is_empty() {
+                mask_flow(&mut flow, masks, *mask_method, *seed);
+            }
+            let Flow { five_tuple, start, end, .. } = flow;
+            let provenance = FlowProvenance { capture: capture.clone(), number, five_tuple, start, end };
+            number = number.saturating_add(1);
+            sink(LabelledFlow { provenance, labels: Labels::new(), flow });
+        };
+        assemble_packets(reader, &self.options, &mut add, progress)
     }
 }
+
+/// What the writer is sent: a flow, or that there will be no more because reading failed.
+type Sent = Result<LabelledFlow, Stopped>;
+struct Stopped;
 
 /// Writes the flows and says per capture what was read and what was skipped.
 pub fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
     let options = FlowOptions {
+        direction: arguments.direction,
         idle_timeout: arguments.idle_timeout,
         active_timeout: arguments.active_timeout,
-        tunnels: arguments.tunnels,
+        activity_timeout: arguments.activity_timeout,
         kept_packets: arguments.packets,
         kept_bytes: arguments.bytes,
-        ..FlowOptions::default()
+        tunnels: arguments.tunnels,
     };
     options.validate()?;
-    let mut flows = Vec::new();
-    for path in &arguments.captures {
-        let mut in_capture = Vec::new();
-        let summary = assemble_capture(path, &options, &mut |flow| in_capture.push(flow))?;
-        tell(path, &summary, in_capture.len());
-        flows.extend(in_capture.into_iter().enumerate().map(|(number, flow)| LabelledFlow {
-            provenance: FlowProvenance {
-                capture: path.display().to_string(),
-                number: number as u32,
-                five_tuple: flow.five_tuple,
-                start: flow.start,
-                end: flow.end,
-            },
-            labels: Labels::new(),
-            flow,
-        }));
+    let same = |output: &PathBuf| arguments.captures.iter().find(|capture| is_same_file(capture, output));
+    if let Some(capture) = arguments.output.as_ref().and_then(same) {
+        anyhow::bail!("{}: is a capture to read and the file to write; choose another with -o", capture.display());
     }
     let header = StoreHeader {
         datasets: vec![DATASET.to_owned()],
         label_columns: Vec::new(),
         statistic_names: STATISTIC_NAMES.iter().map(|&name| name.to_owned()).collect(),
-        flow_options: options,
+        flow_options: options.clone(),
     };
-    let count = write_store(&arguments.output, &header, &flows)?;
-    say!("{count} flows in {}", arguments.output.display());
+    let job = Job { arguments, options };
+    let progress = progress::for_standard_error();
+    let (sender, receiver) = sync_channel(WAITING_FLOWS);
+    let (read, written) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| match &arguments.output {
+            Some(output) => write(output, &header, receiver),
+            None => Ok(receiver.into_iter().count() as u64),
+        });
+        let read = read_all(&job, &sender, progress.as_ref());
+        if read.is_err() {
+            // Nothing half-written: the writer drops its file.
+            let _ = sender.send(Err(Stopped));
+        }
+        drop(sender);
+        (read, writer.join())
+    });
+    // When the writer failed, reading stopped because of it.
+    let written = written.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    match read {
+        Ok(()) | Err(ReadError::WriterGone) => {}
+        Err(ReadError::Capture(error)) => return Err(error),
+    }
+    match &arguments.output {
+        Some(output) => say!("{} flows in {}", written?, output.display()),
+        None => say!("{} flows", written?),
+    }
     Ok(Verdict::Done)
 }
 
-fn tell(path: &std::path::Path, summary: &CaptureSummary, flows: usize) {
-    tell!("{}: {flows} flows; {summary}", path.display());
+fn is_same_file(capture: &Path, output: &Path) -> bool {
+    matches!((capture.canonicalize(), output.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+fn write(output: &Path, header: &StoreHeader, receiver: Receiver<Sent>) -> Result<u64, StoreError> {
+    let mut next = || match receiver.recv() {
+        Ok(Ok(flow)) => Ok(Some(flow)),
+        Ok(Err(Stopped)) => Err(std::io::Error::other("a capture could not be read")),
+        Err(_) => Ok(None),
+    };
+    if output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
+        stream_csv(output, header, &mut next)
+    } else {
+        stream_store(output, header, &mut next)
+    }
+}
+
+/// Why reading stopped.
+enum ReadError {
+    Capture(anyhow::Error),
+    WriterGone,
+}
+
+/// Sends the flows of all captures in order: small captures are read side by side, large ones one after another,
+/// each by all threads.
+fn read_all(job: &Job<'_>, sender: &SyncSender<Sent>, progress: &dyn Progress) -> Result<(), ReadError> {
+    // The error names the capture.
+    let failed = |error: AssembleError| ReadError::Capture(anyhow::Error::new(error));
+    let captures = &job.arguments.captures;
+    progress.begin("captures", captures.len() as u64);
+    let mut rest = &captures[..];
+    while !rest.is_empty() {
+        let (together, later) = rest.split_at(side_by_side(rest));
+        rest = later;
+        if let [path] = together {
+            let mut flows: u64 = 0;
+            let mut gone = false;
+            let summary = job.read(
+                path,
+                &mut |flow| {
+                    flows += 1;
+                    gone = gone || sender.send(Ok(flow)).is_err();
+                },
+                &mut |packets| progress.note(&format!("{packets} packets")),
+            );
+            if gone {
+                return Err(ReadError::WriterGone);
+            }
+            tell(path, &summary.map_err(failed)?, flows, progress);
+            continue;
+        }
+        let read: Vec<_> = together
+            .par_iter()
+            .with_max_len(1)
+            .map(|path| {
+                let mut flows = Vec::new();
+                job.read(path, &mut |flow| flows.push(flow), &mut |_| {}).map(|summary| (summary, flows))
+            })
+            .collect();
+        for (path, read) in together.iter().zip(read) {
+            let (summary, flows) = read.map_err(failed)?;
+            tell(path, &summary, flows.len() as u64, progress);
+            for flow in flows {
+                sender.send(Ok(flow)).map_err(|_| ReadError::WriterGone)?;
+            }
+        }
+    }
+    progress.end();
+    Ok(())
+}
+
+/// How many of the first captures are read side by side: as many as are small enough together, and at least one.
+fn side_by_side(captures: &[PathBuf]) -> usize {
+    let mut total: u64 = 0;
+    let small = captures.iter().take_while(|path| {
+        // A member of an archive has no size that is known before it is read.
+        total = total.saturating_add(std::fs::metadata(path).map_or(SIDE_BY_SIDE, |file| file.len()));
+        total <= SIDE_BY_SIDE
+    });
+    small.count().max(1)
+}
+
+fn tell(path: &Path, summary: &CaptureSummary, flows: u64, progress: &dyn Progress) {
+    progress.advance(1);
+    progress.warn(&format!("{}: {flows} flows; {summary}", path.display()));
 }

@@ -21,6 +21,7 @@ mod data;
 mod data_files;
 mod data_verify;
 mod features;
+mod gpu_check;
 mod leaks;
 mod progress;
 mod run;
@@ -79,6 +80,9 @@ enum Command {
     /// What datasets there are, whether their captures are here, and generated data.
     #[command(subcommand)]
     Data(data::DataCommand),
+    /// Check a CUDA device against the processor, and time it; see scripts/gpu-check.
+    #[command(hide = true)]
+    GpuCheck(gpu_check::GpuCheckArguments),
 }
 
 /// How a subcommand ended, apart from errors.
@@ -152,6 +156,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Audit(arguments) => audit::audit(&project, &arguments),
         Command::Tables(arguments) => tables::tables(&project, &arguments),
         Command::VerifyModels(arguments) => verify_models::verify_models(&project, &arguments),
+        Command::GpuCheck(arguments) => gpu_check::gpu_check(&arguments),
         Command::Features(arguments) => features::features(&arguments),
         Command::Split(arguments) => split::split(&project, &arguments),
         Command::Data(command) => data::data(&project, &command),

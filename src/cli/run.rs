@@ -35,7 +35,7 @@ pub struct Options {
     #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = parse_device)]
     device: DeviceChoice,
     /// How a CUDA device takes matrix products: f32, tf32 or bf16.
-    #[arg(long, default_value = "f32", value_name = "NAME", value_parser = parse_precision)]
+    #[arg(long, default_value = "f32", value_name = "NAME")]
     precision: Precision,
     /// Compute everything again and keep nothing in results/cache.
     #[arg(long)]
@@ -134,24 +134,12 @@ impl DeviceChoice {
     }
 }
 
-fn parse_precision(text: &str) -> Result<Precision, String> {
-    let found = Precision::ALL.into_iter().find(|precision| precision.name() == text);
-    found.ok_or_else(|| "the precisions are f32, tf32 and bf16".to_owned())
-}
-
 fn parse_device(text: &str) -> Result<DeviceChoice, String> {
-    let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is not a device number; write cuda:0"));
     match text {
         "auto" => Ok(DeviceChoice::Auto),
-        "cpu" => Ok(DeviceChoice::Chosen(Device::Cpu)),
-        "cuda" => Ok(DeviceChoice::Chosen(Device::Cuda(CudaDevice::default()))),
-        _ => match text.strip_prefix("cuda:") {
-            Some(text) => {
-                let card = CudaDevice { number: number(text)?, ..CudaDevice::default() };
-                Ok(DeviceChoice::Chosen(Device::Cuda(card)))
-            }
-            None => Err("the devices are auto, cpu, cuda and cuda:N".to_owned()),
-        },
+        // The precision has an option of its own.
+        _ if text.contains(' ') => Err("the devices are auto, cpu, cuda and cuda:N".to_owned()),
+        _ => text.parse().map(DeviceChoice::Chosen),
     }
 }
 

@@ -59,14 +59,15 @@ pub struct FeatureRow {
     pub provenance: FlowProvenance,
     /// Its labels.
     pub labels: Labels,
-    /// One value per name of the table, rounded to single precision.
+    /// One value per name of the table, rounded to single precision; not a number where the row's file has no such
+    /// column.
     pub values: Vec<f32>,
 }
 
 /// The rows of all feature files of one or several datasets.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FeatureTable {
-    /// The features' names.
+    /// The features' names: every column of every file, in the order of their appearance.
     pub names: Vec<String>,
     /// The rows: datasets as given, files by path, rows in their order.
     pub rows: Vec<FeatureRow>,
@@ -101,8 +102,8 @@ impl FeatureFileRules {
 /// file is named `<dataset>/<path>`.
 ///
 /// # Errors
-/// A file that is not of its format (with the line), columns that differ between files, values that are
-/// missing, labels that contradict one another or are incomplete.
+/// A file that is not of its format (with the line), values that are missing, labels that contradict one another
+/// or are incomplete.
 pub fn load_features(datasets: &[Dataset], progress: &dyn Progress) -> Result<FeatureTable, DatasetError> {
     let jobs: Vec<(&Dataset, &FeatureFileRules, &CaptureFile)> = datasets
         .iter()
@@ -142,30 +143,25 @@ pub fn load_features(datasets: &[Dataset], progress: &dyn Progress) -> Result<Fe
         })
         .collect();
     progress.end();
+    let files: Vec<(String, OneFile)> = read.into_iter().collect::<Result<_, _>>()?;
     let mut table = FeatureTable::default();
-    for (result, (dataset, _, file)) in read.into_iter().zip(jobs) {
-        let (name, one) = result?;
-        if table.files.is_empty() {
-            table.names = one.names;
-        } else if table.names != one.names {
-            let other = one.names.iter().find(|name| !table.names.contains(name));
-            let lacks = table.names.iter().find(|name| !one.names.contains(name));
-            let what = match (other, lacks) {
-                (Some(other), _) => format!("`{other}` is only in this file"),
-                (None, Some(lacks)) => format!("`{lacks}` is not in this file"),
-                (None, None) => "their order differs".to_owned(),
-            };
-            return Err(DatasetError::Labels {
-                dataset: dataset.definition.name.clone(),
-                capture: file.path.clone(),
-                message: format!(
-                    "its columns are not those of {}: {what}; name it in `files.exclude` or leave the column out",
-                    table.files[0].1
-                ),
-            });
+    for name in files.iter().flat_map(|(_, one)| &one.names) {
+        if !table.names.contains(name) {
+            table.names.push(name.clone());
         }
+    }
+    for ((name, one), (dataset, _, file)) in files.into_iter().zip(jobs) {
         table.files.push((dataset.definition.name.clone(), name, file.clone(), one.rows.len() as u64));
-        table.rows.extend(one.rows);
+        if one.names == table.names {
+            table.rows.extend(one.rows);
+            continue;
+        }
+        let places: Vec<Option<usize>> =
+            table.names.iter().map(|name| one.names.iter().position(|own| own == name)).collect();
+        table.rows.extend(one.rows.into_iter().map(|row| {
+            let values = places.iter().map(|place| place.map_or(f32::NAN, |place| row.values[place])).collect();
+            FeatureRow { values, ..row }
+        }));
     }
     Ok(table)
 }

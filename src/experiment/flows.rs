@@ -18,7 +18,7 @@ use crate::flow::FlowOptions;
 use crate::progress::Progress;
 
 /// Raised whenever a change to the code changes the flows, so that no fit on older ones is reused.
-const FLOWS_VERSION: u32 = 3;
+const FLOWS_VERSION: u32 = 4;
 
 /// The cache's folder of flows.
 pub(super) const STAGE: &str = "flows";

@@ -33,8 +33,13 @@ pub(super) fn reports(
     splits: &[&Split],
 ) -> Result<Vec<LeakReport>, ExperimentError> {
     let Content::Flows(labelled) = &loaded.content else {
-        // Feature files have no packets.
-        return Ok(leak_reports(features, None, splits));
+        let mut reports = leak_reports(features, None, splits);
+        for LeakReport { shared, .. } in &mut reports {
+            // Feature files name no hosts, connections and times, so nothing is known to be shared.
+            (shared.hosts, shared.host_flows, shared.connection_flows) = (0, 0, 0);
+            (shared.concurrent_flows, shared.within_training_time_flows) = (0, 0);
+        }
+        return Ok(reports);
     };
     let flows: HashMap<(&str, u32), &Flow> =
         labelled.iter().map(|flow| ((flow.provenance.capture.as_str(), flow.provenance.number), &flow.flow)).collect();

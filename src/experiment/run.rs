@@ -233,7 +233,21 @@ pub(super) fn prepare(
         }
         Content::Table(table) => {
             require_no_packets(variant)?;
-            build_table_features(table, &variant.selection, 0)?
+            let (features, unselected) = build_table_features(table, &variant.selection, 0)?;
+            let left: Vec<&str> = table
+                .names
+                .iter()
+                .filter(|name| !features.statistic_names.contains(name))
+                .map(String::as_str)
+                .collect();
+            if !left.is_empty() {
+                progress.warn(&format!(
+                    "{}: left out, because not every file of the selected rows has them: {}",
+                    variant.name,
+                    left.join(", ")
+                ));
+            }
+            (features, unselected)
         }
     };
     let options = variant.split.relative_to(&settings.project);

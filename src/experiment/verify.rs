@@ -20,17 +20,19 @@ pub struct AgreementBound {
     pub reason: &'static str,
 }
 
-/// How far the implementations of a model must agree; none for a model whose implementations are one.
+/// How far the implementations of a model must agree on the task of `experiments/verify-models.toml`; none for the
+/// sanity rows. Where the algorithm draws random numbers or has another loss, agreement on harder tasks is lower,
+/// as it is between two seeds of one implementation.
 pub fn agreement_bound(kind: ModelKind) -> Option<AgreementBound> {
     let bound = |agreement, macro_f1, reason| Some(AgreementBound { agreement, macro_f1, reason });
     match kind {
         ModelKind::AttentionLstm => {
-            bound(0.90, 0.05, "same weights at the start; sums in another order part ways over epochs")
+            bound(0.85, 0.05, "same weights at the start; sums in another order part ways over epochs")
         }
         ModelKind::Svm => bound(0.98, 0.02, "one optimum, reached within a tolerance"),
-        ModelKind::RandomForest => bound(0.80, 0.06, "the same algorithm on other random numbers"),
+        ModelKind::RandomForest => bound(0.85, 0.06, "the same algorithm on other random numbers"),
         ModelKind::Knn => bound(0.99, 0.01, "the same neighbours but for equal distances"),
-        ModelKind::GradientBoosting => bound(0.75, 0.08, "another loss: squared error of one class against the rest"),
+        ModelKind::GradientBoosting => bound(0.85, 0.08, "another loss: squared error of one class against the rest"),
         ModelKind::LogisticRegression | ModelKind::DecisionTree | ModelKind::Majority => None,
     }
 }

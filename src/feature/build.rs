@@ -384,8 +384,8 @@ pub fn build_features(
     Ok((set, chosen.unselected))
 }
 
-/// As [`build_features`], from feature files: the statistics are the files' columns, and there are no bytes
-/// and no sequences.
+/// As [`build_features`], from feature files: the statistics are the columns that the files of all chosen rows have,
+/// and there are no bytes and no sequences.
 ///
 /// # Errors
 /// [`SelectionError`], as there; `minimum_packets`, as feature files do not say what a flow's packets are.
@@ -401,17 +401,18 @@ pub fn build_table_features(
     let usable = |_: &_| Ok(Usable::Yes);
     let chosen = choose(&table.rows, |row| &row.labels, |row| &row.provenance, usable, selection, seed)?;
     let rows = chosen.rows;
-    let columns = table.names.len();
-    let mut values = Vec::with_capacity(rows.len() * columns);
-    for (index, _) in &rows {
-        values.extend_from_slice(&table.rows[*index].values);
+    // Files may differ in columns; those that every chosen row has are kept.
+    let in_all = |column: &usize| rows.iter().all(|(index, _)| !table.rows[*index].values[*column].is_nan());
+    let kept: Vec<usize> = (0..table.names.len()).filter(in_all).collect();
+    if kept.is_empty() {
+        return Err(invalid("the files of the chosen rows have no column in common; choose fewer files".to_owned()));
     }
     let statistics =
-        Array2::from_shape_vec((rows.len(), columns), values).map_err(|error| invalid(error.to_string()))?;
+        Array2::from_shape_fn((rows.len(), kept.len()), |(row, column)| table.rows[rows[row].0].values[kept[column]]);
     let set = FeatureSet {
         tokens: TokenArray { packets: 0, bytes: 0, values: Vec::new() },
         statistics,
-        statistic_names: table.names.clone(),
+        statistic_names: kept.iter().map(|&column| table.names[column].clone()).collect(),
         sequences: Array2::zeros((rows.len(), 0)),
         labels: rows.iter().map(|(_, class)| *class).collect(),
         class_names: chosen.class_names,

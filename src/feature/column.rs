@@ -1,5 +1,6 @@
 //! The columns of the feature store: names, types, and the way between a flow and its row.
 
+use std::borrow::Borrow;
 use std::net::SocketAddr;
 
 use parquet::basic::{ConvertedType, Repetition, Type as Physical};
@@ -136,6 +137,16 @@ impl Field {
         }
     }
 
+    /// Whether values repeat so much that a dictionary of them pays.
+    pub fn repeats(self) -> bool {
+        !matches!(self, Field::Start | Field::End | Field::Statistic(_) | Field::PacketBytes(_) | Field::PacketTime(_))
+    }
+
+    /// Whether the column's bytes are text.
+    pub fn is_text(self) -> bool {
+        self.kind().1 == ConvertedType::UTF8
+    }
+
     /// Whether a file's column is this one.
     pub fn fits(self, header: &StoreHeader, column: &ColumnDescriptor) -> bool {
         let (physical, _, optional) = self.kind();
@@ -168,12 +179,7 @@ impl Field {
             Field::PacketBytes(k) => packet(k, &|packet| Value::Bytes(packet.bytes.clone())),
             Field::PacketTime(k) => packet(k, &|packet| Value::Integer(packet.timestamp)),
             Field::PacketWireLength(k) => packet(k, &|packet| Value::Integer(i64::from(packet.wire_length))),
-            Field::PacketDirection(k) => packet(k, &|packet| {
-                text(match packet.direction {
-                    PacketDirection::Forward => "forward",
-                    PacketDirection::Backward => "backward",
-                })
-            }),
+            Field::PacketDirection(k) => packet(k, &|packet| text(direction_name(packet.direction))),
             Field::PacketTransportOffset(k) => {
                 packet(k, &|packet| Value::Integer(i64::from(packet.layout.transport_offset)))
             }
@@ -181,6 +187,13 @@ impl Field {
                 packet(k, &|packet| Value::Integer(i64::from(packet.layout.payload_offset)))
             }
         }
+    }
+}
+
+fn direction_name(direction: PacketDirection) -> &'static str {
+    match direction {
+        PacketDirection::Forward => "forward",
+        PacketDirection::Backward => "backward",
     }
 }
 
@@ -238,16 +251,60 @@ pub(super) fn schema(header: &StoreHeader) -> ParquetResult<Type> {
     Type::group_type_builder("flow").with_fields(fields).build()
 }
 
-/// Writes one column of a row group.
-pub(super) fn write(
+/// Writes one column of a row group. Statistics and packets' bytes, which are nearly all of a store, go straight to
+/// the column; the others by way of their cells.
+pub(super) fn write<F: Borrow<LabelledFlow>>(
     column: &mut SerializedColumnWriter<'_>,
     field: &Field,
-    values: impl Iterator<Item = Value>,
+    header: &StoreHeader,
+    flows: &[F],
 ) -> ParquetResult<()> {
     let (physical, _, optional) = field.kind();
+    match *field {
+        Field::Statistic(index) => {
+            let values: Vec<f64> = flows.iter().map(|row| row.borrow().flow.statistics[index]).collect();
+            column.typed::<DoubleType>().write_batch(&values, None, None)?;
+            return Ok(());
+        }
+        Field::PacketBytes(k) => {
+            let packets = || flows.iter().map(|row| row.borrow().flow.packets.get(k));
+            let levels: Vec<i16> = packets().map(|packet| i16::from(packet.is_some())).collect();
+            // One allocation for all, and slices of it.
+            let all: Vec<u8> = packets().flatten().flat_map(|packet| packet.bytes.iter().copied()).collect();
+            let all = ByteArray::from(all);
+            let mut start = 0;
+            let values: Vec<ByteArray> = packets()
+                .flatten()
+                .map(|packet| {
+                    let value = all.slice(start, packet.bytes.len());
+                    start += packet.bytes.len();
+                    value
+                })
+                .collect();
+            column.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None)?;
+            return Ok(());
+        }
+        Field::PacketDirection(k) => {
+            let packets = || flows.iter().map(|row| row.borrow().flow.packets.get(k));
+            let levels: Vec<i16> = packets().map(|packet| i16::from(packet.is_some())).collect();
+            let [forward, backward] = [PacketDirection::Forward, PacketDirection::Backward]
+                .map(|direction| ByteArray::from(direction_name(direction)));
+            let values: Vec<ByteArray> = packets()
+                .flatten()
+                .map(
+                    |packet| {
+                        if packet.direction == PacketDirection::Forward { forward.clone() } else { backward.clone() }
+                    },
+                )
+                .collect();
+            column.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None)?;
+            return Ok(());
+        }
+        _ => {}
+    }
     let mut levels = Vec::new();
     let (mut bytes, mut integers, mut doubles) = (Vec::new(), Vec::new(), Vec::new());
-    for value in values {
+    for value in flows.iter().map(|row| field.value(header, row.borrow())) {
         levels.push(i16::from(value != Value::Null));
         match value {
             Value::Null => {}

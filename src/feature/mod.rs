@@ -7,11 +7,13 @@ mod mask;
 mod sequence;
 mod set;
 mod store;
+mod text;
 mod token;
 
 pub use build::{Classes, Selection, SelectionError, Unselected, Values, build_features, build_table_features};
-pub use mask::Mask;
+pub use mask::{Mask, MaskMethod, mask_flow};
 pub use sequence::{SequenceError, SequenceOptions, Transformation, sequence_names, write_sequence};
 pub use set::{FeatureSet, PAD, TokenArray, VOCABULARY};
-pub use store::{StoreError, StoreHeader, StoreReader, write_store};
+pub use store::{StoreError, StoreHeader, StoreReader, stream_store, write_store};
+pub use text::stream_csv;
 pub use token::{PacketStart, TokenError, TokenOptions, tokenize};

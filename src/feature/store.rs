@@ -8,6 +8,7 @@
 //! `_transport_offset`, `_payload_offset` (into the bytes), null where the flow has fewer packets.
 //! The file's key-value metadata (`etcbench.*`) holds [`StoreHeader`]. Equal flows give equal bytes.
 
+use std::borrow::Borrow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::reader::FileReader;
 use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 
 use super::column::{Field, Value};
@@ -76,6 +78,20 @@ pub fn write_store<'a>(
     header: &StoreHeader,
     flows: impl IntoIterator<Item = &'a LabelledFlow>,
 ) -> Result<u64, StoreError> {
+    let mut flows = flows.into_iter();
+    stream_store(path, header, &mut || Ok(flows.next()))
+}
+
+/// As [`write_store`], for flows that `next` gives one by one until it gives none; only a row group of them is in memory.
+/// An error from `next` leaves no file.
+///
+/// # Errors
+/// As [`write_store`], and any error of `next`.
+pub fn stream_store<F: Borrow<LabelledFlow>>(
+    path: &Path,
+    header: &StoreHeader,
+    next: &mut dyn FnMut() -> std::io::Result<Option<F>>,
+) -> Result<u64, StoreError> {
     let mut count = 0;
     storage::write_whole_with(path, |file| {
         let schema = super::column::schema(header).map_err(std::io::Error::other)?;
@@ -85,20 +101,26 @@ pub fn write_store<'a>(
             (HEADER_KEY, serde_json::to_string(header)?),
         ];
         let metadata = metadata.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect();
-        let level = ZstdLevel::try_new(3).map_err(std::io::Error::other)?;
-        let properties = WriterProperties::builder()
+        let fields = Field::all(header);
+        let level = ZstdLevel::try_new(1).map_err(std::io::Error::other)?;
+        let mut properties = WriterProperties::builder();
+        for field in fields.iter().filter(|field| !field.repeats()) {
+            properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name(header)), false);
+        }
+        let properties = properties
             .set_compression(Compression::ZSTD(level))
             .set_created_by(format!("etcbench version {}", env!("CARGO_PKG_VERSION")))
             .set_key_value_metadata(Some(metadata))
             .build();
         let mut writer =
             SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties)).map_err(std::io::Error::other)?;
-        let fields = Field::all(header);
         let mut group = Vec::with_capacity(ROWS_PER_GROUP);
-        let mut flows = flows.into_iter();
         loop {
             group.clear();
-            group.extend(flows.by_ref().take(ROWS_PER_GROUP));
+            while group.len() < ROWS_PER_GROUP {
+                let Some(flow) = next()? else { break };
+                group.push(flow);
+            }
             if group.is_empty() {
                 break;
             }
@@ -112,21 +134,20 @@ pub fn write_store<'a>(
     Ok(count)
 }
 
-fn write_group<W: std::io::Write + Send>(
+fn write_group<W: std::io::Write + Send, F: Borrow<LabelledFlow>>(
     writer: &mut SerializedFileWriter<W>,
     header: &StoreHeader,
     fields: &[Field],
-    flows: &[&LabelledFlow],
+    flows: &[F],
 ) -> Result<(), String> {
     for flow in flows {
-        super::column::check(header, flow)?;
+        super::column::check(header, flow.borrow())?;
     }
     let parquet = |error: parquet::errors::ParquetError| error.to_string();
     let mut group = writer.next_row_group().map_err(parquet)?;
     for field in fields {
         let mut column = group.next_column().map_err(parquet)?.ok_or("the schema has too few columns")?;
-        let values = flows.iter().map(|flow| field.value(header, flow));
-        super::column::write(&mut column, field, values).map_err(parquet)?;
+        super::column::write(&mut column, field, header, flows).map_err(parquet)?;
         column.close().map_err(parquet)?;
     }
     group.close().map_err(parquet)?;

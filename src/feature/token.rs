@@ -5,7 +5,7 @@ use thiserror::Error;
 
 use crate::flow::{Flow, FlowOptions};
 
-use super::mask::Mask;
+use super::mask::{Mask, MaskMethod, mask_flow};
 use super::set::PAD;
 
 /// Where a packet's bytes begin.
@@ -43,14 +43,25 @@ pub struct TokenOptions {
     pub bytes: usize,
     /// Where a packet's bytes begin.
     pub packet_start: PacketStart,
-    /// Fields that are set to zero.
+    /// Fields that are masked before the bytes are taken.
     pub masks: Vec<Mask>,
+    /// What takes the place of masked fields.
+    pub mask_method: MaskMethod,
+    /// Seed of masks that randomise; with the flow's five-tuple and start it decides every replacement.
+    pub mask_seed: u64,
 }
 
 impl Default for TokenOptions {
     /// The paper's: 6 packets of 128 bytes from the IP header on, nothing masked.
     fn default() -> TokenOptions {
-        TokenOptions { packets: 6, bytes: 128, packet_start: PacketStart::IpHeader, masks: Vec::new() }
+        TokenOptions {
+            packets: 6,
+            bytes: 128,
+            packet_start: PacketStart::IpHeader,
+            masks: Vec::new(),
+            mask_method: MaskMethod::Zero,
+            mask_seed: 0,
+        }
     }
 }
 
@@ -150,9 +161,14 @@ pub fn tokenize(flow: &Flow, options: &TokenOptions, out: &mut [u16]) -> Result<
     if options.packets.checked_mul(options.bytes) != Some(out.len()) {
         return Err(TokenError::Space { given: out.len(), packets: options.packets, bytes: options.bytes });
     }
+    let masked = (!options.masks.is_empty()).then(|| {
+        let mut masked = flow.clone();
+        mask_flow(&mut masked, &options.masks, options.mask_method, options.mask_seed);
+        masked
+    });
     out.fill(PAD);
     let mut rows = out.chunks_exact_mut(options.bytes);
-    for packet in &flow.packets {
+    for packet in &masked.as_ref().unwrap_or(flow).packets {
         let start = usize::from(match options.packet_start {
             PacketStart::IpHeader => 0,
             PacketStart::AfterIpHeader => packet.layout.transport_offset,
@@ -162,9 +178,7 @@ pub fn tokenize(flow: &Flow, options: &TokenOptions, out: &mut [u16]) -> Result<
             continue;
         }
         let Some(row) = rows.next() else { break };
-        let mut masked = packet.clone();
-        options.masks.iter().for_each(|mask| mask.apply(&mut masked));
-        for (token, byte) in row.iter_mut().zip(&masked.bytes[start..]) {
+        for (token, byte) in row.iter_mut().zip(&packet.bytes[start..]) {
             *token = u16::from(*byte);
         }
     }

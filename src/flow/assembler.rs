@@ -24,9 +24,9 @@ pub struct NumberedFlow {
 /// what follows them (the last acknowledgements, retransmissions) would become flows of a packet or two, which no
 /// classifier is asked about. A port that is used again within the idle timeout therefore continues its flow.
 ///
-/// Packets are expected in about the order of their times. Flows that a sweep finds two idle timeouts behind
-/// the current packet are complete, so only packets later than an idle timeout out of order could be
-/// split from their flow by it. A packet earlier than its flow's latest never ends a flow.
+/// Packets are expected in about the order of their times. Flows that are an idle timeout and a sixteenth behind the
+/// current packet are complete, so a packet that is late by more than a sixteenth of the idle timeout may be
+/// split from its flow. A packet earlier than its flow's latest never ends a flow.
 ///
 /// Fragments follow the first fragment of their datagram, which has the ports; those that come before it wait
 /// for it, for 30 s of capture time and in a bounded number.

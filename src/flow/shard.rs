@@ -13,7 +13,8 @@ pub(super) struct Shard {
     limits: Limits,
     /// Position of a key's active flow in `slots`.
     positions: HashMap<FlowKey, u32, BuildKeyHasher>,
-    slots: Vec<Option<ActiveFlow>>,
+    /// Boxed: a flow is most of a kilobyte, which a growing vector would hold twice.
+    slots: Vec<Option<Box<ActiveFlow>>>,
     /// Positions in `slots` that are empty.
     free: Vec<u32>,
 }
@@ -42,11 +43,11 @@ impl Shard {
                     }
                     _ => {}
                 }
-                let complete = slot.replace(ActiveFlow::new(number, packet, bytes, &self.limits));
+                let complete = slot.replace(Box::new(ActiveFlow::new(number, packet, bytes, &self.limits)));
                 complete.map(numbered).into_iter().for_each(sink);
             }
             Entry::Vacant(vacant) => {
-                let flow = Some(ActiveFlow::new(number, packet, bytes, &self.limits));
+                let flow = Some(Box::new(ActiveFlow::new(number, packet, bytes, &self.limits)));
                 let position = match self.free.pop() {
                     Some(position) => {
                         self.slots[position as usize] = flow;
@@ -64,9 +65,9 @@ impl Shard {
         true
     }
 
-    /// Completes what is two idle timeouts old at a time, in order of numbers.
+    /// Completes what no packet after a time can continue, in order of numbers.
     pub(super) fn sweep(&mut self, now: i64, sink: &mut dyn FnMut(NumberedFlow)) {
-        let too_old = now.saturating_sub(self.limits.idle_timeout.saturating_mul(2));
+        let too_old = now.saturating_sub(self.limits.idle_timeout).saturating_sub(slack(&self.limits));
         let mut complete = Vec::new();
         for (position, slot) in self.slots.iter_mut().enumerate() {
             if let Some(flow) = slot.take_if(|flow| flow.latest() < too_old) {
@@ -83,7 +84,7 @@ impl Shard {
     pub(super) fn finish(&mut self, sink: &mut dyn FnMut(NumberedFlow)) {
         self.positions.clear();
         self.free.clear();
-        let mut flows: Vec<ActiveFlow> = self.slots.drain(..).flatten().collect();
+        let mut flows: Vec<Box<ActiveFlow>> = self.slots.drain(..).flatten().collect();
         flows.sort_unstable_by_key(|flow| flow.number);
         flows.into_iter().map(numbered).for_each(sink);
     }
@@ -94,22 +95,30 @@ impl Shard {
     }
 }
 
-fn numbered(flow: ActiveFlow) -> NumberedFlow {
+fn numbered(flow: Box<ActiveFlow>) -> NumberedFlow {
     NumberedFlow { number: flow.number, flow: flow.finish() }
 }
 
-/// Decides when shards are swept: once per idle timeout of capture time, so that every flow is looked at a few times
-/// in all, and memory holds the flows of the last three idle timeouts.
+/// By how much a packet may be late without a sweep coming before it, and how much time passes between sweeps.
+fn slack(limits: &Limits) -> i64 {
+    limits.idle_timeout / SLACK
+}
+
+/// Part of the idle timeout.
+const SLACK: i64 = 16;
+
+/// Decides when shards are swept: sixteen times per idle timeout of capture time, so that every flow is looked at
+/// some twenty times in all, and memory holds the flows of the last 1.125 idle timeouts.
 #[derive(Debug)]
 pub(super) struct SweepClock {
-    idle_timeout: i64,
+    interval: i64,
     /// Time of the last sweep.
     swept: Option<i64>,
 }
 
 impl SweepClock {
     pub(super) fn new(limits: &Limits) -> SweepClock {
-        SweepClock { idle_timeout: limits.idle_timeout, swept: None }
+        SweepClock { interval: slack(limits), swept: None }
     }
 
     /// Whether to sweep before the packet of this time.
@@ -117,7 +126,7 @@ impl SweepClock {
         match self.swept {
             // Time that ran backwards (captures one after another in a file) starts the wait anew.
             Some(swept) if now >= swept => {
-                let due = now - swept > self.idle_timeout;
+                let due = now - swept > self.interval;
                 if due {
                     self.swept = Some(now);
                 }

@@ -22,6 +22,8 @@ pub(super) struct Rows {
     pub targets: Vec<u32>,
     /// Number of classes that occur in training; at least 2.
     pub classes: usize,
+    /// Their names; empty where rows come back out of a model's file.
+    pub names: Vec<String>,
 }
 
 impl Rows {
@@ -35,30 +37,56 @@ impl Rows {
     }
 }
 
-/// Weights of the classes in training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum ClassWeights {
-    /// Every row counts 1.
-    #[default]
-    None,
-    /// A row of class k counts `rows / (classes * rows of k)`, as scikit-learn's `balanced`.
-    Balanced,
+/// From what size on a reference implementation cannot cope: measured, see `benches/README.md`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReferenceLimit {
+    /// The crate.
+    pub library: &'static str,
+    /// Most training rows; of the SVM, of any two classes together.
+    pub rows: usize,
+    /// Whether `rows` is of any two classes together.
+    pub of_two_classes: bool,
+    /// What happens beyond it.
+    pub reason: &'static str,
 }
 
-impl ClassWeights {
-    /// The weight of each class.
-    pub fn of(self, rows: &Rows) -> Vec<f64> {
-        let total = rows.targets.len() as f64;
-        let classes = rows.classes as f64;
-        rows.class_counts()
-            .into_iter()
-            .map(|count| match self {
-                Self::None => 1.0,
-                Self::Balanced => total / (classes * count as f64),
-            })
-            .collect()
+impl ReferenceLimit {
+    /// Refuses more rows than that.
+    fn check(&self, model: &str, rows: &Rows) -> Result<(), ModelError> {
+        let mut found = rows.targets.len();
+        if self.of_two_classes {
+            let mut counts = rows.class_counts();
+            counts.sort_unstable_by(|a, b| b.cmp(a));
+            found = counts.iter().take(2).sum();
+        }
+        if found <= self.rows {
+            return Ok(());
+        }
+        let of = if self.of_two_classes { " of two classes" } else { "" };
+        Err(data(
+            model,
+            format!(
+                "the reference implementation ({}) copes with up to {} training rows{of}, and there are {found}: {}; \
+                 use implementation = \"fast\"",
+                self.library, self.rows, self.reason
+            ),
+        ))
     }
+}
+
+/// How many columns a note on importances names.
+const NAMED_COLUMNS: usize = 10;
+
+/// A note with the columns of largest importance.
+fn largest(kind: &str, names: &[String], importances: &[f64]) -> String {
+    let mut order: Vec<usize> = (0..importances.len()).filter(|&column| importances[column] > 0.0).collect();
+    order.sort_by(|&a, &b| importances[b].total_cmp(&importances[a]).then(a.cmp(&b)));
+    let named: Vec<String> = order
+        .iter()
+        .take(NAMED_COLUMNS)
+        .map(|&column| format!("{} {:.4}", names.get(column).map_or("?", String::as_str), importances[column]))
+        .collect();
+    format!("{kind}, largest of {} columns: {}", importances.len(), named.join(", "))
 }
 
 /// One algorithm behind [`Classical`].
@@ -67,6 +95,8 @@ pub(super) trait Algorithm: Sized + Send + Sync {
     type Parameters: Serialize + DeserializeOwned + Clone + Send + Sync;
     /// Its name in files and messages.
     const NAME: &'static str;
+    /// From what size on its reference implementation cannot cope, if there is one.
+    const REFERENCE_LIMIT: Option<ReferenceLimit> = None;
 
     /// Refuses values that cannot be used and keys that this implementation does not have.
     fn check(parameters: &Self::Parameters, implementation: Implementation) -> Result<(), String>;
@@ -99,6 +129,11 @@ pub(super) trait Algorithm: Sized + Send + Sync {
         classes: usize,
     ) -> Result<Self, ModelError>;
 
+    /// How much each column matters, under the name of how that is measured; noted in the fit's report.
+    fn importances(&self) -> Vec<(&'static str, &[f64])> {
+        Vec::new()
+    }
+
     /// Whether the validation rows are read at all.
     fn uses_validation(_: &Self::Parameters) -> bool {
         false
@@ -123,6 +158,11 @@ pub(super) struct Classical<A: Algorithm> {
 }
 
 impl<A: Algorithm> Classical<A> {
+    /// Most rows that the reference implementation is fitted on, if there is a limit.
+    pub fn reference_row_limit() -> Option<usize> {
+        A::REFERENCE_LIMIT.map(|limit| limit.rows)
+    }
+
     /// A model that is not fitted yet.
     ///
     /// # Errors
@@ -187,7 +227,8 @@ impl<A: Algorithm> Classifier for Classical<A> {
         }
         let index = |label: &u32| present.binary_search(label).ok().map(|index| index as u32);
         let targets = labels.iter().filter_map(index).collect();
-        let rows = Rows { matrix, targets, classes: present.len() };
+        let names = present.iter().map(|&class| training.features.class_names[class as usize].clone()).collect();
+        let rows = Rows { matrix, targets, classes: present.len(), names };
         let mut held_out = None;
         if A::uses_validation(&self.parameters) {
             // A class that training never saw has no column, so its rows cannot be scored.
@@ -201,12 +242,19 @@ impl<A: Algorithm> Classifier for Classical<A> {
             if !known.rows.is_empty() {
                 let matrix = transform.apply(A::NAME, known)?;
                 let targets = known.labels().iter().filter_map(index).collect();
-                held_out = Some(Rows { matrix, targets, classes: present.len() });
+                held_out = Some(Rows { matrix, targets, classes: present.len(), names: Vec::new() });
             }
         }
         let mut report = FitReport::default();
         let samples = training.rows.len() as u64;
+        if let (Implementation::Reference, Some(limit)) = (self.implementation, A::REFERENCE_LIMIT) {
+            limit.check(A::NAME, &rows)?;
+        }
         let algorithm = A::fit(&self.parameters, self.implementation, rows, held_out, context, &mut report)?;
+        let names = transform.column_names();
+        for (kind, importances) in algorithm.importances() {
+            report.notes.push(largest(kind, &names, importances));
+        }
         let class_count = training.features.class_names.len();
         if present.len() < class_count {
             report.notes.push(format!(

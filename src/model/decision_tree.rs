@@ -11,7 +11,8 @@ use linfa_trees::{DecisionTree as LinfaTree, TreeNode};
 use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 
-use super::classical::{Algorithm, ClassWeights, Classical, Rows};
+use super::class_weights::ClassWeights;
+use super::classical::{Algorithm, Classical, Rows};
 use super::input::{Encoding, InputOptions, data};
 use super::random_forest::Trees;
 use super::random_forest::tree::{LEAF, Limits, Tree};
@@ -33,7 +34,7 @@ pub(super) struct TreeParameters {
     pub minimum_samples_split: usize,
     /// No leaf has fewer rows; default 1.
     pub minimum_samples_leaf: usize,
-    /// `none` (default) or `balanced`.
+    /// `none` (default), `balanced` or a table of weights by class name.
     pub class_weights: ClassWeights,
 }
 
@@ -43,7 +44,7 @@ impl Default for TreeParameters {
             maximum_depth: None,
             minimum_samples_split: 2,
             minimum_samples_leaf: 1,
-            class_weights: ClassWeights::None,
+            class_weights: ClassWeights::default(),
         }
     }
 }
@@ -62,10 +63,10 @@ impl Algorithm for SingleTree {
         if parameters.minimum_samples_leaf < 1 {
             return Err("`minimum_samples_leaf` must be at least 1".to_owned());
         }
-        if implementation == Implementation::Reference && parameters.class_weights != ClassWeights::None {
+        if implementation == Implementation::Reference && !parameters.class_weights.is_none() {
             return Err("`class_weights`: the reference implementation does not have it; use `fast`".to_owned());
         }
-        Ok(())
+        parameters.class_weights.check()
     }
 
     fn input(_: &TreeParameters, input: Input) -> InputOptions {
@@ -90,7 +91,7 @@ impl Algorithm for SingleTree {
             samples_leaf: parameters.minimum_samples_leaf,
             candidates: training.matrix.ncols(),
         };
-        let weights = parameters.class_weights.of(&training);
+        let weights = parameters.class_weights.of(Self::NAME, &training)?;
         Ok(Self(Trees::single(&training, limits, &weights, seed::derive(context.seed, Self::NAME))))
     }
 
@@ -112,6 +113,10 @@ impl Algorithm for SingleTree {
     ) -> Result<Self, ModelError> {
         Trees::restore(archive, columns, classes).map(Self)
     }
+
+    fn importances(&self) -> Vec<(&'static str, &[f64])> {
+        vec![("impurity importances", &self.0.importances)]
+    }
 }
 
 fn linfa_tree(parameters: &TreeParameters, training: &Rows) -> Result<Trees, ModelError> {
@@ -128,7 +133,7 @@ fn linfa_tree(parameters: &TreeParameters, training: &Rows) -> Result<Trees, Mod
     for (importance, decrease) in importances.iter_mut().zip(fitted.mean_impurity_decrease()) {
         *importance = f64::from(decrease);
     }
-    Ok(Trees { trees: vec![tree], classes: training.classes, importances })
+    Ok(Trees { trees: vec![tree], classes: training.classes, importances, permutation_importances: Vec::new() })
 }
 
 /// Appends a node and all below it, in preorder; a leaf's shares are 1 for its class.

@@ -49,12 +49,17 @@ pub fn load(archive: &ModelArchive) -> Result<Box<dyn Classifier>, ModelError> {
     })
 }
 
-/// Training rows above which the reference implementation of a model refuses to fit; none where it only takes
-/// longer. `linfa-svm` holds the whole kernel of two classes in double precision: 10,000 rows take 800 MB.
+/// Training rows above which the reference implementation of a model refuses to fit; of the support vector machine
+/// the rows of any two classes together. None where the implementations are one or the reference has no such size.
 pub fn reference_row_limit(kind: ModelKind) -> Option<usize> {
     match kind {
-        ModelKind::Svm => Some(super::svm::REFERENCE_ROW_LIMIT),
-        _ => None,
+        ModelKind::Svm => Svm::reference_row_limit(),
+        ModelKind::RandomForest => RandomForest::reference_row_limit(),
+        ModelKind::Knn => Knn::reference_row_limit(),
+        ModelKind::GradientBoosting => GradientBoosting::reference_row_limit(),
+        ModelKind::AttentionLstm | ModelKind::LogisticRegression | ModelKind::DecisionTree | ModelKind::Majority => {
+            None
+        }
     }
 }
 

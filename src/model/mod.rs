@@ -5,6 +5,7 @@
 
 mod archive;
 pub mod attention_lstm;
+mod class_weights;
 mod classical;
 mod classifier;
 mod decision_tree;
@@ -32,4 +33,5 @@ pub use classifier::{
     ArtifactStore, Classifier, CudaDevice, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input,
     ModelError, ModelKind, ModelSpec, NoArtifacts, Precision, StageTime,
 };
+pub use device::Finding;
 pub use factory::{build, load, reference_row_limit};

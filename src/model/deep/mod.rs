@@ -38,10 +38,7 @@ impl Engine {
     ) -> Result<Box<dyn LanguageModel>, ModelError> {
         match self.implementation {
             Implementation::Fast => fast::language_model(options, parameters, seed, self.device),
-            Implementation::Reference => {
-                self.processor_only()?;
-                reference::language_model(options, parameters, seed)
-            }
+            Implementation::Reference => reference::language_model_on(options, parameters, seed, self.device),
         }
     }
 
@@ -57,21 +54,7 @@ impl Engine {
     ) -> Result<Box<dyn SequenceClassifier>, ModelError> {
         match self.implementation {
             Implementation::Fast => fast::classifier(options, parameters, seed, self.device),
-            Implementation::Reference => {
-                self.processor_only()?;
-                reference::classifier(options, parameters, seed)
-            }
-        }
-    }
-
-    fn processor_only(self) -> Result<(), ModelError> {
-        match self.device {
-            Device::Cpu => Ok(()),
-            Device::Cuda(number) => Err(ModelError::Device {
-                device: format!("cuda:{number}"),
-                problem: "the reference implementation runs on the cpu only; use --device cpu or the fast one"
-                    .to_owned(),
-            }),
+            Implementation::Reference => reference::classifier_on(options, parameters, seed, self.device),
         }
     }
 }

@@ -11,6 +11,7 @@
 //! accuracies are comparable and probabilities are not. It has no `l1`, `column_sample`,
 //! `maximum_bins` and `early_stopping_rounds`, and `minimum_child_weight` counts rows there.
 
+mod flat;
 mod reference;
 
 use std::num::NonZeroUsize;
@@ -18,14 +19,15 @@ use std::num::NonZeroUsize;
 use hessboost::config::{TrainingParams, TreeMethod};
 use hessboost::data::DMatrix;
 use hessboost::metric::EvalMetric;
-use hessboost::model::{BoostedModel, Iterations, ModelFormat};
+use hessboost::model::{BoostedModel, ImportanceType, ModelFormat};
 use hessboost::objective::{Multiclass, Objective};
 use hessboost::training::Trainer;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use self::flat::FlatTrees;
 use self::reference::OneAgainstRest;
-use super::classical::{Algorithm, Classical, Rows};
+use super::classical::{Algorithm, Classical, ReferenceLimit, Rows};
 use super::input::{Encoding, InputOptions, data};
 use super::{EpochRecord, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, stored};
 use crate::progress::Progress;
@@ -86,14 +88,43 @@ impl Default for BoostingParameters {
 #[allow(clippy::large_enum_variant, reason = "there is one of these per fitted model")]
 pub(super) enum Boosted {
     /// hessboost's model.
-    Softmax(BoostedModel),
+    Softmax(SoftmaxTrees),
     /// smartcore's regressors.
     OneAgainstRest(OneAgainstRest),
+}
+
+/// hessboost's model, its trees laid out for prediction, and what its columns are worth.
+pub(super) struct SoftmaxTrees {
+    model: BoostedModel,
+    flat: FlatTrees,
+    /// Share of the total gain of all splits per column.
+    importances: Vec<f64>,
+}
+
+impl SoftmaxTrees {
+    fn new(model: BoostedModel) -> Result<Self, String> {
+        let flat = FlatTrees::new(&model)?;
+        let mut importances = vec![0.0; model.n_features()];
+        for (column, gain) in model.feature_importance(ImportanceType::TotalGain) {
+            importances[column] = gain;
+        }
+        let total: f64 = importances.iter().sum();
+        if total > 0.0 {
+            importances.iter_mut().for_each(|gain| *gain /= total);
+        }
+        Ok(Self { model, flat, importances })
+    }
 }
 
 impl Algorithm for Boosted {
     type Parameters = BoostingParameters;
     const NAME: &'static str = "gradient_boosting";
+    const REFERENCE_LIMIT: Option<ReferenceLimit> = Some(ReferenceLimit {
+        library: "smartcore",
+        rows: 20_000,
+        of_two_classes: false,
+        reason: "it sorts every column anew at every node",
+    });
 
     fn check(parameters: &BoostingParameters, implementation: Implementation) -> Result<(), String> {
         for (name, value) in [("rounds", parameters.rounds), ("depth", parameters.depth)] {
@@ -168,7 +199,8 @@ impl Algorithm for Boosted {
     ) -> Result<Self, ModelError> {
         match implementation {
             Implementation::Fast => {
-                softmax_trees(parameters, &training, validation.as_ref(), context, report).map(Self::Softmax)
+                let model = softmax_trees(parameters, training, validation, context, report)?;
+                SoftmaxTrees::new(model).map(Self::Softmax).map_err(|problem| data(Self::NAME, problem))
             }
             Implementation::Reference => OneAgainstRest::fit(parameters, training, context).map(Self::OneAgainstRest),
         }
@@ -176,11 +208,13 @@ impl Algorithm for Boosted {
 
     fn predict(&self, matrix: &Array2<f32>, _: &dyn Progress) -> Result<Array2<f32>, ModelError> {
         match self {
-            Self::Softmax(model) => {
-                let rows = dense(matrix)?;
-                let predictions = model.predict(&rows, Iterations::Best).map_err(|error| failed(&error))?;
-                Array2::from_shape_vec((predictions.n_rows(), predictions.width()), predictions.into_vec())
-                    .map_err(|error| data(Self::NAME, error.to_string()))
+            Self::Softmax(trees) => {
+                let margins = trees.flat.margins(matrix);
+                let values = margins.as_slice().expect("matrices are row-major");
+                let mut probabilities = Array2::zeros(margins.dim());
+                let target = probabilities.as_slice_mut().expect("matrices are row-major");
+                trees.model.transform_margins_into(values, target).map_err(|error| failed(&error))?;
+                Ok(probabilities)
             }
             Self::OneAgainstRest(model) => model.predict(matrix),
         }
@@ -188,8 +222,8 @@ impl Algorithm for Boosted {
 
     fn store(&self, archive: &mut ModelArchive) -> Result<(), ModelError> {
         match self {
-            Self::Softmax(model) => {
-                let bytes = model.encode(ModelFormat::Binary).map_err(|error| failed(&error))?;
+            Self::Softmax(trees) => {
+                let bytes = trees.model.encode(ModelFormat::Binary).map_err(|error| failed(&error))?;
                 archive.tensors.insert("hessboost".to_owned(), super::Tensor::u8(bytes));
                 Ok(())
             }
@@ -216,7 +250,16 @@ impl Algorithm for Boosted {
         if model.n_features() != columns || model.prediction_width() != classes {
             return Err(stored::broken("the trees are of another number of columns or classes than the file"));
         }
-        Ok(Self::Softmax(model))
+        let trees =
+            SoftmaxTrees::new(model).map_err(|problem| stored::broken(format!("tensor hessboost: {problem}")))?;
+        Ok(Self::Softmax(trees))
+    }
+
+    fn importances(&self) -> Vec<(&'static str, &[f64])> {
+        match self {
+            Self::Softmax(trees) => vec![("importances (share of the total gain)", &trees.importances)],
+            Self::OneAgainstRest(_) => Vec::new(),
+        }
     }
 }
 
@@ -237,8 +280,8 @@ fn labelled(rows: &Rows) -> Result<DMatrix, ModelError> {
 /// The fast implementation.
 fn softmax_trees(
     parameters: &BoostingParameters,
-    training: &Rows,
-    validation: Option<&Rows>,
+    training: Rows,
+    validation: Option<Rows>,
     context: &FitContext<'_>,
     report: &mut FitReport,
 ) -> Result<BoostedModel, ModelError> {
@@ -259,8 +302,10 @@ fn softmax_trees(
         .max_bin(parameters.maximum_bins)
         .build()
         .map_err(|error| failed(&error))?;
-    let rows = labelled(training)?;
-    let held_out = validation.map(labelled).transpose()?;
+    let rows = labelled(&training)?;
+    drop(training);
+    let held_out = validation.as_ref().map(labelled).transpose()?;
+    drop(validation);
     context.progress.begin(Boosted::NAME, parameters.rounds as u64);
     let progress = context.progress;
     let mut trainer = Trainer::new(&settings, &rows, parameters.rounds).eval(&rows, "training");
@@ -301,4 +346,38 @@ fn softmax_trees(
         report.notes.push(format!("predicts with the first {} of {} rounds", best + 1, report.epochs.len()));
     }
     Ok(result.model)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Device, NoArtifacts};
+    use crate::progress::Silent;
+    use hessboost::model::Iterations;
+
+    #[test]
+    fn flat_trees_predict_hessboosts_bits() {
+        let (rows, columns, classes) = (403, 9, 4);
+        let value = |i: usize| ((i * 7919 + i * i % 37) % 257) as f32 - 20.0;
+        let matrix = Array2::from_shape_fn((rows, columns), |(row, column)| value(row * columns + column));
+        let targets: Vec<u32> =
+            matrix.outer_iter().map(|row| ((row[2] > 100.0) as u32) * 2 + (row[5] * row[7] > 9000.0) as u32).collect();
+        for (rounds, early_stopping_rounds) in [(1, None), (25, None), (60, Some(2))] {
+            let part = |range: std::ops::Range<usize>| Rows {
+                matrix: matrix.slice(ndarray::s![range.clone(), ..]).to_owned(),
+                targets: targets[range].to_vec(),
+                classes,
+                names: Vec::new(),
+            };
+            let parameters = BoostingParameters { rounds, early_stopping_rounds, depth: 5, ..Default::default() };
+            let context = FitContext { seed: 3, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
+            let mut report = FitReport::default();
+            let model = softmax_trees(&parameters, part(0..300), Some(part(300..rows)), &context, &mut report).unwrap();
+            let wanted = model.predict(&dense(&matrix).unwrap(), Iterations::Best).unwrap().into_vec();
+            let trees = Boosted::Softmax(SoftmaxTrees::new(model).unwrap());
+            let found = trees.predict(&matrix, &Silent).unwrap();
+            assert_eq!(found.dim(), (rows, classes));
+            assert!(found.iter().zip(&wanted).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
+    }
 }

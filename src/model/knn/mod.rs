@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use self::distance::{Distance, DistanceRows};
 use self::search::Neighbour;
-use super::classical::{Algorithm, Classical, Rows};
+use super::classical::{Algorithm, Classical, ReferenceLimit, Rows};
 use super::input::{Encoding, InputOptions, data};
 use super::{FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, stored};
 use crate::progress::Progress;
@@ -71,6 +71,12 @@ pub(super) struct Neighbours {
 impl Algorithm for Neighbours {
     type Parameters = KnnParameters;
     const NAME: &'static str = "knn";
+    const REFERENCE_LIMIT: Option<ReferenceLimit> = Some(ReferenceLimit {
+        library: "linfa-nn",
+        rows: 50_000,
+        of_two_classes: false,
+        reason: "it visits all of them one by one, twice for every query, on one thread",
+    });
 
     fn check(parameters: &KnnParameters, _: Implementation) -> Result<(), String> {
         if parameters.k == 0 { Err("`k` is 0; it must be at least 1".to_owned()) } else { Ok(()) }

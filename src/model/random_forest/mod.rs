@@ -6,6 +6,7 @@
 //! `reference` is the forest of `smartcore`.
 
 mod columns;
+mod permutation;
 mod reference;
 pub(super) mod tree;
 
@@ -15,9 +16,11 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use self::columns::columns;
+use self::permutation::permutation_importances;
 use self::reference::SmartcoreForest;
 use self::tree::{Ground, LEAF, Limits, Tree, grow};
-use super::classical::{Algorithm, ClassWeights, Classical, Rows};
+use super::class_weights::ClassWeights;
+use super::classical::{Algorithm, Classical, ReferenceLimit, Rows};
 use super::input::{Encoding, InputOptions};
 use super::{FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, stored};
 use crate::progress::Progress;
@@ -54,10 +57,12 @@ pub(super) struct ForestParameters {
     /// Columns that a node looks at: `"sqrt"` (default), `"log2"`, a share (a number with a point, above 0
     /// and at most 1.0) or a count (a whole number).
     pub maximum_features: MaximumFeatures,
-    /// `none` (default) or `balanced`.
+    /// `none` (default), `balanced` or a table of weights by class name.
     pub class_weights: ClassWeights,
     /// Whether to note the accuracy on the rows that each tree did not see; default false.
     pub out_of_bag: bool,
+    /// How often every column is shuffled for its permutation importance; default 0, which leaves it out.
+    pub permutation_repeats: usize,
 }
 
 impl Default for ForestParameters {
@@ -68,8 +73,9 @@ impl Default for ForestParameters {
             minimum_samples_split: 2,
             minimum_samples_leaf: 1,
             maximum_features: MaximumFeatures::Named("sqrt".to_owned()),
-            class_weights: ClassWeights::None,
+            class_weights: ClassWeights::default(),
             out_of_bag: false,
+            permutation_repeats: 0,
         }
     }
 }
@@ -94,6 +100,8 @@ pub(super) struct Trees {
     pub classes: usize,
     /// Mean decrease of impurity per column, of sum 1 (all 0 where no tree splits).
     pub importances: Vec<f64>,
+    /// Mean drop of accuracy per column when it is shuffled; empty where that was not asked for.
+    pub permutation_importances: Vec<f64>,
 }
 
 /// A fitted forest.
@@ -111,6 +119,12 @@ const PREDICTION_BLOCK: usize = 64;
 impl Algorithm for Forest {
     type Parameters = ForestParameters;
     const NAME: &'static str = "random_forest";
+    const REFERENCE_LIMIT: Option<ReferenceLimit> = Some(ReferenceLimit {
+        library: "smartcore",
+        rows: 20_000,
+        of_two_classes: false,
+        reason: "it grows its trees one after the other and sorts every column anew",
+    });
 
     fn check(parameters: &ForestParameters, implementation: Implementation) -> Result<(), String> {
         if parameters.trees == 0 || parameters.trees > usize::from(u16::MAX) {
@@ -122,6 +136,7 @@ impl Algorithm for Forest {
         if parameters.minimum_samples_leaf < 1 {
             return Err("`minimum_samples_leaf` must be at least 1".to_owned());
         }
+        parameters.class_weights.check()?;
         match &parameters.maximum_features {
             MaximumFeatures::Count(0) => return Err("`maximum_features` must be at least 1".to_owned()),
             MaximumFeatures::Fraction(share) if !(*share > 0.0 && *share <= 1.0) => {
@@ -134,11 +149,14 @@ impl Algorithm for Forest {
         }
         if implementation == Implementation::Reference {
             let absent = "the reference implementation (smartcore) does not have it; use `fast` or leave it out";
-            if parameters.class_weights != ClassWeights::None {
+            if !parameters.class_weights.is_none() {
                 return Err(format!("`class_weights`: {absent}"));
             }
             if parameters.out_of_bag {
                 return Err(format!("`out_of_bag`: {absent}"));
+            }
+            if parameters.permutation_repeats > 0 {
+                return Err(format!("`permutation_repeats`: {absent}"));
             }
             if parameters.maximum_depth.is_some_and(|depth| depth > usize::from(u16::MAX)) {
                 return Err(format!("`maximum_depth` must be at most {} for the reference", u16::MAX));
@@ -162,7 +180,7 @@ impl Algorithm for Forest {
         let seed = seed::derive(context.seed, "random_forest");
         match implementation {
             Implementation::Reference => SmartcoreForest::fit(parameters, training, seed).map(Self::Smartcore),
-            Implementation::Fast => Ok(Self::Own(own_forest(parameters, &training, seed, context, report))),
+            Implementation::Fast => own_forest(parameters, training, seed, context, report).map(Self::Own),
         }
     }
 
@@ -195,16 +213,29 @@ impl Algorithm for Forest {
             }
         }
     }
+
+    fn importances(&self) -> Vec<(&'static str, &[f64])> {
+        let Self::Own(trees) = self else { return Vec::new() };
+        let mut all: Vec<(&'static str, &[f64])> = vec![("impurity importances", &trees.importances)];
+        if !trees.permutation_importances.is_empty() {
+            all.push(("permutation importances (drop of out-of-bag accuracy)", &trees.permutation_importances));
+        }
+        all
+    }
 }
 
 fn own_forest(
     parameters: &ForestParameters,
-    training: &Rows,
+    mut training: Rows,
     seed: u64,
     context: &FitContext<'_>,
     report: &mut FitReport,
-) -> Trees {
+) -> Result<Trees, ModelError> {
     let columns = columns(&training.matrix);
+    if !parameters.out_of_bag && parameters.permutation_repeats == 0 {
+        // Trees are grown on the columns alone.
+        training.matrix = Array2::zeros((0, 0));
+    }
     let ground = Ground { columns: &columns, targets: &training.targets, classes: training.classes };
     let limits = Limits {
         depth: parameters.maximum_depth.unwrap_or(usize::MAX),
@@ -212,7 +243,7 @@ fn own_forest(
         samples_leaf: parameters.minimum_samples_leaf,
         candidates: parameters.candidates(columns.len()),
     };
-    let class_weights = parameters.class_weights.of(training);
+    let class_weights = parameters.class_weights.of(Forest::NAME, &training)?;
     let rows = training.targets.len();
     context.progress.begin(Forest::NAME, parameters.trees as u64);
     let grown: Vec<(Tree, Vec<f64>, Vec<u64>)> = (0..parameters.trees)
@@ -243,11 +274,15 @@ fn own_forest(
         bags.push(seen);
     }
     normalise(&mut importances);
-    let forest = Trees { trees, classes: training.classes, importances };
-    if parameters.out_of_bag {
-        report.notes.push(forest.out_of_bag(training, &bags));
+    let mut forest = Trees { trees, classes: training.classes, importances, permutation_importances: Vec::new() };
+    if parameters.permutation_repeats > 0 {
+        forest.permutation_importances =
+            permutation_importances(&forest.trees, &bags, &training, parameters.permutation_repeats, seed);
     }
-    forest
+    if parameters.out_of_bag {
+        report.notes.push(forest.out_of_bag(&training, &bags));
+    }
+    Ok(forest)
 }
 
 fn normalise(values: &mut [f64]) {
@@ -329,6 +364,7 @@ impl Trees {
         stored::put_u32s(archive, "right", &right);
         stored::put_f32s(archive, "shares", &shares);
         stored::put_f64s(archive, "importances", &self.importances);
+        stored::put_f64s(archive, "permutation_importances", &self.permutation_importances);
     }
 
     /// Reads trees and checks that walking them ends in a leaf.
@@ -344,7 +380,11 @@ impl Trees {
         let right = stored::u32s(archive, "right")?;
         let shares = stored::f32s(archive, "shares")?;
         let importances = stored::f64s(archive, "importances")?.to_vec();
+        let permutation_importances = stored::f64s(archive, "permutation_importances")?.to_vec();
         let nodes = node_columns.len();
+        if !permutation_importances.is_empty() && permutation_importances.len() != columns {
+            return Err(bad());
+        }
         if starts.len() < 2 || starts.len() != leaf_starts.len() || importances.len() != columns {
             return Err(bad());
         }
@@ -377,7 +417,7 @@ impl Trees {
             }
             trees.push(tree);
         }
-        Ok(Self { trees, classes, importances })
+        Ok(Self { trees, classes, importances, permutation_importances })
     }
 
     /// A single tree on all rows without bootstrap.
@@ -387,6 +427,6 @@ impl Trees {
         let weights: Vec<f64> = training.targets.iter().map(|&target| class_weights[target as usize]).collect();
         let (tree, mut importances) = grow(&ground, &weights, limits, seed::generator(seed, "tree"));
         normalise(&mut importances);
-        Self { trees: vec![tree], classes: training.classes, importances }
+        Self { trees: vec![tree], classes: training.classes, importances, permutation_importances: Vec::new() }
     }
 }

@@ -55,6 +55,18 @@ impl Tree {
         let leaf = self.right[node] as usize;
         &self.shares[leaf * classes..(leaf + 1) * classes]
     }
+
+    /// The class of largest share in the leaf of a row that is read column by column; the lowest of equals.
+    pub fn class(&self, classes: usize, value: impl Fn(u32) -> f32) -> u32 {
+        let mut node = 0;
+        while self.columns[node] != LEAF {
+            let left = value(self.columns[node]) <= self.thresholds[node];
+            node = if left { node + 1 } else { self.right[node] as usize };
+        }
+        let leaf = self.right[node] as usize;
+        let shares = &self.shares[leaf * classes..(leaf + 1) * classes];
+        (0..classes).fold(0, |best, class| if shares[class] > shares[best] { class } else { best }) as u32
+    }
 }
 
 /// The data that trees are grown on.

@@ -1,180 +1,186 @@
 //! Support vector machine for several classes, one against one, as libsvm and scikit-learn define it.
 //!
 //! For every pair of classes a two-class machine is fitted; each gives its winner one vote, and the class
-//! with most votes is predicted, the lowest class of equals. Probabilities come from one score per class:
-//! `votes + s / (3 (|s| + 1))`, where `s` is the sum of the class's margins over its pairs (scikit-learn's
-//! `decision_function_shape = "ovr"`; the second term stays within 1/3 of 0, so it never overturns a vote);
-//! the predicted class gets `votes + 1/3`, so that tied votes keep their winner. The probabilities are the
-//! softmax of the scores: a ranking, not calibrated.
+//! with most votes is predicted, the lowest class of equals.
 //!
-//! `fast` is this project's solver on kernel blocks from matrix products; `reference` is `linfa-svm`.
+//! Probabilities come in one of two ways. `softmax` takes one score per class: `votes + s / (3 (|s| + 1))`, where
+//! `s` is the sum of the class's margins over its pairs (scikit-learn's `decision_function_shape = "ovr"`; the second
+//! term stays within 1/3 of 0, so it never overturns a vote); the predicted class gets `votes + 1/3`, so that
+//! tied votes keep their winner. The softmax of the scores is a ranking, not calibrated. `platt` fits a sigmoid to
+//! every pair's margins on rows left out in a five-fold cross-validation, and couples the pairs, as libsvm does; the
+//! class of largest probability is predicted, which may differ from the one with most votes.
+//!
+//! `fast` is this project's solver on kernel rows from matrix products; `reference` is `linfa-svm`.
 
+mod cache;
 mod kernel;
+mod machine;
+mod options;
+mod probability;
 mod reference;
 mod solver;
 
 use ndarray::{Array2, Axis};
+use rand::RngExt;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
+use self::cache::PairRows;
 use self::kernel::{Kernel, KernelRows};
-use self::solver::{KernelSource, Problem, RowCache, Solution, solve};
-use super::classical::{Algorithm, ClassWeights, Classical, Rows, softmax};
+use self::machine::{OneAgainstOne, pairs};
+use self::options::{Probabilities, SvmParameters};
+use self::probability::Sigmoid;
+use self::solver::{Problem, Solution, solve};
+use super::classical::{Algorithm, Classical, ReferenceLimit, Rows};
 use super::input::{Encoding, InputOptions, data};
-use super::{FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, stored};
+use super::{FitContext, FitReport, Implementation, Input, ModelArchive, ModelError};
 use crate::progress::Progress;
+use crate::seed;
 
 /// A support vector machine behind the trait of all models.
 pub(super) type Svm = Classical<OneAgainstOne>;
 
-/// Which kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum KernelName {
-    /// `exp(-gamma |x - y|^2)`.
-    Rbf,
-    /// `(gamma x.y + coef0)^degree`.
-    Polynomial,
-    /// `x.y`.
-    Linear,
-}
+/// Folds of the cross-validation behind Platt's probabilities.
+const FOLDS: usize = 5;
 
-/// The factor in the kernel.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Gamma {
-    /// A number.
-    Value(f64),
-    /// `scale`: 1 / (columns * variance of all values of the training matrix), scikit-learn's default.
-    Named(String),
-}
-
-/// `[model.svm]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct SvmParameters {
-    /// `rbf` (default), `polynomial` or `linear`.
-    pub kernel: KernelName,
-    /// The price of a training row on the wrong side of its margin; default 1.
-    pub cost: f64,
-    /// `"scale"` (default) or a positive number.
-    pub gamma: Gamma,
-    /// Degree of the polynomial kernel; default 3.
-    pub degree: i32,
-    /// Constant of the polynomial kernel; default 0.
-    pub coef0: f64,
-    /// `none` (default) or `balanced`.
-    pub class_weights: ClassWeights,
-    /// Largest violation of optimality at which the solver stops; default 0.001.
-    pub tolerance: f64,
-    /// Steps per pair after which the fast solver stops anyway, and says so; default 10 million.
-    pub maximum_iterations: u64,
-    /// Memory for the fast solver's kernel values, in MiB. Where the kernel of all training rows needs more
-    /// (from 16,384 rows on, by default), every pair being solved computes its rows when it needs them and
-    /// keeps the most recently used within this limit; default 1024.
-    pub cache_mebibytes: usize,
-    /// Whether columns are standardised on the training rows; default true.
-    pub standardise: bool,
-    /// Whether statistics pass the signed logarithm first; default true.
-    pub log_scale: bool,
-}
-
-impl Default for SvmParameters {
-    fn default() -> Self {
-        Self {
-            kernel: KernelName::Rbf,
-            cost: 1.0,
-            gamma: Gamma::Named("scale".to_owned()),
-            degree: 3,
-            coef0: 0.0,
-            class_weights: ClassWeights::None,
-            tolerance: 1e-3,
-            maximum_iterations: 10_000_000,
-            cache_mebibytes: 1024,
-            standardise: true,
-            log_scale: true,
-        }
-    }
-}
-
-/// A fitted machine.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct OneAgainstOne {
+/// What every pair is solved with.
+struct Fit<'a> {
+    parameters: &'a SvmParameters,
+    implementation: Implementation,
     kernel: Kernel,
-    classes: usize,
-    /// Rows with a coefficient in some pair, shape `[vectors, columns]`, ordered by class.
-    vectors: Array2<f32>,
-    /// First vector of each class, and the end.
+    /// Training rows ordered by class.
+    matrix: &'a Array2<f32>,
+    /// First row of each class, and the end.
     starts: Vec<usize>,
-    /// Per pair (0,1), (0,2), ..., (1,2), ...: the coefficients of the first class's vectors, then the
-    /// second's.
-    coefficients: Vec<f64>,
-    /// Per pair.
-    offsets: Vec<f64>,
+    costs: Vec<f64>,
+    seed: u64,
 }
 
-/// Most training rows of the reference, which holds a dense kernel of every pair.
-pub(super) const REFERENCE_ROW_LIMIT: usize = 10_000;
-/// Rows predicted at once by one thread.
-const PREDICTION_BLOCK: usize = 64;
-
-fn pairs(classes: usize) -> Vec<(usize, usize)> {
-    (0..classes).flat_map(|first| (first + 1..classes).map(move |second| (first, second))).collect()
-}
-
-impl SvmParameters {
-    fn cache_bytes(&self) -> usize {
-        self.cache_mebibytes.saturating_mul(1 << 20)
+impl Fit<'_> {
+    fn class_rows(&self, class: usize) -> &[f32] {
+        let depth = self.matrix.ncols();
+        let values = self.matrix.as_slice().expect("matrices are row-major");
+        &values[self.starts[class] * depth..self.starts[class + 1] * depth]
     }
 
-    fn kernel(&self, matrix: &Array2<f32>) -> Kernel {
-        let gamma = match self.gamma {
-            Gamma::Value(gamma) => gamma,
-            Gamma::Named(_) => scale_gamma(matrix),
-        };
-        match self.kernel {
-            KernelName::Rbf => Kernel::Rbf { gamma },
-            KernelName::Polynomial => Kernel::Polynomial { gamma, coef0: self.coef0, degree: self.degree },
-            KernelName::Linear => Kernel::Linear,
+    /// Solves one pair on some of its rows.
+    fn solve(&self, pair: (usize, usize), first: &[f32], second: &[f32], cache: usize) -> Result<Solution, ModelError> {
+        let depth = self.matrix.ncols();
+        let costs = (self.costs[pair.0], self.costs[pair.1]);
+        match self.implementation {
+            Implementation::Fast => {
+                let (first, second) = (KernelRows::new(first, depth), KernelRows::new(second, depth));
+                let problem = Problem {
+                    rows: &PairRows { first: &first, second: &second },
+                    costs,
+                    tolerance: self.parameters.tolerance,
+                    maximum_iterations: self.parameters.maximum_iterations,
+                    cache_bytes: cache,
+                };
+                Ok(solve(&problem, self.kernel))
+            }
+            Implementation::Reference => {
+                let values = first.iter().chain(second).map(|&value| f64::from(value)).collect();
+                let rows = (first.len() + second.len()) / depth;
+                let matrix = Array2::from_shape_vec((rows, depth), values).expect("whole rows");
+                reference::solve(matrix, first.len() / depth, self.kernel, costs, self.parameters.tolerance).map_err(
+                    |error| {
+                        data(OneAgainstOne::NAME, format!("linfa-svm on classes {} and {}: {error}", pair.0, pair.1))
+                    },
+                )
+            }
         }
     }
+
+    /// Solves one pair, and fits its sigmoid if asked for.
+    fn pair(&self, pair: (usize, usize), cache: usize) -> Result<(Solution, Option<Sigmoid>), ModelError> {
+        let (first, second) = (self.class_rows(pair.0), self.class_rows(pair.1));
+        let solution = self.solve(pair, first, second, cache)?;
+        let sigmoid = match self.parameters.probabilities {
+            Probabilities::Softmax => None,
+            Probabilities::Platt => Some(self.sigmoid(pair, first, second, cache)?),
+        };
+        Ok((solution, sigmoid))
+    }
+
+    /// Platt's sigmoid from margins of rows left out. A fold whose remaining rows are of one class gives the
+    /// margin 1 for that class, as libsvm does.
+    fn sigmoid(
+        &self,
+        pair: (usize, usize),
+        first: &[f32],
+        second: &[f32],
+        cache: usize,
+    ) -> Result<Sigmoid, ModelError> {
+        let depth = self.matrix.ncols();
+        let firsts = first.len() / depth;
+        let size = firsts + second.len() / depth;
+        let row = |row: usize| match row.checked_sub(firsts) {
+            None => &first[row * depth..(row + 1) * depth],
+            Some(row) => &second[row * depth..(row + 1) * depth],
+        };
+        let mut order: Vec<usize> = (0..size).collect();
+        let mut generator = seed::generator(self.seed, &format!("platt {} {}", pair.0, pair.1));
+        for last in (1..size).rev() {
+            order.swap(last, generator.random_range(0..=last as u64) as usize);
+        }
+        let mut margins = vec![0.0; size];
+        for fold in 0..FOLDS.min(size) {
+            let folds = FOLDS.min(size);
+            let out = fold * size / folds..(fold + 1) * size / folds;
+            let mut kept: Vec<usize> = order[..out.start].iter().chain(&order[out.end..]).copied().collect();
+            kept.sort_unstable();
+            let boundary = kept.partition_point(|&row| row < firsts);
+            if boundary == 0 || boundary == kept.len() {
+                let margin = if kept.is_empty() {
+                    0.0
+                } else if boundary == 0 {
+                    -1.0
+                } else {
+                    1.0
+                };
+                order[out].iter().for_each(|&row| margins[row] = margin);
+                continue;
+            }
+            let gather = |rows: &[usize]| rows.iter().flat_map(|&number| row(number)).copied().collect::<Vec<f32>>();
+            let (of_first, of_second) = (gather(&kept[..boundary]), gather(&kept[boundary..]));
+            let solution = self.solve(pair, &of_first, &of_second, cache)?;
+            let used: Vec<usize> = (0..kept.len()).filter(|&row| solution.coefficients[row] != 0.0).collect();
+            let vectors = gather(&used.iter().map(|&index| kept[index]).collect::<Vec<usize>>());
+            let vectors = KernelRows::new(&vectors, depth);
+            for rows in order[out].chunks(PLATT_BLOCK) {
+                let queries = gather(rows);
+                let mut kernel = vec![0.0; rows.len() * used.len()];
+                self.kernel.block(&KernelRows::new(&queries, depth), &vectors, &mut kernel);
+                for (at, &row) in rows.iter().enumerate() {
+                    let values = &kernel[at * used.len()..(at + 1) * used.len()];
+                    let terms = used.iter().zip(values).map(|(&v, &k)| solution.coefficients[v] * f64::from(k));
+                    margins[row] = terms.sum::<f64>() - solution.rho;
+                }
+            }
+        }
+        let is_first: Vec<bool> = (0..size).map(|row| row < firsts).collect();
+        Ok(Sigmoid::fit(&margins, &is_first))
+    }
 }
 
-/// scikit-learn's `gamma = "scale"`: 1 / (columns * variance over all values), 1 for constant data.
-fn scale_gamma(matrix: &Array2<f32>) -> f64 {
-    let count = matrix.len() as f64;
-    let mean = matrix.iter().map(|&value| f64::from(value)).sum::<f64>() / count;
-    let variance = matrix.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>() / count;
-    if variance == 0.0 { 1.0 } else { 1.0 / (matrix.ncols() as f64 * variance) }
-}
+/// Rows whose margins the cross-validation computes at once.
+const PLATT_BLOCK: usize = 256;
+/// Pairs that are solved at the same time share the memory for kernel rows: this many, or of small pairs more.
+const TOGETHER: usize = 8;
+const SMALL_TOGETHER: usize = 64;
 
 impl Algorithm for OneAgainstOne {
     type Parameters = SvmParameters;
     const NAME: &'static str = "svm";
+    const REFERENCE_LIMIT: Option<ReferenceLimit> = Some(ReferenceLimit {
+        library: "linfa-svm",
+        rows: 10_000,
+        of_two_classes: true,
+        reason: "it holds every kernel value of the two classes in 64 bits and searches all rows at every step",
+    });
 
     fn check(parameters: &SvmParameters, _: Implementation) -> Result<(), String> {
-        let positive = |name: &str, value: f64| {
-            if value.is_finite() && value > 0.0 { Ok(()) } else { Err(format!("`{name}` is {value}; it must be > 0")) }
-        };
-        positive("cost", parameters.cost)?;
-        positive("tolerance", parameters.tolerance)?;
-        match &parameters.gamma {
-            Gamma::Value(gamma) => positive("gamma", *gamma)?,
-            Gamma::Named(name) if name == "scale" => {}
-            Gamma::Named(name) => {
-                return Err(format!("`gamma` is \"{name}\"; it must be \"scale\" or a number > 0"));
-            }
-        }
-        if parameters.degree < 1 {
-            return Err(format!("`degree` is {}; it must be at least 1", parameters.degree));
-        }
-        if !parameters.coef0.is_finite() {
-            return Err("`coef0` must be a finite number".to_owned());
-        }
-        if parameters.maximum_iterations == 0 {
-            return Err("`maximum_iterations` must be at least 1".to_owned());
-        }
-        Ok(())
+        parameters.check()
     }
 
     fn input(parameters: &SvmParameters, input: Input) -> InputOptions {
@@ -194,64 +200,68 @@ impl Algorithm for OneAgainstOne {
         context: &FitContext<'_>,
         report: &mut FitReport,
     ) -> Result<Self, ModelError> {
-        if implementation == Implementation::Reference && training.targets.len() > REFERENCE_ROW_LIMIT {
-            return Err(data(
-                Self::NAME,
-                format!(
-                    "the reference implementation holds a dense kernel and refuses over {REFERENCE_ROW_LIMIT} training \
-                     rows, here {}; use implementation = \"fast\" or fewer rows",
-                    training.targets.len()
-                ),
-            ));
-        }
+        let weights = parameters.class_weights.of(Self::NAME, &training)?;
         let kernel = parameters.kernel(&training.matrix);
-        let costs: Vec<f64> =
-            parameters.class_weights.of(&training).iter().map(|weight| weight * parameters.cost).collect();
-        let mut members = vec![Vec::new(); training.classes];
-        for (row, &target) in training.targets.iter().enumerate() {
-            members[target as usize].push(row);
+        let classes = training.classes;
+        let mut order: Vec<usize> = (0..training.targets.len()).collect();
+        order.sort_by_key(|&row| training.targets[row]);
+        let mut starts = vec![0];
+        for count in training.class_counts() {
+            starts.push(starts[starts.len() - 1] + count);
         }
-        let pairs = pairs(training.classes);
-        context.progress.begin("svm", pairs.len() as u64);
-        let depth = training.matrix.ncols();
-        let values = training.matrix.as_slice().expect("matrices are row-major");
-        let rows = KernelRows::new(values, depth);
-        let shared = match implementation {
-            Implementation::Fast => SharedKernel::new(parameters, kernel, &training.matrix, &members),
-            Implementation::Reference => None,
+        let matrix = training.matrix.select(Axis(0), &order);
+        drop(training);
+        let fit = Fit {
+            parameters,
+            implementation,
+            kernel,
+            matrix: &matrix,
+            costs: weights.iter().map(|weight| weight * parameters.cost).collect(),
+            seed: seed::derive(context.seed, Self::NAME),
+            starts,
         };
-        let solutions: Result<Vec<Solution>, ModelError> = pairs
-            .par_iter()
-            .map(|&(first, second)| {
-                let both: Vec<usize> = members[first].iter().chain(&members[second]).copied().collect();
-                let boundary = members[first].len();
-                let costs = (costs[first], costs[second]);
-                let solution = match implementation {
-                    Implementation::Fast => {
-                        solve_pair(parameters, kernel, &rows, shared.as_ref(), &both, boundary, costs)
-                    }
-                    Implementation::Reference => {
-                        let matrix = training.matrix.select(Axis(0), &both).mapv(f64::from);
-                        reference::solve(matrix, boundary, kernel, costs, parameters.tolerance).map_err(|error| {
-                            data(Self::NAME, format!("linfa-svm on classes {first} and {second}: {error}"))
-                        })?
-                    }
-                };
-                context.progress.advance(1);
-                Ok(solution)
-            })
-            .collect();
-        let solutions = solutions?;
+        let pairs = pairs(classes);
+        context.progress.begin("svm", pairs.len() as u64);
+        let size = |pair: &(usize, usize)| {
+            (fit.starts[pair.0 + 1] - fit.starts[pair.0]) + (fit.starts[pair.1 + 1] - fit.starts[pair.1])
+        };
+        let whole = |pair: &(usize, usize)| size(pair).saturating_mul(size(pair)).saturating_mul(size_of::<f32>());
+        let share = parameters.cache_bytes() / SMALL_TOGETHER.min(pairs.len());
+        let (small, large): (Vec<usize>, Vec<usize>) = (0..pairs.len()).partition(|&pair| whole(&pairs[pair]) <= share);
+        let mut solved: Vec<Option<(Solution, Option<Sigmoid>)>> = vec![None; pairs.len()];
+        for (numbers, together) in [(small, SMALL_TOGETHER), (large, TOGETHER)] {
+            let together = together.min(numbers.len()).max(1);
+            let cache = parameters.cache_bytes() / together;
+            for numbers in numbers.chunks(together) {
+                let found: Result<Vec<_>, ModelError> = numbers
+                    .par_iter()
+                    .map(|&number| {
+                        let found = fit.pair(pairs[number], cache)?;
+                        context.progress.advance(1);
+                        Ok((number, found))
+                    })
+                    .collect();
+                for (number, found) in found? {
+                    solved[number] = Some(found);
+                }
+            }
+        }
+        let (solutions, sigmoids): (Vec<Solution>, Vec<Option<Sigmoid>>) =
+            solved.into_iter().map(|solved| solved.expect("every pair is small or large")).unzip();
+        let sigmoids: Vec<Sigmoid> = sigmoids.into_iter().flatten().collect();
         context.progress.end();
         let stopped = solutions.iter().filter(|solution| !solution.converged).count();
         if stopped > 0 {
             report.notes.push(format!(
-                "{stopped} of {} pairs stopped at maximum_iterations = {} before reaching the tolerance",
+                "{stopped} of {} pairs stopped before reaching the tolerance, at maximum_iterations = {} or where no \
+                 step could be told from rounding",
                 pairs.len(),
                 parameters.maximum_iterations
             ));
         }
-        if solutions.iter().any(|s| !s.rho.is_finite() || s.coefficients.iter().any(|c| !c.is_finite())) {
+        let finite =
+            |solution: &Solution| solution.rho.is_finite() && solution.coefficients.iter().all(|c| c.is_finite());
+        if !solutions.iter().all(finite) {
             return Err(ModelError::Diverged {
                 model: Self::NAME.to_owned(),
                 stage: "fit".to_owned(),
@@ -259,44 +269,15 @@ impl Algorithm for OneAgainstOne {
                 problem: "a coefficient is not finite; lower `degree` or `gamma`, or standardise".to_owned(),
             });
         }
-        Ok(assemble(kernel, &training, &members, &pairs, &solutions))
+        Ok(assemble(&fit, &pairs, &solutions, sigmoids))
     }
 
     fn predict(&self, matrix: &Array2<f32>, _: &dyn Progress) -> Result<Array2<f32>, ModelError> {
-        let depth = matrix.ncols();
-        let mut probabilities = Array2::zeros((matrix.nrows(), self.classes));
-        let vectors = self.vectors.as_slice().expect("matrices are row-major");
-        let vectors = KernelRows::new(vectors, depth);
-        let rows = matrix.as_slice().expect("matrices are row-major");
-        let target = probabilities.as_slice_mut().expect("matrices are row-major");
-        target.par_chunks_mut(PREDICTION_BLOCK * self.classes).zip(rows.par_chunks(PREDICTION_BLOCK * depth)).for_each(
-            |(target, rows)| {
-                let rows = KernelRows::new(rows, depth);
-                let mut kernel = vec![0.0; rows.len() * vectors.len()];
-                self.kernel.block(&rows, &vectors, &mut kernel);
-                let mut margins = vec![0.0; self.offsets.len()];
-                let mut scores = vec![0.0; self.classes];
-                for (row, target) in target.chunks_exact_mut(self.classes).enumerate() {
-                    self.margins(&kernel[row * vectors.len()..(row + 1) * vectors.len()], &mut margins);
-                    self.scores(&margins, &mut scores);
-                    softmax(&scores, target);
-                }
-            },
-        );
-        Ok(probabilities)
+        Ok(self.probabilities(matrix))
     }
 
     fn store(&self, archive: &mut ModelArchive) -> Result<(), ModelError> {
-        let gamma = match self.kernel {
-            Kernel::Rbf { gamma } | Kernel::Polynomial { gamma, .. } => gamma,
-            Kernel::Linear => 1.0,
-        };
-        stored::put_f64s(archive, "gamma", &[gamma]);
-        stored::put_matrix(archive, "vectors", &self.vectors);
-        let starts: Vec<u32> = self.starts.iter().map(|&start| start as u32).collect();
-        stored::put_u32s(archive, "class_starts", &starts);
-        stored::put_f64s(archive, "coefficients", &self.coefficients);
-        stored::put_f64s(archive, "offsets", &self.offsets);
+        self.write(archive);
         Ok(())
     }
 
@@ -307,168 +288,40 @@ impl Algorithm for OneAgainstOne {
         columns: usize,
         classes: usize,
     ) -> Result<Self, ModelError> {
-        let gamma = match stored::f64s(archive, "gamma")? {
-            [gamma] => Gamma::Value(*gamma),
-            _ => return Err(stored::broken("tensor gamma does not hold one number")),
-        };
-        let vectors = stored::matrix(archive, "vectors", columns)?;
-        let kernel = SvmParameters { gamma, ..parameters.clone() }.kernel(&vectors);
-        let starts: Vec<usize> = stored::u32s(archive, "class_starts")?.iter().map(|&start| start as usize).collect();
-        let ordered = starts.windows(2).all(|pair| pair[0] <= pair[1]);
-        if starts.len() != classes + 1 || !ordered || starts[0] != 0 || starts[classes] != vectors.nrows() {
-            return Err(stored::broken("tensor class_starts does not divide the support vectors"));
-        }
-        let coefficients = stored::f64s(archive, "coefficients")?.to_vec();
-        let offsets = stored::f64s(archive, "offsets")?.to_vec();
-        if offsets.len() != pairs(classes).len() || coefficients.len() != (classes - 1) * vectors.nrows() {
-            return Err(stored::broken("the coefficients do not fit the support vectors"));
-        }
-        Ok(Self { kernel, classes, vectors, starts, coefficients, offsets })
+        let with_sigmoids = parameters.probabilities == Probabilities::Platt;
+        Self::read(parameters, archive, columns, classes, with_sigmoids)
     }
-}
-
-/// The kernel of all training rows, where it fits into the limit: every pair of classes reads its block of
-/// it, so that no value is computed twice.
-struct SharedKernel {
-    /// Row-major, the lower triangle.
-    values: Vec<f32>,
-    /// Place in `values` of each training row; the rows are ordered by class.
-    places: Vec<usize>,
-}
-
-impl SharedKernel {
-    fn new(parameters: &SvmParameters, kernel: Kernel, matrix: &Array2<f32>, members: &[Vec<usize>]) -> Option<Self> {
-        let size = matrix.nrows();
-        if size.saturating_mul(size).saturating_mul(size_of::<f32>()) > parameters.cache_bytes() {
-            return None;
-        }
-        let order: Vec<usize> = members.iter().flatten().copied().collect();
-        let mut places = vec![0; size];
-        for (place, &row) in order.iter().enumerate() {
-            places[row] = place;
-        }
-        let ordered = matrix.select(Axis(0), &order);
-        let rows = KernelRows::new(ordered.as_slice().expect("matrices are row-major"), matrix.ncols());
-        let mut values = vec![0.0; size * size];
-        kernel.lower_triangle(&rows, &mut values);
-        Some(Self { values, places })
-    }
-
-    /// The kernel matrix of some rows, in order of their classes.
-    fn pair(&self, rows: &[usize]) -> Vec<f32> {
-        let size = rows.len();
-        let mut block = vec![0.0; size * size];
-        for (i, &row) in rows.iter().enumerate() {
-            let start = self.places[row] * self.places.len();
-            for (j, &other) in rows[..=i].iter().enumerate() {
-                let value = self.values[start + self.places[other]];
-                block[i * size + j] = value;
-                block[j * size + i] = value;
-            }
-        }
-        block
-    }
-}
-
-/// Solves one pair with this project's solver.
-fn solve_pair(
-    parameters: &SvmParameters,
-    kernel: Kernel,
-    rows: &KernelRows<'_>,
-    shared: Option<&SharedKernel>,
-    both: &[usize],
-    boundary: usize,
-    costs: (f64, f64),
-) -> Solution {
-    let size = both.len();
-    let signs: Vec<f64> = (0..size).map(|row| if row < boundary { 1.0 } else { -1.0 }).collect();
-    let bounds: Vec<f64> = (0..size).map(|row| if row < boundary { costs.0 } else { costs.1 }).collect();
-    let diagonal = kernel.diagonal(rows, both);
-    let problem = Problem {
-        signs: &signs,
-        bounds: &bounds,
-        diagonal: &diagonal,
-        tolerance: parameters.tolerance,
-        maximum_iterations: parameters.maximum_iterations,
-    };
-    let mut source = match shared {
-        Some(shared) => KernelSource::Whole(shared.pair(both)),
-        None => KernelSource::Cached(RowCache::new(kernel, rows, both, parameters.cache_bytes())),
-    };
-    solve(&problem, &mut source)
 }
 
 /// Keeps the rows with a coefficient in any pair.
-fn assemble(
-    kernel: Kernel,
-    training: &Rows,
-    members: &[Vec<usize>],
-    pairs: &[(usize, usize)],
-    solutions: &[Solution],
-) -> OneAgainstOne {
-    let mut used: Vec<Vec<bool>> = members.iter().map(|rows| vec![false; rows.len()]).collect();
+fn assemble(fit: &Fit<'_>, pairs: &[(usize, usize)], solutions: &[Solution], sigmoids: Vec<Sigmoid>) -> OneAgainstOne {
+    let classes = fit.starts.len() - 1;
+    let range = |class: usize| fit.starts[class]..fit.starts[class + 1];
+    let mut used = vec![false; fit.matrix.nrows()];
     for (&(first, second), solution) in pairs.iter().zip(solutions) {
-        let (of_first, of_second) = solution.coefficients.split_at(members[first].len());
-        for (class, coefficients) in [(first, of_first), (second, of_second)] {
-            for (used, &coefficient) in used[class].iter_mut().zip(coefficients) {
-                *used |= coefficient != 0.0;
-            }
+        for (row, &coefficient) in range(first).chain(range(second)).zip(&solution.coefficients) {
+            used[row] |= coefficient != 0.0;
         }
     }
     let mut kept = Vec::new();
     let mut starts = vec![0];
-    for (rows, used) in members.iter().zip(&used) {
-        kept.extend(rows.iter().zip(used).filter(|(_, used)| **used).map(|(&row, _)| row));
+    for class in 0..classes {
+        kept.extend(range(class).filter(|&row| used[row]));
         starts.push(kept.len());
     }
     let mut coefficients = Vec::new();
     for (&(first, second), solution) in pairs.iter().zip(solutions) {
-        let used = used[first].iter().chain(&used[second]);
-        coefficients.extend(solution.coefficients.iter().zip(used).filter(|(_, used)| **used).map(|(&c, _)| c));
+        let rows = range(first).chain(range(second)).zip(&solution.coefficients);
+        coefficients.extend(rows.filter(|(row, _)| used[*row]).map(|(_, &coefficient)| coefficient));
     }
     OneAgainstOne {
-        kernel,
-        classes: training.classes,
-        vectors: training.matrix.select(Axis(0), &kept),
+        kernel: fit.kernel,
+        classes,
+        vectors: fit.matrix.select(Axis(0), &kept),
         starts,
         coefficients,
         offsets: solutions.iter().map(|solution| solution.rho).collect(),
-    }
-}
-
-impl OneAgainstOne {
-    /// The margin of every pair from one row's kernel with all vectors; positive for the first class.
-    fn margins(&self, kernel: &[f32], margins: &mut [f64]) {
-        let mut coefficients = self.coefficients.as_slice();
-        for ((margin, &offset), (first, second)) in margins.iter_mut().zip(&self.offsets).zip(pairs(self.classes)) {
-            let mut sum = 0.0;
-            for class in [first, second] {
-                let vectors = &kernel[self.starts[class]..self.starts[class + 1]];
-                let (own, rest) = coefficients.split_at(vectors.len());
-                coefficients = rest;
-                sum += own.iter().zip(vectors).map(|(c, &k)| c * f64::from(k)).sum::<f64>();
-            }
-            *margin = sum - offset;
-        }
-    }
-
-    /// One score per class; see the module's documentation.
-    fn scores(&self, margins: &[f64], scores: &mut [f64]) {
-        let mut votes = vec![0_u32; self.classes];
-        let mut sums = vec![0.0; self.classes];
-        for (&margin, (first, second)) in margins.iter().zip(pairs(self.classes)) {
-            votes[if margin > 0.0 { first } else { second }] += 1;
-            sums[first] += margin;
-            sums[second] -= margin;
-        }
-        let mut winner = 0;
-        for (class, score) in scores.iter_mut().enumerate() {
-            *score = f64::from(votes[class]) + sums[class] / (3.0 * (sums[class].abs() + 1.0));
-            if votes[class] > votes[winner] {
-                winner = class;
-            }
-        }
-        scores[winner] = f64::from(votes[winner]) + 1.0 / 3.0;
+        sigmoids,
     }
 }
 
@@ -477,41 +330,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tied_votes_go_to_the_lowest_class_whatever_the_margins() {
-        let machine = OneAgainstOne {
-            kernel: Kernel::Linear,
-            classes: 3,
-            vectors: Array2::zeros((0, 1)),
-            starts: vec![0; 4],
-            coefficients: Vec::new(),
-            offsets: vec![0.0; 3],
-        };
-        // 0 beats 1, 2 beats 0, 1 beats 2 by far: one vote each.
-        let mut scores = vec![0.0; 3];
-        machine.scores(&[0.1, -0.2, 9.0], &mut scores);
-        let mut probabilities = vec![0.0; 3];
-        softmax(&scores, &mut probabilities);
-        assert!(probabilities[0] > probabilities[1] && probabilities[1] > probabilities[2]);
-        assert!((probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-6);
-    }
-
-    #[test]
-    fn a_small_row_cache_solves_to_the_same_margins() {
-        let (rows, depth) = (60, 5);
-        let values: Vec<f32> = (0..rows * depth).map(|i| ((i * 7919 % 1013) as f32 / 500.0) - 1.0).collect();
-        let matrix = Array2::from_shape_vec((rows, depth), values).unwrap();
-        let whole = SvmParameters::default();
-        let cached = SvmParameters { cache_mebibytes: 0, ..SvmParameters::default() };
-        let kernel = whole.kernel(&matrix);
-        let kernel_rows = KernelRows::new(matrix.as_slice().unwrap(), depth);
-        let both: Vec<usize> = (0..rows).collect();
-        let members = vec![(0..25).collect(), (25..rows).collect()];
-        let [a, b] = [&whole, &cached].map(|parameters| {
-            let shared = SharedKernel::new(parameters, kernel, &matrix, &members);
-            assert_eq!(shared.is_some(), parameters.cache_mebibytes > 0);
-            solve_pair(parameters, kernel, &kernel_rows, shared.as_ref(), &both, 25, (1.0, 1.0))
+    fn little_memory_solves_to_the_same_margins() {
+        let (first, second, depth) = (180, 260, 5);
+        let values: Vec<f32> =
+            (0..(first + second) * depth).map(|i| ((i * 7919 % 1013) as f32 / 500.0) - 1.0).collect();
+        let (a, b) = values.split_at(first * depth);
+        let (a, b) = (KernelRows::new(a, depth), KernelRows::new(b, depth));
+        let rows = PairRows { first: &a, second: &b };
+        let kernel = Kernel::Rbf { gamma: 0.3 };
+        let [much, little] = [1 << 24, 9 * 4 * rows.len()].map(|cache_bytes| {
+            let problem =
+                Problem { rows: &rows, costs: (1.0, 2.0), tolerance: 1e-7, maximum_iterations: 1 << 40, cache_bytes };
+            solve(&problem, kernel)
         });
-        assert!(a.converged && b.converged && a.iterations > 10);
-        assert!((a.rho - b.rho).abs() < 2e-3, "{} {}", a.rho, b.rho);
+        assert!(much.converged && little.converged && much.iterations > 100);
+        assert!((much.rho - little.rho).abs() < 1e-5, "{} {}", much.rho, little.rho);
+        let objective = |solution: &Solution| {
+            let mut kernel_rows = vec![0.0; rows.len() * rows.len()];
+            let all = KernelRows::new(&values, depth);
+            kernel.block(&all, &all, &mut kernel_rows);
+            let c = &solution.coefficients;
+            let quadratic: f64 = (0..rows.len())
+                .flat_map(|i| (0..rows.len()).map(move |j| (i, j)))
+                .map(|(i, j)| c[i] * c[j] * f64::from(kernel_rows[i * rows.len() + j]))
+                .sum();
+            let linear: f64 = c.iter().enumerate().map(|(row, c)| if row < first { *c } else { -c }).sum();
+            assert!(c.iter().sum::<f64>().abs() < 1e-9);
+            0.5 * quadratic - linear
+        };
+        let (a, b) = (objective(&much), objective(&little));
+        assert!((a - b).abs() < 1e-6 * a.abs(), "{a} {b}");
     }
 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::super::Split;
-use crate::feature::{FeatureSet, Mask, TokenOptions, tokenize};
+use crate::feature::{FeatureSet, Mask, MaskMethod, TokenOptions, tokenize};
 use crate::flow::Flow;
 
 /// Test flows that a training flow equals.
@@ -67,7 +67,7 @@ pub(super) fn duplicates(
 
 /// The tokens of every flow with all maskable fields zeroed.
 fn without_identifiers(flows: &[&Flow], tokens: &TokenOptions) -> Vec<Vec<u16>> {
-    let options = TokenOptions { masks: Mask::ALL.to_vec(), ..tokens.clone() };
+    let options = TokenOptions { masks: Mask::ALL.to_vec(), mask_method: MaskMethod::Zero, ..tokens.clone() };
     flows
         .par_iter()
         .map(|flow| {

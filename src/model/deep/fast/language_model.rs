@@ -16,6 +16,9 @@ use crate::seed;
 
 const DIRECTIONS: [&str; 2] = ["forward", "backward"];
 
+/// One turn of both directions.
+const TOGETHER: &[Range<usize>] = std::slice::from_ref(&(0..2));
+
 struct Weights<D: Device> {
     embedding: Weight<D>,
     directions: [Vec<Lstm<D>>; 2],
@@ -200,7 +203,7 @@ impl<D: Device> Elmo<D> {
 
     /// Which directions go together: both at once, or one after the other.
     fn turns(&self) -> &'static [Range<usize>] {
-        if self.device.runs_pairs() { &[0..2] } else { &[0..1, 1..2] }
+        if self.device.runs_pairs() { TOGETHER } else { &[0..1, 1..2] }
     }
 
     /// Which of `layers` a direction uses.

@@ -4,7 +4,7 @@
 
 pub mod benchmark;
 mod classifier;
-mod cpu;
+pub(crate) mod cpu;
 pub(crate) mod cuda;
 mod device;
 mod language_model;
@@ -33,8 +33,8 @@ pub(crate) fn language_model(
         Device::Cpu => {
             Ok(Box::new(pool::OnPool(language_model::Elmo::new(cpu::Cpu::new(), options, parameters, seed)?)))
         }
-        Device::Cuda(number) => {
-            Ok(Box::new(language_model::Elmo::new(cuda::Cuda::new(number)?, options, parameters, seed)?))
+        Device::Cuda(card) => {
+            Ok(Box::new(language_model::Elmo::new(cuda::Cuda::new(card)?, options, parameters, seed)?))
         }
     }
 }
@@ -53,8 +53,8 @@ pub(crate) fn classifier(
         Device::Cpu => {
             Ok(Box::new(pool::OnPool(classifier::AttentionLstm::new(cpu::Cpu::new(), options, parameters, seed)?)))
         }
-        Device::Cuda(number) => {
-            Ok(Box::new(classifier::AttentionLstm::new(cuda::Cuda::new(number)?, options, parameters, seed)?))
+        Device::Cuda(card) => {
+            Ok(Box::new(classifier::AttentionLstm::new(cuda::Cuda::new(card)?, options, parameters, seed)?))
         }
     }
 }

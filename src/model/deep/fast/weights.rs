@@ -207,6 +207,7 @@ impl Optimiser {
     ) -> Result<(), ModelError> {
         each(&mut |weight| device.add_squared_norm(&weight.trained, weight.length()));
         let norm = device.take_squared_norm().sqrt() as f32;
+        device.check()?;
         if !norm.is_finite() {
             let (mut value, mut gradient) = (None, None);
             each(&mut |weight| {

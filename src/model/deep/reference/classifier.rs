@@ -26,6 +26,27 @@ pub(crate) fn classifier(
     Ok(Box::new(Reference::new(Cpu::default(), options, parameters, seed)?))
 }
 
+/// The same on a device; a graphics card needs the Cargo feature `dfdx-cuda`.
+///
+/// # Errors
+/// As of [`classifier`], and a device that is not there.
+pub(crate) fn classifier_on(
+    options: &AttentionLstmOptions,
+    parameters: &ParameterSet,
+    seed: u64,
+    device: crate::model::Device,
+) -> Result<Box<dyn SequenceClassifier>, ModelError> {
+    match device {
+        crate::model::Device::Cpu => classifier(options, parameters, seed),
+        #[cfg(feature = "dfdx-cuda")]
+        crate::model::Device::Cuda(card) => {
+            Ok(Box::new(Reference::new(super::cuda(card)?, options, parameters, seed)?))
+        }
+        #[cfg(not(feature = "dfdx-cuda"))]
+        crate::model::Device::Cuda(card) => Err(super::no_cuda(card)),
+    }
+}
+
 /// The gradients of a batch's mean loss by name.
 #[cfg(test)]
 pub(crate) fn gradients(

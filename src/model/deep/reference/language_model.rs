@@ -26,6 +26,27 @@ pub(crate) fn language_model(
     Ok(Box::new(Reference::new(Cpu::default(), options, parameters, seed)?))
 }
 
+/// The same on a device; a graphics card needs the Cargo feature `dfdx-cuda`.
+///
+/// # Errors
+/// As of [`language_model`], and a device that is not there.
+pub(crate) fn language_model_on(
+    options: &ElmoOptions,
+    parameters: &ParameterSet,
+    seed: u64,
+    device: crate::model::Device,
+) -> Result<Box<dyn LanguageModel>, ModelError> {
+    match device {
+        crate::model::Device::Cpu => language_model(options, parameters, seed),
+        #[cfg(feature = "dfdx-cuda")]
+        crate::model::Device::Cuda(card) => {
+            Ok(Box::new(Reference::new(super::cuda(card)?, options, parameters, seed)?))
+        }
+        #[cfg(not(feature = "dfdx-cuda"))]
+        crate::model::Device::Cuda(card) => Err(super::no_cuda(card)),
+    }
+}
+
 /// The gradients of a batch's mean loss by name.
 #[cfg(test)]
 pub(crate) fn gradients(

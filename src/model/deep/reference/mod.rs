@@ -8,8 +8,37 @@ mod language_model;
 mod layers;
 mod optimiser;
 
+#[cfg(test)]
 pub(crate) use classifier::classifier;
+pub(crate) use classifier::classifier_on;
+#[cfg(test)]
 pub(crate) use language_model::language_model;
-
+pub(crate) use language_model::language_model_on;
 #[cfg(test)]
 pub(crate) use {classifier::gradients as classifier_gradients, language_model::gradients as language_model_gradients};
+
+use crate::model::{CudaDevice, ModelError};
+
+/// dfdx's CUDA device.
+///
+/// # Errors
+/// A card that is not there, or products in another precision than f32, which dfdx does not have.
+#[cfg(feature = "dfdx-cuda")]
+fn cuda(device: CudaDevice) -> Result<dfdx::tensor::Cuda, ModelError> {
+    let problem = |problem: String| ModelError::Device { device: format!("cuda:{device}"), problem };
+    if device.precision != crate::model::Precision::F32 {
+        return Err(problem("the reference implementation computes in f32 only".to_owned()));
+    }
+    dfdx::tensor::Cuda::try_build(device.number, 0).map_err(|error| problem(format!("{error:?}")))
+}
+
+/// Why there is no CUDA device for the reference in this build.
+#[cfg(not(feature = "dfdx-cuda"))]
+fn no_cuda(device: CudaDevice) -> ModelError {
+    ModelError::Device {
+        device: format!("cuda:{device}"),
+        problem: "the reference implementation runs on the cpu only in this build; use --device cpu or the fast one, \
+                  or build with `--features dfdx-cuda`, which needs nvcc"
+            .to_owned(),
+    }
+}

@@ -5,7 +5,7 @@
 // Loops over the lanes of several arrays at once are what the compiler vectorises; they need the index.
 #![allow(clippy::needless_range_loop)]
 
-mod activation;
+pub(crate) mod activation;
 mod attention;
 mod lstm;
 mod matmul;

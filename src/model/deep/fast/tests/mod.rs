@@ -132,7 +132,8 @@ fn gradients_are_those_of_the_reference() {
             }
         }
     }
-    let counts = [vec![3, 1, 4, 2, 4], vec![4], vec![2], vec![1, 1, 1], [4, 1, 3].repeat(14)];
+    // Not two rows in all: normalised they are plus and minus one, and what is left of a gradient is rounding.
+    let counts = [vec![3, 1, 4, 2, 4], vec![4], vec![1, 1, 1], [4, 1, 3].repeat(14)];
     for (activation, attention, counts) in [Activation::Tanh, Activation::Relu]
         .into_iter()
         .flat_map(|activation| [true, false].map(|attention| (activation, attention)))

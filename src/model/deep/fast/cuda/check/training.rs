@@ -1,0 +1,138 @@
+//! Twenty training steps of whole models on a device and on the processor.
+
+use rand::RngExt;
+
+use super::{Comparison, Extent, worse};
+use crate::feature::PAD;
+use crate::model::ModelError;
+use crate::model::deep::engine::{LanguageModel, PacketBatch, SequenceClassifier};
+use crate::model::deep::fast::classifier::AttentionLstm;
+use crate::model::deep::fast::cpu::Cpu;
+use crate::model::deep::fast::device::Device;
+use crate::model::deep::fast::language_model::Elmo;
+use crate::model::deep::parameters::{
+    Activation, AttentionLstmOptions, ElmoOptions, ParameterSet, initial_classifier, initial_elmo,
+};
+use crate::seed;
+
+/// What whole models did on a device.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Trained20 {
+    /// The loss of every step, by model.
+    pub losses: Vec<(String, Vec<f64>)>,
+    /// All parameters afterwards, and what was predicted.
+    pub outcome: Vec<(ParameterSet, Vec<f32>)>,
+}
+
+const STEPS: u64 = 20;
+
+fn train_elmo<D: Device>(
+    device: D,
+    options: &ElmoOptions,
+    packets: usize,
+    width: usize,
+) -> Result<(Vec<f64>, ParameterSet, Vec<f32>), ModelError> {
+    let mut model = Elmo::new(device, options, &initial_elmo(options, 257, 1), 9)?;
+    let mut losses = Vec::new();
+    let mut tokens = Vec::new();
+    for step in 0..STEPS {
+        let mut generator = seed::generator(step, "tokens");
+        tokens.clear();
+        for packet in 0..packets {
+            let length = 1 + (packet * 7 + 3) % width;
+            tokens.extend((0..length).map(|_| generator.random_range(0..32u16)));
+            tokens.resize((packet + 1) * width, PAD);
+        }
+        losses.push(model.train_step(&tokens, packets, 0.005)?.mean());
+    }
+    losses.push(model.loss(&tokens, packets)?.mean());
+    let mut encoded = vec![0.0; packets * (options.layers + 1) * 2 * options.hidden];
+    model.encode(&tokens, packets, &mut encoded)?;
+    Ok((losses, model.parameters(), encoded))
+}
+
+fn train_classifier<D: Device>(
+    device: D,
+    options: &AttentionLstmOptions,
+    flows: usize,
+) -> Result<(Vec<f64>, ParameterSet, Vec<f32>), ModelError> {
+    const CLASSES: u32 = 4;
+    const PACKETS: usize = 5;
+    let mut model = AttentionLstm::new(device, options, &initial_classifier(options, CLASSES as usize, 1), 9)?;
+    let size = (options.elmo.layers + 1) * 2 * options.elmo.hidden;
+    let counts: Vec<u32> = (0..flows).map(|flow| 1 + (flow * 3 % PACKETS) as u32).collect();
+    let mut losses = Vec::new();
+    let mut probabilities = vec![0.0; flows * CLASSES as usize];
+    for step in 0..STEPS {
+        let mut generator = seed::generator(step, "flows");
+        let layers: Vec<f32> = (0..flows * PACKETS * size).map(|_| generator.random_range(-1.0..1.0f32)).collect();
+        let labels: Vec<u32> = counts.iter().map(|_| generator.random_range(0..CLASSES)).collect();
+        let batch = PacketBatch { layers: &layers, counts: &counts, flows };
+        losses.push(model.train_step(&batch, &labels, 0.002)?.mean());
+        if step + 1 == STEPS {
+            model.probabilities(&batch, &mut probabilities)?;
+        }
+    }
+    Ok((losses, model.parameters(), probabilities))
+}
+
+/// Twenty steps of language models and classifiers: with dropout and weight decay, with packets of one byte, batches
+/// of one, tanh and ReLU, with and without attention.
+///
+/// # Errors
+/// A device that fails.
+pub(crate) fn train<D: Device>(
+    new: &mut dyn FnMut() -> Result<D, ModelError>,
+    extent: Extent,
+) -> Result<Trained20, ModelError> {
+    let mut found = Trained20 { losses: Vec::new(), outcome: Vec::new() };
+    let mut keep = |name: String, (losses, parameters, predicted): (Vec<f64>, ParameterSet, Vec<f32>)| {
+        found.losses.push((name, losses));
+        found.outcome.push((parameters, predicted));
+    };
+    let elmo = |hidden| ElmoOptions { embedding: hidden, hidden, dropout: 0.1, ..ElmoOptions::default() };
+    let mut elmos = vec![(elmo(20), 13, 9), (ElmoOptions { layers: 1, dropout: 0.0, ..elmo(9) }, 1, 5)];
+    let classifier = |lstm, activation, attention| AttentionLstmOptions {
+        lstm,
+        dense: 10,
+        activation,
+        attention,
+        dropout: 0.1,
+        weight_decay: 0.01,
+        elmo: ElmoOptions { embedding: 6, hidden: 6, ..ElmoOptions::default() },
+        ..AttentionLstmOptions::default()
+    };
+    let mut classifiers = vec![
+        (classifier(24, Activation::Relu, true), 17),
+        (classifier(35, Activation::Tanh, true), 7),
+        (classifier(8, Activation::Tanh, false), 1),
+    ];
+    if extent == Extent::Published {
+        elmos.push((ElmoOptions { dropout: 0.0, ..elmo(128) }, 64, 128));
+        classifiers.push((AttentionLstmOptions { elmo: elmo(128), ..AttentionLstmOptions::default() }, 256));
+    }
+    for (options, packets, width) in elmos {
+        let name = format!("elmo {}x{}, {packets} packets of up to {width}", options.layers, options.hidden);
+        keep(name, train_elmo(new()?, &options, packets, width)?);
+    }
+    for (options, flows) in classifiers {
+        let AttentionLstmOptions { lstm, activation, attention, .. } = options;
+        let name = format!("classifier {lstm} {activation:?} attention {attention}, {flows} flows");
+        keep(name, train_classifier(new()?, &options, flows)?);
+    }
+    Ok(found)
+}
+
+/// The largest relative difference of the losses of [`train`] from the processor's, by model.
+///
+/// # Errors
+/// A device that fails.
+pub(crate) fn losses(found: &Trained20, extent: Extent) -> Result<Vec<Comparison>, ModelError> {
+    let expected = train(&mut || Ok(Cpu::new()), extent)?;
+    let pairs = found.losses.iter().zip(&expected.losses);
+    let compare = |((name, found), (_, expected)): (&(String, Vec<f64>), &(String, Vec<f64>))| {
+        let errors = found.iter().zip(expected).map(|(found, expected)| ((found - expected) / expected).abs());
+        Comparison { name: name.clone(), error: errors.fold(0.0, worse) }
+    };
+    Ok(pairs.map(compare).collect())
+}

@@ -1,0 +1,560 @@
+//! Downloads from a server that misbehaves, and archives that mean harm.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use etcbench::capture::ExpansionLimits;
+use etcbench::dataset::{
+    DatasetDefinition, FetchError, FetchOptions, Fetched, UnpackError, UnpackLimits, Unpacked, fetch, unpack,
+};
+use etcbench::progress::Progress;
+use sha2::Digest;
+
+/// One answer: bytes, then a pause before the connection is closed.
+struct Answer(Vec<u8>, Duration);
+
+/// A server on this machine, and the heads of the requests it got.
+struct Server {
+    address: String,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// `answer` is given the number of the request, from 0, and its head in lower case.
+    fn start(answer: impl Fn(usize, &str) -> Answer + Send + Sync + 'static) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        let answer = Arc::new(answer);
+        std::thread::spawn(move || {
+            for (number, stream) in listener.incoming().take(64).enumerate() {
+                let Ok(mut stream) = stream else { return };
+                let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
+                // A connection that is held open must not hold up the next one.
+                std::thread::spawn(move || {
+                    let mut head = Vec::new();
+                    let mut byte = [0];
+                    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count == 1) {
+                        head.push(byte[0]);
+                    }
+                    let head = String::from_utf8_lossy(&head).to_lowercase();
+                    seen.lock().unwrap().push(head.clone());
+                    let Answer(bytes, pause) = answer(number, &head);
+                    // The client may hang up on purpose.
+                    let _ = stream.write_all(&bytes);
+                    let _ = stream.flush();
+                    std::thread::sleep(pause);
+                });
+            }
+        });
+        Server { address, requests }
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+fn answer(status: &str, headers: &str, body: &[u8]) -> Answer {
+    let mut bytes = format!("HTTP/1.1 {status}\r\nConnection: close\r\n{headers}\r\n").into_bytes();
+    bytes.extend(body);
+    Answer(bytes, Duration::ZERO)
+}
+
+/// The whole file, of which `sent` bytes are sent.
+fn whole(content: &[u8], sent: usize, more: &str) -> Answer {
+    answer("200 OK", &format!("Content-Length: {}\r\n{more}", content.len()), &content[..sent])
+}
+
+/// The rest of the file from the offset that the request asks for.
+fn rest(content: &[u8], head: &str, more: &str) -> Answer {
+    let offset = asked_offset(head).expect("a range was asked for");
+    let (last, total) = (content.len() - 1, content.len());
+    let headers =
+        format!("Content-Length: {}\r\nContent-Range: bytes {offset}-{last}/{total}\r\n{more}", total - offset);
+    answer("206 Partial Content", &headers, &content[offset..])
+}
+
+fn asked_offset(head: &str) -> Option<usize> {
+    head.lines().find_map(|line| line.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok())
+}
+
+fn content() -> Vec<u8> {
+    (0..200_000_u32).map(|value| (value * 7919 >> 3) as u8).collect()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    hex::encode(sha2::Sha256::digest(bytes))
+}
+
+/// Keeps what it is told.
+#[derive(Default)]
+struct Told {
+    warnings: Mutex<Vec<String>>,
+    advanced: Mutex<u64>,
+}
+
+impl Progress for Told {
+    fn begin(&self, _: &str, _: u64) {}
+    fn advance(&self, steps: u64) {
+        *self.advanced.lock().unwrap() += steps;
+    }
+    fn note(&self, _: &str) {}
+    fn warn(&self, text: &str) {
+        self.warnings.lock().unwrap().push(text.to_owned());
+    }
+    fn end(&self) {}
+}
+
+/// A dataset with one file on a server, and its folder.
+struct Case {
+    folder: tempfile::TempDir,
+    told: Told,
+    options: RefCell<FetchOptions>,
+}
+
+impl Case {
+    fn new() -> Case {
+        let options = FetchOptions {
+            retries: 2,
+            backoff: Duration::from_millis(1),
+            stall: Duration::from_millis(400),
+            ..FetchOptions::default()
+        };
+        Case { folder: tempfile::tempdir().unwrap(), told: Told::default(), options: options.into() }
+    }
+
+    fn fetch(&self, url: &str, more: &str) -> Result<Vec<Fetched>, FetchError> {
+        let path = self.folder.path().join("small.toml");
+        let text = format!(
+            "name = \"small\"\ntitle = \"Small\"\nreference = \"none\"\nlabel_columns = [\"kind\"]\n\
+             [published_at]\nurl = \"https://example.org\"\nhow = \"nothing\"\n[files]\npatterns = [\"**/*.pcap\"]\n\
+             [folders]\ncolumns = [\"kind\"]\n[[download]]\nurl = \"{url}\"\npath = \"a/file.bin\"\n{more}\n"
+        );
+        fs::write(&path, text).unwrap();
+        let definition = DatasetDefinition::read(&path).unwrap();
+        fetch(&definition, &self.folder.path().join("data"), &self.options.borrow(), &self.told)
+    }
+
+    /// Files of the dataset's folder, relative, in order.
+    fn files(&self) -> Vec<String> {
+        files(&self.folder.path().join("data"))
+    }
+
+    fn file(&self) -> Vec<u8> {
+        fs::read(self.folder.path().join("data/a/file.bin")).unwrap()
+    }
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut found: Vec<String> = walkdir::WalkDir::new(folder)
+        .into_iter()
+        .filter_map(Result::ok)
+        .filter(|entry| !entry.file_type().is_dir())
+        .map(|entry| entry.path().strip_prefix(folder).unwrap().to_string_lossy().into_owned())
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_download_that_breaks_off_goes_on_where_it_was() {
+    let body = content();
+    let sent = body.clone();
+    let server = Server::start(move |number, head| match number {
+        0 => whole(&sent, 50_000, "ETag: \"one\"\r\n"),
+        1 => {
+            let Answer(mut bytes, pause) = rest(&sent, head, "ETag: \"one\"\r\n");
+            bytes.truncate(bytes.len() - 60_000);
+            Answer(bytes, pause)
+        }
+        _ => rest(&sent, head, "ETag: \"one\"\r\n"),
+    });
+    let case = Case::new();
+    let fetched = case.fetch(&format!("{}/f", server.address), &format!("sha256 = \"{}\"", sha256(&body))).unwrap();
+    assert_eq!((fetched[0].size, &fetched[0].sha256, fetched[0].already), (200_000, &sha256(&body), false));
+    assert!(case.file() == body);
+    let requests = server.requests();
+    assert_eq!(requests.len(), 3);
+    assert_eq!(requests.iter().map(|head| asked_offset(head)).collect::<Vec<_>>(), [None, Some(50_000), Some(140_000)]);
+    assert!(requests[1].contains("if-range: \"one\""), "{}", requests[1]);
+    assert_eq!(case.told.warnings.lock().unwrap().len(), 2);
+    assert_eq!(case.files(), ["a/file.bin", "downloads.json"]);
+    // What is there and whole is not asked for again.
+    assert!(case.fetch(&format!("{}/f", server.address), "").unwrap()[0].already);
+    assert_eq!(server.requests().len(), 3);
+    // What changed since is told.
+    fs::write(case.folder.path().join("data/a/file.bin"), b"other").unwrap();
+    let error = case.fetch(&format!("{}/f", server.address), "").unwrap_err();
+    assert!(matches!(error, FetchError::Changed { .. }), "{error}");
+    assert!(error.to_string().contains("--force"), "{error}");
+}
+
+#[test]
+fn a_download_that_was_given_up_goes_on_with_the_next_command() {
+    let body = content();
+    let sent = body.clone();
+    let server = Server::start(move |number, head| match number {
+        0 => whole(&sent, 80_000, "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT\r\n"),
+        1..=3 => answer("503 Service Unavailable", "Content-Length: 0\r\n", b""),
+        _ => rest(&sent, head, ""),
+    });
+    let case = Case::new();
+    let url = format!("{}/f", server.address);
+    let error = case.fetch(&url, "").unwrap_err();
+    assert!(
+        error.to_string().contains("status 503") && error.to_string().contains("go on from 80000 bytes"),
+        "{error}"
+    );
+    assert_eq!(case.files(), ["a/.partial-file.bin", "a/.partial-file.bin.json"]);
+    assert_eq!(case.fetch(&url, "").unwrap()[0].sha256, sha256(&body));
+    assert!(server.requests().last().unwrap().contains("if-range: mon, 01 jan 2024"));
+}
+
+#[test]
+fn a_server_without_ranges_or_with_another_version_begins_anew() {
+    let body = content();
+    let sent = body.clone();
+    // Once with a server that ignores ranges, which sends 200 again.
+    let server = Server::start(move |number, _| {
+        whole(&sent, if number == 0 { 30_000 } else { sent.len() }, "ETag: \"one\"\r\n")
+    });
+    let case = Case::new();
+    assert_eq!(case.fetch(&format!("{}/f", server.address), "").unwrap()[0].sha256, sha256(&body));
+    // Without a validator nothing is taken up: the first bytes might be of another version.
+    let sent = body.clone();
+    let server = Server::start(move |number, _| whole(&sent, if number == 0 { 30_000 } else { sent.len() }, ""));
+    let case = Case::new();
+    assert_eq!(case.fetch(&format!("{}/f", server.address), "").unwrap()[0].sha256, sha256(&body));
+    assert_eq!(server.requests().iter().filter(|head| asked_offset(head).is_some()).count(), 0);
+    // A range that was not asked for is thrown away.
+    let sent = body.clone();
+    let server = Server::start(move |number, _| match number {
+        0 => whole(&sent, 30_000, "ETag: \"one\"\r\n"),
+        1 => answer("206 Partial Content", "Content-Range: bytes 5-9/200000\r\nContent-Length: 5\r\n", b"wrong"),
+        _ => whole(&sent, sent.len(), "ETag: \"one\"\r\n"),
+    });
+    let case = Case::new();
+    assert_eq!(case.fetch(&format!("{}/f", server.address), "").unwrap()[0].sha256, sha256(&body));
+    // A file that was whole already: the server has no bytes past its end.
+    let sent = body.clone();
+    let server = Server::start(move |number, _| match number {
+        0 => {
+            let Answer(bytes, _) = whole(&sent, sent.len(), "ETag: \"one\"\r\n");
+            let text =
+                String::from_utf8_lossy(&bytes[..200]).replace("Content-Length: 200000", "Content-Length: 200001");
+            let head = text.split("\r\n\r\n").next().unwrap().to_owned() + "\r\n\r\n";
+            Answer([head.as_bytes(), &sent].concat(), Duration::ZERO)
+        }
+        _ => answer("416 Range Not Satisfiable", "Content-Range: bytes */200000\r\nContent-Length: 0\r\n", b""),
+    });
+    let case = Case::new();
+    assert_eq!(case.fetch(&format!("{}/f", server.address), "").unwrap()[0].sha256, sha256(&body));
+}
+
+#[test]
+fn wrong_bytes_and_wrong_lengths_are_not_kept() {
+    let body = content();
+    let mut wrong = body.clone();
+    wrong[1000] ^= 1;
+    let server = Server::start(move |_, _| whole(&wrong, wrong.len(), "ETag: \"one\"\r\n"));
+    let case = Case::new();
+    let url = format!("{}/f", server.address);
+    let error = case.fetch(&url, &format!("sha256 = \"{}\"", sha256(&body))).unwrap_err();
+    assert!(matches!(error, FetchError::Wrong { .. }) && error.to_string().contains("its SHA-256 is"), "{error}");
+    assert!(case.files().is_empty(), "{:?}", case.files());
+    // The length is told before anything is received.
+    let error = case.fetch(&url, "size = 12").unwrap_err();
+    assert!(error.to_string().contains("the server has 200000 bytes, not the 12"), "{error}");
+    // Without a length of the server's, what comes past the size is not written.
+    let server = Server::start(move |_, _| answer("200 OK", "", &vec![1; 5000]));
+    let case = Case::new();
+    let error = case.fetch(&format!("{}/f", server.address), "size = 4000").unwrap_err();
+    assert!(error.to_string().contains("more than the 4000 bytes"), "{error}");
+    assert!(case.files().is_empty());
+    let server = Server::start(move |_, _| answer("200 OK", "", &vec![1; 3000]));
+    let error = case.fetch(&format!("{}/f", server.address), "size = 4000").unwrap_err();
+    assert!(error.to_string().contains("it has 3000 bytes, not the 4000"), "{error}");
+    assert!(case.files().is_empty());
+}
+
+#[test]
+fn a_stalled_server_is_left_and_what_came_before_is_kept() {
+    let body = content();
+    let sent = body.clone();
+    let server = Server::start(move |number, head| match number {
+        0 => Answer(whole(&sent, 70_000, "ETag: \"one\"\r\n").0, Duration::from_secs(2)),
+        _ => rest(&sent, head, "ETag: \"one\"\r\n"),
+    });
+    let case = Case::new();
+    let begun = std::time::Instant::now();
+    assert_eq!(case.fetch(&format!("{}/f", server.address), "").unwrap()[0].sha256, sha256(&body));
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    assert_eq!(asked_offset(&server.requests()[1]), Some(70_000));
+    // A server that never answers is given up in the end.
+    let server = Server::start(move |_, _| Answer(Vec::new(), Duration::from_millis(900)));
+    let case = Case::new();
+    let error = case.fetch(&format!("{}/f", server.address), "").unwrap_err();
+    assert!(matches!(error, FetchError::BrokeOff { attempts: 3, .. }), "{error}");
+}
+
+#[test]
+fn redirects_are_followed_but_not_for_ever_nor_anywhere() {
+    let body = content();
+    let sent = body.clone();
+    let server = Server::start(move |_, head| {
+        if head.starts_with("get /f ") {
+            answer("302 Found", "Location: /elsewhere/g\r\nContent-Length: 0\r\n", b"")
+        } else if head.starts_with("get /elsewhere/g ") {
+            answer("307 Temporary Redirect", "Location: h?x=1\r\nContent-Length: 0\r\n", b"")
+        } else if head.starts_with("get /elsewhere/h?x=1 ") {
+            whole(&sent, sent.len(), "")
+        } else if head.starts_with("get /loop ") {
+            answer("301 Moved Permanently", "Location: /loop\r\nContent-Length: 0\r\n", b"")
+        } else if head.starts_with("get /file ") {
+            answer("301 Moved Permanently", "Location: file:///etc/hostname\r\nContent-Length: 0\r\n", b"")
+        } else if head.starts_with("get /nowhere ") {
+            answer("301 Moved Permanently", "Content-Length: 0\r\n", b"")
+        } else {
+            answer("404 Not Found", "Content-Length: 0\r\n", b"")
+        }
+    });
+    let fetched = |path: &str| Case::new().fetch(&format!("{}{path}", server.address), "");
+    assert_eq!(fetched("/f").unwrap()[0].sha256, sha256(&body));
+    for (path, words) in [
+        ("/loop", "more than 10 redirects"),
+        ("/file", "neither https nor http"),
+        ("/nowhere", "without saying where to"),
+        ("/gone", "status 404"),
+    ] {
+        let error = fetched(path).unwrap_err();
+        assert!(matches!(error, FetchError::Refused { .. }) && error.to_string().contains(words), "{error}");
+    }
+}
+
+#[test]
+fn an_archive_is_unpacked_beside_itself_and_again_only_by_force() {
+    let archive = tar_of(&[("x/1.pcap", b"one"), ("2.pcap", b"two")]);
+    let server = Server::start(move |_, _| whole(&archive, archive.len(), ""));
+    let case = Case::new();
+    let url = format!("{}/f", server.address);
+    let fetched = case.fetch(&url, "unpack = true").unwrap();
+    assert_eq!(fetched[0].unpacked, ["2.pcap", "x/1.pcap"]);
+    assert_eq!(case.files(), ["a/2.pcap", "a/file.bin", "a/x/1.pcap", "downloads.json"]);
+    fs::write(case.folder.path().join("data/a/2.pcap"), b"changed").unwrap();
+    assert!(case.fetch(&url, "unpack = true").unwrap()[0].already);
+    case.options.borrow_mut().force = true;
+    assert!(!case.fetch(&url, "unpack = true").unwrap()[0].already);
+    assert_eq!(fs::read(case.folder.path().join("data/a/2.pcap")).unwrap(), b"two");
+}
+
+/// A tar member with whatever name and type, which the crate's own writer would refuse.
+fn tar_member(builder: &mut tar::Builder<Vec<u8>>, name: &[u8], kind: tar::EntryType, link: &str, content: &[u8]) {
+    let mut header = tar::Header::new_ustar();
+    header.as_old_mut().name[..name.len()].copy_from_slice(name);
+    header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
+    header.set_entry_type(kind);
+    header.set_size(content.len() as u64);
+    header.set_mode(0o644);
+    header.set_cksum();
+    builder.append(&header, content).unwrap();
+}
+
+fn tar_of(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in members {
+        tar_member(&mut builder, name.as_bytes(), tar::EntryType::Regular, "", content);
+    }
+    builder.into_inner().unwrap()
+}
+
+fn compressed(kind: &str, bytes: &[u8]) -> Vec<u8> {
+    match kind {
+        "gz" => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        }
+        "bz2" => {
+            let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::default());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        }
+        "zst" => zstd::stream::encode_all(bytes, 1).unwrap(),
+        _ => bytes.to_vec(),
+    }
+}
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("target")).unwrap();
+        Place { folder }
+    }
+
+    fn target(&self) -> PathBuf {
+        self.folder.path().join("target")
+    }
+
+    fn unpack(&self, archive: &[u8], limits: &UnpackLimits, force: bool) -> Result<Unpacked, UnpackError> {
+        let path = self.folder.path().join("archive");
+        fs::write(&path, archive).unwrap();
+        unpack(&path, &self.target(), limits, force, &|_| {})
+    }
+
+    /// Unpacks and expects a refusal that leaves nothing behind, here or outside.
+    #[track_caller]
+    fn refuses(&self, archive: &[u8], limits: &UnpackLimits, words: &str) -> UnpackError {
+        let before = files(self.folder.path());
+        let error = self.unpack(archive, limits, false).unwrap_err();
+        assert!(error.to_string().contains(words), "`{words}` is not in: {error}");
+        let after: Vec<String> = files(self.folder.path()).into_iter().filter(|file| file != "archive").collect();
+        let before: Vec<String> = before.into_iter().filter(|file| file != "archive").collect();
+        assert_eq!(after, before);
+        error
+    }
+}
+
+#[test]
+fn archives_of_every_kind_are_unpacked() {
+    let members: [(&str, &[u8]); 3] = [("a/b/1.pcap", b"one"), ("./2.pcap", b"two"), ("3", b"")];
+    for kind in ["", "gz", "bz2", "zst"] {
+        let place = Place::new();
+        let unpacked = place.unpack(&compressed(kind, &tar_of(&members)), &UnpackLimits::default(), false).unwrap();
+        assert_eq!((unpacked.files.join(" "), unpacked.bytes), ("2.pcap 3 a/b/1.pcap".to_owned(), 6), "{kind}");
+        assert_eq!(files(&place.target()), ["2.pcap", "3", "a/b/1.pcap"]);
+        assert_eq!(fs::read(place.target().join("a/b/1.pcap")).unwrap(), b"one");
+    }
+    let place = Place::new();
+    let unpacked = place.unpack(&zip_of(&members), &UnpackLimits::default(), false).unwrap();
+    assert_eq!(unpacked.bytes, 6);
+    assert_eq!(files(&place.target()), ["2.pcap", "3", "a/b/1.pcap"]);
+}
+
+fn zip_of(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, content) in members {
+        writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        writer.write_all(content).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+#[test]
+fn nothing_leaves_the_target() {
+    let limits = UnpackLimits::default();
+    for name in ["../out", "a/../../out", "/etc/out", "a/b/../../../out"] {
+        Place::new().refuses(&tar_of(&[("good", b"x"), (name, b"x")]), &limits, "lies outside");
+        Place::new().refuses(&zip_of(&[("good", b"x"), (name, b"x")]), &limits, "lies outside");
+    }
+    Place::new().refuses(&tar_of(&[("a\\..\\out", b"x")]), &limits, "backslash");
+    Place::new().refuses(&tar_of(&[("line\nbreak", b"x")]), &limits, "control character");
+    for (kind, link) in [
+        (tar::EntryType::Symlink, "/etc/passwd"),
+        (tar::EntryType::Symlink, "inside"),
+        (tar::EntryType::Link, "../out"),
+        (tar::EntryType::Char, ""),
+        (tar::EntryType::Block, ""),
+        (tar::EntryType::Fifo, ""),
+    ] {
+        let mut builder = tar::Builder::new(Vec::new());
+        tar_member(&mut builder, b"good", tar::EntryType::Regular, "", b"x");
+        tar_member(&mut builder, b"special", kind, link, b"");
+        // Were the link made, this would be written through it.
+        tar_member(&mut builder, b"special/out", tar::EntryType::Regular, "", b"x");
+        Place::new().refuses(&builder.into_inner().unwrap(), &limits, "`special` is a link, a device");
+    }
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    writer.start_file("good", zip::write::SimpleFileOptions::default()).unwrap();
+    writer.add_symlink("special", "/etc/passwd", zip::write::SimpleFileOptions::default()).unwrap();
+    Place::new().refuses(&writer.finish().unwrap().into_inner(), &limits, "is a link or a device");
+    // A folder named to climb out is refused as well, though nothing would be in it.
+    let mut builder = tar::Builder::new(Vec::new());
+    tar_member(&mut builder, b"../folder/", tar::EntryType::Directory, "", b"");
+    Place::new().refuses(&builder.into_inner().unwrap(), &limits, "lies outside");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_that_lies_in_the_target_is_not_followed() {
+    let place = Place::new();
+    fs::create_dir(place.folder.path().join("outside")).unwrap();
+    std::os::unix::fs::symlink(place.folder.path().join("outside"), place.target().join("a")).unwrap();
+    place.refuses(&tar_of(&[("a/out", b"x")]), &UnpackLimits::default(), "through the link");
+    assert!(files(&place.folder.path().join("outside")).is_empty());
+}
+
+#[test]
+fn bombs_end_at_the_limits() {
+    let zeros = vec![0; 4 << 20];
+    let limits = |most_bytes, most_ratio| UnpackLimits {
+        expansion: ExpansionLimits { most_bytes, most_ratio, free_bytes: 1 << 20 },
+        most_members: 100,
+    };
+    let ratio = limits(1 << 30, 50);
+    let total = limits(2 << 20, 1 << 40);
+    for kind in ["gz", "bz2", "zst"] {
+        let archive = compressed(kind, &tar_of(&[("zeros", &zeros)]));
+        for limits in [&ratio, &total] {
+            let error = Place::new().refuses(&archive, limits, "decompression bomb");
+            assert!(matches!(error, UnpackError::Expands { .. }), "{kind}: {error}");
+        }
+    }
+    let archive = zip_of(&[("zeros", &zeros)]);
+    Place::new().refuses(&archive, &ratio, "more than 50 times its own size");
+    Place::new().refuses(&archive, &total, "more than 2097152 bytes together");
+    // Many members that are small each.
+    let names: Vec<String> = (0..20).map(|number| format!("{number}")).collect();
+    let piece = vec![0; 200_000];
+    let many: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &piece[..])).collect();
+    Place::new().refuses(&zip_of(&many), &total, "bytes together");
+    Place::new().refuses(&tar_of(&many), &limits(2 << 20, 1 << 40), "bytes together");
+    let few = UnpackLimits { most_members: 19, ..UnpackLimits::default() };
+    Place::new().refuses(&zip_of(&many), &few, "more than 19 members");
+    Place::new().refuses(&tar_of(&many), &few, "more than 19 members");
+}
+
+#[test]
+fn files_that_are_there_are_kept_unless_forced_and_names_are_there_once() {
+    let place = Place::new();
+    fs::write(place.target().join("b"), b"mine").unwrap();
+    let archive = tar_of(&[("a", b"1"), ("b", b"2")]);
+    let error = place.refuses(&archive, &UnpackLimits::default(), "--force");
+    assert!(matches!(error, UnpackError::Exists { .. }));
+    assert_eq!(fs::read(place.target().join("b")).unwrap(), b"mine");
+    place.unpack(&archive, &UnpackLimits::default(), true).unwrap();
+    assert_eq!(fs::read(place.target().join("b")).unwrap(), b"2");
+    let twice = tar_of(&[("a", b"1"), ("A", b"2")]);
+    Place::new().refuses(&twice, &UnpackLimits::default(), "`A` is there twice");
+    Place::new().refuses(&zip_of(&[("a", b"1"), ("./a", b"2")]), &UnpackLimits::default(), "is there twice");
+    Place::new().refuses(&tar_of(&[("a", b"1"), ("a/b", b"2")]), &UnpackLimits::default(), "a");
+}
+
+#[test]
+fn damaged_archives_leave_nothing() {
+    let limits = UnpackLimits::default();
+    let big: Vec<u8> = content();
+    for kind in ["", "gz", "bz2", "zst"] {
+        let archive = compressed(kind, &tar_of(&[("a", b"1"), ("b", &big)]));
+        let error = Place::new().refuses(&archive[..archive.len() / 2], &limits, "check that the download is complete");
+        assert!(matches!(error, UnpackError::Damaged { .. }), "{kind}: {error}");
+    }
+    let mut archive = zip_of(&[("a", b"1"), ("b", &big)]);
+    Place::new().refuses(&archive[..archive.len() / 2], &limits, "check that the download is complete");
+    let middle = archive.len() / 2;
+    archive[middle] ^= 0xff;
+    Place::new().refuses(&archive, &limits, "check that the download is complete");
+    for other in [&b""[..], b"no archive at all", &[0xff; 4096]] {
+        Place::new().refuses(other, &limits, "check that the download is complete");
+    }
+}
