@@ -106,7 +106,8 @@ impl LabelTable {
         columns: &[String],
     ) -> Result<Self, DatasetError> {
         let fault = |message: String| DatasetError::Definition { file: file.to_owned(), message };
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(bytes);
+        let mut reader =
+            csv::ReaderBuilder::new().terminator(csv::Terminator::Any(b'\n')).trim(csv::Trim::All).from_reader(bytes);
         let headers = reader.headers().map_err(|error| fault(error.to_string()))?.clone();
         let key_index = headers.iter().position(|header| header == key).ok_or_else(|| {
             let near = nearest(key, headers.iter()).unwrap_or_default();

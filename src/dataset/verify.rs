@@ -1,5 +1,6 @@
 //! Reads a dataset's folder into a manifest: every capture once, for its packets and its checksum.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
@@ -7,6 +8,7 @@ use rayon::prelude::*;
 use super::content::{CaptureContent, examine, file_sha256};
 use super::duplicate::capture_name;
 use super::error::DatasetError;
+use super::feature_file::load_features;
 use super::folder::CaptureFile;
 use super::labelled::Labels;
 use super::load::Dataset;
@@ -50,7 +52,11 @@ pub fn verify(dataset: &Dataset, progress: &dyn Progress) -> Result<Manifest, Da
         .into_par_iter()
         .with_max_len(1)
         .map(|(state, file, labels, note)| {
-            let content = examine(&folder.root, file, &advance);
+            // Feature files are no captures; they are read as a run reads them, below.
+            let content = match definition.features {
+                Some(_) => whole_file(&folder.root, file, &advance),
+                None => examine(&folder.root, file, &advance),
+            };
             let mut entry = ManifestEntry::new(state, capture_name(definition, file), file.path.clone());
             describe_content(&mut entry, content);
             (entry.note, entry.labels) = (note, labels);
@@ -58,6 +64,9 @@ pub fn verify(dataset: &Dataset, progress: &dyn Progress) -> Result<Manifest, Da
         })
         .collect();
     progress.end();
+    if definition.features.is_some() {
+        load_features(std::slice::from_ref(dataset), progress)?;
+    }
     for file in &folder.flow_label_files {
         let sha256 = file_sha256(&folder.root.join(&file.path))?;
         entries.push(file_entry(EntryState::FlowLabels, file, Some(sha256), None));
@@ -134,6 +143,16 @@ fn describe_summary(entry: &mut ManifestEntry, summary: &CaptureSummary) {
     entry.packets = Some(summary.packets);
     entry.link_types = summary.link_types();
     entry.damage = summary.damage.as_ref().map(|damage| format!("at byte {}: {}", damage.offset, damage.problem));
+}
+
+fn whole_file(root: &Path, file: &CaptureFile, advance: &dyn Fn(u64)) -> CaptureContent {
+    let read = file_sha256(&root.join(&file.path));
+    advance(file.size);
+    let (sha256, fault) = match read {
+        Ok(sha256) => (Some(sha256), None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    CaptureContent { size: file.size, sha256, summary: None, fault }
 }
 
 fn describe_content(entry: &mut ManifestEntry, content: CaptureContent) {

@@ -9,7 +9,7 @@ use super::audit_matrix::{ClassNumbers, Conditions, Rounded};
 use super::{Cell, Column, Possible, ReportError, Table, file_error};
 
 /// A class that must have at least this share of the test flows for an accuracy to hold is told.
-const TOLD_SHARE: f64 = 0.5;
+const TOLD_SHARE: f64 = 0.8;
 
 /// Macro averages over more classes than this are not looked for.
 const MOST_CLASSES: usize = 1000;

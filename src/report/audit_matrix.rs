@@ -9,6 +9,11 @@ use microlp::{ComparisonOp, Error, OptimizationDirection, Problem, Variable};
 
 use super::ReportError;
 
+/// How much each condition is eased, from the first try to the last. A solver may cycle where many conditions meet in
+/// one point, as ratios do at 0; conditions that are eased each by a little less or more do not. A table that cannot be
+/// with eased conditions cannot be without.
+const EASINGS: [f64; 4] = [1e-7, 3e-7, 1e-6, 1e-5];
+
 /// The numbers that a printed one may have been rounded from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Rounded {
@@ -61,9 +66,28 @@ impl Conditions<'_> {
     }
 
     fn solve(&self, minimised: Option<usize>) -> Result<Option<f64>, ReportError> {
+        let mut problem = String::new();
+        for easing in EASINGS {
+            match self.solve_eased(minimised, easing) {
+                Ok(solution) => return Ok(Some(solution)),
+                Err(Error::Infeasible) => return Ok(None),
+                Err(error) => problem = error.to_string(),
+            }
+        }
+        Err(undecided(&problem))
+    }
+
+    fn solve_eased(&self, minimised: Option<usize>, easing: f64) -> Result<f64, Error> {
         let printed = self.classes.len();
         let size = printed + usize::from(self.others);
         let mut problem = Problem::new(OptimizationDirection::Minimize);
+        // Between once and twice the easing, each condition by its own.
+        let mut conditions = 0_u32;
+        let mut eased = |operator: ComparisonOp| {
+            conditions += 1;
+            let own = easing * (1.0 + (f64::from(conditions) * 0.618_033_988_749_895).fract());
+            if matches!(operator, ComparisonOp::Le) { own } else { -own }
+        };
         let mut cells = Vec::with_capacity(size * size);
         for index in 0..size * size {
             let cost = if minimised == Some(index / size) { 1.0 } else { 0.0 };
@@ -80,7 +104,7 @@ impl Conditions<'_> {
         for (class, numbers) in self.classes.iter().enumerate() {
             let mut ratio = |whole: Cells, range: Rounded, times: f64| {
                 for (bound, operator) in [(range.high, ComparisonOp::Le), (range.low, ComparisonOp::Ge)] {
-                    problem.add_constraint(fraction(right[class], times, &whole, bound), operator, 0.0);
+                    problem.add_constraint(fraction(right[class], times, &whole, bound), operator, eased(operator));
                 }
             };
             if let Some(recall) = numbers.recall {
@@ -95,28 +119,30 @@ impl Conditions<'_> {
                 }
             }
             if let Some(share) = numbers.share {
-                problem.add_constraint(support(class), ComparisonOp::Eq, share);
+                for operator in [ComparisonOp::Le, ComparisonOp::Ge] {
+                    problem.add_constraint(support(class), operator, share + eased(operator));
+                }
             }
         }
         if self.others {
             // Right answers lie on the diagonal; within the block of these classes there are wrong ones too.
             let class = printed;
-            problem.add_constraint([(right[class], 1.0), (cell(class, class), -1.0)], ComparisonOp::Le, 0.0);
+            problem.add_constraint(
+                [(right[class], 1.0), (cell(class, class), -1.0)],
+                ComparisonOp::Le,
+                eased(ComparisonOp::Le),
+            );
             if let Some(largest) = self.largest_other_recall {
                 let part = fraction(right[class], 1.0, &support(class), largest);
-                problem.add_constraint(part, ComparisonOp::Le, 0.0);
+                problem.add_constraint(part, ComparisonOp::Le, eased(ComparisonOp::Le));
             }
         }
         if let Some(accuracy) = self.accuracy {
             for (bound, operator) in [(accuracy.high, ComparisonOp::Le), (accuracy.low, ComparisonOp::Ge)] {
-                problem.add_constraint(right.iter().map(|&right| (right, 1.0)), operator, bound);
+                problem.add_constraint(right.iter().map(|&right| (right, 1.0)), operator, bound + eased(operator));
             }
         }
-        match problem.solve() {
-            Ok(solution) => Ok(Some(solution.objective())),
-            Err(Error::Infeasible) => Ok(None),
-            Err(error) => Err(undecided(&error.to_string())),
-        }
+        Ok(problem.solve()?.objective())
     }
 }
 
