@@ -345,7 +345,13 @@ fn a_forest_tells_its_out_of_bag_accuracy_and_importances() {
 #[test]
 fn importances_find_the_columns_that_tell_the_classes() {
     // Columns 2 and 5 together tell the class; the others are noise, one of many values, some of few.
-    let hash = |i: usize| (i.wrapping_mul(2_654_435_761) >> 7) % 1009;
+    // SplitMix64: multiples alone would leave neighbouring columns related.
+    let hash = |i: usize| {
+        let mut z = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % 1009
+    };
     let statistics = Array2::from_shape_fn((600, 7), |(row, column)| {
         let value = hash(row * 7 + column);
         if column % 2 == 0 { value as f32 } else { (value % 3) as f32 }

@@ -111,7 +111,10 @@ impl DeviceChoice {
     /// The device, which can be used, and why it is not a graphics card where one was looked for.
     fn resolve(self, precision: Precision) -> anyhow::Result<(Device, Option<String>)> {
         let (device, reason) = match self {
-            Self::Auto => Device::best(),
+            Self::Auto => {
+                let (device, reason) = Device::best();
+                (device, reason.map(|reason| reason.to_string()))
+            }
             Self::Chosen(device) => (device, None),
         };
         match device {
