@@ -38,7 +38,7 @@ fn read(path: &str) -> Data {
     let (_, labels) = numbers(&file, "labels", u32::from_le_bytes);
     let rows = |name| numbers(&file, name, u32::from_le_bytes).1.into_iter().map(|row| row as usize).collect();
     let classes = labels.iter().max().map_or(0, |&label| label + 1);
-    let packet_shape = file.names().iter().any(|name| *name == "shape");
+    let packet_shape = file.names().contains(&"shape");
     let (tokens, statistics, input) = if packet_shape {
         let (_, packets) = numbers(&file, "shape", u32::from_le_bytes);
         let tokens = TokenArray {

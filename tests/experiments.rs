@@ -158,7 +158,7 @@ fn tuning_does_not_see_the_test_part() {
         project.done(&run[..2]);
         let folder = project.path("results/points-points-full");
         let records = read_csv(&folder.join("records.csv"));
-        let tuning = records.iter().filter(|row| row["metric"].starts_with("tuning_") && row["setting"] != "");
+        let tuning = records.iter().filter(|row| row["metric"].starts_with("tuning_") && !row["setting"].is_empty());
         let tuning: Vec<Row> = tuning.cloned().collect();
         let accuracy: Vec<Row> = records.into_iter().filter(|row| row["metric"] == "accuracy").collect();
         (tuning, accuracy)
@@ -175,7 +175,7 @@ fn tuning_does_not_see_the_test_part() {
     let mut changed = points();
     for row in split.iter().filter(|row| row["part"] == "test") {
         let number: usize = row["flow_id"].rsplit('#').next().unwrap().parse().unwrap();
-        changed[number].0 = -1000.0 * changed[number].0;
+        changed[number].0 *= -1000.0;
         changed[number].1 = 5000.0;
     }
     project.write("data/points/points.csv", csv_of(&changed));

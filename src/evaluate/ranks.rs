@@ -188,6 +188,9 @@ mod tests {
 
     use super::*;
 
+    /// Values by table and model, mean ranks, statistic, p-value.
+    type FriedmanCase = (Vec<Vec<f64>>, Vec<f64>, f64, f64);
+
     /// `tests/fixtures/metrics/ranks.json`: scipy, statsmodels and scikit-posthocs.
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -197,7 +200,7 @@ mod tests {
         /// p-values and the adjusted ones.
         holm: Vec<(Vec<f64>, Vec<f64>)>,
         /// Values by table and model, mean ranks, statistic, p-value.
-        friedman: Vec<(Vec<Vec<f64>>, Vec<f64>, f64, f64)>,
+        friedman: Vec<FriedmanCase>,
         /// Chance, groups, quantile.
         studentized_range: Vec<(f64, usize, f64)>,
     }

@@ -219,22 +219,19 @@ pub(super) fn time_decimals(seconds: f64) -> usize {
 }
 
 fn common_notes(table: &mut Table, key: &TableKey, aggregate: &Aggregate, published: Option<&PublishedTable>) {
-    match aggregate.seeds() {
-        Some((fewest, most)) => {
-            let range = |fewest, most| if fewest == most { format!("{most}") } else { format!("{fewest} to {most}") };
-            let fits = aggregate.fits().filter(|fits| *fits != (fewest, most));
-            table.notes.push(match (fits, most) {
-                (None, 1) => "One seed.".to_owned(),
-                (None, _) => format!("Mean±sample standard deviation over {} seeds.", range(fewest, most)),
-                (Some((least, largest)), _) => format!(
-                    "Mean±sample standard deviation over {} test sets: every fold of {}. The folds of a seed share \
-                     training flows, so they vary less than new data would.",
-                    range(least, largest),
-                    if most == 1 { "one seed".to_owned() } else { format!("{} seeds", range(fewest, most)) }
-                ),
-            });
-        }
-        None => {}
+    if let Some((fewest, most)) = aggregate.seeds() {
+        let range = |fewest, most| if fewest == most { format!("{most}") } else { format!("{fewest} to {most}") };
+        let fits = aggregate.fits().filter(|fits| *fits != (fewest, most));
+        table.notes.push(match (fits, most) {
+            (None, 1) => "One seed.".to_owned(),
+            (None, _) => format!("Mean±sample standard deviation over {} seeds.", range(fewest, most)),
+            (Some((least, largest)), _) => format!(
+                "Mean±sample standard deviation over {} test sets: every fold of {}. The folds of a seed share \
+                 training flows, so they vary less than new data would.",
+                range(least, largest),
+                if most == 1 { "one seed".to_owned() } else { format!("{} seeds", range(fewest, most)) }
+            ),
+        });
     }
     if published.is_some() {
         table.notes.push(format!(

@@ -44,7 +44,7 @@ enum Format {
     /// Argus `ra` output with a header line.
     CtuBinetflow,
     /// A header line and the columns that the definition names.
-    Csv(FlowLabelColumns),
+    Csv(Box<FlowLabelColumns>),
 }
 
 /// One `[[flow_labels.rule]]`, compiled.
@@ -78,7 +78,7 @@ impl FlowLabelRules {
                     "[flow_labels.columns] belongs to `format = \"csv\"`; netflow files name their own".to_owned()
                 );
             }
-            ("csv", Some(named)) => Format::Csv(named.clone()),
+            ("csv", Some(named)) => Format::Csv(Box::new(named.clone())),
             ("csv", None) => {
                 return Err("`flow_labels.format` is `csv`: name its columns in [flow_labels.columns]".to_owned());
             }

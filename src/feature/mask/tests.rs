@@ -108,7 +108,7 @@ fn ip(shape: Shape, from: u8, identification: u16, fragment: Option<(u16, bool)>
         packet.plain(&[0x45 + (options.bytes.len() / 4) as u8, 0]).plain(&(length as u16).to_be_bytes());
         packet.field(Mask::IpIdentification, &identification.to_be_bytes());
         let (offset, more) = fragment.unwrap_or((0, false));
-        packet.plain(&(offset / 8 | if more { 0x2000 } else { 0 }).to_be_bytes());
+        packet.plain(&((offset / 8) | if more { 0x2000 } else { 0 }).to_be_bytes());
         packet.field(Mask::Ttl, &[60 + from]).plain(&[protocol]).field(Mask::Checksums, &[0xab, from]);
         packet.field(Mask::IpAddresses, &[10, 0, 0, from]).field(Mask::IpAddresses, &[10, 0, 0, to]);
         packet.append(&options).append(payload);

@@ -98,10 +98,10 @@ fn streams(packets: &[FlowPacket], direction: PacketDirection) -> Vec<Stream> {
                 _ => continue,
             }
         };
-        if let (Some(stream), Some(length)) = (streams.last_mut(), packet.bytes.len().checked_sub(payload)) {
-            if length > 0 {
-                stream.pieces.push(Piece { start, packet: index, at: payload, length });
-            }
+        if let (Some(stream), Some(length)) = (streams.last_mut(), packet.bytes.len().checked_sub(payload))
+            && length > 0
+        {
+            stream.pieces.push(Piece { start, packet: index, at: payload, length });
         }
     }
     for stream in &mut streams {
@@ -283,7 +283,7 @@ impl View<'_> {
             return;
         }
         match self.number(session_id - 1, 1) {
-            Some(length) if length > i64::from(LONGEST_SESSION_ID) => return,
+            Some(length) if length > i64::from(LONGEST_SESSION_ID) => {}
             Some(length) => {
                 self.add(Mask::TlsRandom, random, session_id - 1, fields);
                 self.add(Mask::TlsSessionId, session_id, session_id + length, fields);

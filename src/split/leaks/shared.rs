@@ -71,7 +71,7 @@ impl Shared {
             *time = Some(time.map_or((start, start), |(first, last)| (first.min(start), last.max(start))));
             spans.entry(&flow(row).capture).or_default().push((start, end));
         }
-        spans.values_mut().for_each(|spans| merge(spans));
+        spans.values_mut().for_each(merge);
         let concurrent = |row: usize| {
             let (start, end) = (flow(row).start, flow(row).end);
             spans.get(flow(row).capture.as_str()).is_some_and(|spans| {

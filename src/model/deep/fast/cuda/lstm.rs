@@ -120,8 +120,8 @@ impl Cuda {
         match Plan::new(hidden, packing.rows(), self.core.resident_blocks()) {
             Some(plan) => self.forward_whole(shape, plan, layers),
             None => {
-                for index in 0..layers.len() {
-                    self.forward_steps(shape, packing, index, &layers[index]);
+                for (index, layer) in layers.iter().enumerate() {
+                    self.forward_steps(shape, packing, index, layer);
                 }
             }
         }
@@ -217,8 +217,8 @@ impl Cuda {
         match Plan::new(shape.hidden, packing.rows(), self.core.resident_blocks()) {
             Some(plan) => self.backward_whole(shape, plan, layers),
             None => {
-                for index in 0..layers.len() {
-                    self.backward_steps(shape, packing, index, &layers[index]);
+                for (index, layer) in layers.iter().enumerate() {
+                    self.backward_steps(shape, packing, index, layer);
                 }
             }
         }

@@ -129,10 +129,10 @@ pub(crate) fn train<D: Device>(
 /// A device that fails.
 pub(crate) fn losses(found: &Trained20, extent: Extent) -> Result<Vec<Comparison>, ModelError> {
     let expected = train(&mut || Ok(Cpu::new()), extent)?;
-    let pairs = found.losses.iter().zip(&expected.losses);
-    let compare = |((name, found), (_, expected)): (&(String, Vec<f64>), &(String, Vec<f64>))| {
+    let mut comparisons = Vec::new();
+    for ((name, found), (_, expected)) in found.losses.iter().zip(&expected.losses) {
         let errors = found.iter().zip(expected).map(|(found, expected)| ((found - expected) / expected).abs());
-        Comparison { name: name.clone(), error: errors.fold(0.0, worse) }
-    };
-    Ok(pairs.map(compare).collect())
+        comparisons.push(Comparison { name: name.clone(), error: errors.fold(0.0, worse) });
+    }
+    Ok(comparisons)
 }
