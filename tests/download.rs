@@ -86,7 +86,7 @@ fn asked_offset(head: &str) -> Option<usize> {
 }
 
 fn content() -> Vec<u8> {
-    (0..200_000_u32).map(|value| (value * 7919 >> 3) as u8).collect()
+    (0..200_000_u32).map(|value| ((value * 7919) >> 3) as u8).collect()
 }
 
 fn sha256(bytes: &[u8]) -> String {
