@@ -91,10 +91,9 @@ document.querySelectorAll(".table").forEach((part) => {
 document.querySelectorAll(".detail").forEach((detail) => {
   const panels = [...detail.querySelectorAll(".panel")];
   const list = detail.querySelector("select");
-  const choose = () => panels.forEach((panel) => {
-    panel.hidden = panel.dataset.row !== list.value;
-    panel.querySelector("h4").hidden = true;
-  });
+  const choose = () => panels.forEach((panel) => { panel.hidden = panel.dataset.row !== list.value; });
+  // The list says which model it is; paper has no list.
+  detail.classList.add("chosen");
   detail.querySelector(".chooser").hidden = false;
   list.addEventListener("change", choose);
   choose();
