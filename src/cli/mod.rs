@@ -26,7 +26,9 @@ mod leaks;
 mod progress;
 mod run;
 mod split;
+mod sweep;
 mod tables;
+mod units;
 mod verify_models;
 
 use std::path::{Path, PathBuf};
@@ -71,6 +73,9 @@ enum Command {
     Audit(audit::AuditArguments),
     /// Make the tables of a stored run again from its records, without training.
     Tables(tables::TablesArguments),
+    /// How far a run in units (`--jobs`, `--slurm`) is.
+    #[command(subcommand)]
+    Sweep(sweep::SweepCommand),
     /// Run the fast and the reference implementation of every model on the same flows and hold them together.
     VerifyModels(verify_models::VerifyModelsArguments),
     /// Write the flows of captures, with statistics and first bytes, as a Parquet file.
@@ -155,6 +160,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Check(arguments) => check::check(&project, &arguments),
         Command::Audit(arguments) => audit::audit(&project, &arguments),
         Command::Tables(arguments) => tables::tables(&project, &arguments),
+        Command::Sweep(command) => sweep::sweep(&project, &command),
         Command::VerifyModels(arguments) => verify_models::verify_models(&project, &arguments),
         Command::GpuCheck(arguments) => gpu_check::gpu_check(&arguments),
         Command::Features(arguments) => features::features(&arguments),

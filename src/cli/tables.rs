@@ -28,7 +28,7 @@ pub fn tables(project: &Path, arguments: &TablesArguments) -> anyhow::Result<Ver
     Ok(Verdict::Done)
 }
 
-/// Writes a run's tables as CSV, Markdown and LaTeX into `folder`; gives the Markdown.
+/// Writes a run's tables as CSV, Markdown and LaTeX into `folder`, and the curves of a sweep as SVG; gives the Markdown.
 pub fn write_tables(
     project: &Path,
     experiment: &Experiment,
@@ -44,8 +44,12 @@ pub fn write_tables(
     let mut printed = String::new();
     let titled =
         |what: &str| format!("{}{what} ({}, {})", experiment.title, experiment.datasets.join(" + "), experiment.size);
+    let made = match report::is_sweep(records) {
+        true => report::sweep_tables(records)?,
+        false => report::tables(records, experiment.layout, &published)?,
+    };
     let mut tables = Vec::new();
-    for (index, mut table) in report::tables(records, experiment.layout, &published)?.into_iter().enumerate() {
+    for (index, mut table) in made.into_iter().enumerate() {
         table.title = titled("");
         table.notes.extend(notes.iter().cloned());
         let name = if index == 0 { experiment.name.clone() } else { format!("{}-{}", experiment.name, index + 1) };
@@ -54,6 +58,12 @@ pub fn write_tables(
     for mut table in report::tuning_tables(records) {
         table.title = titled(": what was tried");
         tables.push((format!("{}-tuning", experiment.name), table));
+    }
+    for (name, mut curve) in report::sweep_curves(records)? {
+        curve.title = titled("");
+        let path = folder.join(format!("{name}.svg"));
+        storage::write_whole(&path, report::curve_svg(&curve).as_bytes())
+            .with_context(|| path.display().to_string())?;
     }
     for (name, table) in tables {
         let markdown = table.to_markdown();

@@ -1,22 +1,26 @@
-//! Reports: stored records become tables (CSV, Markdown, LaTeX) and verdicts against tolerances.
+//! Reports: stored records become tables (CSV, Markdown, LaTeX), figures (SVG) and verdicts against tolerances.
 //! Nothing here computes a metric.
 
 mod aggregate;
 mod audit;
 mod audit_matrix;
+mod figure;
 mod latex;
 mod leaks;
 mod published;
 mod records_file;
+mod sweep;
 mod table;
 mod tables;
 mod tolerance;
 mod tuning;
 
 pub use audit::{AuditTable, Finding, audit_table};
+pub use figure::{Curve, CurvePoint, Position, Series, curve_svg};
 pub use leaks::{leak_notes, leak_text, read_leaks};
 pub use published::{Possible, PublishedCell, PublishedTable};
 pub use records_file::{RECORD_COLUMNS, read_records, write_records};
+pub use sweep::{is_sweep, sweep_curves, sweep_tables};
 pub use table::{Cell, Column, Table};
 pub use tables::{split_table, tables};
 pub use tolerance::{Tolerance, ToleranceFile, Verdict, bless, check, verdict_table};
