@@ -26,7 +26,7 @@ run experiment *options: build
 check experiment *options: build
     {{ etcbench }} check {{ experiment }} {{ options }}
 
-# An ablation: n, m or attention.
+# An ablation: n, m, attention, elmo, packet-start, masks, activation, direction or split.
 ablate name *options: build
     {{ etcbench }} run experiments/ablation-{{ name }}.toml {{ options }}
 
