@@ -54,8 +54,7 @@ pub fn run_unit(project: &Path, planned: &PlannedRun, number: usize) -> anyhow::
     planned.store(number, &record, &settings.cache)?;
     let started = std::time::Instant::now();
     let progress = progress::for_standard_error();
-    let result =
-        experiment::run_unit(&planned.experiments[unit.experiment], &unit.unit, &settings, progress.as_ref());
+    let result = experiment::run_unit(&planned.experiments[unit.experiment], &unit.unit, &settings, progress.as_ref());
     record.wall_seconds = started.elapsed().as_secs_f64();
     match &result {
         Ok(fits) => {
@@ -92,7 +91,10 @@ fn local(project: &Path, planned: &PlannedRun, jobs: usize, progress: &dyn Progr
     load_shared(project, planned, progress)?;
     let threads = (rayon::current_num_threads() / jobs).max(1);
     let there = planned.units.len() - missing.len();
-    progress.begin(&format!("{}: {} units, {there} there", planned.plan.name, planned.units.len()), planned.units.len() as u64);
+    progress.begin(
+        &format!("{}: {} units, {there} there", planned.plan.name, planned.units.len()),
+        planned.units.len() as u64,
+    );
     progress.advance(there as u64);
     let mut waiting = missing.iter().copied().rev().collect::<Vec<_>>();
     let mut running = Children(Vec::new());
@@ -191,14 +193,15 @@ fn slurm(
         return Ok(false);
     }
     progress.begin(&format!("{name}: {} units", planned.units.len()), planned.units.len() as u64);
-    let mut told = 0;
+    let mut left = missing;
+    progress.advance((planned.units.len() - left.len()) as u64);
     // A file system may show what another machine wrote a little late.
     let mut idle = 0;
-    let left = loop {
+    while !left.is_empty() && idle < 3 {
         std::thread::sleep(SLURM_PAUSE);
-        let left = planned.missing(&cache);
-        progress.advance((planned.units.len() - left.len()).saturating_sub(told) as u64);
-        told = told.max(planned.units.len() - left.len());
+        let before = left.len();
+        left.retain(|&number| planned.done(number, &cache).is_none());
+        progress.advance((before - left.len()) as u64);
         match Queue::ask() {
             Ok(queue) => {
                 let units = queue.units(&planned.submissions());
@@ -208,10 +211,7 @@ fn slurm(
             }
             Err(error) => progress.note(&error.to_string()),
         }
-        if left.is_empty() || idle == 3 {
-            break left;
-        }
-    };
+    }
     progress.end();
     if let Some(&number) = left.first() {
         let problem = planned.record(number).and_then(|record| record.problem);

@@ -12,8 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cache, Experiment, ExperimentError, Overrides, Provenance, Unit, are_cached, cache, read_experiment, results_folder,
-    results_name, units,
+    Cache, Experiment, ExperimentError, Overrides, Provenance, Unit, are_cached, cache, read_experiment,
+    results_folder, results_name, units,
 };
 use crate::storage;
 
@@ -172,9 +172,8 @@ impl PlannedRun {
         let folder = plans_folder(project).join(name);
         let path = folder.join("plan.json");
         let problem = |problem: String| ExperimentError::Store { path: path.clone(), problem };
-        let plan: Plan = read_json(&path).ok_or_else(|| {
-            problem(format!("there is no such sweep (known: {})", plan_names(project).join(", ")))
-        })?;
+        let plan: Plan = read_json(&path)
+            .ok_or_else(|| problem(format!("there is no such sweep (known: {})", plan_names(project).join(", "))))?;
         let experiments = read_all(&plan.experiments, &plan.overrides)?;
         let planned = Self { units: planned_units(&experiments), plan, experiments, folder };
         if planned.digest() != planned.plan.digest {
@@ -187,8 +186,7 @@ impl PlannedRun {
     }
 
     fn digest(&self) -> String {
-        let resolved: Vec<String> =
-            self.experiments.iter().map(|experiment| experiment.resolved.to_string()).collect();
+        let resolved: Vec<String> = self.experiments.iter().map(|experiment| experiment.resolved.to_string()).collect();
         let names: Vec<&str> = self.experiments.iter().map(|experiment| experiment.name.as_str()).collect();
         cache::key(&(env!("CARGO_PKG_VERSION"), names, resolved, &self.plan.device, &self.plan.precision))
     }

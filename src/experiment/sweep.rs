@@ -130,8 +130,7 @@ impl Sweep {
                         let coordinate = format!("{}={text}", axis.name);
                         let mut merged = point.keys.clone();
                         declarative::merge(&mut merged, keys);
-                        let name =
-                            if point.name.is_empty() { coordinate } else { within(&point.name, &coordinate) };
+                        let name = if point.name.is_empty() { coordinate } else { within(&point.name, &coordinate) };
                         Point { name, keys: merged }
                     })
                 })
@@ -203,9 +202,9 @@ fn list_at<'a>(table: &'a mut toml::Table, key: &str) -> Option<&'a mut Vec<toml
 /// The axes under one key: a list is an axis, a table holds more keys.
 fn key_axes(key: &str, value: &toml::Value, axes: &mut Vec<Axis>) -> Result<(), String> {
     match value {
-        toml::Value::Table(table) => table.iter().try_for_each(|(part, value)| {
-            key_axes(&format!("{key}.{part}"), value, axes)
-        }),
+        toml::Value::Table(table) => {
+            table.iter().try_for_each(|(part, value)| key_axes(&format!("{key}.{part}"), value, axes))
+        }
         toml::Value::Array(values) => {
             let values = values.iter().map(|value| match text(value) {
                 Some(text) => Ok((text, nested(key, value.clone()))),
@@ -329,7 +328,8 @@ mod tests {
 
     #[test]
     fn values_stand_in_names_as_plain_text() {
-        let sweep = read("feature.masks = [[], [\"ports\", \"ttl\"]]\nmodel.svm.cost = [0.5]\nmodel.knn.log_scale = [true]");
+        let sweep =
+            read("feature.masks = [[], [\"ports\", \"ttl\"]]\nmodel.svm.cost = [0.5]\nmodel.knn.log_scale = [true]");
         assert_eq!(
             names(&sweep.unwrap()),
             [

@@ -24,7 +24,8 @@ fn is_of(table: &TableKey, Record { key, .. }: &Record) -> bool {
 
 /// What means and intervals are of.
 fn interval_note(aggregate: &Aggregate) -> String {
-    let range = |(fewest, most): (usize, usize)| if fewest == most { format!("{most}") } else { format!("{fewest} to {most}") };
+    let range =
+        |(fewest, most): (usize, usize)| if fewest == most { format!("{most}") } else { format!("{fewest} to {most}") };
     let of = match (aggregate.seeds(), aggregate.fits()) {
         (Some(seeds), Some(fits)) if seeds != fits => {
             format!("{} seeds ({} fits: every fold of each)", range(seeds), range(fits))
@@ -131,12 +132,9 @@ pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
             let seconds = measured.and_then(|measured| measured.summary).map_or(0.0, |summary| summary.mean);
             cells.push(measured_cell(&mut table, measured, time_decimals(seconds), "undefined"));
             cells.push(match aggregate.get(row, None, "accuracy") {
-                Some(measured) => Cell::Number {
-                    value: measured.fits as f64,
-                    standard_deviation: None,
-                    decimals: 0,
-                    footnote: None,
-                },
+                Some(measured) => {
+                    Cell::Number { value: measured.fits as f64, standard_deviation: None, decimals: 0, footnote: None }
+                }
                 None => Cell::Absent,
             });
             table.rows.push(cells);

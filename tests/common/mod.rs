@@ -86,7 +86,10 @@ pub fn contents(folder: &Path) -> BTreeMap<String, String> {
             let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
             if path.is_dir() {
                 pending.push(path);
-            } else if ["run.json", "units.json"].contains(&name.as_str()) || name.ends_with(".md") || name.ends_with(".tex") {
+            } else if ["run.json", "units.json"].contains(&name.as_str())
+                || name.ends_with(".md")
+                || name.ends_with(".tex")
+            {
                 // The same values as the CSV files, laid out for people.
             } else if name.starts_with("tables/") && name.ends_with(".csv") {
                 files.insert(name, without_timing_columns(&fs::read_to_string(&path).unwrap()));

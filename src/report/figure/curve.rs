@@ -135,7 +135,13 @@ pub fn curve_svg(curve: &Curve) -> String {
          role=\"img\" font-family=\"sans-serif\" font-size=\"12\" fill=\"currentColor\">\n<title>{}</title>\n",
         escaped(&curve.title)
     );
-    text(&mut svg, LEFT, TOP - 18.0, "start", &format!("<tspan font-weight=\"bold\">{}</tspan>", escaped(&curve.title)));
+    text(
+        &mut svg,
+        LEFT,
+        TOP - 18.0,
+        "start",
+        &format!("<tspan font-weight=\"bold\">{}</tspan>", escaped(&curve.title)),
+    );
     axes(&mut svg, curve, &scale);
     for (index, series) in curve.series.iter().enumerate() {
         draw(&mut svg, series, index, curve.series.len(), &scale);
@@ -221,7 +227,8 @@ fn draw(svg: &mut String, series: &Series, index: usize, count: usize, scale: &S
     };
     let mut points: Vec<CurvePoint> = series.points.clone();
     points.sort_by(|first, second| scale.x(first.position).total_cmp(&scale.x(second.position)));
-    let place = |point: &CurvePoint, value: f64| format!("{:.1} {:.1}", scale.x(point.position) + shift, scale.y(value));
+    let place =
+        |point: &CurvePoint, value: f64| format!("{:.1} {:.1}", scale.x(point.position) + shift, scale.y(value));
     let banded: Vec<(&CurvePoint, f64)> = points.iter().filter_map(|point| Some((point, point.interval?))).collect();
     if is_line {
         if banded.len() > 1 {
@@ -256,8 +263,7 @@ mod tests {
     use super::*;
 
     fn curve(labels: &[&str]) -> Curve {
-        let position =
-            |label: &&str| Position { label: (*label).to_owned(), value: label.parse().ok() };
+        let position = |label: &&str| Position { label: (*label).to_owned(), value: label.parse().ok() };
         let point = |position, mean| CurvePoint { position, mean, interval: Some(0.02) };
         Curve {
             title: "a < b".to_owned(),
