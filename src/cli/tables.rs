@@ -50,7 +50,7 @@ impl<'a> Heading<'a> {
     }
 }
 
-/// Writes a run's tables as CSV, Markdown and LaTeX into `folder`; gives the Markdown.
+/// Writes a run's tables as CSV, Markdown and LaTeX into `folder`, and the curves of a sweep as SVG; gives the Markdown.
 pub fn write_tables(
     project: &Path,
     heading: &Heading<'_>,
@@ -63,6 +63,12 @@ pub fn write_tables(
         write_table(&table, folder, &name)?;
         printed.push_str(&table.to_markdown());
         printed.push('\n');
+    }
+    if report::is_sweep(records) {
+        for (name, figure) in report::sweep_figures(records)? {
+            let path = folder.join(format!("{}.svg", report::file_name(&name)));
+            storage::write_whole(&path, figure.to_svg_file().as_bytes()).with_context(|| path.display().to_string())?;
+        }
     }
     Ok(printed)
 }
@@ -91,9 +97,14 @@ pub fn run_tables(
     let notes =
         leaks.map_or(Ok(Vec::new()), |path| report::read_leaks(&path).map(|leaks| report::leak_notes(&leaks)))?;
     let titled = |what: &str| format!("{}{what} ({}, {})", heading.title, heading.datasets.join(" + "), heading.size);
+    let sweep = report::is_sweep(records);
+    let made = match sweep {
+        true => report::sweep_tables(records)?,
+        false => report::tables(records, heading.layout, &published)?,
+    };
     let mut tables = Vec::new();
-    for (index, mut table) in report::tables(records, heading.layout, &published)?.into_iter().enumerate() {
-        table.title = titled(if index == 0 { "" } else { ": models" });
+    for (index, mut table) in made.into_iter().enumerate() {
+        table.title = titled(if index == 0 || sweep { "" } else { ": models" });
         table.notes.extend(notes.iter().cloned());
         let name =
             if index == 0 { heading.experiment.to_owned() } else { format!("{}-{}", heading.experiment, index + 1) };
