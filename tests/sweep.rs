@@ -47,11 +47,9 @@ fn a_sweep_ends_in_a_table_and_a_curve() {
     let folder = project.path("results/points-points-full");
     let stored = fs::read_to_string(folder.join("experiment.toml")).unwrap();
     assert!(stored.contains("[sweep.model.knn]\nk = [9, 1, 5]"), "{stored}");
-    for metric in ["accuracy", "macro_f1"] {
-        let figure = fs::read_to_string(folder.join(format!("tables/points-model.knn.k-{metric}.svg"))).unwrap();
-        // Two models, a band each; three points each, and a mark each in the legend.
-        assert_eq!((figure.matches("fill-opacity").count(), figure.matches("<circle").count()), (2, 8), "{figure}");
-    }
+    let figure = fs::read_to_string(folder.join("tables/points-over-model.knn.k.svg")).unwrap();
+    // Two models, a confidence band each, and three points each with its value.
+    assert_eq!((figure.matches("fill-opacity=\"0.16\"").count(), figure.matches(" ± ").count()), (2, 6), "{figure}");
     assert!(folder.join("predictions/model.knn.k=9-knn-statistics-seed2.csv").is_file());
     // A part of the sweep is what it is within the whole.
     let output = project.done(&[&RUN[..], &["--variants", "model.knn.k=5"]].concat());

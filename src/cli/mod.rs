@@ -24,6 +24,7 @@ mod features;
 mod gpu_check;
 mod leaks;
 mod progress;
+mod report;
 mod run;
 mod split;
 mod sweep;
@@ -57,6 +58,7 @@ const EXAMPLES: &str = "Examples:
   etcbench reproduce table2                           table 2 on ISCXVPN2016, once its captures are in data/
   etcbench run experiments/ablation-n.toml            any experiment file
   etcbench check table2                               the last run against its stored tolerances
+  etcbench report                                     all stored runs as one page, with figures and tables for a paper
   etcbench features capture.pcap -o flows.parquet     flows of any capture as a table
 
 Exit codes: 0 done, 1 a check failed, 2 bad input, 3 internal error.";
@@ -76,6 +78,8 @@ enum Command {
     /// How far a run in units (`--jobs`, `--slurm`) is.
     #[command(subcommand)]
     Sweep(sweep::SweepCommand),
+    /// Write all stored runs as one HTML page, and their tables and figures for a paper.
+    Report(report::ReportArguments),
     /// Run the fast and the reference implementation of every model on the same flows and hold them together.
     VerifyModels(verify_models::VerifyModelsArguments),
     /// Write the flows of captures, with statistics and first bytes, as a Parquet file.
@@ -161,6 +165,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Audit(arguments) => audit::audit(&project, &arguments),
         Command::Tables(arguments) => tables::tables(&project, &arguments),
         Command::Sweep(command) => sweep::sweep(&project, &command),
+        Command::Report(arguments) => report::report(&project, &arguments),
         Command::VerifyModels(arguments) => verify_models::verify_models(&project, &arguments),
         Command::GpuCheck(arguments) => gpu_check::gpu_check(&arguments),
         Command::Features(arguments) => features::features(&arguments),

@@ -1,14 +1,19 @@
-//! Reports: stored records become tables (CSV, Markdown, LaTeX), figures (SVG) and verdicts against tolerances.
-//! Nothing here computes a metric.
+//! Reports: stored records become tables (CSV, Markdown, LaTeX), figures (SVG), verdicts against tolerances, and one HTML
+//! page with all of them. Nothing here computes a metric.
 
 mod aggregate;
 mod audit;
 mod audit_matrix;
-mod figure;
+mod drawing;
 mod latex;
 mod leaks;
+mod page;
 mod published;
 mod records_file;
+mod results;
+mod row_figures;
+mod run_figures;
+mod run_folder;
 mod sweep;
 mod table;
 mod tables;
@@ -16,11 +21,13 @@ mod tolerance;
 mod tuning;
 
 pub use audit::{AuditTable, Finding, audit_table};
-pub use figure::{Curve, CurvePoint, Position, Series, curve_svg};
-pub use leaks::{leak_notes, leak_text, read_leaks};
+pub use drawing::Figure;
+pub use leaks::{LeakSection, leak_notes, leak_sections, leak_text, read_leaks};
 pub use published::{Possible, PublishedCell, PublishedTable};
 pub use records_file::{RECORD_COLUMNS, read_records, write_records};
-pub use sweep::{is_sweep, sweep_curves, sweep_tables};
+pub use results::{FigureFile, Report, ReportedRun};
+pub use run_folder::RunFolder;
+pub use sweep::{is_sweep, sweep_figures, sweep_tables};
 pub use table::{Cell, Column, Table};
 pub use tables::{split_table, tables};
 pub use tolerance::{Tolerance, ToleranceFile, Verdict, bless, check, verdict_table};

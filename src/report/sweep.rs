@@ -1,25 +1,18 @@
 //! Sweeps, from records alone: the names of variants say where on its axes a point lies. A table with a row per point
-//! and model, and for each axis the curve of a metric with its confidence intervals.
+//! and model; [`super::run_figures`] draws the curves.
 
-use std::collections::BTreeMap;
-
-use super::aggregate::{Aggregate, RowKey, TableKey, aggregate, model_rank};
-use super::figure::{Curve, CurvePoint, Position, Series};
+use super::aggregate::{Aggregate, aggregate};
+use super::run_figures::RunFigures;
 use super::tables::{measured_cell, time_decimals};
-use super::{Cell, Column, ReportError, Table};
-use crate::evaluate::Summary;
+use super::{Cell, Column, Figure, ReportError, Table};
 use crate::experiment::{Record, coordinates};
 
-/// The metrics of a sweep's table, which is also what there are curves of.
+/// The metrics of a sweep's table.
 const METRICS: [(&str, &str); 2] = [("accuracy", "accuracy"), ("macro_f1", "F1")];
 
 /// Whether records are of a sweep.
 pub fn is_sweep(records: &[Record]) -> bool {
     records.iter().any(|record| !coordinates(&record.key.variant).1.is_empty())
-}
-
-fn is_of(table: &TableKey, Record { key, .. }: &Record) -> bool {
-    key.experiment == table.experiment && key.dataset == table.dataset && key.size == table.size
 }
 
 /// What means and intervals are of.
@@ -37,48 +30,15 @@ fn interval_note(aggregate: &Aggregate) -> String {
     format!("Means over {of}, with 95 % confidence intervals of the mean (Student's t).")
 }
 
-/// The axes of one table's records, and every axis' values, both in the order of the records.
-struct Axes {
-    values: Vec<(String, Vec<String>)>,
-    /// Variants in the order of the records.
-    variants: Vec<String>,
-}
-
-impl Axes {
-    fn of(records: &[Record], key: &TableKey) -> Self {
-        let mut axes = Self { values: Vec::new(), variants: Vec::new() };
-        for record in records.iter().filter(|record| is_of(key, record)) {
-            if axes.variants.contains(&record.key.variant) {
-                continue;
-            }
-            axes.variants.push(record.key.variant.clone());
-            for (axis, value) in coordinates(&record.key.variant).1 {
-                let index = axes.values.iter().position(|(name, _)| name == axis).unwrap_or_else(|| {
-                    axes.values.push((axis.to_owned(), Vec::new()));
-                    axes.values.len() - 1
-                });
-                let known = &mut axes.values[index].1;
-                if !known.iter().any(|known| known == value) {
-                    known.push(value.to_owned());
-                }
-            }
+/// The axes, in the order of the records.
+fn axes(aggregate: &Aggregate) -> Vec<&str> {
+    let mut axes: Vec<&str> = Vec::new();
+    for (axis, _) in aggregate.variants.iter().flat_map(|variant| coordinates(variant).1) {
+        if !axes.contains(&axis) {
+            axes.push(axis);
         }
-        axes
     }
-
-    fn rank(&self, variant: &str) -> usize {
-        self.variants.iter().position(|known| known == variant).unwrap_or(usize::MAX)
-    }
-
-    /// The rows, models together and points in the order of the file.
-    fn rows(&self, aggregate: &Aggregate) -> Vec<RowKey> {
-        let mut rows = aggregate.rows();
-        rows.sort_by_key(|row| {
-            let model = (model_rank(&row.model), row.model.clone(), row.input.clone(), row.implementation.clone());
-            (model, self.rank(&row.variant))
-        });
-        rows
-    }
+    axes
 }
 
 /// A row per point and model, with the half width of the 95 % confidence interval beside each mean; one table per
@@ -89,8 +49,8 @@ impl Axes {
 pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
     let mut tables = Vec::new();
     for (key, aggregate) in aggregate(records)? {
-        let axes = Axes::of(records, &key);
-        let rows = axes.rows(&aggregate);
+        let axes = axes(&aggregate);
+        let rows = aggregate.rows();
         let own = rows.iter().any(|row| coordinates(&row.variant).0.is_some());
         let mut columns = vec![Column::text("model", "model"), Column::text("input", "input")];
         let implementation = Column::text("implementation", "implementation");
@@ -98,7 +58,7 @@ pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
         columns.push(if fast { implementation.machine_only() } else { implementation });
         let variant = Column::text("variant", "variant");
         columns.push(if own { variant } else { variant.machine_only() });
-        columns.extend(axes.values.iter().map(|(axis, _)| Column::text(axis, axis)));
+        columns.extend(axes.iter().map(|axis| Column::text(axis, axis)));
         for (metric, heading) in METRICS {
             columns.push(Column::number(metric, heading));
             columns.push(Column::number(&format!("{metric}_interval"), &format!("{heading} 95 % ±")));
@@ -116,7 +76,7 @@ pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
             let mut cells: Vec<Cell> =
                 [&row.model, &row.input, &row.implementation].map(|text| Cell::Text(text.clone())).into();
             cells.push(Cell::Text(variant.to_owned()));
-            for (axis, _) in &axes.values {
+            for axis in &axes {
                 let value = point.iter().find(|(name, _)| name == axis);
                 cells.push(value.map_or(Cell::Absent, |(_, value)| Cell::Text((*value).to_owned())));
             }
@@ -145,58 +105,16 @@ pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
     Ok(tables)
 }
 
-/// One figure for each axis with more than one value and each metric: its name (`feature.packets-macro_f1`), and what
-/// it shows. Where there are several axes, a line is one combination of the others.
+/// The curves of a sweep, each with a part of its file's name; none of other records.
 ///
 /// # Errors
 /// Two records of the same value.
-pub fn sweep_curves(records: &[Record]) -> Result<Vec<(String, Curve)>, ReportError> {
-    let mut curves = Vec::new();
-    for (key, aggregate) in aggregate(records)? {
-        let axes = Axes::of(records, &key);
-        let rows = axes.rows(&aggregate);
-        for (axis, values) in axes.values.iter().filter(|(_, values)| values.len() > 1) {
-            for (metric, heading) in METRICS {
-                let mut series: Vec<Series> = Vec::new();
-                let mut lines: BTreeMap<String, usize> = BTreeMap::new();
-                for row in &rows {
-                    let (own, point) = coordinates(&row.variant);
-                    let Some((_, value)) = point.iter().find(|(name, _)| name == axis) else { continue };
-                    let Some(position) = values.iter().position(|known| known == value) else { continue };
-                    let measured = aggregate.get(row, None, metric).and_then(|measured| measured.summary);
-                    let Some(Summary { mean, interval, .. }) = measured else { continue };
-                    let name = line_name(row, own, &point, axis);
-                    let line = *lines.entry(name.clone()).or_insert_with(|| {
-                        series.push(Series { name, points: Vec::new() });
-                        series.len() - 1
-                    });
-                    series[line].points.push(CurvePoint { position, mean, interval });
-                }
-                let position = |label: &String| Position { label: label.clone(), value: label.parse().ok() };
-                let curve = Curve {
-                    title: format!("{} ({}, {})", key.experiment, key.dataset, key.size),
-                    axis: axis.clone(),
-                    metric: if metric == "macro_f1" { "macro F1".to_owned() } else { heading.to_owned() },
-                    positions: values.iter().map(position).collect(),
-                    series,
-                    note: interval_note(&aggregate),
-                };
-                curves.push((format!("{}-{axis}-{metric}", key.experiment), curve));
-            }
-        }
+pub fn sweep_figures(records: &[Record]) -> Result<Vec<(String, Figure)>, ReportError> {
+    if !is_sweep(records) {
+        return Ok(Vec::new());
     }
-    Ok(curves)
-}
-
-/// What a line is: the model and its input, and whatever else its points share.
-fn line_name(row: &RowKey, own: Option<&str>, point: &[(&str, &str)], axis: &str) -> String {
-    let mut parts = vec![format!("{} on {}", row.model, row.input)];
-    if row.implementation != "fast" {
-        parts.push(row.implementation.clone());
-    }
-    parts.extend(own.map(str::to_owned));
-    parts.extend(point.iter().filter(|(name, _)| *name != axis).map(|(name, value)| format!("{name}={value}")));
-    parts.join(", ")
+    let drawn = aggregate(records)?.into_values().map(|aggregate| RunFigures::draw(&aggregate, None).scores);
+    Ok(drawn.flatten().collect())
 }
 
 #[cfg(test)]
@@ -231,14 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_has_a_line_per_model_and_a_point_per_value() {
-        let curves = sweep_curves(&records()).unwrap();
-        let names: Vec<&str> = curves.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["table3-feature.packets-accuracy", "table3-feature.packets-macro_f1"]);
-        let curve = &curves[1].1;
-        assert_eq!(curve.series.len(), 1);
-        assert_eq!(curve.series[0].points.len(), 3);
-        assert_eq!(curve.positions[1].value, Some(12.0));
-        assert!((curve.series[0].points[1].mean - 0.91).abs() < 1e-12);
+    fn a_sweep_has_a_curve_and_other_records_have_none() {
+        let names: Vec<String> = sweep_figures(&records()).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["over-feature.packets"]);
+        let other = [record("as_published", "svm", 0, None, "macro_f1", 0.5)];
+        assert!(sweep_figures(&other).unwrap().is_empty() && !is_sweep(&other));
     }
 }
