@@ -25,7 +25,7 @@ pub use drawing::Figure;
 pub use leaks::{LeakSection, leak_notes, leak_sections, leak_text, read_leaks};
 pub use published::{Possible, PublishedCell, PublishedTable};
 pub use records_file::{RECORD_COLUMNS, read_records, write_records};
-pub use results::{FigureFile, Report, ReportedRun, file_name};
+pub use results::{FigureFile, Report, ReportedRun};
 pub use run_folder::RunFolder;
 pub use sweep::{is_sweep, sweep_figures, sweep_tables};
 pub use table::{Cell, Column, Table};
