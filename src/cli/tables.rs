@@ -55,15 +55,40 @@ pub fn write_tables(
         table.title = titled(": what was tried");
         tables.push((format!("{}-tuning", experiment.name), table));
     }
-    for (name, table) in tables {
+    // What is long is a file beside the tables, and its name is told.
+    let mut files = Vec::new();
+    let comparisons = folder.parent().map(|run| run.join("comparisons.csv")).filter(|path| path.is_file());
+    if let Some(path) = comparisons {
+        let comparisons = report::read_comparisons(&path)?;
+        if let Some(mut table) = report::comparison_table(&comparisons, true) {
+            table.title = titled(": whether the models differ");
+            tables.push((format!("{}-differences", experiment.name), table));
+        }
+        if let Some(mut table) = report::comparison_table(&comparisons, false) {
+            table.title = titled(": whether the models differ, all pairs");
+            files.push((format!("{}-differences-all", experiment.name), table));
+        }
+    }
+    for mut table in report::reproduced_tables(records, &published)? {
+        table.title = titled(": measured beside published");
+        files.push((format!("{}-published", experiment.name), table));
+    }
+    for mut table in report::statistics_tables(records)? {
+        table.title = titled(": every metric with its intervals");
+        files.push((format!("{}-statistics", experiment.name), table));
+    }
+    let shown = tables.len();
+    for (index, (name, table)) in tables.into_iter().chain(files).enumerate() {
         let markdown = table.to_markdown();
         let contents = [("csv", table.to_csv()?), ("md", markdown.clone()), ("tex", table.to_latex())];
         for (extension, content) in contents {
             let path = folder.join(format!("{name}.{extension}"));
             storage::write_whole(&path, content.as_bytes()).with_context(|| path.display().to_string())?;
         }
-        printed.push_str(&markdown);
-        printed.push('\n');
+        if index < shown {
+            printed.push_str(&markdown);
+            printed.push('\n');
+        }
     }
     Ok(printed)
 }
