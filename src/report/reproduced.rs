@@ -26,7 +26,7 @@ pub(super) fn reproduced(published: &PublishedCell, measured: Measured) -> Optio
 }
 
 /// What the letters of [`within_cell`] mean.
-pub(super) const WITHIN_NOTE: &str = "Within: which published numbers lie in the 95 % interval of the row's mean over seeds and \
+pub(super) const WITHIN_NOTE: &str = "In CI: which published numbers lie in the 95 % interval of the row's mean over seeds and \
      folds, rounding counted (A accuracy, P precision, R recall, F F1; in parentheses where the number cannot be; – none).";
 
 /// The published numbers of a row that lie within the interval of its seeds, a letter each. Absent where nothing is
@@ -60,7 +60,7 @@ pub(super) fn within_cell(
     match (known, within.is_empty()) {
         (false, _) => Cell::Absent,
         (true, true) => Cell::Text("–".to_owned()),
-        (true, false) => Cell::Text(within.join(" ")),
+        (true, false) => Cell::Text(within.concat()),
     }
 }
 

@@ -175,7 +175,7 @@ fn seeds_cell(aggregate: &Aggregate, row: &RowKey) -> Cell {
 
 /// Which published numbers lie within the interval of a row's seeds; for people only where there are any.
 fn within_column(published: Option<&PublishedTable>) -> Column {
-    let column = Column::text("published_within", "within");
+    let column = Column::text("published_within", "in CI");
     if published.is_some() { column } else { column.machine_only() }
 }
 
