@@ -8,6 +8,7 @@ use clap::Args;
 use super::{Verdict, progress};
 use crate::experiment::{self, Cache, Experiment, Overrides, Settings};
 use crate::model::{CudaDevice, Device, Precision};
+use crate::progress::Progress;
 use crate::report;
 
 /// What both subcommands take.
@@ -40,6 +41,9 @@ pub struct Options {
     /// Compute everything again and keep nothing in results/cache.
     #[arg(long)]
     no_cache: bool,
+    /// Write every trained model into the run's folder `models`, ready for `etcbench classify`.
+    #[arg(long, conflicts_with = "no_cache")]
+    save_models: bool,
 }
 
 /// Which stored run a subcommand is about.
@@ -61,6 +65,7 @@ pub struct Target {
   etcbench run experiments/ustc-traffic.toml --seeds 3
   etcbench run experiments/ablation-n.toml --data synth --size demo
   etcbench run experiments/tuning.toml --models svm,knn
+  etcbench run experiments/ustc-traffic.toml --models random_forest --seeds 1 --save-models
   etcbench run experiments/table2.toml --set feature.packets=8 --models svm,random_forest")]
 pub struct RunArguments {
     /// The experiment file.
@@ -191,11 +196,14 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
     }
     let progress = progress::for_standard_error();
     let mut printed = Vec::new();
+    let mut records = Vec::new();
     for experiment in &experiments {
         let run = experiment::run(experiment, &settings, progress.as_ref())?;
         let name = experiment::results_name(experiment, overrides.change_results());
         let folder = experiment::results_folder(project).join(name);
-        let text = write_results(project, &run, &folder)?;
+        let models = options.save_models.then_some((&settings, progress.as_ref()));
+        let (text, of_run) = write_results(project, &run, &folder, models)?;
+        records.extend(of_run);
         let reused = run.rows.iter().filter(|row| row.reused).count();
         tell!(
             "{}: {} fits, {reused} of them from the cache{}; results in {}",
@@ -206,6 +214,10 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
         );
         printed.push(text);
     }
+    // Over several tables models can be ranked; over one they cannot.
+    for ranking in report::rankings(&records, "macro_f1")? {
+        printed.push(report::ranking_table(&ranking).to_markdown());
+    }
     for text in printed {
         say!("{text}");
     }
@@ -213,7 +225,12 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
 }
 
 /// Writes a run's folder whole: into a temporary folder beside it, then in its place.
-fn write_results(project: &Path, run: &experiment::Run, folder: &Path) -> anyhow::Result<String> {
+fn write_results(
+    project: &Path,
+    run: &experiment::Run,
+    folder: &Path,
+    models: Option<(&Settings, &dyn Progress)>,
+) -> anyhow::Result<(String, Vec<experiment::Record>)> {
     let results = experiment::results_folder(project);
     std::fs::create_dir_all(&results).with_context(|| results.display().to_string())?;
     let staging = tempfile::Builder::new()
@@ -221,6 +238,9 @@ fn write_results(project: &Path, run: &experiment::Run, folder: &Path) -> anyhow
         .tempdir_in(&results)
         .with_context(|| format!("{}: cannot write here", results.display()))?;
     experiment::store(run, staging.path())?;
+    if let Some((settings, progress)) = models {
+        experiment::save_models(run, settings, &staging.path().join("models"), progress)?;
+    }
     let records = run.records()?;
     for name in ["records.jsonl", "records.csv"] {
         report::write_records(&staging.path().join(name), &records)?;
@@ -228,7 +248,7 @@ fn write_results(project: &Path, run: &experiment::Run, folder: &Path) -> anyhow
     let heading = super::tables::Heading::of(&run.experiment);
     let text = super::tables::write_tables(project, &heading, &records, &staging.path().join("tables"))?;
     replace_folder(staging, folder).with_context(|| folder.display().to_string())?;
-    Ok(text)
+    Ok((text, records))
 }
 
 fn replace_folder(staging: tempfile::TempDir, folder: &Path) -> std::io::Result<()> {
