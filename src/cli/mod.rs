@@ -17,12 +17,15 @@ macro_rules! tell {
 
 mod audit;
 mod check;
+mod classify;
+mod compare;
 mod data;
 mod data_files;
 mod data_verify;
 mod features;
 mod gpu_check;
 mod leaks;
+mod list;
 mod progress;
 mod report;
 mod run;
@@ -59,6 +62,8 @@ const EXAMPLES: &str = "Examples:
   etcbench run experiments/ablation-n.toml            any experiment file
   etcbench check table2                               the last run against its stored tolerances
   etcbench report                                     all stored runs as one page, with figures and tables for a paper
+  etcbench compare table2-synth-ci table2-synth-demo  what changed between two runs
+  etcbench classify MODEL new.pcap                    a trained model on any capture
   etcbench features capture.pcap -o flows.parquet     flows of any capture as a table
 
 Exit codes: 0 done, 1 a check failed, 2 bad input, 3 internal error.";
@@ -71,6 +76,13 @@ enum Command {
     Reproduce(run::ReproduceArguments),
     /// Compare the last run of an experiment with its stored tolerances; exit code 1 when something is out.
     Check(check::CheckArguments),
+    /// What changed between two runs: experiment, data, program and machine, results and times; exit code 1 when a result
+    /// differs.
+    Compare(compare::CompareArguments),
+    /// Rank the models of several runs: mean ranks, Friedman's test, critical difference.
+    Rank(compare::RankArguments),
+    /// The experiments, datasets, runs and models there are.
+    List(list::ListArguments),
     /// Check published tables for arithmetic that cannot be; exit code 1 when something is impossible.
     Audit(audit::AuditArguments),
     /// Make the tables of a stored run again from its records, without training.
@@ -84,6 +96,8 @@ enum Command {
     VerifyModels(verify_models::VerifyModelsArguments),
     /// Write the flows of captures, with statistics and first bytes, as a Parquet file.
     Features(features::FeaturesArguments),
+    /// Ask a trained model about the flows of any captures: class and probability of each, and a summary.
+    Classify(classify::ClassifyArguments),
     /// Write how an experiment divides its flows as a CSV file that others can read, or read back.
     Split(split::SplitArguments),
     /// What datasets there are, whether their captures are here, and generated data.
@@ -162,6 +176,9 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Run(arguments) => run::run(&project, &arguments),
         Command::Reproduce(arguments) => run::reproduce(&project, &arguments),
         Command::Check(arguments) => check::check(&project, &arguments),
+        Command::Compare(arguments) => compare::compare(&project, &arguments),
+        Command::Rank(arguments) => compare::rank(&project, &arguments),
+        Command::List(arguments) => list::list(&project, &arguments),
         Command::Audit(arguments) => audit::audit(&project, &arguments),
         Command::Tables(arguments) => tables::tables(&project, &arguments),
         Command::Sweep(command) => sweep::sweep(&project, &command),
@@ -169,6 +186,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::VerifyModels(arguments) => verify_models::verify_models(&project, &arguments),
         Command::GpuCheck(arguments) => gpu_check::gpu_check(&arguments),
         Command::Features(arguments) => features::features(&arguments),
+        Command::Classify(arguments) => classify::classify(&arguments),
         Command::Split(arguments) => split::split(&project, &arguments),
         Command::Data(command) => data::data(&project, &command),
     }

@@ -8,6 +8,7 @@ use clap::Args;
 use super::{Verdict, progress, units};
 use crate::experiment::{self, Cache, Experiment, Overrides, PlannedRun, Settings, SlurmOptions, UnitRecord};
 use crate::model::{CudaDevice, Device, Precision};
+use crate::progress::Progress;
 use crate::report;
 
 /// What both subcommands take.
@@ -40,6 +41,10 @@ pub struct Options {
     /// Compute everything again and keep nothing in results/cache.
     #[arg(long)]
     no_cache: bool,
+    /// Write every trained model into the run's folder `models`, ready for `etcbench classify`. After a run in units
+    /// (`--jobs`, `--slurm`) the same command without them has every fit from the cache.
+    #[arg(long, conflicts_with_all = ["no_cache", "jobs", "slurm"])]
+    save_models: bool,
     /// Compute variants and seeds in so many processes side by side, which share the threads.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), conflicts_with = "no_cache")]
     jobs: Option<u16>,
@@ -98,6 +103,7 @@ pub struct Target {
   etcbench run experiments/ablation-n.toml --variants feature.packets=4 --jobs 4
   etcbench run experiments/ablation-n.toml --slurm --partition gpu --gpus 1 --time 4:00:00 --memory 32G
   etcbench run experiments/tuning.toml --models svm,knn
+  etcbench run experiments/ustc-traffic.toml --models random_forest --seeds 1 --save-models
   etcbench run experiments/table2.toml --set feature.packets=8 --models svm,random_forest")]
 pub struct RunArguments {
     /// The experiment file.
@@ -273,11 +279,14 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
     let settings = settings(project, &device, precision, cache)?;
     let progress = progress::for_standard_error();
     let mut printed = Vec::new();
+    let mut records = Vec::new();
     for experiment in &experiments {
         let run = experiment::run(experiment, &settings, progress.as_ref())?;
         let name = experiment::results_name(experiment, overrides.change_results());
         let folder = experiment::results_folder(project).join(name);
-        let text = write_results(project, &run, &folder, &[])?;
+        let models = options.save_models.then_some((&settings, progress.as_ref()));
+        let (text, of_run) = write_results(project, &run, &folder, &[], models)?;
+        records.extend(of_run);
         let reused = run.rows.iter().filter(|row| row.reused).count();
         tell!(
             "{}: {} fits, {reused} of them from the cache{}; results in {}",
@@ -288,6 +297,15 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
         );
         printed.push(text);
     }
+    print_tables(printed, &records)
+}
+
+/// Prints the tables of all experiments, and how the models rank over them.
+pub(super) fn print_tables(mut printed: Vec<String>, records: &[experiment::Record]) -> anyhow::Result<Verdict> {
+    // Over several tables models can be ranked; over one they cannot.
+    for ranking in report::rankings(records, "macro_f1")? {
+        printed.push(report::ranking_table(&ranking).to_markdown());
+    }
     for text in printed {
         say!("{text}");
     }
@@ -295,13 +313,14 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
 }
 
 /// Writes a run's folder whole: into a temporary folder beside it, then in its place. `units` say who computed what,
-/// where other processes did.
+/// where other processes did; with `models` the trained models are written too.
 pub(super) fn write_results(
     project: &Path,
     run: &experiment::Run,
     folder: &Path,
     units: &[UnitRecord],
-) -> anyhow::Result<String> {
+    models: Option<(&Settings, &dyn Progress)>,
+) -> anyhow::Result<(String, Vec<experiment::Record>)> {
     let results = experiment::results_folder(project);
     std::fs::create_dir_all(&results).with_context(|| results.display().to_string())?;
     let staging = tempfile::Builder::new()
@@ -312,6 +331,9 @@ pub(super) fn write_results(
     if !units.is_empty() {
         crate::storage::write_whole(&staging.path().join("units.json"), &serde_json::to_vec_pretty(units)?)?;
     }
+    if let Some((settings, progress)) = models {
+        experiment::save_models(run, settings, &staging.path().join("models"), progress)?;
+    }
     let records = run.records()?;
     for name in ["records.jsonl", "records.csv"] {
         report::write_records(&staging.path().join(name), &records)?;
@@ -319,7 +341,7 @@ pub(super) fn write_results(
     let heading = super::tables::Heading::of(&run.experiment);
     let text = super::tables::write_tables(project, &heading, &records, &staging.path().join("tables"))?;
     replace_folder(staging, folder).with_context(|| folder.display().to_string())?;
-    Ok(text)
+    Ok((text, records))
 }
 
 fn replace_folder(staging: tempfile::TempDir, folder: &Path) -> std::io::Result<()> {

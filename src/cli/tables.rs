@@ -59,10 +59,12 @@ pub fn write_tables(
 ) -> anyhow::Result<String> {
     let run = folder.parent().unwrap_or(Path::new("."));
     let mut printed = String::new();
-    for (name, table) in run_tables(project, heading, records, run)? {
+    for RunTable { name, table, printed: is_printed } in run_tables(project, heading, records, run)? {
         write_table(&table, folder, &name)?;
-        printed.push_str(&table.to_markdown());
-        printed.push('\n');
+        if is_printed {
+            printed.push_str(&table.to_markdown());
+            printed.push('\n');
+        }
     }
     for (name, figure) in report::sweep_figures(records)? {
         let path = folder.join(format!("{}-{name}.svg", heading.experiment));
@@ -81,35 +83,64 @@ pub fn write_table(table: &Table, folder: &Path, name: &str) -> anyhow::Result<(
     Ok(())
 }
 
-/// The tables of the run in the folder `run`, with the names of their files.
+/// A table of a run.
+pub struct RunTable {
+    /// The name of its files, without ending.
+    pub name: String,
+    /// The table.
+    pub table: Table,
+    /// Whether it is printed; what is long is a file beside the others.
+    pub printed: bool,
+}
+
+/// The tables of the run in the folder `run`, those that are printed first.
 pub fn run_tables(
     project: &Path,
     heading: &Heading<'_>,
     records: &[Record],
     run: &Path,
-) -> anyhow::Result<Vec<(String, Table)>> {
-    let published = PublishedTable::read(&project.join("paper/published"), heading.experiment)?;
+) -> anyhow::Result<Vec<RunTable>> {
+    let experiment = heading.experiment;
+    let published = PublishedTable::read(&project.join("paper/published"), experiment)?;
     let published: Vec<PublishedTable> = published.into_iter().collect();
     // Runs of earlier versions have no leak report.
     let leaks = Some(run.join("leaks.json")).filter(|path| path.is_file());
     let notes =
         leaks.map_or(Ok(Vec::new()), |path| report::read_leaks(&path).map(|leaks| report::leak_notes(&leaks)))?;
     let titled = |what: &str| format!("{}{what} ({}, {})", heading.title, heading.datasets.join(" + "), heading.size);
-    let mut tables = Vec::new();
+    let mut tables: Vec<RunTable> = Vec::new();
+    let mut add = |name: String, mut table: Table, what: &str, printed: bool| {
+        table.title = titled(what);
+        tables.push(RunTable { name, table, printed });
+    };
     let made = match report::is_sweep(records) {
         true => report::sweep_tables(records)?,
         false => report::tables(records, heading.layout, &published)?,
     };
     for (index, mut table) in made.into_iter().enumerate() {
-        table.title = titled(if index == 0 { "" } else { ": models" });
         table.notes.extend(notes.iter().cloned());
-        let name =
-            if index == 0 { heading.experiment.to_owned() } else { format!("{}-{}", heading.experiment, index + 1) };
-        tables.push((name, table));
+        match index {
+            0 => add(experiment.to_owned(), table, "", true),
+            _ => add(format!("{experiment}-{}", index + 1), table, ": models", true),
+        }
     }
-    for mut table in report::tuning_tables(records) {
-        table.title = titled(": what was tried");
-        tables.push((format!("{}-tuning", heading.experiment), table));
+    for table in report::tuning_tables(records) {
+        add(format!("{experiment}-tuning"), table, ": what was tried", true);
+    }
+    // Runs of earlier versions have no paired tests.
+    let comparisons = Some(run.join("comparisons.csv")).filter(|path| path.is_file());
+    let comparisons = comparisons.map_or(Ok(Vec::new()), |path| report::read_comparisons(&path))?;
+    if let Some(table) = report::comparison_table(&comparisons, true) {
+        add(format!("{experiment}-differences"), table, ": whether the models differ", true);
+    }
+    if let Some(table) = report::comparison_table(&comparisons, false) {
+        add(format!("{experiment}-differences-all"), table, ": whether the models differ, all pairs", false);
+    }
+    for table in report::reproduced_tables(records, &published)? {
+        add(format!("{experiment}-published"), table, ": measured beside published", false);
+    }
+    for table in report::statistics_tables(records)? {
+        add(format!("{experiment}-statistics"), table, ": every metric with its intervals", false);
     }
     Ok(tables)
 }

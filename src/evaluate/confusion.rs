@@ -64,6 +64,11 @@ impl ConfusionMatrix {
         Ok(Self { classes, counts })
     }
 
+    /// The same classes with other counts, made from each of these in turn, row by row.
+    pub(super) fn map(&self, count: impl FnMut(u64) -> u64) -> Self {
+        Self { classes: self.classes, counts: self.counts.iter().copied().map(count).collect() }
+    }
+
     /// Number of classes.
     pub fn classes(&self) -> usize {
         self.classes

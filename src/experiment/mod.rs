@@ -3,12 +3,14 @@
 //! leaves behind.
 
 mod cache;
+mod comparisons;
 mod fit;
 mod flow_cache;
 mod flows;
 mod format;
 mod leaks;
 mod measure;
+mod models;
 mod plan;
 mod provenance;
 mod record;
@@ -22,11 +24,13 @@ mod unit;
 mod verify;
 
 pub use cache::Cache;
+pub use comparisons::{Comparison, PairedTest};
 pub use fit::FitOutcome;
 pub use flows::{CaptureFacts, dataset_names, require_data};
 pub use format::{Experiment, Overrides, TableLayout, Variant, read_experiment};
 pub use leaks::{SplitLeaks, split_leaks};
 pub use measure::Cost;
+pub use models::save_models;
 pub use plan::{Plan, PlannedRun, PlannedUnit, Submission, UnitRecord, UnitState, host, plan_names, plans_folder};
 pub use provenance::Provenance;
 pub use record::{Record, RunKey};

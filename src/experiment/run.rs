@@ -320,7 +320,7 @@ fn require_no_packets(variant: &Variant) -> Result<(), ExperimentError> {
 }
 
 /// The settings of a model that are tried; only its own values where nothing is tuned.
-fn settings_of(experiment: &Experiment, spec: &ModelSpec) -> Result<Vec<Setting>, ExperimentError> {
+pub(super) fn settings_of(experiment: &Experiment, spec: &ModelSpec) -> Result<Vec<Setting>, ExperimentError> {
     match &experiment.tune {
         Some(tune) => Ok(tune.settings(spec)?),
         None => Ok(vec![Setting { name: String::new(), spec: spec.clone() }]),
