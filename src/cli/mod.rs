@@ -22,6 +22,7 @@ mod data_files;
 mod data_verify;
 mod features;
 mod gpu_check;
+mod interrupt;
 mod leaks;
 mod progress;
 mod run;
@@ -57,7 +58,8 @@ const EXAMPLES: &str = "Examples:
   etcbench check table2                               the last run against its stored tolerances
   etcbench features capture.pcap -o flows.parquet     flows of any capture as a table
 
-Exit codes: 0 done, 1 a check failed, 2 bad input, 3 internal error.";
+Exit codes: 0 done, 1 a check failed, 2 bad input, 3 internal error; 130, 143 or 129 when interrupted (Ctrl-C, SIGTERM,
+SIGHUP). The same command goes on where it was.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -116,6 +118,7 @@ impl std::fmt::Display for Internal {
 /// Runs the command line and returns the process's exit code.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    interrupt::listen();
     match dispatch(arguments) {
         Ok(Verdict::Done) => ExitCode::SUCCESS,
         Ok(Verdict::CheckFailed) => ExitCode::from(1),

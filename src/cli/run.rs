@@ -1,6 +1,7 @@
 //! `etcbench run` and `etcbench reproduce`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -9,6 +10,7 @@ use super::{Verdict, progress};
 use crate::experiment::{self, Cache, Experiment, Overrides, Settings};
 use crate::model::{CudaDevice, Device, Precision};
 use crate::report;
+use crate::storage::WholeFolder;
 
 /// What both subcommands take.
 #[derive(Args)]
@@ -37,6 +39,9 @@ pub struct Options {
     /// How a CUDA device takes matrix products: f32, tf32 or bf16.
     #[arg(long, default_value = "f32", value_name = "NAME")]
     precision: Precision,
+    /// How often a deep model's training is saved, from which a stopped run goes on; 0 saves after every batch.
+    #[arg(long, default_value_t = experiment::CHECKPOINT_INTERVAL.as_secs(), value_name = "SECONDS")]
+    checkpoint_seconds: u64,
     /// Compute everything again and keep nothing in results/cache.
     #[arg(long)]
     no_cache: bool,
@@ -159,7 +164,8 @@ impl Options {
             project: project.to_owned(),
             device,
             device_reason,
-            cache: if self.no_cache { Cache::disabled() } else { Cache::new(folder) },
+            cache: if self.no_cache { Cache::disabled() } else { Cache::new(folder) }
+                .with_checkpoint_interval(Duration::from_secs(self.checkpoint_seconds)),
         })
     }
 }
@@ -214,35 +220,13 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
 
 /// Writes a run's folder whole: into a temporary folder beside it, then in its place.
 fn write_results(project: &Path, run: &experiment::Run, folder: &Path) -> anyhow::Result<String> {
-    let results = experiment::results_folder(project);
-    std::fs::create_dir_all(&results).with_context(|| results.display().to_string())?;
-    let staging = tempfile::Builder::new()
-        .prefix(".partial-")
-        .tempdir_in(&results)
-        .with_context(|| format!("{}: cannot write here", results.display()))?;
+    let staging = WholeFolder::new(folder).with_context(|| format!("{}: cannot write here", folder.display()))?;
     experiment::store(run, staging.path())?;
     let records = run.records()?;
     for name in ["records.jsonl", "records.csv"] {
         report::write_records(&staging.path().join(name), &records)?;
     }
     let text = super::tables::write_tables(project, &run.experiment, &records, &staging.path().join("tables"))?;
-    replace_folder(staging, folder).with_context(|| folder.display().to_string())?;
+    staging.put_in_place().with_context(|| folder.display().to_string())?;
     Ok(text)
-}
-
-fn replace_folder(staging: tempfile::TempDir, folder: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(staging.path(), std::fs::Permissions::from_mode(0o755))?;
-    }
-    let new = staging.keep();
-    if folder.exists() {
-        let old = new.with_extension("old");
-        std::fs::rename(folder, &old)?;
-        std::fs::rename(&new, folder)?;
-        std::fs::remove_dir_all(&old)
-    } else {
-        std::fs::rename(&new, folder)
-    }
 }

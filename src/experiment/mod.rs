@@ -17,7 +17,7 @@ mod store;
 mod tune;
 mod verify;
 
-pub use cache::Cache;
+pub use cache::{CHECKPOINT_INTERVAL, Cache, StageCount, StageCounts};
 pub use fit::FitOutcome;
 pub use flows::{CaptureFacts, dataset_names, require_data};
 pub use format::{Experiment, Overrides, TableLayout, Variant, read_experiment};
