@@ -24,6 +24,7 @@ mod data_files;
 mod data_verify;
 mod features;
 mod gpu_check;
+mod interrupt;
 mod leaks;
 mod list;
 mod progress;
@@ -66,7 +67,8 @@ const EXAMPLES: &str = "Examples:
   etcbench classify MODEL new.pcap                    a trained model on any capture
   etcbench features capture.pcap -o flows.parquet     flows of any capture as a table
 
-Exit codes: 0 done, 1 a check failed, 2 bad input, 3 internal error.";
+Exit codes: 0 done, 1 a check failed, 2 bad input, 3 internal error; 130, 143 or 129 when interrupted (Ctrl-C, SIGTERM,
+SIGHUP). The same command goes on where it was.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -139,6 +141,7 @@ impl std::fmt::Display for Internal {
 /// Runs the command line and returns the process's exit code.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    interrupt::listen();
     match dispatch(arguments) {
         Ok(Verdict::Done) => ExitCode::SUCCESS,
         Ok(Verdict::CheckFailed) => ExitCode::from(1),

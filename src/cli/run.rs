@@ -1,6 +1,7 @@
 //! `etcbench run` and `etcbench reproduce`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -10,6 +11,7 @@ use crate::experiment::{self, Cache, Experiment, Overrides, PlannedRun, Settings
 use crate::model::{CudaDevice, Device, Precision};
 use crate::progress::Progress;
 use crate::report;
+use crate::storage::WholeFolder;
 
 /// What both subcommands take.
 #[derive(Args)]
@@ -38,6 +40,9 @@ pub struct Options {
     /// How a CUDA device takes matrix products: f32, tf32 or bf16.
     #[arg(long, default_value = "f32", value_name = "NAME")]
     precision: Precision,
+    /// How often a deep model's training is saved, from which a stopped run goes on; 0 saves after every batch.
+    #[arg(long, default_value_t = experiment::CHECKPOINT_INTERVAL.as_secs(), value_name = "SECONDS")]
+    checkpoint_seconds: u64,
     /// Compute everything again and keep nothing in results/cache.
     #[arg(long)]
     no_cache: bool,
@@ -275,7 +280,8 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
         return units::compute(project, &planned, &in_units);
     }
     let (device, precision) = options.device_names();
-    let cache = if options.no_cache { Cache::disabled() } else { cache(project) };
+    let cache = if options.no_cache { Cache::disabled() } else { cache(project) }
+        .with_checkpoint_interval(Duration::from_secs(options.checkpoint_seconds));
     let settings = settings(project, &device, precision, cache)?;
     let progress = progress::for_standard_error();
     let mut printed = Vec::new();
@@ -321,12 +327,7 @@ pub(super) fn write_results(
     units: &[UnitRecord],
     models: Option<(&Settings, &dyn Progress)>,
 ) -> anyhow::Result<(String, Vec<experiment::Record>)> {
-    let results = experiment::results_folder(project);
-    std::fs::create_dir_all(&results).with_context(|| results.display().to_string())?;
-    let staging = tempfile::Builder::new()
-        .prefix(".partial-")
-        .tempdir_in(&results)
-        .with_context(|| format!("{}: cannot write here", results.display()))?;
+    let staging = WholeFolder::new(folder).with_context(|| format!("{}: cannot write here", folder.display()))?;
     experiment::store(run, staging.path())?;
     if !units.is_empty() {
         crate::storage::write_whole(&staging.path().join("units.json"), &serde_json::to_vec_pretty(units)?)?;
@@ -340,23 +341,6 @@ pub(super) fn write_results(
     }
     let heading = super::tables::Heading::of(&run.experiment);
     let text = super::tables::write_tables(project, &heading, &records, &staging.path().join("tables"))?;
-    replace_folder(staging, folder).with_context(|| folder.display().to_string())?;
+    staging.put_in_place().with_context(|| folder.display().to_string())?;
     Ok((text, records))
-}
-
-fn replace_folder(staging: tempfile::TempDir, folder: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(staging.path(), std::fs::Permissions::from_mode(0o755))?;
-    }
-    let new = staging.keep();
-    if folder.exists() {
-        let old = new.with_extension("old");
-        std::fs::rename(folder, &old)?;
-        std::fs::rename(&new, folder)?;
-        std::fs::remove_dir_all(&old)
-    } else {
-        std::fs::rename(&new, folder)
-    }
 }
