@@ -21,7 +21,7 @@ const BLOCK_QUERIES: usize = 128;
 /// Values of the rows that they are compared with at once, and the fewest and most rows.
 const BLOCK_VALUES: usize = 1 << 17;
 const FEWEST_ROWS: usize = 256;
-const MOST_ROWS: usize = 2048;
+const MOST_ROWS: usize = 1024;
 /// Rows whose scores are looked at together.
 const GROUP: usize = 16;
 
