@@ -302,7 +302,8 @@ fn gradient_boosting_predicts_as_xgboost() {
         // Of two classes both sides fit one tree per round on the logistic loss.
         let two = two_classes(table);
         let case = Case::new(&two);
-        let predicted = case.predict(ModelKind::GradientBoosting, Implementation::Fast, "rounds = 30\nmaximum_bins = 1024");
+        let predicted =
+            case.predict(ModelKind::GradientBoosting, Implementation::Fast, "rounds = 30\nmaximum_bins = 1024");
         let share = agreement(&predicted, &golden(&format!("{name}_gradient_boosting_two_classes")));
         println!("{name} gradient boosting of two classes: {share}");
         assert!(share >= 0.995, "{name}, two classes: {share}");

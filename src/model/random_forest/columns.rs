@@ -62,8 +62,7 @@ fn numbers(column: &[f32]) -> Column {
     values.sort_unstable_by(f32::total_cmp);
     values.dedup();
     values.shrink_to_fit();
-    let codes =
-        Codes::new(values.len(), column, |value| values.partition_point(|other| other < value) as u32);
+    let codes = Codes::new(values.len(), column, |value| values.partition_point(|other| other < value) as u32);
     Column { values, codes }
 }
 
