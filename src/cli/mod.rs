@@ -27,6 +27,7 @@ mod gpu_check;
 mod leaks;
 mod list;
 mod progress;
+mod report;
 mod run;
 mod split;
 mod tables;
@@ -60,6 +61,7 @@ const EXAMPLES: &str = "Examples:
   etcbench check table2                               the last run against its stored tolerances
   etcbench compare table2-synth-ci table2-synth-demo  what changed between two runs
   etcbench classify MODEL new.pcap                    a trained model on any capture
+  etcbench report                                     all stored runs as one page, with figures and tables for a paper
   etcbench features capture.pcap -o flows.parquet     flows of any capture as a table
 
 Exit codes: 0 done, 1 a check failed, 2 bad input, 3 internal error.";
@@ -83,6 +85,8 @@ enum Command {
     Audit(audit::AuditArguments),
     /// Make the tables of a stored run again from its records, without training.
     Tables(tables::TablesArguments),
+    /// Write all stored runs as one HTML page, and their tables and figures for a paper.
+    Report(report::ReportArguments),
     /// Run the fast and the reference implementation of every model on the same flows and hold them together.
     VerifyModels(verify_models::VerifyModelsArguments),
     /// Write the flows of captures, with statistics and first bytes, as a Parquet file.
@@ -172,6 +176,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::List(arguments) => list::list(&project, &arguments),
         Command::Audit(arguments) => audit::audit(&project, &arguments),
         Command::Tables(arguments) => tables::tables(&project, &arguments),
+        Command::Report(arguments) => report::report(&project, &arguments),
         Command::VerifyModels(arguments) => verify_models::verify_models(&project, &arguments),
         Command::GpuCheck(arguments) => gpu_check::gpu_check(&arguments),
         Command::Features(arguments) => features::features(&arguments),

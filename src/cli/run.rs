@@ -245,7 +245,8 @@ fn write_results(
     for name in ["records.jsonl", "records.csv"] {
         report::write_records(&staging.path().join(name), &records)?;
     }
-    let text = super::tables::write_tables(project, &run.experiment, &records, &staging.path().join("tables"))?;
+    let heading = super::tables::Heading::of(&run.experiment);
+    let text = super::tables::write_tables(project, &heading, &records, &staging.path().join("tables"))?;
     replace_folder(staging, folder).with_context(|| folder.display().to_string())?;
     Ok((text, records))
 }

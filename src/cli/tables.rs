@@ -7,8 +7,8 @@ use clap::Args;
 
 use super::run::Target;
 use super::{Verdict, read_results};
-use crate::experiment::{Experiment, Record};
-use crate::report::{self, PublishedTable};
+use crate::experiment::{Comparison, Experiment, Record, TableLayout};
+use crate::report::{self, PublishedTable, Table};
 use crate::storage;
 
 /// `etcbench tables`.
@@ -24,71 +24,128 @@ pub struct TablesArguments {
 /// Reads the records of the last run, writes its tables and prints them.
 pub fn tables(project: &Path, arguments: &TablesArguments) -> anyhow::Result<Verdict> {
     let (experiment, folder, records) = read_results(project, &arguments.target)?;
-    say!("{}", write_tables(project, &experiment, &records, &folder.join("tables"))?);
+    say!("{}", write_tables(project, &Heading::of(&experiment), &records, &folder.join("tables"))?);
     Ok(Verdict::Done)
+}
+
+/// What the tables of a run are about.
+pub struct Heading<'a> {
+    /// The experiment's name.
+    pub experiment: &'a str,
+    /// Its title.
+    pub title: &'a str,
+    /// The layout of its tables.
+    pub layout: TableLayout,
+    /// Its datasets.
+    pub datasets: &'a [String],
+    /// Its size.
+    pub size: &'a str,
+}
+
+impl<'a> Heading<'a> {
+    /// The heading of an experiment.
+    pub fn of(experiment: &'a Experiment) -> Self {
+        let Experiment { name, title, layout, datasets, size, .. } = experiment;
+        Self { experiment: name, title, layout: *layout, datasets, size }
+    }
+
+    /// The title of a table about `what`.
+    fn titled(&self, what: &str) -> String {
+        format!("{}{what} ({}, {})", self.title, self.datasets.join(" + "), self.size)
+    }
 }
 
 /// Writes a run's tables as CSV, Markdown and LaTeX into `folder`; gives the Markdown.
 pub fn write_tables(
     project: &Path,
-    experiment: &Experiment,
+    heading: &Heading<'_>,
     records: &[Record],
     folder: &Path,
 ) -> anyhow::Result<String> {
-    let published = PublishedTable::read(&project.join("paper/published"), &experiment.name)?;
+    let run = folder.parent().unwrap_or(Path::new("."));
+    let mut printed = String::new();
+    for (name, table) in run_tables(project, heading, records, run)? {
+        write_table(&table, folder, &name)?;
+        printed.push_str(&table.to_markdown());
+        printed.push('\n');
+    }
+    for (name, table) in long_tables(project, heading, records, run)? {
+        write_table(&table, folder, &name)?;
+    }
+    Ok(printed)
+}
+
+/// Writes a table as `<name>.csv`, `.md` and `.tex`.
+pub fn write_table(table: &Table, folder: &Path, name: &str) -> anyhow::Result<()> {
+    let contents = [("csv", table.to_csv()?), ("md", table.to_markdown()), ("tex", table.to_latex())];
+    for (extension, content) in contents {
+        let path = folder.join(format!("{name}.{extension}"));
+        storage::write_whole(&path, content.as_bytes()).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// The tables of the run in the folder `run`, with the names of their files.
+pub fn run_tables(
+    project: &Path,
+    heading: &Heading<'_>,
+    records: &[Record],
+    run: &Path,
+) -> anyhow::Result<Vec<(String, Table)>> {
+    let published = PublishedTable::read(&project.join("paper/published"), heading.experiment)?;
     let published: Vec<PublishedTable> = published.into_iter().collect();
-    // A run's leak report lies beside its tables; runs of earlier versions have none.
-    let leaks = folder.parent().map(|run| run.join("leaks.json")).filter(|path| path.is_file());
+    // Runs of earlier versions have no leak report.
+    let leaks = Some(run.join("leaks.json")).filter(|path| path.is_file());
     let notes =
         leaks.map_or(Ok(Vec::new()), |path| report::read_leaks(&path).map(|leaks| report::leak_notes(&leaks)))?;
-    let mut printed = String::new();
-    let titled =
-        |what: &str| format!("{}{what} ({}, {})", experiment.title, experiment.datasets.join(" + "), experiment.size);
     let mut tables = Vec::new();
-    for (index, mut table) in report::tables(records, experiment.layout, &published)?.into_iter().enumerate() {
-        table.title = titled("");
+    let titled = |what: &str| heading.titled(what);
+    for (index, mut table) in report::tables(records, heading.layout, &published)?.into_iter().enumerate() {
+        table.title = titled(if index == 0 { "" } else { ": models" });
         table.notes.extend(notes.iter().cloned());
-        let name = if index == 0 { experiment.name.clone() } else { format!("{}-{}", experiment.name, index + 1) };
+        let name =
+            if index == 0 { heading.experiment.to_owned() } else { format!("{}-{}", heading.experiment, index + 1) };
         tables.push((name, table));
     }
     for mut table in report::tuning_tables(records) {
         table.title = titled(": what was tried");
-        tables.push((format!("{}-tuning", experiment.name), table));
+        tables.push((format!("{}-tuning", heading.experiment), table));
     }
-    // What is long is a file beside the tables, and its name is told.
-    let mut files = Vec::new();
-    let comparisons = folder.parent().map(|run| run.join("comparisons.csv")).filter(|path| path.is_file());
-    if let Some(path) = comparisons {
-        let comparisons = report::read_comparisons(&path)?;
-        if let Some(mut table) = report::comparison_table(&comparisons, true) {
-            table.title = titled(": whether the models differ");
-            tables.push((format!("{}-differences", experiment.name), table));
-        }
-        if let Some(mut table) = report::comparison_table(&comparisons, false) {
-            table.title = titled(": whether the models differ, all pairs");
-            files.push((format!("{}-differences-all", experiment.name), table));
-        }
+    if let Some(mut table) = report::comparison_table(&comparisons(run)?, true) {
+        table.title = titled(": whether the models differ");
+        tables.push((format!("{}-differences", heading.experiment), table));
     }
-    for mut table in report::reproduced_tables(records, &published)? {
-        table.title = titled(": measured beside published");
-        files.push((format!("{}-published", experiment.name), table));
+    Ok(tables)
+}
+
+/// Tables that are files only, as they are too long to be read at one go.
+fn long_tables(
+    project: &Path,
+    heading: &Heading<'_>,
+    records: &[Record],
+    run: &Path,
+) -> anyhow::Result<Vec<(String, Table)>> {
+    let published = PublishedTable::read(&project.join("paper/published"), heading.experiment)?;
+    let published: Vec<PublishedTable> = published.into_iter().collect();
+    let mut tables = Vec::new();
+    let mut add = |name: &str, title: &str, mut table: Table| {
+        table.title = heading.titled(title);
+        tables.push((format!("{}-{name}", heading.experiment), table));
+    };
+    if let Some(table) = report::comparison_table(&comparisons(run)?, false) {
+        add("differences-all", ": whether the models differ, all pairs", table);
     }
-    for mut table in report::statistics_tables(records)? {
-        table.title = titled(": every metric with its intervals");
-        files.push((format!("{}-statistics", experiment.name), table));
+    for table in report::reproduced_tables(records, &published)? {
+        add("published", ": measured beside published", table);
     }
-    let shown = tables.len();
-    for (index, (name, table)) in tables.into_iter().chain(files).enumerate() {
-        let markdown = table.to_markdown();
-        let contents = [("csv", table.to_csv()?), ("md", markdown.clone()), ("tex", table.to_latex())];
-        for (extension, content) in contents {
-            let path = folder.join(format!("{name}.{extension}"));
-            storage::write_whole(&path, content.as_bytes()).with_context(|| path.display().to_string())?;
-        }
-        if index < shown {
-            printed.push_str(&markdown);
-            printed.push('\n');
-        }
+    for table in report::statistics_tables(records)? {
+        add("statistics", ": every metric with its intervals", table);
     }
-    Ok(printed)
+    Ok(tables)
+}
+
+/// The paired tests of a run; runs of earlier versions have none.
+fn comparisons(run: &Path) -> anyhow::Result<Vec<Comparison>> {
+    let path = run.join("comparisons.csv");
+    Ok(if path.is_file() { report::read_comparisons(&path)? } else { Vec::new() })
 }

@@ -17,7 +17,7 @@ pub use bootstrap::{Interval, bootstrap_intervals};
 pub use confusion::{Averages, ClassScores, ConfusionMatrix};
 pub use difference::{McNemar, mcnemar};
 pub use metrics::{MetricValue, Metrics};
-pub use probabilistic::{CALIBRATION_BINS, ProbabilisticMetrics, argmax};
+pub use probabilistic::{CALIBRATION_BINS, ProbabilisticMetrics, ReliabilityBin, argmax, reliability};
 pub use ranks::{Friedman, Wilcoxon, friedman, holm, wilcoxon};
 pub use summary::{Summary, student_t_quantile};
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ReportError;
 use crate::evaluate::Summary;
-use crate::experiment::Record;
+use crate::experiment::{Record, RunKey};
 
 /// The records of one experiment on one dataset in one size: they may stand in one table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +21,32 @@ pub(super) struct RowKey {
     pub input: String,
     pub implementation: String,
     pub variant: String,
+}
+
+impl RowKey {
+    /// The row that a fit belongs to.
+    pub fn of(key: &RunKey) -> Self {
+        Self {
+            model: key.model.clone(),
+            input: key.input.clone(),
+            implementation: key.implementation.clone(),
+            variant: key.variant.clone(),
+        }
+    }
+
+    /// Whether a fit belongs to the row.
+    pub fn is_of(&self, key: &RunKey) -> bool {
+        (&self.model, &self.input, &self.implementation, &self.variant)
+            == (&key.model, &key.input, &key.implementation, &key.variant)
+    }
+
+    /// The model and what it reads; its implementation where it is not the usual one.
+    pub fn model_name(&self) -> String {
+        match self.implementation.as_str() {
+            "fast" => format!("{} · {}", self.model, self.input),
+            other => format!("{} · {} · {other}", self.model, self.input),
+        }
+    }
 }
 
 /// A value over seeds and folds.
@@ -54,12 +80,7 @@ pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggrega
         let key = &record.key;
         let table =
             TableKey { experiment: key.experiment.clone(), dataset: key.dataset.clone(), size: key.size.clone() };
-        let row = RowKey {
-            model: key.model.clone(),
-            input: key.input.clone(),
-            implementation: key.implementation.clone(),
-            variant: key.variant.clone(),
-        };
+        let row = RowKey::of(key);
         let (values, classes) = tables.entry(table).or_default();
         if let Some(class) = &record.class
             && !classes.contains(class)

@@ -218,7 +218,7 @@ impl<D: Device<f32>> Reference<D> {
     }
 }
 
-impl<D: Device<f32> + Send> SequenceClassifier for Reference<D> {
+impl<D: Device<f32>> SequenceClassifier for Reference<D> {
     fn train_step(
         &mut self,
         batch: &PacketBatch<'_>,
