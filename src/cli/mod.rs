@@ -30,7 +30,9 @@ mod progress;
 mod report;
 mod run;
 mod split;
+mod sweep;
 mod tables;
+mod units;
 mod verify_models;
 
 use std::path::{Path, PathBuf};
@@ -87,6 +89,9 @@ enum Command {
     Tables(tables::TablesArguments),
     /// Write all stored runs as one HTML page, and their tables and figures for a paper.
     Report(report::ReportArguments),
+    /// How far a run in units (`--jobs`, `--slurm`) is.
+    #[command(subcommand)]
+    Sweep(sweep::SweepCommand),
     /// Run the fast and the reference implementation of every model on the same flows and hold them together.
     VerifyModels(verify_models::VerifyModelsArguments),
     /// Write the flows of captures, with statistics and first bytes, as a Parquet file.
@@ -177,6 +182,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Audit(arguments) => audit::audit(&project, &arguments),
         Command::Tables(arguments) => tables::tables(&project, &arguments),
         Command::Report(arguments) => report::report(&project, &arguments),
+        Command::Sweep(command) => sweep::sweep(&project, &command),
         Command::VerifyModels(arguments) => verify_models::verify_models(&project, &arguments),
         Command::GpuCheck(arguments) => gpu_check::gpu_check(&arguments),
         Command::Features(arguments) => features::features(&arguments),

@@ -55,7 +55,7 @@ impl<'a> Heading<'a> {
     }
 }
 
-/// Writes a run's tables as CSV, Markdown and LaTeX into `folder`; gives the Markdown.
+/// Writes a run's tables as CSV, Markdown and LaTeX into `folder`, and the curves of a sweep as SVG; gives the Markdown.
 pub fn write_tables(
     project: &Path,
     heading: &Heading<'_>,
@@ -71,6 +71,12 @@ pub fn write_tables(
     }
     for (name, table) in long_tables(project, heading, records, run)? {
         write_table(&table, folder, &name)?;
+    }
+    if report::is_sweep(records) {
+        for (name, figure) in report::sweep_figures(records)? {
+            let path = folder.join(format!("{}.svg", report::file_name(&name)));
+            storage::write_whole(&path, figure.to_svg_file().as_bytes()).with_context(|| path.display().to_string())?;
+        }
     }
     Ok(printed)
 }
@@ -98,10 +104,15 @@ pub fn run_tables(
     let leaks = Some(run.join("leaks.json")).filter(|path| path.is_file());
     let notes =
         leaks.map_or(Ok(Vec::new()), |path| report::read_leaks(&path).map(|leaks| report::leak_notes(&leaks)))?;
-    let mut tables = Vec::new();
     let titled = |what: &str| heading.titled(what);
-    for (index, mut table) in report::tables(records, heading.layout, &published)?.into_iter().enumerate() {
-        table.title = titled(if index == 0 { "" } else { ": models" });
+    let sweep = report::is_sweep(records);
+    let made = match sweep {
+        true => report::sweep_tables(records)?,
+        false => report::tables(records, heading.layout, &published)?,
+    };
+    let mut tables = Vec::new();
+    for (index, mut table) in made.into_iter().enumerate() {
+        table.title = titled(if index == 0 || sweep { "" } else { ": models" });
         table.notes.extend(notes.iter().cloned());
         let name =
             if index == 0 { heading.experiment.to_owned() } else { format!("{}-{}", heading.experiment, index + 1) };
@@ -111,7 +122,8 @@ pub fn run_tables(
         table.title = titled(": what was tried");
         tables.push((format!("{}-tuning", heading.experiment), table));
     }
-    if let Some(mut table) = report::comparison_table(&comparisons(run)?, true) {
+    // The points of a sweep are compared along its axis, not its models at every point.
+    if !sweep && let Some(mut table) = report::comparison_table(&comparisons(run)?, true) {
         table.title = titled(": whether the models differ");
         tables.push((format!("{}-differences", heading.experiment), table));
     }

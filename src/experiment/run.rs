@@ -132,14 +132,7 @@ impl Run {
 /// Data that is missing or unusable, and whatever a model says of its parameters, data or training. What was
 /// fitted before stays in the cache.
 pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress) -> Result<Run, ExperimentError> {
-    // Bad parameters are told before hours of training, not after.
-    for variant in &experiment.variants {
-        for spec in &variant.models {
-            for setting in settings_of(experiment, spec)? {
-                crate::model::build(&setting.spec)?;
-            }
-        }
-    }
+    check_parameters(experiment)?;
     let (mut loaded, prepared) = prepare_all(experiment, settings, progress)?;
     let total =
         prepared.iter().map(|(variant, _, prepared)| variant.models.len() * prepared.splits.len()).sum::<usize>();
@@ -175,16 +168,30 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     let (manifests, without_label) = loaded.first_mut().map_or_else(Default::default, |flows| {
         (std::mem::take(&mut flows.manifests), std::mem::take(&mut flows.without_label))
     });
+    // A run that other machines computed may end on one without their graphics card.
+    let description = settings.device.describe().unwrap_or_else(|_| settings.device.name());
     Ok(Run {
         manifests,
         without_label,
         experiment: experiment.clone(),
-        provenance: Provenance::collect(&settings.project, &settings.device.describe()?),
+        provenance: Provenance::collect(&settings.project, &description),
         captures,
         flows_reused: loaded.iter().all(|flows| flows.reused),
         variants,
         rows,
     })
+}
+
+/// Bad parameters are told before hours of training, not after.
+pub(super) fn check_parameters(experiment: &Experiment) -> Result<(), ExperimentError> {
+    for variant in &experiment.variants {
+        for spec in &variant.models {
+            for setting in settings_of(experiment, spec)? {
+                crate::model::build(&setting.spec)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Everything up to training: the flows of every variant, how they are divided, and what that gives away.
@@ -317,17 +324,17 @@ pub(super) fn settings_of(experiment: &Experiment, spec: &ModelSpec) -> Result<V
 }
 
 /// What the fits of a variant share.
-struct VariantContext<'a> {
-    experiment: &'a Experiment,
-    variant: &'a Variant,
-    flows_key: &'a str,
-    settings: &'a Settings,
-    progress: &'a dyn Progress,
+pub(super) struct VariantContext<'a> {
+    pub experiment: &'a Experiment,
+    pub variant: &'a Variant,
+    pub flows_key: &'a str,
+    pub settings: &'a Settings,
+    pub progress: &'a dyn Progress,
 }
 
 impl VariantContext<'_> {
     /// Tunes the model where the experiment asks for it, then fits it, or takes both from the cache.
-    fn fit(&self, prepared: &VariantRun, split: &SplitRun, spec: &ModelSpec) -> Result<FittedRow, ExperimentError> {
+    pub fn fit(&self, prepared: &VariantRun, split: &SplitRun, spec: &ModelSpec) -> Result<FittedRow, ExperimentError> {
         let key = self.run_key(spec, split);
         let what = format!("{} {} {}", key.model, key.input, prepared.split_name(key.seed, key.fold));
         self.progress.note(&what);
