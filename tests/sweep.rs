@@ -48,8 +48,8 @@ fn a_sweep_ends_in_a_table_and_a_curve() {
     let stored = fs::read_to_string(folder.join("experiment.toml")).unwrap();
     assert!(stored.contains("[sweep.model.knn]\nk = [9, 1, 5]"), "{stored}");
     let figure = fs::read_to_string(folder.join("tables/points-over-model.knn.k.svg")).unwrap();
-    // Two models, a band each.
-    assert_eq!(figure.matches("fill-opacity").count(), 2, "{figure}");
+    // Two models, a confidence band each, and three points each with its value.
+    assert_eq!((figure.matches("fill-opacity=\"0.16\"").count(), figure.matches(" ± ").count()), (2, 6), "{figure}");
     assert!(folder.join("predictions/model.knn.k=9-knn-statistics-seed2.csv").is_file());
     // A part of the sweep is what it is within the whole.
     let output = project.done(&[&RUN[..], &["--variants", "model.knn.k=5"]].concat());

@@ -87,11 +87,11 @@ enum Command {
     Audit(audit::AuditArguments),
     /// Make the tables of a stored run again from its records, without training.
     Tables(tables::TablesArguments),
-    /// Write all stored runs as one HTML page, and their tables and figures for a paper.
-    Report(report::ReportArguments),
     /// How far a run in units (`--jobs`, `--slurm`) is.
     #[command(subcommand)]
     Sweep(sweep::SweepCommand),
+    /// Write all stored runs as one HTML page, and their tables and figures for a paper.
+    Report(report::ReportArguments),
     /// Run the fast and the reference implementation of every model on the same flows and hold them together.
     VerifyModels(verify_models::VerifyModelsArguments),
     /// Write the flows of captures, with statistics and first bytes, as a Parquet file.
@@ -181,8 +181,8 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::List(arguments) => list::list(&project, &arguments),
         Command::Audit(arguments) => audit::audit(&project, &arguments),
         Command::Tables(arguments) => tables::tables(&project, &arguments),
-        Command::Report(arguments) => report::report(&project, &arguments),
         Command::Sweep(command) => sweep::sweep(&project, &command),
+        Command::Report(arguments) => report::report(&project, &arguments),
         Command::VerifyModels(arguments) => verify_models::verify_models(&project, &arguments),
         Command::GpuCheck(arguments) => gpu_check::gpu_check(&arguments),
         Command::Features(arguments) => features::features(&arguments),

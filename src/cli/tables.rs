@@ -55,7 +55,7 @@ impl<'a> Heading<'a> {
     }
 }
 
-/// Writes a run's tables as CSV, Markdown and LaTeX into `folder`, and the curves of a sweep as SVG; gives the Markdown.
+/// Writes a run's tables as CSV, Markdown and LaTeX into `folder`, and a sweep's curves as SVG; gives the Markdown.
 pub fn write_tables(
     project: &Path,
     heading: &Heading<'_>,
@@ -72,11 +72,9 @@ pub fn write_tables(
     for (name, table) in long_tables(project, heading, records, run)? {
         write_table(&table, folder, &name)?;
     }
-    if report::is_sweep(records) {
-        for (name, figure) in report::sweep_figures(records)? {
-            let path = folder.join(format!("{}.svg", report::file_name(&name)));
-            storage::write_whole(&path, figure.to_svg_file().as_bytes()).with_context(|| path.display().to_string())?;
-        }
+    for (name, figure) in report::sweep_figures(records)? {
+        let path = folder.join(format!("{}-{name}.svg", heading.experiment));
+        storage::write_whole(&path, figure.to_svg_file().as_bytes()).with_context(|| path.display().to_string())?;
     }
     Ok(printed)
 }
@@ -105,14 +103,14 @@ pub fn run_tables(
     let notes =
         leaks.map_or(Ok(Vec::new()), |path| report::read_leaks(&path).map(|leaks| report::leak_notes(&leaks)))?;
     let titled = |what: &str| heading.titled(what);
+    let mut tables = Vec::new();
     let sweep = report::is_sweep(records);
     let made = match sweep {
         true => report::sweep_tables(records)?,
         false => report::tables(records, heading.layout, &published)?,
     };
-    let mut tables = Vec::new();
     for (index, mut table) in made.into_iter().enumerate() {
-        table.title = titled(if index == 0 || sweep { "" } else { ": models" });
+        table.title = titled(if index == 0 { "" } else { ": models" });
         table.notes.extend(notes.iter().cloned());
         let name =
             if index == 0 { heading.experiment.to_owned() } else { format!("{}-{}", heading.experiment, index + 1) };

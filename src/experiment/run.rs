@@ -59,8 +59,8 @@ pub struct SplitRun {
     pub training: Vec<usize>,
     /// Flows by class and part, and what parts share.
     pub summary: SplitSummary,
-    /// What the split and the features give away.
-    pub leaks: LeakReport,
+    /// What the split and the features give away; none where only fits are asked for.
+    pub leaks: Option<LeakReport>,
 }
 
 /// A variant of a run: its flows and splits.
@@ -226,12 +226,18 @@ fn prepare_all<'a>(
                 loaded.len() - 1
             }
         };
-        let variant_run = prepare(experiment, variant, &loaded[index], settings, progress)?;
+        let mut variant_run = prepare(experiment, variant, &loaded[index], settings, progress)?;
+        let parts: Vec<&Split> = variant_run.splits.iter().map(|run| &run.split).collect();
+        let leaks = super::leaks::reports(variant, &variant_run.features, &loaded[index], &parts)?;
+        for (run, leaks) in variant_run.splits.iter_mut().zip(leaks) {
+            run.leaks = Some(leaks);
+        }
         prepared.push((variant, index, variant_run));
     }
     Ok((loaded, prepared))
 }
 
+/// The features of a variant's flows, and how these are divided.
 pub(super) fn prepare(
     experiment: &Experiment,
     variant: &Variant,
@@ -280,12 +286,10 @@ pub(super) fn prepare(
         folds = of_seed.len().max(folds);
         divided.extend(of_seed.into_iter().enumerate().map(|(fold, split)| (seed, fold, split)));
     }
-    let parts: Vec<&Split> = divided.iter().map(|(_, _, split)| split).collect();
-    let leaks = super::leaks::reports(variant, &features, flows, &parts)?;
-    let splits = divided.into_iter().zip(leaks).map(|((seed, fold, split), leaks)| {
+    let splits = divided.into_iter().map(|(seed, fold, split)| {
         let summary = SplitSummary::new(&features, &split);
         let training = sample_training(&features, &split, options.sampling, seed);
-        SplitRun { seed, fold, split, training, summary, leaks }
+        SplitRun { seed, fold, split, training, summary, leaks: None }
     });
     let splits = splits.collect();
     Ok(VariantRun { name: variant.name.clone(), unselected, small_classes, features, splits, folds })

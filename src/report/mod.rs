@@ -35,7 +35,7 @@ pub use published::{Possible, PublishedCell, PublishedTable};
 pub use ranks::{RankedModel, Ranking, ranking_table, rankings};
 pub use records_file::{RECORD_COLUMNS, read_records, write_records};
 pub use reproduced::reproduced_tables;
-pub use results::{FigureFile, Report, ReportedRun, file_name};
+pub use results::{FigureFile, Report, ReportedRun};
 pub use run_folder::RunFolder;
 pub use statistics::statistics_tables;
 pub use stored_run::{FitFacts, RunFacts, StoredRun};

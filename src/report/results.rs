@@ -235,7 +235,7 @@ impl Report {
 }
 
 /// A name that is a file's on every system.
-pub fn file_name(name: &str) -> String {
+fn file_name(name: &str) -> String {
     let safe = |letter: char| letter.is_ascii_alphanumeric() || "._-=+".contains(letter);
     let name: String = name.chars().map(|letter| if safe(letter) { letter } else { '-' }).collect();
     name.trim_start_matches('.').replace("--", "-")

@@ -4,7 +4,6 @@ use super::aggregate::{Aggregate, RowKey};
 use super::drawing::{Curve, CurvePoint, Curves, Dot, Dots, Figure, MOST_SERIES, curves, dots};
 use super::published::PublishedTable;
 use crate::evaluate::Summary;
-use crate::experiment::coordinates;
 
 /// What is measured of a fit beside its predictions, with a divisor for the unit that people read.
 const COSTS: [(&str, &str, &str, f64); 5] = [
@@ -130,9 +129,15 @@ fn costs(aggregate: &Aggregate, rows: &[RowKey], variants: &[&str]) -> Vec<(Stri
 /// name where it has one); variants that differ only in a number at the end (`packets_4`) are points of one axis too.
 fn points(variants: &[&str]) -> Vec<Point> {
     let named = |variant: &&str| {
-        let (own, coordinates) = coordinates(variant);
-        let coordinates = coordinates.into_iter().map(|(axis, value)| (axis.to_owned(), value.to_owned())).collect();
-        Point { own: own.unwrap_or_default().to_owned(), coordinates }
+        let mut own = Vec::new();
+        let mut coordinates = Vec::new();
+        for part in variant.split(", ") {
+            match part.split_once('=') {
+                Some((axis, value)) => coordinates.push((axis.to_owned(), value.to_owned())),
+                None => own.push(part),
+            }
+        }
+        Point { own: own.join(", "), coordinates }
     };
     let points: Vec<Point> = variants.iter().map(named).collect();
     if points.iter().any(|point| !point.coordinates.is_empty()) {

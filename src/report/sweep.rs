@@ -1,11 +1,10 @@
 //! Sweeps, from records alone: the names of variants say where on its axes a point lies. A table with a row per point
-//! and model, and for each axis the curve of a metric with its confidence intervals.
+//! and model; [`super::run_figures`] draws the curves.
 
-use super::aggregate::{Aggregate, RowKey, TableKey, aggregate, model_rank};
-use super::drawing::Figure;
+use super::aggregate::{Aggregate, aggregate};
 use super::run_figures::RunFigures;
 use super::tables::{measured_cell, time_decimals};
-use super::{Cell, Column, ReportError, Table};
+use super::{Cell, Column, Figure, ReportError, Table};
 use crate::experiment::{Record, coordinates};
 
 /// The metrics of a sweep's table.
@@ -14,10 +13,6 @@ const METRICS: [(&str, &str); 2] = [("accuracy", "accuracy"), ("macro_f1", "F1")
 /// Whether records are of a sweep.
 pub fn is_sweep(records: &[Record]) -> bool {
     records.iter().any(|record| !coordinates(&record.key.variant).1.is_empty())
-}
-
-fn is_of(table: &TableKey, Record { key, .. }: &Record) -> bool {
-    key.experiment == table.experiment && key.dataset == table.dataset && key.size == table.size
 }
 
 /// What means and intervals are of.
@@ -35,48 +30,15 @@ fn interval_note(aggregate: &Aggregate) -> String {
     format!("Means over {of}, with 95 % confidence intervals of the mean (Student's t).")
 }
 
-/// The axes of one table's records, and every axis' values, both in the order of the records.
-struct Axes {
-    values: Vec<(String, Vec<String>)>,
-    /// Variants in the order of the records.
-    variants: Vec<String>,
-}
-
-impl Axes {
-    fn of(records: &[Record], key: &TableKey) -> Self {
-        let mut axes = Self { values: Vec::new(), variants: Vec::new() };
-        for record in records.iter().filter(|record| is_of(key, record)) {
-            if axes.variants.contains(&record.key.variant) {
-                continue;
-            }
-            axes.variants.push(record.key.variant.clone());
-            for (axis, value) in coordinates(&record.key.variant).1 {
-                let index = axes.values.iter().position(|(name, _)| name == axis).unwrap_or_else(|| {
-                    axes.values.push((axis.to_owned(), Vec::new()));
-                    axes.values.len() - 1
-                });
-                let known = &mut axes.values[index].1;
-                if !known.iter().any(|known| known == value) {
-                    known.push(value.to_owned());
-                }
-            }
+/// The axes, in the order of the records.
+fn axes(aggregate: &Aggregate) -> Vec<&str> {
+    let mut axes: Vec<&str> = Vec::new();
+    for (axis, _) in aggregate.variants.iter().flat_map(|variant| coordinates(variant).1) {
+        if !axes.contains(&axis) {
+            axes.push(axis);
         }
-        axes
     }
-
-    fn rank(&self, variant: &str) -> usize {
-        self.variants.iter().position(|known| known == variant).unwrap_or(usize::MAX)
-    }
-
-    /// The rows, models together and points in the order of the file.
-    fn rows(&self, aggregate: &Aggregate) -> Vec<RowKey> {
-        let mut rows = aggregate.rows();
-        rows.sort_by_key(|row| {
-            let model = (model_rank(&row.model), row.model.clone(), row.input.clone(), row.implementation.clone());
-            (model, self.rank(&row.variant))
-        });
-        rows
-    }
+    axes
 }
 
 /// A row per point and model, with the half width of the 95 % confidence interval beside each mean; one table per
@@ -87,8 +49,8 @@ impl Axes {
 pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
     let mut tables = Vec::new();
     for (key, aggregate) in aggregate(records)? {
-        let axes = Axes::of(records, &key);
-        let rows = axes.rows(&aggregate);
+        let axes = axes(&aggregate);
+        let rows = aggregate.rows();
         let own = rows.iter().any(|row| coordinates(&row.variant).0.is_some());
         let mut columns = vec![Column::text("model", "model"), Column::text("input", "input")];
         let implementation = Column::text("implementation", "implementation");
@@ -96,7 +58,7 @@ pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
         columns.push(if fast { implementation.machine_only() } else { implementation });
         let variant = Column::text("variant", "variant");
         columns.push(if own { variant } else { variant.machine_only() });
-        columns.extend(axes.values.iter().map(|(axis, _)| Column::text(axis, axis)));
+        columns.extend(axes.iter().map(|axis| Column::text(axis, axis)));
         for (metric, heading) in METRICS {
             columns.push(Column::number(metric, heading));
             columns.push(Column::number(&format!("{metric}_interval"), &format!("{heading} 95 % ±")));
@@ -114,7 +76,7 @@ pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
             let mut cells: Vec<Cell> =
                 [&row.model, &row.input, &row.implementation].map(|text| Cell::Text(text.clone())).into();
             cells.push(Cell::Text(variant.to_owned()));
-            for (axis, _) in &axes.values {
+            for axis in &axes {
                 let value = point.iter().find(|(name, _)| name == axis);
                 cells.push(value.map_or(Cell::Absent, |(_, value)| Cell::Text((*value).to_owned())));
             }
@@ -143,18 +105,16 @@ pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
     Ok(tables)
 }
 
-/// The figures of a sweep, each with a name that says its axis (`over-feature.packets`): a curve with confidence bands
-/// where values are numbers, marks with bars where they are names.
+/// The curves of a sweep, each with a part of its file's name; none of other records.
 ///
 /// # Errors
 /// Two records of the same value.
 pub fn sweep_figures(records: &[Record]) -> Result<Vec<(String, Figure)>, ReportError> {
-    let mut figures = Vec::new();
-    for (key, aggregate) in aggregate(records)? {
-        let drawn = RunFigures::draw(&aggregate, None).scores;
-        figures.extend(drawn.into_iter().map(|(name, figure)| (format!("{}-{name}", key.experiment), figure)));
+    if !is_sweep(records) {
+        return Ok(Vec::new());
     }
-    Ok(figures)
+    let drawn = aggregate(records)?.into_values().map(|aggregate| RunFigures::draw(&aggregate, None).scores);
+    Ok(drawn.flatten().collect())
 }
 
 #[cfg(test)]
@@ -189,11 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn an_axis_has_a_figure() {
-        let figures = sweep_figures(&records()).unwrap();
-        let names: Vec<&str> = figures.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["table3-over-feature.packets"]);
-        // Three points of one model and its mark in the legend.
-        assert_eq!(figures[0].1.to_svg_file().matches("fill-opacity").count(), 1);
+    fn a_sweep_has_a_curve_and_other_records_have_none() {
+        let names: Vec<String> = sweep_figures(&records()).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["over-feature.packets"]);
+        let other = [record("as_published", "svm", 0, None, "macro_f1", 0.5)];
+        assert!(sweep_figures(&other).unwrap().is_empty() && !is_sweep(&other));
     }
 }
