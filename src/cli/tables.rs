@@ -113,7 +113,8 @@ pub fn run_tables(
         table.title = titled(what);
         tables.push(RunTable { name, table, printed });
     };
-    let made = match report::is_sweep(records) {
+    let sweep = report::is_sweep(records);
+    let made = match sweep {
         true => report::sweep_tables(records)?,
         false => report::tables(records, heading.layout, &published)?,
     };
@@ -130,7 +131,8 @@ pub fn run_tables(
     // Runs of earlier versions have no paired tests.
     let comparisons = Some(run.join("comparisons.csv")).filter(|path| path.is_file());
     let comparisons = comparisons.map_or(Ok(Vec::new()), |path| report::read_comparisons(&path))?;
-    if let Some(table) = report::comparison_table(&comparisons, true) {
+    // The points of a sweep are compared along its axis, not its models at every point.
+    if !sweep && let Some(table) = report::comparison_table(&comparisons, true) {
         add(format!("{experiment}-differences"), table, ": whether the models differ", true);
     }
     if let Some(table) = report::comparison_table(&comparisons, false) {
