@@ -146,11 +146,24 @@ pub fn main() -> ExitCode {
         Ok(Verdict::Done) => ExitCode::SUCCESS,
         Ok(Verdict::CheckFailed) => ExitCode::from(1),
         Err(error) => {
-            let text = format!("{error:#}");
-            tell!("etcbench: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+            tell!("etcbench: {}", in_one_line(&error));
             ExitCode::from(if error.downcast_ref::<Internal>().is_some() { 3 } else { 2 })
         }
     }
+}
+
+/// An error with its causes. Many messages hold that of their cause already; nothing is told twice.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for message in error.chain().map(ToString::to_string) {
+        if !text.contains(&message) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&message);
+        }
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The experiment a subcommand is about, the folder of its last run, and the records in it.
