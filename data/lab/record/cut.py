@@ -70,9 +70,10 @@ def flow_key(link_type: int, packet: bytes):
     return (protocol, ends[0], ends[1]), flags
 
 
-def cut(paths: list[Path], windows: list[tuple[float, float]], longest_flows: int | None = None) -> Cut:
+def cut(paths: list[Path], windows: list[tuple[float, float]], longest_flows: int | None = None, running: bool = False) -> Cut:
     """Cuts the captures at `paths`, in their order in time, into one. Flows that begin outside `windows` (seconds of the epoch)
-    are left out whole; `longest_flows` bounds how many flows are kept."""
+    are left out whole; `longest_flows` bounds how many flows are kept. With `running` a flow begins where its window does: what
+    carries a session may have been there before it, as a client's tor is."""
     result = Cut()
     kept_packets = []
     state: dict = {}
@@ -83,6 +84,8 @@ def cut(paths: list[Path], windows: list[tuple[float, float]], longest_flows: in
             result.link_type = link_type
         for at, packet, length in packets:
             result.seen_packets += 1
+            if running and not any(start <= at <= end for start, end in spans):
+                continue
             found = flow_key(link_type, packet)
             if found is None:
                 continue
@@ -92,7 +95,7 @@ def cut(paths: list[Path], windows: list[tuple[float, float]], longest_flows: in
             if flow is None or (key[0] == 6 and flags & 0x12 == 0x02 and flow["ended"]):
                 inside = any(start <= at <= end for start, end in spans)
                 # The middle of a connection that began before is nobody's beginning.
-                if key[0] == 6 and flags & 0x02 == 0:
+                if key[0] == 6 and flags & 0x02 == 0 and not running:
                     inside = False
                 if inside and longest_flows is not None and result.flows >= longest_flows:
                     inside = False

@@ -100,6 +100,9 @@ def _sessions(planned, module, lab, folder, client, server, vpn, tor, rng, resul
                     inner_capture = Capture(client, interface, inner_parts[-1])
                 if tor is not None:
                     tor.tor.client_up(client)
+                    # The connection to the guard and the circuits kept in reserve are there before the session, as a user's are.
+                    time.sleep(1.2 + 16 * result.link.delay)
+                    start = time.time()
                 module.session(client, server, rng, lab)
                 good = True
             except (SessionError, subprocess.SubprocessError, OSError, RuntimeError) as error:
@@ -123,7 +126,7 @@ def _sessions(planned, module, lab, folder, client, server, vpn, tor, rng, resul
             if good:
                 windows.append((start, end))
             watched = inner_parts if vpn is not None else [outer]
-            counted = cutting.cut(watched, windows, planned.flows)
+            counted = cutting.cut(watched, windows, planned.flows, tor is not None)
             # Outside the tunnel a session is one flow: as many sessions as the class needs there.
             if counted.flows >= planned.flows:
                 break
@@ -131,10 +134,10 @@ def _sessions(planned, module, lab, folder, client, server, vpn, tor, rng, resul
     finally:
         result.dropped += capture.stop()
     if vpn is not None:
-        result.inside = cutting.cut(inner_parts, windows, planned.flows)
-        result.outside = cutting.cut([outer], windows, planned.flows)
+        result.inside = cutting.cut(inner_parts, windows, planned.flows, tor is not None)
+        result.outside = cutting.cut([outer], windows, planned.flows, tor is not None)
     else:
-        result.inside = cutting.cut([outer], windows, planned.flows)
+        result.inside = cutting.cut([outer], windows, planned.flows, tor is not None)
 
 
 class SharedTor:

@@ -19,6 +19,9 @@ RELAYS = {"authority1": "10.60.1.21", "authority2": "10.61.2.42", "authority3": 
 SOCKS_PORT = 9050
 OR_PORTS = [443, 9001, 9002, 8443, 5001, 443, 9001]
 
+# All of a session on one connection: the guard, drawn anew for every start, is the directory too, and there is no second guard.
+ONE_GUARD = "UseEntryGuards 1\nNumEntryGuards 1\nNumDirectoryGuards 1\nNumPrimaryGuards 1\nEntryNodes {guard}\nLearnCircuitBuildTimeout 0\n"
+
 COMMON = """TestingTorNetwork 1
 SafeLogging 0
 Log notice file {folder}/tor.log
@@ -109,7 +112,7 @@ class TorNetwork:
         if kept.exists():
             for file in kept.iterdir():
                 shutil.copy(file, data / file.name)
-        text = COMMON.format(folder=folder, authorities=self.authorities) + f"SocksPort 127.0.0.1:{SOCKS_PORT}\nClientOnly 1\n"
+        text = COMMON.format(folder=folder, authorities=self.authorities) + f"SocksPort 127.0.0.1:{SOCKS_PORT}\nClientOnly 1\n" + ONE_GUARD.format(guard=client.rng.choice([name for name in RELAYS if not name.startswith("exit")]))
         (folder / "torrc").write_text(text)
         self.process = client.spawn(["tor", "-f", folder / "torrc", "--quiet"], log="tor-output")
         log = folder / "tor.log"

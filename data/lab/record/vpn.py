@@ -3,6 +3,8 @@ started anew for every session, so that a session is a flow of its own outside t
 
 from __future__ import annotations
 
+import itertools
+import os
 import random
 import subprocess
 import time
@@ -12,6 +14,7 @@ from .host import Host
 from .kind import Lab, wait_until
 from .network import Network
 
+NUMBERS = itertools.count()
 PROTOCOLS = ("openvpn_udp", "openvpn_tcp", "wireguard")
 
 
@@ -27,7 +30,6 @@ class Vpn:
         self.mtu = rng.choice([1500, 1420, 1400])
         self.running: list[subprocess.Popen] = []
         if protocol == "wireguard":
-            self.interface = "wg0"
             self._serve_wireguard()
         else:
             self.interface = "tun0"
@@ -59,14 +61,14 @@ class Vpn:
         subprocess.run(["openvpn", "--genkey", "tls-crypt", str(folder / "tls-crypt.key")], check=True, capture_output=True)
         network = self.inner.rsplit(".", 1)[0] + ".0"
         (folder / "ccd").mkdir(exist_ok=True)
-        (folder / "ccd" / "DEFAULT").write_text(f"ifconfig-push {self.inner} 255.255.255.0\n")
+        (folder / "ccd" / self.client.hostname).write_text(f"ifconfig-push {self.inner} 255.255.255.0\n")
         ciphers = self.rng.choice(["AES-256-GCM", "AES-128-GCM", "CHACHA20-POLY1305"])
         minimum = self.rng.choice(["1.2", "1.3"])
         common = f"dev tun0\ndev-type tun\nca {self.lab.authority}\ntls-crypt {folder}/tls-crypt.key\ndata-ciphers {ciphers}\nverb 3\ntun-mtu {self.mtu}\ntls-version-min {minimum}\n"
         server = (f"{common}proto {'udp' if transport == 'udp' else 'tcp-server'}\nport {self.port}\nlocal {self.gateway.address}\nserver {network} 255.255.255.0 nopool\ntopology subnet\n"
-                  f"client-config-dir {folder}/ccd\nccd-exclusive\ncert {certificate}\nkey {key}\ndh none\nkeepalive 5 30\nduplicate-cn\n")
+                  f"client-config-dir {folder}/ccd\ncert {certificate}\nkey {key}\ndh none\nkeepalive 5 30\n")
         client = (f"{common}client\nproto {'udp' if transport == 'udp' else 'tcp-client'}\nremote {self.gateway.address} {self.port}\nnobind\nremote-cert-tls server\n"
-                  f"cert {client_certificate}\nkey {client_key}\n" + ("explicit-exit-notify 1\n" if transport == "udp" else ""))
+                  f"cert {client_certificate}\nkey {client_key}\n")
         (folder / "server.conf").write_text(server)
         (folder / "client.conf").write_text(client)
         self.gateway.spawn(["openvpn", "--config", folder / "server.conf"], log="openvpn")
@@ -82,18 +84,21 @@ class Vpn:
         self._wireguard(self.gateway, "gateway", self.inner_gateway, self.port)
 
     def _wireguard(self, host: Host, end: str, address: str, port: int | None) -> None:
-        process = host.spawn(["wireguard-go", "-f", "wg0"], log="wireguard", env={"WG_PROCESS_FOREGROUND": "1", "GOMAXPROCS": "1"})
+        # Its control socket is named after the interface and lies outside the namespace: every interface its own name.
+        interface = f"wg{os.getpid()}-{next(NUMBERS)}"
+        process = host.spawn(["wireguard-go", "-f", interface], log="wireguard", env={"WG_PROCESS_FOREGROUND": "1", "GOMAXPROCS": "1"})
         if end == "client":
             self.running.append(process)
-        wait_until(lambda: subprocess.run(["ip", "-n", host.namespace, "link", "show", "wg0"], capture_output=True).returncode == 0, 10, "wireguard-go")
+            self.interface = interface
+        wait_until(lambda: subprocess.run(["ip", "-n", host.namespace, "link", "show", interface], capture_output=True).returncode == 0, 10, "wireguard-go")
         peer = self.keys["gateway" if end == "client" else "client"][1]
         private: Path = host.folder / "wireguard.key"
         private.write_text(self.keys[end][0])
-        words = ["wg", "set", "wg0", "private-key", private] + (["listen-port", port] if port else []) + ["peer", peer, "allowed-ips", "0.0.0.0/0"]
+        words = ["wg", "set", interface, "private-key", private] + (["listen-port", port] if port else []) + ["peer", peer, "allowed-ips", "0.0.0.0/0"]
         if end == "client":
             words += ["endpoint", f"{self.gateway.address}:{self.port}"]
         host.run(words)
-        batch = f"link set wg0 mtu {min(self.mtu, 1420)} up\naddr add {address}/32 dev wg0\n"
+        batch = f"link set {interface} mtu {min(self.mtu, 1420)} up\naddr add {address}/32 dev {interface}\n"
         if end == "gateway":
-            batch += f"route add {self.inner} dev wg0\n"
+            batch += f"route add {self.inner} dev {interface}\n"
         subprocess.run(["ip", "-n", host.namespace, "-batch", "-"], check=True, capture_output=True, text=True, input=batch)
