@@ -34,12 +34,10 @@ class Kind:
     """PyPI packages that it needs, pinned."""
     ports_per_server: int = 4
     """How many ports of the shared pool its servers listen on."""
-    captures: int = 8
-    """Captures per tunnel."""
-    sessions: int = 20
-    """Sessions per capture."""
-    weight: float = 1.0
-    """Share of a processor that a session takes, roughly: dear kinds are run fewer at a time."""
+    captures: int | None = None
+    """Captures per tunnel, in place of the plan's."""
+    flows: int | None = None
+    """Flows per capture, in place of the plan's."""
 
 
 @dataclass

@@ -53,10 +53,10 @@ def plan(modules: dict[str, object], only: list[str] | None = None, flows: int |
             beside = [other for other in all_of if other.category == kind.category and tunnel in other.tunnels]
             alone = tunnel == "non_vpn" and kind.category in APPLICATION_CLASSES
             sharing = 1 if alone else len(beside)
-            count = captures or max(math.ceil(CAPTURES_PER_CLASS / sharing), 3 if tunnel == "vpn" else 2)
-            each = flows or max(math.ceil(FLOWS_PER_CLASS / (count * sharing)), 6)
+            count = captures or kind.captures or max(math.ceil(CAPTURES_PER_CLASS / sharing), 3 if tunnel == "vpn" else 2)
+            each = flows or kind.flows or max(math.ceil(FLOWS_PER_CLASS / (count * sharing)), 6)
             for number in range(count):
                 protocol = PROTOCOLS[(number + all_of.index(kind)) % len(PROTOCOLS)] if tunnel == "vpn" else tunnel
-                stem = f"{tunnel}-{kind.category}-{kind.application}-{number + 1:02d}"
+                stem = f"bot-{kind.application}-{number + 1:02d}" if kind.category == "bot" else f"{tunnel}-{kind.category}-{kind.application}-{number + 1:02d}"
                 planned.append(Planned(stem, kind, tunnel, protocol, each))
     return planned
