@@ -15,7 +15,8 @@ from pathlib import Path
 from .host import Host, hostname_of, kill_group, kill_namespace
 
 GATEWAY = "169.254.1.1"
-CLIENT_POOL = [f"10.{a}.{b}.{c}" for a, b, c in [(20, 1, 11), (20, 1, 34), (20, 2, 57), (20, 3, 80), (31, 7, 103), (31, 7, 126), (31, 8, 149), (44, 2, 172)]]
+# No two of them in one /24: an inner network of OpenVPN is one.
+CLIENT_POOL = [f"10.{a}.{b}.{c}" for a, b, c in [(20, 1, 11), (20, 2, 34), (20, 3, 57), (20, 4, 80), (31, 7, 103), (31, 8, 126), (31, 9, 149), (44, 2, 172)]]
 SERVER_POOL = [f"10.{a}.{b}.{c}" for a, b, c in [(90, 4, 16), (90, 4, 17), (90, 9, 34), (91, 3, 51), (91, 3, 68), (97, 1, 85), (97, 1, 102), (97, 8, 119), (99, 6, 136), (99, 6, 153), (102, 5, 170), (102, 5, 187)]]
 
 

@@ -7,13 +7,15 @@ import shutil
 import time
 
 from .. import web
-from ..host import Host
+from ..host import PORT_POOL, Host
 from ..kind import Kind, Lab, SessionError
 
 KIND = Kind("browsing_chromium", "browsing", "chromium", ("non_vpn", "vpn", "tor"), packages=("chromium", "nginx-light"))
 
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
          "--disable-extensions", "--disable-default-apps", "--disable-domain-reliability", "--disable-features=OptimizationHints,MediaRouter,Translate,AutofillServerCommunication,NetworkTimeServiceQuerying",
+         # It refuses the ports of other protocols else.
+         f"--explicitly-allowed-ports={','.join(map(str, PORT_POOL))}",
          "--ignore-certificate-errors", "--mute-audio", "--no-pings", "--window-size=800,600"]
 
 
