@@ -58,7 +58,7 @@ def _picture_source(rng: random.Random) -> str:
 
 
 def _clip(folder: Path, seed: int, number: int) -> None:
-    """One clip: an MP4 per rendition, HLS in two segment formats, DASH, and H.264 without B-frames for calls."""
+    """One clip: an MP4 per rendition, HLS in two segment formats, DASH, and H.264 without B-frames for calls (a transport stream, whose packets can go out as they are)."""
     rng = random.Random(f"{seed} clip {number}")
     source = _picture_source(rng)
     speech = folder / f"speech-{number % SPEECHES}.wav"
@@ -69,7 +69,7 @@ def _clip(folder: Path, seed: int, number: int) -> None:
                 "-maxrate", f"{rate * 3 // 2}k", "-bufsize", f"{rate * 2}k", "-g", FRAME_RATE * 2, "-keyint_min", FRAME_RATE * 2, "-sc_threshold", 0,
                 "-c:a", "aac", "-b:a", "48k", "-ac", 1, "-movflags", "+faststart", folder / f"clip-{number}-{index}.mp4")
     _ffmpeg("-i", folder / f"clip-{number}-1.mp4", "-an", "-c:v", "libx264", "-profile:v", "baseline", "-preset", "veryfast", "-threads", 1, "-b:v", "200k",
-            "-maxrate", "260k", "-bufsize", "200k", "-g", FRAME_RATE, folder / f"call-{number}.mp4")
+            "-maxrate", "260k", "-bufsize", "200k", "-g", FRAME_RATE, "-f", "mpegts", folder / f"call-{number}.ts")
     inputs = [word for index in range(len(RENDITIONS)) for word in ("-i", folder / f"clip-{number}-{index}.mp4")]
     maps = [word for index in range(len(RENDITIONS)) for word in ("-map", f"{index}:v")]
     for segments, options in (("ts", []), ("fmp4", ["-hls_segment_type", "fmp4"])):
