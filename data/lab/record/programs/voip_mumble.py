@@ -5,6 +5,7 @@ UDP datagrams under OCB2-AES128 with the key that the server sends over TLS, aft
 (https://mumble-protocol.readthedocs.io/en/latest/voice_data.html).
 """
 
+import faulthandler
 import random
 import select
 import socket
@@ -138,6 +139,8 @@ class Person(pymumble_py3.Mumble):
 
 
 def main() -> None:
+    # Threads of pymumble may wait for one another for good: then say where, and fail.
+    faulthandler.dump_traceback_later(options.seconds + 20, exit=True)
     rng = random.Random(options.seed)
     people, speeches = [], []
     for name, path in zip(conversation.names(rng, len(options.speech)), options.speech):
@@ -146,6 +149,7 @@ def main() -> None:
         person.start()
         if not person.ready_lock.acquire(timeout=20) or person.connected != constants.PYMUMBLE_CONN_STATE_CONNECTED:
             raise RuntimeError(f"{name} could not log in at {options.address}:{options.port}")
+        person.ready_lock.release()
         person.sound_output.set_audio_per_packet(options.packet / 1000)
         person.set_bandwidth(options.bandwidth)
         if options.udp:

@@ -1,0 +1,29 @@
+"""Adaptive video, MPEG-DASH over HTTPS: nginx, and ffmpeg as a player that keeps the clock of the film."""
+
+from __future__ import annotations
+
+import random
+
+from .. import audiovisual, player, web
+from ..host import Host
+from ..kind import Kind, Lab
+
+KIND = Kind(
+    name="video_dash",
+    category="video",
+    application="dash",
+    tunnels=("non_vpn", "vpn", "tor"),
+    packages=player.PACKAGES,
+    weight=0.3,
+)
+
+
+def serve(server: Host, lab: Lab) -> None:
+    audiovisual.folder(lab)
+    web.serve(server, lab)
+
+
+def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:
+    """One film; sound and picture are separate segments."""
+    base = web.address(client, server, rng)
+    player.play(client, rng, lab, f"{base}/audiovisual/dash-{rng.randrange(audiovisual.CLIPS)}/manifest.mpd")
