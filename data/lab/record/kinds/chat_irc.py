@@ -16,7 +16,6 @@ KIND = Kind(
     packages=("ngircd", "torsocks"),
     python=("irc==20.5.0",),
     ports_per_server=1,
-    weight=0.2,
 )
 
 

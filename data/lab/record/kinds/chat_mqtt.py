@@ -16,7 +16,6 @@ KIND = Kind(
     packages=("mosquitto", "torsocks"),
     python=("paho-mqtt==2.2.0",),
     ports_per_server=2,
-    weight=0.2,
 )
 
 

@@ -16,7 +16,6 @@ KIND = Kind(
     packages=("torsocks",),
     python=("aiohttp==3.14.5",),
     ports_per_server=1,
-    weight=0.3,
 )
 
 

@@ -16,7 +16,6 @@ KIND = Kind(
     packages=("prosody", "lua-sec", "torsocks"),
     python=("slixmpp==1.17.0",),
     ports_per_server=2,
-    weight=0.3,
 )
 
 ACCOUNTS = 20

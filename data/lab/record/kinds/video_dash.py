@@ -14,7 +14,6 @@ KIND = Kind(
     application="dash",
     tunnels=("non_vpn", "vpn", "tor"),
     packages=player.PACKAGES,
-    weight=0.3,
 )
 
 

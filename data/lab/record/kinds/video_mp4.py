@@ -15,7 +15,6 @@ KIND = Kind(
     application="mp4",
     tunnels=("non_vpn", "vpn", "tor"),
     packages=("nginx-light", "ffmpeg", "torsocks"),
-    weight=0.2,
 )
 
 

@@ -16,7 +16,6 @@ KIND = Kind(
     packages=webrtc.PACKAGES,
     python=webrtc.PYTHON,
     ports_per_server=1,
-    weight=1.0,
 )
 
 

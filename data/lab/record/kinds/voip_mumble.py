@@ -19,7 +19,6 @@ KIND = Kind(
     # protobuf and setuptools: those that pymumble 1.6.1 was written for.
     python=("pymumble==1.6.1", "protobuf==3.12.2", "pycryptodome==4.4.0"),
     ports_per_server=1,
-    weight=0.3,
 )
 
 

@@ -15,7 +15,6 @@ KIND = Kind(
     tunnels=("non_vpn", "vpn"),
     packages=baresip.PACKAGES,
     ports_per_server=baresip.ANSWERING,
-    weight=0.1,
 )
 
 TRANSPORT = "tls"
