@@ -1,4 +1,4 @@
-"""Adaptive video, HLS over HTTPS: nginx, and ffmpeg as a player that keeps the clock of the film."""
+"""Adaptive video, HLS over HTTPS: nginx, and ffmpeg or VLC as players that keep the clock of the film."""
 
 from __future__ import annotations
 

@@ -36,8 +36,7 @@ def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:
     scheme, port = ("rtsps", server.port(1)) if transport == "tls" else ("rtsp", server.port(0))
     location = f"{scheme}://{server.address}:{port}/clip-{rng.randrange(audiovisual.CLIPS)}-{rng.randrange(len(audiovisual.RENDITIONS))}"
     seconds = round(rng.uniform(3, 8), 1)
+    # ffmpeg's RTSP has no options of TLS and takes any certificate.
     argv = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-nostdin", "-rtsp_transport", "udp" if transport == "udp" else "tcp"]
-    if transport == "tls":
-        argv += ["-tls_verify", 1, "-ca_file", lab.authority]
     argv += ["-i", location, "-t", seconds, "-map", "0", "-c", "copy", "-f", "null", "-"]
     client.run(through_proxy(client, argv), timeout=seconds + 30)
