@@ -38,6 +38,10 @@ verify-models *options: build
 gpu-check *options:
     scripts/gpu-check {{ options }}
 
+# Records the lab corpus, or a part of it (`just lab record --only voip`); needs root. `just lab record --help` says more.
+lab action *options:
+    PYTHONPATH=data/lab python3 -m {{ action }} {{ options }}
+
 # Formatting and lints, as CI runs them.
 lint:
     cargo fmt --check

@@ -1,0 +1,176 @@
+"""Recording one capture: the hosts, the tunnel, the sessions one after another, tcpdump on the client, the cut."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import cut as cutting
+from .capture import Capture
+from .kind import Lab, SessionError
+from .network import CLIENT_POOL, SERVER_POOL, Link, Network
+from .plan import Planned
+from .tor import TorNetwork
+from .vpn import Vpn
+
+
+@dataclass
+class Recorded:
+    """What came of one planned capture."""
+
+    planned: Planned
+    client: str = ""
+    server: str = ""
+    link: Link | None = None
+    sessions: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    dropped: int = 0
+    inside: cutting.Cut | None = None
+    """The capture; of a VPN, that inside the tunnel."""
+    outside: cutting.Cut | None = None
+    errors: list[str] = field(default_factory=list)
+
+
+# A capture ends after this many seconds whatever it has.
+LONGEST = 600.0
+
+
+def record(planned: Planned, module, lab: Lab, folder: Path, tor: "SharedTor | None" = None, longest: float = LONGEST) -> Recorded:
+    """Records one capture into `folder`; gives its cut."""
+    rng = random.Random(f"{lab.seed} {planned.stem}")
+    result = Recorded(planned)
+    started = time.monotonic()
+    if planned.tunnel == "tor":
+        network, word = tor.network, f"{planned.stem}-"
+        names = (f"c{tor.number()}", f"s{tor.number()}")
+        addresses = tor.addresses(rng)
+    else:
+        network = Network(f"{abs(hash(planned.stem)) % 10**8}", folder / "hosts", rng)
+        names, addresses = ("client1", "server1"), (rng.choice(CLIENT_POOL), rng.choice(SERVER_POOL))
+    attached = []
+    try:
+        result.client, result.server = addresses
+        result.link = Link.drawn(rng)
+        client = network.attach(names[0], addresses[0], result.link, time_to_live=rng.choice([64, 64, 128]))
+        attached.append(names[0])
+        server = network.attach(names[1], addresses[1], None, time_to_live=rng.choice([255, 128, 64, 60, 58]))
+        attached.append(names[1])
+        module.serve(server, lab)
+        vpn = None
+        if planned.tunnel == "vpn":
+            inner = rng.choice([address for address in CLIENT_POOL if address != addresses[0]])
+            gateway_address = rng.choice([address for address in SERVER_POOL if address != addresses[1]])
+            gateway = network.attach("gateway", gateway_address, None, time_to_live=rng.choice([64, 128]), forward=True)
+            vpn = Vpn(planned.protocol, network, client, server, gateway, inner, lab, rng)
+        if planned.tunnel == "tor":
+            tor.tor.client_up(client)
+            tor.tor.client_down(client)
+        _sessions(planned, module, lab, folder, client, server, vpn, tor, rng, result, longest)
+    finally:
+        for name in reversed(attached) if planned.tunnel == "tor" else ():
+            network.detach(name)
+        if planned.tunnel != "tor":
+            network.close()
+        else:
+            tor.give_back(addresses)
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def _sessions(planned, module, lab, folder, client, server, vpn, tor, rng, result, longest) -> None:
+    outer = folder / f"{planned.stem}.outer.pcap"
+    inner_parts: list[Path] = []
+    windows: list[tuple[float, float]] = []
+    capture = Capture(client, "eth0", outer)
+    began = time.monotonic()
+    try:
+        while time.monotonic() - began < longest:
+            if result.failed >= 5 and result.failed > result.sessions:
+                raise SessionError(f"{planned.stem}: {result.failed} sessions failed, the last with {result.errors[-1]}")
+            start, inner_capture = time.time(), None
+            try:
+                if vpn is not None:
+                    interface = vpn.up()
+                    inner_parts.append(folder / f"{planned.stem}.inner-{len(inner_parts):03d}.pcap")
+                    inner_capture = Capture(client, interface, inner_parts[-1])
+                if tor is not None:
+                    tor.tor.client_up(client)
+                    # The connection to the guard and the circuits kept in reserve are there before the session, as a user's are.
+                    time.sleep(1.2 + 16 * result.link.delay)
+                    start = time.time()
+                module.session(client, server, rng, lab)
+                good = True
+            except (SessionError, subprocess.SubprocessError, OSError, RuntimeError) as error:
+                good = False
+                detail = getattr(error, "stderr", None) or ""
+                result.errors.append(f"{error} {detail[-300:] if isinstance(detail, str) else detail[-300:].decode(errors='replace')}".strip())
+            except Exception:  # a kind's own mistake: counted, told, not hidden
+                good = False
+                result.errors.append(traceback.format_exc(limit=-3))
+            finally:
+                if inner_capture is not None:
+                    result.dropped += inner_capture.stop()
+                if vpn is not None:
+                    vpn.down()
+                if tor is not None and getattr(client, "tor_process", None) is not None:
+                    tor.tor.client_down(client)
+            time.sleep(0.1 + 2 * result.link.delay)
+            end = time.time()
+            result.sessions += good
+            result.failed += not good
+            if good:
+                windows.append((start, end))
+            watched = inner_parts if vpn is not None else [outer]
+            counted = cutting.cut(watched, windows, planned.flows, tor is not None)
+            # Outside the tunnel a session is one flow: as many sessions as the class needs there.
+            if counted.flows >= planned.flows:
+                break
+            time.sleep(rng.uniform(0.0, 0.3))
+    finally:
+        result.dropped += capture.stop()
+    if vpn is not None:
+        result.inside = cutting.cut(inner_parts, windows, planned.flows, tor is not None)
+        result.outside = cutting.cut([outer], windows, planned.flows, tor is not None)
+    else:
+        result.inside = cutting.cut([outer], windows, planned.flows, tor is not None)
+
+
+class SharedTor:
+    """One private Tor network for all captures over Tor, and the addresses in use on it."""
+
+    def __init__(self, lab: Lab, folder: Path):
+        import threading
+
+        self.network = Network("tor", folder / "tor", random.Random(f"{lab.seed} tor"))
+        try:
+            self.tor = TorNetwork(self.network, random.Random(f"{lab.seed} relays"))
+        except BaseException:
+            self.network.close()
+            raise
+        self.lock = threading.Lock()
+        self.used: set[str] = set()
+        self.count = 0
+
+    def number(self) -> int:
+        with self.lock:
+            self.count += 1
+            return self.count
+
+    def addresses(self, rng: random.Random) -> tuple[str, str]:
+        """A client's and a server's address that nobody uses now."""
+        with self.lock:
+            pair = tuple(rng.choice([address for address in pool if address not in self.used]) for pool in (CLIENT_POOL, SERVER_POOL))
+            self.used.update(pair)
+            return pair
+
+    def give_back(self, addresses: tuple[str, str]) -> None:
+        with self.lock:
+            self.used.difference_update(addresses)
+
+    def close(self) -> None:
+        self.network.close()
