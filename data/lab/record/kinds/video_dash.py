@@ -17,8 +17,11 @@ KIND = Kind(
 )
 
 
-def serve(server: Host, lab: Lab) -> None:
+def prepare(lab: Lab) -> None:
     audiovisual.folder(lab)
+
+
+def serve(server: Host, lab: Lab) -> None:
     web.serve(server, lab)
 
 

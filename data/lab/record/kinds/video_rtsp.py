@@ -19,6 +19,10 @@ KIND = Kind(
 )
 
 
+def prepare(lab: Lab) -> None:
+    audiovisual.folder(lab)
+
+
 def serve(server: Host, lab: Lab) -> None:
     """The RTSP server on two ports, the second with TLS."""
     certificate, key = lab.certificate(server)

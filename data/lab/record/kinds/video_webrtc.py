@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from .. import webrtc
+from .. import audiovisual, webrtc
 from ..host import Host
 from ..kind import Kind, Lab
 
@@ -17,6 +17,10 @@ KIND = Kind(
     python=webrtc.PYTHON,
     ports_per_server=1,
 )
+
+
+def prepare(lab: Lab) -> None:
+    audiovisual.folder(lab)
 
 
 def serve(server: Host, lab: Lab) -> None:

@@ -22,6 +22,10 @@ KIND = Kind(
 )
 
 
+def prepare(lab: Lab) -> None:
+    audiovisual.folder(lab)
+
+
 def serve(server: Host, lab: Lab) -> None:
     """mumble-server on one port, TCP and UDP."""
     audiovisual.folder(lab)

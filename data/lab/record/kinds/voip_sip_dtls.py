@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from .. import baresip
+from .. import audiovisual, baresip
 from ..host import Host
 from ..kind import Kind, Lab
 
@@ -19,6 +19,10 @@ KIND = Kind(
 
 TRANSPORT = "tcp"
 MEDIA_ENCRYPTION = "dtls_srtp"
+
+
+def prepare(lab: Lab) -> None:
+    audiovisual.folder(lab)
 
 
 def serve(server: Host, lab: Lab) -> None:
