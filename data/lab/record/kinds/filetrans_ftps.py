@@ -8,7 +8,7 @@ from .. import ssh
 from ..host import Host
 from ..kind import Kind, Lab, listening, wait_until
 
-KIND = Kind("filetrans_ftps", "filetrans", "ftps", ("non_vpn", "vpn"), packages=("lftp",), python=("pyftpdlib==2.2.0", "pyopenssl==25.3.0"))
+KIND = Kind("filetrans_ftps", "filetrans", "ftps", ("non_vpn", "vpn"), packages=("lftp",), python=("pyftpdlib==2.2.0", "pyopenssl==26.4.0"))
 
 
 def serve(server: Host, lab: Lab) -> None:
