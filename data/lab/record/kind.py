@@ -77,7 +77,7 @@ class SessionError(RuntimeError):
     """A session that did not do what it was to do."""
 
 
-def wait_until(condition, timeout: float = 10.0, what: str = "server") -> None:
+def wait_until(condition, timeout: float = 40.0, what: str = "server") -> None:
     """Calls `condition` until it is true; raises SessionError after `timeout` seconds."""
     import time
 

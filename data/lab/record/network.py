@@ -93,6 +93,15 @@ class Network:
         self.hosts[name] = host
         return host
 
+    def inner(self, name: str, address: str, time_to_live: int = 64) -> Host:
+        """A host without a link: a VPN will give it its only interface, so that nothing can pass beside the tunnel."""
+        namespace = self._namespace(name)
+        _ip("-n", namespace, "link", "set", "lo", "up")
+        self._sysctl(namespace, **{"net.ipv4.ip_default_ttl": time_to_live, "net.ipv4.ip_local_port_range": "20000 60999"})
+        host = Host(name, namespace, address, self.folder / name, random.Random(self.rng.getrandbits(64)))
+        self.hosts[name] = host
+        return host
+
     def route(self, address: str, via: Host) -> None:
         """Packets to `address` go to this host, which forwards them."""
         port = subprocess.run(["ip", "-n", self.router, "route", "get", via.address], capture_output=True, text=True, check=True).stdout.split(" dev ")[1].split()[0]

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 # The framework's own; each kind names what it needs beside them.
-DEBIAN = ("iproute2", "procps", "ethtool", "tcpdump", "openssl", "zstd", "openvpn", "wireguard-tools", "wireguard-go", "tor")
+DEBIAN = ("iproute2", "procps", "iputils-ping", "ethtool", "tcpdump", "openssl", "zstd", "openvpn", "wireguard-tools", "wireguard-go", "tor")
 
 
 def versions(names) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import time
@@ -56,21 +57,22 @@ def record(planned: Planned, module, lab: Lab, folder: Path, tor: "SharedTor | N
     try:
         result.client, result.server = addresses
         result.link = Link.drawn(rng)
-        client = network.attach(names[0], addresses[0], result.link, time_to_live=rng.choice([64, 64, 128]))
+        time_to_live = rng.choice([64, 64, 128])
+        uplink = client = network.attach(names[0], addresses[0], result.link, time_to_live)
         attached.append(names[0])
         server = network.attach(names[1], addresses[1], None, time_to_live=rng.choice([255, 128, 64, 60, 58]))
         attached.append(names[1])
         module.serve(server, lab)
         vpn = None
         if planned.tunnel == "vpn":
-            inner = rng.choice([address for address in CLIENT_POOL if address != addresses[0]])
+            client = network.inner("inside", rng.choice([address for address in CLIENT_POOL if address != addresses[0]]), time_to_live)
             gateway_address = rng.choice([address for address in SERVER_POOL if address != addresses[1]])
             gateway = network.attach("gateway", gateway_address, None, time_to_live=rng.choice([64, 128]), forward=True)
-            vpn = Vpn(planned.protocol, network, client, server, gateway, inner, lab, rng)
+            vpn = Vpn(planned.protocol, network, client, uplink, server, gateway, lab, rng)
         if planned.tunnel == "tor":
             tor.tor.client_up(client)
             tor.tor.client_down(client)
-        _sessions(planned, module, lab, folder, client, server, vpn, tor, rng, result, longest)
+        _sessions(planned, module, lab, folder, client, uplink, server, vpn, tor, rng, result, longest)
     finally:
         for name in reversed(attached) if planned.tunnel == "tor" else ():
             network.detach(name)
@@ -82,11 +84,11 @@ def record(planned: Planned, module, lab: Lab, folder: Path, tor: "SharedTor | N
     return result
 
 
-def _sessions(planned, module, lab, folder, client, server, vpn, tor, rng, result, longest) -> None:
+def _sessions(planned, module, lab, folder, client, uplink, server, vpn, tor, rng, result, longest) -> None:
     outer = folder / f"{planned.stem}.outer.pcap"
     inner_parts: list[Path] = []
     windows: list[tuple[float, float]] = []
-    capture = Capture(client, "eth0", outer)
+    capture = Capture(uplink, "eth0", outer)
     began = time.monotonic()
     try:
         while time.monotonic() - began < longest:
@@ -133,6 +135,8 @@ def _sessions(planned, module, lab, folder, client, server, vpn, tor, rng, resul
             time.sleep(rng.uniform(0.0, 0.3))
     finally:
         result.dropped += capture.stop()
+    # What it takes to cut the whole captures again.
+    (folder / f"{planned.stem}.windows.json").write_text(json.dumps({"windows": windows, "flows": planned.flows, "running": tor is not None, "inner": [path.name for path in inner_parts]}))
     if vpn is not None:
         result.inside = cutting.cut(inner_parts, windows, planned.flows, tor is not None)
         result.outside = cutting.cut([outer], windows, planned.flows, tor is not None)
