@@ -20,7 +20,7 @@ CODECS = [("pcmu/8000/1", "g711", 8000), ("pcma/8000/1", "g711", 8000), ("g722/1
 ANSWERING = 2
 
 
-def _configure(folder: Path, codec: tuple[str, str, int], wav: Path, media_encryption: str | None, account: str, listen: str, rtp_ports: str, lab: Lab,
+def _configure(folder: Path, codec: tuple[str, str, int], wav: Path, media_encryption: str | None, account: str, listen: str, interface: str, rtp_ports: str, lab: Lab,
                certificate: Path | None = None) -> None:
     """Writes the configuration and the one account of a baresip."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -30,6 +30,7 @@ def _configure(folder: Path, codec: tuple[str, str, int], wav: Path, media_encry
         "\n".join([
             "poll_method epoll",
             f"sip_listen {listen}",
+            f"net_interface {interface}",
             f"sip_cafile {lab.authority}",
             *([f"sip_certificate {certificate}"] if certificate else []),
             "call_local_timeout 20", "call_max_calls 64", "audio_buffer 20-160", f"audio_source aufile,{wav}", "audio_player aubridge,sink",
@@ -41,6 +42,15 @@ def _configure(folder: Path, codec: tuple[str, str, int], wav: Path, media_encry
     encryption = f";mediaenc={media_encryption}" if media_encryption else ""
     (folder / "accounts").write_text(f"<{account}>;regint=0;audio_codecs={name};answermode=auto{encryption}\n")
     (folder / "contacts").write_text("")
+
+
+def way(host: Host, address: str) -> tuple[str, str]:
+    """Interface and own address by which a host reaches an address; inside a VPN those of the tunnel."""
+    if address == host.address:
+        listed = host.run(["ip", "-o", "-4", "address", "show", "to", address]).stdout.split()
+        return listed[1], address
+    words = host.run(["ip", "-o", "route", "get", address]).stdout.split()
+    return words[words.index("dev") + 1], words[words.index("src") + 1]
 
 
 def codec_of(server: Host, index: int) -> tuple[str, str, int]:
@@ -64,11 +74,11 @@ def serve(server: Host, lab: Lab, transport: str, media_encryption: str | None) 
         first = 10_000 + 20_000 * index + 2 * server.rng.randrange(2_000)
         told = port(server, index, transport)
         _configure(folder, codec, audiovisual.speech(lab, server.rng, codec[2]), media_encryption, f"sip:service@{server.hostname};transport={transport}",
-                   f"{server.address}:{told}", f"{first}-{first + 9_000}", lab, both)
+                   f"{server.address}:{told}", way(server, server.address)[0], f"{first}-{first + 9_000}", lab, both)
         # Without a terminal baresip ends at the end of its input, unless it is a daemon's.
         server.spawn(["baresip", "-4", "-f", folder], cwd=folder, log=f"baresip-{index}")
         kind = "udp" if transport == "udp" else "tcp"
-        wait_until(lambda: listening(server, server.port(index), kind), what="baresip")
+        wait_until(lambda: listening(server, server.port(index), kind), timeout=30, what="baresip")
 
 
 def call(client: Host, server: Host, rng: random.Random, lab: Lab, transport: str, media_encryption: str | None) -> None:
@@ -78,8 +88,9 @@ def call(client: Host, server: Host, rng: random.Random, lab: Lab, transport: st
     folder = Path(tempfile.mkdtemp(prefix="call-", dir=client.folder))
     try:
         first = 2 * rng.randrange(6_000, 31_000)
-        _configure(folder, codec, audiovisual.speech(lab, rng, codec[2]), media_encryption, f"sip:caller{rng.randrange(1000)}@{client.address};transport={transport}",
-                   f"{client.address}:{rng.randrange(20_000, 60_000)}", f"{first}-{first + 200}", lab)
+        interface, own = way(client, server.address)
+        _configure(folder, codec, audiovisual.speech(lab, rng, codec[2]), media_encryption, f"sip:caller{rng.randrange(1000)}@{own};transport={transport}",
+                   f"{own}:{rng.randrange(20_000, 60_000)}", interface, f"{first}-{first + 200}", lab)
         seconds = rng.randint(3, 8)
         at = f"sip:service@{server.address}:{server.port(index)};transport={transport}"
         started = time.monotonic()

@@ -21,7 +21,7 @@ def serve(server: Host, lab: Lab) -> None:
          "--media", media, "--seed", f"{lab.seed} {server.hostname}"],
         log="webrtc",
     )
-    wait_until(lambda: listening(server, server.port(0)), timeout=20, what="the WebRTC server")
+    wait_until(lambda: listening(server, server.port(0)), timeout=30, what="the WebRTC server")
 
 
 def calls(client: Host, server: Host, rng: random.Random, lab: Lab, video: bool) -> None:

@@ -49,8 +49,10 @@ KeyFile = {key}
 Ports = {server.port(0)}
 """
     )
+    # Once without root it must still bind a port below 1024.
+    server.run(["sysctl", "-q", "-w", "net.ipv4.ip_unprivileged_port_start=0"])
     server.spawn(["ngircd", "--config", configuration, "--nodaemon"], log="ngircd")
-    wait_until(lambda: listening(server, server.port(0)), what="ngircd")
+    wait_until(lambda: listening(server, server.port(0)), timeout=30, what="ngircd")
 
 
 def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:

@@ -32,7 +32,7 @@ def serve(server: Host, lab: Lab) -> None:
     configuration.write_text(f"user root\npersistence false\nallow_anonymous true\nlog_dest stdout\nper_listener_settings false\n{listeners}")
     server.spawn(["mosquitto", "-c", configuration], log="mosquitto")
     for index in (0, 1):
-        wait_until(lambda: listening(server, server.port(index)), what="mosquitto")
+        wait_until(lambda: listening(server, server.port(index)), timeout=30, what="mosquitto")
 
 
 def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:

@@ -27,7 +27,7 @@ def serve(server: Host, lab: Lab) -> None:
          "--key", key, "--seed", f"{lab.seed} {server.name}"],
         log="chat_websocket",
     )
-    wait_until(lambda: listening(server, server.port(0)), what="the WebSocket chat server")
+    wait_until(lambda: listening(server, server.port(0)), timeout=30, what="the WebSocket chat server")
 
 
 def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:

@@ -53,7 +53,7 @@ Component "rooms.{server.hostname}" "muc"
     )
     server.spawn(["prosody", "--config", configuration, "-F"], log="prosody")
     for index in (0, 1):
-        wait_until(lambda: listening(server, server.port(index)), what="prosody")
+        wait_until(lambda: listening(server, server.port(index)), timeout=30, what="prosody")
 
 
 def password(lab: Lab, number: int) -> str:

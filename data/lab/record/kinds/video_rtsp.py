@@ -31,7 +31,7 @@ def serve(server: Host, lab: Lab) -> None:
             "--certificate", certificate, "--key", key, "--media", audiovisual.folder(lab)]
     server.spawn(argv, log="rtsp")
     for index in (0, 1):
-        wait_until(lambda: listening(server, server.port(index)), timeout=20, what="the RTSP server")
+        wait_until(lambda: listening(server, server.port(index)), timeout=30, what="the RTSP server")
 
 
 def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:

@@ -54,8 +54,10 @@ messageburst=50
     )
     # It gives up root, and its database lies here.
     shutil.chown(folder, "mumble-server", "mumble-server")
+    # Once without root it must still bind a port below 1024.
+    server.run(["sysctl", "-q", "-w", "net.ipv4.ip_unprivileged_port_start=0"])
     server.spawn(["murmurd", "-fg", "-ini", configuration], log="mumble")
-    wait_until(lambda: listening(server, server.port(0)), what="mumble-server")
+    wait_until(lambda: listening(server, server.port(0)), timeout=30, what="mumble-server")
 
 
 def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:

@@ -14,7 +14,7 @@ import webrtc_peer
 
 async def call(http, options, rng: random.Random, tls: dict) -> int:
     """One call; gives the number of packets received."""
-    connection = webrtc_peer.connection()
+    connection = webrtc_peer.connection(options.address)
     sink = webrtc_peer.MediaBlackhole()
     connection.on("track", sink.addTrack)
     try:

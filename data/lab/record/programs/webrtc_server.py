@@ -20,7 +20,7 @@ def application(options) -> web.Application:
     async def answer(request: web.Request) -> web.Response:
         offer = await request.json()
         rng = random.Random(f"{options.seed} {next(numbers)}")
-        connection = webrtc_peer.connection()
+        connection = webrtc_peer.connection(request.remote)
         connections.add(connection)
         sink = webrtc_peer.MediaBlackhole()
         connection.on("track", sink.addTrack)
