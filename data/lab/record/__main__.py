@@ -26,7 +26,7 @@ CORPUS = Path(__file__).resolve().parent.parent
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="just lab record", description="Records labelled traffic of real programs in network namespaces. Needs root; every packet stays on this machine.",
                                      epilog="Examples: just lab record    just lab record --only voip --folder /tmp/voip    just lab record --list")
-    parser.add_argument("--only", action="append", metavar="WORD", help="a kind, a category, an application, a tunnel, or TUNNEL-CATEGORY; repeat for several")
+    parser.add_argument("--only", action="append", metavar="WORD", help="a kind, category, application or tunnel, TUNNEL-CATEGORY or TUNNEL-KIND; repeat for several")
     parser.add_argument("--seed", type=int, default=1, help="of addresses, links, sizes, think times and settings (default 1)")
     parser.add_argument("--folder", type=Path, default=CORPUS / "captures", help="where captures go (default: the corpus itself)")
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "etcbench-lab", help="where programs, pages and whole captures are kept meanwhile")
@@ -60,7 +60,7 @@ def main() -> int:
     for namespace in remove_leftovers():
         print(f"removed {namespace}, left over from a recording that was killed")
     chosen.scratch.mkdir(parents=True, exist_ok=True)
-    tools = packages.python_tools(chosen.scratch / "tools", [module.KIND for module in modules.values()])
+    tools = packages.python_tools(chosen.scratch / "tools", kinds)
     run_folder = chosen.scratch / f"run-{os.getpid()}"
     certificate, key = authority.create(run_folder / "authority")
     lab = Lab(chosen.seed, certificate, key, media.make(chosen.scratch / f"media-{chosen.seed}", chosen.seed), tools)
@@ -80,19 +80,18 @@ def run(planned, modules, lab: Lab, chosen, run_folder: Path) -> int:
     lock = threading.Lock()
     tor = None
     pool = concurrent.futures.ThreadPoolExecutor(chosen.side_by_side)
-    # Over Tor no more at a time than there are addresses.
-    over_tor = threading.Semaphore(6)
+    # All that goes over Tor shares one network, and no more at a time than it has addresses for.
+    over_tor = concurrent.futures.ThreadPoolExecutor(min(7, max(1, chosen.side_by_side // 2)))
     try:
         if any(capture.tunnel == "tor" for capture in planned):
-            print("starting the private Tor network (about half a minute)", flush=True)
-            tor = SharedTor(lab, run_folder)
+            print("starting the private Tor network beside the rest (about a minute)", flush=True)
+            tor = over_tor.submit(SharedTor, lab, run_folder)
 
         def one(capture):
             folder = run_folder / capture.stem
             folder.mkdir(parents=True, exist_ok=True)
             if capture.tunnel == "tor":
-                with over_tor:
-                    done = record(capture, modules[capture.kind.name], lab, folder, tor, chosen.longest)
+                done = record(capture, modules[capture.kind.name], lab, folder, tor.result(), chosen.longest)
             else:
                 done = record(capture, modules[capture.kind.name], lab, folder, None, chosen.longest)
             written = [store(chosen.folder / f"{capture.stem}.pcap.zst", done.inside)]
@@ -100,7 +99,7 @@ def run(planned, modules, lab: Lab, chosen, run_folder: Path) -> int:
                 written.append(store(chosen.folder / "outside" / f"{capture.stem}.pcap.zst", done.outside))
             return done, written
 
-        waiting = {pool.submit(one, capture): capture for capture in planned}
+        waiting = {(over_tor if capture.tunnel == "tor" else pool).submit(one, capture): capture for capture in planned}
         for count, future in enumerate(concurrent.futures.as_completed(waiting), 1):
             capture = waiting[future]
             try:
@@ -123,10 +122,11 @@ def run(planned, modules, lab: Lab, chosen, run_folder: Path) -> int:
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        if tor is not None:
-            tor.close()
-    manifest.write_programs(chosen.folder, [module.KIND for module in modules.values()], lab)
-    print(f"{len(rows)} captures, {sum(row.inside.flows for row in rows)} flows in {(time.monotonic() - started) / 60:.1f} minutes")
+        over_tor.shutdown(wait=False, cancel_futures=True)
+        if tor is not None and tor.done() and tor.exception() is None:
+            tor.result().close()
+    manifest.write_programs(chosen.folder, [modules[name].KIND for name in sorted({capture.kind.name for capture in planned})], lab)
+    print(f"recorder {os.getpid()} has ended: {len(rows)} captures, {sum(row.inside.flows for row in rows)} flows in {(time.monotonic() - started) / 60:.1f} minutes")
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0

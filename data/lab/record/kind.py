@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,8 +57,9 @@ class Lab:
 
     @property
     def python(self) -> str:
-        """Interpreter of `tools`, for programs of `programs/`."""
-        return str(self.tools / "bin" / "python3")
+        """Interpreter for programs of `programs/`: that of `tools`, or our own where no kind needed packages."""
+        own = self.tools / "bin" / "python3"
+        return str(own) if own.exists() else sys.executable
 
     @property
     def programs(self) -> Path:

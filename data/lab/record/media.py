@@ -30,7 +30,7 @@ def _text(rng: random.Random, words: int) -> str:
 
 
 def make(folder: Path, seed: int) -> Path:
-    """Makes `site/` (pages, pictures, styles) and `files/` (file-NNN.bin, 2 kB to 2 MB) in `folder` once; gives the folder."""
+    """Makes `site/` (pages, pictures, styles) and `files/` (file-NNN.bin, 2 kB to 500 kB) in `folder` once; gives the folder."""
     if (folder / "complete").exists():
         return folder
     rng = random.Random(f"{seed} media")
@@ -53,7 +53,7 @@ def make(folder: Path, seed: int) -> Path:
         (site / f"page-{number:02d}.html").write_text("\n".join(parts))
     (site / "index.html").write_text((site / "page-00.html").read_text())
     for number in range(48):
-        size = int(2_000 * 1000 ** rng.random())
+        size = int(2_000 * 250 ** rng.random())
         # Half of them like text, half like what is compressed already.
         data = _text(rng, size // 6 + 1).encode()[:size] if number % 2 else rng.randbytes(size)
         (files / f"file-{number:03d}.bin").write_bytes(data)

@@ -77,7 +77,8 @@ class Network:
             _ip("link", "add", port, "netns", self.router, "type", "veth", "peer", "name", "eth0", "netns", namespace)
         else:
             arguments = {"a": [namespace, "eth0"], "b": [self.router, port], "seed": self.rng.getrandbits(32), **asdict(link)}
-            emulator = subprocess.Popen([sys.executable, str(Path(__file__).parent / "emulator.py"), json.dumps(arguments)],
+            # A link does not slow down because the machine is busy.
+            emulator = subprocess.Popen(["nice", "-n", "-10", sys.executable, str(Path(__file__).parent / "emulator.py"), json.dumps(arguments)],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=open(self.folder / f"emulator-{name}.log", "wb"), start_new_session=True)
             self.emulators[name] = emulator
             if emulator.stdout.readline().strip() != b"ready":

@@ -14,11 +14,12 @@ DEBIAN = ("iproute2", "procps", "iputils-ping", "ethtool", "tcpdump", "openssl",
 
 def versions(names) -> dict[str, str]:
     """Installed versions of Debian packages; those that are missing are not in it."""
+    shown = subprocess.run(["dpkg-query", "-W", "-f", "${binary:Package} ${db:Status-Abbrev} ${Version}\n", *sorted(set(names))], capture_output=True, text=True)
     found = {}
-    for name in sorted(set(names)):
-        shown = subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Abbrev}${Version}", name], capture_output=True, text=True)
-        if shown.returncode == 0 and shown.stdout.startswith("ii"):
-            found[name] = shown.stdout[2:].strip()
+    for line in shown.stdout.splitlines():
+        words = line.split()
+        if len(words) == 3 and words[1] == "ii":
+            found[words[0].split(":")[0]] = words[2]
     return found
 
 
@@ -35,15 +36,18 @@ def missing(kinds) -> list[str]:
         problems.append("packages are checked with dpkg: record on Debian 12 or newer, or on a system made from it")
         return problems
     needed = sorted({*DEBIAN, *(name for kind in kinds for name in kind.packages)})
-    absent = [name for name in needed if name not in versions(needed)]
+    present = versions(needed)
+    absent = [name for name in needed if name not in present]
     if absent:
         problems.append("packages are missing: apt-get install --no-install-recommends " + " ".join(absent))
     return problems
 
 
 def python_tools(folder: Path, kinds) -> Path:
-    """A virtual environment with the pinned PyPI packages of all kinds, made at the first call."""
+    """A virtual environment with the pinned PyPI packages of these kinds, made where it is needed."""
     wanted = sorted({name for kind in kinds for name in kind.python})
+    if not wanted:
+        return folder
     stamp = folder / "installed.txt"
     if not (folder / "bin" / "python3").exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)

@@ -48,7 +48,7 @@ def plan(modules: dict[str, object], only: list[str] | None = None, flows: int |
     planned = []
     for kind in all_of:
         for tunnel in kind.tunnels:
-            if only and not any(word in (kind.name, kind.category, kind.application, tunnel, f"{tunnel}-{kind.category}") for word in only):
+            if only and not any(word in (kind.name, kind.category, kind.application, tunnel, f"{tunnel}-{kind.category}", f"{tunnel}-{kind.name}") for word in only):
                 continue
             beside = [other for other in all_of if other.category == kind.category and tunnel in other.tunnels]
             alone = tunnel == "non_vpn" and kind.category in APPLICATION_CLASSES

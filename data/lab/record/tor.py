@@ -20,7 +20,7 @@ SOCKS_PORT = 9050
 OR_PORTS = [443, 9001, 9002, 8443, 5001, 443, 9001]
 
 # All of a session on one connection: the guard, drawn anew for every start, is the directory too, and there is no second guard.
-ONE_GUARD = "UseEntryGuards 1\nNumEntryGuards 1\nNumDirectoryGuards 1\nNumPrimaryGuards 1\nEntryNodes {guard}\nLearnCircuitBuildTimeout 0\n"
+ONE_GUARD = "UseEntryGuards 1\nNumEntryGuards 1\nNumDirectoryGuards 1\nNumPrimaryGuards 1\nEntryNodes {guard}\nConfluxEnabled 0\nLearnCircuitBuildTimeout 0\n"
 
 COMMON = """TestingTorNetwork 1
 SafeLogging 0
@@ -44,9 +44,9 @@ ExitPolicyRejectPrivate 0
 AUTHORITY = """AuthoritativeDirectory 1
 V3AuthoritativeDirectory 1
 ExitPolicy reject *:*
-TestingV3AuthInitialVotingInterval 10
-TestingV3AuthInitialVoteDelay 2
-TestingV3AuthInitialDistDelay 2
+TestingV3AuthInitialVotingInterval 20
+TestingV3AuthInitialVoteDelay 5
+TestingV3AuthInitialDistDelay 5
 V3AuthVotingInterval 1200
 V3AuthVoteDelay 20
 V3AuthDistDelay 20
@@ -80,11 +80,19 @@ class TorNetwork:
             else:
                 text += "ExitRelay 0\nExitPolicy reject *:*\n"
             (host.folder / "torrc").write_text(text)
-            host.spawn(["tor", "-f", host.folder / "torrc", "--quiet"], log="tor-output")
+            # All captures over Tor wait for the relays.
+            host.spawn(["nice", "-n", "-5", "tor", "-f", host.folder / "torrc", "--quiet"], log="tor-output")
         for name, host in hosts.items():
             log = host.folder / "tor.log"
-            wait_until(lambda: log.exists() and "Bootstrapped 100%" in log.read_text(), 120, f"Tor relay {name}")
-        self.template = None
+            wait_until(lambda: log.exists() and "Bootstrapped 100%" in log.read_text(), 240, f"Tor relay {name}")
+        wait_until(lambda: len(self._stable()) >= 2, 120, "two stable guards of the Tor network")
+        self.guards = self._stable()
+
+    def _stable(self) -> list[str]:
+        """Relays that are no exits and that the consensus calls stable; clients do not build circuits on others."""
+        consensus = self.network.hosts["authority1"].folder / "data" / "cached-microdesc-consensus"
+        found = re.findall(r"^r (\S+) .*\n(?:(?!r |s ).*\n)*s (.*)$", consensus.read_text(), re.M) if consensus.exists() else []
+        return sorted(name for name, flags in found if not name.startswith("exit") and {"Guard", "Stable", "Running"} <= set(flags.split()))
 
     def _authority(self, name: str, host: Host, or_port: int) -> str:
         keys = host.folder / "data" / "keys"
@@ -100,7 +108,7 @@ class TorNetwork:
         fingerprint = re.search(r"((?:[0-9A-F]{4} ?){10})", shown).group(1).replace(" ", "")
         return f"DirAuthority {name} orport={or_port} no-v2 v3ident={identity} {host.address}:7000 {fingerprint}"
 
-    def client_up(self, client: Host, timeout: float = 60) -> None:
+    def client_up(self, client: Host, timeout: float = 120) -> None:
         """Starts a tor for this client with a fresh choice of guard; returns when it has a circuit. Its directory is that of an
         earlier start, if there was one, as a user's is."""
         folder = client.folder / "tor"
@@ -112,7 +120,7 @@ class TorNetwork:
         if kept.exists():
             for file in kept.iterdir():
                 shutil.copy(file, data / file.name)
-        text = COMMON.format(folder=folder, authorities=self.authorities) + f"SocksPort 127.0.0.1:{SOCKS_PORT}\nClientOnly 1\n" + ONE_GUARD.format(guard=client.rng.choice([name for name in RELAYS if not name.startswith("exit")]))
+        text = COMMON.format(folder=folder, authorities=self.authorities) + f"SocksPort 127.0.0.1:{SOCKS_PORT}\nClientOnly 1\n" + ONE_GUARD.format(guard=client.rng.choice(self.guards))
         (folder / "torrc").write_text(text)
         self.process = client.spawn(["tor", "-f", folder / "torrc", "--quiet"], log="tor-output")
         log = folder / "tor.log"
