@@ -45,6 +45,7 @@ users=100
 opusthreshold=0
 sslCert={certificate}
 sslKey={key}
+sslCiphers=EECDH+AESGCM:EECDH+CHACHA20:EDH+AESGCM
 uname=mumble-server
 bonjour=False
 autobanAttempts=0
