@@ -16,11 +16,11 @@ PACKAGES = ("nginx-light", "ffmpeg", "vlc-bin", "vlc-plugin-base", "torsocks", "
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
-def play(client: Host, rng: random.Random, lab: Lab, location: str) -> None:
-    """Watches 3 to 8 seconds of a film."""
+def play(client: Host, rng: random.Random, lab: Lab, location: str, by_ffmpeg: float = 0.5) -> None:
+    """Watches 3 to 8 seconds of a film; `by_ffmpeg` is how often that is done by ffmpeg."""
     seconds = round(rng.uniform(3, 8), 1)
     # VLC opens its connections with the first data in them (TCP Fast Open), which torsocks cannot divert.
-    if client.proxy is not None or rng.random() < 0.5:
+    if client.proxy is not None or rng.random() < by_ffmpeg:
         _play_by_ffmpeg(client, lab, location, seconds)
     else:
         _play_by_vlc(client, rng, lab, location, seconds)

@@ -122,10 +122,9 @@ class TorNetwork:
                 shutil.copy(file, data / file.name)
         text = COMMON.format(folder=folder, authorities=self.authorities) + f"SocksPort 127.0.0.1:{SOCKS_PORT}\nClientOnly 1\n" + ONE_GUARD.format(guard=client.rng.choice(self.guards))
         (folder / "torrc").write_text(text)
-        self.process = client.spawn(["tor", "-f", folder / "torrc", "--quiet"], log="tor-output")
+        client.tor_process = client.spawn(["tor", "-f", folder / "torrc", "--quiet"], log="tor-output")
         log = folder / "tor.log"
         wait_until(lambda: log.exists() and "Bootstrapped 100%" in log.read_text(), timeout, f"tor of {client.name}")
-        client.tor_process = self.process
         client.proxy = f"127.0.0.1:{SOCKS_PORT}"
         if not kept.exists():
             # tor writes its directory cache when it ends.

@@ -28,4 +28,5 @@ def serve(server: Host, lab: Lab) -> None:
 def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:
     """One film; sound and picture are separate segments."""
     base = web.address(client, server, rng)
-    player.play(client, rng, lab, f"{base}/audiovisual/dash-{rng.randrange(audiovisual.CLIPS)}/manifest.mpd")
+    # ffmpeg's DASH opens a connection per segment, a dozen in a session: often done, few sessions would make up the class.
+    player.play(client, rng, lab, f"{base}/audiovisual/dash-{rng.randrange(audiovisual.CLIPS)}/manifest.mpd", by_ffmpeg=0.15)
