@@ -109,8 +109,7 @@ def _sessions(planned, module, lab, folder, client, uplink, server, vpn, tor, rn
                 good = True
             except (SessionError, subprocess.SubprocessError, OSError, RuntimeError) as error:
                 good = False
-                detail = getattr(error, "stderr", None) or ""
-                result.errors.append(f"{error} {detail[-300:] if isinstance(detail, str) else detail[-300:].decode(errors='replace')}".strip())
+                result.errors.append(told(error))
             except Exception:  # a kind's own mistake: counted, told, not hidden
                 good = False
                 result.errors.append(traceback.format_exc(limit=-3))
@@ -142,6 +141,19 @@ def _sessions(planned, module, lab, folder, client, uplink, server, vpn, tor, rn
         result.outside = cutting.cut([outer], windows, planned.flows, tor is not None)
     else:
         result.inside = cutting.cut([outer], windows, planned.flows, tor is not None)
+
+
+def told(error: Exception) -> str:
+    """What went wrong, in a line: of a program its name and its last words, not its arguments."""
+    if not isinstance(error, (subprocess.CalledProcessError, subprocess.TimeoutExpired)):
+        return str(error)
+    words = [str(word) for word in error.cmd]
+    if words[:3] == ["ip", "netns", "exec"]:
+        words = words[4:]
+    program = " ".join(Path(word).name for word in words[:2])
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"{program} ran past {error.timeout:g} s"
+    return f"{program} ended with {error.returncode}: {(error.stderr or error.output or '').strip()[-200:]}"
 
 
 class SharedTor:
