@@ -81,19 +81,24 @@ def run(planned, modules, lab: Lab, chosen, run_folder: Path) -> int:
     tor = None
     pool = concurrent.futures.ThreadPoolExecutor(chosen.side_by_side)
     # All that goes over Tor shares one network, and no more at a time than it has addresses for.
-    over_tor = concurrent.futures.ThreadPoolExecutor(min(7, max(1, chosen.side_by_side // 2)))
+    over_tor = concurrent.futures.ThreadPoolExecutor(min(7, chosen.side_by_side))
     try:
         if any(capture.tunnel == "tor" for capture in planned):
             print("starting the private Tor network beside the rest (about a minute)", flush=True)
             tor = over_tor.submit(SharedTor, lab, run_folder)
 
         def one(capture):
-            folder = run_folder / capture.stem
-            folder.mkdir(parents=True, exist_ok=True)
-            if capture.tunnel == "tor":
-                done = record(capture, modules[capture.kind.name], lab, folder, tor.result(), chosen.longest)
-            else:
-                done = record(capture, modules[capture.kind.name], lab, folder, None, chosen.longest)
+            # What fails once is tried again with other draws, in a folder of its own.
+            for attempt in range(2):
+                folder = run_folder / (capture.stem + ("-again" if attempt else ""))
+                folder.mkdir(parents=True, exist_ok=True)
+                try:
+                    done = record(capture, modules[capture.kind.name], lab, folder, tor.result() if capture.tunnel == "tor" else None, chosen.longest, attempt)
+                    break
+                except Exception as error:
+                    if attempt:
+                        raise
+                    print(f"{capture.stem} is tried again: {str(error)[:300]}", flush=True)
             written = [store(chosen.folder / f"{capture.stem}.pcap.zst", done.inside)]
             if done.outside is not None:
                 written.append(store(chosen.folder / "outside" / f"{capture.stem}.pcap.zst", done.outside))
@@ -115,7 +120,7 @@ def run(planned, modules, lab: Lab, chosen, run_folder: Path) -> int:
             print(f"[{count}/{len(waiting)}] {capture.stem}: {done.inside.flows} flows of {done.sessions} sessions in {done.seconds:.0f} s, {sum(written) // 1000} kB"
                   + (f", {done.failed} sessions failed ({done.errors[-1][:300]})" if done.failed else "") + (f", {done.dropped} packets missed" if done.dropped else "") + short, flush=True)
             if not done.failed:
-                shutil.rmtree(run_folder / capture.stem / "hosts", ignore_errors=True)
+                shutil.rmtree(done.folder / "hosts", ignore_errors=True)
     except BaseException:
         for future in locals().get("waiting", {}):
             future.cancel()

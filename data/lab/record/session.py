@@ -35,16 +35,17 @@ class Recorded:
     """The capture; of a VPN, that inside the tunnel."""
     outside: cutting.Cut | None = None
     errors: list[str] = field(default_factory=list)
+    folder: Path = Path()
 
 
 # A capture ends after this many seconds whatever it has.
 LONGEST = 600.0
 
 
-def record(planned: Planned, module, lab: Lab, folder: Path, tor: "SharedTor | None" = None, longest: float = LONGEST) -> Recorded:
-    """Records one capture into `folder`; gives its cut."""
-    rng = random.Random(f"{lab.seed} {planned.stem}")
-    result = Recorded(planned)
+def record(planned: Planned, module, lab: Lab, folder: Path, tor: "SharedTor | None" = None, longest: float = LONGEST, attempt: int = 0) -> Recorded:
+    """Records one capture into `folder`; gives its cut. Another `attempt` draws another client, server, link and settings."""
+    rng = random.Random(f"{lab.seed} {planned.stem}" + (f" {attempt}" if attempt else ""))
+    result = Recorded(planned, folder=folder)
     started = time.monotonic()
     if planned.tunnel == "tor":
         network, word = tor.network, f"{planned.stem}-"

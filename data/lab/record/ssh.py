@@ -28,7 +28,10 @@ def serve(server: Host, lab: Lab) -> None:
     ports = "".join(f"ListenAddress {server.address}:{server.port(index)}\n" for index in range(4))
     (folder / "sshd_config").write_text(f"{ports}HostKey {folder}/host_key\nAuthorizedKeysFile {folder}/authorized_keys\nPermitRootLogin yes\nStrictModes no\nUsePAM no\nUseDNS no\nPasswordAuthentication no\n"
                                         f"PidFile none\nMaxStartups 50\nSubsystem sftp {server.rng.choice(['internal-sftp', '/usr/lib/openssh/sftp-server'])}\nCompression {server.rng.choice(['yes', 'no'])}\nLogLevel INFO\n")
-    server.spawn(["/usr/sbin/sshd", "-D", "-e", "-f", folder / "sshd_config"], log="sshd")
+    # An empty home, in the namespace's own view of the file system: what this machine's root starts with a shell is not the lab's.
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    server.spawn(["sh", "-c", 'mount --bind "$0" "$1" && exec /usr/sbin/sshd -D -e -f "$2"', home, Path("~root").expanduser(), folder / "sshd_config"], log="sshd")
     wait_until(lambda: listening(server, server.port(0)), what="sshd")
 
 
