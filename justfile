@@ -6,8 +6,12 @@ etcbench := "target/release/etcbench"
 default:
     @just --list --unsorted
 
-# Tables 1 to 5 on generated captures, small sizes: a first look in a few minutes.
+# Tables 1 to 5 on the recorded captures that come with the repository, small sizes: a first look in a few minutes.
 demo *options: build
+    {{ etcbench }} reproduce all --data lab --size demo {{ options }}
+
+# The same on generated captures.
+demo-synth *options: build
     {{ etcbench }} reproduce all --data synth --size demo {{ options }}
 
 # Every test.
@@ -45,6 +49,10 @@ verify-models *options: build
 # Every CUDA kernel against the processor on this machine's NVIDIA card, and times beside PyTorch.
 gpu-check *options:
     scripts/gpu-check {{ options }}
+
+# Records the lab corpus, or a part of it (`just lab record --only voip`); needs root. `just lab record --help` says more; `just lab record.summary` counts.
+lab action *options:
+    PYTHONPATH=data/lab python3 -m {{ action }} {{ options }}
 
 # Formatting and lints, as CI runs them.
 lint:

@@ -1,8 +1,9 @@
 //! The declarative format: what an experiment file may say, and how a base file, a size, a variant and
 //! `--set` combine into what is run.
 //!
-//! Later wins: the files named by `extends` in order, the experiment file, the size (`experiments/sizes/NAME.toml`),
-//! the variant's own keys, those of a sweep's point, then every `--set`.
+//! Later wins: the files named by `extends` in order, the experiment file, what these say under `[on.DATASET]` of the
+//! datasets in use, the size (`experiments/sizes/NAME.toml`) and its `[on.DATASET]`, the variant's own keys, those of
+//! a sweep's point, then every `--set`.
 
 use std::path::{Path, PathBuf};
 
@@ -169,9 +170,15 @@ pub fn read_experiment(path: &Path, overrides: &Overrides) -> Result<Experiment,
         declarative::merge(&mut resolved, &table);
     }
     declarative::merge(&mut resolved, &own);
+    let datasets = match &overrides.data[..] {
+        [] => dataset_names(&resolved),
+        data => data.to_vec(),
+    };
+    merge_on(&mut resolved, &datasets).map_err(&content)?;
     let size = overrides.size.clone().unwrap_or_else(|| "full".to_owned());
     if let Some(size) = &overrides.size {
         declarative::merge(&mut resolved, &read_size(folder, size)?);
+        merge_on(&mut resolved, &datasets).map_err(&content)?;
     }
     let mut assignments = toml::Table::new();
     for text in &overrides.assignments {
@@ -222,6 +229,26 @@ pub fn read_experiment(path: &Path, overrides: &Overrides) -> Result<Experiment,
         variants,
         resolved,
     })
+}
+
+/// The names under `[dataset]`, as far as they are text; what is wrong with them is told where the file is typed.
+fn dataset_names(table: &toml::Table) -> Vec<String> {
+    let names = table.get("dataset").and_then(|dataset| dataset.get("names")).and_then(toml::Value::as_array);
+    names.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+}
+
+/// Takes `[on]` out of `table` and merges what it says of `datasets` over the rest.
+fn merge_on(table: &mut toml::Table, datasets: &[String]) -> Result<(), String> {
+    let Some(on) = table.remove("on") else { return Ok(()) };
+    let tables = on.as_table().filter(|on| on.values().all(toml::Value::is_table));
+    let tables = tables.ok_or("`on` holds a table of keys per dataset, such as [on.synth]")?;
+    for keys in datasets.iter().filter_map(|name| tables.get(name)?.as_table()) {
+        if keys.contains_key("dataset") || keys.contains_key("extends") || keys.contains_key("on") {
+            return Err("[on.DATASET] cannot hold `dataset`, `extends` or `on`".to_owned());
+        }
+        declarative::merge(table, keys);
+    }
+    Ok(())
 }
 
 fn read_size(folder: &Path, size: &str) -> Result<toml::Table, DeclarativeError> {
