@@ -83,8 +83,7 @@ fn sweep(scores: &Scores<'_>, queries: &DistanceRows<'_>, found: &mut [Candidate
                 seen += ahead(level, found.bound, &block[seen..]);
                 let group = &block[seen..block.len().min(seen + GROUP)];
                 for (at, &score) in group.iter().enumerate() {
-                    // What is not a number may be anything.
-                    if score > found.bound {
+                    if surely_above(score, found.bound) {
                         continue;
                     }
                     found.rows.push((score, (start + seen + at) as u32));
@@ -98,17 +97,23 @@ fn sweep(scores: &Scores<'_>, queries: &DistanceRows<'_>, found: &mut [Candidate
     }
 }
 
+/// Whether a score is above the bound; one that is not a number may stand for anything, and is not.
+#[inline(always)]
+fn surely_above(score: f32, bound: f32) -> bool {
+    score > bound
+}
+
 vectorised! {
     /// How many values, in whole groups, are above the bound before the first group with one that is not.
     fn ahead(bound: f32, values: &[f32]) -> usize {
         let groups = values.chunks_exact(GROUP);
         let rest = groups.remainder();
         for (group, values) in groups.enumerate() {
-            if values.iter().fold(false, |any, &value| any | !(value > bound)) {
+            if values.iter().fold(false, |any, &value| any | !surely_above(value, bound)) {
                 return group * GROUP;
             }
         }
-        if rest.iter().any(|&value| !(value > bound)) { values.len() - rest.len() } else { values.len() }
+        if rest.iter().any(|&value| !surely_above(value, bound)) { values.len() - rest.len() } else { values.len() }
     }
 }
 
@@ -140,7 +145,7 @@ impl Candidates {
         let bound = limit + 2.0 * error(limit);
         self.bound = if bound.is_finite() { (bound as f32).next_up() } else { f32::INFINITY };
         let bound = self.bound;
-        self.rows.retain(|&(score, _)| !(score > bound));
+        self.rows.retain(|&(score, _)| !surely_above(score, bound));
         // Many rows within the bound, such as equal ones, must not be sorted out again at every further one.
         self.room = self.room.max(2 * self.rows.len());
     }
