@@ -94,7 +94,7 @@ def call(client: Host, server: Host, rng: random.Random, lab: Lab, transport: st
         seconds = rng.randint(3, 8)
         at = f"sip:service@{server.address}:{server.port(index)};transport={transport}"
         started = time.monotonic()
-        done = client.run(["baresip", "-4", "-f", folder, "-t", seconds, "-e", f"/dial {at}"], timeout=seconds + 15, cwd=folder, check=False)
+        done = client.run(["baresip", "-4", "-f", folder, "-t", seconds, "-e", f"/dial {at}"], timeout=seconds + 60, cwd=folder, check=False)
         text = done.stdout + done.stderr
         if "Call established" not in text or time.monotonic() - started < seconds - 1:
             raise SessionError(f"the call to {at} was not answered: {text[-600:]}")

@@ -30,7 +30,7 @@ def _play_by_ffmpeg(client: Host, lab: Lab, location: str, seconds: float) -> No
     """Nothing is decoded. -readrate keeps the clock of the film; the first seconds come at once, as players fill their buffer."""
     argv = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-nostdin", "-tls_verify", 1, "-ca_file", lab.authority,
             "-readrate", 1, "-i", location, "-t", seconds, "-map", "0:v:0", "-map", "0:a:0?", "-c", "copy", "-f", "null", "-"]
-    client.run(through_proxy(client, argv), timeout=seconds + 30)
+    client.run(through_proxy(client, argv), timeout=seconds + 60)
 
 
 def _play_by_vlc(client: Host, rng: random.Random, lab: Lab, location: str, seconds: float) -> None:
@@ -45,7 +45,7 @@ def _play_by_vlc(client: Host, rng: random.Random, lab: Lab, location: str, seco
         argv = [*NOBODY, "env", f"HOME={home}", "vlc", "--intf", "dummy", "--vout", "vdummy", "--aout", "adummy", "--no-video-title-show",
                 "--gnutls-dir-trust", trusted, "--adaptive-logic", rng.choice(["predictive", "nearoptimal", "rate", "lowest"]),
                 "--run-time", seconds, "--play-and-exit", "--verbose", 1, location, "vlc://quit"]
-        done = client.run(through_proxy(client, argv), timeout=seconds + 30, cwd=home, check=False)
+        done = client.run(through_proxy(client, argv), timeout=seconds + 60, cwd=home, check=False)
         text = done.stdout + done.stderr
         # It exits with 0 whatever happens, but speaks of what is in a segment when one has come.
         if "unable to open" in text or not any(word in text for word in ("adaptive demux: Changing", "mp4 demux")):

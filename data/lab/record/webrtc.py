@@ -36,4 +36,4 @@ def calls(client: Host, server: Host, rng: random.Random, lab: Lab, video: bool)
         argv += ["--video", rng.choice(["H264", "H264", "VP8"])]
     else:
         argv += ["--audio", rng.choice(["opus", "opus", "opus", "PCMU", "PCMA"])]
-    client.run(argv, timeout=45)
+    client.run(argv, timeout=90)

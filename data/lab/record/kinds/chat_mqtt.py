@@ -43,4 +43,4 @@ def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:
         "--port", server.port(1 if transport == "websockets" else 0), "--authority", lab.authority, "--seconds", round(rng.uniform(3, 8), 2),
         "--seed", rng.getrandbits(32), "--tls", rng.choice(["1.2", "1.3", "1.3"]), "--people", rng.choice([2, 2, 3, 4]), "--transport", transport,
     ]
-    client.run(through_proxy(client, argv), timeout=40)
+    client.run(through_proxy(client, argv), timeout=90)

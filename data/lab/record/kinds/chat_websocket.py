@@ -37,4 +37,4 @@ def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:
         "--port", server.port(0), "--authority", lab.authority, "--seconds", round(rng.uniform(3, 8), 2),
         "--seed", rng.getrandbits(32), "--tls", rng.choice(["1.2", "1.3", "1.3"]), "--people", rng.choice([2, 2, 3]),
     ]
-    client.run(through_proxy(client, argv), timeout=40)
+    client.run(through_proxy(client, argv), timeout=90)

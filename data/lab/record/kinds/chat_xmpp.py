@@ -74,4 +74,4 @@ def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:
         argv += ["--user", f"user{user}:{password(lab, user)}"]
     if direct:
         argv.append("--direct-tls")
-    client.run(through_proxy(client, argv), timeout=40)
+    client.run(through_proxy(client, argv), timeout=90)

@@ -38,4 +38,4 @@ def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:
     start = rng.choice([0, 0, round(rng.uniform(2, audiovisual.CLIP_SECONDS - 10), 1)])
     argv = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-nostdin", "-tls_verify", 1, "-ca_file", lab.authority, "-multiple_requests", rng.choice([0, 1]),
             "-ss", start, "-readrate", 1, "-i", location, "-t", seconds, "-map", "0", "-c", "copy", "-f", "null", "-"]
-    client.run(through_proxy(client, argv), timeout=seconds + 30)
+    client.run(through_proxy(client, argv), timeout=seconds + 60)

@@ -43,4 +43,4 @@ def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:
     # ffmpeg's RTSP has no options of TLS and takes any certificate.
     argv = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-nostdin", "-rtsp_transport", "udp" if transport == "udp" else "tcp"]
     argv += ["-i", location, "-t", seconds, "-map", "0", "-c", "copy", "-f", "null", "-"]
-    client.run(through_proxy(client, argv), timeout=seconds + 30)
+    client.run(through_proxy(client, argv), timeout=seconds + 60)

@@ -76,4 +76,4 @@ def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:
     # One in four uses TCP outside Tor too, as people behind a firewall do.
     if client.proxy is None and rng.random() < 0.75:
         argv.append("--udp")
-    client.run(through_proxy(client, argv), timeout=40)
+    client.run(through_proxy(client, argv), timeout=90)

@@ -140,7 +140,7 @@ class Person(pymumble_py3.Mumble):
 
 def main() -> None:
     # Threads of pymumble may wait for one another for good: then say where, and fail.
-    faulthandler.dump_traceback_later(options.seconds + 20, exit=True)
+    faulthandler.dump_traceback_later(options.seconds + 70, exit=True)
     rng = random.Random(options.seed)
     people, speeches = [], []
     for name, path in zip(conversation.names(rng, len(options.speech)), options.speech):
