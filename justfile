@@ -26,7 +26,15 @@ run experiment *options: build
 check experiment *options: build
     {{ etcbench }} check {{ experiment }} {{ options }}
 
-# An ablation: n, m or attention.
+# All stored runs as one page, results/report.html, with tables and figures for a paper in paper/.
+report *options: build
+    {{ etcbench }} report {{ options }}
+
+# The same tables and figures as a PDF, paper/results.pdf; needs LaTeX.
+paper *options: (report options)
+    scripts/paper
+
+# An ablation: n, m, attention, elmo, packet-start, masks, activation, direction or split.
 ablate name *options: build
     {{ etcbench }} run experiments/ablation-{{ name }}.toml {{ options }}
 

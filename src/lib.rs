@@ -8,6 +8,8 @@
 //! [`storage`] (files that appear whole or not at all).
 #![warn(missing_docs)]
 #![forbid(unsafe_op_in_unsafe_fn)]
+// Allowed by name in the few modules that call NVIDIA's libraries or vector instructions, and nowhere else.
+#![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
 
 pub mod declarative;
 pub mod progress;

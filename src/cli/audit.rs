@@ -32,11 +32,10 @@ pub struct AuditArguments {
 pub fn audit(project: &Path, arguments: &AuditArguments) -> anyhow::Result<Verdict> {
     let mut files = arguments.files.clone();
     if files.is_empty() {
-        let folder = project.join("paper/published");
-        let entries = std::fs::read_dir(&folder).map_err(|error| anyhow::anyhow!("{}: {error}", folder.display()))?;
-        files = entries.flatten().map(|entry| entry.path()).collect();
-        files.retain(|path| path.extension().is_some_and(|extension| extension == "csv"));
-        files.sort();
+        files = published(project)?;
+        if files.is_empty() {
+            anyhow::bail!("{}: there is no table in it; name one", project.join("paper/published").display());
+        }
     }
     let mut impossible = false;
     for path in &files {
@@ -46,4 +45,17 @@ pub fn audit(project: &Path, arguments: &AuditArguments) -> anyhow::Result<Verdi
         say!("{}", report::audit_table(&path.display().to_string(), &findings).to_markdown());
     }
     Ok(if impossible { Verdict::CheckFailed } else { Verdict::Done })
+}
+
+/// The published tables of the project, by name; none where it has no such folder.
+pub(super) fn published(project: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let folder = project.join("paper/published");
+    let entries = match std::fs::read_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|error| anyhow::anyhow!("{}: {error}", folder.display()))?,
+    };
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "csv"));
+    files.sort();
+    Ok(files)
 }

@@ -87,6 +87,15 @@ pub fn data(project: &Path, command: &DataCommand) -> anyhow::Result<Verdict> {
 }
 
 fn list(project: &Path) -> anyhow::Result<Verdict> {
+    for line in lines(project)? {
+        say!("{line}");
+    }
+    Ok(Verdict::Done)
+}
+
+/// A line per dataset: its name, its title, and whether its captures are here.
+pub(super) fn lines(project: &Path) -> anyhow::Result<Vec<String>> {
+    let mut lines = Vec::new();
     for name in experiment::dataset_names(project) {
         let definition = DatasetDefinition::read(&dataset::definition_path(project, &name))?;
         let state = match dataset::locate(&definition, project, "") {
@@ -94,9 +103,9 @@ fn list(project: &Path) -> anyhow::Result<Verdict> {
             Err(DatasetError::NotHere { .. }) => format!("not here; see {}", definition.published_at.url),
             Err(error) => return Err(error.into()),
         };
-        say!("{name}: {} [{state}]", definition.title);
+        lines.push(format!("{name}: {} [{state}]", definition.title));
     }
-    Ok(Verdict::Done)
+    Ok(lines)
 }
 
 fn generate(project: &Path, arguments: &SynthArguments) -> anyhow::Result<Verdict> {

@@ -17,16 +17,23 @@ macro_rules! tell {
 
 mod audit;
 mod check;
+mod classify;
+mod compare;
 mod data;
 mod data_files;
 mod data_verify;
 mod features;
 mod gpu_check;
+mod interrupt;
 mod leaks;
+mod list;
 mod progress;
+mod report;
 mod run;
 mod split;
+mod sweep;
 mod tables;
+mod units;
 mod verify_models;
 
 use std::path::{Path, PathBuf};
@@ -55,9 +62,13 @@ const EXAMPLES: &str = "Examples:
   etcbench reproduce table2                           table 2 on ISCXVPN2016, once its captures are in data/
   etcbench run experiments/ablation-n.toml            any experiment file
   etcbench check table2                               the last run against its stored tolerances
+  etcbench report                                     all stored runs as one page, with figures and tables for a paper
+  etcbench compare table2-synth-ci table2-synth-demo  what changed between two runs
+  etcbench classify MODEL new.pcap                    a trained model on any capture
   etcbench features capture.pcap -o flows.parquet     flows of any capture as a table
 
-Exit codes: 0 done, 1 a check failed, 2 bad input, 3 internal error.";
+Exit codes: 0 done, 1 a check failed, 2 bad input, 3 internal error; 130, 143 or 129 when interrupted (Ctrl-C, SIGTERM,
+SIGHUP). The same command goes on where it was.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -67,14 +78,28 @@ enum Command {
     Reproduce(run::ReproduceArguments),
     /// Compare the last run of an experiment with its stored tolerances; exit code 1 when something is out.
     Check(check::CheckArguments),
+    /// What changed between two runs: experiment, data, program and machine, results and times; exit code 1 when a result
+    /// differs.
+    Compare(compare::CompareArguments),
+    /// Rank the models of several runs: mean ranks, Friedman's test, critical difference.
+    Rank(compare::RankArguments),
+    /// The experiments, datasets, runs and models there are.
+    List(list::ListArguments),
     /// Check published tables for arithmetic that cannot be; exit code 1 when something is impossible.
     Audit(audit::AuditArguments),
     /// Make the tables of a stored run again from its records, without training.
     Tables(tables::TablesArguments),
+    /// How far a run in units (`--jobs`, `--slurm`) is.
+    #[command(subcommand)]
+    Sweep(sweep::SweepCommand),
+    /// Write all stored runs as one HTML page, and their tables and figures for a paper.
+    Report(report::ReportArguments),
     /// Run the fast and the reference implementation of every model on the same flows and hold them together.
     VerifyModels(verify_models::VerifyModelsArguments),
     /// Write the flows of captures, with statistics and first bytes, as a Parquet file.
     Features(features::FeaturesArguments),
+    /// Ask a trained model about the flows of any captures: class and probability of each, and a summary.
+    Classify(classify::ClassifyArguments),
     /// Write how an experiment divides its flows as a CSV file that others can read, or read back.
     Split(split::SplitArguments),
     /// What datasets there are, whether their captures are here, and generated data.
@@ -116,6 +141,7 @@ impl std::fmt::Display for Internal {
 /// Runs the command line and returns the process's exit code.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    interrupt::listen();
     match dispatch(arguments) {
         Ok(Verdict::Done) => ExitCode::SUCCESS,
         Ok(Verdict::CheckFailed) => ExitCode::from(1),
@@ -166,11 +192,17 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Run(arguments) => run::run(&project, &arguments),
         Command::Reproduce(arguments) => run::reproduce(&project, &arguments),
         Command::Check(arguments) => check::check(&project, &arguments),
+        Command::Compare(arguments) => compare::compare(&project, &arguments),
+        Command::Rank(arguments) => compare::rank(&project, &arguments),
+        Command::List(arguments) => list::list(&project, &arguments),
         Command::Audit(arguments) => audit::audit(&project, &arguments),
         Command::Tables(arguments) => tables::tables(&project, &arguments),
+        Command::Sweep(command) => sweep::sweep(&project, &command),
+        Command::Report(arguments) => report::report(&project, &arguments),
         Command::VerifyModels(arguments) => verify_models::verify_models(&project, &arguments),
         Command::GpuCheck(arguments) => gpu_check::gpu_check(&arguments),
         Command::Features(arguments) => features::features(&arguments),
+        Command::Classify(arguments) => classify::classify(&arguments),
         Command::Split(arguments) => split::split(&project, &arguments),
         Command::Data(command) => data::data(&project, &command),
     }

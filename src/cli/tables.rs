@@ -7,8 +7,8 @@ use clap::Args;
 
 use super::run::Target;
 use super::{Verdict, read_results};
-use crate::experiment::{Experiment, Record};
-use crate::report::{self, PublishedTable};
+use crate::experiment::{Experiment, Record, TableLayout};
+use crate::report::{self, PublishedTable, Table};
 use crate::storage;
 
 /// `etcbench tables`.
@@ -24,46 +24,125 @@ pub struct TablesArguments {
 /// Reads the records of the last run, writes its tables and prints them.
 pub fn tables(project: &Path, arguments: &TablesArguments) -> anyhow::Result<Verdict> {
     let (experiment, folder, records) = read_results(project, &arguments.target)?;
-    say!("{}", write_tables(project, &experiment, &records, &folder.join("tables"))?);
+    say!("{}", write_tables(project, &Heading::of(&experiment), &records, &folder.join("tables"))?);
     Ok(Verdict::Done)
 }
 
-/// Writes a run's tables as CSV, Markdown and LaTeX into `folder`; gives the Markdown.
+/// What the tables of a run are about.
+pub struct Heading<'a> {
+    /// The experiment's name.
+    pub experiment: &'a str,
+    /// Its title.
+    pub title: &'a str,
+    /// The layout of its tables.
+    pub layout: TableLayout,
+    /// Its datasets.
+    pub datasets: &'a [String],
+    /// Its size.
+    pub size: &'a str,
+}
+
+impl<'a> Heading<'a> {
+    /// The heading of an experiment.
+    pub fn of(experiment: &'a Experiment) -> Self {
+        let Experiment { name, title, layout, datasets, size, .. } = experiment;
+        Self { experiment: name, title, layout: *layout, datasets, size }
+    }
+}
+
+/// Writes a run's tables as CSV, Markdown and LaTeX into `folder`, and a sweep's curves as SVG; gives the Markdown.
 pub fn write_tables(
     project: &Path,
-    experiment: &Experiment,
+    heading: &Heading<'_>,
     records: &[Record],
     folder: &Path,
 ) -> anyhow::Result<String> {
-    let published = PublishedTable::read(&project.join("paper/published"), &experiment.name)?;
-    let published: Vec<PublishedTable> = published.into_iter().collect();
-    // A run's leak report lies beside its tables; runs of earlier versions have none.
-    let leaks = folder.parent().map(|run| run.join("leaks.json")).filter(|path| path.is_file());
-    let notes =
-        leaks.map_or(Ok(Vec::new()), |path| report::read_leaks(&path).map(|leaks| report::leak_notes(&leaks)))?;
+    let run = folder.parent().unwrap_or(Path::new("."));
     let mut printed = String::new();
-    let titled =
-        |what: &str| format!("{}{what} ({}, {})", experiment.title, experiment.datasets.join(" + "), experiment.size);
-    let mut tables = Vec::new();
-    for (index, mut table) in report::tables(records, experiment.layout, &published)?.into_iter().enumerate() {
-        table.title = titled("");
-        table.notes.extend(notes.iter().cloned());
-        let name = if index == 0 { experiment.name.clone() } else { format!("{}-{}", experiment.name, index + 1) };
-        tables.push((name, table));
-    }
-    for mut table in report::tuning_tables(records) {
-        table.title = titled(": what was tried");
-        tables.push((format!("{}-tuning", experiment.name), table));
-    }
-    for (name, table) in tables {
-        let markdown = table.to_markdown();
-        let contents = [("csv", table.to_csv()?), ("md", markdown.clone()), ("tex", table.to_latex())];
-        for (extension, content) in contents {
-            let path = folder.join(format!("{name}.{extension}"));
-            storage::write_whole(&path, content.as_bytes()).with_context(|| path.display().to_string())?;
+    for RunTable { name, table, printed: is_printed } in run_tables(project, heading, records, run)? {
+        write_table(&table, folder, &name)?;
+        if is_printed {
+            printed.push_str(&table.to_markdown());
+            printed.push('\n');
         }
-        printed.push_str(&markdown);
-        printed.push('\n');
+    }
+    for (name, figure) in report::sweep_figures(records)? {
+        let path = folder.join(format!("{}-{name}.svg", heading.experiment));
+        storage::write_whole(&path, figure.to_svg_file().as_bytes()).with_context(|| path.display().to_string())?;
     }
     Ok(printed)
+}
+
+/// Writes a table as `<name>.csv`, `.md` and `.tex`.
+pub fn write_table(table: &Table, folder: &Path, name: &str) -> anyhow::Result<()> {
+    let contents = [("csv", table.to_csv()?), ("md", table.to_markdown()), ("tex", table.to_latex())];
+    for (extension, content) in contents {
+        let path = folder.join(format!("{name}.{extension}"));
+        storage::write_whole(&path, content.as_bytes()).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// A table of a run.
+pub struct RunTable {
+    /// The name of its files, without ending.
+    pub name: String,
+    /// The table.
+    pub table: Table,
+    /// Whether it is printed; what is long is a file beside the others.
+    pub printed: bool,
+}
+
+/// The tables of the run in the folder `run`, those that are printed first.
+pub fn run_tables(
+    project: &Path,
+    heading: &Heading<'_>,
+    records: &[Record],
+    run: &Path,
+) -> anyhow::Result<Vec<RunTable>> {
+    let experiment = heading.experiment;
+    let published = PublishedTable::read(&project.join("paper/published"), experiment)?;
+    let published: Vec<PublishedTable> = published.into_iter().collect();
+    // Runs of earlier versions have no leak report.
+    let leaks = Some(run.join("leaks.json")).filter(|path| path.is_file());
+    let notes =
+        leaks.map_or(Ok(Vec::new()), |path| report::read_leaks(&path).map(|leaks| report::leak_notes(&leaks)))?;
+    let titled = |what: &str| format!("{}{what} ({}, {})", heading.title, heading.datasets.join(" + "), heading.size);
+    let mut tables: Vec<RunTable> = Vec::new();
+    let mut add = |name: String, mut table: Table, what: &str, printed: bool| {
+        table.title = titled(what);
+        tables.push(RunTable { name, table, printed });
+    };
+    let sweep = report::is_sweep(records);
+    let made = match sweep {
+        true => report::sweep_tables(records)?,
+        false => report::tables(records, heading.layout, &published)?,
+    };
+    for (index, mut table) in made.into_iter().enumerate() {
+        table.notes.extend(notes.iter().cloned());
+        match index {
+            0 => add(experiment.to_owned(), table, "", true),
+            _ => add(format!("{experiment}-{}", index + 1), table, ": models", true),
+        }
+    }
+    for table in report::tuning_tables(records) {
+        add(format!("{experiment}-tuning"), table, ": what was tried", true);
+    }
+    // Runs of earlier versions have no paired tests.
+    let comparisons = Some(run.join("comparisons.csv")).filter(|path| path.is_file());
+    let comparisons = comparisons.map_or(Ok(Vec::new()), |path| report::read_comparisons(&path))?;
+    // The points of a sweep are compared along its axis, not its models at every point.
+    if !sweep && let Some(table) = report::comparison_table(&comparisons, true) {
+        add(format!("{experiment}-differences"), table, ": whether the models differ", true);
+    }
+    if let Some(table) = report::comparison_table(&comparisons, false) {
+        add(format!("{experiment}-differences-all"), table, ": whether the models differ, all pairs", false);
+    }
+    for table in report::reproduced_tables(records, &published)? {
+        add(format!("{experiment}-published"), table, ": measured beside published", false);
+    }
+    for table in report::statistics_tables(records)? {
+        add(format!("{experiment}-statistics"), table, ": every metric with its intervals", false);
+    }
+    Ok(tables)
 }

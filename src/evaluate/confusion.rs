@@ -50,6 +50,25 @@ impl ConfusionMatrix {
         Ok(Self { classes, counts })
     }
 
+    /// A matrix of counts that are known, row by row, shape `[classes, classes]`.
+    ///
+    /// # Errors
+    /// No flow at all, or not `classes * classes` counts.
+    pub fn from_counts(counts: Vec<u64>, classes: usize) -> Result<Self, EvaluateError> {
+        if counts.len() != classes * classes {
+            return Err(EvaluateError::Length { labels: classes * classes, predictions: counts.len() });
+        }
+        if counts.iter().all(|&count| count == 0) {
+            return Err(EvaluateError::Empty);
+        }
+        Ok(Self { classes, counts })
+    }
+
+    /// The same classes with other counts, made from each of these in turn, row by row.
+    pub(super) fn map(&self, count: impl FnMut(u64) -> u64) -> Self {
+        Self { classes: self.classes, counts: self.counts.iter().copied().map(count).collect() }
+    }
+
     /// Number of classes.
     pub fn classes(&self) -> usize {
         self.classes
@@ -73,6 +92,11 @@ impl ConfusionMatrix {
     /// Flows predicted as class `prediction`.
     pub fn predicted(&self, prediction: usize) -> u64 {
         (0..self.classes).map(|label| self.count(label, prediction)).sum()
+    }
+
+    /// The share of the flows of class `label` that were predicted as class `prediction`; none when it has no flow.
+    pub fn share(&self, label: usize, prediction: usize) -> Option<f64> {
+        ratio(self.count(label, prediction), self.support(label))
     }
 
     /// The share of flows whose prediction is their class.
@@ -159,4 +183,19 @@ impl ConfusionMatrix {
 
 fn ratio(numerator: u64, denominator: u64) -> Option<f64> {
     (denominator > 0).then(|| numerator as f64 / denominator as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_counts_are_the_matrix_of_their_flows() {
+        let counted = ConfusionMatrix::new(&[0, 0, 0, 1], &[0, 0, 1, 1], 3).unwrap();
+        let known = ConfusionMatrix::from_counts(vec![2, 1, 0, 0, 1, 0, 0, 0, 0], 3).unwrap();
+        assert_eq!(counted, known);
+        assert_eq!((known.share(0, 1), known.share(1, 1), known.share(2, 2)), (Some(1.0 / 3.0), Some(1.0), None));
+        assert!(ConfusionMatrix::from_counts(vec![1; 8], 3).is_err());
+        assert_eq!(ConfusionMatrix::from_counts(vec![0; 4], 2), Err(EvaluateError::Empty));
+    }
 }

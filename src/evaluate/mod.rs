@@ -3,7 +3,7 @@
 //!
 //! [`Metrics`] holds what is measured on one test set; [`Summary`] says what several runs of it have in
 //! common; [`mcnemar`] asks whether two models differ on the same test set, [`wilcoxon`] whether they do over folds,
-//! [`friedman`] whether several do over tables, and [`bootstrap_interval`] how far one test set can be trusted.
+//! [`friedman`] whether several do over tables, and [`bootstrap_intervals`] how far one test set can be trusted.
 
 mod bootstrap;
 mod confusion;
@@ -13,11 +13,11 @@ mod probabilistic;
 mod ranks;
 mod summary;
 
-pub use bootstrap::{Interval, bootstrap_interval};
+pub use bootstrap::{Interval, bootstrap_intervals};
 pub use confusion::{Averages, ClassScores, ConfusionMatrix};
 pub use difference::{McNemar, mcnemar};
 pub use metrics::{MetricValue, Metrics};
-pub use probabilistic::{CALIBRATION_BINS, ProbabilisticMetrics, argmax};
+pub use probabilistic::{CALIBRATION_BINS, ProbabilisticMetrics, ReliabilityBin, argmax, reliability};
 pub use ranks::{Friedman, Wilcoxon, friedman, holm, wilcoxon};
 pub use summary::{Summary, student_t_quantile};
 

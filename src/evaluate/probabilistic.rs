@@ -160,20 +160,69 @@ fn log_loss(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> f64 {
     sum / labels.len() as f64
 }
 
-fn calibration_error(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> f64 {
-    let mut confidence = [0.0; CALIBRATION_BINS];
-    let mut correct = [0u64; CALIBRATION_BINS];
+/// Sums of one calibration bin.
+#[derive(Clone, Copy, Default)]
+struct BinSums {
+    flows: u64,
+    confidence: f64,
+    correct: u64,
+}
+
+fn calibration_sums(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> [BinSums; CALIBRATION_BINS] {
+    let mut bins = [BinSums::default(); CALIBRATION_BINS];
     for (row, &label) in probabilities.rows().into_iter().zip(labels) {
         let (class, probability) = best(row);
         let probability = f64::from(probability);
         let above = (probability * CALIBRATION_BINS as f64).ceil() as usize;
-        let bin = above.clamp(1, CALIBRATION_BINS) - 1;
-        confidence[bin] += probability;
-        correct[bin] += u64::from(class == label as usize);
+        let bin = &mut bins[above.clamp(1, CALIBRATION_BINS) - 1];
+        bin.flows += 1;
+        bin.confidence += probability;
+        bin.correct += u64::from(class == label as usize);
     }
+    bins
+}
+
+fn calibration_error(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> f64 {
     // A bin's share times the distance of its means is the distance of its sums over all flows.
-    let distance: f64 = (0..CALIBRATION_BINS).map(|bin| (correct[bin] as f64 - confidence[bin]).abs()).sum();
+    let bins = calibration_sums(labels, probabilities);
+    let distance: f64 = bins.iter().map(|bin| (bin.correct as f64 - bin.confidence).abs()).sum();
     distance / labels.len() as f64
+}
+
+/// One bin of a reliability diagram: the flows whose highest probability lies above `low` and up to `high`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ReliabilityBin {
+    /// The bin's lower end, not part of it.
+    pub low: f64,
+    /// The bin's upper end.
+    pub high: f64,
+    /// How many flows.
+    pub flows: u64,
+    /// The mean of their highest probabilities; none without flows.
+    pub mean_confidence: Option<f64>,
+    /// The share of them whose prediction is their class; none without flows.
+    pub accuracy: Option<f64>,
+}
+
+/// The bins of the expected calibration error (Guo et al., 2017), in ascending order: [`CALIBRATION_BINS`] of equal
+/// width. `probabilities` has the shape `[rows, classes]`.
+///
+/// # Errors
+/// No row, different lengths, a label that is not a class, a row that is not a distribution.
+pub fn reliability(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> Result<Vec<ReliabilityBin>, EvaluateError> {
+    check_labels(labels, probabilities.nrows(), probabilities.ncols())?;
+    check_distributions(probabilities)?;
+    let bins = calibration_sums(labels, probabilities).into_iter().enumerate().map(|(index, bin)| {
+        let mean = |sum: f64| (bin.flows > 0).then(|| sum / bin.flows as f64);
+        ReliabilityBin {
+            low: index as f64 / CALIBRATION_BINS as f64,
+            high: (index + 1) as f64 / CALIBRATION_BINS as f64,
+            flows: bin.flows,
+            mean_confidence: mean(bin.confidence),
+            accuracy: mean(bin.correct as f64),
+        }
+    });
+    Ok(bins.collect())
 }
 
 #[cfg(test)]
@@ -186,6 +235,26 @@ mod tests {
     fn ties_go_to_the_lowest_class() {
         let probabilities = array![[0.4, 0.4, 0.2], [0.2, 0.4, 0.4], [0.0, 0.0, 1.0]];
         assert_eq!(argmax(probabilities.view()), [0, 1, 2]);
+    }
+
+    #[test]
+    fn the_bins_of_a_reliability_diagram_give_the_calibration_error() {
+        let probabilities = array![[0.95, 0.05], [0.94, 0.06], [0.3, 0.7], [0.6, 0.4], [0.5, 0.5]];
+        let labels = [0, 1, 1, 1, 0];
+        let bins = reliability(&labels, probabilities.view()).unwrap();
+        assert_eq!(bins.len(), CALIBRATION_BINS);
+        assert_eq!(bins.iter().map(|bin| bin.flows).sum::<u64>(), 5);
+        // 0.94 and 0.95 are both above 14/15, one of them right.
+        let last = bins[CALIBRATION_BINS - 1];
+        assert_eq!((last.flows, last.accuracy), (2, Some(0.5)));
+        assert!((last.mean_confidence.unwrap() - 0.945).abs() < 1e-6);
+        let error: f64 = bins
+            .iter()
+            .filter_map(|bin| Some((bin.accuracy? - bin.mean_confidence?).abs() * bin.flows as f64 / 5.0))
+            .sum();
+        let expected = ProbabilisticMetrics::new(&labels, probabilities.view()).unwrap().expected_calibration_error;
+        assert!((error - expected).abs() < 1e-12, "{error} {expected}");
+        assert!(reliability(&[0], array![[0.5, 0.4]].view()).is_err());
     }
 
     #[test]

@@ -118,6 +118,29 @@ pub struct Friedman {
     pub critical_difference: f64,
 }
 
+impl Friedman {
+    /// The models from the best mean rank on, by their places in `mean_ranks`; models of one rank in that order.
+    pub fn order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.mean_ranks.len()).collect();
+        order.sort_by(|&left, &right| self.mean_ranks[left].total_cmp(&self.mean_ranks[right]));
+        order
+    }
+
+    /// Groups of models that the critical difference does not tell apart: ranges of places in [`Self::order`], of two
+    /// models or more, none within another. They are the bars of a critical-difference diagram.
+    pub fn groups(&self) -> Vec<std::ops::Range<usize>> {
+        let ranks: Vec<f64> = self.order().into_iter().map(|model| self.mean_ranks[model]).collect();
+        let mut groups: Vec<std::ops::Range<usize>> = Vec::new();
+        for first in 0..ranks.len() {
+            let end = ranks.partition_point(|rank| rank - ranks[first] < self.critical_difference);
+            if end > first + 1 && groups.last().is_none_or(|group| group.end < end) {
+                groups.push(first..end);
+            }
+        }
+        groups
+    }
+}
+
 /// Tests whether models differ: `values` has a row per table (or dataset, or fold) and a column per model, larger
 /// values being better.
 ///
@@ -255,6 +278,10 @@ mod tests {
             assert!((test.statistic.unwrap() - statistic).abs() < 1e-10, "{test:?} {statistic}");
             assert!((test.p_value - p_value).abs() < 1e-10, "{test:?} {p_value}");
         }
+        let mut ranked = friedman(&vec![vec![0.2, 0.4, 0.1, 0.3]; 3]).unwrap();
+        assert_eq!((ranked.order(), ranked.groups()), (vec![1, 3, 0, 2], vec![0..3, 1..4]));
+        ranked.critical_difference = 1.0;
+        assert_eq!(ranked.groups(), Vec::<std::ops::Range<usize>>::new());
         let alike = friedman(&[vec![1.0, 1.0], vec![0.0, 0.0]]).unwrap();
         assert_eq!((alike.statistic, alike.p_value), (None, 1.0));
         assert!(friedman(&[]).is_err() && friedman(&[vec![1.0]]).is_err());

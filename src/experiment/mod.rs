@@ -3,31 +3,43 @@
 //! leaves behind.
 
 mod cache;
+mod comparisons;
 mod fit;
 mod flow_cache;
 mod flows;
 mod format;
 mod leaks;
 mod measure;
+mod models;
+mod plan;
 mod provenance;
 mod record;
 mod records;
 mod run;
+mod slurm;
 mod store;
+mod sweep;
 mod tune;
+mod unit;
 mod verify;
 
-pub use cache::Cache;
+pub use cache::{CHECKPOINT_INTERVAL, Cache, StageCount, StageCounts};
+pub use comparisons::{Comparison, PairedTest};
 pub use fit::FitOutcome;
 pub use flows::{CaptureFacts, dataset_names, require_data};
 pub use format::{Experiment, Overrides, TableLayout, Variant, read_experiment};
 pub use leaks::{SplitLeaks, split_leaks};
 pub use measure::Cost;
+pub use models::save_models;
+pub use plan::{Plan, PlannedRun, PlannedUnit, Submission, UnitRecord, UnitState, host, plan_names, plans_folder};
 pub use provenance::Provenance;
 pub use record::{Record, RunKey};
 pub use run::{FittedRow, Run, Settings, SplitRun, VariantRun, device_name, divide, results_folder, results_name, run};
+pub use slurm::{Queue, SlurmError, SlurmOptions, submit};
 pub use store::store;
+pub use sweep::coordinates;
 pub use tune::{Dimension, Range, Scale, Search, Trial, TuneOptions, Tuning};
+pub use unit::{Unit, are_cached, load_shared, run_unit, units};
 pub use verify::{Agreement, AgreementBound, Measured as AgreementPart, agreement_bound, verify_models};
 
 use std::path::PathBuf;

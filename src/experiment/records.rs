@@ -2,6 +2,10 @@
 
 use super::run::{FittedRow, Run};
 use super::{ExperimentError, Record};
+use crate::evaluate::{ConfusionMatrix, bootstrap_intervals};
+
+/// Test sets drawn for a bootstrap interval: its ends then vary by about a fiftieth of its width.
+const RESAMPLES: usize = 2000;
 
 /// Appends the records of one fit: metrics, costs, samples per second.
 pub(super) fn outcome_records(
@@ -10,7 +14,8 @@ pub(super) fn outcome_records(
     records: &mut Vec<Record>,
 ) -> Result<(), ExperimentError> {
     let outcome = &row.outcome;
-    for value in outcome.metrics(class_names.len())?.records() {
+    let metrics = outcome.metrics(class_names.len())?;
+    for value in metrics.records() {
         records.push(Record {
             key: row.key.clone(),
             class: value.class.map(|class| class_names[class].clone()),
@@ -23,6 +28,13 @@ pub(super) fn outcome_records(
     let mut whole = |metric: String, value: Option<f64>| {
         records.push(Record { key: row.key.clone(), class: None, predicted: None, setting: None, metric, value });
     };
+    let macro_f1 = |matrix: &ConfusionMatrix| matrix.macro_average().f1;
+    let intervals =
+        bootstrap_intervals(&metrics.confusion, RESAMPLES, row.key.seed, [ConfusionMatrix::accuracy, macro_f1]);
+    for (metric, interval) in ["accuracy", "macro_f1"].into_iter().zip(intervals) {
+        whole(format!("{metric}_bootstrap_low"), Some(interval.low));
+        whole(format!("{metric}_bootstrap_high"), Some(interval.high));
+    }
     let tests = outcome.test_rows.len() as f64;
     whole("training_flows".to_owned(), Some(outcome.training_flows as f64));
     whole("validation_flows".to_owned(), Some(outcome.validation_flows as f64));

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::cache::StageCounts;
+use super::comparisons::comparisons;
 use super::flows::CaptureFacts;
 use super::run::{FittedRow, Run, VariantRun};
 use super::{Cost, ExperimentError, Provenance, RunKey};
@@ -24,6 +26,7 @@ struct RunFile<'a> {
     seeds: &'a [u64],
     provenance: &'a Provenance,
     captures: &'a [CaptureFacts],
+    stages: &'a StageCounts,
     variants: Vec<VariantFile<'a>>,
     fits: Vec<FitFile<'a>>,
 }
@@ -63,7 +66,7 @@ struct FitFile<'a> {
     notes: &'a [String],
 }
 
-/// Writes `experiment.toml`, `run.json`, `leaks.json`, `leaks.csv`, `manifests/*.json`, `predictions/*.csv`,
+/// Writes `experiment.toml`, `run.json`, `leaks.json`, `leaks.csv`, `comparisons.csv`, `manifests/*.json`, `predictions/*.csv`,
 /// `splits/*.csv` and, where there are any, `flows_without_label.csv` into `folder`, which the caller moves into place
 /// when all of it is written.
 ///
@@ -86,6 +89,7 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
     let json = serde_json::to_vec_pretty(&run_file(run))
         .map_err(|error| ExperimentError::Internal { problem: format!("run.json: {error}") })?;
     write(Path::new("run.json"), &mut |file| file.write_all(&json))?;
+    let comparisons = comparisons(run)?;
     let leaks = super::split_leaks(&run.variants);
     let json = serde_json::to_vec_pretty(&leaks)
         .map_err(|error| ExperimentError::Internal { problem: format!("leaks.json: {error}") })?;
@@ -93,6 +97,11 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
     let lines = super::leaks::to_csv(&leaks)
         .map_err(|error| ExperimentError::Internal { problem: format!("leaks.csv: {error}") })?;
     write(Path::new("leaks.csv"), &mut |file| file.write_all(&lines))?;
+    write(Path::new("comparisons.csv"), &mut |file| {
+        let mut writer = csv::Writer::from_writer(file);
+        comparisons.iter().try_for_each(|comparison| writer.serialize(comparison))?;
+        writer.flush()
+    })?;
     for manifest in &run.manifests {
         let path = folder.join("manifests").join(format!("{}.json", manifest.dataset));
         crate::dataset::write_manifest(&path, manifest)
@@ -125,6 +134,7 @@ fn run_file(run: &Run) -> RunFile<'_> {
         seeds: &run.experiment.seeds,
         provenance: &run.provenance,
         captures: &run.captures,
+        stages: &run.stages,
         variants: run.variants.iter().map(variant_file).collect(),
         fits: run
             .rows

@@ -224,7 +224,7 @@ fn resolve(selection: &Selection, known: &KnownValues) -> Result<IndexMap<String
 }
 
 /// Whether a flow that the filter leaves can be used, and if not why.
-enum Usable {
+pub(super) enum Usable {
     Yes,
     TooFewPackets,
     WithoutBytes,
@@ -332,56 +332,76 @@ pub fn build_features(
     flow_options: &FlowOptions,
     seed: u64,
 ) -> Result<(FeatureSet, Unselected), SelectionError> {
-    let invalid = |message: String| SelectionError::Invalid { message };
     tokens.validate(flow_options)?;
     if let Some(sequences) = sequences {
         sequences.validate(flow_options)?;
     }
-    let packets_column = STATISTIC_NAMES.iter().position(|name| *name == "packets");
-    let size = tokens.packets.saturating_mul(tokens.bytes);
-    let mut scratch = vec![0; size];
-    let usable = |flow: &LabelledFlow| {
-        if flow.flow.statistics.len() != STATISTIC_NAMES.len() {
-            let id = flow.provenance.flow_id();
-            return Err(invalid(format!(
-                "flow {id} was made by another version (its statistics differ); make it again"
-            )));
-        }
-        let packets = packets_column.map_or(flow.flow.packets.len() as f64, |column| flow.flow.statistics[column]);
-        if packets < selection.minimum_packets as f64 {
-            return Ok(Usable::TooFewPackets);
-        }
-        let shown = tokenize(&flow.flow, tokens, &mut scratch)?;
-        Ok(if shown == 0 { Usable::WithoutBytes } else { Usable::Yes })
-    };
+    let mut scratch = vec![0; tokens.packets.saturating_mul(tokens.bytes)];
+    let usable = |flow: &LabelledFlow| usable(flow, tokens, selection.minimum_packets, &mut scratch);
     let chosen = choose(flows, |flow| &flow.labels, |flow| &flow.provenance, usable, selection, seed)?;
-    let rows = chosen.rows;
-    let too_many = || invalid("too many flows for the memory".to_owned());
-    let mut values = vec![0; rows.len().checked_mul(size).ok_or_else(too_many)?];
-    for ((index, _), out) in rows.iter().zip(values.chunks_exact_mut(size)) {
-        tokenize(&flows[*index].flow, tokens, out)?;
+    let rows: Vec<&LabelledFlow> = chosen.rows.iter().map(|(index, _)| &flows[*index]).collect();
+    let labels = chosen.rows.iter().map(|(_, class)| *class).collect();
+    let set = features_of(&rows, labels, chosen.class_names, tokens, sequences)?;
+    Ok((set, chosen.unselected))
+}
+
+/// Whether a flow can be used, and if not why; `scratch` has room for its tokens.
+pub(super) fn usable(
+    flow: &LabelledFlow,
+    tokens: &TokenOptions,
+    minimum_packets: u64,
+    scratch: &mut [u16],
+) -> Result<Usable, SelectionError> {
+    if flow.flow.statistics.len() != STATISTIC_NAMES.len() {
+        let id = flow.provenance.flow_id();
+        return Err(SelectionError::Invalid {
+            message: format!("flow {id} was made by another version (its statistics differ); make it again"),
+        });
     }
-    let statistics = Array2::from_shape_fn((rows.len(), STATISTIC_NAMES.len()), |(row, column)| {
-        flows[rows[row].0].flow.statistics[column] as f32
+    let packets_column = STATISTIC_NAMES.iter().position(|name| *name == "packets");
+    let packets = packets_column.map_or(flow.flow.packets.len() as f64, |column| flow.flow.statistics[column]);
+    if packets < minimum_packets as f64 {
+        return Ok(Usable::TooFewPackets);
+    }
+    let shown = tokenize(&flow.flow, tokens, scratch)?;
+    Ok(if shown == 0 { Usable::WithoutBytes } else { Usable::Yes })
+}
+
+/// The features of flows in their order; the options were checked.
+pub(super) fn features_of(
+    flows: &[&LabelledFlow],
+    labels: Vec<u32>,
+    class_names: Vec<String>,
+    tokens: &TokenOptions,
+    sequences: Option<&SequenceOptions>,
+) -> Result<FeatureSet, SelectionError> {
+    let invalid = |message: String| SelectionError::Invalid { message };
+    let size = tokens.packets.saturating_mul(tokens.bytes);
+    let too_many = || invalid("too many flows for the memory".to_owned());
+    let mut values = vec![0; flows.len().checked_mul(size).ok_or_else(too_many)?];
+    for (flow, out) in flows.iter().zip(values.chunks_exact_mut(size)) {
+        tokenize(&flow.flow, tokens, out)?;
+    }
+    let statistics = Array2::from_shape_fn((flows.len(), STATISTIC_NAMES.len()), |(row, column)| {
+        flows[row].flow.statistics[column] as f32
     });
     let columns = sequences.map_or(0, SequenceOptions::columns);
-    let mut sequence = vec![0.0; rows.len().checked_mul(columns).ok_or_else(too_many)?];
+    let mut sequence = vec![0.0; flows.len().checked_mul(columns).ok_or_else(too_many)?];
     if let Some(options) = sequences {
-        for ((index, _), out) in rows.iter().zip(sequence.chunks_exact_mut(columns)) {
-            write_sequence(&flows[*index].flow, options, out);
+        for (flow, out) in flows.iter().zip(sequence.chunks_exact_mut(columns)) {
+            write_sequence(&flow.flow, options, out);
         }
     }
-    let set = FeatureSet {
+    Ok(FeatureSet {
         tokens: TokenArray { packets: tokens.packets, bytes: tokens.bytes, values },
         statistics,
         statistic_names: STATISTIC_NAMES.iter().map(|name| (*name).to_owned()).collect(),
-        sequences: Array2::from_shape_vec((rows.len(), columns), sequence)
+        sequences: Array2::from_shape_vec((flows.len(), columns), sequence)
             .map_err(|error| invalid(error.to_string()))?,
-        labels: rows.iter().map(|(_, class)| *class).collect(),
-        class_names: chosen.class_names,
-        provenance: rows.iter().map(|(index, _)| flows[*index].provenance.clone()).collect(),
-    };
-    Ok((set, chosen.unselected))
+        labels,
+        class_names,
+        provenance: flows.iter().map(|flow| flow.provenance.clone()).collect(),
+    })
 }
 
 /// As [`build_features`], from feature files: the statistics are the columns that the files of all chosen rows have,

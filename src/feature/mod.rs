@@ -9,6 +9,7 @@ mod set;
 mod store;
 mod text;
 mod token;
+mod unlabelled;
 
 pub use build::{Classes, Selection, SelectionError, Unselected, Values, build_features, build_table_features};
 pub use mask::{Mask, MaskMethod, mask_flow};
@@ -17,3 +18,4 @@ pub use set::{FeatureSet, PAD, TokenArray, VOCABULARY};
 pub use store::{StoreError, StoreHeader, StoreReader, stream_store, write_store};
 pub use text::stream_csv;
 pub use token::{PacketStart, TokenError, TokenOptions, tokenize};
+pub use unlabelled::{Unusable, unlabelled_features};

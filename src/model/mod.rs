@@ -24,6 +24,7 @@ mod random_forest;
 mod refit;
 mod stored;
 mod svm;
+mod trained;
 
 #[doc(hidden)]
 pub use deep::fast::benchmark;
@@ -35,3 +36,4 @@ pub use classifier::{
 };
 pub use device::Finding;
 pub use factory::{build, load, reference_row_limit};
+pub use trained::{Classification, ModelDescription, TrainedModel, model_description, trained_model_bytes};

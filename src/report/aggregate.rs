@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ReportError;
 use crate::evaluate::Summary;
-use crate::experiment::Record;
+use crate::experiment::{Record, RunKey};
 
 /// The records of one experiment on one dataset in one size: they may stand in one table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +21,32 @@ pub(super) struct RowKey {
     pub input: String,
     pub implementation: String,
     pub variant: String,
+}
+
+impl RowKey {
+    /// The row that a fit belongs to.
+    pub fn of(key: &RunKey) -> Self {
+        Self {
+            model: key.model.clone(),
+            input: key.input.clone(),
+            implementation: key.implementation.clone(),
+            variant: key.variant.clone(),
+        }
+    }
+
+    /// Whether a fit belongs to the row.
+    pub fn is_of(&self, key: &RunKey) -> bool {
+        (&self.model, &self.input, &self.implementation, &self.variant)
+            == (&key.model, &key.input, &key.implementation, &key.variant)
+    }
+
+    /// The model and what it reads; its implementation where it is not the usual one.
+    pub fn model_name(&self) -> String {
+        match self.implementation.as_str() {
+            "fast" => format!("{} · {}", self.model, self.input),
+            other => format!("{} · {} · {other}", self.model, self.input),
+        }
+    }
 }
 
 /// A value over seeds and folds.
@@ -40,6 +66,8 @@ pub(super) struct Aggregate {
     values: BTreeMap<(RowKey, Option<String>, String), Measured>,
     /// Classes in the order in which the records name them.
     pub classes: Vec<String>,
+    /// Variants in the order in which the records name them, which is that of the experiment's file.
+    pub variants: Vec<String>,
 }
 
 type Values = BTreeMap<(RowKey, Option<String>, String), BTreeMap<(u64, usize), Option<f64>>>;
@@ -49,18 +77,16 @@ type Values = BTreeMap<(RowKey, Option<String>, String), BTreeMap<(u64, usize), 
 /// # Errors
 /// Two records of the same value.
 pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggregate>, ReportError> {
-    let mut tables: BTreeMap<TableKey, (Values, Vec<String>)> = BTreeMap::new();
+    let mut tables: BTreeMap<TableKey, (Values, Vec<String>, Vec<String>)> = BTreeMap::new();
     for record in records.iter().filter(|record| record.predicted.is_none() && record.setting.is_none()) {
         let key = &record.key;
         let table =
             TableKey { experiment: key.experiment.clone(), dataset: key.dataset.clone(), size: key.size.clone() };
-        let row = RowKey {
-            model: key.model.clone(),
-            input: key.input.clone(),
-            implementation: key.implementation.clone(),
-            variant: key.variant.clone(),
-        };
-        let (values, classes) = tables.entry(table).or_default();
+        let row = RowKey::of(key);
+        let (values, classes, variants) = tables.entry(table).or_default();
+        if !variants.contains(&row.variant) {
+            variants.push(row.variant.clone());
+        }
         if let Some(class) = &record.class
             && !classes.contains(class)
         {
@@ -83,7 +109,7 @@ pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggrega
             )));
         }
     }
-    let put_together = |(values, classes): (Values, Vec<String>)| Aggregate {
+    let put_together = |(values, classes, variants): (Values, Vec<String>, Vec<String>)| Aggregate {
         values: values
             .into_iter()
             .map(|(key, seeds)| {
@@ -93,6 +119,7 @@ pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggrega
             })
             .collect(),
         classes,
+        variants,
     };
     Ok(tables.into_iter().map(|(key, table)| (key, put_together(table))).collect())
 }
@@ -105,7 +132,7 @@ impl Aggregate {
     }
 
     /// All rows, in the order of tables: the paper's order of models, then others by name; by input and
-    /// implementation; the published variant first.
+    /// implementation; the published variant first, others in the order of the records.
     pub fn rows(&self) -> Vec<RowKey> {
         let rows: BTreeSet<&RowKey> = self.values.keys().map(|(row, _, _)| row).collect();
         let mut rows: Vec<RowKey> = rows.into_iter().cloned().collect();
@@ -117,6 +144,7 @@ impl Aggregate {
                 row.input.clone(),
                 row.implementation.clone(),
                 variant_rank(row),
+                self.variants.iter().position(|variant| *variant == row.variant),
             )
         });
         rows

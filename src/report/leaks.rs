@@ -102,7 +102,24 @@ fn cell(summary: Summary) -> Cell {
     Cell::Number { value: summary.mean, standard_deviation: summary.standard_deviation, decimals: 3, footnote: None }
 }
 
-/// The report as Markdown: per variant what was found, and what single fields predict.
+/// The leak report of one variant over its splits.
+pub struct LeakSection {
+    /// The variant.
+    pub variant: String,
+    /// How many splits, and how large they are.
+    pub lead: String,
+    /// What was found, a sentence each.
+    pub findings: Vec<String>,
+    /// What single fields predict.
+    pub fields: Table,
+}
+
+/// Per variant what was found, and what single fields predict.
+pub fn leak_sections(leaks: &[SplitLeaks]) -> Vec<LeakSection> {
+    by_variant(leaks).into_iter().map(|(variant, reports)| leak_section(variant, &reports)).collect()
+}
+
+/// The report as Markdown.
 ///
 /// # Errors
 /// No report at all.
@@ -111,42 +128,49 @@ pub fn leak_text(leaks: &[SplitLeaks]) -> Result<String, ReportError> {
         return Err(ReportError::Records("there is no split to report on".to_owned()));
     }
     let mut text = String::new();
-    for (variant, reports) in by_variant(leaks) {
-        let first = reports[0];
-        text += &format!(
-            "## {variant}\n\n{} splits; in the first {} training and {} test flows. Shares are of test flows, means over \
-             the splits.\n\n",
-            reports.len(),
-            first.training_flows,
-            first.test_flows
-        );
-        for (index, duplicates) in first.duplicates.iter().enumerate() {
-            let count = |value: fn(&crate::split::Duplicates) -> usize| {
-                share(&reports, |report| report.duplicates.get(index).map_or(0, value))
-            };
-            text += &format!(
-                "- same {} as a training flow: {}; as one of another class: {}; as such only: {}\n",
-                duplicates.features.replace('_', " "),
-                count(|found| found.test_flows),
-                count(|found| found.of_another_class),
-                count(|found| found.of_other_classes_only)
-            );
+    for section in leak_sections(leaks) {
+        text += &format!("## {}\n\n{}\n\n", section.variant, section.lead);
+        for finding in &section.findings {
+            text += &format!("- {finding}\n");
         }
-        text += &format!(
-            "- from a capture with training flows: {}; to a host with training flows: {}; of a connection with training \
-             flows: {}; at the same time as a training flow of the capture: {}; between the first and the last training \
-             flow of the class: {}\n",
-            share(&reports, |report| report.shared.capture_flows),
-            share(&reports, |report| report.shared.host_flows),
-            share(&reports, |report| report.shared.connection_flows),
-            share(&reports, |report| report.shared.concurrent_flows),
-            share(&reports, |report| report.shared.within_training_time_flows)
-        );
-        text += &format!("- {}\n\n", confounding(first));
-        text += &fields_table(variant, &reports).to_markdown();
-        text.push('\n');
+        text += &format!("\n{}\n", section.fields.to_markdown());
     }
     Ok(text)
+}
+
+fn leak_section(variant: &str, reports: &[&LeakReport]) -> LeakSection {
+    let first = reports[0];
+    let lead = format!(
+        "{} splits; in the first {} training and {} test flows. Shares are of test flows, means over the splits.",
+        reports.len(),
+        first.training_flows,
+        first.test_flows
+    );
+    let mut findings = Vec::new();
+    for (index, duplicates) in first.duplicates.iter().enumerate() {
+        let count = |value: fn(&crate::split::Duplicates) -> usize| {
+            share(reports, |report| report.duplicates.get(index).map_or(0, value))
+        };
+        findings.push(format!(
+            "same {} as a training flow: {}; as one of another class: {}; as such only: {}",
+            duplicates.features.replace('_', " "),
+            count(|found| found.test_flows),
+            count(|found| found.of_another_class),
+            count(|found| found.of_other_classes_only)
+        ));
+    }
+    findings.push(format!(
+        "from a capture with training flows: {}; to a host with training flows: {}; of a connection with training \
+         flows: {}; at the same time as a training flow of the capture: {}; between the first and the last training \
+         flow of the class: {}",
+        share(reports, |report| report.shared.capture_flows),
+        share(reports, |report| report.shared.host_flows),
+        share(reports, |report| report.shared.connection_flows),
+        share(reports, |report| report.shared.concurrent_flows),
+        share(reports, |report| report.shared.within_training_time_flows)
+    ));
+    findings.push(confounding(first));
+    LeakSection { variant: variant.to_owned(), lead, findings, fields: fields_table(variant, reports) }
 }
 
 /// Which classes cannot be told from the captures they come from.

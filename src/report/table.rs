@@ -3,7 +3,7 @@
 use super::{ReportError, latex};
 
 /// Above this width (in characters) Markdown cells are no longer padded to align.
-const MARKDOWN_WIDTH: usize = 140;
+const MARKDOWN_WIDTH: usize = 144;
 
 /// One column.
 #[derive(Debug, Clone, PartialEq, Eq)]

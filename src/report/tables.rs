@@ -2,12 +2,13 @@
 //! Variants and published numbers are rows below one another, so that one looks down a column to compare.
 
 use super::aggregate::{Aggregate, Measured, RowKey, TableKey, aggregate, model_rank};
+use super::reproduced::{WITHIN_NOTE, within_cell};
 use super::{Cell, Column, Possible, PublishedCell, PublishedTable, ReportError, Table};
 use crate::experiment::{Record, TableLayout};
 use crate::split::SplitSummary;
 
 /// The model whose classes the paper prints, by its name in records.
-const CLASS_TABLE_MODEL: &str = "attention_lstm";
+pub(super) const CLASS_TABLE_MODEL: &str = "attention_lstm";
 
 /// What stands in the `variant` column of the paper's numbers.
 const PUBLISHED: &str = "published";
@@ -46,6 +47,7 @@ fn model_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
             Column::number("macro_precision", "precision"),
             Column::number("macro_recall", "recall"),
             Column::number("macro_f1", "F1"),
+            within_column(published),
             Column::number("fit_wall_seconds", "fit (s)"),
             Column::number("predict_wall_seconds", "predict (s)"),
             Column::number("seeds", "seeds").machine_only(),
@@ -62,7 +64,7 @@ fn model_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
             let mut cells = vec![Cell::Text(model.to_owned()), Cell::Absent, Cell::Absent];
             cells.push(Cell::Text(PUBLISHED.to_owned()));
             cells.extend(metrics.map(|metric| published_cell(&mut table, published.get(model, metric))));
-            cells.extend([Cell::Absent, Cell::Absent, Cell::Absent]);
+            cells.extend([Cell::Absent, Cell::Absent, Cell::Absent, Cell::Absent]);
             table.rows.push(cells);
         }
         for row in rows.iter().filter(|row| row.model == model) {
@@ -73,6 +75,7 @@ fn model_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
                 note_undefined_classes(&mut table, &mut cell, aggregate, row, metric);
                 cells.push(cell);
             }
+            cells.push(within_cell(aggregate, row, None, published, &metrics));
             for metric in ["fit_wall_seconds", "predict_wall_seconds"] {
                 let measured = aggregate.get(row, None, metric);
                 let seconds = measured.and_then(|measured| measured.summary).map_or(0.0, |summary| summary.mean);
@@ -103,6 +106,7 @@ fn class_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
             Column::number("precision", "precision"),
             Column::number("recall", "recall"),
             Column::number("f1", "F1"),
+            within_column(published),
             Column::number("support", "support"),
             Column::number("seeds", "seeds").machine_only(),
         ],
@@ -124,7 +128,7 @@ fn class_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
             let mut cells = vec![Cell::Text(class.to_owned()), Cell::Absent, Cell::Absent];
             cells.push(Cell::Text(PUBLISHED.to_owned()));
             cells.extend(metrics.map(|(metric, _)| published_cell(&mut table, published.get(class, metric))));
-            cells.extend([Cell::Absent, Cell::Absent]);
+            cells.extend([Cell::Absent, Cell::Absent, Cell::Absent]);
             table.rows.push(cells);
         }
         for row in rows.iter().filter(|row| aggregate.get(row, Some(class), "support").is_some()) {
@@ -133,6 +137,7 @@ fn class_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
             for (metric, undefined) in metrics {
                 cells.push(measured_cell(&mut table, aggregate.get(row, Some(class), metric), 3, undefined));
             }
+            cells.push(within_cell(aggregate, row, Some(class), published, &metrics.map(|(metric, _)| metric)));
             let support = aggregate.get(row, Some(class), "support");
             let varies = support
                 .and_then(|support| support.summary?.standard_deviation)
@@ -168,11 +173,17 @@ fn seeds_cell(aggregate: &Aggregate, row: &RowKey) -> Cell {
     }
 }
 
+/// Which published numbers lie within the interval of a row's seeds; for people only where there are any.
+fn within_column(published: Option<&PublishedTable>) -> Column {
+    let column = Column::text("published_within", "in CI");
+    if published.is_some() { column } else { column.machine_only() }
+}
+
 fn number(value: f64, decimals: usize) -> Cell {
     Cell::Number { value, standard_deviation: None, decimals, footnote: None }
 }
 
-fn measured_cell(table: &mut Table, measured: Option<Measured>, decimals: usize, undefined: &str) -> Cell {
+pub(super) fn measured_cell(table: &mut Table, measured: Option<Measured>, decimals: usize, undefined: &str) -> Cell {
     let Some(Measured { summary, fits, seeds }) = measured else { return Cell::Absent };
     let Some(summary) = summary else { return Cell::Undefined(Some(table.footnote(undefined))) };
     let footnote = (summary.count < fits).then(|| {
@@ -239,6 +250,9 @@ fn common_notes(table: &mut Table, key: &TableKey, aggregate: &Aggregate, publis
              on {} in size {}.",
             key.dataset, key.size
         ));
+        if aggregate.fits().is_some_and(|(_, most)| most > 1) {
+            table.notes.push(WITHIN_NOTE.to_owned());
+        }
     }
 }
 

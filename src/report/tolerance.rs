@@ -10,14 +10,18 @@ use super::{Cell, Column, ReportError, Table, file_error};
 use crate::declarative::did_you_mean;
 use crate::experiment::Record;
 
-/// Metrics that [`bless`] proposes to hold. Times depend on the machine and are never held.
+/// Metrics that [`bless`] proposes to hold.
 const BLESSED: [&str; 2] = ["accuracy", "macro_f1"];
 
 /// [`bless`] allows at least this deviation: what one more seed or another machine may change.
 const LEAST_DEVIATION: f64 = 0.02;
 
+/// Times that [`bless`] proposes to hold where it is asked to, and how many times the expected one they may be.
+const BLESSED_TIMES: [&str; 2] = ["fit_wall_seconds", "predict_wall_seconds"];
+const BLESSED_RATIO: f64 = 3.0;
+
 /// The expectations of one experiment on one dataset in one size.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToleranceFile {
     /// The experiment's name.
@@ -32,7 +36,7 @@ pub struct ToleranceFile {
 }
 
 /// One expectation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tolerance {
     /// The variant of the experiment.
@@ -42,17 +46,22 @@ pub struct Tolerance {
     /// What the model reads.
     pub input: String,
     /// `fast`, the default, or `reference`.
-    #[serde(default = "fast", skip_serializing_if = "is_fast")]
+    #[serde(default = "fast")]
     pub implementation: String,
     /// The class, for a metric of one class.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub class: Option<String>,
     /// The metric's name.
     pub metric: String,
     /// The mean over seeds that is expected.
     pub expected: f64,
-    /// How far the measured mean may be from it.
+    /// How far the measured mean may be from it; 0 for a time.
+    #[serde(default)]
     pub deviation: f64,
+    /// For a time, and only there: how many times the expected one the measured mean may be, from 1. That depends on
+    /// the machine; being faster is never out.
+    #[serde(default)]
+    pub ratio: Option<f64>,
     /// How many seeds the expectation was made from.
     pub seeds: usize,
 }
@@ -61,13 +70,49 @@ fn fast() -> String {
     "fast".to_owned()
 }
 
-fn is_fast(implementation: &str) -> bool {
-    implementation == "fast"
+/// A tolerance file as it is written: what need not be there is left out.
+#[derive(Serialize)]
+struct Written<'a> {
+    experiment: &'a str,
+    dataset: &'a str,
+    size: &'a str,
+    tolerance: Vec<WrittenTolerance<'a>>,
+}
+
+#[derive(Serialize)]
+struct WrittenTolerance<'a> {
+    variant: &'a str,
+    model: &'a str,
+    input: &'a str,
+    implementation: Option<&'a str>,
+    class: Option<&'a str>,
+    metric: &'a str,
+    expected: f64,
+    deviation: Option<f64>,
+    ratio: Option<f64>,
+    seeds: usize,
+}
+
+impl<'a> From<&'a Tolerance> for WrittenTolerance<'a> {
+    fn from(tolerance: &'a Tolerance) -> Self {
+        Self {
+            variant: &tolerance.variant,
+            model: &tolerance.model,
+            input: &tolerance.input,
+            implementation: Some(tolerance.implementation.as_str()).filter(|name| *name != "fast"),
+            class: tolerance.class.as_deref(),
+            metric: &tolerance.metric,
+            expected: tolerance.expected,
+            deviation: tolerance.ratio.is_none().then_some(tolerance.deviation),
+            ratio: tolerance.ratio,
+            seeds: tolerance.seeds,
+        }
+    }
 }
 
 const FILE_KEYS: [&str; 4] = ["experiment", "dataset", "size", "tolerance"];
-const KEYS: [&str; 9] =
-    ["variant", "model", "input", "implementation", "class", "metric", "expected", "deviation", "seeds"];
+const KEYS: [&str; 10] =
+    ["variant", "model", "input", "implementation", "class", "metric", "expected", "deviation", "ratio", "seeds"];
 
 /// What became of one expectation.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,8 +123,10 @@ pub struct Verdict {
     pub measured: Option<f64>,
     /// How many seeds were measured.
     pub seeds: usize,
-    /// Whether the measured mean is within the deviation; never without a measured value.
+    /// Whether the measured mean is within the deviation or the ratio; never without a measured value.
     pub within: bool,
+    /// How far outside of what is allowed the measured mean is; none where it is within or not measured.
+    pub out_by: Option<f64>,
 }
 
 impl ToleranceFile {
@@ -91,8 +138,8 @@ impl ToleranceFile {
     /// Reads a tolerance file.
     ///
     /// # Errors
-    /// A file that cannot be read, an unknown key, a deviation that is not a number from 0, an expectation
-    /// of a time, two expectations of one value.
+    /// A file that cannot be read, an unknown key, a deviation that is not a number from 0, a time that is held by a
+    /// deviation or anything else by a ratio, two expectations of one value.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let text = std::fs::read_to_string(path).map_err(|problem| file_error(path, problem))?;
         let raw: toml::Table = toml::from_str(&text).map_err(|problem| file_error(path, problem))?;
@@ -104,15 +151,29 @@ impl ToleranceFile {
             known(path, key, &KEYS)?;
         }
         let file: Self = toml::from_str(&text).map_err(|problem| file_error(path, problem))?;
+        let has_deviation = |index: usize| {
+            raw.get("tolerance").and_then(|all| all.get(index)).is_some_and(|entry| entry.get("deviation").is_some())
+        };
         for (index, tolerance) in file.tolerance.iter().enumerate() {
             let place = format!("[[tolerance]] {} ({} of {})", index + 1, tolerance.metric, tolerance.model);
             if !(tolerance.expected.is_finite() && tolerance.deviation.is_finite() && tolerance.deviation >= 0.0) {
                 let problem = format!("{place}: expected must be a number and deviation a number from 0");
                 return Err(file_error(path, problem));
             }
-            if tolerance.metric.ends_with("_seconds") || tolerance.metric.ends_with("_per_second") {
-                let problem = format!("{place}: times depend on the machine and cannot be held; remove it");
-                return Err(file_error(path, problem));
+            match (tolerance.is_time(), tolerance.ratio) {
+                (true, Some(ratio)) if ratio.is_finite() && ratio >= 1.0 && !has_deviation(index) => {}
+                (true, _) => {
+                    let problem = "times depend on the machine: give `ratio`, how many times the expected one they may be \
+                                   (from 1), in place of `deviation`";
+                    return Err(file_error(path, format!("{place}: {problem}")));
+                }
+                (false, Some(_)) => {
+                    return Err(file_error(path, format!("{place}: `ratio` is for times; give `deviation`")));
+                }
+                (false, None) if !has_deviation(index) => {
+                    return Err(file_error(path, format!("{place}: `deviation` is missing")));
+                }
+                (false, None) => {}
             }
             if file.tolerance[..index].iter().any(|other| other.same_value(tolerance)) {
                 return Err(file_error(path, format!("{place}: the same value has an expectation above")));
@@ -126,7 +187,13 @@ impl ToleranceFile {
     /// # Errors
     /// None that is known: every field has a form in TOML.
     pub fn to_toml(&self) -> Result<String, ReportError> {
-        let body = toml::to_string(self).map_err(|problem| ReportError::Records(problem.to_string()))?;
+        let written = Written {
+            experiment: &self.experiment,
+            dataset: &self.dataset,
+            size: &self.size,
+            tolerance: self.tolerance.iter().map(WrittenTolerance::from).collect(),
+        };
+        let body = toml::to_string(&written).map_err(|problem| ReportError::Records(problem.to_string()))?;
         Ok(format!(
             "# What this experiment is expected to measure: means over seeds, and how far off they may be.\n\n{body}"
         ))
@@ -147,6 +214,18 @@ impl Tolerance {
             input: self.input.clone(),
             implementation: self.implementation.clone(),
             variant: self.variant.clone(),
+        }
+    }
+
+    fn is_time(&self) -> bool {
+        self.metric.ends_with("_seconds")
+    }
+
+    /// How far outside of what is allowed a mean is; 0 or less within.
+    fn outside(&self, mean: f64) -> f64 {
+        match self.ratio {
+            Some(ratio) => mean - self.expected * ratio,
+            None => (mean - self.expected).abs() - self.deviation,
         }
     }
 
@@ -177,18 +256,22 @@ pub fn check(records: &[Record], file: &ToleranceFile) -> Result<Vec<Verdict>, R
             measured: mean,
             seeds: measured.map_or(0, |measured| measured.seeds),
             // A billionth, so that a deviation of 0.02 holds 0.52 against 0.5.
-            within: mean.is_some_and(|mean| (mean - tolerance.expected).abs() <= tolerance.deviation + 1e-9),
+            within: mean.is_some_and(|mean| tolerance.outside(mean) <= 1e-9),
+            out_by: mean.map(|mean| tolerance.outside(mean)).filter(|&outside| outside > 1e-9),
         }
     };
     Ok(file.tolerance.iter().map(verdict).collect())
 }
 
 /// Proposes expectations from records: accuracy and macro F1 of every row, to be held within three sample
-/// standard deviations over the seeds, and at least 0.02.
+/// standard deviations over the seeds, and at least 0.02; with `times` also what a fit and its predictions may take.
+///
+/// What `stored` expects and was met stays as it is; what was not met expects what was measured; what was not measured
+/// is dropped. So the difference to the stored file is what has changed.
 ///
 /// # Errors
 /// Records of no or of several experiments, datasets or sizes; two records of the same value.
-pub fn bless(records: &[Record]) -> Result<ToleranceFile, ReportError> {
+pub fn bless(records: &[Record], stored: Option<&ToleranceFile>, times: bool) -> Result<ToleranceFile, ReportError> {
     let tables = aggregate(records)?;
     let mut tables = tables.into_iter();
     let (Some((key, table)), None) = (tables.next(), tables.next()) else {
@@ -196,26 +279,50 @@ pub fn bless(records: &[Record]) -> Result<ToleranceFile, ReportError> {
             "tolerances are made from the records of exactly one experiment, dataset and size".to_owned(),
         ));
     };
+    let measured = |tolerance: &Tolerance| {
+        let measured = table.get(&tolerance.row(), tolerance.class.as_deref(), &tolerance.metric)?;
+        Some((measured.summary?, measured.seeds))
+    };
+    let renewed = |tolerance: &Tolerance| {
+        let (summary, seeds) = measured(tolerance)?;
+        if tolerance.ratio.is_some() {
+            return Some(Tolerance { expected: three_digits(summary.mean), seeds, ..tolerance.clone() });
+        }
+        let spread = 3.0 * summary.standard_deviation.unwrap_or(0.0);
+        let round = |value: f64| (value * 1e4).round() / 1e4;
+        let (expected, deviation) = (round(summary.mean), round(spread.max(LEAST_DEVIATION)));
+        Some(Tolerance { expected, deviation, seeds, ..tolerance.clone() })
+    };
     let mut tolerance = Vec::new();
+    for verdict in stored.map_or(Ok(Vec::new()), |stored| check(records, stored))? {
+        tolerance.extend(if verdict.within { Some(verdict.tolerance) } else { renewed(&verdict.tolerance) });
+    }
     for row in table.rows() {
-        for metric in BLESSED {
-            let Some(measured) = table.get(&row, None, metric) else { continue };
-            let Some(summary) = measured.summary else { continue };
-            let spread = 3.0 * summary.standard_deviation.unwrap_or(0.0);
-            tolerance.push(Tolerance {
+        let metrics = BLESSED.map(|metric| (metric, None)).into_iter();
+        let timed = BLESSED_TIMES.map(|metric| (metric, Some(BLESSED_RATIO))).into_iter().filter(|_| times);
+        for (metric, ratio) in metrics.chain(timed) {
+            let wanted = Tolerance {
                 variant: row.variant.clone(),
                 model: row.model.clone(),
                 input: row.input.clone(),
                 implementation: row.implementation.clone(),
                 class: None,
                 metric: metric.to_owned(),
-                expected: (summary.mean * 1e4).round() / 1e4,
-                deviation: (spread.max(LEAST_DEVIATION) * 1e4).round() / 1e4,
-                seeds: measured.seeds,
-            });
+                expected: 0.0,
+                deviation: 0.0,
+                ratio,
+                seeds: 0,
+            };
+            if !tolerance.iter().any(|known: &Tolerance| known.same_value(&wanted)) {
+                tolerance.extend(renewed(&wanted));
+            }
         }
     }
     Ok(ToleranceFile { experiment: key.experiment, dataset: key.dataset, size: key.size, tolerance })
+}
+
+fn three_digits(value: f64) -> f64 {
+    format!("{value:.2e}").parse().unwrap_or(value)
 }
 
 /// What is out of tolerance, as a table; its title tells how many of how many.
@@ -233,14 +340,19 @@ pub fn verdict_table(verdicts: &[Verdict]) -> Table {
             Column::number("expected", "expected"),
             Column::number("deviation", "deviation"),
             Column::number("measured", "measured"),
+            Column::number("out_by", "out by"),
             Column::number("seeds", "seeds"),
         ],
         ..Table::default()
     };
-    for Verdict { tolerance, measured, seeds, .. } in out {
+    for Verdict { tolerance, measured, seeds, out_by, .. } in out {
         let number = |value, decimals| Cell::Number { value, standard_deviation: None, decimals, footnote: None };
         let text = |text: &str| Cell::Text(text.to_owned());
         let measured = match measured {
+            Some(value) if *seeds < tolerance.seeds => {
+                let footnote = table.footnote("over fewer seeds than the expectation was made from");
+                Cell::Number { value: *value, standard_deviation: None, decimals: 4, footnote: Some(footnote) }
+            }
             Some(value) => number(*value, 4),
             None if *seeds == 0 => Cell::Undefined(Some(table.footnote("no record of it"))),
             None => Cell::Undefined(Some(table.footnote("undefined in at least one seed"))),
@@ -253,8 +365,12 @@ pub fn verdict_table(verdicts: &[Verdict]) -> Table {
             tolerance.class.as_deref().map_or(Cell::Absent, text),
             text(&tolerance.metric),
             number(tolerance.expected, 4),
-            number(tolerance.deviation, 4),
+            match tolerance.ratio {
+                Some(ratio) => Cell::Text(format!("at most {ratio} times")),
+                None => number(tolerance.deviation, 4),
+            },
             measured,
+            out_by.map_or(Cell::Absent, |out_by| number(out_by, 4)),
             number(*seeds as f64, 0),
         ]);
     }
@@ -278,7 +394,7 @@ mod tests {
 
     #[test]
     fn what_was_blessed_is_within_and_survives_its_file() {
-        let file = bless(&records()).unwrap();
+        let file = bless(&records(), None, false).unwrap();
         let text = file.to_toml().unwrap();
         let expected = "\
 # What this experiment is expected to measure: means over seeds, and how far off they may be.
@@ -318,7 +434,7 @@ seeds = 2
 
     #[test]
     fn what_is_off_missing_or_undefined_is_out() {
-        let file = bless(&records()).unwrap();
+        let file = bless(&records(), None, false).unwrap();
         let mut changed = records();
         changed.retain(|record| record.metric != "macro_f1");
         for record in changed.iter_mut().filter(|record| record.metric == "accuracy") {
@@ -328,10 +444,10 @@ seeds = 2
         let expected = "\
 **2 of 2 expectations are not met**
 
-| model | input | variant      | class | metric   | expected | deviation | measured | seeds |
-| ----- | ----- | ------------ | ----- | -------- | -------: | --------: | -------: | ----: |
-| svm   | bytes | as_published |       | accuracy |   0.9100 |    0.0424 |   0.8600 |     2 |
-| svm   | bytes | as_published |       | macro_f1 |   0.8100 |    0.0424 |    — [a] |     0 |
+| model | input | variant      | class | metric   | expected | deviation | measured | out by | seeds |
+| ----- | ----- | ------------ | ----- | -------- | -------: | --------: | -------: | -----: | ----: |
+| svm   | bytes | as_published |       | accuracy |   0.9100 |    0.0424 |   0.8600 | 0.0076 |     2 |
+| svm   | bytes | as_published |       | macro_f1 |   0.8100 |    0.0424 |    — [a] |        |     0 |
 
 - [a] no record of it
 ";
@@ -346,15 +462,52 @@ seeds = 2
         }
         assert!(check(&other, &file).unwrap().iter().all(|verdict| !verdict.within && verdict.seeds == 0));
         other.extend(records());
-        assert!(bless(&other).unwrap_err().to_string().contains("exactly one experiment"));
-        assert!(bless(&[]).is_err());
+        assert!(bless(&other, None, false).unwrap_err().to_string().contains("exactly one experiment"));
+        assert!(bless(&[], None, false).is_err());
+    }
+
+    #[test]
+    fn times_are_held_by_their_ratio_and_being_faster_is_never_out() {
+        let file = bless(&records(), None, true).unwrap();
+        let text = file.to_toml().unwrap();
+        assert!(text.contains("metric = \"fit_wall_seconds\"\nexpected = 3.0\nratio = 3.0\nseeds = 2"), "{text}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.toml");
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(ToleranceFile::read(&path).unwrap(), file);
+        let timed = |seconds: f64| {
+            let mut timed = records();
+            for record in timed.iter_mut().filter(|record| record.metric == "fit_wall_seconds") {
+                record.value = Some(seconds);
+            }
+            check(&timed, &file).unwrap().into_iter().find(|verdict| verdict.tolerance.ratio.is_some()).unwrap()
+        };
+        assert!(timed(0.1).within && timed(9.0).within && !timed(9.5).within);
+        assert_eq!(timed(9.5).out_by, Some(0.5));
+        let table = verdict_table(&[timed(9.5)]).to_markdown();
+        assert!(table.contains("at most 3 times |   9.5000 | 0.5000"), "{table}");
+    }
+
+    #[test]
+    fn a_new_expectation_changes_only_what_was_not_met() {
+        let mut stored = bless(&records(), None, true).unwrap();
+        stored.tolerance[0].deviation = 0.3;
+        stored.tolerance[1].expected = 0.5;
+        let mut gone = stored.tolerance[0].clone();
+        gone.model = "knn".to_owned();
+        stored.tolerance.push(gone);
+        let proposed = bless(&records(), Some(&stored), false).unwrap();
+        let fresh = bless(&records(), None, true).unwrap();
+        assert_eq!(proposed.tolerance.len(), 3);
+        assert_eq!(proposed.tolerance[0], stored.tolerance[0]);
+        assert_eq!(proposed.tolerance[1..], fresh.tolerance[1..]);
     }
 
     #[test]
     fn broken_files_are_errors_that_name_the_key() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.toml");
-        let good = bless(&records()).unwrap().to_toml().unwrap();
+        let good = bless(&records(), None, false).unwrap().to_toml().unwrap();
         let problem = |text: String| {
             std::fs::write(&path, text).unwrap();
             ToleranceFile::read(&path).unwrap_err().to_string()
@@ -365,6 +518,8 @@ seeds = 2
         assert!(problem(good.replacen("deviation = 0", "deviation = -0", 1)).contains("a number from 0"));
         assert!(problem(good.replacen("\"macro_f1\"", "\"accuracy\"", 1)).contains("the same value"));
         assert!(problem(good.replacen("\"macro_f1\"", "\"fit_wall_seconds\"", 1)).contains("times depend"));
+        assert!(problem(good.replacen("deviation = 0.0424\n", "", 1)).contains("`deviation` is missing"));
+        assert!(problem(good.replacen("deviation = 0.0424", "ratio = 2.0", 1)).contains("`ratio` is for times"));
         assert!(problem(good.replacen("expected = 0.91\n", "", 1)).contains("missing field `expected`"));
     }
 }

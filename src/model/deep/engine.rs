@@ -61,7 +61,7 @@ impl BatchLoss {
 }
 
 /// ELMo's pre-training and encoding of packets.
-pub(crate) trait LanguageModel: Send {
+pub(crate) trait LanguageModel {
     /// One optimiser step on `tokens`, shape `[packets, M]`: padding at the end of a row only, every row has
     /// at least one byte. M may be less than the model's, and differ from call to call. A batch without a
     /// single target (all packets are one byte long) changes nothing, and its loss is over no targets.
@@ -99,7 +99,7 @@ pub(crate) struct PacketBatch<'a> {
 }
 
 /// The classifier over a flow's encoded packets.
-pub(crate) trait SequenceClassifier: Send {
+pub(crate) trait SequenceClassifier {
     /// One optimiser step; `labels` has one class per flow. The loss is that before the step.
     fn train_step(
         &mut self,

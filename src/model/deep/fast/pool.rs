@@ -13,7 +13,7 @@ fn on_pool<R: Send>(task: impl FnOnce() -> R + Send) -> R {
     rayon::join(task, || ()).0
 }
 
-impl<M: LanguageModel> LanguageModel for OnPool<M> {
+impl<M: LanguageModel + Send> LanguageModel for OnPool<M> {
     fn train_step(&mut self, tokens: &[u16], packets: usize, learning_rate: f32) -> Result<BatchLoss, ModelError> {
         on_pool(|| self.0.train_step(tokens, packets, learning_rate))
     }
@@ -37,7 +37,7 @@ impl<M: LanguageModel> LanguageModel for OnPool<M> {
     }
 }
 
-impl<M: SequenceClassifier> SequenceClassifier for OnPool<M> {
+impl<M: SequenceClassifier + Send> SequenceClassifier for OnPool<M> {
     fn train_step(&mut self, batch: &PacketBatch<'_>, labels: &[u32], rate: f32) -> Result<BatchLoss, ModelError> {
         on_pool(|| self.0.train_step(batch, labels, rate))
     }

@@ -214,7 +214,7 @@ fn batch_loss<D: Device<f32>>(losses: &Node1<D>) -> BatchLoss {
     BatchLoss { sum: values.iter().map(|&value| f64::from(value)).sum(), targets: values.len() as u64 }
 }
 
-impl<D: Device<f32> + Send> LanguageModel for Reference<D> {
+impl<D: Device<f32>> LanguageModel for Reference<D> {
     fn train_step(&mut self, tokens: &[u16], packets: usize, learning_rate: f32) -> Result<BatchLoss, ModelError> {
         let Some((loss, gradients)) = self.gradients(tokens, packets)? else {
             return Ok(BatchLoss::default());

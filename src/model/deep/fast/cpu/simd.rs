@@ -46,9 +46,11 @@ pub(crate) fn fused<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
 macro_rules! with_avx2 {
     ($level:expr, $fast:expr, $portable:expr) => {
         if $level.has_avx2() {
+            #[allow(unsafe_code)]
             // SAFETY: the function needs AVX2 and FMA and nothing else, and a `Level` says that they are there
             // only when the processor was asked.
-            unsafe { $fast }
+            let result = unsafe { $fast };
+            result
         } else {
             $portable
         }

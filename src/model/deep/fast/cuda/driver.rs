@@ -1,6 +1,8 @@
 //! The graphics card through NVIDIA's driver. Everything goes into one stream, so kernels run in the order of their
 //! launches; matrix products are told to be the same bits from run to run.
 
+#![allow(unsafe_code)]
+
 use std::ffi::{CString, c_void};
 use std::sync::Arc;
 

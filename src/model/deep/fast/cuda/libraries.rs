@@ -2,6 +2,8 @@
 //! environment variable `ETCBENCH_CUDA_LIBRARIES`, and where `pip install nvidia-cuda-nvrtc-cu12
 //! nvidia-cublas-cu12` (or PyTorch) puts them for the `python3` on the path.
 
+#![allow(unsafe_code)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;

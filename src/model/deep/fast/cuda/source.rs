@@ -1,5 +1,7 @@
 //! The kernels' sources, and their compilation at run time for the graphics card that is there.
 
+#![allow(unsafe_code)]
+
 use std::ffi::CString;
 
 use cudarc::nvrtc::{result, sys};

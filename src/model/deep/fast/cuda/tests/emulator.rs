@@ -1,6 +1,8 @@
 //! Runs the kernels on the processor: their sources, compiled as C++ against `shim.h`, behind the launcher that a
 //! graphics card is behind too. Memory begins as not-a-number, ends in a guard, and threads run in either order.
 
+#![allow(unsafe_code)]
+
 use std::ffi::c_void;
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};

@@ -1,0 +1,372 @@
+//! `etcbench classify`: a trained model asked about the flows of any captures.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::{Verdict, progress};
+use crate::capture::{CaptureReader, CaptureSource, ReaderOptions, Transport};
+use crate::dataset::{FlowProvenance, LabelledFlow, Labels};
+use crate::flow::{Flow, STATISTIC_NAMES, assemble_packets};
+use crate::model::{Classification, ModelDescription, TrainedModel};
+use crate::progress::{Progress, Silent};
+use crate::report::{Cell, Column, Table};
+use crate::storage;
+
+/// `etcbench classify`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench run experiments/ustc-traffic.toml --models random_forest --seeds 1 --save-models
+  etcbench classify results/ustc-traffic-.../models/as_published-random_forest-bytes-seed0.safetensors new.pcap
+  etcbench classify MODEL captures/*.pcap.gz --format jsonl -o flows.jsonl
+  etcbench classify MODEL capture.pcapng --probabilities | csvlook
+  tcpdump -i eth0 -w - | etcbench classify MODEL /dev/stdin
+
+One line per flow, in the order of the captures and of the flows' first packets, and a summary on standard error.
+Flows and features are made as in training: the model's file says how. A flow that training would have left out gets
+no class, and `note` says why. results/FORMAT.md says what every column means.")]
+pub struct ClassifyArguments {
+    /// A model that `etcbench run --save-models` wrote.
+    model: PathBuf,
+    /// Captures, pcap or pcapng, also compressed (gzip, bzip2, xz, zstd) or in a zip archive (archive.zip!capture.pcap).
+    #[arg(required = true)]
+    captures: Vec<PathBuf>,
+    /// The file to write, whole or not at all; standard output when not given.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// How flows are written; by the output's name where not given, else CSV.
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    format: Option<Format>,
+    /// Write the probability of every class, not only of the likeliest.
+    #[arg(long)]
+    probabilities: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Comma-separated values with a header.
+    Csv,
+    /// A JSON object a line.
+    Jsonl,
+}
+
+/// One line of output; `results/FORMAT.md` says what its fields mean.
+#[derive(Serialize)]
+struct Line<'a> {
+    flow_id: String,
+    source: String,
+    destination: String,
+    transport: &'static str,
+    start: i64,
+    end: i64,
+    packets: u64,
+    bytes: u64,
+    class: Option<&'a str>,
+    probability: Option<f32>,
+    note: Option<&'static str>,
+}
+
+const COLUMNS: [&str; 11] = [
+    "flow_id",
+    "source",
+    "destination",
+    "transport",
+    "start",
+    "end",
+    "packets",
+    "bytes",
+    "class",
+    "probability",
+    "note",
+];
+
+/// Writes a line per flow of every capture and tells a summary.
+pub fn classify(arguments: &ClassifyArguments) -> anyhow::Result<Verdict> {
+    let model = TrainedModel::read(&arguments.model)?;
+    let format = arguments.format.unwrap_or(match arguments.output.as_deref().and_then(Path::extension) {
+        Some(extension) if extension == "jsonl" => Format::Jsonl,
+        _ => Format::Csv,
+    });
+    let progress = progress::for_standard_error();
+    let mut summary = Summary::new(model.description());
+    let mut write = |output: &mut dyn Write| -> anyhow::Result<()> {
+        let mut lines = Lines::new(output, format, &model, arguments.probabilities)?;
+        progress.begin("captures", arguments.captures.len() as u64);
+        for path in &arguments.captures {
+            classify_capture(path, &model, &mut lines, &mut summary, progress.as_ref())?;
+            progress.advance(1);
+        }
+        progress.end();
+        Ok(())
+    };
+    match &arguments.output {
+        None => match write(&mut std::io::BufWriter::new(std::io::stdout().lock())) {
+            Err(error) if is_broken_pipe(&error) => return Ok(Verdict::Done),
+            written => written?,
+        },
+        Some(path) => {
+            if arguments.captures.iter().any(|capture| capture == path) {
+                anyhow::bail!("{}: is a capture to read and the file to write; choose another with -o", path.display());
+            }
+            let mut failed = None;
+            let written = storage::write_whole_with(path, |file| {
+                write(file).map_err(|error| {
+                    failed = Some(error);
+                    std::io::Error::other("stopped")
+                })
+            });
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            written.with_context(|| path.display().to_string())?;
+        }
+    }
+    tell!("{}", summary.table().to_markdown());
+    Ok(Verdict::Done)
+}
+
+/// The error of the output itself, so that a closed pipe is known as one.
+fn of_writing(error: csv::Error) -> std::io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => std::io::Error::other(format!("{other:?}")),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Flows are asked about as they are complete, some hundred at a time: memory holds the active ones.
+fn classify_capture(
+    path: &Path,
+    model: &TrainedModel,
+    lines: &mut Lines<'_>,
+    summary: &mut Summary,
+    progress: &dyn Progress,
+) -> anyhow::Result<()> {
+    let options = &model.description().flow;
+    let reader_options = ReaderOptions { tunnels: options.tunnels, ..ReaderOptions::default() };
+    let reader = CaptureReader::open_with(&CaptureSource::from(path), &reader_options)?;
+    let capture = path.display().to_string();
+    let most = model.flows_at_a_time();
+    let mut waiting: Vec<LabelledFlow> = Vec::with_capacity(most);
+    let mut number: u32 = 0;
+    let mut failed = None;
+    let mut ask = |waiting: &mut Vec<LabelledFlow>| -> anyhow::Result<()> {
+        for (flow, answer) in waiting.iter().zip(model.classify(waiting, &Silent)?) {
+            summary.add(&answer);
+            lines.write(flow, &answer)?;
+        }
+        waiting.clear();
+        Ok(lines.flush()?)
+    };
+    let mut add = |flow: Flow| {
+        if failed.is_some() {
+            return;
+        }
+        let Flow { five_tuple, start, end, .. } = flow;
+        let provenance = FlowProvenance { capture: capture.clone(), number, five_tuple, start, end };
+        number = number.saturating_add(1);
+        waiting.push(LabelledFlow { provenance, labels: Labels::new(), flow });
+        if waiting.len() >= most {
+            failed = ask(&mut waiting).err();
+        }
+    };
+    let read = assemble_packets(reader, options, &mut add, &mut |packets| progress.note(&format!("{packets} packets")));
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let read = read?;
+    ask(&mut waiting)?;
+    progress.warn(&format!("{capture}: {number} flows; {read}"));
+    Ok(())
+}
+
+/// Writes lines in one of the formats.
+struct Lines<'a> {
+    rows: Rows<'a>,
+    model: &'a TrainedModel,
+    probabilities: bool,
+}
+
+enum Rows<'a> {
+    Csv(Box<csv::Writer<&'a mut dyn Write>>),
+    Jsonl(&'a mut dyn Write),
+}
+
+impl<'a> Lines<'a> {
+    fn new(
+        output: &'a mut dyn Write,
+        format: Format,
+        model: &'a TrainedModel,
+        probabilities: bool,
+    ) -> anyhow::Result<Self> {
+        let rows = match format {
+            Format::Jsonl => Rows::Jsonl(output),
+            Format::Csv => {
+                let mut header: Vec<String> = COLUMNS.map(str::to_owned).into();
+                if probabilities {
+                    header.extend(model.description().classes.iter().map(|class| format!("probability_{class}")));
+                }
+                let mut writer = csv::Writer::from_writer(output);
+                writer.write_record(&header).map_err(of_writing)?;
+                Rows::Csv(Box::new(writer))
+            }
+        };
+        Ok(Self { rows, model, probabilities })
+    }
+
+    /// Whoever reads along sees every line that was written.
+    fn flush(&mut self) -> std::io::Result<()> {
+        match &mut self.rows {
+            Rows::Csv(writer) => writer.flush(),
+            Rows::Jsonl(output) => output.flush(),
+        }
+    }
+
+    fn write(&mut self, flow: &LabelledFlow, answer: &Classification) -> anyhow::Result<()> {
+        let classes = &self.model.description().classes;
+        let statistic = |name: &str| {
+            let column = STATISTIC_NAMES.iter().position(|other| *other == name);
+            column.map_or(0, |column| flow.flow.statistics[column] as u64)
+        };
+        let (class, probability, note) = match answer {
+            Classification::Probabilities(values) => {
+                let best = likeliest(values);
+                (Some(classes[best].as_str()), Some(values[best]), None)
+            }
+            Classification::Unusable(reason) => (None, None, Some(reason.name())),
+        };
+        let provenance = &flow.provenance;
+        let line = Line {
+            flow_id: provenance.flow_id(),
+            source: provenance.five_tuple.source.to_string(),
+            destination: provenance.five_tuple.destination.to_string(),
+            transport: match provenance.five_tuple.transport {
+                Transport::Tcp => "tcp",
+                Transport::Udp => "udp",
+            },
+            start: provenance.start,
+            end: provenance.end,
+            packets: statistic("packets"),
+            bytes: statistic("bytes"),
+            class,
+            probability,
+            note,
+        };
+        match &mut self.rows {
+            Rows::Jsonl(output) => {
+                let mut object = serde_json::to_value(&line)?;
+                if let (true, Classification::Probabilities(values), Some(object)) =
+                    (self.probabilities, answer, object.as_object_mut())
+                {
+                    let all = classes.iter().cloned().zip(values.iter().map(|&value| value.into()));
+                    object.insert("probabilities".to_owned(), serde_json::Value::Object(all.collect()));
+                }
+                serde_json::to_writer(&mut *output, &object).map_err(std::io::Error::from)?;
+                Ok(output.write_all(b"\n")?)
+            }
+            Rows::Csv(writer) => {
+                let text = |value: Option<String>| value.unwrap_or_default();
+                let mut fields = vec![
+                    line.flow_id,
+                    line.source,
+                    line.destination,
+                    line.transport.to_owned(),
+                    line.start.to_string(),
+                    line.end.to_string(),
+                    line.packets.to_string(),
+                    line.bytes.to_string(),
+                    text(class.map(str::to_owned)),
+                    text(probability.map(|value| value.to_string())),
+                    text(note.map(str::to_owned)),
+                ];
+                if self.probabilities {
+                    fields.extend((0..classes.len()).map(|class| match answer {
+                        Classification::Probabilities(values) => values[class].to_string(),
+                        Classification::Unusable(_) => String::new(),
+                    }));
+                }
+                Ok(writer.write_record(&fields).map_err(of_writing)?)
+            }
+        }
+    }
+}
+
+/// The class of the highest probability, the lowest class on ties, as in evaluation.
+fn likeliest(probabilities: &[f32]) -> usize {
+    (1..probabilities.len())
+        .fold(0, |best, class| if probabilities[class] > probabilities[best] { class } else { best })
+}
+
+/// Flows by class.
+struct Summary {
+    title: String,
+    /// Per class its name, flows, and the sum of the probabilities given to it.
+    classes: Vec<(String, u64, f64)>,
+    unusable: std::collections::BTreeMap<&'static str, u64>,
+}
+
+impl Summary {
+    fn new(model: &ModelDescription) -> Self {
+        let title = format!(
+            "Flows by class, as {} on {} of {} ({}, {}, seed {}) sees them",
+            model.model.name(),
+            model.input.name(),
+            model.experiment,
+            model.dataset,
+            model.variant,
+            model.seed
+        );
+        let classes = model.classes.iter().map(|name| (name.clone(), 0, 0.0)).collect();
+        Self { title, classes, unusable: Default::default() }
+    }
+
+    fn add(&mut self, answer: &Classification) {
+        match answer {
+            Classification::Probabilities(values) => {
+                let best = likeliest(values);
+                self.classes[best].1 += 1;
+                self.classes[best].2 += f64::from(values[best]);
+            }
+            Classification::Unusable(reason) => *self.unusable.entry(reason.name()).or_default() += 1,
+        }
+    }
+
+    fn table(&self) -> Table {
+        let number = |value, decimals| Cell::Number { value, standard_deviation: None, decimals, footnote: None };
+        let total: u64 = self.classes.iter().map(|(_, flows, _)| flows).sum();
+        let mut table = Table {
+            title: self.title.clone(),
+            columns: vec![
+                Column::text("class", "class"),
+                Column::number("flows", "flows"),
+                Column::number("share", "share"),
+                Column::number("mean_probability", "mean probability"),
+            ],
+            ..Table::default()
+        };
+        for (name, flows, sum) in self.classes.iter().filter(|(_, flows, _)| *flows > 0) {
+            table.rows.push(vec![
+                Cell::Text(name.clone()),
+                number(*flows as f64, 0),
+                number(*flows as f64 / total as f64, 3),
+                number(sum / *flows as f64, 3),
+            ]);
+        }
+        table.notes.push(format!("{total} flows got a class."));
+        for (reason, flows) in &self.unusable {
+            table.notes.push(format!("{flows} flows got none: {reason}."));
+        }
+        table.notes.push(
+            "The model knows its classes only: a flow of any other kind gets the likeliest of them, and a high probability \
+             does not say that it is one."
+                .to_owned(),
+        );
+        table
+    }
+}

@@ -1,0 +1,95 @@
+//! `etcbench compare` and `etcbench rank`: runs beside one another.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::Verdict;
+use crate::experiment::results_folder;
+use crate::report::{self, StoredRun};
+
+/// `etcbench compare`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench compare table2-synth-ci table2-synth-demo
+  etcbench compare results/table2-synth-ci ../before/results/table2-synth-ci
+
+A run is its folder, or the folder's name under results/ (`etcbench list runs` names them). Exit code 1 when a result
+differs in any bit; times and memory do not count.")]
+pub struct CompareArguments {
+    /// A run.
+    first: PathBuf,
+    /// Another run.
+    second: PathBuf,
+}
+
+/// `etcbench rank`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench rank table1-synth-demo table2-synth-demo table3-synth-demo table4-synth-demo table5-synth-demo
+  etcbench rank results/table?-synth-demo --metric accuracy
+
+A run is its folder, or the folder's name under results/. Each variant is ranked on its own.")]
+pub struct RankArguments {
+    /// Runs of different experiments or datasets, two or more.
+    #[arg(required = true, num_args = 2..)]
+    runs: Vec<PathBuf>,
+    /// A metric of the whole test set, larger values being better.
+    #[arg(long, default_value = "macro_f1", value_name = "NAME")]
+    metric: String,
+}
+
+/// The folder of a run that was named.
+fn folder(project: &Path, run: &Path) -> PathBuf {
+    let named = results_folder(project).join(run);
+    if run.join("run.json").is_file() || !named.join("run.json").is_file() { run.to_owned() } else { named }
+}
+
+/// Prints what two runs have different.
+pub fn compare(project: &Path, arguments: &CompareArguments) -> anyhow::Result<Verdict> {
+    let [first, second] = [&arguments.first, &arguments.second].map(|run| StoredRun::read(&folder(project, run)));
+    let (first, second) = (first?, second?);
+    let compared = report::compare_runs(&first, &second)?;
+    say!("First:  {}\nSecond: {}\n", first.folder.display(), second.folder.display());
+    for table in &compared.tables {
+        if table.rows.is_empty() {
+            say!("**{}**\n", table.title);
+            table.notes.iter().for_each(|note| say!("- {note}\n"));
+        } else {
+            say!("{}", table.to_markdown());
+        }
+    }
+    if compared.same_results {
+        say!("Every result is the same to the last bit.");
+        return Ok(Verdict::Done);
+    }
+    say!("Results differ.");
+    Ok(Verdict::CheckFailed)
+}
+
+/// Prints the models of several runs by their mean ranks.
+pub fn rank(project: &Path, arguments: &RankArguments) -> anyhow::Result<Verdict> {
+    let mut records = Vec::new();
+    for run in &arguments.runs {
+        records.extend(report::read_records(&folder(project, run).join("records.jsonl"))?);
+    }
+    let known = |record: &crate::experiment::Record| record.class.is_none() && record.metric == arguments.metric;
+    if !records.iter().any(known) {
+        let mut names: Vec<&str> = Vec::new();
+        for record in records.iter().filter(|record| record.class.is_none()) {
+            if !names.contains(&record.metric.as_str()) {
+                names.push(&record.metric);
+            }
+        }
+        let nearest = crate::declarative::did_you_mean(&arguments.metric, names.iter().copied());
+        anyhow::bail!("--metric {}: the runs have no such metric{nearest}", arguments.metric);
+    }
+    let rankings = report::rankings(&records, &arguments.metric)?;
+    if rankings.is_empty() {
+        anyhow::bail!("no variant has two models that are in two of the runs; ranks need at least that");
+    }
+    for ranking in &rankings {
+        say!("{}", report::ranking_table(ranking).to_markdown());
+    }
+    Ok(Verdict::Done)
+}

@@ -1,0 +1,148 @@
+//! Where a run came from: `run.json` as lists and tables. It is read without a fixed form, so that runs of other
+//! versions can still be shown; what is not known is shown as it is.
+
+use serde_json::Value;
+
+use super::table::{Look, folded, table};
+use super::{Cell, Column, Table, escape};
+
+/// Everything that `run.json` says beside the records.
+pub(super) fn provenance(information: &Value) -> String {
+    let mut html = String::new();
+    if let Some(Value::Object(provenance)) = information.get("provenance") {
+        html += "<dl class=\"facts\">";
+        for (key, value) in provenance {
+            let shown = match (key.as_str(), value) {
+                ("memory_bytes", Value::Number(bytes)) => {
+                    format!("{:.1} GB", bytes.as_f64().unwrap_or(0.0) / 1e9)
+                }
+                _ => plain(value),
+            };
+            let key = if key == "memory_bytes" { "memory".to_owned() } else { key.replace('_', " ") };
+            html += &format!("<dt>{}</dt><dd>{}</dd>", escape(&key), escape(&shown));
+        }
+        html += "</dl>";
+    }
+    let parts = [
+        ("variants", "Flows of every variant"),
+        ("fits", "Fits and their costs"),
+        ("captures", "Captures and their SHA-256"),
+    ];
+    for (key, title) in parts {
+        let Some(Value::Array(items)) = information.get(key) else { continue };
+        let shown = match key {
+            "variants" => items.iter().map(flows).collect(),
+            // These are the same for all fits of a run.
+            "fits" => table(&items_table(title, items, &["experiment", "dataset", "size"]), &Look::default()),
+            _ => table(&items_table(title, items, &[]), &Look::default()),
+        };
+        let count = if items.len() == 1 { String::new() } else { format!(" ({})", items.len()) };
+        html += &folded(&format!("{title}{count}"), &shown);
+    }
+    html
+}
+
+/// A variant: its flows of each class, and what was left out.
+fn flows(variant: &Value) -> String {
+    let mut counted = Table {
+        title: variant.get("name").map_or(String::new(), plain),
+        columns: vec![Column::text("class", "class"), Column::number("flows", "flows")],
+        ..Table::default()
+    };
+    for pair in variant.get("flows_per_class").and_then(Value::as_array).into_iter().flatten() {
+        if let (Some(class), Some(flows)) = (pair.get(0), pair.get(1)) {
+            counted.rows.push(vec![Cell::Text(plain(class)), cell(flows)]);
+        }
+    }
+    for (key, value) in variant.as_object().into_iter().flatten() {
+        let empty = value.as_array().is_some_and(Vec::is_empty);
+        if !["name", "flows_per_class"].contains(&key.as_str()) && !empty {
+            counted.notes.push(format!("{}: {}", key.replace('_', " "), plain(value)));
+        }
+    }
+    table(&counted, &Look { titled: true, ..Look::default() })
+}
+
+/// A row per item and a column per key.
+fn items_table(title: &str, items: &[Value], left_out: &[&str]) -> Table {
+    // What is in an object of its own, such as the cost of a stage, gets columns of its own.
+    let mut flat: Vec<Vec<(String, &Value)>> = Vec::new();
+    for item in items {
+        let mut fields = Vec::new();
+        for (key, value) in item.as_object().into_iter().flatten() {
+            match value {
+                Value::Object(inner) => {
+                    fields.extend(inner.iter().map(|(name, value)| (format!("{key} {name}"), value)));
+                }
+                _ => fields.push((key.clone(), value)),
+            }
+        }
+        flat.push(fields);
+    }
+    let mut keys: Vec<&String> = Vec::new();
+    for (key, value) in flat.iter().flatten() {
+        let tells = !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty());
+        if tells && !left_out.contains(&key.as_str()) && !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    let field = |fields: &'_ [(String, &'_ Value)], key: &String| {
+        fields.iter().find(|(name, _)| name == key).map_or(Cell::Absent, |(_, value)| cell(value))
+    };
+    let rows: Vec<Vec<Cell>> = flat.iter().map(|fields| keys.iter().map(|key| field(fields, key)).collect()).collect();
+    let column = |(index, key): (usize, &&String)| {
+        let numeric = rows.iter().all(|row| !matches!(row[index], Cell::Text(_)));
+        let heading = key.replace('_', " ");
+        if numeric { Column::number(key, &heading) } else { Column::text(key, &heading) }
+    };
+    let columns = keys.iter().enumerate().map(column).collect();
+    Table { title: title.to_owned(), columns, rows, ..Table::default() }
+}
+
+fn cell(value: &Value) -> Cell {
+    match value {
+        Value::Null => Cell::Absent,
+        Value::Number(number) => {
+            let value = number.as_f64().unwrap_or(0.0);
+            let decimals = if number.is_f64() { 3 } else { 0 };
+            Cell::Number { value, standard_deviation: None, decimals, footnote: None }
+        }
+        _ => Cell::Text(plain(value)),
+    }
+}
+
+/// A value in words.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "unknown".to_owned(),
+        Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join("; "),
+        Value::Object(fields) => {
+            let field = |(key, value): (&String, &Value)| format!("{} {}", key.replace('_', " "), plain(value));
+            fields.iter().map(field).collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_shown_all_the_same() {
+        let information = serde_json::json!({
+            "provenance": {"version": "0.1.0", "commit": null, "memory_bytes": 2_000_000_000_u64},
+            "variants": [{"name": "a", "flows_per_class": [["x<y", 3]], "new_key": {"left_out": 4}}],
+            "fits": [{"model": "svm", "fit": {"wall_seconds": 1.5}, "notes": []}, {"model": "knn", "surprise": [1, 2]}],
+        });
+        let html = provenance(&information);
+        for part in ["<dd>2.0 GB</dd>", "<dd>unknown</dd>", "x&lt;y", "new key: left out 4", "fit wall seconds", "1; 2"]
+        {
+            assert!(html.contains(part), "{part} is not in {html}");
+        }
+        assert!(!html.contains("notes</th>"), "a column without content: {html}");
+        assert_eq!(provenance(&serde_json::json!({})), "");
+    }
+}

@@ -1,0 +1,272 @@
+//! The report end to end through the real binary: small runs on generated captures in, one page, tables and figures
+//! out; the page in a browser, and the PDF, where the machine has what they need.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use common::Project;
+
+/// A folder with three stored runs: two tables of three models, and an ablation.
+fn project() -> &'static Project {
+    static PROJECT: OnceLock<Project> = OnceLock::new();
+    PROJECT.get_or_init(|| {
+        let project = Project::new();
+        for name in ["table3", "table5"] {
+            let path = format!("experiments/{name}.toml");
+            let models = "models = [\"knn\", \"svm\", \"random_forest\"]\n\n[dataset]";
+            project.write(&path, read(project.path(&path)).replacen("[dataset]", models, 1));
+            project.done(&["run", &path, "--data", "synth", "--size", "ci"]);
+        }
+        let packets = |count: usize| format!("[variant.packets_{count}]\nfeature.packets = {count}\n");
+        let ablation = "extends = \"paper.toml\"\ntitle = \"Packets <b> & \\\"more\\\"\"\nmodels = [\"attention_lstm\"]\n\
+                        [dataset]\nnames = [\"ctu13\"]\n[selection]\nlabel = \"traffic\"\nclasses = [\"normal\", \"botnet\"]\n";
+        project.write("experiments/packets.toml", [1, 2, 3].map(packets).iter().fold(ablation.to_owned(), |all, one| all + one));
+        let short = ["model.attention_lstm.epochs=2", "model.attention_lstm.elmo.epochs=1"];
+        let ablation = ["run", "experiments/packets.toml", "--data", "synth", "--size", "ci", "--set", short[0], "--set", short[1]];
+        project.done(&ablation);
+        project.done(&["report"]);
+        project
+    })
+}
+
+fn read(path: PathBuf) -> String {
+    std::fs::read_to_string(&path).unwrap_or_else(|problem| panic!("{}: {problem}", path.display()))
+}
+
+#[test]
+fn the_page_has_every_part_and_loads_nothing() {
+    let page = read(project().path("results/report.html"));
+    for part in [
+        "All results",
+        "Confusion matrix",
+        "Reliability: are the probabilities true?",
+        "Critical difference over 2 tables",
+        "Macro F1 over packets",
+        "classifier training: loss",
+        "elmo pretraining: loss",
+        "Peak memory of a fit",
+        "what one field alone predicts",
+        "table3: what cannot be",
+        "Experiment file",
+        "Captures and their SHA-256",
+        "expectations are not met",
+        "Packets &lt;b&gt; &amp; &quot;more&quot;",
+    ] {
+        assert!(page.contains(part), "{part} is not in the page");
+    }
+    // Nothing that a browser would fetch; words such as the address of a dataset are text.
+    for fetched in
+        ["src=", "url(", "@import", "href=\"http", "href='http", "fetch(", "XMLHttpRequest", "var(--series-8"]
+    {
+        assert!(!page.contains(fetched), "{fetched} is in the page");
+    }
+    assert!(page.len() < 8 << 20, "{} bytes", page.len());
+}
+
+#[test]
+fn tables_and_figures_are_files_and_the_same_records_give_the_same_bytes() {
+    let project = project();
+    let output = project.done(&["report", "-o", "again.html", "--paper", "again"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("3 runs"));
+    assert_eq!(read(project.path("results/report.html")), read(project.path("again.html")));
+    let index = read(project.path("again/tables/all.tex"));
+    assert_eq!(index, read(project.path("paper/tables/all.tex")));
+    let mut included = 0;
+    for line in index.lines() {
+        if let Some(name) = line.strip_prefix("\\input{").and_then(|line| line.strip_suffix('}')) {
+            let latex = read(project.path(&format!("again/{name}.tex")));
+            assert!(latex.contains("\\toprule"), "{name}");
+            for extension in ["csv", "md"] {
+                assert!(read(project.path(&format!("again/{name}.{extension}"))).len() > 20, "{name}");
+            }
+            included += 1;
+        }
+        if let Some(name) = line.strip_prefix("\\drawn{").and_then(|line| line.strip_suffix('}')) {
+            let figure = read(project.path(&format!("again/{name}.svg")));
+            assert!(figure.contains("xmlns=") && !figure.contains("var(") && !figure.contains("NaN"), "{name}");
+            included += 1;
+        }
+    }
+    assert!(included > 15, "{index}");
+    // One run alone, by its name; published numbers stand in its table.
+    project.done(&["report", "table3-synth-ci", "-o", "one.html", "--paper", "one"]);
+    let one = read(project.path("one.html"));
+    assert!(one.contains("<tr class=\"published\">") && !one.contains("table5-synth-ci"));
+}
+
+#[test]
+fn what_is_not_there_is_told() {
+    let project = Project::new();
+    let nothing = project.done(&["report", "-o", "none.html", "--paper", "none"]);
+    assert!(String::from_utf8_lossy(&nothing.stdout).contains("0 runs"));
+    assert!(read(project.path("none.html")).contains("There is no stored run yet"));
+    project.refused(&["report", "table2"], &["table2", "there is no stored run"]);
+    project.write("results/broken/records.jsonl", "{}\n");
+    project.refused(&["report"], &["broken/records.jsonl", "line 1 is not a record"]);
+}
+
+/// A browser, or none with a word about it.
+fn chromium() -> Option<PathBuf> {
+    let named = std::env::var_os("ETCBENCH_CHROMIUM").map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let found = named.or_else(|| {
+        names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|path| path.is_file())
+    });
+    if found.is_none() {
+        eprintln!("skipped: there is no chromium (ETCBENCH_CHROMIUM names one)");
+    }
+    found
+}
+
+/// Uses the page as a reader would, and tells what came of it.
+const USE: &str = r##"
+const told = {};
+const results = document.querySelector("#results .table");
+const headings = [...results.querySelectorAll("th")];
+const column = headings.findIndex((heading) => heading.textContent === "macro F1");
+const rows = () => [...results.querySelector("tbody").rows].filter((row) => !row.hidden);
+const scores = () => rows().map((row) => Number(row.cells[column].dataset.value));
+told.rows = rows().length;
+headings[column].querySelector("button").click();
+told.descending = scores();
+told.sorted = headings[column].getAttribute("aria-sort");
+headings[column].querySelector("button").click();
+told.ascending = scores();
+dispatchEvent(new KeyboardEvent("keydown", { key: "/" }));
+const field = results.querySelector("input");
+told.focused = document.activeElement === field;
+field.value = "random_forest statistics";
+field.dispatchEvent(new Event("input"));
+told.filtered = rows().map((row) => row.cells[1].textContent + " " + row.cells[2].textContent);
+told.count = results.querySelector(".count").textContent;
+field.value = "";
+field.dispatchEvent(new Event("input"));
+const choice = results.querySelector('select[aria-label="variant"]');
+choice.value = "without_shortcuts";
+choice.dispatchEvent(new Event("change"));
+told.chosen = rows().map((row) => row.cells[3].textContent);
+const detail = document.querySelector(".detail");
+const visible = () => [...detail.querySelectorAll(".panel")].filter((panel) => !panel.hidden).map((panel) => panel.dataset.row);
+told.panels = [visible()];
+detail.querySelector("select").value = "3";
+detail.querySelector("select").dispatchEvent(new Event("change"));
+told.panels.push(visible());
+document.querySelector(".theme").click();
+told.theme = document.documentElement.dataset.theme;
+told.background = getComputedStyle(document.body).backgroundColor;
+document.querySelector(".theme").click();
+told.darkBackground = getComputedStyle(document.body).backgroundColor;
+told.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+told.drawings = [...document.querySelectorAll("svg")].map((drawing) => {
+  const parsed = new DOMParser().parseFromString(new XMLSerializer().serializeToString(drawing), "image/svg+xml");
+  return parsed.querySelector("parsererror") === null && drawing.getAttribute("aria-label").length > 0;
+});
+told.brokenLinks = [...document.querySelectorAll('a[href^="#"]')].map((link) => link.hash.slice(1))
+  .filter((id) => !document.getElementById(id));
+told.fetched = performance.getEntriesByType("resource").map((entry) => entry.name);
+told.problems = problems;
+const end = document.createElement("pre");
+end.id = "told";
+end.textContent = JSON.stringify(told);
+document.body.append(end);
+"##;
+
+const WATCH: &str = r#"<script>
+const problems = [];
+addEventListener("error", (event) => problems.push(event.message));
+addEventListener("securitypolicyviolation", (event) => problems.push("policy: " + event.violatedDirective));
+for (const kind of ["error", "warn"]) console[kind] = (...words) => problems.push(words.join(" "));
+</script>"#;
+
+fn used_in_browser(browser: &Path, page: &str, width: u32) -> serde_json::Value {
+    let folder = tempfile::tempdir().unwrap();
+    let used = page.replacen("<head>", &format!("<head>{WATCH}"), 1).replacen(
+        "</body>",
+        &format!("<script>{USE}</script></body>"),
+        1,
+    );
+    let path = folder.path().join("used.html");
+    std::fs::write(&path, used).unwrap();
+    let output = Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
+        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+        .args([&format!("--window-size={width},900"), "--enable-logging=stderr", "--dump-dom"])
+        .arg(format!("file://{}", path.display()))
+        .output()
+        .expect("the browser starts");
+    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    let console: Vec<&str> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
+    assert!(console.is_empty(), "the console says {console:?}");
+    let told = dom.split_once("<pre id=\"told\">").and_then(|(_, rest)| rest.split_once("</pre>"));
+    let told = told.unwrap_or_else(|| panic!("the page was not used to its end: {log}")).0;
+    serde_json::from_str(&told.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")).unwrap()
+}
+
+#[test]
+fn the_page_sorts_filters_and_chooses_in_a_browser_without_a_word_on_the_console() {
+    let Some(browser) = chromium() else { return };
+    let page = read(project().path("results/report.html"));
+    for width in [1400, 420] {
+        let told = used_in_browser(&browser, &page, width);
+        let numbers = |key: &str| -> Vec<f64> {
+            told[key].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+        };
+        let words = |key: &str| -> Vec<&str> {
+            told[key].as_array().unwrap().iter().map(|value| value.as_str().unwrap()).collect()
+        };
+        assert_eq!(told["problems"], serde_json::json!([]), "at {width}");
+        assert_eq!(told["fetched"], serde_json::json!([]), "at {width}");
+        assert_eq!(told["brokenLinks"], serde_json::json!([]), "at {width}");
+        assert_eq!(told["overflow"], 0, "the page is wider than {width}");
+        // Two tables of three models that read two inputs, in two variants; three points of one model.
+        assert_eq!(told["rows"], 27);
+        assert!(numbers("descending").is_sorted_by(|left, right| left >= right), "{told}");
+        assert!(numbers("ascending").is_sorted(), "{told}");
+        assert_eq!((told["sorted"].as_str(), numbers("ascending").len()), (Some("descending"), 27));
+        assert_eq!(told["focused"], true);
+        assert_eq!(words("filtered"), ["random_forest statistics"; 4]);
+        assert_eq!(told["count"], "4 of 27 rows");
+        assert_eq!(words("chosen"), ["without_shortcuts"; 12]);
+        assert_eq!(told["panels"], serde_json::json!([["0"], ["3"]]));
+        assert_eq!(told["theme"], "light");
+        assert_ne!(told["background"], told["darkBackground"]);
+        let drawings = told["drawings"].as_array().unwrap();
+        assert!(drawings.len() > 60 && drawings.iter().all(|drawn| drawn == true), "{drawings:?}");
+    }
+}
+
+#[test]
+fn the_pdf_is_made_where_there_is_latex() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let project = project();
+    let folder = tempfile::tempdir().unwrap();
+    let paper = folder.path().join("paper");
+    project.done(&["report", "-o", "paper.html", "--paper", paper.to_str().unwrap()]);
+    std::fs::copy(root.join("paper/results.tex"), paper.join("results.tex")).unwrap();
+    let run = |path: &str| Command::new(root.join("scripts/paper")).arg(&paper).env("PATH", path).output().unwrap();
+    // Without LaTeX the script says what to install.
+    let tools = folder.path().join("tools");
+    std::fs::create_dir(&tools).unwrap();
+    for tool in ["bash", "dirname", "realpath", "env"] {
+        let found = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
+        std::os::unix::fs::symlink(String::from_utf8(found.stdout).unwrap().trim(), tools.join(tool)).unwrap();
+    }
+    let output = run(tools.to_str().unwrap());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("apt install texlive-latex-recommended"));
+    let path = std::env::var("PATH").unwrap_or_default();
+    let latex = Command::new("sh").args(["-c", "command -v pdflatex && kpsewhich lmodern.sty"]).output().unwrap();
+    if !latex.status.success() {
+        eprintln!("skipped: there is no pdflatex with lmodern");
+        return;
+    }
+    let output = run(&path);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(std::fs::read(paper.join("results.pdf")).unwrap().starts_with(b"%PDF"));
+}
