@@ -405,7 +405,7 @@ fn a_table_without_statistics_has_all_else() {
     let project = Project::new();
     project.write("one.pcap", usual(1000));
     let table = |arguments: &[&str]| -> Vec<Vec<String>> {
-        project.done(&[&["features", "one.pcap", "-o", "flows.csv"], arguments].concat());
+        project.done(&[&["features", "one.pcap", "-o", "flows.csv"][..], arguments].concat());
         let mut reader = csv::ReaderBuilder::new().has_headers(false).from_path(project.path("flows.csv")).unwrap();
         reader.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect()
     };

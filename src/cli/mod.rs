@@ -155,7 +155,7 @@ pub fn main() -> ExitCode {
 /// An error with its causes. Many messages hold that of their cause already; nothing is told twice.
 fn in_one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
-    for message in error.chain().map(ToString::to_string) {
+    for message in error.chain().map(|cause| cause.to_string()) {
         if !text.contains(&message) {
             if !text.is_empty() {
                 text.push_str(": ");
