@@ -59,8 +59,10 @@ fn the_same_bits_come_out_however_a_run_is_run() {
                 arguments.extend(["--set".to_owned(), format!("model.{model}.implementation=\"reference\"")]);
             }
         }
-        let with =
-            |more: &[&str]| [&arguments[..], &more.iter().map(|&text| text.to_owned()).collect::<Vec<_>>()].concat();
+        let with = |more: &[&str]| {
+            let more = more.iter().map(|&text| text.to_owned());
+            arguments.iter().cloned().chain(more).collect::<Vec<String>>()
+        };
         let state = tempfile::NamedTempFile::new().unwrap();
         let faults = |root: &str, name: &'static str, value: &str| {
             vec![

@@ -367,6 +367,6 @@ mod tests {
         assert_eq!(files(folder.path()), 1);
         // Where there can be no claims, the work is done.
         std::fs::write(folder.path().join("file"), "").unwrap();
-        ours(claim(&folder.path().join("file/fit"), || None::<()>, |_| ()));
+        drop(ours(claim(&folder.path().join("file/fit"), || None::<()>, |_| ())));
     }
 }
