@@ -156,6 +156,8 @@ fn compressed_captures_and_archives() {
     project.refused(&features("cut.zip!folder/copy.pcap"), &["cut.zip", "download"]);
     project.refused(&features("cut.pcap.gz"), &["cut.pcap.gz", "gzip", "damaged or cut"]);
     project.refused(&features("bytes.zst"), &["bytes.zst", "zstd", "damaged or cut"]);
+    let missing = String::from_utf8_lossy(&project.etcbench(&features("missing.pcap")).stderr).into_owned();
+    assert_eq!(missing.matches("No such file or directory").count(), 1, "{missing}");
     let both = project.etcbench(&[&features("whole.pcap.xz")[..], &["--tunnels", "both"]].concat());
     assert_eq!(both.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&both.stderr).contains("it is one of outer, inner"));

@@ -399,3 +399,21 @@ fn what_is_behind_a_form_is_told_and_definitions_that_cannot_work_are() {
     project.write("data/small.csv", "stem,kind\na,b,c\n");
     project.refused(&["data", "verify", "small"], &["small.csv", "line: 2"]);
 }
+
+#[test]
+fn a_table_without_statistics_has_all_else() {
+    let project = Project::new();
+    project.write("one.pcap", usual(1000));
+    let table = |arguments: &[&str]| -> Vec<Vec<String>> {
+        project.done(&[&["features", "one.pcap", "-o", "flows.csv"], arguments].concat());
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_path(project.path("flows.csv")).unwrap();
+        reader.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect()
+    };
+    let (whole, bare) = (table(&[]), table(&["--no-statistics"]));
+    let others: Vec<usize> = (0..whole[0].len()).filter(|&place| !whole[0][place].starts_with("statistic_")).collect();
+    assert_eq!(whole[0].len() - others.len(), etcbench::flow::STATISTIC_NAMES.len());
+    let expected: Vec<Vec<String>> =
+        whole.iter().map(|row| others.iter().map(|&place| row[place].clone()).collect()).collect();
+    assert_eq!(bare.len(), 1 + 8);
+    assert_eq!(bare, expected);
+}

@@ -3,11 +3,9 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
-use common::Project;
+use common::{Project, contents};
 
 #[test]
 fn the_five_tables_on_generated_captures_are_within_their_tolerances() {
@@ -75,43 +73,4 @@ fn the_same_experiment_gives_the_same_bits_again_and_at_any_number_of_threads() 
             assert!(content == &again[name], "{name} differs at {threads} threads");
         }
     }
-}
-
-/// Every file of a results folder without what depends on time and machine: `run.json` is left out, and
-/// so are columns and records about seconds, rates and memory.
-fn contents(folder: &Path) -> BTreeMap<String, String> {
-    let mut files = BTreeMap::new();
-    let mut pending = vec![folder.to_owned()];
-    while let Some(next) = pending.pop() {
-        for entry in fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
-            if path.is_dir() {
-                pending.push(path);
-            } else if name == "run.json" || name.ends_with(".md") || name.ends_with(".tex") {
-                // The same values as the CSV files, laid out for people.
-            } else if name.starts_with("tables/") {
-                files.insert(name, without_timing_columns(&fs::read_to_string(&path).unwrap()));
-            } else {
-                let text = fs::read_to_string(&path).unwrap();
-                let kept = text.lines().filter(|line| {
-                    !name.starts_with("records")
-                        || !["_seconds", "_per_second", "_memory_bytes"].iter().any(|timing| line.contains(timing))
-                });
-                files.insert(name.clone(), kept.collect::<Vec<_>>().join("\n"));
-            }
-        }
-    }
-    files
-}
-
-fn without_timing_columns(text: &str) -> String {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
-    let records: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
-    let timing: Vec<bool> = records[0].iter().map(|column| column.contains("seconds")).collect();
-    let kept = records.iter().map(|record| {
-        let kept = record.iter().zip(&timing).filter(|(_, timing)| !**timing).map(|(field, _)| field);
-        kept.collect::<Vec<_>>().join(",")
-    });
-    kept.collect::<Vec<_>>().join("\n")
 }

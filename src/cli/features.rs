@@ -58,6 +58,9 @@ pub struct FeaturesArguments {
     /// How many first bytes of each kept packet are kept, from the IP header on.
     #[arg(long, value_name = "M", default_value_t = FlowOptions::default().kept_bytes)]
     bytes: usize,
+    /// Leave out the 91 statistics of a flow, which are most of the table: addresses, times and packets remain.
+    #[arg(long)]
+    no_statistics: bool,
     /// Fields to mask in the packets' bytes, separated by commas: ip_addresses, ports, ip_identification, ttl,
     /// checksums, tcp_sequence_numbers, tcp_timestamps, tls_server_name, tls_random, tls_session_id. Other columns,
     /// such as the addresses, stay.
@@ -147,6 +150,7 @@ pub fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
         kept_packets: arguments.packets,
         kept_bytes: arguments.bytes,
         tunnels: arguments.tunnels,
+        statistics: !arguments.no_statistics,
     };
     options.validate()?;
     let same = |output: &PathBuf| arguments.captures.iter().find(|capture| is_same_file(capture, output));
@@ -156,7 +160,11 @@ pub fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
     let header = StoreHeader {
         datasets: vec![DATASET.to_owned()],
         label_columns: Vec::new(),
-        statistic_names: STATISTIC_NAMES.iter().map(|&name| name.to_owned()).collect(),
+        statistic_names: if options.statistics {
+            STATISTIC_NAMES.iter().map(|&name| name.to_owned()).collect()
+        } else {
+            Vec::new()
+        },
         flow_options: options.clone(),
     };
     let job = Job { arguments, options };

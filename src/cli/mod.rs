@@ -24,13 +24,16 @@ mod data_files;
 mod data_verify;
 mod features;
 mod gpu_check;
+mod interrupt;
 mod leaks;
 mod list;
 mod progress;
 mod report;
 mod run;
 mod split;
+mod sweep;
 mod tables;
+mod units;
 mod verify_models;
 
 use std::path::{Path, PathBuf};
@@ -64,7 +67,8 @@ const EXAMPLES: &str = "Examples:
   etcbench classify MODEL new.pcap                    a trained model on any capture
   etcbench features capture.pcap -o flows.parquet     flows of any capture as a table
 
-Exit codes: 0 done, 1 a check failed, 2 bad input, 3 internal error.";
+Exit codes: 0 done, 1 a check failed, 2 bad input, 3 internal error; 130, 143 or 129 when interrupted (Ctrl-C, SIGTERM,
+SIGHUP). The same command goes on where it was.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -85,6 +89,9 @@ enum Command {
     Audit(audit::AuditArguments),
     /// Make the tables of a stored run again from its records, without training.
     Tables(tables::TablesArguments),
+    /// How far a run in units (`--jobs`, `--slurm`) is.
+    #[command(subcommand)]
+    Sweep(sweep::SweepCommand),
     /// Write all stored runs as one HTML page, and their tables and figures for a paper.
     Report(report::ReportArguments),
     /// Run the fast and the reference implementation of every model on the same flows and hold them together.
@@ -134,15 +141,29 @@ impl std::fmt::Display for Internal {
 /// Runs the command line and returns the process's exit code.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    interrupt::listen();
     match dispatch(arguments) {
         Ok(Verdict::Done) => ExitCode::SUCCESS,
         Ok(Verdict::CheckFailed) => ExitCode::from(1),
         Err(error) => {
-            let text = format!("{error:#}");
-            tell!("etcbench: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
+            tell!("etcbench: {}", in_one_line(&error));
             ExitCode::from(if error.downcast_ref::<Internal>().is_some() { 3 } else { 2 })
         }
     }
+}
+
+/// An error with its causes. Many messages hold that of their cause already; nothing is told twice.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for message in error.chain().map(ToString::to_string) {
+        if !text.contains(&message) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&message);
+        }
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The experiment a subcommand is about, the folder of its last run, and the records in it.
@@ -176,6 +197,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::List(arguments) => list::list(&project, &arguments),
         Command::Audit(arguments) => audit::audit(&project, &arguments),
         Command::Tables(arguments) => tables::tables(&project, &arguments),
+        Command::Sweep(command) => sweep::sweep(&project, &command),
         Command::Report(arguments) => report::report(&project, &arguments),
         Command::VerifyModels(arguments) => verify_models::verify_models(&project, &arguments),
         Command::GpuCheck(arguments) => gpu_check::gpu_check(&arguments),

@@ -1,15 +1,17 @@
 //! `etcbench run` and `etcbench reproduce`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 
-use super::{Verdict, progress};
-use crate::experiment::{self, Cache, Experiment, Overrides, Settings};
+use super::{Verdict, progress, units};
+use crate::experiment::{self, Cache, Experiment, Overrides, PlannedRun, Settings, SlurmOptions, UnitRecord};
 use crate::model::{CudaDevice, Device, Precision};
 use crate::progress::Progress;
 use crate::report;
+use crate::storage::WholeFolder;
 
 /// What both subcommands take.
 #[derive(Args)]
@@ -38,12 +40,51 @@ pub struct Options {
     /// How a CUDA device takes matrix products: f32, tf32 or bf16.
     #[arg(long, default_value = "f32", value_name = "NAME")]
     precision: Precision,
+    /// How often a deep model's training is saved, from which a stopped run goes on; 0 saves after every batch.
+    #[arg(long, default_value_t = experiment::CHECKPOINT_INTERVAL.as_secs(), value_name = "SECONDS")]
+    checkpoint_seconds: u64,
     /// Compute everything again and keep nothing in results/cache.
     #[arg(long)]
     no_cache: bool,
-    /// Write every trained model into the run's folder `models`, ready for `etcbench classify`.
-    #[arg(long, conflicts_with = "no_cache")]
+    /// Write every trained model into the run's folder `models`, ready for `etcbench classify`. After a run in units
+    /// (`--jobs`, `--slurm`) the same command without them has every fit from the cache.
+    #[arg(long, conflicts_with_all = ["no_cache", "jobs", "slurm"])]
     save_models: bool,
+    /// Compute variants and seeds in so many processes side by side, which share the threads.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), conflicts_with = "no_cache")]
+    jobs: Option<u16>,
+    #[command(flatten)]
+    slurm: SlurmArguments,
+}
+
+/// How a run is handed to Slurm.
+#[derive(Args)]
+#[command(next_help_heading = "Slurm")]
+struct SlurmArguments {
+    /// Compute variants and seeds as Slurm job arrays; the same command again submits what is missing, or ends the run.
+    #[arg(long, conflicts_with_all = ["jobs", "no_cache"])]
+    slurm: bool,
+    /// Stay until all is computed, then print the tables.
+    #[arg(long, requires = "slurm")]
+    wait: bool,
+    /// Partition of all jobs.
+    #[arg(long, requires = "slurm", value_name = "NAME")]
+    partition: Option<String>,
+    /// Time limit of each job, such as 2:00:00.
+    #[arg(long, requires = "slurm", value_name = "TIME")]
+    time: Option<String>,
+    /// Memory of each job, such as 16G.
+    #[arg(long, requires = "slurm", value_name = "SIZE")]
+    memory: Option<String>,
+    /// Processors of each job.
+    #[arg(long, requires = "slurm", value_name = "N")]
+    cpus: Option<u32>,
+    /// Graphics cards of each unit, such as 1; deep models then train there or not at all.
+    #[arg(long, requires = "slurm", value_name = "N")]
+    gpus: Option<String>,
+    /// Any other option of sbatch, such as --sbatch=--account=lab. Repeat for several.
+    #[arg(long = "sbatch", requires = "slurm", value_name = "OPTION", allow_hyphen_values = true)]
+    others: Vec<String>,
 }
 
 /// Which stored run a subcommand is about.
@@ -64,6 +105,8 @@ pub struct Target {
 #[command(after_help = "Examples:
   etcbench run experiments/ustc-traffic.toml --seeds 3
   etcbench run experiments/ablation-n.toml --data synth --size demo
+  etcbench run experiments/ablation-n.toml --variants feature.packets=4 --jobs 4
+  etcbench run experiments/ablation-n.toml --slurm --partition gpu --gpus 1 --time 4:00:00 --memory 32G
   etcbench run experiments/tuning.toml --models svm,knn
   etcbench run experiments/ustc-traffic.toml --models random_forest --seeds 1 --save-models
   etcbench run experiments/table2.toml --set feature.packets=8 --models svm,random_forest")]
@@ -79,6 +122,7 @@ pub struct RunArguments {
 #[command(after_help = "Examples:
   etcbench reproduce table2
   etcbench reproduce all --data synth --size demo
+  etcbench reproduce all --slurm --cpus 8
   etcbench reproduce table2 --set feature.packets=8 --seeds 3")]
 pub struct ReproduceArguments {
     /// table1 to table5, or all.
@@ -157,16 +201,53 @@ impl Options {
         }
     }
 
-    fn settings(&self, project: &Path) -> anyhow::Result<Settings> {
-        let folder = experiment::results_folder(project).join("cache");
-        let (device, device_reason) = self.device.resolve(self.precision)?;
-        Ok(Settings {
-            project: project.to_owned(),
-            device,
-            device_reason,
-            cache: if self.no_cache { Cache::disabled() } else { Cache::new(folder) },
-        })
+    /// How a run in units is to be computed; none where this process computes all.
+    pub(super) fn in_units(&self) -> Option<InUnits> {
+        let slurm = &self.slurm;
+        if slurm.slurm {
+            let options = SlurmOptions {
+                partition: slurm.partition.clone(),
+                time: slurm.time.clone(),
+                memory: slurm.memory.clone(),
+                cpus: slurm.cpus,
+                gpus: slurm.gpus.clone(),
+                others: slurm.others.clone(),
+            };
+            return Some(InUnits::Slurm { options, wait: slurm.wait });
+        }
+        self.jobs.map(|jobs| InUnits::Local { jobs: jobs.into() })
     }
+
+    /// The device and precision, as a plan holds them.
+    pub(super) fn device_names(&self) -> (String, &'static str) {
+        let device = match self.device {
+            // A node that lacks the card that was asked for must not compute on the processor in its stead.
+            DeviceChoice::Auto if self.slurm.gpus.is_some() => "cuda".to_owned(),
+            DeviceChoice::Auto => "auto".to_owned(),
+            DeviceChoice::Chosen(device) => device.name(),
+        };
+        (device, self.precision.name())
+    }
+}
+
+/// Who computes units.
+pub(super) enum InUnits {
+    /// Processes on this machine.
+    Local { jobs: usize },
+    /// Slurm, and whether to stay until it has.
+    Slurm { options: SlurmOptions, wait: bool },
+}
+
+/// The settings of a run on a device by the names that the command line and plans have for it.
+pub(super) fn settings(project: &Path, device: &str, precision: &str, cache: Cache) -> anyhow::Result<Settings> {
+    let choice = parse_device(device).map_err(anyhow::Error::msg)?;
+    let (device, device_reason) = choice.resolve(precision.parse().map_err(anyhow::Error::msg)?)?;
+    Ok(Settings { project: project.to_owned(), device, device_reason, cache })
+}
+
+/// The project's cache.
+pub(super) fn cache(project: &Path) -> Cache {
+    Cache::new(experiment::results_folder(project).join("cache"))
 }
 
 /// Runs one experiment file.
@@ -187,13 +268,21 @@ pub fn reproduce(project: &Path, arguments: &ReproduceArguments) -> anyhow::Resu
 
 fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Result<Verdict> {
     let overrides = options.overrides();
-    let settings = options.settings(project)?;
     // Every file is read, and its data looked for, before the first is run.
     let experiments: Vec<Experiment> =
         paths.iter().map(|path| experiment::read_experiment(path, &overrides)).collect::<Result<_, _>>()?;
     for experiment in &experiments {
         experiment::require_data(experiment, project)?;
     }
+    if let Some(in_units) = options.in_units() {
+        let (device, precision) = options.device_names();
+        let planned = PlannedRun::new(project, paths, &overrides, &device, precision)?;
+        return units::compute(project, &planned, &in_units);
+    }
+    let (device, precision) = options.device_names();
+    let cache = if options.no_cache { Cache::disabled() } else { cache(project) }
+        .with_checkpoint_interval(Duration::from_secs(options.checkpoint_seconds));
+    let settings = settings(project, &device, precision, cache)?;
     let progress = progress::for_standard_error();
     let mut printed = Vec::new();
     let mut records = Vec::new();
@@ -202,7 +291,7 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
         let name = experiment::results_name(experiment, overrides.change_results());
         let folder = experiment::results_folder(project).join(name);
         let models = options.save_models.then_some((&settings, progress.as_ref()));
-        let (text, of_run) = write_results(project, &run, &folder, models)?;
+        let (text, of_run) = write_results(project, &run, &folder, &[], models)?;
         records.extend(of_run);
         let reused = run.rows.iter().filter(|row| row.reused).count();
         tell!(
@@ -214,8 +303,13 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
         );
         printed.push(text);
     }
+    print_tables(printed, &records)
+}
+
+/// Prints the tables of all experiments, and how the models rank over them.
+pub(super) fn print_tables(mut printed: Vec<String>, records: &[experiment::Record]) -> anyhow::Result<Verdict> {
     // Over several tables models can be ranked; over one they cannot.
-    for ranking in report::rankings(&records, "macro_f1")? {
+    for ranking in report::rankings(records, "macro_f1")? {
         printed.push(report::ranking_table(&ranking).to_markdown());
     }
     for text in printed {
@@ -224,20 +318,20 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
     Ok(Verdict::Done)
 }
 
-/// Writes a run's folder whole: into a temporary folder beside it, then in its place.
-fn write_results(
+/// Writes a run's folder whole: into a temporary folder beside it, then in its place. `units` say who computed what,
+/// where other processes did; with `models` the trained models are written too.
+pub(super) fn write_results(
     project: &Path,
     run: &experiment::Run,
     folder: &Path,
+    units: &[UnitRecord],
     models: Option<(&Settings, &dyn Progress)>,
 ) -> anyhow::Result<(String, Vec<experiment::Record>)> {
-    let results = experiment::results_folder(project);
-    std::fs::create_dir_all(&results).with_context(|| results.display().to_string())?;
-    let staging = tempfile::Builder::new()
-        .prefix(".partial-")
-        .tempdir_in(&results)
-        .with_context(|| format!("{}: cannot write here", results.display()))?;
+    let staging = WholeFolder::new(folder).with_context(|| format!("{}: cannot write here", folder.display()))?;
     experiment::store(run, staging.path())?;
+    if !units.is_empty() {
+        crate::storage::write_whole(&staging.path().join("units.json"), &serde_json::to_vec_pretty(units)?)?;
+    }
     if let Some((settings, progress)) = models {
         experiment::save_models(run, settings, &staging.path().join("models"), progress)?;
     }
@@ -247,23 +341,6 @@ fn write_results(
     }
     let heading = super::tables::Heading::of(&run.experiment);
     let text = super::tables::write_tables(project, &heading, &records, &staging.path().join("tables"))?;
-    replace_folder(staging, folder).with_context(|| folder.display().to_string())?;
+    staging.put_in_place().with_context(|| folder.display().to_string())?;
     Ok((text, records))
-}
-
-fn replace_folder(staging: tempfile::TempDir, folder: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(staging.path(), std::fs::Permissions::from_mode(0o755))?;
-    }
-    let new = staging.keep();
-    if folder.exists() {
-        let old = new.with_extension("old");
-        std::fs::rename(folder, &old)?;
-        std::fs::rename(&new, folder)?;
-        std::fs::remove_dir_all(&old)
-    } else {
-        std::fs::rename(&new, folder)
-    }
 }

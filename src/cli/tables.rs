@@ -50,7 +50,7 @@ impl<'a> Heading<'a> {
     }
 }
 
-/// Writes a run's tables as CSV, Markdown and LaTeX into `folder`; gives the Markdown.
+/// Writes a run's tables as CSV, Markdown and LaTeX into `folder`, and a sweep's curves as SVG; gives the Markdown.
 pub fn write_tables(
     project: &Path,
     heading: &Heading<'_>,
@@ -65,6 +65,10 @@ pub fn write_tables(
             printed.push_str(&table.to_markdown());
             printed.push('\n');
         }
+    }
+    for (name, figure) in report::sweep_figures(records)? {
+        let path = folder.join(format!("{}-{name}.svg", heading.experiment));
+        storage::write_whole(&path, figure.to_svg_file().as_bytes()).with_context(|| path.display().to_string())?;
     }
     Ok(printed)
 }
@@ -109,7 +113,12 @@ pub fn run_tables(
         table.title = titled(what);
         tables.push(RunTable { name, table, printed });
     };
-    for (index, mut table) in report::tables(records, heading.layout, &published)?.into_iter().enumerate() {
+    let sweep = report::is_sweep(records);
+    let made = match sweep {
+        true => report::sweep_tables(records)?,
+        false => report::tables(records, heading.layout, &published)?,
+    };
+    for (index, mut table) in made.into_iter().enumerate() {
         table.notes.extend(notes.iter().cloned());
         match index {
             0 => add(experiment.to_owned(), table, "", true),
@@ -122,7 +131,8 @@ pub fn run_tables(
     // Runs of earlier versions have no paired tests.
     let comparisons = Some(run.join("comparisons.csv")).filter(|path| path.is_file());
     let comparisons = comparisons.map_or(Ok(Vec::new()), |path| report::read_comparisons(&path))?;
-    if let Some(table) = report::comparison_table(&comparisons, true) {
+    // The points of a sweep are compared along its axis, not its models at every point.
+    if !sweep && let Some(table) = report::comparison_table(&comparisons, true) {
         add(format!("{experiment}-differences"), table, ": whether the models differ", true);
     }
     if let Some(table) = report::comparison_table(&comparisons, false) {

@@ -2,12 +2,13 @@
 //! `--set` combine into what is run.
 //!
 //! Later wins: the files named by `extends` in order, the experiment file, the size (`experiments/sizes/NAME.toml`),
-//! the variant's own keys, then every `--set`.
+//! the variant's own keys, those of a sweep's point, then every `--set`.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::sweep::{self, Sweep, VARIANT_SECTIONS};
 use super::tune::TuneOptions;
 use crate::declarative::{self, DeclarativeError};
 use crate::feature::{Selection, SequenceOptions, TokenOptions};
@@ -16,7 +17,7 @@ use crate::model::{Implementation, Input, ModelKind, ModelSpec};
 use crate::split::SplitOptions;
 
 /// What a person asks for beside the experiment file.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Overrides {
     /// Datasets to use in place of the file's.
     pub data: Vec<String>,
@@ -28,7 +29,7 @@ pub struct Overrides {
     pub seeds: Option<Vec<u64>>,
     /// Models in place of the file's.
     pub models: Vec<String>,
-    /// Only these of the file's variants; all when empty.
+    /// Only these of the file's variants, or of a sweep's values (`feature.packets=4`); all when empty.
     pub variants: Vec<String>,
 }
 
@@ -121,6 +122,7 @@ struct Document {
     tune: Option<TuneOptions>,
     #[serde(default)]
     variant: toml::Table,
+    sweep: Option<toml::Table>,
 }
 
 #[derive(Deserialize)]
@@ -204,26 +206,7 @@ pub fn read_experiment(path: &Path, overrides: &Overrides) -> Result<Experiment,
     let seeds = seeds.collect::<Result<_, _>>().map_err(|_| content("a seed is over 2^63 - 1".to_owned()))?;
     resolved.insert("seeds".to_owned(), toml::Value::Array(seeds));
 
-    let mut tables: Vec<(String, toml::Table)> = Vec::new();
-    for (name, keys) in &document.variant {
-        let keys = keys.as_table().ok_or_else(|| content(format!("[variant.{name}] is a table of keys")))?;
-        tables.push((name.clone(), keys.clone()));
-    }
-    for name in &overrides.variants {
-        if !document.variant.contains_key(name) {
-            let known: Vec<&str> = document.variant.keys().map(String::as_str).collect();
-            let nearest = declarative::did_you_mean(name, known.iter().copied());
-            return Err(content(format!("there is no variant `{name}`{nearest} (known: {})", known.join(", "))));
-        }
-    }
-    if !overrides.variants.is_empty() {
-        tables.retain(|(name, _)| overrides.variants.contains(name));
-        let kept = tables.iter().cloned().map(|(name, keys)| (name, toml::Value::Table(keys)));
-        resolved.insert("variant".to_owned(), toml::Value::Table(kept.collect()));
-    }
-    if tables.is_empty() {
-        tables.push(("default".to_owned(), toml::Table::new()));
-    }
+    let tables = variant_tables(&mut document, &overrides.variants, &assignments, &mut resolved, &origin)?;
     let variants = tables
         .into_iter()
         .map(|(name, keys)| variant(name, &document, &keys, &assignments, &origin))
@@ -259,6 +242,80 @@ fn read_size(folder: &Path, size: &str) -> Result<toml::Table, DeclarativeError>
     declarative::read_table(&path)
 }
 
+/// The variants' names and own keys: those of the file, those of the sweep's points, or each point under each variant.
+/// Where only some are wanted, `resolved` keeps only those.
+fn variant_tables(
+    document: &mut Document,
+    wanted: &[String],
+    assignments: &toml::Table,
+    resolved: &mut toml::Table,
+    origin: &str,
+) -> Result<Vec<(String, toml::Table)>, DeclarativeError> {
+    let content = |problem: String| DeclarativeError::Content { origin: origin.to_owned(), problem };
+    let (points, wanted): (Vec<String>, Vec<String>) =
+        wanted.iter().map(|name| name.trim().to_owned()).partition(|name| name.contains('='));
+    let mut unknown: Vec<String> = Vec::new();
+    let points = match &mut document.sweep {
+        None => {
+            unknown.extend(points);
+            Vec::new()
+        }
+        Some(table) => {
+            let whole = Sweep::read(table, origin)?;
+            unknown.extend(sweep::restrict(table, &whole, &points));
+            if let Some(key) = whole.assigned(assignments) {
+                return Err(content(format!(
+                    "{key} is swept, so --set {key}=VALUE would make all points the same; name the points with \
+                     --variants, or set the sweep's own list, such as --set 'sweep.{key}=[...]'"
+                )));
+            }
+            resolved.insert("sweep".to_owned(), toml::Value::Table(table.clone()));
+            Sweep::read(table, origin)?.points()
+        }
+    };
+    unknown.extend(wanted.iter().filter(|name| !document.variant.contains_key(*name)).cloned());
+    if let Some(name) = unknown.first() {
+        let mut known: Vec<String> = document.variant.keys().cloned().collect();
+        if let Some(table) = resolved.get("sweep").and_then(toml::Value::as_table) {
+            known.extend(Sweep::read(table, origin)?.coordinate_names());
+        }
+        let nearest = declarative::did_you_mean(name, known.iter().map(String::as_str));
+        return Err(content(format!("there is no variant `{name}`{nearest} (known: {})", known.join(", "))));
+    }
+    let mut tables: Vec<(String, toml::Table)> = Vec::new();
+    for (name, keys) in document.variant.iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(*name)) {
+        if !name.chars().all(|character| !"=,/\\".contains(character)) {
+            return Err(content(format!(
+                "[variant.{name}]: the name becomes part of file names and of points' names, so it has no `=`, `,` or slash"
+            )));
+        }
+        let keys = keys.as_table().ok_or_else(|| content(format!("[variant.{name}] is a table of keys")))?;
+        tables.push((name.clone(), keys.clone()));
+    }
+    if !wanted.is_empty() {
+        let kept = tables.iter().cloned().map(|(name, keys)| (name, toml::Value::Table(keys)));
+        resolved.insert("variant".to_owned(), toml::Value::Table(kept.collect()));
+    }
+    if points.is_empty() {
+        if tables.is_empty() {
+            tables.push(("default".to_owned(), toml::Table::new()));
+        }
+        return Ok(tables);
+    }
+    if tables.is_empty() {
+        return Ok(points.into_iter().map(|point| (point.name, point.keys)).collect());
+    }
+    let under = |(variant, keys): &(String, toml::Table)| {
+        let under_point = |point: &sweep::Point| {
+            let mut merged = keys.clone();
+            declarative::merge(&mut merged, &point.keys);
+            (sweep::within(variant, &point.name), merged)
+        };
+        points.iter().map(under_point).collect::<Vec<_>>()
+    };
+    Ok(tables.iter().flat_map(under).collect())
+}
+
 fn variant(
     name: String,
     document: &Document,
@@ -267,7 +324,7 @@ fn variant(
     origin: &str,
 ) -> Result<Variant, DeclarativeError> {
     let origin = |section: &str| format!("{origin}: [{section}] (variant {name})");
-    let known = ["selection", "flow", "feature", "split", "model"];
+    let known = VARIANT_SECTIONS;
     if let Some(unknown) = keys.keys().find(|key| !known.contains(&key.as_str())) {
         return Err(DeclarativeError::Content {
             origin: origin(&format!("variant.{name}")),

@@ -58,11 +58,9 @@ pub(super) fn reports(
 /// The leak reports of all variants, in order.
 pub fn split_leaks(variants: &[VariantRun]) -> Vec<SplitLeaks> {
     let of_variant = |variant: &VariantRun| -> Vec<SplitLeaks> {
-        let leaks = variant.splits.iter().map(|run| SplitLeaks {
-            variant: variant.name.clone(),
-            seed: run.seed,
-            fold: run.fold,
-            report: run.leaks.clone(),
+        let leaks = variant.splits.iter().filter_map(|run| {
+            let (variant, report) = (variant.name.clone(), run.leaks.clone()?);
+            Some(SplitLeaks { variant, seed: run.seed, fold: run.fold, report })
         });
         leaks.collect()
     };

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::cache::{self, Cache};
+use super::cache::{self, Cache, FitArtifacts, StageCounts};
 use super::fit::{FitOutcome, FitRequest, fit, validation_score};
 use super::flows::{CaptureFacts, Content, LoadedFlows, load_flows};
 use super::provenance::Provenance;
@@ -16,9 +16,10 @@ use crate::progress::Progress;
 use crate::split::{
     GroupBy, LeakReport, SmallClass, Split, SplitMethod, SplitSummary, leave_out_small_classes, sample_training, split,
 };
+use crate::storage::Turn;
 
 /// Raised whenever a change to the code changes what a fit computes, so that no older fit is reused.
-const FIT_VERSION: u32 = 2;
+const FIT_VERSION: u32 = 3;
 
 /// Where and on what an experiment runs.
 #[derive(Debug, Clone)]
@@ -59,8 +60,8 @@ pub struct SplitRun {
     pub training: Vec<usize>,
     /// Flows by class and part, and what parts share.
     pub summary: SplitSummary,
-    /// What the split and the features give away.
-    pub leaks: LeakReport,
+    /// What the split and the features give away; none where only fits are asked for.
+    pub leaks: Option<LeakReport>,
 }
 
 /// A variant of a run: its flows and splits.
@@ -101,6 +102,8 @@ pub struct Run {
     pub without_label: String,
     /// Whether no capture was read, because its flows were in the cache.
     pub flows_reused: bool,
+    /// How often each stage was computed, and how often it came from the cache.
+    pub stages: StageCounts,
     /// The variants in order.
     pub variants: Vec<VariantRun>,
     /// The fits: variants, then seeds, then folds, then models, in the file's order.
@@ -132,14 +135,9 @@ impl Run {
 /// Data that is missing or unusable, and whatever a model says of its parameters, data or training. What was
 /// fitted before stays in the cache.
 pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress) -> Result<Run, ExperimentError> {
-    // Bad parameters are told before hours of training, not after.
-    for variant in &experiment.variants {
-        for spec in &variant.models {
-            for setting in settings_of(experiment, spec)? {
-                crate::model::build(&setting.spec)?;
-            }
-        }
-    }
+    let settings = &Settings { cache: settings.cache.counting(), ..settings.clone() };
+    settings.cache.remove_leftovers();
+    check_parameters(experiment)?;
     let (mut loaded, prepared) = prepare_all(experiment, settings, progress)?;
     let total =
         prepared.iter().map(|(variant, _, prepared)| variant.models.len() * prepared.splits.len()).sum::<usize>();
@@ -175,16 +173,31 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     let (manifests, without_label) = loaded.first_mut().map_or_else(Default::default, |flows| {
         (std::mem::take(&mut flows.manifests), std::mem::take(&mut flows.without_label))
     });
+    // A run that other machines computed may end on one without their graphics card.
+    let description = settings.device.describe().unwrap_or_else(|_| settings.device.name());
     Ok(Run {
         manifests,
         without_label,
         experiment: experiment.clone(),
-        provenance: Provenance::collect(&settings.project, &settings.device.describe()?),
+        provenance: Provenance::collect(&settings.project, &description),
         captures,
         flows_reused: loaded.iter().all(|flows| flows.reused),
+        stages: settings.cache.counts(),
         variants,
         rows,
     })
+}
+
+/// Bad parameters are told before hours of training, not after.
+pub(super) fn check_parameters(experiment: &Experiment) -> Result<(), ExperimentError> {
+    for variant in &experiment.variants {
+        for spec in &variant.models {
+            for setting in settings_of(experiment, spec)? {
+                crate::model::build(&setting.spec)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Everything up to training: the flows of every variant, how they are divided, and what that gives away.
@@ -219,12 +232,18 @@ fn prepare_all<'a>(
                 loaded.len() - 1
             }
         };
-        let variant_run = prepare(experiment, variant, &loaded[index], settings, progress)?;
+        let mut variant_run = prepare(experiment, variant, &loaded[index], settings, progress)?;
+        let parts: Vec<&Split> = variant_run.splits.iter().map(|run| &run.split).collect();
+        let leaks = super::leaks::reports(variant, &variant_run.features, &loaded[index], &parts)?;
+        for (run, leaks) in variant_run.splits.iter_mut().zip(leaks) {
+            run.leaks = Some(leaks);
+        }
         prepared.push((variant, index, variant_run));
     }
     Ok((loaded, prepared))
 }
 
+/// The features of a variant's flows, and how these are divided.
 pub(super) fn prepare(
     experiment: &Experiment,
     variant: &Variant,
@@ -273,12 +292,10 @@ pub(super) fn prepare(
         folds = of_seed.len().max(folds);
         divided.extend(of_seed.into_iter().enumerate().map(|(fold, split)| (seed, fold, split)));
     }
-    let parts: Vec<&Split> = divided.iter().map(|(_, _, split)| split).collect();
-    let leaks = super::leaks::reports(variant, &features, flows, &parts)?;
-    let splits = divided.into_iter().zip(leaks).map(|((seed, fold, split), leaks)| {
+    let splits = divided.into_iter().map(|(seed, fold, split)| {
         let summary = SplitSummary::new(&features, &split);
         let training = sample_training(&features, &split, options.sampling, seed);
-        SplitRun { seed, fold, split, training, summary, leaks }
+        SplitRun { seed, fold, split, training, summary, leaks: None }
     });
     let splits = splits.collect();
     Ok(VariantRun { name: variant.name.clone(), unselected, small_classes, features, splits, folds })
@@ -317,17 +334,17 @@ pub(super) fn settings_of(experiment: &Experiment, spec: &ModelSpec) -> Result<V
 }
 
 /// What the fits of a variant share.
-struct VariantContext<'a> {
-    experiment: &'a Experiment,
-    variant: &'a Variant,
-    flows_key: &'a str,
-    settings: &'a Settings,
-    progress: &'a dyn Progress,
+pub(super) struct VariantContext<'a> {
+    pub experiment: &'a Experiment,
+    pub variant: &'a Variant,
+    pub flows_key: &'a str,
+    pub settings: &'a Settings,
+    pub progress: &'a dyn Progress,
 }
 
 impl VariantContext<'_> {
     /// Tunes the model where the experiment asks for it, then fits it, or takes both from the cache.
-    fn fit(&self, prepared: &VariantRun, split: &SplitRun, spec: &ModelSpec) -> Result<FittedRow, ExperimentError> {
+    pub fn fit(&self, prepared: &VariantRun, split: &SplitRun, spec: &ModelSpec) -> Result<FittedRow, ExperimentError> {
         let key = self.run_key(spec, split);
         let what = format!("{} {} {}", key.model, key.input, prepared.split_name(key.seed, key.fold));
         self.progress.note(&what);
@@ -338,17 +355,19 @@ impl VariantContext<'_> {
         let request = self.request(prepared, split, &spec);
         let cache_key = self.cache_key("fit", &request);
         let cache = &self.settings.cache;
-        let stored = cache.get("fits", &cache_key).and_then(|bytes| serde_json::from_slice::<FitOutcome>(&bytes).ok());
-        if let Some(outcome) = stored {
-            return Ok(FittedRow { key, outcome, cache_key, reused: true, tuning });
-        }
+        let _claim = match cache.look_up_json::<FitOutcome>("fits", &cache_key, self.progress) {
+            Turn::Ready(outcome) => return Ok(FittedRow { key, outcome, cache_key, reused: true, tuning }),
+            Turn::Ours(claim) => claim,
+        };
         self.progress.begin(&format!("{} {what}", key.variant), 0);
-        let fitted = fit(&request, cache, self.progress);
+        let artifacts = FitArtifacts::new(cache);
+        let fitted = fit(&request, &artifacts, self.progress);
         self.progress.end();
         let (outcome, model) = fitted?;
         // The model first: an outcome in the cache means that its model is there too.
         cache.put("models", &cache_key, &model).map_err(cannot_store)?;
         put_json(cache, "fits", &cache_key, &outcome)?;
+        artifacts.remove_not_needed();
         Ok(FittedRow { key, outcome, cache_key, reused: false, tuning })
     }
 
@@ -378,15 +397,17 @@ impl VariantContext<'_> {
         let request = self.request(prepared, split, &setting.spec);
         let cache = &self.settings.cache;
         let key = self.cache_key("trial", &request);
-        let stored = cache.get("trials", &key).and_then(|bytes| serde_json::from_slice::<Trial>(&bytes).ok());
-        if let Some(trial) = stored {
-            return Ok(Trial { setting: setting.name.clone(), ..trial });
-        }
+        let _claim = match cache.look_up_json::<Trial>("trials", &key, self.progress) {
+            Turn::Ready(trial) => return Ok(Trial { setting: setting.name.clone(), ..trial }),
+            Turn::Ours(claim) => claim,
+        };
         let started = std::time::Instant::now();
-        let macro_f1 = validation_score(&request, cache, self.progress)?;
+        let artifacts = FitArtifacts::new(cache);
+        let macro_f1 = validation_score(&request, &artifacts, self.progress)?;
         let wall_seconds = started.elapsed().as_secs_f64();
         let trial = Trial { setting: setting.name.clone(), macro_f1, wall_seconds };
         put_json(cache, "trials", &key, &trial)?;
+        artifacts.remove_not_needed();
         Ok(trial)
     }
 
@@ -419,12 +440,16 @@ impl VariantContext<'_> {
     fn cache_key(&self, kind: &str, request: &FitRequest<'_>) -> String {
         let (split, spec) = (request.split, request.spec);
         let test: &[usize] = if kind == "fit" { &split.test } else { &[] };
+        // What a model does not read does not matter to it.
+        let reads_bytes = matches!(spec.input, Input::Bytes | Input::BytesAndStatistics);
+        let feature = (reads_bytes && spec.kind != ModelKind::Majority).then_some(&self.variant.feature);
+        let sequences = (spec.input == Input::Sequences).then_some(&self.variant.sequences);
         cache::key(&(
             (kind, FIT_VERSION, env!("CARGO_PKG_VERSION")),
             self.flows_key,
             &self.variant.selection,
-            &self.variant.feature,
-            self.variant.used_sequences(),
+            feature,
+            sequences,
             (request.training, &split.validation, test),
             (spec.kind, spec.input, spec.implementation, spec.parameters.to_string()),
             (request.seed, device_name(request.device)),

@@ -251,19 +251,31 @@ pub(super) fn schema(header: &StoreHeader) -> ParquetResult<Type> {
     Type::group_type_builder("flow").with_fields(fields).build()
 }
 
-/// Writes one column of a row group. Statistics and packets' bytes, which are nearly all of a store, go straight to
+/// The statistics of flows, a column after the other. A flow's lie together, so that going through them once is
+/// several times as fast as once per column.
+pub(super) fn statistics<F: Borrow<LabelledFlow>>(header: &StoreHeader, flows: &[F]) -> Vec<Vec<f64>> {
+    let mut columns = vec![Vec::with_capacity(flows.len()); header.statistic_names.len()];
+    for row in flows {
+        for (column, value) in columns.iter_mut().zip(&row.borrow().flow.statistics) {
+            column.push(*value);
+        }
+    }
+    columns
+}
+
+/// Writes one column of a row group, of whose flows `statistics` are the columns of [`statistics`]. Statistics and packets' bytes, which are nearly all of a store, go straight to
 /// the column; the others by way of their cells.
 pub(super) fn write<F: Borrow<LabelledFlow>>(
     column: &mut SerializedColumnWriter<'_>,
     field: &Field,
     header: &StoreHeader,
     flows: &[F],
+    statistics: &[Vec<f64>],
 ) -> ParquetResult<()> {
     let (physical, _, optional) = field.kind();
     match *field {
         Field::Statistic(index) => {
-            let values: Vec<f64> = flows.iter().map(|row| row.borrow().flow.statistics[index]).collect();
-            column.typed::<DoubleType>().write_batch(&values, None, None)?;
+            column.typed::<DoubleType>().write_batch(&statistics[index], None, None)?;
             return Ok(());
         }
         Field::PacketBytes(k) => {

@@ -12,13 +12,17 @@ use std::borrow::Borrow;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::column::writer::{ColumnCloseResult, get_column_writer};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::reader::FileReader;
 use parquet::file::serialized_reader::SerializedFileReader;
-use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::types::ColumnPath;
+use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter, SerializedPageWriter, TrackedWrite};
+use parquet::schema::types::{ColumnDescPtr, ColumnPath};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::column::{Field, Value};
@@ -87,7 +91,7 @@ pub fn write_store<'a>(
 ///
 /// # Errors
 /// As [`write_store`], and any error of `next`.
-pub fn stream_store<F: Borrow<LabelledFlow>>(
+pub fn stream_store<F: Borrow<LabelledFlow> + Sync>(
     path: &Path,
     header: &StoreHeader,
     next: &mut dyn FnMut() -> std::io::Result<Option<F>>,
@@ -109,6 +113,8 @@ pub fn stream_store<F: Borrow<LabelledFlow>>(
         }
         let properties = properties
             .set_compression(Compression::ZSTD(level))
+            // A row group is one page of each column, so the extremes of pages would say everything twice.
+            .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_created_by(format!("etcbench version {}", env!("CARGO_PKG_VERSION")))
             .set_key_value_metadata(Some(metadata))
             .build();
@@ -134,7 +140,8 @@ pub fn stream_store<F: Borrow<LabelledFlow>>(
     Ok(count)
 }
 
-fn write_group<W: std::io::Write + Send, F: Borrow<LabelledFlow>>(
+/// Writes a row group. Its columns are encoded side by side, each on its own, so threads change no byte.
+fn write_group<W: std::io::Write + Send, F: Borrow<LabelledFlow> + Sync>(
     writer: &mut SerializedFileWriter<W>,
     header: &StoreHeader,
     fields: &[Field],
@@ -143,12 +150,30 @@ fn write_group<W: std::io::Write + Send, F: Borrow<LabelledFlow>>(
     for flow in flows {
         super::column::check(header, flow.borrow())?;
     }
-    let parquet = |error: parquet::errors::ParquetError| error.to_string();
+    let statistics = super::column::statistics(header, flows);
+    let schema = writer.schema_descr();
+    let (columns, properties) = (schema.columns(), writer.properties());
+    let encode = |(field, column): (&Field, &ColumnDescPtr)| -> Result<(Bytes, ColumnCloseResult), ParquetError> {
+        let mut encoded = TrackedWrite::new(Vec::new());
+        let pages = Box::new(SerializedPageWriter::new(&mut encoded));
+        let inner = get_column_writer(column.clone(), properties.clone(), pages);
+        let mut closed = None;
+        let keep = |result| {
+            closed = Some(result);
+            Ok(())
+        };
+        let mut column = SerializedColumnWriter::new(inner, Some(Box::new(keep)));
+        super::column::write(&mut column, field, header, flows, &statistics)?;
+        column.close()?;
+        let closed = closed.ok_or_else(|| ParquetError::General("a column was not closed".to_owned()))?;
+        Ok((encoded.into_inner()?.into(), closed))
+    };
+    let encoded: Vec<Result<_, ParquetError>> = fields.par_iter().zip(columns).with_min_len(8).map(encode).collect();
+    let parquet = |error: ParquetError| error.to_string();
     let mut group = writer.next_row_group().map_err(parquet)?;
-    for field in fields {
-        let mut column = group.next_column().map_err(parquet)?.ok_or("the schema has too few columns")?;
-        super::column::write(&mut column, field, header, flows).map_err(parquet)?;
-        column.close().map_err(parquet)?;
+    for column in encoded {
+        let (bytes, closed) = column.map_err(parquet)?;
+        group.append_column(&bytes, closed).map_err(parquet)?;
     }
     group.close().map_err(parquet)?;
     Ok(())

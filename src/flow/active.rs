@@ -1,12 +1,11 @@
-//! A flow that is still receiving packets.
+//! A flow that is still receiving packets, as small as it can be: a busy capture has hundreds of thousands at once,
+//! and the memory that they take decides both how many fit and how fast packets reach them.
 
 use super::facts::PacketFacts;
+use super::kept::{CompletePackets, KeptPackets, KeptStore};
 use super::key::FlowKey;
 use super::statistics::FlowStatistics;
-use super::types::{FiveTuple, Flow, FlowOptions, FlowPacket, PacketDirection};
-
-/// Room for packets that a new flow asks for at most; longer ones grow.
-const FIRST_PACKETS: usize = 8;
+use super::types::{FiveTuple, Flow, FlowOptions, PacketDirection};
 
 /// The times and sizes of [`FlowOptions`] as they are needed per packet.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +18,7 @@ pub(super) struct Limits {
     pub(super) activity_timeout: u64,
     pub(super) kept_packets: usize,
     pub(super) kept_bytes: usize,
+    pub(super) statistics: bool,
 }
 
 /// Nanoseconds of a checked number of seconds.
@@ -35,71 +35,81 @@ impl Limits {
             activity_timeout: nanoseconds(options.activity_timeout).cast_unsigned(),
             kept_packets: options.kept_packets,
             kept_bytes: options.kept_bytes,
+            statistics: options.statistics,
         }
     }
 }
 
-/// The flow so far.
+/// The flow so far, without its statistics and its packets' bytes, which lie elsewhere.
 pub(super) struct ActiveFlow {
     /// Place in order of first packets.
     pub(super) number: u64,
     pub(super) key: FlowKey,
+    /// Time of the first packet.
+    start: i64,
+    /// The latest time of any packet.
+    latest: i64,
+    pub(super) kept: KeptPackets,
     /// The first packet's sender is the key's second endpoint.
     reversed: bool,
-    packets: Vec<FlowPacket>,
-    statistics: FlowStatistics,
 }
 
 impl ActiveFlow {
-    /// A flow of one packet.
-    pub(super) fn new(number: u64, packet: &PacketFacts, bytes: &[u8], limits: &Limits) -> ActiveFlow {
-        let mut flow = ActiveFlow {
+    /// A flow that a packet begins, which is to be added to it next.
+    pub(super) fn new(number: u64, packet: &PacketFacts) -> ActiveFlow {
+        ActiveFlow {
             number,
             key: packet.key,
+            start: packet.timestamp,
+            latest: packet.timestamp,
+            kept: KeptPackets::new(),
             reversed: packet.reversed,
-            packets: Vec::with_capacity(limits.kept_packets.min(FIRST_PACKETS)),
-            statistics: FlowStatistics::new(packet),
-        };
-        flow.add(packet, bytes, limits);
-        flow
+        }
     }
 
     /// Whether a packet at this time comes too late to belong to the flow.
     pub(super) fn is_over_at(&self, timestamp: i64, limits: &Limits) -> bool {
-        timestamp.saturating_sub(self.statistics.latest()) > limits.idle_timeout
-            || timestamp.saturating_sub(self.statistics.start()) > limits.active_timeout
+        timestamp.saturating_sub(self.latest) > limits.idle_timeout
+            || timestamp.saturating_sub(self.start) > limits.active_timeout
     }
 
     /// The latest time of any packet.
     pub(super) fn latest(&self) -> i64 {
-        self.statistics.latest()
+        self.latest
     }
 
-    pub(super) fn add(&mut self, packet: &PacketFacts, bytes: &[u8], limits: &Limits) {
+    pub(super) fn add(
+        &mut self,
+        packet: &PacketFacts,
+        bytes: &[u8],
+        statistics: Option<&mut FlowStatistics>,
+        store: &mut KeptStore,
+        limits: &Limits,
+    ) {
         let direction =
             if packet.reversed == self.reversed { PacketDirection::Forward } else { PacketDirection::Backward };
-        self.statistics.add(packet, direction, limits.activity_timeout);
-        if self.packets.len() < limits.kept_packets {
-            self.packets.push(FlowPacket {
-                direction,
-                timestamp: packet.timestamp,
-                wire_length: packet.wire_length,
-                bytes: bytes[..bytes.len().min(limits.kept_bytes)].to_vec(),
-                layout: packet.layout,
-            });
+        let timestamp = packet.timestamp.max(self.latest);
+        if let Some(statistics) = statistics {
+            statistics.add(packet, direction, self.latest, timestamp, limits.activity_timeout);
+        }
+        self.latest = timestamp;
+        if self.kept.count() < limits.kept_packets {
+            store.push(&mut self.kept, direction, packet, &bytes[..bytes.len().min(limits.kept_bytes)]);
         }
     }
 
-    pub(super) fn finish(self) -> Flow {
-        let ActiveFlow { key, reversed, packets, statistics, .. } = self;
-        let (first, second) = key.endpoints();
-        let (source, destination) = if reversed { (second, first) } else { (first, second) };
+    /// The flow as others see it.
+    pub(super) fn finish(&self, packets: &CompletePackets, statistics: Option<FlowStatistics>) -> Flow {
+        let (first, second) = self.key.endpoints();
+        let (source, destination) = if self.reversed { (second, first) } else { (first, second) };
+        let transport = self.key.transport();
+        let finished = |statistics: FlowStatistics| statistics.finish(self.start, self.latest, transport);
         Flow {
-            five_tuple: FiveTuple { source, destination, transport: statistics.transport() },
-            start: statistics.start(),
-            end: statistics.latest(),
-            packets,
-            statistics: statistics.finish(),
+            five_tuple: FiveTuple { source, destination, transport },
+            start: self.start,
+            end: self.latest,
+            packets: packets.packets(transport),
+            statistics: statistics.map(finished).unwrap_or_default(),
         }
     }
 }

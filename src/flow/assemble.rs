@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
+use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::capture::{CaptureError, CaptureReader, CaptureSource, CaptureSummary, ReaderOptions, SkipReason};
@@ -11,7 +12,11 @@ use super::active::Limits;
 use super::assembler::NumberedFlow;
 use super::options::FlowOptionsError;
 use super::round::{self, Round, SHARDS, Source, Worker};
+use super::shard::CompleteFlow;
 use super::types::{Flow, FlowOptions};
+
+/// Flows that are finished side by side: few, for a finished flow is several times as large as one that waits.
+const FINISHED_TOGETHER: usize = 256;
 
 /// Why a capture gives no flows.
 #[derive(Debug, Error)]
@@ -83,24 +88,29 @@ pub fn assemble_packets(
 /// Holds flows back until those that began earlier are through.
 struct InOrder<'a> {
     /// Numbers of flows that began, ascending, and the flow where it is complete.
-    waiting: VecDeque<(u64, Option<Box<Flow>>)>,
+    waiting: VecDeque<(u64, Option<Box<CompleteFlow>>)>,
     sink: &'a mut dyn FnMut(Flow),
 }
 
 impl InOrder<'_> {
     /// Takes over what a round has made. Its flows began after those of all rounds before.
     fn add(&mut self, workers: &mut [Worker]) {
-        let known = self.waiting.len();
-        self.waiting.extend(workers.iter_mut().flat_map(|worker| worker.began.drain(..)).map(|number| (number, None)));
-        self.waiting.make_contiguous()[known..].sort_unstable_by_key(|(number, _)| *number);
-        for NumberedFlow { number, flow } in workers.iter_mut().flat_map(|worker| worker.complete.drain(..)) {
-            let place = self.waiting.partition_point(|(other, _)| *other < number);
-            self.waiting[place].1 = Some(Box::new(flow));
+        let mut began: Vec<u64> = workers.iter_mut().flat_map(|worker| worker.began.drain(..)).collect();
+        began.sort_unstable();
+        self.waiting.extend(began.into_iter().map(|number| (number, None)));
+        for flow in workers.iter_mut().flat_map(|worker| worker.complete.drain(..)) {
+            let place = self.waiting.partition_point(|(other, _)| *other < flow.number());
+            self.waiting[place].1 = Some(flow);
         }
-        while let Some((_, Some(_))) = self.waiting.front() {
-            if let Some((_, Some(flow))) = self.waiting.pop_front() {
-                (self.sink)(*flow);
+        loop {
+            let ready = self.waiting.iter().take(FINISHED_TOGETHER).take_while(|(_, flow)| flow.is_some()).count();
+            if ready == 0 {
+                return;
             }
+            let complete: Vec<Box<CompleteFlow>> = self.waiting.drain(..ready).filter_map(|(_, flow)| flow).collect();
+            let finished: Vec<NumberedFlow> =
+                complete.into_par_iter().with_min_len(32).map(|flow| flow.finish()).collect();
+            finished.into_iter().for_each(|NumberedFlow { flow, .. }| (self.sink)(flow));
         }
     }
 }

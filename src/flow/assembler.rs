@@ -5,7 +5,7 @@ use crate::capture::Packet;
 use super::active::Limits;
 use super::fragment::Fragments;
 use super::options::FlowOptionsError;
-use super::shard::{Shard, SweepClock};
+use super::shard::{CompleteFlow, Shard, SweepClock};
 use super::types::{Flow, FlowOptions};
 
 /// A completed flow and its number.
@@ -58,16 +58,17 @@ impl Assembler {
     pub fn push(&mut self, packet: &Packet<'_>, sink: &mut dyn FnMut(NumberedFlow)) {
         let Assembler { shard, clock, fragments, next_number } = self;
         fragments.place(packet, &mut |facts, bytes| {
+            let mut sink = |flow: CompleteFlow| sink(flow.finish());
             if clock.is_due(facts.timestamp) {
-                shard.sweep(facts.timestamp, sink);
+                shard.sweep(facts.timestamp, &mut sink);
             }
-            *next_number += u64::from(shard.push(*next_number, facts, bytes, sink));
+            *next_number += u64::from(shard.push(*next_number, facts, bytes, &mut sink));
         });
     }
 
     /// Completes all flows, in order of their numbers.
     pub fn finish(mut self, sink: &mut dyn FnMut(NumberedFlow)) {
-        self.shard.finish(sink);
+        self.shard.finish(&mut |flow| sink(flow.finish()));
     }
 
     /// Flows that have not been completed.

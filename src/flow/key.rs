@@ -1,6 +1,5 @@
 //! The key under which packets meet their flow, and how it is hashed.
 
-use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::capture::Transport;
@@ -63,6 +62,16 @@ impl FlowKey {
         (SocketAddr::new(address(self.first), ports.0), SocketAddr::new(address(self.second), ports.1))
     }
 
+    /// The transport protocol.
+    pub(super) fn transport(&self) -> Transport {
+        if self.rest & UDP_BIT == 0 { Transport::Tcp } else { Transport::Udp }
+    }
+
+    /// A hash of all that makes the key, which it holds ready.
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
+    }
+
     /// One of `count` (a power of two) parts that flows are divided into, the same for both directions.
     pub(super) fn shard(&self, count: usize) -> usize {
         // A hash map uses the low and the highest bits.
@@ -76,32 +85,6 @@ fn mixed(state: u64, word: u64) -> u64 {
     // The odd constant is 2^64 divided by the golden ratio (Knuth, volume 3, 6.4).
     let product = u128::from(state ^ word ^ 0x517c_c1b7_2722_0a95) * 0x9e37_79b9_7f4a_7c15;
     (product as u64) ^ ((product >> 64) as u64)
-}
-
-impl Hash for FlowKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.hash);
-    }
-}
-
-/// Hands on the hash that a key holds already.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct KeyHasher(u64);
-
-pub(super) type BuildKeyHasher = BuildHasherDefault<KeyHasher>;
-
-impl Hasher for KeyHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = mixed(self.0, u64::from(*byte)));
-    }
-
-    fn write_u64(&mut self, word: u64) {
-        self.0 = word;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 #[cfg(test)]
@@ -133,6 +116,7 @@ mod tests {
             prop_assert!(!reversed);
             prop_assert_eq!(one_way.endpoints(), (a, b));
             prop_assert!(key.shard(16) < 16);
+            prop_assert_eq!(key.transport(), transport);
         }
     }
 }

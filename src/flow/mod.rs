@@ -6,11 +6,13 @@ mod assemble;
 mod assembler;
 mod facts;
 mod fragment;
+mod kept;
 mod key;
 mod options;
 mod round;
 mod running;
 mod shard;
+mod slab;
 mod statistics;
 mod types;
 

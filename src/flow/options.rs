@@ -62,6 +62,7 @@ impl Default for FlowOptions {
             activity_timeout: 5.0,
             kept_packets: 6,
             kept_bytes: 128 + 120,
+            statistics: true,
         }
     }
 }

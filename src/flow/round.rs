@@ -8,10 +8,9 @@ use rayon::prelude::*;
 use crate::capture::{CaptureError, CaptureReader};
 
 use super::active::Limits;
-use super::assembler::NumberedFlow;
 use super::facts::PacketFacts;
 use super::fragment::Fragments;
-use super::shard::{Shard, SweepClock};
+use super::shard::{CompleteFlow, Shard, SweepClock};
 use super::types::FlowOptions;
 
 /// Parts that flows are divided into: several per thread, so that uneven ones are evened out.
@@ -20,6 +19,10 @@ pub(super) const SHARDS: usize = 16;
 const ROUND_PACKETS: usize = 8192;
 /// Bytes of a round's packets after which it is full.
 const ROUND_BYTES: usize = 1 << 22;
+
+/// Packets whose flows are looked at together before they are taken to them one by one: about as many reads as a
+/// processor core can wait for at the same time.
+const LOOK_AHEAD: usize = 16;
 
 /// Where a packet's bytes lie among its round's.
 struct RoundPacket {
@@ -118,8 +121,8 @@ pub(super) struct Worker {
     shard: Shard,
     /// Numbers of the flows that began, ascending.
     pub(super) began: Vec<u64>,
-    /// Flows that were completed.
-    pub(super) complete: Vec<NumberedFlow>,
+    /// Flows that were completed; boxed, as they wait for others.
+    pub(super) complete: Vec<Box<CompleteFlow>>,
 }
 
 impl Worker {
@@ -129,9 +132,14 @@ impl Worker {
 
     fn take(&mut self, round: &Round, members: &[u32]) {
         let Worker { shard, began, complete } = self;
-        let mut sink = |flow| complete.push(flow);
+        let mut sink = |flow| complete.push(Box::new(flow));
         let mut sweeps = round.sweeps.iter().peekable();
-        for &position in members {
+        for (place, &position) in members.iter().enumerate() {
+            if place % LOOK_AHEAD == 0 {
+                let ahead = members[place..].iter().take(LOOK_AHEAD);
+                let seen = ahead.map(|position| shard.look_at(&round.packets[*position as usize].facts.key));
+                std::hint::black_box(seen.fold(0, u64::wrapping_add));
+            }
             while let Some((_, now)) = sweeps.next_if(|(before, _)| *before <= position) {
                 shard.sweep(*now, &mut sink);
             }
@@ -147,7 +155,7 @@ impl Worker {
 
     fn finish(&mut self) {
         let Worker { shard, complete, .. } = self;
-        shard.finish(&mut |flow| complete.push(flow));
+        shard.finish(&mut |flow| complete.push(Box::new(flow)));
     }
 }
 

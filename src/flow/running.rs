@@ -10,13 +10,18 @@ pub(super) struct Running {
     least: u64,
     greatest: u64,
     total: u64,
-    squares: u128,
+    /// Low and high half of the sum of squares: a `u128` would be aligned to 16 bytes, and a flow has many of these.
+    squares: [u64; 2],
 }
 
 impl Default for Running {
     fn default() -> Running {
-        Running { least: u64::MAX, greatest: 0, total: 0, squares: 0 }
+        Running { least: u64::MAX, greatest: 0, total: 0, squares: [0; 2] }
     }
+}
+
+fn halves(number: u128) -> [u64; 2] {
+    [number as u64, (number >> 64) as u64]
 }
 
 impl Running {
@@ -25,12 +30,16 @@ impl Running {
         self.greatest = self.greatest.max(value);
         // Saturates at 584 years of nanoseconds, which only absurd times can reach.
         self.total = self.total.saturating_add(value);
-        self.squares = self.squares.saturating_add(u128::from(value) * u128::from(value));
+        self.squares = halves(self.squares().saturating_add(u128::from(value) * u128::from(value)));
+    }
+
+    fn squares(&self) -> u128 {
+        (u128::from(self.squares[1]) << 64) | u128::from(self.squares[0])
     }
 
     /// Of lengths that were counted in fewer bits.
     pub(super) fn of_lengths(least: u32, greatest: u32, total: u64, squares: u64) -> Running {
-        Running { least: u64::from(least), greatest: u64::from(greatest), total, squares: u128::from(squares) }
+        Running { least: u64::from(least), greatest: u64::from(greatest), total, squares: [squares, 0] }
     }
 
     /// As if the numbers of both had been added to one.
@@ -39,7 +48,7 @@ impl Running {
             least: self.least.min(other.least),
             greatest: self.greatest.max(other.greatest),
             total: self.total.saturating_add(other.total),
-            squares: self.squares.saturating_add(other.squares),
+            squares: halves(self.squares().saturating_add(other.squares())),
         }
     }
 
@@ -65,7 +74,7 @@ impl Running {
         // is subtracted exactly; a saturated total or sum can only be too small.
         let square = u128::from(self.total) * u128::from(self.total);
         let (whole, rest) = (square / u128::from(count), square % u128::from(count));
-        let differences = self.squares.saturating_sub(whole) as f64 - rest as f64 / count as f64;
+        let differences = self.squares().saturating_sub(whole) as f64 - rest as f64 / count as f64;
         (differences.max(0.0) / (count - 1) as f64).sqrt()
     }
 }

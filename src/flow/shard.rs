@@ -1,27 +1,62 @@
 //! The active flows of a part of all five-tuples.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::BTreeMap;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use super::active::{ActiveFlow, Limits};
 use super::assembler::NumberedFlow;
 use super::facts::PacketFacts;
-use super::key::{BuildKeyHasher, FlowKey};
+use super::kept::{CompletePackets, KeptStore};
+use super::key::FlowKey;
+use super::slab::Slab;
+use super::statistics::FlowStatistics;
 
 /// Takes packets to their flows. A flow's number is that of its first packet, whatever the caller counts.
 pub(super) struct Shard {
     limits: Limits,
-    /// Position of a key's active flow in `slots`.
-    positions: HashMap<FlowKey, u32, BuildKeyHasher>,
-    /// Boxed: a flow is most of a kilobyte, which a growing vector would hold twice.
-    slots: Vec<Option<Box<ActiveFlow>>>,
-    /// Positions in `slots` that are empty.
-    free: Vec<u32>,
+    /// Position of each key's active flow. The keys themselves are in the flows, which are looked at anyway.
+    positions: HashTable<u32>,
+    flows: Slab<ActiveFlow>,
+    /// Statistics where they are asked for. Filled and freed together with `flows`, so a flow's have its position.
+    statistics: Option<Slab<FlowStatistics>>,
+    kept: KeptStore,
+    /// Positions of all flows by when they are next looked at: in units of [`slack`], a time that is not after the
+    /// flow's latest packet. Each is in here once.
+    due: BTreeMap<i64, Vec<u32>>,
+}
+
+/// A flow to which no packet will be added. Turning it into a [`Flow`](super::Flow), which is several times as large,
+/// waits until it is asked for.
+pub(super) struct CompleteFlow {
+    flow: ActiveFlow,
+    packets: CompletePackets,
+    statistics: Option<Box<FlowStatistics>>,
+}
+
+impl CompleteFlow {
+    /// Place in order of first packets.
+    pub(super) fn number(&self) -> u64 {
+        self.flow.number
+    }
+
+    pub(super) fn finish(self) -> NumberedFlow {
+        let CompleteFlow { flow, packets, statistics } = self;
+        NumberedFlow { number: flow.number, flow: flow.finish(&packets, statistics.map(|statistics| *statistics)) }
+    }
 }
 
 impl Shard {
     pub(super) fn new(limits: Limits) -> Shard {
-        Shard { limits, positions: HashMap::default(), slots: Vec::new(), free: Vec::new() }
+        Shard {
+            limits,
+            positions: HashTable::new(),
+            flows: Slab::new(),
+            statistics: limits.statistics.then(Slab::new),
+            kept: KeptStore::new(),
+            due: BTreeMap::new(),
+        }
     }
 
     /// Takes in packet `number`; says whether it began a flow. The flow that it ended, if any, goes to `sink`.
@@ -30,63 +65,102 @@ impl Shard {
         number: u64,
         packet: &PacketFacts,
         bytes: &[u8],
-        sink: &mut dyn FnMut(NumberedFlow),
+        sink: &mut dyn FnMut(CompleteFlow),
     ) -> bool {
-        match self.positions.entry(packet.key) {
-            Entry::Occupied(position) => {
-                // A key's position always leads to its flow; an empty slot would begin a flow like a new key.
-                let slot = &mut self.slots[*position.get() as usize];
-                match slot {
-                    Some(flow) if !flow.is_over_at(packet.timestamp, &self.limits) => {
-                        flow.add(packet, bytes, &self.limits);
-                        return false;
-                    }
-                    _ => {}
+        let Shard { limits, positions, flows, statistics, kept, due } = self;
+        let is_its = |position: &u32| flows.get(*position).is_some_and(|flow| flow.key == packet.key);
+        let hash_of = |position: &u32| flows.get(*position).map_or(0, |flow| flow.key.hash());
+        let begin =
+            |flows: &mut Slab<ActiveFlow>, statistics: &mut Option<Slab<FlowStatistics>>, kept: &mut KeptStore| {
+                let mut flow = ActiveFlow::new(number, packet);
+                let mut new = statistics.as_ref().map(|_| FlowStatistics::new(packet.timestamp));
+                flow.add(packet, bytes, new.as_mut(), kept, limits);
+                let position = flows.insert(flow);
+                if let (Some(statistics), Some(new)) = (statistics, new) {
+                    let same = statistics.insert(new);
+                    debug_assert_eq!(position, same);
                 }
-                let complete = slot.replace(Box::new(ActiveFlow::new(number, packet, bytes, &self.limits)));
-                complete.map(numbered).into_iter().for_each(sink);
+                position
+            };
+        match positions.entry(packet.key.hash(), is_its, hash_of) {
+            Entry::Occupied(entry) => {
+                let position = *entry.get();
+                if let Some(flow) = flows.get_mut(position)
+                    && !flow.is_over_at(packet.timestamp, limits)
+                {
+                    let statistics = statistics.as_mut().and_then(|statistics| statistics.get_mut(position));
+                    flow.add(packet, bytes, statistics, kept, limits);
+                    return false;
+                }
+                // The new flow's latest packet is after the old one's, so its place in `due` may stay. It also takes
+                // the old one's position, the last to be freed.
+                let complete = take(flows, statistics, kept, position);
+                let same = begin(flows, statistics, kept);
+                debug_assert_eq!(position, same);
+                complete.into_iter().for_each(sink);
             }
-            Entry::Vacant(vacant) => {
-                let flow = Some(Box::new(ActiveFlow::new(number, packet, bytes, &self.limits)));
-                let position = match self.free.pop() {
-                    Some(position) => {
-                        self.slots[position as usize] = flow;
-                        position
-                    }
-                    None => {
-                        let position = u32::try_from(self.slots.len()).expect("fewer active flows than addresses");
-                        self.slots.push(flow);
-                        position
-                    }
-                };
-                vacant.insert(position);
+            Entry::Vacant(entry) => {
+                let position = begin(flows, statistics, kept);
+                entry.insert(position);
+                due.entry(packet.timestamp.div_euclid(slack(limits))).or_default().push(position);
             }
         }
         true
     }
 
+    /// Reads what a packet of this key is going to change, so that packets which follow one another do not wait for
+    /// memory one after another. What it gives means nothing.
+    pub(super) fn look_at(&self, key: &FlowKey) -> u64 {
+        let is_its = |position: &u32| self.flows.get(*position).is_some_and(|flow| flow.key == *key);
+        let Some(position) = self.positions.find(key.hash(), is_its) else { return 0 };
+        let statistics = self.statistics.as_ref().and_then(|statistics| statistics.get(*position));
+        statistics.map_or(0, FlowStatistics::packets)
+    }
+
     /// Completes what no packet after a time can continue, in order of numbers.
-    pub(super) fn sweep(&mut self, now: i64, sink: &mut dyn FnMut(NumberedFlow)) {
-        let too_old = now.saturating_sub(self.limits.idle_timeout).saturating_sub(slack(&self.limits));
+    pub(super) fn sweep(&mut self, now: i64, sink: &mut dyn FnMut(CompleteFlow)) {
+        let unit = slack(&self.limits);
+        let too_old = now.saturating_sub(self.limits.idle_timeout).saturating_sub(unit);
+        let last = too_old.div_euclid(unit);
         let mut complete = Vec::new();
-        for (position, slot) in self.slots.iter_mut().enumerate() {
-            if let Some(flow) = slot.take_if(|flow| flow.latest() < too_old) {
-                self.positions.remove(&flow.key);
-                self.free.push(position as u32);
-                complete.push(numbered(flow));
+        let mut later: Vec<(i64, u32)> = Vec::new();
+        while let Some(entry) = self.due.first_entry().filter(|entry| *entry.key() <= last) {
+            for position in entry.remove() {
+                match self.flows.get(position) {
+                    Some(flow) if flow.latest() < too_old => {
+                        if let Ok(entry) = self.positions.find_entry(flow.key.hash(), |other| *other == position) {
+                            entry.remove();
+                        }
+                        complete.extend(take(&mut self.flows, &mut self.statistics, &mut self.kept, position));
+                    }
+                    Some(flow) => later.push((flow.latest().div_euclid(unit), position)),
+                    None => {}
+                }
             }
         }
-        complete.sort_unstable_by_key(|flow| flow.number);
+        for (unit, position) in later {
+            self.due.entry(unit).or_default().push(position);
+        }
+        complete.sort_unstable_by_key(CompleteFlow::number);
         complete.into_iter().for_each(sink);
     }
 
     /// Completes all flows, in order of their numbers.
-    pub(super) fn finish(&mut self, sink: &mut dyn FnMut(NumberedFlow)) {
+    pub(super) fn finish(&mut self, sink: &mut dyn FnMut(CompleteFlow)) {
         self.positions.clear();
-        self.free.clear();
-        let mut flows: Vec<Box<ActiveFlow>> = self.slots.drain(..).flatten().collect();
-        flows.sort_unstable_by_key(|flow| flow.number);
-        flows.into_iter().map(numbered).for_each(sink);
+        self.due.clear();
+        let mut statistics = self.statistics.as_mut().map(Slab::drain);
+        let Shard { flows, kept, .. } = self;
+        let mut flows: Vec<CompleteFlow> = flows
+            .drain()
+            .map(|flow| {
+                let statistics = statistics.as_mut().and_then(Iterator::next).map(Box::new);
+                CompleteFlow { packets: kept.take(flow.kept), flow, statistics }
+            })
+            .collect();
+        self.kept = KeptStore::new();
+        flows.sort_unstable_by_key(CompleteFlow::number);
+        flows.into_iter().for_each(sink);
     }
 
     /// Flows that have not been completed.
@@ -95,20 +169,27 @@ impl Shard {
     }
 }
 
-fn numbered(flow: Box<ActiveFlow>) -> NumberedFlow {
-    NumberedFlow { number: flow.number, flow: flow.finish() }
+/// Takes a flow out of its position.
+fn take(
+    flows: &mut Slab<ActiveFlow>,
+    statistics: &mut Option<Slab<FlowStatistics>>,
+    kept: &mut KeptStore,
+    position: u32,
+) -> Option<CompleteFlow> {
+    let statistics = statistics.as_mut().and_then(|statistics| statistics.take(position)).map(Box::new);
+    flows.take(position).map(|flow| CompleteFlow { packets: kept.take(flow.kept), flow, statistics })
 }
 
 /// By how much a packet may be late without a sweep coming before it, and how much time passes between sweeps.
 fn slack(limits: &Limits) -> i64 {
-    limits.idle_timeout / SLACK
+    (limits.idle_timeout / SLACK).max(1)
 }
 
 /// Part of the idle timeout.
 const SLACK: i64 = 16;
 
-/// Decides when shards are swept: sixteen times per idle timeout of capture time, so that every flow is looked at
-/// some twenty times in all, and memory holds the flows of the last 1.125 idle timeouts.
+/// Decides when shards are swept: sixteen times per idle timeout of capture time, so that memory holds the flows of
+/// the last 1.125 idle timeouts.
 #[derive(Debug)]
 pub(super) struct SweepClock {
     interval: i64,

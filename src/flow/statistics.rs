@@ -216,90 +216,89 @@ fn gap(from: i64, to: i64) -> u64 {
     to.saturating_sub(from).max(0).cast_unsigned()
 }
 
-/// The statistics of a flow so far.
+/// Active and idle periods that have ended.
+#[derive(Debug, Clone, Default)]
+struct Periods {
+    active: Running,
+    active_count: u64,
+    idle: Running,
+    idle_count: u64,
+}
+
+/// The statistics of a flow so far, apart from what [`super::active::ActiveFlow`] knows: its times and transport.
 #[derive(Debug, Clone)]
 pub(super) struct FlowStatistics {
-    start: i64,
-    latest: i64,
     /// Start of the current active period.
     active_since: i64,
     interarrival: Running,
     forward: DirectionStatistics,
     backward: DirectionStatistics,
-    active: Running,
-    active_periods: u64,
-    idle: Running,
-    idle_periods: u64,
-    is_tcp: bool,
+    /// Made at the first gap that ends an active period, which most flows never see.
+    periods: Option<Box<Periods>>,
 }
 
 impl FlowStatistics {
-    pub(super) fn new(packet: &PacketFacts) -> FlowStatistics {
+    /// Of a flow that begins at a time.
+    pub(super) fn new(start: i64) -> FlowStatistics {
         FlowStatistics {
-            start: packet.timestamp,
-            latest: packet.timestamp,
-            active_since: packet.timestamp,
+            active_since: start,
             interarrival: Running::default(),
             forward: DirectionStatistics::default(),
             backward: DirectionStatistics::default(),
-            active: Running::default(),
-            active_periods: 0,
-            idle: Running::default(),
-            idle_periods: 0,
-            is_tcp: packet.layout.transport == Transport::Tcp,
+            periods: None,
         }
     }
 
-    /// Time of the first packet.
-    pub(super) fn start(&self) -> i64 {
-        self.start
-    }
-
-    pub(super) fn transport(&self) -> Transport {
-        if self.is_tcp { Transport::Tcp } else { Transport::Udp }
-    }
-
-    /// The latest time of any packet.
-    pub(super) fn latest(&self) -> i64 {
-        self.latest
-    }
-
-    /// Takes in a packet; `activity_timeout` is in nanoseconds.
-    pub(super) fn add(&mut self, packet: &PacketFacts, direction: PacketDirection, activity_timeout: u64) {
-        let timestamp = packet.timestamp.max(self.latest);
+    /// Takes in a packet that comes at `timestamp`, not before `latest`, the time of the flow's latest packet;
+    /// `activity_timeout` is in nanoseconds.
+    pub(super) fn add(
+        &mut self,
+        packet: &PacketFacts,
+        direction: PacketDirection,
+        latest: i64,
+        timestamp: i64,
+        activity_timeout: u64,
+    ) {
         // The first packet is always forward.
         if self.forward.packets > 0 {
-            let gap = gap(self.latest, timestamp);
+            let gap = gap(latest, timestamp);
             self.interarrival.add(gap);
             if gap > activity_timeout {
-                self.end_active_period();
-                self.idle.add(gap);
-                self.idle_periods += 1;
+                self.end_active_period(latest);
+                let periods = self.periods.get_or_insert_default();
+                periods.idle.add(gap);
+                periods.idle_count += 1;
                 self.active_since = timestamp;
             }
         }
-        self.latest = timestamp;
         match direction {
             PacketDirection::Forward => self.forward.add(packet, timestamp),
             PacketDirection::Backward => self.backward.add(packet, timestamp),
         }
     }
 
-    fn end_active_period(&mut self) {
-        let length = gap(self.active_since, self.latest);
+    /// The packets so far. Reading it brings what the next packet changes into the processor's cache.
+    pub(super) fn packets(&self) -> u64 {
+        self.forward.packets + self.backward.packets
+    }
+
+    fn end_active_period(&mut self, latest: i64) {
+        let length = gap(self.active_since, latest);
         if length > 0 {
-            self.active.add(length);
-            self.active_periods += 1;
+            let periods = self.periods.get_or_insert_default();
+            periods.active.add(length);
+            periods.active_count += 1;
         }
     }
 
     /// One value per name in [`STATISTIC_NAMES`].
-    pub(super) fn finish(mut self) -> Vec<f64> {
-        self.end_active_period();
-        let duration = gap(self.start, self.latest) as f64 / NANOSECONDS_PER_SECOND;
+    pub(super) fn finish(mut self, start: i64, latest: i64, transport: Transport) -> Vec<f64> {
+        self.end_active_period(latest);
+        let periods = self.periods.take().unwrap_or_default();
+        let duration = gap(start, latest) as f64 / NANOSECONDS_PER_SECOND;
         let rate = |total: f64| ratio(total, duration);
         let (forward, backward) = (&self.forward, &self.backward);
-        let packets = forward.packets + backward.packets;
+        let packets = self.packets();
         let [forward_length, backward_length, forward_payload, backward_payload] =
             [forward.packet_length, backward.packet_length, forward.payload_length, backward.payload_length]
                 .map(|lengths| lengths.running());
@@ -321,8 +320,8 @@ impl FlowStatistics {
             values.push(direction.interarrival.total() / NANOSECONDS_PER_SECOND);
             values.extend(in_seconds(&direction.interarrival, direction.interarrivals()));
         }
-        for (periods, count) in [(&self.active, self.active_periods), (&self.idle, self.idle_periods)] {
-            values.extend(in_seconds(periods, count));
+        for (lengths, count) in [(&periods.active, periods.active_count), (&periods.idle, periods.idle_count)] {
+            values.extend(in_seconds(lengths, count));
             values.push(count as f64);
         }
         let counts = [packets, forward.packets, backward.packets];
@@ -344,7 +343,7 @@ impl FlowStatistics {
         values.extend(both.map(|direction| f64::from(direction.first_payload)));
         values.extend(both.map(|direction| f64::from(direction.initial_window)));
         values.extend(both.iter().flat_map(|direction| direction.flags.map(f64::from)));
-        values.push(f64::from(u8::from(self.is_tcp)));
+        values.push(f64::from(u8::from(transport == Transport::Tcp)));
         debug_assert_eq!(values.len(), STATISTIC_NAMES.len());
         values
     }

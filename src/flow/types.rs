@@ -47,6 +47,9 @@ pub struct FlowOptions {
     pub kept_packets: usize,
     /// How many first bytes of each kept packet are kept, from the IP header on.
     pub kept_bytes: usize,
+    /// Whether statistics are computed. They always are for an experiment; without them, [`Flow::statistics`] is empty.
+    #[serde(skip)]
+    pub statistics: bool,
 }
 
 /// A packet's direction within its flow.
@@ -84,6 +87,6 @@ pub struct Flow {
     pub end: i64,
     /// The first packets, at most [`FlowOptions::kept_packets`].
     pub packets: Vec<FlowPacket>,
-    /// One value per name in `flow::STATISTIC_NAMES`.
+    /// One value per name in `flow::STATISTIC_NAMES`; none without [`FlowOptions::statistics`].
     pub statistics: Vec<f64>,
 }

@@ -66,6 +66,8 @@ pub(super) struct Aggregate {
     values: BTreeMap<(RowKey, Option<String>, String), Measured>,
     /// Classes in the order in which the records name them.
     pub classes: Vec<String>,
+    /// Variants in the order in which the records name them, which is that of the experiment's file.
+    pub variants: Vec<String>,
 }
 
 type Values = BTreeMap<(RowKey, Option<String>, String), BTreeMap<(u64, usize), Option<f64>>>;
@@ -75,13 +77,16 @@ type Values = BTreeMap<(RowKey, Option<String>, String), BTreeMap<(u64, usize), 
 /// # Errors
 /// Two records of the same value.
 pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggregate>, ReportError> {
-    let mut tables: BTreeMap<TableKey, (Values, Vec<String>)> = BTreeMap::new();
+    let mut tables: BTreeMap<TableKey, (Values, Vec<String>, Vec<String>)> = BTreeMap::new();
     for record in records.iter().filter(|record| record.predicted.is_none() && record.setting.is_none()) {
         let key = &record.key;
         let table =
             TableKey { experiment: key.experiment.clone(), dataset: key.dataset.clone(), size: key.size.clone() };
         let row = RowKey::of(key);
-        let (values, classes) = tables.entry(table).or_default();
+        let (values, classes, variants) = tables.entry(table).or_default();
+        if !variants.contains(&row.variant) {
+            variants.push(row.variant.clone());
+        }
         if let Some(class) = &record.class
             && !classes.contains(class)
         {
@@ -104,7 +109,7 @@ pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggrega
             )));
         }
     }
-    let put_together = |(values, classes): (Values, Vec<String>)| Aggregate {
+    let put_together = |(values, classes, variants): (Values, Vec<String>, Vec<String>)| Aggregate {
         values: values
             .into_iter()
             .map(|(key, seeds)| {
@@ -114,6 +119,7 @@ pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggrega
             })
             .collect(),
         classes,
+        variants,
     };
     Ok(tables.into_iter().map(|(key, table)| (key, put_together(table))).collect())
 }
@@ -126,7 +132,7 @@ impl Aggregate {
     }
 
     /// All rows, in the order of tables: the paper's order of models, then others by name; by input and
-    /// implementation; the published variant first.
+    /// implementation; the published variant first, others in the order of the records.
     pub fn rows(&self) -> Vec<RowKey> {
         let rows: BTreeSet<&RowKey> = self.values.keys().map(|(row, _, _)| row).collect();
         let mut rows: Vec<RowKey> = rows.into_iter().cloned().collect();
@@ -138,6 +144,7 @@ impl Aggregate {
                 row.input.clone(),
                 row.implementation.clone(),
                 variant_rank(row),
+                self.variants.iter().position(|variant| *variant == row.variant),
             )
         });
         rows

@@ -183,7 +183,7 @@ fn number(value: f64, decimals: usize) -> Cell {
     Cell::Number { value, standard_deviation: None, decimals, footnote: None }
 }
 
-fn measured_cell(table: &mut Table, measured: Option<Measured>, decimals: usize, undefined: &str) -> Cell {
+pub(super) fn measured_cell(table: &mut Table, measured: Option<Measured>, decimals: usize, undefined: &str) -> Cell {
     let Some(Measured { summary, fits, seeds }) = measured else { return Cell::Absent };
     let Some(summary) = summary else { return Cell::Undefined(Some(table.footnote(undefined))) };
     let footnote = (summary.count < fits).then(|| {

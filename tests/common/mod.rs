@@ -1,5 +1,12 @@
 //! What the end-to-end tests share: a project folder of their own and the real binary.
 
+#[allow(dead_code, reason = "not every test file runs it")]
+pub mod every_stage;
+#[allow(dead_code, reason = "not every test file needs faults")]
+#[cfg(target_os = "linux")]
+pub mod faults;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -71,4 +78,71 @@ impl Project {
             assert!(line.contains(word), "{arguments:?}: `{word}` is not in: {line}");
         }
     }
+}
+
+/// Every file of a results folder without what depends on time and machine: `run.json` and `units.json` are left out,
+/// and so are columns and records about seconds, rates and memory.
+#[allow(dead_code, reason = "not every test file compares results")]
+pub fn contents(folder: &Path) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    let mut pending = vec![folder.to_owned()];
+    while let Some(next) = pending.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+            if path.is_dir() {
+                pending.push(path);
+            } else if ["run.json", "units.json"].contains(&name.as_str())
+                || name.ends_with(".md")
+                || name.ends_with(".tex")
+            {
+                // The same values as the CSV files, laid out for people.
+            } else if name.starts_with("tables/") && name.ends_with(".csv") {
+                files.insert(name, without_timing_columns(&fs::read_to_string(&path).unwrap()));
+            } else {
+                let text = fs::read_to_string(&path).unwrap();
+                let kept = text.lines().filter(|line| {
+                    !name.starts_with("records")
+                        || !["_seconds", "_per_second", "_memory_bytes"].iter().any(|timing| line.contains(timing))
+                });
+                files.insert(name.clone(), kept.collect::<Vec<_>>().join("\n"));
+            }
+        }
+    }
+    files
+}
+
+#[allow(dead_code, reason = "as above")]
+fn without_timing_columns(text: &str) -> String {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let records: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    let timing: Vec<bool> = records[0].iter().map(|column| column.contains("seconds")).collect();
+    let kept = records.iter().map(|record| {
+        let kept = record.iter().zip(&timing).filter(|(_, timing)| !**timing).map(|(field, _)| field);
+        kept.collect::<Vec<_>>().join(",")
+    });
+    kept.collect::<Vec<_>>().join("\n")
+}
+
+/// A dataset of sixty points of three overlapping classes, by a generator of small numbers, as a feature file.
+#[allow(dead_code, reason = "not every test file needs quick fits")]
+pub fn write_points(project: &Project) {
+    let mut state = 1_u64;
+    let mut next = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f64 / (1 << 24) as f64
+    };
+    let mut text = "x,y,class\n".to_owned();
+    for index in 0..60 {
+        let class = index % 3;
+        let centre = class as f64;
+        text += &format!("{},{},{}\n", centre + 1.4 * next(), 2.0 * centre + 3.0 * next(), ["a", "b", "c"][class]);
+    }
+    project.write("data/points/points.csv", text);
+    project.write(
+        "data/points.toml",
+        "name = \"points\"\ntitle = \"Three clouds of points\"\nreference = \"none\"\nlabel_columns = [\"kind\"]\n\
+         [published_at]\nurl = \"https://example.org/points\"\nhow = \"nothing to download\"\n\
+         [files]\npatterns = [\"*.csv\"]\n[features]\nformat = \"csv\"\nlabels = { kind = \"class\" }\n",
+    );
 }

@@ -100,6 +100,11 @@ proptest! {
             prop_assert_eq!(summary.decoded, frames.len() as u64);
         }
         prop_assert_eq!(expected.iter().map(|flow| statistic(flow, "packets")).sum::<f64>(), frames.len() as f64);
+        // Without statistics all else is the same.
+        let bytes_only = FlowOptions { statistics: false, ..options() };
+        let bare: Vec<Flow> = expected.into_iter().map(|flow| Flow { statistics: Vec::new(), ..flow }).collect();
+        prop_assert_eq!(&one_by_one(&file, &bytes_only), &bare);
+        prop_assert_eq!(&in_rounds(&file, &bytes_only, 2).0, &bare);
     }
 }
 

@@ -1,0 +1,281 @@
+//! A run in units: computed by processes side by side on this machine, or by Slurm, and then put together as any other
+//! run, with every fit taken from the cache.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::run::{InUnits, cache, print_tables, settings, write_results};
+use super::{Verdict, progress};
+use crate::experiment::{self, PlannedRun, Queue, Settings, SlurmOptions, UnitRecord, UnitState};
+use crate::progress::Progress;
+
+/// How often processes of this machine are looked after.
+const LOCAL_PAUSE: Duration = Duration::from_millis(50);
+/// How often Slurm is asked; it serves others too.
+const SLURM_PAUSE: Duration = Duration::from_secs(3);
+
+/// Computes the units that are missing and, unless Slurm is left to do so, puts everything together.
+pub fn compute(project: &Path, planned: &PlannedRun, how: &InUnits) -> anyhow::Result<Verdict> {
+    let progress = progress::for_standard_error();
+    match how {
+        InUnits::Local { jobs } => local(project, planned, *jobs, progress.as_ref())?,
+        InUnits::Slurm { options, wait } => {
+            if !slurm(project, planned, options, *wait, progress.as_ref())? {
+                return Ok(Verdict::Done);
+            }
+        }
+    }
+    gather(project, planned, progress.as_ref())
+}
+
+/// Puts the flows that units share into the cache.
+pub fn load_shared(project: &Path, planned: &PlannedRun, progress: &dyn Progress) -> anyhow::Result<()> {
+    // Flows do not depend on the device.
+    let settings = settings(project, "cpu", "f32", cache(project))?;
+    for experiment in &planned.experiments {
+        experiment::load_shared(experiment, &settings, progress)?;
+    }
+    Ok(planned.set_shared_loaded()?)
+}
+
+/// Computes one unit in this process, and keeps its record.
+pub fn run_unit(project: &Path, planned: &PlannedRun, number: usize) -> anyhow::Result<()> {
+    let unit = planned.units.get(number).with_context(|| {
+        format!("{} has {} units, and none with number {number}", planned.plan.name, planned.units.len())
+    })?;
+    let settings = settings(project, &planned.plan.device, &planned.plan.precision, cache(project))?;
+    let description = settings.device.describe()?;
+    let provenance = experiment::Provenance::collect(project, &description);
+    let mut record = planned.begin(number, &experiment::device_name(settings.device), provenance);
+    planned.store(number, &record, &settings.cache)?;
+    let started = std::time::Instant::now();
+    let progress = progress::for_standard_error();
+    let result = experiment::run_unit(&planned.experiments[unit.experiment], &unit.unit, &settings, progress.as_ref());
+    record.wall_seconds = started.elapsed().as_secs_f64();
+    match &result {
+        Ok(fits) => {
+            record.state = UnitState::Done;
+            record.fits.clone_from(fits);
+        }
+        Err(error) => {
+            record.state = UnitState::Failed;
+            record.problem = Some(error.to_string());
+        }
+    }
+    planned.store(number, &record, &settings.cache)?;
+    result?;
+    Ok(())
+}
+
+/// Children that end with their owner.
+struct Children(Vec<(usize, Child)>);
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        for (_, child) in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn local(project: &Path, planned: &PlannedRun, jobs: usize, progress: &dyn Progress) -> anyhow::Result<()> {
+    let missing = planned.missing(&cache(project));
+    if missing.is_empty() {
+        return Ok(());
+    }
+    load_shared(project, planned, progress)?;
+    let threads = (rayon::current_num_threads() / jobs).max(1);
+    let there = planned.units.len() - missing.len();
+    progress.begin(
+        &format!("{}: {} units, {there} there", planned.plan.name, planned.units.len()),
+        planned.units.len() as u64,
+    );
+    progress.advance(there as u64);
+    let mut waiting = missing.iter().copied().rev().collect::<Vec<_>>();
+    let mut running = Children(Vec::new());
+    let mut failed: BTreeMap<usize, String> = BTreeMap::new();
+    while !waiting.is_empty() || !running.0.is_empty() {
+        while running.0.len() < jobs
+            && let Some(number) = waiting.pop()
+        {
+            running.0.push((number, start(project, planned, number, threads)?));
+            let names: Vec<String> = running.0.iter().map(|(number, _)| planned.unit_name(*number)).collect();
+            progress.note(&names.join("; "));
+        }
+        std::thread::sleep(LOCAL_PAUSE);
+        let mut index = 0;
+        while let Some((number, child)) = running.0.get_mut(index) {
+            let number = *number;
+            match child.try_wait().context("a process of this run cannot be looked after")? {
+                None => index += 1,
+                Some(status) => {
+                    running.0.remove(index);
+                    if planned.done(number, &cache(project)).is_none() {
+                        let told = planned.record(number).and_then(|record| record.problem);
+                        let log = || format!("its process ended with {status}; see {}", planned.log(number).display());
+                        let problem = told.unwrap_or_else(log);
+                        progress.warn(&format!("{} failed: {problem}", planned.unit_name(number)));
+                        failed.insert(number, problem);
+                    }
+                    progress.advance(1);
+                }
+            }
+        }
+    }
+    progress.end();
+    if let Some((&number, problem)) = failed.first_key_value() {
+        anyhow::bail!(
+            "{} of {} units failed, the first of them {}: {problem}; the others are kept, and the same command again tries \
+             only what is missing",
+            failed.len(),
+            planned.units.len(),
+            planned.unit_name(number)
+        );
+    }
+    Ok(())
+}
+
+/// A process of this program that computes a unit and writes to the unit's log.
+fn start(project: &Path, planned: &PlannedRun, number: usize, threads: usize) -> anyhow::Result<Child> {
+    let path = planned.log(number);
+    let log = || -> std::io::Result<std::fs::File> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::File::create(&path)
+    };
+    let log = log().with_context(|| path.display().to_string())?;
+    Command::new(std::env::current_exe().context("this program's path")?)
+        .arg("--project")
+        .arg(project)
+        .args(["--threads", &threads.to_string(), "sweep", "unit", "--number", &number.to_string()])
+        .arg(&planned.plan.name)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("a process of this run cannot be started")
+}
+
+/// Submits what is missing and not in the queue; whether it stayed until all is there.
+fn slurm(
+    project: &Path,
+    planned: &PlannedRun,
+    options: &SlurmOptions,
+    wait: bool,
+    progress: &dyn Progress,
+) -> anyhow::Result<bool> {
+    let cache = cache(project);
+    let missing = planned.missing(&cache);
+    if missing.is_empty() {
+        return Ok(true);
+    }
+    let name = &planned.plan.name;
+    let queue = Queue::ask()?;
+    let queued = queue.units(&planned.submissions());
+    let new: Vec<usize> = missing.iter().copied().filter(|number| !queued.contains_key(number)).collect();
+    let folder = std::path::absolute(project)?;
+    if !new.is_empty() {
+        std::fs::create_dir_all(planned.folder().join("log"))?;
+        let last = experiment::submit(planned, &folder, &new, options, &queue, !wait)?;
+        let what = if wait { "the last array" } else { "the results are put together by" };
+        tell!("{name}: {} of {} units submitted to Slurm; {what} job {last}", new.len(), planned.units.len());
+    } else {
+        tell!("{name}: the {} units that are missing are in Slurm's queue already", missing.len());
+    }
+    if !wait {
+        tell!("etcbench sweep status {name} shows how far they are; the same command again submits what failed");
+        return Ok(false);
+    }
+    progress.begin(&format!("{name}: {} units", planned.units.len()), planned.units.len() as u64);
+    let mut left = missing;
+    progress.advance((planned.units.len() - left.len()) as u64);
+    // A file system may show what another machine wrote a little late.
+    let mut idle = 0;
+    while !left.is_empty() && idle < 3 {
+        std::thread::sleep(SLURM_PAUSE);
+        let before = left.len();
+        left.retain(|&number| planned.done(number, &cache).is_none());
+        progress.advance((before - left.len()) as u64);
+        match Queue::ask() {
+            Ok(queue) => {
+                let units = queue.units(&planned.submissions());
+                let running = units.values().filter(|state| *state == "running").count();
+                progress.note(&format!("{running} running, {} waiting", units.len() - running));
+                idle = if units.is_empty() { idle + 1 } else { 0 };
+            }
+            Err(error) => progress.note(&error.to_string()),
+        }
+    }
+    progress.end();
+    if let Some(&number) = left.first() {
+        let problem = planned.record(number).and_then(|record| record.problem);
+        anyhow::bail!(
+            "{} of {} units are missing and no longer in Slurm's queue, the first of them {}: {}; the others are kept, and \
+             the same command again submits only what is missing",
+            left.len(),
+            planned.units.len(),
+            planned.unit_name(number),
+            problem.unwrap_or_else(|| format!("it left no error; see {}", planned.folder().join("log").display()))
+        );
+    }
+    Ok(true)
+}
+
+/// Puts a run together whose units are all done: writes its results and prints its tables.
+pub fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progress) -> anyhow::Result<Verdict> {
+    let cache = cache(project);
+    let ended: Vec<Option<UnitRecord>> = (0..planned.units.len()).map(|number| planned.done(number, &cache)).collect();
+    let done: Vec<&UnitRecord> = ended.iter().flatten().collect();
+    if done.len() < planned.units.len() {
+        anyhow::bail!(
+            "{}: {} of {} units are done; etcbench sweep status {0} shows the others",
+            planned.plan.name,
+            done.len(),
+            planned.units.len()
+        );
+    }
+    if let Some(pair) = done.windows(2).find(|pair| pair[0].device != pair[1].device) {
+        anyhow::bail!(
+            "{}: deep models trained on {} ({}) and on {} ({}); results of different devices are not put into one table, \
+             so name one with --device",
+            planned.plan.name,
+            pair[0].device,
+            pair[0].host,
+            pair[1].device,
+            pair[1].host
+        );
+    }
+    let device = done[0].device.parse().map_err(anyhow::Error::msg)?;
+    let settings = Settings { project: project.to_owned(), device, device_reason: None, cache };
+    let (mut printed, mut records) = (Vec::new(), Vec::new());
+    for (index, experiment) in planned.experiments.iter().enumerate() {
+        let own = planned.units.iter().zip(&done).filter(|(unit, _)| unit.experiment == index);
+        let own: Vec<UnitRecord> = own.map(|(_, record)| (*record).clone()).collect();
+        let mut run = experiment::run(experiment, &settings, progress)?;
+        let mut devices: Vec<&str> = own.iter().map(|record| record.provenance.device.as_str()).collect();
+        devices.sort_unstable();
+        devices.dedup();
+        run.provenance.device = devices.join("; ");
+        let name = experiment::results_name(experiment, planned.plan.overrides.change_results());
+        let folder = experiment::results_folder(project).join(name);
+        let (text, of_run) = write_results(project, &run, &folder, &own, None)?;
+        printed.push(text);
+        records.extend(of_run);
+        let computed = run.rows.iter().filter(|row| !row.reused).count();
+        tell!(
+            "{}: {} fits of {} units{}; results in {}",
+            experiment.name,
+            run.rows.len(),
+            own.len(),
+            if computed > 0 { format!(", {computed} of them computed now") } else { String::new() },
+            folder.display()
+        );
+    }
+    print_tables(printed, &records)
+}

@@ -1,0 +1,270 @@
+//! A sweep on a real Slurm: a controller and two nodes on this machine, made for the test. A node dies while it computes
+//! a unit, a point fails and is submitted again alone, and the results are those of a run on one machine.
+//!
+//! Needs root and Slurm's daemons (Debian: `slurm-wlm` and `munge`); skipped, and said so, where they are missing.
+
+mod common;
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Project, contents, write_points};
+
+/// Longer than anything takes on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+const SWEEP: &str = r#"
+title = "Three clouds"
+seeds = [0, 1]
+models = ["random_forest"]
+[dataset]
+names = ["points"]
+[selection]
+label = "kind"
+[model.random_forest]
+input = "statistics"
+[sweep.alternatives.trees]
+few = { model.random_forest.trees = TREES }
+more = { model.random_forest.trees = MORE }
+file = { model.random_forest.trees = 10, split = { method = "file", path = "split.csv" } }
+"#;
+
+fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let folders = path.split(':').map(PathBuf::from).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    folders.map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// One controller and two nodes of a processor each; they end with this.
+struct Cluster {
+    folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// None, and a word why, where it cannot be.
+    fn start() -> Option<Self> {
+        for name in ["munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol"] {
+            if program(name).is_none() {
+                println!("skipped: {name} is not installed (Debian: apt-get install slurm-wlm munge)");
+                return None;
+            }
+        }
+        let user = Command::new("id").arg("-u").output().unwrap();
+        if String::from_utf8_lossy(&user.stdout).trim() != "0" {
+            println!("skipped: Slurm's daemons need root");
+            return None;
+        }
+        let cluster = Self { folder: tempfile::tempdir().unwrap() };
+        let at = |name: &str| cluster.folder.path().join(name).display().to_string();
+        for folder in ["state", "spool", "log"] {
+            fs::create_dir(cluster.folder.path().join(folder)).unwrap();
+        }
+        // The key of a cluster that nothing else can reach.
+        fs::write(at("munge.key"), [7; 1024]).unwrap();
+        set_mode(&at("munge.key"), 0o600);
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        let host = host.trim().split('.').next().unwrap().to_owned();
+        let mut configuration = format!(
+            "ClusterName=etcbench\nSlurmctldHost={host}(127.0.0.1)\nSlurmctldPort={}\nAuthType=auth/munge\n\
+             AuthInfo=socket={},cred_expire=5\nCredType=cred/munge\nSlurmUser=root\nSlurmdUser=root\n\
+             ProctrackType=proctrack/linuxproc\nTaskPlugin=task/none\nAccountingStorageType=accounting_storage/none\n\
+             JobAcctGatherType=jobacct_gather/none\nMpiDefault=none\nSwitchType=switch/none\n\
+             SelectType=select/cons_tres\nSelectTypeParameters=CR_CPU\nReturnToService=2\n\
+             StateSaveLocation={}\nSlurmdSpoolDir={}/%n\nSlurmctldPidFile={}\nSlurmdPidFile={}\n\
+             SlurmctldLogFile={}\nSlurmdLogFile={}\nSchedulerParameters=sched_interval=1\n",
+            free_port(),
+            at("munge.socket"),
+            at("state"),
+            at("spool"),
+            at("slurmctld.pid"),
+            at("slurmd-%n.pid"),
+            at("log/slurmctld"),
+            at("log/slurmd-%n"),
+        );
+        for node in ["node1", "node2"] {
+            let port = free_port();
+            configuration +=
+                &format!("NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=1 State=UNKNOWN\n");
+        }
+        configuration += "PartitionName=main Nodes=node1,node2 Default=YES MaxTime=INFINITE State=UP\n";
+        fs::write(at("slurm.conf"), configuration).unwrap();
+        let options = [
+            "key-file=munge.key",
+            "socket=munge.socket",
+            "pid-file=munge.pid",
+            "log-file=munge.log",
+            "seed-file=munge.seed",
+        ];
+        let options: Vec<String> = options
+            .map(|option| option.split_once('=').unwrap())
+            .map(|(option, name)| format!("--{option}={}", at(name)))
+            .into();
+        cluster.daemon("munged", &[&["--force".to_owned()][..], &options[..]].concat());
+        cluster.daemon("slurmctld", &["-c".to_owned()]);
+        cluster.start_node("node1");
+        cluster.start_node("node2");
+        cluster.until("both nodes are idle", || cluster.said("sinfo", &["-h", "-N", "-o", "%T"]) == "idle\nidle");
+        Some(cluster)
+    }
+
+    fn start_node(&self, node: &str) {
+        self.daemon("slurmd", &["-N".to_owned(), node.to_owned()]);
+    }
+
+    fn daemon(&self, name: &str, arguments: &[String]) {
+        // Not a pipe: a daemon may keep it open.
+        let path = self.folder.path().join("log/start");
+        let log = fs::File::create(&path).unwrap();
+        let mut command = self.command(name);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        assert!(command.status().unwrap().success(), "{name}: {}", fs::read_to_string(path).unwrap());
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.folder.path().join("slurm.conf")
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(program(name).unwrap_or_else(|| name.into()));
+        command.env("SLURM_CONF", self.configuration());
+        command
+    }
+
+    fn said(&self, name: &str, arguments: &[&str]) -> String {
+        let output = self.command(name).args(arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    #[track_caller]
+    fn until(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !holds() {
+            assert!(start.elapsed() < PATIENCE, "{what}: not in {PATIENCE:?}; {}", self.said("squeue", &[]));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn signal(&self, signal: &str, pid_file: &str) {
+        if let Ok(pid) = fs::read_to_string(self.folder.path().join(pid_file)) {
+            let _ = Command::new("kill").args([signal, pid.trim()]).output();
+        }
+    }
+
+    /// The daemon dies at once; whatever it had started lives on, as on a node that only lost its network.
+    fn kill_node(&self, node: &str) {
+        self.signal("-KILL", &format!("slurmd-{node}.pid"));
+        // What the controller would find out by itself after minutes.
+        self.said("scontrol", &["update", &format!("nodename={node}"), "state=down", "reason=test"]);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.said("scancel", &["--me"]);
+        for file in ["slurmd-node1.pid", "slurmd-node2.pid", "slurmctld.pid", "munge.pid"] {
+            self.signal("-TERM", file);
+        }
+    }
+}
+
+fn set_mode(path: &str, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// The states of the units that were begun, with the nodes they are on.
+fn begun(project: &Project) -> Vec<(PathBuf, String, String)> {
+    let folder = project.path("results/sweeps/points-points-full/units");
+    let entries = fs::read_dir(folder).into_iter().flatten();
+    let read = |path: PathBuf| {
+        let record: serde_json::Value = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+        Some((path, record["state"].as_str()?.to_owned(), record["host"].as_str()?.to_owned()))
+    };
+    entries.filter_map(|entry| read(entry.ok()?.path())).collect()
+}
+
+#[test]
+fn a_sweep_survives_a_node_and_a_failed_point_and_gives_the_bytes_of_one_machine() {
+    let Some(cluster) = Cluster::start() else { return };
+    let experiment = SWEEP.replace("TREES", "20000").replace("MORE", "20001");
+    let project = Project::new();
+    write_points(&project);
+    project.write("experiments/points.toml", &experiment);
+    let etcbench = |arguments: &[&str]| -> Output {
+        assert_cmd::Command::cargo_bin("etcbench")
+            .unwrap()
+            .current_dir(project.path("."))
+            .env("SLURM_CONF", cluster.configuration())
+            .env_remove("ETCBENCH_DATA")
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let told = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let submit = ["run", "experiments/points.toml", "--slurm", "--partition", "main", "--time", "10", "--memory", "0"];
+
+    let output = etcbench(&submit);
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(told(&output).contains("6 of 6 units submitted"), "{}", told(&output));
+    // The same command while all is in the queue submits nothing a second time.
+    let output = etcbench(&submit);
+    assert!(told(&output).contains("in Slurm's queue already"), "{}", told(&output));
+
+    let mut killed = None;
+    cluster.until("a unit runs on node2", || {
+        killed = begun(&project).into_iter().find(|(_, state, host)| state == "begun" && host == "node2");
+        killed.is_some()
+    });
+    cluster.kill_node("node2");
+    let (killed, _, _) = killed.unwrap();
+    let status = || etcbench(&["sweep", "status", "points-points-full"]);
+    let table = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    cluster.until("the queue is empty", || cluster.said("squeue", &["-h"]).is_empty());
+    let output = status();
+    assert_eq!(output.status.code(), Some(1), "{}", table(&output));
+    assert!(table(&output).contains("4 done, 2 failed"), "{}", table(&output));
+    assert!(table(&output).contains("split.csv"), "{}", table(&output));
+    assert!(begun(&project).iter().any(|(path, state, _)| *path == killed && state == "done"), "the killed unit");
+    assert!(!project.path("results/points-points-full").exists(), "nothing is put together while points are missing");
+
+    // The point can be computed now: it alone is submitted again, and a job puts the results together.
+    project.done(&["split", "points", "--variants", "trees=few", "-o", "split.csv"]);
+    let output = etcbench(&submit);
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(told(&output).contains("2 of 6 units submitted"), "{}", told(&output));
+    cluster.until("the results are put together", || project.path("results/points-points-full").is_dir());
+    cluster.until("the queue is empty again", || cluster.said("squeue", &["-h"]).is_empty());
+    let gathered = contents(&project.path("results/points-points-full"));
+
+    // Nothing is left to submit. One more seed of one point is, and the command may stay until it is there.
+    let output = etcbench(&submit);
+    assert!(output.status.success() && !told(&output).contains("submitted"), "{}", told(&output));
+    assert_same(&gathered, &project.path("results/points-points-full"));
+    let more = [&submit[..], &["--variants", "trees=few", "--seeds", "3", "--wait"]].concat();
+    let output = etcbench(&more);
+    assert!(output.status.success() && told(&output).contains("3 of 3 units submitted"), "{}", told(&output));
+    assert!(table(&output).contains("Means over 3 seeds"), "{}", table(&output));
+
+    let local = Project::new();
+    write_points(&local);
+    local.write("experiments/points.toml", &experiment);
+    local.write("split.csv", fs::read(project.path("split.csv")).unwrap());
+    local.done(&["run", "experiments/points.toml"]);
+    assert_same(&gathered, &local.path("results/points-points-full"));
+}
+
+#[track_caller]
+fn assert_same(expected: &std::collections::BTreeMap<String, String>, folder: &Path) {
+    let found = contents(folder);
+    assert_eq!(expected.keys().collect::<Vec<_>>(), found.keys().collect::<Vec<_>>());
+    for (name, content) in expected {
+        assert!(*content == found[name], "{name} differs");
+    }
+}
