@@ -4,8 +4,9 @@
 //! `cargo bench --bench classical -- FILE MODEL IMPLEMENTATION PARAMETERS PREDICTIONS`, where `FILE` is safetensors with
 //! `values` (32-bit floats, rows by columns; tokens 0 to 256 where `shape` is there), `labels`, `training` and
 //! `test` (32-bit unsigned) and perhaps `shape` (packets, bytes), `PARAMETERS` is the model's TOML table, and
-//! `PREDICTIONS` is where the classes of the test rows go. Prints one JSON object: seconds to fit and to
-//! predict, of wall and of processor time, and by how many bytes the process grew at most above what it held before.
+//! `PREDICTIONS` is where the classes of the test rows go. Prints a JSON object after the fit and one at the end:
+//! seconds to fit and to predict, of wall and of processor time, and by how many bytes the process grew at most above
+//! what it held before.
 //!
 //! Whole fits take seconds, so each is timed once per run instead of sampled.
 
@@ -71,12 +72,15 @@ fn status(line: &str) -> u64 {
     kibibytes.unwrap_or(0) * 1024
 }
 
-/// Seconds of processor time that this process has used; 0 where the system does not tell.
+/// Seconds of processor time that this process's threads have used; 0 where the system does not tell.
 fn processor_time() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // Fields 14 and 15, in hundredths of a second; the second field may hold blanks, but ends with `)`.
-    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
-    fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
+    let nanoseconds = threads.flatten().filter_map(|thread| {
+        // Nanoseconds on a processor, then waiting for one, and how often.
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    nanoseconds.sum::<f64>() / 1e9
 }
 
 fn main() {
@@ -100,6 +104,10 @@ fn main() {
     let (started, processor_started) = (Instant::now(), processor_time());
     model.fit(examples(&data.training), examples(&[]), &context).unwrap_or_else(|error| panic!("{error}"));
     let (fitted, processor_fitted) = (Instant::now(), processor_time());
+    let (fit, fit_cpu) = ((fitted - started).as_secs_f64(), processor_fitted - processor_started);
+    let memory = status("VmHWM").saturating_sub(before);
+    // Said now, should a limit end this before the prediction is done.
+    println!("{}", serde_json::json!({ "fit": fit, "fit_cpu": fit_cpu, "memory": memory }));
     let probabilities =
         model.predict_probabilities(examples(&data.test), &Silent).unwrap_or_else(|error| panic!("{error}"));
     let (done, processor_done) = (Instant::now(), processor_time());
@@ -112,8 +120,7 @@ fn main() {
         })
         .collect();
     std::fs::write(predictions, classes).expect("the predictions can be written");
-    let (fit, predict) = ((fitted - started).as_secs_f64(), (done - fitted).as_secs_f64());
-    let (fit_cpu, predict_cpu) = (processor_fitted - processor_started, processor_done - processor_fitted);
+    let (predict, predict_cpu) = ((done - fitted).as_secs_f64(), processor_done - processor_fitted);
     let measured = serde_json::json!({
         "fit": fit, "predict": predict, "fit_cpu": fit_cpu, "predict_cpu": predict_cpu, "memory": grown
     });

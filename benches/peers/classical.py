@@ -2,7 +2,7 @@
 both sides in turn, each in a process of its own.
 
     python benches/peers/classical.py --data PATH [--flows flows.parquet] [--models svm,knn] [--sets vpn15,bytes]
-                                      [--rows 5000,20000] [--seeds 0,1,2] [--threads 2] [--repeat 1]
+                                      [--rows 5000,20000] [--seeds 0,1,2] [--threads 2] [--limit 900]
 
 PATH is the folder that holds `iscxvpn2016-time-features/`. The byte and statistics sets come from a Parquet file
 that `etcbench features` wrote from captures whose file names are CLASS-NAME.pcap, such as USTC-TFC2016's:
@@ -16,9 +16,12 @@ make their columns of them (bytes over 255 with a column per packet for what is 
 statistics) within what is timed, as they standardise within it.
 
 The table has, per model, set and number of rows, medians over seeds and repetitions: seconds to fit and predict
-of both and their ratio (and the ratio of processor time, which other work on the machine disturbs less), by how much
-each process grew, macro F1 of both, and the largest |z| of McNemar's test
-(1.96 is the 5 % level). `--json FILE` keeps every measurement.
+of both and the ratio of wall time (of processor time, which other work on the machine disturbs less), by how much
+each process grew, the mean macro F1 of both, and the largest |z| of McNemar's test (1.96 is the 5 % level). A side
+that used up `--limit` seconds of processor time is ended, and the table says so.
+
+`--json FILE` keeps every measurement, and `--table FILE` prints the table of the measurements that such a file holds,
+so that it may be made piece by piece; of two of the same model, set, rows and seed the later counts.
 
 Needs numpy, scikit-learn, xgboost and pyarrow; made with Python 3.11, numpy 2.4, scikit-learn 1.9, xgboost 3.2.
 """
@@ -27,6 +30,8 @@ import argparse
 import json
 import os
 import pathlib
+import resource
+import signal
 import statistics
 import struct
 import subprocess
@@ -191,13 +196,15 @@ def run_peer(path, model, predictions, threads):
     started = time.perf_counter(), time.process_time()
     estimator.fit(prepared(arrays, model, training), labels[training])
     fitted = time.perf_counter(), time.process_time()
+    times = {"fit": fitted[0] - started[0], "fit_cpu": fitted[1] - started[1]}
+    # Said now, should the limit end this before the prediction is done.
+    print(json.dumps({**times, "memory": max(0, status("VmHWM") - before)}), flush=True)
     predicted = estimator.predict(prepared(arrays, model, test))
     done = time.perf_counter(), time.process_time()
     grown = max(0, status("VmHWM") - before)
     predicted.astype("<u4").tofile(predictions)
-    times = {"fit": fitted[0] - started[0], "predict": done[0] - fitted[0]}
-    processor = {"fit_cpu": fitted[1] - started[1], "predict_cpu": done[1] - fitted[1]}
-    print(json.dumps({**times, **processor, "memory": grown}))
+    times |= {"predict": done[0] - fitted[0], "predict_cpu": done[1] - fitted[1]}
+    print(json.dumps({**times, "memory": grown}))
 
 
 def macro_f1(truth, predicted):
@@ -227,18 +234,24 @@ def bench_program():
 
 
 def run(command, threads, limit):
+    """Runs one side within the processor time; what it had measured, and whether it was ended."""
     environment = dict(os.environ)
     for name in ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"]:
         environment[name] = str(threads)
     # Threads that wait must not take the processor from those that work, on a machine that does other work too.
     environment["OMP_WAIT_POLICY"] = "PASSIVE"
-    try:
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=limit)
-    except subprocess.TimeoutExpired:
-        return None
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 10))
+
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, preexec_fn=limited)
+    lines = done.stdout.strip().splitlines()
+    measured = json.loads(lines[-1]) if lines else {}
+    if done.returncode == -signal.SIGXCPU:
+        return {**measured, "ended": limit}
     if done.returncode != 0:
         sys.exit(f"{command}: exit code {done.returncode}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return measured
 
 
 def main():
@@ -250,9 +263,9 @@ def main():
     parser.add_argument("--rows", default="5000,20000")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=1, help="runs of both sides per seed")
-    parser.add_argument("--limit", type=float, default=900, help="seconds after which a side is given up")
+    parser.add_argument("--limit", type=int, default=900, help="seconds of processor time after which a side is ended")
     parser.add_argument("--json", type=pathlib.Path, help="append every measurement to this file")
+    parser.add_argument("--table", type=pathlib.Path, help="print the table of such a file and measure nothing")
     parser.add_argument("--program", help="our side, where it is built already")
     parser.add_argument("--implementation", default="fast", choices=["fast", "reference"], help="our side")
     parser.add_argument("--only", choices=["ours", "peer"], help="leave the other side out")
@@ -260,6 +273,8 @@ def main():
     options = parser.parse_args()
     if options.peer:
         return run_peer(*options.peer, options.threads)
+    if options.table:
+        return print_table(options.table)
     sets = {}
     wanted = options.sets.split(",")
     for name, seconds in [("vpn15", 15), ("vpn60", 60)]:
@@ -271,9 +286,7 @@ def main():
         sets.update(bytes=(tokens, labels, True), statistics=(values, labels, False))
     program = options.program or bench_program()
     print(f"load before: {os.getloadavg()[0]:.2f}, threads: {options.threads}, seeds: {options.seeds}")
-    print("| model | data | rows | fit ours / peer (s) | ratio (cpu) | predict ours / peer (s) | ratio (cpu) "
-          "| growth ours / peer (MiB) | macro F1 ours / peer | largest McNemar z |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print(HEADER)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         for rows in map(int, options.rows.split(",")):
@@ -286,7 +299,7 @@ def main():
 def compare(options, program, folder, data, name, model, rows):
     """Measures one row of the table and prints it."""
     values, labels, tokens = data
-    measured, scores, zs = [], [], []
+    records = []
     for seed in map(int, options.seeds.split(",")):
         arrays = dict(zip(["values", "labels", "training", "test"], sample(values, labels, rows, seed, tokens)))
         arrays["training"], arrays["test"] = (arrays[part].astype(np.uint32) for part in ("training", "test"))
@@ -295,44 +308,92 @@ def compare(options, program, folder, data, name, model, rows):
         path = folder / "data.safetensors"
         write_safetensors(path, arrays)
         truth = arrays["labels"][arrays["test"]]
-        for _ in range(options.repeat):
-            sides = {}
-            for side in [options.only] if options.only else ["ours", "peer"]:
-                output = folder / side
-                if side == "ours":
-                    kind = model.removesuffix("_linear")
-                    command = [program, path, kind, options.implementation, PARAMETERS[model], output]
-                else:
-                    command = [sys.executable, __file__, "--threads", str(options.threads), "--peer", path, model, output]
-                sides[side] = run([str(part) for part in command], options.threads, options.limit)
-            predicted = {side: np.fromfile(folder / side, dtype="<u4") for side in sides if sides[side]}
-            if len(predicted) == 2:
-                zs.append(mcnemar(truth, predicted["ours"], predicted["peer"]))
-            scores.append({side: macro_f1(truth, predicted[side]) for side in predicted})
-            measured.append(sides)
-            if options.json:
-                record = {"model": model, "data": name, "rows": rows, "seed": seed, **sides, "macro_f1": scores[-1]}
-                with open(options.json, "a") as file:
-                    file.write(json.dumps({**record, "z": zs[-1] if zs else None, "load": os.getloadavg()[0]}) + "\n")
+        sides, predicted = {}, {}
+        for side in [options.only] if options.only else ["ours", "peer"]:
+            output = folder / side
+            if side == "ours":
+                kind = model.removesuffix("_linear")
+                command = [program, path, kind, options.implementation, PARAMETERS[model], output]
+            else:
+                command = [sys.executable, __file__, "--threads", str(options.threads), "--peer", path, model, output]
+            sides[side] = run([str(part) for part in command], options.threads, options.limit)
+            if "ended" not in sides[side]:
+                predicted[side] = np.fromfile(output, dtype="<u4")
+        scores = {side: macro_f1(truth, predicted[side]) for side in predicted}
+        z = mcnemar(truth, predicted["ours"], predicted["peer"]) if len(predicted) == 2 else None
+        record = {"model": model, "data": name, "rows": rows, "seed": seed, **sides, "macro_f1": scores, "z": z}
+        records.append({**record, "load": os.getloadavg()[0]})
+        if options.json:
+            with open(options.json, "a") as file:
+                file.write(json.dumps(records[-1]) + "\n")
+    print(table_row(records), flush=True)
 
-    def median(side, key):
-        found = [sides[side][key] for sides in measured if sides.get(side)]
-        return statistics.median(found) if found else float("nan")
 
-    def ratio(key):
-        found = [sides["ours"][key] / max(sides["peer"][key], 1e-3) for sides in measured if sides.get("ours") and sides.get("peer")]
-        return statistics.median(found) if found else float("nan")
+HEADER = """\
+| model | data | rows | seeds | fit ours / peer (s) | ratio (cpu) | predict ours / peer (s) | ratio (cpu) \
+| growth ours / peer (MiB) | macro F1 ours / peer | largest McNemar z |
+|---|---|---|---|---|---|---|---|---|---|---|"""
+
+
+def print_table(path):
+    """The table of measurements made earlier."""
+    kept = {}
+    for line in path.read_text().splitlines():
+        record = json.loads(line)
+        kept[record["model"], record["data"], record["rows"], record["seed"]] = record
+    print(HEADER)
+    groups = {}
+    for (model, data, rows, _), record in sorted(kept.items(), key=lambda item: item[0][3]):
+        groups.setdefault((model, rows, data), []).append(record)
+    models, sets = list(PARAMETERS), ["vpn15", "vpn60", "bytes", "statistics"]
+    for key in sorted(groups, key=lambda key: (models.index(key[0]), key[1], sets.index(key[2]))):
+        print(table_row(groups[key]))
+
+
+def table_row(records):
+    """One row of the table from the records of its seeds."""
+    limits = [record[side]["ended"] for record in records for side in ("ours", "peer") if "ended" in record.get(side, {})]
+
+    def median(side, key, form):
+        found = [record[side][key] for record in records if key in record.get(side, {})]
+        if len(found) == len(records):
+            return form.format(statistics.median(found))
+        return f"ended at {limits[0]} s cpu" if limits else "-"
+
+    def ratio(key, clock):
+        found = []
+        for record in records:
+            ours, peer = record.get("ours", {}), record.get("peer", {})
+            if key + clock in ours and key + clock in peer:
+                found.append((ours[key + clock] / max(peer[key + clock], 1e-6), ""))
+            elif clock and key + clock in ours and "ended" in peer:
+                # The peer needed more than what was left to it.
+                left = peer["ended"] - (peer.get("fit_cpu", 0) if key == "predict" else 0)
+                found.append((ours[key + clock] / left, "< "))
+        if len(found) < len(records):
+            return "-"
+        mark = max(mark for _, mark in found)
+        return f"{mark}{statistics.median([value for value, _ in found]):.2f}"
 
     def score(side):
-        found = [entry[side] for entry in scores if side in entry]
-        return statistics.mean(found) if found else float("nan")
+        found = [record["macro_f1"][side] for record in records if side in record["macro_f1"]]
+        return f"{statistics.mean(found):.4f}" if found else "-"
 
-    times = [f"{median('ours', key):.3f} / {median('peer', key):.3f} | {ratio(key):.2f} ({ratio(key + '_cpu'):.2f})"
+    times = [f"{median('ours', key, '{:.3f}')} / {median('peer', key, '{:.3f}')} | {ratio(key, '')} ({ratio(key, '_cpu')})"
              for key in ("fit", "predict")]
-    memory = " / ".join(f"{median(side, 'memory') / 2**20:.0f}" for side in ("ours", "peer"))
-    worst = max(zs, key=abs) if zs else float("nan")
-    print(f"| {model} | {name} | {rows} | {times[0]} | {times[1]} | {memory} "
-          f"| {score('ours'):.4f} / {score('peer'):.4f} | {worst:.2f} |", flush=True)
+    for record in records:
+        for side in ("ours", "peer"):
+            record.get(side, {}).setdefault("memory", float("nan"))
+    memory = " / ".join(
+        f"{statistics.median(record[side]['memory'] for record in records if side in record) / 2**20:.0f}"
+        if any(side in record for record in records) else "-"
+        for side in ("ours", "peer")
+    )
+    zs = [record["z"] for record in records if record["z"] is not None]
+    worst = f"{max(zs, key=abs):.2f}" if zs else "-"
+    first = records[0]
+    return (f"| {first['model']} | {first['data']} | {first['rows']} | {len(records)} | {times[0]} | {times[1]} | {memory} "
+            f"| {score('ours')} / {score('peer')} | {worst} |")
 
 
 main()

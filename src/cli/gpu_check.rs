@@ -59,7 +59,7 @@ pub fn gpu_check(arguments: &GpuCheckArguments) -> anyhow::Result<Verdict> {
     }
     if let Some(path) = &arguments.csv {
         let bytes = lines.into_inner().context("records in memory")?;
-        std::fs::write(path, bytes).with_context(|| path.display().to_string())?;
+        crate::storage::write_whole(path, &bytes).with_context(|| path.display().to_string())?;
     }
     Ok(if passed { Verdict::Done } else { Verdict::CheckFailed })
 }

@@ -24,6 +24,7 @@ mod data_files;
 mod data_verify;
 mod features;
 mod gpu_check;
+mod interrupt;
 mod leaks;
 mod list;
 mod progress;
@@ -61,12 +62,13 @@ const EXAMPLES: &str = "Examples:
   etcbench reproduce table2                           table 2 on ISCXVPN2016, once its captures are in data/
   etcbench run experiments/ablation-n.toml            any experiment file
   etcbench check table2                               the last run against its stored tolerances
+  etcbench report                                     all stored runs as one page, with figures and tables for a paper
   etcbench compare table2-synth-ci table2-synth-demo  what changed between two runs
   etcbench classify MODEL new.pcap                    a trained model on any capture
-  etcbench report                                     all stored runs as one page, with figures and tables for a paper
   etcbench features capture.pcap -o flows.parquet     flows of any capture as a table
 
-Exit codes: 0 done, 1 a check failed, 2 bad input, 3 internal error.";
+Exit codes: 0 done, 1 a check failed, 2 bad input, 3 internal error; 130, 143 or 129 when interrupted (Ctrl-C, SIGTERM,
+SIGHUP). The same command goes on where it was.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -139,6 +141,7 @@ impl std::fmt::Display for Internal {
 /// Runs the command line and returns the process's exit code.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    interrupt::listen();
     match dispatch(arguments) {
         Ok(Verdict::Done) => ExitCode::SUCCESS,
         Ok(Verdict::CheckFailed) => ExitCode::from(1),

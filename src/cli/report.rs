@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
-use super::tables::{Heading, run_tables, write_table};
+use super::tables::{Heading, RunTable, run_tables, write_table};
 use super::{Verdict, progress};
 use crate::report::{self, AuditTable, PublishedTable, Report, ReportedRun, RunFolder, Table, ToleranceFile};
 use crate::{experiment, storage};
@@ -85,6 +85,7 @@ fn reported(project: &Path, folder: &Path) -> anyhow::Result<ReportedRun> {
         size: &stored.size,
     };
     let tables = run_tables(project, &heading, &stored.records, folder)?;
+    let tables = tables.into_iter().map(|RunTable { name, table, .. }| (name, table)).collect();
     let path = ToleranceFile::path(
         &experiment::results_folder(project).join("tolerances"),
         &stored.experiment,

@@ -1,6 +1,7 @@
 //! `etcbench run` and `etcbench reproduce`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -10,6 +11,7 @@ use crate::experiment::{self, Cache, Experiment, Overrides, PlannedRun, Settings
 use crate::model::{CudaDevice, Device, Precision};
 use crate::progress::Progress;
 use crate::report;
+use crate::storage::WholeFolder;
 
 /// What both subcommands take.
 #[derive(Args)]
@@ -38,10 +40,14 @@ pub struct Options {
     /// How a CUDA device takes matrix products: f32, tf32 or bf16.
     #[arg(long, default_value = "f32", value_name = "NAME")]
     precision: Precision,
+    /// How often a deep model's training is saved, from which a stopped run goes on; 0 saves after every batch.
+    #[arg(long, default_value_t = experiment::CHECKPOINT_INTERVAL.as_secs(), value_name = "SECONDS")]
+    checkpoint_seconds: u64,
     /// Compute everything again and keep nothing in results/cache.
     #[arg(long)]
     no_cache: bool,
-    /// Write every trained model into the run's folder `models`, ready for `etcbench classify`.
+    /// Write every trained model into the run's folder `models`, ready for `etcbench classify`. After a run in units
+    /// (`--jobs`, `--slurm`) the same command without them has every fit from the cache.
     #[arg(long, conflicts_with_all = ["no_cache", "jobs", "slurm"])]
     save_models: bool,
     /// Compute variants and seeds in so many processes side by side, which share the threads.
@@ -274,7 +280,8 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
         return units::compute(project, &planned, &in_units);
     }
     let (device, precision) = options.device_names();
-    let cache = if options.no_cache { Cache::disabled() } else { cache(project) };
+    let cache = if options.no_cache { Cache::disabled() } else { cache(project) }
+        .with_checkpoint_interval(Duration::from_secs(options.checkpoint_seconds));
     let settings = settings(project, &device, precision, cache)?;
     let progress = progress::for_standard_error();
     let mut printed = Vec::new();
@@ -284,10 +291,8 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
         let name = experiment::results_name(experiment, overrides.change_results());
         let folder = experiment::results_folder(project).join(name);
         let models = options.save_models.then_some((&settings, progress.as_ref()));
-        let text = write_all(project, &run, &folder, &[], models)?;
-        if experiments.len() > 1 {
-            records.extend(report::read_records(&folder.join("records.jsonl"))?);
-        }
+        let (text, of_run) = write_results(project, &run, &folder, &[], models)?;
+        records.extend(of_run);
         let reused = run.rows.iter().filter(|row| row.reused).count();
         tell!(
             "{}: {} fits, {reused} of them from the cache{}; results in {}",
@@ -298,8 +303,13 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
         );
         printed.push(text);
     }
+    print_tables(printed, &records)
+}
+
+/// Prints the tables of all experiments, and how the models rank over them.
+pub(super) fn print_tables(mut printed: Vec<String>, records: &[experiment::Record]) -> anyhow::Result<Verdict> {
     // Over several tables models can be ranked; over one they cannot.
-    for ranking in report::rankings(&records, "macro_f1")? {
+    for ranking in report::rankings(records, "macro_f1")? {
         printed.push(report::ranking_table(&ranking).to_markdown());
     }
     for text in printed {
@@ -309,36 +319,21 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
 }
 
 /// Writes a run's folder whole: into a temporary folder beside it, then in its place. `units` say who computed what,
-/// where other processes did.
+/// where other processes did; with `models` the trained models are written too.
 pub(super) fn write_results(
     project: &Path,
     run: &experiment::Run,
     folder: &Path,
     units: &[UnitRecord],
-) -> anyhow::Result<String> {
-    write_all(project, run, folder, units, None)
-}
-
-/// As [`write_results`], with the trained models where the settings that they were trained under are given.
-fn write_all(
-    project: &Path,
-    run: &experiment::Run,
-    folder: &Path,
-    units: &[UnitRecord],
     models: Option<(&Settings, &dyn Progress)>,
-) -> anyhow::Result<String> {
-    let results = experiment::results_folder(project);
-    std::fs::create_dir_all(&results).with_context(|| results.display().to_string())?;
-    let staging = tempfile::Builder::new()
-        .prefix(".partial-")
-        .tempdir_in(&results)
-        .with_context(|| format!("{}: cannot write here", results.display()))?;
+) -> anyhow::Result<(String, Vec<experiment::Record>)> {
+    let staging = WholeFolder::new(folder).with_context(|| format!("{}: cannot write here", folder.display()))?;
     experiment::store(run, staging.path())?;
-    if let Some((settings, progress)) = models {
-        experiment::save_models(run, settings, &staging.path().join("models"), progress)?;
-    }
     if !units.is_empty() {
         crate::storage::write_whole(&staging.path().join("units.json"), &serde_json::to_vec_pretty(units)?)?;
+    }
+    if let Some((settings, progress)) = models {
+        experiment::save_models(run, settings, &staging.path().join("models"), progress)?;
     }
     let records = run.records()?;
     for name in ["records.jsonl", "records.csv"] {
@@ -346,23 +341,6 @@ fn write_all(
     }
     let heading = super::tables::Heading::of(&run.experiment);
     let text = super::tables::write_tables(project, &heading, &records, &staging.path().join("tables"))?;
-    replace_folder(staging, folder).with_context(|| folder.display().to_string())?;
-    Ok(text)
-}
-
-fn replace_folder(staging: tempfile::TempDir, folder: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(staging.path(), std::fs::Permissions::from_mode(0o755))?;
-    }
-    let new = staging.keep();
-    if folder.exists() {
-        let old = new.with_extension("old");
-        std::fs::rename(folder, &old)?;
-        std::fs::rename(&new, folder)?;
-        std::fs::remove_dir_all(&old)
-    } else {
-        std::fs::rename(&new, folder)
-    }
+    staging.put_in_place().with_context(|| folder.display().to_string())?;
+    Ok((text, records))
 }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::run::Target;
 use super::{Verdict, read_results};
-use crate::experiment::{Comparison, Experiment, Record, TableLayout};
+use crate::experiment::{Experiment, Record, TableLayout};
 use crate::report::{self, PublishedTable, Table};
 use crate::storage;
 
@@ -48,11 +48,6 @@ impl<'a> Heading<'a> {
         let Experiment { name, title, layout, datasets, size, .. } = experiment;
         Self { experiment: name, title, layout: *layout, datasets, size }
     }
-
-    /// The title of a table about `what`.
-    fn titled(&self, what: &str) -> String {
-        format!("{}{what} ({}, {})", self.title, self.datasets.join(" + "), self.size)
-    }
 }
 
 /// Writes a run's tables as CSV, Markdown and LaTeX into `folder`, and a sweep's curves as SVG; gives the Markdown.
@@ -64,13 +59,12 @@ pub fn write_tables(
 ) -> anyhow::Result<String> {
     let run = folder.parent().unwrap_or(Path::new("."));
     let mut printed = String::new();
-    for (name, table) in run_tables(project, heading, records, run)? {
+    for RunTable { name, table, printed: is_printed } in run_tables(project, heading, records, run)? {
         write_table(&table, folder, &name)?;
-        printed.push_str(&table.to_markdown());
-        printed.push('\n');
-    }
-    for (name, table) in long_tables(project, heading, records, run)? {
-        write_table(&table, folder, &name)?;
+        if is_printed {
+            printed.push_str(&table.to_markdown());
+            printed.push('\n');
+        }
     }
     for (name, figure) in report::sweep_figures(records)? {
         let path = folder.join(format!("{}-{name}.svg", heading.experiment));
@@ -89,73 +83,66 @@ pub fn write_table(table: &Table, folder: &Path, name: &str) -> anyhow::Result<(
     Ok(())
 }
 
-/// The tables of the run in the folder `run`, with the names of their files.
+/// A table of a run.
+pub struct RunTable {
+    /// The name of its files, without ending.
+    pub name: String,
+    /// The table.
+    pub table: Table,
+    /// Whether it is printed; what is long is a file beside the others.
+    pub printed: bool,
+}
+
+/// The tables of the run in the folder `run`, those that are printed first.
 pub fn run_tables(
     project: &Path,
     heading: &Heading<'_>,
     records: &[Record],
     run: &Path,
-) -> anyhow::Result<Vec<(String, Table)>> {
-    let published = PublishedTable::read(&project.join("paper/published"), heading.experiment)?;
+) -> anyhow::Result<Vec<RunTable>> {
+    let experiment = heading.experiment;
+    let published = PublishedTable::read(&project.join("paper/published"), experiment)?;
     let published: Vec<PublishedTable> = published.into_iter().collect();
     // Runs of earlier versions have no leak report.
     let leaks = Some(run.join("leaks.json")).filter(|path| path.is_file());
     let notes =
         leaks.map_or(Ok(Vec::new()), |path| report::read_leaks(&path).map(|leaks| report::leak_notes(&leaks)))?;
-    let titled = |what: &str| heading.titled(what);
-    let mut tables = Vec::new();
-    let sweep = report::is_sweep(records);
-    let made = match sweep {
+    let titled = |what: &str| format!("{}{what} ({}, {})", heading.title, heading.datasets.join(" + "), heading.size);
+    let mut tables: Vec<RunTable> = Vec::new();
+    let mut add = |name: String, mut table: Table, what: &str, printed: bool| {
+        table.title = titled(what);
+        tables.push(RunTable { name, table, printed });
+    };
+    let made = match report::is_sweep(records) {
         true => report::sweep_tables(records)?,
         false => report::tables(records, heading.layout, &published)?,
     };
     for (index, mut table) in made.into_iter().enumerate() {
-        table.title = titled(if index == 0 { "" } else { ": models" });
         table.notes.extend(notes.iter().cloned());
-        let name =
-            if index == 0 { heading.experiment.to_owned() } else { format!("{}-{}", heading.experiment, index + 1) };
-        tables.push((name, table));
+        match index {
+            0 => add(experiment.to_owned(), table, "", true),
+            _ => add(format!("{experiment}-{}", index + 1), table, ": models", true),
+        }
     }
-    for mut table in report::tuning_tables(records) {
-        table.title = titled(": what was tried");
-        tables.push((format!("{}-tuning", heading.experiment), table));
+    for table in report::tuning_tables(records) {
+        add(format!("{experiment}-tuning"), table, ": what was tried", true);
     }
-    // The points of a sweep are compared along its axis, not its models at every point.
-    if !sweep && let Some(mut table) = report::comparison_table(&comparisons(run)?, true) {
-        table.title = titled(": whether the models differ");
-        tables.push((format!("{}-differences", heading.experiment), table));
+    // Runs of earlier versions have no paired tests.
+    let comparisons = Some(run.join("comparisons.csv")).filter(|path| path.is_file());
+    let comparisons = comparisons.map_or(Ok(Vec::new()), |path| report::read_comparisons(&path))?;
+    if let Some(table) = report::comparison_table(&comparisons, true) {
+        // Of a sweep that is a table per point; its own table is read along the axis.
+        let printed = !report::is_sweep(records);
+        add(format!("{experiment}-differences"), table, ": whether the models differ", printed);
     }
-    Ok(tables)
-}
-
-/// Tables that are files only, as they are too long to be read at one go.
-fn long_tables(
-    project: &Path,
-    heading: &Heading<'_>,
-    records: &[Record],
-    run: &Path,
-) -> anyhow::Result<Vec<(String, Table)>> {
-    let published = PublishedTable::read(&project.join("paper/published"), heading.experiment)?;
-    let published: Vec<PublishedTable> = published.into_iter().collect();
-    let mut tables = Vec::new();
-    let mut add = |name: &str, title: &str, mut table: Table| {
-        table.title = heading.titled(title);
-        tables.push((format!("{}-{name}", heading.experiment), table));
-    };
-    if let Some(table) = report::comparison_table(&comparisons(run)?, false) {
-        add("differences-all", ": whether the models differ, all pairs", table);
+    if let Some(table) = report::comparison_table(&comparisons, false) {
+        add(format!("{experiment}-differences-all"), table, ": whether the models differ, all pairs", false);
     }
     for table in report::reproduced_tables(records, &published)? {
-        add("published", ": measured beside published", table);
+        add(format!("{experiment}-published"), table, ": measured beside published", false);
     }
     for table in report::statistics_tables(records)? {
-        add("statistics", ": every metric with its intervals", table);
+        add(format!("{experiment}-statistics"), table, ": every metric with its intervals", false);
     }
     Ok(tables)
-}
-
-/// The paired tests of a run; runs of earlier versions have none.
-fn comparisons(run: &Path) -> anyhow::Result<Vec<Comparison>> {
-    let path = run.join("comparisons.csv");
-    Ok(if path.is_file() { report::read_comparisons(&path)? } else { Vec::new() })
 }

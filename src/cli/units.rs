@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::run::{InUnits, cache, settings, write_results};
+use super::run::{InUnits, cache, print_tables, settings, write_results};
 use super::{Verdict, progress};
 use crate::experiment::{self, PlannedRun, Queue, Settings, SlurmOptions, UnitRecord, UnitState};
 use crate::progress::Progress;
@@ -230,9 +230,8 @@ fn slurm(
 /// Puts a run together whose units are all done: writes its results and prints its tables.
 pub fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progress) -> anyhow::Result<Verdict> {
     let cache = cache(project);
-    let records: Vec<Option<UnitRecord>> =
-        (0..planned.units.len()).map(|number| planned.done(number, &cache)).collect();
-    let done: Vec<&UnitRecord> = records.iter().flatten().collect();
+    let ended: Vec<Option<UnitRecord>> = (0..planned.units.len()).map(|number| planned.done(number, &cache)).collect();
+    let done: Vec<&UnitRecord> = ended.iter().flatten().collect();
     if done.len() < planned.units.len() {
         anyhow::bail!(
             "{}: {} of {} units are done; etcbench sweep status {0} shows the others",
@@ -254,7 +253,7 @@ pub fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progress) -> 
     }
     let device = done[0].device.parse().map_err(anyhow::Error::msg)?;
     let settings = Settings { project: project.to_owned(), device, device_reason: None, cache };
-    let mut printed = Vec::new();
+    let (mut printed, mut records) = (Vec::new(), Vec::new());
     for (index, experiment) in planned.experiments.iter().enumerate() {
         let own = planned.units.iter().zip(&done).filter(|(unit, _)| unit.experiment == index);
         let own: Vec<UnitRecord> = own.map(|(_, record)| (*record).clone()).collect();
@@ -265,7 +264,9 @@ pub fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progress) -> 
         run.provenance.device = devices.join("; ");
         let name = experiment::results_name(experiment, planned.plan.overrides.change_results());
         let folder = experiment::results_folder(project).join(name);
-        printed.push(write_results(project, &run, &folder, &own)?);
+        let (text, of_run) = write_results(project, &run, &folder, &own, None)?;
+        printed.push(text);
+        records.extend(of_run);
         let computed = run.rows.iter().filter(|row| !row.reused).count();
         tell!(
             "{}: {} fits of {} units{}; results in {}",
@@ -276,8 +277,5 @@ pub fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progress) -> 
             folder.display()
         );
     }
-    for text in printed {
-        say!("{text}");
-    }
-    Ok(Verdict::Done)
+    print_tables(printed, &records)
 }

@@ -7,8 +7,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-use super::folder::PARTIAL_PREFIX;
 use crate::capture::{ExpansionLimits, archive, decompress};
+use crate::storage::{self, WholeFolder};
 
 /// Bytes copied at a time.
 const PIECE: usize = 1 << 18;
@@ -108,7 +108,8 @@ pub fn unpack(
     };
     let archive_size = std::fs::metadata(archive).map_err(io(archive))?.len();
     std::fs::create_dir_all(target).map_err(io(target))?;
-    let staging = tempfile::Builder::new().prefix(PARTIAL_PREFIX).tempdir_in(target).map_err(io(target))?;
+    // Never put in place as a whole: its files are moved into the target one by one.
+    let staging = WholeFolder::new(&target.join("unpacked")).map_err(io(target))?;
     let mut work = Work {
         archive,
         archive_size,
@@ -139,7 +140,10 @@ pub fn unpack(
         if !force && to.symlink_metadata().is_ok() {
             return Err(UnpackError::Exists { path: to });
         }
-        std::fs::rename(&from, &to).map_err(io(&to))?;
+        File::open(&from)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| storage::rename(&from, &to))
+            .map_err(io(&to))?;
     }
     Ok(result)
 }

@@ -50,11 +50,6 @@ impl ConfusionMatrix {
         Ok(Self { classes, counts })
     }
 
-    /// The same classes with other counts, made from each of these in turn, row by row.
-    pub(super) fn map(&self, count: impl FnMut(u64) -> u64) -> Self {
-        Self { classes: self.classes, counts: self.counts.iter().copied().map(count).collect() }
-    }
-
     /// A matrix of counts that are known, row by row, shape `[classes, classes]`.
     ///
     /// # Errors
@@ -67,6 +62,11 @@ impl ConfusionMatrix {
             return Err(EvaluateError::Empty);
         }
         Ok(Self { classes, counts })
+    }
+
+    /// The same classes with other counts, made from each of these in turn, row by row.
+    pub(super) fn map(&self, count: impl FnMut(u64) -> u64) -> Self {
+        Self { classes: self.classes, counts: self.counts.iter().copied().map(count).collect() }
     }
 
     /// Number of classes.

@@ -1,34 +1,80 @@
 //! The cache: every stage's output under a hash of everything that determines it. An entry is one file
 //! whose first line is the checksum of the rest, so that a damaged entry is computed again, never read
-//! as whole.
+//! as whole. Processes that share a folder share the work: see [`storage::claim`].
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::model::ArtifactStore;
-use crate::storage;
+use crate::progress::Progress;
+use crate::storage::{self, Claim, Turn};
 
-/// What a killed training loses at most; a checkpoint takes a tenth of a second.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(15);
+/// What a killed training loses at most, unless the command line says otherwise; a checkpoint takes a tenth of a second.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(15);
+
+/// The folder of claims, beside those of the stages.
+const CLAIMS: &str = "claims";
 
 /// A folder of cached results.
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: Option<PathBuf>,
+    checkpoint_interval: Duration,
+    counts: Arc<Mutex<StageCounts>>,
+}
+
+/// How often a stage was computed, and how often its output was there already, by the stage's name.
+pub type StageCounts = BTreeMap<String, StageCount>;
+
+/// How often one stage was computed and how often it was not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct StageCount {
+    /// Computed, whether or not the cache keeps it.
+    pub computed: u64,
+    /// Taken from the cache.
+    pub reused: u64,
 }
 
 impl Cache {
     /// A cache in `folder`, which is created when first written to.
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder: Some(folder) }
+        Self { folder: Some(folder), ..Self::disabled() }
     }
 
     /// A cache that keeps nothing.
     pub fn disabled() -> Self {
-        Self { folder: None }
+        Self { folder: None, checkpoint_interval: CHECKPOINT_INTERVAL, counts: Arc::default() }
+    }
+
+    /// The same cache, where trainings are saved every `interval`; zero: after every batch.
+    pub fn with_checkpoint_interval(self, interval: Duration) -> Self {
+        Self { checkpoint_interval: interval, ..self }
+    }
+
+    /// The same cache, which counts from zero.
+    pub(super) fn counting(&self) -> Self {
+        Self { counts: Arc::default(), ..self.clone() }
+    }
+
+    /// What was computed and reused through this cache and its clones.
+    pub(super) fn counts(&self) -> StageCounts {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts an output of `stage`.
+    pub(super) fn count(&self, stage: &str, reused: bool) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(stage.to_owned()).or_default();
+        if reused {
+            count.reused += 1;
+        } else {
+            count.computed += 1;
+        }
     }
 
     fn path(&self, stage: &str, key: &str) -> Option<PathBuf> {
@@ -41,12 +87,51 @@ impl Cache {
         self.path(stage, name)
     }
 
+    /// Removes what dead processes left in the cache: files that were not finished, and claims.
+    pub(super) fn remove_leftovers(&self) {
+        let Some(folder) = &self.folder else { return };
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            storage::remove_leftovers(&entry.path());
+        }
+        storage::remove_dead_claims(&folder.join(CLAIMS));
+    }
+
+    /// What `ready` finds stored for `stage` under `key`, or the right to compute it, which ends when the claim is
+    /// dropped. Where another process is computing the same, waits for its result.
+    pub(super) fn look_up<T>(
+        &self,
+        stage: &str,
+        key: &str,
+        progress: &dyn Progress,
+        mut ready: impl FnMut() -> Option<T>,
+    ) -> Turn<T> {
+        let turn = match self.path(CLAIMS, &format!("{stage}-{key}")) {
+            None => ready().map_or_else(|| Turn::Ours(Claim::nothing()), Turn::Ready),
+            Some(path) => storage::claim(&path, ready, |whom| {
+                progress.warn(&format!("waiting for {whom}, which is computing the same ({stage})"));
+            }),
+        };
+        self.count(stage, matches!(turn, Turn::Ready(_)));
+        turn
+    }
+
+    /// As [`Cache::look_up`], for an entry that is JSON.
+    pub(super) fn look_up_json<T: serde::de::DeserializeOwned>(
+        &self,
+        stage: &str,
+        key: &str,
+        progress: &dyn Progress,
+    ) -> Turn<T> {
+        self.look_up(stage, key, progress, || serde_json::from_slice(&self.get(stage, key)?).ok())
+    }
+
     /// The bytes stored for `stage` under `key`, if they are there and undamaged.
     pub fn get(&self, stage: &str, key: &str) -> Option<Vec<u8>> {
-        let bytes = std::fs::read(self.path(stage, key)?).ok()?;
+        let mut bytes = std::fs::read(self.path(stage, key)?).ok()?;
         let (checksum, content) = bytes.split_at_checked(65)?;
         let expected = hex::encode(Sha256::digest(content));
-        (checksum[..64] == *expected.as_bytes() && checksum[64] == b'\n').then(|| content.to_vec())
+        let whole = checksum[..64] == *expected.as_bytes() && checksum[64] == b'\n';
+        whole.then(|| bytes.split_off(65))
     }
 
     /// Stores `bytes` for `stage` under `key`.
@@ -63,24 +148,69 @@ impl Cache {
     }
 }
 
+/// The folder of what models keep between fits.
+const ARTIFACTS: &str = "artifacts";
+
 impl ArtifactStore for Cache {
     fn get(&self, key: &str) -> Option<Vec<u8>> {
-        Cache::get(self, "artifacts", key)
+        Cache::get(self, ARTIFACTS, key)
     }
 
     fn put(&self, key: &str, bytes: &[u8]) {
         // A cache that cannot be written costs time, not correctness.
-        let _ = Cache::put(self, "artifacts", key, bytes);
+        let _ = Cache::put(self, ARTIFACTS, key, bytes);
     }
 
-    fn remove(&self, key: &str) {
-        if let Some(path) = self.path("artifacts", key) {
-            let _ = std::fs::remove_file(path);
-        }
+    fn look_up(&self, stage: &str, key: &str, progress: &dyn Progress) -> Turn<Vec<u8>> {
+        Cache::look_up(self, stage, key, progress, || Cache::get(self, ARTIFACTS, key))
     }
 
     fn checkpoint_interval(&self) -> Option<Duration> {
-        self.folder.as_ref().map(|_| CHECKPOINT_INTERVAL)
+        self.folder.as_ref().map(|_| self.checkpoint_interval)
+    }
+}
+
+/// What the models of one fit keep. What they do not need any more stays until the fit is stored: killed before that,
+/// it is continued from there.
+pub(super) struct FitArtifacts<'a> {
+    cache: &'a Cache,
+    not_needed: Mutex<Vec<String>>,
+}
+
+impl<'a> FitArtifacts<'a> {
+    pub fn new(cache: &'a Cache) -> Self {
+        Self { cache, not_needed: Mutex::default() }
+    }
+
+    /// The fit is stored.
+    pub fn remove_not_needed(self) {
+        for key in self.not_needed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            if let Some(path) = self.cache.path(ARTIFACTS, &key) {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+}
+
+impl ArtifactStore for FitArtifacts<'_> {
+    fn get(&self, key: &str) -> Option<Vec<u8>> {
+        ArtifactStore::get(self.cache, key)
+    }
+
+    fn put(&self, key: &str, bytes: &[u8]) {
+        ArtifactStore::put(self.cache, key, bytes);
+    }
+
+    fn look_up(&self, stage: &str, key: &str, progress: &dyn Progress) -> Turn<Vec<u8>> {
+        ArtifactStore::look_up(self.cache, stage, key, progress)
+    }
+
+    fn remove(&self, key: &str) {
+        self.not_needed.lock().unwrap_or_else(PoisonError::into_inner).push(key.to_owned());
+    }
+
+    fn checkpoint_interval(&self) -> Option<Duration> {
+        self.cache.checkpoint_interval()
     }
 }
 

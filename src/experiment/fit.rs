@@ -89,6 +89,8 @@ pub fn fit(
     let test = examples(&request.split.test);
     let (probabilities, predict) = measured(|| classifier.predict_probabilities(test, progress));
     let probabilities = probabilities?;
+    // What is no distribution is an error here, before it is stored.
+    Metrics::from_probabilities(&test.labels(), probabilities.view())?;
     let bytes = classifier.save()?.to_bytes()?;
     let outcome = FitOutcome {
         report,

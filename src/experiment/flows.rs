@@ -16,6 +16,7 @@ use crate::dataset::{
 use crate::declarative;
 use crate::flow::FlowOptions;
 use crate::progress::Progress;
+use crate::storage::{Turn, WholeFolder};
 
 /// Raised whenever a change to the code changes the flows, so that no fit on older ones is reused.
 const FLOWS_VERSION: u32 = 4;
@@ -142,19 +143,22 @@ pub fn dataset_names(project: &Path) -> Vec<String> {
 ///
 /// # Errors
 /// Any error of writing them.
-pub fn generate_if_absent(project: &Path, progress: &dyn Progress) -> Result<(), ExperimentError> {
+pub fn generate_if_absent(
+    project: &Path,
+    cache: &cache::Cache,
+    progress: &dyn Progress,
+) -> Result<(), ExperimentError> {
     let folder = project.join("data").join(GENERATED);
-    if !folder.exists() {
-        let parent = project.join("data");
+    let there = || folder.exists().then_some(());
+    if let Turn::Ours(_claim) = cache.look_up("captures", GENERATED, progress, there) {
         let problem =
             |error: std::io::Error| ExperimentError::Store { path: folder.clone(), problem: error.to_string() };
         // Whole or not at all: a folder that is there is complete.
-        let staging = tempfile::Builder::new().prefix(".partial-").tempdir_in(&parent).map_err(problem)?;
-        synth::generate(&SynthOptions::default(), &staging.path().join(GENERATED), progress)?;
-        match std::fs::rename(staging.path().join(GENERATED), &folder) {
-            // Another process was first; its captures are the same bytes.
-            Err(_) if folder.exists() => {}
-            result => result.map_err(problem)?,
+        let staging = WholeFolder::new(&folder).map_err(problem)?;
+        synth::generate(&SynthOptions::default(), staging.path(), progress)?;
+        // Without a cache there are no claims. Where another process was faster, its captures are the same bytes.
+        if !folder.exists() {
+            staging.put_in_place().map_err(problem)?;
         }
     }
     Ok(())
@@ -168,7 +172,7 @@ pub(super) fn load_flows(
     progress: &dyn Progress,
 ) -> Result<LoadedFlows, ExperimentError> {
     if experiment.datasets.iter().any(|name| name == GENERATED) {
-        generate_if_absent(&settings.project, progress)?;
+        generate_if_absent(&settings.project, &settings.cache, progress)?;
     }
     let datasets: Vec<Dataset> =
         experiment.datasets.iter().map(|name| find(experiment, name, &settings.project)).collect::<Result<_, _>>()?;
@@ -191,13 +195,17 @@ pub(super) fn load_flows(
         return Ok(LoadedFlows { options, key, content, captures, manifests, without_label, reused: false });
     }
     let key = cache::key(&("flows", FLOWS_VERSION, env!("CARGO_PKG_VERSION"), definitions, &checksums, &options));
-    if let Some((flows, entry)) = flow_cache::read(&settings.cache, &key) {
-        entry.warnings.iter().for_each(|warning| progress.warn(warning));
-        let content = Content::Flows(flows);
-        let manifests = manifests(&datasets, &entry.captures, &checksums)?;
-        let (captures, without_label) = (entry.captures, entry.without_label);
-        return Ok(LoadedFlows { options, key, content, captures, manifests, without_label, reused: true });
-    }
+    let found = settings.cache.look_up(STAGE, &key, progress, || flow_cache::read(&settings.cache, &key));
+    let _claim = match found {
+        Turn::Ours(claim) => claim,
+        Turn::Ready((flows, entry)) => {
+            entry.warnings.iter().for_each(|warning| progress.warn(warning));
+            let content = Content::Flows(flows);
+            let manifests = manifests(&datasets, &entry.captures, &checksums)?;
+            let (captures, without_label) = (entry.captures, entry.without_label);
+            return Ok(LoadedFlows { options, key, content, captures, manifests, without_label, reused: true });
+        }
+    };
     let loaded = dataset::load(&datasets, &options, progress)?;
     let mut warnings = Vec::new();
     for dataset in &datasets {

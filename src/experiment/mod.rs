@@ -23,7 +23,7 @@ mod tune;
 mod unit;
 mod verify;
 
-pub use cache::Cache;
+pub use cache::{CHECKPOINT_INTERVAL, Cache, StageCount, StageCounts};
 pub use comparisons::{Comparison, PairedTest};
 pub use fit::FitOutcome;
 pub use flows::{CaptureFacts, dataset_names, require_data};

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::cache::{self, Cache};
+use super::cache::{self, Cache, FitArtifacts, StageCounts};
 use super::fit::{FitOutcome, FitRequest, fit, validation_score};
 use super::flows::{CaptureFacts, Content, LoadedFlows, load_flows};
 use super::provenance::Provenance;
@@ -16,9 +16,10 @@ use crate::progress::Progress;
 use crate::split::{
     GroupBy, LeakReport, SmallClass, Split, SplitMethod, SplitSummary, leave_out_small_classes, sample_training, split,
 };
+use crate::storage::Turn;
 
 /// Raised whenever a change to the code changes what a fit computes, so that no older fit is reused.
-const FIT_VERSION: u32 = 2;
+const FIT_VERSION: u32 = 3;
 
 /// Where and on what an experiment runs.
 #[derive(Debug, Clone)]
@@ -101,6 +102,8 @@ pub struct Run {
     pub without_label: String,
     /// Whether no capture was read, because its flows were in the cache.
     pub flows_reused: bool,
+    /// How often each stage was computed, and how often it came from the cache.
+    pub stages: StageCounts,
     /// The variants in order.
     pub variants: Vec<VariantRun>,
     /// The fits: variants, then seeds, then folds, then models, in the file's order.
@@ -132,6 +135,8 @@ impl Run {
 /// Data that is missing or unusable, and whatever a model says of its parameters, data or training. What was
 /// fitted before stays in the cache.
 pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress) -> Result<Run, ExperimentError> {
+    let settings = &Settings { cache: settings.cache.counting(), ..settings.clone() };
+    settings.cache.remove_leftovers();
     check_parameters(experiment)?;
     let (mut loaded, prepared) = prepare_all(experiment, settings, progress)?;
     let total =
@@ -177,6 +182,7 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
         provenance: Provenance::collect(&settings.project, &description),
         captures,
         flows_reused: loaded.iter().all(|flows| flows.reused),
+        stages: settings.cache.counts(),
         variants,
         rows,
     })
@@ -349,17 +355,19 @@ impl VariantContext<'_> {
         let request = self.request(prepared, split, &spec);
         let cache_key = self.cache_key("fit", &request);
         let cache = &self.settings.cache;
-        let stored = cache.get("fits", &cache_key).and_then(|bytes| serde_json::from_slice::<FitOutcome>(&bytes).ok());
-        if let Some(outcome) = stored {
-            return Ok(FittedRow { key, outcome, cache_key, reused: true, tuning });
-        }
+        let _claim = match cache.look_up_json::<FitOutcome>("fits", &cache_key, self.progress) {
+            Turn::Ready(outcome) => return Ok(FittedRow { key, outcome, cache_key, reused: true, tuning }),
+            Turn::Ours(claim) => claim,
+        };
         self.progress.begin(&format!("{} {what}", key.variant), 0);
-        let fitted = fit(&request, cache, self.progress);
+        let artifacts = FitArtifacts::new(cache);
+        let fitted = fit(&request, &artifacts, self.progress);
         self.progress.end();
         let (outcome, model) = fitted?;
         // The model first: an outcome in the cache means that its model is there too.
         cache.put("models", &cache_key, &model).map_err(cannot_store)?;
         put_json(cache, "fits", &cache_key, &outcome)?;
+        artifacts.remove_not_needed();
         Ok(FittedRow { key, outcome, cache_key, reused: false, tuning })
     }
 
@@ -389,15 +397,17 @@ impl VariantContext<'_> {
         let request = self.request(prepared, split, &setting.spec);
         let cache = &self.settings.cache;
         let key = self.cache_key("trial", &request);
-        let stored = cache.get("trials", &key).and_then(|bytes| serde_json::from_slice::<Trial>(&bytes).ok());
-        if let Some(trial) = stored {
-            return Ok(Trial { setting: setting.name.clone(), ..trial });
-        }
+        let _claim = match cache.look_up_json::<Trial>("trials", &key, self.progress) {
+            Turn::Ready(trial) => return Ok(Trial { setting: setting.name.clone(), ..trial }),
+            Turn::Ours(claim) => claim,
+        };
         let started = std::time::Instant::now();
-        let macro_f1 = validation_score(&request, cache, self.progress)?;
+        let artifacts = FitArtifacts::new(cache);
+        let macro_f1 = validation_score(&request, &artifacts, self.progress)?;
         let wall_seconds = started.elapsed().as_secs_f64();
         let trial = Trial { setting: setting.name.clone(), macro_f1, wall_seconds };
         put_json(cache, "trials", &key, &trial)?;
+        artifacts.remove_not_needed();
         Ok(trial)
     }
 
@@ -430,12 +440,16 @@ impl VariantContext<'_> {
     fn cache_key(&self, kind: &str, request: &FitRequest<'_>) -> String {
         let (split, spec) = (request.split, request.spec);
         let test: &[usize] = if kind == "fit" { &split.test } else { &[] };
+        // What a model does not read does not matter to it.
+        let reads_bytes = matches!(spec.input, Input::Bytes | Input::BytesAndStatistics);
+        let feature = (reads_bytes && spec.kind != ModelKind::Majority).then_some(&self.variant.feature);
+        let sequences = (spec.input == Input::Sequences).then_some(&self.variant.sequences);
         cache::key(&(
             (kind, FIT_VERSION, env!("CARGO_PKG_VERSION")),
             self.flows_key,
             &self.variant.selection,
-            &self.variant.feature,
-            self.variant.used_sequences(),
+            feature,
+            sequences,
             (request.training, &split.validation, test),
             (spec.kind, spec.input, spec.implementation, spec.parameters.to_string()),
             (request.seed, device_name(request.device)),

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::cache::StageCounts;
 use super::comparisons::comparisons;
 use super::flows::CaptureFacts;
 use super::run::{FittedRow, Run, VariantRun};
@@ -25,6 +26,7 @@ struct RunFile<'a> {
     seeds: &'a [u64],
     provenance: &'a Provenance,
     captures: &'a [CaptureFacts],
+    stages: &'a StageCounts,
     variants: Vec<VariantFile<'a>>,
     fits: Vec<FitFile<'a>>,
 }
@@ -132,6 +134,7 @@ fn run_file(run: &Run) -> RunFile<'_> {
         seeds: &run.experiment.seeds,
         provenance: &run.provenance,
         captures: &run.captures,
+        stages: &run.stages,
         variants: run.variants.iter().map(variant_file).collect(),
         fits: run
             .rows

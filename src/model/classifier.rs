@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::ModelArchive;
 use crate::feature::FeatureSet;
 use crate::progress::Progress;
+use crate::storage::{Claim, Turn};
 
 /// The models, by the names that experiment files, records and tables use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -186,7 +187,12 @@ pub trait ArtifactStore: Send + Sync {
     fn get(&self, key: &str) -> Option<Vec<u8>>;
     /// Stores `bytes` under `key`; failing to store is not an error of the fit.
     fn put(&self, key: &str, bytes: &[u8]);
-    /// Forgets what is stored under `key`, if anything; failing to is not an error of the fit.
+    /// The bytes stored under `key`, or the right to compute them as the output of `stage`, which ends when the claim
+    /// is dropped. Where the store is shared, waits for whoever is computing the same.
+    fn look_up(&self, _stage: &str, key: &str, _progress: &dyn Progress) -> Turn<Vec<u8>> {
+        self.get(key).map_or_else(|| Turn::Ours(Claim::nothing()), Turn::Ready)
+    }
+    /// Forgets what is stored under `key`, if anything, once the fit is stored; failing to is not an error of the fit.
     fn remove(&self, _key: &str) {}
     /// How often a long training leaves a checkpoint here, from which the same fit continues after it was killed;
     /// `None` for a store that does not want any.

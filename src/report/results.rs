@@ -7,8 +7,8 @@ use super::drawing::{Figure, critical_difference};
 use super::row_figures::RowFigures;
 use super::run_figures::RunFigures;
 use super::tables::time_decimals;
-use super::{Cell, Column, PublishedTable, ReportError, RunFolder, Table, page};
-use crate::evaluate::friedman;
+use super::{Cell, Column, PublishedTable, ReportError, RunFolder, Table, page, ranking_table, rankings};
+use crate::experiment::Record;
 
 /// A run as it is reported.
 pub struct ReportedRun {
@@ -27,7 +27,7 @@ pub struct ReportedRun {
 pub(super) struct RankingFigure {
     pub name: String,
     pub figure: Figure,
-    pub note: String,
+    pub table: Table,
 }
 
 /// A figure and where it goes.
@@ -67,6 +67,9 @@ const METRICS: [(&str, &str, usize); 10] = [
     ("expected_calibration_error", "calibration error", 3),
 ];
 
+/// What models are ranked by.
+const RANKED: &str = "macro_f1";
+
 impl ReportedRun {
     /// Draws a stored run.
     ///
@@ -102,7 +105,7 @@ impl Report {
     /// # Errors
     /// Values that cannot be ranked.
     pub fn new(runs: Vec<ReportedRun>, audit: Vec<Table>) -> Result<Self, ReportError> {
-        let rankings = rankings(&runs)?;
+        let rankings = ranking_figures(&runs)?;
         Ok(Self { runs, audit, rankings, version: env!("CARGO_PKG_VERSION").to_owned() })
     }
 
@@ -243,53 +246,29 @@ fn file_name(name: &str) -> String {
 
 /// The models that all tables of a size have in a variant, ranked by macro F1; runs that the command line changed do
 /// not stand for their experiment and are left out.
-fn rankings(runs: &[ReportedRun]) -> Result<Vec<RankingFigure>, ReportError> {
-    type Scores = BTreeMap<String, f64>;
-    let mut groups: BTreeMap<(String, String), Vec<(String, Scores)>> = BTreeMap::new();
+fn ranking_figures(runs: &[ReportedRun]) -> Result<Vec<RankingFigure>, ReportError> {
+    let mut sizes: BTreeMap<&str, Vec<Record>> = BTreeMap::new();
     for run in runs.iter().filter(|run| !run.stored.is_changed()) {
-        let mut variants: BTreeMap<String, Scores> = BTreeMap::new();
-        for row in run.aggregate.rows() {
-            if let Some(summary) = run.aggregate.get(&row, None, "macro_f1").and_then(|measured| measured.summary) {
-                variants.entry(row.variant.clone()).or_default().insert(row.model_name(), summary.mean);
-            }
-        }
-        for (variant, scores) in variants {
-            let group = groups.entry((run.stored.size.clone(), variant)).or_default();
-            group.push((format!("{} on {}", run.stored.experiment, run.stored.datasets.join(" + ")), scores));
-        }
+        let rows = run.rows.iter().map(|drawn| (drawn.row.model_name(), &drawn.row.variant)).collect::<Vec<_>>();
+        // An ablation of one or two models is no table of models; it would leave none that all tables have.
+        let compared = |variant: &str| rows.iter().filter(|(_, other)| *other == variant).count() > 2;
+        let of_whole = |record: &&Record| record.class.is_none() && record.metric == RANKED;
+        let records = run.stored.records.iter().filter(of_whole).filter(|record| compared(&record.key.variant));
+        sizes.entry(&run.stored.size).or_default().extend(records.cloned());
     }
     let mut figures = Vec::new();
-    for ((size, variant), mut tables) in groups {
-        // Ablations of one model are no tables of models; they would leave no model that all tables have.
-        tables.retain(|(_, scores)| scores.len() > 2);
-        let Some((_, first)) = tables.first() else { continue };
-        let models: Vec<String> = first
-            .keys()
-            .filter(|model| tables.iter().all(|(_, scores)| scores.contains_key(*model)))
-            .cloned()
-            .collect();
-        if tables.len() < 2 || models.len() < 2 {
-            continue;
+    for (size, records) in sizes {
+        for ranking in rankings(&records, RANKED)? {
+            let variant = &ranking.variant;
+            let models: Vec<String> =
+                ranking.models.iter().map(|model| format!("{} · {}", model.model, model.input)).collect();
+            let title = format!("Critical difference over {} tables: {variant}, size {size}", ranking.tables.len());
+            figures.push(RankingFigure {
+                name: format!("critical-difference-{variant}-{size}"),
+                figure: critical_difference(title, &models, &ranking.test),
+                table: ranking_table(&ranking),
+            });
         }
-        let values: Vec<Vec<f64>> =
-            tables.iter().map(|(_, scores)| models.iter().map(|model| scores[model]).collect()).collect();
-        let test = friedman(&values).map_err(|problem| ReportError::Records(problem.to_string()))?;
-        let ranked: Vec<(String, f64)> = models.into_iter().zip(test.mean_ranks.iter().copied()).collect();
-        let title = format!("Critical difference over {} tables: {variant}, size {size}", tables.len());
-        let names: Vec<&str> = tables.iter().map(|(name, _)| name.as_str()).collect();
-        let tested = match test.statistic {
-            Some(statistic) => format!("Friedman's chi-squared {statistic:.2}, p = {:.2e}", test.p_value),
-            None => "all tables rank all models alike".to_owned(),
-        };
-        figures.push(RankingFigure {
-            name: format!("critical-difference-{variant}-{size}"),
-            figure: critical_difference(title, &ranked, test.critical_difference),
-            note: format!(
-                "{variant}, size {size}: {tested}; Nemenyi's critical difference {:.2}; {}.",
-                test.critical_difference,
-                names.join(", ")
-            ),
-        });
     }
     Ok(figures)
 }

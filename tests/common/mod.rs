@@ -1,5 +1,11 @@
 //! What the end-to-end tests share: a project folder of their own and the real binary.
 
+#[allow(dead_code, reason = "not every test file runs it")]
+pub mod every_stage;
+#[allow(dead_code, reason = "not every test file needs faults")]
+#[cfg(target_os = "linux")]
+pub mod faults;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

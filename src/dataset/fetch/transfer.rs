@@ -98,7 +98,9 @@ impl<'a> Transfer<'a> {
         if let Some(expected) = self.download.size.filter(|&expected| expected != size) {
             return Err(self.wrong(format!("it has {size} bytes, not the {expected} of the definition")));
         }
-        std::fs::rename(&self.partial, self.path)
+        File::open(&self.partial)
+            .and_then(|file| file.sync_all())
+            .and_then(|()| storage::rename(&self.partial, self.path))
             .map_err(|source| FetchError::Io { path: self.path.to_owned(), source })?;
         self.forget(&self.version_path);
         let Version { url, etag, last_modified, .. } = version;

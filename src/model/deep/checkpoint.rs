@@ -4,12 +4,14 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::engine::{BatchLoss, OptimiserState};
 use super::parameters::ParameterSet;
 use crate::model::{ArtifactStore, EpochRecord, ModelArchive, ModelError, Tensor, TensorData};
 
 /// Changes whenever a checkpoint would be read as something else than before.
-const FORMAT: &str = "checkpoint 1";
+const FORMAT: &str = "checkpoint 2";
 
 /// The best epoch so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +22,19 @@ pub(crate) struct Best {
     pub epoch: usize,
     /// The parameters after it.
     pub parameters: ParameterSet,
+}
+
+/// A layer whose rectifier has given nothing but 0 in the last steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct DeadLayer {
+    /// Its name.
+    pub layer: String,
+    /// The epoch of the first such step, from 1.
+    pub epoch: usize,
+    /// That step in its epoch, from 1.
+    pub step: usize,
+    /// Flows of these steps.
+    pub flows: usize,
 }
 
 /// How far a training is.
@@ -33,6 +48,8 @@ pub(crate) struct Position {
     pub trained: BatchLoss,
     /// The best epoch so far, where there is a validation split.
     pub best: Option<Best>,
+    /// Layers that may be dead.
+    pub dead: Vec<DeadLayer>,
 }
 
 /// What an engine continues from.
@@ -106,6 +123,7 @@ fn write(position: &Position, engine: &EngineState, taken: Duration) -> Result<V
     let mut put = |name: &str, value: String| archive.metadata.insert(name.to_owned(), value);
     put("format", FORMAT.to_owned());
     put("epochs", serde_json::to_string(&position.epochs).expect("records are JSON"));
+    put("dead", serde_json::to_string(&position.dead).expect("records are JSON"));
     put("batches", position.batches.to_string());
     put("targets", position.trained.targets.to_string());
     put("steps", engine.optimiser.steps.to_string());
@@ -134,6 +152,7 @@ fn read(bytes: &[u8]) -> Result<(Position, EngineState, Duration), ModelError> {
         return Err(problem("a checkpoint of another version"));
     }
     let epochs = serde_json::from_str(text("epochs")?).map_err(|_| problem("a checkpoint's curve cannot be read"))?;
+    let dead = serde_json::from_str(text("dead")?).map_err(|_| problem("a checkpoint's layers cannot be read"))?;
     let (batches, targets, steps, best_epoch) =
         (number("batches")? as usize, number("targets")?, number("steps")?, number("best_epoch")? as usize);
     let mut sets: [ParameterSet; SETS.len()] = Default::default();
@@ -154,7 +173,7 @@ fn read(bytes: &[u8]) -> Result<(Position, EngineState, Duration), ModelError> {
     let taken = Duration::try_from_secs_f64(taken).map_err(|_| problem("a checkpoint's time is none"))?;
     let [parameters, first, second, best] = sets;
     let best = (best_epoch > 0).then_some(Best { score, epoch: best_epoch, parameters: best });
-    let position = Position { epochs, batches, trained: BatchLoss { sum, targets }, best };
+    let position = Position { epochs, batches, trained: BatchLoss { sum, targets }, best, dead };
     Ok((position, EngineState { parameters, optimiser: OptimiserState { steps, first, second } }, taken))
 }
 
@@ -183,7 +202,8 @@ mod tests {
         };
         for best in [None, Some(Best { score: 1.0 / 3.0, epoch: 1, parameters: set(4.5) })] {
             let trained = BatchLoss { sum: 0.1 + 0.7, targets: 9 };
-            let position = Position { epochs: vec![record.clone()], batches: 3, trained, best };
+            let dead = vec![DeadLayer { layer: "classifier.dense".to_owned(), epoch: 2, step: 3, flows: 64 }];
+            let position = Position { epochs: vec![record.clone()], batches: 3, trained, best, dead };
             let bytes = write(&position, &engine, Duration::from_millis(1500)).unwrap();
             let found = read(&bytes).unwrap();
             assert_eq!(found, (position, engine.clone(), Duration::from_millis(1500)));

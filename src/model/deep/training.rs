@@ -3,13 +3,13 @@
 
 use rand::seq::SliceRandom;
 
-use super::checkpoint::{Best, Checkpoints, EngineState, Position};
+use super::checkpoint::{Best, Checkpoints, DeadLayer, EngineState, Position};
 use super::engine::{
     BatchLoss, LanguageModel, NOT_FINITE, PRETRAINING, PacketBatch, SequenceClassifier, TRAINING, diverged,
 };
 use super::pace::Pace;
 use super::packets::{EncodedFlows, PacketList};
-use super::parameters::{AttentionLstmOptions, ElmoOptions, LearningRateSchedule, MODEL};
+use super::parameters::{AttentionLstmOptions, ElmoOptions, LearningRateSchedule, MODEL, ParameterSet};
 use crate::model::{EpochRecord, ModelError};
 use crate::progress::Progress;
 use crate::seed;
@@ -67,8 +67,10 @@ pub(crate) fn fit_language_model(
         }
         let mut validated = BatchLoss::default();
         for numbers in validation.numbers.chunks(options.batch) {
-            validated.add(model.loss(&validation.batch(numbers), numbers.len())?);
+            let loss = model.loss(&validation.batch(numbers), numbers.len());
+            validated.add(after_epoch(loss, PRETRAINING, epoch, || model.parameters())?);
         }
+        require_finite(&model.parameters(), PRETRAINING, epoch)?;
         let validation_loss = (validated.targets > 0).then(|| validated.mean());
         let trained = std::mem::take(&mut position.trained);
         position.batches = 0;
@@ -119,6 +121,29 @@ fn in_epoch(loss: Result<BatchLoss, ModelError>, stage: &str, epoch: usize) -> R
     })
 }
 
+/// The validation loss, or which parameter makes it not finite.
+fn after_epoch(
+    loss: Result<BatchLoss, ModelError>,
+    stage: &str,
+    epoch: usize,
+    parameters: impl Fn() -> ParameterSet,
+) -> Result<BatchLoss, ModelError> {
+    let loss = loss?;
+    if loss.sum.is_finite() {
+        return Ok(loss);
+    }
+    require_finite(&parameters(), stage, epoch)?;
+    in_epoch(Err(diverged(stage, "the validation loss", NOT_FINITE)), stage, epoch)
+}
+
+/// What the steps of an epoch left must be finite: the last step of a training has no later one to find it out.
+fn require_finite(parameters: &ParameterSet, stage: &str, epoch: usize) -> Result<(), ModelError> {
+    match parameters.first_non_finite() {
+        None => Ok(()),
+        Some(name) => in_epoch(Err(diverged(stage, name, "is not finite after the step")), stage, epoch).map(|_| ()),
+    }
+}
+
 /// Flows and their classes.
 #[derive(Clone, Copy)]
 pub(crate) struct LabelledFlows<'a> {
@@ -159,7 +184,6 @@ pub(crate) fn fit_classifier(
         None => Position::default(),
     };
     let mut pace = Pace::new(options.epochs, order.len(), "flows", &position, options.batch);
-    let mut dead_before = Vec::new();
     for epoch in 1..=options.epochs {
         order.shuffle(&mut shuffle);
         if epoch <= position.epochs.len() {
@@ -174,6 +198,8 @@ pub(crate) fn fit_classifier(
             let loss = in_epoch(model.train_step(&batch, &labels, learning_rate), TRAINING, epoch)?;
             position.trained.add(loss);
             position.batches += 1;
+            let step = Step { epoch, number: position.batches, flows: flows.len(), all_flows: order.len() };
+            check_alive(&model.dead_layers(), &mut position.dead, step)?;
             progress.advance(1);
             pace.advance(flows.len(), epoch, position.trained, progress);
             checkpoints.save_if_due(&position, || EngineState {
@@ -181,7 +207,7 @@ pub(crate) fn fit_classifier(
                 optimiser: model.optimiser_state(),
             })?;
         }
-        check_alive(model.dead_layers(), &mut dead_before, epoch)?;
+        require_finite(&model.parameters(), TRAINING, epoch)?;
         let trained = std::mem::take(&mut position.trained);
         position.batches = 0;
         let mut record = EpochRecord {
@@ -197,6 +223,11 @@ pub(crate) fn fit_classifier(
             continue;
         }
         let probabilities = predict(model, validation.flows, validation.chosen, classes, &mut |_| ())?;
+        if !probabilities.iter().all(|value| value.is_finite()) {
+            let place = "the predictions for the validation flows";
+            return in_epoch(Err(diverged(TRAINING, place, "gives numbers that are not finite")), TRAINING, epoch)
+                .map(|_| Vec::new());
+        }
         let loss = cross_entropy(&probabilities, validation.labels, classes);
         let macro_f1 = macro_f1(&probabilities, validation.labels, classes);
         record.validation_loss = Some(loss);
@@ -219,14 +250,42 @@ pub(crate) fn fit_classifier(
     Ok(position.epochs)
 }
 
-/// A layer whose rectifier gives nothing but 0 gets no gradient any more. One last batch of an epoch may be small
-/// and happen to be so; two on end are not.
-fn check_alive(dead: Vec<&'static str>, before: &mut Vec<&'static str>, epoch: usize) -> Result<(), ModelError> {
-    if let Some(layer) = dead.iter().find(|layer| before.contains(layer)) {
-        let what = format!("has given nothing but 0 since epoch {} (dead rectifier)", epoch - 1);
-        return in_epoch(Err(diverged(TRAINING, layer, &what)), TRAINING, epoch).map(|_| ());
+/// A layer that gave nothing but 0 for so many flows on end is dead.
+const DEAD_FLOWS: usize = 256;
+
+/// One training step, to those who look at it afterwards.
+#[derive(Clone, Copy)]
+struct Step {
+    /// Of which epoch, from 1.
+    epoch: usize,
+    /// Which of the epoch, from 1.
+    number: usize,
+    /// Flows of its batch.
+    flows: usize,
+    /// Flows of the training part.
+    all_flows: usize,
+}
+
+/// A layer whose rectifier gives nothing but 0 passes no gradient any more. One small batch may happen to be so; two
+/// on end, of [`DEAD_FLOWS`] flows or all there are, are not. `dead` is what the steps before have seen.
+fn check_alive(seen: &[&'static str], dead: &mut Vec<DeadLayer>, step: Step) -> Result<(), ModelError> {
+    dead.retain(|layer| seen.contains(&layer.layer.as_str()));
+    for &layer in seen {
+        match dead.iter_mut().find(|known| known.layer == layer) {
+            None => {
+                let Step { epoch, number, flows, .. } = step;
+                dead.push(DeadLayer { layer: layer.to_owned(), epoch, step: number, flows });
+            }
+            Some(known) => {
+                known.flows += step.flows;
+                if known.flows >= DEAD_FLOWS.min(step.all_flows) {
+                    let (since, number) = (known.epoch, known.step);
+                    let what = format!("has given nothing but 0 since step {number} of epoch {since} (dead rectifier)");
+                    return in_epoch(Err(diverged(TRAINING, layer, &what)), TRAINING, step.epoch).map(|_| ());
+                }
+            }
+        }
     }
-    *before = dead;
     Ok(())
 }
 
@@ -289,7 +348,6 @@ mod tests {
     use super::*;
     use crate::model::NoArtifacts;
     use crate::model::deep::engine::OptimiserState;
-    use crate::model::deep::parameters::ParameterSet;
     use crate::progress::Silent;
 
     #[test]
@@ -402,7 +460,36 @@ mod tests {
         let dead_from = |epoch| Scripted { script: script.to_vec(), epoch: 0, loss: 1.0, dead_from: epoch };
         assert!(run_from(&script, 9, dead_from(4)).1.is_ok());
         let error = run_from(&script, 9, dead_from(2)).1.unwrap_err().to_string();
-        assert!(error.contains("classifier.dense") && error.contains("nothing but 0 since epoch 2"), "{error}");
-        assert!(error.contains("lower the learning rate"), "{error}");
+        assert!(
+            error.contains("classifier.dense") && error.contains("nothing but 0 since step 1 of epoch 2"),
+            "{error}"
+        );
+        assert!(error.contains("in a step of epoch 3") && error.contains("lower the learning rate"), "{error}");
+    }
+
+    #[test]
+    fn a_dead_rectifier_is_told_in_the_step_that_makes_it_certain() {
+        let step = |number| Step { epoch: 4, number, flows: 100, all_flows: 1000 };
+        let mut dead = Vec::new();
+        let both = ["classifier.lstm", "classifier.dense"];
+        check_alive(&both, &mut dead, step(1)).unwrap();
+        // The LSTM lives on: its steps are counted from the next that gives nothing.
+        check_alive(&both[1..], &mut dead, step(2)).unwrap();
+        let before = dead.clone();
+        let error = check_alive(&both, &mut dead, step(3)).unwrap_err().to_string();
+        assert!(error.contains("classifier.dense") && error.contains("since step 1 of epoch 4"), "{error}");
+        // What a checkpoint keeps gives the same.
+        assert_eq!(before.len(), 1);
+        assert!(check_alive(&both, &mut before.clone(), step(3)).is_err());
+        check_alive(&[], &mut dead, step(4)).unwrap();
+        assert!(dead.is_empty());
+    }
+
+    #[test]
+    fn what_the_last_step_breaks_is_no_result() {
+        let mut set = ParameterSet::default();
+        set.insert("classifier.output.weight", &[1], vec![f32::INFINITY]);
+        let error = require_finite(&set, TRAINING, 7).unwrap_err().to_string();
+        assert!(error.contains("classifier.output.weight: in a step of epoch 7, it is not finite"), "{error}");
     }
 }

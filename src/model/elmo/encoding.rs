@@ -13,6 +13,7 @@ use crate::model::deep::packets::{EncodedFlows, PacketList};
 use crate::model::deep::parameters::{ElmoOptions, ParameterSet};
 use crate::model::{ArtifactStore, ModelArchive, ModelError, Tensor};
 use crate::progress::Progress;
+use crate::storage::Turn;
 
 /// The stage, in records.
 pub(crate) const ENCODING: &str = "encoding";
@@ -54,22 +55,20 @@ impl<'a> Encodings<'a> {
         format!("encodings-{}", hex::encode(hasher.finalize()))
     }
 
-    /// The vectors stored under `key` and how long they took to make; nothing where they do not fill `shape`.
-    fn get(&self, key: &str, shape: &[usize]) -> Option<(Vec<f32>, f64)> {
-        let archive = ModelArchive::from_bytes(&self.store.get(key)?).ok()?;
-        let seconds = archive.metadata.get("seconds")?.parse().ok()?;
-        Some((archive.f32("vectors", shape).ok()?.to_vec(), seconds))
-    }
-
     fn put(&self, key: &str, shape: &[usize], vectors: &[f32], seconds: f64) -> Result<(), ModelError> {
-        if size_of_val(vectors) <= LARGEST {
-            let mut archive = ModelArchive::default();
-            archive.metadata.insert("seconds".to_owned(), seconds.to_string());
-            archive.tensors.insert("vectors".to_owned(), Tensor::f32(shape, vectors.to_vec()));
-            self.store.put(key, &archive.to_bytes()?);
-        }
+        let mut archive = ModelArchive::default();
+        archive.metadata.insert("seconds".to_owned(), seconds.to_string());
+        archive.tensors.insert("vectors".to_owned(), Tensor::f32(shape, vectors.to_vec()));
+        self.store.put(key, &archive.to_bytes()?);
         Ok(())
     }
+}
+
+/// Stored vectors and how long they took to make; nothing where they do not fill `shape`.
+fn read(bytes: &[u8], shape: &[usize]) -> Option<(Vec<f32>, f64)> {
+    let archive = ModelArchive::from_bytes(bytes).ok()?;
+    let seconds = archive.metadata.get("seconds")?.parse().ok()?;
+    Some((archive.f32("vectors", shape).ok()?.to_vec(), seconds))
 }
 
 /// Some flows, encoded.
@@ -124,8 +123,18 @@ pub(crate) fn encode_flows(
         seconds,
     };
     let key = kept.map(|kept| (kept, kept.key(distinct.iter().map(|&packet| all.bytes(packet)))));
-    if let Some((vectors, seconds)) = key.as_ref().and_then(|(kept, key)| kept.get(key, &shape)) {
-        return Ok(encoded(vectors, seconds));
+    // What is too large to be kept is encoded by whoever needs it.
+    let key = key.filter(|_| distinct.len() * size * size_of::<f32>() <= LARGEST);
+    let mut _claim = None;
+    if let Some((kept, key)) = &key {
+        match kept.store.look_up(ENCODING, key, progress) {
+            Turn::Ours(claim) => _claim = Some(claim),
+            Turn::Ready(bytes) => {
+                if let Some((vectors, seconds)) = read(&bytes, &shape) {
+                    return Ok(encoded(vectors, seconds));
+                }
+            }
+        }
     }
 
     // Packets of like length go together, so that little of a batch is padding.

@@ -11,6 +11,7 @@ use crate::model::deep::packets::PacketList;
 use crate::model::deep::parameters::{ElmoOptions, ParameterSet, elmo_shapes, initial_elmo};
 use crate::model::deep::training::{Run, fit_language_model};
 use crate::model::{Device, EpochRecord, FitContext, ModelArchive, ModelError, StageTime};
+use crate::storage::Turn;
 
 /// Changes whenever the same key would hold something else than before.
 const FORMAT: &str = "elmo artifact 1";
@@ -41,12 +42,15 @@ pub(crate) fn pretrain(
     context: &FitContext<'_>,
 ) -> Result<Pretrained, ModelError> {
     let key = key(engine, options, bytes, training, validation, context.seed);
-    if let Some(stored) = context.artifacts.get(&key) {
-        return read(&stored, options).map_err(|error| ModelError::File {
-            path: None,
-            problem: format!("stored artifact {key} cannot be used ({error}); delete it and run again"),
-        });
-    }
+    let _claim = match context.artifacts.look_up(PRETRAINING, &key, context.progress) {
+        Turn::Ours(claim) => claim,
+        Turn::Ready(stored) => {
+            return read(&stored, options).map_err(|error| ModelError::File {
+                path: None,
+                problem: format!("stored artifact {key} cannot be used ({error}); delete it and run again"),
+            });
+        }
+    };
     let mut checkpoints = Checkpoints::new(context.artifacts, &key);
     let mut model = engine.language_model(options, &initial_elmo(options, VOCABULARY, context.seed), context.seed)?;
     let run = Run { seed: context.seed, checkpoints: &mut checkpoints, progress: context.progress };

@@ -1,8 +1,9 @@
-//! Distances between rows: exactly in 64 bits, and quickly by matrix product with a bound on the error, so
-//! that only the rows that may be among the nearest are measured exactly.
+//! Distances between rows: exactly in 64 bits, and scores by matrix product that order rows alike but for a bounded
+//! error, so that only the rows that may be among the nearest are measured exactly.
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::deep::fast::cpu::simd::{Level, vectorised};
 use crate::model::product::{inner_products, squared_norms};
 
 /// How far apart two rows are.
@@ -36,6 +37,11 @@ impl<'a> DistanceRows<'a> {
         self.norms.len()
     }
 
+    /// Values of each row.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
     /// One row.
     pub fn row(&self, row: usize) -> &'a [f32] {
         &self.values[row * self.depth..(row + 1) * self.depth]
@@ -62,50 +68,112 @@ impl Distance {
     pub fn of_rank(self, rank: f64) -> f64 {
         if self == Self::Euclidean { rank.sqrt() } else { rank }
     }
+}
 
-    /// Approximate ranks of all pairs, `out[i, j]` for row i of `queries` and row j of `rows`.
-    pub(super) fn approximate(self, queries: &DistanceRows<'_>, rows: &DistanceRows<'_>, out: &mut [f32]) {
-        if self == Self::Manhattan {
-            for (query, out) in out.chunks_exact_mut(rows.len()).enumerate() {
-                let query = queries.row(query);
-                for (row, value) in out.iter_mut().enumerate() {
-                    *value = manhattan(query, rows.row(row));
-                }
+/// What the ranks of one query's distances to the rows are estimated by: a score that orders the rows as their ranks do,
+/// but for rounding. It is `add + scale * p` of the inner product `p`, with numbers of the row alone, and the sum of
+/// absolute differences itself where that is the distance.
+pub(super) struct Scores<'a> {
+    distance: Distance,
+    rows: &'a DistanceRows<'a>,
+    add: Vec<f32>,
+    scale: Vec<f32>,
+    largest_norm: f64,
+    /// The smallest that is not 0.
+    smallest_norm: f64,
+}
+
+impl<'a> Scores<'a> {
+    /// Of Euclidean distances the score is the rank without the query's norm, of cosine distances the cosine times
+    /// the query's norm, negative; a row of zeros is at 0, between the two directions.
+    pub fn new(distance: Distance, rows: &'a DistanceRows<'a>) -> Self {
+        let largest_norm = rows.norms.iter().copied().fold(0.0, f64::max);
+        let smallest_norm = rows.norms.iter().copied().filter(|&norm| norm > 0.0).fold(f64::INFINITY, f64::min);
+        let inverse = |&norm: &f64| if norm > 0.0 { (-1.0 / norm.sqrt()) as f32 } else { 0.0 };
+        let (add, scale) = match distance {
+            Distance::Euclidean => (rows.norms.iter().map(|&norm| norm as f32).collect(), Vec::new()),
+            Distance::Manhattan => (Vec::new(), Vec::new()),
+            Distance::Cosine => (Vec::new(), rows.norms.iter().map(inverse).collect()),
+        };
+        Self { distance, rows, add, scale, largest_norm, smallest_norm }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The scores of every query with the rows from `start` to `end`, row-major.
+    pub fn block(&self, level: Level, queries: &DistanceRows<'_>, start: usize, end: usize, out: &mut [f32]) {
+        let depth = self.rows.depth;
+        let rows = &self.rows.values[start * depth..end * depth];
+        let width = end - start;
+        if self.distance == Distance::Manhattan {
+            for (query, out) in out.chunks_exact_mut(width).enumerate() {
+                manhattan(level, queries.row(query), rows, out);
             }
             return;
         }
-        inner_products(queries.values, rows.values, rows.depth, out);
-        for (query, out) in out.chunks_exact_mut(rows.len()).enumerate() {
-            let norm = queries.norms[query];
-            for (value, &other) in out.iter_mut().zip(&rows.norms) {
-                let product = f64::from(*value);
-                *value = match self {
-                    Self::Cosine if norm * other == 0.0 => 1.0,
-                    Self::Cosine => (1.0 - product / (norm * other).sqrt()) as f32,
-                    _ => (norm + other - 2.0 * product) as f32,
-                };
+        inner_products(queries.values, rows, depth, out);
+        for out in out.chunks_exact_mut(width) {
+            if self.distance == Distance::Euclidean {
+                euclidean(level, &self.add[start..end], out);
+            } else {
+                scaled(level, &self.scale[start..end], out);
             }
         }
     }
 
-    /// No approximate rank of this query is further from the exact one than this. A sum of n products
-    /// in floating point, in any order, is off by at most `n u / (1 - n u)` times the sum of their absolute
-    /// values (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1), which is at most the
-    /// product of the norms; the norms themselves and the last rounding are covered by the factor 2.
-    pub(super) fn error(self, query: usize, queries: &DistanceRows<'_>, largest_norm: f64, largest_rank: f64) -> f64 {
-        let terms = (queries.depth + 8) as f64 * ROUNDOFF;
-        match self {
-            Self::Euclidean => {
-                2.0 * (2.0 * terms * (queries.norms[query] * largest_norm).sqrt() + ROUNDOFF * largest_rank.abs())
+    /// No score of this query up to `limit` is further from the exact one than this. A sum of n products in
+    /// floating point, in any order, is off by at most `n u / (1 - n u)` times the sum of their absolute values
+    /// (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1), which is at most the product of the
+    /// norms; eight more terms cover the norm's and the last roundings, and the factor 2 the denominator. Infinite
+    /// where a number on the way may leave the range of 32-bit floats: every row is measured exactly then.
+    pub fn error(&self, queries: &DistanceRows<'_>, query: usize, limit: f64) -> f64 {
+        let norm = queries.norms[query];
+        let products = [norm * self.smallest_norm, norm * self.largest_norm];
+        let in_range = match self.distance {
+            _ if norm == 0.0 && self.distance == Distance::Cosine => true,
+            Distance::Cosine => self.smallest_norm > SMALLEST && products[0] > SMALLEST && products[1] < LARGEST,
+            Distance::Euclidean => self.largest_norm.max(norm) < LARGEST,
+            Distance::Manhattan => limit < LARGEST,
+        };
+        if !in_range {
+            return f64::INFINITY;
+        }
+        let terms = 2.0 * (queries.depth + 8) as f64 * ROUNDOFF;
+        match self.distance {
+            Distance::Euclidean => {
+                2.0 * terms * products[1].sqrt() + 4.0 * ROUNDOFF * (self.largest_norm + limit.abs()) + UNDERFLOW
             }
-            Self::Cosine => 2.0 * (terms + 2.0 * ROUNDOFF),
-            Self::Manhattan => 2.0 * terms * largest_rank,
+            Distance::Cosine => terms * norm.sqrt(),
+            Distance::Manhattan => terms * limit + UNDERFLOW,
         }
     }
+}
 
-    /// The largest squared norm of any row.
-    pub(super) fn largest_norm(rows: &DistanceRows<'_>) -> f64 {
-        rows.norms.iter().copied().fold(0.0, f64::max)
+/// Squares between these leave sums, products and inverses of roots within 32-bit floats, and the products of
+/// single values below them do not count.
+const LARGEST: f64 = 1e37;
+const SMALLEST: f64 = 1e-60;
+/// What a million products lose at the most that are too small for a 32-bit float.
+const UNDERFLOW: f64 = 1e-39;
+
+vectorised! {
+    /// `norms - 2 products` in place of the products.
+    fn euclidean(norms: &[f32], products: &mut [f32]) {
+        for (value, &norm) in products.iter_mut().zip(norms) {
+            *value = norm - 2.0 * *value;
+        }
+    }
+}
+
+vectorised! {
+    /// Every product times its row's factor.
+    fn scaled(factors: &[f32], products: &mut [f32]) {
+        for (value, &factor) in products.iter_mut().zip(factors) {
+            *value *= factor;
+        }
     }
 }
 
@@ -123,15 +191,19 @@ fn lanes(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
     lanes.iter().sum::<f64>() + rest
 }
 
-/// Sum of absolute differences in sixteen lanes of 32 bits.
-fn manhattan(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0_f32; 16];
-    let (heads, tails) = (a.chunks_exact(16), b.chunks_exact(16));
-    let rest: f32 = heads.remainder().iter().zip(tails.remainder()).map(|(x, y)| (x - y).abs()).sum();
-    for (x, y) in heads.zip(tails) {
-        for (lane, (x, y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
-            *lane += (x - y).abs();
+vectorised! {
+    /// Sums of absolute differences of one query with rows, each in sixteen lanes of 32 bits.
+    fn manhattan(query: &[f32], rows: &[f32], out: &mut [f32]) {
+        for (row, out) in rows.chunks_exact(query.len()).zip(out) {
+            let mut lanes = [0.0_f32; 16];
+            let (heads, tails) = (query.chunks_exact(16), row.chunks_exact(16));
+            let rest: f32 = heads.remainder().iter().zip(tails.remainder()).map(|(x, y)| (x - y).abs()).sum();
+            for (x, y) in heads.zip(tails) {
+                for (lane, (x, y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
+                    *lane += (x - y).abs();
+                }
+            }
+            *out = lanes.iter().sum::<f32>() + rest;
         }
     }
-    lanes.iter().sum::<f32>() + rest
 }

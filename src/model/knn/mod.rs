@@ -211,9 +211,9 @@ mod tests {
             rows in proptest::collection::vec(0_u8..4, 12..240),
             queries in proptest::collection::vec(0_u8..4, 3..30),
             k in 1_usize..4,
-            scale in 0.001_f32..1000.0,
+            exponent in prop_oneof![Just(0.0_f32), -3.0_f32..3.0, -25.0_f32..25.0],
         ) {
-            let depth = 3;
+            let (depth, scale) = (3, 10.0_f32.powf(exponent));
             let values = |bytes: &[u8]| -> Vec<f32> {
                 let whole = bytes.len() / depth * depth;
                 bytes[..whole].iter().map(|&byte| f32::from(byte) / 3.0 * scale).collect()
@@ -230,6 +230,26 @@ mod tests {
                 let (queries, rows) = (shape(&queries).unwrap(), shape(&rows).unwrap());
                 let index = reference::nearest(distance, &queries, &rows, k, rows_of).unwrap();
                 prop_assert_eq!(&index, &expected);
+            }
+        }
+    }
+    // More rows than a block holds, columns that need several products, and duplicates across blocks.
+    #[test]
+    fn blocks_of_many_rows_find_what_measuring_every_row_finds() {
+        let (count, depth, k) = (5000, 19, 7);
+        let value = |i: usize| ((i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f32 / 1e6;
+        let mut rows: Vec<f32> = (0..count * depth).map(value).collect();
+        for row in 0..count / 3 {
+            let (from, to) = (row * depth, (count - 1 - 2 * row) * depth);
+            rows.copy_within(from..from + depth, to);
+        }
+        let queries: Vec<f32> = (0..300 * depth).map(|i| if i % 2 == 0 { rows[i * 3] } else { value(i + 7) }).collect();
+        let measured = DistanceRows::new(&rows, depth);
+        for distance in [Distance::Euclidean, Distance::Manhattan, Distance::Cosine] {
+            let rows_of = |found: &[Neighbour]| found.iter().map(|n| n.row).collect::<Vec<_>>();
+            let found = search::nearest(distance, &queries, &measured, depth, k, rows_of, |_| ());
+            for (found, query) in found.iter().zip(queries.chunks_exact(depth)) {
+                assert_eq!(*found, brute(distance, query, &rows, depth, k));
             }
         }
     }

@@ -3,15 +3,17 @@
 
 use super::Figure;
 use super::canvas::{Anchor, Canvas, text_width, widest};
+use crate::evaluate::Friedman;
 
-/// Draws the diagram: `models` with their mean ranks, the best rank 1.
-pub fn critical_difference(title: String, models: &[(String, f64)], difference: f64) -> Figure {
-    let mut order: Vec<&(String, f64)> = models.iter().collect();
-    order.sort_by(|left, right| left.1.total_cmp(&right.1));
+/// Draws the diagram: `models` in the order of the test's mean ranks, the best rank 1.
+pub fn critical_difference(title: String, models: &[String], test: &Friedman) -> Figure {
+    let difference = test.critical_difference;
+    let order: Vec<(&str, f64)> =
+        test.order().into_iter().map(|model| (models[model].as_str(), test.mean_ranks[model])).collect();
     let count = order.len();
-    let bars = cliques(&order.iter().map(|(_, rank)| *rank).collect::<Vec<_>>(), difference);
+    let bars = test.groups();
     let (half, axis_width) = (count.div_ceil(2), 340.0);
-    let name_width = widest(order.iter().map(|(name, _)| name.as_str())) + text_width(" 0.00") + 24.0;
+    let name_width = widest(order.iter().map(|(name, _)| *name)) + text_width(" 0.00") + 24.0;
     let (left, right) = (name_width, name_width + axis_width);
     let axis = 62.0;
     let bars_height = 9.0 * bars.len() as f64 + 10.0;
@@ -46,35 +48,9 @@ pub fn critical_difference(title: String, models: &[(String, f64)], difference: 
             canvas.text((edge + 6.0, y + 4.0), Anchor::Start, "var(--ink)", 12.0, &format!("{rank:.2} {name}"));
         }
     }
-    for (index, &(first, last)) in bars.iter().enumerate() {
+    for (index, group) in bars.iter().enumerate() {
         let y = axis + 11.0 + 9.0 * index as f64;
-        canvas.line([place(order[first].1) - 4.0, y, place(order[last].1) + 4.0, y], "var(--ink)", 3.5);
+        canvas.line([place(order[group.start].1) - 4.0, y, place(order[group.end - 1].1) + 4.0, y], "var(--ink)", 3.5);
     }
     Figure::new(title, canvas)
-}
-
-/// Longest runs of ascending ranks whose ends are no further apart than the critical difference, first and last place.
-fn cliques(ranks: &[f64], difference: f64) -> Vec<(usize, usize)> {
-    let mut found: Vec<(usize, usize)> = Vec::new();
-    for first in 0..ranks.len() {
-        let last = (first..ranks.len()).rev().find(|&last| ranks[last] - ranks[first] <= difference).unwrap_or(first);
-        // A run inside the one before it says nothing new.
-        if last > first && found.last().is_none_or(|&(_, before)| last > before) {
-            found.push((first, last));
-        }
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cliques_are_the_longest_runs_within_the_difference() {
-        assert_eq!(cliques(&[1.0, 1.5, 2.4, 4.0], 1.0), [(0, 1), (1, 2)]);
-        assert_eq!(cliques(&[1.0, 1.5, 2.0, 4.0], 1.0), [(0, 2)]);
-        assert_eq!(cliques(&[1.0, 3.0], 1.0), []);
-        assert_eq!(cliques(&[1.0, 2.0, 3.0], 5.0), [(0, 2)]);
-    }
 }

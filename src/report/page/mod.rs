@@ -162,11 +162,13 @@ fn overview(report: &Report) -> String {
         for ranking in &report.rankings {
             html += &figure(&ranking.figure);
         }
-        html += "</div><ul class=\"notes\">";
+        html += "</div>";
         for ranking in &report.rankings {
-            push(&mut html, format_args!("<li>{}</li>", escape(&ranking.note)));
+            let shown = table::table(&ranking.table, &Look::default());
+            html += &table::folded(&ranking.table.title, &shown);
         }
-        html += "<li>The test takes tables as independent; tables that share flows are less than that.</li></ul>";
+        html +=
+            "<p class=\"notes\">The test takes tables as independent; tables that share flows are less than that.</p>";
     }
     html + "</section>"
 }

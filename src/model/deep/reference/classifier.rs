@@ -234,8 +234,10 @@ impl<D: Device<f32>> SequenceClassifier for Reference<D> {
             let name = format!("{layer}.{weight}");
             gradients.iter().any(|(found, values)| *found == name && values.iter().all(|&value| value == 0.0))
         };
-        let layers = [("classifier.lstm", "weight_ih"), ("classifier.dense", "weight")];
-        self.dead = layers.into_iter().filter(|(layer, weight)| dead(layer, weight)).map(|(layer, _)| layer).collect();
+        // None reaches those before it either, nor any where every flow is told with certainty.
+        let layers = [("classifier.dense", "weight"), ("classifier.lstm", "weight_ih")];
+        let nearest = layers.into_iter().find(|(layer, weight)| loss.sum > 0.0 && dead(layer, weight));
+        self.dead = nearest.map(|(layer, _)| layer).into_iter().collect();
         self.optimiser.update(TRAINING, &mut self.parameters, gradients, learning_rate)?;
         self.update_running(&statistics, batch.counts.iter().map(|&count| count as usize).sum());
         Ok(loss)

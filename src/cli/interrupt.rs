@@ -1,0 +1,41 @@
+//! Ctrl-C, SIGTERM and SIGHUP: what is not in place yet is removed, and the program ends with the exit code that shells
+//! give for the signal, 128 and its number. What a run has finished is in the cache already.
+
+/// Ends the program cleanly when it is asked to stop.
+#[cfg(unix)]
+pub fn listen() {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::iterator::Signals;
+
+    let names = [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGHUP, "SIGHUP")];
+    let wanted = names.into_iter().filter(|(signal, _)| !is_ignored(*signal)).map(|(signal, _)| signal);
+    // Where signals cannot be waited for they end the program at once; what they leave is removed by the next start.
+    let Ok(mut signals) = Signals::new(wanted) else { return };
+    let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let Some(signal) = signals.forever().next() else { return };
+        crate::storage::abandon();
+        let name = names.into_iter().find(|(number, _)| *number == signal).map_or("a signal", |(_, name)| name);
+        let clear = if std::io::IsTerminal::is_terminal(&std::io::stderr()) { "\r\x1b[K" } else { "" };
+        tell!("{clear}etcbench: stopped by {name}; what is finished is kept, and the same command goes on from there");
+        std::process::exit(128 + signal);
+    });
+}
+
+/// Whether whoever started the program wants the signal to be ignored, as nohup does.
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let status = procfs::process::Process::myself().and_then(|process| process.status());
+        status.is_ok_and(|status| status.sigign & (1 << (signal - 1)) != 0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = signal;
+        false
+    }
+}
+
+/// Ends the program cleanly when it is asked to stop.
+#[cfg(not(unix))]
+pub fn listen() {}

@@ -1,0 +1,294 @@
+//! Every change that a run makes to a file is made to fail, a disk fills up, reads fail, and the power goes: the next
+//! start gives what an undisturbed run gives. The program is the ordinary one; `fixtures/faults/faults.c` stands between
+//! it and the C library. `scripts/fault-check` tries every change, an ordinary test some.
+
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use common::every_stage::{self, command, results, same};
+use common::faults::library;
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+/// A run with faults, and how many changes and reads it made.
+fn run(folder: &Path, faults: &[(&str, String)]) -> (Output, u64, u64) {
+    let state = tempfile::NamedTempFile::new().unwrap();
+    let output = command(folder)
+        .env("LD_PRELOAD", library())
+        .env("FAULTS_ROOT", folder.join("results"))
+        .env("FAULTS_STATE", state.path())
+        .envs(faults.iter().map(|(name, value)| (name, value)))
+        // One thread: the changes come in one order.
+        .args(["--threads", "1"])
+        .output()
+        .unwrap();
+    let counters = fs::read(state.path()).unwrap();
+    let count = |at: usize| u64::from_ne_bytes(counters[at..at + 8].try_into().unwrap());
+    (output, count(0), count(8))
+}
+
+/// `few` numbers from 1 to `all`, evenly, or every one where the environment asks for all.
+fn chosen(all: u64, few: u64) -> Vec<u64> {
+    if std::env::var_os("ETCBENCH_ALL_FAULTS").is_some() {
+        return (1..=all).collect();
+    }
+    (0..few).map(|index| 1 + (all - 1) * index / (few - 1).max(1)).collect()
+}
+
+struct Undisturbed {
+    results: BTreeMap<PathBuf, Vec<u8>>,
+    changes: u64,
+    reads: u64,
+}
+
+fn undisturbed() -> Undisturbed {
+    let project = every_stage::project();
+    let folder = project.path("");
+    let (output, changes, _) = run(&folder, &[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let results = results(&folder);
+    // Reads are of the cache, so they are counted when there is one.
+    fs::remove_dir_all(folder.join("results/small-small-full")).unwrap();
+    let (output, _, reads) = run(&folder, &[("FAULTS_READ", u64::MAX.to_string()), ("FAULTS_ERRNO", "5".to_owned())]);
+    assert!(output.status.success());
+    assert!(changes > 50 && reads > 10, "{changes} changes, {reads} reads");
+    Undisturbed { results, changes, reads }
+}
+
+/// A run that met a fault: done, or one line that says why and the exit code of an error. Never a panic.
+#[track_caller]
+fn told(output: &Output, what: &str) -> bool {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!text.contains("panicked"), "{what}: {text}");
+    if !output.status.success() {
+        assert!(matches!(output.status.code(), Some(2 | 3)), "{what}: {:?} {text}", output.status);
+        let line = text.lines().last().unwrap_or_default();
+        assert!(line.starts_with("etcbench: "), "{what}: {text}");
+    }
+    output.status.success()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn every_failing_change_leaves_a_run_that_goes_on() {
+    let undisturbed = undisturbed();
+    let (mut survived, mut refused, mut tried) = (0, 0, 0);
+    for (error, lasting, few) in [(EIO, "0", 5), (ENOSPC, "1", 5)] {
+        for change in chosen(undisturbed.changes, few) {
+            let project = every_stage::project();
+            let folder = project.path("");
+            let what = format!("change {change} fails with {error}");
+            let faults = [
+                ("FAULTS_FAIL", change.to_string()),
+                ("FAULTS_ERRNO", error.to_string()),
+                ("FAULTS_LASTING", lasting.to_owned()),
+            ];
+            tried += 1;
+            if told(&run(&folder, &faults).0, &what) {
+                survived += 1;
+                let found = results(&folder);
+                let tables = |results: &BTreeMap<PathBuf, Vec<u8>>| {
+                    let own = results.iter().filter(|(name, _)| name.starts_with("results/small-small-full"));
+                    own.map(|(name, content)| (name.clone(), content.clone())).collect::<Vec<_>>()
+                };
+                assert!(tables(&found) == tables(&undisturbed.results), "{what}: wrong results");
+            } else {
+                refused += 1;
+            }
+            let (again, ..) = run(&folder, &[]);
+            assert!(again.status.success(), "{what}: {}", String::from_utf8_lossy(&again.stderr));
+            same(&undisturbed.results, &folder, &what);
+        }
+    }
+    assert!(refused > 0);
+    println!(
+        "{tried} faults: {survived} runs finished with the right results, {refused} ended with an error; all went on"
+    );
+}
+
+#[test]
+fn every_failing_read_is_an_error_or_does_not_matter() {
+    let undisturbed = undisturbed();
+    let finished = every_stage::project();
+    run(&finished.path(""), &[]);
+    let mut tried = 0;
+    for read in chosen(undisturbed.reads, 4) {
+        let project = every_stage::project();
+        let folder = project.path("");
+        fs::create_dir_all(folder.join("results")).unwrap();
+        copy(&finished.path("results/cache"), &folder.join("results/cache"));
+        let what = format!("read {read} fails");
+        let faults = [("FAULTS_READ", read.to_string()), ("FAULTS_ERRNO", EIO.to_string())];
+        if told(&run(&folder, &faults).0, &what) {
+            same(&undisturbed.results, &folder, &what);
+        }
+        let (again, ..) = run(&folder, &[]);
+        assert!(again.status.success(), "{what}");
+        same(&undisturbed.results, &folder, &what);
+        tried += 1;
+    }
+    println!("{tried} failing reads, all survived");
+}
+
+#[test]
+fn a_capture_that_cannot_be_read_is_an_error_and_no_shorter_capture() {
+    let project = every_stage::project();
+    let folder = project.path("");
+    let state = tempfile::NamedTempFile::new().unwrap();
+    let mut failures = 0;
+    for read in 1..=6 {
+        let output = command(&folder)
+            .env("LD_PRELOAD", library())
+            .env("FAULTS_ROOT", folder.join("data/small"))
+            .env("FAULTS_STATE", state.path())
+            .env("FAULTS_READ", read.to_string())
+            .env("FAULTS_ERRNO", EIO.to_string())
+            .args(["--threads", "1", "--no-cache", "--models", "knn"])
+            .output()
+            .unwrap();
+        fs::write(state.path(), [0; 16]).unwrap();
+        if !told(&output, &format!("read {read} of a capture")) {
+            failures += 1;
+            assert!(String::from_utf8_lossy(&output.stderr).contains(".pcap"));
+        }
+    }
+    assert!(failures > 0);
+}
+
+/// What a disk holds when the power goes: the names that folders had when they were last synced, and the content that
+/// files had. Folders and files that were there before the run are whole.
+struct Disk {
+    log: PathBuf,
+    before: HashMap<u64, PathBuf>,
+}
+
+impl Disk {
+    fn new(folder: &Path, log: &Path) -> Self {
+        let mut before = HashMap::new();
+        let mut add = |path: &Path| before.insert(fs::metadata(path).unwrap().ino(), path.to_owned());
+        add(folder);
+        for path in every_stage::files(folder) {
+            for part in path.ancestors().take_while(|part| part.starts_with(folder)) {
+                add(part);
+            }
+        }
+        Self { log: log.to_owned(), before }
+    }
+
+    /// Only what was synced.
+    fn synced(&self, inode: u64, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        let listing: Vec<(u64, bool, String)> = match fs::read_to_string(self.log.join(inode.to_string())) {
+            Ok(text) => text
+                .lines()
+                .map(|line| {
+                    let mut parts = line.splitn(3, ' ');
+                    let mut part = || parts.next().unwrap().to_owned();
+                    (part().parse().unwrap(), part() == "1", part())
+                })
+                .collect(),
+            Err(_) => self.before.get(&inode).map_or_else(Vec::new, |path| {
+                let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
+                let known = entries.filter(|entry| self.before.contains_key(&entry.metadata().unwrap().ino()));
+                let facts = known.map(|entry| {
+                    let data = entry.metadata().unwrap();
+                    (data.ino(), data.is_dir(), entry.file_name().into_string().unwrap())
+                });
+                facts.collect()
+            }),
+        };
+        for (inode, is_folder, name) in listing {
+            if is_folder {
+                self.synced(inode, &to.join(name));
+            } else {
+                fs::write(to.join(name), self.content(inode).unwrap_or_default()).unwrap();
+            }
+        }
+    }
+
+    /// All names, but of the files only what was synced: half of it where nothing was.
+    fn named(&self, from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            let target = to.join(path.file_name().unwrap());
+            if path.is_dir() {
+                self.named(&path, &target);
+            } else {
+                let content = self.content(fs::metadata(&path).unwrap().ino()).unwrap_or_else(|| {
+                    let whole = fs::read(&path).unwrap();
+                    whole[..whole.len() / 2].to_vec()
+                });
+                fs::write(target, content).unwrap();
+            }
+        }
+    }
+
+    fn content(&self, inode: u64) -> Option<Vec<u8>> {
+        let synced = fs::read(self.log.join(inode.to_string())).ok();
+        synced.or_else(|| Some(fs::read(self.before.get(&inode)?).unwrap()))
+    }
+}
+
+#[test]
+fn a_power_failure_at_any_change_loses_nothing_that_was_told() {
+    let undisturbed = undisturbed();
+    let mut tried = 0;
+    for change in chosen(undisturbed.changes, 5) {
+        let project = every_stage::project();
+        let folder = fs::canonicalize(project.path("")).unwrap();
+        fs::create_dir_all(folder.join("results")).unwrap();
+        let log = tempfile::tempdir().unwrap();
+        let disk = Disk::new(&folder, log.path());
+        let inode = fs::metadata(&folder).unwrap().ino();
+        let faults = [("FAULTS_CRASH", change.to_string()), ("FAULTS_LOG", log.path().to_string_lossy().into_owned())];
+        let (output, ..) = run(&folder, &faults);
+        assert_eq!(output.status.code(), Some(137), "{}", String::from_utf8_lossy(&output.stderr));
+        for names_survive in [false, true] {
+            let rebuilt = tempfile::tempdir().unwrap();
+            let rebuilt = rebuilt.path();
+            if names_survive {
+                disk.named(&folder, rebuilt);
+            } else {
+                disk.synced(inode, rebuilt);
+            }
+            let what = format!("power failure before change {change}, names survive: {names_survive}");
+            let (again, ..) = run(rebuilt, &[]);
+            assert!(again.status.success(), "{what}: {}", String::from_utf8_lossy(&again.stderr));
+            same(&undisturbed.results, rebuilt, &what);
+            tried += 1;
+        }
+    }
+    // What a run has told as done is there after the power failed.
+    let project = every_stage::project();
+    let folder = fs::canonicalize(project.path("")).unwrap();
+    fs::create_dir_all(folder.join("results")).unwrap();
+    let log = tempfile::tempdir().unwrap();
+    let disk = Disk::new(&folder, log.path());
+    let (output, ..) = run(&folder, &[("FAULTS_LOG", log.path().to_string_lossy().into_owned())]);
+    assert!(output.status.success());
+    let rebuilt = tempfile::tempdir().unwrap();
+    disk.synced(fs::metadata(&folder).unwrap().ino(), rebuilt.path());
+    assert!(results(rebuilt.path()) == undisturbed.results, "a finished run was not durable");
+    println!("{tried} power failures, all survived");
+}

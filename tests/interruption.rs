@@ -1,0 +1,206 @@
+//! A run that is killed, asked to stop, out of memory, or one of several in the same folder, gives what an undisturbed
+//! one gives. `scripts/kill-check` runs the first test at length.
+
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::every_stage::{self, command, leftovers, results, same, stage};
+use rand::{RngExt, SeedableRng};
+
+/// Two variants of six models, one of them with two inputs.
+const FITS: usize = 14;
+
+fn start(folder: &Path) -> Child {
+    command(folder).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+/// Waits for the end of a run; its exit code (none after a signal) and what it told.
+fn end(child: Child) -> (Option<i32>, String) {
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// How often, from the environment; `few` in an ordinary test.
+fn times(variable: &str, few: usize) -> usize {
+    std::env::var(variable).map_or(few, |text| text.parse().expect("a number"))
+}
+
+#[test]
+fn a_run_killed_at_any_moment_goes_on_and_ends_the_same() {
+    let kills = times("ETCBENCH_KILLS", 6);
+    let (undisturbed, disturbed) = (every_stage::project(), every_stage::project());
+    let started = Instant::now();
+    undisturbed.done(&every_stage::RUN);
+    let mut whole = started.elapsed();
+    let expected = results(&undisturbed.path(""));
+    let folder = disturbed.path("");
+    let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(times("ETCBENCH_KILL_SEED", 0) as u64);
+    let (mut killed, mut finished, mut by_signal) = (0, 0, [0; 3]);
+    while killed < kills {
+        let before = leftovers(&folder);
+        let mut child = start(&folder);
+        let moment = whole.mul_f64(generator.random::<f64>());
+        let began = Instant::now();
+        let mut status = None;
+        while status.is_none() && began.elapsed() < moment {
+            std::thread::sleep(Duration::from_millis(1));
+            status = child.try_wait().unwrap();
+        }
+        if status.is_none() {
+            let which = [0, 0, 1, 2][generator.random_range(0..4)];
+            signal(&child, ["-KILL", "-TERM", "-INT"][which]);
+            let (code, told) = end(child);
+            // It may have ended in between.
+            if code != Some(0) {
+                killed += 1;
+                by_signal[which] += 1;
+                // In its first moments it does not listen to signals yet, and has told nothing.
+                if which > 0 && code.is_some() {
+                    assert_eq!(code, [None, Some(143), Some(130)][which], "{told}");
+                    let line = told.lines().last().unwrap_or_default();
+                    assert!(line.starts_with("etcbench: stopped by SIG"), "{told}");
+                    let after = leftovers(&folder);
+                    assert!(after.iter().all(|path| before.contains(path)), "{after:?}");
+                } else {
+                    assert!(code.is_none() && (which == 0 || told.is_empty()), "{code:?} {told}");
+                }
+                continue;
+            }
+        } else {
+            let (code, told) = end(child);
+            assert_eq!(code, Some(0), "{told}");
+        }
+        // Finished: compared, and begun anew.
+        same(&expected, &folder, &format!("after {killed} kills"));
+        finished += 1;
+        std::fs::remove_dir_all(folder.join("results/cache")).unwrap();
+        std::fs::remove_dir_all(folder.join("results/small-small-full")).unwrap();
+        whole = whole.min(began.elapsed().max(whole / 2));
+    }
+    let (code, told) = end(start(&folder));
+    assert_eq!(code, Some(0), "{told}");
+    same(&expected, &folder, "at the end");
+    println!(
+        "{killed} kills (SIGKILL {}, SIGTERM {}, SIGINT {}), {} runs finished, all the same",
+        by_signal[0],
+        by_signal[1],
+        by_signal[2],
+        finished + 1
+    );
+}
+
+#[test]
+fn an_ignored_signal_stays_ignored() {
+    let project = every_stage::project();
+    let mut child = Command::new("sh")
+        .args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_etcbench")])
+        .args(every_stage::RUN)
+        .current_dir(project.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    while child.try_wait().unwrap().is_none() {
+        Command::new("kill").args(["-HUP", &child.id().to_string()]).stderr(Stdio::null()).status().unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(end(child).0, Some(0));
+}
+
+#[test]
+fn runs_in_one_folder_share_the_work_and_agree() {
+    let (alone, together) = (every_stage::project(), every_stage::project());
+    alone.done(&every_stage::RUN);
+    let expected = results(&alone.path(""));
+    let folder = together.path("");
+    let runs: Vec<Child> = (0..3).map(|_| start(&folder)).collect();
+    // Readers see no table, or a whole one.
+    let mut seen = 0;
+    let mut running = runs;
+    let mut told = Vec::new();
+    while !running.is_empty() {
+        if folder.join("results/small-small-full").exists() {
+            let output = together.done(&["tables", "small"]);
+            assert!(String::from_utf8_lossy(&output.stdout).contains("attention_lstm"));
+            seen += 1;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        for mut run in std::mem::take(&mut running) {
+            match run.try_wait().unwrap() {
+                None => running.push(run),
+                Some(status) => {
+                    let text = end(run).1;
+                    assert!(status.success(), "{text}");
+                    told.push(text);
+                }
+            }
+        }
+    }
+    assert!(seen > 0);
+    same(&expected, &folder, "three runs together");
+    // "small: 14 fits, 5 of them from the cache": every fit was computed once.
+    let counts = told.iter().map(|text| {
+        let line = text.lines().find(|line| line.starts_with("small: ") && line.contains(" fits, ")).unwrap();
+        let numbers = line.split(|letter: char| !letter.is_ascii_digit()).filter_map(|number| number.parse().ok());
+        let numbers: Vec<usize> = numbers.take(2).collect();
+        (numbers[0], numbers[0] - numbers[1])
+    });
+    let (all, computed): (Vec<usize>, Vec<usize>) = counts.unzip();
+    assert_eq!(all, [FITS; 3]);
+    assert_eq!(computed.iter().sum::<usize>(), FITS, "{computed:?}");
+}
+
+#[test]
+fn a_claim_of_a_killed_run_keeps_nobody_waiting() {
+    let project = every_stage::project();
+    let folder = project.path("");
+    let claims = folder.join("results/cache/claims");
+    let mut child = start(&folder);
+    while !std::fs::read_dir(&claims).is_ok_and(|mut claims| claims.next().is_some()) {
+        assert!(child.try_wait().unwrap().is_none(), "no claim was seen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    signal(&child, "-KILL");
+    // Not waited for yet: its parent has not noticed that it is dead.
+    let (code, told) = end(start(&folder));
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(leftovers(&folder), Vec::<std::path::PathBuf>::new());
+    child.wait().unwrap();
+    let (computed, reused) = stage(&folder, "fits");
+    assert_eq!(computed + reused, FITS as u64);
+}
+
+#[test]
+fn out_of_memory_loses_nothing() {
+    let (undisturbed, limited) = (every_stage::project(), every_stage::project());
+    undisturbed.done(&every_stage::RUN);
+    let expected = results(&undisturbed.path(""));
+    let folder = limited.path("");
+    // Address space in KiB, from too little to begin with to nearly enough.
+    let mut failed = 0;
+    for limit in [60_000, 150_000, 220_000, 300_000] {
+        let output = Command::new("sh")
+            .args([
+                "-c",
+                &format!("ulimit -v {limit}; ulimit -c 0; exec \"$0\" \"$@\""),
+                env!("CARGO_BIN_EXE_etcbench"),
+            ])
+            .args(every_stage::RUN)
+            .current_dir(&folder)
+            .output()
+            .unwrap();
+        failed += usize::from(!output.status.success());
+    }
+    assert!(failed > 0, "the limits are all too generous");
+    limited.done(&every_stage::RUN);
+    same(&expected, &folder, "after running out of memory");
+}

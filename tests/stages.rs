@@ -1,0 +1,240 @@
+//! A cache entry is never reused when something that matters to it changed, and always when nothing did: every key of
+//! an experiment is changed, and the stages that must run again do, and only those.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use common::{Project, every_stage};
+use etcbench::experiment::{self, Cache, Overrides, Run, Settings};
+use etcbench::model::Device;
+use etcbench::progress::Silent;
+
+/// What is trained again.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Again {
+    /// Nothing.
+    Nothing,
+    /// One model, as rows name it.
+    Model(&'static str),
+    /// Every model that reads bytes.
+    Bytes,
+    /// What reads sequences.
+    Sequences,
+    /// Everything.
+    All,
+}
+use Again::{All, Bytes, Model, Nothing, Sequences};
+
+/// Assignments, whether flows are assembled again, and what is trained again. An assignment of several keys has a
+/// semicolon between them.
+const CHANGES: &[(&str, bool, Again)] = &[
+    ("title=\"Another\"", false, Nothing),
+    ("layout=\"classes\"", false, Nothing),
+    ("models=[\"knn\"]", false, Nothing),
+    ("seeds=[1]", false, All),
+    ("selection.minimum_packets=2", false, All),
+    ("selection.maximum_flows_per_class=8", false, All),
+    ("selection.classes=[\"two\", \"one\"]", false, All),
+    ("selection.filter={ kind = [\"one\", \"two\"] }", false, All),
+    ("flow.direction=\"unidirectional\"", true, All),
+    ("flow.idle_timeout=100.0", true, All),
+    ("flow.active_timeout=100.0", true, All),
+    ("flow.activity_timeout=1.0", true, All),
+    ("flow.kept_packets=30", true, All),
+    ("flow.kept_bytes=300", true, All),
+    ("flow.tunnels=\"inner\"", true, All),
+    ("feature.packets=1", false, Bytes),
+    ("feature.bytes=22", true, All),
+    ("feature.packet_start=\"after_ip_header\"", true, All),
+    ("feature.masks=[\"ports\"]", false, Bytes),
+    ("feature.sequences.packets=5", true, All),
+    ("feature.sequences.transformation=\"none\"", false, Sequences),
+    ("split.method=\"k_fold\"", false, All),
+    ("split.train=0.6;split.validation=0.2;split.test=0.2", false, All),
+    ("split.sampling=\"none\"", false, Nothing),
+    ("model.svm.kernel=\"linear\"", false, Model("svm")),
+    ("model.svm.cost=2.0", false, Model("svm")),
+    ("model.svm.gamma=0.5", false, Model("svm")),
+    ("model.svm.degree=2", false, Model("svm")),
+    ("model.svm.coef0=1.0", false, Model("svm")),
+    ("model.svm.class_weights=\"balanced\"", false, Model("svm")),
+    ("model.svm.tolerance=0.01", false, Model("svm")),
+    ("model.svm.maximum_iterations=1000", false, Model("svm")),
+    ("model.svm.cache_mebibytes=50", false, Model("svm")),
+    ("model.svm.probabilities=\"platt\"", false, Model("svm")),
+    ("model.svm.standardise=false", false, Model("svm")),
+    ("model.svm.log_scale=false", false, Model("svm")),
+    ("model.svm.input=\"statistics\"", false, Model("svm")),
+    ("model.svm.implementation=\"reference\"", false, Model("svm")),
+    ("model.random_forest.trees=5", false, Model("random_forest")),
+    ("model.random_forest.maximum_depth=3", false, Model("random_forest")),
+    ("model.random_forest.minimum_samples_split=3", false, Model("random_forest")),
+    ("model.random_forest.minimum_samples_leaf=2", false, Model("random_forest")),
+    ("model.random_forest.maximum_features=\"log2\"", false, Model("random_forest")),
+    ("model.random_forest.class_weights=\"balanced\"", false, Model("random_forest")),
+    ("model.random_forest.out_of_bag=true", false, Model("random_forest")),
+    ("model.random_forest.permutation_repeats=1", false, Model("random_forest")),
+    ("model.knn.k=3", false, Model("knn")),
+    ("model.knn.weights=\"distance\"", false, Model("knn")),
+    ("model.knn.distance=\"manhattan\"", false, Model("knn")),
+    ("model.knn.standardise=false", false, Model("knn")),
+    ("model.knn.log_scale=false", false, Model("knn")),
+    ("model.gradient_boosting.rounds=4", false, Model("gradient_boosting")),
+    ("model.gradient_boosting.depth=2", false, Model("gradient_boosting")),
+    ("model.gradient_boosting.learning_rate=0.1", false, Model("gradient_boosting")),
+    ("model.gradient_boosting.subsample=0.5", false, Model("gradient_boosting")),
+    ("model.gradient_boosting.column_sample=0.5", false, Model("gradient_boosting")),
+    ("model.gradient_boosting.l1=0.1", false, Model("gradient_boosting")),
+    ("model.gradient_boosting.l2=2.0", false, Model("gradient_boosting")),
+    ("model.gradient_boosting.minimum_child_weight=0.5", false, Model("gradient_boosting")),
+    ("model.gradient_boosting.minimum_split_loss=0.1", false, Model("gradient_boosting")),
+    ("model.gradient_boosting.maximum_bins=16", false, Model("gradient_boosting")),
+    ("model.gradient_boosting.early_stopping_rounds=2", false, Model("gradient_boosting")),
+    ("model.logistic_regression.l2=2.0", false, Model("logistic_regression")),
+    ("model.logistic_regression.standardise=false", false, Model("logistic_regression")),
+    ("model.logistic_regression.log_scale=false", false, Model("logistic_regression")),
+    ("model.decision_tree.maximum_depth=2", false, Model("decision_tree")),
+    ("model.decision_tree.minimum_samples_split=3", false, Model("decision_tree")),
+    ("model.decision_tree.minimum_samples_leaf=2", false, Model("decision_tree")),
+    ("model.decision_tree.class_weights=\"balanced\"", false, Model("decision_tree")),
+    ("model.attention_lstm.lstm=9", false, Model("attention_lstm")),
+    ("model.attention_lstm.attention=false", false, Model("attention_lstm")),
+    ("model.attention_lstm.dense=9", false, Model("attention_lstm")),
+    ("model.attention_lstm.activation=\"tanh\"", false, Model("attention_lstm")),
+    ("model.attention_lstm.epochs=2", false, Model("attention_lstm")),
+    ("model.attention_lstm.batch=5", false, Model("attention_lstm")),
+    ("model.attention_lstm.learning_rate=0.002", false, Model("attention_lstm")),
+    ("model.attention_lstm.weight_decay=0.1", false, Model("attention_lstm")),
+    ("model.attention_lstm.clip_norm=1.0", false, Model("attention_lstm")),
+    ("model.attention_lstm.dropout=0.1", false, Model("attention_lstm")),
+    ("model.attention_lstm.patience=2", false, Model("attention_lstm")),
+    ("model.attention_lstm.learning_rate_schedule=\"cosine\"", false, Model("attention_lstm")),
+    ("model.attention_lstm.encoder=\"none\"", false, Model("attention_lstm")),
+    ("model.attention_lstm.elmo.hidden=6;model.attention_lstm.elmo.embedding=6", false, Model("attention_lstm")),
+    ("model.attention_lstm.elmo.layers=2", false, Model("attention_lstm")),
+    ("model.attention_lstm.elmo.epochs=1", false, Model("attention_lstm")),
+    ("model.attention_lstm.elmo.batch=9", false, Model("attention_lstm")),
+    ("model.attention_lstm.elmo.learning_rate=0.002", false, Model("attention_lstm")),
+    ("model.attention_lstm.elmo.clip_norm=1.0", false, Model("attention_lstm")),
+    ("model.attention_lstm.elmo.dropout=0.1", false, Model("attention_lstm")),
+];
+
+struct Bench {
+    project: Project,
+    settings: Settings,
+}
+
+impl Bench {
+    fn run(&self, assignments: &str) -> Run {
+        let assignments = assignments.split(';').filter(|text| !text.is_empty()).map(str::to_owned).collect();
+        let overrides = Overrides { assignments, ..Overrides::default() };
+        let experiment = experiment::read_experiment(&self.project.path("experiments/small.toml"), &overrides).unwrap();
+        experiment::run(&experiment, &self.settings, &Silent).unwrap()
+    }
+}
+
+fn computed(run: &Run, stage: &str) -> u64 {
+    run.stages.get(stage).map_or(0, |count| count.computed)
+}
+
+fn bench() -> Bench {
+    let project = every_stage::project();
+    let text = every_stage::EXPERIMENT;
+    // Without tuning and with the variant that has the file's own keys alone, and every model.
+    let text = text[..text.find("[variant").unwrap()]
+        .replace("\"attention_lstm\"]", "\"attention_lstm\", \"decision_tree\", \"majority\"]");
+    project.write("experiments/small.toml", text);
+    let settings = Settings {
+        project: project.path(""),
+        device: Device::Cpu,
+        device_reason: None,
+        cache: Cache::new(project.path("results/cache")),
+    };
+    Bench { project, settings }
+}
+
+#[test]
+fn a_changed_key_runs_the_right_stages_again_and_only_those() {
+    let bench = bench();
+    let first = bench.run("");
+    assert_eq!((computed(&first, "flows"), computed(&first, "fits")), (1, 9));
+    assert_eq!((computed(&first, "elmo_pretraining"), computed(&first, "encoding")), (1, 2));
+    for &(assignments, flows, again) in CHANGES {
+        let run = bench.run(assignments);
+        assert_eq!(computed(&run, "flows") > 0, flows, "{assignments}: flows");
+        let reads = |row: &experiment::FittedRow| match again {
+            Nothing => false,
+            Model(model) => row.key.model == model,
+            Bytes => row.key.input == "bytes" && row.key.model != "majority",
+            Sequences => row.key.input == "sequences",
+            All => true,
+        };
+        for row in &run.rows {
+            assert_eq!(!row.reused, reads(row), "{assignments}: {} {}", row.key.model, row.key.input);
+        }
+        let elmo = computed(&run, "elmo_pretraining") > 0;
+        if again == Model("attention_lstm") {
+            assert_eq!(elmo, assignments.contains(".elmo."), "{assignments}: ELMo");
+        } else if !matches!(again, All | Bytes) {
+            assert!(!elmo, "{assignments}: ELMo");
+        }
+    }
+    // Nothing of the original was lost on the way.
+    let last = bench.run("");
+    assert!(last.stages.values().all(|count| count.computed == 0), "{:?}", last.stages);
+    assert_eq!(last.rows.len(), 9);
+}
+
+#[test]
+fn every_key_that_the_manual_names_is_changed_above() {
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/README.md");
+    let manual = std::fs::read_to_string(manual).unwrap();
+    let changed: BTreeSet<&str> =
+        CHANGES.iter().flat_map(|(text, ..)| text.split(';')).map(|text| text.split('=').next().unwrap()).collect();
+    let mut model = String::new();
+    let mut named = 0;
+    for line in manual.lines() {
+        let cells: Vec<&str> = line.split('|').collect();
+        let Some(first) = cells.get(1).filter(|_| line.starts_with("| `")) else {
+            model.clear();
+            continue;
+        };
+        let keys: Vec<&str> = first.split('`').skip(1).step_by(2).collect();
+        if let Some(name) = keys[0].strip_prefix("[model.") {
+            model = name.trim_end_matches(']').to_owned();
+            continue;
+        }
+        if !model.is_empty() && line.matches('|').count() == 4 {
+            for key in keys {
+                named += 1;
+                assert!(changed.contains(format!("model.{model}.{key}").as_str()), "model.{model}.{key} is not tried");
+            }
+        }
+    }
+    assert!(named > 30, "{named} keys found in the manual");
+}
+
+#[test]
+fn changed_files_run_everything_again_and_untouched_ones_nothing() {
+    let bench = bench();
+    bench.run("");
+    let definition = std::fs::read_to_string(bench.project.path("data/small.toml")).unwrap();
+    // A comment changes no flow.
+    bench.project.write("data/small.toml", format!("{definition}# checked again\n"));
+    let run = bench.run("");
+    assert_eq!(computed(&run, "fits"), computed(&run, "flows") * 9, "both or none");
+    bench.project.write("data/small.toml", &definition);
+    assert_eq!(computed(&bench.run(""), "fits"), 0);
+    // One byte of one packet.
+    let path = bench.project.path("data/small/one.pcap");
+    let original = std::fs::read(&path).unwrap();
+    let mut bytes = original.clone();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let run = bench.run("");
+    assert_eq!((computed(&run, "flows"), computed(&run, "fits")), (1, 9));
+    std::fs::write(&path, original).unwrap();
+    assert_eq!(computed(&bench.run(""), "fits"), 0);
+}
