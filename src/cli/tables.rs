@@ -113,8 +113,7 @@ pub fn run_tables(
         table.title = titled(what);
         tables.push(RunTable { name, table, printed });
     };
-    let sweep = report::is_sweep(records);
-    let made = match sweep {
+    let made = match report::is_sweep(records) {
         true => report::sweep_tables(records)?,
         false => report::tables(records, heading.layout, &published)?,
     };
@@ -131,9 +130,10 @@ pub fn run_tables(
     // Runs of earlier versions have no paired tests.
     let comparisons = Some(run.join("comparisons.csv")).filter(|path| path.is_file());
     let comparisons = comparisons.map_or(Ok(Vec::new()), |path| report::read_comparisons(&path))?;
-    // The points of a sweep are compared along its axis, not its models at every point.
-    if !sweep && let Some(table) = report::comparison_table(&comparisons, true) {
-        add(format!("{experiment}-differences"), table, ": whether the models differ", true);
+    if let Some(table) = report::comparison_table(&comparisons, true) {
+        // Of a sweep that is a table per point; its own table is read along the axis.
+        let printed = !report::is_sweep(records);
+        add(format!("{experiment}-differences"), table, ": whether the models differ", printed);
     }
     if let Some(table) = report::comparison_table(&comparisons, false) {
         add(format!("{experiment}-differences-all"), table, ": whether the models differ, all pairs", false);
