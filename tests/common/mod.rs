@@ -57,6 +57,7 @@ impl Project {
 
     /// Runs `etcbench` and expects it to succeed.
     #[track_caller]
+    #[allow(dead_code, reason = "not every test file expects success")]
     pub fn done(&self, arguments: &[&str]) -> Output {
         let output = self.etcbench(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
