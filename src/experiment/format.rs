@@ -485,3 +485,50 @@ fn unique<T: PartialEq + std::fmt::Debug>(values: &[T], key: &str, origin: &str)
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shipped(name: &str, data: &[&str]) -> Experiment {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments").join(format!("{name}.toml"));
+        let data = data.iter().map(|&name| name.to_owned()).collect();
+        read_experiment(&path, &Overrides { data, ..Overrides::default() }).unwrap()
+    }
+
+    #[test]
+    fn what_is_said_on_a_dataset_holds_there_alone() {
+        let own = shipped("table2", &[]);
+        assert_eq!(own.seeds.len(), 5);
+        assert!(own.title.contains("ISCXVPN2016"));
+        assert!(!own.resolved.contains_key("on"));
+        assert!(own.resolved["selection"]["classes"].get("netflix").is_some());
+        assert_eq!(shipped("table2", &["synth"]).resolved["selection"], own.resolved["selection"]);
+
+        let lab = shipped("table2", &["lab"]);
+        assert_eq!(lab.seeds, [0, 1, 2], "said in paper.toml");
+        assert!(!lab.title.contains("ISCX"));
+        let classes = lab.resolved["selection"]["classes"].as_array().unwrap();
+        assert_eq!(classes.len(), 10);
+        assert!(lab.variants.iter().all(|variant| variant.selection != own.variants[0].selection));
+        assert_eq!(lab.variants[0].feature, own.variants[0].feature);
+    }
+
+    #[test]
+    fn a_size_wins_over_what_is_said_on_a_dataset() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/table1.toml");
+        let overrides = Overrides { data: vec!["lab".into()], size: Some("demo".into()), ..Overrides::default() };
+        let demo = read_experiment(&path, &overrides).unwrap();
+        assert_eq!(demo.seeds, [0]);
+        assert_eq!(demo.resolved["selection"]["maximum_flows_per_class"].as_integer(), Some(200));
+    }
+
+    #[test]
+    fn on_holds_tables_and_cannot_change_the_dataset() {
+        for (text, told) in [("on = 3", "[on.synth]"), ("[on]\nlab = 3", "[on.synth]"), ("[on.lab]\ndataset = 1", "cannot hold")] {
+            let mut table: toml::Table = text.parse().unwrap();
+            let error = merge_on(&mut table, &["lab".to_owned()]).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}

@@ -127,10 +127,9 @@ def _sessions(planned, module, lab, folder, client, uplink, server, vpn, tor, rn
             result.failed += not good
             if good:
                 windows.append((start, end))
-            watched = inner_parts if vpn is not None else [outer]
-            counted = cutting.cut(watched, windows, planned.flows, tor is not None)
-            # Outside the tunnel a session is one flow: as many sessions as the class needs there.
-            if counted.flows >= planned.flows:
+            # Over Tor a session is one flow.
+            flows = len(windows) if tor is not None else cutting.cut(inner_parts if vpn is not None else [outer], windows, planned.flows).flows
+            if flows >= planned.flows:
                 break
             time.sleep(rng.uniform(0.0, 0.3))
     finally:
