@@ -173,7 +173,7 @@ fn check_without_a_run_or_without_tolerances() {
     project.refused(&["check", "small"], &["small", "run"]);
     project.done(&RUN);
     project.refused(&["check", "small"], &["tolerances", "--bless"]);
-    project.done(&["check", "small", "--bless"]);
+    project.done(&["check", "small", "--bless", "--write"]);
     project.done(&["check", "small"]);
 }
 

@@ -87,8 +87,8 @@ fn the_same_bits_come_out_however_a_run_is_run() {
         let reversed = faults("", "FAULTS_REVERSE", "1");
         same(run(&folder, &with(&["--no-cache"]), &reversed), "files listed in another order");
         for crash in ["20", "60", "60"] {
-            run(&folder, &with(&["--threads", "2"]), &faults("results", "FAULTS_CRASH", crash));
             std::fs::write(state.path(), [0; 16]).unwrap();
+            run(&folder, &with(&["--threads", "2"]), &faults("results", "FAULTS_CRASH", crash));
         }
         same(run(&folder, &with(&["--threads", "4"]), &[]), "after three kills");
         same(run(&folder, &with(&[]), &[]), "warm cache");

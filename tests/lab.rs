@@ -111,7 +111,7 @@ fn installed(program: &str) -> bool {
 
 /// All captures of one link type are read at once: a tshark for each would take minutes.
 #[test]
-fn tshark_finds_no_malformed_packet() {
+fn tshark_finds_no_malformed_header() {
     if !installed("tshark") || !installed("mergecap") {
         return;
     }
@@ -134,25 +134,19 @@ fn tshark_finds_no_malformed_packet() {
         let told = Command::new("tshark")
             .args(["-n", "-o", "tcp.desegment_tcp_streams:FALSE", "-o", "ip.defragment:FALSE", "-r"])
             .arg(&merged)
-            .args([
-                "-Y",
-                "_ws.malformed",
-                "-T",
-                "fields",
-                "-e",
-                "frame.number",
-                "-e",
-                "_ws.col.Protocol",
-                "-e",
-                "frame.cap_len",
-                "-e",
-                "frame.len",
-            ])
+            .args(["-Y", "_ws.malformed", "-T", "fields", "-e", "frame.number", "-e", "frame.protocols"])
             .output()
             .unwrap();
         assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
-        let malformed = String::from_utf8_lossy(&told.stdout).into_owned();
-        assert!(malformed.is_empty(), "link type {link_type}:\n{malformed}");
+        // Above the transport headers tshark guesses by port: random bytes of a flood at port 53 are no DNS, and a message
+        // that is cut is none to its dissector.
+        let text = String::from_utf8_lossy(&told.stdout).into_owned();
+        let headers = ["eth", "ethertype", "ip", "tcp", "udp", "icmp"];
+        let malformed = |line: &&str| {
+            let layer = line.split(":_ws.malformed").next().and_then(|before| before.rsplit([':', '\t']).next());
+            headers.contains(&layer.unwrap_or_default())
+        };
+        assert_eq!(text.lines().filter(malformed).collect::<Vec<_>>(), Vec::<&str>::new(), "link type {link_type}");
     }
 }
 

@@ -40,7 +40,7 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("selection.filter={ kind = [\"one\", \"two\"] }", false, All),
     ("flow.direction=\"unidirectional\"", true, All),
     ("flow.idle_timeout=100.0", true, All),
-    ("flow.active_timeout=100.0", true, All),
+    ("flow.active_timeout=200.0", true, All),
     ("flow.activity_timeout=1.0", true, All),
     ("flow.kept_packets=30", true, All),
     ("flow.kept_bytes=300", true, All),
@@ -197,6 +197,9 @@ fn every_key_that_the_manual_names_is_changed_above() {
     let mut named = 0;
     for line in manual.lines() {
         let cells: Vec<&str> = line.split('|').collect();
+        if line.starts_with("|---") {
+            continue;
+        }
         let Some(first) = cells.get(1).filter(|_| line.starts_with("| `")) else {
             model.clear();
             continue;

@@ -52,7 +52,17 @@ fn every_shipped_definition_is_valid() {
     names.sort();
     assert_eq!(
         names,
-        ["ctu13", "ctu13-hosts", "iscxtor2016", "iscxvpn2016", "iscxvpn2016-time-features", "synth", "ustc-tfc2016"]
+        [
+            "ctu13",
+            "ctu13-hosts",
+            "iscxtor2016",
+            "iscxvpn2016",
+            "iscxvpn2016-time-features",
+            "lab",
+            "lab-outside",
+            "synth",
+            "ustc-tfc2016"
+        ]
     );
 }
 

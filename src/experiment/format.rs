@@ -525,7 +525,9 @@ mod tests {
 
     #[test]
     fn on_holds_tables_and_cannot_change_the_dataset() {
-        for (text, told) in [("on = 3", "[on.synth]"), ("[on]\nlab = 3", "[on.synth]"), ("[on.lab]\ndataset = 1", "cannot hold")] {
+        for (text, told) in
+            [("on = 3", "[on.synth]"), ("[on]\nlab = 3", "[on.synth]"), ("[on.lab]\ndataset = 1", "cannot hold")]
+        {
             let mut table: toml::Table = text.parse().unwrap();
             let error = merge_on(&mut table, &["lab".to_owned()]).unwrap_err();
             assert!(error.contains(told), "{error}");

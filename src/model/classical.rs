@@ -180,7 +180,7 @@ impl<A: Algorithm> Classical<A> {
     pub fn from_archive(implementation: Implementation, archive: &ModelArchive) -> Result<Self, ModelError> {
         let table = stored::text(archive, "parameters")?
             .parse()
-            .map_err(|error| stored::broken(format!("metadata `parameters`: {error}")))?;
+            .map_err(|error: toml::de::Error| stored::broken(format!("metadata `parameters`: {}", error.message())))?;
         let transform = InputTransform::restore(archive)?;
         let mut model = Self::new(implementation, transform.options().input, &table)?;
         let class_count = stored::class_count(archive)?;

@@ -45,7 +45,7 @@ impl Majority {
     pub fn from_archive(implementation: Implementation, archive: &ModelArchive) -> Result<Self, ModelError> {
         let table = stored::text(archive, "parameters")?
             .parse()
-            .map_err(|error| stored::broken(format!("metadata `parameters`: {error}")))?;
+            .map_err(|error: toml::de::Error| stored::broken(format!("metadata `parameters`: {}", error.message())))?;
         let model = Self::new(implementation, &table)?;
         let classes = stored::class_count(archive)?;
         let class: usize = stored::json(archive, "majority_class")?;

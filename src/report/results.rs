@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn names_of_files_leave_their_folder_in_no_way() {
-        assert_eq!(file_name("../a b, masks=none/é"), "-a-b-masks=none--");
+        assert_eq!(file_name("../a b, masks=none/é"), "-a-b-masks=none-");
         assert_eq!(file_name("over-feature.packets"), "over-feature.packets");
     }
 }

@@ -100,7 +100,8 @@ def cut(paths: list[Path], windows: list[tuple[float, float]], longest_flows: in
                 if inside and longest_flows is not None and result.flows >= longest_flows:
                     inside = False
                 flow = state[key] = {"count": 0, "keep": inside, "ended": False}
-                result.flows += inside
+                # Other protocols' packets are kept as they are and are no flows.
+                result.flows += inside and key[0] in (6, 17)
                 result.outside_windows += not inside
             if flags & 0x05:
                 flow["ended"] = True

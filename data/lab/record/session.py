@@ -162,12 +162,15 @@ class SharedTor:
     def __init__(self, lab: Lab, folder: Path):
         import threading
 
-        self.network = Network("tor", folder / "tor", random.Random(f"{lab.seed} tor"))
-        try:
-            self.tor = TorNetwork(self.network, random.Random(f"{lab.seed} relays"))
-        except BaseException:
-            self.network.close()
-            raise
+        for attempt in range(3):
+            self.network = Network(f"tor{attempt}", folder / f"tor{attempt}", random.Random(f"{lab.seed} tor"))
+            try:
+                self.tor = TorNetwork(self.network, random.Random(f"{lab.seed} relays"))
+                break
+            except BaseException as error:
+                self.network.close()
+                if attempt == 2 or not isinstance(error, SessionError):
+                    raise
         self.lock = threading.Lock()
         self.used: set[str] = set()
         self.count = 0

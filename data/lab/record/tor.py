@@ -44,9 +44,9 @@ ExitPolicyRejectPrivate 0
 AUTHORITY = """AuthoritativeDirectory 1
 V3AuthoritativeDirectory 1
 ExitPolicy reject *:*
-TestingV3AuthInitialVotingInterval 20
-TestingV3AuthInitialVoteDelay 5
-TestingV3AuthInitialDistDelay 5
+TestingV3AuthInitialVotingInterval 40
+TestingV3AuthInitialVoteDelay 8
+TestingV3AuthInitialDistDelay 8
 V3AuthVotingInterval 1200
 V3AuthVoteDelay 20
 V3AuthDistDelay 20
@@ -85,14 +85,18 @@ class TorNetwork:
         for name, host in hosts.items():
             log = host.folder / "tor.log"
             wait_until(lambda: log.exists() and "Bootstrapped 100%" in log.read_text(), 240, f"Tor relay {name}")
-        wait_until(lambda: len(self._stable()) >= 2, 120, "two stable guards of the Tor network")
+        # The first vote may come before all relays have said who they are, and the next one is twenty minutes away.
+        wait_until(lambda: len(self._listed()) == len(RELAYS) and len(self._stable()) >= 2, 30, "a consensus on all relays of the Tor network")
         self.guards = self._stable()
+
+    def _listed(self) -> list[tuple[str, str]]:
+        """Relays of the consensus and their flags."""
+        consensus = self.network.hosts["authority1"].folder / "data" / "cached-microdesc-consensus"
+        return re.findall(r"^r (\S+) .*\n(?:(?!r |s ).*\n)*s (.*)$", consensus.read_text(), re.M) if consensus.exists() else []
 
     def _stable(self) -> list[str]:
         """Relays that are no exits and that the consensus calls stable; clients do not build circuits on others."""
-        consensus = self.network.hosts["authority1"].folder / "data" / "cached-microdesc-consensus"
-        found = re.findall(r"^r (\S+) .*\n(?:(?!r |s ).*\n)*s (.*)$", consensus.read_text(), re.M) if consensus.exists() else []
-        return sorted(name for name, flags in found if not name.startswith("exit") and {"Guard", "Stable", "Running"} <= set(flags.split()))
+        return sorted(name for name, flags in self._listed() if not name.startswith("exit") and {"Guard", "Stable", "Running"} <= set(flags.split()))
 
     def _authority(self, name: str, host: Host, or_port: int) -> str:
         keys = host.folder / "data" / "keys"
