@@ -169,7 +169,8 @@ fn a_capture_that_cannot_be_read_is_an_error_and_no_shorter_capture() {
         fs::write(state.path(), [0; 16]).unwrap();
         if !told(&output, &format!("read {read} of a capture")) {
             failures += 1;
-            assert!(String::from_utf8_lossy(&output.stderr).contains(".pcap"));
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains(".pcap"), "read {read}: {said}");
         }
     }
     assert!(failures > 0);

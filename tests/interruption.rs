@@ -187,7 +187,7 @@ fn out_of_memory_loses_nothing() {
     let folder = limited.path("");
     // Address space in KiB, from too little to begin with to nearly enough.
     let mut failed = 0;
-    for limit in [60_000, 150_000, 220_000, 300_000] {
+    for limit in [20_000, 30_000, 40_000, 60_000, 150_000] {
         let output = Command::new("sh")
             .args([
                 "-c",

@@ -219,7 +219,10 @@ fn a_sweep_survives_a_node_and_a_failed_point_and_gives_the_bytes_of_one_machine
 
     let mut killed = None;
     cluster.until("a unit runs on node2", || {
-        killed = begun(&project).into_iter().find(|(_, state, host)| state == "begun" && host == "node2");
+        // The last two units are of the point that fails by itself.
+        let long = |path: &PathBuf| path.file_stem().is_some_and(|number| number.to_string_lossy().as_ref() < "00004");
+        killed =
+            begun(&project).into_iter().find(|(path, state, host)| long(path) && state == "begun" && host == "node2");
         killed.is_some()
     });
     cluster.kill_node("node2");

@@ -122,6 +122,7 @@ pub(super) struct Worker {
     /// Numbers of the flows that began, ascending.
     pub(super) began: Vec<u64>,
     /// Flows that were completed; boxed, as they wait for others.
+    #[allow(clippy::vec_box, reason = "flows come boxed and are handed on so; a flow is large")]
     pub(super) complete: Vec<Box<CompleteFlow>>,
 }
 

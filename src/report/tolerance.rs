@@ -142,7 +142,11 @@ impl ToleranceFile {
     /// deviation or anything else by a ratio, two expectations of one value.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let text = std::fs::read_to_string(path).map_err(|problem| file_error(path, problem))?;
-        let raw: toml::Table = toml::from_str(&text).map_err(|problem| file_error(path, problem))?;
+        let not_toml = |error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+            file_error(path, format!("line {line}: {}", error.message().replace('\n', " ")))
+        };
+        let raw: toml::Table = toml::from_str(&text).map_err(not_toml)?;
         for key in raw.keys() {
             known(path, key, &FILE_KEYS)?;
         }
@@ -150,7 +154,7 @@ impl ToleranceFile {
         for key in entries.filter_map(toml::Value::as_table).flat_map(toml::Table::keys) {
             known(path, key, &KEYS)?;
         }
-        let file: Self = toml::from_str(&text).map_err(|problem| file_error(path, problem))?;
+        let file: Self = toml::from_str(&text).map_err(not_toml)?;
         let has_deviation = |index: usize| {
             raw.get("tolerance").and_then(|all| all.get(index)).is_some_and(|entry| entry.get("deviation").is_some())
         };
