@@ -111,7 +111,14 @@ pub(super) fn owning<T>(path: &Path, owned: bool, change: impl FnOnce() -> std::
 pub fn abandon() {
     let mut state = state();
     for path in std::mem::take(&mut state.own) {
-        remove(&path);
+        // A thread may be in the middle of a file inside; at its next one it waits for the state.
+        for _ in 0..100 {
+            remove(&path);
+            if path.symlink_metadata().is_err() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
     }
     // No other thread gets past here any more.
     std::mem::forget(state);
