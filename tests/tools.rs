@@ -54,9 +54,9 @@ fn every_kind_of_model_classifies_captures_as_it_did_in_its_run() {
     let models = "attention_lstm,svm,random_forest,knn,gradient_boosting,logistic_regression,decision_tree,majority";
     let inputs = "model.knn.input=[\"bytes\", \"statistics\", \"bytes_and_statistics\", \"sequences\"]";
     let quick = ["model.attention_lstm.epochs=2", "model.attention_lstm.elmo.epochs=1"];
-    let mut arguments = RUN.to_vec();
-    arguments.extend([models, "--save-models", "--set", inputs, "--set", quick[0], "--set", quick[1]]);
-    project.done(&arguments);
+    let mut run_arguments = RUN.to_vec();
+    run_arguments.extend([models, "--save-models", "--set", inputs, "--set", quick[0], "--set", quick[1]]);
+    project.done(&run_arguments);
     let run = run_folder(&project, "table3-synth-ci-");
     let captures: Vec<String> = fs::read_dir(project.path("data/synth/vpn"))
         .unwrap()
@@ -82,6 +82,17 @@ fn every_kind_of_model_classifies_captures_as_it_did_in_its_run() {
     assert_eq!(names.len(), 14, "{names:?}");
     let listed = text(&project.done(&["list", "models"]).stdout);
     assert_eq!(listed.lines().count(), 14, "{listed}");
+    // Units put together leave the same models.
+    let models = project.path(&format!("results/{run}/models"));
+    let saved = || -> BTreeMap<std::ffi::OsString, Vec<u8>> {
+        let entries = fs::read_dir(&models).unwrap().map(Result::unwrap);
+        entries.map(|entry| (entry.file_name(), fs::read(entry.path()).unwrap())).collect()
+    };
+    let before = saved();
+    fs::remove_dir_all(&models).unwrap();
+    run_arguments.extend(["--jobs", "2"]);
+    project.done(&run_arguments);
+    assert!(saved() == before);
 
     let model = project.path(&format!("results/{run}/models/without_shortcuts-random_forest-bytes-seed0.safetensors"));
     let model = model.to_str().unwrap();

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::tables::{Heading, RunTable, run_tables, write_table};
 use super::{Verdict, progress};
-use crate::report::{self, AuditTable, PublishedTable, Report, ReportedRun, RunFolder, Table, ToleranceFile};
+use crate::report::{self, AuditTable, PublishedTable, Report, ReportedRun, StoredRun, Table, ToleranceFile};
 use crate::{experiment, storage};
 
 /// `etcbench report`.
@@ -34,7 +34,7 @@ pub struct ReportArguments {
 pub fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Result<Verdict> {
     let results = experiment::results_folder(project);
     let folders = if arguments.runs.is_empty() {
-        RunFolder::folders(&results)?
+        StoredRun::folders(&results)?
     } else {
         arguments.runs.iter().map(|run| find(&results, run)).collect::<anyhow::Result<_>>()?
     };
@@ -67,7 +67,7 @@ fn find(results: &Path, run: &Path) -> anyhow::Result<PathBuf> {
     if let Some(folder) = [named.as_path(), run].into_iter().find(|folder| folder.join("records.jsonl").is_file()) {
         return Ok(folder.to_owned());
     }
-    let known = RunFolder::folders(results)?;
+    let known = StoredRun::folders(results)?;
     let known: Vec<String> =
         known.iter().filter_map(|folder| Some(folder.file_name()?.to_string_lossy().into_owned())).collect();
     let name = run.display().to_string();
@@ -76,21 +76,21 @@ fn find(results: &Path, run: &Path) -> anyhow::Result<PathBuf> {
 }
 
 fn reported(project: &Path, folder: &Path) -> anyhow::Result<ReportedRun> {
-    let stored = RunFolder::read(folder)?;
+    let stored = StoredRun::read(folder)?;
     let heading = Heading {
-        experiment: &stored.experiment,
-        title: &stored.title,
-        layout: stored.layout,
-        datasets: &stored.datasets,
-        size: &stored.size,
+        experiment: &stored.facts.experiment,
+        title: &stored.facts.title,
+        layout: stored.layout(),
+        datasets: &stored.facts.datasets,
+        size: &stored.facts.size,
     };
     let tables = run_tables(project, &heading, &stored.records, folder)?;
     let tables = tables.into_iter().map(|RunTable { name, table, .. }| (name, table)).collect();
     let path = ToleranceFile::path(
         &experiment::results_folder(project).join("tolerances"),
-        &stored.experiment,
-        &stored.datasets.join("+"),
-        &stored.size,
+        &stored.facts.experiment,
+        &stored.facts.datasets.join("+"),
+        &stored.facts.size,
     );
     // What the command line changed is not what the expectations are of.
     let tolerances = if path.is_file() && !stored.is_changed() {
@@ -98,7 +98,7 @@ fn reported(project: &Path, folder: &Path) -> anyhow::Result<ReportedRun> {
     } else {
         None
     };
-    let published = PublishedTable::read(&project.join("paper/published"), &stored.experiment)?;
+    let published = PublishedTable::read(&project.join("paper/published"), &stored.facts.experiment)?;
     Ok(ReportedRun::new(stored, tables, tolerances, published.as_ref())?)
 }
 
@@ -131,7 +131,7 @@ fn write_paper(report: &Report, paper: &Path) -> anyhow::Result<(usize, usize)> 
     for run in &report.runs {
         index += &format!("\\run{{\\detokenize{{{}}}}}\n", run.stored.name);
         for (name, table) in &run.tables {
-            let rest = name.strip_prefix(&run.stored.experiment).unwrap_or(name);
+            let rest = name.strip_prefix(&run.stored.facts.experiment).unwrap_or(name);
             let name = format!("{}{rest}", run.stored.name);
             if table.rows.len() <= LONGEST_ON_PAPER {
                 index += &format!("\\input{{tables/{name}}}\n");

@@ -7,7 +7,9 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Verdict, progress, units};
-use crate::experiment::{self, Cache, Experiment, Overrides, PlannedRun, Settings, SlurmOptions, UnitRecord};
+use crate::experiment::{
+    self, Cache, Experiment, Overrides, PlanOptions, PlannedRun, Settings, SlurmOptions, UnitRecord,
+};
 use crate::model::{CudaDevice, Device, Precision};
 use crate::progress::Progress;
 use crate::report;
@@ -46,9 +48,8 @@ pub struct Options {
     /// Compute everything again and keep nothing in results/cache.
     #[arg(long)]
     no_cache: bool,
-    /// Write every trained model into the run's folder `models`, ready for `etcbench classify`. After a run in units
-    /// (`--jobs`, `--slurm`) the same command without them has every fit from the cache.
-    #[arg(long, conflicts_with_all = ["no_cache", "jobs", "slurm"])]
+    /// Write every trained model into the run's folder `models`, ready for `etcbench classify`.
+    #[arg(long, conflicts_with = "no_cache")]
     save_models: bool,
     /// Compute variants and seeds in so many processes side by side, which share the threads.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), conflicts_with = "no_cache")]
@@ -276,7 +277,13 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
     }
     if let Some(in_units) = options.in_units() {
         let (device, precision) = options.device_names();
-        let planned = PlannedRun::new(project, paths, &overrides, &device, precision)?;
+        let plan_options = PlanOptions {
+            device,
+            precision: precision.to_owned(),
+            checkpoint_seconds: options.checkpoint_seconds,
+            save_models: options.save_models,
+        };
+        let planned = PlannedRun::new(project, paths, &overrides, plan_options)?;
         return units::compute(project, &planned, &in_units);
     }
     let (device, precision) = options.device_names();

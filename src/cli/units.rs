@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use super::run::{InUnits, cache, print_tables, settings, write_results};
 use super::{Verdict, progress};
-use crate::experiment::{self, PlannedRun, Queue, Settings, SlurmOptions, UnitRecord, UnitState};
+use crate::experiment::{self, PlanOptions, PlannedRun, Queue, Settings, SlurmOptions, UnitRecord, UnitState};
 use crate::progress::Progress;
 
 /// How often processes of this machine are looked after.
@@ -47,7 +47,9 @@ pub fn run_unit(project: &Path, planned: &PlannedRun, number: usize) -> anyhow::
     let unit = planned.units.get(number).with_context(|| {
         format!("{} has {} units, and none with number {number}", planned.plan.name, planned.units.len())
     })?;
-    let settings = settings(project, &planned.plan.device, &planned.plan.precision, cache(project))?;
+    let PlanOptions { device, precision, checkpoint_seconds, .. } = &planned.plan.options;
+    let cache = cache(project).with_checkpoint_interval(Duration::from_secs(*checkpoint_seconds));
+    let settings = settings(project, device, precision, cache)?;
     let description = settings.device.describe()?;
     let provenance = experiment::Provenance::collect(project, &description);
     let mut record = planned.begin(number, &experiment::device_name(settings.device), provenance);
@@ -262,9 +264,10 @@ pub fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progress) -> 
         devices.sort_unstable();
         devices.dedup();
         run.provenance.device = devices.join("; ");
+        let models = planned.plan.options.save_models.then_some((&settings, progress));
         let name = experiment::results_name(experiment, planned.plan.overrides.change_results());
         let folder = experiment::results_folder(project).join(name);
-        let (text, of_run) = write_results(project, &run, &folder, &own, None)?;
+        let (text, of_run) = write_results(project, &run, &folder, &own, models)?;
         printed.push(text);
         records.extend(of_run);
         let computed = run.rows.iter().filter(|row| !row.reused).count();

@@ -31,7 +31,9 @@ pub use format::{Experiment, Overrides, TableLayout, Variant, read_experiment};
 pub use leaks::{SplitLeaks, split_leaks};
 pub use measure::Cost;
 pub use models::save_models;
-pub use plan::{Plan, PlannedRun, PlannedUnit, Submission, UnitRecord, UnitState, host, plan_names, plans_folder};
+pub use plan::{
+    Plan, PlanOptions, PlannedRun, PlannedUnit, Submission, UnitRecord, UnitState, host, plan_names, plans_folder,
+};
 pub use provenance::Provenance;
 pub use record::{Record, RunKey};
 pub use run::{FittedRow, Run, Settings, SplitRun, VariantRun, device_name, divide, results_folder, results_name, run};

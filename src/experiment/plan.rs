@@ -26,12 +26,24 @@ pub struct Plan {
     pub experiments: Vec<PathBuf>,
     /// What the command line changes of them.
     pub overrides: Overrides,
+    /// How it is to be computed.
+    #[serde(flatten)]
+    pub options: PlanOptions,
+    /// Hash of all that decides what units compute, so that no record of anything else is taken for theirs.
+    pub digest: String,
+}
+
+/// How a plan's units are to be computed, and what is to be kept of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanOptions {
     /// Where deep models train, as the command line says it: `auto`, or the name of a device.
     pub device: String,
     /// How a CUDA device takes matrix products.
     pub precision: String,
-    /// Hash of all that decides what units compute, so that no record of anything else is taken for theirs.
-    pub digest: String,
+    /// How often a deep model's training is saved, in seconds; 0 after every batch.
+    pub checkpoint_seconds: u64,
+    /// Whether the trained models are written into the run's folder.
+    pub save_models: bool,
 }
 
 /// A unit of a plan.
@@ -139,8 +151,7 @@ impl PlannedRun {
         project: &Path,
         paths: &[PathBuf],
         overrides: &Overrides,
-        device: &str,
-        precision: &str,
+        options: PlanOptions,
     ) -> Result<Self, ExperimentError> {
         let absolute = |path: &PathBuf| std::path::absolute(path).map_err(store_error(path));
         let paths = paths.iter().map(absolute).collect::<Result<Vec<_>, _>>()?;
@@ -150,8 +161,7 @@ impl PlannedRun {
                 name: plan_name(&experiments, overrides),
                 experiments: paths,
                 overrides: overrides.clone(),
-                device: device.to_owned(),
-                precision: precision.to_owned(),
+                options,
                 digest: String::new(),
             },
             units: planned_units(&experiments),
@@ -188,7 +198,9 @@ impl PlannedRun {
     fn digest(&self) -> String {
         let resolved: Vec<String> = self.experiments.iter().map(|experiment| experiment.resolved.to_string()).collect();
         let names: Vec<&str> = self.experiments.iter().map(|experiment| experiment.name.as_str()).collect();
-        cache::key(&(env!("CARGO_PKG_VERSION"), names, resolved, &self.plan.device, &self.plan.precision))
+        // What is kept, and how often, changes no result.
+        let PlanOptions { device, precision, checkpoint_seconds: _, save_models: _ } = &self.plan.options;
+        cache::key(&(env!("CARGO_PKG_VERSION"), names, resolved, device, precision))
     }
 
     /// The plan's folder.

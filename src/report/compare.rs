@@ -266,7 +266,11 @@ mod tests {
         }));
         StoredRun {
             folder: "results/a".into(),
+            name: "a".to_owned(),
+            experiment_file: experiment.to_owned(),
             experiment: experiment.parse().unwrap(),
+            information: serde_json::Value::Null,
+            leaks: Vec::new(),
             facts: RunFacts {
                 experiment: "table3".to_owned(),
                 title: "T".to_owned(),

@@ -7,13 +7,13 @@ use super::drawing::{Figure, critical_difference};
 use super::row_figures::RowFigures;
 use super::run_figures::RunFigures;
 use super::tables::time_decimals;
-use super::{Cell, Column, PublishedTable, ReportError, RunFolder, Table, page, ranking_table, rankings};
+use super::{Cell, Column, PublishedTable, ReportError, StoredRun, Table, page, ranking_table, rankings};
 use crate::experiment::Record;
 
 /// A run as it is reported.
 pub struct ReportedRun {
     /// What is stored of it.
-    pub stored: RunFolder,
+    pub stored: StoredRun,
     /// Its tables with the names of their files, the main one first.
     pub tables: Vec<(String, Table)>,
     /// Its expectations that are not met; none where there are no expectations.
@@ -76,7 +76,7 @@ impl ReportedRun {
     /// # Errors
     /// Records that contradict one another or are of several experiments, predictions that cannot be read.
     pub fn new(
-        stored: RunFolder,
+        stored: StoredRun,
         tables: Vec<(String, Table)>,
         tolerances: Option<Table>,
         published: Option<&PublishedTable>,
@@ -164,9 +164,14 @@ impl Report {
             });
             let best = scored.max_by(|(_, left), (_, right)| left.mean.total_cmp(&right.mean));
             let text = |text: &str| Cell::Text(text.to_owned());
-            let mut cells = [&run.stored.name, &run.stored.title, &run.stored.datasets.join(" + "), &run.stored.size]
-                .map(|cell| text(cell))
-                .to_vec();
+            let mut cells = [
+                &run.stored.name,
+                &run.stored.facts.title,
+                &run.stored.facts.datasets.join(" + "),
+                &run.stored.facts.size,
+            ]
+            .map(|cell| text(cell))
+            .to_vec();
             cells.push(Cell::Number {
                 value: run.fits() as f64,
                 standard_deviation: None,
@@ -254,7 +259,7 @@ fn ranking_figures(runs: &[ReportedRun]) -> Result<Vec<RankingFigure>, ReportErr
         let compared = |variant: &str| rows.iter().filter(|(_, other)| *other == variant).count() > 2;
         let of_whole = |record: &&Record| record.class.is_none() && record.metric == RANKED;
         let records = run.stored.records.iter().filter(of_whole).filter(|record| compared(&record.key.variant));
-        sizes.entry(&run.stored.size).or_default().extend(records.cloned());
+        sizes.entry(&run.stored.facts.size).or_default().extend(records.cloned());
     }
     let mut figures = Vec::new();
     for (size, records) in sizes {

@@ -7,7 +7,8 @@ use super::aggregate::{Aggregate, RowKey};
 use super::drawing::{
     ClassBars, Curve, CurvePoint, Curves, Figure, class_bars, confusion, curves, reliability_diagram,
 };
-use super::{ReportError, RunFolder};
+use super::predictions_file::row_reliability;
+use super::{ReportError, StoredRun};
 use crate::evaluate::ConfusionMatrix;
 
 /// The figures of a row.
@@ -23,7 +24,7 @@ impl RowFigures {
     ///
     /// # Errors
     /// Predictions that cannot be read.
-    pub fn draw(run: &RunFolder, aggregate: &Aggregate, row: &RowKey) -> Result<Self, ReportError> {
+    pub fn draw(run: &StoredRun, aggregate: &Aggregate, row: &RowKey) -> Result<Self, ReportError> {
         let mut figures = Vec::new();
         let matrix = confusion_matrix(run, row);
         if let Some((classes, matrix)) = &matrix {
@@ -34,7 +35,7 @@ impl RowFigures {
         if !classes.is_empty() {
             figures.push(("classes", bars(aggregate, row, &classes)));
         }
-        if let Some(bins) = run.reliability(row)? {
+        if let Some(bins) = row_reliability(run, row)? {
             let error = aggregate.get(row, None, "expected_calibration_error").and_then(|measured| measured.summary);
             let note = error.map_or(String::new(), |error| {
                 let deviation = error.standard_deviation.map_or(String::new(), |value| format!("±{value:.3}"));
@@ -49,7 +50,7 @@ impl RowFigures {
 }
 
 /// Counts over all seeds and folds, with the classes in the order of the records.
-fn confusion_matrix(run: &RunFolder, row: &RowKey) -> Option<(Vec<String>, ConfusionMatrix)> {
+fn confusion_matrix(run: &StoredRun, row: &RowKey) -> Option<(Vec<String>, ConfusionMatrix)> {
     let mut classes: Vec<String> = Vec::new();
     let mut cells: Vec<(usize, usize, u64)> = Vec::new();
     for record in run.records.iter().filter(|record| record.metric == "confusion" && row.is_of(&record.key)) {
@@ -88,7 +89,7 @@ fn bars(aggregate: &Aggregate, row: &RowKey, classes: &[String]) -> Figure {
 }
 
 /// A figure of losses and one of scores per stage of the training; one line per fit.
-fn training_curves(run: &RunFolder, row: &RowKey) -> Vec<(&'static str, Figure)> {
+fn training_curves(run: &StoredRun, row: &RowKey) -> Vec<(&'static str, Figure)> {
     type Fits = BTreeMap<(u64, usize), Vec<CurvePoint>>;
     let mut stages: BTreeMap<&str, BTreeMap<&str, Fits>> = BTreeMap::new();
     for record in run.records.iter().filter(|record| record.class.is_none() && row.is_of(&record.key)) {

@@ -117,7 +117,8 @@ fn navigation(report: &Report) -> String {
 }
 
 fn header(report: &Report) -> String {
-    let mut datasets: Vec<&str> = report.runs.iter().flat_map(|run| &run.stored.datasets).map(String::as_str).collect();
+    let mut datasets: Vec<&str> =
+        report.runs.iter().flat_map(|run| &run.stored.facts.datasets).map(String::as_str).collect();
     datasets.sort_unstable();
     datasets.dedup();
     let count = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });

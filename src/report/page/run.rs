@@ -16,8 +16,9 @@ pub(super) fn section(run: &ReportedRun) -> String {
     let stored = &run.stored;
     let anchor = anchor(run);
     let mut html =
-        format!("<section class=\"run\" id=\"{anchor}\"><h2>{}</h2><p class=\"about\">", escape(&stored.title));
-    let mut facts = vec![stored.experiment.clone(), stored.datasets.join(" + "), format!("size {}", stored.size)];
+        format!("<section class=\"run\" id=\"{anchor}\"><h2>{}</h2><p class=\"about\">", escape(&stored.facts.title));
+    let mut facts =
+        vec![stored.facts.experiment.clone(), stored.facts.datasets.join(" + "), format!("size {}", stored.facts.size)];
     facts.push(format!("{} fits", run.fits()));
     if stored.is_changed() {
         facts.push("changed on the command line".to_owned());
@@ -25,7 +26,7 @@ pub(super) fn section(run: &ReportedRun) -> String {
     push(&mut html, format_args!("{} <code>results/{}</code></p>", escape(&facts.join(" · ")), escape(&stored.name)));
     for (name, shown) in &run.tables {
         // What the experiment is about is shown; what stands beside it is asked for.
-        if *name == stored.experiment || name.ends_with("-2") {
+        if *name == stored.facts.experiment || name.ends_with("-2") {
             html += &table(shown, &Look { titled: run.tables.len() > 1, ..Look::default() });
         } else {
             html += &folded(&shown.title, &table(shown, &Look::default()));
