@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{ReportError, file_error, read_records};
 use crate::experiment::{CaptureFacts, Provenance, Record};
+use crate::storage;
 
 /// A run read from its folder.
 #[derive(Debug, Clone)]
@@ -62,11 +63,15 @@ impl RunFacts {
 }
 
 impl StoredRun {
-    /// Reads a run's folder.
+    /// Reads a run's folder, of which a run may be writing the next state.
     ///
     /// # Errors
     /// A file that is missing or of another form.
     pub fn read(folder: &Path) -> Result<Self, ReportError> {
+        storage::read_folder(folder, || Self::read_now(folder))
+    }
+
+    fn read_now(folder: &Path) -> Result<Self, ReportError> {
         let facts = RunFacts::read(folder)?;
         let path = folder.join("experiment.toml");
         let text = std::fs::read_to_string(&path).map_err(|problem| file_error(&path, problem))?;
