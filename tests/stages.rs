@@ -151,6 +151,7 @@ fn bench() -> Bench {
         device: Device::Cpu,
         device_reason: None,
         cache: Cache::new(project.path("results/cache")),
+        memory_limit: None,
     };
     Bench { project, settings }
 }

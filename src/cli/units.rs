@@ -252,7 +252,7 @@ pub fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progress) -> 
         );
     }
     let device = done[0].device.parse().map_err(anyhow::Error::msg)?;
-    let settings = Settings { project: project.to_owned(), device, device_reason: None, cache };
+    let settings = Settings { project: project.to_owned(), device, device_reason: None, cache, memory_limit: None };
     let (mut printed, mut records) = (Vec::new(), Vec::new());
     for (index, experiment) in planned.experiments.iter().enumerate() {
         let own = planned.units.iter().zip(&done).filter(|(unit, _)| unit.experiment == index);
