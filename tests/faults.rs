@@ -1,7 +1,7 @@
 //! Every change that a run makes to a file is made to fail, a disk fills up, reads fail, and the power goes: the next
 //! start gives what an undisturbed run gives. The program is the ordinary one; `fixtures/faults/faults.c` stands between
-//! it and the C library. `scripts/fault-check` tries every change of a run of all stages, an ordinary test one change of
-//! each of some kinds (what is done, and in which part of the results) of a run of fewer models.
+//! it and the C library. `scripts/fault-check` tries every change, an ordinary test one of each of some kinds: what
+//! is done, and in which part of the results.
 
 #![cfg(target_os = "linux")]
 
@@ -42,17 +42,15 @@ fn all_faults() -> bool {
     std::env::var_os("ETCBENCH_ALL_FAULTS").is_some()
 }
 
-/// The run of all stages, or one of fewer models and one variant: what is written where is the same.
+/// Every stage, but of two models and one variant: what the others write, and where, is the same.
 fn project() -> Project {
     let project = every_stage::project();
-    if !all_faults() {
-        let whole = every_stage::EXPERIMENT;
-        let models = whole.lines().find(|line| line.starts_with("models = ")).unwrap();
-        let start = whole.find("[variant.short]").unwrap();
-        let text = whole[..start].replace(models, "models = [\"knn\", \"attention_lstm\"]");
-        let tune = "[tune]\nsearch = \"grid\"\nbudget = 2\n[tune.space.knn]\nk = [3]\n[tune.space.attention_lstm]\n";
-        project.write("experiments/small.toml", text.replace("epochs = 3", "epochs = 2") + tune);
-    }
+    let whole = every_stage::EXPERIMENT;
+    let models = whole.lines().find(|line| line.starts_with("models = ")).unwrap();
+    let start = whole.find("[variant.short]").unwrap();
+    let text = whole[..start].replace(models, "models = [\"knn\", \"attention_lstm\"]");
+    let tune = "[tune]\nsearch = \"grid\"\nbudget = 2\n[tune.space.knn]\nk = [3]\n[tune.space.attention_lstm]\n";
+    project.write("experiments/small.toml", text.replace("epochs = 3", "epochs = 2") + tune);
     project
 }
 
