@@ -260,7 +260,7 @@ const TUNING: &[&str] = &[
     "tune.search=\"random\";tune.space.knn.k={ low = 1, high = 6 };tune.budget=5",
     "tune.search=\"random\";tune.space.svm.cost={ low = 0.1, high = 10.0, scale = \"logarithmic\" }",
     "tune.search=\"random\";tune.space.svm.cost={ low = 0.1, high = 10.0, scale = \"linear\" }",
-    "models=[\"svm\"]",
+    "models=[\"knn\"]",
     "",
 ];
 
@@ -275,6 +275,9 @@ fn a_changed_key_of_tuning_tries_what_was_not_tried_and_fits_what_was_not_fitted
     let bench = bench(&format!("{text}{tune}"));
     // By model and input: the settings that were tried, and those that were fitted.
     let mut seen: BTreeMap<(String, String), [BTreeSet<String>; 2]> = BTreeMap::new();
+    // A key that a space gained is `default` in what was tried before.
+    let of =
+        |setting: &str| setting.split(", ").filter(|part| !part.ends_with("= default")).collect::<Vec<_>>().join(", ");
     let (mut all_tried, mut all_fitted) = (0, 0);
     for (number, assignments) in TUNING.iter().enumerate() {
         let run = bench.run(assignments);
@@ -283,8 +286,8 @@ fn a_changed_key_of_tuning_tries_what_was_not_tried_and_fits_what_was_not_fitted
         for row in &run.rows {
             let [trials, fits] = seen.entry((row.key.model.clone(), row.key.input.clone())).or_default();
             let tuning = row.tuning.as_ref().unwrap();
-            tried += tuning.trials.iter().filter(|trial| trials.insert(trial.setting.clone())).count() as u64;
-            let is_new = fits.insert(tuning.trials[tuning.chosen].setting.clone());
+            tried += tuning.trials.iter().filter(|trial| trials.insert(of(&trial.setting))).count() as u64;
+            let is_new = fits.insert(of(&tuning.trials[tuning.chosen].setting));
             assert_eq!(row.reused, !is_new, "{assignments}: {} {}", row.key.model, row.key.input);
             fitted += u64::from(is_new);
         }
@@ -317,7 +320,8 @@ fn a_changed_key_of_folds_fits_the_new_folds_and_only_those() {
     );
     let start = text.find("method = ").unwrap();
     let end = text.find("sampling = ").unwrap();
-    let text = format!("{}method = \"k_fold\"\nfolds = 2\nvalidation = 0.2\n{}", &text[..start], &text[end..]);
+    let text = format!("{}method = \"k_fold\"\nfolds = 2\nvalidation = 0.2\n{}", &text[..start], &text[end..])
+        .replace("[model.knn]\n", "[model.knn]\nk = 1\n");
     let bench = bench(&text);
     for (number, (assignments, from)) in FOLDS.iter().enumerate() {
         let run = bench.run(assignments);
