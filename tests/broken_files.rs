@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use etcbench::dataset::DatasetDefinition;
 use etcbench::experiment::{Overrides, read_experiment};
-use etcbench::feature::{FeatureSet, TokenArray};
+use etcbench::feature::{FeatureSet, TokenArray, TokenOptions};
+use etcbench::flow::{FlowOptions, STATISTIC_NAMES};
 use etcbench::model::{
-    Device, Examples, FitContext, Implementation, Input, ModelArchive, ModelKind, ModelSpec, NoArtifacts, Tensor,
-    TensorData, build, load,
+    Device, Examples, FitContext, Implementation, Input, ModelArchive, ModelDescription, ModelKind, ModelSpec,
+    NoArtifacts, Tensor, TensorData, TrainedModel, build, load, trained_model_bytes,
 };
 use etcbench::progress::Silent;
 use etcbench::report::{ToleranceFile, read_records};
@@ -119,6 +120,32 @@ fn of_model(bytes: &[u8]) -> Option<String> {
     }
 }
 
+/// The same of a model's file with its description.
+fn of_trained(model: &[u8], name: &str) -> Option<String> {
+    let description = ModelDescription {
+        format: ModelDescription::FORMAT,
+        version: "0".to_owned(),
+        commit: None,
+        experiment: "e".to_owned(),
+        dataset: "d".to_owned(),
+        size: "full".to_owned(),
+        variant: "default".to_owned(),
+        model: serde_json::from_value(name.into()).unwrap(),
+        input: Input::Bytes,
+        implementation: Implementation::Fast,
+        seed: 1,
+        fold: 0,
+        training_flows: 8,
+        classes: vec!["a".to_owned(), "b".to_owned()],
+        minimum_packets: 1,
+        flow: FlowOptions::default(),
+        tokens: TokenOptions { packets: 1, bytes: 4, ..TokenOptions::default() },
+        sequences: None,
+        statistic_names: STATISTIC_NAMES.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    said(TrainedModel::from_bytes(&trained_model_bytes(model, &description).unwrap()))
+}
+
 /// The file of a model fitted to eight flows of four bytes.
 fn sound_model(name: &str) -> Vec<u8> {
     let features = FeatureSet {
@@ -159,7 +186,11 @@ fn every_broken_file_has_its_message() {
         let groups: Corpus = toml::from_str(&fs::read_to_string(corpus).unwrap()).unwrap();
         for (number, group) in groups.group.iter().enumerate() {
             let path = folder.path().join(&group.file);
-            let sound = (group.kind == "model").then(|| sound_model(&group.file));
+            let sound = ["model", "trained"].contains(&group.kind.as_str()).then(|| sound_model(&group.file));
+            let of_model = |bytes: &[u8]| match group.kind.as_str() {
+                "trained" => of_trained(bytes, &group.file),
+                _ => of_model(bytes),
+            };
             let base = group.base.as_deref().unwrap_or_default();
             let of = |what: &str, how: &str| match &sound {
                 Some(sound) => of_model(&break_model(sound, what, how)),

@@ -1,6 +1,7 @@
 //! Every change that a run makes to a file is made to fail, a disk fills up, reads fail, and the power goes: the next
 //! start gives what an undisturbed run gives. The program is the ordinary one; `fixtures/faults/faults.c` stands between
-//! it and the C library. `scripts/fault-check` tries every change, an ordinary test some.
+//! it and the C library. `scripts/fault-check` tries every change, an ordinary test one of each of some kinds: what
+//! is done, and in which part of the results.
 
 #![cfg(target_os = "linux")]
 
@@ -11,7 +12,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::OnceLock;
 
+use common::Project;
 use common::every_stage::{self, command, results, same};
 use common::faults::library;
 
@@ -35,9 +38,25 @@ fn run(folder: &Path, faults: &[(&str, String)]) -> (Output, u64, u64) {
     (output, count(0), count(8))
 }
 
+fn all_faults() -> bool {
+    std::env::var_os("ETCBENCH_ALL_FAULTS").is_some()
+}
+
+/// Every stage, but of two models and one variant: what the others write, and where, is the same.
+fn project() -> Project {
+    let project = every_stage::project();
+    let whole = every_stage::EXPERIMENT;
+    let models = whole.lines().find(|line| line.starts_with("models = ")).unwrap();
+    let start = whole.find("[variant.short]").unwrap();
+    let text = whole[..start].replace(models, "models = [\"knn\", \"attention_lstm\"]");
+    let tune = "[tune]\nsearch = \"grid\"\nbudget = 2\n[tune.space.knn]\nk = [3]\n[tune.space.attention_lstm]\n";
+    project.write("experiments/small.toml", text.replace("epochs = 3", "epochs = 2") + tune);
+    project
+}
+
 /// `few` numbers from 1 to `all`, evenly, or every one where the environment asks for all.
 fn chosen(all: u64, few: u64) -> Vec<u64> {
-    if std::env::var_os("ETCBENCH_ALL_FAULTS").is_some() {
+    if all_faults() {
         return (1..=all).collect();
     }
     (0..few).map(|index| 1 + (all - 1) * index / (few - 1).max(1)).collect()
@@ -46,21 +65,54 @@ fn chosen(all: u64, few: u64) -> Vec<u64> {
 struct Undisturbed {
     results: BTreeMap<PathBuf, Vec<u8>>,
     changes: u64,
+    /// Of each kind of change the one in the middle, in the order in which the kinds come up.
+    kinds: Vec<u64>,
     reads: u64,
 }
 
-fn undisturbed() -> Undisturbed {
-    let project = every_stage::project();
-    let folder = project.path("");
-    let (output, changes, _) = run(&folder, &[]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let results = results(&folder);
-    // Reads are of the cache, so they are counted when there is one.
-    fs::remove_dir_all(folder.join("results/small-small-full")).unwrap();
-    let (output, _, reads) = run(&folder, &[("FAULTS_READ", u64::MAX.to_string()), ("FAULTS_ERRNO", "5".to_owned())]);
-    assert!(output.status.success());
-    assert!(changes > 50 && reads > 10, "{changes} changes, {reads} reads");
-    Undisturbed { results, changes, reads }
+impl Undisturbed {
+    /// Every change, or one of each of `few` kinds; with `shift` of others.
+    fn changes(&self, few: usize, shift: usize) -> Vec<u64> {
+        if all_faults() {
+            return (1..=self.changes).collect();
+        }
+        let last = self.kinds.len() - 1;
+        (0..few).map(|index| self.kinds[((last * index).div_ceil(few - 1) + shift).min(last)]).collect()
+    }
+}
+
+fn undisturbed() -> &'static Undisturbed {
+    static UNDISTURBED: OnceLock<Undisturbed> = OnceLock::new();
+    UNDISTURBED.get_or_init(|| {
+        let project = project();
+        let folder = project.path("");
+        let trace = tempfile::NamedTempFile::new().unwrap();
+        let (output, changes, _) = run(&folder, &[("FAULTS_TRACE", trace.path().to_string_lossy().into_owned())]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut kinds: Vec<(String, Vec<u64>)> = Vec::new();
+        for (number, line) in (1..).zip(fs::read_to_string(trace.path()).unwrap().lines()) {
+            let (what, path) = line.split_once(' ').unwrap();
+            let below = path.split("/results").nth(1).unwrap_or_default();
+            let part: String = below.split('/').skip(1).take(2).filter(|part| !part.contains('-')).collect();
+            let kind = format!("{what} {part}");
+            match kinds.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, numbers)) => numbers.push(number),
+                None => kinds.push((kind, vec![number])),
+            }
+        }
+        let traced: usize = kinds.iter().map(|(_, numbers)| numbers.len()).sum();
+        assert_eq!(traced as u64, changes);
+        let results = results(&folder);
+        // Reads are of the cache, so they are counted when there is one.
+        fs::remove_dir_all(folder.join("results/small-small-full")).unwrap();
+        let never = [("FAULTS_READ", u64::MAX.to_string()), ("FAULTS_ERRNO", EIO.to_string())];
+        let (output, _, reads) = run(&folder, &never);
+        assert!(output.status.success());
+        assert!(changes > 50 && reads > 10 && kinds.len() > 10, "{changes} changes, {reads} reads, {kinds:?}");
+        println!("{changes} changes of {} kinds, {reads} reads", kinds.len());
+        let kinds = kinds.into_iter().map(|(_, numbers)| numbers[numbers.len() / 2]).collect();
+        Undisturbed { results, changes, kinds, reads }
+    })
 }
 
 /// A run that met a fault: done, or one line that says why and the exit code of an error. Never a panic.
@@ -93,9 +145,9 @@ fn copy(from: &Path, to: &Path) {
 fn every_failing_change_leaves_a_run_that_goes_on() {
     let undisturbed = undisturbed();
     let (mut survived, mut refused, mut tried) = (0, 0, 0);
-    for (error, lasting, few) in [(EIO, "0", 5), (ENOSPC, "1", 5)] {
-        for change in chosen(undisturbed.changes, few) {
-            let project = every_stage::project();
+    for (error, lasting, shift) in [(EIO, "0", 0), (ENOSPC, "1", 1)] {
+        for change in undisturbed.changes(6, shift) {
+            let project = project();
             let folder = project.path("");
             let what = format!("change {change} fails with {error}");
             let faults = [
@@ -129,11 +181,11 @@ fn every_failing_change_leaves_a_run_that_goes_on() {
 #[test]
 fn every_failing_read_is_an_error_or_does_not_matter() {
     let undisturbed = undisturbed();
-    let finished = every_stage::project();
+    let finished = project();
     run(&finished.path(""), &[]);
     let mut tried = 0;
     for read in chosen(undisturbed.reads, 4) {
-        let project = every_stage::project();
+        let project = project();
         let folder = project.path("");
         fs::create_dir_all(folder.join("results")).unwrap();
         copy(&finished.path("results/cache"), &folder.join("results/cache"));
@@ -152,7 +204,7 @@ fn every_failing_read_is_an_error_or_does_not_matter() {
 
 #[test]
 fn a_capture_that_cannot_be_read_is_an_error_and_no_shorter_capture() {
-    let project = every_stage::project();
+    let project = project();
     let folder = project.path("");
     let state = tempfile::NamedTempFile::new().unwrap();
     let mut failures = 0;
@@ -256,8 +308,8 @@ impl Disk {
 fn a_power_failure_at_any_change_loses_nothing_that_was_told() {
     let undisturbed = undisturbed();
     let mut tried = 0;
-    for change in chosen(undisturbed.changes, 5) {
-        let project = every_stage::project();
+    for change in undisturbed.changes(5, 2) {
+        let project = project();
         let folder = fs::canonicalize(project.path("")).unwrap();
         fs::create_dir_all(folder.join("results")).unwrap();
         let log = tempfile::tempdir().unwrap();
@@ -282,7 +334,7 @@ fn a_power_failure_at_any_change_loses_nothing_that_was_told() {
         }
     }
     // What a run has told as done is there after the power failed.
-    let project = every_stage::project();
+    let project = project();
     let folder = fs::canonicalize(project.path("")).unwrap();
     fs::create_dir_all(folder.join("results")).unwrap();
     let log = tempfile::tempdir().unwrap();

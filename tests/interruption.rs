@@ -35,7 +35,6 @@ fn times(variable: &str, few: usize) -> usize {
 }
 
 #[test]
-#[ignore = "found a folder that stayed behind; mended since, and to be run 200 times by scripts/kill-check before it is a test again"]
 fn a_run_killed_at_any_moment_goes_on_and_ends_the_same() {
     let kills = times("ETCBENCH_KILLS", 6);
     let (undisturbed, disturbed) = (every_stage::project(), every_stage::project());
@@ -118,7 +117,6 @@ fn an_ignored_signal_stays_ignored() {
 }
 
 #[test]
-#[ignore = "a reader that writes tables into a folder that a run replaces at that moment fails; not mended yet"]
 fn runs_in_one_folder_share_the_work_and_agree() {
     let (alone, together) = (every_stage::project(), every_stage::project());
     alone.done(&every_stage::RUN);

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use common::{Project, every_stage};
@@ -139,25 +139,29 @@ fn computed(run: &Run, stage: &str) -> u64 {
     run.stages.get(stage).map_or(0, |count| count.computed)
 }
 
-fn bench() -> Bench {
-    let project = every_stage::project();
+/// Without tuning and with the variant that has the file's own keys alone, and every model.
+fn untuned() -> String {
     let text = every_stage::EXPERIMENT;
-    // Without tuning and with the variant that has the file's own keys alone, and every model.
-    let text = text[..text.find("[variant").unwrap()]
-        .replace("\"attention_lstm\"]", "\"attention_lstm\", \"decision_tree\", \"majority\"]");
-    project.write("experiments/small.toml", text);
+    text[..text.find("[variant").unwrap()]
+        .replace("\"attention_lstm\"]", "\"attention_lstm\", \"decision_tree\", \"majority\"]")
+}
+
+fn bench(experiment: &str) -> Bench {
+    let project = every_stage::project();
+    project.write("experiments/small.toml", experiment);
     let settings = Settings {
         project: project.path(""),
         device: Device::Cpu,
         device_reason: None,
         cache: Cache::new(project.path("results/cache")),
+        memory_limit: None,
     };
     Bench { project, settings }
 }
 
 #[test]
 fn a_changed_key_runs_the_right_stages_again_and_only_those() {
-    let bench = bench();
+    let bench = bench(&untuned());
     let first = bench.run("");
     assert_eq!((computed(&first, "flows"), computed(&first, "fits")), (1, 9));
     assert_eq!((computed(&first, "elmo_pretraining"), computed(&first, "encoding")), (1, 2));
@@ -221,7 +225,7 @@ fn every_key_that_the_manual_names_is_changed_above() {
 
 #[test]
 fn changed_files_run_everything_again_and_untouched_ones_nothing() {
-    let bench = bench();
+    let bench = bench(&untuned());
     bench.run("");
     let definition = std::fs::read_to_string(bench.project.path("data/small.toml")).unwrap();
     // A comment changes no flow.
@@ -240,4 +244,91 @@ fn changed_files_run_everything_again_and_untouched_ones_nothing() {
     assert_eq!((computed(&run, "flows"), computed(&run, "fits")), (1, 9));
     std::fs::write(&path, original).unwrap();
     assert_eq!(computed(&bench.run(""), "fits"), 0);
+}
+
+/// Changes of `[tune]`, in turn.
+const TUNING: &[&str] = &[
+    "",
+    "tune.budget=4",
+    "tune.space.knn.k=[1, 4]",
+    "tune.space.knn.k=[4, 1, 3];tune.budget=4",
+    "tune.space.knn.weights=[\"distance\"]",
+    "tune.space.svm.cost=[0.01, 100.0]",
+    "tune.space.svm.gamma=[0.5]",
+    "tune.search=\"random\"",
+    "tune.search=\"random\";tune.budget=2",
+    "tune.search=\"random\";tune.space.knn.k={ low = 1, high = 6 };tune.budget=5",
+    "tune.search=\"random\";tune.space.svm.cost={ low = 0.1, high = 10.0, scale = \"logarithmic\" }",
+    "tune.search=\"random\";tune.space.svm.cost={ low = 0.1, high = 10.0, scale = \"linear\" }",
+    "models=[\"knn\"]",
+    "",
+];
+
+#[test]
+fn a_changed_key_of_tuning_tries_what_was_not_tried_and_fits_what_was_not_fitted() {
+    let text = untuned().replace(
+        &untuned().lines().find(|line| line.starts_with("models")).unwrap().to_owned(),
+        "models = [\"knn\", \"svm\"]",
+    );
+    let tune =
+        "[tune]\nsearch = \"grid\"\nbudget = 3\n[tune.space.knn]\nk = [1, 3]\n[tune.space.svm]\ncost = [0.1, 2.0]\n";
+    let bench = bench(&format!("{text}{tune}"));
+    // By model and input: the settings that were tried, and those that were fitted.
+    let mut seen: BTreeMap<(String, String), [BTreeSet<String>; 2]> = BTreeMap::new();
+    // A key that a space gained is `default` in what was tried before.
+    let of =
+        |setting: &str| setting.split(", ").filter(|part| !part.ends_with("= default")).collect::<Vec<_>>().join(", ");
+    let (mut all_tried, mut all_fitted) = (0, 0);
+    for (number, assignments) in TUNING.iter().enumerate() {
+        let run = bench.run(assignments);
+        assert_eq!(computed(&run, "flows"), u64::from(number == 0), "{assignments}");
+        let (mut tried, mut fitted) = (0, 0);
+        for row in &run.rows {
+            let [trials, fits] = seen.entry((row.key.model.clone(), row.key.input.clone())).or_default();
+            let tuning = row.tuning.as_ref().unwrap();
+            tried += tuning.trials.iter().filter(|trial| trials.insert(of(&trial.setting))).count() as u64;
+            let is_new = fits.insert(of(&tuning.trials[tuning.chosen].setting));
+            assert_eq!(row.reused, !is_new, "{assignments}: {} {}", row.key.model, row.key.input);
+            fitted += u64::from(is_new);
+        }
+        assert_eq!((computed(&run, "trials"), computed(&run, "fits")), (tried, fitted), "{assignments}");
+        (all_tried, all_fitted) = (all_tried + tried, all_fitted + fitted);
+    }
+    assert!(all_tried > 20 && all_fitted > 3, "{all_tried} {all_fitted}");
+}
+
+/// Changes of how folds are made, and from which fold on fits are computed again; none where none is.
+const FOLDS: &[(&str, Option<usize>)] = &[
+    ("", Some(0)),
+    ("split.folds=3", Some(0)),
+    ("split.repeats=1", None),
+    ("split.repeats=2", Some(2)),
+    ("split.repeats=3", Some(4)),
+    ("split.validation=0.3", Some(0)),
+    ("split.minimum_class_flows=10", None),
+    ("split.minimum_class_flows=10;split.small_classes=\"leave_out\"", None),
+    ("split.sampling=\"none\"", None),
+    ("seeds=[0, 1]", None),
+    ("", None),
+];
+
+#[test]
+fn a_changed_key_of_folds_fits_the_new_folds_and_only_those() {
+    let text = untuned().replace(
+        &untuned().lines().find(|line| line.starts_with("models")).unwrap().to_owned(),
+        "models = [\"knn\", \"majority\"]",
+    );
+    let start = text.find("method = ").unwrap();
+    let end = text.find("sampling = ").unwrap();
+    let text = format!("{}method = \"k_fold\"\nfolds = 2\nvalidation = 0.2\n{}", &text[..start], &text[end..])
+        .replace("[model.knn]\n", "[model.knn]\nk = 1\n");
+    let bench = bench(&text);
+    for (number, (assignments, from)) in FOLDS.iter().enumerate() {
+        let run = bench.run(assignments);
+        assert_eq!(computed(&run, "flows"), u64::from(number == 0), "{assignments}");
+        for row in &run.rows {
+            let is_new = from.is_some_and(|from| row.key.fold >= from) || row.key.seed == 1;
+            assert_eq!(row.reused, !is_new, "{assignments}: {} {} fold {}", row.key.model, row.key.input, row.key.fold);
+        }
+    }
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use similar::{ChangeTag, TextDiff};
 
 use super::run::Target;
-use super::{Verdict, read_results};
+use super::{Verdict, find_results, records};
 use crate::report::{self, ToleranceFile};
 use crate::storage;
 
@@ -39,7 +39,8 @@ pub struct CheckArguments {
 
 /// Prints what is out of tolerance; proposes new expectations when asked to.
 pub fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Result<Verdict> {
-    let (experiment, _, records) = read_results(project, &arguments.target)?;
+    let (experiment, run) = find_results(project, &arguments.target)?;
+    let records = storage::read_folder(&run, || records(&run))?;
     let folder = project.join("results/tolerances");
     let dataset = experiment.datasets.join("+");
     let path = ToleranceFile::path(&folder, &experiment.name, &dataset, &experiment.size);

@@ -7,6 +7,7 @@ use clap::Args;
 use super::Verdict;
 use crate::experiment::results_folder;
 use crate::report::{self, StoredRun};
+use crate::storage;
 
 /// `etcbench compare`.
 #[derive(Args)]
@@ -71,7 +72,8 @@ pub fn compare(project: &Path, arguments: &CompareArguments) -> anyhow::Result<V
 pub fn rank(project: &Path, arguments: &RankArguments) -> anyhow::Result<Verdict> {
     let mut records = Vec::new();
     for run in &arguments.runs {
-        records.extend(report::read_records(&folder(project, run).join("records.jsonl"))?);
+        let folder = folder(project, run);
+        records.extend(storage::read_folder(&folder, || report::read_records(&folder.join("records.jsonl")))?);
     }
     let known = |record: &crate::experiment::Record| record.class.is_none() && record.metric == arguments.metric;
     if !records.iter().any(known) {

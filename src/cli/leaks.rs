@@ -55,6 +55,7 @@ impl Divided {
             device: Device::Cpu,
             device_reason: None,
             cache: Cache::disabled(),
+            memory_limit: None,
         };
         let progress = progress::for_standard_error();
         let variants = experiment::divide(&experiment, &settings, progress.as_ref())?;

@@ -166,18 +166,22 @@ fn in_one_line(error: &anyhow::Error) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The experiment a subcommand is about, the folder of its last run, and the records in it.
-fn read_results(project: &Path, target: &run::Target) -> anyhow::Result<(Experiment, PathBuf, Vec<Record>)> {
+/// The experiment a subcommand is about, and the folder of its last run.
+fn find_results(project: &Path, target: &run::Target) -> anyhow::Result<(Experiment, PathBuf)> {
     let overrides = Overrides { data: target.data.clone(), size: target.size.clone(), ..Overrides::default() };
     let path = project.join("experiments").join(format!("{}.toml", target.experiment));
     let experiment = experiment::read_experiment(&path, &overrides)?;
     let folder = experiment::results_folder(project).join(experiment::results_name(&experiment, false));
-    let records = folder.join("records.jsonl");
-    if !records.is_file() {
-        anyhow::bail!("{}: there is no run yet; run the experiment first", records.display());
+    Ok((experiment, folder))
+}
+
+/// The records of the run in a folder.
+fn records(folder: &Path) -> anyhow::Result<Vec<Record>> {
+    let path = folder.join("records.jsonl");
+    if !path.is_file() {
+        anyhow::bail!("{}: there is no run yet; run the experiment first", path.display());
     }
-    let records = crate::report::read_records(&records)?;
-    Ok((experiment, folder, records))
+    Ok(crate::report::read_records(&path)?)
 }
 
 fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {

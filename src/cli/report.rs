@@ -42,7 +42,7 @@ pub fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Result<Ver
     progress.begin("reading runs", folders.len() as u64);
     let mut runs = Vec::new();
     for folder in &folders {
-        runs.push(reported(project, folder)?);
+        runs.push(storage::read_folder(folder, || reported(project, folder))?);
         progress.advance(1);
     }
     progress.end();

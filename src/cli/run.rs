@@ -45,6 +45,9 @@ pub struct Options {
     /// How often a deep model's training is saved, from which a stopped run goes on; 0 saves after every batch.
     #[arg(long, default_value_t = experiment::CHECKPOINT_INTERVAL.as_secs(), value_name = "SECONDS")]
     checkpoint_seconds: u64,
+    /// Refuse to begin where more memory than this is expected to be needed, such as 8G; by default what is free.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with_all = ["jobs", "slurm"])]
+    memory_limit: Option<u64>,
     /// Compute everything again and keep nothing in results/cache.
     #[arg(long)]
     no_cache: bool,
@@ -151,6 +154,14 @@ pub(super) fn parse_seeds(text: &str) -> Result<Seeds, String> {
     }
 }
 
+/// A size in bytes: a whole number of KiB, MiB, GiB or TiB.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let problem = || format!("`{text}` is not a size such as 500M or 8G");
+    let unit = text.chars().last().and_then(|unit| "KMGT".find(unit.to_ascii_uppercase())).ok_or_else(problem)?;
+    let count: u64 = text[..text.len() - 1].parse().map_err(|_| problem())?;
+    count.checked_mul(1 << (10 * (unit + 1))).filter(|&bytes| bytes > 0).ok_or_else(problem)
+}
+
 #[derive(Clone, Copy)]
 enum DeviceChoice {
     Auto,
@@ -243,7 +254,7 @@ pub(super) enum InUnits {
 pub(super) fn settings(project: &Path, device: &str, precision: &str, cache: Cache) -> anyhow::Result<Settings> {
     let choice = parse_device(device).map_err(anyhow::Error::msg)?;
     let (device, device_reason) = choice.resolve(precision.parse().map_err(anyhow::Error::msg)?)?;
-    Ok(Settings { project: project.to_owned(), device, device_reason, cache })
+    Ok(Settings { project: project.to_owned(), device, device_reason, cache, memory_limit: None })
 }
 
 /// The project's cache.
@@ -289,7 +300,7 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
     let (device, precision) = options.device_names();
     let cache = if options.no_cache { Cache::disabled() } else { cache(project) }
         .with_checkpoint_interval(Duration::from_secs(options.checkpoint_seconds));
-    let settings = settings(project, &device, precision, cache)?;
+    let settings = Settings { memory_limit: options.memory_limit, ..settings(project, &device, precision, cache)? };
     let progress = progress::for_standard_error();
     let mut printed = Vec::new();
     let mut records = Vec::new();
@@ -350,4 +361,18 @@ pub(super) fn write_results(
     let text = super::tables::write_tables(project, &heading, &records, &staging.path().join("tables"))?;
     staging.put_in_place().with_context(|| folder.display().to_string())?;
     Ok((text, records))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_a_unit() {
+        assert_eq!(parse_size("500M"), Ok(500 << 20));
+        assert_eq!(parse_size("8g"), Ok(8 << 30));
+        for text in ["", "8", "G", "0G", "-1G", "1.5G", "99999999999999999T", "8é"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::run::Target;
-use super::{Verdict, read_results};
+use super::{Verdict, find_results, records};
 use crate::experiment::{Experiment, Record, TableLayout};
 use crate::report::{self, PublishedTable, Table};
 use crate::storage;
@@ -23,8 +23,10 @@ pub struct TablesArguments {
 
 /// Reads the records of the last run, writes its tables and prints them.
 pub fn tables(project: &Path, arguments: &TablesArguments) -> anyhow::Result<Verdict> {
-    let (experiment, folder, records) = read_results(project, &arguments.target)?;
-    say!("{}", write_tables(project, &Heading::of(&experiment), &records, &folder.join("tables"))?);
+    let (experiment, folder) = find_results(project, &arguments.target)?;
+    let write = || write_tables(project, &Heading::of(&experiment), &records(&folder)?, &folder.join("tables"));
+    let printed = storage::update_folder(&folder, write)?;
+    say!("{printed}");
     Ok(Verdict::Done)
 }
 

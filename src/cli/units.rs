@@ -147,7 +147,7 @@ fn start(project: &Path, planned: &PlannedRun, number: usize, threads: usize) ->
     let path = planned.log(number);
     let log = || -> std::io::Result<std::fs::File> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
+            crate::storage::create_folder(folder)?;
         }
         std::fs::File::create(&path)
     };
@@ -183,7 +183,7 @@ fn slurm(
     let new: Vec<usize> = missing.iter().copied().filter(|number| !queued.contains_key(number)).collect();
     let folder = std::path::absolute(project)?;
     if !new.is_empty() {
-        std::fs::create_dir_all(planned.folder().join("log"))?;
+        crate::storage::create_folder(&planned.folder().join("log"))?;
         let last = experiment::submit(planned, &folder, &new, options, &queue, !wait)?;
         let what = if wait { "the last array" } else { "the results are put together by" };
         tell!("{name}: {} of {} units submitted to Slurm; {what} job {last}", new.len(), planned.units.len());
@@ -254,7 +254,7 @@ pub fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progress) -> 
         );
     }
     let device = done[0].device.parse().map_err(anyhow::Error::msg)?;
-    let settings = Settings { project: project.to_owned(), device, device_reason: None, cache };
+    let settings = Settings { project: project.to_owned(), device, device_reason: None, cache, memory_limit: None };
     let (mut printed, mut records) = (Vec::new(), Vec::new());
     for (index, experiment) in planned.experiments.iter().enumerate() {
         let own = planned.units.iter().zip(&done).filter(|(unit, _)| unit.experiment == index);

@@ -46,6 +46,7 @@ pub fn verify_models(project: &Path, arguments: &VerifyModelsArguments) -> anyho
         device: Device::Cpu,
         device_reason: None,
         cache: Cache::new(experiment::results_folder(project).join("cache")),
+        memory_limit: None,
     };
     let results = experiment::verify_models(&experiment, &settings, progress::for_standard_error().as_ref())?;
     if results.is_empty() {

@@ -107,7 +107,7 @@ pub fn unpack(
         move |source| UnpackError::Io { path, source }
     };
     let archive_size = std::fs::metadata(archive).map_err(io(archive))?.len();
-    std::fs::create_dir_all(target).map_err(io(target))?;
+    storage::create_folder(target).map_err(io(target))?;
     // Never put in place as a whole: its files are moved into the target one by one.
     let staging = WholeFolder::new(&target.join("unpacked")).map_err(io(target))?;
     let mut work = Work {
@@ -135,7 +135,7 @@ pub fn unpack(
         let (from, to) = (staging.path().join(file), target.join(file));
         refuse_link_on_the_way(archive, target, file)?;
         if let Some(parent) = to.parent() {
-            std::fs::create_dir_all(parent).map_err(io(parent))?;
+            storage::create_folder(parent).map_err(io(parent))?;
         }
         if !force && to.symlink_metadata().is_ok() {
             return Err(UnpackError::Exists { path: to });
@@ -320,10 +320,7 @@ impl Work<'_> {
     fn write(&mut self, name: &str, path: &str, mut stream: impl Read) -> Result<(), UnpackError> {
         let to = self.staging.join(path);
         let io = |source| UnpackError::Io { path: to.clone(), source };
-        if let Some(parent) = to.parent() {
-            std::fs::create_dir_all(parent).map_err(io)?;
-        }
-        let mut file = match File::create_new(&to) {
+        let mut file = match storage::create_file(&to) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 return Err(self.refused(name, "is a file and a folder at once"));

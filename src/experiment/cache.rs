@@ -125,6 +125,11 @@ impl Cache {
         self.look_up(stage, key, progress, || serde_json::from_slice(&self.get(stage, key)?).ok())
     }
 
+    /// Whether there is an entry of `stage` under `key`; whether it is whole is seen when it is read.
+    pub(super) fn has(&self, stage: &str, key: &str) -> bool {
+        self.path(stage, key).is_some_and(|path| path.is_file())
+    }
+
     /// The bytes stored for `stage` under `key`, if they are there and undamaged.
     pub fn get(&self, stage: &str, key: &str) -> Option<Vec<u8>> {
         let mut bytes = std::fs::read(self.path(stage, key)?).ok()?;

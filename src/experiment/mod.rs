@@ -10,6 +10,7 @@ mod flows;
 mod format;
 mod leaks;
 mod measure;
+mod memory;
 mod models;
 mod plan;
 mod provenance;
@@ -97,6 +98,18 @@ pub enum ExperimentError {
         path: PathBuf,
         /// What the file system said.
         problem: String,
+    },
+    /// More memory than there is.
+    #[error("{what}: expected to take {expected} MiB of memory, and {available} MiB are available; lower {keys}")]
+    Memory {
+        /// What takes the most.
+        what: String,
+        /// What the process is expected to have at its peak, in MiB.
+        expected: u64,
+        /// What it may have, in MiB.
+        available: u64,
+        /// What to lower.
+        keys: &'static str,
     },
     /// Something that etcbench itself got wrong.
     #[error("internal error: {problem}")]

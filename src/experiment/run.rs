@@ -9,9 +9,9 @@ use super::flows::{CaptureFacts, Content, LoadedFlows, load_flows};
 use super::provenance::Provenance;
 use super::records::{curve_records, outcome_records, tuning_records};
 use super::tune::{Setting, Trial, Tuning, is_tuned};
-use super::{Experiment, ExperimentError, Record, RunKey, Variant};
+use super::{Experiment, ExperimentError, Record, RunKey, Variant, memory};
 use crate::feature::{FeatureSet, Unselected, build_features, build_table_features};
-use crate::model::{Device, Input, ModelKind, ModelSpec};
+use crate::model::{Device, FitSize, Input, ModelKind, ModelSpec};
 use crate::progress::Progress;
 use crate::split::{
     GroupBy, LeakReport, SmallClass, Split, SplitMethod, SplitSummary, leave_out_small_classes, sample_training, split,
@@ -32,6 +32,8 @@ pub struct Settings {
     pub device_reason: Option<String>,
     /// Where stages are kept.
     pub cache: Cache,
+    /// The most memory that the process may have, in bytes; what is free on the machine where none is given.
+    pub memory_limit: Option<u64>,
 }
 
 /// One fit of a run with everything that records are made of.
@@ -147,6 +149,15 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     {
         progress.warn(&format!("deep models train on the cpu: {reason}"));
     }
+    let contexts: Vec<_> = prepared
+        .iter()
+        .map(|(variant, index, prepared)| {
+            let flows_key = &loaded[*index].key;
+            (VariantContext { experiment, variant, flows_key, settings, progress }, prepared)
+        })
+        .collect();
+    memory::check_fits(&experiment.name, &contexts, settings, progress)?;
+    drop(contexts);
     progress.begin(&format!("{}: {total} fits", experiment.name), total as u64);
     let mut variants = Vec::new();
     let mut rows = Vec::new();
@@ -232,6 +243,7 @@ fn prepare_all<'a>(
                 loaded.len() - 1
             }
         };
+        memory::check_features(variant, &loaded[index], settings)?;
         let mut variant_run = prepare(experiment, variant, &loaded[index], settings, progress)?;
         let parts: Vec<&Split> = variant_run.splits.iter().map(|run| &run.split).collect();
         let leaks = super::leaks::reports(variant, &variant_run.features, &loaded[index], &parts)?;
@@ -411,7 +423,30 @@ impl VariantContext<'_> {
         Ok(trial)
     }
 
-    fn request<'b>(&self, prepared: &'b VariantRun, split: &'b SplitRun, spec: &'b ModelSpec) -> FitRequest<'b> {
+    /// The sizes of a fit.
+    pub(super) fn fit_size(&self, prepared: &VariantRun, split: &SplitRun) -> FitSize {
+        let features = &prepared.features;
+        let mut class_counts = vec![0; features.class_names.len()];
+        split.training.iter().for_each(|&row| class_counts[features.labels[row] as usize] += 1);
+        FitSize {
+            class_counts,
+            validation: split.split.validation.len(),
+            predicted: split.split.test.len().max(split.split.validation.len()),
+            packets: features.tokens.packets,
+            bytes: features.tokens.bytes,
+            statistics: features.statistic_names.len(),
+            sequence_columns: features.sequences.ncols(),
+            device: self.settings.device,
+            threads: rayon::current_num_threads(),
+        }
+    }
+
+    pub(super) fn request<'b>(
+        &self,
+        prepared: &'b VariantRun,
+        split: &'b SplitRun,
+        spec: &'b ModelSpec,
+    ) -> FitRequest<'b> {
         FitRequest {
             spec,
             features: &prepared.features,
@@ -437,7 +472,7 @@ impl VariantContext<'_> {
     }
 
     /// The name of a fit or a trial: everything that determines it. A trial does not depend on the test part.
-    fn cache_key(&self, kind: &str, request: &FitRequest<'_>) -> String {
+    pub(super) fn cache_key(&self, kind: &str, request: &FitRequest<'_>) -> String {
         let (split, spec) = (request.split, request.spec);
         let test: &[usize] = if kind == "fit" { &split.test } else { &[] };
         // What a model does not read does not matter to it.

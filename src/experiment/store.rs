@@ -1,7 +1,6 @@
 //! What a run leaves behind beside its records: the resolved experiment, provenance, predictions and
 //! splits, as files that open anywhere.
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
@@ -15,6 +14,7 @@ use super::{Cost, ExperimentError, Provenance, RunKey};
 use crate::feature::Unselected;
 use crate::model::StageTime;
 use crate::split::SmallClass;
+use crate::storage;
 
 /// `run.json`: everything about a run that is not a metric.
 #[derive(Serialize)]
@@ -76,10 +76,7 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
     let write = |name: &Path, fill: &mut dyn FnMut(&mut dyn Write) -> std::io::Result<()>| {
         let path = folder.join(name);
         let problem = |error: std::io::Error| ExperimentError::Store { path: path.clone(), problem: error.to_string() };
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(problem)?;
-        }
-        let mut file = BufWriter::new(File::create(&path).map_err(problem)?);
+        let mut file = BufWriter::new(storage::create_file(&path).map_err(problem)?);
         fill(&mut file).and_then(|()| file.flush()).map_err(problem)
     };
     write(Path::new("experiment.toml"), &mut |file| {

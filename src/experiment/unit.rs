@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::flows::{flow_options, load_flows};
 use super::run::{Settings, VariantContext, check_parameters, prepare};
-use super::{Cache, Experiment, ExperimentError, FitOutcome};
+use super::{Cache, Experiment, ExperimentError, FitOutcome, memory};
 use crate::flow::FlowOptions;
 use crate::progress::Progress;
 
@@ -68,10 +68,14 @@ pub fn run_unit(
     let one = Experiment { seeds: vec![unit.seed], ..experiment.clone() };
     check_parameters(&one)?;
     let loaded = load_flows(&one, flow_options(&one, variant), settings, progress)?;
+    memory::check_features(variant, &loaded, settings)?;
     let prepared = prepare(&one, variant, &loaded, settings, progress)?;
     let total = variant.models.len() * prepared.splits.len();
-    progress.begin(&format!("{}, {}, seed {}: {total} fits", one.name, unit.variant, unit.seed), total as u64);
     let context = VariantContext { experiment: &one, variant, flows_key: &loaded.key, settings, progress };
+    let variants = [(context, &prepared)];
+    memory::check_fits(&one.name, &variants, settings, progress)?;
+    let [(context, _)] = variants;
+    progress.begin(&format!("{}, {}, seed {}: {total} fits", one.name, unit.variant, unit.seed), total as u64);
     let mut keys = Vec::new();
     for split in &prepared.splits {
         for spec in &variant.models {

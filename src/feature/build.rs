@@ -69,6 +69,20 @@ pub struct Selection {
     pub maximum_flows_per_class: Option<usize>,
 }
 
+impl Selection {
+    /// The most flows that can be selected of `count` flows with these labels, without looking at the flows.
+    pub fn most_flows<'a>(&self, labels: impl Iterator<Item = &'a Labels>, count: usize) -> usize {
+        let Some(most) = self.maximum_flows_per_class else { return count };
+        let classes = match (&self.classes, &self.label) {
+            (Some(Classes::Listed(names)), _) => names.len(),
+            (Some(Classes::Composed(classes)), _) => classes.len(),
+            (None, Some(label)) => labels.filter_map(|labels| labels.get(label)).collect::<BTreeSet<_>>().len(),
+            (None, None) => return count,
+        };
+        classes.saturating_mul(most).min(count)
+    }
+}
+
 fn one() -> u64 {
     1
 }

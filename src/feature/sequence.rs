@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::flow::{Flow, FlowOptions, FlowPacket, PacketDirection};
+use crate::flow::{Flow, FlowOptions, FlowPacket, MOST_KEPT_PACKETS, PacketDirection};
 
 /// Bytes of a packet that must be kept to know its length: an IPv6 header up to its payload length.
 const LENGTH_BYTES: usize = 6;
@@ -43,6 +43,12 @@ pub enum SequenceError {
     /// K is zero.
     #[error("sequences.packets = 0: must be at least 1")]
     Zero,
+    /// K is larger than flows can keep.
+    #[error("sequences.packets = {packets}: must be at most {MOST_KEPT_PACKETS}")]
+    TooMany {
+        /// K.
+        packets: usize,
+    },
     /// Flows keep fewer packets than asked for.
     #[error("sequences.packets = {packets}, but flows keep {kept_packets}; raise the flow option kept_packets")]
     Packets {
@@ -67,6 +73,9 @@ impl SequenceOptions {
     pub fn validate(&self, flows: &FlowOptions) -> Result<(), SequenceError> {
         if self.packets == 0 {
             return Err(SequenceError::Zero);
+        }
+        if self.packets > MOST_KEPT_PACKETS {
+            return Err(SequenceError::TooMany { packets: self.packets });
         }
         if self.packets > flows.kept_packets {
             return Err(SequenceError::Packets { packets: self.packets, kept_packets: flows.kept_packets });

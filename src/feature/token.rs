@@ -3,10 +3,13 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::flow::{Flow, FlowOptions};
+use crate::flow::{Flow, FlowOptions, MOST_KEPT_BYTES, MOST_KEPT_PACKETS};
 
 use super::mask::{Mask, MaskMethod, mask_flow};
 use super::set::PAD;
+
+/// Most tokens of a flow, N x M; the paper's are 768.
+const MOST_TOKENS: usize = 1 << 22;
 
 /// Where a packet's bytes begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -74,6 +77,24 @@ pub enum TokenError {
         /// The option's key.
         option: &'static str,
     },
+    /// N or M is larger than anything can be read of.
+    #[error("token option {option} = {value}: must be at most {most}")]
+    TooMany {
+        /// The option's key.
+        option: &'static str,
+        /// Its value.
+        value: usize,
+        /// The largest that is taken.
+        most: usize,
+    },
+    /// N times M is more than fits into memory for more than a few flows.
+    #[error("{packets} packets of {bytes} bytes are more than {MOST_TOKENS} tokens a flow; lower packets or bytes")]
+    TooManyTokens {
+        /// N.
+        packets: usize,
+        /// M.
+        bytes: usize,
+    },
     /// A mask is listed twice.
     #[error("token option masks: {} is listed twice; list it once", mask.name())]
     Twice {
@@ -128,6 +149,15 @@ impl TokenOptions {
             if value == 0 {
                 return Err(TokenError::Zero { option });
             }
+        }
+        let most_bytes = MOST_KEPT_BYTES - self.packet_start.header_room();
+        for (option, value, most) in [("packets", self.packets, MOST_KEPT_PACKETS), ("bytes", self.bytes, most_bytes)] {
+            if value > most {
+                return Err(TokenError::TooMany { option, value, most });
+            }
+        }
+        if self.packets * self.bytes > MOST_TOKENS {
+            return Err(TokenError::TooManyTokens { packets: self.packets, bytes: self.bytes });
         }
         for (index, mask) in self.masks.iter().enumerate() {
             if self.masks[..index].contains(mask) {

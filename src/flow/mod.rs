@@ -19,6 +19,7 @@ mod types;
 pub use assemble::{AssembleError, assemble_capture, assemble_packets};
 pub use assembler::{Assembler, NumberedFlow};
 pub use options::FlowOptionsError;
+pub(crate) use options::{MOST_KEPT_BYTES, MOST_KEPT_PACKETS};
 pub use statistics::STATISTIC_NAMES;
 pub use types::{FiveTuple, Flow, FlowOptions, FlowPacket, PacketDirection, Pairing};
 

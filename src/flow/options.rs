@@ -8,9 +8,9 @@ use crate::capture::Tunnels;
 /// The longest timeout that is accepted, in seconds (over 30 years): longer ones are mistakes of unit.
 const LONGEST_TIMEOUT: f64 = 1e9;
 /// The most bytes kept of a packet: the largest IPv4 packet.
-const MOST_KEPT_BYTES: usize = 65_535;
+pub(crate) const MOST_KEPT_BYTES: usize = 65_535;
 /// The most packets kept of a flow.
-const MOST_KEPT_PACKETS: usize = 65_535;
+pub(crate) const MOST_KEPT_PACKETS: usize = 65_535;
 
 /// An option that makes no sense.
 #[derive(Debug, Clone, PartialEq, Error)]

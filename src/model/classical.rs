@@ -7,10 +7,11 @@ use ndarray::Array2;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::input::{InputOptions, InputTransform, data};
+use super::input::{Encoding, InputOptions, InputTransform, data};
+use super::memory::{ROWS, TOKENS, matrix};
 use super::{
-    Classifier, Examples, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, StageTime,
-    parameters, stored,
+    Classifier, Examples, ExpectedMemory, FitContext, FitReport, FitSize, Implementation, Input, ModelArchive,
+    ModelError, StageTime, parameters, stored,
 };
 use crate::progress::Progress;
 
@@ -35,6 +36,35 @@ impl Rows {
         }
         counts
     }
+}
+
+/// The sizes of a fit on a matrix.
+pub(super) struct MatrixSize<'a> {
+    /// Training rows of each class.
+    pub class_counts: &'a [usize],
+    /// Training rows.
+    pub rows: usize,
+    /// Rows for early stopping, where they are read.
+    pub validation: usize,
+    /// Columns of the matrix.
+    pub columns: usize,
+    /// Threads.
+    pub threads: usize,
+}
+
+impl MatrixSize<'_> {
+    /// Bytes of a matrix of all training rows whose numbers have `size` bytes.
+    pub fn matrix(&self, size: usize) -> f64 {
+        matrix(self.rows, self.columns, size)
+    }
+}
+
+/// What an algorithm holds beside the matrix of its training rows.
+pub(super) struct AlgorithmMemory {
+    /// At the peak of fitting.
+    pub fitting: ExpectedMemory,
+    /// The fitted state.
+    pub fitted: ExpectedMemory,
 }
 
 /// From what size on a reference implementation cannot cope: measured, see `benches/README.md`.
@@ -129,6 +159,9 @@ pub(super) trait Algorithm: Sized + Send + Sync {
         classes: usize,
     ) -> Result<Self, ModelError>;
 
+    /// How much memory fitting takes beside the matrices, at its peak, and the fitted state.
+    fn memory(parameters: &Self::Parameters, implementation: Implementation, size: &MatrixSize) -> AlgorithmMemory;
+
     /// How much each column matters, under the name of how that is measured; noted in the fit's report.
     fn importances(&self) -> Vec<(&'static str, &[f64])> {
         Vec::new()
@@ -182,6 +215,9 @@ impl<A: Algorithm> Classical<A> {
             .parse()
             .map_err(|error: toml::de::Error| stored::broken(format!("metadata `parameters`: {}", error.message())))?;
         let transform = InputTransform::restore(archive)?;
+        if stored::json::<Vec<String>>(archive, "columns")? != transform.column_names() {
+            return Err(stored::broken("metadata `columns` does not name the columns that the model reads"));
+        }
         let mut model = Self::new(implementation, transform.options().input, &table)?;
         let class_count = stored::class_count(archive)?;
         let present = stored::u32s(archive, "present_classes")?.to_vec();
@@ -192,6 +228,18 @@ impl<A: Algorithm> Classical<A> {
         let algorithm = A::restore(&model.parameters, implementation, archive, transform.columns(), present.len())?;
         model.fitted = Some(Fitted { transform, present, class_count, algorithm });
         Ok(model)
+    }
+}
+
+/// Columns of the matrix that a model reads; as [`InputTransform::columns`], before there is one.
+fn columns(options: &InputOptions, size: &FitSize) -> usize {
+    let of_packet = size.bytes.saturating_add(usize::from(options.encoding == Encoding::Scaled));
+    let bytes = size.packets.saturating_mul(of_packet);
+    match options.input {
+        Input::Bytes => bytes,
+        Input::Statistics => size.statistics,
+        Input::BytesAndStatistics => bytes.saturating_add(size.statistics),
+        Input::Sequences => size.sequence_columns,
     }
 }
 
@@ -290,6 +338,21 @@ impl<A: Algorithm> Classifier for Classical<A> {
             }
         }
         Ok(all)
+    }
+
+    fn expected_memory(&self, size: &FitSize) -> ExpectedMemory {
+        let options = A::input(&self.parameters, self.input);
+        let columns = columns(&options, size);
+        let validation = if A::uses_validation(&self.parameters) { size.validation } else { 0 };
+        let rows = size.training();
+        let sizes = MatrixSize { class_counts: &size.class_counts, rows, validation, columns, threads: size.threads };
+        let keys = if matches!(options.input, Input::Bytes | Input::BytesAndStatistics) { TOKENS } else { ROWS };
+        let AlgorithmMemory { fitting, fitted } = A::memory(&self.parameters, self.implementation, &sizes);
+        let fitting = fitting.and(keys, matrix(rows, columns, 4) + matrix(validation, columns, 4));
+        let outputs = matrix(size.predicted, size.class_counts.len(), 20);
+        let predicting = fitted.clone().and(keys, matrix(size.predicted, columns, 4)).and(ROWS, outputs);
+        // The model, its archive and the archive's bytes.
+        fitting.or(predicting).or(fitted.times(3.0))
     }
 
     fn save(&self) -> Result<ModelArchive, ModelError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::ModelArchive;
+use super::{ExpectedMemory, FitSize, ModelArchive};
 use crate::feature::FeatureSet;
 use crate::progress::Progress;
 use crate::storage::{Claim, Turn};
@@ -322,6 +322,12 @@ pub trait Classifier: Send {
         validation: Examples<'_>,
         context: &FitContext<'_>,
     ) -> Result<FitReport, ModelError>;
+
+    /// How much memory [`fit`](Self::fit), predicting and saving are expected to take beside the features; nothing unless
+    /// the model says otherwise.
+    fn expected_memory(&self, _size: &FitSize) -> ExpectedMemory {
+        ExpectedMemory::default()
+    }
 
     /// Class probabilities, shape `[rows, classes]`; each row sums to 1.
     ///

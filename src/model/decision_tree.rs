@@ -12,11 +12,12 @@ use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 
 use super::class_weights::ClassWeights;
-use super::classical::{Algorithm, Classical, Rows};
+use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, Rows};
 use super::input::{Encoding, InputOptions, data};
+use super::memory::{ROWS, TOKENS, matrix};
 use super::random_forest::Trees;
-use super::random_forest::tree::{LEAF, Limits, Tree};
-use super::{FitContext, FitReport, Implementation, Input, ModelArchive, ModelError};
+use super::random_forest::tree::{self, LEAF, Limits, Tree};
+use super::{ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError};
 use crate::progress::Progress;
 use crate::seed;
 
@@ -57,6 +58,9 @@ impl Algorithm for SingleTree {
     const NAME: &'static str = "decision_tree";
 
     fn check(parameters: &TreeParameters, implementation: Implementation) -> Result<(), String> {
+        if parameters.maximum_depth == Some(0) {
+            return Err("`maximum_depth` is 0, which splits nothing; it must be at least 1".to_owned());
+        }
         if parameters.minimum_samples_split < 2 {
             return Err("`minimum_samples_split` must be at least 2".to_owned());
         }
@@ -93,6 +97,17 @@ impl Algorithm for SingleTree {
         };
         let weights = parameters.class_weights.of(Self::NAME, &training)?;
         Ok(Self(Trees::single(&training, limits, &weights, seed::derive(context.seed, Self::NAME))))
+    }
+
+    fn memory(parameters: &TreeParameters, implementation: Implementation, size: &MatrixSize) -> AlgorithmMemory {
+        let (columns, grown) = tree::memory(size, parameters.maximum_depth);
+        let fitted = ExpectedMemory::default().and(ROWS, grown);
+        let fitting = match implementation {
+            Implementation::Fast => fitted.clone().and(TOKENS, columns).and(ROWS, matrix(size.rows, 1, 40)),
+            // The matrix in 64 bits, and the order of every column.
+            Implementation::Reference => fitted.clone().and(TOKENS, 2.0 * size.matrix(8)),
+        };
+        AlgorithmMemory { fitting, fitted }
     }
 
     fn predict(&self, matrix: &Array2<f32>, _: &dyn Progress) -> Result<Array2<f32>, ModelError> {

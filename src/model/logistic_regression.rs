@@ -8,9 +8,10 @@ use smartcore::linalg::basic::arrays::Array;
 use smartcore::linalg::basic::matrix::DenseMatrix;
 use smartcore::linear::logistic_regression::{LogisticRegression as Smartcore, LogisticRegressionParameters};
 
-use super::classical::{Algorithm, Classical, Rows, softmax};
+use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, Rows, softmax};
 use super::input::{Encoding, InputOptions, data};
-use super::{FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, refit, stored};
+use super::memory::{ROWS, TOKENS, matrix};
+use super::{ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, refit, stored};
 use crate::progress::Progress;
 
 /// Logistic regression behind the trait of all models.
@@ -94,6 +95,15 @@ impl Algorithm for Linear {
             });
         }
         Ok(Self { classes: training.classes, columns, coefficients })
+    }
+
+    fn memory(_: &LogisticParameters, _: Implementation, size: &MatrixSize) -> AlgorithmMemory {
+        let classes = size.class_counts.len();
+        let coefficients = matrix(size.columns + 1, classes, 8);
+        let fitted = ExpectedMemory::default().and(TOKENS, coefficients);
+        // The matrix in 64 bits, its copy with a column of ones, the scores, and what L-BFGS remembers.
+        let fitting = fitted.clone().and(TOKENS, 2.0 * size.matrix(8) + 24.0 * coefficients);
+        AlgorithmMemory { fitting: fitting.and(ROWS, matrix(size.rows, classes, 24)), fitted }
     }
 
     fn predict(&self, matrix: &Array2<f32>, _: &dyn Progress) -> Result<Array2<f32>, ModelError> {

@@ -18,6 +18,7 @@ mod input;
 mod knn;
 mod logistic_regression;
 mod majority;
+mod memory;
 mod parameters;
 mod product;
 mod random_forest;
@@ -36,4 +37,5 @@ pub use classifier::{
 };
 pub use device::Finding;
 pub use factory::{build, load, reference_row_limit};
+pub use memory::{ExpectedMemory, FitSize};
 pub use trained::{Classification, ModelDescription, TrainedModel, model_description, trained_model_bytes};

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Classifier, Examples, Implementation, Input, ModelArchive, ModelError, ModelKind, factory, stored::broken,
+    Classifier, Examples, Implementation, Input, ModelArchive, ModelError, ModelKind, factory, stored, stored::broken,
 };
 use crate::dataset::LabelledFlow;
 use crate::feature::{SequenceOptions, TokenOptions, Unusable, unlabelled_features};
@@ -21,9 +21,6 @@ use crate::progress::Progress;
 const FORMAT: u32 = 1;
 const DESCRIPTION: &str = "description";
 const CHECKSUM: &str = "sha256";
-
-/// Tokens of a flow above which a file is taken for a broken one; the paper's are 768.
-const MOST_TOKENS: usize = 1 << 22;
 
 /// Size of the largest file that is read.
 const MOST_BYTES: u64 = 16 << 30;
@@ -96,9 +93,6 @@ impl ModelDescription {
         if let Some(sequences) = &self.sequences {
             sequences.validate(&self.flow).map_err(|error| problem(&error))?;
         }
-        if self.tokens.packets.saturating_mul(self.tokens.bytes) > MOST_TOKENS {
-            return Err(broken(format!("description: more than {MOST_TOKENS} tokens a flow")));
-        }
         if self.classes.is_empty()
             || self.classes.iter().enumerate().any(|(at, name)| self.classes[..at].contains(name))
         {
@@ -162,6 +156,10 @@ impl TrainedModel {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
         let (archive, description) = described(bytes)?;
         description.validate()?;
+        let (classes, named) = (stored::class_count(&archive)?, description.classes.len());
+        if classes != named {
+            return Err(broken(format!("the description names {named} classes, and the model has {classes}")));
+        }
         Ok(Self { description, classifier: factory::load(&archive)? })
     }
 

@@ -138,12 +138,12 @@ pub fn write_records(path: &Path, records: &[Record]) -> Result<(), ReportError>
 /// Reads records written by [`write_records`].
 ///
 /// # Errors
-/// A file that cannot be read, and a line that is not a record, by its number.
+/// A file that cannot be read or has no record, and a line that is not a record, by its number.
 pub fn read_records(path: &Path) -> Result<Vec<Record>, ReportError> {
+    let mut records = Vec::new();
     match format_of(path)? {
         Format::JsonLines => {
             let file = std::fs::File::open(path).map_err(|problem| file_error(path, problem))?;
-            let mut records = Vec::new();
             for (index, line) in BufReader::new(file).lines().enumerate() {
                 let number = index + 1;
                 let line = line.map_err(|problem| file_error(path, format!("line {number}: {problem}")))?;
@@ -151,11 +151,9 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>, ReportError> {
                     .map_err(|problem| file_error(path, format!("line {number} is not a record: {problem}")))?;
                 records.push(line.into());
             }
-            Ok(records)
         }
         Format::Csv => {
             let mut reader = csv::Reader::from_path(path).map_err(|problem| file_error(path, problem))?;
-            let mut records = Vec::new();
             for line in reader.deserialize::<Line>() {
                 let record: Record = line.map_err(|problem| file_error(path, problem))?.into();
                 if record.value.is_some_and(|value| !value.is_finite()) {
@@ -164,9 +162,12 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>, ReportError> {
                 }
                 records.push(record);
             }
-            Ok(records)
         }
     }
+    if records.is_empty() {
+        return Err(file_error(path, "there is no record in it; run the experiment again"));
+    }
+    Ok(records)
 }
 
 #[cfg(test)]
@@ -182,7 +183,7 @@ mod tests {
         #[test]
         fn records_survive_their_files(
             drawn in prop::collection::vec(
-                (any::<u64>(), proptest::option::of("[a-z_\",|&\n]{1,8}"), proptest::option::of(-1e9f64..1e9)), 0..20,
+                (any::<u64>(), proptest::option::of("[a-z_\",|&\n]{1,8}"), proptest::option::of(-1e9f64..1e9)), 1..20,
             ),
         ) {
             let records: Vec<Record> = drawn

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{ReportError, file_error, read_leaks, read_records};
 use crate::experiment::{CaptureFacts, Provenance, Record, SplitLeaks, TableLayout};
+use crate::storage;
 
 /// A run read from its folder.
 #[derive(Debug, Clone)]
@@ -95,11 +96,15 @@ impl StoredRun {
         Ok(folders)
     }
 
-    /// Reads a run's folder.
+    /// Reads a run's folder, of which a run may be writing the next state.
     ///
     /// # Errors
     /// A file that is missing or is not what it should be; the first problem, with the file.
     pub fn read(folder: &Path) -> Result<Self, ReportError> {
+        storage::read_folder(folder, || Self::read_now(folder))
+    }
+
+    fn read_now(folder: &Path) -> Result<Self, ReportError> {
         let facts = RunFacts::read(folder)?;
         let path = folder.join("run.json");
         let bytes = std::fs::read(&path).map_err(|problem| file_error(&path, problem))?;
@@ -109,9 +114,6 @@ impl StoredRun {
         let experiment = experiment_file.parse().map_err(|problem| file_error(&path, problem))?;
         let path = folder.join("records.jsonl");
         let records = read_records(&path)?;
-        if records.is_empty() {
-            return Err(file_error(&path, "there is no record in it; run the experiment again"));
-        }
         let path = folder.join("leaks.json");
         let leaks = if path.is_file() { read_leaks(&path)? } else { Vec::new() };
         let name = folder.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());

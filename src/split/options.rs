@@ -121,6 +121,9 @@ pub struct Fractions {
     pub test: f64,
 }
 
+/// Most folds times repeats of a seed, each of which is a fit of every model.
+const MOST_SPLITS: usize = 1000;
+
 impl SplitOptions {
     /// Checks that the options go together.
     ///
@@ -152,6 +155,13 @@ impl SplitOptions {
             if value == Some(0) {
                 return Err(SplitError::Options { key, problem: "is 0; give at least 1".to_owned() });
             }
+        }
+        if let Some(count) = self.count().filter(|&count| count > MOST_SPLITS) {
+            let key = if self.repeats.is_some() { "repeats" } else { "folds" };
+            return Err(SplitError::Options {
+                key,
+                problem: format!("makes {count} splits of a seed; at most {MOST_SPLITS} are made"),
+            });
         }
         if method == SplitMethod::File {
             return self.path().map(|_| ());

@@ -2,7 +2,7 @@
 //! wait for the result. A claim is a file that is created exclusively, by a hard link to a finished one, which network
 //! file systems keep too; it names its process, which touches it every few seconds. A claim of a process that is dead
 //! is removed: at once where its machine can be asked, otherwise when it was not touched for two minutes of the
-//! waiting process's own clock, so that no two clocks need agree.
+//! waiting process's own clock, so that no two clocks need agree. So is that of a process that was suspended.
 //!
 //! Claims save work and nothing else. Results are whole files that come out the same whoever computes them, so where
 //! a claim cannot be had (a read-only folder) or two processes hold one (one was suspended for minutes), the same
@@ -163,11 +163,8 @@ impl Sight {
                 let held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
                 !held.iter().any(|(number, _)| *number == holder.number)
             }
-            Some(holder) => match holder.process.life() {
-                Life::Alive => false,
-                Life::Dead => true,
-                Life::Elsewhere => silent,
-            },
+            // One that lives and touches nothing is suspended, and nobody knows until when.
+            Some(holder) => silent || holder.process.life() == Life::Dead,
             // Not written yet, where the file system has no hard links.
             None => silent,
         }
@@ -327,6 +324,19 @@ mod tests {
         // A claim of this process that it does not hold any more.
         write(&Holder { number: u64::MAX, ..holder(this.clone()) });
         drop(ours(claim(&path, nothing, |_| ())));
+
+        // A living process that touches nothing is suspended.
+        if this.start > 0 {
+            let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+            let living = ProcessName { pid: child.id(), start: process::started(child.id()), ..this.clone() };
+            write(&holder(living));
+            let start = Instant::now();
+            let silence = Duration::from_millis(300);
+            drop(ours(claim_within(&path, silence, nothing, |_| ())));
+            assert!(start.elapsed() >= silence, "{:?}", start.elapsed());
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
 
         // Another machine: waited for as long as it is touched, and then for the silence.
         let elsewhere = holder(ProcessName { machine: "0".repeat(16), ..this.clone() });

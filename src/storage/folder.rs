@@ -1,11 +1,14 @@
-//! Folders that appear whole or not at all, also in the place of another.
+//! Folders that appear whole or not at all, also in the place of another, and that are read as a whole.
+//!
+//! Who replaces a folder, or changes files in it, has a claim on it meanwhile. Readers have none: they look afterwards
+//! whether the folder is still the one that they began with, and read again where it is not.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use super::partial::Partial;
-use super::{create_folder, folder_of, remove_leftovers, sync_folder};
+use super::partial::{self, Partial};
+use super::{Claim, Turn, claim, create_folder, folder_of, remove_leftovers, sync_folder};
 
 /// A folder under a temporary name beside its place, removed when dropped.
 pub struct WholeFolder {
@@ -26,7 +29,7 @@ impl WholeFolder {
         Ok(Self { partial: Partial::folder(folder)?, place: place.to_owned() })
     }
 
-    /// Where it is filled.
+    /// Where it is filled, by [`create_file`](super::create_file) and [`write_whole`](super::write_whole).
     pub fn path(&self) -> &Path {
         self.partial.path()
     }
@@ -36,45 +39,127 @@ impl WholeFolder {
     /// # Errors
     /// Any error of the file system; the old folder is in place then, or the new one.
     pub fn put_in_place(self) -> std::io::Result<()> {
+        self.put_in_place_by(exchange)
+    }
+
+    fn put_in_place_by(self, exchange: fn(&Path, &Path) -> bool) -> std::io::Result<()> {
         sync_all(self.path())?;
         let Self { partial, place } = self;
-        let folder = folder_of(&place);
-        if exchange(partial.path(), &place) {
-            // The new name is durable before the old content goes, which dropping does.
-            sync_folder(folder)?;
-            drop(partial);
-            return sync_folder(folder);
-        }
-        if place.exists() {
-            let aside = aside(&place);
-            std::fs::rename(&place, &aside)?;
-            partial.rename(&place)?;
-            sync_folder(folder)?;
-            std::fs::remove_dir_all(&aside)?;
-        } else if let Err((partial, error)) = partial.try_rename(&place) {
-            // Another process was first: this one's takes the place of that.
-            if !exchange(partial.path(), &place) {
-                return Err(error);
-            }
-        }
-        sync_folder(folder)
+        let _claim = claim_on(&place);
+        put_back_claimed(&place)?;
+        partial.replace(&place, &aside(&place), exchange)?;
+        // The new name is durable before the old content goes, which dropping does.
+        sync_folder(folder_of(&place))?;
+        drop(partial);
+        sync_folder(folder_of(&place))
     }
 }
 
-/// Where the old folder waits in a file system that cannot exchange two.
+/// Gives what `read` makes of several files of the folder `place`, all of one state of the folder: where it was replaced
+/// meanwhile, they are read again.
+///
+/// # Errors
+/// Those of `read`.
+pub fn read_folder<T, E>(place: &Path, read: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    until_unchanged(place, read, put_back)
+}
+
+/// As [`read_folder`], for `change`, which writes files in the folder too. Nobody replaces the folder meanwhile; where
+/// that could not be had (see [`claim`](super::claim)), the change is made again to the folder that is there now.
+///
+/// # Errors
+/// Those of `change`.
+pub fn update_folder<T, E>(place: &Path, change: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    // Nothing is made for a folder that is not there.
+    let _claim = if place.exists() || aside(place).exists() { claim_on(place) } else { Claim::nothing() };
+    until_unchanged(place, change, put_back_claimed)
+}
+
+fn until_unchanged<T, E>(
+    place: &Path,
+    mut read: impl FnMut() -> Result<T, E>,
+    put_back: fn(&Path) -> std::io::Result<()>,
+) -> Result<T, E> {
+    loop {
+        let cannot_be_put_back = put_back(place).is_err();
+        let before = Identity::of(place);
+        let result = read();
+        let is_there = place.exists() || !aside(place).exists() || cannot_be_put_back;
+        if is_there && before.is_of(place) {
+            return result;
+        }
+    }
+}
+
+/// The right to replace a folder or to change files in it.
+fn claim_on(place: &Path) -> Claim {
+    // It takes a moment, so nobody is told whom this waits for.
+    match claim(&named(".claim-", place), || None::<()>, |_| ()) {
+        Turn::Ours(claim) => claim,
+        Turn::Ready(()) => Claim::nothing(),
+    }
+}
+
+/// Where the old folder waits for a moment in a file system that cannot exchange two.
 fn aside(place: &Path) -> PathBuf {
-    let mut name = OsString::from(".replaced-");
+    named(".replaced-", place)
+}
+
+fn named(prefix: &str, place: &Path) -> PathBuf {
+    let mut name = OsString::from(prefix);
     name.push(place.file_name().unwrap_or_default());
     place.with_file_name(name)
 }
 
 /// Puts a folder back that a killed process had moved aside.
 fn put_back(place: &Path) -> std::io::Result<()> {
+    if !aside(place).exists() {
+        return Ok(());
+    }
+    // It may be a living process's, which has it there for a moment.
+    let _claim = claim_on(place);
+    put_back_claimed(place)
+}
+
+fn put_back_claimed(place: &Path) -> std::io::Result<()> {
     let aside = aside(place);
-    match (aside.exists(), place.exists()) {
+    partial::making(|| match (aside.exists(), place.exists()) {
         (true, false) => std::fs::rename(&aside, place),
         (true, true) => std::fs::remove_dir_all(&aside),
         (false, _) => Ok(()),
+    })
+}
+
+/// Which folder has a name. While it is held no other folder gets its number.
+struct Identity {
+    #[cfg(unix)]
+    folder: Option<File>,
+    #[cfg(not(unix))]
+    created: Option<std::time::SystemTime>,
+}
+
+#[cfg(unix)]
+impl Identity {
+    fn of(place: &Path) -> Self {
+        Self { folder: File::open(place).ok() }
+    }
+
+    fn is_of(&self, place: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let number = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+        let before = self.folder.as_ref().and_then(|folder| folder.metadata().ok()).map(number);
+        before == std::fs::metadata(place).ok().map(number)
+    }
+}
+
+#[cfg(not(unix))]
+impl Identity {
+    fn of(place: &Path) -> Self {
+        Self { created: std::fs::metadata(place).and_then(|metadata| metadata.created()).ok() }
+    }
+
+    fn is_of(&self, place: &Path) -> bool {
+        self.created == Self::of(place).created
     }
 }
 
@@ -133,17 +218,91 @@ mod tests {
     }
 
     #[test]
+    fn a_file_system_that_cannot_exchange_two_names_does_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("table");
+        for content in ["old", "new"] {
+            let whole = WholeFolder::new(&place).unwrap();
+            std::fs::write(whole.path().join(content), content).unwrap();
+            whole.put_in_place_by(|_, _| false).unwrap();
+            assert_eq!(names(folder.path()), ["table"]);
+            assert_eq!(names(&place), [content]);
+        }
+    }
+
+    #[test]
     fn a_folder_that_was_moved_aside_is_put_back() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("table");
         std::fs::create_dir(aside(&place)).unwrap();
         std::fs::write(aside(&place).join("a"), "old").unwrap();
-        let whole = WholeFolder::new(&place).unwrap();
-        assert_eq!(names(&place), ["a"]);
+        // Readers do that too.
+        assert_eq!(read_folder(&place, || std::fs::read(place.join("a"))).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["table"]);
         std::fs::create_dir(aside(&place)).unwrap();
-        drop(whole);
         WholeFolder::new(&place).unwrap().put_in_place().unwrap();
         assert_eq!(names(folder.path()), ["table"]);
         assert!(names(&place).is_empty());
+        // What is not there is an error and nothing to wait for.
+        let missing = folder.path().join("none");
+        assert!(read_folder(&missing, || std::fs::read(missing.join("a"))).is_err());
+    }
+
+    /// Two files that always hold the same are read while a thread replaces the folder, and one changes files in it.
+    fn replaced_while_read(exchange: fn(&Path, &Path) -> bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("table");
+        let replace = |content: &str| {
+            let whole = WholeFolder::new(&place).unwrap();
+            for name in ["a", "b"] {
+                std::fs::write(whole.path().join(name), content).unwrap();
+            }
+            whole.put_in_place_by(exchange).unwrap();
+        };
+        let pair = || ["a", "b"].map(|name| std::fs::read_to_string(place.join(name)));
+        replace("0");
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let is_done = || done.load(std::sync::atomic::Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut reads = 0;
+                while !is_done() {
+                    let [first, second] = read_folder(&place, || {
+                        let [first, second] = pair();
+                        Ok::<_, std::io::Error>([first?, second?])
+                    })
+                    .unwrap();
+                    assert_eq!(first, second);
+                    reads += 1;
+                }
+                reads
+            });
+            scope.spawn(|| {
+                while !is_done() {
+                    update_folder(&place, || {
+                        let text = std::fs::read_to_string(place.join("a"))?;
+                        super::super::write_whole(&place.join("sub/c"), text.as_bytes())
+                    })
+                    .unwrap();
+                    // Others get their turn.
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+            });
+            for number in 1..60 {
+                replace(&number.to_string());
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(reader.join().unwrap() > 0);
+        });
+        if let Ok(text) = std::fs::read_to_string(place.join("sub/c")) {
+            assert_eq!(text, "59");
+        }
+        assert_eq!(names(folder.path()), ["table"]);
+    }
+
+    #[test]
+    fn a_reader_never_sees_two_folders_in_one() {
+        replaced_while_read(exchange);
+        replaced_while_read(|_, _| false);
     }
 }

@@ -13,7 +13,7 @@ use std::io::Write;
 use std::path::Path;
 
 pub use claim::{Claim, Turn, claim, remove_dead_claims};
-pub use folder::WholeFolder;
+pub use folder::{WholeFolder, read_folder, update_folder};
 pub use partial::{abandon, remove_leftovers};
 
 use partial::Partial;
@@ -60,11 +60,20 @@ pub fn create_folder(folder: &Path) -> std::io::Result<()> {
     }
     let above = folder_of(folder);
     create_folder(above)?;
-    match std::fs::create_dir(folder) {
+    match partial::making(|| std::fs::create_dir(folder)) {
         // Another process was first.
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         result => result.and_then(|()| sync_folder(above)),
     }
+}
+
+/// Creates a file inside a [`WholeFolder`], with the folders above it; everywhere else files are written whole.
+///
+/// # Errors
+/// Any error of the file system; a file that is there already.
+pub fn create_file(path: &Path) -> std::io::Result<File> {
+    create_folder(folder_of(path))?;
+    partial::making(|| File::create_new(path))
 }
 
 /// Renames a file whose content is synced, or a folder, and syncs the folder that now names it.
@@ -72,7 +81,7 @@ pub fn create_folder(folder: &Path) -> std::io::Result<()> {
 /// # Errors
 /// Any error of the file system.
 pub fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::rename(from, to)?;
+    partial::making(|| std::fs::rename(from, to))?;
     sync_folder(folder_of(to))
 }
 

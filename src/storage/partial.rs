@@ -1,5 +1,9 @@
 //! Temporary names: whose they are, so that those of dead processes can be removed, and which are this process's own,
 //! so that an interrupt removes them.
+//!
+//! Every name that this process makes, in a folder under a temporary name or anywhere else, it makes while it holds the
+//! state. An interrupt takes the state and never gives it back: from then on nothing is made and nothing is put in place,
+//! so what is removed stays removed, whatever other threads are in the middle of.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -72,6 +76,35 @@ impl Partial {
         state.own.remove(&self.path);
         Ok(())
     }
+
+    /// Puts a folder in the place of another, which is under the temporary name then. Where the system cannot exchange
+    /// two names, the other goes by way of `aside`. Where there is no other the folder is moved.
+    pub fn replace(&self, place: &Path, aside: &Path, exchange: impl Fn(&Path, &Path) -> bool) -> std::io::Result<()> {
+        let mut state = state();
+        if exchange(&self.path, place) {
+            return Ok(());
+        }
+        if !place.exists() {
+            match std::fs::rename(&self.path, place) {
+                Ok(()) => {
+                    state.own.remove(&self.path);
+                    return Ok(());
+                }
+                // Another process was first.
+                Err(_) if place.exists() => {}
+                Err(error) => return Err(error),
+            }
+            if exchange(&self.path, place) {
+                return Ok(());
+            }
+        }
+        std::fs::rename(place, aside)?;
+        if let Err(error) = std::fs::rename(&self.path, place) {
+            let _ = std::fs::rename(aside, place);
+            return Err(error);
+        }
+        std::fs::rename(aside, &self.path)
+    }
 }
 
 impl Drop for Partial {
@@ -106,19 +139,19 @@ pub(super) fn owning<T>(path: &Path, owned: bool, change: impl FnOnce() -> std::
     result
 }
 
+/// Does something that makes a name which is nobody's to remove: one inside a folder that is not in place yet, or one
+/// that stays.
+pub(super) fn making<T>(make: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
+    let _state = state();
+    make()
+}
+
 /// Removes everything of this process that is not in place yet, and its claims, and lets nothing new begin: what an
 /// interrupted process does before it exits.
 pub fn abandon() {
     let mut state = state();
     for path in std::mem::take(&mut state.own) {
-        // A thread may be in the middle of a file inside; at its next one it waits for the state.
-        for _ in 0..100 {
-            remove(&path);
-            if path.symlink_metadata().is_err() {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
+        remove(&path);
     }
     // No other thread gets past here any more.
     std::mem::forget(state);

@@ -41,6 +41,12 @@ pub(super) fn host() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "?".to_owned(), |name| name.trim().to_owned())
 }
 
+/// When a process was started; 0 where the system does not tell.
+#[cfg(test)]
+pub(super) fn started(pid: u32) -> u64 {
+    system::start(pid).unwrap_or_default()
+}
+
 impl ProcessName {
     /// Whether the process is still there.
     pub fn life(&self) -> Life {

@@ -168,7 +168,8 @@ pub fn leftovers(folder: &Path) -> Vec<PathBuf> {
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if name.starts_with(".partial-") || name.starts_with(".replaced-") || folder.ends_with("claims") {
+        let temporary = [".partial-", ".replaced-", ".claim-"].iter().any(|prefix| name.starts_with(prefix));
+        if temporary || folder.ends_with("claims") {
             found.push(path);
         } else if path.is_dir() {
             found.extend(leftovers(&path));

@@ -67,7 +67,7 @@ impl<'a> Transfer<'a> {
     /// Downloads the file, checks it and moves it into place.
     pub fn run(&self, progress: &dyn Progress) -> Result<DownloadRecord, FetchError> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(|source| FetchError::Io { path: folder.to_owned(), source })?;
+        storage::create_folder(folder).map_err(|source| FetchError::Io { path: folder.to_owned(), source })?;
         let mut attempts = 0;
         let mut fruitless = 0;
         let version = loop {

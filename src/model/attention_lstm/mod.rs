@@ -1,6 +1,7 @@
 //! The paper's model as a [`Classifier`]: ELMo pre-trained on the training flows' packets, every packet encoded
 //! once, then an LSTM with self-attention over a flow's packets.
 
+mod memory;
 mod options;
 
 use ndarray::Array2;
@@ -16,7 +17,8 @@ use super::deep::parameters::{
 use super::deep::training::{LabelledFlows, Run, fit_classifier, predict, prediction_batches};
 use super::elmo::{ENCODING, Encoded, Encodings, Pretrained, encode_flows, pretrain, untrained};
 use super::{
-    Classifier, Device, Examples, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, StageTime,
+    Classifier, Device, Examples, ExpectedMemory, FitContext, FitReport, FitSize, Implementation, Input, ModelArchive,
+    ModelError, StageTime,
 };
 use crate::feature::{TokenArray, VOCABULARY};
 use crate::progress::Progress;
@@ -253,6 +255,10 @@ impl Classifier for AttentionLstm {
             predict(&mut *model, &flows, &chosen, fitted.classes, &mut |batches| progress.advance(batches))?;
         progress.end();
         Ok(Array2::from_shape_vec((chosen.len(), fitted.classes), probabilities).expect("one row for each flow"))
+    }
+
+    fn expected_memory(&self, size: &FitSize) -> ExpectedMemory {
+        memory::expected(&self.options, self.implementation, size)
     }
 
     fn save(&self) -> Result<ModelArchive, ModelError> {

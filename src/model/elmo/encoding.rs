@@ -19,13 +19,13 @@ use crate::storage::Turn;
 pub(crate) const ENCODING: &str = "encoding";
 
 /// Packets that are encoded at once.
-const BATCH: usize = 256;
+pub(crate) const BATCH: usize = 256;
 
 /// Changes whenever the same key would hold something else than before.
 const FORMAT: &str = "encodings 1";
 
 /// Encodings of more bytes than this are not kept: the store holds them in memory to read and write.
-const LARGEST: usize = 1 << 28;
+pub(crate) const LARGEST: usize = 1 << 28;
 
 /// Where encodings of one ELMo are kept.
 pub(crate) struct Encodings<'a> {

@@ -5,5 +5,7 @@
 mod encoding;
 mod pretraining;
 
-pub(crate) use encoding::{ENCODING, Encoded, Encodings, encode_flows};
+pub(crate) use encoding::{
+    BATCH as ENCODED_AT_ONCE, ENCODING, Encoded, Encodings, LARGEST as LARGEST_KEPT, encode_flows,
+};
 pub(crate) use pretraining::{Pretrained, pretrain, untrained};

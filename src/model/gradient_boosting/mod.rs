@@ -28,9 +28,12 @@ use serde::{Deserialize, Serialize};
 
 use self::flat::FlatTrees;
 use self::reference::OneAgainstRest;
-use super::classical::{Algorithm, Classical, ReferenceLimit, Rows};
+use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, ReferenceLimit, Rows};
 use super::input::{Encoding, InputOptions, data};
-use super::{EpochRecord, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, stored};
+use super::memory::{ROWS, TOKENS, matrix};
+use super::{
+    EpochRecord, ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, stored,
+};
 use crate::progress::Progress;
 use crate::seed;
 
@@ -85,6 +88,9 @@ impl Default for BoostingParameters {
     }
 }
 
+/// Most rounds of boosting: beyond it the trees alone fill the memory.
+const MOST_ROUNDS: usize = 100_000;
+
 /// Fitted trees.
 #[allow(clippy::large_enum_variant, reason = "there is one of these per fitted model")]
 pub(super) enum Boosted {
@@ -129,16 +135,13 @@ impl Algorithm for Boosted {
     });
 
     fn check(parameters: &BoostingParameters, implementation: Implementation) -> Result<(), String> {
-        for (name, value) in [("rounds", parameters.rounds), ("depth", parameters.depth)] {
-            if value == 0 {
-                return Err(format!("`{name}` is 0; it must be at least 1"));
+        for (name, value, most) in [("rounds", parameters.rounds, MOST_ROUNDS), ("depth", parameters.depth, 64)] {
+            if value == 0 || value > most {
+                return Err(format!("`{name}` is {value}; it must be 1 to {most}"));
             }
         }
         if parameters.maximum_bins < 2 || parameters.maximum_bins > 1 << 16 {
             return Err(format!("`maximum_bins` is {}; it must be 2 to 65536", parameters.maximum_bins));
-        }
-        if parameters.depth > 64 {
-            return Err(format!("`depth` is {}; it must be at most 64", parameters.depth));
         }
         for (name, value) in [("subsample", parameters.subsample), ("column_sample", parameters.column_sample)] {
             if !(value > 0.0 && value <= 1.0) {
@@ -206,6 +209,30 @@ impl Algorithm for Boosted {
             }
             Implementation::Reference => OneAgainstRest::fit(parameters, training, context).map(Self::OneAgainstRest),
         }
+    }
+
+    fn memory(parameters: &BoostingParameters, implementation: Implementation, size: &MatrixSize) -> AlgorithmMemory {
+        let outputs = outputs(size.class_counts.len().max(2));
+        let trees = parameters.rounds as f64 * outputs as f64;
+        let nodes = 2_f64.powi(parameters.depth as i32 + 1).min(size.rows as f64);
+        let fitted = ExpectedMemory::default().and("model.gradient_boosting.rounds or depth", trees * nodes * 96.0);
+        let fitting = match implementation {
+            Implementation::Fast => {
+                // A bin of two bytes for every value, by rows and by columns; two sums of 64 bits for every bin of the
+                // nodes of a level and those above.
+                let bins = size.columns as f64 * parameters.maximum_bins.min(size.rows) as f64;
+                let histograms = bins * 16.0 * 2_f64.powi(parameters.depth.min(12) as i32);
+                let rows = matrix(size.rows.saturating_add(size.validation), outputs, 24);
+                fitted
+                    .clone()
+                    .and(TOKENS, size.matrix(4))
+                    .and("model.gradient_boosting.maximum_bins or depth", histograms)
+                    .and(ROWS, rows)
+            }
+            // The matrix in 64 bits, and each tree's order of every column.
+            Implementation::Reference => fitted.clone().and(TOKENS, 2.0 * size.matrix(8)),
+        };
+        AlgorithmMemory { fitting, fitted }
     }
 
     fn predict(&self, matrix: &Array2<f32>, _: &dyn Progress) -> Result<Array2<f32>, ModelError> {

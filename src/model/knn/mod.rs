@@ -16,9 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use self::distance::{Distance, DistanceRows};
 use self::search::Neighbour;
-use super::classical::{Algorithm, Classical, ReferenceLimit, Rows};
+use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, ReferenceLimit, Rows};
 use super::input::{Encoding, InputOptions, data};
-use super::{FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, stored};
+use super::memory::{ROWS, TOKENS, matrix};
+use super::{ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, stored};
 use crate::progress::Progress;
 
 /// k-nearest neighbours behind the trait of all models.
@@ -116,6 +117,16 @@ impl Algorithm for Neighbours {
             targets: training.targets,
             classes: training.classes,
         })
+    }
+
+    fn memory(_: &KnnParameters, implementation: Implementation, size: &MatrixSize) -> AlgorithmMemory {
+        let fitted = ExpectedMemory::default().and(TOKENS, size.matrix(4)).and(ROWS, matrix(size.rows, 1, 16));
+        let fitted = match implementation {
+            Implementation::Fast => fitted.and(ROWS, (size.threads << 20) as f64),
+            // The index holds the rows in 64 bits.
+            Implementation::Reference => fitted.and(TOKENS, size.matrix(8)),
+        };
+        AlgorithmMemory { fitting: ExpectedMemory::default(), fitted }
     }
 
     fn predict(&self, matrix: &Array2<f32>, progress: &dyn Progress) -> Result<Array2<f32>, ModelError> {

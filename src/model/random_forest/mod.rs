@@ -20,9 +20,10 @@ use self::permutation::permutation_importances;
 use self::reference::SmartcoreForest;
 use self::tree::{Ground, LEAF, Limits, Tree, grow};
 use super::class_weights::ClassWeights;
-use super::classical::{Algorithm, Classical, ReferenceLimit, Rows};
+use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, ReferenceLimit, Rows};
 use super::input::{Encoding, InputOptions};
-use super::{FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, stored};
+use super::memory::{ROWS, TOKENS, matrix};
+use super::{ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, stored};
 use crate::progress::Progress;
 use crate::seed;
 
@@ -113,6 +114,9 @@ pub(super) enum Forest {
     Smartcore(SmartcoreForest),
 }
 
+/// Most shuffles of every column, each of which asks every tree about every row.
+const MOST_REPEATS: usize = 1000;
+
 /// Rows predicted at once by one thread.
 const PREDICTION_BLOCK: usize = 64;
 
@@ -129,6 +133,13 @@ impl Algorithm for Forest {
     fn check(parameters: &ForestParameters, implementation: Implementation) -> Result<(), String> {
         if parameters.trees == 0 || parameters.trees > usize::from(u16::MAX) {
             return Err(format!("`trees` is {}; it must be 1 to {}", parameters.trees, u16::MAX));
+        }
+        if parameters.maximum_depth == Some(0) {
+            return Err("`maximum_depth` is 0, which splits nothing; it must be at least 1".to_owned());
+        }
+        if parameters.permutation_repeats > MOST_REPEATS {
+            let repeats = parameters.permutation_repeats;
+            return Err(format!("`permutation_repeats` is {repeats}; it must be at most {MOST_REPEATS}"));
         }
         if parameters.minimum_samples_split < 2 {
             return Err("`minimum_samples_split` must be at least 2".to_owned());
@@ -182,6 +193,21 @@ impl Algorithm for Forest {
             Implementation::Reference => SmartcoreForest::fit(parameters, training, seed).map(Self::Smartcore),
             Implementation::Fast => own_forest(parameters, training, seed, context, report).map(Self::Own),
         }
+    }
+
+    fn memory(parameters: &ForestParameters, implementation: Implementation, size: &MatrixSize) -> AlgorithmMemory {
+        let (columns, grown) = tree::memory(size, parameters.maximum_depth);
+        let trees = parameters.trees as f64;
+        let fitted = ExpectedMemory::default().and("model.random_forest.trees", grown * trees);
+        let fitting = match implementation {
+            Implementation::Fast => {
+                let growing = matrix(size.rows, size.threads, 40) + trees * size.rows as f64 / 8.0;
+                fitted.clone().and(TOKENS, columns).and(ROWS, growing)
+            }
+            // The matrix in 64 bits, and each tree's order of every column.
+            Implementation::Reference => fitted.clone().and(TOKENS, 2.0 * size.matrix(8)),
+        };
+        AlgorithmMemory { fitting, fitted }
     }
 
     fn predict(&self, matrix: &Array2<f32>, _: &dyn Progress) -> Result<Array2<f32>, ModelError> {

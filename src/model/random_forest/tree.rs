@@ -11,6 +11,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::columns::Column;
+use crate::model::classical::MatrixSize;
 
 /// What limits a tree.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +68,14 @@ impl Tree {
         let shares = &self.shares[leaf * classes..(leaf + 1) * classes];
         (0..classes).fold(0, |best, class| if shares[class] > shares[best] { class } else { best }) as u32
     }
+}
+
+/// Bytes of the columns that trees are grown on, and of a tree: it has a leaf for every third of its rows unless its
+/// depth allows fewer.
+pub(in crate::model) fn memory(size: &MatrixSize<'_>, depth: Option<usize>) -> (f64, f64) {
+    let most = 2_f64.powi(depth.unwrap_or(64).min(64) as i32);
+    let leaves = (size.rows as f64 / 3.0).clamp(1.0, most);
+    (size.matrix(2), leaves * (24.0 + 4.0 * size.class_counts.len() as f64))
 }
 
 /// The data that trees are grown on.

@@ -30,9 +30,10 @@ use self::machine::{OneAgainstOne, pairs};
 use self::options::{Probabilities, SvmParameters};
 use self::probability::Sigmoid;
 use self::solver::{Problem, Solution, solve};
-use super::classical::{Algorithm, Classical, ReferenceLimit, Rows};
+use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, ReferenceLimit, Rows};
 use super::input::{Encoding, InputOptions, data};
-use super::{FitContext, FitReport, Implementation, Input, ModelArchive, ModelError};
+use super::memory::{ROWS, TOKENS, matrix};
+use super::{ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError};
 use crate::progress::Progress;
 use crate::seed;
 
@@ -270,6 +271,30 @@ impl Algorithm for OneAgainstOne {
             });
         }
         Ok(assemble(&fit, &pairs, &solutions, sigmoids))
+    }
+
+    fn memory(parameters: &SvmParameters, implementation: Implementation, size: &MatrixSize) -> AlgorithmMemory {
+        let classes = size.class_counts.len();
+        let pairs = (classes * classes.saturating_sub(1) / 2).max(1);
+        let mut counts = size.class_counts.to_vec();
+        counts.sort_unstable_by(|left, right| right.cmp(left));
+        let largest = counts.iter().take(2).fold(0_usize, |sum, &count| sum.saturating_add(count));
+        let kernel = match implementation {
+            Implementation::Fast => {
+                // At one time there are hardly more pairs than twice the threads that have one.
+                let together = pairs.min(2 * size.threads);
+                let rows = matrix(largest, (largest / 2).max(1024.min(largest)), 4) * together as f64;
+                rows.min(parameters.cache_bytes() as f64) + matrix(largest, together, 64)
+            }
+            // Every kernel value in 64 bits, and the rows too.
+            Implementation::Reference => matrix(largest, largest, 8) + 2.0 * size.matrix(8),
+        };
+        let copies = if parameters.probabilities == Probabilities::Platt { size.threads as f64 } else { 0.0 };
+        let gathered = matrix(largest, size.columns, 4) * copies;
+        let coefficients = matrix(size.rows, classes.saturating_sub(1), 8);
+        let fitted = ExpectedMemory::default().and(TOKENS, size.matrix(4)).and(ROWS, coefficients);
+        let fitting = fitted.clone().and("model.svm.cache_mebibytes", kernel).and(TOKENS, gathered);
+        AlgorithmMemory { fitting, fitted }
     }
 
     fn predict(&self, matrix: &Array2<f32>, _: &dyn Progress) -> Result<Array2<f32>, ModelError> {

@@ -97,6 +97,9 @@ impl Default for SvmParameters {
     }
 }
 
+/// 1 TiB.
+const MOST_CACHE_MEBIBYTES: usize = 1 << 20;
+
 impl SvmParameters {
     /// Memory for kernel rows, in bytes.
     pub fn cache_bytes(&self) -> usize {
@@ -136,8 +139,11 @@ impl SvmParameters {
         if self.maximum_iterations == 0 {
             return Err("`maximum_iterations` must be at least 1".to_owned());
         }
-        if self.cache_mebibytes == 0 {
-            return Err("`cache_mebibytes` is 0; it must be at least 1".to_owned());
+        if self.cache_mebibytes == 0 || self.cache_mebibytes > MOST_CACHE_MEBIBYTES {
+            return Err(format!(
+                "`cache_mebibytes` is {}; it must be 1 to {MOST_CACHE_MEBIBYTES}",
+                self.cache_mebibytes
+            ));
         }
         self.class_weights.check()
     }

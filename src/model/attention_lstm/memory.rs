@@ -1,0 +1,74 @@
+//! How much memory a fit of the deep model takes: the encoded packets of all flows, the parameters of both networks, and
+//! the values of one batch, whose sizes are those of the buffers in `deep::fast`.
+
+use crate::feature::VOCABULARY;
+use crate::model::deep::parameters::{AttentionLstmOptions, classifier_shapes, elmo_shapes};
+use crate::model::elmo::{ENCODED_AT_ONCE, LARGEST_KEPT};
+use crate::model::memory::{ExpectedMemory, FitSize, ROWS, TOKENS, matrix};
+use crate::model::{Device, Implementation};
+
+const FLOAT: f64 = 4.0;
+
+/// Copies of a network's parameters: its own, gradients, two moments, the initial ones, the best so far, and a
+/// checkpoint of all that is being written.
+const COPIES: f64 = 12.0;
+
+/// What dfdx keeps of a batch beyond what the fast engine does: every operation's result and its gradient.
+const TAPE: f64 = 6.0;
+
+const ELMO: &str = "model.attention_lstm.elmo.hidden";
+const ELMO_BATCH: &str = "model.attention_lstm.elmo.batch";
+const LSTM: &str = "model.attention_lstm.lstm";
+const BATCH: &str = "model.attention_lstm.batch";
+
+/// At the peak of a fit: pre-training, encoding or the classifier's training.
+pub(super) fn expected(
+    options: &AttentionLstmOptions,
+    implementation: Implementation,
+    size: &FitSize,
+) -> ExpectedMemory {
+    let elmo = &options.elmo;
+    let (hidden, layers, lstm) = (elmo.hidden as f64, elmo.layers as f64, options.lstm as f64);
+    let classes = size.class_counts.len();
+    let parameters = |shapes: &[(String, Vec<usize>)]| -> f64 {
+        let count = |shape: &Vec<usize>| shape.iter().map(|&length| length as f64).product::<f64>();
+        shapes.iter().map(|(_, shape)| count(shape)).sum::<f64>() * FLOAT * COPIES
+    };
+    let tape = match implementation {
+        Implementation::Fast => 1.0,
+        Implementation::Reference => TAPE,
+    };
+    // On a card a batch is in the card's memory.
+    let here = if size.device == Device::Cpu { tape } else { 0.0 };
+    let packets_of = |rows: usize| rows as f64 * size.packets as f64;
+    let all = size.training() as f64 + size.validation as f64;
+
+    // Gates, cells, states and dropped states of every layer in one direction; logits; gradients of two layers.
+    let states = |packets: f64| packets * size.bytes as f64;
+    let in_training = layers * 7.0 * hidden + VOCABULARY as f64 + 4.0 * hidden;
+    let elmo_batch = packets_of(size.training()).min(elmo.batch as f64);
+    let pretraining = ExpectedMemory::default()
+        .and(ELMO, parameters(&elmo_shapes(elmo, VOCABULARY)))
+        .and(ELMO_BATCH, states(elmo_batch) * in_training * FLOAT * here);
+
+    // Every packet's vector, all packets taken for distinct. While they are stored there are three of them.
+    let vector = (layers + 1.0) * 2.0 * hidden * FLOAT;
+    let encoded = |rows: f64| rows * size.packets as f64 * (vector + 12.0);
+    let most = packets_of(size.training().max(size.validation).max(size.predicted));
+    let at_once = most.min(ENCODED_AT_ONCE as f64);
+    let stored = (packets_of(size.training()) * vector).min(LARGEST_KEPT as f64) * 2.0;
+    let encoding = ExpectedMemory::default()
+        .and(TOKENS, encoded(all.max(size.predicted as f64)) + stored)
+        .and(ELMO, parameters(&elmo_shapes(elmo, VOCABULARY)) / 2.0)
+        .and(ELMO, states(at_once) * layers * 6.0 * hidden * FLOAT * here + at_once * vector);
+
+    // Layers as they come (twice), mixed packets and their gradient, gates to states, two normalisations, attention.
+    let of_state = 4.0 * (layers + 1.0) * hidden + 4.0 * hidden + lstm * (6.0 + 4.0 + 6.0);
+    let flows = (size.training() as f64).min((options.batch as f64).max(256.0));
+    let training = ExpectedMemory::default()
+        .and(TOKENS, encoded(all))
+        .and(LSTM, parameters(&classifier_shapes(options, classes)))
+        .and(BATCH, flows * size.packets as f64 * of_state * FLOAT * here.max(0.3))
+        .and(ROWS, matrix(size.predicted.max(size.validation), classes, 12));
+    pretraining.or(encoding).or(training)
+}
