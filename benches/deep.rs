@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use criterion::{Criterion, Throughput};
-use etcbench::model::benchmark::{AttentionLstm, Elmo};
+use etcbench::model::benchmark::{AttentionLstm, Elmo, FineTuned};
 use etcbench::model::{CudaDevice, Device, Precision};
 
 /// Packets and flows of the published comparison.
@@ -28,15 +28,22 @@ fn attention_lstm(flows: usize, device: Device) -> AttentionLstm {
     AttentionLstm::new(flows, 6, 256, 128, device).expect("valid sizes and a device that is there")
 }
 
+/// As many flows as make that many packets, six each, at least one.
+fn fine_tuned(packets: usize, device: Device) -> FineTuned {
+    FineTuned::new((packets / 6).max(1), 6, 128, 256, 128, device).expect("valid sizes and a device that is there")
+}
+
 fn deep(criterion: &mut Criterion) {
     let mut elmo = elmo(SIZES.0, Device::Cpu);
     let mut attention_lstm = attention_lstm(SIZES.1, Device::Cpu);
+    let mut fine_tuned = fine_tuned(SIZES.0, Device::Cpu);
     let mut group = criterion.benchmark_group("deep");
     group.sample_size(15).measurement_time(Duration::from_secs(5)).warm_up_time(Duration::from_secs(1));
     group.bench_function("elmo_training_step", |bencher| bencher.iter(|| black_box(elmo.train_step())));
     group.bench_function("attention_lstm_training_step", |bencher| {
         bencher.iter(|| black_box(attention_lstm.train_step()));
     });
+    group.bench_function("fine_tuning_step", |bencher| bencher.iter(|| black_box(fine_tuned.train_step())));
     group.throughput(Throughput::Elements(SIZES.0 as u64));
     group.bench_function("elmo_encoding", |bencher| bencher.iter(|| black_box(elmo.encode())));
     group.finish();
@@ -64,7 +71,9 @@ fn serve(arguments: &[String]) {
     fs::create_dir_all(folder).expect("the folder can be made");
     let mut elmo = elmo(packets, device);
     let mut attention_lstm = attention_lstm(flows, device);
-    for (name, file) in [("elmo", elmo.file()), ("attention_lstm", attention_lstm.file())] {
+    let mut fine_tuned = fine_tuned(packets, device);
+    let files = [("elmo", elmo.file()), ("attention_lstm", attention_lstm.file()), ("fine_tuned", fine_tuned.file())];
+    for (name, file) in files {
         fs::write(folder.join(format!("{name}.safetensors")), file.expect("valid data")).expect("file can be written");
     }
     println!("ready");
@@ -77,6 +86,7 @@ fn serve(arguments: &[String]) {
                 "elmo_training_step" => drop(black_box(elmo.train_step())),
                 "attention_lstm_training_step" => drop(black_box(attention_lstm.train_step())),
                 "elmo_encoding" => drop(black_box(elmo.encode())),
+                "fine_tuning_step" => drop(black_box(fine_tuned.train_step())),
                 other => panic!("{other} is no workload"),
             }
             format!("{:.3}", start.elapsed().as_secs_f64() * 1e3)
@@ -106,6 +116,10 @@ fn memory(arguments: &[String]) {
         "attention_lstm_training_step" => {
             let mut attention_lstm = attention_lstm(flows, device);
             (0..3).for_each(|_| drop(black_box(attention_lstm.train_step())));
+        }
+        "fine_tuning_step" => {
+            let mut fine_tuned = fine_tuned(packets, device);
+            (0..3).for_each(|_| drop(black_box(fine_tuned.train_step())));
         }
         other => panic!("{other} is no training step"),
     }

@@ -122,8 +122,8 @@ pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str
         .map_or(String::new(), |known| format!(", did you mean `{known}`?"))
 }
 
-/// Serde says which key is unknown and which are known; a person wants the nearest one first.
-fn with_nearest_key(message: &str) -> String {
+/// Serde says which key or value is unknown and which are known; a person wants the nearest one first.
+pub fn with_nearest_key(message: &str) -> String {
     for kind in ["field", "variant"] {
         let Some(rest) = message.strip_prefix(&format!("unknown {kind} `")) else { continue };
         let Some((unknown, known)) = rest.split_once('`') else { continue };

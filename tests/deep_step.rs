@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use etcbench::model::Device;
-use etcbench::model::benchmark::{AttentionLstm, Elmo};
+use etcbench::model::benchmark::{AttentionLstm, Elmo, FineTuned};
 
 struct Counting;
 
@@ -41,9 +41,11 @@ fn steps_and_encoding_allocate_nothing() {
     rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap().install(|| {
         let mut elmo = Elmo::new(40, 33, 32, 2, 257, Device::Cpu).unwrap();
         let mut classifier = AttentionLstm::new(150, 5, 160, 24, Device::Cpu).unwrap();
+        let mut fine_tuned = FineTuned::new(15, 3, 33, 40, 32, Device::Cpu).unwrap();
         assert_eq!(allocations(|| assert!(elmo.train_step().unwrap().is_finite())), 0);
         assert_eq!(allocations(|| assert!(elmo.encode().unwrap().is_finite())), 0);
         assert_eq!(allocations(|| assert!(classifier.train_step().unwrap().is_finite())), 0);
+        assert_eq!(allocations(|| assert!(fine_tuned.train_step().unwrap().is_finite())), 0);
         // The counter counts.
         assert!(allocations(|| drop(vec![0u8; 100])) >= 3);
     });

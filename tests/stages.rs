@@ -112,6 +112,13 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("model.attention_lstm.patience=2", false, Model("attention_lstm")),
     ("model.attention_lstm.learning_rate_schedule=\"cosine\"", false, Model("attention_lstm")),
     ("model.attention_lstm.encoder=\"none\"", false, Model("attention_lstm")),
+    ("model.attention_lstm.encoder=\"fine_tuned\"", false, Model("attention_lstm")),
+    (
+        "model.attention_lstm.encoder=\"fine_tuned\";model.attention_lstm.layer_rate_divisor=2.0",
+        false,
+        Model("attention_lstm"),
+    ),
+    ("model.attention_lstm.encoder=\"from_scratch\"", false, Model("attention_lstm")),
     ("model.attention_lstm.elmo.hidden=6;model.attention_lstm.elmo.embedding=6", false, Model("attention_lstm")),
     ("model.attention_lstm.elmo.layers=2", false, Model("attention_lstm")),
     ("model.attention_lstm.elmo.epochs=1", false, Model("attention_lstm")),

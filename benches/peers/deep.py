@@ -7,8 +7,8 @@
     python benches/peers/deep.py --device cuda --precision tf32 --batch 1024
 
 PyTorch runs with the best of its settings: one thread or all, oneDNN on or off, layers one by one or stacked in one
-`nn.LSTM`; --threads fixes the threads of both sides. --batch replaces the 64 packets of the ELMo and the 256 flows of
-the classifier. Needs torch and safetensors; the program is built first, as above.
+`nn.LSTM`; --threads fixes the threads of both sides. --batch replaces the 64 packets of the ELMo, also of its
+fine-tuning with a classifier over a sixth as many flows, and the 256 flows of the classifier. Needs torch and safetensors; the program is built first, as above.
 """
 
 import argparse
@@ -28,7 +28,9 @@ from torch import nn
 from torch.nn import functional
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAINING_STEPS = ["elmo_training_step", "attention_lstm_training_step"]
+TRAINING_STEPS = ["elmo_training_step", "attention_lstm_training_step", "fine_tuning_step"]
+KINDS = {"elmo_training_step": "elmo", "elmo_encoding": "elmo", "attention_lstm_training_step": "attention_lstm",
+         "fine_tuning_step": "fine_tuned"}
 WORKLOADS = [*TRAINING_STEPS, "elmo_encoding"]
 TOLERANCE = 1e-4
 
@@ -52,7 +54,7 @@ class Elmo(nn.Module):
         vocabulary, hidden = weights["elmo.embedding.weight"].shape
         self.stacked = stacked
         self.embedding = nn.Embedding(vocabulary, hidden)
-        self.head = nn.Linear(hidden, vocabulary)
+        self.head = nn.Linear(hidden, vocabulary) if "elmo.head.weight" in weights else None
         self.layers = sum(name.startswith("elmo.forward.") for name in weights) // 3
         self.directions = nn.ModuleDict()
         for direction in ("forward", "backward"):
@@ -64,13 +66,15 @@ class Elmo(nn.Module):
             self.directions["left" if direction == "forward" else "right"] = stack
         with torch.no_grad():
             self.embedding.weight.copy_(weights["elmo.embedding.weight"])
-            self.head.weight.copy_(weights["elmo.head.weight"])
-            self.head.bias.copy_(weights["elmo.head.bias"])
+            if self.head:
+                self.head.weight.copy_(weights["elmo.head.weight"])
+                self.head.bias.copy_(weights["elmo.head.bias"])
 
     def named(self):
         """Parameters under etcbench's names."""
-        found = {"elmo.embedding.weight": self.embedding.weight, "elmo.head.weight": self.head.weight,
-                 "elmo.head.bias": self.head.bias}
+        found = {"elmo.embedding.weight": self.embedding.weight}
+        if self.head:
+            found |= {"elmo.head.weight": self.head.weight, "elmo.head.bias": self.head.bias}
         for name, direction in (("left", "forward"), ("right", "backward")):
             for layer in range(self.layers):
                 lstm, at = (self.directions[name][0], layer) if self.stacked else (self.directions[name][layer], 0)
@@ -98,12 +102,15 @@ class Elmo(nn.Module):
             total = total + functional.cross_entropy(logits.flatten(0, 1), sequence[:, 1:].flatten())
         return total / 2
 
-    @torch.inference_mode()
-    def output(self, tokens):
+    def encodings(self, tokens):
         x, (left, right) = self.states(tokens)
         means = [torch.cat([x.mean(1)] * 2, -1)]
         means += [torch.cat([a.mean(1), b.mean(1)], -1) for a, b in zip(left, right)]
         return torch.stack(means, 1)
+
+    @torch.inference_mode()
+    def output(self, tokens):
+        return self.encodings(tokens)
 
 
 class AttentionLstm(nn.Module):
@@ -161,14 +168,32 @@ class AttentionLstm(nn.Module):
         return self.logits(layers, training=False).softmax(1)
 
 
+class FineTuned(nn.Module):
+    """Both together, on the classifier's loss."""
+
+    def __init__(self, weights, _stacked):
+        super().__init__()
+        self.elmo, self.classifier = Elmo(weights, False), AttentionLstm(weights, False)
+
+    def named(self):
+        return self.classifier.named() | self.elmo.named()
+
+    def loss(self, tokens, labels):
+        layers = self.elmo.encodings(tokens.flatten(0, 1))
+        return self.classifier.loss(layers.view(*tokens.shape[:2], *layers.shape[1:]), labels)
+
+
 class Peer:
-    """One of the two models with its file's data on a device."""
+    """One of the models with its file's data on a device."""
 
     def __init__(self, folder, kind, device, stacked=False):
         self.file = load_file(folder / f"{kind}.safetensors")
         if kind == "elmo":
             self.data = (self.file["data.tokens"].long().to(device),)
             self.model = Elmo(self.file, stacked).to(device)
+        elif kind == "fine_tuned":
+            self.data = (self.file["data.tokens"].long().to(device), self.file["data.labels"].long().to(device))
+            self.model = FineTuned(self.file, stacked).to(device)
         else:
             self.data = (self.file["data.layers"].to(device), self.file["data.labels"].long().to(device))
             self.model = AttentionLstm(self.file, stacked).to(device)
@@ -190,12 +215,13 @@ class Peer:
 def verify(folder, device):
     """Compares with what etcbench wrote beside its weights; the largest difference relative to the largest value."""
     worst, failed = {}, []
-    for kind in ("elmo", "attention_lstm"):
+    for kind in ("elmo", "attention_lstm", "fine_tuned"):
         peer = Peer(folder, kind, device)
         loss = peer.model.loss(*peer.data)
         loss.backward()
-        pairs = {"output": (peer.model.output(*peer.data), peer.file["data.output"]),
-                 "loss": (loss.detach(), peer.file["data.loss"])}
+        pairs = {"loss": (loss.detach(), peer.file["data.loss"])}
+        if "data.output" in peer.file:
+            pairs["output"] = (peer.model.output(*peer.data), peer.file["data.output"])
         gradients = {name: parameter.grad for name, parameter in peer.model.named().items()}
         expected = {name.removeprefix("gradient."): value for name, value in peer.file.items() if name.startswith("gradient.")}
         if set(gradients) != set(expected):
@@ -263,7 +289,7 @@ def compare(arguments, folder, ours):
     """Alternating rounds of ours and of PyTorch's best settings; the medians."""
     rows = []
     for workload in WORKLOADS:
-        kind = "elmo" if workload.startswith("elmo") else "attention_lstm"
+        kind = KINDS[workload]
         peers = {stacked: Peer(folder, kind, arguments.device, stacked) for stacked in (False, True)}
 
         def run(setting, runs):
@@ -296,7 +322,7 @@ def resident(name):
 
 def memory_here(workload, folder, device):
     """By how many MiB this process grows with the model and three steps, data and a first small product left out."""
-    kind = "elmo" if workload.startswith("elmo") else "attention_lstm"
+    kind = KINDS[workload]
     layer = nn.LSTM(8, 8)
     layer(torch.zeros(2, 2, 8))[0].sum().backward()
     torch.optim.Adam(layer.parameters(), fused=True).step()

@@ -1,6 +1,8 @@
 //! The paper's model as a [`Classifier`]: ELMo pre-trained on the training flows' packets, every packet encoded
-//! once, then an LSTM with self-attention over a flow's packets.
+//! once, then an LSTM with self-attention over a flow's packets. Or both trained together, then packets are encoded in
+//! every step.
 
+mod joint;
 mod memory;
 mod options;
 
@@ -14,7 +16,7 @@ use super::deep::packets::PacketList;
 use super::deep::parameters::{
     AttentionLstmOptions, Encoder, MODEL, ParameterSet, classifier_shapes, elmo_shapes, initial_classifier,
 };
-use super::deep::training::{LabelledFlows, Run, fit_classifier, predict, prediction_batches};
+use super::deep::training::{OnEncodings, Run, fit_classifier, predict, prediction_batches};
 use super::elmo::{ENCODING, Encoded, Encodings, Pretrained, encode_flows, pretrain, untrained};
 use super::{
     Classifier, Device, Examples, ExpectedMemory, FitContext, FitReport, FitSize, Implementation, Input, ModelArchive,
@@ -189,36 +191,44 @@ impl Classifier for AttentionLstm {
         let validation_packets = PacketList::of_rows(validation_tokens, validation.rows);
         let elmo_options = &self.options.elmo;
         let elmo = match self.options.encoder {
-            Encoder::Frozen => {
+            Encoder::Frozen | Encoder::FineTuned => {
                 let Pretrained { parameters, epochs, stage } =
                     pretrain(self.engine(), elmo_options, tokens.bytes, &packets, &validation_packets, context)?;
                 report.epochs.extend(epochs);
                 report.stages.push(stage);
                 parameters
             }
-            Encoder::Untrained => untrained(elmo_options, context.seed),
+            Encoder::FromScratch | Encoder::Untrained => untrained(elmo_options, context.seed),
         };
 
-        let kept = Encodings::new(context.artifacts, self.engine(), &elmo);
-        let encode = |tokens, rows| self.encode(&elmo, tokens, rows, Some(&kept), context.progress);
-        let (encoded, validation_encoded) =
-            (encode(tokens, training.rows)?, encode(validation_tokens, validation.rows)?);
-        report.stages.push(StageTime {
-            stage: ENCODING.to_owned(),
-            wall_seconds: encoded.seconds + validation_encoded.seconds,
-            samples: encoded.distinct + validation_encoded.distinct,
-        });
+        let encoded = if self.options.encoder.trains() {
+            None
+        } else {
+            let kept = Encodings::new(context.artifacts, self.engine(), &elmo);
+            let encode = |tokens, rows| self.encode(&elmo, tokens, rows, Some(&kept), context.progress);
+            let encoded = [encode(tokens, training.rows)?, encode(validation_tokens, validation.rows)?];
+            report.stages.push(StageTime {
+                stage: ENCODING.to_owned(),
+                wall_seconds: encoded.iter().map(|encoded| encoded.seconds).sum(),
+                samples: encoded.iter().map(|encoded| encoded.distinct).sum(),
+            });
+            Some(encoded.map(|encoded| encoded.flows))
+        };
 
         let key = self.training_key(&elmo, [training, validation], classes, context.seed);
         let mut checkpoints = Checkpoints::new(context.artifacts, &key);
         let initial = initial_classifier(&self.options, classes, context.seed);
-        let mut model = self.engine().classifier(&self.options, &initial, context.seed)?;
-        let (chosen, labels) = ((0..training.rows.len()).collect::<Vec<_>>(), training.labels());
-        let training_set = LabelledFlows { flows: &encoded.flows, chosen: &chosen, labels: &labels };
-        let (chosen, labels) = ((0..validation.rows.len()).collect::<Vec<_>>(), validation.labels());
-        let validation_set = LabelledFlows { flows: &validation_encoded.flows, chosen: &chosen, labels: &labels };
         let run = Run { seed: context.seed, checkpoints: &mut checkpoints, progress: context.progress };
-        let epochs = fit_classifier(&mut *model, &self.options, training_set, validation_set, classes, run)?;
+        let labels = [training.labels(), validation.labels()];
+        let (epochs, elmo, classifier) = match &encoded {
+            None => self.fit_together(elmo, initial, [training, validation], &labels, run)?,
+            Some([training, validation]) => {
+                let mut model = self.engine().classifier(&self.options, &initial, context.seed)?;
+                let mut learner = OnEncodings { model: &mut *model, training, validation, classes };
+                let epochs = fit_classifier(&mut learner, &self.options, &labels[0], &labels[1], classes, run)?;
+                (epochs, elmo, model.parameters())
+            }
+        };
         report.stages.push(StageTime {
             stage: TRAINING.to_owned(),
             wall_seconds: checkpoints.seconds(),
@@ -229,7 +239,7 @@ impl Classifier for AttentionLstm {
         }
         report.epochs.extend(epochs);
         let (packets, bytes) = (tokens.packets, tokens.bytes);
-        self.fitted = Some(Fitted { elmo, classifier: model.parameters(), packets, bytes, classes });
+        self.fitted = Some(Fitted { elmo, classifier, packets, bytes, classes });
         checkpoints.remove();
         Ok(report)
     }
@@ -249,12 +259,13 @@ impl Classifier for AttentionLstm {
         }
         let flows = self.encode(&fitted.elmo, tokens, examples.rows, None, progress)?.flows;
         let mut model = self.engine().classifier(&self.options, &fitted.classifier, 0)?;
-        let chosen = (0..flows.len()).collect::<Vec<_>>();
-        progress.begin("prediction", prediction_batches(chosen.len()));
+        progress.begin("prediction", prediction_batches(flows.len()));
         let probabilities =
-            predict(&mut *model, &flows, &chosen, fitted.classes, &mut |batches| progress.advance(batches))?;
+            predict(&mut |batch, output| model.probabilities(batch, output), &flows, fitted.classes, &mut |batches| {
+                progress.advance(batches)
+            })?;
         progress.end();
-        Ok(Array2::from_shape_vec((chosen.len(), fitted.classes), probabilities).expect("one row for each flow"))
+        Ok(Array2::from_shape_vec((flows.len(), fitted.classes), probabilities).expect("one row for each flow"))
     }
 
     fn expected_memory(&self, size: &FitSize) -> ExpectedMemory {

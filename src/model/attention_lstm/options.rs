@@ -11,11 +11,19 @@ use crate::model::deep::parameters::{AttentionLstmOptions, MODEL};
 pub(super) fn parse(table: &toml::Table) -> Result<AttentionLstmOptions, ModelError> {
     let problem = |problem: String| ModelError::Parameters { model: MODEL.to_owned(), problem };
     check_keys(table, &to_table(&AttentionLstmOptions::default()), "").map_err(problem)?;
-    let options: AttentionLstmOptions = table.clone().try_into().map_err(|error: toml::de::Error| {
-        problem(error.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
-    })?;
+    let options: AttentionLstmOptions =
+        table.clone().try_into().map_err(|error: toml::de::Error| problem(one_line(&error)))?;
     options.validate()?;
     Ok(options)
+}
+
+/// What is wrong, with the nearest known value where it is an unknown one, and in which key.
+fn one_line(error: &toml::de::Error) -> String {
+    let text = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    match text.rsplit_once(" in `") {
+        Some((problem, key)) => format!("{} in `{key}", declarative::with_nearest_key(problem)),
+        None => text,
+    }
 }
 
 /// The options as a table, all keys written out.
@@ -64,7 +72,12 @@ mod tests {
         for (text, expected) in [
             ("atention = false", "unknown key atention; did you mean attention?"),
             ("elmo = { hiden = 3 }", "unknown key elmo.hiden; did you mean elmo.hidden?"),
-            ("encoder = \"fine_tuned\"", "unknown variant `fine_tuned`, expected `frozen` or `none` in `encoder`"),
+            (
+                "encoder = \"fine-tuned\"",
+                "unknown value `fine-tuned`, did you mean `fine_tuned`? \
+                 (known: frozen, fine_tuned, from_scratch, none) in `encoder`",
+            ),
+            ("layer_rate_divisor = 0.5", "layer_rate_divisor = 0.5 must be a number of at least 1"),
             ("epochs = -1", "epochs"),
             ("elmo = 3", "elmo"),
             ("batch = 0", "batch = 0 must be between 1"),

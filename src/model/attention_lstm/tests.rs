@@ -8,6 +8,7 @@ use rand::RngExt;
 use super::*;
 use crate::feature::{FeatureSet, PAD};
 use crate::model::deep::engine::PRETRAINING;
+use crate::model::deep::parameters::initial_elmo;
 use crate::model::{ArtifactStore, CudaDevice, NoArtifacts};
 use crate::progress::Silent;
 use crate::seed;
@@ -89,14 +90,14 @@ fn learns(implementation: Implementation) {
     }
 }
 
-fn same_bits_at_any_number_of_threads_and_from_a_file(implementation: Implementation) {
+fn same_bits_at_any_number_of_threads_and_from_a_file(implementation: Implementation, more: &str) {
     let features = toy(200);
     let test = rows(150, 200);
     let examples = Examples { features: &features, rows: &test };
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let mut model = model(implementation, "");
+            let mut model = model(implementation, more);
             model.options.lstm = 96;
             model.options.epochs = 2;
             fit(&mut model, &features, 3);
@@ -104,9 +105,11 @@ fn same_bits_at_any_number_of_threads_and_from_a_file(implementation: Implementa
         })
     };
     let (bytes, probabilities) = run(1);
-    let (other_bytes, other_probabilities) = run(2);
-    assert!(bytes == other_bytes, "the same file at 1 and 2 threads");
-    assert_eq!(probabilities, other_probabilities);
+    for threads in [2, 4] {
+        let (other_bytes, other_probabilities) = run(threads);
+        assert!(bytes == other_bytes, "{more}: the same file at 1 and {threads} threads");
+        assert_eq!(probabilities, other_probabilities);
+    }
 
     let loaded = AttentionLstm::from_archive(&ModelArchive::from_bytes(&bytes).unwrap()).unwrap();
     assert_eq!(loaded.predict_probabilities(examples, &Silent).unwrap(), probabilities);
@@ -120,7 +123,9 @@ fn the_reference_learns_what_a_byte_tells() {
 
 #[test]
 fn the_reference_gives_the_same_bits_at_any_number_of_threads_and_from_a_file() {
-    same_bits_at_any_number_of_threads_and_from_a_file(Implementation::Reference);
+    for more in ["", "encoder = \"fine_tuned\""] {
+        same_bits_at_any_number_of_threads_and_from_a_file(Implementation::Reference, more);
+    }
 }
 
 #[test]
@@ -130,7 +135,9 @@ fn the_fast_engine_learns_what_a_byte_tells() {
 
 #[test]
 fn the_fast_engine_gives_the_same_bits_at_any_number_of_threads_and_from_a_file() {
-    same_bits_at_any_number_of_threads_and_from_a_file(Implementation::Fast);
+    for more in ["", "encoder = \"fine_tuned\""] {
+        same_bits_at_any_number_of_threads_and_from_a_file(Implementation::Fast, more);
+    }
 }
 
 #[test]
@@ -148,6 +155,58 @@ fn a_file_of_one_engine_predicts_the_same_in_the_other() {
         let found = loaded.with_implementation(to).predict_probabilities(examples, &Silent).unwrap();
         let largest = (&found - &expected).iter().fold(0f32, |largest, value| largest.max(value.abs()));
         assert!(largest < 1e-4, "{from:?} to {to:?}: {largest}");
+    }
+}
+
+#[test]
+fn an_elmo_learns_together_with_the_classifier() {
+    let features = toy(200);
+    let test = rows(150, 200);
+    let examples = Examples { features: &features, rows: &test };
+    for (implementation, other) in
+        [(Implementation::Fast, Implementation::Reference), (Implementation::Reference, Implementation::Fast)]
+    {
+        let mut frozen = model(implementation, "");
+        frozen.options.epochs = 1;
+        fit(&mut frozen, &features, 3);
+        let pretrained = frozen.fitted().unwrap().elmo.clone();
+        let initial = initial_elmo(&frozen.options.elmo, VOCABULARY, 3);
+        for (encoder, before, stages) in
+            [("fine_tuned", &pretrained, &[PRETRAINING, TRAINING][..]), ("from_scratch", &initial, &[TRAINING])]
+        {
+            let mut model = model(implementation, &format!("encoder = \"{encoder}\""));
+            let report = fit(&mut model, &features, 3);
+            assert_eq!(report.stages.iter().map(|stage| stage.stage.as_str()).collect::<Vec<_>>(), stages);
+            let accuracy = accuracy(&model, &features, &test);
+            assert!(accuracy > 0.8, "{encoder}: {accuracy} {report:?}");
+            // All of the ELMo moved but the language model's head.
+            for (name, parameter) in before.iter() {
+                let after = model.fitted().unwrap().elmo.get(name, &parameter.shape).unwrap();
+                assert_eq!(after == parameter.values, name.starts_with("elmo.head."), "{encoder} {name}");
+            }
+            // The file holds what was learnt, for either engine.
+            let expected = model.predict_probabilities(examples, &Silent).unwrap();
+            let loaded = AttentionLstm::from_archive(&model.save().unwrap()).unwrap();
+            assert_eq!(loaded.predict_probabilities(examples, &Silent).unwrap(), expected);
+            let found = loaded.with_implementation(other).predict_probabilities(examples, &Silent).unwrap();
+            let largest = (&found - &expected).iter().fold(0f32, |largest, value| largest.max(value.abs()));
+            assert!(largest < 1e-4, "{encoder}, {implementation:?} to {other:?}: {largest}");
+        }
+    }
+}
+
+#[test]
+fn flows_without_bytes_are_no_obstacle_to_training_together() {
+    let mut features = toy(150);
+    features.tokens.values[..30].fill(PAD);
+    features.tokens.values[30..40].fill(PAD);
+    for implementation in [Implementation::Fast, Implementation::Reference] {
+        let mut model = model(implementation, "encoder = \"from_scratch\"\nlayer_rate_divisor = 1.0");
+        (model.options.epochs, model.options.batch) = (1, 1);
+        fit(&mut model, &features, 0);
+        let examples = Examples { features: &features, rows: &[0, 1] };
+        let probabilities = model.predict_probabilities(examples, &Silent).unwrap();
+        assert!(probabilities.iter().all(|value| value.is_finite()));
     }
 }
 
@@ -182,6 +241,11 @@ fn a_learning_rate_far_too_high_is_told_as_divergence() {
         "{error}"
     );
     assert!(model.save().is_err());
+
+    let mut together = self::model(Implementation::Fast, "encoder = \"fine_tuned\"");
+    together.options.learning_rate = 1e38;
+    let error = together.fit(examples(&training), examples(&validation), &context(0)).unwrap_err().to_string();
+    assert!(error.contains("classifier_training diverged in") && error.contains("of epoch 1"), "{error}");
 }
 
 #[test]
@@ -277,9 +341,15 @@ fn a_killed_training_continues_to_the_same_bits() {
     let features = toy(150);
     let (training, validation) = (rows(0, 100), rows(100, 150));
     let examples = |rows| Examples { features: &features, rows };
-    for implementation in [Implementation::Fast, Implementation::Reference] {
+    for (implementation, encoder) in [
+        (Implementation::Fast, "frozen"),
+        (Implementation::Fast, "fine_tuned"),
+        (Implementation::Reference, "frozen"),
+        (Implementation::Reference, "fine_tuned"),
+    ] {
         let fit = |artifacts: &dyn ArtifactStore, progress: &dyn Progress, threads: usize| {
-            let mut model = model(implementation, "dropout = 0.1\nweight_decay = 0.01");
+            let more = format!("dropout = 0.1\nweight_decay = 0.01\nencoder = \"{encoder}\"");
+            let mut model = model(implementation, &more);
             (model.options.epochs, model.options.patience) = (4, 2);
             model.options.elmo.dropout = 0.1;
             let context = FitContext { seed: 5, device: Device::Cpu, progress, artifacts };
@@ -303,7 +373,7 @@ fn a_killed_training_continues_to_the_same_bits() {
             assert_eq!(told.contains("continuing from epoch"), turn > 0, "{told}");
         }
         let found = fit(&store, &Silent, 2);
-        assert!(found.0 == expected.0, "{implementation:?}: the same file");
+        assert!(found.0 == expected.0, "{implementation:?} {encoder}: the same file");
         assert_eq!(found.1, expected.1);
         assert!(!store.0.lock().unwrap().keys().any(|key| key.ends_with(".checkpoint")));
     }
@@ -315,7 +385,7 @@ fn an_elmo_without_pre_training_is_that_of_its_initial_values() {
     let mut model = model(Implementation::Fast, "encoder = \"none\"");
     let report = fit(&mut model, &features, 3);
     assert_eq!(report.stages.iter().map(|stage| stage.stage.as_str()).collect::<Vec<_>>(), ["encoding", TRAINING]);
-    let initial = crate::model::deep::parameters::initial_elmo(&model.options.elmo, VOCABULARY, 3);
+    let initial = initial_elmo(&model.options.elmo, VOCABULARY, 3);
     assert_eq!(model.fitted().unwrap().elmo, initial);
     assert!(accuracy(&model, &features, &rows(120, 150)) > 0.4);
 }

@@ -60,8 +60,30 @@ impl BatchLoss {
     }
 }
 
-/// ELMo's pre-training and encoding of packets.
-pub(crate) trait LanguageModel {
+/// What can be put aside in the middle of a training, and taken up again.
+pub(crate) trait Resumable {
+    /// The parameters and running statistics as they are now.
+    fn parameters(&self) -> ParameterSet;
+
+    /// Puts parameters and running statistics back; the optimiser's state stays.
+    fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError>;
+
+    /// What training continues from, beside parameters and running statistics.
+    fn optimiser_state(&mut self) -> OptimiserState;
+
+    /// Continues from there.
+    fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError>;
+}
+
+/// Turns packets into vectors.
+pub(crate) trait PacketEncoder {
+    /// The pooled vectors of `tokens`, shape `[packets, M]`, without dropout, into `output`, shape
+    /// `[packets, layers + 1, 2 * hidden]`.
+    fn encode(&mut self, tokens: &[u16], packets: usize, output: &mut [f32]) -> Result<(), ModelError>;
+}
+
+/// ELMo's pre-training.
+pub(crate) trait LanguageModel: Resumable + PacketEncoder {
     /// One optimiser step on `tokens`, shape `[packets, M]`: padding at the end of a row only, every row has
     /// at least one byte. M may be less than the model's, and differ from call to call. A batch without a
     /// single target (all packets are one byte long) changes nothing, and its loss is over no targets.
@@ -69,22 +91,6 @@ pub(crate) trait LanguageModel {
 
     /// The loss of `tokens`, shape `[packets, M]`, without training and without dropout.
     fn loss(&mut self, tokens: &[u16], packets: usize) -> Result<BatchLoss, ModelError>;
-
-    /// The pooled vectors of `tokens`, shape `[packets, M]`, without dropout, into `output`, shape
-    /// `[packets, layers + 1, 2 * hidden]`.
-    fn encode(&mut self, tokens: &[u16], packets: usize, output: &mut [f32]) -> Result<(), ModelError>;
-
-    /// The parameters as they are now.
-    fn parameters(&self) -> ParameterSet;
-
-    /// Puts parameters back; the optimiser's state stays.
-    fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError>;
-
-    /// What training continues from, beside the parameters.
-    fn optimiser_state(&mut self) -> OptimiserState;
-
-    /// Continues from there.
-    fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError>;
 }
 
 /// The encoded packets of some flows.
@@ -98,8 +104,27 @@ pub(crate) struct PacketBatch<'a> {
     pub flows: usize,
 }
 
+/// The packets of some flows, as bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ByteBatch<'a> {
+    /// The true packets of all flows, one flow after the other, shape `[packets, M]`; as of
+    /// [`LanguageModel::train_step`].
+    pub tokens: &'a [u16],
+    /// True packets of each flow, at most N. A flow without any is read as one packet whose vector is 0.
+    pub counts: &'a [u32],
+    /// N.
+    pub most: usize,
+}
+
+impl ByteBatch<'_> {
+    /// Packets of all flows.
+    pub fn packets(&self) -> usize {
+        self.counts.iter().map(|&count| count as usize).sum()
+    }
+}
+
 /// The classifier over a flow's encoded packets.
-pub(crate) trait SequenceClassifier {
+pub(crate) trait SequenceClassifier: Resumable {
     /// One optimiser step; `labels` has one class per flow. The loss is that before the step.
     fn train_step(
         &mut self,
@@ -112,19 +137,25 @@ pub(crate) trait SequenceClassifier {
     /// normalisation, no dropout.
     fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError>;
 
-    /// The parameters and running statistics as they are now.
-    fn parameters(&self) -> ParameterSet;
-
-    /// Puts parameters and running statistics back; the optimiser's state stays.
-    fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError>;
-
-    /// What training continues from, beside parameters and running statistics.
-    fn optimiser_state(&mut self) -> OptimiserState;
-
-    /// Continues from there.
-    fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError>;
-
     /// The layers with a rectifier that gave nothing but 0 in the last training step: no gradient passes them.
+    fn dead_layers(&mut self) -> Vec<&'static str>;
+}
+
+/// The classifier and its ELMo, trained together. Parameters are those of both, without the language model's head.
+pub(crate) trait JointClassifier: Resumable + PacketEncoder {
+    /// As of [`SequenceClassifier::train_step`], from the packets' bytes; layers of the ELMo learn at their
+    /// own rates ([`super::parameters::rate_factor`]), and the gradient is clipped as a whole.
+    fn train_step(
+        &mut self,
+        batch: &ByteBatch<'_>,
+        labels: &[u32],
+        learning_rate: f32,
+    ) -> Result<BatchLoss, ModelError>;
+
+    /// As of [`SequenceClassifier::probabilities`], of packets that [`PacketEncoder::encode`] encoded.
+    fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError>;
+
+    /// As of [`SequenceClassifier::dead_layers`].
     fn dead_layers(&mut self) -> Vec<&'static str>;
 }
 

@@ -4,8 +4,8 @@
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 
-use super::engine::{LanguageModel, PacketBatch, SequenceClassifier};
-use super::parameters::{Activation, AttentionLstmOptions, ElmoOptions, ParameterSet};
+use super::engine::{ByteBatch, JointClassifier, LanguageModel, PacketBatch, SequenceClassifier};
+use super::parameters::{Activation, AttentionLstmOptions, ElmoOptions, Encoder, ParameterSet};
 use crate::model::ModelError;
 
 /// Parameters whose gradient is 0 in exact arithmetic: a key's bias moves all scores of a query alike, and the
@@ -21,6 +21,10 @@ pub(crate) type NewLanguageModel<'a> =
 /// How an engine makes its classifier.
 pub(crate) type NewClassifier<'a> =
     &'a dyn Fn(&AttentionLstmOptions, &ParameterSet, u64) -> Result<Box<dyn SequenceClassifier>, ModelError>;
+
+/// How an engine makes a classifier with its ELMo.
+pub(crate) type NewJoint<'a> =
+    &'a dyn Fn(&AttentionLstmOptions, &ParameterSet, u64) -> Result<Box<dyn JointClassifier>, ModelError>;
 
 /// The fixture.
 pub(crate) struct Golden {
@@ -80,12 +84,20 @@ impl Golden {
         (values.iter().map(|&token| token as u16).collect(), shape[0])
     }
 
+    fn numbers(&self, case: &str, name: &str, step: usize) -> Vec<u32> {
+        self.tensor(&format!("{case}/{name}.{step}")).1.iter().map(|&value| value as u32).collect()
+    }
+
     /// Encoded packets, counts and labels of a step.
     pub fn flows(&self, case: &str, step: usize) -> (Vec<f32>, Vec<u32>, Vec<u32>) {
-        let numbers = |name: &str| -> Vec<u32> {
-            self.tensor(&format!("{case}/{name}.{step}")).1.iter().map(|&value| value as u32).collect()
-        };
-        (self.tensor(&format!("{case}/layers.{step}")).1.to_vec(), numbers("counts"), numbers("labels"))
+        let layers = self.tensor(&format!("{case}/layers.{step}")).1.to_vec();
+        (layers, self.numbers(case, "counts", step), self.numbers(case, "labels", step))
+    }
+
+    /// The packets' bytes, counts and labels of a step.
+    pub fn byte_flows(&self, case: &str, step: usize) -> (Vec<u16>, Vec<u32>, Vec<u32>) {
+        let tokens = self.numbers(case, "tokens", step).into_iter().map(|token| token as u16).collect();
+        (tokens, self.numbers(case, "counts", step), self.numbers(case, "labels", step))
     }
 
     /// Every gradient, to within 1e-5 of the largest of its parameter and 1e-6 of the largest of all.
@@ -148,6 +160,27 @@ pub(crate) fn classifier_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
     ]
 }
 
+/// The fixture's classifiers that are trained together with their ELMo.
+pub(crate) fn joint_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
+    let options = |activation, encoder, dropout| AttentionLstmOptions {
+        lstm: 8,
+        dense: 6,
+        clip_norm: 1.0,
+        elmo: ElmoOptions { dropout, ..elmo_options() },
+        activation,
+        encoder,
+        dropout,
+        ..AttentionLstmOptions::default()
+    };
+    vec![
+        (
+            "fine_tuned",
+            AttentionLstmOptions { weight_decay: 0.05, ..options(Activation::Relu, Encoder::FineTuned, 0.2) },
+        ),
+        ("from_scratch", options(Activation::Tanh, Encoder::FromScratch, 0.0)),
+    ]
+}
+
 /// The loss under dropout, five steps of pre-training without, the loss after them, and encodings.
 pub(crate) fn check_language_model(new: NewLanguageModel<'_>) {
     let golden = Golden::read();
@@ -191,6 +224,37 @@ pub(crate) fn check_classifier(new: NewClassifier<'_>) {
         let batch = PacketBatch { layers: &layers, counts: &counts, flows: labels.len() };
         let (_, expected) = golden.tensor(&format!("{case}/probabilities"));
         let mut found = vec![f32::NAN; expected.len()];
+        model.probabilities(&batch, &mut found).unwrap();
+        check(&format!("{case} probabilities"), &found, expected, 1e-5);
+    }
+}
+
+/// Five steps of classifier and ELMo together, then encodings and probabilities.
+pub(crate) fn check_joint(new: NewJoint<'_>) {
+    let golden = Golden::read();
+    for (case, options) in joint_cases() {
+        let mut model = new(&options, &golden.classifier_parameters(case), 0).unwrap();
+        for (step, expected) in golden.tensor(&format!("{case}/losses")).1.iter().enumerate() {
+            let (tokens, counts, labels) = golden.byte_flows(case, step);
+            let batch = ByteBatch { tokens: &tokens, counts: &counts, most: 3 };
+            let loss = model.train_step(&batch, &labels, 0.01).unwrap().mean() as f32;
+            check(&format!("{case} loss {step}"), &[loss], &[*expected], 1e-5 * expected);
+        }
+        golden.check_parameters(case, &model.parameters());
+        model.set_parameters(&golden.parameters(&format!("{case}/after/"))).unwrap();
+        let (tokens, counts, _) = golden.byte_flows(case, 0);
+        let (shape, expected) = golden.tensor(&format!("{case}/encodings"));
+        let mut encodings = vec![f32::NAN; expected.len()];
+        model.encode(&tokens, shape[0], &mut encodings).unwrap();
+        check(&format!("{case} encodings"), &encodings, expected, 1e-5);
+        // The same by flows, each with room for three packets.
+        let mut packets = encodings.chunks_exact(48);
+        let mut place = |there: bool| if there { packets.next().unwrap().to_vec() } else { vec![0.0; 48] };
+        let places = counts.iter().flat_map(|&count| (0..3).map(move |packet| packet < count));
+        let layers = places.map(&mut place).collect::<Vec<_>>().concat();
+        let (_, expected) = golden.tensor(&format!("{case}/probabilities"));
+        let mut found = vec![f32::NAN; expected.len()];
+        let batch = PacketBatch { layers: &layers, counts: &counts, flows: counts.len() };
         model.probabilities(&batch, &mut found).unwrap();
         check(&format!("{case} probabilities"), &found, expected, 1e-5);
     }

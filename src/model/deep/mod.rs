@@ -12,7 +12,7 @@ pub(crate) mod parameters;
 pub(crate) mod reference;
 pub(crate) mod training;
 
-use self::engine::{LanguageModel, SequenceClassifier};
+use self::engine::{JointClassifier, LanguageModel, SequenceClassifier};
 use self::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet};
 use super::{Device, Implementation, ModelError};
 
@@ -55,6 +55,22 @@ impl Engine {
         match self.implementation {
             Implementation::Fast => fast::classifier(options, parameters, seed, self.device),
             Implementation::Reference => reference::classifier_on(options, parameters, seed, self.device),
+        }
+    }
+
+    /// The classifier with its ELMo, to be trained together; `parameters` are those of both.
+    ///
+    /// # Errors
+    /// As of [`Engine::language_model`].
+    pub fn joint_classifier(
+        self,
+        options: &AttentionLstmOptions,
+        parameters: &ParameterSet,
+        seed: u64,
+    ) -> Result<Box<dyn JointClassifier>, ModelError> {
+        match self.implementation {
+            Implementation::Fast => fast::joint_classifier(options, parameters, seed, self.device),
+            Implementation::Reference => reference::joint_classifier_on(options, parameters, seed, self.device),
         }
     }
 }

@@ -40,6 +40,34 @@ fn bytes(tokens: &TokenArray, number: usize) -> &[u16] {
     &packet[..packet.iter().position(|&token| token == PAD).unwrap_or(packet.len())]
 }
 
+/// Flows as the bytes of their packets.
+pub(crate) struct ByteFlows<'a> {
+    list: PacketList<'a>,
+    /// Where each flow's packets begin in the list, and where the last one's end.
+    starts: Vec<usize>,
+}
+
+impl<'a> ByteFlows<'a> {
+    /// The packets of these rows that have at least one byte; flow `i` is `rows[i]`.
+    pub fn of_rows(tokens: &'a TokenArray, rows: &[usize]) -> Self {
+        let mut all = PacketList { tokens, numbers: Vec::new() };
+        let mut starts = vec![0];
+        for &row in rows {
+            all.numbers.extend(PacketList::of_rows(tokens, &[row]).numbers);
+            starts.push(all.numbers.len());
+        }
+        Self { list: all, starts }
+    }
+
+    /// The tokens of some flows' packets, one flow after the other, and how many packets each has, which may be none.
+    pub fn batch(&self, flows: &[usize]) -> (Vec<u16>, Vec<u32>) {
+        let of_flow = |&flow: &usize| &self.list.numbers[self.starts[flow]..self.starts[flow + 1]];
+        let counts = flows.iter().map(|flow| of_flow(flow).len() as u32).collect();
+        let numbers = flows.iter().flat_map(of_flow).copied().collect::<Vec<_>>();
+        (self.list.batch(&numbers), counts)
+    }
+}
+
 /// In [`EncodedFlows::vectors`], for a packet without a byte.
 const EMPTY: u32 = u32::MAX;
 
@@ -107,6 +135,16 @@ mod tests {
         assert_eq!(list.numbers, [2, 0, 1]);
         assert_eq!(list.batch(&[1, 0]), [3, PAD, 1, 2]);
         assert_eq!(list.batch(&[1, 2]), [3, PAD, PAD, PAD, 9, 8, 7, 6]);
+    }
+
+    #[test]
+    fn flows_of_bytes_have_their_packets_one_after_the_other() {
+        let tokens =
+            TokenArray { packets: 2, bytes: 2, values: vec![1, 2, 3, PAD, PAD, PAD, PAD, PAD, PAD, PAD, 4, PAD] };
+        let flows = ByteFlows::of_rows(&tokens, &[2, 0, 1]);
+        assert_eq!(flows.batch(&[1, 0, 2]), (vec![1, 2, 3, PAD, 4, PAD], vec![2, 1, 0]));
+        assert_eq!(flows.batch(&[0]), (vec![4], vec![1]));
+        assert_eq!(flows.batch(&[2]), (vec![], vec![0]));
     }
 
     #[test]

@@ -77,9 +77,20 @@ pub(crate) enum LearningRateSchedule {
 pub(crate) enum Encoder {
     /// The pre-trained ELMo, unchanged while the classifier trains.
     Frozen,
-    /// No pre-training: an ELMo as it is initialised, also unchanged. What pre-training brings is measured against it.
+    /// The pre-trained ELMo, trained on together with the classifier.
+    FineTuned,
+    /// No pre-training: the ELMo is trained together with the classifier from its initial values.
+    FromScratch,
+    /// No training at all: an ELMo as it is initialised, also unchanged, that is fixed random features.
     #[serde(rename = "none")]
     Untrained,
+}
+
+impl Encoder {
+    /// Whether the ELMo is trained together with the classifier.
+    pub fn trains(self) -> bool {
+        matches!(self, Self::FineTuned | Self::FromScratch)
+    }
 }
 
 /// The keys of `[model.attention_lstm]`; defaults are the paper's.
@@ -112,6 +123,9 @@ pub(crate) struct AttentionLstmOptions {
     pub learning_rate_schedule: LearningRateSchedule,
     /// What packets are read through.
     pub encoder: Encoder,
+    /// Fine-tuning: each layer of the ELMo learns this many times slower than the one above it, the uppermost than the
+    /// classifier (Howard and Ruder 2018, section 3.2, who suggest 2.6).
+    pub layer_rate_divisor: f32,
     /// The language model.
     pub elmo: ElmoOptions,
 }
@@ -132,6 +146,7 @@ impl Default for AttentionLstmOptions {
             patience: 5,
             learning_rate_schedule: LearningRateSchedule::Constant,
             encoder: Encoder::Frozen,
+            layer_rate_divisor: 2.6,
             elmo: ElmoOptions::default(),
         }
     }
@@ -177,6 +192,10 @@ impl AttentionLstmOptions {
             if !(value > 0.0 && value.is_finite()) {
                 return Err(problem(format!("{key} = {value} must be a positive number")));
             }
+        }
+        let divisor = self.layer_rate_divisor;
+        if !(divisor >= 1.0 && divisor.is_finite()) {
+            return Err(problem(format!("layer_rate_divisor = {divisor} must be a number of at least 1")));
         }
         if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
             return Err(problem(format!("weight_decay = {} must be 0 or a positive number", self.weight_decay)));
@@ -255,6 +274,23 @@ impl ParameterSet {
         self.iter().find(|(_, parameter)| parameter.values.iter().any(|value| !value.is_finite())).map(|(name, _)| name)
     }
 
+    /// Adds the parameters of another set, or replaces those of the same names.
+    pub fn extend(&mut self, other: &Self) {
+        self.entries.extend(other.entries.iter().map(|(name, parameter)| (name.clone(), parameter.clone())));
+    }
+
+    /// The parameters of these names and shapes alone.
+    ///
+    /// # Errors
+    /// A parameter that is missing or has another shape.
+    pub fn only(&self, shapes: &[(String, Vec<usize>)]) -> Result<Self, ModelError> {
+        let mut set = Self::default();
+        for (name, shape) in shapes {
+            set.insert(name.clone(), shape, self.get(name, shape)?.to_vec());
+        }
+        Ok(set)
+    }
+
     /// Puts every parameter into a model file under its name.
     pub fn store(&self, archive: &mut ModelArchive) {
         for (name, parameter) in self.iter() {
@@ -277,6 +313,13 @@ impl ParameterSet {
 
 /// Names and shapes of ELMo's parameters, in their order; `vocabulary` counts the padding token.
 pub(crate) fn elmo_shapes(options: &ElmoOptions, vocabulary: usize) -> Vec<(String, Vec<usize>)> {
+    let mut shapes = encoder_shapes(options, vocabulary);
+    linear_shapes(&mut shapes, "elmo.head", options.hidden, vocabulary);
+    shapes
+}
+
+/// Those of them that encode a packet: all but the language model's head.
+pub(crate) fn encoder_shapes(options: &ElmoOptions, vocabulary: usize) -> Vec<(String, Vec<usize>)> {
     let (embedding, hidden) = (options.embedding, options.hidden);
     let mut shapes = vec![("elmo.embedding.weight".to_owned(), vec![vocabulary, embedding])];
     for direction in ["forward", "backward"] {
@@ -285,8 +328,32 @@ pub(crate) fn elmo_shapes(options: &ElmoOptions, vocabulary: usize) -> Vec<(Stri
             lstm_shapes(&mut shapes, &format!("elmo.{direction}.{layer}"), input, hidden);
         }
     }
-    linear_shapes(&mut shapes, "elmo.head", hidden, vocabulary);
     shapes
+}
+
+/// Names and shapes of what is trained together, and the running statistics: the classifier, then its encoder.
+pub(crate) fn joint_shapes(
+    options: &AttentionLstmOptions,
+    vocabulary: usize,
+    classes: usize,
+) -> Vec<(String, Vec<usize>)> {
+    let mut shapes = classifier_shapes(options, classes);
+    shapes.extend(encoder_shapes(&options.elmo, vocabulary));
+    shapes
+}
+
+/// What the learning rate of a parameter is multiplied by where classifier and ELMo are trained together. Only
+/// fine-tuning slows the ELMo down: without pre-training there is nothing in it to be kept.
+pub(crate) fn rate_factor(options: &AttentionLstmOptions, name: &str) -> f32 {
+    let layers = options.elmo.layers;
+    let depth = match name.strip_prefix("elmo.") {
+        Some(rest) if options.encoder == Encoder::FineTuned => {
+            // `forward.1.bias` is of layer 1; the embedding lies below layer 0.
+            rest.split('.').nth(1).and_then(|layer| layer.parse::<usize>().ok()).map_or(layers + 1, |at| layers - at)
+        }
+        _ => 0,
+    };
+    (1.0 / f64::from(options.layer_rate_divisor).powi(depth as i32)) as f32
 }
 
 /// Names and shapes of the classifier's parameters and running statistics, in their order.
@@ -410,6 +477,25 @@ mod tests {
             assert_eq!(all.get(name, &parameter.shape).unwrap(), parameter.values, "{name}");
         }
         assert_eq!(initial_classifier(&without, 5, 3).iter().count() + 10, all.iter().count());
+    }
+
+    #[test]
+    fn layers_of_a_fine_tuned_elmo_learn_the_slower_the_lower_they_are() {
+        let mut options = AttentionLstmOptions { encoder: Encoder::FineTuned, ..AttentionLstmOptions::default() };
+        options.layer_rate_divisor = 2.0;
+        for (name, expected) in [
+            ("classifier.mix.weight", 1.0),
+            ("elmo.backward.1.bias", 0.5),
+            ("elmo.forward.0.weight_ih", 0.25),
+            ("elmo.embedding.weight", 0.125),
+        ] {
+            assert_eq!(rate_factor(&options, name), expected, "{name}");
+            let scratch = AttentionLstmOptions { encoder: Encoder::FromScratch, ..options.clone() };
+            assert_eq!(rate_factor(&scratch, name), 1.0, "{name}");
+        }
+        let shapes = joint_shapes(&options, 257, 5);
+        assert_eq!(shapes.len() + 2, classifier_shapes(&options, 5).len() + elmo_shapes(&options.elmo, 257).len());
+        assert!(shapes.iter().all(|(name, _)| !name.starts_with("elmo.head")));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use rand::seq::SliceRandom;
 
 use super::checkpoint::{Best, Checkpoints, DeadLayer, EngineState, Position};
 use super::engine::{
-    BatchLoss, LanguageModel, NOT_FINITE, PRETRAINING, PacketBatch, SequenceClassifier, TRAINING, diverged,
+    BatchLoss, LanguageModel, NOT_FINITE, PRETRAINING, PacketBatch, Resumable, SequenceClassifier, TRAINING, diverged,
 };
 use super::pace::Pace;
 use super::packets::{EncodedFlows, PacketList};
@@ -144,40 +144,77 @@ fn require_finite(parameters: &ParameterSet, stage: &str, epoch: usize) -> Resul
     }
 }
 
-/// Flows and their classes.
-#[derive(Clone, Copy)]
-pub(crate) struct LabelledFlows<'a> {
-    /// The encoded packets.
-    pub flows: &'a EncodedFlows,
-    /// Which of them, in order.
-    pub chosen: &'a [usize],
-    /// The class of each that is chosen.
-    pub labels: &'a [u32],
+/// A classifier together with the flows that it is trained on and validated with.
+pub(crate) trait Learner {
+    /// One optimiser step on these training flows; the loss is that before it.
+    fn train_step(&mut self, flows: &[usize], labels: &[u32], learning_rate: f32) -> Result<BatchLoss, ModelError>;
+
+    /// Class probabilities of all validation flows, shape `[flows, classes]`.
+    fn validate(&mut self) -> Result<Vec<f32>, ModelError>;
+
+    /// As of [`SequenceClassifier::dead_layers`].
+    fn dead_layers(&mut self) -> Vec<&'static str>;
+
+    /// What a checkpoint keeps.
+    fn state(&mut self) -> &mut dyn Resumable;
+}
+
+/// A classifier that learns from flows which were encoded before.
+pub(crate) struct OnEncodings<'a> {
+    /// The classifier.
+    pub model: &'a mut dyn SequenceClassifier,
+    /// The training flows.
+    pub training: &'a EncodedFlows,
+    /// The validation flows.
+    pub validation: &'a EncodedFlows,
+    /// Number of classes.
+    pub classes: usize,
+}
+
+impl Learner for OnEncodings<'_> {
+    fn train_step(&mut self, flows: &[usize], labels: &[u32], learning_rate: f32) -> Result<BatchLoss, ModelError> {
+        let (layers, counts) = self.training.batch(flows);
+        let batch = PacketBatch { layers: &layers, counts: &counts, flows: flows.len() };
+        self.model.train_step(&batch, labels, learning_rate)
+    }
+
+    fn validate(&mut self) -> Result<Vec<f32>, ModelError> {
+        let Self { model, validation, classes, .. } = self;
+        predict(&mut |batch, output| model.probabilities(batch, output), validation, *classes, &mut |_| ())
+    }
+
+    fn dead_layers(&mut self) -> Vec<&'static str> {
+        self.model.dead_layers()
+    }
+
+    fn state(&mut self) -> &mut dyn Resumable {
+        &mut *self.model
+    }
 }
 
 /// Trains the classifier until the macro F1 on the validation flows has not risen for `patience` epochs, then
 /// puts the best epoch's parameters back; without validation flows, for all epochs. Goes on where `checkpoints`
-/// say that the same training was killed.
+/// say that the same training was killed. Labels are those of the learner's training and validation flows.
 ///
 /// # Errors
 /// Training that diverged, or whose rectifiers are all dead.
 pub(crate) fn fit_classifier(
-    model: &mut dyn SequenceClassifier,
+    learner: &mut dyn Learner,
     options: &AttentionLstmOptions,
-    training: LabelledFlows<'_>,
-    validation: LabelledFlows<'_>,
+    training: &[u32],
+    validation: &[u32],
     classes: usize,
     run: Run<'_, '_>,
 ) -> Result<Vec<EpochRecord>, ModelError> {
     let Run { seed, checkpoints, progress } = run;
-    let mut order = (0..training.chosen.len()).collect::<Vec<_>>();
+    let mut order = (0..training.len()).collect::<Vec<_>>();
     let mut shuffle = seed::generator(seed, &format!("shuffle {TRAINING}"));
     let batches = order.len().div_ceil(options.batch);
     progress.begin(TRAINING, (options.epochs * batches) as u64);
     let mut position = match checkpoints.load() {
         Some((position, engine)) => {
-            model.set_parameters(&engine.parameters)?;
-            model.set_optimiser_state(&engine.optimiser)?;
+            learner.state().set_parameters(&engine.parameters)?;
+            learner.state().set_optimiser_state(&engine.optimiser)?;
             tell_continued(&position, batches, progress);
             position
         }
@@ -190,24 +227,21 @@ pub(crate) fn fit_classifier(
             continue;
         }
         let learning_rate = learning_rate(options, epoch);
-        for positions in order.chunks(options.batch).skip(position.batches) {
-            let flows = positions.iter().map(|&position| training.chosen[position]).collect::<Vec<_>>();
-            let labels = positions.iter().map(|&position| training.labels[position]).collect::<Vec<_>>();
-            let (layers, counts) = training.flows.batch(&flows);
-            let batch = PacketBatch { layers: &layers, counts: &counts, flows: flows.len() };
-            let loss = in_epoch(model.train_step(&batch, &labels, learning_rate), TRAINING, epoch)?;
+        for flows in order.chunks(options.batch).skip(position.batches) {
+            let labels = flows.iter().map(|&flow| training[flow]).collect::<Vec<_>>();
+            let loss = in_epoch(learner.train_step(flows, &labels, learning_rate), TRAINING, epoch)?;
             position.trained.add(loss);
             position.batches += 1;
             let step = Step { epoch, number: position.batches, flows: flows.len(), all_flows: order.len() };
-            check_alive(&model.dead_layers(), &mut position.dead, step)?;
+            check_alive(&learner.dead_layers(), &mut position.dead, step)?;
             progress.advance(1);
             pace.advance(flows.len(), epoch, position.trained, progress);
-            checkpoints.save_if_due(&position, || EngineState {
-                parameters: model.parameters(),
-                optimiser: model.optimiser_state(),
+            checkpoints.save_if_due(&position, || {
+                let state = learner.state();
+                EngineState { parameters: state.parameters(), optimiser: state.optimiser_state() }
             })?;
         }
-        require_finite(&model.parameters(), TRAINING, epoch)?;
+        require_finite(&learner.state().parameters(), TRAINING, epoch)?;
         let trained = std::mem::take(&mut position.trained);
         position.batches = 0;
         let mut record = EpochRecord {
@@ -217,19 +251,19 @@ pub(crate) fn fit_classifier(
             validation_loss: None,
             validation_macro_f1: None,
         };
-        if validation.chosen.is_empty() {
+        if validation.is_empty() {
             progress.note(&format!("epoch {epoch}: loss {:.4}", record.training_loss));
             position.epochs.push(record);
             continue;
         }
-        let probabilities = predict(model, validation.flows, validation.chosen, classes, &mut |_| ())?;
+        let probabilities = learner.validate()?;
         if !probabilities.iter().all(|value| value.is_finite()) {
             let place = "the predictions for the validation flows";
             return in_epoch(Err(diverged(TRAINING, place, "gives numbers that are not finite")), TRAINING, epoch)
                 .map(|_| Vec::new());
         }
-        let loss = cross_entropy(&probabilities, validation.labels, classes);
-        let macro_f1 = macro_f1(&probabilities, validation.labels, classes);
+        let loss = cross_entropy(&probabilities, validation, classes);
+        let macro_f1 = macro_f1(&probabilities, validation, classes);
         record.validation_loss = Some(loss);
         record.validation_macro_f1 = Some(macro_f1);
         progress.note(&format!(
@@ -238,13 +272,13 @@ pub(crate) fn fit_classifier(
         ));
         position.epochs.push(record);
         if position.best.as_ref().is_none_or(|best| macro_f1 > best.score) {
-            position.best = Some(Best { score: macro_f1, epoch, parameters: model.parameters() });
+            position.best = Some(Best { score: macro_f1, epoch, parameters: learner.state().parameters() });
         } else if position.best.as_ref().is_some_and(|best| epoch - best.epoch >= options.patience) {
             break;
         }
     }
     if let Some(best) = position.best {
-        model.set_parameters(&best.parameters)?;
+        learner.state().set_parameters(&best.parameters)?;
     }
     progress.end();
     Ok(position.epochs)
@@ -289,22 +323,22 @@ fn check_alive(seen: &[&'static str], dead: &mut Vec<DeadLayer>, step: Step) -> 
     Ok(())
 }
 
-/// Class probabilities of `chosen` flows, shape `[chosen, classes]`; `advance` is told of every batch.
+/// Class probabilities of all flows, shape `[flows, classes]`, by `probabilities` of a batch; `advance` is told of every
+/// batch.
 pub(crate) fn predict(
-    model: &mut dyn SequenceClassifier,
+    probabilities: &mut dyn FnMut(&PacketBatch<'_>, &mut [f32]) -> Result<(), ModelError>,
     flows: &EncodedFlows,
-    chosen: &[usize],
     classes: usize,
     advance: &mut dyn FnMut(u64),
 ) -> Result<Vec<f32>, ModelError> {
-    let mut probabilities = vec![0.0; chosen.len() * classes];
-    let rows = chosen.chunks(PREDICTION_BATCH).zip(probabilities.chunks_mut(PREDICTION_BATCH * classes));
-    for (chosen, output) in rows {
+    let all = (0..flows.len()).collect::<Vec<_>>();
+    let mut found = vec![0.0; all.len() * classes];
+    for (chosen, output) in all.chunks(PREDICTION_BATCH).zip(found.chunks_mut(PREDICTION_BATCH * classes)) {
         let (layers, counts) = flows.batch(chosen);
-        model.probabilities(&PacketBatch { layers: &layers, counts: &counts, flows: chosen.len() }, output)?;
+        probabilities(&PacketBatch { layers: &layers, counts: &counts, flows: chosen.len() }, output)?;
         advance(1);
     }
-    Ok(probabilities)
+    Ok(found)
 }
 
 /// Number of batches that [`predict`] tells of.
@@ -399,6 +433,12 @@ mod tests {
             }
             Ok(())
         }
+        fn dead_layers(&mut self) -> Vec<&'static str> {
+            if self.dead_from <= self.epoch { vec!["classifier.dense"] } else { Vec::new() }
+        }
+    }
+
+    impl Resumable for Scripted {
         fn parameters(&self) -> ParameterSet {
             let mut set = ParameterSet::default();
             set.insert("epoch", &[1], vec![self.epoch as f32]);
@@ -409,9 +449,6 @@ mod tests {
         }
         fn set_optimiser_state(&mut self, _: &OptimiserState) -> Result<(), ModelError> {
             Ok(())
-        }
-        fn dead_layers(&mut self) -> Vec<&'static str> {
-            if self.dead_from <= self.epoch { vec!["classifier.dense"] } else { Vec::new() }
         }
         fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
             self.epoch = parameters.get("epoch", &[1])?[0] as usize;
@@ -425,12 +462,11 @@ mod tests {
         mut model: Scripted,
     ) -> (Scripted, Result<Vec<EpochRecord>, ModelError>) {
         let flows = EncodedFlows::new(1, 1, vec![1.0], &[Some(0); 10]);
-        let chosen = (0..10).collect::<Vec<_>>();
         let labels = (0..10).map(|flow| flow % 2).collect::<Vec<_>>();
-        let both = LabelledFlows { flows: &flows, chosen: &chosen, labels: &labels };
         let options = AttentionLstmOptions { epochs: script.len(), patience, ..AttentionLstmOptions::default() };
         let run = Run { seed: 0, checkpoints: &mut Checkpoints::new(&NoArtifacts, ""), progress: &Silent };
-        let epochs = fit_classifier(&mut model, &options, both, both, 2, run);
+        let mut learner = OnEncodings { model: &mut model, training: &flows, validation: &flows, classes: 2 };
+        let epochs = fit_classifier(&mut learner, &options, &labels, &labels, 2, run);
         (model, epochs)
     }
 

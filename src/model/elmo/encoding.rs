@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::feature::TokenArray;
 use crate::model::deep::Engine;
-use crate::model::deep::engine::LanguageModel;
+use crate::model::deep::engine::PacketEncoder;
 use crate::model::deep::packets::{EncodedFlows, PacketList};
 use crate::model::deep::parameters::{ElmoOptions, ParameterSet};
 use crate::model::{ArtifactStore, ModelArchive, ModelError, Tensor};
@@ -87,7 +87,7 @@ pub(crate) struct Encoded {
 /// # Errors
 /// What the engine cannot do.
 pub(crate) fn encode_flows(
-    model: &mut dyn LanguageModel,
+    model: &mut dyn PacketEncoder,
     options: &ElmoOptions,
     tokens: &TokenArray,
     rows: &[usize],
@@ -167,7 +167,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Mutex;
 
-    use crate::model::deep::engine::{BatchLoss, OptimiserState};
+    use crate::model::deep::engine::LanguageModel;
     use crate::model::deep::parameters::initial_elmo;
     use crate::model::deep::reference;
     use crate::model::{Device, Implementation};
@@ -188,28 +188,10 @@ mod tests {
     /// Counts the packets that really go through a model.
     struct Counting(Box<dyn LanguageModel>, usize);
 
-    impl LanguageModel for Counting {
-        fn train_step(&mut self, tokens: &[u16], packets: usize, rate: f32) -> Result<BatchLoss, ModelError> {
-            self.0.train_step(tokens, packets, rate)
-        }
-        fn loss(&mut self, tokens: &[u16], packets: usize) -> Result<BatchLoss, ModelError> {
-            self.0.loss(tokens, packets)
-        }
+    impl PacketEncoder for Counting {
         fn encode(&mut self, tokens: &[u16], packets: usize, output: &mut [f32]) -> Result<(), ModelError> {
             self.1 += packets;
             self.0.encode(tokens, packets, output)
-        }
-        fn parameters(&self) -> ParameterSet {
-            self.0.parameters()
-        }
-        fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
-            self.0.set_parameters(parameters)
-        }
-        fn optimiser_state(&mut self) -> OptimiserState {
-            self.0.optimiser_state()
-        }
-        fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError> {
-            self.0.set_optimiser_state(state)
         }
     }
 

@@ -4,16 +4,20 @@
 
 use rand::RngExt;
 
-use super::{classifier, cpu, language_model};
-use crate::model::deep::engine::{LanguageModel, PacketBatch, SequenceClassifier};
+use super::{classifier, cpu, joint, language_model};
+use crate::model::deep::engine::{
+    ByteBatch, JointClassifier, LanguageModel, PacketBatch, PacketEncoder, SequenceClassifier,
+};
 use crate::model::deep::parameters::{
-    AttentionLstmOptions, ElmoOptions, ParameterSet, initial_classifier, initial_elmo,
+    AttentionLstmOptions, ElmoOptions, Encoder, ParameterSet, encoder_shapes, initial_classifier, initial_elmo,
 };
 use crate::model::{Device, ModelArchive, ModelError, Tensor};
 use crate::seed;
 
 /// Number of classes of the classifier.
 const CLASSES: usize = 12;
+/// Rows of the fine-tuned ELMo's embedding.
+const VOCABULARY: usize = 260;
 
 /// Puts gradients into a file, under `gradient.` and their parameters' names.
 fn store_gradients(archive: &mut ModelArchive, initial: &ParameterSet, gradients: Vec<(String, Vec<f32>)>) {
@@ -156,6 +160,73 @@ impl AttentionLstm {
         archive.tensors.insert("data.output".to_owned(), Tensor::f32(&[flows, CLASSES], output));
         archive.tensors.insert("data.layers".to_owned(), Tensor::f32(&self.shape, self.layers.clone()));
         archive.tensors.insert("data.labels".to_owned(), Tensor::u32(&[self.labels.len()], self.labels.clone()));
+        archive.tensors.insert("data.loss".to_owned(), Tensor::f64(&[1], vec![loss]));
+        archive.to_bytes()
+    }
+}
+
+/// The classifier together with its ELMo, fine-tuned on flows of packets of random bytes, all of full length.
+pub struct FineTuned {
+    options: AttentionLstmOptions,
+    initial: ParameterSet,
+    model: Box<dyn JointClassifier>,
+    tokens: Vec<u16>,
+    packets: usize,
+    counts: Vec<u32>,
+    labels: Vec<u32>,
+}
+
+impl FineTuned {
+    /// `flows` of `packets` packets of `length` bytes each; `lstm` is the size of the classifier's state, `hidden` that
+    /// of the ELMo's of two layers.
+    ///
+    /// # Errors
+    /// Sizes that the model does not accept.
+    pub fn new(
+        flows: usize,
+        packets: usize,
+        length: usize,
+        lstm: usize,
+        hidden: usize,
+        device: Device,
+    ) -> Result<Self, ModelError> {
+        let elmo = ElmoOptions { embedding: hidden, hidden, layers: 2, ..ElmoOptions::default() };
+        let options =
+            AttentionLstmOptions { lstm, elmo, encoder: Encoder::FineTuned, ..AttentionLstmOptions::default() };
+        let mut initial = initial_classifier(&options, CLASSES, 0);
+        initial.extend(&initial_elmo(&options.elmo, VOCABULARY, 0).only(&encoder_shapes(&options.elmo, VOCABULARY))?);
+        let mut generator = seed::generator(0, "benchmark");
+        let tokens = (0..flows * packets * length).map(|_| generator.random_range(0..256u16)).collect();
+        let labels = (0..flows).map(|_| generator.random_range(0..CLASSES as u32)).collect();
+        let model = super::joint_classifier(&options, &initial, 0, device)?;
+        Ok(Self { options, initial, model, tokens, packets, counts: vec![packets as u32; flows], labels })
+    }
+
+    /// One training step; the loss before it.
+    ///
+    /// # Errors
+    /// None for these data.
+    pub fn train_step(&mut self) -> Result<f64, ModelError> {
+        let batch = ByteBatch { tokens: &self.tokens, counts: &self.counts, most: self.packets };
+        Ok(self.model.train_step(&batch, &self.labels, 0.001)?.mean())
+    }
+
+    /// Initial weights, data, and the loss in training and its gradients on the processor, as a file's content.
+    ///
+    /// # Errors
+    /// None for these data.
+    pub fn file(&self) -> Result<Vec<u8>, ModelError> {
+        let mut model = joint::Joint::new(cpu::Cpu::new(), &self.options, &self.initial, 0)?;
+        let batch = ByteBatch { tokens: &self.tokens, counts: &self.counts, most: self.packets };
+        let loss = model.gradients(&batch, &self.labels)?.mean();
+        let mut archive = ModelArchive::default();
+        self.initial.store(&mut archive);
+        store_gradients(&mut archive, &self.initial, model.named_gradients());
+        let tokens = self.tokens.iter().map(|&token| u32::from(token)).collect::<Vec<_>>();
+        let flows = self.counts.len();
+        let shape = [flows, self.packets, tokens.len() / (flows * self.packets)];
+        archive.tensors.insert("data.tokens".to_owned(), Tensor::u32(&shape, tokens));
+        archive.tensors.insert("data.labels".to_owned(), Tensor::u32(&[flows], self.labels.clone()));
         archive.tensors.insert("data.loss".to_owned(), Tensor::f64(&[1], vec![loss]));
         archive.to_bytes()
     }

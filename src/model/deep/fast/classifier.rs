@@ -1,60 +1,27 @@
 //! The classifier over a flow's encoded packets, over the operations of a device: layer mix, LSTM, normalisation,
 //! self-attention, normalisation, mean, two linear layers.
 
+use super::classifier_weights::{AttentionWeights, Weights};
 use super::device::{
     Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, MixWeights, NormWeights, Trained,
 };
 use super::packing::Packing;
-use super::weights::{Linear, Lstm, Norm, Optimiser, Weight, is_finite};
+use super::weights::{Linear, Norm, Optimiser, is_finite};
 use crate::model::ModelError;
 use crate::model::deep::engine::{
-    BatchLoss, DropoutPlace, NOT_FINITE, OptimiserState, PacketBatch, SequenceClassifier, TRAINING, diverged,
+    BatchLoss, DropoutPlace, NOT_FINITE, OptimiserState, PacketBatch, Resumable, SequenceClassifier, TRAINING, diverged,
 };
 use crate::model::deep::parameters::{Activation, AttentionLstmOptions, MODEL, ParameterSet};
 use crate::seed;
 
-struct AttentionWeights<D: Device> {
-    query: Linear<D>,
-    key: Linear<D>,
-    value: Linear<D>,
-    norm: Norm<D>,
-}
-
-struct Weights<D: Device> {
-    mix: Weight<D>,
-    gamma: Weight<D>,
-    lstm: Lstm<D>,
-    norm: Norm<D>,
-    attention: Option<AttentionWeights<D>>,
-    dense: Linear<D>,
-    output: Linear<D>,
-}
-
-impl<D: Device> Weights<D> {
-    fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
-        visit(&mut self.mix);
-        visit(&mut self.gamma);
-        self.lstm.visit(visit);
-        self.norm.visit(visit);
-        if let Some(AttentionWeights { query, key, value, norm }) = &mut self.attention {
-            query.visit(visit);
-            key.visit(visit);
-            value.visit(visit);
-            norm.visit(visit);
-        }
-        self.dense.visit(visit);
-        self.output.visit(visit);
-    }
-}
-
 /// The values of one batch, `P` packets in all: sizes as in the names' comments.
 #[derive(Default)]
-struct Buffers<V> {
-    /// The batch's layers as they came.
-    layers: V,
+pub(super) struct Buffers<V> {
+    /// The encodings that packets are mixed from.
+    pub layers: V,
     /// `[P, 2 * elmo.hidden]`, after dropout, and its gradient.
     mixed: V,
-    mixed_gradient: V,
+    pub mixed_gradient: V,
     lstm: LstmState<V>,
     /// `[P, lstm]`.
     normalised: V,
@@ -82,20 +49,21 @@ struct Projections<V> {
 
 /// The classifier on a device.
 pub(super) struct AttentionLstm<D: Device> {
-    device: D,
+    pub device: D,
     options: AttentionLstmOptions,
     classes: usize,
     dropout_seed: u64,
-    weights: Weights<D>,
-    optimiser: Optimiser,
-    packing: Packing,
+    pub weights: Weights<D>,
+    pub optimiser: Optimiser,
+    pub packing: Packing,
     indices: Vec<u32>,
-    /// Where each packet stands in the batch.
+    /// Where each packet stands in the batch, and where its layers stand among the encodings.
     places: D::Indices,
+    sources: D::Indices,
     /// Where each flow stands in the batch.
     order: D::Indices,
     labels: D::Indices,
-    buffers: Buffers<D::Values>,
+    pub buffers: Buffers<D::Values>,
     projections: Projections<D::Values>,
     host: Vec<f32>,
 }
@@ -120,28 +88,7 @@ impl<D: Device> AttentionLstm<D> {
         seed: u64,
     ) -> Result<Self, ModelError> {
         let classes = set.shape("classifier.output.bias")?.first().copied().unwrap_or(0);
-        let lstm = options.lstm;
-        let to = &mut device;
-        let attention =
-            |to: &mut D, part: &str| Linear::new(to, set, &format!("classifier.attention.{part}"), lstm, lstm);
-        let weights = Weights {
-            mix: Weight::new(to, set, "classifier.mix.weight".to_owned(), &[options.elmo.layers + 1])?,
-            gamma: Weight::new(to, set, "classifier.mix.gamma".to_owned(), &[1])?,
-            lstm: Lstm::new(to, set, "classifier.lstm", 2 * options.elmo.hidden, lstm)?,
-            norm: Norm::new(to, set, "classifier.norm_1", lstm)?,
-            attention: if options.attention {
-                Some(AttentionWeights {
-                    query: attention(to, "query")?,
-                    key: attention(to, "key")?,
-                    value: attention(to, "value")?,
-                    norm: Norm::new(to, set, "classifier.norm_2", lstm)?,
-                })
-            } else {
-                None
-            },
-            dense: Linear::new(to, set, "classifier.dense", options.dense, lstm)?,
-            output: Linear::new(to, set, "classifier.output", classes, options.dense)?,
-        };
+        let weights = Weights::new(&mut device, options, classes, set)?;
         device.check()?;
         let optimiser = Optimiser { clip_norm: options.clip_norm, weight_decay: options.weight_decay, steps: 0 };
         Ok(Self {
@@ -154,6 +101,7 @@ impl<D: Device> AttentionLstm<D> {
             packing: Packing::default(),
             indices: Vec::new(),
             places: D::Indices::default(),
+            sources: D::Indices::default(),
             order: D::Indices::default(),
             labels: D::Indices::default(),
             buffers: Buffers::default(),
@@ -192,26 +140,36 @@ impl<D: Device> AttentionLstm<D> {
         {
             return Err(invalid(format!("a batch of {} flows whose packets do not fill it", batch.flows)));
         }
-        let (lstm, dense) = (self.options.lstm, self.options.dense);
-        self.packing.build(batch.counts, self.device.rows_per_chunk(lstm, batch.flows));
+        self.pack(batch.counts, packets, |flow, step| flow * packets + step);
+        self.device.upload(batch.layers, &mut self.buffers.layers);
+        Ok(())
+    }
+
+    /// Packs flows of so many packets, at most `most`, and makes room for them; `source` says where the layers of a
+    /// flow's packet stand among the encodings.
+    pub(super) fn pack(&mut self, counts: &[u32], most: usize, source: impl Fn(usize, usize) -> usize) {
+        let (lstm, dense, size) = (self.options.lstm, self.options.dense, self.width());
+        self.packing.build(counts, self.device.rows_per_chunk(lstm, counts.len()));
         self.indices.clear();
         let indices = &mut self.indices;
-        self.packing.for_each_state(|row, _, step| indices.push((row * packets + step) as u32));
+        self.packing.for_each_state(|flow, _, step| indices.push((flow * most + step) as u32));
         self.device.upload_indices(indices, &mut self.places);
+        indices.clear();
+        self.packing.for_each_state(|flow, _, step| indices.push(source(flow, step) as u32));
+        self.device.upload_indices(indices, &mut self.sources);
         self.device.upload_indices(&self.packing.order, &mut self.order);
-        let states = self.packing.states;
+        let (states, flows) = (self.packing.states, counts.len());
         let buffers = &mut self.buffers;
-        self.device.upload(batch.layers, &mut buffers.layers);
         for (buffer, length) in [
             (&mut buffers.mixed, states * size),
             (&mut buffers.mixed_gradient, states * size),
             (&mut buffers.normalised, states * lstm),
             (&mut buffers.gradient, states * lstm),
-            (&mut buffers.pooled, batch.flows * lstm),
-            (&mut buffers.pooled_gradient, batch.flows * lstm),
-            (&mut buffers.features, batch.flows * dense),
-            (&mut buffers.features_gradient, batch.flows * dense),
-            (&mut buffers.logits, batch.flows * self.classes),
+            (&mut buffers.pooled, flows * lstm),
+            (&mut buffers.pooled_gradient, flows * lstm),
+            (&mut buffers.features, flows * dense),
+            (&mut buffers.features_gradient, flows * dense),
+            (&mut buffers.logits, flows * self.classes),
         ] {
             self.device.reserve(buffer, length);
         }
@@ -225,7 +183,6 @@ impl<D: Device> AttentionLstm<D> {
             self.device.reserve(&mut buffers.attended, states * lstm);
             self.device.reserve(&mut buffers.attended_normalised, states * lstm);
         }
-        Ok(())
     }
 
     /// From the prepared batch to logits.
@@ -236,10 +193,10 @@ impl<D: Device> AttentionLstm<D> {
         let lstm_shape = self.lstm_shape();
         let packets = self.dropout(DropoutPlace::Packets).filter(|_| training);
         let features = self.dropout(DropoutPlace::Dense).filter(|_| training);
-        let Self { device, weights, packing, places, buffers, projections, .. } = self;
+        let Self { device, weights, packing, places, sources, buffers, projections, .. } = self;
 
-        let mix = MixWeights { weight: weights.mix.value(), gamma: weights.gamma.value() };
-        device.mix(states, layers, size, &buffers.layers, places, mix, &mut buffers.mixed);
+        let mix = weights.mix();
+        device.mix(states, layers, size, &buffers.layers, sources, mix, &mut buffers.mixed);
         if let Some(dropout) = packets {
             device.dropout_in_place(states, size, dropout, places, &mut buffers.mixed);
         }
@@ -286,7 +243,7 @@ impl<D: Device> AttentionLstm<D> {
         let lstm_shape = self.lstm_shape();
         let packets = self.dropout(DropoutPlace::Packets);
         let features = self.dropout(DropoutPlace::Dense);
-        let Self { device, weights, packing, places, buffers, projections, .. } = self;
+        let Self { device, weights, packing, places, sources, buffers, projections, .. } = self;
         let through = |device: &mut D,
                        linear: &mut Linear<D>,
                        shape: LinearShape,
@@ -309,7 +266,7 @@ impl<D: Device> AttentionLstm<D> {
         let pooled = &mut buffers.pooled_gradient;
         through(device, &mut weights.dense, shape, &buffers.pooled, gradient, pooled, false);
         let gradient = &mut buffers.gradient;
-        device.mean_backward(packing, lstm, pooled, gradient);
+        device.mean_backward(packing, lstm, pooled, gradient, false);
         let normalise = |device: &mut D, norm: &mut Norm<D>, x: &D::Values, gradient: &mut D::Values| {
             let trained = NormWeights { weight: &mut norm.weight.trained, bias: &mut norm.bias.trained };
             device.batch_norm_backward(states, lstm, x, trained, &norm.state, gradient);
@@ -333,11 +290,11 @@ impl<D: Device> AttentionLstm<D> {
         }
         let trained: MixWeights<&mut Trained<D::Values>> =
             MixWeights { weight: &mut weights.mix.trained, gamma: &mut weights.gamma.trained };
-        device.mix_backward(states, layers, size, &buffers.layers, places, trained, mixed);
+        device.mix_backward(states, layers, size, &buffers.layers, sources, trained, mixed);
     }
 
     /// The first layer of the last forward pass that holds a number that is not finite.
-    fn first_not_finite(&self) -> String {
+    pub(super) fn first_not_finite(&self) -> String {
         let (states, flows) = (self.packing.states, self.packing.rows());
         let AttentionLstmOptions { lstm, dense, .. } = self.options;
         let buffers = &self.buffers;
@@ -367,23 +324,36 @@ impl<D: Device> AttentionLstm<D> {
 
     /// The loss of a batch, and the gradients added to the weights'.
     pub(super) fn gradients(&mut self, batch: &PacketBatch<'_>, labels: &[u32]) -> Result<BatchLoss, ModelError> {
-        if labels.len() != batch.flows {
-            return Err(invalid(format!("{} labels for a batch of {} flows", labels.len(), batch.flows)));
-        }
-        if let Some(label) = labels.iter().find(|&&label| label as usize >= self.classes) {
-            return Err(invalid(format!("label {label} is not one of {} classes", self.classes)));
-        }
+        self.check_labels(labels, batch.flows)?;
         self.prepare(batch)?;
+        let loss = self.loss_and_gradients(labels);
+        self.device.check()?;
+        Ok(loss)
+    }
+
+    /// Checks the classes of a batch's flows.
+    pub(super) fn check_labels(&self, labels: &[u32], flows: usize) -> Result<(), ModelError> {
+        if labels.len() != flows {
+            return Err(invalid(format!("{} labels for a batch of {flows} flows", labels.len())));
+        }
+        match labels.iter().find(|&&label| label as usize >= self.classes) {
+            Some(label) => Err(invalid(format!("label {label} is not one of {} classes", self.classes))),
+            None => Ok(()),
+        }
+    }
+
+    /// The loss of the packed batch, and the gradients added to the weights'; that of the mixed packets stays in its
+    /// buffer.
+    pub(super) fn loss_and_gradients(&mut self, labels: &[u32]) -> BatchLoss {
+        let flows = labels.len();
         self.indices.clear();
         self.indices.extend(self.packing.order.iter().map(|&flow| labels[flow as usize]));
         self.device.upload_indices(&self.indices, &mut self.labels);
         self.forward(true);
-        let scale = 1.0 / batch.flows as f32;
         let logits = &mut self.buffers.logits;
-        let sum = self.device.cross_entropy(batch.flows, self.classes, logits, &self.labels, scale);
+        let sum = self.device.cross_entropy(flows, self.classes, logits, &self.labels, 1.0 / flows as f32);
         self.backward();
-        self.device.check()?;
-        Ok(BatchLoss { sum, targets: batch.flows as u64 })
+        BatchLoss { sum, targets: flows as u64 }
     }
 }
 
@@ -419,38 +389,6 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
         Ok(())
     }
 
-    fn parameters(&self) -> ParameterSet {
-        let mut set = ParameterSet::default();
-        let device = &self.device;
-        let Weights { mix, gamma, lstm, norm, attention, dense, output } = &self.weights;
-        for weight in [mix, gamma, &lstm.input, &lstm.hidden, &lstm.bias] {
-            weight.store(device, &mut set);
-        }
-        norm.store(device, &mut set);
-        if let Some(AttentionWeights { query, key, value, norm }) = attention {
-            for linear in [query, key, value] {
-                linear.weight.store(device, &mut set);
-                linear.bias.store(device, &mut set);
-            }
-            norm.store(device, &mut set);
-        }
-        for linear in [dense, output] {
-            linear.weight.store(device, &mut set);
-            linear.bias.store(device, &mut set);
-        }
-        set
-    }
-
-    fn optimiser_state(&mut self) -> OptimiserState {
-        let Self { device, weights, optimiser, .. } = self;
-        optimiser.state(device, |visit| weights.visit(visit))
-    }
-
-    fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError> {
-        let Self { device, weights, optimiser, .. } = self;
-        optimiser.set_state(device, state, |visit| weights.visit(visit))
-    }
-
     fn dead_layers(&mut self) -> Vec<&'static str> {
         let Self { device, buffers, packing, options, .. } = self;
         let mut layers = vec![("classifier.dense", &buffers.features, packing.rows() * options.dense)];
@@ -467,20 +405,26 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
         let mut dead = |values: &D::Values, length: usize| zero(values, length.min(1024)) && zero(values, length);
         layers.into_iter().filter(|(_, values, length)| dead(values, *length)).map(|(name, ..)| name).collect()
     }
+}
+
+impl<D: Device> Resumable for AttentionLstm<D> {
+    fn parameters(&self) -> ParameterSet {
+        self.weights.store(&self.device)
+    }
+
+    fn optimiser_state(&mut self) -> OptimiserState {
+        let Self { device, weights, optimiser, .. } = self;
+        optimiser.state(device, |visit| weights.visit(visit))
+    }
+
+    fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError> {
+        let Self { device, weights, optimiser, .. } = self;
+        optimiser.set_state(device, state, |visit| weights.visit(visit))
+    }
 
     fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
         let Self { device, weights, .. } = self;
-        let mut result = Ok(());
-        weights.visit(&mut |weight| {
-            if result.is_ok() {
-                result = weight.load(device, parameters);
-            }
-        });
-        result?;
-        weights.norm.load_statistics(device, parameters)?;
-        if let Some(attention) = &mut weights.attention {
-            attention.norm.load_statistics(device, parameters)?;
-        }
+        weights.load(device, parameters)?;
         device.check()
     }
 }

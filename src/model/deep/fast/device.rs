@@ -130,6 +130,16 @@ pub(crate) struct MixWeights<T> {
     pub gamma: T,
 }
 
+/// Where the rows of a matrix stand in a larger one: row `r` is there row `places[r] * stride + offset`.
+pub(crate) struct RowsAt<'a, I> {
+    /// One for each row.
+    pub places: &'a I,
+    /// Rows of the larger matrix for each place.
+    pub stride: usize,
+    /// Which of these, or further on.
+    pub offset: usize,
+}
+
 /// One Adam step's numbers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdamStep {
@@ -360,8 +370,15 @@ pub(crate) trait Device: Send + Sized {
 
     /// Mean over the states of each sequence: x `[states, columns]` into y `[sequences, columns]`, sorted order.
     fn mean(&mut self, packing: &Packing, columns: usize, x: &Self::Values, y: &mut Self::Values);
-    /// Its backward pass.
-    fn mean_backward(&mut self, packing: &Packing, columns: usize, dy: &Self::Values, dx: &mut Self::Values);
+    /// Its backward pass; dx is added to with `accumulate`.
+    fn mean_backward(
+        &mut self,
+        packing: &Packing,
+        columns: usize,
+        dy: &Self::Values,
+        dx: &mut Self::Values,
+        accumulate: bool,
+    );
     /// Mean of embedding rows over each sequence.
     fn embedding_mean(
         &mut self,
@@ -369,6 +386,35 @@ pub(crate) trait Device: Send + Sized {
         columns: usize,
         embedding: &Self::Values,
         ids: &Self::Indices,
+        y: &mut Self::Values,
+    );
+
+    /// Adds each row of x `[rows, columns]` to the row of `table` `[table_rows, columns]` that its index names.
+    fn scatter_add(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        x: &Self::Values,
+        ids: &Self::Indices,
+        table_rows: usize,
+        table: &mut Self::Values,
+    );
+    /// Row `r` of x `[rows, columns]` becomes row `at.of(r)` of y; no two rows may become the same.
+    fn put_rows(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        x: &Self::Values,
+        at: RowsAt<'_, Self::Indices>,
+        y: &mut Self::Values,
+    );
+    /// Row `r` of y `[rows, columns]` becomes row `at.of(r)` of x.
+    fn take_rows(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        x: &Self::Values,
+        at: RowsAt<'_, Self::Indices>,
         y: &mut Self::Values,
     );
 
@@ -396,6 +442,20 @@ pub(crate) trait Device: Send + Sized {
         places: &Self::Indices,
         weights: MixWeights<&mut Trained<Self::Values>>,
         dy: &Self::Values,
+    );
+
+    /// The gradient of the mix's layers: those `[layers, columns]` of row `r` of dx `[rows, layers, columns]` are the
+    /// weighted row `sums[r]` of dy.
+    #[allow(clippy::too_many_arguments)]
+    fn mix_layers_backward(
+        &mut self,
+        rows: usize,
+        layers: usize,
+        columns: usize,
+        sums: &Self::Indices,
+        weights: MixWeights<&Self::Values>,
+        dy: &Self::Values,
+        dx: &mut Self::Values,
     );
 
     /// Adds the squares of a gradient to the sum that [`Device::take_squared_norm`] gives.

@@ -4,18 +4,21 @@
 
 pub mod benchmark;
 mod classifier;
+mod classifier_weights;
 pub(crate) mod cpu;
 pub(crate) mod cuda;
 mod device;
+mod joint;
 mod language_model;
 mod packing;
 mod pool;
+mod stacks;
 mod weights;
 
 #[cfg(test)]
 mod tests;
 
-use super::engine::{LanguageModel, SequenceClassifier};
+use super::engine::{JointClassifier, LanguageModel, SequenceClassifier};
 use super::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet};
 use crate::model::{Device, ModelError};
 
@@ -56,5 +59,21 @@ pub(crate) fn classifier(
         Device::Cuda(card) => {
             Ok(Box::new(classifier::AttentionLstm::new(cuda::Cuda::new(card)?, options, parameters, seed)?))
         }
+    }
+}
+
+/// The classifier with its ELMo, to be trained together, on a device; `parameters` are those of both.
+///
+/// # Errors
+/// As of [`classifier`].
+pub(crate) fn joint_classifier(
+    options: &AttentionLstmOptions,
+    parameters: &ParameterSet,
+    seed: u64,
+    device: Device,
+) -> Result<Box<dyn JointClassifier>, ModelError> {
+    match device {
+        Device::Cpu => Ok(Box::new(pool::OnPool(joint::Joint::new(cpu::Cpu::new(), options, parameters, seed)?))),
+        Device::Cuda(card) => Ok(Box::new(joint::Joint::new(cuda::Cuda::new(card)?, options, parameters, seed)?)),
     }
 }

@@ -2,7 +2,10 @@
 //! worker and wait for it, which costs more than the smaller operations themselves.
 
 use crate::model::ModelError;
-use crate::model::deep::engine::{BatchLoss, LanguageModel, OptimiserState, PacketBatch, SequenceClassifier};
+use crate::model::deep::engine::{
+    BatchLoss, ByteBatch, JointClassifier, LanguageModel, OptimiserState, PacketBatch, PacketEncoder, Resumable,
+    SequenceClassifier,
+};
 use crate::model::deep::parameters::ParameterSet;
 
 /// An engine on the pool.
@@ -20,21 +23,6 @@ impl<M: LanguageModel + Send> LanguageModel for OnPool<M> {
     fn loss(&mut self, tokens: &[u16], packets: usize) -> Result<BatchLoss, ModelError> {
         on_pool(|| self.0.loss(tokens, packets))
     }
-    fn encode(&mut self, tokens: &[u16], packets: usize, output: &mut [f32]) -> Result<(), ModelError> {
-        on_pool(|| self.0.encode(tokens, packets, output))
-    }
-    fn parameters(&self) -> ParameterSet {
-        self.0.parameters()
-    }
-    fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
-        self.0.set_parameters(parameters)
-    }
-    fn optimiser_state(&mut self) -> OptimiserState {
-        self.0.optimiser_state()
-    }
-    fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError> {
-        self.0.set_optimiser_state(state)
-    }
 }
 
 impl<M: SequenceClassifier + Send> SequenceClassifier for OnPool<M> {
@@ -44,6 +32,30 @@ impl<M: SequenceClassifier + Send> SequenceClassifier for OnPool<M> {
     fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
         on_pool(|| self.0.probabilities(batch, output))
     }
+    fn dead_layers(&mut self) -> Vec<&'static str> {
+        self.0.dead_layers()
+    }
+}
+
+impl<M: JointClassifier + Send> JointClassifier for OnPool<M> {
+    fn train_step(&mut self, batch: &ByteBatch<'_>, labels: &[u32], rate: f32) -> Result<BatchLoss, ModelError> {
+        on_pool(|| self.0.train_step(batch, labels, rate))
+    }
+    fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
+        on_pool(|| self.0.probabilities(batch, output))
+    }
+    fn dead_layers(&mut self) -> Vec<&'static str> {
+        self.0.dead_layers()
+    }
+}
+
+impl<M: PacketEncoder + Send> PacketEncoder for OnPool<M> {
+    fn encode(&mut self, tokens: &[u16], packets: usize, output: &mut [f32]) -> Result<(), ModelError> {
+        on_pool(|| self.0.encode(tokens, packets, output))
+    }
+}
+
+impl<M: Resumable> Resumable for OnPool<M> {
     fn parameters(&self) -> ParameterSet {
         self.0.parameters()
     }
@@ -55,8 +67,5 @@ impl<M: SequenceClassifier + Send> SequenceClassifier for OnPool<M> {
     }
     fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError> {
         self.0.set_optimiser_state(state)
-    }
-    fn dead_layers(&mut self) -> Vec<&'static str> {
-        self.0.dead_layers()
     }
 }

@@ -9,6 +9,8 @@ use crate::model::deep::parameters::ParameterSet;
 pub(super) struct Weight<D: Device> {
     name: String,
     shape: Vec<usize>,
+    /// What the learning rate is multiplied by.
+    rate: f32,
     pub trained: Trained<D::Values>,
 }
 
@@ -22,7 +24,12 @@ impl<D: Device> Weight<D> {
         for buffer in [&mut trained.gradient, &mut trained.first, &mut trained.second] {
             device.upload(&zeros, buffer);
         }
-        Ok(Self { name, shape: shape.to_vec(), trained })
+        Ok(Self { name, shape: shape.to_vec(), rate: 1.0, trained })
+    }
+
+    /// Gives it a learning rate of its own: `factor` of its name times that of a step.
+    pub fn set_rate(&mut self, factor: impl FnOnce(&str) -> f32) {
+        self.rate = factor(&self.name);
     }
 
     pub fn value(&self) -> &D::Values {
@@ -230,6 +237,7 @@ impl Optimiser {
         };
         each(&mut |weight| {
             let length = weight.length();
+            let step = AdamStep { learning_rate: step.learning_rate * weight.rate, ..step };
             device.adam(&mut weight.trained, length, step);
         });
         Ok(())

@@ -6,12 +6,15 @@ use dfdx::prelude::*;
 use super::graph::{Graph, Matrix, NamedGradients};
 use super::layers::{BatchStatistics, Mask, attention, batch_norm, cross_entropy, linear, lstm, running_norm};
 use super::optimiser::{Adam, first_not_finite};
+use super::stacks::Stacks;
 use crate::model::ModelError;
 use crate::model::deep::engine::{
-    BatchLoss, DropoutPlace, NORM_MOMENTUM, NOT_FINITE, OptimiserState, PacketBatch, SequenceClassifier, TRAINING,
-    diverged, dropout_factor,
+    BatchLoss, ByteBatch, DropoutPlace, JointClassifier, NORM_MOMENTUM, NOT_FINITE, OptimiserState, PacketBatch,
+    PacketEncoder, Resumable, SequenceClassifier, TRAINING, diverged, dropout_factor,
 };
-use crate::model::deep::parameters::{AttentionLstmOptions, MODEL, ParameterSet, classifier_shapes};
+use crate::model::deep::parameters::{
+    AttentionLstmOptions, MODEL, ParameterSet, classifier_shapes, encoder_shapes, rate_factor,
+};
 use crate::seed;
 
 /// The classifier on the processor; `parameters` are taken as they are.
@@ -47,6 +50,39 @@ pub(crate) fn classifier_on(
     }
 }
 
+/// The classifier with its ELMo, to be trained together, on the processor; `parameters` are those of both.
+///
+/// # Errors
+/// As of [`classifier`].
+pub(crate) fn joint_classifier(
+    options: &AttentionLstmOptions,
+    parameters: &ParameterSet,
+    seed: u64,
+) -> Result<Box<dyn JointClassifier>, ModelError> {
+    Ok(Box::new(Reference::joint(Cpu::default(), options, parameters, seed)?))
+}
+
+/// The same on a device; a graphics card needs the Cargo feature `dfdx-cuda`.
+///
+/// # Errors
+/// As of [`classifier_on`].
+pub(crate) fn joint_classifier_on(
+    options: &AttentionLstmOptions,
+    parameters: &ParameterSet,
+    seed: u64,
+    device: crate::model::Device,
+) -> Result<Box<dyn JointClassifier>, ModelError> {
+    match device {
+        crate::model::Device::Cpu => joint_classifier(options, parameters, seed),
+        #[cfg(feature = "dfdx-cuda")]
+        crate::model::Device::Cuda(card) => {
+            Ok(Box::new(Reference::joint(super::cuda(card)?, options, parameters, seed)?))
+        }
+        #[cfg(not(feature = "dfdx-cuda"))]
+        crate::model::Device::Cuda(card) => Err(super::no_cuda(card)),
+    }
+}
+
 /// The gradients of a batch's mean loss by name.
 #[cfg(test)]
 pub(crate) fn gradients(
@@ -55,12 +91,27 @@ pub(crate) fn gradients(
     batch: &PacketBatch<'_>,
     labels: &[u32],
 ) -> Result<NamedGradients, ModelError> {
-    Ok(Reference::new(Cpu::default(), options, parameters, 0)?.gradients(batch, labels)?.1)
+    let model = Reference::new(Cpu::default(), options, parameters, 0)?;
+    Ok(model.gradients(&Packets::Encoded(batch), labels)?.1)
+}
+
+/// The gradients of classifier and ELMo.
+#[cfg(test)]
+pub(crate) fn joint_gradients(
+    options: &AttentionLstmOptions,
+    parameters: &ParameterSet,
+    batch: &ByteBatch<'_>,
+    labels: &[u32],
+) -> Result<NamedGradients, ModelError> {
+    let model = Reference::joint(Cpu::default(), options, parameters, 0)?;
+    Ok(model.gradients(&Packets::Bytes(batch), labels)?.1)
 }
 
 struct Reference<D> {
     device: D,
     options: AttentionLstmOptions,
+    /// The ELMo's, where it is trained too.
+    stacks: Option<Stacks>,
     classes: usize,
     parameters: ParameterSet,
     optimiser: Adam,
@@ -70,6 +121,25 @@ struct Reference<D> {
 
 /// Statistics of the batch by the name of the normalisation, to be worked into the running ones.
 type Statistics = Vec<(&'static str, BatchStatistics)>;
+
+/// What a step reads.
+enum Packets<'a> {
+    Encoded(&'a PacketBatch<'a>),
+    Bytes(&'a ByteBatch<'a>),
+}
+
+impl Packets<'_> {
+    fn counts(&self) -> &[u32] {
+        match self {
+            Self::Encoded(batch) => batch.counts,
+            Self::Bytes(batch) => batch.counts,
+        }
+    }
+}
+
+fn invalid<T>(problem: String) -> Result<T, ModelError> {
+    Err(ModelError::Data { model: MODEL.to_owned(), problem })
+}
 
 impl<D: Device<f32>> Reference<D> {
     fn new(
@@ -85,6 +155,7 @@ impl<D: Device<f32>> Reference<D> {
         Ok(Self {
             device,
             options: options.clone(),
+            stacks: None,
             classes,
             parameters: parameters.clone(),
             optimiser: Adam::new(options.clip_norm, options.weight_decay),
@@ -93,31 +164,87 @@ impl<D: Device<f32>> Reference<D> {
         })
     }
 
+    /// The same with the ELMo of these parameters.
+    fn joint(
+        device: D,
+        options: &AttentionLstmOptions,
+        parameters: &ParameterSet,
+        seed: u64,
+    ) -> Result<Self, ModelError> {
+        let vocabulary = parameters.shape("elmo.embedding.weight")?[0];
+        for (name, shape) in encoder_shapes(&options.elmo, vocabulary) {
+            parameters.get(&name, &shape)?;
+        }
+        let stacks = Some(Stacks::new(&options.elmo, vocabulary, seed));
+        Ok(Self { stacks, ..Self::new(device, options, parameters, seed)? })
+    }
+
+    /// The layers of every place of a batch, shape `[N * flows, layers * size]`, and which places have a packet; from
+    /// bytes only while training.
+    fn layers(&self, graph: &mut Graph<'_, D>, packets: &Packets<'_>) -> Result<(Matrix<D>, Mask), ModelError> {
+        let size = (self.options.elmo.layers + 1) * 2 * self.options.elmo.hidden;
+        let flows = packets.counts().len();
+        let counts = packets.counts().iter().map(|&count| count as usize).collect::<Vec<_>>();
+        match packets {
+            Packets::Encoded(batch) => {
+                let most = batch.layers.len() / (batch.flows * size).max(1);
+                if flows != batch.flows
+                    || flows * most * size != batch.layers.len()
+                    || counts.iter().any(|&count| count == 0 || count > most)
+                {
+                    return invalid(format!("a batch of {} flows whose packets do not fill it", batch.flows));
+                }
+                let places = (0..most).flat_map(|packet| (0..flows).map(move |flow| (flow * most + packet) * size));
+                let values = places.flat_map(|start| batch.layers[start..start + size].iter().copied()).collect();
+                Ok((graph.constant(values, (most * flows, size)), Mask { steps: most, lengths: counts }))
+            }
+            Packets::Bytes(batch) => {
+                let (most, all) = (batch.most.max(1), batch.packets());
+                if flows == 0 || counts.iter().any(|&count| count > batch.most) {
+                    return invalid(format!("a batch of {flows} flows whose packets do not fill it"));
+                }
+                let lengths = counts.iter().map(|&count| count.max(1)).collect();
+                let Some(stacks) = self.stacks.as_ref().filter(|_| all > 0) else {
+                    let zeros = graph.constant(vec![0.0; most * flows * size], (most * flows, size));
+                    return Ok((zeros, Mask { steps: most, lengths }));
+                };
+                let mask = stacks.mask(batch.tokens, all)?;
+                let encodings = stacks.encodings(graph, batch.tokens, &mask, Some(self.optimiser.steps))?;
+                let mut starts = vec![0];
+                starts.extend(counts.iter().scan(0, |next, count| {
+                    *next += count;
+                    Some(*next)
+                }));
+                // Places without a packet take any, times 0.
+                let places = (0..most).flat_map(|packet| (0..flows).map(move |flow| (flow, packet)));
+                let packet_of = |(flow, packet): (usize, usize)| (packet < counts[flow]).then(|| starts[flow] + packet);
+                let sources = places.map(packet_of).collect::<Vec<_>>();
+                let there = sources.iter().map(|source| if source.is_some() { 1.0 } else { 0.0 }).collect();
+                let there = graph.constant(there, (most * flows,));
+                let sources = graph.indices(sources.into_iter().map(Option::unwrap_or_default).collect());
+                let layers: Matrix<D> = encodings.gather(sources);
+                let layers = layers * there.broadcast_like::<_, Axis<1>>(&(most * flows, size));
+                Ok((layers, Mask { steps: most, lengths }))
+            }
+        }
+    }
+
     /// The logits, shape `[flows, classes]`; `statistics` is given while training.
     fn logits(
         &self,
         graph: &mut Graph<'_, D>,
-        batch: &PacketBatch<'_>,
+        packets: &Packets<'_>,
         mut statistics: Option<&mut Statistics>,
     ) -> Result<Matrix<D>, ModelError> {
         let AttentionLstmOptions { lstm: hidden, dense, .. } = self.options;
         let size = 2 * self.options.elmo.hidden;
-        let layers = self.options.elmo.layers + 1;
-        let packets = batch.layers.len() / (batch.flows * layers * size).max(1);
-        let lengths = batch.counts.iter().map(|&count| count as usize).collect::<Vec<_>>();
-        if lengths.len() != batch.flows
-            || batch.flows * packets * layers * size != batch.layers.len()
-            || lengths.iter().any(|&length| length == 0 || length > packets)
-        {
-            let problem = format!("a batch of {} flows whose packets do not fill it", batch.flows);
-            return Err(ModelError::Data { model: MODEL.to_owned(), problem });
-        }
-        let mask = Mask { steps: packets, lengths };
+        let (layers, mask) = self.layers(graph, packets)?;
+        let (packets, flows) = (mask.steps, mask.rows());
         let training = statistics.is_some();
 
-        let mut values = self.mix(graph, batch, packets)?;
+        let mut values = self.mix(graph, layers)?;
         if training {
-            values = values * self.dropout(graph, DropoutPlace::Packets, (packets, batch.flows, size));
+            values = values * self.dropout(graph, DropoutPlace::Packets, (packets, flows, size));
         }
         let name = "classifier.lstm";
         values = lstm(graph, name, values, hidden, &mask, false, self.options.activation)?;
@@ -135,37 +262,28 @@ impl<D: Device<f32>> Reference<D> {
             values = normalise(graph, "classifier.norm_2", values)?;
         }
         let inverse = mask.lengths.iter().map(|&length| 1.0 / length as f32).collect();
-        let inverse = graph.constant(inverse, (batch.flows,)).broadcast_like::<_, Axis<1>>(&(batch.flows, hidden));
-        let pooled = values.reshape_like(&(packets, batch.flows, hidden)).sum::<_, Axis<0>>() * inverse;
+        let inverse = graph.constant(inverse, (flows,)).broadcast_like::<_, Axis<1>>(&(flows, hidden));
+        let pooled = values.reshape_like(&(packets, flows, hidden)).sum::<_, Axis<0>>() * inverse;
         let mut features = linear(graph, "classifier.dense", pooled, dense)?.relu();
         if training {
-            features = features * self.dropout(graph, DropoutPlace::Dense, (1, batch.flows, dense));
+            features = features * self.dropout(graph, DropoutPlace::Dense, (1, flows, dense));
         }
         linear(graph, "classifier.output", features, self.classes)
     }
 
     /// `gamma * sum_j softmax(weight)_j * layer_j`, shape `[N * flows, size]` (Peters et al. 2018, equation 1).
-    fn mix(&self, graph: &mut Graph<'_, D>, batch: &PacketBatch<'_>, packets: usize) -> Result<Matrix<D>, ModelError> {
-        let size = 2 * self.options.elmo.hidden;
-        let layers = self.options.elmo.layers + 1;
-        let shape = (packets * batch.flows, size);
+    fn mix(&self, graph: &mut Graph<'_, D>, values: Matrix<D>) -> Result<Matrix<D>, ModelError> {
+        let (size, layers) = (2 * self.options.elmo.hidden, self.options.elmo.layers + 1);
+        let places = values.shape().0;
         let weight = graph.parameter("classifier.mix.weight", (layers,))?;
         let gamma = graph.parameter("classifier.mix.gamma", (1,))?;
         let exponentials = weight.exp();
         let sum = exponentials.clone().sum::<(), _>().broadcast_like::<_, Axis<0>>(&(layers,));
         let share = exponentials / sum * gamma.sum::<(), _>().broadcast_like::<_, Axis<0>>(&(layers,));
         // One column for each layer, so that the mix is a product of a matrix with the shares.
-        let mut columns = Vec::with_capacity(batch.layers.len());
-        for packet in 0..packets {
-            for flow in 0..batch.flows {
-                let start = (flow * packets + packet) * layers * size;
-                for index in 0..size {
-                    columns.extend((0..layers).map(|layer| batch.layers[start + layer * size + index]));
-                }
-            }
-        }
-        let columns = graph.constant(columns, (shape.0 * size, layers));
-        Ok(columns.matmul(share.reshape_like(&(layers, 1))).reshape_like(&shape))
+        let by_layer = values.reshape_like(&(places, layers, size)).permute::<_, Axes3<0, 2, 1>>();
+        let columns = by_layer.reshape_like(&(places * size, layers));
+        Ok(columns.matmul(share.reshape_like(&(layers, 1))).reshape_like(&(places, size)))
     }
 
     /// Dropout factors of a tensor `[rows, steps, size]`, laid out as `[steps * rows, size]`.
@@ -187,21 +305,21 @@ impl<D: Device<f32>> Reference<D> {
     /// The loss, the gradients of its mean over flows, and the statistics of the normalisations.
     fn gradients(
         &self,
-        batch: &PacketBatch<'_>,
+        packets: &Packets<'_>,
         labels: &[u32],
     ) -> Result<(BatchLoss, NamedGradients, Statistics), ModelError> {
         let targets = labels.iter().map(|&label| label as usize).collect::<Vec<_>>();
-        if targets.len() != batch.flows || targets.iter().any(|&label| label >= self.classes) {
-            let problem = format!("labels of {} flows must be below {}", batch.flows, self.classes);
-            return Err(ModelError::Data { model: MODEL.to_owned(), problem });
+        let flows = packets.counts().len();
+        if targets.len() != flows || targets.iter().any(|&label| label >= self.classes) {
+            return invalid(format!("labels of {flows} flows must be below {}", self.classes));
         }
         let mut statistics = Vec::new();
         let mut graph = Graph::recording(&self.device, &self.parameters);
-        let logits = self.logits(&mut graph, batch, Some(&mut statistics))?;
+        let logits = self.logits(&mut graph, packets, Some(&mut statistics))?;
         let losses = cross_entropy(&graph, logits, targets);
         let sum = losses.as_vec().iter().map(|&value| f64::from(value)).sum();
-        let gradients = graph.backward(losses.sum() / batch.flows as f32);
-        Ok((BatchLoss { sum, targets: batch.flows as u64 }, gradients, statistics))
+        let gradients = graph.backward(losses.sum() / flows as f32);
+        Ok((BatchLoss { sum, targets: flows as u64 }, gradients, statistics))
     }
 
     fn update_running(&mut self, statistics: &Statistics, rows: usize) {
@@ -216,16 +334,9 @@ impl<D: Device<f32>> Reference<D> {
             }
         }
     }
-}
 
-impl<D: Device<f32>> SequenceClassifier for Reference<D> {
-    fn train_step(
-        &mut self,
-        batch: &PacketBatch<'_>,
-        labels: &[u32],
-        learning_rate: f32,
-    ) -> Result<BatchLoss, ModelError> {
-        let (loss, gradients, statistics) = self.gradients(batch, labels)?;
+    fn step(&mut self, packets: &Packets<'_>, labels: &[u32], learning_rate: f32) -> Result<BatchLoss, ModelError> {
+        let (loss, gradients, statistics) = self.gradients(packets, labels)?;
         if !loss.sum.is_finite() {
             return Err(diverged(TRAINING, first_not_finite(&self.parameters, "classifier.output"), NOT_FINITE));
         }
@@ -238,14 +349,15 @@ impl<D: Device<f32>> SequenceClassifier for Reference<D> {
         let layers = [("classifier.dense", "weight"), ("classifier.lstm", "weight_ih")];
         let nearest = layers.into_iter().find(|(layer, weight)| loss.sum > 0.0 && dead(layer, weight));
         self.dead = nearest.map(|(layer, _)| layer).into_iter().collect();
-        self.optimiser.update(TRAINING, &mut self.parameters, gradients, learning_rate)?;
-        self.update_running(&statistics, batch.counts.iter().map(|&count| count as usize).sum());
+        let rate = |name: &str| learning_rate * rate_factor(&self.options, name);
+        self.optimiser.update(TRAINING, &mut self.parameters, gradients, rate)?;
+        self.update_running(&statistics, packets.counts().iter().map(|&count| count.max(1) as usize).sum());
         Ok(loss)
     }
 
-    fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
+    fn probabilities_of(&self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
         let mut graph = Graph::inference(&self.device, &self.parameters);
-        let logits = self.logits(&mut graph, batch, None)?;
+        let logits = self.logits(&mut graph, &Packets::Encoded(batch), None)?;
         for (row, logits) in output.chunks_exact_mut(self.classes).zip(logits.as_vec().chunks_exact(self.classes)) {
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let exponentials = logits.iter().map(|logit| (logit - largest).exp()).collect::<Vec<_>>();
@@ -254,7 +366,49 @@ impl<D: Device<f32>> SequenceClassifier for Reference<D> {
         }
         Ok(())
     }
+}
 
+impl<D: Device<f32>> SequenceClassifier for Reference<D> {
+    fn train_step(&mut self, batch: &PacketBatch<'_>, labels: &[u32], rate: f32) -> Result<BatchLoss, ModelError> {
+        self.step(&Packets::Encoded(batch), labels, rate)
+    }
+
+    fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
+        self.probabilities_of(batch, output)
+    }
+
+    fn dead_layers(&mut self) -> Vec<&'static str> {
+        self.dead.clone()
+    }
+}
+
+impl<D: Device<f32>> JointClassifier for Reference<D> {
+    fn train_step(&mut self, batch: &ByteBatch<'_>, labels: &[u32], rate: f32) -> Result<BatchLoss, ModelError> {
+        self.step(&Packets::Bytes(batch), labels, rate)
+    }
+
+    fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
+        self.probabilities_of(batch, output)
+    }
+
+    fn dead_layers(&mut self) -> Vec<&'static str> {
+        self.dead.clone()
+    }
+}
+
+impl<D: Device<f32>> PacketEncoder for Reference<D> {
+    fn encode(&mut self, tokens: &[u16], packets: usize, output: &mut [f32]) -> Result<(), ModelError> {
+        let Some(stacks) = &self.stacks else {
+            return invalid("a classifier without an ELMo encodes nothing".to_owned());
+        };
+        let mask = stacks.mask(tokens, packets)?;
+        let mut graph = Graph::inference(&self.device, &self.parameters);
+        output.copy_from_slice(&stacks.encodings(&mut graph, tokens, &mask, None)?.as_vec());
+        Ok(())
+    }
+}
+
+impl<D: Device<f32>> Resumable for Reference<D> {
     fn parameters(&self) -> ParameterSet {
         self.parameters.clone()
     }
@@ -267,12 +421,9 @@ impl<D: Device<f32>> SequenceClassifier for Reference<D> {
         self.optimiser.set_state(&self.parameters, state)
     }
 
-    fn dead_layers(&mut self) -> Vec<&'static str> {
-        self.dead.clone()
-    }
-
     fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
-        for (name, shape) in classifier_shapes(&self.options, self.classes) {
+        let elmo = self.stacks.iter().flat_map(|stacks| encoder_shapes(&stacks.options, stacks.vocabulary));
+        for (name, shape) in classifier_shapes(&self.options, self.classes).into_iter().chain(elmo) {
             parameters.get(&name, &shape)?;
         }
         self.parameters = parameters.clone();
@@ -291,6 +442,18 @@ mod tests {
     }
 
     #[test]
+    fn trained_with_its_elmo_it_is_that_of_pytorch() {
+        golden::check_joint(&joint_classifier);
+        let golden = golden::Golden::read();
+        for (case, options) in golden::joint_cases() {
+            let (tokens, counts, labels) = golden.byte_flows(case, 0);
+            let batch = ByteBatch { tokens: &tokens, counts: &counts, most: 3 };
+            let gradients = joint_gradients(&options, &golden.classifier_parameters(case), &batch, &labels).unwrap();
+            golden.check_gradients(case, &gradients);
+        }
+    }
+
+    #[test]
     fn gradients_are_those_of_pytorch() {
         let golden = golden::Golden::read();
         for (case, options) in golden::classifier_cases() {
@@ -298,7 +461,7 @@ mod tests {
             let model = Reference::new(Cpu::default(), &options, &parameters, 0).unwrap();
             let (layers, counts, labels) = golden.flows(case, 0);
             let batch = PacketBatch { layers: &layers, counts: &counts, flows: labels.len() };
-            let (_, gradients, _) = model.gradients(&batch, &labels).unwrap();
+            let (_, gradients, _) = model.gradients(&Packets::Encoded(&batch), &labels).unwrap();
             golden.check_gradients(case, &gradients);
         }
     }

@@ -1,18 +1,17 @@
-//! ELMo (Peters et al. 2018) over the bytes of a packet: two independent stacks of LSTMs, one reading from the
-//! left and one from the right, that share the embedding and the head.
+//! ELMo (Peters et al. 2018) over the bytes of a packet as a language model: the uppermost state of either direction
+//! predicts the byte that it reads next, through one head.
 
 use dfdx::prelude::*;
 
 use super::graph::{Graph, Matrix, NamedGradients};
-use super::layers::{Mask, cross_entropy, linear, lstm};
+use super::layers::{Mask, cross_entropy, linear};
 use super::optimiser::{Adam, first_not_finite};
-use crate::feature::PAD;
+use super::stacks::Stacks;
 use crate::model::ModelError;
 use crate::model::deep::engine::{
-    BatchLoss, DropoutPlace, LanguageModel, NOT_FINITE, OptimiserState, PRETRAINING, diverged, dropout_factor,
+    BatchLoss, LanguageModel, NOT_FINITE, OptimiserState, PRETRAINING, PacketEncoder, Resumable, diverged,
 };
-use crate::model::deep::parameters::{Activation, ElmoOptions, MODEL, ParameterSet, elmo_shapes};
-use crate::seed;
+use crate::model::deep::parameters::{ElmoOptions, ParameterSet, elmo_shapes};
 
 /// ELMo on the processor; `parameters` are taken as they are.
 ///
@@ -61,20 +60,10 @@ pub(crate) fn gradients(
 
 struct Reference<D> {
     device: D,
-    options: ElmoOptions,
-    vocabulary: usize,
+    stacks: Stacks,
     parameters: ParameterSet,
     optimiser: Adam,
-    dropout_seed: u64,
 }
-
-/// The states of both directions by layer, each `[M * packets, hidden]`.
-struct States<D: Device<f32>> {
-    embedded: Matrix<D>,
-    directions: [Vec<Matrix<D>>; 2],
-}
-
-const DIRECTIONS: [&str; 2] = ["forward", "backward"];
 
 impl<D: Device<f32>> Reference<D> {
     fn new(device: D, options: &ElmoOptions, parameters: &ParameterSet, seed: u64) -> Result<Self, ModelError> {
@@ -82,79 +71,9 @@ impl<D: Device<f32>> Reference<D> {
         for (name, shape) in elmo_shapes(options, vocabulary) {
             parameters.get(&name, &shape)?;
         }
-        Ok(Self {
-            device,
-            options: options.clone(),
-            vocabulary,
-            parameters: parameters.clone(),
-            optimiser: Adam::new(options.clip_norm, 0.0),
-            dropout_seed: seed::derive(seed, "dropout"),
-        })
-    }
-
-    fn mask(&self, tokens: &[u16], packets: usize) -> Result<Mask, ModelError> {
-        let problem = |problem: String| Err(ModelError::Data { model: MODEL.to_owned(), problem });
-        if packets == 0 || !tokens.len().is_multiple_of(packets) {
-            return problem(format!("{} tokens are not {packets} packets of one length", tokens.len()));
-        }
-        if let Some(token) = tokens.iter().find(|&&token| usize::from(token) >= self.vocabulary) {
-            return problem(format!("token {token} is not in the vocabulary of {}", self.vocabulary));
-        }
-        let steps = tokens.len() / packets;
-        let length = |packet: &[u16]| packet.iter().position(|&token| token == PAD).unwrap_or(packet.len());
-        let lengths = tokens.chunks_exact(steps.max(1)).map(length).collect::<Vec<_>>();
-        if lengths.len() != packets || lengths.contains(&0) {
-            return problem("a packet without a byte reached the language model".to_owned());
-        }
-        Ok(Mask { steps, lengths })
-    }
-
-    /// Runs both stacks; `step` is that of training, for dropout.
-    fn states(
-        &self,
-        graph: &mut Graph<'_, D>,
-        tokens: &[u16],
-        mask: &Mask,
-        step: Option<u64>,
-    ) -> Result<States<D>, ModelError> {
-        let ElmoOptions { embedding, hidden, layers, .. } = self.options;
-        let packets = mask.rows();
-        let by_step = (0..mask.steps)
-            .flat_map(|step| (0..packets).map(move |packet| usize::from(tokens[packet * mask.steps + step])))
-            .collect();
-        let table = graph.parameter("elmo.embedding.weight", (self.vocabulary, embedding))?;
-        let embedded: Matrix<D> = table.gather(graph.indices(by_step));
-        let mut directions = [Vec::new(), Vec::new()];
-        for (direction, states) in directions.iter_mut().enumerate() {
-            let mut input = embedded.clone();
-            for layer in 0..layers {
-                let name = format!("elmo.{}.{layer}", DIRECTIONS[direction]);
-                let output = lstm(graph, &name, input, hidden, mask, direction == 1, Activation::Tanh)?;
-                let place = DropoutPlace::Elmo { direction: direction as u32, layer: layer as u32 };
-                input = match step {
-                    Some(step) if self.options.dropout > 0.0 => output * self.dropout(graph, mask, place, step),
-                    _ => output,
-                };
-                states.push(input.clone());
-            }
-        }
-        Ok(States { embedded, directions })
-    }
-
-    fn dropout(&self, graph: &Graph<'_, D>, mask: &Mask, place: DropoutPlace, step: u64) -> Matrix<D> {
-        let hidden = self.options.hidden;
-        let mut factors = Vec::with_capacity(mask.steps * mask.rows() * hidden);
-        for position in 0..mask.steps {
-            for packet in 0..mask.rows() {
-                let start = (packet * mask.steps + position) * hidden;
-                factors.extend(
-                    (start..start + hidden).map(|index| {
-                        dropout_factor(self.dropout_seed, step, place, index as u64, self.options.dropout)
-                    }),
-                );
-            }
-        }
-        graph.constant(factors, (mask.steps * mask.rows(), hidden))
+        let stacks = Stacks::new(options, vocabulary, seed);
+        let optimiser = Adam::new(options.clip_norm, 0.0);
+        Ok(Self { device, stacks, parameters: parameters.clone(), optimiser })
     }
 
     /// The cross-entropy of every target, forward ones first; `None` where there is no target.
@@ -168,7 +87,7 @@ impl<D: Device<f32>> Reference<D> {
         if mask.lengths.iter().all(|&length| length < 2) {
             return Ok(None);
         }
-        let states = self.states(graph, tokens, mask, step)?;
+        let states = self.stacks.states(graph, tokens, mask, step)?;
         let packets = mask.rows();
         // A forward state at t predicts the token at t + 1, a backward state at t + 1 the one at t.
         let pairs = (0..mask.steps - 1)
@@ -186,16 +105,14 @@ impl<D: Device<f32>> Reference<D> {
                 pairs.iter().map(|(step, packet)| usize::from(tokens[packet * mask.steps + step + 1 - direction])),
             );
         }
-        let rows = rows.stack().reshape_like(&(targets.len(), self.options.hidden));
-        let logits = linear(graph, "elmo.head", rows, self.vocabulary)?;
+        let rows = rows.stack().reshape_like(&(targets.len(), self.stacks.options.hidden));
+        let logits = linear(graph, "elmo.head", rows, self.stacks.vocabulary)?;
         Ok(Some(cross_entropy(graph, logits, targets)))
     }
-}
 
-impl<D: Device<f32>> Reference<D> {
     /// The loss, and the gradients of its mean over targets; `None` where there is no target.
     fn gradients(&self, tokens: &[u16], packets: usize) -> Result<Option<(BatchLoss, NamedGradients)>, ModelError> {
-        let mask = self.mask(tokens, packets)?;
+        let mask = self.stacks.mask(tokens, packets)?;
         let mut graph = Graph::recording(&self.device, &self.parameters);
         let Some(losses) = self.losses(&mut graph, tokens, &mask, Some(self.optimiser.steps))? else {
             return Ok(None);
@@ -222,45 +139,28 @@ impl<D: Device<f32>> LanguageModel for Reference<D> {
         if !loss.sum.is_finite() {
             return Err(diverged(PRETRAINING, first_not_finite(&self.parameters, "elmo.head"), NOT_FINITE));
         }
-        self.optimiser.update(PRETRAINING, &mut self.parameters, gradients, learning_rate)?;
+        self.optimiser.update(PRETRAINING, &mut self.parameters, gradients, |_| learning_rate)?;
         Ok(loss)
     }
 
     fn loss(&mut self, tokens: &[u16], packets: usize) -> Result<BatchLoss, ModelError> {
-        let mask = self.mask(tokens, packets)?;
+        let mask = self.stacks.mask(tokens, packets)?;
         let mut graph = Graph::inference(&self.device, &self.parameters);
         let losses = self.losses(&mut graph, tokens, &mask, None)?;
         Ok(losses.as_ref().map_or_else(BatchLoss::default, batch_loss))
     }
+}
 
+impl<D: Device<f32>> PacketEncoder for Reference<D> {
     fn encode(&mut self, tokens: &[u16], packets: usize, output: &mut [f32]) -> Result<(), ModelError> {
-        let mask = self.mask(tokens, packets)?;
-        let hidden = self.options.hidden;
+        let mask = self.stacks.mask(tokens, packets)?;
         let mut graph = Graph::inference(&self.device, &self.parameters);
-        let states = self.states(&mut graph, tokens, &mask, None)?;
-        let inverse = mask.lengths.iter().map(|&length| 1.0 / length as f32).collect();
-        let inverse = graph.constant(inverse, (packets,)).broadcast_like::<_, Axis<1>>(&(packets, hidden));
-        let pooled = |states: &Matrix<D>| {
-            let masked = states.clone() * mask.matrix(&graph, hidden);
-            let sums = masked.reshape_like(&(mask.steps, packets, hidden)).sum::<_, Axis<0>>();
-            (sums * inverse.clone()).as_vec()
-        };
-        let layers = self.options.layers;
-        for layer in 0..=layers {
-            for direction in 0..2 {
-                let mean = match layer.checked_sub(1) {
-                    None => pooled(&states.embedded),
-                    Some(layer) => pooled(&states.directions[direction][layer]),
-                };
-                for (packet, row) in mean.chunks_exact(hidden).enumerate() {
-                    let start = ((packet * (layers + 1) + layer) * 2 + direction) * hidden;
-                    output[start..start + hidden].copy_from_slice(row);
-                }
-            }
-        }
+        output.copy_from_slice(&self.stacks.encodings(&mut graph, tokens, &mask, None)?.as_vec());
         Ok(())
     }
+}
 
+impl<D: Device<f32>> Resumable for Reference<D> {
     fn optimiser_state(&mut self) -> OptimiserState {
         self.optimiser.state(&self.parameters)
     }
@@ -270,7 +170,7 @@ impl<D: Device<f32>> LanguageModel for Reference<D> {
     }
 
     fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
-        for (name, shape) in elmo_shapes(&self.options, self.vocabulary) {
+        for (name, shape) in elmo_shapes(&self.stacks.options, self.stacks.vocabulary) {
             parameters.get(&name, &shape)?;
         }
         self.parameters = parameters.clone();
@@ -285,6 +185,7 @@ impl<D: Device<f32>> LanguageModel for Reference<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::feature::PAD;
     use crate::model::deep::golden;
 
     #[test]

@@ -7,15 +7,19 @@ mod graph;
 mod language_model;
 mod layers;
 mod optimiser;
+mod stacks;
 
 #[cfg(test)]
-pub(crate) use classifier::classifier;
-pub(crate) use classifier::classifier_on;
+pub(crate) use classifier::{classifier, joint_classifier};
+pub(crate) use classifier::{classifier_on, joint_classifier_on};
 #[cfg(test)]
 pub(crate) use language_model::language_model;
 pub(crate) use language_model::language_model_on;
 #[cfg(test)]
-pub(crate) use {classifier::gradients as classifier_gradients, language_model::gradients as language_model_gradients};
+pub(crate) use {
+    classifier::{gradients as classifier_gradients, joint_gradients},
+    language_model::gradients as language_model_gradients,
+};
 
 use crate::model::{CudaDevice, ModelError};
 

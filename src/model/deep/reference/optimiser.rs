@@ -25,7 +25,7 @@ impl Adam {
         Self { clip_norm, weight_decay, steps: 0, moments: IndexMap::new() }
     }
 
-    /// One step on every parameter that has a gradient.
+    /// One step on every parameter that has a gradient, at the learning rate that `rate` gives it.
     ///
     /// # Errors
     /// A gradient that is not finite, by its parameter; nothing was changed then.
@@ -34,7 +34,7 @@ impl Adam {
         stage: &str,
         parameters: &mut ParameterSet,
         gradients: NamedGradients,
-        learning_rate: f32,
+        rate: impl Fn(&str) -> f32,
     ) -> Result<(), ModelError> {
         let not_finite = gradients.iter().find(|(_, values)| values.iter().any(|value| !value.is_finite()));
         if let Some((name, _)) = not_finite {
@@ -46,12 +46,13 @@ impl Adam {
         let clip = (self.clip_norm / (norm + CLIP_EPSILON)).min(1.0);
         self.steps += 1;
         let power = self.steps as f64;
-        let step_size = (f64::from(learning_rate) / (1.0 - ADAM_BETA_1.powf(power))) as f32;
         let correction = (1.0 - ADAM_BETA_2.powf(power)).sqrt() as f32;
         let (new_1, new_2) = ((1.0 - ADAM_BETA_1) as f32, (1.0 - ADAM_BETA_2) as f32);
         for (name, gradient) in gradients {
             let values = parameters.values_mut(&name).expect("gradients are of parameters");
             let count = values.len();
+            let learning_rate = rate(&name);
+            let step_size = (f64::from(learning_rate) / (1.0 - ADAM_BETA_1.powf(power))) as f32;
             let (first, second) = self.moments.entry(name).or_insert_with(|| (vec![0.0; count], vec![0.0; count]));
             for (index, value) in values.iter_mut().enumerate() {
                 let gradient = gradient[index] * clip;

@@ -19,7 +19,7 @@ use simd::Level;
 
 use super::device::{
     AdamStep, Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights, MixWeights,
-    NormState, NormWeights, Trained,
+    NormState, NormWeights, RowsAt, Trained,
 };
 use super::packing::Packing;
 use crate::model::deep::engine::NORM_EPSILON;
@@ -366,8 +366,8 @@ impl Device for Cpu {
         rows::mean(packing, columns, &|state| &x[state * columns..(state + 1) * columns], y);
     }
 
-    fn mean_backward(&mut self, packing: &Packing, columns: usize, dy: &Vec<f32>, dx: &mut Vec<f32>) {
-        rows::mean_backward(packing, columns, dy, dx);
+    fn mean_backward(&mut self, packing: &Packing, columns: usize, dy: &Vec<f32>, dx: &mut Vec<f32>, accumulate: bool) {
+        rows::mean_backward(packing, columns, dy, dx, accumulate);
     }
 
     fn embedding_mean(
@@ -379,6 +379,33 @@ impl Device for Cpu {
         y: &mut Vec<f32>,
     ) {
         rows::mean(packing, columns, &|state| &embedding[ids[state] as usize * columns..][..columns], y);
+    }
+
+    fn scatter_add(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        x: &Vec<f32>,
+        ids: &Vec<u32>,
+        table_rows: usize,
+        table: &mut Vec<f32>,
+    ) {
+        grow(&mut self.table, table_rows * columns);
+        let sums = &mut self.table[..table_rows * columns];
+        rows::scatter(columns, x, &ids[..rows], sums);
+        table.iter_mut().zip(sums).for_each(|(value, sum)| *value += *sum);
+    }
+
+    fn put_rows(&mut self, rows: usize, columns: usize, x: &Vec<f32>, at: RowsAt<'_, Vec<u32>>, y: &mut Vec<f32>) {
+        for (row, &place) in x.chunks_exact(columns).zip(&at.places[..rows]) {
+            y[(place as usize * at.stride + at.offset) * columns..][..columns].copy_from_slice(row);
+        }
+    }
+
+    fn take_rows(&mut self, rows: usize, columns: usize, x: &Vec<f32>, at: RowsAt<'_, Vec<u32>>, y: &mut Vec<f32>) {
+        for (row, &place) in y.chunks_exact_mut(columns).zip(&at.places[..rows]) {
+            row.copy_from_slice(&x[(place as usize * at.stride + at.offset) * columns..][..columns]);
+        }
     }
 
     fn mix(
@@ -409,6 +436,20 @@ impl Device for Cpu {
         let weight = (&weight.value[..layers], &mut weight.gradient[..layers]);
         let gamma = (gamma.value[0], &mut gamma.gradient[0]);
         rows::mix_backward(self.level, columns, x, &places[..rows], weight, gamma, dy);
+    }
+
+    fn mix_layers_backward(
+        &mut self,
+        rows: usize,
+        layers: usize,
+        columns: usize,
+        sums: &Vec<u32>,
+        weights: MixWeights<&Vec<f32>>,
+        dy: &Vec<f32>,
+        dx: &mut Vec<f32>,
+    ) {
+        let dx = &mut dx[..rows * layers * columns];
+        rows::mix_layers_backward(columns, &sums[..rows], &weights.weight[..layers], weights.gamma[0], dy, dx);
     }
 
     fn add_squared_norm(&mut self, trained: &Trained<Vec<f32>>, length: usize) {

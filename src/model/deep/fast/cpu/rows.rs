@@ -186,14 +186,19 @@ pub(super) fn mean<'a>(packing: &Packing, columns: usize, row: &(impl Fn(usize) 
 }
 
 /// Backward of [`mean`].
-pub(super) fn mean_backward(packing: &Packing, columns: usize, dy: &[f32], dx: &mut [f32]) {
+pub(super) fn mean_backward(packing: &Packing, columns: usize, dy: &[f32], dx: &mut [f32], accumulate: bool) {
     for_chunks(&packing.chunks, columns, dx, &|chunk, dx| {
         let mut states = dx.chunks_exact_mut(columns);
         for &active in packing.active(chunk) {
             for row in chunk.first_row..chunk.first_row + active as usize {
                 let length = packing.lengths[row] as f32;
                 let state = states.next().expect("a chunk has its states").iter_mut();
-                state.zip(&dy[row * columns..]).for_each(|(dx, dy)| *dx = dy / length);
+                let pairs = state.zip(&dy[row * columns..]);
+                if accumulate {
+                    pairs.for_each(|(dx, dy)| *dx += dy / length);
+                } else {
+                    pairs.for_each(|(dx, dy)| *dx = dy / length);
+                }
             }
         }
     });
@@ -217,6 +222,25 @@ pub(super) fn mix(columns: usize, x: &[f32], places: &[u32], weight: &[f32], gam
                 let scale = gamma * share(layer);
                 row.iter_mut().zip(values).for_each(|(sum, value)| *sum += scale * value);
             }
+        }
+    });
+}
+
+/// See [`crate::model::deep::fast::device::Device::mix_layers_backward`].
+pub(super) fn mix_layers_backward(
+    columns: usize,
+    sums: &[u32],
+    weight: &[f32],
+    gamma: f32,
+    dy: &[f32],
+    dx: &mut [f32],
+) {
+    let share = shares(weight);
+    dx.par_chunks_mut(weight.len() * columns).zip(sums).for_each(|(layers, &sum)| {
+        let dy = &dy[sum as usize * columns..][..columns];
+        for (layer, dx) in layers.chunks_exact_mut(columns).enumerate() {
+            let scale = gamma * share(layer);
+            dx.iter_mut().zip(dy).for_each(|(dx, dy)| *dx = scale * dy);
         }
     });
 }

@@ -26,7 +26,7 @@ pub(crate) use layout::Indices;
 use self::core::Core;
 use super::device::{
     AdamStep, Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights, MixWeights,
-    NormState, NormWeights, PairGradient, Trained,
+    NormState, NormWeights, PairGradient, RowsAt, Trained,
 };
 use super::packing::Packing;
 use crate::model::{CudaDevice, ModelError};
@@ -371,12 +371,32 @@ impl Device for Cuda {
         self.mean_rows(packing, columns, x, None, y);
     }
 
-    fn mean_backward(&mut self, packing: &Packing, columns: usize, dy: &Buffer, dx: &mut Buffer) {
-        self.mean_rows_backward(packing, columns, dy, dx);
+    fn mean_backward(&mut self, packing: &Packing, columns: usize, dy: &Buffer, dx: &mut Buffer, accumulate: bool) {
+        self.mean_rows_backward(packing, columns, dy, dx, accumulate);
     }
 
     fn embedding_mean(&mut self, packing: &Packing, columns: usize, embedding: &Buffer, ids: &Indices, y: &mut Buffer) {
         self.mean_rows(packing, columns, embedding, Some(&ids.buffer), y);
+    }
+
+    fn scatter_add(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        x: &Buffer,
+        ids: &Indices,
+        table_rows: usize,
+        table: &mut Buffer,
+    ) {
+        self.scatter_rows(rows, columns, x, ids, table_rows, table);
+    }
+
+    fn put_rows(&mut self, rows: usize, columns: usize, x: &Buffer, at: RowsAt<'_, Indices>, y: &mut Buffer) {
+        self.move_rows(launcher::Kernel::PutRows, rows, columns, x, at, y);
+    }
+
+    fn take_rows(&mut self, rows: usize, columns: usize, x: &Buffer, at: RowsAt<'_, Indices>, y: &mut Buffer) {
+        self.move_rows(launcher::Kernel::TakeRows, rows, columns, x, at, y);
     }
 
     fn mix(
@@ -403,6 +423,19 @@ impl Device for Cuda {
         dy: &Buffer,
     ) {
         self.mix_gradients(rows, layers, columns, x, &places.buffer, weights, dy);
+    }
+
+    fn mix_layers_backward(
+        &mut self,
+        rows: usize,
+        layers: usize,
+        columns: usize,
+        sums: &Indices,
+        weights: MixWeights<&Buffer>,
+        dy: &Buffer,
+        dx: &mut Buffer,
+    ) {
+        self.mix_layers(rows, layers, columns, &sums.buffer, weights, dy, dx);
     }
 
     fn add_squared_norm(&mut self, trained: &Trained<Buffer>, length: usize) {

@@ -2,8 +2,9 @@
 
 use super::Cuda;
 use super::launcher::{Argument, Buffer, Grid, Kernel, THREADS};
+use super::layout::Indices;
 use crate::model::deep::engine::{ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON, dropout_stream};
-use crate::model::deep::fast::device::{AdamStep, Dropout, MixWeights, Trained};
+use crate::model::deep::fast::device::{AdamStep, Dropout, MixWeights, RowsAt, Trained};
 use crate::model::deep::fast::packing::Packing;
 
 /// Rows whose sum is taken at once, and how many such sums there may be.
@@ -115,16 +116,78 @@ impl Cuda {
         self.core.launch(Kernel::Mean, Grid::blocks([packing.rows(), columns.div_ceil(THREADS), 1], 0), &arguments);
     }
 
-    pub(super) fn mean_rows_backward(&mut self, packing: &Packing, columns: usize, dy: &Buffer, dx: &Buffer) {
+    pub(super) fn mean_rows_backward(
+        &mut self,
+        packing: &Packing,
+        columns: usize,
+        dy: &Buffer,
+        dx: &Buffer,
+        accumulate: bool,
+    ) {
         self.layout.set(&mut self.core, packing);
         let arguments = [
             columns.into(),
+            u32::from(accumulate).into(),
             (&self.layout.sequence).into(),
             self.layout.lengths().into(),
             dy.into(),
             Argument::from(dx),
         ];
         self.core.each(Kernel::MeanBackward, packing.states * columns, arguments);
+    }
+
+    /// Copies the rows of x to where they stand in y, or ([`Kernel::TakeRows`]) those that stand there in x to y.
+    pub(super) fn move_rows(
+        &mut self,
+        kernel: Kernel,
+        rows: usize,
+        columns: usize,
+        x: &Buffer,
+        at: RowsAt<'_, Indices>,
+        y: &Buffer,
+    ) {
+        let RowsAt { places, stride, offset } = at;
+        let arguments =
+            [columns.into(), (&places.buffer).into(), stride.into(), offset.into(), x.into(), Argument::from(y)];
+        self.core.each(kernel, rows * columns, arguments);
+    }
+
+    pub(super) fn scatter_rows(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        x: &Buffer,
+        ids: &Indices,
+        table_rows: usize,
+        table: &Buffer,
+    ) {
+        self.core.reserve(&mut self.rows, table_rows * columns);
+        let sums = self.rows.address;
+        self.scatter.sum(&mut self.core, columns, x.address, &ids.host[..rows], table_rows, sums);
+        self.core.each(Kernel::Add, table_rows * columns, [Argument::Address(sums), table.into()]);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn mix_layers(
+        &mut self,
+        rows: usize,
+        layers: usize,
+        columns: usize,
+        sums: &Buffer,
+        weights: MixWeights<&Buffer>,
+        dy: &Buffer,
+        dx: &Buffer,
+    ) {
+        let arguments = [
+            layers.into(),
+            columns.into(),
+            sums.into(),
+            weights.weight.into(),
+            weights.gamma.into(),
+            dy.into(),
+            Argument::from(dx),
+        ];
+        self.core.each(Kernel::MixLayersBackward, rows * layers * columns, arguments);
     }
 
     #[allow(clippy::too_many_arguments)]

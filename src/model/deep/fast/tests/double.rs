@@ -47,26 +47,48 @@ fn cross_entropy(logits: &[f64], target: usize) -> f64 {
     logits.iter().map(|logit| logit.exp()).sum::<f64>().ln() - logits[target]
 }
 
+/// What a direction reads: the packet from its beginning, or from its end.
+fn directions(tokens: &[u16]) -> [(&'static str, Vec<usize>); 2] {
+    let packet: Vec<usize> = tokens.iter().filter(|&&token| token != PAD).map(|&token| token.into()).collect();
+    let reversed = packet.iter().rev().copied().collect();
+    [("forward", packet), ("backward", reversed)]
+}
+
+/// The embedding of a packet as a direction reads it, then the states of its layers.
+fn states(parameters: &Parameters, layers: usize, hidden: usize, name: &str, packet: &[usize]) -> Vec<Vec<Vec<f64>>> {
+    let embedding = &parameters["elmo.embedding.weight"];
+    let embedded: Vec<Vec<f64>> =
+        packet.iter().map(|&token| embedding[token * hidden..(token + 1) * hidden].to_vec()).collect();
+    let mut found = vec![embedded];
+    for layer in 0..layers {
+        found.push(lstm(parameters, &format!("elmo.{name}.{layer}"), &found[layer], Activation::Tanh));
+    }
+    found
+}
+
 /// Mean loss of ELMo on tokens `[packets, width]`.
 pub(super) fn elmo_loss(parameters: &Parameters, layers: usize, hidden: usize, tokens: &[u16], width: usize) -> f64 {
     let (mut sum, mut targets) = (0.0, 0);
     for row in tokens.chunks_exact(width) {
-        let mut packet: Vec<usize> = row.iter().filter(|&&token| token != PAD).map(|&token| token.into()).collect();
-        for direction in ["forward", "backward"] {
-            let embedding = &parameters["elmo.embedding.weight"];
-            let mut states: Vec<Vec<f64>> =
-                packet.iter().map(|&token| embedding[token * hidden..(token + 1) * hidden].to_vec()).collect();
-            for layer in 0..layers {
-                states = lstm(parameters, &format!("elmo.{direction}.{layer}"), &states, Activation::Tanh);
-            }
-            for (state, &next) in states.iter().zip(&packet[1..]) {
+        for (name, packet) in directions(row) {
+            let top = &states(parameters, layers, hidden, name, &packet)[layers];
+            for (state, &next) in top.iter().zip(&packet[1..]) {
                 sum += cross_entropy(&linear(parameters, "elmo.head.weight", "elmo.head.bias", state), next);
                 targets += 1;
             }
-            packet.reverse();
         }
     }
     sum / f64::from(targets)
+}
+
+/// The encoding of a packet, `[layers + 1, 2 * hidden]`.
+pub(super) fn encoding(parameters: &Parameters, layers: usize, hidden: usize, tokens: &[u16]) -> Vec<f64> {
+    let of_direction = directions(tokens).map(|(name, packet)| states(parameters, layers, hidden, name, &packet));
+    let mean = |states: &[Vec<f64>], column: usize| {
+        states.iter().map(|state| state[column]).sum::<f64>() / states.len() as f64
+    };
+    let means = (0..=layers).flat_map(|layer| of_direction.iter().map(move |states| &states[layer]));
+    means.flat_map(|states| (0..hidden).map(move |column| mean(states, column))).collect()
 }
 
 fn batch_norm(parameters: &Parameters, name: &str, flows: &mut [Vec<Vec<f64>>]) {
@@ -83,7 +105,7 @@ fn batch_norm(parameters: &Parameters, name: &str, flows: &mut [Vec<Vec<f64>>]) 
 
 /// A classifier's batch: layers `[flows, packets, mixed layers, columns]`.
 pub(super) struct Flows<'a> {
-    pub layers: &'a [f32],
+    pub layers: &'a [f64],
     pub counts: &'a [u32],
     pub labels: &'a [u32],
     pub columns: usize,
@@ -100,7 +122,7 @@ pub(super) fn classifier_loss(parameters: &Parameters, activation: Activation, b
         let mixed = |packet: usize| {
             let value = |layer: usize, column: usize| {
                 let index = ((flow * packets + packet) * weight.len() + layer) * batch.columns + column;
-                f64::from(batch.layers[index])
+                batch.layers[index]
             };
             let column = |column: usize| {
                 gamma * (0..weight.len()).map(|layer| weight[layer].exp() / total * value(layer, column)).sum::<f64>()

@@ -1,6 +1,7 @@
 //! The fast engine against PyTorch's golden values, the reference engine and finite differences.
 
 mod double;
+mod together;
 
 use rand::RngExt;
 
@@ -92,6 +93,7 @@ fn classifier_gradients_are_finite_differences() {
         let mut model = classifier::AttentionLstm::new(cpu::Cpu::new(), &options, &set, 0).unwrap();
         let loss = model.gradients(&batch, &labels).unwrap();
         let mut parameters = double::parameters(&set);
+        let layers: Vec<f64> = layers.iter().map(|&value| value.into()).collect();
         let flows = double::Flows { layers: &layers, counts: &counts, labels: &labels, columns: 10 };
         let exact = |parameters: &double::Parameters| double::classifier_loss(parameters, activation, &flows);
         assert!((loss.mean() - exact(&parameters)).abs() < 1e-5);

@@ -10,7 +10,7 @@ use crate::model::deep::engine::DropoutPlace;
 use crate::model::deep::fast::cpu::Cpu;
 use crate::model::deep::fast::device::{
     AdamStep, Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights, MixWeights,
-    NO_TARGET, NormState, NormWeights, PairGradient, Trained,
+    NO_TARGET, NormState, NormWeights, PairGradient, RowsAt, Trained,
 };
 use crate::model::deep::fast::packing::Packing;
 use crate::model::deep::parameters::Activation;
@@ -346,13 +346,26 @@ impl<D: Device> Run<'_, D> {
         self.device.mean(&self.packing, columns, &query, &mut pooled);
         self.keep(&format!("mean {name}"), &pooled, rows * columns);
         let mut dx = self.room(states * columns);
-        self.device.mean_backward(&self.packing, columns, &pooled, &mut dx);
-        self.keep_states(&format!("mean backward {name}"), &dx, columns);
+        for (accumulate, what) in [(false, "mean backward"), (true, "mean backward added")] {
+            self.device.mean_backward(&self.packing, columns, &pooled, &mut dx, accumulate);
+            self.keep_states(&format!("{what} {name}"), &dx, columns);
+        }
         let embedding = self.up(&numbers("embedding", 11 * columns));
         let ids: Vec<u32> = self.places().iter().map(|&place| (place * 7 % 11) as u32).collect();
         let ids = self.indices(&ids);
         self.device.embedding_mean(&self.packing, columns, &embedding, &ids, &mut pooled);
         self.keep(&format!("embedding mean {name}"), &pooled, rows * columns);
+        let mut table = self.up(&numbers("table", 11 * columns));
+        self.device.scatter_add(states, columns, &dx, &ids, 11, &mut table);
+        self.keep(&format!("scatter {name}"), &table, 11 * columns);
+        let places: Vec<u32> = (0..rows as u32).rev().collect();
+        let places = self.indices(&places);
+        let at = |offset| RowsAt { places: &places, stride: 3, offset };
+        let mut larger = self.up(&numbers("larger", (3 * rows + 4) * columns));
+        self.device.put_rows(rows, columns, &pooled, at(4), &mut larger);
+        self.keep(&format!("put {name}"), &larger, (3 * rows + 4) * columns);
+        self.device.take_rows(rows, columns, &larger, at(1), &mut pooled);
+        self.keep(&format!("take {name}"), &pooled, rows * columns);
     }
 
     fn mixes(&mut self, rows: usize, layers: usize, columns: usize) {
@@ -371,6 +384,12 @@ impl<D: Device> Run<'_, D> {
         self.device.mix_backward(rows, layers, columns, &x, &places, trained, &dy);
         self.keep(&format!("{name} weight"), &weight.gradient, layers);
         self.keep(&format!("{name} gamma"), &gamma.gradient, 1);
+        let sums: Vec<u32> = (0..rows as u32).rev().collect();
+        let sums = self.indices(&sums);
+        let mut dx = self.room(rows * layers * columns);
+        let values = MixWeights { weight: &weight.value, gamma: &gamma.value };
+        self.device.mix_layers_backward(rows, layers, columns, &sums, values, &dy, &mut dx);
+        self.keep(&format!("{name} layers"), &dx, rows * layers * columns);
     }
 }
 

@@ -5,13 +5,16 @@ use rand::RngExt;
 use super::{Comparison, Extent, worse};
 use crate::feature::PAD;
 use crate::model::ModelError;
-use crate::model::deep::engine::{LanguageModel, PacketBatch, SequenceClassifier};
+use crate::model::deep::engine::{
+    ByteBatch, JointClassifier, LanguageModel, PacketBatch, PacketEncoder, Resumable, SequenceClassifier,
+};
 use crate::model::deep::fast::classifier::AttentionLstm;
 use crate::model::deep::fast::cpu::Cpu;
 use crate::model::deep::fast::device::Device;
+use crate::model::deep::fast::joint::Joint;
 use crate::model::deep::fast::language_model::Elmo;
 use crate::model::deep::parameters::{
-    Activation, AttentionLstmOptions, ElmoOptions, ParameterSet, initial_classifier, initial_elmo,
+    Activation, AttentionLstmOptions, ElmoOptions, Encoder, ParameterSet, initial_classifier, initial_elmo,
 };
 use crate::seed;
 
@@ -76,7 +79,41 @@ fn train_classifier<D: Device>(
     Ok((losses, model.parameters(), probabilities))
 }
 
-/// Twenty steps of language models and classifiers: with dropout and weight decay, with packets of one byte, batches
+fn train_together<D: Device>(
+    device: D,
+    options: &AttentionLstmOptions,
+    flows: usize,
+    width: usize,
+) -> Result<(Vec<f64>, ParameterSet, Vec<f32>), ModelError> {
+    const CLASSES: usize = 4;
+    const PACKETS: usize = 5;
+    let mut set = initial_classifier(options, CLASSES, 1);
+    set.extend(&initial_elmo(&options.elmo, 257, 1));
+    let mut model = Joint::new(device, options, &set, 9)?;
+    // One flow in seven has no packet.
+    let counts: Vec<u32> =
+        (0..flows).map(|flow| if flow % 7 == 5 { 0 } else { 1 + (flow * 3 % PACKETS) as u32 }).collect();
+    let packets = counts.iter().sum::<u32>() as usize;
+    let mut losses = Vec::new();
+    let mut tokens = Vec::new();
+    for step in 0..STEPS {
+        let mut generator = seed::generator(step, "flows");
+        tokens.clear();
+        for packet in 0..packets {
+            let length = 1 + (packet * 7 + 3) % width;
+            tokens.extend((0..length).map(|_| generator.random_range(0..32u16)));
+            tokens.resize((packet + 1) * width, PAD);
+        }
+        let labels: Vec<u32> = counts.iter().map(|_| generator.random_range(0..CLASSES as u32)).collect();
+        let batch = ByteBatch { tokens: &tokens, counts: &counts, most: PACKETS };
+        losses.push(model.train_step(&batch, &labels, 0.002)?.mean());
+    }
+    let mut encoded = vec![0.0; packets * (options.elmo.layers + 1) * 2 * options.elmo.hidden];
+    model.encode(&tokens, packets, &mut encoded)?;
+    Ok((losses, model.parameters(), encoded))
+}
+
+/// Twenty steps of language models, of classifiers, and of both together: with dropout and weight decay, with packets of one byte, batches
 /// of one, tanh and ReLU, with and without attention.
 ///
 /// # Errors
@@ -107,7 +144,29 @@ pub(crate) fn train<D: Device>(
         (classifier(35, Activation::Tanh, true), 7),
         (classifier(8, Activation::Tanh, false), 1),
     ];
+    let mut together = vec![
+        (
+            AttentionLstmOptions {
+                elmo: elmo(20),
+                encoder: Encoder::FineTuned,
+                ..classifier(24, Activation::Relu, true)
+            },
+            8,
+            9,
+        ),
+        (
+            AttentionLstmOptions {
+                elmo: ElmoOptions { layers: 1, dropout: 0.0, ..elmo(9) },
+                encoder: Encoder::FromScratch,
+                ..classifier(8, Activation::Tanh, false)
+            },
+            1,
+            5,
+        ),
+    ];
     if extent == Extent::Published {
+        let options = AttentionLstmOptions { elmo: elmo(128), encoder: Encoder::FineTuned, ..Default::default() };
+        together.push((options, 64, 128));
         elmos.push((ElmoOptions { dropout: 0.0, ..elmo(128) }, 64, 128));
         classifiers.push((AttentionLstmOptions { elmo: elmo(128), ..AttentionLstmOptions::default() }, 256));
     }
@@ -119,6 +178,11 @@ pub(crate) fn train<D: Device>(
         let AttentionLstmOptions { lstm, activation, attention, .. } = options;
         let name = format!("classifier {lstm} {activation:?} attention {attention}, {flows} flows");
         keep(name, train_classifier(new()?, &options, flows)?);
+    }
+    for (options, flows, width) in together {
+        let (layers, hidden) = (options.elmo.layers, options.elmo.hidden);
+        let name = format!("elmo {layers}x{hidden} {:?}, {flows} flows of packets of up to {width}", options.encoder);
+        keep(name, train_together(new()?, &options, flows, width)?);
     }
     Ok(found)
 }

@@ -89,11 +89,41 @@ extern "C" __global__ void mean(
 }
 
 extern "C" __global__ void mean_backward(
-    u64 count, u32 columns, const u32* sequence, const u32* lengths, const float* dy, float* dx
+    u64 count, u32 columns, u32 accumulate, const u32* sequence, const u32* lengths, const float* dy, float* dx
 ) {
     u64 index = (u64)blockIdx.x * blockDim.x + threadIdx.x;
     if (index < count) {
         u32 row = sequence[index / columns];
-        dx[index] = dy[(u64)row * columns + index % columns] / (float)lengths[row];
+        float slope = dy[(u64)row * columns + index % columns] / (float)lengths[row];
+        dx[index] = accumulate ? dx[index] + slope : slope;
+    }
+}
+
+// Row r of x becomes row places[r] * stride + offset of y.
+extern "C" __global__ void put_rows(
+    u64 count, u32 columns, const u32* places, u32 stride, u32 offset, const float* x, float* y
+) {
+    u64 index = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index < count) {
+        u64 row = (u64)places[index / columns] * stride + offset;
+        y[row * columns + index % columns] = x[index];
+    }
+}
+
+// Row r of y becomes row places[r] * stride + offset of x.
+extern "C" __global__ void take_rows(
+    u64 count, u32 columns, const u32* places, u32 stride, u32 offset, const float* x, float* y
+) {
+    u64 index = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index < count) {
+        u64 row = (u64)places[index / columns] * stride + offset;
+        y[index] = x[row * columns + index % columns];
+    }
+}
+
+extern "C" __global__ void add(u64 count, const float* x, float* y) {
+    u64 index = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index < count) {
+        y[index] += x[index];
     }
 }

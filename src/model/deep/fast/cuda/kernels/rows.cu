@@ -185,6 +185,19 @@ extern "C" __global__ void mix(
     }
 }
 
+// The gradient of the layers that a mix reads: those of row r are the weighted row sums[r] of dy.
+extern "C" __global__ void mix_layers_backward(
+    u64 count, u32 layers, u32 columns, const u32* sums, const float* weight, const float* gamma, const float* dy,
+    float* dx
+) {
+    u64 index = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index < count) {
+        u64 row = index / columns / layers;
+        u32 layer = (u32)(index / columns % layers);
+        dx[index] = gamma[0] * share(layers, weight, layer) * dy[(u64)sums[row] * columns + index % columns];
+    }
+}
+
 // Dot products of dy with layer blockIdx.y, over the rows of a piece (blockIdx.x).
 extern "C" __global__ void mix_products(
     u32 rows, u32 piece, u32 layers, u32 columns, const float* x, const u32* places, const float* dy,

@@ -5,7 +5,7 @@ mod emulator;
 
 use super::check::{self, Comparison, Extent};
 use super::{Cuda, is_usable};
-use crate::model::deep::fast::{classifier::AttentionLstm, language_model::Elmo};
+use crate::model::deep::fast::{classifier::AttentionLstm, joint::Joint, language_model::Elmo};
 use crate::model::deep::golden;
 use crate::model::{CudaDevice, Device as Place, Precision};
 use emulator::Emulator;
@@ -69,6 +69,7 @@ fn emulated_models_are_those_of_pytorch() {
     let new = || emulated(6, false).unwrap();
     golden::check_language_model(&|options, set, seed| Ok(Box::new(Elmo::new(new(), options, set, seed)?)));
     golden::check_classifier(&|options, set, seed| Ok(Box::new(AttentionLstm::new(new(), options, set, seed)?)));
+    golden::check_joint(&|options, set, seed| Ok(Box::new(Joint::new(new(), options, set, seed)?)));
 }
 
 /// A device that fails tells so, and gives no values.

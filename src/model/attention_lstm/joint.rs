@@ -1,0 +1,77 @@
+//! Training of classifier and ELMo together: every step encodes its packets anew, and so does every validation, since the
+//! ELMo has moved.
+
+use super::AttentionLstm;
+use crate::feature::{TokenArray, VOCABULARY};
+use crate::model::deep::engine::{BatchLoss, ByteBatch, JointClassifier, Resumable};
+use crate::model::deep::packets::ByteFlows;
+use crate::model::deep::parameters::{ElmoOptions, ParameterSet, classifier_shapes, encoder_shapes};
+use crate::model::deep::training::{Learner, Run, fit_classifier, predict};
+use crate::model::elmo::encode_flows;
+use crate::model::{EpochRecord, Examples, ModelError};
+use crate::progress::Silent;
+
+/// A classifier that learns from the bytes of flows.
+struct OnBytes<'a> {
+    model: Box<dyn JointClassifier>,
+    elmo: &'a ElmoOptions,
+    training: ByteFlows<'a>,
+    /// N.
+    packets: usize,
+    validation: (&'a TokenArray, &'a [usize]),
+    classes: usize,
+}
+
+impl Learner for OnBytes<'_> {
+    fn train_step(&mut self, flows: &[usize], labels: &[u32], learning_rate: f32) -> Result<BatchLoss, ModelError> {
+        let (tokens, counts) = self.training.batch(flows);
+        let batch = ByteBatch { tokens: &tokens, counts: &counts, most: self.packets };
+        self.model.train_step(&batch, labels, learning_rate)
+    }
+
+    fn validate(&mut self) -> Result<Vec<f32>, ModelError> {
+        let (tokens, rows) = self.validation;
+        let encoded = encode_flows(&mut *self.model, self.elmo, tokens, rows, None, &Silent)?;
+        let Self { model, classes, .. } = self;
+        predict(&mut |batch, output| model.probabilities(batch, output), &encoded.flows, *classes, &mut |_| ())
+    }
+
+    fn dead_layers(&mut self) -> Vec<&'static str> {
+        self.model.dead_layers()
+    }
+
+    fn state(&mut self) -> &mut dyn Resumable {
+        &mut *self.model
+    }
+}
+
+impl AttentionLstm {
+    /// Trains the classifier of these initial values and `elmo` together; gives the curve, the ELMo and the classifier.
+    /// The language model's head stays as it was.
+    pub(super) fn fit_together(
+        &self,
+        mut elmo: ParameterSet,
+        classifier: ParameterSet,
+        [training, validation]: [Examples<'_>; 2],
+        labels: &[Vec<u32>; 2],
+        run: Run<'_, '_>,
+    ) -> Result<(Vec<EpochRecord>, ParameterSet, ParameterSet), ModelError> {
+        let classes = training.features.class_names.len();
+        let encoder = encoder_shapes(&self.options.elmo, VOCABULARY);
+        let mut both = classifier;
+        both.extend(&elmo.only(&encoder)?);
+        let tokens = &training.features.tokens;
+        let mut learner = OnBytes {
+            model: self.engine().joint_classifier(&self.options, &both, run.seed)?,
+            elmo: &self.options.elmo,
+            training: ByteFlows::of_rows(tokens, training.rows),
+            packets: tokens.packets,
+            validation: (&validation.features.tokens, validation.rows),
+            classes,
+        };
+        let epochs = fit_classifier(&mut learner, &self.options, &labels[0], &labels[1], classes, run)?;
+        let trained = learner.model.parameters();
+        elmo.extend(&trained.only(&encoder)?);
+        Ok((epochs, elmo, trained.only(&classifier_shapes(&self.options, classes))?))
+    }
+}

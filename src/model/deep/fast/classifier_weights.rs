@@ -1,0 +1,115 @@
+//! The classifier's parameters on a device.
+
+use super::device::{Device, MixWeights};
+use super::weights::{Linear, Lstm, Norm, Weight};
+use crate::model::ModelError;
+use crate::model::deep::parameters::{AttentionLstmOptions, ParameterSet};
+
+/// Self-attention and the normalisation after it.
+pub(super) struct AttentionWeights<D: Device> {
+    pub query: Linear<D>,
+    pub key: Linear<D>,
+    pub value: Linear<D>,
+    pub norm: Norm<D>,
+}
+
+/// All of the classifier.
+pub(super) struct Weights<D: Device> {
+    pub mix: Weight<D>,
+    pub gamma: Weight<D>,
+    pub lstm: Lstm<D>,
+    pub norm: Norm<D>,
+    pub attention: Option<AttentionWeights<D>>,
+    pub dense: Linear<D>,
+    pub output: Linear<D>,
+}
+
+impl<D: Device> Weights<D> {
+    /// Takes the values and running statistics of a set.
+    pub fn new(
+        device: &mut D,
+        options: &AttentionLstmOptions,
+        classes: usize,
+        set: &ParameterSet,
+    ) -> Result<Self, ModelError> {
+        let lstm = options.lstm;
+        let attention =
+            |device: &mut D, part: &str| Linear::new(device, set, &format!("classifier.attention.{part}"), lstm, lstm);
+        Ok(Self {
+            mix: Weight::new(device, set, "classifier.mix.weight".to_owned(), &[options.elmo.layers + 1])?,
+            gamma: Weight::new(device, set, "classifier.mix.gamma".to_owned(), &[1])?,
+            lstm: Lstm::new(device, set, "classifier.lstm", 2 * options.elmo.hidden, lstm)?,
+            norm: Norm::new(device, set, "classifier.norm_1", lstm)?,
+            attention: if options.attention {
+                Some(AttentionWeights {
+                    query: attention(device, "query")?,
+                    key: attention(device, "key")?,
+                    value: attention(device, "value")?,
+                    norm: Norm::new(device, set, "classifier.norm_2", lstm)?,
+                })
+            } else {
+                None
+            },
+            dense: Linear::new(device, set, "classifier.dense", options.dense, lstm)?,
+            output: Linear::new(device, set, "classifier.output", classes, options.dense)?,
+        })
+    }
+
+    /// How a packet's layers are weighted.
+    pub fn mix(&self) -> MixWeights<&D::Values> {
+        MixWeights { weight: self.mix.value(), gamma: self.gamma.value() }
+    }
+
+    pub fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
+        visit(&mut self.mix);
+        visit(&mut self.gamma);
+        self.lstm.visit(visit);
+        self.norm.visit(visit);
+        if let Some(AttentionWeights { query, key, value, norm }) = &mut self.attention {
+            query.visit(visit);
+            key.visit(visit);
+            value.visit(visit);
+            norm.visit(visit);
+        }
+        self.dense.visit(visit);
+        self.output.visit(visit);
+    }
+
+    /// Values and running statistics, in the order that parameters are listed in.
+    pub fn store(&self, device: &D) -> ParameterSet {
+        let mut set = ParameterSet::default();
+        let Self { mix, gamma, lstm, norm, attention, dense, output } = self;
+        for weight in [mix, gamma, &lstm.input, &lstm.hidden, &lstm.bias] {
+            weight.store(device, &mut set);
+        }
+        norm.store(device, &mut set);
+        if let Some(AttentionWeights { query, key, value, norm }) = attention {
+            for linear in [query, key, value] {
+                linear.weight.store(device, &mut set);
+                linear.bias.store(device, &mut set);
+            }
+            norm.store(device, &mut set);
+        }
+        for linear in [dense, output] {
+            linear.weight.store(device, &mut set);
+            linear.bias.store(device, &mut set);
+        }
+        set
+    }
+
+    /// Takes other values and running statistics; gradients and moments stay.
+    pub fn load(&mut self, device: &mut D, set: &ParameterSet) -> Result<(), ModelError> {
+        let mut result = Ok(());
+        self.visit(&mut |weight| {
+            if result.is_ok() {
+                result = weight.load(device, set);
+            }
+        });
+        result?;
+        self.norm.load_statistics(device, set)?;
+        match &mut self.attention {
+            Some(attention) => attention.norm.load_statistics(device, set),
+            None => Ok(()),
+        }
+    }
+}
