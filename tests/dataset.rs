@@ -350,6 +350,7 @@ fn what_is_behind_a_form_is_told_and_definitions_that_cannot_work_are() {
     assert_eq!(code, Some(1), "{text}");
     holds(&text, &["https://www.unb.ca/cic/datasets/vpn.html", "NonVPN-PCAPs-01.zip", "fill in the form"]);
     project.refused(&["data", "fetch", "ctu13", "--part", "14"], &["has no part `14`", "known: 1, 2, 3"]);
+    project.refused(&["data", "fetch", "ctu13", "--part", "14", "--dry-run"], &["has no part `14`"]);
     project.refused(&["data", "verify", "ctu14"], &["did you mean `ctu13`?"]);
 
     let rule = "[[rule]]\nstem = \"^(?<kind>[a-z]+)\"\n";

@@ -5,7 +5,7 @@
     cargo build --release
     python benches/peers/capture.py                           # a generated capture of 300,000 packets
     python benches/peers/capture.py --packets 1000000 more.pcap
-    python benches/peers/capture.py --memory                  # peak memory for 1 and 10 million packets
+    python benches/peers/capture.py --memory                  # our peak memory for 1, 10 and 100 million packets
 
 Every contender runs in a process of its own, held to two cores. The time of the Python peers leaves out starting the
 interpreter and imports; ours is the whole process. Medians are printed, with
@@ -143,14 +143,25 @@ def compare(etcbench, captures, repeat, folder, only):
             )
 
 
-def memory(etcbench, folder):
-    print("| packets | wall s | peak MB |\n|---|---|---|")
-    for packets in (1_000_000, 10_000_000):
-        path, output = os.path.join(folder, "synth.pcap"), os.path.join(folder, "flows.parquet")
-        run([etcbench, "data", "synth", "--packets", str(packets), "-o", path])
-        wall, _, peak = run([etcbench, "--threads", "2", "features", path, "-o", output])
-        print(f"| {packets} | {wall:.1f} | {peak / 1e6:.0f} |", flush=True)
-        os.unlink(path)
+def memory(etcbench, folder, millions):
+    """Our peak for captures that are generated while they are read, so that no disk is needed for them."""
+    output = os.path.join(folder, "flows.parquet")
+    print("| packets | flows | wall s | cpu s | peak MB |\n|---|---|---|---|---|")
+    for packets in (round(million * 1e6) for million in millions):
+        synth = [etcbench, "data", "synth", "--packets", str(packets), "-o", "/dev/stdout"]
+        source = subprocess.Popen(synth, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        reader = [etcbench, "--threads", "2", "features", "/dev/stdin", "-o", output]
+        start = time.perf_counter()
+        process = subprocess.Popen(reader, stdin=source.stdout, stderr=subprocess.PIPE, text=True)
+        source.stdout.close()
+        told = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - start
+        if status != 0 or source.wait() != 0:
+            sys.exit(f"{' '.join(reader)}: exit status {status}: {told}")
+        flows = int(told.split(": ")[1].split(" flows; ")[0])
+        peak = usage.ru_maxrss * 1024 / 1e6
+        print(f"| {packets:,} | {flows:,} | {wall:.1f} | {usage.ru_utime + usage.ru_stime:.1f} | {peak:.0f} |", flush=True)
 
 
 def main():
@@ -160,7 +171,7 @@ def main():
     parser.add_argument("--packets", type=int, default=300_000, help="of the generated capture; 0 for none")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=[], choices=["nfstream", "dpkt", "tshark"])
-    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--memory", nargs="*", type=float, metavar="MILLIONS", help="measure memory; 1, 10 and 100 if none")
     parser.add_argument("--folder", help="for the generated captures; a temporary one when not given")
     parser.add_argument("--child", choices=["nfstream", "dpkt"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -169,8 +180,8 @@ def main():
         return
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        if arguments.memory:
-            memory(arguments.etcbench, folder)
+        if arguments.memory is not None:
+            memory(arguments.etcbench, folder, arguments.memory or [1, 10, 100])
             return
         captures = list(arguments.captures)
         if arguments.packets:

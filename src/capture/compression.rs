@@ -110,8 +110,8 @@ pub enum CompressionFault {
     },
     /// It expands further than [`ExpansionLimits`] allow.
     #[error(
-        "the {kind} data expands past {given} bytes from {compressed} compressed ones, more than {limit}: this is no \
-         capture but a decompression bomb, or the limit must be raised"
+        "the {kind} data expands past {given} bytes from {compressed} compressed ones, more than {limit}: most likely a \
+         decompression bomb; if you trust it, unpack it with another program"
     )]
     Expands {
         /// The compression, or "zip".

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{Verdict, progress};
 use crate::capture::{CaptureReader, CaptureSource, ReaderOptions, Transport};
 use crate::dataset::{FlowProvenance, LabelledFlow, Labels};
-use crate::flow::{Flow, STATISTIC_NAMES, assemble_packets};
+use crate::flow::{Flow, NumberedFlow, STATISTIC_NAMES, assemble_as_completed};
 use crate::model::{Classification, ModelDescription, TrainedModel};
 use crate::progress::{Progress, Silent};
 use crate::report::{Cell, Column, Table};
@@ -25,7 +25,7 @@ use crate::storage;
   etcbench classify MODEL capture.pcapng --probabilities | csvlook
   tcpdump -i eth0 -w - | etcbench classify MODEL /dev/stdin
 
-One line per flow, in the order of the captures and of the flows' first packets, and a summary on standard error.
+One line per flow, in the order of the captures and in that in which flows end, and a summary on standard error.
 Flows and features are made as in training: the model's file says how. A flow that training would have left out gets
 no class, and `note` says why. results/FORMAT.md says what every column means.")]
 pub struct ClassifyArguments {
@@ -154,7 +154,7 @@ fn classify_capture(
     let capture = path.display().to_string();
     let most = model.flows_at_a_time();
     let mut waiting: Vec<LabelledFlow> = Vec::with_capacity(most);
-    let mut number: u32 = 0;
+    let mut flows: u64 = 0;
     let mut failed = None;
     let mut ask = |waiting: &mut Vec<LabelledFlow>| -> anyhow::Result<()> {
         for (flow, answer) in waiting.iter().zip(model.classify(waiting, &Silent)?) {
@@ -164,25 +164,27 @@ fn classify_capture(
         waiting.clear();
         Ok(lines.flush()?)
     };
-    let mut add = |flow: Flow| {
+    let mut add = |NumberedFlow { number, flow }: NumberedFlow| {
         if failed.is_some() {
             return;
         }
+        flows += 1;
         let Flow { five_tuple, start, end, .. } = flow;
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
         let provenance = FlowProvenance { capture: capture.clone(), number, five_tuple, start, end };
-        number = number.saturating_add(1);
         waiting.push(LabelledFlow { provenance, labels: Labels::new(), flow });
         if waiting.len() >= most {
             failed = ask(&mut waiting).err();
         }
     };
-    let read = assemble_packets(reader, options, &mut add, &mut |packets| progress.note(&format!("{packets} packets")));
+    let read =
+        assemble_as_completed(reader, options, &mut add, &mut |packets| progress.note(&format!("{packets} packets")));
     if let Some(error) = failed {
         return Err(error);
     }
     let read = read?;
     ask(&mut waiting)?;
-    progress.warn(&format!("{capture}: {number} flows; {read}"));
+    progress.warn(&format!("{capture}: {flows} flows; {read}"));
     Ok(())
 }
 

@@ -13,6 +13,13 @@ use crate::storage;
 
 /// `etcbench data fetch`.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench data fetch ctu13 --part 9 --dry-run              what would be downloaded, and where to
+  etcbench data fetch ctu13 --part 1,9
+  etcbench data fetch iscxvpn2016                           behind a form: where to go and what to download
+
+A download that broke off goes on where it was, with the same command. Its SHA-256 is compared with the definition's, or
+kept in downloads.json for the next time.")]
 pub struct FetchArguments {
     /// The dataset.
     name: String,
@@ -38,6 +45,12 @@ pub struct FetchArguments {
 
 /// `etcbench data unpack`.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench data unpack Tor.tar.xz --into data/iscxtor2016
+  etcbench data unpack Session.zip --into data/mine --force
+
+Nothing is put in place before the whole archive was read. Refused are members that lead out of the folder, links and
+devices, and archives that become more than 200 times their size (beyond 1 GiB), 1 TiB or a million members.")]
 pub struct UnpackArguments {
     /// The archive.
     archive: PathBuf,
@@ -51,6 +64,11 @@ pub struct UnpackArguments {
 
 /// `etcbench data init`.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench data init mine --folder captures                 captures/chat/*.pcap are of class chat, and so on
+  etcbench data init mine --folder captures --column application
+
+Then name the dataset in an experiment: [dataset] names = [\"mine\"], [selection] label = \"class\".")]
 pub struct InitArguments {
     /// The dataset's name; its definition becomes data/NAME.toml.
     name: String,
@@ -78,11 +96,9 @@ pub fn fetch(project: &Path, arguments: &FetchArguments) -> anyhow::Result<Verdi
         return Ok(Verdict::CheckFailed);
     }
     if arguments.dry_run {
-        for download in &definition.downloads {
+        for download in dataset::downloads(&definition, &arguments.part)? {
             let part = download.part.as_ref().map_or(String::new(), |part| format!("part {part}: "));
-            if arguments.part.is_empty() || download.part.as_ref().is_some_and(|part| arguments.part.contains(part)) {
-                say!("{part}{} -> {}", download.url, folder.join(&download.path).display());
-            }
+            say!("{part}{} -> {}", download.url, folder.join(&download.path).display());
         }
         return Ok(Verdict::Done);
     }

@@ -17,6 +17,10 @@ const HINT: &str = "etcbench reproduce all --data synth";
 
 /// `etcbench data verify`.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench data verify iscxvpn2016
+  etcbench data verify iscxvpn2016 --manifest ours.json     for others to compare; runs store the same
+  etcbench data verify iscxvpn2016 --against theirs.json")]
 pub struct VerifyArguments {
     /// The dataset.
     name: String,
@@ -39,6 +43,9 @@ pub struct CompareArguments {
 
 /// `etcbench data labels`.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench data labels ctu13
+  etcbench data labels ctu13 --list unjoined.csv            the flows without label, and why")]
 pub struct LabelsArguments {
     /// The dataset.
     name: String,
@@ -159,8 +166,8 @@ fn tell_differences(first: &Manifest, second: &Manifest, first_name: &str, secon
 /// `etcbench data labels`.
 pub fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Result<Verdict> {
     let dataset = find(project, &arguments.name)?;
-    // Labels need no bytes of the flows.
-    let options = FlowOptions { kept_packets: 1, kept_bytes: 1, ..FlowOptions::default() };
+    // Labels need neither bytes nor statistics of the flows.
+    let options = FlowOptions { kept_packets: 1, kept_bytes: 1, statistics: false, ..FlowOptions::default() };
     let loaded = dataset::load(&[dataset], &options, progress::for_standard_error().as_ref())?;
     for capture in &loaded.captures {
         let mut text = format!("{}: {} flows with labels", capture.capture, capture.flows);

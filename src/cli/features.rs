@@ -11,7 +11,7 @@ use crate::capture::{CaptureReader, CaptureSource, CaptureSummary, ReaderOptions
 use crate::dataset::{FlowProvenance, LabelledFlow, Labels};
 use crate::declarative::did_you_mean;
 use crate::feature::{Mask, MaskMethod, StoreError, StoreHeader, mask_flow, stream_csv, stream_store};
-use crate::flow::{AssembleError, Flow, FlowOptions, Pairing, STATISTIC_NAMES, assemble_packets};
+use crate::flow::{AssembleError, Flow, FlowOptions, NumberedFlow, Pairing, STATISTIC_NAMES, assemble_as_completed};
 use crate::progress::Progress;
 
 /// `etcbench features`.
@@ -26,8 +26,8 @@ use crate::progress::Progress;
 
   python: pandas.read_parquet(\"flows.parquet\")  or  polars.read_parquet(\"flows.parquet\")
 
-A row is a flow, in the order of the captures and of the flows' first packets. results/FORMAT.md says what every
-column means.")]
+A row is a flow, in the order of the captures and in that in which flows end; sort by `capture` and `number` for the order
+of their first packets. results/FORMAT.md says what every column means.")]
 pub struct FeaturesArguments {
     /// Captures, pcap or pcapng, also compressed (gzip, bzip2, xz, zstd) or in a zip archive (archive.zip!capture.pcap).
     #[arg(required = true)]
@@ -111,7 +111,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Gives the flows of a capture in order.
+    /// Gives the flows of a capture as they are complete.
     fn read(
         &self,
         path: &Path,
@@ -121,18 +121,17 @@ impl Job<'_> {
         let reader_options = ReaderOptions { tunnels: self.options.tunnels, ..ReaderOptions::default() };
         let reader = CaptureReader::open_with(&CaptureSource::from(path), &reader_options)?;
         let capture = path.display().to_string();
-        let mut number = 0;
-        let mut add = |mut flow: Flow| {
+        let mut add = |NumberedFlow { number, mut flow }: NumberedFlow| {
             let FeaturesArguments { masks, mask_method, seed, .. } = self.arguments;
             if !masks.is_empty() {
                 mask_flow(&mut flow, masks, *mask_method, *seed);
             }
             let Flow { five_tuple, start, end, .. } = flow;
+            let number = u32::try_from(number).unwrap_or(u32::MAX);
             let provenance = FlowProvenance { capture: capture.clone(), number, five_tuple, start, end };
-            number = number.saturating_add(1);
             sink(LabelledFlow { provenance, labels: Labels::new(), flow });
         };
-        assemble_packets(reader, &self.options, &mut add, progress)
+        assemble_as_completed(reader, &self.options, &mut add, progress)
     }
 }
 

@@ -32,7 +32,7 @@ pub use duplicate::DuplicateCapture;
 pub use error::DatasetError;
 pub use feature_file::{FeatureFileRules, FeatureFormat, FeatureRow, FeatureTable, load_features};
 pub use feature_file_arff::{ArffAttribute, ArffError, ArffTable, ArffType, ArffValue, parse_arff};
-pub use fetch::{FetchError, FetchOptions, Fetched, fetch};
+pub use fetch::{FetchError, FetchOptions, Fetched, downloads, fetch};
 pub use flow_labels::MalformedLines;
 pub use folder::{CaptureFile, DATA_VARIABLE, DatasetFolder, download_folder, locate, locate_in, open_folder};
 pub use labelled::{FlowProvenance, LabelledFlow, Labels};

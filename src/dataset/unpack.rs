@@ -72,7 +72,11 @@ pub enum UnpackError {
         problem: String,
     },
     /// It expands too far.
-    #[error("{}: {problem}: this is no archive of data but a decompression bomb, or the limit must be raised; nothing was unpacked", archive.display())]
+    #[error(
+        "{}: {problem}: most likely a decompression bomb; nothing was unpacked; if you trust it, unpack it with another \
+         program",
+        archive.display()
+    )]
     Expands {
         /// The archive.
         archive: PathBuf,

@@ -11,7 +11,7 @@ use crate::capture::{CaptureError, CaptureReader, CaptureSource, CaptureSummary,
 use super::active::Limits;
 use super::assembler::NumberedFlow;
 use super::options::FlowOptionsError;
-use super::round::{self, Round, SHARDS, Source, Worker};
+use super::round::{self, Made, Round, SHARDS, Source, Worker};
 use super::shard::CompleteFlow;
 use super::types::{Flow, FlowOptions};
 
@@ -33,7 +33,7 @@ pub enum AssembleError {
 /// is flow number n from 0. They are those of an [`super::Assembler`], at any number of threads.
 ///
 /// A flow that is complete waits for those that began before it, so besides the active flows memory holds
-/// those that began during the oldest active one, which `active_timeout` bounds. An [`super::Assembler`] gives
+/// those that began during the oldest active one, which `active_timeout` bounds. [`assemble_as_completed`] gives
 /// flows as they complete, where that is too many.
 ///
 /// # Errors
@@ -49,8 +49,8 @@ pub fn assemble_capture(
     assemble_packets(CaptureReader::open_with(&CaptureSource::from(path), &reader_options)?, options, sink, &mut |_| {})
 }
 
-/// As [`assemble_capture`], from a capture that is open; whether its tunnels are is the reader's option. `progress` is told now and then how many packets of the
-/// capture have been read.
+/// As [`assemble_capture`], from a capture that is open; whether its tunnels are is the reader's option. `progress` is
+/// told now and then how many packets of the capture have been read.
 ///
 /// Threads of the current rayon pool decode packets and take those before to their flows at the same time.
 ///
@@ -62,55 +62,84 @@ pub fn assemble_packets(
     sink: &mut dyn FnMut(Flow),
     progress: &mut dyn FnMut(u64),
 ) -> Result<CaptureSummary, AssembleError> {
+    let mut waiting: VecDeque<Option<Box<CompleteFlow>>> = VecDeque::new();
+    // The number of the first that waits.
+    let mut first: u64 = 0;
+    let mut take = |began: usize, complete: Vec<Box<CompleteFlow>>| {
+        waiting.extend(std::iter::repeat_with(|| None).take(began));
+        for flow in complete {
+            let place = (flow.number() - first) as usize;
+            waiting[place] = Some(flow);
+        }
+        let ready = waiting.iter().take_while(|flow| flow.is_some()).count();
+        first += ready as u64;
+        finish(waiting.drain(..ready).flatten(), &mut |NumberedFlow { flow, .. }| sink(flow));
+    };
+    assemble(reader, options, &mut take, progress)
+}
+
+/// As [`assemble_packets`], but gives each flow as soon as it is complete, of several at once those of lower numbers
+/// first: the flows of an [`super::Assembler`], in its order, at any number of threads. Memory holds the active flows:
+/// those of the last 1.125 idle timeouts.
+///
+/// # Errors
+/// As [`assemble_capture`].
+pub fn assemble_as_completed(
+    reader: CaptureReader,
+    options: &FlowOptions,
+    sink: &mut dyn FnMut(NumberedFlow),
+    progress: &mut dyn FnMut(u64),
+) -> Result<CaptureSummary, AssembleError> {
+    assemble(reader, options, &mut |_, complete| finish(complete.into_iter(), sink), progress)
+}
+
+/// Makes flows of those that are complete, some side by side, and gives them to `sink` in their order.
+fn finish(mut complete: impl Iterator<Item = Box<CompleteFlow>>, sink: &mut dyn FnMut(NumberedFlow)) {
+    loop {
+        let together: Vec<Box<CompleteFlow>> = complete.by_ref().take(FINISHED_TOGETHER).collect();
+        if together.is_empty() {
+            return;
+        }
+        let finished: Vec<NumberedFlow> = together.into_par_iter().with_min_len(32).map(|flow| flow.finish()).collect();
+        finished.into_iter().for_each(&mut *sink);
+    }
+}
+
+/// Reads a capture to its end and gives `take`, part by part, how many flows began and which were completed.
+fn assemble(
+    reader: CaptureReader,
+    options: &FlowOptions,
+    take: &mut dyn FnMut(usize, Vec<Box<CompleteFlow>>),
+    progress: &mut dyn FnMut(u64),
+) -> Result<CaptureSummary, AssembleError> {
     options.validate()?;
     let limits = Limits::new(options);
     let mut source = Source::new(reader, options, &limits);
     let mut workers: Vec<Worker> = (0..SHARDS).map(|_| Worker::new(limits)).collect();
-    let mut queue = InOrder { waiting: VecDeque::new(), sink };
     let (mut current, mut next) = (Round::new(), Round::new());
+    let mut flows: u64 = 0;
     source.fill(&mut current)?;
     while !current.is_empty() {
         let (filled, ()) = rayon::join(|| source.fill(&mut next), || round::take(&mut workers, &current));
         filled?;
-        queue.add(&mut workers);
+        let Made { began, complete } = round::collect(&mut workers, &current, flows);
+        flows += began as u64;
+        take(began, complete);
         progress(source.reader.summary().packets);
         std::mem::swap(&mut current, &mut next);
     }
-    round::finish(&mut workers);
-    queue.add(&mut workers);
+    let mut active = round::end(&mut workers);
+    loop {
+        let together: Vec<Box<CompleteFlow>> = active.by_ref().take(FINISHED_TOGETHER).collect();
+        if together.is_empty() {
+            break;
+        }
+        take(0, together);
+    }
+    drop(active);
     let mut summary = source.reader.summary();
     let lost = source.fragments_without_ports();
     summary.decoded -= lost;
     summary.add_skipped(SkipReason::FragmentWithoutPorts, lost);
     Ok(summary)
-}
-
-/// Holds flows back until those that began earlier are through.
-struct InOrder<'a> {
-    /// Numbers of flows that began, ascending, and the flow where it is complete.
-    waiting: VecDeque<(u64, Option<Box<CompleteFlow>>)>,
-    sink: &'a mut dyn FnMut(Flow),
-}
-
-impl InOrder<'_> {
-    /// Takes over what a round has made. Its flows began after those of all rounds before.
-    fn add(&mut self, workers: &mut [Worker]) {
-        let mut began: Vec<u64> = workers.iter_mut().flat_map(|worker| worker.began.drain(..)).collect();
-        began.sort_unstable();
-        self.waiting.extend(began.into_iter().map(|number| (number, None)));
-        for flow in workers.iter_mut().flat_map(|worker| worker.complete.drain(..)) {
-            let place = self.waiting.partition_point(|(other, _)| *other < flow.number());
-            self.waiting[place].1 = Some(flow);
-        }
-        loop {
-            let ready = self.waiting.iter().take(FINISHED_TOGETHER).take_while(|(_, flow)| flow.is_some()).count();
-            if ready == 0 {
-                return;
-            }
-            let complete: Vec<Box<CompleteFlow>> = self.waiting.drain(..ready).filter_map(|(_, flow)| flow).collect();
-            let finished: Vec<NumberedFlow> =
-                complete.into_par_iter().with_min_len(32).map(|flow| flow.finish()).collect();
-            finished.into_iter().for_each(|NumberedFlow { flow, .. }| (self.sink)(flow));
-        }
-    }
 }

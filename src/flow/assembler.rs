@@ -62,13 +62,15 @@ impl Assembler {
             if clock.is_due(facts.timestamp) {
                 shard.sweep(facts.timestamp, &mut sink);
             }
-            *next_number += u64::from(shard.push(*next_number, facts, bytes, &mut sink));
+            *next_number += u64::from(shard.push(*next_number, facts, bytes, &mut sink).is_some());
         });
     }
 
     /// Completes all flows, in order of their numbers.
     pub fn finish(mut self, sink: &mut dyn FnMut(NumberedFlow)) {
-        self.shard.finish(&mut |flow| sink(flow.finish()));
+        let mut active = self.shard.end();
+        active.sort_unstable();
+        active.into_iter().filter_map(|(_, position)| self.shard.take(position)).for_each(|flow| sink(flow.finish()));
     }
 
     /// Flows that have not been completed.

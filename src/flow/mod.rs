@@ -16,7 +16,7 @@ mod slab;
 mod statistics;
 mod types;
 
-pub use assemble::{AssembleError, assemble_capture, assemble_packets};
+pub use assemble::{AssembleError, assemble_as_completed, assemble_capture, assemble_packets};
 pub use assembler::{Assembler, NumberedFlow};
 pub use options::FlowOptionsError;
 pub(crate) use options::{MOST_KEPT_BYTES, MOST_KEPT_PACKETS};

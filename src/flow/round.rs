@@ -119,12 +119,15 @@ impl Source {
 /// A shard with what the last round made of it.
 pub(super) struct Worker {
     shard: Shard,
-    /// Numbers of the flows that began, ascending.
-    pub(super) began: Vec<u64>,
-    /// Flows that were completed; boxed, as they wait for others.
-    #[allow(clippy::vec_box, reason = "flows come boxed and are handed on so; a flow is large")]
-    pub(super) complete: Vec<Box<CompleteFlow>>,
+    /// Flows that began: the number of the packet, and their position in the shard.
+    began: Vec<(u64, u32)>,
+    /// Flows that were completed, with [`Moment`]; boxed, as they wait for others.
+    complete: Vec<(Moment, Box<CompleteFlow>)>,
 }
+
+/// When in a round a flow was completed: twice the position of the packet, and one more where that packet was its own
+/// key's. Sweeps come before the packet.
+type Moment = u32;
 
 impl Worker {
     pub(super) fn new(limits: Limits) -> Worker {
@@ -133,7 +136,6 @@ impl Worker {
 
     fn take(&mut self, round: &Round, members: &[u32]) {
         let Worker { shard, began, complete } = self;
-        let mut sink = |flow| complete.push(Box::new(flow));
         let mut sweeps = round.sweeps.iter().peekable();
         for (place, &position) in members.iter().enumerate() {
             if place % LOOK_AHEAD == 0 {
@@ -141,22 +143,18 @@ impl Worker {
                 let seen = ahead.map(|position| shard.look_at(&round.packets[*position as usize].facts.key));
                 std::hint::black_box(seen.fold(0, u64::wrapping_add));
             }
-            while let Some((_, now)) = sweeps.next_if(|(before, _)| *before <= position) {
-                shard.sweep(*now, &mut sink);
+            while let Some((before, now)) = sweeps.next_if(|(before, _)| *before <= position) {
+                shard.sweep(*now, &mut |flow| complete.push((2 * before, Box::new(flow))));
             }
             let RoundPacket { facts, start, length } = &round.packets[position as usize];
             let bytes = &round.bytes[*start as usize..][..*length as usize];
             let number = round.first + u64::from(position);
-            if shard.push(number, facts, bytes, &mut sink) {
-                began.push(number);
-            }
+            let mut sink = |flow| complete.push((2 * position + 1, Box::new(flow)));
+            began.extend(shard.push(number, facts, bytes, &mut sink).map(|position| (number, position)));
         }
-        sweeps.for_each(|(_, now)| shard.sweep(*now, &mut sink));
-    }
-
-    fn finish(&mut self) {
-        let Worker { shard, complete, .. } = self;
-        shard.finish(&mut |flow| complete.push(Box::new(flow)));
+        for (before, now) in sweeps {
+            shard.sweep(*now, &mut |flow| complete.push((2 * before, Box::new(flow))));
+        }
     }
 }
 
@@ -169,7 +167,47 @@ pub(super) fn take(workers: &mut [Worker], round: &Round) {
         .for_each(|(worker, members)| worker.take(round, members));
 }
 
-/// Completes all flows.
-pub(super) fn finish(workers: &mut [Worker]) {
-    workers.par_iter_mut().with_max_len(1).for_each(Worker::finish);
+/// What a round has made: how many flows began, and those that were completed, in order of completion (of several at
+/// once, in order of their numbers).
+pub(super) struct Made {
+    pub(super) began: usize,
+    #[allow(clippy::vec_box, reason = "flows come boxed and are handed on so; a flow is large")]
+    pub(super) complete: Vec<Box<CompleteFlow>>,
+}
+
+/// Collects what the workers made of `round` and numbers the flows that began in it from `next` on, in the order of
+/// their first packets. Until now such a flow had its packet's number, which is above those of all flows before.
+pub(super) fn collect(workers: &mut [Worker], round: &Round, next: u64) -> Made {
+    let mut began: Vec<(u64, usize, u32)> = Vec::new();
+    let mut complete = Vec::new();
+    for (worker, Worker { began: theirs, complete: completed, .. }) in workers.iter_mut().enumerate() {
+        began.extend(theirs.drain(..).map(|(packet, position)| (packet, worker, position)));
+        complete.append(completed);
+    }
+    began.sort_unstable();
+    for (number, (packet, worker, position)) in (next..).zip(&began) {
+        workers[*worker].shard.renumber(*position, *packet, number);
+    }
+    for (_, flow) in &mut complete {
+        let packet = flow.number();
+        if packet >= round.first {
+            let place = began.partition_point(|(other, _, _)| *other < packet);
+            flow.set_number(next + place as u64);
+        }
+    }
+    complete.sort_unstable_by_key(|(moment, flow)| (*moment, flow.number()));
+    Made { began: began.len(), complete: complete.into_iter().map(|(_, flow)| flow).collect() }
+}
+
+/// Ends all flows and gives them in order of their numbers, one by one: taking all at once would hold everything twice.
+pub(super) fn end(workers: &mut [Worker]) -> impl Iterator<Item = Box<CompleteFlow>> {
+    let mut active: Vec<(u64, u8, u32)> = Vec::new();
+    for (worker, number) in workers.iter_mut().zip(0..) {
+        active.extend(worker.shard.end().into_iter().map(|(flow, position)| (flow, number, position)));
+    }
+    active.sort_unstable();
+    active
+        .into_iter()
+        .filter_map(|(_, worker, position)| workers[usize::from(worker)].shard.take(position))
+        .map(Box::new)
 }

@@ -13,7 +13,7 @@ use super::key::FlowKey;
 use super::slab::Slab;
 use super::statistics::FlowStatistics;
 
-/// Takes packets to their flows. A flow's number is that of its first packet, whatever the caller counts.
+/// Takes packets to their flows. A flow's number is what the caller gave with its first packet, or since.
 pub(super) struct Shard {
     limits: Limits,
     /// Position of each key's active flow. The keys themselves are in the flows, which are looked at anyway.
@@ -41,6 +41,10 @@ impl CompleteFlow {
         self.flow.number
     }
 
+    pub(super) fn set_number(&mut self, number: u64) {
+        self.flow.number = number;
+    }
+
     pub(super) fn finish(self) -> NumberedFlow {
         let CompleteFlow { flow, packets, statistics } = self;
         NumberedFlow { number: flow.number, flow: flow.finish(&packets, statistics.map(|statistics| *statistics)) }
@@ -59,14 +63,15 @@ impl Shard {
         }
     }
 
-    /// Takes in packet `number`; says whether it began a flow. The flow that it ended, if any, goes to `sink`.
+    /// Takes in packet `number`; gives the position of the flow that it began, if it began one. The flow that it
+    /// ended, if any, goes to `sink`.
     pub(super) fn push(
         &mut self,
         number: u64,
         packet: &PacketFacts,
         bytes: &[u8],
         sink: &mut dyn FnMut(CompleteFlow),
-    ) -> bool {
+    ) -> Option<u32> {
         let Shard { limits, positions, flows, statistics, kept, due } = self;
         let is_its = |position: &u32| flows.get(*position).is_some_and(|flow| flow.key == packet.key);
         let hash_of = |position: &u32| flows.get(*position).map_or(0, |flow| flow.key.hash());
@@ -90,7 +95,7 @@ impl Shard {
                 {
                     let statistics = statistics.as_mut().and_then(|statistics| statistics.get_mut(position));
                     flow.add(packet, bytes, statistics, kept, limits);
-                    return false;
+                    return None;
                 }
                 // The new flow's latest packet is after the old one's, so its place in `due` may stay. It also takes
                 // the old one's position, the last to be freed.
@@ -98,14 +103,22 @@ impl Shard {
                 let same = begin(flows, statistics, kept);
                 debug_assert_eq!(position, same);
                 complete.into_iter().for_each(sink);
+                Some(position)
             }
             Entry::Vacant(entry) => {
                 let position = begin(flows, statistics, kept);
                 entry.insert(position);
                 due.entry(packet.timestamp.div_euclid(slack(limits))).or_default().push(position);
+                Some(position)
             }
         }
-        true
+    }
+
+    /// Gives the flow at a position another number, if it still is the one that began with `number`.
+    pub(super) fn renumber(&mut self, position: u32, number: u64, new: u64) {
+        if let Some(flow) = self.flows.get_mut(position).filter(|flow| flow.number == number) {
+            flow.number = new;
+        }
     }
 
     /// Reads what a packet of this key is going to change, so that packets which follow one another do not wait for
@@ -145,22 +158,16 @@ impl Shard {
         complete.into_iter().for_each(sink);
     }
 
-    /// Completes all flows, in order of their numbers.
-    pub(super) fn finish(&mut self, sink: &mut dyn FnMut(CompleteFlow)) {
-        self.positions.clear();
-        self.due.clear();
-        let mut statistics = self.statistics.as_mut().map(Slab::drain);
-        let Shard { flows, kept, .. } = self;
-        let mut flows: Vec<CompleteFlow> = flows
-            .drain()
-            .map(|flow| {
-                let statistics = statistics.as_mut().and_then(Iterator::next).map(Box::new);
-                CompleteFlow { packets: kept.take(flow.kept), flow, statistics }
-            })
-            .collect();
-        self.kept = KeptStore::new();
-        flows.sort_unstable_by_key(CompleteFlow::number);
-        flows.into_iter().for_each(sink);
+    /// Ends all flows: their numbers and positions, for each to be given to [`Shard::take`]. No packet may follow.
+    pub(super) fn end(&mut self) -> Vec<(u64, u32)> {
+        self.due = BTreeMap::new();
+        let positions = std::mem::take(&mut self.positions);
+        positions.into_iter().filter_map(|position| Some((self.flows.get(position)?.number, position))).collect()
+    }
+
+    /// Takes a flow out of its position.
+    pub(super) fn take(&mut self, position: u32) -> Option<CompleteFlow> {
+        take(&mut self.flows, &mut self.statistics, &mut self.kept, position)
     }
 
     /// Flows that have not been completed.

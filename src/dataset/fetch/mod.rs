@@ -128,6 +128,27 @@ pub enum FetchError {
     Dataset(#[from] DatasetError),
 }
 
+/// What [`fetch`] downloads of a dataset: the files of these parts, of all where none is named.
+///
+/// # Errors
+/// Nothing of the dataset is openly published, or it has no such part.
+pub fn downloads<'a>(definition: &'a DatasetDefinition, parts: &[String]) -> Result<Vec<&'a Download>, FetchError> {
+    if definition.downloads.is_empty() {
+        let publication = &definition.published_at;
+        let (url, how) = (publication.url.clone(), publication.how.clone());
+        return Err(FetchError::NotOpen { name: definition.name.clone(), url, how });
+    }
+    let mut known: Vec<&str> = definition.downloads.iter().filter_map(|download| download.part.as_deref()).collect();
+    known.dedup();
+    if let Some(part) = parts.iter().find(|part| !known.contains(&part.as_str())) {
+        let (name, known) = (definition.name.clone(), known.join(", "));
+        return Err(FetchError::UnknownPart { name, part: part.clone(), known });
+    }
+    let asked =
+        |download: &&Download| parts.is_empty() || download.part.as_ref().is_some_and(|part| parts.contains(part));
+    Ok(definition.downloads.iter().filter(asked).collect())
+}
+
 /// Downloads the files of a dataset into `folder`, one after another. What is there and whole is not downloaded
 /// again; what broke off goes on where it was.
 ///
@@ -139,23 +160,10 @@ pub fn fetch(
     options: &FetchOptions,
     progress: &dyn Progress,
 ) -> Result<Vec<Fetched>, FetchError> {
-    if definition.downloads.is_empty() {
-        let publication = &definition.published_at;
-        let (url, how) = (publication.url.clone(), publication.how.clone());
-        return Err(FetchError::NotOpen { name: definition.name.clone(), url, how });
-    }
-    let mut known: Vec<&str> = definition.downloads.iter().filter_map(|download| download.part.as_deref()).collect();
-    known.dedup();
-    if let Some(part) = options.parts.iter().find(|part| !known.contains(&part.as_str())) {
-        let (name, known) = (definition.name.clone(), known.join(", "));
-        return Err(FetchError::UnknownPart { name, part: part.clone(), known });
-    }
-    let asked = |download: &&Download| {
-        options.parts.is_empty() || download.part.as_ref().is_some_and(|part| options.parts.contains(part))
-    };
+    let downloads = downloads(definition, &options.parts)?;
     let mut records = Records::read(folder)?;
     let mut fetched = Vec::new();
-    for download in definition.downloads.iter().filter(asked) {
+    for download in downloads {
         fetched.push(fetch_one(download, folder, &mut records, options, progress)?);
     }
     Ok(fetched)

@@ -1,12 +1,15 @@
 //! Rounds and shards give what one assembler gives, at any number of threads; fragments find their flow.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
 use crate::capture::craft::{self, Order};
 use crate::capture::{CaptureReader, CaptureSummary, SkipReason};
-use crate::flow::{Assembler, Flow, FlowOptions, NumberedFlow, STATISTIC_NAMES, assemble_packets};
+use crate::flow::{
+    Assembler, Flow, FlowOptions, NumberedFlow, STATISTIC_NAMES, assemble_as_completed, assemble_packets,
+};
 
 fn capture(frames: &[(i64, Vec<u8>)]) -> Vec<u8> {
     craft::pcap(Order::Little, true, 101, 65_535, frames)
@@ -25,15 +28,34 @@ fn in_rounds(file: &[u8], options: &FlowOptions, threads: usize) -> (Vec<Flow>, 
     })
 }
 
-fn one_by_one(file: &[u8], options: &FlowOptions) -> Vec<Flow> {
+fn as_completed(file: &[u8], options: &FlowOptions, threads: usize) -> Vec<NumberedFlow> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    pool.install(|| {
+        let mut flows = Vec::new();
+        assemble_as_completed(open(file), options, &mut |flow| flows.push(flow), &mut |_| {}).unwrap();
+        flows
+    })
+}
+
+/// What one assembler gives, in its order: that of completion.
+fn one_by_one_as_completed(file: &[u8], options: &FlowOptions) -> Vec<NumberedFlow> {
     let mut assembler = Assembler::new(options).unwrap();
     let mut reader = open(file);
-    let mut flows = BTreeMap::new();
-    let mut sink = |NumberedFlow { number, flow }| assert!(flows.insert(number, flow).is_none());
+    let mut flows = Vec::new();
     while let Some(packet) = reader.next_packet().unwrap() {
-        assembler.push(&packet, &mut sink);
+        assembler.push(&packet, &mut |flow| flows.push(flow));
     }
-    assembler.finish(&mut sink);
+    assembler.finish(&mut |flow| flows.push(flow));
+    flows
+}
+
+/// The same in the order of first packets.
+fn one_by_one(file: &[u8], options: &FlowOptions) -> Vec<Flow> {
+    let mut flows = BTreeMap::new();
+    for NumberedFlow { number, flow } in one_by_one_as_completed(file, options) {
+        assert!(flows.insert(number, flow).is_none());
+    }
+    assert!(flows.keys().copied().eq(0..flows.len() as u64));
     flows.into_values().collect()
 }
 
@@ -98,6 +120,7 @@ proptest! {
             let (flows, summary) = in_rounds(&file, &options(), threads);
             prop_assert_eq!(&flows, &expected);
             prop_assert_eq!(summary.decoded, frames.len() as u64);
+            prop_assert_eq!(as_completed(&file, &options(), threads), one_by_one_as_completed(&file, &options()));
         }
         prop_assert_eq!(expected.iter().map(|flow| statistic(flow, "packets")).sum::<f64>(), frames.len() as f64);
         // Without statistics all else is the same.
@@ -122,7 +145,28 @@ fn many_rounds_give_the_same_flows_at_any_number_of_threads() {
     assert!(expected.len() > 1000);
     for threads in [1, 2, 5] {
         assert!(in_rounds(&file, &options(), threads).0 == expected, "{threads} threads");
+        let completed = as_completed(&file, &options(), threads);
+        assert!(completed == one_by_one_as_completed(&file, &options()), "{threads} threads");
     }
+}
+
+#[test]
+fn a_flow_that_lasts_holds_no_other_back() {
+    // One flow through the whole capture, and beside it one of a single packet every second.
+    let frames: Vec<(i64, Vec<u8>)> = (0..40_000i64)
+        .flat_map(|second| {
+            let short = datagram(2 + (second % 250) as u8, 2 + (second / 250) as u16, false);
+            [(second * SECOND, datagram(1, 1, false)), (second * SECOND + 1, short)]
+        })
+        .collect();
+    let options = FlowOptions { active_timeout: 1e6, ..options() };
+    let (given, most_held) = (Cell::new(0), Cell::new(0));
+    let mut take = |_| given.set(given.get() + 1);
+    let mut progress = |packets: u64| most_held.set(most_held.get().max((packets / 2).saturating_sub(given.get())));
+    assemble_as_completed(open(&capture(&frames)), &options, &mut take, &mut progress).unwrap();
+    assert_eq!(given.get(), 40_001);
+    // What was read is up to three rounds of 8192 packets ahead of what was given.
+    assert!(most_held.get() < 14_000, "{} flows were held", most_held.get());
 }
 
 proptest! {

@@ -2,7 +2,7 @@
 //! the values of one batch, whose sizes are those of the buffers in `deep::fast`.
 
 use crate::feature::VOCABULARY;
-use crate::model::deep::parameters::{AttentionLstmOptions, classifier_shapes, elmo_shapes};
+use crate::model::deep::parameters::{AttentionLstmOptions, classifier_shapes, elmo_shapes, encoder_shapes};
 use crate::model::elmo::{ENCODED_AT_ONCE, LARGEST_KEPT};
 use crate::model::memory::{ExpectedMemory, FitSize, ROWS, TOKENS, matrix};
 use crate::model::{Device, Implementation};
@@ -70,5 +70,14 @@ pub(super) fn expected(
         .and(LSTM, parameters(&classifier_shapes(options, classes)))
         .and(BATCH, flows * size.packets as f64 * of_state * FLOAT * here.max(0.3))
         .and(ROWS, matrix(size.predicted.max(size.validation), classes, 12));
+    let training = if options.encoder.trains() {
+        // The ELMo is trained in the same steps, without the language model's head.
+        let batch = (size.training() as f64).min(options.batch as f64) * size.packets as f64;
+        training
+            .and(ELMO, parameters(&encoder_shapes(elmo, VOCABULARY)))
+            .and(BATCH, states(batch) * (layers * 7.0 * hidden + 4.0 * hidden) * FLOAT * here)
+    } else {
+        training
+    };
     pretraining.or(encoding).or(training)
 }
