@@ -8,7 +8,8 @@
 
 PyTorch runs with the best of its settings: one thread or all, oneDNN on or off, layers one by one or stacked in one
 `nn.LSTM`; --threads fixes the threads of both sides. --batch replaces the 64 packets of the ELMo, also of its
-fine-tuning with a classifier over a sixth as many flows, and the 256 flows of the classifier. Needs torch and safetensors; the program is built first, as above.
+fine-tuning with a classifier over a sixth as many flows, and the 256 flows of the classifier. Needs torch and
+safetensors; the program is built first, as above.
 """
 
 import argparse
