@@ -219,9 +219,9 @@ impl Algorithm for Boosted {
         let fitting = match implementation {
             Implementation::Fast => {
                 // A bin of two bytes for every value, by rows and by columns; two sums of 64 bits for every bin of the
-                // nodes of a level and those above.
+                // nodes that are open at once.
                 let bins = size.columns as f64 * parameters.maximum_bins.min(size.rows) as f64;
-                let histograms = bins * 16.0 * 2_f64.powi(parameters.depth.min(12) as i32);
+                let histograms = bins * 16.0 * (parameters.depth as f64 + 6.0);
                 let rows = matrix(size.rows.saturating_add(size.validation), outputs, 24);
                 fitted
                     .clone()

@@ -70,11 +70,11 @@ impl Tree {
     }
 }
 
-/// Bytes of the columns that trees are grown on, and of a tree: it has a leaf for every third of its rows unless its
+/// Bytes of the columns that trees are grown on, and of a tree: it has a leaf for every fourth of its rows unless its
 /// depth allows fewer.
 pub(in crate::model) fn memory(size: &MatrixSize<'_>, depth: Option<usize>) -> (f64, f64) {
     let most = 2_f64.powi(depth.unwrap_or(64).min(64) as i32);
-    let leaves = (size.rows as f64 / 3.0).clamp(1.0, most);
+    let leaves = (size.rows as f64 / 4.0).clamp(1.0, most);
     (size.matrix(2), leaves * (24.0 + 4.0 * size.class_counts.len() as f64))
 }
 
