@@ -13,11 +13,12 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from pathlib import Path
 
 from . import authority, cut, manifest, media, packages, plan
 from .kind import Lab
-from .network import remove_leftovers
+from .network import close_all, remove_leftovers
 from .session import SharedTor, record
 
 CORPUS = Path(__file__).resolve().parent.parent
@@ -149,10 +150,14 @@ def store(path: Path, result: cut.Cut) -> int:
 if __name__ == "__main__":
     try:
         code = main()
-    finally:
-        # Also after an interrupt: threads may have left hosts behind.
-        from .network import close_all
-
-        close_all()
+    except SystemExit as ended:
+        code = ended.code
+    except KeyboardInterrupt:
+        code = 130
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    # Threads of a recording that was interrupted are still at it: their hosts are taken away, and they are not waited for.
+    close_all()
     sys.stdout.flush()
     os._exit(code)

@@ -1,7 +1,8 @@
 """Link emulator: two TAP devices, each in its own namespace, joined with delay, jitter, loss and a rate.
 
 The kernels this runs on often lack netem, so packets pass through this program. A packet waits for the ones before it
-(rate, in both directions separately; drop-tail queue), then for the delay and a jitter that never reorders.
+(rate, in both directions separately; drop-tail queue), then for the delay and a jitter that never reorders. It has passed so many
+routers when it leaves.
 """
 
 from __future__ import annotations
@@ -32,6 +33,20 @@ def open_tap(namespace: str, name: str) -> int:
     return device
 
 
+def farther(frame: bytes, hops: int) -> bytes | None:
+    """The frame behind so many more routers: its IPv4 time to live is less by `hops`, the header's checksum fits; None where it died."""
+    if frame[12:14] != b"\x08\x00" or hops == 0:
+        return frame
+    if frame[22] <= hops:
+        return None
+    changed = bytearray(frame)
+    changed[22] -= hops
+    # The checksum is a complement: what the sum of the header's words loses, it gains, with the carry added (RFC 1624).
+    total = struct.unpack_from(">H", frame, 24)[0] + (hops << 8)
+    struct.pack_into(">H", changed, 24, (total & 0xFFFF) + (total >> 16))
+    return bytes(changed)
+
+
 class Direction:
     """One direction of the link: packets read from `source` are written to `target` when their time has come."""
 
@@ -49,7 +64,7 @@ class Direction:
                 packet = os.read(self.source, 65536)
             except BlockingIOError:
                 return
-            if self.rng.random() < link["loss"]:
+            if self.rng.random() < link["loss"] or (packet := farther(packet, link["hops"])) is None:
                 continue
             # Drop-tail: what would wait longer than the queue holds is lost.
             if self.free_at - now > link["queue"]:
@@ -69,7 +84,7 @@ class Direction:
 
 
 def main() -> None:
-    """Arguments: one JSON object with `a` and `b` (namespace, device), delay, jitter, queue (s), rate (bit/s), loss, seed."""
+    """Arguments: one JSON object with `a` and `b` (namespace, device), delay, jitter, queue (s), rate (bit/s), loss, hops, seed."""
     link = json.loads(sys.argv[1])
     first = open_tap(*link["a"])
     second = open_tap(*link["b"])

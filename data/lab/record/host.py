@@ -6,8 +6,12 @@ import os
 import random
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
+
+# Set when the recorder ends before its time: threads that still record start nothing more.
+ENDING = threading.Event()
 
 # One pool for every kind of server, so that a port does not name a class.
 PORT_POOL = [443, 8443, 4443, 2443, 9443, 7443, 5443, 6443, 10443, 3443, 5061, 5223, 6697, 8883, 990, 993, 995, 465, 22, 2222, 8022, 9022, 5349, 1443]
@@ -44,6 +48,8 @@ class Host:
         return self._ports[index]
 
     def _wrapped(self, argv) -> list[str]:
+        if ENDING.is_set():
+            raise RuntimeError("the recorder is ending")
         return ["ip", "netns", "exec", self.namespace, *map(str, argv)]
 
     def spawn(self, argv, env=None, cwd=None, log: str = "process") -> subprocess.Popen:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Kind:
     """One kind of traffic: a client program against a server program.
 
-    A module of `kinds` defines `KIND` (or a tuple `KINDS`), `serve(server, lab)` and `session(client, server, rng, lab)`.
+    A module of `kinds` defines `KIND`, `serve(server, lab)` and `session(client, server, rng, lab)`, and `prepare(lab)` where files
+    are made before all recording.
     """
 
     name: str
@@ -33,8 +34,6 @@ class Kind:
     """Debian packages that it needs."""
     python: tuple[str, ...] = ()
     """PyPI packages that it needs, pinned."""
-    ports_per_server: int = 4
-    """How many ports of the shared pool its servers listen on."""
     captures: int | None = None
     """Captures per tunnel, in place of the plan's."""
     flows: int | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from . import packages
 
-COLUMNS = ["capture", "variant", "tunnel", "protocol", "category", "application", "client", "server", "delay_ms", "jitter_ms", "rate_mbit", "loss", "seed", "sessions", "flows", "packets", "bytes", "sha256"]
+COLUMNS = ["capture", "variant", "tunnel", "protocol", "category", "application", "client", "server", "delay_ms", "jitter_ms", "rate_mbit", "loss", "mtu", "hops", "seed", "sessions", "flows", "packets", "bytes", "sha256"]
 
 
 def _row(folder: Path, done, seed: int, variant: str, result, path: Path) -> dict:
@@ -17,7 +17,7 @@ def _row(folder: Path, done, seed: int, variant: str, result, path: Path) -> dic
     return {
         "capture": str(path.relative_to(folder)), "variant": variant, "tunnel": done.planned.tunnel, "protocol": done.planned.protocol,
         "category": done.planned.kind.category, "application": done.planned.kind.application, "client": done.client, "server": done.server,
-        "delay_ms": f"{done.link.delay * 1000:.1f}", "jitter_ms": f"{done.link.jitter * 1000:.2f}", "rate_mbit": f"{done.link.rate / 1e6:g}", "loss": f"{done.link.loss:g}",
+        "delay_ms": f"{done.link.delay * 1000:.1f}", "jitter_ms": f"{done.link.jitter * 1000:.2f}", "rate_mbit": f"{done.link.rate / 1e6:g}", "loss": f"{done.link.loss:g}", "mtu": done.link.mtu, "hops": done.link.hops,
         "seed": seed, "sessions": done.sessions, "flows": result.flows, "packets": len(result.packets), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(),
     }
 

@@ -12,7 +12,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .host import Host, hostname_of, kill_group, kill_namespace
+from .host import ENDING, Host, hostname_of, kill_group, kill_namespace
 
 GATEWAY = "169.254.1.1"
 # No two of them in one /24: an inner network of OpenVPN is one.
@@ -20,21 +20,31 @@ CLIENT_POOL = [f"10.{a}.{b}.{c}" for a, b, c in [(20, 1, 11), (20, 2, 34), (20, 
 SERVER_POOL = [f"10.{a}.{b}.{c}" for a, b, c in [(90, 4, 16), (90, 4, 17), (90, 9, 34), (91, 3, 51), (91, 3, 68), (97, 1, 85), (97, 1, 102), (97, 8, 119), (99, 6, 136), (99, 6, 153), (102, 5, 170), (102, 5, 187)]]
 
 
+# Largest packets of links: Ethernet, PPPoE, and what mobile networks and tunnels leave.
+MTUS = [1500, 1492, 1420, 1400]
+# Time to live that servers and relays begin with, and how many routers lie before them.
+TIMES_TO_LIVE = [64, 64, 64, 128, 255]
+HOPS = range(2, 18)
+
+
 @dataclass
 class Link:
-    """A client's link: seconds, bit/s, share of packets lost. The same both ways."""
+    """A client's link and the routers behind it: seconds, bit/s, share of packets lost, bytes, routers. The same both ways."""
 
     delay: float
     jitter: float
     rate: float
     loss: float
     queue: float = 0.25
+    mtu: int = 1500
+    hops: int = 0
 
     @staticmethod
     def drawn(rng: random.Random) -> "Link":
         """Anything from a good fixed line to a poor mobile one, independent of what is recorded."""
         delay = rng.uniform(0.003, 0.045)
-        return Link(round(delay, 4), round(delay * rng.uniform(0.0, 0.2), 5), rng.choice([8e6, 15e6, 25e6, 40e6, 60e6]), rng.choice([0.0, 0.0, 0.001, 0.003, 0.005]))
+        return Link(round(delay, 4), round(delay * rng.uniform(0.0, 0.2), 5), rng.choice([8e6, 15e6, 25e6, 40e6, 60e6]), rng.choice([0.0, 0.0, 0.001, 0.003, 0.005]),
+                    mtu=rng.choice(MTUS), hops=rng.choice(HOPS))
 
 
 class Network:
@@ -54,6 +64,8 @@ class Network:
         self._sysctl(self.router, **{"net.ipv4.ip_forward": 1})
 
     def _namespace(self, name: str) -> str:
+        if ENDING.is_set():
+            raise RuntimeError("the recorder is ending")
         namespace = f"{self.word}-{name}"
         _ip("netns", "add", namespace)
         self.namespaces.append(namespace)
@@ -83,8 +95,9 @@ class Network:
             self.emulators[name] = emulator
             if emulator.stdout.readline().strip() != b"ready":
                 raise RuntimeError(f"the link emulator of {name} did not start: see {self.folder}/emulator-{name}.log; is /dev/net/tun there?")
-        _ip("-n", namespace, "-batch", "-", input=f"link set lo up\naddr add {address}/32 dev eth0\nlink set eth0 up\nroute add {GATEWAY} dev eth0\nroute add default via {GATEWAY} dev eth0\n")
-        _ip("-n", self.router, "-batch", "-", input=f"addr add {GATEWAY}/32 dev {port}\nlink set {port} up\nroute add {address} dev {port}\n")
+        mtu = link.mtu if link else 1500
+        _ip("-n", namespace, "-batch", "-", input=f"link set lo up\naddr add {address}/32 dev eth0\nlink set eth0 mtu {mtu} up\nroute add {GATEWAY} dev eth0\nroute add default via {GATEWAY} dev eth0\n")
+        _ip("-n", self.router, "-batch", "-", input=f"addr add {GATEWAY}/32 dev {port}\nlink set {port} mtu {mtu} up\nroute add {address} dev {port}\n")
         self._sysctl(namespace, **{"net.ipv4.ip_default_ttl": time_to_live, "net.ipv4.ip_forward": int(forward), "net.ipv4.ip_local_port_range": "20000 60999"})
         if link is None:
             # Else a capture or a forwarded packet may be larger than any packet on a wire.
@@ -164,9 +177,13 @@ def remove_leftovers() -> list[str]:
 
 
 def close_all() -> None:
-    """Ends and removes every namespace of this process."""
-    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
-    for line in listed.splitlines():
-        if line.startswith(f"lab{os.getpid()}-"):
-            kill_namespace(line.split()[0])
-            remove_namespace(line.split()[0])
+    """Ends and removes every namespace of this process, whatever its threads are in the middle of."""
+    ENDING.set()
+    for _ in range(10):
+        listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
+        own = [line.split()[0] for line in listed.splitlines() if line.startswith(f"lab{os.getpid()}-")]
+        for namespace in own:
+            kill_namespace(namespace)
+            remove_namespace(namespace)
+        if not own:
+            return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -35,12 +36,27 @@ def missing(kinds) -> list[str]:
     if shutil.which("dpkg-query") is None:
         problems.append("packages are checked with dpkg: record on Debian 12 or newer, or on a system made from it")
         return problems
+    if any(kind.python for kind in kinds) and importlib.util.find_spec("ensurepip") is None:
+        problems.append("Python packages go into a virtual environment, which Debian packs apart: apt-get install --no-install-recommends python3-venv")
     needed = sorted({*DEBIAN, *(name for kind in kinds for name in kind.packages)})
     present = versions(needed)
     absent = [name for name in needed if name not in present]
     if absent:
         problems.append("packages are missing: apt-get install --no-install-recommends " + " ".join(absent))
+    if not problems and (refused := _refused()):
+        problems.append(f"no network namespace with a TAP device can be made, as in a container without the right to: {refused}")
     return problems
+
+
+def _refused() -> str:
+    """What this machine says to a namespace with a TAP device in it; nothing where it lets us."""
+    name = f"lab{os.getpid()}-trial"
+    for words in (["netns", "add", name], ["-n", name, "tuntap", "add", "dev", "trial", "mode", "tap"], ["netns", "del", name]):
+        done = subprocess.run(["ip", *words], capture_output=True, text=True)
+        if done.returncode != 0:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+            return f"ip {' '.join(words)}: {done.stderr.strip()}"
+    return ""
 
 
 def python_tools(folder: Path, kinds) -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from . import cut as cutting
 from .capture import Capture
 from .kind import Lab, SessionError
-from .network import CLIENT_POOL, SERVER_POOL, Link, Network
+from .network import CLIENT_POOL, HOPS, SERVER_POOL, TIMES_TO_LIVE, Link, Network
 from .plan import Planned
 from .tor import TorNetwork
 from .vpn import Vpn
@@ -58,10 +58,15 @@ def record(planned: Planned, module, lab: Lab, folder: Path, tor: "SharedTor | N
     try:
         result.client, result.server = addresses
         result.link = Link.drawn(rng)
+        server_time_to_live = rng.choice(TIMES_TO_LIVE)
+        if planned.tunnel == "vpn":
+            # Packets inside the tunnel do not see the link's routers: theirs lie between gateway and server. The inner MTU is drawn, the outer one holds it.
+            server_time_to_live -= rng.choice(HOPS)
+            result.link.mtu = 1500
         time_to_live = rng.choice([64, 64, 128])
         uplink = client = network.attach(names[0], addresses[0], result.link, time_to_live)
         attached.append(names[0])
-        server = network.attach(names[1], addresses[1], None, time_to_live=rng.choice([255, 128, 64, 60, 58]))
+        server = network.attach(names[1], addresses[1], None, server_time_to_live)
         attached.append(names[1])
         module.serve(server, lab)
         vpn = None

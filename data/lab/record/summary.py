@@ -1,4 +1,5 @@
-"""`python3 -m record.summary`: the table of `README.md`: per class captures, flows, packets, and the protocols that tshark sees."""
+"""`python3 -m record.summary`: the tables of `README.md`: the kinds, and per class captures, flows, packets, and the protocols that
+tshark sees."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from . import plan
 
 CAPTURES = Path(__file__).resolve().parent.parent / "captures"
 
@@ -28,7 +31,18 @@ def protocols(path: Path) -> collections.Counter:
     return found
 
 
+def print_kinds() -> None:
+    """A line per kind, with what its module says of itself."""
+    print("| kind (`--only`) | category | application | what | tunnels |\n|---|---|---|---|---|")
+    for name, module in plan.all_kinds().items():
+        kind = module.KIND
+        tunnels = "none" if kind.category == "bot" else ", ".join(kind.tunnels)
+        print(f"| {name} | {kind.category} | {kind.application} | {' '.join(module.__doc__.split()).rstrip('.')} | {tunnels} |")
+    print()
+
+
 def main() -> None:
+    print_kinds()
     with open(CAPTURES / "captures.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     classes: dict = {}

@@ -8,11 +8,10 @@ import re
 import shutil
 import subprocess
 import time
-from pathlib import Path
 
 from .host import Host
 from .kind import wait_until
-from .network import Link, Network
+from .network import TIMES_TO_LIVE, Link, Network
 
 # Within a Tor network relays differ from servers and clients in everything but that they are hosts.
 RELAYS = {"authority1": "10.60.1.21", "authority2": "10.61.2.42", "authority3": "10.62.3.63", "middle1": "10.63.4.84", "middle2": "10.64.5.105", "exit1": "10.65.6.126", "exit2": "10.66.7.147"}
@@ -63,9 +62,9 @@ class TorNetwork:
     def __init__(self, network: Network, rng: random.Random):
         self.network = network
         hosts = {}
-        for name, address in RELAYS.items():
+        for number, (name, address) in enumerate(RELAYS.items()):
             link = Link(round(rng.uniform(0.001, 0.008), 4), 0.0005, 80e6, 0.0)
-            hosts[name] = network.attach(name, address, link)
+            hosts[name] = network.attach(name, address, link, TIMES_TO_LIVE[number % len(TIMES_TO_LIVE)])
         lines = []
         for index, (name, host) in enumerate(hosts.items()):
             if name.startswith("authority"):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .host import Host
 from .kind import Lab, wait_until
-from .network import Network
+from .network import MTUS, Network
 
 NUMBERS = itertools.count()
 PROTOCOLS = ("openvpn_udp", "openvpn_tcp", "wireguard")
@@ -29,7 +29,7 @@ class Vpn:
         self.inner_gateway = inner.rsplit(".", 1)[0] + ".1"
         network.route(inner, gateway)
         self.port = gateway.port(0)
-        self.mtu = rng.choice([1500, 1420, 1400])
+        self.mtu = rng.choice(MTUS)
         # WireGuard's own header needs room on the outer link.
         self.inner_mtu = min(self.mtu, 1420) if protocol == "wireguard" else self.mtu
         self.running: list[subprocess.Popen] = []

@@ -10,9 +10,7 @@ from . import lookup_dns
 
 KIND = Kind("bot_names", "bot", "names", python=("dnslib==0.9.26",), captures=4, flows=15)
 
-
-def serve(server: Host, lab: Lab) -> None:
-    lookup_dns.serve(server, lab)
+serve = lookup_dns.serve
 
 
 def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:

@@ -10,9 +10,7 @@ from . import email_smtp
 
 KIND = Kind("bot_spam", "bot", "spam", python=("aiosmtpd==1.4.6",), captures=4, flows=15)
 
-
-def serve(server: Host, lab: Lab) -> None:
-    email_smtp.serve(server, lab)
+serve = email_smtp.serve
 
 
 def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:

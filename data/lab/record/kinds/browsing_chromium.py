@@ -18,9 +18,7 @@ FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-u
          f"--explicitly-allowed-ports={','.join(map(str, PORT_POOL))}",
          "--ignore-certificate-errors", "--mute-audio", "--no-pings", "--window-size=800,600"]
 
-
-def serve(server: Host, lab: Lab) -> None:
-    web.serve(server, lab)
+serve = web.serve
 
 
 def run(client: Host, server: Host, url: str, seconds: float, extra: list[str] = []) -> None:

@@ -11,9 +11,7 @@ from ..kind import Kind, Lab
 
 KIND = Kind("browsing_curl", "browsing", "curl", ("non_vpn", "vpn", "tor"), packages=("curl", "nginx-light"))
 
-
-def serve(server: Host, lab: Lab) -> None:
-    web.serve(server, lab)
+serve = web.serve
 
 
 def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:

@@ -15,7 +15,6 @@ KIND = Kind(
     tunnels=("non_vpn", "vpn", "tor"),
     packages=("ngircd", "torsocks"),
     python=("irc==20.5.0",),
-    ports_per_server=1,
 )
 
 

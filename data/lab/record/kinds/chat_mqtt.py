@@ -15,7 +15,6 @@ KIND = Kind(
     tunnels=("non_vpn", "vpn", "tor"),
     packages=("mosquitto", "torsocks"),
     python=("paho-mqtt==2.2.0",),
-    ports_per_server=2,
 )
 
 

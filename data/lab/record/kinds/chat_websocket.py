@@ -15,7 +15,6 @@ KIND = Kind(
     tunnels=("non_vpn", "vpn", "tor"),
     packages=("torsocks",),
     python=("aiohttp==3.14.5",),
-    ports_per_server=1,
 )
 
 

@@ -15,7 +15,6 @@ KIND = Kind(
     tunnels=("non_vpn", "vpn", "tor"),
     packages=("prosody", "lua-sec", "torsocks"),
     python=("slixmpp==1.17.0",),
-    ports_per_server=2,
 )
 
 ACCOUNTS = 20

@@ -10,9 +10,7 @@ from ..kind import Kind, Lab
 
 KIND = Kind("email_imap", "email", "imap", ("non_vpn", "vpn"), packages=("dovecot-imapd", "dovecot-pop3d", "isync", "curl"))
 
-
-def serve(server: Host, lab: Lab) -> None:
-    mail.serve_dovecot(server, lab)
+serve = mail.serve_dovecot
 
 
 def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:

@@ -26,6 +26,6 @@ def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:
     if rng.random() < 0.4:
         lines.append("cls -l > /dev/null")
     for file in ssh.files(lab, rng):
-        lines.append(f"get -O {client.folder} -e {file.name}" if rng.random() < 0.8 else f"pget -n 2 -O {client.folder} {file.name}; !rm -f {client.folder}/{file.name}")
+        lines.append(f"get -O {client.folder} -e {file.name}" if rng.random() < 0.8 else f"pget -n 2 -O {client.folder} {file.name}\n!rm -f {client.folder}/{file.name}")
     lines.append("bye")
-    client.run(["lftp", "--norc", "-c", "; ".join(lines)], env={"HOME": str(client.folder)}, timeout=40)
+    client.run(["lftp", "--norc", "-c", "\n".join(lines)], env={"HOME": str(client.folder)}, timeout=40)

@@ -10,9 +10,7 @@ from ..kind import Kind, Lab
 
 KIND = Kind("filetrans_https", "filetrans", "https", ("non_vpn", "vpn", "tor"), packages=("curl", "wget", "aria2", "nginx-light"))
 
-
-def serve(server: Host, lab: Lab) -> None:
-    web.serve(server, lab)
+serve = web.serve
 
 
 def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:

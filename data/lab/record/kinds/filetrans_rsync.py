@@ -11,9 +11,7 @@ from ..kind import Kind, Lab
 
 KIND = Kind("filetrans_rsync", "filetrans", "rsync", ("non_vpn", "vpn", "tor"), packages=("rsync", "openssh-client", "openssh-server", "netcat-openbsd"))
 
-
-def serve(server: Host, lab: Lab) -> None:
-    ssh.serve(server, lab)
+serve = ssh.serve
 
 
 def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:

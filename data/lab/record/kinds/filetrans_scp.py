@@ -10,9 +10,7 @@ from ..kind import Kind, Lab
 
 KIND = Kind("filetrans_scp", "filetrans", "scp", ("non_vpn", "vpn", "tor"), packages=("openssh-client", "openssh-server", "openssh-sftp-server", "netcat-openbsd"))
 
-
-def serve(server: Host, lab: Lab) -> None:
-    ssh.serve(server, lab)
+serve = ssh.serve
 
 
 def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:

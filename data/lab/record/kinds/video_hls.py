@@ -8,21 +8,10 @@ from .. import audiovisual, player, web
 from ..host import Host
 from ..kind import Kind, Lab
 
-KIND = Kind(
-    name="video_hls",
-    category="video",
-    application="hls",
-    tunnels=("non_vpn", "vpn", "tor"),
-    packages=player.PACKAGES,
-)
+KIND = Kind("video_hls", "video", "hls", ("non_vpn", "vpn", "tor"), packages=player.PACKAGES)
 
-
-def prepare(lab: Lab) -> None:
-    audiovisual.folder(lab)
-
-
-def serve(server: Host, lab: Lab) -> None:
-    web.serve(server, lab)
+prepare = audiovisual.folder
+serve = web.serve
 
 
 def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:

@@ -18,13 +18,8 @@ KIND = Kind(
     packages=("nginx-light", "ffmpeg", "chromium", "torsocks"),
 )
 
-
-def prepare(lab: Lab) -> None:
-    audiovisual.folder(lab)
-
-
-def serve(server: Host, lab: Lab) -> None:
-    web.serve(server, lab)
+prepare = audiovisual.folder
+serve = web.serve
 
 
 def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:

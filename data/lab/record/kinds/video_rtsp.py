@@ -15,12 +15,9 @@ KIND = Kind(
     application="rtsp",
     tunnels=("non_vpn", "vpn", "tor"),
     packages=("python3-gi", "gir1.2-gst-rtsp-server-1.0", "gstreamer1.0-plugins-good", "gstreamer1.0-plugins-bad", "glib-networking", "ffmpeg", "torsocks"),
-    ports_per_server=2,
 )
 
-
-def prepare(lab: Lab) -> None:
-    audiovisual.folder(lab)
+prepare = audiovisual.folder
 
 
 def serve(server: Host, lab: Lab) -> None:

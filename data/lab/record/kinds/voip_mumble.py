@@ -18,12 +18,9 @@ KIND = Kind(
     packages=("mumble-server", "libopus0", "torsocks", "ffmpeg"),
     # protobuf and setuptools: those that pymumble 1.6.1 was written for.
     python=("pymumble==1.6.1", "protobuf==3.12.2", "pycryptodome==4.4.0"),
-    ports_per_server=1,
 )
 
-
-def prepare(lab: Lab) -> None:
-    audiovisual.folder(lab)
+prepare = audiovisual.folder
 
 
 def serve(server: Host, lab: Lab) -> None:

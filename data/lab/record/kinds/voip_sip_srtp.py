@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-import random
+from functools import partial
 
 from .. import audiovisual, baresip
-from ..host import Host
-from ..kind import Kind, Lab
+from ..kind import Kind
 
-KIND = Kind(
-    name="voip_sip_srtp",
-    category="voip",
-    application="sip_srtp",
-    tunnels=("non_vpn", "vpn"),
-    packages=baresip.PACKAGES,
-    ports_per_server=baresip.ANSWERING,
-)
+KIND = Kind("voip_sip_srtp", "voip", "sip_srtp", ("non_vpn", "vpn"), packages=baresip.PACKAGES)
+SIGNALLING = {"transport": "tls", "media_encryption": "srtp-mand"}
 
-TRANSPORT = "tls"
-MEDIA_ENCRYPTION = "srtp-mand"
-
-
-def prepare(lab: Lab) -> None:
-    audiovisual.folder(lab)
-
-
-def serve(server: Host, lab: Lab) -> None:
-    baresip.serve(server, lab, TRANSPORT, MEDIA_ENCRYPTION)
-
-
-def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:
-    baresip.call(client, server, rng, lab, TRANSPORT, MEDIA_ENCRYPTION)
+prepare = audiovisual.folder
+serve = partial(baresip.serve, **SIGNALLING)
+session = partial(baresip.call, **SIGNALLING)

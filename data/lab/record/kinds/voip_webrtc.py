@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import random
+from functools import partial
 
 from .. import audiovisual, webrtc
-from ..host import Host
-from ..kind import Kind, Lab
+from ..kind import Kind
 
-KIND = Kind(
-    name="voip_webrtc",
-    category="voip",
-    application="webrtc_audio",
-    tunnels=("non_vpn", "vpn"),
-    packages=webrtc.PACKAGES,
-    python=webrtc.PYTHON,
-    ports_per_server=1,
-)
+KIND = Kind("voip_webrtc", "voip", "webrtc_audio", ("non_vpn", "vpn"), packages=webrtc.PACKAGES, python=webrtc.PYTHON)
 
-
-def prepare(lab: Lab) -> None:
-    audiovisual.folder(lab)
-
-
-def serve(server: Host, lab: Lab) -> None:
-    webrtc.serve(server, lab)
-
-
-def session(client: Host, server: Host, rng: random.Random, lab: Lab) -> None:
-    webrtc.calls(client, server, rng, lab, video=False)
+prepare = audiovisual.folder
+serve = webrtc.serve
+session = partial(webrtc.calls, video=False)

@@ -27,9 +27,9 @@ def prefer(transceiver, kind: str, name: str) -> None:
 
 def players(media: Path, rng: random.Random, audio: str, video: str | None) -> list[MediaPlayer]:
     """What one side sends. Opus and H.264 go out as they were encoded; other codecs are encoded from that."""
-    chosen = [MediaPlayer(str(rng.choice(sorted(media.glob("speech-*.opus")))), decode=audio.lower() != "opus", loop=True)]
+    chosen = [MediaPlayer(str(rng.choice(sorted(media.glob("speech-*.opus")))), decode=audio.lower() != "opus")]
     if video is not None:
-        chosen.append(MediaPlayer(str(rng.choice(sorted(media.glob("call-*.ts")))), decode=video.upper() != "H264", loop=True))
+        chosen.append(MediaPlayer(str(rng.choice(sorted(media.glob("call-*.ts")))), decode=video.upper() != "H264"))
     return chosen
 
 
