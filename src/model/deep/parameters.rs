@@ -331,17 +331,6 @@ pub(crate) fn encoder_shapes(options: &ElmoOptions, vocabulary: usize) -> Vec<(S
     shapes
 }
 
-/// Names and shapes of what is trained together, and the running statistics: the classifier, then its encoder.
-pub(crate) fn joint_shapes(
-    options: &AttentionLstmOptions,
-    vocabulary: usize,
-    classes: usize,
-) -> Vec<(String, Vec<usize>)> {
-    let mut shapes = classifier_shapes(options, classes);
-    shapes.extend(encoder_shapes(&options.elmo, vocabulary));
-    shapes
-}
-
 /// What the learning rate of a parameter is multiplied by where classifier and ELMo are trained together. Only
 /// fine-tuning slows the ELMo down: without pre-training there is nothing in it to be kept.
 pub(crate) fn rate_factor(options: &AttentionLstmOptions, name: &str) -> f32 {
@@ -493,8 +482,8 @@ mod tests {
             let scratch = AttentionLstmOptions { encoder: Encoder::FromScratch, ..options.clone() };
             assert_eq!(rate_factor(&scratch, name), 1.0, "{name}");
         }
-        let shapes = joint_shapes(&options, 257, 5);
-        assert_eq!(shapes.len() + 2, classifier_shapes(&options, 5).len() + elmo_shapes(&options.elmo, 257).len());
+        let shapes = encoder_shapes(&options.elmo, 257);
+        assert_eq!(shapes.len() + 2, elmo_shapes(&options.elmo, 257).len());
         assert!(shapes.iter().all(|(name, _)| !name.starts_with("elmo.head")));
     }
 

@@ -29,7 +29,7 @@ pub(super) struct Joint<D: Device> {
 }
 
 impl<D: Device> Joint<D> {
-    /// Both of one set, which has the names of [`crate::model::deep::parameters::joint_shapes`].
+    /// Both of one set: the classifier's parameters and the encoder's.
     pub fn new(device: D, options: &AttentionLstmOptions, set: &ParameterSet, seed: u64) -> Result<Self, ModelError> {
         let mut classifier = AttentionLstm::new(device, options, set, seed)?;
         let mut stacks = Stacks::new(&mut classifier.device, &options.elmo, set, seed, true)?;
