@@ -186,3 +186,31 @@ fn nothing_left(project: &Project) {
         .collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_run_that_does_not_fit_into_memory_is_refused_before_it_begins() {
+    let project = common::every_stage::project();
+    let run = ["run", "experiments/small.toml", "--memory-limit"];
+    project.refused(
+        &[&run[..], &["1M"]].concat(),
+        &[
+            "variant whole: the features of 20 flows, 2 packets of 24 bytes each: expected to take",
+            "1 MiB are available; lower selection.maximum_flows_per_class, feature.packets or feature.bytes",
+        ],
+    );
+    project.refused(
+        &[&run[..], &["1G", "--set", "model.attention_lstm.lstm=8192"]].concat(),
+        &[
+            "variant whole: attention_lstm on bytes: expected to take",
+            "1024 MiB are available; lower model.attention_lstm.lstm",
+        ],
+    );
+    let cache = project.path("results/cache");
+    assert!(!cache.join("fits").exists() && !cache.join("trials").exists());
+    let output = project.done(&[&run[..], &["8G"]].concat());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let line =
+        told.lines().find(|line| line.starts_with("small: expected memory: ")).unwrap_or_else(|| panic!("{told}"));
+    assert!(line.ends_with(" MiB of 8192 MiB available"), "{line}");
+}
