@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::{Verdict, data_files, data_verify, progress};
-use crate::dataset::synth::{self, LargeOptions, SynthOptions};
+use crate::dataset::synth::{self, LargeOptions, LargeSummary, SynthOptions};
 use crate::dataset::{self, DatasetDefinition, DatasetError};
 use crate::experiment;
 
@@ -24,7 +24,8 @@ use crate::experiment;
   etcbench data init mine --folder captures                 a folder per class becomes a dataset
   etcbench data leaks table2 --data synth --size demo
   etcbench data synth --flows-per-class 200 -o captures
-  etcbench data synth --packets 10000000 -o large.pcap")]
+  etcbench data synth --packets 10000000 -o large.pcap
+  etcbench data synth --packets 10000000 -o /dev/stdout | etcbench features /dev/stdin -o flows.parquet")]
 pub enum DataCommand {
     /// Every dataset with a definition in data/, and whether its captures are here.
     List,
@@ -114,7 +115,14 @@ fn generate(project: &Path, arguments: &SynthArguments) -> anyhow::Result<Verdic
         let options = LargeOptions { seed: arguments.seed, packets, active_flows: arguments.active_flows };
         let file = File::create(path).with_context(|| path.display().to_string())?;
         let summary = synth::generate_large(&options, BufWriter::new(file))?;
-        say!("{}: {} packets of {} flows, {} bytes", path.display(), summary.packets, summary.flows, summary.bytes);
+        let LargeSummary { packets, flows, bytes } = summary;
+        let text = format!("{}: {packets} packets of {flows} flows, {bytes} bytes", path.display());
+        // /dev/stdout holds the capture and nothing else.
+        if path.starts_with("/dev") {
+            tell!("{text}")
+        } else {
+            say!("{text}")
+        }
         return Ok(Verdict::Done);
     }
     let folder = arguments.output.clone().unwrap_or_else(|| project.join("data/synth"));

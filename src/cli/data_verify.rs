@@ -86,10 +86,21 @@ pub fn verify(project: &Path, arguments: &VerifyArguments) -> anyhow::Result<Ver
     Ok(if whole && same { Verdict::Done } else { Verdict::CheckFailed })
 }
 
+/// Files that the definition knows nothing of are listed up to this many; the manifest has all of them.
+const MOST_UNEXPECTED: usize = 20;
+
 /// Prints a manifest; false where something is missing, damaged or without label.
 fn tell(manifest: &Manifest) -> bool {
+    let mut others: usize = 0;
     for entry in &manifest.entries {
-        say!("{}", line(entry));
+        // Those with a note, archives to unpack, are always listed.
+        others += usize::from(entry.state == EntryState::Unexpected && entry.note.is_none());
+        if others <= MOST_UNEXPECTED || entry.state != EntryState::Unexpected || entry.note.is_some() {
+            say!("{}", line(entry));
+        }
+    }
+    if others > MOST_UNEXPECTED {
+        say!("{} more unexpected files, which --manifest FILE lists", others - MOST_UNEXPECTED);
     }
     for paths in manifest.same_bytes() {
         say!("the same bytes: {}", paths.join(", "));
