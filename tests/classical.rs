@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use etcbench::feature::{FeatureSet, TokenArray};
 use etcbench::model::{
     Classifier, Device, Examples, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, ModelKind,
-    ModelSpec, NoArtifacts, build, load,
+    ModelSpec, NoArtifacts, TensorData, build, load,
 };
 use etcbench::progress::Silent;
 use ndarray::Array2;
@@ -253,6 +253,7 @@ fn nearest_neighbours_predict_as_scikit_learn() {
             ("distance", "k = 7\nweights = \"distance\""),
             ("manhattan", "k = 3\ndistance = \"manhattan\""),
             ("cosine", "distance = \"cosine\""),
+            ("even", "k = 4"),
         ] {
             let wanted = golden(&format!("{name}_knn_{setting}"));
             for implementation in [Implementation::Fast, Implementation::Reference] {
@@ -340,6 +341,94 @@ fn forests_and_boosting_score_as_their_peers_and_references() {
 }
 
 #[test]
+fn trees_keep_their_limits_and_predict_as_scikit_learn() {
+    let limits = "maximum_depth = 7\nminimum_samples_split = 12\nminimum_samples_leaf = 4";
+    for (name, table) in [("bytes", bytes_table()), ("statistics", statistics_table())] {
+        let case = Case::new(&table);
+        for (kind, parameters) in
+            [(ModelKind::DecisionTree, limits.to_owned()), (ModelKind::RandomForest, format!("trees = 6\n{limits}"))]
+        {
+            let (model, _) = case.fit(kind, Implementation::Fast, &parameters).unwrap();
+            let archive = model.save().unwrap();
+            let u32s = |name: &str| {
+                let TensorData::U32(values) = &archive.tensors[name].data else { panic!() };
+                values.iter().map(|&value| value as usize).collect::<Vec<usize>>()
+            };
+            let (starts, columns, right) = (u32s("tree_starts"), u32s("columns"), u32s("right"));
+            let TensorData::F32(thresholds) = &archive.tensors["thresholds"].data else { panic!() };
+            let mut deepest = 0;
+            for bounds in starts.windows(2) {
+                let mut rows_at = vec![0; bounds[1] - bounds[0]];
+                for &row in &case.training {
+                    let (mut node, mut depth) = (bounds[0], 0);
+                    rows_at[0] += 1;
+                    while columns[node] != u32::MAX as usize {
+                        let column = columns[node];
+                        let value = if name == "bytes" {
+                            f32::from(table.tokens.flow(row)[column])
+                        } else {
+                            table.statistics[(row, column)]
+                        };
+                        node = if value <= thresholds[node] { node + 1 } else { bounds[0] + right[node] };
+                        rows_at[node - bounds[0]] += 1;
+                        depth += 1;
+                    }
+                    deepest = deepest.max(depth);
+                }
+                // A tree of the forest saw some of these rows only, so a node holds no fewer of them.
+                for (&rows, &column) in rows_at.iter().zip(&columns[bounds[0]..]) {
+                    assert!(rows >= if column == u32::MAX as usize { 4 } else { 12 }, "{kind:?}: {rows}");
+                }
+            }
+            assert_eq!(deepest, 7, "{kind:?}");
+            if kind == ModelKind::DecisionTree {
+                let predicted = classes(&case.probabilities(&*model));
+                let wanted = golden(&format!("{name}_decision_tree"));
+                let (own, peer) = (agreement(&predicted, &case.truth()), agreement(&wanted, &case.truth()));
+                let share = agreement(&predicted, &wanted);
+                println!("{name} tree: {share}, accuracy {own}, scikit-learn {peer}");
+                // Of equal splits either takes one at random.
+                assert!(share >= 0.9 && (own - peer).abs() <= 0.03, "{name}: {share}, {own}, {peer}");
+            }
+        }
+    }
+}
+
+#[test]
+fn boosting_stops_at_the_lowest_validation_loss() {
+    let table = statistics_table();
+    let rows = (TRAINING..TRAINING + 200, TRAINING + 200..table.len());
+    let case = Case { validation: rows.0.collect(), test: rows.1.collect(), ..Case::new(&table) };
+    let stopping = "rounds = 200\nlearning_rate = 0.4\nearly_stopping_rounds = 4";
+    let (model, report) = case.fit(ModelKind::GradientBoosting, Implementation::Fast, stopping).unwrap();
+    let losses: Vec<f64> = report.epochs.iter().map(|epoch| epoch.validation_loss.unwrap()).collect();
+    let best = (0..losses.len()).fold(0, |best, round| if losses[round] < losses[best] { round } else { best });
+    assert!(best > 0 && losses.len() == best + 1 + 4 && losses.len() < 200, "{losses:?}");
+    let note = format!("predicts with the first {} of {} rounds", best + 1, losses.len());
+    assert!(report.notes.contains(&note), "{:?}", report.notes);
+    // What it predicts with is a model of that many rounds.
+    let (short, _) = case
+        .fit(ModelKind::GradientBoosting, Implementation::Fast, &format!("rounds = {}\nlearning_rate = 0.4", best + 1))
+        .unwrap();
+    assert_eq!(case.probabilities(&*model), case.probabilities(&*short));
+}
+
+#[test]
+fn an_svm_that_is_stopped_early_says_so() {
+    let table = statistics_table();
+    let case = Case::new(&table);
+    let note = |parameters: &str| {
+        let (_, report) = case.fit(ModelKind::Svm, Implementation::Fast, parameters).unwrap();
+        report.notes.into_iter().find(|note| note.contains("stopped before reaching the tolerance"))
+    };
+    assert_eq!(note(""), None);
+    assert!(note("maximum_iterations = 3").unwrap().starts_with("6 of 6 pairs"));
+    // A looser tolerance needs fewer steps.
+    let steps = "maximum_iterations = 60\ntolerance = ";
+    assert!(note(&format!("{steps}1.5")).is_none() && note(&format!("{steps}1e-3")).is_some());
+}
+
+#[test]
 fn a_forest_tells_its_out_of_bag_accuracy_and_importances() {
     let table = statistics_table();
     let case = Case::new(&table);
@@ -350,7 +439,7 @@ fn a_forest_tells_its_out_of_bag_accuracy_and_importances() {
     let on_test = agreement(&classes(&case.probabilities(&*model)), &case.truth());
     assert!((accuracy - on_test).abs() < 0.05, "{note}, {on_test} on the test rows");
     let archive = model.save().unwrap();
-    let etcbench::model::TensorData::F64(importances) = &archive.tensors["importances"].data else { panic!() };
+    let TensorData::F64(importances) = &archive.tensors["importances"].data else { panic!() };
     assert!((importances.iter().sum::<f64>() - 1.0).abs() < 1e-9 && importances.iter().all(|&value| value >= 0.0));
     // The sixth column is the constant one.
     assert_eq!(importances.iter().position(|&value| value == 0.0), Some(5));
@@ -390,7 +479,7 @@ fn importances_find_the_columns_that_tell_the_classes() {
         }
         let archive = model.save().unwrap();
         for tensor in tensors {
-            let etcbench::model::TensorData::F64(values) = &archive.tensors[*tensor].data else { panic!() };
+            let TensorData::F64(values) = &archive.tensors[*tensor].data else { panic!() };
             let noise = values.iter().enumerate().filter(|(column, _)| ![2, 5].contains(column));
             let noise = noise.map(|(_, value)| value.abs()).fold(0.0, f64::max);
             // Impurity counts splits on noise of many values too, deep in the trees; permutation does not.

@@ -1,40 +1,50 @@
 //! Inner products of all pairs of rows, the one matrix product that the SVM and k-nearest neighbours need.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
+use std::cell::RefCell;
 
-/// Values of the right side that are multiplied at once.
-const COPIED: usize = 1 << 18;
+use super::deep::fast::cpu::matmul::{Layout, Panels, Update, multiply};
+use super::deep::fast::cpu::simd::Level;
+
+/// Values of the right side that are multiplied at once, and the fewest and most of its rows.
+const PACKED: usize = 1 << 17;
+const FEWEST_COLUMNS: usize = 64;
+const MOST_COLUMNS: usize = 1024;
+
+thread_local! {
+    /// The right side laid out for the product, and the product where it is a part of the columns.
+    static WORKING: RefCell<(Panels, Vec<f32>)> = RefCell::default();
+}
 
 /// `out[i, j] = a_i . b_j` for row-major `a` of shape `[rows, depth]`, `b` of shape `[columns, depth]` and
-/// `out` of shape `[rows, columns]`. Runs on the calling thread: callers split the rows among threads in
-/// blocks whose size does not depend on the number of threads, so that neither do the bits.
+/// `out` of shape `[rows, columns]`. Runs on the calling thread. Every product is summed in the same order, so its bits
+/// do not depend on the rows beside it.
 ///
-/// The product is taken in blocks of columns: the library copies its right side into a layout of its own, and a
-/// copy of all rows of `b` on every thread would take as much memory as the data.
+/// The product is taken in blocks of columns: a copy of all rows of `b` on every thread would take as much memory as
+/// the data.
 pub(super) fn inner_products(a: &[f32], b: &[f32], depth: usize, out: &mut [f32]) {
     if depth == 0 {
         out.fill(0.0);
         return;
     }
-    let (rows, columns) = (a.len() / depth, b.len() / depth);
-    if rows == 0 {
-        return;
-    }
-    let width = (COPIED / depth).clamp(64, 4096);
-    for (block, b) in b.chunks(width * depth).enumerate() {
-        let (first, count) = (block * width, b.len() / depth);
-        // Some columns of a row-major matrix are the transpose of some rows of a column-major one.
-        let target = MatMut::from_column_major_slice_with_stride_mut(&mut out[first..], count, rows, columns);
-        matmul(
-            target.transpose_mut(),
-            Accum::Replace,
-            MatRef::from_row_major_slice(a, rows, depth),
-            MatRef::from_row_major_slice(b, count, depth).transpose(),
-            1.0_f32,
-            Par::Seq,
-        );
-    }
+    let (level, rows, columns) = (Level::detect(), a.len() / depth, b.len() / depth);
+    let width = (PACKED / depth).clamp(FEWEST_COLUMNS, MOST_COLUMNS);
+    WORKING.with_borrow_mut(|(right, part)| {
+        if columns <= width {
+            right.pack(b, depth, columns, Layout::Transposed);
+            multiply(level, rows, a, depth, right, out, Update::Replace);
+            return;
+        }
+        part.resize(rows * width, 0.0);
+        for (block, b) in b.chunks(width * depth).enumerate() {
+            let (first, count) = (block * width, b.len() / depth);
+            right.pack(b, depth, count, Layout::Transposed);
+            let part = &mut part[..rows * count];
+            multiply(level, rows, a, depth, right, part, Update::Replace);
+            for (part, out) in part.chunks_exact(count).zip(out.chunks_exact_mut(columns)) {
+                out[first..first + count].copy_from_slice(part);
+            }
+        }
+    });
 }
 
 /// The sum of squares of every row of a row-major matrix, in 64 bits.

@@ -402,6 +402,36 @@ mod tests {
     use hessboost::model::Iterations;
 
     #[test]
+    fn a_tree_sees_its_share_of_rows_and_columns() {
+        let (rows, columns) = (400, 10);
+        let value = |i: usize| ((i * 7919 + i * i % 37) % 257) as f32;
+        let matrix = Array2::from_shape_fn((rows, columns), |(row, column)| value(row * columns + column));
+        let targets: Vec<u32> = matrix.outer_iter().map(|row| u32::from(row.sum() > 1280.0)).collect();
+        let context = FitContext { seed: 3, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
+        for (subsample, column_sample) in [(1.0, 1.0), (0.4, 1.0), (1.0, 0.3), (0.4, 0.3)] {
+            let training = Rows { matrix: matrix.clone(), targets: targets.clone(), classes: 2, names: Vec::new() };
+            let parameters = BoostingParameters { rounds: 12, subsample, column_sample, ..Default::default() };
+            let model = softmax_trees(&parameters, training, None, &context, &mut FitReport::default()).unwrap();
+            let mut all: Vec<u32> = Vec::new();
+            for tree in model.trees() {
+                let splits = tree.nodes().iter().filter(|node| !node.is_leaf());
+                let mut used: Vec<u32> = splits.map(|node| node.split_feature).collect();
+                used.sort_unstable();
+                used.dedup();
+                assert!(used.len() as f64 <= column_sample * columns as f64, "{used:?}");
+                all.extend(used);
+            }
+            all.sort_unstable();
+            all.dedup();
+            // Every tree draws its own columns.
+            assert!(all.len() > 6, "{all:?}");
+            // Before the first round the second derivative of every row is the same, at most 1/4.
+            let whole = model.trees()[0].nodes()[0].sum_hess / rows as f32;
+            assert!((f64::from(whole) / 0.25 - subsample).abs() < 0.1, "{whole}");
+        }
+    }
+
+    #[test]
     fn flat_trees_predict_hessboosts_bits() {
         let (rows, columns) = (403, 9);
         let value = |i: usize| ((i * 7919 + i * i % 37) % 257) as f32 - 20.0;

@@ -1,7 +1,9 @@
 //! Kernels between rows: from inner products by matrix multiplication, in 32-bit floats as libsvm keeps
-//! them, with 64-bit norms. The exponential is the vectorised one of the deep model's engine.
+//! them, with 64-bit norms. Product and exponential are the vectorised ones of the deep model's engine; a product's
+//! terms are summed in one order, so a kernel value has the same bits whatever is computed with it.
 
 use crate::model::deep::fast::cpu::activation::exp;
+use crate::model::deep::fast::cpu::matmul::{Layout, Panels, Update, multiply};
 use crate::model::deep::fast::cpu::simd::{Level, vectorised};
 use crate::model::product::{inner_products, squared_norms};
 
@@ -44,11 +46,86 @@ impl<'a> KernelRows<'a> {
         &self.values[row * self.depth..(row + 1) * self.depth]
     }
 
-    /// Some rows that follow each other.
-    fn slice(&self, start: usize, end: usize) -> &'a [f32] {
-        &self.values[start * self.depth..end * self.depth]
+    /// The sum of squares of one row.
+    fn norm(&self, row: usize) -> f64 {
+        self.norms[row]
     }
 }
+
+/// The rows of a two-class problem: those of the first class, then those of the second.
+pub(super) struct PairRows<'a> {
+    /// Rows of the class that is +1.
+    pub first: &'a KernelRows<'a>,
+    /// Rows of the class that is -1.
+    pub second: &'a KernelRows<'a>,
+}
+
+impl PairRows<'_> {
+    /// Number of rows of both.
+    pub fn len(&self) -> usize {
+        self.first.len() + self.second.len()
+    }
+
+    /// Some of the rows, one after the other, and their squared norms, in place of what the two held.
+    fn gather(&self, numbers: &[u32], values: &mut Vec<f32>, norms: &mut Vec<f64>) {
+        values.clear();
+        norms.clear();
+        for &number in numbers {
+            let number = number as usize;
+            let (rows, row) = match number.checked_sub(self.first.len()) {
+                None => (self.first, number),
+                Some(row) => (self.second, row),
+            };
+            values.extend_from_slice(rows.row(row));
+            norms.push(rows.norm(row));
+        }
+    }
+}
+
+/// Rows of a problem gathered as the left side of kernel values.
+pub(super) struct Wanted {
+    depth: usize,
+    values: Vec<f32>,
+    norms: Vec<f64>,
+}
+
+impl Wanted {
+    /// These rows.
+    pub fn new(rows: &PairRows<'_>, numbers: &[u32]) -> Self {
+        let mut wanted = Self { depth: rows.first.depth(), values: Vec::new(), norms: Vec::new() };
+        rows.gather(numbers, &mut wanted.values, &mut wanted.norms);
+        wanted
+    }
+}
+
+/// Rows of a problem laid out as the right side of kernel values; its buffers are used again.
+#[derive(Default)]
+pub(super) struct Columns {
+    values: Vec<f32>,
+    norms: Vec<f64>,
+    panels: Panels,
+    products: Vec<f32>,
+}
+
+impl Columns {
+    /// Lays out these rows.
+    pub fn take(&mut self, rows: &PairRows<'_>, numbers: &[u32]) {
+        rows.gather(numbers, &mut self.values, &mut self.norms);
+        self.panels.pack(&self.values, rows.first.depth(), numbers.len(), Layout::Transposed);
+    }
+
+    /// So many rows of so many values are worth laying out together: they stay in the processor's cache.
+    pub fn width(depth: usize) -> usize {
+        (COLUMN_VALUES / depth.max(1)).clamp(FEWEST_COLUMNS, MOST_COLUMNS)
+    }
+}
+
+/// Values of the columns that are laid out together, and the fewest and most columns.
+const COLUMN_VALUES: usize = 1 << 17;
+const FEWEST_COLUMNS: usize = 64;
+const MOST_COLUMNS: usize = 1024;
+/// Rows whose products with the columns are taken at once.
+const BATCH: usize = 60;
 
 vectorised! {
     /// `exp(-gamma (norm + norms - 2 products))` in place of the products.
@@ -87,29 +164,18 @@ impl Kernel {
         }
     }
 
-    /// The kernel of some rows (row-major in `wanted`) with every row of `rows`: one row of `out` each, from
-    /// its element `start` on. `scratch` is used for the products. Runs on the calling thread, in blocks that
-    /// stay in its cache.
-    pub fn rows(
-        self,
-        wanted: &KernelRows<'_>,
-        rows: &KernelRows<'_>,
-        start: usize,
-        scratch: &mut Vec<f32>,
-        out: &mut [(usize, Vec<f32>)],
-    ) {
-        let level = Level::detect();
-        let width = ((1 << 16) / rows.depth.max(1)).clamp(64, 1024);
-        for first in (0..rows.len()).step_by(width) {
-            let end = rows.len().min(first + width);
-            scratch.clear();
-            scratch.resize(wanted.len() * (end - first), 0.0);
-            inner_products(wanted.values, rows.slice(first, end), rows.depth, scratch);
-            for ((products, (_, out)), &norm) in
-                scratch.chunks_exact_mut(end - first).zip(out.iter_mut()).zip(&wanted.norms)
-            {
-                self.finish(level, norm, &rows.norms[first..end], products);
-                out[start + first..start + end].copy_from_slice(products);
+    /// Calls `each` with the number of a row of `wanted` and its kernel values with the columns, for every row in
+    /// turn. Runs on the calling thread.
+    pub fn rows(self, level: Level, wanted: &Wanted, columns: &mut Columns, mut each: impl FnMut(usize, &[f32])) {
+        let (depth, width) = (wanted.depth, columns.norms.len());
+        columns.products.resize(BATCH * width, 0.0);
+        for (batch, norms) in wanted.norms.chunks(BATCH).enumerate() {
+            let products = &mut columns.products[..norms.len() * width];
+            let values = &wanted.values[batch * BATCH * depth..];
+            multiply(level, norms.len(), values, depth, &columns.panels, products, Update::Replace);
+            for (row, (products, &norm)) in products.chunks_exact_mut(width).zip(norms).enumerate() {
+                self.finish(level, norm, &columns.norms, products);
+                each(batch * BATCH + row, products);
             }
         }
     }
@@ -153,15 +219,22 @@ mod tests {
             let mut block = vec![0.0; count * count];
             kernel.block(&rows, &rows, &mut block);
             let wanted = [0, 63, 64, 149];
-            let gathered: Vec<f32> = wanted.iter().flat_map(|&row| rows.row(row)).copied().collect();
-            let mut found: Vec<(usize, Vec<f32>)> = wanted.iter().map(|&row| (row, vec![0.0; count + 3])).collect();
-            kernel.rows(&KernelRows::new(&gathered, depth), &rows, 3, &mut Vec::new(), &mut found);
-            for (row, found) in &found {
+            let (first, second) = values.split_at(70 * depth);
+            let (first, second) = (KernelRows::new(first, depth), KernelRows::new(second, depth));
+            let pair = PairRows { first: &first, second: &second };
+            let all: Vec<u32> = (0..count as u32).collect();
+            let mut columns = Columns::default();
+            columns.take(&pair, &all);
+            let mut seen = 0;
+            kernel.rows(Level::detect(), &Wanted::new(&pair, &wanted), &mut columns, |row, found| {
+                assert_eq!((row, found.len()), (seen, count));
+                seen += 1;
                 for other in 0..count {
-                    near(block[row * count + other], exact(*row, other));
-                    near(found[3 + other], exact(*row, other));
+                    near(block[wanted[row] as usize * count + other], exact(wanted[row] as usize, other));
+                    near(found[other], exact(wanted[row] as usize, other));
                 }
-            }
+            });
+            assert_eq!(seen, wanted.len());
             for (row, &value) in kernel.diagonal(&rows).iter().enumerate() {
                 near(value as f32, exact(row, row));
             }

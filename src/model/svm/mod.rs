@@ -19,13 +19,13 @@ mod options;
 mod probability;
 mod reference;
 mod solver;
+mod working_set;
 
 use ndarray::{Array2, Axis};
 use rand::RngExt;
 use rayon::prelude::*;
 
-use self::cache::PairRows;
-use self::kernel::{Kernel, KernelRows};
+use self::kernel::{Kernel, KernelRows, PairRows};
 use self::machine::{OneAgainstOne, pairs};
 use self::options::{Probabilities, SvmParameters};
 use self::probability::Sigmoid;

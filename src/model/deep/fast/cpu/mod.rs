@@ -8,7 +8,7 @@
 pub(crate) mod activation;
 mod attention;
 mod lstm;
-mod matmul;
+pub(crate) mod matmul;
 mod normalise;
 mod optimiser;
 mod rows;
