@@ -1,0 +1,49 @@
+//! `paper/FINDINGS.md` says what the stored reference results say: its table of scores is made anew from
+//! `results/reference/lab` and must stand in it line by line.
+
+use std::fs;
+use std::path::Path;
+
+/// Mean and standard deviation of macro F1 over the seeds, by variant and by model and input, table after table.
+fn scores(folder: &Path, variant: &str) -> Vec<(String, Vec<String>)> {
+    let mut rows: Vec<(String, Vec<String>)> = Vec::new();
+    for table in 1..=5 {
+        // Where a table's own layout is by class, that of its models is the second.
+        let second = folder.join(format!("table{table}-2.csv"));
+        let path = if second.is_file() { second } else { folder.join(format!("table{table}.csv")) };
+        let mut reader = csv::Reader::from_path(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let header = reader.headers().unwrap().clone();
+        let column = |name: &str| header.iter().position(|column| column == name).unwrap();
+        let names = ["model", "input", "variant", "macro_f1", "macro_f1_standard_deviation"].map(column);
+        for record in reader.records() {
+            let record = record.unwrap();
+            let [model, input, of_variant, mean, deviation] = names.map(|column| &record[column]);
+            if of_variant != variant {
+                continue;
+            }
+            let [mean, deviation] = [mean, deviation].map(|value| value.parse::<f64>().unwrap());
+            let (name, cell) = (format!("{model}, {input}"), format!("{mean:.3}±{deviation:.3}"));
+            match rows.iter_mut().find(|(other, _)| *other == name) {
+                Some((_, cells)) => cells.push(cell),
+                None => rows.push((name, vec![cell])),
+            }
+        }
+    }
+    rows
+}
+
+#[test]
+fn the_table_of_findings_is_that_of_the_stored_results() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("paper/FINDINGS.md")).unwrap();
+    for variant in ["as_published", "without_shortcuts"] {
+        let rows = scores(&root.join("results/reference/lab"), variant);
+        // Four baselines with two inputs each, and the paper's model.
+        assert_eq!(rows.len(), 9, "{variant}");
+        for (name, cells) in rows {
+            assert_eq!(cells.len(), 5, "{variant}: {name}");
+            let line = format!("| {variant} | {name} | {} |\n", cells.join(" | "));
+            assert!(page.contains(&line), "paper/FINDINGS.md has no line {line:?}");
+        }
+    }
+}
