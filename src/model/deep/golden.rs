@@ -237,7 +237,7 @@ pub(crate) fn check_joint(new: NewJoint<'_>) {
         for (step, expected) in golden.tensor(&format!("{case}/losses")).1.iter().enumerate() {
             let (tokens, counts, labels) = golden.byte_flows(case, step);
             let batch = ByteBatch { tokens: &tokens, counts: &counts, most: 3 };
-            let loss = model.train_step(&batch, &labels, 0.01).unwrap().mean() as f32;
+            let loss = model.train_step(&batch, &labels, 0.001).unwrap().mean() as f32;
             check(&format!("{case} loss {step}"), &[loss], &[*expected], 1e-5 * expected);
         }
         golden.check_parameters(case, &model.parameters());

@@ -323,10 +323,13 @@ fn check_alive(seen: &[&'static str], dead: &mut Vec<DeadLayer>, step: Step) -> 
     Ok(())
 }
 
+/// Writes the class probabilities of a batch's flows.
+type BatchProbabilities<'a> = dyn FnMut(&PacketBatch<'_>, &mut [f32]) -> Result<(), ModelError> + 'a;
+
 /// Class probabilities of all flows, shape `[flows, classes]`, by `probabilities` of a batch; `advance` is told of every
 /// batch.
 pub(crate) fn predict(
-    probabilities: &mut dyn FnMut(&PacketBatch<'_>, &mut [f32]) -> Result<(), ModelError>,
+    probabilities: &mut BatchProbabilities<'_>,
     flows: &EncodedFlows,
     classes: usize,
     advance: &mut dyn FnMut(u64),
