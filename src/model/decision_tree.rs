@@ -16,7 +16,7 @@ use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, Rows};
 use super::input::{Encoding, InputOptions, data};
 use super::memory::{ROWS, TOKENS, matrix};
 use super::random_forest::Trees;
-use super::random_forest::tree::{self, LEAF, Limits, Tree};
+use super::random_forest::tree::{self, Limits, Node, Tree};
 use super::{ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError};
 use crate::progress::Progress;
 use crate::seed;
@@ -153,22 +153,18 @@ fn linfa_tree(parameters: &TreeParameters, training: &Rows) -> Result<Trees, Mod
 
 /// Appends a node and all below it, in preorder; a leaf's shares are 1 for its class.
 fn flatten(node: &TreeNode<f32, usize>, classes: usize, tree: &mut Tree) {
-    let index = tree.columns.len();
+    let index = tree.nodes.len();
     let mut children = node.children().into_iter().flatten();
     match (node.prediction(), children.next(), children.next()) {
         (None, Some(left), Some(right)) => {
             let (column, threshold, _) = node.split();
-            tree.columns.push(column as u32);
-            tree.thresholds.push(threshold);
-            tree.right.push(0);
+            tree.nodes.push(Node { column: column as u32, threshold, right: 0 });
             flatten(left, classes, tree);
-            tree.right[index] = tree.columns.len() as u32;
+            tree.nodes[index].right = tree.nodes.len() as u32;
             flatten(right, classes, tree);
         }
         (prediction, ..) => {
-            tree.columns.push(LEAF);
-            tree.thresholds.push(0.0);
-            tree.right.push((tree.shares.len() / classes) as u32);
+            tree.push_leaf(classes);
             let start = tree.shares.len();
             tree.shares.resize(start + classes, 0.0);
             tree.shares[start + prediction.unwrap_or(0)] = 1.0;

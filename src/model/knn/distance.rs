@@ -124,7 +124,8 @@ impl<'a> Scores<'a> {
         }
     }
 
-    /// No score of this query up to `limit` is further from the exact one than this. A sum of n products in
+    /// A computed score of this query that is at most `limit`, or whose exact value is at most `limit` and this, is no
+    /// further from its exact value than this. A sum of n products in
     /// floating point, in any order, is off by at most `n u / (1 - n u)` times the sum of their absolute values
     /// (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1), which is at most the product of the
     /// norms; eight more terms cover the norm's and the last roundings, and the factor 2 the denominator. Infinite
@@ -144,7 +145,13 @@ impl<'a> Scores<'a> {
         let terms = 2.0 * (queries.depth + 8) as f64 * ROUNDOFF;
         match self.distance {
             Distance::Euclidean => {
-                2.0 * terms * products[1].sqrt() + 4.0 * ROUNDOFF * (self.largest_norm + limit.abs()) + UNDERFLOW
+                let up_to = |row_norm: f64| {
+                    2.0 * terms * (norm * row_norm).sqrt() + 4.0 * ROUNDOFF * (row_norm + limit.abs()) + UNDERFLOW
+                };
+                // A row is no nearer than the two lengths differ, so rows this near are no longer than this. One
+                // outlier among the rows would otherwise make everything uncertain.
+                let reach = norm.sqrt() + (norm + limit + up_to(self.largest_norm)).max(0.0).sqrt();
+                up_to((reach * reach * (1.0 + 1e-9)).min(self.largest_norm))
             }
             Distance::Cosine => terms * norm.sqrt(),
             Distance::Manhattan => terms * limit + UNDERFLOW,

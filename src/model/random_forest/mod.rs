@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use self::columns::columns;
 use self::permutation::permutation_importances;
 use self::reference::SmartcoreForest;
-use self::tree::{Ground, LEAF, Limits, Tree, grow};
+use self::tree::{Ground, LEAF, Limits, Node, Tree, grow};
 use super::class_weights::ClassWeights;
 use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, ReferenceLimit, Rows};
 use super::input::{Encoding, InputOptions};
@@ -117,8 +117,11 @@ pub(super) enum Forest {
 /// Most shuffles of every column, each of which asks every tree about every row.
 const MOST_REPEATS: usize = 1000;
 
-/// Rows predicted at once by one thread.
-const PREDICTION_BLOCK: usize = 64;
+/// Values of the rows that one thread predicts at once, tree after tree: they and a tree stay in the processor's cache.
+const BLOCK_VALUES: usize = 1 << 14;
+const FEWEST_ROWS: usize = 64;
+/// Blocks that rows are divided into, if that leaves them as many: enough for the threads of a large machine.
+const BLOCKS: usize = 64;
 
 impl Algorithm for Forest {
     type Parameters = ForestParameters;
@@ -325,20 +328,15 @@ impl Trees {
         let columns = matrix.ncols();
         let rows = matrix.as_slice().expect("matrices are row-major");
         let target = probabilities.as_slice_mut().expect("matrices are row-major");
-        target
-            .par_chunks_mut(PREDICTION_BLOCK * self.classes)
-            .zip(rows.par_chunks(PREDICTION_BLOCK * columns))
-            .for_each(|(target, rows)| {
-                let mut sums = vec![0.0_f64; target.len()];
-                for tree in &self.trees {
-                    for (row, sums) in rows.chunks_exact(columns).zip(sums.chunks_exact_mut(self.classes)) {
-                        let shares = tree.shares(row, self.classes);
-                        sums.iter_mut().zip(shares).for_each(|(sum, &share)| *sum += f64::from(share));
-                    }
-                }
-                let trees = self.trees.len() as f64;
-                target.iter_mut().zip(sums).for_each(|(value, sum)| *value = (sum / trees) as f32);
-            });
+        let block = (BLOCK_VALUES / columns.max(1)).min(matrix.nrows() / BLOCKS).max(FEWEST_ROWS);
+        target.par_chunks_mut(block * self.classes).zip(rows.par_chunks(block * columns)).for_each(|(target, rows)| {
+            let mut sums = vec![0.0_f64; target.len()];
+            for tree in &self.trees {
+                tree.add_shares(rows, columns, &mut sums, self.classes);
+            }
+            let trees = self.trees.len() as f64;
+            target.iter_mut().zip(sums).for_each(|(value, sum)| *value = (sum / trees) as f32);
+        });
         probabilities
     }
 
@@ -376,9 +374,9 @@ impl Trees {
         let mut leaf_starts = vec![0_u32];
         let (mut columns, mut thresholds, mut right, mut shares) = (vec![], vec![], vec![], vec![]);
         for tree in &self.trees {
-            columns.extend_from_slice(&tree.columns);
-            thresholds.extend_from_slice(&tree.thresholds);
-            right.extend_from_slice(&tree.right);
+            columns.extend(tree.nodes.iter().map(|node| node.column));
+            thresholds.extend(tree.nodes.iter().map(|node| node.threshold));
+            right.extend(tree.nodes.iter().map(|node| node.right));
             shares.extend_from_slice(&tree.shares);
             starts.push(columns.len() as u32);
             leaf_starts.push((shares.len() / self.classes) as u32);
@@ -422,20 +420,20 @@ impl Trees {
             let (from, to) = (bounds[0] as usize, bounds[1] as usize);
             let leaves = (leaf_bounds[0] as usize).checked_mul(classes).ok_or_else(bad)?
                 ..(leaf_bounds[1] as usize).checked_mul(classes).ok_or_else(bad)?;
-            let tree = Tree {
-                columns: node_columns.get(from..to).ok_or_else(bad)?.to_vec(),
-                thresholds: thresholds.get(from..to).ok_or_else(bad)?.to_vec(),
-                right: right.get(from..to).ok_or_else(bad)?.to_vec(),
-                shares: shares.get(leaves).ok_or_else(bad)?.to_vec(),
-            };
-            let size = tree.columns.len();
+            if from > to || to > nodes {
+                return Err(bad());
+            }
+            let node = |at: usize| Node { column: node_columns[at], threshold: thresholds[at], right: right[at] };
+            let tree =
+                Tree { nodes: (from..to).map(node).collect(), shares: shares.get(leaves).ok_or_else(bad)?.to_vec() };
+            let size = tree.nodes.len();
             // Children come after their parent, so every walk ends.
-            let sound = (0..size).all(|node| {
-                let target = tree.right[node] as usize;
-                if tree.columns[node] == LEAF {
+            let sound = tree.nodes.iter().enumerate().all(|(place, node)| {
+                let target = node.right as usize;
+                if node.column == LEAF {
                     target < tree.shares.len() / classes
                 } else {
-                    (tree.columns[node] as usize) < columns && node + 1 < size && target > node && target < size
+                    (node.column as usize) < columns && place + 1 < size && target > place && target < size
                 }
             });
             if size == 0 || !sound {

@@ -37,7 +37,8 @@ pub(super) fn permutation_importances(
             };
             let own = |at: usize, column: u32| training.matrix[(rows[at], column as usize)];
             let before = right(&own);
-            let mut used: Vec<u32> = tree.columns.iter().copied().filter(|&column| column != LEAF).collect();
+            let mut used: Vec<u32> =
+                tree.nodes.iter().map(|node| node.column).filter(|&column| column != LEAF).collect();
             used.sort_unstable();
             used.dedup();
             let mut order: Vec<usize> = (0..rows.len()).collect();

@@ -7,6 +7,8 @@
 //! found stays. Counts of rows (`minimum_samples_split`, `minimum_samples_leaf`) are of distinct rows, a
 //! bootstrap's repetitions are weights.
 
+use std::hint::select_unpredictable;
+
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -26,47 +28,95 @@ pub(in crate::model) struct Limits {
     pub candidates: usize,
 }
 
-/// Marks a leaf in [`Tree::columns`].
+/// Marks a leaf in [`Node::column`].
 pub(in crate::model) const LEAF: u32 = u32::MAX;
+
+/// Rows that walk down a tree together.
+const TOGETHER: usize = 8;
+
+/// What a walk reads at a node, side by side.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::model) struct Node {
+    /// The column that the node splits on, or [`LEAF`].
+    pub column: u32,
+    /// Rows with a value up to this go left.
+    pub threshold: f32,
+    /// The right child; of a leaf, the number of its class shares.
+    pub right: u32,
+}
 
 /// A grown tree; nodes in preorder, so that a node's left child follows it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(in crate::model) struct Tree {
-    /// The column that a node splits on, or [`LEAF`].
-    pub columns: Vec<u32>,
-    /// Rows with a value up to this go left.
-    pub thresholds: Vec<f32>,
-    /// The right child; of a leaf, the number of its class shares.
-    pub right: Vec<u32>,
+    pub nodes: Vec<Node>,
     /// Class shares of the leaves, shape `[leaves, classes]`.
     pub shares: Vec<f32>,
 }
 
 impl Tree {
+    /// Appends a leaf; its shares are the caller's to append.
+    pub fn push_leaf(&mut self, classes: usize) {
+        self.nodes.push(Node { column: LEAF, threshold: 0.0, right: (self.shares.len() / classes) as u32 });
+    }
+
     /// The class shares of the leaf that a row falls into.
     pub fn shares(&self, row: &[f32], classes: usize) -> &[f32] {
-        let mut node = 0;
-        while self.columns[node] != LEAF {
-            node = if row[self.columns[node] as usize] <= self.thresholds[node] {
-                node + 1
-            } else {
-                self.right[node] as usize
-            };
-        }
-        let leaf = self.right[node] as usize;
-        &self.shares[leaf * classes..(leaf + 1) * classes]
+        self.leaf_shares(self.leaf(|column| row[column as usize]), classes)
     }
 
     /// The class of largest share in the leaf of a row that is read column by column; the lowest of equals.
     pub fn class(&self, classes: usize, value: impl Fn(u32) -> f32) -> u32 {
-        let mut node = 0;
-        while self.columns[node] != LEAF {
-            let left = value(self.columns[node]) <= self.thresholds[node];
-            node = if left { node + 1 } else { self.right[node] as usize };
-        }
-        let leaf = self.right[node] as usize;
-        let shares = &self.shares[leaf * classes..(leaf + 1) * classes];
+        let shares = self.leaf_shares(self.leaf(value), classes);
         (0..classes).fold(0, |best, class| if shares[class] > shares[best] { class } else { best }) as u32
+    }
+
+    /// Adds the class shares of the leaf of each row, `rows` of shape `[rows, columns]`, to its sums, shape
+    /// `[rows, classes]`. Some rows walk down together: a walk waits for memory at every node, and theirs do not wait
+    /// for one another.
+    pub fn add_shares(&self, rows: &[f32], columns: usize, sums: &mut [f64], classes: usize) {
+        for (rows, sums) in rows.chunks(TOGETHER * columns).zip(sums.chunks_mut(TOGETHER * classes)) {
+            let mut places = [0; TOGETHER];
+            let places = &mut places[..sums.len() / classes];
+            let mut walking = true;
+            while walking {
+                walking = false;
+                for (place, row) in places.iter_mut().zip(rows.chunks_exact(columns)) {
+                    let node = self.nodes[*place];
+                    if node.column != LEAF {
+                        *place = node.child(*place, row[node.column as usize]);
+                        walking = true;
+                    }
+                }
+            }
+            for (&place, sums) in places.iter().zip(sums.chunks_exact_mut(classes)) {
+                let shares = self.leaf_shares(self.nodes[place].right, classes);
+                sums.iter_mut().zip(shares).for_each(|(sum, &share)| *sum += f64::from(share));
+            }
+        }
+    }
+
+    /// The number of the leaf that a row falls into.
+    fn leaf(&self, value: impl Fn(u32) -> f32) -> u32 {
+        let mut place = 0;
+        loop {
+            let node = self.nodes[place];
+            if node.column == LEAF {
+                return node.right;
+            }
+            place = node.child(place, value(node.column));
+        }
+    }
+
+    fn leaf_shares(&self, leaf: u32, classes: usize) -> &[f32] {
+        let leaf = leaf as usize;
+        &self.shares[leaf * classes..(leaf + 1) * classes]
+    }
+}
+
+impl Node {
+    /// Where a row with this value goes from this node at this place, which is not worth guessing.
+    fn child(self, place: usize, value: f32) -> usize {
+        select_unpredictable(value <= self.threshold, place + 1, self.right as usize)
     }
 }
 
@@ -150,22 +200,18 @@ pub(super) fn grow(
     let mut tree = Tree::default();
     let mut pending = vec![Pending { start: 0, end: rows.len(), depth: 0, constant: 0, weights, right_of: None }];
     while let Some(mut node) = pending.pop() {
-        let index = tree.columns.len();
+        let index = tree.nodes.len();
         if let Some(parent) = node.right_of {
-            tree.right[parent] = index as u32;
+            tree.nodes[parent].right = index as u32;
         }
         let split = grower.split(&rows[node.start..node.end], &node.weights, node.depth, &mut node.constant);
         let Some(split) = split else {
-            tree.columns.push(LEAF);
-            tree.thresholds.push(0.0);
-            tree.right.push((tree.shares.len() / ground.classes) as u32);
+            tree.push_leaf(ground.classes);
             let sum: f64 = node.weights.iter().sum();
             tree.shares.extend(node.weights.iter().map(|weight| (weight / sum) as f32));
             continue;
         };
-        tree.columns.push(split.column);
-        tree.thresholds.push(split.threshold);
-        tree.right.push(0);
+        tree.nodes.push(Node { column: split.column, threshold: split.threshold, right: 0 });
         let codes = &ground.columns[split.column as usize].codes;
         let boundary = node.start + partition(&mut rows[node.start..node.end], |row| codes.get(row) <= split.code);
         let right_weights: Vec<f64> =

@@ -2,7 +2,7 @@
 //! they are needed, the least recently used leaving when the limit is reached.
 //!
 //! The columns of all rows that are kept lie together in blocks, so that a task computes and reads its own block and
-//! no other.
+//! no other. All blocks lie in one allocation that is made once, so that the limit is what is taken.
 
 use rayon::prelude::*;
 
@@ -10,14 +10,15 @@ use super::kernel::{Columns, Kernel, PairRows, Wanted};
 use crate::model::deep::fast::cpu::simd::{Level, vectorised};
 
 /// Rows that are kept, memory allowing, of a problem of few rows.
-const FEWEST_KEPT: usize = 1024;
+const FEWEST_KEPT: usize = 768;
+/// Rows that are kept whatever the limit.
+const FEWEST: usize = 4;
 
 /// Kernel rows in memory, of some rows of a problem with themselves: rows and columns are numbered by their place
 /// among these.
 pub(super) struct RowCache<'a> {
     kernel: Kernel,
     rows: &'a PairRows<'a>,
-    bytes: usize,
     /// The problem's rows that are rows and columns here, ascending.
     members: Vec<u32>,
     capacity: usize,
@@ -26,9 +27,11 @@ pub(super) struct RowCache<'a> {
     slots: Vec<Option<u32>>,
     /// Per slot.
     kept: Vec<Kept>,
-    /// Columns of a block.
+    /// Columns of a block; the last may have fewer.
     width: usize,
-    blocks: Vec<Block>,
+    /// Shape `[blocks, capacity, columns of the block]`; a block begins at a multiple of `capacity * width`. Longer than
+    /// that after rows and columns were left out.
+    values: Vec<f32>,
 }
 
 #[derive(Clone, Copy)]
@@ -37,49 +40,52 @@ struct Kept {
     used: u64,
 }
 
-/// The values of some columns that follow each other, shape `[slots, columns]`.
-struct Block {
-    columns: usize,
-    values: Vec<f32>,
-}
-
 impl<'a> RowCache<'a> {
-    /// Keeps at most `bytes` of rows, and never fewer than four rows. Of all rows of a large problem at most half are
-    /// kept: most are asked for once or twice, and batches are quick to compute again. Of rows that were narrowed down
-    /// all may be.
+    /// Keeps at most `bytes` of rows, and never fewer than four rows. Of all rows of a large problem at most an eighth is
+    /// kept: most are asked for once or twice, and batches are quick to compute again. When rows are left out, more of
+    /// the others are kept in the same memory.
     pub fn new(kernel: Kernel, rows: &'a PairRows<'a>, bytes: usize) -> Self {
-        let width = Columns::width(rows.first.depth());
-        let mut cache = Self {
-            kernel,
-            rows,
-            bytes,
-            members: Vec::new(),
-            capacity: 0,
-            clock: 0,
-            slots: Vec::new(),
-            kept: Vec::new(),
-            width,
-            blocks: Vec::new(),
-        };
-        cache.restart((0..rows.len() as u32).collect());
+        Self::with_width(kernel, rows, bytes, Columns::width(rows.first.depth()))
+    }
+
+    fn with_width(kernel: Kernel, rows: &'a PairRows<'a>, bytes: usize, width: usize) -> Self {
+        let all = rows.len();
+        let width = width.min(all.max(1));
+        let most = (all / 8).max(FEWEST_KEPT.min(all)).max(FEWEST);
+        let columns = all.div_ceil(width) * width;
+        let capacity = (bytes / (size_of::<f32>() * columns.max(1))).clamp(FEWEST, most);
+        // Memory is taken as it is filled.
+        let values = vec![0.0; capacity * columns];
+        let members = (0..all as u32).collect();
+        let mut cache =
+            Self { kernel, rows, members, capacity, clock: 0, slots: Vec::new(), kept: Vec::new(), width, values };
+        cache.slots = vec![None; all];
         cache
     }
 
     /// Forgets every row; from now on rows and columns are these rows of the problem, ascending.
     pub fn restart(&mut self, members: Vec<u32>) {
         self.slots = vec![None; members.len()];
-        self.kept = Vec::new();
-        self.blocks = members.chunks(self.width).map(|columns| Block::new(columns.len())).collect();
+        self.kept.clear();
         self.members = members;
         self.measure();
     }
 
-    /// How many rows may be kept. Those that are kept already may stay: their columns have only become fewer.
+    /// How many rows may be kept in the memory that there is.
     fn measure(&mut self) {
-        let (size, all) = (self.members.len(), self.rows.len());
-        let most = if size < all { size } else { (all / 2).max(FEWEST_KEPT.min(all)) };
-        let room = self.bytes / (size_of::<f32>() * size.max(1));
-        self.capacity = room.clamp(4, most.max(4)).max(self.kept.len());
+        let size = self.members.len();
+        let columns = size.div_ceil(self.width) * self.width;
+        self.capacity = (self.values.len() / columns.max(1)).min(size.max(FEWEST));
+    }
+
+    /// Where a block begins.
+    fn start(&self, block: usize) -> usize {
+        block * self.capacity * self.width
+    }
+
+    /// The columns of a block.
+    fn columns(&self, block: usize) -> usize {
+        self.width.min(self.members.len() - block * self.width)
     }
 
     /// How many rows can be in memory together.
@@ -93,32 +99,40 @@ impl<'a> RowCache<'a> {
         for (place, &row) in staying.iter().enumerate() {
             places[row as usize] = Some(place as u32);
         }
-        self.members = staying.iter().map(|&row| self.members[row as usize]).collect();
-        self.slots = vec![None; staying.len()];
         let old_slots: Vec<usize> =
             (0..self.kept.len()).filter(|&slot| places[self.kept[slot].row as usize].is_some()).collect();
+        // One block after the other moves to the front, where only what was read already is overwritten: a column and
+        // a slot only ever move towards the front.
+        let mut moved = Vec::new();
+        for (block, columns) in staying.chunks(self.width).enumerate() {
+            let sources: Vec<(usize, usize)> = columns
+                .iter()
+                .map(|&column| {
+                    let from = column as usize / self.width;
+                    (self.start(from) + column as usize % self.width, self.columns(from))
+                })
+                .collect();
+            moved.clear();
+            for &slot in &old_slots {
+                moved.extend(sources.iter().map(|&(start, columns)| self.values[start + slot * columns]));
+            }
+            let start = block * old_slots.len() * self.width;
+            self.values[start..start + moved.len()].copy_from_slice(&moved);
+        }
         let kept = old_slots.iter().map(|&slot| self.kept[slot]);
         self.kept = kept.filter_map(|Kept { row, used }| Some(Kept { row: places[row as usize]?, used })).collect();
+        self.slots = vec![None; staying.len()];
         for (slot, kept) in self.kept.iter().enumerate() {
             self.slots[kept.row as usize] = Some(slot as u32);
         }
-        let mut old = std::mem::take(&mut self.blocks);
-        for columns in staying.chunks(self.width) {
-            // What lies before this block is not read again.
-            for block in &mut old[..columns[0] as usize / self.width] {
-                block.values = Vec::new();
-            }
-            let sources: Vec<(usize, usize)> =
-                columns.iter().map(|&column| (column as usize / self.width, column as usize % self.width)).collect();
-            let mut block = Block::new(columns.len());
-            block.values.reserve_exact(old_slots.len() * columns.len());
-            for &slot in &old_slots {
-                let value = |&(from, column): &(usize, usize)| old[from].values[slot * old[from].columns + column];
-                block.values.extend(sources.iter().map(value));
-            }
-            self.blocks.push(block);
-        }
+        self.members = staying.iter().map(|&row| self.members[row as usize]).collect();
         self.measure();
+        // Then the last block first to where it belongs, behind more room.
+        for block in (0..self.members.len().div_ceil(self.width)).rev() {
+            let from = block * self.kept.len() * self.width;
+            let (length, start) = (self.kept.len() * self.columns(block), self.start(block));
+            self.values.copy_within(from..from + length, start);
+        }
     }
 
     /// Brings these rows into memory, at most [`RowCache::capacity`] different ones.
@@ -159,24 +173,15 @@ impl<'a> RowCache<'a> {
         }
         let numbers: Vec<u32> = missing.iter().map(|&row| self.members[row as usize]).collect();
         let wanted = Wanted::new(self.rows, &numbers);
-        let (kernel, rows, members) = (self.kernel, self.rows, &self.members);
-        let (kept, capacity) = (self.kept.len(), self.capacity);
-        self.blocks.par_iter_mut().zip(members.par_chunks(self.width)).for_each_init(
-            Columns::default,
-            |columns, (block, members)| {
-                let width = members.len();
-                if block.values.len() < kept * width {
-                    // Address space for all that may come; memory is taken as it is filled.
-                    block.values.reserve_exact(capacity * width - block.values.len());
-                    block.values.resize(kept * width, 0.0);
-                }
-                columns.take(rows, members);
-                kernel.rows(level, &wanted, columns, |row, values| {
-                    let start = slots[row] as usize * width;
-                    block.values[start..start + width].copy_from_slice(values);
-                });
-            },
-        );
+        let (kernel, rows) = (self.kernel, self.rows);
+        let blocks = self.values.par_chunks_mut(self.capacity * self.width);
+        blocks.zip(self.members.par_chunks(self.width)).for_each_init(Columns::default, |columns, (block, members)| {
+            columns.take(rows, members);
+            kernel.rows(level, &wanted, columns, |row, values| {
+                let start = slots[row] as usize * members.len();
+                block[start..start + members.len()].copy_from_slice(values);
+            });
+        });
     }
 
     /// The kernel of all pairs of some rows that the last [`RowCache::load`] brought in, row-major.
@@ -184,9 +189,10 @@ impl<'a> RowCache<'a> {
         let mut values = vec![0.0; rows.len() * rows.len()];
         let slots: Vec<usize> = rows.iter().map(|&row| self.slot(row)).collect();
         for (at, &column) in rows.iter().enumerate() {
-            let (block, column) = (&self.blocks[column / self.width], column % self.width);
+            let block = column / self.width;
+            let (start, columns) = (self.start(block) + column % self.width, self.columns(block));
             for (row, &slot) in slots.iter().enumerate() {
-                values[row * rows.len() + at] = block.values[slot * block.columns + column];
+                values[row * rows.len() + at] = self.values[start + slot * columns];
             }
         }
         values
@@ -196,19 +202,14 @@ impl<'a> RowCache<'a> {
     /// [`RowCache::load`] brought in.
     pub fn subtract(&self, level: Level, changes: &[(f64, usize)], values: &mut [f64]) {
         let changes: Vec<(f64, usize)> = changes.iter().map(|&(change, row)| (change, self.slot(row))).collect();
-        values.par_chunks_mut(self.width).zip(&self.blocks).for_each(|(values, block)| {
-            subtract(level, &changes, &block.values, values);
+        let blocks = self.values.par_chunks(self.capacity * self.width);
+        values.par_chunks_mut(self.width).zip(blocks).for_each(|(values, block)| {
+            subtract(level, &changes, block, values);
         });
     }
 
     fn slot(&self, row: usize) -> usize {
         self.slots[row].expect("the row was loaded") as usize
-    }
-}
-
-impl Block {
-    fn new(columns: usize) -> Self {
-        Self { columns, values: Vec::new() }
     }
 }
 
@@ -248,10 +249,8 @@ mod tests {
         let kernel = Kernel::Rbf { gamma: 0.2 };
         let level = Level::detect();
         let mut whole = RowCache::new(kernel, &rows, 1 << 20);
-        let mut small = RowCache::new(kernel, &rows, 6 * 4 * rows.len());
         // Blocks of a few columns, the last of fewer.
-        small.width = 16;
-        small.restart((0..71).collect());
+        let mut small = RowCache::with_width(kernel, &rows, 6 * 4 * 80, 16);
         assert_eq!((whole.capacity(), small.capacity()), (71, 6));
         let mut all: Vec<usize> = (0..rows.len()).collect();
         whole.load(level, &all);
@@ -267,7 +266,8 @@ mod tests {
                 all = members.clone();
                 small.restart((0..71).collect());
             }
-            assert!(small.capacity() * members.len() <= 6 * 71);
+            assert!(small.capacity() * members.len() <= 6 * 80);
+            assert_eq!(small.values.len(), 6 * 80);
             let count = 1 + round % small.capacity();
             let wanted: Vec<usize> = (0..count).map(|index| (round * 13 + index * 7) % members.len()).collect();
             small.load(level, &wanted);
