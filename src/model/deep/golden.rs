@@ -113,6 +113,27 @@ impl Golden {
         assert_eq!(gradients.len(), trained, "{case}: every parameter has a gradient");
     }
 
+    /// Every parameter but those that rounding alone has moved. Single and double precision of PyTorch differ by 7e-7 in
+    /// what is left, and by a whole step of the learning rate in the others.
+    fn check_joint_parameters(&self, case: &str, found: &ParameterSet) {
+        let (mut compared, mut all) = (0, 0);
+        for (name, expected) in self.parameters(&format!("{case}/after/")).iter() {
+            let values = found.get(name, &expected.shape).unwrap();
+            let masked = format!("{case}/rounding/{name}");
+            let rounding = self.tensors.iter().find(|tensor| tensor.0 == masked).map(|(_, _, mask)| mask);
+            let told = |index: usize| rounding.is_none_or(|mask| mask[index] == 0.0);
+            let told: Vec<usize> =
+                (0..values.len()).filter(|&index| told(index) && name != "classifier.norm_2.running_mean").collect();
+            let pick = |values: &[f32]| told.iter().map(|&index| values[index]).collect::<Vec<f32>>();
+            check(&format!("{case} {name}"), &pick(values), &pick(&expected.values), 1e-5);
+            let untold = name.contains(".running_") || told.is_empty();
+            let moved = untold || values != self.tensor(&format!("{case}/before/{name}")).1;
+            assert!(moved, "{case} {name} was trained");
+            (compared, all) = (compared + told.len(), all + values.len());
+        }
+        assert!(compared * 10 > all * 9, "{case}: {compared} of {all} compared");
+    }
+
     fn check_parameters(&self, case: &str, found: &ParameterSet) {
         for (name, expected) in self.parameters(&format!("{case}/after/")).iter() {
             if !MOVED_BY_ROUNDING.contains(&name) {
@@ -240,15 +261,7 @@ pub(crate) fn check_joint(new: NewJoint<'_>) {
             let loss = model.train_step(&batch, &labels, 0.001).unwrap().mean() as f32;
             check(&format!("{case} loss {step}"), &[loss], &[*expected], 1e-5 * expected);
         }
-        // Their values are not compared: attention over packets that are nearly alike has gradients of almost 0, and what
-        // Adam makes of those is rounding. The losses of the steps and the gradients are.
-        let trained = model.parameters();
-        for (name, expected) in golden.parameters(&format!("{case}/after/")).iter() {
-            let values = trained.get(name, &expected.shape).unwrap();
-            let untold = name.contains(".running_") || MOVED_BY_ROUNDING.contains(&name);
-            let moved = untold || values != golden.tensor(&format!("{case}/before/{name}")).1;
-            assert!(moved, "{case} {name} was trained");
-        }
+        golden.check_joint_parameters(case, &model.parameters());
         model.set_parameters(&golden.parameters(&format!("{case}/after/"))).unwrap();
         let (tokens, counts, _) = golden.byte_flows(case, 0);
         let (shape, expected) = golden.tensor(&format!("{case}/encodings"));
