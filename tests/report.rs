@@ -45,8 +45,8 @@ fn the_page_has_every_part_and_loads_nothing() {
         "Reliability: are the probabilities true?",
         "Critical difference over 2 tables",
         "Macro F1 over packets",
-        "classifier training: loss",
-        "elmo pretraining: loss",
+        "Classifier training: loss",
+        "ELMo pre-training: loss",
         "Peak memory of a fit",
         "what one field alone predicts",
         "table3: what cannot be",
@@ -91,6 +91,11 @@ fn tables_and_figures_are_files_and_the_same_records_give_the_same_bytes() {
         }
     }
     assert!(included > 15, "{index}");
+    // A figure in the document says what it shows; names in a title are no LaTeX commands.
+    assert!(
+        index.contains("\\titled{Critical difference over 2 tables: without\\_shortcuts, size ci}\n\\drawn{"),
+        "{index}"
+    );
     // One run alone, by its name; published numbers stand in its table.
     project.done(&["report", "table3-synth-ci", "-o", "one.html", "--paper", "one"]);
     let one = read(project.path("one.html"));

@@ -125,7 +125,12 @@ fn write_paper(report: &Report, paper: &Path) -> anyhow::Result<(usize, usize)> 
     let mut index = String::from("% Written by `etcbench report`; paper/results.tex includes it.\n");
     let drawn = |run: Option<&str>| -> String {
         let of_run = figures.iter().filter(|figure| figure.run == run && !figure.of_one_row);
-        of_run.map(|figure| format!("\\drawn{{figures/{}}}\n", figure.path)).collect()
+        of_run
+            .map(|figure| {
+                let title = report::latex_text(&figure.figure.title);
+                format!("\\titled{{{title}}}\n\\drawn{{figures/{}}}\n", figure.path)
+            })
+            .collect()
     };
     index += &drawn(None);
     for run in &report.runs {

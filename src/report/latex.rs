@@ -2,10 +2,22 @@
 
 use super::table::{Cell, Table, mark};
 
+/// Longer text is not a name.
+const SENTENCE: usize = 60;
+
 pub(super) fn render(table: &Table) -> String {
     let shown = table.shown_columns();
     let line = |cells: Vec<String>| cells.join(" & ") + " \\\\\n";
-    let alignment: String = shown.iter().map(|&column| if table.columns[column].numeric { 'r' } else { 'l' }).collect();
+    // A column of sentences is set in lines; as one line it would make the whole table too small to read.
+    let sentences = |column: usize| {
+        table.rows.iter().any(|row| matches!(&row[column], Cell::Text(text) if text.chars().count() > SENTENCE))
+    };
+    let aligned = |&column: &usize| match table.columns[column].numeric {
+        true => "r",
+        false if sentences(column) => "p{9cm}",
+        false => "l",
+    };
+    let alignment: String = shown.iter().map(aligned).collect();
     let mut text = format!("\\begin{{table}}\n\\caption{{{}}}\n", escape(&table.title));
     text += &format!("\\begin{{tabular}}{{{alignment}}}\n\\toprule\n");
     text += &line(shown.iter().map(|&column| escape(&table.columns[column].heading)).collect());
@@ -42,7 +54,7 @@ fn cell(cell: &Cell) -> String {
 }
 
 /// Text in which LaTeX finds no command.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

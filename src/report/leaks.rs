@@ -228,9 +228,9 @@ fn fields_table(variant: &str, reports: &[&LeakReport]) -> Table {
     table
 }
 
-/// A note per variant for under a run's tables.
+/// Notes for under a run's tables, one for all variants of which the same is said.
 pub fn leak_notes(leaks: &[SplitLeaks]) -> Vec<String> {
-    by_variant(leaks)
+    let told: Vec<(&str, String)> = by_variant(leaks)
         .into_iter()
         .map(|(variant, reports)| {
             let bytes = reports[0].duplicates.iter().position(|found| found.features == "bytes");
@@ -247,13 +247,29 @@ pub fn leak_notes(leaks: &[SplitLeaks]) -> Vec<String> {
                         format!("{} ({:.3})", summary.first.field, summary.macro_f1.mean)
                     })
             };
-            format!(
-                "Leaks, {variant}: {same}{captures} come from a capture with training flows; the best single identifier by \
+            let note = format!(
+                "{same}{captures} come from a capture with training flows; the best single identifier by \
                  macro F1 is {}, the best other field {}, always the largest class gives {:.3}.",
                 best(&[FieldKind::Identifier]),
                 best(&[FieldKind::Header, FieldKind::Statistic]),
                 mean(&reports, |report| report.majority_macro_f1)
-            )
+            );
+            (variant, note)
         })
-        .collect()
+        .collect();
+    let mut notes: Vec<(Vec<&str>, &str)> = Vec::new();
+    for (variant, note) in &told {
+        match notes.iter_mut().find(|(_, other)| other == note) {
+            Some((variants, _)) => variants.push(variant),
+            None => notes.push((vec![variant], note)),
+        }
+    }
+    let named = |variants: &[&str]| {
+        if variants.len() > 2 && variants.len() == told.len() {
+            format!("each of the {} variants", told.len())
+        } else {
+            variants.join(" and ")
+        }
+    };
+    notes.into_iter().map(|(variants, note)| format!("Leaks, {}: {note}", named(&variants))).collect()
 }

@@ -30,6 +30,7 @@ pub use audit::{AuditTable, Finding, audit_table};
 pub use compare::{RunComparison, compare_runs};
 pub use comparisons::{comparison_table, read_comparisons};
 pub use drawing::Figure;
+pub use latex::escape as latex_text;
 pub use leaks::{LeakSection, leak_notes, leak_sections, leak_text, read_leaks};
 pub use published::{Possible, PublishedCell, PublishedTable};
 pub use ranks::{RankedModel, Ranking, ranking_table, rankings};

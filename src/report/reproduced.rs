@@ -136,7 +136,7 @@ fn reproduced_table(key: &TableKey, aggregate: &Aggregate, published: &Published
     table.notes.push(
         "Within: whether the published number, rounding counted, lies in the 95 % interval of the measured mean (Student's \
          t over seeds and folds); empty for one fit. A number that is not possible cannot be reproduced: lying within says \
-         nothing for it."
+         nothing for it. The difference is the published number less the measured one."
             .to_owned(),
     );
     table

@@ -88,6 +88,16 @@ fn bars(aggregate: &Aggregate, row: &RowKey, classes: &[String]) -> Figure {
     })
 }
 
+/// A stage of the training, as the first words of a title.
+fn stage_name(stage: &str) -> String {
+    if stage == "elmo_pretraining" {
+        return "ELMo pre-training".to_owned();
+    }
+    let words = stage.replace('_', " ");
+    let mut letters = words.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
 /// A figure of losses and one of scores per stage of the training; one line per fit.
 fn training_curves(run: &StoredRun, row: &RowKey) -> Vec<(&'static str, Figure)> {
     type Fits = BTreeMap<(u64, usize), Vec<CurvePoint>>;
@@ -117,7 +127,7 @@ fn training_curves(run: &StoredRun, row: &RowKey) -> Vec<(&'static str, Figure)>
                 })
                 .collect();
             let plot = Curves {
-                title: format!("{}: {what}, a line per seed", stage.replace('_', " ")),
+                title: format!("{}: {what}, a line per seed", stage_name(stage)),
                 x_axis: "epoch".to_owned(),
                 y_axis: what.to_owned(),
                 series: present.iter().map(|(_, title)| (*title).to_owned()).collect(),

@@ -35,7 +35,7 @@ pub struct Curves {
     pub series: Vec<String>,
     /// The curves; several may be of one series.
     pub curves: Vec<Curve>,
-    /// Whether the horizontal axis has its ticks at the points, with a mark on each.
+    /// Whether the horizontal axis has its ticks at the points, with a mark on each; else it counts, in whole numbers.
     pub at_points: bool,
     /// Whether values are shares, whose axis ends at 1.
     pub shares: bool,
@@ -52,7 +52,7 @@ pub fn curves(plot: &Curves) -> Figure {
     let xs: Vec<f64> = points().map(|point| point.x).collect();
     let (x_range, y_range) = ((left + 10.0, width - 14.0), (bottom, top));
     let x_scale =
-        if plot.at_points { Scale::of_points(&xs, x_range) } else { Scale::linear(xs, (left, width - 14.0), 8) };
+        if plot.at_points { Scale::of_points(&xs, x_range) } else { Scale::whole(xs, (left, width - 14.0), 8) };
     let ys = points().flat_map(|point| {
         let half = point.interval.unwrap_or(0.0);
         [point.y - half, point.y + half]
@@ -89,7 +89,8 @@ pub fn curves(plot: &Curves) -> Figure {
             curve.points.iter().map(|point| (x_scale.place(point.x), y_scale.place(point.y))).collect();
         let (width, opacity) = if plot.at_points { (2.0, 1.0) } else { (1.5, 0.8) };
         canvas.polyline(&line, &series(curve.series), width, opacity);
-        if plot.at_points {
+        // A line of one point is none: it gets a mark.
+        if plot.at_points || line.len() == 1 {
             for (point, &place) in curve.points.iter().zip(&line) {
                 let interval = point.interval.map_or(String::new(), |half| format!(" ± {}", three(half)));
                 let name = &plot.series[curve.series];

@@ -5,10 +5,10 @@ use super::scale::Scale;
 use super::{Figure, three};
 use crate::evaluate::ReliabilityBin;
 
-/// Draws a reliability diagram; `note` stands in its upper left corner.
+/// Draws a reliability diagram; `note` stands above it, where no bar can be.
 pub fn reliability_diagram(title: String, bins: &[ReliabilityBin], note: &str) -> Figure {
     let (left, side, below) = (60.0, 260.0, 56.0);
-    let (top, right) = (12.0, left + side);
+    let (top, right) = (if note.is_empty() { 12.0 } else { 28.0 }, left + side);
     let bottom = top + side;
     let mut canvas = Canvas::new(right + 16.0, bottom + below + 56.0);
     let x_scale = Scale::linear([0.0, 1.0], (left, right), 5);
@@ -56,6 +56,6 @@ pub fn reliability_diagram(title: String, bins: &[ReliabilityBin], note: &str) -
     canvas.text((left - 8.0, floor - below + 8.0), Anchor::End, "var(--muted)", 11.0, &most.to_string());
     canvas.text((left - 8.0, floor), Anchor::End, "var(--muted)", 11.0, "flows");
     canvas.text(((left + right) / 2.0, floor + 34.0), Anchor::Middle, "var(--ink)", 12.0, "highest probability");
-    canvas.text((left + 8.0, top + 16.0), Anchor::Start, "var(--ink)", 12.0, note);
+    canvas.text((left, 13.0), Anchor::Start, "var(--ink)", 12.0, note);
     Figure::new(title, canvas)
 }

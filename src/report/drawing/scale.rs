@@ -14,11 +14,24 @@ pub struct Scale {
 impl Scale {
     /// A linear axis over the values, its ends rounded outwards to ticks.
     pub fn linear(values: impl IntoIterator<Item = f64>, range: (f64, f64), most_ticks: usize) -> Self {
+        Self::with_steps(values, range, most_ticks, 0.0)
+    }
+
+    /// A linear axis over counts: its ticks are whole numbers.
+    pub fn whole(values: impl IntoIterator<Item = f64>, range: (f64, f64), most_ticks: usize) -> Self {
+        Self::with_steps(values, range, most_ticks, 1.0)
+    }
+
+    /// A linear axis; where `whole` is above 0, its steps are multiples of it.
+    fn with_steps(values: impl IntoIterator<Item = f64>, range: (f64, f64), most_ticks: usize, whole: f64) -> Self {
         let (mut low, mut high) = extent(values).unwrap_or((0.0, 1.0));
         if high - low < 1e-9 {
             (low, high) = (low - 0.5, high + 0.5);
         }
-        let step = round_step((high - low) / most_ticks.max(1) as f64);
+        let mut step = round_step((high - low) / most_ticks.max(1) as f64).max(whole);
+        if whole > 0.0 && step % whole != 0.0 {
+            step *= 2.0;
+        }
         let (first, last) = ((low / step + 1e-9).floor(), (high / step - 1e-9).ceil());
         let ticks = (0..=(last - first) as usize).map(|index| (first + index as f64) * step).collect();
         Self { domain: (first * step, last * step), range, logarithmic: false, ticks }
@@ -67,7 +80,15 @@ impl Scale {
             None
         } else {
             let closest = self.ticks.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
-            Some((-closest.log10() - 1e-9).ceil().clamp(0.0, 6.0) as usize)
+            let apart = (-closest.log10() - 1e-9).ceil().clamp(0.0, 6.0) as usize;
+            // As many as tell the ticks apart, and then as many as tell them exactly, so that 0.25 is not said to be 0.2.
+            let exact = |decimals: &usize| {
+                self.ticks
+                    .iter()
+                    .map(|tick| tick * 10f64.powi(*decimals as i32))
+                    .all(|scaled| (scaled - scaled.round()).abs() <= 1e-9 * scaled.abs().max(1.0))
+            };
+            Some((apart..=apart + 2).find(exact).unwrap_or(apart))
         };
         let text = |value: f64| match decimals {
             Some(decimals) => format!("{value:.decimals$}"),
@@ -116,6 +137,10 @@ mod tests {
             texts(Scale::shares([0.91, 0.99], (0.0, 100.0), 5)),
             ["0.90", "0.92", "0.94", "0.96", "0.98", "1.00"]
         );
+        assert_eq!(texts(Scale::linear([0.0, 1.0], (0.0, 100.0), 4)), ["0.00", "0.25", "0.50", "0.75", "1.00"]);
+        assert_eq!(texts(Scale::whole([1.0, 3.0], (0.0, 100.0), 8)), ["1", "2", "3"]);
+        assert_eq!(texts(Scale::whole([1.0], (0.0, 100.0), 8)), ["0", "1", "2"]);
+        assert_eq!(texts(Scale::whole([1.0, 20.0], (0.0, 100.0), 8)), ["0", "5", "10", "15", "20"]);
         assert_eq!(texts(Scale::logarithmic([0.02, 30.0], (0.0, 100.0))), ["0.01", "0.1", "1", "10", "100"]);
         assert_eq!(texts(Scale::of_points(&[1.0, 2.0, 16.0], (0.0, 100.0))), ["1", "2", "16"]);
     }

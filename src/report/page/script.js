@@ -127,10 +127,13 @@ const seen = new IntersectionObserver((entries) => entries.forEach((entry) => {
 }), { rootMargin: "-10% 0px -80% 0px" });
 links.forEach((_, id) => { const part = document.getElementById(id); if (part) seen.observe(part); });
 
-// On paper everything is unfolded, but for the one model that was chosen.
+// On paper everything is unfolded, but for the models that were not chosen and long lists that the reader left folded:
+// checksums of all captures would fill a hundred pages.
 let folded = [];
+const long = (part) => [...part.querySelectorAll("tbody")]
+  .some((body) => body.closest("details") === part && body.rows.length > 40);
 addEventListener("beforeprint", () => {
-  folded = [...document.querySelectorAll("details:not([open])")];
+  folded = [...document.querySelectorAll("details:not([open])")].filter((part) => !long(part));
   folded.forEach((part) => { part.open = true; });
 });
 addEventListener("afterprint", () => folded.forEach((part) => { part.open = false; }));

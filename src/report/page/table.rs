@@ -10,6 +10,9 @@ use super::{Cell, Table, escape};
 /// A table with fewer rows has no filter.
 const FILTERED_ROWS: usize = 10;
 
+/// A table with more columns is set narrower on paper, where nothing scrolls.
+const WIDE_COLUMNS: usize = 11;
+
 /// How a table is shown.
 #[derive(Default)]
 pub(super) struct Look<'a> {
@@ -23,7 +26,9 @@ pub(super) struct Look<'a> {
 
 /// The table as HTML.
 pub(super) fn table(table: &Table, look: &Look<'_>) -> String {
-    let mut html = String::from("<div class=\"table\">");
+    let shown = table.shown_columns();
+    let wide = if shown.len() > WIDE_COLUMNS { " wide" } else { "" };
+    let mut html = format!("<div class=\"table{wide}\">");
     if look.titled {
         push(&mut html, format_args!("<h4>{}</h4>", escape(&table.title)));
     }
@@ -41,7 +46,6 @@ pub(super) fn table(table: &Table, look: &Look<'_>) -> String {
                 title = escape(&table.title)
             ),
         );
-        let shown = table.shown_columns();
         for &column in &shown {
             let column = &table.columns[column];
             let class = if column.numeric { " class=\"n\"" } else { "" };
