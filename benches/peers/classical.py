@@ -381,14 +381,11 @@ def table_row(records):
 
     times = [f"{median('ours', key, '{:.3f}')} / {median('peer', key, '{:.3f}')} | {ratio(key, '')} ({ratio(key, '_cpu')})"
              for key in ("fit", "predict")]
-    for record in records:
-        for side in ("ours", "peer"):
-            record.get(side, {}).setdefault("memory", float("nan"))
-    memory = " / ".join(
-        f"{statistics.median(record[side]['memory'] for record in records if side in record) / 2**20:.0f}"
-        if any(side in record for record in records) else "-"
-        for side in ("ours", "peer")
-    )
+    def memory_of(side):
+        found = [record[side]["memory"] for record in records if "memory" in record.get(side, {})]
+        return f"{statistics.median(found) / 2**20:.0f}" if len(found) == len(records) else "-"
+
+    memory = f"{memory_of('ours')} / {memory_of('peer')}"
     zs = [record["z"] for record in records if record["z"] is not None]
     worst = f"{max(zs, key=abs):.2f}" if zs else "-"
     first = records[0]
