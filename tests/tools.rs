@@ -151,7 +151,12 @@ fn runs_are_checked_compared_ranked_and_listed() {
     assert!(!project.path(tolerances).exists(), "a proposal stores nothing");
     assert_eq!(check(&["--write"]).status.code(), Some(2));
     assert!(check(&["--bless", "--write", "--times"]).status.success());
-    assert!(check(&[]).status.success());
+    let met = check(&[]);
+    assert!(
+        met.status.success() && text(&met.stdout).ends_with(": all 16 expectations are met\n"),
+        "{}",
+        text(&met.stdout)
+    );
     assert!(text(&check(&["--bless"]).stdout).contains("nothing to change"));
     let stored = fs::read_to_string(project.path(tolerances)).unwrap();
     assert!(stored.contains("ratio = 3.0"), "{stored}");
@@ -178,7 +183,15 @@ fn runs_are_checked_compared_ranked_and_listed() {
     let told = text(&differs.stdout);
     assert_eq!(differs.status.code(), Some(1));
     assert!(told.contains("| seeds | [0, 1] | [0]    |") && told.contains("Data: no difference"), "{told}");
-    project.refused(&["compare", "table3-synth-ci", "table9"], &["table9", "run.json"]);
+    for command in ["compare", "rank"] {
+        project.refused(
+            &[command, "table3-synth-ci", "table3-synth-c"],
+            &[
+                "table3-synth-c: there is no stored run; did you mean `table3-synth-ci`?",
+                "`etcbench list runs` names them",
+            ],
+        );
+    }
 
     table("experiments/table5.toml", "1");
     let other = run_folder(&project, "table5-synth-ci-");

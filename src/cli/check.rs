@@ -76,9 +76,13 @@ pub fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Result<Verdi
         );
     };
     let verdicts = report::check(&records, &stored)?;
-    say!("{}", report::verdict_table(&verdicts).to_markdown());
-    let out = verdicts.iter().any(|verdict| !verdict.within);
-    Ok(if out { Verdict::CheckFailed } else { Verdict::Done })
+    let table = report::verdict_table(&verdicts);
+    if verdicts.iter().all(|verdict| verdict.within) {
+        say!("{}: {}", path.display(), table.title);
+        return Ok(Verdict::Done);
+    }
+    say!("{}", table.to_markdown());
+    Ok(Verdict::CheckFailed)
 }
 
 /// A unified diff, which `patch` takes too; in colours on a terminal.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Verdict;
+use super::{Verdict, find_run};
 use crate::experiment::results_folder;
 use crate::report::{self, StoredRun};
 use crate::storage;
@@ -40,16 +40,11 @@ pub struct RankArguments {
     metric: String,
 }
 
-/// The folder of a run that was named.
-fn folder(project: &Path, run: &Path) -> PathBuf {
-    let named = results_folder(project).join(run);
-    if run.join("run.json").is_file() || !named.join("run.json").is_file() { run.to_owned() } else { named }
-}
-
 /// Prints what two runs have different.
 pub fn compare(project: &Path, arguments: &CompareArguments) -> anyhow::Result<Verdict> {
-    let [first, second] = [&arguments.first, &arguments.second].map(|run| StoredRun::read(&folder(project, run)));
-    let (first, second) = (first?, second?);
+    let results = results_folder(project);
+    let first = StoredRun::read(&find_run(&results, &arguments.first)?)?;
+    let second = StoredRun::read(&find_run(&results, &arguments.second)?)?;
     let compared = report::compare_runs(&first, &second)?;
     say!("First:  {}\nSecond: {}\n", first.folder.display(), second.folder.display());
     for table in &compared.tables {
@@ -72,7 +67,7 @@ pub fn compare(project: &Path, arguments: &CompareArguments) -> anyhow::Result<V
 pub fn rank(project: &Path, arguments: &RankArguments) -> anyhow::Result<Verdict> {
     let mut records = Vec::new();
     for run in &arguments.runs {
-        let folder = folder(project, run);
+        let folder = find_run(&results_folder(project), run)?;
         records.extend(storage::read_folder(&folder, || report::read_records(&folder.join("records.jsonl")))?);
     }
     let known = |record: &crate::experiment::Record| record.class.is_none() && record.metric == arguments.metric;

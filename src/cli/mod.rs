@@ -175,6 +175,23 @@ fn find_results(project: &Path, target: &run::Target) -> anyhow::Result<(Experim
     Ok((experiment, folder))
 }
 
+/// A run by the name of its folder under `results`, or by its folder.
+fn find_run(results: &Path, run: &Path) -> anyhow::Result<PathBuf> {
+    let named = results.join(run);
+    if let Some(folder) = [named.as_path(), run].into_iter().find(|folder| folder.join("records.jsonl").is_file()) {
+        return Ok(folder.to_owned());
+    }
+    let known = crate::report::StoredRun::folders(results)?;
+    let known: Vec<String> =
+        known.iter().filter_map(|folder| Some(folder.file_name()?.to_string_lossy().into_owned())).collect();
+    let nearest = crate::declarative::did_you_mean(&run.display().to_string(), known.iter().map(String::as_str));
+    let advice = match known.as_slice() {
+        [] => " (there is none yet: `etcbench run` makes one)",
+        _ => " (`etcbench list runs` names them)",
+    };
+    anyhow::bail!("{}: there is no stored run{nearest}{advice}", named.display())
+}
+
 /// The records of the run in a folder.
 fn records(folder: &Path) -> anyhow::Result<Vec<Record>> {
     let path = folder.join("records.jsonl");

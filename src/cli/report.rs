@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::tables::{Heading, RunTable, run_tables, write_table};
-use super::{Verdict, progress};
+use super::{Verdict, find_run, progress};
 use crate::report::{self, AuditTable, PublishedTable, Report, ReportedRun, StoredRun, Table, ToleranceFile};
 use crate::{experiment, storage};
 
@@ -36,7 +36,7 @@ pub fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Result<Ver
     let folders = if arguments.runs.is_empty() {
         StoredRun::folders(&results)?
     } else {
-        arguments.runs.iter().map(|run| find(&results, run)).collect::<anyhow::Result<_>>()?
+        arguments.runs.iter().map(|run| find_run(&results, run)).collect::<anyhow::Result<_>>()?
     };
     let progress = progress::for_standard_error();
     progress.begin("reading runs", folders.len() as u64);
@@ -59,20 +59,6 @@ pub fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Result<Ver
         paper.join("figures").display()
     );
     Ok(Verdict::Done)
-}
-
-/// A run by the name of its folder under `results`, or by its folder.
-fn find(results: &Path, run: &Path) -> anyhow::Result<PathBuf> {
-    let named = results.join(run);
-    if let Some(folder) = [named.as_path(), run].into_iter().find(|folder| folder.join("records.jsonl").is_file()) {
-        return Ok(folder.to_owned());
-    }
-    let known = StoredRun::folders(results)?;
-    let known: Vec<String> =
-        known.iter().filter_map(|folder| Some(folder.file_name()?.to_string_lossy().into_owned())).collect();
-    let name = run.display().to_string();
-    let nearest = crate::declarative::did_you_mean(&name, known.iter().map(String::as_str));
-    anyhow::bail!("{}: there is no stored run{nearest} (stored: {})", named.display(), known.join(", "))
 }
 
 fn reported(project: &Path, folder: &Path) -> anyhow::Result<ReportedRun> {

@@ -332,8 +332,12 @@ fn three_digits(value: f64) -> f64 {
 /// What is out of tolerance, as a table; its title tells how many of how many.
 pub fn verdict_table(verdicts: &[Verdict]) -> Table {
     let out: Vec<&Verdict> = verdicts.iter().filter(|verdict| !verdict.within).collect();
+    let title = match out.len() {
+        0 => format!("all {} expectations are met", verdicts.len()),
+        unmet => format!("{unmet} of {} expectations are not met", verdicts.len()),
+    };
     let mut table = Table {
-        title: format!("{} of {} expectations are not met", out.len(), verdicts.len()),
+        title,
         columns: vec![
             Column::text("model", "model"),
             Column::text("input", "input"),
@@ -433,7 +437,8 @@ seeds = 2
         assert_eq!(ToleranceFile::read(&path).unwrap(), file);
         let verdicts = check(&records(), &file).unwrap();
         assert!(verdicts.len() == 2 && verdicts.iter().all(|verdict| verdict.within && verdict.seeds == 2));
-        assert_eq!(verdict_table(&verdicts).rows.len(), 0);
+        let table = verdict_table(&verdicts);
+        assert_eq!((table.title.as_str(), table.rows.len()), ("all 2 expectations are met", 0));
     }
 
     #[test]
