@@ -52,7 +52,7 @@ fn the_page_has_every_part_and_loads_nothing() {
         "table3: what cannot be",
         "Experiment file",
         "Captures and their SHA-256",
-        "expectations are met",
+        "expectations are not met",
         "Packets &lt;b&gt; &amp; &quot;more&quot;",
     ] {
         assert!(page.contains(part), "{part} is not in the page");

@@ -187,9 +187,7 @@ fn runs_are_checked_compared_ranked_and_listed() {
         project.refused(
             &[command, "table3-synth-ci", "table3-synth-c"],
             &[
-                "table3-synth-c: there is no stored run; did you mean `table3-synth-ci`?",
-                "`etcbench list runs` names them",
-            ],
+                "table3-synth-c: there is no stored run, did you mean `table3-synth-ci`? (`etcbench list runs` names them)"],
         );
     }
 
