@@ -163,6 +163,9 @@ pub fn read_experiment(path: &Path, overrides: &Overrides) -> Result<Experiment,
             .map_err(|_| content("`extends` names a file in the same folder, or a list of such files".to_owned()))?,
     };
     for base in &bases {
+        if Path::new(base).file_name() != Some(base.as_ref()) {
+            return Err(content(format!("`extends` names a file in the same folder; `{base}` is none")));
+        }
         let table = declarative::read_table(&folder.join(base))?;
         if table.contains_key("extends") {
             return Err(content(format!("{base} extends another file in turn; one level is allowed")));
