@@ -20,6 +20,7 @@ in memory", the other peers with "in memory".
 
 import argparse
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -159,7 +160,7 @@ def memory(etcbench, folder, millions):
         wall = time.perf_counter() - start
         if status != 0 or source.wait() != 0:
             sys.exit(f"{' '.join(reader)}: exit status {status}: {told}")
-        flows = int(told.split(": ")[1].split(" flows; ")[0])
+        flows = int(re.search(r"(\d+) flows; ", told)[1])
         peak = usage.ru_maxrss * 1024 / 1e6
         print(f"| {packets:,} | {flows:,} | {wall:.1f} | {usage.ru_utime + usage.ru_stime:.1f} | {peak:.0f} |", flush=True)
 
