@@ -8,12 +8,6 @@ use super::engine::{ByteBatch, JointClassifier, LanguageModel, PacketBatch, Sequ
 use super::parameters::{Activation, AttentionLstmOptions, ElmoOptions, Encoder, ParameterSet};
 use crate::model::ModelError;
 
-/// Parameters whose gradient is 0 in exact arithmetic: a key's bias moves all scores of a query alike, and the
-/// normalisation after the attention takes a value's bias away. Adam turns the rounding error into steps, and
-/// the last of these follows the value's bias.
-const MOVED_BY_ROUNDING: [&str; 3] =
-    ["classifier.attention.key.bias", "classifier.attention.value.bias", "classifier.norm_2.running_mean"];
-
 /// How an engine makes its language model.
 pub(crate) type NewLanguageModel<'a> =
     &'a dyn Fn(&ElmoOptions, &ParameterSet, u64) -> Result<Box<dyn LanguageModel>, ModelError>;
@@ -40,6 +34,7 @@ impl Golden {
             let values = match view.dtype() {
                 Dtype::F32 => words.map(f32::from_le_bytes).collect(),
                 Dtype::I32 => words.map(|word| i32::from_le_bytes(word) as f32).collect(),
+                Dtype::U8 => view.data().iter().map(|&byte| byte.into()).collect(),
                 other => panic!("{name}: {other:?}"),
             };
             (name.to_owned(), view.shape().to_vec(), values)
@@ -113,37 +108,28 @@ impl Golden {
         assert_eq!(gradients.len(), trained, "{case}: every parameter has a gradient");
     }
 
-    /// Every parameter but those that rounding has moved, to within a tenth of a step of the learning rate. PyTorch's own
-    /// single and double precision differ by 7e-6 in what is left, and by whole steps in the others.
-    fn check_joint_parameters(&self, case: &str, found: &ParameterSet) {
-        let (mut compared, mut all) = (0, 0);
+    /// Trained parameters, to within a hundredth of a step of the learning rate, where exact arithmetic settles them.
+    /// The fixture says where: Adam divides a gradient by its own size, so that one of exactly 0 (a key's bias moves all
+    /// scores of a query alike; the normalisation after the attention takes a value's bias away) gives steps by rounding.
+    fn check_parameters(&self, case: &str, found: &ParameterSet, learning_rate: f32) {
+        let (mut all, mut left_out) = (0, 0);
         for (name, expected) in self.parameters(&format!("{case}/after/")).iter() {
             let values = found.get(name, &expected.shape).unwrap();
-            let masked = format!("{case}/rounding/{name}");
-            let rounding = self.tensors.iter().find(|tensor| tensor.0 == masked).map(|(_, _, mask)| mask);
-            let told = |index: usize| rounding.is_none_or(|mask| mask[index] == 0.0);
-            let told: Vec<usize> =
-                (0..values.len()).filter(|&index| told(index) && name != "classifier.norm_2.running_mean").collect();
-            let pick = |values: &[f32]| told.iter().map(|&index| values[index]).collect::<Vec<f32>>();
-            check(&format!("{case} {name}"), &pick(values), &pick(&expected.values), 1e-4);
-            let untold = name.contains(".running_") || told.is_empty();
-            let moved = untold || values != self.tensor(&format!("{case}/before/{name}")).1;
-            assert!(moved, "{case} {name} was trained");
-            (compared, all) = (compared + told.len(), all + values.len());
-        }
-        assert!(compared * 10 > all * 9, "{case}: {compared} of {all} compared");
-    }
-
-    fn check_parameters(&self, case: &str, found: &ParameterSet) {
-        for (name, expected) in self.parameters(&format!("{case}/after/")).iter() {
-            if !MOVED_BY_ROUNDING.contains(&name) {
-                let values = found.get(name, &expected.shape).unwrap();
-                // Where a gradient is almost 0, Adam divides rounding errors by rounding errors.
-                check(&format!("{case} {name}"), values, &expected.values, 1e-4);
-                let moved = name.contains(".running_") || values != self.tensor(&format!("{case}/before/{name}")).1;
-                assert!(moved, "{case} {name} was trained");
+            let (_, settled) = self.tensor(&format!("{case}/settled/{name}"));
+            assert_eq!(settled.len(), values.len(), "{case} {name}");
+            let pairs = values.iter().zip(&expected.values).zip(settled);
+            let compared = pairs.map(|((&value, &expected), &settled)| if settled == 1.0 { value } else { expected });
+            check(&format!("{case} {name}"), &compared.collect::<Vec<_>>(), &expected.values, 0.01 * learning_rate);
+            all += settled.len();
+            left_out += settled.iter().filter(|settled| **settled == 0.0).count();
+            if !name.contains(".running_") {
+                let (_, before) = self.tensor(&format!("{case}/before/{name}"));
+                assert!(values != before || !settled.contains(&1.0), "{case} {name} was trained");
+                // Nowhere more than five steps (and what weight decay adds).
+                check(&format!("{case} {name}, from where it was"), values, before, 6.0 * learning_rate);
             }
         }
+        assert!(left_out * 20 < all, "{case}: {left_out} of {all} entries are not compared");
     }
 }
 
@@ -217,7 +203,7 @@ pub(crate) fn check_language_model(new: NewLanguageModel<'_>) {
         let loss = model.train_step(&tokens, packets, 0.01).unwrap().mean() as f32;
         check(&format!("elmo loss {step}"), &[loss], &[*expected], 1e-5 * expected);
     }
-    golden.check_parameters("elmo", &model.parameters());
+    golden.check_parameters("elmo", &model.parameters(), 0.01);
     let (tokens, packets) = golden.tokens(0);
     let expected = golden.tensor("elmo/loss_after").1;
     check("elmo loss after", &[model.loss(&tokens, packets).unwrap().mean() as f32], expected, 1e-5 * expected[0]);
@@ -239,7 +225,7 @@ pub(crate) fn check_classifier(new: NewClassifier<'_>) {
             let loss = model.train_step(&batch, &labels, 0.01).unwrap().mean() as f32;
             check(&format!("{case} loss {step}"), &[loss], &[*expected], 1e-5 * expected);
         }
-        golden.check_parameters(case, &model.parameters());
+        golden.check_parameters(case, &model.parameters(), 0.01);
         model.set_parameters(&golden.parameters(&format!("{case}/after/"))).unwrap();
         let (layers, counts, labels) = golden.flows(case, 0);
         let batch = PacketBatch { layers: &layers, counts: &counts, flows: labels.len() };
@@ -261,7 +247,7 @@ pub(crate) fn check_joint(new: NewJoint<'_>) {
             let loss = model.train_step(&batch, &labels, 0.001).unwrap().mean() as f32;
             check(&format!("{case} loss {step}"), &[loss], &[*expected], 1e-5 * expected);
         }
-        golden.check_joint_parameters(case, &model.parameters());
+        golden.check_parameters(case, &model.parameters(), 0.001);
         model.set_parameters(&golden.parameters(&format!("{case}/after/"))).unwrap();
         let (tokens, counts, _) = golden.byte_flows(case, 0);
         let (shape, expected) = golden.tensor(&format!("{case}/encodings"));
