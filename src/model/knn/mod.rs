@@ -264,4 +264,22 @@ mod tests {
             }
         }
     }
+    // Far from the origin, rows that single precision cannot order, others that it can, and rows far from all of them, by
+    // whose length no error may be judged that is smaller than that of the near ones.
+    #[test]
+    fn rows_nearer_than_rounding_are_ordered_beside_outliers() {
+        let (count, depth, k) = (3000, 19, 7);
+        let value = |i: usize| ((i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as f32 / 1e7;
+        let spread = |row: usize| [1e-4, 1e-2, 1.0, 1e5][if row % 500 == 7 { 3 } else { row % 3 }];
+        let values: Vec<f32> = (0..count * depth).map(|i| 100.0 + spread(i / depth) * value(i)).collect();
+        let (queries, rows) = values.split_at(100 * depth);
+        let measured = DistanceRows::new(rows, depth);
+        for distance in [Distance::Euclidean, Distance::Manhattan, Distance::Cosine] {
+            let rows_of = |found: &[Neighbour]| found.iter().map(|n| n.row).collect::<Vec<_>>();
+            let found = search::nearest(distance, queries, &measured, depth, k, rows_of, |_| ());
+            for (found, query) in found.iter().zip(queries.chunks_exact(depth)) {
+                assert_eq!(*found, brute(distance, query, rows, depth, k));
+            }
+        }
+    }
 }
