@@ -14,6 +14,11 @@ const FEWEST_KEPT: usize = 768;
 /// Rows that are kept whatever the limit.
 const FEWEST: usize = 4;
 
+/// How many kernel rows of a problem of so many rows are kept where memory allows.
+pub(super) fn most_kept(rows: usize) -> usize {
+    (rows / 8).max(FEWEST_KEPT.min(rows))
+}
+
 /// Kernel rows in memory, of some rows of a problem with themselves: rows and columns are numbered by their place
 /// among these.
 pub(super) struct RowCache<'a> {
@@ -51,7 +56,7 @@ impl<'a> RowCache<'a> {
     fn with_width(kernel: Kernel, rows: &'a PairRows<'a>, bytes: usize, width: usize) -> Self {
         let all = rows.len();
         let width = width.min(all.max(1));
-        let most = (all / 8).max(FEWEST_KEPT.min(all)).max(FEWEST);
+        let most = most_kept(all).max(FEWEST);
         let columns = all.div_ceil(width) * width;
         let capacity = (bytes / (size_of::<f32>() * columns.max(1))).clamp(FEWEST, most);
         // Memory is taken as it is filled.

@@ -283,7 +283,7 @@ impl Algorithm for OneAgainstOne {
             Implementation::Fast => {
                 // At one time there are hardly more pairs than twice the threads that have one.
                 let together = pairs.min(2 * size.threads);
-                let rows = matrix(largest, (largest / 8).max(768.min(largest)), 4) * together as f64;
+                let rows = matrix(largest, cache::most_kept(largest), 4) * together as f64;
                 rows.min(parameters.cache_bytes() as f64) + matrix(largest, together, 64)
             }
             // Every kernel value in 64 bits, and the rows too.
