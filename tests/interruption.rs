@@ -110,9 +110,8 @@ fn an_ignored_signal_stays_ignored() {
         .spawn()
         .unwrap();
     // The shell ignores the signal from its trap on; before that it would die of it.
-    let is_etcbench =
-        || std::fs::read_to_string(format!("/proc/{}/comm", child.id())).is_ok_and(|name| name == "etcbench\n");
-    while !is_etcbench() {
+    let name = format!("/proc/{}/comm", child.id());
+    while child.try_wait().unwrap().is_none() && std::fs::read_to_string(&name).is_ok_and(|name| name != "etcbench\n") {
         std::thread::sleep(Duration::from_millis(1));
     }
     while child.try_wait().unwrap().is_none() {
