@@ -49,7 +49,7 @@ fn the_page_has_every_part_and_loads_nothing() {
         "ELMo pre-training: loss",
         "Peak memory of a fit",
         "what one field alone predicts",
-        "table3: what cannot be",
+        "table3: what its arithmetic rules out",
         "Experiment file",
         "Captures and their SHA-256",
         "expectations are not met",

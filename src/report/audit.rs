@@ -431,10 +431,10 @@ fn least_macro_f1(precision: f64, recall: f64, classes: usize) -> f64 {
     least
 }
 
-/// The findings as a table: what cannot be first told, and how many numbers nothing speaks against.
+/// The findings as a table: what cannot be or only under a condition, and how many numbers nothing speaks against.
 pub fn audit_table(name: &str, findings: &[Finding]) -> Table {
     let mut table = Table {
-        title: format!("{name}: what cannot be"),
+        title: format!("{name}: what its arithmetic rules out or ties to a condition"),
         columns: vec![
             Column::text("row", "row"),
             Column::text("metric", "metric"),

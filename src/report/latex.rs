@@ -1,6 +1,6 @@
 //! Tables as LaTeX, with the booktabs package.
 
-use super::table::{Cell, Table, mark};
+use super::table::{Cell, Table, fixed, mark};
 
 /// Longer text is not a name.
 const SENTENCE: usize = 60;
@@ -43,10 +43,10 @@ fn cell(cell: &Cell) -> String {
     match cell {
         Cell::Text(text) => escape(text),
         Cell::Number { value, standard_deviation: Some(deviation), decimals, footnote } => {
-            format!("${value:.decimals$} \\pm {deviation:.decimals$}${}", marked(footnote))
+            format!("${} \\pm {deviation:.decimals$}${}", fixed(*value, *decimals), marked(footnote))
         }
         Cell::Number { value, standard_deviation: None, decimals, footnote } => {
-            format!("${value:.decimals$}${}", marked(footnote))
+            format!("${}${}", fixed(*value, *decimals), marked(footnote))
         }
         Cell::Undefined(footnote) => format!("---{}", marked(footnote)),
         Cell::Absent => String::new(),

@@ -104,7 +104,7 @@ fn cell(summary: Summary) -> Cell {
 
 /// The leak report of one variant over its splits.
 pub struct LeakSection {
-    /// The variant.
+    /// The variant, or several of which the same is found.
     pub variant: String,
     /// How many splits, and how large they are.
     pub lead: String,
@@ -114,9 +114,16 @@ pub struct LeakSection {
     pub fields: Table,
 }
 
-/// Per variant what was found, and what single fields predict.
+/// What was found, and what single fields predict; of variants with the same splits and features once.
 pub fn leak_sections(leaks: &[SplitLeaks]) -> Vec<LeakSection> {
-    by_variant(leaks).into_iter().map(|(variant, reports)| leak_section(variant, &reports)).collect()
+    let mut told: Vec<(Vec<&str>, Vec<&LeakReport>)> = Vec::new();
+    for (variant, reports) in by_variant(leaks) {
+        match told.iter_mut().find(|(_, other)| *other == reports) {
+            Some((variants, _)) => variants.push(variant),
+            None => told.push((vec![variant], reports)),
+        }
+    }
+    told.into_iter().map(|(variants, reports)| leak_section(&variants.join(", "), &reports)).collect()
 }
 
 /// The report as Markdown.

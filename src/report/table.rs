@@ -186,14 +186,25 @@ impl Table {
         match cell {
             Cell::Text(text) => text.clone(),
             Cell::Number { value, standard_deviation: Some(deviation), decimals, footnote } => {
-                format!("{value:.decimals$}±{deviation:.decimals$}{}", marked(footnote))
+                format!("{}±{deviation:.decimals$}{}", fixed(*value, *decimals), marked(footnote))
             }
             Cell::Number { value, standard_deviation: None, decimals, footnote } => {
-                format!("{value:.decimals$}{}", marked(footnote))
+                format!("{}{}", fixed(*value, *decimals), marked(footnote))
             }
             Cell::Undefined(footnote) => format!("—{}", marked(footnote)),
             Cell::Absent => String::new(),
         }
+    }
+}
+
+/// A number with this many decimals; what rounds to zero has no sign.
+pub(super) fn fixed(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
+    match text.strip_prefix('-') {
+        Some(size) if !size.contains(|character| matches!(character, '1'..='9')) && value.is_finite() => {
+            size.to_owned()
+        }
+        _ => text,
     }
 }
 
@@ -284,6 +295,13 @@ Means over 2 seeds.\\\\
 \\end{table}
 ";
         assert_eq!(example().to_latex(), expected);
+    }
+
+    #[test]
+    fn what_rounds_to_zero_has_no_sign() {
+        let shown = [-0.0004, -0.0, -0.0006, 0.0004, -1.0, f64::NEG_INFINITY].map(|value| fixed(value, 3));
+        assert_eq!(shown, ["0.000", "0.000", "-0.001", "0.000", "-1.000", "-inf"]);
+        assert_eq!(fixed(-0.3, 0), "0");
     }
 
     #[test]

@@ -70,15 +70,24 @@ fn detail(run: &ReportedRun, anchor: &str) -> String {
     html + "</div>"
 }
 
+/// Beyond these each is folded of its own, and paper has none of them: a sweep's would take a page per point.
+const FEW_LEAK_SECTIONS: usize = 3;
+
 fn leaks(run: &ReportedRun) -> String {
     let mut shown = String::new();
-    for section in leak_sections(&run.stored.leaks) {
-        push(&mut shown, format_args!("<h4>{}</h4><p>{}</p><ul>", escape(&section.variant), escape(&section.lead)));
+    let sections = leak_sections(&run.stored.leaks);
+    for section in &sections {
+        let mut one = format!("<p>{}</p><ul>", escape(&section.lead));
         for finding in &section.findings {
-            push(&mut shown, format_args!("<li>{}</li>", escape(finding)));
+            push(&mut one, format_args!("<li>{}</li>", escape(finding)));
         }
-        shown += "</ul>";
-        shown += &table(&section.fields, &Look::default());
+        one += "</ul>";
+        one += &table(&section.fields, &Look::default());
+        if sections.len() > FEW_LEAK_SECTIONS {
+            shown += &folded(&section.variant, &one);
+        } else {
+            push(&mut shown, format_args!("<h4>{}</h4>{one}", escape(&section.variant)));
+        }
     }
     if shown.is_empty() {
         shown += "<p class=\"empty\">This run has no leak report; run the experiment again to get one.</p>";

@@ -130,7 +130,7 @@ links.forEach((_, id) => { const part = document.getElementById(id); if (part) s
 // On paper everything is unfolded, but for the models that were not chosen and long lists that the reader left folded:
 // checksums of all captures would fill a hundred pages.
 let folded = [];
-const long = (part) => [...part.querySelectorAll("tbody")]
+const long = (part) => part.querySelectorAll(":scope > details").length > 3 || [...part.querySelectorAll("tbody")]
   .some((body) => body.closest("details") === part && body.rows.length > 40);
 addEventListener("beforeprint", () => {
   folded = [...document.querySelectorAll("details:not([open])")].filter((part) => !long(part));

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::super::drawing::Figure;
-use super::super::table::mark;
+use super::super::table::{fixed, mark};
 use super::{Cell, Table, escape};
 
 /// A table with fewer rows has no filter.
@@ -89,7 +89,8 @@ fn cell(cell: &Cell, numeric: bool, link: Option<&String>) -> String {
         Cell::Number { value, standard_deviation, decimals, footnote } => {
             let deviation = standard_deviation
                 .map_or(String::new(), |deviation| format!("<span class=\"sd\">±{deviation:.decimals$}</span>"));
-            format!("<td{class} data-value=\"{value}\">{value:.decimals$}{deviation}{}</td>", marked(footnote))
+            let shown = fixed(*value, *decimals);
+            format!("<td{class} data-value=\"{value}\">{shown}{deviation}{}</td>", marked(footnote))
         }
         Cell::Undefined(footnote) => format!("<td{class}>—{}</td>", marked(footnote)),
         Cell::Absent => format!("<td{class}></td>"),
