@@ -1,5 +1,5 @@
 //! Every model of either implementation gives the same bits at any number of threads, again, with a cold and a warm cache,
-//! after it was killed, and whatever order files are listed in.
+//! after it was killed, and whatever order files are listed in. `scripts/build-check` asks the same of a debug build.
 
 #![cfg(target_os = "linux")]
 
@@ -7,8 +7,9 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use common::every_stage::{self, command, files};
+use common::every_stage::{self, command, command_of, files};
 use common::faults::library;
 use sha2::{Digest, Sha256};
 
@@ -31,15 +32,24 @@ fn predictions(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     paths.map(|path| (path.file_name().unwrap().into(), std::fs::read(&path).unwrap())).collect()
 }
 
-#[track_caller]
 fn run(folder: &Path, arguments: &[String], environment: &[(&str, String)]) -> Option<BTreeMap<PathBuf, Vec<u8>>> {
+    run_of(command(folder), folder, arguments, environment)
+}
+
+#[track_caller]
+fn run_of(
+    mut command: Command,
+    folder: &Path,
+    arguments: &[String],
+    environment: &[(&str, String)],
+) -> Option<BTreeMap<PathBuf, Vec<u8>>> {
     for entry in std::fs::read_dir(folder.join("results")).unwrap() {
         let path = entry.unwrap().path();
         if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("small-")) {
             std::fs::remove_dir_all(path).unwrap();
         }
     }
-    let output = command(folder).args(arguments).envs(environment.iter().cloned()).output().unwrap();
+    let output = command.args(arguments).envs(environment.iter().cloned()).output().unwrap();
     let crashes = environment.iter().any(|(name, _)| *name == "FAULTS_CRASH");
     let expected = if crashes { 137 } else { 0 };
     assert_eq!(output.status.code(), Some(expected), "{}", String::from_utf8_lossy(&output.stderr));
@@ -100,6 +110,10 @@ fn the_same_bits_come_out_however_a_run_is_run() {
         same(run(&folder, &with(&[]), &[]), "warm cache");
         std::fs::remove_dir_all(folder.join("results/cache")).unwrap();
         same(run(&folder, &with(&[]), &[]), "cold cache");
+        if let Some(program) = std::env::var_os("ETCBENCH_OTHER_BUILD") {
+            let other = command_of(Path::new(&program), &folder);
+            same(run_of(other, &folder, &with(&["--no-cache"]), &[]), "another build");
+        }
         let mut hasher = Sha256::new();
         for (name, content) in &expected {
             hasher.update(name.to_string_lossy().as_bytes());

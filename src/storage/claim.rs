@@ -28,6 +28,8 @@ use super::{create_folder, folder_of, remove_leftovers};
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// When a claim that was not touched is taken for one of the dead. Network file systems may show a touch a minute late.
 const SILENCE: Duration = Duration::from_secs(120);
+/// The same for one without content: its process died while it wrote it, or the power failed.
+const UNWRITTEN: Duration = Duration::from_secs(5);
 /// Between two looks at a claim, at first and at most.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -113,7 +115,8 @@ fn claim_within<T>(
         if !seen.as_ref().is_some_and(|(before, _)| *before == sight) {
             seen = Some((sight.clone(), Instant::now()));
         }
-        let silent = seen.as_ref().is_some_and(|(_, since)| since.elapsed() >= silence);
+        let enough = if sight.holder().is_some() { silence } else { silence.min(UNWRITTEN) };
+        let silent = seen.as_ref().is_some_and(|(_, since)| since.elapsed() >= enough);
         if sight.is_dead(silent) {
             remove_dead(path, &sight);
             continue;
@@ -356,9 +359,11 @@ mod tests {
         });
         assert!(start.elapsed() >= beat * beats + silence, "{:?}", start.elapsed());
         assert_eq!(told, [format!("process {} on h", this.pid)]);
-        // A file that never got its content.
+        // A file that never got its content is not waited for as long.
         std::fs::write(&path, "").unwrap();
-        drop(ours(claim_within(&path, silence, nothing, |_| ())));
+        let start = Instant::now();
+        drop(ours(claim(&path, nothing, |_| ())));
+        assert!(start.elapsed() >= UNWRITTEN && start.elapsed() < SILENCE, "{:?}", start.elapsed());
         assert_eq!(files(folder.path()), 0);
     }
 

@@ -118,7 +118,13 @@ pub fn project() -> Project {
 
 /// The run, not started yet, in a project's folder.
 pub fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_etcbench"));
+    command_of(Path::new(env!("CARGO_BIN_EXE_etcbench")), folder)
+}
+
+/// The same by another build.
+#[allow(dead_code, reason = "not every test file has one")]
+pub fn command_of(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(folder).env_remove("ETCBENCH_DATA").args(RUN);
     command
 }
