@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{Verdict, progress};
+use super::{TOO_MANY_FLOWS, Verdict, progress};
 use crate::capture::{CaptureReader, CaptureSource, ReaderOptions, Transport};
 use crate::dataset::{FlowProvenance, LabelledFlow, Labels};
 use crate::flow::{Flow, NumberedFlow, STATISTIC_NAMES, assemble_as_completed};
@@ -170,7 +170,10 @@ fn classify_capture(
         }
         flows += 1;
         let Flow { five_tuple, start, end, .. } = flow;
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let Ok(number) = u32::try_from(number) else {
+            failed = Some(anyhow::anyhow!("{capture}: {TOO_MANY_FLOWS}"));
+            return;
+        };
         let provenance = FlowProvenance { capture: capture.clone(), number, five_tuple, start, end };
         waiting.push(LabelledFlow { provenance, labels: Labels::new(), flow });
         if waiting.len() >= most {

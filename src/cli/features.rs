@@ -6,12 +6,12 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use clap::Args;
 use rayon::prelude::*;
 
-use super::{Verdict, progress};
+use super::{TOO_MANY_FLOWS, Verdict, progress};
 use crate::capture::{CaptureReader, CaptureSource, CaptureSummary, ReaderOptions, Tunnels};
 use crate::dataset::{FlowProvenance, LabelledFlow, Labels};
 use crate::declarative::did_you_mean;
 use crate::feature::{Mask, MaskMethod, StoreError, StoreHeader, mask_flow, stream_csv, stream_store};
-use crate::flow::{AssembleError, Flow, FlowOptions, NumberedFlow, Pairing, STATISTIC_NAMES, assemble_as_completed};
+use crate::flow::{Flow, FlowOptions, NumberedFlow, Pairing, STATISTIC_NAMES, assemble_as_completed};
 use crate::progress::Progress;
 
 /// `etcbench features`.
@@ -117,21 +117,27 @@ impl Job<'_> {
         path: &Path,
         sink: &mut dyn FnMut(LabelledFlow),
         progress: &mut dyn FnMut(u64),
-    ) -> Result<CaptureSummary, AssembleError> {
+    ) -> anyhow::Result<CaptureSummary> {
         let reader_options = ReaderOptions { tunnels: self.options.tunnels, ..ReaderOptions::default() };
         let reader = CaptureReader::open_with(&CaptureSource::from(path), &reader_options)?;
         let capture = path.display().to_string();
+        let mut unnumbered = 0_u64;
         let mut add = |NumberedFlow { number, mut flow }: NumberedFlow| {
             let FeaturesArguments { masks, mask_method, seed, .. } = self.arguments;
             if !masks.is_empty() {
                 mask_flow(&mut flow, masks, *mask_method, *seed);
             }
             let Flow { five_tuple, start, end, .. } = flow;
-            let number = u32::try_from(number).unwrap_or(u32::MAX);
+            let Ok(number) = u32::try_from(number) else {
+                unnumbered += 1;
+                return;
+            };
             let provenance = FlowProvenance { capture: capture.clone(), number, five_tuple, start, end };
             sink(LabelledFlow { provenance, labels: Labels::new(), flow });
         };
-        assemble_as_completed(reader, &self.options, &mut add, progress)
+        let summary = assemble_as_completed(reader, &self.options, &mut add, progress)?;
+        anyhow::ensure!(unnumbered == 0, "{capture}: {TOO_MANY_FLOWS}");
+        Ok(summary)
     }
 }
 
@@ -221,8 +227,6 @@ enum ReadError {
 /// Sends the flows of all captures in order: small captures are read side by side, large ones one after another,
 /// each by all threads.
 fn read_all(job: &Job<'_>, sender: &SyncSender<Sent>, progress: &dyn Progress) -> Result<(), ReadError> {
-    // The error names the capture.
-    let failed = |error: AssembleError| ReadError::Capture(anyhow::Error::new(error));
     let captures = &job.arguments.captures;
     progress.begin("captures", captures.len() as u64);
     let mut rest = &captures[..];
@@ -243,7 +247,7 @@ fn read_all(job: &Job<'_>, sender: &SyncSender<Sent>, progress: &dyn Progress) -
             if gone {
                 return Err(ReadError::WriterGone);
             }
-            tell(path, &summary.map_err(failed)?, flows, progress);
+            tell(path, &summary.map_err(ReadError::Capture)?, flows, progress);
             continue;
         }
         let read: Vec<_> = together
@@ -255,7 +259,7 @@ fn read_all(job: &Job<'_>, sender: &SyncSender<Sent>, progress: &dyn Progress) -
             })
             .collect();
         for (path, read) in together.iter().zip(read) {
-            let (summary, flows) = read.map_err(failed)?;
+            let (summary, flows) = read.map_err(ReadError::Capture)?;
             tell(path, &summary, flows.len() as u64, progress);
             for flow in flows {
                 sender.send(Ok(flow)).map_err(|_| ReadError::WriterGone)?;

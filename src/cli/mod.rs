@@ -110,6 +110,9 @@ enum Command {
     GpuCheck(gpu_check::GpuCheckArguments),
 }
 
+/// Flows are numbered in 32 bits in every file that names them.
+const TOO_MANY_FLOWS: &str = "more than 4,294,967,295 flows in one capture; divide it, by time for example";
+
 /// How a subcommand ended, apart from errors.
 enum Verdict {
     Done,

@@ -9,8 +9,9 @@
 //! The file's key-value metadata (`etcbench.*`) holds [`StoreHeader`]. Equal flows give equal bytes.
 
 use std::borrow::Borrow;
+use std::cell::Cell;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use bytes::Bytes;
 use parquet::basic::{Compression, ZstdLevel};
@@ -30,8 +31,9 @@ use crate::dataset::LabelledFlow;
 use crate::flow::FlowOptions;
 use crate::storage;
 
-/// Flows of a row group; what a reader or writer holds at once.
-const ROWS_PER_GROUP: usize = 4096;
+/// Flows of a row group; what a reader or writer holds at once. A writer also holds some 800 bytes per column of every
+/// group it has written, as the file's directory comes at its end.
+const ROWS_PER_GROUP: usize = 16_384;
 const FORMAT: &str = "1";
 const HEADER_KEY: &str = "etcbench.header";
 const FORMAT_KEY: &str = "etcbench.store_format";
@@ -113,8 +115,9 @@ pub fn stream_store<F: Borrow<LabelledFlow> + Sync>(
         }
         let properties = properties
             .set_compression(Compression::ZSTD(level))
-            // A row group is one page of each column, so the extremes of pages would say everything twice.
+            // A row group has a few pages of each column: an index of them would be most of the file's directory.
             .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_offset_index_disabled(true)
             .set_created_by(format!("etcbench version {}", env!("CARGO_PKG_VERSION")))
             .set_key_value_metadata(Some(metadata))
             .build();
@@ -182,8 +185,25 @@ fn write_group<W: std::io::Write + Send, F: Borrow<LabelledFlow> + Sync>(
 /// Runs a part of the Parquet reader, which panics on some damaged files, and makes that an error. What
 /// it was reading is not used again.
 fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
-        .unwrap_or_else(|_| Err("the file is damaged (the Parquet reader gave up)".to_owned()))
+    // A panic that becomes an error is told as one, not twice.
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !GUARDED.get() {
+                tell(panic);
+            }
+        }));
+    });
+    let before = GUARDED.replace(true);
+    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+    GUARDED.set(before);
+    read.unwrap_or_else(|_| Err("the file is damaged (the Parquet reader gave up)".to_owned()))
+}
+
+thread_local! {
+    /// Whether this thread is in [`guarded`].
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Streams flows back from a feature store, one row group in memory at a time.
