@@ -95,8 +95,8 @@ impl Tree {
         }
     }
 
-    /// The number of the leaf that a row falls into.
-    fn leaf(&self, value: impl Fn(u32) -> f32) -> u32 {
+    /// The number of the leaf that a row falls into, in preorder.
+    pub fn leaf(&self, value: impl Fn(u32) -> f32) -> u32 {
         let mut place = 0;
         loop {
             let node = self.nodes[place];
