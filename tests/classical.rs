@@ -275,7 +275,7 @@ fn logistic_regression_predicts_as_scikit_learn() {
 
 /// Measured with XGBoost 3.2.0: where every value has its own bin, all predictions are equal and probabilities
 /// differ by 1.2e-7 at most. Two things break that: more distinct values than bins (the statistics have 500,
-/// and 4 % of the predictions differ at 256 bins), and a leaf whose weight is the limit itself
+/// and 2.5 % of the predictions differ at 256 bins), and a leaf whose weight is the limit itself
 /// (`minimum_child_weight = 3` is 8 rows of the first round's 0.375, and 1 % differ).
 #[test]
 fn gradient_boosting_predicts_as_xgboost() {
@@ -297,7 +297,7 @@ fn gradient_boosting_predicts_as_xgboost() {
             let (own, peer) = (agreement(&predicted, &truth), agreement(&wanted, &truth));
             println!("{name} gradient boosting{setting}: {share}, accuracy {own}, XGBoost {peer}");
             let binned = (name, setting) == ("statistics", "");
-            assert!(share >= if binned { 0.94 } else { 0.995 }, "{name}{setting}: {share}");
+            assert!(share >= if binned { 0.96 } else { 0.995 }, "{name}{setting}: {share}");
             assert!((own - peer).abs() <= 0.02, "{name}{setting}: accuracy {own}, XGBoost {peer}");
         }
         // Of two classes both sides fit one tree per round on the logistic loss.

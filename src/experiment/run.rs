@@ -19,7 +19,7 @@ use crate::split::{
 use crate::storage::Turn;
 
 /// Raised whenever a change to the code changes what a fit computes, so that no older fit is reused.
-const FIT_VERSION: u32 = 5;
+const FIT_VERSION: u32 = 6;
 
 /// Where and on what an experiment runs.
 #[derive(Debug, Clone)]

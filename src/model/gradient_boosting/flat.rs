@@ -8,6 +8,8 @@ use hessboost::model::BoostedModel;
 use ndarray::Array2;
 use rayon::prelude::*;
 
+use super::bins::Bins;
+
 /// One node.
 #[derive(Debug, Clone, Copy)]
 struct Node {
@@ -47,13 +49,30 @@ const BLOCK: usize = 64;
 const GROUP: usize = 8;
 
 impl FlatTrees {
-    /// Lays out the trees of the rounds that predict: up to the best round, where fitting stopped early.
+    /// Lays out the trees of the rounds that predict: up to the best round, where fitting stopped early. The trees of the
+    /// model split numbers of bins; these split the values.
     ///
     /// # Errors
     /// Trees of another kind than this project fits: weights, categories, linear or vector leaves.
-    pub fn new(model: &BoostedModel) -> Result<Self, String> {
-        let per_round = model.trees_per_iteration();
-        let used = model.best_iteration().map_or(model.num_trees(), |best| (best + 1) * per_round);
+    pub fn new(model: &BoostedModel, bins: &Bins) -> Result<Self, String> {
+        let used = model.best_iteration().map_or(model.num_trees(), |best| (best + 1) * model.trees_per_iteration());
+        Self::lay_out(model, used, |column, number| bins.bound(column, number))
+    }
+
+    /// Lays out the trees of all rounds, which split numbers of bins.
+    ///
+    /// # Errors
+    /// As [`FlatTrees::new`].
+    pub fn of_numbers(model: &BoostedModel) -> Result<Self, String> {
+        Self::lay_out(model, model.num_trees(), |_, number| Some(number))
+    }
+
+    /// Lays out the first `used` trees with what they split at.
+    fn lay_out(
+        model: &BoostedModel,
+        used: usize,
+        threshold: impl Fn(usize, f32) -> Option<f32>,
+    ) -> Result<Self, String> {
         if model.linear().is_some()
             || model.has_vector_leaves()
             || model.shrinkage().is_some()
@@ -89,7 +108,9 @@ impl FlatTrees {
                     }
                     let child = (start + order.len()) as u32;
                     order.extend([(left, level + 1), (right, level + 1)]);
-                    flat.nodes.push(Node { column: node.split_feature, threshold: node.split_cond, child, value: 0.0 });
+                    let column = node.split_feature;
+                    let threshold = threshold(column as usize, node.split_cond).ok_or("a tree splits at no bin")?;
+                    flat.nodes.push(Node { column, threshold, child, value: 0.0 });
                 }
                 next += 1;
             }
@@ -115,6 +136,33 @@ impl FlatTrees {
             }
         });
         margins
+    }
+
+    /// The mean loss after each round, of trees that [`FlatTrees::of_numbers`] laid out: the softmax cross-entropy, or with
+    /// one output the logistic loss. `numbers` are of bins, shape `[rows, columns]`; `targets` are the rows' classes.
+    pub fn losses(&self, numbers: &Array2<u16>, targets: &[u32]) -> Vec<f64> {
+        let (columns, outputs) = (self.columns, self.base.len());
+        let numbers = numbers.as_slice().expect("matrices are row-major");
+        let of_block = |(numbers, targets): (&[u16], &[u32])| {
+            let rows: Vec<f32> = numbers.iter().map(|&number| f32::from(number)).collect();
+            let mut margins = self.base.repeat(targets.len());
+            let mut losses = Vec::with_capacity(self.trees.len() / outputs);
+            for round in self.trees.chunks(outputs) {
+                for tree in round {
+                    let groups = rows.chunks(GROUP * columns).zip(margins.chunks_mut(GROUP * outputs));
+                    groups.for_each(|(rows, margins)| self.descend(*tree, rows, margins));
+                }
+                let margins = margins.chunks_exact(outputs).zip(targets);
+                losses.push(margins.map(|(margins, &target)| loss(margins, target as usize)).sum::<f64>());
+            }
+            losses
+        };
+        let blocks = numbers.par_chunks(BLOCK * columns).zip(targets.par_chunks(BLOCK));
+        // Block after block, so that threads change no bit.
+        let blocks: Vec<Vec<f64>> = blocks.map(of_block).collect();
+        let rounds = blocks.first().map_or(0, Vec::len);
+        let mean = |round: usize| blocks.iter().map(|losses| losses[round]).sum::<f64>() / targets.len() as f64;
+        (0..rounds).map(mean).collect()
     }
 
     /// Adds one tree's values for up to [`GROUP`] rows.
@@ -143,4 +191,16 @@ impl FlatTrees {
             target[tree.output as usize] += self.nodes[place].value;
         }
     }
+}
+
+/// The loss of one row whose class is `target`.
+fn loss(margins: &[f32], target: usize) -> f64 {
+    let value = |margin: &f32| f64::from(*margin);
+    if let [margin] = margins {
+        let wrong = if target == 0 { value(margin) } else { -value(margin) };
+        return wrong.max(0.0) + (-wrong.abs()).exp().ln_1p();
+    }
+    let largest = margins.iter().map(value).fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = margins.iter().map(|margin| (value(margin) - largest).exp()).sum();
+    sum.ln() + largest - value(&margins[target])
 }

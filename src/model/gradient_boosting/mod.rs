@@ -2,23 +2,23 @@
 //!
 //! `fast` is the crate `hessboost`, splits on histograms, as XGBoost with `tree_method = "hist"`: one tree per class
 //! and round on the softmax cross-entropy (`multi:softprob`), and of two classes one tree per round on the logistic
-//! loss (`binary:logistic`), as `XGBClassifier` chooses too. Where no column has more distinct
-//! values than bins, as bytes never do, it predicts what XGBoost predicts; where one has, the bounds of some
-//! bins lie one value beside XGBoost's, and a few percent of the predictions differ at the same accuracy
-//! (measured in `tests/classical.rs`).
+//! loss (`binary:logistic`), as `XGBClassifier` chooses too. The bins are made here (`bins.rs`). Where no column has more
+//! distinct values than bins it predicts what XGBoost predicts; where one has, XGBoost's bins are others, and a few
+//! percent of the predictions differ at the same accuracy (measured in `tests/classical.rs`).
 //!
 //! `reference` is one boosted regressor of `smartcore` per class against the rest, fitted to 0 and 1 by
 //! squared error; the probabilities are the softmax of the regressors' outputs. It is another loss, so
 //! accuracies are comparable and probabilities are not. It has no `l1`, `column_sample`,
 //! `maximum_bins` and `early_stopping_rounds`, and `minimum_child_weight` counts rows there.
 
+mod bins;
 mod flat;
 mod reference;
 
 use std::num::NonZeroUsize;
 
 use hessboost::config::{TrainingParams, TreeMethod};
-use hessboost::data::DMatrix;
+use hessboost::data::{BinnedMatrix, DMatrix};
 use hessboost::metric::EvalMetric;
 use hessboost::model::{BoostedModel, ImportanceType, ModelFormat};
 use hessboost::objective::{Multiclass, Objective, RegLoss};
@@ -26,6 +26,7 @@ use hessboost::training::Trainer;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use self::bins::Bins;
 use self::flat::FlatTrees;
 use self::reference::OneAgainstRest;
 use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, ReferenceLimit, Rows};
@@ -100,18 +101,19 @@ pub(super) enum Boosted {
     OneAgainstRest(OneAgainstRest),
 }
 
-/// hessboost's model, its trees laid out for prediction, and what its columns are worth.
+/// hessboost's model of numbers of bins, the bins, its trees laid out for prediction, and what its columns are worth.
 pub(super) struct SoftmaxTrees {
     /// Of two classes it has one output, the second class's.
     model: BoostedModel,
+    bins: Bins,
     flat: FlatTrees,
     /// Share of the total gain of all splits per column.
     importances: Vec<f64>,
 }
 
 impl SoftmaxTrees {
-    fn new(model: BoostedModel) -> Result<Self, String> {
-        let flat = FlatTrees::new(&model)?;
+    fn new(model: BoostedModel, bins: Bins) -> Result<Self, String> {
+        let flat = FlatTrees::new(&model, &bins)?;
         let mut importances = vec![0.0; model.n_features()];
         for (column, gain) in model.feature_importance(ImportanceType::TotalGain) {
             importances[column] = gain;
@@ -120,7 +122,7 @@ impl SoftmaxTrees {
         if total > 0.0 {
             importances.iter_mut().for_each(|gain| *gain /= total);
         }
-        Ok(Self { model, flat, importances })
+        Ok(Self { model, bins, flat, importances })
     }
 }
 
@@ -204,8 +206,8 @@ impl Algorithm for Boosted {
     ) -> Result<Self, ModelError> {
         match implementation {
             Implementation::Fast => {
-                let model = softmax_trees(parameters, training, validation, context, report)?;
-                SoftmaxTrees::new(model).map(Self::Softmax).map_err(|problem| data(Self::NAME, problem))
+                let (model, bins) = softmax_trees(parameters, training, validation, context, report)?;
+                SoftmaxTrees::new(model, bins).map(Self::Softmax).map_err(|problem| data(Self::NAME, problem))
             }
             Implementation::Reference => OneAgainstRest::fit(parameters, training, context).map(Self::OneAgainstRest),
         }
@@ -218,14 +220,14 @@ impl Algorithm for Boosted {
         let fitted = ExpectedMemory::default().and("model.gradient_boosting.rounds or depth", trees * nodes * 96.0);
         let fitting = match implementation {
             Implementation::Fast => {
-                // A bin of two bytes for every value, by rows and by columns; two sums of 64 bits for every bin of the
-                // nodes that are open at once.
+                // The number of its bin for every value, of at most two bytes: by rows, by columns, and for the losses;
+                // two sums of 64 bits for every bin of the nodes that are open at once.
                 let bins = size.columns as f64 * parameters.maximum_bins.min(size.rows) as f64;
                 let histograms = bins * 16.0 * (parameters.depth as f64 + 6.0);
                 let rows = matrix(size.rows.saturating_add(size.validation), outputs, 24);
                 fitted
                     .clone()
-                    .and(TOKENS, size.matrix(4))
+                    .and(TOKENS, size.matrix(6))
                     .and("model.gradient_boosting.maximum_bins or depth", histograms)
                     .and(ROWS, rows)
             }
@@ -261,6 +263,7 @@ impl Algorithm for Boosted {
             Self::Softmax(trees) => {
                 let bytes = trees.model.encode(ModelFormat::Binary).map_err(|error| failed(&error))?;
                 archive.tensors.insert("hessboost".to_owned(), super::Tensor::u8(bytes));
+                trees.bins.store(archive);
                 Ok(())
             }
             Self::OneAgainstRest(model) => {
@@ -286,8 +289,9 @@ impl Algorithm for Boosted {
         if model.n_features() != columns || model.prediction_width() != outputs(classes) {
             return Err(stored::broken("the trees are of another number of columns or classes than the file"));
         }
+        let bins = Bins::restore(archive, columns)?;
         let trees =
-            SoftmaxTrees::new(model).map_err(|problem| stored::broken(format!("tensor hessboost: {problem}")))?;
+            SoftmaxTrees::new(model, bins).map_err(|problem| stored::broken(format!("tensor hessboost: {problem}")))?;
         Ok(Self::Softmax(trees))
     }
 
@@ -322,11 +326,16 @@ fn labelled(rows: Rows) -> Result<DMatrix, ModelError> {
 /// The fast implementation.
 fn softmax_trees(
     parameters: &BoostingParameters,
-    training: Rows,
-    validation: Option<Rows>,
+    mut training: Rows,
+    mut validation: Option<Rows>,
     context: &FitContext<'_>,
     report: &mut FitReport,
-) -> Result<BoostedModel, ModelError> {
+) -> Result<(BoostedModel, Bins), ModelError> {
+    let bins = Bins::new(&training.matrix, parameters.maximum_bins);
+    bins.number(&mut training.matrix);
+    if let Some(validation) = &mut validation {
+        bins.number(&mut validation.matrix);
+    }
     let (objective, metric) = if outputs(training.classes) == 1 {
         (Objective::BinaryLogistic(RegLoss::default()), EvalMetric::LogLoss)
     } else {
@@ -350,11 +359,13 @@ fn softmax_trees(
         .max_bin(parameters.maximum_bins)
         .build()
         .map_err(|error| failed(&error))?;
-    let rows = labelled(training)?;
+    let (numbers, targets) = (Bins::narrow(&training.matrix), training.targets.clone());
+    // The matrix goes as soon as hessboost has its bins.
+    let rows = BinnedMatrix::new(&labelled(training)?, parameters.maximum_bins).map_err(|error| failed(&error))?;
     let held_out = validation.map(labelled).transpose()?;
     context.progress.begin(Boosted::NAME, parameters.rounds as u64);
     let progress = context.progress;
-    let mut trainer = Trainer::new(&settings, &rows, parameters.rounds).eval(&rows, "training");
+    let mut trainer = Trainer::new(&settings, &rows, parameters.rounds);
     if let Some(held_out) = &held_out {
         trainer = trainer.eval(held_out, "validation");
     }
@@ -376,9 +387,9 @@ fn softmax_trees(
         .train()
         .map_err(|error| failed(&error))?;
     context.progress.end();
-    let losses = |name: &str| result.history.series(name, &metric_name).map(Iterator::collect::<Vec<f64>>);
-    let training_losses = losses("training").unwrap_or_default();
-    let validation_losses = losses("validation");
+    let validation_losses = result.history.series("validation", &metric_name).map(Iterator::collect::<Vec<f64>>);
+    let flat = FlatTrees::of_numbers(&result.model).map_err(|problem| data(Boosted::NAME, problem))?;
+    let training_losses = flat.losses(&numbers, &targets);
     for (round, training_loss) in training_losses.into_iter().enumerate() {
         report.epochs.push(EpochRecord {
             stage: Boosted::NAME.to_owned(),
@@ -391,7 +402,7 @@ fn softmax_trees(
     if let (Some(_), Some(best)) = (parameters.early_stopping_rounds, result.model.best_iteration()) {
         report.notes.push(format!("predicts with the first {} of {} rounds", best + 1, report.epochs.len()));
     }
-    Ok(result.model)
+    Ok((result.model, bins))
 }
 
 #[cfg(test)]
@@ -411,7 +422,7 @@ mod tests {
         for (subsample, column_sample) in [(1.0, 1.0), (0.4, 1.0), (1.0, 0.3), (0.4, 0.3)] {
             let training = Rows { matrix: matrix.clone(), targets: targets.clone(), classes: 2, names: Vec::new() };
             let parameters = BoostingParameters { rounds: 12, subsample, column_sample, ..Default::default() };
-            let model = softmax_trees(&parameters, training, None, &context, &mut FitReport::default()).unwrap();
+            let (model, _) = softmax_trees(&parameters, training, None, &context, &mut FitReport::default()).unwrap();
             let mut all: Vec<u32> = Vec::new();
             for tree in model.trees() {
                 let splits = tree.nodes().iter().filter(|node| !node.is_leaf());
@@ -428,6 +439,24 @@ mod tests {
             // Before the first round the second derivative of every row is the same, at most 1/4.
             let whole = model.trees()[0].nodes()[0].sum_hess / rows as f32;
             assert!((f64::from(whole) / 0.25 - subsample).abs() < 0.1, "{whole}");
+        }
+    }
+
+    #[test]
+    fn trees_can_split_at_every_bin() {
+        let (values, classes) = (256_usize, 5_u32);
+        let matrix = Array2::from_shape_fn((values * 3, 1), |(row, _)| (row % values) as f32 - 7.5);
+        let hash = |row: usize| ((row % values) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        let targets: Vec<u32> = (0..matrix.nrows()).map(|row| (hash(row) % u64::from(classes)) as u32).collect();
+        let parameters =
+            BoostingParameters { rounds: 30, depth: 16, minimum_child_weight: 0.0, l2: 0.01, ..Default::default() };
+        let context = FitContext { seed: 3, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
+        let training =
+            Rows { matrix: matrix.clone(), targets: targets.clone(), classes: classes as usize, names: Vec::new() };
+        let (model, bins) = softmax_trees(&parameters, training, None, &context, &mut FitReport::default()).unwrap();
+        let trees = Boosted::Softmax(SoftmaxTrees::new(model, bins).unwrap());
+        for (row, &target) in trees.predict(&matrix, &Silent).unwrap().outer_iter().zip(&targets) {
+            assert!(row[target as usize] > 0.5, "{row} {target}");
         }
     }
 
@@ -450,13 +479,24 @@ mod tests {
             let parameters = BoostingParameters { rounds, early_stopping_rounds, depth: 5, ..Default::default() };
             let context = FitContext { seed: 3, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
             let mut report = FitReport::default();
-            let model = softmax_trees(&parameters, part(0..300), Some(part(300..rows)), &context, &mut report).unwrap();
-            let dense = DMatrix::from_dense(matrix.as_slice().unwrap(), rows, columns).unwrap();
+            let (model, bins) =
+                softmax_trees(&parameters, part(0..300), Some(part(300..rows)), &context, &mut report).unwrap();
+            let mut numbers = matrix.clone();
+            bins.number(&mut numbers);
+            let dense = DMatrix::from_dense(numbers.as_slice().unwrap(), rows, columns).unwrap();
             let mut wanted = model.predict(&dense, Iterations::Best).unwrap().into_vec();
             if classes == 2 {
                 wanted = wanted.into_iter().flat_map(|second| [1.0 - second, second]).collect();
             }
-            let trees = Boosted::Softmax(SoftmaxTrees::new(model).unwrap());
+            let all = model.predict(&dense, ..).unwrap().into_vec();
+            let right = |row: usize| match (classes, targets[row]) {
+                (2, 0) => 1.0 - all[row],
+                (2, _) => all[row],
+                (_, target) => all[row * classes + target as usize],
+            };
+            let loss = (0..300).map(|row| -f64::from(right(row)).ln()).sum::<f64>() / 300.0;
+            assert!((report.epochs.last().unwrap().training_loss - loss).abs() < 1e-6 * loss.max(1.0));
+            let trees = Boosted::Softmax(SoftmaxTrees::new(model, bins).unwrap());
             let found = trees.predict(&matrix, &Silent).unwrap();
             assert_eq!(found.dim(), (rows, classes));
             assert!(found.iter().zip(&wanted).all(|(a, b)| a.to_bits() == b.to_bits()));

@@ -10,7 +10,7 @@ use super::kernel::{Columns, Kernel, PairRows, Wanted};
 use crate::model::deep::fast::cpu::simd::{Level, vectorised};
 
 /// Rows that are kept, memory allowing, of a problem of few rows.
-const FEWEST_KEPT: usize = 768;
+const FEWEST_KEPT: usize = 512;
 /// Rows that are kept whatever the limit.
 const FEWEST: usize = 4;
 
