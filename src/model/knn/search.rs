@@ -18,10 +18,8 @@ pub(super) struct Neighbour {
 
 /// Most queries that one thread takes at once.
 const BLOCK_QUERIES: usize = 128;
-/// Values of the rows that they are compared with at once, and the fewest and most rows.
-const BLOCK_VALUES: usize = 1 << 17;
-const FEWEST_ROWS: usize = 256;
-const MOST_ROWS: usize = 1024;
+/// Rows that they are compared with at once.
+const BLOCK_ROWS: usize = 256;
 /// Rows whose scores are looked at together.
 const GROUP: usize = 16;
 
@@ -71,10 +69,9 @@ pub(super) fn nearest<T: Send>(
 /// Shows every row to every query's candidates, block by block.
 fn sweep(scores: &Scores<'_>, queries: &DistanceRows<'_>, found: &mut [Candidates]) {
     let level = Level::detect();
-    let width = (BLOCK_VALUES / queries.depth().max(1)).clamp(FEWEST_ROWS, MOST_ROWS);
-    let mut block = vec![0.0; queries.len() * width.min(scores.len())];
-    for start in (0..scores.len()).step_by(width) {
-        let end = scores.len().min(start + width);
+    let mut block = vec![0.0; queries.len() * BLOCK_ROWS.min(scores.len())];
+    for start in (0..scores.len()).step_by(BLOCK_ROWS) {
+        let end = scores.len().min(start + BLOCK_ROWS);
         let block = &mut block[..queries.len() * (end - start)];
         scores.block(level, queries, start, end, block);
         for (query, (block, found)) in block.chunks_exact(end - start).zip(&mut *found).enumerate() {
