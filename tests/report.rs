@@ -13,7 +13,7 @@ use common::Project;
 fn project() -> &'static Project {
     static PROJECT: OnceLock<Project> = OnceLock::new();
     PROJECT.get_or_init(|| {
-        let project = Project::new();
+        let project = Project::shared("report");
         for name in ["table3", "table5"] {
             let path = format!("experiments/{name}.toml");
             let models = "models = [\"knn\", \"svm\", \"random_forest\"]\n\n[dataset]";

@@ -13,15 +13,28 @@ use std::process::Output;
 
 /// A copy of the project's declarative files in a temporary folder, where runs leave their results.
 pub struct Project {
-    folder: tempfile::TempDir,
+    folder: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
 }
 
 impl Project {
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let temporary = tempfile::tempdir().expect("a temporary folder");
+        Self::fill(temporary.path().to_owned(), Some(temporary))
+    }
+
+    /// A project that several tests of one file share: nobody knows which is the last, so the next run removes it.
+    #[allow(dead_code, reason = "not every test file shares one")]
+    pub fn shared(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_dir_all(&folder);
+        Self::fill(folder, None)
+    }
+
+    fn fill(folder: PathBuf, temporary: Option<tempfile::TempDir>) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         for part in ["experiments", "experiments/sizes", "data", "paper/published", "results/tolerances"] {
-            let target = folder.path().join(part);
+            let target = folder.join(part);
             fs::create_dir_all(&target).unwrap();
             for entry in fs::read_dir(root.join(part)).into_iter().flatten() {
                 let path = entry.unwrap().path();
@@ -30,11 +43,11 @@ impl Project {
                 }
             }
         }
-        Self { folder }
+        Self { folder, _temporary: temporary }
     }
 
     pub fn path(&self, relative: &str) -> PathBuf {
-        self.folder.path().join(relative)
+        self.folder.join(relative)
     }
 
     #[allow(dead_code, reason = "not every test file writes files of its own")]
@@ -48,7 +61,7 @@ impl Project {
     pub fn etcbench(&self, arguments: &[&str]) -> Output {
         assert_cmd::Command::cargo_bin("etcbench")
             .expect("the binary is built with the tests")
-            .current_dir(self.folder.path())
+            .current_dir(&self.folder)
             .env_remove("ETCBENCH_DATA")
             .args(arguments)
             .output()

@@ -37,11 +37,6 @@ impl<'a> DistanceRows<'a> {
         self.norms.len()
     }
 
-    /// Values of each row.
-    pub fn depth(&self) -> usize {
-        self.depth
-    }
-
     /// One row.
     pub fn row(&self, row: usize) -> &'a [f32] {
         &self.values[row * self.depth..(row + 1) * self.depth]
