@@ -18,8 +18,13 @@ use crate::split::{
 };
 use crate::storage::Turn;
 
-/// Raised whenever a change to the code changes what a fit computes, so that no older fit is reused.
-const FIT_VERSION: u32 = 6;
+/// Raised whenever a change to the code changes what a fit of this model computes, so that no older one is reused.
+fn fit_version(model: ModelKind) -> u32 {
+    match model {
+        ModelKind::GradientBoosting | ModelKind::Svm => 6,
+        _ => 5,
+    }
+}
 
 /// Where and on what an experiment runs.
 #[derive(Debug, Clone)]
@@ -480,7 +485,7 @@ impl VariantContext<'_> {
         let feature = (reads_bytes && spec.kind != ModelKind::Majority).then_some(&self.variant.feature);
         let sequences = (spec.input == Input::Sequences).then_some(&self.variant.sequences);
         cache::key(&(
-            (kind, FIT_VERSION, env!("CARGO_PKG_VERSION")),
+            (kind, fit_version(spec.kind), env!("CARGO_PKG_VERSION")),
             self.flows_key,
             &self.variant.selection,
             feature,
