@@ -6,6 +6,8 @@
 //! rows is one, and the other bins are filled with even shares of the other rows from the smallest value on, so that a
 //! frequent value costs one bin and not several (as LightGBM's `GreedyFindBin`; Ke et al., 2017).
 
+use std::ops::Range;
+
 use ndarray::Array2;
 use rayon::prelude::*;
 
@@ -54,11 +56,6 @@ impl Bins {
         });
     }
 
-    /// The numbers that [`Bins::number`] left in a matrix, in half of its memory.
-    pub fn narrow(matrix: &Array2<f32>) -> Array2<u16> {
-        matrix.mapv(|number| number as u16)
-    }
-
     /// The value at which the bin of this number begins: smaller ones are in the bins before it.
     pub fn bound(&self, column: usize, bin: f32) -> Option<f32> {
         let number = bin as usize;
@@ -75,6 +72,11 @@ impl Bins {
 
     /// Reads what [`Bins::store`] wrote.
     pub fn restore(archive: &ModelArchive, columns: usize) -> Result<Self, ModelError> {
+        if !archive.tensors.contains_key("bin_counts") {
+            return Err(stored::broken(
+                "tensor bin_counts is missing; a model that was saved before etcbench made the bins is to be fitted anew",
+            ));
+        }
         let counts = stored::u32s(archive, "bin_counts")?;
         let mut rest = stored::f32s(archive, "bin_bounds")?;
         let mut bounds = Vec::with_capacity(counts.len());
@@ -91,6 +93,31 @@ impl Bins {
             return Err(stored::broken("tensors bin_counts and bin_bounds are not the bins of its columns"));
         }
         Ok(Self { bounds })
+    }
+}
+
+/// The numbers of bins that [`Bins::number`] left in a matrix, in a quarter of its memory, or half where there are more
+/// than a byte can number; row-major.
+pub(super) enum Numbers {
+    Bytes(Vec<u8>),
+    Words(Vec<u16>),
+}
+
+impl Numbers {
+    /// Of at most `most` bins, which are at most 65,536.
+    pub fn new(matrix: &Array2<f32>, most: usize) -> Self {
+        match most {
+            0..=256 => Self::Bytes(matrix.iter().map(|&number| number as u8).collect()),
+            _ => Self::Words(matrix.iter().map(|&number| number as u16).collect()),
+        }
+    }
+
+    /// Some of them as a matrix has them.
+    pub fn values(&self, range: Range<usize>) -> Vec<f32> {
+        match self {
+            Self::Bytes(numbers) => numbers[range].iter().map(|&number| f32::from(number)).collect(),
+            Self::Words(numbers) => numbers[range].iter().map(|&number| f32::from(number)).collect(),
+        }
     }
 }
 
@@ -180,10 +207,16 @@ mod tests {
                 }
             }
             prop_assert_eq!(bins.bound(0, 0.5), None);
+            for most in [256, 257] {
+                prop_assert_eq!(&Numbers::new(&numbers, most).values(0..values.len()), numbers.as_slice().unwrap());
+            }
             let mut archive = ModelArchive::default();
             bins.store(&mut archive);
             prop_assert_eq!(&Bins::restore(&archive, 1).unwrap(), &bins);
             prop_assert!(Bins::restore(&archive, 2).is_err());
+            archive.tensors.clear();
+            let problem = Bins::restore(&archive, 1).unwrap_err().to_string();
+            prop_assert!(problem.contains("fitted anew"), "{}", problem);
         }
     }
 }

@@ -8,7 +8,7 @@ use hessboost::model::BoostedModel;
 use ndarray::Array2;
 use rayon::prelude::*;
 
-use super::bins::Bins;
+use super::bins::{Bins, Numbers};
 
 /// One node.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +45,8 @@ pub(super) struct FlatTrees {
 
 /// Rows that one task predicts: what they read stays in its cache while every tree passes over them.
 const BLOCK: usize = 64;
+/// Parts that rows are divided into for their losses: enough for the threads of a large machine.
+const PARTS: usize = 64;
 /// Rows that go down a tree together.
 const GROUP: usize = 8;
 
@@ -140,28 +142,30 @@ impl FlatTrees {
 
     /// The mean loss after each round, of trees that [`FlatTrees::of_numbers`] laid out: the softmax cross-entropy, or with
     /// one output the logistic loss. `numbers` are of bins, shape `[rows, columns]`; `targets` are the rows' classes.
-    pub fn losses(&self, numbers: &Array2<u16>, targets: &[u32]) -> Vec<f64> {
+    pub fn losses(&self, numbers: &Numbers, targets: &[u32]) -> Vec<f64> {
         let (columns, outputs) = (self.columns, self.base.len());
-        let numbers = numbers.as_slice().expect("matrices are row-major");
-        let of_block = |(numbers, targets): (&[u16], &[u32])| {
-            let rows: Vec<f32> = numbers.iter().map(|&number| f32::from(number)).collect();
-            let mut margins = self.base.repeat(targets.len());
-            let mut losses = Vec::with_capacity(self.trees.len() / outputs);
-            for round in self.trees.chunks(outputs) {
-                for tree in round {
-                    let groups = rows.chunks(GROUP * columns).zip(margins.chunks_mut(GROUP * outputs));
-                    groups.for_each(|(rows, margins)| self.descend(*tree, rows, margins));
+        let rounds = self.trees.len() / outputs;
+        let of_part = |part: usize| {
+            let mut losses = vec![0.0; rounds];
+            let end = targets.len() * (part + 1) / PARTS;
+            for start in (targets.len() * part / PARTS..end).step_by(BLOCK) {
+                let targets = &targets[start..end.min(start + BLOCK)];
+                let rows = numbers.values(start * columns..(start + targets.len()) * columns);
+                let mut margins = self.base.repeat(targets.len());
+                for (trees, sum) in self.trees.chunks(outputs).zip(&mut losses) {
+                    for tree in trees {
+                        let groups = rows.chunks(GROUP * columns).zip(margins.chunks_mut(GROUP * outputs));
+                        groups.for_each(|(rows, margins)| self.descend(*tree, rows, margins));
+                    }
+                    let margins = margins.chunks_exact(outputs).zip(targets);
+                    *sum += margins.map(|(margins, &target)| loss(margins, target as usize)).sum::<f64>();
                 }
-                let margins = margins.chunks_exact(outputs).zip(targets);
-                losses.push(margins.map(|(margins, &target)| loss(margins, target as usize)).sum::<f64>());
             }
             losses
         };
-        let blocks = numbers.par_chunks(BLOCK * columns).zip(targets.par_chunks(BLOCK));
-        // Block after block, so that threads change no bit.
-        let blocks: Vec<Vec<f64>> = blocks.map(of_block).collect();
-        let rounds = blocks.first().map_or(0, Vec::len);
-        let mean = |round: usize| blocks.iter().map(|losses| losses[round]).sum::<f64>() / targets.len() as f64;
+        // Part after part, so that threads change no bit.
+        let parts: Vec<Vec<f64>> = (0..PARTS).into_par_iter().map(of_part).collect();
+        let mean = |round: usize| parts.iter().map(|losses| losses[round]).sum::<f64>() / targets.len() as f64;
         (0..rounds).map(mean).collect()
     }
 

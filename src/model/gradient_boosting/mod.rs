@@ -26,7 +26,7 @@ use hessboost::training::Trainer;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use self::bins::Bins;
+use self::bins::{Bins, Numbers};
 use self::flat::FlatTrees;
 use self::reference::OneAgainstRest;
 use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, ReferenceLimit, Rows};
@@ -359,7 +359,8 @@ fn softmax_trees(
         .max_bin(parameters.maximum_bins)
         .build()
         .map_err(|error| failed(&error))?;
-    let (numbers, targets) = (Bins::narrow(&training.matrix), training.targets.clone());
+    let numbers = Numbers::new(&training.matrix, parameters.maximum_bins);
+    let targets = training.targets.clone();
     // The matrix goes as soon as hessboost has its bins.
     let rows = BinnedMatrix::new(&labelled(training)?, parameters.maximum_bins).map_err(|error| failed(&error))?;
     let held_out = validation.map(labelled).transpose()?;
