@@ -32,6 +32,7 @@ fn predictions(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     paths.map(|path| (path.file_name().unwrap().into(), std::fs::read(&path).unwrap())).collect()
 }
 
+#[track_caller]
 fn run(folder: &Path, arguments: &[String], environment: &[(&str, String)]) -> Option<BTreeMap<PathBuf, Vec<u8>>> {
     run_of(command(folder), folder, arguments, environment)
 }

@@ -280,3 +280,28 @@ pub fn leak_notes(leaks: &[SplitLeaks]) -> Vec<String> {
     };
     notes.into_iter().map(|(variants, note)| format!("Leaks, {}: {note}", named(&variants))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variants_of_which_the_same_is_found_are_told_once() {
+        let leak = |variant: &str, seed: u64, test_flows: usize| -> SplitLeaks {
+            let shared = serde_json::json!({
+                "captures": 1, "capture_flows": 2, "hosts": 0, "host_flows": 0, "connection_flows": 0,
+                "concurrent_flows": 0, "within_training_time_flows": 1
+            });
+            let report = serde_json::json!({
+                "variant": variant, "seed": seed, "fold": 0, "training_flows": 8, "test_flows": test_flows,
+                "duplicates": [], "majority_macro_f1": 0.25, "fields": [], "byte_positions": [], "shared": shared,
+                "classes": []
+            });
+            serde_json::from_value(report).unwrap()
+        };
+        let leaks = [leak("a", 0, 4), leak("b", 0, 4), leak("a", 1, 5), leak("b", 1, 5), leak("c", 0, 4)];
+        let told: Vec<String> = leak_sections(&leaks).into_iter().map(|section| section.variant).collect();
+        // The third has one split of the two.
+        assert_eq!(told, ["a, b", "c"]);
+    }
+}

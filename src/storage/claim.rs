@@ -2,7 +2,8 @@
 //! wait for the result. A claim is a file that is created exclusively, by a hard link to a finished one, which network
 //! file systems keep too; it names its process, which touches it every few seconds. A claim of a process that is dead
 //! is removed: at once where its machine can be asked, otherwise when it was not touched for two minutes of the
-//! waiting process's own clock, so that no two clocks need agree. So is that of a process that was suspended.
+//! waiting process's own clock, so that no two clocks need agree. So is that of a process that was suspended. One that
+//! a power failure left empty is removed when a run begins, or after five seconds.
 //!
 //! Claims save work and nothing else. Results are whole files that come out the same whoever computes them, so where
 //! a claim cannot be had (a read-only folder) or two processes hold one (one was suspended for minutes), the same

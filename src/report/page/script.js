@@ -127,8 +127,8 @@ const seen = new IntersectionObserver((entries) => entries.forEach((entry) => {
 }), { rootMargin: "-10% 0px -80% 0px" });
 links.forEach((_, id) => { const part = document.getElementById(id); if (part) seen.observe(part); });
 
-// On paper everything is unfolded, but for the models that were not chosen and long lists that the reader left folded:
-// checksums of all captures would fill a hundred pages.
+// On paper everything is unfolded, but for the models that were not chosen and what is long and the reader left folded:
+// checksums of all captures would fill a hundred pages, the leaks of a sweep (whose points are folded too) one for each.
 let folded = [];
 const long = (part) => part.querySelectorAll(":scope > details").length > 3 || [...part.querySelectorAll("tbody")]
   .some((body) => body.closest("details") === part && body.rows.length > 40);
