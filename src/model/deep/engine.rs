@@ -96,12 +96,56 @@ pub(crate) trait LanguageModel: Resumable + PacketEncoder {
 /// The encoded packets of some flows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PacketBatch<'a> {
-    /// Shape `[flows, N, layers + 1, 2 * hidden]`; zero where a flow has no such packet.
+    /// Encoded packets, shape `[packets, layers + 1, 2 * hidden]`.
     pub layers: &'a [f32],
-    /// True packets of each flow, 1 to N; they come first.
+    /// Which of them the flows have; none where `layers` is `[flows, N, layers + 1, 2 * hidden]` itself.
+    pub picked: Option<Picked<'a>>,
+    /// True packets of each flow, 1 to N; they come first, and nothing behind them is read.
     pub counts: &'a [u32],
-    /// Number of flows.
-    pub flows: usize,
+}
+
+/// The packets of a batch among those of all flows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Picked<'a> {
+    /// The place of each packet, shape `[flows, N]`.
+    pub places: &'a [u32],
+    /// Names the table that they are picked from: what was copied to a device under this name is still the same.
+    pub table: u64,
+}
+
+impl<'a> PacketBatch<'a> {
+    /// Flows whose packets are `layers`, shape `[flows, N, layers + 1, 2 * hidden]`.
+    #[cfg(test)]
+    pub fn whole(layers: &'a [f32], counts: &'a [u32]) -> Self {
+        Self { layers, picked: None, counts }
+    }
+
+    /// N, where a packet has `size` values.
+    ///
+    /// # Errors
+    /// Packets that do not fill the batch, or places that no packet has.
+    pub fn most(&self, size: usize) -> Result<usize, ModelError> {
+        let flows = self.counts.len();
+        let packets = self.layers.len() / size.max(1);
+        let places = self.picked.map_or(packets, |picked| picked.places.len());
+        let most = places / flows.max(1);
+        let filled = flows > 0 && packets * size == self.layers.len() && most * flows == places;
+        let counted = |(flow, &count): (usize, &u32)| {
+            (1..=most).contains(&(count as usize))
+                && (0..count as usize).all(|packet| self.place(most, flow, packet) < packets)
+        };
+        if filled && u32::try_from(places).is_ok() && self.counts.iter().enumerate().all(counted) {
+            return Ok(most);
+        }
+        let problem = format!("a batch of {flows} flows whose packets do not fill it");
+        Err(ModelError::Data { model: MODEL.to_owned(), problem })
+    }
+
+    /// Where a flow's packet stands in `layers`; `most` is N.
+    pub fn place(&self, most: usize, flow: usize, packet: usize) -> usize {
+        let place = flow * most + packet;
+        self.picked.map_or(place, |picked| picked.places[place] as usize)
+    }
 }
 
 /// The packets of some flows, as bytes.

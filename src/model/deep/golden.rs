@@ -221,14 +221,14 @@ pub(crate) fn check_classifier(new: NewClassifier<'_>) {
         let mut model = new(&options, &golden.classifier_parameters(case), 0).unwrap();
         for (step, expected) in golden.tensor(&format!("{case}/losses")).1.iter().enumerate() {
             let (layers, counts, labels) = golden.flows(case, step);
-            let batch = PacketBatch { layers: &layers, counts: &counts, flows: labels.len() };
+            let batch = PacketBatch::whole(&layers, &counts);
             let loss = model.train_step(&batch, &labels, 0.01).unwrap().mean() as f32;
             check(&format!("{case} loss {step}"), &[loss], &[*expected], 1e-5 * expected);
         }
         golden.check_parameters(case, &model.parameters(), 0.01);
         model.set_parameters(&golden.parameters(&format!("{case}/after/"))).unwrap();
-        let (layers, counts, labels) = golden.flows(case, 0);
-        let batch = PacketBatch { layers: &layers, counts: &counts, flows: labels.len() };
+        let (layers, counts, _) = golden.flows(case, 0);
+        let batch = PacketBatch::whole(&layers, &counts);
         let (_, expected) = golden.tensor(&format!("{case}/probabilities"));
         let mut found = vec![f32::NAN; expected.len()];
         model.probabilities(&batch, &mut found).unwrap();
@@ -261,7 +261,7 @@ pub(crate) fn check_joint(new: NewJoint<'_>) {
         let layers = places.map(&mut place).collect::<Vec<_>>().concat();
         let (_, expected) = golden.tensor(&format!("{case}/probabilities"));
         let mut found = vec![f32::NAN; expected.len()];
-        let batch = PacketBatch { layers: &layers, counts: &counts, flows: counts.len() };
+        let batch = PacketBatch::whole(&layers, &counts);
         model.probabilities(&batch, &mut found).unwrap();
         check(&format!("{case} probabilities"), &found, expected, 1e-5);
     }

@@ -1,5 +1,8 @@
 //! What the loops feed the engines: batches of packets as tokens, and flows as encoded packets.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::engine::{PacketBatch, Picked};
 use crate::feature::{PAD, TokenArray};
 
 /// Some packets of a token array, by number: packet `p` of row `r` is `r * packets + p`. None is empty.
@@ -68,18 +71,18 @@ impl<'a> ByteFlows<'a> {
     }
 }
 
-/// In [`EncodedFlows::vectors`], for a packet without a byte.
-const EMPTY: u32 = u32::MAX;
+/// The name of the next [`EncodedFlows`].
+static TABLES: AtomicU64 = AtomicU64::new(0);
 
 /// Flows as sequences of encoded packets; packets that are equal byte for byte share one vector.
 pub(crate) struct EncodedFlows {
     /// N.
     packets: usize,
-    /// Values of one packet: `(layers + 1) * 2 * hidden`.
-    size: usize,
-    /// One vector for each distinct packet.
+    /// As of [`Picked::table`].
+    table: u64,
+    /// One vector for each distinct packet, and one of 0 where a flow has no byte.
     vectors: Vec<f32>,
-    /// The vectors of each flow's packets, shape `[flows, N]`: those with bytes first, in their order.
+    /// The vectors of each flow's packets, shape `[flows, N]`: those with bytes first, in their order, then any.
     index: Vec<u32>,
     /// Packets with bytes of each flow. A flow without a byte counts as one packet whose vector is 0, since
     /// something must be predicted of it too.
@@ -89,16 +92,21 @@ pub(crate) struct EncodedFlows {
 impl EncodedFlows {
     /// Flows of `packets` packets; `vector_of` has the vector's number for each packet of each flow, shape
     /// `[flows, packets]`, `None` where a packet has no byte.
-    pub fn new(packets: usize, size: usize, vectors: Vec<f32>, vector_of: &[Option<u32>]) -> Self {
+    pub fn new(packets: usize, size: usize, mut vectors: Vec<f32>, vector_of: &[Option<u32>]) -> Self {
         let mut index = Vec::with_capacity(vector_of.len());
         let mut counts = Vec::with_capacity(vector_of.len() / packets);
+        let zero = (vectors.len() / size) as u32;
         for flow in vector_of.chunks_exact(packets) {
             let start = index.len();
             index.extend(flow.iter().flatten());
             counts.push((index.len() - start).max(1) as u32);
-            index.resize(start + packets, EMPTY);
+            index.resize(start + packets, zero);
         }
-        Self { packets, size, vectors, index, counts }
+        if vector_of.chunks_exact(packets).any(|flow| flow.iter().all(Option::is_none)) {
+            vectors.reserve_exact(size);
+            vectors.resize(vectors.len() + size, 0.0);
+        }
+        Self { packets, table: TABLES.fetch_add(1, Ordering::Relaxed), vectors, index, counts }
     }
 
     /// Number of flows.
@@ -106,17 +114,31 @@ impl EncodedFlows {
         self.counts.len()
     }
 
-    /// The layers of some flows, shape `[flows, N, layers + 1, 2 * hidden]`, and their counts of packets.
-    pub fn batch(&self, flows: &[usize]) -> (Vec<f32>, Vec<u32>) {
-        let mut layers = vec![0.0; flows.len() * self.packets * self.size];
-        let places = flows.iter().flat_map(|flow| &self.index[flow * self.packets..(flow + 1) * self.packets]);
-        for (place, &vector) in layers.chunks_exact_mut(self.size).zip(places) {
-            if vector != EMPTY {
-                let start = vector as usize * self.size;
-                place.copy_from_slice(&self.vectors[start..start + self.size]);
+    /// What `task` makes of the batch of some flows.
+    pub fn with_batch<R>(&self, flows: &[usize], task: impl FnOnce(&PacketBatch<'_>) -> R) -> R {
+        let of_flow = |&flow: &usize| &self.index[flow * self.packets..(flow + 1) * self.packets];
+        let places = flows.iter().flat_map(of_flow).copied().collect::<Vec<_>>();
+        let counts = flows.iter().map(|&flow| self.counts[flow]).collect::<Vec<_>>();
+        let picked = Picked { places: &places, table: self.table };
+        task(&PacketBatch { layers: &self.vectors, picked: Some(picked), counts: &counts })
+    }
+
+    /// The vectors of some flows, shape `[flows, N, layers + 1, 2 * hidden]`, 0 where there is no packet, and their counts
+    /// of packets.
+    #[cfg(test)]
+    pub fn vectors(&self, flows: &[usize], size: usize) -> (Vec<f32>, Vec<u32>) {
+        self.with_batch(flows, |batch| {
+            assert_eq!(batch.most(size).unwrap(), self.packets);
+            let mut values = vec![0.0; flows.len() * self.packets * size];
+            for (flow, &count) in batch.counts.iter().enumerate() {
+                for packet in 0..count as usize {
+                    let from = batch.place(self.packets, flow, packet) * size;
+                    values[(flow * self.packets + packet) * size..][..size]
+                        .copy_from_slice(&batch.layers[from..from + size]);
+                }
             }
-        }
-        (layers, flows.iter().map(|&flow| self.counts[flow]).collect())
+            (values, batch.counts.to_vec())
+        })
     }
 }
 
@@ -153,7 +175,7 @@ mod tests {
         let vector_of = [None, Some(1), Some(0), None, None, None, Some(0), Some(0), None];
         let flows = EncodedFlows::new(3, 2, vectors, &vector_of);
         assert_eq!(flows.len(), 3);
-        let (layers, counts) = flows.batch(&[0, 1, 2]);
+        let (layers, counts) = flows.vectors(&[0, 1, 2], 2);
         assert_eq!(counts, [2, 1, 2]);
         assert_eq!(layers, [3., 4., 1., 2., 0., 0., 0., 0., 0., 0., 0., 0., 1., 2., 1., 2., 0., 0.]);
     }

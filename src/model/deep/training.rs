@@ -173,9 +173,7 @@ pub(crate) struct OnEncodings<'a> {
 
 impl Learner for OnEncodings<'_> {
     fn train_step(&mut self, flows: &[usize], labels: &[u32], learning_rate: f32) -> Result<BatchLoss, ModelError> {
-        let (layers, counts) = self.training.batch(flows);
-        let batch = PacketBatch { layers: &layers, counts: &counts, flows: flows.len() };
-        self.model.train_step(&batch, labels, learning_rate)
+        self.training.with_batch(flows, |batch| self.model.train_step(batch, labels, learning_rate))
     }
 
     fn validate(&mut self) -> Result<Vec<f32>, ModelError> {
@@ -337,8 +335,7 @@ pub(crate) fn predict(
     let all = (0..flows.len()).collect::<Vec<_>>();
     let mut found = vec![0.0; all.len() * classes];
     for (chosen, output) in all.chunks(PREDICTION_BATCH).zip(found.chunks_mut(PREDICTION_BATCH * classes)) {
-        let (layers, counts) = flows.batch(chosen);
-        probabilities(&PacketBatch { layers: &layers, counts: &counts, flows: chosen.len() }, output)?;
+        flows.with_batch(chosen, |batch| probabilities(batch, output))?;
         advance(1);
     }
     Ok(found)
@@ -424,10 +421,10 @@ mod tests {
     impl SequenceClassifier for Scripted {
         fn train_step(&mut self, batch: &PacketBatch<'_>, _: &[u32], _: f32) -> Result<BatchLoss, ModelError> {
             self.epoch += 1;
-            Ok(BatchLoss { sum: self.loss, targets: batch.flows as u64 })
+            Ok(BatchLoss { sum: self.loss, targets: batch.counts.len() as u64 })
         }
         fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
-            let right = self.script[self.epoch - 1] * batch.flows as f32;
+            let right = self.script[self.epoch - 1] * batch.counts.len() as f32;
             for (flow, row) in output.chunks_exact_mut(2).enumerate() {
                 let hit = flow as f32 + 0.5 < right;
                 let label = flow % 2;

@@ -212,12 +212,12 @@ mod tests {
         let rows = [2, 0, 1, 0];
         let first = encode_flows(&mut model, &options, &tokens, &rows, Some(&kept), &Silent).unwrap();
         assert_eq!((first.distinct, model.1), (3, 3));
-        let (layers, counts) = first.flows.batch(&[0, 1, 2, 3]);
+        let (layers, counts) = first.flows.vectors(&[0, 1, 2, 3], 16);
 
         // The same again comes out of the store, with its time; another ELMo's does not, nor does what is damaged.
         let again = encode_flows(&mut model, &options, &tokens, &rows, Some(&kept), &Silent).unwrap();
         assert_eq!((again.distinct, model.1, again.seconds), (3, 3, first.seconds));
-        assert_eq!(again.flows.batch(&[0, 1, 2, 3]), (layers.clone(), counts.clone()));
+        assert_eq!(again.flows.vectors(&[0, 1, 2, 3], 16), (layers.clone(), counts.clone()));
         let other = Encodings::new(&store, engine, &initial_elmo(&options, VOCABULARY, 6));
         encode_flows(&mut model, &options, &tokens, &rows, Some(&other), &Silent).unwrap();
         assert_eq!((model.1, store.0.lock().unwrap().len()), (6, 2));

@@ -17,7 +17,7 @@ use crate::seed;
 /// The values of one batch, `P` packets in all: sizes as in the names' comments.
 #[derive(Default)]
 pub(super) struct Buffers<V> {
-    /// The encodings that packets are mixed from.
+    /// The encodings that packets are mixed from, where they are of this batch alone.
     pub layers: V,
     /// `[P, 2 * elmo.hidden]`, after dropout, and its gradient.
     mixed: V,
@@ -57,6 +57,9 @@ pub(super) struct AttentionLstm<D: Device> {
     pub optimiser: Optimiser,
     pub packing: Packing,
     indices: Vec<u32>,
+    /// Tables of encodings that the device keeps, by name, and which of them the batch is picked from.
+    kept: Vec<(u64, D::Values)>,
+    from: Option<usize>,
     /// Where each packet stands in the batch, and where its layers stand among the encodings.
     places: D::Indices,
     sources: D::Indices,
@@ -100,6 +103,8 @@ impl<D: Device> AttentionLstm<D> {
             optimiser,
             packing: Packing::default(),
             indices: Vec::new(),
+            kept: Vec::new(),
+            from: None,
             places: D::Indices::default(),
             sources: D::Indices::default(),
             order: D::Indices::default(),
@@ -130,24 +135,50 @@ impl<D: Device> AttentionLstm<D> {
 
     /// Checks and packs a batch, and makes room for it.
     fn prepare(&mut self, batch: &PacketBatch<'_>) -> Result<(), ModelError> {
-        let (size, layers) = (self.width(), self.options.elmo.layers + 1);
-        let packets = batch.layers.len() / (batch.flows * layers * size).max(1);
-        if batch.flows == 0
-            || batch.counts.len() != batch.flows
-            || batch.flows * packets * layers * size != batch.layers.len()
-            || batch.counts.iter().any(|&count| count == 0 || count as usize > packets)
-            || u32::try_from(batch.flows * packets).is_err()
-        {
-            return Err(invalid(format!("a batch of {} flows whose packets do not fill it", batch.flows)));
+        let size = (self.options.elmo.layers + 1) * self.width();
+        let most = batch.most(size)?;
+        self.from = batch.picked.and_then(|picked| self.keep(picked.table, batch.layers));
+        if self.from.is_some() {
+            self.pack(batch.counts, most, |flow, step| batch.place(most, flow, step));
+            return Ok(());
         }
-        self.pack(batch.counts, packets, |flow, step| flow * packets + step);
-        self.device.upload(batch.layers, &mut self.buffers.layers);
+        let mut next = 0..;
+        self.pack(batch.counts, most, |_, _| next.next().unwrap_or_default());
+        let host = &mut self.host;
+        host.clear();
+        self.packing.for_each_state(|flow, _, step| {
+            host.extend_from_slice(&batch.layers[batch.place(most, flow, step) * size..][..size]);
+        });
+        self.device.upload(host, &mut self.buffers.layers);
         Ok(())
+    }
+
+    /// Where a table of encodings stands among those that the device keeps; it is copied there if it is not yet and the
+    /// device has room. Two are kept, those of training and validation.
+    fn keep(&mut self, table: u64, encodings: &[f32]) -> Option<usize> {
+        if let Some(at) = self.kept.iter().position(|(kept, _)| *kept == table) {
+            return Some(at);
+        }
+        if self.kept.len() == 2 {
+            self.kept.remove(0);
+        }
+        if !self.device.keeps(encodings.len()) {
+            return None;
+        }
+        let mut values = D::Values::default();
+        self.device.upload(encodings, &mut values);
+        self.kept.push((table, values));
+        Some(self.kept.len() - 1)
+    }
+
+    /// The next batch's encodings are in their buffer.
+    pub(super) fn from_buffer(&mut self) {
+        self.from = None;
     }
 
     /// Packs flows of so many packets, at most `most`, and makes room for them; `source` says where the layers of a
     /// flow's packet stand among the encodings.
-    pub(super) fn pack(&mut self, counts: &[u32], most: usize, source: impl Fn(usize, usize) -> usize) {
+    pub(super) fn pack(&mut self, counts: &[u32], most: usize, mut source: impl FnMut(usize, usize) -> usize) {
         let (lstm, dense, size) = (self.options.lstm, self.options.dense, self.width());
         self.packing.build(counts, self.device.rows_per_chunk(lstm, counts.len()));
         self.indices.clear();
@@ -193,10 +224,11 @@ impl<D: Device> AttentionLstm<D> {
         let lstm_shape = self.lstm_shape();
         let packets = self.dropout(DropoutPlace::Packets).filter(|_| training);
         let features = self.dropout(DropoutPlace::Dense).filter(|_| training);
-        let Self { device, weights, packing, places, sources, buffers, projections, .. } = self;
+        let Self { device, weights, packing, kept, from, places, sources, buffers, projections, .. } = self;
 
         let mix = weights.mix();
-        device.mix(states, layers, size, &buffers.layers, sources, mix, &mut buffers.mixed);
+        let encodings = from.map_or(&buffers.layers, |from| &kept[from].1);
+        device.mix(states, layers, size, encodings, sources, mix, &mut buffers.mixed);
         if let Some(dropout) = packets {
             device.dropout_in_place(states, size, dropout, places, &mut buffers.mixed);
         }
@@ -243,7 +275,7 @@ impl<D: Device> AttentionLstm<D> {
         let lstm_shape = self.lstm_shape();
         let packets = self.dropout(DropoutPlace::Packets);
         let features = self.dropout(DropoutPlace::Dense);
-        let Self { device, weights, packing, places, sources, buffers, projections, .. } = self;
+        let Self { device, weights, packing, kept, from, places, sources, buffers, projections, .. } = self;
         let through = |device: &mut D,
                        linear: &mut Linear<D>,
                        shape: LinearShape,
@@ -290,7 +322,8 @@ impl<D: Device> AttentionLstm<D> {
         }
         let trained: MixWeights<&mut Trained<D::Values>> =
             MixWeights { weight: &mut weights.mix.trained, gamma: &mut weights.gamma.trained };
-        device.mix_backward(states, layers, size, &buffers.layers, sources, trained, mixed);
+        let encodings = from.map_or(&buffers.layers, |from| &kept[from].1);
+        device.mix_backward(states, layers, size, encodings, sources, trained, mixed);
     }
 
     /// The first layer of the last forward pass that holds a number that is not finite.
@@ -324,7 +357,7 @@ impl<D: Device> AttentionLstm<D> {
 
     /// The loss of a batch, and the gradients added to the weights'.
     pub(super) fn gradients(&mut self, batch: &PacketBatch<'_>, labels: &[u32]) -> Result<BatchLoss, ModelError> {
-        self.check_labels(labels, batch.flows)?;
+        self.check_labels(labels, batch.counts.len())?;
         self.prepare(batch)?;
         let loss = self.loss_and_gradients(labels);
         self.device.check()?;
@@ -374,12 +407,13 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
     }
 
     fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
-        if output.len() != batch.flows * self.classes {
-            return Err(invalid(format!("{} values do not hold {} flows' probabilities", output.len(), batch.flows)));
+        let flows = batch.counts.len();
+        if output.len() != flows * self.classes {
+            return Err(invalid(format!("{} values do not hold {flows} flows' probabilities", output.len())));
         }
         self.prepare(batch)?;
         self.forward(false);
-        self.device.softmax(batch.flows, self.classes, &mut self.buffers.logits);
+        self.device.softmax(flows, self.classes, &mut self.buffers.logits);
         self.host.resize(output.len(), 0.0);
         self.device.download(&self.buffers.logits, &mut self.host);
         self.device.check()?;

@@ -184,6 +184,11 @@ pub(crate) trait Device: Send + Sized {
     /// Sequences that run together, of a batch of `rows`; see [`Packing`].
     fn rows_per_chunk(&self, hidden: usize, rows: usize) -> usize;
 
+    /// Whether so many values are better kept on the device than copied there in parts as they are needed.
+    fn keeps(&self, _length: usize) -> bool {
+        false
+    }
+
     /// Makes a buffer at least this long; values are then unspecified.
     fn reserve(&mut self, values: &mut Self::Values, length: usize);
     /// Copies to the device, growing the buffer where needed.

@@ -187,15 +187,14 @@ impl<D: Device<f32>> Reference<D> {
         let counts = packets.counts().iter().map(|&count| count as usize).collect::<Vec<_>>();
         match packets {
             Packets::Encoded(batch) => {
-                let most = batch.layers.len() / (batch.flows * size).max(1);
-                if flows != batch.flows
-                    || flows * most * size != batch.layers.len()
-                    || counts.iter().any(|&count| count == 0 || count > most)
-                {
-                    return invalid(format!("a batch of {} flows whose packets do not fill it", batch.flows));
+                let most = batch.most(size)?;
+                let mut values = vec![0.0; most * flows * size];
+                for (flow, &count) in counts.iter().enumerate() {
+                    for packet in 0..count {
+                        let (from, to) = (batch.place(most, flow, packet) * size, (packet * flows + flow) * size);
+                        values[to..to + size].copy_from_slice(&batch.layers[from..from + size]);
+                    }
                 }
-                let places = (0..most).flat_map(|packet| (0..flows).map(move |flow| (flow * most + packet) * size));
-                let values = places.flat_map(|start| batch.layers[start..start + size].iter().copied()).collect();
                 Ok((graph.constant(values, (most * flows, size)), Mask { steps: most, lengths: counts }))
             }
             Packets::Bytes(batch) => {
@@ -460,7 +459,7 @@ mod tests {
             let parameters = golden.classifier_parameters(case);
             let model = Reference::new(Cpu::default(), &options, &parameters, 0).unwrap();
             let (layers, counts, labels) = golden.flows(case, 0);
-            let batch = PacketBatch { layers: &layers, counts: &counts, flows: labels.len() };
+            let batch = PacketBatch::whole(&layers, &counts);
             let (_, gradients, _) = model.gradients(&Packets::Encoded(&batch), &labels).unwrap();
             golden.check_gradients(case, &gradients);
         }
@@ -474,14 +473,14 @@ mod tests {
         let (mut layers, counts, labels) = golden.flows(case, 0);
         let mut outputs = [vec![0.0; labels.len() * 3], vec![0.0; labels.len() * 3]];
         for output in &mut outputs {
-            let batch = PacketBatch { layers: &layers, counts: &counts, flows: labels.len() };
+            let batch = PacketBatch::whole(&layers, &counts);
             model.probabilities(&batch, output).unwrap();
             // The first flow has one packet: fill its second.
             layers[48..96].fill(7.0);
         }
         assert_eq!(outputs[0], outputs[1]);
         assert!(outputs[0].chunks_exact(3).all(|row| (row.iter().sum::<f32>() - 1.0).abs() < 1e-6));
-        let batch = PacketBatch { layers: &layers, counts: &counts, flows: labels.len() };
+        let batch = PacketBatch::whole(&layers, &counts);
         assert!(model.train_step(&batch, &[0, 1, 3, 0], 0.1).is_err());
         let no_packets = vec![0; counts.len()];
         assert!(model.probabilities(&PacketBatch { counts: &no_packets, ..batch }, &mut outputs[0]).is_err());

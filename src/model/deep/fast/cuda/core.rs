@@ -32,6 +32,11 @@ impl Core {
         self.launcher.resident_blocks()
     }
 
+    /// See [`Launcher::free_words`].
+    pub fn free_words(&self) -> usize {
+        self.launcher.free_words()
+    }
+
     fn attempt(&mut self, attempt: impl FnOnce(&mut dyn Launcher) -> Result<(), Problem>) {
         if self.failure.get_mut().is_none()
             && let Err(problem) = attempt(&mut *self.launcher)

@@ -278,4 +278,9 @@ impl Launcher for Driver {
         // The LSTM's kernels are compiled for at least one block per multiprocessor.
         self.processors
     }
+
+    fn free_words(&self) -> usize {
+        // Where the driver does not tell, nothing is kept.
+        self.bind().ok().and_then(|()| result::mem_get_info().ok()).map_or(0, |(free, _)| free / 4)
+    }
 }

@@ -203,6 +203,8 @@ pub(super) trait Launcher: Send {
     fn resident_blocks(&self) -> usize;
 }
 
+    /// How many numbers of 4 bytes there is still room for.
+    fn free_words(&self) -> usize;
 #[cfg(test)]
 mod tests {
     use super::*;

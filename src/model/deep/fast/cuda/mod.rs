@@ -145,6 +145,11 @@ impl Device for Cuda {
     fn reserve(&mut self, values: &mut Buffer, length: usize) {
         self.core.reserve(values, length);
     }
+    fn keeps(&self, length: usize) -> bool {
+        // The rest is for what batches need.
+        length <= self.core.free_words() / 2
+    }
+
 
     fn upload(&mut self, from: &[f32], to: &mut Buffer) {
         self.core.upload(bytemuck::cast_slice(from), to);

@@ -89,7 +89,7 @@ fn classifier_gradients_are_finite_differences() {
             AttentionLstmOptions { lstm: 11, dense: 6, activation, attention, elmo, ..AttentionLstmOptions::default() };
         let set = initial_classifier(&options, 3, 5);
         let (layers, labels) = flows(&counts, 4, 10, 3, 2);
-        let batch = PacketBatch { layers: &layers, counts: &counts, flows: counts.len() };
+        let batch = PacketBatch::whole(&layers, &counts);
         let mut model = classifier::AttentionLstm::new(cpu::Cpu::new(), &options, &set, 0).unwrap();
         let loss = model.gradients(&batch, &labels).unwrap();
         let mut parameters = double::parameters(&set);
@@ -153,7 +153,7 @@ fn gradients_are_those_of_the_reference() {
         };
         let set = initial_classifier(&options, 5, 5);
         let (layers, labels) = flows(counts, 4, 18, 5, 2);
-        let batch = PacketBatch { layers: &layers, counts, flows: counts.len() };
+        let batch = PacketBatch::whole(&layers, counts);
         let expected = reference::classifier_gradients(&options, &set, &batch, &labels).unwrap();
         for cpu in [cpu::Cpu::new(), cpu::Cpu::portable()] {
             let mut model = classifier::AttentionLstm::new(cpu, &options, &set, 0).unwrap();
@@ -176,14 +176,14 @@ fn train(
         let tokens = packets(&lengths, 19, 256, step);
         losses.push(language_model.train_step(&tokens, lengths.len(), 0.005).unwrap().mean());
         let (layers, labels) = flows(&counts, 5, 40, 4, step);
-        let batch = PacketBatch { layers: &layers, counts: &counts, flows: counts.len() };
+        let batch = PacketBatch::whole(&layers, &counts);
         losses.push(classifier.train_step(&batch, &labels, 0.005).unwrap().mean());
     }
     let tokens = packets(&lengths, 19, 256, 0);
     let mut found = vec![0.0; lengths.len() * 3 * 40];
     language_model.encode(&tokens, lengths.len(), &mut found).unwrap();
     let (layers, _) = flows(&counts, 5, 40, 4, 0);
-    let batch = PacketBatch { layers: &layers, counts: &counts, flows: counts.len() };
+    let batch = PacketBatch::whole(&layers, &counts);
     let mut probabilities = vec![0.0; counts.len() * 4];
     classifier.probabilities(&batch, &mut probabilities).unwrap();
     found.extend(probabilities);
@@ -251,7 +251,7 @@ fn training_that_leaves_the_finite_numbers_stops_in_that_step() {
     let options = options();
     let set = initial_classifier(&options, 4, 1);
     let (layers, labels) = flows(&[1, 2], 2, 40, 4, 0);
-    let batch = PacketBatch { layers: &layers, counts: &[1, 2], flows: 2 };
+    let batch = PacketBatch::whole(&layers, &[1, 2]);
     let elmo = initial_elmo(&options.elmo, 257, 1);
     for implementation in [Implementation::Fast, Implementation::Reference] {
         let engine = Engine { implementation, device: Device::Cpu };
@@ -305,7 +305,7 @@ fn bad_batches_and_devices_are_errors() {
     for (counts, labels) in
         [(vec![1, 3], &labels), (vec![0, 1], &labels), (vec![1, 2], &vec![0, 4]), (vec![1, 2], &vec![0])]
     {
-        let batch = PacketBatch { layers: &layers, counts: &counts, flows: 2 };
+        let batch = PacketBatch::whole(&layers, &counts);
         assert!(model.train_step(&batch, labels, 0.1).is_err(), "{counts:?} {labels:?}");
     }
 }

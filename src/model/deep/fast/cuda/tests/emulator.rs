@@ -155,4 +155,8 @@ impl Launcher for Emulator {
     fn resident_blocks(&self) -> usize {
         self.resident
     }
+
+    fn free_words(&self) -> usize {
+        1 << 20
+    }
 }
