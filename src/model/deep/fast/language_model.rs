@@ -50,14 +50,11 @@ impl<D: Device> Elmo<D> {
         head.visit(visit);
     }
 
-    /// Checks and packs a batch with its targets.
+    /// Checks and packs a batch, and counts its targets.
     fn prepare(&mut self, tokens: &[u16], packets: usize) -> Result<(), ModelError> {
-        let Self { device, stacks, targets, .. } = self;
+        let Self { device, stacks, .. } = self;
         stacks.prepare(device, tokens, packets)?;
         self.target_count = stacks.lengths().iter().map(|&length| 2 * (u64::from(length) - 1)).sum();
-        for (direction, targets) in targets.iter_mut().enumerate() {
-            stacks.upload_tokens(device, tokens, direction, 1, targets);
-        }
         Ok(())
     }
 
@@ -65,10 +62,12 @@ impl<D: Device> Elmo<D> {
         LinearShape { rows: self.stacks.states(), inputs: self.options.hidden, outputs: self.stacks.vocabulary() }
     }
 
-    /// The loss of a direction after its forward pass; leaves its gradient in the logits.
-    fn cross_entropy(&mut self, direction: usize, dropping: Option<u64>) -> f64 {
+    /// The loss of a direction after its forward pass; leaves its gradient in the logits. The targets are made only now, while
+    /// a graphics card is still busy with the forward pass.
+    fn cross_entropy(&mut self, tokens: &[u16], direction: usize, dropping: Option<u64>) -> f64 {
         let shape = self.head_shape();
         let Self { device, stacks, head, logits, targets, .. } = self;
+        stacks.upload_tokens(device, tokens, direction, 1, &mut targets[direction]);
         device.reserve(logits, shape.rows * shape.outputs);
         let (top, _) = stacks.top(device, direction, dropping);
         device.linear(shape, top, head.weight.value(), head.bias.value(), logits);
@@ -106,7 +105,7 @@ impl<D: Device> Elmo<D> {
             for directions in Stacks::turns(&self.device) {
                 self.stacks.forward(&mut self.device, directions.clone(), dropping);
                 for direction in directions.clone() {
-                    loss.sum += self.cross_entropy(direction, dropping);
+                    loss.sum += self.cross_entropy(tokens, direction, dropping);
                     self.head_backward(direction, dropping);
                 }
                 self.stacks.backward(&mut self.device, directions.clone(), dropping, None);
@@ -141,7 +140,7 @@ impl<D: Device> LanguageModel for Elmo<D> {
             for directions in Stacks::turns(&self.device) {
                 self.stacks.forward(&mut self.device, directions.clone(), None);
                 for direction in directions.clone() {
-                    loss.sum += self.cross_entropy(direction, None);
+                    loss.sum += self.cross_entropy(tokens, direction, None);
                 }
             }
         }

@@ -52,9 +52,12 @@ struct Batch<D: Device> {
     packing: Packing,
     lengths: Vec<u32>,
     host: Vec<u32>,
-    /// By direction: the token of each state, and where it stands in the batch.
+    /// Tokens of a packet.
+    width: usize,
+    /// By direction: the token of each state; where it stands in the batch, once that was asked for.
     ids: [D::Indices; 2],
     places: [D::Indices; 2],
+    placed: [bool; 2],
     /// Where each packet stands in the batch, in sorted order.
     order: D::Indices,
 }
@@ -125,6 +128,8 @@ impl<D: Device> Stacks<D> {
                 host: Vec::new(),
                 ids: Default::default(),
                 places: Default::default(),
+                placed: [false; 2],
+                width: 0,
                 order: D::Indices::default(),
             },
             layers: [layers(), layers()],
@@ -184,20 +189,26 @@ impl<D: Device> Stacks<D> {
         let rows_per_chunk = device.rows_per_chunk(self.options.hidden, packets);
         batch.packing.build(&batch.lengths, rows_per_chunk);
         device.upload_indices(&batch.packing.order, &mut batch.order);
-        for direction in 0..2 {
-            let Batch { packing, host, places, .. } = &mut *batch;
-            host.clear();
-            packing.for_each_state(|row, length, step| {
-                host.push((row * width + position(direction, length, step)) as u32);
-            });
-            device.upload_indices(host, &mut places[direction]);
-        }
+        batch.width = width;
+        batch.placed = [false; 2];
         let mut ids = std::mem::take(&mut self.batch.ids);
         for (direction, ids) in ids.iter_mut().enumerate() {
             self.upload_tokens(device, tokens, direction, 0, ids);
         }
         self.batch.ids = ids;
         Ok(())
+    }
+
+    /// Makes sure that the device has the places of a direction's states in the batch, which only dropout asks for.
+    fn place(&mut self, device: &mut D, direction: usize) {
+        let Batch { packing, host, places, placed, width, .. } = &mut self.batch;
+        if !std::mem::replace(&mut placed[direction], true) {
+            host.clear();
+            packing.for_each_state(|row, length, step| {
+                host.push((row * *width + position(direction, length, step)) as u32);
+            });
+            device.upload_indices(host, &mut places[direction]);
+        }
     }
 
     /// The token of each state of a direction, or the one so many steps ahead, of the prepared batch.
@@ -279,6 +290,7 @@ impl<D: Device> Stacks<D> {
                 device.lstm(shape, packing, input, weights, &mut rest[0].state);
             }
             for direction in directions.clone().filter(|_| dropped) {
+                self.place(device, direction);
                 let dropout = self.dropout(direction, layer, dropping.unwrap_or_default());
                 let slot = self.slot(direction);
                 let Layer { state, dropped } = &mut self.layers[slot][layer];
