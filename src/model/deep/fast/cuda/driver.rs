@@ -275,8 +275,8 @@ impl Launcher for Driver {
     }
 
     fn resident_blocks(&self) -> usize {
-        // The LSTM's kernels are compiled for at least one block per multiprocessor.
-        self.processors
+        // The LSTM's kernels are compiled for at least two blocks per multiprocessor.
+        2 * self.processors
     }
 
     fn free_words(&self) -> usize {

@@ -154,8 +154,10 @@ kernels! {
     PutRows "put_rows"
     TakeRows "take_rows"
     Add "add"
-    LstmForward "lstm_forward"
-    LstmBackward "lstm_backward"
+    LstmForward128 "lstm_forward_128"
+    LstmForward256 "lstm_forward_256"
+    LstmBackward128 "lstm_backward_128"
+    LstmBackward256 "lstm_backward_256"
     LstmCellForward "lstm_cell_forward"
     LstmCellBackward "lstm_cell_backward"
     FillRows "fill_rows"
@@ -201,10 +203,10 @@ pub(super) trait Launcher: Send {
     fn multiply(&mut self, product: Product) -> Result<(), Problem>;
     /// How many blocks of the LSTM's kernels can be resident at once.
     fn resident_blocks(&self) -> usize;
-}
-
     /// How many numbers of 4 bytes there is still room for.
     fn free_words(&self) -> usize;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,7 +217,7 @@ mod tests {
         let mut found: Vec<&str> = source
             .split("extern \"C\" __global__ void ")
             .skip(1)
-            .map(|rest| rest.strip_prefix("__launch_bounds__(LSTM_THREADS, 1) ").unwrap_or(rest))
+            .map(|rest| rest.strip_prefix("__launch_bounds__(LSTM_THREADS, 2) ").unwrap_or(rest))
             .map(|rest| &rest[..rest.find('(').unwrap()])
             .collect();
         let mut known: Vec<&str> = Kernel::ALL.iter().map(|kernel| kernel.name()).collect();

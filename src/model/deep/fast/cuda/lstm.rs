@@ -10,24 +10,36 @@ use crate::model::deep::parameters::Activation;
 
 /// Terms of a sum that a thread of the whole-layer kernels takes, as in their source.
 const DEPTH: usize = 32;
-/// Threads of their blocks at most.
-const THREADS: usize = 256;
-/// Sequences that they multiply at once.
-const TILE_ROWS: usize = 8;
+/// Their place in shared memory.
+const PART: usize = DEPTH + 4;
+/// Threads of their blocks.
+const THREADS: usize = 128;
 /// The most sequences of a chunk: with more, a matrix product for each step keeps the card as busy.
-const MOST_ROWS: usize = 4 * TILE_ROWS;
-/// The largest state whose shared memory stays below 48 KiB.
-const MOST_HIDDEN: usize = 512;
+const MOST_ROWS: usize = 32;
+/// Sequences of a chunk are a multiple of this, as many as lanes share sums.
+const ROW_STEP: usize = 8;
 /// Layers that may run beside each other.
 const JOBS: usize = 2;
+
+/// The kernels for states up to a size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Whole {
+    /// Threads that share a unit's sums; the largest state is so many times [`DEPTH`].
+    depths: usize,
+    forward: Kernel,
+    backward: Kernel,
+}
+
+/// From small to large.
+const WHOLE: [Whole; 2] = [
+    Whole { depths: 4, forward: Kernel::LstmForward128, backward: Kernel::LstmBackward128 },
+    Whole { depths: 8, forward: Kernel::LstmForward256, backward: Kernel::LstmBackward256 },
+];
 
 /// How a layer is spread over blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Units of a block.
-    units: usize,
-    /// Threads that share a unit's sums.
-    depths: usize,
+    whole: Whole,
     /// Blocks of a group.
     blocks: usize,
     /// Sequences of a chunk.
@@ -37,21 +49,36 @@ pub(super) struct Plan {
 impl Plan {
     /// None where the layer goes step by step.
     pub fn new(hidden: usize, rows: usize, resident: usize) -> Option<Self> {
-        if hidden > MOST_HIDDEN {
-            return None;
-        }
-        let depths = hidden.div_ceil(DEPTH);
-        // A multiple of 8, because in the backward pass 32 of a block's gates go together.
-        let units = (THREADS / depths / 8 * 8).min(hidden.next_multiple_of(8));
-        let blocks = hidden.div_ceil(units);
+        let whole = WHOLE.into_iter().find(|whole| hidden <= whole.depths * DEPTH)?;
+        let blocks = hidden.div_ceil(THREADS / whole.depths);
         let groups = resident / (JOBS * blocks);
-        let chunk_rows = rows.div_ceil(groups.max(1)).next_multiple_of(TILE_ROWS);
-        (groups > 0 && chunk_rows <= MOST_ROWS).then_some(Self { units, depths, blocks, chunk_rows })
+        let chunk_rows = rows.div_ceil(groups.max(1)).next_multiple_of(ROW_STEP);
+        (groups > 0 && chunk_rows <= MOST_ROWS).then_some(Self { whole, blocks, chunk_rows })
+    }
+
+    /// States with what fills them up.
+    fn padded(&self) -> usize {
+        self.whole.depths * DEPTH
+    }
+
+    /// Lanes of the backward pass that share a sum.
+    fn parts(&self) -> usize {
+        4 * THREADS / self.whole.depths / DEPTH
+    }
+
+    /// The chunk's states, the tokens of two steps and the block's biases are in shared memory.
+    fn forward_grid(&self, groups: usize, jobs: usize) -> Grid {
+        let biases = 4 * THREADS / self.whole.depths;
+        self.grid(groups, jobs, MOST_ROWS * self.whole.depths * PART + 2 * MOST_ROWS + biases)
+    }
+
+    /// The gradients of the block's gates and the cells that its threads carry are in shared memory.
+    fn backward_grid(&self, groups: usize, jobs: usize) -> Grid {
+        self.grid(groups, jobs, MOST_ROWS * (self.parts() * PART + THREADS / self.whole.depths))
     }
 
     fn grid(&self, groups: usize, jobs: usize, shared: usize) -> Grid {
-        let threads = self.units * self.depths;
-        Grid { blocks: [self.blocks, groups, jobs], threads, shared: 4 * shared, together: true }
+        Grid { blocks: [self.blocks, groups, jobs], threads: THREADS, shared: 4 * shared, together: true }
     }
 
     /// Groups of blocks for so many chunks.
@@ -64,7 +91,6 @@ impl Plan {
 #[derive(Default)]
 pub(super) struct Working {
     table: Buffer,
-    carry: Buffer,
     exchange: Buffer,
     counters: Buffer,
 }
@@ -149,8 +175,6 @@ impl Cuda {
                 working.counters.address,
             ];
         }
-        let padded = plan.depths * DEPTH;
-        let shared = TILE_ROWS * (padded + 4 * plan.units * plan.depths);
         let arguments = [
             Argument::Addresses(jobs[0]),
             Argument::Addresses(jobs[1]),
@@ -159,11 +183,9 @@ impl Cuda {
             self.layout.offsets().into(),
             self.layout.chunks.into(),
             shape.hidden.into(),
-            plan.units.into(),
-            plan.depths.into(),
             tanh(shape),
         ];
-        self.core.launch(Kernel::LstmForward, plan.grid(groups, layers.len(), shared), &arguments);
+        self.core.launch(plan.whole.forward, plan.forward_grid(groups, layers.len()), &arguments);
     }
 
     fn forward_steps(&mut self, shape: LstmShape, packing: &Packing, index: usize, layer: &Forward<'_>) {
@@ -211,14 +233,12 @@ impl Cuda {
     /// Turns the gates of up to two layers into their gradients before activation.
     pub(super) fn lstm_gates_backward(&mut self, shape: LstmShape, packing: &Packing, layers: &mut [Backward<'_>]) {
         self.layout.set(&mut self.core, packing);
-        for working in self.lstm.iter_mut().take(layers.len()) {
-            self.core.reserve(&mut working.carry, packing.rows() * shape.hidden);
-        }
         match Plan::new(shape.hidden, packing.rows(), self.core.resident_blocks()) {
             Some(plan) => self.backward_whole(shape, plan, layers),
             None => {
-                for (index, layer) in layers.iter().enumerate() {
-                    self.backward_steps(shape, packing, index, layer);
+                self.core.reserve(&mut self.carry, packing.rows() * shape.hidden);
+                for layer in &*layers {
+                    self.backward_steps(shape, packing, layer);
                 }
             }
         }
@@ -228,7 +248,7 @@ impl Cuda {
         let groups = plan.groups(self.layout.chunks, self.core.resident_blocks());
         let mut jobs = [[0; 8]; JOBS];
         for ((layer, working), job) in layers.iter().zip(&mut self.lstm).zip(&mut jobs) {
-            let exchanged = groups * 2 * plan.blocks * self.layout.chunk_rows * shape.hidden;
+            let exchanged = groups * 2 * plan.blocks * self.layout.chunk_rows * plan.padded();
             self.core.reserve(&mut working.exchange, exchanged);
             self.core.reserve(&mut working.counters, groups);
             self.core.zero(&working.counters, groups);
@@ -237,14 +257,12 @@ impl Cuda {
                 layer.state.gates.address,
                 layer.state.cells.address,
                 layer.dh.address,
-                working.carry.address,
                 working.exchange.address,
                 working.counters.address,
                 0,
+                0,
             ];
         }
-        let padded = plan.depths * DEPTH;
-        let shared = TILE_ROWS * (4 * plan.units + plan.units / 8 * padded);
         let arguments = [
             Argument::Addresses(jobs[0]),
             Argument::Addresses(jobs[1]),
@@ -254,14 +272,12 @@ impl Cuda {
             self.layout.chunks.into(),
             self.layout.chunk_rows.into(),
             shape.hidden.into(),
-            plan.units.into(),
-            plan.depths.into(),
             tanh(shape),
         ];
-        self.core.launch(Kernel::LstmBackward, plan.grid(groups, layers.len(), shared), &arguments);
+        self.core.launch(plan.whole.backward, plan.backward_grid(groups, layers.len()), &arguments);
     }
 
-    fn backward_steps(&mut self, shape: LstmShape, packing: &Packing, index: usize, layer: &Backward<'_>) {
+    fn backward_steps(&mut self, shape: LstmShape, packing: &Packing, layer: &Backward<'_>) {
         let hidden = shape.hidden;
         let width = 4 * hidden;
         let LstmState { gates, cells, .. } = &*layer.state;
@@ -280,7 +296,7 @@ impl Cuda {
                     Address(cells.at(at * hidden)).into(),
                     Argument::Address(before.map_or(0, |before| cells.at(before * hidden))),
                     Address(layer.dh.at(at * hidden)).into(),
-                    Address(self.lstm[index].carry.at(chunk.first_row * hidden)).into(),
+                    Address(self.carry.at(chunk.first_row * hidden)).into(),
                 ];
                 self.core.launch(Kernel::LstmCellBackward, Grid::over(count * hidden), &arguments);
                 if let Some(before) = before {
@@ -353,24 +369,26 @@ mod tests {
 
     #[test]
     fn plans_fit_their_blocks() {
-        for hidden in 1..=MOST_HIDDEN {
-            for resident in [4, 12, 132] {
+        for hidden in 1..=256 {
+            for resident in [4, 12, 40, 264] {
                 let Some(plan) = Plan::new(hidden, 64, resident) else { continue };
-                assert!(plan.units * plan.depths <= THREADS && plan.units % 8 == 0, "{hidden} {plan:?}");
-                assert!(plan.depths * DEPTH >= hidden && plan.units * plan.blocks >= hidden, "{hidden} {plan:?}");
+                let depths = plan.whole.depths;
+                assert!(plan.padded() >= hidden && THREADS / depths * plan.blocks >= hidden, "{hidden} {plan:?}");
                 assert!(plan.groups(64_usize.div_ceil(plan.chunk_rows), resident) * plan.blocks * JOBS <= resident);
-                let forward = TILE_ROWS * (plan.depths * DEPTH + 4 * plan.units * plan.depths);
-                let backward = TILE_ROWS * (4 * plan.units + plan.units / 8 * plan.depths * DEPTH);
-                assert!(4 * forward.max(backward) <= 48 << 10, "{hidden} {plan:?}");
-                // The threads of the product cover the block's gates and all columns exactly.
-                assert_eq!(plan.units / 8 * plan.depths * DEPTH / 4, plan.units * plan.depths);
+                for grid in [plan.forward_grid(1, 1), plan.backward_grid(1, 1)] {
+                    assert!(grid.shared <= 48 << 10, "{hidden} {plan:?}");
+                }
+                for parts in [depths, plan.parts()] {
+                    // Lanes that share sums take as many rows at once.
+                    assert!(parts.is_power_of_two() && ROW_STEP % parts == 0 && parts <= 32, "{hidden} {plan:?}");
+                }
             }
         }
         // The published sizes on a card of 132 multiprocessors.
-        let elmo = Plan::new(128, 1024, 132).unwrap();
-        assert_eq!((elmo.units, elmo.depths, elmo.blocks, elmo.chunk_rows), (64, 4, 2, 32));
-        assert_eq!(Plan::new(256, 64, 132).map(|plan| (plan.units, plan.blocks)), Some((32, 8)));
-        assert_eq!(Plan::new(256, 1024, 132), None);
-        assert_eq!(Plan::new(513, 8, 132), None);
+        let elmo = Plan::new(128, 1024, 264).unwrap();
+        assert_eq!((elmo.whole.depths, elmo.blocks, elmo.chunk_rows), (4, 4, 32));
+        assert_eq!(Plan::new(256, 64, 264).map(|plan| (plan.whole.depths, plan.blocks)), Some((8, 16)));
+        assert_eq!(Plan::new(256, 1024, 264), None);
+        assert_eq!(Plan::new(257, 8, 264), None);
     }
 }

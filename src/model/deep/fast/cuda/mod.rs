@@ -42,6 +42,8 @@ pub(crate) struct Cuda {
     scatter: Scatter,
     /// Of the layers that run beside each other.
     lstm: [lstm::Working; 2],
+    /// The gradients of cells, where layers go step by step.
+    carry: Buffer,
     /// Rows that an operation gathers.
     rows: Buffer,
     /// Partial sums, in single or double precision.
@@ -101,6 +103,7 @@ impl Cuda {
             layout: Layout::default(),
             scatter: Scatter::default(),
             lstm: Default::default(),
+            carry: Buffer::default(),
             rows: Buffer::default(),
             sums: Buffer::default(),
             totals: Buffer::default(),
@@ -142,14 +145,14 @@ impl Device for Cuda {
         lstm::Plan::new(hidden, rows, self.core.resident_blocks()).map_or(rows.max(1), |plan| plan.chunk_rows)
     }
 
-    fn reserve(&mut self, values: &mut Buffer, length: usize) {
-        self.core.reserve(values, length);
-    }
     fn keeps(&self, length: usize) -> bool {
         // The rest is for what batches need.
         length <= self.core.free_words() / 2
     }
 
+    fn reserve(&mut self, values: &mut Buffer, length: usize) {
+        self.core.reserve(values, length);
+    }
 
     fn upload(&mut self, from: &[f32], to: &mut Buffer) {
         self.core.upload(bytemuck::cast_slice(from), to);

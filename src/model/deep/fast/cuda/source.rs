@@ -84,7 +84,7 @@ mod tests {
         for architecture in [80, 90] {
             let compiled = compile(architecture).unwrap();
             assert!(compiled.image.starts_with(b"\x7fELF"));
-            for name in ["lstm_forward", "lstm_backward"] {
+            for name in ["lstm_forward_128", "lstm_forward_256", "lstm_backward_128", "lstm_backward_256"] {
                 let entry = format!("Compiling entry function '{name}'");
                 let of_kernel = compiled.log.split(&entry).nth(1).expect(&compiled.log);
                 let of_kernel = of_kernel.split("Compiling entry function").next().unwrap();

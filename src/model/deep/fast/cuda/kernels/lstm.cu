@@ -1,20 +1,79 @@
 // The LSTM (Hochreiter and Schmidhuber 1997, forget gate of Gers et al. 2000) over packed sequences; gates in the
 // order input, forget, candidate, output.
 //
-// `lstm_forward` and `lstm_backward` run a whole layer in one launch. A group of blocks beside each other in x takes a
-// chunk of sequences from its first step to its last; each of its blocks owns `units` units, and its threads
-// hold the recurrent weights of these in registers for all steps: 128 each. What the blocks of a group tell one
-// another passes through global memory, with a barrier of the group after each step, so all blocks of the
-// launch must be resident. The layers of both directions are two jobs of the same launch (blockIdx.z).
+// `lstm_forward_*` and `lstm_backward_*` run a whole layer in one launch. A group of blocks beside each other in x takes a
+// chunk of sequences from its first step to its last; each of its blocks owns some units, and its threads hold the
+// recurrent weights of these in registers for all steps: 128 each. What the blocks of a group tell one another passes
+// through global memory, with a barrier of the group between steps, so all blocks of the launch must be resident. The
+// layers of both directions are two jobs of the same launch (blockIdx.z). The number in a kernel's name is the largest
+// state that it is for.
+//
+// A step is short, so what counts is how often it waits: what does not come from the step before is read ahead of the
+// barrier, and sums that several threads share are put together between the lanes of a warp, without shared memory.
 //
 // `lstm_cell_forward` and `lstm_cell_backward` are one step for layers that are too large for this, between
 // matrix products.
 
-// Sequences whose states a block multiplies at once.
-#define TILE_ROWS 8u
+// Two blocks share a multiprocessor: while one waits, the other computes.
+#define LSTM_THREADS 128u
 // Terms of each sum that a thread takes.
 #define DEPTH 32u
-#define LSTM_THREADS 256u
+// Their place in shared memory, four of padding included: lanes that read different parts at once find them in
+// different banks.
+#define PART (DEPTH + 4u)
+// Sequences of a chunk at most.
+#define MOST_ROWS 32u
+
+static __device__ __forceinline__ float4 sum_over_xor(float4 value, float4 other, u32 distance) {
+    value.x += __shfl_xor_sync(ALL_LANES, other.x, distance);
+    value.y += __shfl_xor_sync(ALL_LANES, other.y, distance);
+    value.z += __shfl_xor_sync(ALL_LANES, other.z, distance);
+    value.w += __shfl_xor_sync(ALL_LANES, other.w, distance);
+    return value;
+}
+
+// Each of LANES lanes beside each other has a part of the sums of as many rows; it gets the whole sums of the row of its
+// own number.
+template <u32 LANES>
+static __device__ __forceinline__ float4 row_sums(float4 (&sums)[LANES], u32 lane) {
+#pragma unroll
+    for (u32 half = LANES / 2; half > 0; half /= 2) {
+        bool upper = (lane & half) != 0;
+#pragma unroll
+        for (u32 row = 0; row < half; row++) {
+            float4 kept = upper ? sums[row + half] : sums[row];
+            float4 given = upper ? sums[row] : sums[row + half];
+            sums[row] = sum_over_xor(kept, given, half);
+        }
+    }
+    return sums[0];
+}
+
+// The products of a thread's weights with DEPTH values, which stand in shared memory.
+static __device__ __forceinline__ float4 products(const float (&weight)[4][DEPTH], const float* values) {
+    float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+    for (u32 k = 0; k < DEPTH; k += 4) {
+        float4 value = *(const float4*)(values + k);
+        sum.x += weight[0][k] * value.x;
+        sum.y += weight[1][k] * value.x;
+        sum.z += weight[2][k] * value.x;
+        sum.w += weight[3][k] * value.x;
+        sum.x += weight[0][k + 1] * value.y;
+        sum.y += weight[1][k + 1] * value.y;
+        sum.z += weight[2][k + 1] * value.y;
+        sum.w += weight[3][k + 1] * value.y;
+        sum.x += weight[0][k + 2] * value.z;
+        sum.y += weight[1][k + 2] * value.z;
+        sum.z += weight[2][k + 2] * value.z;
+        sum.w += weight[3][k + 2] * value.z;
+        sum.x += weight[0][k + 3] * value.w;
+        sum.y += weight[1][k + 3] * value.w;
+        sum.z += weight[2][k + 3] * value.w;
+        sum.w += weight[3][k + 3] * value.w;
+    }
+    return sum;
+}
 
 struct CellForward {
     float i, f, g, o, cell, hidden;
@@ -33,23 +92,33 @@ static __device__ __forceinline__ CellForward cell_forward(
     return out;
 }
 
+// How a cell's gradients follow from that of its output and the one that the step after carries back.
+struct CellSlopes {
+    float i, f, g, o, cell, carry;
+};
+
+// From activated gates, the cell and the one before.
+static __device__ __forceinline__ CellSlopes cell_slopes(
+    float i, float f, float g, float o, float cell, float previous, u32 with_tanh
+) {
+    float activated = activate(cell, with_tanh);
+    CellSlopes slopes;
+    slopes.i = g * i * (1.0f - i);
+    slopes.f = previous * f * (1.0f - f);
+    slopes.g = i * slope(g, with_tanh);
+    slopes.o = activated * o * (1.0f - o);
+    slopes.cell = o * slope(activated, with_tanh);
+    slopes.carry = f;
+    return slopes;
+}
+
 struct CellBackward {
     float i, f, g, o, carry;
 };
 
-// From activated gates, the cell, the one before, the gradient of the output and of the cell from the step after.
-static __device__ __forceinline__ CellBackward cell_backward(
-    float i, float f, float g, float o, float cell, float previous, float dh, float carry, u32 with_tanh
-) {
-    float activated = activate(cell, with_tanh);
-    float dcell = dh * o * slope(activated, with_tanh) + carry;
-    CellBackward out;
-    out.i = dcell * g * i * (1.0f - i);
-    out.f = dcell * previous * f * (1.0f - f);
-    out.g = dcell * i * slope(g, with_tanh);
-    out.o = dh * activated * o * (1.0f - o);
-    out.carry = dcell * f;
-    return out;
+static __device__ __forceinline__ CellBackward cell_backward(CellSlopes slopes, float dh, float carry) {
+    float dcell = dh * slopes.cell + carry;
+    return {dcell * slopes.i, dcell * slopes.f, dcell * slopes.g, dh * slopes.o, dcell * slopes.carry};
 }
 
 struct ForwardJob {
@@ -63,18 +132,37 @@ struct ForwardJob {
     u32* counters;        // zero, one per group
 };
 
-// blockDim.x is units * depths, units a multiple of 8; `depths * DEPTH` is at least `hidden`.
-extern "C" __global__ void __launch_bounds__(LSTM_THREADS, 1) lstm_forward(
-    ForwardJob first, ForwardJob second, const u32* chunks, const u32* active, const u32* offsets,
-    u32 chunk_count, u32 hidden, u32 units, u32 depths, u32 with_tanh
+// What a unit of one state needs beside the state before.
+struct ForwardInput {
+    float i, f, g, o, cell;
+};
+
+// Of row `from` of the table or a step's gates, and row `row` of the step before, where there is one.
+static __device__ __forceinline__ ForwardInput forward_input(
+    const float* gates, u32 from, u32 hidden, const float* cells_before, u32 row
 ) {
-    ForwardJob job = blockIdx.z == 0 ? first : second;
-    u32 padded = depths * DEPTH;
-    DYNAMIC_SHARED(float, states);                               // [TILE_ROWS][padded]
-    float4* partial = (float4*)(states + TILE_ROWS * padded);    // [depths][TILE_ROWS][units]
-    u32 unit = threadIdx.x % units;
-    u32 depth = threadIdx.x / units;
-    u32 column = blockIdx.x * units + unit;
+    const float* input = gates + 4 * from * hidden;
+    return {input[0], input[hidden], input[2 * hidden], input[3 * hidden],
+            cells_before ? cells_before[row * hidden] : 0.0f};
+}
+
+// A unit's gates belong to DEPTHS lanes beside each other, each with DEPTH terms of their sums; they take as many rows
+// at once, and each then has the cell of one.
+template <u32 DEPTHS>
+static __device__ __forceinline__ void forward_layer(
+    ForwardJob job, const u32* chunks, const u32* active, const u32* offsets, u32 chunk_count, u32 hidden,
+    u32 with_tanh
+) {
+    constexpr u32 UNITS = LSTM_THREADS / DEPTHS;
+    constexpr u32 PADDED = DEPTHS * DEPTH;
+    constexpr u32 STRIDE = DEPTHS * PART;
+    constexpr u32 LOADS = MOST_ROWS * PADDED / LSTM_THREADS;
+    DYNAMIC_SHARED(float, states);                   // [MOST_ROWS][DEPTHS][PART]
+    u32* ids = (u32*)(states + MOST_ROWS * STRIDE);  // [2][MOST_ROWS], of this step and the next
+    float* bias = (float*)(ids + 2 * MOST_ROWS);     // [4][UNITS]
+    u32 depth = threadIdx.x % DEPTHS;
+    u32 unit = threadIdx.x / DEPTHS;
+    u32 column = blockIdx.x * UNITS + unit;
 
     float weight[4][DEPTH];
 #pragma unroll
@@ -85,93 +173,94 @@ extern "C" __global__ void __launch_bounds__(LSTM_THREADS, 1) lstm_forward(
             bool exists = column < hidden && from < hidden;
             weight[gate][k] = exists ? job.weight[((u64)gate * hidden + column) * hidden + from] : 0.0f;
         }
-    }
-    float bias[4];
-#pragma unroll
-    for (u32 gate = 0; gate < 4; gate++) {
-        bias[gate] = column < hidden ? job.bias[gate * hidden + column] : 0.0f;
+        if (depth == 0) {
+            bias[gate * UNITS + unit] = column < hidden ? job.bias[gate * hidden + column] : 0.0f;
+        }
     }
 
     u32 turns = 0;
     for (u32 index = blockIdx.y; index < chunk_count; index += gridDim.y) {
         Chunk chunk = chunk_at(chunks, index);
+        __syncthreads();
+        if (job.table && threadIdx.x < active[chunk.first_step]) {
+            ids[threadIdx.x] = job.ids[offsets[chunk.first_step] + threadIdx.x];
+        }
+        __syncthreads();
         u32 before = 0;
         for (u32 step = 0; step < chunk.steps; step++) {
             u32 count = active[chunk.first_step + step];
             u32 at = offsets[chunk.first_step + step];
-            for (u32 tile = 0; tile < count; tile += TILE_ROWS) {
-                u32 rows = smaller(TILE_ROWS, count - tile);
-                if (step > 0) {
-                    const float* from = job.hidden + (u64)(before + tile) * hidden;
-                    for (u32 row = 0; row < rows; row++) {
-                        for (u32 k = threadIdx.x; k < padded; k += blockDim.x) {
-                            states[row * padded + k] = k < hidden ? __ldcg(from + (u64)row * hidden + k) : 0.0f;
-                        }
-                    }
-                    __syncthreads();
+            const u32* ids_now = ids + step % 2 * MOST_ROWS;
+            float* gates = job.gates + (u64)at * 4 * hidden + column;
+            const float* source = job.table ? job.table + column : gates;
+            const float* cells_before = step > 0 ? job.cells + (u64)before * hidden + column : 0;
+            ForwardInput next = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+            if (depth < count && column < hidden) {
+                u32 from = job.table ? ids_now[depth] : depth;
+                next = forward_input(source, from, hidden, cells_before, depth);
+            }
+            u32 id_of_next = 0;
+            if (job.table && step + 1 < chunk.steps && threadIdx.x < active[chunk.first_step + step + 1]) {
+                id_of_next = job.ids[offsets[chunk.first_step + step + 1] + threadIdx.x];
+            }
+            if (step > 0) {
+                turns++;
+                group_barrier(job.counters + blockIdx.y, turns);
+                const float* from = job.hidden + (u64)before * hidden;
 #pragma unroll 2
-                    for (u32 row = 0; row < rows; row++) {
-                        const float4* state = (const float4*)(states + row * padded + depth * DEPTH);
-                        float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+                for (u32 first = 0; first < LOADS; first += 8) {
+                    float loaded[8];
 #pragma unroll
-                        for (u32 k = 0; k < DEPTH / 4; k++) {
-                            float4 h = state[k];
-                            sum.x += weight[0][4 * k] * h.x;
-                            sum.y += weight[1][4 * k] * h.x;
-                            sum.z += weight[2][4 * k] * h.x;
-                            sum.w += weight[3][4 * k] * h.x;
-                            sum.x += weight[0][4 * k + 1] * h.y;
-                            sum.y += weight[1][4 * k + 1] * h.y;
-                            sum.z += weight[2][4 * k + 1] * h.y;
-                            sum.w += weight[3][4 * k + 1] * h.y;
-                            sum.x += weight[0][4 * k + 2] * h.z;
-                            sum.y += weight[1][4 * k + 2] * h.z;
-                            sum.z += weight[2][4 * k + 2] * h.z;
-                            sum.w += weight[3][4 * k + 2] * h.z;
-                            sum.x += weight[0][4 * k + 3] * h.w;
-                            sum.y += weight[1][4 * k + 3] * h.w;
-                            sum.z += weight[2][4 * k + 3] * h.w;
-                            sum.w += weight[3][4 * k + 3] * h.w;
-                        }
-                        partial[(depth * TILE_ROWS + row) * units + unit] = sum;
+                    for (u32 load = 0; load < 8; load++) {
+                        u32 place = (first + load) * LSTM_THREADS + threadIdx.x;
+                        u32 row = place / PADDED;
+                        u32 k = place % PADDED;
+                        loaded[load] = row < count && k < hidden ? __ldcg(from + (u64)row * hidden + k) : 0.0f;
                     }
-                    __syncthreads();
-                }
-                for (u32 row = depth; row < rows && column < hidden; row += depths) {
-                    u64 state = at + tile + row;
-                    float* gates = job.gates + state * 4 * hidden;
-                    const float* source = job.table ? job.table + (u64)job.ids[state] * 4 * hidden : gates;
-                    float i = source[column] + bias[0];
-                    float f = source[hidden + column] + bias[1];
-                    float g = source[2 * hidden + column] + bias[2];
-                    float o = source[3 * hidden + column] + bias[3];
-                    float previous = 0.0f;
-                    if (step > 0) {
-                        float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
-                        for (u32 part = 0; part < depths; part++) {
-                            float4 term = partial[(part * TILE_ROWS + row) * units + unit];
-                            sum.x += term.x;
-                            sum.y += term.y;
-                            sum.z += term.z;
-                            sum.w += term.w;
-                        }
-                        i += sum.x;
-                        f += sum.y;
-                        g += sum.z;
-                        o += sum.w;
-                        previous = job.cells[(u64)(before + tile + row) * hidden + column];
+#pragma unroll
+                    for (u32 load = 0; load < 8; load++) {
+                        u32 place = (first + load) * LSTM_THREADS + threadIdx.x;
+                        u32 k = place % PADDED;
+                        states[place / PADDED * STRIDE + k / DEPTH * PART + k % DEPTH] = loaded[load];
                     }
-                    CellForward out = cell_forward(i, f, g, o, previous, with_tanh);
-                    gates[column] = out.i;
-                    gates[hidden + column] = out.f;
-                    gates[2 * hidden + column] = out.g;
-                    gates[3 * hidden + column] = out.o;
-                    job.cells[state * hidden + column] = out.cell;
-                    job.hidden[state * hidden + column] = out.hidden;
                 }
             }
-            turns++;
-            group_barrier(job.counters + blockIdx.y, turns);
+            if (threadIdx.x < MOST_ROWS) {
+                ids[(step + 1) % 2 * MOST_ROWS + threadIdx.x] = id_of_next;
+            }
+            __syncthreads();
+            for (u32 first = 0; first < count; first += DEPTHS) {
+                u32 row = first + depth;
+                ForwardInput input = next;
+                u32 ahead = row + DEPTHS;
+                if (ahead < count && column < hidden) {
+                    u32 from = job.table ? ids_now[ahead] : ahead;
+                    next = forward_input(source, from, hidden, cells_before, ahead);
+                }
+                float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+                if (step > 0) {
+                    float4 sums[DEPTHS];
+#pragma unroll
+                    for (u32 other = 0; other < DEPTHS; other++) {
+                        sums[other] = products(weight, states + (first + other) * STRIDE + depth * PART);
+                    }
+                    sum = row_sums<DEPTHS>(sums, depth);
+                }
+                if (row < count && column < hidden) {
+                    CellForward out = cell_forward(
+                        input.i + bias[unit] + sum.x, input.f + bias[UNITS + unit] + sum.y,
+                        input.g + bias[2 * UNITS + unit] + sum.z, input.o + bias[3 * UNITS + unit] + sum.w,
+                        input.cell, with_tanh
+                    );
+                    u64 state = ((u64)at + row) * hidden + column;
+                    gates[4 * row * hidden] = out.i;
+                    gates[(4 * row + 1) * hidden] = out.f;
+                    gates[(4 * row + 2) * hidden] = out.g;
+                    gates[(4 * row + 3) * hidden] = out.o;
+                    job.cells[state] = out.cell;
+                    job.hidden[state] = out.hidden;
+                }
+            }
             before = at;
         }
     }
@@ -182,37 +271,38 @@ struct BackwardJob {
     float* gates;         // activated; their gradients before activation afterwards
     const float* cells;
     const float* dh;      // [states, hidden]
-    float* carry;         // [sequences, hidden]
-    float* exchange;      // [groups, 2, blocks of a group, rows of a chunk, hidden]
+    float* exchange;      // [groups, 2, blocks of a group, rows of a chunk, hidden filled up to DEPTHS * DEPTH]
     u32* counters;        // zero, one per group
-    u64 unused;
+    u64 unused[2];
 };
 
 // Each block makes its units' gates' gradients and what they contribute to the gradient of all units one step
-// before; the blocks' contributions are added in their order.
-extern "C" __global__ void __launch_bounds__(LSTM_THREADS, 1) lstm_backward(
-    BackwardJob first, BackwardJob second, const u32* chunks, const u32* active, const u32* offsets,
-    u32 chunk_count, u32 chunk_rows, u32 hidden, u32 units, u32 depths, u32 with_tanh
+// before; the blocks' contributions are added in their order. For the gates' gradients a thread has one unit and every
+// DEPTHS-th row; in the product it has four columns of the step before and DEPTH of the block's gates, and PARTS lanes
+// beside each other share a sum.
+template <u32 DEPTHS>
+static __device__ __forceinline__ void backward_layer(
+    BackwardJob job, const u32* chunks, const u32* active, const u32* offsets, u32 chunk_count,
+    u32 chunk_rows, u32 hidden, u32 with_tanh
 ) {
-    BackwardJob job = blockIdx.z == 0 ? first : second;
-    u32 padded = depths * DEPTH;
-    u32 width = 4 * units;
-    DYNAMIC_SHARED(float, slopes);                          // [TILE_ROWS][width]
-    float* partial = slopes + TILE_ROWS * width;            // [units / 8][TILE_ROWS][padded]
-    u32 unit = threadIdx.x % units;
-    u32 depth = threadIdx.x / units;
-    u32 column = blockIdx.x * units + unit;
-    // In the product a thread has four columns of the step before, and 32 of the block's gates.
-    u32 quads = padded / 4;
-    u32 quad = threadIdx.x % quads;
-    u32 part = threadIdx.x / quads;
-    u32 parts = units / 8;
+    constexpr u32 UNITS = LSTM_THREADS / DEPTHS;
+    constexpr u32 PARTS = 4 * UNITS / DEPTH;
+    constexpr u32 PADDED = DEPTHS * DEPTH;
+    constexpr u32 WIDTH = PARTS * PART;
+    constexpr u32 ROWS = MOST_ROWS / DEPTHS;
+    DYNAMIC_SHARED(float, slopes);  // [MOST_ROWS][PARTS][PART]
+    float* carry = slopes + MOST_ROWS * WIDTH + threadIdx.x;  // [ROWS][LSTM_THREADS], each thread its own
+    u32 unit = threadIdx.x % UNITS;
+    u32 lane = threadIdx.x / UNITS;
+    u32 column = blockIdx.x * UNITS + unit;
+    u32 part = threadIdx.x % PARTS;
+    u32 quad = threadIdx.x / PARTS;
 
     float weight[4][DEPTH];
 #pragma unroll
     for (u32 k = 0; k < DEPTH; k++) {
-        u32 gate = (part * DEPTH + k) / units;
-        u32 row = blockIdx.x * units + (part * DEPTH + k) % units;
+        u32 gate = (part * DEPTH + k) / UNITS;
+        u32 row = blockIdx.x * UNITS + (part * DEPTH + k) % UNITS;
 #pragma unroll
         for (u32 c = 0; c < 4; c++) {
             u32 to = 4 * quad + c;
@@ -221,8 +311,8 @@ extern "C" __global__ void __launch_bounds__(LSTM_THREADS, 1) lstm_backward(
         }
     }
 
-    u64 plane = (u64)chunk_rows * hidden;
-    float* exchange = job.exchange + (u64)blockIdx.y * 2 * gridDim.x * plane;
+    u32 plane = chunk_rows * PADDED;
+    float* exchange = job.exchange + (u64)blockIdx.y * 2 * gridDim.x * plane;  // of this group
     u32 turns = 0;
     for (u32 index = blockIdx.y; index < chunk_count; index += gridDim.y) {
         Chunk chunk = chunk_at(chunks, index);
@@ -231,89 +321,113 @@ extern "C" __global__ void __launch_bounds__(LSTM_THREADS, 1) lstm_backward(
             u32 count = active[chunk.first_step + step];
             u32 at = offsets[chunk.first_step + step];
             u32 before = step > 0 ? offsets[chunk.first_step + step - 1] : 0;
-            const float* received = exchange + (u64)((step + 1) % 2) * gridDim.x * plane;
-            float* sent = exchange + ((u64)(step % 2) * gridDim.x + blockIdx.x) * plane;
-            for (u32 tile = 0; tile < count; tile += TILE_ROWS) {
-                u32 rows = smaller(TILE_ROWS, count - tile);
-                for (u32 row = depth; row < rows; row += depths) {
-                    CellBackward out = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
-                    if (column < hidden) {
-                        u64 state = at + tile + row;
-                        u64 carried = (u64)(chunk.first_row + tile + row) * hidden + column;
-                        float* gates = job.gates + state * 4 * hidden;
-                        float dh = job.dh[state * hidden + column];
-                        float carry = 0.0f;
-                        if (tile + row < later) {
-                            const float* from = received + (u64)(tile + row) * hidden + column;
-                            float sum = 0.0f;
-                            for (u32 block = 0; block < gridDim.x; block++) {
-                                sum += __ldcg(from + block * plane);
-                            }
-                            dh += sum;
-                            carry = job.carry[carried];
-                        }
-                        float previous = step > 0 ? job.cells[(u64)(before + tile + row) * hidden + column] : 0.0f;
-                        out = cell_backward(
-                            gates[column], gates[hidden + column], gates[2 * hidden + column],
-                            gates[3 * hidden + column], job.cells[state * hidden + column], previous, dh, carry,
-                            with_tanh
-                        );
-                        gates[column] = out.i;
-                        gates[hidden + column] = out.f;
-                        gates[2 * hidden + column] = out.g;
-                        gates[3 * hidden + column] = out.o;
-                        job.carry[carried] = out.carry;
-                    }
-                    slopes[row * width + unit] = out.i;
-                    slopes[row * width + units + unit] = out.f;
-                    slopes[row * width + 2 * units + unit] = out.g;
-                    slopes[row * width + 3 * units + unit] = out.o;
-                }
-                if (step == 0) {
-                    continue;
-                }
-                __syncthreads();
-                for (u32 row = 0; row < rows; row++) {
-                    const float4* slope = (const float4*)(slopes + row * width + part * DEPTH);
-                    float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+            const float* received = exchange + (step + 1) % 2 * gridDim.x * plane + column;
+            float* sent = exchange + (step % 2 * gridDim.x + blockIdx.x) * plane;
+            float* gates = job.gates + (u64)at * 4 * hidden + column;
+            const float* cells = job.cells + (u64)at * hidden + column;
+            const float* cells_before = job.cells + (u64)before * hidden + column;
+            const float* dh_of_step = job.dh + (u64)at * hidden + column;
+            CellSlopes slopes_of[ROWS];
 #pragma unroll
-                    for (u32 k = 0; k < DEPTH / 4; k++) {
-                        float4 d = slope[k];
-                        sum.x += weight[0][4 * k] * d.x;
-                        sum.y += weight[1][4 * k] * d.x;
-                        sum.z += weight[2][4 * k] * d.x;
-                        sum.w += weight[3][4 * k] * d.x;
-                        sum.x += weight[0][4 * k + 1] * d.y;
-                        sum.y += weight[1][4 * k + 1] * d.y;
-                        sum.z += weight[2][4 * k + 1] * d.y;
-                        sum.w += weight[3][4 * k + 1] * d.y;
-                        sum.x += weight[0][4 * k + 2] * d.z;
-                        sum.y += weight[1][4 * k + 2] * d.z;
-                        sum.z += weight[2][4 * k + 2] * d.z;
-                        sum.w += weight[3][4 * k + 2] * d.z;
-                        sum.x += weight[0][4 * k + 3] * d.w;
-                        sum.y += weight[1][4 * k + 3] * d.w;
-                        sum.z += weight[2][4 * k + 3] * d.w;
-                        sum.w += weight[3][4 * k + 3] * d.w;
-                    }
-                    ((float4*)partial)[(part * TILE_ROWS + row) * quads + quad] = sum;
+            for (u32 own = 0; own < ROWS; own++) {
+                u32 row = lane + own * DEPTHS;
+                if (row < count && column < hidden) {
+                    slopes_of[own] = cell_slopes(
+                        gates[4 * row * hidden], gates[(4 * row + 1) * hidden], gates[(4 * row + 2) * hidden],
+                        gates[(4 * row + 3) * hidden], cells[row * hidden],
+                        step > 0 ? cells_before[row * hidden] : 0.0f, with_tanh
+                    );
                 }
-                __syncthreads();
-                for (u32 row = 0; row < rows; row++) {
-                    for (u32 to = threadIdx.x; to < hidden; to += blockDim.x) {
-                        float sum = 0.0f;
-                        for (u32 other = 0; other < parts; other++) {
-                            sum += partial[(other * TILE_ROWS + row) * padded + to];
-                        }
-                        sent[(u64)(tile + row) * hidden + to] = sum;
+            }
+            // The first step of all has nothing to wait for; that of another chunk waits until what was sent last is read.
+            if (index != blockIdx.y || later > 0) {
+                turns++;
+                group_barrier(job.counters + blockIdx.y, turns);
+            }
+            float dh[ROWS];
+#pragma unroll
+            for (u32 own = 0; own < ROWS; own++) {
+                u32 row = lane + own * DEPTHS;
+                dh[own] = row < count && column < hidden ? dh_of_step[row * hidden] : 0.0f;
+                if (row < later && column < hidden) {
+                    float sum = 0.0f;
+                    for (u32 block = 0; block < gridDim.x; block++) {
+                        sum += __ldcg(received + block * plane + row * PADDED);
                     }
+                    dh[own] += sum;
+                }
+            }
+#pragma unroll
+            for (u32 own = 0; own < ROWS; own++) {
+                u32 row = lane + own * DEPTHS;
+                CellBackward out = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+                if (row < count && column < hidden) {
+                    float* carried = carry + own * LSTM_THREADS;
+                    out = cell_backward(slopes_of[own], dh[own], row < later ? *carried : 0.0f);
+                    *carried = out.carry;
+                    gates[4 * row * hidden] = out.i;
+                    gates[(4 * row + 1) * hidden] = out.f;
+                    gates[(4 * row + 2) * hidden] = out.g;
+                    gates[(4 * row + 3) * hidden] = out.o;
+                }
+                float of_gate[4] = {out.i, out.f, out.g, out.o};
+#pragma unroll
+                for (u32 gate = 0; gate < 4; gate++) {
+                    u32 k = gate * UNITS + unit;
+                    slopes[row * WIDTH + k / DEPTH * PART + k % DEPTH] = of_gate[gate];
                 }
             }
             later = count;
-            turns++;
-            group_barrier(job.counters + blockIdx.y, turns);
+            if (step == 0) {
+                continue;
+            }
+            __syncthreads();
+            for (u32 first = 0; first < count; first += PARTS) {
+                float4 sums[PARTS];
+#pragma unroll
+                for (u32 other = 0; other < PARTS; other++) {
+                    sums[other] = products(weight, slopes + (first + other) * WIDTH + part * PART);
+                }
+                float4 sum = row_sums<PARTS>(sums, part);
+                u32 row = first + part;
+                if (row < count) {
+                    *(float4*)(sent + row * PADDED + 4 * quad) = sum;
+                }
+            }
         }
     }
+}
+
+extern "C" __global__ void __launch_bounds__(LSTM_THREADS, 2) lstm_forward_128(
+    ForwardJob first, ForwardJob second, const u32* chunks, const u32* active, const u32* offsets, u32 chunk_count,
+    u32 hidden, u32 with_tanh
+) {
+    forward_layer<4>(blockIdx.z == 0 ? first : second, chunks, active, offsets, chunk_count, hidden, with_tanh);
+}
+
+extern "C" __global__ void __launch_bounds__(LSTM_THREADS, 2) lstm_forward_256(
+    ForwardJob first, ForwardJob second, const u32* chunks, const u32* active, const u32* offsets, u32 chunk_count,
+    u32 hidden, u32 with_tanh
+) {
+    forward_layer<8>(blockIdx.z == 0 ? first : second, chunks, active, offsets, chunk_count, hidden, with_tanh);
+}
+
+extern "C" __global__ void __launch_bounds__(LSTM_THREADS, 2) lstm_backward_128(
+    BackwardJob first, BackwardJob second, const u32* chunks, const u32* active, const u32* offsets, u32 chunk_count,
+    u32 chunk_rows, u32 hidden, u32 with_tanh
+) {
+    backward_layer<4>(
+        blockIdx.z == 0 ? first : second, chunks, active, offsets, chunk_count, chunk_rows, hidden, with_tanh
+    );
+}
+
+extern "C" __global__ void __launch_bounds__(LSTM_THREADS, 2) lstm_backward_256(
+    BackwardJob first, BackwardJob second, const u32* chunks, const u32* active, const u32* offsets, u32 chunk_count,
+    u32 chunk_rows, u32 hidden, u32 with_tanh
+) {
+    backward_layer<8>(
+        blockIdx.z == 0 ? first : second, chunks, active, offsets, chunk_count, chunk_rows, hidden, with_tanh
+    );
 }
 
 // One step of `rows` sequences whose gates before activation, bias left out, are `gates`.
@@ -352,10 +466,11 @@ extern "C" __global__ void lstm_cell_backward(
     u64 row = index / hidden;
     u32 column = (u32)(index % hidden);
     float* gate = gates + row * 4 * hidden + column;
-    CellBackward out = cell_backward(
+    CellSlopes slopes = cell_slopes(
         gate[0], gate[hidden], gate[2 * hidden], gate[3 * hidden], cells[index], previous ? previous[index] : 0.0f,
-        dh[index], row < later ? carry[index] : 0.0f, with_tanh
+        with_tanh
     );
+    CellBackward out = cell_backward(slopes, dh[index], row < later ? carry[index] : 0.0f);
     gate[0] = out.i;
     gate[hidden] = out.f;
     gate[2 * hidden] = out.g;

@@ -29,7 +29,7 @@ fn emulated(resident: usize, backwards: bool) -> Option<Cuda> {
 /// Groups of several blocks, one group, and no room for any so that layers go step by step; threads in either order.
 #[test]
 fn emulated_operations_are_those_of_the_processor() {
-    for (resident, backwards) in [(12, false), (4, true), (1, false)] {
+    for (resident, backwards) in [(40, false), (12, false), (4, true), (1, false)] {
         let Some(mut device) = emulated(resident, backwards) else { return };
         assert_close(&check::operations(&mut device, Extent::Small).unwrap(), 1e-5);
     }
@@ -40,7 +40,7 @@ fn the_order_of_threads_does_not_change_a_bit() {
     if emulated(1, false).is_none() {
         return;
     }
-    for resident in [12, 1] {
+    for resident in [40, 1] {
         let mut backwards = false;
         let mut new = || {
             backwards = !backwards;

@@ -109,6 +109,10 @@ static float __shfl_xor_sync(unsigned, float value, unsigned distance) {
     return other;
 }
 
+static float __fdividef(float left, float right) {
+    return left / right;
+}
+
 static void __threadfence() {}
 
 static void atomicAdd(unsigned* counter, unsigned value) {
