@@ -98,17 +98,35 @@ impl Bins {
 
 /// The numbers of bins that [`Bins::number`] left in a matrix, in a quarter of its memory, or half where there are more
 /// than a byte can number; row-major.
+#[derive(Debug, PartialEq)]
 pub(super) enum Numbers {
     Bytes(Vec<u8>),
     Words(Vec<u16>),
 }
 
+/// Numbers that are taken over before their memory is given back.
+const TAKEN_TOGETHER: usize = 1 << 20;
+
 impl Numbers {
-    /// Of at most `most` bins, which are at most 65,536.
-    pub fn new(matrix: &Array2<f32>, most: usize) -> Self {
+    /// Of at most `most` bins, which are at most 65,536. The values go while they are read, from the last one on, so that both
+    /// are never in memory at once.
+    pub fn taking(values: Vec<f32>, most: usize) -> Self {
+        fn take<T: Copy + Default>(mut values: Vec<f32>, number: impl Fn(f32) -> T) -> Vec<T> {
+            // Zeroed memory takes none until it is written.
+            let mut numbers = vec![T::default(); values.len()];
+            while !values.is_empty() {
+                let start = values.len().saturating_sub(TAKEN_TOGETHER);
+                for (to, &value) in numbers[start..].iter_mut().zip(&values[start..]) {
+                    *to = number(value);
+                }
+                values.truncate(start);
+                values.shrink_to_fit();
+            }
+            numbers
+        }
         match most {
-            0..=256 => Self::Bytes(matrix.iter().map(|&number| number as u8).collect()),
-            _ => Self::Words(matrix.iter().map(|&number| number as u16).collect()),
+            0..=256 => Self::Bytes(take(values, |value| value as u8)),
+            _ => Self::Words(take(values, |value| value as u16)),
         }
     }
 
@@ -183,6 +201,20 @@ mod tests {
         assert_eq!(bounds(&beside, 4), [1.0, 5.0, 9.0]);
     }
 
+    #[test]
+    fn numbers_are_taken_over_in_order() {
+        let values: Vec<f32> = (0..2 * TAKEN_TOGETHER + 5).map(|place| (place % 251) as f32).collect();
+        let numbers = Numbers::taking(values.clone(), 256);
+        assert!(matches!(&numbers, Numbers::Bytes(all) if all.len() == values.len()));
+        assert_eq!(
+            numbers.values(TAKEN_TOGETHER - 3..TAKEN_TOGETHER + 3),
+            values[TAKEN_TOGETHER - 3..TAKEN_TOGETHER + 3]
+        );
+        assert_eq!(numbers.values(0..values.len()), values);
+        assert_eq!(Numbers::taking(vec![300.0, 0.0], 1000), Numbers::Words(vec![300, 0]));
+        assert_eq!(Numbers::taking(Vec::new(), 2), Numbers::Bytes(Vec::new()));
+    }
+
     proptest! {
         #[test]
         fn a_value_is_below_a_bound_if_its_bin_is_before_the_bounds(
@@ -208,7 +240,7 @@ mod tests {
             }
             prop_assert_eq!(bins.bound(0, 0.5), None);
             for most in [256, 257] {
-                prop_assert_eq!(&Numbers::new(&numbers, most).values(0..values.len()), numbers.as_slice().unwrap());
+                prop_assert_eq!(&Numbers::taking(numbers.as_slice().unwrap().to_vec(), most).values(0..values.len()), numbers.as_slice().unwrap());
             }
             let mut archive = ModelArchive::default();
             bins.store(&mut archive);

@@ -16,6 +16,7 @@ mod flat;
 mod reference;
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use hessboost::config::{TrainingParams, TreeMethod};
 use hessboost::data::{BinnedMatrix, DMatrix};
@@ -312,15 +313,37 @@ fn outputs(classes: usize) -> usize {
     if classes == 2 { 1 } else { classes }
 }
 
-/// Takes the matrix over: a copy of it would be the largest thing in memory.
-fn labelled(rows: Rows) -> Result<DMatrix, ModelError> {
-    let labels: Vec<f32> = rows.targets.iter().map(|&target| target as f32).collect();
+fn labels(rows: &Rows) -> Vec<f32> {
+    rows.targets.iter().map(|&target| target as f32).collect()
+}
+
+/// A matrix's values, taken over, and its numbers of rows and columns: a copy would be the largest thing in memory.
+fn whole(rows: Rows) -> (Vec<f32>, usize, usize) {
     let (count, columns) = rows.matrix.dim();
     let (values, start) = rows.matrix.into_raw_vec_and_offset();
     assert!(start.unwrap_or(0) == 0 && values.len() == count * columns, "matrices are row-major and whole");
+    (values, count, columns)
+}
+
+fn labelled(rows: Rows) -> Result<DMatrix, ModelError> {
+    let labels = labels(&rows);
+    let (values, count, columns) = whole(rows);
     DMatrix::from_dense_vec(values, count, columns)
         .and_then(|matrix| matrix.with_labels(&labels))
         .map_err(|error| failed(&error))
+}
+
+/// hessboost's bins of the numbers in a matrix, and these numbers. The matrix goes as soon as hessboost has its bins, and the
+/// numbers come only then: the three together would be the most that a fit holds.
+fn binned(rows: Rows, most: usize) -> Result<(BinnedMatrix, Numbers), ModelError> {
+    let labels = labels(&rows);
+    let (values, count, columns) = whole(rows);
+    let values = Arc::new(values);
+    let bins = DMatrix::from_dense_shared(values.clone(), count, columns, f32::NAN)
+        .and_then(|matrix| matrix.with_labels(&labels))
+        .and_then(|matrix| BinnedMatrix::new(&matrix, most))
+        .map_err(|error| failed(&error))?;
+    Ok((bins, Numbers::taking(Arc::unwrap_or_clone(values), most)))
 }
 
 /// The fast implementation.
@@ -359,10 +382,8 @@ fn softmax_trees(
         .max_bin(parameters.maximum_bins)
         .build()
         .map_err(|error| failed(&error))?;
-    let numbers = Numbers::new(&training.matrix, parameters.maximum_bins);
     let targets = training.targets.clone();
-    // The matrix goes as soon as hessboost has its bins.
-    let rows = BinnedMatrix::new(&labelled(training)?, parameters.maximum_bins).map_err(|error| failed(&error))?;
+    let (rows, numbers) = binned(training, parameters.maximum_bins)?;
     let held_out = validation.map(labelled).transpose()?;
     context.progress.begin(Boosted::NAME, parameters.rounds as u64);
     let progress = context.progress;
