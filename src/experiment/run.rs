@@ -492,7 +492,7 @@ impl VariantContext<'_> {
             sequences,
             (request.training, &split.validation, test),
             (spec.kind, spec.input, spec.implementation, spec.parameters.to_string()),
-            (request.seed, device_name(request.device)),
+            (request.seed, device_name(request.device) + request.device.kernels()),
         ))
     }
 }

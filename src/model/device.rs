@@ -82,6 +82,15 @@ impl Device {
         }
     }
 
+    /// What the names of stored results have besides: nothing for the processor, and for a card the version of the kernels,
+    /// raised whenever a change to them changes a bit.
+    pub(crate) fn kernels(self) -> &'static str {
+        match self {
+            Self::Cpu => "",
+            Self::Cuda(_) => ", kernels 2",
+        }
+    }
+
     /// For the record: the name, and of a graphics card its own name, driver and the precision of products.
     ///
     /// # Errors

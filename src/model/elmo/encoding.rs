@@ -38,7 +38,7 @@ impl<'a> Encodings<'a> {
     /// Of the ELMo of these parameters, as this engine runs it.
     pub fn new(store: &'a dyn ArtifactStore, engine: Engine, parameters: &ParameterSet) -> Self {
         let mut elmo = Sha256::new();
-        elmo.update(format!("{FORMAT} {engine:?}"));
+        elmo.update(format!("{FORMAT} {engine:?}{}", engine.device.kernels()));
         for (name, parameter) in parameters.iter() {
             elmo.update(format!(" {name} {:?} ", parameter.shape));
             elmo.update(bytemuck::cast_slice::<f32, u8>(&parameter.values));

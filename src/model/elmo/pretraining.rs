@@ -95,7 +95,7 @@ fn key(
     }
     let device = match engine.device {
         Device::Cpu => "cpu".to_owned(),
-        Device::Cuda(device) => format!("cuda {}", device.precision.name()),
+        Device::Cuda(device) => format!("cuda {}{}", device.precision.name(), engine.device.kernels()),
     };
     let implementation = engine.implementation;
     let head =
