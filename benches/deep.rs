@@ -4,9 +4,11 @@
 //! ```text
 //! deep serve FOLDER PACKETS FLOWS DEVICE   (DEVICE is cpu, cuda-f32, cuda-tf32 or cuda-bf16) writes weights, data, losses and gradients to FOLDER, then reads lines
 //!                                          `WORKLOAD RUNS` and answers each with the milliseconds of every run
-//! deep memory WORKLOAD PACKETS FLOWS DEVICE   by how many MiB the resident set rises with the model and three steps
+//! deep memory WORKLOAD PACKETS FLOWS DEVICE   by how many MiB the resident set rises with the model and three steps; with
+//!                                          a graphics card it then waits for the end of its input
 //! ```
 
+use std::any::Any;
 use std::hint::black_box;
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -108,22 +110,30 @@ fn memory(arguments: &[String]) {
     // What any program with these threads has.
     rayon::broadcast(|_| ());
     let before = status("VmRSS");
-    match arguments[0].as_str() {
+    let held: Box<dyn Any> = match arguments[0].as_str() {
         "elmo_training_step" => {
             let mut elmo = elmo(packets, device);
             (0..3).for_each(|_| drop(black_box(elmo.train_step())));
+            Box::new(elmo)
         }
         "attention_lstm_training_step" => {
             let mut attention_lstm = attention_lstm(flows, device);
             (0..3).for_each(|_| drop(black_box(attention_lstm.train_step())));
+            Box::new(attention_lstm)
         }
         "fine_tuning_step" => {
             let mut fine_tuned = fine_tuned(packets, device);
             (0..3).for_each(|_| drop(black_box(fine_tuned.train_step())));
+            Box::new(fine_tuned)
         }
         other => panic!("{other} is no training step"),
-    }
+    };
     println!("{:.1}", status("VmHWM") - before);
+    if device != Device::Cpu {
+        // Whoever asks looks at the card's memory now, and then ends the input.
+        std::io::stdin().lock().lines().for_each(drop);
+    }
+    drop(held);
 }
 
 fn main() {

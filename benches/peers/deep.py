@@ -3,7 +3,7 @@
     cargo build --release --bench deep
     python benches/peers/deep.py                    # times, in alternating runs, medians
     python benches/peers/deep.py --verify           # forward, loss and every gradient, to 1e-4
-    python benches/peers/deep.py --memory           # how far a training step raises the resident set
+    python benches/peers/deep.py --memory           # how far a training step raises the resident set, or a card's memory
     python benches/peers/deep.py --device cuda --precision tf32 --batch 1024
 
 PyTorch runs with the best of its settings: one thread or all, oneDNN on or off, layers one by one or stacked in one
@@ -331,16 +331,38 @@ def memory_here(workload, folder, device):
     peer = Peer(folder, kind, device)
     for _ in range(3):
         peer.step()
-    print(f"{resident('VmHWM') - before:.1f}")
+    print(f"{resident('VmHWM') - before:.1f}", flush=True)
+    if device != "cpu":
+        sys.stdin.read()
 
 
-def memory(arguments, program, folder, sizes):
+def used_on_card():
+    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    return float(subprocess.check_output(query, text=True).split()[0])
+
+
+def memory_of(command, device):
+    """What a process says of its memory; on a card, by how much it raises what is in use there, its context included. It
+    waits for the end of its input, so that it still holds all that its steps took."""
+    if device == "cpu":
+        return float(subprocess.check_output(command, text=True))
+    before = used_on_card()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        if not process.stdout.readline():
+            raise SystemExit(f"{command[0]} did not run")
+        return used_on_card() - before
+
+
+def memory(arguments, program, folder, sizes, device):
     print(f"{'workload':32} {'PyTorch MiB':>12} {'etcbench MiB':>12} {'ratio':>6}")
+    rows = []
     for workload in TRAINING_STEPS:
-        theirs = float(subprocess.check_output([sys.executable, __file__, "--memory-of", workload,
-                                                "--folder", str(folder)], text=True))
-        ours = float(subprocess.check_output([program, "memory", workload, *map(str, sizes), arguments.device], text=True))
+        theirs = memory_of([sys.executable, __file__, "--memory-of", workload, "--folder", str(folder), "--device",
+                            arguments.device, "--precision", arguments.precision], arguments.device)
+        ours = memory_of([program, "memory", workload, *map(str, sizes), device], arguments.device)
+        rows.append(dict(workload=workload, pytorch_mib=theirs, etcbench_mib=ours))
         print(f"{workload:32} {theirs:12.1f} {ours:12.1f} {ours / theirs:6.2f}")
+    return rows
 
 
 def newest_program():
@@ -369,8 +391,6 @@ def main():
 
     if arguments.memory_of:
         return memory_here(arguments.memory_of, arguments.folder, arguments.device)
-    if arguments.memory and arguments.device != "cpu":
-        raise SystemExit("--memory is of the processor's memory; leave --device away")
     # Few flows to verify: of the 16,384 rectified values of 256 flows one may be within rounding of 0, where it has a
     # gradient on one side and none on the other (with these data one is, at 4e-7).
     sizes = (arguments.batch or 64, arguments.batch or (32 if arguments.verify else 256))
@@ -382,7 +402,9 @@ def main():
         if arguments.verify:
             verify(arguments.folder, arguments.device)
         if arguments.memory:
-            memory(arguments, program, arguments.folder, sizes)
+            rows = memory(arguments, program, arguments.folder, sizes, device)
+            if arguments.json:
+                arguments.json.write_text(json.dumps(dict(precision=arguments.precision, rows=rows), indent=2) + "\n")
         return
     rows = compare(arguments, arguments.folder, ours)
     ours.close()
