@@ -1,5 +1,5 @@
 //! `paper/FINDINGS.md` says what the stored reference results say: its table of scores is made anew from
-//! `results/reference/lab` and must stand in it line by line.
+//! `results/reference/lab`, those of its ablations from `results/reference/ablations`, and must stand in it line by line.
 
 use std::fs;
 use std::path::Path;
@@ -43,6 +43,48 @@ fn the_table_of_findings_is_that_of_the_stored_results() {
         for (name, cells) in rows {
             assert_eq!(cells.len(), 5, "{variant}: {name}");
             let line = format!("| {variant} | {name} | {} |\n", cells.join(" | "));
+            assert!(page.contains(&line), "paper/FINDINGS.md has no line {line:?}");
+        }
+    }
+}
+
+/// A table over what an ablation changes: its settings, and for each model mean and standard deviation of macro F1.
+fn ablation(path: &Path) -> Vec<String> {
+    let mut reader = csv::Reader::from_path(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let header = reader.headers().unwrap().clone();
+    let column = |name: &str| header.iter().position(|column| column == name).unwrap();
+    // The column of what is changed follows that of the variant.
+    let changed = column("variant") + 1;
+    let (model, mean, deviation) = (column("model"), column("macro_f1"), column("macro_f1_standard_deviation"));
+    let mut settings = Vec::new();
+    let mut rows: Vec<(String, Vec<String>)> = Vec::new();
+    for record in reader.records().map(Result::unwrap) {
+        if !settings.contains(&record[changed].to_owned()) {
+            settings.push(record[changed].to_owned());
+        }
+        let [mean, deviation] = [mean, deviation].map(|value| record[value].parse::<f64>().unwrap());
+        let cell = format!("{mean:.3}±{deviation:.3}");
+        match rows.iter_mut().find(|(name, _)| *name == record[model]) {
+            Some((_, cells)) => cells.push(cell),
+            None => rows.push((record[model].to_owned(), vec![cell])),
+        }
+    }
+    let head = format!("| {} | {} |\n", &header[changed], settings.join(" | "));
+    let lines = rows.into_iter().map(|(name, cells)| {
+        assert_eq!(cells.len(), settings.len(), "{}: {name}", path.display());
+        format!("| {name} | {} |\n", cells.join(" | "))
+    });
+    std::iter::once(head).chain(lines).collect()
+}
+
+#[test]
+fn the_ablations_of_findings_are_those_of_the_stored_results() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("paper/FINDINGS.md")).unwrap();
+    for name in ["activation", "attention", "elmo", "m", "masks", "n", "packet-start", "split"] {
+        let lines = ablation(&root.join(format!("results/reference/ablations/{name}.csv")));
+        assert!(lines.len() > 1, "{name}");
+        for line in lines {
             assert!(page.contains(&line), "paper/FINDINGS.md has no line {line:?}");
         }
     }
