@@ -27,9 +27,9 @@ pub fn series(index: usize) -> String {
     format!("var(--series-{})", index % super::MOST_SERIES)
 }
 
-/// About how wide a text of 12 pixels is.
+/// About how wide a text of 12 pixels is, in the widest of the usual typefaces: a name of the masks in it must not be cut.
 pub fn text_width(text: &str) -> f64 {
-    6.5 * text.chars().count() as f64
+    7.2 * text.chars().count() as f64
 }
 
 /// The widest of several texts.

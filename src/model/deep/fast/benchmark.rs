@@ -5,8 +5,9 @@
 use rand::RngExt;
 
 use super::{classifier, cpu, joint, language_model};
-use crate::model::deep::engine::{ByteBatch, JointClassifier, LanguageModel, PacketEncoder, SequenceClassifier};
-use crate::model::deep::packets::EncodedFlows;
+use crate::model::deep::engine::{
+    ByteBatch, JointClassifier, LanguageModel, PacketBatch, PacketEncoder, Picked, SequenceClassifier,
+};
 use crate::model::deep::parameters::{
     AttentionLstmOptions, ElmoOptions, Encoder, ParameterSet, encoder_shapes, initial_classifier, initial_elmo,
 };
@@ -103,8 +104,11 @@ pub struct AttentionLstm {
     options: AttentionLstmOptions,
     initial: ParameterSet,
     model: Box<dyn SequenceClassifier>,
-    flows: EncodedFlows,
+    layers: Vec<f32>,
     shape: [usize; 4],
+    /// Every packet in its order; named, so that a device may keep them.
+    places: Vec<u32>,
+    counts: Vec<u32>,
     labels: Vec<u32>,
 }
 
@@ -126,11 +130,10 @@ impl AttentionLstm {
         let mut generator = seed::generator(0, "benchmark");
         let shape = [flows, packets, 3, 2 * elmo_hidden];
         let layers = (0..shape.iter().product()).map(|_| generator.random_range(-1.0..1.0f32)).collect();
-        let vector_of = (0..(flows * packets) as u32).map(Some).collect::<Vec<_>>();
-        let encoded = EncodedFlows::new(packets, shape[2] * shape[3], layers, &vector_of);
         let labels = (0..flows).map(|_| generator.random_range(0..CLASSES as u32)).collect();
         let model = super::classifier(&options, &initial, 0, device)?;
-        Ok(Self { options, initial, model, flows: encoded, shape, labels })
+        let (places, counts) = ((0..(flows * packets) as u32).collect(), vec![packets as u32; flows]);
+        Ok(Self { options, initial, model, layers, shape, places, counts, labels })
     }
 
     /// One training step; the loss before it.
@@ -138,9 +141,9 @@ impl AttentionLstm {
     /// # Errors
     /// None for these data.
     pub fn train_step(&mut self) -> Result<f64, ModelError> {
-        let Self { model, flows, labels, .. } = self;
-        let all = (0..labels.len()).collect::<Vec<_>>();
-        Ok(flows.with_batch(&all, |batch| model.train_step(batch, labels, 0.001))?.mean())
+        let Self { model, layers, places, counts, labels, .. } = self;
+        let batch = PacketBatch { layers, picked: Some(Picked { places, table: 0 }), counts };
+        Ok(model.train_step(&batch, labels, 0.001)?.mean())
     }
 
     /// Initial weights, data, and the loss in training, its gradients and the probabilities by the initial running
@@ -150,16 +153,16 @@ impl AttentionLstm {
     /// None for these data.
     pub fn file(&self) -> Result<Vec<u8>, ModelError> {
         let mut model = classifier::AttentionLstm::new(cpu::Cpu::new(), &self.options, &self.initial, 0)?;
-        let all = (0..self.labels.len()).collect::<Vec<_>>();
-        let mut output = vec![0.0; all.len() * CLASSES];
-        self.flows.with_batch(&all, |batch| model.probabilities(batch, &mut output))?;
-        let loss = self.flows.with_batch(&all, |batch| model.gradients(batch, &self.labels))?.mean();
-        let layers = self.flows.with_batch(&[], |batch| batch.layers.to_vec());
+        let flows = self.labels.len();
+        let batch = PacketBatch { layers: &self.layers, picked: None, counts: &self.counts };
+        let mut output = vec![0.0; flows * CLASSES];
+        model.probabilities(&batch, &mut output)?;
+        let loss = model.gradients(&batch, &self.labels)?.mean();
         let mut archive = ModelArchive::default();
         self.initial.store(&mut archive);
         store_gradients(&mut archive, &self.initial, model.named_gradients());
-        archive.tensors.insert("data.output".to_owned(), Tensor::f32(&[all.len(), CLASSES], output));
-        archive.tensors.insert("data.layers".to_owned(), Tensor::f32(&self.shape, layers));
+        archive.tensors.insert("data.output".to_owned(), Tensor::f32(&[flows, CLASSES], output));
+        archive.tensors.insert("data.layers".to_owned(), Tensor::f32(&self.shape, self.layers.clone()));
         archive.tensors.insert("data.labels".to_owned(), Tensor::u32(&[self.labels.len()], self.labels.clone()));
         archive.tensors.insert("data.loss".to_owned(), Tensor::f64(&[1], vec![loss]));
         archive.to_bytes()

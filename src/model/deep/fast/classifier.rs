@@ -172,7 +172,7 @@ impl<D: Device> AttentionLstm<D> {
     }
 
     /// The next batch's encodings are in their buffer.
-    pub(super) fn from_buffer(&mut self) {
+    pub(super) fn read_buffer(&mut self) {
         self.from = None;
     }
 

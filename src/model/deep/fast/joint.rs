@@ -84,7 +84,7 @@ impl<D: Device> Joint<D> {
             *next += count as usize;
             Some(start)
         }));
-        classifier.from_buffer();
+        classifier.read_buffer();
         // The first encoding is 0, that of a flow without packets.
         classifier.pack(lengths, batch.most.max(1), |flow, step| match batch.counts[flow] {
             0 => 0,

@@ -380,7 +380,10 @@ mod tests {
                 }
                 for parts in [depths, plan.parts()] {
                     // Lanes that share sums take as many rows at once.
-                    assert!(parts.is_power_of_two() && ROW_STEP % parts == 0 && parts <= 32, "{hidden} {plan:?}");
+                    assert!(
+                        parts.is_power_of_two() && ROW_STEP.is_multiple_of(parts) && parts <= 32,
+                        "{hidden} {plan:?}"
+                    );
                 }
             }
         }
