@@ -49,28 +49,23 @@ static __device__ __forceinline__ float4 row_sums(float4 (&sums)[LANES], u32 lan
     return sums[0];
 }
 
+static __device__ __forceinline__ void add_product(float4& sum, const float (&weight)[4][DEPTH], u32 k, float value) {
+    sum.x += weight[0][k] * value;
+    sum.y += weight[1][k] * value;
+    sum.z += weight[2][k] * value;
+    sum.w += weight[3][k] * value;
+}
+
 // The products of a thread's weights with DEPTH values, which stand in shared memory.
 static __device__ __forceinline__ float4 products(const float (&weight)[4][DEPTH], const float* values) {
     float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
     for (u32 k = 0; k < DEPTH; k += 4) {
         float4 value = *(const float4*)(values + k);
-        sum.x += weight[0][k] * value.x;
-        sum.y += weight[1][k] * value.x;
-        sum.z += weight[2][k] * value.x;
-        sum.w += weight[3][k] * value.x;
-        sum.x += weight[0][k + 1] * value.y;
-        sum.y += weight[1][k + 1] * value.y;
-        sum.z += weight[2][k + 1] * value.y;
-        sum.w += weight[3][k + 1] * value.y;
-        sum.x += weight[0][k + 2] * value.z;
-        sum.y += weight[1][k + 2] * value.z;
-        sum.z += weight[2][k + 2] * value.z;
-        sum.w += weight[3][k + 2] * value.z;
-        sum.x += weight[0][k + 3] * value.w;
-        sum.y += weight[1][k + 3] * value.w;
-        sum.z += weight[2][k + 3] * value.w;
-        sum.w += weight[3][k + 3] * value.w;
+        add_product(sum, weight, k, value.x);
+        add_product(sum, weight, k + 1, value.y);
+        add_product(sum, weight, k + 2, value.z);
+        add_product(sum, weight, k + 3, value.w);
     }
     return sum;
 }
