@@ -21,8 +21,8 @@ use crate::storage::Turn;
 /// Raised whenever a change to the code changes what a fit of this model computes, so that no older one is reused.
 fn fit_version(model: ModelKind) -> u32 {
     match model {
-        ModelKind::GradientBoosting | ModelKind::Svm => 6,
-        _ => 5,
+        ModelKind::GradientBoosting | ModelKind::Svm => 7,
+        _ => 6,
     }
 }
 

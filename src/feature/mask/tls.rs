@@ -255,10 +255,19 @@ impl View<'_> {
         })
     }
 
-    /// Adds a field at a range of the handshake's bytes, wherever packets show it.
+    /// Adds a field at a range of the handshake's bytes, wherever packets show it or may show it.
     fn add(&self, mask: Mask, start: i64, end: i64, fields: &mut Vec<Field>) {
         for (place, length, position) in self.handshake.parts(start, end) {
             self.add_in_stream(mask, place, length, position, fields);
+        }
+        let known = self.handshake.length();
+        if end > known {
+            // It goes on in records whose headers are missing; they are taken to be no shorter than those before.
+            let shortest = self.handshake.records.iter().map(|(_, length)| *length).min().unwrap_or(end - known).max(1);
+            let headers = RECORD_HEADER * ((end - known) / shortest + 1);
+            let first = start.max(known);
+            let place = self.end + first - known;
+            self.add_in_stream(mask, place, end - first + headers, (first - start) as usize, fields);
         }
     }
 
@@ -287,9 +296,11 @@ impl View<'_> {
             Some(length) => {
                 self.add(Mask::TlsRandom, random, session_id - 1, fields);
                 self.add(Mask::TlsSessionId, session_id, session_id + length, fields);
-                if message_type == CLIENT_HELLO {
-                    let lost = self.server_names(session_id + length, end, fields);
-                    lost.into_iter().for_each(|from| self.rest(from, end, fields));
+                if message_type == CLIENT_HELLO
+                    && let Some(lost) = self.server_names(session_id + length, end, fields)
+                {
+                    // The name may be anywhere in what is left.
+                    self.add(Mask::TlsServerName, lost, end, fields);
                 }
             }
             // Its length is missing: all that may be of it is masked.
@@ -297,29 +308,9 @@ impl View<'_> {
                 self.add(Mask::TlsRandom, random, session_id - 1, fields);
                 self.add(Mask::TlsSessionId, session_id, end.min(session_id + i64::from(LONGEST_SESSION_ID)), fields);
                 if message_type == CLIENT_HELLO {
-                    self.rest(session_id, end, fields);
+                    self.add(Mask::TlsServerName, session_id, end, fields);
                 }
             }
-        }
-    }
-
-    /// Masks what is left of a ClientHello whose server name cannot be found.
-    fn rest(&self, from: i64, end: i64, fields: &mut Vec<Field>) {
-        self.add(Mask::TlsServerName, from, end, fields);
-        let known = self.handshake.length();
-        if end > known {
-            // It goes on in records whose headers are missing; they are taken to be no shorter than those before.
-            let shortest = self.handshake.records.iter().map(|(_, length)| *length).min().unwrap_or(end - known).max(1);
-            let headers = RECORD_HEADER * ((end - known) / shortest + 1);
-            let skipped = (from - known).max(0);
-            let position = (known - from).max(0) as usize;
-            self.add_in_stream(
-                Mask::TlsServerName,
-                self.end + skipped,
-                end - known.max(from) + headers,
-                position,
-                fields,
-            );
         }
     }
 
