@@ -145,13 +145,19 @@ impl std::fmt::Display for Internal {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     interrupt::listen();
-    match dispatch(arguments) {
-        Ok(Verdict::Done) => ExitCode::SUCCESS,
-        Ok(Verdict::CheckFailed) => ExitCode::from(1),
-        Err(error) => {
+    exit_code(|| dispatch(arguments))
+}
+
+/// The exit code of some work, after a line of its error. A panic, a mistake in this program, has told its place already.
+fn exit_code(work: impl FnOnce() -> anyhow::Result<Verdict>) -> ExitCode {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(Ok(Verdict::Done)) => ExitCode::SUCCESS,
+        Ok(Ok(Verdict::CheckFailed)) => ExitCode::from(1),
+        Ok(Err(error)) => {
             tell!("etcbench: {}", in_one_line(&error));
             ExitCode::from(if error.downcast_ref::<Internal>().is_some() { 3 } else { 2 })
         }
+        Err(_) => ExitCode::from(3),
     }
 }
 
@@ -229,5 +235,21 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Classify(arguments) => classify::classify(&arguments),
         Command::Split(arguments) => split::split(&project, &arguments),
         Command::Data(command) => data::data(&project, &command),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_has_its_exit_code() {
+        let code = |code: u8| format!("{:?}", ExitCode::from(code));
+        let ended = |work: fn() -> anyhow::Result<Verdict>| format!("{:?}", exit_code(work));
+        assert_eq!(ended(|| Ok(Verdict::Done)), code(0));
+        assert_eq!(ended(|| Ok(Verdict::CheckFailed)), code(1));
+        assert_eq!(ended(|| Err(anyhow::anyhow!("no such file"))), code(2));
+        assert_eq!(ended(|| Err(anyhow::anyhow!("no such thread").context(Internal))), code(3));
+        assert_eq!(ended(|| panic!("a mistake of the program, as this test wants it")), code(3));
     }
 }
