@@ -413,4 +413,8 @@ fn fast_and_reference_implementations_agree() {
     assert!(text.contains("the reference refuses over 10000 training flows"), "{text}");
     project.refused(&["verify-models", "--models", "majority"], &["majority", "second implementation"]);
     project.refused(&["verify-models", "--models", "smv"], &["smv", "did you mean `svm`"]);
+    let output = project.etcbench(&["verify-models", "--device", "gpu"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("auto, cpu, cuda and cuda:N"), "{text}");
 }

@@ -162,15 +162,16 @@ fn parse_size(text: &str) -> Result<u64, String> {
     count.checked_mul(1 << (10 * (unit + 1))).filter(|&bytes| bytes > 0).ok_or_else(problem)
 }
 
+/// What `--device` names.
 #[derive(Clone, Copy)]
-enum DeviceChoice {
+pub(super) enum DeviceChoice {
     Auto,
     Chosen(Device),
 }
 
 impl DeviceChoice {
     /// The device, which can be used, and why it is not a graphics card where one was looked for.
-    fn resolve(self, precision: Precision) -> anyhow::Result<(Device, Option<String>)> {
+    pub(super) fn resolve(self, precision: Precision) -> anyhow::Result<(Device, Option<String>)> {
         let (device, reason) = match self {
             Self::Auto => {
                 let (device, reason) = Device::best();
@@ -192,7 +193,7 @@ impl DeviceChoice {
     }
 }
 
-fn parse_device(text: &str) -> Result<DeviceChoice, String> {
+pub(super) fn parse_device(text: &str) -> Result<DeviceChoice, String> {
     match text {
         "auto" => Ok(DeviceChoice::Auto),
         // The precision has an option of its own.

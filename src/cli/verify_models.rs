@@ -4,9 +4,10 @@ use std::path::Path;
 
 use clap::Args;
 
+use super::run::{DeviceChoice, parse_device};
 use super::{Verdict, progress};
 use crate::experiment::{self, Agreement, Cache, Overrides, Settings};
-use crate::model::Device;
+use crate::model::Precision;
 use crate::report;
 
 /// `etcbench verify-models`.
@@ -15,6 +16,7 @@ use crate::report;
   etcbench verify-models
   etcbench verify-models --models svm,knn --set selection.maximum_flows_per_class=200
   etcbench verify-models --data iscxvpn2016 --models random_forest
+  etcbench verify-models --device cuda --models attention_lstm     in a build with the feature dfdx-cuda
 
 The flows, models and their keys are those of experiments/verify-models.toml. Exit code 1 when the
 predictions of a model's two implementations agree less, or their macro F1 differ more, than is stated.")]
@@ -28,6 +30,10 @@ pub struct VerifyModelsArguments {
     /// Override any key of experiments/verify-models.toml. Repeat for several.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     assignments: Vec<String>,
+    /// Where both implementations of a deep model train: auto, cpu, cuda or cuda:N. The reference trains on a card only
+    /// where it was built with the feature dfdx-cuda.
+    #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = parse_device)]
+    device: DeviceChoice,
 }
 
 /// Runs both implementations and prints how far they agree.
@@ -41,10 +47,11 @@ pub fn verify_models(project: &Path, arguments: &VerifyModelsArguments) -> anyho
     let path = project.join("experiments/verify-models.toml");
     let experiment = experiment::read_experiment(&path, &overrides)?;
     experiment::require_data(&experiment, project)?;
+    let (device, device_reason) = arguments.device.resolve(Precision::F32)?;
     let settings = Settings {
         project: project.to_owned(),
-        device: Device::Cpu,
-        device_reason: None,
+        device,
+        device_reason,
         cache: Cache::new(experiment::results_folder(project).join("cache")),
         memory_limit: None,
     };

@@ -23,7 +23,8 @@ pub(crate) use {
 
 use crate::model::{CudaDevice, ModelError};
 
-/// dfdx's CUDA device.
+/// dfdx's CUDA device. Its kernels add gradients up by atomic additions, in no fixed order (`gather.cu`, `slice.cu`, ...), so
+/// two trainings on it differ in their last bits, and after some epochs in more.
 ///
 /// # Errors
 /// A card that is not there, or products in another precision than f32, which dfdx does not have.
