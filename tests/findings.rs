@@ -81,7 +81,7 @@ fn ablation(path: &Path) -> Vec<String> {
 fn the_ablations_of_findings_are_those_of_the_stored_results() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("paper/FINDINGS.md")).unwrap();
-    for name in ["activation", "attention", "elmo", "m", "masks", "n", "packet-start", "split"] {
+    for name in ["activation", "attention", "direction", "elmo", "m", "masks", "n", "packet-start", "split"] {
         let lines = ablation(&root.join(format!("results/reference/ablations/{name}.csv")));
         assert!(lines.len() > 1, "{name}");
         for line in lines {
