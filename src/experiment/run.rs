@@ -41,6 +41,17 @@ pub struct Settings {
     pub memory_limit: Option<u64>,
 }
 
+impl Settings {
+    /// Says so where a card was looked for in vain and one of the models is deep.
+    pub(super) fn tell_device<'m>(&self, mut models: impl Iterator<Item = &'m ModelSpec>, progress: &dyn Progress) {
+        if let Some(reason) = &self.device_reason
+            && models.any(|spec| spec.kind == ModelKind::AttentionLstm)
+        {
+            progress.warn(&format!("deep models train on the cpu: {reason}"));
+        }
+    }
+}
+
 /// One fit of a run with everything that records are made of.
 pub struct FittedRow {
     /// What was fitted.
@@ -148,12 +159,7 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     let (mut loaded, prepared) = prepare_all(experiment, settings, progress)?;
     let total =
         prepared.iter().map(|(variant, _, prepared)| variant.models.len() * prepared.splits.len()).sum::<usize>();
-    let deep = experiment.variants.iter().flat_map(|variant| &variant.models);
-    if let Some(reason) = &settings.device_reason
-        && deep.into_iter().any(|spec| spec.kind == ModelKind::AttentionLstm)
-    {
-        progress.warn(&format!("deep models train on the cpu: {reason}"));
-    }
+    settings.tell_device(experiment.variants.iter().flat_map(|variant| &variant.models), progress);
     let contexts: Vec<_> = prepared
         .iter()
         .map(|(variant, index, prepared)| {

@@ -98,6 +98,7 @@ pub fn verify_models(
     let split = &prepared.splits[0];
     let models: Vec<(&ModelSpec, AgreementBound)> =
         variant.models.iter().filter_map(|spec| Some((spec, agreement_bound(spec.kind)?))).collect();
+    settings.tell_device(models.iter().map(|(spec, _)| *spec), progress);
     progress.begin("fast and reference", 2 * models.len() as u64);
     let mut results = Vec::new();
     for (spec, bound) in models {
