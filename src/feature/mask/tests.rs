@@ -310,7 +310,7 @@ fn check_cut_hello(
 
 #[test]
 fn of_a_server_name_behind_a_lost_record_header_nothing_is_left() {
-    // The second record holds the name alone and after it what is left of the hello; its header was cut off.
+    // The name begins the second record, whose header the first packet's cut took away.
     check_cut_hello(244, 217, 52, 199).unwrap();
 }
 
