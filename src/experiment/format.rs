@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::sweep::{self, Sweep, VARIANT_SECTIONS};
 use super::tune::TuneOptions;
 use crate::declarative::{self, DeclarativeError};
-use crate::feature::{Selection, SequenceOptions, TokenOptions};
+use crate::feature::{PacketStart, Selection, SequenceOptions, TokenOptions, Transformation};
 use crate::flow::FlowOptions;
-use crate::model::{Implementation, Input, ModelKind, ModelSpec};
+use crate::model::{Implementation, Input, ModelKind, ModelSpec, PACKET_METADATA};
 use crate::split::SplitOptions;
 
 /// What a person asks for beside the experiment file.
@@ -93,12 +93,14 @@ pub struct Variant {
     pub split: SplitOptions,
     /// One entry per model and input.
     pub models: Vec<ModelSpec>,
+    /// Whether a model reads packet sequences, with its own settings or with some that are tried.
+    reads_sequences: bool,
 }
 
 impl Variant {
     /// The packet sequences, where a model reads them.
     pub(super) fn used_sequences(&self) -> Option<&SequenceOptions> {
-        self.models.iter().any(|spec| spec.input == Input::Sequences).then_some(&self.sequences)
+        self.reads_sequences.then_some(&self.sequences)
     }
 }
 
@@ -407,12 +409,29 @@ fn variant(
     for name in &document.models {
         specs.extend(model_specs(name, models.get(name), &origin("models"))?);
     }
+    let tried = document.tune.iter().flat_map(|tune| tune.space.values());
+    let reads_metadata = specs.iter().any(ModelSpec::reads_metadata)
+        || tried.flat_map(|space| space.keys()).any(|key| key == PACKET_METADATA);
+    if reads_metadata {
+        let wrong = |text: &str| Err(problem("feature", format!("{PACKET_METADATA} of a model {text}")));
+        if sequences.packets < feature.packets {
+            return wrong("needs as many packets in feature.sequences.packets as in feature.packets, or more");
+        }
+        if sequences.transformation != Transformation::SignedLogarithm {
+            return wrong("needs feature.sequences.transformation = \"signed_logarithm\"");
+        }
+        // The packets of the bytes would not be those of the sequences.
+        if feature.packet_start == PacketStart::Payload {
+            return wrong("cannot be used with feature.packet_start = \"payload\", which leaves packets out");
+        }
+    }
     Ok(Variant {
         selection: declarative::typed(section("selection", &document.selection)?, &origin("selection"))?,
         flow,
         feature,
         sequences,
         split,
+        reads_sequences: reads_metadata || specs.iter().any(ModelSpec::reads_sequences),
         models: specs,
         name,
     })

@@ -489,7 +489,7 @@ impl VariantContext<'_> {
         // What a model does not read does not matter to it.
         let reads_bytes = matches!(spec.input, Input::Bytes | Input::BytesAndStatistics);
         let feature = (reads_bytes && spec.kind != ModelKind::Majority).then_some(&self.variant.feature);
-        let sequences = (spec.input == Input::Sequences).then_some(&self.variant.sequences);
+        let sequences = spec.reads_sequences().then_some(&self.variant.sequences);
         cache::key(&(
             (kind, fit_version(spec.kind), env!("CARGO_PKG_VERSION")),
             self.flows_key,

@@ -164,6 +164,22 @@ pub struct ModelSpec {
     pub parameters: toml::Table,
 }
 
+/// The key of [`ModelSpec::parameters`] that names what a deep model reads of each packet beside its bytes.
+pub const PACKET_METADATA: &str = "packet_metadata";
+
+impl ModelSpec {
+    /// Whether it reads packet sequences: as its input, or beside the bytes of packets.
+    pub fn reads_sequences(&self) -> bool {
+        self.input == Input::Sequences || self.reads_metadata()
+    }
+
+    /// Whether it reads lengths, directions or times beside the bytes of packets.
+    pub fn reads_metadata(&self) -> bool {
+        let named = self.parameters.get(PACKET_METADATA).and_then(toml::Value::as_array);
+        named.is_some_and(|named| !named.is_empty())
+    }
+}
+
 /// Some rows of a feature set.
 #[derive(Clone, Copy)]
 pub struct Examples<'a> {

@@ -33,7 +33,7 @@ pub use deep::fast::benchmark;
 pub use archive::{ModelArchive, Tensor, TensorData};
 pub use classifier::{
     ArtifactStore, Classifier, CudaDevice, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input,
-    ModelError, ModelKind, ModelSpec, NoArtifacts, Precision, StageTime,
+    ModelError, ModelKind, ModelSpec, NoArtifacts, PACKET_METADATA, Precision, StageTime,
 };
 pub use device::Finding;
 pub use factory::{build, load, reference_row_limit};

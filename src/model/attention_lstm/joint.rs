@@ -2,10 +2,11 @@
 //! ELMo has moved.
 
 use super::AttentionLstm;
-use crate::feature::{TokenArray, VOCABULARY};
+use crate::feature::VOCABULARY;
 use crate::model::deep::engine::{BatchLoss, ByteBatch, JointClassifier, Resumable};
-use crate::model::deep::packets::ByteFlows;
-use crate::model::deep::parameters::{ElmoOptions, ParameterSet, classifier_shapes, encoder_shapes};
+use crate::model::deep::packets::{ByteFlows, Metadata};
+use crate::model::deep::parameters::{AttentionLstmOptions, ParameterSet, classifier_shapes, encoder_shapes};
+use crate::model::deep::pooling::Pooling;
 use crate::model::deep::training::{Learner, Run, fit_classifier, predict};
 use crate::model::elmo::encode_flows;
 use crate::model::{EpochRecord, Examples, ModelError};
@@ -14,26 +15,30 @@ use crate::progress::Silent;
 /// A classifier that learns from the bytes of flows.
 struct OnBytes<'a> {
     model: Box<dyn JointClassifier>,
-    elmo: &'a ElmoOptions,
+    pooling: Pooling,
     training: ByteFlows<'a>,
     /// N.
     packets: usize,
-    validation: (&'a TokenArray, &'a [usize]),
+    validation: Examples<'a>,
+    options: &'a AttentionLstmOptions,
     classes: usize,
 }
 
 impl Learner for OnBytes<'_> {
     fn train_step(&mut self, flows: &[usize], labels: &[u32], learning_rate: f32) -> Result<BatchLoss, ModelError> {
-        let (tokens, counts) = self.training.batch(flows);
-        let batch = ByteBatch { tokens: &tokens, counts: &counts, most: self.packets };
+        let (tokens, counts, metadata) = self.training.batch(flows);
+        let Self { packets, pooling, .. } = *self;
+        let batch = ByteBatch { tokens: &tokens, counts: &counts, metadata: &metadata, most: packets, pooling };
         self.model.train_step(&batch, labels, learning_rate)
     }
 
     fn validate(&mut self) -> Result<Vec<f32>, ModelError> {
-        let (tokens, rows) = self.validation;
-        let encoded = encode_flows(&mut *self.model, self.elmo, tokens, rows, None, &Silent)?;
+        let Examples { features, rows } = self.validation;
+        let reading = (&self.options.elmo, self.pooling);
+        let encoded = encode_flows(&mut *self.model, reading, &features.tokens, rows, None, &Silent)?;
+        let flows = encoded.flows.with_metadata(Metadata::of_rows(features, rows, &self.options.packet_metadata));
         let Self { model, classes, .. } = self;
-        predict(&mut |batch, output| model.probabilities(batch, output), &encoded.flows, *classes, &mut |_| ())
+        predict(&mut |batch, output| model.probabilities(batch, output), &flows, *classes, &mut |_| ())
     }
 
     fn dead_layers(&mut self) -> Vec<&'static str> {
@@ -63,10 +68,15 @@ impl AttentionLstm {
         let tokens = &training.features.tokens;
         let mut learner = OnBytes {
             model: self.engine().joint_classifier(&self.options, &both, run.seed)?,
-            elmo: &self.options.elmo,
-            training: ByteFlows::of_rows(tokens, training.rows),
+            options: &self.options,
+            pooling: self.options.pooling_of(tokens.bytes),
+            training: ByteFlows::of_rows(
+                tokens,
+                training.rows,
+                Metadata::of_rows(training.features, training.rows, &self.options.packet_metadata),
+            ),
             packets: tokens.packets,
-            validation: (&validation.features.tokens, validation.rows),
+            validation,
             classes,
         };
         let epochs = fit_classifier(&mut learner, &self.options, &labels[0], &labels[1], classes, run)?;

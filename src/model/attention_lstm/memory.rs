@@ -52,7 +52,8 @@ pub(super) fn expected(
         .and(ELMO_BATCH, states(elmo_batch) * in_training * FLOAT * here);
 
     // Every packet's vector, all packets taken for distinct. While they are stored there are three of them.
-    let vector = (layers + 1.0) * 2.0 * hidden * FLOAT;
+    let packet = options.packet_size() as f64;
+    let vector = (layers + 1.0) * packet * FLOAT;
     let encoded = |rows: f64| rows * size.packets as f64 * (vector + 12.0);
     let most = packets_of(size.training().max(size.validation).max(size.predicted));
     let at_once = most.min(ENCODED_AT_ONCE as f64);
@@ -62,8 +63,12 @@ pub(super) fn expected(
         .and(ELMO, parameters(&elmo_shapes(elmo, VOCABULARY)) / 2.0)
         .and(ELMO, states(at_once) * layers * 6.0 * hidden * FLOAT * here + at_once * vector);
 
-    // Layers as they come (twice), mixed packets and their gradient, gates to states, two normalisations, attention.
-    let of_state = 4.0 * (layers + 1.0) * hidden + 4.0 * hidden + lstm * (6.0 + 4.0 + 6.0);
+    // Layers as they come (twice), mixed packets, normalised ones and their gradient, gates to states, two normalisations,
+    // attention.
+    let of_state = 2.0 * (layers + 1.0) * packet
+        + 3.0 * packet
+        + 4.0 * options.packet_metadata.len() as f64
+        + lstm * (6.0 + 4.0 + 6.0);
     let flows = (size.training() as f64).min((options.batch as f64).max(256.0));
     let training = ExpectedMemory::default()
         .and(TOKENS, encoded(all))

@@ -12,17 +12,17 @@ use sha2::{Digest, Sha256};
 use super::deep::Engine;
 use super::deep::checkpoint::Checkpoints;
 use super::deep::engine::TRAINING;
-use super::deep::packets::PacketList;
+use super::deep::packets::{Metadata, PacketList};
 use super::deep::parameters::{
     AttentionLstmOptions, Encoder, MODEL, ParameterSet, classifier_shapes, elmo_shapes, initial_classifier,
 };
-use super::deep::training::{OnEncodings, Run, fit_classifier, predict, prediction_batches};
+use super::deep::training::{OnEncodings, Run, fit_classifier, predict, prediction_batches, still_rising};
 use super::elmo::{ENCODING, Encoded, Encodings, Pretrained, encode_flows, pretrain, untrained};
 use super::{
     Classifier, Device, Examples, ExpectedMemory, FitContext, FitReport, FitSize, Implementation, Input, ModelArchive,
     ModelError, StageTime,
 };
-use crate::feature::{TokenArray, VOCABULARY};
+use crate::feature::VOCABULARY;
 use crate::progress::Progress;
 
 /// ELMo over packet bytes, then an LSTM with self-attention over packets.
@@ -121,7 +121,7 @@ impl AttentionLstm {
     fn training_key(&self, elmo: &ParameterSet, examples: [Examples<'_>; 2], classes: usize, seed: u64) -> String {
         let mut hasher = Sha256::new();
         let options = options::to_table(&self.options);
-        hasher.update(format!("classifier 1 {:?} {seed} {classes} {options}", self.engine()));
+        hasher.update(format!("classifier 2 {:?} {seed} {classes} {options}", self.engine()));
         for (name, parameter) in elmo.iter() {
             hasher.update(name);
             hasher.update(bytemuck::cast_slice::<f32, u8>(&parameter.values));
@@ -131,6 +131,9 @@ impl AttentionLstm {
             for &row in rows {
                 hasher.update(bytemuck::cast_slice::<u16, u8>(features.tokens.flow(row)));
                 hasher.update(features.labels[row].to_le_bytes());
+                if !self.options.packet_metadata.is_empty() {
+                    features.sequences.row(row).iter().for_each(|value| hasher.update(value.to_le_bytes()));
+                }
             }
         }
         format!("classifier-{}", hex::encode(hasher.finalize()))
@@ -140,18 +143,32 @@ impl AttentionLstm {
         self.fitted.as_ref().ok_or_else(|| data_problem("the model is not fitted yet; call fit first".to_owned()))
     }
 
+    /// Checks that flows have what stands beside their packets.
+    fn check_metadata(&self, Examples { features, .. }: Examples<'_>) -> Result<(), ModelError> {
+        let (packets, known) = (features.tokens.packets, features.sequences.ncols() / 2);
+        if self.options.packet_metadata.is_empty() || packets <= known {
+            return Ok(());
+        }
+        Err(data_problem(format!(
+            "packet_metadata needs packet sequences of {packets} packets, and these flows have {known}"
+        )))
+    }
+
     /// Encodes flows by a pre-trained ELMo.
     fn encode(
         &self,
         elmo: &ParameterSet,
-        tokens: &TokenArray,
-        rows: &[usize],
+        Examples { features, rows }: Examples<'_>,
         kept: Option<&Encodings<'_>>,
         progress: &dyn Progress,
     ) -> Result<Encoded, ModelError> {
         // The seed is for dropout, of which there is none in encoding.
         let mut model = self.engine().language_model(&self.options.elmo, elmo, 0)?;
-        encode_flows(&mut *model, &self.options.elmo, tokens, rows, kept, progress)
+        let pooling = self.options.pooling_of(features.tokens.bytes);
+        let reading = (&self.options.elmo, pooling);
+        let encoded = encode_flows(&mut *model, reading, &features.tokens, rows, kept, progress)?;
+        let metadata = Metadata::of_rows(features, rows, &self.options.packet_metadata);
+        Ok(Encoded { flows: encoded.flows.with_metadata(metadata), ..encoded })
     }
 }
 
@@ -183,6 +200,8 @@ impl Classifier for AttentionLstm {
         if let Some(label) = training.labels().into_iter().chain(validation.labels()).find(|&l| l as usize >= classes) {
             return Err(data_problem(format!("label {label} is not one of the {classes} classes")));
         }
+        self.check_metadata(training)?;
+        self.check_metadata(validation)?;
         self.device = context.device;
         self.fitted = None;
         let mut report = FitReport::default();
@@ -204,9 +223,9 @@ impl Classifier for AttentionLstm {
         let encoded = if self.options.encoder.trains() {
             None
         } else {
-            let kept = Encodings::new(context.artifacts, self.engine(), &elmo);
-            let encode = |tokens, rows| self.encode(&elmo, tokens, rows, Some(&kept), context.progress);
-            let encoded = [encode(tokens, training.rows)?, encode(validation_tokens, validation.rows)?];
+            let kept = Encodings::new(context.artifacts, self.engine(), &elmo, self.options.pooling_of(tokens.bytes));
+            let encode = |examples| self.encode(&elmo, examples, Some(&kept), context.progress);
+            let encoded = [encode(training)?, encode(validation)?];
             report.stages.push(StageTime {
                 stage: ENCODING.to_owned(),
                 wall_seconds: encoded.iter().map(|encoded| encoded.seconds).sum(),
@@ -237,6 +256,7 @@ impl Classifier for AttentionLstm {
         if validation.rows.is_empty() {
             report.notes.push("no validation flows: trained for all epochs, without early stopping".to_owned());
         }
+        report.notes.extend(still_rising(&epochs, self.options.epochs));
         report.epochs.extend(epochs);
         let (packets, bytes) = (tokens.packets, tokens.bytes);
         self.fitted = Some(Fitted { elmo, classifier, packets, bytes, classes });
@@ -257,7 +277,8 @@ impl Classifier for AttentionLstm {
                 fitted.packets, fitted.bytes, tokens.packets, tokens.bytes
             )));
         }
-        let flows = self.encode(&fitted.elmo, tokens, examples.rows, None, progress)?.flows;
+        self.check_metadata(examples)?;
+        let flows = self.encode(&fitted.elmo, examples, None, progress)?.flows;
         let mut model = self.engine().classifier(&self.options, &fitted.classifier, 0)?;
         progress.begin("prediction", prediction_batches(flows.len()));
         let probabilities =

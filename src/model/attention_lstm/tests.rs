@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::*;
+use crate::feature::TokenArray;
 use crate::feature::{FeatureSet, PAD};
 use crate::model::deep::engine::PRETRAINING;
 use crate::model::deep::parameters::initial_elmo;

@@ -4,6 +4,7 @@
 //! come from the loops, initial values and dropout masks from functions that both engines share.
 
 use super::parameters::{MODEL, ParameterSet};
+use super::pooling::Pooling;
 use crate::model::ModelError;
 
 /// The stage of ELMo's training, in records and errors.
@@ -78,8 +79,14 @@ pub(crate) trait Resumable {
 /// Turns packets into vectors.
 pub(crate) trait PacketEncoder {
     /// The pooled vectors of `tokens`, shape `[packets, M]`, without dropout, into `output`, shape
-    /// `[packets, layers + 1, 2 * hidden]`.
-    fn encode(&mut self, tokens: &[u16], packets: usize, output: &mut [f32]) -> Result<(), ModelError>;
+    /// `[packets, layers + 1, 2, slots, hidden]`.
+    fn encode(
+        &mut self,
+        tokens: &[u16],
+        packets: usize,
+        pooling: Pooling,
+        output: &mut [f32],
+    ) -> Result<(), ModelError>;
 }
 
 /// ELMo's pre-training.
@@ -96,12 +103,14 @@ pub(crate) trait LanguageModel: Resumable + PacketEncoder {
 /// The encoded packets of some flows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PacketBatch<'a> {
-    /// Encoded packets, shape `[packets, layers + 1, 2 * hidden]`.
+    /// Encoded packets, shape `[packets, layers + 1, 2 * slots * hidden]`.
     pub layers: &'a [f32],
-    /// Which of them the flows have; none where `layers` is `[flows, N, layers + 1, 2 * hidden]` itself.
+    /// Which of them the flows have; none where `layers` is `[flows, N, layers + 1, 2 * slots * hidden]` itself.
     pub picked: Option<Picked<'a>>,
     /// True packets of each flow, 1 to N; they come first, and nothing behind them is read.
     pub counts: &'a [u32],
+    /// What stands beside the packets' vectors, shape `[flows, N, columns]`; empty where nothing does.
+    pub metadata: &'a [f32],
 }
 
 /// The packets of a batch among those of all flows.
@@ -114,10 +123,10 @@ pub(crate) struct Picked<'a> {
 }
 
 impl<'a> PacketBatch<'a> {
-    /// Flows whose packets are `layers`, shape `[flows, N, layers + 1, 2 * hidden]`.
+    /// Flows whose packets are `layers`, shape `[flows, N, layers + 1, 2 * slots * hidden]`.
     #[cfg(test)]
     pub fn whole(layers: &'a [f32], counts: &'a [u32]) -> Self {
-        Self { layers, picked: None, counts }
+        Self { layers, picked: None, counts, metadata: &[] }
     }
 
     /// N, where a packet has `size` values.
@@ -156,8 +165,12 @@ pub(crate) struct ByteBatch<'a> {
     pub tokens: &'a [u16],
     /// True packets of each flow, at most N. A flow without any is read as one packet whose vector is 0.
     pub counts: &'a [u32],
+    /// As of [`PacketBatch::metadata`].
+    pub metadata: &'a [f32],
     /// N.
     pub most: usize,
+    /// How packets are pooled.
+    pub pooling: Pooling,
 }
 
 impl ByteBatch<'_> {
@@ -231,7 +244,7 @@ pub(crate) enum DropoutPlace {
         /// From 0.
         layer: u32,
     },
-    /// Classifier: the mixed packet vectors; index over `[flows, N, 2 * hidden]`.
+    /// Classifier: the mixed packet vectors; index over `[flows, N, 2 * slots * hidden + metadata]`.
     Packets,
     /// Classifier: the dense layer after its activation; index over `[flows, dense]`.
     Dense,

@@ -5,7 +5,10 @@ use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 
 use super::engine::{ByteBatch, JointClassifier, LanguageModel, PacketBatch, SequenceClassifier};
-use super::parameters::{Activation, AttentionLstmOptions, ElmoOptions, Encoder, ParameterSet};
+use super::parameters::{
+    Activation, AttentionLstmOptions, ElmoOptions, Encoder, Normalisation, PacketMetadata, ParameterSet,
+};
+use super::pooling::{Pooling, PoolingKind};
 use crate::model::ModelError;
 
 /// How an engine makes its language model.
@@ -19,6 +22,9 @@ pub(crate) type NewClassifier<'a> =
 /// How an engine makes a classifier with its ELMo.
 pub(crate) type NewJoint<'a> =
     &'a dyn Fn(&AttentionLstmOptions, &ParameterSet, u64) -> Result<Box<dyn JointClassifier>, ModelError>;
+
+/// M of the fixture.
+pub(crate) const BYTES: usize = 12;
 
 /// The fixture.
 pub(crate) struct Golden {
@@ -64,7 +70,7 @@ impl Golden {
     /// The classifier's initial parameters with fresh running statistics.
     pub fn classifier_parameters(&self, case: &str) -> ParameterSet {
         let mut set = self.parameters(&format!("{case}/before/"));
-        for norm in ["classifier.norm_1", "classifier.norm_2"] {
+        for norm in ["classifier.norm_0", "classifier.norm_1", "classifier.norm_2"] {
             if let Ok(&[size]) = set.shape(&format!("{norm}.weight")) {
                 set.insert(format!("{norm}.running_mean"), &[size], vec![0.0; size]);
                 set.insert(format!("{norm}.running_var"), &[size], vec![1.0; size]);
@@ -83,10 +89,13 @@ impl Golden {
         self.tensor(&format!("{case}/{name}.{step}")).1.iter().map(|&value| value as u32).collect()
     }
 
-    /// Encoded packets, counts and labels of a step.
-    pub fn flows(&self, case: &str, step: usize) -> (Vec<f32>, Vec<u32>, Vec<u32>) {
+    /// Encoded packets, counts and labels of a step, and what stands beside the packets.
+    pub fn flows(&self, case: &str, step: usize) -> (Vec<f32>, Vec<u32>, Vec<u32>, Vec<f32>) {
         let layers = self.tensor(&format!("{case}/layers.{step}")).1.to_vec();
-        (layers, self.numbers(case, "counts", step), self.numbers(case, "labels", step))
+        let name = format!("{case}/metadata.{step}");
+        let beside = self.tensors.iter().find(|tensor| tensor.0 == name).map(|tensor| tensor.2.clone());
+        let (counts, labels) = (self.numbers(case, "counts", step), self.numbers(case, "labels", step));
+        (layers, counts, labels, beside.unwrap_or_default())
     }
 
     /// The packets' bytes, counts and labels of a step.
@@ -164,6 +173,22 @@ pub(crate) fn classifier_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
         ("relu_plain", options(Activation::Relu, false, 0.05)),
         ("tanh_plain", options(Activation::Tanh, false, 0.0)),
         ("relu_dropout", AttentionLstmOptions { dropout: 0.3, ..options(Activation::Relu, true, 0.0) }),
+        (
+            "tanh_normalised",
+            AttentionLstmOptions {
+                normalisation: Normalisation::Batch,
+                dropout: 0.3,
+                ..options(Activation::Tanh, true, 0.0)
+            },
+        ),
+        (
+            "tanh_metadata",
+            AttentionLstmOptions {
+                normalisation: Normalisation::Batch,
+                packet_metadata: vec![PacketMetadata::Length, PacketMetadata::Time],
+                ..options(Activation::Tanh, true, 0.0)
+            },
+        ),
     ]
 }
 
@@ -185,6 +210,26 @@ pub(crate) fn joint_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
             AttentionLstmOptions { weight_decay: 0.05, ..options(Activation::Relu, Encoder::FineTuned, 0.2) },
         ),
         ("from_scratch", options(Activation::Tanh, Encoder::FromScratch, 0.0)),
+        (
+            "segments",
+            AttentionLstmOptions {
+                pooling: PoolingKind::Segments,
+                segments: 5,
+                normalisation: Normalisation::Batch,
+                ..options(Activation::Tanh, Encoder::FineTuned, 0.2)
+            },
+        ),
+        (
+            "maximum",
+            AttentionLstmOptions {
+                pooling: PoolingKind::Maximum,
+                ..options(Activation::Tanh, Encoder::FromScratch, 0.0)
+            },
+        ),
+        (
+            "last",
+            AttentionLstmOptions { pooling: PoolingKind::Last, ..options(Activation::Tanh, Encoder::FromScratch, 0.2) },
+        ),
     ]
 }
 
@@ -210,7 +255,7 @@ pub(crate) fn check_language_model(new: NewLanguageModel<'_>) {
     let (shape, expected) = golden.tensor("elmo/encodings");
     assert_eq!(shape, [packets, 3, 16]);
     let mut found = vec![f32::NAN; expected.len()];
-    model.encode(&tokens, packets, &mut found).unwrap();
+    model.encode(&tokens, packets, Pooling::MEAN, &mut found).unwrap();
     check("elmo encodings", &found, expected, 1e-5);
 }
 
@@ -220,15 +265,15 @@ pub(crate) fn check_classifier(new: NewClassifier<'_>) {
     for (case, options) in classifier_cases() {
         let mut model = new(&options, &golden.classifier_parameters(case), 0).unwrap();
         for (step, expected) in golden.tensor(&format!("{case}/losses")).1.iter().enumerate() {
-            let (layers, counts, labels) = golden.flows(case, step);
-            let batch = PacketBatch::whole(&layers, &counts);
+            let (layers, counts, labels, metadata) = golden.flows(case, step);
+            let batch = PacketBatch { metadata: &metadata, ..PacketBatch::whole(&layers, &counts) };
             let loss = model.train_step(&batch, &labels, 0.01).unwrap().mean() as f32;
             check(&format!("{case} loss {step}"), &[loss], &[*expected], 1e-5 * expected);
         }
         golden.check_parameters(case, &model.parameters(), 0.01);
         model.set_parameters(&golden.parameters(&format!("{case}/after/"))).unwrap();
-        let (layers, counts, _) = golden.flows(case, 0);
-        let batch = PacketBatch::whole(&layers, &counts);
+        let (layers, counts, _, metadata) = golden.flows(case, 0);
+        let batch = PacketBatch { metadata: &metadata, ..PacketBatch::whole(&layers, &counts) };
         let (_, expected) = golden.tensor(&format!("{case}/probabilities"));
         let mut found = vec![f32::NAN; expected.len()];
         model.probabilities(&batch, &mut found).unwrap();
@@ -243,7 +288,13 @@ pub(crate) fn check_joint(new: NewJoint<'_>) {
         let mut model = new(&options, &golden.classifier_parameters(case), 0).unwrap();
         for (step, expected) in golden.tensor(&format!("{case}/losses")).1.iter().enumerate() {
             let (tokens, counts, labels) = golden.byte_flows(case, step);
-            let batch = ByteBatch { tokens: &tokens, counts: &counts, most: 3 };
+            let batch = ByteBatch {
+                tokens: &tokens,
+                counts: &counts,
+                metadata: &[],
+                most: 3,
+                pooling: options.pooling_of(BYTES),
+            };
             let loss = model.train_step(&batch, &labels, 0.001).unwrap().mean() as f32;
             check(&format!("{case} loss {step}"), &[loss], &[*expected], 1e-5 * expected);
         }
@@ -252,11 +303,12 @@ pub(crate) fn check_joint(new: NewJoint<'_>) {
         let (tokens, counts, _) = golden.byte_flows(case, 0);
         let (shape, expected) = golden.tensor(&format!("{case}/encodings"));
         let mut encodings = vec![f32::NAN; expected.len()];
-        model.encode(&tokens, shape[0], &mut encodings).unwrap();
+        model.encode(&tokens, shape[0], options.pooling_of(BYTES), &mut encodings).unwrap();
         check(&format!("{case} encodings"), &encodings, expected, 1e-5);
         // The same by flows, each with room for three packets.
-        let mut packets = encodings.chunks_exact(48);
-        let mut place = |there: bool| if there { packets.next().unwrap().to_vec() } else { vec![0.0; 48] };
+        let size = 3 * options.packet_size();
+        let mut packets = encodings.chunks_exact(size);
+        let mut place = |there: bool| if there { packets.next().unwrap().to_vec() } else { vec![0.0; size] };
         let places = counts.iter().flat_map(|&count| (0..3).map(move |packet| packet < count));
         let layers = places.map(&mut place).collect::<Vec<_>>().concat();
         let (_, expected) = golden.tensor(&format!("{case}/probabilities"));

@@ -9,6 +9,7 @@ pub(crate) mod fast;
 mod pace;
 pub(crate) mod packets;
 pub(crate) mod parameters;
+pub(crate) mod pooling;
 pub(crate) mod reference;
 pub(crate) mod training;
 

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::engine::{PacketBatch, Picked};
-use crate::feature::{PAD, TokenArray};
+use super::parameters::PacketMetadata;
+use crate::feature::{FeatureSet, PAD, TokenArray};
 
 /// Some packets of a token array, by number: packet `p` of row `r` is `r * packets + p`. None is empty.
 pub(crate) struct PacketList<'a> {
@@ -43,31 +44,77 @@ fn bytes(tokens: &TokenArray, number: usize) -> &[u16] {
     &packet[..packet.iter().position(|&token| token == PAD).unwrap_or(packet.len())]
 }
 
+/// What stands beside the vectors of some flows' packets.
+#[derive(Default)]
+pub(crate) struct Metadata {
+    /// Values of a flow: N times those of a packet.
+    size: usize,
+    /// Shape `[flows, N, columns]`; those of packets with bytes first, in their order, then 0.
+    values: Vec<f32>,
+}
+
+impl Metadata {
+    /// That of these rows, out of their packet sequences: signed logarithms of lengths and times by packet, of which
+    /// there are at least as many as packets of bytes.
+    pub fn of_rows(features: &FeatureSet, rows: &[usize], columns: &[PacketMetadata]) -> Self {
+        if columns.is_empty() {
+            return Self::default();
+        }
+        let tokens = &features.tokens;
+        let size = tokens.packets * columns.len();
+        let mut values = Vec::with_capacity(rows.len() * size);
+        for &row in rows {
+            let sequence = features.sequences.row(row);
+            let start = values.len();
+            for packet in 0..tokens.packets {
+                if bytes(tokens, row * tokens.packets + packet).is_empty() {
+                    continue;
+                }
+                let (length, time) = (sequence[2 * packet], sequence[2 * packet + 1]);
+                values.extend(columns.iter().map(|column| match column {
+                    PacketMetadata::Length => length.abs(),
+                    PacketMetadata::Direction => length.signum(),
+                    PacketMetadata::Time => time,
+                }));
+            }
+            values.resize(start + size, 0.0);
+        }
+        Self { size, values }
+    }
+
+    /// That of some flows.
+    fn batch(&self, flows: &[usize]) -> Vec<f32> {
+        flows.iter().flat_map(|flow| &self.values[flow * self.size..(flow + 1) * self.size]).copied().collect()
+    }
+}
+
 /// Flows as the bytes of their packets.
 pub(crate) struct ByteFlows<'a> {
     list: PacketList<'a>,
     /// Where each flow's packets begin in the list, and where the last one's end.
     starts: Vec<usize>,
+    metadata: Metadata,
 }
 
 impl<'a> ByteFlows<'a> {
     /// The packets of these rows that have at least one byte; flow `i` is `rows[i]`.
-    pub fn of_rows(tokens: &'a TokenArray, rows: &[usize]) -> Self {
+    pub fn of_rows(tokens: &'a TokenArray, rows: &[usize], metadata: Metadata) -> Self {
         let mut all = PacketList { tokens, numbers: Vec::new() };
         let mut starts = vec![0];
         for &row in rows {
             all.numbers.extend(PacketList::of_rows(tokens, &[row]).numbers);
             starts.push(all.numbers.len());
         }
-        Self { list: all, starts }
+        Self { list: all, starts, metadata }
     }
 
-    /// The tokens of some flows' packets, one flow after the other, and how many packets each has, which may be none.
-    pub fn batch(&self, flows: &[usize]) -> (Vec<u16>, Vec<u32>) {
+    /// The tokens of some flows' packets, one flow after the other, how many packets each has, which may be none, and
+    /// what stands beside them.
+    pub fn batch(&self, flows: &[usize]) -> (Vec<u16>, Vec<u32>, Vec<f32>) {
         let of_flow = |&flow: &usize| &self.list.numbers[self.starts[flow]..self.starts[flow + 1]];
         let counts = flows.iter().map(|flow| of_flow(flow).len() as u32).collect();
         let numbers = flows.iter().flat_map(of_flow).copied().collect::<Vec<_>>();
-        (self.list.batch(&numbers), counts)
+        (self.list.batch(&numbers), counts, self.metadata.batch(flows))
     }
 }
 
@@ -87,6 +134,7 @@ pub(crate) struct EncodedFlows {
     /// Packets with bytes of each flow. A flow without a byte counts as one packet whose vector is 0, since
     /// something must be predicted of it too.
     counts: Vec<u32>,
+    metadata: Metadata,
 }
 
 impl EncodedFlows {
@@ -106,7 +154,13 @@ impl EncodedFlows {
             vectors.reserve_exact(size);
             vectors.resize(vectors.len() + size, 0.0);
         }
-        Self { packets, table: TABLES.fetch_add(1, Ordering::Relaxed), vectors, index, counts }
+        let table = TABLES.fetch_add(1, Ordering::Relaxed);
+        Self { packets, table, vectors, index, counts, metadata: Metadata::default() }
+    }
+
+    /// The same flows with something beside their packets' vectors.
+    pub fn with_metadata(self, metadata: Metadata) -> Self {
+        Self { metadata, ..self }
     }
 
     /// Number of flows.
@@ -120,7 +174,8 @@ impl EncodedFlows {
         let places = flows.iter().flat_map(of_flow).copied().collect::<Vec<_>>();
         let counts = flows.iter().map(|&flow| self.counts[flow]).collect::<Vec<_>>();
         let picked = Picked { places: &places, table: self.table };
-        task(&PacketBatch { layers: &self.vectors, picked: Some(picked), counts: &counts })
+        let metadata = self.metadata.batch(flows);
+        task(&PacketBatch { layers: &self.vectors, picked: Some(picked), counts: &counts, metadata: &metadata })
     }
 
     /// The vectors of some flows, shape `[flows, N, layers + 1, 2 * hidden]`, 0 where there is no packet, and their counts
@@ -163,10 +218,12 @@ mod tests {
     fn flows_of_bytes_have_their_packets_one_after_the_other() {
         let tokens =
             TokenArray { packets: 2, bytes: 2, values: vec![1, 2, 3, PAD, PAD, PAD, PAD, PAD, PAD, PAD, 4, PAD] };
-        let flows = ByteFlows::of_rows(&tokens, &[2, 0, 1]);
-        assert_eq!(flows.batch(&[1, 0, 2]), (vec![1, 2, 3, PAD, 4, PAD], vec![2, 1, 0]));
-        assert_eq!(flows.batch(&[0]), (vec![4], vec![1]));
-        assert_eq!(flows.batch(&[2]), (vec![], vec![0]));
+        let metadata = Metadata { size: 2, values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] };
+        let flows = ByteFlows::of_rows(&tokens, &[2, 0, 1], metadata);
+        let beside = vec![3.0, 4.0, 1.0, 2.0, 5.0, 6.0];
+        assert_eq!(flows.batch(&[1, 0, 2]), (vec![1, 2, 3, PAD, 4, PAD], vec![2, 1, 0], beside));
+        assert_eq!(flows.batch(&[0]), (vec![4], vec![1], vec![1.0, 2.0]));
+        assert_eq!(flows.batch(&[2]), (vec![], vec![0], vec![5.0, 6.0]));
     }
 
     #[test]

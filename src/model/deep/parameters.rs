@@ -7,6 +7,7 @@ use rand::RngExt;
 use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 
+use super::pooling::{Pooling, PoolingKind};
 use crate::model::{ModelArchive, ModelError, Tensor};
 use crate::seed;
 
@@ -93,6 +94,28 @@ impl Encoder {
     }
 }
 
+/// What becomes of packet vectors before the LSTM reads them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Normalisation {
+    /// They are read as they are.
+    None,
+    /// Batch normalisation over all packets of a batch (Ioffe and Szegedy 2015), after the mix of the layers.
+    Batch,
+}
+
+/// What the LSTM reads of a packet beside its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PacketMetadata {
+    /// `ln(1 + bytes)` of the length that the IP header declares.
+    Length,
+    /// 1 from the sender of the flow's first packet, -1 towards it.
+    Direction,
+    /// `ln(1 + microseconds)` since the packet before.
+    Time,
+}
+
 /// The keys of `[model.attention_lstm]`; defaults are the paper's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -123,6 +146,14 @@ pub(crate) struct AttentionLstmOptions {
     pub learning_rate_schedule: LearningRateSchedule,
     /// What packets are read through.
     pub encoder: Encoder,
+    /// How the states of a packet's bytes become its vector.
+    pub pooling: PoolingKind,
+    /// Parts of a packet with a mean of their own, where pooling is by segments.
+    pub segments: usize,
+    /// What becomes of packet vectors before the LSTM.
+    pub normalisation: Normalisation,
+    /// What stands beside a packet's vector, in this order.
+    pub packet_metadata: Vec<PacketMetadata>,
     /// Fine-tuning: each layer of the ELMo learns this many times slower than the one above it, the uppermost than the
     /// classifier (Howard and Ruder 2018, section 3.2, who suggest 2.6).
     pub layer_rate_divisor: f32,
@@ -146,6 +177,10 @@ impl Default for AttentionLstmOptions {
             patience: 5,
             learning_rate_schedule: LearningRateSchedule::Constant,
             encoder: Encoder::Frozen,
+            pooling: PoolingKind::Mean,
+            segments: 8,
+            normalisation: Normalisation::None,
+            packet_metadata: Vec::new(),
             layer_rate_divisor: 2.6,
             elmo: ElmoOptions::default(),
         }
@@ -156,6 +191,21 @@ impl Default for AttentionLstmOptions {
 const LARGEST_LAYER: usize = 8192;
 
 impl AttentionLstmOptions {
+    /// How packets of at most `bytes` bytes are pooled.
+    pub fn pooling_of(&self, bytes: usize) -> Pooling {
+        Pooling::new(self.pooling, self.segments, bytes)
+    }
+
+    /// Values of a packet's vector in one layer: both directions, all slots.
+    pub fn packet_size(&self) -> usize {
+        2 * self.elmo.hidden * self.pooling_of(0).slots
+    }
+
+    /// Values of a packet as the LSTM reads them: its vector and what stands beside it.
+    pub fn step_size(&self) -> usize {
+        self.packet_size() + self.packet_metadata.len()
+    }
+
     /// Checks what types cannot.
     ///
     /// # Errors
@@ -178,6 +228,7 @@ impl AttentionLstmOptions {
             ("epochs", self.epochs, 1_000_000),
             ("batch", self.batch, 1 << 20),
             ("patience", self.patience, usize::MAX),
+            ("segments", self.segments, 256),
         ] {
             if value < 1 || value > largest {
                 return Err(problem(format!("{key} = {value} must be between 1 and {largest}")));
@@ -192,6 +243,10 @@ impl AttentionLstmOptions {
             if !(value > 0.0 && value.is_finite()) {
                 return Err(problem(format!("{key} = {value} must be a positive number")));
             }
+        }
+        let metadata = &self.packet_metadata;
+        if (1..metadata.len()).any(|index| metadata[..index].contains(&metadata[index])) {
+            return Err(problem("packet_metadata names a value twice".to_owned()));
         }
         let divisor = self.layer_rate_divisor;
         if !(divisor >= 1.0 && divisor.is_finite()) {
@@ -352,7 +407,10 @@ pub(crate) fn classifier_shapes(options: &AttentionLstmOptions, classes: usize) 
         ("classifier.mix.weight".to_owned(), vec![options.elmo.layers + 1]),
         ("classifier.mix.gamma".to_owned(), vec![1]),
     ];
-    lstm_shapes(&mut shapes, "classifier.lstm", 2 * options.elmo.hidden, lstm);
+    if options.normalisation == Normalisation::Batch {
+        norm_shapes(&mut shapes, "classifier.norm_0", options.step_size());
+    }
+    lstm_shapes(&mut shapes, "classifier.lstm", options.step_size(), lstm);
     norm_shapes(&mut shapes, "classifier.norm_1", lstm);
     if options.attention {
         for part in ["query", "key", "value"] {

@@ -282,6 +282,28 @@ pub(crate) fn fit_classifier(
     Ok(position.epochs)
 }
 
+/// What to say of a training that went through all its epochs while the validation macro F1 was still rising: its mean over
+/// the last tenth of the epochs is above that over the tenth before by more than [`RISE`].
+pub(crate) fn still_rising(epochs: &[EpochRecord], most: usize) -> Option<String> {
+    let scores = epochs.iter().map(|epoch| epoch.validation_macro_f1).collect::<Option<Vec<_>>>()?;
+    let width = (most / 10).max(1);
+    if scores.len() < most.max(2 * width) {
+        return None;
+    }
+    let mean = |scores: &[f64]| scores.iter().sum::<f64>() / width as f64;
+    let (before, last) = scores[scores.len() - 2 * width..].split_at(width);
+    let (before, last) = (mean(before), mean(last));
+    (last > before + RISE).then(|| {
+        format!(
+            "the validation macro F1 was still rising at the last of {most} epochs ({before:.3} to {last:.3} over the last \
+             {width} and those before); raise model.attention_lstm.epochs"
+        )
+    })
+}
+
+/// A rise of the validation macro F1 that is not noise.
+const RISE: f64 = 0.005;
+
 /// A layer that gave nothing but 0 for so many flows on end is dead.
 const DEAD_FLOWS: usize = 256;
 
@@ -393,6 +415,26 @@ mod tests {
             .flat_map(|&class| (0..4).map(move |index| if index == class { 0.7 } else { 0.1 }).collect::<Vec<f32>>());
         let score = macro_f1(&probabilities.collect::<Vec<_>>(), &[0, 0, 1, 1, 2], 4);
         assert!((score - 0.433_333_333).abs() < 1e-8, "{score}");
+    }
+
+    #[test]
+    fn a_training_that_ends_while_it_still_learns_is_told() {
+        let told = |scores: &[f64], most| {
+            let epoch = |(index, &score): (usize, &f64)| EpochRecord {
+                stage: TRAINING.to_owned(),
+                epoch: index + 1,
+                training_loss: 1.0,
+                validation_loss: Some(1.0),
+                validation_macro_f1: Some(score),
+            };
+            still_rising(&scores.iter().enumerate().map(epoch).collect::<Vec<_>>(), most)
+        };
+        let rising: Vec<f64> = (0..20).map(|epoch| f64::from(epoch) / 20.0).collect();
+        assert!(told(&rising, 20).unwrap().contains("(0.825 to 0.925 over the last 2 and those before)"));
+        assert_eq!(told(&rising, 21), None, "it was stopped early");
+        let level = [0.1, 0.5, 0.7, 0.71, 0.70, 0.71, 0.70, 0.705, 0.70, 0.704];
+        assert_eq!(told(&level, 10), None);
+        assert_eq!(told(&[0.5], 1), None);
     }
 
     #[test]

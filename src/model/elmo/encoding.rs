@@ -11,6 +11,7 @@ use crate::model::deep::Engine;
 use crate::model::deep::engine::PacketEncoder;
 use crate::model::deep::packets::{EncodedFlows, PacketList};
 use crate::model::deep::parameters::{ElmoOptions, ParameterSet};
+use crate::model::deep::pooling::Pooling;
 use crate::model::{ArtifactStore, ModelArchive, ModelError, Tensor};
 use crate::progress::Progress;
 use crate::storage::Turn;
@@ -22,7 +23,7 @@ pub(crate) const ENCODING: &str = "encoding";
 pub(crate) const BATCH: usize = 256;
 
 /// Changes whenever the same key would hold something else than before.
-const FORMAT: &str = "encodings 1";
+const FORMAT: &str = "encodings 2";
 
 /// Encodings of more bytes than this are not kept: the store holds them in memory to read and write.
 pub(crate) const LARGEST: usize = 1 << 28;
@@ -30,15 +31,15 @@ pub(crate) const LARGEST: usize = 1 << 28;
 /// Where encodings of one ELMo are kept.
 pub(crate) struct Encodings<'a> {
     store: &'a dyn ArtifactStore,
-    /// SHA-256 over the ELMo.
+    /// SHA-256 over the ELMo and how its states are pooled.
     elmo: Sha256,
 }
 
 impl<'a> Encodings<'a> {
-    /// Of the ELMo of these parameters, as this engine runs it.
-    pub fn new(store: &'a dyn ArtifactStore, engine: Engine, parameters: &ParameterSet) -> Self {
+    /// Of the ELMo of these parameters, as this engine runs it, with its states pooled like this.
+    pub fn new(store: &'a dyn ArtifactStore, engine: Engine, parameters: &ParameterSet, pooling: Pooling) -> Self {
         let mut elmo = Sha256::new();
-        elmo.update(format!("{FORMAT} {engine:?}{}", engine.device.kernels()));
+        elmo.update(format!("{FORMAT} {engine:?}{} {pooling:?}", engine.device.kernels()));
         for (name, parameter) in parameters.iter() {
             elmo.update(format!(" {name} {:?} ", parameter.shape));
             elmo.update(bytemuck::cast_slice::<f32, u8>(&parameter.values));
@@ -88,7 +89,7 @@ pub(crate) struct Encoded {
 /// What the engine cannot do.
 pub(crate) fn encode_flows(
     model: &mut dyn PacketEncoder,
-    options: &ElmoOptions,
+    (options, pooling): (&ElmoOptions, Pooling),
     tokens: &TokenArray,
     rows: &[usize],
     kept: Option<&Encodings<'_>>,
@@ -115,7 +116,7 @@ pub(crate) fn encode_flows(
         return Err(ModelError::Data { model: "attention_lstm".to_owned(), problem });
     }
 
-    let size = (options.layers + 1) * 2 * options.hidden;
+    let size = (options.layers + 1) * 2 * pooling.slots * options.hidden;
     let shape = [distinct.len(), size];
     let encoded = |vectors, seconds| Encoded {
         flows: EncodedFlows::new(tokens.packets, size, vectors, &vector_of),
@@ -146,7 +147,7 @@ pub(crate) fn encode_flows(
     for chosen in order.chunks(BATCH) {
         let numbers = chosen.iter().map(|&vector| distinct[vector]).collect::<Vec<_>>();
         let output = &mut output[..chosen.len() * size];
-        model.encode(&all.batch(&numbers), numbers.len(), output)?;
+        model.encode(&all.batch(&numbers), numbers.len(), pooling, output)?;
         for (encoded, &vector) in output.chunks_exact(size).zip(chosen) {
             vectors[vector * size..(vector + 1) * size].copy_from_slice(encoded);
         }
@@ -189,9 +190,15 @@ mod tests {
     struct Counting(Box<dyn LanguageModel>, usize);
 
     impl PacketEncoder for Counting {
-        fn encode(&mut self, tokens: &[u16], packets: usize, output: &mut [f32]) -> Result<(), ModelError> {
+        fn encode(
+            &mut self,
+            tokens: &[u16],
+            packets: usize,
+            pooling: Pooling,
+            output: &mut [f32],
+        ) -> Result<(), ModelError> {
             self.1 += packets;
-            self.0.encode(tokens, packets, output)
+            self.0.encode(tokens, packets, pooling, output)
         }
     }
 
@@ -208,21 +215,21 @@ mod tests {
         // Row 3 is left out, row 0 is asked for twice.
         let store = Memory::default();
         let engine = Engine { implementation: Implementation::Reference, device: Device::Cpu };
-        let kept = Encodings::new(&store, engine, &parameters);
+        let kept = Encodings::new(&store, engine, &parameters, Pooling::MEAN);
         let rows = [2, 0, 1, 0];
-        let first = encode_flows(&mut model, &options, &tokens, &rows, Some(&kept), &Silent).unwrap();
+        let first = encode_flows(&mut model, (&options, Pooling::MEAN), &tokens, &rows, Some(&kept), &Silent).unwrap();
         assert_eq!((first.distinct, model.1), (3, 3));
         let (layers, counts) = first.flows.vectors(&[0, 1, 2, 3], 16);
 
         // The same again comes out of the store, with its time; another ELMo's does not, nor does what is damaged.
-        let again = encode_flows(&mut model, &options, &tokens, &rows, Some(&kept), &Silent).unwrap();
+        let again = encode_flows(&mut model, (&options, Pooling::MEAN), &tokens, &rows, Some(&kept), &Silent).unwrap();
         assert_eq!((again.distinct, model.1, again.seconds), (3, 3, first.seconds));
         assert_eq!(again.flows.vectors(&[0, 1, 2, 3], 16), (layers.clone(), counts.clone()));
-        let other = Encodings::new(&store, engine, &initial_elmo(&options, VOCABULARY, 6));
-        encode_flows(&mut model, &options, &tokens, &rows, Some(&other), &Silent).unwrap();
+        let other = Encodings::new(&store, engine, &initial_elmo(&options, VOCABULARY, 6), Pooling::MEAN);
+        encode_flows(&mut model, (&options, Pooling::MEAN), &tokens, &rows, Some(&other), &Silent).unwrap();
         assert_eq!((model.1, store.0.lock().unwrap().len()), (6, 2));
         store.0.lock().unwrap().values_mut().for_each(|bytes| bytes.truncate(100));
-        encode_flows(&mut model, &options, &tokens, &rows, Some(&kept), &Silent).unwrap();
+        encode_flows(&mut model, (&options, Pooling::MEAN), &tokens, &rows, Some(&kept), &Silent).unwrap();
         assert_eq!(model.1, 9);
         assert_eq!(counts, [2, 2, 1, 2]);
         let place = |flow: usize, packet: usize| &layers[(flow * 2 + packet) * 16..][..16];
@@ -232,7 +239,7 @@ mod tests {
         assert_eq!(place(2, 1), [0.0; 16]);
         for (bytes, found) in [(flows[0][0], place(1, 0)), (flows[0][1], place(1, 1)), (flows[2][1], place(0, 1))] {
             let mut alone = [0.0; 16];
-            model.encode(bytes, 1, &mut alone).unwrap();
+            model.encode(bytes, 1, Pooling::MEAN, &mut alone).unwrap();
             assert!(alone.iter().zip(found).all(|(alone, found)| (alone - found).abs() < 1e-6));
         }
         assert_ne!(place(0, 0), place(0, 1));

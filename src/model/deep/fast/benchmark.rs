@@ -11,6 +11,7 @@ use crate::model::deep::engine::{
 use crate::model::deep::parameters::{
     AttentionLstmOptions, ElmoOptions, Encoder, ParameterSet, encoder_shapes, initial_classifier, initial_elmo,
 };
+use crate::model::deep::pooling::Pooling;
 use crate::model::{Device, ModelArchive, ModelError, Tensor};
 use crate::seed;
 
@@ -71,7 +72,7 @@ impl Elmo {
     /// # Errors
     /// None for these data.
     pub fn encode(&mut self) -> Result<f32, ModelError> {
-        self.model.encode(&self.tokens, self.packets, &mut self.output)?;
+        self.model.encode(&self.tokens, self.packets, Pooling::MEAN, &mut self.output)?;
         Ok(self.output[0])
     }
 
@@ -84,7 +85,7 @@ impl Elmo {
         let mut model = language_model::Elmo::new(cpu::Cpu::new(), &self.options, &self.initial, 0)?;
         let loss = model.gradients(&self.tokens, self.packets)?.mean();
         let mut output = vec![0.0; self.output.len()];
-        model.encode(&self.tokens, self.packets, &mut output)?;
+        model.encode(&self.tokens, self.packets, Pooling::MEAN, &mut output)?;
         let mut archive = ModelArchive::default();
         self.initial.store(&mut archive);
         store_gradients(&mut archive, &self.initial, model.named_gradients());
@@ -142,7 +143,7 @@ impl AttentionLstm {
     /// None for these data.
     pub fn train_step(&mut self) -> Result<f64, ModelError> {
         let Self { model, layers, places, counts, labels, .. } = self;
-        let batch = PacketBatch { layers, picked: Some(Picked { places, table: 0 }), counts };
+        let batch = PacketBatch { layers, picked: Some(Picked { places, table: 0 }), counts, metadata: &[] };
         Ok(model.train_step(&batch, labels, 0.001)?.mean())
     }
 
@@ -154,7 +155,7 @@ impl AttentionLstm {
     pub fn file(&self) -> Result<Vec<u8>, ModelError> {
         let mut model = classifier::AttentionLstm::new(cpu::Cpu::new(), &self.options, &self.initial, 0)?;
         let flows = self.labels.len();
-        let batch = PacketBatch { layers: &self.layers, picked: None, counts: &self.counts };
+        let batch = PacketBatch { layers: &self.layers, picked: None, counts: &self.counts, metadata: &[] };
         let mut output = vec![0.0; flows * CLASSES];
         model.probabilities(&batch, &mut output)?;
         let loss = model.gradients(&batch, &self.labels)?.mean();
@@ -211,8 +212,9 @@ impl FineTuned {
     /// # Errors
     /// None for these data.
     pub fn train_step(&mut self) -> Result<f64, ModelError> {
-        let batch = ByteBatch { tokens: &self.tokens, counts: &self.counts, most: self.packets };
-        Ok(self.model.train_step(&batch, &self.labels, 0.001)?.mean())
+        let Self { model, tokens, counts, packets, labels, .. } = self;
+        let batch = ByteBatch { tokens, counts, metadata: &[], most: *packets, pooling: Pooling::MEAN };
+        Ok(model.train_step(&batch, labels, 0.001)?.mean())
     }
 
     /// Initial weights, data, and the loss in training and its gradients on the processor, as a file's content.
@@ -221,7 +223,8 @@ impl FineTuned {
     /// None for these data.
     pub fn file(&self) -> Result<Vec<u8>, ModelError> {
         let mut model = joint::Joint::new(cpu::Cpu::new(), &self.options, &self.initial, 0)?;
-        let batch = ByteBatch { tokens: &self.tokens, counts: &self.counts, most: self.packets };
+        let (tokens, counts, most) = (&self.tokens, &self.counts, self.packets);
+        let batch = ByteBatch { tokens, counts, metadata: &[], most, pooling: Pooling::MEAN };
         let loss = model.gradients(&batch, &self.labels)?.mean();
         let mut archive = ModelArchive::default();
         self.initial.store(&mut archive);

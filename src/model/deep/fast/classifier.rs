@@ -1,9 +1,10 @@
-//! The classifier over a flow's encoded packets, over the operations of a device: layer mix, LSTM, normalisation,
-//! self-attention, normalisation, mean, two linear layers.
+//! The classifier over a flow's encoded packets, over the operations of a device: layer mix, normalisation if it is
+//! asked for, LSTM, normalisation, self-attention, normalisation, mean, two linear layers.
 
 use super::classifier_weights::{AttentionWeights, Weights};
 use super::device::{
-    Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, MixWeights, NormWeights, Trained,
+    Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, MixWeights, NormWeights,
+    PoolInput, PoolShape, Trained,
 };
 use super::packing::Packing;
 use super::weights::{Linear, Norm, Optimiser, is_finite};
@@ -19,9 +20,16 @@ use crate::seed;
 pub(super) struct Buffers<V> {
     /// The encodings that packets are mixed from, where they are of this batch alone.
     pub layers: V,
-    /// `[P, 2 * elmo.hidden]`, after dropout, and its gradient.
+    /// `[P, 2 * slots * elmo.hidden]`, and its gradient.
     mixed: V,
     pub mixed_gradient: V,
+    /// What stands beside the packets' vectors, `[P, metadata]`; both together, `[P, 2 * slots * elmo.hidden +
+    /// metadata]`, and their gradient, where anything stands there.
+    metadata: V,
+    joined: V,
+    joined_gradient: V,
+    /// What the LSTM reads, normalised, where that is asked for.
+    mixed_normalised: V,
     lstm: LstmState<V>,
     /// `[P, lstm]`.
     normalised: V,
@@ -117,11 +125,11 @@ impl<D: Device> AttentionLstm<D> {
 
     /// Values of a packet in one layer.
     fn width(&self) -> usize {
-        2 * self.options.elmo.hidden
+        self.options.packet_size()
     }
 
     fn lstm_shape(&self) -> LstmShape {
-        LstmShape { inputs: self.width(), hidden: self.options.lstm, activation: self.options.activation }
+        LstmShape { inputs: self.options.step_size(), hidden: self.options.lstm, activation: self.options.activation }
     }
 
     fn linear_shape(rows: usize, linear: (usize, usize)) -> LinearShape {
@@ -139,11 +147,10 @@ impl<D: Device> AttentionLstm<D> {
         let most = batch.most(size)?;
         self.from = batch.picked.and_then(|picked| self.keep(picked.table, batch.layers));
         if self.from.is_some() {
-            self.pack(batch.counts, most, |flow, step| batch.place(most, flow, step));
-            return Ok(());
+            return self.pack(batch.counts, most, batch.metadata, |flow, step| batch.place(most, flow, step));
         }
         let mut next = 0..;
-        self.pack(batch.counts, most, |_, _| next.next().unwrap_or_default());
+        self.pack(batch.counts, most, batch.metadata, |_, _| next.next().unwrap_or_default())?;
         let host = &mut self.host;
         host.clear();
         self.packing.for_each_state(|flow, _, step| {
@@ -176,9 +183,23 @@ impl<D: Device> AttentionLstm<D> {
         self.from = None;
     }
 
-    /// Packs flows of so many packets, at most `most`, and makes room for them; `source` says where the layers of a
-    /// flow's packet stand among the encodings.
-    pub(super) fn pack(&mut self, counts: &[u32], most: usize, mut source: impl FnMut(usize, usize) -> usize) {
+    /// Packs flows of so many packets, at most `most`, and makes room for them; `metadata` is as of
+    /// [`PacketBatch::metadata`], and `source` says where the layers of a flow's packet stand among the encodings.
+    ///
+    /// # Errors
+    /// Metadata that do not fill the batch.
+    pub(super) fn pack(
+        &mut self,
+        counts: &[u32],
+        most: usize,
+        metadata: &[f32],
+        mut source: impl FnMut(usize, usize) -> usize,
+    ) -> Result<(), ModelError> {
+        let beside = self.options.packet_metadata.len();
+        if metadata.len() != counts.len() * most * beside {
+            let problem = format!("{} values beside the packets of a batch of {} flows", metadata.len(), counts.len());
+            return Err(invalid(problem));
+        }
         let (lstm, dense, size) = (self.options.lstm, self.options.dense, self.width());
         self.packing.build(counts, self.device.rows_per_chunk(lstm, counts.len()));
         self.indices.clear();
@@ -204,6 +225,20 @@ impl<D: Device> AttentionLstm<D> {
         ] {
             self.device.reserve(buffer, length);
         }
+        let step = self.options.step_size();
+        if self.weights.packets.is_some() {
+            self.device.reserve(&mut buffers.mixed_normalised, states * step);
+        }
+        if beside > 0 {
+            self.device.reserve(&mut buffers.joined, states * step);
+            self.device.reserve(&mut buffers.joined_gradient, states * step);
+            let host = &mut self.host;
+            host.clear();
+            self.packing.for_each_state(|flow, _, step| {
+                host.extend_from_slice(&metadata[(flow * most + step) * beside..][..beside]);
+            });
+            self.device.upload(host, &mut buffers.metadata);
+        }
         if self.options.attention {
             let Projections { values, gradients } = &mut self.projections;
             for three in [values, gradients] {
@@ -214,6 +249,7 @@ impl<D: Device> AttentionLstm<D> {
             self.device.reserve(&mut buffers.attended, states * lstm);
             self.device.reserve(&mut buffers.attended_normalised, states * lstm);
         }
+        Ok(())
     }
 
     /// From the prepared batch to logits.
@@ -229,20 +265,36 @@ impl<D: Device> AttentionLstm<D> {
         let mix = weights.mix();
         let encodings = from.map_or(&buffers.layers, |from| &kept[from].1);
         device.mix(states, layers, size, encodings, sources, mix, &mut buffers.mixed);
-        if let Some(dropout) = packets {
-            device.dropout_in_place(states, size, dropout, places, &mut buffers.mixed);
-        }
-        let input = LstmInput::Rows(&buffers.mixed);
-        device.lstm(lstm_shape, packing, input, weights.lstm.values(), &mut buffers.lstm);
-        let normalise = |device: &mut D, norm: &mut Norm<D>, x: &D::Values, y: &mut D::Values| {
+        let (beside, step) = (self.options.packet_metadata.len(), self.options.step_size());
+        let raw = if beside > 0 {
+            let at = |first| ColumnsAt { total: step, first };
+            device.put_columns(states, size, &buffers.mixed, at(0), &mut buffers.joined);
+            device.put_columns(states, beside, &buffers.metadata, at(size), &mut buffers.joined);
+            &mut buffers.joined
+        } else {
+            &mut buffers.mixed
+        };
+        let normalise = |device: &mut D, size, norm: &mut Norm<D>, x: &D::Values, y: &mut D::Values| {
             let values = NormWeights { weight: norm.weight.value(), bias: norm.bias.value() };
             if training {
-                device.batch_norm(states, lstm, x, values, &mut norm.state, y);
+                device.batch_norm(states, size, x, values, &mut norm.state, y);
             } else {
-                device.batch_norm_fixed(states, lstm, x, values, &norm.state, y);
+                device.batch_norm_fixed(states, size, x, values, &norm.state, y);
             }
         };
-        normalise(device, &mut weights.norm, &buffers.lstm.hidden, &mut buffers.normalised);
+        let read = match &mut weights.packets {
+            Some(norm) => {
+                normalise(device, step, norm, raw, &mut buffers.mixed_normalised);
+                &mut buffers.mixed_normalised
+            }
+            None => raw,
+        };
+        if let Some(dropout) = packets {
+            device.dropout_in_place(states, step, dropout, places, read);
+        }
+        let input = LstmInput::Rows(&*read);
+        device.lstm(lstm_shape, packing, input, weights.lstm.values(), &mut buffers.lstm);
+        normalise(device, lstm, &mut weights.norm, &buffers.lstm.hidden, &mut buffers.normalised);
         let mut last = &buffers.normalised;
         if let Some(AttentionWeights { query, key, value, norm }) = &mut weights.attention {
             let values = &mut projections.values;
@@ -251,10 +303,10 @@ impl<D: Device> AttentionLstm<D> {
                 device.linear(square, last, linear.weight.value(), linear.bias.value(), y);
             }
             device.attention(packing, lstm, shared(values), &mut buffers.scores, &mut buffers.attended);
-            normalise(device, norm, &buffers.attended, &mut buffers.attended_normalised);
+            normalise(device, lstm, norm, &buffers.attended, &mut buffers.attended_normalised);
             last = &buffers.attended_normalised;
         }
-        device.mean(packing, lstm, last, &mut buffers.pooled);
+        device.pool(packing, PoolShape::mean(lstm), PoolInput::Rows(last), &mut buffers.pooled);
         let shape = Self::linear_shape(flows, (lstm, dense));
         let linear = &weights.dense;
         device.linear(shape, &buffers.pooled, linear.weight.value(), linear.bias.value(), &mut buffers.features);
@@ -298,13 +350,21 @@ impl<D: Device> AttentionLstm<D> {
         let pooled = &mut buffers.pooled_gradient;
         through(device, &mut weights.dense, shape, &buffers.pooled, gradient, pooled, false);
         let gradient = &mut buffers.gradient;
-        device.mean_backward(packing, lstm, pooled, gradient, false);
-        let normalise = |device: &mut D, norm: &mut Norm<D>, x: &D::Values, gradient: &mut D::Values| {
+        // A mean's gradient does not depend on what it is of.
+        device.pool_backward(
+            packing,
+            PoolShape::mean(lstm),
+            PoolInput::Rows(&buffers.normalised),
+            pooled,
+            gradient,
+            false,
+        );
+        let normalise = |device: &mut D, size, norm: &mut Norm<D>, x: &D::Values, gradient: &mut D::Values| {
             let trained = NormWeights { weight: &mut norm.weight.trained, bias: &mut norm.bias.trained };
-            device.batch_norm_backward(states, lstm, x, trained, &norm.state, gradient);
+            device.batch_norm_backward(states, size, x, trained, &norm.state, gradient);
         };
         if let Some(AttentionWeights { query, key, value, norm }) = &mut weights.attention {
-            normalise(device, norm, &buffers.attended, gradient);
+            normalise(device, lstm, norm, &buffers.attended, gradient);
             let Projections { values, gradients } = projections;
             let wanted = Attended { query: &mut gradients.query, key: &mut gradients.key, value: &mut gradients.value };
             device.attention_backward(packing, lstm, shared(values), &buffers.scores, gradient, wanted);
@@ -313,13 +373,27 @@ impl<D: Device> AttentionLstm<D> {
             through(device, key, square, &buffers.normalised, &gradients.key, gradient, true);
             through(device, value, square, &buffers.normalised, &gradients.value, gradient, true);
         }
-        normalise(device, &mut weights.norm, &buffers.lstm.hidden, gradient);
-        let input = LstmInput::Rows(&buffers.mixed);
-        let (state, mixed) = (&mut buffers.lstm, &mut buffers.mixed_gradient);
-        device.lstm_backward(lstm_shape, packing, input, weights.lstm.trained(), state, gradient, mixed);
+        normalise(device, lstm, &mut weights.norm, &buffers.lstm.hidden, gradient);
+        let (beside, step) = (self.options.packet_metadata.len(), self.options.step_size());
+        let (raw, raw_gradient) = if beside > 0 {
+            (&buffers.joined, &mut buffers.joined_gradient)
+        } else {
+            (&buffers.mixed, &mut buffers.mixed_gradient)
+        };
+        let input = LstmInput::Rows(if weights.packets.is_some() { &buffers.mixed_normalised } else { raw });
+        let trained = weights.lstm.trained();
+        device.lstm_backward(lstm_shape, packing, input, trained, &mut buffers.lstm, gradient, raw_gradient);
         if let Some(dropout) = packets {
-            device.dropout_in_place(states, size, dropout, places, mixed);
+            device.dropout_in_place(states, step, dropout, places, raw_gradient);
         }
+        if let Some(norm) = &mut weights.packets {
+            normalise(device, step, norm, raw, raw_gradient);
+        }
+        if beside > 0 {
+            let at = ColumnsAt { total: step, first: 0 };
+            device.take_columns(states, size, &buffers.joined_gradient, at, &mut buffers.mixed_gradient);
+        }
+        let mixed = &buffers.mixed_gradient;
         let trained: MixWeights<&mut Trained<D::Values>> =
             MixWeights { weight: &mut weights.mix.trained, gamma: &mut weights.gamma.trained };
         let encodings = from.map_or(&buffers.layers, |from| &kept[from].1);
@@ -333,15 +407,19 @@ impl<D: Device> AttentionLstm<D> {
         let buffers = &self.buffers;
         let layers = [
             ("classifier.mix", &buffers.mixed, states * self.width()),
+            ("classifier.norm_0", &buffers.mixed_normalised, states * self.options.step_size()),
             ("classifier.lstm", &buffers.lstm.hidden, states * lstm),
             ("classifier.norm_1", &buffers.normalised, states * lstm),
             ("classifier.attention", &buffers.attended, states * lstm),
             ("classifier.norm_2", &buffers.attended_normalised, states * lstm),
             ("classifier.dense", &buffers.features, flows * dense),
         ];
-        let attention = self.options.attention;
         let found = layers.into_iter().find(|(name, values, length)| {
-            let absent = !attention && ["classifier.attention", "classifier.norm_2"].contains(name);
+            let absent = match *name {
+                "classifier.norm_0" => self.weights.packets.is_none(),
+                "classifier.attention" | "classifier.norm_2" => self.weights.attention.is_none(),
+                _ => false,
+            };
             !absent && !is_finite(&self.device, values, *length)
         });
         found.map_or("classifier.output", |(name, ..)| name).to_owned()

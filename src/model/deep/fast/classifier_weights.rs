@@ -3,7 +3,7 @@
 use super::device::{Device, MixWeights};
 use super::weights::{Linear, Lstm, Norm, Weight};
 use crate::model::ModelError;
-use crate::model::deep::parameters::{AttentionLstmOptions, ParameterSet};
+use crate::model::deep::parameters::{AttentionLstmOptions, Normalisation, ParameterSet};
 
 /// Self-attention and the normalisation after it.
 pub(super) struct AttentionWeights<D: Device> {
@@ -17,6 +17,8 @@ pub(super) struct AttentionWeights<D: Device> {
 pub(super) struct Weights<D: Device> {
     pub mix: Weight<D>,
     pub gamma: Weight<D>,
+    /// Of the packet vectors that the LSTM reads.
+    pub packets: Option<Norm<D>>,
     pub lstm: Lstm<D>,
     pub norm: Norm<D>,
     pub attention: Option<AttentionWeights<D>>,
@@ -38,7 +40,11 @@ impl<D: Device> Weights<D> {
         Ok(Self {
             mix: Weight::new(device, set, "classifier.mix.weight".to_owned(), &[options.elmo.layers + 1])?,
             gamma: Weight::new(device, set, "classifier.mix.gamma".to_owned(), &[1])?,
-            lstm: Lstm::new(device, set, "classifier.lstm", 2 * options.elmo.hidden, lstm)?,
+            packets: match options.normalisation {
+                Normalisation::None => None,
+                Normalisation::Batch => Some(Norm::new(device, set, "classifier.norm_0", options.step_size())?),
+            },
+            lstm: Lstm::new(device, set, "classifier.lstm", options.step_size(), lstm)?,
             norm: Norm::new(device, set, "classifier.norm_1", lstm)?,
             attention: if options.attention {
                 Some(AttentionWeights {
@@ -63,6 +69,9 @@ impl<D: Device> Weights<D> {
     pub fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
         visit(&mut self.mix);
         visit(&mut self.gamma);
+        if let Some(norm) = &mut self.packets {
+            norm.visit(visit);
+        }
         self.lstm.visit(visit);
         self.norm.visit(visit);
         if let Some(AttentionWeights { query, key, value, norm }) = &mut self.attention {
@@ -78,8 +87,13 @@ impl<D: Device> Weights<D> {
     /// Values and running statistics, in the order that parameters are listed in.
     pub fn store(&self, device: &D) -> ParameterSet {
         let mut set = ParameterSet::default();
-        let Self { mix, gamma, lstm, norm, attention, dense, output } = self;
-        for weight in [mix, gamma, &lstm.input, &lstm.hidden, &lstm.bias] {
+        let Self { mix, gamma, packets, lstm, norm, attention, dense, output } = self;
+        mix.store(device, &mut set);
+        gamma.store(device, &mut set);
+        if let Some(norm) = packets {
+            norm.store(device, &mut set);
+        }
+        for weight in [&lstm.input, &lstm.hidden, &lstm.bias] {
             weight.store(device, &mut set);
         }
         norm.store(device, &mut set);
@@ -106,6 +120,9 @@ impl<D: Device> Weights<D> {
             }
         });
         result?;
+        if let Some(norm) = &mut self.packets {
+            norm.load_statistics(device, set)?;
+        }
         self.norm.load_statistics(device, set)?;
         match &mut self.attention {
             Some(attention) => attention.norm.load_statistics(device, set),

@@ -10,6 +10,7 @@ use super::packing::Packing;
 use crate::model::ModelError;
 use crate::model::deep::engine::DropoutPlace;
 use crate::model::deep::parameters::Activation;
+use crate::model::deep::pooling::Pooling;
 
 /// Sizes of a linear layer `y = x W^T + b`: x `[rows, inputs]`, W `[outputs, inputs]`, y `[rows, outputs]`.
 #[derive(Debug, Clone, Copy)]
@@ -122,6 +123,37 @@ pub(crate) struct Attended<T> {
     pub value: T,
 }
 
+/// Columns of the states that are pooled, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PoolShape {
+    /// Columns of a state.
+    pub columns: usize,
+    /// Which states make which slot.
+    pub pooling: Pooling,
+    /// Whether sequences read their packets from the end.
+    pub reversed: bool,
+}
+
+impl PoolShape {
+    /// The mean over each whole sequence.
+    pub fn mean(columns: usize) -> Self {
+        Self { columns, pooling: Pooling::MEAN, reversed: false }
+    }
+}
+
+/// What is pooled.
+pub(crate) enum PoolInput<'a, D: Device> {
+    /// One row per packed state, `[states, columns]`.
+    Rows(&'a D::Values),
+    /// Per packed state, which row of an embedding `[vocabulary, columns]` it is.
+    Embedded {
+        /// `[vocabulary, columns]`.
+        embedding: &'a D::Values,
+        /// `[states]`.
+        ids: &'a D::Indices,
+    },
+}
+
 /// The learned weighting of a packet's layers.
 pub(crate) struct MixWeights<T> {
     /// `[layers]`, before the softmax.
@@ -138,6 +170,15 @@ pub(crate) struct RowsAt<'a, I> {
     pub stride: usize,
     /// Which of these, or further on.
     pub offset: usize,
+}
+
+/// Which columns of a wider matrix.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ColumnsAt {
+    /// Columns of the wider matrix.
+    pub total: usize,
+    /// The first of them.
+    pub first: usize,
 }
 
 /// One Adam step's numbers.
@@ -373,25 +414,19 @@ pub(crate) trait Device: Send + Sized {
         gradient: Attended<&mut Self::Values>,
     );
 
-    /// Mean over the states of each sequence: x `[states, columns]` into y `[sequences, columns]`, sorted order.
-    fn mean(&mut self, packing: &Packing, columns: usize, x: &Self::Values, y: &mut Self::Values);
-    /// Its backward pass; dx is added to with `accumulate`.
-    fn mean_backward(
+    /// Pools the states of each sequence into y `[sequences, slots, columns]`, sorted order; a slot without a step
+    /// is 0.
+    fn pool(&mut self, packing: &Packing, shape: PoolShape, x: PoolInput<'_, Self>, y: &mut Self::Values);
+    /// Its backward pass: dx `[states, columns]` is overwritten, or added to with `accumulate`. Of equal largest values
+    /// the first has the gradient.
+    fn pool_backward(
         &mut self,
         packing: &Packing,
-        columns: usize,
+        shape: PoolShape,
+        x: PoolInput<'_, Self>,
         dy: &Self::Values,
         dx: &mut Self::Values,
         accumulate: bool,
-    );
-    /// Mean of embedding rows over each sequence.
-    fn embedding_mean(
-        &mut self,
-        packing: &Packing,
-        columns: usize,
-        embedding: &Self::Values,
-        ids: &Self::Indices,
-        y: &mut Self::Values,
     );
 
     /// Adds each row of x `[rows, columns]` to the row of `table` `[table_rows, columns]` that its index names.
@@ -422,6 +457,11 @@ pub(crate) trait Device: Send + Sized {
         at: RowsAt<'_, Self::Indices>,
         y: &mut Self::Values,
     );
+
+    /// Copies x `[rows, columns]` into the columns of y `[rows, at.total]` from `at.first` on.
+    fn put_columns(&mut self, rows: usize, columns: usize, x: &Self::Values, at: ColumnsAt, y: &mut Self::Values);
+    /// Copies those columns of x `[rows, at.total]` to y `[rows, columns]`.
+    fn take_columns(&mut self, rows: usize, columns: usize, x: &Self::Values, at: ColumnsAt, y: &mut Self::Values);
 
     /// Weighted sum of layers: row `r` of y `[rows, columns]` is `gamma * sum_j softmax(weight)_j * layer_j` with the
     /// layers `[layers, columns]` at `places[r]` of x.

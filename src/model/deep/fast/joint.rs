@@ -3,7 +3,7 @@
 
 use super::classifier::AttentionLstm;
 use super::device::Device;
-use super::stacks::Stacks;
+use super::stacks::{PooledGradient, Stacks};
 use super::weights::{Weight, is_finite};
 use crate::model::ModelError;
 use crate::model::deep::engine::{
@@ -11,13 +11,14 @@ use crate::model::deep::engine::{
     SequenceClassifier, TRAINING, diverged,
 };
 use crate::model::deep::parameters::{AttentionLstmOptions, MODEL, ParameterSet, rate_factor};
+use crate::model::deep::pooling::Pooling;
 
 /// Both on a device.
 pub(super) struct Joint<D: Device> {
     options: AttentionLstmOptions,
     classifier: AttentionLstm<D>,
     stacks: Stacks<D>,
-    /// The gradient of the encodings, `[packets, layers + 1, 2 * hidden]`; encodings without training.
+    /// The gradient of the encodings, `[packets, layers + 1, 2, slots, hidden]`; encodings without training.
     gradient: D::Values,
     encodings: D::Values,
     /// The packed state of each packet.
@@ -51,7 +52,7 @@ impl<D: Device> Joint<D> {
 
     /// Layers of a packet, and the size of each.
     fn sizes(&self) -> (usize, usize) {
-        (self.options.elmo.layers + 1, 2 * self.options.elmo.hidden)
+        (self.options.elmo.layers + 1, self.options.packet_size())
     }
 
     fn visit(&mut self, visit: &mut dyn FnMut(&mut D, &mut Weight<D>)) {
@@ -86,10 +87,10 @@ impl<D: Device> Joint<D> {
         }));
         classifier.read_buffer();
         // The first encoding is 0, that of a flow without packets.
-        classifier.pack(lengths, batch.most.max(1), |flow, step| match batch.counts[flow] {
+        classifier.pack(lengths, batch.most.max(1), batch.metadata, |flow, step| match batch.counts[flow] {
             0 => 0,
             _ => 1 + starts[flow] + step,
-        });
+        })?;
         host.clear();
         host.resize(packets, 0);
         let mut state = 0;
@@ -120,15 +121,17 @@ impl<D: Device> Joint<D> {
         for turn in turns {
             stacks.forward(&mut classifier.device, turn.clone(), dropping);
             for direction in turn.clone() {
-                stacks.pool(&mut classifier.device, direction, dropping, 1, &mut classifier.buffers.layers);
+                let AttentionLstm { device, buffers, .. } = &mut *classifier;
+                stacks.pool(device, direction, dropping, batch.pooling, 1, &mut buffers.layers);
             }
         }
         let loss = classifier.loss_and_gradients(labels);
         let AttentionLstm { device, weights, buffers, .. } = classifier;
         let mixed = &buffers.mixed_gradient;
         device.mix_layers_backward(packets, layers, size, states, weights.mix(), mixed, gradient);
+        let gradient = PooledGradient { pooling: batch.pooling, encodings: gradient };
         for turn in turns {
-            stacks.backward(device, turn.clone(), dropping, Some(gradient));
+            stacks.backward(device, turn.clone(), dropping, Some(&gradient));
         }
         device.check()?;
         Ok(loss)
@@ -186,9 +189,15 @@ impl<D: Device> JointClassifier for Joint<D> {
 }
 
 impl<D: Device> PacketEncoder for Joint<D> {
-    fn encode(&mut self, tokens: &[u16], packets: usize, output: &mut [f32]) -> Result<(), ModelError> {
+    fn encode(
+        &mut self,
+        tokens: &[u16],
+        packets: usize,
+        pooling: Pooling,
+        output: &mut [f32],
+    ) -> Result<(), ModelError> {
         let Self { classifier, stacks, encodings, .. } = self;
-        stacks.encode(&mut classifier.device, tokens, packets, encodings, output)
+        stacks.encode(&mut classifier.device, tokens, packets, pooling, encodings, output)
     }
 }
 

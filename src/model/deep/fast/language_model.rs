@@ -9,6 +9,7 @@ use crate::model::deep::engine::{
     BatchLoss, LanguageModel, NOT_FINITE, OptimiserState, PRETRAINING, PacketEncoder, Resumable, diverged,
 };
 use crate::model::deep::parameters::{ElmoOptions, ParameterSet};
+use crate::model::deep::pooling::Pooling;
 
 /// ELMo on a device.
 pub(super) struct Elmo<D: Device> {
@@ -150,9 +151,15 @@ impl<D: Device> LanguageModel for Elmo<D> {
 }
 
 impl<D: Device> PacketEncoder for Elmo<D> {
-    fn encode(&mut self, tokens: &[u16], packets: usize, output: &mut [f32]) -> Result<(), ModelError> {
+    fn encode(
+        &mut self,
+        tokens: &[u16],
+        packets: usize,
+        pooling: Pooling,
+        output: &mut [f32],
+    ) -> Result<(), ModelError> {
         let Self { device, stacks, encodings, .. } = self;
-        stacks.encode(device, tokens, packets, encodings, output)
+        stacks.encode(device, tokens, packets, pooling, encodings, output)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::model::deep::engine::{
     SequenceClassifier,
 };
 use crate::model::deep::parameters::ParameterSet;
+use crate::model::deep::pooling::Pooling;
 
 /// An engine on the pool.
 pub(super) struct OnPool<M>(pub M);
@@ -50,8 +51,14 @@ impl<M: JointClassifier + Send> JointClassifier for OnPool<M> {
 }
 
 impl<M: PacketEncoder + Send> PacketEncoder for OnPool<M> {
-    fn encode(&mut self, tokens: &[u16], packets: usize, output: &mut [f32]) -> Result<(), ModelError> {
-        on_pool(|| self.0.encode(tokens, packets, output))
+    fn encode(
+        &mut self,
+        tokens: &[u16],
+        packets: usize,
+        pooling: Pooling,
+        output: &mut [f32],
+    ) -> Result<(), ModelError> {
+        on_pool(|| self.0.encode(tokens, packets, pooling, output))
     }
 }
 

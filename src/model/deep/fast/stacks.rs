@@ -1,17 +1,20 @@
 //! The part of an ELMo (Peters et al. 2018) that encodes packets: a byte embedding and, over it, a stack of LSTMs in each
 //! direction. The right-to-left direction is the same program on reversed packets: its state at step s has read s + 1
-//! bytes from the end. A packet's encoding is, for each layer, the mean over its states; gradients come in from above
-//! the last layer (pre-training) or from the encodings (training together with the classifier).
+//! bytes from the end. A packet's encoding is, for each layer and direction, its pooled states; gradients come in from
+//! above the last layer (pre-training) or from the encodings (training together with the classifier).
 
 use std::ops::Range;
 
-use super::device::{Device, Dropout, LstmInput, LstmShape, LstmState, NO_TARGET, PairGradient, RowsAt, Trained};
+use super::device::{
+    Device, Dropout, LstmInput, LstmShape, LstmState, NO_TARGET, PairGradient, PoolInput, PoolShape, RowsAt, Trained,
+};
 use super::packing::Packing;
 use super::weights::{Lstm, Weight};
 use crate::feature::PAD;
 use crate::model::ModelError;
 use crate::model::deep::engine::DropoutPlace;
 use crate::model::deep::parameters::{Activation, ElmoOptions, MODEL, ParameterSet};
+use crate::model::deep::pooling::Pooling;
 use crate::seed;
 
 const DIRECTIONS: [&str; 2] = ["forward", "backward"];
@@ -81,7 +84,7 @@ pub(super) struct Stacks<D: Device> {
     layers: [Vec<Layer<D::Values>>; 2],
     dh: [D::Values; 2],
     dx: [D::Values; 2],
-    /// One layer's means of one direction, or their gradient, in sorted order.
+    /// One layer's pooled states of one direction, or their gradient, in sorted order.
     pooled: D::Values,
 }
 
@@ -314,87 +317,110 @@ impl<D: Device> Stacks<D> {
         device.reserve(&mut self.dx[slot], values);
     }
 
-    /// Where a layer's means of a direction stand in encodings `[packets, layers + 1, 2, hidden]`, of which `before`
-    /// other packets come first.
+    /// Where a layer's pooled states of a direction stand in encodings `[packets, layers + 1, 2, slots, hidden]`, of
+    /// which `before` other packets come first.
     fn rows_at(&self, layer: usize, direction: usize, before: usize) -> RowsAt<'_, D::Indices> {
         let stride = (self.options.layers + 1) * 2;
         RowsAt { places: &self.batch.order, stride, offset: (before * stride) + layer * 2 + direction }
     }
 
-    /// The means of all layers of a direction after its forward pass, into `encodings` `[before + packets, layers + 1,
-    /// 2, hidden]`.
+    fn pool_shape(&self, direction: usize, pooling: Pooling) -> PoolShape {
+        PoolShape { columns: self.options.hidden, pooling, reversed: direction == 1 }
+    }
+
+    /// What of a layer is pooled: the embedding of its bytes, or the states of an LSTM.
+    fn pool_input(&self, layer: usize, direction: usize, dropping: bool) -> PoolInput<'_, D> {
+        match layer.checked_sub(1) {
+            None => PoolInput::Embedded { embedding: self.embedding.value(), ids: &self.batch.ids[direction] },
+            Some(below) => PoolInput::Rows(self.layers[self.slot(direction)][below].output(dropping)),
+        }
+    }
+
+    /// The pooled states of all layers of a direction after its forward pass, into `encodings` `[before + packets,
+    /// layers + 1, 2, slots, hidden]`.
     pub fn pool(
         &mut self,
         device: &mut D,
         direction: usize,
         dropping: Option<u64>,
+        pooling: Pooling,
         before: usize,
         encodings: &mut D::Values,
     ) {
-        let (slot, hidden, packets) = (self.slot(direction), self.options.hidden, self.batch.packing.rows());
-        device.reserve(&mut self.pooled, packets * hidden);
+        let (size, packets) = (pooling.slots * self.options.hidden, self.batch.packing.rows());
+        let shape = self.pool_shape(direction, pooling);
+        let mut pooled = std::mem::take(&mut self.pooled);
+        device.reserve(&mut pooled, packets * size);
         for layer in 0..=self.options.layers {
-            let packing = &self.batch.packing;
-            match layer.checked_sub(1) {
-                None => {
-                    let (embedding, ids) = (self.embedding.value(), &self.batch.ids[direction]);
-                    device.embedding_mean(packing, hidden, embedding, ids, &mut self.pooled);
-                }
-                Some(below) => {
-                    let states = self.layers[slot][below].output(dropping.is_some());
-                    device.mean(packing, hidden, states, &mut self.pooled);
-                }
-            }
-            device.put_rows(packets, hidden, &self.pooled, self.rows_at(layer, direction, before), encodings);
+            let input = self.pool_input(layer, direction, dropping.is_some());
+            device.pool(&self.batch.packing, shape, input, &mut pooled);
+            device.put_rows(packets, size, &pooled, self.rows_at(layer, direction, before), encodings);
         }
+        self.pooled = pooled;
     }
 
-    /// The encodings of a batch without dropout, shape `[packets, layers + 1, 2 * hidden]`; `encodings` is room on
+    /// The encodings of a batch without dropout, shape `[packets, layers + 1, 2, slots, hidden]`; `encodings` is room on
     /// the device.
     pub fn encode(
         &mut self,
         device: &mut D,
         tokens: &[u16],
         packets: usize,
+        pooling: Pooling,
         encodings: &mut D::Values,
         output: &mut [f32],
     ) -> Result<(), ModelError> {
         self.prepare(device, tokens, packets)?;
-        let values = packets * (self.options.layers + 1) * 2 * self.options.hidden;
+        let values = packets * (self.options.layers + 1) * 2 * pooling.slots * self.options.hidden;
         if output.len() != values {
             return Err(invalid(format!("{} values do not hold the vectors of {packets} packets", output.len())));
         }
         device.reserve(encodings, values);
         for turn in Self::turns(device) {
             self.forward(device, turn.clone(), None);
-            turn.clone().for_each(|direction| self.pool(device, direction, None, 0, encodings));
+            turn.clone().for_each(|direction| self.pool(device, direction, None, pooling, 0, encodings));
         }
         device.download(encodings, output);
         device.check()
     }
 
-    /// The gradient of one layer's means of a direction, spread over its states.
-    fn pool_backward(&mut self, device: &mut D, layer: usize, direction: usize, encodings: &D::Values, to: Spread) {
-        let (slot, hidden, packets) = (self.slot(direction), self.options.hidden, self.batch.packing.rows());
+    /// The gradient of one layer's pooled states of a direction, spread over its states.
+    fn pool_backward(
+        &mut self,
+        device: &mut D,
+        layer: usize,
+        direction: usize,
+        dropping: bool,
+        gradient: &PooledGradient<'_, D>,
+        to: Spread,
+    ) {
+        let PooledGradient { pooling, encodings } = *gradient;
+        let (slot, packets) = (self.slot(direction), self.batch.packing.rows());
+        let (shape, size) = (self.pool_shape(direction, pooling), pooling.slots * self.options.hidden);
         let mut pooled = std::mem::take(&mut self.pooled);
-        device.take_rows(packets, hidden, encodings, self.rows_at(layer, direction, 0), &mut pooled);
+        device.take_rows(packets, size, encodings, self.rows_at(layer, direction, 0), &mut pooled);
         let (states, accumulate) = match to {
             Spread::Written => (&mut self.dh[slot], false),
             Spread::Added => (&mut self.dh[slot], true),
             Spread::Aside => (&mut self.dx[slot], false),
         };
-        device.mean_backward(&self.batch.packing, hidden, &pooled, states, accumulate);
+        let mut states = std::mem::take(states);
+        let input = self.pool_input(layer, direction, dropping);
+        device.pool_backward(&self.batch.packing, shape, input, &pooled, &mut states, accumulate);
+        match to {
+            Spread::Written | Spread::Added => self.dh[slot] = states,
+            Spread::Aside => self.dx[slot] = states,
+        }
         self.pooled = pooled;
     }
 
-    /// The gradients of these directions: from that of `encodings` `[packets, layers + 1, 2, hidden]`, or else from what
-    /// [`Stacks::top`] was given.
+    /// The gradients of these directions: from that of encodings, or else from what [`Stacks::top`] was given.
     pub fn backward(
         &mut self,
         device: &mut D,
         directions: Range<usize>,
         dropping: Option<u64>,
-        encodings: Option<&D::Values>,
+        encodings: Option<&PooledGradient<'_, D>>,
     ) {
         let (states, hidden, count) = (self.batch.packing.states, self.options.hidden, self.options.layers);
         let dropped = dropping.is_some();
@@ -405,7 +431,7 @@ impl<D: Device> Stacks<D> {
             for direction in directions.clone() {
                 if let Some(encodings) = encodings {
                     let to = if layer + 1 == count { Spread::Written } else { Spread::Added };
-                    self.pool_backward(device, layer + 1, direction, encodings, to);
+                    self.pool_backward(device, layer + 1, direction, dropped, encodings, to);
                 }
                 if let Some(step) = dropping {
                     let (dropout, slot) = (self.dropout(direction, layer, step), self.slot(direction));
@@ -449,7 +475,7 @@ impl<D: Device> Stacks<D> {
         }
         if let Some(encodings) = encodings {
             for direction in directions {
-                self.pool_backward(device, 0, direction, encodings, Spread::Aside);
+                self.pool_backward(device, 0, direction, dropped, encodings, Spread::Aside);
                 let (slot, gradient) = (self.slot(direction), &mut self.embedding.trained.gradient);
                 let ids = &self.batch.ids[direction];
                 device.scatter_add(states, hidden, &self.dx[slot], ids, self.vocabulary, gradient);
@@ -458,7 +484,15 @@ impl<D: Device> Stacks<D> {
     }
 }
 
-/// What becomes of a mean's gradient at the states.
+/// The gradient of the encodings of a batch.
+pub(super) struct PooledGradient<'a, D: Device> {
+    /// How its packets were pooled.
+    pub pooling: Pooling,
+    /// `[packets, layers + 1, 2, slots, hidden]`.
+    pub encodings: &'a D::Values,
+}
+
+/// What becomes of a pooled vector's gradient at the states.
 #[derive(Clone, Copy)]
 enum Spread {
     /// The gradient of the layer's output, as nothing else reads it.

@@ -13,8 +13,9 @@ use crate::model::deep::engine::{
     PacketEncoder, Resumable, SequenceClassifier, TRAINING, diverged, dropout_factor,
 };
 use crate::model::deep::parameters::{
-    AttentionLstmOptions, MODEL, ParameterSet, classifier_shapes, encoder_shapes, rate_factor,
+    AttentionLstmOptions, MODEL, Normalisation, ParameterSet, classifier_shapes, encoder_shapes, rate_factor,
 };
+use crate::model::deep::pooling::Pooling;
 use crate::seed;
 
 /// The classifier on the processor; `parameters` are taken as they are.
@@ -182,7 +183,7 @@ impl<D: Device<f32>> Reference<D> {
     /// The layers of every place of a batch, shape `[N * flows, layers * size]`, and which places have a packet; from
     /// bytes only while training.
     fn layers(&self, graph: &mut Graph<'_, D>, packets: &Packets<'_>) -> Result<(Matrix<D>, Mask), ModelError> {
-        let size = (self.options.elmo.layers + 1) * 2 * self.options.elmo.hidden;
+        let size = (self.options.elmo.layers + 1) * self.options.packet_size();
         let flows = packets.counts().len();
         let counts = packets.counts().iter().map(|&count| count as usize).collect::<Vec<_>>();
         match packets {
@@ -208,7 +209,8 @@ impl<D: Device<f32>> Reference<D> {
                     return Ok((zeros, Mask { steps: most, lengths }));
                 };
                 let mask = stacks.mask(batch.tokens, all)?;
-                let encodings = stacks.encodings(graph, batch.tokens, &mask, Some(self.optimiser.steps))?;
+                let encodings =
+                    stacks.encodings(graph, batch.tokens, &mask, batch.pooling, Some(self.optimiser.steps))?;
                 let mut starts = vec![0];
                 starts.extend(counts.iter().scan(0, |next, count| {
                     *next += count;
@@ -228,25 +230,39 @@ impl<D: Device<f32>> Reference<D> {
         }
     }
 
+    /// What stands beside the vectors of all places of a batch, shape `[N * flows, metadata]`; 0 where there is no packet.
+    fn metadata(&self, graph: &Graph<'_, D>, packets: &Packets<'_>, mask: &Mask) -> Result<Matrix<D>, ModelError> {
+        let metadata = match packets {
+            Packets::Encoded(batch) => batch.metadata,
+            Packets::Bytes(batch) => batch.metadata,
+        };
+        let (beside, most, flows) = (self.options.packet_metadata.len(), mask.steps, mask.rows());
+        if metadata.len() != flows * most * beside {
+            return invalid(format!("{} values beside the packets of a batch of {flows} flows", metadata.len()));
+        }
+        let mut values = vec![0.0; metadata.len()];
+        for (flow, &length) in mask.lengths.iter().enumerate() {
+            for packet in 0..length {
+                let (from, to) = ((flow * most + packet) * beside, (packet * flows + flow) * beside);
+                values[to..to + beside].copy_from_slice(&metadata[from..from + beside]);
+            }
+        }
+        Ok(graph.constant(values, (most * flows, beside)))
+    }
+
     /// The logits, shape `[flows, classes]`; `statistics` is given while training.
     fn logits(
         &self,
         graph: &mut Graph<'_, D>,
-        packets: &Packets<'_>,
+        given: &Packets<'_>,
         mut statistics: Option<&mut Statistics>,
     ) -> Result<Matrix<D>, ModelError> {
         let AttentionLstmOptions { lstm: hidden, dense, .. } = self.options;
-        let size = 2 * self.options.elmo.hidden;
-        let (layers, mask) = self.layers(graph, packets)?;
+        let size = self.options.step_size();
+        let (layers, mask) = self.layers(graph, given)?;
         let (packets, flows) = (mask.steps, mask.rows());
         let training = statistics.is_some();
 
-        let mut values = self.mix(graph, layers)?;
-        if training {
-            values = values * self.dropout(graph, DropoutPlace::Packets, (packets, flows, size));
-        }
-        let name = "classifier.lstm";
-        values = lstm(graph, name, values, hidden, &mask, false, self.options.activation)?;
         let mut normalise = |graph: &mut Graph<'_, D>, name: &'static str, values| match &mut statistics {
             Some(statistics) => {
                 let (values, found) = batch_norm(graph, name, values, &mask)?;
@@ -255,6 +271,19 @@ impl<D: Device<f32>> Reference<D> {
             }
             None => running_norm(graph, name, values, &mask),
         };
+        let mut values = self.mix(graph, layers)?;
+        let beside = self.options.packet_metadata.len();
+        if beside > 0 {
+            values = (values, self.metadata(graph, given, &mask)?).concat_along(Axis::<1>);
+        }
+        if self.options.normalisation == Normalisation::Batch {
+            values = normalise(graph, "classifier.norm_0", values)?;
+        }
+        if training {
+            values = values * self.dropout(graph, DropoutPlace::Packets, (packets, flows, size));
+        }
+        let name = "classifier.lstm";
+        values = lstm(graph, name, values, hidden, &mask, false, self.options.activation)?;
         values = normalise(graph, "classifier.norm_1", values)?;
         if self.options.attention {
             values = attention(graph, "classifier.attention", values, &mask)?;
@@ -272,7 +301,7 @@ impl<D: Device<f32>> Reference<D> {
 
     /// `gamma * sum_j softmax(weight)_j * layer_j`, shape `[N * flows, size]` (Peters et al. 2018, equation 1).
     fn mix(&self, graph: &mut Graph<'_, D>, values: Matrix<D>) -> Result<Matrix<D>, ModelError> {
-        let (size, layers) = (2 * self.options.elmo.hidden, self.options.elmo.layers + 1);
+        let (size, layers) = (self.options.packet_size(), self.options.elmo.layers + 1);
         let places = values.shape().0;
         let weight = graph.parameter("classifier.mix.weight", (layers,))?;
         let gamma = graph.parameter("classifier.mix.gamma", (1,))?;
@@ -396,13 +425,19 @@ impl<D: Device<f32>> JointClassifier for Reference<D> {
 }
 
 impl<D: Device<f32>> PacketEncoder for Reference<D> {
-    fn encode(&mut self, tokens: &[u16], packets: usize, output: &mut [f32]) -> Result<(), ModelError> {
+    fn encode(
+        &mut self,
+        tokens: &[u16],
+        packets: usize,
+        pooling: Pooling,
+        output: &mut [f32],
+    ) -> Result<(), ModelError> {
         let Some(stacks) = &self.stacks else {
             return invalid("a classifier without an ELMo encodes nothing".to_owned());
         };
         let mask = stacks.mask(tokens, packets)?;
         let mut graph = Graph::inference(&self.device, &self.parameters);
-        output.copy_from_slice(&stacks.encodings(&mut graph, tokens, &mask, None)?.as_vec());
+        output.copy_from_slice(&stacks.encodings(&mut graph, tokens, &mask, pooling, None)?.as_vec());
         Ok(())
     }
 }
@@ -446,7 +481,13 @@ mod tests {
         let golden = golden::Golden::read();
         for (case, options) in golden::joint_cases() {
             let (tokens, counts, labels) = golden.byte_flows(case, 0);
-            let batch = ByteBatch { tokens: &tokens, counts: &counts, most: 3 };
+            let batch = ByteBatch {
+                tokens: &tokens,
+                counts: &counts,
+                metadata: &[],
+                most: 3,
+                pooling: options.pooling_of(golden::BYTES),
+            };
             let gradients = joint_gradients(&options, &golden.classifier_parameters(case), &batch, &labels).unwrap();
             golden.check_gradients(case, &gradients);
         }
@@ -458,8 +499,8 @@ mod tests {
         for (case, options) in golden::classifier_cases() {
             let parameters = golden.classifier_parameters(case);
             let model = Reference::new(Cpu::default(), &options, &parameters, 0).unwrap();
-            let (layers, counts, labels) = golden.flows(case, 0);
-            let batch = PacketBatch::whole(&layers, &counts);
+            let (layers, counts, labels, metadata) = golden.flows(case, 0);
+            let batch = PacketBatch { metadata: &metadata, ..PacketBatch::whole(&layers, &counts) };
             let (_, gradients, _) = model.gradients(&Packets::Encoded(&batch), &labels).unwrap();
             golden.check_gradients(case, &gradients);
         }
@@ -470,7 +511,7 @@ mod tests {
         let golden = golden::Golden::read();
         let (case, options) = golden::classifier_cases().remove(0);
         let mut model = classifier(&options, &golden.classifier_parameters(case), 0).unwrap();
-        let (mut layers, counts, labels) = golden.flows(case, 0);
+        let (mut layers, counts, labels, _) = golden.flows(case, 0);
         let mut outputs = [vec![0.0; labels.len() * 3], vec![0.0; labels.len() * 3]];
         for output in &mut outputs {
             let batch = PacketBatch::whole(&layers, &counts);

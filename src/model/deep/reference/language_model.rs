@@ -12,6 +12,7 @@ use crate::model::deep::engine::{
     BatchLoss, LanguageModel, NOT_FINITE, OptimiserState, PRETRAINING, PacketEncoder, Resumable, diverged,
 };
 use crate::model::deep::parameters::{ElmoOptions, ParameterSet, elmo_shapes};
+use crate::model::deep::pooling::Pooling;
 
 /// ELMo on the processor; `parameters` are taken as they are.
 ///
@@ -152,10 +153,16 @@ impl<D: Device<f32>> LanguageModel for Reference<D> {
 }
 
 impl<D: Device<f32>> PacketEncoder for Reference<D> {
-    fn encode(&mut self, tokens: &[u16], packets: usize, output: &mut [f32]) -> Result<(), ModelError> {
+    fn encode(
+        &mut self,
+        tokens: &[u16],
+        packets: usize,
+        pooling: Pooling,
+        output: &mut [f32],
+    ) -> Result<(), ModelError> {
         let mask = self.stacks.mask(tokens, packets)?;
         let mut graph = Graph::inference(&self.device, &self.parameters);
-        output.copy_from_slice(&self.stacks.encodings(&mut graph, tokens, &mask, None)?.as_vec());
+        output.copy_from_slice(&self.stacks.encodings(&mut graph, tokens, &mask, pooling, None)?.as_vec());
         Ok(())
     }
 }
@@ -215,8 +222,8 @@ mod tests {
         assert_eq!(narrow.targets, wide.targets);
         assert!((narrow.sum - wide.sum).abs() < 1e-5 * narrow.sum);
         let mut outputs = [vec![0.0; packets * 48], vec![0.0; packets * 48]];
-        model.encode(&tokens, packets, &mut outputs[0]).unwrap();
-        model.encode(&wider, packets, &mut outputs[1]).unwrap();
+        model.encode(&tokens, packets, Pooling::MEAN, &mut outputs[0]).unwrap();
+        model.encode(&wider, packets, Pooling::MEAN, &mut outputs[1]).unwrap();
         assert!(outputs[0].iter().zip(&outputs[1]).all(|(narrow, wide)| (narrow - wide).abs() < 1e-6));
     }
 

@@ -1,6 +1,6 @@
 //! The part of an ELMo (Peters et al. 2018) that encodes the bytes of packets: two independent stacks of LSTMs, one reading
-//! from the left and one from the right, that share the embedding. A packet's encoding is the mean over each layer's
-//! states.
+//! from the left and one from the right, that share the embedding. A packet's encoding is its pooled states, layer by
+//! layer.
 
 use dfdx::prelude::*;
 
@@ -10,6 +10,7 @@ use crate::feature::PAD;
 use crate::model::ModelError;
 use crate::model::deep::engine::{DropoutPlace, dropout_factor};
 use crate::model::deep::parameters::{Activation, ElmoOptions, MODEL};
+use crate::model::deep::pooling::{Pooling, PoolingKind};
 use crate::seed;
 
 /// Sizes and dropout of embedding and stacks; their parameters are those of the graph.
@@ -97,26 +98,74 @@ impl Stacks {
         graph.constant(factors, (mask.steps * mask.rows(), hidden))
     }
 
-    /// The pooled vectors of packets, shape `[packets, (layers + 1) * 2 * hidden]`; `step` is that of training, for
-    /// dropout.
+    /// The pooled vectors of packets, shape `[packets, (layers + 1) * 2 * slots * hidden]`; `step` is that of training,
+    /// for dropout.
     pub fn encodings<D: Device<f32>>(
         &self,
         graph: &mut Graph<'_, D>,
         tokens: &[u16],
         mask: &Mask,
+        pooling: Pooling,
         step: Option<u64>,
     ) -> Result<Matrix<D>, ModelError> {
         let (hidden, packets) = (self.options.hidden, mask.rows());
         let States { embedded, directions: [left, right] } = self.states(graph, tokens, mask, step)?;
-        let inverse = mask.lengths.iter().map(|&length| 1.0 / length as f32).collect();
-        let inverse = graph.constant(inverse, (packets,)).broadcast_like::<_, Axis<1>>(&(packets, hidden));
-        let mean = |states: Matrix<D>| -> Matrix<D> {
-            let masked = states * mask.matrix(graph, hidden);
-            masked.reshape_like(&(mask.steps, packets, hidden)).sum::<_, Axis<0>>() * inverse.clone()
-        };
         let layers = std::iter::once((embedded.clone(), embedded)).chain(left.into_iter().zip(right));
-        let means = layers.flat_map(|(left, right)| [mean(left), mean(right)]).collect::<Vec<_>>();
-        let size = means.len() * hidden;
-        Ok(means.stack().permute::<_, Axes3<1, 0, 2>>().reshape_like(&(packets, size)))
+        let mut pooled = Vec::new();
+        for (left, right) in layers {
+            for (reversed, states) in [(false, left), (true, right)] {
+                for slot in 0..pooling.slots {
+                    pooled.push(self.pool(graph, states.clone(), mask, pooling, reversed, slot));
+                }
+            }
+        }
+        let size = pooled.len() * hidden;
+        Ok(pooled.stack().permute::<_, Axes3<1, 0, 2>>().reshape_like(&(packets, size)))
+    }
+
+    /// One slot of the pooled states of a direction, `[packets, hidden]`. States stand at the positions of their bytes,
+    /// whichever way they were read.
+    fn pool<D: Device<f32>>(
+        &self,
+        graph: &Graph<'_, D>,
+        states: Matrix<D>,
+        mask: &Mask,
+        pooling: Pooling,
+        reversed: bool,
+        slot: usize,
+    ) -> Matrix<D> {
+        let (hidden, packets) = (self.options.hidden, mask.rows());
+        // Positions of the packet, of which a reversed direction reads the last one first.
+        let positions = |packet: usize| {
+            let length = mask.lengths[packet];
+            let steps = pooling.steps(reversed, length, slot);
+            if reversed { length - steps.end..length - steps.start } else { steps }
+        };
+        if pooling.kind == PoolingKind::Maximum {
+            let values = states.as_vec();
+            let at = |position: usize, packet: usize, column: usize| (position * packets + packet) * hidden + column;
+            let largest = |packet: usize, column: usize| {
+                let mut steps = positions(packet).map(|position| at(position, packet, column)).collect::<Vec<_>>();
+                if reversed {
+                    steps.reverse();
+                }
+                let first = steps[0];
+                steps.into_iter().fold(first, |most, other| if values[other] > values[most] { other } else { most })
+            };
+            let picked = (0..packets).flat_map(|packet| (0..hidden).map(move |column| (packet, column)));
+            let picked = picked.map(|(packet, column)| largest(packet, column)).collect();
+            let column: Matrix<D> = states.reshape_like(&(mask.steps * packets * hidden, 1));
+            let found: Matrix<D> = column.gather(graph.indices(picked));
+            return found.reshape_like(&(packets, hidden));
+        }
+        let mut weights = vec![0.0; mask.steps * packets];
+        for packet in 0..packets {
+            let positions = positions(packet);
+            let weight = 1.0 / positions.len().max(1) as f32;
+            positions.for_each(|position| weights[position * packets + packet] = weight);
+        }
+        let weights = graph.constant(weights, (mask.steps * packets,));
+        let weighted = states * weights.broadcast_like::<_, Axis<1>>(&(mask.steps * packets, hidden));
+        weighted.reshape_like(&(mask.steps, packets, hidden)).sum::<_, Axis<0>>()
     }
 }

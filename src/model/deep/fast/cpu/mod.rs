@@ -11,6 +11,7 @@ mod lstm;
 pub(crate) mod matmul;
 mod normalise;
 mod optimiser;
+mod pool;
 mod rows;
 pub(crate) mod simd;
 
@@ -18,8 +19,8 @@ use matmul::{Layout, Panels, Update, multiply_parallel, multiply_transposed};
 use simd::Level;
 
 use super::device::{
-    AdamStep, Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights, MixWeights,
-    NormState, NormWeights, RowsAt, Trained,
+    AdamStep, Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
+    MixWeights, NormState, NormWeights, PoolInput, PoolShape, RowsAt, Trained,
 };
 use super::packing::Packing;
 use crate::model::deep::engine::NORM_EPSILON;
@@ -362,23 +363,20 @@ impl Device for Cpu {
         attention::backward(shared, &packing.chunks, attention, dy, gradients);
     }
 
-    fn mean(&mut self, packing: &Packing, columns: usize, x: &Vec<f32>, y: &mut Vec<f32>) {
-        rows::mean(packing, columns, &|state| &x[state * columns..(state + 1) * columns], y);
+    fn pool(&mut self, packing: &Packing, shape: PoolShape, x: PoolInput<'_, Self>, y: &mut Vec<f32>) {
+        pool::forward(packing, shape, &pool::rows(&x, shape.columns), y);
     }
 
-    fn mean_backward(&mut self, packing: &Packing, columns: usize, dy: &Vec<f32>, dx: &mut Vec<f32>, accumulate: bool) {
-        rows::mean_backward(packing, columns, dy, dx, accumulate);
-    }
-
-    fn embedding_mean(
+    fn pool_backward(
         &mut self,
         packing: &Packing,
-        columns: usize,
-        embedding: &Vec<f32>,
-        ids: &Vec<u32>,
-        y: &mut Vec<f32>,
+        shape: PoolShape,
+        x: PoolInput<'_, Self>,
+        dy: &Vec<f32>,
+        dx: &mut Vec<f32>,
+        accumulate: bool,
     ) {
-        rows::mean(packing, columns, &|state| &embedding[ids[state] as usize * columns..][..columns], y);
+        pool::backward(packing, shape, &pool::rows(&x, shape.columns), dy, dx, accumulate);
     }
 
     fn scatter_add(
@@ -405,6 +403,18 @@ impl Device for Cpu {
     fn take_rows(&mut self, rows: usize, columns: usize, x: &Vec<f32>, at: RowsAt<'_, Vec<u32>>, y: &mut Vec<f32>) {
         for (row, &place) in y.chunks_exact_mut(columns).zip(&at.places[..rows]) {
             row.copy_from_slice(&x[(place as usize * at.stride + at.offset) * columns..][..columns]);
+        }
+    }
+
+    fn put_columns(&mut self, rows: usize, columns: usize, x: &Vec<f32>, at: ColumnsAt, y: &mut Vec<f32>) {
+        for (to, from) in y.chunks_exact_mut(at.total).zip(x.chunks_exact(columns)).take(rows) {
+            to[at.first..at.first + columns].copy_from_slice(from);
+        }
+    }
+
+    fn take_columns(&mut self, rows: usize, columns: usize, x: &Vec<f32>, at: ColumnsAt, y: &mut Vec<f32>) {
+        for (to, from) in y.chunks_exact_mut(columns).zip(x.chunks_exact(at.total)).take(rows) {
+            to.copy_from_slice(&from[at.first..at.first + columns]);
         }
     }
 

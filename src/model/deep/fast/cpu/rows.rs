@@ -7,7 +7,7 @@ use super::activation::exp;
 use super::simd::{Level, fused, vectorised};
 use crate::model::deep::engine::dropout_factor;
 use crate::model::deep::fast::device::{Dropout, NO_TARGET};
-use crate::model::deep::fast::packing::{Chunk, Packing};
+use crate::model::deep::fast::packing::Chunk;
 
 /// Rows that one task takes.
 const TASK_ROWS: usize = 64;
@@ -166,42 +166,6 @@ pub(super) fn for_chunks(
             rayon::join(|| for_chunks(left, columns, upper, task), || for_chunks(right, columns, lower, task));
         }
     }
-}
-
-/// Means over sequences of the rows that `row` gives for packed states.
-pub(super) fn mean<'a>(packing: &Packing, columns: usize, row: &(impl Fn(usize) -> &'a [f32] + Sync), y: &mut [f32]) {
-    let Some(first) = packing.chunks.first() else { return };
-    let parts = y[..packing.rows() * columns].par_chunks_mut(first.rows * columns);
-    parts.zip(&packing.chunks).for_each(|(y, chunk)| {
-        y.fill(0.0);
-        for (&active, &offset) in packing.active(chunk).iter().zip(packing.offsets(chunk)) {
-            for (state, sum) in (offset as usize..).zip(y.chunks_exact_mut(columns)).take(active as usize) {
-                sum.iter_mut().zip(row(state)).for_each(|(sum, value)| *sum += value);
-            }
-        }
-        for (sum, &length) in y.chunks_exact_mut(columns).zip(&packing.lengths[chunk.first_row..]) {
-            sum.iter_mut().for_each(|sum| *sum /= length as f32);
-        }
-    });
-}
-
-/// Backward of [`mean`].
-pub(super) fn mean_backward(packing: &Packing, columns: usize, dy: &[f32], dx: &mut [f32], accumulate: bool) {
-    for_chunks(&packing.chunks, columns, dx, &|chunk, dx| {
-        let mut states = dx.chunks_exact_mut(columns);
-        for &active in packing.active(chunk) {
-            for row in chunk.first_row..chunk.first_row + active as usize {
-                let length = packing.lengths[row] as f32;
-                let state = states.next().expect("a chunk has its states").iter_mut();
-                let pairs = state.zip(&dy[row * columns..]);
-                if accumulate {
-                    pairs.for_each(|(dx, dy)| *dx += dy / length);
-                } else {
-                    pairs.for_each(|(dx, dy)| *dx = dy / length);
-                }
-            }
-        }
-    });
 }
 
 /// The softmax of a few weights.

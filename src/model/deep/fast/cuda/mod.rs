@@ -14,6 +14,7 @@ mod layout;
 mod libraries;
 mod lstm;
 mod normalise;
+mod pool;
 mod rows;
 mod source;
 
@@ -25,8 +26,8 @@ pub(crate) use layout::Indices;
 
 use self::core::Core;
 use super::device::{
-    AdamStep, Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights, MixWeights,
-    NormState, NormWeights, PairGradient, RowsAt, Trained,
+    AdamStep, Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
+    MixWeights, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, Trained,
 };
 use super::packing::Packing;
 use crate::model::{CudaDevice, ModelError};
@@ -375,16 +376,20 @@ impl Device for Cuda {
         self.attend_backward(packing, columns, input, attention, dy, gradient);
     }
 
-    fn mean(&mut self, packing: &Packing, columns: usize, x: &Buffer, y: &mut Buffer) {
-        self.mean_rows(packing, columns, x, None, y);
+    fn pool(&mut self, packing: &Packing, shape: PoolShape, x: PoolInput<'_, Self>, y: &mut Buffer) {
+        self.pool_rows(packing, shape, x, y);
     }
 
-    fn mean_backward(&mut self, packing: &Packing, columns: usize, dy: &Buffer, dx: &mut Buffer, accumulate: bool) {
-        self.mean_rows_backward(packing, columns, dy, dx, accumulate);
-    }
-
-    fn embedding_mean(&mut self, packing: &Packing, columns: usize, embedding: &Buffer, ids: &Indices, y: &mut Buffer) {
-        self.mean_rows(packing, columns, embedding, Some(&ids.buffer), y);
+    fn pool_backward(
+        &mut self,
+        packing: &Packing,
+        shape: PoolShape,
+        x: PoolInput<'_, Self>,
+        dy: &Buffer,
+        dx: &mut Buffer,
+        accumulate: bool,
+    ) {
+        self.pool_rows_backward(packing, shape, x, dy, dx, accumulate);
     }
 
     fn scatter_add(
@@ -405,6 +410,14 @@ impl Device for Cuda {
 
     fn take_rows(&mut self, rows: usize, columns: usize, x: &Buffer, at: RowsAt<'_, Indices>, y: &mut Buffer) {
         self.move_rows(launcher::Kernel::TakeRows, rows, columns, x, at, y);
+    }
+
+    fn put_columns(&mut self, rows: usize, columns: usize, x: &Buffer, at: ColumnsAt, y: &mut Buffer) {
+        self.move_columns(launcher::Kernel::PutColumns, rows, columns, x, at, y);
+    }
+
+    fn take_columns(&mut self, rows: usize, columns: usize, x: &Buffer, at: ColumnsAt, y: &mut Buffer) {
+        self.move_columns(launcher::Kernel::TakeColumns, rows, columns, x, at, y);
     }
 
     fn mix(

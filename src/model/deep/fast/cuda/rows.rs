@@ -4,8 +4,7 @@ use super::Cuda;
 use super::launcher::{Argument, Buffer, Grid, Kernel, THREADS};
 use super::layout::Indices;
 use crate::model::deep::engine::{ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON, dropout_stream};
-use crate::model::deep::fast::device::{AdamStep, Dropout, MixWeights, RowsAt, Trained};
-use crate::model::deep::fast::packing::Packing;
+use crate::model::deep::fast::device::{AdamStep, ColumnsAt, Dropout, MixWeights, RowsAt, Trained};
 
 /// Rows whose sum is taken at once, and how many such sums there may be.
 const PIECE_ROWS: usize = 256;
@@ -94,48 +93,6 @@ impl Cuda {
         self.core.each(Kernel::Dropout, rows * columns, arguments);
     }
 
-    pub(super) fn mean_rows(
-        &mut self,
-        packing: &Packing,
-        columns: usize,
-        x: &Buffer,
-        ids: Option<&Buffer>,
-        y: &Buffer,
-    ) {
-        self.layout.set(&mut self.core, packing);
-        let arguments = [
-            columns.into(),
-            self.layout.chunk_rows.into(),
-            self.layout.chunk_table().into(),
-            self.layout.offsets().into(),
-            self.layout.lengths().into(),
-            x.into(),
-            Argument::Address(ids.map_or(0, |ids| ids.address)),
-            y.into(),
-        ];
-        self.core.launch(Kernel::Mean, Grid::blocks([packing.rows(), columns.div_ceil(THREADS), 1], 0), &arguments);
-    }
-
-    pub(super) fn mean_rows_backward(
-        &mut self,
-        packing: &Packing,
-        columns: usize,
-        dy: &Buffer,
-        dx: &Buffer,
-        accumulate: bool,
-    ) {
-        self.layout.set(&mut self.core, packing);
-        let arguments = [
-            columns.into(),
-            u32::from(accumulate).into(),
-            (&self.layout.sequence).into(),
-            self.layout.lengths().into(),
-            dy.into(),
-            Argument::from(dx),
-        ];
-        self.core.each(Kernel::MeanBackward, packing.states * columns, arguments);
-    }
-
     /// Copies the rows of x to where they stand in y, or ([`Kernel::TakeRows`]) those that stand there in x to y.
     pub(super) fn move_rows(
         &mut self,
@@ -149,6 +106,20 @@ impl Cuda {
         let RowsAt { places, stride, offset } = at;
         let arguments =
             [columns.into(), (&places.buffer).into(), stride.into(), offset.into(), x.into(), Argument::from(y)];
+        self.core.each(kernel, rows * columns, arguments);
+    }
+
+    /// Copies x into columns of y, or ([`Kernel::TakeColumns`]) columns of x to y.
+    pub(super) fn move_columns(
+        &mut self,
+        kernel: Kernel,
+        rows: usize,
+        columns: usize,
+        x: &Buffer,
+        at: ColumnsAt,
+        y: &Buffer,
+    ) {
+        let arguments = [columns.into(), at.total.into(), at.first.into(), x.into(), Argument::from(y)];
         self.core.each(kernel, rows * columns, arguments);
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::feature::PAD;
 use crate::model::deep::parameters::{Activation, ParameterSet};
+use crate::model::deep::pooling::{Pooling, PoolingKind};
 
 /// Parameters by name.
 pub(super) type Parameters = BTreeMap<String, Vec<f64>>;
@@ -81,14 +82,42 @@ pub(super) fn elmo_loss(parameters: &Parameters, layers: usize, hidden: usize, t
     sum / f64::from(targets)
 }
 
-/// The encoding of a packet, `[layers + 1, 2 * hidden]`.
-pub(super) fn encoding(parameters: &Parameters, layers: usize, hidden: usize, tokens: &[u16]) -> Vec<f64> {
+/// The encoding of a packet, `[layers + 1, 2, slots, hidden]`.
+pub(super) fn encoding(
+    parameters: &Parameters,
+    layers: usize,
+    hidden: usize,
+    pooling: Pooling,
+    tokens: &[u16],
+) -> Vec<f64> {
     let of_direction = directions(tokens).map(|(name, packet)| states(parameters, layers, hidden, name, &packet));
-    let mean = |states: &[Vec<f64>], column: usize| {
-        states.iter().map(|state| state[column]).sum::<f64>() / states.len() as f64
-    };
-    let means = (0..=layers).flat_map(|layer| of_direction.iter().map(move |states| &states[layer]));
-    means.flat_map(|states| (0..hidden).map(move |column| mean(states, column))).collect()
+    let mut found = Vec::new();
+    for layer in 0..=layers {
+        for (direction, states) in of_direction.iter().enumerate() {
+            // By the bytes' positions in the packet.
+            let mut states = states[layer].clone();
+            if direction == 1 {
+                states.reverse();
+            }
+            let parts: Vec<&[Vec<f64>]> = match pooling.kind {
+                PoolingKind::Mean | PoolingKind::Maximum => vec![&states],
+                PoolingKind::Last if direction == 0 => vec![&states[states.len() - 1..]],
+                PoolingKind::Last => vec![&states[..1]],
+                PoolingKind::Segments => {
+                    let parts = states.chunks(pooling.slot_bytes).chain(std::iter::repeat(&[][..]));
+                    parts.take(pooling.slots).collect()
+                }
+            };
+            for (part, column) in parts.into_iter().flat_map(|part| (0..hidden).map(move |column| (part, column))) {
+                let values = part.iter().map(|state| state[column]);
+                found.push(match pooling.kind {
+                    PoolingKind::Maximum => values.fold(f64::NEG_INFINITY, f64::max),
+                    _ => values.sum::<f64>() / part.len().max(1) as f64,
+                });
+            }
+        }
+    }
+    found
 }
 
 fn batch_norm(parameters: &Parameters, name: &str, flows: &mut [Vec<Vec<f64>>]) {
@@ -129,8 +158,13 @@ pub(super) fn classifier_loss(parameters: &Parameters, activation: Activation, b
             };
             (0..batch.columns).map(column).collect::<Vec<f64>>()
         };
-        let inputs: Vec<_> = (0..count as usize).map(mixed).collect();
-        flows.push(lstm(parameters, "classifier.lstm", &inputs, activation));
+        flows.push((0..count as usize).map(mixed).collect::<Vec<_>>());
+    }
+    if parameters.contains_key("classifier.norm_0.weight") {
+        batch_norm(parameters, "classifier.norm_0", &mut flows);
+    }
+    for flow in &mut flows {
+        *flow = lstm(parameters, "classifier.lstm", flow, activation);
     }
     batch_norm(parameters, "classifier.norm_1", &mut flows);
     if parameters.contains_key("classifier.norm_2.weight") {

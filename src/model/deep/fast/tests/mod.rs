@@ -8,7 +8,8 @@ use rand::RngExt;
 use super::*;
 use crate::feature::PAD;
 use crate::model::deep::engine::PacketBatch;
-use crate::model::deep::parameters::{Activation, initial_classifier, initial_elmo};
+use crate::model::deep::parameters::{Activation, Normalisation, PacketMetadata, initial_classifier, initial_elmo};
+use crate::model::deep::pooling::{Pooling, PoolingKind};
 use crate::model::deep::{Engine, golden, reference};
 use crate::model::{CudaDevice, Implementation};
 use crate::seed;
@@ -76,17 +77,27 @@ fn elmo_gradients_are_finite_differences() {
 
 #[test]
 fn classifier_gradients_are_finite_differences() {
-    for (activation, attention, counts) in [
-        (Activation::Tanh, true, vec![3, 1, 4, 2, 4]),
-        (Activation::Relu, true, vec![4, 2, 1]),
-        (Activation::Relu, false, vec![1, 1, 3, 2]),
-        (Activation::Tanh, false, vec![4]),
-        (Activation::Relu, true, vec![3]),
-        (Activation::Tanh, true, vec![1, 1, 1]),
+    use Normalisation::{Batch, None};
+    for (activation, attention, normalisation, counts) in [
+        (Activation::Tanh, true, None, vec![3, 1, 4, 2, 4]),
+        (Activation::Relu, true, None, vec![4, 2, 1]),
+        (Activation::Relu, false, None, vec![1, 1, 3, 2]),
+        (Activation::Tanh, false, None, vec![4]),
+        (Activation::Relu, true, None, vec![3]),
+        (Activation::Tanh, true, None, vec![1, 1, 1]),
+        (Activation::Tanh, true, Batch, vec![3, 1, 4, 2, 4]),
+        (Activation::Relu, false, Batch, vec![4, 2, 1]),
     ] {
         let elmo = ElmoOptions { embedding: 5, hidden: 5, ..ElmoOptions::default() };
-        let options =
-            AttentionLstmOptions { lstm: 11, dense: 6, activation, attention, elmo, ..AttentionLstmOptions::default() };
+        let options = AttentionLstmOptions {
+            lstm: 11,
+            dense: 6,
+            activation,
+            attention,
+            normalisation,
+            elmo,
+            ..AttentionLstmOptions::default()
+        };
         let set = initial_classifier(&options, 3, 5);
         let (layers, labels) = flows(&counts, 4, 10, 3, 2);
         let batch = PacketBatch::whole(&layers, &counts);
@@ -136,10 +147,19 @@ fn gradients_are_those_of_the_reference() {
     }
     // Not two rows in all: normalised they are plus and minus one, and what is left of a gradient is rounding.
     let counts = [vec![3, 1, 4, 2, 4], vec![4], vec![1, 1, 1], [4, 1, 3].repeat(14)];
-    for (activation, attention, counts) in [Activation::Tanh, Activation::Relu]
-        .into_iter()
-        .flat_map(|activation| [true, false].map(|attention| (activation, attention)))
-        .flat_map(|(activation, attention)| counts.iter().map(move |counts| (activation, attention, counts)))
+    let cases = [Activation::Tanh, Activation::Relu].into_iter().flat_map(|activation| {
+        [
+            (true, Normalisation::None, 0),
+            (false, Normalisation::None, 0),
+            (true, Normalisation::Batch, 0),
+            (true, Normalisation::None, 1),
+            (false, Normalisation::Batch, 3),
+        ]
+        .map(|(attention, normalisation, beside)| (activation, attention, normalisation, beside))
+    });
+    let all = [PacketMetadata::Length, PacketMetadata::Direction, PacketMetadata::Time];
+    for ((activation, attention, normalisation, beside), counts) in
+        cases.flat_map(|case| counts.iter().map(move |counts| (case, counts)))
     {
         let elmo = ElmoOptions { embedding: 9, hidden: 9, ..ElmoOptions::default() };
         let options = AttentionLstmOptions {
@@ -148,17 +168,24 @@ fn gradients_are_those_of_the_reference() {
             dropout: 0.1,
             activation,
             attention,
+            normalisation,
+            packet_metadata: all[..beside].to_vec(),
             elmo,
             ..AttentionLstmOptions::default()
         };
         let set = initial_classifier(&options, 5, 5);
         let (layers, labels) = flows(counts, 4, 18, 5, 2);
-        let batch = PacketBatch::whole(&layers, counts);
+        let metadata: Vec<f32> = (0..counts.len() * 4 * beside).map(|at| (at * 7 % 11) as f32 / 5.0 - 1.0).collect();
+        let batch = PacketBatch { metadata: &metadata, ..PacketBatch::whole(&layers, counts) };
         let expected = reference::classifier_gradients(&options, &set, &batch, &labels).unwrap();
         for cpu in [cpu::Cpu::new(), cpu::Cpu::portable()] {
             let mut model = classifier::AttentionLstm::new(cpu, &options, &set, 0).unwrap();
             model.gradients(&batch, &labels).unwrap();
-            check_same(&format!("{activation:?} {attention} {counts:?}"), &model.named_gradients(), &expected);
+            check_same(
+                &format!("{activation:?} {attention} {normalisation:?} {beside} {counts:?}"),
+                &model.named_gradients(),
+                &expected,
+            );
         }
     }
 }
@@ -181,7 +208,7 @@ fn train(
     }
     let tokens = packets(&lengths, 19, 256, 0);
     let mut found = vec![0.0; lengths.len() * 3 * 40];
-    language_model.encode(&tokens, lengths.len(), &mut found).unwrap();
+    language_model.encode(&tokens, lengths.len(), Pooling::MEAN, &mut found).unwrap();
     let (layers, _) = flows(&counts, 5, 40, 4, 0);
     let batch = PacketBatch::whole(&layers, &counts);
     let mut probabilities = vec![0.0; counts.len() * 4];
@@ -297,7 +324,7 @@ fn bad_batches_and_devices_are_errors() {
     assert!(model.train_step(&[1, PAD, 2], 1, 0.1).is_err());
     assert!(model.loss(&[300, 2], 1).is_err());
     assert!(model.loss(&[], 0).is_err());
-    assert!(model.encode(&[1, 2], 1, &mut [0.0; 7]).is_err());
+    assert!(model.encode(&[1, 2], 1, Pooling::MEAN, &mut [0.0; 7]).is_err());
 
     let mut model = classifier(&options, &set, 9, Device::Cpu).unwrap();
     assert_eq!(model.parameters(), set);

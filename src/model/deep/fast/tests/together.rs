@@ -38,7 +38,13 @@ fn it_is_that_of_pytorch() {
     let golden = golden::Golden::read();
     for (case, options) in golden::joint_cases() {
         let (tokens, counts, labels) = golden.byte_flows(case, 0);
-        let batch = ByteBatch { tokens: &tokens, counts: &counts, most: 3 };
+        let batch = ByteBatch {
+            tokens: &tokens,
+            counts: &counts,
+            metadata: &[],
+            most: 3,
+            pooling: options.pooling_of(golden::BYTES),
+        };
         let mut model = joint::Joint::new(cpu::Cpu::new(), &options, &golden.classifier_parameters(case), 0).unwrap();
         model.gradients(&batch, &labels).unwrap();
         golden.check_gradients(case, &model.named_gradients());
@@ -47,32 +53,39 @@ fn it_is_that_of_pytorch() {
 
 #[test]
 fn gradients_are_finite_differences() {
-    for (layers, hidden, counts, activation) in [
-        (2, 5, vec![3, 1, 0, 2], Activation::Tanh),
-        (1, 7, vec![2, 2, 1], Activation::Relu),
-        (3, 4, vec![1, 4, 2, 3], Activation::Tanh),
+    for (layers, hidden, counts, activation, pooling, normalisation) in [
+        (2, 5, vec![3, 1, 0, 2], Activation::Tanh, PoolingKind::Mean, Normalisation::None),
+        (1, 7, vec![2, 2, 1], Activation::Relu, PoolingKind::Mean, Normalisation::None),
+        (3, 4, vec![1, 4, 2, 3], Activation::Tanh, PoolingKind::Mean, Normalisation::None),
+        (2, 5, vec![3, 1, 0, 2], Activation::Tanh, PoolingKind::Segments, Normalisation::None),
+        (1, 4, vec![3, 1, 4, 2], Activation::Tanh, PoolingKind::Segments, Normalisation::Batch),
+        (2, 4, vec![3, 1, 2], Activation::Tanh, PoolingKind::Maximum, Normalisation::None),
+        (2, 4, vec![3, 0, 1, 2], Activation::Tanh, PoolingKind::Last, Normalisation::Batch),
     ] {
         let mut options = options(hidden, Encoder::FineTuned, 0.0);
         (options.elmo.layers, options.activation) = (layers, activation);
+        (options.pooling, options.segments, options.normalisation) = (pooling, 4, normalisation);
+        let pooling = options.pooling_of(6);
         let set = parameters(&options, 3, 5);
         let (tokens, labels) = byte_flows(&counts, 6, 20, 3, 2);
-        let batch = ByteBatch { tokens: &tokens, counts: &counts, most: 4 };
+        let batch = ByteBatch { tokens: &tokens, counts: &counts, metadata: &[], most: 4, pooling };
         let mut model = joint::Joint::new(cpu::Cpu::new(), &options, &set, 0).unwrap();
         let loss = model.gradients(&batch, &labels).unwrap();
         let exact = |parameters: &double::Parameters| {
-            let size = (layers + 1) * 2 * hidden;
+            let size = (layers + 1) * options.packet_size();
             let mut packets = tokens.chunks_exact(6).peekable();
             let mut layers_of = Vec::new();
             for &count in &counts {
                 for packet in 0..4 {
                     match packets.next_if(|_| packet < count) {
-                        Some(packet) => layers_of.extend(double::encoding(parameters, layers, hidden, packet)),
+                        Some(packet) => layers_of.extend(double::encoding(parameters, layers, hidden, pooling, packet)),
                         None => layers_of.extend(vec![0.0; size]),
                     }
                 }
             }
             let counts: Vec<u32> = counts.iter().map(|&count| count.max(1)).collect();
-            let flows = double::Flows { layers: &layers_of, counts: &counts, labels: &labels, columns: 2 * hidden };
+            let flows =
+                double::Flows { layers: &layers_of, counts: &counts, labels: &labels, columns: options.packet_size() };
             double::classifier_loss(parameters, activation, &flows)
         };
         let mut parameters = double::parameters(&set);
@@ -90,16 +103,25 @@ fn gradients_are_finite_differences() {
 #[test]
 fn gradients_are_those_of_the_reference() {
     for (hidden, counts) in [(20, vec![3, 0, 4, 2, 4]), (33, vec![4]), (9, [4, 1, 0, 3].repeat(12))] {
-        for dropout in [0.0, 0.25] {
-            let options = options(hidden, Encoder::FineTuned, dropout);
+        for (dropout, pooling, normalisation) in [
+            (0.0, PoolingKind::Mean, Normalisation::None),
+            (0.25, PoolingKind::Mean, Normalisation::None),
+            (0.25, PoolingKind::Segments, Normalisation::Batch),
+            (0.0, PoolingKind::Maximum, Normalisation::None),
+            (0.25, PoolingKind::Maximum, Normalisation::Batch),
+            (0.25, PoolingKind::Last, Normalisation::None),
+        ] {
+            let mut options = options(hidden, Encoder::FineTuned, dropout);
+            (options.pooling, options.segments, options.normalisation) = (pooling, 3, normalisation);
             let set = parameters(&options, 5, 5);
             let (tokens, labels) = byte_flows(&counts, 7, 256, 5, 1);
-            let batch = ByteBatch { tokens: &tokens, counts: &counts, most: 4 };
+            let batch =
+                ByteBatch { tokens: &tokens, counts: &counts, metadata: &[], most: 4, pooling: options.pooling_of(7) };
             let expected = reference::joint_gradients(&options, &set, &batch, &labels).unwrap();
             for cpu in [cpu::Cpu::new(), cpu::Cpu::portable()] {
                 let mut model = joint::Joint::new(cpu, &options, &set, 0).unwrap();
                 model.gradients(&batch, &labels).unwrap();
-                check_same(&format!("{hidden} {counts:?}"), &model.named_gradients(), &expected);
+                check_same(&format!("{hidden} {counts:?} {pooling:?} {dropout}"), &model.named_gradients(), &expected);
             }
         }
     }
@@ -111,7 +133,7 @@ fn train(model: &mut dyn JointClassifier, steps: u64) -> (Vec<f64>, ParameterSet
     let mut losses = Vec::new();
     for step in 0..steps {
         let (tokens, labels) = byte_flows(&counts, 19, 256, 4, step);
-        let batch = ByteBatch { tokens: &tokens, counts: &counts, most: 5 };
+        let batch = ByteBatch { tokens: &tokens, counts: &counts, metadata: &[], most: 5, pooling: Pooling::MEAN };
         losses.push(model.train_step(&batch, &labels, 0.005).unwrap().mean());
     }
     (losses, model.parameters())
@@ -167,7 +189,7 @@ fn training_that_leaves_the_finite_numbers_stops_in_that_step_and_bad_batches_ar
     let set = parameters(&options, 4, 1);
     let counts = [1, 2];
     let (tokens, labels) = byte_flows(&counts, 9, 256, 4, 0);
-    let batch = ByteBatch { tokens: &tokens, counts: &counts, most: 2 };
+    let batch = ByteBatch { tokens: &tokens, counts: &counts, metadata: &[], most: 2, pooling: Pooling::MEAN };
     for implementation in [Implementation::Fast, Implementation::Reference] {
         let engine = Engine { implementation, device: Device::Cpu };
         let new = |set: &ParameterSet| engine.joint_classifier(&options, set, 9).unwrap();
@@ -190,7 +212,7 @@ fn training_that_leaves_the_finite_numbers_stops_in_that_step_and_bad_batches_ar
             assert!(model.train_step(&batch, labels, 0.1).is_err(), "{counts:?} {most} {labels:?}");
         }
         // Flows without a byte alone leave the ELMo as it is.
-        let nothing = ByteBatch { tokens: &[], counts: &[0, 0], most: 2 };
+        let nothing = ByteBatch { tokens: &[], counts: &[0, 0], metadata: &[], most: 2, pooling: Pooling::MEAN };
         assert!(model.train_step(&nothing, &labels, 0.1).is_ok());
         let after = model.parameters();
         for (name, parameter) in set.iter().filter(|(name, _)| name.starts_with("elmo.")) {

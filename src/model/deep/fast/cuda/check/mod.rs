@@ -9,11 +9,12 @@ use super::Cuda;
 use crate::model::deep::engine::DropoutPlace;
 use crate::model::deep::fast::cpu::Cpu;
 use crate::model::deep::fast::device::{
-    AdamStep, Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights, MixWeights,
-    NO_TARGET, NormState, NormWeights, PairGradient, RowsAt, Trained,
+    AdamStep, Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
+    MixWeights, NO_TARGET, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, Trained,
 };
 use crate::model::deep::fast::packing::Packing;
 use crate::model::deep::parameters::Activation;
+use crate::model::deep::pooling::{Pooling, PoolingKind};
 use crate::model::device::Finding;
 use crate::model::{CudaDevice, ModelError};
 use crate::seed;
@@ -342,19 +343,31 @@ impl<D: Device> Run<'_, D> {
         for (part, values) in [("query", &gradient.query), ("key", &gradient.key), ("value", &gradient.value)] {
             self.keep_states(&format!("attention {name} {part}"), values, columns);
         }
-        let mut pooled = self.room(rows * columns);
-        self.device.mean(&self.packing, columns, &query, &mut pooled);
-        self.keep(&format!("mean {name}"), &pooled, rows * columns);
-        let mut dx = self.room(states * columns);
-        for (accumulate, what) in [(false, "mean backward"), (true, "mean backward added")] {
-            self.device.mean_backward(&self.packing, columns, &pooled, &mut dx, accumulate);
-            self.keep_states(&format!("{what} {name}"), &dx, columns);
-        }
         let embedding = self.up(&numbers("embedding", 11 * columns));
         let ids: Vec<u32> = self.places().iter().map(|&place| (place * 7 % 11) as u32).collect();
         let ids = self.indices(&ids);
-        self.device.embedding_mean(&self.packing, columns, &embedding, &ids, &mut pooled);
-        self.keep(&format!("embedding mean {name}"), &pooled, rows * columns);
+        let mut dx = self.room(states * columns);
+        let longest = lengths.iter().copied().max().unwrap_or(1) as usize;
+        for kind in [PoolingKind::Mean, PoolingKind::Segments, PoolingKind::Maximum, PoolingKind::Last] {
+            for (reversed, embedded) in [(false, false), (true, false), (true, true)] {
+                let shape = PoolShape { columns, pooling: Pooling::new(kind, 3, longest), reversed };
+                let input = || match embedded {
+                    false => PoolInput::Rows(&query),
+                    true => PoolInput::Embedded { embedding: &embedding, ids: &ids },
+                };
+                let name = format!("pool {kind:?} {reversed} {embedded} {name}");
+                let size = shape.pooling.slots * columns;
+                let mut pooled = self.room(rows * size);
+                self.device.pool(&self.packing, shape, input(), &mut pooled);
+                self.keep(&name, &pooled, rows * size);
+                for accumulate in [false, true] {
+                    self.device.pool_backward(&self.packing, shape, input(), &pooled, &mut dx, accumulate);
+                    self.keep_states(&format!("{name} backward, added {accumulate}"), &dx, columns);
+                }
+            }
+        }
+        let mut pooled = self.room(rows * columns);
+        self.device.pool(&self.packing, PoolShape::mean(columns), PoolInput::Rows(&query), &mut pooled);
         let mut table = self.up(&numbers("table", 11 * columns));
         self.device.scatter_add(states, columns, &dx, &ids, 11, &mut table);
         self.keep(&format!("scatter {name}"), &table, 11 * columns);
@@ -366,6 +379,12 @@ impl<D: Device> Run<'_, D> {
         self.keep(&format!("put {name}"), &larger, (3 * rows + 4) * columns);
         self.device.take_rows(rows, columns, &larger, at(1), &mut pooled);
         self.keep(&format!("take {name}"), &pooled, rows * columns);
+        let at = ColumnsAt { total: columns + 3, first: 2 };
+        let mut wider = self.up(&numbers("wider", rows * at.total));
+        self.device.put_columns(rows, columns, &pooled, at, &mut wider);
+        self.keep(&format!("put columns {name}"), &wider, rows * at.total);
+        self.device.take_columns(rows, columns, &wider, ColumnsAt { first: 0, ..at }, &mut pooled);
+        self.keep(&format!("take columns {name}"), &pooled, rows * columns);
     }
 
     fn mixes(&mut self, rows: usize, layers: usize, columns: usize) {

@@ -15,8 +15,10 @@ use crate::model::deep::fast::joint::Joint;
 use crate::model::deep::fast::language_model::Elmo;
 use crate::model::deep::packets::EncodedFlows;
 use crate::model::deep::parameters::{
-    Activation, AttentionLstmOptions, ElmoOptions, Encoder, ParameterSet, initial_classifier, initial_elmo,
+    Activation, AttentionLstmOptions, ElmoOptions, Encoder, Normalisation, ParameterSet, initial_classifier,
+    initial_elmo,
 };
+use crate::model::deep::pooling::{Pooling, PoolingKind};
 use crate::seed;
 
 /// What whole models did on a device.
@@ -51,7 +53,7 @@ fn train_elmo<D: Device>(
     }
     losses.push(model.loss(&tokens, packets)?.mean());
     let mut encoded = vec![0.0; packets * (options.layers + 1) * 2 * options.hidden];
-    model.encode(&tokens, packets, &mut encoded)?;
+    model.encode(&tokens, packets, Pooling::MEAN, &mut encoded)?;
     Ok((losses, model.parameters(), encoded))
 }
 
@@ -63,7 +65,7 @@ fn train_classifier<D: Device>(
     const CLASSES: u32 = 4;
     const PACKETS: usize = 5;
     let mut model = AttentionLstm::new(device, options, &initial_classifier(options, CLASSES as usize, 1), 9)?;
-    let size = (options.elmo.layers + 1) * 2 * options.elmo.hidden;
+    let size = (options.elmo.layers + 1) * options.packet_size();
     let counts: Vec<u32> = (0..flows).map(|flow| 1 + (flow * 3 % PACKETS) as u32).collect();
     let mut losses = Vec::new();
     let mut probabilities = vec![0.0; flows * CLASSES as usize];
@@ -98,6 +100,7 @@ fn train_together<D: Device>(
     let mut set = initial_classifier(options, CLASSES, 1);
     set.extend(&initial_elmo(&options.elmo, 257, 1));
     let mut model = Joint::new(device, options, &set, 9)?;
+    let pooling = options.pooling_of(width);
     // One flow in seven has no packet.
     let counts: Vec<u32> =
         (0..flows).map(|flow| if flow % 7 == 5 { 0 } else { 1 + (flow * 3 % PACKETS) as u32 }).collect();
@@ -113,11 +116,11 @@ fn train_together<D: Device>(
             tokens.resize((packet + 1) * width, PAD);
         }
         let labels: Vec<u32> = counts.iter().map(|_| generator.random_range(0..CLASSES as u32)).collect();
-        let batch = ByteBatch { tokens: &tokens, counts: &counts, most: PACKETS };
+        let batch = ByteBatch { tokens: &tokens, counts: &counts, metadata: &[], most: PACKETS, pooling };
         losses.push(model.train_step(&batch, &labels, options.learning_rate)?.mean());
     }
-    let mut encoded = vec![0.0; packets * (options.elmo.layers + 1) * 2 * options.elmo.hidden];
-    model.encode(&tokens, packets, &mut encoded)?;
+    let mut encoded = vec![0.0; packets * (options.elmo.layers + 1) * options.packet_size()];
+    model.encode(&tokens, packets, pooling, &mut encoded)?;
     Ok((losses, model.parameters(), encoded))
 }
 
@@ -152,6 +155,7 @@ pub(crate) fn train<D: Device>(
         (classifier(24, Activation::Relu, true), 17),
         (classifier(35, Activation::Tanh, true), 7),
         (classifier(8, Activation::Tanh, false), 1),
+        (AttentionLstmOptions { normalisation: Normalisation::Batch, ..classifier(24, Activation::Tanh, true) }, 17),
     ];
     let mut together = vec![
         (
@@ -173,6 +177,17 @@ pub(crate) fn train<D: Device>(
             5,
         ),
     ];
+    together.extend([PoolingKind::Segments, PoolingKind::Maximum, PoolingKind::Last].map(|pooling| {
+        let options = AttentionLstmOptions {
+            pooling,
+            segments: 3,
+            normalisation: Normalisation::Batch,
+            elmo: elmo(9),
+            encoder: Encoder::FineTuned,
+            ..classifier(8, Activation::Tanh, true)
+        };
+        (options, 7, 9)
+    }));
     if extent == Extent::Published {
         let options = AttentionLstmOptions { elmo: elmo(128), encoder: Encoder::FineTuned, ..Default::default() };
         together.push((options, 64, 128));
@@ -184,13 +199,16 @@ pub(crate) fn train<D: Device>(
         keep(name, train_elmo(new()?, &options, packets, width)?);
     }
     for (options, flows) in classifiers {
-        let AttentionLstmOptions { lstm, activation, attention, .. } = options;
-        let name = format!("classifier {lstm} {activation:?} attention {attention}, {flows} flows");
+        let AttentionLstmOptions { lstm, activation, attention, normalisation, .. } = options;
+        let name = format!(
+            "classifier {lstm} {activation:?} attention {attention} normalisation {normalisation:?}, {flows} flows"
+        );
         keep(name, train_classifier(new()?, &options, flows)?);
     }
     for (options, flows, width) in together {
         let (layers, hidden) = (options.elmo.layers, options.elmo.hidden);
-        let name = format!("elmo {layers}x{hidden} {:?}, {flows} flows of packets of up to {width}", options.encoder);
+        let (encoder, pooling) = (options.encoder, options.pooling);
+        let name = format!("elmo {layers}x{hidden} {encoder:?} {pooling:?}, {flows} flows of packets of up to {width}");
         keep(name, train_together(new()?, &options, flows, width)?);
     }
     Ok(found)

@@ -66,11 +66,64 @@ extern "C" __global__ void segment_totals(u32 columns, const float* sums, const 
     table[(u64)blockIdx.x * columns + column] = sum;
 }
 
-// Mean over the states of each sequence (blockIdx.x), a thread per column; with `ids` the rows are those of an
-// embedding.
-extern "C" __global__ void mean(
-    u32 columns, u32 rows_per_chunk, const u32* chunks, const u32* offsets, const u32* lengths,
-    const float* x, const u32* ids, float* y
+// What is made of the states of a slot, as in the host's launches.
+#define POOL_MEAN 0u
+#define POOL_MAXIMUM 1u
+#define POOL_LAST 2u
+
+// The steps `begin` to `end` of a sequence that make a slot of its pooled vector.
+struct Steps {
+    u32 begin, end;
+};
+
+static __device__ __forceinline__ Steps slot_steps(u32 kind, u32 slot_bytes, u32 reversed, u32 length, u32 slot) {
+    u64 first = (u64)slot * slot_bytes;
+    u32 begin = first < length ? (u32)first : length;
+    u32 end = length - begin < slot_bytes ? length : begin + slot_bytes;
+    if (kind == POOL_LAST) {
+        begin = length - 1;
+        end = length;
+    } else if (reversed) {
+        u32 other = length - end;
+        end = length - begin;
+        begin = other;
+    }
+    Steps steps = {begin, end};
+    return steps;
+}
+
+// The mean or the largest value over a slot (blockIdx.z) of each sequence (blockIdx.x), a thread per column; with `ids`
+// the rows are those of an embedding.
+extern "C" __global__ void pool(
+    u32 columns, u32 rows_per_chunk, const u32* chunks, const u32* offsets, const u32* lengths, u32 kind, u32 slot_bytes,
+    u32 reversed, const float* x, const u32* ids, float* y
+) {
+    u32 column = blockIdx.y * blockDim.x + threadIdx.x;
+    u32 row = blockIdx.x;
+    if (column >= columns) {
+        return;
+    }
+    Chunk chunk = chunk_at(chunks, row / rows_per_chunk);
+    Steps steps = slot_steps(kind, slot_bytes, reversed, lengths[row], blockIdx.z);
+    float pooled = kind == POOL_MAXIMUM ? LOWEST : 0.0f;
+    for (u32 step = steps.begin; step < steps.end; step++) {
+        u32 state = offsets[chunk.first_step + step] + row - chunk.first_row;
+        float value = x[(u64)(ids ? ids[state] : state) * columns + column];
+        if (kind == POOL_MAXIMUM) {
+            pooled = value > pooled ? value : pooled;
+        } else {
+            pooled += value;
+        }
+    }
+    if (kind != POOL_MAXIMUM && steps.end > steps.begin) {
+        pooled /= (float)(steps.end - steps.begin);
+    }
+    y[((u64)row * gridDim.z + blockIdx.z) * columns + column] = pooled;
+}
+
+extern "C" __global__ void pool_backward(
+    u32 columns, u32 rows_per_chunk, const u32* chunks, const u32* offsets, const u32* lengths, u32 kind, u32 slot_bytes,
+    u32 reversed, u32 accumulate, const float* x, const u32* ids, const float* dy, float* dx
 ) {
     u32 column = blockIdx.y * blockDim.x + threadIdx.x;
     u32 row = blockIdx.x;
@@ -79,23 +132,28 @@ extern "C" __global__ void mean(
     }
     Chunk chunk = chunk_at(chunks, row / rows_per_chunk);
     u32 length = lengths[row];
-    float sum = 0.0f;
-    for (u32 step = 0; step < length; step++) {
-        u32 state = offsets[chunk.first_step + step] + row - chunk.first_row;
-        u64 from = ids ? ids[state] : state;
-        sum += x[from * columns + column];
+    Steps steps = slot_steps(kind, slot_bytes, reversed, length, blockIdx.z);
+    float slope = dy[((u64)row * gridDim.z + blockIdx.z) * columns + column];
+    u32 largest = NONE;
+    if (kind == POOL_MAXIMUM) {
+        float most = LOWEST;
+        for (u32 step = steps.begin; step < steps.end; step++) {
+            u32 state = offsets[chunk.first_step + step] + row - chunk.first_row;
+            float value = x[(u64)(ids ? ids[state] : state) * columns + column];
+            if (value > most) {
+                most = value;
+                largest = step;
+            }
+        }
+    } else {
+        slope /= (float)(steps.end - steps.begin);
     }
-    y[(u64)row * columns + column] = sum / (float)length;
-}
-
-extern "C" __global__ void mean_backward(
-    u64 count, u32 columns, u32 accumulate, const u32* sequence, const u32* lengths, const float* dy, float* dx
-) {
-    u64 index = (u64)blockIdx.x * blockDim.x + threadIdx.x;
-    if (index < count) {
-        u32 row = sequence[index / columns];
-        float slope = dy[(u64)row * columns + index % columns] / (float)lengths[row];
-        dx[index] = accumulate ? dx[index] + slope : slope;
+    // The steps before the last one belong to no slot: their gradient is 0.
+    for (u32 step = kind == POOL_LAST ? 0 : steps.begin; step < steps.end; step++) {
+        bool has = kind == POOL_MAXIMUM ? step == largest : step >= steps.begin;
+        u64 at = (u64)(offsets[chunk.first_step + step] + row - chunk.first_row) * columns + column;
+        float found = has ? slope : 0.0f;
+        dx[at] = accumulate ? dx[at] + found : found;
     }
 }
 
@@ -118,6 +176,22 @@ extern "C" __global__ void take_rows(
     if (index < count) {
         u64 row = (u64)places[index / columns] * stride + offset;
         y[index] = x[row * columns + index % columns];
+    }
+}
+
+// Column c of x `[rows, columns]` becomes column first + c of y `[rows, total]`.
+extern "C" __global__ void put_columns(u64 count, u32 columns, u32 total, u32 first, const float* x, float* y) {
+    u64 index = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index < count) {
+        y[index / columns * total + first + index % columns] = x[index];
+    }
+}
+
+// Column c of y `[rows, columns]` becomes column first + c of x `[rows, total]`.
+extern "C" __global__ void take_columns(u64 count, u32 columns, u32 total, u32 first, const float* x, float* y) {
+    u64 index = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index < count) {
+        y[index] = x[index / columns * total + first + index % columns];
     }
 }
 
