@@ -121,6 +121,7 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("model.attention_lstm.encoder=\"from_scratch\"", false, Model("attention_lstm")),
     ("model.attention_lstm.pooling=\"maximum\"", false, Model("attention_lstm")),
     ("model.attention_lstm.pooling=\"segments\";model.attention_lstm.segments=3", false, Model("attention_lstm")),
+    ("model.attention_lstm.pooling=\"attention\"", false, Model("attention_lstm")),
     ("model.attention_lstm.normalisation=\"batch\"", false, Model("attention_lstm")),
     ("model.attention_lstm.packet_metadata=[\"length\"]", false, Model("attention_lstm")),
     ("model.attention_lstm.elmo.hidden=6;model.attention_lstm.elmo.embedding=6", false, Model("attention_lstm")),

@@ -52,7 +52,7 @@ pub(super) fn expected(
         .and(ELMO_BATCH, states(elmo_batch) * in_training * FLOAT * here);
 
     // Every packet's vector, all packets taken for distinct. While they are stored there are three of them.
-    let packet = options.packet_size() as f64;
+    let packet = options.encoded_size() as f64;
     let vector = (layers + 1.0) * packet * FLOAT;
     let encoded = |rows: f64| rows * size.packets as f64 * (vector + 12.0);
     let most = packets_of(size.training().max(size.validation).max(size.predicted));

@@ -111,6 +111,8 @@ pub(crate) struct PacketBatch<'a> {
     pub counts: &'a [u32],
     /// What stands beside the packets' vectors, shape `[flows, N, columns]`; empty where nothing does.
     pub metadata: &'a [f32],
+    /// Slots of each encoded packet that have bytes, at least one; empty where pooling leaves no slots.
+    pub slots: &'a [u32],
 }
 
 /// The packets of a batch among those of all flows.
@@ -126,7 +128,7 @@ impl<'a> PacketBatch<'a> {
     /// Flows whose packets are `layers`, shape `[flows, N, layers + 1, 2 * slots * hidden]`.
     #[cfg(test)]
     pub fn whole(layers: &'a [f32], counts: &'a [u32]) -> Self {
-        Self { layers, picked: None, counts, metadata: &[] }
+        Self { layers, picked: None, counts, metadata: &[], slots: &[] }
     }
 
     /// N, where a packet has `size` values.

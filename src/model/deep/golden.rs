@@ -9,6 +9,7 @@ use super::parameters::{
     Activation, AttentionLstmOptions, ElmoOptions, Encoder, Normalisation, PacketMetadata, ParameterSet,
 };
 use super::pooling::{Pooling, PoolingKind};
+use crate::feature::PAD;
 use crate::model::ModelError;
 
 /// How an engine makes its language model.
@@ -230,6 +231,22 @@ pub(crate) fn joint_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
             "last",
             AttentionLstmOptions { pooling: PoolingKind::Last, ..options(Activation::Tanh, Encoder::FromScratch, 0.2) },
         ),
+        (
+            "attention",
+            AttentionLstmOptions {
+                pooling: PoolingKind::Attention,
+                segments: BYTES,
+                ..options(Activation::Tanh, Encoder::FineTuned, 0.0)
+            },
+        ),
+        (
+            "states",
+            AttentionLstmOptions {
+                pooling: PoolingKind::States,
+                segments: 4,
+                ..options(Activation::Tanh, Encoder::FromScratch, 0.2)
+            },
+        ),
     ]
 }
 
@@ -306,14 +323,19 @@ pub(crate) fn check_joint(new: NewJoint<'_>) {
         model.encode(&tokens, shape[0], options.pooling_of(BYTES), &mut encodings).unwrap();
         check(&format!("{case} encodings"), &encodings, expected, 1e-5);
         // The same by flows, each with room for three packets.
-        let size = 3 * options.packet_size();
+        let size = 3 * options.encoded_size();
         let mut packets = encodings.chunks_exact(size);
         let mut place = |there: bool| if there { packets.next().unwrap().to_vec() } else { vec![0.0; size] };
         let places = counts.iter().flat_map(|&count| (0..3).map(move |packet| packet < count));
         let layers = places.map(&mut place).collect::<Vec<_>>().concat();
         let (_, expected) = golden.tensor(&format!("{case}/probabilities"));
         let mut found = vec![f32::NAN; expected.len()];
-        let batch = PacketBatch::whole(&layers, &counts);
+        let pooling = options.pooling_of(BYTES);
+        let lengths = tokens.chunks_exact(tokens.len() / shape[0]);
+        let mut filled = lengths.map(|row| pooling.filled(row.iter().filter(|&&token| token != PAD).count()));
+        let places = counts.iter().flat_map(|&count| (0..3).map(move |packet| packet < count));
+        let slots = places.map(|there| if there { filled.next().unwrap() } else { 1 }).collect::<Vec<_>>();
+        let batch = PacketBatch { slots: &slots, ..PacketBatch::whole(&layers, &counts) };
         model.probabilities(&batch, &mut found).unwrap();
         check(&format!("{case} probabilities"), &found, expected, 1e-5);
     }

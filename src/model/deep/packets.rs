@@ -135,6 +135,8 @@ pub(crate) struct EncodedFlows {
     /// something must be predicted of it too.
     counts: Vec<u32>,
     metadata: Metadata,
+    /// As of [`PacketBatch::slots`].
+    slots: Vec<u32>,
 }
 
 impl EncodedFlows {
@@ -155,7 +157,13 @@ impl EncodedFlows {
             vectors.resize(vectors.len() + size, 0.0);
         }
         let table = TABLES.fetch_add(1, Ordering::Relaxed);
-        Self { packets, table, vectors, index, counts, metadata: Metadata::default() }
+        Self { packets, table, vectors, index, counts, metadata: Metadata::default(), slots: Vec::new() }
+    }
+
+    /// The same flows, where each vector has slots of which so many have bytes; one that is 0 for want of bytes has one.
+    pub fn with_slots(self, mut slots: Vec<u32>, size: usize) -> Self {
+        slots.resize(self.vectors.len() / size, 1);
+        Self { slots, ..self }
     }
 
     /// The same flows with something beside their packets' vectors.
@@ -175,7 +183,8 @@ impl EncodedFlows {
         let counts = flows.iter().map(|&flow| self.counts[flow]).collect::<Vec<_>>();
         let picked = Picked { places: &places, table: self.table };
         let metadata = self.metadata.batch(flows);
-        task(&PacketBatch { layers: &self.vectors, picked: Some(picked), counts: &counts, metadata: &metadata })
+        let (layers, slots) = (&self.vectors, &self.slots);
+        task(&PacketBatch { layers, picked: Some(picked), counts: &counts, metadata: &metadata, slots })
     }
 
     /// The vectors of some flows, shape `[flows, N, layers + 1, 2 * hidden]`, 0 where there is no packet, and their counts

@@ -148,7 +148,7 @@ pub(crate) struct AttentionLstmOptions {
     pub encoder: Encoder,
     /// How the states of a packet's bytes become its vector.
     pub pooling: PoolingKind,
-    /// Parts of a packet with a mean of their own, where pooling is by segments.
+    /// Parts of a packet with a mean of their own, where pooling has such.
     pub segments: usize,
     /// What becomes of packet vectors before the LSTM.
     pub normalisation: Normalisation,
@@ -196,9 +196,24 @@ impl AttentionLstmOptions {
         Pooling::new(self.pooling, self.segments, bytes)
     }
 
-    /// Values of a packet's vector in one layer: both directions, all slots.
+    /// Slots of a packet's encoding.
+    pub fn slots(&self) -> usize {
+        self.pooling_of(0).slots
+    }
+
+    /// Values of a packet's encoding in one layer: both directions, all slots.
+    pub fn encoded_size(&self) -> usize {
+        2 * self.elmo.hidden * self.slots()
+    }
+
+    /// Values of a packet's vector, or of one of its steps where it has several.
     pub fn packet_size(&self) -> usize {
-        2 * self.elmo.hidden * self.pooling_of(0).slots
+        if self.pooling.leaves_slots() { 2 * self.elmo.hidden } else { self.encoded_size() }
+    }
+
+    /// Whether the LSTM reads normalised values.
+    pub fn is_normalised(&self) -> bool {
+        self.normalisation == Normalisation::Batch
     }
 
     /// Values of a packet as the LSTM reads them: its vector and what stands beside it.
@@ -407,7 +422,10 @@ pub(crate) fn classifier_shapes(options: &AttentionLstmOptions, classes: usize) 
         ("classifier.mix.weight".to_owned(), vec![options.elmo.layers + 1]),
         ("classifier.mix.gamma".to_owned(), vec![1]),
     ];
-    if options.normalisation == Normalisation::Batch {
+    if options.pooling == PoolingKind::Attention {
+        shapes.push(("classifier.pooling.weight".to_owned(), vec![2 * options.elmo.hidden]));
+    }
+    if options.is_normalised() {
         norm_shapes(&mut shapes, "classifier.norm_0", options.step_size());
     }
     lstm_shapes(&mut shapes, "classifier.lstm", options.step_size(), lstm);
@@ -464,7 +482,9 @@ fn initial(shapes: &[(String, Vec<usize>)], seed: u64) -> ParameterSet {
             |name: &str| name == "classifier.lstm.bias" || name.starts_with("elmo.") && name != "elmo.head.bias";
         let values = if name == "elmo.embedding.weight" {
             (0..count).map(|_| 0.1 * generator.sample::<f32, _>(StandardNormal)).collect()
-        } else if name == "classifier.mix.weight" || name.ends_with(".running_mean") {
+        } else if ["classifier.mix.weight", "classifier.pooling.weight"].contains(&name.as_str())
+            || name.ends_with(".running_mean")
+        {
             vec![0.0; count]
         } else if name == "classifier.mix.gamma" || name.ends_with(".running_var") {
             vec![1.0; count]

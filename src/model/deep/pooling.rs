@@ -18,6 +18,23 @@ pub(crate) enum PoolingKind {
     Maximum,
     /// The state that each direction ends with: it has read the whole packet.
     Last,
+    /// The means over segments, weighted by a softmax of learned scores (Lin et al. 2017, equations 1 to 3, with one head
+    /// and without the hidden layer): with as many segments as bytes, attention over the bytes.
+    Attention,
+    /// The means over segments, each a step of the LSTM: with as many segments as bytes, the LSTM runs over the bytes.
+    States,
+}
+
+impl PoolingKind {
+    /// Whether a packet's encoding is by segments.
+    pub fn has_segments(self) -> bool {
+        matches!(self, Self::Segments | Self::Attention | Self::States)
+    }
+
+    /// Whether the classifier has something to do with the slots of an encoding but to read them side by side.
+    pub fn leaves_slots(self) -> bool {
+        matches!(self, Self::Attention | Self::States)
+    }
 }
 
 /// A pooling of packets of at most M bytes.
@@ -37,10 +54,16 @@ impl Pooling {
 
     /// The pooling of packets of at most `bytes` bytes; `segments` counts where it is by segments.
     pub fn new(kind: PoolingKind, segments: usize, bytes: usize) -> Self {
-        match kind {
-            PoolingKind::Segments => Self { kind, slots: segments, slot_bytes: bytes.div_ceil(segments).max(1) },
-            PoolingKind::Mean | PoolingKind::Maximum | PoolingKind::Last => Self { kind, ..Self::MEAN },
+        if kind.has_segments() {
+            Self { kind, slots: segments, slot_bytes: bytes.div_ceil(segments).max(1) }
+        } else {
+            Self { kind, ..Self::MEAN }
         }
+    }
+
+    /// How many slots of a packet of so many bytes have a byte, at least one.
+    pub fn filled(self, bytes: usize) -> u32 {
+        bytes.div_ceil(self.slot_bytes).clamp(1, self.slots) as u32
     }
 
     /// The steps of a sequence of this length that make a slot, which may be none. A `reversed` sequence reads the
@@ -49,7 +72,7 @@ impl Pooling {
         match self.kind {
             PoolingKind::Last => length - 1..length,
             PoolingKind::Mean | PoolingKind::Maximum => 0..length,
-            PoolingKind::Segments => {
+            PoolingKind::Segments | PoolingKind::Attention | PoolingKind::States => {
                 let begin = length.min(slot.saturating_mul(self.slot_bytes));
                 let end = length.min(begin + self.slot_bytes);
                 if reversed { length - end..length - begin } else { begin..end }
@@ -62,7 +85,9 @@ impl Pooling {
         match self.kind {
             PoolingKind::Last => (step + 1 == length).then_some(0),
             PoolingKind::Mean | PoolingKind::Maximum => Some(0),
-            PoolingKind::Segments => Some((if reversed { length - 1 - step } else { step }) / self.slot_bytes),
+            PoolingKind::Segments | PoolingKind::Attention | PoolingKind::States => {
+                Some((if reversed { length - 1 - step } else { step }) / self.slot_bytes)
+            }
         }
     }
 }
@@ -80,11 +105,15 @@ mod tests {
             share in 0.0f64..1.0,
             reversed: bool,
             kind in prop::sample::select(vec![
-                PoolingKind::Mean, PoolingKind::Segments, PoolingKind::Maximum, PoolingKind::Last,
+                PoolingKind::Mean, PoolingKind::Segments, PoolingKind::Maximum, PoolingKind::Last, PoolingKind::States,
             ]),
         ) {
             let length = 1 + (share * (bytes as f64 - 1.0)) as usize;
             let pooling = Pooling::new(kind, segments, bytes);
+            if kind.has_segments() {
+                let filled = (0..segments).filter(|&slot| !pooling.steps(reversed, length, slot).is_empty()).count();
+                prop_assert_eq!(filled as u32, pooling.filled(length));
+            }
             let mut slots = vec![None; length];
             for slot in 0..pooling.slots {
                 for step in pooling.steps(reversed, length, slot) {

@@ -118,10 +118,13 @@ pub(crate) fn encode_flows(
 
     let size = (options.layers + 1) * 2 * pooling.slots * options.hidden;
     let shape = [distinct.len(), size];
-    let encoded = |vectors, seconds| Encoded {
-        flows: EncodedFlows::new(tokens.packets, size, vectors, &vector_of),
-        distinct: distinct.len() as u64,
-        seconds,
+    let encoded = |vectors, seconds| {
+        let mut flows = EncodedFlows::new(tokens.packets, size, vectors, &vector_of);
+        if pooling.kind.leaves_slots() {
+            let filled = |&packet: &usize| pooling.filled(all.bytes(packet).len());
+            flows = flows.with_slots(distinct.iter().map(filled).collect(), size);
+        }
+        Encoded { flows, distinct: distinct.len() as u64, seconds }
     };
     let key = kept.map(|kept| (kept, kept.key(distinct.iter().map(|&packet| all.bytes(packet)))));
     // What is too large to be kept is encoded by whoever needs it.

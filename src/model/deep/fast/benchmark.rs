@@ -143,7 +143,8 @@ impl AttentionLstm {
     /// None for these data.
     pub fn train_step(&mut self) -> Result<f64, ModelError> {
         let Self { model, layers, places, counts, labels, .. } = self;
-        let batch = PacketBatch { layers, picked: Some(Picked { places, table: 0 }), counts, metadata: &[] };
+        let batch =
+            PacketBatch { layers, picked: Some(Picked { places, table: 0 }), counts, metadata: &[], slots: &[] };
         Ok(model.train_step(&batch, labels, 0.001)?.mean())
     }
 
@@ -155,7 +156,7 @@ impl AttentionLstm {
     pub fn file(&self) -> Result<Vec<u8>, ModelError> {
         let mut model = classifier::AttentionLstm::new(cpu::Cpu::new(), &self.options, &self.initial, 0)?;
         let flows = self.labels.len();
-        let batch = PacketBatch { layers: &self.layers, picked: None, counts: &self.counts, metadata: &[] };
+        let batch = PacketBatch { layers: &self.layers, picked: None, counts: &self.counts, metadata: &[], slots: &[] };
         let mut output = vec![0.0; flows * CLASSES];
         model.probabilities(&batch, &mut output)?;
         let loss = model.gradients(&batch, &self.labels)?.mean();

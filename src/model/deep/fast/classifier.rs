@@ -1,13 +1,11 @@
-//! The classifier over a flow's encoded packets, over the operations of a device: layer mix, normalisation if it is
-//! asked for, LSTM, normalisation, self-attention, normalisation, mean, two linear layers.
+//! The classifier over what is read of a flow's encoded packets ([`Reading`]), over the operations of a device: LSTM,
+//! normalisation, self-attention, normalisation, mean, two linear layers.
 
 use super::classifier_weights::{AttentionWeights, Weights};
-use super::device::{
-    Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, MixWeights, NormWeights,
-    PoolInput, PoolShape, Trained,
-};
+use super::device::{Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, PoolInput, PoolShape};
 use super::packing::Packing;
-use super::weights::{Linear, Norm, Optimiser, is_finite};
+use super::reading::{Flows, Reading};
+use super::weights::{Linear, Optimiser, is_finite};
 use crate::model::ModelError;
 use crate::model::deep::engine::{
     BatchLoss, DropoutPlace, NOT_FINITE, OptimiserState, PacketBatch, Resumable, SequenceClassifier, TRAINING, diverged,
@@ -15,27 +13,15 @@ use crate::model::deep::engine::{
 use crate::model::deep::parameters::{Activation, AttentionLstmOptions, MODEL, ParameterSet};
 use crate::seed;
 
-/// The values of one batch, `P` packets in all: sizes as in the names' comments.
+/// The values of one batch, `S` steps in all: sizes as in the names' comments.
 #[derive(Default)]
-pub(super) struct Buffers<V> {
-    /// The encodings that packets are mixed from, where they are of this batch alone.
-    pub layers: V,
-    /// `[P, 2 * slots * elmo.hidden]`, and its gradient.
-    mixed: V,
-    pub mixed_gradient: V,
-    /// What stands beside the packets' vectors, `[P, metadata]`; both together, `[P, 2 * slots * elmo.hidden +
-    /// metadata]`, and their gradient, where anything stands there.
-    metadata: V,
-    joined: V,
-    joined_gradient: V,
-    /// What the LSTM reads, normalised, where that is asked for.
-    mixed_normalised: V,
+struct Buffers<V> {
     lstm: LstmState<V>,
-    /// `[P, lstm]`.
+    /// `[S, lstm]`.
     normalised: V,
     attended: V,
     attended_normalised: V,
-    /// The running gradient, `[P, lstm]`.
+    /// The running gradient, `[S, lstm]`.
     gradient: V,
     /// Squared longest length per flow.
     scores: V,
@@ -49,7 +35,7 @@ pub(super) struct Buffers<V> {
     logits: V,
 }
 
-/// Query, key and value, `[P, lstm]`.
+/// Query, key and value, `[S, lstm]`.
 struct Projections<V> {
     values: Attended<V>,
     gradients: Attended<V>,
@@ -64,17 +50,12 @@ pub(super) struct AttentionLstm<D: Device> {
     pub weights: Weights<D>,
     pub optimiser: Optimiser,
     pub packing: Packing,
+    pub reading: Reading<D>,
     indices: Vec<u32>,
-    /// Tables of encodings that the device keeps, by name, and which of them the batch is picked from.
-    kept: Vec<(u64, D::Values)>,
-    from: Option<usize>,
-    /// Where each packet stands in the batch, and where its layers stand among the encodings.
-    places: D::Indices,
-    sources: D::Indices,
     /// Where each flow stands in the batch.
     order: D::Indices,
     labels: D::Indices,
-    pub buffers: Buffers<D::Values>,
+    buffers: Buffers<D::Values>,
     projections: Projections<D::Values>,
     host: Vec<f32>,
 }
@@ -110,22 +91,14 @@ impl<D: Device> AttentionLstm<D> {
             weights,
             optimiser,
             packing: Packing::default(),
+            reading: Reading::new(options),
             indices: Vec::new(),
-            kept: Vec::new(),
-            from: None,
-            places: D::Indices::default(),
-            sources: D::Indices::default(),
             order: D::Indices::default(),
             labels: D::Indices::default(),
             buffers: Buffers::default(),
             projections: Projections { values: three(), gradients: three() },
             host: Vec::new(),
         })
-    }
-
-    /// Values of a packet in one layer.
-    fn width(&self) -> usize {
-        self.options.packet_size()
     }
 
     fn lstm_shape(&self) -> LstmShape {
@@ -143,78 +116,25 @@ impl<D: Device> AttentionLstm<D> {
 
     /// Checks and packs a batch, and makes room for it.
     fn prepare(&mut self, batch: &PacketBatch<'_>) -> Result<(), ModelError> {
-        let size = (self.options.elmo.layers + 1) * self.width();
-        let most = batch.most(size)?;
-        self.from = batch.picked.and_then(|picked| self.keep(picked.table, batch.layers));
-        if self.from.is_some() {
-            return self.pack(batch.counts, most, batch.metadata, |flow, step| batch.place(most, flow, step));
-        }
-        let mut next = 0..;
-        self.pack(batch.counts, most, batch.metadata, |_, _| next.next().unwrap_or_default())?;
-        let host = &mut self.host;
-        host.clear();
-        self.packing.for_each_state(|flow, _, step| {
-            host.extend_from_slice(&batch.layers[batch.place(most, flow, step) * size..][..size]);
-        });
-        self.device.upload(host, &mut self.buffers.layers);
+        self.reading.prepare(&mut self.device, &mut self.packing, batch)?;
+        self.reserve();
         Ok(())
     }
 
-    /// Where a table of encodings stands among those that the device keeps; it is copied there if it is not yet and the
-    /// device has room. Two are kept, those of training and validation.
-    fn keep(&mut self, table: u64, encodings: &[f32]) -> Option<usize> {
-        if let Some(at) = self.kept.iter().position(|(kept, _)| *kept == table) {
-            return Some(at);
-        }
-        if self.kept.len() == 2 {
-            self.kept.remove(0);
-        }
-        if !self.device.keeps(encodings.len()) {
-            return None;
-        }
-        let mut values = D::Values::default();
-        self.device.upload(encodings, &mut values);
-        self.kept.push((table, values));
-        Some(self.kept.len() - 1)
+    /// Packs flows whose encodings will be in the reading's layers, and makes room for them.
+    pub(super) fn pack(&mut self, flows: &Flows<'_>) -> Result<(), ModelError> {
+        self.reading.read_layers();
+        self.reading.pack(&mut self.device, &mut self.packing, flows)?;
+        self.reserve();
+        Ok(())
     }
 
-    /// The next batch's encodings are in their buffer.
-    pub(super) fn read_buffer(&mut self) {
-        self.from = None;
-    }
-
-    /// Packs flows of so many packets, at most `most`, and makes room for them; `metadata` is as of
-    /// [`PacketBatch::metadata`], and `source` says where the layers of a flow's packet stand among the encodings.
-    ///
-    /// # Errors
-    /// Metadata that do not fill the batch.
-    pub(super) fn pack(
-        &mut self,
-        counts: &[u32],
-        most: usize,
-        metadata: &[f32],
-        mut source: impl FnMut(usize, usize) -> usize,
-    ) -> Result<(), ModelError> {
-        let beside = self.options.packet_metadata.len();
-        if metadata.len() != counts.len() * most * beside {
-            let problem = format!("{} values beside the packets of a batch of {} flows", metadata.len(), counts.len());
-            return Err(invalid(problem));
-        }
-        let (lstm, dense, size) = (self.options.lstm, self.options.dense, self.width());
-        self.packing.build(counts, self.device.rows_per_chunk(lstm, counts.len()));
-        self.indices.clear();
-        let indices = &mut self.indices;
-        self.packing.for_each_state(|flow, _, step| indices.push((flow * most + step) as u32));
-        self.device.upload_indices(indices, &mut self.places);
-        indices.clear();
-        self.packing.for_each_state(|flow, _, step| indices.push(source(flow, step) as u32));
-        self.device.upload_indices(indices, &mut self.sources);
+    fn reserve(&mut self) {
+        let (lstm, dense) = (self.options.lstm, self.options.dense);
+        let (states, flows) = (self.packing.states, self.packing.rows());
         self.device.upload_indices(&self.packing.order, &mut self.order);
-        let (states, flows) = (self.packing.states, counts.len());
         let buffers = &mut self.buffers;
         for (buffer, length) in [
-            (&mut buffers.mixed, states * size),
-            (&mut buffers.mixed_gradient, states * size),
             (&mut buffers.normalised, states * lstm),
             (&mut buffers.gradient, states * lstm),
             (&mut buffers.pooled, flows * lstm),
@@ -224,20 +144,6 @@ impl<D: Device> AttentionLstm<D> {
             (&mut buffers.logits, flows * self.classes),
         ] {
             self.device.reserve(buffer, length);
-        }
-        let step = self.options.step_size();
-        if self.weights.packets.is_some() {
-            self.device.reserve(&mut buffers.mixed_normalised, states * step);
-        }
-        if beside > 0 {
-            self.device.reserve(&mut buffers.joined, states * step);
-            self.device.reserve(&mut buffers.joined_gradient, states * step);
-            let host = &mut self.host;
-            host.clear();
-            self.packing.for_each_state(|flow, _, step| {
-                host.extend_from_slice(&metadata[(flow * most + step) * beside..][..beside]);
-            });
-            self.device.upload(host, &mut buffers.metadata);
         }
         if self.options.attention {
             let Projections { values, gradients } = &mut self.projections;
@@ -249,52 +155,21 @@ impl<D: Device> AttentionLstm<D> {
             self.device.reserve(&mut buffers.attended, states * lstm);
             self.device.reserve(&mut buffers.attended_normalised, states * lstm);
         }
-        Ok(())
     }
 
     /// From the prepared batch to logits.
     fn forward(&mut self, training: bool) {
-        let (size, lstm, dense) = (self.width(), self.options.lstm, self.options.dense);
-        let layers = self.options.elmo.layers + 1;
+        let (lstm, dense) = (self.options.lstm, self.options.dense);
         let (flows, states) = (self.packing.rows(), self.packing.states);
         let lstm_shape = self.lstm_shape();
         let packets = self.dropout(DropoutPlace::Packets).filter(|_| training);
         let features = self.dropout(DropoutPlace::Dense).filter(|_| training);
-        let Self { device, weights, packing, kept, from, places, sources, buffers, projections, .. } = self;
+        let Self { device, weights, packing, reading, buffers, projections, .. } = self;
 
-        let mix = weights.mix();
-        let encodings = from.map_or(&buffers.layers, |from| &kept[from].1);
-        device.mix(states, layers, size, encodings, sources, mix, &mut buffers.mixed);
-        let (beside, step) = (self.options.packet_metadata.len(), self.options.step_size());
-        let raw = if beside > 0 {
-            let at = |first| ColumnsAt { total: step, first };
-            device.put_columns(states, size, &buffers.mixed, at(0), &mut buffers.joined);
-            device.put_columns(states, beside, &buffers.metadata, at(size), &mut buffers.joined);
-            &mut buffers.joined
-        } else {
-            &mut buffers.mixed
-        };
-        let normalise = |device: &mut D, size, norm: &mut Norm<D>, x: &D::Values, y: &mut D::Values| {
-            let values = NormWeights { weight: norm.weight.value(), bias: norm.bias.value() };
-            if training {
-                device.batch_norm(states, size, x, values, &mut norm.state, y);
-            } else {
-                device.batch_norm_fixed(states, size, x, values, &norm.state, y);
-            }
-        };
-        let read = match &mut weights.packets {
-            Some(norm) => {
-                normalise(device, step, norm, raw, &mut buffers.mixed_normalised);
-                &mut buffers.mixed_normalised
-            }
-            None => raw,
-        };
-        if let Some(dropout) = packets {
-            device.dropout_in_place(states, step, dropout, places, read);
-        }
-        let input = LstmInput::Rows(&*read);
+        reading.forward(device, states, weights, training, packets);
+        let input = LstmInput::Rows(reading.output());
         device.lstm(lstm_shape, packing, input, weights.lstm.values(), &mut buffers.lstm);
-        normalise(device, lstm, &mut weights.norm, &buffers.lstm.hidden, &mut buffers.normalised);
+        weights.norm.forward(device, states, &buffers.lstm.hidden, &mut buffers.normalised, training);
         let mut last = &buffers.normalised;
         if let Some(AttentionWeights { query, key, value, norm }) = &mut weights.attention {
             let values = &mut projections.values;
@@ -303,7 +178,7 @@ impl<D: Device> AttentionLstm<D> {
                 device.linear(square, last, linear.weight.value(), linear.bias.value(), y);
             }
             device.attention(packing, lstm, shared(values), &mut buffers.scores, &mut buffers.attended);
-            normalise(device, lstm, norm, &buffers.attended, &mut buffers.attended_normalised);
+            norm.forward(device, states, &buffers.attended, &mut buffers.attended_normalised, training);
             last = &buffers.attended_normalised;
         }
         device.pool(packing, PoolShape::mean(lstm), PoolInput::Rows(last), &mut buffers.pooled);
@@ -321,13 +196,12 @@ impl<D: Device> AttentionLstm<D> {
 
     /// From the gradient of the logits to those of all weights.
     fn backward(&mut self) {
-        let (size, lstm, dense) = (self.width(), self.options.lstm, self.options.dense);
-        let layers = self.options.elmo.layers + 1;
+        let (lstm, dense) = (self.options.lstm, self.options.dense);
         let (flows, states) = (self.packing.rows(), self.packing.states);
         let lstm_shape = self.lstm_shape();
         let packets = self.dropout(DropoutPlace::Packets);
         let features = self.dropout(DropoutPlace::Dense);
-        let Self { device, weights, packing, kept, from, places, sources, buffers, projections, .. } = self;
+        let Self { device, weights, packing, reading, buffers, projections, .. } = self;
         let through = |device: &mut D,
                        linear: &mut Linear<D>,
                        shape: LinearShape,
@@ -359,12 +233,8 @@ impl<D: Device> AttentionLstm<D> {
             gradient,
             false,
         );
-        let normalise = |device: &mut D, size, norm: &mut Norm<D>, x: &D::Values, gradient: &mut D::Values| {
-            let trained = NormWeights { weight: &mut norm.weight.trained, bias: &mut norm.bias.trained };
-            device.batch_norm_backward(states, size, x, trained, &norm.state, gradient);
-        };
         if let Some(AttentionWeights { query, key, value, norm }) = &mut weights.attention {
-            normalise(device, lstm, norm, &buffers.attended, gradient);
+            norm.backward(device, states, &buffers.attended, gradient);
             let Projections { values, gradients } = projections;
             let wanted = Attended { query: &mut gradients.query, key: &mut gradients.key, value: &mut gradients.value };
             device.attention_backward(packing, lstm, shared(values), &buffers.scores, gradient, wanted);
@@ -373,31 +243,11 @@ impl<D: Device> AttentionLstm<D> {
             through(device, key, square, &buffers.normalised, &gradients.key, gradient, true);
             through(device, value, square, &buffers.normalised, &gradients.value, gradient, true);
         }
-        normalise(device, lstm, &mut weights.norm, &buffers.lstm.hidden, gradient);
-        let (beside, step) = (self.options.packet_metadata.len(), self.options.step_size());
-        let (raw, raw_gradient) = if beside > 0 {
-            (&buffers.joined, &mut buffers.joined_gradient)
-        } else {
-            (&buffers.mixed, &mut buffers.mixed_gradient)
-        };
-        let input = LstmInput::Rows(if weights.packets.is_some() { &buffers.mixed_normalised } else { raw });
-        let trained = weights.lstm.trained();
-        device.lstm_backward(lstm_shape, packing, input, trained, &mut buffers.lstm, gradient, raw_gradient);
-        if let Some(dropout) = packets {
-            device.dropout_in_place(states, step, dropout, places, raw_gradient);
-        }
-        if let Some(norm) = &mut weights.packets {
-            normalise(device, step, norm, raw, raw_gradient);
-        }
-        if beside > 0 {
-            let at = ColumnsAt { total: step, first: 0 };
-            device.take_columns(states, size, &buffers.joined_gradient, at, &mut buffers.mixed_gradient);
-        }
-        let mixed = &buffers.mixed_gradient;
-        let trained: MixWeights<&mut Trained<D::Values>> =
-            MixWeights { weight: &mut weights.mix.trained, gamma: &mut weights.gamma.trained };
-        let encodings = from.map_or(&buffers.layers, |from| &kept[from].1);
-        device.mix_backward(states, layers, size, encodings, sources, trained, mixed);
+        weights.norm.backward(device, states, &buffers.lstm.hidden, gradient);
+        let (read, read_gradient) = reading.output_and_gradient();
+        let (input, trained) = (LstmInput::Rows(read), weights.lstm.trained());
+        device.lstm_backward(lstm_shape, packing, input, trained, &mut buffers.lstm, gradient, read_gradient);
+        reading.backward(device, states, weights, packets);
     }
 
     /// The first layer of the last forward pass that holds a number that is not finite.
@@ -406,22 +256,17 @@ impl<D: Device> AttentionLstm<D> {
         let AttentionLstmOptions { lstm, dense, .. } = self.options;
         let buffers = &self.buffers;
         let layers = [
-            ("classifier.mix", &buffers.mixed, states * self.width()),
-            ("classifier.norm_0", &buffers.mixed_normalised, states * self.options.step_size()),
             ("classifier.lstm", &buffers.lstm.hidden, states * lstm),
             ("classifier.norm_1", &buffers.normalised, states * lstm),
             ("classifier.attention", &buffers.attended, states * lstm),
             ("classifier.norm_2", &buffers.attended_normalised, states * lstm),
             ("classifier.dense", &buffers.features, flows * dense),
         ];
-        let found = layers.into_iter().find(|(name, values, length)| {
-            let absent = match *name {
-                "classifier.norm_0" => self.weights.packets.is_none(),
-                "classifier.attention" | "classifier.norm_2" => self.weights.attention.is_none(),
-                _ => false,
-            };
-            !absent && !is_finite(&self.device, values, *length)
-        });
+        let attention = self.weights.attention.is_some();
+        let absent = |name| !attention && ["classifier.attention", "classifier.norm_2"].contains(&name);
+        let layers =
+            self.reading.computed(states).into_iter().chain(layers.into_iter().filter(|layer| !absent(layer.0)));
+        let found = layers.into_iter().find(|(_, values, length)| !is_finite(&self.device, values, *length));
         found.map_or("classifier.output", |(name, ..)| name).to_owned()
     }
 
@@ -453,8 +298,8 @@ impl<D: Device> AttentionLstm<D> {
         }
     }
 
-    /// The loss of the packed batch, and the gradients added to the weights'; that of the mixed packets stays in its
-    /// buffer.
+    /// The loss of the packed batch, and the gradients added to the weights'; that of the mixed layers stays in the
+    /// reading.
     pub(super) fn loss_and_gradients(&mut self, labels: &[u32]) -> BatchLoss {
         let flows = labels.len();
         self.indices.clear();

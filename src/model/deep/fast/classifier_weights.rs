@@ -4,6 +4,7 @@ use super::device::{Device, MixWeights};
 use super::weights::{Linear, Lstm, Norm, Weight};
 use crate::model::ModelError;
 use crate::model::deep::parameters::{AttentionLstmOptions, Normalisation, ParameterSet};
+use crate::model::deep::pooling::PoolingKind;
 
 /// Self-attention and the normalisation after it.
 pub(super) struct AttentionWeights<D: Device> {
@@ -17,6 +18,8 @@ pub(super) struct AttentionWeights<D: Device> {
 pub(super) struct Weights<D: Device> {
     pub mix: Weight<D>,
     pub gamma: Weight<D>,
+    /// Of the scores of a packet's slots.
+    pub pooling: Option<Weight<D>>,
     /// Of the packet vectors that the LSTM reads.
     pub packets: Option<Norm<D>>,
     pub lstm: Lstm<D>,
@@ -40,6 +43,13 @@ impl<D: Device> Weights<D> {
         Ok(Self {
             mix: Weight::new(device, set, "classifier.mix.weight".to_owned(), &[options.elmo.layers + 1])?,
             gamma: Weight::new(device, set, "classifier.mix.gamma".to_owned(), &[1])?,
+            pooling: match options.pooling {
+                PoolingKind::Attention => {
+                    let name = "classifier.pooling.weight".to_owned();
+                    Some(Weight::new(device, set, name, &[2 * options.elmo.hidden])?)
+                }
+                _ => None,
+            },
             packets: match options.normalisation {
                 Normalisation::None => None,
                 Normalisation::Batch => Some(Norm::new(device, set, "classifier.norm_0", options.step_size())?),
@@ -69,6 +79,9 @@ impl<D: Device> Weights<D> {
     pub fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
         visit(&mut self.mix);
         visit(&mut self.gamma);
+        if let Some(weight) = &mut self.pooling {
+            visit(weight);
+        }
         if let Some(norm) = &mut self.packets {
             norm.visit(visit);
         }
@@ -87,9 +100,12 @@ impl<D: Device> Weights<D> {
     /// Values and running statistics, in the order that parameters are listed in.
     pub fn store(&self, device: &D) -> ParameterSet {
         let mut set = ParameterSet::default();
-        let Self { mix, gamma, packets, lstm, norm, attention, dense, output } = self;
+        let Self { mix, gamma, pooling, packets, lstm, norm, attention, dense, output } = self;
         mix.store(device, &mut set);
         gamma.store(device, &mut set);
+        if let Some(weight) = pooling {
+            weight.store(device, &mut set);
+        }
         if let Some(norm) = packets {
             norm.store(device, &mut set);
         }

@@ -141,6 +141,17 @@ impl PoolShape {
     }
 }
 
+/// Sizes of rows with slots: `[rows, 2, slots, columns]`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SlotShape {
+    /// Rows.
+    pub rows: usize,
+    /// Slots of a row in either direction.
+    pub slots: usize,
+    /// Columns of a slot.
+    pub columns: usize,
+}
+
 /// What is pooled.
 pub(crate) enum PoolInput<'a, D: Device> {
     /// One row per packed state, `[states, columns]`.
@@ -428,6 +439,33 @@ pub(crate) trait Device: Send + Sized {
         dx: &mut Self::Values,
         accumulate: bool,
     );
+
+    /// Attention over the first `lengths[row]` slots of each row of x `[rows, 2, slots, columns]`: scores are products with
+    /// `weight` `[2, columns]`, `shares` `[rows, slots]` their softmax, and y `[rows, 2, columns]` the weighted sums.
+    fn slot_attention(
+        &mut self,
+        shape: SlotShape,
+        x: &Self::Values,
+        lengths: &Self::Indices,
+        weight: &Self::Values,
+        shares: &mut Self::Values,
+        y: &mut Self::Values,
+    );
+    /// Its backward pass; dx is overwritten, 0 where a row has no slot.
+    #[allow(clippy::too_many_arguments)]
+    fn slot_attention_backward(
+        &mut self,
+        shape: SlotShape,
+        x: &Self::Values,
+        lengths: &Self::Indices,
+        weight: &mut Trained<Self::Values>,
+        shares: &Self::Values,
+        dy: &Self::Values,
+        dx: &mut Self::Values,
+    );
+
+    /// Zeroes the first `count` values.
+    fn zero(&mut self, count: usize, x: &mut Self::Values);
 
     /// Adds each row of x `[rows, columns]` to the row of `table` `[table_rows, columns]` that its index names.
     fn scatter_add(

@@ -3,6 +3,7 @@
 
 use super::classifier::AttentionLstm;
 use super::device::Device;
+use super::reading::Flows;
 use super::stacks::{PooledGradient, Stacks};
 use super::weights::{Weight, is_finite};
 use crate::model::ModelError;
@@ -21,7 +22,7 @@ pub(super) struct Joint<D: Device> {
     /// The gradient of the encodings, `[packets, layers + 1, 2, slots, hidden]`; encodings without training.
     gradient: D::Values,
     encodings: D::Values,
-    /// The packed state of each packet.
+    /// The row of the mix of each packet.
     states: D::Indices,
     starts: Vec<usize>,
     lengths: Vec<u32>,
@@ -52,7 +53,7 @@ impl<D: Device> Joint<D> {
 
     /// Layers of a packet, and the size of each.
     fn sizes(&self) -> (usize, usize) {
-        (self.options.elmo.layers + 1, self.options.packet_size())
+        (self.options.elmo.layers + 1, self.options.encoded_size())
     }
 
     fn visit(&mut self, visit: &mut dyn FnMut(&mut D, &mut Weight<D>)) {
@@ -85,27 +86,30 @@ impl<D: Device> Joint<D> {
             *next += count as usize;
             Some(start)
         }));
-        classifier.read_buffer();
         // The first encoding is 0, that of a flow without packets.
-        classifier.pack(lengths, batch.most.max(1), batch.metadata, |flow, step| match batch.counts[flow] {
+        let source = |flow: usize, packet: usize| match batch.counts[flow] {
             0 => 0,
-            _ => 1 + starts[flow] + step,
-        })?;
+            _ => 1 + starts[flow] + packet,
+        };
+        let slots = |flow: usize, packet: usize| match batch.counts[flow] {
+            0 => 1,
+            _ => batch.pooling.filled(stacks.lengths()[starts[flow] + packet] as usize) as usize,
+        };
+        let most = batch.most.max(1);
+        classifier.pack(&Flows { counts: lengths, most, metadata: batch.metadata, source: &source, slots: &slots })?;
         host.clear();
         host.resize(packets, 0);
-        let mut state = 0;
-        classifier.packing.for_each_state(|flow, _, step| {
+        for (row, &(flow, packet)) in classifier.reading.rows.iter().enumerate() {
             if batch.counts[flow] > 0 {
-                host[starts[flow] + step] = state;
+                host[starts[flow] + packet] = row as u32;
             }
-            state += 1;
-        });
+        }
         let device = &mut classifier.device;
         device.upload_indices(host, states);
-        device.reserve(&mut classifier.buffers.layers, (1 + packets) * layers * size);
+        device.reserve(&mut classifier.reading.layers, (1 + packets) * layers * size);
         device.reserve(gradient, packets * layers * size);
         zeros.resize(layers * size, 0.0);
-        device.upload(zeros, &mut classifier.buffers.layers);
+        device.upload(zeros, &mut classifier.reading.layers);
         Ok(())
     }
 
@@ -121,13 +125,13 @@ impl<D: Device> Joint<D> {
         for turn in turns {
             stacks.forward(&mut classifier.device, turn.clone(), dropping);
             for direction in turn.clone() {
-                let AttentionLstm { device, buffers, .. } = &mut *classifier;
-                stacks.pool(device, direction, dropping, batch.pooling, 1, &mut buffers.layers);
+                let AttentionLstm { device, reading, .. } = &mut *classifier;
+                stacks.pool(device, direction, dropping, batch.pooling, 1, &mut reading.layers);
             }
         }
         let loss = classifier.loss_and_gradients(labels);
-        let AttentionLstm { device, weights, buffers, .. } = classifier;
-        let mixed = &buffers.mixed_gradient;
+        let AttentionLstm { device, weights, reading, .. } = classifier;
+        let mixed = &reading.encoded_gradient;
         device.mix_layers_backward(packets, layers, size, states, weights.mix(), mixed, gradient);
         let gradient = PooledGradient { pooling: batch.pooling, encodings: gradient };
         for turn in turns {
@@ -147,8 +151,8 @@ impl<D: Device> Joint<D> {
     /// Where the last forward pass left the finite numbers.
     fn first_not_finite(&self, packets: usize) -> String {
         let (layers, size) = self.sizes();
-        let AttentionLstm { device, buffers, .. } = &self.classifier;
-        if is_finite(device, &buffers.layers, (1 + packets) * layers * size) {
+        let AttentionLstm { device, reading, .. } = &self.classifier;
+        if is_finite(device, &reading.layers, (1 + packets) * layers * size) {
             return self.classifier.first_not_finite();
         }
         let mut set = ParameterSet::default();

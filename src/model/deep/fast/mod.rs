@@ -12,6 +12,7 @@ mod joint;
 mod language_model;
 mod packing;
 mod pool;
+mod reading;
 mod stacks;
 mod weights;
 

@@ -1,6 +1,6 @@
 //! Parameters on the device, by name, with their gradients and Adam's moments.
 
-use super::device::{AdamStep, Device, LstmWeights, NormState, Trained};
+use super::device::{AdamStep, Device, LstmWeights, NormState, NormWeights, Trained};
 use crate::model::ModelError;
 use crate::model::deep::engine::{CLIP_EPSILON, GRADIENT_NOT_FINITE, OptimiserState, diverged};
 use crate::model::deep::parameters::ParameterSet;
@@ -168,6 +168,24 @@ impl<D: Device> Norm<D> {
     pub fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
         visit(&mut self.weight);
         visit(&mut self.bias);
+    }
+
+    /// Normalises the rows of x `[rows, size]` into y: in training by their own statistics, else by the running ones.
+    pub fn forward(&mut self, device: &mut D, rows: usize, x: &D::Values, y: &mut D::Values, training: bool) {
+        let Self { size, weight, bias, state, .. } = self;
+        let values = NormWeights { weight: weight.value(), bias: bias.value() };
+        if training {
+            device.batch_norm(rows, *size, x, values, state, y);
+        } else {
+            device.batch_norm_fixed(rows, *size, x, values, state, y);
+        }
+    }
+
+    /// The backward pass of training: the gradient of y becomes that of x.
+    pub fn backward(&mut self, device: &mut D, rows: usize, x: &D::Values, gradient: &mut D::Values) {
+        let Self { size, weight, bias, state, .. } = self;
+        let trained = NormWeights { weight: &mut weight.trained, bias: &mut bias.trained };
+        device.batch_norm_backward(rows, *size, x, trained, state, gradient);
     }
 
     /// Weights and statistics, in the order that parameters are listed in.

@@ -4,9 +4,10 @@
 use dfdx::prelude::*;
 
 use super::graph::{Graph, Matrix, NamedGradients};
-use super::layers::{BatchStatistics, Mask, attention, batch_norm, cross_entropy, linear, lstm, running_norm};
+use super::layers::{BatchStatistics, Mask, attention, batch_norm, cross_entropy, linear, lstm, running_norm, softmax};
 use super::optimiser::{Adam, first_not_finite};
 use super::stacks::Stacks;
+use crate::feature::PAD;
 use crate::model::ModelError;
 use crate::model::deep::engine::{
     BatchLoss, ByteBatch, DropoutPlace, JointClassifier, NORM_MOMENTUM, NOT_FINITE, OptimiserState, PacketBatch,
@@ -15,7 +16,7 @@ use crate::model::deep::engine::{
 use crate::model::deep::parameters::{
     AttentionLstmOptions, MODEL, Normalisation, ParameterSet, classifier_shapes, encoder_shapes, rate_factor,
 };
-use crate::model::deep::pooling::Pooling;
+use crate::model::deep::pooling::{Pooling, PoolingKind};
 use crate::seed;
 
 /// The classifier on the processor; `parameters` are taken as they are.
@@ -183,7 +184,7 @@ impl<D: Device<f32>> Reference<D> {
     /// The layers of every place of a batch, shape `[N * flows, layers * size]`, and which places have a packet; from
     /// bytes only while training.
     fn layers(&self, graph: &mut Graph<'_, D>, packets: &Packets<'_>) -> Result<(Matrix<D>, Mask), ModelError> {
-        let size = (self.options.elmo.layers + 1) * self.options.packet_size();
+        let size = (self.options.elmo.layers + 1) * self.options.encoded_size();
         let flows = packets.counts().len();
         let counts = packets.counts().iter().map(|&count| count as usize).collect::<Vec<_>>();
         match packets {
@@ -230,24 +231,115 @@ impl<D: Device<f32>> Reference<D> {
         }
     }
 
-    /// What stands beside the vectors of all places of a batch, shape `[N * flows, metadata]`; 0 where there is no packet.
-    fn metadata(&self, graph: &Graph<'_, D>, packets: &Packets<'_>, mask: &Mask) -> Result<Matrix<D>, ModelError> {
+    /// Slots that have bytes of each packet of a batch, by flow.
+    fn slots(&self, packets: &Packets<'_>) -> Result<Vec<Vec<usize>>, ModelError> {
+        let counts = packets.counts().iter().map(|&count| count as usize);
+        match packets {
+            Packets::Encoded(batch) => {
+                let size = (self.options.elmo.layers + 1) * self.options.encoded_size();
+                if batch.slots.len() * size != batch.layers.len() {
+                    return invalid(format!("{} packets with slots do not fill the batch", batch.slots.len()));
+                }
+                let most = batch.most(size)?;
+                let slots = |flow, packet| batch.slots[batch.place(most, flow, packet)] as usize;
+                let of_flow =
+                    |(flow, count): (usize, usize)| (0..count).map(|packet| slots(flow, packet)).collect::<Vec<_>>();
+                Ok(counts.enumerate().map(of_flow).collect())
+            }
+            Packets::Bytes(batch) => {
+                let width = batch.tokens.len() / batch.packets().max(1);
+                let length = |packet: &[u16]| packet.iter().filter(|&&token| token != PAD).count();
+                let mut lengths = batch.tokens.chunks_exact(width.max(1)).map(length);
+                let mut next = || batch.pooling.filled(lengths.next().unwrap_or_default()) as usize;
+                // A flow without packets is one whose vector is 0.
+                Ok(counts
+                    .map(|count| if count == 0 { vec![1] } else { (0..count).map(|_| next()).collect() })
+                    .collect())
+            }
+        }
+    }
+
+    /// What pooling leaves to do: the rows of the LSTM, `[steps * flows, packet_size]`, where they are, and the packet of
+    /// each step of each flow.
+    fn pool(
+        &self,
+        graph: &mut Graph<'_, D>,
+        packets: &Packets<'_>,
+        mixed: Matrix<D>,
+        mask: Mask,
+    ) -> Result<(Matrix<D>, Mask, Vec<Vec<usize>>), ModelError> {
+        let (slots, hidden) = (self.options.slots(), self.options.elmo.hidden);
+        let (most, flows) = (mask.steps, mask.rows());
+        let packet_of = mask.lengths.iter().map(|&length| (0..length).collect()).collect();
+        if !self.options.pooling.leaves_slots() {
+            return Ok((mixed, mask, packet_of));
+        }
+        let filled = self.slots(packets)?;
+        // Rows of both directions of a slot: place by place, then slot by slot.
+        let by_direction = mixed.reshape_like(&(most * flows, 2, slots * hidden));
+        let by_slot = by_direction.reshape_like(&(most * flows, 2, slots, hidden)).permute::<_, Axes4<0, 2, 1, 3>>();
+        let rows: Matrix<D> = by_slot.reshape_like(&(most * flows * slots, 2 * hidden));
+        if self.options.pooling == PoolingKind::States {
+            let lengths = filled.iter().map(|slots| slots.iter().sum()).collect::<Vec<usize>>();
+            let steps = most * slots;
+            let in_order = |filled: &Vec<usize>| {
+                filled
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(packet, &slots)| (0..slots).map(move |slot| (packet, slot)))
+                    .collect()
+            };
+            let order: Vec<Vec<(usize, usize)>> = filled.iter().map(in_order).collect();
+            let places = (0..steps).flat_map(|step| (0..flows).map(move |flow| (step, flow)));
+            let source = |(step, flow): (usize, usize)| {
+                order[flow].get(step).map_or(0, |&(packet, slot)| (packet * flows + flow) * slots + slot)
+            };
+            let mask = Mask { steps, lengths };
+            let gathered: Matrix<D> = rows.gather(graph.indices(places.map(source).collect()));
+            let packet_of = order.iter().map(|steps| steps.iter().map(|&(packet, _)| packet).collect()).collect();
+            return Ok((gathered * mask.matrix(graph, 2 * hidden), mask, packet_of));
+        }
+        let weight = graph.parameter("classifier.pooling.weight", (2 * hidden,))?;
+        let scores = rows.clone().matmul(weight.reshape_like(&(2 * hidden, 1))).reshape_like(&(most * flows, slots));
+        // Places without a packet have a slot of 0, as those whose packets have no byte.
+        let mut hide = vec![f32::NEG_INFINITY; most * flows * slots];
+        for packet in 0..most {
+            for (flow, filled) in filled.iter().enumerate() {
+                let first = (packet * flows + flow) * slots;
+                hide[first..first + filled.get(packet).copied().unwrap_or(1)].fill(0.0);
+            }
+        }
+        let scores = scores + graph.constant(hide, (most * flows, slots));
+        let shares = softmax(scores.reshape_like(&(most * flows, 1, slots)));
+        let pooled = shares.matmul(rows.reshape_like(&(most * flows, slots, 2 * hidden)));
+        Ok((pooled.reshape_like(&(most * flows, 2 * hidden)), mask, packet_of))
+    }
+
+    /// What stands beside the vectors of all steps of a batch, shape `[steps * flows, metadata]`; 0 where there is none.
+    fn metadata(
+        &self,
+        graph: &Graph<'_, D>,
+        packets: &Packets<'_>,
+        mask: &Mask,
+        packet_of: &[Vec<usize>],
+    ) -> Result<Matrix<D>, ModelError> {
         let metadata = match packets {
             Packets::Encoded(batch) => batch.metadata,
             Packets::Bytes(batch) => batch.metadata,
         };
-        let (beside, most, flows) = (self.options.packet_metadata.len(), mask.steps, mask.rows());
+        let (beside, steps, flows) = (self.options.packet_metadata.len(), mask.steps, mask.rows());
+        let most = if self.options.pooling == PoolingKind::States { steps / self.options.slots() } else { steps };
         if metadata.len() != flows * most * beside {
             return invalid(format!("{} values beside the packets of a batch of {flows} flows", metadata.len()));
         }
-        let mut values = vec![0.0; metadata.len()];
-        for (flow, &length) in mask.lengths.iter().enumerate() {
-            for packet in 0..length {
-                let (from, to) = ((flow * most + packet) * beside, (packet * flows + flow) * beside);
+        let mut values = vec![0.0; steps * flows * beside];
+        for (flow, packets) in packet_of.iter().enumerate() {
+            for (step, packet) in packets.iter().enumerate() {
+                let (from, to) = ((flow * most + packet) * beside, (step * flows + flow) * beside);
                 values[to..to + beside].copy_from_slice(&metadata[from..from + beside]);
             }
         }
-        Ok(graph.constant(values, (most * flows, beside)))
+        Ok(graph.constant(values, (steps * flows, beside)))
     }
 
     /// The logits, shape `[flows, classes]`; `statistics` is given while training.
@@ -260,34 +352,34 @@ impl<D: Device<f32>> Reference<D> {
         let AttentionLstmOptions { lstm: hidden, dense, .. } = self.options;
         let size = self.options.step_size();
         let (layers, mask) = self.layers(graph, given)?;
-        let (packets, flows) = (mask.steps, mask.rows());
         let training = statistics.is_some();
 
-        let mut normalise = |graph: &mut Graph<'_, D>, name: &'static str, values| match &mut statistics {
+        let mut normalise = |graph: &mut Graph<'_, D>, name: &'static str, values, mask: &Mask| match &mut statistics {
             Some(statistics) => {
-                let (values, found) = batch_norm(graph, name, values, &mask)?;
+                let (values, found) = batch_norm(graph, name, values, mask)?;
                 statistics.push((name, found));
                 Ok::<_, ModelError>(values)
             }
-            None => running_norm(graph, name, values, &mask),
+            None => running_norm(graph, name, values, mask),
         };
-        let mut values = self.mix(graph, layers)?;
-        let beside = self.options.packet_metadata.len();
-        if beside > 0 {
-            values = (values, self.metadata(graph, given, &mask)?).concat_along(Axis::<1>);
+        let mixed = self.mix(graph, layers)?;
+        let (mut values, mask, packet_of) = self.pool(graph, given, mixed, mask)?;
+        let (packets, flows) = (mask.steps, mask.rows());
+        if !self.options.packet_metadata.is_empty() {
+            values = (values, self.metadata(graph, given, &mask, &packet_of)?).concat_along(Axis::<1>);
         }
         if self.options.normalisation == Normalisation::Batch {
-            values = normalise(graph, "classifier.norm_0", values)?;
+            values = normalise(graph, "classifier.norm_0", values, &mask)?;
         }
         if training {
             values = values * self.dropout(graph, DropoutPlace::Packets, (packets, flows, size));
         }
         let name = "classifier.lstm";
         values = lstm(graph, name, values, hidden, &mask, false, self.options.activation)?;
-        values = normalise(graph, "classifier.norm_1", values)?;
+        values = normalise(graph, "classifier.norm_1", values, &mask)?;
         if self.options.attention {
             values = attention(graph, "classifier.attention", values, &mask)?;
-            values = normalise(graph, "classifier.norm_2", values)?;
+            values = normalise(graph, "classifier.norm_2", values, &mask)?;
         }
         let inverse = mask.lengths.iter().map(|&length| 1.0 / length as f32).collect();
         let inverse = graph.constant(inverse, (flows,)).broadcast_like::<_, Axis<1>>(&(flows, hidden));
@@ -301,7 +393,7 @@ impl<D: Device<f32>> Reference<D> {
 
     /// `gamma * sum_j softmax(weight)_j * layer_j`, shape `[N * flows, size]` (Peters et al. 2018, equation 1).
     fn mix(&self, graph: &mut Graph<'_, D>, values: Matrix<D>) -> Result<Matrix<D>, ModelError> {
-        let (size, layers) = (self.options.packet_size(), self.options.elmo.layers + 1);
+        let (size, layers) = (self.options.encoded_size(), self.options.elmo.layers + 1);
         let places = values.shape().0;
         let weight = graph.parameter("classifier.mix.weight", (layers,))?;
         let gamma = graph.parameter("classifier.mix.gamma", (1,))?;
@@ -350,6 +442,14 @@ impl<D: Device<f32>> Reference<D> {
         Ok((BatchLoss { sum, targets: flows as u64 }, gradients, statistics))
     }
 
+    /// Rows that the normalisations go over.
+    fn rows(&self, packets: &Packets<'_>) -> Result<usize, ModelError> {
+        if self.options.pooling == PoolingKind::States {
+            return Ok(self.slots(packets)?.into_iter().flatten().sum());
+        }
+        Ok(packets.counts().iter().map(|&count| count.max(1) as usize).sum())
+    }
+
     fn update_running(&mut self, statistics: &Statistics, rows: usize) {
         let unbiased = rows as f32 / (rows.max(2) - 1) as f32;
         for (name, found) in statistics {
@@ -365,6 +465,7 @@ impl<D: Device<f32>> Reference<D> {
 
     fn step(&mut self, packets: &Packets<'_>, labels: &[u32], learning_rate: f32) -> Result<BatchLoss, ModelError> {
         let (loss, gradients, statistics) = self.gradients(packets, labels)?;
+        let rows = self.rows(packets)?;
         if !loss.sum.is_finite() {
             return Err(diverged(TRAINING, first_not_finite(&self.parameters, "classifier.output"), NOT_FINITE));
         }
@@ -379,7 +480,7 @@ impl<D: Device<f32>> Reference<D> {
         self.dead = nearest.map(|(layer, _)| layer).into_iter().collect();
         let rate = |name: &str| learning_rate * rate_factor(&self.options, name);
         self.optimiser.update(TRAINING, &mut self.parameters, gradients, rate)?;
-        self.update_running(&statistics, packets.counts().iter().map(|&count| count.max(1) as usize).sum());
+        self.update_running(&statistics, rows);
         Ok(loss)
     }
 

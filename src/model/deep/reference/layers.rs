@@ -180,7 +180,7 @@ pub(super) fn attention<D: Device<f32>>(
 }
 
 /// Softmax over the last of three axes.
-fn softmax<D: Device<f32>>(scores: Node<(usize, usize, usize), D>) -> Node<(usize, usize, usize), D> {
+pub(super) fn softmax<D: Device<f32>>(scores: Node<(usize, usize, usize), D>) -> Node<(usize, usize, usize), D> {
     let shape = *scores.shape();
     let largest = detached(&scores).max::<_, Axis<2>>().broadcast_like::<_, Axis<2>>(&shape);
     let exponentials = (scores - largest).exp();

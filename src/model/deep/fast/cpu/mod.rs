@@ -14,13 +14,14 @@ mod optimiser;
 mod pool;
 mod rows;
 pub(crate) mod simd;
+mod slots;
 
 use matmul::{Layout, Panels, Update, multiply_parallel, multiply_transposed};
 use simd::Level;
 
 use super::device::{
     AdamStep, Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
-    MixWeights, NormState, NormWeights, PoolInput, PoolShape, RowsAt, Trained,
+    MixWeights, NormState, NormWeights, PoolInput, PoolShape, RowsAt, SlotShape, Trained,
 };
 use super::packing::Packing;
 use crate::model::deep::engine::NORM_EPSILON;
@@ -31,7 +32,7 @@ pub(crate) struct Cpu {
     level: Level,
     input_panels: Panels,
     hidden_panels: Panels,
-    /// An embedding's input products, or their gradients.
+    /// An embedding's input products, or their gradients; what attention over slots works with.
     table: Vec<f32>,
     /// The gradient of cells that an LSTM carries back.
     carry: Vec<f32>,
@@ -377,6 +378,39 @@ impl Device for Cpu {
         accumulate: bool,
     ) {
         pool::backward(packing, shape, &pool::rows(&x, shape.columns), dy, dx, accumulate);
+    }
+
+    fn slot_attention(
+        &mut self,
+        shape: SlotShape,
+        x: &Vec<f32>,
+        lengths: &Vec<u32>,
+        weight: &Vec<f32>,
+        shares: &mut Vec<f32>,
+        y: &mut Vec<f32>,
+    ) {
+        slots::forward(self.level, shape, x, &lengths[..shape.rows], weight, shares, y);
+    }
+
+    fn slot_attention_backward(
+        &mut self,
+        shape: SlotShape,
+        x: &Vec<f32>,
+        lengths: &Vec<u32>,
+        weight: &mut Trained<Vec<f32>>,
+        shares: &Vec<f32>,
+        dy: &Vec<f32>,
+        dx: &mut Vec<f32>,
+    ) {
+        let working = shape.rows * (shape.slots + 2 * shape.columns);
+        grow(&mut self.table, working);
+        let weight = (&weight.value[..2 * shape.columns], &mut weight.gradient[..2 * shape.columns]);
+        let lengths = &lengths[..shape.rows];
+        slots::backward(self.level, shape, x, lengths, weight, shares, dy, dx, &mut self.table[..working]);
+    }
+
+    fn zero(&mut self, count: usize, x: &mut Vec<f32>) {
+        x[..count].fill(0.0);
     }
 
     fn scatter_add(

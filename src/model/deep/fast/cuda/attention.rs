@@ -2,7 +2,7 @@
 
 use super::Cuda;
 use super::launcher::{Argument, Buffer, Grid, Kernel};
-use crate::model::deep::fast::device::Attended;
+use crate::model::deep::fast::device::{Attended, SlotShape, Trained};
 use crate::model::deep::fast::packing::Packing;
 
 /// Scores of one sequence: the square of the longest length.
@@ -64,5 +64,51 @@ impl Cuda {
         ];
         arguments[10..].copy_from_slice(&rest);
         self.core.launch(Kernel::AttentionBackward, Grid::blocks([packing.rows(), 1, 1], 0), &arguments);
+    }
+
+    pub(super) fn attend_slots(
+        &mut self,
+        shape: SlotShape,
+        x: &Buffer,
+        lengths: &Buffer,
+        weight: &Buffer,
+        shares: &Buffer,
+        y: &Buffer,
+    ) {
+        let SlotShape { rows, slots, columns } = shape;
+        let arguments =
+            [slots.into(), columns.into(), x.into(), lengths.into(), weight.into(), shares.into(), Argument::from(y)];
+        self.core.launch(Kernel::SlotAttention, Grid::blocks([rows, 1, 1], 0), &arguments);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn attend_slots_backward(
+        &mut self,
+        shape: SlotShape,
+        x: &Buffer,
+        lengths: &Buffer,
+        weight: &Trained<Buffer>,
+        shares: &Buffer,
+        dy: &Buffer,
+        dx: &Buffer,
+    ) {
+        let SlotShape { rows, slots, columns } = shape;
+        self.core.reserve(&mut self.slopes, rows * slots);
+        self.core.reserve(&mut self.rows, rows * 2 * columns);
+        let arguments = [
+            slots.into(),
+            columns.into(),
+            x.into(),
+            lengths.into(),
+            (&weight.value).into(),
+            shares.into(),
+            dy.into(),
+            (&self.slopes).into(),
+            (&self.rows).into(),
+            Argument::from(dx),
+        ];
+        self.core.launch(Kernel::SlotAttentionBackward, Grid::blocks([rows, 1, 1], 0), &arguments);
+        let partial = self.rows.address;
+        self.column_sums(rows, 2 * columns, partial, &weight.gradient);
     }
 }

@@ -185,6 +185,8 @@ kernels! {
     NormBackward "norm_backward"
     Attention "attention"
     AttentionBackward "attention_backward"
+    SlotAttention "slot_attention"
+    SlotAttentionBackward "slot_attention_backward"
     Squares "squares"
     Adam "adam"
 }

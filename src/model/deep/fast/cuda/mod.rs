@@ -27,7 +27,7 @@ pub(crate) use layout::Indices;
 use self::core::Core;
 use super::device::{
     AdamStep, Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
-    MixWeights, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, Trained,
+    MixWeights, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, SlotShape, Trained,
 };
 use super::packing::Packing;
 use crate::model::{CudaDevice, ModelError};
@@ -390,6 +390,35 @@ impl Device for Cuda {
         accumulate: bool,
     ) {
         self.pool_rows_backward(packing, shape, x, dy, dx, accumulate);
+    }
+
+    fn slot_attention(
+        &mut self,
+        shape: SlotShape,
+        x: &Buffer,
+        lengths: &Indices,
+        weight: &Buffer,
+        shares: &mut Buffer,
+        y: &mut Buffer,
+    ) {
+        self.attend_slots(shape, x, &lengths.buffer, weight, shares, y);
+    }
+
+    fn slot_attention_backward(
+        &mut self,
+        shape: SlotShape,
+        x: &Buffer,
+        lengths: &Indices,
+        weight: &mut Trained<Buffer>,
+        shares: &Buffer,
+        dy: &Buffer,
+        dx: &mut Buffer,
+    ) {
+        self.attend_slots_backward(shape, x, &lengths.buffer, weight, shares, dy, dx);
+    }
+
+    fn zero(&mut self, count: usize, x: &mut Buffer) {
+        self.core.zero(x, count);
     }
 
     fn scatter_add(

@@ -9,7 +9,7 @@ use crate::model::deep::pooling::PoolingKind;
 /// The numbers of the source for what is made of a slot's states.
 fn kind(kind: PoolingKind) -> u32 {
     match kind {
-        PoolingKind::Mean | PoolingKind::Segments => 0,
+        PoolingKind::Mean | PoolingKind::Segments | PoolingKind::Attention | PoolingKind::States => 0,
         PoolingKind::Maximum => 1,
         PoolingKind::Last => 2,
     }

@@ -103,7 +103,7 @@ pub(super) fn encoding(
                 PoolingKind::Mean | PoolingKind::Maximum => vec![&states],
                 PoolingKind::Last if direction == 0 => vec![&states[states.len() - 1..]],
                 PoolingKind::Last => vec![&states[..1]],
-                PoolingKind::Segments => {
+                PoolingKind::Segments | PoolingKind::Attention | PoolingKind::States => {
                     let parts = states.chunks(pooling.slot_bytes).chain(std::iter::repeat(&[][..]));
                     parts.take(pooling.slots).collect()
                 }
@@ -138,6 +138,25 @@ pub(super) struct Flows<'a> {
     pub counts: &'a [u32],
     pub labels: &'a [u32],
     pub columns: usize,
+    /// What pooling leaves to do: how, slots of a packet, and how many of them have bytes, `[flows, packets]`.
+    pub left: Option<(PoolingKind, usize, &'a [u32])>,
+}
+
+/// Steps of the LSTM that a packet gives, from its mixed layers `[2, slots, hidden]`.
+fn steps_of(parameters: &Parameters, mixed: Vec<f64>, left: Option<(PoolingKind, usize, u32)>) -> Vec<Vec<f64>> {
+    let Some((kind, slots, filled)) = left else { return vec![mixed] };
+    let hidden = mixed.len() / (2 * slots);
+    let half = |slot: usize, direction: usize| &mixed[(direction * slots + slot) * hidden..][..hidden];
+    let rows: Vec<Vec<f64>> = (0..filled as usize).map(|slot| [half(slot, 0), half(slot, 1)].concat()).collect();
+    if kind == PoolingKind::States {
+        return rows;
+    }
+    let weight = &parameters["classifier.pooling.weight"];
+    let score = |row: &Vec<f64>| row.iter().zip(weight).map(|(value, weight)| value * weight).sum::<f64>().exp();
+    let scores: Vec<f64> = rows.iter().map(score).collect();
+    let total = scores.iter().sum::<f64>();
+    let column = |column: usize| rows.iter().zip(&scores).map(|(row, score)| score / total * row[column]).sum::<f64>();
+    vec![(0..2 * hidden).map(column).collect()]
 }
 
 /// Mean loss of the classifier.
@@ -158,7 +177,10 @@ pub(super) fn classifier_loss(parameters: &Parameters, activation: Activation, b
             };
             (0..batch.columns).map(column).collect::<Vec<f64>>()
         };
-        flows.push((0..count as usize).map(mixed).collect::<Vec<_>>());
+        let left =
+            |packet: usize| batch.left.map(|(kind, slots, filled)| (kind, slots, filled[flow * packets + packet]));
+        let steps = (0..count as usize).flat_map(|packet| steps_of(parameters, mixed(packet), left(packet)));
+        flows.push(steps.collect::<Vec<_>>());
     }
     if parameters.contains_key("classifier.norm_0.weight") {
         batch_norm(parameters, "classifier.norm_0", &mut flows);

@@ -77,14 +77,15 @@ fn elmo_gradients_are_finite_differences() {
 
 #[test]
 fn classifier_gradients_are_finite_differences() {
-    use Normalisation::{Batch, None};
+    use Normalisation::Batch;
+    const AS_IT_IS: Normalisation = Normalisation::None;
     for (activation, attention, normalisation, counts) in [
-        (Activation::Tanh, true, None, vec![3, 1, 4, 2, 4]),
-        (Activation::Relu, true, None, vec![4, 2, 1]),
-        (Activation::Relu, false, None, vec![1, 1, 3, 2]),
-        (Activation::Tanh, false, None, vec![4]),
-        (Activation::Relu, true, None, vec![3]),
-        (Activation::Tanh, true, None, vec![1, 1, 1]),
+        (Activation::Tanh, true, AS_IT_IS, vec![3, 1, 4, 2, 4]),
+        (Activation::Relu, true, AS_IT_IS, vec![4, 2, 1]),
+        (Activation::Relu, false, AS_IT_IS, vec![1, 1, 3, 2]),
+        (Activation::Tanh, false, AS_IT_IS, vec![4]),
+        (Activation::Relu, true, AS_IT_IS, vec![3]),
+        (Activation::Tanh, true, AS_IT_IS, vec![1, 1, 1]),
         (Activation::Tanh, true, Batch, vec![3, 1, 4, 2, 4]),
         (Activation::Relu, false, Batch, vec![4, 2, 1]),
     ] {
@@ -105,7 +106,7 @@ fn classifier_gradients_are_finite_differences() {
         let loss = model.gradients(&batch, &labels).unwrap();
         let mut parameters = double::parameters(&set);
         let layers: Vec<f64> = layers.iter().map(|&value| value.into()).collect();
-        let flows = double::Flows { layers: &layers, counts: &counts, labels: &labels, columns: 10 };
+        let flows = double::Flows { layers: &layers, counts: &counts, labels: &labels, columns: 10, left: None };
         let exact = |parameters: &double::Parameters| double::classifier_loss(parameters, activation, &flows);
         assert!((loss.mean() - exact(&parameters)).abs() < 1e-5);
         check_gradients(&model.named_gradients(), &mut parameters, &exact);

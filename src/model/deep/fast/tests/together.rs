@@ -61,6 +61,10 @@ fn gradients_are_finite_differences() {
         (1, 4, vec![3, 1, 4, 2], Activation::Tanh, PoolingKind::Segments, Normalisation::Batch),
         (2, 4, vec![3, 1, 2], Activation::Tanh, PoolingKind::Maximum, Normalisation::None),
         (2, 4, vec![3, 0, 1, 2], Activation::Tanh, PoolingKind::Last, Normalisation::Batch),
+        (2, 4, vec![3, 0, 1, 2], Activation::Tanh, PoolingKind::Attention, Normalisation::None),
+        (1, 4, vec![3, 2], Activation::Relu, PoolingKind::Attention, Normalisation::Batch),
+        (2, 4, vec![3, 0, 1, 2], Activation::Tanh, PoolingKind::States, Normalisation::None),
+        (1, 5, vec![2, 4], Activation::Tanh, PoolingKind::States, Normalisation::Batch),
     ] {
         let mut options = options(hidden, Encoder::FineTuned, 0.0);
         (options.elmo.layers, options.activation) = (layers, activation);
@@ -72,20 +76,32 @@ fn gradients_are_finite_differences() {
         let mut model = joint::Joint::new(cpu::Cpu::new(), &options, &set, 0).unwrap();
         let loss = model.gradients(&batch, &labels).unwrap();
         let exact = |parameters: &double::Parameters| {
-            let size = (layers + 1) * options.packet_size();
+            let size = (layers + 1) * options.encoded_size();
             let mut packets = tokens.chunks_exact(6).peekable();
-            let mut layers_of = Vec::new();
+            let (mut layers_of, mut filled) = (Vec::new(), Vec::new());
             for &count in &counts {
                 for packet in 0..4 {
                     match packets.next_if(|_| packet < count) {
-                        Some(packet) => layers_of.extend(double::encoding(parameters, layers, hidden, pooling, packet)),
-                        None => layers_of.extend(vec![0.0; size]),
+                        Some(packet) => {
+                            layers_of.extend(double::encoding(parameters, layers, hidden, pooling, packet));
+                            filled.push(pooling.filled(packet.iter().filter(|&&token| token != PAD).count()));
+                        }
+                        None => {
+                            layers_of.extend(vec![0.0; size]);
+                            filled.push(1);
+                        }
                     }
                 }
             }
+            let left = pooling.kind.leaves_slots().then_some((pooling.kind, pooling.slots, filled.as_slice()));
             let counts: Vec<u32> = counts.iter().map(|&count| count.max(1)).collect();
-            let flows =
-                double::Flows { layers: &layers_of, counts: &counts, labels: &labels, columns: options.packet_size() };
+            let flows = double::Flows {
+                layers: &layers_of,
+                counts: &counts,
+                labels: &labels,
+                columns: options.encoded_size(),
+                left,
+            };
             double::classifier_loss(parameters, activation, &flows)
         };
         let mut parameters = double::parameters(&set);
@@ -110,6 +126,10 @@ fn gradients_are_those_of_the_reference() {
             (0.0, PoolingKind::Maximum, Normalisation::None),
             (0.25, PoolingKind::Maximum, Normalisation::Batch),
             (0.25, PoolingKind::Last, Normalisation::None),
+            (0.25, PoolingKind::Attention, Normalisation::Batch),
+            (0.0, PoolingKind::Attention, Normalisation::None),
+            (0.25, PoolingKind::States, Normalisation::Batch),
+            (0.0, PoolingKind::States, Normalisation::None),
         ] {
             let mut options = options(hidden, Encoder::FineTuned, dropout);
             (options.pooling, options.segments, options.normalisation) = (pooling, 3, normalisation);

@@ -10,7 +10,7 @@ use crate::model::deep::engine::DropoutPlace;
 use crate::model::deep::fast::cpu::Cpu;
 use crate::model::deep::fast::device::{
     AdamStep, Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
-    MixWeights, NO_TARGET, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, Trained,
+    MixWeights, NO_TARGET, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, SlotShape, Trained,
 };
 use crate::model::deep::fast::packing::Packing;
 use crate::model::deep::parameters::Activation;
@@ -387,6 +387,26 @@ impl<D: Device> Run<'_, D> {
         self.keep(&format!("take columns {name}"), &pooled, rows * columns);
     }
 
+    fn slots(&mut self, rows: usize, slots: usize, columns: usize) {
+        let name = format!("slots {rows}x{slots}x{columns}");
+        let shape = SlotShape { rows, slots, columns };
+        let x = self.up(&numbers("x", rows * 2 * slots * columns));
+        let lengths: Vec<u32> = (0..rows).map(|row| 1 + (row * 5 % slots) as u32).collect();
+        let lengths = self.indices(&lengths);
+        let mut weight = self.trained("slot weight", 2 * columns, 1.0);
+        let (mut shares, mut y) = (self.room(rows * slots), self.room(rows * 2 * columns));
+        self.device.slot_attention(shape, &x, &lengths, &weight.value, &mut shares, &mut y);
+        self.keep(&format!("{name} shares"), &shares, rows * slots);
+        self.keep(&format!("{name} y"), &y, rows * 2 * columns);
+        let dy = self.up(&numbers("dy", rows * 2 * columns));
+        let mut dx = self.room(rows * 2 * slots * columns);
+        self.device.slot_attention_backward(shape, &x, &lengths, &mut weight, &shares, &dy, &mut dx);
+        self.keep(&format!("{name} dx"), &dx, rows * 2 * slots * columns);
+        self.keep(&format!("{name} weight"), &weight.gradient, 2 * columns);
+        self.device.zero(rows * columns, &mut dx);
+        self.keep(&format!("{name} zero"), &dx, rows * 2 * slots * columns);
+    }
+
     fn mixes(&mut self, rows: usize, layers: usize, columns: usize) {
         let name = format!("mix {rows}x{layers}x{columns}");
         let x = self.up(&numbers("x", (rows + 1) * layers * columns));
@@ -451,6 +471,9 @@ fn run<D: Device>(device: &mut D, extent: Extent) -> Vec<(String, Vec<f32>)> {
     run.sequences(&uneven, 37);
     run.sequences(&[1], 5);
     run.sequences(&[40, 1, 33], 8);
+    run.slots(33, 5, 19);
+    run.slots(1, 1, 3);
+    run.slots(4, 40, 70);
     run.mixes(70, 3, 300);
     run.mixes(1, 2, 1);
     if extent == Extent::Published {
@@ -466,6 +489,7 @@ fn run<D: Device>(device: &mut D, extent: Extent) -> Vec<(String, Vec<f32>)> {
         run.losses(70_000, 260);
         run.norms(6000, 256);
         run.mixes(6000, 3, 256);
+        run.slots(3000, 16, 128);
         run.linear(70_000, 128, 260);
         run.element_wise(5000, 260);
     }

@@ -65,7 +65,7 @@ fn train_classifier<D: Device>(
     const CLASSES: u32 = 4;
     const PACKETS: usize = 5;
     let mut model = AttentionLstm::new(device, options, &initial_classifier(options, CLASSES as usize, 1), 9)?;
-    let size = (options.elmo.layers + 1) * options.packet_size();
+    let size = (options.elmo.layers + 1) * options.encoded_size();
     let counts: Vec<u32> = (0..flows).map(|flow| 1 + (flow * 3 % PACKETS) as u32).collect();
     let mut losses = Vec::new();
     let mut probabilities = vec![0.0; flows * CLASSES as usize];
@@ -119,7 +119,7 @@ fn train_together<D: Device>(
         let batch = ByteBatch { tokens: &tokens, counts: &counts, metadata: &[], most: PACKETS, pooling };
         losses.push(model.train_step(&batch, &labels, options.learning_rate)?.mean());
     }
-    let mut encoded = vec![0.0; packets * (options.elmo.layers + 1) * options.packet_size()];
+    let mut encoded = vec![0.0; packets * (options.elmo.layers + 1) * options.encoded_size()];
     model.encode(&tokens, packets, pooling, &mut encoded)?;
     Ok((losses, model.parameters(), encoded))
 }
@@ -177,7 +177,9 @@ pub(crate) fn train<D: Device>(
             5,
         ),
     ];
-    together.extend([PoolingKind::Segments, PoolingKind::Maximum, PoolingKind::Last].map(|pooling| {
+    let others =
+        [PoolingKind::Segments, PoolingKind::Maximum, PoolingKind::Last, PoolingKind::Attention, PoolingKind::States];
+    together.extend(others.map(|pooling| {
         let options = AttentionLstmOptions {
             pooling,
             segments: 3,

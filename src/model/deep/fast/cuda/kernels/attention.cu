@@ -107,3 +107,83 @@ extern "C" __global__ void attention_backward(
         }
     }
 }
+
+// Attention over the slots of a row of x `[2, slots, columns]`, one block per row, a warp per slot: `shares` is the softmax of
+// the slots' products with `weight` `[2, columns]`, and y `[2, columns]` the sums weighted by it.
+extern "C" __global__ void slot_attention(
+    u32 slots, u32 columns, const float* x, const u32* lengths, const float* weight, float* shares, float* y
+) {
+    u32 length = lengths[blockIdx.x];
+    const float* from = x + (u64)blockIdx.x * 2 * slots * columns;
+    float* row = shares + (u64)blockIdx.x * slots;
+    for (u32 slot = threadIdx.x / WARP; slot < length; slot += blockDim.x / WARP) {
+        float score = warp_dot(columns, from + slot * columns, weight);
+        score += warp_dot(columns, from + (slots + slot) * columns, weight + columns);
+        if (threadIdx.x % WARP == 0) {
+            row[slot] = score;
+        }
+    }
+    __syncthreads();
+    float largest = LOWEST, sum = 0.0f;
+    for (u32 slot = 0; slot < length; slot++) {
+        largest = row[slot] > largest ? row[slot] : largest;
+    }
+    for (u32 slot = 0; slot < length; slot++) {
+        sum += expf(row[slot] - largest);
+    }
+    // Every thread has read the scores before any becomes a share.
+    __syncthreads();
+    for (u32 slot = threadIdx.x; slot < slots; slot += blockDim.x) {
+        row[slot] = slot < length ? expf(row[slot] - largest) / sum : 0.0f;
+    }
+    __syncthreads();
+    for (u32 column = threadIdx.x; column < 2 * columns; column += blockDim.x) {
+        const float* values = from + (u64)(column / columns) * slots * columns + column % columns;
+        float found = 0.0f;
+        for (u32 slot = 0; slot < length; slot++) {
+            found += row[slot] * values[slot * columns];
+        }
+        y[(u64)blockIdx.x * 2 * columns + column] = found;
+    }
+}
+
+// `slopes` `[rows, slots]` is working space; `partial` `[rows, 2, columns]` are a row's parts of the weight's gradient.
+extern "C" __global__ void slot_attention_backward(
+    u32 slots, u32 columns, const float* x, const u32* lengths, const float* weight, const float* shares,
+    const float* dy, float* slopes, float* partial, float* dx
+) {
+    u32 length = lengths[blockIdx.x];
+    u64 begin = (u64)blockIdx.x * 2 * slots * columns;
+    const float* from = x + begin;
+    const float* row = shares + (u64)blockIdx.x * slots;
+    const float* gradient = dy + (u64)blockIdx.x * 2 * columns;
+    float* slope = slopes + (u64)blockIdx.x * slots;
+    for (u32 slot = threadIdx.x / WARP; slot < length; slot += blockDim.x / WARP) {
+        float product = warp_dot(columns, from + slot * columns, gradient);
+        product += warp_dot(columns, from + (slots + slot) * columns, gradient + columns);
+        if (threadIdx.x % WARP == 0) {
+            slope[slot] = product;
+        }
+    }
+    __syncthreads();
+    float mean = 0.0f;
+    for (u32 slot = 0; slot < length; slot++) {
+        mean += row[slot] * slope[slot];
+    }
+    __syncthreads();
+    for (u32 slot = threadIdx.x; slot < length; slot += blockDim.x) {
+        slope[slot] = row[slot] * (slope[slot] - mean);
+    }
+    __syncthreads();
+    for (u32 column = threadIdx.x; column < 2 * columns; column += blockDim.x) {
+        u64 first = (u64)(column / columns) * slots * columns + column % columns;
+        float found = 0.0f;
+        for (u32 slot = 0; slot < slots; slot++) {
+            u64 at = first + (u64)slot * columns;
+            bool there = slot < length;
+            dx[begin + at] = there ? row[slot] * gradient[column] + slope[slot] * weight[column] : 0.0f;
+            found += there ? slope[slot] * from[at] : 0.0f;
+        }
+        partial[(u64)blockIdx.x * 2 * columns + column] = found;
+    }
+}
