@@ -124,7 +124,17 @@ struct Reference<D> {
 /// Statistics of the batch by the name of the normalisation, to be worked into the running ones.
 type Statistics = Vec<(&'static str, BatchStatistics)>;
 
-/// What a step reads.
+/// What the LSTM reads of a batch.
+struct Steps<D: Device<f32>> {
+    /// `[steps * flows, packet_size]`.
+    values: Matrix<D>,
+    /// Which of them are true.
+    mask: Mask,
+    /// The packet of each true step, by flow.
+    packet_of: Vec<Vec<usize>>,
+}
+
+/// What a training step reads.
 enum Packets<'a> {
     Encoded(&'a PacketBatch<'a>),
     Bytes(&'a ByteBatch<'a>),
@@ -259,20 +269,19 @@ impl<D: Device<f32>> Reference<D> {
         }
     }
 
-    /// What pooling leaves to do: the rows of the LSTM, `[steps * flows, packet_size]`, where they are, and the packet of
-    /// each step of each flow.
+    /// What pooling leaves to do.
     fn pool(
         &self,
         graph: &mut Graph<'_, D>,
         packets: &Packets<'_>,
         mixed: Matrix<D>,
         mask: Mask,
-    ) -> Result<(Matrix<D>, Mask, Vec<Vec<usize>>), ModelError> {
+    ) -> Result<Steps<D>, ModelError> {
         let (slots, hidden) = (self.options.slots(), self.options.elmo.hidden);
         let (most, flows) = (mask.steps, mask.rows());
         let packet_of = mask.lengths.iter().map(|&length| (0..length).collect()).collect();
         if !self.options.pooling.leaves_slots() {
-            return Ok((mixed, mask, packet_of));
+            return Ok(Steps { values: mixed, mask, packet_of });
         }
         let filled = self.slots(packets)?;
         // Rows of both directions of a slot: place by place, then slot by slot.
@@ -297,7 +306,7 @@ impl<D: Device<f32>> Reference<D> {
             let mask = Mask { steps, lengths };
             let gathered: Matrix<D> = rows.gather(graph.indices(places.map(source).collect()));
             let packet_of = order.iter().map(|steps| steps.iter().map(|&(packet, _)| packet).collect()).collect();
-            return Ok((gathered * mask.matrix(graph, 2 * hidden), mask, packet_of));
+            return Ok(Steps { values: gathered * mask.matrix(graph, 2 * hidden), mask, packet_of });
         }
         let weight = graph.parameter("classifier.pooling.weight", (2 * hidden,))?;
         let scores = rows.clone().matmul(weight.reshape_like(&(2 * hidden, 1))).reshape_like(&(most * flows, slots));
@@ -312,7 +321,7 @@ impl<D: Device<f32>> Reference<D> {
         let scores = scores + graph.constant(hide, (most * flows, slots));
         let shares = softmax(scores.reshape_like(&(most * flows, 1, slots)));
         let pooled = shares.matmul(rows.reshape_like(&(most * flows, slots, 2 * hidden)));
-        Ok((pooled.reshape_like(&(most * flows, 2 * hidden)), mask, packet_of))
+        Ok(Steps { values: pooled.reshape_like(&(most * flows, 2 * hidden)), mask, packet_of })
     }
 
     /// What stands beside the vectors of all steps of a batch, shape `[steps * flows, metadata]`; 0 where there is none.
@@ -363,7 +372,7 @@ impl<D: Device<f32>> Reference<D> {
             None => running_norm(graph, name, values, mask),
         };
         let mixed = self.mix(graph, layers)?;
-        let (mut values, mask, packet_of) = self.pool(graph, given, mixed, mask)?;
+        let Steps { mut values, mask, packet_of } = self.pool(graph, given, mixed, mask)?;
         let (packets, flows) = (mask.steps, mask.rows());
         if !self.options.packet_metadata.is_empty() {
             values = (values, self.metadata(graph, given, &mask, &packet_of)?).concat_along(Axis::<1>);

@@ -7,7 +7,7 @@ use super::simd::{Level, vectorised};
 use crate::model::deep::fast::device::SlotShape;
 
 /// Both directions of a slot.
-fn halves<'a>(shape: SlotShape, row: &'a [f32], slot: usize) -> [&'a [f32]; 2] {
+fn halves(shape: SlotShape, row: &[f32], slot: usize) -> [&[f32]; 2] {
     [0, 1].map(|direction| &row[(direction * shape.slots + slot) * shape.columns..][..shape.columns])
 }
 
