@@ -424,7 +424,7 @@ fn a_table_without_statistics_has_all_else() {
 fn a_generated_capture_goes_through_a_pipe() {
     let project = Project::new();
     let capture = project.done(&["data", "synth", "--packets", "2000", "-o", "/dev/stdout"]);
-    holds(&String::from_utf8_lossy(&capture.stderr), &["/dev/stdout: 2000 packets of "]);
+    holds(&String::from_utf8_lossy(&capture.stderr), &["standard output: 2000 packets of "]);
     project.write("piped.pcap", capture.stdout);
     let told = project.done(&["features", "piped.pcap"]);
     let told = String::from_utf8_lossy(&told.stderr).into_owned();

@@ -21,6 +21,7 @@ use crate::storage;
   etcbench check table2 --bless --write    and store it
   etcbench check table2 --bless --times    hold times too, within three times those of the last run
 
+Older runs that were kept (NAME.1, ...) are not looked at.
 The expectations are results/tolerances/EXPERIMENT-DATASET-SIZE.toml; edit them as you like. --bless keeps those that
 were met as they are. Exit code 1 when one is not met.")]
 pub struct CheckArguments {

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{TOO_MANY_FLOWS, Verdict, progress};
+use super::{TOO_MANY_FLOWS, Verdict, output, progress};
 use crate::capture::{CaptureReader, CaptureSource, ReaderOptions, Transport};
 use crate::dataset::{FlowProvenance, LabelledFlow, Labels};
 use crate::flow::{Flow, NumberedFlow, STATISTIC_NAMES, assemble_as_completed};
@@ -23,7 +23,7 @@ use crate::storage;
   etcbench classify results/ustc-traffic-.../models/as_published-random_forest-bytes-seed0.safetensors new.pcap
   etcbench classify MODEL captures/*.pcap.gz --format jsonl -o flows.jsonl
   etcbench classify MODEL capture.pcapng --probabilities | csvlook
-  tcpdump -i eth0 -w - | etcbench classify MODEL /dev/stdin
+  tcpdump -i eth0 -w - | etcbench classify MODEL -
 
 One line per flow, in the order of the captures and in that in which flows end, and a summary on standard error.
 Flows and features are made as in training: the model's file says how. A flow that training would have left out gets
@@ -31,10 +31,11 @@ no class, and `note` says why. results/FORMAT.md says what every column means.")
 pub struct ClassifyArguments {
     /// A model that `etcbench run --save-models` wrote.
     model: PathBuf,
-    /// Captures, pcap or pcapng, also compressed (gzip, bzip2, xz, zstd) or in a zip archive (archive.zip!capture.pcap).
+    /// Captures, pcap or pcapng, also compressed (gzip, bzip2, xz, zstd) or in a zip archive (archive.zip!capture.pcap); `-`
+    /// is standard input.
     #[arg(required = true)]
     captures: Vec<PathBuf>,
-    /// The file to write, whole or not at all; standard output when not given.
+    /// The file to write, whole or not at all; standard output when it is `-` or not given.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// How flows are written; by the output's name where not given, else CSV.
@@ -90,27 +91,27 @@ pub fn classify(arguments: &ClassifyArguments) -> anyhow::Result<Verdict> {
         Some(extension) if extension == "jsonl" => Format::Jsonl,
         _ => Format::Csv,
     });
+    let captures = output::captures(&arguments.captures, arguments.output.as_deref())?;
+    // Lines for standard output are written as they come, and not once all captures are read.
+    let file = arguments.output.as_deref().filter(|path| !storage::is_standard_output(path));
     let progress = progress::for_standard_error();
     let mut summary = Summary::new(model.description());
     let mut write = |output: &mut dyn Write| -> anyhow::Result<()> {
         let mut lines = Lines::new(output, format, &model, arguments.probabilities)?;
-        progress.begin("captures", arguments.captures.len() as u64);
-        for path in &arguments.captures {
+        progress.begin("captures", captures.len() as u64);
+        for path in &captures {
             classify_capture(path, &model, &mut lines, &mut summary, progress.as_ref())?;
             progress.advance(1);
         }
         progress.end();
         Ok(())
     };
-    match &arguments.output {
+    match file {
         None => match write(&mut std::io::BufWriter::new(std::io::stdout().lock())) {
             Err(error) if is_broken_pipe(&error) => return Ok(Verdict::Done),
             written => written?,
         },
         Some(path) => {
-            if arguments.captures.iter().any(|capture| capture == path) {
-                anyhow::bail!("{}: is a capture to read and the file to write; choose another with -o", path.display());
-            }
             let mut failed = None;
             let written = storage::write_whole_with(path, |file| {
                 write(file).map_err(|error| {

@@ -14,6 +14,7 @@ use crate::storage;
 #[command(after_help = "Examples:
   etcbench compare table2-synth-ci table2-synth-demo
   etcbench compare results/table2-synth-ci ../before/results/table2-synth-ci
+  etcbench compare table2-synth-ci.1 table2-synth-ci          an older run that was kept, and the last one
 
 A run is its folder, or the folder's name under results/ (`etcbench list runs` names them). Exit code 1 when a result
 differs in any bit; times and memory do not count.")]

@@ -1,16 +1,14 @@
 //! `etcbench data`: what datasets there are, whether their captures are here, and generated data.
 
-use std::fs::File;
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use super::{Verdict, data_files, data_verify, progress};
+use super::{Verdict, data_files, data_verify, output, progress};
 use crate::dataset::synth::{self, LargeOptions, LargeSummary, SynthOptions};
 use crate::dataset::{self, DatasetDefinition, DatasetError};
-use crate::experiment;
+use crate::{experiment, storage};
 
 /// `etcbench data`.
 #[derive(Subcommand)]
@@ -25,7 +23,7 @@ use crate::experiment;
   etcbench data leaks table2 --data synth --size demo
   etcbench data synth --flows-per-class 200 -o captures
   etcbench data synth --packets 10000000 -o large.pcap
-  etcbench data synth --packets 10000000 -o /dev/stdout | etcbench features /dev/stdin -o flows.parquet")]
+  etcbench data synth --packets 10000000 -o - | etcbench features - -o flows.parquet")]
 pub enum DataCommand {
     /// Every dataset with a definition in data/, and whether its captures are here.
     List,
@@ -52,7 +50,7 @@ pub enum DataCommand {
 /// `etcbench data synth`.
 #[derive(Args)]
 pub struct SynthArguments {
-    /// The folder to write, or the file with --packets; data/synth when not given.
+    /// The folder to write, or with --packets the file, `-` being standard output; data/synth when not given.
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
     /// The same seed gives the same bytes.
@@ -113,20 +111,27 @@ fn generate(project: &Path, arguments: &SynthArguments) -> anyhow::Result<Verdic
     let progress = progress::for_standard_error();
     if let (Some(packets), Some(path)) = (arguments.packets, &arguments.output) {
         let options = LargeOptions { seed: arguments.seed, packets, active_flows: arguments.active_flows };
-        let file = File::create(path).with_context(|| path.display().to_string())?;
-        let summary = synth::generate_large(&options, BufWriter::new(file))?;
-        let LargeSummary { packets, flows, bytes } = summary;
-        let text = format!("{}: {packets} packets of {flows} flows, {bytes} bytes", path.display());
-        // /dev/stdout holds the capture and nothing else.
-        if path.starts_with("/dev") {
-            tell!("{text}")
-        } else {
-            say!("{text}")
+        let written_to = output::announce(path);
+        let mut generated = None;
+        let written = storage::write_whole_with(path, |file| {
+            generated = Some(synth::generate_large(&options, file));
+            match generated {
+                Some(Ok(_)) => Ok(()),
+                _ => Err(std::io::Error::other("stopped")),
+            }
+        });
+        let summary = generated.transpose()?;
+        written.with_context(|| written_to.clone())?;
+        if let Some(LargeSummary { packets, flows, bytes }) = summary {
+            say!("{written_to}: {packets} packets of {flows} flows, {bytes} bytes");
         }
         return Ok(Verdict::Done);
     }
     let folder = arguments.output.clone().unwrap_or_else(|| project.join("data/synth"));
-    if folder.exists() {
+    if storage::is_standard_output(&folder) {
+        anyhow::bail!("captures of every class make a folder; name one with -o, or add --packets for one capture");
+    }
+    if folder.symlink_metadata().is_ok() {
         anyhow::bail!("{} is there already; remove it or choose another with -o", folder.display());
     }
     let options = SynthOptions {

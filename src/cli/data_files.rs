@@ -140,7 +140,7 @@ pub fn init(project: &Path, arguments: &InitArguments) -> anyhow::Result<Verdict
         anyhow::bail!("`{name}` is no name of a dataset: use letters, digits, `-` and `_` only");
     }
     let path = dataset::definition_path(project, name);
-    if path.exists() {
+    if path.symlink_metadata().is_ok() {
         anyhow::bail!("{} is there already; remove it or choose another name", path.display());
     }
     if !folder.is_dir() {

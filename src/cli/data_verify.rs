@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
-use super::{Verdict, progress};
+use super::{Verdict, output, progress};
 use crate::dataset::{self, Dataset, DatasetDefinition, EntryState, Manifest, ManifestEntry};
 use crate::experiment;
 use crate::flow::FlowOptions;
@@ -24,7 +24,7 @@ const HINT: &str = "etcbench reproduce all --data synth";
 pub struct VerifyArguments {
     /// The dataset.
     name: String,
-    /// Write the manifest: CSV where the name ends in .csv, else JSON.
+    /// Write the manifest: CSV where the name ends in .csv, else JSON; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
     /// Compare with a manifest of the same dataset.
@@ -49,7 +49,7 @@ pub struct CompareArguments {
 pub struct LabelsArguments {
     /// The dataset.
     name: String,
-    /// Write the flows that got no label, and why, as CSV.
+    /// Write the flows that got no label, and why, as CSV; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
 }
@@ -74,13 +74,14 @@ pub(super) fn read_definition(project: &Path, name: &str) -> anyhow::Result<Data
 
 /// `etcbench data verify`.
 pub fn verify(project: &Path, arguments: &VerifyArguments) -> anyhow::Result<Verdict> {
+    let written_to = arguments.manifest.as_deref().map(output::announce).unwrap_or_default();
     let against = arguments.against.as_deref().map(dataset::read_manifest).transpose()?;
     let dataset = find(project, &arguments.name)?;
     let manifest = dataset::verify(&dataset, progress::for_standard_error().as_ref())?;
     let whole = tell(&manifest);
     if let Some(path) = &arguments.manifest {
         dataset::write_manifest(path, &manifest)?;
-        say!("{}: manifest of {} files", path.display(), manifest.entries.len());
+        say!("{written_to}: manifest of {} files", manifest.entries.len());
     }
     let same = against.is_none_or(|other| tell_differences(&manifest, &other, "here", "the manifest"));
     Ok(if whole && same { Verdict::Done } else { Verdict::CheckFailed })
@@ -176,6 +177,7 @@ fn tell_differences(first: &Manifest, second: &Manifest, first_name: &str, secon
 
 /// `etcbench data labels`.
 pub fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Result<Verdict> {
+    let written_to = arguments.list.as_deref().map(output::announce).unwrap_or_default();
     let dataset = find(project, &arguments.name)?;
     // Labels need neither bytes nor statistics of the flows.
     let options = FlowOptions { kept_packets: 1, kept_bytes: 1, statistics: false, ..FlowOptions::default() };
@@ -205,8 +207,8 @@ pub fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Result<Ver
     }
     if let Some(path) = &arguments.list {
         let text = dataset::flows_without_label_csv(&loaded.without_label);
-        storage::write_whole(path, text.as_bytes()).with_context(|| path.display().to_string())?;
-        say!("{}: {} flows without label", path.display(), loaded.without_label.len());
+        storage::write_whole(path, text.as_bytes()).with_context(|| written_to.clone())?;
+        say!("{written_to}: {} flows without label", loaded.without_label.len());
     }
     Ok(Verdict::Done)
 }

@@ -1,12 +1,13 @@
 //! `etcbench features`: the flows of any captures as a table.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use rayon::prelude::*;
 
-use super::{TOO_MANY_FLOWS, Verdict, progress};
+use super::{TOO_MANY_FLOWS, Verdict, output, progress};
 use crate::capture::{CaptureReader, CaptureSource, CaptureSummary, ReaderOptions, Tunnels};
 use crate::dataset::{FlowProvenance, LabelledFlow, Labels};
 use crate::declarative::did_you_mean;
@@ -23,19 +24,23 @@ use crate::progress::Progress;
   etcbench features 'VPN-PCAPS-01.zip!vpn_aim_chat1a.pcap' -o flows.parquet
   etcbench features gre.pcap.gz --tunnels inner -o flows.parquet
   etcbench features capture.pcap --masks ip_addresses,ports --mask-method randomise -o flows.csv
+  tcpdump -i eth0 -c 10000 -w - | etcbench features - --format csv -o -
 
   python: pandas.read_parquet(\"flows.parquet\")  or  polars.read_parquet(\"flows.parquet\")
 
 A row is a flow, in the order of the captures and in that in which flows end; sort by `capture` and `number` for the order
 of their first packets. results/FORMAT.md says what every column means.")]
 pub struct FeaturesArguments {
-    /// Captures, pcap or pcapng, also compressed (gzip, bzip2, xz, zstd) or in a zip archive (archive.zip!capture.pcap).
+    /// Captures, pcap or pcapng, also compressed (gzip, bzip2, xz, zstd) or in a zip archive (archive.zip!capture.pcap); `-`
+    /// is standard input.
     #[arg(required = true)]
     captures: Vec<PathBuf>,
-    /// The file to write: Parquet, or CSV where its name ends in .csv (bytes are hexadecimal there). Without it, the
-    /// captures are read and their flows counted.
+    /// The file to write; `-` is standard output. Without it, the captures are read and their flows counted.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// How flows are written; by the output's name where not given: CSV where it ends in .csv, else Parquet.
+    #[arg(long, value_name = "FORMAT", value_enum, requires = "output")]
+    format: Option<Format>,
     /// Whether the two directions of a five-tuple make one flow (`bidirectional`) or two (`unidirectional`).
     #[arg(long, value_name = "WHICH", default_value = "bidirectional", value_parser = direction)]
     direction: Pairing,
@@ -74,6 +79,14 @@ pub struct FeaturesArguments {
     seed: u64,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Comma-separated values with a header; bytes are hexadecimal.
+    Csv,
+    /// Apache Parquet.
+    Parquet,
+}
+
 /// What the store calls captures that belong to no dataset.
 const DATASET: &str = "captures";
 /// Captures up to this many bytes in all are read side by side and held until it is their turn to be written.
@@ -107,6 +120,7 @@ fn mask_method(name: &str) -> Result<MaskMethod, String> {
 /// What is done with every capture.
 struct Job<'a> {
     arguments: &'a FeaturesArguments,
+    captures: Vec<PathBuf>,
     options: FlowOptions,
 }
 
@@ -158,9 +172,15 @@ pub fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
         statistics: !arguments.no_statistics,
     };
     options.validate()?;
-    let same = |output: &PathBuf| arguments.captures.iter().find(|capture| is_same_file(capture, output));
-    if let Some(capture) = arguments.output.as_ref().and_then(same) {
-        anyhow::bail!("{}: is a capture to read and the file to write; choose another with -o", capture.display());
+    let captures = output::captures(&arguments.captures, arguments.output.as_deref())?;
+    let written_to = arguments.output.as_deref().map(output::announce);
+    let is_csv = |path: &PathBuf| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+    let format = arguments.format.unwrap_or(match &arguments.output {
+        Some(path) if is_csv(path) => Format::Csv,
+        _ => Format::Parquet,
+    });
+    if output::is_standard_output() && format == Format::Parquet && std::io::stdout().is_terminal() {
+        anyhow::bail!("Parquet is nothing for a terminal to show; add --format csv, or name a file with -o");
     }
     let header = StoreHeader {
         datasets: vec![DATASET.to_owned()],
@@ -172,12 +192,12 @@ pub fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
         },
         flow_options: options.clone(),
     };
-    let job = Job { arguments, options };
+    let job = Job { arguments, captures, options };
     let progress = progress::for_standard_error();
     let (sender, receiver) = sync_channel(WAITING_FLOWS);
     let (read, written) = std::thread::scope(|scope| {
         let writer = scope.spawn(|| match &arguments.output {
-            Some(output) => write(output, &header, receiver),
+            Some(output) => write(output, format, &header, receiver),
             None => Ok(receiver.into_iter().count() as u64),
         });
         let read = read_all(&job, &sender, progress.as_ref());
@@ -194,27 +214,22 @@ pub fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
         Ok(()) | Err(ReadError::WriterGone) => {}
         Err(ReadError::Capture(error)) => return Err(error),
     }
-    match &arguments.output {
-        Some(output) => say!("{} flows in {}", written?, output.display()),
+    match written_to {
+        Some(output) => say!("{} flows in {output}", written?),
         None => say!("{} flows", written?),
     }
     Ok(Verdict::Done)
 }
 
-fn is_same_file(capture: &Path, output: &Path) -> bool {
-    matches!((capture.canonicalize(), output.canonicalize()), (Ok(one), Ok(other)) if one == other)
-}
-
-fn write(output: &Path, header: &StoreHeader, receiver: Receiver<Sent>) -> Result<u64, StoreError> {
+fn write(output: &Path, format: Format, header: &StoreHeader, receiver: Receiver<Sent>) -> Result<u64, StoreError> {
     let mut next = || match receiver.recv() {
         Ok(Ok(flow)) => Ok(Some(flow)),
         Ok(Err(Stopped)) => Err(std::io::Error::other("a capture could not be read")),
         Err(_) => Ok(None),
     };
-    if output.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
-        stream_csv(output, header, &mut next)
-    } else {
-        stream_store(output, header, &mut next)
+    match format {
+        Format::Csv => stream_csv(output, header, &mut next),
+        Format::Parquet => stream_store(output, header, &mut next),
     }
 }
 
@@ -227,7 +242,7 @@ enum ReadError {
 /// Sends the flows of all captures in order: small captures are read side by side, large ones one after another,
 /// each by all threads.
 fn read_all(job: &Job<'_>, sender: &SyncSender<Sent>, progress: &dyn Progress) -> Result<(), ReadError> {
-    let captures = &job.arguments.captures;
+    let captures = &job.captures;
     progress.begin("captures", captures.len() as u64);
     let mut rest = &captures[..];
     while !rest.is_empty() {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Args;
 
-use super::Verdict;
+use super::{Verdict, output};
 use crate::model::benchmark::{AttentionLstm, Elmo};
 use crate::model::{CudaDevice, Device, ModelError, Precision};
 
@@ -23,13 +23,14 @@ pub struct GpuCheckArguments {
     /// The card, counted from 0.
     #[arg(long, default_value_t = 0, value_name = "N")]
     card: usize,
-    /// Also write what was measured to this file.
+    /// Also write what was measured to this file; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
 }
 
 /// Checks every kernel and the losses of whole models on a card against the processor, and times the training steps.
 pub fn gpu_check(arguments: &GpuCheckArguments) -> anyhow::Result<Verdict> {
+    arguments.csv.as_deref().map(output::announce);
     let card = CudaDevice { number: arguments.card, precision: Precision::F32 };
     Device::Cuda(card).check()?;
     let mut lines = csv::Writer::from_writer(Vec::new());

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::run::{Seeds, parse_seeds};
-use super::{Verdict, progress};
+use super::{Verdict, output, progress};
 use crate::experiment::{self, Cache, Experiment, Overrides, Settings, VariantRun};
 use crate::model::Device;
 use crate::{report, storage};
@@ -72,13 +72,14 @@ impl Divided {
 pub struct LeaksArguments {
     #[command(flatten)]
     divided: Divided,
-    /// Also write everything as JSON (see results/FORMAT.md); a run leaves the same in its results.
+    /// Also write everything as JSON (see results/FORMAT.md), `-` being standard output; a run leaves the same in its results.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 /// Prints the leak report of every variant.
 pub fn leaks(project: &Path, arguments: &LeaksArguments) -> anyhow::Result<Verdict> {
+    arguments.output.as_deref().map(output::announce);
     let (experiment, variants) = arguments.divided.divide(project)?;
     let leaks = experiment::split_leaks(&variants);
     if let Some(path) = &arguments.output {

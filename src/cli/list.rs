@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::{Verdict, data};
 use crate::declarative;
 use crate::experiment::results_folder;
-use crate::report::RunFacts;
+use crate::report::{RunFacts, StoredRun};
 
 /// `etcbench list`.
 #[derive(Args)]
@@ -27,7 +27,7 @@ enum What {
     Experiments,
     /// The datasets with a definition in data/, and whether their captures are here.
     Datasets,
-    /// The runs in results/, the last first.
+    /// The runs in results/, the last first; older ones that were kept are NAME.1, NAME.2, ....
     Runs,
     /// The models that runs saved, for `etcbench classify`.
     Models,
@@ -108,7 +108,9 @@ fn runs(project: &Path) -> Vec<String> {
             let commit =
                 facts.provenance.commit.as_deref().map_or("no commit", |commit| commit.get(..10).unwrap_or(commit));
             let title = &facts.title;
-            format!("{}: {title} [{} seeds, {} fits, {commit}]", name(&folder), facts.seeds.len(), facts.fits.len())
+            let (seeds, fits) = (facts.seeds.len(), facts.fits.len());
+            let older = if StoredRun::is_kept(&folder) { ", older" } else { "" };
+            format!("{}: {title} [{seeds} seeds, {fits} fits, {commit}{older}]", name(&folder))
         }
         // A listing does not fail because of one folder.
         Err(error) => format!("{}: cannot be read ({error})", name(&folder)),

@@ -1,9 +1,14 @@
 //! The command line: arguments, progress bars and exit codes; one file per subcommand.
 
-/// As `println!`, but a reader that went away (`etcbench ... | head`) ends the program quietly.
+/// As `println!`, but a reader that went away (`etcbench ... | head`) ends the program quietly, and where standard output
+/// is the file that a subcommand writes, the line goes to standard error.
 macro_rules! say {
     ($($argument:tt)*) => {
-        $crate::cli::write_line(&mut std::io::stdout().lock(), format_args!($($argument)*))
+        if $crate::cli::output::is_standard_output() {
+            tell!($($argument)*)
+        } else {
+            $crate::cli::write_line(&mut std::io::stdout().lock(), format_args!($($argument)*))
+        }
     };
 }
 
@@ -27,6 +32,7 @@ mod gpu_check;
 mod interrupt;
 mod leaks;
 mod list;
+mod output;
 mod progress;
 mod report;
 mod run;
@@ -153,6 +159,8 @@ fn exit_code(work: impl FnOnce() -> anyhow::Result<Verdict>) -> ExitCode {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
         Ok(Ok(Verdict::Done)) => ExitCode::SUCCESS,
         Ok(Ok(Verdict::CheckFailed)) => ExitCode::from(1),
+        // `etcbench ... -o - | head`
+        Ok(Err(_)) if crate::storage::standard_output_is_closed() => ExitCode::SUCCESS,
         Ok(Err(error)) => {
             tell!("etcbench: {}", in_one_line(&error));
             ExitCode::from(if error.downcast_ref::<Internal>().is_some() { 3 } else { 2 })

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::tables::{Heading, RunTable, run_tables, write_table};
-use super::{Verdict, find_run, progress};
+use super::{Verdict, find_run, output, progress};
 use crate::report::{self, AuditTable, PublishedTable, Report, ReportedRun, StoredRun, Table, ToleranceFile};
 use crate::{experiment, storage};
 
@@ -19,10 +19,10 @@ use crate::{experiment, storage};
 The page needs no network and no server. Tables go to paper/tables as CSV, Markdown and LaTeX, figures to paper/figures
 as SVG; `just paper` makes a PDF of them.")]
 pub struct ReportArguments {
-    /// Runs: names of folders under results/, or folders; all when not given.
+    /// Runs: names of folders under results/, or folders; all when not given, older ones that were kept (NAME.1) aside.
     #[arg(value_name = "RUN")]
     runs: Vec<PathBuf>,
-    /// The page to write.
+    /// The page to write; `-` is standard output.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// The folder that gets tables/ and figures/.
@@ -33,8 +33,17 @@ pub struct ReportArguments {
 /// Reads the runs, writes page, tables and figures.
 pub fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Result<Verdict> {
     let results = experiment::results_folder(project);
+    let page = arguments.output.clone().unwrap_or_else(|| results.join("report.html"));
+    let written_to = output::announce(&page);
     let folders = if arguments.runs.is_empty() {
-        StoredRun::folders(&results)?
+        let (kept, last) =
+            StoredRun::folders(&results)?.into_iter().partition::<Vec<_>, _>(|run| StoredRun::is_kept(run));
+        if !kept.is_empty() {
+            let runs =
+                if kept.len() == 1 { "1 older run is".to_owned() } else { format!("{} older runs are", kept.len()) };
+            tell!("{runs} left out (NAME.1 and so on); name a run to see it");
+        }
+        last
     } else {
         arguments.runs.iter().map(|run| find_run(&results, run)).collect::<anyhow::Result<_>>()?
     };
@@ -47,13 +56,11 @@ pub fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Result<Ver
     }
     progress.end();
     let report = Report::new(runs, audits(project)?)?;
-    let output = arguments.output.clone().unwrap_or_else(|| results.join("report.html"));
-    storage::write_whole(&output, report.page().as_bytes()).with_context(|| output.display().to_string())?;
+    storage::write_whole(&page, report.page().as_bytes()).with_context(|| written_to.clone())?;
     let paper = arguments.paper.clone().unwrap_or_else(|| project.join("paper"));
     let (tables, figures) = write_paper(&report, &paper)?;
     say!(
-        "{}: {} runs; {tables} tables in {}, {figures} figures in {}",
-        output.display(),
+        "{written_to}: {} runs; {tables} tables in {}, {figures} figures in {}",
         report.runs.len(),
         paper.join("tables").display(),
         paper.join("figures").display()

@@ -54,6 +54,9 @@ pub struct Options {
     /// Write every trained model into the run's folder `models`, ready for `etcbench classify`.
     #[arg(long, conflicts_with = "no_cache")]
     save_models: bool,
+    /// Replace the run in the results folder also where its results differ; without this it is kept as NAME.1, NAME.2, ...
+    #[arg(long)]
+    overwrite: bool,
     /// Compute variants and seeds in so many processes side by side, which share the threads.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), conflicts_with = "no_cache")]
     jobs: Option<u16>,
@@ -113,7 +116,10 @@ pub struct Target {
   etcbench run experiments/ablation-n.toml --slurm --partition gpu --gpus 1 --time 4:00:00 --memory 32G
   etcbench run experiments/tuning.toml --models svm,knn
   etcbench run experiments/ustc-traffic.toml --models random_forest --seeds 1 --save-models
-  etcbench run experiments/table2.toml --set feature.packets=8 --models svm,random_forest")]
+  etcbench run experiments/table2.toml --set feature.packets=8 --models svm,random_forest
+
+Results go to results/EXPERIMENT-DATASET-SIZE. A run that is there with other results is kept as ...SIZE.1, .2 and so on
+unless with --overwrite; files of your own in the folder stay.")]
 pub struct RunArguments {
     /// The experiment file.
     experiment: PathBuf,
@@ -294,6 +300,7 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
             precision: precision.to_owned(),
             checkpoint_seconds: options.checkpoint_seconds,
             save_models: options.save_models,
+            overwrite: options.overwrite,
         };
         let planned = PlannedRun::new(project, paths, &overrides, plan_options)?;
         return units::compute(project, &planned, &in_units);
@@ -310,7 +317,7 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
         let name = experiment::results_name(experiment, overrides.change_results());
         let folder = experiment::results_folder(project).join(name);
         let models = options.save_models.then_some((&settings, progress.as_ref()));
-        let (text, of_run) = write_results(project, &run, &folder, &[], models)?;
+        let (text, of_run) = write_results(project, &run, &folder, &[], models, options.overwrite)?;
         records.extend(of_run);
         let reused = run.rows.iter().filter(|row| row.reused).count();
         tell!(
@@ -338,13 +345,15 @@ pub(super) fn print_tables(mut printed: Vec<String>, records: &[experiment::Reco
 }
 
 /// Writes a run's folder whole: into a temporary folder beside it, then in its place. `units` say who computed what,
-/// where other processes did; with `models` the trained models are written too.
+/// where other processes did; with `models` the trained models are written too. What others put into the folder stays, and
+/// an older run with other results is kept beside it, unless with `overwrite`.
 pub(super) fn write_results(
     project: &Path,
     run: &experiment::Run,
     folder: &Path,
     units: &[UnitRecord],
     models: Option<(&Settings, &dyn Progress)>,
+    overwrite: bool,
 ) -> anyhow::Result<(String, Vec<experiment::Record>)> {
     let staging = WholeFolder::new(folder).with_context(|| format!("{}: cannot write here", folder.display()))?;
     experiment::store(run, staging.path())?;
@@ -359,8 +368,15 @@ pub(super) fn write_results(
         report::write_records(&staging.path().join(name), &records)?;
     }
     let heading = super::tables::Heading::of(&run.experiment);
-    let text = super::tables::write_tables(project, &heading, &records, &staging.path().join("tables"))?;
-    staging.put_in_place().with_context(|| folder.display().to_string())?;
+    let (text, _) = super::tables::write_tables(project, &heading, &records, &staging.path().join("tables"))?;
+    report::RunFiles::of(staging.path())?.write(staging.path())?;
+    let kept = staging
+        .succeed(|old, new| anyhow::Ok(report::succession(old, new, overwrite)?))
+        .with_context(|| folder.display().to_string())?;
+    if let Some(kept) = kept {
+        let advice = if overwrite { "" } else { " (--overwrite replaces them)" };
+        tell!("{}: older results that differ are kept in {}{advice}", run.experiment.name, kept.display());
+    }
     Ok((text, records))
 }
 

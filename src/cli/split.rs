@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Verdict;
 use super::leaks::Divided;
+use super::{Verdict, output};
 use crate::split::{Split, write_splits};
 
 /// `etcbench split`.
@@ -17,13 +17,14 @@ use crate::split::{Split, write_splits};
 pub struct SplitArguments {
     #[command(flatten)]
     divided: Divided,
-    /// The CSV file to write (columns: see results/FORMAT.md).
+    /// The CSV file to write (columns: see results/FORMAT.md); `-` is standard output.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 }
 
 /// Writes the splits of an experiment's one variant, of every seed.
 pub fn split(project: &Path, arguments: &SplitArguments) -> anyhow::Result<Verdict> {
+    let written_to = output::announce(&arguments.output);
     let (experiment, variants) = arguments.divided.divide(project)?;
     let [variant] = variants.as_slice() else {
         let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
@@ -37,6 +38,6 @@ pub fn split(project: &Path, arguments: &SplitArguments) -> anyhow::Result<Verdi
     let numbered: Vec<(u64, usize, &Split)> =
         variant.splits.iter().map(|run| (run.seed, run.fold, &run.split)).collect();
     write_splits(&arguments.output, &variant.features, &numbered)?;
-    say!("{} splits of {} flows in {}", numbered.len(), variant.features.len(), arguments.output.display());
+    say!("{} splits of {} flows in {written_to}", numbered.len(), variant.features.len());
     Ok(Verdict::Done)
 }

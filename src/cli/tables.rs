@@ -1,6 +1,6 @@
 //! `etcbench tables`: the tables of a stored run, made again from its records.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
@@ -15,7 +15,9 @@ use crate::storage;
 #[derive(Args)]
 #[command(after_help = "Examples:
   etcbench tables table2
-  etcbench tables table2 --data synth --size demo")]
+  etcbench tables table2 --data synth --size demo
+
+The tables of the last run; older ones that were kept (NAME.1, ...) stay as they are.")]
 pub struct TablesArguments {
     #[command(flatten)]
     target: Target,
@@ -24,7 +26,12 @@ pub struct TablesArguments {
 /// Reads the records of the last run, writes its tables and prints them.
 pub fn tables(project: &Path, arguments: &TablesArguments) -> anyhow::Result<Verdict> {
     let (experiment, folder) = find_results(project, &arguments.target)?;
-    let write = || write_tables(project, &Heading::of(&experiment), &records(&folder)?, &folder.join("tables"));
+    let write = || {
+        let (printed, paths) =
+            write_tables(project, &Heading::of(&experiment), &records(&folder)?, &folder.join("tables"))?;
+        report::RunFiles::add(&folder, &paths)?;
+        anyhow::Ok(printed)
+    };
     let printed = storage::update_folder(&folder, write)?;
     say!("{printed}");
     Ok(Verdict::Done)
@@ -52,17 +59,19 @@ impl<'a> Heading<'a> {
     }
 }
 
-/// Writes a run's tables as CSV, Markdown and LaTeX into `folder`, and a sweep's curves as SVG; gives the Markdown.
+/// Writes a run's tables as CSV, Markdown and LaTeX into `folder`, and a sweep's curves as SVG; gives the Markdown, and what
+/// was written.
 pub fn write_tables(
     project: &Path,
     heading: &Heading<'_>,
     records: &[Record],
     folder: &Path,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<(String, Vec<PathBuf>)> {
     let run = folder.parent().unwrap_or(Path::new("."));
     let mut printed = String::new();
+    let mut paths = Vec::new();
     for RunTable { name, table, printed: is_printed } in run_tables(project, heading, records, run)? {
-        write_table(&table, folder, &name)?;
+        paths.extend(write_table(&table, folder, &name)?);
         if is_printed {
             printed.push_str(&table.to_markdown());
             printed.push('\n');
@@ -71,18 +80,21 @@ pub fn write_tables(
     for (name, figure) in report::sweep_figures(records)? {
         let path = folder.join(format!("{}-{name}.svg", heading.experiment));
         storage::write_whole(&path, figure.to_svg_file().as_bytes()).with_context(|| path.display().to_string())?;
+        paths.push(path);
     }
-    Ok(printed)
+    Ok((printed, paths))
 }
 
-/// Writes a table as `<name>.csv`, `.md` and `.tex`.
-pub fn write_table(table: &Table, folder: &Path, name: &str) -> anyhow::Result<()> {
+/// Writes a table as `<name>.csv`, `.md` and `.tex`, and gives these files.
+pub fn write_table(table: &Table, folder: &Path, name: &str) -> anyhow::Result<Vec<PathBuf>> {
     let contents = [("csv", table.to_csv()?), ("md", table.to_markdown()), ("tex", table.to_latex())];
+    let mut paths = Vec::new();
     for (extension, content) in contents {
         let path = folder.join(format!("{name}.{extension}"));
         storage::write_whole(&path, content.as_bytes()).with_context(|| path.display().to_string())?;
+        paths.push(path);
     }
-    Ok(())
+    Ok(paths)
 }
 
 /// A table of a run.

@@ -267,7 +267,7 @@ pub fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progress) -> 
         let models = planned.plan.options.save_models.then_some((&settings, progress));
         let name = experiment::results_name(experiment, planned.plan.overrides.change_results());
         let folder = experiment::results_folder(project).join(name);
-        let (text, of_run) = write_results(project, &run, &folder, &own, models)?;
+        let (text, of_run) = write_results(project, &run, &folder, &own, models, planned.plan.options.overwrite)?;
         printed.push(text);
         records.extend(of_run);
         let computed = run.rows.iter().filter(|row| !row.reused).count();

@@ -44,6 +44,9 @@ pub struct PlanOptions {
     pub checkpoint_seconds: u64,
     /// Whether the trained models are written into the run's folder.
     pub save_models: bool,
+    /// Whether a run with other results that is there already may be replaced.
+    #[serde(default)]
+    pub overwrite: bool,
 }
 
 /// A unit of a plan.
@@ -199,7 +202,7 @@ impl PlannedRun {
         let resolved: Vec<String> = self.experiments.iter().map(|experiment| experiment.resolved.to_string()).collect();
         let names: Vec<&str> = self.experiments.iter().map(|experiment| experiment.name.as_str()).collect();
         // What is kept, and how often, changes no result.
-        let PlanOptions { device, precision, checkpoint_seconds: _, save_models: _ } = &self.plan.options;
+        let PlanOptions { device, precision, checkpoint_seconds: _, save_models: _, overwrite: _ } = &self.plan.options;
         cache::key(&(env!("CARGO_PKG_VERSION"), names, resolved, device, precision))
     }
 

@@ -29,7 +29,7 @@ pub fn compare_runs(first: &StoredRun, second: &StoredRun) -> Result<RunComparis
     let (results, times) = results(first, second)?;
     Ok(RunComparison {
         tables: vec![experiment(first, second), data(first, second), code(first, second), results, times],
-        same_results: values(&first.records) == values(&second.records),
+        same_results: same_results(&first.records, &second.records),
     })
 }
 
@@ -129,6 +129,11 @@ fn code(first: &StoredRun, second: &StoredRun) -> Table {
 
 /// What names a value: model, input, implementation, variant, seed, fold, class, predicted class, setting, metric.
 type ValueKey = (RowKey, u64, usize, Option<String>, Option<String>, Option<String>, String);
+
+/// Whether two runs have the same results to the last bit, times and memory aside.
+pub(super) fn same_results(first: &[Record], second: &[Record]) -> bool {
+    values(first) == values(second)
+}
 
 /// Every result of a run, bit by bit, without what depends on the machine.
 fn values(records: &[Record]) -> BTreeMap<ValueKey, Option<u64>> {

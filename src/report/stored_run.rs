@@ -126,9 +126,15 @@ impl StoredRun {
         if layout == Some("classes") { TableLayout::Classes } else { TableLayout::Models }
     }
 
-    /// Whether the command line changed what was computed, so that the run does not stand for its experiment.
+    /// Whether the command line changed what was computed, or a later run took its place, so that the run does not stand
+    /// for its experiment.
     pub fn is_changed(&self) -> bool {
         self.name != format!("{}-{}-{}", self.facts.experiment, self.facts.datasets.join("+"), self.facts.size)
+    }
+
+    /// Whether a later run with other results took this one's place, and it was kept; by the name of its folder.
+    pub fn is_kept(folder: &Path) -> bool {
+        folder.file_name().and_then(|name| name.to_str()).is_some_and(|name| storage::kept_of(name).is_some())
     }
 
     /// How many of the fits came from the cache.

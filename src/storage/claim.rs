@@ -214,7 +214,7 @@ fn take(path: &Path) -> std::io::Result<Option<Claim>> {
 
 /// Creates a file with its content at once; false where it is there already.
 fn create(path: &Path, content: &[u8]) -> std::io::Result<bool> {
-    let (partial, mut file) = Partial::file(folder_of(path))?;
+    let (partial, mut file) = Partial::file(folder_of(path), None)?;
     file.write_all(content)?;
     drop(file);
     let linked = partial::owning(path, true, || std::fs::hard_link(partial.path(), path));
@@ -240,7 +240,7 @@ fn create(path: &Path, content: &[u8]) -> std::io::Result<bool> {
 /// Removes the claim that was seen and is of a dead process, and no other: renamed first, which only one of several
 /// waiting processes can do, and looked at again.
 fn remove_dead(path: &Path, sight: &Sight) {
-    let Ok((partial, file)) = Partial::file(folder_of(path)) else { return };
+    let Ok((partial, file)) = Partial::file(folder_of(path), None) else { return };
     drop(file);
     if std::fs::rename(path, partial.path()).is_err() {
         return;

@@ -7,13 +7,17 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use super::destination::followed;
 use super::partial::{self, Partial};
+use super::succession::{self, Succession};
 use super::{Claim, Turn, claim, create_folder, folder_of, remove_leftovers, sync_folder};
 
 /// A folder under a temporary name beside its place, removed when dropped.
 pub struct WholeFolder {
     partial: Partial,
+    /// Where the name leads to by symbolic links.
     place: PathBuf,
+    name: PathBuf,
 }
 
 impl WholeFolder {
@@ -22,11 +26,13 @@ impl WholeFolder {
     /// # Errors
     /// Any error of the file system.
     pub fn new(place: &Path) -> std::io::Result<Self> {
-        let folder = folder_of(place);
+        let name = place.to_owned();
+        let place = followed(place);
+        let folder = folder_of(&place);
         create_folder(folder)?;
         remove_leftovers(folder);
-        put_back(place)?;
-        Ok(Self { partial: Partial::folder(folder)?, place: place.to_owned() })
+        put_back(&place)?;
+        Ok(Self { partial: Partial::folder(folder)?, place, name })
     }
 
     /// Where it is filled, by [`create_file`](super::create_file) and [`write_whole`](super::write_whole).
@@ -42,9 +48,16 @@ impl WholeFolder {
         self.put_in_place_by(exchange)
     }
 
+    /// The same where nothing is in the place, and nobody else wants it.
+    pub(super) fn put_in_empty_place(self) -> std::io::Result<()> {
+        sync_all(self.path())?;
+        self.partial.rename(&self.place)?;
+        sync_folder(folder_of(&self.place))
+    }
+
     fn put_in_place_by(self, exchange: fn(&Path, &Path) -> bool) -> std::io::Result<()> {
         sync_all(self.path())?;
-        let Self { partial, place } = self;
+        let Self { partial, place, .. } = self;
         let _claim = claim_on(&place);
         put_back_claimed(&place)?;
         partial.replace(&place, &aside(&place), exchange)?;
@@ -52,6 +65,52 @@ impl WholeFolder {
         sync_folder(folder_of(&place))?;
         drop(partial);
         sync_folder(folder_of(&place))
+    }
+
+    /// As [`put_in_place`](Self::put_in_place), but what was there before is removed only as far as `decide` says, given the
+    /// old folder and the new one, in which it may still write. Gives the folder in which the rest of it is kept; none where
+    /// nothing is.
+    ///
+    /// # Errors
+    /// Any error of the file system or of `decide`; the old folder is in place then, or the new one.
+    pub fn succeed<E: From<std::io::Error>>(
+        self,
+        decide: impl FnOnce(&Path, &Path) -> Result<Succession, E>,
+    ) -> Result<Option<PathBuf>, E> {
+        sync_all(self.path())?;
+        let Self { partial, place, name } = self;
+        let _claim = claim_on(&place);
+        put_back_claimed(&place)?;
+        let Ok(there) = place.symlink_metadata() else {
+            partial.replace(&place, &aside(&place), exchange)?;
+            return Ok(sync_folder(folder_of(&place)).map(|()| None)?);
+        };
+        if !there.is_dir() {
+            return Err(
+                std::io::Error::new(std::io::ErrorKind::NotADirectory, "is no folder; move it elsewhere").into()
+            );
+        }
+        if there.permissions().readonly() {
+            let problem = "is write-protected; `chmod u+w` it or move it elsewhere";
+            return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, problem).into());
+        }
+        let Succession { mut superseded, keep } = decide(&place, partial.path())?;
+        let in_the_way = succession::carry_over(&place, partial.path(), &superseded)?;
+        let kept = if keep {
+            superseded.extend(in_the_way);
+            succession::keep(&place, &name, &superseded)?
+        } else {
+            succession::keep(&place, &name, &in_the_way)?
+        };
+        std::fs::set_permissions(partial.path(), there.permissions())?;
+        sync_all(partial.path())?;
+        partial.replace(&place, &aside(&place), exchange)?;
+        sync_folder(folder_of(&place))?;
+        // What somebody put into the old folder in the meantime.
+        succession::carry_over(partial.path(), &place, &superseded)?;
+        drop(partial);
+        sync_folder(folder_of(&place))?;
+        Ok(kept)
     }
 }
 
@@ -70,6 +129,7 @@ pub fn read_folder<T, E>(place: &Path, read: impl FnMut() -> Result<T, E>) -> Re
 /// # Errors
 /// Those of `change`.
 pub fn update_folder<T, E>(place: &Path, change: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let place = &followed(place);
     // Nothing is made for a folder that is not there.
     let _claim = if place.exists() || aside(place).exists() { claim_on(place) } else { Claim::nothing() };
     until_unchanged(place, change, put_back_claimed)
@@ -80,6 +140,7 @@ fn until_unchanged<T, E>(
     mut read: impl FnMut() -> Result<T, E>,
     put_back: fn(&Path) -> std::io::Result<()>,
 ) -> Result<T, E> {
+    let place = &followed(place);
     loop {
         let cannot_be_put_back = put_back(place).is_err();
         let before = Identity::of(place);

@@ -4,22 +4,31 @@
 //! [`claim`] keeps two processes from doing the same work at once.
 
 mod claim;
+mod destination;
 mod folder;
 mod partial;
 mod process;
+mod succession;
 
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
 pub use claim::{Claim, Turn, claim, remove_dead_claims};
+pub use destination::{Output, is_standard_output, standard_output_is_closed};
 pub use folder::{WholeFolder, read_folder, update_folder};
 pub use partial::{abandon, remove_leftovers};
+pub use succession::{Succession, kept_of};
 
+use destination::Destination;
 use partial::Partial;
 
 /// Writes `bytes` to `path` so that a reader sees the old file or the new one, never a part.
 /// Creates the folder when it is missing.
+///
+/// A symbolic link stays, and the file that it leads to is written; a file that is replaced keeps its mode, and its owner
+/// where that is allowed. What is no regular file, such as a pipe or a device, is opened and written as it is, and `-` is
+/// standard output.
 ///
 /// # Errors
 /// Any error of the file system; the temporary file is removed then.
@@ -33,20 +42,23 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 /// Any error of the file system or of `fill`; the temporary file is removed then.
 pub fn write_whole_with(
     path: &Path,
-    fill: impl FnOnce(&mut std::io::BufWriter<&mut File>) -> std::io::Result<()>,
+    fill: impl FnOnce(&mut std::io::BufWriter<Output>) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
-    let folder = folder_of(path);
+    let written = |output: Output| {
+        let mut writer = std::io::BufWriter::new(output);
+        fill(&mut writer)?;
+        writer.into_inner().map_err(std::io::IntoInnerError::into_error)
+    };
+    let (path, there) = match Destination::of(path)? {
+        Destination::Whole(path, there) => (path, there),
+        Destination::Stream(output) => return written(output).map(drop),
+    };
+    let folder = folder_of(&path);
     create_folder(folder)?;
     remove_leftovers(folder);
-    let (partial, mut file) = Partial::file(folder)?;
-    {
-        let mut writer = std::io::BufWriter::new(&mut file);
-        fill(&mut writer)?;
-        writer.flush()?;
-    }
-    file.sync_all()?;
-    drop(file);
-    partial.rename(path)?;
+    let (partial, file) = Partial::file(folder, there.as_ref())?;
+    written(Output::of_file(file))?.file.sync_all()?;
+    partial.rename(&path)?;
     sync_folder(folder)
 }
 

@@ -6,11 +6,12 @@
 //! so what is removed stays removed, whatever other threads are in the middle of.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
+use super::destination;
 use super::process::{self, Life, ProcessName};
 
 const PREFIX: &str = ".partial-";
@@ -39,13 +40,23 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// A new file in `folder`, open for writing.
-    pub fn file(folder: &Path) -> std::io::Result<(Self, File)> {
+    /// A new file in `folder`, open for writing, with the mode and owner of the file whose place it is to take.
+    pub fn file(folder: &Path, there: Option<&Metadata>) -> std::io::Result<(Self, File)> {
         let mut state = state();
         let path = state.name(folder);
-        let file = File::create_new(&path)?;
+        let mut options = File::options();
+        options.write(true).create_new(true);
+        // At no moment may others read what they could not read before.
+        #[cfg(unix)]
+        if there.is_some() {
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        }
+        let file = options.open(&path)?;
         state.own.insert(path.clone());
-        Ok((Self { path }, file))
+        drop(state);
+        let partial = Self { path };
+        there.map_or(Ok(()), |there| destination::take_after(&file, there))?;
+        Ok((partial, file))
     }
 
     /// A new folder in `folder`.

@@ -132,12 +132,17 @@ pub fn command_of(program: &Path, folder: &Path) -> Command {
 /// What the run left that does not depend on when and how fast it ran: predictions, splits, leaks, manifests, the
 /// resolved experiment, every model, and the records without times.
 pub fn results(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    results_in(folder, &["results/small-small-full", "results/cache/models"])
+}
+
+/// The same of some folders.
+pub fn results_in(folder: &Path, parts: &[&str]) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
-    for part in ["results/small-small-full", "results/cache/models"] {
+    for part in parts {
         for path in files(&folder.join(part)) {
             let name = path.strip_prefix(folder).unwrap().to_owned();
             let text = name.to_string_lossy().into_owned();
-            if text.ends_with("run.json") || text.contains("/tables/") {
+            if ["run.json", "SHA256SUMS"].iter().any(|name| text.ends_with(name)) || text.contains("/tables/") {
                 continue;
             }
             let mut content = fs::read(&path).unwrap();

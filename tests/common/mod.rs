@@ -94,8 +94,8 @@ impl Project {
     }
 }
 
-/// Every file of a results folder without what depends on time and machine: `run.json` and `units.json` are left out,
-/// and so are columns and records about seconds, rates and memory.
+/// Every file of a results folder without what depends on time and machine: `run.json`, `units.json` and the checksums are
+/// left out, and so are columns and records about seconds, rates and memory.
 #[allow(dead_code, reason = "not every test file compares results")]
 pub fn contents(folder: &Path) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
@@ -106,7 +106,7 @@ pub fn contents(folder: &Path) -> BTreeMap<String, String> {
             let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
             if path.is_dir() {
                 pending.push(path);
-            } else if ["run.json", "units.json"].contains(&name.as_str())
+            } else if ["run.json", "units.json", "SHA256SUMS"].contains(&name.as_str())
                 || name.ends_with(".md")
                 || name.ends_with(".tex")
             {

@@ -3,7 +3,7 @@
 use super::provenance::provenance;
 use super::table::{Look, folded, push, table};
 use super::{ReportedRun, escape, figures};
-use crate::report::leak_sections;
+use crate::report::{StoredRun, leak_sections};
 
 /// The name that links lead to.
 pub(super) fn anchor(run: &ReportedRun) -> String {
@@ -20,7 +20,9 @@ pub(super) fn section(run: &ReportedRun) -> String {
     let mut facts =
         vec![stored.facts.experiment.clone(), stored.facts.datasets.join(" + "), format!("size {}", stored.facts.size)];
     facts.push(format!("{} fits", run.fits()));
-    if stored.is_changed() {
+    if StoredRun::is_kept(&stored.folder) {
+        facts.push("older run".to_owned());
+    } else if stored.is_changed() {
         facts.push("changed on the command line".to_owned());
     }
     push(&mut html, format_args!("{} <code>results/{}</code></p>", escape(&facts.join(" · ")), escape(&stored.name)));
