@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use common::Project;
-use common::every_stage::{self, command, results, same};
+use common::every_stage::{self, command, leftovers, results, results_in, same};
 use common::faults::library;
 
 const EIO: i32 = 5;
@@ -233,18 +233,33 @@ fn a_capture_that_cannot_be_read_is_an_error_and_no_shorter_capture() {
 /// files had. Folders and files that were there before the run are whole.
 struct Disk {
     log: PathBuf,
-    before: HashMap<u64, PathBuf>,
+    before: HashMap<u64, Before>,
+}
+
+/// What was there before the run; names may have moved since.
+enum Before {
+    Folder(Vec<(u64, bool, String)>),
+    File(Vec<u8>),
 }
 
 impl Disk {
     fn new(folder: &Path, log: &Path) -> Self {
         let mut before = HashMap::new();
-        let mut add = |path: &Path| before.insert(fs::metadata(path).unwrap().ino(), path.to_owned());
-        add(folder);
-        for path in every_stage::files(folder) {
-            for part in path.ancestors().take_while(|part| part.starts_with(folder)) {
-                add(part);
-            }
+        let mut pending = vec![folder.to_owned()];
+        while let Some(path) = pending.pop() {
+            let metadata = fs::metadata(&path).unwrap();
+            let content = if metadata.is_dir() {
+                let entries = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap());
+                let facts = entries.map(|entry| {
+                    pending.push(entry.path());
+                    let data = entry.metadata().unwrap();
+                    (data.ino(), data.is_dir(), entry.file_name().into_string().unwrap())
+                });
+                Before::Folder(facts.collect())
+            } else {
+                Before::File(fs::read(&path).unwrap())
+            };
+            before.insert(metadata.ino(), content);
         }
         Self { log: log.to_owned(), before }
     }
@@ -261,15 +276,10 @@ impl Disk {
                     (part().parse().unwrap(), part() == "1", part())
                 })
                 .collect(),
-            Err(_) => self.before.get(&inode).map_or_else(Vec::new, |path| {
-                let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
-                let known = entries.filter(|entry| self.before.contains_key(&entry.metadata().unwrap().ino()));
-                let facts = known.map(|entry| {
-                    let data = entry.metadata().unwrap();
-                    (data.ino(), data.is_dir(), entry.file_name().into_string().unwrap())
-                });
-                facts.collect()
-            }),
+            Err(_) => match self.before.get(&inode) {
+                Some(Before::Folder(listing)) => listing.clone(),
+                _ => Vec::new(),
+            },
         };
         for (inode, is_folder, name) in listing {
             if is_folder {
@@ -300,7 +310,10 @@ impl Disk {
 
     fn content(&self, inode: u64) -> Option<Vec<u8>> {
         let synced = fs::read(self.log.join(inode.to_string())).ok();
-        synced.or_else(|| Some(fs::read(self.before.get(&inode)?).unwrap()))
+        synced.or_else(|| match self.before.get(&inode)? {
+            Before::File(content) => Some(content.clone()),
+            Before::Folder(_) => None,
+        })
     }
 }
 
@@ -345,4 +358,121 @@ fn a_power_failure_at_any_change_loses_nothing_that_was_told() {
     disk.synced(fs::metadata(&folder).unwrap().ino(), rebuilt.path());
     assert!(results(rebuilt.path()) == undisturbed.results, "a finished run was not durable");
     println!("{tried} power failures, all survived");
+}
+
+/// A run whose results differ from those that are there, beside which a user has put files.
+struct Replacement {
+    project: Project,
+    older: BTreeMap<PathBuf, Vec<u8>>,
+    newer: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+const RUN_FOLDER: &str = "results/small-small-full";
+const OWN: [&str; 3] = ["notes.md", "plots/mine.svg", "tables/mine.csv"];
+
+/// The results of a run in one of the folders, by their paths in it, without what is the user's.
+fn run_in(folder: &Path, run: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+    let found = results_in(folder, &[run]).into_iter();
+    let below = found.map(|(path, content)| (path.strip_prefix(run).unwrap().to_owned(), content));
+    below.filter(|(path, _)| !OWN.iter().any(|own| path == Path::new(own))).collect()
+}
+
+impl Replacement {
+    fn new() -> Self {
+        let project = project();
+        let folder = project.path("");
+        let place = project.path(RUN_FOLDER);
+        assert!(run(&folder, &[]).0.status.success());
+        let older = run_in(&folder, RUN_FOLDER);
+        fs::rename(&place, project.path("older")).unwrap();
+        let text = fs::read_to_string(project.path("experiments/small.toml")).unwrap();
+        project.write("experiments/small.toml", text.replace("seeds = [0]", "seeds = [1]"));
+        assert!(run(&folder, &[]).0.status.success());
+        let newer = run_in(&folder, RUN_FOLDER);
+        assert!(older != newer);
+        fs::remove_dir_all(&place).unwrap();
+        fs::rename(project.path("older"), &place).unwrap();
+        for name in OWN {
+            project.write(&format!("{RUN_FOLDER}/{name}"), name);
+        }
+        Self { project, older, newer }
+    }
+
+    fn copy(&self) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        // With the files' times, which the cache knows them by.
+        let source = self.project.path(".");
+        assert!(Command::new("cp").arg("-a").arg(source).arg(folder.path()).status().unwrap().success());
+        folder
+    }
+
+    /// Whatever happened: the older run is in one folder as a whole, and so is what is the user's.
+    #[track_caller]
+    fn nothing_is_lost(&self, folder: &Path, what: &str) {
+        let runs = [RUN_FOLDER, &format!("{RUN_FOLDER}.1")].map(|run| run_in(folder, run));
+        assert!(runs.contains(&self.older), "{what}: the older run is gone");
+        assert!(runs[0] == self.older || runs[0] == self.newer, "{what}: a mixture");
+        for name in OWN {
+            let path = folder.join(RUN_FOLDER).join(name);
+            assert_eq!(fs::read_to_string(path).unwrap_or_default(), name, "{what}: {name}");
+        }
+    }
+
+    /// The run once more, undisturbed.
+    #[track_caller]
+    fn goes_on(&self, folder: &Path, what: &str) {
+        let (again, ..) = run(folder, &[]);
+        assert!(again.status.success(), "{what}: {}", String::from_utf8_lossy(&again.stderr));
+        self.nothing_is_lost(folder, what);
+        assert!(run_in(folder, RUN_FOLDER) == self.newer, "{what}");
+        assert!(!folder.join(format!("{RUN_FOLDER}.2")).exists(), "{what}: kept twice");
+        assert_eq!(leftovers(folder), Vec::<PathBuf>::new(), "{what}");
+    }
+}
+
+#[test]
+fn a_fault_while_a_run_replaces_another_loses_neither_nor_what_is_the_users() {
+    let replacement = Replacement::new();
+    let folder = replacement.copy();
+    let (output, changes, _) = run(folder.path(), &[("FAULTS_CRASH", u64::MAX.to_string())]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    replacement.goes_on(folder.path(), "undisturbed");
+    let mut tried = 0;
+    for change in chosen(changes, 8) {
+        for fault in ["FAULTS_FAIL", "FAULTS_CRASH"] {
+            let folder = replacement.copy();
+            let what = format!("change {change} of {changes}, {fault}");
+            let (output, ..) = run(folder.path(), &[(fault, change.to_string()), ("FAULTS_ERRNO", EIO.to_string())]);
+            if fault == "FAULTS_FAIL" {
+                told(&output, &what);
+            } else {
+                assert_eq!(output.status.code(), Some(137), "{what}");
+            }
+            replacement.nothing_is_lost(folder.path(), &what);
+            replacement.goes_on(folder.path(), &what);
+            tried += 1;
+        }
+    }
+    for change in chosen(changes, 4) {
+        let folder = replacement.copy();
+        let path = fs::canonicalize(folder.path()).unwrap();
+        let log = tempfile::tempdir().unwrap();
+        let disk = Disk::new(&path, log.path());
+        let inode = fs::metadata(&path).unwrap().ino();
+        let log_folder = log.path().to_string_lossy().into_owned();
+        run(&path, &[("FAULTS_CRASH", change.to_string()), ("FAULTS_LOG", log_folder)]);
+        for names_survive in [false, true] {
+            let rebuilt = tempfile::tempdir().unwrap();
+            if names_survive {
+                disk.named(&path, rebuilt.path());
+            } else {
+                disk.synced(inode, rebuilt.path());
+            }
+            let what = format!("power failure before change {change} of {changes}, names survive: {names_survive}");
+            replacement.nothing_is_lost(rebuilt.path(), &what);
+            replacement.goes_on(rebuilt.path(), &what);
+            tried += 1;
+        }
+    }
+    println!("{tried} faults of {changes} changes while a run replaced another: nothing was lost");
 }
