@@ -5,12 +5,14 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use etcbench::capture::ExpansionLimits;
 use etcbench::dataset::{
-    DatasetDefinition, FetchError, FetchOptions, Fetched, UnpackError, UnpackLimits, Unpacked, fetch, unpack,
+    DatasetDefinition, DatasetError, FetchError, FetchOptions, Fetched, UnpackError, UnpackLimits, Unpacked, fetch,
+    open_folder, unpack,
 };
 use etcbench::progress::Progress;
 use sha2::Digest;
@@ -534,10 +536,25 @@ fn files_that_are_there_are_kept_unless_forced_and_names_are_there_once() {
     assert_eq!(fs::read(place.target().join("b")).unwrap(), b"mine");
     place.unpack(&archive, &UnpackLimits::default(), true).unwrap();
     assert_eq!(fs::read(place.target().join("b")).unwrap(), b"2");
-    let twice = tar_of(&[("a", b"1"), ("A", b"2")]);
-    Place::new().refuses(&twice, &UnpackLimits::default(), "`A` is there twice");
+    let twice = tar_of(&[("a", b"1"), ("a", b"2")]);
+    Place::new().refuses(&twice, &UnpackLimits::default(), "`a` is there twice");
+    // Two files where the file system keeps them apart.
+    for (first, second) in [("a", "A"), ("caf\u{e9}/1", "cafe\u{301}/1")] {
+        let place = Place::new();
+        let result = place.unpack(&tar_of(&[(first, b"1"), (second, b"2")]), &UnpackLimits::default(), false);
+        match result {
+            Ok(_) => {
+                assert_eq!(fs::read(place.target().join(first)).unwrap(), b"1");
+                assert_eq!(fs::read(place.target().join(second)).unwrap(), b"2");
+            }
+            Err(error) => assert!(error.to_string().contains("takes them for one"), "{error}"),
+        }
+    }
+    // What is there already, whole, is no conflict.
+    place.unpack(&archive, &UnpackLimits::default(), false).unwrap();
     Place::new().refuses(&zip_of(&[("a", b"1"), ("./a", b"2")]), &UnpackLimits::default(), "is there twice");
     Place::new().refuses(&tar_of(&[("a", b"1"), ("a/b", b"2")]), &UnpackLimits::default(), "a");
+    Place::new().refuses(&zip_of(&[("a\\b", b"1"), ("a/b", b"2")]), &UnpackLimits::default(), "is there twice");
 }
 
 #[test]
@@ -557,4 +574,302 @@ fn damaged_archives_leave_nothing() {
     for other in [&b""[..], b"no archive at all", &[0xff; 4096]] {
         Place::new().refuses(other, &limits, "check that the download is complete");
     }
+}
+
+/// A sparse file's pieces of data, and the file.
+struct Sparse {
+    pieces: Vec<(u64, Vec<u8>)>,
+    size: u64,
+}
+
+impl Sparse {
+    fn file(&self) -> Vec<u8> {
+        let mut file = vec![0; self.size as usize];
+        for (start, data) in &self.pieces {
+            file[*start as usize..][..data.len()].copy_from_slice(data);
+        }
+        file
+    }
+
+    /// An archive with the file `capture.pcap` in one of the three forms of extended headers, and a file after it.
+    fn archive(&self, form: &str) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut data: Vec<u8> = self.pieces.iter().flat_map(|(_, data)| data.clone()).collect();
+        let pairs: Vec<(String, String)> =
+            self.pieces.iter().map(|(start, data)| (start.to_string(), data.len().to_string())).collect();
+        let (size, count) = (self.size.to_string(), pairs.len().to_string());
+        let mut records: Vec<(&str, String)> = Vec::new();
+        match form {
+            "0.0" => {
+                records.extend([("GNU.sparse.size", size), ("GNU.sparse.numblocks", count)]);
+                for (start, length) in pairs {
+                    records.extend([("GNU.sparse.offset", start), ("GNU.sparse.numbytes", length)]);
+                }
+            }
+            "0.1" => {
+                let map: Vec<String> = pairs.into_iter().map(|(start, length)| format!("{start},{length}")).collect();
+                records.extend([("GNU.sparse.size", size), ("GNU.sparse.numblocks", count)]);
+                records.extend([("GNU.sparse.name", "capture.pcap".to_owned()), ("GNU.sparse.map", map.join(","))]);
+            }
+            version => {
+                let (major, minor) = version.split_once('.').unwrap();
+                records.extend([("GNU.sparse.major", major.to_owned()), ("GNU.sparse.minor", minor.to_owned())]);
+                records.extend([("GNU.sparse.name", "capture.pcap".to_owned()), ("GNU.sparse.realsize", size)]);
+                let mut map = format!("{count}\n");
+                for (start, length) in pairs {
+                    map += &format!("{start}\n{length}\n");
+                }
+                let mut map = map.into_bytes();
+                map.resize(map.len().div_ceil(512) * 512, 0);
+                data = [map, data].concat();
+            }
+        }
+        builder.append_pax_extensions(records.iter().map(|(key, value)| (*key, value.as_bytes()))).unwrap();
+        let name: &[u8] = if form == "0.0" { b"capture.pcap" } else { b"GNUSparseFile.7/capture.pcap" };
+        tar_member(&mut builder, name, tar::EntryType::Regular, "", &data);
+        tar_member(&mut builder, b"after", tar::EntryType::Regular, "", b"x");
+        builder.into_inner().unwrap()
+    }
+}
+
+#[test]
+fn sparse_files_come_out_whole_or_not_at_all() {
+    let limits = UnpackLimits::default();
+    let many: Vec<(u64, Vec<u8>)> = (0..200_u64).map(|index| (index * 1000, vec![index as u8; 10])).collect();
+    let files = [
+        Sparse { pieces: vec![(0, vec![7; 4096]), (70_000, vec![])], size: 70_000 },
+        Sparse { pieces: vec![(512, vec![1; 100]), (9_000, vec![2; 1000])], size: 12_345 },
+        Sparse { pieces: vec![], size: 1_000 },
+        Sparse { pieces: many, size: 200_000 },
+    ];
+    for sparse in &files {
+        for form in ["0.0", "0.1", "1.0"] {
+            let place = Place::new();
+            let unpacked = place.unpack(&sparse.archive(form), &limits, false).unwrap();
+            assert_eq!(unpacked.files, ["after", "capture.pcap"], "{form}");
+            assert!(fs::read(place.target().join("capture.pcap")).unwrap() == sparse.file(), "{form}");
+            assert_eq!(fs::read(place.target().join("after")).unwrap(), b"x", "{form}");
+        }
+    }
+    Place::new().refuses(&files[0].archive("2.0"), &limits, "is sparse in a form that is not known (GNU 2.0)");
+    let overlapping = Sparse { pieces: vec![(0, vec![1; 10]), (5, vec![2; 10])], size: 100 };
+    let outside = Sparse { pieces: vec![(95, vec![1; 10])], size: 100 };
+    for form in ["0.0", "0.1", "1.0"] {
+        Place::new().refuses(&overlapping.archive(form), &limits, "its pieces overlap or lie outside the file");
+        Place::new().refuses(&outside.archive(form), &limits, "its pieces overlap or lie outside the file");
+    }
+    // A hole of a terabyte is a bomb.
+    let mut bomb = Sparse { pieces: vec![(0, vec![1; 10])], size: 1 << 40 };
+    for form in ["0.0", "0.1", "1.0"] {
+        let expansion = ExpansionLimits { free_bytes: 1 << 20, ..ExpansionLimits::default() };
+        let limits = UnpackLimits { expansion, ..UnpackLimits::default() };
+        Place::new().refuses(&bomb.archive(form), &limits, "decompression bomb");
+    }
+    bomb.size = 10;
+    assert!(Place::new().unpack(&bomb.archive("1.0"), &limits, false).is_ok());
+}
+
+/// The same with the archives of the program that defines the forms, the old one among them.
+#[cfg(target_os = "linux")]
+#[test]
+fn sparse_files_of_gnu_tar_come_out_whole() {
+    let version = Command::new("tar").arg("--version").output();
+    if !version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("GNU tar")) {
+        println!("skipped: there is no GNU tar");
+        return;
+    }
+    let place = Place::new();
+    let source = place.folder.path().join("source");
+    fs::create_dir(&source).unwrap();
+    let mut file = fs::File::create(source.join("capture.pcap")).unwrap();
+    for piece in 0..30_u64 {
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(piece * (1 << 16))).unwrap();
+        file.write_all(&[piece as u8 + 1; 4096]).unwrap();
+    }
+    file.set_len(40 << 16).unwrap();
+    let expected = fs::read(source.join("capture.pcap")).unwrap();
+    for form in [&["--format=gnu"][..], &["--sparse-version=0.0"], &["--sparse-version=0.1"], &["--sparse-version=1.0"]]
+    {
+        let format = if form[0].starts_with("--format") { &[][..] } else { &["--format=pax"][..] };
+        let made = Command::new("tar")
+            .args(["-c", "--sparse", "--hole-detection=raw", "-f", "../archive"])
+            .args(format)
+            .args(form)
+            .arg("capture.pcap")
+            .current_dir(&source)
+            .status()
+            .unwrap();
+        assert!(made.success());
+        let archive = fs::read(place.folder.path().join("archive")).unwrap();
+        assert!(archive.len() < expected.len() / 2, "{form:?} is not sparse");
+        let other = Place::new();
+        other.unpack(&archive, &UnpackLimits::default(), false).unwrap();
+        assert!(fs::read(other.target().join("capture.pcap")).unwrap() == expected, "{form:?}");
+    }
+}
+
+#[test]
+fn members_are_where_their_names_say_and_what_the_system_made_is_left_out() {
+    let apple: &[u8] = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        ";
+    let members: [(&str, &[u8]); 6] = [
+        ("chat/1.pcap", b"one"),
+        ("chat/._1.pcap", apple),
+        ("__MACOSX/chat/._1.pcap", apple),
+        ("mail/.DS_Store", b"x"),
+        ("mail/Thumbs.db", b"x"),
+        ("mail/._own", b"no file of macOS"),
+    ];
+    for archive in [tar_of(&members), zip_of(&members), compressed("gz", &tar_of(&members))] {
+        let place = Place::new();
+        let unpacked = place.unpack(&archive, &UnpackLimits::default(), false).unwrap();
+        assert_eq!((unpacked.files.join(" "), unpacked.system_files), ("chat/1.pcap mail/._own".to_owned(), 4));
+        assert_eq!(unpacked.bytes, 3 + 16);
+        assert_eq!(files(&place.target()), ["chat/1.pcap", "mail/._own"]);
+    }
+    let place = Place::new();
+    place.unpack(&zip_of(&[("chat\\1.pcap", b"one")]), &UnpackLimits::default(), false).unwrap();
+    assert_eq!(files(&place.target()), ["chat/1.pcap"]);
+    Place::new().refuses(&zip_of(&[("..\\out", b"x")]), &UnpackLimits::default(), "lies outside");
+}
+
+#[test]
+fn what_is_no_archive_is_named() {
+    let limits = UnpackLimits::default();
+    for (bytes, words) in [
+        (&b"\n<!DOCTYPE html>\n<html><title>Log in"[..], "it is a web page"),
+        (b"Rar!\x1a\x07\x01\x00rest", "it is a RAR archive, which is not read here; unpack it with unrar"),
+        (b"7z\xbc\xaf\x27\x1crest", "it is a 7z archive"),
+        (b"\xd4\xc3\xb2\xa1\x02\x00\x04\x00", "it is a capture and not an archive"),
+    ] {
+        let error = Place::new().refuses(bytes, &limits, words).to_string();
+        assert!(!error.contains("download is complete"), "{error}");
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/capture/encrypted.zip");
+    let error = Place::new().refuses(&fs::read(path).unwrap(), &limits, "is encrypted").to_string();
+    assert!(error.matches("archive:").count() == 1 && !error.contains("download is complete"), "{error}");
+}
+
+/// A definition of every capture in a folder, by class.
+fn by_folder(folder: &Path) -> DatasetDefinition {
+    let path = folder.join("small.toml");
+    let text = "name = \"small\"\ntitle = \"Small\"\nreference = \"none\"\nlabel_columns = [\"kind\"]\n\
+                [published_at]\nurl = \"https://example.org\"\nhow = \"nothing\"\n[files]\npatterns = [\"**/*.pcap\"]\n\
+                [folders]\ncolumns = [\"kind\"]\n";
+    fs::write(&path, text).unwrap();
+    DatasetDefinition::read(&path).unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_killed_unpack_is_no_data_and_the_same_command_ends_it() {
+    let kills: u32 = std::env::var("ETCBENCH_KILLS").map_or(8, |text| text.parse().unwrap());
+    let contents: Vec<(String, Vec<u8>)> =
+        (0..40_u32).map(|number| (format!("chat/{number}.pcap"), vec![number as u8; 2000])).collect();
+    let members: Vec<(&str, &[u8])> = contents.iter().map(|(name, content)| (name.as_str(), &content[..])).collect();
+    let archive = compressed("gz", &tar_of(&members));
+    let definition = by_folder(tempfile::tempdir().unwrap().path());
+    let command = |place: &Place| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_etcbench"));
+        command.args(["data", "unpack"]).arg(place.folder.path().join("archive")).arg("--into").arg(place.target());
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+    // How long an undisturbed one takes.
+    let place = Place::new();
+    fs::write(place.folder.path().join("archive"), &archive).unwrap();
+    let begun = std::time::Instant::now();
+    assert!(command(&place).status().unwrap().success());
+    let whole = begun.elapsed();
+    let (mut refused, mut nothing, mut finished) = (0, 0, 0);
+    for kill in 0..kills {
+        let place = Place::new();
+        fs::write(place.folder.path().join("archive"), &archive).unwrap();
+        let mut child = command(&place).spawn().unwrap();
+        std::thread::sleep(whole * (kill + 1) / (kills + 1));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        match open_folder(&definition, &place.target()) {
+            Err(DatasetError::Unpacking { .. }) => refused += 1,
+            Ok(folder) if folder.captures.is_empty() => nothing += 1,
+            Ok(folder) => {
+                assert_eq!(folder.captures.len(), contents.len(), "a part was taken for the whole");
+                finished += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        let output = command(&place).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let folder = open_folder(&definition, &place.target()).unwrap();
+        assert_eq!(folder.captures.len(), contents.len());
+        assert!(folder.captures.iter().all(|capture| !capture.path.starts_with('.')));
+        // Nothing of the killed one is left.
+        assert_eq!(files(&place.target()).len(), contents.len());
+    }
+    println!("{kills} kills: {refused} refused, {nothing} before anything, {finished} after all");
+}
+
+#[test]
+fn what_was_moved_into_place_before_a_kill_is_taken_up() {
+    let archive = tar_of(&[("chat/1.pcap", b"one"), ("chat/2.pcap", b"two")]);
+    let place = Place::new();
+    let definition = by_folder(place.folder.path());
+    place.unpack(&archive, &UnpackLimits::default(), false).unwrap();
+    // As a kill between two files leaves it.
+    fs::remove_file(place.target().join("chat/2.pcap")).unwrap();
+    let marker = place.target().join(".unpacking-archive-01234567");
+    fs::write(&marker, "/downloads/archive").unwrap();
+    fs::create_dir(place.target().join(".partial-0123456789abcdef-1-1-1")).unwrap();
+    fs::write(place.target().join(".partial-0123456789abcdef-1-1-1/3.pcap"), "half").unwrap();
+    let error = open_folder(&definition, &place.target()).unwrap_err().to_string();
+    assert!(error.contains("unpack /downloads/archive again, or remove this file"), "{error}");
+    fs::remove_file(marker).unwrap();
+    place.unpack(&archive, &UnpackLimits::default(), false).unwrap();
+    let folder = open_folder(&definition, &place.target()).unwrap();
+    let captures: Vec<&str> = folder.captures.iter().map(|capture| capture.path.as_str()).collect();
+    assert_eq!(captures, ["chat/1.pcap", "chat/2.pcap"]);
+    // A file with other bytes is another's, and nothing is moved then.
+    fs::write(place.target().join("chat/2.pcap"), b"own").unwrap();
+    fs::remove_file(place.target().join("chat/1.pcap")).unwrap();
+    place.refuses(&archive, &UnpackLimits::default(), "--force");
+}
+
+#[test]
+fn a_download_that_was_not_unpacked_to_its_end_is_unpacked_by_the_same_command() {
+    let archive = tar_of(&[("x/1.pcap", b"one"), ("x/2.pcap", b"two")]);
+    let sent = archive.clone();
+    let server = Server::start(move |_, _| whole(&sent, sent.len(), ""));
+    let case = Case::new();
+    let url = format!("{}/f", server.address);
+    case.fetch(&url, "unpack = true").unwrap();
+    let data = case.folder.path().join("data");
+    let records = fs::read_to_string(data.join("downloads.json")).unwrap();
+    assert!(records.contains("\"unpacked\": true"), "{records}");
+    // As kills leave it: right after the download, with its record and without, and in the middle of the files.
+    let unfinished = records.replace("\"unpacked\": true", "\"unpacked\": false");
+    for (left, record) in [(&[][..], None), (&[], Some(&unfinished)), (&["a/x/1.pcap"], Some(&unfinished))] {
+        for file in ["a/x/1.pcap", "a/x/2.pcap"].iter().filter(|file| !left.contains(*file)) {
+            fs::remove_file(data.join(file)).unwrap();
+        }
+        match record {
+            Some(record) => fs::write(data.join("downloads.json"), record).unwrap(),
+            None => fs::remove_file(data.join("downloads.json")).unwrap(),
+        }
+        let fetched = case.fetch(&url, "unpack = true").unwrap();
+        assert!(fetched[0].already);
+        assert_eq!(fetched[0].unpacked, ["x/1.pcap", "x/2.pcap"]);
+        assert_eq!(fs::read(data.join("a/x/1.pcap")).unwrap(), b"one");
+        assert_eq!(case.files(), ["a/file.bin", "a/x/1.pcap", "a/x/2.pcap", "downloads.json"]);
+    }
+    assert_eq!(server.requests().len(), 1);
+    // One that cannot be unpacked is tried again, and never taken for unpacked.
+    let server = Server::start(move |_, _| whole(b"no archive", 10, ""));
+    let case = Case::new();
+    for _ in 0..2 {
+        let error = case.fetch(&format!("{}/f", server.address), "unpack = true").unwrap_err();
+        assert!(matches!(error, FetchError::Unpack(UnpackError::Damaged { .. })), "{error}");
+        // Captures are missing beside it.
+        let folder = open_folder(&by_folder(case.folder.path()), &case.folder.path().join("data"));
+        assert!(matches!(folder, Err(DatasetError::Unpacking { .. })));
+    }
+    assert_eq!(server.requests().len(), 1);
 }

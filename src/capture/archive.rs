@@ -34,10 +34,12 @@ pub enum ArchiveError {
         problem: String,
     },
     /// Two members have one name.
-    #[error("{}: two members have the same name; unpack the archive and keep one of the two", archive.display())]
+    #[error("{}: two members have the same name{}; unpack the archive with another program and keep one of the two", archive.display(), name.as_ref().map_or(String::new(), |name| format!(", {}", name.escape_debug())))]
     DuplicateNames {
         /// The archive.
         archive: PathBuf,
+        /// The name, where it is known.
+        name: Option<String>,
     },
     /// There is no such member.
     #[error("{}: the archive has no member {member}{advice}", archive.display())]
@@ -76,7 +78,7 @@ pub enum ArchiveError {
 /// A file inside an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Its path inside the archive, with `/` between folders.
+    /// Its path inside the archive, with `/` between folders and without `./`.
     pub name: String,
     /// Its size in bytes when unpacked, as the archive declares it; reading checks it.
     pub size: u64,
@@ -86,6 +88,15 @@ pub struct Member {
     pub crc32: u32,
     /// Whether it is encrypted, and so cannot be opened.
     pub encrypted: bool,
+    /// Whether it is a symbolic link, whose bytes are the path it leads to.
+    pub is_link: bool,
+}
+
+impl Member {
+    /// Whether its name leads out of the folder that the archive is unpacked into.
+    pub fn leads_out(&self) -> bool {
+        self.name.starts_with('/') || self.name.split('/').any(|part| part == "..")
+    }
 }
 
 /// Whether a file that begins so is a zip archive.
@@ -100,15 +111,23 @@ pub fn is_archive(head: &[u8]) -> bool {
 pub fn members(archive: &Path) -> Result<Vec<Member>, ArchiveError> {
     let zip = open(archive)?;
     let mut members = Vec::new();
+    let mut names = std::collections::HashSet::new();
     for index in 0..zip.len() {
         let entry = zip.by_index_data(index).map_err(|error| damaged(archive, &error))?;
-        if !entry.is_dir() {
+        let name = name_of(&entry);
+        // A folder whose name ends in a backslash is none to the `zip` crate.
+        if !entry.is_dir() && !name.ends_with('/') {
+            // Two spellings of one path, such as `a\b` and `./a/b`.
+            if !names.insert(name.clone()) {
+                return Err(ArchiveError::DuplicateNames { archive: archive.to_owned(), name: Some(name) });
+            }
             members.push(Member {
-                name: name_of(&entry),
+                name,
                 size: entry.size(),
                 compressed_size: entry.compressed_size(),
                 crc32: entry.crc32(),
                 encrypted: entry.encrypted(),
+                is_link: entry.is_symlink(),
             });
         }
     }
@@ -213,7 +232,7 @@ fn open(archive: &Path) -> Result<ZipArchive<BufReader<File>>, ArchiveError> {
     let file = File::open(archive).map_err(|source| ArchiveError::Open { archive: archive.to_owned(), source })?;
     let zip = ZipArchive::new(BufReader::new(file)).map_err(|error| damaged(archive, &error))?;
     if zip.has_duplicate_names() {
-        return Err(ArchiveError::DuplicateNames { archive: archive.to_owned() });
+        return Err(ArchiveError::DuplicateNames { archive: archive.to_owned(), name: None });
     }
     Ok(zip)
 }
@@ -222,10 +241,28 @@ fn damaged(archive: &Path, error: &zip::result::ZipError) -> ArchiveError {
     ArchiveError::Damaged { archive: archive.to_owned(), problem: error.to_string() }
 }
 
-/// The name as text, whatever its encoding.
+/// The name as text, whatever its encoding, as a path with `/`.
 fn name_of(entry: &zip::read::ZipFileEntry<'_>) -> String {
     match entry.name() {
-        Ok(name) => name.into_owned(),
-        Err(_) => String::from_utf8_lossy(entry.name_raw()).into_owned(),
+        Ok(name) => plain_path(&name),
+        Err(_) => plain_path(&String::from_utf8_lossy(entry.name_raw())),
     }
+}
+
+/// A path without `./` and doubled slashes. A name with backslashes and no slash was written by a program of Windows
+/// that puts the one where the format wants the other; Info-ZIP reads it so too.
+fn plain_path(name: &str) -> String {
+    let separator = if name.contains('/') { '/' } else { '\\' };
+    let mut parts: Vec<&str> = Vec::new();
+    for (index, part) in name.split(separator).enumerate() {
+        // The empty parts before and after stay: an absolute path, and a folder.
+        if part != "." && (!part.is_empty() || index == 0) {
+            parts.push(part);
+        }
+    }
+    let mut path = parts.join("/");
+    if name.ends_with(separator) && !path.is_empty() {
+        path.push('/');
+    }
+    path
 }

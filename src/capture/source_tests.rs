@@ -230,3 +230,40 @@ fn falsified_window_sizes_are_refused() {
     let message = read(xz).unwrap_err().to_string();
     assert!(message.contains("xz data is damaged") && message.contains("memory"), "{message}");
 }
+
+fn zip_of(members: &[(&str, &[u8])]) -> Vec<u8> {
+    use std::io::Write;
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, content) in members {
+        writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        writer.write_all(content).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+#[test]
+fn names_of_members_are_paths_with_slashes_however_they_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("all.zip");
+    let names = |members: &[&str]| -> Vec<String> {
+        let members: Vec<(&str, &[u8])> = members.iter().map(|name| (*name, b"x".as_slice())).collect();
+        std::fs::write(&path, zip_of(&members)).unwrap();
+        archive::members(&path).unwrap().into_iter().map(|member| member.name).collect()
+    };
+    assert_eq!(
+        names(&["chat\\1.pcap", "./mail/1.pcap", "a//b", "c/./d"]),
+        ["chat/1.pcap", "mail/1.pcap", "a/b", "c/d"]
+    );
+    // A backslash beside a slash is part of a name.
+    assert_eq!(names(&["a/b\\c"]), ["a/b\\c"]);
+    assert_eq!(names(&["folder\\", "folder\\file"]), ["folder/file"]);
+    std::fs::write(&path, zip_of(&[("chat\\1.pcap", &bytes("plain.pcap"))])).unwrap();
+    assert_eq!(open(&folder.path().join("all.zip!chat/1.pcap")).unwrap().0.len(), 40);
+    std::fs::write(&path, zip_of(&[("/etc/a", b"x"), ("..\\a", b"x"), ("a", b"x")])).unwrap();
+    let out: Vec<bool> = archive::members(&path).unwrap().iter().map(archive::Member::leads_out).collect();
+    assert_eq!(out, [true, true, false]);
+    // Two spellings of one path.
+    std::fs::write(&path, zip_of(&[("a\\b", b"1"), ("./a/b", b"2")])).unwrap();
+    let twice = archive::members(&path).unwrap_err().to_string();
+    assert!(twice.contains("two members have the same name, a/b"), "{twice}");
+}

@@ -86,25 +86,28 @@ pub fn data(project: &Path, command: &DataCommand) -> anyhow::Result<Verdict> {
 }
 
 fn list(project: &Path) -> anyhow::Result<Verdict> {
-    for line in lines(project)? {
+    for line in lines(project) {
         say!("{line}");
     }
     Ok(Verdict::Done)
 }
 
 /// A line per dataset: its name, its title, and whether its captures are here.
-pub(super) fn lines(project: &Path) -> anyhow::Result<Vec<String>> {
-    let mut lines = Vec::new();
-    for name in experiment::dataset_names(project) {
-        let definition = DatasetDefinition::read(&dataset::definition_path(project, &name))?;
+pub(super) fn lines(project: &Path) -> Vec<String> {
+    let line = |name: String| {
+        // A listing does not fail because of one definition, nor because of one folder.
+        let definition = match DatasetDefinition::read(&dataset::definition_path(project, &name)) {
+            Ok(definition) => definition,
+            Err(error) => return format!("{name}: cannot be read ({error})"),
+        };
         let state = match dataset::locate(&definition, project, "") {
             Ok(folder) => format!("{} captures in {}", folder.captures.len(), folder.root.display()),
             Err(DatasetError::NotHere { .. }) => format!("not here; see {}", definition.published_at.url),
-            Err(error) => return Err(error.into()),
+            Err(error) => format!("cannot be used: {error}"),
         };
-        lines.push(format!("{name}: {} [{state}]", definition.title));
-    }
-    Ok(lines)
+        format!("{name}: {} [{state}]", definition.title)
+    };
+    experiment::dataset_names(project).into_iter().map(line).collect()
 }
 
 fn generate(project: &Path, arguments: &SynthArguments) -> anyhow::Result<Verdict> {

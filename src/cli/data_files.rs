@@ -1,5 +1,6 @@
 //! `etcbench data fetch`, `unpack` and `init`: how captures come into a dataset's folder.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use clap::Args;
 
 use super::data_verify::read_definition;
 use super::{Verdict, progress};
-use crate::dataset::{self, DatasetDefinition, FetchOptions, UnpackLimits};
+use crate::dataset::{self, DatasetDefinition, DatasetFolder, FetchOptions, LabelPlan, UnpackLimits};
 use crate::storage;
 
 /// `etcbench data fetch`.
@@ -49,7 +50,8 @@ pub struct FetchArguments {
   etcbench data unpack Tor.tar.xz --into data/iscxtor2016
   etcbench data unpack Session.zip --into data/mine --force
 
-Nothing is put in place before the whole archive was read. Refused are members that lead out of the folder, links and
+Nothing is put in place before the whole archive was read, and a run refuses a folder where that was stopped: the same
+command again ends it. What macOS and Windows leave in archives (__MACOSX, ._*, Thumbs.db) is left out. Refused are members that lead out of the folder, links and
 devices, and archives that become more than 200 times their size (beyond 1 GiB), 1 TiB or a million members.")]
 pub struct UnpackArguments {
     /// The archive.
@@ -130,6 +132,9 @@ pub fn unpack(arguments: &UnpackArguments) -> anyhow::Result<Verdict> {
     progress.end();
     let unpacked = result?;
     say!("{}: {} files, {} bytes", arguments.into.display(), unpacked.files.len(), unpacked.bytes);
+    if unpacked.system_files > 0 {
+        say!("{} files that macOS or Windows made by themselves were left out", unpacked.system_files);
+    }
     Ok(Verdict::Done)
 }
 
@@ -155,46 +160,65 @@ pub fn init(project: &Path, arguments: &InitArguments) -> anyhow::Result<Verdict
         None => anyhow::bail!("{}: the name is not UTF-8; rename the folder", whole.display()),
     };
     let column_value = toml::Value::from(column.as_str());
-    let text = format!(
-        "name = {name_value}\n\
-         title = {name_value}\n\
-         # What to cite.\n\
-         reference = \"none\"\n\
-         label_columns = [{column_value}]\n\
-         {place}\
-         \n\
-         [published_at]\n\
-         url = \"none\"\n\
-         how = \"put the captures into a folder per class\"\n\
-         \n\
-         [files]\n\
-         patterns = [\"**/*.pcap\", \"**/*.pcapng\"]\n\
-         \n\
-         # The first folder of a capture's path is its class.\n\
-         [folders]\n\
-         columns = [{column_value}]\n",
-        name_value = toml::Value::from(name.as_str()),
-    );
-    storage::write_whole(&path, text.as_bytes()).with_context(|| path.display().to_string())?;
-    // A definition that labels nothing is not left behind.
-    let result = DatasetDefinition::read(&path).and_then(|definition| {
+    let write = |patterns: &[String]| -> anyhow::Result<(DatasetFolder, LabelPlan)> {
+        let patterns: Vec<String> =
+            patterns.iter().map(|pattern| toml::Value::from(pattern.as_str()).to_string()).collect();
+        let text = format!(
+            "name = {name_value}\n\
+             title = {name_value}\n\
+             # What to cite.\n\
+             reference = \"none\"\n\
+             label_columns = [{column_value}]\n\
+             {place}\
+             \n\
+             [published_at]\n\
+             url = \"none\"\n\
+             how = \"put the captures into a folder per class\"\n\
+             \n\
+             [files]\n\
+             patterns = [{patterns}]\n\
+             \n\
+             # The first folder of a capture's path is its class.\n\
+             [folders]\n\
+             columns = [{column_value}]\n",
+            name_value = toml::Value::from(name.as_str()),
+            patterns = patterns.join(", "),
+        );
+        storage::write_whole(&path, text.as_bytes()).with_context(|| path.display().to_string())?;
+        let definition = DatasetDefinition::read(&path)?;
         let opened = dataset::open_folder(&definition, &whole)?;
-        dataset::plan(&definition, &opened)
+        let plan = dataset::plan(&definition, &opened)?;
+        Ok((opened, plan))
+    };
+    let mut patterns = vec!["**/*.pcap".to_owned(), "**/*.pcapng".to_owned()];
+    let result = write(&patterns).and_then(|(opened, plan)| {
+        if opened.ignored.is_empty() {
+            return Ok((opened, plan));
+        }
+        // Captures by other names, such as those that tcpdump numbers, are meant too.
+        patterns.extend(opened.ignored.into_iter().map(|(_, pattern)| pattern).collect::<BTreeSet<String>>());
+        write(&patterns)
     });
-    let plan = match result {
-        Ok(plan) if !plan.captures.is_empty() => plan,
+    // A definition that labels nothing is not left behind.
+    let (opened, plan) = match result {
+        Ok((opened, plan)) if !plan.captures.is_empty() => (opened, plan),
         other => {
             std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
             other?;
             anyhow::bail!("{}: no folder in it holds a .pcap or .pcapng; make one per class", folder.display());
         }
     };
-    let mut classes: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
+    opened.warnings(name).iter().for_each(|warning| tell!("{warning}"));
+    dataset::labels_alike(plan.captures.iter().map(|capture| &capture.labels)).iter().for_each(|text| tell!("{text}"));
+    let mut classes: BTreeMap<&str, usize> = std::collections::BTreeMap::new();
     for capture in &plan.captures {
         *classes.entry(capture.labels.get(column).map_or("", String::as_str)).or_default() += 1;
     }
     for (class, count) in &classes {
         say!("{class}: {count} captures");
+    }
+    if patterns.len() > 2 {
+        say!("captures by other names are used too: {}", patterns[2..].join(", "));
     }
     if !plan.unlabelled.is_empty() {
         say!("{} captures lie in no folder and have no class", plan.unlabelled.len());

@@ -78,7 +78,11 @@ pub fn verify(project: &Path, arguments: &VerifyArguments) -> anyhow::Result<Ver
     let against = arguments.against.as_deref().map(dataset::read_manifest).transpose()?;
     let dataset = find(project, &arguments.name)?;
     let manifest = dataset::verify(&dataset, progress::for_standard_error().as_ref())?;
-    let whole = tell(&manifest);
+    // A capture that is not used for its name alone is as good as missing.
+    let whole = tell(&manifest) && dataset.folder.ignored.is_empty();
+    for text in dataset::labels_alike(manifest.entries.iter().map(|entry| &entry.labels)) {
+        say!("{text}");
+    }
     if let Some(path) = &arguments.manifest {
         dataset::write_manifest(path, &manifest)?;
         say!("{written_to}: manifest of {} files", manifest.entries.len());
@@ -87,21 +91,26 @@ pub fn verify(project: &Path, arguments: &VerifyArguments) -> anyhow::Result<Ver
     Ok(if whole && same { Verdict::Done } else { Verdict::CheckFailed })
 }
 
-/// Files that the definition knows nothing of are listed up to this many; the manifest has all of them.
+/// Files that are not used for one reason are listed up to this many; the manifest has all of them.
 const MOST_UNEXPECTED: usize = 20;
 
 /// Prints a manifest; false where something is missing, damaged or without label.
 fn tell(manifest: &Manifest) -> bool {
-    let mut others: usize = 0;
+    let mut others: BTreeMap<Option<&str>, usize> = BTreeMap::new();
     for entry in &manifest.entries {
-        // Those with a note, archives to unpack, are always listed.
-        others += usize::from(entry.state == EntryState::Unexpected && entry.note.is_none());
-        if others <= MOST_UNEXPECTED || entry.state != EntryState::Unexpected || entry.note.is_some() {
+        let mut listed = true;
+        if entry.state == EntryState::Unexpected {
+            let count = others.entry(entry.note.as_deref()).or_default();
+            *count += 1;
+            listed = *count <= MOST_UNEXPECTED;
+        }
+        if listed {
             say!("{}", line(entry));
         }
     }
-    if others > MOST_UNEXPECTED {
-        say!("{} more unexpected files, which --manifest FILE lists", others - MOST_UNEXPECTED);
+    let more: usize = others.values().map(|count| count.saturating_sub(MOST_UNEXPECTED)).sum();
+    if more > 0 {
+        say!("{more} more unexpected files, which --manifest FILE lists");
     }
     for paths in manifest.same_bytes() {
         say!("the same bytes: {}", paths.join(", "));
@@ -179,6 +188,7 @@ fn tell_differences(first: &Manifest, second: &Manifest, first_name: &str, secon
 pub fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Result<Verdict> {
     let written_to = arguments.list.as_deref().map(output::announce).unwrap_or_default();
     let dataset = find(project, &arguments.name)?;
+    dataset.folder.warnings(&arguments.name).iter().for_each(|warning| tell!("{warning}"));
     // Labels need neither bytes nor statistics of the flows.
     let options = FlowOptions { kept_packets: 1, kept_bytes: 1, statistics: false, ..FlowOptions::default() };
     let loaded = dataset::load(&[dataset], &options, progress::for_standard_error().as_ref())?;
@@ -205,6 +215,7 @@ pub fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Result<Ver
     for (labels, count) in counts {
         say!("{count} flows of {}", labels.join(" "));
     }
+    dataset::labels_alike(loaded.flows.iter().map(|flow| &flow.labels)).iter().for_each(|text| tell!("{text}"));
     if let Some(path) = &arguments.list {
         let text = dataset::flows_without_label_csv(&loaded.without_label);
         storage::write_whole(path, text.as_bytes()).with_context(|| written_to.clone())?;

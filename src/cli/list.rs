@@ -38,8 +38,8 @@ pub fn list(project: &Path, arguments: &ListArguments) -> anyhow::Result<Verdict
     let all = [What::Experiments, What::Datasets, What::Runs, What::Models];
     for what in all.into_iter().filter(|what| arguments.what.is_none_or(|asked| asked == *what)) {
         let (title, lines) = match what {
-            What::Experiments => ("Experiments", experiments(project)?),
-            What::Datasets => ("Datasets", data::lines(project)?),
+            What::Experiments => ("Experiments", experiments(project)),
+            What::Datasets => ("Datasets", data::lines(project)),
             What::Runs => ("Runs, the last first", runs(project)),
             What::Models => ("Models", models(project)),
         };
@@ -73,18 +73,22 @@ fn name(path: &Path) -> String {
 }
 
 /// A file without a title is a base that others extend.
-fn experiments(project: &Path) -> anyhow::Result<Vec<String>> {
+fn experiments(project: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for path in entries(&project.join("experiments")) {
         if path.extension().is_none_or(|extension| extension != "toml") {
             continue;
         }
-        let table = declarative::read_table(&path)?;
-        if let Some(title) = table.get("title").and_then(toml::Value::as_str) {
-            lines.push(format!("{}: {title}", path.file_stem().unwrap_or_default().to_string_lossy()));
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        match declarative::read_table(&path)
+            .map(|table| table.get("title").and_then(toml::Value::as_str).map(str::to_owned))
+        {
+            Ok(Some(title)) => lines.push(format!("{stem}: {title}")),
+            Ok(None) => {}
+            Err(error) => lines.push(format!("{stem}: cannot be read ({error})")),
         }
     }
-    Ok(lines)
+    lines
 }
 
 /// The folders of runs, the last written first.

@@ -361,7 +361,7 @@ fn check_downloads(downloads: &[Download]) -> Result<(), String> {
 pub(super) fn globs<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<GlobSet, String> {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
-        let glob = GlobBuilder::new(pattern)
+        let glob = GlobBuilder::new(&super::names::composed(pattern))
             .case_insensitive(true)
             .literal_separator(true)
             .build()

@@ -35,6 +35,18 @@ pub enum DatasetError {
         /// The command that needs no download.
         hint: String,
     },
+    /// An archive is being unpacked into the folder, or was not to its end, so that files may be missing.
+    #[error(
+        "{}: an archive is being unpacked here, or that was stopped, so captures are missing: unpack {} again, or remove \
+         this file to use what is there",
+        marker.display(), if archive.is_empty() { "it" } else { archive }
+    )]
+    Unpacking {
+        /// The file that says so.
+        marker: std::path::PathBuf,
+        /// The archive, where it is known.
+        archive: String,
+    },
     /// A file or folder cannot be read.
     #[error("{path}: {source}")]
     Io {

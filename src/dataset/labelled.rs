@@ -1,7 +1,10 @@
 //! A flow with its labels and where it came from.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use indexmap::IndexMap;
 
+use super::names::folded;
 use crate::flow::{FiveTuple, Flow};
 
 /// A flow's labels: label column (`tunnel`, `category`, `application`, ...) to value.
@@ -38,4 +41,28 @@ pub struct LabelledFlow {
     pub labels: Labels,
     /// The flow itself.
     pub flow: Flow,
+}
+
+/// The values of a label column that differ in letter case only, each group in one line: two classes to etcbench, and
+/// perhaps one to who named them.
+pub fn labels_alike<'a>(labels: impl IntoIterator<Item = &'a Labels>) -> Vec<String> {
+    let mut values: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for (column, value) in labels.into_iter().flatten() {
+        values.insert((column, value));
+    }
+    let mut groups: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
+    for (column, value) in values {
+        groups.entry((column, folded(value))).or_default().push(format!("`{}`", value.escape_debug()));
+    }
+    let alike = groups.into_iter().filter(|(_, spellings)| spellings.len() > 1);
+    alike
+        .map(|((column, _), spellings)| {
+            format!(
+                "label column `{column}`: {} differ in letter case only and are {} classes; give them one spelling where \
+                 they are one",
+                spellings.join(" and "),
+                spellings.len()
+            )
+        })
+        .collect()
 }

@@ -19,11 +19,14 @@ mod labelled;
 mod load;
 mod manifest;
 mod manifest_file;
+mod names;
 mod plan;
 mod rules;
+mod sparse;
 pub mod synth;
 mod unjoined;
 mod unpack;
+mod unpacking;
 mod verify;
 
 pub use content::{CaptureContent, capture_sha256, examine, file_sha256};
@@ -35,10 +38,11 @@ pub use feature_file_arff::{ArffAttribute, ArffError, ArffTable, ArffType, ArffV
 pub use fetch::{FetchError, FetchOptions, Fetched, downloads, fetch};
 pub use flow_labels::MalformedLines;
 pub use folder::{CaptureFile, DATA_VARIABLE, DatasetFolder, download_folder, locate, locate_in, open_folder};
-pub use labelled::{FlowProvenance, LabelledFlow, Labels};
+pub use labelled::{FlowProvenance, LabelledFlow, Labels, labels_alike};
 pub use load::{Dataset, Loaded, LoadedCapture, load};
 pub use manifest::{EntryState, Manifest, ManifestEntry, ManifestError, compare_manifests};
 pub use manifest_file::{read_manifest, write_manifest};
+pub use names::composed;
 pub use plan::{LabelPlan, PlannedCapture, plan};
 pub use rules::capture_stem;
 pub use unjoined::{FlowWithoutLabel, WithoutLabel, flows_without_label_csv};

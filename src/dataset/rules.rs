@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::definition::RuleSection;
 use super::error::DatasetError;
 use super::labelled::Labels;
+use super::names::{composed, folded};
 use crate::declarative::nearest;
 
 /// Ends of file names that say how a capture is compressed; the stem is what is left before them.
@@ -56,8 +57,9 @@ pub(super) fn known_column(column: &str, columns: &[String]) -> Result<(), Strin
     Err(format!("`{column}` is not in `label_columns`; the nearest there is `{near}`"))
 }
 
-/// Adds `value` for `column`, or says which value was there.
+/// Adds `value` for `column`, or says which value was there. Values that differ in Unicode form only are one.
 pub(super) fn add_label(labels: &mut Labels, column: &str, value: &str) -> Result<(), String> {
+    let value = &*composed(value);
     match labels.get(column) {
         Some(present) if present != value => {
             Err(format!("label column `{column}` is both `{present}` and `{value}`; make the rules agree"))
@@ -77,11 +79,11 @@ struct Rule {
     labels: IndexMap<String, String>,
 }
 
-/// A table of labels by capture stem or path, matched in any letter case.
+/// A table of labels by capture stem or path, matched in any letter case and Unicode form.
 #[derive(Debug, Clone)]
 pub(super) struct LabelTable {
     by: CaptureKey,
-    /// By the stem in lower case: the stem as written and its labels.
+    /// By the folded stem: the stem as written and its labels.
     rows: IndexMap<String, (String, Labels)>,
 }
 
@@ -106,6 +108,9 @@ impl LabelTable {
         columns: &[String],
     ) -> Result<Self, DatasetError> {
         let fault = |message: String| DatasetError::Definition { file: file.to_owned(), message };
+        if [[0xff, 0xfe], [0xfe, 0xff]].iter().any(|mark| bytes.starts_with(mark)) {
+            return Err(fault("it is UTF-16; save it as CSV in UTF-8".to_owned()));
+        }
         let mut reader =
             csv::ReaderBuilder::new().terminator(csv::Terminator::Any(b'\n')).trim(csv::Trim::All).from_reader(bytes);
         let headers = reader.headers().map_err(|error| fault(error.to_string()))?.clone();
@@ -131,15 +136,21 @@ impl LabelTable {
                     add_label(&mut labels, header, value).map_err(&fault)?;
                 }
             }
-            // Spreadsheets of Windows write backslashes.
-            let stem = without_capture_end(&record[key_index]).replace('\\', "/");
+            let stem = relative(without_capture_end(&record[key_index])).map_err(|problem| {
+                fault(format!(
+                    "line {line}: `{}` {problem}; write the path inside the dataset's folder",
+                    &record[key_index]
+                ))
+            })?;
             if by == CaptureKey::Stem && stem.contains('/') {
                 return Err(fault(format!(
                     "line {line}: `{stem}` is a path; set `by = \"path\"` in [table], or write the file name alone"
                 )));
             }
-            if let Some((other, _)) = rows.insert(stem.to_lowercase(), (stem.clone(), labels)) {
-                return Err(fault(format!("line {line}: `{stem}` repeats `{other}` (letter case does not count)")));
+            if let Some((other, _)) = rows.insert(folded(&stem), (stem.clone(), labels)) {
+                return Err(fault(format!(
+                    "line {line}: `{stem}` repeats `{other}` (letter case and Unicode form do not count)"
+                )));
             }
         }
         Ok(Self { by, rows })
@@ -148,10 +159,25 @@ impl LabelTable {
     /// The row of the capture at `path` (relative, with `/`).
     fn row(&self, path: &str) -> Option<&(String, Labels)> {
         match self.by {
-            CaptureKey::Stem => self.rows.get(&capture_stem(path).to_lowercase()),
-            CaptureKey::Path => self.rows.get(&without_capture_end(path).to_lowercase()),
+            CaptureKey::Stem => self.rows.get(&folded(capture_stem(path))),
+            CaptureKey::Path => self.rows.get(&folded(without_capture_end(path))),
         }
     }
+}
+
+/// A path of a table as paths of captures are: with `/`, without the `./` that `find` writes.
+fn relative(path: &str) -> Result<String, &'static str> {
+    // Spreadsheets of Windows write backslashes.
+    let path = path.replace('\\', "/");
+    let drive = path.as_bytes().first().is_some_and(u8::is_ascii_alphabetic) && path[1..].starts_with(":/");
+    if path.starts_with('/') || drive {
+        return Err("is an absolute path");
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if parts.contains(&"..") {
+        return Err("leads out of the dataset's folder");
+    }
+    Ok(parts.join("/"))
 }
 
 /// All rules of a definition.
@@ -182,7 +208,7 @@ impl LabelRules {
             }
             let compile = |pattern: &Option<String>| match pattern {
                 None => Ok(None),
-                Some(pattern) => Regex::new(pattern).map(Some).map_err(|error| {
+                Some(pattern) => Regex::new(&composed(pattern)).map(Some).map_err(|error| {
                     format!("{place}: `{pattern}`: {}", error.to_string().lines().last().unwrap_or("not valid").trim())
                 }),
             };
@@ -203,6 +229,7 @@ impl LabelRules {
 
     /// The labels of the capture at `path` (relative, with `/`); empty when no rule matches it.
     pub fn labels_of(&self, path: &str) -> Result<Labels, String> {
+        let path = &*composed(path);
         let stem = capture_stem(path);
         let mut labels = Labels::new();
         if let Some((_, row)) = self.table.as_ref().and_then(|table| table.row(path)) {

@@ -1,12 +1,16 @@
 //! Unpacks archives (zip, and tar with or without compression) so that nothing of what an archive claims is taken
 //! on trust: no path outside the target, no links, no devices, no expansion past limits, and no file in
-//! place before the whole archive was read.
+//! place before the whole archive was read. A process that is stopped leaves a marker (see [`super::unpacking`]), and
+//! the same command again ends what it began.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
+use super::names;
+use super::sparse::sparse_member;
+use super::unpacking::{Unpacking, same_content};
 use crate::capture::{ExpansionLimits, archive, decompress};
 use crate::storage::{self, WholeFolder};
 
@@ -40,6 +44,8 @@ pub struct Unpacked {
     pub files: Vec<String>,
     /// Their bytes together.
     pub bytes: u64,
+    /// How many files were left out because macOS or Windows made them by themselves.
+    pub system_files: u64,
 }
 
 /// Why an archive was not unpacked. Nothing of it is left in the target.
@@ -59,6 +65,14 @@ pub enum UnpackError {
         /// The archive.
         archive: PathBuf,
         /// What is wrong.
+        problem: String,
+    },
+    /// It is no archive that can be unpacked here.
+    #[error("{}: {problem}", archive.display())]
+    Unusable {
+        /// The file.
+        archive: PathBuf,
+        /// What it is and what to do.
         problem: String,
     },
     /// A member that no archive of data has.
@@ -92,10 +106,10 @@ pub enum UnpackError {
 }
 
 /// Unpacks an archive into `target`, which is made where it is missing. `advance` is told of every piece of unpacked
-/// bytes. Files that are there already are an error unless `force`.
+/// bytes. Files that are there already with other content are an error unless `force`.
 ///
 /// Everything is unpacked into a temporary folder inside `target` first and moved into place, file by file, at the
-/// end.
+/// end. Until then, and where that is stopped, the target says that it is not whole.
 ///
 /// # Errors
 /// See [`UnpackError`].
@@ -106,12 +120,10 @@ pub fn unpack(
     force: bool,
     advance: &dyn Fn(u64),
 ) -> Result<Unpacked, UnpackError> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| UnpackError::Io { path, source }
-    };
     let archive_size = std::fs::metadata(archive).map_err(io(archive))?.len();
     storage::create_folder(target).map_err(io(target))?;
+    // An earlier one that was stopped may have moved some of the files.
+    let unpacking = Unpacking::begin(archive, target).map_err(io(target))?;
     // Never put in place as a whole: its files are moved into the target one by one.
     let staging = WholeFolder::new(&target.join("unpacked")).map_err(io(target))?;
     let mut work = Work {
@@ -123,33 +135,39 @@ pub fn unpack(
         force,
         advance,
         members: 0,
-        seen: BTreeSet::new(),
+        spellings: BTreeMap::new(),
+        folders: BTreeSet::new(),
         result: Unpacked::default(),
     };
-    let mut head = [0; 4];
-    let is_zip = File::open(archive).map_err(io(archive))?.read_exact(&mut head).is_ok() && archive::is_archive(&head);
-    if is_zip {
-        work.zip()?
-    } else {
-        work.tar()?
+    let result = work.read_archive().and_then(|()| {
+        work.result.files.sort();
+        work.refuse_conflicts()
+    });
+    if let Err(error) = result {
+        // What an earlier one moved into place is a part still.
+        if !unpacking.resumed {
+            unpacking.end().map_err(io(target))?;
+        }
+        return Err(error);
     }
-    let mut result = work.result;
-    result.files.sort();
+    let result = work.result;
     for file in &result.files {
-        let (from, to) = (staging.path().join(file), target.join(file));
-        refuse_link_on_the_way(archive, target, file)?;
-        if let Some(parent) = to.parent() {
-            storage::create_folder(parent).map_err(io(parent))?;
-        }
-        if !force && to.symlink_metadata().is_ok() {
-            return Err(UnpackError::Exists { path: to });
-        }
-        File::open(&from)
-            .and_then(|file| file.sync_all())
-            .and_then(|()| storage::rename(&from, &to))
-            .map_err(io(&to))?;
+        put_in_place(&staging.path().join(file), &target.join(file))?;
     }
+    unpacking.end().map_err(io(target))?;
     Ok(result)
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> UnpackError {
+    let path = path.to_owned();
+    move |source| UnpackError::Io { path, source }
+}
+
+fn put_in_place(from: &Path, to: &Path) -> Result<(), UnpackError> {
+    if let Some(parent) = to.parent() {
+        storage::create_folder(parent).map_err(io(parent))?;
+    }
+    File::open(from).and_then(|file| file.sync_all()).and_then(|()| storage::rename(from, to)).map_err(io(to))
 }
 
 /// A link inside the target, put there by someone else, would lead a file out of it.
@@ -179,8 +197,11 @@ struct Work<'a> {
     force: bool,
     advance: &'a dyn Fn(u64),
     members: u64,
-    /// Paths in lower case: two names that differ in case only are one file on some systems.
-    seen: BTreeSet<String>,
+    /// The paths of files by their folded form: some file systems take two that differ in letter case or Unicode form for
+    /// one.
+    spellings: BTreeMap<String, Vec<String>>,
+    /// The folders that were made.
+    folders: BTreeSet<String>,
     result: Unpacked,
 }
 
@@ -192,6 +213,53 @@ impl Work<'_> {
     fn refused(&self, member: &str, problem: &str) -> UnpackError {
         let member = member.escape_debug().to_string();
         UnpackError::Refused { archive: self.archive.to_owned(), member, problem: problem.to_owned() }
+    }
+
+    fn unusable(&self, problem: impl Into<String>) -> UnpackError {
+        UnpackError::Unusable { archive: self.archive.to_owned(), problem: problem.into() }
+    }
+
+    fn archive_error(&self, error: archive::ArchiveError) -> UnpackError {
+        use archive::ArchiveError;
+        match error {
+            ArchiveError::Encrypted { member, .. } => {
+                self.refused(&member, "is encrypted; unpack the archive with its password by another program")
+            }
+            ArchiveError::DuplicateNames { name: Some(name), .. } => self.refused(&name, TWICE),
+            ArchiveError::DuplicateNames { name: None, .. } => self.unusable(format!("a member {TWICE}")),
+            ArchiveError::UnsupportedMethod { member, method, .. } => {
+                let problem = format!("is compressed by method {method}, which is not supported; use another program");
+                self.refused(&member, &problem)
+            }
+            ArchiveError::Damaged { problem, .. } => self.damaged(problem),
+            ArchiveError::Open { source, .. } => UnpackError::Io { path: self.archive.to_owned(), source },
+            ArchiveError::NoSuchMember { .. } => self.damaged(error),
+        }
+    }
+
+    /// Unpacks everything into the temporary folder.
+    fn read_archive(&mut self) -> Result<(), UnpackError> {
+        let mut head = Vec::new();
+        File::open(self.archive).and_then(|file| file.take(HEAD).read_to_end(&mut head)).map_err(io(self.archive))?;
+        match (archive::is_archive(&head), other_kind(&head)) {
+            (true, _) => self.zip(),
+            (false, Some(problem)) => Err(self.unusable(problem)),
+            (false, None) => self.tar(),
+        }
+    }
+
+    /// Files that are there already, other than those that are the same, and links on the way to a file.
+    fn refuse_conflicts(&self) -> Result<(), UnpackError> {
+        for file in &self.result.files {
+            refuse_link_on_the_way(self.archive, self.target, file)?;
+            let to = self.target.join(file);
+            let Ok(found) = to.symlink_metadata() else { continue };
+            let same = || same_content(&self.staging.join(file), &to).map_err(io(&to));
+            if !self.force && !(found.is_file() && same()?) {
+                return Err(UnpackError::Exists { path: to });
+            }
+        }
+        Ok(())
     }
 
     fn zip(&mut self) -> Result<(), UnpackError> {
@@ -206,16 +274,16 @@ impl Work<'_> {
             let is_link = entry.is_symlink();
             drop(entry);
             if is_link || !matches!(kind, 0 | REGULAR | FOLDER) {
-                return Err(self.refused(&name, "is a link or a device, not a file"));
+                return Err(self.refused(&name, &format!("is a link or a device, not a file; {LINK_ADVICE}")));
             }
         }
         drop(zip);
-        let members = archive::members(self.archive).map_err(|error| self.damaged(error))?;
+        let members = archive::members(self.archive).map_err(|error| self.archive_error(error))?;
         for member in members {
-            let path = self.admit(&member.name)?;
             let limits = ExpansionLimits { most_bytes: u64::MAX, most_ratio: u64::MAX, free_bytes: u64::MAX };
+            let path = self.admit(&member.name, member.size)?;
             let stream = archive::open_member_with(self.archive, &member.name, limits);
-            let stream = stream.map_err(|error| self.damaged(error))?;
+            let stream = stream.map_err(|error| self.archive_error(error))?;
             self.write(&member.name, &path, stream)?;
         }
         Ok(())
@@ -230,7 +298,7 @@ impl Work<'_> {
         let entries = tar.entries().map_err(|error| self.stream_error(&error))?;
         let mut any = false;
         for entry in entries {
-            let entry = match entry {
+            let mut entry = match entry {
                 Ok(entry) => entry,
                 Err(error) if !any => {
                     let problem = format!("neither a zip nor a tar archive ({error})");
@@ -242,7 +310,7 @@ impl Work<'_> {
                 Err(error) => return Err(self.stream_error(&error)),
             };
             any = true;
-            let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let mut name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
             let kind = entry.header().entry_type();
             if kind.is_pax_global_extensions() {
                 continue;
@@ -252,11 +320,24 @@ impl Work<'_> {
                 self.safe_path(&name)?;
                 continue;
             }
-            if !kind.is_file() && !kind.is_contiguous() {
-                return Err(self.refused(&name, "is a link, a device or another special file"));
+            if !kind.is_file() && !kind.is_contiguous() && !kind.is_gnu_sparse() {
+                let problem = format!("is a link, a device or another special file; {LINK_ADVICE}");
+                return Err(self.refused(&name, &problem));
             }
-            let path = self.admit(&name)?;
-            self.write(&name, &path, entry)?;
+            let sparse = sparse_member(&mut entry).map_err(|problem| self.refused(&name, &problem))?;
+            match sparse {
+                Some(sparse) => {
+                    if let Some(own) = sparse.name {
+                        name = String::from_utf8_lossy(&own).into_owned();
+                    }
+                    let path = self.admit(&name, sparse.map.size())?;
+                    self.write(&name, &path, sparse.map.expand(entry))?;
+                }
+                None => {
+                    let path = self.admit(&name, entry.size())?;
+                    self.write(&name, &path, entry)?;
+                }
+            }
         }
         if any { Ok(()) } else { Err(self.damaged("it holds nothing")) }
     }
@@ -304,33 +385,65 @@ impl Work<'_> {
         Ok(parts.join("/"))
     }
 
-    /// Checks a file's name, and that it is not there already, here or in the target.
-    fn admit(&mut self, name: &str) -> Result<String, UnpackError> {
+    /// Checks a file's name, and that no other file of that name is there already, here or in the target.
+    fn admit(&mut self, name: &str, size: u64) -> Result<String, UnpackError> {
         self.count_member()?;
         let path = self.safe_path(name)?;
         if path.is_empty() || name.ends_with('/') {
             return Err(self.refused(name, "has no name"));
         }
-        if !self.seen.insert(path.to_lowercase()) {
-            return Err(self.refused(name, "is there twice"));
+        let spellings = self.spellings.entry(names::folded(&path)).or_default();
+        if spellings.contains(&path) {
+            return Err(self.refused(name, TWICE));
+        }
+        spellings.push(path.clone());
+        let mut folder = path.as_str();
+        while let Some((above, _)) = folder.rsplit_once('/') {
+            folder = above;
+            // It is there and nobody made it: under another name.
+            if self.folders.insert(folder.to_owned()) && self.staging.join(folder).is_dir() {
+                return Err(self.refused(name, &format!("lies in a folder that {ALIKE}")));
+            }
         }
         let target = self.target.join(&path);
-        if !self.force && target.symlink_metadata().is_ok() {
+        // Whether it holds the same is seen when that is unpacked.
+        let may_be_same = |found: std::fs::Metadata| found.is_file() && found.len() == size;
+        if !self.force && target.symlink_metadata().is_ok_and(|found| !may_be_same(found)) {
             return Err(UnpackError::Exists { path: target });
         }
         Ok(path)
     }
 
     fn write(&mut self, name: &str, path: &str, mut stream: impl Read) -> Result<(), UnpackError> {
+        let mut head = Vec::new();
+        stream.by_ref().take(4).read_to_end(&mut head).map_err(|error| self.stream_error(&error))?;
+        let is_system_file = names::is_system_file(path, || head.as_slice().try_into().ok());
+        if is_system_file {
+            // Read to its end all the same: what follows in the stream, and its checksum, come after it.
+            let bytes = self.copy(std::io::Cursor::new(head).chain(stream), &mut std::io::sink(), path)?;
+            self.result.bytes -= bytes;
+            self.result.system_files += 1;
+            return Ok(());
+        }
         let to = self.staging.join(path);
-        let io = |source| UnpackError::Io { path: to.clone(), source };
         let mut file = match storage::create_file(&to) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(self.refused(name, "is a file and a folder at once"));
+                let alike = self.spellings.get(&names::folded(path)).is_some_and(|spellings| spellings.len() > 1);
+                let problem = if alike { ALIKE } else { "is a file and a folder at once" };
+                return Err(self.refused(name, problem));
             }
-            Err(error) => return Err(io(error)),
+            Err(error) => return Err(io(&to)(error)),
         };
+        self.copy(std::io::Cursor::new(head).chain(stream), &mut file, path)?;
+        file.sync_all().map_err(io(&to))?;
+        self.result.files.push(path.to_owned());
+        Ok(())
+    }
+
+    /// Copies a member within the limits, and gives its size.
+    fn copy(&mut self, mut stream: impl Read, file: &mut impl std::io::Write, path: &str) -> Result<u64, UnpackError> {
+        let before = self.result.bytes;
         let mut buffer = vec![0; PIECE];
         loop {
             let count = match stream.read(&mut buffer) {
@@ -339,7 +452,7 @@ impl Work<'_> {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(self.stream_error(&error)),
             };
-            std::io::Write::write_all(&mut file, &buffer[..count]).map_err(io)?;
+            file.write_all(&buffer[..count]).map_err(io(&self.staging.join(path)))?;
             self.result.bytes += count as u64;
             (self.advance)(count as u64);
             let ExpansionLimits { most_bytes, most_ratio, free_bytes } = self.limits.expansion;
@@ -353,8 +466,33 @@ impl Work<'_> {
                 return Err(UnpackError::Expands { archive: self.archive.to_owned(), problem });
             }
         }
-        file.sync_all().map_err(io)?;
-        self.result.files.push(path.to_owned());
-        Ok(())
+        Ok(self.result.bytes - before)
+    }
+}
+
+/// Bytes that tell what a file is.
+const HEAD: u64 = 512;
+const TWICE: &str = "is there twice; unpack the archive with another program and keep one of the two";
+const ALIKE: &str = "differs from another in letter case or Unicode form only, and this file system takes them for one; \
+                     unpack the archive elsewhere";
+const LINK_ADVICE: &str = "unpack the archive with another program, such as tar or unzip";
+
+/// What a file is that is no archive of a kind that is unpacked here.
+fn other_kind(head: &[u8]) -> Option<&'static str> {
+    let text = head.trim_ascii_start().to_ascii_lowercase();
+    let is_page = ["<!doctype html", "<html", "<head"].iter().any(|start| text.starts_with(start.as_bytes()));
+    if is_page {
+        Some(
+            "it is a web page, most likely the form or log-in page of the publisher, and not the archive; download the \
+             archive in a browser",
+        )
+    } else if head.starts_with(b"Rar!\x1a\x07") {
+        Some("it is a RAR archive, which is not read here; unpack it with unrar")
+    } else if head.starts_with(b"7z\xbc\xaf\x27\x1c") {
+        Some("it is a 7z archive, which is not read here; unpack it with 7z")
+    } else if head.first_chunk().is_some_and(|head| names::is_capture(*head)) {
+        Some("it is a capture and not an archive; put it into the dataset's folder as it is")
+    } else {
+        None
     }
 }

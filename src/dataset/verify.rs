@@ -181,8 +181,23 @@ fn common_entries(dataset: &Dataset, missing: &[String]) -> Vec<ManifestEntry> {
         entry.damage = Some(problem.clone());
         entry
     });
-    let unexpected = folder.unexpected.iter().map(|file| file_entry(EntryState::Unexpected, file, None, advice(file)));
-    missing.chain(archives).chain(unexpected).collect()
+    let unexpected = |file, note| file_entry(EntryState::Unexpected, file, None, note);
+    let is_ignored = |file: &&CaptureFile| folder.ignored.iter().any(|(ignored, _)| ignored == *file);
+    let others = folder.unexpected.iter().filter(|file| !is_ignored(file));
+    let others = others.map(|file| unexpected(file, advice(file)));
+    let ignored = folder.ignored.iter().map(|(file, pattern)| {
+        let note =
+            format!("looks like a capture, but no pattern matches it; add \"{pattern}\" to `patterns` in [files]");
+        unexpected(file, Some(note))
+    });
+    let made = "no capture but made by macOS or Windows, and left out";
+    let system_files = folder.system_files.iter().map(|file| unexpected(file, Some(made.to_owned())));
+    let unreadable = folder.unreadable.iter().map(|(path, reason)| {
+        let mut entry = ManifestEntry::new(EntryState::Unexpected, path.clone(), path.clone());
+        entry.note = Some(format!("left out: {reason}"));
+        entry
+    });
+    missing.chain(archives).chain(others).chain(ignored).chain(system_files).chain(unreadable).collect()
 }
 
 /// What to do with a file that is not used as it is.
@@ -191,7 +206,7 @@ fn advice(file: &CaptureFile) -> Option<String> {
     let tar = [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"].iter().any(|end| name.ends_with(end));
     if tar {
         Some("an archive whose members are not read in place; unpack it with `etcbench data unpack`".to_owned())
-    } else if name.ends_with(".7z") || name.ends_with(".rar") {
+    } else if [".7z", ".rar", ".zip.001", ".z01", ".7z.001"].iter().any(|end| name.ends_with(end)) {
         Some("an archive of a kind that is not read; unpack it by other means".to_owned())
     } else {
         None

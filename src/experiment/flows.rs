@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::storage::{Turn, WholeFolder};
 
 /// Raised whenever a change to the code changes the flows, so that no fit on older ones is reused.
-const FLOWS_VERSION: u32 = 4;
+const FLOWS_VERSION: u32 = 5;
 
 /// The cache's folder of flows.
 pub(super) const STAGE: &str = "flows";
@@ -176,6 +176,9 @@ pub(super) fn load_flows(
     }
     let datasets: Vec<Dataset> =
         experiment.datasets.iter().map(|name| find(experiment, name, &settings.project)).collect::<Result<_, _>>()?;
+    for dataset in &datasets {
+        dataset.folder.warnings(&dataset.definition.name).iter().for_each(|warning| progress.warn(warning));
+    }
     let tables = datasets.iter().filter(|dataset| dataset.definition.features.is_some()).count();
     if tables > 0 && tables < datasets.len() {
         return Err(ExperimentError::Features {
@@ -188,6 +191,7 @@ pub(super) fn load_flows(
     let definitions: Vec<&str> = datasets.iter().map(|dataset| dataset.definition.digest.as_str()).collect();
     if tables > 0 {
         let table = dataset::load_features(&datasets, progress)?;
+        dataset::labels_alike(table.rows.iter().map(|row| &row.labels)).iter().for_each(|text| progress.warn(text));
         let captures = table_facts(&table, &checksums)?;
         let key = cache::key(&("features", FLOWS_VERSION, definitions, &checksums));
         let manifests = manifests(&datasets, &captures, &checksums)?;
@@ -221,6 +225,7 @@ pub(super) fn load_flows(
     }
     warnings.extend(loaded.captures.iter().filter_map(damage));
     warnings.extend(loaded.captures.iter().flat_map(label_warnings));
+    warnings.extend(dataset::labels_alike(loaded.flows.iter().map(|flow| &flow.labels)));
     warnings.iter().for_each(|warning| progress.warn(warning));
     let captures: Vec<CaptureFacts> =
         loaded.captures.iter().map(|capture| facts(capture, &checksums)).collect::<Result<_, _>>()?;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::sequence::{SequenceError, SequenceOptions, write_sequence};
 use super::set::{FeatureSet, TokenArray};
 use super::token::{TokenError, TokenOptions, tokenize};
-use crate::dataset::{FeatureTable, FlowProvenance, LabelledFlow, Labels};
+use crate::dataset::{FeatureTable, FlowProvenance, LabelledFlow, Labels, composed};
 use crate::declarative::nearest;
 use crate::flow::{FlowOptions, STATISTIC_NAMES};
 use crate::seed;
@@ -70,6 +70,25 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// With all label values in the Unicode form that labels have, however the experiment spells them.
+    fn composed(&self) -> Self {
+        let text = |value: &String| composed(value).into_owned();
+        let conditions = |conditions: &Conditions| -> Conditions {
+            let values = |values: &Values| match values {
+                Values::One(value) => Values::One(text(value)),
+                Values::Several(values) => Values::Several(values.iter().map(text).collect()),
+            };
+            conditions.iter().map(|(column, of)| (column.clone(), values(of))).collect()
+        };
+        let classes = self.classes.as_ref().map(|classes| match classes {
+            Classes::Listed(values) => Classes::Listed(values.iter().map(text).collect()),
+            Classes::Composed(classes) => {
+                Classes::Composed(classes.iter().map(|(name, of)| (name.clone(), conditions(of))).collect())
+            }
+        });
+        Self { filter: conditions(&self.filter), classes, ..self.clone() }
+    }
+
     /// The most flows that can be selected of `count` flows with these labels, without looking at the flows.
     pub fn most_flows<'a>(&self, labels: impl Iterator<Item = &'a Labels>, count: usize) -> usize {
         let Some(most) = self.maximum_flows_per_class else { return count };
@@ -261,6 +280,7 @@ fn choose<T>(
     seed: u64,
 ) -> Result<Chosen, SelectionError> {
     let invalid = |message: String| SelectionError::Invalid { message };
+    let selection = &selection.composed();
     if selection.maximum_flows_per_class == Some(0) {
         return Err(invalid("`maximum_flows_per_class` is 0; leave it out to use all".to_owned()));
     }

@@ -12,6 +12,7 @@ use super::content::file_sha256;
 use super::definition::{DatasetDefinition, Download};
 use super::error::DatasetError;
 use super::unpack::{UnpackError, UnpackLimits, unpack};
+use super::unpacking::Unpacking;
 use crate::progress::Progress;
 use record::{DownloadRecord, Records};
 use transfer::Transfer;
@@ -177,25 +178,30 @@ fn fetch_one(
     progress: &dyn Progress,
 ) -> Result<Fetched, FetchError> {
     let path = folder.join(&download.path);
-    if path.is_file() && !options.force {
-        return already_here(download, &path, records, progress);
-    }
-    let transfer = Transfer::new(download, &path, options);
-    let record = transfer.run(progress)?;
-    let mut fetched = Fetched {
-        path: download.path.clone(),
-        size: record.size,
-        sha256: record.sha256.clone(),
-        already: false,
-        unpacked: Vec::new(),
+    let target = path.parent().unwrap_or(folder);
+    let mut fetched = if path.is_file() && !options.force {
+        already_here(download, &path, records, progress)?
+    } else {
+        // From the moment that the archive is in place until it is unpacked, captures are missing beside it.
+        let whole = || if download.unpack { Unpacking::begin(&path, target).map(drop) } else { Ok(()) };
+        let record = Transfer::new(download, &path, options).run(progress, whole)?;
+        let (size, sha256) = (record.size, record.sha256.clone());
+        records.insert(&download.path, record)?;
+        Fetched { path: download.path.clone(), size, sha256, already: false, unpacked: Vec::new() }
     };
-    records.insert(&download.path, record)?;
-    if download.unpack {
-        let target = path.parent().unwrap_or(folder);
+    if download.unpack && !records.get(&download.path).is_some_and(|record| record.unpacked) {
         progress.begin(&format!("unpacking {}", download.path), 0);
         let result = unpack(&path, target, &UnpackLimits::default(), options.force, &|bytes| progress.advance(bytes));
         progress.end();
         fetched.unpacked = result?.files;
+        records.set_unpacked(&download.path, || DownloadRecord {
+            url: download.url.clone(),
+            size: fetched.size,
+            sha256: fetched.sha256.clone(),
+            etag: None,
+            last_modified: None,
+            unpacked: true,
+        })?;
     }
     Ok(fetched)
 }

@@ -20,6 +20,9 @@ pub(super) struct DownloadRecord {
     pub etag: Option<String>,
     /// When the server says that it changed last.
     pub last_modified: Option<String>,
+    /// Whether everything in it, where it is an archive, was unpacked.
+    #[serde(default)]
+    pub unpacked: bool,
 }
 
 /// `downloads.json`: records by path.
@@ -45,6 +48,13 @@ impl Records {
 
     pub fn get(&self, path: &str) -> Option<&DownloadRecord> {
         self.records.get(path)
+    }
+
+    /// Notes that everything in the archive at `path` was unpacked. One that was not downloaded here has the record that
+    /// `unknown` makes.
+    pub fn set_unpacked(&mut self, path: &str, unknown: impl FnOnce() -> DownloadRecord) -> Result<(), FetchError> {
+        let record = self.records.get(path).cloned().unwrap_or_else(unknown);
+        self.insert(path, DownloadRecord { unpacked: true, ..record })
     }
 
     /// Adds a record and writes the file.

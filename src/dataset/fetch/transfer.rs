@@ -64,8 +64,12 @@ impl<'a> Transfer<'a> {
         FetchError::Refused { url: self.download.url.clone(), problem }
     }
 
-    /// Downloads the file, checks it and moves it into place.
-    pub fn run(&self, progress: &dyn Progress) -> Result<DownloadRecord, FetchError> {
+    /// Downloads the file, checks it and moves it into place, right after `whole` was called.
+    pub fn run(
+        &self,
+        progress: &dyn Progress,
+        whole: impl FnOnce() -> std::io::Result<()>,
+    ) -> Result<DownloadRecord, FetchError> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         storage::create_folder(folder).map_err(|source| FetchError::Io { path: folder.to_owned(), source })?;
         let mut attempts = 0;
@@ -100,11 +104,12 @@ impl<'a> Transfer<'a> {
         }
         File::open(&self.partial)
             .and_then(|file| file.sync_all())
+            .and_then(|()| whole())
             .and_then(|()| storage::rename(&self.partial, self.path))
             .map_err(|source| FetchError::Io { path: self.path.to_owned(), source })?;
         self.forget(&self.version_path);
         let Version { url, etag, last_modified, .. } = version;
-        Ok(DownloadRecord { url, size, sha256, etag, last_modified })
+        Ok(DownloadRecord { url, size, sha256, etag, last_modified, unpacked: false })
     }
 
     fn wrong(&self, problem: String) -> FetchError {

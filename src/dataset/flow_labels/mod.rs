@@ -170,10 +170,10 @@ fn clock(section: &FlowLabelsSection) -> Result<Clock, String> {
     }
 }
 
-/// What joins a capture to its label file: the file name up to the first dot, in lower case.
+/// What joins a capture to its label file: the file name up to the first dot, in any letter case and Unicode form.
 pub(super) fn join_name(path: &str) -> String {
     let name = path.rsplit(['/', '!']).next().unwrap_or(path);
-    name.split('.').next().unwrap_or(name).to_lowercase()
+    super::names::folded(name.split('.').next().unwrap_or(name))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::{FlowLabelRules, Format};
 use crate::capture::{ExpansionLimits, decompress};
 use crate::dataset::error::DatasetError;
 use crate::dataset::labelled::Labels;
+use crate::dataset::names::folded;
 use crate::dataset::rules::capture_stem;
 use crate::declarative::nearest;
 
@@ -102,7 +103,7 @@ impl<'a> LabelReader<'a> {
         Ok(Self {
             rules,
             applicable: rules.rules_for(capture),
-            capture_stem: capture_stem(capture).to_lowercase(),
+            capture_stem: folded(capture_stem(capture)),
             file,
             input,
             line: 1,
@@ -168,7 +169,7 @@ impl<'a> LabelReader<'a> {
             return Ok(None);
         };
         if let Some(capture) = columns.capture
-            && capture_stem(field(capture).ok_or("it has too few columns")?).to_lowercase() != self.capture_stem
+            && folded(capture_stem(field(capture).ok_or("it has too few columns")?)) != self.capture_stem
         {
             return Ok(None);
         }
