@@ -211,3 +211,108 @@ fn out_of_memory_loses_nothing() {
     limited.done(&every_stage::RUN);
     same(&expected, &folder, "after running out of memory");
 }
+
+/// Makes every entry of the cache look unused since 2020.
+fn age_the_cache(folder: &Path) {
+    for path in every_stage::files(&folder.join("results/cache")) {
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_600_000_000)).unwrap();
+    }
+}
+
+#[test]
+fn the_cache_is_shown_verified_and_pruned() {
+    let project = every_stage::project();
+    let cache = |arguments: &[&str]| {
+        let output = project.etcbench(&[&["cache"][..], arguments].concat());
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (text, output.status.code())
+    };
+    let (text, code) = cache(&[]);
+    assert!(code == Some(0) && text.contains("results/cache: 0 entries, 0 B"), "{text}");
+    assert_eq!(cache(&["verify"]).1, Some(0));
+    assert_eq!(cache(&["prune"]).1, Some(2));
+    assert_eq!(cache(&["prune", "--older-than", "soon"]).1, Some(2));
+    project.done(&every_stage::RUN);
+    let folder = project.path("");
+    let expected = results(&folder);
+    let files = |stage: &str| every_stage::files(&folder.join("results/cache").join(stage));
+    let all = files("");
+    project.write("results/cache/fits/notes.txt", "mine");
+    let (text, code) = cache(&[]);
+    assert_eq!(code, Some(0), "{text}");
+    for stage in ["fits", "flows", "models", "trials", "artifacts", "checksums"] {
+        assert!(text.lines().any(|line| line.trim_start().starts_with(stage)), "{stage} is not in:\n{text}");
+    }
+    assert!(text.contains("1 others, 4 B, are unfinished or not etcbench's"), "{text}");
+    // Every file that a run left is an entry or of one.
+    let (text, code) = cache(&["verify"]);
+    assert!(code == Some(0) && text.contains("entries, 0 damaged"), "{text}");
+
+    // A fit, the flows themselves, and a file that lost its content.
+    let flows = files("flows").into_iter().find(|path| path.extension().is_some()).unwrap();
+    let damaged = [files("fits")[0].clone(), flows, files("models")[0].clone()];
+    let damage = || {
+        for (number, path) in damaged.iter().enumerate() {
+            let mut bytes = std::fs::read(path).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            std::fs::write(path, if number == 2 { Vec::new() } else { bytes }).unwrap();
+        }
+    };
+    damage();
+    let (text, code) = cache(&["verify"]);
+    assert_eq!(code, Some(1), "{text}");
+    for path in &damaged {
+        let key = path.file_stem().unwrap().to_string_lossy();
+        assert!(text.contains(&format!("/{key}, ")) && path.is_file(), "{key} is not in:\n{text}");
+    }
+    assert!(text.contains("3 damaged") && text.contains("--remove"), "{text}");
+    let (text, code) = cache(&["verify", "--remove"]);
+    assert!(code == Some(1) && text.matches(", removed").count() == 3, "{text}");
+    assert!(damaged.iter().all(|path| !path.exists()));
+    assert_eq!(cache(&["verify"]).1, Some(0));
+    project.done(&every_stage::RUN);
+    same(&expected, &folder, "after damage was removed");
+
+    // By age: what a run used is new again.
+    let (text, _) = cache(&["prune", "--older-than", "1d"]);
+    assert!(text.contains("removed 0 entries, 0 B"), "{text}");
+    age_the_cache(&folder);
+    project.done(&every_stage::RUN);
+    let (text, code) = cache(&["prune", "--older-than", "1d", "--dry-run"]);
+    assert!(code == Some(0) && text.contains("would remove ") && text.contains("artifacts/"), "{text}");
+    assert!(!text.contains("fits/"), "{text}");
+    assert_eq!(files("").len(), all.len() + 1);
+    // By size, then everything.
+    let (text, code) = cache(&["prune", "--max-size", "20K"]);
+    assert_eq!(code, Some(0), "{text}");
+    let left: u64 = files("").iter().map(|path| std::fs::metadata(path).unwrap().len()).sum();
+    assert!(left <= 20 * 1024 + 4 && files("").len() > 1, "{left}");
+    age_the_cache(&folder);
+    cache(&["prune", "--older-than", "0h"]);
+    assert_eq!(files(""), [project.path("results/cache/fits/notes.txt")]);
+    project.done(&every_stage::RUN);
+    std::fs::remove_file(project.path("results/cache/fits/notes.txt")).unwrap();
+    same(&expected, &folder, "after everything was removed");
+}
+
+#[test]
+fn pruning_beside_a_run_changes_nothing_of_it() {
+    let (undisturbed, disturbed) = (every_stage::project(), every_stage::project());
+    undisturbed.done(&every_stage::RUN);
+    let expected = results(&undisturbed.path(""));
+    let folder = disturbed.path("");
+    let mut child = start(&folder);
+    let mut prunes = 0;
+    while child.try_wait().unwrap().is_none() {
+        disturbed.done(&["cache", "prune", "--older-than", "0h", "--max-size", "1K"]);
+        disturbed.done(&["cache"]);
+        prunes += 1;
+    }
+    let (code, text) = end(child);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(prunes > 2, "{prunes}");
+    // Models are in the cache only, and some of them may be gone.
+    disturbed.done(&every_stage::RUN);
+    same(&expected, &folder, &format!("after {prunes} prunes"));
+}

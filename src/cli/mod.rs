@@ -21,6 +21,7 @@ macro_rules! tell {
 }
 
 mod audit;
+mod cache;
 mod check;
 mod classify;
 mod compare;
@@ -111,6 +112,8 @@ enum Command {
     /// What datasets there are, whether their captures are here, and generated data.
     #[command(subcommand)]
     Data(data::DataCommand),
+    /// How large the cache is, by stage; remove what is old or too much, or check it for damage.
+    Cache(cache::CacheArguments),
     /// Check a CUDA device against the processor, and time it; see scripts/gpu-check.
     #[command(hide = true)]
     GpuCheck(gpu_check::GpuCheckArguments),
@@ -243,6 +246,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Classify(arguments) => classify::classify(&arguments),
         Command::Split(arguments) => split::split(&project, &arguments),
         Command::Data(command) => data::data(&project, &command),
+        Command::Cache(arguments) => cache::cache(&project, &arguments),
     }
 }
 

@@ -161,7 +161,7 @@ pub(super) fn parse_seeds(text: &str) -> Result<Seeds, String> {
 }
 
 /// A size in bytes: a whole number of KiB, MiB, GiB or TiB.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let problem = || format!("`{text}` is not a size such as 500M or 8G");
     let unit = text.chars().last().and_then(|unit| "KMGT".find(unit.to_ascii_uppercase())).ok_or_else(problem)?;
     let count: u64 = text[..text.len() - 1].parse().map_err(|_| problem())?;

@@ -3,9 +3,10 @@
 //! as whole. Processes that share a folder share the work: see [`storage::claim`].
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -18,7 +19,9 @@ use crate::storage::{self, Claim, Turn};
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The folder of claims, beside those of the stages.
-const CLAIMS: &str = "claims";
+pub(super) const CLAIMS: &str = "claims";
+/// How exactly the time of an entry's last use is kept.
+const USED_WITHIN: Duration = Duration::from_secs(60 * 60);
 
 /// A folder of cached results.
 #[derive(Debug, Clone)]
@@ -77,6 +80,11 @@ impl Cache {
         }
     }
 
+    /// The cache's folder; none of a cache that keeps nothing.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
     fn path(&self, stage: &str, key: &str) -> Option<PathBuf> {
         Some(self.folder.as_ref()?.join(stage).join(key))
     }
@@ -132,11 +140,28 @@ impl Cache {
 
     /// The bytes stored for `stage` under `key`, if they are there and undamaged.
     pub fn get(&self, stage: &str, key: &str) -> Option<Vec<u8>> {
+        let bytes = self.read(stage, key)?;
+        self.note_use(stage, key);
+        Some(bytes)
+    }
+
+    /// As [`Cache::get`], but looking is no use of the entry.
+    pub(super) fn read(&self, stage: &str, key: &str) -> Option<Vec<u8>> {
         let mut bytes = std::fs::read(self.path(stage, key)?).ok()?;
         let (checksum, content) = bytes.split_at_checked(65)?;
         let expected = hex::encode(Sha256::digest(content));
         let whole = checksum[..64] == *expected.as_bytes() && checksum[64] == b'\n';
         whole.then(|| bytes.split_off(65))
+    }
+
+    /// An entry's time is that of its last use, by which it is pruned. Where it cannot be set the entry looks older.
+    fn note_use(&self, stage: &str, key: &str) {
+        let now = SystemTime::now();
+        let Some(file) = self.path(stage, key).and_then(|path| File::open(path).ok()) else { return };
+        let used = file.metadata().and_then(|metadata| metadata.modified());
+        if used.is_ok_and(|used| now.duration_since(used).is_ok_and(|age| age > USED_WITHIN)) {
+            let _ = file.set_modified(now);
+        }
     }
 
     /// Stores `bytes` for `stage` under `key`.

@@ -92,6 +92,14 @@ pub(super) fn read(cache: &Cache, key: &str) -> Option<(Vec<LabelledFlow>, Entry
     Some((flows, entry))
 }
 
+/// Whether the flows stored under `key` are as they were written.
+pub(super) fn is_whole(cache: &Cache, key: &str) -> bool {
+    let entry = cache.read(flows::STAGE, key).and_then(|bytes| serde_json::from_slice::<Entry>(&bytes).ok());
+    let path = cache.file(flows::STAGE, &format!("{key}.parquet"));
+    let checksum = path.and_then(|path| dataset::file_sha256(&path).ok());
+    entry.is_some_and(|entry| checksum.as_ref() == Some(&entry.store))
+}
+
 /// Stores flows under `key`, and gives the entry back.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 //! leaves behind.
 
 mod cache;
+mod cache_entries;
 mod comparisons;
 mod fit;
 mod flow_cache;
@@ -25,6 +26,7 @@ mod unit;
 mod verify;
 
 pub use cache::{CHECKPOINT_INTERVAL, Cache, StageCount, StageCounts};
+pub use cache_entries::{CacheContents, CacheEntry, PruneLimits, Pruned};
 pub use comparisons::{Comparison, PairedTest};
 pub use fit::FitOutcome;
 pub use flows::{CaptureFacts, dataset_names, require_data};
