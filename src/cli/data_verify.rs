@@ -189,6 +189,11 @@ pub fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Result<Ver
     let written_to = arguments.list.as_deref().map(output::announce).unwrap_or_default();
     let dataset = find(project, &arguments.name)?;
     dataset.folder.warnings(&arguments.name).iter().for_each(|warning| tell!("{warning}"));
+    anyhow::ensure!(
+        dataset.definition.is_labelled(),
+        "dataset {}: its captures have no labels (`label_columns` is empty)",
+        arguments.name
+    );
     // Labels need neither bytes nor statistics of the flows.
     let options = FlowOptions { kept_packets: 1, kept_bytes: 1, statistics: false, ..FlowOptions::default() };
     let loaded = dataset::load(&[dataset], &options, progress::for_standard_error().as_ref())?;

@@ -181,7 +181,7 @@ pub struct DatasetDefinition {
     pub reference: String,
     /// Where to get it.
     pub published_at: Publication,
-    /// The label columns every labelled flow has.
+    /// The label columns every labelled flow has; none where the captures have no labels.
     pub label_columns: Vec<String>,
     /// What one has to know before using it.
     pub notes: Vec<String>,
@@ -230,9 +230,6 @@ impl DatasetDefinition {
         if raw.name.is_empty() || !raw.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
             return Err(fault(format!("`name` is `{}`: use letters, digits, `-` and `_` only", raw.name)));
         }
-        if raw.label_columns.is_empty() {
-            return Err(fault("`label_columns` is empty: name at least one".to_owned()));
-        }
         for (index, column) in raw.label_columns.iter().enumerate() {
             if column.is_empty() || raw.label_columns[..index].contains(column) {
                 return Err(fault(format!("`label_columns` has `{column}` twice or empty")));
@@ -250,7 +247,14 @@ impl DatasetDefinition {
             }
         }
         let by_capture = !raw.rule.is_empty() || raw.table.is_some() || raw.folders.is_some();
-        if !by_capture && raw.flow_labels.is_none() && raw.host_labels.is_none() && raw.features.is_none() {
+        let labels = by_capture || raw.flow_labels.is_some() || raw.host_labels.is_some() || raw.features.is_some();
+        if raw.label_columns.is_empty() && labels {
+            return Err(fault(
+                "`label_columns` is empty: name at least one, or leave out all rules where the captures have no labels"
+                    .to_owned(),
+            ));
+        }
+        if !raw.label_columns.is_empty() && !labels {
             return Err(fault(
                 "no flow can get a label: add a [[rule]], a [table], [folders], [flow_labels] or [host_labels]"
                     .to_owned(),
@@ -327,6 +331,25 @@ impl DatasetDefinition {
             rules,
             flow_labels,
         })
+    }
+
+    /// Whether its flows get labels; without them it serves only to pre-train.
+    pub fn is_labelled(&self) -> bool {
+        !self.label_columns.is_empty()
+    }
+
+    /// The same captures with every flow in them and without any label.
+    #[must_use]
+    pub fn without_labels(self) -> Self {
+        let digest = Sha256::new().chain_update(b"without labels ").chain_update(&self.digest);
+        Self {
+            label_columns: Vec::new(),
+            digest: hex::encode(digest.finalize()),
+            rules: LabelRules::default(),
+            flow_labels: None,
+            host_labels: None,
+            ..self
+        }
     }
 
     /// The stems of the captures that the label table names, in the table's order; empty without one.

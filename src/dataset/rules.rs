@@ -181,7 +181,7 @@ fn relative(path: &str) -> Result<String, &'static str> {
 }
 
 /// All rules of a definition.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct LabelRules {
     rules: Vec<Rule>,
     table: Option<LabelTable>,

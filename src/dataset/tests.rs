@@ -60,6 +60,7 @@ fn every_shipped_definition_is_valid() {
             "iscxvpn2016-time-features",
             "lab",
             "lab-outside",
+            "ndpi",
             "synth",
             "ustc-tfc2016"
         ]
@@ -136,6 +137,31 @@ fn definitions_that_cannot_work_are_told() {
     assert!(fault("patterns = [\"**/*.pcap\"]", "patterns = []").contains("`files.patterns` is empty"));
     assert!(fault("(?<traffic>", "(?<trafic>").contains("nearest there is `traffic`"));
     assert!(fault("cut in transfer", " ").contains("gives no reason"));
+}
+
+#[test]
+fn without_labels_every_capture_is_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = definition_of(folder.path(), OWN).unwrap();
+    let stripped = own.clone().without_labels();
+    let rule = &OWN[OWN.find("[[rule]]").unwrap()..];
+    let text = OWN.replace("[\"traffic\"]", "[]").replace(rule, "");
+    let bare = definition_of(folder.path(), &text).unwrap();
+    assert!(own.is_labelled() && !stripped.is_labelled() && !bare.is_labelled());
+    assert_ne!(own.digest, stripped.digest);
+    let root = folder.path().join("own");
+    std::fs::create_dir_all(&root).unwrap();
+    for name in ["benign-a.pcap", "other.pcap"] {
+        std::fs::write(root.join(name), name).unwrap();
+    }
+    let used = |definition: &DatasetDefinition| {
+        let plan = plan(definition, &open_folder(definition, &root).unwrap()).unwrap();
+        plan.captures.iter().map(|capture| (capture.file.path.clone(), capture.labels.len())).collect::<Vec<_>>()
+    };
+    assert_eq!(used(&own), [("benign-a.pcap".to_owned(), 1)]);
+    for definition in [stripped, bare] {
+        assert_eq!(used(&definition), [("benign-a.pcap".to_owned(), 0), ("other.pcap".to_owned(), 0)]);
+    }
 }
 
 #[test]
