@@ -2,6 +2,8 @@
 //! files, flows kept between runs, and fast held against reference.
 
 mod common;
+#[path = "experiments/pretraining.rs"]
+mod pretraining;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

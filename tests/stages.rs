@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use common::{Project, every_stage};
-use etcbench::experiment::{self, Cache, Overrides, Run, Settings};
+use etcbench::experiment::{self, Cache, Overrides, Recipe, Run, Settings};
 use etcbench::model::Device;
 use etcbench::progress::Silent;
 
@@ -131,6 +131,18 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("model.attention_lstm.elmo.learning_rate=0.002", false, Model("attention_lstm")),
     ("model.attention_lstm.elmo.clip_norm=1.0", false, Model("attention_lstm")),
     ("model.attention_lstm.elmo.dropout=0.1", false, Model("attention_lstm")),
+    ("model.attention_lstm.elmo.corpus=[\"other\"]", false, Model("attention_lstm")),
+    (
+        "model.attention_lstm.elmo.corpus=[\"other\"];model.attention_lstm.elmo.corpus_packets=5",
+        false,
+        Model("attention_lstm"),
+    ),
+    ("model.attention_lstm.elmo.pretrained=\"elmo.safetensors\"", false, Model("attention_lstm")),
+    (
+        "model.attention_lstm.elmo.pretrained=\"elmo.safetensors\";model.attention_lstm.elmo.accept_seen=true",
+        false,
+        Model("attention_lstm"),
+    ),
 ];
 
 struct Bench {
@@ -177,6 +189,14 @@ fn a_changed_key_runs_the_right_stages_again_and_only_those() {
     let first = bench.run("");
     assert_eq!((computed(&first, "flows"), computed(&first, "fits")), (1, 9));
     assert_eq!((computed(&first, "elmo_pretraining"), computed(&first, "encoding")), (1, 2));
+    let recipe = Recipe::of_experiment(&first.experiment).unwrap();
+    let elmo = experiment::pretrain_datasets(&recipe, &["other".to_owned()], 3, &bench.settings, &Silent).unwrap();
+    bench.project.write("elmo.safetensors", elmo.to_bytes().unwrap());
+    // Another file of the same name is another ELMo.
+    let pretrained = "model.attention_lstm.elmo.pretrained=\"elmo.safetensors\"";
+    assert_eq!(computed(&bench.run(pretrained), "fits"), 1);
+    let elmo = experiment::pretrain_datasets(&recipe, &["other".to_owned()], 4, &bench.settings, &Silent).unwrap();
+    bench.project.write("elmo.safetensors", elmo.to_bytes().unwrap());
     for &(assignments, flows, again) in CHANGES {
         let run = bench.run(assignments);
         assert_eq!(computed(&run, "flows") > 0, flows, "{assignments}: flows");
@@ -192,7 +212,8 @@ fn a_changed_key_runs_the_right_stages_again_and_only_those() {
         }
         let elmo = computed(&run, "elmo_pretraining") > 0;
         if again == Model("attention_lstm") {
-            assert_eq!(elmo, assignments.contains(".elmo."), "{assignments}: ELMo");
+            let trains = assignments.contains(".elmo.") && !assignments.contains(".elmo.pretrained");
+            assert_eq!(elmo, trains, "{assignments}: ELMo");
         } else if !matches!(again, All | Bytes) {
             assert!(!elmo, "{assignments}: ELMo");
         }

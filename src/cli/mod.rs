@@ -34,6 +34,7 @@ mod interrupt;
 mod leaks;
 mod list;
 mod output;
+mod pretrain;
 mod progress;
 mod report;
 mod run;
@@ -103,6 +104,8 @@ enum Command {
     Report(report::ReportArguments),
     /// Run the fast and the reference implementation of every model on the same flows and hold them together.
     VerifyModels(verify_models::VerifyModelsArguments),
+    /// Pre-train an ELMo on captures, without labels, and write it as a file that experiments can take.
+    Pretrain(pretrain::PretrainArguments),
     /// Write the flows of captures, with statistics and first bytes, as a Parquet file.
     Features(features::FeaturesArguments),
     /// Ask a trained model about the flows of any captures: class and probability of each, and a summary.
@@ -242,6 +245,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Report(arguments) => report::report(&project, &arguments),
         Command::VerifyModels(arguments) => verify_models::verify_models(&project, &arguments),
         Command::GpuCheck(arguments) => gpu_check::gpu_check(&arguments),
+        Command::Pretrain(arguments) => pretrain::pretrain(&project, &arguments),
         Command::Features(arguments) => features::features(&arguments),
         Command::Classify(arguments) => classify::classify(&arguments),
         Command::Split(arguments) => split::split(&project, &arguments),

@@ -8,6 +8,7 @@ use super::ExperimentError;
 use super::measure::{Cost, measured};
 use crate::evaluate::Metrics;
 use crate::feature::FeatureSet;
+use crate::model::elmo::ElmoSource;
 use crate::model::{self, ArtifactStore, Device, Examples, FitContext, FitReport, ModelError, ModelSpec};
 use crate::progress::Progress;
 use crate::split::Split;
@@ -70,16 +71,17 @@ pub struct FitRequest<'a> {
     pub device: Device,
 }
 
-/// Fits, predicts and measures. The second value is the stored model's bytes.
+/// Fits, predicts and measures, with the ELMo from `elmo` where that is not the training part alone. The second value is the stored model's bytes.
 ///
 /// # Errors
 /// Whatever the model says of its parameters, the data or its training.
-pub fn fit(
+pub(super) fn fit(
     request: &FitRequest<'_>,
+    elmo: Option<ElmoSource>,
     artifacts: &dyn ArtifactStore,
     progress: &dyn Progress,
 ) -> Result<(FitOutcome, Vec<u8>), ExperimentError> {
-    let mut classifier = model::build(request.spec)?;
+    let mut classifier = model::build_on(request.spec, elmo)?;
     let examples = |rows| Examples { features: request.features, rows };
     let context = FitContext { seed: request.seed, device: request.device, progress, artifacts };
     let (report, fit) =
@@ -106,17 +108,18 @@ pub fn fit(
     Ok((outcome, bytes))
 }
 
-/// Fits on the training rows and gives the macro F1 on the validation rows; none where training left the finite
+/// Fits on the training rows as [`fit`] does and gives the macro F1 on the validation rows; none where training left the finite
 /// numbers.
 ///
 /// # Errors
 /// Whatever else the model says of its parameters or the data.
-pub fn validation_score(
+pub(super) fn validation_score(
     request: &FitRequest<'_>,
+    elmo: Option<ElmoSource>,
     artifacts: &dyn ArtifactStore,
     progress: &dyn Progress,
 ) -> Result<Option<f64>, ExperimentError> {
-    let mut classifier = model::build(request.spec)?;
+    let mut classifier = model::build_on(request.spec, elmo)?;
     let examples = |rows| Examples { features: request.features, rows };
     let context = FitContext { seed: request.seed, device: request.device, progress, artifacts };
     let validation = examples(&request.split.validation);

@@ -99,12 +99,33 @@ pub(super) fn flow_options(experiment: &Experiment, variant: &Variant) -> FlowOp
 /// A dataset that is unknown or whose captures are not here.
 pub fn require_data(experiment: &Experiment, project: &Path) -> Result<(), ExperimentError> {
     for name in experiment.datasets.iter().filter(|name| *name != GENERATED) {
-        find(experiment, name, project)?;
+        find_labelled(experiment, name, project)?;
+    }
+    for name in super::pretraining::corpus_datasets(experiment)?.iter().filter(|name| *name != GENERATED) {
+        find(&hint(&experiment.name), name, project)?;
     }
     Ok(())
 }
 
-fn find(experiment: &Experiment, name: &str, project: &Path) -> Result<Dataset, ExperimentError> {
+/// The command that runs an experiment without any captures.
+fn hint(experiment: &str) -> String {
+    format!("etcbench run experiments/{experiment}.toml --data {GENERATED}")
+}
+
+fn find_labelled(experiment: &Experiment, name: &str, project: &Path) -> Result<Dataset, ExperimentError> {
+    let dataset = find(&hint(&experiment.name), name, project)?;
+    if dataset.definition.is_labelled() {
+        return Ok(dataset);
+    }
+    Err(ExperimentError::UnknownDataset {
+        name: name.to_owned(),
+        problem: "its captures have no labels, so nothing can be classified in them; name it in \
+                  model.attention_lstm.elmo.corpus, which needs none"
+            .to_owned(),
+    })
+}
+
+fn find(hint: &str, name: &str, project: &Path) -> Result<Dataset, ExperimentError> {
     let path = dataset::definition_path(project, name);
     if !path.is_file() {
         let known = dataset_names(project);
@@ -119,8 +140,7 @@ fn find(experiment: &Experiment, name: &str, project: &Path) -> Result<Dataset, 
         });
     }
     let definition = DatasetDefinition::read(&path)?;
-    let hint = format!("etcbench run experiments/{}.toml --data {GENERATED}", experiment.name);
-    let folder = dataset::locate(&definition, project, &hint)?;
+    let folder = dataset::locate(&definition, project, hint)?;
     Ok(Dataset { definition, folder })
 }
 
@@ -174,9 +194,38 @@ pub(super) fn load_flows(
     if experiment.datasets.iter().any(|name| name == GENERATED) {
         generate_if_absent(&settings.project, &settings.cache, progress)?;
     }
-    let datasets: Vec<Dataset> =
-        experiment.datasets.iter().map(|name| find(experiment, name, &settings.project)).collect::<Result<_, _>>()?;
-    for dataset in &datasets {
+    let find = |name: &String| find_labelled(experiment, name, &settings.project);
+    load_datasets(&experiment.datasets.iter().map(find).collect::<Result<Vec<_>, _>>()?, options, settings, progress)
+}
+
+/// Reads all flows of a dataset, whether or not they have labels, from the cache where they are there.
+pub(super) fn load_unlabelled(
+    name: &str,
+    options: FlowOptions,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<LoadedFlows, ExperimentError> {
+    if name == GENERATED {
+        generate_if_absent(&settings.project, &settings.cache, progress)?;
+    }
+    let Dataset { definition, folder } =
+        find(&format!("etcbench pretrain {GENERATED} -o FILE"), name, &settings.project)?;
+    if definition.features.is_some() {
+        return Err(ExperimentError::UnknownDataset {
+            name: name.to_owned(),
+            problem: "it has feature files and no packets, so an ELMo cannot be pre-trained on it".to_owned(),
+        });
+    }
+    load_datasets(&[Dataset { definition: definition.without_labels(), folder }], options, settings, progress)
+}
+
+fn load_datasets(
+    datasets: &[Dataset],
+    options: FlowOptions,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<LoadedFlows, ExperimentError> {
+    for dataset in datasets {
         dataset.folder.warnings(&dataset.definition.name).iter().for_each(|warning| progress.warn(warning));
     }
     let tables = datasets.iter().filter(|dataset| dataset.definition.features.is_some()).count();
@@ -187,14 +236,14 @@ pub(super) fn load_flows(
                 .to_owned(),
         });
     }
-    let checksums = checksums(&datasets, &settings.cache)?;
+    let checksums = checksums(datasets, &settings.cache)?;
     let definitions: Vec<&str> = datasets.iter().map(|dataset| dataset.definition.digest.as_str()).collect();
     if tables > 0 {
-        let table = dataset::load_features(&datasets, progress)?;
+        let table = dataset::load_features(datasets, progress)?;
         dataset::labels_alike(table.rows.iter().map(|row| &row.labels)).iter().for_each(|text| progress.warn(text));
         let captures = table_facts(&table, &checksums)?;
         let key = cache::key(&("features", FLOWS_VERSION, definitions, &checksums));
-        let manifests = manifests(&datasets, &captures, &checksums)?;
+        let manifests = manifests(datasets, &captures, &checksums)?;
         let (content, without_label) = (Content::Table(table), String::new());
         return Ok(LoadedFlows { options, key, content, captures, manifests, without_label, reused: false });
     }
@@ -205,14 +254,14 @@ pub(super) fn load_flows(
         Turn::Ready((flows, entry)) => {
             entry.warnings.iter().for_each(|warning| progress.warn(warning));
             let content = Content::Flows(flows);
-            let manifests = manifests(&datasets, &entry.captures, &checksums)?;
+            let manifests = manifests(datasets, &entry.captures, &checksums)?;
             let (captures, without_label) = (entry.captures, entry.without_label);
             return Ok(LoadedFlows { options, key, content, captures, manifests, without_label, reused: true });
         }
     };
-    let loaded = dataset::load(&datasets, &options, progress)?;
+    let loaded = dataset::load(datasets, &options, progress)?;
     let mut warnings = Vec::new();
-    for dataset in &datasets {
+    for dataset in datasets {
         for (file, reason) in &dataset.folder.excluded {
             warnings.push(format!("{}: {} is left out: {reason}", dataset.definition.name, file.path));
         }
@@ -234,8 +283,8 @@ pub(super) fn load_flows(
         flows => dataset::flows_without_label_csv(flows),
     };
     let entry = flow_cache::Entry::new(captures, warnings, without_label);
-    let entry = flow_cache::write(&settings.cache, &key, &datasets, &options, &loaded.flows, entry)?;
-    let manifests = manifests(&datasets, &entry.captures, &checksums)?;
+    let entry = flow_cache::write(&settings.cache, &key, datasets, &options, &loaded.flows, entry)?;
+    let manifests = manifests(datasets, &entry.captures, &checksums)?;
     let (content, captures, without_label) = (Content::Flows(loaded.flows), entry.captures, entry.without_label);
     Ok(LoadedFlows { options, key, content, captures, manifests, without_label, reused: false })
 }

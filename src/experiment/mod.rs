@@ -5,6 +5,7 @@
 mod cache;
 mod cache_entries;
 mod comparisons;
+mod corpus;
 mod fit;
 mod flow_cache;
 mod flows;
@@ -14,6 +15,8 @@ mod measure;
 mod memory;
 mod models;
 mod plan;
+mod pretrain;
+mod pretraining;
 mod provenance;
 mod record;
 mod records;
@@ -37,6 +40,7 @@ pub use models::save_models;
 pub use plan::{
     Plan, PlanOptions, PlannedRun, PlannedUnit, Submission, UnitRecord, UnitState, host, plan_names, plans_folder,
 };
+pub use pretrain::{PretrainedElmo, Recipe, pretrain_datasets, pretrain_experiment, show_elmo};
 pub use provenance::Provenance;
 pub use record::{Record, RunKey};
 pub use run::{FittedRow, Run, Settings, SplitRun, VariantRun, device_name, divide, results_folder, results_name, run};

@@ -4,9 +4,12 @@
 use std::path::Path;
 
 use super::fit::{FitRequest, fit};
-use super::flows::flow_options;
+use super::flows::{flow_options, load_flows};
+use super::pretraining::{Divided, ElmoSources, elmo_options};
 use super::run::{FittedRow, Run, Settings, SplitRun, VariantRun, settings_of};
 use super::{ExperimentError, Variant};
+use crate::model::deep::parameters::ElmoOptions;
+use crate::model::elmo::ElmoSource;
 use crate::model::{ModelDescription, ModelError, ModelSpec, trained_model_bytes};
 use crate::progress::Progress;
 use crate::storage::write_whole;
@@ -116,7 +119,8 @@ fn fit_again(
         device: settings.device,
     };
     progress.begin(&format!("{} {}: fitted again to be saved", row.key.model, row.key.input), 0);
-    let fitted = fit(&request, &settings.cache, progress);
+    let fitted = elmo_again(run, variant, &spec, prepared, split, settings, progress)
+        .and_then(|elmo| fit(&request, elmo, &settings.cache, progress));
     progress.end();
     let (outcome, model) = fitted?;
     if outcome.probabilities != row.outcome.probabilities {
@@ -130,4 +134,24 @@ fn fit_again(
         }));
     }
     Ok(model)
+}
+
+/// Where the ELMo of a fit came from, read anew.
+fn elmo_again(
+    run: &Run,
+    variant: &Variant,
+    spec: &ModelSpec,
+    prepared: &VariantRun,
+    split: &SplitRun,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<Option<ElmoSource>, ExperimentError> {
+    let is_own = |options: ElmoOptions| options.corpus.is_empty() && options.pretrained.is_empty();
+    if elmo_options(spec)?.is_none_or(is_own) {
+        return Ok(None);
+    }
+    let elmos = ElmoSources::load(&run.experiment, std::slice::from_ref(variant), settings, progress)?;
+    let flows = &load_flows(&run.experiment, flow_options(&run.experiment, variant), settings, progress)?;
+    let (features, seed) = (&prepared.features, split.seed);
+    elmos.source(variant, spec, Divided { flows, features, split: &split.split, training: &split.training, seed })
 }

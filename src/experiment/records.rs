@@ -53,6 +53,19 @@ pub(super) fn outcome_records(
         whole(format!("{}_wall_seconds", stage.stage), Some(stage.wall_seconds));
         whole(format!("{}_samples_per_second", stage.stage), rate(stage.samples as f64, stage.wall_seconds));
     }
+    if let Some(pretraining) = &outcome.report.pretraining {
+        let mut count = |metric: String, value: u64| whole(format!("pretraining_{metric}"), Some(value as f64));
+        count("packets".to_owned(), pretraining.packets());
+        for part in &pretraining.parts {
+            count(format!("packets_{}", part.name.replace(' ', "_")), part.packets);
+        }
+        count("excluded_flows".to_owned(), pretraining.excluded.flows);
+        count("excluded_packets".to_owned(), pretraining.excluded.packets);
+        if let Some((_, seen)) = &pretraining.file {
+            count("seen_test_flows".to_owned(), seen.test_flows);
+            count("seen_validation_flows".to_owned(), seen.validation_flows);
+        }
+    }
     Ok(())
 }
 

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use super::cache::{self, Cache, FitArtifacts, StageCounts};
 use super::fit::{FitOutcome, FitRequest, fit, validation_score};
 use super::flows::{CaptureFacts, Content, LoadedFlows, load_flows};
+use super::pretraining::{Divided, ElmoSources};
 use super::provenance::Provenance;
 use super::records::{curve_records, outcome_records, tuning_records};
 use super::tune::{Setting, Trial, Tuning, is_tuned};
 use super::{Experiment, ExperimentError, Record, RunKey, Variant, memory};
 use crate::feature::{FeatureSet, Unselected, build_features, build_table_features};
+use crate::model::elmo::ElmoSource;
 use crate::model::{Device, FitSize, Input, ModelKind, ModelSpec};
 use crate::progress::Progress;
 use crate::split::{
@@ -160,11 +162,15 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     let total =
         prepared.iter().map(|(variant, _, prepared)| variant.models.len() * prepared.splits.len()).sum::<usize>();
     settings.tell_device(experiment.variants.iter().flat_map(|variant| &variant.models), progress);
+    let elmos = ElmoSources::load(experiment, &experiment.variants, settings, progress)?;
+    for (variant, index, prepared) in &prepared {
+        elmos.check(experiment, variant, &loaded[*index], prepared)?;
+    }
     let contexts: Vec<_> = prepared
         .iter()
         .map(|(variant, index, prepared)| {
-            let flows_key = &loaded[*index].key;
-            (VariantContext { experiment, variant, flows_key, settings, progress }, prepared)
+            let (flows, elmos) = (&loaded[*index], &elmos);
+            (VariantContext { experiment, variant, flows, elmos, settings, progress }, prepared)
         })
         .collect();
     memory::check_fits(&experiment.name, &contexts, settings, progress)?;
@@ -173,7 +179,8 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     let mut variants = Vec::new();
     let mut rows = Vec::new();
     for (variant, index, prepared) in prepared {
-        let context = VariantContext { experiment, variant, flows_key: &loaded[index].key, settings, progress };
+        let (flows, elmos) = (&loaded[index], &elmos);
+        let context = VariantContext { experiment, variant, flows, elmos, settings, progress };
         for split in &prepared.splits {
             for spec in &variant.models {
                 rows.push(context.fit(&prepared, split, spec)?);
@@ -192,9 +199,11 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
         }
     }
     // Captures are the same under all flow options; of flows, those of the first variant's options are listed.
-    let (manifests, without_label) = loaded.first_mut().map_or_else(Default::default, |flows| {
+    let (mut manifests, without_label) = loaded.first_mut().map_or_else(Default::default, |flows| {
         (std::mem::take(&mut flows.manifests), std::mem::take(&mut flows.without_label))
     });
+    let is_new = |manifest: &crate::dataset::Manifest| !experiment.datasets.contains(&manifest.dataset);
+    manifests.extend(elmos.manifests().into_iter().filter(is_new));
     // A run that other machines computed may end on one without their graphics card.
     let description = settings.device.describe().unwrap_or_else(|_| settings.device.name());
     Ok(Run {
@@ -360,7 +369,8 @@ pub(super) fn settings_of(experiment: &Experiment, spec: &ModelSpec) -> Result<V
 pub(super) struct VariantContext<'a> {
     pub experiment: &'a Experiment,
     pub variant: &'a Variant,
-    pub flows_key: &'a str,
+    pub flows: &'a LoadedFlows,
+    pub elmos: &'a ElmoSources,
     pub settings: &'a Settings,
     pub progress: &'a dyn Progress,
 }
@@ -384,7 +394,7 @@ impl VariantContext<'_> {
         };
         self.progress.begin(&format!("{} {what}", key.variant), 0);
         let artifacts = FitArtifacts::new(cache);
-        let fitted = fit(&request, &artifacts, self.progress);
+        let fitted = self.elmo(prepared, split, &spec).and_then(|elmo| fit(&request, elmo, &artifacts, self.progress));
         self.progress.end();
         let (outcome, model) = fitted?;
         // The model first: an outcome in the cache means that its model is there too.
@@ -426,12 +436,25 @@ impl VariantContext<'_> {
         };
         let started = std::time::Instant::now();
         let artifacts = FitArtifacts::new(cache);
-        let macro_f1 = validation_score(&request, &artifacts, self.progress)?;
+        let elmo = self.elmo(prepared, split, &setting.spec)?;
+        let macro_f1 = validation_score(&request, elmo, &artifacts, self.progress)?;
         let wall_seconds = started.elapsed().as_secs_f64();
         let trial = Trial { setting: setting.name.clone(), macro_f1, wall_seconds };
         put_json(cache, "trials", &key, &trial)?;
         artifacts.remove_not_needed();
         Ok(trial)
+    }
+
+    /// Where the ELMo of a fit comes from, where that is not the training part alone.
+    fn elmo(
+        &self,
+        prepared: &VariantRun,
+        split: &SplitRun,
+        spec: &ModelSpec,
+    ) -> Result<Option<ElmoSource>, ExperimentError> {
+        let (flows, features, seed) = (self.flows, &prepared.features, split.seed);
+        let divided = Divided { flows, features, split: &split.split, training: &split.training, seed };
+        self.elmos.source(self.variant, spec, divided)
     }
 
     /// The sizes of a fit.
@@ -490,16 +513,21 @@ impl VariantContext<'_> {
         let reads_bytes = matches!(spec.input, Input::Bytes | Input::BytesAndStatistics);
         let feature = (reads_bytes && spec.kind != ModelKind::Majority).then_some(&self.variant.feature);
         let sequences = spec.reads_sequences().then_some(&self.variant.sequences);
-        cache::key(&(
+        let key = cache::key(&(
             (kind, fit_version(spec.kind), env!("CARGO_PKG_VERSION")),
-            self.flows_key,
+            &self.flows.key,
             &self.variant.selection,
             feature,
             sequences,
             (request.training, &split.validation, test),
             (spec.kind, spec.input, spec.implementation, spec.parameters.to_string()),
             (request.seed, device_name(request.device) + request.device.kernels()),
-        ))
+        ));
+        // A corpus depends on the test part, which is kept out of it.
+        match self.elmos.key(spec, &self.flows.options, &split.test) {
+            None => key,
+            Some(elmo) => cache::key(&(key, elmo)),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::flows::CaptureFacts;
 use super::run::{FittedRow, Run, VariantRun};
 use super::{Cost, ExperimentError, Provenance, RunKey};
 use crate::feature::Unselected;
-use crate::model::StageTime;
+use crate::model::{Pretraining, StageTime};
 use crate::split::SmallClass;
 use crate::storage;
 
@@ -64,6 +64,9 @@ struct FitFile<'a> {
     predict: Cost,
     stages: &'a [StageTime],
     notes: &'a [String],
+    /// What the ELMo was pre-trained on, where that is not the training part alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pretraining: Option<&'a Pretraining>,
 }
 
 /// Writes `experiment.toml`, `run.json`, `leaks.json`, `leaks.csv`, `comparisons.csv`, `manifests/*.json`, `predictions/*.csv`,
@@ -145,6 +148,7 @@ fn run_file(run: &Run) -> RunFile<'_> {
                 predict: row.outcome.predict,
                 stages: &row.outcome.report.stages,
                 notes: &row.outcome.report.notes,
+                pretraining: row.outcome.report.pretraining.as_ref(),
             })
             .collect(),
     }

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::flows::{flow_options, load_flows};
+use super::pretraining::ElmoSources;
 use super::run::{Settings, VariantContext, check_parameters, prepare};
 use super::{Cache, Experiment, ExperimentError, FitOutcome, memory};
 use crate::flow::FlowOptions;
@@ -46,6 +47,7 @@ pub fn load_shared(
             loaded.push(options);
         }
     }
+    ElmoSources::load(experiment, &experiment.variants, settings, progress)?;
     Ok(())
 }
 
@@ -71,7 +73,10 @@ pub fn run_unit(
     memory::check_features(variant, &loaded, settings)?;
     let prepared = prepare(&one, variant, &loaded, settings, progress)?;
     let total = variant.models.len() * prepared.splits.len();
-    let context = VariantContext { experiment: &one, variant, flows_key: &loaded.key, settings, progress };
+    let elmos = ElmoSources::load(&one, std::slice::from_ref(variant), settings, progress)?;
+    elmos.check(&one, variant, &loaded, &prepared)?;
+    let (flows, elmos) = (&loaded, &elmos);
+    let context = VariantContext { experiment: &one, variant, flows, elmos, settings, progress };
     let variants = [(context, &prepared)];
     memory::check_fits(&one.name, &variants, settings, progress)?;
     let [(context, _)] = variants;

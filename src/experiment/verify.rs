@@ -3,6 +3,7 @@
 
 use super::fit::{FitOutcome, FitRequest, fit};
 use super::flows::load_flows;
+use super::pretraining::{Divided, ElmoSources};
 use super::run::{Settings, prepare};
 use super::{Cost, Experiment, ExperimentError};
 use crate::evaluate::argmax;
@@ -96,6 +97,9 @@ pub fn verify_models(
     let loaded = load_flows(&once, super::flows::flow_options(&once, variant), settings, progress)?;
     let prepared = prepare(&once, variant, &loaded, settings, progress)?;
     let split = &prepared.splits[0];
+    let elmos = ElmoSources::load(&once, std::slice::from_ref(variant), settings, progress)?;
+    let (features, seed) = (&prepared.features, split.seed);
+    let divided = Divided { flows: &loaded, features, split: &split.split, training: &split.training, seed };
     let models: Vec<(&ModelSpec, AgreementBound)> =
         variant.models.iter().filter_map(|spec| Some((spec, agreement_bound(spec.kind)?))).collect();
     settings.tell_device(models.iter().map(|(spec, _)| *spec), progress);
@@ -113,7 +117,8 @@ pub fn verify_models(
                 seed: split.seed,
                 device: settings.device,
             };
-            let result = fit(&request, &NoArtifacts, progress).map(|(outcome, _)| outcome);
+            let elmo = elmos.source(variant, &spec, divided)?;
+            let result = fit(&request, elmo, &NoArtifacts, progress).map(|(outcome, _)| outcome);
             progress.advance(1);
             result
         };

@@ -17,5 +17,5 @@ pub use sequence::{SequenceError, SequenceOptions, Transformation, sequence_name
 pub use set::{FeatureSet, PAD, TokenArray, VOCABULARY};
 pub use store::{StoreError, StoreHeader, StoreReader, stream_store, write_store};
 pub use text::stream_csv;
-pub use token::{PacketStart, TokenError, TokenOptions, tokenize};
+pub use token::{PacketStart, TokenError, TokenOptions, shown_packets, tokenize};
 pub use unlabelled::{Unusable, unlabelled_features};

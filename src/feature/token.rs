@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::flow::{Flow, FlowOptions, MOST_KEPT_BYTES, MOST_KEPT_PACKETS};
+use crate::flow::{Flow, FlowOptions, FlowPacket, MOST_KEPT_BYTES, MOST_KEPT_PACKETS};
 
 use super::mask::{Mask, MaskMethod, mask_flow};
 use super::set::PAD;
@@ -25,6 +25,15 @@ pub enum PacketStart {
 }
 
 impl PacketStart {
+    /// Where it is in a packet's bytes.
+    fn of(self, packet: &FlowPacket) -> usize {
+        usize::from(match self {
+            PacketStart::IpHeader => 0,
+            PacketStart::AfterIpHeader => packet.layout.transport_offset,
+            PacketStart::Payload => packet.layout.payload_offset,
+        })
+    }
+
     /// Most bytes that usually lie before the start: an IPv4 header with all options, and a TCP header with
     /// all options.
     const fn header_room(self) -> usize {
@@ -198,28 +207,26 @@ pub fn tokenize(flow: &Flow, options: &TokenOptions, out: &mut [u16]) -> Result<
     });
     out.fill(PAD);
     let mut rows = out.chunks_exact_mut(options.bytes);
-    for packet in &masked.as_ref().unwrap_or(flow).packets {
-        let start = usize::from(match options.packet_start {
-            PacketStart::IpHeader => 0,
-            PacketStart::AfterIpHeader => packet.layout.transport_offset,
-            PacketStart::Payload => packet.layout.payload_offset,
-        });
-        if start >= packet.bytes.len() {
-            continue;
-        }
+    for packet in shown_packets(masked.as_ref().unwrap_or(flow), options) {
         let Some(row) = rows.next() else { break };
-        for (token, byte) in row.iter_mut().zip(&packet.bytes[start..]) {
+        for (token, byte) in row.iter_mut().zip(&packet.bytes[options.packet_start.of(packet)..]) {
             *token = u16::from(*byte);
         }
     }
     Ok(options.packets - rows.len())
 }
 
+/// The packets of a flow that its tokens are of, in order: the first N that have a byte after the start.
+pub fn shown_packets<'a>(flow: &'a Flow, options: &TokenOptions) -> impl Iterator<Item = &'a FlowPacket> {
+    let start = options.packet_start;
+    flow.packets.iter().filter(move |packet| start.of(packet) < packet.bytes.len()).take(options.packets)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::capture::{HeaderLayout, Transport};
-    use crate::flow::{FiveTuple, FlowPacket, PacketDirection};
+    use crate::flow::{FiveTuple, PacketDirection};
 
     /// A flow whose packets hold these bytes, with a 20-byte IP and an 8-byte UDP header.
     fn flow(packets: &[Vec<u8>]) -> Flow {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::{ExpectedMemory, FitSize, ModelArchive};
+use super::{ExpectedMemory, FitSize, ModelArchive, Pretraining};
 use crate::feature::FeatureSet;
 use crate::progress::Progress;
 use crate::storage::{Claim, Turn};
@@ -274,6 +274,9 @@ pub struct FitReport {
     pub epochs: Vec<EpochRecord>,
     /// Anything a reader of the results should know, such as a solver that stopped at its limit.
     pub notes: Vec<String>,
+    /// What the ELMo was pre-trained on, where that is not the training part alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretraining: Option<Pretraining>,
 }
 
 /// Why a model could not be built, fitted, used or read.

@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 
 use super::attention_lstm::AttentionLstm;
 use super::decision_tree::DecisionTree;
+use super::elmo::ElmoSource;
 use super::gradient_boosting::GradientBoosting;
 use super::knn::Knn;
 use super::logistic_regression::LogisticRegression;
@@ -29,6 +30,20 @@ pub fn build(spec: &ModelSpec) -> Result<Box<dyn Classifier>, ModelError> {
         ModelKind::DecisionTree => Box::new(DecisionTree::new(implementation, input, parameters)?),
         ModelKind::Majority => Box::new(Majority::new(implementation, parameters)?),
     })
+}
+
+/// As [`build`], with the ELMo from `source`, which only the deep model has.
+///
+/// # Errors
+/// As [`build`].
+pub(crate) fn build_on(spec: &ModelSpec, source: Option<ElmoSource>) -> Result<Box<dyn Classifier>, ModelError> {
+    match (spec.kind, source) {
+        (ModelKind::AttentionLstm, Some(source)) => {
+            AttentionLstm::check_input(spec.input)?;
+            Ok(Box::new(AttentionLstm::new(spec.implementation, &spec.parameters)?.with_elmo(source)))
+        }
+        _ => build(spec),
+    }
 }
 
 /// A fitted model from its file; it predicts the same bits as the model that was saved.

@@ -36,6 +36,8 @@ pub use classifier::{
     ModelError, ModelKind, ModelSpec, NoArtifacts, PACKET_METADATA, Precision, StageTime,
 };
 pub use device::Finding;
+pub use elmo::{CorpusPart, Excluded, Pretraining, Seen};
+pub(crate) use factory::build_on;
 pub use factory::{build, load, reference_row_limit};
 pub use memory::{ExpectedMemory, FitSize};
 pub use trained::{Classification, ModelDescription, TrainedModel, model_description, trained_model_bytes};

@@ -131,6 +131,12 @@ impl Aggregate {
         self.values.get(&(row.clone(), class.map(str::to_owned), metric.to_owned())).copied()
     }
 
+    /// The metrics of a row's whole test set whose names begin so, by the rest of their names.
+    pub fn beginning_with<'a>(&'a self, row: &'a RowKey, start: &'a str) -> impl Iterator<Item = (&'a str, Measured)> {
+        let of_row = self.values.iter().filter(move |((other, class, _), _)| other == row && class.is_none());
+        of_row.filter_map(move |((_, _, metric), measured)| Some((metric.strip_prefix(start)?, *measured)))
+    }
+
     /// All rows, in the order of tables: the paper's order of models, then others by name; by input and
     /// implementation; the published variant first, others in the order of the records.
     pub fn rows(&self) -> Vec<RowKey> {

@@ -230,6 +230,7 @@ pub(super) fn time_decimals(seconds: f64) -> usize {
 }
 
 fn common_notes(table: &mut Table, key: &TableKey, aggregate: &Aggregate, published: Option<&PublishedTable>) {
+    pretraining_notes(table, aggregate);
     if let Some((fewest, most)) = aggregate.seeds() {
         let range = |fewest, most| if fewest == most { format!("{most}") } else { format!("{fewest} to {most}") };
         let fits = aggregate.fits().filter(|fits| *fits != (fewest, most));
@@ -252,6 +253,34 @@ fn common_notes(table: &mut Table, key: &TableKey, aggregate: &Aggregate, publis
         ));
         if aggregate.fits().is_some_and(|(_, most)| most > 1) {
             table.notes.push(WITHIN_NOTE.to_owned());
+        }
+    }
+}
+
+/// What ELMos were pre-trained on, where that is not the training part alone, and whether they saw what they are tested on.
+fn pretraining_notes(table: &mut Table, aggregate: &Aggregate) {
+    for row in aggregate.rows() {
+        let mean = |measured: Measured| measured.summary.map_or(0.0, |summary| summary.mean);
+        let count = |metric: &str| aggregate.get(&row, None, metric).map_or(0.0, mean);
+        let parts: Vec<String> = aggregate
+            .beginning_with(&row, "pretraining_packets_")
+            .map(|(part, measured)| {
+                let name = if part == "training_part" { "training part" } else { part };
+                format!("{} {name}", mean(measured).round())
+            })
+            .collect();
+        if parts.is_empty() {
+            continue;
+        }
+        let name = format!("{} ({}, {})", row.model, row.input, row.variant);
+        table.notes.push(format!("The ELMo of {name} was pre-trained on these packets (mean): {}.", parts.join(", ")));
+        let seen = [count("pretraining_seen_test_flows"), count("pretraining_seen_validation_flows")];
+        if seen != [0.0; 2] {
+            table.notes.push(format!(
+                "It has seen {:.1} test flows and {:.1} validation flows (means) in its pre-training: the scores of {name} \
+                 may be too good.",
+                seen[0], seen[1]
+            ));
         }
     }
 }

@@ -183,7 +183,6 @@ mod tests {
     use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 
     use super::super::write_whole;
-    use super::*;
 
     #[test]
     fn links_lead_to_what_is_written_and_stay() {

@@ -200,7 +200,7 @@ mod tests {
             super::super::write_whole(&whole.path().join(name), content.as_bytes()).unwrap();
         }
         let superseded = ["records", "tables/a", "models/m"].map(PathBuf::from).into();
-        whole.succeed(|_, _| Ok(Succession { superseded, keep })).unwrap()
+        whole.succeed::<Error>(|_, _| Ok(Succession { superseded, keep })).unwrap()
     }
 
     #[test]
@@ -254,7 +254,7 @@ mod tests {
         std::fs::remove_dir_all(&place).unwrap();
         std::fs::write(&place, "mine").unwrap();
         let whole = WholeFolder::new(&place).unwrap();
-        assert!(whole.succeed(|_, _| unreachable!()).unwrap_err().to_string().contains("is no folder"));
+        assert!(whole.succeed::<Error>(|_, _| unreachable!()).unwrap_err().to_string().contains("is no folder"));
         assert_eq!(std::fs::read_to_string(&place).unwrap(), "mine");
     }
 
@@ -265,7 +265,7 @@ mod tests {
         succeed(&place, "old", true);
         std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o555)).unwrap();
         let whole = WholeFolder::new(&place).unwrap();
-        assert!(whole.succeed(|_, _| unreachable!()).unwrap_err().to_string().contains("write-protected"));
+        assert!(whole.succeed::<Error>(|_, _| unreachable!()).unwrap_err().to_string().contains("write-protected"));
         assert_eq!(std::fs::read_to_string(place.join("records")).unwrap(), "old");
         assert_eq!(names(folder.path()), ["table"]);
         std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o755)).unwrap();

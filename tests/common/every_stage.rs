@@ -23,6 +23,19 @@ patterns = ["*.pcap"]
 stem = "^(?<kind>[a-z]+)"
 "#;
 
+/// Captures without labels, to pre-train on.
+const UNLABELLED: &str = r#"
+name = "other"
+title = "Nothing is known of it"
+reference = "none"
+label_columns = []
+[published_at]
+url = "https://example.org/other"
+how = "nothing to download"
+[files]
+patterns = ["*.pcap"]
+"#;
+
 /// All models, tuning, sampling, two variants that need flows of their own.
 pub const EXPERIMENT: &str = r#"
 title = "Every stage"
@@ -69,7 +82,7 @@ k = [1, 3]
 "#;
 
 /// Flows of four UDP packets in a little-endian microsecond pcap of raw IPv4; packets of about `length` bytes.
-fn capture(first_port: u16, length: u16) -> Vec<u8> {
+pub fn capture(first_port: u16, length: u16) -> Vec<u8> {
     let mut bytes = Vec::new();
     for value in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65535, 101] {
         bytes.extend(value.to_le_bytes());
@@ -105,8 +118,9 @@ pub const RUN: [&str; 4] = ["run", "experiments/small.toml", "--checkpoint-secon
 pub fn project() -> Project {
     let project = Project::new();
     project.write("data/small.toml", DATASET);
-    for (name, port, length) in [("one", 1000, 60), ("two", 2000, 64)] {
-        let path = format!("data/small/{name}.pcap");
+    project.write("data/other.toml", UNLABELLED);
+    for (name, port, length) in [("small/one", 1000, 60), ("small/two", 2000, 64), ("other/three", 3000, 68)] {
+        let path = format!("data/{name}.pcap");
         project.write(&path, capture(port, length));
         // Old enough for its checksum to be remembered.
         let file = fs::File::options().write(true).open(project.path(&path)).unwrap();

@@ -18,6 +18,7 @@ const TAPE: f64 = 6.0;
 
 const ELMO: &str = "model.attention_lstm.elmo.hidden";
 const ELMO_BATCH: &str = "model.attention_lstm.elmo.batch";
+const CORPUS: &str = "model.attention_lstm.elmo.corpus_packets";
 const LSTM: &str = "model.attention_lstm.lstm";
 const BATCH: &str = "model.attention_lstm.batch";
 
@@ -50,6 +51,10 @@ pub(super) fn expected(
     let pretraining = ExpectedMemory::default()
         .and(ELMO, parameters(&elmo_shapes(elmo, VOCABULARY)))
         .and(ELMO_BATCH, states(elmo_batch) * in_training * FLOAT * here);
+
+    // Tokens, their places and, while they are drawn, their hashes.
+    let drawn = if elmo.corpus.is_empty() { 0.0 } else { elmo.corpus_packets as f64 };
+    let pretraining = pretraining.and(CORPUS, drawn * (2.0 * size.bytes as f64 + 64.0));
 
     // Every packet's vector, all packets taken for distinct. While they are stored there are three of them.
     let packet = options.encoded_size() as f64;

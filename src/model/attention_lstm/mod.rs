@@ -14,10 +14,10 @@ use super::deep::checkpoint::Checkpoints;
 use super::deep::engine::TRAINING;
 use super::deep::packets::{Metadata, PacketList};
 use super::deep::parameters::{
-    AttentionLstmOptions, Encoder, MODEL, ParameterSet, classifier_shapes, elmo_shapes, initial_classifier,
+    AttentionLstmOptions, ElmoOptions, Encoder, MODEL, ParameterSet, classifier_shapes, elmo_shapes, initial_classifier,
 };
 use super::deep::training::{OnEncodings, Run, fit_classifier, predict, prediction_batches, still_rising};
-use super::elmo::{ENCODING, Encoded, Encodings, Pretrained, encode_flows, pretrain, untrained};
+use super::elmo::{ENCODING, ElmoSource, Encoded, Encodings, Pretrained, encode_flows, pretrain, untrained};
 use super::{
     Classifier, Device, Examples, ExpectedMemory, FitContext, FitReport, FitSize, Implementation, Input, ModelArchive,
     ModelError, StageTime,
@@ -31,6 +31,8 @@ pub struct AttentionLstm {
     implementation: Implementation,
     device: Device,
     options: AttentionLstmOptions,
+    /// Where the ELMo comes from; none for the training part alone.
+    elmo: Option<ElmoSource>,
     fitted: Option<Fitted>,
 }
 
@@ -50,7 +52,22 @@ impl AttentionLstm {
     /// # Errors
     /// An unknown key, or a value that cannot be used.
     pub fn new(implementation: Implementation, parameters: &toml::Table) -> Result<Self, ModelError> {
-        Ok(Self { implementation, device: Device::Cpu, options: options::parse(parameters)?, fitted: None })
+        let options = options::parse(parameters)?;
+        Ok(Self { implementation, device: Device::Cpu, options, elmo: None, fitted: None })
+    }
+
+    /// How a table's ELMo is to be pre-trained; none where its encoder has no pre-training.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) fn pretraining_options(parameters: &toml::Table) -> Result<Option<ElmoOptions>, ModelError> {
+        let options = options::parse(parameters)?;
+        Ok(matches!(options.encoder, Encoder::Frozen | Encoder::FineTuned).then_some(options.elmo))
+    }
+
+    /// The same model with its ELMo from elsewhere than the training part alone.
+    pub(crate) fn with_elmo(self, source: ElmoSource) -> Self {
+        Self { elmo: Some(source), ..self }
     }
 
     /// Checks that the model can read `input`: only bytes.
@@ -100,7 +117,7 @@ impl AttentionLstm {
             bytes,
             classes,
         };
-        Ok(Self { implementation, device: Device::Cpu, options, fitted: Some(fitted) })
+        Ok(Self { implementation, device: Device::Cpu, options, elmo: None, fitted: Some(fitted) })
     }
 
     /// The same model, to run with another implementation: both read the same parameters.
@@ -137,6 +154,39 @@ impl AttentionLstm {
             }
         }
         format!("classifier-{}", hex::encode(hasher.finalize()))
+    }
+
+    /// The ELMo, pre-trained on the training packets or on a corpus, or out of a file; the report gets what is to be
+    /// known of it. Validation packets are only measured.
+    fn pretrained(
+        &self,
+        [training, validation]: [&PacketList<'_>; 2],
+        bytes: usize,
+        context: &FitContext<'_>,
+        report: &mut FitReport,
+    ) -> Result<ParameterSet, ModelError> {
+        let options = &self.options.elmo;
+        let corpus = match &self.elmo {
+            Some(ElmoSource::File(file, pretraining)) => {
+                report.notes.extend(pretraining.notes());
+                report.pretraining = Some(pretraining.clone());
+                return Ok(file.parameters.clone());
+            }
+            Some(ElmoSource::Corpus(corpus)) => {
+                report.notes.extend(corpus.pretraining.notes());
+                report.pretraining = Some(corpus.pretraining.clone());
+                let rows = (0..corpus.tokens.values.len() / corpus.tokens.bytes).collect::<Vec<_>>();
+                Some(PacketList::of_rows(&corpus.tokens, &rows))
+            }
+            None if options.corpus.is_empty() && options.pretrained.is_empty() => None,
+            None => return Err(data_problem("elmo.corpus and elmo.pretrained need the captures of a run".to_owned())),
+        };
+        let packets = corpus.as_ref().unwrap_or(training);
+        let Pretrained { parameters, epochs, stage } =
+            pretrain(self.engine(), options, bytes, packets, validation, context)?;
+        report.epochs.extend(epochs);
+        report.stages.push(stage);
+        Ok(parameters)
     }
 
     fn fitted(&self) -> Result<&Fitted, ModelError> {
@@ -208,16 +258,11 @@ impl Classifier for AttentionLstm {
 
         let packets = PacketList::of_rows(tokens, training.rows);
         let validation_packets = PacketList::of_rows(validation_tokens, validation.rows);
-        let elmo_options = &self.options.elmo;
         let elmo = match self.options.encoder {
             Encoder::Frozen | Encoder::FineTuned => {
-                let Pretrained { parameters, epochs, stage } =
-                    pretrain(self.engine(), elmo_options, tokens.bytes, &packets, &validation_packets, context)?;
-                report.epochs.extend(epochs);
-                report.stages.push(stage);
-                parameters
+                self.pretrained([&packets, &validation_packets], tokens.bytes, context, &mut report)?
             }
-            Encoder::FromScratch | Encoder::Untrained => untrained(elmo_options, context.seed),
+            Encoder::FromScratch | Encoder::Untrained => untrained(&self.options.elmo, context.seed),
         };
 
         let encoded = if self.options.encoder.trains() {

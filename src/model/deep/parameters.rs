@@ -34,6 +34,14 @@ pub(crate) struct ElmoOptions {
     pub clip_norm: f32,
     /// Share of each layer's states that are dropped while pre-training.
     pub dropout: f32,
+    /// Datasets that it is pre-trained on beside the training part.
+    pub corpus: Vec<String>,
+    /// The most packets that are drawn of them and the training part together.
+    pub corpus_packets: usize,
+    /// The file of a pre-trained ELMo, relative to the project's folder; empty where one is to be pre-trained.
+    pub pretrained: String,
+    /// Whether that one may have seen test and validation flows.
+    pub accept_seen: bool,
 }
 
 impl Default for ElmoOptions {
@@ -47,7 +55,32 @@ impl Default for ElmoOptions {
             learning_rate: 0.001,
             clip_norm: 5.0,
             dropout: 0.0,
+            corpus: Vec::new(),
+            corpus_packets: 200_000,
+            pretrained: String::new(),
+            accept_seen: false,
         }
+    }
+}
+
+impl ElmoOptions {
+    /// These without where its packets come from, which are known by themselves.
+    pub fn without_source(&self) -> Self {
+        let Self { corpus, corpus_packets, pretrained, accept_seen, .. } = Self::default();
+        Self { corpus, corpus_packets, pretrained, accept_seen, ..self.clone() }
+    }
+
+    /// Checks the keys that say where its packets come from.
+    fn validate_source(&self) -> Result<(), ModelError> {
+        if !self.corpus.is_empty() && !self.pretrained.is_empty() {
+            let text = "elmo.corpus and elmo.pretrained exclude each other: an ELMo is pre-trained on a corpus, or \
+                        comes pre-trained";
+            return Err(problem(text.to_owned()));
+        }
+        if let Some(index) = (1..self.corpus.len()).find(|&index| self.corpus[..index].contains(&self.corpus[index])) {
+            return Err(problem(format!("elmo.corpus names {} twice; name it once", self.corpus[index])));
+        }
+        Ok(())
     }
 }
 
@@ -227,6 +260,7 @@ impl AttentionLstmOptions {
     /// A value out of range, with its key.
     pub fn validate(&self) -> Result<(), ModelError> {
         let elmo = &self.elmo;
+        elmo.validate_source()?;
         if elmo.embedding != elmo.hidden {
             return Err(problem(format!(
                 "elmo.embedding = {} and elmo.hidden = {} must be equal: the layer mix adds the two",
@@ -238,6 +272,7 @@ impl AttentionLstmOptions {
             ("elmo.layers", elmo.layers, 4),
             ("elmo.epochs", elmo.epochs, 1_000_000),
             ("elmo.batch", elmo.batch, 1 << 20),
+            ("elmo.corpus_packets", elmo.corpus_packets, 1 << 31),
             ("lstm", self.lstm, LARGEST_LAYER),
             ("dense", self.dense, LARGEST_LAYER),
             ("epochs", self.epochs, 1_000_000),

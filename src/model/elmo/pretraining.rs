@@ -14,7 +14,7 @@ use crate::model::{Device, EpochRecord, FitContext, ModelArchive, ModelError, St
 use crate::storage::Turn;
 
 /// Changes whenever the same key would hold something else than before.
-const FORMAT: &str = "elmo artifact 1";
+const FORMAT: &str = "elmo artifact 2";
 
 /// A pre-trained ELMo and how it came about.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,7 +86,7 @@ fn key(
     #[derive(Serialize)]
     struct Determinants<'a> {
         format: &'a str,
-        options: &'a ElmoOptions,
+        options: ElmoOptions,
         seed: u64,
         implementation: crate::model::Implementation,
         device: &'a str,
@@ -98,6 +98,7 @@ fn key(
         Device::Cuda(device) => format!("cuda {}{}", device.precision.name(), engine.device.kernels()),
     };
     let implementation = engine.implementation;
+    let options = options.without_source();
     let head =
         Determinants { format: FORMAT, options, seed, implementation, device: &device, vocabulary: VOCABULARY, bytes };
     let mut hasher = Sha256::new();

@@ -1,0 +1,135 @@
+//! `etcbench pretrain`: an ELMo pre-trained alone and kept in a file, for experiments to take.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::run::{self, DeviceChoice, parse_device};
+use super::{Verdict, progress};
+use crate::experiment::{self, Cache, Experiment, Overrides, Recipe, Settings};
+use crate::model::Precision;
+use crate::{dataset, storage};
+
+/// `etcbench pretrain`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench pretrain lab ustc-tfc2016 -o elmo.safetensors
+  etcbench pretrain lab ndpi --like table2 --variants without_shortcuts -o elmo.safetensors
+  etcbench pretrain table2 --variants without_shortcuts --seed 3 -o elmo.safetensors
+  etcbench pretrain --show elmo.safetensors
+  etcbench run experiments/table2.toml --set model.attention_lstm.elmo.pretrained=elmo.safetensors
+
+Of datasets, all captures are read, and no label. Of an experiment, the training part of one variant, seed and fold and the
+datasets of model.attention_lstm.elmo.corpus, without what its validation and test flows are of. An experiment that takes
+the file refuses it where it has seen flows that are to be tested. experiments/README.md says what is compared.")]
+pub struct PretrainArguments {
+    /// Datasets; or one experiment: its name, such as table2, or its file.
+    #[arg(value_name = "DATASET|EXPERIMENT", required_unless_present = "show")]
+    what: Vec<String>,
+    /// The file to write.
+    #[arg(short, long, value_name = "FILE", required_unless_present = "show")]
+    output: Option<PathBuf>,
+    /// Print the card of a pre-trained ELMo's file as JSON, and do nothing else.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["what", "output"])]
+    show: Option<PathBuf>,
+    /// With datasets: flows, features and ELMo as in this experiment; the defaults when not given.
+    #[arg(long, value_name = "EXPERIMENT")]
+    like: Option<String>,
+    /// With an experiment: use this dataset in place of the file's. Repeat for several.
+    #[arg(long, value_name = "NAME")]
+    data: Vec<String>,
+    /// Of the experiment: a size in experiments/sizes, such as `demo`; the file's own sizes when not given.
+    #[arg(long, value_name = "NAME")]
+    size: Option<String>,
+    /// Of the experiment: the one variant that is meant.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    variants: Vec<String>,
+    /// Override any key, such as feature.bytes=64 or model.attention_lstm.elmo.epochs=4. Repeat for several.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    assignments: Vec<String>,
+    /// The seed, also of the experiment's split; 0, or the experiment's first, when not given.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// With an experiment: the fold, from 0.
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    fold: usize,
+    /// Where to train: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = parse_device)]
+    device: DeviceChoice,
+    /// How often the training is saved, from which the same command goes on; 0 saves after every batch.
+    #[arg(long, default_value_t = experiment::CHECKPOINT_INTERVAL.as_secs(), value_name = "SECONDS")]
+    checkpoint_seconds: u64,
+    /// Compute everything again and keep nothing in results/cache.
+    #[arg(long)]
+    no_cache: bool,
+}
+
+/// Pre-trains and writes the file, or shows the card of one.
+pub fn pretrain(project: &Path, arguments: &PretrainArguments) -> anyhow::Result<Verdict> {
+    if let Some(path) = &arguments.show {
+        say!("{}", experiment::show_elmo(path)?);
+        return Ok(Verdict::Done);
+    }
+    let output = arguments.output.as_ref().context("name the file to write with -o")?;
+    let of_experiment = match &arguments.what[..] {
+        [one] if !dataset::definition_path(project, one).is_file() => Some(read(project, one, arguments)?),
+        _ => None,
+    };
+    let (device, device_reason) = arguments.device.resolve(Precision::F32)?;
+    let cache = if arguments.no_cache { Cache::disabled() } else { run::cache(project) }
+        .with_checkpoint_interval(Duration::from_secs(arguments.checkpoint_seconds));
+    let settings = Settings { project: project.to_owned(), device, device_reason, cache, memory_limit: None };
+    let progress = progress::for_standard_error();
+    let elmo = match of_experiment {
+        Some(experiment) => {
+            anyhow::ensure!(
+                arguments.like.is_none(),
+                "--like goes with datasets; {} has settings of its own",
+                experiment.name
+            );
+            experiment::pretrain_experiment(&experiment, arguments.fold, &settings, progress.as_ref())?
+        }
+        None => {
+            let PretrainArguments { what, like, data, size, variants, assignments, seed, fold, .. } = arguments;
+            anyhow::ensure!(
+                data.is_empty() && *fold == 0,
+                "--data and --fold go with an experiment, not with datasets"
+            );
+            let recipe = match like {
+                Some(name) => Recipe::of_experiment(&read(project, name, arguments)?)?,
+                None => {
+                    anyhow::ensure!(size.is_none() && variants.is_empty(), "--size and --variants go with --like");
+                    Recipe::of_assignments(assignments)?
+                }
+            };
+            experiment::pretrain_datasets(&recipe, what, seed.unwrap_or(0), &settings, progress.as_ref())?
+        }
+    };
+    storage::write_whole(output, &elmo.to_bytes()?).with_context(|| output.display().to_string())?;
+    say!("{}: {}", output.display(), elmo.summary());
+    Ok(Verdict::Done)
+}
+
+fn read(project: &Path, name: &str, arguments: &PretrainArguments) -> anyhow::Result<Experiment> {
+    let path = match name.ends_with(".toml") {
+        true => PathBuf::from(name),
+        false => project.join("experiments").join(format!("{name}.toml")),
+    };
+    if !path.is_file() {
+        let mut known = experiment::dataset_names(project);
+        known.extend(super::list::experiment_names(project));
+        let nearest = crate::declarative::did_you_mean(name, known.iter().map(String::as_str));
+        anyhow::bail!("{name}: there is no such dataset or experiment{nearest} (known: {})", known.join(", "));
+    }
+    let overrides = Overrides {
+        data: arguments.data.clone(),
+        size: arguments.size.clone(),
+        assignments: arguments.assignments.clone(),
+        seeds: arguments.seed.map(|seed| vec![seed]),
+        models: Vec::new(),
+        variants: arguments.variants.clone(),
+    };
+    Ok(experiment::read_experiment(&path, &overrides)?)
+}
