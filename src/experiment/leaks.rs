@@ -124,6 +124,7 @@ pub(super) fn to_csv(leaks: &[SplitLeaks]) -> Result<Vec<u8>, csv::Error> {
                 ("flows", class.flows),
                 ("captures", class.captures),
                 ("captures_of_its_own", class.captures_of_its_own),
+                ("tested_captures", class.tested.len()),
             ] {
                 line("class", "", None, &class.class, metric, count.to_string())?;
             }

@@ -1,5 +1,6 @@
 //! Leak reports for people: what `etcbench data leaks` prints, and the notes under a run's tables.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Cell, Column, ReportError, Table, file_error};
@@ -264,21 +265,60 @@ pub fn leak_notes(leaks: &[SplitLeaks]) -> Vec<String> {
             (variant, note)
         })
         .collect();
-    let mut notes: Vec<(Vec<&str>, &str)> = Vec::new();
-    for (variant, note) in &told {
-        match notes.iter_mut().find(|(_, other)| other == note) {
-            Some((variants, _)) => variants.push(variant),
-            None => notes.push((vec![variant], note)),
+    let tested: Vec<(&str, String)> = by_variant(leaks)
+        .into_iter()
+        .filter_map(|(variant, reports)| {
+            let folds = leaks.iter().any(|leak| leak.fold > 0);
+            let over = |count: usize| match (folds, count) {
+                (false, 1) => "seed",
+                (false, _) => "seeds",
+                (true, _) => "splits",
+            };
+            Some((variant, format!("over {} {} {}.", reports.len(), over(reports.len()), tested_captures(&reports)?)))
+        })
+        .collect();
+    let mut notes = Vec::new();
+    for (subject, told) in [("Leaks", &told), ("Captures tested", &tested)] {
+        let mut same: Vec<(Vec<&str>, &str)> = Vec::new();
+        for (variant, note) in told {
+            match same.iter_mut().find(|(_, other)| other == note) {
+                Some((variants, _)) => variants.push(variant),
+                None => same.push((vec![variant], note)),
+            }
         }
+        let named = |variants: &[&str]| {
+            if variants.len() > 2 && variants.len() == told.len() {
+                format!("each of the {} variants", told.len())
+            } else {
+                variants.join(" and ")
+            }
+        };
+        notes.extend(same.into_iter().map(|(variants, note)| format!("{subject}, {}: {note}", named(&variants))));
     }
-    let named = |variants: &[&str]| {
-        if variants.len() > 2 && variants.len() == told.len() {
-            format!("each of the {} variants", told.len())
-        } else {
-            variants.join(" and ")
-        }
-    };
-    notes.into_iter().map(|(variants, note)| format!("Leaks, {}: {note}", named(&variants))).collect()
+    notes
+}
+
+/// On how many of its captures each class is tested, those on the fewest by name; none where captures are on both sides
+/// of a split, or reports do not say what they test.
+fn tested_captures(reports: &[&LeakReport]) -> Option<String> {
+    let says = |report: &&LeakReport| report.classes.iter().all(|class| !class.tested.is_empty());
+    if reports.iter().any(|report| report.shared.captures > 0) || !reports.iter().all(says) {
+        return None;
+    }
+    let classes = reports[0].classes.iter().enumerate().map(|(index, class)| {
+        let of = |report: &'_ &LeakReport| report.classes.get(index).map_or(Vec::new(), |class| class.tested.clone());
+        let tested: BTreeSet<String> = reports.iter().flat_map(of).collect();
+        (class.class.as_str(), tested.len(), class.captures)
+    });
+    let classes: Vec<(&str, usize, usize)> = classes.collect();
+    if classes.iter().all(|&(_, tested, captures)| tested == captures) {
+        return Some("all of every class".to_owned());
+    }
+    let least = classes.iter().map(|&(_, tested, _)| tested).min()?;
+    let (fewest, others): (Vec<_>, Vec<_>) = classes.iter().partition(|(_, tested, _)| *tested == least);
+    let fewest: Vec<String> =
+        fewest.iter().map(|(class, tested, captures)| format!("{tested} of {captures} of {class}")).collect();
+    Some(format!("{}{}", fewest.join(", "), if others.is_empty() { "" } else { ", more of every other class" }))
 }
 
 #[cfg(test)]
@@ -303,5 +343,42 @@ mod tests {
         let told: Vec<String> = leak_sections(&leaks).into_iter().map(|section| section.variant).collect();
         // The third has one split of the two.
         assert_eq!(told, ["a, b", "c"]);
+    }
+
+    #[test]
+    fn notes_say_how_many_captures_the_seeds_test() {
+        let leak = |variant: &str, seed: u64, shared: usize, tested: [&[&str]; 2]| -> SplitLeaks {
+            let class = |name: &str, captures: usize, tested: &[&str]| {
+                serde_json::json!({ "class": name, "flows": 9, "captures": captures, "captures_of_its_own": captures,
+                    "tested": tested })
+            };
+            serde_json::from_value(serde_json::json!({
+                "variant": variant, "seed": seed, "fold": 0, "training_flows": 8, "test_flows": 4,
+                "duplicates": [], "majority_macro_f1": 0.25, "fields": [], "byte_positions": [],
+                "shared": { "captures": shared, "capture_flows": 0, "hosts": 0, "host_flows": 0, "connection_flows": 0,
+                    "concurrent_flows": 0, "within_training_time_flows": 1 },
+                "classes": [class("chat", 4, tested[0]), class("video", 3, tested[1])]
+            }))
+            .unwrap()
+        };
+        let notes = |leaks: &[SplitLeaks]| -> Vec<String> {
+            leak_notes(leaks).into_iter().filter(|note| note.starts_with("Captures tested")).collect()
+        };
+        let grouped = [
+            leak("grouped", 0, 0, [&["a"], &["x"]]),
+            leak("grouped", 1, 0, [&["a"], &["y", "z"]]),
+            leak("grouped", 2, 0, [&["b"], &["y"]]),
+            // Flows at random test every capture that has enough of them; nothing is to be said of that.
+            leak("random", 0, 2, [&["a", "b", "c"], &["x"]]),
+        ];
+        assert_eq!(
+            notes(&grouped),
+            ["Captures tested, grouped: over 3 seeds 2 of 4 of chat, more of every other class."]
+        );
+        assert_eq!(notes(&grouped[..1]), ["Captures tested, grouped: over 1 seed 1 of 4 of chat, 1 of 3 of video."]);
+        let all = [leak("a", 0, 0, [&["a", "b", "c", "d"], &["x", "y", "z"]])];
+        assert_eq!(notes(&all), ["Captures tested, a: over 1 seed all of every class."]);
+        // Reports of earlier versions do not say it.
+        assert_eq!(notes(&[leak("a", 0, 0, [&[], &[]])]), [""; 0]);
     }
 }

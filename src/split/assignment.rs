@@ -1,18 +1,10 @@
-//! Whole groups become parts (or folds): assigned from the largest to the smallest, each to the part where it
+//! Whole groups of which some have several classes become folds: one after the other, each to the fold where it
 //! leaves the class proportions closest to those wanted; then single groups move as long as that improves.
 
-use std::borrow::Cow;
+use super::draw::Group;
 
 /// Improvement ends here even if groups could still move; each pass looks at every group once.
 const IMPROVEMENT_PASSES: usize = 100;
-
-/// The flows that stay together.
-pub(super) struct Group<'a> {
-    pub name: Cow<'a, str>,
-    pub rows: Vec<usize>,
-    /// Flows by class.
-    pub counts: Vec<usize>,
-}
 
 /// What an assignment should look like. Parts are numbers from 0.
 pub(super) struct Goal {
@@ -39,7 +31,7 @@ pub(super) struct Assignment<'a> {
 }
 
 impl<'a> Assignment<'a> {
-    /// Gives every group a part; `groups` come from the largest to the smallest.
+    /// Gives every group a part; `groups` should come from the largest to the smallest.
     pub fn new(groups: &'a [&'a Group<'a>], goal: &'a Goal) -> Self {
         let classes = goal.required.len();
         let mut assignment = Self {

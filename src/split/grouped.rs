@@ -1,5 +1,6 @@
 //! Splits that keep groups whole: no capture (or host) is in two parts, so that a model cannot score by
-//! recognising the session that a flow comes from.
+//! recognising the session that a flow comes from. Which groups are tested is drawn at random for every seed
+//! ([`super::draw`] has the rules and bounds), then of the others those to validate on.
 //!
 //! A class with two groups has one in train and one in test. Its validation flows are carved out of its
 //! training flows at random: they do share groups with train, which makes early stopping optimistic for
@@ -10,14 +11,19 @@ use std::collections::BTreeMap;
 
 use rand::seq::SliceRandom;
 
-use super::assignment::{Assignment, Goal, Group, groups_of_classes};
+use super::assignment::{Assignment, Goal, groups_of_classes};
+use super::draw::{Group, Share, components, deal, draw};
 use super::{Flows, Fractions, GroupBy, Part, Split, SplitError, SplitMethod};
 use crate::dataset::FlowProvenance;
 use crate::seed;
 
-const TRAIN: usize = Part::Train as usize;
-const VALIDATION: usize = Part::Validation as usize;
-const TEST: usize = Part::Test as usize;
+/// The most of a class that is tested: a capture with more of it always trains. Where more than half is asked for test,
+/// it is the other side that is drawn, and the bound is of that.
+const MOST_TESTED: f64 = 0.75;
+/// The most of what is left of a class that is validated on, so that training has the larger part.
+const MOST_VALIDATED: f64 = 0.5;
+/// Orders in which groups of several classes are given to folds until every fold has every class.
+const FOLD_ORDERS: u64 = 8;
 
 pub(super) fn grouped(
     flows: &Flows<'_>,
@@ -27,47 +33,18 @@ pub(super) fn grouped(
     seed: u64,
 ) -> Result<Split, SplitError> {
     flows.require(2, SplitMethod::Grouped)?;
-    let groups = collect_groups(flows, by, provenance, seed);
+    let groups = collect_groups(flows, by, provenance);
     let groups: Vec<&Group<'_>> = groups.iter().collect();
     let class_groups = groups_of_classes(&groups, flows.classes.len());
     require_groups(flows, by, &groups, &class_groups, 2)?;
-
-    // With two groups there is none for validation: its share is carved out of train later.
-    let target = |class: usize, part: usize| {
-        let pair = class_groups[class] == 2;
-        flows.classes[class].len() as f64
-            * match part {
-                TRAIN if pair => fractions.train + fractions.validation,
-                VALIDATION if pair => 0.0,
-                TRAIN => fractions.train,
-                VALIDATION => fractions.validation,
-                _ => fractions.test,
-            }
-    };
-    let goal = Goal {
-        targets: (0..3).map(|part| (0..flows.classes.len()).map(|class| target(class, part)).collect()).collect(),
-        required: class_groups
-            .iter()
-            .map(|&groups| if groups >= 3 { vec![TRAIN, VALIDATION, TEST] } else { vec![TRAIN, TEST] })
-            .collect(),
-        preference: vec![TRAIN, TEST, VALIDATION],
-    };
-    let assignment = Assignment::new(&groups, &goal);
-    for class in 0..flows.classes.len() {
-        for part in [Part::Train, Part::Test] {
-            if assignment.count(part as usize, class) == 0 {
-                return Err(no_assignment(flows, by, &groups, class, part.name().to_owned()));
-            }
-        }
-    }
-    let mut parts = vec![Part::Train; flows.rows];
-    for (group, part) in groups.iter().zip(assignment.parts()) {
-        for &row in &group.rows {
-            parts[row] = Part::ALL[part];
-        }
-    }
-    carve_validation(flows, fractions, seed, &mut parts);
-    validated(Split::from_parts(&parts))
+    let test_is_drawn = fractions.test <= 0.5;
+    let wanted = fractions.test.min(1.0 - fractions.test);
+    // One of the groups that stay is for training and one for validation.
+    let share = Share { wanted, most: MOST_TESTED, keep: 2, optional: false };
+    let drawn = draw(&groups, flows.class_names, share, "split, test", seed)
+        .map_err(|class| no_assignment(flows, by, &groups, class, "both train and test".to_owned()))?;
+    let tested: Vec<bool> = drawn.into_iter().map(|drawn| drawn == test_is_drawn).collect();
+    divided(flows, &groups, &tested, fractions, seed)
 }
 
 /// Folds of whole groups with the class proportions of all flows, as far as groups allow; in each split one
@@ -80,70 +57,106 @@ pub(super) fn grouped_folds(
     provenance: &[FlowProvenance],
     seed: u64,
 ) -> Result<Vec<Split>, SplitError> {
-    let groups = collect_groups(flows, by, provenance, seed);
+    let groups = collect_groups(flows, by, provenance);
     let groups: Vec<&Group<'_>> = groups.iter().collect();
     let classes = flows.classes.len();
     require_groups(flows, by, &groups, &groups_of_classes(&groups, classes), folds)?;
-    let goal = Goal {
+    let mut fold_of = vec![0; groups.len()];
+    for component in components(&groups, classes) {
+        let dealt = match component.classes.as_slice() {
+            &[class] => {
+                let sizes: Vec<usize> = component.groups.iter().map(|&group| groups[group].counts[class]).collect();
+                deal(&sizes, folds, &format!("split, folds {}", flows.class_names[class]), seed)
+            }
+            shared => {
+                let own: Vec<&Group<'_>> = component.groups.iter().map(|&group| groups[group]).collect();
+                shared_folds(flows, by, &own, shared, folds, seed)?
+            }
+        };
+        for (&group, fold) in component.groups.iter().zip(dealt) {
+            fold_of[group] = fold;
+        }
+    }
+    (0..folds)
+        .map(|fold| {
+            let tested: Vec<bool> = fold_of.iter().map(|&own| own == fold).collect();
+            divided(flows, &groups, &tested, fractions, seed::derive(seed, &format!("fold {fold}")))
+        })
+        .collect()
+}
+
+/// Folds of groups of which some have several classes: groups from the largest to the smallest, those of about one size
+/// in a random order, each to where it leaves the class proportions closest to even.
+fn shared_folds(
+    flows: &Flows<'_>,
+    by: GroupBy,
+    groups: &[&Group<'_>],
+    own_classes: &[usize],
+    folds: usize,
+    seed: u64,
+) -> Result<Vec<usize>, SplitError> {
+    let classes = flows.classes.len();
+    let required = (0..classes).map(|class| if own_classes.contains(&class) { (0..folds).collect() } else { vec![] });
+    let mut goal = Goal {
         targets: vec![flows.classes.iter().map(|rows| rows.len() as f64 / folds as f64).collect(); folds],
-        required: vec![(0..folds).collect(); classes],
+        required: required.collect(),
         preference: (0..folds).collect(),
     };
-    let assignment = Assignment::new(&groups, &goal);
-    for class in 0..classes {
-        if let Some(fold) = (0..folds).find(|&fold| assignment.count(fold, class) == 0) {
-            return Err(no_assignment(flows, by, &groups, class, format!("fold {fold}")));
+    let mut missing = None;
+    for order_number in 0..FOLD_ORDERS {
+        let generator = &mut seed::generator(seed, &format!("split, folds of shared groups, order {order_number}"));
+        let mut order: Vec<usize> = (0..groups.len()).collect();
+        order.shuffle(generator);
+        // Stable, so that the shuffle decides between sizes that a factor of two parts at most.
+        order.sort_by_key(|&group| std::cmp::Reverse(groups[group].rows.len().ilog2()));
+        goal.preference.shuffle(generator);
+        let ordered: Vec<&Group<'_>> = order.iter().map(|&group| groups[group]).collect();
+        let assignment = Assignment::new(&ordered, &goal);
+        let without = |&class: &usize| (0..folds).any(|fold| assignment.count(fold, class) == 0);
+        missing = own_classes.iter().copied().find(without);
+        if missing.is_none() {
+            let mut fold_of = vec![0; groups.len()];
+            order.iter().zip(assignment.parts()).for_each(|(&group, fold)| fold_of[group] = fold);
+            return Ok(fold_of);
         }
     }
-    let fold_of = assignment.parts();
-    let mut splits = Vec::with_capacity(folds);
-    for fold in 0..folds {
-        let mut parts = vec![Part::Train; flows.rows];
-        for (group, _) in groups.iter().zip(&fold_of).filter(|(_, own)| **own == fold) {
-            for &row in &group.rows {
-                parts[row] = Part::Test;
-            }
-        }
-        let rest: Vec<&Group<'_>> =
-            groups.iter().zip(&fold_of).filter(|(_, own)| **own != fold).map(|(group, _)| *group).collect();
-        assign_validation(&rest, classes, fractions, &mut parts);
-        carve_validation(flows, fractions, seed::derive(seed, &format!("fold {fold}")), &mut parts);
-        splits.push(validated(Split::from_parts(&parts))?);
-    }
-    Ok(splits)
+    let class = missing.unwrap_or(own_classes[0]);
+    Err(no_assignment(flows, by, groups, class, format!("each of {folds} folds")))
 }
 
-/// Gives whole groups of `rest` to validation, from the classes that have two or more.
-fn assign_validation(rest: &[&Group<'_>], classes: usize, fractions: Fractions, parts: &mut [Part]) {
-    let share = fractions.validation / (fractions.train + fractions.validation);
-    let class_groups = groups_of_classes(rest, classes);
-    let size = |class: usize| rest.iter().map(|group| group.counts[class]).sum::<usize>() as f64;
-    let share_of = |class: usize| if class_groups[class] >= 2 { share } else { 0.0 };
-    let goal = Goal {
-        targets: vec![
-            (0..classes).map(|class| size(class) * (1.0 - share_of(class))).collect(),
-            (0..classes).map(|class| size(class) * share_of(class)).collect(),
-        ],
-        required: class_groups.iter().map(|&groups| if groups >= 2 { vec![0, 1] } else { vec![0] }).collect(),
-        preference: vec![0, 1],
-    };
-    let assignment = Assignment::new(rest, &goal);
-    // Groups of several classes may leave a class no training flow; then validation gives up its groups.
-    let starved: Vec<bool> =
-        (0..classes).map(|class| class_groups[class] > 0 && assignment.count(0, class) == 0).collect();
-    for (group, part) in rest.iter().zip(assignment.parts()) {
-        let needed = group.counts.iter().zip(&starved).any(|(&count, &starved)| count > 0 && starved);
-        if part == 1 && !needed {
-            for &row in &group.rows {
-                parts[row] = Part::Validation;
-            }
-        }
+/// The split that tests the groups that `tested` says, and validates on some of the others.
+fn divided(
+    flows: &Flows<'_>,
+    groups: &[&Group<'_>],
+    tested: &[bool],
+    fractions: Fractions,
+    seed: u64,
+) -> Result<Split, SplitError> {
+    let mut parts = vec![Part::Train; flows.rows];
+    let mut give = |group: &Group<'_>, part: Part| group.rows.iter().for_each(|&row| parts[row] = part);
+    let (test, rest): (Vec<_>, Vec<_>) = groups.iter().copied().zip(tested).partition(|(_, tested)| **tested);
+    test.iter().for_each(|(group, _)| give(group, Part::Test));
+    let rest: Vec<&Group<'_>> = rest.into_iter().map(|(group, _)| group).collect();
+    let wanted = (fractions.validation / (fractions.train + fractions.validation)).min(0.5);
+    let share = Share { wanted, most: MOST_VALIDATED, keep: 1, optional: true };
+    // Nothing is drawn where there is no choice; then each class gives some of its training flows.
+    let validated = draw(&rest, flows.class_names, share, "split, validation", seed).unwrap_or_default();
+    for (group, _) in rest.iter().zip(validated).filter(|(_, validated)| *validated) {
+        give(group, Part::Validation);
     }
+    carve_validation(flows, fractions, seed, &mut parts);
+    let split = Split::from_parts(&parts);
+    if split.validation.is_empty() {
+        return Err(SplitError::Options {
+            key: "method",
+            problem: "groups leave no flow to validate on: every class has one training flow; add captures".to_owned(),
+        });
+    }
+    Ok(split)
 }
 
-/// The groups from the largest to the smallest, groups of one size in an order that the seed decides; the
-/// order of the input changes nothing.
-fn collect_groups<'a>(flows: &Flows<'_>, by: GroupBy, provenance: &'a [FlowProvenance], seed: u64) -> Vec<Group<'a>> {
+/// The groups by name; the order of the input changes nothing.
+fn collect_groups<'a>(flows: &Flows<'_>, by: GroupBy, provenance: &'a [FlowProvenance]) -> Vec<Group<'a>> {
     let mut groups: BTreeMap<Cow<'a, str>, Group<'a>> = BTreeMap::new();
     for row in flows.classes.iter().flatten().copied() {
         let name = match by {
@@ -158,11 +171,7 @@ fn collect_groups<'a>(flows: &Flows<'_>, by: GroupBy, provenance: &'a [FlowProve
         group.rows.push(row);
         group.counts[flows.labels[row] as usize] += 1;
     }
-    let mut groups: Vec<Group<'a>> = groups.into_values().collect();
-    groups.shuffle(&mut seed::generator(seed, "split"));
-    // Stable, so that the shuffle decides between groups of one size.
-    groups.sort_by_key(|group| std::cmp::Reverse(group.rows.len()));
-    groups
+    groups.into_values().collect()
 }
 
 /// Errors for the first class that has fewer groups than `needed`.
@@ -210,16 +219,6 @@ fn no_assignment(flows: &Flows<'_>, by: GroupBy, groups: &[&Group<'_>], class: u
         by: by.name(),
         groups: names_with(groups, class).join(", "),
     }
-}
-
-fn validated(split: Split) -> Result<Split, SplitError> {
-    if split.validation.is_empty() {
-        return Err(SplitError::Options {
-            key: "method",
-            problem: "groups leave no flow to validate on: every class has one training flow; add captures".to_owned(),
-        });
-    }
-    Ok(split)
 }
 
 /// Gives each class without validation flows some of its training flows, at random; a class with one

@@ -5,6 +5,7 @@
 //! two parts at once.
 
 mod assignment;
+mod draw;
 mod file;
 mod grouped;
 mod leaks;
@@ -288,5 +289,7 @@ fn rows_by_class(features: &FeatureSet) -> Result<Vec<Vec<usize>>, SplitError> {
     Ok(classes)
 }
 
+#[cfg(test)]
+mod grouped_tests;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ pub enum SplitMethod {
     /// Each class's flows at random, in the fractions asked for.
     #[default]
     Stratified,
-    /// Whole groups, so that none is in two parts.
+    /// Whole groups, so that none is in two parts; drawn at random, each equally often over the seeds.
     Grouped,
     /// Each class's flows by start time: the earliest train, the latest test. Uses no randomness.
     Temporal,

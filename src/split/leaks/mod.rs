@@ -82,7 +82,7 @@ pub fn leak_reports(
                 fields: scores::one_per_field(of_split(&fields)),
                 byte_positions,
                 shared: Shared::new(features, split),
-                classes: shared::class_captures(features),
+                classes: shared::class_captures(features, split),
             }
         })
         .collect()

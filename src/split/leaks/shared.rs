@@ -42,6 +42,9 @@ pub struct ClassCaptures {
     pub captures: usize,
     /// Those of them that have flows of no other class.
     pub captures_of_its_own: usize,
+    /// Those with test flows of it, by name; none in reports of versions that did not say it.
+    #[serde(default)]
+    pub tested: Vec<String>,
 }
 
 type Connection<'a> = (&'a str, SocketAddr, SocketAddr, Transport);
@@ -114,23 +117,28 @@ fn merge(spans: &mut Vec<(i64, i64)>) {
     *spans = merged;
 }
 
-/// The captures of each class, whatever their part.
-pub(super) fn class_captures(features: &FeatureSet) -> Vec<ClassCaptures> {
+/// The captures of each class, and which of them are tested.
+pub(super) fn class_captures(features: &FeatureSet, split: &Split) -> Vec<ClassCaptures> {
     let mut classes_of: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
     let mut flows = vec![0; features.class_names.len()];
     for (flow, &label) in features.provenance.iter().zip(&features.labels) {
         classes_of.entry(&flow.capture).or_default().insert(label);
         flows[label as usize] += 1;
     }
-    let named = features.class_names.iter().zip(flows).enumerate();
+    let mut tested = vec![BTreeSet::new(); features.class_names.len()];
+    for &row in &split.test {
+        tested[features.labels[row] as usize].insert(features.provenance[row].capture.as_str());
+    }
+    let named = features.class_names.iter().zip(flows).zip(tested).enumerate();
     named
-        .map(|(class, (name, flows))| {
+        .map(|(class, ((name, flows), tested))| {
             let own: Vec<_> = classes_of.values().filter(|classes| classes.contains(&(class as u32))).collect();
             ClassCaptures {
                 class: name.clone(),
                 flows,
                 captures: own.len(),
                 captures_of_its_own: own.iter().filter(|classes| classes.len() == 1).count(),
+                tested: tested.into_iter().map(str::to_owned).collect(),
             }
         })
         .collect()
