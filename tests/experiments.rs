@@ -228,7 +228,8 @@ fn feature_files_run_on_classical_models_and_refuse_what_needs_packets() {
     project.refused(&with(&["--set", "model.knn.input=sequences"]), &["knn", "sequences"]);
     let deep = &["--models", "attention_lstm", "--set", "tune.space.attention_lstm={}"];
     project.refused(&with(deep), &["attention_lstm", "packet bytes", "none"]);
-    project.refused(&with(&["--set", "split.group=host"]), &["no times"]);
+    project.refused(&with(&["--set", "split.group=host"]), &["no addresses", "host", "[features.endpoints]"]);
+    project.refused(&with(&["--set", "split.group=connection"]), &["no addresses", "connection"]);
     project.refused(&with(&["--set", "selection.minimum_packets=2"]), &["minimum_packets"]);
     project.refused(&with(&["--data", "points", "--data", "synth"]), &["feature files"]);
     project.refused(&with(&["--set", "tune.budget=2"]), &["[tune]", "knn", "budget = 2"]);
@@ -239,6 +240,36 @@ fn feature_files_run_on_classical_models_and_refuse_what_needs_packets() {
     project.refused(&with(&[]), &["points.csv:2:"]);
     project.write("data/points/points.csv", good.replacen(",a\n", ",\n", 1));
     project.refused(&with(&[]), &["points.csv:2:", "kind"]);
+}
+
+#[test]
+fn rows_of_one_connection_stay_on_one_side_where_the_file_names_endpoints() {
+    let project = table_project();
+    let endpoints = "[features.endpoints]\nsource_address = \"from\"\nsource_port = \"port\"\ndestination_address = \"to\"\n\
+                     destination_port = \"to port\"\ntransport = \"protocol\"\n";
+    project.write("data/points.toml", format!("{TABLE_DATASET}{endpoints}"));
+    // Five connections of a class, four rows each, in both directions.
+    let rows = points().into_iter().enumerate().map(|(index, (x, y, class))| {
+        let port = 1000 + index % 15;
+        let ends =
+            if index / 15 % 2 == 0 { format!("10.0.0.1,{port},::2,443") } else { format!("::2,443,10.0.0.1,{port}") };
+        format!("{index},{ends},tcp,{x},{y},{class}\n")
+    });
+    let csv = format!("id,from,port,to,to port,protocol,x,y,class\n{}", rows.collect::<String>());
+    project.write("data/points/points.csv", csv);
+    let grouped =
+        TABLE_EXPERIMENT.replace("method = \"k_fold\"\nfolds = 3", "method = \"grouped\"\ngroup = \"connection\"");
+    project.write("experiments/points.toml", grouped);
+    let output = project.path("split.csv").to_string_lossy().into_owned();
+    project.done(&["split", "points", "-o", &output]);
+    let mut parts: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    for row in read_csv(&project.path("split.csv")) {
+        let ends = row["source"].clone().max(row["destination"].clone());
+        let other = row["source"].clone().min(row["destination"].clone());
+        parts.entry((row["seed"].clone(), format!("{ends} {other}"))).or_default().insert(row["part"].clone());
+    }
+    assert_eq!(parts.len(), 30, "15 connections, two seeds");
+    assert!(parts.values().all(|parts| parts.len() == 1), "{parts:?}");
 }
 
 #[test]
@@ -356,6 +387,43 @@ fn write_old(project: &Project, name: &str, content: &[u8]) {
     project.write(name, content);
     let file = fs::File::options().write(true).open(project.path(name)).unwrap();
     file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000)).unwrap();
+}
+
+#[test]
+fn invented_times_are_read_by_nothing_and_tables_say_so() {
+    let project = Project::new();
+    let table = "capture,kind\none,one\ntwo,two\nthree,two\n";
+    project.write("data/small.csv", table);
+    let labels = "[table]\nfile = \"small.csv\"\nkey = \"capture\"\n";
+    let definition = CAPTURE_DATASET.replace("[[rule]]\nstem = \"^(?<kind>[a-z]+)\"\n", labels);
+    assert!(definition.contains(labels));
+    project.write("data/small.toml", definition.replace("[published_at]", "times = \"invented\"\n[published_at]"));
+    write_old(&project, "data/small/one.pcap", &capture(1000, 60));
+    write_old(&project, "data/small/two.pcap", &capture(2000, 90));
+    project.write("experiments/small.toml", CAPTURE_EXPERIMENT);
+    project.refused(&["run", "experiments/small.toml"], &["times are invented", "sequences"]);
+    let by_time = ["run", "experiments/small.toml", "--set", "split.method=temporal"];
+    let input = ["--models", "knn", "--set", "model.knn.input=bytes_and_statistics"];
+    project.refused(&[&by_time[..], &input[..]].concat(), &["times are invented", "temporal"]);
+    project.write("experiments/small.toml", CAPTURE_EXPERIMENT.replace(", \"sequences\"]", "]"));
+    let output = project.done(&["run", "experiments/small.toml", "--save-models"]);
+    let warnings = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(warnings.contains("knn on bytes_and_statistics is not saved"), "{warnings}");
+    let folder = project.path("results/small-small-full");
+    let markdown = fs::read_to_string(folder.join("tables/small.md")).unwrap();
+    for note in ["2 of the 3 published captures of small", "the packet times of small are invented"] {
+        assert!(markdown.contains(note) && warnings.contains(note), "{note}: {markdown}{warnings}");
+    }
+    let leaks = fs::read_to_string(folder.join("leaks.csv")).unwrap();
+    assert!(leaks.contains("packet_length_mean"), "{leaks}");
+    for timed in ["duration", "_per_second", "interarrival", "active_", "idle_"] {
+        assert!(!leaks.contains(timed), "{timed} is read");
+    }
+    // The same captures with recorded times have them.
+    project.write("data/small.toml", definition);
+    project.done(&["run", "experiments/small.toml"]);
+    assert!(fs::read_to_string(folder.join("leaks.csv")).unwrap().contains("bytes_per_second"));
+    assert!(!fs::read_to_string(folder.join("tables/small.md")).unwrap().contains("invented"));
 }
 
 #[test]

@@ -119,8 +119,11 @@ pub fn run_tables(
     let published: Vec<PublishedTable> = published.into_iter().collect();
     // Runs of earlier versions have no leak report.
     let leaks = Some(run.join("leaks.json")).filter(|path| path.is_file());
-    let notes =
+    let mut notes =
         leaks.map_or(Ok(Vec::new()), |path| report::read_leaks(&path).map(|leaks| report::leak_notes(&leaks)))?;
+    if run.join("run.json").is_file() {
+        notes.extend(report::RunFacts::read(run)?.data_notes);
+    }
     let titled = |what: &str| format!("{}{what} ({}, {})", heading.title, heading.datasets.join(" + "), heading.size);
     let mut tables: Vec<RunTable> = Vec::new();
     let mut add = |name: String, mut table: Table, what: &str, printed: bool| {

@@ -25,6 +25,17 @@ pub struct Publication {
     pub how: String,
 }
 
+/// Whether the times of a dataset's packets are those of the recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PacketTimes {
+    /// They are.
+    #[default]
+    Recorded,
+    /// Whoever rebuilt the captures made them up, so nothing may be learned from them.
+    Invented,
+}
+
 /// Files that match a pattern but are not used, and why.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -158,6 +169,8 @@ struct DefinitionFile {
     #[serde(default)]
     notes: Vec<String>,
     folder: Option<String>,
+    #[serde(default)]
+    times: PacketTimes,
     files: FilesSection,
     #[serde(default)]
     rule: Vec<RuleSection>,
@@ -187,6 +200,8 @@ pub struct DatasetDefinition {
     pub notes: Vec<String>,
     /// The name of its folder, or a path: its own name, but where it shares another dataset's captures.
     pub folder: PathBuf,
+    /// Whether the times of its packets are real.
+    pub times: PacketTimes,
     /// The files that are openly published.
     pub downloads: Vec<Download>,
     /// SHA-256 of the definition and its label table, in hexadecimal: two runs with the same digest
@@ -314,6 +329,7 @@ impl DatasetDefinition {
         };
         Ok(Self {
             folder: raw.folder.unwrap_or_else(|| raw.name.clone()).into(),
+            times: raw.times,
             downloads: raw.download,
             host_labels,
             name: raw.name,

@@ -47,15 +47,64 @@ pub struct FeatureFileRules {
     /// Columns that are neither features nor labels, such as addresses.
     #[serde(default)]
     pub leave_out: Vec<String>,
+    /// The columns that name a flow's endpoints, of CSV files; with them rows can be grouped by host and connection.
+    #[serde(default)]
+    pub endpoints: Option<EndpointColumns>,
     /// The number that stands for a missing value; without it a missing value is an error.
     #[serde(default)]
     pub missing: Option<f64>,
 }
 
+/// `[features.endpoints]` of a definition: the columns of a CSV file, which are then no features.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointColumns {
+    /// Address of the flow's source.
+    pub source_address: String,
+    /// Its port.
+    pub source_port: String,
+    /// Address of the destination.
+    pub destination_address: String,
+    /// Its port.
+    pub destination_port: String,
+    /// The transport: `tcp` or 6, `udp` or 17.
+    pub transport: String,
+}
+
+impl EndpointColumns {
+    fn names(&self) -> [&String; 5] {
+        [&self.source_address, &self.source_port, &self.destination_address, &self.destination_port, &self.transport]
+    }
+
+    /// The endpoints that the fields of a row say, in the order of the columns here.
+    fn parse(&self, fields: [&str; 5]) -> Result<FiveTuple, String> {
+        let [source, source_port, destination, destination_port, transport] = fields;
+        let fault = |column: &str, field: &str, what: &str| {
+            let start: String = field.chars().take(60).collect();
+            format!("`{column}`: `{start}` is no {what}")
+        };
+        let endpoint = |address: &str, port: &str, columns: [&String; 2]| {
+            let ip: IpAddr = address.parse().map_err(|_| fault(columns[0], address, "IP address"))?;
+            let number: u16 = port.parse().map_err(|_| fault(columns[1], port, "port"))?;
+            Ok::<_, String>(SocketAddr::new(ip, number))
+        };
+        Ok(FiveTuple {
+            source: endpoint(source, source_port, [&self.source_address, &self.source_port])?,
+            destination: endpoint(destination, destination_port, [&self.destination_address, &self.destination_port])?,
+            transport: match transport.to_ascii_lowercase().as_str() {
+                "tcp" | "6" => Transport::Tcp,
+                "udp" | "17" => Transport::Udp,
+                _ => return Err(fault(&self.transport, transport, "transport (tcp, 6, udp or 17)")),
+            },
+        })
+    }
+}
+
 /// One row of a feature file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureRow {
-    /// The file and the number of the row in it; endpoints and times are not known and are 0.
+    /// The file and the number of the row in it; endpoints are 0 where the definition names no columns for them, and
+    /// times always.
     pub provenance: FlowProvenance,
     /// Its labels.
     pub labels: Labels,
@@ -89,6 +138,19 @@ impl FeatureFileRules {
             }
             if self.leave_out.contains(column) {
                 return Err(format!("column `{column}` is a label and in `features.leave_out`; choose one"));
+            }
+        }
+        if let Some(endpoints) = &self.endpoints {
+            if self.format != FeatureFormat::Csv {
+                return Err("`features.endpoints` is for format \"csv\" alone".to_owned());
+            }
+            let names = endpoints.names();
+            let other =
+                |name: &String| self.leave_out.contains(name) || self.labels.values().any(|label| label == name);
+            let twice = |index: usize| names[..index].contains(&names[index]);
+            if let Some(index) = (0..names.len()).find(|&index| other(names[index]) || twice(index)) {
+                let column = names[index];
+                return Err(format!("column `{column}` of `features.endpoints` is used a second time; choose one"));
             }
         }
         if self.missing.is_some_and(|value| !value.is_finite()) {
@@ -178,6 +240,8 @@ enum Role {
     Number,
     /// One feature per value.
     OneOf(usize),
+    /// A part of the endpoints, by its place in [`EndpointColumns::names`].
+    Endpoint(usize),
 }
 
 fn read_file(
@@ -213,12 +277,17 @@ impl Rows<'_> {
         if let Some((label, _)) = self.rules.labels.iter().find(|(_, from)| *from == column) {
             return Some(Role::Label(label.clone()));
         }
+        let endpoints = self.rules.endpoints.as_ref().map(EndpointColumns::names);
+        if let Some(place) = endpoints.and_then(|names| names.iter().position(|name| *name == column)) {
+            return Some(Role::Endpoint(place));
+        }
         self.rules.leave_out.iter().any(|other| other == column).then_some(Role::LeftOut)
     }
 
     /// Checks that every column that the definition names is in the file.
     fn check(&self, columns: &[&str]) -> Result<(), String> {
-        for wanted in self.rules.labels.values().chain(&self.rules.leave_out) {
+        let endpoints = self.rules.endpoints.iter().flat_map(EndpointColumns::names);
+        for wanted in self.rules.labels.values().chain(&self.rules.leave_out).chain(endpoints) {
             if !columns.contains(&wanted.as_str()) {
                 let near = nearest(wanted, columns.iter().copied()).unwrap_or_default();
                 return Err(format!("there is no column `{wanted}`; the nearest is `{near}`"));
@@ -233,7 +302,7 @@ impl Rows<'_> {
         })
     }
 
-    fn push(&mut self, values: Vec<f32>, own: Vec<(&str, &str)>) -> Result<(), String> {
+    fn push(&mut self, values: Vec<f32>, own: Vec<(&str, &str)>, endpoints: [&str; 5]) -> Result<(), String> {
         let mut labels = self.labels.clone();
         for (column, value) in own {
             if value.is_empty() {
@@ -243,13 +312,11 @@ impl Rows<'_> {
         }
         let number = u32::try_from(self.rows.len()).map_err(|_| "more than 4294967295 rows".to_owned())?;
         let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        let provenance = FlowProvenance {
-            capture: self.name.to_owned(),
-            number,
-            five_tuple: FiveTuple { source: nowhere, destination: nowhere, transport: Transport::Tcp },
-            start: 0,
-            end: 0,
+        let five_tuple = match &self.rules.endpoints {
+            Some(columns) => columns.parse(endpoints)?,
+            None => FiveTuple { source: nowhere, destination: nowhere, transport: Transport::Tcp },
         };
+        let provenance = FlowProvenance { capture: self.name.to_owned(), number, five_tuple, start: 0, end: 0 };
         self.rows.push(FeatureRow { provenance, labels, values });
         Ok(())
     }
@@ -291,7 +358,7 @@ fn arff(input: BufReader<File>, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
         let mut own: Vec<(&str, &str)> = Vec::new();
         for ((value, role), attribute) in row.iter().zip(&roles).zip(&attributes) {
             match (role, value) {
-                (Role::LeftOut, _) => {}
+                (Role::LeftOut | Role::Endpoint(_), _) => {}
                 (Role::Label(_), ArffValue::Missing) => {
                     return Err(fault(format!("label `{}` is missing", attribute.name)));
                 }
@@ -315,7 +382,7 @@ fn arff(input: BufReader<File>, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
                 (Role::Number, _) => values.push(rows.missing(&attribute.name).map_err(fault)?),
             }
         }
-        rows.push(values, own).map_err(fault)?;
+        rows.push(values, own, [""; 5]).map_err(fault)?;
     }
     finish(names, rows)
 }
@@ -348,6 +415,7 @@ fn csv(input: impl Read, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
         let fault = |problem: String| (line, problem);
         let mut values = Vec::with_capacity(names.len());
         let mut own: Vec<(&str, &str)> = Vec::new();
+        let mut endpoints = [""; 5];
         for ((field, role), column) in record.iter().zip(&roles).zip(&columns) {
             match role {
                 Role::Label(label) => own.push((label, field)),
@@ -360,10 +428,11 @@ fn csv(input: impl Read, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
                         return Err(fault(format!("`{column}`: `{start}` is not a number; or name it in `leave_out`")));
                     }
                 }),
+                Role::Endpoint(place) => endpoints[*place] = field,
                 Role::LeftOut | Role::OneOf(_) => {}
             }
         }
-        rows.push(values, own).map_err(fault)?;
+        rows.push(values, own, endpoints).map_err(fault)?;
     }
     finish(names, rows)
 }

@@ -128,6 +128,11 @@ impl<R: BufRead> ArffReader<R> {
         let mut attributes: Vec<ArffAttribute> = Vec::new();
         while let Some((line, text)) = lines.next()? {
             let fault = |problem: String| ArffError { line, problem };
+            // A spreadsheet pads every line to as many commas as the longest has.
+            let text = text.trim_end_matches(',').trim_end();
+            if text.is_empty() {
+                continue;
+            }
             let (keyword, rest) = text.split_once(|c: char| c.is_whitespace()).unwrap_or((text, ""));
             match keyword.to_ascii_lowercase().as_str() {
                 "@relation" => {}

@@ -79,3 +79,43 @@ fn what_does_not_fit_is_told_with_file_line_and_column() {
     assert!(problem(rules, &[("a-1s.csv", "a,class1\n1,VPN,2\n")]).contains("a-1s.csv:2:"));
     assert!(problem(rules, &[("a-1s.csv", "a,class1\n1,\n")]).contains("`tunnel` is empty"));
 }
+
+#[test]
+fn arff_that_a_spreadsheet_padded_with_commas_is_read() {
+    let padded = "@RELATION r,,,\n,,,\n@ATTRIBUTE duration NUMERIC,,,\n@ATTRIBUTE flag {no,yes},,,\n@ATTRIBUTE id string,,,\n\
+                  @ATTRIBUTE class1 {Non-VPN,VPN},,,\n,,,\n@DATA,,,\n12,yes,a,VPN\n-1,no,b,Non-VPN\n";
+    let rules = "format = \"arff\"\nlabels = { tunnel = \"class1\" }\nleave_out = [\"id\"]";
+    let values = |content: &str| {
+        let rows = load(rules, &[("a-15s.arff", content)]).unwrap().rows;
+        rows.into_iter().map(|row| (row.labels, row.values)).collect::<Vec<_>>()
+    };
+    assert_eq!(values(padded), values(ARFF));
+    // Padding is of the header alone: a row has as many values as there are attributes.
+    let error = load(rules, &[("a-15s.arff", &padded.replace("12,yes,a,VPN", "12,yes,a,VPN,"))]).unwrap_err();
+    assert!(error.to_string().contains("5 values for 4 attributes"), "{error}");
+}
+
+#[test]
+fn endpoints_come_out_of_columns_and_are_no_features() {
+    let rules = "format = \"csv\"\nlabels = { tunnel = \"class1\" }\n[features.endpoints]\nsource_address = \"from\"\n\
+                 source_port = \"from port\"\ndestination_address = \"to\"\ndestination_port = \"to port\"\n\
+                 transport = \"protocol\"";
+    let csv = "from, from port, to, to port, protocol, duration, class1\n10.0.2.15,57188,82.161.239.177,110,6,7,VPN\n\
+               ::1,53,10.0.2.15,57188,UDP,8,Non-VPN\n";
+    let table = load(rules, &[("a-15s.csv", csv)]).unwrap();
+    assert_eq!(table.names, ["duration"]);
+    let tuples: Vec<FiveTuple> = table.rows.iter().map(|row| row.provenance.five_tuple).collect();
+    let endpoint = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let (client, guard) = (endpoint("10.0.2.15:57188"), endpoint("82.161.239.177:110"));
+    assert_eq!(tuples[0], FiveTuple { source: client, destination: guard, transport: Transport::Tcp });
+    assert_eq!(tuples[1], FiveTuple { source: endpoint("[::1]:53"), destination: client, transport: Transport::Udp });
+
+    let problem = |rules: &str, csv: &str| load(rules, &[("a-15s.csv", csv)]).unwrap_err().to_string();
+    assert!(problem(rules, &csv.replace("57188,82", "70000,82")).contains("`from port`: `70000` is no port"));
+    assert!(problem(rules, &csv.replace("::1", "host")).contains(":3: `from`: `host` is no IP address"));
+    assert!(problem(rules, &csv.replace("UDP", "1")).contains("`protocol`: `1` is no transport"));
+    assert!(problem(rules, &csv.replace("from port", "port")).contains("there is no column `from port`"));
+    let twice = rules.replace("\"to\"", "\"from\"");
+    assert!(problem(&twice, csv).contains("column `from` of `features.endpoints` is used a second time"));
+    assert!(problem(&rules.replace("\"csv\"", "\"arff\""), csv).contains("is for format \"csv\" alone"));
+}

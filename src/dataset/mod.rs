@@ -30,10 +30,10 @@ mod unpacking;
 mod verify;
 
 pub use content::{CaptureContent, capture_sha256, examine, file_sha256};
-pub use definition::{DatasetDefinition, Download, Exclusion, Publication, definition_path};
+pub use definition::{DatasetDefinition, Download, Exclusion, PacketTimes, Publication, definition_path};
 pub use duplicate::DuplicateCapture;
 pub use error::DatasetError;
-pub use feature_file::{FeatureFileRules, FeatureFormat, FeatureRow, FeatureTable, load_features};
+pub use feature_file::{EndpointColumns, FeatureFileRules, FeatureFormat, FeatureRow, FeatureTable, load_features};
 pub use feature_file_arff::{ArffAttribute, ArffError, ArffTable, ArffType, ArffValue, parse_arff};
 pub use fetch::{FetchError, FetchOptions, Fetched, downloads, fetch};
 pub use flow_labels::MalformedLines;

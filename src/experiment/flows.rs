@@ -11,7 +11,8 @@ use super::{Experiment, ExperimentError, Variant};
 use super::{cache, flow_cache};
 use crate::dataset::synth::{self, SynthOptions};
 use crate::dataset::{
-    self, Dataset, DatasetDefinition, FeatureTable, LabelledFlow, LoadedCapture, Manifest, UsedCapture,
+    self, Dataset, DatasetDefinition, EntryState, FeatureTable, LabelledFlow, LoadedCapture, Manifest, PacketTimes,
+    UsedCapture,
 };
 use crate::declarative;
 use crate::flow::FlowOptions;
@@ -71,6 +72,10 @@ pub(super) struct LoadedFlows {
     /// The flows that got no label although their captures have labels of single flows, as CSV; empty where there
     /// are none.
     pub without_label: String,
+    /// Whether a dataset's packet times are invented.
+    pub invented_times: bool,
+    /// What a reader of the results must know of the data.
+    pub notes: Vec<String>,
     /// Whether they came from the cache.
     pub reused: bool,
 }
@@ -237,6 +242,7 @@ fn load_datasets(
         });
     }
     let checksums = checksums(datasets, &settings.cache)?;
+    let invented_times = datasets.iter().any(|dataset| dataset.definition.times == PacketTimes::Invented);
     let definitions: Vec<&str> = datasets.iter().map(|dataset| dataset.definition.digest.as_str()).collect();
     if tables > 0 {
         let table = dataset::load_features(datasets, progress)?;
@@ -245,7 +251,18 @@ fn load_datasets(
         let key = cache::key(&("features", FLOWS_VERSION, definitions, &checksums));
         let manifests = manifests(datasets, &captures, &checksums)?;
         let (content, without_label) = (Content::Table(table), String::new());
-        return Ok(LoadedFlows { options, key, content, captures, manifests, without_label, reused: false });
+        let notes = data_notes(datasets, &manifests);
+        return Ok(LoadedFlows {
+            options,
+            key,
+            content,
+            captures,
+            manifests,
+            without_label,
+            invented_times,
+            notes,
+            reused: false,
+        });
     }
     let key = cache::key(&("flows", FLOWS_VERSION, env!("CARGO_PKG_VERSION"), definitions, &checksums, &options));
     let found = settings.cache.look_up(STAGE, &key, progress, || flow_cache::read(&settings.cache, &key));
@@ -256,7 +273,18 @@ fn load_datasets(
             let content = Content::Flows(flows);
             let manifests = manifests(datasets, &entry.captures, &checksums)?;
             let (captures, without_label) = (entry.captures, entry.without_label);
-            return Ok(LoadedFlows { options, key, content, captures, manifests, without_label, reused: true });
+            let notes = data_notes(datasets, &manifests);
+            return Ok(LoadedFlows {
+                options,
+                key,
+                content,
+                captures,
+                manifests,
+                without_label,
+                invented_times,
+                notes,
+                reused: true,
+            });
         }
     };
     let loaded = dataset::load(datasets, &options, progress)?;
@@ -286,7 +314,27 @@ fn load_datasets(
     let entry = flow_cache::write(&settings.cache, &key, datasets, &options, &loaded.flows, entry)?;
     let manifests = manifests(datasets, &entry.captures, &checksums)?;
     let (content, captures, without_label) = (Content::Flows(loaded.flows), entry.captures, entry.without_label);
-    Ok(LoadedFlows { options, key, content, captures, manifests, without_label, reused: false })
+    let notes = data_notes(datasets, &manifests);
+    Ok(LoadedFlows { options, key, content, captures, manifests, without_label, invented_times, notes, reused: false })
+}
+
+/// How much of a published set is here, and which times are invented.
+fn data_notes(datasets: &[Dataset], manifests: &[Manifest]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (dataset, manifest) in datasets.iter().zip(manifests) {
+        let name = &dataset.definition.name;
+        let count = |state: EntryState| manifest.of(state).count();
+        let (used, missing) = (count(EntryState::Used), count(EntryState::Missing));
+        if missing > 0 {
+            notes.push(format!("Data: {used} of the {} published captures of {name}.", used + missing));
+        }
+        if dataset.definition.times == PacketTimes::Invented {
+            notes.push(format!(
+                "Data: the packet times of {name} are invented, so statistics that read them are left out."
+            ));
+        }
+    }
+    notes
 }
 
 fn manifests(

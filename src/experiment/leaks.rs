@@ -35,8 +35,7 @@ pub(super) fn reports(
     let Content::Flows(labelled) = &loaded.content else {
         let mut reports = leak_reports(features, None, splits);
         for LeakReport { shared, .. } in &mut reports {
-            // Feature files name no hosts, connections and times, so nothing is known to be shared.
-            (shared.hosts, shared.host_flows, shared.connection_flows) = (0, 0, 0);
+            // Feature files name no times, so nothing is known to be shared.
             (shared.concurrent_flows, shared.within_training_time_flows) = (0, 0);
         }
         return Ok(reports);
@@ -52,7 +51,13 @@ pub(super) fn reports(
             })
         })
         .collect::<Result<_, _>>()?;
-    Ok(leak_reports(features, Some((&rows, &variant.feature)), splits))
+    let mut reports = leak_reports(features, Some((&rows, &variant.feature)), splits);
+    if loaded.invented_times {
+        for LeakReport { shared, .. } in &mut reports {
+            (shared.concurrent_flows, shared.within_training_time_flows) = (0, 0);
+        }
+    }
+    Ok(reports)
 }
 
 /// The leak reports of all variants, in order.

@@ -8,9 +8,10 @@ use super::flows::{flow_options, load_flows};
 use super::pretraining::{Divided, ElmoSources, elmo_options};
 use super::run::{FittedRow, Run, Settings, SplitRun, VariantRun, settings_of};
 use super::{ExperimentError, Variant};
+use crate::flow::STATISTIC_NAMES;
 use crate::model::deep::parameters::ElmoOptions;
 use crate::model::elmo::ElmoSource;
-use crate::model::{ModelDescription, ModelError, ModelSpec, trained_model_bytes};
+use crate::model::{Input, ModelDescription, ModelError, ModelSpec, trained_model_bytes};
 use crate::progress::Progress;
 use crate::storage::write_whole;
 
@@ -35,6 +36,15 @@ pub fn save_models(
             continue;
         }
         for row in run.rows.iter().filter(|row| row.key.variant == variant.name) {
+            let reads_statistics =
+                matches!(asked_for(variant, row)?.input, Input::Statistics | Input::BytesAndStatistics);
+            if reads_statistics && prepared.features.statistic_names != STATISTIC_NAMES {
+                progress.warn(&format!(
+                    "{}: {} on {} is not saved, because it was trained without the statistics of time and captures have them",
+                    variant.name, row.key.model, row.key.input
+                ));
+                continue;
+            }
             let model = match settings.cache.get("models", &row.cache_key) {
                 Some(model) => model,
                 None => fit_again(run, variant, prepared, row, settings, progress)?,
@@ -77,7 +87,8 @@ fn description(
         flow: flow_options(&run.experiment, variant),
         tokens: variant.feature.clone(),
         sequences: variant.used_sequences().cloned(),
-        statistic_names: prepared.features.statistic_names.clone(),
+        // A model that reads no statistics may have been trained beside fewer.
+        statistic_names: STATISTIC_NAMES.iter().map(|name| (*name).to_owned()).collect(),
     })
 }
 

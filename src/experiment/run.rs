@@ -12,6 +12,7 @@ use super::records::{curve_records, outcome_records, tuning_records};
 use super::tune::{Setting, Trial, Tuning, is_tuned};
 use super::{Experiment, ExperimentError, Record, RunKey, Variant, memory};
 use crate::feature::{FeatureSet, Unselected, build_features, build_table_features};
+use crate::flow::reads_times;
 use crate::model::elmo::ElmoSource;
 use crate::model::{Device, FitSize, Input, ModelKind, ModelSpec};
 use crate::progress::Progress;
@@ -120,6 +121,8 @@ pub struct Run {
     /// Flows that got no label although their captures have labels of single flows, under the flow options of the
     /// first variant, as CSV; empty where there are none.
     pub without_label: String,
+    /// What a reader of the results must know of the data.
+    pub data_notes: Vec<String>,
     /// Whether no capture was read, because its flows were in the cache.
     pub flows_reused: bool,
     /// How often each stage was computed, and how often it came from the cache.
@@ -199,8 +202,12 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
         }
     }
     // Captures are the same under all flow options; of flows, those of the first variant's options are listed.
-    let (mut manifests, without_label) = loaded.first_mut().map_or_else(Default::default, |flows| {
-        (std::mem::take(&mut flows.manifests), std::mem::take(&mut flows.without_label))
+    let (mut manifests, without_label, data_notes) = loaded.first_mut().map_or_else(Default::default, |flows| {
+        (
+            std::mem::take(&mut flows.manifests),
+            std::mem::take(&mut flows.without_label),
+            std::mem::take(&mut flows.notes),
+        )
     });
     let is_new = |manifest: &crate::dataset::Manifest| !experiment.datasets.contains(&manifest.dataset);
     manifests.extend(elmos.manifests().into_iter().filter(is_new));
@@ -209,6 +216,7 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     Ok(Run {
         manifests,
         without_label,
+        data_notes,
         experiment: experiment.clone(),
         provenance: Provenance::collect(&settings.project, &description),
         captures,
@@ -259,7 +267,11 @@ fn prepare_all<'a>(
         let index = match loaded.iter().position(|flows| flows.options == options) {
             Some(index) => index,
             None => {
-                loaded.push(load_flows(experiment, options, settings, progress)?);
+                let flows = load_flows(experiment, options, settings, progress)?;
+                if loaded.is_empty() {
+                    flows.notes.iter().for_each(|note| progress.warn(note));
+                }
+                loaded.push(flows);
                 loaded.len() - 1
             }
         };
@@ -288,10 +300,19 @@ pub(super) fn prepare(
     let sequences = variant.used_sequences();
     let (features, unselected) = match &flows.content {
         Content::Flows(labelled) => {
-            build_features(labelled, &variant.selection, &variant.feature, sequences, &flows.options, 0)?
+            if flows.invented_times {
+                require_no_times(variant)?;
+            }
+            let (mut features, unselected) =
+                build_features(labelled, &variant.selection, &variant.feature, sequences, &flows.options, 0)?;
+            if flows.invented_times {
+                features.keep_statistics(|name| !reads_times(name));
+            }
+            (features, unselected)
         }
         Content::Table(table) => {
-            require_no_packets(variant)?;
+            let located = table.rows.iter().all(|row| !row.provenance.five_tuple.destination.ip().is_unspecified());
+            require_no_packets(variant, located)?;
             let (features, unselected) = build_table_features(table, &variant.selection, 0)?;
             let left: Vec<&str> = table
                 .names
@@ -333,8 +354,23 @@ pub(super) fn prepare(
     Ok(VariantRun { name: variant.name.clone(), unselected, small_classes, features, splits, folds })
 }
 
-/// Feature files have neither bytes nor packets, addresses and times.
-fn require_no_packets(variant: &Variant) -> Result<(), ExperimentError> {
+/// Nothing is learned from invented times, and nothing divided by them.
+fn require_no_times(variant: &Variant) -> Result<(), ExperimentError> {
+    let problem = |what: &str| {
+        let problem = format!("a dataset's packet times are invented (`times` in its definition), and {what}");
+        Err(ExperimentError::Features { problem })
+    };
+    if variant.split.method == SplitMethod::Temporal {
+        return problem("split method \"temporal\" divides by them; use \"stratified\", \"grouped\" or \"k_fold\"");
+    }
+    if variant.used_sequences().is_some() {
+        return problem("input = \"sequences\" reads them; use \"bytes\" or \"statistics\"");
+    }
+    Ok(())
+}
+
+/// Feature files have neither bytes nor packets and times, and addresses only where their definition names the columns.
+fn require_no_packets(variant: &Variant, located: bool) -> Result<(), ExperimentError> {
     let problem = |problem: String| Err(ExperimentError::Features { problem });
     let reads_packets = |spec: &&ModelSpec| spec.input != Input::Statistics && spec.kind != ModelKind::Majority;
     if let Some(spec) = variant.models.iter().find(reads_packets) {
@@ -348,11 +384,19 @@ fn require_no_packets(variant: &Variant) -> Result<(), ExperimentError> {
             )
         });
     }
-    if variant.split.method == SplitMethod::Temporal || variant.split.group == Some(GroupBy::Host) {
+    if variant.split.method == SplitMethod::Temporal {
         return problem(
-            "feature files have no times and addresses to split by; use method = \"stratified\" or \"k_fold\""
-                .to_owned(),
+            "feature files have no times to split by; use method = \"stratified\" or \"k_fold\"".to_owned(),
         );
+    }
+    if let Some(group @ (GroupBy::Host | GroupBy::Connection)) = variant.split.group
+        && !located
+    {
+        return problem(format!(
+            "the feature files have no addresses to split by {}; name their columns in [features.endpoints] of the \
+             definition, or split without `group`",
+            group.name()
+        ));
     }
     Ok(())
 }

@@ -26,6 +26,7 @@ struct RunFile<'a> {
     seeds: &'a [u64],
     provenance: &'a Provenance,
     captures: &'a [CaptureFacts],
+    data_notes: &'a [String],
     stages: &'a StageCounts,
     variants: Vec<VariantFile<'a>>,
     fits: Vec<FitFile<'a>>,
@@ -134,6 +135,7 @@ fn run_file(run: &Run) -> RunFile<'_> {
         seeds: &run.experiment.seeds,
         provenance: &run.provenance,
         captures: &run.captures,
+        data_notes: &run.data_notes,
         stages: &run.stages,
         variants: run.variants.iter().map(variant_file).collect(),
         fits: run

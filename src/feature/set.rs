@@ -97,4 +97,14 @@ impl FeatureSet {
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
+
+    /// Leaves out the statistics that `keep` does not want; gives how many.
+    pub fn keep_statistics(&mut self, keep: impl Fn(&str) -> bool) -> usize {
+        let kept: Vec<usize> =
+            (0..self.statistic_names.len()).filter(|&column| keep(&self.statistic_names[column])).collect();
+        let left_out = self.statistic_names.len() - kept.len();
+        self.statistics = self.statistics.select(Axis(1), &kept);
+        self.statistic_names = kept.into_iter().map(|column| self.statistic_names[column].clone()).collect();
+        left_out
+    }
 }

@@ -20,7 +20,7 @@ pub use assemble::{AssembleError, assemble_as_completed, assemble_capture, assem
 pub use assembler::{Assembler, NumberedFlow};
 pub use options::FlowOptionsError;
 pub(crate) use options::{MOST_KEPT_BYTES, MOST_KEPT_PACKETS};
-pub use statistics::STATISTIC_NAMES;
+pub use statistics::{STATISTIC_NAMES, reads_times};
 pub use types::{FiveTuple, Flow, FlowOptions, FlowPacket, PacketDirection, Pairing};
 
 #[cfg(test)]

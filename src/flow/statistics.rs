@@ -123,6 +123,11 @@ pub const STATISTIC_NAMES: &[&str] = &[
     "is_tcp",
 ];
 
+/// Whether a statistic depends on when packets were sent, and not on which packets.
+pub fn reads_times(statistic: &str) -> bool {
+    ["duration", "_per_second", "_interarrival_", "active_", "idle_"].iter().any(|part| statistic.contains(part))
+}
+
 /// IP packets shorter than this are "small": headers and at most a short message.
 const SMALL_PACKET: u32 = 128;
 

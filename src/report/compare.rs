@@ -284,6 +284,7 @@ mod tests {
                 seeds: vec![0, 1],
                 provenance: provenance.unwrap(),
                 captures: Vec::new(),
+                data_notes: Vec::new(),
                 fits: vec![FitFacts { reused: true }],
             },
             records,

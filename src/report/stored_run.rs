@@ -47,6 +47,9 @@ pub struct RunFacts {
     pub provenance: Provenance,
     /// The captures, or feature files.
     pub captures: Vec<CaptureFacts>,
+    /// What a reader must know of the data; none in runs of versions that did not say it.
+    #[serde(default)]
+    pub data_notes: Vec<String>,
     /// Its fits; only how many and where their costs are from is read.
     pub fits: Vec<FitFacts>,
 }

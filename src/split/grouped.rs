@@ -1,4 +1,4 @@
-//! Splits that keep groups whole: no capture (or host) is in two parts, so that a model cannot score by
+//! Splits that keep groups whole: no capture (or host, or connection) is in two parts, so that a model cannot score by
 //! recognising the session that a flow comes from. Which groups are tested is drawn at random for every seed
 //! ([`super::draw`] has the rules and bounds), then of the others those to validate on.
 //!
@@ -14,6 +14,7 @@ use rand::seq::SliceRandom;
 use super::assignment::{Assignment, Goal, groups_of_classes};
 use super::draw::{Group, Share, components, deal, draw};
 use super::{Flows, Fractions, GroupBy, Part, Split, SplitError, SplitMethod};
+use crate::capture::Transport;
 use crate::dataset::FlowProvenance;
 use crate::seed;
 
@@ -162,6 +163,7 @@ fn collect_groups<'a>(flows: &Flows<'_>, by: GroupBy, provenance: &'a [FlowProve
         let name = match by {
             GroupBy::Capture => Cow::Borrowed(provenance[row].capture.as_str()),
             GroupBy::Host => Cow::Owned(provenance[row].five_tuple.destination.ip().to_string()),
+            GroupBy::Connection => Cow::Owned(connection(&provenance[row])),
         };
         let group = groups.entry(name.clone()).or_insert_with(|| Group {
             name,
@@ -172,6 +174,17 @@ fn collect_groups<'a>(flows: &Flows<'_>, by: GroupBy, provenance: &'a [FlowProve
         group.counts[flows.labels[row] as usize] += 1;
     }
     groups.into_values().collect()
+}
+
+/// The name of a flow's connection, the same for both directions.
+fn connection(flow: &FlowProvenance) -> String {
+    let (source, destination) = (flow.five_tuple.source, flow.five_tuple.destination);
+    let (one, other) = (source.min(destination), source.max(destination));
+    let transport = match flow.five_tuple.transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    };
+    format!("{}: {one} {other} {transport}", flow.capture)
 }
 
 /// Errors for the first class that has fewer groups than `needed`.

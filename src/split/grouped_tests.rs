@@ -228,3 +228,28 @@ fn captures_that_classes_share_are_tested_about_equally_often() {
     assert!(tested.values().all(|&count| (count as f64 / mean - 1.0).abs() < 0.25), "{tested:?}");
     assert!(different.len() >= sizes.len());
 }
+
+#[test]
+fn both_directions_of_a_connection_and_all_its_slices_stay_together() {
+    let mut features = features(&[class_of(0, &[(0, 60)]), class_of(1, &[(0, 60)])].concat(), 2);
+    for (row, flow) in features.provenance.iter_mut().enumerate() {
+        // Ten connections of a class, six flows each, every second one in the other direction.
+        let client = std::net::SocketAddr::from(([10, 0, 0, 1], 1000 + (row / 60 * 10 + row % 10) as u16));
+        (flow.five_tuple.source, flow.five_tuple.destination) = (client, "192.0.2.1:443".parse().unwrap());
+        if row / 10 % 2 == 1 {
+            std::mem::swap(&mut flow.five_tuple.source, &mut flow.five_tuple.destination);
+        }
+    }
+    let options = SplitOptions { group: Some(GroupBy::Connection), ..options(SplitMethod::Grouped) };
+    let divided = split(&features, &options, 0).unwrap().remove(0);
+    let connections = |part: Part| -> BTreeSet<u16> {
+        let ports = |row: &usize| {
+            let flow = &features.provenance[*row].five_tuple;
+            flow.source.port().max(flow.destination.port())
+        };
+        divided.part(part).iter().map(ports).collect()
+    };
+    let [train, validation, test] = Part::ALL.map(connections);
+    assert_eq!((train.len(), validation.len(), test.len()), (16, 2, 2));
+    assert!(train.is_disjoint(&test) && train.is_disjoint(&validation) && validation.is_disjoint(&test));
+}

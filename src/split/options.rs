@@ -46,6 +46,9 @@ pub enum GroupBy {
     /// All flows whose first packet went to one address: the server's, unless the capture began in the
     /// middle of the flow.
     Host,
+    /// All flows of a capture between the same two endpoints (addresses, ports, transport): a connection that timeouts
+    /// cut, or the directions of unidirectional flows.
+    Connection,
 }
 
 impl GroupBy {
@@ -54,6 +57,7 @@ impl GroupBy {
         match self {
             GroupBy::Capture => "capture",
             GroupBy::Host => "host",
+            GroupBy::Connection => "connection",
         }
     }
 }
