@@ -74,7 +74,7 @@ pub fn pretrain(project: &Path, arguments: &PretrainArguments) -> anyhow::Result
     }
     let output = arguments.output.as_ref().context("name the file to write with -o")?;
     let of_experiment = match &arguments.what[..] {
-        [one] if !dataset::definition_path(project, one).is_file() => Some(read(project, one, arguments)?),
+        [one] if is_experiment(project, one, arguments)? => Some(read(project, one, arguments)?),
         _ => None,
     };
     let (device, device_reason) = arguments.device.resolve(Precision::F32)?;
@@ -112,11 +112,31 @@ pub fn pretrain(project: &Path, arguments: &PretrainArguments) -> anyhow::Result
     Ok(Verdict::Done)
 }
 
-fn read(project: &Path, name: &str, arguments: &PretrainArguments) -> anyhow::Result<Experiment> {
-    let path = match name.ends_with(".toml") {
+/// Whether the one thing that is named is an experiment; `--like` goes with datasets alone.
+fn is_experiment(project: &Path, name: &str, arguments: &PretrainArguments) -> anyhow::Result<bool> {
+    if name.ends_with(".toml") {
+        return Ok(true);
+    }
+    let is_dataset = dataset::definition_path(project, name).is_file();
+    let experiment = experiment_path(project, name);
+    anyhow::ensure!(
+        !is_dataset || !experiment.is_file() || arguments.like.is_some(),
+        "{name} is a dataset and an experiment; name {} for the experiment, or add --like {name} for the dataset",
+        experiment.display()
+    );
+    Ok(!is_dataset)
+}
+
+/// The file of an experiment that is given by its name or its file.
+fn experiment_path(project: &Path, name: &str) -> PathBuf {
+    match name.ends_with(".toml") {
         true => PathBuf::from(name),
         false => project.join("experiments").join(format!("{name}.toml")),
-    };
+    }
+}
+
+fn read(project: &Path, name: &str, arguments: &PretrainArguments) -> anyhow::Result<Experiment> {
+    let path = experiment_path(project, name);
     if !path.is_file() {
         let mut known = experiment::dataset_names(project);
         known.extend(super::list::experiment_names(project));

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::sweep::{self, Sweep, VARIANT_SECTIONS};
-use super::tune::TuneOptions;
+use super::tune::{Dimension, TuneOptions};
 use crate::declarative::{self, DeclarativeError};
 use crate::feature::{PacketStart, Selection, SequenceOptions, TokenOptions, Transformation};
 use crate::flow::FlowOptions;
@@ -95,6 +95,8 @@ pub struct Variant {
     pub models: Vec<ModelSpec>,
     /// Whether a model reads packet sequences, with its own settings or with some that are tried.
     reads_sequences: bool,
+    /// Whether one of them reads the packets' times.
+    pub(super) reads_packet_times: bool,
 }
 
 impl Variant {
@@ -409,9 +411,18 @@ fn variant(
     for name in &document.models {
         specs.extend(model_specs(name, models.get(name), &origin("models"))?);
     }
-    let tried = document.tune.iter().flat_map(|tune| tune.space.values());
-    let reads_metadata = specs.iter().any(ModelSpec::reads_metadata)
-        || tried.flat_map(|space| space.keys()).any(|key| key == PACKET_METADATA);
+    // Every value of the key, of the models' own settings and of those that are tried.
+    let tried =
+        document.tune.iter().flat_map(|tune| tune.space.values()).filter_map(|space| space.get(PACKET_METADATA));
+    let tried = tried.flat_map(|dimension| match dimension {
+        Dimension::Values(values) => values.as_slice(),
+        Dimension::Range(_) => &[],
+    });
+    let metadata = specs.iter().filter_map(|spec| spec.parameters.get(PACKET_METADATA)).chain(tried);
+    let named: Vec<&toml::Value> = metadata.filter_map(toml::Value::as_array).flatten().collect();
+    let reads_metadata = !named.is_empty();
+    let reads_packet_times = named.iter().any(|value| value.as_str() == Some("time"))
+        || specs.iter().any(|spec| spec.input == Input::Sequences);
     if reads_metadata {
         let wrong = |text: &str| Err(problem("feature", format!("{PACKET_METADATA} of a model {text}")));
         if sequences.packets < feature.packets {
@@ -432,6 +443,7 @@ fn variant(
         sequences,
         split,
         reads_sequences: reads_metadata || specs.iter().any(ModelSpec::reads_sequences),
+        reads_packet_times,
         models: specs,
         name,
     })

@@ -363,8 +363,11 @@ fn require_no_times(variant: &Variant) -> Result<(), ExperimentError> {
     if variant.split.method == SplitMethod::Temporal {
         return problem("split method \"temporal\" divides by them; use \"stratified\", \"grouped\" or \"k_fold\"");
     }
-    if variant.used_sequences().is_some() {
-        return problem("input = \"sequences\" reads them; use \"bytes\" or \"statistics\"");
+    if variant.reads_packet_times {
+        return problem(
+            "input = \"sequences\" and packet_metadata = [\"time\"] read them; use input = \"bytes\" or \"statistics\", and \
+             of the metadata \"length\" and \"direction\"",
+        );
     }
     Ok(())
 }

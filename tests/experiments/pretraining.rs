@@ -170,11 +170,13 @@ fn a_file_that_has_seen_tested_flows_is_refused_unless_accepted() {
 fn a_file_for_one_split_is_for_that_split_alone() {
     let project = project();
     let corpus = ["--set", "model.attention_lstm.elmo.corpus=[\"other\"]"];
-    let pretrain = ["pretrain", "small", "--seed", "1", "-o", "elmo.safetensors"];
+    let both = ["pretrain", "small", "-o", "elmo.safetensors"];
+    project.refused(&both, &["small is a dataset and an experiment", "experiments/small.toml", "--like small"]);
+    let pretrain = ["pretrain", "experiments/small.toml", "--seed", "1", "-o", "elmo.safetensors"];
     let output = project.done(&[&pretrain[..], &corpus[..]].concat());
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(printed.contains("; kept out: 5 flows by their captures, "), "{printed}");
-    project.done(&[&PRETRAINED[..], &["--seeds", "1,"]].concat());
+    project.done(&[&PRETRAINED[..], &["--set", "seeds=[1]"]].concat());
     project.refused(&PRETRAINED, &["test flows", "seed 0"]);
 }
 
