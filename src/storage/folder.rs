@@ -239,10 +239,15 @@ fn exchange(_: &Path, _: &Path) -> bool {
 fn sync_all(folder: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
             sync_all(&entry.path())?;
-        } else {
-            File::open(entry.path())?.sync_all()?;
+        } else if kind.is_file() {
+            // Links and pipes are in the folder alone; a file of somebody else's that cannot be opened was not written here.
+            match File::open(entry.path()) {
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+                file => file?.sync_all()?,
+            }
         }
     }
     sync_folder(folder)
