@@ -109,7 +109,7 @@ const TOO_MANY: &str = "is sparse in too many pieces";
 fn pairs<'a>(numbers: impl Iterator<Item = &'a str>) -> Option<Vec<(u64, u64)>> {
     let numbers: Vec<u64> =
         numbers.filter(|text| !text.is_empty()).map(|text| text.parse().ok()).collect::<Option<_>>()?;
-    (numbers.len() % 2 == 0).then(|| numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
+    numbers.len().is_multiple_of(2).then(|| numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
 }
 
 /// The map at the beginning of a member's data, in decimal numbers that each end a line, filled up to whole blocks; and

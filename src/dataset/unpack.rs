@@ -254,8 +254,8 @@ impl Work<'_> {
             refuse_link_on_the_way(self.archive, self.target, file)?;
             let to = self.target.join(file);
             let Ok(found) = to.symlink_metadata() else { continue };
-            let same = || same_content(&self.staging.join(file), &to).map_err(io(&to));
-            if !self.force && !(found.is_file() && same()?) {
+            let is_same = found.is_file() && same_content(&self.staging.join(file), &to).map_err(io(&to))?;
+            if !is_same && !self.force {
                 return Err(UnpackError::Exists { path: to });
             }
         }
