@@ -38,7 +38,7 @@ report *options: build
 paper *options: (report options)
     scripts/paper
 
-# An ablation: n, m, attention, elmo, packet-start, masks, activation, direction or split.
+# An ablation: n, m, pooling, attention, elmo, packet-start, masks, activation, direction or split.
 ablate name *options: build
     {{ etcbench }} run experiments/ablation-{{ name }}.toml {{ options }}
 
