@@ -3,6 +3,7 @@
 
 use crate::feature::VOCABULARY;
 use crate::model::deep::parameters::{AttentionLstmOptions, classifier_shapes, elmo_shapes, encoder_shapes};
+use crate::model::deep::pooling::PoolingKind;
 use crate::model::elmo::{ENCODED_AT_ONCE, LARGEST_KEPT};
 use crate::model::memory::{ExpectedMemory, FitSize, ROWS, TOKENS, matrix};
 use crate::model::{Device, Implementation};
@@ -68,17 +69,17 @@ pub(super) fn expected(
         .and(ELMO, parameters(&elmo_shapes(elmo, VOCABULARY)) / 2.0)
         .and(ELMO, states(at_once) * layers * 6.0 * hidden * FLOAT * here + at_once * vector);
 
-    // Layers as they come (twice), mixed packets, normalised ones and their gradient, gates to states, two normalisations,
-    // attention.
-    let of_state = 2.0 * (layers + 1.0) * packet
-        + 3.0 * packet
-        + 4.0 * options.packet_metadata.len() as f64
-        + lstm * (6.0 + 4.0 + 6.0);
+    // Layers as they come (twice), mixed packets and their gradient; of every step what the LSTM reads, normalised and its
+    // gradient, gates to states, two normalisations, attention, whose scores are one for each pair of steps.
+    let of_packet = 2.0 * (layers + 1.0) * packet + 2.0 * packet;
+    let steps = if options.pooling == PoolingKind::States { options.slots() as f64 } else { 1.0 };
+    let scores = if options.attention { size.packets as f64 * steps } else { 0.0 };
+    let of_step = 3.0 * options.step_size() as f64 + lstm * (6.0 + 4.0 + 6.0) + scores;
     let flows = (size.training() as f64).min((options.batch as f64).max(256.0));
     let training = ExpectedMemory::default()
         .and(TOKENS, encoded(all))
         .and(LSTM, parameters(&classifier_shapes(options, classes)))
-        .and(BATCH, flows * size.packets as f64 * of_state * FLOAT * here.max(0.3))
+        .and(BATCH, flows * size.packets as f64 * (of_packet + steps * of_step) * FLOAT * here.max(0.3))
         .and(ROWS, matrix(size.predicted.max(size.validation), classes, 12));
     let training = if options.encoder.trains() {
         // The ELMo is trained in the same steps, without the language model's head.
