@@ -82,8 +82,8 @@ fn a_corpus_holds_nothing_that_is_tested() {
     assert_eq!(excluded["packets"], 2 * count("two", false));
     let records = read_csv(&folder.join("records.csv"));
     let value = |metric: &str| records.iter().find(|row| row["metric"] == metric).map(|row| row["value"].clone());
-    assert_eq!(value("pretraining_packets_other"), Some((2 * other).to_string()));
-    assert_eq!(value("pretraining_packets"), Some((2 * (other + training)).to_string()));
+    assert_eq!(value("pretraining_packets_other"), Some(format!("{}.0", 2 * other)));
+    assert_eq!(value("pretraining_packets"), Some(format!("{}.0", 2 * (other + training))));
     assert_eq!(value("pretraining_seen_test_flows"), None);
     let note = format!(
         "was pre-trained on these packets (mean): {} other, 0 small, {} training part.",
