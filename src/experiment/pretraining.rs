@@ -209,7 +209,7 @@ impl ElmoSources {
     ) -> Result<Option<ElmoSource>, ExperimentError> {
         let Some(options) = elmo_options(spec)? else { return Ok(None) };
         if let Some(read) = self.files.get(&options.pretrained) {
-            return self.from_file(variant, &options, read, divided).map(Some);
+            return self.source_in_file(variant, &options, read, divided).map(Some);
         }
         if options.corpus.is_empty() {
             return Ok(None);
@@ -274,14 +274,14 @@ impl ElmoSources {
                 for run in &prepared.splits {
                     let (features, seed) = (&prepared.features, run.seed);
                     let divided = Divided { flows, features, split: &run.split, training: &run.training, seed };
-                    self.from_file(variant, &options, read, divided)?;
+                    self.source_in_file(variant, &options, read, divided)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn from_file(
+    fn source_in_file(
         &self,
         variant: &Variant,
         options: &ElmoOptions,

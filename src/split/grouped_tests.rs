@@ -42,7 +42,7 @@ fn captures_of<'a>(features: &'a FeatureSet, split: &Split, part: Part, class: u
 }
 
 /// Which captures of a class are not more than three quarters of it.
-fn testable<'a>(features: &'a FeatureSet, class: usize) -> BTreeSet<&'a str> {
+fn testable(features: &FeatureSet, class: usize) -> BTreeSet<&str> {
     let rows = (0..features.len()).collect();
     let all = Split { train: Vec::new(), validation: Vec::new(), test: rows };
     let captures = captures_of(features, &all, Part::Test, class);
@@ -79,7 +79,7 @@ proptest! {
     fn captures_of_a_class_are_tested_equally_often_whatever_their_size(classes in class_sizes(), seeds in 20u64..40) {
         let features = features_of(&classes);
         let splits: Vec<Split> = (0..seeds).map(|seed| grouped(&features, seed)).collect();
-        for class in 0..classes.len() {
+        for (class, sizes) in classes.iter().enumerate() {
             let testable = testable(&features, class);
             let mut tested: BTreeMap<&str, u64> = testable.iter().map(|&capture| (capture, 0)).collect();
             for (seed, split) in splits.iter().enumerate() {
@@ -92,7 +92,7 @@ proptest! {
             }
             // The tolerance: no capture is tested more than once more often than another.
             let (least, most) = (tested.values().min().unwrap(), tested.values().max().unwrap());
-            prop_assert!(most - least <= 1, "{tested:?} of {:?}", classes[class]);
+            prop_assert!(most - least <= 1, "{tested:?} of {sizes:?}");
         }
         if (0..classes.len()).any(|class| testable(&features, class).len() > 1) {
             prop_assert_ne!(&splits[0].test, &splits[1].test);
