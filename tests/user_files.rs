@@ -207,7 +207,7 @@ fn older_runs_are_known_as_such() {
 
 /// Every option that names a file or folder to write, as the help of its subcommand has it, and a command that writes it
 /// to `{}`.
-const OUTPUTS: [(&str, &[&str]); 9] = [
+const OUTPUTS: [(&str, &[&str]); 10] = [
     ("features --output", &["features", "data/small/one.pcap", "-o", "{}"]),
     ("features --output", &["features", "data/small/one.pcap", "--format", "csv", "-o", "{}"]),
     ("classify --output", &["classify", "model.safetensors", "data/small/one.pcap", "-o", "{}"]),
@@ -217,11 +217,27 @@ const OUTPUTS: [(&str, &[&str]); 9] = [
     ("data verify --manifest", &["data", "verify", "small", "--manifest", "{}"]),
     ("data labels --list", &["data", "labels", "small", "--list", "{}"]),
     ("data synth --output", &["data", "synth", "--packets", "50", "--active-flows", "5", "-o", "{}"]),
+    (
+        "pretrain --output",
+        &[
+            "pretrain",
+            "small",
+            "--like",
+            "small",
+            "--variants",
+            "whole",
+            "--set",
+            r#"models=["attention_lstm"]"#,
+            "-o",
+            "{}",
+        ],
+    ),
 ];
 
 /// Options with a file or folder that is read, or that cannot be written here.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 8] = [
     "data verify --against",
+    "pretrain --show",
     "data unpack --into",
     "data fetch --into",
     "data init --folder",

@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::run::{self, DeviceChoice, parse_device};
-use super::{Verdict, progress};
+use super::{Verdict, output, progress};
 use crate::experiment::{self, Cache, Experiment, Overrides, Recipe, Settings};
 use crate::model::Precision;
 use crate::{dataset, storage};
@@ -73,6 +73,7 @@ pub fn pretrain(project: &Path, arguments: &PretrainArguments) -> anyhow::Result
         return Ok(Verdict::Done);
     }
     let output = arguments.output.as_ref().context("name the file to write with -o")?;
+    let written_to = output::announce(output);
     let of_experiment = match &arguments.what[..] {
         [one] if is_experiment(project, one, arguments)? => Some(read(project, one, arguments)?),
         _ => None,
@@ -107,8 +108,8 @@ pub fn pretrain(project: &Path, arguments: &PretrainArguments) -> anyhow::Result
             experiment::pretrain_datasets(&recipe, what, seed.unwrap_or(0), &settings, progress.as_ref())?
         }
     };
-    storage::write_whole(output, &elmo.to_bytes()?).with_context(|| output.display().to_string())?;
-    say!("{}: {}", output.display(), elmo.summary());
+    storage::write_whole(output, &elmo.to_bytes()?).with_context(|| written_to.clone())?;
+    say!("{written_to}: {}", elmo.summary());
     Ok(Verdict::Done)
 }
 
