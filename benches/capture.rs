@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use etcbench::capture::CaptureReader;
-use etcbench::dataset::synth::{LargeOptions, generate_large};
 use etcbench::flow::{Assembler, FlowOptions};
+use etcbench::synth::{LargeOptions, generate_large};
 
 const PACKETS: u64 = 300_000;
 

@@ -1,33 +1,23 @@
 //! etcbench: a reproducible benchmark harness for encrypted-traffic classification.
 //!
-//! Data flows one way through the modules, and each imports only those before it:
-//! [`capture`] -> [`flow`] -> [`dataset`] -> [`feature`] -> [`split`] -> [`model`] -> [`evaluate`] ->
-//! [`experiment`] -> [`report`] -> [`cli`]. Four small modules serve all of them: [`declarative`]
-//! (TOML files with errors worth reading), [`seed`]
-//! (randomness split by purpose), [`progress`] (what long work tells the person waiting) and
-//! [`storage`] (files that appear whole or not at all).
-#![warn(missing_docs)]
-#![forbid(unsafe_op_in_unsafe_fn)]
-// Allowed by name in the few modules that call NVIDIA's libraries or vector instructions, and nowhere else.
-#![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
+//! The command line ([`cli`]), and every room of the house under one name for programs that use it as a library. Data flows
+//! one way through the rooms, and each is a crate that depends only on those before it: [`storage`] -> [`capture`] ->
+//! [`flow`] -> [`dataset`] -> [`feature`] -> [`split`] -> [`evaluate`] -> [`leaks`] -> [`model`] -> [`experiment`] ->
+//! [`report`]. [`synth`] makes captures.
 
-pub mod declarative;
-pub mod progress;
-pub mod seed;
-pub mod storage;
-
-pub mod capture;
-pub mod flow;
-
-pub mod dataset;
-pub mod feature;
-pub mod split;
-
-pub mod model;
-
-pub mod evaluate;
-pub mod experiment;
-pub mod report;
+pub use etcbench_capture as capture;
+pub use etcbench_dataset as dataset;
+pub use etcbench_evaluate as evaluate;
+pub use etcbench_experiment as experiment;
+pub use etcbench_feature as feature;
+pub use etcbench_flow as flow;
+pub use etcbench_leaks as leaks;
+pub use etcbench_model as model;
+pub use etcbench_report as report;
+pub use etcbench_split as split;
+pub use etcbench_storage as storage;
+pub use etcbench_storage::{declarative, progress, seed};
+pub use etcbench_synth as synth;
 
 pub mod cli;
 

@@ -1,6 +1,9 @@
 //! A training step allocates nothing once its buffers have grown. A test of its own, because it counts every allocation
 //! of the program.
 
+// An allocator that counts.
+#![allow(unsafe_code)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 

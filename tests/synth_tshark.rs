@@ -10,10 +10,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use etcbench::dataset::synth::{
+use etcbench::progress::Silent;
+use etcbench::synth::{
     CAPTURE_STEM, CLASSES, LargeOptions, SynthError, SynthOptions, SynthSummary, generate, generate_large,
 };
-use etcbench::progress::Silent;
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use sha2::{Digest, Sha256};
 

@@ -23,13 +23,13 @@ A table is a CSV file with the columns row, metric and value, one number a line,
 
 Metrics of a class: precision, recall, f1, support; of a model: accuracy, macro_precision, macro_recall, macro_f1,
 and the same with weighted_ and micro_. Exit code 1 when something is impossible.")]
-pub struct AuditArguments {
+pub(super) struct AuditArguments {
     /// Tables; all of paper/published when not given.
     files: Vec<PathBuf>,
 }
 
 /// Prints what cannot be in each table.
-pub fn audit(project: &Path, arguments: &AuditArguments) -> anyhow::Result<Verdict> {
+pub(super) fn audit(project: &Path, arguments: &AuditArguments) -> anyhow::Result<Verdict> {
     let mut files = arguments.files.clone();
     if files.is_empty() {
         files = published(project)?;

@@ -21,7 +21,7 @@ use crate::experiment::{Cache, CacheEntry, PruneLimits};
   etcbench cache verify --remove
 
 What is removed is computed again when a run needs it; no result changes. Files that etcbench did not write stay.")]
-pub struct CacheArguments {
+pub(super) struct CacheArguments {
     #[command(subcommand)]
     command: Option<CacheCommand>,
 }
@@ -72,7 +72,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 }
 
 /// Runs `etcbench cache`.
-pub fn cache(project: &Path, arguments: &CacheArguments) -> anyhow::Result<Verdict> {
+pub(super) fn cache(project: &Path, arguments: &CacheArguments) -> anyhow::Result<Verdict> {
     let cache = run::cache(project);
     let folder = cache.folder().unwrap_or(project).display().to_string();
     match &arguments.command {

@@ -24,7 +24,7 @@ use crate::storage;
 Older runs that were kept (NAME.1, ...) are not looked at.
 The expectations are results/tolerances/EXPERIMENT-DATASET-SIZE.toml; edit them as you like. --bless keeps those that
 were met as they are. Exit code 1 when one is not met.")]
-pub struct CheckArguments {
+pub(super) struct CheckArguments {
     #[command(flatten)]
     target: Target,
     /// Propose the last run's values where expectations were not met or are not there, as a diff.
@@ -39,7 +39,7 @@ pub struct CheckArguments {
 }
 
 /// Prints what is out of tolerance; proposes new expectations when asked to.
-pub fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Result<Verdict> {
+pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Result<Verdict> {
     let (experiment, run) = find_results(project, &arguments.target)?;
     let records = storage::read_folder(&run, || records(&run))?;
     let folder = project.join("results/tolerances");

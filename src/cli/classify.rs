@@ -28,7 +28,7 @@ use crate::storage;
 One line per flow, in the order of the captures and in that in which flows end, and a summary on standard error.
 Flows and features are made as in training: the model's file says how. A flow that training would have left out gets
 no class, and `note` says why. results/FORMAT.md says what every column means.")]
-pub struct ClassifyArguments {
+pub(super) struct ClassifyArguments {
     /// A model that `etcbench run --save-models` wrote.
     model: PathBuf,
     /// Captures, pcap or pcapng, also compressed (gzip, bzip2, xz, zstd) or in a zip archive (archive.zip!capture.pcap); `-`
@@ -85,7 +85,7 @@ const COLUMNS: [&str; 11] = [
 ];
 
 /// Writes a line per flow of every capture and tells a summary.
-pub fn classify(arguments: &ClassifyArguments) -> anyhow::Result<Verdict> {
+pub(super) fn classify(arguments: &ClassifyArguments) -> anyhow::Result<Verdict> {
     let model = TrainedModel::read(&arguments.model)?;
     let format = arguments.format.unwrap_or(match arguments.output.as_deref().and_then(Path::extension) {
         Some(extension) if extension == "jsonl" => Format::Jsonl,

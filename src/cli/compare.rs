@@ -18,7 +18,7 @@ use crate::storage;
 
 A run is its folder, or the folder's name under results/ (`etcbench list runs` names them). Exit code 1 when a result
 differs in any bit; times and memory do not count.")]
-pub struct CompareArguments {
+pub(super) struct CompareArguments {
     /// A run.
     first: PathBuf,
     /// Another run.
@@ -32,7 +32,7 @@ pub struct CompareArguments {
   etcbench rank results/table?-synth-demo --metric accuracy
 
 A run is its folder, or the folder's name under results/. Each variant is ranked on its own.")]
-pub struct RankArguments {
+pub(super) struct RankArguments {
     /// Runs of different experiments or datasets, two or more.
     #[arg(required = true, num_args = 2..)]
     runs: Vec<PathBuf>,
@@ -42,7 +42,7 @@ pub struct RankArguments {
 }
 
 /// Prints what two runs have different.
-pub fn compare(project: &Path, arguments: &CompareArguments) -> anyhow::Result<Verdict> {
+pub(super) fn compare(project: &Path, arguments: &CompareArguments) -> anyhow::Result<Verdict> {
     let results = results_folder(project);
     let first = StoredRun::read(&find_run(&results, &arguments.first)?)?;
     let second = StoredRun::read(&find_run(&results, &arguments.second)?)?;
@@ -65,7 +65,7 @@ pub fn compare(project: &Path, arguments: &CompareArguments) -> anyhow::Result<V
 }
 
 /// Prints the models of several runs by their mean ranks.
-pub fn rank(project: &Path, arguments: &RankArguments) -> anyhow::Result<Verdict> {
+pub(super) fn rank(project: &Path, arguments: &RankArguments) -> anyhow::Result<Verdict> {
     let mut records = Vec::new();
     for run in &arguments.runs {
         let folder = find_run(&results_folder(project), run)?;

@@ -6,8 +6,8 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::{Verdict, data_files, data_verify, output, progress};
-use crate::dataset::synth::{self, LargeOptions, LargeSummary, SynthOptions};
 use crate::dataset::{self, DatasetDefinition, DatasetError};
+use crate::synth::{self, LargeOptions, LargeSummary, SynthOptions};
 use crate::{experiment, storage};
 
 /// `etcbench data`.
@@ -24,7 +24,7 @@ use crate::{experiment, storage};
   etcbench data synth --flows-per-class 200 -o captures
   etcbench data synth --packets 10000000 -o large.pcap
   etcbench data synth --packets 10000000 -o - | etcbench features - -o flows.parquet")]
-pub enum DataCommand {
+pub(super) enum DataCommand {
     /// Every dataset with a definition in data/, and whether its captures are here.
     List,
     /// Write the definition of a dataset whose captures lie in a folder per class.
@@ -49,7 +49,7 @@ pub enum DataCommand {
 
 /// `etcbench data synth`.
 #[derive(Args)]
-pub struct SynthArguments {
+pub(super) struct SynthArguments {
     /// The folder to write, or with --packets the file, `-` being standard output; data/synth when not given.
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
@@ -71,7 +71,7 @@ pub struct SynthArguments {
 }
 
 /// Runs a `data` subcommand.
-pub fn data(project: &Path, command: &DataCommand) -> anyhow::Result<Verdict> {
+pub(super) fn data(project: &Path, command: &DataCommand) -> anyhow::Result<Verdict> {
     match command {
         DataCommand::List => list(project),
         DataCommand::Init(arguments) => data_files::init(project, arguments),

@@ -21,7 +21,7 @@ use crate::storage;
 
 A download that broke off goes on where it was, with the same command. Its SHA-256 is compared with the definition's, or
 kept in downloads.json for the next time.")]
-pub struct FetchArguments {
+pub(super) struct FetchArguments {
     /// The dataset.
     name: String,
     /// Parts of the dataset to download, such as 1,9; all when not given.
@@ -53,7 +53,7 @@ pub struct FetchArguments {
 Nothing is put in place before the whole archive was read, and a run refuses a folder where that was stopped: the same
 command again ends it. What macOS and Windows leave in archives (__MACOSX, ._*, Thumbs.db) is left out. Refused are members that lead out of the folder, links and
 devices, and archives that become more than 200 times their size (beyond 1 GiB), 1 TiB or a million members.")]
-pub struct UnpackArguments {
+pub(super) struct UnpackArguments {
     /// The archive.
     archive: PathBuf,
     /// The folder to unpack into.
@@ -71,7 +71,7 @@ pub struct UnpackArguments {
   etcbench data init mine --folder captures --column application
 
 Then name the dataset in an experiment: [dataset] names = [\"mine\"], [selection] label = \"class\".")]
-pub struct InitArguments {
+pub(super) struct InitArguments {
     /// The dataset's name; its definition becomes data/NAME.toml.
     name: String,
     /// The folder that holds one folder of captures per class.
@@ -83,7 +83,7 @@ pub struct InitArguments {
 }
 
 /// `etcbench data fetch`.
-pub fn fetch(project: &Path, arguments: &FetchArguments) -> anyhow::Result<Verdict> {
+pub(super) fn fetch(project: &Path, arguments: &FetchArguments) -> anyhow::Result<Verdict> {
     let definition = read_definition(project, &arguments.name)?;
     let folder = arguments.into.clone().unwrap_or_else(|| dataset::download_folder(&definition, project));
     if definition.downloads.is_empty() {
@@ -123,7 +123,7 @@ pub fn fetch(project: &Path, arguments: &FetchArguments) -> anyhow::Result<Verdi
 }
 
 /// `etcbench data unpack`.
-pub fn unpack(arguments: &UnpackArguments) -> anyhow::Result<Verdict> {
+pub(super) fn unpack(arguments: &UnpackArguments) -> anyhow::Result<Verdict> {
     let progress = progress::for_standard_error();
     progress.begin(&format!("unpacking {}", arguments.archive.display()), 0);
     let advance = |bytes: u64| progress.advance(bytes);
@@ -139,7 +139,7 @@ pub fn unpack(arguments: &UnpackArguments) -> anyhow::Result<Verdict> {
 }
 
 /// `etcbench data init`.
-pub fn init(project: &Path, arguments: &InitArguments) -> anyhow::Result<Verdict> {
+pub(super) fn init(project: &Path, arguments: &InitArguments) -> anyhow::Result<Verdict> {
     let InitArguments { name, folder, column } = arguments;
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
         anyhow::bail!("`{name}` is no name of a dataset: use letters, digits, `-` and `_` only");

@@ -21,7 +21,7 @@ const HINT: &str = "etcbench reproduce all --data synth";
   etcbench data verify iscxvpn2016
   etcbench data verify iscxvpn2016 --manifest ours.json     for others to compare; runs store the same
   etcbench data verify iscxvpn2016 --against theirs.json")]
-pub struct VerifyArguments {
+pub(super) struct VerifyArguments {
     /// The dataset.
     name: String,
     /// Write the manifest: CSV where the name ends in .csv, else JSON; `-` is standard output.
@@ -34,7 +34,7 @@ pub struct VerifyArguments {
 
 /// `etcbench data compare`.
 #[derive(Args)]
-pub struct CompareArguments {
+pub(super) struct CompareArguments {
     /// A manifest.
     first: PathBuf,
     /// Another manifest of the same dataset.
@@ -46,7 +46,7 @@ pub struct CompareArguments {
 #[command(after_help = "Examples:
   etcbench data labels ctu13
   etcbench data labels ctu13 --list unjoined.csv            the flows without label, and why")]
-pub struct LabelsArguments {
+pub(super) struct LabelsArguments {
     /// The dataset.
     name: String,
     /// Write the flows that got no label, and why, as CSV; `-` is standard output.
@@ -73,7 +73,7 @@ pub(super) fn read_definition(project: &Path, name: &str) -> anyhow::Result<Data
 }
 
 /// `etcbench data verify`.
-pub fn verify(project: &Path, arguments: &VerifyArguments) -> anyhow::Result<Verdict> {
+pub(super) fn verify(project: &Path, arguments: &VerifyArguments) -> anyhow::Result<Verdict> {
     let written_to = arguments.manifest.as_deref().map(output::announce).unwrap_or_default();
     let against = arguments.against.as_deref().map(dataset::read_manifest).transpose()?;
     let dataset = find(project, &arguments.name)?;
@@ -164,7 +164,7 @@ fn line(entry: &ManifestEntry) -> String {
 }
 
 /// `etcbench data compare`.
-pub fn compare(arguments: &CompareArguments) -> anyhow::Result<Verdict> {
+pub(super) fn compare(arguments: &CompareArguments) -> anyhow::Result<Verdict> {
     let first = dataset::read_manifest(&arguments.first)?;
     let second = dataset::read_manifest(&arguments.second)?;
     let names = (arguments.first.display().to_string(), arguments.second.display().to_string());
@@ -185,7 +185,7 @@ fn tell_differences(first: &Manifest, second: &Manifest, first_name: &str, secon
 }
 
 /// `etcbench data labels`.
-pub fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Result<Verdict> {
+pub(super) fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Result<Verdict> {
     let written_to = arguments.list.as_deref().map(output::announce).unwrap_or_default();
     let dataset = find(project, &arguments.name)?;
     dataset.folder.warnings(&arguments.name).iter().for_each(|warning| tell!("{warning}"));

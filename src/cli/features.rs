@@ -30,7 +30,7 @@ use crate::progress::Progress;
 
 A row is a flow, in the order of the captures and in that in which flows end; sort by `capture` and `number` for the order
 of their first packets. results/FORMAT.md says what every column means.")]
-pub struct FeaturesArguments {
+pub(super) struct FeaturesArguments {
     /// Captures, pcap or pcapng, also compressed (gzip, bzip2, xz, zstd) or in a zip archive (archive.zip!capture.pcap); `-`
     /// is standard input.
     #[arg(required = true)]
@@ -160,7 +160,7 @@ type Sent = Result<LabelledFlow, Stopped>;
 struct Stopped;
 
 /// Writes the flows and says per capture what was read and what was skipped.
-pub fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
+pub(super) fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
     let options = FlowOptions {
         direction: arguments.direction,
         idle_timeout: arguments.idle_timeout,

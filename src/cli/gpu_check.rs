@@ -19,7 +19,7 @@ const RUNS: usize = 15;
 
 /// `etcbench gpu-check`.
 #[derive(Args)]
-pub struct GpuCheckArguments {
+pub(super) struct GpuCheckArguments {
     /// The card, counted from 0.
     #[arg(long, default_value_t = 0, value_name = "N")]
     card: usize,
@@ -29,7 +29,7 @@ pub struct GpuCheckArguments {
 }
 
 /// Checks every kernel and the losses of whole models on a card against the processor, and times the training steps.
-pub fn gpu_check(arguments: &GpuCheckArguments) -> anyhow::Result<Verdict> {
+pub(super) fn gpu_check(arguments: &GpuCheckArguments) -> anyhow::Result<Verdict> {
     arguments.csv.as_deref().map(output::announce);
     let card = CudaDevice { number: arguments.card, precision: Precision::F32 };
     Device::Cuda(card).check()?;

@@ -3,7 +3,7 @@
 
 /// Ends the program cleanly when it is asked to stop.
 #[cfg(unix)]
-pub fn listen() {
+pub(super) fn listen() {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     use signal_hook::iterator::Signals;
 

@@ -13,7 +13,7 @@ use crate::{report, storage};
 
 /// An experiment and what is changed of it, for subcommands that train nothing.
 #[derive(Args)]
-pub struct Divided {
+pub(super) struct Divided {
     /// The experiment: its name, such as table2, or its file.
     experiment: String,
     /// Use this dataset in place of the file's; `synth` generates its captures. Repeat for several.
@@ -35,7 +35,7 @@ pub struct Divided {
 
 impl Divided {
     /// Reads the experiment and divides its flows.
-    pub fn divide(&self, project: &Path) -> anyhow::Result<(Experiment, Vec<VariantRun>)> {
+    pub(super) fn divide(&self, project: &Path) -> anyhow::Result<(Experiment, Vec<VariantRun>)> {
         let path = match self.experiment.ends_with(".toml") {
             true => PathBuf::from(&self.experiment),
             false => project.join("experiments").join(format!("{}.toml", self.experiment)),
@@ -69,7 +69,7 @@ impl Divided {
   etcbench data leaks table2
   etcbench data leaks table2 --data synth --size demo --seeds 1
   etcbench data leaks experiments/ustc-application.toml --variants as_published -o leaks.json")]
-pub struct LeaksArguments {
+pub(super) struct LeaksArguments {
     #[command(flatten)]
     divided: Divided,
     /// Also write everything as JSON (see results/FORMAT.md), `-` being standard output; a run leaves the same in its results.
@@ -78,7 +78,7 @@ pub struct LeaksArguments {
 }
 
 /// Prints the leak report of every variant.
-pub fn leaks(project: &Path, arguments: &LeaksArguments) -> anyhow::Result<Verdict> {
+pub(super) fn leaks(project: &Path, arguments: &LeaksArguments) -> anyhow::Result<Verdict> {
     arguments.output.as_deref().map(output::announce);
     let (experiment, variants) = arguments.divided.divide(project)?;
     let leaks = experiment::split_leaks(&variants);

@@ -16,7 +16,7 @@ use crate::report::{RunFacts, StoredRun};
   etcbench list
   etcbench list runs
   etcbench list models")]
-pub struct ListArguments {
+pub(super) struct ListArguments {
     /// Only these; everything when not given.
     what: Option<What>,
 }
@@ -34,7 +34,7 @@ enum What {
 }
 
 /// Prints what there is.
-pub fn list(project: &Path, arguments: &ListArguments) -> anyhow::Result<Verdict> {
+pub(super) fn list(project: &Path, arguments: &ListArguments) -> anyhow::Result<Verdict> {
     let all = [What::Experiments, What::Datasets, What::Runs, What::Models];
     for what in all.into_iter().filter(|what| arguments.what.is_none_or(|asked| asked == *what)) {
         let (title, lines) = match what {

@@ -24,7 +24,7 @@ use crate::{dataset, storage};
 Of datasets, all captures are read, and no label. Of an experiment, the training part of one variant, seed and fold and the
 datasets of model.attention_lstm.elmo.corpus, without what its validation and test flows are of. An experiment that takes
 the file refuses it where it has seen flows that are to be tested. experiments/README.md says what is compared.")]
-pub struct PretrainArguments {
+pub(super) struct PretrainArguments {
     /// Datasets; or one experiment: its name, such as table2, or its file.
     #[arg(value_name = "DATASET|EXPERIMENT", required_unless_present = "show")]
     what: Vec<String>,
@@ -67,7 +67,7 @@ pub struct PretrainArguments {
 }
 
 /// Pre-trains and writes the file, or shows the card of one.
-pub fn pretrain(project: &Path, arguments: &PretrainArguments) -> anyhow::Result<Verdict> {
+pub(super) fn pretrain(project: &Path, arguments: &PretrainArguments) -> anyhow::Result<Verdict> {
     if let Some(path) = &arguments.show {
         say!("{}", experiment::show_elmo(path)?);
         return Ok(Verdict::Done);

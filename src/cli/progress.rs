@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::progress::Progress;
 
 /// Chooses bars or lines by whether standard error is a terminal.
-pub fn for_standard_error() -> Box<dyn Progress> {
+pub(super) fn for_standard_error() -> Box<dyn Progress> {
     if std::io::stderr().is_terminal() { Box::new(Bars::default()) } else { Box::new(Lines::default()) }
 }
 

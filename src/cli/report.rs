@@ -18,7 +18,7 @@ use crate::{experiment, storage};
 
 The page needs no network and no server. Tables go to paper/tables as CSV, Markdown and LaTeX, figures to paper/figures
 as SVG; `just paper` makes a PDF of them.")]
-pub struct ReportArguments {
+pub(super) struct ReportArguments {
     /// Runs: names of folders under results/, or folders; all when not given, older ones that were kept (NAME.1) aside.
     #[arg(value_name = "RUN")]
     runs: Vec<PathBuf>,
@@ -31,7 +31,7 @@ pub struct ReportArguments {
 }
 
 /// Reads the runs, writes page, tables and figures.
-pub fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Result<Verdict> {
+pub(super) fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Result<Verdict> {
     let results = experiment::results_folder(project);
     let page = arguments.output.clone().unwrap_or_else(|| results.join("report.html"));
     let written_to = output::announce(&page);

@@ -17,7 +17,7 @@ use crate::storage::WholeFolder;
 
 /// What both subcommands take.
 #[derive(Args)]
-pub struct Options {
+pub(super) struct Options {
     /// Use this dataset in place of the file's; `synth` generates its captures. Repeat for several.
     #[arg(long, value_name = "NAME")]
     data: Vec<String>,
@@ -96,7 +96,7 @@ struct SlurmArguments {
 
 /// Which stored run a subcommand is about.
 #[derive(Args)]
-pub struct Target {
+pub(super) struct Target {
     /// The experiment's name, such as table2.
     pub experiment: String,
     /// The dataset it ran on, where not the file's own. Repeat for several.
@@ -120,7 +120,7 @@ pub struct Target {
 
 Results go to results/EXPERIMENT-DATASET-SIZE. A run that is there with other results is kept as ...SIZE.1, .2 and so on
 unless with --overwrite; files of your own in the folder stay.")]
-pub struct RunArguments {
+pub(super) struct RunArguments {
     /// The experiment file.
     experiment: PathBuf,
     #[command(flatten)]
@@ -134,7 +134,7 @@ pub struct RunArguments {
   etcbench reproduce all --data synth --size demo
   etcbench reproduce all --slurm --cpus 8
   etcbench reproduce table2 --set feature.packets=8 --seeds 3")]
-pub struct ReproduceArguments {
+pub(super) struct ReproduceArguments {
     /// table1 to table5, or all.
     #[arg(value_parser = ["table1", "table2", "table3", "table4", "table5", "all"])]
     table: String,
@@ -209,7 +209,7 @@ pub(super) fn parse_device(text: &str) -> Result<DeviceChoice, String> {
 }
 
 impl Options {
-    pub fn overrides(&self) -> Overrides {
+    pub(super) fn overrides(&self) -> Overrides {
         Overrides {
             data: self.data.clone(),
             size: self.size.clone(),
@@ -270,12 +270,12 @@ pub(super) fn cache(project: &Path) -> Cache {
 }
 
 /// Runs one experiment file.
-pub fn run(project: &Path, arguments: &RunArguments) -> anyhow::Result<Verdict> {
+pub(super) fn run(project: &Path, arguments: &RunArguments) -> anyhow::Result<Verdict> {
     run_all(project, std::slice::from_ref(&arguments.experiment), &arguments.options)
 }
 
 /// Runs the paper's tables.
-pub fn reproduce(project: &Path, arguments: &ReproduceArguments) -> anyhow::Result<Verdict> {
+pub(super) fn reproduce(project: &Path, arguments: &ReproduceArguments) -> anyhow::Result<Verdict> {
     let tables: Vec<String> = match arguments.table.as_str() {
         "all" => (1..=5).map(|number| format!("table{number}")).collect(),
         table => vec![table.to_owned()],

@@ -14,7 +14,7 @@ use crate::split::{Split, write_splits};
   etcbench split table2 --variants as_published -o split.csv
   etcbench split table2 --variants as_published --set split.method=grouped --seeds 1 -o grouped.csv
   etcbench run experiments/table2.toml --set split.method=file --set split.path=split.csv")]
-pub struct SplitArguments {
+pub(super) struct SplitArguments {
     #[command(flatten)]
     divided: Divided,
     /// The CSV file to write (columns: see results/FORMAT.md); `-` is standard output.
@@ -23,7 +23,7 @@ pub struct SplitArguments {
 }
 
 /// Writes the splits of an experiment's one variant, of every seed.
-pub fn split(project: &Path, arguments: &SplitArguments) -> anyhow::Result<Verdict> {
+pub(super) fn split(project: &Path, arguments: &SplitArguments) -> anyhow::Result<Verdict> {
     let written_to = output::announce(&arguments.output);
     let (experiment, variants) = arguments.divided.divide(project)?;
     let [variant] = variants.as_slice() else {

@@ -12,7 +12,7 @@ use crate::report::{Cell, Column, Table};
 
 /// `etcbench sweep`.
 #[derive(Subcommand)]
-pub enum SweepCommand {
+pub(super) enum SweepCommand {
     /// Show every unit of a run: done, running, queued, failed and why, lost or waiting.
     Status(StatusArguments),
     /// Compute one unit.
@@ -34,14 +34,14 @@ pub enum SweepCommand {
 
 A unit is done when its results are in the cache; Slurm is asked only for what is in its queue. Exit code 1 when a unit
 failed or was lost: the command that began the run, given again, computes or submits only what is missing.")]
-pub struct StatusArguments {
+pub(super) struct StatusArguments {
     /// The run, as the command that began it called it; all when not given.
     name: Option<String>,
 }
 
 /// `etcbench sweep unit`.
 #[derive(Args)]
-pub struct UnitArguments {
+pub(super) struct UnitArguments {
     /// The plan's name.
     name: String,
     /// The unit, from 0.
@@ -51,13 +51,13 @@ pub struct UnitArguments {
 
 /// `etcbench sweep flows` and `gather`.
 #[derive(Args)]
-pub struct NameArguments {
+pub(super) struct NameArguments {
     /// The plan's name.
     name: String,
 }
 
 /// Runs the subcommand.
-pub fn sweep(project: &Path, command: &SweepCommand) -> anyhow::Result<Verdict> {
+pub(super) fn sweep(project: &Path, command: &SweepCommand) -> anyhow::Result<Verdict> {
     match command {
         SweepCommand::Status(arguments) => status(project, arguments.name.as_deref()),
         SweepCommand::Unit(arguments) => {

@@ -18,13 +18,13 @@ use crate::storage;
   etcbench tables table2 --data synth --size demo
 
 The tables of the last run; older ones that were kept (NAME.1, ...) stay as they are.")]
-pub struct TablesArguments {
+pub(super) struct TablesArguments {
     #[command(flatten)]
     target: Target,
 }
 
 /// Reads the records of the last run, writes its tables and prints them.
-pub fn tables(project: &Path, arguments: &TablesArguments) -> anyhow::Result<Verdict> {
+pub(super) fn tables(project: &Path, arguments: &TablesArguments) -> anyhow::Result<Verdict> {
     let (experiment, folder) = find_results(project, &arguments.target)?;
     let write = || {
         let (printed, paths) =
@@ -38,7 +38,7 @@ pub fn tables(project: &Path, arguments: &TablesArguments) -> anyhow::Result<Ver
 }
 
 /// What the tables of a run are about.
-pub struct Heading<'a> {
+pub(super) struct Heading<'a> {
     /// The experiment's name.
     pub experiment: &'a str,
     /// Its title.
@@ -53,7 +53,7 @@ pub struct Heading<'a> {
 
 impl<'a> Heading<'a> {
     /// The heading of an experiment.
-    pub fn of(experiment: &'a Experiment) -> Self {
+    pub(super) fn of(experiment: &'a Experiment) -> Self {
         let Experiment { name, title, layout, datasets, size, .. } = experiment;
         Self { experiment: name, title, layout: *layout, datasets, size }
     }
@@ -61,7 +61,7 @@ impl<'a> Heading<'a> {
 
 /// Writes a run's tables as CSV, Markdown and LaTeX into `folder`, and a sweep's curves as SVG; gives the Markdown, and what
 /// was written.
-pub fn write_tables(
+pub(super) fn write_tables(
     project: &Path,
     heading: &Heading<'_>,
     records: &[Record],
@@ -86,7 +86,7 @@ pub fn write_tables(
 }
 
 /// Writes a table as `<name>.csv`, `.md` and `.tex`, and gives these files.
-pub fn write_table(table: &Table, folder: &Path, name: &str) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn write_table(table: &Table, folder: &Path, name: &str) -> anyhow::Result<Vec<PathBuf>> {
     let contents = [("csv", table.to_csv()?), ("md", table.to_markdown()), ("tex", table.to_latex())];
     let mut paths = Vec::new();
     for (extension, content) in contents {
@@ -98,7 +98,7 @@ pub fn write_table(table: &Table, folder: &Path, name: &str) -> anyhow::Result<V
 }
 
 /// A table of a run.
-pub struct RunTable {
+pub(super) struct RunTable {
     /// The name of its files, without ending.
     pub name: String,
     /// The table.
@@ -108,7 +108,7 @@ pub struct RunTable {
 }
 
 /// The tables of the run in the folder `run`, those that are printed first.
-pub fn run_tables(
+pub(super) fn run_tables(
     project: &Path,
     heading: &Heading<'_>,
     records: &[Record],

@@ -19,7 +19,7 @@ const LOCAL_PAUSE: Duration = Duration::from_millis(50);
 const SLURM_PAUSE: Duration = Duration::from_secs(3);
 
 /// Computes the units that are missing and, unless Slurm is left to do so, puts everything together.
-pub fn compute(project: &Path, planned: &PlannedRun, how: &InUnits) -> anyhow::Result<Verdict> {
+pub(super) fn compute(project: &Path, planned: &PlannedRun, how: &InUnits) -> anyhow::Result<Verdict> {
     let progress = progress::for_standard_error();
     match how {
         InUnits::Local { jobs } => local(project, planned, *jobs, progress.as_ref())?,
@@ -33,7 +33,7 @@ pub fn compute(project: &Path, planned: &PlannedRun, how: &InUnits) -> anyhow::R
 }
 
 /// Puts the flows that units share into the cache.
-pub fn load_shared(project: &Path, planned: &PlannedRun, progress: &dyn Progress) -> anyhow::Result<()> {
+pub(super) fn load_shared(project: &Path, planned: &PlannedRun, progress: &dyn Progress) -> anyhow::Result<()> {
     // Flows do not depend on the device.
     let settings = settings(project, "cpu", "f32", cache(project))?;
     for experiment in &planned.experiments {
@@ -43,7 +43,7 @@ pub fn load_shared(project: &Path, planned: &PlannedRun, progress: &dyn Progress
 }
 
 /// Computes one unit in this process, and keeps its record.
-pub fn run_unit(project: &Path, planned: &PlannedRun, number: usize) -> anyhow::Result<()> {
+pub(super) fn run_unit(project: &Path, planned: &PlannedRun, number: usize) -> anyhow::Result<()> {
     let unit = planned.units.get(number).with_context(|| {
         format!("{} has {} units, and none with number {number}", planned.plan.name, planned.units.len())
     })?;
@@ -230,7 +230,7 @@ fn slurm(
 }
 
 /// Puts a run together whose units are all done: writes its results and prints its tables.
-pub fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progress) -> anyhow::Result<Verdict> {
+pub(super) fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progress) -> anyhow::Result<Verdict> {
     let cache = cache(project);
     let ended: Vec<Option<UnitRecord>> = (0..planned.units.len()).map(|number| planned.done(number, &cache)).collect();
     let done: Vec<&UnitRecord> = ended.iter().flatten().collect();

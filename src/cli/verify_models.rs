@@ -20,7 +20,7 @@ use crate::report;
 
 The flows, models and their keys are those of experiments/verify-models.toml. Exit code 1 when the
 predictions of a model's two implementations agree less, or their macro F1 differ more, than is stated.")]
-pub struct VerifyModelsArguments {
+pub(super) struct VerifyModelsArguments {
     /// Use this dataset in place of the generated one. Repeat for several.
     #[arg(long, value_name = "NAME")]
     data: Vec<String>,
@@ -37,7 +37,7 @@ pub struct VerifyModelsArguments {
 }
 
 /// Runs both implementations and prints how far they agree.
-pub fn verify_models(project: &Path, arguments: &VerifyModelsArguments) -> anyhow::Result<Verdict> {
+pub(super) fn verify_models(project: &Path, arguments: &VerifyModelsArguments) -> anyhow::Result<Verdict> {
     let overrides = Overrides {
         data: arguments.data.clone(),
         models: arguments.models.clone(),

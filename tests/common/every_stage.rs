@@ -37,7 +37,7 @@ patterns = ["*.pcap"]
 "#;
 
 /// All models, tuning, sampling, two variants that need flows of their own.
-pub const EXPERIMENT: &str = r#"
+pub(crate) const EXPERIMENT: &str = r#"
 title = "Every stage"
 seeds = [0]
 models = ["random_forest", "knn", "svm", "gradient_boosting", "logistic_regression", "attention_lstm"]
@@ -82,7 +82,7 @@ k = [1, 3]
 "#;
 
 /// Flows of four UDP packets in a little-endian microsecond pcap of raw IPv4; packets of about `length` bytes.
-pub fn capture(first_port: u16, length: u16) -> Vec<u8> {
+pub(crate) fn capture(first_port: u16, length: u16) -> Vec<u8> {
     let mut bytes = Vec::new();
     for value in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65535, 101] {
         bytes.extend(value.to_le_bytes());
@@ -112,10 +112,10 @@ pub fn capture(first_port: u16, length: u16) -> Vec<u8> {
 }
 
 /// The arguments of the run.
-pub const RUN: [&str; 4] = ["run", "experiments/small.toml", "--checkpoint-seconds", "0"];
+pub(crate) const RUN: [&str; 4] = ["run", "experiments/small.toml", "--checkpoint-seconds", "0"];
 
 /// A project with the experiment and its captures.
-pub fn project() -> Project {
+pub(crate) fn project() -> Project {
     let project = Project::new();
     project.write("data/small.toml", DATASET);
     project.write("data/other.toml", UNLABELLED);
@@ -131,13 +131,13 @@ pub fn project() -> Project {
 }
 
 /// The run, not started yet, in a project's folder.
-pub fn command(folder: &Path) -> Command {
+pub(crate) fn command(folder: &Path) -> Command {
     command_of(Path::new(env!("CARGO_BIN_EXE_etcbench")), folder)
 }
 
 /// The same by another build.
 #[allow(dead_code, reason = "not every test file has one")]
-pub fn command_of(program: &Path, folder: &Path) -> Command {
+pub(crate) fn command_of(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(folder).env_remove("ETCBENCH_DATA").args(RUN);
     command
@@ -145,12 +145,12 @@ pub fn command_of(program: &Path, folder: &Path) -> Command {
 
 /// What the run left that does not depend on when and how fast it ran: predictions, splits, leaks, manifests, the
 /// resolved experiment, every model, and the records without times.
-pub fn results(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn results(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     results_in(folder, &["results/small-small-full", "results/cache/models"])
 }
 
 /// The same of some folders.
-pub fn results_in(folder: &Path, parts: &[&str]) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn results_in(folder: &Path, parts: &[&str]) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for part in parts {
         for path in files(&folder.join(part)) {
@@ -173,7 +173,7 @@ pub fn results_in(folder: &Path, parts: &[&str]) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// All files below a folder, sorted.
-pub fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let path = entry.unwrap().path();
@@ -188,7 +188,7 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Temporary names and claims that are left in a project.
-pub fn leftovers(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn leftovers(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten() {
         let path = entry.unwrap().path();
@@ -205,7 +205,7 @@ pub fn leftovers(folder: &Path) -> Vec<PathBuf> {
 
 /// Expects the results of an undisturbed run.
 #[track_caller]
-pub fn same(expected: &BTreeMap<PathBuf, Vec<u8>>, folder: &Path, what: &str) {
+pub(crate) fn same(expected: &BTreeMap<PathBuf, Vec<u8>>, folder: &Path, what: &str) {
     let found = results(folder);
     let names = |results: &BTreeMap<PathBuf, Vec<u8>>| results.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&found), names(expected), "{what}");
@@ -217,7 +217,7 @@ pub fn same(expected: &BTreeMap<PathBuf, Vec<u8>>, folder: &Path, what: &str) {
 
 /// `run.json`'s counts of a stage: computed and reused.
 #[allow(dead_code, reason = "not every test file looks at them")]
-pub fn stage(folder: &Path, name: &str) -> (u64, u64) {
+pub(crate) fn stage(folder: &Path, name: &str) -> (u64, u64) {
     let text = fs::read(folder.join("results/small-small-full/run.json")).unwrap();
     let run: serde_json::Value = serde_json::from_slice(&text).unwrap();
     let count = |part: &str| run["stages"][name][part].as_u64().unwrap_or_default();

@@ -1,10 +1,10 @@
 //! What the end-to-end tests share: a project folder of their own and the real binary.
 
 #[allow(dead_code, reason = "not every test file runs it")]
-pub mod every_stage;
+pub(crate) mod every_stage;
 #[allow(dead_code, reason = "not every test file needs faults")]
 #[cfg(target_os = "linux")]
-pub mod faults;
+pub(crate) mod faults;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,20 +12,20 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 /// A copy of the project's declarative files in a temporary folder, where runs leave their results.
-pub struct Project {
+pub(crate) struct Project {
     folder: PathBuf,
     _temporary: Option<tempfile::TempDir>,
 }
 
 impl Project {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let temporary = tempfile::tempdir().expect("a temporary folder");
         Self::fill(temporary.path().to_owned(), Some(temporary))
     }
 
     /// A project that several tests of one file share: nobody knows which is the last, so the next run removes it.
     #[allow(dead_code, reason = "not every test file shares one")]
-    pub fn shared(name: &str) -> Self {
+    pub(crate) fn shared(name: &str) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&folder);
         Self::fill(folder, None)
@@ -46,19 +46,19 @@ impl Project {
         Self { folder, _temporary: temporary }
     }
 
-    pub fn path(&self, relative: &str) -> PathBuf {
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.folder.join(relative)
     }
 
     #[allow(dead_code, reason = "not every test file writes files of its own")]
-    pub fn write(&self, relative: &str, content: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, relative: &str, content: impl AsRef<[u8]>) {
         let path = self.path(relative);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
     }
 
     /// Runs `etcbench` in the project's folder.
-    pub fn etcbench(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn etcbench(&self, arguments: &[&str]) -> Output {
         assert_cmd::Command::cargo_bin("etcbench")
             .expect("the binary is built with the tests")
             .current_dir(&self.folder)
@@ -71,7 +71,7 @@ impl Project {
     /// Runs `etcbench` and expects it to succeed.
     #[track_caller]
     #[allow(dead_code, reason = "not every test file expects success")]
-    pub fn done(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn done(&self, arguments: &[&str]) -> Output {
         let output = self.etcbench(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         output
@@ -81,7 +81,7 @@ impl Project {
     /// `words`.
     #[track_caller]
     #[allow(dead_code, reason = "not every test file gives bad input")]
-    pub fn refused(&self, arguments: &[&str], words: &[&str]) {
+    pub(crate) fn refused(&self, arguments: &[&str], words: &[&str]) {
         let output = self.etcbench(arguments);
         let text = String::from_utf8_lossy(&output.stderr);
         let line = text.lines().last().unwrap_or_default();
@@ -97,7 +97,7 @@ impl Project {
 /// Every file of a results folder without what depends on time and machine: `run.json`, `units.json` and the checksums are
 /// left out, and so are columns and records about seconds, rates and memory.
 #[allow(dead_code, reason = "not every test file compares results")]
-pub fn contents(folder: &Path) -> BTreeMap<String, String> {
+pub(crate) fn contents(folder: &Path) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     let mut pending = vec![folder.to_owned()];
     while let Some(next) = pending.pop() {
@@ -140,7 +140,7 @@ fn without_timing_columns(text: &str) -> String {
 
 /// A dataset of sixty points of three overlapping classes, by a generator of small numbers, as a feature file.
 #[allow(dead_code, reason = "not every test file needs quick fits")]
-pub fn write_points(project: &Project) {
+pub(crate) fn write_points(project: &Project) {
     let mut state = 1_u64;
     let mut next = move || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

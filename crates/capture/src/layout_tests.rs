@@ -1,0 +1,427 @@
+//! Every header layout: random packets of `etherparse`'s builder behind every link layer, with IPv6 extension headers in
+//! any order and inside every tunnel, give back what was put in, and so does every truncation, or its reason.
+
+use std::io::Cursor;
+use std::net::SocketAddr;
+
+use etherparse::PacketBuilder;
+use proptest::prelude::*;
+
+use super::{CaptureReader, CaptureSummary, ReaderOptions, SkipReason, Transport, Tunnels};
+use etcbench_craft as craft;
+use etcbench_craft::Order;
+
+const WHOLE: usize = 65_535;
+const RAW: u32 = 101;
+
+/// What a capture of one frame gives: endpoints, bytes and offsets, or the reason why nothing.
+#[derive(Debug, Clone, PartialEq)]
+struct Decoded {
+    ends: (SocketAddr, SocketAddr),
+    transport: Transport,
+    offsets: (u16, u16),
+    lengths: (u32, u32),
+    bytes: Vec<u8>,
+}
+
+fn decode(link_type: u32, cut: usize, frame: &[u8], tunnels: Tunnels) -> Result<Decoded, SkipReason> {
+    let file = craft::pcap(Order::Little, false, link_type, cut, &[(0, frame.to_vec())]);
+    let options = ReaderOptions { tunnels, ..ReaderOptions::default() };
+    let mut reader = CaptureReader::from_reader_with(Cursor::new(file), "one", &options).unwrap();
+    let decoded = reader.next_packet().unwrap().map(|packet| Decoded {
+        ends: (packet.source, packet.destination),
+        transport: packet.layout.transport,
+        offsets: (packet.layout.transport_offset, packet.layout.payload_offset),
+        lengths: (packet.network_length, packet.payload_length),
+        bytes: packet.bytes.to_vec(),
+    });
+    while reader.next_packet().unwrap().is_some() {}
+    let CaptureSummary { skipped, damage, .. } = reader.summary();
+    assert_eq!(damage, None);
+    decoded.ok_or_else(|| skipped[0].0)
+}
+
+/// A packet and what it is.
+#[derive(Debug, Clone)]
+struct Built {
+    packet: Vec<u8>,
+    expected: Decoded,
+}
+
+/// One of TCP or UDP over IPv4 or IPv6.
+fn build(ipv6: bool, tcp: bool, ports: (u16, u16), options: usize, payload: &[u8]) -> Built {
+    let (a4, b4, a6, b6) = ([10, 1, 2, 3], [10, 4, 5, 6], [0x20; 16], [0xfd; 16]);
+    let network = if ipv6 { PacketBuilder::ipv6(a6, b6, 9) } else { PacketBuilder::ipv4(a4, b4, 9) };
+    let mut packet = Vec::new();
+    if tcp {
+        let options = [1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8];
+        let builder = network.tcp(ports.0, ports.1, 7, 500).ack(9).options_raw(&options).unwrap();
+        builder.write(&mut packet, payload).unwrap();
+    } else {
+        network.udp(ports.0, ports.1).write(&mut packet, payload).unwrap();
+    }
+    // Options of the IPv4 header, which the builder does not make: no operation.
+    let options = if ipv6 { 0 } else { options * 4 };
+    packet.splice(20..20, vec![1; options]);
+    if options > 0 {
+        packet[0] += (options / 4) as u8;
+        let length = packet.len() as u16;
+        packet[2..4].copy_from_slice(&length.to_be_bytes());
+    }
+    let start = if ipv6 { 40 } else { 20 + options };
+    let ends: [std::net::IpAddr; 2] = if ipv6 { [a6.into(), b6.into()] } else { [a4.into(), b4.into()] };
+    let expected = Decoded {
+        ends: (SocketAddr::new(ends[0], ports.0), SocketAddr::new(ends[1], ports.1)),
+        transport: if tcp { Transport::Tcp } else { Transport::Udp },
+        offsets: (start as u16, (start + if tcp { 32 } else { 8 }) as u16),
+        lengths: (packet.len() as u32, payload.len() as u32),
+        bytes: packet.clone(),
+    };
+    Built { packet, expected }
+}
+
+/// Puts extension headers of these kinds and lengths (in eight bytes, beyond the first) before the transport header.
+fn extend(built: &mut Built, headers: &[(u8, u8)]) {
+    let mut bytes = Vec::new();
+    let mut next = built.packet[6];
+    for &(kind, more) in headers.iter().rev() {
+        let more = if kind == 44 { 0 } else { more };
+        // RFC 4302 counts in four bytes less two; a fragment header of offset 0 and no more fragments is atomic.
+        let field = if kind == 51 { more * 2 } else { more };
+        let mut header = vec![next, field, 0, 0, 1, 2, 3, 4];
+        header.resize(8 + 8 * usize::from(more), 0xaa);
+        bytes.splice(0..0, header);
+        next = kind;
+    }
+    built.packet[6] = next;
+    built.packet.splice(40..40, bytes.iter().copied());
+    let payload = (built.packet.len() - 40) as u16;
+    built.packet[4..6].copy_from_slice(&payload.to_be_bytes());
+    let added = bytes.len() as u16;
+    built.expected.offsets.0 += added;
+    built.expected.offsets.1 += added;
+    built.expected.lengths.0 += u32::from(added);
+    built.expected.bytes = built.packet.clone();
+}
+
+/// The headers of every link layer before an IP packet, with their link types.
+fn link_headers(ipv6: bool) -> Vec<(u32, Vec<u8>)> {
+    let ether: [u8; 2] = if ipv6 { [0x86, 0xdd] } else { [8, 0] };
+    let ppp: [u8; 2] = if ipv6 { [0, 0x57] } else { [0, 0x21] };
+    let family = if ipv6 { 30 } else { 2 };
+    let snap = [&[0xaa, 0xaa, 3, 0, 0, 0][..], &ether].concat();
+    let join = |parts: &[&[u8]]| parts.concat();
+    // Data frame from an access point, with and without quality of service, four addresses, high throughput.
+    let wireless = |control: u8, flags: u8, length: usize| {
+        let mut header = vec![control, flags];
+        header.resize(length, 0);
+        join(&[&header, &snap])
+    };
+    let radiotap = |present: u32, fields: &[u8]| {
+        let mut header = vec![0, 0, (8 + fields.len()) as u8, 0];
+        header.extend(present.to_le_bytes());
+        header.extend(fields);
+        header
+    };
+    vec![
+        (0, vec![family, 0, 0, 0]),
+        (108, vec![0, 0, 0, family]),
+        (109, vec![family, 0, 0, 0, 9, 9, 9, 9, 0, 0, 0, 0]),
+        (117, join(&[&[61, family], &[0; 62]])),
+        (1, join(&[&[0; 12], &ether])),
+        (1, join(&[&[0; 12], &[0x88, 0xa8, 0, 1, 0x81, 0, 0, 2], &ether])),
+        (1, join(&[&[0; 12], &[0x88, 0xe7, 0, 0, 0, 9], &[0; 12], &ether])),
+        (1, join(&[&[0; 12], &[0x88, 0x64, 0x11, 0, 0, 1, 0, 40], &ppp])),
+        (1, join(&[&[0; 12], &[0x88, 0x47, 0, 0, 0, 64, 0, 0, 1, 64]])),
+        (1, join(&[&[0; 12], &[0, 200], &snap])),
+        (1, join(&[&[0; 12], &[0, 200, 6, 6, 3]])),
+        (6, join(&[&[0; 14], &snap])),
+        (6, join(&[&[0; 8], &[0x80], &[0; 5], &[6, 0, 0, 0, 0, 0], &snap])),
+        (8, vec![0; 16]),
+        (9, join(&[&[0xff, 3], &ppp])),
+        (9, ppp[1..].to_vec()),
+        (10, join(&[&[0; 13], &snap])),
+        (50, join(&[&[0x0f, 0], &ether])),
+        (50, join(&[&[0xff, 3], &ppp])),
+        (51, join(&[&[0x11, 0, 0, 1, 0, 40], &ppp])),
+        (100, snap.clone()),
+        (100, vec![0xfe, 0xfe, 3, if ipv6 { 0x8e } else { 0xcc }]),
+        (12, vec![]),
+        (14, vec![]),
+        (RAW, vec![]),
+        (if ipv6 { 229 } else { 228 }, vec![]),
+        (104, join(&[&[0x0f, 0], &ether])),
+        (105, wireless(0x08, 0x02, 24)),
+        (105, wireless(0x08, 0x03, 30)),
+        (105, wireless(0x88, 0x01, 26)),
+        (105, wireless(0x88, 0x81, 30)),
+        (107, join(&[&[0x18, 0x41, 3], &[if ipv6 { 0x8e } else { 0xcc }]])),
+        (107, join(&[&[0x18, 0x41, 3, 0, 0x80, 0, 0, 0], &ether])),
+        (107, join(&[&[0x18, 0x41], &ether])),
+        (113, join(&[&[0; 14], &ether])),
+        (119, join(&[&[0; 144], &wireless(0x08, 0x02, 24)])),
+        (119, join(&[&[0x80, 0x21, 0x10, 1, 0, 0, 0, 64], &[0; 56], &wireless(0x08, 0x02, 24)])),
+        (122, join(&[&[0; 16], &snap])),
+        (123, join(&[&[2, 0, 0, 0], &snap])),
+        (127, join(&[&radiotap(0, &[]), &wireless(0x08, 0x02, 24)])),
+        (127, join(&[&radiotap(2, &[0x20]), &wireless(0x88, 0x02, 28)])),
+        (
+            127,
+            join(&[
+                &radiotap(0x8000_0003, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10]),
+                &wireless(0x08, 2, 24),
+            ]),
+        ),
+        (138, join(&[&[0; 16], &ether])),
+        (163, join(&[&[0x80, 0x21, 0x10, 1, 0, 0, 0, 64], &[0; 56], &wireless(0x88, 0x02, 26)])),
+        (166, join(&[&[1, 3], &ppp])),
+        (192, join(&[&[0, 0, 12, 0, 105, 0, 0, 0, 9, 9, 9, 9], &wireless(0x08, 0x02, 24)])),
+        (192, join(&[&[0, 0, 8, 0, 1, 0, 0, 0], &[0; 12], &ether])),
+        (204, join(&[&[1, 0xff, 3], &ppp])),
+        (205, join(&[&[0, 0x8f, 0], &ether])),
+        (206, join(&[&[1, 0x18, 0x41, 3], &[if ipv6 { 0x8e } else { 0xcc }]])),
+        (239, join(&[&[family, 0, 0, 0, 5, 0, 10, 0, 0, 9, 9, 9, 44, 0, 9, 0]])),
+        (240, join(&[&[0; 16], &ether])),
+        (242, join(&[&[0; 40], &ether, &[0, 0]])),
+        (258, join(&[&[12, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0], &[0; 12], &ether])),
+        (276, join(&[&ether, &[0; 18]])),
+        (276, join(&[&[0x81, 0], &[0; 18], &[0, 5], &ether])),
+    ]
+}
+
+/// An IP packet around another, each in its own way.
+#[derive(Debug, Clone, Copy)]
+enum Wrap {
+    IpInIp,
+    Gre(u16),
+    GreEthernet,
+    PointToPoint,
+    Vxlan,
+    GtpUser(bool),
+    Teredo(bool),
+}
+
+const WRAPS: [Wrap; 13] = [
+    Wrap::IpInIp,
+    Wrap::Gre(0),
+    Wrap::Gre(0x8000),
+    Wrap::Gre(0xb000),
+    Wrap::Gre(0x2000),
+    Wrap::GreEthernet,
+    Wrap::PointToPoint,
+    Wrap::Vxlan,
+    Wrap::Vxlan,
+    Wrap::GtpUser(false),
+    Wrap::GtpUser(true),
+    Wrap::Teredo(false),
+    Wrap::Teredo(true),
+];
+
+impl Wrap {
+    /// The outer packet and how many bytes of it come before the inner one.
+    fn around(self, inner: &[u8], ipv6: bool) -> (Vec<u8>, usize) {
+        let inner_ipv6 = inner[0] >> 4 == 6;
+        let ether: [u8; 2] = if inner_ipv6 { [0x86, 0xdd] } else { [8, 0] };
+        let ethernet = [&[0; 12][..], &ether].concat();
+        let (protocol, header): (u8, Vec<u8>) = match self {
+            Wrap::IpInIp => (if inner_ipv6 { 41 } else { 4 }, vec![]),
+            Wrap::Gre(flags) => {
+                let words = (flags >> 15) + (flags >> 13 & 1) + (flags >> 12 & 1);
+                (47, [&flags.to_be_bytes()[..], &ether, &vec![7; usize::from(words) * 4]].concat())
+            }
+            Wrap::GreEthernet => (47, [&[0, 0, 0x65, 0x58][..], &ethernet].concat()),
+            Wrap::PointToPoint => {
+                let ppp = if inner_ipv6 { 0x57 } else { 0x21 };
+                (47, vec![0x30, 0x81, 0x88, 0x0b, 0, 9, 0, 9, 0, 0, 0, 1, 0, 0, 0, 2, 0xff, 3, 0, ppp])
+            }
+            Wrap::Vxlan => (17, [&[8, 0, 0, 0, 0, 0, 9, 0][..], &ethernet].concat()),
+            Wrap::GtpUser(false) => (17, vec![0x30, 255, 0, 0, 0, 0, 0, 9]),
+            Wrap::GtpUser(true) => (17, vec![0x34, 255, 0, 0, 0, 0, 0, 9, 0, 1, 0, 0x85, 1, 0, 0, 0x85, 1, 0, 0, 0]),
+            Wrap::Teredo(false) => (17, vec![]),
+            Wrap::Teredo(true) => (17, [&[0, 1, 0, 0][..], &[9; 9], &[0, 0, 1, 2, 3, 4, 5, 6]].concat()),
+        };
+        let mut payload = [&header[..], inner].concat();
+        let mut before = header.len();
+        if protocol == 17 {
+            let port = match self {
+                Wrap::Vxlan => 4789,
+                Wrap::GtpUser(_) => 2152,
+                _ => 3544,
+            };
+            payload = craft::udp((40_000, port), &payload);
+            before += 8;
+        }
+        if ipv6 {
+            (craft::ipv6([1; 16], [2; 16], protocol, &payload), before + 40)
+        } else {
+            (craft::ipv4([172, 16, 0, 1], [172, 16, 0, 2], protocol, &payload), before + 20)
+        }
+    }
+
+    /// Teredo carries IPv6 only.
+    fn carries(self, inner: &[u8]) -> bool {
+        !matches!(self, Wrap::Teredo(_)) || inner[0] >> 4 == 6
+    }
+}
+
+fn any_packet() -> impl Strategy<Value = Built> {
+    (any::<bool>(), any::<bool>(), any::<(u16, u16)>(), 0..11_usize, prop::collection::vec(any::<u8>(), 0..80), {
+        let kinds = prop::sample::select(vec![0, 43, 44, 51, 60, 135, 139, 140]);
+        prop::collection::vec((kinds, 0..4_u8), 0..7)
+    })
+        .prop_map(|(ipv6, tcp, ports, options, payload, headers)| {
+            // Away from the ports of the tunnels.
+            let ports = (ports.0 | 0x8000, ports.1 | 0x8000);
+            let mut built = build(ipv6, tcp, ports, options, &payload);
+            if ipv6 {
+                extend(&mut built, &headers);
+            }
+            built
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn every_layout_gives_back_what_was_put_in(built in any_packet()) {
+        let ipv6 = built.packet[0] >> 4 == 6;
+        for (link_type, header) in link_headers(ipv6) {
+            let frame = [&header[..], &built.packet, &[0xee; 3]].concat();
+            prop_assert_eq!(decode(link_type, WHOLE, &frame, Tunnels::Outer), Ok(built.expected.clone()), "{}", link_type);
+            prop_assert_eq!(decode(link_type, WHOLE, &frame, Tunnels::Inner), Ok(built.expected.clone()), "{}", link_type);
+        }
+    }
+
+    #[test]
+    fn every_truncation_is_a_prefix_or_has_its_reason(built in any_packet(), link in any::<prop::sample::Index>()) {
+        let links = link_headers(built.packet[0] >> 4 == 6);
+        let (link_type, header) = &links[link.index(links.len())];
+        let frame = [&header[..], &built.packet].concat();
+        let ports = header.len() + usize::from(built.expected.offsets.0) + 4;
+        for cut in 0..=frame.len() {
+            match decode(*link_type, cut, &frame, Tunnels::Inner) {
+                Ok(decoded) => {
+                    prop_assert!(cut >= ports, "{} cut at {}", link_type, cut);
+                    prop_assert_eq!(&decoded.bytes[..], &built.packet[..cut - header.len()]);
+                    prop_assert_eq!(decoded.ends, built.expected.ends);
+                    prop_assert_eq!(decoded.lengths.0, built.expected.lengths.0);
+                }
+                Err(reason) => {
+                    prop_assert!(cut < ports, "{} cut at {}", link_type, cut);
+                    prop_assert_eq!(reason, SkipReason::HeadersTruncated, "{} cut at {}", link_type, cut);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tunnels_lead_to_the_inner_packet_on_request(
+        built in any_packet(),
+        wraps in prop::collection::vec((prop::sample::select(WRAPS.to_vec()), any::<bool>()), 1..6),
+    ) {
+        let (mut packet, mut before) = (built.packet.clone(), 0);
+        let mut depth = 0;
+        for (wrap, ipv6) in wraps {
+            if wrap.carries(&packet) {
+                let (outer, header) = wrap.around(&packet, ipv6);
+                packet = outer;
+                before += header;
+                depth += 1;
+            }
+        }
+        let inner = decode(RAW, WHOLE, &packet, Tunnels::Inner);
+        if depth > 4 {
+            prop_assert_eq!(inner, Err(SkipReason::NestedTooDeep));
+        } else {
+            prop_assert_eq!(inner, Ok(built.expected.clone()));
+            let ports = before + usize::from(built.expected.offsets.0) + 4;
+            for cut in 0..packet.len() {
+                match decode(RAW, cut, &packet, Tunnels::Inner) {
+                    Ok(decoded) if cut >= ports => {
+                        prop_assert_eq!(&decoded.bytes[..], &built.packet[..cut - before]);
+                        prop_assert_eq!(decoded.ends, built.expected.ends);
+                    }
+                    // Cut inside a header that would have told the tunnel, the outer packet stands.
+                    Ok(decoded) => prop_assert!(decoded.transport == Transport::Udp && depth > 0, "cut at {}", cut),
+                    Err(reason) => prop_assert!(reason == SkipReason::HeadersTruncated && cut < ports, "cut at {}: {}", cut, reason),
+                }
+            }
+        }
+        if let Ok(outer) = decode(RAW, WHOLE, &packet, Tunnels::Outer) {
+            prop_assert_eq!(&outer.bytes, &packet);
+        }
+    }
+
+    #[test]
+    fn nothing_panics_on_any_header(
+        link_type in 0..300_u32,
+        mut frame in prop::collection::vec(any::<u8>(), 0..120),
+        built in any_packet(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+    ) {
+        let known = super::link::LinkLayer::from_link_type(link_type).is_some();
+        if known {
+            let _ = decode(link_type, WHOLE, &frame, Tunnels::Inner);
+        }
+        frame.extend(&built.packet);
+        for (place, value) in changes {
+            let place = place.index(frame.len());
+            frame[place] = value;
+        }
+        for link_type in [1, 101, 105, 127, 192, 258, 276] {
+            let _ = decode(link_type, WHOLE, &frame, Tunnels::Inner);
+        }
+        for (link_type, header) in link_headers(false) {
+            let _ = decode(link_type, WHOLE, &[&header[..], &frame].concat(), Tunnels::Inner);
+        }
+    }
+}
+
+#[test]
+fn frames_that_lead_to_no_packet_have_their_reasons() {
+    let packet = build(false, true, (1, 2), 0, b"x").packet;
+    let reason = |link_type: u32, header: &[u8]| {
+        decode(link_type, WHOLE, &[header, &packet].concat(), Tunnels::Inner).unwrap_err()
+    };
+    let wireless = |control: u8, flags: u8, length: usize| {
+        let mut header = vec![control, flags];
+        header.resize(length, 0);
+        [&header[..], &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0]].concat()
+    };
+    assert_eq!(reason(105, &wireless(0x80, 0, 24)), SkipReason::NotIp, "a beacon");
+    assert_eq!(reason(105, &wireless(0x48, 0, 24)), SkipReason::NotIp, "data without data");
+    assert_eq!(reason(105, &wireless(0x09, 0, 24)), SkipReason::MalformedHeader, "version 1");
+    assert_eq!(reason(105, &wireless(0x08, 0x42, 24)), SkipReason::Encrypted);
+    let mut aggregated = wireless(0x88, 0x02, 26);
+    aggregated[24] = 0x80;
+    assert_eq!(reason(105, &aggregated), SkipReason::AggregatedFrames);
+    let mut fragment = wireless(0x08, 0x02, 24);
+    fragment[22] = 1;
+    assert_eq!(reason(105, &fragment), SkipReason::FragmentWithoutPorts);
+    let radiotap = [&[0, 0, 9, 0, 2, 0, 0, 0, 0x40][..], &wireless(0x08, 0x02, 24)].concat();
+    assert_eq!(reason(127, &radiotap), SkipReason::MalformedHeader, "bad checksum");
+    assert_eq!(reason(192, &[0, 0, 8, 0, 192, 0, 0, 0]), SkipReason::UnknownLinkType);
+    assert_eq!(reason(258, &[12, 0, 0, 0, 1, 0, 0, 0, 2, 1, 0, 0]), SkipReason::UnknownLinkType);
+    assert_eq!(reason(258, &[0xff; 12]), SkipReason::HeadersTruncated);
+    assert_eq!(reason(107, &[0, 0, 0, 0, 0]), SkipReason::MalformedHeader);
+    assert_eq!(reason(239, &[2, 0, 0, 0, 3, 0, 1, 0]), SkipReason::MalformedHeader);
+    assert_eq!(reason(1, &[&[0; 12][..], &[0x88, 0xe5]].concat()), SkipReason::NotIp, "MACsec");
+
+    let outer = |protocol: u8, header: &[u8]| craft::ipv4([1; 4], [2; 4], protocol, &[header, &packet].concat());
+    let tunnel =
+        |protocol: u8, header: &[u8]| decode(RAW, WHOLE, &outer(protocol, header), Tunnels::Inner).unwrap_err();
+    assert_eq!(tunnel(47, &[0x40, 0, 8, 0]), SkipReason::MalformedHeader, "routing");
+    assert_eq!(tunnel(47, &[0, 3, 8, 0]), SkipReason::MalformedHeader, "version 3");
+    assert_eq!(tunnel(47, &[0, 0, 8, 6]), SkipReason::NotIp, "ARP");
+    assert_eq!(tunnel(47, &[0x20, 0x81, 0x88, 0x0b, 0, 0, 0, 1, 0, 0, 0, 2]), SkipReason::NotIp, "acknowledgement");
+    assert_eq!(decode(RAW, WHOLE, &outer(47, &[0, 0, 8, 0]), Tunnels::Outer), Err(SkipReason::NotTcpOrUdp));
+    // On the port of a tunnel, but none: the datagram is what it is.
+    for (port, bytes) in [(4789, [0; 20]), (2152, [0x32; 20]), (3544, [0x60; 20])] {
+        let datagram = craft::ipv4([1; 4], [2; 4], 17, &craft::udp((9, port), &bytes));
+        assert_eq!(decode(RAW, WHOLE, &datagram, Tunnels::Inner).unwrap().bytes, datagram);
+    }
+    let endless = [0x34, 255, 0, 0, 0, 0, 0, 9, 0, 1, 0, 0x85, 0, 0, 0, 0x85];
+    let datagram = craft::ipv4([1; 4], [2; 4], 17, &craft::udp((9, 2152), &endless));
+    assert_eq!(decode(RAW, WHOLE, &datagram, Tunnels::Inner), Err(SkipReason::MalformedHeader));
+}

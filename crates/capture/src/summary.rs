@@ -1,0 +1,198 @@
+//! What reading a capture found, besides its packets: the counters and the damage.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a record of a capture did not become a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SkipReason {
+    /// The frame carries something other than IPv4 or IPv6 (ARP, LLDP, ...).
+    NotIp,
+    /// The IP packet carries something other than TCP or UDP (ICMP, ESP, GRE, ...); tunnels are opened on request only.
+    NotTcpOrUdp,
+    /// A fragment whose datagram's first, the one with the ports, is missing.
+    FragmentWithoutPorts,
+    /// The capture cut the frame before the ports.
+    HeadersTruncated,
+    /// A header contradicts itself or the packet's declared length.
+    MalformedHeader,
+    /// The packet's interface, or a header that names one, has a link type that is not decoded here.
+    UnknownLinkType,
+    /// The record has no time (a pcapng simple packet block), so it has no place in a flow.
+    NoTimestamp,
+    /// The time lies before 1970 or after 2262.
+    TimestampOutOfRange,
+    /// The frame is encrypted on its link (IEEE 802.11).
+    Encrypted,
+    /// One IEEE 802.11 frame holds several packets (A-MSDU), which are not taken apart.
+    AggregatedFrames,
+    /// More than four tunnels lie one inside the other.
+    NestedTooDeep,
+}
+
+impl SkipReason {
+    /// All reasons, in the order of their counters.
+    pub const ALL: [SkipReason; 11] = [
+        SkipReason::NotIp,
+        SkipReason::NotTcpOrUdp,
+        SkipReason::FragmentWithoutPorts,
+        SkipReason::HeadersTruncated,
+        SkipReason::MalformedHeader,
+        SkipReason::UnknownLinkType,
+        SkipReason::NoTimestamp,
+        SkipReason::TimestampOutOfRange,
+        SkipReason::Encrypted,
+        SkipReason::AggregatedFrames,
+        SkipReason::NestedTooDeep,
+    ];
+
+    /// The name in records and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            SkipReason::NotIp => "not_ip",
+            SkipReason::NotTcpOrUdp => "not_tcp_or_udp",
+            SkipReason::FragmentWithoutPorts => "fragment_without_ports",
+            SkipReason::HeadersTruncated => "headers_truncated",
+            SkipReason::MalformedHeader => "malformed_header",
+            SkipReason::UnknownLinkType => "unknown_link_type",
+            SkipReason::NoTimestamp => "no_timestamp",
+            SkipReason::TimestampOutOfRange => "timestamp_out_of_range",
+            SkipReason::Encrypted => "encrypted",
+            SkipReason::AggregatedFrames => "aggregated_frames",
+            SkipReason::NestedTooDeep => "nested_too_deep",
+        }
+    }
+
+    /// The reason as a sentence.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            SkipReason::NotIp => "The frame carries neither IPv4 nor IPv6.",
+            SkipReason::NotTcpOrUdp => {
+                "The IP packet carries neither TCP nor UDP (tunnels are opened on request only)."
+            }
+            SkipReason::FragmentWithoutPorts => "The fragment of the datagram that has the ports is missing.",
+            SkipReason::HeadersTruncated => "The capture cut the frame before its ports.",
+            SkipReason::MalformedHeader => "A header contradicts itself or the packet's declared length.",
+            SkipReason::UnknownLinkType => "The interface has a link type that is not supported.",
+            SkipReason::NoTimestamp => "The record has no time (a pcapng simple packet block).",
+            SkipReason::TimestampOutOfRange => "The time lies before 1970 or after 2262.",
+            SkipReason::Encrypted => "The 802.11 frame is encrypted.",
+            SkipReason::AggregatedFrames => {
+                "The 802.11 frame holds several packets (A-MSDU), which are not taken apart."
+            }
+            SkipReason::NestedTooDeep => "More than four tunnels lie one inside the other.",
+        }
+    }
+}
+
+impl fmt::Display for SkipReason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// Where and why reading stopped before the end of the file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// Bytes from the start of the (decompressed) capture to the start of the damaged record.
+    pub offset: u64,
+    /// What is wrong there.
+    pub problem: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "damaged at byte {}: {}; the packets before it were read, nothing after it",
+            self.offset, self.problem
+        )
+    }
+}
+
+/// The counters of one capture. `packets` is `decoded` plus all of `skipped`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureSummary {
+    /// Records read, which is also the number of the last packet.
+    pub packets: u64,
+    /// Records that became packets.
+    pub decoded: u64,
+    /// Of those, the packets whose transport header the capture cut after the ports; TCP flags, window and
+    /// header length are 0, 0 and the least possible where they were not captured.
+    pub partial_transport_headers: u64,
+    /// Of those, the first fragments of fragmented IP packets.
+    pub first_fragments: u64,
+    /// Records that did not, by reason, without zeros, in the order of [`SkipReason::ALL`].
+    pub skipped: Vec<(SkipReason, u64)>,
+    /// Where the file is damaged, if it is.
+    pub damage: Option<Damage>,
+    /// The capture's interfaces, equal ones once, ascending; a pcap has one.
+    pub interfaces: Vec<CaptureInterface>,
+}
+
+/// An interface that packets were captured on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CaptureInterface {
+    /// Link type, a number of <https://www.tcpdump.org/linktypes.html>.
+    pub link_type: u32,
+    /// Most bytes of a packet that were captured, 0 where there was no limit.
+    pub snap_length: u32,
+}
+
+/// One line for people: packets, those skipped by reason, damage.
+impl fmt::Display for CaptureSummary {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} packets, {} of TCP or UDP", self.packets, self.decoded)?;
+        for (reason, count) in self.skipped.iter().filter(|(_, count)| *count > 0) {
+            write!(formatter, ", {count} {reason}")?;
+        }
+        match &self.damage {
+            Some(damage) => write!(formatter, "; {damage}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl CaptureSummary {
+    /// Link types of the interfaces, each once, ascending.
+    pub fn link_types(&self) -> Vec<u32> {
+        let mut link_types: Vec<u32> = self.interfaces.iter().map(|interface| interface.link_type).collect();
+        link_types.dedup();
+        link_types
+    }
+
+    /// Counts records that were packets to the reader and turned out to have no place in a flow.
+    pub fn add_skipped(&mut self, reason: SkipReason, count: u64) {
+        if count > 0 {
+            match self.skipped.binary_search_by_key(&reason, |(other, _)| *other) {
+                Ok(place) => self.skipped[place].1 += count,
+                Err(place) => self.skipped.insert(place, (reason, count)),
+            }
+        }
+    }
+
+    /// How many records were skipped for a reason.
+    pub fn skipped_for(&self, reason: SkipReason) -> u64 {
+        self.skipped.iter().find(|(other, _)| *other == reason).map_or(0, |(_, count)| *count)
+    }
+}
+
+/// One counter per [`SkipReason`].
+#[derive(Debug, Default)]
+pub(super) struct SkipCounters([u64; SkipReason::ALL.len()]);
+
+impl SkipCounters {
+    pub(super) fn add(&mut self, reason: SkipReason) {
+        self.0[reason as usize] += 1;
+    }
+
+    pub(super) fn of(&self, reason: SkipReason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    pub(super) fn list(&self) -> Vec<(SkipReason, u64)> {
+        SkipReason::ALL.into_iter().zip(self.0).filter(|(_, count)| *count > 0).collect()
+    }
+}

@@ -1,0 +1,404 @@
+//! Tests of whole captures: both formats in both byte orders, every way to be cut, odd or damaged.
+
+use std::net::SocketAddr;
+
+use proptest::prelude::*;
+
+use super::{CaptureError, CaptureReader, CaptureSummary, Fragment, SkipReason, Transport};
+use etcbench_craft as craft;
+use etcbench_craft::Order;
+
+/// An owned copy of a packet.
+#[derive(Debug, Clone, PartialEq)]
+struct Seen {
+    number: u64,
+    timestamp: i64,
+    fragment: Option<Fragment>,
+    source: SocketAddr,
+    destination: SocketAddr,
+    bytes: Vec<u8>,
+    lengths: (u32, u32, u32),
+    offsets: (u16, u16),
+    transport: Transport,
+    flags: u8,
+    window: u16,
+}
+
+fn read(file: Vec<u8>) -> Result<(Vec<Seen>, CaptureSummary), CaptureError> {
+    let mut reader = CaptureReader::from_reader(std::io::Cursor::new(file), "test.pcap")?;
+    let mut seen = Vec::new();
+    while let Some(packet) = reader.next_packet()? {
+        seen.push(Seen {
+            number: packet.number,
+            timestamp: packet.timestamp,
+            fragment: packet.fragment,
+            source: packet.source,
+            destination: packet.destination,
+            bytes: packet.bytes.to_vec(),
+            lengths: (packet.wire_length, packet.network_length, packet.payload_length),
+            offsets: (packet.layout.transport_offset, packet.layout.payload_offset),
+            transport: packet.layout.transport,
+            flags: packet.tcp_flags,
+            window: packet.tcp_window,
+        });
+    }
+    assert!(reader.next_packet()?.is_none(), "the end stays the end");
+    let summary = reader.summary();
+    let skipped: u64 = summary.skipped.iter().map(|(_, count)| count).sum();
+    assert_eq!(summary.packets, summary.decoded + skipped);
+    assert_eq!(summary.decoded, seen.len() as u64);
+    Ok((seen, summary))
+}
+
+/// A capture of one frame.
+fn single(link_type: u32, cut: usize, frame: Vec<u8>) -> (Vec<Seen>, CaptureSummary) {
+    read(craft::pcap(Order::Little, false, link_type, cut, &[(0, frame)])).unwrap()
+}
+
+fn only_reason(link_type: u32, cut: usize, frame: Vec<u8>) -> SkipReason {
+    let (seen, summary) = single(link_type, cut, frame);
+    assert!(seen.is_empty(), "{seen:?}");
+    assert_eq!(summary.skipped.len(), 1);
+    summary.skipped[0].0
+}
+
+const A: [u8; 4] = [10, 0, 0, 1];
+const B: [u8; 4] = [10, 0, 0, 2];
+const RAW: u32 = 101;
+const WHOLE: usize = 65_535;
+
+fn tcp_packet(payload: &[u8]) -> Vec<u8> {
+    craft::ipv4(A, B, 6, &craft::tcp((40_000, 443), 0x18, 501, &[1, 1, 1, 0], payload))
+}
+
+#[test]
+fn pcap_in_both_byte_orders_and_resolutions() {
+    let time = 1_700_000_000_123_456_789;
+    for order in [Order::Big, Order::Little] {
+        for nanoseconds in [false, true] {
+            let frames =
+                [(time, craft::ethernet(&tcp_packet(b"hello"))), (time + 1000, craft::ethernet(&tcp_packet(b"")))];
+            let (seen, summary) = read(craft::pcap(order, nanoseconds, 1, WHOLE, &frames)).unwrap();
+            assert_eq!(seen.len(), 2);
+            assert_eq!(seen[0].timestamp, if nanoseconds { time } else { time / 1000 * 1000 });
+            assert_eq!(seen[0].bytes, tcp_packet(b"hello"));
+            assert_eq!(seen[0].lengths, (14 + 49, 49, 5));
+            assert_eq!(seen[0].offsets, (20, 44));
+            assert_eq!((seen[0].flags, seen[0].window), (0x18, 501));
+            assert_eq!(seen[0].source, "10.0.0.1:40000".parse().unwrap());
+            assert_eq!(seen[0].destination, "10.0.0.2:443".parse().unwrap());
+            assert_eq!((seen[0].number, seen[1].number), (1, 2));
+            assert_eq!(summary.link_types(), [1]);
+            assert_eq!(summary.interfaces[0].snap_length, 65_535);
+            assert_eq!(summary.damage, None);
+        }
+    }
+}
+
+#[test]
+fn pcapng_with_sections_interfaces_and_clocks() {
+    for (order, other) in [(Order::Big, Order::Little), (Order::Little, Order::Big)] {
+        let ethernet = craft::ethernet(&tcp_packet(b"x"));
+        let raw = craft::ipv4(A, B, 17, &craft::udp((53, 5353), b"answer"));
+        let mut obsolete = order.u16(1).to_vec();
+        obsolete.extend(order.u16(9));
+        obsolete.extend([order.u32(0), order.u32(1536), order.u32(raw.len() as u32), order.u32(2000)].concat());
+        obsolete.extend(&raw);
+        let mut simple = order.u32(ethernet.len() as u32).to_vec();
+        simple.extend(&ethernet);
+        let file = [
+            craft::section(order),
+            craft::interface(order, 1, None, None),
+            craft::interface(order, 101, Some(0x80 | 10), Some(100)),
+            craft::block(order, 5, b"interface statistics"),
+            craft::enhanced_packet(order, 0, 2_000_001, &ethernet),
+            craft::enhanced_packet(order, 1, 1536, &raw),
+            craft::block(order, 2, &obsolete),
+            craft::block(order, 3, &simple),
+            craft::section(other),
+            craft::interface(other, 1, Some(9), Some(-1)),
+            craft::enhanced_packet(other, 0, 3_000_000_005, &ethernet),
+            craft::enhanced_packet(other, 0, 5, &ethernet),
+        ]
+        .concat();
+        let (seen, summary) = read(file).unwrap();
+        let times: Vec<i64> = seen.iter().map(|packet| packet.timestamp).collect();
+        assert_eq!(times, [2_000_001_000, 101_500_000_000, 101_500_000_000, 2_000_000_005]);
+        assert_eq!(seen.iter().map(|packet| packet.number).collect::<Vec<_>>(), [1, 2, 3, 5]);
+        assert_eq!(seen[1].bytes, raw);
+        assert_eq!(seen[2].lengths, (2000, 34, 6));
+        assert_eq!(summary.skipped, [(SkipReason::NoTimestamp, 1), (SkipReason::TimestampOutOfRange, 1)]);
+        assert_eq!(summary.link_types(), [1, 101]);
+        assert_eq!(summary.damage, None);
+    }
+}
+
+#[test]
+fn padding_is_removed_and_unset_lengths_are_the_frames() {
+    let mut frame = craft::ethernet(&craft::ipv4(A, B, 17, &craft::udp((1, 2), b"ab")));
+    frame.resize(60, 0xee);
+    let (seen, _) = single(1, WHOLE, frame);
+    assert_eq!(seen[0].bytes.len(), 30);
+    assert_eq!(seen[0].lengths, (60, 30, 2));
+
+    let mut packet = tcp_packet(&[7; 100]);
+    packet[2..4].fill(0);
+    let (seen, _) = single(RAW, WHOLE, packet);
+    assert_eq!(seen[0].lengths, (144, 144, 100));
+    let (seen, _) = single(RAW, 60, tcp_packet(&[7; 100]));
+    assert_eq!((seen[0].bytes.len(), seen[0].lengths), (60, (144, 144, 100)));
+}
+
+#[test]
+fn ipv6_with_extension_headers_and_fragments() {
+    let (a, b) = ([1; 16], [2; 16]);
+    let datagram = craft::udp((1000, 2000), b"data");
+    let hop_by_hop = [&[60, 0, 1, 4, 0, 0, 0, 0][..], &[17, 1], &[0; 14], &datagram].concat();
+    let (seen, _) = single(RAW, WHOLE, craft::ipv6(a, b, 0, &hop_by_hop));
+    assert_eq!((seen[0].offsets, seen[0].lengths.2), ((64, 72), 4));
+    assert_eq!(seen[0].source.port(), 1000);
+    let fragment = |offset: u16, more: u16| {
+        let field = ((offset << 3) | more).to_be_bytes();
+        craft::ipv6(a, b, 44, &[&[17, 0, field[0], field[1], 9, 9, 9, 9][..], &datagram].concat())
+    };
+    let (seen, summary) = single(RAW, WHOLE, fragment(0, 1));
+    assert_eq!((seen[0].offsets, summary.first_fragments), ((48, 56), 1));
+    assert_eq!(single(RAW, WHOLE, fragment(0, 0)).1.first_fragments, 0);
+    let (seen, summary) = single(RAW, WHOLE, fragment(5, 1));
+    assert_eq!((seen[0].offsets, seen[0].source.port(), summary.first_fragments), ((48, 48), 0, 0));
+    assert_eq!(seen[0].fragment, Some(Fragment { identification: 0x0909_0909, offset: 40, more: true }));
+}
+
+#[test]
+fn every_packet_that_is_skipped_has_its_reason() {
+    let arp = [&[0; 12][..], &[8, 6], &[0; 28]].concat();
+    assert_eq!(only_reason(1, WHOLE, arp), SkipReason::NotIp);
+    assert_eq!(only_reason(RAW, WHOLE, craft::ipv4(A, B, 1, &[8; 16])), SkipReason::NotTcpOrUdp);
+    let mut fragment = tcp_packet(b"x");
+    fragment[7] = 5;
+    let (seen, _) = single(RAW, WHOLE, fragment);
+    assert_eq!((seen[0].offsets, seen[0].lengths.2), ((20, 20), 25));
+    assert_eq!(seen[0].fragment, Some(Fragment { identification: 0x1234, offset: 40, more: false }));
+    for cut in [1, 19, 20, 23] {
+        assert_eq!(only_reason(RAW, cut, tcp_packet(b"x")), SkipReason::HeadersTruncated, "{cut}");
+    }
+    let change = |offset: usize, value: u8| {
+        let mut packet = tcp_packet(b"x");
+        packet[offset] = value;
+        only_reason(RAW, WHOLE, packet)
+    };
+    assert_eq!(change(0, 0x44), SkipReason::MalformedHeader, "header length below 20");
+    assert_eq!(change(3, 19), SkipReason::MalformedHeader, "total length below the header's");
+    assert_eq!(change(3, 39), SkipReason::MalformedHeader, "total length inside the TCP header");
+    assert_eq!(change(32, 0x40), SkipReason::MalformedHeader, "TCP header length below 20");
+    assert_eq!(change(32, 0xf0), SkipReason::MalformedHeader, "TCP header longer than the packet");
+    let mut datagram = craft::ipv4(A, B, 17, &craft::udp((1, 2), b"ab"));
+    datagram[25] = 7;
+    assert_eq!(only_reason(RAW, WHOLE, datagram), SkipReason::MalformedHeader, "UDP length below 8");
+    for reason in SkipReason::ALL {
+        assert_eq!(serde_json::to_value(reason).unwrap(), reason.name());
+        assert!(reason.sentence().ends_with('.'));
+    }
+}
+
+#[test]
+fn a_cut_transport_header_with_ports_is_still_a_packet() {
+    let packet = tcp_packet(b"payload");
+    for cut in 24..packet.len() {
+        let (seen, summary) = single(RAW, cut, packet.clone());
+        assert_eq!(seen[0].destination.port(), 443);
+        assert_eq!(seen[0].flags, if cut > 33 { 0x18 } else { 0 });
+        assert_eq!(seen[0].window, if cut > 35 { 501 } else { 0 });
+        assert_eq!(seen[0].offsets.1, if cut > 32 { 44 } else { 40 });
+        assert_eq!(seen[0].lengths.2, if cut > 32 { 7 } else { 11 });
+        assert_eq!(summary.partial_transport_headers, u64::from(cut < 44));
+    }
+}
+
+#[test]
+fn every_link_layer_cut_anywhere_is_counted_or_read() {
+    let packet = craft::ipv4(A, B, 17, &craft::udp((53, 99), b"name"));
+    let headers: [(u32, Vec<u8>); 12] = [
+        (0, vec![2, 0, 0, 0]),
+        (1, craft::ethernet(&packet)[..14].to_vec()),
+        (1, [&[0; 12][..], &[0x88, 0xa8, 0, 1, 0x81, 0, 0, 2, 8, 0]].concat()),
+        (1, [&[0; 12][..], &[0x88, 0x64, 0x11, 0, 0, 1, 0, 40, 0, 0x21]].concat()),
+        (1, [&[0; 12][..], &[0x88, 0x47, 0, 0, 1, 64]].concat()),
+        (9, vec![0xff, 3, 0, 0x21]),
+        (51, vec![0x11, 0, 0, 1, 0, 40, 0, 0x21]),
+        (101, vec![]),
+        (108, vec![0, 0, 0, 2]),
+        (113, [&[0; 14][..], &[8, 0]].concat()),
+        (276, [&[8, 0][..], &[0; 18]].concat()),
+        (276, [&[0x81, 0][..], &[0; 18], &[0, 5, 8, 0]].concat()),
+    ];
+    for (link_type, header) in headers {
+        let frame = [&header[..], &packet].concat();
+        for cut in 0..header.len() + 24 {
+            assert_eq!(only_reason(link_type, cut, frame.clone()), SkipReason::HeadersTruncated, "{link_type} {cut}");
+        }
+        for cut in header.len() + 24..=frame.len() {
+            let (seen, _) = single(link_type, cut, frame.clone());
+            assert_eq!(seen[0].bytes, packet[..cut - header.len()]);
+            assert_eq!(seen[0].lengths, (frame.len() as u32, 32, 4));
+        }
+    }
+}
+
+#[test]
+fn damage_is_told_with_its_place_after_all_packets_before_it() {
+    let frame = (0, craft::ethernet(&tcp_packet(b"x")));
+    let whole = craft::pcap(Order::Little, false, 1, WHOLE, &[frame.clone(), frame.clone(), frame]);
+    let record = (whole.len() - 24) / 3;
+    for cut in 1..record {
+        let (seen, summary) = read(whole[..whole.len() - cut].to_vec()).unwrap();
+        assert_eq!(seen.len(), 2);
+        let damage = summary.damage.unwrap();
+        assert_eq!(damage.offset as usize, 24 + 2 * record);
+        assert!(damage.problem.starts_with("the file ends inside a record"), "{damage}");
+    }
+    let mut huge = whole.clone();
+    huge[24 + record + 11] = 0x7f;
+    let (seen, summary) = read(huge).unwrap();
+    assert_eq!(seen.len(), 1);
+    let message = summary.damage.unwrap().to_string();
+    assert!(message.starts_with(&format!("damaged at byte {}: a packet claims 213", 24 + record)), "{message}");
+
+    let section = [craft::section(Order::Little), craft::interface(Order::Little, 1, None, None)].concat();
+    let problem = |block: Vec<u8>| {
+        let (seen, summary) = read([&section[..], &block].concat()).unwrap();
+        assert!(seen.is_empty());
+        let damage = summary.damage.unwrap();
+        assert_eq!(damage.offset as usize, section.len());
+        damage.problem
+    };
+    let packet = craft::enhanced_packet(Order::Little, 0, 0, &tcp_packet(b"x"));
+    assert!(problem(packet[..packet.len() - 1].to_vec()).contains("ends inside a block"));
+    assert!(problem(packet[..7].to_vec()).contains("ends inside a block"));
+    assert!(problem(craft::enhanced_packet(Order::Little, 3, 0, &[0; 20])).contains("interface 3"));
+    let mut other = packet.clone();
+    other[20] = 0xff;
+    assert!(problem(other).contains("malformed"));
+    let mut other = packet.clone();
+    other[7] = 0x7f;
+    assert!(problem(other).contains("believed"));
+    let mut other = packet.clone();
+    let end = other.len() - 4;
+    other[end] += 4;
+    assert!(problem(other).contains("two different lengths"));
+    assert!(problem(craft::block(Order::Little, 1, &[0; 4])).contains("malformed"));
+}
+
+#[test]
+fn files_that_are_no_captures_are_refused_in_words() {
+    let message = |file: &[u8]| read(file.to_vec()).unwrap_err().to_string();
+    assert_eq!(message(b""), "test.pcap: the file is empty (0 bytes); a download or a copy may have failed");
+    assert!(message(b"<!DOCTYPE html>").contains("3c21444f4354595045"));
+    assert!(message(&[0x1f, 0x8b, 8, 0]).starts_with("test.pcap: the gzip data is damaged or cut"));
+    assert!(message(&[0xd4, 0xc3, 0xb2, 0xa1, 2]).contains("24-byte header"));
+    assert!(message(&craft::pcap(Order::Big, false, 147, 0, &[])).contains("link type 147 is not supported"));
+    let frame = tcp_packet(b"x");
+    let only_unknown = [
+        craft::section(Order::Big),
+        craft::interface(Order::Big, 147, None, None),
+        craft::enhanced_packet(Order::Big, 0, 0, &frame),
+    ]
+    .concat();
+    assert!(message(&only_unknown).contains("link type 147 is not supported"));
+    let mixed =
+        [only_unknown, craft::interface(Order::Big, 101, None, None), craft::enhanced_packet(Order::Big, 1, 0, &frame)]
+            .concat();
+    let (seen, summary) = read(mixed).unwrap();
+    assert_eq!((seen.len(), summary.skipped_for(SkipReason::UnknownLinkType)), (1, 1));
+    let missing = CaptureReader::open("no/such/file.pcap".as_ref()).err().unwrap().to_string();
+    assert!(missing.starts_with("no/such/file.pcap: cannot open the capture"), "{missing}");
+    assert!(matches!(CaptureReader::open("src".as_ref()), Err(CaptureError::Read { .. })));
+}
+
+/// A capture of either format with packets of all kinds.
+fn varied(order: Order, pcapng: bool) -> Vec<u8> {
+    let options = [8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 1];
+    let mut tagged = craft::ethernet(&tcp_packet(b"tagged"));
+    tagged.splice(12..12, [0x81, 0, 0, 5]);
+    let frames: Vec<Vec<u8>> = vec![
+        craft::ethernet(&tcp_packet(b"hello")),
+        craft::ethernet(&craft::ipv4(A, B, 17, &craft::udp((53, 99), b"name"))),
+        craft::ethernet(&craft::ipv6([1; 16], [2; 16], 6, &craft::tcp((1, 2), 2, 3, &options, b""))),
+        craft::ethernet(&craft::ipv6(
+            [1; 16],
+            [2; 16],
+            44,
+            &[&[17, 0, 0, 1, 0, 0, 0, 1][..], &craft::udp((5, 6), b"")].concat(),
+        )),
+        tagged,
+    ];
+    if !pcapng {
+        let frames: Vec<(i64, Vec<u8>)> = (0..).map(|number| number * 1_000_000).zip(frames).collect();
+        return craft::pcap(order, true, 1, WHOLE, &frames);
+    }
+    let mut file = [craft::section(order), craft::interface(order, 1, Some(9), Some(3))].concat();
+    frames
+        .iter()
+        .enumerate()
+        .for_each(|(time, frame)| file.extend(craft::enhanced_packet(order, 0, time as u64, frame)));
+    file
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn nothing_panics_on_damaged_captures(
+        big: bool,
+        pcapng: bool,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12),
+        cut in any::<prop::sample::Index>(),
+        is_cut: bool,
+    ) {
+        let mut file = varied(if big { Order::Big } else { Order::Little }, pcapng);
+        for (place, value) in changes {
+            let place = place.index(file.len());
+            file[place] = value;
+        }
+        if is_cut {
+            file.truncate(cut.index(file.len()));
+        }
+        if let Ok((seen, _)) = read(file) {
+            for packet in seen {
+                let is_later_fragment = packet.fragment.is_some_and(|fragment| fragment.offset > 0);
+                let least = if is_later_fragment { 20 } else { 24 };
+                prop_assert!(packet.bytes.len() >= least && packet.timestamp >= 0);
+                prop_assert!(packet.bytes.len() as u32 <= packet.lengths.1);
+                prop_assert_eq!(packet.offsets.0 == packet.offsets.1, is_later_fragment);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_panics_on_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200), link in 0usize..16) {
+        let link_type = [0, 1, 9, 12, 14, 50, 51, 101, 108, 113, 228, 229, 276, 101, 1, 101][link];
+        let frame = (0, bytes.clone());
+        read(craft::pcap(Order::Little, false, link_type, WHOLE, &[frame])).unwrap();
+        let mut packet = vec![0x60];
+        packet.extend(&bytes);
+        read(craft::pcap(Order::Little, false, RAW, WHOLE, &[(0, packet)])).unwrap();
+        let _ = read([craft::section(Order::Big), bytes].concat());
+    }
+
+    #[test]
+    fn a_cut_file_gives_the_same_packets_up_to_the_cut(
+        big: bool,
+        pcapng: bool,
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let file = varied(if big { Order::Big } else { Order::Little }, pcapng);
+        let (whole, summary) = read(file.clone()).unwrap();
+        prop_assert_eq!((whole.len(), summary.first_fragments, summary.damage), (5, 1, None));
+        let cut = 24 + cut.index(file.len() - 24);
+        let (part, summary) = read(file[..cut].to_vec()).unwrap();
+        prop_assert_eq!(&part[..], &whole[..part.len()]);
+        if let Some(damage) = summary.damage {
+            prop_assert!(damage.offset < cut as u64);
+        }
+    }
+}

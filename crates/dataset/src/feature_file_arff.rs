@@ -1,0 +1,436 @@
+//! ARFF, the format of Weka: attributes with their types, then one line per instance. Read as a stream, a
+//! line at a time (<https://waikato.github.io/weka-wiki/formats_and_processing/arff_stable/>).
+//!
+//! Numeric (also `real` and `integer`), nominal, string and date attributes; names and values in single or
+//! double quotes with backslash escapes; `?` for a missing value; `%` comments; keywords in any letter case;
+//! lines that end in CR LF. Sparse instances, instance weights and relational attributes are refused.
+
+use std::io::BufRead;
+
+/// The longest line that is read, in bytes; a longer one is no ARFF file that a person would keep.
+const LONGEST_LINE: usize = 1 << 20;
+
+/// What is wrong, and on which line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {problem}")]
+pub struct ArffError {
+    /// The line, from 1.
+    pub line: u64,
+    /// What is wrong and what to do.
+    pub problem: String,
+}
+
+/// What an attribute's values are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArffType {
+    /// Numbers.
+    Numeric,
+    /// One of these values.
+    Nominal(Vec<String>),
+    /// Any text, dates included.
+    Text,
+}
+
+/// One attribute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArffAttribute {
+    /// Its name.
+    pub name: String,
+    /// What its values are.
+    pub kind: ArffType,
+}
+
+/// One value of an instance.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ArffValue {
+    /// Of a numeric attribute; finite.
+    Number(f64),
+    /// Of a nominal attribute: an index into its values.
+    Nominal(usize),
+    /// Of a string or date attribute.
+    Text(String),
+    /// `?`.
+    Missing,
+}
+
+/// An ARFF file read whole.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ArffTable {
+    /// The attributes, in the order of the columns.
+    pub attributes: Vec<ArffAttribute>,
+    /// The instances, each with one value per attribute.
+    pub rows: Vec<Vec<ArffValue>>,
+}
+
+/// Reads a whole ARFF file out of memory; no input makes it panic.
+///
+/// # Errors
+/// [`ArffError`], with the line.
+pub fn parse_arff(bytes: &[u8]) -> Result<ArffTable, ArffError> {
+    let mut reader = ArffReader::new(bytes)?;
+    let mut rows = Vec::new();
+    while let Some((_, row)) = reader.next_row()? {
+        rows.push(row);
+    }
+    Ok(ArffTable { attributes: reader.attributes, rows })
+}
+
+/// Reads instances one by one.
+pub(super) struct ArffReader<R> {
+    lines: Lines<R>,
+    /// The attributes, in the order of the columns.
+    pub attributes: Vec<ArffAttribute>,
+}
+
+struct Lines<R> {
+    input: R,
+    number: u64,
+    buffer: Vec<u8>,
+}
+
+impl<R: BufRead> Lines<R> {
+    /// The next line that is neither empty nor a comment, without white space around it.
+    fn next(&mut self) -> Result<Option<(u64, &str)>, ArffError> {
+        loop {
+            self.buffer.clear();
+            self.number += 1;
+            let fault = |problem: String| ArffError { line: self.number, problem };
+            let mut limited = std::io::Read::take(&mut self.input, LONGEST_LINE as u64 + 1);
+            let count = limited.read_until(b'\n', &mut self.buffer).map_err(|error| fault(error.to_string()))?;
+            if count == 0 {
+                return Ok(None);
+            }
+            if count > LONGEST_LINE {
+                return Err(fault(format!("the line is over {LONGEST_LINE} bytes; is this an ARFF file?")));
+            }
+            if self.number == 1 && self.buffer.starts_with(b"\xef\xbb\xbf") {
+                self.buffer.drain(..3);
+            }
+            let content = self.buffer.trim_ascii();
+            if !content.is_empty() && content[0] != b'%' {
+                break;
+            }
+        }
+        let line = self.number;
+        let text = std::str::from_utf8(self.buffer.trim_ascii())
+            .map_err(|_| ArffError { line, problem: "the text is not UTF-8; convert the file".to_owned() })?;
+        Ok(Some((line, text)))
+    }
+}
+
+impl<R: BufRead> ArffReader<R> {
+    /// Reads the header, up to `@data`.
+    ///
+    /// # Errors
+    /// [`ArffError`], with the line.
+    pub(crate) fn new(input: R) -> Result<Self, ArffError> {
+        let mut lines = Lines { input, number: 0, buffer: Vec::new() };
+        let mut attributes: Vec<ArffAttribute> = Vec::new();
+        while let Some((line, text)) = lines.next()? {
+            let fault = |problem: String| ArffError { line, problem };
+            // A spreadsheet pads every line to as many commas as the longest has.
+            let text = text.trim_end_matches(',').trim_end();
+            if text.is_empty() {
+                continue;
+            }
+            let (keyword, rest) = text.split_once(|c: char| c.is_whitespace()).unwrap_or((text, ""));
+            match keyword.to_ascii_lowercase().as_str() {
+                "@relation" => {}
+                "@attribute" => {
+                    let attribute = attribute(rest.trim()).map_err(fault)?;
+                    if attributes.iter().any(|other| other.name == attribute.name) {
+                        return Err(fault(format!("attribute `{}` is there twice", attribute.name)));
+                    }
+                    attributes.push(attribute);
+                }
+                "@data" if attributes.is_empty() => return Err(fault("@data without any @attribute".to_owned())),
+                "@data" => return Ok(Self { lines, attributes }),
+                _ => return Err(fault(format!("`{}` is none of @relation, @attribute and @data", shown(keyword)))),
+            }
+        }
+        Err(ArffError { line: lines.number, problem: "the file ends without @data".to_owned() })
+    }
+
+    /// The next instance and its line; none at the end.
+    ///
+    /// # Errors
+    /// [`ArffError`]: another number of values than attributes, a value that is not of its attribute's type.
+    pub(crate) fn next_row(&mut self) -> Result<Option<(u64, Vec<ArffValue>)>, ArffError> {
+        let Some((line, text)) = self.lines.next()? else { return Ok(None) };
+        let fault = |problem: String| ArffError { line, problem };
+        if text.starts_with('{') {
+            return Err(fault("sparse instances are not read; write all values".to_owned()));
+        }
+        let fields = fields(text, ',').map_err(fault)?;
+        if fields.len() != self.attributes.len() {
+            let (found, expected) = (fields.len(), self.attributes.len());
+            return Err(fault(format!("{found} values for {expected} attributes")));
+        }
+        let mut row = Vec::with_capacity(fields.len());
+        for (field, attribute) in fields.into_iter().zip(&self.attributes) {
+            row.push(value(field, attribute).map_err(|problem| fault(format!("`{}`: {problem}", attribute.name)))?);
+        }
+        Ok(Some((line, row)))
+    }
+}
+
+/// A piece of a line: its text, and whether it was in quotes.
+struct FieldText {
+    text: String,
+    quoted: bool,
+}
+
+fn value(field: FieldText, attribute: &ArffAttribute) -> Result<ArffValue, String> {
+    if field.text == "?" && !field.quoted {
+        return Ok(ArffValue::Missing);
+    }
+    match &attribute.kind {
+        ArffType::Text => Ok(ArffValue::Text(field.text)),
+        ArffType::Numeric => match field.text.parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(ArffValue::Number(number)),
+            _ => Err(format!("`{}` is not a finite number; write ? for a missing value", shown(&field.text))),
+        },
+        ArffType::Nominal(values) => match values.iter().position(|value| *value == field.text) {
+            Some(index) => Ok(ArffValue::Nominal(index)),
+            None => Err(format!("`{}` is none of its values ({})", shown(&field.text), shown(&values.join(", ")))),
+        },
+    }
+}
+
+/// `NAME TYPE`, the name in quotes or not.
+fn attribute(text: &str) -> Result<ArffAttribute, String> {
+    let (name, rest) = match text.chars().next() {
+        None => return Err("@attribute without a name".to_owned()),
+        Some(quote @ ('\'' | '"')) => {
+            let (name, length) = quoted(text, quote)?;
+            (name, &text[length..])
+        }
+        Some('{') => return Err("@attribute without a name".to_owned()),
+        Some(_) => {
+            let end = text.find(|c: char| c.is_whitespace() || c == '{').unwrap_or(text.len());
+            (text[..end].to_owned(), &text[end..])
+        }
+    };
+    let rest = rest.trim();
+    if name.is_empty() {
+        return Err("@attribute with an empty name".to_owned());
+    }
+    let kind = if let Some(list) = rest.strip_prefix('{') {
+        let list = list.strip_suffix('}').ok_or_else(|| format!("the values of `{name}` have no closing brace"))?;
+        let values: Vec<String> = fields(list, ',')?.into_iter().map(|field| field.text).collect();
+        for (index, value) in values.iter().enumerate() {
+            if value.is_empty() || values[..index].contains(value) {
+                return Err(format!("the values of `{name}` have `{}` twice or empty", shown(value)));
+            }
+        }
+        ArffType::Nominal(values)
+    } else {
+        let word = rest.split_whitespace().next().unwrap_or("");
+        match word.to_ascii_lowercase().as_str() {
+            "numeric" | "real" | "integer" if rest.len() == word.len() => ArffType::Numeric,
+            "string" if rest.len() == word.len() => ArffType::Text,
+            "date" => ArffType::Text,
+            _ => {
+                return Err(format!(
+                    "`{name}` has type `{}`; known are numeric, real, integer, string, date and {{values}}",
+                    shown(rest)
+                ));
+            }
+        }
+    };
+    Ok(ArffAttribute { name, kind })
+}
+
+/// Splits at separators outside quotes; white space around a field is not part of it.
+fn fields(text: &str, separator: char) -> Result<Vec<FieldText>, String> {
+    let mut fields = Vec::new();
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start();
+        let (field, after) = match rest.chars().next() {
+            Some(quote @ ('\'' | '"')) => {
+                let (text, length) = quoted(rest, quote)?;
+                (FieldText { text, quoted: true }, rest[length..].trim_start())
+            }
+            _ => {
+                let end = rest.find(separator).unwrap_or(rest.len());
+                (FieldText { text: rest[..end].trim_end().to_owned(), quoted: false }, &rest[end..])
+            }
+        };
+        fields.push(field);
+        match after.strip_prefix(separator) {
+            Some(after) => rest = after,
+            None if after.is_empty() => return Ok(fields),
+            None => return Err(format!("`{}` follows a closing quote; expected a comma", shown(after))),
+        }
+    }
+}
+
+/// The text between quotes at the start of `text`, and how many bytes it takes with them.
+fn quoted(text: &str, quote: char) -> Result<(String, usize), String> {
+    let mut content = String::new();
+    let mut characters = text.char_indices().skip(1);
+    while let Some((place, character)) = characters.next() {
+        match character {
+            '\\' => match characters.next() {
+                Some((_, 'n')) => content.push('\n'),
+                Some((_, 'r')) => content.push('\r'),
+                Some((_, 't')) => content.push('\t'),
+                Some((_, escaped)) => content.push(escaped),
+                None => break,
+            },
+            _ if character == quote => return Ok((content, place + character.len_utf8())),
+            _ => content.push(character),
+        }
+    }
+    Err(format!("a quote is not closed: {}", shown(text)))
+}
+
+/// The start of a text, for a message of one line.
+fn shown(text: &str) -> String {
+    let start: String = text.chars().take(60).collect();
+    if start.len() < text.len() { start + "..." } else { start }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_real_files_hold_is_read() {
+        let text = "\u{feff}% made by hand\r\n@RELATION <flows>\r\n\r\n@attribute 'total fiat' NUMERIC\r\n\
+                    @Attribute \"class\\\"1\" {Non-VPN, 'V P N' ,\"x,y\"}\r\n@ATTRIBUTE when DATE \"yyyy-MM-dd\"\r\n\
+                    @attribute low{a,b}\r\n@DATA\r\n% the flows\r\n-1 , 'V P N', \"2016-01-01\",a\r\n\r\n\
+                    1e3,\"x,y\",?,b\r\n?,Non-VPN,'?',?";
+        let table = parse_arff(text.as_bytes()).unwrap();
+        let names: Vec<&str> = table.attributes.iter().map(|attribute| attribute.name.as_str()).collect();
+        assert_eq!(names, ["total fiat", "class\"1", "when", "low"]);
+        use ArffValue::{Missing, Nominal, Number, Text};
+        let text = |text: &str| Text(text.to_owned());
+        assert_eq!(
+            table.rows,
+            [
+                vec![Number(-1.0), Nominal(1), text("2016-01-01"), Nominal(0)],
+                vec![Number(1000.0), Nominal(2), Missing, Nominal(1)],
+                vec![Missing, Nominal(0), text("?"), Missing],
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        let header = "@relation r\n@attribute a numeric\n@attribute c {x,y}\n@data\n";
+        let problem = |text: String| parse_arff(text.as_bytes()).unwrap_err().to_string();
+        for (row, words) in [
+            ("1", "line 5: 1 values for 2 attributes"),
+            ("1,x,2", "line 5: 3 values for 2 attributes"),
+            ("one,x", "line 5: `a`: `one` is not a finite number"),
+            ("inf,x", "`inf` is not a finite number"),
+            ("1,z", "line 5: `c`: `z` is none of its values (x, y)"),
+            ("1,'x", "line 5: a quote is not closed"),
+            ("1,'x'y", "follows a closing quote"),
+            ("{0 1, 1 x}", "sparse"),
+            ("1,x,{5}", "3 values"),
+        ] {
+            let message = problem(format!("{header}{row}\n"));
+            assert!(message.contains(words), "{row}: {message}");
+        }
+        for (text, words) in [
+            ("", "ends without @data"),
+            ("@relation r\n@data\n", "line 2: @data without any @attribute"),
+            ("hello\n", "line 1: `hello` is none of"),
+            ("@attribute a\n", "line 1: `a` has type ``"),
+            ("@attribute\n", "without a name"),
+            ("@attribute a {x,y\n", "no closing brace"),
+            ("@attribute a {x,x}\n", "twice or empty"),
+            ("@attribute a numeric\n@attribute a real\n", "line 2: attribute `a` is there twice"),
+            ("@attribute a relational\n", "known are numeric"),
+        ] {
+            let message = problem(text.to_owned());
+            assert!(message.contains(words), "{text}: {message}");
+        }
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend([0xff, 0xfe, b'\n']);
+        assert!(parse_arff(&bytes).unwrap_err().to_string().contains("line 5: the text is not UTF-8"));
+        let long = format!("{header}{}", "1".repeat(LONGEST_LINE + 10));
+        assert!(parse_arff(long.as_bytes()).unwrap_err().to_string().contains("over 1048576 bytes"));
+    }
+
+    fn quote(text: &str) -> String {
+        format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'").replace('\n', "\\n").replace('\r', "\\r"))
+    }
+
+    proptest! {
+        #[test]
+        fn tables_survive_being_written(
+            names in prop::collection::btree_set("[ -~]{1,8}", 1..6),
+            values in prop::collection::btree_set("[^\u{0}]{1,6}", 1..4),
+            rows in prop::collection::vec(
+                prop::collection::vec((any::<prop::sample::Index>(), proptest::option::of(-1e9f64..1e9)), 6), 0..12,
+            ),
+        ) {
+            let values: Vec<String> = values.into_iter().collect();
+            let mut text = "@RELATION 'a b'\n".to_owned();
+            let attributes: Vec<ArffAttribute> = names
+                .into_iter()
+                .enumerate()
+                .map(|(index, name)| match index % 3 {
+                    0 => ArffAttribute { name, kind: ArffType::Numeric },
+                    1 => ArffAttribute { name, kind: ArffType::Nominal(values.clone()) },
+                    _ => ArffAttribute { name, kind: ArffType::Text },
+                })
+                .collect();
+            for attribute in &attributes {
+                let kind = match &attribute.kind {
+                    ArffType::Numeric => "real".to_owned(),
+                    ArffType::Text => "string".to_owned(),
+                    ArffType::Nominal(values) => {
+                        format!("{{{}}}", values.iter().map(|value| quote(value)).collect::<Vec<_>>().join(" , "))
+                    }
+                };
+                text += &format!("@attribute {} {kind}\n", quote(&attribute.name));
+            }
+            text += "@data\n";
+            let rows: Vec<Vec<ArffValue>> = rows
+                .iter()
+                .map(|row| {
+                    let value = |(attribute, (index, number)): (&ArffAttribute, &(prop::sample::Index, Option<f64>))| {
+                        match (&attribute.kind, number) {
+                            (_, None) => ArffValue::Missing,
+                            (ArffType::Numeric, Some(number)) => ArffValue::Number(*number),
+                            (ArffType::Nominal(values), _) => ArffValue::Nominal(index.index(values.len())),
+                            (ArffType::Text, _) => ArffValue::Text(values[index.index(values.len())].clone()),
+                        }
+                    };
+                    attributes.iter().zip(row).map(value).collect()
+                })
+                .collect();
+            for row in &rows {
+                let written: Vec<String> = row
+                    .iter()
+                    .zip(&attributes)
+                    .map(|(value, attribute)| match (value, &attribute.kind) {
+                        (ArffValue::Number(number), _) => number.to_string(),
+                        (ArffValue::Nominal(index), ArffType::Nominal(values)) => quote(&values[*index]),
+                        (ArffValue::Text(text), _) => quote(text),
+                        _ => "?".to_owned(),
+                    })
+                    .collect();
+                text += &written.join(",");
+                text += "\r\n";
+            }
+            let table = parse_arff(text.as_bytes()).unwrap();
+            prop_assert_eq!(table, ArffTable { attributes, rows });
+        }
+
+        #[test]
+        fn nothing_panics(start in any::<bool>(), text in "[@a-z{}',\"\\\\?%\\r\\n 0-9.-]{0,200}", bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let mut whole = if start { b"@attribute a numeric\n@attribute c {x}\n@data\n".to_vec() } else { Vec::new() };
+            whole.extend(text.into_bytes());
+            whole.extend(bytes);
+            let _ = parse_arff(&whole);
+        }
+    }
+}

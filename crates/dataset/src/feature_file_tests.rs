@@ -1,0 +1,121 @@
+//! Feature files as a dataset: from definition and folder to rows.
+
+use super::super::{DatasetDefinition, open_folder};
+use super::*;
+use etcbench_storage::progress::Silent;
+
+fn definition(features: &str) -> String {
+    format!(
+        "name = \"table\"\ntitle = \"t\"\nreference = \"none\"\nlabel_columns = [\"tunnel\", \"timeout\"]\n\
+         [published_at]\nurl = \"https://example.org\"\nhow = \"nothing\"\n[files]\npatterns = [\"*.arff\", \"*.csv\"]\n\
+         [[rule]]\nstem = \"-(?<timeout>[0-9]+s)$\"\n[features]\n{features}\n"
+    )
+}
+
+fn load(features: &str, files: &[(&str, &str)]) -> Result<FeatureTable, DatasetError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("table.toml");
+    std::fs::write(&path, definition(features)).unwrap();
+    let root = folder.path().join("table");
+    std::fs::create_dir(&root).unwrap();
+    for (name, content) in files {
+        std::fs::write(root.join(name), content).unwrap();
+    }
+    let definition = DatasetDefinition::read(&path)?;
+    let folder = open_folder(&definition, &root)?;
+    load_features(&[Dataset { definition, folder }], &Silent)
+}
+
+const ARFF: &str = "@relation r\n@attribute duration numeric\n@attribute flag {no,yes}\n@attribute id string\n\
+                    @attribute class1 {Non-VPN,VPN}\n@data\n12,yes,a,VPN\n-1,no,b,Non-VPN\n";
+
+#[test]
+fn arff_and_rules_give_rows_with_all_labels() {
+    let rules = "format = \"arff\"\nlabels = { tunnel = \"class1\" }\nleave_out = [\"id\"]";
+    let table = load(rules, &[("a-15s.arff", ARFF), ("a-60s.arff", ARFF)]).unwrap();
+    assert_eq!(table.names, ["duration", "flag=no", "flag=yes"]);
+    assert_eq!(table.rows.len(), 4);
+    assert_eq!(table.rows[0].values, [12.0, 0.0, 1.0]);
+    assert_eq!(table.rows[3].values, [-1.0, 1.0, 0.0]);
+    assert_eq!(table.rows[3].provenance.flow_id(), "a-60s.arff#1");
+    let expected = Labels::from([("timeout", "60s"), ("tunnel", "Non-VPN")].map(|(a, b)| (a.to_owned(), b.to_owned())));
+    assert_eq!(table.rows[3].labels, expected);
+}
+
+#[test]
+fn csv_gives_the_same_and_what_is_missing_is_said_or_replaced() {
+    let text = "duration, id ,class1\r\n12,a,VPN\r\nInfinity,b,\"Non-VPN\"\r\n,c,VPN\r\n";
+    let rules = "format = \"csv\"\nlabels = { tunnel = \"class1\" }\nleave_out = [\"id\"]";
+    let error = load(rules, &[("a-15s.csv", text)]).unwrap_err().to_string();
+    assert!(error.contains("a-15s.csv:3: `duration` is missing"), "{error}");
+    let table = load(&format!("{rules}\nmissing = -2.5"), &[("a-15s.csv", text)]).unwrap();
+    let values: Vec<f32> = table.rows.iter().map(|row| row.values[0]).collect();
+    assert_eq!(values, [12.0, -2.5, -2.5]);
+    assert_eq!(table.rows[1].labels["tunnel"], "Non-VPN");
+}
+
+#[test]
+fn what_does_not_fit_is_told_with_file_line_and_column() {
+    let rules = "format = \"arff\"\nlabels = { tunnel = \"class1\" }\nleave_out = [\"id\"]";
+    let problem = |rules: &str, files: &[(&str, &str)]| load(rules, files).unwrap_err().to_string();
+    let no_text = rules.replace("leave_out", "#");
+    assert!(problem(&no_text, &[("a-1s.arff", ARFF)]).contains("`id` is text"));
+    assert!(problem(&rules.replace("class1", "class"), &[("a-1s.arff", ARFF)]).contains("nearest is `class1`"));
+    assert!(problem(&rules.replace("tunnel", "tunel"), &[]).contains("the nearest there is `tunnel`"));
+    assert!(problem(&rules.replace("arff", "arf"), &[]).contains("unknown value `arf`, did you mean `arff`?"));
+    assert!(problem(rules, &[("a.arff", ARFF)]).contains("no value for label column `timeout`"));
+    let wrong = ARFF.replace("12,yes,a,VPN", "12,yes,a");
+    assert!(problem(rules, &[("a-1s.arff", &wrong)]).contains("a-1s.arff:7: 3 values for 4 attributes"));
+    let large = ARFF.replace("12,", "1e60,");
+    assert!(problem(rules, &[("a-1s.arff", &large)]).contains("too large"));
+    let other = ARFF.replace("duration", "length");
+    let table = load(rules, &[("a-1s.arff", ARFF), ("b-1s.arff", &other)]).unwrap();
+    assert_eq!(table.names, ["duration", "flag=no", "flag=yes", "length"]);
+    assert!(table.rows[0].values[3].is_nan() && table.rows[2].values[0].is_nan());
+    assert_eq!((table.rows[0].values[0], table.rows[2].values[3]), (12.0, 12.0));
+    let rules = "format = \"csv\"\nlabels = { tunnel = \"class1\" }";
+    assert!(problem(rules, &[("a-1s.csv", "a,class1\nx,VPN\n")]).contains("a-1s.csv:2: `a`: `x` is not a number"));
+    assert!(problem(rules, &[("a-1s.csv", "a,a,class1\n1,1,VPN\n")]).contains("twice"));
+    assert!(problem(rules, &[("a-1s.csv", "a,class1\n1,VPN,2\n")]).contains("a-1s.csv:2:"));
+    assert!(problem(rules, &[("a-1s.csv", "a,class1\n1,\n")]).contains("`tunnel` is empty"));
+}
+
+#[test]
+fn arff_that_a_spreadsheet_padded_with_commas_is_read() {
+    let padded = "@RELATION r,,,\n,,,\n@ATTRIBUTE duration NUMERIC,,,\n@ATTRIBUTE flag {no,yes},,,\n@ATTRIBUTE id string,,,\n\
+                  @ATTRIBUTE class1 {Non-VPN,VPN},,,\n,,,\n@DATA,,,\n12,yes,a,VPN\n-1,no,b,Non-VPN\n";
+    let rules = "format = \"arff\"\nlabels = { tunnel = \"class1\" }\nleave_out = [\"id\"]";
+    let values = |content: &str| {
+        let rows = load(rules, &[("a-15s.arff", content)]).unwrap().rows;
+        rows.into_iter().map(|row| (row.labels, row.values)).collect::<Vec<_>>()
+    };
+    assert_eq!(values(padded), values(ARFF));
+    // Padding is of the header alone: a row has as many values as there are attributes.
+    let error = load(rules, &[("a-15s.arff", &padded.replace("12,yes,a,VPN", "12,yes,a,VPN,"))]).unwrap_err();
+    assert!(error.to_string().contains("5 values for 4 attributes"), "{error}");
+}
+
+#[test]
+fn endpoints_come_out_of_columns_and_are_no_features() {
+    let rules = "format = \"csv\"\nlabels = { tunnel = \"class1\" }\n[features.endpoints]\nsource_address = \"from\"\n\
+                 source_port = \"from port\"\ndestination_address = \"to\"\ndestination_port = \"to port\"\n\
+                 transport = \"protocol\"";
+    let csv = "from, from port, to, to port, protocol, duration, class1\n10.0.2.15,57188,82.161.239.177,110,6,7,VPN\n\
+               ::1,53,10.0.2.15,57188,UDP,8,Non-VPN\n";
+    let table = load(rules, &[("a-15s.csv", csv)]).unwrap();
+    assert_eq!(table.names, ["duration"]);
+    let tuples: Vec<FiveTuple> = table.rows.iter().map(|row| row.provenance.five_tuple).collect();
+    let endpoint = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let (client, guard) = (endpoint("10.0.2.15:57188"), endpoint("82.161.239.177:110"));
+    assert_eq!(tuples[0], FiveTuple { source: client, destination: guard, transport: Transport::Tcp });
+    assert_eq!(tuples[1], FiveTuple { source: endpoint("[::1]:53"), destination: client, transport: Transport::Udp });
+
+    let problem = |rules: &str, csv: &str| load(rules, &[("a-15s.csv", csv)]).unwrap_err().to_string();
+    assert!(problem(rules, &csv.replace("57188,82", "70000,82")).contains("`from port`: `70000` is no port"));
+    assert!(problem(rules, &csv.replace("::1", "host")).contains(":3: `from`: `host` is no IP address"));
+    assert!(problem(rules, &csv.replace("UDP", "1")).contains("`protocol`: `1` is no transport"));
+    assert!(problem(rules, &csv.replace("from port", "port")).contains("there is no column `from port`"));
+    let twice = rules.replace("\"to\"", "\"from\"");
+    assert!(problem(&twice, csv).contains("column `from` of `features.endpoints` is used a second time"));
+    assert!(problem(&rules.replace("\"csv\"", "\"arff\""), csv).contains("is for format \"csv\" alone"));
+}

@@ -1,0 +1,287 @@
+//! Flows beside files of flow labels: joined as streams, and the same out of order.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::definition::FlowLabelRuleSection;
+use etcbench_capture::Transport;
+use etcbench_flow::{FiveTuple, Flow};
+
+const SECOND: i64 = 1_000_000_000;
+const HEADER: &str = "StartTime,Dur,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,State,Label\n";
+
+fn rules(label: &str, offset: &str) -> FlowLabelRules {
+    let section = FlowLabelsSection {
+        pattern: "**/*.binetflow".to_owned(),
+        format: "ctu_binetflow".to_owned(),
+        scope: LabelFileScope::Capture,
+        time: None,
+        utc_offset: Some(offset.to_owned()),
+        tolerance_seconds: 1.0,
+        columns: None,
+        rule: vec![FlowLabelRuleSection {
+            label: label.to_owned(),
+            capture: None,
+            labels: Labels::from([("traffic".to_owned(), "botnet".to_owned())]),
+        }],
+    };
+    FlowLabelRules::new(&["traffic".to_owned()], &section).unwrap()
+}
+
+fn flow(source: &str, destination: &str, start: i64, end: i64) -> Flow {
+    let five_tuple = FiveTuple {
+        source: source.parse().unwrap(),
+        destination: destination.parse().unwrap(),
+        transport: Transport::Tcp,
+    };
+    Flow { five_tuple, start, end, packets: Vec::new(), statistics: Vec::new() }
+}
+
+fn written(folder: &Path, text: &str) -> PathBuf {
+    let path = folder.join("a.binetflow");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// What the flows are, in words.
+fn joined(join: &mut FlowLabelJoin<'_>, flows: &[Flow]) -> Vec<String> {
+    let words = |joined: Joined<'_>| match joined {
+        Joined::Labels(labels) => labels.values().cloned().collect::<Vec<_>>().join("+"),
+        other => format!("{other:?}"),
+    };
+    flows.iter().map(|flow| words(join.join(flow).unwrap())).collect()
+}
+
+#[test]
+fn flows_join_in_either_direction_within_their_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = HEADER.to_owned()
+        + "1970/01/01 02:00:10.5,2.0,tcp,10.0.0.1,1000,   ->,10.0.0.2,80,S,flow=From-Botnet-V42\n\
+           1970/01/01 02:05:00.0,2.0,tcp,10.0.0.1,1000,   ->,10.0.0.2,80,S,flow=Background\n\
+           1970/01/01 02:05:00.0,2.0,tcp,nonsense,1000,   ->,10.0.0.2,80,S,flow=Background\n\
+           1970/01/01 02:05:00.0,2.0,icmp,10.0.0.1,0x0008,   ->,10.0.0.2,,S,flow=Background\n\
+           1970/01/01 02:05:00.0,-1,tcp,10.0.0.1,1000,   ->,10.0.0.2,80,S,flow=Background\n\
+           1970/01/01 02:05\n";
+    let path = written(folder.path(), &text);
+    let rules = rules("From-Botnet", "+02:00");
+    let (client, server) = ("10.0.0.1:1000", "10.0.0.2:80");
+    let flows = [
+        flow(client, server, 10 * SECOND, 11 * SECOND),
+        flow(client, server, 11 * SECOND, 302 * SECOND),
+        flow(client, "10.0.0.9:80", 11 * SECOND, 12 * SECOND),
+        flow(server, client, 13 * SECOND, 20 * SECOND),
+        flow(server, client, 14 * SECOND, 20 * SECOND),
+        flow(client, server, 301 * SECOND, 302 * SECOND),
+    ];
+    for order in [Order::ByTime, Order::Any] {
+        let mut join = FlowLabelJoin::open(&path, &rules, "a.pcap", order).unwrap();
+        let expected = ["botnet", "Ambiguous", "Unjoined", "botnet", "Unjoined", "Unused"];
+        assert_eq!(joined(&mut join, &flows), expected, "{order:?}");
+        join.finish().unwrap();
+        let numbers: Vec<u64> = join.malformed().first.iter().map(|(line, _)| *line).collect();
+        // Line 7 has too few columns.
+        assert_eq!((join.malformed().count, numbers), (3, vec![4, 6, 7]));
+        assert!(!join.disorder());
+    }
+}
+
+#[test]
+fn rules_can_be_for_some_captures_only() {
+    let mut with_capture = rules("From-Botnet", "+00:00");
+    with_capture.rules[0].capture = Some(Regex::new("^one$").unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let text = HEADER.to_owned() + "1970/01/01 00:00:10,2.0,tcp,10.0.0.1,1000,->,10.0.0.2,80,S,From-Botnet\n";
+    let path = written(folder.path(), &text);
+    let flows = [flow("10.0.0.1:1000", "10.0.0.2:80", 10 * SECOND, 11 * SECOND)];
+    for (capture, expected) in [("x/one.pcap.gz", "botnet"), ("two.pcap", "Unused")] {
+        let mut join = FlowLabelJoin::open(&path, &with_capture, capture, Order::ByTime).unwrap();
+        assert_eq!(joined(&mut join, &flows), [expected], "{capture}");
+    }
+}
+
+/// A stream of flows with a line each, every third of them a bot's, two seconds apart.
+fn long_text(count: i64) -> (String, Vec<Flow>) {
+    let mut text = HEADER.to_owned();
+    let mut flows = Vec::new();
+    for index in 0..count {
+        let seconds = 2 * index;
+        let label = if index % 3 == 0 { "From-Botnet" } else { "Background" };
+        let (source, destination) = (format!("10.0.{}.1", index % 7), "10.9.9.9");
+        let (day, hour) = (1 + seconds / 86_400, seconds / 3600 % 24);
+        let (minute, second) = (seconds / 60 % 60, seconds % 60);
+        writeln!(
+            text,
+            "1970/01/{day:02} {hour:02}:{minute:02}:{second:02},5,tcp,{source},{},->,{destination},80,S,{label}",
+            1000 + index % 50
+        )
+        .unwrap();
+        let ends = (format!("{destination}:80"), format!("{source}:{}", 1000 + index % 50));
+        flows.push(flow(&ends.0, &ends.1, seconds * SECOND, (seconds + 5) * SECOND));
+    }
+    (text, flows)
+}
+
+#[test]
+fn a_stream_gives_what_the_whole_file_gives_and_holds_a_window_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (text, flows) = long_text(60_000);
+    let path = written(folder.path(), &text);
+    let rules = rules("From-Botnet", "+00:00");
+    let mut stream = FlowLabelJoin::open(&path, &rules, "a.pcap", Order::ByTime).unwrap();
+    let mut whole = FlowLabelJoin::open(&path, &rules, "a.pcap", Order::Any).unwrap();
+    assert!(joined(&mut stream, &flows) == joined(&mut whole, &flows));
+    assert!(!stream.disorder());
+    assert_eq!(whole.most_held, 60_000);
+    assert!(stream.most_held < 20_000, "{}", stream.most_held);
+}
+
+#[test]
+fn disorder_that_could_lose_a_line_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (text, flows) = long_text(2000);
+    let rules = rules("From-Botnet", "+00:00");
+    // The first line comes last, an hour late.
+    let mut lines: Vec<&str> = text.lines().collect();
+    let first = lines.remove(1);
+    lines.push(first);
+    let path = written(folder.path(), &(lines.join("\n") + "\n"));
+    let mut stream = FlowLabelJoin::open(&path, &rules, "a.pcap", Order::ByTime).unwrap();
+    assert_eq!(joined(&mut stream, &flows)[0], "Unjoined");
+    stream.finish().unwrap();
+    assert!(stream.disorder());
+    let mut whole = FlowLabelJoin::open(&path, &rules, "a.pcap", Order::Any).unwrap();
+    assert_eq!(joined(&mut whole, &flows)[0], "botnet");
+
+    // Half a minute late is read ahead of.
+    let mut lines: Vec<&str> = text.lines().collect();
+    let first = lines.remove(1);
+    lines.insert(16, first);
+    let path = written(folder.path(), &(lines.join("\n") + "\n"));
+    let mut stream = FlowLabelJoin::open(&path, &rules, "a.pcap", Order::ByTime).unwrap();
+    assert_eq!(joined(&mut stream, &flows)[0], "botnet");
+    assert!(!stream.disorder());
+}
+
+#[test]
+fn a_flow_that_comes_after_its_lines_were_dropped_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (text, mut flows) = long_text(60_000);
+    let path = written(folder.path(), &text);
+    let rules = rules("From-Botnet", "+00:00");
+    let late = flows.remove(0);
+    flows.push(late);
+    let mut stream = FlowLabelJoin::open(&path, &rules, "a.pcap", Order::ByTime).unwrap();
+    joined(&mut stream, &flows);
+    assert!(stream.disorder());
+}
+
+#[test]
+fn csv_files_name_their_own_columns_and_may_hold_the_labels_themselves() {
+    let columns = || FlowLabelColumns {
+        source_address: "src".to_owned(),
+        source_port: "sport".to_owned(),
+        destination_address: "dst".to_owned(),
+        destination_port: "dport".to_owned(),
+        transport: "proto".to_owned(),
+        start: "from".to_owned(),
+        end: Some("to".to_owned()),
+        duration: None,
+        label: None,
+        capture: Some("file".to_owned()),
+    };
+    let section = FlowLabelsSection {
+        pattern: "labels.csv".to_owned(),
+        format: "csv".to_owned(),
+        scope: LabelFileScope::Dataset,
+        time: Some("epoch_seconds".to_owned()),
+        utc_offset: None,
+        tolerance_seconds: 0.0,
+        columns: Some(columns()),
+        rule: Vec::new(),
+    };
+    let names = ["application".to_owned(), "kind".to_owned()];
+    let rules = FlowLabelRules::new(&names, &section).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("labels.csv");
+    let text = "\u{feff}file;proto;src;sport;dst;dport;from;to;kind;application\r\n\
+        one.pcap;6;10.0.0.1;1000;10.0.0.2;80;10.5;20;web;\"chat; voice\"\r\n\
+        two.pcap;TCP;10.0.0.1;1000;10.0.0.2;80;10.5;20;web;mail\r\n\
+        one.pcap;tcp;10.0.0.1;1000;10.0.0.2;80;30;40;web;\r\n\
+        one.pcap;tcp;10.0.0.1;1000;10.0.0.2;80;60;50;web;mail\r\n";
+    std::fs::write(&path, text).unwrap();
+    let flows = [
+        flow("10.0.0.1:1000", "10.0.0.2:80", 12 * SECOND, 13 * SECOND),
+        flow("10.0.0.1:1000", "10.0.0.2:80", 35 * SECOND, 36 * SECOND),
+    ];
+    for (capture, expected) in
+        [("a/one.pcap", ["chat; voice+web", "Unused"]), ("two.pcap.gz", ["mail+web", "Unjoined"])]
+    {
+        let mut join = FlowLabelJoin::open(&path, &rules, capture, Order::ByTime).unwrap();
+        assert_eq!(joined(&mut join, &flows), expected, "{capture}");
+    }
+
+    let fault = |section: FlowLabelsSection| FlowLabelRules::new(&names, &section).unwrap_err();
+    let with_offset = FlowLabelsSection { utc_offset: Some("+01:00".to_owned()), ..section.clone() };
+    assert!(fault(with_offset).contains("means nothing with"));
+    let without = FlowLabelsSection { columns: None, ..section.clone() };
+    assert!(fault(without).contains("name its columns"));
+    let iso =
+        FlowLabelsSection { time: Some("iso".to_owned()), utc_offset: Some("+01:00".to_owned()), ..section.clone() };
+    assert!(fault(iso).contains("known: netflow, iso8601, epoch_seconds"));
+    let half =
+        FlowLabelsSection { columns: Some(FlowLabelColumns { label: Some("l".to_owned()), ..columns() }), ..section };
+    assert!(fault(half).contains("go together"));
+}
+
+#[test]
+fn files_that_are_none_are_told_with_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = rules("From-Botnet", "+02:00");
+    let fault = |text: &[u8]| {
+        let path = folder.path().join("a.binetflow");
+        std::fs::write(&path, text).unwrap();
+        let error = FlowLabelJoin::open(&path, &rules, "a.pcap", Order::ByTime).map(|_| ()).unwrap_err();
+        error.to_string()
+    };
+    assert!(fault(b"StartTime,Dur,Proto,SrcAdr,Sport,DstAddr,Dport,Label\n").contains("the nearest is `SrcAdr`"));
+    assert!(fault(b"").contains("a.binetflow:1: there is no header line"));
+    assert!(fault(b"\xff\xfe\x00").contains("not UTF-8"));
+    assert!(fault(&vec![b'x'; 2 << 20]).contains("longer than 1 MiB"));
+    // A line without end is passed over in bounded memory, and told.
+    let mut text = HEADER.as_bytes().to_vec();
+    text.extend(std::iter::repeat_n(b'y', 3 << 20));
+    text.extend(b"\n1970/01/01 02:00:10,2,tcp,10.0.0.1,1000,->,10.0.0.2,80,S,From-Botnet\n");
+    let path = folder.path().join("b.binetflow");
+    std::fs::write(&path, text).unwrap();
+    let mut join = FlowLabelJoin::open(&path, &rules, "b.pcap", Order::ByTime).unwrap();
+    assert_eq!(joined(&mut join, &[flow("10.0.0.1:1000", "10.0.0.2:80", 10 * SECOND, 11 * SECOND)]), ["botnet"]);
+    assert_eq!(join.malformed().to_string(), "1 lines could not be understood (line 2: it is longer than 1 MiB)");
+}
+
+#[test]
+fn published_files_of_every_variant_are_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/ctu-binetflow");
+    if !folder.is_dir() {
+        eprintln!("skipped: {} is missing", folder.display());
+        return;
+    }
+    let rules = rules("Malware", "+01:00");
+    let counts: Vec<(usize, usize)> = ["test2-malicious", "test3-mixed", "test4-malicious", "test5-mixed"]
+        .into_iter()
+        .map(|name| {
+            let path = folder.join(format!("{name}.binetflow"));
+            let mut reader = reader::LabelReader::open(&path, &rules, "x.pcap").unwrap();
+            let (mut lines, mut labelled) = (0, 0);
+            while let Some(line) = reader.next_line().unwrap() {
+                lines += 1;
+                labelled += usize::from(line.labels != line::NO_LABELS);
+            }
+            (lines, labelled)
+        })
+        .collect();
+    // Labels counted with awk, over the lines of TCP or UDP.
+    assert_eq!(counts[3].1, 277);
+    assert_eq!((counts[0].1, counts[1].1, counts[2].1), (0, 0, 0));
+    assert!(counts[0].0 > 6000 && counts[1].0 > 50 && counts[2].0 > 300, "{counts:?}");
+}

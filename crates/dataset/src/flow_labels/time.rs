@@ -1,0 +1,143 @@
+//! Times in files of flow labels.
+
+const SECOND: i64 = 1_000_000_000;
+
+/// How a file writes times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Clock {
+    /// `2011/08/10 09:46:53.047277`, local time that is `utc_offset` nanoseconds ahead of universal time.
+    Netflow { utc_offset: i64 },
+    /// `2011-08-10T09:46:53.047277Z`, or with a space for the T; with `Z` or an offset of its own, else local time.
+    Iso8601 { utc_offset: i64 },
+    /// Seconds since 1970-01-01 in universal time, with decimals.
+    EpochSeconds,
+}
+
+impl Clock {
+    /// A time in nanoseconds since the Unix epoch.
+    pub(super) fn parse(self, text: &str) -> Option<i64> {
+        let text = text.trim();
+        match self {
+            Clock::Netflow { utc_offset } => civil(text, '/', ' ')?.checked_sub(utc_offset),
+            Clock::Iso8601 { utc_offset } => {
+                let (plain, offset) = split_offset(text, utc_offset)?;
+                let separator = if plain.contains('T') { 'T' } else { ' ' };
+                civil(plain, '-', separator)?.checked_sub(offset)
+            }
+            Clock::EpochSeconds => decimal_seconds(text),
+        }
+    }
+}
+
+/// Nanoseconds by which local time is ahead of universal time: `+02:00`.
+pub(super) fn parse_offset(text: &str) -> Option<i64> {
+    let sign = match text.as_bytes().first()? {
+        b'+' => 1,
+        b'-' => -1,
+        _ => return None,
+    };
+    let (hours, minutes) = text.get(1..)?.split_once(':')?;
+    let (hours, minutes) = (digits(hours)?, digits(minutes)?);
+    ((0..=14).contains(&hours) && (0..60).contains(&minutes)).then(|| sign * (hours * 60 + minutes) * 60 * SECOND)
+}
+
+/// Non-negative decimal seconds as nanoseconds, exactly; digits past the ninth are dropped.
+pub(super) fn decimal_seconds(text: &str) -> Option<i64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    digits(whole)?.checked_mul(SECOND)?.checked_add(nanoseconds(fraction)?)
+}
+
+fn split_offset(text: &str, otherwise: i64) -> Option<(&str, i64)> {
+    if let Some(plain) = text.strip_suffix('Z') {
+        return Some((plain, 0));
+    }
+    // The clock's own colons and the date's hyphens come before any sign of an offset.
+    let clock = text.find(':')?;
+    match text[clock..].find(['+', '-']) {
+        Some(sign) => Some((text[..clock + sign].trim_end(), parse_offset(&text[clock + sign..])?)),
+        None => Some((text, otherwise)),
+    }
+}
+
+fn digits(text: &str) -> Option<i64> {
+    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
+}
+
+fn nanoseconds(fraction: &str) -> Option<i64> {
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let fraction = &fraction[..fraction.len().min(9)];
+    let scale = 10_i64.pow(9 - fraction.len() as u32);
+    if fraction.is_empty() { Some(0) } else { Some(digits(fraction)? * scale) }
+}
+
+/// A Gregorian date and time of day to nanoseconds since the Unix epoch, without regard to time zones.
+fn civil(text: &str, date_separator: char, separator: char) -> Option<i64> {
+    let (date, time) = text.split_once(separator)?;
+    let mut date = date.splitn(3, date_separator).map(digits);
+    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+    let (clock, fraction) = time.split_once('.').unwrap_or((time, ""));
+    let mut clock = clock.splitn(3, ':').map(digits);
+    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
+    let in_range = (1970..2262).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second <= 60;
+    if !in_range {
+        return None;
+    }
+    // Days since 1970-01-01 of a Gregorian date, counting years from March so that leap days end them.
+    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    (((days * 24 + hour) * 60 + minute) * 60 + second).checked_mul(SECOND)?.checked_add(nanoseconds(fraction)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_offsets() {
+        let local = Clock::Netflow { utc_offset: 0 };
+        assert_eq!(local.parse("1970/01/01 01:00:00.000000"), Some(3_600 * SECOND));
+        assert_eq!(local.parse("2000/02/29 00:00:00"), Some(951_782_400 * SECOND));
+        assert_eq!(local.parse("2011/08/10 09:46:53.047277"), Some(1_312_969_613_047_277_000));
+        let summer = Clock::Netflow { utc_offset: parse_offset("+02:00").unwrap() };
+        assert_eq!(summer.parse("2011/08/10 11:46:53.047277"), Some(1_312_969_613_047_277_000));
+        for bad in
+            ["2011/13/10 09:46:53", "2011/08/10", "", "2011/08/10 09:46:53.x", "-1/08/10 09:46:53", "2011/8/+1 1:1:1"]
+        {
+            assert_eq!(local.parse(bad), None, "{bad}");
+        }
+        assert_eq!((parse_offset("+02:00"), parse_offset("-05:30")), (Some(7_200 * SECOND), Some(-19_800 * SECOND)));
+        assert_eq!((parse_offset("02:00"), parse_offset("+99:00")), (None, None));
+    }
+
+    #[test]
+    fn iso_times_have_their_own_offset_or_the_files() {
+        let clock = Clock::Iso8601 { utc_offset: 3_600 * SECOND };
+        let expected = Some(1_312_969_613_500_000_000);
+        for text in [
+            "2011-08-10T09:46:53.5Z",
+            "2011-08-10T10:46:53.5",
+            "2011-08-10 10:46:53.500",
+            "2011-08-10T11:46:53.5+02:00",
+            "2011-08-10T04:16:53.5-05:30",
+        ] {
+            assert_eq!(clock.parse(text), expected, "{text}");
+        }
+        assert_eq!(clock.parse("2011-08-10"), None);
+    }
+
+    #[test]
+    fn decimal_seconds_are_exact() {
+        assert_eq!(Clock::EpochSeconds.parse("1312969613.047277001"), Some(1_312_969_613_047_277_001));
+        assert_eq!(decimal_seconds("0.1"), Some(100_000_000));
+        for bad in ["-1", "1e9", "", "1.x", "99999999999999999999"] {
+            assert_eq!(decimal_seconds(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! A dataset's folder: where it lies, and which of its files, and of the members of its zip archives, are
+//! captures.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::definition::DatasetDefinition;
+use super::error::DatasetError;
+use super::names;
+use super::rules::without_compression;
+use etcbench_capture::{CaptureSource, ExpansionLimits, archive, decompress};
+
+/// The environment variable that names a folder of dataset folders.
+pub const DATA_VARIABLE: &str = "ETCBENCH_DATA";
+/// The list of what was downloaded into a dataset's folder.
+pub(super) const DOWNLOADS_FILE: &str = "downloads.json";
+/// How the names of unfinished files and folders begin.
+pub(super) const PARTIAL_PREFIX: &str = ".partial-";
+/// How the name of the file begins that lies in a folder while an archive is unpacked into it.
+pub(super) const UNPACKING_PREFIX: &str = ".unpacking-";
+/// How many expected files an error names.
+const NAMED_FILES: usize = 3;
+
+/// A file of a dataset, or a member of a zip archive in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureFile {
+    /// Path relative to the dataset's folder, with `/` as separator; `archive.zip!member` for a member.
+    pub path: String,
+    /// Size in bytes; of a member, unpacked.
+    pub size: u64,
+    /// The archive that it is a member of, relative to the dataset's folder.
+    pub archive: Option<String>,
+}
+
+impl CaptureFile {
+    /// Where its bytes are, in a dataset's folder.
+    pub fn source(&self, root: &Path) -> CaptureSource {
+        match &self.archive {
+            Some(archive) => CaptureSource::member(root.join(archive), self.member()),
+            None => CaptureSource::file(root.join(&self.path)),
+        }
+    }
+
+    /// The path that patterns match: an archive is a folder.
+    pub(super) fn pattern_path(&self) -> String {
+        match &self.archive {
+            Some(archive) => format!("{archive}/{}", self.member()),
+            None => self.path.clone(),
+        }
+    }
+
+    /// The path that rules read: a member lies where its archive lies, as if it had been unpacked there.
+    pub(super) fn location(&self) -> String {
+        match self.archive.as_deref().map(|archive| archive.rsplit_once('/')) {
+            None => self.path.clone(),
+            Some(None) => self.member().to_owned(),
+            Some(Some((folder, _))) => format!("{folder}/{}", self.member()),
+        }
+    }
+
+    /// The places that its unpacked form may have: beside its archive, or in a folder of the archive's name.
+    pub(super) fn unpacked_places(&self) -> Vec<String> {
+        let mut places = vec![without_compression(&self.location()).to_owned()];
+        if let Some(archive) = &self.archive {
+            let folder = archive.rsplit_once('.').map_or(archive.as_str(), |(stem, _)| stem);
+            places.push(format!("{folder}/{}", without_compression(self.member())));
+        }
+        places
+    }
+
+    fn member(&self) -> &str {
+        let archive = self.archive.as_ref().map_or(0, |archive| archive.len() + 1);
+        self.path.get(archive..).unwrap_or_default()
+    }
+}
+
+/// A dataset's folder and what lies in it, every list in ascending order of paths.
+#[derive(Debug, Clone)]
+pub struct DatasetFolder {
+    /// The folder.
+    pub root: PathBuf,
+    /// The captures.
+    pub captures: Vec<CaptureFile>,
+    /// Files that match a pattern but are excluded, with the reason.
+    pub excluded: Vec<(CaptureFile, String)>,
+    /// Files with labels of single flows.
+    pub flow_label_files: Vec<CaptureFile>,
+    /// Every other file.
+    pub unexpected: Vec<CaptureFile>,
+    /// Zip archives whose members cannot be listed, with the reason.
+    pub damaged_archives: Vec<(CaptureFile, String)>,
+    /// Files whose names look like those of captures but which no pattern matches, each with the pattern that would.
+    pub ignored: Vec<(CaptureFile, String)>,
+    /// Files that macOS and Windows made by themselves and that a pattern matches; those that none does are not listed.
+    pub system_files: Vec<CaptureFile>,
+    /// What cannot be read, or has a name that cannot be told, with the reason; in the order of the walk.
+    pub unreadable: Vec<(String, String)>,
+}
+
+/// Finds the folder of a dataset: `$ETCBENCH_DATA/<name>` where the variable is set, then
+/// `data/<name>` under the project's root (`<name>` being the definition's `folder` where it has one).
+///
+/// # Errors
+/// [`DatasetError::NotHere`] names the folders tried, the files expected, where they are published and
+/// `hint`, the command that runs the same table on embedded data.
+pub fn locate(definition: &DatasetDefinition, project_root: &Path, hint: &str) -> Result<DatasetFolder, DatasetError> {
+    let set = std::env::var_os(DATA_VARIABLE).filter(|value| !value.is_empty());
+    let roots: Vec<PathBuf> = set
+        .map(PathBuf::from)
+        .into_iter()
+        .chain([project_root.join("data")])
+        .map(|root| root.join(&definition.folder))
+        .collect();
+    locate_in(definition, &roots, hint)
+}
+
+/// The folder that a download of the dataset goes into: the first that [`locate`] looks in.
+pub fn download_folder(definition: &DatasetDefinition, project_root: &Path) -> PathBuf {
+    let set = std::env::var_os(DATA_VARIABLE).filter(|value| !value.is_empty());
+    set.map_or_else(|| project_root.join("data"), PathBuf::from).join(&definition.folder)
+}
+
+/// As [`locate`], in given folders, the first that holds a capture.
+///
+/// # Errors
+/// As [`locate`].
+pub fn locate_in(definition: &DatasetDefinition, roots: &[PathBuf], hint: &str) -> Result<DatasetFolder, DatasetError> {
+    let mut tried = Vec::new();
+    for root in roots {
+        if !root.is_dir() {
+            tried.push(format!("{} (no such folder)", root.display()));
+            continue;
+        }
+        let folder = open_folder(definition, root)?;
+        if !folder.captures.is_empty() {
+            return Ok(folder);
+        }
+        tried.push(format!("{} (no capture in it)", root.display()));
+    }
+    let stems = definition.expected_stems();
+    let patterns = definition.file_patterns.join(", ");
+    let expected = match stems.len() {
+        0 => format!("files {patterns}"),
+        count => format!(
+            "{count} captures ({patterns}) such as {}",
+            stems.iter().take(NAMED_FILES).copied().collect::<Vec<_>>().join(", ")
+        ),
+    };
+    Err(DatasetError::NotHere {
+        name: definition.name.clone(),
+        tried: tried.join(" and "),
+        expected,
+        url: definition.published_at.url.clone(),
+        how: definition.published_at.how.clone(),
+        hint: hint.to_owned(),
+    })
+}
+
+/// Lists what lies in `root` and in its zip archives, following links. What etcbench itself leaves in a dataset's
+/// folder (unfinished downloads, the list of downloads) is not listed, and a single entry that cannot be read is told in
+/// [`DatasetFolder::unreadable`].
+///
+/// # Errors
+/// A folder that cannot be listed itself, or one that an archive is being unpacked into, or was not to its end.
+pub fn open_folder(definition: &DatasetDefinition, root: &Path) -> Result<DatasetFolder, DatasetError> {
+    let mut folder = DatasetFolder {
+        root: root.to_owned(),
+        captures: Vec::new(),
+        excluded: Vec::new(),
+        flow_label_files: Vec::new(),
+        unexpected: Vec::new(),
+        damaged_archives: Vec::new(),
+        ignored: Vec::new(),
+        system_files: Vec::new(),
+        unreadable: Vec::new(),
+    };
+    // Temporary files and folders of other processes come and go.
+    let is_temporary = |name: Option<&std::ffi::OsStr>| {
+        name.is_some_and(|name| name.as_encoded_bytes().starts_with(PARTIAL_PREFIX.as_bytes()))
+    };
+    let finished = |entry: &walkdir::DirEntry| entry.depth() == 0 || !is_temporary(Some(entry.file_name()));
+    for entry in walkdir::WalkDir::new(root).follow_links(true).sort_by_file_name().into_iter().filter_entry(finished) {
+        match entry {
+            Ok(entry) => folder.add(definition, &entry)?,
+            Err(error) if error.depth() == 0 => {
+                let path = error.path().unwrap_or(root).display().to_string();
+                return Err(DatasetError::Io { path, source: error.into() });
+            }
+            Err(error) => {
+                let path = error.path().unwrap_or(root).to_owned();
+                // One that was there for a moment is none.
+                if !is_temporary(path.file_name()) && path.symlink_metadata().is_ok() {
+                    folder.cannot_read(&path, why_unreadable(&error, &path));
+                }
+            }
+        }
+    }
+    folder.captures.sort_by(|a, b| a.path.cmp(&b.path));
+    folder.excluded.sort_by(|a, b| a.0.path.cmp(&b.0.path));
+    folder.flow_label_files.sort_by(|a, b| a.path.cmp(&b.path));
+    folder.unexpected.sort_by(|a, b| a.path.cmp(&b.path));
+    folder.ignored.sort_by(|a, b| a.0.path.cmp(&b.0.path));
+    folder.system_files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(folder)
+}
+
+/// Why an entry of a folder cannot be read.
+fn why_unreadable(error: &walkdir::Error, path: &Path) -> String {
+    if let Some(ancestor) = error.loop_ancestor() {
+        return format!("it is a link to {}, a folder that holds it", ancestor.display());
+    }
+    let missing = error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    match std::fs::read_link(path) {
+        Ok(target) if missing => format!("it is a link to {}, which is not there", target.display()),
+        _ => error.io_error().map_or_else(|| error.to_string(), ToString::to_string),
+    }
+}
+
+/// The first four bytes of a file; none where it has fewer or cannot be read.
+fn head_of(path: &Path) -> Option<[u8; 4]> {
+    let mut head = [0; 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut head)).ok()?;
+    Some(head)
+}
+
+/// What a file is to a definition, by its path alone.
+enum Place {
+    Capture,
+    Excluded(String),
+    FlowLabels,
+    /// It looks like a capture; the pattern would match it.
+    Ignored(String),
+    Nowhere,
+}
+
+impl Place {
+    fn of(definition: &DatasetDefinition, file: &CaptureFile) -> Self {
+        let path = file.pattern_path();
+        let path = names::composed(&path);
+        let excluded = || definition.excluded.matches(&*path).first().copied();
+        if definition.files.is_match(&*path) {
+            return match excluded() {
+                Some(index) => Place::Excluded(definition.exclusions[index].reason.clone()),
+                None => Place::Capture,
+            };
+        }
+        let labels = |rules: &super::flow_labels::FlowLabelRules| rules.files.is_match(&*path);
+        if file.archive.is_none() && definition.flow_labels.as_ref().is_some_and(labels) {
+            return Place::FlowLabels;
+        }
+        // Feature files are what such a dataset is made of, whatever lies beside them.
+        let name = names::capture_name(&path).filter(|_| definition.features.is_none() && excluded().is_none());
+        // A capture that is not meant lies elsewhere; one that is only has another name.
+        let is_meant =
+            |stem: &str| ["pcap", "pcapng"].iter().any(|end| definition.files.is_match(format!("{stem}.{end}")));
+        match name {
+            Some(name) if is_meant(&name.stem) => Place::Ignored(name.pattern),
+            _ => Place::Nowhere,
+        }
+    }
+}
+
+impl DatasetFolder {
+    fn add(&mut self, definition: &DatasetDefinition, entry: &walkdir::DirEntry) -> Result<(), DatasetError> {
+        if entry.file_type().is_dir() {
+            return Ok(());
+        }
+        let parts: Option<Vec<&str>> = entry
+            .path()
+            .strip_prefix(&self.root)
+            .ok()
+            .and_then(|relative| relative.components().map(|part| part.as_os_str().to_str()).collect());
+        let Some(parts) = parts else {
+            self.cannot_read(entry.path(), "its name is not UTF-8; rename it".to_owned());
+            return Ok(());
+        };
+        let path = parts.join("/");
+        let name = parts.last().copied().unwrap_or_default();
+        if name == DOWNLOADS_FILE {
+            return Ok(());
+        }
+        let is_regular = entry.file_type().is_file();
+        if is_regular && name.starts_with(UNPACKING_PREFIX) {
+            let marker = entry.path().to_owned();
+            let archive = std::fs::read_to_string(&marker).unwrap_or_default().trim().to_owned();
+            return Err(DatasetError::Unpacking { marker, archive });
+        }
+        let file = CaptureFile { size: entry.metadata().map_or(0, |metadata| metadata.len()), path, archive: None };
+        let place = Place::of(definition, &file);
+        if names::is_system_file(&file.path, || if is_regular { head_of(entry.path()) } else { None }) {
+            if matches!(place, Place::Capture | Place::FlowLabels) {
+                self.system_files.push(file);
+            }
+            return Ok(());
+        }
+        if !is_regular {
+            // A pipe or a device would be read for ever.
+            if !matches!(place, Place::Nowhere) {
+                self.cannot_read(entry.path(), "it is no regular file".to_owned());
+            }
+            return Ok(());
+        }
+        if matches!(place, Place::Capture | Place::FlowLabels)
+            && let Err(error) = File::open(entry.path())
+        {
+            self.cannot_read(entry.path(), error.to_string());
+            return Ok(());
+        }
+        match place {
+            Place::Ignored(pattern) if self.is_capture(&file) => {
+                self.ignored.push((file.clone(), pattern));
+                self.unexpected.push(file);
+            }
+            Place::Ignored(_) | Place::Nowhere => {
+                if !self.open_archive(definition, &file) {
+                    self.unexpected.push(file);
+                }
+            }
+            place => self.put(place, file),
+        }
+        Ok(())
+    }
+
+    /// Whether a file begins as captures do, compressed or not.
+    fn is_capture(&self, file: &CaptureFile) -> bool {
+        let limits = ExpansionLimits::default();
+        let mut head = [0; 4];
+        let stream = file.source(&self.root).open(limits).ok().and_then(|stream| decompress(stream, limits).ok());
+        stream.is_some_and(|mut content| content.stream.read_exact(&mut head).is_ok() && names::is_capture(head))
+    }
+
+    fn put(&mut self, place: Place, file: CaptureFile) {
+        match place {
+            Place::Capture => self.captures.push(file),
+            Place::Excluded(reason) => self.excluded.push((file, reason)),
+            Place::FlowLabels => self.flow_label_files.push(file),
+            Place::Ignored(pattern) if self.is_capture(&file) => self.ignored.push((file, pattern)),
+            Place::Ignored(_) | Place::Nowhere => {}
+        }
+    }
+
+    fn cannot_read(&mut self, path: &Path, reason: String) {
+        let relative = path.strip_prefix(&self.root).unwrap_or(path);
+        self.unreadable.push((relative.to_string_lossy().into_owned(), reason));
+    }
+
+    /// Puts the members of a zip archive, whatever it is called, in their places; false where it is none or holds
+    /// nothing of the dataset.
+    fn open_archive(&mut self, definition: &DatasetDefinition, file: &CaptureFile) -> bool {
+        let path = self.root.join(&file.path);
+        let is_called_so = file.path.to_ascii_lowercase().ends_with(".zip");
+        // Feature files are read as they are.
+        if definition.features.is_some()
+            || !(is_called_so || head_of(&path).is_some_and(|head| archive::is_archive(&head)))
+        {
+            return false;
+        }
+        let members = match archive::members(&path) {
+            Ok(members) => members,
+            Err(error) if is_called_so => {
+                self.damaged_archives.push((file.clone(), error.to_string()));
+                return true;
+            }
+            // Other formats begin as zip archives do.
+            Err(_) => return false,
+        };
+        let mut used = false;
+        for member in members {
+            let path = format!("{}!{}", file.path, member.name);
+            let in_archive = CaptureFile { path, size: member.size, archive: Some(file.path.clone()) };
+            let place = Place::of(definition, &in_archive);
+            let is_capture = matches!(place, Place::Capture);
+            if names::is_system_file(&member.name, || None) {
+                if is_capture {
+                    self.system_files.push(in_archive);
+                }
+            } else if is_capture && member.is_link {
+                self.unreadable
+                    .push((in_archive.path, "it is a symbolic link inside an archive; unpack it".to_owned()));
+            } else if is_capture && member.leads_out() {
+                let reason = "its name leads out of the archive; unpack it with another program".to_owned();
+                self.unreadable.push((in_archive.path, reason));
+            } else {
+                used |= !matches!(place, Place::Nowhere | Place::Ignored(_));
+                self.put(place, in_archive);
+            }
+        }
+        used
+    }
+
+    /// What a person should know of the folder before its captures are used, each in one line.
+    pub fn warnings(&self, dataset: &str) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (path, reason) in self.unreadable.iter().take(MOST_TOLD) {
+            warnings.push(format!("{dataset}: {} is left out: {reason}", path.escape_debug()));
+        }
+        if self.unreadable.len() > MOST_TOLD {
+            let more = self.unreadable.len() - MOST_TOLD;
+            warnings
+                .push(format!("{dataset}: {more} more cannot be read (`etcbench data verify {dataset}` lists them)"));
+        }
+        if let Some((first, _)) = self.ignored.first() {
+            let mut patterns: Vec<&str> = self.ignored.iter().map(|(_, pattern)| pattern.as_str()).collect();
+            patterns.sort_unstable();
+            patterns.dedup();
+            let patterns: Vec<String> = patterns.iter().map(|pattern| format!("\"{pattern}\"")).collect();
+            let files =
+                counted(self.ignored.len(), &first.path, "looks like a capture and is", "look like captures and are");
+            warnings.push(format!(
+                "{dataset}: {files} not used; to use such files, add {} to `patterns` in [files] of data/{dataset}.toml, or to \
+                 `exclude` with a reason",
+                patterns.join(", ")
+            ));
+        }
+        if let Some(first) = self.system_files.first() {
+            let files = counted(self.system_files.len(), &first.path, "is", "are");
+            warnings.push(format!("{dataset}: {files} no capture but made by macOS or Windows, and left out"));
+        }
+        warnings
+    }
+}
+
+/// The entries that cannot be read which a run tells of, one by one.
+const MOST_TOLD: usize = 5;
+
+/// `a.pcap is`, or `3 files (a.pcap, ...) are`.
+fn counted(count: usize, first: &str, one: &str, several: &str) -> String {
+    match count {
+        1 => format!("{} {one}", first.escape_debug()),
+        _ => format!("{count} files ({}, ...) {several}", first.escape_debug()),
+    }
+}

@@ -1,0 +1,57 @@
+//! Datasets: which captures belong to one, the rules that give a flow its labels, and where every
+//! flow came from. The generators of the embedded data live here too.
+//!
+//! A [`DatasetDefinition`] is read from `data/<name>.toml`; [`fetch`] downloads what is openly published,
+//! [`locate`] finds the dataset's folder, [`verify`] reads what is there into a [`Manifest`], and [`load`] turns
+//! the captures of one or several datasets into labelled flows.
+
+mod content;
+mod definition;
+mod duplicate;
+mod error;
+mod feature_file;
+mod feature_file_arff;
+mod fetch;
+mod flow_labels;
+mod folder;
+mod host_labels;
+mod labelled;
+mod load;
+mod manifest;
+mod manifest_file;
+mod names;
+mod plan;
+mod rules;
+mod sparse;
+mod unjoined;
+mod unpack;
+mod unpacking;
+mod verify;
+
+pub use content::{CaptureContent, capture_sha256, examine, file_sha256};
+pub use definition::{DatasetDefinition, Download, Exclusion, PacketTimes, Publication, definition_path};
+pub use duplicate::DuplicateCapture;
+pub use error::DatasetError;
+pub use feature_file::{EndpointColumns, FeatureFileRules, FeatureFormat, FeatureRow, FeatureTable, load_features};
+pub use feature_file_arff::{ArffAttribute, ArffError, ArffTable, ArffType, ArffValue, parse_arff};
+pub use fetch::{FetchError, FetchOptions, Fetched, downloads, fetch};
+pub use flow_labels::MalformedLines;
+pub use folder::{CaptureFile, DATA_VARIABLE, DatasetFolder, download_folder, locate, locate_in, open_folder};
+pub use labelled::{FlowProvenance, LabelledFlow, Labels, labels_alike};
+pub use load::{Dataset, Loaded, LoadedCapture, load};
+pub use manifest::{EntryState, Manifest, ManifestEntry, ManifestError, compare_manifests};
+pub use manifest_file::{read_manifest, write_manifest};
+pub use names::composed;
+pub use plan::{LabelPlan, PlannedCapture, plan};
+pub use rules::capture_stem;
+pub use unjoined::{FlowWithoutLabel, WithoutLabel, flows_without_label_csv};
+pub use unpack::{UnpackError, UnpackLimits, Unpacked, unpack};
+pub use verify::{UsedCapture, manifest_of_run, verify};
+
+#[cfg(test)]
+mod tests;
+
+// The README's example is tested like any other.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

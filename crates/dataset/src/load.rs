@@ -1,0 +1,292 @@
+//! From the captures of one or several datasets to labelled flows.
+
+use rayon::prelude::*;
+
+use super::definition::DatasetDefinition;
+use super::duplicate::DuplicateCapture;
+use super::error::DatasetError;
+use super::flow_labels::{FlowLabelJoin, Joined, MalformedLines, Order};
+use super::folder::{CaptureFile, DatasetFolder};
+use super::host_labels::HostLabels;
+use super::labelled::{FlowProvenance, LabelledFlow, Labels};
+use super::plan::{LabelPlan, PlannedCapture, plan};
+use super::rules::add_label;
+use super::unjoined::{FlowWithoutLabel, WithoutLabel};
+use etcbench_capture::CaptureSummary;
+use etcbench_flow::{Flow, FlowOptions, assemble_capture};
+use etcbench_storage::progress::Progress;
+
+/// A dataset whose folder is known.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// What the dataset is.
+    pub definition: DatasetDefinition,
+    /// Where its files are.
+    pub folder: DatasetFolder,
+}
+
+/// What was read of one capture.
+#[derive(Debug, Clone)]
+pub struct LoadedCapture {
+    /// The dataset's name.
+    pub dataset: String,
+    /// The capture as flows name it.
+    pub capture: String,
+    /// The file.
+    pub file: CaptureFile,
+    /// Packets, skipped records by reason, and damage.
+    pub summary: CaptureSummary,
+    /// Flows that have labels.
+    pub flows: u64,
+    /// Flows whose label no rule uses (CTU-13's background).
+    pub unused: u64,
+    /// Flows without a line in the file of flow labels.
+    pub unjoined: u64,
+    /// Flows whose lines, or whose hosts' labels, disagree.
+    pub ambiguous: u64,
+    /// Lines of the file of flow labels that could not be understood.
+    pub malformed_lines: MalformedLines,
+    /// The file of flow labels, relative to the dataset's folder.
+    pub flow_label_file: Option<String>,
+    /// The most lines of it that were held in memory at a time.
+    pub most_lines_held: u64,
+}
+
+/// Labelled flows and how they came about.
+#[derive(Debug, Clone, Default)]
+pub struct Loaded {
+    /// The flows: datasets as given, captures by path, flows by their first packets.
+    pub flows: Vec<LabelledFlow>,
+    /// One entry per capture that was read, in the same order.
+    pub captures: Vec<LoadedCapture>,
+    /// Captures that no rule names, with their dataset; not read.
+    pub unlabelled: Vec<(String, CaptureFile)>,
+    /// Stems of label tables without a capture, with their dataset.
+    pub missing: Vec<(String, String)>,
+    /// Captures that are there a second time, with their dataset; not read.
+    pub duplicates: Vec<(String, DuplicateCapture)>,
+    /// Flows that got no label although their captures have labels of single flows, in the order of the captures;
+    /// not those whose label no rule uses.
+    pub without_label: Vec<FlowWithoutLabel>,
+}
+
+/// Reads all captures of the datasets, several at a time, and gives their flows in a fixed order.
+/// With several datasets a capture is named `<dataset>/<path>`.
+///
+/// Memory holds every labelled flow; flows that get no label are dropped as they appear.
+///
+/// # Errors
+/// The first capture, in order, whose labels contradict each other or that cannot be read. A damaged
+/// capture is no error: its flows before the damage are used and its summary tells of it.
+pub fn load(datasets: &[Dataset], options: &FlowOptions, progress: &dyn Progress) -> Result<Loaded, DatasetError> {
+    let mut loaded = Loaded::default();
+    let mut jobs: Vec<(&Dataset, PlannedCapture)> = Vec::new();
+    for (index, dataset) in datasets.iter().enumerate() {
+        let name = &dataset.definition.name;
+        if datasets[..index].iter().any(|other| other.definition.name == *name) {
+            return Err(DatasetError::Definition {
+                file: name.clone(),
+                message: "the dataset is listed twice".to_owned(),
+            });
+        }
+        if let Some((file, problem)) = dataset.folder.damaged_archives.first() {
+            return Err(DatasetError::Archive {
+                dataset: name.clone(),
+                archive: file.path.clone(),
+                message: problem.clone(),
+            });
+        }
+        let LabelPlan { captures, unlabelled, missing, duplicates } = plan(&dataset.definition, &dataset.folder)?;
+        loaded.duplicates.extend(duplicates.into_iter().map(|duplicate| (name.clone(), duplicate)));
+        jobs.extend(captures.into_iter().map(|capture| (dataset, capture)));
+        loaded.unlabelled.extend(unlabelled.into_iter().map(|file| (name.clone(), file)));
+        loaded.missing.extend(missing.into_iter().map(|stem| (name.clone(), stem)));
+    }
+    progress.begin("captures", jobs.len() as u64);
+    let results: Vec<Result<CaptureFlows, DatasetError>> = jobs
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|(dataset, capture)| {
+            let result = load_capture(dataset, capture, datasets.len() > 1, options);
+            progress.advance(1);
+            result
+        })
+        .collect();
+    progress.end();
+    for result in results {
+        let CaptureFlows { capture, flows, without_label } = result?;
+        loaded.captures.push(capture);
+        loaded.flows.extend(flows);
+        loaded.without_label.extend(without_label);
+    }
+    Ok(loaded)
+}
+
+/// What one capture gives.
+struct CaptureFlows {
+    capture: LoadedCapture,
+    flows: Vec<LabelledFlow>,
+    without_label: Vec<FlowWithoutLabel>,
+}
+
+fn load_capture(
+    dataset: &Dataset,
+    planned: PlannedCapture,
+    prefixed: bool,
+    options: &FlowOptions,
+) -> Result<CaptureFlows, DatasetError> {
+    // Lines and flows are in order of time as a rule; where they turn out not to be, the capture is read again
+    // beside the whole file of flow labels.
+    if let Some(flows) = load_capture_in(Order::ByTime, dataset, &planned, prefixed, options)? {
+        return Ok(flows);
+    }
+    load_capture_in(Order::Any, dataset, &planned, prefixed, options)?.ok_or_else(|| DatasetError::Labels {
+        dataset: dataset.definition.name.clone(),
+        capture: planned.file.path.clone(),
+        message: "its flows could not be joined to its file of flow labels".to_owned(),
+    })
+}
+
+/// Labels a capture's flows one by one.
+struct Labeller<'a> {
+    definition: &'a DatasetDefinition,
+    path: &'a str,
+    labels: &'a Labels,
+    join: Option<FlowLabelJoin<'a>>,
+}
+
+/// What becomes of a flow.
+enum Outcome {
+    Labelled(Labels),
+    Unused,
+    Without(WithoutLabel),
+}
+
+impl Labeller<'_> {
+    /// The flow's labels, and an error where they contradict the capture's.
+    fn label(&mut self, flow: &Flow) -> Result<Outcome, LabelFault> {
+        let mut labels = self.labels.clone();
+        let mut add = |more: &Labels| {
+            more.iter()
+                .try_for_each(|(column, value)| add_label(&mut labels, column, value))
+                .map_err(LabelFault::Message)
+        };
+        if let Some(join) = &mut self.join {
+            match join.join(flow).map_err(LabelFault::Error)? {
+                Joined::Labels(more) => add(more)?,
+                Joined::Unused => return Ok(Outcome::Unused),
+                Joined::Unjoined => return Ok(Outcome::Without(WithoutLabel::Unjoined)),
+                Joined::Ambiguous => return Ok(Outcome::Without(WithoutLabel::Ambiguous)),
+            }
+        }
+        if let Some(hosts) = &self.definition.host_labels {
+            match hosts.labels_of(&flow.five_tuple, self.path) {
+                HostLabels::Labels(more) => add(&more)?,
+                HostLabels::Unused => return Ok(Outcome::Unused),
+                HostLabels::Ambiguous => return Ok(Outcome::Without(WithoutLabel::Ambiguous)),
+            }
+        }
+        match self.definition.label_columns.iter().find(|column| !labels.contains_key(*column)) {
+            None => Ok(Outcome::Labelled(labels)),
+            Some(column) => Err(LabelFault::Message(format!(
+                "a flow has no value for label column `{column}`; add a rule that gives one"
+            ))),
+        }
+    }
+}
+
+enum LabelFault {
+    Message(String),
+    Error(DatasetError),
+}
+
+/// Reads a capture; nothing where lines or flows are too far out of order for [`Order::ByTime`].
+fn load_capture_in(
+    order: Order,
+    dataset: &Dataset,
+    planned: &PlannedCapture,
+    prefixed: bool,
+    options: &FlowOptions,
+) -> Result<Option<CaptureFlows>, DatasetError> {
+    let definition = &dataset.definition;
+    let PlannedCapture { file, labels, flow_label_file } = planned;
+    let name = if prefixed { format!("{}/{}", definition.name, file.path) } else { file.path.clone() };
+    let join = match (flow_label_file, &definition.flow_labels) {
+        (Some(path), Some(rules)) => {
+            Some(FlowLabelJoin::open(&dataset.folder.root.join(path), rules, &file.location(), order)?)
+        }
+        _ => None,
+    };
+    let location = file.location();
+    let mut labeller = Labeller { definition, path: &location, labels, join };
+    let mut flows = Vec::new();
+    let mut without_label = Vec::new();
+    let mut number: u32 = 0;
+    let (mut unused, mut unjoined, mut ambiguous) = (0, 0, 0);
+    let mut fault = None;
+    let mut sink = |flow: Flow| {
+        let this = number;
+        match number.checked_add(1) {
+            Some(next) => number = next,
+            None => {
+                let message = "more than 4294967295 flows in one capture; split the capture".to_owned();
+                fault.get_or_insert(LabelFault::Message(message));
+            }
+        }
+        if fault.is_some() {
+            return;
+        }
+        let provenance = FlowProvenance {
+            capture: name.clone(),
+            number: this,
+            five_tuple: flow.five_tuple,
+            start: flow.start,
+            end: flow.end,
+        };
+        match labeller.label(&flow) {
+            Ok(Outcome::Labelled(labels)) => flows.push(LabelledFlow { provenance, labels, flow }),
+            Ok(Outcome::Unused) => unused += 1,
+            Ok(Outcome::Without(reason)) => {
+                match reason {
+                    WithoutLabel::Unjoined => unjoined += 1,
+                    WithoutLabel::Ambiguous => ambiguous += 1,
+                }
+                without_label.push(FlowWithoutLabel { dataset: definition.name.clone(), provenance, reason });
+            }
+            Err(found) => fault = Some(found),
+        }
+    };
+    let summary = assemble_capture(&dataset.folder.root.join(&file.path), options, &mut sink)
+        .map_err(|error| DatasetError::Capture { dataset: definition.name.clone(), message: error.to_string() })?;
+    match fault {
+        None => {}
+        Some(LabelFault::Error(error)) => return Err(error),
+        Some(LabelFault::Message(message)) => {
+            let (dataset, capture) = (definition.name.clone(), file.path.clone());
+            return Err(DatasetError::Labels { dataset, capture, message });
+        }
+    }
+    let (mut malformed_lines, mut most_lines_held) = (MalformedLines::default(), 0);
+    if let Some(join) = &mut labeller.join {
+        join.finish()?;
+        if order == Order::ByTime && join.disorder() {
+            return Ok(None);
+        }
+        malformed_lines = join.malformed().clone();
+        most_lines_held = join.most_held as u64;
+    }
+    let capture = LoadedCapture {
+        dataset: definition.name.clone(),
+        capture: name,
+        summary,
+        flows: flows.len() as u64,
+        unused,
+        unjoined,
+        ambiguous,
+        malformed_lines,
+        flow_label_file: flow_label_file.clone(),
+        most_lines_held,
+        file: file.clone(),
+    };
+    Ok(Some(CaptureFlows { capture, flows, without_label }))
+}

@@ -1,0 +1,71 @@
+//! Flows that got no label although their capture has labels of single flows: listed, so that one can see whether
+//! a clock or an offset is wrong.
+
+use super::labelled::FlowProvenance;
+use etcbench_capture::Transport;
+
+/// Why a flow got no label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WithoutLabel {
+    /// No line of the file of flow labels has its five-tuple and time.
+    Unjoined,
+    /// The lines that overlap it, or the labels of its two hosts, disagree.
+    Ambiguous,
+}
+
+impl WithoutLabel {
+    /// The name in files.
+    pub const fn name(self) -> &'static str {
+        match self {
+            WithoutLabel::Unjoined => "unjoined",
+            WithoutLabel::Ambiguous => "ambiguous",
+        }
+    }
+}
+
+/// A flow that got no label.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FlowWithoutLabel {
+    /// The dataset.
+    pub dataset: String,
+    /// Where the flow came from.
+    pub provenance: FlowProvenance,
+    /// Why it got none.
+    pub reason: WithoutLabel,
+}
+
+/// Flows without label as CSV with the columns `dataset`, `flow_id`, `reason`, `transport`, `source_address`,
+/// `source_port`, `destination_address`, `destination_port`, `start_seconds` and `end_seconds` (since the Unix epoch,
+/// with nanosecond decimals).
+pub fn flows_without_label_csv(flows: &[FlowWithoutLabel]) -> String {
+    let mut text = "dataset,flow_id,reason,transport,source_address,source_port,destination_address,destination_port,\
+                    start_seconds,end_seconds\n"
+        .to_owned();
+    for FlowWithoutLabel { dataset, provenance, reason } in flows {
+        let tuple = provenance.five_tuple;
+        let transport = match tuple.transport {
+            Transport::Tcp => "tcp",
+            Transport::Udp => "udp",
+        };
+        let seconds = |time: i64| format!("{}.{:09}", time.div_euclid(1_000_000_000), time.rem_euclid(1_000_000_000));
+        // A capture's name is the only value that may need quotes (RFC 4180).
+        let flow_id = provenance.flow_id();
+        let flow_id = if flow_id.contains([',', '"', '\n', '\r']) {
+            format!("\"{}\"", flow_id.replace('"', "\"\""))
+        } else {
+            flow_id
+        };
+        let (source, destination) = (tuple.source, tuple.destination);
+        text += &format!(
+            "{dataset},{flow_id},{},{transport},{},{},{},{},{},{}\n",
+            reason.name(),
+            source.ip(),
+            source.port(),
+            destination.ip(),
+            destination.port(),
+            seconds(provenance.start),
+            seconds(provenance.end)
+        );
+    }
+    text
+}

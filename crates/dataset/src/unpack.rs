@@ -1,0 +1,499 @@
+//! Unpacks archives (zip, and tar with or without compression) so that nothing of what an archive claims is taken
+//! on trust: no path outside the target, no links, no devices, no expansion past limits, and no file in
+//! place before the whole archive was read. A process that is stopped leaves a marker (see [`super::unpacking`]), and
+//! the same command again ends what it began.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use super::names;
+use super::sparse::sparse_member;
+use super::unpacking::{Unpacking, same_content};
+use etcbench_capture::{ExpansionLimits, archive, decompress};
+use etcbench_storage as storage;
+use etcbench_storage::WholeFolder;
+
+/// Bytes copied at a time.
+const PIECE: usize = 1 << 18;
+/// Mode bits of a file's type, and those of a link, a regular file and a folder (POSIX `sys/stat.h`).
+const TYPE_MASK: u32 = 0o170_000;
+const REGULAR: u32 = 0o100_000;
+const FOLDER: u32 = 0o040_000;
+
+/// How much an archive may become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnpackLimits {
+    /// Bytes of all members together, and how many times the archive's own size they may be once they are more than
+    /// `free_bytes`.
+    pub expansion: ExpansionLimits,
+    /// The most members.
+    pub most_members: u64,
+}
+
+impl Default for UnpackLimits {
+    fn default() -> Self {
+        Self { expansion: ExpansionLimits::default(), most_members: 1_000_000 }
+    }
+}
+
+/// What an archive held.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unpacked {
+    /// The files, relative to the target, in order.
+    pub files: Vec<String>,
+    /// Their bytes together.
+    pub bytes: u64,
+    /// How many files were left out because macOS or Windows made them by themselves.
+    pub system_files: u64,
+}
+
+/// Why an archive was not unpacked. Nothing of it is left in the target.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// A file or folder of this machine.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the file system says.
+        source: std::io::Error,
+    },
+    /// The archive is damaged or of no known kind.
+    #[error("{}: {problem}; check that the download is complete", archive.display())]
+    Damaged {
+        /// The archive.
+        archive: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// It is no archive that can be unpacked here.
+    #[error("{}: {problem}", archive.display())]
+    Unusable {
+        /// The file.
+        archive: PathBuf,
+        /// What it is and what to do.
+        problem: String,
+    },
+    /// A member that no archive of data has.
+    #[error("{}: member `{member}` {problem}; nothing was unpacked", archive.display())]
+    Refused {
+        /// The archive.
+        archive: PathBuf,
+        /// The member.
+        member: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// It expands too far.
+    #[error(
+        "{}: {problem}: most likely a decompression bomb; nothing was unpacked; if you trust it, unpack it with another \
+         program",
+        archive.display()
+    )]
+    Expands {
+        /// The archive.
+        archive: PathBuf,
+        /// The limit that was passed.
+        problem: String,
+    },
+    /// A file is there already.
+    #[error("{}: it is there already, and the archive holds a file of that name; remove it, or overwrite it with --force", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Unpacks an archive into `target`, which is made where it is missing. `advance` is told of every piece of unpacked
+/// bytes. Files that are there already with other content are an error unless `force`.
+///
+/// Everything is unpacked into a temporary folder inside `target` first and moved into place, file by file, at the
+/// end. Until then, and where that is stopped, the target says that it is not whole.
+///
+/// # Errors
+/// See [`UnpackError`].
+pub fn unpack(
+    archive: &Path,
+    target: &Path,
+    limits: &UnpackLimits,
+    force: bool,
+    advance: &dyn Fn(u64),
+) -> Result<Unpacked, UnpackError> {
+    let archive_size = std::fs::metadata(archive).map_err(io(archive))?.len();
+    storage::create_folder(target).map_err(io(target))?;
+    // An earlier one that was stopped may have moved some of the files.
+    let unpacking = Unpacking::begin(archive, target).map_err(io(target))?;
+    // Never put in place as a whole: its files are moved into the target one by one.
+    let staging = WholeFolder::new(&target.join("unpacked")).map_err(io(target))?;
+    let mut work = Work {
+        archive,
+        archive_size,
+        target,
+        staging: staging.path(),
+        limits,
+        force,
+        advance,
+        members: 0,
+        spellings: BTreeMap::new(),
+        folders: BTreeSet::new(),
+        result: Unpacked::default(),
+    };
+    let result = work.read_archive().and_then(|()| {
+        work.result.files.sort();
+        work.refuse_conflicts()
+    });
+    if let Err(error) = result {
+        // What an earlier one moved into place is a part still.
+        if !unpacking.resumed {
+            unpacking.end().map_err(io(target))?;
+        }
+        return Err(error);
+    }
+    let result = work.result;
+    for file in &result.files {
+        put_in_place(&staging.path().join(file), &target.join(file))?;
+    }
+    unpacking.end().map_err(io(target))?;
+    Ok(result)
+}
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> UnpackError {
+    let path = path.to_owned();
+    move |source| UnpackError::Io { path, source }
+}
+
+fn put_in_place(from: &Path, to: &Path) -> Result<(), UnpackError> {
+    if let Some(parent) = to.parent() {
+        storage::create_folder(parent).map_err(io(parent))?;
+    }
+    File::open(from).and_then(|file| file.sync_all()).and_then(|()| storage::rename(from, to)).map_err(io(to))
+}
+
+/// A link inside the target, put there by someone else, would lead a file out of it.
+fn refuse_link_on_the_way(archive: &Path, target: &Path, file: &str) -> Result<(), UnpackError> {
+    let mut path = target.to_owned();
+    let mut parts: Vec<&str> = file.split('/').collect();
+    parts.pop();
+    for part in parts {
+        path.push(part);
+        if path.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_symlink()) {
+            return Err(UnpackError::Refused {
+                archive: archive.to_owned(),
+                member: file.to_owned(),
+                problem: format!("would be written through the link {}", path.display()),
+            });
+        }
+    }
+    Ok(())
+}
+
+struct Work<'a> {
+    archive: &'a Path,
+    archive_size: u64,
+    target: &'a Path,
+    staging: &'a Path,
+    limits: &'a UnpackLimits,
+    force: bool,
+    advance: &'a dyn Fn(u64),
+    members: u64,
+    /// The paths of files by their folded form: some file systems take two that differ in letter case or Unicode form for
+    /// one.
+    spellings: BTreeMap<String, Vec<String>>,
+    /// The folders that were made.
+    folders: BTreeSet<String>,
+    result: Unpacked,
+}
+
+impl Work<'_> {
+    fn damaged(&self, problem: impl std::fmt::Display) -> UnpackError {
+        UnpackError::Damaged { archive: self.archive.to_owned(), problem: problem.to_string() }
+    }
+
+    fn refused(&self, member: &str, problem: &str) -> UnpackError {
+        let member = member.escape_debug().to_string();
+        UnpackError::Refused { archive: self.archive.to_owned(), member, problem: problem.to_owned() }
+    }
+
+    fn unusable(&self, problem: impl Into<String>) -> UnpackError {
+        UnpackError::Unusable { archive: self.archive.to_owned(), problem: problem.into() }
+    }
+
+    fn archive_error(&self, error: archive::ArchiveError) -> UnpackError {
+        use archive::ArchiveError;
+        match error {
+            ArchiveError::Encrypted { member, .. } => {
+                self.refused(&member, "is encrypted; unpack the archive with its password by another program")
+            }
+            ArchiveError::DuplicateNames { name: Some(name), .. } => self.refused(&name, TWICE),
+            ArchiveError::DuplicateNames { name: None, .. } => self.unusable(format!("a member {TWICE}")),
+            ArchiveError::UnsupportedMethod { member, method, .. } => {
+                let problem = format!("is compressed by method {method}, which is not supported; use another program");
+                self.refused(&member, &problem)
+            }
+            ArchiveError::Damaged { problem, .. } => self.damaged(problem),
+            ArchiveError::Open { source, .. } => UnpackError::Io { path: self.archive.to_owned(), source },
+            ArchiveError::NoSuchMember { .. } => self.damaged(error),
+        }
+    }
+
+    /// Unpacks everything into the temporary folder.
+    fn read_archive(&mut self) -> Result<(), UnpackError> {
+        let mut head = Vec::new();
+        File::open(self.archive).and_then(|file| file.take(HEAD).read_to_end(&mut head)).map_err(io(self.archive))?;
+        match (archive::is_archive(&head), other_kind(&head)) {
+            (true, _) => self.zip(),
+            (false, Some(problem)) => Err(self.unusable(problem)),
+            (false, None) => self.tar(),
+        }
+    }
+
+    /// Files that are there already, other than those that are the same, and links on the way to a file.
+    fn refuse_conflicts(&self) -> Result<(), UnpackError> {
+        for file in &self.result.files {
+            refuse_link_on_the_way(self.archive, self.target, file)?;
+            let to = self.target.join(file);
+            let Ok(found) = to.symlink_metadata() else { continue };
+            let is_same = found.is_file() && same_content(&self.staging.join(file), &to).map_err(io(&to))?;
+            if !is_same && !self.force {
+                return Err(UnpackError::Exists { path: to });
+            }
+        }
+        Ok(())
+    }
+
+    fn zip(&mut self) -> Result<(), UnpackError> {
+        // The types of members first, so that nothing is written of an archive that is refused.
+        let file =
+            File::open(self.archive).map_err(|source| UnpackError::Io { path: self.archive.to_owned(), source })?;
+        let mut zip = zip::ZipArchive::new(std::io::BufReader::new(file)).map_err(|error| self.damaged(error))?;
+        for index in 0..zip.len() {
+            let entry = zip.by_index_raw(index).map_err(|error| self.damaged(error))?;
+            let name = String::from_utf8_lossy(entry.name_raw()).into_owned();
+            let kind = entry.unix_mode().map_or(0, |mode| mode & TYPE_MASK);
+            let is_link = entry.is_symlink();
+            drop(entry);
+            if is_link || !matches!(kind, 0 | REGULAR | FOLDER) {
+                return Err(self.refused(&name, &format!("is a link or a device, not a file; {LINK_ADVICE}")));
+            }
+        }
+        drop(zip);
+        let members = archive::members(self.archive).map_err(|error| self.archive_error(error))?;
+        for member in members {
+            let limits = ExpansionLimits { most_bytes: u64::MAX, most_ratio: u64::MAX, free_bytes: u64::MAX };
+            let path = self.admit(&member.name, member.size)?;
+            let stream = archive::open_member_with(self.archive, &member.name, limits);
+            let stream = stream.map_err(|error| self.archive_error(error))?;
+            self.write(&member.name, &path, stream)?;
+        }
+        Ok(())
+    }
+
+    fn tar(&mut self) -> Result<(), UnpackError> {
+        let file =
+            File::open(self.archive).map_err(|source| UnpackError::Io { path: self.archive.to_owned(), source })?;
+        // The members' own limits hold for the whole; what lies between members counts by the stream's.
+        let stream = decompress(file, self.limits.expansion).map_err(|error| self.stream_error(&error))?.stream;
+        let mut tar = tar::Archive::new(stream);
+        let entries = tar.entries().map_err(|error| self.stream_error(&error))?;
+        let mut any = false;
+        for entry in entries {
+            let mut entry = match entry {
+                Ok(entry) => entry,
+                Err(error) if !any => {
+                    let problem = format!("neither a zip nor a tar archive ({error})");
+                    return Err(match self.stream_error(&error) {
+                        UnpackError::Damaged { .. } => self.damaged(problem),
+                        other => other,
+                    });
+                }
+                Err(error) => return Err(self.stream_error(&error)),
+            };
+            any = true;
+            let mut name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+            let kind = entry.header().entry_type();
+            if kind.is_pax_global_extensions() {
+                continue;
+            }
+            if kind.is_dir() {
+                self.count_member()?;
+                self.safe_path(&name)?;
+                continue;
+            }
+            if !kind.is_file() && !kind.is_contiguous() && !kind.is_gnu_sparse() {
+                let problem = format!("is a link, a device or another special file; {LINK_ADVICE}");
+                return Err(self.refused(&name, &problem));
+            }
+            let sparse = sparse_member(&mut entry).map_err(|problem| self.refused(&name, &problem))?;
+            match sparse {
+                Some(sparse) => {
+                    if let Some(own) = sparse.name {
+                        name = String::from_utf8_lossy(&own).into_owned();
+                    }
+                    let path = self.admit(&name, sparse.map.size())?;
+                    self.write(&name, &path, sparse.map.expand(entry))?;
+                }
+                None => {
+                    let path = self.admit(&name, entry.size())?;
+                    self.write(&name, &path, entry)?;
+                }
+            }
+        }
+        if any { Ok(()) } else { Err(self.damaged("it holds nothing")) }
+    }
+
+    fn stream_error(&self, error: &std::io::Error) -> UnpackError {
+        // `tar` wraps the stream's errors and keeps their words alone.
+        let text = error.to_string();
+        let expands = etcbench_capture::CompressionFault::of(error).map_or_else(
+            || text.contains("decompression bomb"),
+            |fault| matches!(fault, etcbench_capture::CompressionFault::Expands { .. }),
+        );
+        if expands {
+            UnpackError::Expands { archive: self.archive.to_owned(), problem: "it expands past its limits".to_owned() }
+        } else {
+            self.damaged(text)
+        }
+    }
+
+    fn count_member(&mut self) -> Result<(), UnpackError> {
+        self.members += 1;
+        if self.members > self.limits.most_members {
+            let problem = format!("it has more than {} members", self.limits.most_members);
+            return Err(UnpackError::Expands { archive: self.archive.to_owned(), problem });
+        }
+        Ok(())
+    }
+
+    /// The member's path inside the target.
+    fn safe_path(&self, name: &str) -> Result<String, UnpackError> {
+        if name.contains(['\\', '\0', '\u{fffd}']) || name.chars().any(char::is_control) {
+            return Err(self.refused(name, "has a name with a backslash, a control character or an unknown encoding"));
+        }
+        // A colon is a drive or a stream on Windows.
+        if name.contains(':') && cfg!(windows) {
+            return Err(self.refused(name, "has a name with a colon"));
+        }
+        let mut parts = Vec::new();
+        for part in Path::new(name).components() {
+            match part {
+                Component::Normal(part) => parts.push(part.to_string_lossy().into_owned()),
+                Component::CurDir => {}
+                _ => return Err(self.refused(name, "lies outside the folder it is unpacked into")),
+            }
+        }
+        Ok(parts.join("/"))
+    }
+
+    /// Checks a file's name, and that no other file of that name is there already, here or in the target.
+    fn admit(&mut self, name: &str, size: u64) -> Result<String, UnpackError> {
+        self.count_member()?;
+        let path = self.safe_path(name)?;
+        if path.is_empty() || name.ends_with('/') {
+            return Err(self.refused(name, "has no name"));
+        }
+        let spellings = self.spellings.entry(names::folded(&path)).or_default();
+        if spellings.contains(&path) {
+            return Err(self.refused(name, TWICE));
+        }
+        spellings.push(path.clone());
+        let mut folder = path.as_str();
+        while let Some((above, _)) = folder.rsplit_once('/') {
+            folder = above;
+            // It is there and nobody made it: under another name.
+            if self.folders.insert(folder.to_owned()) && self.staging.join(folder).is_dir() {
+                return Err(self.refused(name, &format!("lies in a folder that {ALIKE}")));
+            }
+        }
+        let target = self.target.join(&path);
+        // Whether it holds the same is seen when that is unpacked.
+        let may_be_same = |found: std::fs::Metadata| found.is_file() && found.len() == size;
+        if !self.force && target.symlink_metadata().is_ok_and(|found| !may_be_same(found)) {
+            return Err(UnpackError::Exists { path: target });
+        }
+        Ok(path)
+    }
+
+    fn write(&mut self, name: &str, path: &str, mut stream: impl Read) -> Result<(), UnpackError> {
+        let mut head = Vec::new();
+        stream.by_ref().take(4).read_to_end(&mut head).map_err(|error| self.stream_error(&error))?;
+        let is_system_file = names::is_system_file(path, || head.as_slice().try_into().ok());
+        if is_system_file {
+            // Read to its end all the same: what follows in the stream, and its checksum, come after it.
+            let bytes = self.copy(std::io::Cursor::new(head).chain(stream), &mut std::io::sink(), path)?;
+            self.result.bytes -= bytes;
+            self.result.system_files += 1;
+            return Ok(());
+        }
+        let to = self.staging.join(path);
+        let mut file = match storage::create_file(&to) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                let alike = self.spellings.get(&names::folded(path)).is_some_and(|spellings| spellings.len() > 1);
+                let problem = if alike { ALIKE } else { "is a file and a folder at once" };
+                return Err(self.refused(name, problem));
+            }
+            Err(error) => return Err(io(&to)(error)),
+        };
+        self.copy(std::io::Cursor::new(head).chain(stream), &mut file, path)?;
+        file.sync_all().map_err(io(&to))?;
+        self.result.files.push(path.to_owned());
+        Ok(())
+    }
+
+    /// Copies a member within the limits, and gives its size.
+    fn copy(&mut self, mut stream: impl Read, file: &mut impl std::io::Write, path: &str) -> Result<u64, UnpackError> {
+        let before = self.result.bytes;
+        let mut buffer = vec![0; PIECE];
+        loop {
+            let count = match stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(self.stream_error(&error)),
+            };
+            file.write_all(&buffer[..count]).map_err(io(&self.staging.join(path)))?;
+            self.result.bytes += count as u64;
+            (self.advance)(count as u64);
+            let ExpansionLimits { most_bytes, most_ratio, free_bytes } = self.limits.expansion;
+            let bytes = self.result.bytes;
+            if bytes > most_bytes {
+                let problem = format!("its members are more than {most_bytes} bytes together");
+                return Err(UnpackError::Expands { archive: self.archive.to_owned(), problem });
+            }
+            if bytes > free_bytes && bytes / self.archive_size.max(1) > most_ratio {
+                let problem = format!("its members are more than {most_ratio} times its own size");
+                return Err(UnpackError::Expands { archive: self.archive.to_owned(), problem });
+            }
+        }
+        Ok(self.result.bytes - before)
+    }
+}
+
+/// Bytes that tell what a file is.
+const HEAD: u64 = 512;
+const TWICE: &str = "is there twice; unpack the archive with another program and keep one of the two";
+const ALIKE: &str = "differs from another in letter case or Unicode form only, and this file system takes them for one; \
+                     unpack the archive elsewhere";
+const LINK_ADVICE: &str = "unpack the archive with another program, such as tar or unzip";
+
+/// What a file is that is no archive of a kind that is unpacked here.
+fn other_kind(head: &[u8]) -> Option<&'static str> {
+    let text = head.trim_ascii_start().to_ascii_lowercase();
+    let is_page = ["<!doctype html", "<html", "<head"].iter().any(|start| text.starts_with(start.as_bytes()));
+    if is_page {
+        Some(
+            "it is a web page, most likely the form or log-in page of the publisher, and not the archive; download the \
+             archive in a browser",
+        )
+    } else if head.starts_with(b"Rar!\x1a\x07") {
+        Some("it is a RAR archive, which is not read here; unpack it with unrar")
+    } else if head.starts_with(b"7z\xbc\xaf\x27\x1c") {
+        Some("it is a 7z archive, which is not read here; unpack it with 7z")
+    } else if head.first_chunk().is_some_and(|head| names::is_capture(*head)) {
+        Some("it is a capture and not an archive; put it into the dataset's folder as it is")
+    } else {
+        None
+    }
+}

@@ -1,0 +1,238 @@
+//! Everything measured on one test set, and the list of named values that becomes records.
+
+use ndarray::ArrayView2;
+
+use super::{Averages, ClassScores, ConfusionMatrix, EvaluateError, ProbabilisticMetrics, argmax};
+
+/// What is measured on one test set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metrics {
+    /// Counts of true against predicted classes.
+    pub confusion: ConfusionMatrix,
+    /// The share of flows whose prediction is their class.
+    pub accuracy: f64,
+    /// Precision, recall, F1 and support of each class.
+    pub classes: Vec<ClassScores>,
+    /// Unweighted means over the classes; undefined per-class values count as 0.
+    pub macro_average: Averages,
+    /// Means over the classes weighted by support; undefined per-class values count as 0.
+    pub weighted_average: Averages,
+    /// Averages over flows.
+    pub micro_average: Averages,
+    /// Mean recall of the classes that have flows.
+    pub balanced_accuracy: f64,
+    /// Matthews correlation coefficient, where defined.
+    pub matthews_correlation: Option<f64>,
+    /// Metrics of the probabilities, where there were any.
+    pub probabilistic: Option<ProbabilisticMetrics>,
+}
+
+/// One measured value with its name.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MetricValue {
+    /// The metric's name, as in records.
+    pub metric: &'static str,
+    /// The class that the value is about; none for the whole test set.
+    pub class: Option<usize>,
+    /// For `confusion`: the predicted class.
+    pub predicted: Option<usize>,
+    /// The value; none where the metric is undefined.
+    pub value: Option<f64>,
+}
+
+impl Metrics {
+    /// Measures predicted probabilities, shape `[rows, classes]`; the predicted class is the one of the
+    /// highest probability, the lowest on ties.
+    ///
+    /// # Errors
+    /// No row, different lengths, a label that is not a class, a row that is not a distribution.
+    pub fn from_probabilities(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> Result<Self, EvaluateError> {
+        let probabilistic = ProbabilisticMetrics::new(labels, probabilities)?;
+        let mut metrics = Self::from_predictions(labels, &argmax(probabilities), probabilities.ncols())?;
+        metrics.probabilistic = Some(probabilistic);
+        Ok(metrics)
+    }
+
+    /// Measures predicted classes, indices below `classes`.
+    ///
+    /// # Errors
+    /// No row, different lengths, or an index that is not a class.
+    pub fn from_predictions(labels: &[u32], predictions: &[u32], classes: usize) -> Result<Self, EvaluateError> {
+        let confusion = ConfusionMatrix::new(labels, predictions, classes)?;
+        Ok(Self {
+            accuracy: confusion.accuracy(),
+            classes: (0..classes).map(|class| confusion.class_scores(class)).collect(),
+            macro_average: confusion.macro_average(),
+            weighted_average: confusion.weighted_average(),
+            micro_average: confusion.micro_average(),
+            balanced_accuracy: confusion.balanced_accuracy(),
+            matthews_correlation: confusion.matthews_correlation(),
+            probabilistic: None,
+            confusion,
+        })
+    }
+
+    /// How many classes have an undefined precision, recall and F1: they count as 0 in the averages.
+    pub fn undefined_classes(&self) -> [(&'static str, usize); 3] {
+        let count =
+            |undefined: fn(&ClassScores) -> bool| self.classes.iter().filter(|scores| undefined(scores)).count();
+        [
+            ("precision", count(|scores| scores.precision.is_none())),
+            ("recall", count(|scores| scores.recall.is_none())),
+            ("f1", count(|scores| scores.f1.is_none())),
+        ]
+    }
+
+    /// Every value with its name, in a fixed order: the whole test set first, then each class, then the
+    /// confusion matrix by rows. Names: `accuracy`, `balanced_accuracy`, `matthews_correlation`,
+    /// `macro_precision` and its kin (also `weighted_` and `micro_`), `macro_roc_auc`,
+    /// `macro_average_precision`, `log_loss`, `expected_calibration_error`,
+    /// `undefined_precision_classes` and its kin; per class `precision`, `recall`, `f1`, `support`,
+    /// `roc_auc`, `average_precision`; and `confusion`.
+    pub fn records(&self) -> Vec<MetricValue> {
+        let mut records = Vec::new();
+        let mut whole = |metric, value| {
+            records.push(MetricValue { metric, class: None, predicted: None, value });
+        };
+        whole("accuracy", Some(self.accuracy));
+        whole("balanced_accuracy", Some(self.balanced_accuracy));
+        whole("matthews_correlation", self.matthews_correlation);
+        let averages = [
+            (["macro_precision", "macro_recall", "macro_f1"], &self.macro_average),
+            (["weighted_precision", "weighted_recall", "weighted_f1"], &self.weighted_average),
+            (["micro_precision", "micro_recall", "micro_f1"], &self.micro_average),
+        ];
+        for ([precision, recall, f1], average) in averages {
+            whole(precision, Some(average.precision));
+            whole(recall, Some(average.recall));
+            whole(f1, Some(average.f1));
+        }
+        if let Some(probabilistic) = &self.probabilistic {
+            whole("macro_roc_auc", probabilistic.macro_roc_auc);
+            whole("macro_average_precision", probabilistic.macro_average_precision);
+            whole("log_loss", Some(probabilistic.log_loss));
+            whole("expected_calibration_error", Some(probabilistic.expected_calibration_error));
+        }
+        let names = ["undefined_precision_classes", "undefined_recall_classes", "undefined_f1_classes"];
+        for (name, (_, count)) in names.into_iter().zip(self.undefined_classes()) {
+            whole(name, Some(count as f64));
+        }
+
+        for (class, scores) in self.classes.iter().enumerate() {
+            let mut push = |metric, value| {
+                records.push(MetricValue { metric, class: Some(class), predicted: None, value });
+            };
+            push("precision", scores.precision);
+            push("recall", scores.recall);
+            push("f1", scores.f1);
+            push("support", Some(scores.support as f64));
+            if let Some(probabilistic) = &self.probabilistic {
+                push("roc_auc", probabilistic.roc_auc[class]);
+                push("average_precision", probabilistic.average_precision[class]);
+            }
+        }
+        for class in 0..self.classes.len() {
+            for predicted in 0..self.classes.len() {
+                let count = self.confusion.count(class, predicted) as f64;
+                records.push(MetricValue {
+                    metric: "confusion",
+                    class: Some(class),
+                    predicted: Some(predicted),
+                    value: Some(count),
+                });
+            }
+        }
+        records
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+
+    /// One case of `tests/fixtures/metrics/metrics.json`, computed by scikit-learn.
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Case {
+        name: String,
+        classes: usize,
+        labels: Vec<u32>,
+        probabilities: Vec<Vec<f32>>,
+        predictions: Vec<u32>,
+        confusion: Vec<Vec<u64>>,
+        values: std::collections::BTreeMap<String, Option<f64>>,
+        class_values: std::collections::BTreeMap<String, Vec<Option<f64>>>,
+    }
+
+    fn same(found: Option<f64>, expected: Option<f64>) -> bool {
+        match (found, expected) {
+            (Some(found), Some(expected)) => (found - expected).abs() <= 1e-12,
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    #[test]
+    fn metrics_equal_those_of_scikit_learn() {
+        let cases: Vec<Case> =
+            serde_json::from_str(include_str!("../../../tests/fixtures/metrics/metrics.json")).unwrap();
+        assert!(cases.len() >= 5);
+        for case in cases {
+            let flat = case.probabilities.concat();
+            let probabilities = Array2::from_shape_vec((case.labels.len(), case.classes), flat).unwrap();
+            assert_eq!(argmax(probabilities.view()), case.predictions, "{}", case.name);
+            let metrics = Metrics::from_probabilities(&case.labels, probabilities.view()).unwrap();
+            let records = metrics.records();
+            let mut compared = 0;
+            for record in &records {
+                let expected = match (record.class, record.predicted) {
+                    (None, _) => case.values[record.metric],
+                    (Some(class), None) => case.class_values[record.metric][class],
+                    (Some(class), Some(predicted)) => Some(case.confusion[class][predicted] as f64),
+                };
+                assert!(same(record.value, expected), "{}: {record:?}, expected {expected:?}", case.name);
+                compared += 1;
+            }
+            let fixtures = case.values.len() + case.classes * (case.class_values.len() + case.classes);
+            assert_eq!(compared, fixtures, "{}: every value is recorded once", case.name);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn renaming_the_classes_changes_no_average(
+            rows in prop::collection::vec((0u32..4, 0u32..4), 1..60),
+        ) {
+            let (labels, predictions): (Vec<u32>, Vec<u32>) = rows.into_iter().unzip();
+            let renamed = |values: &[u32]| values.iter().map(|&class| 3 - class).collect::<Vec<_>>();
+            let metrics = Metrics::from_predictions(&labels, &predictions, 4).unwrap();
+            let other = Metrics::from_predictions(&renamed(&labels), &renamed(&predictions), 4).unwrap();
+            for (left, right) in metrics.records().iter().zip(other.records()).filter(|(left, _)| left.class.is_none()) {
+                prop_assert!(same(left.value, right.value), "{left:?} {right:?}");
+            }
+            // Accuracy is the mean of recalls weighted by support: what the paper's tables break.
+            prop_assert!((metrics.accuracy - metrics.weighted_average.recall).abs() < 1e-12);
+            let largest = metrics.classes.iter().filter_map(|scores| scores.recall).fold(0.0, f64::max);
+            prop_assert!(metrics.accuracy <= largest + 1e-12);
+            let mean = (metrics.macro_average.precision + metrics.macro_average.recall) / 2.0;
+            prop_assert!(metrics.macro_average.f1 <= mean + 1e-12);
+        }
+    }
+
+    #[test]
+    fn lengths_and_classes_are_checked() {
+        assert_eq!(Metrics::from_predictions(&[], &[], 2).unwrap_err(), EvaluateError::Empty);
+        assert!(matches!(
+            Metrics::from_predictions(&[0], &[0, 1], 2).unwrap_err(),
+            EvaluateError::Length { labels: 1, predictions: 2 }
+        ));
+        assert!(matches!(
+            Metrics::from_predictions(&[0, 1], &[0, 2], 2).unwrap_err(),
+            EvaluateError::Class { row: 1, what: "prediction", class: 2, classes: 2 }
+        ));
+    }
+}

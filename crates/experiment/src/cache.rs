@@ -1,0 +1,278 @@
+//! The cache: every stage's output under a hash of everything that determines it. An entry is one file
+//! whose first line is the checksum of the rest, so that a damaged entry is computed again, never read
+//! as whole. Processes that share a folder share the work: see [`storage::claim`].
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use etcbench_model::ArtifactStore;
+use etcbench_storage as storage;
+use etcbench_storage::progress::Progress;
+use etcbench_storage::{Claim, Turn};
+
+/// What a killed training loses at most, unless the command line says otherwise; a checkpoint takes a tenth of a second.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(15);
+
+/// The folder of claims, beside those of the stages.
+pub(super) const CLAIMS: &str = "claims";
+/// How exactly the time of an entry's last use is kept.
+const USED_WITHIN: Duration = Duration::from_secs(60 * 60);
+
+/// A folder of cached results.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    folder: Option<PathBuf>,
+    checkpoint_interval: Duration,
+    counts: Arc<Mutex<StageCounts>>,
+}
+
+/// How often a stage was computed, and how often its output was there already, by the stage's name.
+pub type StageCounts = BTreeMap<String, StageCount>;
+
+/// How often one stage was computed and how often it was not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct StageCount {
+    /// Computed, whether or not the cache keeps it.
+    pub computed: u64,
+    /// Taken from the cache.
+    pub reused: u64,
+}
+
+impl Cache {
+    /// A cache in `folder`, which is created when first written to.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder: Some(folder), ..Self::disabled() }
+    }
+
+    /// A cache that keeps nothing.
+    pub fn disabled() -> Self {
+        Self { folder: None, checkpoint_interval: CHECKPOINT_INTERVAL, counts: Arc::default() }
+    }
+
+    /// The same cache, where trainings are saved every `interval`; zero: after every batch.
+    pub fn with_checkpoint_interval(self, interval: Duration) -> Self {
+        Self { checkpoint_interval: interval, ..self }
+    }
+
+    /// The same cache, which counts from zero.
+    pub(super) fn counting(&self) -> Self {
+        Self { counts: Arc::default(), ..self.clone() }
+    }
+
+    /// What was computed and reused through this cache and its clones.
+    pub(super) fn counts(&self) -> StageCounts {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts an output of `stage`.
+    pub(super) fn count(&self, stage: &str, reused: bool) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(stage.to_owned()).or_default();
+        if reused {
+            count.reused += 1;
+        } else {
+            count.computed += 1;
+        }
+    }
+
+    /// The cache's folder; none of a cache that keeps nothing.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    fn path(&self, stage: &str, key: &str) -> Option<PathBuf> {
+        Some(self.folder.as_ref()?.join(stage).join(key))
+    }
+
+    /// Where a file of `stage` lies that is too large to hold in memory; none in a cache that keeps nothing. The
+    /// caller checks its content.
+    pub(super) fn file(&self, stage: &str, name: &str) -> Option<PathBuf> {
+        self.path(stage, name)
+    }
+
+    /// Removes what dead processes left in the cache: files that were not finished, and claims.
+    pub(super) fn remove_leftovers(&self) {
+        let Some(folder) = &self.folder else { return };
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            storage::remove_leftovers(&entry.path());
+        }
+        storage::remove_dead_claims(&folder.join(CLAIMS));
+    }
+
+    /// What `ready` finds stored for `stage` under `key`, or the right to compute it, which ends when the claim is
+    /// dropped. Where another process is computing the same, waits for its result.
+    pub(super) fn look_up<T>(
+        &self,
+        stage: &str,
+        key: &str,
+        progress: &dyn Progress,
+        mut ready: impl FnMut() -> Option<T>,
+    ) -> Turn<T> {
+        let turn = match self.path(CLAIMS, &format!("{stage}-{key}")) {
+            None => ready().map_or_else(|| Turn::Ours(Claim::nothing()), Turn::Ready),
+            Some(path) => storage::claim(&path, ready, |whom| {
+                progress.warn(&format!("waiting for {whom}, which is computing the same ({stage})"));
+            }),
+        };
+        self.count(stage, matches!(turn, Turn::Ready(_)));
+        turn
+    }
+
+    /// As [`Cache::look_up`], for an entry that is JSON.
+    pub(super) fn look_up_json<T: serde::de::DeserializeOwned>(
+        &self,
+        stage: &str,
+        key: &str,
+        progress: &dyn Progress,
+    ) -> Turn<T> {
+        self.look_up(stage, key, progress, || serde_json::from_slice(&self.get(stage, key)?).ok())
+    }
+
+    /// Whether there is an entry of `stage` under `key`; whether it is whole is seen when it is read.
+    pub(super) fn has(&self, stage: &str, key: &str) -> bool {
+        self.path(stage, key).is_some_and(|path| path.is_file())
+    }
+
+    /// The bytes stored for `stage` under `key`, if they are there and undamaged.
+    pub fn get(&self, stage: &str, key: &str) -> Option<Vec<u8>> {
+        let bytes = self.read(stage, key)?;
+        self.note_use(stage, key);
+        Some(bytes)
+    }
+
+    /// As [`Cache::get`], but looking is no use of the entry.
+    pub(super) fn read(&self, stage: &str, key: &str) -> Option<Vec<u8>> {
+        let mut bytes = std::fs::read(self.path(stage, key)?).ok()?;
+        let (checksum, content) = bytes.split_at_checked(65)?;
+        let expected = hex::encode(Sha256::digest(content));
+        let whole = checksum[..64] == *expected.as_bytes() && checksum[64] == b'\n';
+        whole.then(|| bytes.split_off(65))
+    }
+
+    /// An entry's time is that of its last use, by which it is pruned. Where it cannot be set the entry looks older.
+    fn note_use(&self, stage: &str, key: &str) {
+        let now = SystemTime::now();
+        let Some(file) = self.path(stage, key).and_then(|path| File::open(path).ok()) else { return };
+        let used = file.metadata().and_then(|metadata| metadata.modified());
+        if used.is_ok_and(|used| now.duration_since(used).is_ok_and(|age| age > USED_WITHIN)) {
+            let _ = file.set_modified(now);
+        }
+    }
+
+    /// Stores `bytes` for `stage` under `key`.
+    ///
+    /// # Errors
+    /// Any error of the file system; nothing half-written stays behind.
+    pub fn put(&self, stage: &str, key: &str, bytes: &[u8]) -> std::io::Result<()> {
+        use std::io::Write;
+        let Some(path) = self.path(stage, key) else { return Ok(()) };
+        storage::write_whole_with(&path, |file| {
+            writeln!(file, "{}", hex::encode(Sha256::digest(bytes)))?;
+            file.write_all(bytes)
+        })
+    }
+}
+
+/// The folder of what models keep between fits.
+const ARTIFACTS: &str = "artifacts";
+
+impl ArtifactStore for Cache {
+    fn get(&self, key: &str) -> Option<Vec<u8>> {
+        Cache::get(self, ARTIFACTS, key)
+    }
+
+    fn put(&self, key: &str, bytes: &[u8]) {
+        // A cache that cannot be written costs time, not correctness.
+        let _ = Cache::put(self, ARTIFACTS, key, bytes);
+    }
+
+    fn look_up(&self, stage: &str, key: &str, progress: &dyn Progress) -> Turn<Vec<u8>> {
+        Cache::look_up(self, stage, key, progress, || Cache::get(self, ARTIFACTS, key))
+    }
+
+    fn checkpoint_interval(&self) -> Option<Duration> {
+        self.folder.as_ref().map(|_| self.checkpoint_interval)
+    }
+}
+
+/// What the models of one fit keep. What they do not need any more stays until the fit is stored: killed before that,
+/// it is continued from there.
+pub(super) struct FitArtifacts<'a> {
+    cache: &'a Cache,
+    not_needed: Mutex<Vec<String>>,
+}
+
+impl<'a> FitArtifacts<'a> {
+    pub(crate) fn new(cache: &'a Cache) -> Self {
+        Self { cache, not_needed: Mutex::default() }
+    }
+
+    /// The fit is stored.
+    pub(crate) fn remove_not_needed(self) {
+        for key in self.not_needed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            if let Some(path) = self.cache.path(ARTIFACTS, &key) {
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+}
+
+impl ArtifactStore for FitArtifacts<'_> {
+    fn get(&self, key: &str) -> Option<Vec<u8>> {
+        ArtifactStore::get(self.cache, key)
+    }
+
+    fn put(&self, key: &str, bytes: &[u8]) {
+        ArtifactStore::put(self.cache, key, bytes);
+    }
+
+    fn look_up(&self, stage: &str, key: &str, progress: &dyn Progress) -> Turn<Vec<u8>> {
+        ArtifactStore::look_up(self.cache, stage, key, progress)
+    }
+
+    fn remove(&self, key: &str) {
+        self.not_needed.lock().unwrap_or_else(PoisonError::into_inner).push(key.to_owned());
+    }
+
+    fn checkpoint_interval(&self) -> Option<Duration> {
+        self.cache.checkpoint_interval()
+    }
+}
+
+/// A key: SHA-256 over the JSON of everything that determines a result, in a fixed order.
+pub(crate) fn key(parts: &impl Serialize) -> String {
+    let json = serde_json::to_vec(parts).expect("keys are made of plain values");
+    hex::encode(Sha256::digest(json))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_entries_are_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().to_owned());
+        cache.put("fits", "key", b"content").unwrap();
+        assert_eq!(cache.get("fits", "key").unwrap(), b"content");
+        let path = folder.path().join("fits/key");
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 0..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            assert_eq!(cache.get("fits", "key"), None);
+        }
+        for position in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[position] ^= 1;
+            std::fs::write(&path, &damaged).unwrap();
+            assert_eq!(cache.get("fits", "key"), None);
+        }
+        assert!(Cache::disabled().get("fits", "key").is_none());
+    }
+}

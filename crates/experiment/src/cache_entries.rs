@@ -1,0 +1,357 @@
+//! What lies in the cache: its entries, which of them are damaged, and which can go. Only files that the cache wrote are
+//! entries; whatever else is in its folder is counted and left alone.
+//!
+//! Removing an entry never makes a result wrong: what is missing is computed again. So that it costs a run that is at
+//! work nothing either, entries that somebody is computing are left, and so are those used within a day while anybody
+//! computes anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::cache::{CLAIMS, Cache};
+use super::{flow_cache, flows};
+use etcbench_storage as storage;
+use etcbench_storage::Turn;
+
+/// The stage of fits, and that of the models they left: an entry of the one says that there is one of the other.
+const FITS: &str = "fits";
+const MODELS: &str = "models";
+/// Entries used so recently are kept while a run is at work.
+const RECENT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// One output of a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheEntry {
+    /// The stage, such as `fits`.
+    pub stage: String,
+    /// The hash of everything that determines it.
+    pub key: String,
+    /// Its bytes on disk.
+    pub bytes: u64,
+    /// When it was written, or last read by a run, to the hour.
+    pub used: SystemTime,
+    /// Its files; the first says that the others are whole.
+    files: Vec<PathBuf>,
+}
+
+impl CacheEntry {
+    /// The file that it is known by, relative to the cache's folder.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.stage, self.key)
+    }
+
+    /// Whether it is still there.
+    pub fn exists(&self) -> bool {
+        self.files.iter().any(|file| file.exists())
+    }
+}
+
+/// What lies in the cache's folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CacheContents {
+    /// The entries, by stage and key.
+    pub entries: Vec<CacheEntry>,
+    /// How many files the cache did not write, or not to their end.
+    pub other_files: u64,
+    /// Their bytes.
+    pub other_bytes: u64,
+}
+
+/// What may be removed of a cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PruneLimits {
+    /// Entries that were not used for longer.
+    pub older_than: Option<Duration>,
+    /// The longest unused, until the rest takes no more bytes.
+    pub most_bytes: Option<u64>,
+}
+
+/// What was removed of a cache.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// The entries that were removed, or would be, the longest unused first.
+    pub removed: Vec<CacheEntry>,
+    /// How many of those past the limits were kept because a run is at work.
+    pub in_use: u64,
+    /// The bytes of the entries that are left.
+    pub left_bytes: u64,
+}
+
+impl Cache {
+    /// What lies in the cache's folder; nothing where there is none.
+    ///
+    /// # Errors
+    /// A folder of it cannot be listed.
+    pub fn contents(&self) -> std::io::Result<CacheContents> {
+        let mut contents = CacheContents::default();
+        let Some(root) = self.folder().filter(|root| root.is_dir()) else { return Ok(contents) };
+        for (path, metadata) in listed(root)? {
+            let stage = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if stage == CLAIMS {
+                continue;
+            }
+            if !metadata.is_dir() {
+                contents.count_other(&metadata);
+                continue;
+            }
+            for (path, metadata) in listed(&path)? {
+                match path.file_name().and_then(|name| key_of(name.to_str()?)).filter(|_| metadata.is_file()) {
+                    Some(key) => contents.add(&stage, key.to_owned(), path.clone(), &metadata),
+                    None => contents.count_other(&metadata),
+                }
+            }
+        }
+        contents.entries.sort_by(|a, b| (&a.stage, &a.key).cmp(&(&b.stage, &b.key)));
+        Ok(contents)
+    }
+
+    /// Whether an entry is as it was written.
+    pub fn is_whole(&self, entry: &CacheEntry) -> bool {
+        if entry.stage == flows::STAGE {
+            flow_cache::is_whole(self, &entry.key)
+        } else {
+            self.read(&entry.stage, &entry.key).is_some()
+        }
+    }
+
+    /// Removes the entries that are past the limits; with `dry_run` says only which.
+    ///
+    /// # Errors
+    /// An entry cannot be removed, or the cache not be listed.
+    pub fn prune(&self, limits: PruneLimits, dry_run: bool) -> std::io::Result<Pruned> {
+        self.remove_leftovers();
+        let mut entries = self.contents()?.entries;
+        let mut used: BTreeMap<String, SystemTime> = BTreeMap::new();
+        for entry in entries.iter().filter(|entry| [FITS, MODELS].contains(&entry.stage.as_str())) {
+            let time = used.entry(entry.key.clone()).or_insert(entry.used);
+            *time = entry.used.max(*time);
+        }
+        for entry in entries.iter_mut().filter(|entry| [FITS, MODELS].contains(&entry.stage.as_str())) {
+            entry.used = used.get(&entry.key).copied().unwrap_or(entry.used);
+        }
+        entries.sort_by(|a, b| (a.used, &a.stage, &a.key).cmp(&(b.used, &b.stage, &b.key)));
+        let now = SystemTime::now();
+        let mut pruned = Pruned { left_bytes: entries.iter().map(|entry| entry.bytes).sum(), ..Pruned::default() };
+        let claimed = self.claimed();
+        for entry in entries {
+            // One from the future is new.
+            let age = now.duration_since(entry.used).unwrap_or_default();
+            let too_old = limits.older_than.is_some_and(|most| age > most);
+            let too_much = limits.most_bytes.is_some_and(|most| pruned.left_bytes > most);
+            if !too_old && !too_much {
+                continue;
+            }
+            let is_claimed = hash_of(&entry.key).is_some_and(|hash| claimed.contains(hash));
+            let in_use = is_claimed || (!claimed.is_empty() && age < RECENT);
+            if in_use || !(dry_run || self.remove(&entry)?) {
+                pruned.in_use += 1;
+                continue;
+            }
+            pruned.left_bytes -= entry.bytes;
+            pruned.removed.push(entry);
+        }
+        Ok(pruned)
+    }
+
+    /// Removes an entry, of a model its fit too; false where another process is computing it at this moment.
+    ///
+    /// # Errors
+    /// A file of it cannot be removed.
+    pub fn remove(&self, entry: &CacheEntry) -> std::io::Result<bool> {
+        let Some(root) = self.folder() else { return Ok(false) };
+        // Whoever computes a fit has a claim on it and stores the model under it.
+        let (stage, fit) = match entry.stage.as_str() {
+            MODELS => (FITS, Some(root.join(FITS).join(&entry.key))),
+            stage => (stage, None),
+        };
+        let mut looks = 0;
+        let claim = root.join(CLAIMS).join(format!("{stage}-{}", entry.key));
+        // The third look comes after a claim of another was seen, which nobody waits for here.
+        let turn = storage::claim(
+            &claim,
+            || {
+                looks += 1;
+                (looks > 2).then_some(())
+            },
+            |_| {},
+        );
+        let Turn::Ours(_claim) = turn else { return Ok(false) };
+        for file in fit.iter().chain(&entry.files) {
+            match std::fs::remove_file(file) {
+                // Another process was faster.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                result => result?,
+            }
+        }
+        Ok(true)
+    }
+
+    /// The hashes of what is being computed, or was when the cache was looked at.
+    fn claimed(&self) -> BTreeSet<String> {
+        let claims = self.folder().map(|root| listed(&root.join(CLAIMS))).and_then(Result::ok).unwrap_or_default();
+        let hash = |path: PathBuf| hash_of(path.file_name()?.to_str()?).map(str::to_owned);
+        claims.into_iter().filter_map(|(path, _)| hash(path)).collect()
+    }
+}
+
+impl CacheContents {
+    fn add(&mut self, stage: &str, key: String, file: PathBuf, metadata: &std::fs::Metadata) {
+        let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        // The files of an entry follow one another in the order of their names.
+        match self.entries.last_mut().filter(|entry| entry.stage == stage && entry.key == key) {
+            Some(entry) => {
+                entry.bytes += metadata.len();
+                entry.used = entry.used.max(used);
+                entry.files.push(file);
+            }
+            None => {
+                let (stage, files) = (stage.to_owned(), vec![file]);
+                self.entries.push(CacheEntry { stage, key, bytes: metadata.len(), used, files });
+            }
+        }
+    }
+
+    fn count_other(&mut self, metadata: &std::fs::Metadata) {
+        self.other_files += 1;
+        self.other_bytes += metadata.len();
+    }
+}
+
+/// What is in a folder, by name; links are not followed. What goes away meanwhile is left out.
+fn listed(folder: &Path) -> std::io::Result<Vec<(PathBuf, std::fs::Metadata)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if let Ok(metadata) = path.symlink_metadata() {
+            found.push((path, metadata));
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
+
+/// The key that a file of the cache is named by: 64 hexadecimal digits, of artifacts with a word before them, of
+/// checkpoints with an ending. Files of flows have the key of their entry. None of any other file.
+fn key_of(name: &str) -> Option<&str> {
+    let key = name.strip_suffix(".parquet").unwrap_or(name);
+    hash_of(key).map(|_| key)
+}
+
+/// The digits in a key.
+fn hash_of(key: &str) -> Option<&str> {
+    let key = key.strip_suffix(CHECKPOINT).unwrap_or(key);
+    let (word, hash) = key.rsplit_once('-').unwrap_or(("artifact", key));
+    let is_word = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || b"_-".contains(&byte));
+    let is_hash = hash.len() == 64 && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (is_word && is_hash).then_some(hash)
+}
+
+/// How the key of a training ends that can be continued.
+const CHECKPOINT: &str = ".checkpoint";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    fn key(number: u8) -> String {
+        hex::encode([number; 32])
+    }
+
+    /// Entries of ten bytes and their checksums, each unused for so many days.
+    fn cache(folder: &Path, days: &[u32]) -> Cache {
+        let cache = Cache::new(folder.join("cache"));
+        for (number, days) in days.iter().enumerate() {
+            let key = key(number as u8);
+            cache.put("fits", &key, b"0123456789").unwrap();
+            let file = std::fs::File::options().write(true).open(folder.join("cache/fits").join(key)).unwrap();
+            file.set_modified(SystemTime::now() - DAY * *days - Duration::from_secs(60)).unwrap();
+        }
+        cache
+    }
+
+    fn left(cache: &Cache) -> Vec<String> {
+        cache.contents().unwrap().entries.into_iter().map(|entry| entry.key).collect()
+    }
+
+    #[test]
+    fn the_longest_unused_entries_go_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path(), &[3, 40, 0, 50]);
+        let size = 75;
+        let limits = PruneLimits { older_than: Some(DAY * 45), most_bytes: Some(2 * size) };
+        let told = cache.prune(limits, true).unwrap();
+        assert_eq!(left(&cache).len(), 4);
+        let pruned = cache.prune(limits, false).unwrap();
+        assert_eq!(pruned, told);
+        let removed: Vec<&str> = pruned.removed.iter().map(|entry| entry.key.as_str()).collect();
+        assert_eq!((removed, pruned.left_bytes, pruned.in_use), (vec![&*key(3), &*key(1)], 2 * size, 0));
+        assert_eq!(left(&cache), [key(0), key(2)]);
+        // Reading an entry is using it.
+        assert!(cache.get("fits", &key(0)).is_some());
+        assert!(
+            cache.prune(PruneLimits { older_than: Some(DAY), most_bytes: None }, false).unwrap().removed.is_empty()
+        );
+        assert_eq!(cache.prune(PruneLimits::default(), false).unwrap().removed, []);
+    }
+
+    #[test]
+    fn only_what_the_cache_wrote_is_an_entry() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path(), &[90]);
+        let root = folder.path().join("cache");
+        for name in ["notes.txt", "fits/notes.txt", "fits/.partial-0123456789abcdef-1-1-1", "own/data"] {
+            std::fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+            std::fs::write(root.join(name), "mine").unwrap();
+        }
+        std::fs::create_dir_all(root.join("fits").join(key(7))).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(root.join("notes.txt"), root.join("fits").join(key(8))).unwrap();
+        let contents = cache.contents().unwrap();
+        assert_eq!(contents.entries.len(), 1);
+        assert_eq!(contents.other_files, if cfg!(unix) { 6 } else { 5 });
+        cache.prune(PruneLimits { older_than: Some(Duration::ZERO), most_bytes: None }, false).unwrap();
+        assert!(left(&cache).is_empty());
+        for name in ["notes.txt", "fits/notes.txt", "own/data"] {
+            assert_eq!(std::fs::read(root.join(name)).unwrap(), b"mine", "{name}");
+        }
+        assert!(root.join("fits").join(key(7)).is_dir());
+    }
+
+    #[test]
+    fn names_of_entries_are_known() {
+        let hash = key(10);
+        for name in
+            [hash.clone(), format!("elmo-{hash}"), format!("elmo-{hash}.checkpoint"), format!("{hash}.checkpoint")]
+        {
+            assert_eq!((key_of(&name), hash_of(&name)), (Some(name.as_str()), Some(hash.as_str())));
+        }
+        assert_eq!(key_of(&format!("{hash}.parquet")), Some(hash.as_str()));
+        for other in
+            [&hash[1..], &format!("{hash}0"), &format!("{hash}.txt"), &format!("-{hash}"), &hash.to_uppercase()]
+        {
+            assert_eq!(key_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_a_run_at_work_may_need_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = cache(folder.path(), &[0, 90, 90]);
+        let Turn::Ours(claim) = cache.look_up("fits", &key(2), &etcbench_storage::progress::Silent, || None::<()>)
+        else {
+            panic!("nobody else computes it");
+        };
+        let everything = PruneLimits { older_than: Some(Duration::ZERO), most_bytes: None };
+        let pruned = cache.prune(everything, false).unwrap();
+        assert_eq!((pruned.removed.len(), pruned.in_use), (1, 2));
+        assert_eq!(left(&cache), [key(0), key(2)]);
+        let entry = cache.contents().unwrap().entries.pop().unwrap();
+        assert!(!cache.remove(&entry).unwrap());
+        drop(claim);
+        assert_eq!(cache.prune(everything, false).unwrap().removed.len(), 2);
+        assert_eq!(std::fs::read_dir(folder.path().join("cache/claims")).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,161 @@
+//! Whether the models of a run differ: paired tests between all of a variant's models, on the same test flows and over
+//! the same fits; stored as `comparisons.csv`.
+
+use serde::{Deserialize, Serialize};
+
+use super::ExperimentError;
+use super::run::{FittedRow, Run};
+use etcbench_evaluate::{Metrics, argmax, holm, mcnemar, wilcoxon};
+
+/// The paired tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PairedTest {
+    /// McNemar's, on the test flows of one fit.
+    Mcnemar,
+    /// Wilcoxon's signed-rank test, over all fits.
+    Wilcoxon,
+}
+
+/// One test of two models of a variant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Comparison {
+    /// The variant.
+    pub variant: String,
+    /// The test.
+    pub test: PairedTest,
+    /// What is compared: `accuracy` by McNemar's test, `macro_f1` by Wilcoxon's.
+    pub metric: String,
+    /// The seed; none where the test is over all fits.
+    pub seed: Option<u64>,
+    /// The fold, from 0; none where the test is over all fits.
+    pub fold: Option<usize>,
+    /// The first model.
+    pub first_model: String,
+    /// What it reads.
+    pub first_input: String,
+    /// Its implementation.
+    pub first_implementation: String,
+    /// The second model.
+    pub second_model: String,
+    /// What it reads.
+    pub second_input: String,
+    /// Its implementation.
+    pub second_implementation: String,
+    /// The first model's value, a mean where the test is over several fits.
+    pub first_value: f64,
+    /// The second model's value.
+    pub second_value: f64,
+    /// What speaks for the first model: by McNemar's test the flows that it alone predicts as their class, by
+    /// Wilcoxon's the sum of the ranks of the fits in which its value is higher.
+    pub for_first: f64,
+    /// What speaks for the second model.
+    pub for_second: f64,
+    /// Two-sided p-value.
+    pub p_value: f64,
+    /// The p-value by Holm's correction for all pairs of models of the variant (and of the seed and fold, for
+    /// McNemar's test).
+    pub adjusted_p_value: f64,
+}
+
+/// Every test of every pair of models, in the order of variants, seeds, folds and models; Wilcoxon's last, and only
+/// where there is more than one fit.
+///
+/// # Errors
+/// Predictions that are not distributions over the classes.
+pub(super) fn comparisons(run: &Run) -> Result<Vec<Comparison>, ExperimentError> {
+    let mut all = Vec::new();
+    for variant in &run.variants {
+        let classes = variant.features.class_names.len();
+        let rows = || run.rows.iter().filter(|row| row.key.variant == variant.name);
+        // One row of fits per split: every model on the same flows.
+        let mut fits: Vec<Vec<Fit<'_>>> = Vec::new();
+        for split in &variant.splits {
+            let of_split = rows().filter(|row| (row.key.seed, row.key.fold) == (split.seed, split.fold));
+            fits.push(of_split.map(|row| Fit::new(row, classes)).collect::<Result<_, _>>()?);
+        }
+        for models in &fits {
+            let tests = pairs(models.len()).map(|(first, second)| {
+                let (first, second) = (&models[first], &models[second]);
+                let test = mcnemar(&first.row.outcome.labels, &first.predictions, &second.predictions)?;
+                let mut comparison = first.against(second, PairedTest::Mcnemar, "accuracy");
+                (comparison.seed, comparison.fold) = (Some(first.row.key.seed), Some(first.row.key.fold));
+                (comparison.first_value, comparison.second_value) = (first.accuracy, second.accuracy);
+                (comparison.for_first, comparison.for_second) = (test.only_first as f64, test.only_second as f64);
+                comparison.p_value = test.p_value;
+                Ok(comparison)
+            });
+            all.extend(corrected(tests.collect::<Result<_, ExperimentError>>()?));
+        }
+        if fits.len() > 1 {
+            let tests = pairs(fits[0].len()).map(|(first, second)| {
+                let values = |model: usize| fits.iter().map(|models| models[model].macro_f1).collect::<Vec<_>>();
+                let (firsts, seconds) = (values(first), values(second));
+                let test = wilcoxon(&firsts, &seconds)?;
+                let mut comparison = fits[0][first].against(&fits[0][second], PairedTest::Wilcoxon, "macro_f1");
+                let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+                (comparison.first_value, comparison.second_value) = (mean(&firsts), mean(&seconds));
+                (comparison.for_first, comparison.for_second) = (test.positive_ranks, test.negative_ranks);
+                comparison.p_value = test.p_value;
+                Ok(comparison)
+            });
+            all.extend(corrected(tests.collect::<Result<_, ExperimentError>>()?));
+        }
+    }
+    Ok(all)
+}
+
+/// A model on the test flows of one split.
+struct Fit<'a> {
+    row: &'a FittedRow,
+    predictions: Vec<u32>,
+    accuracy: f64,
+    macro_f1: f64,
+}
+
+impl<'a> Fit<'a> {
+    fn new(row: &'a FittedRow, classes: usize) -> Result<Self, ExperimentError> {
+        let predictions = argmax(row.outcome.probability_matrix(classes)?);
+        let metrics = Metrics::from_predictions(&row.outcome.labels, &predictions, classes)?;
+        Ok(Self { row, predictions, accuracy: metrics.accuracy, macro_f1: metrics.macro_average.f1 })
+    }
+
+    /// A comparison whose test is yet to be made.
+    fn against(&self, second: &Self, test: PairedTest, metric: &str) -> Comparison {
+        let (first, second) = (&self.row.key, &second.row.key);
+        Comparison {
+            variant: first.variant.clone(),
+            test,
+            metric: metric.to_owned(),
+            seed: None,
+            fold: None,
+            first_model: first.model.clone(),
+            first_input: first.input.clone(),
+            first_implementation: first.implementation.clone(),
+            second_model: second.model.clone(),
+            second_input: second.input.clone(),
+            second_implementation: second.implementation.clone(),
+            first_value: 0.0,
+            second_value: 0.0,
+            for_first: 0.0,
+            for_second: 0.0,
+            p_value: 1.0,
+            adjusted_p_value: 1.0,
+        }
+    }
+}
+
+/// Every pair of places below `count`.
+fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..count).flat_map(move |first| (first + 1..count).map(move |second| (first, second)))
+}
+
+/// Corrects the tests of one family.
+fn corrected(mut family: Vec<Comparison>) -> Vec<Comparison> {
+    let p_values: Vec<f64> = family.iter().map(|comparison| comparison.p_value).collect();
+    for (comparison, adjusted) in family.iter_mut().zip(holm(&p_values)) {
+        comparison.adjusted_p_value = adjusted;
+    }
+    family
+}

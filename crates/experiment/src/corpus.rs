@@ -1,0 +1,229 @@
+//! The packets that an ELMo is pre-trained on beside those of the training part: drawn of unlabelled flows, without
+//! what would show it the flows that are held out for testing and early stopping.
+//!
+//! A flow is left out when it is of a capture (by SHA-256) that a held-out flow is of, unless it is of the training
+//! part, whose captures a split may share. Of all other flows, those of the training part too, a packet is left out
+//! when its bytes are those of a held-out flow's packet: as the model reads them, or as they were recorded from the IP
+//! header on, cut to as many bytes. So no packet of a held-out flow is in the corpus, and no such flow.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use rand::seq::index::sample;
+use rayon::prelude::*;
+
+use etcbench_dataset::LabelledFlow;
+use etcbench_feature::{PAD, TokenArray, TokenError, TokenOptions, shown_packets, tokenize};
+use etcbench_model::elmo::{Corpus, CorpusPart, Excluded, Pretraining, SeenCapture, SeenPackets, content_hash};
+use etcbench_storage::seed;
+
+/// A dataset, or the training part.
+pub(super) struct Source<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its flows, each with its dataset and the SHA-256 of its capture.
+    pub flows: Vec<SourceFlow<'a>>,
+    /// Whether these are the flows of the training part.
+    pub is_training: bool,
+}
+
+/// A flow that packets may be drawn of.
+#[derive(Clone, Copy)]
+pub(super) struct SourceFlow<'a> {
+    /// The flow.
+    pub flow: &'a LabelledFlow,
+    /// The dataset.
+    pub dataset: &'a str,
+    /// The capture's path in the dataset's folder.
+    pub capture: &'a str,
+    /// SHA-256 of its capture.
+    pub sha256: &'a str,
+}
+
+/// What must not be seen.
+#[derive(Default)]
+pub(super) struct HeldOut<'a> {
+    /// SHA-256 of the captures of held-out flows.
+    pub captures: HashSet<&'a str>,
+    /// Their packets.
+    packets: SeenPackets,
+}
+
+impl<'a> HeldOut<'a> {
+    /// Of these flows.
+    ///
+    /// # Errors
+    /// Token options without tokens.
+    pub(crate) fn of(flows: &[SourceFlow<'a>], tokens: &TokenOptions) -> Result<Self, TokenError> {
+        let mut held_out = Self { captures: flows.iter().map(|flow| flow.sha256).collect(), ..Self::default() };
+        for packet in hashes(flows, tokens)?.into_iter().flatten() {
+            held_out.packets.recorded.insert(packet.recorded);
+            held_out.packets.read.insert(packet.read);
+        }
+        Ok(held_out)
+    }
+
+    fn has(&self, packet: PacketHash) -> bool {
+        self.packets.read.contains(&packet.read) || self.packets.recorded.contains(&packet.recorded)
+    }
+}
+
+/// A packet's bytes, as far as a model may read them.
+#[derive(Clone, Copy)]
+pub(super) struct PacketHash {
+    /// The first M bytes from the IP header on, as they were recorded.
+    pub recorded: u64,
+    /// The tokens, masked and from `packet_start` on.
+    pub read: u64,
+}
+
+/// The hashes of every flow's packets that have tokens.
+pub(super) fn hashes(flows: &[SourceFlow<'_>], tokens: &TokenOptions) -> Result<Vec<Vec<PacketHash>>, TokenError> {
+    let of_flow = |flow: &SourceFlow<'_>| {
+        let mut row = vec![PAD; tokens.packets * tokens.bytes];
+        tokenize(&flow.flow.flow, tokens, &mut row)?;
+        let packets = shown_packets(&flow.flow.flow, tokens).zip(row.chunks_exact(tokens.bytes));
+        let hash = packets.map(|(packet, tokens)| PacketHash {
+            recorded: content_hash(&packet.bytes[..packet.bytes.len().min(tokens.len())]),
+            read: content_hash(bytemuck::cast_slice::<u16, u8>(tokens)),
+        });
+        Ok(hash.collect())
+    };
+    flows.par_iter().map(of_flow).collect()
+}
+
+/// A corpus, and what a card says of it.
+pub(super) struct Drawn {
+    /// The packets.
+    pub corpus: Corpus,
+    /// The captures they are of.
+    pub captures: Vec<SeenCapture>,
+    /// Their hashes.
+    pub seen: SeenPackets,
+}
+
+/// Draws at most `most` packets of the sources without what is held out, as evenly of each as they have packets, in the
+/// order of sources, flows and packets. A capture that several datasets have is used in the first of them.
+///
+/// # Errors
+/// Token options without tokens.
+pub(super) fn draw(
+    sources: &[Source<'_>],
+    held_out: &HeldOut<'_>,
+    tokens: &TokenOptions,
+    most: usize,
+    seed: u64,
+) -> Result<Drawn, TokenError> {
+    let number = |flow: &SourceFlow<'_>| flow.flow.provenance.number;
+    let training: HashSet<(&str, u32)> = sources
+        .iter()
+        .filter(|source| source.is_training)
+        .flat_map(|source| &source.flows)
+        .map(|flow| (flow.sha256, number(flow)))
+        .collect();
+    let mut excluded = Excluded { captures: held_out.captures.len() as u64, ..Excluded::default() };
+    // The dataset, and the path in it, that a capture is used of.
+    let mut used_of: HashMap<&str, (&str, &str)> = HashMap::new();
+    let mut candidates = Vec::new();
+    for source in sources {
+        let mut flows = Vec::with_capacity(source.flows.len());
+        for flow in &source.flows {
+            if !source.is_training {
+                let used = *used_of.entry(flow.sha256).or_insert((flow.dataset, flow.capture));
+                if used != (flow.dataset, flow.capture) || training.contains(&(flow.sha256, number(flow))) {
+                    continue;
+                }
+                if held_out.captures.contains(flow.sha256) {
+                    excluded.flows += 1;
+                    continue;
+                }
+            }
+            flows.push(*flow);
+        }
+        // Which packet of which flow.
+        let mut left = Vec::new();
+        for (flow, packets) in hashes(&flows, tokens)?.into_iter().enumerate() {
+            for (packet, hash) in packets.into_iter().enumerate() {
+                if held_out.has(hash) {
+                    excluded.packets += 1;
+                } else {
+                    left.push((flow, packet, hash));
+                }
+            }
+        }
+        candidates.push((flows, left));
+    }
+
+    let available: Vec<usize> = candidates.iter().map(|(_, left)| left.len()).collect();
+    let shares = shares(&available, most);
+    let mut drawn = Drawn {
+        corpus: Corpus {
+            tokens: TokenArray { packets: 1, bytes: tokens.bytes, values: Vec::new() },
+            pretraining: Pretraining { parts: Vec::new(), excluded, file: None },
+        },
+        captures: Vec::new(),
+        seen: SeenPackets::default(),
+    };
+    drawn.corpus.tokens.values.reserve_exact(shares.iter().sum::<usize>() * tokens.bytes);
+    let mut row = vec![PAD; tokens.packets * tokens.bytes];
+    for ((source, (flows, left)), share) in sources.iter().zip(candidates).zip(shares) {
+        let mut places: Vec<usize> = if share == left.len() {
+            (0..share).collect()
+        } else {
+            let mut generator = seed::generator(seed, &format!("corpus/{}", source.name));
+            sample(&mut generator, left.len(), share).into_vec()
+        };
+        places.sort_unstable();
+        let mut flows_drawn = BTreeSet::new();
+        let mut captures: Vec<SeenCapture> = Vec::new();
+        let mut place_of: HashMap<&str, usize> = HashMap::new();
+        for place in places {
+            let (index, packet, hash) = left[place];
+            let flow = flows[index];
+            let is_new = flows_drawn.insert(index);
+            if is_new {
+                tokenize(&flow.flow.flow, tokens, &mut row)?;
+            }
+            drawn.corpus.tokens.values.extend_from_slice(&row[packet * tokens.bytes..(packet + 1) * tokens.bytes]);
+            drawn.seen.recorded.insert(hash.recorded);
+            drawn.seen.read.insert(hash.read);
+            let at = *place_of.entry(flow.sha256).or_insert_with(|| {
+                captures.push(SeenCapture {
+                    dataset: flow.dataset.to_owned(),
+                    capture: flow.capture.to_owned(),
+                    sha256: flow.sha256.to_owned(),
+                    flows: 0,
+                    packets: 0,
+                });
+                captures.len() - 1
+            });
+            captures[at].packets += 1;
+            captures[at].flows += u64::from(is_new);
+        }
+        drawn.corpus.pretraining.parts.push(CorpusPart {
+            name: source.name.to_owned(),
+            captures: captures.len() as u64,
+            flows: flows_drawn.len() as u64,
+            packets: share as u64,
+            left_over: (left.len() - share) as u64,
+        });
+        drawn.captures.extend(captures);
+    }
+    Ok(drawn)
+}
+
+/// Shares `most` out evenly: a source that has less than its share gives all, and the others share the rest.
+fn shares(available: &[usize], most: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..available.len()).collect();
+    order.sort_by_key(|&source| available[source]);
+    let mut shares = vec![0; available.len()];
+    let mut left = most;
+    for (index, &source) in order.iter().enumerate() {
+        shares[source] = available[source].min(left / (order.len() - index));
+        left -= shares[source];
+    }
+    shares
+}
+
+#[cfg(test)]
+#[path = "corpus_tests.rs"]
+mod tests;

@@ -1,0 +1,167 @@
+//! One fit: a model trained on the training rows of a split, asked for the test rows, and measured.
+//! This is the unit that the cache keeps.
+
+use ndarray::ArrayView2;
+use serde::{Deserialize, Serialize};
+
+use super::ExperimentError;
+use super::measure::{Cost, measured};
+use etcbench_evaluate::Metrics;
+use etcbench_feature::FeatureSet;
+use etcbench_model as model;
+use etcbench_model::elmo::ElmoSource;
+use etcbench_model::{ArtifactStore, Device, Examples, FitContext, FitReport, ModelError, ModelSpec};
+use etcbench_split::Split;
+use etcbench_storage::progress::Progress;
+
+/// All that a fit leaves behind, apart from the model itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FitOutcome {
+    /// Stage times, training curves and notes.
+    pub report: FitReport,
+    /// Cost of fitting.
+    pub fit: Cost,
+    /// Cost of predicting the test rows.
+    pub predict: Cost,
+    /// Rows trained on, as sampled.
+    pub training_flows: usize,
+    /// Rows used for early stopping.
+    pub validation_flows: usize,
+    /// Size of the stored model in bytes.
+    pub model_bytes: usize,
+    /// Test rows, in the order of `labels` and `probabilities`.
+    pub test_rows: Vec<usize>,
+    /// True classes of the test rows.
+    pub labels: Vec<u32>,
+    /// Class probabilities of the test rows, row-major, shape `[test rows, classes]`.
+    pub probabilities: Vec<f32>,
+}
+
+impl FitOutcome {
+    /// The probabilities as a matrix, shape `[test rows, classes]`.
+    ///
+    /// # Errors
+    /// A cached outcome whose probabilities are not that shape.
+    pub fn probability_matrix(&self, classes: usize) -> Result<ArrayView2<'_, f32>, ExperimentError> {
+        ArrayView2::from_shape((self.test_rows.len(), classes), &self.probabilities)
+            .map_err(|error| ExperimentError::Internal { problem: format!("probabilities of a fit: {error}") })
+    }
+
+    /// The metrics on the test rows.
+    ///
+    /// # Errors
+    /// Probabilities that are not distributions over the classes.
+    pub fn metrics(&self, classes: usize) -> Result<Metrics, ExperimentError> {
+        Ok(Metrics::from_probabilities(&self.labels, self.probability_matrix(classes)?)?)
+    }
+}
+
+/// What a fit is made of.
+pub(crate) struct FitRequest<'a> {
+    /// The model.
+    pub spec: &'a ModelSpec,
+    /// Features of all flows of the variant.
+    pub features: &'a FeatureSet,
+    /// Which rows train, validate and test.
+    pub split: &'a Split,
+    /// The training rows as sampled.
+    pub training: &'a [usize],
+    /// The run's seed.
+    pub seed: u64,
+    /// Where the deep model trains.
+    pub device: Device,
+}
+
+/// Fits, predicts and measures, with the ELMo from `elmo` where that is not the training part alone. The second value is the stored model's bytes.
+///
+/// # Errors
+/// Whatever the model says of its parameters, the data or its training.
+pub(super) fn fit(
+    request: &FitRequest<'_>,
+    elmo: Option<ElmoSource>,
+    artifacts: &dyn ArtifactStore,
+    progress: &dyn Progress,
+) -> Result<(FitOutcome, Vec<u8>), ExperimentError> {
+    let mut classifier = model::build_on(request.spec, elmo)?;
+    let examples = |rows| Examples { features: request.features, rows };
+    let context = FitContext { seed: request.seed, device: request.device, progress, artifacts };
+    let (report, fit) =
+        measured(|| classifier.fit(examples(request.training), examples(&request.split.validation), &context));
+    let mut report = report?;
+    let fit = with_reused_stages(fit, &mut report);
+    let test = examples(&request.split.test);
+    let (probabilities, predict) = measured(|| classifier.predict_probabilities(test, progress));
+    let probabilities = probabilities?;
+    // What is no distribution is an error here, before it is stored.
+    Metrics::from_probabilities(&test.labels(), probabilities.view())?;
+    let bytes = classifier.save()?.to_bytes()?;
+    let outcome = FitOutcome {
+        report,
+        fit,
+        predict,
+        training_flows: request.training.len(),
+        validation_flows: request.split.validation.len(),
+        model_bytes: bytes.len(),
+        test_rows: request.split.test.clone(),
+        labels: test.labels(),
+        probabilities: probabilities.iter().copied().collect(),
+    };
+    Ok((outcome, bytes))
+}
+
+/// Fits on the training rows as [`fit`] does and gives the macro F1 on the validation rows; none where training left the finite
+/// numbers.
+///
+/// # Errors
+/// Whatever else the model says of its parameters or the data.
+pub(super) fn validation_score(
+    request: &FitRequest<'_>,
+    elmo: Option<ElmoSource>,
+    artifacts: &dyn ArtifactStore,
+    progress: &dyn Progress,
+) -> Result<Option<f64>, ExperimentError> {
+    let mut classifier = model::build_on(request.spec, elmo)?;
+    let examples = |rows| Examples { features: request.features, rows };
+    let context = FitContext { seed: request.seed, device: request.device, progress, artifacts };
+    let validation = examples(&request.split.validation);
+    match classifier.fit(examples(request.training), validation, &context) {
+        Ok(_) => {}
+        Err(ModelError::Diverged { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    let probabilities = classifier.predict_probabilities(validation, progress)?;
+    let metrics = Metrics::from_probabilities(&validation.labels(), probabilities.view())?;
+    Ok(Some(metrics.confusion.macro_average().f1))
+}
+
+/// A stage taken from the cache took no time in this fit, but it is part of what the model costs: the fit
+/// then counts as long as its stages took where they were computed.
+fn with_reused_stages(fit: Cost, report: &mut FitReport) -> Cost {
+    let stages: f64 = report.stages.iter().map(|stage| stage.wall_seconds).sum();
+    if stages <= fit.wall_seconds {
+        return fit;
+    }
+    report
+        .notes
+        .push("a part of this fit came from the cache; its time is that of the original computation".to_owned());
+    Cost { wall_seconds: stages, cpu_seconds: None, ..fit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etcbench_model::StageTime;
+
+    #[test]
+    fn a_reused_stage_keeps_its_time() {
+        let measured = Cost { wall_seconds: 2.0, cpu_seconds: Some(3.0), peak_memory_bytes: None };
+        let stage = |wall_seconds| StageTime { stage: "elmo_pretraining".to_owned(), wall_seconds, samples: 1 };
+        let mut computed = FitReport { stages: vec![stage(1.5)], ..FitReport::default() };
+        assert_eq!(with_reused_stages(measured, &mut computed), measured);
+        assert!(computed.notes.is_empty());
+        let mut reused = FitReport { stages: vec![stage(90.0), stage(1.0)], ..FitReport::default() };
+        let cost = with_reused_stages(measured, &mut reused);
+        assert_eq!((cost.wall_seconds, cost.cpu_seconds), (91.0, None));
+        assert_eq!(reused.notes.len(), 1);
+    }
+}

@@ -1,0 +1,172 @@
+//! The flows of captures, kept as a feature store (Parquet) in the cache, so that a second run reads no
+//! capture.
+//!
+//! An entry is named by the hash of everything that determines the flows: the definitions, the SHA-256 of
+//! every capture and file of flow labels, and the flow options. The checksums themselves are remembered by
+//! path, size and time of the last change, as `make` and git tell that a file is unchanged: a file that was
+//! changed without changing its size, and whose time was set back on purpose, would go unseen. Files younger
+//! than a few seconds are hashed again, and `--no-cache` hashes and reads everything.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::cache::{self, Cache};
+use super::flows::CaptureFacts;
+use super::{ExperimentError, flows};
+use etcbench_dataset as dataset;
+use etcbench_dataset::{CaptureFile, Dataset, LabelledFlow};
+use etcbench_feature::{StoreHeader, StoreReader, write_store};
+use etcbench_flow::{FlowOptions, STATISTIC_NAMES};
+
+/// A file changed this recently may change again within the resolution of its time.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// What is remembered of flows beside the flows themselves.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Entry {
+    /// The captures they are from.
+    pub captures: Vec<CaptureFacts>,
+    /// What was told when they were read.
+    pub warnings: Vec<String>,
+    /// The flows that got no label, as CSV.
+    pub without_label: String,
+    /// SHA-256 of the Parquet file.
+    store: String,
+}
+
+impl Entry {
+    /// An entry that is not stored yet.
+    pub(crate) fn new(captures: Vec<CaptureFacts>, warnings: Vec<String>, without_label: String) -> Self {
+        Self { captures, warnings, without_label, store: String::new() }
+    }
+}
+
+/// SHA-256 of a capture without archive and compression, or of another file, read only where it changed since it
+/// was last read.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn checksum(
+    root: &Path,
+    file: &CaptureFile,
+    is_capture: bool,
+    cache: &Cache,
+) -> Result<String, ExperimentError> {
+    let source = file.source(root);
+    let facts = || {
+        let path = source.file.canonicalize().ok()?;
+        let metadata = std::fs::metadata(&path).ok()?;
+        let modified = metadata.modified().ok()?;
+        let settled = SystemTime::now().duration_since(modified).is_ok_and(|age| age > SETTLED);
+        let since = modified.duration_since(UNIX_EPOCH).ok()?.as_nanos().to_string();
+        settled.then(|| cache::key(&("checksum", is_capture, path.to_str(), &source.member, metadata.len(), since)))
+    };
+    // Taken before the file is read: a change in between makes another key.
+    let key = facts();
+    if let Some(known) = key.as_ref().and_then(|key| cache.get("checksums", key))
+        && let Ok(known) = String::from_utf8(known)
+        && known.len() == 64
+    {
+        return Ok(known);
+    }
+    let checksum = if is_capture { dataset::capture_sha256(root, file)? } else { dataset::file_sha256(&source.file)? };
+    if let Some(key) = key
+        && facts().as_ref() == Some(&key)
+    {
+        // A cache that cannot be written costs time, not correctness.
+        let _ = cache.put("checksums", &key, checksum.as_bytes());
+    }
+    Ok(checksum)
+}
+
+/// The flows stored under `key`; none where they are not there or damaged.
+pub(super) fn read(cache: &Cache, key: &str) -> Option<(Vec<LabelledFlow>, Entry)> {
+    let entry: Entry = serde_json::from_slice(&cache.get(flows::STAGE, key)?).ok()?;
+    let path = cache.file(flows::STAGE, &format!("{key}.parquet"))?;
+    if dataset::file_sha256(&path).ok()? != entry.store {
+        return None;
+    }
+    let reader = StoreReader::open(&path).ok()?;
+    let flows = reader.collect::<Result<Vec<_>, _>>().ok()?;
+    Some((flows, entry))
+}
+
+/// Whether the flows stored under `key` are as they were written.
+pub(super) fn is_whole(cache: &Cache, key: &str) -> bool {
+    let entry = cache.read(flows::STAGE, key).and_then(|bytes| serde_json::from_slice::<Entry>(&bytes).ok());
+    let path = cache.file(flows::STAGE, &format!("{key}.parquet"));
+    let checksum = path.and_then(|path| dataset::file_sha256(&path).ok());
+    entry.is_some_and(|entry| checksum.as_ref() == Some(&entry.store))
+}
+
+/// Stores flows under `key`, and gives the entry back.
+///
+/// # Errors
+/// Any error of the file system.
+pub(super) fn write(
+    cache: &Cache,
+    key: &str,
+    datasets: &[Dataset],
+    options: &FlowOptions,
+    flows: &[LabelledFlow],
+    mut entry: Entry,
+) -> Result<Entry, ExperimentError> {
+    let Some(path) = cache.file(flows::STAGE, &format!("{key}.parquet")) else { return Ok(entry) };
+    let mut label_columns: Vec<String> = Vec::new();
+    for column in datasets.iter().flat_map(|dataset| &dataset.definition.label_columns) {
+        if !label_columns.contains(column) {
+            label_columns.push(column.clone());
+        }
+    }
+    let header = StoreHeader {
+        datasets: datasets.iter().map(|dataset| dataset.definition.name.clone()).collect(),
+        label_columns,
+        statistic_names: STATISTIC_NAMES.iter().map(|name| (*name).to_owned()).collect(),
+        flow_options: options.clone(),
+    };
+    let problem = |problem: String| ExperimentError::Store { path: path.clone(), problem };
+    write_store(&path, &header, flows).map_err(|error| problem(error.to_string()))?;
+    entry.store = dataset::file_sha256(&path)?;
+    let json = serde_json::to_vec(&entry).map_err(|error| problem(error.to_string()))?;
+    // Last: an entry means that its Parquet file is whole.
+    cache.put(flows::STAGE, key, &json).map_err(|error| problem(error.to_string()))?;
+    Ok(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_is_remembered_until_the_file_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().join("cache"));
+        let path = folder.path().join("a.pcap");
+        let old = SystemTime::now() - Duration::from_secs(60);
+        let write = |content: &[u8], time: SystemTime| {
+            std::fs::write(&path, content).unwrap();
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        };
+        let file = CaptureFile { path: "a.pcap".to_owned(), size: 0, archive: None };
+        let known = |cache: &Cache| checksum(folder.path(), &file, true, cache);
+        write(b"one", old);
+        let one = known(&cache).unwrap();
+        assert_eq!(one, dataset::file_sha256(&path).unwrap());
+        // Size and time say that nothing changed, so the file is not read again: this is the documented limit.
+        write(b"two", old);
+        assert_eq!(known(&cache).unwrap(), one);
+        assert_ne!(known(&Cache::disabled()).unwrap(), one);
+        write(b"two", old + Duration::from_secs(1));
+        assert_ne!(known(&cache).unwrap(), one);
+        write(b"three", old);
+        assert_eq!(known(&cache).unwrap(), dataset::file_sha256(&path).unwrap());
+        // A file that may still be written to is always read.
+        write(b"one", SystemTime::now());
+        let before = known(&cache).unwrap();
+        let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+        write(b"six", time);
+        assert_ne!(known(&cache).unwrap(), before);
+    }
+}

@@ -1,0 +1,447 @@
+//! The first stage of a run: captures become labelled flows, or feature files their rows, and a hash of
+//! everything that determines them.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::run::Settings;
+use super::{Experiment, ExperimentError, Variant};
+use super::{cache, flow_cache};
+use etcbench_dataset as dataset;
+use etcbench_dataset::{
+    Dataset, DatasetDefinition, EntryState, FeatureTable, LabelledFlow, LoadedCapture, Manifest, PacketTimes,
+    UsedCapture,
+};
+use etcbench_flow::FlowOptions;
+use etcbench_storage::declarative;
+use etcbench_storage::progress::Progress;
+use etcbench_storage::{Turn, WholeFolder};
+use etcbench_synth as synth;
+use etcbench_synth::SynthOptions;
+
+/// Raised whenever a change to the code changes the flows, so that no fit on older ones is reused.
+const FLOWS_VERSION: u32 = 5;
+
+/// The cache's folder of flows.
+pub(super) const STAGE: &str = "flows";
+
+/// The dataset whose captures are generated where they are not there.
+const GENERATED: &str = "synth";
+
+/// What is stored of one capture, or feature file, of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CaptureFacts {
+    /// The dataset.
+    pub dataset: String,
+    /// The capture, as flows name it.
+    pub capture: String,
+    /// SHA-256 of the capture, without archive and compression.
+    pub sha256: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Flows with labels.
+    pub flows: u64,
+    /// Flows whose label no rule uses, such as CTU-13's background.
+    pub unused_flows: u64,
+    /// Flows without a line in the file of flow labels.
+    pub unjoined_flows: u64,
+    /// Flows whose lines in the file of flow labels disagree.
+    pub ambiguous_flows: u64,
+    /// Packets read and skipped by reason, and damage.
+    #[serde(flatten)]
+    pub summary: etcbench_capture::CaptureSummary,
+}
+
+/// What an experiment's datasets hold.
+pub(super) enum Content {
+    /// Flows of captures.
+    Flows(Vec<LabelledFlow>),
+    /// Rows of feature files.
+    Table(FeatureTable),
+}
+
+/// The flows of an experiment's datasets under one set of flow options.
+pub(super) struct LoadedFlows {
+    pub options: FlowOptions,
+    /// The hash of everything that determines the flows.
+    pub key: String,
+    pub content: Content,
+    pub captures: Vec<CaptureFacts>,
+    /// What the copies of the datasets hold.
+    pub manifests: Vec<Manifest>,
+    /// The flows that got no label although their captures have labels of single flows, as CSV; empty where there
+    /// are none.
+    pub without_label: String,
+    /// Whether a dataset's packet times are invented.
+    pub invented_times: bool,
+    /// What a reader of the results must know of the data.
+    pub notes: Vec<String>,
+    /// Whether they came from the cache.
+    pub reused: bool,
+}
+
+/// The flow options of a variant, with as many packets and bytes kept as any variant's features need, so
+/// that variants share their flows.
+pub(super) fn flow_options(experiment: &Experiment, variant: &Variant) -> FlowOptions {
+    let needed = |need: fn(&Variant) -> usize| experiment.variants.iter().map(need).max().unwrap_or_default();
+    let kept_packets = needed(|variant| variant.feature.packets);
+    let kept_bytes = needed(|variant| variant.feature.needed_bytes());
+    let mut options = FlowOptions {
+        kept_packets: kept_packets.max(variant.flow.kept_packets),
+        kept_bytes: kept_bytes.max(variant.flow.kept_bytes),
+        ..variant.flow.clone()
+    };
+    for sequences in experiment.variants.iter().filter_map(Variant::used_sequences) {
+        sequences.widen(&mut options);
+    }
+    options
+}
+
+/// Checks that the captures of every dataset of `experiment` are here, so that a run of several experiments
+/// does not end half-way for want of data.
+///
+/// # Errors
+/// A dataset that is unknown or whose captures are not here.
+pub fn require_data(experiment: &Experiment, project: &Path) -> Result<(), ExperimentError> {
+    for name in experiment.datasets.iter().filter(|name| *name != GENERATED) {
+        find_labelled(experiment, name, project)?;
+    }
+    for name in super::pretraining::corpus_datasets(experiment)?.iter().filter(|name| *name != GENERATED) {
+        find(&hint(&experiment.name), name, project)?;
+    }
+    Ok(())
+}
+
+/// The command that runs an experiment without any captures.
+fn hint(experiment: &str) -> String {
+    format!("etcbench run experiments/{experiment}.toml --data {GENERATED}")
+}
+
+fn find_labelled(experiment: &Experiment, name: &str, project: &Path) -> Result<Dataset, ExperimentError> {
+    let dataset = find(&hint(&experiment.name), name, project)?;
+    if dataset.definition.is_labelled() {
+        return Ok(dataset);
+    }
+    Err(ExperimentError::UnknownDataset {
+        name: name.to_owned(),
+        problem: "its captures have no labels, so nothing can be classified in them; name it in \
+                  model.attention_lstm.elmo.corpus, which needs none"
+            .to_owned(),
+    })
+}
+
+fn find(hint: &str, name: &str, project: &Path) -> Result<Dataset, ExperimentError> {
+    let path = dataset::definition_path(project, name);
+    if !path.is_file() {
+        let known = dataset_names(project);
+        return Err(ExperimentError::UnknownDataset {
+            name: name.to_owned(),
+            problem: format!(
+                "there is no {}{} (known: {})",
+                path.display(),
+                declarative::did_you_mean(name, known.iter().map(String::as_str)),
+                known.join(", ")
+            ),
+        });
+    }
+    let definition = DatasetDefinition::read(&path)?;
+    let folder = dataset::locate(&definition, project, hint)?;
+    Ok(Dataset { definition, folder })
+}
+
+/// Names of all defined datasets of a project, sorted.
+pub fn dataset_names(project: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(project.join("data"))
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let name = path.file_stem()?.to_str()?.to_owned();
+            (path.extension()? == "toml").then_some(name)
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+/// Generates the captures of `synth` into `data/synth` unless they are there already.
+///
+/// # Errors
+/// Any error of writing them.
+pub(crate) fn generate_if_absent(
+    project: &Path,
+    cache: &cache::Cache,
+    progress: &dyn Progress,
+) -> Result<(), ExperimentError> {
+    let folder = project.join("data").join(GENERATED);
+    let there = || folder.exists().then_some(());
+    if let Turn::Ours(_claim) = cache.look_up("captures", GENERATED, progress, there) {
+        let problem =
+            |error: std::io::Error| ExperimentError::Store { path: folder.clone(), problem: error.to_string() };
+        // Whole or not at all: a folder that is there is complete.
+        let staging = WholeFolder::new(&folder).map_err(problem)?;
+        synth::generate(&SynthOptions::default(), staging.path(), progress)?;
+        // Without a cache there are no claims. Where another process was faster, its captures are the same bytes.
+        if !folder.exists() {
+            staging.put_in_place().map_err(problem)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads the flows of all datasets of `experiment`, from the cache where they are there.
+pub(super) fn load_flows(
+    experiment: &Experiment,
+    options: FlowOptions,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<LoadedFlows, ExperimentError> {
+    if experiment.datasets.iter().any(|name| name == GENERATED) {
+        generate_if_absent(&settings.project, &settings.cache, progress)?;
+    }
+    let find = |name: &String| find_labelled(experiment, name, &settings.project);
+    load_datasets(&experiment.datasets.iter().map(find).collect::<Result<Vec<_>, _>>()?, options, settings, progress)
+}
+
+/// Reads all flows of a dataset, whether or not they have labels, from the cache where they are there.
+pub(super) fn load_unlabelled(
+    name: &str,
+    options: FlowOptions,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<LoadedFlows, ExperimentError> {
+    if name == GENERATED {
+        generate_if_absent(&settings.project, &settings.cache, progress)?;
+    }
+    let Dataset { definition, folder } =
+        find(&format!("etcbench pretrain {GENERATED} -o FILE"), name, &settings.project)?;
+    if definition.features.is_some() {
+        return Err(ExperimentError::UnknownDataset {
+            name: name.to_owned(),
+            problem: "it has feature files and no packets, so an ELMo cannot be pre-trained on it".to_owned(),
+        });
+    }
+    load_datasets(&[Dataset { definition: definition.without_labels(), folder }], options, settings, progress)
+}
+
+fn load_datasets(
+    datasets: &[Dataset],
+    options: FlowOptions,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<LoadedFlows, ExperimentError> {
+    for dataset in datasets {
+        dataset.folder.warnings(&dataset.definition.name).iter().for_each(|warning| progress.warn(warning));
+    }
+    let tables = datasets.iter().filter(|dataset| dataset.definition.features.is_some()).count();
+    if tables > 0 && tables < datasets.len() {
+        return Err(ExperimentError::Features {
+            problem: "some datasets of this experiment are captures and some are feature files; they have no features \
+                      in common, so name one kind"
+                .to_owned(),
+        });
+    }
+    let checksums = checksums(datasets, &settings.cache)?;
+    let invented_times = datasets.iter().any(|dataset| dataset.definition.times == PacketTimes::Invented);
+    let definitions: Vec<&str> = datasets.iter().map(|dataset| dataset.definition.digest.as_str()).collect();
+    if tables > 0 {
+        let table = dataset::load_features(datasets, progress)?;
+        dataset::labels_alike(table.rows.iter().map(|row| &row.labels)).iter().for_each(|text| progress.warn(text));
+        let captures = table_facts(&table, &checksums)?;
+        let key = cache::key(&("features", FLOWS_VERSION, definitions, &checksums));
+        let manifests = manifests(datasets, &captures, &checksums)?;
+        let (content, without_label) = (Content::Table(table), String::new());
+        let notes = data_notes(datasets, &manifests);
+        return Ok(LoadedFlows {
+            options,
+            key,
+            content,
+            captures,
+            manifests,
+            without_label,
+            invented_times,
+            notes,
+            reused: false,
+        });
+    }
+    let key = cache::key(&("flows", FLOWS_VERSION, env!("CARGO_PKG_VERSION"), definitions, &checksums, &options));
+    let found = settings.cache.look_up(STAGE, &key, progress, || flow_cache::read(&settings.cache, &key));
+    let _claim = match found {
+        Turn::Ours(claim) => claim,
+        Turn::Ready((flows, entry)) => {
+            entry.warnings.iter().for_each(|warning| progress.warn(warning));
+            let content = Content::Flows(flows);
+            let manifests = manifests(datasets, &entry.captures, &checksums)?;
+            let (captures, without_label) = (entry.captures, entry.without_label);
+            let notes = data_notes(datasets, &manifests);
+            return Ok(LoadedFlows {
+                options,
+                key,
+                content,
+                captures,
+                manifests,
+                without_label,
+                invented_times,
+                notes,
+                reused: true,
+            });
+        }
+    };
+    let loaded = dataset::load(datasets, &options, progress)?;
+    let mut warnings = Vec::new();
+    for dataset in datasets {
+        for (file, reason) in &dataset.folder.excluded {
+            warnings.push(format!("{}: {} is left out: {reason}", dataset.definition.name, file.path));
+        }
+    }
+    for (name, file) in &loaded.unlabelled {
+        warnings.push(format!("{name}: {} is left out: data/{name}.toml gives it no label", file.path));
+    }
+    for (name, duplicate) in &loaded.duplicates {
+        warnings.push(format!("{name}: {} is left out: {} is the same capture", duplicate.file.path, duplicate.used));
+    }
+    warnings.extend(loaded.captures.iter().filter_map(damage));
+    warnings.extend(loaded.captures.iter().flat_map(label_warnings));
+    warnings.extend(dataset::labels_alike(loaded.flows.iter().map(|flow| &flow.labels)));
+    warnings.iter().for_each(|warning| progress.warn(warning));
+    let captures: Vec<CaptureFacts> =
+        loaded.captures.iter().map(|capture| facts(capture, &checksums)).collect::<Result<_, _>>()?;
+    let without_label = match &loaded.without_label[..] {
+        [] => String::new(),
+        flows => dataset::flows_without_label_csv(flows),
+    };
+    let entry = flow_cache::Entry::new(captures, warnings, without_label);
+    let entry = flow_cache::write(&settings.cache, &key, datasets, &options, &loaded.flows, entry)?;
+    let manifests = manifests(datasets, &entry.captures, &checksums)?;
+    let (content, captures, without_label) = (Content::Flows(loaded.flows), entry.captures, entry.without_label);
+    let notes = data_notes(datasets, &manifests);
+    Ok(LoadedFlows { options, key, content, captures, manifests, without_label, invented_times, notes, reused: false })
+}
+
+/// How much of a published set is here, and which times are invented.
+fn data_notes(datasets: &[Dataset], manifests: &[Manifest]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (dataset, manifest) in datasets.iter().zip(manifests) {
+        let name = &dataset.definition.name;
+        let count = |state: EntryState| manifest.of(state).count();
+        let (used, missing) = (count(EntryState::Used), count(EntryState::Missing));
+        if missing > 0 {
+            notes.push(format!("Data: {used} of the {} published captures of {name}.", used + missing));
+        }
+        if dataset.definition.times == PacketTimes::Invented {
+            notes.push(format!(
+                "Data: the packet times of {name} are invented, so statistics that read them are left out."
+            ));
+        }
+    }
+    notes
+}
+
+fn manifests(
+    datasets: &[Dataset],
+    captures: &[CaptureFacts],
+    checksums: &Checksums,
+) -> Result<Vec<Manifest>, ExperimentError> {
+    let manifest = |dataset: &Dataset| {
+        let name = dataset.definition.name.as_str();
+        let used: Vec<UsedCapture<'_>> = captures
+            .iter()
+            .filter(|facts| facts.dataset == name)
+            .map(|facts| UsedCapture {
+                dataset: name,
+                capture: &facts.capture,
+                sha256: &facts.sha256,
+                summary: dataset.definition.features.is_none().then_some(&facts.summary),
+            })
+            .collect();
+        let own = checksums.iter().filter(|(dataset, ..)| dataset == name);
+        let files: Vec<(&str, &str)> = own.map(|(_, path, checksum)| (path.as_str(), checksum.as_str())).collect();
+        Ok(dataset::manifest_of_run(dataset, &used, &files)?)
+    };
+    datasets.iter().map(manifest).collect()
+}
+
+/// Dataset, path and SHA-256 of every file that decides flows or labels, in a fixed order.
+type Checksums = Vec<(String, String, String)>;
+
+fn checksums(datasets: &[Dataset], cache: &cache::Cache) -> Result<Checksums, ExperimentError> {
+    let files: Vec<_> = datasets
+        .iter()
+        .flat_map(|dataset| {
+            let folder = &dataset.folder;
+            let captures = folder.captures.iter().map(move |file| (dataset, file, true));
+            captures.chain(folder.flow_label_files.iter().map(move |file| (dataset, file, false)))
+        })
+        .collect();
+    files
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|(dataset, file, is_capture)| {
+            let checksum = flow_cache::checksum(&dataset.folder.root, file, is_capture, cache)?;
+            Ok((dataset.definition.name.clone(), file.path.clone(), checksum))
+        })
+        .collect()
+}
+
+fn checksum_of(checksums: &Checksums, dataset: &str, path: &str) -> Result<String, ExperimentError> {
+    let of = checksums.iter().find(|(name, file, _)| name == dataset && file == path);
+    of.map(|(_, _, checksum)| checksum.clone())
+        .ok_or_else(|| ExperimentError::Internal { problem: format!("{dataset}: {path} has no checksum") })
+}
+
+fn damage(capture: &LoadedCapture) -> Option<String> {
+    let damage = capture.summary.damage.as_ref()?;
+    Some(format!(
+        "{}: {} is damaged at byte {}: {}; the {} flows before it are used",
+        capture.dataset, capture.capture, damage.offset, damage.problem, capture.flows
+    ))
+}
+
+fn label_warnings(capture: &LoadedCapture) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(file) = capture.flow_label_file.as_ref().filter(|_| capture.malformed_lines.count > 0) {
+        warnings.push(format!("{}: {file}: {}", capture.dataset, capture.malformed_lines));
+    }
+    if capture.unjoined + capture.ambiguous > 0 {
+        warnings.push(format!(
+            "{}: {}: {} flows have no label and those of {} disagree; they are left out and listed in \
+             flows_without_label.csv",
+            capture.dataset, capture.capture, capture.unjoined, capture.ambiguous
+        ));
+    }
+    warnings
+}
+
+fn facts(capture: &LoadedCapture, checksums: &Checksums) -> Result<CaptureFacts, ExperimentError> {
+    Ok(CaptureFacts {
+        dataset: capture.dataset.clone(),
+        capture: capture.capture.clone(),
+        sha256: checksum_of(checksums, &capture.dataset, &capture.file.path)?,
+        bytes: capture.file.size,
+        flows: capture.flows,
+        unused_flows: capture.unused,
+        unjoined_flows: capture.unjoined,
+        ambiguous_flows: capture.ambiguous,
+        summary: capture.summary.clone(),
+    })
+}
+
+/// A feature file as captures are told: its rows are flows, and there are no packets.
+fn table_facts(table: &FeatureTable, checksums: &Checksums) -> Result<Vec<CaptureFacts>, ExperimentError> {
+    let fact = |(dataset, name, file, rows): &(String, String, dataset::CaptureFile, u64)| {
+        Ok(CaptureFacts {
+            dataset: dataset.clone(),
+            capture: name.clone(),
+            sha256: checksum_of(checksums, dataset, &file.path)?,
+            bytes: file.size,
+            flows: *rows,
+            unused_flows: 0,
+            unjoined_flows: 0,
+            ambiguous_flows: 0,
+            summary: etcbench_capture::CaptureSummary::default(),
+        })
+    };
+    table.files.iter().map(fact).collect()
+}

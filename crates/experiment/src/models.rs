@@ -1,0 +1,168 @@
+//! The models of a run as files that stand alone: each with how its flows and features are made and which classes it
+//! tells apart, ready for `etcbench classify`.
+
+use std::path::Path;
+
+use super::fit::{FitRequest, fit};
+use super::flows::{flow_options, load_flows};
+use super::pretraining::{Divided, ElmoSources, elmo_options};
+use super::run::{FittedRow, Run, Settings, SplitRun, VariantRun, settings_of};
+use super::{ExperimentError, Variant};
+use etcbench_flow::STATISTIC_NAMES;
+use etcbench_model::elmo::ElmoOptions;
+use etcbench_model::elmo::ElmoSource;
+use etcbench_model::{Input, ModelDescription, ModelError, ModelSpec, trained_model_bytes};
+use etcbench_storage::progress::Progress;
+use etcbench_storage::write_whole;
+
+/// Writes every model of a run to `folder`, named as its predictions are:
+/// `<variant>-<model>-<input>-seed<n>.safetensors`. A model that the cache does not hold any more is fitted again; one
+/// that was trained on a table of features cannot read captures and is left out with a warning.
+///
+/// # Errors
+/// Whatever a fit says, and any error of the file system.
+pub fn save_models(
+    run: &Run,
+    settings: &Settings,
+    folder: &Path,
+    progress: &dyn Progress,
+) -> Result<(), ExperimentError> {
+    for (variant, prepared) in run.experiment.variants.iter().zip(&run.variants) {
+        if prepared.features.tokens.packets == 0 {
+            progress.warn(&format!(
+                "{}: no model is saved, because the dataset is a table of features and captures have others",
+                variant.name
+            ));
+            continue;
+        }
+        for row in run.rows.iter().filter(|row| row.key.variant == variant.name) {
+            let reads_statistics =
+                matches!(asked_for(variant, row)?.input, Input::Statistics | Input::BytesAndStatistics);
+            if reads_statistics && prepared.features.statistic_names != STATISTIC_NAMES {
+                progress.warn(&format!(
+                    "{}: {} on {} is not saved, because it was trained without the statistics of time and captures have them",
+                    variant.name, row.key.model, row.key.input
+                ));
+                continue;
+            }
+            let model = match settings.cache.get("models", &row.cache_key) {
+                Some(model) => model,
+                None => fit_again(run, variant, prepared, row, settings, progress)?,
+            };
+            let bytes = trained_model_bytes(&model, &description(run, variant, prepared, row)?)?;
+            let split = prepared.split_name(row.key.seed, row.key.fold);
+            let key = &row.key;
+            let path = folder.join(format!("{}-{}-{}-{split}.safetensors", key.variant, key.model, key.input));
+            write_whole(&path, &bytes)
+                .map_err(|error| ExperimentError::Store { path: path.clone(), problem: error.to_string() })?;
+        }
+    }
+    Ok(())
+}
+
+fn description(
+    run: &Run,
+    variant: &Variant,
+    prepared: &VariantRun,
+    row: &FittedRow,
+) -> Result<ModelDescription, ExperimentError> {
+    let spec = asked_for(variant, row)?;
+    let provenance = &run.provenance;
+    Ok(ModelDescription {
+        format: ModelDescription::FORMAT,
+        version: provenance.version.clone(),
+        commit: provenance.commit.clone(),
+        experiment: row.key.experiment.clone(),
+        dataset: row.key.dataset.clone(),
+        size: row.key.size.clone(),
+        variant: row.key.variant.clone(),
+        model: spec.kind,
+        input: spec.input,
+        implementation: spec.implementation,
+        seed: row.key.seed,
+        fold: row.key.fold,
+        training_flows: row.outcome.training_flows,
+        classes: prepared.features.class_names.clone(),
+        minimum_packets: variant.selection.minimum_packets,
+        flow: flow_options(&run.experiment, variant),
+        tokens: variant.feature.clone(),
+        sequences: variant.used_sequences().cloned(),
+        // A model that reads no statistics may have been trained beside fewer.
+        statistic_names: STATISTIC_NAMES.iter().map(|name| (*name).to_owned()).collect(),
+    })
+}
+
+/// What the experiment says of a row's model, before tuning.
+fn asked_for<'a>(variant: &'a Variant, row: &FittedRow) -> Result<&'a ModelSpec, ExperimentError> {
+    let key = &row.key;
+    let same = |spec: &&ModelSpec| {
+        let names = [spec.kind.name(), spec.input.name(), spec.implementation.name()];
+        names == [key.model.as_str(), key.input.as_str(), key.implementation.as_str()]
+    };
+    variant.models.iter().find(same).ok_or_else(|| ExperimentError::Internal {
+        problem: format!("{} of {} is in the results and not in the experiment", key.model, key.variant),
+    })
+}
+
+fn fit_again(
+    run: &Run,
+    variant: &Variant,
+    prepared: &VariantRun,
+    row: &FittedRow,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<Vec<u8>, ExperimentError> {
+    let asked = asked_for(variant, row)?;
+    let spec = match &row.tuning {
+        Some(tuning) => settings_of(&run.experiment, asked)?.swap_remove(tuning.chosen).spec,
+        None => asked.clone(),
+    };
+    let of_row = |split: &&SplitRun| (split.seed, split.fold) == (row.key.seed, row.key.fold);
+    let split = prepared.splits.iter().find(of_row).ok_or_else(|| ExperimentError::Internal {
+        problem: format!("{}: no split of seed {} and fold {}", variant.name, row.key.seed, row.key.fold),
+    })?;
+    let request = FitRequest {
+        spec: &spec,
+        features: &prepared.features,
+        split: &split.split,
+        training: &split.training,
+        seed: split.seed,
+        device: settings.device,
+    };
+    progress.begin(&format!("{} {}: fitted again to be saved", row.key.model, row.key.input), 0);
+    let fitted = elmo_again(run, variant, &spec, prepared, split, settings, progress)
+        .and_then(|elmo| fit(&request, elmo, &settings.cache, progress));
+    progress.end();
+    let (outcome, model) = fitted?;
+    if outcome.probabilities != row.outcome.probabilities {
+        return Err(ExperimentError::Model(ModelError::File {
+            path: None,
+            problem: format!(
+                "{} {}: the fit in the cache cannot be made again with the same bits on this machine or device; delete \
+                 results/cache/fits/{} and run again",
+                row.key.model, row.key.input, row.cache_key
+            ),
+        }));
+    }
+    Ok(model)
+}
+
+/// Where the ELMo of a fit came from, read anew.
+fn elmo_again(
+    run: &Run,
+    variant: &Variant,
+    spec: &ModelSpec,
+    prepared: &VariantRun,
+    split: &SplitRun,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<Option<ElmoSource>, ExperimentError> {
+    let is_own = |options: ElmoOptions| options.corpus.is_empty() && options.pretrained.is_empty();
+    if elmo_options(spec)?.is_none_or(is_own) {
+        return Ok(None);
+    }
+    let elmos = ElmoSources::load(&run.experiment, std::slice::from_ref(variant), settings, progress)?;
+    let flows = &load_flows(&run.experiment, flow_options(&run.experiment, variant), settings, progress)?;
+    let (features, seed) = (&prepared.features, split.seed);
+    elmos.source(variant, spec, Divided { flows, features, split: &split.split, training: &split.training, seed })
+}

@@ -1,0 +1,405 @@
+//! What the ELMos of an experiment come from where that is more than the training part: the flows of their corpora and
+//! the files of pre-trained ones, read once for all fits; and for each fit its corpus, drawn without what its split
+//! holds out, or its file, unless that has seen the flows that are to be tested.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::corpus::{Drawn, HeldOut, Source, SourceFlow, draw, hashes};
+use super::flows::{CaptureFacts, Content, LoadedFlows, flow_options, load_unlabelled};
+use super::run::{Settings, VariantRun, settings_of};
+use super::{Experiment, ExperimentError, Variant, cache};
+use etcbench_dataset::{LabelledFlow, Manifest};
+use etcbench_feature::FeatureSet;
+use etcbench_flow::FlowOptions;
+use etcbench_model::attention_lstm::AttentionLstm;
+use etcbench_model::elmo::{ElmoFile, ElmoSource, Excluded, Pretraining, Seen, TRAINING_PART, differences};
+use etcbench_model::elmo::{ElmoOptions, MODEL};
+use etcbench_model::{ModelError, ModelKind, ModelSpec};
+use etcbench_split::Split;
+use etcbench_storage::progress::Progress;
+
+/// Raised whenever a change to the code changes what is drawn or refused.
+const VERSION: u32 = 1;
+
+/// The flows of a dataset under some flow options.
+struct CorpusFlows {
+    dataset: String,
+    flows: LoadedFlows,
+}
+
+/// A pre-trained ELMo as it was read.
+struct ReadFile {
+    file: Arc<ElmoFile>,
+    sha256: String,
+}
+
+/// What the fits of an experiment take their ELMos from.
+#[derive(Default)]
+pub(super) struct ElmoSources {
+    corpora: Vec<CorpusFlows>,
+    /// By the name that the experiment has for it.
+    files: BTreeMap<String, ReadFile>,
+}
+
+/// A division of flows, as a fit sees it.
+#[derive(Clone, Copy)]
+pub(super) struct Divided<'a> {
+    /// The experiment's flows.
+    pub flows: &'a LoadedFlows,
+    /// Their features.
+    pub features: &'a FeatureSet,
+    /// The parts.
+    pub split: &'a Split,
+    /// The training rows as sampled.
+    pub training: &'a [usize],
+    /// The seed.
+    pub seed: u64,
+}
+
+/// How the ELMo of a model is pre-trained; none where it has none.
+pub(super) fn elmo_options(spec: &ModelSpec) -> Result<Option<ElmoOptions>, ModelError> {
+    match spec.kind {
+        ModelKind::AttentionLstm => AttentionLstm::pretraining_options(&spec.parameters),
+        _ => Ok(None),
+    }
+}
+
+/// The ELMos that a variant's models, and the settings that are tried of them, ask for.
+fn asked_for(experiment: &Experiment, variant: &Variant) -> Result<Vec<ElmoOptions>, ExperimentError> {
+    let mut all = Vec::new();
+    for spec in &variant.models {
+        for setting in settings_of(experiment, spec)? {
+            all.extend(elmo_options(&setting.spec)?);
+        }
+    }
+    Ok(all)
+}
+
+/// The datasets of all corpora of an experiment.
+pub(super) fn corpus_datasets(experiment: &Experiment) -> Result<Vec<String>, ExperimentError> {
+    let mut names = Vec::new();
+    for variant in &experiment.variants {
+        for name in asked_for(experiment, variant)?.into_iter().flat_map(|options| options.corpus) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    Ok(names)
+}
+
+impl ElmoSources {
+    /// Reads what some variants of an experiment ask for.
+    ///
+    /// # Errors
+    /// Data that is missing or unusable; a file that is no pre-trained ELMo, or of other settings.
+    pub(crate) fn load(
+        experiment: &Experiment,
+        variants: &[Variant],
+        settings: &Settings,
+        progress: &dyn Progress,
+    ) -> Result<Self, ExperimentError> {
+        let mut sources = Self::default();
+        for variant in variants {
+            let flow_options = flow_options(experiment, variant);
+            for options in asked_for(experiment, variant)? {
+                sources.load_corpus(&options.corpus, &flow_options, settings, progress)?;
+                if !options.pretrained.is_empty() {
+                    sources.load_file(&options, variant, settings)?;
+                }
+            }
+        }
+        Ok(sources)
+    }
+
+    /// Reads the flows of these datasets.
+    pub(crate) fn load_corpus(
+        &mut self,
+        names: &[String],
+        flow_options: &FlowOptions,
+        settings: &Settings,
+        progress: &dyn Progress,
+    ) -> Result<(), ExperimentError> {
+        for name in names {
+            if self.corpus(name, flow_options).is_none() {
+                let flows = load_unlabelled(name, flow_options.clone(), settings, progress)?;
+                self.corpora.push(CorpusFlows { dataset: name.clone(), flows });
+            }
+        }
+        Ok(())
+    }
+
+    fn load_file(
+        &mut self,
+        options: &ElmoOptions,
+        variant: &Variant,
+        settings: &Settings,
+    ) -> Result<(), ExperimentError> {
+        let name = &options.pretrained;
+        if !self.files.contains_key(name) {
+            let (file, sha256) = ElmoFile::read(&settings.project.join(name))?;
+            self.files.insert(name.clone(), ReadFile { file: Arc::new(file), sha256 });
+        }
+        let card = &self.files[name].file.card;
+        let mut different = differences(options, &card.elmo);
+        let (asked, found) = (&variant.feature, &card.tokens);
+        let mut compare = |key, asked: String, found: String| {
+            if asked != found {
+                different.push((key, asked, found));
+            }
+        };
+        compare("feature.bytes", asked.bytes.to_string(), found.bytes.to_string());
+        compare("feature.packet_start", json(&asked.packet_start), json(&found.packet_start));
+        compare("feature.masks", json(&sorted(&asked.masks)), json(&sorted(&found.masks)));
+        if !asked.masks.is_empty() {
+            compare("feature.mask_method", json(&asked.mask_method), json(&found.mask_method));
+        }
+        if different.is_empty() {
+            return Ok(());
+        }
+        let told = different.iter().map(|(key, asked, found)| format!("{key} is {asked} here and {found} there"));
+        Err(refused(format!(
+            "elmo.pretrained: {name} was pre-trained with other settings than variant {} has: {}; change them, or \
+             pre-train another with `etcbench pretrain`",
+            variant.name,
+            told.collect::<Vec<_>>().join(", ")
+        )))
+    }
+
+    fn corpus(&self, dataset: &str, options: &FlowOptions) -> Option<&LoadedFlows> {
+        let of = |corpus: &&CorpusFlows| corpus.dataset == dataset && corpus.flows.options == *options;
+        self.corpora.iter().find(of).map(|corpus| &corpus.flows)
+    }
+
+    /// What the copies of the corpora's datasets hold, each once.
+    pub(crate) fn manifests(&self) -> Vec<Manifest> {
+        let mut manifests: Vec<Manifest> = Vec::new();
+        for manifest in self.corpora.iter().flat_map(|corpus| &corpus.flows.manifests) {
+            if manifests.iter().all(|known| known.dataset != manifest.dataset) {
+                manifests.push(manifest.clone());
+            }
+        }
+        manifests
+    }
+
+    /// What determines a model's ELMo beside its keys and the training and validation part; none where nothing does.
+    pub(crate) fn key(&self, spec: &ModelSpec, options: &FlowOptions, test: &[usize]) -> Option<String> {
+        let elmo = elmo_options(spec).ok()??;
+        if elmo.corpus.is_empty() && elmo.pretrained.is_empty() {
+            return None;
+        }
+        let flows = elmo.corpus.iter().filter_map(|name| self.corpus(name, options));
+        let flows: Vec<String> = flows.map(|flows| flows.key.clone()).collect();
+        let file = self.files.get(&elmo.pretrained).map(|read| read.sha256.clone());
+        Some(cache::key(&(VERSION, flows, file, test)))
+    }
+
+    /// Where the ELMo of a fit comes from; none where that is the training part alone.
+    ///
+    /// # Errors
+    /// A file that has seen flows that are held out.
+    pub(crate) fn source(
+        &self,
+        variant: &Variant,
+        spec: &ModelSpec,
+        divided: Divided<'_>,
+    ) -> Result<Option<ElmoSource>, ExperimentError> {
+        let Some(options) = elmo_options(spec)? else { return Ok(None) };
+        if let Some(read) = self.files.get(&options.pretrained) {
+            return self.source_in_file(variant, &options, read, divided).map(Some);
+        }
+        if options.corpus.is_empty() {
+            return Ok(None);
+        }
+        let drawn = self.draw(variant, &options, divided)?;
+        Ok(Some(ElmoSource::Corpus(Arc::new(drawn.corpus))))
+    }
+
+    /// The corpus of a division: the training part and the datasets that are named.
+    pub(crate) fn draw(
+        &self,
+        variant: &Variant,
+        options: &ElmoOptions,
+        divided: Divided<'_>,
+    ) -> Result<Drawn, ExperimentError> {
+        let rows = Rows::new(divided)?;
+        let mut training = divided.training.to_vec();
+        training.sort_unstable();
+        training.dedup();
+        let own = Source { name: TRAINING_PART, flows: rows.of(&training)?, is_training: true };
+        let held_out = [&divided.split.validation[..], &divided.split.test].concat();
+        let held_out = HeldOut::of(&rows.of(&held_out)?, &variant.feature).map_err(tokens)?;
+        let mut sources = vec![own];
+        sources.extend(self.datasets(&options.corpus, &divided.flows.options)?);
+        draw(&sources, &held_out, &variant.feature, options.corpus_packets, divided.seed).map_err(tokens)
+    }
+
+    /// All flows of these datasets, each a source of its own.
+    pub(crate) fn datasets<'a>(
+        &'a self,
+        names: &'a [String],
+        options: &FlowOptions,
+    ) -> Result<Vec<Source<'a>>, ExperimentError> {
+        let source = |name: &'a String| {
+            let loaded = self.corpus(name, options).ok_or_else(|| internal("a corpus was not read"))?;
+            let captures = captures_by_name(&loaded.captures, false);
+            let flow = |flow: &'a LabelledFlow| source_flow(flow, &captures);
+            Ok(Source {
+                name,
+                flows: labelled(loaded)?.iter().map(flow).collect::<Result<_, _>>()?,
+                is_training: false,
+            })
+        };
+        names.iter().map(source).collect()
+    }
+
+    /// Refuses files that have seen held-out flows of any split, before the first fit.
+    ///
+    /// # Errors
+    /// The first such file, variant and split.
+    pub(crate) fn check(
+        &self,
+        experiment: &Experiment,
+        variant: &Variant,
+        flows: &LoadedFlows,
+        prepared: &VariantRun,
+    ) -> Result<(), ExperimentError> {
+        for spec in &variant.models {
+            for setting in settings_of(experiment, spec)? {
+                let Some(options) = elmo_options(&setting.spec)? else { continue };
+                let Some(read) = self.files.get(&options.pretrained) else { continue };
+                for run in &prepared.splits {
+                    let (features, seed) = (&prepared.features, run.seed);
+                    let divided = Divided { flows, features, split: &run.split, training: &run.training, seed };
+                    self.source_in_file(variant, &options, read, divided)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn source_in_file(
+        &self,
+        variant: &Variant,
+        options: &ElmoOptions,
+        read: &ReadFile,
+        divided: Divided<'_>,
+    ) -> Result<ElmoSource, ExperimentError> {
+        let ReadFile { file, sha256 } = read;
+        let rows = Rows::new(divided)?;
+        // Captures that the split itself shares between parts are its own affair; their packets are compared all the same.
+        let shared: HashSet<&str> = rows.of(divided.training)?.iter().map(|flow| flow.sha256).collect();
+        let captures: HashSet<&str> = file.card.captures.iter().map(|capture| capture.sha256.as_str()).collect();
+        let count = |part: &[usize]| -> Result<u64, ExperimentError> {
+            let flows = rows.of(part)?;
+            let hashes = hashes(&flows, &variant.feature).map_err(tokens)?;
+            let seen = flows.iter().zip(hashes).filter(|(flow, packets)| {
+                let capture = captures.contains(flow.sha256) && !shared.contains(flow.sha256);
+                capture || packets.iter().any(|packet| file.seen.recorded.contains(&packet.recorded))
+            });
+            Ok(seen.count() as u64)
+        };
+        let (test, validation) = (&divided.split.test, &divided.split.validation);
+        let seen = Seen { test_flows: count(test)?, validation_flows: count(validation)? };
+        if seen != Seen::default() && !options.accept_seen {
+            return Err(refused(format!(
+                "elmo.pretrained: {} was pre-trained on {} of the {} test flows and {} of the {} validation flows of \
+                 variant {}, seed {}, going by captures and packets; pre-train one without them (`etcbench pretrain \
+                 EXPERIMENT`), or set elmo.accept_seen = true",
+                options.pretrained,
+                seen.test_flows,
+                test.len(),
+                seen.validation_flows,
+                validation.len(),
+                variant.name,
+                divided.seed
+            )));
+        }
+        let pretraining = Pretraining {
+            parts: file.card.parts.clone(),
+            excluded: file.card.held_out.as_ref().map_or_else(Excluded::default, |held_out| held_out.excluded),
+            file: Some((sha256.clone(), seen)),
+        };
+        Ok(ElmoSource::File(Arc::clone(file), pretraining))
+    }
+}
+
+/// The flows behind the rows of a feature set.
+struct Rows<'a> {
+    features: &'a FeatureSet,
+    flows: HashMap<(&'a str, u32), &'a LabelledFlow>,
+    captures: HashMap<&'a str, CaptureName<'a>>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(divided: Divided<'a>) -> Result<Self, ExperimentError> {
+        let Divided { flows, features, .. } = divided;
+        let datasets: HashSet<&str> = flows.captures.iter().map(|facts| facts.dataset.as_str()).collect();
+        let by_name =
+            labelled(flows)?.iter().map(|flow| ((flow.provenance.capture.as_str(), flow.provenance.number), flow));
+        Ok(Self { features, flows: by_name.collect(), captures: captures_by_name(&flows.captures, datasets.len() > 1) })
+    }
+
+    fn of(&self, rows: &[usize]) -> Result<Vec<SourceFlow<'a>>, ExperimentError> {
+        let flow = |&row: &usize| {
+            let provenance = &self.features.provenance[row];
+            let flow = self.flows.get(&(provenance.capture.as_str(), provenance.number));
+            source_flow(flow.ok_or_else(|| internal("a row has no flow"))?, &self.captures)
+        };
+        rows.iter().map(flow).collect()
+    }
+}
+
+/// A capture's dataset, its path there and its SHA-256.
+type CaptureName<'a> = (&'a str, &'a str, &'a str);
+
+/// By the name that flows have for it, which begins with the dataset where there are several.
+fn captures_by_name(captures: &[CaptureFacts], prefixed: bool) -> HashMap<&str, CaptureName<'_>> {
+    let mut by_name = HashMap::with_capacity(captures.len());
+    for CaptureFacts { dataset, capture, sha256, .. } in captures {
+        let path = if prefixed { capture.get(dataset.len() + 1..) } else { None };
+        by_name.insert(capture.as_str(), (dataset.as_str(), path.unwrap_or(capture), sha256.as_str()));
+    }
+    by_name
+}
+
+fn source_flow<'a>(
+    flow: &'a LabelledFlow,
+    captures: &HashMap<&'a str, CaptureName<'a>>,
+) -> Result<SourceFlow<'a>, ExperimentError> {
+    let found = captures.get(flow.provenance.capture.as_str());
+    let &(dataset, capture, sha256) = found.ok_or_else(|| internal("a flow's capture has no checksum"))?;
+    Ok(SourceFlow { flow, dataset, capture, sha256 })
+}
+
+fn labelled(flows: &LoadedFlows) -> Result<&[LabelledFlow], ExperimentError> {
+    match &flows.content {
+        Content::Flows(flows) => Ok(flows),
+        Content::Table(_) => Err(internal("a table of features has no packets")),
+    }
+}
+
+fn sorted(masks: &[etcbench_feature::Mask]) -> Vec<&'static str> {
+    let mut names: Vec<&str> = masks.iter().map(|mask| mask.name()).collect();
+    names.sort_unstable();
+    names
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("names are JSON")
+}
+
+fn refused(problem: String) -> ExperimentError {
+    ModelError::Parameters { model: MODEL.to_owned(), problem }.into()
+}
+
+fn tokens(error: etcbench_feature::TokenError) -> ExperimentError {
+    ExperimentError::Selection(error.into())
+}
+
+fn internal(problem: &str) -> ExperimentError {
+    ExperimentError::Internal { problem: format!("pre-training: {problem}") }
+}

@@ -1,0 +1,612 @@
+//! The runner: an experiment becomes fits, every stage taken from the cache where it is there, and the
+//! fits become records, predictions and provenance in the results folder.
+
+use std::path::{Path, PathBuf};
+
+use super::cache::{self, Cache, FitArtifacts, StageCounts};
+use super::fit::{FitOutcome, FitRequest, fit, validation_score};
+use super::flows::{CaptureFacts, Content, LoadedFlows, load_flows};
+use super::pretraining::{Divided, ElmoSources};
+use super::provenance::Provenance;
+use super::records::{curve_records, outcome_records, tuning_records};
+use super::tune::{Setting, Trial, Tuning, is_tuned};
+use super::{Experiment, ExperimentError, Record, RunKey, Variant, memory};
+use etcbench_feature::{FeatureSet, Unselected, build_features, build_table_features};
+use etcbench_flow::reads_times;
+use etcbench_leaks::LeakReport;
+use etcbench_model::elmo::ElmoSource;
+use etcbench_model::{Device, FitSize, Input, ModelKind, ModelSpec};
+use etcbench_split::{
+    GroupBy, SmallClass, Split, SplitMethod, SplitSummary, leave_out_small_classes, sample_training, split,
+};
+use etcbench_storage::Turn;
+use etcbench_storage::progress::Progress;
+
+/// Raised whenever a change to the code changes what a fit of this model computes, so that no older one is reused.
+fn fit_version(model: ModelKind) -> u32 {
+    match model {
+        ModelKind::GradientBoosting | ModelKind::Svm => 7,
+        _ => 6,
+    }
+}
+
+/// Where and on what an experiment runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The project's folder.
+    pub project: PathBuf,
+    /// Where deep models train.
+    pub device: Device,
+    /// Why that is not a graphics card, where one was looked for; told where a deep model is to be trained.
+    pub device_reason: Option<String>,
+    /// Where stages are kept.
+    pub cache: Cache,
+    /// The most memory that the process may have, in bytes; what is free on the machine where none is given.
+    pub memory_limit: Option<u64>,
+}
+
+impl Settings {
+    /// Says so where a card was looked for in vain and one of the models is deep.
+    pub(super) fn tell_device<'m>(&self, mut models: impl Iterator<Item = &'m ModelSpec>, progress: &dyn Progress) {
+        if let Some(reason) = &self.device_reason
+            && models.any(|spec| spec.kind == ModelKind::AttentionLstm)
+        {
+            progress.warn(&format!("deep models train on the cpu: {reason}"));
+        }
+    }
+}
+
+/// One fit of a run with everything that records are made of.
+pub struct FittedRow {
+    /// What was fitted.
+    pub key: RunKey,
+    /// What came of it.
+    pub outcome: FitOutcome,
+    /// The name of its entry in the cache.
+    pub cache_key: String,
+    /// Whether it came from the cache.
+    pub reused: bool,
+    /// The settings that were tried before; none for a model that was not tuned.
+    pub tuning: Option<Tuning>,
+}
+
+/// How the flows of a variant were divided for one seed and fold.
+pub struct SplitRun {
+    /// The seed.
+    pub seed: u64,
+    /// The fold, from 0.
+    pub fold: usize,
+    /// The parts.
+    pub split: Split,
+    /// The training rows as sampled; those of the split where nothing is sampled.
+    pub training: Vec<usize>,
+    /// Flows by class and part, and what parts share.
+    pub summary: SplitSummary,
+    /// What the split and the features give away; none where only fits are asked for.
+    pub leaks: Option<LeakReport>,
+}
+
+/// A variant of a run: its flows and splits.
+pub struct VariantRun {
+    /// The variant's name.
+    pub name: String,
+    /// How many flows were left out, by reason.
+    pub unselected: Unselected,
+    /// Classes left out because they have too few flows.
+    pub small_classes: Vec<SmallClass>,
+    /// The features of all its flows.
+    pub features: FeatureSet,
+    /// How the flows were divided: by seed, then by fold.
+    pub splits: Vec<SplitRun>,
+    /// Splits per seed: more than one with folds or repetitions.
+    pub folds: usize,
+}
+
+impl VariantRun {
+    /// `seed0`, or `seed0-fold1` where there are several folds: a part of file names.
+    pub fn split_name(&self, seed: u64, fold: usize) -> String {
+        if self.folds > 1 { format!("seed{seed}-fold{fold}") } else { format!("seed{seed}") }
+    }
+}
+
+/// A finished run.
+pub struct Run {
+    /// The experiment that was run.
+    pub experiment: Experiment,
+    /// The machine and program.
+    pub provenance: Provenance,
+    /// The flows of every variant's captures, by what determines them.
+    pub captures: Vec<CaptureFacts>,
+    /// What the copies of the datasets hold, a manifest each.
+    pub manifests: Vec<etcbench_dataset::Manifest>,
+    /// Flows that got no label although their captures have labels of single flows, under the flow options of the
+    /// first variant, as CSV; empty where there are none.
+    pub without_label: String,
+    /// What a reader of the results must know of the data.
+    pub data_notes: Vec<String>,
+    /// Whether no capture was read, because its flows were in the cache.
+    pub flows_reused: bool,
+    /// How often each stage was computed, and how often it came from the cache.
+    pub stages: StageCounts,
+    /// The variants in order.
+    pub variants: Vec<VariantRun>,
+    /// The fits: variants, then seeds, then folds, then models, in the file's order.
+    pub rows: Vec<FittedRow>,
+}
+
+impl Run {
+    /// All records, in a fixed order.
+    ///
+    /// # Errors
+    /// Predictions that are not distributions over the classes.
+    pub fn records(&self) -> Result<Vec<Record>, ExperimentError> {
+        let mut records = Vec::new();
+        for variant in &self.variants {
+            let rows = self.rows.iter().filter(|row| row.key.variant == variant.name);
+            for row in rows {
+                outcome_records(row, &variant.features.class_names, &mut records)?;
+            }
+        }
+        tuning_records(self, &mut records);
+        curve_records(self, &mut records);
+        Ok(records)
+    }
+}
+
+/// Runs every variant, seed, fold and model of `experiment`.
+///
+/// # Errors
+/// Data that is missing or unusable, and whatever a model says of its parameters, data or training. What was
+/// fitted before stays in the cache.
+pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress) -> Result<Run, ExperimentError> {
+    let settings = &Settings { cache: settings.cache.counting(), ..settings.clone() };
+    settings.cache.remove_leftovers();
+    check_parameters(experiment)?;
+    let (mut loaded, prepared) = prepare_all(experiment, settings, progress)?;
+    let total =
+        prepared.iter().map(|(variant, _, prepared)| variant.models.len() * prepared.splits.len()).sum::<usize>();
+    settings.tell_device(experiment.variants.iter().flat_map(|variant| &variant.models), progress);
+    let elmos = ElmoSources::load(experiment, &experiment.variants, settings, progress)?;
+    for (variant, index, prepared) in &prepared {
+        elmos.check(experiment, variant, &loaded[*index], prepared)?;
+    }
+    let contexts: Vec<_> = prepared
+        .iter()
+        .map(|(variant, index, prepared)| {
+            let (flows, elmos) = (&loaded[*index], &elmos);
+            (VariantContext { experiment, variant, flows, elmos, settings, progress }, prepared)
+        })
+        .collect();
+    memory::check_fits(&experiment.name, &contexts, settings, progress)?;
+    drop(contexts);
+    progress.begin(&format!("{}: {total} fits", experiment.name), total as u64);
+    let mut variants = Vec::new();
+    let mut rows = Vec::new();
+    for (variant, index, prepared) in prepared {
+        let (flows, elmos) = (&loaded[index], &elmos);
+        let context = VariantContext { experiment, variant, flows, elmos, settings, progress };
+        for split in &prepared.splits {
+            for spec in &variant.models {
+                rows.push(context.fit(&prepared, split, spec)?);
+                progress.advance(1);
+            }
+        }
+        variants.push(prepared);
+    }
+    progress.end();
+    let mut captures: Vec<CaptureFacts> = Vec::new();
+    for flows in &loaded {
+        for capture in &flows.captures {
+            if !captures.contains(capture) {
+                captures.push(capture.clone());
+            }
+        }
+    }
+    // Captures are the same under all flow options; of flows, those of the first variant's options are listed.
+    let (mut manifests, without_label, data_notes) = loaded.first_mut().map_or_else(Default::default, |flows| {
+        (
+            std::mem::take(&mut flows.manifests),
+            std::mem::take(&mut flows.without_label),
+            std::mem::take(&mut flows.notes),
+        )
+    });
+    let is_new = |manifest: &etcbench_dataset::Manifest| !experiment.datasets.contains(&manifest.dataset);
+    manifests.extend(elmos.manifests().into_iter().filter(is_new));
+    // A run that other machines computed may end on one without their graphics card.
+    let description = settings.device.describe().unwrap_or_else(|_| settings.device.name());
+    Ok(Run {
+        manifests,
+        without_label,
+        data_notes,
+        experiment: experiment.clone(),
+        provenance: Provenance::collect(&settings.project, &description),
+        captures,
+        flows_reused: loaded.iter().all(|flows| flows.reused),
+        stages: settings.cache.counts(),
+        variants,
+        rows,
+    })
+}
+
+/// Bad parameters are told before hours of training, not after.
+pub(super) fn check_parameters(experiment: &Experiment) -> Result<(), ExperimentError> {
+    for variant in &experiment.variants {
+        for spec in &variant.models {
+            for setting in settings_of(experiment, spec)? {
+                etcbench_model::build(&setting.spec)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Everything up to training: the flows of every variant, how they are divided, and what that gives away.
+///
+/// # Errors
+/// Data that is missing or unusable, flows that cannot be divided as asked.
+pub fn divide(
+    experiment: &Experiment,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<Vec<VariantRun>, ExperimentError> {
+    let (_, prepared) = prepare_all(experiment, settings, progress)?;
+    Ok(prepared.into_iter().map(|(_, _, variant)| variant).collect())
+}
+
+/// A variant, the place of its flows among the loaded ones, and what was made of them.
+type Prepared<'a> = (&'a Variant, usize, VariantRun);
+
+fn prepare_all<'a>(
+    experiment: &'a Experiment,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<(Vec<LoadedFlows>, Vec<Prepared<'a>>), ExperimentError> {
+    let mut loaded: Vec<LoadedFlows> = Vec::new();
+    let mut prepared = Vec::new();
+    for variant in &experiment.variants {
+        let options = super::flows::flow_options(experiment, variant);
+        let index = match loaded.iter().position(|flows| flows.options == options) {
+            Some(index) => index,
+            None => {
+                let flows = load_flows(experiment, options, settings, progress)?;
+                if loaded.is_empty() {
+                    flows.notes.iter().for_each(|note| progress.warn(note));
+                }
+                loaded.push(flows);
+                loaded.len() - 1
+            }
+        };
+        memory::check_features(variant, &loaded[index], settings)?;
+        let mut variant_run = prepare(experiment, variant, &loaded[index], settings, progress)?;
+        let parts: Vec<&Split> = variant_run.splits.iter().map(|run| &run.split).collect();
+        let leaks = super::leaks::reports(variant, &variant_run.features, &loaded[index], &parts)?;
+        for (run, leaks) in variant_run.splits.iter_mut().zip(leaks) {
+            run.leaks = Some(leaks);
+        }
+        prepared.push((variant, index, variant_run));
+    }
+    Ok((loaded, prepared))
+}
+
+/// The features of a variant's flows, and how these are divided.
+pub(super) fn prepare(
+    experiment: &Experiment,
+    variant: &Variant,
+    flows: &LoadedFlows,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<VariantRun, ExperimentError> {
+    // The selection may draw a subsample; it is the same for every seed, so that seeds differ in split and
+    // training alone.
+    let sequences = variant.used_sequences();
+    let (features, unselected) = match &flows.content {
+        Content::Flows(labelled) => {
+            if flows.invented_times {
+                require_no_times(variant)?;
+            }
+            let (mut features, unselected) =
+                build_features(labelled, &variant.selection, &variant.feature, sequences, &flows.options, 0)?;
+            if flows.invented_times {
+                features.keep_statistics(|name| !reads_times(name));
+            }
+            (features, unselected)
+        }
+        Content::Table(table) => {
+            let located = table.rows.iter().all(|row| !row.provenance.five_tuple.destination.ip().is_unspecified());
+            require_no_packets(variant, located)?;
+            let (features, unselected) = build_table_features(table, &variant.selection, 0)?;
+            let left: Vec<&str> = table
+                .names
+                .iter()
+                .filter(|name| !features.statistic_names.contains(name))
+                .map(String::as_str)
+                .collect();
+            if !left.is_empty() {
+                progress.warn(&format!(
+                    "{}: left out, because not every file of the selected rows has them: {}",
+                    variant.name,
+                    left.join(", ")
+                ));
+            }
+            (features, unselected)
+        }
+    };
+    let options = variant.split.relative_to(&settings.project);
+    let (features, small_classes) = leave_out_small_classes(features, &options)?;
+    for small in &small_classes {
+        progress.warn(&format!(
+            "{}: class {} is left out: it has {} flows, fewer than [split] minimum_class_flows",
+            variant.name, small.class, small.flows
+        ));
+    }
+    let mut divided = Vec::new();
+    let mut folds = 0;
+    for &seed in &experiment.seeds {
+        let of_seed = split(&features, &options, seed)?;
+        folds = of_seed.len().max(folds);
+        divided.extend(of_seed.into_iter().enumerate().map(|(fold, split)| (seed, fold, split)));
+    }
+    let splits = divided.into_iter().map(|(seed, fold, split)| {
+        let summary = SplitSummary::new(&features, &split);
+        let training = sample_training(&features, &split, options.sampling, seed);
+        SplitRun { seed, fold, split, training, summary, leaks: None }
+    });
+    let splits = splits.collect();
+    Ok(VariantRun { name: variant.name.clone(), unselected, small_classes, features, splits, folds })
+}
+
+/// Nothing is learned from invented times, and nothing divided by them.
+fn require_no_times(variant: &Variant) -> Result<(), ExperimentError> {
+    let problem = |what: &str| {
+        let problem = format!("a dataset's packet times are invented (`times` in its definition), and {what}");
+        Err(ExperimentError::Features { problem })
+    };
+    if variant.split.method == SplitMethod::Temporal {
+        return problem("split method \"temporal\" divides by them; use \"stratified\", \"grouped\" or \"k_fold\"");
+    }
+    if variant.reads_packet_times {
+        return problem(
+            "input = \"sequences\" and packet_metadata = [\"time\"] read them; use input = \"bytes\" or \"statistics\", and \
+             of the metadata \"length\" and \"direction\"",
+        );
+    }
+    Ok(())
+}
+
+/// Feature files have neither bytes nor packets and times, and addresses only where their definition names the columns.
+fn require_no_packets(variant: &Variant, located: bool) -> Result<(), ExperimentError> {
+    let problem = |problem: String| Err(ExperimentError::Features { problem });
+    let reads_packets = |spec: &&ModelSpec| spec.input != Input::Statistics && spec.kind != ModelKind::Majority;
+    if let Some(spec) = variant.models.iter().find(reads_packets) {
+        let (model, input) = (spec.kind.name(), spec.input.name());
+        return problem(if spec.kind == ModelKind::AttentionLstm {
+            format!("{model} reads packet bytes, and the dataset's feature files have none; leave it out of `models`")
+        } else {
+            format!(
+                "{model} has input = \"{input}\", but the dataset's feature files have no packets; set \
+                 model.{model}.input = \"statistics\""
+            )
+        });
+    }
+    if variant.split.method == SplitMethod::Temporal {
+        return problem(
+            "feature files have no times to split by; use method = \"stratified\" or \"k_fold\"".to_owned(),
+        );
+    }
+    if let Some(group @ (GroupBy::Host | GroupBy::Connection)) = variant.split.group
+        && !located
+    {
+        return problem(format!(
+            "the feature files have no addresses to split by {}; name their columns in [features.endpoints] of the \
+             definition, or split without `group`",
+            group.name()
+        ));
+    }
+    Ok(())
+}
+
+/// The settings of a model that are tried; only its own values where nothing is tuned.
+pub(super) fn settings_of(experiment: &Experiment, spec: &ModelSpec) -> Result<Vec<Setting>, ExperimentError> {
+    match &experiment.tune {
+        Some(tune) => Ok(tune.settings(spec)?),
+        None => Ok(vec![Setting { name: String::new(), spec: spec.clone() }]),
+    }
+}
+
+/// What the fits of a variant share.
+pub(super) struct VariantContext<'a> {
+    pub experiment: &'a Experiment,
+    pub variant: &'a Variant,
+    pub flows: &'a LoadedFlows,
+    pub elmos: &'a ElmoSources,
+    pub settings: &'a Settings,
+    pub progress: &'a dyn Progress,
+}
+
+impl VariantContext<'_> {
+    /// Tunes the model where the experiment asks for it, then fits it, or takes both from the cache.
+    pub(crate) fn fit(
+        &self,
+        prepared: &VariantRun,
+        split: &SplitRun,
+        spec: &ModelSpec,
+    ) -> Result<FittedRow, ExperimentError> {
+        let key = self.run_key(spec, split);
+        let what = format!("{} {} {}", key.model, key.input, prepared.split_name(key.seed, key.fold));
+        self.progress.note(&what);
+        let (spec, tuning) = match is_tuned(self.experiment.tune.as_ref(), spec.kind) {
+            true => self.tune(prepared, split, spec)?,
+            false => (spec.clone(), None),
+        };
+        let request = self.request(prepared, split, &spec);
+        let cache_key = self.cache_key("fit", &request);
+        let cache = &self.settings.cache;
+        let _claim = match cache.look_up_json::<FitOutcome>("fits", &cache_key, self.progress) {
+            Turn::Ready(outcome) => return Ok(FittedRow { key, outcome, cache_key, reused: true, tuning }),
+            Turn::Ours(claim) => claim,
+        };
+        self.progress.begin(&format!("{} {what}", key.variant), 0);
+        let artifacts = FitArtifacts::new(cache);
+        let fitted = self.elmo(prepared, split, &spec).and_then(|elmo| fit(&request, elmo, &artifacts, self.progress));
+        self.progress.end();
+        let (outcome, model) = fitted?;
+        // The model first: an outcome in the cache means that its model is there too.
+        cache.put("models", &cache_key, &model).map_err(cannot_store)?;
+        put_json(cache, "fits", &cache_key, &outcome)?;
+        artifacts.remove_not_needed();
+        Ok(FittedRow { key, outcome, cache_key, reused: false, tuning })
+    }
+
+    /// The setting with the best score on the validation part, and all that were tried.
+    fn tune(
+        &self,
+        prepared: &VariantRun,
+        split: &SplitRun,
+        spec: &ModelSpec,
+    ) -> Result<(ModelSpec, Option<Tuning>), ExperimentError> {
+        let settings = settings_of(self.experiment, spec)?;
+        let what = format!("tuning {} {}: {} settings", spec.kind.name(), spec.input.name(), settings.len());
+        self.progress.begin(&what, settings.len() as u64);
+        let trials = settings.iter().map(|setting| {
+            let trial = self.trial(prepared, split, setting);
+            self.progress.advance(1);
+            trial
+        });
+        let trials: Result<Vec<Trial>, ExperimentError> = trials.collect();
+        self.progress.end();
+        let tuning =
+            Tuning::choose(trials?).ok_or_else(|| ExperimentError::Tuning { model: spec.kind.name().to_owned() })?;
+        Ok((settings[tuning.chosen].spec.clone(), Some(tuning)))
+    }
+
+    fn trial(&self, prepared: &VariantRun, split: &SplitRun, setting: &Setting) -> Result<Trial, ExperimentError> {
+        let request = self.request(prepared, split, &setting.spec);
+        let cache = &self.settings.cache;
+        let key = self.cache_key("trial", &request);
+        let _claim = match cache.look_up_json::<Trial>("trials", &key, self.progress) {
+            Turn::Ready(trial) => return Ok(Trial { setting: setting.name.clone(), ..trial }),
+            Turn::Ours(claim) => claim,
+        };
+        let started = std::time::Instant::now();
+        let artifacts = FitArtifacts::new(cache);
+        let elmo = self.elmo(prepared, split, &setting.spec)?;
+        let macro_f1 = validation_score(&request, elmo, &artifacts, self.progress)?;
+        let wall_seconds = started.elapsed().as_secs_f64();
+        let trial = Trial { setting: setting.name.clone(), macro_f1, wall_seconds };
+        put_json(cache, "trials", &key, &trial)?;
+        artifacts.remove_not_needed();
+        Ok(trial)
+    }
+
+    /// Where the ELMo of a fit comes from, where that is not the training part alone.
+    fn elmo(
+        &self,
+        prepared: &VariantRun,
+        split: &SplitRun,
+        spec: &ModelSpec,
+    ) -> Result<Option<ElmoSource>, ExperimentError> {
+        let (flows, features, seed) = (self.flows, &prepared.features, split.seed);
+        let divided = Divided { flows, features, split: &split.split, training: &split.training, seed };
+        self.elmos.source(self.variant, spec, divided)
+    }
+
+    /// The sizes of a fit.
+    pub(super) fn fit_size(&self, prepared: &VariantRun, split: &SplitRun) -> FitSize {
+        let features = &prepared.features;
+        let mut class_counts = vec![0; features.class_names.len()];
+        split.training.iter().for_each(|&row| class_counts[features.labels[row] as usize] += 1);
+        FitSize {
+            class_counts,
+            validation: split.split.validation.len(),
+            predicted: split.split.test.len().max(split.split.validation.len()),
+            packets: features.tokens.packets,
+            bytes: features.tokens.bytes,
+            statistics: features.statistic_names.len(),
+            sequence_columns: features.sequences.ncols(),
+            device: self.settings.device,
+            threads: rayon::current_num_threads(),
+        }
+    }
+
+    pub(super) fn request<'b>(
+        &self,
+        prepared: &'b VariantRun,
+        split: &'b SplitRun,
+        spec: &'b ModelSpec,
+    ) -> FitRequest<'b> {
+        FitRequest {
+            spec,
+            features: &prepared.features,
+            split: &split.split,
+            training: &split.training,
+            seed: split.seed,
+            device: self.settings.device,
+        }
+    }
+
+    fn run_key(&self, spec: &ModelSpec, split: &SplitRun) -> RunKey {
+        RunKey {
+            experiment: self.experiment.name.clone(),
+            dataset: self.experiment.datasets.join("+"),
+            size: self.experiment.size.clone(),
+            variant: self.variant.name.clone(),
+            model: spec.kind.name().to_owned(),
+            input: spec.input.name().to_owned(),
+            implementation: spec.implementation.name().to_owned(),
+            seed: split.seed,
+            fold: split.fold,
+        }
+    }
+
+    /// The name of a fit or a trial: everything that determines it. A trial does not depend on the test part.
+    pub(super) fn cache_key(&self, kind: &str, request: &FitRequest<'_>) -> String {
+        let (split, spec) = (request.split, request.spec);
+        let test: &[usize] = if kind == "fit" { &split.test } else { &[] };
+        // What a model does not read does not matter to it.
+        let reads_bytes = matches!(spec.input, Input::Bytes | Input::BytesAndStatistics);
+        let feature = (reads_bytes && spec.kind != ModelKind::Majority).then_some(&self.variant.feature);
+        let sequences = spec.reads_sequences().then_some(&self.variant.sequences);
+        let key = cache::key(&(
+            (kind, fit_version(spec.kind), env!("CARGO_PKG_VERSION")),
+            &self.flows.key,
+            &self.variant.selection,
+            feature,
+            sequences,
+            (request.training, &split.validation, test),
+            (spec.kind, spec.input, spec.implementation, spec.parameters.to_string()),
+            (request.seed, device_name(request.device) + request.device.kernels()),
+        ));
+        // A corpus depends on the test part, which is kept out of it.
+        match self.elmos.key(spec, &self.flows.options, &split.test) {
+            None => key,
+            Some(elmo) => cache::key(&(key, elmo)),
+        }
+    }
+}
+
+fn cannot_store(error: std::io::Error) -> ExperimentError {
+    ExperimentError::Store { path: "the cache".into(), problem: error.to_string() }
+}
+
+fn put_json(cache: &Cache, stage: &str, key: &str, value: &impl serde::Serialize) -> Result<(), ExperimentError> {
+    let json = serde_json::to_vec(value)
+        .map_err(|error| ExperimentError::Internal { problem: format!("{stage}: {error}") })?;
+    cache.put(stage, key, &json).map_err(cannot_store)
+}
+
+/// `cpu`, or `cuda:N` with the precision of matrix products unless it is the default.
+pub fn device_name(device: Device) -> String {
+    device.name()
+}
+
+/// The name of the folder under `results/` that holds an experiment's last run: experiment, datasets and
+/// size, and a hash where the command line changed what is computed.
+pub fn results_name(experiment: &Experiment, changed: bool) -> String {
+    let name = format!("{}-{}-{}", experiment.name, experiment.datasets.join("+"), experiment.size);
+    if changed { format!("{name}-{}", &cache::key(&experiment.resolved.to_string())[..8]) } else { name }
+}
+
+/// The results folder of the project.
+pub fn results_folder(project: &Path) -> PathBuf {
+    project.join("results")
+}

@@ -1,0 +1,208 @@
+//! What a run leaves behind beside its records: the resolved experiment, provenance, predictions and
+//! splits, as files that open anywhere.
+
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::cache::StageCounts;
+use super::comparisons::comparisons;
+use super::flows::CaptureFacts;
+use super::run::{FittedRow, Run, VariantRun};
+use super::{Cost, ExperimentError, Provenance, RunKey};
+use etcbench_feature::Unselected;
+use etcbench_model::{Pretraining, StageTime};
+use etcbench_split::SmallClass;
+use etcbench_storage as storage;
+
+/// `run.json`: everything about a run that is not a metric.
+#[derive(Serialize)]
+struct RunFile<'a> {
+    experiment: &'a str,
+    title: &'a str,
+    datasets: &'a [String],
+    size: &'a str,
+    seeds: &'a [u64],
+    provenance: &'a Provenance,
+    captures: &'a [CaptureFacts],
+    data_notes: &'a [String],
+    stages: &'a StageCounts,
+    variants: Vec<VariantFile<'a>>,
+    fits: Vec<FitFile<'a>>,
+}
+
+#[derive(Serialize)]
+struct VariantFile<'a> {
+    name: &'a str,
+    flows: usize,
+    flows_per_class: Vec<(&'a str, usize)>,
+    unselected: Unselected,
+    small_classes: &'a [SmallClass],
+    shared_captures: Vec<SharedCaptures>,
+}
+
+/// How many captures two parts of a split share.
+#[derive(Serialize)]
+struct SharedCaptures {
+    seed: u64,
+    fold: usize,
+    first: &'static str,
+    second: &'static str,
+    captures: usize,
+}
+
+#[derive(Serialize)]
+struct FitFile<'a> {
+    #[serde(flatten)]
+    key: &'a RunKey,
+    /// Whether the fit was taken from the cache; its costs are those of the original computation.
+    reused: bool,
+    /// The setting that tuning chose; none for a model that was not tuned.
+    setting: Option<&'a str>,
+    cache_key: &'a str,
+    fit: Cost,
+    predict: Cost,
+    stages: &'a [StageTime],
+    notes: &'a [String],
+    /// What the ELMo was pre-trained on, where that is not the training part alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pretraining: Option<&'a Pretraining>,
+}
+
+/// Writes `experiment.toml`, `run.json`, `leaks.json`, `leaks.csv`, `comparisons.csv`, `manifests/*.json`, `predictions/*.csv`,
+/// `splits/*.csv` and, where there are any, `flows_without_label.csv` into `folder`, which the caller moves into place
+/// when all of it is written.
+///
+/// # Errors
+/// Any error of the file system.
+pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
+    let write = |name: &Path, fill: &mut dyn FnMut(&mut dyn Write) -> std::io::Result<()>| {
+        let path = folder.join(name);
+        let problem = |error: std::io::Error| ExperimentError::Store { path: path.clone(), problem: error.to_string() };
+        let mut file = BufWriter::new(storage::create_file(&path).map_err(problem)?);
+        fill(&mut file).and_then(|()| file.flush()).map_err(problem)
+    };
+    write(Path::new("experiment.toml"), &mut |file| {
+        writeln!(file, "# The experiment as it was run, with everything it extends.")?;
+        file.write_all(run.experiment.resolved.to_string().as_bytes())
+    })?;
+    let json = serde_json::to_vec_pretty(&run_file(run))
+        .map_err(|error| ExperimentError::Internal { problem: format!("run.json: {error}") })?;
+    write(Path::new("run.json"), &mut |file| file.write_all(&json))?;
+    let comparisons = comparisons(run)?;
+    let leaks = super::split_leaks(&run.variants);
+    let json = serde_json::to_vec_pretty(&leaks)
+        .map_err(|error| ExperimentError::Internal { problem: format!("leaks.json: {error}") })?;
+    write(Path::new("leaks.json"), &mut |file| file.write_all(&json))?;
+    let lines = super::leaks::to_csv(&leaks)
+        .map_err(|error| ExperimentError::Internal { problem: format!("leaks.csv: {error}") })?;
+    write(Path::new("leaks.csv"), &mut |file| file.write_all(&lines))?;
+    write(Path::new("comparisons.csv"), &mut |file| {
+        let mut writer = csv::Writer::from_writer(file);
+        comparisons.iter().try_for_each(|comparison| writer.serialize(comparison))?;
+        writer.flush()
+    })?;
+    for manifest in &run.manifests {
+        let path = folder.join("manifests").join(format!("{}.json", manifest.dataset));
+        etcbench_dataset::write_manifest(&path, manifest)
+            .map_err(|error| ExperimentError::Store { path: path.clone(), problem: error.to_string() })?;
+    }
+    if !run.without_label.is_empty() {
+        write(Path::new("flows_without_label.csv"), &mut |file| file.write_all(run.without_label.as_bytes()))?;
+    }
+    for variant in &run.variants {
+        for row in run.rows.iter().filter(|row| row.key.variant == variant.name) {
+            let key = &row.key;
+            let split = variant.split_name(key.seed, key.fold);
+            let name = format!("predictions/{}-{}-{}-{split}.csv", key.variant, key.model, key.input);
+            write(Path::new(&name), &mut |file| predictions(variant, row, file))?;
+        }
+        for run in &variant.splits {
+            let name = format!("splits/{}-{}.csv", variant.name, variant.split_name(run.seed, run.fold));
+            etcbench_split::write_split(&folder.join(name), &variant.features, &run.split)?;
+        }
+    }
+    Ok(())
+}
+
+fn run_file(run: &Run) -> RunFile<'_> {
+    RunFile {
+        experiment: &run.experiment.name,
+        title: &run.experiment.title,
+        datasets: &run.experiment.datasets,
+        size: &run.experiment.size,
+        seeds: &run.experiment.seeds,
+        provenance: &run.provenance,
+        captures: &run.captures,
+        data_notes: &run.data_notes,
+        stages: &run.stages,
+        variants: run.variants.iter().map(variant_file).collect(),
+        fits: run
+            .rows
+            .iter()
+            .map(|row| FitFile {
+                key: &row.key,
+                reused: row.reused,
+                setting: row.tuning.as_ref().map(|tuning| tuning.trials[tuning.chosen].setting.as_str()),
+                cache_key: &row.cache_key,
+                fit: row.outcome.fit,
+                predict: row.outcome.predict,
+                stages: &row.outcome.report.stages,
+                notes: &row.outcome.report.notes,
+                pretraining: row.outcome.report.pretraining.as_ref(),
+            })
+            .collect(),
+    }
+}
+
+fn variant_file(variant: &VariantRun) -> VariantFile<'_> {
+    let features = &variant.features;
+    let count = |class: usize| features.labels.iter().filter(|&&label| label as usize == class).count();
+    VariantFile {
+        name: &variant.name,
+        flows: features.len(),
+        flows_per_class: features
+            .class_names
+            .iter()
+            .enumerate()
+            .map(|(class, name)| (name.as_str(), count(class)))
+            .collect(),
+        unselected: variant.unselected,
+        small_classes: &variant.small_classes,
+        shared_captures: variant
+            .splits
+            .iter()
+            .flat_map(|run| {
+                run.summary.shared.iter().map(|shared| SharedCaptures {
+                    seed: run.seed,
+                    fold: run.fold,
+                    first: shared.first.name(),
+                    second: shared.second.name(),
+                    captures: shared.captures.len(),
+                })
+            })
+            .collect(),
+    }
+}
+
+/// `flow_id,class,predicted,probability_CLASS...`, one line per test flow.
+fn predictions(variant: &VariantRun, row: &FittedRow, file: &mut dyn Write) -> std::io::Result<()> {
+    let names = &variant.features.class_names;
+    let mut writer = csv::Writer::from_writer(file);
+    let mut header = vec!["flow_id".to_owned(), "class".to_owned(), "predicted".to_owned()];
+    header.extend(names.iter().map(|name| format!("probability_{name}")));
+    writer.write_record(&header)?;
+    let probabilities = row.outcome.probability_matrix(names.len()).map_err(std::io::Error::other)?;
+    let predicted = etcbench_evaluate::argmax(probabilities);
+    for (index, &test_row) in row.outcome.test_rows.iter().enumerate() {
+        let mut line = vec![
+            variant.features.provenance[test_row].flow_id(),
+            names[row.outcome.labels[index] as usize].clone(),
+            names[predicted[index] as usize].clone(),
+        ];
+        line.extend(probabilities.row(index).iter().map(f32::to_string));
+        writer.write_record(&line)?;
+    }
+    writer.flush()
+}

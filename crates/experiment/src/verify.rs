@@ -1,0 +1,161 @@
+//! Fast against reference: both implementations of every model on the same features, split and seed, and how
+//! far they agree. What agreement is asked for is stated here, per model, with its reason.
+
+use super::fit::{FitOutcome, FitRequest, fit};
+use super::flows::load_flows;
+use super::pretraining::{Divided, ElmoSources};
+use super::run::{Settings, prepare};
+use super::{Cost, Experiment, ExperimentError};
+use etcbench_evaluate::argmax;
+use etcbench_model as model;
+use etcbench_model::{Implementation, ModelError, ModelKind, ModelSpec, NoArtifacts};
+use etcbench_storage::progress::Progress;
+
+/// What two implementations of a model must share.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AgreementBound {
+    /// Least share of test flows with the same prediction.
+    pub agreement: f64,
+    /// Largest difference of the two macro F1 values.
+    pub macro_f1: f64,
+    /// Why not more.
+    pub reason: &'static str,
+}
+
+/// How far the implementations of a model must agree on the task of `experiments/verify-models.toml`; none for the
+/// sanity rows. Where the algorithm draws random numbers or has another loss, agreement on harder tasks is lower,
+/// as it is between two seeds of one implementation.
+pub fn agreement_bound(kind: ModelKind) -> Option<AgreementBound> {
+    let bound = |agreement, macro_f1, reason| Some(AgreementBound { agreement, macro_f1, reason });
+    match kind {
+        ModelKind::AttentionLstm => {
+            bound(0.85, 0.05, "same weights at the start; sums in another order part ways over epochs")
+        }
+        ModelKind::Svm => bound(0.98, 0.02, "one optimum, reached within a tolerance"),
+        ModelKind::RandomForest => bound(0.85, 0.06, "the same algorithm on other random numbers"),
+        ModelKind::Knn => bound(0.99, 0.01, "the same neighbours but for equal distances"),
+        ModelKind::GradientBoosting => bound(0.85, 0.08, "another loss: squared error of one class against the rest"),
+        ModelKind::LogisticRegression | ModelKind::DecisionTree | ModelKind::Majority => None,
+    }
+}
+
+/// One implementation's part.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// Macro F1 on the test rows.
+    pub macro_f1: f64,
+    /// Cost of fitting.
+    pub fit: Cost,
+    /// Cost of predicting the test rows.
+    pub predict: Cost,
+}
+
+/// Fast against reference for one model and input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Agreement {
+    /// The model's name.
+    pub model: String,
+    /// What it reads.
+    pub input: String,
+    /// Rows fitted on.
+    pub training_flows: usize,
+    /// Rows predicted.
+    pub test_flows: usize,
+    /// The fast implementation.
+    pub fast: Measured,
+    /// The reference, or why it refused.
+    pub reference: Result<Measured, String>,
+    /// Share of test rows with the same prediction; none where the reference refused.
+    pub agreement: Option<f64>,
+    /// What is asked for.
+    pub bound: AgreementBound,
+    /// Training rows above which the reference refuses; none where it only takes longer.
+    pub reference_limit: Option<usize>,
+}
+
+impl Agreement {
+    /// Whether the implementations agree as far as is asked for. A reference that refused its size shows
+    /// nothing, so that is no agreement.
+    pub fn holds(&self) -> bool {
+        let Ok(reference) = &self.reference else { return false };
+        let difference = (self.fast.macro_f1 - reference.macro_f1).abs();
+        self.agreement.is_some_and(|agreement| agreement >= self.bound.agreement) && difference <= self.bound.macro_f1
+    }
+}
+
+/// Fits both implementations of every model of the experiment's first variant and seed that has two. Nothing is
+/// taken from the cache but flows, so that times are measured.
+///
+/// # Errors
+/// As [`super::run`]; a reference that refuses its size is part of the result.
+pub fn verify_models(
+    experiment: &Experiment,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<Vec<Agreement>, ExperimentError> {
+    let variant = &experiment.variants[0];
+    let once = Experiment { seeds: experiment.seeds[..1].to_vec(), ..experiment.clone() };
+    let loaded = load_flows(&once, super::flows::flow_options(&once, variant), settings, progress)?;
+    let prepared = prepare(&once, variant, &loaded, settings, progress)?;
+    let split = &prepared.splits[0];
+    let elmos = ElmoSources::load(&once, std::slice::from_ref(variant), settings, progress)?;
+    let (features, seed) = (&prepared.features, split.seed);
+    let divided = Divided { flows: &loaded, features, split: &split.split, training: &split.training, seed };
+    let models: Vec<(&ModelSpec, AgreementBound)> =
+        variant.models.iter().filter_map(|spec| Some((spec, agreement_bound(spec.kind)?))).collect();
+    settings.tell_device(models.iter().map(|(spec, _)| *spec), progress);
+    progress.begin("fast and reference", 2 * models.len() as u64);
+    let mut results = Vec::new();
+    for (spec, bound) in models {
+        let run = |implementation: Implementation| {
+            progress.note(&format!("{} {} {}", spec.kind.name(), spec.input.name(), implementation.name()));
+            let spec = ModelSpec { implementation, ..spec.clone() };
+            let request = FitRequest {
+                spec: &spec,
+                features: &prepared.features,
+                split: &split.split,
+                training: &split.training,
+                seed: split.seed,
+                device: settings.device,
+            };
+            let elmo = elmos.source(variant, &spec, divided)?;
+            let result = fit(&request, elmo, &NoArtifacts, progress).map(|(outcome, _)| outcome);
+            progress.advance(1);
+            result
+        };
+        let classes = prepared.features.class_names.len();
+        let measured = |outcome: &FitOutcome| -> Result<Measured, ExperimentError> {
+            let macro_f1 = outcome.metrics(classes)?.macro_average.f1;
+            Ok(Measured { macro_f1, fit: outcome.fit, predict: outcome.predict })
+        };
+        let fast = run(Implementation::Fast)?;
+        let limit = model::reference_row_limit(spec.kind);
+        let (reference, agreement) = match run(Implementation::Reference) {
+            Ok(reference) => {
+                let first = argmax(fast.probability_matrix(classes)?);
+                let second = argmax(reference.probability_matrix(classes)?);
+                let same = first.iter().zip(&second).filter(|(first, second)| first == second).count();
+                (Ok(measured(&reference)?), Some(same as f64 / first.len() as f64))
+            }
+            Err(ExperimentError::Model(ModelError::Data { problem, .. }))
+                if limit.is_some_and(|limit| split.training.len() > limit) =>
+            {
+                (Err(problem), None)
+            }
+            Err(error) => return Err(error),
+        };
+        results.push(Agreement {
+            model: spec.kind.name().to_owned(),
+            input: spec.input.name().to_owned(),
+            training_flows: fast.training_flows,
+            test_flows: fast.test_rows.len(),
+            fast: measured(&fast)?,
+            reference,
+            agreement,
+            bound,
+            reference_limit: limit,
+        });
+    }
+    progress.end();
+    Ok(results)
+}

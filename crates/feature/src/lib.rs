@@ -1,0 +1,26 @@
+//! Features: labelled flows become `N x M` byte tokens and flow statistics. This module owns masking,
+//! padding and the columnar feature store on disk (Parquet).
+
+mod build;
+mod column;
+mod mask;
+mod sequence;
+mod set;
+mod store;
+mod text;
+mod token;
+mod unlabelled;
+
+pub use build::{Classes, Selection, SelectionError, Unselected, Values, build_features, build_table_features};
+pub use mask::{Mask, MaskMethod, mask_flow};
+pub use sequence::{SequenceError, SequenceOptions, Transformation, sequence_names, write_sequence};
+pub use set::{FeatureSet, PAD, TokenArray, VOCABULARY};
+pub use store::{StoreError, StoreHeader, StoreReader, stream_store, write_store};
+pub use text::stream_csv;
+pub use token::{PacketStart, TokenError, TokenOptions, shown_packets, tokenize};
+pub use unlabelled::{Unusable, unlabelled_features};
+
+// The README's example is tested like any other.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,91 @@
+//! Replacements that are random per flow and consistent within it.
+
+use etcbench_flow::FiveTuple;
+use etcbench_storage::seed;
+
+use super::field::{FLOW_LABEL_BITS, Field, Kind};
+
+/// Rounds of the Feistel network; four make a pseudorandom permutation (Luby and Rackoff, 1988), eight leave room
+/// for the narrow fields.
+const ROUNDS: u64 = 8;
+
+/// The secret of one flow.
+pub(super) struct Randomiser {
+    key: u64,
+}
+
+/// A word from a word (SplitMix64; Steele, Lea and Flood, 2014).
+fn mixed(word: u64) -> u64 {
+    let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}
+
+impl Randomiser {
+    pub(super) fn new(seed: u64, tuple: &FiveTuple, start: i64) -> Randomiser {
+        let FiveTuple { source, destination, transport } = tuple;
+        Randomiser { key: seed::derive(seed, &format!("mask/{transport:?}/{source}/{destination}/{start}")) }
+    }
+
+    /// Replaces what was kept of a field.
+    pub(super) fn replace(&self, field: &Field, part: &mut [u8]) {
+        // Values of different fields, and of different widths, have nothing to do with each other.
+        let key = mixed(self.key ^ mixed((field.mask as u64) << 8));
+        match (field.kind, part) {
+            (Kind::String(position), part) => {
+                for (place, byte) in (position as u64..).zip(part) {
+                    *byte ^= (mixed(key ^ mixed(place / 8)) >> (place % 8 * 8)) as u8;
+                }
+            }
+            (Kind::FlowLabel, [first, rest @ ..]) => {
+                let bits = 4 + 8 * rest.len() as u32;
+                let label = rest
+                    .iter()
+                    .fold(u128::from(*first & FLOW_LABEL_BITS), |label, byte| (label << 8) | u128::from(*byte));
+                let bytes = permuted(key, label, bits).to_be_bytes();
+                let bytes = &bytes[bytes.len() - 1 - rest.len()..];
+                *first = (*first & !FLOW_LABEL_BITS) | bytes[0];
+                rest.copy_from_slice(&bytes[1..]);
+            }
+            (Kind::Value | Kind::FlowLabel, part) => {
+                for part in part.chunks_mut(16) {
+                    let value = part.iter().fold(0, |value, byte| (value << 8) | u128::from(*byte));
+                    let bytes = permuted(key, value, 8 * part.len() as u32).to_be_bytes();
+                    part.copy_from_slice(&bytes[16 - part.len()..]);
+                }
+            }
+        }
+    }
+}
+
+/// A permutation of the numbers of an even number of bits, up to 128: a balanced Feistel network.
+fn permuted(key: u64, value: u128, bits: u32) -> u128 {
+    let half = bits / 2;
+    let low = u64::MAX >> (64 - half);
+    let (mut left, mut right) = ((value >> half) as u64 & low, value as u64 & low);
+    for round in 0..ROUNDS {
+        let word = mixed(mixed(key ^ mixed((u64::from(bits) << 8) | round)) ^ right);
+        (left, right) = (right, left ^ (word & low));
+    }
+    (u128::from(left) << half) | u128::from(right)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn narrow_fields_are_permuted_and_not_merged() {
+        for key in [0, 1, 77] {
+            for bits in [4, 8, 16] {
+                let mut seen = vec![false; 1 << bits];
+                for value in 0..1u128 << bits {
+                    let replacement = permuted(key, value, bits) as usize;
+                    assert!(!std::mem::replace(&mut seen[replacement], true), "{bits} bits");
+                }
+            }
+        }
+        assert_ne!(permuted(1, 5, 128), permuted(2, 5, 128));
+    }
+}

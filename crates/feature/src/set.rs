@@ -1,0 +1,110 @@
+//! The in-memory form of features that splits, models and reports work on.
+
+use ndarray::{Array2, Axis};
+
+use etcbench_dataset::FlowProvenance;
+
+/// The token for "no byte here": a flow with fewer than N packets, a packet with fewer than M bytes.
+pub const PAD: u16 = 256;
+
+/// Number of different tokens: the 256 byte values and [`PAD`].
+pub const VOCABULARY: usize = 257;
+
+/// The first M bytes of the first N packets of every flow, as tokens: shape `[flows, packets, bytes]`,
+/// row-major. Padding is always at the end: of a packet's bytes, and of a flow's packets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenArray {
+    /// N, the packets per flow.
+    pub packets: usize,
+    /// M, the bytes per packet.
+    pub bytes: usize,
+    /// Byte values 0 to 255, or [`PAD`].
+    pub values: Vec<u16>,
+}
+
+impl TokenArray {
+    /// The tokens of one flow, shape `[packets, bytes]`.
+    pub fn flow(&self, row: usize) -> &[u16] {
+        let size = self.packets * self.bytes;
+        &self.values[row * size..(row + 1) * size]
+    }
+
+    /// The tokens of one packet of a flow, shape `[bytes]`.
+    pub fn packet(&self, row: usize, packet: usize) -> &[u16] {
+        let start = (row * self.packets + packet) * self.bytes;
+        &self.values[start..start + self.bytes]
+    }
+}
+
+/// Everything models and splits may know of a set of flows; row `i` is the same flow everywhere.
+#[derive(Debug, Clone)]
+pub struct FeatureSet {
+    /// Byte tokens, shape `[flows, packets, bytes]`.
+    pub tokens: TokenArray,
+    /// Flow statistics, shape `[flows, statistics]`, as computed (not scaled).
+    pub statistics: Array2<f32>,
+    /// Names of the columns of `statistics`.
+    pub statistic_names: Vec<String>,
+    /// Packet sequences, shape `[flows, 2 K]`, in the columns of [`super::sequence_names`]; no columns where they
+    /// were not asked for.
+    pub sequences: Array2<f32>,
+    /// Class of each flow, an index into `class_names`.
+    pub labels: Vec<u32>,
+    /// The classes, in the order of the experiment file.
+    pub class_names: Vec<String>,
+    /// Where each flow came from.
+    pub provenance: Vec<FlowProvenance>,
+}
+
+impl FeatureSet {
+    /// Number of flows.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// The flows of the classes for which `kept` is true, in the same order; the other classes are gone.
+    pub fn with_classes(&self, kept: &[bool]) -> Self {
+        let mut numbers = Vec::with_capacity(kept.len());
+        let mut next = 0;
+        for &kept in kept {
+            numbers.push(kept.then_some(next));
+            next += u32::from(kept);
+        }
+        let rows: Vec<usize> = (0..self.len()).filter(|&row| kept[self.labels[row] as usize]).collect();
+        let size = self.tokens.packets * self.tokens.bytes;
+        let mut values = Vec::with_capacity(rows.len() * size);
+        for &row in &rows {
+            values.extend_from_slice(self.tokens.flow(row));
+        }
+        Self {
+            tokens: TokenArray { packets: self.tokens.packets, bytes: self.tokens.bytes, values },
+            statistics: self.statistics.select(Axis(0), &rows),
+            statistic_names: self.statistic_names.clone(),
+            sequences: self.sequences.select(Axis(0), &rows),
+            labels: rows.iter().filter_map(|&row| numbers[self.labels[row] as usize]).collect(),
+            class_names: self
+                .class_names
+                .iter()
+                .zip(kept)
+                .filter(|(_, kept)| **kept)
+                .map(|(name, _)| name.clone())
+                .collect(),
+            provenance: rows.iter().map(|&row| self.provenance[row].clone()).collect(),
+        }
+    }
+
+    /// Whether there is no flow.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Leaves out the statistics that `keep` does not want; gives how many.
+    pub fn keep_statistics(&mut self, keep: impl Fn(&str) -> bool) -> usize {
+        let kept: Vec<usize> =
+            (0..self.statistic_names.len()).filter(|&column| keep(&self.statistic_names[column])).collect();
+        let left_out = self.statistic_names.len() - kept.len();
+        self.statistics = self.statistics.select(Axis(1), &kept);
+        self.statistic_names = kept.into_iter().map(|column| self.statistic_names[column].clone()).collect();
+        left_out
+    }
+}

@@ -1,0 +1,313 @@
+//! The feature store: labelled flows in one Parquet file, a row per flow, that pandas and polars open.
+//!
+//! Columns: `dataset`, `capture`, `number`, `source_address`, `source_port`, `destination_address`,
+//! `destination_port`, `transport` (`tcp`, `udp`), `start_ns`, `end_ns` (Unix epoch), one
+//! `label_<column>` per label column (null where a flow has none), one `statistic_<name>` per flow
+//! statistic, `packet_count` (of the packets kept), then for each kept packet k from 0: `packet_<k>_bytes`
+//! (from the IP header on), `_time_ns`, `_wire_length`, `_direction` (`forward`, `backward`),
+//! `_transport_offset`, `_payload_offset` (into the bytes), null where the flow has fewer packets.
+//! The file's key-value metadata (`etcbench.*`) holds [`StoreHeader`]. Equal flows give equal bytes.
+
+use std::borrow::Borrow;
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::{Arc, Once};
+
+use bytes::Bytes;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::column::writer::{ColumnCloseResult, get_column_writer};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::reader::FileReader;
+use parquet::file::serialized_reader::SerializedFileReader;
+use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter, SerializedPageWriter, TrackedWrite};
+use parquet::schema::types::{ColumnDescPtr, ColumnPath};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::column::{Field, Value};
+use etcbench_dataset::LabelledFlow;
+use etcbench_flow::FlowOptions;
+use etcbench_storage as storage;
+
+/// Flows of a row group; what a reader or writer holds at once. A writer also holds some 800 bytes per column of every
+/// group it has written, as the file's directory comes at its end.
+const ROWS_PER_GROUP: usize = 16_384;
+const FORMAT: &str = "1";
+const HEADER_KEY: &str = "etcbench.header";
+const FORMAT_KEY: &str = "etcbench.store_format";
+const VERSION_KEY: &str = "etcbench.version";
+
+/// What a store's flows have in common.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreHeader {
+    /// The datasets; with several, a flow's capture begins with its dataset's name and `/`.
+    pub datasets: Vec<String>,
+    /// The label columns, in the order of their Parquet columns.
+    pub label_columns: Vec<String>,
+    /// Names of the flow statistics, in their order.
+    pub statistic_names: Vec<String>,
+    /// The options the flows were made with.
+    pub flow_options: FlowOptions,
+}
+
+/// Why a feature store could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file could not be written; nothing is left of it.
+    #[error("{file}: cannot write the feature store: {source}")]
+    Write {
+        /// The file.
+        file: String,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// The file cannot be read or is no feature store.
+    #[error("{file}: cannot read the feature store: {message}; delete it and it will be made again")]
+    Read {
+        /// The file.
+        file: String,
+        /// The reason.
+        message: String,
+    },
+}
+
+/// Writes flows to a feature store, whole or not at all, and gives their number.
+///
+/// # Errors
+/// An error of the file system; a flow that does not fit the header (a label column or number of
+/// statistics it does not name, more packets than are kept, a dataset it does not list).
+pub fn write_store<'a>(
+    path: &Path,
+    header: &StoreHeader,
+    flows: impl IntoIterator<Item = &'a LabelledFlow>,
+) -> Result<u64, StoreError> {
+    let mut flows = flows.into_iter();
+    stream_store(path, header, &mut || Ok(flows.next()))
+}
+
+/// As [`write_store`], for flows that `next` gives one by one until it gives none; only a row group of them is in memory.
+/// An error from `next` leaves no file.
+///
+/// # Errors
+/// As [`write_store`], and any error of `next`.
+pub fn stream_store<F: Borrow<LabelledFlow> + Sync>(
+    path: &Path,
+    header: &StoreHeader,
+    next: &mut dyn FnMut() -> std::io::Result<Option<F>>,
+) -> Result<u64, StoreError> {
+    let mut count = 0;
+    storage::write_whole_with(path, |file| {
+        let schema = super::column::schema(header).map_err(std::io::Error::other)?;
+        let metadata = [
+            (VERSION_KEY, env!("CARGO_PKG_VERSION").to_owned()),
+            (FORMAT_KEY, FORMAT.to_owned()),
+            (HEADER_KEY, serde_json::to_string(header)?),
+        ];
+        let metadata = metadata.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect();
+        let fields = Field::all(header);
+        let level = ZstdLevel::try_new(1).map_err(std::io::Error::other)?;
+        let mut properties = WriterProperties::builder();
+        for field in fields.iter().filter(|field| !field.repeats()) {
+            properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name(header)), false);
+        }
+        let properties = properties
+            .set_compression(Compression::ZSTD(level))
+            // A row group is one page of nearly every column, so the extremes of pages would say everything twice.
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_created_by(format!("etcbench version {}", env!("CARGO_PKG_VERSION")))
+            .set_key_value_metadata(Some(metadata))
+            .build();
+        let mut writer =
+            SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties)).map_err(std::io::Error::other)?;
+        let mut group = Vec::with_capacity(ROWS_PER_GROUP);
+        loop {
+            group.clear();
+            while group.len() < ROWS_PER_GROUP {
+                let Some(flow) = next()? else { break };
+                group.push(flow);
+            }
+            if group.is_empty() {
+                break;
+            }
+            count += group.len() as u64;
+            write_group(&mut writer, header, &fields, &group).map_err(std::io::Error::other)?;
+        }
+        writer.close().map_err(std::io::Error::other)?;
+        Ok(())
+    })
+    .map_err(|source| StoreError::Write { file: path.display().to_string(), source })?;
+    Ok(count)
+}
+
+/// Writes a row group. Its columns are encoded side by side, each on its own, so threads change no byte.
+fn write_group<W: std::io::Write + Send, F: Borrow<LabelledFlow> + Sync>(
+    writer: &mut SerializedFileWriter<W>,
+    header: &StoreHeader,
+    fields: &[Field],
+    flows: &[F],
+) -> Result<(), String> {
+    for flow in flows {
+        super::column::check(header, flow.borrow())?;
+    }
+    let statistics = super::column::statistics(header, flows);
+    let schema = writer.schema_descr();
+    let (columns, properties) = (schema.columns(), writer.properties());
+    let encode = |(field, column): (&Field, &ColumnDescPtr)| -> Result<(Bytes, ColumnCloseResult), ParquetError> {
+        let mut encoded = TrackedWrite::new(Vec::new());
+        let pages = Box::new(SerializedPageWriter::new(&mut encoded));
+        let inner = get_column_writer(column.clone(), properties.clone(), pages);
+        let mut closed = None;
+        let keep = |result| {
+            closed = Some(result);
+            Ok(())
+        };
+        let mut column = SerializedColumnWriter::new(inner, Some(Box::new(keep)));
+        super::column::write(&mut column, field, header, flows, &statistics)?;
+        column.close()?;
+        let closed = closed.ok_or_else(|| ParquetError::General("a column was not closed".to_owned()))?;
+        Ok((encoded.into_inner()?.into(), closed))
+    };
+    let encoded: Vec<Result<_, ParquetError>> = fields.par_iter().zip(columns).with_min_len(8).map(encode).collect();
+    let parquet = |error: ParquetError| error.to_string();
+    let mut group = writer.next_row_group().map_err(parquet)?;
+    for column in encoded {
+        let (bytes, closed) = column.map_err(parquet)?;
+        group.append_column(&bytes, closed).map_err(parquet)?;
+    }
+    group.close().map_err(parquet)?;
+    Ok(())
+}
+
+/// Runs a part of the Parquet reader, which panics on some damaged files, and makes that an error. What
+/// it was reading is not used again.
+fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    // A panic that becomes an error is told as one, not twice.
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !GUARDED.get() {
+                tell(panic);
+            }
+        }));
+    });
+    let before = GUARDED.replace(true);
+    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
+    GUARDED.set(before);
+    read.unwrap_or_else(|_| Err("the file is damaged (the Parquet reader gave up)".to_owned()))
+}
+
+thread_local! {
+    /// Whether this thread is in [`guarded`].
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Streams flows back from a feature store, one row group in memory at a time.
+pub struct StoreReader {
+    file: String,
+    reader: SerializedFileReader<std::fs::File>,
+    header: StoreHeader,
+    fields: Vec<Field>,
+    next_group: usize,
+    rows: std::vec::IntoIter<LabelledFlow>,
+}
+
+impl StoreReader {
+    /// Opens a store and checks its columns.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no feature store of this format, or lacks a column.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let file = path.display().to_string();
+        let fault = |message: String| StoreError::Read { file: file.clone(), message };
+        let input = std::fs::File::open(path).map_err(|error| fault(error.to_string()))?;
+        let reader = guarded(|| SerializedFileReader::new(input).map_err(|error| error.to_string())).map_err(&fault)?;
+        let metadata = reader.metadata().file_metadata();
+        let value = |key: &str| {
+            let pairs = metadata.key_value_metadata()?;
+            pairs.iter().find(|pair| pair.key == key)?.value.clone()
+        };
+        match value(FORMAT_KEY).as_deref() {
+            Some(FORMAT) => {}
+            Some(other) => return Err(fault(format!("store format {other}, this program reads {FORMAT}"))),
+            None => return Err(fault("a Parquet file of some other program".to_owned())),
+        }
+        let header = value(HEADER_KEY).ok_or_else(|| fault("its header is missing".to_owned()))?;
+        let header: StoreHeader = serde_json::from_str(&header).map_err(|error| fault(error.to_string()))?;
+        // The header is only trusted with as many columns as the file really has.
+        if Field::count(&header) != Some(metadata.schema_descr().num_columns()) {
+            return Err(fault("its columns are not those its header names".to_owned()));
+        }
+        let fields = Field::all(&header);
+        for (field, column) in fields.iter().zip(metadata.schema_descr().columns()) {
+            if !field.fits(&header, column) {
+                let message = format!("column `{}` is missing or of another type", field.name(&header));
+                return Err(fault(message));
+            }
+        }
+        Ok(Self { file: file.clone(), reader, header, fields, next_group: 0, rows: Vec::new().into_iter() })
+    }
+
+    /// What the flows have in common.
+    pub fn header(&self) -> &StoreHeader {
+        &self.header
+    }
+
+    fn read_group(&self, index: usize) -> Result<Vec<LabelledFlow>, String> {
+        let parquet = |error: parquet::errors::ParquetError| error.to_string();
+        let group = self.reader.get_row_group(index).map_err(parquet)?;
+        let rows = usize::try_from(group.metadata().num_rows()).map_err(|_| "a negative number of rows")?;
+        if rows > ROWS_PER_GROUP {
+            return Err(format!("a row group of {rows} flows, the most is {ROWS_PER_GROUP}"));
+        }
+        let mut columns = Vec::with_capacity(self.fields.len());
+        for (place, field) in self.fields.iter().enumerate() {
+            let column = group.get_column_reader(place).map_err(parquet)?;
+            let values = super::column::read(column, field, rows).map_err(parquet)?;
+            if values.len() != rows {
+                return Err(format!("column `{}` ends early", field.name(&self.header)));
+            }
+            columns.push(values.into_iter());
+        }
+        (0..rows)
+            .map(|_| {
+                let values: Vec<Value> =
+                    columns.iter_mut().map(|column| column.next().unwrap_or(Value::Null)).collect();
+                super::column::assemble(&self.header, &self.fields, values)
+            })
+            .collect()
+    }
+}
+
+impl Iterator for StoreReader {
+    type Item = Result<LabelledFlow, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(flow) = self.rows.next() {
+                return Some(Ok(flow));
+            }
+            if self.next_group >= self.reader.num_row_groups() {
+                return None;
+            }
+            let group = guarded(|| self.read_group(self.next_group));
+            match group {
+                Ok(rows) => {
+                    self.next_group += 1;
+                    self.rows = rows.into_iter();
+                }
+                Err(message) => {
+                    self.next_group = usize::MAX;
+                    return Some(Err(StoreError::Read { file: self.file.clone(), message }));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -1,0 +1,46 @@
+//! The columns of the feature store as a CSV file, for tools that read nothing else.
+
+use std::borrow::Borrow;
+use std::path::Path;
+
+use super::column::{Field, Value, check};
+use super::store::{StoreError, StoreHeader};
+use etcbench_dataset::LabelledFlow;
+use etcbench_storage as storage;
+
+/// Writes the flows that `next` gives, until it gives none, as CSV: a header line with the names of the store's
+/// columns, then a line per flow. Bytes are hexadecimal, nothing is empty, numbers have as many digits as it takes to
+/// read back the same value. The file appears whole or not at all.
+///
+/// # Errors
+/// An error of the file system or of `next`; a flow that does not fit the header, as for the store.
+pub fn stream_csv<F: Borrow<LabelledFlow>>(
+    path: &Path,
+    header: &StoreHeader,
+    next: &mut dyn FnMut() -> std::io::Result<Option<F>>,
+) -> Result<u64, StoreError> {
+    let mut count = 0;
+    storage::write_whole_with(path, |file| {
+        let fields = Field::all(header);
+        let mut table = csv::Writer::from_writer(file);
+        table.write_record(fields.iter().map(|field| field.name(header)))?;
+        while let Some(flow) = next()? {
+            let flow = flow.borrow();
+            check(header, flow).map_err(std::io::Error::other)?;
+            for field in &fields {
+                match field.value(header, flow) {
+                    Value::Null => table.write_field("")?,
+                    Value::Integer(value) => table.write_field(value.to_string())?,
+                    Value::Double(value) => table.write_field(value.to_string())?,
+                    Value::Bytes(bytes) if field.is_text() => table.write_field(bytes)?,
+                    Value::Bytes(bytes) => table.write_field(hex::encode(bytes))?,
+                }
+            }
+            table.write_record(None::<&[u8]>)?;
+            count += 1;
+        }
+        table.flush()
+    })
+    .map_err(|source| StoreError::Write { file: path.display().to_string(), source })?;
+    Ok(count)
+}

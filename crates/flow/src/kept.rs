@@ -1,0 +1,226 @@
+//! The first packets of active flows. All flows of a shard share one store of cells, so that a packet that is kept costs
+//! no allocation and a flow has at most part of a cell to spare.
+
+use super::facts::PacketFacts;
+use super::types::{FlowPacket, PacketDirection};
+use etcbench_capture::{HeaderLayout, Transport};
+
+/// Time, length on the wire, offsets of transport header and payload, direction, number of bytes kept.
+const HEAD: usize = 8 + 4 + 2 + 2 + 1 + 2;
+/// Bytes of a cell, its link to the next included: two lines of a processor's cache.
+const CELL: usize = 128 - 4;
+/// Cells of a piece of the store.
+const PIECE: usize = 256;
+/// No cell.
+const NONE: u32 = u32::MAX;
+
+struct Cell {
+    next: u32,
+    bytes: [u8; CELL],
+}
+
+/// The cells of a shard, those in use and those that are free.
+pub(super) struct KeptStore {
+    /// Pieces never move, as a vector that grows would.
+    pieces: Vec<Vec<Cell>>,
+    /// The first free cell, which links to the others.
+    free: u32,
+}
+
+/// The cells of one flow: a chain that holds, for each packet, a head of [`HEAD`] bytes and what is kept of its own.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KeptPackets {
+    first: u32,
+    last: u32,
+    /// Bytes in all cells.
+    length: u32,
+    count: u16,
+}
+
+impl KeptPackets {
+    pub(super) fn new() -> KeptPackets {
+        KeptPackets { first: NONE, last: NONE, length: 0, count: 0 }
+    }
+
+    /// Packets that are kept.
+    pub(super) fn count(&self) -> usize {
+        usize::from(self.count)
+    }
+}
+
+impl KeptStore {
+    pub(super) fn new() -> KeptStore {
+        KeptStore { pieces: Vec::new(), free: NONE }
+    }
+
+    fn cell(&mut self, number: u32) -> &mut Cell {
+        &mut self.pieces[number as usize / PIECE][number as usize % PIECE]
+    }
+
+    /// A cell that links to none.
+    fn new_cell(&mut self) -> u32 {
+        if self.free != NONE {
+            let number = self.free;
+            self.free = std::mem::replace(&mut self.cell(number).next, NONE);
+            return number;
+        }
+        if self.pieces.last().is_none_or(|piece| piece.len() == PIECE) {
+            self.pieces.push(Vec::with_capacity(PIECE));
+        }
+        let whole = self.pieces.len() - 1;
+        let piece = &mut self.pieces[whole];
+        piece.push(Cell { next: NONE, bytes: [0; CELL] });
+        u32::try_from(whole * PIECE + piece.len() - 1).expect("fewer cells than addresses")
+    }
+
+    /// Keeps a packet with these of its bytes, at most 65,535.
+    pub(super) fn push(
+        &mut self,
+        kept: &mut KeptPackets,
+        direction: PacketDirection,
+        packet: &PacketFacts,
+        bytes: &[u8],
+    ) {
+        let [t0, t1, t2, t3, t4, t5, t6, t7] = packet.timestamp.to_ne_bytes();
+        let [w0, w1, w2, w3] = packet.wire_length.to_ne_bytes();
+        let [h0, h1] = packet.layout.transport_offset.to_ne_bytes();
+        let [p0, p1] = packet.layout.payload_offset.to_ne_bytes();
+        let backward = u8::from(direction == PacketDirection::Backward);
+        let [l0, l1] = (bytes.len() as u16).to_ne_bytes();
+        let head: [u8; HEAD] = [t0, t1, t2, t3, t4, t5, t6, t7, w0, w1, w2, w3, h0, h1, p0, p1, backward, l0, l1];
+        self.append(kept, &head);
+        self.append(kept, bytes);
+        kept.count += 1;
+    }
+
+    fn append(&mut self, kept: &mut KeptPackets, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let used = kept.length as usize % CELL;
+            if used == 0 {
+                let new = self.new_cell();
+                if kept.length == 0 {
+                    kept.first = new;
+                } else {
+                    self.cell(kept.last).next = new;
+                }
+                kept.last = new;
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(CELL - used));
+            self.cell(kept.last).bytes[used..used + now.len()].copy_from_slice(now);
+            kept.length += now.len() as u32;
+            bytes = later;
+        }
+    }
+
+    /// Takes a flow's packets out and frees their cells.
+    pub(super) fn take(&mut self, kept: KeptPackets) -> CompletePackets {
+        let mut content = Vec::with_capacity(kept.length as usize);
+        let mut number = kept.first;
+        while number != NONE {
+            let rest = kept.length as usize - content.len();
+            let cell = self.cell(number);
+            content.extend_from_slice(&cell.bytes[..rest.min(CELL)]);
+            number = cell.next;
+        }
+        if kept.last != NONE {
+            self.cell(kept.last).next = self.free;
+            self.free = kept.first;
+        }
+        CompletePackets { content, count: kept.count }
+    }
+}
+
+/// The packets of a flow that is complete, in one allocation.
+pub(super) struct CompletePackets {
+    content: Vec<u8>,
+    count: u16,
+}
+
+impl CompletePackets {
+    /// The packets as others see them.
+    pub(super) fn packets(&self, transport: Transport) -> Vec<FlowPacket> {
+        let mut packets = Vec::with_capacity(usize::from(self.count));
+        let mut rest = &self.content[..];
+        while let Some((head, behind)) = rest.split_first_chunk::<HEAD>() {
+            let &[t0, t1, t2, t3, t4, t5, t6, t7, w0, w1, w2, w3, h0, h1, p0, p1, backward, l0, l1] = head;
+            let (bytes, behind) = behind.split_at(usize::from(u16::from_ne_bytes([l0, l1])));
+            rest = behind;
+            packets.push(FlowPacket {
+                direction: if backward == 0 { PacketDirection::Forward } else { PacketDirection::Backward },
+                timestamp: i64::from_ne_bytes([t0, t1, t2, t3, t4, t5, t6, t7]),
+                wire_length: u32::from_ne_bytes([w0, w1, w2, w3]),
+                bytes: bytes.to_vec(),
+                layout: HeaderLayout {
+                    transport_offset: u16::from_ne_bytes([h0, h1]),
+                    payload_offset: u16::from_ne_bytes([p0, p1]),
+                    transport,
+                },
+            });
+        }
+        packets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Pairing;
+    use crate::key::FlowKey;
+
+    fn facts(timestamp: i64, wire_length: u32, offsets: (u16, u16), transport: Transport) -> PacketFacts {
+        let end = std::net::SocketAddr::from(([10, 0, 0, 1], 1));
+        let (key, reversed) = FlowKey::new(end, end, transport, Pairing::Bidirectional);
+        PacketFacts {
+            key,
+            reversed,
+            timestamp,
+            wire_length,
+            network_length: 0,
+            payload_length: 0,
+            layout: HeaderLayout { transport_offset: offsets.0, payload_offset: offsets.1, transport },
+            tcp_flags: 0,
+            tcp_window: 0,
+        }
+    }
+
+    proptest! {
+        /// Packets of several flows come in turn, now and then a flow is taken, and its cells serve others.
+        #[test]
+        fn packets_come_back_as_they_were_kept(
+            steps in prop::collection::vec(
+                (0usize..5, any::<(i64, u32, u16, u16, bool)>(), prop::collection::vec(any::<u8>(), 0..400), 0u8..8),
+                0..120,
+            ),
+            udp: bool,
+        ) {
+            let transport = if udp { Transport::Udp } else { Transport::Tcp };
+            let mut store = KeptStore::new();
+            let mut flows: [(KeptPackets, Vec<FlowPacket>); 5] =
+                std::array::from_fn(|_| (KeptPackets::new(), Vec::new()));
+            let (mut used, mut most_used) = (0, 0);
+            let cells = |flow: &KeptPackets| (flow.length as usize).div_ceil(CELL);
+            for (flow, (timestamp, wire_length, start, payload, backward), bytes, taken) in steps {
+                let (kept, expected) = &mut flows[flow];
+                let direction = if backward { PacketDirection::Backward } else { PacketDirection::Forward };
+                let packet = facts(timestamp, wire_length, (start, payload), transport);
+                used -= cells(kept);
+                store.push(kept, direction, &packet, &bytes);
+                used += cells(kept);
+                most_used = most_used.max(used);
+                expected.push(FlowPacket { direction, timestamp, wire_length, bytes, layout: packet.layout });
+                prop_assert_eq!(kept.count(), expected.len());
+                if taken == 0 {
+                    used -= cells(kept);
+                    prop_assert_eq!(store.take(*kept).packets(transport), std::mem::take(expected));
+                    *kept = KeptPackets::new();
+                }
+            }
+            for (kept, expected) in flows {
+                prop_assert_eq!(store.take(kept).packets(transport), expected);
+            }
+            prop_assert_eq!(store.pieces.iter().map(Vec::len).sum::<usize>(), most_used);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What a flow is and the options that decide where it begins and ends.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use etcbench_capture::{HeaderLayout, Transport, Tunnels};
+
+/// Source and destination address and port, and the transport protocol, oriented from the sender of
+/// the flow's first packet to its receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FiveTuple {
+    /// Sender of the flow's first packet.
+    pub source: SocketAddr,
+    /// Receiver of the flow's first packet.
+    pub destination: SocketAddr,
+    /// The transport protocol.
+    pub transport: Transport,
+}
+
+/// Whether the two directions of a five-tuple make one flow or two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pairing {
+    /// Both directions make one flow, in packet order.
+    #[default]
+    Bidirectional,
+    /// Each direction is a flow of its own.
+    Unidirectional,
+}
+
+/// What decides where flows begin and end, and what is kept of them (`[flow]` in an experiment).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FlowOptions {
+    /// Whether the two directions make one flow.
+    pub direction: Pairing,
+    /// Whether packets in tunnels make the flows, or those that carry them.
+    pub tunnels: Tunnels,
+    /// A packet later than this after the flow's last packet begins a new flow, in seconds.
+    pub idle_timeout: f64,
+    /// A packet later than this after the flow's first packet begins a new flow, in seconds.
+    pub active_timeout: f64,
+    /// A gap longer than this splits a flow's time into active and idle periods, in seconds.
+    pub activity_timeout: f64,
+    /// How many first packets of a flow are kept with their bytes.
+    pub kept_packets: usize,
+    /// How many first bytes of each kept packet are kept, from the IP header on.
+    pub kept_bytes: usize,
+    /// Whether statistics are computed. They always are for an experiment; without them, [`Flow::statistics`] is empty.
+    #[serde(skip)]
+    pub statistics: bool,
+}
+
+/// A packet's direction within its flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PacketDirection {
+    /// From the sender of the flow's first packet.
+    Forward,
+    /// Towards the sender of the flow's first packet.
+    Backward,
+}
+
+/// What is kept of one of a flow's first packets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FlowPacket {
+    /// Direction within the flow.
+    pub direction: PacketDirection,
+    /// Nanoseconds since the Unix epoch.
+    pub timestamp: i64,
+    /// Length of the frame on the wire in bytes.
+    pub wire_length: u32,
+    /// The first bytes from the IP header on, at most [`FlowOptions::kept_bytes`].
+    pub bytes: Vec<u8>,
+    /// Where the headers lie in `bytes`.
+    pub layout: HeaderLayout,
+}
+
+/// One flow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Flow {
+    /// Endpoints, oriented by the first packet.
+    pub five_tuple: FiveTuple,
+    /// Time of the first packet, nanoseconds since the Unix epoch.
+    pub start: i64,
+    /// Time of the last packet, nanoseconds since the Unix epoch.
+    pub end: i64,
+    /// The first packets, at most [`FlowOptions::kept_packets`].
+    pub packets: Vec<FlowPacket>,
+    /// One value per name in `flow::STATISTIC_NAMES`; none without [`FlowOptions::statistics`].
+    pub statistics: Vec<f64>,
+}

@@ -1,0 +1,97 @@
+//! The leak report: what a split and its features give away before any model is trained. Test flows whose
+//! features a training flow has too, classes that one field alone predicts, and captures, hosts, connections
+//! and times on both sides.
+
+mod duplicates;
+mod fields;
+mod scores;
+mod shared;
+mod tree;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+pub use duplicates::Duplicates;
+pub use scores::{FieldKind, FieldScore};
+pub use shared::{ClassCaptures, Shared};
+pub use tree::FIELD_TREE_DEPTH;
+
+use etcbench_feature::{FeatureSet, TokenOptions};
+use etcbench_flow::Flow;
+use etcbench_split::Split;
+use scores::{Column, header_columns};
+
+/// How many byte positions are reported: those from which the training flows are predicted best.
+const REPORTED_POSITIONS: usize = 20;
+
+/// What one split gives away.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeakReport {
+    /// Rows to fit on.
+    pub training_flows: usize,
+    /// Rows to measure on.
+    pub test_flows: usize,
+    /// Test flows whose features are those of a training flow, for each way to look at them.
+    pub duplicates: Vec<Duplicates>,
+    /// Macro F1 on the test part of always predicting the training part's most frequent class.
+    pub majority_macro_f1: f64,
+    /// What each field alone predicts, the best first.
+    pub fields: Vec<FieldScore>,
+    /// The same for single byte positions: the best 20 of them.
+    pub byte_positions: Vec<FieldScore>,
+    /// What train and test share.
+    pub shared: Shared,
+    /// The captures that each class comes from.
+    pub classes: Vec<ClassCaptures>,
+}
+
+/// Reports on each of `splits`. `flows` are those that `features` were made of with `tokens`, row by row;
+/// nothing of them is looked at but where the fields lie in the tokens. Where it is none (features that come
+/// from no capture) there are no header fields to report on.
+pub fn leak_reports(
+    features: &FeatureSet,
+    flows: Option<(&[&Flow], &TokenOptions)>,
+    splits: &[&Split],
+) -> Vec<LeakReport> {
+    let duplicates = duplicates::duplicates(features, flows, splits);
+    let mut columns: Vec<Column> = (0..features.statistic_names.len()).map(Column::Statistic).collect();
+    if let Some((flows, tokens)) = flows {
+        columns.extend(header_columns(features, flows, tokens));
+    }
+    let positions: Vec<Column> = (0..features.tokens.packets)
+        .flat_map(|packet| (0..features.tokens.bytes).map(move |byte| Column::Byte { packet, byte }))
+        .collect();
+    let scores = |columns: &[Column]| -> Vec<Vec<FieldScore>> {
+        columns.par_iter().filter_map(|column| column.scores(features, flows, splits)).collect()
+    };
+    let (fields, positions) = (scores(&columns), scores(&positions));
+    splits
+        .iter()
+        .zip(duplicates)
+        .enumerate()
+        .map(|(index, (split, duplicates))| {
+            let of_split = |scores: &[Vec<FieldScore>]| scores.iter().map(|scores| scores[index].clone()).collect();
+            let mut byte_positions: Vec<FieldScore> = of_split(&positions);
+            scores::best_first(&mut byte_positions);
+            byte_positions.truncate(REPORTED_POSITIONS);
+            LeakReport {
+                training_flows: split.train.len(),
+                test_flows: split.test.len(),
+                duplicates,
+                majority_macro_f1: scores::majority_macro_f1(features, split),
+                fields: scores::one_per_field(of_split(&fields)),
+                byte_positions,
+                shared: Shared::new(features, split),
+                classes: shared::class_captures(features, split),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
+
+// The README's example is tested like any other.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

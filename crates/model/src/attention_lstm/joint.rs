@@ -1,0 +1,87 @@
+//! Training of classifier and ELMo together: every step encodes its packets anew, and so does every validation, since the
+//! ELMo has moved.
+
+use super::AttentionLstm;
+use crate::deep::engine::{BatchLoss, ByteBatch, JointClassifier, Resumable};
+use crate::deep::packets::{ByteFlows, Metadata};
+use crate::deep::parameters::{AttentionLstmOptions, ParameterSet, classifier_shapes, encoder_shapes};
+use crate::deep::pooling::Pooling;
+use crate::deep::training::{Learner, Run, fit_classifier, predict};
+use crate::elmo::encode_flows;
+use crate::{EpochRecord, Examples, ModelError};
+use etcbench_feature::VOCABULARY;
+use etcbench_storage::progress::Silent;
+
+/// A classifier that learns from the bytes of flows.
+struct OnBytes<'a> {
+    model: Box<dyn JointClassifier>,
+    pooling: Pooling,
+    training: ByteFlows<'a>,
+    /// N.
+    packets: usize,
+    validation: Examples<'a>,
+    options: &'a AttentionLstmOptions,
+    classes: usize,
+}
+
+impl Learner for OnBytes<'_> {
+    fn train_step(&mut self, flows: &[usize], labels: &[u32], learning_rate: f32) -> Result<BatchLoss, ModelError> {
+        let (tokens, counts, metadata) = self.training.batch(flows);
+        let Self { packets, pooling, .. } = *self;
+        let batch = ByteBatch { tokens: &tokens, counts: &counts, metadata: &metadata, most: packets, pooling };
+        self.model.train_step(&batch, labels, learning_rate)
+    }
+
+    fn validate(&mut self) -> Result<Vec<f32>, ModelError> {
+        let Examples { features, rows } = self.validation;
+        let reading = (&self.options.elmo, self.pooling);
+        let encoded = encode_flows(&mut *self.model, reading, &features.tokens, rows, None, &Silent)?;
+        let flows = encoded.flows.with_metadata(Metadata::of_rows(features, rows, &self.options.packet_metadata));
+        let Self { model, classes, .. } = self;
+        predict(&mut |batch, output| model.probabilities(batch, output), &flows, *classes, &mut |_| ())
+    }
+
+    fn dead_layers(&mut self) -> Vec<&'static str> {
+        self.model.dead_layers()
+    }
+
+    fn state(&mut self) -> &mut dyn Resumable {
+        &mut *self.model
+    }
+}
+
+impl AttentionLstm {
+    /// Trains the classifier of these initial values and `elmo` together; gives the curve, the ELMo and the classifier.
+    /// The language model's head stays as it was.
+    pub(super) fn fit_together(
+        &self,
+        mut elmo: ParameterSet,
+        classifier: ParameterSet,
+        [training, validation]: [Examples<'_>; 2],
+        labels: &[Vec<u32>; 2],
+        run: Run<'_, '_>,
+    ) -> Result<(Vec<EpochRecord>, ParameterSet, ParameterSet), ModelError> {
+        let classes = training.features.class_names.len();
+        let encoder = encoder_shapes(&self.options.elmo, VOCABULARY);
+        let mut both = classifier;
+        both.extend(&elmo.only(&encoder)?);
+        let tokens = &training.features.tokens;
+        let mut learner = OnBytes {
+            model: self.engine().joint_classifier(&self.options, &both, run.seed)?,
+            options: &self.options,
+            pooling: self.options.pooling_of(tokens.bytes),
+            training: ByteFlows::of_rows(
+                tokens,
+                training.rows,
+                Metadata::of_rows(training.features, training.rows, &self.options.packet_metadata),
+            ),
+            packets: tokens.packets,
+            validation,
+            classes,
+        };
+        let epochs = fit_classifier(&mut learner, &self.options, &labels[0], &labels[1], classes, run)?;
+        let trained = learner.model.parameters();
+        elmo.extend(&trained.only(&encoder)?);
+        Ok((epochs, elmo, trained.only(&classifier_shapes(&self.options, classes))?))
+    }
+}

@@ -1,0 +1,94 @@
+//! How much memory a fit of the deep model takes: the encoded packets of all flows, the parameters of both networks, and
+//! the values of one batch, whose sizes are those of the buffers in `deep::fast`.
+
+use crate::deep::parameters::{AttentionLstmOptions, classifier_shapes, elmo_shapes, encoder_shapes};
+use crate::deep::pooling::PoolingKind;
+use crate::elmo::{ENCODED_AT_ONCE, LARGEST_KEPT};
+use crate::memory::{ExpectedMemory, FitSize, ROWS, TOKENS, matrix};
+use crate::{Device, Implementation};
+use etcbench_feature::VOCABULARY;
+
+const FLOAT: f64 = 4.0;
+
+/// Copies of a network's parameters: its own, gradients, two moments, the initial ones, the best so far, and a
+/// checkpoint of all that is being written.
+const COPIES: f64 = 12.0;
+
+/// What dfdx keeps of a batch beyond what the fast engine does: every operation's result and its gradient.
+const TAPE: f64 = 6.0;
+
+const ELMO: &str = "model.attention_lstm.elmo.hidden";
+const ELMO_BATCH: &str = "model.attention_lstm.elmo.batch";
+const CORPUS: &str = "model.attention_lstm.elmo.corpus_packets";
+const LSTM: &str = "model.attention_lstm.lstm";
+const BATCH: &str = "model.attention_lstm.batch";
+
+/// At the peak of a fit: pre-training, encoding or the classifier's training.
+pub(super) fn expected(
+    options: &AttentionLstmOptions,
+    implementation: Implementation,
+    size: &FitSize,
+) -> ExpectedMemory {
+    let elmo = &options.elmo;
+    let (hidden, layers, lstm) = (elmo.hidden as f64, elmo.layers as f64, options.lstm as f64);
+    let classes = size.class_counts.len();
+    let parameters = |shapes: &[(String, Vec<usize>)]| -> f64 {
+        let count = |shape: &Vec<usize>| shape.iter().map(|&length| length as f64).product::<f64>();
+        shapes.iter().map(|(_, shape)| count(shape)).sum::<f64>() * FLOAT * COPIES
+    };
+    let tape = match implementation {
+        Implementation::Fast => 1.0,
+        Implementation::Reference => TAPE,
+    };
+    // On a card a batch is in the card's memory.
+    let here = if size.device == Device::Cpu { tape } else { 0.0 };
+    let packets_of = |rows: usize| rows as f64 * size.packets as f64;
+    let all = size.training() as f64 + size.validation as f64;
+
+    // Gates, cells, states and dropped states of every layer in one direction; logits; gradients of two layers.
+    let states = |packets: f64| packets * size.bytes as f64;
+    let in_training = layers * 7.0 * hidden + VOCABULARY as f64 + 4.0 * hidden;
+    let elmo_batch = packets_of(size.training()).min(elmo.batch as f64);
+    let pretraining = ExpectedMemory::default()
+        .and(ELMO, parameters(&elmo_shapes(elmo, VOCABULARY)))
+        .and(ELMO_BATCH, states(elmo_batch) * in_training * FLOAT * here);
+
+    // Tokens, their places and, while they are drawn, their hashes.
+    let drawn = if elmo.corpus.is_empty() { 0.0 } else { elmo.corpus_packets as f64 };
+    let pretraining = pretraining.and(CORPUS, drawn * (2.0 * size.bytes as f64 + 64.0));
+
+    // Every packet's vector, all packets taken for distinct. While they are stored there are three of them.
+    let packet = options.encoded_size() as f64;
+    let vector = (layers + 1.0) * packet * FLOAT;
+    let encoded = |rows: f64| rows * size.packets as f64 * (vector + 12.0);
+    let most = packets_of(size.training().max(size.validation).max(size.predicted));
+    let at_once = most.min(ENCODED_AT_ONCE as f64);
+    let stored = (packets_of(size.training()) * vector).min(LARGEST_KEPT as f64) * 2.0;
+    let encoding = ExpectedMemory::default()
+        .and(TOKENS, encoded(all.max(size.predicted as f64)) + stored)
+        .and(ELMO, parameters(&elmo_shapes(elmo, VOCABULARY)) / 2.0)
+        .and(ELMO, states(at_once) * layers * 6.0 * hidden * FLOAT * here + at_once * vector);
+
+    // Layers as they come (twice), mixed packets and their gradient; of every step what the LSTM reads, normalised and its
+    // gradient, gates to states, two normalisations, attention, whose scores are one for each pair of steps.
+    let of_packet = 2.0 * (layers + 1.0) * packet + 2.0 * packet;
+    let steps = if options.pooling == PoolingKind::States { options.slots() as f64 } else { 1.0 };
+    let scores = if options.attention { size.packets as f64 * steps } else { 0.0 };
+    let of_step = 3.0 * options.step_size() as f64 + lstm * (6.0 + 4.0 + 6.0) + scores;
+    let flows = (size.training() as f64).min((options.batch as f64).max(256.0));
+    let training = ExpectedMemory::default()
+        .and(TOKENS, encoded(all))
+        .and(LSTM, parameters(&classifier_shapes(options, classes)))
+        .and(BATCH, flows * size.packets as f64 * (of_packet + steps * of_step) * FLOAT * here.max(0.3))
+        .and(ROWS, matrix(size.predicted.max(size.validation), classes, 12));
+    let training = if options.encoder.trains() {
+        // The ELMo is trained in the same steps, without the language model's head.
+        let batch = (size.training() as f64).min(options.batch as f64) * size.packets as f64;
+        training
+            .and(ELMO, parameters(&encoder_shapes(elmo, VOCABULARY)))
+            .and(BATCH, states(batch) * (layers * 7.0 * hidden + 4.0 * hidden) * FLOAT * here)
+    } else {
+        training
+    };
+    pretraining.or(encoding).or(training)
+}

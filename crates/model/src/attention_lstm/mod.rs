@@ -1,0 +1,365 @@
+//! The paper's model as a [`Classifier`]: ELMo pre-trained on the training flows' packets, every packet encoded
+//! once, then an LSTM with self-attention over a flow's packets. Or both trained together, then packets are encoded in
+//! every step.
+
+mod joint;
+mod memory;
+mod options;
+
+use ndarray::Array2;
+use sha2::{Digest, Sha256};
+
+use super::deep::Engine;
+use super::deep::checkpoint::Checkpoints;
+use super::deep::engine::TRAINING;
+use super::deep::packets::{Metadata, PacketList};
+use super::deep::parameters::{
+    AttentionLstmOptions, ElmoOptions, Encoder, MODEL, ParameterSet, classifier_shapes, elmo_shapes, initial_classifier,
+};
+use super::deep::training::{OnEncodings, Run, fit_classifier, predict, prediction_batches, still_rising};
+use super::elmo::{ENCODING, ElmoSource, Encoded, Encodings, Pretrained, encode_flows, pretrain, untrained};
+use super::{
+    Classifier, Device, Examples, ExpectedMemory, FitContext, FitReport, FitSize, Implementation, Input, ModelArchive,
+    ModelError, StageTime,
+};
+use etcbench_feature::VOCABULARY;
+use etcbench_storage::progress::Progress;
+
+/// ELMo over packet bytes, then an LSTM with self-attention over packets.
+#[derive(Debug, Clone)]
+pub struct AttentionLstm {
+    implementation: Implementation,
+    device: Device,
+    options: AttentionLstmOptions,
+    /// Where the ELMo comes from; none for the training part alone.
+    elmo: Option<ElmoSource>,
+    fitted: Option<Fitted>,
+}
+
+#[derive(Debug, Clone)]
+struct Fitted {
+    elmo: ParameterSet,
+    classifier: ParameterSet,
+    /// N and M of the tokens that it was fitted on.
+    packets: usize,
+    bytes: usize,
+    classes: usize,
+}
+
+impl AttentionLstm {
+    /// A model that is yet to be fitted; `parameters` are the keys of `[model.attention_lstm]`, all optional.
+    ///
+    /// # Errors
+    /// An unknown key, or a value that cannot be used.
+    pub fn new(implementation: Implementation, parameters: &toml::Table) -> Result<Self, ModelError> {
+        let options = options::parse(parameters)?;
+        Ok(Self { implementation, device: Device::Cpu, options, elmo: None, fitted: None })
+    }
+
+    /// How a table's ELMo is to be pre-trained; none where its encoder has no pre-training.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn pretraining_options(parameters: &toml::Table) -> Result<Option<ElmoOptions>, ModelError> {
+        let options = options::parse(parameters)?;
+        Ok(matches!(options.encoder, Encoder::Frozen | Encoder::FineTuned).then_some(options.elmo))
+    }
+
+    /// The same model with its ELMo from elsewhere than the training part alone.
+    pub fn with_elmo(self, source: ElmoSource) -> Self {
+        Self { elmo: Some(source), ..self }
+    }
+
+    /// Checks that the model can read `input`: only bytes.
+    ///
+    /// # Errors
+    /// Any other input.
+    pub fn check_input(input: Input) -> Result<(), ModelError> {
+        match input {
+            Input::Bytes => Ok(()),
+            Input::Statistics | Input::BytesAndStatistics | Input::Sequences => Err(ModelError::Parameters {
+                model: MODEL.to_owned(),
+                problem: "this model reads packet bytes only; use input = \"bytes\"".to_owned(),
+            }),
+        }
+    }
+
+    /// A fitted model out of a file, to run where and how it was fitted, but on the processor.
+    ///
+    /// # Errors
+    /// A file that is not of this model, or is damaged.
+    pub fn from_archive(archive: &ModelArchive) -> Result<Self, ModelError> {
+        let problem = |problem: String| ModelError::File { path: None, problem };
+        let metadata = |name: &str| {
+            archive
+                .metadata
+                .get(name)
+                .ok_or_else(|| problem(format!("metadata {name} is missing; fit the model again")))
+        };
+        let number = |name: &str| -> Result<usize, ModelError> {
+            metadata(name)?.parse().map_err(|_| problem(format!("metadata {name} is not a number")))
+        };
+        let model = metadata("model")?;
+        if model != MODEL {
+            return Err(problem(format!("the file holds a model of kind {model}, not {MODEL}")));
+        }
+        let implementation = serde_json::from_value(metadata("implementation")?.as_str().into())
+            .map_err(|error| problem(format!("metadata implementation: {error}")))?;
+        let table = metadata("parameters")?
+            .parse::<toml::Table>()
+            .map_err(|error| problem(format!("metadata parameters: {}", error.message())))?;
+        let options = options::parse(&table)?;
+        let (packets, bytes, classes) = (number("packets")?, number("bytes")?, number("classes")?);
+        let fitted = Fitted {
+            elmo: ParameterSet::load(archive, &elmo_shapes(&options.elmo, VOCABULARY))?,
+            classifier: ParameterSet::load(archive, &classifier_shapes(&options, classes))?,
+            packets,
+            bytes,
+            classes,
+        };
+        Ok(Self { implementation, device: Device::Cpu, options, elmo: None, fitted: Some(fitted) })
+    }
+
+    /// The same model, to run with another implementation: both read the same parameters.
+    pub fn with_implementation(self, implementation: Implementation) -> Self {
+        Self { implementation, ..self }
+    }
+
+    /// The same model, to run on another device.
+    pub fn with_device(self, device: Device) -> Self {
+        Self { device, ..self }
+    }
+
+    fn engine(&self) -> Engine {
+        Engine { implementation: self.implementation, device: self.device }
+    }
+
+    /// The name of everything that determines what the classifier's training ends with.
+    fn training_key(&self, elmo: &ParameterSet, examples: [Examples<'_>; 2], classes: usize, seed: u64) -> String {
+        let mut hasher = Sha256::new();
+        let options = options::to_table(&self.options);
+        hasher.update(format!("classifier 2 {:?} {seed} {classes} {options}", self.engine()));
+        for (name, parameter) in elmo.iter() {
+            hasher.update(name);
+            hasher.update(bytemuck::cast_slice::<f32, u8>(&parameter.values));
+        }
+        for Examples { features, rows } in examples {
+            hasher.update(format!(" {} {} {} ", features.tokens.packets, features.tokens.bytes, rows.len()));
+            for &row in rows {
+                hasher.update(bytemuck::cast_slice::<u16, u8>(features.tokens.flow(row)));
+                hasher.update(features.labels[row].to_le_bytes());
+                if !self.options.packet_metadata.is_empty() {
+                    features.sequences.row(row).iter().for_each(|value| hasher.update(value.to_le_bytes()));
+                }
+            }
+        }
+        format!("classifier-{}", hex::encode(hasher.finalize()))
+    }
+
+    /// The ELMo, pre-trained on the training packets or on a corpus, or out of a file; the report gets what is to be
+    /// known of it. Validation packets are only measured.
+    fn pretrained(
+        &self,
+        [training, validation]: [&PacketList<'_>; 2],
+        bytes: usize,
+        context: &FitContext<'_>,
+        report: &mut FitReport,
+    ) -> Result<ParameterSet, ModelError> {
+        let options = &self.options.elmo;
+        let corpus = match &self.elmo {
+            Some(ElmoSource::File(file, pretraining)) => {
+                report.notes.extend(pretraining.notes());
+                report.pretraining = Some(pretraining.clone());
+                return Ok(file.parameters.clone());
+            }
+            Some(ElmoSource::Corpus(corpus)) => {
+                report.notes.extend(corpus.pretraining.notes());
+                report.pretraining = Some(corpus.pretraining.clone());
+                let rows = (0..corpus.tokens.values.len() / corpus.tokens.bytes).collect::<Vec<_>>();
+                Some(PacketList::of_rows(&corpus.tokens, &rows))
+            }
+            None if options.corpus.is_empty() && options.pretrained.is_empty() => None,
+            None => return Err(data_problem("elmo.corpus and elmo.pretrained need the captures of a run".to_owned())),
+        };
+        let packets = corpus.as_ref().unwrap_or(training);
+        let Pretrained { parameters, epochs, stage } =
+            pretrain(self.engine(), options, bytes, packets, validation, context)?;
+        report.epochs.extend(epochs);
+        report.stages.push(stage);
+        Ok(parameters)
+    }
+
+    fn fitted(&self) -> Result<&Fitted, ModelError> {
+        self.fitted.as_ref().ok_or_else(|| data_problem("the model is not fitted yet; call fit first".to_owned()))
+    }
+
+    /// Checks that flows have what stands beside their packets.
+    fn check_metadata(&self, Examples { features, .. }: Examples<'_>) -> Result<(), ModelError> {
+        let (packets, known) = (features.tokens.packets, features.sequences.ncols() / 2);
+        if self.options.packet_metadata.is_empty() || packets <= known {
+            return Ok(());
+        }
+        Err(data_problem(format!(
+            "packet_metadata needs packet sequences of {packets} packets, and these flows have {known}"
+        )))
+    }
+
+    /// Encodes flows by a pre-trained ELMo.
+    fn encode(
+        &self,
+        elmo: &ParameterSet,
+        Examples { features, rows }: Examples<'_>,
+        kept: Option<&Encodings<'_>>,
+        progress: &dyn Progress,
+    ) -> Result<Encoded, ModelError> {
+        // The seed is for dropout, of which there is none in encoding.
+        let mut model = self.engine().language_model(&self.options.elmo, elmo, 0)?;
+        let pooling = self.options.pooling_of(features.tokens.bytes);
+        let reading = (&self.options.elmo, pooling);
+        let encoded = encode_flows(&mut *model, reading, &features.tokens, rows, kept, progress)?;
+        let metadata = Metadata::of_rows(features, rows, &self.options.packet_metadata);
+        Ok(Encoded { flows: encoded.flows.with_metadata(metadata), ..encoded })
+    }
+}
+
+fn data_problem(problem: String) -> ModelError {
+    ModelError::Data { model: MODEL.to_owned(), problem }
+}
+
+impl Classifier for AttentionLstm {
+    fn fit(
+        &mut self,
+        training: Examples<'_>,
+        validation: Examples<'_>,
+        context: &FitContext<'_>,
+    ) -> Result<FitReport, ModelError> {
+        let tokens = &training.features.tokens;
+        let classes = training.features.class_names.len();
+        if training.rows.is_empty() {
+            return Err(data_problem("there is no training flow".to_owned()));
+        }
+        if tokens.packets == 0 || tokens.bytes == 0 || classes == 0 {
+            let (packets, bytes) = (tokens.packets, tokens.bytes);
+            let problem = format!("{packets} packets of {bytes} bytes and {classes} classes: none may be 0");
+            return Err(data_problem(problem));
+        }
+        let validation_tokens = &validation.features.tokens;
+        if (validation_tokens.packets, validation_tokens.bytes) != (tokens.packets, tokens.bytes) {
+            return Err(data_problem("training and validation flows have tokens of different shapes".to_owned()));
+        }
+        if let Some(label) = training.labels().into_iter().chain(validation.labels()).find(|&l| l as usize >= classes) {
+            return Err(data_problem(format!("label {label} is not one of the {classes} classes")));
+        }
+        self.check_metadata(training)?;
+        self.check_metadata(validation)?;
+        self.device = context.device;
+        self.fitted = None;
+        let mut report = FitReport::default();
+
+        let packets = PacketList::of_rows(tokens, training.rows);
+        let validation_packets = PacketList::of_rows(validation_tokens, validation.rows);
+        let elmo = match self.options.encoder {
+            Encoder::Frozen | Encoder::FineTuned => {
+                self.pretrained([&packets, &validation_packets], tokens.bytes, context, &mut report)?
+            }
+            Encoder::FromScratch | Encoder::Untrained => untrained(&self.options.elmo, context.seed),
+        };
+
+        let encoded = if self.options.encoder.trains() {
+            None
+        } else {
+            let kept = Encodings::new(context.artifacts, self.engine(), &elmo, self.options.pooling_of(tokens.bytes));
+            let encode = |examples| self.encode(&elmo, examples, Some(&kept), context.progress);
+            let encoded = [encode(training)?, encode(validation)?];
+            report.stages.push(StageTime {
+                stage: ENCODING.to_owned(),
+                wall_seconds: encoded.iter().map(|encoded| encoded.seconds).sum(),
+                samples: encoded.iter().map(|encoded| encoded.distinct).sum(),
+            });
+            Some(encoded.map(|encoded| encoded.flows))
+        };
+
+        let key = self.training_key(&elmo, [training, validation], classes, context.seed);
+        let mut checkpoints = Checkpoints::new(context.artifacts, &key);
+        let initial = initial_classifier(&self.options, classes, context.seed);
+        let run = Run { seed: context.seed, checkpoints: &mut checkpoints, progress: context.progress };
+        let labels = [training.labels(), validation.labels()];
+        let (epochs, elmo, classifier) = match &encoded {
+            None => self.fit_together(elmo, initial, [training, validation], &labels, run)?,
+            Some([training, validation]) => {
+                let mut model = self.engine().classifier(&self.options, &initial, context.seed)?;
+                let mut learner = OnEncodings { model: &mut *model, training, validation, classes };
+                let epochs = fit_classifier(&mut learner, &self.options, &labels[0], &labels[1], classes, run)?;
+                (epochs, elmo, model.parameters())
+            }
+        };
+        report.stages.push(StageTime {
+            stage: TRAINING.to_owned(),
+            wall_seconds: checkpoints.seconds(),
+            samples: (training.rows.len() * epochs.len()) as u64,
+        });
+        if validation.rows.is_empty() {
+            report.notes.push("no validation flows: trained for all epochs, without early stopping".to_owned());
+        }
+        report.notes.extend(still_rising(&epochs, self.options.epochs));
+        report.epochs.extend(epochs);
+        let (packets, bytes) = (tokens.packets, tokens.bytes);
+        self.fitted = Some(Fitted { elmo, classifier, packets, bytes, classes });
+        checkpoints.remove();
+        Ok(report)
+    }
+
+    fn predict_probabilities(
+        &self,
+        examples: Examples<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Array2<f32>, ModelError> {
+        let fitted = self.fitted()?;
+        let tokens = &examples.features.tokens;
+        if (tokens.packets, tokens.bytes) != (fitted.packets, fitted.bytes) {
+            return Err(data_problem(format!(
+                "fitted on {} packets of {} bytes, asked about {} packets of {} bytes",
+                fitted.packets, fitted.bytes, tokens.packets, tokens.bytes
+            )));
+        }
+        self.check_metadata(examples)?;
+        let flows = self.encode(&fitted.elmo, examples, None, progress)?.flows;
+        let mut model = self.engine().classifier(&self.options, &fitted.classifier, 0)?;
+        progress.begin("prediction", prediction_batches(flows.len()));
+        let probabilities =
+            predict(&mut |batch, output| model.probabilities(batch, output), &flows, fitted.classes, &mut |batches| {
+                progress.advance(batches)
+            })?;
+        progress.end();
+        Ok(Array2::from_shape_vec((flows.len(), fitted.classes), probabilities).expect("one row for each flow"))
+    }
+
+    fn expected_memory(&self, size: &FitSize) -> ExpectedMemory {
+        memory::expected(&self.options, self.implementation, size)
+    }
+
+    fn save(&self) -> Result<ModelArchive, ModelError> {
+        let fitted = self.fitted()?;
+        let implementation = match self.implementation {
+            Implementation::Fast => "fast",
+            Implementation::Reference => "reference",
+        };
+        let mut archive = ModelArchive::default();
+        for (name, value) in [
+            ("model", MODEL.to_owned()),
+            ("implementation", implementation.to_owned()),
+            ("parameters", options::to_table(&self.options).to_string()),
+            ("packets", fitted.packets.to_string()),
+            ("bytes", fitted.bytes.to_string()),
+            ("classes", fitted.classes.to_string()),
+        ] {
+            archive.metadata.insert(name.to_owned(), value);
+        }
+        fitted.elmo.store(&mut archive);
+        fitted.classifier.store(&mut archive);
+        Ok(archive)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! How much the rows of each class count in training.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::ModelError;
+use super::classical::Rows;
+use super::input::data;
+use etcbench_storage::declarative;
+
+/// Weights of the classes in training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "it must be \"none\", \"balanced\" or a table of numbers by class name")]
+pub(super) enum ClassWeights {
+    /// A rule by its name.
+    Rule(Rule),
+    /// The weight of each class by its name; a class that is not named weighs 1.
+    PerClass(BTreeMap<String, f64>),
+}
+
+/// A rule for weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Rule {
+    /// Every row counts 1.
+    None,
+    /// A row of class k counts `rows / (classes * rows of k)`, as scikit-learn's `balanced`.
+    Balanced,
+}
+
+impl Default for ClassWeights {
+    fn default() -> Self {
+        Self::Rule(Rule::None)
+    }
+}
+
+impl ClassWeights {
+    /// Whether every row counts 1 because nothing was asked for.
+    pub(crate) fn is_none(&self) -> bool {
+        *self == Self::Rule(Rule::None)
+    }
+
+    /// Refuses weights that cannot be used.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let Self::PerClass(weights) = self else { return Ok(()) };
+        match weights.iter().find(|(_, weight)| !(weight.is_finite() && **weight > 0.0)) {
+            Some((class, weight)) => Err(format!("`class_weights` of `{class}` is {weight}; it must be > 0")),
+            None => Ok(()),
+        }
+    }
+
+    /// The weight of each class that occurs in training.
+    ///
+    /// # Errors
+    /// A weight for a class that is not there.
+    pub(crate) fn of(&self, model: &str, rows: &Rows) -> Result<Vec<f64>, ModelError> {
+        let total = rows.targets.len() as f64;
+        let classes = rows.classes as f64;
+        match self {
+            Self::Rule(Rule::None) => Ok(vec![1.0; rows.classes]),
+            Self::Rule(Rule::Balanced) => {
+                Ok(rows.class_counts().into_iter().map(|count| total / (classes * count as f64)).collect())
+            }
+            Self::PerClass(weights) => {
+                if let Some(unknown) = weights.keys().find(|class| !rows.names.contains(*class)) {
+                    let nearest = declarative::did_you_mean(unknown, rows.names.iter().map(String::as_str));
+                    return Err(data(
+                        model,
+                        format!("`class_weights` names `{unknown}`, which has no training rows{nearest}"),
+                    ));
+                }
+                Ok(rows.names.iter().map(|name| weights.get(name).copied().unwrap_or(1.0)).collect())
+            }
+        }
+    }
+}

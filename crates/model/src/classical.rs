@@ -1,0 +1,394 @@
+//! What the classical models share: their rows become a matrix, their classes the ones that occur in
+//! training, their fitted state a file. Each algorithm only fits and predicts on that matrix.
+
+use std::time::Instant;
+
+use ndarray::Array2;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::input::{Encoding, InputOptions, InputTransform, data};
+use super::memory::{ROWS, TOKENS, matrix};
+use super::{
+    Classifier, Examples, ExpectedMemory, FitContext, FitReport, FitSize, Implementation, Input, ModelArchive,
+    ModelError, StageTime, parameters, stored,
+};
+use etcbench_storage::progress::Progress;
+
+/// Rows to fit: a matrix and the class of each row.
+pub(super) struct Rows {
+    /// Shape `[rows, columns]`, finite, row-major.
+    pub matrix: Array2<f32>,
+    /// Class of each row, an index into the classes that occur in training.
+    pub targets: Vec<u32>,
+    /// Number of classes that occur in training; at least 2.
+    pub classes: usize,
+    /// Their names; empty where rows come back out of a model's file.
+    pub names: Vec<String>,
+}
+
+impl Rows {
+    /// Number of rows of each class.
+    pub(crate) fn class_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes];
+        for &target in &self.targets {
+            counts[target as usize] += 1;
+        }
+        counts
+    }
+}
+
+/// The sizes of a fit on a matrix.
+pub(super) struct MatrixSize<'a> {
+    /// Training rows of each class.
+    pub class_counts: &'a [usize],
+    /// Training rows.
+    pub rows: usize,
+    /// Rows for early stopping, where they are read.
+    pub validation: usize,
+    /// Columns of the matrix.
+    pub columns: usize,
+    /// Threads.
+    pub threads: usize,
+}
+
+impl MatrixSize<'_> {
+    /// Bytes of a matrix of all training rows whose numbers have `size` bytes.
+    pub(crate) fn matrix(&self, size: usize) -> f64 {
+        matrix(self.rows, self.columns, size)
+    }
+}
+
+/// What an algorithm holds beside the matrix of its training rows.
+pub(super) struct AlgorithmMemory {
+    /// At the peak of fitting.
+    pub fitting: ExpectedMemory,
+    /// The fitted state.
+    pub fitted: ExpectedMemory,
+}
+
+/// From what size on a reference implementation cannot cope: measured, see `benches/README.md`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReferenceLimit {
+    /// The crate.
+    pub library: &'static str,
+    /// Most training rows; of the SVM, of any two classes together.
+    pub rows: usize,
+    /// Whether `rows` is of any two classes together.
+    pub of_two_classes: bool,
+    /// What happens beyond it.
+    pub reason: &'static str,
+}
+
+impl ReferenceLimit {
+    /// Refuses more rows than that.
+    fn check(&self, model: &str, rows: &Rows) -> Result<(), ModelError> {
+        let mut found = rows.targets.len();
+        if self.of_two_classes {
+            let mut counts = rows.class_counts();
+            counts.sort_unstable_by(|a, b| b.cmp(a));
+            found = counts.iter().take(2).sum();
+        }
+        if found <= self.rows {
+            return Ok(());
+        }
+        let of = if self.of_two_classes { " of two classes" } else { "" };
+        Err(data(
+            model,
+            format!(
+                "the reference implementation ({}) copes with up to {} training rows{of}, and there are {found}: {}; \
+                 use implementation = \"fast\"",
+                self.library, self.rows, self.reason
+            ),
+        ))
+    }
+}
+
+/// How many columns a note on importances names.
+const NAMED_COLUMNS: usize = 10;
+
+/// A note with the columns of largest importance.
+fn largest(kind: &str, names: &[String], importances: &[f64]) -> String {
+    let mut order: Vec<usize> = (0..importances.len()).filter(|&column| importances[column] > 0.0).collect();
+    order.sort_by(|&a, &b| importances[b].total_cmp(&importances[a]).then(a.cmp(&b)));
+    let named: Vec<String> = order
+        .iter()
+        .take(NAMED_COLUMNS)
+        .map(|&column| format!("{} {:.4}", names.get(column).map_or("?", String::as_str), importances[column]))
+        .collect();
+    format!("{kind}, largest of {} columns: {}", importances.len(), named.join(", "))
+}
+
+/// One algorithm behind [`Classical`].
+pub(super) trait Algorithm: Sized + Send + Sync {
+    /// The keys of its table; all optional.
+    type Parameters: Serialize + DeserializeOwned + Clone + Send + Sync;
+    /// Its name in files and messages.
+    const NAME: &'static str;
+    /// From what size on its reference implementation cannot cope, if there is one.
+    const REFERENCE_LIMIT: Option<ReferenceLimit> = None;
+
+    /// Refuses values that cannot be used and keys that this implementation does not have.
+    fn check(parameters: &Self::Parameters, implementation: Implementation) -> Result<(), String>;
+
+    /// The columns it reads.
+    fn input(parameters: &Self::Parameters, input: Input) -> InputOptions;
+
+    /// Fits to `training`; `validation` serves early stopping only and may be empty.
+    fn fit(
+        parameters: &Self::Parameters,
+        implementation: Implementation,
+        training: Rows,
+        validation: Option<Rows>,
+        context: &FitContext<'_>,
+        report: &mut FitReport,
+    ) -> Result<Self, ModelError>;
+
+    /// Probabilities, shape `[rows, classes]`.
+    fn predict(&self, matrix: &Array2<f32>, progress: &dyn Progress) -> Result<Array2<f32>, ModelError>;
+
+    /// Writes the fitted state.
+    fn store(&self, archive: &mut ModelArchive) -> Result<(), ModelError>;
+
+    /// Reads the fitted state of a model with `columns` columns and `classes` classes.
+    fn restore(
+        parameters: &Self::Parameters,
+        implementation: Implementation,
+        archive: &ModelArchive,
+        columns: usize,
+        classes: usize,
+    ) -> Result<Self, ModelError>;
+
+    /// How much memory fitting takes beside the matrices, at its peak, and the fitted state.
+    fn memory(parameters: &Self::Parameters, implementation: Implementation, size: &MatrixSize) -> AlgorithmMemory;
+
+    /// How much each column matters, under the name of how that is measured; noted in the fit's report.
+    fn importances(&self) -> Vec<(&'static str, &[f64])> {
+        Vec::new()
+    }
+
+    /// Whether the validation rows are read at all.
+    fn uses_validation(_: &Self::Parameters) -> bool {
+        false
+    }
+}
+
+struct Fitted<A> {
+    transform: InputTransform,
+    /// The classes that occur in training, ascending.
+    present: Vec<u32>,
+    /// Number of classes of the experiment.
+    class_count: usize,
+    algorithm: A,
+}
+
+/// A classical model: an algorithm on a matrix, behind the trait of all models.
+pub(super) struct Classical<A: Algorithm> {
+    parameters: A::Parameters,
+    implementation: Implementation,
+    input: Input,
+    fitted: Option<Fitted<A>>,
+}
+
+impl<A: Algorithm> Classical<A> {
+    /// Most rows that the reference implementation is fitted on, if there is a limit.
+    pub(crate) fn reference_row_limit() -> Option<usize> {
+        A::REFERENCE_LIMIT.map(|limit| limit.rows)
+    }
+
+    /// A model that is not fitted yet.
+    ///
+    /// # Errors
+    /// Unknown keys and values that cannot be used.
+    pub(crate) fn new(implementation: Implementation, input: Input, table: &toml::Table) -> Result<Self, ModelError> {
+        let parameters: A::Parameters = parameters::parse(A::NAME, table)?;
+        A::check(&parameters, implementation).map_err(|problem| parameters::refused(A::NAME, problem))?;
+        Ok(Self { parameters, implementation, input, fitted: None })
+    }
+
+    /// A fitted model from its file.
+    ///
+    /// # Errors
+    /// A file that is not complete or contradicts itself.
+    pub(crate) fn from_archive(implementation: Implementation, archive: &ModelArchive) -> Result<Self, ModelError> {
+        let table = stored::text(archive, "parameters")?
+            .parse()
+            .map_err(|error: toml::de::Error| stored::broken(format!("metadata `parameters`: {}", error.message())))?;
+        let transform = InputTransform::restore(archive)?;
+        if stored::json::<Vec<String>>(archive, "columns")? != transform.column_names() {
+            return Err(stored::broken("metadata `columns` does not name the columns that the model reads"));
+        }
+        let mut model = Self::new(implementation, transform.options().input, &table)?;
+        let class_count = stored::class_count(archive)?;
+        let present = stored::u32s(archive, "present_classes")?.to_vec();
+        let ascending = present.windows(2).all(|pair| pair[0] < pair[1]);
+        if present.len() < 2 || !ascending || present.iter().any(|&class| class as usize >= class_count) {
+            return Err(stored::broken("tensor present_classes does not name two or more classes in order"));
+        }
+        let algorithm = A::restore(&model.parameters, implementation, archive, transform.columns(), present.len())?;
+        model.fitted = Some(Fitted { transform, present, class_count, algorithm });
+        Ok(model)
+    }
+}
+
+/// Columns of the matrix that a model reads; as [`InputTransform::columns`], before there is one.
+fn columns(options: &InputOptions, size: &FitSize) -> usize {
+    let of_packet = size.bytes.saturating_add(usize::from(options.encoding == Encoding::Scaled));
+    let bytes = size.packets.saturating_mul(of_packet);
+    match options.input {
+        Input::Bytes => bytes,
+        Input::Statistics => size.statistics,
+        Input::BytesAndStatistics => bytes.saturating_add(size.statistics),
+        Input::Sequences => size.sequence_columns,
+    }
+}
+
+/// The classes of `examples`, checked against the class names.
+pub(super) fn checked_labels(model: &str, examples: Examples<'_>) -> Result<Vec<u32>, ModelError> {
+    let labels = examples.labels();
+    let classes = examples.features.class_names.len();
+    match labels.iter().find(|&&label| label as usize >= classes) {
+        Some(label) => Err(data(model, format!("class {label} is not among the {classes} class names"))),
+        None => Ok(labels),
+    }
+}
+
+impl<A: Algorithm> Classifier for Classical<A> {
+    fn fit(
+        &mut self,
+        training: Examples<'_>,
+        validation: Examples<'_>,
+        context: &FitContext<'_>,
+    ) -> Result<FitReport, ModelError> {
+        let started = Instant::now();
+        let labels = checked_labels(A::NAME, training)?;
+        let mut present = labels.clone();
+        present.sort_unstable();
+        present.dedup();
+        let (transform, matrix) = InputTransform::fit(A::NAME, A::input(&self.parameters, self.input), training)?;
+        if present.len() < 2 {
+            let name = &training.features.class_names[present[0] as usize];
+            return Err(data(
+                A::NAME,
+                format!("all training rows are of class `{name}`; at least two classes are needed"),
+            ));
+        }
+        let index = |label: &u32| present.binary_search(label).ok().map(|index| index as u32);
+        let targets = labels.iter().filter_map(index).collect();
+        let names = present.iter().map(|&class| training.features.class_names[class as usize].clone()).collect();
+        let rows = Rows { matrix, targets, classes: present.len(), names };
+        let mut held_out = None;
+        if A::uses_validation(&self.parameters) {
+            // A class that training never saw has no column, so its rows cannot be scored.
+            let known: Vec<usize> = checked_labels(A::NAME, validation)?
+                .iter()
+                .zip(validation.rows)
+                .filter(|(label, _)| index(label).is_some())
+                .map(|(_, &row)| row)
+                .collect();
+            let known = Examples { features: validation.features, rows: &known };
+            if !known.rows.is_empty() {
+                let matrix = transform.apply(A::NAME, known)?;
+                let targets = known.labels().iter().filter_map(index).collect();
+                held_out = Some(Rows { matrix, targets, classes: present.len(), names: Vec::new() });
+            }
+        }
+        let mut report = FitReport::default();
+        let samples = training.rows.len() as u64;
+        if let (Implementation::Reference, Some(limit)) = (self.implementation, A::REFERENCE_LIMIT) {
+            limit.check(A::NAME, &rows)?;
+        }
+        let algorithm = A::fit(&self.parameters, self.implementation, rows, held_out, context, &mut report)?;
+        let names = transform.column_names();
+        for (kind, importances) in algorithm.importances() {
+            report.notes.push(largest(kind, &names, importances));
+        }
+        let class_count = training.features.class_names.len();
+        if present.len() < class_count {
+            report.notes.push(format!(
+                "{} of {class_count} classes have no training rows and are never predicted",
+                class_count - present.len()
+            ));
+        }
+        self.fitted = Some(Fitted { transform, present, class_count, algorithm });
+        report.stages.push(StageTime {
+            stage: "fit".to_owned(),
+            wall_seconds: started.elapsed().as_secs_f64(),
+            samples,
+        });
+        Ok(report)
+    }
+
+    fn predict_probabilities(
+        &self,
+        examples: Examples<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Array2<f32>, ModelError> {
+        let fitted = self.fitted.as_ref().ok_or_else(|| unfitted(A::NAME))?;
+        let matrix = fitted.transform.apply(A::NAME, examples)?;
+        let present = if matrix.nrows() == 0 {
+            Array2::zeros((0, fitted.present.len()))
+        } else {
+            fitted.algorithm.predict(&matrix, progress)?
+        };
+        let mut all = Array2::zeros((matrix.nrows(), fitted.class_count));
+        for (mut all, present) in all.outer_iter_mut().zip(present.outer_iter()) {
+            for (&class, &probability) in fitted.present.iter().zip(present) {
+                all[class as usize] = probability;
+            }
+        }
+        Ok(all)
+    }
+
+    fn expected_memory(&self, size: &FitSize) -> ExpectedMemory {
+        let options = A::input(&self.parameters, self.input);
+        let columns = columns(&options, size);
+        let validation = if A::uses_validation(&self.parameters) { size.validation } else { 0 };
+        let rows = size.training();
+        let sizes = MatrixSize { class_counts: &size.class_counts, rows, validation, columns, threads: size.threads };
+        let keys = if matches!(options.input, Input::Bytes | Input::BytesAndStatistics) { TOKENS } else { ROWS };
+        let AlgorithmMemory { fitting, fitted } = A::memory(&self.parameters, self.implementation, &sizes);
+        let fitting = fitting.and(keys, matrix(rows, columns, 4) + matrix(validation, columns, 4));
+        let outputs = matrix(size.predicted, size.class_counts.len(), 20);
+        let predicting = fitted.clone().and(keys, matrix(size.predicted, columns, 4)).and(ROWS, outputs);
+        // The model, its archive and the archive's bytes.
+        fitting.or(predicting).or(fitted.times(3.0))
+    }
+
+    fn save(&self) -> Result<ModelArchive, ModelError> {
+        let fitted = self.fitted.as_ref().ok_or_else(|| unfitted(A::NAME))?;
+        let mut archive = ModelArchive::default();
+        archive.metadata.insert("model".to_owned(), A::NAME.to_owned());
+        archive.metadata.insert("implementation".to_owned(), implementation_name(self.implementation).to_owned());
+        archive.metadata.insert("parameters".to_owned(), parameters::write(A::NAME, &self.parameters)?);
+        fitted.transform.store(&mut archive);
+        stored::put_json(&mut archive, "columns", &fitted.transform.column_names());
+        stored::put_json(&mut archive, "classes", &fitted.class_count);
+        stored::put_u32s(&mut archive, "present_classes", &fitted.present);
+        fitted.algorithm.store(&mut archive)?;
+        Ok(archive)
+    }
+}
+
+/// The name of an implementation in files.
+pub(super) fn implementation_name(implementation: Implementation) -> &'static str {
+    match implementation {
+        Implementation::Fast => "fast",
+        Implementation::Reference => "reference",
+    }
+}
+
+/// The error of a model that is used before it is fitted.
+pub(super) fn unfitted(model: &str) -> ModelError {
+    data(model, "the model is not fitted; call fit first")
+}
+
+/// Probabilities from scores: `exp(score - largest) / sum`, summed in order in 64 bits. The order of the
+/// scores is kept, ties included.
+pub(super) fn softmax(scores: &[f64], probabilities: &mut [f32]) {
+    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();
+    for (probability, score) in probabilities.iter_mut().zip(scores) {
+        *probability = ((score - largest).exp() / sum) as f32;
+    }
+}

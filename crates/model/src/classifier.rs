@@ -1,0 +1,363 @@
+//! The one trait that all models meet, and what passes through it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+
+use super::{ExpectedMemory, FitSize, ModelArchive, Pretraining};
+use etcbench_feature::FeatureSet;
+use etcbench_storage::progress::Progress;
+use etcbench_storage::{Claim, Turn};
+
+/// The models, by the names that experiment files, records and tables use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelKind {
+    /// ELMo over packet bytes, then an LSTM with self-attention over packets: the paper's model.
+    AttentionLstm,
+    /// Support vector machine, one against one.
+    Svm,
+    /// Random forest.
+    RandomForest,
+    /// k-nearest neighbours.
+    Knn,
+    /// Gradient-boosted trees with the softmax objective.
+    GradientBoosting,
+    /// Logistic regression, a sanity row.
+    LogisticRegression,
+    /// A single decision tree, a sanity row.
+    DecisionTree,
+    /// The most frequent class, a sanity row.
+    Majority,
+}
+
+impl ModelKind {
+    /// The name in files, records and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AttentionLstm => "attention_lstm",
+            Self::Svm => "svm",
+            Self::RandomForest => "random_forest",
+            Self::Knn => "knn",
+            Self::GradientBoosting => "gradient_boosting",
+            Self::LogisticRegression => "logistic_regression",
+            Self::DecisionTree => "decision_tree",
+            Self::Majority => "majority",
+        }
+    }
+}
+
+/// Which of a model's two implementations runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Implementation {
+    /// This project's own, or the fastest crate that was measured.
+    #[default]
+    Fast,
+    /// Short and on a published crate: the definition of what is computed.
+    Reference,
+}
+
+impl Implementation {
+    /// The name in files, records and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Reference => "reference",
+        }
+    }
+}
+
+/// What a model reads of a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Input {
+    /// The first M bytes of the first N packets.
+    Bytes,
+    /// The flow statistics.
+    Statistics,
+    /// Both, side by side.
+    BytesAndStatistics,
+    /// Signed lengths and inter-arrival times of the first K packets.
+    Sequences,
+}
+
+impl Input {
+    /// The name in files, records and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+            Self::Statistics => "statistics",
+            Self::BytesAndStatistics => "bytes_and_statistics",
+            Self::Sequences => "sequences",
+        }
+    }
+}
+
+/// Where the deep model trains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Device {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// A CUDA device.
+    Cuda(CudaDevice),
+}
+
+/// A CUDA device and how it takes matrix products. Printed as the number, with the precision behind it unless that is
+/// the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CudaDevice {
+    /// The card, counted from 0 as the driver does.
+    pub number: usize,
+    /// Of matrix products.
+    pub precision: Precision,
+}
+
+impl std::fmt::Display for CudaDevice {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.precision {
+            Precision::F32 => write!(formatter, "{}", self.number),
+            precision => write!(formatter, "{} {}", self.number, precision.name()),
+        }
+    }
+}
+
+/// How a CUDA device takes matrix products; values in memory and all sums are in single precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// In single precision; that of published results.
+    #[default]
+    F32,
+    /// Factors rounded to 10 bits of mantissa (NVIDIA's TF32).
+    Tf32,
+    /// Factors rounded to 7 bits of mantissa (bfloat16).
+    Bf16,
+}
+
+impl Precision {
+    /// All, in order of their error.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Tf32, Self::Bf16];
+
+    /// The name on the command line and in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// A model as an experiment file asks for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSpec {
+    /// Which model.
+    pub kind: ModelKind,
+    /// What it reads.
+    pub input: Input,
+    /// Which implementation.
+    pub implementation: Implementation,
+    /// The model's own keys; each model parses them with unknown keys denied, every key optional.
+    pub parameters: toml::Table,
+}
+
+/// The key of [`ModelSpec::parameters`] that names what a deep model reads of each packet beside its bytes.
+pub const PACKET_METADATA: &str = "packet_metadata";
+
+impl ModelSpec {
+    /// Whether it reads packet sequences: as its input, or beside the bytes of packets.
+    pub fn reads_sequences(&self) -> bool {
+        self.input == Input::Sequences || self.reads_metadata()
+    }
+
+    /// Whether it reads lengths, directions or times beside the bytes of packets.
+    pub fn reads_metadata(&self) -> bool {
+        let named = self.parameters.get(PACKET_METADATA).and_then(toml::Value::as_array);
+        named.is_some_and(|named| !named.is_empty())
+    }
+}
+
+/// Some rows of a feature set.
+#[derive(Clone, Copy)]
+pub struct Examples<'a> {
+    /// The features of all flows.
+    pub features: &'a FeatureSet,
+    /// The rows meant, in this order.
+    pub rows: &'a [usize],
+}
+
+impl Examples<'_> {
+    /// The classes of the rows, in their order.
+    pub fn labels(&self) -> Vec<u32> {
+        self.rows.iter().map(|&row| self.features.labels[row]).collect()
+    }
+}
+
+/// Keeps costly intermediate results (a pre-trained ELMo) between fits. The caller's key must name
+/// everything that determines the bytes.
+pub trait ArtifactStore: Send + Sync {
+    /// The bytes stored under `key`, if any.
+    fn get(&self, key: &str) -> Option<Vec<u8>>;
+    /// Stores `bytes` under `key`; failing to store is not an error of the fit.
+    fn put(&self, key: &str, bytes: &[u8]);
+    /// The bytes stored under `key`, or the right to compute them as the output of `stage`, which ends when the claim
+    /// is dropped. Where the store is shared, waits for whoever is computing the same.
+    fn look_up(&self, _stage: &str, key: &str, _progress: &dyn Progress) -> Turn<Vec<u8>> {
+        self.get(key).map_or_else(|| Turn::Ours(Claim::nothing()), Turn::Ready)
+    }
+    /// Forgets what is stored under `key`, if anything, once the fit is stored; failing to is not an error of the fit.
+    fn remove(&self, _key: &str) {}
+    /// How often a long training leaves a checkpoint here, from which the same fit continues after it was killed;
+    /// `None` for a store that does not want any.
+    fn checkpoint_interval(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Keeps nothing.
+pub struct NoArtifacts;
+
+impl ArtifactStore for NoArtifacts {
+    fn get(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+    fn put(&self, _: &str, _: &[u8]) {}
+}
+
+/// What a fit is given beside the examples.
+pub struct FitContext<'a> {
+    /// The run's seed; models split it by purpose with [`etcbench_storage::seed`].
+    pub seed: u64,
+    /// Where the deep model trains.
+    pub device: Device,
+    /// Told of every stage and epoch.
+    pub progress: &'a dyn Progress,
+    /// Keeps costly intermediate results between fits.
+    pub artifacts: &'a dyn ArtifactStore,
+}
+
+/// Wall time of one part of a fit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageTime {
+    /// The part, such as `elmo_pretraining`.
+    pub stage: String,
+    /// Wall time in seconds; of the original computation where an artifact was reused.
+    pub wall_seconds: f64,
+    /// How many samples went through (packets or flows, times epochs).
+    pub samples: u64,
+}
+
+/// One epoch of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// The part, such as `elmo_pretraining`.
+    pub stage: String,
+    /// From 1.
+    pub epoch: usize,
+    /// Mean training loss per target.
+    pub training_loss: f64,
+    /// Mean validation loss per target, where there is a validation split.
+    pub validation_loss: Option<f64>,
+    /// Macro F1 on the validation split, for classifiers.
+    pub validation_macro_f1: Option<f64>,
+}
+
+/// What a fit tells beside the model.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FitReport {
+    /// Wall time of each part.
+    pub stages: Vec<StageTime>,
+    /// Training curves.
+    pub epochs: Vec<EpochRecord>,
+    /// Anything a reader of the results should know, such as a solver that stopped at its limit.
+    pub notes: Vec<String>,
+    /// What the ELMo was pre-trained on, where that is not the training part alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretraining: Option<Pretraining>,
+}
+
+/// Why a model could not be built, fitted, used or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A key of the model's table is unknown or its value cannot be used.
+    #[error("[model.{model}]: {problem}")]
+    Parameters {
+        /// The model's name.
+        model: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// The data cannot be fitted.
+    #[error("{model}: {problem}")]
+    Data {
+        /// The model's name.
+        model: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// Training left the finite numbers.
+    #[error("{model}: {stage} diverged in {place}: {problem}")]
+    Diverged {
+        /// The model's name.
+        model: String,
+        /// The part of the fit.
+        stage: String,
+        /// The layer or parameter.
+        place: String,
+        /// What was seen and what to do.
+        problem: String,
+    },
+    /// The device asked for is not there.
+    #[error("device {device}: {problem}")]
+    Device {
+        /// As given on the command line.
+        device: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// A stored model cannot be read.
+    #[error("{}: {problem}", path.as_ref().map_or("model file".to_owned(), |path| path.display().to_string()))]
+    File {
+        /// The file, where known.
+        path: Option<PathBuf>,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+}
+
+/// A model that can be fitted, asked for probabilities, and stored.
+pub trait Classifier: Send {
+    /// Fits to the training rows; the validation rows serve early stopping only. Test rows are never
+    /// seen here.
+    ///
+    /// # Errors
+    /// Data that cannot be fitted, training that diverged, a device that is missing.
+    fn fit(
+        &mut self,
+        training: Examples<'_>,
+        validation: Examples<'_>,
+        context: &FitContext<'_>,
+    ) -> Result<FitReport, ModelError>;
+
+    /// How much memory [`fit`](Self::fit), predicting and saving are expected to take beside the features; nothing unless
+    /// the model says otherwise.
+    fn expected_memory(&self, _size: &FitSize) -> ExpectedMemory {
+        ExpectedMemory::default()
+    }
+
+    /// Class probabilities, shape `[rows, classes]`; each row sums to 1.
+    ///
+    /// # Errors
+    /// A model that was not fitted, or features of another shape than those it was fitted on.
+    fn predict_probabilities(&self, examples: Examples<'_>, progress: &dyn Progress)
+    -> Result<Array2<f32>, ModelError>;
+
+    /// The fitted model as a file's content; loading it predicts the same bits.
+    ///
+    /// # Errors
+    /// A model that was not fitted.
+    fn save(&self) -> Result<ModelArchive, ModelError>;
+}

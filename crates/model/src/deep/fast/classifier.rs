@@ -1,0 +1,387 @@
+//! The classifier over what is read of a flow's encoded packets ([`Reading`]), over the operations of a device: LSTM,
+//! normalisation, self-attention, normalisation, mean, two linear layers.
+
+use super::classifier_weights::{AttentionWeights, Weights};
+use super::device::{Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, PoolInput, PoolShape};
+use super::packing::Packing;
+use super::reading::{Flows, Reading};
+use super::weights::{Linear, Optimiser, is_finite};
+use crate::ModelError;
+use crate::deep::engine::{
+    BatchLoss, DropoutPlace, NOT_FINITE, OptimiserState, PacketBatch, Resumable, SequenceClassifier, TRAINING, diverged,
+};
+use crate::deep::parameters::{Activation, AttentionLstmOptions, MODEL, ParameterSet};
+use etcbench_storage::seed;
+
+/// The values of one batch, `S` steps in all: sizes as in the names' comments.
+#[derive(Default)]
+struct Buffers<V> {
+    lstm: LstmState<V>,
+    /// `[S, lstm]`.
+    normalised: V,
+    attended: V,
+    attended_normalised: V,
+    /// The running gradient, `[S, lstm]`.
+    gradient: V,
+    /// Squared longest length per flow.
+    scores: V,
+    /// `[flows, lstm]`.
+    pooled: V,
+    pooled_gradient: V,
+    /// `[flows, dense]`.
+    features: V,
+    features_gradient: V,
+    /// `[flows, classes]`, their gradient after the loss.
+    logits: V,
+}
+
+/// Query, key and value, `[S, lstm]`.
+struct Projections<V> {
+    values: Attended<V>,
+    gradients: Attended<V>,
+}
+
+/// The classifier on a device.
+pub(super) struct AttentionLstm<D: Device> {
+    pub device: D,
+    options: AttentionLstmOptions,
+    classes: usize,
+    dropout_seed: u64,
+    pub weights: Weights<D>,
+    pub optimiser: Optimiser,
+    pub packing: Packing,
+    pub reading: Reading<D>,
+    indices: Vec<u32>,
+    /// Where each flow stands in the batch.
+    order: D::Indices,
+    labels: D::Indices,
+    buffers: Buffers<D::Values>,
+    projections: Projections<D::Values>,
+    host: Vec<f32>,
+}
+
+fn invalid(problem: String) -> ModelError {
+    ModelError::Data { model: MODEL.to_owned(), problem }
+}
+
+fn three<V: Default>() -> Attended<V> {
+    Attended { query: V::default(), key: V::default(), value: V::default() }
+}
+
+fn shared<V>(attended: &Attended<V>) -> Attended<&V> {
+    Attended { query: &attended.query, key: &attended.key, value: &attended.value }
+}
+
+impl<D: Device> AttentionLstm<D> {
+    pub(super) fn new(
+        mut device: D,
+        options: &AttentionLstmOptions,
+        set: &ParameterSet,
+        seed: u64,
+    ) -> Result<Self, ModelError> {
+        let classes = set.shape("classifier.output.bias")?.first().copied().unwrap_or(0);
+        let weights = Weights::new(&mut device, options, classes, set)?;
+        device.check()?;
+        let optimiser = Optimiser { clip_norm: options.clip_norm, weight_decay: options.weight_decay, steps: 0 };
+        Ok(Self {
+            device,
+            options: options.clone(),
+            classes,
+            dropout_seed: seed::derive(seed, "dropout"),
+            weights,
+            optimiser,
+            packing: Packing::default(),
+            reading: Reading::new(options),
+            indices: Vec::new(),
+            order: D::Indices::default(),
+            labels: D::Indices::default(),
+            buffers: Buffers::default(),
+            projections: Projections { values: three(), gradients: three() },
+            host: Vec::new(),
+        })
+    }
+
+    fn lstm_shape(&self) -> LstmShape {
+        LstmShape { inputs: self.options.step_size(), hidden: self.options.lstm, activation: self.options.activation }
+    }
+
+    fn linear_shape(rows: usize, linear: (usize, usize)) -> LinearShape {
+        LinearShape { rows, inputs: linear.0, outputs: linear.1 }
+    }
+
+    fn dropout(&self, place: DropoutPlace) -> Option<Dropout> {
+        let rate = self.options.dropout;
+        (rate > 0.0).then_some(Dropout { seed: self.dropout_seed, step: self.optimiser.steps, place, rate })
+    }
+
+    /// Checks and packs a batch, and makes room for it.
+    fn prepare(&mut self, batch: &PacketBatch<'_>) -> Result<(), ModelError> {
+        self.reading.prepare(&mut self.device, &mut self.packing, batch)?;
+        self.reserve();
+        Ok(())
+    }
+
+    /// Packs flows whose encodings will be in the reading's layers, and makes room for them.
+    pub(super) fn pack(&mut self, flows: &Flows<'_>) -> Result<(), ModelError> {
+        self.reading.read_layers();
+        self.reading.pack(&mut self.device, &mut self.packing, flows)?;
+        self.reserve();
+        Ok(())
+    }
+
+    fn reserve(&mut self) {
+        let (lstm, dense) = (self.options.lstm, self.options.dense);
+        let (states, flows) = (self.packing.states, self.packing.rows());
+        self.device.upload_indices(&self.packing.order, &mut self.order);
+        let buffers = &mut self.buffers;
+        for (buffer, length) in [
+            (&mut buffers.normalised, states * lstm),
+            (&mut buffers.gradient, states * lstm),
+            (&mut buffers.pooled, flows * lstm),
+            (&mut buffers.pooled_gradient, flows * lstm),
+            (&mut buffers.features, flows * dense),
+            (&mut buffers.features_gradient, flows * dense),
+            (&mut buffers.logits, flows * self.classes),
+        ] {
+            self.device.reserve(buffer, length);
+        }
+        if self.options.attention {
+            let Projections { values, gradients } = &mut self.projections;
+            for three in [values, gradients] {
+                for buffer in [&mut three.query, &mut three.key, &mut three.value] {
+                    self.device.reserve(buffer, states * lstm);
+                }
+            }
+            self.device.reserve(&mut buffers.attended, states * lstm);
+            self.device.reserve(&mut buffers.attended_normalised, states * lstm);
+        }
+    }
+
+    /// From the prepared batch to logits.
+    fn forward(&mut self, training: bool) {
+        let (lstm, dense) = (self.options.lstm, self.options.dense);
+        let (flows, states) = (self.packing.rows(), self.packing.states);
+        let lstm_shape = self.lstm_shape();
+        let packets = self.dropout(DropoutPlace::Packets).filter(|_| training);
+        let features = self.dropout(DropoutPlace::Dense).filter(|_| training);
+        let Self { device, weights, packing, reading, buffers, projections, .. } = self;
+
+        reading.forward(device, states, weights, training, packets);
+        let input = LstmInput::Rows(reading.output());
+        device.lstm(lstm_shape, packing, input, weights.lstm.values(), &mut buffers.lstm);
+        weights.norm.forward(device, states, &buffers.lstm.hidden, &mut buffers.normalised, training);
+        let mut last = &buffers.normalised;
+        if let Some(AttentionWeights { query, key, value, norm }) = &mut weights.attention {
+            let values = &mut projections.values;
+            let square = Self::linear_shape(states, (lstm, lstm));
+            for (linear, y) in [(query, &mut values.query), (key, &mut values.key), (value, &mut values.value)] {
+                device.linear(square, last, linear.weight.value(), linear.bias.value(), y);
+            }
+            device.attention(packing, lstm, shared(values), &mut buffers.scores, &mut buffers.attended);
+            norm.forward(device, states, &buffers.attended, &mut buffers.attended_normalised, training);
+            last = &buffers.attended_normalised;
+        }
+        device.pool(packing, PoolShape::mean(lstm), PoolInput::Rows(last), &mut buffers.pooled);
+        let shape = Self::linear_shape(flows, (lstm, dense));
+        let linear = &weights.dense;
+        device.linear(shape, &buffers.pooled, linear.weight.value(), linear.bias.value(), &mut buffers.features);
+        device.relu(flows * dense, &mut buffers.features);
+        if let Some(dropout) = features {
+            device.dropout_in_place(flows, dense, dropout, &self.order, &mut buffers.features);
+        }
+        let shape = Self::linear_shape(flows, (dense, self.classes));
+        let linear = &weights.output;
+        device.linear(shape, &buffers.features, linear.weight.value(), linear.bias.value(), &mut buffers.logits);
+    }
+
+    /// From the gradient of the logits to those of all weights.
+    fn backward(&mut self) {
+        let (lstm, dense) = (self.options.lstm, self.options.dense);
+        let (flows, states) = (self.packing.rows(), self.packing.states);
+        let lstm_shape = self.lstm_shape();
+        let packets = self.dropout(DropoutPlace::Packets);
+        let features = self.dropout(DropoutPlace::Dense);
+        let Self { device, weights, packing, reading, buffers, projections, .. } = self;
+        let through = |device: &mut D,
+                       linear: &mut Linear<D>,
+                       shape: LinearShape,
+                       x: &D::Values,
+                       dy: &D::Values,
+                       dx: &mut D::Values,
+                       accumulate: bool| {
+            let (weight, bias) = (&mut linear.weight.trained, &mut linear.bias.trained);
+            device.linear_backward(shape, x, dy, weight, bias, dx, accumulate);
+        };
+
+        let shape = Self::linear_shape(flows, (dense, self.classes));
+        let gradient = &mut buffers.features_gradient;
+        through(device, &mut weights.output, shape, &buffers.features, &buffers.logits, gradient, false);
+        if let Some(dropout) = features {
+            device.dropout_in_place(flows, dense, dropout, &self.order, gradient);
+        }
+        device.relu_backward(flows * dense, &buffers.features, gradient);
+        let shape = Self::linear_shape(flows, (lstm, dense));
+        let pooled = &mut buffers.pooled_gradient;
+        through(device, &mut weights.dense, shape, &buffers.pooled, gradient, pooled, false);
+        let gradient = &mut buffers.gradient;
+        // A mean's gradient does not depend on what it is of.
+        device.pool_backward(
+            packing,
+            PoolShape::mean(lstm),
+            PoolInput::Rows(&buffers.normalised),
+            pooled,
+            gradient,
+            false,
+        );
+        if let Some(AttentionWeights { query, key, value, norm }) = &mut weights.attention {
+            norm.backward(device, states, &buffers.attended, gradient);
+            let Projections { values, gradients } = projections;
+            let wanted = Attended { query: &mut gradients.query, key: &mut gradients.key, value: &mut gradients.value };
+            device.attention_backward(packing, lstm, shared(values), &buffers.scores, gradient, wanted);
+            let square = Self::linear_shape(states, (lstm, lstm));
+            through(device, query, square, &buffers.normalised, &gradients.query, gradient, false);
+            through(device, key, square, &buffers.normalised, &gradients.key, gradient, true);
+            through(device, value, square, &buffers.normalised, &gradients.value, gradient, true);
+        }
+        weights.norm.backward(device, states, &buffers.lstm.hidden, gradient);
+        let (read, read_gradient) = reading.output_and_gradient();
+        let (input, trained) = (LstmInput::Rows(read), weights.lstm.trained());
+        device.lstm_backward(lstm_shape, packing, input, trained, &mut buffers.lstm, gradient, read_gradient);
+        reading.backward(device, states, weights, packets);
+    }
+
+    /// The first layer of the last forward pass that holds a number that is not finite.
+    pub(super) fn first_not_finite(&self) -> String {
+        let (states, flows) = (self.packing.states, self.packing.rows());
+        let AttentionLstmOptions { lstm, dense, .. } = self.options;
+        let buffers = &self.buffers;
+        let layers = [
+            ("classifier.lstm", &buffers.lstm.hidden, states * lstm),
+            ("classifier.norm_1", &buffers.normalised, states * lstm),
+            ("classifier.attention", &buffers.attended, states * lstm),
+            ("classifier.norm_2", &buffers.attended_normalised, states * lstm),
+            ("classifier.dense", &buffers.features, flows * dense),
+        ];
+        let attention = self.weights.attention.is_some();
+        let absent = |name| !attention && ["classifier.attention", "classifier.norm_2"].contains(&name);
+        let layers =
+            self.reading.computed(states).into_iter().chain(layers.into_iter().filter(|layer| !absent(layer.0)));
+        let found = layers.into_iter().find(|(_, values, length)| !is_finite(&self.device, values, *length));
+        found.map_or("classifier.output", |(name, ..)| name).to_owned()
+    }
+
+    /// The gradients by name, as they are now.
+    pub(super) fn named_gradients(&mut self) -> Vec<(String, Vec<f32>)> {
+        let Self { device, weights, .. } = self;
+        let mut found = Vec::new();
+        weights.visit(&mut |weight| found.push(weight.gradient(device)));
+        found
+    }
+
+    /// The loss of a batch, and the gradients added to the weights'.
+    pub(super) fn gradients(&mut self, batch: &PacketBatch<'_>, labels: &[u32]) -> Result<BatchLoss, ModelError> {
+        self.check_labels(labels, batch.counts.len())?;
+        self.prepare(batch)?;
+        let loss = self.loss_and_gradients(labels);
+        self.device.check()?;
+        Ok(loss)
+    }
+
+    /// Checks the classes of a batch's flows.
+    pub(super) fn check_labels(&self, labels: &[u32], flows: usize) -> Result<(), ModelError> {
+        if labels.len() != flows {
+            return Err(invalid(format!("{} labels for a batch of {flows} flows", labels.len())));
+        }
+        match labels.iter().find(|&&label| label as usize >= self.classes) {
+            Some(label) => Err(invalid(format!("label {label} is not one of {} classes", self.classes))),
+            None => Ok(()),
+        }
+    }
+
+    /// The loss of the packed batch, and the gradients added to the weights'; that of the mixed layers stays in the
+    /// reading.
+    pub(super) fn loss_and_gradients(&mut self, labels: &[u32]) -> BatchLoss {
+        let flows = labels.len();
+        self.indices.clear();
+        self.indices.extend(self.packing.order.iter().map(|&flow| labels[flow as usize]));
+        self.device.upload_indices(&self.indices, &mut self.labels);
+        self.forward(true);
+        let logits = &mut self.buffers.logits;
+        let sum = self.device.cross_entropy(flows, self.classes, logits, &self.labels, 1.0 / flows as f32);
+        self.backward();
+        BatchLoss { sum, targets: flows as u64 }
+    }
+}
+
+impl<D: Device> SequenceClassifier for AttentionLstm<D> {
+    fn train_step(
+        &mut self,
+        batch: &PacketBatch<'_>,
+        labels: &[u32],
+        learning_rate: f32,
+    ) -> Result<BatchLoss, ModelError> {
+        let loss = self.gradients(batch, labels)?;
+        if !loss.sum.is_finite() {
+            return Err(diverged(TRAINING, &self.first_not_finite(), NOT_FINITE));
+        }
+        let Self { device, weights, optimiser, .. } = self;
+        optimiser.step(TRAINING, device, learning_rate, |visit| weights.visit(visit))?;
+        Ok(loss)
+    }
+
+    fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
+        let flows = batch.counts.len();
+        if output.len() != flows * self.classes {
+            return Err(invalid(format!("{} values do not hold {flows} flows' probabilities", output.len())));
+        }
+        self.prepare(batch)?;
+        self.forward(false);
+        self.device.softmax(flows, self.classes, &mut self.buffers.logits);
+        self.host.resize(output.len(), 0.0);
+        self.device.download(&self.buffers.logits, &mut self.host);
+        self.device.check()?;
+        for (&flow, row) in self.packing.order.iter().zip(self.host.chunks_exact(self.classes)) {
+            output[flow as usize * self.classes..][..self.classes].copy_from_slice(row);
+        }
+        Ok(())
+    }
+
+    fn dead_layers(&mut self) -> Vec<&'static str> {
+        let Self { device, buffers, packing, options, .. } = self;
+        let mut layers = vec![("classifier.dense", &buffers.features, packing.rows() * options.dense)];
+        if options.activation == Activation::Relu {
+            layers.insert(0, ("classifier.lstm", &buffers.lstm.hidden, packing.states * options.lstm));
+        }
+        // Asked for after every step: a layer that lives shows it in its first values.
+        let mut host = Vec::new();
+        let mut zero = |values: &D::Values, length: usize| {
+            host.resize(length, 0.0);
+            device.download(values, &mut host);
+            host.iter().all(|&value| value == 0.0)
+        };
+        let mut dead = |values: &D::Values, length: usize| zero(values, length.min(1024)) && zero(values, length);
+        layers.into_iter().filter(|(_, values, length)| dead(values, *length)).map(|(name, ..)| name).collect()
+    }
+}
+
+impl<D: Device> Resumable for AttentionLstm<D> {
+    fn parameters(&self) -> ParameterSet {
+        self.weights.store(&self.device)
+    }
+
+    fn optimiser_state(&mut self) -> OptimiserState {
+        let Self { device, weights, optimiser, .. } = self;
+        optimiser.state(device, |visit| weights.visit(visit))
+    }
+
+    fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError> {
+        let Self { device, weights, optimiser, .. } = self;
+        optimiser.set_state(device, state, |visit| weights.visit(visit))
+    }
+
+    fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
+        let Self { device, weights, .. } = self;
+        weights.load(device, parameters)?;
+        device.check()
+    }
+}

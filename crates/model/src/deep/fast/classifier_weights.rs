@@ -1,0 +1,148 @@
+//! The classifier's parameters on a device.
+
+use super::device::{Device, MixWeights};
+use super::weights::{Linear, Lstm, Norm, Weight};
+use crate::ModelError;
+use crate::deep::parameters::{AttentionLstmOptions, Normalisation, ParameterSet};
+use crate::deep::pooling::PoolingKind;
+
+/// Self-attention and the normalisation after it.
+pub(super) struct AttentionWeights<D: Device> {
+    pub query: Linear<D>,
+    pub key: Linear<D>,
+    pub value: Linear<D>,
+    pub norm: Norm<D>,
+}
+
+/// All of the classifier.
+pub(super) struct Weights<D: Device> {
+    pub mix: Weight<D>,
+    pub gamma: Weight<D>,
+    /// Of the scores of a packet's slots.
+    pub pooling: Option<Weight<D>>,
+    /// Of the packet vectors that the LSTM reads.
+    pub packets: Option<Norm<D>>,
+    pub lstm: Lstm<D>,
+    pub norm: Norm<D>,
+    pub attention: Option<AttentionWeights<D>>,
+    pub dense: Linear<D>,
+    pub output: Linear<D>,
+}
+
+impl<D: Device> Weights<D> {
+    /// Takes the values and running statistics of a set.
+    pub(super) fn new(
+        device: &mut D,
+        options: &AttentionLstmOptions,
+        classes: usize,
+        set: &ParameterSet,
+    ) -> Result<Self, ModelError> {
+        let lstm = options.lstm;
+        let attention =
+            |device: &mut D, part: &str| Linear::new(device, set, &format!("classifier.attention.{part}"), lstm, lstm);
+        Ok(Self {
+            mix: Weight::new(device, set, "classifier.mix.weight".to_owned(), &[options.elmo.layers + 1])?,
+            gamma: Weight::new(device, set, "classifier.mix.gamma".to_owned(), &[1])?,
+            pooling: match options.pooling {
+                PoolingKind::Attention => {
+                    let name = "classifier.pooling.weight".to_owned();
+                    Some(Weight::new(device, set, name, &[2 * options.elmo.hidden])?)
+                }
+                _ => None,
+            },
+            packets: match options.normalisation {
+                Normalisation::None => None,
+                Normalisation::Batch => Some(Norm::new(device, set, "classifier.norm_0", options.step_size())?),
+            },
+            lstm: Lstm::new(device, set, "classifier.lstm", options.step_size(), lstm)?,
+            norm: Norm::new(device, set, "classifier.norm_1", lstm)?,
+            attention: if options.attention {
+                Some(AttentionWeights {
+                    query: attention(device, "query")?,
+                    key: attention(device, "key")?,
+                    value: attention(device, "value")?,
+                    norm: Norm::new(device, set, "classifier.norm_2", lstm)?,
+                })
+            } else {
+                None
+            },
+            dense: Linear::new(device, set, "classifier.dense", options.dense, lstm)?,
+            output: Linear::new(device, set, "classifier.output", classes, options.dense)?,
+        })
+    }
+
+    /// How a packet's layers are weighted.
+    pub(super) fn mix(&self) -> MixWeights<&D::Values> {
+        MixWeights { weight: self.mix.value(), gamma: self.gamma.value() }
+    }
+
+    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
+        visit(&mut self.mix);
+        visit(&mut self.gamma);
+        if let Some(weight) = &mut self.pooling {
+            visit(weight);
+        }
+        if let Some(norm) = &mut self.packets {
+            norm.visit(visit);
+        }
+        self.lstm.visit(visit);
+        self.norm.visit(visit);
+        if let Some(AttentionWeights { query, key, value, norm }) = &mut self.attention {
+            query.visit(visit);
+            key.visit(visit);
+            value.visit(visit);
+            norm.visit(visit);
+        }
+        self.dense.visit(visit);
+        self.output.visit(visit);
+    }
+
+    /// Values and running statistics, in the order that parameters are listed in.
+    pub(super) fn store(&self, device: &D) -> ParameterSet {
+        let mut set = ParameterSet::default();
+        let Self { mix, gamma, pooling, packets, lstm, norm, attention, dense, output } = self;
+        mix.store(device, &mut set);
+        gamma.store(device, &mut set);
+        if let Some(weight) = pooling {
+            weight.store(device, &mut set);
+        }
+        if let Some(norm) = packets {
+            norm.store(device, &mut set);
+        }
+        for weight in [&lstm.input, &lstm.hidden, &lstm.bias] {
+            weight.store(device, &mut set);
+        }
+        norm.store(device, &mut set);
+        if let Some(AttentionWeights { query, key, value, norm }) = attention {
+            for linear in [query, key, value] {
+                linear.weight.store(device, &mut set);
+                linear.bias.store(device, &mut set);
+            }
+            norm.store(device, &mut set);
+        }
+        for linear in [dense, output] {
+            linear.weight.store(device, &mut set);
+            linear.bias.store(device, &mut set);
+        }
+        set
+    }
+
+    /// Takes other values and running statistics; gradients and moments stay.
+    pub(super) fn load(&mut self, device: &mut D, set: &ParameterSet) -> Result<(), ModelError> {
+        let mut result = Ok(());
+        self.visit(&mut |weight| {
+            if result.is_ok() {
+                result = weight.load(device, set);
+            }
+        });
+        result?;
+        if let Some(norm) = &mut self.packets {
+            norm.load_statistics(device, set)?;
+        }
+        self.norm.load_statistics(device, set)?;
+        match &mut self.attention {
+            Some(attention) => attention.norm.load_statistics(device, set),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,530 @@
+//! The processor as a device: vectorised code for AVX2 and FMA where they are, portable code elsewhere, threads
+//! from rayon. Work is cut by fixed sizes and sums have a fixed order, so results are the same bits at
+//! any number of threads. Buffers grow to the largest batch and stay; a step allocates nothing.
+
+// Loops over the lanes of several arrays at once are what the compiler vectorises; they need the index.
+#![allow(clippy::needless_range_loop)]
+
+pub(crate) mod activation;
+mod attention;
+mod lstm;
+pub(crate) mod matmul;
+mod normalise;
+mod optimiser;
+mod pool;
+mod rows;
+pub(crate) mod simd;
+mod slots;
+
+use matmul::{Layout, Panels, Update, multiply_parallel, multiply_transposed};
+use simd::Level;
+
+use super::device::{
+    AdamStep, Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
+    MixWeights, NormState, NormWeights, PoolInput, PoolShape, RowsAt, SlotShape, Trained,
+};
+use super::packing::Packing;
+use crate::deep::engine::NORM_EPSILON;
+use crate::deep::parameters::Activation;
+
+/// The processor and its working memory.
+pub(crate) struct Cpu {
+    level: Level,
+    input_panels: Panels,
+    hidden_panels: Panels,
+    /// An embedding's input products, or their gradients; what attention over slots works with.
+    table: Vec<f32>,
+    /// The gradient of cells that an LSTM carries back.
+    carry: Vec<f32>,
+    /// The states before those whose gates they enter.
+    previous: Vec<f32>,
+    /// A normalisation's values by column.
+    columns: Vec<f32>,
+    /// Squares of gradients, summed.
+    squares: f64,
+}
+
+impl Cpu {
+    /// The processor that this runs on.
+    pub(crate) fn new() -> Self {
+        Self::with_level(Level::detect())
+    }
+
+    /// The processor without its vector instructions.
+    #[cfg(test)]
+    pub(crate) fn portable() -> Self {
+        Self::with_level(Level::portable())
+    }
+
+    fn with_level(level: Level) -> Self {
+        Self {
+            level,
+            input_panels: Panels::default(),
+            hidden_panels: Panels::default(),
+            table: Vec::new(),
+            carry: Vec::new(),
+            previous: Vec::new(),
+            columns: Vec::new(),
+            squares: 0.0,
+        }
+    }
+
+    /// The gradient of the recurrent weight: gates' gradients times the states one step before.
+    fn hidden_gradient(&mut self, packing: &Packing, size: usize, state: &LstmState<Vec<f32>>, gradient: &mut [f32]) {
+        let width = 4 * size;
+        for chunk in &packing.chunks {
+            grow(&mut self.previous, chunk.states * size);
+            let mut filled = 0;
+            for (&active, &before) in packing.active(chunk).iter().skip(1).zip(packing.offsets(chunk)) {
+                let (count, before) = (active as usize * size, before as usize * size);
+                self.previous[filled..filled + count].copy_from_slice(&state.hidden[before..before + count]);
+                filled += count;
+            }
+            let gates = &state.gates[(chunk.start + chunk.rows) * width..];
+            multiply_transposed(self.level, filled / size, width, size, gates, &self.previous, gradient);
+        }
+    }
+}
+
+fn grow(values: &mut Vec<f32>, length: usize) {
+    if values.len() < length {
+        values.resize(length, 0.0);
+    }
+}
+
+impl Device for Cpu {
+    type Values = Vec<f32>;
+    type Indices = Vec<u32>;
+
+    fn rows_per_chunk(&self, hidden: usize, _: usize) -> usize {
+        // Few rows keep a chunk's gates in the cache; a large recurrent weight wants more rows per pass over it.
+        if hidden <= 128 { 32 } else { 128 }
+    }
+
+    fn reserve(&mut self, values: &mut Vec<f32>, length: usize) {
+        grow(values, length);
+    }
+
+    fn upload(&mut self, from: &[f32], to: &mut Vec<f32>) {
+        grow(to, from.len());
+        to[..from.len()].copy_from_slice(from);
+    }
+
+    fn upload_indices(&mut self, from: &[u32], to: &mut Vec<u32>) {
+        to.clear();
+        to.extend_from_slice(from);
+    }
+
+    fn download(&self, from: &Vec<f32>, to: &mut [f32]) {
+        to.copy_from_slice(&from[..to.len()]);
+    }
+
+    fn linear(&mut self, shape: LinearShape, x: &Vec<f32>, weight: &Vec<f32>, bias: &Vec<f32>, y: &mut Vec<f32>) {
+        let LinearShape { rows, inputs, outputs } = shape;
+        self.input_panels.pack_parallel(weight, inputs, outputs, Layout::Transposed);
+        let y = &mut y[..rows * outputs];
+        multiply_parallel(self.level, rows, x, &self.input_panels, y, Update::Bias(bias));
+    }
+
+    fn linear_backward(
+        &mut self,
+        shape: LinearShape,
+        x: &Vec<f32>,
+        dy: &Vec<f32>,
+        weight: &mut Trained<Vec<f32>>,
+        bias: &mut Trained<Vec<f32>>,
+        dx: &mut Vec<f32>,
+        accumulate: bool,
+    ) {
+        let LinearShape { rows, inputs, outputs } = shape;
+        let dy = &dy[..rows * outputs];
+        multiply_transposed(self.level, rows, outputs, inputs, dy, x, &mut weight.gradient);
+        rows::column_sums(self.level, outputs, dy, &mut bias.gradient[..outputs]);
+        self.input_panels.pack_parallel(&weight.value, outputs, inputs, Layout::Plain);
+        let update = if accumulate { Update::Add } else { Update::Replace };
+        multiply_parallel(self.level, rows, dy, &self.input_panels, &mut dx[..rows * inputs], update);
+    }
+
+    fn lstm(
+        &mut self,
+        shape: LstmShape,
+        packing: &Packing,
+        input: LstmInput<'_, Self>,
+        weights: LstmWeights<&Vec<f32>>,
+        state: &mut LstmState<Vec<f32>>,
+    ) {
+        let LstmShape { inputs, hidden, activation } = shape;
+        self.input_panels.pack_parallel(weights.input, inputs, 4 * hidden, Layout::Transposed);
+        self.hidden_panels.pack_parallel(weights.hidden, hidden, 4 * hidden, Layout::Transposed);
+        grow(&mut state.gates, packing.states * 4 * hidden);
+        grow(&mut state.cells, packing.states * hidden);
+        grow(&mut state.hidden, packing.states * hidden);
+        let source = match input {
+            LstmInput::Rows(rows) => {
+                lstm::Source::Rows { rows, inputs, panels: &self.input_panels, bias: weights.bias }
+            }
+            LstmInput::Embedded { embedding, vocabulary, ids } => {
+                grow(&mut self.table, vocabulary * 4 * hidden);
+                let table = &mut self.table[..vocabulary * 4 * hidden];
+                let update = Update::Bias(weights.bias);
+                multiply_parallel(self.level, vocabulary, embedding, &self.input_panels, table, update);
+                lstm::Source::Table { table: &self.table, ids }
+            }
+        };
+        let tanh = activation == Activation::Tanh;
+        let shared = lstm::Forward { level: self.level, packing, hidden, tanh, source, panels: &self.hidden_panels };
+        lstm::forward(shared, &packing.chunks, &mut state.gates, &mut state.cells, &mut state.hidden);
+    }
+
+    fn lstm_backward(
+        &mut self,
+        shape: LstmShape,
+        packing: &Packing,
+        input: LstmInput<'_, Self>,
+        weights: LstmWeights<&mut Trained<Vec<f32>>>,
+        state: &mut LstmState<Vec<f32>>,
+        dh: &mut Vec<f32>,
+        dx: &mut Vec<f32>,
+    ) {
+        let LstmShape { inputs, hidden, activation } = shape;
+        let width = 4 * hidden;
+        self.hidden_panels.pack_parallel(&weights.hidden.value, width, hidden, Layout::Plain);
+        self.input_panels.pack_parallel(&weights.input.value, width, inputs, Layout::Plain);
+        grow(&mut self.carry, packing.rows() * hidden);
+        let rows = matches!(input, LstmInput::Rows(_));
+        let shared = lstm::Backward {
+            level: self.level,
+            packing,
+            hidden,
+            tanh: activation == Activation::Tanh,
+            panels: &self.hidden_panels,
+            input: rows.then_some((&self.input_panels, inputs)),
+        };
+        let slices = lstm::BackwardSlices {
+            gates: &mut state.gates,
+            cells: &state.cells,
+            dh,
+            dx: if rows { dx } else { &mut [] },
+            carry: &mut self.carry,
+        };
+        lstm::backward(shared, &packing.chunks, slices);
+        self.hidden_gradient(packing, hidden, state, &mut weights.hidden.gradient);
+        let gates = &state.gates[..packing.states * width];
+        match input {
+            LstmInput::Rows(x) => {
+                multiply_transposed(self.level, packing.states, width, inputs, gates, x, &mut weights.input.gradient);
+                rows::column_sums(self.level, width, gates, &mut weights.bias.gradient[..width]);
+            }
+            LstmInput::Embedded { embedding, vocabulary, ids } => {
+                grow(&mut self.table, vocabulary * width);
+                let table = &mut self.table[..vocabulary * width];
+                rows::scatter(width, gates, ids, table);
+                let gradient = &mut weights.input.gradient;
+                multiply_transposed(self.level, vocabulary, width, inputs, table, embedding, gradient);
+                rows::column_sums(self.level, width, table, &mut weights.bias.gradient[..width]);
+                let dx = &mut dx[..vocabulary * inputs];
+                multiply_parallel(self.level, vocabulary, table, &self.input_panels, dx, Update::Add);
+            }
+        }
+    }
+
+    fn cross_entropy(
+        &mut self,
+        rows: usize,
+        classes: usize,
+        logits: &mut Vec<f32>,
+        targets: &Vec<u32>,
+        scale: f32,
+    ) -> f64 {
+        rows::cross_entropy(self.level, classes, &mut logits[..rows * classes], &targets[..rows], scale)
+    }
+
+    fn softmax(&mut self, rows: usize, classes: usize, logits: &mut Vec<f32>) {
+        rows::softmax_rows(self.level, classes, &mut logits[..rows * classes]);
+    }
+
+    fn dropout(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        dropout: Dropout,
+        places: &Vec<u32>,
+        x: &Vec<f32>,
+        y: &mut Vec<f32>,
+    ) {
+        y[..rows * columns].copy_from_slice(&x[..rows * columns]);
+        self.dropout_in_place(rows, columns, dropout, places, y);
+    }
+
+    fn dropout_in_place(&mut self, rows: usize, columns: usize, dropout: Dropout, places: &Vec<u32>, x: &mut Vec<f32>) {
+        rows::dropout(columns, dropout, &places[..rows], &mut x[..rows * columns]);
+    }
+
+    fn relu(&mut self, count: usize, x: &mut Vec<f32>) {
+        x[..count].iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x });
+    }
+
+    fn relu_backward(&mut self, count: usize, y: &Vec<f32>, dy: &mut Vec<f32>) {
+        dy[..count].iter_mut().zip(y).for_each(|(dy, &y)| *dy = if y > 0.0 { *dy } else { 0.0 });
+    }
+
+    fn batch_norm(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        x: &Vec<f32>,
+        weights: NormWeights<&Vec<f32>>,
+        state: &mut NormState<Vec<f32>>,
+        y: &mut Vec<f32>,
+    ) {
+        grow(&mut state.mean, columns);
+        grow(&mut state.scale, columns);
+        let x = &x[..rows * columns];
+        let NormState { mean, scale, running_mean, running_variance } = state;
+        normalise::statistics(
+            self.level,
+            columns,
+            x,
+            &mut mean[..columns],
+            &mut scale[..columns],
+            &mut running_mean[..columns],
+            &mut running_variance[..columns],
+        );
+        let y = &mut y[..rows * columns];
+        let of_column = normalise::Columns { mean, scale, weight: weights.weight };
+        normalise::apply(self.level, columns, x, of_column, weights.bias, y);
+    }
+
+    fn batch_norm_fixed(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        x: &Vec<f32>,
+        weights: NormWeights<&Vec<f32>>,
+        state: &NormState<Vec<f32>>,
+        y: &mut Vec<f32>,
+    ) {
+        grow(&mut self.columns, columns);
+        for (scale, variance) in self.columns.iter_mut().zip(&state.running_variance) {
+            *scale = 1.0 / (variance + NORM_EPSILON).sqrt();
+        }
+        let (x, y) = (&x[..rows * columns], &mut y[..rows * columns]);
+        let of_column = normalise::Columns { mean: &state.running_mean, scale: &self.columns, weight: weights.weight };
+        normalise::apply(self.level, columns, x, of_column, weights.bias, y);
+    }
+
+    fn batch_norm_backward(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        x: &Vec<f32>,
+        weights: NormWeights<&mut Trained<Vec<f32>>>,
+        state: &NormState<Vec<f32>>,
+        gradient: &mut Vec<f32>,
+    ) {
+        grow(&mut self.columns, 2 * columns);
+        let NormWeights { weight, bias } = weights;
+        let of_column = normalise::Columns { mean: &state.mean, scale: &state.scale, weight: &weight.value };
+        normalise::backward(
+            self.level,
+            columns,
+            &x[..rows * columns],
+            of_column,
+            &mut weight.gradient[..columns],
+            &mut bias.gradient[..columns],
+            &mut self.columns[..2 * columns],
+            &mut gradient[..rows * columns],
+        );
+    }
+
+    fn attention(
+        &mut self,
+        packing: &Packing,
+        columns: usize,
+        input: Attended<&Vec<f32>>,
+        attention: &mut Vec<f32>,
+        y: &mut Vec<f32>,
+    ) {
+        let shared = self.attention_of(packing, columns, &input);
+        grow(attention, packing.rows() * shared.stride);
+        attention::forward(shared, &packing.chunks, attention, y);
+    }
+
+    fn attention_backward(
+        &mut self,
+        packing: &Packing,
+        columns: usize,
+        input: Attended<&Vec<f32>>,
+        attention: &Vec<f32>,
+        dy: &Vec<f32>,
+        gradient: Attended<&mut Vec<f32>>,
+    ) {
+        let shared = self.attention_of(packing, columns, &input);
+        let gradients = attention::Gradients { query: gradient.query, key: gradient.key, value: gradient.value };
+        attention::backward(shared, &packing.chunks, attention, dy, gradients);
+    }
+
+    fn pool(&mut self, packing: &Packing, shape: PoolShape, x: PoolInput<'_, Self>, y: &mut Vec<f32>) {
+        pool::forward(packing, shape, &pool::rows(&x, shape.columns), y);
+    }
+
+    fn pool_backward(
+        &mut self,
+        packing: &Packing,
+        shape: PoolShape,
+        x: PoolInput<'_, Self>,
+        dy: &Vec<f32>,
+        dx: &mut Vec<f32>,
+        accumulate: bool,
+    ) {
+        pool::backward(packing, shape, &pool::rows(&x, shape.columns), dy, dx, accumulate);
+    }
+
+    fn slot_attention(
+        &mut self,
+        shape: SlotShape,
+        x: &Vec<f32>,
+        lengths: &Vec<u32>,
+        weight: &Vec<f32>,
+        shares: &mut Vec<f32>,
+        y: &mut Vec<f32>,
+    ) {
+        slots::forward(self.level, shape, x, &lengths[..shape.rows], weight, shares, y);
+    }
+
+    fn slot_attention_backward(
+        &mut self,
+        shape: SlotShape,
+        x: &Vec<f32>,
+        lengths: &Vec<u32>,
+        weight: &mut Trained<Vec<f32>>,
+        shares: &Vec<f32>,
+        dy: &Vec<f32>,
+        dx: &mut Vec<f32>,
+    ) {
+        let working = shape.rows * (shape.slots + 2 * shape.columns);
+        grow(&mut self.table, working);
+        let weight = (&weight.value[..2 * shape.columns], &mut weight.gradient[..2 * shape.columns]);
+        let lengths = &lengths[..shape.rows];
+        slots::backward(self.level, shape, x, lengths, weight, shares, dy, dx, &mut self.table[..working]);
+    }
+
+    fn zero(&mut self, count: usize, x: &mut Vec<f32>) {
+        x[..count].fill(0.0);
+    }
+
+    fn scatter_add(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        x: &Vec<f32>,
+        ids: &Vec<u32>,
+        table_rows: usize,
+        table: &mut Vec<f32>,
+    ) {
+        grow(&mut self.table, table_rows * columns);
+        let sums = &mut self.table[..table_rows * columns];
+        rows::scatter(columns, x, &ids[..rows], sums);
+        table.iter_mut().zip(sums).for_each(|(value, sum)| *value += *sum);
+    }
+
+    fn put_rows(&mut self, rows: usize, columns: usize, x: &Vec<f32>, at: RowsAt<'_, Vec<u32>>, y: &mut Vec<f32>) {
+        for (row, &place) in x.chunks_exact(columns).zip(&at.places[..rows]) {
+            y[(place as usize * at.stride + at.offset) * columns..][..columns].copy_from_slice(row);
+        }
+    }
+
+    fn take_rows(&mut self, rows: usize, columns: usize, x: &Vec<f32>, at: RowsAt<'_, Vec<u32>>, y: &mut Vec<f32>) {
+        for (row, &place) in y.chunks_exact_mut(columns).zip(&at.places[..rows]) {
+            row.copy_from_slice(&x[(place as usize * at.stride + at.offset) * columns..][..columns]);
+        }
+    }
+
+    fn put_columns(&mut self, rows: usize, columns: usize, x: &Vec<f32>, at: ColumnsAt, y: &mut Vec<f32>) {
+        for (to, from) in y.chunks_exact_mut(at.total).zip(x.chunks_exact(columns)).take(rows) {
+            to[at.first..at.first + columns].copy_from_slice(from);
+        }
+    }
+
+    fn take_columns(&mut self, rows: usize, columns: usize, x: &Vec<f32>, at: ColumnsAt, y: &mut Vec<f32>) {
+        for (to, from) in y.chunks_exact_mut(columns).zip(x.chunks_exact(at.total)).take(rows) {
+            to.copy_from_slice(&from[at.first..at.first + columns]);
+        }
+    }
+
+    fn mix(
+        &mut self,
+        rows: usize,
+        layers: usize,
+        columns: usize,
+        x: &Vec<f32>,
+        places: &Vec<u32>,
+        weights: MixWeights<&Vec<f32>>,
+        y: &mut Vec<f32>,
+    ) {
+        let weight = &weights.weight[..layers];
+        rows::mix(columns, x, &places[..rows], weight, weights.gamma[0], &mut y[..rows * columns]);
+    }
+
+    fn mix_backward(
+        &mut self,
+        rows: usize,
+        layers: usize,
+        columns: usize,
+        x: &Vec<f32>,
+        places: &Vec<u32>,
+        weights: MixWeights<&mut Trained<Vec<f32>>>,
+        dy: &Vec<f32>,
+    ) {
+        let MixWeights { weight, gamma } = weights;
+        let weight = (&weight.value[..layers], &mut weight.gradient[..layers]);
+        let gamma = (gamma.value[0], &mut gamma.gradient[0]);
+        rows::mix_backward(self.level, columns, x, &places[..rows], weight, gamma, dy);
+    }
+
+    fn mix_layers_backward(
+        &mut self,
+        rows: usize,
+        layers: usize,
+        columns: usize,
+        sums: &Vec<u32>,
+        weights: MixWeights<&Vec<f32>>,
+        dy: &Vec<f32>,
+        dx: &mut Vec<f32>,
+    ) {
+        let dx = &mut dx[..rows * layers * columns];
+        rows::mix_layers_backward(columns, &sums[..rows], &weights.weight[..layers], weights.gamma[0], dy, dx);
+    }
+
+    fn add_squared_norm(&mut self, trained: &Trained<Vec<f32>>, length: usize) {
+        self.squares += optimiser::squared_norm(self.level, &trained.gradient[..length]);
+    }
+
+    fn take_squared_norm(&mut self) -> f64 {
+        std::mem::take(&mut self.squares)
+    }
+
+    fn adam(&mut self, trained: &mut Trained<Vec<f32>>, length: usize, step: AdamStep) {
+        optimiser::adam(self.level, trained, length, step);
+    }
+}
+
+impl Cpu {
+    fn attention_of<'a>(
+        &self,
+        packing: &'a Packing,
+        columns: usize,
+        input: &Attended<&'a Vec<f32>>,
+    ) -> attention::Shared<'a> {
+        let longest = packing.lengths.first().map_or(0, |&length| length as usize);
+        attention::Shared {
+            level: self.level,
+            packing,
+            columns,
+            stride: longest * longest,
+            query: input.query,
+            key: input.key,
+            value: input.value,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The gradient's norm and Adam's step (Kingma and Ba 2015, in PyTorch's form; decoupled weight decay of
+//! Loshchilov and Hutter 2019) on the processor.
+
+use rayon::prelude::*;
+
+use super::rows::tree_sum;
+use super::simd::{Level, vectorised};
+use crate::deep::engine::{ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON};
+use crate::deep::fast::device::{AdamStep, Trained};
+
+/// Values that one task takes.
+const TASK: usize = 16_384;
+
+vectorised! {
+    fn squares(values: &[f32]) -> f64 {
+        let (chunks, rest) = values.as_chunks::<8>();
+        let mut lanes = [0.0; 8];
+        for chunk in chunks {
+            for lane in 0..8 {
+                lanes[lane] += f64::from(chunk[lane]) * f64::from(chunk[lane]);
+            }
+        }
+        lanes.iter().sum::<f64>() + rest.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>()
+    }
+}
+
+/// Sum of squares.
+pub(super) fn squared_norm(level: Level, values: &[f32]) -> f64 {
+    tree_sum(0, values.len(), TASK, &|start, count| squares(level, &values[start..start + count]))
+}
+
+/// A step's numbers, rounded to single precision as late as PyTorch does.
+#[derive(Clone, Copy)]
+struct Numbers {
+    gradient_scale: f32,
+    step_size: f32,
+    correction: f32,
+    decay: f32,
+}
+
+vectorised! {
+    fn step(numbers: Numbers, value: &mut [f32], gradient: &mut [f32], first: &mut [f32], second: &mut [f32]) {
+        let Numbers { gradient_scale, step_size, correction, decay } = numbers;
+        let (new_first, new_second) = ((1.0 - ADAM_BETA_1) as f32, (1.0 - ADAM_BETA_2) as f32);
+        for (((value, gradient), first), second) in value.iter_mut().zip(gradient).zip(first).zip(second) {
+            let slope = *gradient * gradient_scale;
+            *gradient = 0.0;
+            *first += (slope - *first) * new_first;
+            *second = *second * ADAM_BETA_2 as f32 + new_second * slope * slope;
+            *value = *value * decay - step_size * *first / (second.sqrt() / correction + ADAM_EPSILON as f32);
+        }
+    }
+}
+
+/// One step on `length` values.
+pub(super) fn adam(level: Level, trained: &mut Trained<Vec<f32>>, length: usize, adam: AdamStep) {
+    let numbers = Numbers {
+        gradient_scale: adam.gradient_scale,
+        step_size: (f64::from(adam.learning_rate) / (1.0 - ADAM_BETA_1.powi(adam.step))) as f32,
+        correction: (1.0 - ADAM_BETA_2.powi(adam.step)).sqrt() as f32,
+        decay: 1.0 - adam.learning_rate * adam.weight_decay,
+    };
+    let parts = trained.value[..length].par_chunks_mut(TASK).zip(trained.gradient[..length].par_chunks_mut(TASK));
+    let parts = parts.zip(trained.first[..length].par_chunks_mut(TASK));
+    parts.zip(trained.second[..length].par_chunks_mut(TASK)).for_each(|(((value, gradient), first), second)| {
+        step(level, numbers, value, gradient, first, second);
+    });
+}

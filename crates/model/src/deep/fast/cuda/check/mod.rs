@@ -1,0 +1,562 @@
+//! Whether a device computes what the processor does: every operation forwards and backwards on made-up data, and the
+//! losses of whole models over twenty training steps. What differs in order only, the packing, is undone first.
+
+mod training;
+
+use rand::RngExt;
+
+use super::Cuda;
+use crate::deep::engine::DropoutPlace;
+use crate::deep::fast::cpu::Cpu;
+use crate::deep::fast::device::{
+    AdamStep, Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
+    MixWeights, NO_TARGET, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, SlotShape, Trained,
+};
+use crate::deep::fast::packing::Packing;
+use crate::deep::parameters::Activation;
+use crate::deep::pooling::{Pooling, PoolingKind};
+use crate::device::Finding;
+use crate::{CudaDevice, ModelError};
+use etcbench_storage::seed;
+
+pub(crate) use training::{losses, train};
+
+/// One array that both devices computed.
+#[derive(Debug, Clone)]
+pub(crate) struct Comparison {
+    /// Operation and array.
+    pub name: String,
+    /// The largest difference, relative to the largest value; not a number where the device gave such.
+    pub error: f64,
+}
+
+/// The larger error; not-a-number wins.
+fn worse(left: f64, right: f64) -> f64 {
+    if left.is_nan() || left > right { left } else { right }
+}
+
+fn compare(name: &str, found: &[f32], expected: &[f32]) -> Comparison {
+    assert_eq!(found.len(), expected.len(), "{name}");
+    let largest = expected.iter().fold(1e-6, |largest, value| f64::from(value.abs()).max(largest));
+    let differences = found.iter().zip(expected).map(|(&found, &expected)| f64::from(found) - f64::from(expected));
+    Comparison { name: name.to_owned(), error: differences.map(f64::abs).fold(0.0, worse) / largest }
+}
+
+/// Runs operations on a device and keeps what they gave.
+struct Run<'a, D: Device> {
+    device: &'a mut D,
+    packing: Packing,
+    found: Vec<(String, Vec<f32>)>,
+}
+
+/// Made-up numbers, the same for every device.
+fn numbers(purpose: &str, count: usize) -> Vec<f32> {
+    let mut generator = seed::generator(1, purpose);
+    (0..count).map(|_| generator.random_range(-1.0..1.0f32)).collect()
+}
+
+impl<D: Device> Run<'_, D> {
+    fn up(&mut self, values: &[f32]) -> D::Values {
+        let mut to = D::Values::default();
+        self.device.upload(values, &mut to);
+        to
+    }
+
+    fn room(&mut self, length: usize) -> D::Values {
+        self.up(&vec![f32::NAN; length])
+    }
+
+    fn trained(&mut self, purpose: &str, count: usize, scale: f32) -> Trained<D::Values> {
+        let of = |part: &str| numbers(&format!("{purpose} {part}"), count);
+        let scaled = |values: Vec<f32>| values.into_iter().map(|value| value * scale).collect::<Vec<_>>();
+        let second: Vec<f32> = of("second").iter().map(|value| value * value).collect();
+        let (value, gradient, first) = (scaled(of("value")), of("gradient"), of("first"));
+        Trained {
+            value: self.up(&value),
+            gradient: self.up(&gradient),
+            first: self.up(&first),
+            second: self.up(&second),
+        }
+    }
+
+    fn indices(&mut self, values: &[u32]) -> D::Indices {
+        let mut to = D::Indices::default();
+        self.device.upload_indices(values, &mut to);
+        to
+    }
+
+    fn keep(&mut self, name: &str, values: &D::Values, count: usize) {
+        let mut found = vec![0.0; count];
+        self.device.download(values, &mut found);
+        self.found.push((name.to_owned(), found));
+    }
+
+    fn pack(&mut self, lengths: &[u32], hidden: usize) {
+        let rows_per_chunk = self.device.rows_per_chunk(hidden, lengths.len());
+        self.packing.build(lengths, rows_per_chunk);
+    }
+
+    /// Where each packed state stands when sequences follow one another in the batch's order.
+    fn places(&self) -> Vec<usize> {
+        let mut starts = vec![0; self.packing.rows() + 1];
+        for (&row, &length) in self.packing.order.iter().zip(&self.packing.lengths) {
+            starts[row as usize + 1] = length as usize;
+        }
+        for row in 0..self.packing.rows() {
+            starts[row + 1] += starts[row];
+        }
+        let mut places = Vec::new();
+        self.packing.for_each_state(|row, _, step| places.push(starts[row] + step));
+        places
+    }
+
+    /// Made-up rows of all states, on the device in packed order.
+    fn state_rows(&mut self, purpose: &str, columns: usize) -> D::Values {
+        let values = numbers(purpose, self.packing.states * columns);
+        let packed: Vec<f32> =
+            self.places().iter().flat_map(|&place| values[place * columns..][..columns].iter().copied()).collect();
+        self.up(&packed)
+    }
+
+    /// Rows of all states in the batch's order.
+    fn keep_states(&mut self, name: &str, values: &D::Values, columns: usize) {
+        let mut packed = vec![0.0; self.packing.states * columns];
+        self.device.download(values, &mut packed);
+        let mut found = packed.clone();
+        for (place, row) in self.places().into_iter().zip(packed.chunks_exact(columns.max(1))) {
+            found[place * columns..][..columns].copy_from_slice(row);
+        }
+        self.found.push((name.to_owned(), found));
+    }
+
+    fn linear(&mut self, rows: usize, inputs: usize, outputs: usize) {
+        let name = format!("linear {rows}x{inputs}x{outputs}");
+        let shape = LinearShape { rows, inputs, outputs };
+        let x = self.up(&numbers("x", rows * inputs));
+        let dy = self.up(&numbers("dy", rows * outputs));
+        let mut weight = self.trained("weight", outputs * inputs, 1.0);
+        let mut bias = self.trained("bias", outputs, 1.0);
+        let mut y = self.room(rows * outputs);
+        self.device.linear(shape, &x, &weight.value, &bias.value, &mut y);
+        self.keep(&format!("{name} y"), &y, rows * outputs);
+        let mut dx = self.room(rows * inputs);
+        for accumulate in [false, true] {
+            self.device.linear_backward(shape, &x, &dy, &mut weight, &mut bias, &mut dx, accumulate);
+        }
+        self.keep(&format!("{name} dx"), &dx, rows * inputs);
+        self.keep(&format!("{name} weight"), &weight.gradient, outputs * inputs);
+        self.keep(&format!("{name} bias"), &bias.gradient, outputs);
+    }
+
+    fn lstm_weights(&mut self, purpose: &str, inputs: usize, hidden: usize) -> LstmWeights<Trained<D::Values>> {
+        let scale = 1.0 / (hidden as f32).sqrt();
+        LstmWeights {
+            input: self.trained(&format!("{purpose} input"), 4 * hidden * inputs, scale),
+            hidden: self.trained(&format!("{purpose} hidden"), 4 * hidden * hidden, scale),
+            bias: self.trained(&format!("{purpose} bias"), 4 * hidden, scale),
+        }
+    }
+
+    /// Two layers, given together or one after the other, over rows of their own or one embedding.
+    fn lstm(&mut self, lengths: &[u32], shape: LstmShape, vocabulary: Option<usize>, together: bool) {
+        let LstmShape { inputs, hidden, activation } = shape;
+        let name =
+            format!("lstm {} sequences {inputs}->{hidden} {activation:?} {vocabulary:?} {together}", lengths.len());
+        self.pack(lengths, hidden);
+        let mut weights = [self.lstm_weights("left", inputs, hidden), self.lstm_weights("right", inputs, hidden)];
+        let rows = [self.state_rows("left x", inputs), self.state_rows("right x", inputs)];
+        let mut embedding = self.trained("embedding", vocabulary.unwrap_or(1) * inputs, 1.0);
+        let ids = ["left ids", "right ids"].map(|purpose| {
+            let mut generator = seed::generator(1, purpose);
+            // Half of the states hold one number, as padding bytes do in real packets.
+            let mut id =
+                || if generator.random() { 0 } else { generator.random_range(0..vocabulary.unwrap_or(1) as u32) };
+            let of_batch: Vec<u32> = (0..self.packing.states).map(|_| id()).collect();
+            self.places().iter().map(|&place| of_batch[place]).collect::<Vec<_>>()
+        });
+        let ids = ids.map(|ids| self.indices(&ids));
+        let mut states: [LstmState<D::Values>; 2] = Default::default();
+        let mut dh = [self.state_rows("left dh", hidden), self.state_rows("right dh", hidden)];
+        let mut dx = [self.room(self.packing.states * inputs), self.room(self.packing.states * inputs)];
+        fn inputs_of<'a, D: Device>(
+            rows: &'a [D::Values; 2],
+            ids: &'a [D::Indices; 2],
+            embedding: &'a D::Values,
+            vocabulary: Option<usize>,
+        ) -> [LstmInput<'a, D>; 2] {
+            [0, 1].map(|index| match vocabulary {
+                None => LstmInput::Rows(&rows[index]),
+                Some(vocabulary) => LstmInput::Embedded { embedding, vocabulary, ids: &ids[index] },
+            })
+        }
+        let device = &mut *self.device;
+        let packing = &self.packing;
+        let values = weights.each_ref().map(|weights| LstmWeights {
+            input: &weights.input.value,
+            hidden: &weights.hidden.value,
+            bias: &weights.bias.value,
+        });
+        let inputs_now = inputs_of::<D>(&rows, &ids, &embedding.value, vocabulary);
+        if together {
+            device.lstm_pair(shape, packing, inputs_now, values, states.each_mut());
+        } else {
+            for ((input, values), state) in inputs_now.into_iter().zip(values).zip(&mut states) {
+                device.lstm(shape, packing, input, values, state);
+            }
+        }
+        for (side, state) in ["left", "right"].into_iter().zip(&states) {
+            self.keep_states(&format!("{name} {side} h"), &state.hidden, hidden);
+            self.keep_states(&format!("{name} {side} c"), &state.cells, hidden);
+        }
+        let trained = weights.each_mut().map(|weights| LstmWeights {
+            input: &mut weights.input,
+            hidden: &mut weights.hidden,
+            bias: &mut weights.bias,
+        });
+        let Trained { value, gradient, .. } = &mut embedding;
+        let inputs_now = inputs_of::<D>(&rows, &ids, value, vocabulary);
+        let (device, packing) = (&mut *self.device, &self.packing);
+        if together {
+            let to = match vocabulary {
+                None => PairGradient::Each(dx.each_mut()),
+                Some(_) => PairGradient::Shared(gradient),
+            };
+            device.lstm_pair_backward(shape, packing, inputs_now, trained, states.each_mut(), dh.each_mut(), to);
+        } else {
+            let layers = inputs_now.into_iter().zip(trained).zip(&mut states).zip(&mut dh).zip(&mut dx);
+            for ((((input, weights), state), dh), dx) in layers {
+                let to = if vocabulary.is_some() { &mut *gradient } else { dx };
+                device.lstm_backward(shape, packing, input, weights, state, dh, to);
+            }
+        }
+        match vocabulary {
+            Some(vocabulary) => self.keep(&format!("{name} embedding"), &embedding.gradient, vocabulary * inputs),
+            None => {
+                for (side, dx) in ["left", "right"].into_iter().zip(&dx) {
+                    self.keep_states(&format!("{name} {side} dx"), dx, inputs);
+                }
+            }
+        }
+        for (side, weights) in ["left", "right"].into_iter().zip(&weights) {
+            self.keep(&format!("{name} {side} weight_ih"), &weights.input.gradient, 4 * hidden * inputs);
+            self.keep(&format!("{name} {side} weight_hh"), &weights.hidden.gradient, 4 * hidden * hidden);
+            self.keep(&format!("{name} {side} bias"), &weights.bias.gradient, 4 * hidden);
+        }
+    }
+
+    fn losses(&mut self, rows: usize, classes: usize) {
+        let mut generator = seed::generator(1, "targets");
+        let mut target = |row: usize| if row % 5 == 3 { NO_TARGET } else { generator.random_range(0..classes as u32) };
+        let targets: Vec<u32> = (0..rows).map(&mut target).collect();
+        let targets = self.indices(&targets);
+        let logits: Vec<f32> = numbers("logits", rows * classes).iter().map(|value| 20.0 * value).collect();
+        let mut values = self.up(&logits);
+        let loss = self.device.cross_entropy(rows, classes, &mut values, &targets, 0.25);
+        self.found.push((format!("cross-entropy {rows}x{classes}"), vec![loss as f32]));
+        self.keep(&format!("cross-entropy {rows}x{classes} gradient"), &values, rows * classes);
+        let mut values = self.up(&logits);
+        self.device.softmax(rows, classes, &mut values);
+        self.keep(&format!("softmax {rows}x{classes}"), &values, rows * classes);
+    }
+
+    fn element_wise(&mut self, rows: usize, columns: usize) {
+        let count = rows * columns;
+        let places: Vec<u32> = (0..rows as u32).map(|row| row * 7 % 1000).collect();
+        let places = self.indices(&places);
+        let dropout = Dropout { seed: 3, step: 5, place: DropoutPlace::Elmo { direction: 1, layer: 0 }, rate: 0.3 };
+        let mut x = self.up(&numbers("x", count));
+        let mut y = self.room(count);
+        self.device.dropout(rows, columns, dropout, &places, &x, &mut y);
+        self.keep("dropout", &y, count);
+        self.device.dropout_in_place(rows, columns, dropout, &places, &mut x);
+        self.keep("dropout in place", &x, count);
+        let mut x = self.up(&numbers("relu", count));
+        self.device.relu(count, &mut x);
+        self.keep("relu", &x, count);
+        self.device.relu_backward(count, &x, &mut y);
+        self.keep("relu backward", &y, count);
+        let mut trained = self.trained("adam", count, 1.0);
+        for _ in 0..2 {
+            self.device.add_squared_norm(&trained, count);
+        }
+        let norm = self.device.take_squared_norm();
+        self.found.push(("squared norm".to_owned(), vec![norm as f32, self.device.take_squared_norm() as f32]));
+        let step = AdamStep { step: 3, learning_rate: 0.01, weight_decay: 0.1, gradient_scale: 0.5 };
+        self.device.adam(&mut trained, count, step);
+        for (name, values) in [("value", &trained.value), ("gradient", &trained.gradient)] {
+            self.keep(&format!("adam {name}"), values, count);
+        }
+        for (name, values) in [("first", &trained.first), ("second", &trained.second)] {
+            self.keep(&format!("adam {name}"), values, count);
+        }
+    }
+
+    fn norms(&mut self, rows: usize, columns: usize) {
+        let name = format!("norm {rows}x{columns}");
+        let x: Vec<f32> = numbers("x", rows * columns).iter().map(|value| 3.0 + value).collect();
+        let x = self.up(&x);
+        let mut weight = self.trained("norm weight", columns, 1.0);
+        let mut bias = self.trained("norm bias", columns, 1.0);
+        let mut state = NormState {
+            running_mean: self.up(&numbers("mean", columns)),
+            running_variance: self.up(&vec![0.7; columns]),
+            ..NormState::default()
+        };
+        let mut y = self.room(rows * columns);
+        let values = NormWeights { weight: &weight.value, bias: &bias.value };
+        self.device.batch_norm(rows, columns, &x, values, &mut state, &mut y);
+        self.keep(&format!("{name} y"), &y, rows * columns);
+        self.keep(&format!("{name} running mean"), &state.running_mean, columns);
+        self.keep(&format!("{name} running variance"), &state.running_variance, columns);
+        let mut gradient = self.up(&numbers("dy", rows * columns));
+        let trained = NormWeights { weight: &mut weight, bias: &mut bias };
+        self.device.batch_norm_backward(rows, columns, &x, trained, &state, &mut gradient);
+        // Of one row the normalised values are 0, and so is the gradient but for rounding.
+        if rows > 1 {
+            self.keep(&format!("{name} dx"), &gradient, rows * columns);
+        }
+        self.keep(&format!("{name} weight"), &weight.gradient, columns);
+        self.keep(&format!("{name} bias"), &bias.gradient, columns);
+        let values = NormWeights { weight: &weight.value, bias: &bias.value };
+        self.device.batch_norm_fixed(rows, columns, &x, values, &state, &mut y);
+        self.keep(&format!("{name} fixed"), &y, rows * columns);
+    }
+
+    fn sequences(&mut self, lengths: &[u32], columns: usize) {
+        let name = format!("{} sequences of {columns}", lengths.len());
+        self.pack(lengths, columns);
+        let (states, rows) = (self.packing.states, lengths.len());
+        let [query, key, value] = ["query", "key", "value"].map(|part| self.state_rows(part, columns));
+        let (mut scores, mut y) = (D::Values::default(), self.room(states * columns));
+        let input = || Attended { query: &query, key: &key, value: &value };
+        self.device.attention(&self.packing, columns, input(), &mut scores, &mut y);
+        self.keep_states(&format!("attention {name}"), &y, columns);
+        let dy = self.state_rows("dy", columns);
+        let mut gradient = Attended {
+            query: self.room(states * columns),
+            key: self.room(states * columns),
+            value: self.room(states * columns),
+        };
+        let Attended { query: dq, key: dk, value: dv } = &mut gradient;
+        let to = Attended { query: dq, key: dk, value: dv };
+        self.device.attention_backward(&self.packing, columns, input(), &scores, &dy, to);
+        for (part, values) in [("query", &gradient.query), ("key", &gradient.key), ("value", &gradient.value)] {
+            self.keep_states(&format!("attention {name} {part}"), values, columns);
+        }
+        let embedding = self.up(&numbers("embedding", 11 * columns));
+        let ids: Vec<u32> = self.places().iter().map(|&place| (place * 7 % 11) as u32).collect();
+        let ids = self.indices(&ids);
+        let mut dx = self.room(states * columns);
+        let longest = lengths.iter().copied().max().unwrap_or(1) as usize;
+        for kind in [PoolingKind::Mean, PoolingKind::Segments, PoolingKind::Maximum, PoolingKind::Last] {
+            for (reversed, embedded) in [(false, false), (true, false), (true, true)] {
+                let shape = PoolShape { columns, pooling: Pooling::new(kind, 3, longest), reversed };
+                let input = || match embedded {
+                    false => PoolInput::Rows(&query),
+                    true => PoolInput::Embedded { embedding: &embedding, ids: &ids },
+                };
+                let name = format!("pool {kind:?} {reversed} {embedded} {name}");
+                let size = shape.pooling.slots * columns;
+                let mut pooled = self.room(rows * size);
+                self.device.pool(&self.packing, shape, input(), &mut pooled);
+                self.keep(&name, &pooled, rows * size);
+                for accumulate in [false, true] {
+                    self.device.pool_backward(&self.packing, shape, input(), &pooled, &mut dx, accumulate);
+                    self.keep_states(&format!("{name} backward, added {accumulate}"), &dx, columns);
+                }
+            }
+        }
+        let mut pooled = self.room(rows * columns);
+        self.device.pool(&self.packing, PoolShape::mean(columns), PoolInput::Rows(&query), &mut pooled);
+        let mut table = self.up(&numbers("table", 11 * columns));
+        self.device.scatter_add(states, columns, &dx, &ids, 11, &mut table);
+        self.keep(&format!("scatter {name}"), &table, 11 * columns);
+        let places: Vec<u32> = (0..rows as u32).rev().collect();
+        let places = self.indices(&places);
+        let at = |offset| RowsAt { places: &places, stride: 3, offset };
+        let mut larger = self.up(&numbers("larger", (3 * rows + 4) * columns));
+        self.device.put_rows(rows, columns, &pooled, at(4), &mut larger);
+        self.keep(&format!("put {name}"), &larger, (3 * rows + 4) * columns);
+        self.device.take_rows(rows, columns, &larger, at(1), &mut pooled);
+        self.keep(&format!("take {name}"), &pooled, rows * columns);
+        let at = ColumnsAt { total: columns + 3, first: 2 };
+        let mut wider = self.up(&numbers("wider", rows * at.total));
+        self.device.put_columns(rows, columns, &pooled, at, &mut wider);
+        self.keep(&format!("put columns {name}"), &wider, rows * at.total);
+        self.device.take_columns(rows, columns, &wider, ColumnsAt { first: 0, ..at }, &mut pooled);
+        self.keep(&format!("take columns {name}"), &pooled, rows * columns);
+    }
+
+    fn slots(&mut self, rows: usize, slots: usize, columns: usize) {
+        let name = format!("slots {rows}x{slots}x{columns}");
+        let shape = SlotShape { rows, slots, columns };
+        let x = self.up(&numbers("x", rows * 2 * slots * columns));
+        let lengths: Vec<u32> = (0..rows).map(|row| 1 + (row * 5 % slots) as u32).collect();
+        let lengths = self.indices(&lengths);
+        let mut weight = self.trained("slot weight", 2 * columns, 1.0);
+        let (mut shares, mut y) = (self.room(rows * slots), self.room(rows * 2 * columns));
+        self.device.slot_attention(shape, &x, &lengths, &weight.value, &mut shares, &mut y);
+        self.keep(&format!("{name} shares"), &shares, rows * slots);
+        self.keep(&format!("{name} y"), &y, rows * 2 * columns);
+        let dy = self.up(&numbers("dy", rows * 2 * columns));
+        let mut dx = self.room(rows * 2 * slots * columns);
+        self.device.slot_attention_backward(shape, &x, &lengths, &mut weight, &shares, &dy, &mut dx);
+        self.keep(&format!("{name} dx"), &dx, rows * 2 * slots * columns);
+        self.keep(&format!("{name} weight"), &weight.gradient, 2 * columns);
+        self.device.zero(rows * columns, &mut dx);
+        self.keep(&format!("{name} zero"), &dx, rows * 2 * slots * columns);
+    }
+
+    fn mixes(&mut self, rows: usize, layers: usize, columns: usize) {
+        let name = format!("mix {rows}x{layers}x{columns}");
+        let x = self.up(&numbers("x", (rows + 1) * layers * columns));
+        let places: Vec<u32> = (1..=rows as u32).rev().collect();
+        let places = self.indices(&places);
+        let mut weight = self.trained("mix weight", layers, 1.0);
+        let mut gamma = self.trained("mix gamma", 1, 1.0);
+        let mut y = self.room(rows * columns);
+        let values = MixWeights { weight: &weight.value, gamma: &gamma.value };
+        self.device.mix(rows, layers, columns, &x, &places, values, &mut y);
+        self.keep(&name, &y, rows * columns);
+        let dy = self.up(&numbers("dy", rows * columns));
+        let trained = MixWeights { weight: &mut weight, gamma: &mut gamma };
+        self.device.mix_backward(rows, layers, columns, &x, &places, trained, &dy);
+        self.keep(&format!("{name} weight"), &weight.gradient, layers);
+        self.keep(&format!("{name} gamma"), &gamma.gradient, 1);
+        let sums: Vec<u32> = (0..rows as u32).rev().collect();
+        let sums = self.indices(&sums);
+        let mut dx = self.room(rows * layers * columns);
+        let values = MixWeights { weight: &weight.value, gamma: &gamma.value };
+        self.device.mix_layers_backward(rows, layers, columns, &sums, values, &dy, &mut dx);
+        self.keep(&format!("{name} layers"), &dx, rows * layers * columns);
+    }
+}
+
+/// How large the made-up data are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Sizes that no tile divides, for a device that runs on the processor.
+    #[cfg(test)]
+    Small,
+    /// The published sizes too.
+    Published,
+}
+
+/// Every operation on a device.
+fn run<D: Device>(device: &mut D, extent: Extent) -> Vec<(String, Vec<f32>)> {
+    let mut run = Run { device, packing: Packing::default(), found: Vec::new() };
+    for (rows, inputs, outputs) in [(1, 1, 1), (37, 19, 23), (300, 5, 40)] {
+        run.linear(rows, inputs, outputs);
+    }
+    let uneven: Vec<u32> = (0..21).map(|row| 1 + row * 5 % 7).collect();
+    for (lengths, inputs, hidden, activation, vocabulary, together) in [
+        (&uneven[..], 20, 20, Activation::Tanh, Some(13), true),
+        (&uneven, 33, 40, Activation::Tanh, None, true),
+        (&uneven, 9, 70, Activation::Relu, None, false),
+        (&uneven[..3], 12, 130, Activation::Tanh, Some(700), false),
+        (&[4], 3, 8, Activation::Relu, None, true),
+        (&[1], 3, 1, Activation::Tanh, Some(2), true),
+        (&[1, 1, 1], 2, 33, Activation::Relu, None, false),
+    ] {
+        run.lstm(lengths, LstmShape { inputs, hidden, activation }, vocabulary, together);
+    }
+    for (rows, classes) in [(1, 2), (45, 67), (9, 260)] {
+        run.losses(rows, classes);
+    }
+    run.element_wise(37, 19);
+    run.element_wise(300, 60);
+    for (rows, columns) in [(1, 3), (600, 37), (70, 33)] {
+        run.norms(rows, columns);
+    }
+    run.sequences(&uneven, 37);
+    run.sequences(&[1], 5);
+    run.sequences(&[40, 1, 33], 8);
+    run.slots(33, 5, 19);
+    run.slots(1, 1, 3);
+    run.slots(4, 40, 70);
+    run.mixes(70, 3, 300);
+    run.mixes(1, 2, 1);
+    if extent == Extent::Published {
+        let lengths: Vec<u32> = (0..1024).map(|row| 1 + row * 37 % 128).collect();
+        let shape = LstmShape { inputs: 128, hidden: 128, activation: Activation::Tanh };
+        run.lstm(&lengths[..64], shape, Some(260), true);
+        run.lstm(&lengths, shape, None, true);
+        let counts: Vec<u32> = (0..1024).map(|row| 1 + row % 6).collect();
+        let shape = LstmShape { inputs: 256, hidden: 256, activation: Activation::Relu };
+        run.lstm(&counts[..64], shape, None, false);
+        run.lstm(&counts, shape, None, false);
+        run.sequences(&counts, 256);
+        run.losses(70_000, 260);
+        run.norms(6000, 256);
+        run.mixes(6000, 3, 256);
+        run.slots(3000, 16, 128);
+        run.linear(70_000, 128, 260);
+        run.element_wise(5000, 260);
+    }
+    run.found
+}
+
+/// Every operation against the processor.
+///
+/// # Errors
+/// A device that fails.
+pub(crate) fn operations<D: Device>(device: &mut D, extent: Extent) -> Result<Vec<Comparison>, ModelError> {
+    let found = run(device, extent);
+    device.check()?;
+    let expected = run(&mut Cpu::new(), extent);
+    let pairs = found.iter().zip(&expected);
+    Ok(pairs.map(|((name, found), (_, expected))| compare(name, found, expected)).collect())
+}
+
+/// Whether two runs of every operation, each on a device of its own, give the same bits.
+///
+/// # Errors
+/// A device that fails.
+pub(crate) fn repeats<D: Device>(
+    new: &mut dyn FnMut() -> Result<D, ModelError>,
+    extent: Extent,
+) -> Result<bool, ModelError> {
+    let mut once = || {
+        let mut device = new()?;
+        let found = run(&mut device, extent);
+        device.check()?;
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        Ok::<_, ModelError>(found.iter().map(|(_, values)| bits(values)).collect::<Vec<_>>())
+    };
+    Ok(once()? == once()?)
+}
+
+/// The most that a card may differ from the processor.
+const TOLERANCE: f64 = 1e-4;
+
+fn summary(what: &str, comparisons: &[Comparison]) -> Finding {
+    let worst =
+        comparisons.iter().reduce(|left, right| if left.error.total_cmp(&right.error).is_lt() { right } else { left });
+    let (name, error) = worst.map_or(("nothing", f64::NAN), |worst| (worst.name.as_str(), worst.error));
+    let text = format!(
+        "{what} against the processor, {} of them: largest relative error {error:.1e} ({name})",
+        comparisons.len()
+    );
+    Finding { text, passed: error < TOLERANCE }
+}
+
+/// All of this on a card.
+///
+/// # Errors
+/// A card that cannot be used, or fails.
+pub(crate) fn all(card: CudaDevice) -> Result<Vec<Finding>, ModelError> {
+    let extent = Extent::Published;
+    let found = train(&mut || Cuda::new(card), extent)?;
+    Ok(vec![
+        summary("arrays of every operation", &operations(&mut Cuda::new(card)?, extent)?),
+        Finding {
+            text: "two runs of every operation give the same bits".to_owned(),
+            passed: repeats(&mut || Cuda::new(card), extent)?,
+        },
+        summary("losses of twenty training steps", &losses(&found, extent)?),
+        Finding {
+            text: "two trainings give the same bits".to_owned(),
+            passed: train(&mut || Cuda::new(card), extent)? == found,
+        },
+    ])
+}

@@ -1,0 +1,229 @@
+//! Twenty training steps of whole models on a device and on the processor.
+
+use rand::RngExt;
+
+use super::{Comparison, Extent, worse};
+use crate::ModelError;
+use crate::deep::engine::{ByteBatch, JointClassifier, LanguageModel, PacketEncoder, Resumable, SequenceClassifier};
+use crate::deep::fast::classifier::AttentionLstm;
+use crate::deep::fast::cpu::Cpu;
+use crate::deep::fast::device::Device;
+use crate::deep::fast::joint::Joint;
+use crate::deep::fast::language_model::Elmo;
+use crate::deep::packets::EncodedFlows;
+use crate::deep::parameters::{
+    Activation, AttentionLstmOptions, ElmoOptions, Encoder, Normalisation, ParameterSet, initial_classifier,
+    initial_elmo,
+};
+use crate::deep::pooling::{Pooling, PoolingKind};
+use etcbench_feature::PAD;
+use etcbench_storage::seed;
+
+/// What whole models did on a device.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Trained20 {
+    /// The loss of every step, by model.
+    pub losses: Vec<(String, Vec<f64>)>,
+    /// All parameters afterwards, and what was predicted.
+    pub outcome: Vec<(ParameterSet, Vec<f32>)>,
+}
+
+const STEPS: u64 = 20;
+
+fn train_elmo<D: Device>(
+    device: D,
+    options: &ElmoOptions,
+    packets: usize,
+    width: usize,
+) -> Result<(Vec<f64>, ParameterSet, Vec<f32>), ModelError> {
+    let mut model = Elmo::new(device, options, &initial_elmo(options, 257, 1), 9)?;
+    let mut losses = Vec::new();
+    let mut tokens = Vec::new();
+    for step in 0..STEPS {
+        let mut generator = seed::generator(step, "tokens");
+        tokens.clear();
+        for packet in 0..packets {
+            let length = 1 + (packet * 7 + 3) % width;
+            tokens.extend((0..length).map(|_| generator.random_range(0..32u16)));
+            tokens.resize((packet + 1) * width, PAD);
+        }
+        losses.push(model.train_step(&tokens, packets, 0.005)?.mean());
+    }
+    losses.push(model.loss(&tokens, packets)?.mean());
+    let mut encoded = vec![0.0; packets * (options.layers + 1) * 2 * options.hidden];
+    model.encode(&tokens, packets, Pooling::MEAN, &mut encoded)?;
+    Ok((losses, model.parameters(), encoded))
+}
+
+fn train_classifier<D: Device>(
+    device: D,
+    options: &AttentionLstmOptions,
+    flows: usize,
+) -> Result<(Vec<f64>, ParameterSet, Vec<f32>), ModelError> {
+    const CLASSES: u32 = 4;
+    const PACKETS: usize = 5;
+    let mut model = AttentionLstm::new(device, options, &initial_classifier(options, CLASSES as usize, 1), 9)?;
+    let size = (options.elmo.layers + 1) * options.encoded_size();
+    let counts: Vec<u32> = (0..flows).map(|flow| 1 + (flow * 3 % PACKETS) as u32).collect();
+    let mut losses = Vec::new();
+    let mut probabilities = vec![0.0; flows * CLASSES as usize];
+    for step in 0..STEPS {
+        let mut generator = seed::generator(step, "flows");
+        let layers: Vec<f32> = (0..flows * PACKETS * size).map(|_| generator.random_range(-1.0..1.0f32)).collect();
+        let labels: Vec<u32> = counts.iter().map(|_| generator.random_range(0..CLASSES)).collect();
+        // A table of its own for each step, whose packets stand in another order than the flows'.
+        let all = flows * PACKETS;
+        let vector_of: Vec<Option<u32>> = (0..all)
+            .map(|place| (place % PACKETS < counts[place / PACKETS] as usize).then_some((all - 1 - place) as u32))
+            .collect();
+        let encoded = EncodedFlows::new(PACKETS, size, layers, &vector_of);
+        let chosen: Vec<usize> = (0..flows).collect();
+        losses
+            .push(encoded.with_batch(&chosen, |batch| model.train_step(batch, &labels, options.learning_rate))?.mean());
+        if step + 1 == STEPS {
+            encoded.with_batch(&chosen, |batch| model.probabilities(batch, &mut probabilities))?;
+        }
+    }
+    Ok((losses, model.parameters(), probabilities))
+}
+
+fn train_together<D: Device>(
+    device: D,
+    options: &AttentionLstmOptions,
+    flows: usize,
+    width: usize,
+) -> Result<(Vec<f64>, ParameterSet, Vec<f32>), ModelError> {
+    const CLASSES: usize = 4;
+    const PACKETS: usize = 5;
+    let mut set = initial_classifier(options, CLASSES, 1);
+    set.extend(&initial_elmo(&options.elmo, 257, 1));
+    let mut model = Joint::new(device, options, &set, 9)?;
+    let pooling = options.pooling_of(width);
+    // One flow in seven has no packet.
+    let counts: Vec<u32> =
+        (0..flows).map(|flow| if flow % 7 == 5 { 0 } else { 1 + (flow * 3 % PACKETS) as u32 }).collect();
+    let packets = counts.iter().sum::<u32>() as usize;
+    let mut losses = Vec::new();
+    let mut tokens = Vec::new();
+    for step in 0..STEPS {
+        let mut generator = seed::generator(step, "flows");
+        tokens.clear();
+        for packet in 0..packets {
+            let length = 1 + (packet * 7 + 3) % width;
+            tokens.extend((0..length).map(|_| generator.random_range(0..32u16)));
+            tokens.resize((packet + 1) * width, PAD);
+        }
+        let labels: Vec<u32> = counts.iter().map(|_| generator.random_range(0..CLASSES as u32)).collect();
+        let batch = ByteBatch { tokens: &tokens, counts: &counts, metadata: &[], most: PACKETS, pooling };
+        losses.push(model.train_step(&batch, &labels, options.learning_rate)?.mean());
+    }
+    let mut encoded = vec![0.0; packets * (options.elmo.layers + 1) * options.encoded_size()];
+    model.encode(&tokens, packets, pooling, &mut encoded)?;
+    Ok((losses, model.parameters(), encoded))
+}
+
+/// Twenty steps of language models, of classifiers, and of both together: with dropout and weight decay, with packets of one byte, batches
+/// of one, tanh and ReLU, with and without attention. Classifiers learn at their default rate: at twice that, rounding alone
+/// takes the losses of the processor with and without its vector instructions 4e-5 apart.
+///
+/// # Errors
+/// A device that fails.
+pub(crate) fn train<D: Device>(
+    new: &mut dyn FnMut() -> Result<D, ModelError>,
+    extent: Extent,
+) -> Result<Trained20, ModelError> {
+    let mut found = Trained20 { losses: Vec::new(), outcome: Vec::new() };
+    let mut keep = |name: String, (losses, parameters, predicted): (Vec<f64>, ParameterSet, Vec<f32>)| {
+        found.losses.push((name, losses));
+        found.outcome.push((parameters, predicted));
+    };
+    let elmo = |hidden| ElmoOptions { embedding: hidden, hidden, dropout: 0.1, ..ElmoOptions::default() };
+    let mut elmos = vec![(elmo(20), 13, 9), (ElmoOptions { layers: 1, dropout: 0.0, ..elmo(9) }, 1, 5)];
+    let classifier = |lstm, activation, attention| AttentionLstmOptions {
+        lstm,
+        dense: 10,
+        activation,
+        attention,
+        dropout: 0.1,
+        weight_decay: 0.01,
+        elmo: ElmoOptions { embedding: 6, hidden: 6, ..ElmoOptions::default() },
+        ..AttentionLstmOptions::default()
+    };
+    let mut classifiers = vec![
+        (classifier(24, Activation::Relu, true), 17),
+        (classifier(35, Activation::Tanh, true), 7),
+        (classifier(8, Activation::Tanh, false), 1),
+        (AttentionLstmOptions { normalisation: Normalisation::Batch, ..classifier(24, Activation::Tanh, true) }, 17),
+    ];
+    let mut together = vec![
+        (
+            AttentionLstmOptions {
+                elmo: elmo(20),
+                encoder: Encoder::FineTuned,
+                ..classifier(24, Activation::Relu, true)
+            },
+            8,
+            9,
+        ),
+        (
+            AttentionLstmOptions {
+                elmo: ElmoOptions { layers: 1, dropout: 0.0, ..elmo(9) },
+                encoder: Encoder::FromScratch,
+                ..classifier(8, Activation::Tanh, false)
+            },
+            1,
+            5,
+        ),
+    ];
+    let others =
+        [PoolingKind::Segments, PoolingKind::Maximum, PoolingKind::Last, PoolingKind::Attention, PoolingKind::States];
+    together.extend(others.map(|pooling| {
+        let options = AttentionLstmOptions {
+            pooling,
+            segments: 3,
+            normalisation: Normalisation::Batch,
+            elmo: elmo(9),
+            encoder: Encoder::FineTuned,
+            ..classifier(8, Activation::Tanh, true)
+        };
+        (options, 7, 9)
+    }));
+    if extent == Extent::Published {
+        let options = AttentionLstmOptions { elmo: elmo(128), encoder: Encoder::FineTuned, ..Default::default() };
+        together.push((options, 64, 128));
+        elmos.push((ElmoOptions { dropout: 0.0, ..elmo(128) }, 64, 128));
+        classifiers.push((AttentionLstmOptions { elmo: elmo(128), ..AttentionLstmOptions::default() }, 256));
+    }
+    for (options, packets, width) in elmos {
+        let name = format!("elmo {}x{}, {packets} packets of up to {width}", options.layers, options.hidden);
+        keep(name, train_elmo(new()?, &options, packets, width)?);
+    }
+    for (options, flows) in classifiers {
+        let AttentionLstmOptions { lstm, activation, attention, normalisation, .. } = options;
+        let name = format!(
+            "classifier {lstm} {activation:?} attention {attention} normalisation {normalisation:?}, {flows} flows"
+        );
+        keep(name, train_classifier(new()?, &options, flows)?);
+    }
+    for (options, flows, width) in together {
+        let (layers, hidden) = (options.elmo.layers, options.elmo.hidden);
+        let (encoder, pooling) = (options.encoder, options.pooling);
+        let name = format!("elmo {layers}x{hidden} {encoder:?} {pooling:?}, {flows} flows of packets of up to {width}");
+        keep(name, train_together(new()?, &options, flows, width)?);
+    }
+    Ok(found)
+}
+
+/// The largest relative difference of the losses of [`train`] from the processor's, by model.
+///
+/// # Errors
+/// A device that fails.
+pub(crate) fn losses(found: &Trained20, extent: Extent) -> Result<Vec<Comparison>, ModelError> {
+    let expected = train(&mut || Ok(Cpu::new()), extent)?;
+    let mut comparisons = Vec::new();
+    for ((name, found), (_, expected)) in found.losses.iter().zip(&expected.losses) {
+        let errors = found.iter().zip(expected).map(|(found, expected)| ((found - expected) / expected).abs());
+        comparisons.push(Comparison { name: name.clone(), error: errors.fold(0.0, worse) });
+    }
+    Ok(comparisons)
+}

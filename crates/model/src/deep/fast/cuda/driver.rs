@@ -1,0 +1,286 @@
+//! The graphics card through NVIDIA's driver. Everything goes into one stream, so kernels run in the order of their
+//! launches; matrix products are told to be the same bits from run to run.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CString, c_void};
+use std::sync::Arc;
+
+use cudarc::cublas::{result as cublas, sys as cublas_sys};
+use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+
+use super::launcher::{Argument, Buffer, Grid, Kernel, Launcher, Problem, Product};
+use super::libraries::{Library, find};
+use super::source;
+use crate::Precision;
+
+/// Bytes of cuBLAS's working space, as NVIDIA advises for the largest cards; fixed, because its choice of algorithm
+/// depends on it.
+const WORKSPACE: usize = 32 << 20;
+
+/// What a card is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Facts {
+    /// The card's name.
+    pub name: String,
+    /// The driver's version, where the system tells, and the CUDA version that it is for.
+    pub driver: String,
+}
+
+/// Why CUDA did not do something, with the driver's words.
+fn failed(what: &str) -> impl Fn(DriverError) -> Problem {
+    move |error| {
+        let text = error.error_string().ok().and_then(|text| text.to_str().ok()).unwrap_or("no further word");
+        format!("{what}: {text}")
+    }
+}
+
+/// The card of this number.
+///
+/// # Errors
+/// No driver, no card of this number.
+fn context(number: usize) -> Result<Arc<CudaContext>, Problem> {
+    find(Library::Driver)?;
+    result::init().map_err(failed("the NVIDIA driver does not start"))?;
+    let count = result::device::get_count().map_err(failed("the NVIDIA driver"))?;
+    match usize::try_from(count).unwrap_or(0) {
+        0 => return Err("the NVIDIA driver sees no card".to_owned()),
+        count if number >= count => {
+            return Err(format!("there is no card {number}; the {count} that are here count from 0"));
+        }
+        _ => {}
+    }
+    CudaContext::new(number).map_err(failed("the card cannot be used"))
+}
+
+/// Name and driver of a card.
+///
+/// # Errors
+/// No driver, no card of this number.
+pub(super) fn facts(number: usize) -> Result<Facts, Problem> {
+    let context = context(number)?;
+    let name = context.name().map_err(failed("the card's name"))?;
+    let mut version = 0;
+    // SAFETY: writes one number.
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(failed("the driver's version"))?;
+    let cuda = format!("CUDA {}.{}", version / 1000, version % 1000 / 10);
+    let driver = std::fs::read_to_string("/sys/module/nvidia/version").ok();
+    let driver = driver.map_or(cuda.clone(), |driver| format!("{}, {cuda}", driver.trim()));
+    Ok(Facts { name, driver })
+}
+
+/// Frees memory of a card.
+struct Allocation {
+    address: u64,
+    context: Arc<CudaContext>,
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        if self.context.bind_to_thread().is_ok() {
+            // SAFETY: the address came from `malloc_sync` in this context and is freed once; the driver waits for
+            // kernels that use it.
+            let _ = unsafe { result::free_sync(self.address) };
+        }
+    }
+}
+
+/// cuBLAS's handle.
+struct Handle(cublas_sys::cublasHandle_t);
+
+// SAFETY: cuBLAS allows a handle to be used from any thread, one at a time, which `&mut` ensures.
+unsafe impl Send for Handle {}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        // SAFETY: created once in `Driver::new` and destroyed once.
+        let _ = unsafe { cublas::destroy_handle(self.0) };
+    }
+}
+
+/// A kernel of the loaded program, which stays loaded for as long as the context lives.
+struct Function(sys::CUfunction);
+
+// SAFETY: a function's handle is an address that the driver allows all threads to use.
+unsafe impl Send for Function {}
+
+/// A graphics card that is ready to compute.
+pub(super) struct Driver {
+    // Fields are dropped in this order: the handle before its workspace, the context last.
+    handle: Handle,
+    _workspace: Buffer,
+    functions: Vec<Function>,
+    stream: Arc<CudaStream>,
+    precision: cublas_sys::cublasComputeType_t,
+    processors: usize,
+    context: Arc<CudaContext>,
+}
+
+impl Driver {
+    /// Opens a card and compiles the kernels for it.
+    ///
+    /// # Errors
+    /// No driver or card, or one of the libraries is missing.
+    pub(super) fn new(number: usize, precision: Precision) -> Result<Self, Problem> {
+        let context = context(number)?;
+        find(Library::MatrixProducts)?;
+        let (major, minor) = context.compute_capability().map_err(failed("compute capability"))?;
+        let compiled = source::compile(u32::try_from(10 * major + minor).unwrap_or(0))?;
+        let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let processors = context.attribute(attribute).map_err(failed("number of multiprocessors"))?;
+        let stream = context.new_stream().map_err(failed("a stream"))?;
+        let mut functions = Vec::new();
+        // SAFETY: the image is a whole program as the compiler made it, and the module is never unloaded.
+        unsafe {
+            let module = result::module::load_data(compiled.image.as_ptr().cast::<c_void>())
+                .map_err(failed("the driver does not load the kernels"))?;
+            for kernel in Kernel::ALL {
+                let name = CString::new(kernel.name()).map_err(|error| error.to_string())?;
+                let function = result::module::get_function(module, name).map_err(failed(kernel.name()))?;
+                functions.push(Function(function));
+            }
+        }
+        let workspace = allocate(&context, WORKSPACE / 4)?;
+        let handle = Handle(cublas::create_handle().map_err(|error| format!("cuBLAS does not start: {error}"))?);
+        // SAFETY: the handle was just created, and stream and workspace live as long as it does.
+        unsafe {
+            let set = |status: cublas_sys::cublasStatus_t| {
+                status.result().map_err(|error| format!("cuBLAS cannot be set up: {error}"))
+            };
+            set(cublas_sys::cublasSetStream_v2(handle.0, stream.cu_stream().cast()))?;
+            set(cublas_sys::cublasSetAtomicsMode(
+                handle.0,
+                cublas_sys::cublasAtomicsMode_t::CUBLAS_ATOMICS_NOT_ALLOWED,
+            ))?;
+            let place = workspace.address as *mut c_void;
+            set(cublas_sys::cublasSetWorkspace_v2(handle.0, place, WORKSPACE))?;
+        }
+        let precision = match precision {
+            Precision::F32 => cublas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+            Precision::Tf32 => cublas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+            Precision::Bf16 => cublas_sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_16BF,
+        };
+        let processors = usize::try_from(processors).unwrap_or(1);
+        Ok(Self { handle, _workspace: workspace, functions, stream, precision, processors, context })
+    }
+
+    fn bind(&self) -> Result<(), Problem> {
+        self.context.bind_to_thread().map_err(failed("the card cannot be used from this thread"))
+    }
+}
+
+fn allocate(context: &Arc<CudaContext>, words: usize) -> Result<Buffer, Problem> {
+    context.bind_to_thread().map_err(failed("the card cannot be used from this thread"))?;
+    let bytes = 4 * words.max(1);
+    // SAFETY: the memory's content is unspecified, and so says `Launcher::allocate`.
+    let address = unsafe { result::malloc_sync(bytes) }
+        .map_err(failed(&format!("{} MiB of the card's memory", bytes.div_ceil(1 << 20))))?;
+    Ok(Buffer::new(address, words, Box::new(Allocation { address, context: context.clone() })))
+}
+
+impl Launcher for Driver {
+    fn allocate(&mut self, words: usize) -> Result<Buffer, Problem> {
+        allocate(&self.context, words)
+    }
+
+    fn copy_in(&mut self, from: &[u32], to: &Buffer) -> Result<(), Problem> {
+        assert!(from.len() <= to.words, "the buffer was made large enough");
+        self.bind()?;
+        // SAFETY: the buffer is large enough. The source is ordinary memory, which the driver copies aside before it
+        // returns.
+        unsafe { result::memcpy_htod_async(to.address, from, self.stream.cu_stream()) }
+            .map_err(failed("copying to the card"))
+    }
+
+    fn copy_out(&self, from: &Buffer, to: &mut [u32]) -> Result<(), Problem> {
+        assert!(to.len() <= from.words, "as much was computed");
+        self.bind()?;
+        // SAFETY: the buffer holds that much, and the copy is waited for while `to` is borrowed.
+        unsafe { result::memcpy_dtoh_async(to, from.address, self.stream.cu_stream()) }
+            .and_then(|()| self.stream.synchronize())
+            .map_err(failed("the card's computation"))
+    }
+
+    fn zero(&mut self, buffer: &Buffer, words: usize) -> Result<(), Problem> {
+        assert!(words <= buffer.words, "the buffer was made large enough");
+        self.bind()?;
+        // SAFETY: within the buffer.
+        unsafe { result::memset_d8_async(buffer.address, 0, 4 * words, self.stream.cu_stream()) }
+            .map_err(failed("zeroing the card's memory"))
+    }
+
+    fn launch(&mut self, kernel: Kernel, grid: Grid, arguments: &[Argument]) -> Result<(), Problem> {
+        self.bind()?;
+        let mut pointers = [std::ptr::null_mut::<c_void>(); 16];
+        for (pointer, argument) in pointers.iter_mut().zip(arguments) {
+            *pointer = argument.bytes().cast_mut().cast();
+        }
+        let pointers = &mut pointers[..arguments.len()];
+        let size = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let blocks = (size(grid.blocks[0]), size(grid.blocks[1]), size(grid.blocks[2]));
+        let (threads, shared) = ((size(grid.threads), 1, 1), size(grid.shared));
+        let function = self.functions[kernel as usize].0;
+        let stream = self.stream.cu_stream();
+        // SAFETY: the function is of the loaded program, the arguments are those of its source (the emulated tests run
+        // every one of these launches), and buffers outlive the stream's work because freeing waits for it.
+        let launched = unsafe {
+            if grid.together {
+                result::launch_cooperative_kernel(function, blocks, threads, shared, stream, pointers)
+            } else {
+                result::launch_kernel(function, blocks, threads, shared, stream, pointers)
+            }
+        };
+        launched.map_err(failed(kernel.name()))
+    }
+
+    fn multiply(&mut self, product: Product) -> Result<(), Problem> {
+        self.bind()?;
+        let Product { rows, columns, depth, left, left_transposed, right, right_transposed, out, accumulate } = product;
+        let size = |count: usize| i32::try_from(count).map_err(|_| format!("a matrix of {count} rows is too large"));
+        let operation = |transposed| match transposed {
+            true => cublas_sys::cublasOperation_t::CUBLAS_OP_T,
+            false => cublas_sys::cublasOperation_t::CUBLAS_OP_N,
+        };
+        let (one, keep) = (1f32, if accumulate { 1f32 } else { 0f32 });
+        let float = cublas_sys::cudaDataType_t::CUDA_R_32F;
+        // cuBLAS counts columns first: C^T = op(B)^T op(A)^T.
+        let (left_stride, right_stride) =
+            (if left_transposed { rows } else { depth }, if right_transposed { depth } else { columns });
+        // SAFETY: the handle is valid, the factors outlive the call, which reads them at once, and the operations give
+        // the sizes that their buffers were made for.
+        let multiplied = unsafe {
+            cublas::gemm_ex(
+                self.handle.0,
+                operation(right_transposed),
+                operation(left_transposed),
+                size(columns)?,
+                size(rows)?,
+                size(depth)?,
+                (&raw const one).cast(),
+                right as *const c_void,
+                float,
+                size(right_stride)?,
+                left as *const c_void,
+                float,
+                size(left_stride)?,
+                (&raw const keep).cast(),
+                out as *mut c_void,
+                float,
+                size(columns)?,
+                self.precision,
+                cublas_sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+        };
+        multiplied.map_err(|error| format!("a matrix product: {error}"))
+    }
+
+    fn resident_blocks(&self) -> usize {
+        // The LSTM's kernels are compiled for at least two blocks per multiprocessor.
+        2 * self.processors
+    }
+
+    fn free_words(&self) -> usize {
+        // Where the driver does not tell, nothing is kept.
+        self.bind().ok().and_then(|()| result::mem_get_info().ok()).map_or(0, |(free, _)| free / 4)
+    }
+}

@@ -1,0 +1,129 @@
+//! Launches of batch normalisation.
+
+use super::Cuda;
+use super::launcher::{Argument, Buffer, Grid, Kernel, THREADS};
+use super::rows::{DOUBLE, SUM_COLUMNS, pieces};
+use crate::deep::engine::{NORM_EPSILON, NORM_MOMENTUM};
+use crate::deep::fast::device::{NormState, NormWeights, Trained};
+
+impl Cuda {
+    /// Sums of the columns of x, or of their squared distances from a centre, by pieces of rows.
+    fn norm_sums(&mut self, rows: usize, columns: usize, x: &Buffer, centre: u64) {
+        let (piece, pieces) = pieces(rows);
+        self.core.reserve(&mut self.sums, pieces * columns * DOUBLE);
+        let arguments = [
+            rows.into(),
+            columns.into(),
+            piece.into(),
+            x.into(),
+            Argument::Address(centre),
+            Argument::from(&self.sums),
+        ];
+        let grid = Grid::blocks([columns.div_ceil(SUM_COLUMNS), pieces, 1], 4 * DOUBLE * THREADS);
+        self.core.launch(Kernel::NormSums, grid, &arguments);
+    }
+
+    /// The statistics of a batch, and the running ones moved.
+    pub(super) fn normalise_batch(&mut self, rows: usize, columns: usize, x: &Buffer, state: &mut NormState<Buffer>) {
+        let (_, pieces) = pieces(rows);
+        self.core.reserve(&mut state.mean, columns);
+        self.core.reserve(&mut state.scale, columns);
+        self.core.reserve(&mut self.totals, columns * DOUBLE);
+        self.norm_sums(rows, columns, x, 0);
+        let arguments = [rows.into(), columns.into(), pieces.into(), (&self.sums).into(), Argument::from(&self.totals)];
+        self.core.launch(Kernel::NormCentre, Grid::over(columns), &arguments);
+        self.norm_sums(rows, columns, x, self.totals.address);
+        let arguments = [
+            rows.into(),
+            columns.into(),
+            pieces.into(),
+            NORM_EPSILON.into(),
+            NORM_MOMENTUM.into(),
+            (&self.totals).into(),
+            (&self.sums).into(),
+            (&state.mean).into(),
+            (&state.scale).into(),
+            (&state.running_mean).into(),
+            Argument::from(&state.running_variance),
+        ];
+        self.core.launch(Kernel::NormStatistics, Grid::over(columns), &arguments);
+    }
+
+    /// Where the scales of the running variances are.
+    pub(super) fn fixed_scale(&mut self, columns: usize, state: &NormState<Buffer>) -> u64 {
+        self.core.reserve(&mut self.columns, columns);
+        let arguments =
+            [columns.into(), NORM_EPSILON.into(), (&state.running_variance).into(), Argument::from(&self.columns)];
+        self.core.launch(Kernel::NormFixedScale, Grid::over(columns), &arguments);
+        self.columns.address
+    }
+
+    /// Normalises by these means and scales.
+    pub(super) fn normalise_rows(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        x: &Buffer,
+        (mean, scale): (u64, u64),
+        weights: NormWeights<&Buffer>,
+        y: &Buffer,
+    ) {
+        let arguments = [
+            columns.into(),
+            x.into(),
+            Argument::Address(mean),
+            Argument::Address(scale),
+            weights.weight.into(),
+            weights.bias.into(),
+            y.into(),
+        ];
+        self.core.each(Kernel::NormApply, rows * columns, arguments);
+    }
+
+    pub(super) fn normalise_backward(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        x: &Buffer,
+        weights: NormWeights<&mut Trained<Buffer>>,
+        state: &NormState<Buffer>,
+        gradient: &Buffer,
+    ) {
+        let (piece, pieces) = pieces(rows);
+        self.core.reserve(&mut self.sums, 2 * pieces * columns * DOUBLE);
+        self.core.reserve(&mut self.columns, 2 * columns);
+        let arguments = [
+            rows.into(),
+            columns.into(),
+            piece.into(),
+            x.into(),
+            (&state.mean).into(),
+            (&state.scale).into(),
+            gradient.into(),
+            Argument::from(&self.sums),
+        ];
+        let grid = Grid::blocks([columns.div_ceil(SUM_COLUMNS), pieces, 1], 4 * DOUBLE * THREADS);
+        self.core.launch(Kernel::NormGradientSums, grid, &arguments);
+        let NormWeights { weight, bias } = weights;
+        let arguments = [
+            columns.into(),
+            pieces.into(),
+            (&self.sums).into(),
+            (&weight.gradient).into(),
+            (&bias.gradient).into(),
+            Argument::from(&self.columns),
+        ];
+        self.core.launch(Kernel::NormGradientTotals, Grid::over(columns), &arguments);
+        let arguments = [
+            rows.into(),
+            columns.into(),
+            x.into(),
+            (&state.mean).into(),
+            (&state.scale).into(),
+            (&weight.value).into(),
+            (&self.columns).into(),
+            Argument::from(gradient),
+        ];
+        self.core.each(Kernel::NormBackward, rows * columns, arguments);
+    }
+}

@@ -1,0 +1,200 @@
+//! ELMo as a language model: each state of the uppermost layers predicts the byte that its direction reads next, through
+//! one head.
+
+use super::device::{Device, LinearShape};
+use super::stacks::Stacks;
+use super::weights::{Linear, Optimiser, Weight};
+use crate::ModelError;
+use crate::deep::engine::{
+    BatchLoss, LanguageModel, NOT_FINITE, OptimiserState, PRETRAINING, PacketEncoder, Resumable, diverged,
+};
+use crate::deep::parameters::{ElmoOptions, ParameterSet};
+use crate::deep::pooling::Pooling;
+
+/// ELMo on a device.
+pub(super) struct Elmo<D: Device> {
+    device: D,
+    options: ElmoOptions,
+    stacks: Stacks<D>,
+    head: Linear<D>,
+    optimiser: Optimiser,
+    /// By direction: the token that each state predicts.
+    targets: [D::Indices; 2],
+    /// Number of targets of both directions.
+    target_count: u64,
+    logits: D::Values,
+    encodings: D::Values,
+}
+
+impl<D: Device> Elmo<D> {
+    pub(super) fn new(mut device: D, options: &ElmoOptions, set: &ParameterSet, seed: u64) -> Result<Self, ModelError> {
+        let stacks = Stacks::new(&mut device, options, set, seed, false)?;
+        let head = Linear::new(&mut device, set, "elmo.head", stacks.vocabulary(), options.hidden)?;
+        device.check()?;
+        Ok(Self {
+            device,
+            options: options.clone(),
+            stacks,
+            head,
+            optimiser: Optimiser { clip_norm: options.clip_norm, weight_decay: 0.0, steps: 0 },
+            targets: Default::default(),
+            target_count: 0,
+            logits: D::Values::default(),
+            encodings: D::Values::default(),
+        })
+    }
+
+    fn visit(&mut self, visit: &mut dyn FnMut(&mut D, &mut Weight<D>)) {
+        let Self { device, stacks, head, .. } = self;
+        let visit = &mut |weight: &mut Weight<D>| visit(device, weight);
+        stacks.visit(visit);
+        head.visit(visit);
+    }
+
+    /// Checks and packs a batch, and counts its targets.
+    fn prepare(&mut self, tokens: &[u16], packets: usize) -> Result<(), ModelError> {
+        let Self { device, stacks, .. } = self;
+        stacks.prepare(device, tokens, packets)?;
+        self.target_count = stacks.lengths().iter().map(|&length| 2 * (u64::from(length) - 1)).sum();
+        Ok(())
+    }
+
+    fn head_shape(&self) -> LinearShape {
+        LinearShape { rows: self.stacks.states(), inputs: self.options.hidden, outputs: self.stacks.vocabulary() }
+    }
+
+    /// The loss of a direction after its forward pass; leaves its gradient in the logits. The targets are made only now, while
+    /// a graphics card is still busy with the forward pass.
+    fn cross_entropy(&mut self, tokens: &[u16], direction: usize, dropping: Option<u64>) -> f64 {
+        let shape = self.head_shape();
+        let Self { device, stacks, head, logits, targets, .. } = self;
+        stacks.upload_tokens(device, tokens, direction, 1, &mut targets[direction]);
+        device.reserve(logits, shape.rows * shape.outputs);
+        let (top, _) = stacks.top(device, direction, dropping);
+        device.linear(shape, top, head.weight.value(), head.bias.value(), logits);
+        let scale = 1.0 / self.target_count as f32;
+        device.cross_entropy(shape.rows, shape.outputs, logits, &targets[direction], scale)
+    }
+
+    /// The gradients of the head, and of the states below it, after the loss of a direction.
+    fn head_backward(&mut self, direction: usize, dropping: Option<u64>) {
+        let shape = self.head_shape();
+        let Self { device, stacks, head, logits, .. } = self;
+        let (top, gradient) = stacks.top(device, direction, dropping);
+        let (weight, bias) = (&mut head.weight.trained, &mut head.bias.trained);
+        device.linear_backward(shape, top, logits, weight, bias, gradient, false);
+    }
+
+    #[cfg(test)]
+    pub(super) fn device_mut(&mut self) -> &mut D {
+        &mut self.device
+    }
+
+    /// The gradients by name, as they are now.
+    pub(super) fn named_gradients(&mut self) -> Vec<(String, Vec<f32>)> {
+        let mut found = Vec::new();
+        self.visit(&mut |device, weight| found.push(weight.gradient(device)));
+        found
+    }
+
+    /// The loss of a batch, and the gradients added to the weights'.
+    pub(super) fn gradients(&mut self, tokens: &[u16], packets: usize) -> Result<BatchLoss, ModelError> {
+        self.prepare(tokens, packets)?;
+        let mut loss = BatchLoss { sum: 0.0, targets: self.target_count };
+        if loss.targets > 0 {
+            let dropping = self.stacks.dropping(self.optimiser.steps);
+            for directions in Stacks::turns(&self.device) {
+                self.stacks.forward(&mut self.device, directions.clone(), dropping);
+                for direction in directions.clone() {
+                    loss.sum += self.cross_entropy(tokens, direction, dropping);
+                    self.head_backward(direction, dropping);
+                }
+                self.stacks.backward(&mut self.device, directions.clone(), dropping, None);
+            }
+        }
+        self.device.check()?;
+        Ok(loss)
+    }
+}
+
+impl<D: Device> LanguageModel for Elmo<D> {
+    fn train_step(&mut self, tokens: &[u16], packets: usize, learning_rate: f32) -> Result<BatchLoss, ModelError> {
+        let loss = self.gradients(tokens, packets)?;
+        if !loss.sum.is_finite() {
+            let parameters = self.parameters();
+            return Err(diverged(PRETRAINING, parameters.first_non_finite().unwrap_or("elmo.head"), NOT_FINITE));
+        }
+        if loss.targets > 0 {
+            let Self { device, stacks, head, optimiser, .. } = self;
+            optimiser.step(PRETRAINING, device, learning_rate, |visit| {
+                stacks.visit(visit);
+                head.visit(visit);
+            })?;
+        }
+        Ok(loss)
+    }
+
+    fn loss(&mut self, tokens: &[u16], packets: usize) -> Result<BatchLoss, ModelError> {
+        self.prepare(tokens, packets)?;
+        let mut loss = BatchLoss { sum: 0.0, targets: self.target_count };
+        if loss.targets > 0 {
+            for directions in Stacks::turns(&self.device) {
+                self.stacks.forward(&mut self.device, directions.clone(), None);
+                for direction in directions.clone() {
+                    loss.sum += self.cross_entropy(tokens, direction, None);
+                }
+            }
+        }
+        self.device.check()?;
+        Ok(loss)
+    }
+}
+
+impl<D: Device> PacketEncoder for Elmo<D> {
+    fn encode(
+        &mut self,
+        tokens: &[u16],
+        packets: usize,
+        pooling: Pooling,
+        output: &mut [f32],
+    ) -> Result<(), ModelError> {
+        let Self { device, stacks, encodings, .. } = self;
+        stacks.encode(device, tokens, packets, pooling, encodings, output)
+    }
+}
+
+impl<D: Device> Resumable for Elmo<D> {
+    fn optimiser_state(&mut self) -> OptimiserState {
+        let Self { device, stacks, head, optimiser, .. } = self;
+        optimiser.state(device, |visit| {
+            stacks.visit(visit);
+            head.visit(visit);
+        })
+    }
+
+    fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError> {
+        let Self { device, stacks, head, optimiser, .. } = self;
+        optimiser.set_state(device, state, |visit| {
+            stacks.visit(visit);
+            head.visit(visit);
+        })
+    }
+
+    fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
+        let mut result = Ok(());
+        self.visit(&mut |device, weight| {
+            if result.is_ok() {
+                result = weight.load(device, parameters);
+            }
+        });
+        result
+    }
+
+    fn parameters(&self) -> ParameterSet {
+        let mut set = ParameterSet::default();
+        self.stacks.store(&self.device, &mut set);
+        self.head.weight.store(&self.device, &mut set);
+        self.head.bias.store(&self.device, &mut set);
+        set
+    }
+}

@@ -1,0 +1,80 @@
+//! The fast engine: layers of our own with explicit forward and backward passes, written once over the operations of a
+//! device ([`device`]). Sequences are packed so that padding costs nothing ([`packing`]), buffers are sized
+//! once, and results are the same bits at any number of threads.
+
+pub mod benchmark;
+mod classifier;
+mod classifier_weights;
+pub(crate) mod cpu;
+pub(crate) mod cuda;
+mod device;
+mod joint;
+mod language_model;
+mod packing;
+mod pool;
+mod reading;
+mod stacks;
+mod weights;
+
+#[cfg(test)]
+mod tests;
+
+use super::engine::{JointClassifier, LanguageModel, SequenceClassifier};
+use super::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet};
+use crate::{Device, ModelError};
+
+/// ELMo on a device; `parameters` are taken as they are.
+///
+/// # Errors
+/// A device that is not there, or parameters whose shapes are not those of `options`.
+pub(crate) fn language_model(
+    options: &ElmoOptions,
+    parameters: &ParameterSet,
+    seed: u64,
+    device: Device,
+) -> Result<Box<dyn LanguageModel>, ModelError> {
+    match device {
+        Device::Cpu => {
+            Ok(Box::new(pool::OnPool(language_model::Elmo::new(cpu::Cpu::new(), options, parameters, seed)?)))
+        }
+        Device::Cuda(card) => {
+            Ok(Box::new(language_model::Elmo::new(cuda::Cuda::new(card)?, options, parameters, seed)?))
+        }
+    }
+}
+
+/// The classifier on a device; `parameters` are taken as they are.
+///
+/// # Errors
+/// A device that is not there, or parameters whose shapes are not those of `options`.
+pub(crate) fn classifier(
+    options: &AttentionLstmOptions,
+    parameters: &ParameterSet,
+    seed: u64,
+    device: Device,
+) -> Result<Box<dyn SequenceClassifier>, ModelError> {
+    match device {
+        Device::Cpu => {
+            Ok(Box::new(pool::OnPool(classifier::AttentionLstm::new(cpu::Cpu::new(), options, parameters, seed)?)))
+        }
+        Device::Cuda(card) => {
+            Ok(Box::new(classifier::AttentionLstm::new(cuda::Cuda::new(card)?, options, parameters, seed)?))
+        }
+    }
+}
+
+/// The classifier with its ELMo, to be trained together, on a device; `parameters` are those of both.
+///
+/// # Errors
+/// As of [`classifier`].
+pub(crate) fn joint_classifier(
+    options: &AttentionLstmOptions,
+    parameters: &ParameterSet,
+    seed: u64,
+    device: Device,
+) -> Result<Box<dyn JointClassifier>, ModelError> {
+    match device {
+        Device::Cpu => Ok(Box::new(pool::OnPool(joint::Joint::new(cpu::Cpu::new(), options, parameters, seed)?))),
+        Device::Cuda(card) => Ok(Box::new(joint::Joint::new(cuda::Cuda::new(card)?, options, parameters, seed)?)),
+    }
+}

@@ -1,0 +1,127 @@
+//! How sequences of different lengths lie in memory so that padding costs nothing.
+//!
+//! The sequences of a batch are sorted from long to short and cut into chunks of a fixed number. Within a chunk
+//! the states of step 0 come first, then those of step 1 of the sequences that have one, and so on: at
+//! every step the sequences still running are a prefix of those of the step before. A chunk's states
+//! are contiguous, so a processor runs it from end to end without waiting for another. Chunks depend on
+//! the batch alone, never on the number of threads.
+
+/// Some sequences that run together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Chunk {
+    /// Its first sequence, in sorted order.
+    pub first_row: usize,
+    /// Its sequences.
+    pub rows: usize,
+    /// Its first packed state.
+    pub start: usize,
+    /// Its packed states.
+    pub states: usize,
+    /// Where its steps begin in [`Packing::active`].
+    pub first_step: usize,
+    /// The length of its longest sequence.
+    pub steps: usize,
+}
+
+/// The packed layout of one batch; buffers are reused from batch to batch.
+#[derive(Debug, Default)]
+pub(crate) struct Packing {
+    /// For each sequence in sorted order, its place in the batch.
+    pub order: Vec<u32>,
+    /// Lengths in sorted order.
+    pub lengths: Vec<u32>,
+    /// The chunks, in order of their states.
+    pub chunks: Vec<Chunk>,
+    /// For each step of each chunk, how many of its sequences are that long.
+    pub active: Vec<u32>,
+    /// For each step of each chunk, its first packed state.
+    pub offsets: Vec<u32>,
+    /// All packed states: the sum of the lengths.
+    pub states: usize,
+}
+
+impl Packing {
+    /// Lays out sequences of these lengths (each at least 1), `rows_per_chunk` to a chunk.
+    pub(crate) fn build(&mut self, lengths: &[u32], rows_per_chunk: usize) {
+        self.order.clear();
+        self.order.extend(0..lengths.len() as u32);
+        self.order.sort_unstable_by_key(|&row| (std::cmp::Reverse(lengths[row as usize]), row));
+        self.lengths.clear();
+        self.lengths.extend(self.order.iter().map(|&row| lengths[row as usize]));
+        self.chunks.clear();
+        self.active.clear();
+        self.offsets.clear();
+        self.states = 0;
+        for first_row in (0..lengths.len()).step_by(rows_per_chunk) {
+            let of_chunk = &self.lengths[first_row..lengths.len().min(first_row + rows_per_chunk)];
+            let first_step = self.active.len();
+            let steps = of_chunk[0] as usize;
+            let mut active = of_chunk.len();
+            let mut states = 0;
+            for step in 0..steps {
+                while of_chunk[active - 1] as usize <= step {
+                    active -= 1;
+                }
+                self.active.push(active as u32);
+                self.offsets.push((self.states + states) as u32);
+                states += active;
+            }
+            let start = self.states;
+            self.states += states;
+            self.chunks.push(Chunk { first_row, rows: of_chunk.len(), start, states, first_step, steps });
+        }
+    }
+
+    /// The running sequences at each step of a chunk.
+    pub(crate) fn active(&self, chunk: &Chunk) -> &[u32] {
+        &self.active[chunk.first_step..chunk.first_step + chunk.steps]
+    }
+
+    /// The first packed state of each step of a chunk.
+    pub(crate) fn offsets(&self, chunk: &Chunk) -> &[u32] {
+        &self.offsets[chunk.first_step..chunk.first_step + chunk.steps]
+    }
+
+    /// Calls `visit` with every packed state's sequence (its place in the batch), length and step, in order.
+    pub(crate) fn for_each_state(&self, mut visit: impl FnMut(usize, usize, usize)) {
+        for chunk in &self.chunks {
+            for (step, &active) in self.active(chunk).iter().enumerate() {
+                for row in chunk.first_row..chunk.first_row + active as usize {
+                    visit(self.order[row] as usize, self.lengths[row] as usize, step);
+                }
+            }
+        }
+    }
+
+    /// Sequences in the batch.
+    pub(crate) fn rows(&self) -> usize {
+        self.order.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_state_has_one_place(lengths in prop::collection::vec(1u32..9, 1..40), rows_per_chunk in 1usize..9) {
+            let mut packing = Packing::default();
+            packing.build(&[3, 1, 2], 2);
+            packing.build(&lengths, rows_per_chunk);
+            let mut seen = std::collections::BTreeSet::new();
+            let mut visited = 0;
+            packing.for_each_state(|row, length, step| {
+                assert_eq!(lengths[row] as usize, length);
+                assert!(step < length && seen.insert((row, step)));
+                visited += 1;
+            });
+            prop_assert_eq!(visited, packing.states);
+            prop_assert_eq!(visited, lengths.iter().map(|&length| length as usize).sum::<usize>());
+            let last = packing.chunks.last().unwrap();
+            prop_assert_eq!(last.start + last.states, packing.states);
+            prop_assert_eq!(last.first_row + last.rows, packing.rows());
+        }
+    }
+}

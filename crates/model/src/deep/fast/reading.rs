@@ -1,0 +1,395 @@
+//! From the encodings of a batch's packets to what the classifier's LSTM reads, over the operations of a device: the mix
+//! of the layers, what is left of pooling (attention over a packet's slots, or every slot a step of its own), what stands
+//! beside the vectors, normalisation, dropout; forwards and backwards.
+
+use super::classifier_weights::Weights;
+use super::device::{ColumnsAt, Device, Dropout, MixWeights, RowsAt, SlotShape, Trained};
+use super::packing::Packing;
+use crate::ModelError;
+use crate::deep::engine::PacketBatch;
+use crate::deep::parameters::{AttentionLstmOptions, MODEL};
+use crate::deep::pooling::PoolingKind;
+
+/// The flows of a batch, as packing needs to know them.
+pub(super) struct Flows<'a> {
+    /// Packets of each flow, at least one.
+    pub counts: &'a [u32],
+    /// N.
+    pub most: usize,
+    /// As of [`PacketBatch::metadata`].
+    pub metadata: &'a [f32],
+    /// Where the layers of a flow's packet stand among the encodings.
+    pub source: &'a dyn Fn(usize, usize) -> usize,
+    /// Slots of a flow's packet that have bytes, where pooling leaves slots.
+    pub slots: &'a dyn Fn(usize, usize) -> usize,
+}
+
+/// Values and gradients, of `P` packets and `S` steps of the LSTM; where a step is a packet, these are the same.
+pub(super) struct Reading<D: Device> {
+    options: AttentionLstmOptions,
+    /// Flow and packet of each row of the mix.
+    pub rows: Vec<(usize, usize)>,
+    /// Where each row's layers stand among the encodings, and how many of its slots have bytes.
+    sources: D::Indices,
+    slots: D::Indices,
+    /// Where both directions of each step stand among the slots of all rows.
+    gathered: D::Indices,
+    /// Where each step stands in the batch.
+    places: D::Indices,
+    /// The encodings that packets are mixed from, where they are of this batch alone.
+    pub layers: D::Values,
+    /// Tables of encodings that the device keeps, by name, and which of them the batch is picked from.
+    kept: Vec<(u64, D::Values)>,
+    from: Option<usize>,
+    /// The mixed layers, `[P, 2, slots, hidden]`, and their gradient.
+    encoded: D::Values,
+    pub encoded_gradient: D::Values,
+    /// What pooling leaves of them, where it leaves anything to do: `[S, 2 * hidden]`.
+    pooled: D::Values,
+    pooled_gradient: D::Values,
+    /// Shares of the slots, `[P, slots]`.
+    shares: D::Values,
+    /// What stands beside the vectors, both together and their gradient.
+    metadata: D::Values,
+    joined: D::Values,
+    joined_gradient: D::Values,
+    /// All of that, normalised.
+    normalised: D::Values,
+    indices: Vec<u32>,
+    host: Vec<f32>,
+}
+
+fn invalid(problem: String) -> ModelError {
+    ModelError::Data { model: MODEL.to_owned(), problem }
+}
+
+impl<D: Device> Reading<D> {
+    pub(super) fn new(options: &AttentionLstmOptions) -> Self {
+        Self {
+            options: options.clone(),
+            rows: Vec::new(),
+            sources: D::Indices::default(),
+            slots: D::Indices::default(),
+            gathered: D::Indices::default(),
+            places: D::Indices::default(),
+            layers: D::Values::default(),
+            kept: Vec::new(),
+            from: None,
+            encoded: D::Values::default(),
+            encoded_gradient: D::Values::default(),
+            pooled: D::Values::default(),
+            pooled_gradient: D::Values::default(),
+            shares: D::Values::default(),
+            metadata: D::Values::default(),
+            joined: D::Values::default(),
+            joined_gradient: D::Values::default(),
+            normalised: D::Values::default(),
+            indices: Vec::new(),
+            host: Vec::new(),
+        }
+    }
+
+    /// Checks and packs a batch, and makes room for it.
+    pub(super) fn prepare(
+        &mut self,
+        device: &mut D,
+        packing: &mut Packing,
+        batch: &PacketBatch<'_>,
+    ) -> Result<(), ModelError> {
+        let size = (self.options.elmo.layers + 1) * self.options.encoded_size();
+        let most = batch.most(size)?;
+        let leaves_slots = self.options.pooling.leaves_slots();
+        if leaves_slots && batch.slots.len() * size != batch.layers.len() {
+            return Err(invalid(format!("{} packets with slots do not fill the batch", batch.slots.len())));
+        }
+        self.from = batch.picked.and_then(|picked| self.keep(device, picked.table, batch.layers));
+        let picked = self.from.is_some();
+        let place = |flow: usize, packet: usize| batch.place(most, flow, packet);
+        let slots = |flow: usize, packet: usize| batch.slots[place(flow, packet)] as usize;
+        let flows = Flows { counts: batch.counts, most, metadata: batch.metadata, source: &place, slots: &slots };
+        self.pack(device, packing, &flows)?;
+        if picked {
+            return Ok(());
+        }
+        // Those of this batch alone, in the order of the rows.
+        self.indices.clear();
+        self.indices.extend(0..self.rows.len() as u32);
+        device.upload_indices(&self.indices, &mut self.sources);
+        self.host.clear();
+        for &(flow, packet) in &self.rows {
+            self.host.extend_from_slice(&batch.layers[place(flow, packet) * size..][..size]);
+        }
+        device.upload(&self.host, &mut self.layers);
+        Ok(())
+    }
+
+    /// Where a table of encodings stands among those that the device keeps; it is copied there if it is not yet and the
+    /// device has room. Two are kept, those of training and validation.
+    fn keep(&mut self, device: &mut D, table: u64, encodings: &[f32]) -> Option<usize> {
+        if let Some(at) = self.kept.iter().position(|(kept, _)| *kept == table) {
+            return Some(at);
+        }
+        if self.kept.len() == 2 {
+            self.kept.remove(0);
+        }
+        if !device.keeps(encodings.len()) {
+            return None;
+        }
+        let mut values = D::Values::default();
+        device.upload(encodings, &mut values);
+        self.kept.push((table, values));
+        Some(self.kept.len() - 1)
+    }
+
+    /// The next batch's encodings are in [`Reading::layers`].
+    pub(super) fn read_layers(&mut self) {
+        self.from = None;
+    }
+
+    /// Packs flows, and makes room for them.
+    ///
+    /// # Errors
+    /// Metadata that do not fill the batch.
+    pub(super) fn pack(&mut self, device: &mut D, packing: &mut Packing, flows: &Flows<'_>) -> Result<(), ModelError> {
+        let Flows { counts, most, metadata, source, slots } = *flows;
+        let options = &self.options;
+        let beside = options.packet_metadata.len();
+        if metadata.len() != counts.len() * most * beside {
+            let problem = format!("{} values beside the packets of a batch of {} flows", metadata.len(), counts.len());
+            return Err(invalid(problem));
+        }
+        let (indices, host, rows) = (&mut self.indices, &mut self.host, &mut self.rows);
+        let rows_per_chunk = device.rows_per_chunk(options.lstm, counts.len());
+        rows.clear();
+        indices.clear();
+        host.clear();
+        let beside_of = |flow: usize, packet: usize| &metadata[(flow * most + packet) * beside..][..beside];
+        if options.pooling == PoolingKind::States {
+            // One step for each slot that has bytes: flow by flow, then in the packing's order.
+            let all = options.slots();
+            let mut lengths = Vec::with_capacity(counts.len());
+            let (mut steps, mut starts) = (Vec::new(), Vec::new());
+            for (flow, &count) in counts.iter().enumerate() {
+                starts.push(steps.len());
+                for packet in 0..count as usize {
+                    steps.extend((0..slots(flow, packet)).map(|slot| (rows.len(), slot)));
+                    rows.push((flow, packet));
+                }
+                lengths.push((steps.len() - starts[flow]) as u32);
+            }
+            packing.build(&lengths, rows_per_chunk);
+            packing.for_each_state(|flow, _, step| {
+                let (row, slot) = steps[starts[flow] + step];
+                indices.extend([row * 2 * all + slot, (row * 2 + 1) * all + slot].map(|at| at as u32));
+                host.extend_from_slice(beside_of(flow, rows[row].1));
+            });
+            device.upload_indices(indices, &mut self.gathered);
+            indices.clear();
+            packing.for_each_state(|flow, _, step| indices.push((flow * most * all + step) as u32));
+        } else {
+            packing.build(counts, rows_per_chunk);
+            packing.for_each_state(|flow, _, packet| {
+                rows.push((flow, packet));
+                indices.push((flow * most + packet) as u32);
+                host.extend_from_slice(beside_of(flow, packet));
+            });
+        }
+        device.upload_indices(indices, &mut self.places);
+        if beside > 0 {
+            device.upload(host, &mut self.metadata);
+        }
+        indices.clear();
+        indices.extend(rows.iter().map(|&(flow, packet)| source(flow, packet) as u32));
+        device.upload_indices(indices, &mut self.sources);
+        if options.pooling == PoolingKind::Attention {
+            indices.clear();
+            indices.extend(rows.iter().map(|&(flow, packet)| slots(flow, packet) as u32));
+            device.upload_indices(indices, &mut self.slots);
+        }
+        self.reserve(device, packing.states);
+        Ok(())
+    }
+
+    fn reserve(&mut self, device: &mut D, steps: usize) {
+        let options = &self.options;
+        let (rows, encoded) = (self.rows.len(), options.encoded_size());
+        for buffer in [&mut self.encoded, &mut self.encoded_gradient] {
+            device.reserve(buffer, rows * encoded);
+        }
+        if options.pooling.leaves_slots() {
+            for buffer in [&mut self.pooled, &mut self.pooled_gradient] {
+                device.reserve(buffer, steps * options.packet_size());
+            }
+            device.reserve(&mut self.shares, rows * options.slots());
+        }
+        if !options.packet_metadata.is_empty() {
+            for buffer in [&mut self.joined, &mut self.joined_gradient] {
+                device.reserve(buffer, steps * options.step_size());
+            }
+        }
+        if options.is_normalised() {
+            device.reserve(&mut self.normalised, steps * options.step_size());
+        }
+    }
+
+    fn slot_shape(&self) -> SlotShape {
+        SlotShape { rows: self.rows.len(), slots: self.options.slots(), columns: self.options.elmo.hidden }
+    }
+
+    /// From the prepared batch to the rows of the LSTM, `[steps, step_size]`, in [`Reading::output`].
+    pub(super) fn forward(
+        &mut self,
+        device: &mut D,
+        steps: usize,
+        weights: &mut Weights<D>,
+        training: bool,
+        dropout: Option<Dropout>,
+    ) {
+        let shape = self.slot_shape();
+        let (options, layers) = (&self.options, self.options.elmo.layers + 1);
+        let encodings = self.from.map_or(&self.layers, |from| &self.kept[from].1);
+        let (rows, size) = (shape.rows, options.encoded_size());
+        device.mix(rows, layers, size, encodings, &self.sources, weights.mix(), &mut self.encoded);
+        let pooled = match (options.pooling, &weights.pooling) {
+            (PoolingKind::Attention, Some(weight)) => {
+                let (x, shares) = (&self.encoded, &mut self.shares);
+                device.slot_attention(shape, x, &self.slots, weight.value(), shares, &mut self.pooled);
+                &mut self.pooled
+            }
+            (PoolingKind::States, _) => {
+                let at = RowsAt { places: &self.gathered, stride: 1, offset: 0 };
+                device.take_rows(2 * steps, shape.columns, &self.encoded, at, &mut self.pooled);
+                &mut self.pooled
+            }
+            _ => &mut self.encoded,
+        };
+        let (size, beside) = (options.packet_size(), options.packet_metadata.len());
+        let joined = if beside > 0 {
+            let at = |first| ColumnsAt { total: size + beside, first };
+            device.put_columns(steps, size, pooled, at(0), &mut self.joined);
+            device.put_columns(steps, beside, &self.metadata, at(size), &mut self.joined);
+            &mut self.joined
+        } else {
+            pooled
+        };
+        let read = match &mut weights.packets {
+            Some(norm) => {
+                norm.forward(device, steps, joined, &mut self.normalised, training);
+                &mut self.normalised
+            }
+            None => joined,
+        };
+        if let Some(dropout) = dropout {
+            device.dropout_in_place(steps, size + beside, dropout, &self.places, read);
+        }
+    }
+
+    /// What the LSTM reads.
+    pub(super) fn output(&self) -> &D::Values {
+        if self.options.is_normalised() { &self.normalised } else { self.before_normalisation() }
+    }
+
+    fn before_normalisation(&self) -> &D::Values {
+        if !self.options.packet_metadata.is_empty() {
+            &self.joined
+        } else if self.options.pooling.leaves_slots() {
+            &self.pooled
+        } else {
+            &self.encoded
+        }
+    }
+
+    /// What the LSTM reads, and room for its gradient.
+    pub(super) fn output_and_gradient(&mut self) -> (&D::Values, &mut D::Values) {
+        let Self {
+            options,
+            normalised,
+            joined,
+            joined_gradient,
+            pooled,
+            pooled_gradient,
+            encoded,
+            encoded_gradient,
+            ..
+        } = self;
+        let (before, gradient) = if !options.packet_metadata.is_empty() {
+            (joined, joined_gradient)
+        } else if options.pooling.leaves_slots() {
+            (pooled, pooled_gradient)
+        } else {
+            (encoded, encoded_gradient)
+        };
+        (if options.is_normalised() { normalised } else { before }, gradient)
+    }
+
+    /// From the gradient of what the LSTM read to those of the weights and, in [`Reading::encoded_gradient`], of the mixed
+    /// layers.
+    pub(super) fn backward(
+        &mut self,
+        device: &mut D,
+        steps: usize,
+        weights: &mut Weights<D>,
+        dropout: Option<Dropout>,
+    ) {
+        let shape = self.slot_shape();
+        let (size, beside) = (self.options.packet_size(), self.options.packet_metadata.len());
+        let leaves_slots = self.options.pooling.leaves_slots();
+        let gradient = if beside > 0 {
+            &mut self.joined_gradient
+        } else if leaves_slots {
+            &mut self.pooled_gradient
+        } else {
+            &mut self.encoded_gradient
+        };
+        if let Some(dropout) = dropout {
+            device.dropout_in_place(steps, size + beside, dropout, &self.places, gradient);
+        }
+        if let Some(norm) = &mut weights.packets {
+            let before = if beside > 0 {
+                &self.joined
+            } else if leaves_slots {
+                &self.pooled
+            } else {
+                &self.encoded
+            };
+            norm.backward(device, steps, before, gradient);
+        }
+        if beside > 0 {
+            let at = ColumnsAt { total: size + beside, first: 0 };
+            let to = if leaves_slots { &mut self.pooled_gradient } else { &mut self.encoded_gradient };
+            device.take_columns(steps, size, &self.joined_gradient, at, to);
+        }
+        let encoded = &mut self.encoded_gradient;
+        match (self.options.pooling, &mut weights.pooling) {
+            (PoolingKind::Attention, Some(weight)) => {
+                let (x, shares, dy) = (&self.encoded, &self.shares, &self.pooled_gradient);
+                device.slot_attention_backward(shape, x, &self.slots, &mut weight.trained, shares, dy, encoded);
+            }
+            (PoolingKind::States, _) => {
+                device.zero(shape.rows * self.options.encoded_size(), encoded);
+                let at = RowsAt { places: &self.gathered, stride: 1, offset: 0 };
+                device.put_rows(2 * steps, shape.columns, &self.pooled_gradient, at, encoded);
+            }
+            _ => {}
+        }
+        let trained: MixWeights<&mut Trained<D::Values>> =
+            MixWeights { weight: &mut weights.mix.trained, gamma: &mut weights.gamma.trained };
+        let encodings = self.from.map_or(&self.layers, |from| &self.kept[from].1);
+        let (layers, size) = (self.options.elmo.layers + 1, self.options.encoded_size());
+        let gradient = &self.encoded_gradient;
+        device.mix_backward(shape.rows, layers, size, encodings, &self.sources, trained, gradient);
+    }
+
+    /// The values of the last forward pass by layer, and how many there are, in their order.
+    pub(super) fn computed(&self, steps: usize) -> Vec<(&'static str, &D::Values, usize)> {
+        let options = &self.options;
+        let mut found = vec![("classifier.mix", &self.encoded, self.rows.len() * options.encoded_size())];
+        if options.pooling.leaves_slots() {
+            found.push(("classifier.pooling", &self.pooled, steps * options.packet_size()));
+        }
+        if options.is_normalised() {
+            found.push(("classifier.norm_0", &self.normalised, steps * options.step_size()));
+        }
+        found
+    }
+}

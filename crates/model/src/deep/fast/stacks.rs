@@ -1,0 +1,509 @@
+//! The part of an ELMo (Peters et al. 2018) that encodes packets: a byte embedding and, over it, a stack of LSTMs in each
+//! direction. The right-to-left direction is the same program on reversed packets: its state at step s has read s + 1
+//! bytes from the end. A packet's encoding is, for each layer and direction, its pooled states; gradients come in from
+//! above the last layer (pre-training) or from the encodings (training together with the classifier).
+
+use std::ops::Range;
+
+use super::device::{
+    Device, Dropout, LstmInput, LstmShape, LstmState, NO_TARGET, PairGradient, PoolInput, PoolShape, RowsAt, Trained,
+};
+use super::packing::Packing;
+use super::weights::{Lstm, Weight};
+use crate::ModelError;
+use crate::deep::engine::DropoutPlace;
+use crate::deep::parameters::{Activation, ElmoOptions, MODEL, ParameterSet};
+use crate::deep::pooling::Pooling;
+use etcbench_feature::PAD;
+use etcbench_storage::seed;
+
+const DIRECTIONS: [&str; 2] = ["forward", "backward"];
+
+/// One turn of both directions.
+const TOGETHER: &[Range<usize>] = std::slice::from_ref(&(0..2));
+
+/// What one layer of a direction computes.
+struct Layer<V> {
+    state: LstmState<V>,
+    /// The states after dropout, where there is any.
+    dropped: V,
+}
+
+impl<V> Layer<V> {
+    /// What is read of the layer.
+    fn output(&self, dropping: bool) -> &V {
+        if dropping { &self.dropped } else { &self.state.hidden }
+    }
+}
+
+/// What a layer reads: the one below, or the embedding.
+fn input<'a, D: Device>(
+    below: Option<&'a Layer<D::Values>>,
+    dropping: bool,
+    embedding: &'a D::Values,
+    vocabulary: usize,
+    ids: &'a D::Indices,
+) -> LstmInput<'a, D> {
+    match below {
+        None => LstmInput::Embedded { embedding, vocabulary, ids },
+        Some(below) => LstmInput::Rows(below.output(dropping)),
+    }
+}
+
+/// A batch on the host and on the device.
+struct Batch<D: Device> {
+    packing: Packing,
+    lengths: Vec<u32>,
+    host: Vec<u32>,
+    /// Tokens of a packet.
+    width: usize,
+    /// By direction: the token of each state; where it stands in the batch, once that was asked for.
+    ids: [D::Indices; 2],
+    places: [D::Indices; 2],
+    placed: [bool; 2],
+    /// Where each packet stands in the batch, in sorted order.
+    order: D::Indices,
+}
+
+/// A token's state of a direction: which byte of a packet of this length it is that was read at a step.
+fn position(direction: usize, length: usize, step: usize) -> usize {
+    if direction == 0 { step } else { length - 1 - step }
+}
+
+/// Embedding and stacks; the device is their owner's.
+pub(super) struct Stacks<D: Device> {
+    options: ElmoOptions,
+    vocabulary: usize,
+    dropout_seed: u64,
+    /// Whether the states of both directions are kept until the backward pass.
+    keeps_both: bool,
+    embedding: Weight<D>,
+    directions: [Vec<Lstm<D>>; 2],
+    batch: Batch<D>,
+    /// Of each direction, where both are kept; else the first serves one after the other.
+    layers: [Vec<Layer<D::Values>>; 2],
+    dh: [D::Values; 2],
+    dx: [D::Values; 2],
+    /// One layer's pooled states of one direction, or their gradient, in sorted order.
+    pooled: D::Values,
+}
+
+fn invalid(problem: String) -> ModelError {
+    ModelError::Data { model: MODEL.to_owned(), problem }
+}
+
+impl<D: Device> Stacks<D> {
+    /// The stacks of these parameters; `keeps_both` where the backward pass comes after the forward passes of both
+    /// directions.
+    pub(super) fn new(
+        device: &mut D,
+        options: &ElmoOptions,
+        set: &ParameterSet,
+        seed: u64,
+        keeps_both: bool,
+    ) -> Result<Self, ModelError> {
+        let hidden = options.hidden;
+        let vocabulary = set.shape("elmo.embedding.weight")?.first().copied().unwrap_or(0);
+        let embedding = Weight::new(device, set, "elmo.embedding.weight".to_owned(), &[vocabulary, options.embedding])?;
+        let keeps_both = keeps_both || device.runs_pairs();
+        let mut direction = |name: &str| {
+            let layers = (0..options.layers).map(|layer| {
+                let inputs = if layer == 0 { options.embedding } else { hidden };
+                Lstm::new(device, set, &format!("elmo.{name}.{layer}"), inputs, hidden)
+            });
+            layers.collect::<Result<Vec<_>, _>>()
+        };
+        let directions = [direction(DIRECTIONS[0])?, direction(DIRECTIONS[1])?];
+        let layers = || {
+            let layer = |_| Layer { state: LstmState::default(), dropped: D::Values::default() };
+            (0..options.layers).map(layer).collect()
+        };
+        Ok(Self {
+            options: options.clone(),
+            vocabulary,
+            dropout_seed: seed::derive(seed, "dropout"),
+            keeps_both,
+            embedding,
+            directions,
+            batch: Batch {
+                packing: Packing::default(),
+                lengths: Vec::new(),
+                host: Vec::new(),
+                ids: Default::default(),
+                places: Default::default(),
+                placed: [false; 2],
+                width: 0,
+                order: D::Indices::default(),
+            },
+            layers: [layers(), layers()],
+            dh: Default::default(),
+            dx: Default::default(),
+            pooled: D::Values::default(),
+        })
+    }
+
+    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
+        visit(&mut self.embedding);
+        self.directions.iter_mut().flatten().for_each(|layer| layer.visit(visit));
+    }
+
+    /// Copies all values into a set.
+    pub(super) fn store(&self, device: &D, set: &mut ParameterSet) {
+        let lstm = self.directions.iter().flatten().flat_map(|layer| [&layer.input, &layer.hidden, &layer.bias]);
+        std::iter::once(&self.embedding).chain(lstm).for_each(|weight| weight.store(device, set));
+    }
+
+    /// Rows of the embedding.
+    pub(super) fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    /// States of one direction of the batch at hand.
+    pub(super) fn states(&self) -> usize {
+        self.batch.packing.states
+    }
+
+    /// Lengths of its packets.
+    pub(super) fn lengths(&self) -> &[u32] {
+        &self.batch.lengths
+    }
+
+    /// Checks and packs a batch.
+    pub(super) fn prepare(&mut self, device: &mut D, tokens: &[u16], packets: usize) -> Result<(), ModelError> {
+        if packets == 0 || !tokens.len().is_multiple_of(packets) || tokens.is_empty() {
+            return Err(invalid(format!("{} tokens are not {packets} packets of one length", tokens.len())));
+        }
+        if u32::try_from(tokens.len()).is_err() {
+            return Err(invalid(format!("{} tokens are too many for one batch", tokens.len())));
+        }
+        if let Some(token) = tokens.iter().find(|&&token| usize::from(token) >= self.vocabulary) {
+            return Err(invalid(format!("token {token} is not in the vocabulary of {}", self.vocabulary)));
+        }
+        let width = tokens.len() / packets;
+        let batch = &mut self.batch;
+        batch.lengths.clear();
+        for (packet, row) in tokens.chunks_exact(width).enumerate() {
+            let length = row.iter().position(|&token| token == PAD).unwrap_or(width);
+            if length == 0 || row[length..].iter().any(|&token| token != PAD) {
+                return Err(invalid(format!("packet {packet} of a batch has padding before a byte, or no byte")));
+            }
+            batch.lengths.push(length as u32);
+        }
+        let rows_per_chunk = device.rows_per_chunk(self.options.hidden, packets);
+        batch.packing.build(&batch.lengths, rows_per_chunk);
+        device.upload_indices(&batch.packing.order, &mut batch.order);
+        batch.width = width;
+        batch.placed = [false; 2];
+        let mut ids = std::mem::take(&mut self.batch.ids);
+        for (direction, ids) in ids.iter_mut().enumerate() {
+            self.upload_tokens(device, tokens, direction, 0, ids);
+        }
+        self.batch.ids = ids;
+        Ok(())
+    }
+
+    /// Makes sure that the device has the places of a direction's states in the batch, which only dropout asks for.
+    fn place(&mut self, device: &mut D, direction: usize) {
+        let Batch { packing, host, places, placed, width, .. } = &mut self.batch;
+        if !std::mem::replace(&mut placed[direction], true) {
+            host.clear();
+            packing.for_each_state(|row, length, step| {
+                host.push((row * *width + position(direction, length, step)) as u32);
+            });
+            device.upload_indices(host, &mut places[direction]);
+        }
+    }
+
+    /// The token of each state of a direction, or the one so many steps ahead, of the prepared batch.
+    pub(super) fn upload_tokens(
+        &mut self,
+        device: &mut D,
+        tokens: &[u16],
+        direction: usize,
+        ahead: usize,
+        to: &mut D::Indices,
+    ) {
+        let Batch { packing, host, .. } = &mut self.batch;
+        let width = tokens.len() / packing.rows();
+        host.clear();
+        packing.for_each_state(|row, length, step| {
+            let step = step + ahead;
+            host.push(if step < length {
+                u32::from(tokens[row * width + position(direction, length, step)])
+            } else {
+                NO_TARGET
+            });
+        });
+        device.upload_indices(host, to);
+    }
+
+    fn lstm_shape(&self, layer: usize) -> LstmShape {
+        let inputs = if layer == 0 { self.options.embedding } else { self.options.hidden };
+        LstmShape { inputs, hidden: self.options.hidden, activation: Activation::Tanh }
+    }
+
+    fn dropout(&self, direction: usize, layer: usize, step: u64) -> Dropout {
+        Dropout {
+            seed: self.dropout_seed,
+            step,
+            place: DropoutPlace::Elmo { direction: direction as u32, layer: layer as u32 },
+            rate: self.options.dropout,
+        }
+    }
+
+    /// The training step as dropout needs it; none where there is no dropout.
+    pub(super) fn dropping(&self, step: u64) -> Option<u64> {
+        (self.options.dropout > 0.0).then_some(step)
+    }
+
+    /// Which directions go together: both at once, or one after the other.
+    pub(super) fn turns(device: &D) -> &'static [Range<usize>] {
+        if device.runs_pairs() { TOGETHER } else { &[0..1, 1..2] }
+    }
+
+    /// Which of `layers` a direction uses.
+    fn slot(&self, direction: usize) -> usize {
+        if self.keeps_both { direction } else { 0 }
+    }
+
+    /// The states of all layers of these directions; `dropping` is the training step where there is dropout.
+    pub(super) fn forward(&mut self, device: &mut D, directions: Range<usize>, dropping: Option<u64>) {
+        let (states, hidden) = (self.batch.packing.states, self.options.hidden);
+        let dropped = dropping.is_some();
+        for layer in 0..self.options.layers {
+            let shape = self.lstm_shape(layer);
+            let slot = self.slot(directions.start);
+            let Self { embedding, directions: lstm, batch, layers, vocabulary, .. } = self;
+            let Batch { packing, ids, .. } = &*batch;
+            let (embedding, vocabulary) = (embedding.value(), *vocabulary);
+            if directions.len() == 2 {
+                let [(first_below, first), (second_below, second)] =
+                    layers.each_mut().map(|layers| layers.split_at_mut(layer));
+                let inputs = [
+                    input(first_below.last(), dropped, embedding, vocabulary, &ids[0]),
+                    input(second_below.last(), dropped, embedding, vocabulary, &ids[1]),
+                ];
+                let weights = [lstm[0][layer].values(), lstm[1][layer].values()];
+                device.lstm_pair(shape, packing, inputs, weights, [&mut first[0].state, &mut second[0].state]);
+            } else {
+                let direction = directions.start;
+                let (below, rest) = layers[slot].split_at_mut(layer);
+                let weights = lstm[direction][layer].values();
+                let input = input(below.last(), dropped, embedding, vocabulary, &ids[direction]);
+                device.lstm(shape, packing, input, weights, &mut rest[0].state);
+            }
+            for direction in directions.clone().filter(|_| dropped) {
+                self.place(device, direction);
+                let dropout = self.dropout(direction, layer, dropping.unwrap_or_default());
+                let slot = self.slot(direction);
+                let Layer { state, dropped } = &mut self.layers[slot][layer];
+                device.reserve(dropped, states * hidden);
+                device.dropout(states, hidden, dropout, &self.batch.places[direction], &state.hidden, dropped);
+            }
+        }
+    }
+
+    /// What the head reads of a direction after its forward pass, and room for its gradient.
+    pub(super) fn top(
+        &mut self,
+        device: &mut D,
+        direction: usize,
+        dropping: Option<u64>,
+    ) -> (&D::Values, &mut D::Values) {
+        let slot = self.slot(direction);
+        self.reserve_gradients(device, slot);
+        let top = self.layers[slot].last().expect("at least one layer").output(dropping.is_some());
+        (top, &mut self.dh[slot])
+    }
+
+    fn reserve_gradients(&mut self, device: &mut D, slot: usize) {
+        let values = self.batch.packing.states * self.options.hidden;
+        device.reserve(&mut self.dh[slot], values);
+        device.reserve(&mut self.dx[slot], values);
+    }
+
+    /// Where a layer's pooled states of a direction stand in encodings `[packets, layers + 1, 2, slots, hidden]`, of
+    /// which `before` other packets come first.
+    fn rows_at(&self, layer: usize, direction: usize, before: usize) -> RowsAt<'_, D::Indices> {
+        let stride = (self.options.layers + 1) * 2;
+        RowsAt { places: &self.batch.order, stride, offset: (before * stride) + layer * 2 + direction }
+    }
+
+    fn pool_shape(&self, direction: usize, pooling: Pooling) -> PoolShape {
+        PoolShape { columns: self.options.hidden, pooling, reversed: direction == 1 }
+    }
+
+    /// What of a layer is pooled: the embedding of its bytes, or the states of an LSTM.
+    fn pool_input(&self, layer: usize, direction: usize, dropping: bool) -> PoolInput<'_, D> {
+        match layer.checked_sub(1) {
+            None => PoolInput::Embedded { embedding: self.embedding.value(), ids: &self.batch.ids[direction] },
+            Some(below) => PoolInput::Rows(self.layers[self.slot(direction)][below].output(dropping)),
+        }
+    }
+
+    /// The pooled states of all layers of a direction after its forward pass, into `encodings` `[before + packets,
+    /// layers + 1, 2, slots, hidden]`.
+    pub(super) fn pool(
+        &mut self,
+        device: &mut D,
+        direction: usize,
+        dropping: Option<u64>,
+        pooling: Pooling,
+        before: usize,
+        encodings: &mut D::Values,
+    ) {
+        let (size, packets) = (pooling.slots * self.options.hidden, self.batch.packing.rows());
+        let shape = self.pool_shape(direction, pooling);
+        let mut pooled = std::mem::take(&mut self.pooled);
+        device.reserve(&mut pooled, packets * size);
+        for layer in 0..=self.options.layers {
+            let input = self.pool_input(layer, direction, dropping.is_some());
+            device.pool(&self.batch.packing, shape, input, &mut pooled);
+            device.put_rows(packets, size, &pooled, self.rows_at(layer, direction, before), encodings);
+        }
+        self.pooled = pooled;
+    }
+
+    /// The encodings of a batch without dropout, shape `[packets, layers + 1, 2, slots, hidden]`; `encodings` is room on
+    /// the device.
+    pub(super) fn encode(
+        &mut self,
+        device: &mut D,
+        tokens: &[u16],
+        packets: usize,
+        pooling: Pooling,
+        encodings: &mut D::Values,
+        output: &mut [f32],
+    ) -> Result<(), ModelError> {
+        self.prepare(device, tokens, packets)?;
+        let values = packets * (self.options.layers + 1) * 2 * pooling.slots * self.options.hidden;
+        if output.len() != values {
+            return Err(invalid(format!("{} values do not hold the vectors of {packets} packets", output.len())));
+        }
+        device.reserve(encodings, values);
+        for turn in Self::turns(device) {
+            self.forward(device, turn.clone(), None);
+            turn.clone().for_each(|direction| self.pool(device, direction, None, pooling, 0, encodings));
+        }
+        device.download(encodings, output);
+        device.check()
+    }
+
+    /// The gradient of one layer's pooled states of a direction, spread over its states.
+    fn pool_backward(
+        &mut self,
+        device: &mut D,
+        layer: usize,
+        direction: usize,
+        dropping: bool,
+        gradient: &PooledGradient<'_, D>,
+        to: Spread,
+    ) {
+        let PooledGradient { pooling, encodings } = *gradient;
+        let (slot, packets) = (self.slot(direction), self.batch.packing.rows());
+        let (shape, size) = (self.pool_shape(direction, pooling), pooling.slots * self.options.hidden);
+        let mut pooled = std::mem::take(&mut self.pooled);
+        device.take_rows(packets, size, encodings, self.rows_at(layer, direction, 0), &mut pooled);
+        let (states, accumulate) = match to {
+            Spread::Written => (&mut self.dh[slot], false),
+            Spread::Added => (&mut self.dh[slot], true),
+            Spread::Aside => (&mut self.dx[slot], false),
+        };
+        let mut states = std::mem::take(states);
+        let input = self.pool_input(layer, direction, dropping);
+        device.pool_backward(&self.batch.packing, shape, input, &pooled, &mut states, accumulate);
+        match to {
+            Spread::Written | Spread::Added => self.dh[slot] = states,
+            Spread::Aside => self.dx[slot] = states,
+        }
+        self.pooled = pooled;
+    }
+
+    /// The gradients of these directions: from that of encodings, or else from what [`Stacks::top`] was given.
+    pub(super) fn backward(
+        &mut self,
+        device: &mut D,
+        directions: Range<usize>,
+        dropping: Option<u64>,
+        encodings: Option<&PooledGradient<'_, D>>,
+    ) {
+        let (states, hidden, count) = (self.batch.packing.states, self.options.hidden, self.options.layers);
+        let dropped = dropping.is_some();
+        if encodings.is_some() {
+            directions.clone().for_each(|direction| self.reserve_gradients(device, self.slot(direction)));
+        }
+        for layer in (0..count).rev() {
+            for direction in directions.clone() {
+                if let Some(encodings) = encodings {
+                    let to = if layer + 1 == count { Spread::Written } else { Spread::Added };
+                    self.pool_backward(device, layer + 1, direction, dropped, encodings, to);
+                }
+                if let Some(step) = dropping {
+                    let (dropout, slot) = (self.dropout(direction, layer, step), self.slot(direction));
+                    let places = &self.batch.places[direction];
+                    device.dropout_in_place(states, hidden, dropout, places, &mut self.dh[slot]);
+                }
+            }
+            let shape = self.lstm_shape(layer);
+            let slot = self.slot(directions.start);
+            let Self { embedding, directions: lstm, batch, layers, vocabulary, dh, dx, .. } = self;
+            let Batch { packing, ids, .. } = &*batch;
+            let Trained { value: embedding, gradient: embedding_gradient, .. } = &mut embedding.trained;
+            let (embedding, vocabulary) = (&*embedding, *vocabulary);
+            if directions.len() == 2 {
+                let [(first_below, first), (second_below, second)] =
+                    layers.each_mut().map(|layers| layers.split_at_mut(layer));
+                let inputs = [
+                    input(first_below.last(), dropped, embedding, vocabulary, &ids[0]),
+                    input(second_below.last(), dropped, embedding, vocabulary, &ids[1]),
+                ];
+                let [left, right] = lstm;
+                let weights = [left[layer].trained(), right[layer].trained()];
+                let states = [&mut first[0].state, &mut second[0].state];
+                let [first_dx, second_dx] = &mut *dx;
+                let to = match layer {
+                    0 => PairGradient::Shared(embedding_gradient),
+                    _ => PairGradient::Each([first_dx, second_dx]),
+                };
+                device.lstm_pair_backward(shape, packing, inputs, weights, states, dh.each_mut(), to);
+            } else {
+                let direction = directions.start;
+                let (below, rest) = layers[slot].split_at_mut(layer);
+                let input = input(below.last(), dropped, embedding, vocabulary, &ids[direction]);
+                let weights = lstm[direction][layer].trained();
+                let to = if layer == 0 { embedding_gradient } else { &mut dx[slot] };
+                device.lstm_backward(shape, packing, input, weights, &mut rest[0].state, &mut dh[slot], to);
+            }
+            if layer > 0 {
+                std::mem::swap(dh, dx);
+            }
+        }
+        if let Some(encodings) = encodings {
+            for direction in directions {
+                self.pool_backward(device, 0, direction, dropped, encodings, Spread::Aside);
+                let (slot, gradient) = (self.slot(direction), &mut self.embedding.trained.gradient);
+                let ids = &self.batch.ids[direction];
+                device.scatter_add(states, hidden, &self.dx[slot], ids, self.vocabulary, gradient);
+            }
+        }
+    }
+}
+
+/// The gradient of the encodings of a batch.
+pub(super) struct PooledGradient<'a, D: Device> {
+    /// How its packets were pooled.
+    pub pooling: Pooling,
+    /// `[packets, layers + 1, 2, slots, hidden]`.
+    pub encodings: &'a D::Values,
+}
+
+/// What becomes of a pooled vector's gradient at the states.
+#[derive(Clone, Copy)]
+enum Spread {
+    /// The gradient of the layer's output, as nothing else reads it.
+    Written,
+    /// A part of it, beside that of the layer above.
+    Added,
+    /// Kept apart, for the embedding.
+    Aside,
+}

@@ -1,0 +1,294 @@
+//! Parameters on the device, by name, with their gradients and Adam's moments.
+
+use super::device::{AdamStep, Device, LstmWeights, NormState, NormWeights, Trained};
+use crate::ModelError;
+use crate::deep::engine::{CLIP_EPSILON, GRADIENT_NOT_FINITE, OptimiserState, diverged};
+use crate::deep::parameters::ParameterSet;
+
+/// One parameter.
+pub(super) struct Weight<D: Device> {
+    name: String,
+    shape: Vec<usize>,
+    /// What the learning rate is multiplied by.
+    rate: f32,
+    pub trained: Trained<D::Values>,
+}
+
+impl<D: Device> Weight<D> {
+    /// Takes a parameter's values; gradient and moments are zero.
+    pub(super) fn new(device: &mut D, set: &ParameterSet, name: String, shape: &[usize]) -> Result<Self, ModelError> {
+        let values = set.get(&name, shape)?;
+        let zeros = vec![0.0; values.len()];
+        let mut trained = Trained::default();
+        device.upload(values, &mut trained.value);
+        for buffer in [&mut trained.gradient, &mut trained.first, &mut trained.second] {
+            device.upload(&zeros, buffer);
+        }
+        Ok(Self { name, shape: shape.to_vec(), rate: 1.0, trained })
+    }
+
+    /// Gives it a learning rate of its own: `factor` of its name times that of a step.
+    pub(super) fn set_rate(&mut self, factor: impl FnOnce(&str) -> f32) {
+        self.rate = factor(&self.name);
+    }
+
+    pub(super) fn value(&self) -> &D::Values {
+        &self.trained.value
+    }
+
+    fn length(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Copies the values into a set.
+    pub(super) fn store(&self, device: &D, set: &mut ParameterSet) {
+        let mut values = vec![0.0; self.length()];
+        device.download(&self.trained.value, &mut values);
+        set.insert(self.name.clone(), &self.shape, values);
+    }
+
+    /// Takes other values; gradient and moments stay.
+    pub(super) fn load(&mut self, device: &mut D, set: &ParameterSet) -> Result<(), ModelError> {
+        device.upload(set.get(&self.name, &self.shape)?, &mut self.trained.value);
+        Ok(())
+    }
+
+    /// Copies both moments into the sets.
+    fn store_moments(&self, device: &D, state: &mut OptimiserState) {
+        for (buffer, set) in [(&self.trained.first, &mut state.first), (&self.trained.second, &mut state.second)] {
+            let mut values = vec![0.0; self.length()];
+            device.download(buffer, &mut values);
+            set.insert(self.name.clone(), &self.shape, values);
+        }
+    }
+
+    /// Takes other moments.
+    fn load_moments(&mut self, device: &mut D, state: &OptimiserState) -> Result<(), ModelError> {
+        device.upload(state.first.get(&self.name, &self.shape)?, &mut self.trained.first);
+        device.upload(state.second.get(&self.name, &self.shape)?, &mut self.trained.second);
+        Ok(())
+    }
+
+    /// Name and gradient.
+    pub(super) fn gradient(&self, device: &D) -> (String, Vec<f32>) {
+        let mut values = vec![0.0; self.length()];
+        device.download(&self.trained.gradient, &mut values);
+        (self.name.clone(), values)
+    }
+}
+
+/// Whether the first `length` values are all finite.
+pub(super) fn is_finite<D: Device>(device: &D, values: &D::Values, length: usize) -> bool {
+    let mut host = vec![0.0; length];
+    device.download(values, &mut host);
+    host.iter().all(|value| value.is_finite())
+}
+
+/// A weight `[outputs, inputs]` and a bias `[outputs]`.
+pub(super) struct Linear<D: Device> {
+    pub weight: Weight<D>,
+    pub bias: Weight<D>,
+}
+
+impl<D: Device> Linear<D> {
+    pub(super) fn new(
+        device: &mut D,
+        set: &ParameterSet,
+        name: &str,
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<Self, ModelError> {
+        Ok(Self {
+            weight: Weight::new(device, set, format!("{name}.weight"), &[outputs, inputs])?,
+            bias: Weight::new(device, set, format!("{name}.bias"), &[outputs])?,
+        })
+    }
+
+    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
+        visit(&mut self.weight);
+        visit(&mut self.bias);
+    }
+}
+
+/// An LSTM's weights.
+pub(super) struct Lstm<D: Device> {
+    pub input: Weight<D>,
+    pub hidden: Weight<D>,
+    pub bias: Weight<D>,
+}
+
+impl<D: Device> Lstm<D> {
+    pub(super) fn new(
+        device: &mut D,
+        set: &ParameterSet,
+        name: &str,
+        inputs: usize,
+        hidden: usize,
+    ) -> Result<Self, ModelError> {
+        Ok(Self {
+            input: Weight::new(device, set, format!("{name}.weight_ih"), &[4 * hidden, inputs])?,
+            hidden: Weight::new(device, set, format!("{name}.weight_hh"), &[4 * hidden, hidden])?,
+            bias: Weight::new(device, set, format!("{name}.bias"), &[4 * hidden])?,
+        })
+    }
+
+    pub(super) fn values(&self) -> LstmWeights<&D::Values> {
+        LstmWeights { input: self.input.value(), hidden: self.hidden.value(), bias: self.bias.value() }
+    }
+
+    pub(super) fn trained(&mut self) -> LstmWeights<&mut Trained<D::Values>> {
+        LstmWeights { input: &mut self.input.trained, hidden: &mut self.hidden.trained, bias: &mut self.bias.trained }
+    }
+
+    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
+        visit(&mut self.input);
+        visit(&mut self.hidden);
+        visit(&mut self.bias);
+    }
+}
+
+/// A batch normalisation's weights and running statistics.
+pub(super) struct Norm<D: Device> {
+    name: String,
+    size: usize,
+    pub weight: Weight<D>,
+    pub bias: Weight<D>,
+    pub state: NormState<D::Values>,
+}
+
+impl<D: Device> Norm<D> {
+    pub(super) fn new(device: &mut D, set: &ParameterSet, name: &str, size: usize) -> Result<Self, ModelError> {
+        let weight = Weight::new(device, set, format!("{name}.weight"), &[size])?;
+        let bias = Weight::new(device, set, format!("{name}.bias"), &[size])?;
+        let mut norm = Self { name: name.to_owned(), size, weight, bias, state: NormState::default() };
+        norm.load_statistics(device, set)?;
+        Ok(norm)
+    }
+
+    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
+        visit(&mut self.weight);
+        visit(&mut self.bias);
+    }
+
+    /// Normalises the rows of x `[rows, size]` into y: in training by their own statistics, else by the running ones.
+    pub(super) fn forward(&mut self, device: &mut D, rows: usize, x: &D::Values, y: &mut D::Values, training: bool) {
+        let Self { size, weight, bias, state, .. } = self;
+        let values = NormWeights { weight: weight.value(), bias: bias.value() };
+        if training {
+            device.batch_norm(rows, *size, x, values, state, y);
+        } else {
+            device.batch_norm_fixed(rows, *size, x, values, state, y);
+        }
+    }
+
+    /// The backward pass of training: the gradient of y becomes that of x.
+    pub(super) fn backward(&mut self, device: &mut D, rows: usize, x: &D::Values, gradient: &mut D::Values) {
+        let Self { size, weight, bias, state, .. } = self;
+        let trained = NormWeights { weight: &mut weight.trained, bias: &mut bias.trained };
+        device.batch_norm_backward(rows, *size, x, trained, state, gradient);
+    }
+
+    /// Weights and statistics, in the order that parameters are listed in.
+    pub(super) fn store(&self, device: &D, set: &mut ParameterSet) {
+        self.weight.store(device, set);
+        self.bias.store(device, set);
+        for (part, buffer) in
+            [("running_mean", &self.state.running_mean), ("running_var", &self.state.running_variance)]
+        {
+            let mut values = vec![0.0; self.size];
+            device.download(buffer, &mut values);
+            set.insert(format!("{}.{part}", self.name), &[self.size], values);
+        }
+    }
+
+    pub(super) fn load_statistics(&mut self, device: &mut D, set: &ParameterSet) -> Result<(), ModelError> {
+        let mean = set.get(&format!("{}.running_mean", self.name), &[self.size])?;
+        let variance = set.get(&format!("{}.running_var", self.name), &[self.size])?;
+        device.upload(mean, &mut self.state.running_mean);
+        device.upload(variance, &mut self.state.running_variance);
+        Ok(())
+    }
+}
+
+/// Clipping and Adam over all weights that `each` visits, twice in the same order.
+pub(super) struct Optimiser {
+    pub clip_norm: f32,
+    pub weight_decay: f32,
+    /// Steps taken.
+    pub steps: u64,
+}
+
+impl Optimiser {
+    /// One step, after which all gradients are zero.
+    ///
+    /// # Errors
+    /// A gradient that is not finite, by its parameter; nothing was changed then.
+    pub(super) fn step<D: Device>(
+        &mut self,
+        stage: &str,
+        device: &mut D,
+        learning_rate: f32,
+        mut each: impl FnMut(&mut dyn FnMut(&mut Weight<D>)),
+    ) -> Result<(), ModelError> {
+        each(&mut |weight| device.add_squared_norm(&weight.trained, weight.length()));
+        let norm = device.take_squared_norm().sqrt() as f32;
+        device.check()?;
+        if !norm.is_finite() {
+            let (mut value, mut gradient) = (None, None);
+            each(&mut |weight| {
+                for (place, buffer) in [(&mut value, &weight.trained.value), (&mut gradient, &weight.trained.gradient)]
+                {
+                    if place.is_none() && !is_finite(device, buffer, weight.length()) {
+                        *place = Some(weight.name.clone());
+                    }
+                }
+            });
+            let place = value.or(gradient);
+            return Err(diverged(stage, place.as_deref().unwrap_or("the gradients' norm"), GRADIENT_NOT_FINITE));
+        }
+        self.steps += 1;
+        let step = AdamStep {
+            step: i32::try_from(self.steps).unwrap_or(i32::MAX),
+            learning_rate,
+            weight_decay: self.weight_decay,
+            gradient_scale: (self.clip_norm / (norm + CLIP_EPSILON)).min(1.0),
+        };
+        each(&mut |weight| {
+            let length = weight.length();
+            let step = AdamStep { learning_rate: step.learning_rate * weight.rate, ..step };
+            device.adam(&mut weight.trained, length, step);
+        });
+        Ok(())
+    }
+
+    /// Steps and moments, to continue from.
+    pub(super) fn state<D: Device>(
+        &self,
+        device: &D,
+        mut each: impl FnMut(&mut dyn FnMut(&mut Weight<D>)),
+    ) -> OptimiserState {
+        let mut state = OptimiserState { steps: self.steps, ..OptimiserState::default() };
+        each(&mut |weight| weight.store_moments(device, &mut state));
+        state
+    }
+
+    /// Continues from there.
+    ///
+    /// # Errors
+    /// A moment that is missing or has another shape.
+    pub(super) fn set_state<D: Device>(
+        &mut self,
+        device: &mut D,
+        state: &OptimiserState,
+        mut each: impl FnMut(&mut dyn FnMut(&mut Weight<D>)),
+    ) -> Result<(), ModelError> {
+        let mut result = Ok(());
+        each(&mut |weight| {
+            if result.is_ok() {
+                result = weight.load_moments(device, state);
+            }
+        });
+        self.steps = state.steps;
+        result
+    }
+}

@@ -1,0 +1,80 @@
+//! The deep model, twice: `reference` is short and defines what is computed, `fast` computes the same
+//! quickly. What decides a result is written once and serves both: hyper-parameters, parameter names,
+//! shapes and initial values ([`parameters`]), what the loops may ask of an implementation ([`engine`]),
+//! what they feed it ([`packets`]) and the loops themselves ([`training`]).
+
+pub(crate) mod checkpoint;
+pub(crate) mod engine;
+pub(crate) mod fast;
+mod pace;
+pub(crate) mod packets;
+pub(crate) mod parameters;
+pub(crate) mod pooling;
+pub(crate) mod reference;
+pub(crate) mod training;
+
+use self::engine::{JointClassifier, LanguageModel, SequenceClassifier};
+use self::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet};
+use super::{Device, Implementation, ModelError};
+
+/// Which engine computes, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Engine {
+    /// Fast or reference.
+    pub implementation: Implementation,
+    /// The processor, or a CUDA device.
+    pub device: Device,
+}
+
+impl Engine {
+    /// ELMo with these parameters.
+    ///
+    /// # Errors
+    /// A device that the implementation cannot use, parameters of other shapes than the options'.
+    pub(crate) fn language_model(
+        self,
+        options: &ElmoOptions,
+        parameters: &ParameterSet,
+        seed: u64,
+    ) -> Result<Box<dyn LanguageModel>, ModelError> {
+        match self.implementation {
+            Implementation::Fast => fast::language_model(options, parameters, seed, self.device),
+            Implementation::Reference => reference::language_model_on(options, parameters, seed, self.device),
+        }
+    }
+
+    /// The classifier with these parameters.
+    ///
+    /// # Errors
+    /// As of [`Engine::language_model`].
+    pub(crate) fn classifier(
+        self,
+        options: &AttentionLstmOptions,
+        parameters: &ParameterSet,
+        seed: u64,
+    ) -> Result<Box<dyn SequenceClassifier>, ModelError> {
+        match self.implementation {
+            Implementation::Fast => fast::classifier(options, parameters, seed, self.device),
+            Implementation::Reference => reference::classifier_on(options, parameters, seed, self.device),
+        }
+    }
+
+    /// The classifier with its ELMo, to be trained together; `parameters` are those of both.
+    ///
+    /// # Errors
+    /// As of [`Engine::language_model`].
+    pub(crate) fn joint_classifier(
+        self,
+        options: &AttentionLstmOptions,
+        parameters: &ParameterSet,
+        seed: u64,
+    ) -> Result<Box<dyn JointClassifier>, ModelError> {
+        match self.implementation {
+            Implementation::Fast => fast::joint_classifier(options, parameters, seed, self.device),
+            Implementation::Reference => reference::joint_classifier_on(options, parameters, seed, self.device),
+        }
+    }
+}
+
+#[cfg(test)]
+mod golden;

@@ -1,0 +1,203 @@
+//! The layers. A sequence of `steps` for each of `rows` is one matrix `[steps * rows, features]`, the rows of
+//! the first step first.
+//!
+//! dfdx 0.13 computes the gradient of `slice` by assignment: every element may be sliced out once at the most,
+//! and a sliced tensor may not be used otherwise. So `slice` appears only where that holds (an LSTM's
+//! projections and gates); everywhere else rows are picked with `gather`, which adds gradients up.
+
+use dfdx::prelude::*;
+
+use super::graph::{Graph, Matrix, Node, detached};
+use crate::ModelError;
+use crate::deep::engine::NORM_EPSILON;
+use crate::deep::parameters::Activation;
+
+/// Which positions of a batch of sequences are true: those before each row's length.
+pub(super) struct Mask {
+    pub steps: usize,
+    pub lengths: Vec<usize>,
+}
+
+impl Mask {
+    pub(super) fn rows(&self) -> usize {
+        self.lengths.len()
+    }
+
+    /// True positions of all rows together.
+    pub(super) fn total(&self) -> usize {
+        self.lengths.iter().sum()
+    }
+
+    /// 1 for a true position, 0 otherwise, as a matrix `[steps * rows, features]`.
+    pub(super) fn matrix<D: Device<f32>>(&self, graph: &Graph<'_, D>, features: usize) -> Matrix<D> {
+        let values = (0..self.steps).flat_map(|step| self.step(step)).collect();
+        let count = self.steps * self.rows();
+        graph.constant(values, (count,)).broadcast_like::<_, Axis<1>>(&(count, features))
+    }
+
+    fn step(&self, step: usize) -> impl Iterator<Item = f32> {
+        self.lengths.iter().map(move |&length| if step < length { 1.0 } else { 0.0 })
+    }
+}
+
+/// `input`, shape `[rows, in]`, through the parameters `name.weight` and `name.bias`.
+pub(super) fn linear<D: Device<f32>>(
+    graph: &mut Graph<'_, D>,
+    name: &str,
+    input: Matrix<D>,
+    outputs: usize,
+) -> Result<Matrix<D>, ModelError> {
+    let (rows, inputs) = *input.shape();
+    let weight = graph.parameter(&format!("{name}.weight"), (outputs, inputs))?;
+    let bias = graph.parameter(&format!("{name}.bias"), (outputs,))?;
+    Ok(input.matmul(weight.permute::<_, Axes2<1, 0>>()) + bias.broadcast_like::<_, Axis<0>>(&(rows, outputs)))
+}
+
+/// The states of a long short-term memory (Hochreiter and Schmidhuber 1997, with forget gate), shape
+/// `[steps * rows, hidden]`, from left to right or from right to left. States at padded positions are 0, so
+/// from the right a row starts with zero states at its last true position.
+pub(super) fn lstm<D: Device<f32>>(
+    graph: &mut Graph<'_, D>,
+    name: &str,
+    input: Matrix<D>,
+    hidden: usize,
+    mask: &Mask,
+    from_the_right: bool,
+    activation: Activation,
+) -> Result<Matrix<D>, ModelError> {
+    let rows = mask.rows();
+    let (count, inputs) = *input.shape();
+    let weight_ih = graph.parameter(&format!("{name}.weight_ih"), (4 * hidden, inputs))?;
+    let weight_hh = graph.parameter(&format!("{name}.weight_hh"), (4 * hidden, hidden))?.permute::<_, Axes2<1, 0>>();
+    let bias = graph.parameter(&format!("{name}.bias"), (4 * hidden,))?;
+    let projected =
+        input.matmul(weight_ih.permute::<_, Axes2<1, 0>>()) + bias.broadcast_like::<_, Axis<0>>(&(count, 4 * hidden));
+    let activate = |node: Matrix<D>| match activation {
+        Activation::Relu => node.relu(),
+        Activation::Tanh => node.tanh(),
+    };
+
+    let mut state = graph.constant(vec![0.0; rows * hidden], (rows, hidden));
+    let mut cell = state.clone();
+    let mut states = Vec::with_capacity(mask.steps);
+    for index in 0..mask.steps {
+        let step = if from_the_right { mask.steps - 1 - index } else { index };
+        let gates = projected.clone().slice((step * rows..(step + 1) * rows, ..)) + state.matmul(weight_hh.clone());
+        let gate = |index: usize| gates.clone().slice((.., index * hidden..(index + 1) * hidden));
+        let candidate = activate(gate(2));
+        cell = gate(1).sigmoid() * cell + gate(0).sigmoid() * candidate;
+        state = gate(3).sigmoid() * activate(cell.clone());
+        if mask.lengths.iter().any(|&length| step >= length) {
+            let factor = graph.constant(mask.step(step).collect(), (rows,));
+            let factor = factor.broadcast_like::<_, Axis<1>>(&(rows, hidden));
+            cell = cell * factor.clone();
+            state = state * factor;
+        }
+        states.push(state.clone());
+    }
+    if from_the_right {
+        states.reverse();
+    }
+    Ok(states.stack().reshape_like(&(count, hidden)))
+}
+
+/// Mean and biased variance of a batch, by feature.
+pub(super) struct BatchStatistics {
+    pub mean: Vec<f32>,
+    pub variance: Vec<f32>,
+}
+
+/// Batch normalisation (Ioffe and Szegedy 2015) by the statistics of the true positions of `input`, whose
+/// padded positions are 0 and stay so.
+pub(super) fn batch_norm<D: Device<f32>>(
+    graph: &mut Graph<'_, D>,
+    name: &str,
+    input: Matrix<D>,
+    mask: &Mask,
+) -> Result<(Matrix<D>, BatchStatistics), ModelError> {
+    let shape = *input.shape();
+    let count = mask.total() as f32;
+    let mean = input.clone().sum::<_, Axis<0>>() / count;
+    let centred = (input - mean.clone().broadcast_like::<_, Axis<0>>(&shape)) * mask.matrix(graph, shape.1);
+    let variance = centred.clone().square().sum::<_, Axis<0>>() / count;
+    let statistics = BatchStatistics { mean: mean.as_vec(), variance: variance.as_vec() };
+    Ok((scale_and_shift(graph, name, centred, variance, mask)?, statistics))
+}
+
+/// Batch normalisation by the running statistics.
+pub(super) fn running_norm<D: Device<f32>>(
+    graph: &mut Graph<'_, D>,
+    name: &str,
+    input: Matrix<D>,
+    mask: &Mask,
+) -> Result<Matrix<D>, ModelError> {
+    let shape = *input.shape();
+    let mean = graph.buffer(&format!("{name}.running_mean"), shape.1)?;
+    let variance = graph.buffer(&format!("{name}.running_var"), shape.1)?;
+    let centred = input - mean.broadcast_like::<_, Axis<0>>(&shape);
+    scale_and_shift(graph, name, centred, variance, mask)
+}
+
+fn scale_and_shift<D: Device<f32>>(
+    graph: &mut Graph<'_, D>,
+    name: &str,
+    centred: Matrix<D>,
+    variance: Node<(usize,), D>,
+    mask: &Mask,
+) -> Result<Matrix<D>, ModelError> {
+    let shape = *centred.shape();
+    let weight = graph.parameter(&format!("{name}.weight"), (shape.1,))?;
+    let bias = graph.parameter(&format!("{name}.bias"), (shape.1,))?;
+    let scale = weight / (variance + NORM_EPSILON).sqrt();
+    let output = centred * scale.broadcast_like::<_, Axis<0>>(&shape) + bias.broadcast_like::<_, Axis<0>>(&shape);
+    Ok(output * mask.matrix(graph, shape.1))
+}
+
+/// Scaled dot-product self-attention with one head (Vaswani et al. 2017) over the true positions of each row;
+/// padded positions of the result are 0. Input and output `[steps * rows, features]`.
+pub(super) fn attention<D: Device<f32>>(
+    graph: &mut Graph<'_, D>,
+    name: &str,
+    input: Matrix<D>,
+    mask: &Mask,
+) -> Result<Matrix<D>, ModelError> {
+    let (rows, steps) = (mask.rows(), mask.steps);
+    let (count, features) = *input.shape();
+    let mut project = |part: &str| -> Result<Node<(usize, usize, usize), D>, ModelError> {
+        let projected = linear(graph, &format!("{name}.{part}"), input.clone(), features)?;
+        let by_step = projected.reshape_like(&(steps, rows, features));
+        Ok(by_step.permute::<_, Axes3<1, 0, 2>>().reshape_like(&(rows, steps, features)))
+    };
+    let (query, key, value) = (project("query")?, project("key")?, project("value")?);
+    let scores = query.matmul(key.permute::<_, Axes3<0, 2, 1>>()) / (features as f32).sqrt();
+    let hide = (mask.lengths.iter())
+        .flat_map(|&length| (0..steps).map(move |step| if step < length { 0.0 } else { f32::NEG_INFINITY }))
+        .collect();
+    let hide = graph.constant(hide, (rows, steps)).broadcast_like::<_, Axis<1>>(&(rows, steps, steps));
+    let attended = softmax(scores + hide).matmul(value);
+    let by_step = attended.permute::<_, Axes3<1, 0, 2>>().reshape_like(&(count, features));
+    Ok(by_step * mask.matrix(graph, features))
+}
+
+/// Softmax over the last of three axes.
+pub(super) fn softmax<D: Device<f32>>(scores: Node<(usize, usize, usize), D>) -> Node<(usize, usize, usize), D> {
+    let shape = *scores.shape();
+    let largest = detached(&scores).max::<_, Axis<2>>().broadcast_like::<_, Axis<2>>(&shape);
+    let exponentials = (scores - largest).exp();
+    let sums = exponentials.clone().sum::<_, Axis<2>>().broadcast_like::<_, Axis<2>>(&shape);
+    exponentials / sums
+}
+
+/// Cross-entropy of each row in nats: `logits`, shape `[rows, classes]`, and the index of each row's class.
+pub(super) fn cross_entropy<D: Device<f32>>(
+    graph: &Graph<'_, D>,
+    logits: Matrix<D>,
+    targets: Vec<usize>,
+) -> Node<(usize,), D> {
+    let shape = *logits.shape();
+    let largest = detached(&logits).max::<_, Axis<1>>().broadcast_like::<_, Axis<1>>(&shape);
+    let logits = logits - largest;
+    let normaliser = logits.clone().exp().sum::<_, Axis<1>>().ln();
+    let chosen: Node<(usize,), D> = logits.select(graph.indices(targets));
+    normaliser - chosen
+}

@@ -1,0 +1,573 @@
+//! The training loops, written once for both engines: batches in a seeded order, learning rates, the
+//! validation after each epoch, early stopping, and what to say when training diverges.
+
+use rand::seq::SliceRandom;
+
+use super::checkpoint::{Best, Checkpoints, DeadLayer, EngineState, Position};
+use super::engine::{
+    BatchLoss, LanguageModel, NOT_FINITE, PRETRAINING, PacketBatch, Resumable, SequenceClassifier, TRAINING, diverged,
+};
+use super::pace::Pace;
+use super::packets::{EncodedFlows, PacketList};
+use super::parameters::{AttentionLstmOptions, ElmoOptions, LearningRateSchedule, MODEL, ParameterSet};
+use crate::{EpochRecord, ModelError};
+use etcbench_storage::progress::Progress;
+use etcbench_storage::seed;
+
+/// Flows that go through the classifier at once when it only predicts.
+const PREDICTION_BATCH: usize = 256;
+
+/// Trains ELMo on the packets of `training`, in another order each epoch; `validation` is only measured. Goes on
+/// where `checkpoints` say that the same training was killed.
+///
+/// # Errors
+/// No packet of two bytes to learn from; training that diverged.
+pub(crate) fn fit_language_model(
+    model: &mut dyn LanguageModel,
+    options: &ElmoOptions,
+    training: &PacketList<'_>,
+    validation: &PacketList<'_>,
+    run: Run<'_, '_>,
+) -> Result<Vec<EpochRecord>, ModelError> {
+    if training.numbers.iter().all(|&number| training.bytes(number).len() < 2) {
+        let problem = "no training packet has two bytes, so ELMo has nothing to predict; check the feature's bytes";
+        return Err(ModelError::Data { model: MODEL.to_owned(), problem: problem.to_owned() });
+    }
+    let Run { seed, checkpoints, progress } = run;
+    let mut order = training.numbers.clone();
+    let mut shuffle = seed::generator(seed, &format!("shuffle {PRETRAINING}"));
+    let batches = order.len().div_ceil(options.batch);
+    progress.begin(PRETRAINING, (options.epochs * batches) as u64);
+    let mut position = match checkpoints.load() {
+        Some((position, engine)) => {
+            model.set_parameters(&engine.parameters)?;
+            model.set_optimiser_state(&engine.optimiser)?;
+            tell_continued(&position, batches, progress);
+            position
+        }
+        None => Position::default(),
+    };
+    let mut pace = Pace::new(options.epochs, order.len(), "packets", &position, options.batch);
+    for epoch in 1..=options.epochs {
+        order.shuffle(&mut shuffle);
+        if epoch <= position.epochs.len() {
+            continue;
+        }
+        for numbers in order.chunks(options.batch).skip(position.batches) {
+            let loss = model.train_step(&training.batch(numbers), numbers.len(), options.learning_rate);
+            let loss = in_epoch(loss, PRETRAINING, epoch)?;
+            position.trained.add(loss);
+            position.batches += 1;
+            progress.advance(1);
+            pace.advance(numbers.len(), epoch, position.trained, progress);
+            checkpoints.save_if_due(&position, || EngineState {
+                parameters: model.parameters(),
+                optimiser: model.optimiser_state(),
+            })?;
+        }
+        let mut validated = BatchLoss::default();
+        for numbers in validation.numbers.chunks(options.batch) {
+            let loss = model.loss(&validation.batch(numbers), numbers.len());
+            validated.add(after_epoch(loss, PRETRAINING, epoch, || model.parameters())?);
+        }
+        require_finite(&model.parameters(), PRETRAINING, epoch)?;
+        let validation_loss = (validated.targets > 0).then(|| validated.mean());
+        let trained = std::mem::take(&mut position.trained);
+        position.batches = 0;
+        progress.note(&match validation_loss {
+            Some(loss) => format!("epoch {epoch}: loss {:.4}, validation {loss:.4}", trained.mean()),
+            None => format!("epoch {epoch}: loss {:.4}", trained.mean()),
+        });
+        position.epochs.push(EpochRecord {
+            stage: PRETRAINING.to_owned(),
+            epoch,
+            training_loss: trained.mean(),
+            validation_loss,
+            validation_macro_f1: None,
+        });
+    }
+    progress.end();
+    Ok(position.epochs)
+}
+
+/// What both loops take beside model and data.
+pub(crate) struct Run<'a, 'b> {
+    /// The run's seed.
+    pub seed: u64,
+    /// Where a killed training continues.
+    pub checkpoints: &'a mut Checkpoints<'b>,
+    /// Told of every batch and epoch.
+    pub progress: &'a dyn Progress,
+}
+
+fn tell_continued(position: &Position, batches: usize, progress: &dyn Progress) {
+    progress.advance((position.epochs.len() * batches + position.batches) as u64);
+    let epoch = position.epochs.len() + 1;
+    progress.warn(&format!("continuing from epoch {epoch}, {} of {batches} batches done", position.batches));
+}
+
+/// The loss of a step, or which epoch it diverged in.
+fn in_epoch(loss: Result<BatchLoss, ModelError>, stage: &str, epoch: usize) -> Result<BatchLoss, ModelError> {
+    let loss = match loss {
+        Ok(loss) if loss.sum.is_finite() => return Ok(loss),
+        Ok(_) => Err(diverged(stage, "the loss", NOT_FINITE)),
+        other => other,
+    };
+    loss.map_err(|error| match error {
+        ModelError::Diverged { model, stage, place, problem } => {
+            ModelError::Diverged { model, stage, place, problem: format!("in a step of epoch {epoch}, {problem}") }
+        }
+        other => other,
+    })
+}
+
+/// The validation loss, or which parameter makes it not finite.
+fn after_epoch(
+    loss: Result<BatchLoss, ModelError>,
+    stage: &str,
+    epoch: usize,
+    parameters: impl Fn() -> ParameterSet,
+) -> Result<BatchLoss, ModelError> {
+    let loss = loss?;
+    if loss.sum.is_finite() {
+        return Ok(loss);
+    }
+    require_finite(&parameters(), stage, epoch)?;
+    in_epoch(Err(diverged(stage, "the validation loss", NOT_FINITE)), stage, epoch)
+}
+
+/// What the steps of an epoch left must be finite: the last step of a training has no later one to find it out.
+fn require_finite(parameters: &ParameterSet, stage: &str, epoch: usize) -> Result<(), ModelError> {
+    match parameters.first_non_finite() {
+        None => Ok(()),
+        Some(name) => in_epoch(Err(diverged(stage, name, "is not finite after the step")), stage, epoch).map(|_| ()),
+    }
+}
+
+/// A classifier together with the flows that it is trained on and validated with.
+pub(crate) trait Learner {
+    /// One optimiser step on these training flows; the loss is that before it.
+    fn train_step(&mut self, flows: &[usize], labels: &[u32], learning_rate: f32) -> Result<BatchLoss, ModelError>;
+
+    /// Class probabilities of all validation flows, shape `[flows, classes]`.
+    fn validate(&mut self) -> Result<Vec<f32>, ModelError>;
+
+    /// As of [`SequenceClassifier::dead_layers`].
+    fn dead_layers(&mut self) -> Vec<&'static str>;
+
+    /// What a checkpoint keeps.
+    fn state(&mut self) -> &mut dyn Resumable;
+}
+
+/// A classifier that learns from flows which were encoded before.
+pub(crate) struct OnEncodings<'a> {
+    /// The classifier.
+    pub model: &'a mut dyn SequenceClassifier,
+    /// The training flows.
+    pub training: &'a EncodedFlows,
+    /// The validation flows.
+    pub validation: &'a EncodedFlows,
+    /// Number of classes.
+    pub classes: usize,
+}
+
+impl Learner for OnEncodings<'_> {
+    fn train_step(&mut self, flows: &[usize], labels: &[u32], learning_rate: f32) -> Result<BatchLoss, ModelError> {
+        self.training.with_batch(flows, |batch| self.model.train_step(batch, labels, learning_rate))
+    }
+
+    fn validate(&mut self) -> Result<Vec<f32>, ModelError> {
+        let Self { model, validation, classes, .. } = self;
+        predict(&mut |batch, output| model.probabilities(batch, output), validation, *classes, &mut |_| ())
+    }
+
+    fn dead_layers(&mut self) -> Vec<&'static str> {
+        self.model.dead_layers()
+    }
+
+    fn state(&mut self) -> &mut dyn Resumable {
+        &mut *self.model
+    }
+}
+
+/// Trains the classifier until the macro F1 on the validation flows has not risen for `patience` epochs, then
+/// puts the best epoch's parameters back; without validation flows, for all epochs. Goes on where `checkpoints`
+/// say that the same training was killed. Labels are those of the learner's training and validation flows.
+///
+/// # Errors
+/// Training that diverged, or whose rectifiers are all dead.
+pub(crate) fn fit_classifier(
+    learner: &mut dyn Learner,
+    options: &AttentionLstmOptions,
+    training: &[u32],
+    validation: &[u32],
+    classes: usize,
+    run: Run<'_, '_>,
+) -> Result<Vec<EpochRecord>, ModelError> {
+    let Run { seed, checkpoints, progress } = run;
+    let mut order = (0..training.len()).collect::<Vec<_>>();
+    let mut shuffle = seed::generator(seed, &format!("shuffle {TRAINING}"));
+    let batches = order.len().div_ceil(options.batch);
+    progress.begin(TRAINING, (options.epochs * batches) as u64);
+    let mut position = match checkpoints.load() {
+        Some((position, engine)) => {
+            learner.state().set_parameters(&engine.parameters)?;
+            learner.state().set_optimiser_state(&engine.optimiser)?;
+            tell_continued(&position, batches, progress);
+            position
+        }
+        None => Position::default(),
+    };
+    let mut pace = Pace::new(options.epochs, order.len(), "flows", &position, options.batch);
+    for epoch in 1..=options.epochs {
+        order.shuffle(&mut shuffle);
+        if epoch <= position.epochs.len() {
+            continue;
+        }
+        let learning_rate = learning_rate(options, epoch);
+        for flows in order.chunks(options.batch).skip(position.batches) {
+            let labels = flows.iter().map(|&flow| training[flow]).collect::<Vec<_>>();
+            let loss = in_epoch(learner.train_step(flows, &labels, learning_rate), TRAINING, epoch)?;
+            position.trained.add(loss);
+            position.batches += 1;
+            let step = Step { epoch, number: position.batches, flows: flows.len(), all_flows: order.len() };
+            check_alive(&learner.dead_layers(), &mut position.dead, step)?;
+            progress.advance(1);
+            pace.advance(flows.len(), epoch, position.trained, progress);
+            checkpoints.save_if_due(&position, || {
+                let state = learner.state();
+                EngineState { parameters: state.parameters(), optimiser: state.optimiser_state() }
+            })?;
+        }
+        require_finite(&learner.state().parameters(), TRAINING, epoch)?;
+        let trained = std::mem::take(&mut position.trained);
+        position.batches = 0;
+        let mut record = EpochRecord {
+            stage: TRAINING.to_owned(),
+            epoch,
+            training_loss: trained.mean(),
+            validation_loss: None,
+            validation_macro_f1: None,
+        };
+        if validation.is_empty() {
+            progress.note(&format!("epoch {epoch}: loss {:.4}", record.training_loss));
+            position.epochs.push(record);
+            continue;
+        }
+        let probabilities = learner.validate()?;
+        if !probabilities.iter().all(|value| value.is_finite()) {
+            let place = "the predictions for the validation flows";
+            return in_epoch(Err(diverged(TRAINING, place, "gives numbers that are not finite")), TRAINING, epoch)
+                .map(|_| Vec::new());
+        }
+        let loss = cross_entropy(&probabilities, validation, classes);
+        let macro_f1 = macro_f1(&probabilities, validation, classes);
+        record.validation_loss = Some(loss);
+        record.validation_macro_f1 = Some(macro_f1);
+        progress.note(&format!(
+            "epoch {epoch}: loss {:.4}, validation {loss:.4}, macro F1 {macro_f1:.4}",
+            record.training_loss
+        ));
+        position.epochs.push(record);
+        if position.best.as_ref().is_none_or(|best| macro_f1 > best.score) {
+            position.best = Some(Best { score: macro_f1, epoch, parameters: learner.state().parameters() });
+        } else if position.best.as_ref().is_some_and(|best| epoch - best.epoch >= options.patience) {
+            break;
+        }
+    }
+    if let Some(best) = position.best {
+        learner.state().set_parameters(&best.parameters)?;
+    }
+    progress.end();
+    Ok(position.epochs)
+}
+
+/// What to say of a training that went through all its epochs while the validation macro F1 was still rising: its mean over
+/// the last tenth of the epochs is above that over the tenth before by more than [`RISE`].
+pub(crate) fn still_rising(epochs: &[EpochRecord], most: usize) -> Option<String> {
+    let scores = epochs.iter().map(|epoch| epoch.validation_macro_f1).collect::<Option<Vec<_>>>()?;
+    let width = (most / 10).max(1);
+    if scores.len() < most.max(2 * width) {
+        return None;
+    }
+    let mean = |scores: &[f64]| scores.iter().sum::<f64>() / width as f64;
+    let (before, last) = scores[scores.len() - 2 * width..].split_at(width);
+    let (before, last) = (mean(before), mean(last));
+    (last > before + RISE).then(|| {
+        format!(
+            "the validation macro F1 was still rising at the last of {most} epochs ({before:.3} to {last:.3} over the last \
+             {width} and those before); raise model.attention_lstm.epochs"
+        )
+    })
+}
+
+/// A rise of the validation macro F1 that is not noise.
+const RISE: f64 = 0.005;
+
+/// A layer that gave nothing but 0 for so many flows on end is dead.
+const DEAD_FLOWS: usize = 256;
+
+/// One training step, to those who look at it afterwards.
+#[derive(Clone, Copy)]
+struct Step {
+    /// Of which epoch, from 1.
+    epoch: usize,
+    /// Which of the epoch, from 1.
+    number: usize,
+    /// Flows of its batch.
+    flows: usize,
+    /// Flows of the training part.
+    all_flows: usize,
+}
+
+/// A layer whose rectifier gives nothing but 0 passes no gradient any more. One small batch may happen to be so; two
+/// on end, of [`DEAD_FLOWS`] flows or all there are, are not. `dead` is what the steps before have seen.
+fn check_alive(seen: &[&'static str], dead: &mut Vec<DeadLayer>, step: Step) -> Result<(), ModelError> {
+    dead.retain(|layer| seen.contains(&layer.layer.as_str()));
+    for &layer in seen {
+        match dead.iter_mut().find(|known| known.layer == layer) {
+            None => {
+                let Step { epoch, number, flows, .. } = step;
+                dead.push(DeadLayer { layer: layer.to_owned(), epoch, step: number, flows });
+            }
+            Some(known) => {
+                known.flows += step.flows;
+                if known.flows >= DEAD_FLOWS.min(step.all_flows) {
+                    let (since, number) = (known.epoch, known.step);
+                    let what = format!("has given nothing but 0 since step {number} of epoch {since} (dead rectifier)");
+                    return in_epoch(Err(diverged(TRAINING, layer, &what)), TRAINING, step.epoch).map(|_| ());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes the class probabilities of a batch's flows.
+type BatchProbabilities<'a> = dyn FnMut(&PacketBatch<'_>, &mut [f32]) -> Result<(), ModelError> + 'a;
+
+/// Class probabilities of all flows, shape `[flows, classes]`, by `probabilities` of a batch; `advance` is told of every
+/// batch.
+pub(crate) fn predict(
+    probabilities: &mut BatchProbabilities<'_>,
+    flows: &EncodedFlows,
+    classes: usize,
+    advance: &mut dyn FnMut(u64),
+) -> Result<Vec<f32>, ModelError> {
+    let all = (0..flows.len()).collect::<Vec<_>>();
+    let mut found = vec![0.0; all.len() * classes];
+    for (chosen, output) in all.chunks(PREDICTION_BATCH).zip(found.chunks_mut(PREDICTION_BATCH * classes)) {
+        flows.with_batch(chosen, |batch| probabilities(batch, output))?;
+        advance(1);
+    }
+    Ok(found)
+}
+
+/// Number of batches that [`predict`] tells of.
+pub(crate) fn prediction_batches(flows: usize) -> u64 {
+    flows.div_ceil(PREDICTION_BATCH) as u64
+}
+
+fn learning_rate(options: &AttentionLstmOptions, epoch: usize) -> f32 {
+    match options.learning_rate_schedule {
+        LearningRateSchedule::Constant => options.learning_rate,
+        LearningRateSchedule::Cosine => {
+            let share = (epoch - 1) as f64 / options.epochs as f64;
+            (f64::from(options.learning_rate) * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())) as f32
+        }
+    }
+}
+
+/// Mean cross-entropy in nats; a probability that was rounded to 0 counts as the smallest positive number.
+fn cross_entropy(probabilities: &[f32], labels: &[u32], classes: usize) -> f64 {
+    let rows = probabilities.chunks_exact(classes).zip(labels);
+    let sum = rows.map(|(row, &label)| -f64::from(row[label as usize].max(f32::MIN_POSITIVE)).ln()).sum::<f64>();
+    sum / labels.len() as f64
+}
+
+/// The unweighted mean of F1 over the classes that occur among labels or predictions.
+fn macro_f1(probabilities: &[f32], labels: &[u32], classes: usize) -> f64 {
+    let (mut hits, mut predicted, mut actual) = (vec![0u64; classes], vec![0u64; classes], vec![0u64; classes]);
+    for (row, &label) in probabilities.chunks_exact(classes).zip(labels) {
+        let best = (1..classes).fold(0, |best, class| if row[class] > row[best] { class } else { best });
+        predicted[best] += 1;
+        actual[label as usize] += 1;
+        hits[best] += u64::from(best == label as usize);
+    }
+    let occurring = (0..classes).filter(|&class| predicted[class] + actual[class] > 0).collect::<Vec<_>>();
+    let f1 = |class: usize| 2.0 * hits[class] as f64 / (predicted[class] + actual[class]) as f64;
+    occurring.iter().map(|&class| f1(class)).sum::<f64>() / occurring.len() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NoArtifacts;
+    use crate::deep::engine::OptimiserState;
+    use etcbench_storage::progress::Silent;
+
+    #[test]
+    fn macro_f1_is_that_of_scikit_learn() {
+        // sklearn.metrics.f1_score([0, 0, 1, 1, 2], [0, 1, 1, 1, 0], average="macro") of four known classes
+        let predictions: [usize; 5] = [0, 1, 1, 1, 0];
+        let probabilities = predictions
+            .iter()
+            .flat_map(|&class| (0..4).map(move |index| if index == class { 0.7 } else { 0.1 }).collect::<Vec<f32>>());
+        let score = macro_f1(&probabilities.collect::<Vec<_>>(), &[0, 0, 1, 1, 2], 4);
+        assert!((score - 0.433_333_333).abs() < 1e-8, "{score}");
+    }
+
+    #[test]
+    fn a_training_that_ends_while_it_still_learns_is_told() {
+        let told = |scores: &[f64], most| {
+            let epoch = |(index, &score): (usize, &f64)| EpochRecord {
+                stage: TRAINING.to_owned(),
+                epoch: index + 1,
+                training_loss: 1.0,
+                validation_loss: Some(1.0),
+                validation_macro_f1: Some(score),
+            };
+            still_rising(&scores.iter().enumerate().map(epoch).collect::<Vec<_>>(), most)
+        };
+        let rising: Vec<f64> = (0..20).map(|epoch| f64::from(epoch) / 20.0).collect();
+        assert!(told(&rising, 20).unwrap().contains("(0.825 to 0.925 over the last 2 and those before)"));
+        assert_eq!(told(&rising, 21), None, "it was stopped early");
+        let level = [0.1, 0.5, 0.7, 0.71, 0.70, 0.71, 0.70, 0.705, 0.70, 0.704];
+        assert_eq!(told(&level, 10), None);
+        assert_eq!(told(&[0.5], 1), None);
+    }
+
+    #[test]
+    fn cosine_schedule_falls_from_the_full_rate() {
+        let options = AttentionLstmOptions {
+            learning_rate_schedule: LearningRateSchedule::Cosine,
+            learning_rate: 0.5,
+            epochs: 4,
+            ..AttentionLstmOptions::default()
+        };
+        let rates = (1..=4).map(|epoch| learning_rate(&options, epoch)).collect::<Vec<_>>();
+        assert_eq!(rates[0], 0.5);
+        assert!((rates[2] - 0.25).abs() < 1e-7);
+        assert!(rates.windows(2).all(|pair| pair[0] > pair[1]) && rates[3] > 0.0);
+    }
+
+    /// Predicts right as often as the script says, and remembers which state it was in.
+    struct Scripted {
+        /// Share of the flows that are predicted right, by epoch.
+        script: Vec<f32>,
+        epoch: usize,
+        loss: f64,
+        dead_from: usize,
+    }
+
+    impl SequenceClassifier for Scripted {
+        fn train_step(&mut self, batch: &PacketBatch<'_>, _: &[u32], _: f32) -> Result<BatchLoss, ModelError> {
+            self.epoch += 1;
+            Ok(BatchLoss { sum: self.loss, targets: batch.counts.len() as u64 })
+        }
+        fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
+            let right = self.script[self.epoch - 1] * batch.counts.len() as f32;
+            for (flow, row) in output.chunks_exact_mut(2).enumerate() {
+                let hit = flow as f32 + 0.5 < right;
+                let label = flow % 2;
+                row[label] = if hit { 0.9 } else { 0.1 };
+                row[1 - label] = 1.0 - row[label];
+            }
+            Ok(())
+        }
+        fn dead_layers(&mut self) -> Vec<&'static str> {
+            if self.dead_from <= self.epoch { vec!["classifier.dense"] } else { Vec::new() }
+        }
+    }
+
+    impl Resumable for Scripted {
+        fn parameters(&self) -> ParameterSet {
+            let mut set = ParameterSet::default();
+            set.insert("epoch", &[1], vec![self.epoch as f32]);
+            set
+        }
+        fn optimiser_state(&mut self) -> OptimiserState {
+            OptimiserState::default()
+        }
+        fn set_optimiser_state(&mut self, _: &OptimiserState) -> Result<(), ModelError> {
+            Ok(())
+        }
+        fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
+            self.epoch = parameters.get("epoch", &[1])?[0] as usize;
+            Ok(())
+        }
+    }
+
+    fn run_from(
+        script: &[f32],
+        patience: usize,
+        mut model: Scripted,
+    ) -> (Scripted, Result<Vec<EpochRecord>, ModelError>) {
+        let flows = EncodedFlows::new(1, 1, vec![1.0], &[Some(0); 10]);
+        let labels = (0..10).map(|flow| flow % 2).collect::<Vec<_>>();
+        let options = AttentionLstmOptions { epochs: script.len(), patience, ..AttentionLstmOptions::default() };
+        let run = Run { seed: 0, checkpoints: &mut Checkpoints::new(&NoArtifacts, ""), progress: &Silent };
+        let mut learner = OnEncodings { model: &mut model, training: &flows, validation: &flows, classes: 2 };
+        let epochs = fit_classifier(&mut learner, &options, &labels, &labels, 2, run);
+        (model, epochs)
+    }
+
+    fn run(script: &[f32], patience: usize, loss: f64) -> (Scripted, Result<Vec<EpochRecord>, ModelError>) {
+        run_from(script, patience, Scripted { script: script.to_vec(), epoch: 0, loss, dead_from: usize::MAX })
+    }
+
+    #[test]
+    fn training_stops_early_and_keeps_the_best_epoch() {
+        let (model, epochs) = run(&[0.4, 0.8, 0.8, 0.6, 1.0], 2, 1.0);
+        assert_eq!(epochs.unwrap().len(), 4);
+        assert_eq!(model.epoch, 2);
+        let (model, epochs) = run(&[0.4, 0.8, 0.8, 0.6, 1.0], 3, 1.0);
+        let epochs = epochs.unwrap();
+        assert_eq!((epochs.len(), model.epoch), (5, 5));
+        assert_eq!(epochs[4].validation_macro_f1, Some(1.0));
+        assert!(epochs[4].validation_loss.unwrap() < epochs[0].validation_loss.unwrap());
+    }
+
+    #[test]
+    fn divergence_and_dead_rectifiers_are_told_with_their_epoch() {
+        for loss in [f64::NAN, f64::INFINITY] {
+            let error = run(&[0.4], 2, loss).1.unwrap_err().to_string();
+            assert!(error.contains("classifier_training diverged in the loss: in a step of epoch 1"), "{error}");
+        }
+        let script = [0.4, 0.8, 0.8, 0.6];
+        let dead_from = |epoch| Scripted { script: script.to_vec(), epoch: 0, loss: 1.0, dead_from: epoch };
+        assert!(run_from(&script, 9, dead_from(4)).1.is_ok());
+        let error = run_from(&script, 9, dead_from(2)).1.unwrap_err().to_string();
+        assert!(
+            error.contains("classifier.dense") && error.contains("nothing but 0 since step 1 of epoch 2"),
+            "{error}"
+        );
+        assert!(error.contains("in a step of epoch 3") && error.contains("lower the learning rate"), "{error}");
+    }
+
+    #[test]
+    fn a_dead_rectifier_is_told_in_the_step_that_makes_it_certain() {
+        let step = |number| Step { epoch: 4, number, flows: 100, all_flows: 1000 };
+        let mut dead = Vec::new();
+        let both = ["classifier.lstm", "classifier.dense"];
+        check_alive(&both, &mut dead, step(1)).unwrap();
+        // The LSTM lives on: its steps are counted from the next that gives nothing.
+        check_alive(&both[1..], &mut dead, step(2)).unwrap();
+        let before = dead.clone();
+        let error = check_alive(&both, &mut dead, step(3)).unwrap_err().to_string();
+        assert!(error.contains("classifier.dense") && error.contains("since step 1 of epoch 4"), "{error}");
+        // What a checkpoint keeps gives the same.
+        assert_eq!(before.len(), 1);
+        assert!(check_alive(&both, &mut before.clone(), step(3)).is_err());
+        check_alive(&[], &mut dead, step(4)).unwrap();
+        assert!(dead.is_empty());
+    }
+
+    #[test]
+    fn what_the_last_step_breaks_is_no_result() {
+        let mut set = ParameterSet::default();
+        set.insert("classifier.output.weight", &[1], vec![f32::INFINITY]);
+        let error = require_finite(&set, TRAINING, 7).unwrap_err().to_string();
+        assert!(error.contains("classifier.output.weight: in a step of epoch 7, it is not finite"), "{error}");
+    }
+}

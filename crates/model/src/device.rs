@@ -1,0 +1,129 @@
+//! Whether a device can be used and computes what it should, and what to call it in records.
+
+use std::str::FromStr;
+
+use super::deep::fast::cuda;
+use super::{CudaDevice, Device, ModelError, Precision};
+
+impl FromStr for Device {
+    type Err = String;
+
+    /// Reads [`Device::name`], and `cuda` for the first card.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "cpu" => return Ok(Self::Cpu),
+            "cuda" => return Ok(Self::Cuda(CudaDevice::default())),
+            _ => {}
+        }
+        let Some(card) = text.strip_prefix("cuda:") else {
+            return Err("the devices are auto, cpu, cuda and cuda:N".to_owned());
+        };
+        let (number, precision) = card.split_once(' ').unwrap_or((card, Precision::F32.name()));
+        let number = number.parse().map_err(|_| format!("`{number}` is not a device number; write cuda:0"))?;
+        Ok(Self::Cuda(CudaDevice { number, precision: precision.parse()? }))
+    }
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|precision| precision.name() == text);
+        found.ok_or_else(|| "the precisions are f32, tf32 and bf16".to_owned())
+    }
+}
+
+/// One thing that was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What, and how far off.
+    pub text: String,
+    /// Whether it is as it must be.
+    pub passed: bool,
+}
+
+impl CudaDevice {
+    /// Whether the card computes what the processor does, every operation and whole trainings, and the same bits
+    /// twice. Takes a minute or two.
+    ///
+    /// # Errors
+    /// A card that cannot be used, or fails.
+    pub fn check_against_processor(self) -> Result<Vec<Finding>, ModelError> {
+        cuda::check::all(self)
+    }
+}
+
+impl Device {
+    /// The first graphics card where one can be used, else the processor with the reason.
+    pub fn best() -> (Self, Option<ModelError>) {
+        let card = CudaDevice::default();
+        match cuda::is_usable(card) {
+            Ok(()) => (Self::Cuda(card), None),
+            Err(reason) => (Self::Cpu, Some(reason)),
+        }
+    }
+
+    /// Checks that the device can be used now.
+    ///
+    /// # Errors
+    /// A driver, a card or a library that is missing, by name.
+    pub fn check(self) -> Result<(), ModelError> {
+        match self {
+            Self::Cpu => Ok(()),
+            Self::Cuda(device) => cuda::is_usable(device),
+        }
+    }
+
+    /// The name on the command line: `cpu`, or `cuda:N` with the precision of products unless it is the default.
+    pub fn name(self) -> String {
+        match self {
+            Self::Cpu => "cpu".to_owned(),
+            Self::Cuda(device) => format!("cuda:{device}"),
+        }
+    }
+
+    /// What the names of stored results have besides: nothing for the processor, and for a card the version of the kernels,
+    /// raised whenever a change to them changes a bit.
+    pub fn kernels(self) -> &'static str {
+        match self {
+            Self::Cpu => "",
+            Self::Cuda(_) => ", kernels 2",
+        }
+    }
+
+    /// For the record: the name, and of a graphics card its own name, driver and the precision of products.
+    ///
+    /// # Errors
+    /// A card that is not there.
+    pub fn describe(self) -> Result<String, ModelError> {
+        match self {
+            Self::Cpu => Ok("cpu".to_owned()),
+            Self::Cuda(device) => {
+                let card = cuda::describe(device)?;
+                Ok(format!("cuda:{} ({card}, {} products)", device.number, device.precision.name()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for precision in Precision::ALL {
+            let device = Device::Cuda(CudaDevice { number: 3, precision });
+            assert_eq!(device.name().parse(), Ok(device));
+        }
+        assert_eq!("cuda".parse(), Ok(Device::Cuda(CudaDevice::default())));
+        assert_eq!(Device::Cpu.name().parse(), Ok(Device::Cpu));
+        for wrong in ["gpu", "cuda:", "cuda:x", "cuda:0 f16", "cuda:-1"] {
+            assert!(wrong.parse::<Device>().is_err(), "{wrong}");
+        }
+        // Results of one precision are never taken for those of another.
+        let names: Vec<_> =
+            Precision::ALL.map(|precision| Device::Cuda(CudaDevice { number: 0, precision }).name()).into();
+        assert_eq!(names, ["cuda:0", "cuda:0 tf32", "cuda:0 bf16"]);
+    }
+}

@@ -1,0 +1,255 @@
+//! Encodes the packets of flows, each distinct packet once, or takes what the very same ELMo made of the very same
+//! packets out of the artifact store.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+
+use crate::deep::Engine;
+use crate::deep::engine::PacketEncoder;
+use crate::deep::packets::{EncodedFlows, PacketList};
+use crate::deep::parameters::{ElmoOptions, ParameterSet};
+use crate::deep::pooling::Pooling;
+use crate::{ArtifactStore, ModelArchive, ModelError, Tensor};
+use etcbench_feature::TokenArray;
+use etcbench_storage::Turn;
+use etcbench_storage::progress::Progress;
+
+/// The stage, in records.
+pub(crate) const ENCODING: &str = "encoding";
+
+/// Packets that are encoded at once.
+pub(crate) const BATCH: usize = 256;
+
+/// Changes whenever the same key would hold something else than before.
+const FORMAT: &str = "encodings 2";
+
+/// Encodings of more bytes than this are not kept: the store holds them in memory to read and write.
+pub(crate) const LARGEST: usize = 1 << 28;
+
+/// Where encodings of one ELMo are kept.
+pub(crate) struct Encodings<'a> {
+    store: &'a dyn ArtifactStore,
+    /// SHA-256 over the ELMo and how its states are pooled.
+    elmo: Sha256,
+}
+
+impl<'a> Encodings<'a> {
+    /// Of the ELMo of these parameters, as this engine runs it, with its states pooled like this.
+    pub(crate) fn new(
+        store: &'a dyn ArtifactStore,
+        engine: Engine,
+        parameters: &ParameterSet,
+        pooling: Pooling,
+    ) -> Self {
+        let mut elmo = Sha256::new();
+        elmo.update(format!("{FORMAT} {engine:?}{} {pooling:?}", engine.device.kernels()));
+        for (name, parameter) in parameters.iter() {
+            elmo.update(format!(" {name} {:?} ", parameter.shape));
+            elmo.update(bytemuck::cast_slice::<f32, u8>(&parameter.values));
+        }
+        Self { store, elmo }
+    }
+
+    fn key<'p>(&self, packets: impl Iterator<Item = &'p [u16]>) -> String {
+        let mut hasher = self.elmo.clone();
+        for bytes in packets {
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytemuck::cast_slice::<u16, u8>(bytes));
+        }
+        format!("encodings-{}", hex::encode(hasher.finalize()))
+    }
+
+    fn put(&self, key: &str, shape: &[usize], vectors: &[f32], seconds: f64) -> Result<(), ModelError> {
+        let mut archive = ModelArchive::default();
+        archive.metadata.insert("seconds".to_owned(), seconds.to_string());
+        archive.tensors.insert("vectors".to_owned(), Tensor::f32(shape, vectors.to_vec()));
+        self.store.put(key, &archive.to_bytes()?);
+        Ok(())
+    }
+}
+
+/// Stored vectors and how long they took to make; nothing where they do not fill `shape`.
+fn read(bytes: &[u8], shape: &[usize]) -> Option<(Vec<f32>, f64)> {
+    let archive = ModelArchive::from_bytes(bytes).ok()?;
+    let seconds = archive.metadata.get("seconds")?.parse().ok()?;
+    Some((archive.f32("vectors", shape).ok()?.to_vec(), seconds))
+}
+
+/// Some flows, encoded.
+pub(crate) struct Encoded {
+    /// Flow `i` is row `i` of those asked for.
+    pub flows: EncodedFlows,
+    /// Distinct packets, which is how many went through the model.
+    pub distinct: u64,
+    /// Wall time of encoding them, when that was done.
+    pub seconds: f64,
+}
+
+/// Encodes the packets of `rows`; flow `i` of the result is `rows[i]`. Looks into `kept` first, where
+/// it is given, and leaves the vectors there.
+///
+/// # Errors
+/// What the engine cannot do.
+pub(crate) fn encode_flows(
+    model: &mut dyn PacketEncoder,
+    (options, pooling): (&ElmoOptions, Pooling),
+    tokens: &TokenArray,
+    rows: &[usize],
+    kept: Option<&Encodings<'_>>,
+    progress: &dyn Progress,
+) -> Result<Encoded, ModelError> {
+    let start = Instant::now();
+    let all = PacketList::of_rows(tokens, rows);
+    let mut number_of: HashMap<&[u16], u32> = HashMap::new();
+    let mut distinct = Vec::new();
+    let mut vector_of = Vec::with_capacity(rows.len() * tokens.packets);
+    for row in rows {
+        for packet in row * tokens.packets..(row + 1) * tokens.packets {
+            let bytes = all.bytes(packet);
+            vector_of.push((!bytes.is_empty()).then(|| {
+                *number_of.entry(bytes).or_insert_with(|| {
+                    distinct.push(packet);
+                    (distinct.len() - 1) as u32
+                })
+            }));
+        }
+    }
+    if u32::try_from(distinct.len()).is_err() {
+        let problem = format!("{} distinct packets are more than can be encoded at once", distinct.len());
+        return Err(ModelError::Data { model: "attention_lstm".to_owned(), problem });
+    }
+
+    let size = (options.layers + 1) * 2 * pooling.slots * options.hidden;
+    let shape = [distinct.len(), size];
+    let encoded = |vectors, seconds| {
+        let mut flows = EncodedFlows::new(tokens.packets, size, vectors, &vector_of);
+        if pooling.kind.leaves_slots() {
+            let filled = |&packet: &usize| pooling.filled(all.bytes(packet).len());
+            flows = flows.with_slots(distinct.iter().map(filled).collect(), size);
+        }
+        Encoded { flows, distinct: distinct.len() as u64, seconds }
+    };
+    let key = kept.map(|kept| (kept, kept.key(distinct.iter().map(|&packet| all.bytes(packet)))));
+    // What is too large to be kept is encoded by whoever needs it.
+    let key = key.filter(|_| distinct.len() * size * size_of::<f32>() <= LARGEST);
+    let mut _claim = None;
+    if let Some((kept, key)) = &key {
+        match kept.store.look_up(ENCODING, key, progress) {
+            Turn::Ours(claim) => _claim = Some(claim),
+            Turn::Ready(bytes) => {
+                if let Some((vectors, seconds)) = read(&bytes, &shape) {
+                    return Ok(encoded(vectors, seconds));
+                }
+            }
+        }
+    }
+
+    // Packets of like length go together, so that little of a batch is padding.
+    let mut order = (0..distinct.len()).collect::<Vec<_>>();
+    order.sort_by_key(|&vector| all.bytes(distinct[vector]).len());
+    let mut vectors = vec![0.0; distinct.len() * size];
+    let mut output = vec![0.0; BATCH.min(distinct.len()) * size];
+    progress.begin(ENCODING, order.len().div_ceil(BATCH) as u64);
+    for chosen in order.chunks(BATCH) {
+        let numbers = chosen.iter().map(|&vector| distinct[vector]).collect::<Vec<_>>();
+        let output = &mut output[..chosen.len() * size];
+        model.encode(&all.batch(&numbers), numbers.len(), pooling, output)?;
+        for (encoded, &vector) in output.chunks_exact(size).zip(chosen) {
+            vectors[vector * size..(vector + 1) * size].copy_from_slice(encoded);
+        }
+        progress.advance(1);
+    }
+    progress.end();
+    let seconds = start.elapsed().as_secs_f64();
+    if let Some((kept, key)) = key {
+        kept.put(&key, &shape, &vectors, seconds)?;
+    }
+    Ok(encoded(vectors, seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use etcbench_feature::{PAD, VOCABULARY};
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use crate::deep::engine::LanguageModel;
+    use crate::deep::parameters::initial_elmo;
+    use crate::deep::reference;
+    use crate::{Device, Implementation};
+    use etcbench_storage::progress::Silent;
+
+    #[derive(Default)]
+    struct Memory(Mutex<BTreeMap<String, Vec<u8>>>);
+
+    impl ArtifactStore for Memory {
+        fn get(&self, key: &str) -> Option<Vec<u8>> {
+            self.0.lock().unwrap().get(key).cloned()
+        }
+        fn put(&self, key: &str, bytes: &[u8]) {
+            self.0.lock().unwrap().insert(key.to_owned(), bytes.to_vec());
+        }
+    }
+
+    /// Counts the packets that really go through a model.
+    struct Counting(Box<dyn LanguageModel>, usize);
+
+    impl PacketEncoder for Counting {
+        fn encode(
+            &mut self,
+            tokens: &[u16],
+            packets: usize,
+            pooling: Pooling,
+            output: &mut [f32],
+        ) -> Result<(), ModelError> {
+            self.1 += packets;
+            self.0.encode(tokens, packets, pooling, output)
+        }
+    }
+
+    #[test]
+    fn equal_packets_are_encoded_once_and_every_packet_as_if_it_were_alone() {
+        let options = ElmoOptions { embedding: 4, hidden: 4, layers: 1, ..ElmoOptions::default() };
+        let parameters = initial_elmo(&options, VOCABULARY, 5);
+        let mut model = Counting(reference::language_model(&options, &parameters, 5).unwrap(), 0);
+        let flows: [[&[u16]; 2]; 4] = [[&[1, 2, 3], &[9]], [&[9], &[]], [&[1, 2, 3], &[1, 2]], [&[], &[]]];
+        let mut tokens = TokenArray { packets: 2, bytes: 3, values: Vec::new() };
+        for packet in flows.iter().flatten() {
+            tokens.values.extend(packet.iter().copied().chain([PAD; 3]).take(3));
+        }
+        // Row 3 is left out, row 0 is asked for twice.
+        let store = Memory::default();
+        let engine = Engine { implementation: Implementation::Reference, device: Device::Cpu };
+        let kept = Encodings::new(&store, engine, &parameters, Pooling::MEAN);
+        let rows = [2, 0, 1, 0];
+        let first = encode_flows(&mut model, (&options, Pooling::MEAN), &tokens, &rows, Some(&kept), &Silent).unwrap();
+        assert_eq!((first.distinct, model.1), (3, 3));
+        let (layers, counts) = first.flows.vectors(&[0, 1, 2, 3], 16);
+
+        // The same again comes out of the store, with its time; another ELMo's does not, nor does what is damaged.
+        let again = encode_flows(&mut model, (&options, Pooling::MEAN), &tokens, &rows, Some(&kept), &Silent).unwrap();
+        assert_eq!((again.distinct, model.1, again.seconds), (3, 3, first.seconds));
+        assert_eq!(again.flows.vectors(&[0, 1, 2, 3], 16), (layers.clone(), counts.clone()));
+        let other = Encodings::new(&store, engine, &initial_elmo(&options, VOCABULARY, 6), Pooling::MEAN);
+        encode_flows(&mut model, (&options, Pooling::MEAN), &tokens, &rows, Some(&other), &Silent).unwrap();
+        assert_eq!((model.1, store.0.lock().unwrap().len()), (6, 2));
+        store.0.lock().unwrap().values_mut().for_each(|bytes| bytes.truncate(100));
+        encode_flows(&mut model, (&options, Pooling::MEAN), &tokens, &rows, Some(&kept), &Silent).unwrap();
+        assert_eq!(model.1, 9);
+        assert_eq!(counts, [2, 2, 1, 2]);
+        let place = |flow: usize, packet: usize| &layers[(flow * 2 + packet) * 16..][..16];
+        assert_eq!(place(0, 0), place(1, 0));
+        assert_eq!(place(1, 1), place(2, 0));
+        assert_eq!(place(1, 0), place(3, 0));
+        assert_eq!(place(2, 1), [0.0; 16]);
+        for (bytes, found) in [(flows[0][0], place(1, 0)), (flows[0][1], place(1, 1)), (flows[2][1], place(0, 1))] {
+            let mut alone = [0.0; 16];
+            model.encode(bytes, 1, Pooling::MEAN, &mut alone).unwrap();
+            assert!(alone.iter().zip(found).all(|(alone, found)| (alone - found).abs() < 1e-6));
+        }
+        assert_ne!(place(0, 0), place(0, 1));
+    }
+}

@@ -1,0 +1,19 @@
+//! ELMo (Peters et al. 2018) over packet bytes, as a stage of a fit: pre-trained on the training flows'
+//! packets, or on a larger corpus, then frozen and used to encode packets; or it comes from a file. A pre-trained ELMo and what it makes of packets are kept in the
+//! artifact store, so that fits that differ only in the classifier share them.
+
+mod encoding;
+mod file;
+mod pretraining;
+mod source;
+
+pub(crate) use encoding::{
+    BATCH as ENCODED_AT_ONCE, ENCODING, Encoded, Encodings, LARGEST as LARGEST_KEPT, encode_flows,
+};
+pub use file::{ElmoCard, ElmoFile, HeldOutSplit, SeenCapture, SeenPackets, content_hash};
+pub use pretraining::{PacketRows, pretrain_rows};
+pub(crate) use pretraining::{Pretrained, pretrain, untrained};
+
+pub use crate::deep::parameters::{ElmoOptions, MODEL, ParameterSet};
+pub use source::{Corpus, ElmoSource, TRAINING_PART, differences};
+pub use source::{CorpusPart, Excluded, Pretraining, Seen};

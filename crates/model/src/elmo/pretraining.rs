@@ -1,0 +1,222 @@
+//! Pre-training as a byte language model, or the same result out of the artifact store.
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::deep::Engine;
+use crate::deep::checkpoint::Checkpoints;
+use crate::deep::engine::PRETRAINING;
+use crate::deep::packets::PacketList;
+use crate::deep::parameters::{ElmoOptions, ParameterSet, elmo_shapes, initial_elmo};
+use crate::deep::training::{Run, fit_language_model};
+use crate::{Device, EpochRecord, FitContext, Implementation, ModelArchive, ModelError, StageTime};
+use etcbench_feature::{TokenArray, VOCABULARY};
+use etcbench_storage::Turn;
+
+/// Changes whenever the same key would hold something else than before.
+const FORMAT: &str = "elmo artifact 2";
+
+/// A pre-trained ELMo and how it came about.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Pretrained {
+    /// Its parameters.
+    pub parameters: ParameterSet,
+    /// Its training curve.
+    pub epochs: Vec<EpochRecord>,
+    /// How long the training took, when it was done.
+    pub stage: StageTime,
+}
+
+/// Packets of these rows of a token array.
+#[derive(Debug, Clone, Copy)]
+pub struct PacketRows<'a> {
+    /// The tokens.
+    pub tokens: &'a TokenArray,
+    /// The rows.
+    pub rows: &'a [usize],
+}
+
+/// Pre-trains an ELMo on the packets of `training`, or takes it from the artifact store if the very same was trained before;
+/// gives its parameters and training curve. `validation` is only measured.
+///
+/// # Errors
+/// Packets that nothing can be learnt from, training that diverged, a device that is missing, an artifact
+/// that cannot be read.
+pub fn pretrain_rows(
+    implementation: Implementation,
+    options: &ElmoOptions,
+    training: PacketRows<'_>,
+    validation: PacketRows<'_>,
+    context: &FitContext<'_>,
+) -> Result<(ParameterSet, Vec<EpochRecord>), ModelError> {
+    let engine = Engine { implementation, device: context.device };
+    let packets = PacketList::of_rows(training.tokens, training.rows);
+    let validation = PacketList::of_rows(validation.tokens, validation.rows);
+    let Pretrained { parameters, epochs, .. } =
+        pretrain(engine, options, training.tokens.bytes, &packets, &validation, context)?;
+    Ok((parameters, epochs))
+}
+
+/// Pre-trains ELMo on `training`, or takes it from the artifact store if the very same was trained before.
+/// `validation` is only measured.
+///
+/// # Errors
+/// Packets that nothing can be learnt from, training that diverged, a device that is missing, an artifact
+/// that cannot be read.
+pub(crate) fn pretrain(
+    engine: Engine,
+    options: &ElmoOptions,
+    bytes: usize,
+    training: &PacketList<'_>,
+    validation: &PacketList<'_>,
+    context: &FitContext<'_>,
+) -> Result<Pretrained, ModelError> {
+    let key = key(engine, options, bytes, training, validation, context.seed);
+    let _claim = match context.artifacts.look_up(PRETRAINING, &key, context.progress) {
+        Turn::Ours(claim) => claim,
+        Turn::Ready(stored) => {
+            return read(&stored, options).map_err(|error| ModelError::File {
+                path: None,
+                problem: format!("stored artifact {key} cannot be used ({error}); delete it and run again"),
+            });
+        }
+    };
+    let mut checkpoints = Checkpoints::new(context.artifacts, &key);
+    let mut model = engine.language_model(options, &initial_elmo(options, VOCABULARY, context.seed), context.seed)?;
+    let run = Run { seed: context.seed, checkpoints: &mut checkpoints, progress: context.progress };
+    let epochs = fit_language_model(&mut *model, options, training, validation, run)?;
+    let pretrained = Pretrained {
+        parameters: model.parameters(),
+        epochs,
+        stage: StageTime {
+            stage: PRETRAINING.to_owned(),
+            wall_seconds: checkpoints.seconds(),
+            samples: (training.numbers.len() * options.epochs) as u64,
+        },
+    };
+    context.artifacts.put(&key, &write(&pretrained)?);
+    checkpoints.remove();
+    Ok(pretrained)
+}
+
+/// ELMo as it is initialised, which nothing was learnt into: what pre-training is measured against.
+pub(crate) fn untrained(options: &ElmoOptions, seed: u64) -> ParameterSet {
+    initial_elmo(options, VOCABULARY, seed)
+}
+
+/// SHA-256 over everything that determines the result.
+fn key(
+    engine: Engine,
+    options: &ElmoOptions,
+    bytes: usize,
+    training: &PacketList<'_>,
+    validation: &PacketList<'_>,
+    seed: u64,
+) -> String {
+    #[derive(Serialize)]
+    struct Determinants<'a> {
+        format: &'a str,
+        options: ElmoOptions,
+        seed: u64,
+        implementation: crate::Implementation,
+        device: &'a str,
+        vocabulary: usize,
+        bytes: usize,
+    }
+    let device = match engine.device {
+        Device::Cpu => "cpu".to_owned(),
+        Device::Cuda(device) => format!("cuda {}{}", device.precision.name(), engine.device.kernels()),
+    };
+    let implementation = engine.implementation;
+    let options = options.without_source();
+    let head =
+        Determinants { format: FORMAT, options, seed, implementation, device: &device, vocabulary: VOCABULARY, bytes };
+    let mut hasher = Sha256::new();
+    hasher.update(serde_json::to_vec(&head).expect("plain values are JSON"));
+    for packets in [training, validation] {
+        hasher.update((packets.numbers.len() as u64).to_le_bytes());
+        for &number in &packets.numbers {
+            let tokens = packets.bytes(number);
+            hasher.update((tokens.len() as u64).to_le_bytes());
+            hasher.update(tokens.iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<_>>());
+        }
+    }
+    format!("elmo-{}", hex::encode(hasher.finalize()))
+}
+
+fn write(pretrained: &Pretrained) -> Result<Vec<u8>, ModelError> {
+    let mut archive = ModelArchive::default();
+    archive.metadata.insert("format".to_owned(), FORMAT.to_owned());
+    archive.metadata.insert("epochs".to_owned(), serde_json::to_string(&pretrained.epochs).expect("records are JSON"));
+    archive.metadata.insert("stage".to_owned(), serde_json::to_string(&pretrained.stage).expect("records are JSON"));
+    pretrained.parameters.store(&mut archive);
+    archive.to_bytes()
+}
+
+fn read(bytes: &[u8], options: &ElmoOptions) -> Result<Pretrained, ModelError> {
+    let archive = ModelArchive::from_bytes(bytes)?;
+    let problem = |problem: String| ModelError::File { path: None, problem };
+    let metadata =
+        |name: &str| archive.metadata.get(name).ok_or_else(|| problem(format!("metadata {name} is missing")));
+    let unreadable = |error: serde_json::Error| problem(error.to_string());
+    Ok(Pretrained {
+        parameters: ParameterSet::load(&archive, &elmo_shapes(options, VOCABULARY))?,
+        epochs: serde_json::from_str(metadata("epochs")?).map_err(unreadable)?,
+        stage: serde_json::from_str(metadata("stage")?).map_err(unreadable)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::{ArtifactStore, Implementation};
+    use etcbench_feature::TokenArray;
+    use etcbench_storage::progress::Silent;
+
+    #[derive(Default)]
+    struct Memory(Mutex<BTreeMap<String, Vec<u8>>>);
+
+    impl ArtifactStore for Memory {
+        fn get(&self, key: &str) -> Option<Vec<u8>> {
+            self.0.lock().unwrap().get(key).cloned()
+        }
+        fn put(&self, key: &str, bytes: &[u8]) {
+            self.0.lock().unwrap().insert(key.to_owned(), bytes.to_vec());
+        }
+    }
+
+    #[test]
+    fn artifacts_are_reused_for_the_same_and_only_the_same() {
+        let options = ElmoOptions { embedding: 4, hidden: 4, layers: 1, epochs: 1, ..ElmoOptions::default() };
+        let values = (0..6 * 2 * 4).map(|index| (index * 7 % 11) as u16).collect();
+        let tokens = TokenArray { packets: 2, bytes: 4, values };
+        let artifacts = Memory::default();
+        let engine = Engine { implementation: Implementation::Reference, device: Device::Cpu };
+        let run = |options: &ElmoOptions, seed, training: &[usize], validation: &[usize]| {
+            let (training, validation) =
+                (PacketList::of_rows(&tokens, training), PacketList::of_rows(&tokens, validation));
+            let context = FitContext { seed, device: Device::Cpu, progress: &Silent, artifacts: &artifacts };
+            pretrain(engine, options, 4, &training, &validation, &context)
+        };
+        let count = || artifacts.0.lock().unwrap().len();
+        let first = run(&options, 1, &[0, 1, 2], &[3]).unwrap();
+        assert_eq!(count(), 1);
+        assert_eq!(run(&options, 1, &[0, 1, 2], &[3]).unwrap(), first);
+        assert_eq!(count(), 1);
+        assert_eq!((first.stage.samples, first.epochs.len()), (6, 1));
+        assert!(first.epochs[0].validation_loss.is_some());
+
+        assert_ne!(run(&options, 2, &[0, 1, 2], &[3]).unwrap().parameters, first.parameters);
+        run(&options, 1, &[0, 2, 1], &[3]).unwrap();
+        run(&options, 1, &[0, 1, 2], &[4]).unwrap();
+        run(&ElmoOptions { learning_rate: 0.01, ..options.clone() }, 1, &[0, 1, 2], &[3]).unwrap();
+        assert_eq!(count(), 5);
+
+        artifacts.0.lock().unwrap().values_mut().for_each(|bytes| bytes.truncate(100));
+        let error = run(&options, 1, &[0, 1, 2], &[3]).unwrap_err().to_string();
+        assert!(error.contains("delete it and run again"), "{error}");
+    }
+}

@@ -1,0 +1,48 @@
+//! Models: features, labels and a seed become a fitted model that predicts probabilities, saves and
+//! loads. One file or folder per model, one trait ([`Classifier`]) that all of them meet. Every model
+//! has two implementations under one name: `fast`, the default, and `reference`, short and on a
+//! published crate; a test holds them together.
+
+mod archive;
+pub mod attention_lstm;
+mod class_weights;
+mod classical;
+mod classifier;
+mod decision_tree;
+pub(crate) mod deep;
+mod device;
+pub mod elmo;
+mod factory;
+mod gradient_boosting;
+mod input;
+mod knn;
+mod logistic_regression;
+mod majority;
+mod memory;
+mod parameters;
+mod product;
+mod random_forest;
+mod refit;
+mod stored;
+mod svm;
+mod trained;
+
+#[doc(hidden)]
+pub use deep::fast::benchmark;
+
+pub use archive::{ModelArchive, Tensor, TensorData};
+pub use classifier::{
+    ArtifactStore, Classifier, CudaDevice, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input,
+    ModelError, ModelKind, ModelSpec, NoArtifacts, PACKET_METADATA, Precision, StageTime,
+};
+pub use device::Finding;
+pub use elmo::{CorpusPart, Excluded, Pretraining, Seen};
+pub use factory::build_on;
+pub use factory::{build, load, reference_row_limit};
+pub use memory::{ExpectedMemory, FitSize};
+pub use trained::{Classification, ModelDescription, TrainedModel, model_description, trained_model_bytes};
+
+// The README's example is tested like any other.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

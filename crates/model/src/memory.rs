@@ -1,0 +1,149 @@
+//! How much memory a fit is expected to take, from sizes that are known before it starts: rows, columns, classes and the
+//! model's own keys. Every model counts what it holds at its peak (fitting, predicting or storing), each part beside the
+//! keys that it grows with, so that a fit that cannot fit is refused with what to lower. Sizes that only the data decide,
+//! such as how many leaves a tree grows, are counted as what was measured to be rarely passed.
+
+use super::Device;
+
+/// The keys that rows and columns come from.
+pub(super) const ROWS: &str = "selection.maximum_flows_per_class";
+pub(super) const TOKENS: &str = "selection.maximum_flows_per_class, feature.packets or feature.bytes";
+
+/// The sizes of a fit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FitSize {
+    /// Training rows of each class, as sampled.
+    pub class_counts: Vec<usize>,
+    /// Rows for early stopping.
+    pub validation: usize,
+    /// Most rows that are asked about at once.
+    pub predicted: usize,
+    /// N.
+    pub packets: usize,
+    /// M.
+    pub bytes: usize,
+    /// Flow statistics.
+    pub statistics: usize,
+    /// Columns of the packet sequences.
+    pub sequence_columns: usize,
+    /// Where deep models train.
+    pub device: Device,
+    /// Threads.
+    pub threads: usize,
+}
+
+impl FitSize {
+    /// Training rows.
+    pub fn training(&self) -> usize {
+        self.class_counts.iter().sum()
+    }
+}
+
+/// What is in memory at once.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ExpectedMemory {
+    parts: Vec<(&'static str, f64)>,
+}
+
+impl ExpectedMemory {
+    /// Counts `bytes` more, which grow with `keys`.
+    #[must_use]
+    pub(super) fn and(mut self, keys: &'static str, bytes: f64) -> Self {
+        self.parts.push((keys, bytes));
+        self
+    }
+
+    /// The same, so many times.
+    #[must_use]
+    pub(super) fn times(mut self, count: f64) -> Self {
+        self.parts.iter_mut().for_each(|(_, bytes)| *bytes *= count);
+        self
+    }
+
+    /// One after the other: the larger of both.
+    #[must_use]
+    pub(super) fn or(self, other: Self) -> Self {
+        if self.sum() >= other.sum() { self } else { other }
+    }
+
+    fn sum(&self) -> f64 {
+        self.parts.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// All of it, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.sum().ceil() as u64
+    }
+
+    /// The keys that the largest part grows with.
+    pub fn keys(&self) -> &'static str {
+        let largest = self.parts.iter().max_by(|left, right| left.1.total_cmp(&right.1));
+        largest.map_or(ROWS, |(keys, _)| keys)
+    }
+}
+
+/// Bytes of a matrix of numbers of `size` bytes.
+pub(super) fn matrix(rows: usize, columns: usize, size: usize) -> f64 {
+    rows as f64 * columns as f64 * size as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Implementation, Input, ModelKind, ModelSpec, build};
+
+    fn expected(kind: ModelKind, parameters: &str, size: &FitSize) -> ExpectedMemory {
+        let parameters = parameters.parse().unwrap();
+        let spec = ModelSpec { kind, input: Input::Bytes, implementation: Implementation::Fast, parameters };
+        build(&spec).unwrap().expected_memory(size)
+    }
+
+    fn size() -> FitSize {
+        FitSize {
+            class_counts: vec![5000; 4],
+            validation: 2500,
+            predicted: 2500,
+            packets: 6,
+            bytes: 128,
+            statistics: 30,
+            sequence_columns: 0,
+            device: Device::Cpu,
+            threads: 2,
+        }
+    }
+
+    #[test]
+    fn every_model_grows_with_its_rows_and_no_size_is_too_large_to_count() {
+        use ModelKind::{
+            AttentionLstm, DecisionTree, GradientBoosting, Knn, LogisticRegression, Majority, RandomForest, Svm,
+        };
+        for kind in [AttentionLstm, DecisionTree, GradientBoosting, Knn, LogisticRegression, RandomForest, Svm] {
+            let small = expected(kind, "", &size());
+            let twice = FitSize { class_counts: vec![10_000; 4], validation: 5000, predicted: 5000, ..size() };
+            let twice = expected(kind, "", &twice).bytes();
+            // At least the matrix, or the encoded packets.
+            assert!(small.bytes() > 20_000 * 768 * 4, "{kind:?}: {}", small.bytes());
+            assert!(twice > small.bytes() + small.bytes() / 4, "{kind:?}: {} {twice}", small.bytes());
+            let endless = FitSize { class_counts: vec![usize::MAX / 8; 4], ..size() };
+            assert!(expected(kind, "", &endless).bytes() > 1 << 60, "{kind:?}");
+        }
+        assert_eq!(expected(Majority, "", &size()).bytes(), 0);
+    }
+
+    #[test]
+    fn the_keys_named_are_those_of_the_largest_part() {
+        let few =
+            FitSize { class_counts: vec![300; 4], validation: 100, predicted: 100, packets: 1, bytes: 4, ..size() };
+        assert_eq!(expected(ModelKind::Knn, "", &size()).keys(), TOKENS);
+        let deep = expected(ModelKind::AttentionLstm, "lstm = 8192", &few);
+        assert_eq!(deep.keys(), "model.attention_lstm.lstm");
+        let deep = expected(ModelKind::AttentionLstm, "batch = 1048576\nelmo = { batch = 1048576 }", &few);
+        assert_eq!(deep.keys(), "model.attention_lstm.elmo.batch");
+        let boosted = expected(ModelKind::GradientBoosting, "rounds = 100000", &few);
+        assert_eq!(boosted.keys(), "model.gradient_boosting.rounds or depth");
+        let forest = expected(ModelKind::RandomForest, "trees = 65535", &few);
+        assert_eq!(forest.keys(), "model.random_forest.trees");
+        let none = ExpectedMemory::default();
+        assert_eq!((none.bytes(), none.keys()), (0, ROWS));
+    }
+}

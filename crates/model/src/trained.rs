@@ -1,0 +1,252 @@
+//! A trained model that stands alone: the fitted model's file with all that is needed to ask it about any capture, so
+//! that nothing but this one file has to be kept. It is the safetensors file of [`ModelArchive`] with two more
+//! metadata: `description`, how flows and features are made and which classes there are, and `sha256`, a checksum of
+//! everything else. A file that was damaged, or changed by hand, is refused.
+
+use std::path::Path;
+
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Classifier, Examples, Implementation, Input, ModelArchive, ModelError, ModelKind, factory, stored, stored::broken,
+};
+use etcbench_dataset::LabelledFlow;
+use etcbench_feature::{SequenceOptions, TokenOptions, Unusable, unlabelled_features};
+use etcbench_flow::{FlowOptions, STATISTIC_NAMES};
+use etcbench_storage::progress::Progress;
+
+/// The form of the description.
+const FORMAT: u32 = 1;
+const DESCRIPTION: &str = "description";
+const CHECKSUM: &str = "sha256";
+
+/// Size of the largest file that is read.
+const MOST_BYTES: u64 = 16 << 30;
+
+/// Tokens that are asked about at a time, however many flows that is.
+const TOKENS_AT_A_TIME: usize = 1 << 20;
+
+/// Flows that are asked about at a time.
+const FLOWS_AT_A_TIME: usize = 1024;
+
+/// Where a trained model came from, and how the flows it reads are made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelDescription {
+    /// The form of this description.
+    pub format: u32,
+    /// etcbench's version.
+    pub version: String,
+    /// The project's git commit; none outside a repository.
+    pub commit: Option<String>,
+    /// The experiment that trained it.
+    pub experiment: String,
+    /// The dataset it was trained on.
+    pub dataset: String,
+    /// The experiment's size.
+    pub size: String,
+    /// The experiment's variant.
+    pub variant: String,
+    /// Which model.
+    pub model: ModelKind,
+    /// What it reads.
+    pub input: Input,
+    /// Which implementation.
+    pub implementation: Implementation,
+    /// The run's seed.
+    pub seed: u64,
+    /// The fold, from 0.
+    pub fold: usize,
+    /// Rows it was trained on.
+    pub training_flows: usize,
+    /// The classes, in the order of the model's probabilities.
+    pub classes: Vec<String>,
+    /// Flows with fewer packets get no class.
+    pub minimum_packets: u64,
+    /// Where flows begin and end, and what is kept of them.
+    pub flow: FlowOptions,
+    /// Which bytes are read, and how they are masked.
+    pub tokens: TokenOptions,
+    /// The packet sequences; none where the model reads none.
+    pub sequences: Option<SequenceOptions>,
+    /// The statistics' names, in their order.
+    pub statistic_names: Vec<String>,
+}
+
+impl ModelDescription {
+    /// The form that this version writes.
+    pub const FORMAT: u32 = FORMAT;
+
+    /// Checks that flows can be made as described.
+    fn validate(&self) -> Result<(), ModelError> {
+        if self.format != FORMAT {
+            let Self { format, version, .. } = self;
+            return Err(broken(format!(
+                "written by etcbench {version} in form {format}, and this version reads form {FORMAT}; train it again"
+            )));
+        }
+        let problem = |error: &dyn std::fmt::Display| broken(format!("description: {error}"));
+        self.flow.validate().map_err(|error| problem(&error))?;
+        self.tokens.validate(&self.flow).map_err(|error| problem(&error))?;
+        if let Some(sequences) = &self.sequences {
+            sequences.validate(&self.flow).map_err(|error| problem(&error))?;
+        }
+        if self.classes.is_empty()
+            || self.classes.iter().enumerate().any(|(at, name)| self.classes[..at].contains(name))
+        {
+            return Err(broken("description: the classes are none, or one of them is there twice"));
+        }
+        if self.statistic_names != STATISTIC_NAMES {
+            return Err(broken(format!(
+                "it reads other flow statistics than this version makes (it was trained {}); train it again on captures",
+                if self.statistic_names.len() == STATISTIC_NAMES.len() {
+                    format!("by etcbench {}", self.version)
+                } else {
+                    "on a table of features, or by another version".to_owned()
+                }
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// What a model says of one flow.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Classification {
+    /// Probabilities of the classes, in the order of [`ModelDescription::classes`]; they sum to 1.
+    Probabilities(Vec<f32>),
+    /// Nothing, as there is nothing to read.
+    Unusable(Unusable),
+}
+
+/// A trained model, ready to be asked.
+pub struct TrainedModel {
+    description: ModelDescription,
+    classifier: Box<dyn Classifier>,
+}
+
+/// The file of a trained model from the model's own file and its description.
+///
+/// # Errors
+/// Bytes that are not a model's file.
+pub fn trained_model_bytes(model: &[u8], description: &ModelDescription) -> Result<Vec<u8>, ModelError> {
+    let mut archive = ModelArchive::from_bytes(model)?;
+    let text = serde_json::to_string(description).map_err(|error| broken(error.to_string()))?;
+    archive.metadata.insert(DESCRIPTION.to_owned(), text);
+    let checksum = hex::encode(Sha256::digest(archive.to_bytes()?));
+    archive.metadata.insert(CHECKSUM.to_owned(), checksum);
+    archive.to_bytes()
+}
+
+impl TrainedModel {
+    /// Reads a trained model's file.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is over 16 GiB, and as [`Self::from_bytes`], with the file's name.
+    pub fn read(path: &Path) -> Result<Self, ModelError> {
+        at(path, file_bytes(path).and_then(|bytes| Self::from_bytes(&bytes)))
+    }
+
+    /// Reads the bytes of a trained model's file.
+    ///
+    /// # Errors
+    /// Bytes that are no such file, are damaged, or contradict themselves or this version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
+        let (archive, description) = described(bytes)?;
+        description.validate()?;
+        let (classes, named) = (stored::class_count(&archive)?, description.classes.len());
+        if classes != named {
+            return Err(broken(format!("the description names {named} classes, and the model has {classes}")));
+        }
+        Ok(Self { description, classifier: factory::load(&archive)? })
+    }
+
+    /// Where the model came from and what it reads.
+    pub fn description(&self) -> &ModelDescription {
+        &self.description
+    }
+
+    /// How many flows are best asked about at a time.
+    pub fn flows_at_a_time(&self) -> usize {
+        let tokens = &self.description.tokens;
+        (TOKENS_AT_A_TIME / (tokens.packets * tokens.bytes)).clamp(1, FLOWS_AT_A_TIME)
+    }
+
+    /// Asks about flows that were made under the description's flow options; their labels are not looked at.
+    ///
+    /// # Errors
+    /// A model that does not fit its description.
+    pub fn classify(&self, flows: &[LabelledFlow], progress: &dyn Progress) -> Result<Vec<Classification>, ModelError> {
+        let ModelDescription { tokens, sequences, minimum_packets, classes, .. } = &self.description;
+        let (features, left) =
+            unlabelled_features(flows, tokens, sequences.as_ref(), *minimum_packets, classes.clone())
+                .map_err(|error| broken(error.to_string()))?;
+        let rows: Vec<usize> = (0..features.len()).collect();
+        let probabilities = if rows.is_empty() {
+            Array2::zeros((0, classes.len()))
+        } else {
+            self.classifier.predict_probabilities(Examples { features: &features, rows: &rows }, progress)?
+        };
+        if probabilities.dim() != (rows.len(), classes.len()) {
+            return Err(broken(format!(
+                "the description names {} classes, and the model has {}",
+                classes.len(),
+                probabilities.ncols()
+            )));
+        }
+        let mut rows = probabilities.rows().into_iter();
+        let answer = |left: Option<Unusable>| match left {
+            Some(reason) => Classification::Unusable(reason),
+            None => Classification::Probabilities(rows.next().map(|row| row.to_vec()).unwrap_or_default()),
+        };
+        Ok(left.into_iter().map(answer).collect())
+    }
+}
+
+/// The archive without its checksum, which holds, and its description.
+fn described(bytes: &[u8]) -> Result<(ModelArchive, ModelDescription), ModelError> {
+    let mut archive = ModelArchive::from_bytes(bytes)?;
+    let Some(text) = archive.metadata.get(DESCRIPTION) else {
+        return Err(broken(
+            "it does not say how its features are made; `etcbench run ... --save-models` writes models that do",
+        ));
+    };
+    let description: Result<ModelDescription, _> = serde_json::from_str(text);
+    let expected = archive.metadata.remove(CHECKSUM);
+    let found = hex::encode(Sha256::digest(archive.to_bytes()?));
+    if expected.as_deref() != Some(found.as_str()) {
+        return Err(broken("its checksum does not hold: it was damaged or changed; copy it again"));
+    }
+    Ok((archive, description.map_err(|error| broken(format!("description: {error}")))?))
+}
+
+/// The description of a trained model's file, whose checksum holds; the model itself is not made.
+///
+/// # Errors
+/// As [`TrainedModel::read`].
+pub fn model_description(path: &Path) -> Result<ModelDescription, ModelError> {
+    at(path, file_bytes(path).and_then(|bytes| described(&bytes))).map(|(_, description)| description)
+}
+
+fn file_bytes(path: &Path) -> Result<Vec<u8>, ModelError> {
+    let problem = |error: std::io::Error| broken(error.to_string());
+    let size = std::fs::metadata(path).map_err(problem)?.len();
+    if size > MOST_BYTES {
+        return Err(broken(format!("{size} bytes are more than a model of etcbench has")));
+    }
+    std::fs::read(path).map_err(problem)
+}
+
+/// Names the file in an error.
+fn at<T>(path: &Path, result: Result<T, ModelError>) -> Result<T, ModelError> {
+    result.map_err(|error| match error {
+        ModelError::File { path: None, problem } => ModelError::File { path: Some(path.to_owned()), problem },
+        other => other,
+    })
+}
+
+#[cfg(test)]
+#[path = "trained_tests.rs"]
+mod tests;

@@ -1,0 +1,323 @@
+//! Two runs beside each other: what changed in experiment, data, program and machine, results and times.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::aggregate::{RowKey, aggregate};
+use super::tables::time_decimals;
+use super::{Cell, Column, ReportError, StoredRun, Table};
+use etcbench_evaluate::Summary;
+use etcbench_experiment::Record;
+
+/// What two runs have different.
+pub struct RunComparison {
+    /// Keys of the experiment, captures, versions and machine that differ; a row each.
+    pub tables: Vec<Table>,
+    /// Whether every result that both runs have, times and memory aside, is the same to the last bit, and neither has
+    /// one more.
+    pub same_results: bool,
+}
+
+/// Metrics whose means are shown.
+const METRICS: [&str; 2] = ["accuracy", "macro_f1"];
+const TIMES: [&str; 2] = ["fit_wall_seconds", "predict_wall_seconds"];
+
+/// Compares two runs.
+///
+/// # Errors
+/// Two records of the same value in one of them.
+pub fn compare_runs(first: &StoredRun, second: &StoredRun) -> Result<RunComparison, ReportError> {
+    let (results, times) = results(first, second)?;
+    Ok(RunComparison {
+        tables: vec![experiment(first, second), data(first, second), code(first, second), results, times],
+        same_results: same_results(&first.records, &second.records),
+    })
+}
+
+fn text(text: &str) -> Cell {
+    Cell::Text(text.to_owned())
+}
+
+fn number(value: f64, decimals: usize) -> Cell {
+    Cell::Number { value, standard_deviation: None, decimals, footnote: None }
+}
+
+/// A table of what has different values in two maps; what is not in one of them is a dash there.
+fn differing(title: &str, what: &str, first: &BTreeMap<String, String>, second: &BTreeMap<String, String>) -> Table {
+    let mut table = Table {
+        title: title.to_owned(),
+        columns: vec![Column::text(what, what), Column::text("first", "first"), Column::text("second", "second")],
+        ..Table::default()
+    };
+    let keys: BTreeSet<&String> = first.keys().chain(second.keys()).collect();
+    for key in keys.into_iter().filter(|key| first.get(*key) != second.get(*key)) {
+        let side = |side: &BTreeMap<String, String>| side.get(key).map_or(text("—"), |value| text(value));
+        table.rows.push(vec![text(key), side(first), side(second)]);
+    }
+    if table.rows.is_empty() {
+        table.title += ": no difference";
+    }
+    table
+}
+
+fn experiment(first: &StoredRun, second: &StoredRun) -> Table {
+    let keys = |run: &StoredRun| {
+        let mut keys = BTreeMap::new();
+        flatten("", &toml::Value::Table(run.experiment.clone()), &mut keys);
+        keys.insert("(experiment)".to_owned(), run.facts.experiment.clone());
+        keys.insert("(size)".to_owned(), run.facts.size.clone());
+        keys
+    };
+    differing("Experiment", "key", &keys(first), &keys(second))
+}
+
+/// Every key of a table with its path.
+fn flatten(path: &str, value: &toml::Value, keys: &mut BTreeMap<String, String>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                flatten(&path, value, keys);
+            }
+        }
+        value => {
+            keys.insert(path.to_owned(), value.to_string());
+        }
+    }
+}
+
+fn data(first: &StoredRun, second: &StoredRun) -> Table {
+    let captures = |run: &StoredRun| -> BTreeMap<String, String> {
+        let captures = run.facts.captures.iter().map(|capture| {
+            let sum = capture.sha256.get(..12).unwrap_or(&capture.sha256);
+            (format!("{}/{}", capture.dataset, capture.capture), format!("{sum}…, {} flows", capture.flows))
+        });
+        captures.collect()
+    };
+    let (first, second) = (captures(first), captures(second));
+    let mut table = differing("Data", "capture", &first, &second);
+    let same = first.iter().filter(|(name, facts)| second.get(*name) == Some(facts)).count();
+    table.notes.push(format!(
+        "{same} captures are the same, of {} in the first and {} in the second; by SHA-256 and their flows.",
+        first.len(),
+        second.len()
+    ));
+    table
+}
+
+fn code(first: &StoredRun, second: &StoredRun) -> Table {
+    let facts = |run: &StoredRun| {
+        let provenance = &run.facts.provenance;
+        let or = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".to_owned());
+        BTreeMap::from(
+            [
+                ("version", provenance.version.clone()),
+                ("commit", or(&provenance.commit)),
+                ("system", provenance.system.clone()),
+                ("processor", or(&provenance.processor)),
+                ("threads", provenance.threads.to_string()),
+                (
+                    "memory",
+                    or(&provenance.memory_bytes.map(|bytes| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)))),
+                ),
+                ("device", provenance.device.clone()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        )
+    };
+    differing("Program and machine", "fact", &facts(first), &facts(second))
+}
+
+/// What names a value: model, input, implementation, variant, seed, fold, class, predicted class, setting, metric.
+type ValueKey = (RowKey, u64, usize, Option<String>, Option<String>, Option<String>, String);
+
+/// Whether two runs have the same results to the last bit, times and memory aside.
+pub(super) fn same_results(first: &[Record], second: &[Record]) -> bool {
+    values(first) == values(second)
+}
+
+/// Every result of a run, bit by bit, without what depends on the machine.
+fn values(records: &[Record]) -> BTreeMap<ValueKey, Option<u64>> {
+    let of_machine =
+        |metric: &str| ["_seconds", "_per_second", "_memory_bytes"].iter().any(|ending| metric.ends_with(ending));
+    let kept = records.iter().filter(|record| !of_machine(&record.metric));
+    let entry = |record: &Record| {
+        let Record { key, class, predicted, setting, metric, value } = record;
+        let row = row_key(record);
+        let names = (class.clone(), predicted.clone(), setting.clone());
+        ((row, key.seed, key.fold, names.0, names.1, names.2, metric.clone()), value.map(f64::to_bits))
+    };
+    kept.map(entry).collect()
+}
+
+fn row_key(record: &Record) -> RowKey {
+    RowKey {
+        model: record.key.model.clone(),
+        input: record.key.input.clone(),
+        implementation: record.key.implementation.clone(),
+        variant: record.key.variant.clone(),
+    }
+}
+
+/// Results and times; rows in the order of tables, first those of the first run.
+fn results(first: &StoredRun, second: &StoredRun) -> Result<(Table, Table), ReportError> {
+    let one = |run: &StoredRun| Ok::<_, ReportError>(aggregate(&run.records)?.into_values().next().unwrap_or_default());
+    let (left, right) = (one(first)?, one(second)?);
+    let mut rows = left.rows();
+    rows.extend(right.rows().into_iter().filter(|row| !rows.contains(row)).collect::<Vec<_>>());
+    let columns = |first: &str, second: &str, last: Column| {
+        vec![
+            Column::text("model", "model"),
+            Column::text("input", "input"),
+            Column::text("implementation", "implementation").machine_only(),
+            Column::text("variant", "variant"),
+            Column::text("metric", "metric"),
+            Column::number("first", first),
+            Column::number("second", second),
+            last,
+        ]
+    };
+    let mut results = Table {
+        title: "Results".to_owned(),
+        columns: columns("first", "second", Column::number("difference", "difference")),
+        ..Table::default()
+    };
+    results.columns.push(Column::text("verdict", "verdict"));
+    let mut times = Table {
+        title: "Times".to_owned(),
+        columns: columns("first (s)", "second (s)", Column::number("ratio", "second / first")),
+        ..Table::default()
+    };
+    let (first_values, second_values) = (values(&first.records), values(&second.records));
+    for row in &rows {
+        for metric in METRICS.into_iter().chain(TIMES) {
+            let (one, two) = (left.get(row, None, metric), right.get(row, None, metric));
+            if one.is_none() && two.is_none() {
+                continue;
+            }
+            let (one, two) = (one.and_then(|one| one.summary), two.and_then(|two| two.summary));
+            let timed = TIMES.contains(&metric);
+            let cell = |summary: Option<Summary>| match summary {
+                Some(Summary { mean, standard_deviation, .. }) => {
+                    let decimals = if timed { time_decimals(mean) } else { 3 };
+                    Cell::Number { value: mean, standard_deviation, decimals, footnote: None }
+                }
+                None => Cell::Absent,
+            };
+            let mut cells: Vec<Cell> =
+                [&row.model, &row.input, &row.implementation, &row.variant].map(|name| text(name)).into();
+            cells.extend([text(metric), cell(one), cell(two)]);
+            if timed {
+                let ratio = one.zip(two).filter(|(one, _)| one.mean > 0.0).map(|(one, two)| two.mean / one.mean);
+                cells.push(ratio.map_or(Cell::Absent, |ratio| number(ratio, 2)));
+                times.rows.push(cells);
+                continue;
+            }
+            cells.push(one.zip(two).map_or(Cell::Absent, |(one, two)| number(two.mean - one.mean, 3)));
+            cells.push(text(match (one, two) {
+                (None, _) => "only in the second",
+                (_, None) => "only in the first",
+                (Some(one), Some(two)) => {
+                    let of = |values: &BTreeMap<ValueKey, Option<u64>>| -> Vec<(u64, usize, Option<u64>)> {
+                        let same = |key: &ValueKey| key.0 == *row && key.3.is_none() && key.6 == metric;
+                        let found = values.iter().filter(|(key, _)| same(key));
+                        found.map(|(key, value)| (key.1, key.2, *value)).collect()
+                    };
+                    verdict(one, two, of(&first_values) == of(&second_values))
+                }
+            }));
+            results.rows.push(cells);
+        }
+    }
+    let reused = |run: &StoredRun| format!("{} of {}", run.reused(), run.facts.fits.len());
+    results.notes.push(
+        "same: every seed and fold gives the same bits; within: the means are no further apart than the 95 % intervals of \
+         both, added as squares; apart: further; one fit has no interval."
+            .to_owned(),
+    );
+    times.notes.push(format!(
+        "Fits from the cache have the times of the run that computed them: {} in the first, {} in the second.",
+        reused(first),
+        reused(second)
+    ));
+    Ok((results, times))
+}
+
+fn verdict(one: Summary, two: Summary, same: bool) -> &'static str {
+    if same {
+        return "same";
+    }
+    match (one.interval, two.interval) {
+        (Some(left), Some(right)) if (one.mean - two.mean).abs() <= left.hypot(right) => "within",
+        (Some(_), Some(_)) => "apart",
+        _ => "differs",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tables::tests::record;
+    use super::*;
+    use crate::{FitFacts, RunFacts};
+
+    fn run(experiment: &str, commit: &str, values: &[f64]) -> StoredRun {
+        let mut records = Vec::new();
+        for (seed, value) in values.iter().enumerate() {
+            records.push(record("as_published", "svm", seed as u64, None, "accuracy", *value));
+            records.push(record("as_published", "svm", seed as u64, None, "fit_wall_seconds", 2.0 * value));
+        }
+        let provenance = serde_json::from_value(serde_json::json!({
+            "version": "0.1.0", "commit": commit, "system": "linux x86_64", "processor": null, "threads": 2,
+            "memory_bytes": null, "device": "cpu",
+        }));
+        StoredRun {
+            folder: "results/a".into(),
+            name: "a".to_owned(),
+            experiment_file: experiment.to_owned(),
+            experiment: experiment.parse().unwrap(),
+            information: serde_json::Value::Null,
+            leaks: Vec::new(),
+            facts: RunFacts {
+                experiment: "table3".to_owned(),
+                title: "T".to_owned(),
+                datasets: vec!["mine".to_owned()],
+                size: "full".to_owned(),
+                seeds: vec![0, 1],
+                provenance: provenance.unwrap(),
+                captures: Vec::new(),
+                data_notes: Vec::new(),
+                fits: vec![FitFacts { reused: true }],
+            },
+            records,
+        }
+    }
+
+    #[test]
+    fn what_changed_is_told_and_nothing_else() {
+        let first = run("title = \"T\"\n[feature]\npackets = 6\nbytes = 128", "a", &[0.9, 0.92]);
+        let second = run("title = \"T\"\n[feature]\npackets = 8\nmasks = [\"ports\"]\nbytes = 128", "b", &[0.5, 0.52]);
+        let compared = compare_runs(&first, &second).unwrap();
+        assert!(!compared.same_results);
+        let text: Vec<String> = compared.tables.iter().map(Table::to_markdown).collect();
+        assert!(text[0].contains("| feature.packets | 6     | 8         |"), "{}", text[0]);
+        assert!(
+            text[0].contains("| feature.masks   | —     | [\"ports\"] |") && !text[0].contains("bytes"),
+            "{}",
+            text[0]
+        );
+        assert!(text[1].starts_with("**Data: no difference**"), "{}", text[1]);
+        assert!(text[2].contains("| commit | a     | b      |") && !text[2].contains("device"), "{}", text[2]);
+        assert!(text[3].contains("-0.400 | apart"), "{}", text[3]);
+        assert!(text[4].contains("0.56 |") && text[4].contains("1 of 1 in the first"), "{}", text[4]);
+
+        let mut other_times = first.clone();
+        other_times.records[1].value = Some(9.0);
+        let compared = compare_runs(&first, &other_times).unwrap();
+        assert!(compared.same_results);
+        assert!(compared.tables[0].title.ends_with("no difference"));
+        assert!(compared.tables[3].to_markdown().contains(" 0.000 | same"), "{}", compared.tables[3].to_markdown());
+        let near = compare_runs(&first, &run("", "a", &[0.9, 0.93])).unwrap();
+        assert!(!near.same_results && near.tables[3].to_markdown().contains("| within"));
+        let fewer = compare_runs(&first, &run("", "a", &[0.9])).unwrap();
+        assert!(!fewer.same_results && fewer.tables[3].to_markdown().contains("| differs"));
+    }
+}

@@ -1,0 +1,241 @@
+//! Whether models differ, for people: the paired tests of a run, each model against the best or all pairs.
+
+use std::path::Path;
+
+use super::{Cell, Column, ReportError, Table, file_error};
+use etcbench_experiment::{Comparison, PairedTest};
+
+/// Below this a p-value is called significant.
+const LEVEL: f64 = 0.05;
+
+/// Reads a run's `comparisons.csv`.
+///
+/// # Errors
+/// A file that cannot be read, or a line that is no comparison.
+pub fn read_comparisons(path: &Path) -> Result<Vec<Comparison>, ReportError> {
+    let mut reader = csv::Reader::from_path(path).map_err(|problem| file_error(path, problem))?;
+    reader.deserialize().collect::<Result<_, _>>().map_err(|problem| file_error(path, problem))
+}
+
+/// A model of a variant.
+type Model<'a> = (&'a str, &'a str, &'a str);
+
+/// All tests of one pair of models, turned so that the first is on the left.
+struct Pair<'a> {
+    variant: &'a str,
+    first: Model<'a>,
+    second: Model<'a>,
+    tests: Vec<&'a Comparison>,
+}
+
+impl Pair<'_> {
+    fn tests(&self, test: PairedTest) -> impl Iterator<Item = &Comparison> {
+        self.tests.iter().copied().filter(move |comparison| comparison.test == test)
+    }
+
+    /// The mean of first less second.
+    fn difference(&self, test: PairedTest) -> Option<f64> {
+        let differences: Vec<f64> = self.tests(test).map(|test| test.first_value - test.second_value).collect();
+        (!differences.is_empty()).then(|| differences.iter().sum::<f64>() / differences.len() as f64)
+    }
+
+    fn turned(self) -> Self {
+        Self { first: self.second, second: self.first, ..self }
+    }
+
+    fn sign(&self) -> f64 {
+        match self.tests.first() {
+            Some(test) if first_of(test) == self.first => 1.0,
+            _ => -1.0,
+        }
+    }
+}
+
+fn first_of(test: &Comparison) -> Model<'_> {
+    (&test.first_model, &test.first_input, &test.first_implementation)
+}
+
+fn second_of(test: &Comparison) -> Model<'_> {
+    (&test.second_model, &test.second_input, &test.second_implementation)
+}
+
+/// Every pair of models with its tests, a row each. With `against_best` only those of the model whose mean accuracy is
+/// the highest of its variant, which stands second; p-values are corrected for all pairs in either. None where nothing
+/// was compared.
+pub fn comparison_table(comparisons: &[Comparison], against_best: bool) -> Option<Table> {
+    let mut pairs: Vec<Pair<'_>> = Vec::new();
+    for test in comparisons {
+        let (variant, first, second) = (test.variant.as_str(), first_of(test), second_of(test));
+        match pairs.iter_mut().find(|pair| (pair.variant, pair.first, pair.second) == (variant, first, second)) {
+            Some(pair) => pair.tests.push(test),
+            None => pairs.push(Pair { variant, first, second, tests: vec![test] }),
+        }
+    }
+    if pairs.is_empty() {
+        return None;
+    }
+    if against_best {
+        let best = best_models(comparisons);
+        pairs = pairs
+            .into_iter()
+            .filter_map(|pair| {
+                let best = best.iter().find(|(variant, _)| *variant == pair.variant)?.1;
+                match (pair.first == best, pair.second == best) {
+                    (true, _) => Some(pair.turned()),
+                    (_, true) => Some(pair),
+                    _ => None,
+                }
+            })
+            .collect();
+    }
+    let fits = pairs[0].tests(PairedTest::Mcnemar).count();
+    let mut table = Table {
+        title: "Whether the models differ".to_owned(),
+        columns: vec![
+            Column::text("variant", "variant"),
+            Column::text("first_model", "model"),
+            Column::text("first_input", "input"),
+            Column::text("first_implementation", "implementation").machine_only(),
+            Column::text("second_model", if against_best { "against the best" } else { "against" }),
+            Column::text("second_input", "its input"),
+            Column::text("second_implementation", "its implementation").machine_only(),
+            Column::number("accuracy_difference", "accuracy"),
+            Column::number("mcnemar_significant", "McNemar < 0.05"),
+            Column::number("mcnemar_adjusted_p_value", "largest p"),
+            Column::number("macro_f1_difference", "macro F1"),
+            Column::number("wilcoxon_adjusted_p_value", "Wilcoxon p"),
+        ],
+        ..Table::default()
+    };
+    let number = |value: Option<f64>, decimals| match value {
+        Some(value) => Cell::Number { value, standard_deviation: None, decimals, footnote: None },
+        None => Cell::Absent,
+    };
+    for pair in &pairs {
+        let significant = pair.tests(PairedTest::Mcnemar).filter(|test| test.adjusted_p_value < LEVEL).count();
+        let largest = pair.tests(PairedTest::Mcnemar).map(|test| test.adjusted_p_value).reduce(f64::max);
+        let mut row = vec![Cell::Text(pair.variant.to_owned())];
+        for (model, input, implementation) in [pair.first, pair.second] {
+            row.extend([model, input, implementation].map(|text| Cell::Text(text.to_owned())));
+        }
+        row.push(number(pair.difference(PairedTest::Mcnemar).map(|value| value * pair.sign()), 3));
+        row.push(number(Some(significant as f64), 0));
+        row.push(number(largest, 4));
+        row.push(number(pair.difference(PairedTest::Wilcoxon).map(|value| value * pair.sign()), 3));
+        row.push(number(pair.tests(PairedTest::Wilcoxon).next().map(|test| test.adjusted_p_value), 4));
+        table.rows.push(row);
+    }
+    let test_sets = if fits == 1 { "one test set".to_owned() } else { format!("{fits} test sets") };
+    table.notes.push(format!(
+        "Differences are the model's value less that of the other, means over {test_sets}. McNemar's exact test on the flows \
+         of each test set: in how many p < 0.05, and the largest p. All p-values are corrected by Holm's method for all \
+         pairs of models of the variant."
+    ));
+    if fits > 1 {
+        table.notes.push(format!(
+            "Wilcoxon's signed-rank test over {fits} test sets cannot give a p-value below {} before correction; the test \
+             sets share flows, so it finds differences more readily than new data would.",
+            0.5_f64.powi(i32::try_from(fits).unwrap_or(i32::MAX) - 1)
+        ));
+    }
+    Some(table)
+}
+
+/// The model of the highest mean accuracy of each variant, the first of equals.
+fn best_models(comparisons: &[Comparison]) -> Vec<(&str, Model<'_>)> {
+    let mut accuracies: Vec<(&str, Model<'_>, Vec<f64>)> = Vec::new();
+    for test in comparisons.iter().filter(|test| test.test == PairedTest::Mcnemar) {
+        for (model, value) in [(first_of(test), test.first_value), (second_of(test), test.second_value)] {
+            let variant = test.variant.as_str();
+            match accuracies.iter_mut().find(|(other, known, _)| (*other, *known) == (variant, model)) {
+                Some((.., values)) => values.push(value),
+                None => accuracies.push((variant, model, vec![value])),
+            }
+        }
+    }
+    let mut best: Vec<(&str, Model<'_>, f64)> = Vec::new();
+    for (variant, model, values) in accuracies {
+        // Each fit's accuracy is there once per pair, so all models' means are over the same repetition.
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        match best.iter_mut().find(|(other, ..)| *other == variant) {
+            Some(known) if mean > known.2 => *known = (variant, model, mean),
+            Some(_) => {}
+            None => best.push((variant, model, mean)),
+        }
+    }
+    best.into_iter().map(|(variant, model, _)| (variant, model)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn test(test: PairedTest, seed: Option<u64>, pair: [&str; 2], values: [f64; 2], p_value: f64) -> Comparison {
+        Comparison {
+            variant: "as_published".to_owned(),
+            test,
+            metric: "accuracy".to_owned(),
+            seed,
+            fold: seed.map(|_| 0),
+            first_model: pair[0].to_owned(),
+            first_input: "bytes".to_owned(),
+            first_implementation: "fast".to_owned(),
+            second_model: pair[1].to_owned(),
+            second_input: "bytes".to_owned(),
+            second_implementation: "fast".to_owned(),
+            first_value: values[0],
+            second_value: values[1],
+            for_first: 3.0,
+            for_second: 1.0,
+            p_value: p_value / 3.0,
+            adjusted_p_value: p_value,
+        }
+    }
+
+    #[test]
+    fn the_best_stands_second_and_differences_keep_their_sign() {
+        let mut all = Vec::new();
+        for seed in 0..2 {
+            let p_value = if seed == 0 { 0.01 } else { 0.2 };
+            all.push(test(PairedTest::Mcnemar, Some(seed), ["svm", "knn"], [0.9, 0.8], p_value));
+            all.push(test(PairedTest::Mcnemar, Some(seed), ["svm", "random_forest"], [0.9, 0.95], 0.001));
+            all.push(test(PairedTest::Mcnemar, Some(seed), ["knn", "random_forest"], [0.8, 0.95], 0.001));
+        }
+        all.push(test(PairedTest::Wilcoxon, None, ["svm", "random_forest"], [0.85, 0.9], 0.5));
+        let table = comparison_table(&all, true).unwrap();
+        assert_eq!(
+            table.to_markdown().lines().skip(2).take(4).collect::<Vec<_>>().join("\n"),
+            "\
+| variant      | model | input | against the best | its input | accuracy | McNemar < 0.05 | largest p | macro F1 | Wilcoxon p |
+| ------------ | ----- | ----- | ---------------- | --------- | -------: | -------------: | --------: | -------: | ---------: |
+| as_published | svm   | bytes | random_forest    | bytes     |   -0.050 |              2 |    0.0010 |   -0.050 |     0.5000 |
+| as_published | knn   | bytes | random_forest    | bytes     |   -0.150 |              2 |    0.0010 |          |            |"
+        );
+        assert!(table.notes[1].contains("below 0.5 before"), "{:?}", table.notes);
+        let all_pairs = comparison_table(&all, false).unwrap();
+        assert_eq!(all_pairs.rows.len(), 3);
+        assert_eq!(
+            all_pairs.rows[0][8..10],
+            [(1.0, 0), (0.2, 4)].map(|(value, decimals)| Cell::Number {
+                value,
+                standard_deviation: None,
+                decimals,
+                footnote: None
+            })
+        );
+        // The best of the first place is turned round.
+        all.retain(|test| test.second_model != "random_forest");
+        let table = comparison_table(&all, true).unwrap();
+        assert_eq!(table.rows[0][1], Cell::Text("knn".to_owned()));
+        assert!(matches!(table.rows[0][7], Cell::Number { value, .. } if (value + 0.1).abs() < 1e-12));
+        assert_eq!(comparison_table(&[], true), None);
+    }
+
+    #[test]
+    fn a_line_that_is_no_comparison_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("comparisons.csv");
+        std::fs::write(&path, "variant,test\nas_published,chance\n").unwrap();
+        assert!(read_comparisons(&path).unwrap_err().to_string().contains("comparisons.csv: CSV"));
+    }
+}

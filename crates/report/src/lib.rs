@@ -1,0 +1,73 @@
+//! Reports: stored records become tables (CSV, Markdown, LaTeX), figures (SVG), verdicts against tolerances, and one HTML
+//! page with all of them. Nothing here computes a metric.
+
+mod aggregate;
+mod audit;
+mod audit_matrix;
+mod compare;
+mod comparisons;
+mod drawing;
+mod latex;
+mod leaks;
+mod page;
+mod predictions_file;
+mod published;
+mod ranks;
+mod records_file;
+mod reproduced;
+mod results;
+mod row_figures;
+mod run_figures;
+mod run_files;
+mod statistics;
+mod stored_run;
+mod sweep;
+mod table;
+mod tables;
+mod tolerance;
+mod tuning;
+
+pub use audit::{AuditTable, Finding, audit_table};
+pub use compare::{RunComparison, compare_runs};
+pub use comparisons::{comparison_table, read_comparisons};
+pub use drawing::Figure;
+pub use latex::escape as latex_text;
+pub use leaks::{LeakSection, leak_notes, leak_sections, leak_text, read_leaks};
+pub use published::{Possible, PublishedCell, PublishedTable};
+pub use ranks::{RankedModel, Ranking, ranking_table, rankings};
+pub use records_file::{RECORD_COLUMNS, read_records, write_records};
+pub use reproduced::reproduced_tables;
+pub use results::{FigureFile, Report, ReportedRun};
+pub use run_files::{CHECKSUMS, RunFiles, succession};
+pub use statistics::statistics_tables;
+pub use stored_run::{FitFacts, RunFacts, StoredRun};
+pub use sweep::{is_sweep, sweep_figures, sweep_tables};
+pub use table::{Cell, Column, Table};
+pub use tables::{split_table, tables};
+pub use tolerance::{Tolerance, ToleranceFile, Verdict, bless, check, verdict_table};
+pub use tuning::{agreement_table, tuning_tables};
+
+/// Why records, published numbers or tolerances cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// A file that cannot be read or written.
+    #[error("{path}: {problem}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong, on which line, and what to do.
+        problem: String,
+    },
+    /// Records that contradict one another.
+    #[error("records: {0}")]
+    Records(String),
+}
+
+fn file_error(path: &std::path::Path, problem: impl std::fmt::Display) -> ReportError {
+    ReportError::File { path: path.display().to_string(), problem: problem.to_string() }
+}
+
+// The README's example is tested like any other.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,181 @@
+//! Models ranked over several tables: mean ranks, Friedman's test and Nemenyi's critical difference (Demšar, 2006), the
+//! numbers of a critical-difference diagram.
+
+use std::collections::BTreeMap;
+
+use super::aggregate::{Aggregate, RowKey, TableKey, aggregate};
+use super::{Cell, Column, ReportError, Table};
+use etcbench_evaluate::{Friedman, friedman};
+use etcbench_experiment::Record;
+
+/// A model among those ranked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RankedModel {
+    /// Its name.
+    pub model: String,
+    /// What it reads.
+    pub input: String,
+    /// Its implementation.
+    pub implementation: String,
+}
+
+/// The models of one variant ranked over tables.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranking {
+    /// The variant.
+    pub variant: String,
+    /// The metric, larger values being better.
+    pub metric: String,
+    /// The tables (`experiment on dataset, size`), a block each.
+    pub tables: Vec<String>,
+    /// The models that every table has, in the order of the mean ranks in `test`.
+    pub models: Vec<RankedModel>,
+    /// Models left out because a table lacks them.
+    pub left_out: Vec<RankedModel>,
+    /// Mean ranks, Friedman's test, the critical difference.
+    pub test: Friedman,
+}
+
+/// Ranks the models of every variant over the tables in `records` by the mean of `metric` over seeds and folds. A
+/// variant with fewer than two tables or two models that all tables have is left out.
+///
+/// # Errors
+/// Two records of the same value.
+pub fn rankings(records: &[Record], metric: &str) -> Result<Vec<Ranking>, ReportError> {
+    let tables = aggregate(records)?;
+    let mut variants: Vec<String> = Vec::new();
+    for row in tables.values().flat_map(Aggregate::rows) {
+        if !variants.contains(&row.variant) {
+            variants.push(row.variant);
+        }
+    }
+    let mut all = Vec::new();
+    for variant in variants {
+        let mut blocks: Vec<(&TableKey, BTreeMap<RankedModel, f64>)> = Vec::new();
+        let mut models: Vec<RankedModel> = Vec::new();
+        for (key, table) in &tables {
+            let mut values = BTreeMap::new();
+            for row in table.rows().into_iter().filter(|row| row.variant == variant) {
+                let Some(summary) = table.get(&row, None, metric).and_then(|measured| measured.summary) else {
+                    continue;
+                };
+                let RowKey { model, input, implementation, .. } = row;
+                let model = RankedModel { model, input, implementation };
+                if !models.contains(&model) {
+                    models.push(model.clone());
+                }
+                values.insert(model, summary.mean);
+            }
+            if !values.is_empty() {
+                blocks.push((key, values));
+            }
+        }
+        let in_all = |model: &RankedModel| blocks.iter().all(|(_, values)| values.contains_key(model));
+        let (models, left_out): (Vec<RankedModel>, Vec<RankedModel>) = models.into_iter().partition(in_all);
+        if blocks.len() < 2 || models.len() < 2 {
+            continue;
+        }
+        let values: Vec<Vec<f64>> =
+            blocks.iter().map(|(_, values)| models.iter().map(|model| values[model]).collect()).collect();
+        let test = friedman(&values).map_err(|error| ReportError::Records(error.to_string()))?;
+        let name = |key: &TableKey| format!("{} on {}, {}", key.experiment, key.dataset, key.size);
+        let tables = blocks.iter().map(|(key, _)| name(key)).collect();
+        all.push(Ranking { variant, metric: metric.to_owned(), tables, models, left_out, test });
+    }
+    Ok(all)
+}
+
+/// A ranking as a table, the best mean rank first.
+pub fn ranking_table(ranking: &Ranking) -> Table {
+    let Ranking { variant, metric, tables, models, left_out, test } = ranking;
+    let mut table = Table {
+        title: format!("Mean ranks by {metric} over {} tables ({variant})", tables.len()),
+        columns: vec![
+            Column::text("model", "model"),
+            Column::text("input", "input"),
+            Column::text("implementation", "implementation").machine_only(),
+            Column::number("mean_rank", "mean rank"),
+            Column::number("critical_difference", "critical difference").machine_only(),
+            Column::text("groups", "groups"),
+        ],
+        ..Table::default()
+    };
+    let number = |value, decimals| Cell::Number { value, standard_deviation: None, decimals, footnote: None };
+    let groups = test.groups();
+    for (place, model) in test.order().into_iter().enumerate() {
+        let letters: Vec<String> = groups
+            .iter()
+            .enumerate()
+            .filter(|(_, group)| group.contains(&place))
+            .map(|(group, _)| (group + 1).to_string())
+            .collect();
+        let RankedModel { model: name, input, implementation } = &models[model];
+        let mut row: Vec<Cell> = [name, input, implementation].map(|text| Cell::Text(text.clone())).into();
+        row.push(number(test.mean_ranks[model], 2));
+        row.push(number(test.critical_difference, 2));
+        row.push(Cell::Text(letters.join(" ")));
+        table.rows.push(row);
+    }
+    let friedman = match test.statistic {
+        Some(statistic) => format!("Friedman's chi-squared {statistic:.2}, p = {:.2e}", test.p_value),
+        None => "all tables rank all models alike".to_owned(),
+    };
+    table.notes.push(format!(
+        "Rank 1 is the best. {friedman}; critical difference {:.2} (Nemenyi, 5 %): models of one group are closer than that \
+         and cannot be told apart over {} tables.",
+        test.critical_difference,
+        tables.len()
+    ));
+    table.notes.push(format!("Tables: {}.", tables.join("; ")));
+    if !left_out.is_empty() {
+        let names = left_out.iter().map(|model| format!("{} ({})", model.model, model.input));
+        table
+            .notes
+            .push(format!("Left out, because not every table has them: {}.", names.collect::<Vec<_>>().join(", ")));
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tables::tests::record;
+    use super::*;
+
+    #[test]
+    fn models_are_ranked_over_tables_within_a_variant() {
+        let mut records = Vec::new();
+        for (experiment, values) in
+            [("table1", [0.9, 0.8, 0.7]), ("table2", [0.95, 0.9, 0.1]), ("table3", [0.6, 0.7, 0.5])]
+        {
+            for (model, value) in ["knn", "svm", "random_forest"].into_iter().zip(values) {
+                for seed in 0..2 {
+                    let mut one = record("as_published", model, seed, None, "macro_f1", value + seed as f64 / 100.0);
+                    one.key.experiment = experiment.to_owned();
+                    records.push(one);
+                }
+            }
+        }
+        let mut alone = record("as_published", "majority", 0, None, "macro_f1", 0.1);
+        alone.key.experiment = "table1".to_owned();
+        records.push(alone);
+        // One table of another variant ranks nothing.
+        records.push(record("without_shortcuts", "svm", 0, None, "macro_f1", 0.5));
+        records.push(record("without_shortcuts", "knn", 0, None, "macro_f1", 0.5));
+        let rankings = rankings(&records, "macro_f1").unwrap();
+        assert_eq!(rankings.len(), 1);
+        let table = ranking_table(&rankings[0]).to_markdown();
+        let expected = "\
+**Mean ranks by macro_f1 over 3 tables (as_published)**
+
+| model         | input | mean rank | groups |
+| ------------- | ----- | --------: | ------ |
+| knn           | bytes |      1.33 | 1      |
+| svm           | bytes |      1.67 | 1      |
+| random_forest | bytes |      3.00 | 1      |
+";
+        assert!(table.starts_with(expected), "{table}");
+        assert!(table.contains("Friedman's chi-squared 4.67"), "{table}");
+        assert!(table.contains("Left out, because not every table has them: majority (bytes)."), "{table}");
+        assert!(super::rankings(&records, "no_metric").unwrap().is_empty());
+    }
+}

@@ -1,0 +1,238 @@
+//! Record files: one measured value per line, as JSON lines (`.jsonl`) or CSV (`.csv`). The format is
+//! described in `results/FORMAT.md`.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ReportError, file_error};
+use etcbench_experiment::{Record, RunKey};
+use etcbench_storage::write_whole;
+
+/// The columns of a record file, in their order.
+pub const RECORD_COLUMNS: [&str; 14] = [
+    "experiment",
+    "dataset",
+    "size",
+    "variant",
+    "model",
+    "input",
+    "implementation",
+    "seed",
+    "fold",
+    "class",
+    "predicted",
+    "setting",
+    "metric",
+    "value",
+];
+
+/// A record as it is in a file: flat, and with no key that is not known.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    experiment: String,
+    dataset: String,
+    size: String,
+    variant: String,
+    model: String,
+    input: String,
+    implementation: String,
+    seed: u64,
+    fold: usize,
+    class: Option<String>,
+    predicted: Option<String>,
+    setting: Option<String>,
+    metric: String,
+    value: Option<f64>,
+}
+
+impl From<&Record> for Line {
+    fn from(record: &Record) -> Self {
+        let RunKey { experiment, dataset, size, variant, model, input, implementation, seed, fold } =
+            record.key.clone();
+        Self {
+            experiment,
+            dataset,
+            size,
+            variant,
+            model,
+            input,
+            implementation,
+            seed,
+            fold,
+            class: record.class.clone(),
+            predicted: record.predicted.clone(),
+            setting: record.setting.clone(),
+            metric: record.metric.clone(),
+            value: record.value,
+        }
+    }
+}
+
+impl From<Line> for Record {
+    fn from(line: Line) -> Self {
+        let Line { experiment, dataset, size, variant, model, input, implementation, seed, fold, .. } = line;
+        Self {
+            key: RunKey { experiment, dataset, size, variant, model, input, implementation, seed, fold },
+            class: line.class,
+            predicted: line.predicted,
+            setting: line.setting,
+            metric: line.metric,
+            value: line.value,
+        }
+    }
+}
+
+enum Format {
+    JsonLines,
+    Csv,
+}
+
+fn format_of(path: &Path) -> Result<Format, ReportError> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("jsonl") => Ok(Format::JsonLines),
+        Some("csv") => Ok(Format::Csv),
+        _ => Err(file_error(path, "a record file's name ends in .jsonl or .csv")),
+    }
+}
+
+/// Writes records in their order; the name's ending decides between JSON lines and CSV.
+///
+/// # Errors
+/// Another ending, a value that is not a finite number, an empty class name (CSV could not tell it from
+/// none), any error of the file system.
+pub fn write_records(path: &Path, records: &[Record]) -> Result<(), ReportError> {
+    let format = format_of(path)?;
+    for record in records {
+        let place = || format!("metric {} of {} seed {}", record.metric, record.key.model, record.key.seed);
+        if record.value.is_some_and(|value| !value.is_finite()) {
+            return Err(file_error(path, format!("{} is not a finite number; undefined values are none", place())));
+        }
+        if [&record.class, &record.predicted, &record.setting].into_iter().flatten().any(String::is_empty) {
+            return Err(file_error(path, format!("{} has a class or a setting without a name", place())));
+        }
+    }
+    let bytes = match format {
+        Format::JsonLines => {
+            let mut bytes = Vec::new();
+            for record in records {
+                serde_json::to_writer(&mut bytes, &Line::from(record)).map_err(|problem| file_error(path, problem))?;
+                bytes.push(b'\n');
+            }
+            bytes
+        }
+        Format::Csv => {
+            let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+            writer.write_record(RECORD_COLUMNS).map_err(|problem| file_error(path, problem))?;
+            for record in records {
+                writer.serialize(Line::from(record)).map_err(|problem| file_error(path, problem))?;
+            }
+            writer.into_inner().map_err(|problem| file_error(path, problem))?
+        }
+    };
+    write_whole(path, &bytes).map_err(|problem| file_error(path, problem))
+}
+
+/// Reads records written by [`write_records`].
+///
+/// # Errors
+/// A file that cannot be read or has no record, and a line that is not a record, by its number.
+pub fn read_records(path: &Path) -> Result<Vec<Record>, ReportError> {
+    let mut records = Vec::new();
+    match format_of(path)? {
+        Format::JsonLines => {
+            let file = std::fs::File::open(path).map_err(|problem| file_error(path, problem))?;
+            for (index, line) in BufReader::new(file).lines().enumerate() {
+                let number = index + 1;
+                let line = line.map_err(|problem| file_error(path, format!("line {number}: {problem}")))?;
+                let line: Line = serde_json::from_str(&line)
+                    .map_err(|problem| file_error(path, format!("line {number} is not a record: {problem}")))?;
+                records.push(line.into());
+            }
+        }
+        Format::Csv => {
+            let mut reader = csv::Reader::from_path(path).map_err(|problem| file_error(path, problem))?;
+            for line in reader.deserialize::<Line>() {
+                let record: Record = line.map_err(|problem| file_error(path, problem))?.into();
+                if record.value.is_some_and(|value| !value.is_finite()) {
+                    let problem = format!("record {}: the value is not a finite number", records.len() + 1);
+                    return Err(file_error(path, problem));
+                }
+                records.push(record);
+            }
+        }
+    }
+    if records.is_empty() {
+        return Err(file_error(path, "there is no record in it; run the experiment again"));
+    }
+    Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tables::tests::record;
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+        #[test]
+        fn records_survive_their_files(
+            drawn in prop::collection::vec(
+                (any::<u64>(), proptest::option::of("[a-z_\",|&\n]{1,8}"), proptest::option::of(-1e9f64..1e9)), 1..20,
+            ),
+        ) {
+            let records: Vec<Record> = drawn
+                .into_iter()
+                .map(|(seed, class, value)| {
+                    let mut record = record("as_published", "svm", seed, class.as_deref(), "f1", 0.0);
+                    record.value = value;
+                    record
+                })
+                .collect();
+            let folder = tempfile::tempdir().unwrap();
+            for name in ["records.csv", "records.jsonl"] {
+                let path = folder.path().join(name);
+                write_records(&path, &records).unwrap();
+                let read = read_records(&path).unwrap();
+                prop_assert_eq!(read.len(), records.len());
+                for (read, written) in read.iter().zip(&records) {
+                    prop_assert_eq!((&read.key, &read.class, &read.metric), (&written.key, &written.class, &written.metric));
+                    prop_assert_eq!(read.value, written.value);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn broken_files_are_errors_that_name_the_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            read_records(&path).unwrap_err().to_string()
+        };
+        let path = folder.path().join("good.jsonl");
+        write_records(&path, &[record("as_published", "svm", 0, None, "accuracy", 0.5)]).unwrap();
+        let good = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            good,
+            "{\"experiment\":\"table3\",\"dataset\":\"iscxvpn2016\",\"size\":\"full\",\"variant\":\"as_published\",\
+             \"model\":\"svm\",\"input\":\"bytes\",\"implementation\":\"fast\",\"seed\":0,\"fold\":0,\"class\":null,\
+             \"predicted\":null,\"setting\":null,\"metric\":\"accuracy\",\"value\":0.5}\n"
+        );
+        assert!(write("a.jsonl", &format!("{good}{{}}\n")).contains("line 2 is not a record: missing field"));
+        assert!(write("b.jsonl", &good.replace("\"size\"", "\"sise\"")).contains("unknown field `sise`"));
+        assert!(write("c.csv", "experiment,metric\na,b\n").contains("missing field"));
+        assert!(write("d.parquet", "").contains("ends in .jsonl or .csv"));
+        let mut bad = record("as_published", "svm", 0, None, "accuracy", f64::NAN);
+        assert!(write_records(&path, &[bad.clone()]).unwrap_err().to_string().contains("not a finite number"));
+        bad.value = None;
+        bad.class = Some(String::new());
+        assert!(write_records(&path, &[bad]).unwrap_err().to_string().contains("without a name"));
+    }
+}

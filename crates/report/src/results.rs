@@ -1,0 +1,290 @@
+//! Everything a report is about, drawn: runs with their tables and figures, models ranked over tables, the audit.
+
+use std::collections::BTreeMap;
+
+use super::aggregate::{Aggregate, aggregate};
+use super::drawing::{Figure, critical_difference};
+use super::row_figures::RowFigures;
+use super::run_figures::RunFigures;
+use super::tables::time_decimals;
+use super::{Cell, Column, PublishedTable, ReportError, StoredRun, Table, page, ranking_table, rankings};
+use etcbench_experiment::Record;
+
+/// A run as it is reported.
+pub struct ReportedRun {
+    /// What is stored of it.
+    pub stored: StoredRun,
+    /// Its tables with the names of their files, the main one first.
+    pub tables: Vec<(String, Table)>,
+    /// Its expectations that are not met; none where there are no expectations.
+    pub tolerances: Option<Table>,
+    pub(super) aggregate: Aggregate,
+    pub(super) figures: RunFigures,
+    pub(super) rows: Vec<RowFigures>,
+}
+
+/// Models ranked over tables, as a figure.
+pub(super) struct RankingFigure {
+    pub name: String,
+    pub figure: Figure,
+    pub table: Table,
+}
+
+/// A figure and where it goes.
+pub struct FigureFile<'a> {
+    /// Its path among the figures, without ending.
+    pub path: String,
+    /// The run it is of; none for figures over several runs.
+    pub run: Option<&'a str>,
+    /// Whether it is about one row of a table.
+    pub of_one_row: bool,
+    /// The figure.
+    pub figure: &'a Figure,
+}
+
+/// A report.
+pub struct Report {
+    /// The runs, in their order.
+    pub runs: Vec<ReportedRun>,
+    /// What cannot be in each published table.
+    pub audit: Vec<Table>,
+    /// The version of the program.
+    pub version: String,
+    pub(super) rankings: Vec<RankingFigure>,
+}
+
+/// Metrics of the whole test set in the table of all results: name in records, heading, decimals.
+const METRICS: [(&str, &str, usize); 10] = [
+    ("accuracy", "accuracy", 3),
+    ("balanced_accuracy", "balanced", 3),
+    ("macro_precision", "precision", 3),
+    ("macro_recall", "recall", 3),
+    ("macro_f1", "macro F1", 3),
+    ("matthews_correlation", "MCC", 3),
+    ("macro_roc_auc", "ROC AUC", 3),
+    ("macro_average_precision", "avg. precision", 3),
+    ("log_loss", "log loss", 3),
+    ("expected_calibration_error", "calibration error", 3),
+];
+
+/// What models are ranked by.
+const RANKED: &str = "macro_f1";
+
+impl ReportedRun {
+    /// Draws a stored run.
+    ///
+    /// # Errors
+    /// Records that contradict one another or are of several experiments, predictions that cannot be read.
+    pub fn new(
+        stored: StoredRun,
+        tables: Vec<(String, Table)>,
+        tolerances: Option<Table>,
+        published: Option<&PublishedTable>,
+    ) -> Result<Self, ReportError> {
+        let mut aggregates = aggregate(&stored.records)?.into_values();
+        let (Some(aggregate), None) = (aggregates.next(), aggregates.next()) else {
+            let problem =
+                format!("results/{}: a run has records of exactly one experiment, dataset and size", stored.name);
+            return Err(ReportError::Records(problem));
+        };
+        let rows = aggregate.rows();
+        let rows = rows.iter().map(|row| RowFigures::draw(&stored, &aggregate, row)).collect::<Result<_, _>>()?;
+        let figures = RunFigures::draw(&aggregate, published);
+        Ok(Self { stored, tables, tolerances, aggregate, figures, rows })
+    }
+
+    /// How many fits its records are of.
+    pub(super) fn fits(&self) -> usize {
+        self.stored.records.iter().filter(|record| record.class.is_none() && record.metric == "accuracy").count()
+    }
+}
+
+impl Report {
+    /// Puts runs and audits together, and ranks the models over the tables of the runs.
+    ///
+    /// # Errors
+    /// Values that cannot be ranked.
+    pub fn new(runs: Vec<ReportedRun>, audit: Vec<Table>) -> Result<Self, ReportError> {
+        let rankings = ranking_figures(&runs)?;
+        Ok(Self { runs, audit, rankings, version: env!("CARGO_PKG_VERSION").to_owned() })
+    }
+
+    /// The report as one self-contained HTML page.
+    pub fn page(&self) -> String {
+        page::page(self)
+    }
+
+    /// Every figure, each with its file.
+    pub fn figures(&self) -> Vec<FigureFile<'_>> {
+        let mut all = Vec::new();
+        for ranking in &self.rankings {
+            let path = file_name(&ranking.name);
+            all.push(FigureFile { path, run: None, of_one_row: false, figure: &ranking.figure });
+        }
+        for run in &self.runs {
+            let folder = file_name(&run.stored.name);
+            let name = Some(run.stored.name.as_str());
+            for (file, figure) in run.figures.scores.iter().chain(&run.figures.costs) {
+                let path = format!("{folder}/{}", file_name(file));
+                all.push(FigureFile { path, run: name, of_one_row: false, figure });
+            }
+            for drawn in &run.rows {
+                let mut row = format!("{}-{}-{}", drawn.row.model, drawn.row.input, drawn.row.variant);
+                if drawn.row.implementation != "fast" {
+                    row += &format!("-{}", drawn.row.implementation);
+                }
+                for (file, figure) in &drawn.figures {
+                    let path = format!("{folder}/{}-{file}", file_name(&row));
+                    all.push(FigureFile { path, run: name, of_one_row: true, figure });
+                }
+            }
+        }
+        all
+    }
+
+    /// A line per run.
+    pub fn runs_table(&self) -> Table {
+        let mut table = Table {
+            title: "Runs".to_owned(),
+            columns: vec![
+                Column::text("run", "run"),
+                Column::text("title", "what it is"),
+                Column::text("dataset", "dataset"),
+                Column::text("size", "size"),
+                Column::number("fits", "fits"),
+                Column::text("model", "highest macro F1 by"),
+                Column::number("macro_f1", "macro F1"),
+            ],
+            ..Table::default()
+        };
+        for run in &self.runs {
+            let scored = run.aggregate.rows().into_iter().filter_map(|row| {
+                let summary = run.aggregate.get(&row, None, "macro_f1")?.summary?;
+                Some((row, summary))
+            });
+            let best = scored.max_by(|(_, left), (_, right)| left.mean.total_cmp(&right.mean));
+            let text = |text: &str| Cell::Text(text.to_owned());
+            let mut cells = [
+                &run.stored.name,
+                &run.stored.facts.title,
+                &run.stored.facts.datasets.join(" + "),
+                &run.stored.facts.size,
+            ]
+            .map(|cell| text(cell))
+            .to_vec();
+            cells.push(Cell::Number {
+                value: run.fits() as f64,
+                standard_deviation: None,
+                decimals: 0,
+                footnote: None,
+            });
+            match best {
+                Some((row, summary)) => {
+                    cells.push(Cell::Text(format!("{} · {}", row.model_name(), row.variant)));
+                    let standard_deviation = summary.standard_deviation;
+                    cells.push(Cell::Number { value: summary.mean, standard_deviation, decimals: 3, footnote: None });
+                }
+                None => cells.extend([Cell::Absent, Cell::Absent]),
+            }
+            table.rows.push(cells);
+        }
+        table
+    }
+
+    /// A line per row of every run, with every metric of the whole test set, time and size.
+    pub fn results_table(&self) -> Table {
+        let mut columns = vec![
+            Column::text("run", "run"),
+            Column::text("model", "model"),
+            Column::text("input", "input"),
+            Column::text("variant", "variant"),
+        ];
+        let several = self.runs.iter().flat_map(|run| &run.rows).any(|drawn| drawn.row.implementation != "fast");
+        let implementation = Column::text("implementation", "implementation");
+        columns.push(if several { implementation } else { implementation.machine_only() });
+        columns.extend(METRICS.map(|(name, heading, _)| Column::number(name, heading)));
+        columns.extend([
+            Column::number("fit_wall_seconds", "fit (s)"),
+            Column::number("predict_flows_per_second", "flows/s"),
+            Column::number("fit_peak_memory_bytes", "memory (MB)"),
+            Column::number("model_bytes", "model (kB)"),
+        ]);
+        let mut table = Table { title: "All results".to_owned(), columns, ..Table::default() };
+        for run in &self.runs {
+            for row in run.aggregate.rows() {
+                let mut cells = [&run.stored.name, &row.model, &row.input, &row.variant, &row.implementation]
+                    .map(|text| Cell::Text(text.clone()))
+                    .to_vec();
+                let mut value = |metric: &str, unit: f64, decimals: &dyn Fn(f64) -> usize| {
+                    let measured = run.aggregate.get(&row, None, metric);
+                    cells.push(match measured.map(|measured| measured.summary) {
+                        Some(Some(summary)) => Cell::Number {
+                            value: summary.mean / unit,
+                            standard_deviation: summary.standard_deviation.map(|deviation| deviation / unit),
+                            decimals: decimals(summary.mean / unit),
+                            footnote: None,
+                        },
+                        Some(None) => Cell::Undefined(None),
+                        None => Cell::Absent,
+                    });
+                };
+                for (metric, _, decimals) in METRICS {
+                    value(metric, 1.0, &|_| decimals);
+                }
+                value("fit_wall_seconds", 1.0, &time_decimals);
+                value("predict_flows_per_second", 1.0, &time_decimals);
+                value("fit_peak_memory_bytes", 1e6, &time_decimals);
+                value("model_bytes", 1e3, &time_decimals);
+                table.rows.push(cells);
+            }
+        }
+        table
+    }
+}
+
+/// A name that is a file's on every system.
+fn file_name(name: &str) -> String {
+    let safe = |letter: char| letter.is_ascii_alphanumeric() || "._-=+".contains(letter);
+    let name: String = name.chars().map(|letter| if safe(letter) { letter } else { '-' }).collect();
+    name.trim_start_matches('.').replace("--", "-")
+}
+
+/// The models that all tables of a size have in a variant, ranked by macro F1; runs that the command line changed do
+/// not stand for their experiment and are left out.
+fn ranking_figures(runs: &[ReportedRun]) -> Result<Vec<RankingFigure>, ReportError> {
+    let mut sizes: BTreeMap<&str, Vec<Record>> = BTreeMap::new();
+    for run in runs.iter().filter(|run| !run.stored.is_changed()) {
+        let rows = run.rows.iter().map(|drawn| (drawn.row.model_name(), &drawn.row.variant)).collect::<Vec<_>>();
+        // An ablation of one or two models is no table of models; it would leave none that all tables have.
+        let compared = |variant: &str| rows.iter().filter(|(_, other)| *other == variant).count() > 2;
+        let of_whole = |record: &&Record| record.class.is_none() && record.metric == RANKED;
+        let records = run.stored.records.iter().filter(of_whole).filter(|record| compared(&record.key.variant));
+        sizes.entry(&run.stored.facts.size).or_default().extend(records.cloned());
+    }
+    let mut figures = Vec::new();
+    for (size, records) in sizes {
+        for ranking in rankings(&records, RANKED)? {
+            let variant = &ranking.variant;
+            let models: Vec<String> =
+                ranking.models.iter().map(|model| format!("{} · {}", model.model, model.input)).collect();
+            let title = format!("Critical difference over {} tables: {variant}, size {size}", ranking.tables.len());
+            figures.push(RankingFigure {
+                name: format!("critical-difference-{variant}-{size}"),
+                figure: critical_difference(title, &models, &ranking.test),
+                table: ranking_table(&ranking),
+            });
+        }
+    }
+    Ok(figures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_leave_their_folder_in_no_way() {
+        assert_eq!(file_name("../a b, masks=none/é"), "-a-b-masks=none-");
+        assert_eq!(file_name("over-feature.packets"), "over-feature.packets");
+    }
+}

@@ -1,0 +1,286 @@
+//! The figures of a whole run: its models beside one another, what they cost, and the curves of an ablation.
+
+use super::aggregate::{Aggregate, RowKey};
+use super::drawing::{Curve, CurvePoint, Curves, Dot, Dots, Figure, MOST_SERIES, curves, dots};
+use super::published::PublishedTable;
+use etcbench_evaluate::Summary;
+
+/// What is measured of a fit beside its predictions, with a divisor for the unit that people read.
+const COSTS: [(&str, &str, &str, f64); 5] = [
+    ("fit_wall_seconds", "fit-time", "Time of one fit (seconds)", 1.0),
+    ("predict_flows_per_second", "prediction-rate", "Prediction (flows per second)", 1.0),
+    ("fit_peak_memory_bytes", "fit-memory", "Peak memory of a fit (MB)", 1e6),
+    ("predict_peak_memory_bytes", "prediction-memory", "Peak memory of prediction (MB)", 1e6),
+    ("model_bytes", "model-size", "Size of the stored model (kB)", 1e3),
+];
+
+/// The figures of a run, each with the name of its file.
+pub(super) struct RunFigures {
+    /// Scores of the models, and curves of an ablation.
+    pub scores: Vec<(String, Figure)>,
+    /// Time and memory.
+    pub costs: Vec<(String, Figure)>,
+}
+
+/// A variant as a point of a sweep: its own name, and where it lies on each axis.
+struct Point {
+    own: String,
+    coordinates: Vec<(String, String)>,
+}
+
+impl RunFigures {
+    /// Draws a run; `published` has the paper's numbers where there are any.
+    pub(crate) fn draw(aggregate: &Aggregate, published: Option<&PublishedTable>) -> Self {
+        let rows = aggregate.rows();
+        let mut variants: Vec<&str> = Vec::new();
+        for row in &rows {
+            if !variants.contains(&row.variant.as_str()) {
+                variants.push(&row.variant);
+            }
+        }
+        let points: Vec<Point> = points(&variants);
+        let swept = points.iter().any(|point| !point.coordinates.is_empty());
+        let mut scores = Vec::new();
+        if swept {
+            scores.extend(ablations(aggregate, &rows, &variants, &points));
+        } else {
+            scores.push(("macro-f1".to_owned(), comparison(aggregate, &rows, &variants, published)));
+        }
+        // Costs of many variants are costs of the same models over and over; a sweep has its own curve.
+        let costs = if swept { Vec::new() } else { costs(aggregate, &rows, &variants) };
+        Self { scores, costs }
+    }
+}
+
+fn summary(aggregate: &Aggregate, row: &RowKey, metric: &str) -> Option<Summary> {
+    aggregate.get(row, None, metric)?.summary
+}
+
+/// The models of the rows, in their order.
+fn model_names(rows: &[RowKey]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for row in rows {
+        let name = row.model_name();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn comparison(aggregate: &Aggregate, rows: &[RowKey], variants: &[&str], published: Option<&PublishedTable>) -> Figure {
+    let names = model_names(rows);
+    let place = |row: &RowKey| names.iter().position(|name| *name == row.model_name());
+    let mut marks = Vec::new();
+    for row in rows {
+        let (Some(at), Some(summary)) = (place(row), summary(aggregate, row, "macro_f1")) else { continue };
+        let series = variants.iter().position(|variant| *variant == row.variant);
+        marks.push(Dot { row: at, series, value: summary.mean, interval: summary.interval });
+    }
+    for row in rows.iter().filter(|row| row.variant == variants[0]) {
+        if let (Some(at), Some(cell)) = (place(row), published.and_then(|table| table.get(&row.model, "macro_f1"))) {
+            marks.push(Dot { row: at, series: None, value: cell.value, interval: None });
+        }
+    }
+    let several = marks.iter().any(|mark| mark.interval.is_some());
+    dots(&Dots {
+        title: format!("Macro F1 of the models{}", if several { ", mean and its 95 % interval" } else { "" }),
+        axis: "macro F1 on the test part".to_owned(),
+        rows: names,
+        series: variants.iter().map(|variant| (*variant).to_owned()).collect(),
+        dots: marks,
+        logarithmic: false,
+    })
+}
+
+fn costs(aggregate: &Aggregate, rows: &[RowKey], variants: &[&str]) -> Vec<(String, Figure)> {
+    let names = model_names(rows);
+    let mut figures = Vec::new();
+    for (metric, file, axis, unit) in COSTS {
+        let mut marks = Vec::new();
+        for row in rows {
+            let (Some(at), Some(summary)) =
+                (names.iter().position(|name| *name == row.model_name()), summary(aggregate, row, metric))
+            else {
+                continue;
+            };
+            if summary.mean > 0.0 {
+                let series = variants.iter().position(|variant| *variant == row.variant);
+                marks.push(Dot { row: at, series, value: summary.mean / unit, interval: None });
+            }
+        }
+        if marks.is_empty() {
+            continue;
+        }
+        let plot = Dots {
+            title: axis.to_owned(),
+            axis: format!("{axis}, logarithmic"),
+            rows: names.clone(),
+            series: variants.iter().map(|variant| (*variant).to_owned()).collect(),
+            dots: marks,
+            logarithmic: true,
+        };
+        figures.push((file.to_owned(), dots(&plot)));
+    }
+    figures
+}
+
+/// Where variants lie. Points of a sweep say so in their names (`feature.packets=4, masks=none`, after a variant's own
+/// name where it has one); variants that differ only in a number at the end (`packets_4`) are points of one axis too.
+fn points(variants: &[&str]) -> Vec<Point> {
+    let named = |variant: &&str| {
+        let mut own = Vec::new();
+        let mut coordinates = Vec::new();
+        for part in variant.split(", ") {
+            match part.split_once('=') {
+                Some((axis, value)) => coordinates.push((axis.to_owned(), value.to_owned())),
+                None => own.push(part),
+            }
+        }
+        Point { own: own.join(", "), coordinates }
+    };
+    let points: Vec<Point> = variants.iter().map(named).collect();
+    if points.iter().any(|point| !point.coordinates.is_empty()) {
+        return points;
+    }
+    let numbered: Vec<_> = variants
+        .iter()
+        .filter_map(|variant| variant.rsplit_once('_').filter(|(_, number)| number.parse::<f64>().is_ok()))
+        .collect();
+    if numbered.len() < variants.len() || variants.len() < 3 || numbered.iter().any(|(axis, _)| *axis != numbered[0].0)
+    {
+        return points;
+    }
+    let point = |(axis, number): (&str, &str)| Point {
+        own: String::new(),
+        coordinates: vec![(axis.to_owned(), number.to_owned())],
+    };
+    numbered.into_iter().map(point).collect()
+}
+
+/// One figure per axis and per rest of a point's coordinates: a curve where the values are numbers, dots where they
+/// are names.
+fn ablations(aggregate: &Aggregate, rows: &[RowKey], variants: &[&str], points: &[Point]) -> Vec<(String, Figure)> {
+    let mut axes: Vec<&str> = Vec::new();
+    for (axis, _) in points.iter().flat_map(|point| &point.coordinates) {
+        if !axes.contains(&axis.as_str()) {
+            axes.push(axis);
+        }
+    }
+    let names = model_names(rows);
+    let mut figures = Vec::new();
+    for axis in axes {
+        // Variants on this axis, by what else they are.
+        let mut groups: Vec<(String, Vec<(&str, &str)>)> = Vec::new();
+        for (variant, point) in variants.iter().zip(points) {
+            let Some((_, value)) = point.coordinates.iter().find(|(other, _)| other == axis) else { continue };
+            let others = point.coordinates.iter().filter(|(other, _)| other != axis);
+            let mut rest: Vec<String> = others.map(|(other, value)| format!("{other}={value}")).collect();
+            if !point.own.is_empty() {
+                rest.insert(0, point.own.clone());
+            }
+            let rest = rest.join(", ");
+            match groups.iter_mut().find(|(known, _)| *known == rest) {
+                Some((_, members)) => members.push((variant, value)),
+                None => groups.push((rest, vec![(variant, value)])),
+            }
+        }
+        for (rest, members) in groups.iter().filter(|(_, members)| members.len() > 1) {
+            let of = if rest.is_empty() { String::new() } else { format!(" ({rest})") };
+            let title = format!("Macro F1 over {axis}{of}, mean and its 95 % interval");
+            let numeric = members.iter().all(|(_, value)| value.parse::<f64>().is_ok_and(f64::is_finite));
+            for (part, models) in names.chunks(MOST_SERIES).enumerate() {
+                let group = Group { aggregate, rows, members, models };
+                let figure = if numeric { group.curve(title.clone(), axis) } else { group.dots(title.clone(), axis) };
+                let mut file = if rest.is_empty() { format!("over-{axis}") } else { format!("over-{axis}-{rest}") };
+                if part > 0 {
+                    file += &format!("-{}", part + 1);
+                }
+                figures.push((file, figure));
+            }
+        }
+    }
+    figures
+}
+
+/// Points that differ on one axis only.
+struct Group<'a> {
+    aggregate: &'a Aggregate,
+    rows: &'a [RowKey],
+    /// Variant and value.
+    members: &'a [(&'a str, &'a str)],
+    models: &'a [String],
+}
+
+impl Group<'_> {
+    fn measured(&self, model: &str, variant: &str) -> Option<Summary> {
+        let row = self.rows.iter().find(|row| row.variant == variant && row.model_name() == model)?;
+        summary(self.aggregate, row, "macro_f1")
+    }
+
+    fn curve(&self, title: String, axis: &str) -> Figure {
+        let curve = |(series, model): (usize, &String)| {
+            let point = |(variant, value): &(&str, &str)| {
+                let summary = self.measured(model, variant)?;
+                Some(CurvePoint { x: value.parse().ok()?, y: summary.mean, interval: summary.interval })
+            };
+            let mut points: Vec<CurvePoint> = self.members.iter().filter_map(point).collect();
+            points.sort_by(|left, right| left.x.total_cmp(&right.x));
+            Curve { series, points }
+        };
+        curves(&Curves {
+            title,
+            x_axis: axis.to_owned(),
+            y_axis: "macro F1".to_owned(),
+            series: self.models.to_vec(),
+            curves: self.models.iter().enumerate().map(curve).collect(),
+            at_points: true,
+            shares: true,
+        })
+    }
+
+    fn dots(&self, title: String, axis: &str) -> Figure {
+        let mut marks = Vec::new();
+        for (row, (variant, _)) in self.members.iter().enumerate() {
+            for (series, model) in self.models.iter().enumerate() {
+                if let Some(summary) = self.measured(model, variant) {
+                    let (value, interval) = (summary.mean, summary.interval);
+                    marks.push(Dot { row, series: Some(series), value, interval });
+                }
+            }
+        }
+        dots(&Dots {
+            title,
+            axis: format!("macro F1, by {axis}"),
+            rows: self.members.iter().map(|(_, value)| (*value).to_owned()).collect(),
+            series: self.models.to_vec(),
+            dots: marks,
+            logarithmic: false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(variants: &[&str]) -> Vec<(String, Vec<(String, String)>)> {
+        points(variants).into_iter().map(|point| (point.own, point.coordinates)).collect()
+    }
+
+    #[test]
+    fn variants_are_points_where_their_names_say_so() {
+        let at = |axis: &str, value: &str| (axis.to_owned(), value.to_owned());
+        assert_eq!(
+            places(&["as_published, feature.packets=4, masks=none", "feature.packets=8"]),
+            [
+                ("as_published".to_owned(), vec![at("feature.packets", "4"), at("masks", "none")]),
+                (String::new(), vec![at("feature.packets", "8")])
+            ]
+        );
+        assert_eq!(places(&["packets_1", "packets_2", "packets_12"])[2].1, [at("packets", "12")]);
+        for other in [&["as_published", "without_shortcuts"][..], &["packets_1", "bytes_2", "bytes_3"]] {
+            assert!(places(other).iter().all(|(_, coordinates)| coordinates.is_empty()));
+        }
+    }
+}

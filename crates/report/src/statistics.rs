@@ -1,0 +1,130 @@
+//! How far every measured value can be trusted: mean, standard deviation and 95 % interval over seeds and folds, and
+//! the bootstrap interval of one test set.
+
+use super::aggregate::{TableKey, aggregate};
+use super::{Cell, Column, ReportError, Table};
+use etcbench_experiment::Record;
+
+/// The metrics of the whole test set that are listed, in this order.
+const METRICS: [&str; 16] = [
+    "accuracy",
+    "balanced_accuracy",
+    "matthews_correlation",
+    "macro_precision",
+    "macro_recall",
+    "macro_f1",
+    "weighted_precision",
+    "weighted_recall",
+    "weighted_f1",
+    "micro_precision",
+    "micro_recall",
+    "micro_f1",
+    "macro_roc_auc",
+    "macro_average_precision",
+    "log_loss",
+    "expected_calibration_error",
+];
+
+/// The metrics of one class that are listed.
+const CLASS_METRICS: [&str; 5] = ["precision", "recall", "f1", "roc_auc", "average_precision"];
+
+/// Every metric of every row, whole test set first, then class by class; a table per experiment, dataset and size.
+///
+/// # Errors
+/// Two records of the same value.
+pub fn statistics_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
+    let mut tables = Vec::new();
+    for (TableKey { experiment, dataset, size }, aggregate) in aggregate(records)? {
+        let mut table = Table {
+            title: format!("{experiment}: every metric with its intervals, {dataset} in size {size}"),
+            columns: vec![
+                Column::text("model", "model"),
+                Column::text("input", "input"),
+                Column::text("implementation", "implementation").machine_only(),
+                Column::text("variant", "variant"),
+                Column::text("class", "class"),
+                Column::text("metric", "metric"),
+                Column::number("mean", "mean"),
+                Column::number("interval_low", "95 % from"),
+                Column::number("interval_high", "to"),
+                Column::number("fits", "fits"),
+                Column::number("bootstrap_low", "bootstrap from"),
+                Column::number("bootstrap_high", "to"),
+            ],
+            ..Table::default()
+        };
+        let number = |value: Option<f64>, decimals| match value {
+            Some(value) => Cell::Number { value, standard_deviation: None, decimals, footnote: None },
+            None => Cell::Absent,
+        };
+        for row in aggregate.rows() {
+            let whole = METRICS.map(|metric| (None, metric)).into_iter();
+            let classes = aggregate.classes.iter();
+            let per_class = classes.flat_map(|class| CLASS_METRICS.map(|metric| (Some(class.as_str()), metric)));
+            for (class, metric) in whole.chain(per_class) {
+                let Some(measured) = aggregate.get(&row, class, metric) else { continue };
+                let names = [&row.model, &row.input, &row.implementation, &row.variant];
+                let mut cells: Vec<Cell> = names.map(|text| Cell::Text(text.clone())).into();
+                cells.push(class.map_or(Cell::Absent, |class| Cell::Text(class.to_owned())));
+                cells.push(Cell::Text(metric.to_owned()));
+                match measured.summary {
+                    Some(summary) => {
+                        cells.push(Cell::Number {
+                            value: summary.mean,
+                            standard_deviation: summary.standard_deviation,
+                            decimals: 3,
+                            footnote: None,
+                        });
+                        cells.push(number(summary.interval.map(|interval| summary.mean - interval), 3));
+                        cells.push(number(summary.interval.map(|interval| summary.mean + interval), 3));
+                        cells.push(number(Some(summary.count as f64), 0));
+                    }
+                    None => {
+                        let note = table.footnote("undefined in every fit");
+                        cells.extend([Cell::Undefined(Some(note)), Cell::Absent, Cell::Absent, number(Some(0.0), 0)]);
+                    }
+                }
+                for end in ["low", "high"] {
+                    let end = aggregate.get(&row, class, &format!("{metric}_bootstrap_{end}"));
+                    cells.push(number(end.and_then(|end| Some(end.summary?.mean)), 3));
+                }
+                table.rows.push(cells);
+            }
+        }
+        table.notes.push(
+            "95 % interval of the mean over fits (seeds and folds), by Student's t distribution: how the value varies with \
+             split and training. Bootstrap: 95 % percentile interval over flows drawn anew from one test set, the mean of \
+             its ends over the fits: how the value varies with the flows that happen to be tested."
+                .to_owned(),
+        );
+        tables.push(table);
+    }
+    Ok(tables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tables::tests::record;
+    use super::*;
+
+    #[test]
+    fn every_metric_has_its_intervals_and_an_undefined_one_says_so() {
+        let mut records = Vec::new();
+        for (seed, value) in [(0, 0.8), (1, 0.9)] {
+            records.push(record("as_published", "svm", seed, None, "accuracy", value));
+            records.push(record("as_published", "svm", seed, None, "accuracy_bootstrap_low", value - 0.1));
+            records.push(record("as_published", "svm", seed, None, "accuracy_bootstrap_high", value + 0.05));
+            let mut undefined = record("as_published", "svm", seed, Some("chat"), "precision", 0.0);
+            undefined.value = None;
+            records.push(undefined);
+        }
+        let table = &statistics_tables(&records).unwrap()[0];
+        let text = table.to_markdown();
+        // t(0.975, 1) = 12.706; half of it times 0.1 / sqrt(2) / sqrt(2) = 0.05.
+        assert!(
+            text.contains("| accuracy  | 0.850±0.071 |     0.215 | 1.485 |    2 |          0.750 | 0.900 |"),
+            "{text}"
+        );
+        assert!(text.contains("| chat  | precision |       — [a] |"), "{text}");
+    }
+}

@@ -1,0 +1,329 @@
+//! The paper's tables, made from records: models against one another, and the classes of the deep model.
+//! Variants and published numbers are rows below one another, so that one looks down a column to compare.
+
+use super::aggregate::{Aggregate, Measured, RowKey, TableKey, aggregate, model_rank};
+use super::reproduced::{WITHIN_NOTE, within_cell};
+use super::{Cell, Column, Possible, PublishedCell, PublishedTable, ReportError, Table};
+use etcbench_experiment::{Record, TableLayout};
+use etcbench_split::SplitSummary;
+
+/// The model whose classes the paper prints, by its name in records.
+pub(super) const CLASS_TABLE_MODEL: &str = "attention_lstm";
+
+/// What stands in the `variant` column of the paper's numbers.
+const PUBLISHED: &str = "published";
+
+/// Makes the tables of all experiments in `records`. The numbers of a published table stand in the tables
+/// of the experiment that has its name.
+///
+/// # Errors
+/// Two records of the same value.
+pub fn tables(
+    records: &[Record],
+    layout: TableLayout,
+    published: &[PublishedTable],
+) -> Result<Vec<Table>, ReportError> {
+    let mut tables = Vec::new();
+    for (key, aggregate) in aggregate(records)? {
+        let published = published.iter().find(|table| table.experiment == key.experiment);
+        if layout == TableLayout::Classes {
+            tables.push(class_table(&key, &aggregate, published));
+        }
+        tables.push(model_table(&key, &aggregate, published));
+    }
+    Ok(tables)
+}
+
+fn model_table(key: &TableKey, aggregate: &Aggregate, published: Option<&PublishedTable>) -> Table {
+    let rows = aggregate.rows();
+    let mut table = Table {
+        title: format!("{}: models on {}, size {}", key.experiment, key.dataset, key.size),
+        columns: vec![
+            Column::text("model", "model"),
+            Column::text("input", "input"),
+            shown_if_it_tells("implementation", rows.iter().all(|row| row.implementation == "fast")),
+            Column::text("variant", "variant"),
+            Column::number("accuracy", "accuracy"),
+            Column::number("macro_precision", "precision"),
+            Column::number("macro_recall", "recall"),
+            Column::number("macro_f1", "F1"),
+            within_column(published),
+            Column::number("fit_wall_seconds", "fit (s)"),
+            Column::number("predict_wall_seconds", "predict (s)"),
+            Column::number("seeds", "seeds").machine_only(),
+        ],
+        ..Table::default()
+    };
+    let mut models: Vec<&str> = rows.iter().map(|row| row.model.as_str()).collect();
+    models.extend(published.map(PublishedTable::models).unwrap_or_default());
+    models.sort_by_key(|model| (model_rank(model), *model));
+    models.dedup();
+    let metrics = ["accuracy", "macro_precision", "macro_recall", "macro_f1"];
+    for model in models {
+        if let Some(published) = published.filter(|table| table.models().contains(&model)) {
+            let mut cells = vec![Cell::Text(model.to_owned()), Cell::Absent, Cell::Absent];
+            cells.push(Cell::Text(PUBLISHED.to_owned()));
+            cells.extend(metrics.map(|metric| published_cell(&mut table, published.get(model, metric))));
+            cells.extend([Cell::Absent, Cell::Absent, Cell::Absent, Cell::Absent]);
+            table.rows.push(cells);
+        }
+        for row in rows.iter().filter(|row| row.model == model) {
+            let mut cells: Vec<Cell> =
+                [&row.model, &row.input, &row.implementation, &row.variant].map(|text| Cell::Text(text.clone())).into();
+            for metric in metrics {
+                let mut cell = measured_cell(&mut table, aggregate.get(row, None, metric), 3, "undefined");
+                note_undefined_classes(&mut table, &mut cell, aggregate, row, metric);
+                cells.push(cell);
+            }
+            cells.push(within_cell(aggregate, row, None, published, &metrics));
+            for metric in ["fit_wall_seconds", "predict_wall_seconds"] {
+                let measured = aggregate.get(row, None, metric);
+                let seconds = measured.and_then(|measured| measured.summary).map_or(0.0, |summary| summary.mean);
+                cells.push(measured_cell(&mut table, measured, time_decimals(seconds), "undefined"));
+            }
+            cells.push(seeds_cell(aggregate, row));
+            table.rows.push(cells);
+        }
+    }
+    common_notes(&mut table, key, aggregate, published);
+    table.notes.push(
+        "Precision, recall and F1 are macro averages: unweighted means over the classes, an undefined value counting \
+         as 0. Times are wall times of one fit and of predicting the test set."
+            .to_owned(),
+    );
+    table
+}
+
+fn class_table(key: &TableKey, aggregate: &Aggregate, published: Option<&PublishedTable>) -> Table {
+    let rows: Vec<RowKey> = aggregate.rows().into_iter().filter(|row| row.model == CLASS_TABLE_MODEL).collect();
+    let mut table = Table {
+        title: format!("{}: classes of {CLASS_TABLE_MODEL} on {}, size {}", key.experiment, key.dataset, key.size),
+        columns: vec![
+            Column::text("class", "class"),
+            shown_if_it_tells("input", rows.iter().all(|row| row.input == rows[0].input)),
+            shown_if_it_tells("implementation", rows.iter().all(|row| row.implementation == "fast")),
+            Column::text("variant", "variant"),
+            Column::number("precision", "precision"),
+            Column::number("recall", "recall"),
+            Column::number("f1", "F1"),
+            within_column(published),
+            Column::number("support", "support"),
+            Column::number("seeds", "seeds").machine_only(),
+        ],
+        ..Table::default()
+    };
+    let mut classes: Vec<&str> = aggregate.classes.iter().map(String::as_str).collect();
+    for class in published.map(PublishedTable::classes).unwrap_or_default() {
+        if !classes.contains(&class) {
+            classes.push(class);
+        }
+    }
+    let metrics = [
+        ("precision", "undefined: the class was never predicted"),
+        ("recall", "undefined: the class has no test flow"),
+        ("f1", "undefined: the class has no test flow and was never predicted"),
+    ];
+    for class in classes {
+        if let Some(published) = published.filter(|table| table.classes().contains(&class)) {
+            let mut cells = vec![Cell::Text(class.to_owned()), Cell::Absent, Cell::Absent];
+            cells.push(Cell::Text(PUBLISHED.to_owned()));
+            cells.extend(metrics.map(|(metric, _)| published_cell(&mut table, published.get(class, metric))));
+            cells.extend([Cell::Absent, Cell::Absent, Cell::Absent]);
+            table.rows.push(cells);
+        }
+        for row in rows.iter().filter(|row| aggregate.get(row, Some(class), "support").is_some()) {
+            let mut cells = vec![Cell::Text(class.to_owned())];
+            cells.extend([&row.input, &row.implementation, &row.variant].map(|text| Cell::Text(text.clone())));
+            for (metric, undefined) in metrics {
+                cells.push(measured_cell(&mut table, aggregate.get(row, Some(class), metric), 3, undefined));
+            }
+            cells.push(within_cell(aggregate, row, Some(class), published, &metrics.map(|(metric, _)| metric)));
+            let support = aggregate.get(row, Some(class), "support");
+            let varies = support
+                .and_then(|support| support.summary?.standard_deviation)
+                .is_some_and(|deviation| deviation > 0.0);
+            cells.push(match measured_cell(&mut table, support, usize::from(varies), "undefined") {
+                // Splits of one data set have one support; a zero after it would only be in the way.
+                Cell::Number { value, decimals, footnote, .. } if !varies => {
+                    Cell::Number { value, standard_deviation: None, decimals, footnote }
+                }
+                cell => cell,
+            });
+            cells.push(seeds_cell(aggregate, row));
+            table.rows.push(cells);
+        }
+    }
+    common_notes(&mut table, key, aggregate, published);
+    if rows.is_empty() {
+        table.notes.push(format!("These records have no run of {CLASS_TABLE_MODEL}."));
+    }
+    table
+}
+
+/// A column for machines only where all rows say the same.
+fn shown_if_it_tells(name: &str, same: bool) -> Column {
+    let column = Column::text(name, name);
+    if same { column.machine_only() } else { column }
+}
+
+fn seeds_cell(aggregate: &Aggregate, row: &RowKey) -> Cell {
+    match aggregate.get(row, None, "accuracy") {
+        Some(measured) => number(measured.seeds as f64, 0),
+        None => Cell::Absent,
+    }
+}
+
+/// Which published numbers lie within the interval of a row's seeds; for people only where there are any.
+fn within_column(published: Option<&PublishedTable>) -> Column {
+    let column = Column::text("published_within", "in CI");
+    if published.is_some() { column } else { column.machine_only() }
+}
+
+fn number(value: f64, decimals: usize) -> Cell {
+    Cell::Number { value, standard_deviation: None, decimals, footnote: None }
+}
+
+pub(super) fn measured_cell(table: &mut Table, measured: Option<Measured>, decimals: usize, undefined: &str) -> Cell {
+    let Some(Measured { summary, fits, seeds }) = measured else { return Cell::Absent };
+    let Some(summary) = summary else { return Cell::Undefined(Some(table.footnote(undefined))) };
+    let footnote = (summary.count < fits).then(|| {
+        let of = if fits == seeds { "seeds" } else { "fits" };
+        table.footnote(&format!("{undefined} in {} of {fits} {of}; mean of the others", fits - summary.count))
+    });
+    Cell::Number { value: summary.mean, standard_deviation: summary.standard_deviation, decimals, footnote }
+}
+
+/// Marks a macro average in which a class without a defined value counts as 0.
+fn note_undefined_classes(table: &mut Table, cell: &mut Cell, aggregate: &Aggregate, row: &RowKey, metric: &str) {
+    let (count, reason) = match metric {
+        "macro_precision" => ("undefined_precision_classes", "a class was never predicted: its precision counts as 0"),
+        "macro_recall" => ("undefined_recall_classes", "a class has no test flow: its recall counts as 0"),
+        "macro_f1" => ("undefined_f1_classes", "a class has no test flow and was never predicted: its F1 counts as 0"),
+        _ => return,
+    };
+    let undefined = aggregate.get(row, None, count).and_then(|measured| measured.summary);
+    if let Cell::Number { footnote: footnote @ None, .. } = cell
+        && undefined.is_some_and(|summary| summary.mean > 0.0)
+    {
+        *footnote = Some(table.footnote(reason));
+    }
+}
+
+fn published_cell(table: &mut Table, published: Option<&PublishedCell>) -> Cell {
+    let Some(published) = published else { return Cell::Absent };
+    let footnote = match published.possible {
+        Possible::Yes => None,
+        Possible::OnlyIf => Some(table.footnote(&format!("possible only under a condition: {}", published.note))),
+        Possible::No => Some(table.footnote(&format!("impossible: {}", published.note))),
+    };
+    Cell::Number { value: published.value, standard_deviation: None, decimals: 3, footnote }
+}
+
+/// Three digits that matter, at most three decimals.
+pub(super) fn time_decimals(seconds: f64) -> usize {
+    match seconds {
+        _ if seconds >= 100.0 => 0,
+        _ if seconds >= 10.0 => 1,
+        _ if seconds >= 1.0 => 2,
+        _ => 3,
+    }
+}
+
+fn common_notes(table: &mut Table, key: &TableKey, aggregate: &Aggregate, published: Option<&PublishedTable>) {
+    pretraining_notes(table, aggregate);
+    if let Some((fewest, most)) = aggregate.seeds() {
+        let range = |fewest, most| if fewest == most { format!("{most}") } else { format!("{fewest} to {most}") };
+        let fits = aggregate.fits().filter(|fits| *fits != (fewest, most));
+        table.notes.push(match (fits, most) {
+            (None, 1) => "One seed.".to_owned(),
+            (None, _) => format!("Mean±sample standard deviation over {} seeds.", range(fewest, most)),
+            (Some((least, largest)), _) => format!(
+                "Mean±sample standard deviation over {} test sets: every fold of {}. The folds of a seed share \
+                 training flows, so they vary less than new data would.",
+                range(least, largest),
+                if most == 1 { "one seed".to_owned() } else { format!("{} seeds", range(fewest, most)) }
+            ),
+        });
+    }
+    if published.is_some() {
+        table.notes.push(format!(
+            "Rows \"{PUBLISHED}\" are the numbers that the paper prints, on its own data; all others are measured here, \
+             on {} in size {}.",
+            key.dataset, key.size
+        ));
+        if aggregate.fits().is_some_and(|(_, most)| most > 1) {
+            table.notes.push(WITHIN_NOTE.to_owned());
+        }
+    }
+}
+
+/// What ELMos were pre-trained on, where that is not the training part alone, and whether they saw what they are tested on.
+fn pretraining_notes(table: &mut Table, aggregate: &Aggregate) {
+    for row in aggregate.rows() {
+        let mean = |measured: Measured| measured.summary.map_or(0.0, |summary| summary.mean);
+        let count = |metric: &str| aggregate.get(&row, None, metric).map_or(0.0, mean);
+        let parts: Vec<String> = aggregate
+            .beginning_with(&row, "pretraining_packets_")
+            .map(|(part, measured)| {
+                let name = if part == "training_part" { "training part" } else { part };
+                format!("{} {name}", mean(measured).round())
+            })
+            .collect();
+        if parts.is_empty() {
+            continue;
+        }
+        let name = format!("{} ({}, {})", row.model, row.input, row.variant);
+        table.notes.push(format!("The ELMo of {name} was pre-trained on these packets (mean): {}.", parts.join(", ")));
+        let seen = [count("pretraining_seen_test_flows"), count("pretraining_seen_validation_flows")];
+        if seen != [0.0; 2] {
+            table.notes.push(format!(
+                "It has seen {:.1} test flows and {:.1} validation flows (means) in its pre-training: the scores of {name} \
+                 may be too good.",
+                seen[0], seen[1]
+            ));
+        }
+    }
+}
+
+/// Flows of a split by class and part, with notes on what the parts share.
+pub fn split_table(summary: &SplitSummary) -> Table {
+    let mut table = Table {
+        title: "Flows by class and part".to_owned(),
+        columns: vec![
+            Column::text("class", "class"),
+            Column::number("train", "train"),
+            Column::number("validation", "validation"),
+            Column::number("test", "test"),
+        ],
+        ..Table::default()
+    };
+    let mut total = [0; 3];
+    let row = |name: &str, counts: &[usize; 3]| {
+        let mut cells = vec![Cell::Text(name.to_owned())];
+        cells.extend(counts.iter().map(|&count| number(count as f64, 0)));
+        cells
+    };
+    for (class, counts) in summary.class_names.iter().zip(&summary.counts) {
+        table.rows.push(row(class, counts));
+        for (total, count) in total.iter_mut().zip(counts) {
+            *total += count;
+        }
+    }
+    table.rows.push(row("(all)", &total));
+    for shared in &summary.shared {
+        table.notes.push(format!(
+            "{} and {}: {} captures in both ({} of the {} flows come from them), {} destination hosts in both ({} flows).",
+            shared.first.name(),
+            shared.second.name(),
+            shared.captures.len(),
+            shared.capture_flows,
+            shared.second.name(),
+            shared.hosts,
+            shared.host_flows
+        ));
+    }
+    table
+}
+
+#[cfg(test)]
+pub(super) mod tests;

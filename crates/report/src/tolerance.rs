@@ -1,0 +1,534 @@
+//! Tolerances: what an experiment is expected to measure, and how far off it may be
+//! (`results/tolerances/<experiment>-<dataset>-<size>.toml`).
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::aggregate::{Measured, RowKey, aggregate};
+use super::{Cell, Column, ReportError, Table, file_error};
+use etcbench_experiment::Record;
+use etcbench_storage::declarative::did_you_mean;
+
+/// Metrics that [`bless`] proposes to hold.
+const BLESSED: [&str; 2] = ["accuracy", "macro_f1"];
+
+/// [`bless`] allows at least this deviation: what one more seed or another machine may change.
+const LEAST_DEVIATION: f64 = 0.02;
+
+/// Times that [`bless`] proposes to hold where it is asked to, and how many times the expected one they may be.
+const BLESSED_TIMES: [&str; 2] = ["fit_wall_seconds", "predict_wall_seconds"];
+const BLESSED_RATIO: f64 = 3.0;
+
+/// The expectations of one experiment on one dataset in one size.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToleranceFile {
+    /// The experiment's name.
+    pub experiment: String,
+    /// The dataset's name.
+    pub dataset: String,
+    /// The size's name.
+    pub size: String,
+    /// The expectations.
+    #[serde(default)]
+    pub tolerance: Vec<Tolerance>,
+}
+
+/// One expectation.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tolerance {
+    /// The variant of the experiment.
+    pub variant: String,
+    /// The model's name.
+    pub model: String,
+    /// What the model reads.
+    pub input: String,
+    /// `fast`, the default, or `reference`.
+    #[serde(default = "fast")]
+    pub implementation: String,
+    /// The class, for a metric of one class.
+    #[serde(default)]
+    pub class: Option<String>,
+    /// The metric's name.
+    pub metric: String,
+    /// The mean over seeds that is expected.
+    pub expected: f64,
+    /// How far the measured mean may be from it; 0 for a time.
+    #[serde(default)]
+    pub deviation: f64,
+    /// For a time, and only there: how many times the expected one the measured mean may be, from 1. That depends on
+    /// the machine; being faster is never out.
+    #[serde(default)]
+    pub ratio: Option<f64>,
+    /// How many seeds the expectation was made from.
+    pub seeds: usize,
+}
+
+fn fast() -> String {
+    "fast".to_owned()
+}
+
+/// A tolerance file as it is written: what need not be there is left out.
+#[derive(Serialize)]
+struct Written<'a> {
+    experiment: &'a str,
+    dataset: &'a str,
+    size: &'a str,
+    tolerance: Vec<WrittenTolerance<'a>>,
+}
+
+#[derive(Serialize)]
+struct WrittenTolerance<'a> {
+    variant: &'a str,
+    model: &'a str,
+    input: &'a str,
+    implementation: Option<&'a str>,
+    class: Option<&'a str>,
+    metric: &'a str,
+    expected: f64,
+    deviation: Option<f64>,
+    ratio: Option<f64>,
+    seeds: usize,
+}
+
+impl<'a> From<&'a Tolerance> for WrittenTolerance<'a> {
+    fn from(tolerance: &'a Tolerance) -> Self {
+        Self {
+            variant: &tolerance.variant,
+            model: &tolerance.model,
+            input: &tolerance.input,
+            implementation: Some(tolerance.implementation.as_str()).filter(|name| *name != "fast"),
+            class: tolerance.class.as_deref(),
+            metric: &tolerance.metric,
+            expected: tolerance.expected,
+            deviation: tolerance.ratio.is_none().then_some(tolerance.deviation),
+            ratio: tolerance.ratio,
+            seeds: tolerance.seeds,
+        }
+    }
+}
+
+const FILE_KEYS: [&str; 4] = ["experiment", "dataset", "size", "tolerance"];
+const KEYS: [&str; 10] =
+    ["variant", "model", "input", "implementation", "class", "metric", "expected", "deviation", "ratio", "seeds"];
+
+/// What became of one expectation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// The expectation.
+    pub tolerance: Tolerance,
+    /// The measured mean over seeds; none where there is no record or the value is undefined.
+    pub measured: Option<f64>,
+    /// How many seeds were measured.
+    pub seeds: usize,
+    /// Whether the measured mean is within the deviation or the ratio; never without a measured value.
+    pub within: bool,
+    /// How far outside of what is allowed the measured mean is; none where it is within or not measured.
+    pub out_by: Option<f64>,
+}
+
+impl ToleranceFile {
+    /// Where the tolerances of an experiment are: `<folder>/<experiment>-<dataset>-<size>.toml`.
+    pub fn path(folder: &Path, experiment: &str, dataset: &str, size: &str) -> PathBuf {
+        folder.join(format!("{experiment}-{dataset}-{size}.toml"))
+    }
+
+    /// Reads a tolerance file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, an unknown key, a deviation that is not a number from 0, a time that is held by a
+    /// deviation or anything else by a ratio, two expectations of one value.
+    pub fn read(path: &Path) -> Result<Self, ReportError> {
+        let text = std::fs::read_to_string(path).map_err(|problem| file_error(path, problem))?;
+        let not_toml = |error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+            file_error(path, format!("line {line}: {}", error.message().replace('\n', " ")))
+        };
+        let raw: toml::Table = toml::from_str(&text).map_err(not_toml)?;
+        for key in raw.keys() {
+            known(path, key, &FILE_KEYS)?;
+        }
+        let entries = raw.get("tolerance").and_then(toml::Value::as_array).into_iter().flatten();
+        for key in entries.filter_map(toml::Value::as_table).flat_map(toml::Table::keys) {
+            known(path, key, &KEYS)?;
+        }
+        let file: Self = toml::from_str(&text).map_err(not_toml)?;
+        let has_deviation = |index: usize| {
+            raw.get("tolerance").and_then(|all| all.get(index)).is_some_and(|entry| entry.get("deviation").is_some())
+        };
+        for (index, tolerance) in file.tolerance.iter().enumerate() {
+            let place = format!("[[tolerance]] {} ({} of {})", index + 1, tolerance.metric, tolerance.model);
+            if !(tolerance.expected.is_finite() && tolerance.deviation.is_finite() && tolerance.deviation >= 0.0) {
+                let problem = format!("{place}: expected must be a number and deviation a number from 0");
+                return Err(file_error(path, problem));
+            }
+            match (tolerance.is_time(), tolerance.ratio) {
+                (true, Some(ratio)) if ratio.is_finite() && ratio >= 1.0 && !has_deviation(index) => {}
+                (true, _) => {
+                    let problem = "times depend on the machine: give `ratio`, how many times the expected one they may be \
+                                   (from 1), in place of `deviation`";
+                    return Err(file_error(path, format!("{place}: {problem}")));
+                }
+                (false, Some(_)) => {
+                    return Err(file_error(path, format!("{place}: `ratio` is for times; give `deviation`")));
+                }
+                (false, None) if !has_deviation(index) => {
+                    return Err(file_error(path, format!("{place}: `deviation` is missing")));
+                }
+                (false, None) => {}
+            }
+            if file.tolerance[..index].iter().any(|other| other.same_value(tolerance)) {
+                return Err(file_error(path, format!("{place}: the same value has an expectation above")));
+            }
+        }
+        Ok(file)
+    }
+
+    /// The file's content.
+    ///
+    /// # Errors
+    /// None that is known: every field has a form in TOML.
+    pub fn to_toml(&self) -> Result<String, ReportError> {
+        let written = Written {
+            experiment: &self.experiment,
+            dataset: &self.dataset,
+            size: &self.size,
+            tolerance: self.tolerance.iter().map(WrittenTolerance::from).collect(),
+        };
+        let body = toml::to_string(&written).map_err(|problem| ReportError::Records(problem.to_string()))?;
+        Ok(format!(
+            "# What this experiment is expected to measure: means over seeds, and how far off they may be.\n\n{body}"
+        ))
+    }
+}
+
+fn known(path: &Path, key: &str, keys: &[&str]) -> Result<(), ReportError> {
+    if keys.contains(&key) {
+        return Ok(());
+    }
+    Err(file_error(path, format!("unknown key `{key}`{}", did_you_mean(key, keys.iter().copied()))))
+}
+
+impl Tolerance {
+    fn row(&self) -> RowKey {
+        RowKey {
+            model: self.model.clone(),
+            input: self.input.clone(),
+            implementation: self.implementation.clone(),
+            variant: self.variant.clone(),
+        }
+    }
+
+    fn is_time(&self) -> bool {
+        self.metric.ends_with("_seconds")
+    }
+
+    /// How far outside of what is allowed a mean is; 0 or less within.
+    fn outside(&self, mean: f64) -> f64 {
+        match self.ratio {
+            Some(ratio) => mean - self.expected * ratio,
+            None => (mean - self.expected).abs() - self.deviation,
+        }
+    }
+
+    fn same_value(&self, other: &Self) -> bool {
+        self.row() == other.row() && self.class == other.class && self.metric == other.metric
+    }
+}
+
+/// Holds records against expectations, one verdict each, in the file's order. Records of other
+/// experiments, datasets and sizes are not looked at; an expectation without a record is not met.
+///
+/// # Errors
+/// Two records of the same value.
+pub fn check(records: &[Record], file: &ToleranceFile) -> Result<Vec<Verdict>, ReportError> {
+    let tables = aggregate(records)?;
+    let table = tables
+        .iter()
+        .find(|(key, _)| key.experiment == file.experiment && key.dataset == file.dataset && key.size == file.size);
+    let verdict = |tolerance: &Tolerance| {
+        let measured: Option<Measured> =
+            table.and_then(|(_, table)| table.get(&tolerance.row(), tolerance.class.as_deref(), &tolerance.metric));
+        // A value that is undefined for some seeds is not the value that was expected.
+        let mean = measured
+            .and_then(|measured| measured.summary.filter(|summary| summary.count == measured.fits))
+            .map(|summary| summary.mean);
+        Verdict {
+            tolerance: tolerance.clone(),
+            measured: mean,
+            seeds: measured.map_or(0, |measured| measured.seeds),
+            // A billionth, so that a deviation of 0.02 holds 0.52 against 0.5.
+            within: mean.is_some_and(|mean| tolerance.outside(mean) <= 1e-9),
+            out_by: mean.map(|mean| tolerance.outside(mean)).filter(|&outside| outside > 1e-9),
+        }
+    };
+    Ok(file.tolerance.iter().map(verdict).collect())
+}
+
+/// Proposes expectations from records: accuracy and macro F1 of every row, to be held within three sample
+/// standard deviations over the seeds, and at least 0.02; with `times` also what a fit and its predictions may take.
+///
+/// What `stored` expects and was met stays as it is; what was not met expects what was measured; what was not measured
+/// is dropped. So the difference to the stored file is what has changed.
+///
+/// # Errors
+/// Records of no or of several experiments, datasets or sizes; two records of the same value.
+pub fn bless(records: &[Record], stored: Option<&ToleranceFile>, times: bool) -> Result<ToleranceFile, ReportError> {
+    let tables = aggregate(records)?;
+    let mut tables = tables.into_iter();
+    let (Some((key, table)), None) = (tables.next(), tables.next()) else {
+        return Err(ReportError::Records(
+            "tolerances are made from the records of exactly one experiment, dataset and size".to_owned(),
+        ));
+    };
+    let measured = |tolerance: &Tolerance| {
+        let measured = table.get(&tolerance.row(), tolerance.class.as_deref(), &tolerance.metric)?;
+        Some((measured.summary?, measured.seeds))
+    };
+    let renewed = |tolerance: &Tolerance| {
+        let (summary, seeds) = measured(tolerance)?;
+        if tolerance.ratio.is_some() {
+            return Some(Tolerance { expected: three_digits(summary.mean), seeds, ..tolerance.clone() });
+        }
+        let spread = 3.0 * summary.standard_deviation.unwrap_or(0.0);
+        let round = |value: f64| (value * 1e4).round() / 1e4;
+        let (expected, deviation) = (round(summary.mean), round(spread.max(LEAST_DEVIATION)));
+        Some(Tolerance { expected, deviation, seeds, ..tolerance.clone() })
+    };
+    let mut tolerance = Vec::new();
+    for verdict in stored.map_or(Ok(Vec::new()), |stored| check(records, stored))? {
+        tolerance.extend(if verdict.within { Some(verdict.tolerance) } else { renewed(&verdict.tolerance) });
+    }
+    for row in table.rows() {
+        let metrics = BLESSED.map(|metric| (metric, None)).into_iter();
+        let timed = BLESSED_TIMES.map(|metric| (metric, Some(BLESSED_RATIO))).into_iter().filter(|_| times);
+        for (metric, ratio) in metrics.chain(timed) {
+            let wanted = Tolerance {
+                variant: row.variant.clone(),
+                model: row.model.clone(),
+                input: row.input.clone(),
+                implementation: row.implementation.clone(),
+                class: None,
+                metric: metric.to_owned(),
+                expected: 0.0,
+                deviation: 0.0,
+                ratio,
+                seeds: 0,
+            };
+            if !tolerance.iter().any(|known: &Tolerance| known.same_value(&wanted)) {
+                tolerance.extend(renewed(&wanted));
+            }
+        }
+    }
+    Ok(ToleranceFile { experiment: key.experiment, dataset: key.dataset, size: key.size, tolerance })
+}
+
+fn three_digits(value: f64) -> f64 {
+    format!("{value:.2e}").parse().unwrap_or(value)
+}
+
+/// What is out of tolerance, as a table; its title tells how many of how many.
+pub fn verdict_table(verdicts: &[Verdict]) -> Table {
+    let out: Vec<&Verdict> = verdicts.iter().filter(|verdict| !verdict.within).collect();
+    let title = match out.len() {
+        0 => format!("all {} expectations are met", verdicts.len()),
+        unmet => format!("{unmet} of {} expectations are not met", verdicts.len()),
+    };
+    let mut table = Table {
+        title,
+        columns: vec![
+            Column::text("model", "model"),
+            Column::text("input", "input"),
+            Column::text("implementation", "implementation").machine_only(),
+            Column::text("variant", "variant"),
+            Column::text("class", "class"),
+            Column::text("metric", "metric"),
+            Column::number("expected", "expected"),
+            Column::number("deviation", "deviation"),
+            Column::number("measured", "measured"),
+            Column::number("out_by", "out by"),
+            Column::number("seeds", "seeds"),
+        ],
+        ..Table::default()
+    };
+    for Verdict { tolerance, measured, seeds, out_by, .. } in out {
+        let number = |value, decimals| Cell::Number { value, standard_deviation: None, decimals, footnote: None };
+        let text = |text: &str| Cell::Text(text.to_owned());
+        let measured = match measured {
+            Some(value) if *seeds < tolerance.seeds => {
+                let footnote = table.footnote("over fewer seeds than the expectation was made from");
+                Cell::Number { value: *value, standard_deviation: None, decimals: 4, footnote: Some(footnote) }
+            }
+            Some(value) => number(*value, 4),
+            None if *seeds == 0 => Cell::Undefined(Some(table.footnote("no record of it"))),
+            None => Cell::Undefined(Some(table.footnote("undefined in at least one seed"))),
+        };
+        table.rows.push(vec![
+            text(&tolerance.model),
+            text(&tolerance.input),
+            text(&tolerance.implementation),
+            text(&tolerance.variant),
+            tolerance.class.as_deref().map_or(Cell::Absent, text),
+            text(&tolerance.metric),
+            number(tolerance.expected, 4),
+            match tolerance.ratio {
+                Some(ratio) => Cell::Text(format!("at most {ratio} times")),
+                None => number(tolerance.deviation, 4),
+            },
+            measured,
+            out_by.map_or(Cell::Absent, |out_by| number(out_by, 4)),
+            number(*seeds as f64, 0),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tables::tests::record;
+    use super::*;
+
+    fn records() -> Vec<Record> {
+        let mut records = Vec::new();
+        for (seed, accuracy) in [(0, 0.9), (1, 0.92)] {
+            records.push(record("as_published", "svm", seed, None, "accuracy", accuracy));
+            records.push(record("as_published", "svm", seed, None, "macro_f1", accuracy - 0.1));
+            records.push(record("as_published", "svm", seed, None, "fit_wall_seconds", 3.0));
+        }
+        records
+    }
+
+    #[test]
+    fn what_was_blessed_is_within_and_survives_its_file() {
+        let file = bless(&records(), None, false).unwrap();
+        let text = file.to_toml().unwrap();
+        let expected = "\
+# What this experiment is expected to measure: means over seeds, and how far off they may be.
+
+experiment = \"table3\"
+dataset = \"iscxvpn2016\"
+size = \"full\"
+
+[[tolerance]]
+variant = \"as_published\"
+model = \"svm\"
+input = \"bytes\"
+metric = \"accuracy\"
+expected = 0.91
+deviation = 0.0424
+seeds = 2
+
+[[tolerance]]
+variant = \"as_published\"
+model = \"svm\"
+input = \"bytes\"
+metric = \"macro_f1\"
+expected = 0.81
+deviation = 0.0424
+seeds = 2
+";
+        assert_eq!(text, expected);
+        let folder = tempfile::tempdir().unwrap();
+        let path = ToleranceFile::path(folder.path(), "table3", "iscxvpn2016", "full");
+        assert!(path.ends_with("table3-iscxvpn2016-full.toml"));
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(ToleranceFile::read(&path).unwrap(), file);
+        let verdicts = check(&records(), &file).unwrap();
+        assert!(verdicts.len() == 2 && verdicts.iter().all(|verdict| verdict.within && verdict.seeds == 2));
+        let table = verdict_table(&verdicts);
+        assert_eq!((table.title.as_str(), table.rows.len()), ("all 2 expectations are met", 0));
+    }
+
+    #[test]
+    fn what_is_off_missing_or_undefined_is_out() {
+        let file = bless(&records(), None, false).unwrap();
+        let mut changed = records();
+        changed.retain(|record| record.metric != "macro_f1");
+        for record in changed.iter_mut().filter(|record| record.metric == "accuracy") {
+            record.value = record.value.map(|value| value - 0.05);
+        }
+        let table = verdict_table(&check(&changed, &file).unwrap());
+        let expected = "\
+**2 of 2 expectations are not met**
+
+| model | input | variant      | class | metric   | expected | deviation | measured | out by | seeds |
+| ----- | ----- | ------------ | ----- | -------- | -------: | --------: | -------: | -----: | ----: |
+| svm   | bytes | as_published |       | accuracy |   0.9100 |    0.0424 |   0.8600 | 0.0076 |     2 |
+| svm   | bytes | as_published |       | macro_f1 |   0.8100 |    0.0424 |    — [a] |        |     0 |
+
+- [a] no record of it
+";
+        assert_eq!(table.to_markdown(), expected);
+        let mut undefined = records();
+        undefined[0].value = None;
+        let verdict = &check(&undefined, &file).unwrap()[0];
+        assert_eq!((verdict.within, verdict.measured, verdict.seeds), (false, None, 2));
+        let mut other = records();
+        for record in &mut other {
+            record.key.size = "smoke".to_owned();
+        }
+        assert!(check(&other, &file).unwrap().iter().all(|verdict| !verdict.within && verdict.seeds == 0));
+        other.extend(records());
+        assert!(bless(&other, None, false).unwrap_err().to_string().contains("exactly one experiment"));
+        assert!(bless(&[], None, false).is_err());
+    }
+
+    #[test]
+    fn times_are_held_by_their_ratio_and_being_faster_is_never_out() {
+        let file = bless(&records(), None, true).unwrap();
+        let text = file.to_toml().unwrap();
+        assert!(text.contains("metric = \"fit_wall_seconds\"\nexpected = 3.0\nratio = 3.0\nseeds = 2"), "{text}");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.toml");
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(ToleranceFile::read(&path).unwrap(), file);
+        let timed = |seconds: f64| {
+            let mut timed = records();
+            for record in timed.iter_mut().filter(|record| record.metric == "fit_wall_seconds") {
+                record.value = Some(seconds);
+            }
+            check(&timed, &file).unwrap().into_iter().find(|verdict| verdict.tolerance.ratio.is_some()).unwrap()
+        };
+        assert!(timed(0.1).within && timed(9.0).within && !timed(9.5).within);
+        assert_eq!(timed(9.5).out_by, Some(0.5));
+        let table = verdict_table(&[timed(9.5)]).to_markdown();
+        assert!(table.contains("at most 3 times |   9.5000 | 0.5000"), "{table}");
+    }
+
+    #[test]
+    fn a_new_expectation_changes_only_what_was_not_met() {
+        let mut stored = bless(&records(), None, true).unwrap();
+        stored.tolerance[0].deviation = 0.3;
+        stored.tolerance[1].expected = 0.5;
+        let mut gone = stored.tolerance[0].clone();
+        gone.model = "knn".to_owned();
+        stored.tolerance.push(gone);
+        let proposed = bless(&records(), Some(&stored), false).unwrap();
+        let fresh = bless(&records(), None, true).unwrap();
+        assert_eq!(proposed.tolerance.len(), 3);
+        assert_eq!(proposed.tolerance[0], stored.tolerance[0]);
+        assert_eq!(proposed.tolerance[1..], fresh.tolerance[1..]);
+    }
+
+    #[test]
+    fn broken_files_are_errors_that_name_the_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.toml");
+        let good = bless(&records(), None, false).unwrap().to_toml().unwrap();
+        let problem = |text: String| {
+            std::fs::write(&path, text).unwrap();
+            ToleranceFile::read(&path).unwrap_err().to_string()
+        };
+        let unknown = problem(good.replacen("deviation", "deviaton", 1));
+        assert!(unknown.contains("t.toml: unknown key `deviaton`, did you mean `deviation`?"), "{unknown}");
+        assert!(problem(good.replacen("size", "sizes", 1)).contains("did you mean `size`"));
+        assert!(problem(good.replacen("deviation = 0", "deviation = -0", 1)).contains("a number from 0"));
+        assert!(problem(good.replacen("\"macro_f1\"", "\"accuracy\"", 1)).contains("the same value"));
+        assert!(problem(good.replacen("\"macro_f1\"", "\"fit_wall_seconds\"", 1)).contains("times depend"));
+        assert!(problem(good.replacen("deviation = 0.0424\n", "", 1)).contains("`deviation` is missing"));
+        assert!(problem(good.replacen("deviation = 0.0424", "ratio = 2.0", 1)).contains("`ratio` is for times"));
+        assert!(problem(good.replacen("expected = 0.91\n", "", 1)).contains("missing field `expected`"));
+    }
+}

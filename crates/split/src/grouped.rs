@@ -1,0 +1,255 @@
+//! Splits that keep groups whole: no capture (or host, or connection) is in two parts, so that a model cannot score by
+//! recognising the session that a flow comes from. Which groups are tested is drawn at random for every seed
+//! ([`super::draw`] has the rules and bounds), then of the others those to validate on.
+//!
+//! A class with two groups has one in train and one in test. Its validation flows are carved out of its
+//! training flows at random: they do share groups with train, which makes early stopping optimistic for
+//! that class, but the test part shares no group with anything. [`super::SplitSummary`] shows it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use rand::seq::SliceRandom;
+
+use super::assignment::{Assignment, Goal, groups_of_classes};
+use super::draw::{Group, Share, components, deal, draw};
+use super::{Flows, Fractions, GroupBy, Part, Split, SplitError, SplitMethod};
+use etcbench_capture::Transport;
+use etcbench_dataset::FlowProvenance;
+use etcbench_storage::seed;
+
+/// The most of a class that is tested: a capture with more of it always trains. Where more than half is asked for test,
+/// it is the other side that is drawn, and the bound is of that.
+const MOST_TESTED: f64 = 0.75;
+/// The most of what is left of a class that is validated on, so that training has the larger part.
+const MOST_VALIDATED: f64 = 0.5;
+/// Orders in which groups of several classes are given to folds until every fold has every class.
+const FOLD_ORDERS: u64 = 8;
+
+pub(super) fn grouped(
+    flows: &Flows<'_>,
+    fractions: Fractions,
+    by: GroupBy,
+    provenance: &[FlowProvenance],
+    seed: u64,
+) -> Result<Split, SplitError> {
+    flows.require(2, SplitMethod::Grouped)?;
+    let groups = collect_groups(flows, by, provenance);
+    let groups: Vec<&Group<'_>> = groups.iter().collect();
+    let class_groups = groups_of_classes(&groups, flows.classes.len());
+    require_groups(flows, by, &groups, &class_groups, 2)?;
+    let test_is_drawn = fractions.test <= 0.5;
+    let wanted = fractions.test.min(1.0 - fractions.test);
+    // One of the groups that stay is for training and one for validation.
+    let share = Share { wanted, most: MOST_TESTED, keep: 2, optional: false };
+    let drawn = draw(&groups, flows.class_names, share, "split, test", seed)
+        .map_err(|class| no_assignment(flows, by, &groups, class, "both train and test".to_owned()))?;
+    let tested: Vec<bool> = drawn.into_iter().map(|drawn| drawn == test_is_drawn).collect();
+    divided(flows, &groups, &tested, fractions, seed)
+}
+
+/// Folds of whole groups with the class proportions of all flows, as far as groups allow; in each split one
+/// fold is the test set, and of the other groups some are the validation set.
+pub(super) fn grouped_folds(
+    flows: &Flows<'_>,
+    folds: usize,
+    fractions: Fractions,
+    by: GroupBy,
+    provenance: &[FlowProvenance],
+    seed: u64,
+) -> Result<Vec<Split>, SplitError> {
+    let groups = collect_groups(flows, by, provenance);
+    let groups: Vec<&Group<'_>> = groups.iter().collect();
+    let classes = flows.classes.len();
+    require_groups(flows, by, &groups, &groups_of_classes(&groups, classes), folds)?;
+    let mut fold_of = vec![0; groups.len()];
+    for component in components(&groups, classes) {
+        let dealt = match component.classes.as_slice() {
+            &[class] => {
+                let sizes: Vec<usize> = component.groups.iter().map(|&group| groups[group].counts[class]).collect();
+                deal(&sizes, folds, &format!("split, folds {}", flows.class_names[class]), seed)
+            }
+            shared => {
+                let own: Vec<&Group<'_>> = component.groups.iter().map(|&group| groups[group]).collect();
+                shared_folds(flows, by, &own, shared, folds, seed)?
+            }
+        };
+        for (&group, fold) in component.groups.iter().zip(dealt) {
+            fold_of[group] = fold;
+        }
+    }
+    (0..folds)
+        .map(|fold| {
+            let tested: Vec<bool> = fold_of.iter().map(|&own| own == fold).collect();
+            divided(flows, &groups, &tested, fractions, seed::derive(seed, &format!("fold {fold}")))
+        })
+        .collect()
+}
+
+/// Folds of groups of which some have several classes: groups from the largest to the smallest, those of about one size
+/// in a random order, each to where it leaves the class proportions closest to even.
+fn shared_folds(
+    flows: &Flows<'_>,
+    by: GroupBy,
+    groups: &[&Group<'_>],
+    own_classes: &[usize],
+    folds: usize,
+    seed: u64,
+) -> Result<Vec<usize>, SplitError> {
+    let classes = flows.classes.len();
+    let required = (0..classes).map(|class| if own_classes.contains(&class) { (0..folds).collect() } else { vec![] });
+    let mut goal = Goal {
+        targets: vec![flows.classes.iter().map(|rows| rows.len() as f64 / folds as f64).collect(); folds],
+        required: required.collect(),
+        preference: (0..folds).collect(),
+    };
+    let mut missing = None;
+    for order_number in 0..FOLD_ORDERS {
+        let generator = &mut seed::generator(seed, &format!("split, folds of shared groups, order {order_number}"));
+        let mut order: Vec<usize> = (0..groups.len()).collect();
+        order.shuffle(generator);
+        // Stable, so that the shuffle decides between sizes that a factor of two parts at most.
+        order.sort_by_key(|&group| std::cmp::Reverse(groups[group].rows.len().ilog2()));
+        goal.preference.shuffle(generator);
+        let ordered: Vec<&Group<'_>> = order.iter().map(|&group| groups[group]).collect();
+        let assignment = Assignment::new(&ordered, &goal);
+        let without = |&class: &usize| (0..folds).any(|fold| assignment.count(fold, class) == 0);
+        missing = own_classes.iter().copied().find(without);
+        if missing.is_none() {
+            let mut fold_of = vec![0; groups.len()];
+            order.iter().zip(assignment.parts()).for_each(|(&group, fold)| fold_of[group] = fold);
+            return Ok(fold_of);
+        }
+    }
+    let class = missing.unwrap_or(own_classes[0]);
+    Err(no_assignment(flows, by, groups, class, format!("each of {folds} folds")))
+}
+
+/// The split that tests the groups that `tested` says, and validates on some of the others.
+fn divided(
+    flows: &Flows<'_>,
+    groups: &[&Group<'_>],
+    tested: &[bool],
+    fractions: Fractions,
+    seed: u64,
+) -> Result<Split, SplitError> {
+    let mut parts = vec![Part::Train; flows.rows];
+    let mut give = |group: &Group<'_>, part: Part| group.rows.iter().for_each(|&row| parts[row] = part);
+    let (test, rest): (Vec<_>, Vec<_>) = groups.iter().copied().zip(tested).partition(|(_, tested)| **tested);
+    test.iter().for_each(|(group, _)| give(group, Part::Test));
+    let rest: Vec<&Group<'_>> = rest.into_iter().map(|(group, _)| group).collect();
+    let wanted = (fractions.validation / (fractions.train + fractions.validation)).min(0.5);
+    let share = Share { wanted, most: MOST_VALIDATED, keep: 1, optional: true };
+    // Nothing is drawn where there is no choice; then each class gives some of its training flows.
+    let validated = draw(&rest, flows.class_names, share, "split, validation", seed).unwrap_or_default();
+    for (group, _) in rest.iter().zip(validated).filter(|(_, validated)| *validated) {
+        give(group, Part::Validation);
+    }
+    carve_validation(flows, fractions, seed, &mut parts);
+    let split = Split::from_parts(&parts);
+    if split.validation.is_empty() {
+        return Err(SplitError::Options {
+            key: "method",
+            problem: "groups leave no flow to validate on: every class has one training flow; add captures".to_owned(),
+        });
+    }
+    Ok(split)
+}
+
+/// The groups by name; the order of the input changes nothing.
+fn collect_groups<'a>(flows: &Flows<'_>, by: GroupBy, provenance: &'a [FlowProvenance]) -> Vec<Group<'a>> {
+    let mut groups: BTreeMap<Cow<'a, str>, Group<'a>> = BTreeMap::new();
+    for row in flows.classes.iter().flatten().copied() {
+        let name = match by {
+            GroupBy::Capture => Cow::Borrowed(provenance[row].capture.as_str()),
+            GroupBy::Host => Cow::Owned(provenance[row].five_tuple.destination.ip().to_string()),
+            GroupBy::Connection => Cow::Owned(connection(&provenance[row])),
+        };
+        let group = groups.entry(name.clone()).or_insert_with(|| Group {
+            name,
+            rows: Vec::new(),
+            counts: vec![0; flows.classes.len()],
+        });
+        group.rows.push(row);
+        group.counts[flows.labels[row] as usize] += 1;
+    }
+    groups.into_values().collect()
+}
+
+/// The name of a flow's connection, the same for both directions.
+fn connection(flow: &FlowProvenance) -> String {
+    let (source, destination) = (flow.five_tuple.source, flow.five_tuple.destination);
+    let (one, other) = (source.min(destination), source.max(destination));
+    let transport = match flow.five_tuple.transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    };
+    format!("{}: {one} {other} {transport}", flow.capture)
+}
+
+/// Errors for the first class that has fewer groups than `needed`.
+fn require_groups(
+    flows: &Flows<'_>,
+    by: GroupBy,
+    groups: &[&Group<'_>],
+    class_groups: &[usize],
+    needed: usize,
+) -> Result<(), SplitError> {
+    let Some(class) = class_groups.iter().position(|&own| own < needed && own > 0) else {
+        return match flows.classes.iter().position(Vec::is_empty) {
+            Some(_) => flows.require(needed, SplitMethod::KFold),
+            None => Ok(()),
+        };
+    };
+    let names: Vec<&str> = names_with(groups, class);
+    Err(match (names.as_slice(), needed) {
+        ([only], 2) => SplitError::OneGroup {
+            class: flows.class_names[class].clone(),
+            flows: flows.classes[class].len(),
+            by: by.name(),
+            group: (*only).to_owned(),
+        },
+        (names, _) => SplitError::TooFewGroups {
+            class: flows.class_names[class].clone(),
+            by: by.name(),
+            groups: names.len(),
+            folds: needed,
+        },
+    })
+}
+
+fn names_with<'a>(groups: &[&'a Group<'_>], class: usize) -> Vec<&'a str> {
+    let mut names: Vec<&str> =
+        groups.iter().filter(|group| group.counts[class] > 0).map(|group| group.name.as_ref()).collect();
+    names.sort_unstable();
+    names
+}
+
+fn no_assignment(flows: &Flows<'_>, by: GroupBy, groups: &[&Group<'_>], class: usize, part: String) -> SplitError {
+    SplitError::NoAssignment {
+        class: flows.class_names[class].clone(),
+        part,
+        by: by.name(),
+        groups: names_with(groups, class).join(", "),
+    }
+}
+
+/// Gives each class without validation flows some of its training flows, at random; a class with one
+/// training flow keeps it.
+fn carve_validation(flows: &Flows<'_>, fractions: Fractions, seed: u64, parts: &mut [Part]) {
+    for (class, rows) in flows.classes.iter().enumerate() {
+        if rows.iter().any(|&row| parts[row] == Part::Validation) {
+            continue;
+        }
+        let mut training: Vec<usize> = rows.iter().copied().filter(|&row| parts[row] == Part::Train).collect();
+        if training.len() < 2 {
+            continue;
+        }
+        let share = fractions.validation / (fractions.train + fractions.validation);
+        let carved = ((share * training.len() as f64).round() as usize).clamp(1, training.len() - 1);
+        training.shuffle(&mut seed::generator(seed::derive(seed, "split"), &flows.class_names[class]));
+        for &row in &training[..carved] {
+            parts[row] = Part::Validation;
+        }
+    }
+}

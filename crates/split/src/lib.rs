@@ -1,0 +1,298 @@
+//! Splits: labels, groups and a seed become train, validation and test rows.
+//!
+//! Every method first puts the flows in the order of their flow ids, so that the order in which files
+//! were read changes nothing. [`SplitSummary`] tells what a split leaks: which captures and hosts are in
+//! two parts at once.
+
+mod assignment;
+mod draw;
+mod file;
+mod grouped;
+mod options;
+mod sampling;
+mod small_classes;
+mod stratified;
+mod summary;
+
+use serde::{Deserialize, Serialize};
+
+pub use file::{read_split, read_splits, write_split, write_splits};
+pub use options::{Fractions, GroupBy, SmallClasses, SplitMethod, SplitOptions};
+pub use sampling::{Sampling, sample_training};
+pub use small_classes::{SmallClass, leave_out_small_classes};
+pub use summary::{SharedProvenance, SplitSummary};
+
+use etcbench_dataset::FlowProvenance;
+use etcbench_feature::FeatureSet;
+use etcbench_storage::seed;
+
+/// What a flow serves for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Fitting.
+    Train,
+    /// Early stopping and nothing else.
+    Validation,
+    /// Measuring.
+    Test,
+}
+
+impl Part {
+    /// The parts in the order of [`Part`]'s values.
+    pub const ALL: [Part; 3] = [Part::Train, Part::Validation, Part::Test];
+
+    /// The name in split files and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Train => "train",
+            Part::Validation => "validation",
+            Part::Test => "test",
+        }
+    }
+}
+
+/// Rows of a feature set by part; each ascending, no row in two of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// Rows to fit on.
+    pub train: Vec<usize>,
+    /// Rows for early stopping.
+    pub validation: Vec<usize>,
+    /// Rows to measure on.
+    pub test: Vec<usize>,
+}
+
+impl Split {
+    /// The rows of one part.
+    pub fn part(&self, part: Part) -> &[usize] {
+        match part {
+            Part::Train => &self.train,
+            Part::Validation => &self.validation,
+            Part::Test => &self.test,
+        }
+    }
+
+    fn from_parts(parts: &[Part]) -> Self {
+        let rows =
+            |wanted: Part| parts.iter().enumerate().filter(|(_, part)| **part == wanted).map(|(row, _)| row).collect();
+        Self { train: rows(Part::Train), validation: rows(Part::Validation), test: rows(Part::Test) }
+    }
+}
+
+/// Why flows cannot be split.
+#[derive(Debug, thiserror::Error)]
+pub enum SplitError {
+    /// A key of `[split]` has a value that cannot be used.
+    #[error("[split] {key}: {problem}")]
+    Options {
+        /// The key.
+        key: &'static str,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// The feature set contradicts itself.
+    #[error("cannot split: {0}")]
+    Features(String),
+    /// Fewer than two classes.
+    #[error("cannot split: the classes are `{}`; classification needs at least two", .0.join("`, `"))]
+    Classes(Vec<String>),
+    /// A class too small for every part to have one of its flows.
+    #[error(
+        "class {class} has {flows} flow(s) but split method {method} needs at least {needed}; add captures of it, \
+         or leave the class out of the experiment"
+    )]
+    TooFewFlows {
+        /// The class.
+        class: String,
+        /// Its flows.
+        flows: usize,
+        /// The method asked for.
+        method: &'static str,
+        /// How many flows it needs of every class.
+        needed: usize,
+    },
+    /// A class smaller than the experiment allows.
+    #[error(
+        "class {class} has {flows} flow(s), fewer than [split] minimum_class_flows = {minimum}; add captures of it, \
+         lower the minimum, or go on without such classes by small_classes = \"leave_out\""
+    )]
+    SmallClass {
+        /// The class.
+        class: String,
+        /// Its flows.
+        flows: usize,
+        /// The fewest that are allowed.
+        minimum: usize,
+    },
+    /// A class with fewer groups than folds.
+    #[error(
+        "class {class} has {groups} {by}(s), so it cannot be in each of {folds} folds of whole {by}s; use folds = \
+         {groups} or fewer (from 2), or leave the class out"
+    )]
+    TooFewGroups {
+        /// The class.
+        class: String,
+        /// What groups are: `capture` or `host`.
+        by: &'static str,
+        /// Its groups.
+        groups: usize,
+        /// The folds asked for.
+        folds: usize,
+    },
+    /// A class whose flows all come from one group.
+    #[error(
+        "class {class} has all its {flows} flows in one {by} ({group}), so a grouped split cannot have it in both \
+         train and test; use method = \"stratified\", add captures of it, or leave the class out"
+    )]
+    OneGroup {
+        /// The class.
+        class: String,
+        /// Its flows.
+        flows: usize,
+        /// What groups are: `capture` or `host`.
+        by: &'static str,
+        /// The only group.
+        group: String,
+    },
+    /// Groups of several classes that exclude one another.
+    #[error(
+        "no assignment of {by} groups was found that has class {class} in {part} (its groups: {groups}); use method = \
+         \"stratified\", or leave the class out"
+    )]
+    NoAssignment {
+        /// The class.
+        class: String,
+        /// The part or fold without it.
+        part: String,
+        /// What groups are: `capture` or `host`.
+        by: &'static str,
+        /// The class's groups.
+        groups: String,
+    },
+    /// A split file that cannot be read or written.
+    #[error("split file {path}: {problem}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+}
+
+/// Splits the flows of `features`: one split, or as many as there are folds, repeat by repeat. The same seed
+/// gives the same split of the same flows, in whatever order they come.
+///
+/// # Errors
+/// Options that contradict one another, fewer than two classes, a class with too few flows or groups, two
+/// flows with one id, a split file that is not of these flows.
+pub fn split(features: &FeatureSet, options: &SplitOptions, seed: u64) -> Result<Vec<Split>, SplitError> {
+    options.validate()?;
+    let classes = rows_by_class(features)?;
+    let flows = Flows { labels: &features.labels, class_names: &features.class_names, rows: features.len(), classes };
+    small_classes::check(&flows, options)?;
+    if options.method == SplitMethod::File {
+        return read_splits(options.path()?, features, seed);
+    }
+    let fractions = options.fractions()?;
+    let provenance = &features.provenance;
+    match options.method {
+        SplitMethod::Stratified => stratified::stratified(&flows, fractions, seed).map(|split| vec![split]),
+        SplitMethod::Temporal => stratified::temporal(&flows, fractions, provenance).map(|split| vec![split]),
+        SplitMethod::Grouped => {
+            let by = options.group.unwrap_or_default();
+            grouped::grouped(&flows, fractions, by, provenance, seed).map(|split| vec![split])
+        }
+        SplitMethod::KFold | SplitMethod::File => {
+            let mut splits = Vec::new();
+            for repeat in 0..options.repeat_count() {
+                // The first repeat is what one alone gives.
+                let seed = if repeat == 0 { seed } else { seed::derive(seed, &format!("repeat {repeat}")) };
+                splits.extend(match options.group {
+                    None => stratified::k_fold(&flows, options.fold_count(), fractions.validation, seed)?,
+                    Some(by) => grouped::grouped_folds(&flows, options.fold_count(), fractions, by, provenance, seed)?,
+                });
+            }
+            Ok(splits)
+        }
+    }
+}
+
+/// What all methods work on.
+struct Flows<'a> {
+    labels: &'a [u32],
+    class_names: &'a [String],
+    /// Number of flows.
+    rows: usize,
+    /// Rows of each class in the order of flow ids.
+    classes: Vec<Vec<usize>>,
+}
+
+impl Flows<'_> {
+    /// Errors for the first class that has fewer flows than `needed`.
+    fn require(&self, needed: usize, method: SplitMethod) -> Result<(), SplitError> {
+        match self.classes.iter().position(|rows| rows.len() < needed) {
+            Some(class) => Err(SplitError::TooFewFlows {
+                class: self.class_names[class].clone(),
+                flows: self.classes[class].len(),
+                method: method.name(),
+                needed,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The rows in the order of their flow ids: by capture, then by number.
+fn canonical_order(provenance: &[FlowProvenance]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..provenance.len()).collect();
+    order.sort_by(|&left, &right| {
+        let key = |row: usize| (provenance[row].capture.as_str(), provenance[row].number);
+        key(left).cmp(&key(right))
+    });
+    order
+}
+
+fn rows_by_class(features: &FeatureSet) -> Result<Vec<Vec<usize>>, SplitError> {
+    if features.provenance.len() != features.labels.len() {
+        return Err(SplitError::Features(format!(
+            "{} labels but {} provenances",
+            features.labels.len(),
+            features.provenance.len()
+        )));
+    }
+    let mut classes = vec![Vec::new(); features.class_names.len()];
+    let mut last: Option<&FlowProvenance> = None;
+    for row in canonical_order(&features.provenance) {
+        let provenance = &features.provenance[row];
+        if last.is_some_and(|last| last.capture == provenance.capture && last.number == provenance.number) {
+            return Err(SplitError::Features(format!("two flows have the id {}", provenance.flow_id())));
+        }
+        last = Some(provenance);
+        let label = features.labels[row];
+        classes
+            .get_mut(label as usize)
+            .ok_or_else(|| {
+                SplitError::Features(format!(
+                    "flow {} has class {label} of {}",
+                    provenance.flow_id(),
+                    features.class_names.len()
+                ))
+            })?
+            .push(row);
+    }
+    if classes.len() < 2 {
+        return Err(SplitError::Classes(features.class_names.clone()));
+    }
+    Ok(classes)
+}
+
+#[cfg(test)]
+mod grouped_tests;
+#[cfg(test)]
+mod tests;
+
+// The README's example is tested like any other.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,411 @@
+//! Properties that every split must have, on feature sets of drawn labels and captures.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use ndarray::Array2;
+use proptest::prelude::*;
+
+use super::*;
+use etcbench_capture::Transport;
+use etcbench_feature::TokenArray;
+use etcbench_flow::FiveTuple;
+
+/// A feature set with one flow per (class, capture) given.
+pub(super) fn features(flows: &[(u32, u32)], classes: usize) -> FeatureSet {
+    let mut numbers: BTreeMap<u32, u32> = BTreeMap::new();
+    let provenance = flows
+        .iter()
+        .enumerate()
+        .map(|(row, &(class, capture))| {
+            let number = numbers.entry(capture).or_default();
+            *number += 1;
+            FlowProvenance {
+                capture: format!("folder/capture, {capture}.pcap"),
+                number: *number - 1,
+                five_tuple: FiveTuple {
+                    source: SocketAddr::from(([10, 0, 0, 1], 40_000)),
+                    destination: SocketAddr::from(([192, 0, 2, (class + 3 * (capture % 5)) as u8], 443)),
+                    transport: Transport::Tcp,
+                },
+                // Times that neither follow nor oppose the rows, some of them equal.
+                start: (row as i64 * 7919) % 1000,
+                end: 2000,
+            }
+        })
+        .collect();
+    FeatureSet {
+        tokens: TokenArray { packets: 0, bytes: 0, values: Vec::new() },
+        statistics: Array2::zeros((flows.len(), 0)),
+        statistic_names: Vec::new(),
+        sequences: Array2::zeros((flows.len(), 0)),
+        labels: flows.iter().map(|&(class, _)| class).collect(),
+        class_names: (0..classes).map(|class| format!("class{class}")).collect(),
+        provenance,
+    }
+}
+
+fn permuted(features: &FeatureSet, seed: u64) -> FeatureSet {
+    use rand::seq::SliceRandom;
+    let mut order: Vec<usize> = (0..features.len()).collect();
+    order.shuffle(&mut etcbench_storage::seed::generator(seed, "permutation"));
+    let mut other = features.clone();
+    other.labels = order.iter().map(|&row| features.labels[row]).collect();
+    other.provenance = order.iter().map(|&row| features.provenance[row].clone()).collect();
+    other
+}
+
+fn ids(features: &FeatureSet, rows: &[usize]) -> BTreeSet<String> {
+    rows.iter().map(|&row| features.provenance[row].flow_id()).collect()
+}
+
+pub(super) fn options(method: SplitMethod) -> SplitOptions {
+    SplitOptions { method, ..SplitOptions::default() }
+}
+
+const METHODS: [SplitMethod; 4] =
+    [SplitMethod::Stratified, SplitMethod::Grouped, SplitMethod::Temporal, SplitMethod::KFold];
+
+/// Three classes, each with 5 to 60 flows; its captures are its own (or all shared).
+fn drawn_flows() -> impl Strategy<Value = Vec<(u32, u32)>> {
+    (any::<bool>(), prop::collection::vec(prop::collection::vec(0u32..6, 5..60), 3)).prop_map(|(shared, classes)| {
+        let mut flows = Vec::new();
+        for (class, captures) in classes.into_iter().enumerate() {
+            for (index, capture) in captures.into_iter().enumerate() {
+                // The first flows make sure that each class has several captures.
+                let capture = if index < 3 { index as u32 } else { capture };
+                flows.push((class as u32, if shared { capture } else { 10 * class as u32 + capture }));
+            }
+        }
+        flows
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_split_is_a_partition_that_depends_on_flows_and_seed_alone(flows in drawn_flows(), seed in any::<u64>()) {
+        let features = features(&flows, 3);
+        let other = permuted(&features, seed);
+        for method in METHODS {
+            let splits = split(&features, &options(method), seed).unwrap();
+            prop_assert_eq!(Some(splits.len()), options(method).count());
+            prop_assert_eq!(&splits, &split(&features, &options(method), seed).unwrap());
+            let again = split(&other, &options(method), seed).unwrap();
+            for (split, again) in splits.iter().zip(&again) {
+                let mut all: Vec<usize> = Part::ALL.iter().flat_map(|&part| split.part(part).to_vec()).collect();
+                all.sort_unstable();
+                prop_assert_eq!(all, (0..features.len()).collect::<Vec<_>>());
+                for part in Part::ALL {
+                    prop_assert!(split.part(part).is_sorted());
+                    prop_assert_eq!(ids(&features, split.part(part)), ids(&other, again.part(part)));
+                    for class in 0..3 {
+                        let found = split.part(part).iter().any(|&row| features.labels[row] == class);
+                        prop_assert!(found, "{method:?}: class {class} is not in {part:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn proportions_are_within_bounds(flows in drawn_flows(), seed in any::<u64>()) {
+        let features = features(&flows, 3);
+        for method in [SplitMethod::Stratified, SplitMethod::Temporal] {
+            let split = &split(&features, &options(method), seed).unwrap()[0];
+            for (class, counts) in SplitSummary::new(&features, split).counts.iter().enumerate() {
+                let size = features.labels.iter().filter(|&&label| label as usize == class).count() as f64;
+                for (&count, share) in counts.iter().zip([0.8, 0.1, 0.1]) {
+                    prop_assert!((count as f64 - share * size).abs() <= 2.0);
+                }
+            }
+        }
+        let folds = split(&features, &options(SplitMethod::KFold), seed).unwrap();
+        let mut tested: Vec<usize> = folds.iter().flat_map(|fold| fold.test.clone()).collect();
+        tested.sort_unstable();
+        prop_assert_eq!(tested, (0..features.len()).collect::<Vec<_>>());
+        for fold in &folds {
+            for (class, counts) in SplitSummary::new(&features, fold).counts.iter().enumerate() {
+                let size = features.labels.iter().filter(|&&label| label as usize == class).count() as f64;
+                prop_assert!((counts[2] as f64 - size / 5.0).abs() < 1.0);
+            }
+        }
+    }
+
+    #[test]
+    fn no_capture_and_no_host_crosses_from_train_to_test(flows in drawn_flows(), seed in any::<u64>()) {
+        let features = features(&flows, 3);
+        let by_capture = &split(&features, &options(SplitMethod::Grouped), seed).unwrap()[0];
+        // Every class has three captures at least, so validation shares none either.
+        for shared in SplitSummary::new(&features, by_capture).shared {
+            prop_assert_eq!(shared.captures, Vec::<String>::new());
+        }
+        let by_host = SplitOptions { group: Some(GroupBy::Host), ..options(SplitMethod::Grouped) };
+        match split(&features, &by_host, seed) {
+            Ok(splits) => {
+                let [_, train_test, validation_test] = SplitSummary::new(&features, &splits[0]).shared;
+                prop_assert_eq!((train_test.hosts, validation_test.hosts), (0, 0));
+            }
+            Err(error) => prop_assert!(matches!(error, SplitError::NoAssignment { .. }), "{}", error),
+        }
+    }
+
+    #[test]
+    fn a_temporal_split_never_trains_on_the_future_of_a_class(flows in drawn_flows(), seed in any::<u64>()) {
+        let features = features(&flows, 3);
+        let split = &split(&features, &options(SplitMethod::Temporal), seed).unwrap()[0];
+        for class in 0..3 {
+            let times = |part: Part| {
+                let rows = split.part(part).iter().filter(|&&row| features.labels[row] == class);
+                rows.map(|&row| features.provenance[row].start).collect::<Vec<_>>()
+            };
+            prop_assert!(times(Part::Train).iter().max() <= times(Part::Validation).iter().min());
+            prop_assert!(times(Part::Validation).iter().max() <= times(Part::Test).iter().min());
+        }
+    }
+
+    #[test]
+    fn folds_of_groups_keep_groups_whole_and_partition_the_flows(
+        flows in drawn_flows(), folds in 2usize..4, repeats in 1usize..4, seed in any::<u64>(),
+    ) {
+        let features = features(&flows, 3);
+        // Every class has three captures at least, so three folds are always possible where captures are of
+        // one class; where they are shared by classes, no assignment may be found.
+        let options = SplitOptions {
+            group: Some(GroupBy::Capture), folds: Some(folds), repeats: Some(repeats), ..options(SplitMethod::KFold)
+        };
+        let splits = match split(&features, &options, seed) {
+            Ok(splits) => splits,
+            Err(error) => {
+                prop_assert!(matches!(error, SplitError::NoAssignment { .. }), "{}", error);
+                return Ok(());
+            }
+        };
+        prop_assert_eq!(Some(splits.len()), options.count());
+        let other = permuted(&features, seed);
+        for (split, again) in splits.iter().zip(&super::split(&other, &options, seed).unwrap()) {
+            for part in Part::ALL {
+                prop_assert_eq!(ids(&features, split.part(part)), ids(&other, again.part(part)));
+            }
+            let summary = SplitSummary::new(&features, split);
+            let [train_validation, train_test, validation_test] = &summary.shared;
+            prop_assert!(train_test.captures.is_empty() && validation_test.captures.is_empty());
+            if folds == 3 && train_validation.captures.is_empty() {
+                prop_assert!(summary.counts.iter().all(|counts| counts[0] > 0 && counts[2] > 0));
+            }
+            let mut all: Vec<usize> = Part::ALL.iter().flat_map(|&part| split.part(part).to_vec()).collect();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..features.len()).collect::<Vec<_>>());
+        }
+        for repeat in splits.chunks(folds) {
+            let mut tested: Vec<usize> = repeat.iter().flat_map(|fold| fold.test.clone()).collect();
+            tested.sort_unstable();
+            prop_assert_eq!(tested, (0..features.len()).collect::<Vec<_>>());
+        }
+        let once = SplitOptions { repeats: None, ..options };
+        prop_assert_eq!(&super::split(&features, &once, seed).unwrap(), &splits[..folds]);
+    }
+
+    #[test]
+    fn splits_survive_their_files(flows in drawn_flows(), seed in any::<u64>()) {
+        let features = features(&flows, 3);
+        let other = permuted(&features, seed);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("split.csv");
+        let one = &split(&features, &options(SplitMethod::Stratified), seed).unwrap()[0];
+        write_split(&path, &features, one).unwrap();
+        prop_assert_eq!(&read_split(&path, &features).unwrap(), one);
+        prop_assert_eq!(ids(&other, &read_split(&path, &other).unwrap().test), ids(&features, &one.test));
+
+        let repeated = SplitOptions { repeats: Some(2), ..options(SplitMethod::KFold) };
+        let seeds = [seed, seed ^ 1];
+        let splits = seeds.map(|seed| split(&features, &repeated, seed).unwrap());
+        let numbered: Vec<(u64, usize, &Split)> = seeds
+            .iter()
+            .zip(&splits)
+            .flat_map(|(&seed, splits)| splits.iter().enumerate().map(move |(fold, split)| (seed, fold, split)))
+            .collect();
+        write_splits(&path, &features, &numbered).unwrap();
+        let from_file = SplitOptions { path: Some(path), ..options(SplitMethod::File) };
+        for (seed, splits) in seeds.into_iter().zip(splits) {
+            prop_assert_eq!(split(&features, &from_file, seed).unwrap(), splits);
+        }
+        let error = split(&features, &from_file, seed ^ 2).unwrap_err().to_string();
+        prop_assert!(error.contains(&format!("there is no split for seed {}; there are: ", seed ^ 2)), "{}", error);
+    }
+}
+
+/// `flows` flows of each capture, all of one class.
+pub(super) fn class_of(class: u32, captures: &[(u32, usize)]) -> Vec<(u32, u32)> {
+    captures.iter().flat_map(|&(capture, flows)| vec![(class, capture); flows]).collect()
+}
+
+#[test]
+fn a_class_with_two_captures_validates_on_training_captures_and_the_summary_says_so() {
+    // The first class has a capture that is too large to be tested, the second one that is too large to validate on.
+    let mut flows = class_of(0, &[(0, 90), (1, 10)]);
+    flows.extend(class_of(1, &[(10, 80), (11, 20), (12, 20)]));
+    let features = features(&flows, 2);
+    let seeds = 0..9;
+    let split = seeds
+        .map(|seed| split(&features, &options(SplitMethod::Grouped), seed).unwrap().remove(0))
+        .find(|split| SplitSummary::new(&features, split).counts[1][2] == 20)
+        .unwrap();
+    let summary = SplitSummary::new(&features, &split);
+    assert_eq!(summary.counts, [[80, 10, 10], [80, 20, 20]]);
+    let [train_validation, train_test, validation_test] = summary.shared;
+    assert_eq!(train_validation.captures, ["folder/capture, 0.pcap"]);
+    assert_eq!(train_validation.capture_flows, 10);
+    assert!(train_test.captures.is_empty() && validation_test.captures.is_empty());
+}
+
+#[test]
+fn seeds_change_the_split() {
+    let features = features(&class_of(0, &[(0, 50)]).into_iter().chain(class_of(1, &[(1, 50)])).collect::<Vec<_>>(), 2);
+    for method in [SplitMethod::Stratified, SplitMethod::KFold] {
+        assert_ne!(split(&features, &options(method), 1).unwrap(), split(&features, &options(method), 2).unwrap());
+    }
+}
+
+#[test]
+fn classes_that_cannot_be_split_are_named() {
+    let mut flows = class_of(0, &[(0, 20), (1, 5)]);
+    flows.extend(class_of(1, &[(2, 2)]));
+    let small = features(&flows, 2);
+    let message = |features: &FeatureSet, method| split(features, &options(method), 0).unwrap_err().to_string();
+    assert_eq!(
+        message(&small, SplitMethod::Stratified),
+        "class class1 has 2 flow(s) but split method stratified needs at least 3; add captures of it, or leave the \
+         class out of the experiment"
+    );
+    assert!(message(&small, SplitMethod::KFold).contains("needs at least 5"));
+    assert!(message(&small, SplitMethod::Grouped).contains("all its 2 flows in one capture (folder/capture, 2.pcap)"));
+    assert!(message(&features(&flows, 3), SplitMethod::Temporal).contains("class class1 has 2 flow(s)"));
+    assert!(
+        message(&features(&class_of(0, &[(0, 9)]), 1), SplitMethod::Stratified).contains("the classes are `class0`")
+    );
+    let mut twice = features(&class_of(0, &[(0, 9)]), 2);
+    twice.provenance[3].number = 4;
+    assert!(message(&twice, SplitMethod::Stratified).contains("two flows have the id folder/capture, 0.pcap#4"));
+}
+
+#[test]
+fn groups_that_exclude_one_another_are_an_error_and_not_a_leak() {
+    // Two captures that both hold every class: one must be train, the other test, and so on for class 1,
+    // whose second capture is the only other one.
+    let flows =
+        [class_of(0, &[(0, 5), (1, 5)]), class_of(1, &[(1, 5), (2, 5)]), class_of(2, &[(0, 5), (2, 5)])].concat();
+    let error = split(&features(&flows, 3), &options(SplitMethod::Grouped), 0).unwrap_err();
+    assert!(matches!(error, SplitError::NoAssignment { .. }), "{error}");
+}
+
+#[test]
+fn options_that_do_not_go_together_are_errors() {
+    let problem = |text: &str| match toml::from_str::<SplitOptions>(text) {
+        Ok(options) => options.validate().unwrap_err().to_string(),
+        Err(error) => error.to_string(),
+    };
+    assert!(problem("train = 0.7").contains("the three must sum to 1"));
+    assert!(problem("train = 0.9\ntest = 0.0").contains("[split] test: is 0"));
+    assert!(problem("validation = nan").contains("[split] validation"));
+    assert!(problem("method = \"grouped\"\nfolds = 3").contains("[split] folds: is not for method \"grouped\""));
+    assert!(problem("group = \"capture\"").contains("[split] group: is not for method \"stratified\""));
+    assert!(problem("method = \"temporal\"\nrepeats = 2").contains("[split] repeats: is not for method"));
+    assert!(problem("method = \"k_fold\"\nrepeats = 0").contains("[split] repeats: is 0"));
+    assert!(problem("method = \"file\"").contains("[split] path: is missing"));
+    assert!(problem("method = \"file\"\npath = \"a\"\ntrain = 0.5").contains("[split] train: is not for"));
+    assert!(problem("path = \"a\"").contains("[split] path: is not for method"));
+    assert!(problem("small_classes = \"leave_out\"").contains("is only for use with minimum_class_flows"));
+    assert!(problem("minimum_class_flows = 0").contains("minimum_class_flows: is 0"));
+    assert!(problem("method = \"k_fold\"\ntest = 0.1").contains("[split] test: follows from folds"));
+    assert!(problem("method = \"k_fold\"\nfolds = 1").contains("[split] folds: is 1"));
+    assert!(problem("seed = 1").contains("unknown field `seed`"));
+    let parsed: SplitOptions =
+        toml::from_str("method = \"grouped\"\ngroup = \"host\"\ntrain = 0.6\ntest = 0.3").unwrap();
+    assert_eq!(parsed.fractions().unwrap(), Fractions { train: 0.6, validation: 0.1, test: 0.3 });
+}
+
+#[test]
+fn classes_under_the_minimum_are_an_error_or_left_out_as_declared() {
+    let flows = [class_of(0, &[(0, 20)]), class_of(1, &[(1, 4)]), class_of(2, &[(2, 9)])].concat();
+    let mut features = features(&flows, 3);
+    features.statistics = Array2::from_shape_fn((flows.len(), 1), |(row, _)| row as f32);
+    features.tokens = TokenArray { packets: 1, bytes: 2, values: (0..2 * flows.len() as u16).collect() };
+    let options = |text: &str| toml::from_str::<SplitOptions>(text).unwrap();
+    let refusing = options("minimum_class_flows = 5");
+    let (same, small) = leave_out_small_classes(features.clone(), &refusing).unwrap();
+    assert_eq!((same.len(), small.len()), (33, 0));
+    assert!(split(&features, &refusing, 0).unwrap_err().to_string().contains("class class1 has 4 flow(s), fewer than"));
+
+    let leaving = options("minimum_class_flows = 5\nsmall_classes = \"leave_out\"");
+    let (left, small) = leave_out_small_classes(features.clone(), &leaving).unwrap();
+    assert_eq!(small, [SmallClass { class: "class1".to_owned(), flows: 4 }]);
+    assert_eq!(left.class_names, ["class0", "class2"]);
+    assert_eq!(left.labels, [vec![0; 20], vec![1; 9]].concat());
+    // The rows are those of the classes that stay: 0 to 19, and 24 to 32.
+    assert_eq!(left.statistics.column(0).to_vec()[19..22], [19.0, 24.0, 25.0]);
+    assert_eq!(left.tokens.flow(20), [48, 49]);
+    assert_eq!(left.provenance[20], features.provenance[24]);
+    assert_eq!(split(&left, &leaving, 0).unwrap().len(), 1);
+    let all = options("minimum_class_flows = 10\nsmall_classes = \"leave_out\"");
+    assert!(leave_out_small_classes(features, &all).unwrap_err().to_string().contains("leaves 1 of 3 classes"));
+}
+
+#[test]
+fn fewer_groups_than_folds_are_an_error_that_says_how_many_folds_there_can_be() {
+    let flows = [class_of(0, &[(0, 5), (1, 5), (2, 5)]), class_of(1, &[(3, 5), (4, 5)])].concat();
+    let options = SplitOptions { group: Some(GroupBy::Capture), folds: Some(3), ..options(SplitMethod::KFold) };
+    let error = split(&features(&flows, 2), &options, 0).unwrap_err().to_string();
+    assert!(error.contains("class class1 has 2 capture(s), so it cannot be in each of 3 folds"), "{error}");
+    let two = SplitOptions { folds: Some(2), ..options };
+    assert_eq!(split(&features(&flows, 2), &two, 0).unwrap().len(), 2);
+}
+
+#[test]
+fn split_files_of_other_data_are_refused_with_what_differs_counted() {
+    let features = features(&[class_of(0, &[(0, 5)]), class_of(1, &[(1, 5)])].concat(), 2);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("split.csv");
+    write_split(&path, &features, &split(&features, &SplitOptions::default(), 0).unwrap()[0]).unwrap();
+    let good = std::fs::read_to_string(&path).unwrap();
+    let problem = |content: String| {
+        std::fs::write(&path, content).unwrap();
+        read_split(&path, &features).unwrap_err().to_string()
+    };
+    let lines: Vec<&str> = good.lines().collect();
+    assert_eq!(lines[0], "flow_id,source,destination,transport,start,part");
+    assert!(lines[1].starts_with("\"folder/capture, 0.pcap#0\",10.0.0.1:40000,192.0.2.0:443,tcp,0,"), "{}", lines[1]);
+    assert!(
+        problem(good.replacen("flow_id", "flowid", 1)).contains("unknown column `flowid`, did you mean `flow_id`?")
+    );
+    assert!(problem(good.replacen("transport", "fold", 1)).contains("line 2: fold \"tcp\" is not a whole number"));
+    assert!(problem("flow_id,start\n".to_owned()).contains("there is no column `part`"));
+    assert!(problem("flow_id,part\n".to_owned()).contains("it names no flow"));
+    let text = problem(good.replace("capture, 1.pcap#", "capture, 9.pcap#"));
+    assert!(
+        text.contains("5 flow id(s) are not among the experiment's flows (the first: line 7: folder/capture, 9"),
+        "{text}"
+    );
+    assert!(text.contains("5 flow(s) are missing (the first: folder/capture, 1.pcap#0)"), "{text}");
+    assert!(problem(good.replacen("train", "training", 1)).contains("part \"training\""));
+    let text = problem(format!("{good}{}\n", lines[3]));
+    assert!(
+        text.contains("1 flow(s) are named a second time (the first: line 12: folder/capture, 0.pcap#2)"),
+        "{text}"
+    );
+    assert!(problem(lines[..10].join("\n")).contains("1 flow(s) are missing (the first: folder/capture, 1.pcap#4)"));
+    let text = problem(good.replace(":443,tcp", ":444,tcp"));
+    assert!(text.contains("10 flow(s) have other endpoints or another start (the first: line 2: "), "{text}");
+    assert!(problem(good.replace("train", "test").replace("validation", "test")).contains("no flow in part train"));
+    // Ids alone are enough, in any order.
+    let mut short: Vec<String> = lines[1..]
+        .iter()
+        .map(|line| format!("{}\",{}\n", line.split("\",").next().unwrap(), line.rsplit(',').next().unwrap()))
+        .collect();
+    short.reverse();
+    std::fs::write(&path, format!("flow_id,part\n{}", short.concat())).unwrap();
+    let read = read_split(&path, &features).unwrap();
+    std::fs::write(&path, &good).unwrap();
+    assert_eq!(read, read_split(&path, &features).unwrap());
+}
