@@ -38,8 +38,8 @@ enum Format {
 /// as in libpcap.
 ///
 /// ```no_run
-/// # fn main() -> Result<(), etcbench::capture::CaptureError> {
-/// let mut reader = etcbench::capture::CaptureReader::open("traffic.pcap".as_ref())?;
+/// # fn main() -> Result<(), etcbench_capture::CaptureError> {
+/// let mut reader = etcbench_capture::CaptureReader::open("traffic.pcap".as_ref())?;
 /// while let Some(packet) = reader.next_packet()? {
 ///     println!("{}: {} -> {}", packet.number, packet.source, packet.destination);
 /// }

@@ -8,7 +8,7 @@ use etcbench_storage::progress::Silent;
 use etcbench_synth as synth;
 
 fn project() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
 fn shipped(name: &str) -> DatasetDefinition {

@@ -138,7 +138,7 @@ fn selections_that_cannot_work_are_told() {
 
 #[test]
 fn real_captures_become_features_through_the_store() {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let project = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     let root = project.join("../shared/data/ustc-tfc2016-sessions");
     if !root.is_dir() {
         eprintln!("skipped: {} is missing", root.display());

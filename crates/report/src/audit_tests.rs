@@ -13,7 +13,7 @@ fn audit(text: &str) -> Vec<Finding> {
 }
 
 fn published(name: &str) -> Vec<Finding> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("paper/published/{name}.csv"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../paper/published/{name}.csv"));
     AuditTable::read(&path).unwrap().audit().unwrap()
 }
 

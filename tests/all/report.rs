@@ -1,13 +1,11 @@
 //! The report end to end through the real binary: small runs on generated captures in, one page, tables and figures
 //! out; the page in a browser, and the PDF, where the machine has what they need.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use common::Project;
+use crate::common::Project;
 
 /// A folder with three stored runs: two tables of three models, and an ablation.
 fn project() -> &'static Project {

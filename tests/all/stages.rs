@@ -1,12 +1,10 @@
 //! A cache entry is never reused when something that matters to it changed, and always when nothing did: every key of
 //! an experiment is changed, and the stages that must run again do, and only those.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use common::{Project, every_stage};
+use crate::common::{Project, every_stage};
 use etcbench::experiment::{self, Cache, Overrides, Recipe, Run, Settings};
 use etcbench::model::Device;
 use etcbench::progress::Silent;

@@ -1,8 +1,6 @@
 //! What an experiment file can ask for, through the real binary: folds, tuning, sampling, sequences, feature
 //! files, flows kept between runs, and fast held against reference.
 
-mod common;
-#[path = "experiments/pretraining.rs"]
 mod pretraining;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use common::Project;
+use crate::common::Project;
 
 const TABLE_DATASET: &str = r#"
 name = "points"

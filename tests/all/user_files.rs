@@ -1,17 +1,13 @@
 //! What belongs to the user stays: files in a results folder, an older run with other results, and whatever a name leads to
 //! that is given for an output: a link, a pipe, a device, a file that others may not read.
 
-#![cfg(unix)]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use common::{Project, contents, every_stage};
+use crate::common::{Project, contents, every_stage};
 
 const RUN: [&str; 2] = ["run", "experiments/small.toml"];
 

@@ -1,16 +1,12 @@
 //! Every model of either implementation gives the same bits at any number of threads, again, with a cold and a warm cache,
 //! after it was killed, and whatever order files are listed in. `scripts/build-check` asks the same of a debug build.
 
-#![cfg(target_os = "linux")]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::every_stage::{self, command, command_of, files};
-use common::faults::library;
+use crate::common::every_stage::{self, command, command_of, files};
+use crate::common::faults::library;
 use sha2::{Digest, Sha256};
 
 const MODELS: [&str; 8] = [

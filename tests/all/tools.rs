@@ -1,12 +1,10 @@
 //! What is done with runs once they are there, through the real binary: saved models classify captures, expectations
 //! are checked and renewed, runs are compared, ranked and listed.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 
-use common::Project;
+use crate::common::Project;
 
 const RUN: [&str; 13] = [
     "run",

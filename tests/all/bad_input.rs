@@ -1,11 +1,9 @@
 //! Bad input through the real binary: one line that names the thing and what to do, exit code 2, and no
 //! partial result left behind.
 
-mod common;
-
 use std::fs;
 
-use common::Project;
+use crate::common::Project;
 
 /// Eight tiny flows of two UDP packets each in a little-endian microsecond pcap of raw IPv4.
 fn capture(first_port: u16) -> Vec<u8> {
@@ -190,7 +188,7 @@ fn nothing_left(project: &Project) {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_run_that_does_not_fit_into_memory_is_refused_before_it_begins() {
-    let project = common::every_stage::project();
+    let project = crate::common::every_stage::project();
     let run = ["run", "experiments/small.toml", "--memory-limit"];
     project.refused(
         &[&run[..], &["1M"]].concat(),

@@ -1,15 +1,11 @@
 //! A run that is killed, asked to stop, out of memory, or one of several in the same folder, gives what an undisturbed
 //! one gives. `scripts/kill-check` runs the first test at length.
 
-#![cfg(target_os = "linux")]
-
-mod common;
-
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::every_stage::{self, command, leftovers, results, same, stage};
+use crate::common::every_stage::{self, command, leftovers, results, same, stage};
 use rand::{RngExt, SeedableRng};
 
 /// Two variants of six models, one of them with two inputs.

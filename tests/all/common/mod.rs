@@ -1,8 +1,6 @@
 //! What the end-to-end tests share: a project folder of their own and the real binary.
 
-#[allow(dead_code, reason = "not every test file runs it")]
 pub(crate) mod every_stage;
-#[allow(dead_code, reason = "not every test file needs faults")]
 #[cfg(target_os = "linux")]
 pub(crate) mod faults;
 
@@ -24,7 +22,6 @@ impl Project {
     }
 
     /// A project that several tests of one file share: nobody knows which is the last, so the next run removes it.
-    #[allow(dead_code, reason = "not every test file shares one")]
     pub(crate) fn shared(name: &str) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&folder);
@@ -50,7 +47,6 @@ impl Project {
         self.folder.join(relative)
     }
 
-    #[allow(dead_code, reason = "not every test file writes files of its own")]
     pub(crate) fn write(&self, relative: &str, content: impl AsRef<[u8]>) {
         let path = self.path(relative);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -70,7 +66,6 @@ impl Project {
 
     /// Runs `etcbench` and expects it to succeed.
     #[track_caller]
-    #[allow(dead_code, reason = "not every test file expects success")]
     pub(crate) fn done(&self, arguments: &[&str]) -> Output {
         let output = self.etcbench(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -80,7 +75,6 @@ impl Project {
     /// Runs `etcbench` and expects exit code 2 and one line on standard error that holds every one of
     /// `words`.
     #[track_caller]
-    #[allow(dead_code, reason = "not every test file gives bad input")]
     pub(crate) fn refused(&self, arguments: &[&str], words: &[&str]) {
         let output = self.etcbench(arguments);
         let text = String::from_utf8_lossy(&output.stderr);
@@ -96,7 +90,6 @@ impl Project {
 
 /// Every file of a results folder without what depends on time and machine: `run.json`, `units.json` and the checksums are
 /// left out, and so are columns and records about seconds, rates and memory.
-#[allow(dead_code, reason = "not every test file compares results")]
 pub(crate) fn contents(folder: &Path) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     let mut pending = vec![folder.to_owned()];
@@ -126,7 +119,6 @@ pub(crate) fn contents(folder: &Path) -> BTreeMap<String, String> {
     files
 }
 
-#[allow(dead_code, reason = "as above")]
 fn without_timing_columns(text: &str) -> String {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
     let records: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
@@ -139,7 +131,6 @@ fn without_timing_columns(text: &str) -> String {
 }
 
 /// A dataset of sixty points of three overlapping classes, by a generator of small numbers, as a feature file.
-#[allow(dead_code, reason = "not every test file needs quick fits")]
 pub(crate) fn write_points(project: &Project) {
     let mut state = 1_u64;
     let mut next = move || {

@@ -3,15 +3,13 @@
 //!
 //! Needs root and Slurm's daemons (Debian: `slurm-wlm` and `munge`); skipped, and said so, where they are missing.
 
-mod common;
-
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Project, contents, write_points};
+use crate::common::{Project, contents, write_points};
 
 /// Longer than anything takes on a machine that has much else to do.
 const PATIENCE: Duration = Duration::from_secs(240);

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::common::{Project, every_stage};
 use super::read_csv;
+use crate::common::{Project, every_stage};
 
 /// The deep model alone, without variants and tuning, which learns from all of a small corpus.
 fn experiment() -> String {
@@ -95,14 +95,14 @@ fn a_corpus_holds_nothing_that_is_tested() {
     assert!(folder.join("manifests/other.json").is_file());
 
     // All of it comes from the cache, and the same comes out without it, on one thread.
-    let before = super::common::contents(&folder);
+    let before = crate::common::contents(&folder);
     let again = project.done(&CORPUS);
     assert!(String::from_utf8_lossy(&again.stderr).contains("1 fits, 1 of them from the cache"));
     project.done(&[&CORPUS[..], &["--no-cache", "--threads", "1"]].concat());
-    assert_eq!(super::common::contents(&folder), before);
+    assert_eq!(crate::common::contents(&folder), before);
     // Units that are computed apart draw the same.
     project.done(&[&CORPUS[..], &["--jobs", "1"]].concat());
-    assert_eq!(super::common::contents(&folder), before);
+    assert_eq!(crate::common::contents(&folder), before);
     fs::remove_dir_all(&folder).unwrap();
     // A bound is kept, evenly; the other implementation takes the same corpus.
     let few = ["--set", "model.attention_lstm.elmo.corpus_packets=12"];

@@ -1,11 +1,9 @@
 //! The five tables end to end through the real binary: generated captures in, tables out, held to the
 //! stored tolerances; and the same bits on repeated runs and at any number of threads.
 
-mod common;
-
 use std::fs;
 
-use common::{Project, contents};
+use crate::common::{Project, contents};
 
 #[test]
 fn the_five_tables_on_generated_captures_are_within_their_tolerances() {

@@ -1,12 +1,10 @@
 //! Sweeps end to end through the real binary: points as variants, tables and curves, and units that processes compute
 //! side by side.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{Project, contents, write_points};
+use crate::common::{Project, contents, write_points};
 
 const SWEEP: &str = r#"
 title = "Three clouds"

@@ -3,10 +3,6 @@
 //! it and the C library. `scripts/fault-check` tries every change, an ordinary test one of each of some kinds: what
 //! is done, and in which part of the results.
 
-#![cfg(target_os = "linux")]
-
-mod common;
-
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use common::Project;
-use common::every_stage::{self, command, leftovers, results, results_in, same};
-use common::faults::library;
+use crate::common::Project;
+use crate::common::every_stage::{self, command, leftovers, results, results_in, same};
+use crate::common::faults::library;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;

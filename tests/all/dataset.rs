@@ -1,12 +1,10 @@
 //! Datasets through the real binary: what is in a folder, whose flows have which labels, and what two people's
 //! copies share.
 
-mod common;
-
 use std::fs;
 use std::io::Write;
 
-use common::Project;
+use crate::common::Project;
 
 const SECOND: u32 = 1;
 

@@ -1,0 +1,33 @@
+//! Tests through the real binary and the library's public face, in one program, so that they link once. Two stand apart, because
+//! they measure their whole process: `deep_step` counts allocations and `synth_tshark` memory.
+
+mod common;
+
+mod bad_input;
+mod broken_files;
+mod capture_data;
+mod capture_tshark;
+mod classical;
+mod dataset;
+#[cfg(target_os = "linux")]
+mod determinism;
+mod download;
+mod experiments;
+mod falsified_lengths;
+#[cfg(target_os = "linux")]
+mod faults;
+mod findings;
+mod flow_peers;
+mod fuzz_seeds;
+#[cfg(target_os = "linux")]
+mod interruption;
+mod lab;
+mod report;
+mod slurm;
+mod stages;
+mod sweep;
+mod tables;
+mod tools;
+mod tutorial;
+#[cfg(unix)]
+mod user_files;
