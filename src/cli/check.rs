@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::Context;
 use clap::Args;
-use similar::{ChangeTag, TextDiff};
 
 use super::run::Target;
 use super::{Verdict, find_results, records};
@@ -86,24 +85,101 @@ pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Resul
     Ok(Verdict::CheckFailed)
 }
 
-/// A unified diff, which `patch` takes too; in colours on a terminal.
+/// A unified diff with nine lines of context, which `patch` takes too; in colours on a terminal.
 fn difference(name: &str, before: &str, after: &str) -> String {
-    let diff = TextDiff::from_lines(before, after);
-    if !std::io::stdout().is_terminal() {
-        return diff.unified_diff().context_radius(9).header(name, name).to_string();
-    }
+    const CONTEXT: usize = 9;
+    let (before, after): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
+    let lines = diff::slice(&before, &after);
+    let changed = |line: &diff::Result<&&str>| !matches!(line, diff::Result::Both(..));
+    let in_colours = std::io::stdout().is_terminal();
     let mut text = format!("--- {name}\n+++ {name}\n");
-    for hunk in diff.unified_diff().context_radius(9).iter_hunks() {
-        text += &format!("{}\n", hunk.header());
-        for change in hunk.iter_changes() {
-            let (colour, sign) = match change.tag() {
-                ChangeTag::Delete => ("\u{1b}[31m", '-'),
-                ChangeTag::Insert => ("\u{1b}[32m", '+'),
-                ChangeTag::Equal => ("", ' '),
-            };
-            let reset = if colour.is_empty() { "" } else { "\u{1b}[0m" };
-            text += &format!("{colour}{sign}{}{reset}\n", change.value().trim_end_matches('\n'));
+    // The first line of either text that comes next, from 1.
+    let (mut old, mut new) = (1, 1);
+    let mut next = 0;
+    while let Some(first) = lines[next..].iter().position(changed).map(|offset| next + offset) {
+        let start = first.saturating_sub(CONTEXT).max(next);
+        (old, new) = (old + start - next, new + start - next);
+        // A hunk ends where more lines stay as they are than both its context and the next one's.
+        let mut end = first + 1;
+        while let Some(offset) = lines[end..].iter().take(2 * CONTEXT + 1).position(changed) {
+            end += offset + 1;
         }
+        let end = (end + CONTEXT).min(lines.len());
+        let hunk = &lines[start..end];
+        let olds = hunk.iter().filter(|line| !matches!(line, diff::Result::Right(_))).count();
+        let news = hunk.iter().filter(|line| !matches!(line, diff::Result::Left(_))).count();
+        // Of a text without lines there, the line before is named.
+        let place = |line: usize, count: usize| if count == 0 { line - 1 } else { line };
+        text += &format!("@@ -{},{olds} +{},{news} @@\n", place(old, olds), place(new, news));
+        for line in hunk {
+            let (colour, sign, line) = match line {
+                diff::Result::Left(line) => ("\u{1b}[31m", '-', line),
+                diff::Result::Right(line) => ("\u{1b}[32m", '+', line),
+                diff::Result::Both(line, _) => ("", ' ', line),
+            };
+            match in_colours && !colour.is_empty() {
+                true => text += &format!("{colour}{sign}{line}\u{1b}[0m\n"),
+                false => text += &format!("{sign}{line}\n"),
+            }
+        }
+        (old, new, next) = (old + olds, new + news, end);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What `patch` does with a unified diff.
+    fn patched(before: &str, diff: &str) -> String {
+        let old: Vec<&str> = before.lines().collect();
+        let (mut text, mut taken, mut left) = (String::new(), 0, (0, 0));
+        for line in diff.lines().skip(2) {
+            if let Some(header) = line.strip_prefix("@@ -") {
+                assert_eq!(left, (0, 0), "{diff}");
+                let numbers: Vec<usize> =
+                    header.split(['-', '+', ',', ' ', '@']).filter_map(|number| number.parse().ok()).collect();
+                let [start, olds, new_start, news] = numbers[..] else { panic!("{header}") };
+                let start = if olds == 0 { start } else { start - 1 };
+                old[taken..start].iter().for_each(|line| text += &format!("{line}\n"));
+                assert_eq!(text.lines().count(), if news == 0 { new_start } else { new_start - 1 }, "{diff}");
+                (taken, left) = (start, (olds, news));
+                continue;
+            }
+            let (sign, line) = line.split_at(1);
+            if sign != "+" {
+                assert_eq!(old[taken], line, "{diff}");
+                (taken, left.0) = (taken + 1, left.0 - 1);
+            }
+            if sign != "-" {
+                text += &format!("{line}\n");
+                left.1 -= 1;
+            }
+        }
+        old[taken..].iter().for_each(|line| text += &format!("{line}\n"));
+        text
+    }
+
+    proptest! {
+        #[test]
+        fn a_difference_makes_one_text_of_the_other(
+            before in prop::collection::vec(0..6u8, 0..80),
+            changes in prop::collection::vec((0..80usize, 0..3u8, 0..6u8), 0..6),
+        ) {
+            let mut after = before.clone();
+            for (place, kind, value) in changes {
+                match kind {
+                    0 => after.insert(place.min(after.len()), value),
+                    1 if place < after.len() => { after.remove(place); }
+                    _ if place < after.len() => after[place] = value,
+                    _ => {}
+                }
+            }
+            let text = |lines: &[u8]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+            let (before, after) = (text(&before), text(&after));
+            prop_assert_eq!(patched(&before, &difference("file", &before, &after)), after);
+        }
+    }
 }
