@@ -16,7 +16,8 @@ demo-synth *options: build
 
 # Every test.
 test *options:
-    cargo test --release --locked --workspace --lib --tests {{ options }}
+    cargo test --profile checked --locked --workspace --lib --tests {{ options }}
+    cargo test --profile checked --locked --workspace --doc
 
 # One of the paper's tables (table1 to table5), or all of them.
 reproduce table *options: build
@@ -57,11 +58,11 @@ lab action *options:
 # Formatting and lints, as CI runs them.
 lint:
     cargo fmt --check
-    cargo clippy --release --locked --workspace --all-targets -- -D warnings
+    cargo clippy --profile checked --locked --workspace --all-targets -- -D warnings
 
 # The documentation of the library; broken links and missing words are errors.
 doc:
-    RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps --document-private-items
+    RUSTDOCFLAGS="-D warnings" cargo doc --profile checked --locked --workspace --no-deps --document-private-items
 
 [private]
 build:

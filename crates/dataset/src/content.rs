@@ -107,7 +107,7 @@ impl Read for Hashed {
     }
 }
 
-/// Reads a capture once, to its end, for its packets and its checksum; `advance` is told of every piece of bytes.
+/// Reads a capture once, to its end, for its packets and its checksum; `advance` is called with the size of every piece.
 /// Whatever is wrong with the capture is part of the result.
 pub fn examine(root: &Path, file: &CaptureFile, advance: &dyn Fn(u64)) -> CaptureContent {
     let limits = ExpansionLimits::default();

@@ -112,7 +112,7 @@ pub struct Download {
     pub size: Option<u64>,
     /// Its SHA-256 in hexadecimal, where known.
     pub sha256: Option<String>,
-    /// Whether it is an archive that is unpacked beside itself.
+    /// Whether it is an archive that is unpacked next to itself.
     #[serde(default)]
     pub unpack: bool,
 }
@@ -224,7 +224,7 @@ pub fn definition_path(project_root: &Path, name: &str) -> PathBuf {
 }
 
 impl DatasetDefinition {
-    /// Reads and checks a definition and the label table it names, which lies beside it.
+    /// Reads and checks a definition and the label table it names, which is in the same folder.
     ///
     /// # Errors
     /// [`DatasetError::Declarative`] and [`DatasetError::Definition`], naming the file and the key.

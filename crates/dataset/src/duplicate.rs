@@ -1,5 +1,5 @@
-//! One capture that is there twice, unpacked and in an archive, compressed and not, or as .pcap and .pcapng:
-//! one of the two is used, and the other one is told.
+//! One capture that is present twice, unpacked and in an archive, compressed and not, or as .pcap and .pcapng:
+//! one of the two is used, and the other one is reported.
 
 use std::collections::HashMap;
 

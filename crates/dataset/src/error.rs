@@ -1,4 +1,4 @@
-//! Everything that can be wrong with a dataset, each told in one line with what to do.
+//! Everything that can be wrong with a dataset, each with a message of one line that says what to do.
 
 use etcbench_storage::declarative::DeclarativeError;
 

@@ -1,4 +1,4 @@
-//! A dataset's folder: where it lies, and which of its files, and of the members of its zip archives, are
+//! A dataset's folder: where it is, and which of its files, and of the members of its zip archives, are
 //! captures.
 
 use std::fs::File;
@@ -17,7 +17,7 @@ pub const DATA_VARIABLE: &str = "ETCBENCH_DATA";
 pub(super) const DOWNLOADS_FILE: &str = "downloads.json";
 /// How the names of unfinished files and folders begin.
 pub(super) const PARTIAL_PREFIX: &str = ".partial-";
-/// How the name of the file begins that lies in a folder while an archive is unpacked into it.
+/// Prefix of the marker file that is in a folder while an archive is unpacked into it.
 pub(super) const UNPACKING_PREFIX: &str = ".unpacking-";
 /// How many expected files an error names.
 const NAMED_FILES: usize = 3;
@@ -50,7 +50,7 @@ impl CaptureFile {
         }
     }
 
-    /// The path that rules read: a member lies where its archive lies, as if it had been unpacked there.
+    /// The path that rules read: a member is where its archive is, as if it had been unpacked there.
     pub(super) fn location(&self) -> String {
         match self.archive.as_deref().map(|archive| archive.rsplit_once('/')) {
             None => self.path.clone(),
@@ -59,7 +59,7 @@ impl CaptureFile {
         }
     }
 
-    /// The places that its unpacked form may have: beside its archive, or in a folder of the archive's name.
+    /// Where its unpacked form may be: next to its archive, or in a folder of the archive's name.
     pub(super) fn unpacked_places(&self) -> Vec<String> {
         let mut places = vec![without_compression(&self.location()).to_owned()];
         if let Some(archive) = &self.archive {
@@ -75,7 +75,7 @@ impl CaptureFile {
     }
 }
 
-/// A dataset's folder and what lies in it, every list in ascending order of paths.
+/// A dataset's folder and its content, every list in ascending order of paths.
 #[derive(Debug, Clone)]
 pub struct DatasetFolder {
     /// The folder.
@@ -94,7 +94,7 @@ pub struct DatasetFolder {
     pub ignored: Vec<(CaptureFile, String)>,
     /// Files that macOS and Windows made by themselves and that a pattern matches; those that none does are not listed.
     pub system_files: Vec<CaptureFile>,
-    /// What cannot be read, or has a name that cannot be told, with the reason; in the order of the walk.
+    /// Entries that cannot be read or whose name is no valid UTF-8, with the reason, in the order of the walk.
     pub unreadable: Vec<(String, String)>,
 }
 
@@ -157,7 +157,7 @@ pub fn locate_in(definition: &DatasetDefinition, roots: &[PathBuf], hint: &str) 
     })
 }
 
-/// Lists what lies in `root` and in its zip archives, following links. What etcbench itself leaves in a dataset's
+/// Lists the content of `root` and of its zip archives, following links. What etcbench itself leaves in a dataset's
 /// folder (unfinished downloads, the list of downloads) is not listed, and a single entry that cannot be read is told in
 /// [`DatasetFolder::unreadable`].
 ///
@@ -189,7 +189,7 @@ pub fn open_folder(definition: &DatasetDefinition, root: &Path) -> Result<Datase
             }
             Err(error) => {
                 let path = error.path().unwrap_or(root).to_owned();
-                // One that was there for a moment is none.
+                // An entry that vanished during the walk is skipped.
                 if !is_temporary(path.file_name()) && path.symlink_metadata().is_ok() {
                     folder.cannot_read(&path, why_unreadable(&error, &path));
                 }
@@ -249,9 +249,9 @@ impl Place {
         if file.archive.is_none() && definition.flow_labels.as_ref().is_some_and(labels) {
             return Place::FlowLabels;
         }
-        // Feature files are what such a dataset is made of, whatever lies beside them.
+        // Such a dataset consists of feature files, whatever is next to them.
         let name = names::capture_name(&path).filter(|_| definition.features.is_none() && excluded().is_none());
-        // A capture that is not meant lies elsewhere; one that is only has another name.
+        // A capture that is not part of the dataset is elsewhere; one that is may just have another name.
         let is_meant =
             |stem: &str| ["pcap", "pcapng"].iter().any(|end| definition.files.is_match(format!("{stem}.{end}")));
         match name {
@@ -421,7 +421,7 @@ impl DatasetFolder {
     }
 }
 
-/// The entries that cannot be read which a run tells of, one by one.
+/// How many unreadable entries a run lists one by one.
 const MOST_TOLD: usize = 5;
 
 /// `a.pcap is`, or `3 files (a.pcap, ...) are`.

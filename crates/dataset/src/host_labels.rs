@@ -33,7 +33,7 @@ impl Network {
     }
 
     fn holds(self, address: IpAddr) -> bool {
-        // A shift by all 128 bits is none of the machine's; every address is in a network of no bits.
+        // Shifting by all 128 bits would overflow; every address is in a network with a prefix of 0 bits.
         let shift = 128 - self.length;
         shift == 128 || (self.bits ^ bits(address)) >> shift == 0
     }

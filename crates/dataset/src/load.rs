@@ -77,7 +77,7 @@ pub struct Loaded {
 ///
 /// # Errors
 /// The first capture, in order, whose labels contradict each other or that cannot be read. A damaged
-/// capture is no error: its flows before the damage are used and its summary tells of it.
+/// capture is no error: its flows before the damage are used and its summary reports it.
 pub fn load(datasets: &[Dataset], options: &FlowOptions, progress: &dyn Progress) -> Result<Loaded, DatasetError> {
     let mut loaded = Loaded::default();
     let mut jobs: Vec<(&Dataset, PlannedCapture)> = Vec::new();
@@ -136,7 +136,7 @@ fn load_capture(
     options: &FlowOptions,
 ) -> Result<CaptureFlows, DatasetError> {
     // Lines and flows are in order of time as a rule; where they turn out not to be, the capture is read again
-    // beside the whole file of flow labels.
+    // next to the whole file of flow labels.
     if let Some(flows) = load_capture_in(Order::ByTime, dataset, &planned, prefixed, options)? {
         return Ok(flows);
     }

@@ -70,7 +70,7 @@ pub struct ManifestEntry {
     /// What it is called in everybody's copy, however it is packed: its stem in the label table, or its path once
     /// unpacked and decompressed.
     pub name: String,
-    /// Where it lies, relative to the dataset's folder; `archive.zip!member` for a member; empty for a missing one.
+    /// Where it is, relative to the dataset's folder; `archive.zip!member` for a member; empty for a missing one.
     pub path: String,
     /// Bytes of the capture without archive and compression; of other files, bytes on disk.
     pub size: Option<u64>,
@@ -173,7 +173,7 @@ pub enum ManifestError {
 }
 
 /// What two manifests of a dataset do not share, one line each; nothing where a run on either computes the same.
-/// Where a capture lies and how it is packed is no difference.
+/// Where a capture is and how it is packed makes no difference.
 pub fn compare_manifests(first: &Manifest, second: &Manifest) -> Vec<String> {
     let mut differences = Vec::new();
     if first.dataset != second.dataset {
@@ -186,7 +186,7 @@ pub fn compare_manifests(first: &Manifest, second: &Manifest) -> Vec<String> {
         let mut entries = BTreeMap::new();
         for entry in &manifest.entries {
             let labels = entry.state == EntryState::FlowLabels;
-            // Of a capture that is there twice, the one that is used comes first.
+            // Of a capture that is present twice, the one that is used comes first.
             if !matches!(entry.state, EntryState::Unexpected | EntryState::Missing) {
                 entries.entry((labels, entry.name.clone())).or_insert_with(|| entry.clone());
             }

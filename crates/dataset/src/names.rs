@@ -32,7 +32,7 @@ const SYSTEM_NAMES: [&str; 12] = [
     "$recycle.bin",
     "system volume information",
 ];
-/// How the name of a file begins that holds what macOS knows of the file beside it (AppleDouble, RFC 1740).
+/// Prefix of the files in which macOS keeps metadata of the file next to it (AppleDouble, RFC 1740).
 const APPLE_DOUBLE_PREFIX: &str = "._";
 /// How such a file begins.
 const APPLE_DOUBLE_MAGIC: [u8; 4] = [0x00, 0x05, 0x16, 0x07];

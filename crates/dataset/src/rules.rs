@@ -91,7 +91,7 @@ pub(super) struct LabelTable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum CaptureKey {
-    /// The file name without its ending, wherever the file lies.
+    /// The file name without its extension, wherever the file is.
     #[default]
     Stem,
     /// The path relative to the dataset's folder, without its ending.

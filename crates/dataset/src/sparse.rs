@@ -9,7 +9,7 @@ const MOST_PIECES: usize = 1 << 22;
 /// Blocks of a tar archive.
 const BLOCK: usize = 512;
 
-/// Where the data of a member lies in the file it becomes.
+/// Where the data of a member is in the file it becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SparseMap {
     /// Start and length of each piece, in ascending order.

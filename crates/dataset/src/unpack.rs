@@ -106,8 +106,8 @@ pub enum UnpackError {
     },
 }
 
-/// Unpacks an archive into `target`, which is made where it is missing. `advance` is told of every piece of unpacked
-/// bytes. Files that are there already with other content are an error unless `force`.
+/// Unpacks an archive into `target`, which is created where it is missing. `advance` is called with the size of every
+/// piece of unpacked bytes. Existing files with other content are an error unless `force`.
 ///
 /// Everything is unpacked into a temporary folder inside `target` first and moved into place, file by file, at the
 /// end. Until then, and where that is stopped, the target says that it is not whole.
@@ -293,7 +293,7 @@ impl Work<'_> {
     fn tar(&mut self) -> Result<(), UnpackError> {
         let file =
             File::open(self.archive).map_err(|source| UnpackError::Io { path: self.archive.to_owned(), source })?;
-        // The members' own limits hold for the whole; what lies between members counts by the stream's.
+        // The members' own limits hold for the whole; bytes between members count towards the stream's.
         let stream = decompress(file, self.limits.expansion).map_err(|error| self.stream_error(&error))?.stream;
         let mut tar = tar::Archive::new(stream);
         let entries = tar.entries().map_err(|error| self.stream_error(&error))?;

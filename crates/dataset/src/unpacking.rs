@@ -1,4 +1,4 @@
-//! The file that lies in a folder while an archive is unpacked into it. A process that is stopped leaves it there, and
+//! The marker file that is in a folder while an archive is unpacked into it. A process that is stopped leaves it there, and
 //! then a run does not take the part that was unpacked for the whole: see [`super::open_folder`].
 
 use std::fs::File;

@@ -17,7 +17,7 @@ use super::plan::plan;
 use etcbench_capture::CaptureSummary;
 use etcbench_storage::progress::Progress;
 
-/// Progress is told in mebibytes.
+/// Progress is reported in mebibytes.
 const STEP: u64 = 1 << 20;
 
 /// Reads every capture of a dataset, several at a time; those that are not used, too, so that the manifest tells
@@ -200,7 +200,7 @@ fn common_entries(dataset: &Dataset, missing: &[String]) -> Vec<ManifestEntry> {
     missing.chain(archives).chain(others).chain(ignored).chain(system_files).chain(unreadable).collect()
 }
 
-/// What to do with a file that is not used as it is.
+/// What to do with a file that cannot be used as it is.
 fn advice(file: &CaptureFile) -> Option<String> {
     let name = file.path.to_ascii_lowercase();
     let tar = [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"].iter().any(|end| name.ends_with(end));

@@ -84,11 +84,7 @@ impl Sweep {
             }
             if !VARIANT_SECTIONS.contains(&key.as_str()) {
                 let known = [&VARIANT_SECTIONS[..], &[ALTERNATIVES]].concat();
-                return Err(problem(format!(
-                    "unknown key `{key}`{} (known: {})",
-                    declarative::did_you_mean(key, known.iter().copied()),
-                    known.join(", ")
-                )));
+                return Err(problem(declarative::unknown("key", key, &known)));
             }
             key_axes(key, value, &mut axes).map_err(problem)?;
         }
@@ -237,11 +233,8 @@ fn alternatives(value: &toml::Value) -> Result<Vec<Axis>, String> {
                     ));
                 }
                 if let Some(unknown) = keys.keys().find(|key| !VARIANT_SECTIONS.contains(&key.as_str())) {
-                    return Err(format!(
-                        "`{name}.{value}`: unknown key `{unknown}`{} (known: {})",
-                        declarative::did_you_mean(unknown, VARIANT_SECTIONS),
-                        VARIANT_SECTIONS.join(", ")
-                    ));
+                    let problem = declarative::unknown("key", unknown, &VARIANT_SECTIONS);
+                    return Err(format!("`{name}.{value}`: {problem}"));
                 }
                 Ok((value.clone(), keys.clone()))
             });

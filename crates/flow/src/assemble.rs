@@ -38,7 +38,7 @@ pub enum AssembleError {
 ///
 /// # Errors
 /// The options make no sense, or the capture cannot be read. Damage is no error: the flows before it are
-/// given, and the summary tells of it.
+/// given, and the summary reports it.
 pub fn assemble_capture(
     path: &Path,
     options: &FlowOptions,
@@ -50,7 +50,7 @@ pub fn assemble_capture(
 }
 
 /// As [`assemble_capture`], from a capture that is open; whether its tunnels are is the reader's option. `progress` is
-/// told now and then how many packets of the capture have been read.
+/// called from time to time with how many packets of the capture have been read.
 ///
 /// Threads of the current rayon pool decode packets and take those before to their flows at the same time.
 ///

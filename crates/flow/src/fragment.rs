@@ -51,7 +51,7 @@ pub(super) struct Fragments {
     /// Most bytes that are kept of a packet.
     kept_bytes: usize,
     known: HashMap<Datagram, First>,
-    /// Datagrams in order of their first fragments, with their times; a datagram seen twice stands here twice.
+    /// Datagrams in order of their first fragments, with their times; a datagram seen twice is listed twice.
     age: VecDeque<(Datagram, i64)>,
     held: VecDeque<Held>,
     lost: u64,

@@ -116,7 +116,7 @@ impl Source {
     }
 }
 
-/// A shard with what the last round made of it.
+/// A shard with the result of the last round.
 pub(super) struct Worker {
     shard: Shard,
     /// Flows that began: the number of the packet, and their position in the shard.
@@ -175,7 +175,7 @@ pub(super) struct Made {
     pub(super) complete: Vec<Box<CompleteFlow>>,
 }
 
-/// Collects what the workers made of `round` and numbers the flows that began in it from `next` on, in the order of
+/// Collects the workers' results of `round` and numbers the flows that began in it from `next` on, in the order of
 /// their first packets. Until now such a flow had its packet's number, which is above those of all flows before.
 pub(super) fn collect(workers: &mut [Worker], round: &Round, next: u64) -> Made {
     let mut began: Vec<(u64, usize, u32)> = Vec::new();

@@ -212,7 +212,7 @@ impl SweepClock {
     /// Whether to sweep before the packet of this time.
     pub(super) fn is_due(&mut self, now: i64) -> bool {
         match self.swept {
-            // Time that ran backwards (captures one after another in a file) starts the wait anew.
+            // Time that ran backwards (captures one after another in a file) starts the wait again.
             Some(swept) if now >= swept => {
                 let due = now - swept > self.interval;
                 if due {

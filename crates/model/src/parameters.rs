@@ -17,8 +17,7 @@ pub(super) fn parse<P: DeserializeOwned>(model: &str, table: &toml::Table) -> Re
         if known.contains(&key.as_str()) {
             continue;
         }
-        let nearest = declarative::did_you_mean(key, known.iter().copied());
-        return Err(refused(model, format!("unknown key `{key}`{nearest}")));
+        return Err(refused(model, declarative::unknown("key", key, &known)));
     }
     for (key, value) in table {
         let mut alone = toml::Table::new();
@@ -95,7 +94,10 @@ mod tests {
         let parse = |text: &str| parse::<Example>("random_forest", &text.parse().unwrap());
         assert_eq!(parse("trees = 3").unwrap(), Example { trees: 3, learning_rate: 0.3 });
         let message = parse("tree = 3").unwrap_err().to_string();
-        assert_eq!(message, "[model.random_forest]: unknown key `tree`, did you mean `trees`?");
+        assert_eq!(
+            message,
+            "[model.random_forest]: unknown key `tree`, did you mean `trees`? (known: trees, learning_rate)"
+        );
         let message = parse("trees = 3\nlearning_rate = \"fast\"").unwrap_err().to_string();
         assert!(message.contains("key `learning_rate`"), "{message}");
     }

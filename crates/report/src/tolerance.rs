@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::aggregate::{Measured, RowKey, aggregate};
 use super::{Cell, Column, ReportError, Table, file_error};
 use etcbench_experiment::Record;
-use etcbench_storage::declarative::did_you_mean;
+use etcbench_storage::declarative::unknown;
 
 /// Metrics that [`bless`] proposes to hold.
 const BLESSED: [&str; 2] = ["accuracy", "macro_f1"];
@@ -208,7 +208,7 @@ fn known(path: &Path, key: &str, keys: &[&str]) -> Result<(), ReportError> {
     if keys.contains(&key) {
         return Ok(());
     }
-    Err(file_error(path, format!("unknown key `{key}`{}", did_you_mean(key, keys.iter().copied()))))
+    Err(file_error(path, unknown("key", key, keys)))
 }
 
 impl Tolerance {

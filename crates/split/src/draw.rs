@@ -232,7 +232,7 @@ struct State {
 }
 
 impl Search<'_> {
-    /// Decides on one group after the other, first as it is preferred; where a class could no longer get what it must
+    /// Decides on one group after the other, its preferred part first; where a class could no longer get what it must
     /// have, the last decision that has an alternative is taken back.
     fn run(&self, order: &[usize]) -> Found {
         let none = vec![0; self.totals.len()];

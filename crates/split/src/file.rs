@@ -3,7 +3,7 @@
 //!
 //! A flow's id is its capture's path within the dataset's folder and its number among the capture's flows in
 //! the order of first packets. That is the same on every machine with the same captures and `[flow]` options.
-//! Endpoints and start time stand beside it for other programs; on reading they are compared where they are
+//! Endpoints and start time are there for other programs; on reading they are compared where they are
 //! there, so that a split of flows that were cut differently is noticed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,7 +13,7 @@ use super::{Part, Split, SplitError, canonical_order};
 use etcbench_capture::Transport;
 use etcbench_dataset::FlowProvenance;
 use etcbench_feature::FeatureSet;
-use etcbench_storage::declarative::did_you_mean;
+use etcbench_storage::declarative;
 use etcbench_storage::write_whole_with;
 
 const IDENTITY: [&str; 5] = ["flow_id", "source", "destination", "transport", "start"];
@@ -125,8 +125,7 @@ pub fn read_splits(path: &Path, features: &FeatureSet, seed: u64) -> Result<Vec<
     let mut reader = csv::Reader::from_path(path).map_err(|problem| error(path, problem))?;
     let header = reader.headers().map_err(|problem| error(path, problem))?.clone();
     if let Some(unknown) = header.iter().find(|column| !KNOWN.contains(column)) {
-        let nearest = did_you_mean(unknown, KNOWN);
-        return Err(error(path, format!("unknown column `{unknown}`{nearest} (known: {})", KNOWN.join(", "))));
+        return Err(error(path, declarative::unknown("column", unknown, &KNOWN)));
     }
     let column = |name: &str| header.iter().position(|column| column == name);
     let required = |name: &str| column(name).ok_or_else(|| error(path, format!("there is no column `{name}`")));

@@ -1,7 +1,7 @@
 //! Splits: labels, groups and a seed become train, validation and test rows.
 //!
 //! Every method first puts the flows in the order of their flow ids, so that the order in which files
-//! were read changes nothing. [`SplitSummary`] tells what a split leaks: which captures and hosts are in
+//! were read changes nothing. [`SplitSummary`] says what a split leaks: which captures and hosts are in
 //! two parts at once.
 
 mod assignment;

@@ -95,7 +95,7 @@ pub struct SplitOptions {
     /// For `k_fold`: how many folds, from 2; 5 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folds: Option<usize>,
-    /// For `k_fold`: how often the flows are divided into folds anew, from 1, the default. The splits of the
+    /// For `k_fold`: how often the flows are divided into folds again, from 1, the default. The splits of the
     /// first division come first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeats: Option<usize>,

@@ -86,7 +86,7 @@ impl Drop for Claim {
 }
 
 /// Gives the result as soon as `ready` has it, or a claim on it in the file `path` if nobody else is computing it;
-/// while another process is, waits. `waiting` is told once, whom for.
+/// while another process is, waits. `waiting` is called once, with the name of the process that is waited for.
 pub fn claim<T>(path: &Path, ready: impl FnMut() -> Option<T>, waiting: impl FnMut(&str)) -> Turn<T> {
     claim_within(path, SILENCE, ready, waiting)
 }

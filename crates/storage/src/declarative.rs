@@ -26,6 +26,14 @@ pub enum DeclarativeError {
     },
 }
 
+impl DeclarativeError {
+    /// That `key` is none of `known`, with the nearest of them.
+    pub fn unknown_key<'a>(key: &str, known: impl IntoIterator<Item = &'a str>, origin: &str) -> Self {
+        let known: Vec<&str> = known.into_iter().collect();
+        Self::Content { origin: origin.to_owned(), problem: unknown("key", key, &known) }
+    }
+}
+
 /// Reads a TOML file as a table.
 ///
 /// # Errors
@@ -122,15 +130,19 @@ pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str
         .map_or(String::new(), |known| format!(", did you mean `{known}`?"))
 }
 
+/// That a key or value is unknown, which one is nearest, and which are known.
+pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
+    format!("unknown {what} `{name}`{} (known: {})", did_you_mean(name, known.iter().copied()), known.join(", "))
+}
+
 /// Serde says which key or value is unknown and which are known; a person wants the nearest one first.
 pub fn with_nearest_key(message: &str) -> String {
     for kind in ["field", "variant"] {
         let Some(rest) = message.strip_prefix(&format!("unknown {kind} `")) else { continue };
-        let Some((unknown, known)) = rest.split_once('`') else { continue };
+        let Some((name, known)) = rest.split_once('`') else { continue };
         let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
         let what = if kind == "field" { "key" } else { "value" };
-        let suggestion = did_you_mean(unknown, known.iter().copied());
-        return format!("unknown {what} `{unknown}`{suggestion} (known: {})", known.join(", "));
+        return unknown(what, name, &known);
     }
     message.replace("missing field", "missing key")
 }

@@ -1,4 +1,4 @@
-//! Folders that appear whole or not at all, also in the place of another, and that are read as a whole.
+//! Folders that appear whole or not at all, also in place of an existing one, and that are read as a whole.
 //!
 //! Who replaces a folder, or changes files in it, has a claim on it meanwhile. Readers have none: they look afterwards
 //! whether the folder is still the one that they began with, and read again where it is not.
@@ -12,7 +12,7 @@ use super::partial::{self, Partial};
 use super::succession::{self, Succession};
 use super::{Claim, Turn, claim, create_folder, folder_of, remove_leftovers, sync_folder};
 
-/// A folder under a temporary name beside its place, removed when dropped.
+/// A folder under a temporary name next to its final place, removed when dropped.
 pub struct WholeFolder {
     partial: Partial,
     /// Where the name leads to by symbolic links.
@@ -154,7 +154,7 @@ fn until_unchanged<T, E>(
 
 /// The right to replace a folder or to change files in it.
 fn claim_on(place: &Path) -> Claim {
-    // It takes a moment, so nobody is told whom this waits for.
+    // It takes a moment, so this waits without a message.
     match claim(&named(".claim-", place), || None::<()>, |_| ()) {
         Turn::Ours(claim) => claim,
         Turn::Ready(()) => Claim::nothing(),

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// A process, told apart from all others: of other machines, of this one before it was started anew, of other
+/// A process, distinguished from all others: on other machines, on this one before it was rebooted, in other
 /// containers, and of a later process with the same number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ProcessName {
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(ProcessName { start: start + 1, ..name.clone() }.life(), Life::Dead);
         assert_eq!(ProcessName { machine: "another".to_owned(), ..name.clone() }.life(), Life::Elsewhere);
         child.kill().unwrap();
-        // Dead as soon as it is killed, although it is still listed until its parent waits for it.
+        // Dead as soon as it is killed, although it stays listed until its parent waits for it.
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
         while name.life() != Life::Dead && std::time::Instant::now() < deadline {
             std::thread::yield_now();

@@ -1,4 +1,4 @@
-//! What long work tells the person waiting. The library only reports; the command line decides
+//! How long work reports its progress. The library only reports; the command line decides
 //! whether that becomes a bar on a terminal or a plain line in a log.
 
 /// Receives the progress of long work. Implementations must be cheap: models call them per batch.
@@ -9,7 +9,7 @@ pub trait Progress: Send + Sync {
     fn advance(&self, steps: u64);
     /// A short note about the current stage, such as the loss of the last epoch.
     fn note(&self, text: &str);
-    /// Something a person should know that does not stop the work; always told.
+    /// A warning: something a person should know that does not stop the work; always shown.
     fn warn(&self, text: &str);
     /// The current stage is over.
     fn end(&self);

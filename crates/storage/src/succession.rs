@@ -1,5 +1,5 @@
 //! A folder that takes the place of another of which not everything is the program's: what others put there is carried
-//! over, and what it stands in the place of may stay beside it, as `NAME.1`, `NAME.2` and so on.
+//! over, and the folder that it replaces may be kept next to it, as `NAME.1`, `NAME.2` and so on.
 //!
 //! Files are carried over and kept as hard links, where the file system has them, so that nothing is moved before the new
 //! folder is in place: whenever the process is killed, every file is in one of the folders.
@@ -13,7 +13,7 @@ use super::{WholeFolder, create_file, create_folder, folder_of, partial};
 
 /// What becomes of a folder whose place another takes.
 pub struct Succession {
-    /// Files in it, by their paths below it, which the new folder stands in the place of. All others are carried over.
+    /// Files in it, by relative path, that the new folder replaces. All others are carried over.
     pub superseded: BTreeSet<PathBuf>,
     /// Whether those stay, in a folder of their own.
     pub keep: bool,
@@ -33,7 +33,7 @@ pub fn kept_of(name: &str) -> Option<(&str, u64)> {
     Some((place, number.parse().ok().filter(|_| is_number && !place.is_empty())?))
 }
 
-/// The number of the last folder that was kept of `place`; 0 where there is none.
+/// The number of the last folder that was kept of `place`, or 0.
 fn last_kept(place: &Path) -> std::io::Result<u64> {
     let mut last = 0;
     for entry in std::fs::read_dir(folder_of(place))? {
@@ -44,7 +44,7 @@ fn last_kept(place: &Path) -> std::io::Result<u64> {
     Ok(last)
 }
 
-/// Keeps files of the folder `old` in a folder of their own beside `place`, and gives that; none where none of the files
+/// Keeps files of the folder `old` in a folder of their own next to `place`, and returns it; `None` where none of the files
 /// is there.
 pub(super) fn keep(old: &Path, place: &Path, files: &BTreeSet<PathBuf>) -> std::io::Result<Option<PathBuf>> {
     let there = |path: &&PathBuf| old.join(path).symlink_metadata().is_ok();

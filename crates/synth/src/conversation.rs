@@ -31,7 +31,7 @@ pub(super) enum Vantage {
     Outside,
 }
 
-/// A conversation being made: where in the class and the capture it stands.
+/// A conversation being made: where it is in the class and the capture.
 pub(super) struct Scene<'a> {
     pub(super) draw: &'a mut Draw,
     pub(super) condition: &'a mut Condition,

@@ -53,11 +53,11 @@ struct TemplatePacket {
     frame: Vec<u8>,
     /// Where the last four bytes of the client's address lie.
     address: usize,
-    /// Where the client's port lies.
+    /// Offset of the client's port.
     port: usize,
-    /// Where the transport checksum lies.
+    /// Offset of the transport checksum.
     checksum: usize,
-    /// Where the IPv4 header's checksum lies.
+    /// Offset of the IPv4 header's checksum.
     header_checksum: Option<usize>,
     datagram: bool,
 }

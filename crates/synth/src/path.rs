@@ -1,4 +1,4 @@
-//! The path between two endpoints and the recorder that stands next to the client: what delay, jitter
+//! The path between two endpoints and the recorder next to the client: what delay, jitter
 //! and loss do to a conversation, and how many packets of it are captured.
 
 use super::draw::Draw;
@@ -22,7 +22,7 @@ impl System {
     }
 }
 
-/// Two endpoints and what lies between them.
+/// Two endpoints and the path between them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Path {
     pub(super) link: Link,

@@ -69,7 +69,7 @@ impl<'a> TcpConversation<'a> {
         self.recorder.draw
     }
 
-    /// The three-way handshake; a lossy path repeats the SYN now and then.
+    /// The three-way handshake; a lossy path repeats the SYN from time to time.
     pub(super) fn open(&mut self) {
         self.synchronise(Side::Client, SYN);
         if self.recorder.draw.chance(self.recorder.path.loss / 2.0) {

@@ -22,7 +22,7 @@ impl Side {
     }
 }
 
-/// What lies before the IP header.
+/// The bytes before the IP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Link {
     /// Ethernet II, with an 802.1Q tag of this VLAN where given.

@@ -1,36 +1,13 @@
 //! One request, with redirects followed within limits.
 
-use std::io::Read;
 use std::time::Duration;
 
-use ureq::http::{HeaderMap, Uri};
+use ureq::http::Uri;
+
+use super::answer::{Answer, Response};
 
 /// Redirects that are followed.
 const MOST_REDIRECTS: u32 = 10;
-
-/// What a request ended in.
-pub(super) enum Answer {
-    /// The server's answer, its body not yet read.
-    Response(Response),
-    /// What will not be otherwise the next time.
-    Refused(String),
-    /// What may go better the next time.
-    BrokeOff(String),
-}
-
-/// An answer to a request.
-pub(super) struct Response {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Box<dyn Read>,
-}
-
-impl Response {
-    /// A header's value, where it is text.
-    pub(super) fn header(&self, name: &str) -> Option<String> {
-        self.headers.get(name)?.to_str().ok().map(str::to_owned)
-    }
-}
 
 /// Asks for `url` with the given headers.
 pub(super) fn get(url: &str, headers: &[(&str, String)], stall: Duration) -> Answer {
@@ -67,7 +44,14 @@ pub(super) fn get(url: &str, headers: &[(&str, String)], stall: Duration) -> Ans
         let (parts, body) = response.into_parts();
         if !matches!(status, 301 | 302 | 303 | 307 | 308) {
             let body = Box::new(body.into_reader());
-            return Answer::Response(Response { status, headers: parts.headers, body });
+            let text = |(name, value): (&ureq::http::HeaderName, &ureq::http::HeaderValue)| {
+                Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+            };
+            return Answer::Response(Response {
+                status,
+                headers: parts.headers.iter().filter_map(text).collect(),
+                body,
+            });
         }
         let location = parts.headers.get("location").and_then(|value| value.to_str().ok());
         let Some(location) = location else {

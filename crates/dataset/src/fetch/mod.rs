@@ -1,6 +1,11 @@
 //! Downloads what is openly published of a dataset: with a progress bar, resumed where a download broke off,
 //! checked against the definition's checksum or the one of the last download, and unpacked where it is an archive.
 
+mod answer;
+#[cfg(feature = "fetch")]
+mod http;
+#[cfg(not(feature = "fetch"))]
+#[path = "http_left_out.rs"]
 mod http;
 mod record;
 mod transfer;
@@ -182,7 +187,7 @@ fn fetch_one(
     let mut fetched = if path.is_file() && !options.force {
         already_here(download, &path, records, progress)?
     } else {
-        // From the moment that the archive is in place until it is unpacked, captures are missing beside it.
+        // From the moment that the archive is in place until it is unpacked, captures are missing next to it.
         let whole = || if download.unpack { Unpacking::begin(&path, target).map(drop) } else { Ok(()) };
         let record = Transfer::new(download, &path, options).run(progress, whole)?;
         let (size, sha256) = (record.size, record.sha256.clone());

@@ -1,4 +1,4 @@
-//! What was downloaded into a dataset's folder, kept beside it so that the next download can tell a file that
+//! What was downloaded into a dataset's folder, kept with it so that the next download can tell a file that
 //! changed.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! One download: into an unfinished file beside its place, taken up again where it broke off, and moved into place
+//! One download: into a partial file next to its final place, resumed where it broke off, and moved into place
 //! once size and checksum are right.
 
 use std::fs::{File, OpenOptions};
@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::http::{Answer, Response, get};
+use super::answer::{Answer, Response};
+use super::http::get;
 use super::record::DownloadRecord;
 use super::{FetchError, FetchOptions};
 use crate::content::file_sha256;
@@ -22,7 +23,7 @@ const PIECE: usize = 1 << 17;
 /// The longest wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// What is known of the file on the server, kept beside the unfinished file: only the same version is taken up.
+/// What is known of the file on the server, kept next to the partial file: only the same version is resumed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Version {
     url: String,

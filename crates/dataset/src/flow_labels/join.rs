@@ -41,7 +41,7 @@ pub(crate) enum Joined<'a> {
     Unjoined,
 }
 
-/// One file of flow labels beside the flows of one capture.
+/// One file of flow labels, joined with the flows of one capture.
 pub(crate) struct FlowLabelJoin<'a> {
     reader: LabelReader<'a>,
     tolerance: i64,
@@ -109,7 +109,7 @@ impl<'a> FlowLabelJoin<'a> {
         self.disorder
     }
 
-    /// Reads what is left of the file, so that [`FlowLabelJoin::malformed`] tells of the whole.
+    /// Reads the rest of the file, so that [`FlowLabelJoin::malformed`] covers all of it.
     pub(crate) fn finish(&mut self) -> Result<(), DatasetError> {
         if self.order == Order::ByTime && !self.ended {
             while let Some(line) = self.reader.next_line()? {

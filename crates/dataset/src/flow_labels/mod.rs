@@ -2,7 +2,7 @@
 //! of its file by five-tuple, in either direction, and by time.
 //!
 //! Two formats are read: bidirectional netflow files as CTU-13 publishes them, and CSV files whose columns the
-//! definition names. Files are read as streams beside the flows, both being in order of time.
+//! definition names. Files are read as streams alongside the flows, both in order of time.
 
 mod join;
 mod line;

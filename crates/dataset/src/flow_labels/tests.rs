@@ -248,7 +248,7 @@ fn files_that_are_none_are_told_with_file_and_line() {
     assert!(fault(b"").contains("a.binetflow:1: there is no header line"));
     assert!(fault(b"\xff\xfe\x00").contains("not UTF-8"));
     assert!(fault(&vec![b'x'; 2 << 20]).contains("longer than 1 MiB"));
-    // A line without end is passed over in bounded memory, and told.
+    // A line without end is skipped in bounded memory, and reported.
     let mut text = HEADER.as_bytes().to_vec();
     text.extend(std::iter::repeat_n(b'y', 3 << 20));
     text.extend(b"\n1970/01/01 02:00:10,2,tcp,10.0.0.1,1000,->,10.0.0.2,80,S,From-Botnet\n");

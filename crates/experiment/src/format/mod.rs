@@ -1,0 +1,158 @@
+//! The declarative format: what an experiment file may say, and how a base file, a size, a variant and
+//! `--set` combine into what is run. Three passes: `parse` reads the files, `resolve` merges them into one table per
+//! variant, and `validate` makes typed values of these.
+//!
+//! Later wins: the files named by `extends` in order, the experiment file, what these say under `[on.DATASET]` of the
+//! datasets in use, the size (`experiments/sizes/NAME.toml`) and its `[on.DATASET]`, the variant's own keys, those of
+//! a sweep's point, then every `--set`.
+
+mod parse;
+mod resolve;
+mod validate;
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::tune::TuneOptions;
+use etcbench_feature::{Selection, SequenceOptions, TokenOptions};
+use etcbench_flow::FlowOptions;
+use etcbench_model::ModelSpec;
+use etcbench_split::SplitOptions;
+use etcbench_storage::declarative::DeclarativeError;
+
+/// What a person asks for beside the experiment file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Overrides {
+    /// Datasets to use in place of the file's.
+    pub data: Vec<String>,
+    /// The size: the name of a file in `experiments/sizes`; the file's own sizes when none.
+    pub size: Option<String>,
+    /// `key=value` assignments, applied last.
+    pub assignments: Vec<String>,
+    /// Seeds in place of the file's.
+    pub seeds: Option<Vec<u64>>,
+    /// Models in place of the file's.
+    pub models: Vec<String>,
+    /// Only these of the file's variants, or of a sweep's values (`feature.packets=4`); all when empty.
+    pub variants: Vec<String>,
+}
+
+impl Overrides {
+    /// Whether results are no longer those of the experiment at a named size on a dataset, and so must
+    /// not stand in their place.
+    pub fn change_results(&self) -> bool {
+        !self.assignments.is_empty() || self.seeds.is_some() || !self.models.is_empty() || !self.variants.is_empty()
+    }
+}
+
+/// An experiment, resolved: every variant with every key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Experiment {
+    /// The experiment's name: the file's stem, such as `table2`.
+    pub name: String,
+    /// One line for the tables' captions.
+    pub title: String,
+    /// Which of the paper's tables its layout follows: 1 (models as rows) or 2 (classes as rows).
+    pub layout: TableLayout,
+    /// Names of the datasets.
+    pub datasets: Vec<String>,
+    /// `full`, or the name of the size.
+    pub size: String,
+    /// The seeds, one run each.
+    pub seeds: Vec<u64>,
+    /// What is tuned, and how; nothing where the file does not say.
+    pub tune: Option<TuneOptions>,
+    /// The variants, in the file's order; at least one.
+    pub variants: Vec<Variant>,
+    /// The whole as TOML, for provenance and hashing.
+    pub resolved: toml::Table,
+}
+
+/// Which rows a table has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TableLayout {
+    /// A row per model, as in the paper's table 1.
+    #[default]
+    Models,
+    /// A row per class for the deep model, then a row per model, as in the paper's tables 2 to 5.
+    Classes,
+}
+
+/// One variant of an experiment, resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variant {
+    /// Its name; `default` where the file names none.
+    pub name: String,
+    /// Which flows, and their classes.
+    pub selection: Selection,
+    /// Where flows begin and end.
+    pub flow: FlowOptions,
+    /// What is taken of each flow.
+    pub feature: TokenOptions,
+    /// The packet sequences that `input = "sequences"` reads.
+    pub sequences: SequenceOptions,
+    /// How flows are divided.
+    pub split: SplitOptions,
+    /// One entry per model and input.
+    pub models: Vec<ModelSpec>,
+    /// Whether a model reads packet sequences, with its own settings or with some that are tried.
+    reads_sequences: bool,
+    /// Whether one of them reads the packets' times.
+    pub(super) reads_packet_times: bool,
+}
+
+impl Variant {
+    /// The packet sequences, where a model reads them.
+    pub(super) fn used_sequences(&self) -> Option<&SequenceOptions> {
+        self.reads_sequences.then_some(&self.sequences)
+    }
+}
+
+/// Reads an experiment file with everything it extends, and applies `overrides`.
+///
+/// # Errors
+/// A file that is missing or not TOML, unknown keys, values out of range, seeds repeated.
+pub fn read_experiment(path: &Path, overrides: &Overrides) -> Result<Experiment, DeclarativeError> {
+    let layers = parse::parse(path, overrides)?;
+    validate::validate(resolve::resolve(layers, overrides)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shipped(name: &str, data: &[&str]) -> Experiment {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments").join(format!("{name}.toml"));
+        let data = data.iter().map(|&name| name.to_owned()).collect();
+        read_experiment(&path, &Overrides { data, ..Overrides::default() }).unwrap()
+    }
+
+    #[test]
+    fn what_is_said_on_a_dataset_holds_there_alone() {
+        let own = shipped("table2", &[]);
+        assert_eq!(own.seeds.len(), 5);
+        assert!(own.title.contains("ISCXVPN2016"));
+        assert!(!own.resolved.contains_key("on"));
+        assert!(own.resolved["selection"]["classes"].get("netflix").is_some());
+        assert_eq!(shipped("table2", &["synth"]).resolved["selection"], own.resolved["selection"]);
+
+        let lab = shipped("table2", &["lab"]);
+        assert_eq!(lab.seeds, [0, 1, 2], "said in paper.toml");
+        assert!(!lab.title.contains("ISCX"));
+        let classes = lab.resolved["selection"]["classes"].as_array().unwrap();
+        assert_eq!(classes.len(), 10);
+        assert!(lab.variants.iter().all(|variant| variant.selection != own.variants[0].selection));
+        assert_eq!(lab.variants[0].feature, own.variants[0].feature);
+    }
+
+    #[test]
+    fn a_size_wins_over_what_is_said_on_a_dataset() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/table1.toml");
+        let overrides = Overrides { data: vec!["lab".into()], size: Some("demo".into()), ..Overrides::default() };
+        let demo = read_experiment(&path, &overrides).unwrap();
+        assert_eq!(demo.seeds, [0]);
+        assert_eq!(demo.resolved["selection"]["maximum_flows_per_class"].as_integer(), Some(200));
+    }
+}

@@ -1,0 +1,287 @@
+//! The second pass: merges the layers into one whole table per variant and section. Pure.
+
+use serde::Deserialize;
+
+use super::super::sweep::{self, Sweep, VARIANT_SECTIONS};
+use super::super::tune::TuneOptions;
+use super::parse::Layers;
+use super::{Overrides, TableLayout};
+use etcbench_storage::declarative::{self, DeclarativeError};
+
+/// An experiment whose layers are merged, before its values are looked at.
+pub(super) struct Resolved {
+    /// The experiment's name.
+    pub(super) name: String,
+    /// The experiment file, for messages.
+    pub(super) origin: String,
+    /// `full`, or the name of the size.
+    pub(super) size: String,
+    /// The keys of the experiment as a whole.
+    pub(super) document: Document,
+    /// The variants, in order; at least one.
+    pub(super) variants: Vec<Sections>,
+    /// The whole as TOML.
+    pub(super) table: toml::Table,
+}
+
+/// One variant with every key, by section.
+pub(super) struct Sections {
+    /// The variant's name.
+    pub(super) name: String,
+    pub(super) selection: toml::Table,
+    pub(super) flow: toml::Table,
+    pub(super) feature: toml::Table,
+    pub(super) split: toml::Table,
+    pub(super) model: toml::Table,
+}
+
+/// The experiment as a whole; a variant's sections override those of the same name.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Document {
+    pub(super) title: String,
+    #[serde(default)]
+    pub(super) layout: TableLayout,
+    pub(super) seeds: Vec<u64>,
+    pub(super) models: Vec<String>,
+    pub(super) dataset: DatasetSection,
+    pub(super) selection: toml::Table,
+    #[serde(default)]
+    pub(super) flow: toml::Table,
+    #[serde(default)]
+    pub(super) feature: toml::Table,
+    #[serde(default)]
+    pub(super) split: toml::Table,
+    #[serde(default)]
+    pub(super) model: toml::Table,
+    pub(super) tune: Option<TuneOptions>,
+    #[serde(default)]
+    pub(super) variant: toml::Table,
+    pub(super) sweep: Option<toml::Table>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DatasetSection {
+    pub(super) names: Vec<String>,
+}
+
+/// Merges `layers` and `overrides`.
+///
+/// # Errors
+/// Unknown keys, what is listed twice, variants or points that there are not.
+pub(super) fn resolve(layers: Layers, overrides: &Overrides) -> Result<Resolved, DeclarativeError> {
+    let Layers { name, origin, files, size, assignments } = layers;
+    let content = |problem: String| DeclarativeError::Content { origin: origin.clone(), problem };
+    let mut table = toml::Table::new();
+    files.iter().for_each(|file| declarative::merge(&mut table, file));
+    let datasets = match &overrides.data[..] {
+        [] => dataset_names(&table),
+        data => data.to_vec(),
+    };
+    merge_on(&mut table, &datasets).map_err(content)?;
+    if let Some(size) = &size {
+        declarative::merge(&mut table, size);
+        merge_on(&mut table, &datasets).map_err(content)?;
+    }
+    declarative::merge(&mut table, &assignments);
+
+    let mut document: Document = declarative::typed(table.clone(), &origin)?;
+    if !overrides.data.is_empty() {
+        document.dataset.names = overrides.data.clone();
+    }
+    if !overrides.models.is_empty() {
+        document.models = overrides.models.clone();
+    }
+    if let Some(seeds) = &overrides.seeds {
+        document.seeds = seeds.clone();
+    }
+    unique(&document.seeds, "seeds", &origin)?;
+    unique(&document.models, "models", &origin)?;
+    unique(&document.dataset.names, "dataset.names", &origin)?;
+    let names = document.dataset.names.iter().map(|name| toml::Value::from(name.as_str())).collect();
+    let names = toml::Table::from_iter([("names".to_owned(), toml::Value::Array(names))]);
+    table.insert("dataset".to_owned(), names.into());
+    table.insert("models".to_owned(), document.models.clone().into());
+    let seeds = document.seeds.iter().map(|&seed| i64::try_from(seed).map(toml::Value::from));
+    let seeds = seeds.collect::<Result<_, _>>().map_err(|_| content("a seed is over 2^63 - 1".to_owned()))?;
+    table.insert("seeds".to_owned(), toml::Value::Array(seeds));
+
+    let variants = variant_tables(&mut document, &overrides.variants, &assignments, &mut table, &origin)?;
+    let variants = variants
+        .into_iter()
+        .map(|(name, keys)| sections(name, &document, &keys, &assignments, &origin))
+        .collect::<Result<_, _>>()?;
+    let size = overrides.size.clone().unwrap_or_else(|| "full".to_owned());
+    Ok(Resolved { name, origin, size, document, variants, table })
+}
+
+/// The names under `[dataset]`, as far as they are text; what is wrong with them is told where the file is typed.
+fn dataset_names(table: &toml::Table) -> Vec<String> {
+    let names = table.get("dataset").and_then(|dataset| dataset.get("names")).and_then(toml::Value::as_array);
+    names.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+}
+
+/// Takes `[on]` out of `table` and merges what it says of `datasets` over the rest.
+fn merge_on(table: &mut toml::Table, datasets: &[String]) -> Result<(), String> {
+    let Some(on) = table.remove("on") else { return Ok(()) };
+    let tables = on.as_table().filter(|on| on.values().all(toml::Value::is_table));
+    let tables = tables.ok_or("`on` holds a table of keys per dataset, such as [on.synth]")?;
+    for keys in datasets.iter().filter_map(|name| tables.get(name)?.as_table()) {
+        if keys.contains_key("dataset") || keys.contains_key("extends") || keys.contains_key("on") {
+            return Err("[on.DATASET] cannot hold `dataset`, `extends` or `on`".to_owned());
+        }
+        declarative::merge(table, keys);
+    }
+    Ok(())
+}
+
+/// The variants' names and own keys: those of the file, those of the sweep's points, or each point under each variant.
+/// Where only some are wanted, `resolved` keeps only those.
+fn variant_tables(
+    document: &mut Document,
+    wanted: &[String],
+    assignments: &toml::Table,
+    resolved: &mut toml::Table,
+    origin: &str,
+) -> Result<Vec<(String, toml::Table)>, DeclarativeError> {
+    let content = |problem: String| DeclarativeError::Content { origin: origin.to_owned(), problem };
+    let (points, wanted): (Vec<String>, Vec<String>) =
+        wanted.iter().map(|name| name.trim().to_owned()).partition(|name| name.contains('='));
+    let mut unknown: Vec<String> = Vec::new();
+    let points = match &mut document.sweep {
+        None => {
+            unknown.extend(points);
+            Vec::new()
+        }
+        Some(table) => {
+            let whole = Sweep::read(table, origin)?;
+            unknown.extend(sweep::restrict(table, &whole, &points));
+            if let Some(key) = whole.assigned(assignments) {
+                return Err(content(format!(
+                    "{key} is swept, so --set {key}=VALUE would make all points the same; name the points with \
+                     --variants, or set the sweep's own list, such as --set 'sweep.{key}=[...]'"
+                )));
+            }
+            resolved.insert("sweep".to_owned(), toml::Value::Table(table.clone()));
+            Sweep::read(table, origin)?.points()
+        }
+    };
+    unknown.extend(wanted.iter().filter(|name| !document.variant.contains_key(*name)).cloned());
+    if let Some(name) = unknown.first() {
+        let mut known: Vec<String> = document.variant.keys().cloned().collect();
+        if let Some(table) = resolved.get("sweep").and_then(toml::Value::as_table) {
+            known.extend(Sweep::read(table, origin)?.coordinate_names());
+        }
+        let nearest = declarative::did_you_mean(name, known.iter().map(String::as_str));
+        return Err(content(format!("there is no variant `{name}`{nearest} (known: {})", known.join(", "))));
+    }
+    let mut tables: Vec<(String, toml::Table)> = Vec::new();
+    for (name, keys) in document.variant.iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(*name)) {
+        if !name.chars().all(|character| !"=,/\\".contains(character)) {
+            return Err(content(format!(
+                "[variant.{name}]: the name becomes part of file names and of points' names, so it has no `=`, `,` or slash"
+            )));
+        }
+        let keys = keys.as_table().ok_or_else(|| content(format!("[variant.{name}] is a table of keys")))?;
+        tables.push((name.clone(), keys.clone()));
+    }
+    if !wanted.is_empty() {
+        let kept = tables.iter().cloned().map(|(name, keys)| (name, toml::Value::Table(keys)));
+        resolved.insert("variant".to_owned(), toml::Value::Table(kept.collect()));
+    }
+    if points.is_empty() {
+        if tables.is_empty() {
+            tables.push(("default".to_owned(), toml::Table::new()));
+        }
+        return Ok(tables);
+    }
+    if tables.is_empty() {
+        return Ok(points.into_iter().map(|point| (point.name, point.keys)).collect());
+    }
+    let under = |(variant, keys): &(String, toml::Table)| {
+        let under_point = |point: &sweep::Point| {
+            let mut merged = keys.clone();
+            declarative::merge(&mut merged, &point.keys);
+            (sweep::within(variant, &point.name), merged)
+        };
+        points.iter().map(under_point).collect::<Vec<_>>()
+    };
+    Ok(tables.iter().flat_map(under).collect())
+}
+
+/// Every key of one variant: those of the experiment, the variant's own, and `--set`.
+fn sections(
+    name: String,
+    document: &Document,
+    keys: &toml::Table,
+    assignments: &toml::Table,
+    origin: &str,
+) -> Result<Sections, DeclarativeError> {
+    let origin = |section: &str| variant_origin(origin, section, &name);
+    let known = VARIANT_SECTIONS;
+    if let Some(unknown) = keys.keys().find(|key| !known.contains(&key.as_str())) {
+        return Err(DeclarativeError::unknown_key(unknown, known, &origin(&format!("variant.{name}"))));
+    }
+    let section = |key: &str, base: &toml::Table| {
+        let mut section = base.clone();
+        for over in [keys, assignments] {
+            match over.get(key) {
+                Some(toml::Value::Table(over)) => declarative::merge(&mut section, over),
+                Some(_) => {
+                    return Err(DeclarativeError::Content {
+                        origin: origin(key),
+                        problem: format!("`{key}` is a table, such as {key}.NAME = value"),
+                    });
+                }
+                None => {}
+            }
+        }
+        Ok(section)
+    };
+    Ok(Sections {
+        selection: section("selection", &document.selection)?,
+        flow: section("flow", &document.flow)?,
+        feature: section("feature", &document.feature)?,
+        split: section("split", &document.split)?,
+        model: section("model", &document.model)?,
+        name,
+    })
+}
+
+/// Where a section of a variant stands, for messages.
+pub(super) fn variant_origin(origin: &str, section: &str, variant: &str) -> String {
+    format!("{origin}: [{section}] (variant {variant})")
+}
+
+/// Refuses a list that is empty or names something twice.
+pub(super) fn unique<T: PartialEq + std::fmt::Debug>(
+    values: &[T],
+    key: &str,
+    origin: &str,
+) -> Result<(), DeclarativeError> {
+    let problem = |problem: String| DeclarativeError::Content { origin: origin.to_owned(), problem };
+    if values.is_empty() {
+        return Err(problem(format!("`{key}` is empty; give at least one")));
+    }
+    match (1..values.len()).find(|&index| values[..index].contains(&values[index])) {
+        Some(index) => Err(problem(format!("`{key}` lists {:?} twice; give each once", values[index]))),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_holds_tables_and_cannot_change_the_dataset() {
+        for (text, told) in
+            [("on = 3", "[on.synth]"), ("[on]\nlab = 3", "[on.synth]"), ("[on.lab]\ndataset = 1", "cannot hold")]
+        {
+            let mut table: toml::Table = text.parse().unwrap();
+            let error = merge_on(&mut table, &["lab".to_owned()]).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}

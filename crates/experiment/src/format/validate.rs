@@ -1,0 +1,171 @@
+//! The third pass: makes typed values of a resolved experiment, and holds them to their ranges. Pure.
+
+use serde::Deserialize;
+
+use super::super::tune::Dimension;
+use super::resolve::{Document, Resolved, Sections, unique, variant_origin};
+use super::{Experiment, Variant};
+use etcbench_feature::{PacketStart, SequenceOptions, TokenOptions, Transformation};
+use etcbench_flow::FlowOptions;
+use etcbench_model::{Implementation, Input, ModelKind, ModelSpec, PACKET_METADATA};
+use etcbench_split::SplitOptions;
+use etcbench_storage::declarative::{self, DeclarativeError};
+
+/// Types the variants of an experiment.
+///
+/// # Errors
+/// Unknown keys and models, values of another type or out of their range.
+pub(super) fn validate(resolved: Resolved) -> Result<Experiment, DeclarativeError> {
+    let Resolved { name, origin, size, document, variants, table } = resolved;
+    if let Some(tune) = &document.tune {
+        for model in tune.space.keys() {
+            model_kind(model, &format!("{origin}: [tune.space]"))?;
+        }
+        tune.validate(&document.models, &origin)?;
+    }
+    let variants =
+        variants.into_iter().map(|sections| variant(sections, &document, &origin)).collect::<Result<_, _>>()?;
+    Ok(Experiment {
+        name,
+        title: document.title,
+        layout: document.layout,
+        datasets: document.dataset.names,
+        size,
+        seeds: document.seeds,
+        tune: document.tune,
+        variants,
+        resolved: table,
+    })
+}
+
+fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Variant, DeclarativeError> {
+    let Sections { name, selection, flow, mut feature, split, model } = sections;
+    let origin = |section: &str| variant_origin(origin, section, &name);
+    let sequences: SequenceOptions = match feature.remove("sequences") {
+        None => SequenceOptions::default(),
+        Some(toml::Value::Table(table)) => declarative::typed(table, &origin("feature.sequences"))?,
+        Some(_) => {
+            let problem = "`sequences` is a table, such as sequences.packets = 20".to_owned();
+            return Err(DeclarativeError::Content { origin: origin("feature"), problem });
+        }
+    };
+    let feature: TokenOptions = declarative::typed(feature, &origin("feature"))?;
+    let flow: FlowOptions = declarative::typed(flow, &origin("flow"))?;
+    let problem = |section: &str, problem: String| DeclarativeError::Content { origin: origin(section), problem };
+    let kept = kept(&feature, &sequences, &flow);
+    feature.validate(&kept).map_err(|error| problem("feature", error.to_string()))?;
+    sequences.validate(&kept).map_err(|error| problem("feature", error.to_string()))?;
+    flow.validate().map_err(|error| problem("flow", error.to_string()))?;
+    let split: SplitOptions = declarative::typed(split, &origin("split"))?;
+    split.validate().map_err(|error| problem("split", error.to_string()))?;
+    for unlisted in model.keys() {
+        model_kind(unlisted, &origin("model"))?;
+    }
+    let mut specs = Vec::new();
+    for name in &document.models {
+        specs.extend(model_specs(name, model.get(name), &origin("models"))?);
+    }
+    // Every value of the key, of the models' own settings and of those that are tried.
+    let tried =
+        document.tune.iter().flat_map(|tune| tune.space.values()).filter_map(|space| space.get(PACKET_METADATA));
+    let tried = tried.flat_map(|dimension| match dimension {
+        Dimension::Values(values) => values.as_slice(),
+        Dimension::Range(_) => &[],
+    });
+    let metadata = specs.iter().filter_map(|spec| spec.parameters.get(PACKET_METADATA)).chain(tried);
+    let named: Vec<&toml::Value> = metadata.filter_map(toml::Value::as_array).flatten().collect();
+    let reads_metadata = !named.is_empty();
+    let reads_packet_times = named.iter().any(|value| value.as_str() == Some("time"))
+        || specs.iter().any(|spec| spec.input == Input::Sequences);
+    if reads_metadata {
+        let wrong = |text: &str| Err(problem("feature", format!("{PACKET_METADATA} of a model {text}")));
+        if sequences.packets < feature.packets {
+            return wrong("needs as many packets in feature.sequences.packets as in feature.packets, or more");
+        }
+        if sequences.transformation != Transformation::SignedLogarithm {
+            return wrong("needs feature.sequences.transformation = \"signed_logarithm\"");
+        }
+        // The packets of the bytes would not be those of the sequences.
+        if feature.packet_start == PacketStart::Payload {
+            return wrong("cannot be used with feature.packet_start = \"payload\", which leaves packets out");
+        }
+    }
+    Ok(Variant {
+        selection: declarative::typed(selection, &origin("selection"))?,
+        flow,
+        feature,
+        sequences,
+        split,
+        reads_sequences: reads_metadata || specs.iter().any(ModelSpec::reads_sequences),
+        reads_packet_times,
+        models: specs,
+        name,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore<T> {
+    One(T),
+    More(Vec<T>),
+}
+
+/// The flow options with as many packets and bytes kept as the features need; the runner keeps the same.
+fn kept(feature: &TokenOptions, sequences: &SequenceOptions, flow: &FlowOptions) -> FlowOptions {
+    let mut kept = FlowOptions {
+        kept_packets: flow.kept_packets.max(feature.packets),
+        kept_bytes: flow.kept_bytes.max(feature.needed_bytes()),
+        ..flow.clone()
+    };
+    sequences.widen(&mut kept);
+    kept
+}
+
+fn model_kind(name: &str, origin: &str) -> Result<ModelKind, DeclarativeError> {
+    let mut table = toml::Table::new();
+    table.insert("model".to_owned(), name.into());
+    #[derive(Deserialize)]
+    struct Kind {
+        model: ModelKind,
+    }
+    declarative::typed::<Kind>(table, origin).map(|kind| kind.model)
+}
+
+/// One specification per input that the model's table lists.
+fn model_specs(name: &str, table: Option<&toml::Value>, origin: &str) -> Result<Vec<ModelSpec>, DeclarativeError> {
+    let kind = model_kind(name, origin)?;
+    let origin = origin.replace("[models]", &format!("[model.{name}]"));
+    let mut parameters = match table {
+        None => toml::Table::new(),
+        Some(toml::Value::Table(table)) => table.clone(),
+        Some(_) => {
+            return Err(DeclarativeError::Content {
+                origin,
+                problem: "this is a table of the model's keys".to_owned(),
+            });
+        }
+    };
+    #[derive(Deserialize)]
+    struct Common {
+        input: Option<OneOrMore<Input>>,
+        implementation: Option<Implementation>,
+    }
+    let common: toml::Table =
+        ["input", "implementation"].iter().filter_map(|&key| Some((key.to_owned(), parameters.remove(key)?))).collect();
+    let common: Common = declarative::typed(common, &origin)?;
+    let inputs = match common.input {
+        None => vec![Input::Bytes],
+        Some(OneOrMore::One(input)) => vec![input],
+        Some(OneOrMore::More(inputs)) => inputs,
+    };
+    unique(&inputs, "input", &origin)?;
+    Ok(inputs
+        .into_iter()
+        .map(|input| ModelSpec {
+            kind,
+            input,
+            implementation: common.implementation.unwrap_or_default(),
+            parameters: parameters.clone(),
+        })
+        .collect())
+}
