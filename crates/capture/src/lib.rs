@@ -1,6 +1,6 @@
 //! Captures: a pcap or pcapng file, compressed or not, in a zip archive or not, becomes a stream of decoded
-//! packets. This module owns file formats, link layers, network and transport headers, and truncation; it knows
-//! nothing of flows.
+//! packets. This module owns file formats, link layers, network and transport headers, and truncation, and the one
+//! locator of packet fields ([`PacketField`]); it knows nothing of flows.
 //!
 //! A [`CaptureReader`] reads with one bounded buffer and lends one [`Packet`] at a time. Whatever cannot
 //! become a packet is counted by [`SkipReason`] in the [`CaptureSummary`]; where a file is damaged, every
@@ -10,6 +10,7 @@ pub mod archive;
 mod buffer;
 mod compression;
 mod error;
+mod field;
 mod link;
 mod network;
 mod packet;
@@ -23,6 +24,7 @@ mod wireless;
 
 pub use compression::{Compression, CompressionFault, Decompressed, ExpansionLimits, decompress};
 pub use error::CaptureError;
+pub use field::{FieldGroup, FieldRange, PacketField, PacketView, locate_hellos};
 pub use packet::{Fragment, HeaderLayout, Packet, Transport};
 pub use reader::{CaptureReader, ReaderOptions};
 pub use source::CaptureSource;

@@ -6,22 +6,32 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::field::{Header, PacketField};
+use super::field::{
+    IPV4_HEADER, IPV4_PROTOCOL, IPV6_HEADER, IPV6_NEXT_HEADER, TCP_DATA_OFFSET, TCP_HEADER, UDP_HEADER,
+};
+use super::field::{extension_length, header_length};
 use super::packet::{Fragment, HeaderLayout, Transport};
 use super::summary::SkipReason;
 use super::tunnel::{self, MOST_TUNNELS, Tunnels};
 
-/// Length of an IPv4 header without options.
-const IPV4_HEADER: usize = 20;
-/// Length of an IPv6 header without extension headers.
-const IPV6_HEADER: usize = 40;
-/// Length of a TCP header without options (RFC 9293).
-const TCP_HEADER: usize = 20;
-/// Length of a UDP header (RFC 768).
-pub(super) const UDP_HEADER: usize = 8;
-/// Fragment offsets count in these bytes.
-const FRAGMENT_UNIT: u32 = 8;
 /// Length of the two ports, without which there is no five-tuple.
 const PORTS: usize = 4;
+
+// Where the fields lie that are read here; the table of fields says it, and the compiler takes it from there.
+const IPV4_LENGTH: usize = PacketField::IpLength.at(Header::Ipv4);
+const IPV4_IDENTIFICATION: usize = PacketField::IpIdentification.at(Header::Ipv4);
+const IPV4_FRAGMENT: usize = PacketField::IpFragment.at(Header::Ipv4);
+const IPV4_SOURCE: usize = PacketField::IpSource.at(Header::Ipv4);
+const IPV4_DESTINATION: usize = PacketField::IpDestination.at(Header::Ipv4);
+pub(super) const IPV6_LENGTH: usize = PacketField::IpLength.at(Header::Ipv6);
+const IPV6_SOURCE: usize = PacketField::IpSource.at(Header::Ipv6);
+const IPV6_DESTINATION: usize = PacketField::IpDestination.at(Header::Ipv6);
+pub(super) const SOURCE_PORT: usize = PacketField::SourcePort.at(Header::Udp);
+pub(super) const DESTINATION_PORT: usize = PacketField::DestinationPort.at(Header::Udp);
+pub(super) const UDP_LENGTH: usize = PacketField::UdpLength.at(Header::Udp);
+const TCP_FLAGS: usize = PacketField::TcpFlags.at(Header::Tcp);
+const TCP_WINDOW: usize = PacketField::TcpWindow.at(Header::Tcp);
 
 /// Protocol numbers (IANA, "Assigned Internet Protocol Numbers").
 pub(super) mod protocol {
@@ -117,8 +127,9 @@ fn network(bytes: &[u8], wire_length: usize) -> Result<Network, SkipReason> {
 }
 
 fn ipv4(header: &[u8; IPV4_HEADER], bytes: &[u8], wire_length: usize) -> Result<Network, SkipReason> {
-    let header_length = usize::from(header[0] & 0x0f) * 4;
-    let length = match usize::from(u16::from_be_bytes([header[2], header[3]])) {
+    let header_length = header_length(header[0]);
+    let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+    let length = match usize::from(word(IPV4_LENGTH)) {
         // The network card was to cut a large segment and fill in the length: the frame's stands in.
         0 => wire_length,
         length => length,
@@ -126,17 +137,12 @@ fn ipv4(header: &[u8; IPV4_HEADER], bytes: &[u8], wire_length: usize) -> Result<
     if header_length < IPV4_HEADER || length < header_length {
         return Err(SkipReason::MalformedHeader);
     }
-    let flags_and_offset = u16::from_be_bytes([header[6], header[7]]);
-    let fragment = Fragment {
-        identification: u32::from(u16::from_be_bytes([header[4], header[5]])),
-        offset: u32::from(flags_and_offset & 0x1fff) * FRAGMENT_UNIT,
-        more: flags_and_offset & 0x2000 != 0,
-    };
+    let fragment = Fragment::of_ipv4(word(IPV4_IDENTIFICATION), word(IPV4_FRAGMENT));
     let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
     let mut network = Network {
-        source: address(12).into(),
-        destination: address(16).into(),
-        protocol: header[9],
+        source: address(IPV4_SOURCE).into(),
+        destination: address(IPV4_DESTINATION).into(),
+        protocol: header[IPV4_PROTOCOL],
         payload_offset: header_length,
         length,
         fragment: (fragment.offset > 0 || fragment.more).then_some(fragment),
@@ -154,29 +160,18 @@ fn ipv6(header: &[u8; IPV6_HEADER], bytes: &[u8], wire_length: usize) -> Result<
         IpAddr::V6(Ipv6Addr::from(address))
     };
     let mut network = Network {
-        source: address(8),
-        destination: address(24),
-        protocol: header[6],
+        source: address(IPV6_SOURCE),
+        destination: address(IPV6_DESTINATION),
+        protocol: header[IPV6_NEXT_HEADER],
         payload_offset: IPV6_HEADER,
-        length: match usize::from(u16::from_be_bytes([header[4], header[5]])) {
+        length: match usize::from(u16::from_be_bytes([header[IPV6_LENGTH], header[IPV6_LENGTH + 1]])) {
             // A jumbogram (RFC 2675) or a segment still to be cut: the frame's length stands in.
             0 => wire_length,
             length => IPV6_HEADER + length,
         },
         fragment: None,
     };
-    while matches!(
-        network.protocol,
-        protocol::HOP_BY_HOP
-            | protocol::ROUTING
-            | protocol::FRAGMENT
-            | protocol::AUTHENTICATION
-            | protocol::DESTINATION_OPTIONS
-            | protocol::MOBILITY
-            | protocol::HOST_IDENTITY
-            | protocol::SHIM6
-    ) && !network.is_later_fragment()
-    {
+    while extension_length(network.protocol, 0).is_some() && !network.is_later_fragment() {
         extension_header(bytes, &mut network)?;
     }
     Ok(network)
@@ -191,21 +186,12 @@ fn extension_header(bytes: &[u8], network: &mut Network) -> Result<(), SkipReaso
     let Some(&[next, length, high, low, a, b, c, d]) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
         return Err(SkipReason::HeadersTruncated);
     };
-    let length = match network.protocol {
-        protocol::FRAGMENT => {
-            let field = u16::from_be_bytes([high, low]);
-            let (offset, more) = (u32::from(field & 0xfff8), field & 1 != 0);
-            // An atomic fragment (RFC 6946) is whole. Of several fragment headers the first is the outermost.
-            if (offset > 0 || more) && network.fragment.is_none() {
-                let identification = u32::from_be_bytes([a, b, c, d]);
-                network.fragment = Some(Fragment { identification, offset, more });
-            }
-            8
-        }
-        // RFC 4302 counts in four bytes, all others in eight.
-        protocol::AUTHENTICATION => (usize::from(length) + 2) * 4,
-        _ => (usize::from(length) + 1) * 8,
-    };
+    if network.protocol == protocol::FRAGMENT && network.fragment.is_none() {
+        let fragment = Fragment::of_ipv6(u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([high, low]));
+        // An atomic fragment (RFC 6946) is whole. Of several fragment headers the first is the outermost.
+        network.fragment = (fragment.offset > 0 || fragment.more).then_some(fragment);
+    }
+    let length = extension_length(network.protocol, length).ok_or(SkipReason::MalformedHeader)?;
     if network.length < at + length {
         return Err(SkipReason::MalformedHeader);
     }
@@ -263,17 +249,20 @@ fn transport_header(bytes: &[u8], network: &Network) -> Result<Headers, SkipReas
     if declared < if fragmented { PORTS } else { least } {
         return Err(SkipReason::MalformedHeader);
     }
-    let &[source_high, source_low, destination_high, destination_low, ref rest @ ..] = header else {
+    let word = |at: usize| Some(u16::from_be_bytes([*header.get(at)?, *header.get(at + 1)?]));
+    let (Some(source_port), Some(destination_port)) = (word(SOURCE_PORT), word(DESTINATION_PORT)) else {
         return Err(SkipReason::HeadersTruncated);
     };
     let (header_length, payload_limit) = match transport {
-        Transport::Tcp => (rest.get(8).map_or(TCP_HEADER, |byte| usize::from(byte >> 4) * 4), usize::MAX),
-        Transport::Udp => match rest {
+        Transport::Tcp => {
+            (header.get(TCP_DATA_OFFSET).map_or(TCP_HEADER, |byte| usize::from(byte >> 4) * 4), usize::MAX)
+        }
+        Transport::Udp => match word(UDP_LENGTH) {
             // 0 is a jumbogram's (RFC 2675).
-            [0, 0, ..] | [] | [_] => (UDP_HEADER, usize::MAX),
-            [high, low, ..] => {
-                let datagram = usize::from(u16::from_be_bytes([*high, *low]));
-                (UDP_HEADER, datagram.checked_sub(UDP_HEADER).ok_or(SkipReason::MalformedHeader)?)
+            None | Some(0) => (UDP_HEADER, usize::MAX),
+            Some(datagram) => {
+                let payload = usize::from(datagram).checked_sub(UDP_HEADER);
+                (UDP_HEADER, payload.ok_or(SkipReason::MalformedHeader)?)
             }
         },
     };
@@ -282,8 +271,8 @@ fn transport_header(bytes: &[u8], network: &Network) -> Result<Headers, SkipReas
     }
     let is_tcp = transport == Transport::Tcp;
     Ok(Headers {
-        source: SocketAddr::new(network.source, u16::from_be_bytes([source_high, source_low])),
-        destination: SocketAddr::new(network.destination, u16::from_be_bytes([destination_high, destination_low])),
+        source: SocketAddr::new(network.source, source_port),
+        destination: SocketAddr::new(network.destination, destination_port),
         captured_length: bytes.len(),
         network_length: as_u32(network.length)?,
         payload_length: as_u32(declared.saturating_sub(header_length).min(payload_limit))?,
@@ -292,11 +281,8 @@ fn transport_header(bytes: &[u8], network: &Network) -> Result<Headers, SkipReas
             payload_offset: as_u16(transport_offset + header_length)?,
             transport,
         },
-        tcp_flags: if is_tcp { rest.get(9).copied().unwrap_or(0) } else { 0 },
-        tcp_window: match rest.get(10..12) {
-            Some(window) if is_tcp => u16::from_be_bytes([window[0], window[1]]),
-            _ => 0,
-        },
+        tcp_flags: if is_tcp { header.get(TCP_FLAGS).copied().unwrap_or(0) } else { 0 },
+        tcp_window: word(TCP_WINDOW).filter(|_| is_tcp).unwrap_or(0),
         partial_transport_header: header.len() < header_length,
         fragment: network.fragment,
     })

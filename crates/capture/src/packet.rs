@@ -34,6 +34,25 @@ pub struct Fragment {
     pub more: bool,
 }
 
+/// Fragment offsets count in these bytes.
+const FRAGMENT_UNIT: u32 = 8;
+
+impl Fragment {
+    /// From the identification and the flags and offset of an IPv4 header.
+    pub(crate) fn of_ipv4(identification: u16, flags_and_offset: u16) -> Fragment {
+        Fragment {
+            identification: u32::from(identification),
+            offset: u32::from(flags_and_offset & 0x1fff) * FRAGMENT_UNIT,
+            more: flags_and_offset & 0x2000 != 0,
+        }
+    }
+
+    /// From the identification and the offset and flags of an IPv6 fragment header.
+    pub(crate) fn of_ipv6(identification: u32, offset_and_flags: u16) -> Fragment {
+        Fragment { identification, offset: u32::from(offset_and_flags & 0xfff8), more: offset_and_flags & 1 != 0 }
+    }
+}
+
 /// One TCP or UDP packet of a capture.
 #[derive(Debug, Clone, Copy)]
 pub struct Packet<'a> {

@@ -6,8 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::field::{IPV6_HEADER, UDP_HEADER};
 use super::link::{self, LinkLayer};
-use super::network::{Network, UDP_HEADER, protocol};
+use super::network::{DESTINATION_PORT, IPV6_LENGTH, Network, SOURCE_PORT, UDP_LENGTH, protocol};
 use super::summary::SkipReason;
 
 /// Tunnels that are opened one inside the other; a packet with more is skipped.
@@ -78,7 +79,8 @@ fn in_ethernet(bytes: &[u8], at: usize) -> Result<usize, SkipReason> {
 
 fn in_udp(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
     // Where the ports were not captured, the transport header's reader says so.
-    let (Ok(source), Ok(destination)) = (link::big_endian_16(bytes, at), link::big_endian_16(bytes, at + 2)) else {
+    let port = |field: usize| link::big_endian_16(bytes, at + field);
+    let (Ok(source), Ok(destination)) = (port(SOURCE_PORT), port(DESTINATION_PORT)) else {
         return Ok(None);
     };
     let payload = at + UDP_HEADER;
@@ -126,7 +128,7 @@ fn gtp_user(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
 
 /// An IPv6 packet that fills a datagram on Teredo's port, after authentication and origin if they are there.
 fn teredo(bytes: &[u8], at: usize) -> Option<usize> {
-    let datagram = usize::from(link::big_endian_16(bytes, at + 4).ok()?);
+    let datagram = usize::from(link::big_endian_16(bytes, at + UDP_LENGTH).ok()?);
     let mut payload = at + UDP_HEADER;
     if let [0, 1, identifier, authentication, ..] = bytes.get(payload..)? {
         payload += 4 + usize::from(*identifier) + usize::from(*authentication) + 9;
@@ -134,6 +136,6 @@ fn teredo(bytes: &[u8], at: usize) -> Option<usize> {
     if let [0, 0, ..] = bytes.get(payload..)? {
         payload += 8;
     }
-    let length = usize::from(link::big_endian_16(bytes, payload + 4).ok()?);
-    (bytes[payload] >> 4 == 6 && payload + 40 + length == at + datagram).then_some(payload)
+    let length = usize::from(link::big_endian_16(bytes, payload + IPV6_LENGTH).ok()?);
+    (bytes[payload] >> 4 == 6 && payload + IPV6_HEADER + length == at + datagram).then_some(payload)
 }

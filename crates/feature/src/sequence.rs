@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use etcbench_capture::PacketField;
 use etcbench_flow::{Flow, FlowOptions, FlowPacket, MOST_KEPT_PACKETS, PacketDirection};
 
 /// Bytes of a packet that must be kept to know its length: an IPv6 header up to its payload length.
@@ -128,10 +129,10 @@ pub fn write_sequence(flow: &Flow, options: &SequenceOptions, out: &mut [f32]) {
 /// The length that the IP header declares, so that neither the link layer nor a snap length shows; the
 /// frame's where the header leaves it open (segmentation offload, jumbograms).
 fn length(packet: &FlowPacket) -> u32 {
-    let field = |at: usize| Some(u32::from(u16::from_be_bytes([*packet.bytes.get(at)?, *packet.bytes.get(at + 1)?])));
-    let declared = match packet.bytes.first().map(|byte| byte >> 4) {
-        Some(4) => field(2),
-        Some(6) => field(4).filter(|&payload| payload > 0).map(|payload| payload + 40),
+    let field = PacketField::IpLength.number(packet.view());
+    let declared = match packet.view().ip_version() {
+        Some(4) => field,
+        Some(6) => field.filter(|&payload| payload > 0).map(|payload| payload + 40),
         _ => None,
     };
     declared.filter(|&length| length > 0).unwrap_or(packet.wire_length).max(1)

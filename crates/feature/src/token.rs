@@ -26,7 +26,7 @@ pub enum PacketStart {
 
 impl PacketStart {
     /// Where it is in a packet's bytes.
-    fn of(self, packet: &FlowPacket) -> usize {
+    pub fn of(self, packet: &FlowPacket) -> usize {
         usize::from(match self {
             PacketStart::IpHeader => 0,
             PacketStart::AfterIpHeader => packet.layout.transport_offset,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use etcbench_capture::{HeaderLayout, Transport, Tunnels};
+use etcbench_capture::{FieldRange, HeaderLayout, PacketView, Transport, Tunnels, locate_hellos};
 
 /// Source and destination address and port, and the transport protocol, oriented from the sender of
 /// the flow's first packet to its receiver.
@@ -76,6 +76,13 @@ pub struct FlowPacket {
     pub layout: HeaderLayout,
 }
 
+impl FlowPacket {
+    /// The packet as its fields are located in it.
+    pub fn view(&self) -> PacketView<'_> {
+        PacketView { bytes: &self.bytes, layout: self.layout }
+    }
+}
+
 /// One flow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Flow {
@@ -89,4 +96,17 @@ pub struct Flow {
     pub packets: Vec<FlowPacket>,
     /// One value per name in `flow::STATISTIC_NAMES`; none without [`FlowOptions::statistics`].
     pub statistics: Vec<f64>,
+}
+
+impl Flow {
+    /// Where the fields of TLS hellos lie in the first packets; a range's packet is its index among them.
+    pub fn locate_hellos(&self) -> Vec<FieldRange> {
+        let mut found = Vec::new();
+        for direction in [PacketDirection::Forward, PacketDirection::Backward] {
+            let packets = self.packets.iter().enumerate().filter(|(_, packet)| packet.direction == direction);
+            let packets: Vec<(usize, PacketView<'_>)> = packets.map(|(index, packet)| (index, packet.view())).collect();
+            locate_hellos(&packets, &mut found);
+        }
+        found
+    }
 }

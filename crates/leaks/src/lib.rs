@@ -19,6 +19,7 @@ pub use tree::FIELD_TREE_DEPTH;
 use etcbench_feature::{FeatureSet, TokenOptions};
 use etcbench_flow::Flow;
 use etcbench_split::Split;
+use fields::SeenFlow;
 use scores::{Column, header_columns};
 
 /// How many byte positions are reported: those from which the training flows are predicted best.
@@ -55,14 +56,17 @@ pub fn leak_reports(
 ) -> Vec<LeakReport> {
     let duplicates = duplicates::duplicates(features, flows, splits);
     let mut columns: Vec<Column> = (0..features.statistic_names.len()).map(Column::Statistic).collect();
-    if let Some((flows, tokens)) = flows {
-        columns.extend(header_columns(features, flows, tokens));
+    let seen: Option<(Vec<SeenFlow<'_>>, &TokenOptions)> =
+        flows.map(|(flows, tokens)| (flows.par_iter().map(|flow| SeenFlow::new(flow, tokens)).collect(), tokens));
+    let seen = seen.as_ref().map(|(flows, tokens)| (flows.as_slice(), *tokens));
+    if let Some(seen) = seen {
+        columns.extend(header_columns(features, seen));
     }
     let positions: Vec<Column> = (0..features.tokens.packets)
         .flat_map(|packet| (0..features.tokens.bytes).map(move |byte| Column::Byte { packet, byte }))
         .collect();
     let scores = |columns: &[Column]| -> Vec<Vec<FieldScore>> {
-        columns.par_iter().filter_map(|column| column.scores(features, flows, splits)).collect()
+        columns.par_iter().filter_map(|column| column.scores(features, seen, splits)).collect()
     };
     let (fields, positions) = (scores(&columns), scores(&positions));
     splits
@@ -88,6 +92,8 @@ pub fn leak_reports(
         .collect()
 }
 
+#[cfg(test)]
+mod agreement_tests;
 #[cfg(test)]
 mod tests;
 

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::fields::{Field, seen_packets, visible};
+use super::fields::SeenFlow;
 use super::tree::{ColumnTree, FIELD_TREE_DEPTH};
+use etcbench_capture::PacketField;
 use etcbench_feature::{FeatureSet, TokenOptions};
-use etcbench_flow::Flow;
 use etcbench_split::Split;
 
 /// What a field is.
@@ -43,24 +43,26 @@ pub struct FieldScore {
 
 /// A column to score.
 pub(super) enum Column {
-    Header { field: Field, packet: usize },
+    Header { field: PacketField, packet: usize },
     Statistic(usize),
     Byte { packet: usize, byte: usize },
 }
 
+/// The flows that features were made of, row by row, and how.
+pub(super) type Seen<'a> = (&'a [SeenFlow<'a>], &'a TokenOptions);
+
 /// Every header field of every packet that any flow shows.
-pub(super) fn header_columns(features: &FeatureSet, flows: &[&Flow], tokens: &TokenOptions) -> Vec<Column> {
-    let mut seen = vec![[false; Field::ALL.len()]; features.tokens.packets];
+pub(super) fn header_columns(features: &FeatureSet, (flows, tokens): Seen<'_>) -> Vec<Column> {
+    let mut seen = vec![[false; PacketField::ALL.len()]; features.tokens.packets];
     for (row, flow) in flows.iter().enumerate() {
-        let packets = seen_packets(flow, tokens);
-        for (packet, seen) in seen.iter_mut().enumerate().take(packets.len()) {
-            for (seen, field) in seen.iter_mut().zip(Field::ALL) {
-                *seen = *seen || visible(features, row, &packets, packet, field).is_some();
+        for (packet, seen) in seen.iter_mut().enumerate().take(flow.packets()) {
+            for (seen, field) in seen.iter_mut().zip(PacketField::ALL) {
+                *seen = *seen || flow.visible(features, row, packet, field, tokens).is_some();
             }
         }
     }
     let columns = seen.iter().enumerate().flat_map(|(packet, seen)| {
-        Field::ALL
+        PacketField::ALL
             .into_iter()
             .zip(seen)
             .filter(|(_, seen)| **seen)
@@ -74,7 +76,7 @@ impl Column {
     pub(crate) fn scores(
         &self,
         features: &FeatureSet,
-        flows: Option<(&[&Flow], &TokenOptions)>,
+        flows: Option<Seen<'_>>,
         splits: &[&Split],
     ) -> Option<Vec<FieldScore>> {
         let codes = self.codes(features, flows);
@@ -85,7 +87,7 @@ impl Column {
     }
 
     /// A number per flow that is ordered as the column's values are.
-    fn codes(&self, features: &FeatureSet, flows: Option<(&[&Flow], &TokenOptions)>) -> Vec<u32> {
+    fn codes(&self, features: &FeatureSet, flows: Option<Seen<'_>>) -> Vec<u32> {
         match *self {
             Column::Statistic(column) => {
                 // The order of floating-point numbers as whole numbers.
@@ -101,8 +103,7 @@ impl Column {
             }
             Column::Header { field, packet } => {
                 let Some((flows, tokens)) = flows else { return vec![0; features.len()] };
-                let value =
-                    |(row, flow): (usize, &&Flow)| visible(features, row, &seen_packets(flow, tokens), packet, field);
+                let value = |(row, flow): (usize, &SeenFlow<'_>)| flow.visible(features, row, packet, field, tokens);
                 ranks(flows.iter().enumerate().map(value).collect())
             }
         }
@@ -117,9 +118,8 @@ impl Column {
             Column::Statistic(column) => (features.statistic_names[column].clone(), FieldKind::Statistic, None),
             Column::Byte { packet, byte } => (format!("byte_{byte}"), FieldKind::Byte, Some(packet + 1)),
             Column::Header { field, packet } => {
-                let (name, identifies) = field.name();
-                let kind = if identifies { FieldKind::Identifier } else { FieldKind::Header };
-                (name.to_owned(), kind, Some(packet + 1))
+                let kind = if field.identifies() { FieldKind::Identifier } else { FieldKind::Header };
+                (field.name().to_owned(), kind, Some(packet + 1))
             }
         };
         let (train, test) = (labelled(&split.train), labelled(&split.test));

@@ -246,14 +246,18 @@ proptest! {
 fn the_server_name_is_found_in_a_client_hello() {
     // Record header, handshake header, version, random, session id, two cipher suites, compression, extensions.
     let hello = |name: &str| {
-        let mut hello = vec![22, 3, 1, 0, 0, 1, 0, 0, 0, 3, 3];
-        hello.extend([7; 32]);
-        hello.extend([2, 0xaa, 0xbb]);
-        hello.extend([0, 4, 0x13, 1, 0x13, 2, 1, 0]);
+        let mut body = vec![3, 3];
+        body.extend([7; 32]);
+        body.extend([2, 0xaa, 0xbb]);
+        body.extend([0, 4, 0x13, 1, 0x13, 2, 1, 0]);
         // The first extension must not be the server name.
-        hello.extend([0, 0, 0, 10, 0, 4, 0, 2, 0, 23]);
-        hello.extend([0, 0, 0, name.len() as u8 + 5, 0, name.len() as u8 + 3, 0, 0, name.len() as u8]);
-        hello.extend(name.bytes());
+        let mut extensions = vec![0, 10, 0, 4, 0, 2, 0, 23];
+        extensions.extend([0, 0, 0, name.len() as u8 + 5, 0, name.len() as u8 + 3, 0, 0, name.len() as u8]);
+        extensions.extend(name.bytes());
+        body.extend([0, extensions.len() as u8]);
+        body.extend(extensions);
+        let mut hello = vec![22, 3, 1, 0, body.len() as u8 + 4, 1, 0, 0, body.len() as u8];
+        hello.extend(body);
         hello
     };
     let flows: Vec<Crafted> = (0..40)

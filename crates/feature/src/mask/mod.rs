@@ -8,22 +8,19 @@
 //! TLS masks leave QUIC (and DTLS) alone, and an experiment that must not see server names at all leaves out
 //! UDP port 443 or masks nothing but takes headers only. Certificates that TLS 1.2 sends in clear stay too.
 
-mod field;
-mod header;
 mod randomise;
-mod tls;
 
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};
 
+use etcbench_capture::{FieldGroup, FieldRange, PacketField};
 use etcbench_flow::Flow;
 
-use field::Field;
 use randomise::Randomiser;
 
-/// A field, or a few that belong together, to mask in a packet's bytes.
+/// A group of packet fields that belong together, to mask in a packet's bytes; which fields it has says their table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mask {
@@ -96,34 +93,55 @@ impl Mask {
         }
     }
 
-    /// Whether the field lies in TLS hellos, which only the packets of a flow together show.
-    const fn is_of_tls(self) -> bool {
-        matches!(self, Mask::TlsServerName | Mask::TlsRandom | Mask::TlsSessionId)
+    /// The mask of a group of fields.
+    pub const fn of(group: FieldGroup) -> Mask {
+        match group {
+            FieldGroup::IpAddresses => Mask::IpAddresses,
+            FieldGroup::Ports => Mask::Ports,
+            FieldGroup::IpIdentification => Mask::IpIdentification,
+            FieldGroup::Ttl => Mask::Ttl,
+            FieldGroup::Checksums => Mask::Checksums,
+            FieldGroup::TcpSequenceNumbers => Mask::TcpSequenceNumbers,
+            FieldGroup::TcpTimestamps => Mask::TcpTimestamps,
+            FieldGroup::TlsServerName => Mask::TlsServerName,
+            FieldGroup::TlsRandom => Mask::TlsRandom,
+            FieldGroup::TlsSessionId => Mask::TlsSessionId,
+        }
+    }
+
+    /// The fields that it hides.
+    fn fields(self) -> impl Iterator<Item = PacketField> {
+        PacketField::ALL.into_iter().filter(move |field| field.group().map(Mask::of) == Some(self))
     }
 }
 
 /// Sets the fields to zero, or to what the seed makes of them, in the bytes of all of a flow's packets.
 pub fn mask_flow(flow: &mut Flow, masks: &[Mask], method: MaskMethod, seed: u64) {
-    let mut fields: Vec<Field> = Vec::new();
-    for (index, packet) in flow.packets.iter().enumerate() {
-        masks.iter().for_each(|mask| header::find(*mask, index, packet, &mut fields));
+    let fields: Vec<(Mask, PacketField)> =
+        masks.iter().flat_map(|&mask| mask.fields().map(move |field| (mask, field))).collect();
+    let mut ranges: Vec<(Mask, FieldRange)> = Vec::new();
+    for (packet, kept) in flow.packets.iter().enumerate() {
+        for &(mask, field) in &fields {
+            field.locate(kept.view(), |mut range| {
+                range.packet = packet;
+                ranges.push((mask, range));
+            });
+        }
     }
-    if masks.iter().any(|mask| mask.is_of_tls()) {
-        tls::find(&flow.packets, &mut fields);
-        fields.retain(|field| masks.contains(&field.mask));
+    if fields.iter().any(|(_, field)| field.is_of_hello()) {
+        for range in flow.locate_hellos() {
+            ranges.extend(fields.iter().find(|(_, field)| *field == range.field).map(|(mask, _)| (*mask, range)));
+        }
     }
     let randomiser = match method {
         MaskMethod::Zero => None,
         MaskMethod::Randomise => Some(Randomiser::new(seed, &flow.five_tuple, flow.start)),
     };
-    for field in fields {
-        let bytes = &mut flow.packets[field.packet].bytes;
-        let end = bytes.len().min(field.start + field.length);
-        if let Some(part) = bytes.get_mut(field.start..end) {
-            match &randomiser {
-                None => field.zero(part),
-                Some(randomiser) => randomiser.replace(&field, part),
-            }
+    for (mask, range) in ranges {
+        let part = &mut flow.packets[range.packet].bytes[range.range()];
+        match &randomiser {
+            None => part.iter_mut().enumerate().for_each(|(index, byte)| *byte &= !range.bits(index)),
+            Some(randomiser) => randomiser.replace(mask, &range, part),
         }
     }
 }

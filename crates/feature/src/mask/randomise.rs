@@ -1,9 +1,10 @@
 //! Replacements that are random per flow and consistent within it.
 
+use etcbench_capture::FieldRange;
 use etcbench_flow::FiveTuple;
 use etcbench_storage::seed;
 
-use super::field::{FLOW_LABEL_BITS, Field, Kind};
+use super::Mask;
 
 /// Rounds of the Feistel network; four make a pseudorandom permutation (Luby and Rackoff, 1988), eight leave room
 /// for the narrow fields.
@@ -28,33 +29,27 @@ impl Randomiser {
         Randomiser { key: seed::derive(seed, &format!("mask/{transport:?}/{source}/{destination}/{start}")) }
     }
 
-    /// Replaces what was kept of a field.
-    pub(super) fn replace(&self, field: &Field, part: &mut [u8]) {
+    /// Replaces what was kept of a field: a string byte by byte, a number or an address as one value.
+    pub(super) fn replace(&self, mask: Mask, range: &FieldRange, part: &mut [u8]) {
         // Values of different fields, and of different widths, have nothing to do with each other.
-        let key = mixed(self.key ^ mixed((field.mask as u64) << 8));
-        match (field.kind, part) {
-            (Kind::String(position), part) => {
-                for (place, byte) in (position as u64..).zip(part) {
-                    *byte ^= (mixed(key ^ mixed(place / 8)) >> (place % 8 * 8)) as u8;
-                }
+        let key = mixed(self.key ^ mixed((mask as u64) << 8));
+        if range.field.is_of_hello() {
+            for (place, byte) in (range.position as u64..).zip(part) {
+                *byte ^= (mixed(key ^ mixed(place / 8)) >> (place % 8 * 8)) as u8;
             }
-            (Kind::FlowLabel, [first, rest @ ..]) => {
-                let bits = 4 + 8 * rest.len() as u32;
-                let label = rest
-                    .iter()
-                    .fold(u128::from(*first & FLOW_LABEL_BITS), |label, byte| (label << 8) | u128::from(*byte));
-                let bytes = permuted(key, label, bits).to_be_bytes();
-                let bytes = &bytes[bytes.len() - 1 - rest.len()..];
-                *first = (*first & !FLOW_LABEL_BITS) | bytes[0];
-                rest.copy_from_slice(&bytes[1..]);
-            }
-            (Kind::Value | Kind::FlowLabel, part) => {
-                for part in part.chunks_mut(16) {
-                    let value = part.iter().fold(0, |value, byte| (value << 8) | u128::from(*byte));
-                    let bytes = permuted(key, value, 8 * part.len() as u32).to_be_bytes();
-                    part.copy_from_slice(&bytes[16 - part.len()..]);
-                }
-            }
+            return;
+        }
+        for (index, part) in part.chunks_mut(16).enumerate() {
+            // A flow label is the low bits of its bytes.
+            let first_bits = range.bits(16 * index);
+            let bits = first_bits.count_ones() + 8 * (part.len() as u32 - 1);
+            let value =
+                part.iter().fold(0, |value, byte| (value << 8) | u128::from(*byte)) & (u128::MAX >> (128 - bits));
+            let bytes = permuted(key, value, bits).to_be_bytes();
+            let bytes = &bytes[16 - part.len()..];
+            let first = (part[0] & !first_bits) | bytes[0];
+            part.copy_from_slice(bytes);
+            part[0] = first;
         }
     }
 }

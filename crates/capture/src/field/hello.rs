@@ -1,17 +1,14 @@
-//! Fields of TLS hellos over TCP, found in the byte stream that a flow's kept packets show.
+//! Fields of TLS hellos over TCP, found in the byte stream that a flow's packets show.
 //!
 //! Packets are put in place by their sequence numbers, so records may be split over packets, several may share one,
 //! and packets may be out of order, sent again, or cut: what is missing is a hole in the stream that records and
 //! messages of known length are followed across. Records and messages are those of RFC 8446, sections 5.1 and 4.
 
-use etcbench_capture::Transport;
-use etcbench_flow::{FlowPacket, PacketDirection};
+use super::table::{HelloPart, Place, bytes};
+use super::{FieldRange, PacketField, PacketView};
+use crate::packet::Fragment;
 
-use super::Mask;
-use super::field::{Field, Kind};
-use super::header::{FRAGMENT, extension_headers, has_transport_header, is_ipv6};
-
-const SYN: u8 = 0x02;
+const SYN: u32 = 0x02;
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const HANDSHAKE: u8 = 22;
 const LAST_CONTENT_TYPE: u8 = 24;
@@ -29,20 +26,23 @@ const LONGEST_RECORD: i64 = (1 << 14) + 2048;
 /// No packet is longer.
 const LONGEST_PACKET: i64 = 65_535;
 
-/// Adds the fields of all hellos.
-pub(super) fn find(packets: &[FlowPacket], fields: &mut Vec<Field>) {
-    for direction in [PacketDirection::Forward, PacketDirection::Backward] {
-        for stream in streams(packets, direction) {
-            stream.find(packets, fields);
-        }
+/// Adds the fields of all hellos among packets of one direction of a flow, which come in the order of their capture, each
+/// with the number that its ranges are to carry.
+pub fn locate_hellos(packets: &[(usize, PacketView<'_>)], found: &mut Vec<FieldRange>) {
+    for stream in streams(packets) {
+        stream.find(packets, found);
     }
 }
 
-/// The kept payload of one packet.
+/// Packets of one direction, each with its number.
+type Packets<'a> = &'a [(usize, PacketView<'a>)];
+
+/// The captured payload of one packet.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
     /// Place of its first byte in the stream.
     start: i64,
+    /// Index among the packets.
     packet: usize,
     /// Its first byte in the packet's bytes.
     at: usize,
@@ -66,35 +66,33 @@ struct Stream {
 type Datagram = (u32, i64);
 
 /// The streams of a direction, one for each connection among the packets.
-fn streams(packets: &[FlowPacket], direction: PacketDirection) -> Vec<Stream> {
+fn streams(packets: Packets<'_>) -> Vec<Stream> {
     let mut streams: Vec<Stream> = Vec::new();
     // Sequence number of the current stream's place 0.
     let mut base: Option<u32> = None;
     let mut datagram: Option<Datagram> = None;
-    for (index, packet) in packets.iter().enumerate() {
-        if packet.direction != direction || packet.layout.transport != Transport::Tcp {
+    for (index, &(_, packet)) in packets.iter().enumerate() {
+        if !packet.is_tcp() {
             continue;
         }
-        let payload = usize::from(packet.layout.payload_offset);
-        let (identification, fragment_offset) = fragment(packet);
-        let start = if has_transport_header(packet) {
-            let transport = usize::from(packet.layout.transport_offset);
-            let Some(&[a, b, c, d]) = packet.bytes.get(transport + 4..).and_then(|bytes| bytes.first_chunk()) else {
-                continue;
-            };
+        let payload = packet.payload();
+        let identification = PacketField::IpIdentification.number(packet);
+        let start = if packet.has_transport_header() {
+            let Some(sequence) = PacketField::TcpSequence.number(packet) else { continue };
             // A SYN takes up one sequence number before the payload.
-            let is_first = packet.bytes.get(transport + 13).is_some_and(|flags| flags & SYN != 0);
-            let sequence = u32::from_be_bytes([a, b, c, d]).wrapping_add(u32::from(is_first));
+            let is_first = PacketField::TcpFlags.number(packet).is_some_and(|flags| flags & SYN != 0);
+            let sequence = sequence.wrapping_add(u32::from(is_first));
             if base.is_none() || (is_first && base != Some(sequence)) {
                 base = Some(sequence);
                 streams.push(Stream::default());
             }
             let start = i64::from(sequence.wrapping_sub(base.unwrap_or(sequence)).cast_signed());
-            datagram = identification.map(|identification| (identification, start - (payload - transport) as i64));
+            let of_transport = start - (payload - packet.transport()) as i64;
+            datagram = identification.map(|identification| (identification, of_transport));
             start
         } else {
             match (datagram, identification) {
-                (Some((of_first, start)), Some(own)) if of_first == own => start + fragment_offset,
+                (Some((of_first, start)), Some(own)) if of_first == own => start + fragment_offset(packet),
                 _ => continue,
             }
         };
@@ -110,21 +108,11 @@ fn streams(packets: &[FlowPacket], direction: PacketDirection) -> Vec<Stream> {
     streams
 }
 
-/// Identification, and the place of a fragment's payload in its datagram's.
-fn fragment(packet: &FlowPacket) -> (Option<u32>, i64) {
-    let bytes = &packet.bytes[..];
-    let word = |at: usize| Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
-    if is_ipv6(packet) {
-        let transport = usize::from(packet.layout.transport_offset);
-        let header = extension_headers(bytes, transport).find(|(kind, _, _)| *kind == FRAGMENT);
-        let Some((_, start, _)) = header else { return (None, 0) };
-        let identification = word(start + 4).zip(word(start + 6));
-        let identification = identification.map(|(high, low)| (u32::from(high) << 16) | u32::from(low));
-        // The low three bits are flags; the others count in eight bytes.
-        (identification, i64::from(word(start + 2).unwrap_or(0) & !7))
-    } else {
-        (word(4).map(u32::from), i64::from(word(6).unwrap_or(0) & 0x1fff) * 8)
-    }
+/// The place of a fragment's payload in its datagram's.
+fn fragment_offset(packet: PacketView<'_>) -> i64 {
+    let field = PacketField::IpFragment.number(packet).unwrap_or(0) as u16;
+    let fragment = if packet.is_ipv6() { Fragment::of_ipv6(0, field) } else { Fragment::of_ipv4(0, field) };
+    i64::from(fragment.offset)
 }
 
 /// The bytes of handshake records, one after another.
@@ -161,18 +149,18 @@ impl Stream {
     }
 
     /// The byte at a place, if a packet shows it.
-    fn byte(&self, packets: &[FlowPacket], place: i64) -> Option<u8> {
+    fn byte(&self, packets: Packets<'_>, place: i64) -> Option<u8> {
         let piece = self.near(place, place + 1).next()?;
-        packets[piece.packet].bytes.get(piece.at + (place - piece.start) as usize).copied()
+        packets[piece.packet].1.bytes.get(piece.at + (place - piece.start) as usize).copied()
     }
 
     /// A big-endian number of up to four bytes.
-    fn number(&self, packets: &[FlowPacket], place: i64, length: i64) -> Option<i64> {
+    fn number(&self, packets: Packets<'_>, place: i64, length: i64) -> Option<i64> {
         (place..place + length).try_fold(0, |number, place| Some((number << 8) | i64::from(self.byte(packets, place)?)))
     }
 
     /// Follows the records from wherever a packet begins with a hello.
-    fn find(&self, packets: &[FlowPacket], fields: &mut Vec<Field>) {
+    fn find(&self, packets: Packets<'_>, fields: &mut Vec<FieldRange>) {
         let mut read_to = i64::MIN;
         for piece in &self.pieces {
             if piece.start >= read_to && self.begins_with_hello(packets, piece.start) {
@@ -182,7 +170,7 @@ impl Stream {
     }
 
     /// Type and content length of the record at a place.
-    fn record(&self, packets: &[FlowPacket], place: i64) -> Option<(u8, i64)> {
+    fn record(&self, packets: Packets<'_>, place: i64) -> Option<(u8, i64)> {
         let content_type = self.byte(packets, place)?;
         let major = self.byte(packets, place + 1)?;
         let length = self.number(packets, place + 3, 2)?;
@@ -192,13 +180,13 @@ impl Stream {
         valid.then_some((content_type, length))
     }
 
-    fn begins_with_hello(&self, packets: &[FlowPacket], place: i64) -> bool {
+    fn begins_with_hello(&self, packets: Packets<'_>, place: i64) -> bool {
         matches!(self.record(packets, place), Some((HANDSHAKE, _)))
             && matches!(self.byte(packets, place + RECORD_HEADER), Some(CLIENT_HELLO | SERVER_HELLO))
     }
 
     /// Reads records from a place on, and gives where they end or can be followed no further.
-    fn records(&self, packets: &[FlowPacket], mut place: i64, fields: &mut Vec<Field>) -> i64 {
+    fn records(&self, packets: Packets<'_>, mut place: i64, fields: &mut Vec<FieldRange>) -> i64 {
         let mut handshake = Handshake::default();
         while let Some((content_type, length)) = self.record(packets, place) {
             let content = place + RECORD_HEADER;
@@ -217,7 +205,7 @@ impl Stream {
     }
 
     /// Finds the hellos among handshake messages; `end` is where the records that are known end.
-    fn messages(&self, packets: &[FlowPacket], handshake: &Handshake, end: i64, fields: &mut Vec<Field>) {
+    fn messages(&self, packets: Packets<'_>, handshake: &Handshake, end: i64, fields: &mut Vec<FieldRange>) {
         let view = View { stream: self, packets, handshake, end };
         let first_record = handshake.records.first().map_or(0, |(_, length)| *length);
         let mut place = 0;
@@ -241,7 +229,7 @@ impl Stream {
 /// The handshake's bytes, as far as packets show them.
 struct View<'a> {
     stream: &'a Stream,
-    packets: &'a [FlowPacket],
+    packets: Packets<'a>,
     handshake: &'a Handshake,
     /// Where the records that are known end in the stream.
     end: i64,
@@ -255,10 +243,18 @@ impl View<'_> {
         })
     }
 
-    /// Adds a field at a range of the handshake's bytes, wherever packets show it or may show it.
-    fn add(&self, mask: Mask, start: i64, end: i64, fields: &mut Vec<Field>) {
+    /// Adds a part at a range of the handshake's bytes, wherever packets show it or may show it.
+    fn add(&self, part: HelloPart, start: i64, end: i64, certain: bool, fields: &mut Vec<FieldRange>) {
+        for field in PacketField::ALL {
+            if field.row().places.iter().any(|place| matches!(place, Place::Hello(of) if *of == part)) {
+                self.add_field(field, start, end, certain, fields);
+            }
+        }
+    }
+
+    fn add_field(&self, field: PacketField, start: i64, end: i64, certain: bool, fields: &mut Vec<FieldRange>) {
         for (place, length, position) in self.handshake.parts(start, end) {
-            self.add_in_stream(mask, place, length, position, fields);
+            self.add_in_stream((field, certain), place, length, position, fields);
         }
         let known = self.handshake.length();
         if end > known {
@@ -267,25 +263,33 @@ impl View<'_> {
             let headers = RECORD_HEADER * ((end - known) / shortest + 1);
             let first = start.max(known);
             let place = self.end + first - known;
-            self.add_in_stream(mask, place, end - first + headers, (first - start) as usize, fields);
+            self.add_in_stream((field, false), place, end - first + headers, (first - start) as usize, fields);
         }
     }
 
-    fn add_in_stream(&self, mask: Mask, place: i64, length: i64, position: usize, fields: &mut Vec<Field>) {
+    fn add_in_stream(
+        &self,
+        (field, certain): (PacketField, bool),
+        place: i64,
+        length: i64,
+        position: usize,
+        fields: &mut Vec<FieldRange>,
+    ) {
         for piece in self.stream.near(place, place + length) {
             let (from, to) = (place.max(piece.start), (place + length).min(piece.end()));
-            fields.push(Field {
-                mask,
-                packet: piece.packet,
-                start: piece.at + (from - piece.start) as usize,
-                length: (to - from) as usize,
-                kind: Kind::String(position + (from - place) as usize),
-            });
+            let (packet, view) = self.packets[piece.packet];
+            let bits = bytes(piece.at + (from - piece.start) as usize, (to - from) as usize);
+            fields.extend(FieldRange::inside(field, bits, view.bytes).map(|range| FieldRange {
+                packet,
+                position: position + (from - place) as usize,
+                certain,
+                ..range
+            }));
         }
     }
 
     /// Adds the fields of the hello from `start` to `end`.
-    fn hello(&self, message_type: u8, start: i64, end: i64, fields: &mut Vec<Field>) {
+    fn hello(&self, message_type: u8, start: i64, end: i64, fields: &mut Vec<FieldRange>) {
         let random = start + MESSAGE_HEADER + 2;
         let session_id = random + RANDOM + 1;
         if self.number(random - 2, 1) != Some(i64::from(MAJOR_VERSION)) {
@@ -294,30 +298,37 @@ impl View<'_> {
         match self.number(session_id - 1, 1) {
             Some(length) if length > i64::from(LONGEST_SESSION_ID) => {}
             Some(length) => {
-                self.add(Mask::TlsRandom, random, session_id - 1, fields);
-                self.add(Mask::TlsSessionId, session_id, session_id + length, fields);
+                self.add(HelloPart::Random, random, session_id - 1, true, fields);
+                self.add(HelloPart::SessionId, session_id, session_id + length, true, fields);
                 if message_type == CLIENT_HELLO
-                    && let Some(lost) = self.server_names(session_id + length, end, fields)
+                    && let Some(lost) = self.offered(session_id + length, end, fields)
                 {
                     // The name may be anywhere in what is left.
-                    self.add(Mask::TlsServerName, lost, end, fields);
+                    self.add(HelloPart::ServerNames, lost, end, false, fields);
                 }
             }
             // Its length is missing: all that may be of it is masked.
             None => {
-                self.add(Mask::TlsRandom, random, session_id - 1, fields);
-                self.add(Mask::TlsSessionId, session_id, end.min(session_id + i64::from(LONGEST_SESSION_ID)), fields);
+                self.add(HelloPart::Random, random, session_id - 1, true, fields);
+                self.add(
+                    HelloPart::SessionId,
+                    session_id,
+                    end.min(session_id + i64::from(LONGEST_SESSION_ID)),
+                    false,
+                    fields,
+                );
                 if message_type == CLIENT_HELLO {
-                    self.add(Mask::TlsServerName, session_id, end, fields);
+                    self.add(HelloPart::ServerNames, session_id, end, false, fields);
                 }
             }
         }
     }
 
-    /// Adds the server names of a ClientHello from its cipher suites on; gives where a length was missing, if one was.
-    fn server_names(&self, ciphers: i64, end: i64, fields: &mut Vec<Field>) -> Option<i64> {
+    /// Adds the cipher suites and server names of a ClientHello from the former on; gives where a length was missing, if one was.
+    fn offered(&self, ciphers: i64, end: i64, fields: &mut Vec<FieldRange>) -> Option<i64> {
         let Some(length) = self.number(ciphers, 2) else { return Some(ciphers) };
         let compressions = ciphers + 2 + length;
+        self.add(HelloPart::CipherSuites, ciphers + 2, compressions.min(end), true, fields);
         if compressions >= end {
             return None;
         }
@@ -334,7 +345,7 @@ impl View<'_> {
                 let mut entry = content + 2;
                 while entry + 3 <= list_end {
                     let Some(length) = self.number(entry + 1, 2) else { return Some(entry) };
-                    self.add(Mask::TlsServerName, entry + 3, list_end.min(entry + 3 + length), fields);
+                    self.add(HelloPart::ServerNames, entry + 3, list_end.min(entry + 3 + length), true, fields);
                     entry += 3 + length;
                 }
             }
