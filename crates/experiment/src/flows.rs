@@ -126,9 +126,11 @@ fn find_labelled(experiment: &Experiment, name: &str, project: &Path) -> Result<
     }
     Err(ExperimentError::UnknownDataset {
         name: name.to_owned(),
-        problem: "its captures have no labels, so nothing can be classified in them; name it in \
-                  model.attention_lstm.elmo.corpus, which needs none"
-            .to_owned(),
+        problem: format!(
+            "its captures have no labels, so nothing can be classified in them; name it in model.{}.elmo.corpus, which \
+             needs none",
+            etcbench_model::elmo::MODEL
+        ),
     })
 }
 

@@ -14,10 +14,9 @@ use super::{Experiment, ExperimentError, Variant, cache};
 use etcbench_dataset::{LabelledFlow, Manifest};
 use etcbench_feature::FeatureSet;
 use etcbench_flow::FlowOptions;
-use etcbench_model::attention_lstm::AttentionLstm;
 use etcbench_model::elmo::{ElmoFile, ElmoSource, Excluded, Pretraining, Seen, TRAINING_PART, differences};
 use etcbench_model::elmo::{ElmoOptions, MODEL};
-use etcbench_model::{ModelError, ModelKind, ModelSpec};
+use etcbench_model::{ModelError, ModelSpec, elmo_options};
 use etcbench_split::Split;
 use etcbench_storage::progress::Progress;
 
@@ -57,14 +56,6 @@ pub(super) struct Divided<'a> {
     pub training: &'a [usize],
     /// The seed.
     pub seed: u64,
-}
-
-/// How the ELMo of a model is pre-trained; none where it has none.
-pub(super) fn elmo_options(spec: &ModelSpec) -> Result<Option<ElmoOptions>, ModelError> {
-    match spec.kind {
-        ModelKind::AttentionLstm => AttentionLstm::pretraining_options(&spec.parameters),
-        _ => Ok(None),
-    }
 }
 
 /// The ELMos that a variant's models, and the settings that are tried of them, ask for.

@@ -15,20 +15,12 @@ use etcbench_feature::{FeatureSet, Unselected, build_features, build_table_featu
 use etcbench_flow::reads_times;
 use etcbench_leaks::LeakReport;
 use etcbench_model::elmo::ElmoSource;
-use etcbench_model::{Device, FitSize, Input, ModelKind, ModelSpec};
+use etcbench_model::{Device, FitSize, Input, ModelSpec};
 use etcbench_split::{
     GroupBy, SmallClass, Split, SplitMethod, SplitSummary, leave_out_small_classes, sample_training, split,
 };
 use etcbench_storage::Turn;
 use etcbench_storage::progress::Progress;
-
-/// Raised whenever a change to the code changes what a fit of this model computes, so that no older one is reused.
-fn fit_version(model: ModelKind) -> u32 {
-    match model {
-        ModelKind::GradientBoosting | ModelKind::Svm => 7,
-        _ => 6,
-    }
-}
 
 /// Where and on what an experiment runs.
 #[derive(Debug, Clone)]
@@ -49,7 +41,7 @@ impl Settings {
     /// Says so where a card was looked for in vain and one of the models is deep.
     pub(super) fn tell_device<'m>(&self, mut models: impl Iterator<Item = &'m ModelSpec>, progress: &dyn Progress) {
         if let Some(reason) = &self.device_reason
-            && models.any(|spec| spec.kind == ModelKind::AttentionLstm)
+            && models.any(|spec| spec.kind.entry().deep)
         {
             progress.warn(&format!("deep models train on the cpu: {reason}"));
         }
@@ -376,10 +368,10 @@ fn require_no_times(variant: &Variant) -> Result<(), ExperimentError> {
 /// Feature files have neither bytes nor packets and times, and addresses only where their definition names the columns.
 fn require_no_packets(variant: &Variant, located: bool) -> Result<(), ExperimentError> {
     let problem = |problem: String| Err(ExperimentError::Features { problem });
-    let reads_packets = |spec: &&ModelSpec| spec.input != Input::Statistics && spec.kind != ModelKind::Majority;
+    let reads_packets = |spec: &&ModelSpec| spec.input != Input::Statistics && spec.kind.entry().reads_input;
     if let Some(spec) = variant.models.iter().find(reads_packets) {
         let (model, input) = (spec.kind.name(), spec.input.name());
-        return problem(if spec.kind == ModelKind::AttentionLstm {
+        return problem(if !spec.kind.entry().inputs.contains(&Input::Statistics) {
             format!("{model} reads packet bytes, and the dataset's feature files have none; leave it out of `models`")
         } else {
             format!(
@@ -564,10 +556,10 @@ impl VariantContext<'_> {
         let test: &[usize] = if kind == "fit" { &split.test } else { &[] };
         // What a model does not read does not matter to it.
         let reads_bytes = matches!(spec.input, Input::Bytes | Input::BytesAndStatistics);
-        let feature = (reads_bytes && spec.kind != ModelKind::Majority).then_some(&self.variant.feature);
+        let feature = (reads_bytes && spec.kind.entry().reads_input).then_some(&self.variant.feature);
         let sequences = spec.reads_sequences().then_some(&self.variant.sequences);
         let key = cache::key(&(
-            (kind, fit_version(spec.kind), env!("CARGO_PKG_VERSION")),
+            (kind, spec.kind.entry().version, env!("CARGO_PKG_VERSION")),
             &self.flows.key,
             &self.variant.selection,
             feature,

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::deep::Engine;
 use crate::deep::engine::PacketEncoder;
 use crate::deep::packets::{EncodedFlows, PacketList};
-use crate::deep::parameters::{ElmoOptions, ParameterSet};
+use crate::deep::parameters::{ElmoOptions, MODEL, ParameterSet};
 use crate::deep::pooling::Pooling;
 use crate::{ArtifactStore, ModelArchive, ModelError, Tensor};
 use etcbench_feature::TokenArray;
@@ -118,7 +118,7 @@ pub(crate) fn encode_flows(
     }
     if u32::try_from(distinct.len()).is_err() {
         let problem = format!("{} distinct packets are more than can be encoded at once", distinct.len());
-        return Err(ModelError::Data { model: "attention_lstm".to_owned(), problem });
+        return Err(ModelError::Data { model: MODEL.to_owned(), problem });
     }
 
     let size = (options.layers + 1) * 2 * pooling.slots * options.hidden;
