@@ -7,7 +7,6 @@ mod memory;
 mod options;
 
 use ndarray::Array2;
-use sha2::{Digest, Sha256};
 
 use super::deep::Engine;
 use super::deep::checkpoint::Checkpoints;
@@ -148,24 +147,26 @@ impl AttentionLstm {
 
     /// The name of everything that determines what the classifier's training ends with.
     fn training_key(&self, elmo: &ParameterSet, examples: [Examples<'_>; 2], classes: usize, seed: u64) -> String {
-        let mut hasher = Sha256::new();
-        let options = options::to_table(&self.options);
-        hasher.update(format!("classifier 2 {:?} {seed} {classes} {options}", self.engine()));
-        for (name, parameter) in elmo.iter() {
-            hasher.update(name);
-            hasher.update(bytemuck::cast_slice::<f32, u8>(&parameter.values));
-        }
-        for Examples { features, rows } in examples {
-            hasher.update(format!(" {} {} {} ", features.tokens.packets, features.tokens.bytes, rows.len()));
-            for &row in rows {
-                hasher.update(bytemuck::cast_slice::<u16, u8>(features.tokens.flow(row)));
-                hasher.update(features.labels[row].to_le_bytes());
-                if !self.options.packet_metadata.is_empty() {
-                    features.sequences.row(row).iter().for_each(|value| hasher.update(value.to_le_bytes()));
+        let mut facts = self
+            .engine()
+            .determinants("classifier")
+            .and("parameters", &options::to_table(&self.options).to_string())
+            .and("seed", &seed)
+            .and("classes", &classes)
+            .and_data("elmo", |add| elmo.add_to(add));
+        for (part, Examples { features, rows }) in ["training", "validation"].into_iter().zip(examples) {
+            facts = facts.and_data(part, |add| {
+                add(format!("{} {}", features.tokens.packets, features.tokens.bytes).as_bytes());
+                for &row in rows {
+                    add(bytemuck::cast_slice::<u16, u8>(features.tokens.flow(row)));
+                    add(&features.labels[row].to_le_bytes());
+                    if !self.options.packet_metadata.is_empty() {
+                        features.sequences.row(row).iter().for_each(|value| add(&value.to_le_bytes()));
+                    }
                 }
-            }
+            });
         }
-        format!("classifier-{}", hex::encode(hasher.finalize()))
+        format!("classifier-{}", facts.key())
     }
 
     /// The ELMo, pre-trained on the training packets or on a corpus, or out of a file; the report gets what is to be
