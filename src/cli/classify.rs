@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::{TOO_MANY_FLOWS, Verdict, output, progress};
+use super::{TOO_MANY_FLOWS, Verdict, output, progress, with_models};
 use crate::capture::{CaptureReader, CaptureSource, ReaderOptions, Transport};
 use crate::dataset::{FlowProvenance, LabelledFlow, Labels};
 use crate::flow::{Flow, NumberedFlow, STATISTIC_NAMES, assemble_as_completed};
@@ -18,16 +18,16 @@ use crate::storage;
 
 /// `etcbench classify`.
 #[derive(Args)]
-#[command(after_help = "Examples:
-  etcbench run experiments/ustc-traffic.toml --models random_forest --seeds 1 --save-models
-  etcbench classify results/ustc-traffic-.../models/as_published-random_forest-bytes-seed0.safetensors new.pcap
+#[command(after_help = with_models("Examples:
+  etcbench run experiments/ustc-traffic.toml --models {OTHER} --seeds 1 --save-models
+  etcbench classify results/ustc-traffic-.../models/as_published-{OTHER}-bytes-seed0.safetensors new.pcap
   etcbench classify MODEL captures/*.pcap.gz --format jsonl -o flows.jsonl
   etcbench classify MODEL capture.pcapng --probabilities | csvlook
   tcpdump -i eth0 -w - | etcbench classify MODEL -
 
 One line per flow, in the order of the captures and in that in which flows end, and a summary on standard error.
 Flows and features are made as in training: the model's file says how. A flow that training would have left out gets
-no class, and `note` says why. results/FORMAT.md says what every column means.")]
+no class, and `note` says why. results/FORMAT.md says what every column means."))]
 pub(super) struct ClassifyArguments {
     /// A model that `etcbench run --save-models` wrote.
     model: PathBuf,

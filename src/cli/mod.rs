@@ -50,6 +50,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::experiment::{self, Experiment, Overrides, Record};
+use crate::model::{ModelKind, elmo};
 
 /// Tables of encrypted-traffic classification, rebuilt from captures.
 #[derive(Parser)]
@@ -120,6 +121,19 @@ enum Command {
     /// Check a CUDA device against the processor, and time it; see scripts/gpu-check.
     #[command(hide = true)]
     GpuCheck(gpu_check::GpuCheckArguments),
+}
+
+/// Help of `--models`: which there are.
+fn models_help() -> String {
+    let names: Vec<&str> = ModelKind::all().map(ModelKind::name).collect();
+    format!("Only these models, of {}", names.join(", "))
+}
+
+/// Help with names of the table of models in place of `{MODEL}`, `{OTHER}` and, for the one with an ELMo, `{ELMO}`.
+fn with_models(text: &str) -> String {
+    let mut names = ModelKind::all().map(ModelKind::name);
+    let (model, other) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+    text.replace("{MODEL}", model).replace("{OTHER}", other).replace("{ELMO}", elmo::MODEL)
 }
 
 /// Flows are numbered in 32 bits in every file that names them.

@@ -7,23 +7,23 @@ use anyhow::Context;
 use clap::Args;
 
 use super::run::{self, DeviceChoice, parse_device};
-use super::{Verdict, output, progress};
+use super::{Verdict, output, progress, with_models};
 use crate::experiment::{self, Cache, Experiment, Overrides, Recipe, Settings};
 use crate::model::Precision;
 use crate::{dataset, storage};
 
 /// `etcbench pretrain`.
 #[derive(Args)]
-#[command(after_help = "Examples:
+#[command(after_help = with_models("Examples:
   etcbench pretrain lab ustc-tfc2016 -o elmo.safetensors
   etcbench pretrain lab ndpi --like table2 --variants without_shortcuts -o elmo.safetensors
   etcbench pretrain table2 --variants without_shortcuts --seed 3 -o elmo.safetensors
   etcbench pretrain --show elmo.safetensors
-  etcbench run experiments/table2.toml --set model.attention_lstm.elmo.pretrained=elmo.safetensors
+  etcbench run experiments/table2.toml --set model.{ELMO}.elmo.pretrained=elmo.safetensors
 
 Of datasets, all captures are read, and no label. Of an experiment, the training part of one variant, seed and fold and the
-datasets of model.attention_lstm.elmo.corpus, without what its validation and test flows are of. An experiment that takes
-the file refuses it where it has seen flows that are to be tested. experiments/README.md says what is compared.")]
+datasets of model.{ELMO}.elmo.corpus, without what its validation and test flows are of. An experiment that takes
+the file refuses it where it has seen flows that are to be tested. experiments/README.md says what is compared."))]
 pub(super) struct PretrainArguments {
     /// Datasets; or one experiment: its name, such as table2, or its file.
     #[arg(value_name = "DATASET|EXPERIMENT", required_unless_present = "show")]
@@ -46,8 +46,11 @@ pub(super) struct PretrainArguments {
     /// Of the experiment: the one variant that is meant.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     variants: Vec<String>,
-    /// Override any key, such as feature.bytes=64 or model.attention_lstm.elmo.epochs=4. Repeat for several.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(
+        long = "set",
+        value_name = "KEY=VALUE",
+        help = with_models("Override any key, such as feature.bytes=64 or model.{ELMO}.elmo.epochs=4. Repeat for several")
+    )]
     assignments: Vec<String>,
     /// The seed, also of the experiment's split; 0, or the experiment's first, when not given.
     #[arg(long, value_name = "N")]

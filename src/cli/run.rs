@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 
-use super::{Verdict, progress, units};
+use super::{Verdict, models_help, progress, units, with_models};
 use crate::experiment::{
     self, Cache, Experiment, Overrides, PlanOptions, PlannedRun, Settings, SlurmOptions, UnitRecord,
 };
@@ -30,8 +30,7 @@ pub(super) struct Options {
     /// How many seeds (0, 1, ...), or a list such as 3,5,8.
     #[arg(long, value_name = "N|LIST", value_parser = parse_seeds)]
     seeds: Option<Seeds>,
-    /// Only these models, such as svm,knn.
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help = models_help())]
     models: Vec<String>,
     /// Only these of the experiment's variants, such as as_published.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -109,17 +108,17 @@ pub(super) struct Target {
 
 /// `etcbench run`.
 #[derive(Args)]
-#[command(after_help = "Examples:
+#[command(after_help = with_models("Examples:
   etcbench run experiments/ustc-traffic.toml --seeds 3
   etcbench run experiments/ablation-n.toml --data synth --size demo
   etcbench run experiments/ablation-n.toml --variants feature.packets=4 --jobs 4
   etcbench run experiments/ablation-n.toml --slurm --partition gpu --gpus 1 --time 4:00:00 --memory 32G
-  etcbench run experiments/tuning.toml --models svm,knn
-  etcbench run experiments/ustc-traffic.toml --models random_forest --seeds 1 --save-models
-  etcbench run experiments/table2.toml --set feature.packets=8 --models svm,random_forest
+  etcbench run experiments/tuning.toml --models {MODEL},{OTHER}
+  etcbench run experiments/ustc-traffic.toml --models {OTHER} --seeds 1 --save-models
+  etcbench run experiments/table2.toml --set feature.packets=8 --models {MODEL},{OTHER}
 
 Results go to results/EXPERIMENT-DATASET-SIZE. A run that is there with other results is kept as ...SIZE.1, .2 and so on
-unless with --overwrite; files of your own in the folder stay.")]
+unless with --overwrite; files of your own in the folder stay."))]
 pub(super) struct RunArguments {
     /// The experiment file.
     experiment: PathBuf,

@@ -5,27 +5,26 @@ use std::path::Path;
 use clap::Args;
 
 use super::run::{DeviceChoice, parse_device};
-use super::{Verdict, progress};
+use super::{Verdict, models_help, progress, with_models};
 use crate::experiment::{self, Agreement, Cache, Overrides, Settings};
 use crate::model::Precision;
 use crate::report;
 
 /// `etcbench verify-models`.
 #[derive(Args)]
-#[command(after_help = "Examples:
+#[command(after_help = with_models("Examples:
   etcbench verify-models
-  etcbench verify-models --models svm,knn --set selection.maximum_flows_per_class=200
-  etcbench verify-models --data iscxvpn2016 --models random_forest
-  etcbench verify-models --device cuda --models attention_lstm     in a build with the feature dfdx-cuda
+  etcbench verify-models --models {MODEL},{OTHER} --set selection.maximum_flows_per_class=200
+  etcbench verify-models --data iscxvpn2016 --models {OTHER}
+  etcbench verify-models --device cuda --models {ELMO}     in a build with the feature dfdx-cuda
 
 The flows, models and their keys are those of experiments/verify-models.toml. Exit code 1 when the
-predictions of a model's two implementations agree less, or their macro F1 differ more, than is stated.")]
+predictions of a model's two implementations agree less, or their macro F1 differ more, than is stated."))]
 pub(super) struct VerifyModelsArguments {
     /// Use this dataset in place of the generated one. Repeat for several.
     #[arg(long, value_name = "NAME")]
     data: Vec<String>,
-    /// Only these models, such as svm,knn.
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help = models_help())]
     models: Vec<String>,
     /// Override any key of experiments/verify-models.toml. Repeat for several.
     #[arg(long = "set", value_name = "KEY=VALUE")]

@@ -158,9 +158,9 @@ fn sound_model(name: &str) -> Vec<u8> {
         provenance: Vec::new(),
     };
     let kind: ModelKind = serde_json::from_value(name.into()).unwrap();
-    let parameters = match kind {
-        ModelKind::RandomForest => "trees = 2",
-        ModelKind::GradientBoosting => "rounds = 2",
+    let parameters = match name {
+        "random_forest" => "trees = 2",
+        "gradient_boosting" => "rounds = 2",
         _ => "",
     };
     let parameters = parameters.parse().unwrap();

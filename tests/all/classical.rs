@@ -107,20 +107,21 @@ impl<'a> Case<'a> {
 
     fn fit(
         &self,
-        kind: ModelKind,
+        model: &str,
         implementation: Implementation,
         parameters: &str,
     ) -> Result<(Box<dyn Classifier>, FitReport), ModelError> {
         let parameters = parameters.parse().unwrap();
+        let kind = ModelKind::named(model).expect("a model of the table");
         let mut model = build(&ModelSpec { kind, input: self.input(), implementation, parameters })?;
         let context = FitContext { seed: 11, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
         let report = model.fit(self.examples(&self.training), self.examples(&self.validation), &context)?;
         Ok((model, report))
     }
 
-    fn problem(&self, kind: ModelKind, implementation: Implementation, parameters: &str) -> String {
+    fn problem(&self, kind: &str, implementation: Implementation, parameters: &str) -> String {
         match self.fit(kind, implementation, parameters) {
-            Ok(_) => panic!("{kind:?} {implementation:?} was fitted"),
+            Ok(_) => panic!("{kind} {implementation:?} was fitted"),
             Err(error) => error.to_string(),
         }
     }
@@ -134,7 +135,7 @@ impl<'a> Case<'a> {
         probabilities
     }
 
-    fn predict(&self, kind: ModelKind, implementation: Implementation, parameters: &str) -> Vec<u32> {
+    fn predict(&self, kind: &str, implementation: Implementation, parameters: &str) -> Vec<u32> {
         let (model, _) = self.fit(kind, implementation, parameters).unwrap();
         classes(&self.probabilities(&*model))
     }
@@ -179,11 +180,11 @@ fn svm_predicts_as_scikit_learn() {
             ("weighted", "class_weights = { class0 = 4.0, class2 = 0.3 }"),
         ] {
             let wanted = golden(&format!("{name}_svm_{setting}"));
-            let fast = case.predict(ModelKind::Svm, Implementation::Fast, parameters);
+            let fast = case.predict("svm", Implementation::Fast, parameters);
             let share = agreement(&fast, &wanted);
             println!("{name} svm {setting}: {share}");
             assert!(share >= 0.995, "{name} {setting}: {share}");
-            let reference = case.predict(ModelKind::Svm, Implementation::Reference, parameters);
+            let reference = case.predict("svm", Implementation::Reference, parameters);
             let share = agreement(&reference, &fast);
             println!("{name} svm {setting}, linfa-svm: {share}");
             assert!(share >= 0.99, "{name} {setting}, linfa-svm: {share}");
@@ -205,7 +206,7 @@ fn platts_probabilities_are_calibrated_and_keep_the_predictions() {
         let truth = case.truth();
         for implementation in [Implementation::Fast, Implementation::Reference] {
             let of = |parameters: &str| {
-                let (model, _) = case.fit(ModelKind::Svm, implementation, parameters).unwrap();
+                let (model, _) = case.fit("svm", implementation, parameters).unwrap();
                 case.probabilities(&*model)
             };
             let (softmax, platt) = (of(""), of("probabilities = \"platt\""));
@@ -225,12 +226,14 @@ fn platts_probabilities_are_calibrated_and_keep_the_predictions() {
 #[test]
 fn a_reference_refuses_what_it_cannot_cope_with() {
     for (kind, rows, library) in [
-        (ModelKind::Svm, 10_002, "linfa-svm"),
-        (ModelKind::RandomForest, 20_001, "smartcore"),
-        (ModelKind::Knn, 50_001, "linfa-nn"),
-        (ModelKind::GradientBoosting, 20_001, "smartcore"),
+        ("svm", 10_002, "linfa-svm"),
+        ("random_forest", 20_001, "smartcore"),
+        ("knn", 50_001, "linfa-nn"),
+        ("gradient_boosting", 20_001, "smartcore"),
     ] {
-        assert!(etcbench::model::reference_row_limit(kind).is_some_and(|limit| limit < rows));
+        assert!(
+            ModelKind::named(kind).and_then(|kind| kind.entry().reference_row_limit).is_some_and(|limit| limit < rows)
+        );
         let statistics = Array2::from_shape_fn((rows, 1), |(row, _)| (row % 7) as f32);
         let table = features((0..rows).map(|row| row as u32 % 2).collect(), Vec::new(), statistics, 2);
         let case = Case { training: (0..rows).collect(), validation: Vec::new(), test: vec![0], features: &table };
@@ -241,7 +244,7 @@ fn a_reference_refuses_what_it_cannot_cope_with() {
     let statistics = Array2::from_shape_fn((40, 1), |(row, _)| (row % 4) as f32);
     let table = features((0..40).map(|row| row % 4).collect(), Vec::new(), statistics, 4);
     let case = Case { training: (0..40).collect(), validation: Vec::new(), test: vec![0], features: &table };
-    assert!(case.fit(ModelKind::Svm, Implementation::Reference, "").is_ok());
+    assert!(case.fit("svm", Implementation::Reference, "").is_ok());
 }
 
 #[test]
@@ -257,7 +260,7 @@ fn nearest_neighbours_predict_as_scikit_learn() {
         ] {
             let wanted = golden(&format!("{name}_knn_{setting}"));
             for implementation in [Implementation::Fast, Implementation::Reference] {
-                let predicted = case.predict(ModelKind::Knn, implementation, parameters);
+                let predicted = case.predict("knn", implementation, parameters);
                 assert_eq!(agreement(&predicted, &wanted), 1.0, "{name} {setting} {implementation:?}");
             }
         }
@@ -267,7 +270,7 @@ fn nearest_neighbours_predict_as_scikit_learn() {
 #[test]
 fn logistic_regression_predicts_as_scikit_learn() {
     let table = statistics_table();
-    let predicted = Case::new(&table).predict(ModelKind::LogisticRegression, Implementation::Fast, "");
+    let predicted = Case::new(&table).predict("logistic_regression", Implementation::Fast, "");
     let share = agreement(&predicted, &golden("statistics_logistic_regression"));
     println!("logistic regression: {share}");
     assert!(share >= 0.995, "{share}");
@@ -291,7 +294,7 @@ fn gradient_boosting_predicts_as_xgboost() {
             ),
         ] {
             let wanted = golden(&format!("{name}_gradient_boosting{setting}"));
-            let predicted = case.predict(ModelKind::GradientBoosting, Implementation::Fast, parameters);
+            let predicted = case.predict("gradient_boosting", Implementation::Fast, parameters);
             let share = agreement(&predicted, &wanted);
             let truth = case.truth();
             let (own, peer) = (agreement(&predicted, &truth), agreement(&wanted, &truth));
@@ -303,8 +306,7 @@ fn gradient_boosting_predicts_as_xgboost() {
         // Of two classes both sides fit one tree per round on the logistic loss.
         let two = two_classes(table);
         let case = Case::new(&two);
-        let predicted =
-            case.predict(ModelKind::GradientBoosting, Implementation::Fast, "rounds = 30\nmaximum_bins = 1024");
+        let predicted = case.predict("gradient_boosting", Implementation::Fast, "rounds = 30\nmaximum_bins = 1024");
         let share = agreement(&predicted, &golden(&format!("{name}_gradient_boosting_two_classes")));
         println!("{name} gradient boosting of two classes: {share}");
         assert!(share >= 0.995, "{name}, two classes: {share}");
@@ -319,21 +321,21 @@ fn forests_and_boosting_score_as_their_peers_and_references() {
         let peer = macro_f1(&truth, &golden(&format!("{name}_random_forest")), 4);
         // The spread of a forest's score over seeds is larger than its distance to the peer's: several
         // forests' worth of trees stand for the mean.
-        let fast = case.predict(ModelKind::RandomForest, Implementation::Fast, "trees = 600");
+        let fast = case.predict("random_forest", Implementation::Fast, "trees = 600");
         let fast = macro_f1(&truth, &fast, 4);
-        let reference = case.predict(ModelKind::RandomForest, Implementation::Reference, "trees = 60");
+        let reference = case.predict("random_forest", Implementation::Reference, "trees = 60");
         let reference = macro_f1(&truth, &reference, 4);
         println!("{name} forest macro F1: {fast}, smartcore {reference}, scikit-learn {peer}");
         assert!((fast - peer).abs() <= 0.02, "{name}: {fast}, scikit-learn {peer}");
         assert!((fast - reference).abs() <= 0.05, "{name}: {fast}, smartcore {reference}");
         let boosted = "rounds = 20\ndepth = 4";
-        let fast = case.predict(ModelKind::GradientBoosting, Implementation::Fast, boosted);
-        let reference = case.predict(ModelKind::GradientBoosting, Implementation::Reference, boosted);
+        let fast = case.predict("gradient_boosting", Implementation::Fast, boosted);
+        let reference = case.predict("gradient_boosting", Implementation::Reference, boosted);
         let (fast, reference) = (agreement(&fast, &truth), agreement(&reference, &truth));
         println!("{name} boosting accuracy: {fast}, smartcore {reference}");
         assert!((fast - reference).abs() <= 0.05, "{name}: {fast}, smartcore {reference}");
-        let fast = case.predict(ModelKind::DecisionTree, Implementation::Fast, "");
-        let reference = case.predict(ModelKind::DecisionTree, Implementation::Reference, "");
+        let fast = case.predict("decision_tree", Implementation::Fast, "");
+        let reference = case.predict("decision_tree", Implementation::Reference, "");
         let (fast, reference) = (agreement(&fast, &truth), agreement(&reference, &truth));
         println!("{name} tree accuracy: {fast}, linfa-trees {reference}");
         assert!((fast - reference).abs() <= 0.08, "{name}: {fast}, linfa-trees {reference}");
@@ -346,7 +348,7 @@ fn trees_keep_their_limits_and_predict_as_scikit_learn() {
     for (name, table) in [("bytes", bytes_table()), ("statistics", statistics_table())] {
         let case = Case::new(&table);
         for (kind, parameters) in
-            [(ModelKind::DecisionTree, limits.to_owned()), (ModelKind::RandomForest, format!("trees = 6\n{limits}"))]
+            [("decision_tree", limits.to_owned()), ("random_forest", format!("trees = 6\n{limits}"))]
         {
             let (model, _) = case.fit(kind, Implementation::Fast, &parameters).unwrap();
             let archive = model.save().unwrap();
@@ -377,11 +379,11 @@ fn trees_keep_their_limits_and_predict_as_scikit_learn() {
                 }
                 // A tree of the forest saw some of these rows only, so a node holds no fewer of them.
                 for (&rows, &column) in rows_at.iter().zip(&columns[bounds[0]..]) {
-                    assert!(rows >= if column == u32::MAX as usize { 4 } else { 12 }, "{kind:?}: {rows}");
+                    assert!(rows >= if column == u32::MAX as usize { 4 } else { 12 }, "{kind}: {rows}");
                 }
             }
-            assert_eq!(deepest, 7, "{kind:?}");
-            if kind == ModelKind::DecisionTree {
+            assert_eq!(deepest, 7, "{kind}");
+            if kind == "decision_tree" {
                 let predicted = classes(&case.probabilities(&*model));
                 let wanted = golden(&format!("{name}_decision_tree"));
                 let (own, peer) = (agreement(&predicted, &case.truth()), agreement(&wanted, &case.truth()));
@@ -400,7 +402,7 @@ fn boosting_stops_at_the_lowest_validation_loss() {
     let rows = (TRAINING..TRAINING + 200, TRAINING + 200..table.len());
     let case = Case { validation: rows.0.collect(), test: rows.1.collect(), ..Case::new(&table) };
     let stopping = "rounds = 200\nlearning_rate = 0.4\nearly_stopping_rounds = 4";
-    let (model, report) = case.fit(ModelKind::GradientBoosting, Implementation::Fast, stopping).unwrap();
+    let (model, report) = case.fit("gradient_boosting", Implementation::Fast, stopping).unwrap();
     let losses: Vec<f64> = report.epochs.iter().map(|epoch| epoch.validation_loss.unwrap()).collect();
     let best = (0..losses.len()).fold(0, |best, round| if losses[round] < losses[best] { round } else { best });
     assert!(best > 0 && losses.len() == best + 1 + 4 && losses.len() < 200, "{losses:?}");
@@ -408,7 +410,7 @@ fn boosting_stops_at_the_lowest_validation_loss() {
     assert!(report.notes.contains(&note), "{:?}", report.notes);
     // What it predicts with is a model of that many rounds.
     let (short, _) = case
-        .fit(ModelKind::GradientBoosting, Implementation::Fast, &format!("rounds = {}\nlearning_rate = 0.4", best + 1))
+        .fit("gradient_boosting", Implementation::Fast, &format!("rounds = {}\nlearning_rate = 0.4", best + 1))
         .unwrap();
     assert_eq!(case.probabilities(&*model), case.probabilities(&*short));
 }
@@ -418,7 +420,7 @@ fn an_svm_that_is_stopped_early_says_so() {
     let table = statistics_table();
     let case = Case::new(&table);
     let note = |parameters: &str| {
-        let (_, report) = case.fit(ModelKind::Svm, Implementation::Fast, parameters).unwrap();
+        let (_, report) = case.fit("svm", Implementation::Fast, parameters).unwrap();
         report.notes.into_iter().find(|note| note.contains("stopped before reaching the tolerance"))
     };
     assert_eq!(note(""), None);
@@ -433,7 +435,7 @@ fn a_forest_tells_its_out_of_bag_accuracy_and_importances() {
     let table = statistics_table();
     let case = Case::new(&table);
     let parameters = "out_of_bag = true\nmaximum_features = 0.5\nminimum_samples_leaf = 2";
-    let (model, report) = case.fit(ModelKind::RandomForest, Implementation::Fast, parameters).unwrap();
+    let (model, report) = case.fit("random_forest", Implementation::Fast, parameters).unwrap();
     let note = report.notes.iter().find(|note| note.starts_with("out-of-bag accuracy")).unwrap();
     let accuracy: f64 = note.split(' ').nth(2).unwrap().parse().unwrap();
     let on_test = agreement(&classes(&case.probabilities(&*model)), &case.truth());
@@ -465,9 +467,9 @@ fn importances_find_the_columns_that_tell_the_classes() {
     let table = features(labels, Vec::new(), statistics, 4);
     let case = Case { training: (0..500).collect(), ..Case::new(&table) };
     for (kind, parameters, tensors) in [
-        (ModelKind::RandomForest, "permutation_repeats = 3", &["importances", "permutation_importances"][..]),
-        (ModelKind::DecisionTree, "", &["importances"][..]),
-        (ModelKind::GradientBoosting, "rounds = 10", &[][..]),
+        ("random_forest", "permutation_repeats = 3", &["importances", "permutation_importances"][..]),
+        ("decision_tree", "", &["importances"][..]),
+        ("gradient_boosting", "rounds = 10", &[][..]),
     ] {
         let (model, report) = case.fit(kind, Implementation::Fast, parameters).unwrap();
         let notes: Vec<&String> = report.notes.iter().filter(|note| note.contains("importances")).collect();
@@ -475,7 +477,7 @@ fn importances_find_the_columns_that_tell_the_classes() {
         for note in notes {
             let first = note.split(": ").nth(1).unwrap();
             let named: Vec<&str> = first.split(", ").map(|entry| entry.split(' ').next().unwrap()).collect();
-            assert!(named[..2].contains(&"statistic3") && named[..2].contains(&"statistic6"), "{kind:?}: {note}");
+            assert!(named[..2].contains(&"statistic3") && named[..2].contains(&"statistic6"), "{kind}: {note}");
         }
         let archive = model.save().unwrap();
         for tensor in tensors {
@@ -489,23 +491,23 @@ fn importances_find_the_columns_that_tell_the_classes() {
     }
 }
 
-const EVERY: [(ModelKind, &str); 9] = [
-    (ModelKind::Svm, ""),
-    (ModelKind::Svm, "probabilities = \"platt\"\nclass_weights = { class1 = 2.0 }\ncache_mebibytes = 1"),
-    (ModelKind::RandomForest, "trees = 12\nclass_weights = \"balanced\"\nout_of_bag = true"),
-    (ModelKind::RandomForest, "trees = 5\nclass_weights = { class1 = 2.0 }\npermutation_repeats = 2"),
-    (ModelKind::Knn, "weights = \"distance\""),
-    (ModelKind::GradientBoosting, "rounds = 8\nsubsample = 0.7\ncolumn_sample = 0.6\nearly_stopping_rounds = 3"),
-    (ModelKind::LogisticRegression, "l2 = 30"),
-    (ModelKind::DecisionTree, ""),
-    (ModelKind::Majority, ""),
+const EVERY: [(&str, &str); 9] = [
+    ("svm", ""),
+    ("svm", "probabilities = \"platt\"\nclass_weights = { class1 = 2.0 }\ncache_mebibytes = 1"),
+    ("random_forest", "trees = 12\nclass_weights = \"balanced\"\nout_of_bag = true"),
+    ("random_forest", "trees = 5\nclass_weights = { class1 = 2.0 }\npermutation_repeats = 2"),
+    ("knn", "weights = \"distance\""),
+    ("gradient_boosting", "rounds = 8\nsubsample = 0.7\ncolumn_sample = 0.6\nearly_stopping_rounds = 3"),
+    ("logistic_regression", "l2 = 30"),
+    ("decision_tree", ""),
+    ("majority", ""),
 ];
 
 #[test]
 fn any_number_of_threads_and_a_file_give_the_same_bits() {
     let (table, two) = (both_tables(), two_classes(both_tables()));
     // Boosting of two classes is another objective.
-    let boosting = EVERY.into_iter().filter(|(kind, _)| *kind == ModelKind::GradientBoosting).map(|case| (&two, case));
+    let boosting = EVERY.into_iter().filter(|(kind, _)| *kind == "gradient_boosting").map(|case| (&two, case));
     for (table, (kind, parameters)) in EVERY.into_iter().map(|case| (&table, case)).chain(boosting) {
         let case = Case { training: (0..260).collect(), validation: (260..360).collect(), ..Case::new(table) };
         let outcome = |threads: usize| {
@@ -519,13 +521,13 @@ fn any_number_of_threads_and_a_file_give_the_same_bits() {
         let (probabilities, archive, notes) = outcome(1);
         for threads in [2, 4] {
             let (again, archive_again, notes_again) = outcome(threads);
-            assert_eq!(probabilities, again, "{kind:?}");
-            assert!(archive == archive_again, "{kind:?}: the files differ");
-            assert_eq!(notes, notes_again, "{kind:?}");
+            assert_eq!(probabilities, again, "{kind}");
+            assert!(archive == archive_again, "{kind}: the files differ");
+            assert_eq!(notes, notes_again, "{kind}");
         }
         let loaded = load(&ModelArchive::from_bytes(&archive).unwrap()).unwrap();
-        assert_eq!(case.probabilities(&*loaded), probabilities, "{kind:?}");
-        assert!(loaded.save().unwrap().to_bytes().unwrap() == archive, "{kind:?}: saved again, the file differs");
+        assert_eq!(case.probabilities(&*loaded), probabilities, "{kind}");
+        assert!(loaded.save().unwrap().to_bytes().unwrap() == archive, "{kind}: saved again, the file differs");
     }
 }
 
@@ -534,18 +536,18 @@ fn references_predict_the_same_bits_from_their_files() {
     let table = statistics_table();
     let case = Case { training: (0..200).collect(), ..Case::new(&table) };
     for (kind, parameters) in [
-        (ModelKind::Svm, "kernel = \"polynomial\""),
-        (ModelKind::RandomForest, "trees = 8"),
-        (ModelKind::Knn, ""),
-        (ModelKind::GradientBoosting, "rounds = 5\nsubsample = 0.8"),
-        (ModelKind::LogisticRegression, ""),
-        (ModelKind::DecisionTree, ""),
-        (ModelKind::Majority, ""),
+        ("svm", "kernel = \"polynomial\""),
+        ("random_forest", "trees = 8"),
+        ("knn", ""),
+        ("gradient_boosting", "rounds = 5\nsubsample = 0.8"),
+        ("logistic_regression", ""),
+        ("decision_tree", ""),
+        ("majority", ""),
     ] {
         let (model, _) = case.fit(kind, Implementation::Reference, parameters).unwrap();
         let bytes = model.save().unwrap().to_bytes().unwrap();
         let loaded = load(&ModelArchive::from_bytes(&bytes).unwrap()).unwrap();
-        assert_eq!(case.probabilities(&*loaded), case.probabilities(&*model), "{kind:?}");
+        assert_eq!(case.probabilities(&*loaded), case.probabilities(&*model), "{kind}");
     }
 }
 
@@ -561,23 +563,23 @@ fn a_broken_file_is_an_error_and_never_a_panic() {
             let mut without = whole.clone();
             without.tensors.remove(name);
             // Only what explains the model, such as importances, may be asked for and not needed.
-            let error = load(&without).err().unwrap_or_else(|| panic!("{kind:?} loads without {name}"));
-            assert!(error.to_string().contains(name), "{kind:?}: {error}");
+            let error = load(&without).err().unwrap_or_else(|| panic!("{kind} loads without {name}"));
+            assert!(error.to_string().contains(name), "{kind}: {error}");
             let mut emptied = whole.clone();
             emptied.tensors.insert(name.clone(), etcbench::model::Tensor::u8(vec![1, 2, 3]));
-            assert!(load(&emptied).is_err(), "{kind:?} loads with a broken {name}");
+            assert!(load(&emptied).is_err(), "{kind} loads with a broken {name}");
         }
         for name in whole.metadata.keys().filter(|name| *name != "columns") {
             let mut without = whole.clone();
             without.metadata.remove(name);
-            assert!(load(&without).is_err(), "{kind:?} loads without {name}");
+            assert!(load(&without).is_err(), "{kind} loads without {name}");
         }
         for (name, value) in
             [("classes", "99999999999"), ("statistic_names", "[]"), ("packets", "18446744073709551615")]
         {
             let mut altered = whole.clone();
             if altered.metadata.insert(name.to_owned(), value.to_owned()).is_some() {
-                assert!(load(&altered).is_err(), "{kind:?} loads with {name} = {value}");
+                assert!(load(&altered).is_err(), "{kind} loads with {name} = {value}");
             }
         }
         assert_eq!(case.probabilities(&*load(&whole).unwrap()), present);
@@ -596,7 +598,7 @@ fn data_that_cannot_be_fitted_is_named() {
         for implementation in [Implementation::Fast, Implementation::Reference] {
             let empty = Case { training: Vec::new(), ..Case::new(&table) };
             assert!(empty.problem(kind, implementation, "").contains("no training rows"));
-            if kind == ModelKind::Majority {
+            if kind == "majority" {
                 continue;
             }
             let single = Case { training: one_class.clone(), ..Case::new(&table) };
@@ -604,17 +606,17 @@ fn data_that_cannot_be_fitted_is_named() {
             let problem = Case::new(&broken).problem(kind, implementation, "");
             assert!(problem.contains("`statistic4` of flow 7"), "{problem}");
         }
-        if kind != ModelKind::Majority {
+        if kind != "majority" {
             let case = Case { training: (0..60).collect(), ..Case::new(&infinite) };
             let (model, _) = case.fit(kind, Implementation::Fast, "").unwrap();
             let problem = model.predict_probabilities(case.examples(&case.test), &Silent).unwrap_err().to_string();
             assert!(problem.contains("`statistic4` of flow 501 is inf"), "{problem}");
             let other = bytes_table();
             let problem = model.predict_probabilities(Examples { features: &other, rows: &[0] }, &Silent);
-            assert!(problem.is_err(), "{kind:?} predicts on other columns");
+            assert!(problem.is_err(), "{kind} predicts on other columns");
         }
         let unfitted = ModelSpec {
-            kind,
+            kind: ModelKind::named(kind).unwrap(),
             input: Input::Statistics,
             implementation: Implementation::Fast,
             parameters: toml::Table::new(),
@@ -622,17 +624,16 @@ fn data_that_cannot_be_fitted_is_named() {
         assert!(build(&unfitted).unwrap().save().is_err());
     }
     let weighted = Case { training: (0..60).collect(), ..Case::new(&table) };
-    for kind in [ModelKind::Svm, ModelKind::RandomForest, ModelKind::DecisionTree] {
+    for kind in ["svm", "random_forest", "decision_tree"] {
         let problem = weighted.problem(kind, Implementation::Fast, "class_weights = { clas1 = 2.0 }");
         assert!(problem.contains("`clas1`") && problem.contains("did you mean `class"), "{problem}");
     }
     let few = Case { training: (0..4).collect(), ..Case::new(&table) };
     for implementation in [Implementation::Fast, Implementation::Reference] {
-        let problem = few.problem(ModelKind::Knn, implementation, "");
+        let problem = few.problem("knn", implementation, "");
         assert!(problem.contains("k = 5") && problem.contains("4 training rows"), "{problem}");
     }
-    let problem =
-        few.problem(ModelKind::GradientBoosting, Implementation::Fast, "early_stopping_rounds = 2").to_string();
+    let problem = few.problem("gradient_boosting", Implementation::Fast, "early_stopping_rounds = 2").to_string();
     assert!(problem.contains("validation"), "{problem}");
 }
 
@@ -648,9 +649,9 @@ fn few_rows_constant_columns_and_absent_classes_are_fine() {
     for (kind, _) in EVERY {
         for implementation in [Implementation::Fast, Implementation::Reference] {
             let parameters = match kind {
-                ModelKind::Knn => "k = 1",
-                ModelKind::GradientBoosting => "minimum_child_weight = 0\nl2 = 0.01",
-                ModelKind::Svm => "cost = 100",
+                "knn" => "k = 1",
+                "gradient_boosting" => "minimum_child_weight = 0\nl2 = 0.01",
+                "svm" => "cost = 100",
                 _ => "",
             };
             let case =
@@ -660,17 +661,17 @@ fn few_rows_constant_columns_and_absent_classes_are_fine() {
             assert!(probabilities.column(6).iter().all(|&value| value == 0.0));
             let right = agreement(&classes(&probabilities), &case.truth());
             let wanted = match (kind, implementation) {
-                (ModelKind::Majority, _) => 1.0 / 6.0,
+                ("majority", _) => 1.0 / 6.0,
                 // smartcore does not split a node where the one column that it drew is constant.
-                (ModelKind::RandomForest, Implementation::Reference) => 1.0 / 6.0,
+                ("random_forest", Implementation::Reference) => 1.0 / 6.0,
                 // Bootstraps of six rows, and regressors on one row per class, do not see every class.
-                (ModelKind::RandomForest, _) | (ModelKind::GradientBoosting, Implementation::Reference) => 0.5,
+                ("random_forest", _) | ("gradient_boosting", Implementation::Reference) => 0.5,
                 // Six classes along one line are more than regularised linear scores tell apart.
-                (ModelKind::LogisticRegression, _) => 0.3,
+                ("logistic_regression", _) => 0.3,
                 _ => 1.0,
             };
-            assert!(right >= wanted, "{kind:?} {implementation:?}: {right}");
-            assert!(kind == ModelKind::Majority || report.notes.iter().any(|note| note.contains("never predicted")));
+            assert!(right >= wanted, "{kind} {implementation:?}: {right}");
+            assert!(kind == "majority" || report.notes.iter().any(|note| note.contains("never predicted")));
         }
     }
 }
@@ -679,39 +680,40 @@ fn few_rows_constant_columns_and_absent_classes_are_fine() {
 fn unknown_keys_and_unusable_values_are_named() {
     let problem = |kind, implementation, parameters: &str| {
         let parameters = parameters.parse().unwrap();
+        let kind = ModelKind::named(kind).unwrap();
         let spec = ModelSpec { kind, input: Input::Bytes, implementation, parameters };
         build(&spec).err().map(|error| error.to_string()).unwrap_or_else(|| panic!("accepted"))
     };
     let fast = Implementation::Fast;
     for (kind, parameters, wanted) in [
-        (ModelKind::Svm, "gama = 1", "[model.svm]: unknown key `gama`, did you mean `gamma`?"),
-        (ModelKind::Svm, "gamma = \"automatic\"", "it must be \"scale\", \"auto\" or a number > 0"),
-        (ModelKind::Svm, "gamma = -0.5", "`gamma` is -0.5"),
-        (ModelKind::Svm, "class_weights = \"even\"", "\"none\", \"balanced\" or a table"),
-        (ModelKind::Svm, "class_weights = { a = 0.0 }", "`class_weights` of `a` is 0"),
-        (ModelKind::RandomForest, "class_weights = { a = -1.0 }", "`class_weights` of `a` is -1"),
-        (ModelKind::Svm, "cache_mebibytes = 0", "`cache_mebibytes` is 0"),
-        (ModelKind::Svm, "cost = -1", "`cost` is -1"),
-        (ModelKind::Svm, "kernel = \"sigmoid\"", "`kernel`"),
-        (ModelKind::RandomForest, "tree = 3", "did you mean `trees`?"),
-        (ModelKind::RandomForest, "maximum_features = 1.5", "`maximum_features` is 1.5"),
-        (ModelKind::RandomForest, "trees = 0", "`trees` is 0"),
-        (ModelKind::Knn, "neighbours = 3", "unknown key `neighbours`"),
-        (ModelKind::Knn, "k = 0", "`k` is 0"),
-        (ModelKind::GradientBoosting, "subsample = 0.0", "`subsample` is 0"),
-        (ModelKind::LogisticRegression, "l2 = -1", "`l2` is -1"),
-        (ModelKind::DecisionTree, "minimum_samples_split = 1", "at least 2"),
-        (ModelKind::Majority, "k = 1", "unknown key `k`"),
+        ("svm", "gama = 1", "[model.svm]: unknown key `gama`, did you mean `gamma`?"),
+        ("svm", "gamma = \"automatic\"", "it must be \"scale\", \"auto\" or a number > 0"),
+        ("svm", "gamma = -0.5", "`gamma` is -0.5"),
+        ("svm", "class_weights = \"even\"", "\"none\", \"balanced\" or a table"),
+        ("svm", "class_weights = { a = 0.0 }", "`class_weights` of `a` is 0"),
+        ("random_forest", "class_weights = { a = -1.0 }", "`class_weights` of `a` is -1"),
+        ("svm", "cache_mebibytes = 0", "`cache_mebibytes` is 0"),
+        ("svm", "cost = -1", "`cost` is -1"),
+        ("svm", "kernel = \"sigmoid\"", "`kernel`"),
+        ("random_forest", "tree = 3", "did you mean `trees`?"),
+        ("random_forest", "maximum_features = 1.5", "`maximum_features` is 1.5"),
+        ("random_forest", "trees = 0", "`trees` is 0"),
+        ("knn", "neighbours = 3", "unknown key `neighbours`"),
+        ("knn", "k = 0", "`k` is 0"),
+        ("gradient_boosting", "subsample = 0.0", "`subsample` is 0"),
+        ("logistic_regression", "l2 = -1", "`l2` is -1"),
+        ("decision_tree", "minimum_samples_split = 1", "at least 2"),
+        ("majority", "k = 1", "unknown key `k`"),
     ] {
         let problem = problem(kind, fast, parameters);
         assert!(problem.contains(wanted), "{problem}");
     }
     for (kind, parameters) in [
-        (ModelKind::RandomForest, "class_weights = \"balanced\""),
-        (ModelKind::RandomForest, "permutation_repeats = 1"),
-        (ModelKind::GradientBoosting, "l1 = 0.5"),
-        (ModelKind::GradientBoosting, "early_stopping_rounds = 3"),
-        (ModelKind::DecisionTree, "class_weights = \"balanced\""),
+        ("random_forest", "class_weights = \"balanced\""),
+        ("random_forest", "permutation_repeats = 1"),
+        ("gradient_boosting", "l1 = 0.5"),
+        ("gradient_boosting", "early_stopping_rounds = 3"),
+        ("decision_tree", "class_weights = \"balanced\""),
     ] {
         let problem = problem(kind, Implementation::Reference, parameters);
         assert!(problem.contains("reference implementation"), "{problem}");

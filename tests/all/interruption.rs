@@ -1,10 +1,12 @@
 //! A run that is killed, asked to stop, out of memory, or one of several in the same folder, gives what an undisturbed
 //! one gives. `scripts/kill-check` runs the first test at length.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::Project;
 use crate::common::every_stage::{self, command, leftovers, results, same, stage};
 use rand::{RngExt, SeedableRng};
 
@@ -178,6 +180,72 @@ fn a_claim_of_a_killed_run_keeps_nobody_waiting() {
     child.wait().unwrap();
     let (computed, reused) = stage(&folder, "fits");
     assert_eq!(computed + reused, FITS as u64);
+}
+
+#[test]
+fn nothing_of_another_version_is_taken_not_even_a_checkpoint() {
+    let (undisturbed, project) = (every_stage::project(), every_stage::project());
+    undisturbed.done(&every_stage::RUN);
+    let results = |project: &Project| every_stage::results_in(&project.path(""), &["results/small-small-full"]);
+    let stages = |project: &Project| {
+        let text = std::fs::read(project.path("results/small-small-full/run.json")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&text).unwrap()["stages"].clone()
+    };
+    // Killed when both trainings of the deep model have left a checkpoint.
+    let folder = project.path("");
+    let cached = || -> BTreeMap<PathBuf, Vec<u8>> {
+        let files = every_stage::files(&folder.join("results/cache")).into_iter();
+        let entries = files.filter(|path| !path.parent().unwrap().ends_with("claims"));
+        let entries = entries.filter(|path| !path.file_name().unwrap().to_string_lossy().starts_with('.'));
+        entries.filter_map(|path| Some((path.clone(), std::fs::read(path).ok()?))).collect()
+    };
+    let checkpoints = |entries: &BTreeMap<PathBuf, Vec<u8>>, of: &str| -> Vec<PathBuf> {
+        let name = |path: &&PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+        let is_one = |path: &&PathBuf| name(path).starts_with(of) && name(path).ends_with(".checkpoint");
+        entries.keys().filter(is_one).cloned().collect()
+    };
+    let artifacts = folder.join("results/cache/artifacts");
+    let is_training = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("classifier-");
+    let (mut older, mut elmo, mut classifier) = (BTreeMap::new(), Vec::new(), Vec::new());
+    for _ in 0..20 {
+        let mut child = start(&folder);
+        let names = || std::fs::read_dir(&artifacts).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        while child.try_wait().unwrap().is_none() && !names().any(|name| is_training(&name)) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if child.try_wait().unwrap().is_none() {
+            signal(&child, "-KILL");
+        }
+        end(child);
+        older = cached();
+        (elmo, classifier) = (checkpoints(&older, "elmo-"), checkpoints(&older, "classifier-"));
+        if !elmo.is_empty() && !classifier.is_empty() {
+            break;
+        }
+        // The fit was stored before the signal came.
+        std::fs::remove_dir_all(folder.join("results")).unwrap();
+    }
+    assert!(!elmo.is_empty() && !classifier.is_empty(), "no checkpoint was left");
+    assert!(older.keys().any(|path| path.parent().unwrap().ends_with("flows")));
+
+    // A raised version computes everything, as in an empty folder, and touches nothing that is there.
+    let raised = command(&folder).env("ETCBENCH_TEST_RAISE_RESULT_VERSION", "1").output().unwrap();
+    assert!(raised.status.success(), "{}", String::from_utf8_lossy(&raised.stderr));
+    assert_eq!(stages(&project), stages(&undisturbed));
+    let all = cached();
+    for (path, content) in &older {
+        assert!(all.get(path) == Some(content), "{} was touched", path.display());
+    }
+    assert!(results(&project) == results(&undisturbed));
+
+    // The version that left them goes on from there, and then needs them no more.
+    project.done(&every_stage::RUN);
+    assert_eq!(stage(&folder, "flows").0, 0);
+    let left = cached();
+    for path in elmo.iter().chain(&classifier) {
+        assert!(!left.contains_key(path), "{} was not taken", path.display());
+    }
+    assert!(results(&project) == results(&undisturbed));
 }
 
 #[test]

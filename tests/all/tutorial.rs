@@ -1,8 +1,12 @@
-//! The tutorial word by word: its files are written and its commands run as they stand there.
+//! The tutorial word by word: its files are written and its commands run as they stand there. Of its recipe for a model of
+//! one's own, the files that it names are those in which a model is named.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use etcbench::model::{Implementation, ModelKind};
 
 /// The fenced blocks of a page: what stands behind the fence, and the lines.
 fn blocks(page: &str) -> Vec<(String, Vec<&str>)> {
@@ -54,4 +58,91 @@ fn the_tutorial_works_word_by_word() {
     let flows = fs::read_to_string(folder.path().join("vpn.csv")).unwrap();
     assert!(flows.lines().count() > 50 && flows.contains(",vpn,"), "{flows}");
     assert!(folder.path().join("results/tolerances/mine-mine-full.toml").is_file());
+}
+
+/// The sources that are no tests, each without its tests and comments, by their names from the project's folder.
+fn sources() -> Vec<(PathBuf, String)> {
+    fn below(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                below(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = Vec::new();
+    below(&root.join("src"), &mut paths);
+    for entry in fs::read_dir(root.join("crates")).unwrap() {
+        below(&entry.unwrap().path().join("src"), &mut paths);
+    }
+    let is_test =
+        |path: &Path| path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "golden");
+    let by_name = |path: &Path| path.file_stem().unwrap().to_string_lossy().into_owned();
+    let mut sources = Vec::new();
+    for path in paths {
+        let name = path.strip_prefix(root).unwrap().to_owned();
+        if is_test(&name) || by_name(&name).ends_with("tests") || by_name(&name) == "golden" {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("\n#[cfg(test)]").next().unwrap();
+        let code: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        sources.push((name, code.join("\n")));
+    }
+    assert!(sources.len() > 200, "{} sources", sources.len());
+    sources
+}
+
+/// Whether a name stands in code as a word of its own.
+fn names(code: &str, name: &str) -> bool {
+    let is_word = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    code.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&code.as_bytes()[..at], &code.as_bytes()[at + name.len()..]);
+        !is_word(before.last()) && !is_word(after.first())
+    })
+}
+
+#[test]
+fn the_recipe_for_a_model_names_the_files_in_which_a_model_is_named() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("paper/TUTORIAL.md")).unwrap();
+    let recipe = page.split("\n## ").find(|section| section.contains("A model of your own")).unwrap();
+    let recipe = recipe.replace("nearest_centroid", "majority");
+    let told: BTreeSet<PathBuf> =
+        recipe.split('`').filter(|part| part.starts_with("crates/")).map(PathBuf::from).collect();
+    // A variable of that name counts what is most frequent.
+    let other = Path::new("crates/leaks/src/scores.rs");
+    let sources = sources().into_iter().filter(|(path, code)| path != other && names(code, "majority"));
+    let found: BTreeSet<PathBuf> = sources.map(|(path, _)| path).collect();
+    assert_eq!(told, found);
+}
+
+#[test]
+fn models_and_the_default_implementation_are_named_in_one_place() {
+    let model = Path::new("crates/model/src");
+    let table = model.join("lib.rs");
+    let sources = sources();
+    for kind in ModelKind::all().map(ModelKind::name) {
+        // The deep model is in several folders.
+        let own = if ModelKind::named(kind).unwrap().entry().deep { vec![kind, "deep", "elmo"] } else { vec![kind] };
+        let is_own = |path: &Path| {
+            own.iter().any(|own| path.starts_with(model.join(own)) || path == model.join(format!("{own}.rs")))
+        };
+        let place = |path: &Path| is_own(path) || path == table;
+        let quoted = format!("\"{kind}");
+        for (path, code) in sources.iter().filter(|(path, _)| !place(path)) {
+            // Modules of a model may be used by another; its name as data may not.
+            let outside = !path.starts_with(model);
+            let says = code.contains(&quoted) || outside && names(code, kind);
+            let is_count = kind == "majority" && path == Path::new("crates/leaks/src/scores.rs");
+            assert!(!says || is_count, "{} names the model {kind}", path.display());
+        }
+        assert!(sources.iter().any(|(path, code)| is_own(path) && code.contains(&format!("\"{kind}\""))), "{kind}");
+    }
+    let default = format!("\"{}\"", Implementation::default().name());
+    let found: Vec<&PathBuf> =
+        sources.iter().filter(|(_, code)| code.contains(&default)).map(|(path, _)| path).collect();
+    assert_eq!(found, [&model.join("classifier.rs")]);
 }

@@ -1,6 +1,6 @@
 //! The cache: every stage's output under a hash of everything that determines it. An entry is one file
-//! whose first line is the checksum of the rest, so that a damaged entry is computed again, never read
-//! as whole. Processes that share a folder share the work: see [`storage::claim`].
+//! whose first line is a checksum of its stage, its key and the rest, so that an entry that is damaged, or is
+//! another one under this one's name, is computed again, never read as whole. Processes that share a folder share the work: see [`storage::claim`].
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -150,7 +150,7 @@ impl Cache {
     pub(super) fn read(&self, stage: &str, key: &str) -> Option<Vec<u8>> {
         let mut bytes = std::fs::read(self.path(stage, key)?).ok()?;
         let (checksum, content) = bytes.split_at_checked(65)?;
-        let expected = hex::encode(Sha256::digest(content));
+        let expected = entry_checksum(stage, key, content);
         let whole = checksum[..64] == *expected.as_bytes() && checksum[64] == b'\n';
         whole.then(|| bytes.split_off(65))
     }
@@ -173,7 +173,7 @@ impl Cache {
         use std::io::Write;
         let Some(path) = self.path(stage, key) else { return Ok(()) };
         storage::write_whole_with(&path, |file| {
-            writeln!(file, "{}", hex::encode(Sha256::digest(bytes)))?;
+            writeln!(file, "{}", entry_checksum(stage, key, bytes))?;
             file.write_all(bytes)
         })
     }
@@ -245,10 +245,12 @@ impl ArtifactStore for FitArtifacts<'_> {
     }
 }
 
-/// A key: SHA-256 over the JSON of everything that determines a result, in a fixed order.
-pub(crate) fn key(parts: &impl Serialize) -> String {
-    let json = serde_json::to_vec(parts).expect("keys are made of plain values");
-    hex::encode(Sha256::digest(json))
+/// SHA-256 over an entry and where it lies.
+fn entry_checksum(stage: &str, key: &str, content: &[u8]) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(format!("{stage}/{key}\n"));
+    hasher.update(content);
+    hex::encode(hasher.finalize())
 }
 
 #[cfg(test)]
@@ -274,5 +276,33 @@ mod tests {
             assert_eq!(cache.get("fits", "key"), None);
         }
         assert!(Cache::disabled().get("fits", "key").is_none());
+    }
+
+    #[test]
+    fn whole_entries_under_one_anothers_names_are_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().to_owned());
+        let entries = [("fits", "a"), ("fits", "b"), ("models", "a")];
+        let path = |(stage, key): (&str, &str)| folder.path().join(stage).join(key);
+        let swap = |one, other| {
+            let aside = folder.path().join("aside");
+            for (from, to) in [(path(one), aside.clone()), (path(other), path(one)), (aside, path(other))] {
+                std::fs::rename(from, to).unwrap();
+            }
+        };
+        // Of one size, so that nothing but the names tells them apart.
+        for (stage, key) in entries {
+            cache.put(stage, key, format!("{stage:6}{key}").as_bytes()).unwrap();
+        }
+        for other in [entries[1], entries[2]] {
+            swap(entries[0], other);
+            for (stage, key) in [entries[0], other] {
+                assert_eq!(cache.get(stage, key), None, "{stage} {key}");
+            }
+            swap(entries[0], other);
+        }
+        for (stage, key) in entries {
+            assert_eq!(cache.get(stage, key).unwrap(), format!("{stage:6}{key}").as_bytes());
+        }
     }
 }

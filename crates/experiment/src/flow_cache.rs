@@ -12,13 +12,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::cache::{self, Cache};
+use super::cache::Cache;
 use super::flows::CaptureFacts;
 use super::{ExperimentError, flows};
 use etcbench_dataset as dataset;
 use etcbench_dataset::{CaptureFile, Dataset, LabelledFlow};
 use etcbench_feature::{StoreHeader, StoreReader, write_store};
 use etcbench_flow::{FlowOptions, STATISTIC_NAMES};
+use etcbench_storage::Determinants;
 
 /// A file changed this recently may change again within the resolution of its time.
 const SETTLED: Duration = Duration::from_secs(3);
@@ -61,7 +62,15 @@ pub(super) fn checksum(
         let modified = metadata.modified().ok()?;
         let settled = SystemTime::now().duration_since(modified).is_ok_and(|age| age > SETTLED);
         let since = modified.duration_since(UNIX_EPOCH).ok()?.as_nanos().to_string();
-        settled.then(|| cache::key(&("checksum", is_capture, path.to_str(), &source.member, metadata.len(), since)))
+        settled.then(|| {
+            Determinants::of("checksum", 1)
+                .and("is_capture", &is_capture)
+                .and("path", &path.to_str())
+                .and("member", &source.member)
+                .and("bytes", &metadata.len())
+                .and("since", &since)
+                .key()
+        })
     };
     // Taken before the file is read: a change in between makes another key.
     let key = facts();

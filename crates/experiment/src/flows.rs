@@ -17,12 +17,12 @@ use etcbench_dataset::{
 use etcbench_flow::FlowOptions;
 use etcbench_storage::declarative;
 use etcbench_storage::progress::Progress;
-use etcbench_storage::{Turn, WholeFolder};
+use etcbench_storage::{Determinants, Turn, WholeFolder};
 use etcbench_synth as synth;
 use etcbench_synth::SynthOptions;
 
 /// Raised whenever a change to the code changes the flows, so that no fit on older ones is reused.
-const FLOWS_VERSION: u32 = 5;
+pub(super) const FLOWS_VERSION: u32 = 6;
 
 /// The cache's folder of flows.
 pub(super) const STAGE: &str = "flows";
@@ -126,9 +126,11 @@ fn find_labelled(experiment: &Experiment, name: &str, project: &Path) -> Result<
     }
     Err(ExperimentError::UnknownDataset {
         name: name.to_owned(),
-        problem: "its captures have no labels, so nothing can be classified in them; name it in \
-                  model.attention_lstm.elmo.corpus, which needs none"
-            .to_owned(),
+        problem: format!(
+            "its captures have no labels, so nothing can be classified in them; name it in model.{}.elmo.corpus, which \
+             needs none",
+            etcbench_model::elmo::MODEL
+        ),
     })
 }
 
@@ -246,11 +248,14 @@ fn load_datasets(
     let checksums = checksums(datasets, &settings.cache)?;
     let invented_times = datasets.iter().any(|dataset| dataset.definition.times == PacketTimes::Invented);
     let definitions: Vec<&str> = datasets.iter().map(|dataset| dataset.definition.digest.as_str()).collect();
+    let of_files = |what: &'static str| {
+        Determinants::of(what, FLOWS_VERSION).and("definitions", &definitions).and("files", &checksums)
+    };
     if tables > 0 {
         let table = dataset::load_features(datasets, progress)?;
         dataset::labels_alike(table.rows.iter().map(|row| &row.labels)).iter().for_each(|text| progress.warn(text));
         let captures = table_facts(&table, &checksums)?;
-        let key = cache::key(&("features", FLOWS_VERSION, definitions, &checksums));
+        let key = of_files("rows").key();
         let manifests = manifests(datasets, &captures, &checksums)?;
         let (content, without_label) = (Content::Table(table), String::new());
         let notes = data_notes(datasets, &manifests);
@@ -266,7 +271,7 @@ fn load_datasets(
             reused: false,
         });
     }
-    let key = cache::key(&("flows", FLOWS_VERSION, env!("CARGO_PKG_VERSION"), definitions, &checksums, &options));
+    let key = of_files("flows").and("options", &options).key();
     let found = settings.cache.look_up(STAGE, &key, progress, || flow_cache::read(&settings.cache, &key));
     let _claim = match found {
         Turn::Ours(claim) => claim,

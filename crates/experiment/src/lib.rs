@@ -49,7 +49,7 @@ pub use store::store;
 pub use sweep::coordinates;
 pub use tune::{Dimension, Range, Scale, Search, Trial, TuneOptions, Tuning};
 pub use unit::{Unit, are_cached, load_shared, run_unit, units};
-pub use verify::{Agreement, AgreementBound, Measured as AgreementPart, agreement_bound, verify_models};
+pub use verify::{Agreement, Measured as AgreementPart, verify_models};
 
 use std::path::PathBuf;
 

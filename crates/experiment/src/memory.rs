@@ -73,7 +73,7 @@ pub(super) fn check_fits(
                 results += results_bytes(&size);
                 let tuned = is_tuned(context.experiment.tune.as_ref(), spec.kind);
                 let tried = settings_of(context.experiment, spec)?;
-                let is_cached = |kind: &str, stage: &str, spec| {
+                let is_cached = |kind: &'static str, stage: &str, spec| {
                     context.settings.cache.has(stage, &context.cache_key(kind, &context.request(prepared, split, spec)))
                 };
                 // Of a tuned model one of the settings is fitted at last.

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use super::fit::{FitRequest, fit};
 use super::flows::{flow_options, load_flows};
-use super::pretraining::{Divided, ElmoSources, elmo_options};
+use super::pretraining::{Divided, ElmoSources};
 use super::run::{FittedRow, Run, Settings, SplitRun, VariantRun, settings_of};
 use super::{ExperimentError, Variant};
 use etcbench_flow::STATISTIC_NAMES;
 use etcbench_model::elmo::ElmoOptions;
 use etcbench_model::elmo::ElmoSource;
-use etcbench_model::{Input, ModelDescription, ModelError, ModelSpec, trained_model_bytes};
+use etcbench_model::{Input, ModelDescription, ModelError, ModelSpec, elmo_options, trained_model_bytes};
 use etcbench_storage::progress::Progress;
 use etcbench_storage::write_whole;
 

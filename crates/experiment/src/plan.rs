@@ -11,11 +11,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::flows::FLOWS_VERSION;
+use super::run::short_hash;
 use super::{
-    Cache, Experiment, ExperimentError, Overrides, Provenance, Unit, are_cached, cache, read_experiment,
-    results_folder, results_name, units,
+    Cache, Experiment, ExperimentError, Overrides, Provenance, Unit, are_cached, read_experiment, results_folder,
+    results_name, units,
 };
+use etcbench_feature::FEATURES_VERSION;
+use etcbench_model::ModelKind;
 use etcbench_storage as storage;
+use etcbench_storage::Determinants;
 
 /// What is to be computed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -203,7 +208,16 @@ impl PlannedRun {
         let names: Vec<&str> = self.experiments.iter().map(|experiment| experiment.name.as_str()).collect();
         // What is kept, and how often, changes no result.
         let PlanOptions { device, precision, checkpoint_seconds: _, save_models: _, overwrite: _ } = &self.plan.options;
-        cache::key(&(env!("CARGO_PKG_VERSION"), names, resolved, device, precision))
+        let models: Vec<(&str, u32)> = ModelKind::all().map(|kind| (kind.name(), kind.entry().version)).collect();
+        Determinants::of("plan", 1)
+            .and("flows_version", &FLOWS_VERSION)
+            .and("features_version", &FEATURES_VERSION)
+            .and("models", &models)
+            .and("experiments", &names)
+            .and("resolved", &resolved)
+            .and("device", device)
+            .and("precision", precision)
+            .key()
     }
 
     /// The plan's folder.
@@ -339,7 +353,7 @@ fn plan_name(experiments: &[Experiment], overrides: &Overrides) -> String {
             let name = [experiments.as_str(), data.as_str(), size].into_iter().filter(|part| !part.is_empty());
             let name = name.collect::<Vec<_>>().join("-");
             let resolved: Vec<String> = all.iter().map(|experiment| experiment.resolved.to_string()).collect();
-            if changed { format!("{name}-{}", &cache::key(&resolved)[..8]) } else { name }
+            if changed { format!("{name}-{}", short_hash(&resolved)) } else { name }
         }
     }
 }

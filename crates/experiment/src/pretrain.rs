@@ -1,6 +1,7 @@
 //! Pre-training an ELMo alone, to be kept in a file: on whole datasets, or for a split of an experiment, on what a run
 //! would pre-train it on.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -8,13 +9,13 @@ use serde::Deserialize;
 use super::cache::FitArtifacts;
 use super::corpus::{Drawn, HeldOut, draw};
 use super::flows::{flow_options, load_flows, require_data};
-use super::pretraining::{Divided, ElmoSources, elmo_options};
+use super::pretraining::{Divided, ElmoSources};
 use super::run::{Settings, device_name, prepare};
 use super::{Experiment, ExperimentError, Provenance, Variant};
 use etcbench_feature::TokenOptions;
 use etcbench_flow::FlowOptions;
 use etcbench_model::elmo::{ElmoCard, ElmoFile, ElmoOptions, HeldOutSplit, MODEL, PacketRows, pretrain_rows};
-use etcbench_model::{FitContext, Implementation, ModelError, ModelKind};
+use etcbench_model::{FitContext, Implementation, ModelError, elmo_options};
 use etcbench_storage::declarative::{self, DeclarativeError};
 use etcbench_storage::progress::Progress;
 
@@ -33,13 +34,8 @@ pub struct Recipe {
 struct Keys {
     flow: FlowOptions,
     feature: TokenOptions,
-    model: Models,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Models {
-    attention_lstm: DeepModel,
+    /// By the model's name; only one has an ELMo.
+    model: BTreeMap<String, DeepModel>,
 }
 
 #[derive(Deserialize, Default)]
@@ -56,10 +52,10 @@ impl Recipe {
     /// Several variants, or none with a model that has a pre-trained ELMo.
     pub fn of_experiment(experiment: &Experiment) -> Result<Self, ExperimentError> {
         let variant = only_variant(experiment)?;
-        let deep = variant.models.iter().find(|spec| spec.kind == ModelKind::AttentionLstm);
+        let deep = variant.models.iter().find(|spec| spec.kind.name() == MODEL);
         let elmo = deep.map(elmo_options).transpose()?.flatten();
         let (Some(deep), Some(elmo)) = (deep, elmo) else {
-            return Err(problem(experiment, "it has no attention_lstm with a pre-trained encoder".to_owned()));
+            return Err(problem(experiment, format!("it has no {MODEL} with a pre-trained encoder")));
         };
         Ok(Self {
             flow: flow_options(experiment, variant),
@@ -78,12 +74,16 @@ impl Recipe {
         for text in assignments {
             declarative::merge(&mut table, &declarative::parse_assignment(text)?);
         }
-        let Keys { mut flow, feature, model } = declarative::typed(table, "--set")?;
-        let DeepModel { elmo, implementation } = model.attention_lstm;
+        let fault = |problem: String| DeclarativeError::Content { origin: "--set".to_owned(), problem };
+        let Keys { mut flow, feature, mut model } = declarative::typed(table, "--set")?;
+        let DeepModel { elmo, implementation } = model.remove(MODEL).unwrap_or_default();
+        if let Some(other) = model.keys().next() {
+            let unknown = format!("unknown field `{other}`, expected `{MODEL}`");
+            return Err(fault(declarative::with_nearest_key(&unknown)).into());
+        }
         elmo.validate()?;
         flow.kept_packets = flow.kept_packets.max(feature.packets);
         flow.kept_bytes = flow.kept_bytes.max(feature.needed_bytes());
-        let fault = |problem: String| DeclarativeError::Content { origin: "--set".to_owned(), problem };
         flow.validate().map_err(|error| fault(error.to_string()))?;
         feature.validate(&flow).map_err(|error| fault(error.to_string()))?;
         Ok(Self { flow, tokens: feature, elmo, implementation })

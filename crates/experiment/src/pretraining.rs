@@ -10,15 +10,15 @@ use serde::Serialize;
 use super::corpus::{Drawn, HeldOut, Source, SourceFlow, draw, hashes};
 use super::flows::{CaptureFacts, Content, LoadedFlows, flow_options, load_unlabelled};
 use super::run::{Settings, VariantRun, settings_of};
-use super::{Experiment, ExperimentError, Variant, cache};
+use super::{Experiment, ExperimentError, Variant};
 use etcbench_dataset::{LabelledFlow, Manifest};
 use etcbench_feature::FeatureSet;
 use etcbench_flow::FlowOptions;
-use etcbench_model::attention_lstm::AttentionLstm;
 use etcbench_model::elmo::{ElmoFile, ElmoSource, Excluded, Pretraining, Seen, TRAINING_PART, differences};
 use etcbench_model::elmo::{ElmoOptions, MODEL};
-use etcbench_model::{ModelError, ModelKind, ModelSpec};
+use etcbench_model::{ModelError, ModelSpec, elmo_options};
 use etcbench_split::Split;
+use etcbench_storage::Determinants;
 use etcbench_storage::progress::Progress;
 
 /// Raised whenever a change to the code changes what is drawn or refused.
@@ -57,14 +57,6 @@ pub(super) struct Divided<'a> {
     pub training: &'a [usize],
     /// The seed.
     pub seed: u64,
-}
-
-/// How the ELMo of a model is pre-trained; none where it has none.
-pub(super) fn elmo_options(spec: &ModelSpec) -> Result<Option<ElmoOptions>, ModelError> {
-    match spec.kind {
-        ModelKind::AttentionLstm => AttentionLstm::pretraining_options(&spec.parameters),
-        _ => Ok(None),
-    }
 }
 
 /// The ELMos that a variant's models, and the settings that are tried of them, ask for.
@@ -185,16 +177,23 @@ impl ElmoSources {
         manifests
     }
 
-    /// What determines a model's ELMo beside its keys and the training and validation part; none where nothing does.
-    pub(crate) fn key(&self, spec: &ModelSpec, options: &FlowOptions, test: &[usize]) -> Option<String> {
-        let elmo = elmo_options(spec).ok()??;
+    /// Adds what determines a model's ELMo beside its keys and the training and validation part; nothing where nothing does.
+    pub(crate) fn add_to(
+        &self,
+        facts: Determinants,
+        spec: &ModelSpec,
+        options: &FlowOptions,
+        test: &[usize],
+    ) -> Determinants {
+        let Ok(Some(elmo)) = elmo_options(spec) else { return facts };
         if elmo.corpus.is_empty() && elmo.pretrained.is_empty() {
-            return None;
+            return facts;
         }
         let flows = elmo.corpus.iter().filter_map(|name| self.corpus(name, options));
         let flows: Vec<String> = flows.map(|flows| flows.key.clone()).collect();
         let file = self.files.get(&elmo.pretrained).map(|read| read.sha256.clone());
-        Some(cache::key(&(VERSION, flows, file, test)))
+        // A corpus depends on the test part, which is kept out of it.
+        facts.and("corpus_version", &VERSION).and("corpus_flows", &flows).and("elmo_file", &file).and("kept_out", test)
     }
 
     /// Where the ELMo of a fit comes from; none where that is the training part alone.

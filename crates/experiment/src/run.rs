@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::cache::{self, Cache, FitArtifacts, StageCounts};
+use sha2::{Digest, Sha256};
+
+use super::cache::{Cache, FitArtifacts, StageCounts};
 use super::fit::{FitOutcome, FitRequest, fit, validation_score};
 use super::flows::{CaptureFacts, Content, LoadedFlows, load_flows};
 use super::pretraining::{Divided, ElmoSources};
@@ -11,24 +13,16 @@ use super::provenance::Provenance;
 use super::records::{curve_records, outcome_records, tuning_records};
 use super::tune::{Setting, Trial, Tuning, is_tuned};
 use super::{Experiment, ExperimentError, Record, RunKey, Variant, memory};
-use etcbench_feature::{FeatureSet, Unselected, build_features, build_table_features};
+use etcbench_feature::{FEATURES_VERSION, FeatureSet, Unselected, build_features, build_table_features};
 use etcbench_flow::reads_times;
 use etcbench_leaks::LeakReport;
 use etcbench_model::elmo::ElmoSource;
-use etcbench_model::{Device, FitSize, Input, ModelKind, ModelSpec};
+use etcbench_model::{Device, FitSize, Input, ModelSpec};
 use etcbench_split::{
     GroupBy, SmallClass, Split, SplitMethod, SplitSummary, leave_out_small_classes, sample_training, split,
 };
-use etcbench_storage::Turn;
 use etcbench_storage::progress::Progress;
-
-/// Raised whenever a change to the code changes what a fit of this model computes, so that no older one is reused.
-fn fit_version(model: ModelKind) -> u32 {
-    match model {
-        ModelKind::GradientBoosting | ModelKind::Svm => 7,
-        _ => 6,
-    }
-}
+use etcbench_storage::{Determinants, Turn};
 
 /// Where and on what an experiment runs.
 #[derive(Debug, Clone)]
@@ -49,7 +43,7 @@ impl Settings {
     /// Says so where a card was looked for in vain and one of the models is deep.
     pub(super) fn tell_device<'m>(&self, mut models: impl Iterator<Item = &'m ModelSpec>, progress: &dyn Progress) {
         if let Some(reason) = &self.device_reason
-            && models.any(|spec| spec.kind == ModelKind::AttentionLstm)
+            && models.any(|spec| spec.kind.entry().deep)
         {
             progress.warn(&format!("deep models train on the cpu: {reason}"));
         }
@@ -376,10 +370,10 @@ fn require_no_times(variant: &Variant) -> Result<(), ExperimentError> {
 /// Feature files have neither bytes nor packets and times, and addresses only where their definition names the columns.
 fn require_no_packets(variant: &Variant, located: bool) -> Result<(), ExperimentError> {
     let problem = |problem: String| Err(ExperimentError::Features { problem });
-    let reads_packets = |spec: &&ModelSpec| spec.input != Input::Statistics && spec.kind != ModelKind::Majority;
+    let reads_packets = |spec: &&ModelSpec| spec.input != Input::Statistics && spec.kind.entry().reads_input;
     if let Some(spec) = variant.models.iter().find(reads_packets) {
         let (model, input) = (spec.kind.name(), spec.input.name());
-        return problem(if spec.kind == ModelKind::AttentionLstm {
+        return problem(if !spec.kind.entry().inputs.contains(&Input::Statistics) {
             format!("{model} reads packet bytes, and the dataset's feature files have none; leave it out of `models`")
         } else {
             format!(
@@ -559,28 +553,29 @@ impl VariantContext<'_> {
     }
 
     /// The name of a fit or a trial: everything that determines it. A trial does not depend on the test part.
-    pub(super) fn cache_key(&self, kind: &str, request: &FitRequest<'_>) -> String {
+    pub(super) fn cache_key(&self, kind: &'static str, request: &FitRequest<'_>) -> String {
         let (split, spec) = (request.split, request.spec);
         let test: &[usize] = if kind == "fit" { &split.test } else { &[] };
         // What a model does not read does not matter to it.
         let reads_bytes = matches!(spec.input, Input::Bytes | Input::BytesAndStatistics);
-        let feature = (reads_bytes && spec.kind != ModelKind::Majority).then_some(&self.variant.feature);
+        let feature = (reads_bytes && spec.kind.entry().reads_input).then_some(&self.variant.feature);
         let sequences = spec.reads_sequences().then_some(&self.variant.sequences);
-        let key = cache::key(&(
-            (kind, fit_version(spec.kind), env!("CARGO_PKG_VERSION")),
-            &self.flows.key,
-            &self.variant.selection,
-            feature,
-            sequences,
-            (request.training, &split.validation, test),
-            (spec.kind, spec.input, spec.implementation, spec.parameters.to_string()),
-            (request.seed, device_name(request.device) + request.device.kernels()),
-        ));
-        // A corpus depends on the test part, which is kept out of it.
-        match self.elmos.key(spec, &self.flows.options, &split.test) {
-            None => key,
-            Some(elmo) => cache::key(&(key, elmo)),
-        }
+        let facts = Determinants::of(kind, spec.kind.entry().version)
+            .and("flows", &self.flows.key)
+            .and("features_version", &FEATURES_VERSION)
+            .and("selection", &self.variant.selection)
+            .and("classes", &request.features.class_names)
+            .and("feature", &feature)
+            .and("sequences", &sequences)
+            .and("training", request.training)
+            .and("validation", &split.validation)
+            .and("test", test)
+            .and("model", &spec.kind)
+            .and("input", &spec.input)
+            .and("implementation", &spec.implementation)
+            .and("parameters", &spec.parameters.to_string())
+            .and("seed", &request.seed);
+        self.elmos.add_to(request.device.add_to(facts), spec, &self.flows.options, &split.test).key()
     }
 }
 
@@ -603,7 +598,13 @@ pub fn device_name(device: Device) -> String {
 /// size, and a hash where the command line changed what is computed.
 pub fn results_name(experiment: &Experiment, changed: bool) -> String {
     let name = format!("{}-{}-{}", experiment.name, experiment.datasets.join("+"), experiment.size);
-    if changed { format!("{name}-{}", &cache::key(&experiment.resolved.to_string())[..8]) } else { name }
+    if changed { format!("{name}-{}", short_hash(&experiment.resolved.to_string())) } else { name }
+}
+
+/// Eight digits by which folders of changed experiments are told apart. No version is in them, so that names stay.
+pub(super) fn short_hash(changed: &impl serde::Serialize) -> String {
+    let json = serde_json::to_vec(changed).expect("resolved experiments are text");
+    hex::encode(Sha256::digest(json))[..8].to_owned()
 }
 
 /// The results folder of the project.

@@ -325,7 +325,7 @@ mod tests {
 
     fn svm(parameters: &str) -> ModelSpec {
         ModelSpec {
-            kind: ModelKind::Svm,
+            kind: ModelKind::named("svm").unwrap(),
             input: Input::Bytes,
             implementation: Implementation::Fast,
             parameters: parameters.parse().unwrap(),
@@ -386,7 +386,7 @@ mod tests {
     #[test]
     fn keys_may_be_nested() {
         let options = options("search = \"grid\"\nbudget = 3\n[space.attention_lstm]\n\"elmo.hidden\" = [8, 16]");
-        let spec = ModelSpec { kind: ModelKind::AttentionLstm, ..svm("elmo = { layers = 2 }") };
+        let spec = ModelSpec { kind: ModelKind::named("attention_lstm").unwrap(), ..svm("elmo = { layers = 2 }") };
         let settings = options.settings(&spec).unwrap();
         assert_eq!(settings[2].name, "elmo.hidden = 16");
         let elmo = settings[2].spec.parameters["elmo"].as_table().unwrap();

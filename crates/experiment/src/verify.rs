@@ -1,5 +1,5 @@
 //! Fast against reference: both implementations of every model on the same features, split and seed, and how
-//! far they agree. What agreement is asked for is stated here, per model, with its reason.
+//! far they agree. What agreement is asked for stands in the table of models, with its reason.
 
 use super::fit::{FitOutcome, FitRequest, fit};
 use super::flows::load_flows;
@@ -7,37 +7,8 @@ use super::pretraining::{Divided, ElmoSources};
 use super::run::{Settings, prepare};
 use super::{Cost, Experiment, ExperimentError};
 use etcbench_evaluate::argmax;
-use etcbench_model as model;
-use etcbench_model::{Implementation, ModelError, ModelKind, ModelSpec, NoArtifacts};
+use etcbench_model::{AgreementBound, Implementation, ModelError, ModelSpec, NoArtifacts};
 use etcbench_storage::progress::Progress;
-
-/// What two implementations of a model must share.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AgreementBound {
-    /// Least share of test flows with the same prediction.
-    pub agreement: f64,
-    /// Largest difference of the two macro F1 values.
-    pub macro_f1: f64,
-    /// Why not more.
-    pub reason: &'static str,
-}
-
-/// How far the implementations of a model must agree on the task of `experiments/verify-models.toml`; none for the
-/// sanity rows. Where the algorithm draws random numbers or has another loss, agreement on harder tasks is lower,
-/// as it is between two seeds of one implementation.
-pub fn agreement_bound(kind: ModelKind) -> Option<AgreementBound> {
-    let bound = |agreement, macro_f1, reason| Some(AgreementBound { agreement, macro_f1, reason });
-    match kind {
-        ModelKind::AttentionLstm => {
-            bound(0.85, 0.05, "same weights at the start; sums in another order part ways over epochs")
-        }
-        ModelKind::Svm => bound(0.98, 0.02, "one optimum, reached within a tolerance"),
-        ModelKind::RandomForest => bound(0.85, 0.06, "the same algorithm on other random numbers"),
-        ModelKind::Knn => bound(0.99, 0.01, "the same neighbours but for equal distances"),
-        ModelKind::GradientBoosting => bound(0.85, 0.08, "another loss: squared error of one class against the rest"),
-        ModelKind::LogisticRegression | ModelKind::DecisionTree | ModelKind::Majority => None,
-    }
-}
 
 /// One implementation's part.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,7 +73,7 @@ pub fn verify_models(
     let (features, seed) = (&prepared.features, split.seed);
     let divided = Divided { flows: &loaded, features, split: &split.split, training: &split.training, seed };
     let models: Vec<(&ModelSpec, AgreementBound)> =
-        variant.models.iter().filter_map(|spec| Some((spec, agreement_bound(spec.kind)?))).collect();
+        variant.models.iter().filter_map(|spec| Some((spec, spec.kind.entry().agreement?))).collect();
     settings.tell_device(models.iter().map(|(spec, _)| *spec), progress);
     progress.begin("fast and reference", 2 * models.len() as u64);
     let mut results = Vec::new();
@@ -129,7 +100,7 @@ pub fn verify_models(
             Ok(Measured { macro_f1, fit: outcome.fit, predict: outcome.predict })
         };
         let fast = run(Implementation::Fast)?;
-        let limit = model::reference_row_limit(spec.kind);
+        let limit = spec.kind.entry().reference_row_limit;
         let (reference, agreement) = match run(Implementation::Reference) {
             Ok(reference) => {
                 let first = argmax(fast.probability_matrix(classes)?);

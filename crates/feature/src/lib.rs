@@ -20,6 +20,10 @@ pub use text::stream_csv;
 pub use token::{PacketStart, TokenError, TokenOptions, shown_packets, tokenize};
 pub use unlabelled::{Unusable, unlabelled_features};
 
+/// Raised whenever a change to the code changes the features of the same flows (masks, padding, statistics, sequences, which
+/// flows are selected), so that nothing that was learnt from older ones is reused.
+pub const FEATURES_VERSION: u32 = 1;
+
 // The README's example is tested like any other.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

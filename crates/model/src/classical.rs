@@ -11,7 +11,7 @@ use super::input::{Encoding, InputOptions, InputTransform, data};
 use super::memory::{ROWS, TOKENS, matrix};
 use super::{
     Classifier, Examples, ExpectedMemory, FitContext, FitReport, FitSize, Implementation, Input, ModelArchive,
-    ModelError, StageTime, parameters, stored,
+    ModelEntry, ModelError, ModelSpec, StageTime, parameters, stored,
 };
 use etcbench_storage::progress::Progress;
 
@@ -97,8 +97,11 @@ impl ReferenceLimit {
             model,
             format!(
                 "the reference implementation ({}) copes with up to {} training rows{of}, and there are {found}: {}; \
-                 use implementation = \"fast\"",
-                self.library, self.rows, self.reason
+                 use implementation = \"{}\"",
+                self.library,
+                self.rows,
+                self.reason,
+                Implementation::default().name()
             ),
         ))
     }
@@ -190,10 +193,29 @@ pub(super) struct Classical<A: Algorithm> {
     fitted: Option<Fitted<A>>,
 }
 
-impl<A: Algorithm> Classical<A> {
-    /// Most rows that the reference implementation is fitted on, if there is a limit.
-    pub(crate) fn reference_row_limit() -> Option<usize> {
-        A::REFERENCE_LIMIT.map(|limit| limit.rows)
+impl<A: Algorithm + 'static> Classical<A> {
+    /// The model's entry in the table of models: what an algorithm says of itself, the first version, every input, and one
+    /// implementation. What is otherwise is said where the entry stands.
+    pub(crate) const fn entry(summary: &'static str) -> ModelEntry {
+        ModelEntry {
+            name: A::NAME,
+            summary,
+            version: 1,
+            inputs: &Input::ALL,
+            reads_input: true,
+            deep: false,
+            proposed: false,
+            agreement: None,
+            reference_row_limit: match A::REFERENCE_LIMIT {
+                Some(limit) => Some(limit.rows),
+                None => None,
+            },
+            elmo: None,
+            build: |ModelSpec { input, implementation, parameters, .. }| {
+                Ok(Box::new(Self::new(*implementation, *input, parameters)?))
+            },
+            load: |implementation, archive| Ok(Box::new(Self::from_archive(implementation, archive)?)),
+        }
     }
 
     /// A model that is not fitted yet.
@@ -359,7 +381,7 @@ impl<A: Algorithm> Classifier for Classical<A> {
         let fitted = self.fitted.as_ref().ok_or_else(|| unfitted(A::NAME))?;
         let mut archive = ModelArchive::default();
         archive.metadata.insert("model".to_owned(), A::NAME.to_owned());
-        archive.metadata.insert("implementation".to_owned(), implementation_name(self.implementation).to_owned());
+        archive.metadata.insert("implementation".to_owned(), self.implementation.name().to_owned());
         archive.metadata.insert("parameters".to_owned(), parameters::write(A::NAME, &self.parameters)?);
         fitted.transform.store(&mut archive);
         stored::put_json(&mut archive, "columns", &fitted.transform.column_names());
@@ -367,14 +389,6 @@ impl<A: Algorithm> Classifier for Classical<A> {
         stored::put_u32s(&mut archive, "present_classes", &fitted.present);
         fitted.algorithm.store(&mut archive)?;
         Ok(archive)
-    }
-}
-
-/// The name of an implementation in files.
-pub(super) fn implementation_name(implementation: Implementation) -> &'static str {
-    match implementation {
-        Implementation::Fast => "fast",
-        Implementation::Reference => "reference",
     }
 }
 

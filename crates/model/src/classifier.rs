@@ -6,48 +6,10 @@ use std::time::Duration;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::{ExpectedMemory, FitSize, ModelArchive, Pretraining};
+use super::{ExpectedMemory, FitSize, ModelArchive, ModelKind, Pretraining};
 use etcbench_feature::FeatureSet;
 use etcbench_storage::progress::Progress;
 use etcbench_storage::{Claim, Turn};
-
-/// The models, by the names that experiment files, records and tables use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ModelKind {
-    /// ELMo over packet bytes, then an LSTM with self-attention over packets: the paper's model.
-    AttentionLstm,
-    /// Support vector machine, one against one.
-    Svm,
-    /// Random forest.
-    RandomForest,
-    /// k-nearest neighbours.
-    Knn,
-    /// Gradient-boosted trees with the softmax objective.
-    GradientBoosting,
-    /// Logistic regression, a sanity row.
-    LogisticRegression,
-    /// A single decision tree, a sanity row.
-    DecisionTree,
-    /// The most frequent class, a sanity row.
-    Majority,
-}
-
-impl ModelKind {
-    /// The name in files, records and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::AttentionLstm => "attention_lstm",
-            Self::Svm => "svm",
-            Self::RandomForest => "random_forest",
-            Self::Knn => "knn",
-            Self::GradientBoosting => "gradient_boosting",
-            Self::LogisticRegression => "logistic_regression",
-            Self::DecisionTree => "decision_tree",
-            Self::Majority => "majority",
-        }
-    }
-}
 
 /// Which of a model's two implementations runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -68,6 +30,11 @@ impl Implementation {
             Self::Reference => "reference",
         }
     }
+
+    /// Whether this is the name of the one that runs unless an experiment says otherwise.
+    pub fn is_default(name: &str) -> bool {
+        name == Self::default().name()
+    }
 }
 
 /// What a model reads of a flow.
@@ -85,6 +52,9 @@ pub enum Input {
 }
 
 impl Input {
+    /// All.
+    pub const ALL: [Self; 4] = [Self::Bytes, Self::Statistics, Self::BytesAndStatistics, Self::Sequences];
+
     /// The name in files, records and tables.
     pub fn name(self) -> &'static str {
         match self {

@@ -17,12 +17,16 @@ use super::input::{Encoding, InputOptions, data};
 use super::memory::{ROWS, TOKENS, matrix};
 use super::random_forest::Trees;
 use super::random_forest::tree::{self, Limits, Node, Tree};
-use super::{ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError};
+use super::{ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelEntry, ModelError};
 use etcbench_storage::progress::Progress;
 use etcbench_storage::seed;
 
 /// A decision tree behind the trait of all models.
-pub(super) type DecisionTree = Classical<SingleTree>;
+type DecisionTree = Classical<SingleTree>;
+
+/// The model in the table of models.
+pub(super) static ENTRY: ModelEntry =
+    ModelEntry { version: 6, ..DecisionTree::entry("A single decision tree, a sanity row.") };
 
 /// `[model.decision_tree]`. Defaults are scikit-learn's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

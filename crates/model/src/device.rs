@@ -4,6 +4,11 @@ use std::str::FromStr;
 
 use super::deep::fast::cuda;
 use super::{CudaDevice, Device, ModelError, Precision};
+use etcbench_storage::Determinants;
+
+/// Versions of the operations on the processor and on a graphics card, raised whenever a change to them changes a bit.
+const CPU_KERNELS: u32 = 1;
+const CUDA_KERNELS: u32 = 2;
 
 impl FromStr for Device {
     type Err = String;
@@ -82,13 +87,14 @@ impl Device {
         }
     }
 
-    /// What the names of stored results have besides: nothing for the processor, and for a card the version of the kernels,
-    /// raised whenever a change to them changes a bit.
-    pub fn kernels(self) -> &'static str {
-        match self {
-            Self::Cpu => "",
-            Self::Cuda(_) => ", kernels 2",
-        }
+    /// Adds what of a device determines a result: its name with the precision of products, and the version of its kernels.
+    #[must_use]
+    pub fn add_to(self, facts: Determinants) -> Determinants {
+        let kernels = match self {
+            Self::Cpu => CPU_KERNELS,
+            Self::Cuda(_) => CUDA_KERNELS,
+        };
+        facts.and("device", &self.name()).and("kernels", &kernels)
     }
 
     /// For the record: the name, and of a graphics card its own name, driver and the precision of products.
@@ -125,5 +131,11 @@ mod tests {
         let names: Vec<_> =
             Precision::ALL.map(|precision| Device::Cuda(CudaDevice { number: 0, precision }).name()).into();
         assert_eq!(names, ["cuda:0", "cuda:0 tf32", "cuda:0 bf16"]);
+        let key = |device: Device| device.add_to(Determinants::of("fit", 1)).key();
+        let card = |precision| key(Device::Cuda(CudaDevice { number: 0, precision }));
+        let mut keys = [key(Device::Cpu), card(Precision::F32), card(Precision::Tf32), card(Precision::Bf16)].to_vec();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), 4);
     }
 }

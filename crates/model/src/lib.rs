@@ -1,7 +1,7 @@
 //! Models: features, labels and a seed become a fitted model that predicts probabilities, saves and
-//! loads. One file or folder per model, one trait ([`Classifier`]) that all of them meet. Every model
-//! has two implementations under one name: `fast`, the default, and `reference`, short and on a
-//! published crate; a test holds them together.
+//! loads. One file or folder per model, one trait ([`Classifier`]) that all of them meet, and one table
+//! of what is known of each. Every model has two implementations under one name: `fast`, the default, and
+//! `reference`, short and on a published crate; a test holds them together.
 
 mod archive;
 pub mod attention_lstm;
@@ -12,6 +12,7 @@ mod decision_tree;
 pub(crate) mod deep;
 mod device;
 pub mod elmo;
+mod entry;
 mod factory;
 mod gradient_boosting;
 mod input;
@@ -33,14 +34,26 @@ pub use deep::fast::benchmark;
 pub use archive::{ModelArchive, Tensor, TensorData};
 pub use classifier::{
     ArtifactStore, Classifier, CudaDevice, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input,
-    ModelError, ModelKind, ModelSpec, NoArtifacts, PACKET_METADATA, Precision, StageTime,
+    ModelError, ModelSpec, NoArtifacts, PACKET_METADATA, Precision, StageTime,
 };
 pub use device::Finding;
 pub use elmo::{CorpusPart, Excluded, Pretraining, Seen};
-pub use factory::build_on;
-pub use factory::{build, load, reference_row_limit};
+pub use entry::{AgreementBound, ModelEntry, ModelKind};
+pub use factory::{build, build_on, elmo_options, load};
 pub use memory::{ExpectedMemory, FitSize};
 pub use trained::{Classification, ModelDescription, TrainedModel, model_description, trained_model_bytes};
+
+/// The models, in the order of tables: those of the paper's first. A model of one's own is a line here and its `mod` above.
+static MODELS: &[&ModelEntry] = &[
+    &svm::ENTRY,
+    &random_forest::ENTRY,
+    &knn::ENTRY,
+    &gradient_boosting::ENTRY,
+    &attention_lstm::ENTRY,
+    &decision_tree::ENTRY,
+    &logistic_regression::ENTRY,
+    &majority::ENTRY,
+];
 
 // The README's example is tested like any other.
 #[cfg(doctest)]

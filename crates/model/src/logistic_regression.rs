@@ -11,11 +11,17 @@ use smartcore::linear::logistic_regression::{LogisticRegression as Smartcore, Lo
 use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, Rows, softmax};
 use super::input::{Encoding, InputOptions, data};
 use super::memory::{ROWS, TOKENS, matrix};
-use super::{ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, refit, stored};
+use super::{
+    ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelEntry, ModelError, refit, stored,
+};
 use etcbench_storage::progress::Progress;
 
 /// Logistic regression behind the trait of all models.
-pub(super) type LogisticRegression = Classical<Linear>;
+type LogisticRegression = Classical<Linear>;
+
+/// The model in the table of models.
+pub(super) static ENTRY: ModelEntry =
+    ModelEntry { version: 6, ..LogisticRegression::entry("Logistic regression, a sanity row.") };
 
 /// `[model.logistic_regression]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

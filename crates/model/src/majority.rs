@@ -6,15 +6,31 @@ use std::time::Instant;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::classical::{checked_labels, implementation_name, unfitted};
+use super::classical::{checked_labels, unfitted};
 use super::input::data;
 use super::{
-    Classifier, Examples, FitContext, FitReport, Implementation, ModelArchive, ModelError, StageTime, parameters,
-    stored,
+    Classifier, Examples, FitContext, FitReport, Implementation, Input, ModelArchive, ModelEntry, ModelError,
+    StageTime, parameters, stored,
 };
 use etcbench_storage::progress::Progress;
 
 const NAME: &str = "majority";
+
+/// The model in the table of models.
+pub(super) static ENTRY: ModelEntry = ModelEntry {
+    name: NAME,
+    summary: "The most frequent class, a sanity row.",
+    version: 6,
+    inputs: &Input::ALL,
+    reads_input: false,
+    deep: false,
+    proposed: false,
+    agreement: None,
+    reference_row_limit: None,
+    elmo: None,
+    build: |spec| Ok(Box::new(Majority::new(spec.implementation, &spec.parameters)?)),
+    load: |implementation, archive| Ok(Box::new(Majority::from_archive(implementation, archive)?)),
+};
 
 /// `[model.majority]` has no keys.
 #[derive(Debug, Serialize, Deserialize)]
@@ -22,7 +38,7 @@ const NAME: &str = "majority";
 struct NoParameters {}
 
 /// Always the same class.
-pub(super) struct Majority {
+struct Majority {
     implementation: Implementation,
     /// Number of classes and the most frequent one.
     fitted: Option<(usize, usize)>,
@@ -33,7 +49,7 @@ impl Majority {
     ///
     /// # Errors
     /// Any key at all.
-    pub(crate) fn new(implementation: Implementation, table: &toml::Table) -> Result<Self, ModelError> {
+    fn new(implementation: Implementation, table: &toml::Table) -> Result<Self, ModelError> {
         parameters::parse::<NoParameters>(NAME, table)?;
         Ok(Self { implementation, fitted: None })
     }
@@ -42,7 +58,7 @@ impl Majority {
     ///
     /// # Errors
     /// Missing or contradictory entries.
-    pub(crate) fn from_archive(implementation: Implementation, archive: &ModelArchive) -> Result<Self, ModelError> {
+    fn from_archive(implementation: Implementation, archive: &ModelArchive) -> Result<Self, ModelError> {
         let table = stored::text(archive, "parameters")?
             .parse()
             .map_err(|error: toml::de::Error| stored::broken(format!("metadata `parameters`: {}", error.message())))?;
@@ -88,7 +104,7 @@ impl Classifier for Majority {
         let (classes, class) = self.fitted.ok_or_else(|| unfitted(NAME))?;
         let mut archive = ModelArchive::default();
         archive.metadata.insert("model".to_owned(), NAME.to_owned());
-        archive.metadata.insert("implementation".to_owned(), implementation_name(self.implementation).to_owned());
+        archive.metadata.insert("implementation".to_owned(), self.implementation.name().to_owned());
         archive.metadata.insert("parameters".to_owned(), String::new());
         stored::put_json(&mut archive, "classes", &classes);
         stored::put_json(&mut archive, "majority_class", &class);

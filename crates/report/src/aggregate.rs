@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::ReportError;
 use etcbench_evaluate::Summary;
 use etcbench_experiment::{Record, RunKey};
+use etcbench_model::{Implementation, ModelKind};
 
 /// The records of one experiment on one dataset in one size: they may stand in one table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,10 +43,16 @@ impl RowKey {
 
     /// The model and what it reads; its implementation where it is not the usual one.
     pub(crate) fn model_name(&self) -> String {
-        match self.implementation.as_str() {
-            "fast" => format!("{} · {}", self.model, self.input),
-            other => format!("{} · {} · {other}", self.model, self.input),
+        let Self { model, input, implementation, .. } = self;
+        match self.is_default_implementation() {
+            true => format!("{model} · {input}"),
+            false => format!("{model} · {input} · {implementation}"),
         }
+    }
+
+    /// Whether its implementation is the usual one, which tables need not name.
+    pub(crate) fn is_default_implementation(&self) -> bool {
+        Implementation::is_default(&self.implementation)
     }
 }
 
@@ -141,7 +148,7 @@ impl Aggregate {
         of_row.filter_map(move |((_, _, metric), measured)| Some((metric.strip_prefix(start)?, *measured)))
     }
 
-    /// All rows, in the order of tables: the paper's order of models, then others by name; by input and
+    /// All rows, in the order of tables: that of the table of models, then others by name; by input and
     /// implementation; the published variant first, others in the order of the records.
     pub(crate) fn rows(&self) -> Vec<RowKey> {
         let rows: BTreeSet<&RowKey> = self.values.keys().map(|(row, _, _)| row).collect();
@@ -149,7 +156,7 @@ impl Aggregate {
         // Stable, so that the order by name decides among the rest.
         rows.sort_by_key(|row| {
             (
-                model_rank(&row.model),
+                ModelKind::rank(&row.model),
                 row.model.clone(),
                 row.input.clone(),
                 row.implementation.clone(),
@@ -179,12 +186,6 @@ impl Aggregate {
     pub(crate) fn fits(&self) -> Option<(usize, usize)> {
         self.range(|measured| measured.fits)
     }
-}
-
-/// The order of table 1 of the paper; models that are not in it come after.
-pub(super) fn model_rank(model: &str) -> usize {
-    const PAPER: [&str; 5] = ["svm", "random_forest", "knn", "gradient_boosting", "attention_lstm"];
-    PAPER.iter().position(|name| *name == model).unwrap_or(PAPER.len())
 }
 
 fn variant_rank(row: &RowKey) -> usize {

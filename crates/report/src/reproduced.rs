@@ -2,7 +2,7 @@
 //! of the seeds.
 
 use super::aggregate::{Aggregate, Measured, RowKey, TableKey, aggregate};
-use super::tables::CLASS_TABLE_MODEL;
+use super::tables::class_table_model;
 use super::{Cell, Column, Possible, PublishedCell, PublishedTable, ReportError, Table};
 use etcbench_experiment::Record;
 
@@ -100,7 +100,7 @@ fn reproduced_table(key: &TableKey, aggregate: &Aggregate, published: &Published
     let text = |text: &str| Cell::Text(text.to_owned());
     for cell in &published.cells {
         let class = published.classes().contains(&cell.row.as_str());
-        let model = if class { CLASS_TABLE_MODEL } else { &cell.row };
+        let model = if class { class_table_model() } else { &cell.row };
         for row in aggregate.rows().iter().filter(|row| row.model == model) {
             let measured = aggregate.get(row, class.then_some(cell.row.as_str()), &cell.metric);
             let Some((measured, found)) = measured.and_then(|measured| Some((measured, reproduced(cell, measured)?)))

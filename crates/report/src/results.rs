@@ -130,7 +130,7 @@ impl Report {
             }
             for drawn in &run.rows {
                 let mut row = format!("{}-{}-{}", drawn.row.model, drawn.row.input, drawn.row.variant);
-                if drawn.row.implementation != "fast" {
+                if !drawn.row.is_default_implementation() {
                     row += &format!("-{}", drawn.row.implementation);
                 }
                 for (file, figure) in &drawn.figures {
@@ -199,7 +199,7 @@ impl Report {
             Column::text("input", "input"),
             Column::text("variant", "variant"),
         ];
-        let several = self.runs.iter().flat_map(|run| &run.rows).any(|drawn| drawn.row.implementation != "fast");
+        let several = self.runs.iter().flat_map(|run| &run.rows).any(|drawn| !drawn.row.is_default_implementation());
         let implementation = Column::text("implementation", "implementation");
         columns.push(if several { implementation } else { implementation.machine_only() });
         columns.extend(METRICS.map(|(name, heading, _)| Column::number(name, heading)));

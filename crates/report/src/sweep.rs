@@ -54,7 +54,7 @@ pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
         let own = rows.iter().any(|row| coordinates(&row.variant).0.is_some());
         let mut columns = vec![Column::text("model", "model"), Column::text("input", "input")];
         let implementation = Column::text("implementation", "implementation");
-        let fast = rows.iter().all(|row| row.implementation == "fast");
+        let fast = rows.iter().all(|row| row.is_default_implementation());
         columns.push(if fast { implementation.machine_only() } else { implementation });
         let variant = Column::text("variant", "variant");
         columns.push(if own { variant } else { variant.machine_only() });

@@ -1,14 +1,12 @@
 //! The paper's tables, made from records: models against one another, and the classes of the deep model.
 //! Variants and published numbers are rows below one another, so that one looks down a column to compare.
 
-use super::aggregate::{Aggregate, Measured, RowKey, TableKey, aggregate, model_rank};
+use super::aggregate::{Aggregate, Measured, RowKey, TableKey, aggregate};
 use super::reproduced::{WITHIN_NOTE, within_cell};
 use super::{Cell, Column, Possible, PublishedCell, PublishedTable, ReportError, Table};
 use etcbench_experiment::{Record, TableLayout};
+use etcbench_model::ModelKind;
 use etcbench_split::SplitSummary;
-
-/// The model whose classes the paper prints, by its name in records.
-pub(super) const CLASS_TABLE_MODEL: &str = "attention_lstm";
 
 /// What stands in the `variant` column of the paper's numbers.
 const PUBLISHED: &str = "published";
@@ -34,6 +32,11 @@ pub fn tables(
     Ok(tables)
 }
 
+/// The model whose classes the paper prints, by its name in records.
+pub(super) fn class_table_model() -> &'static str {
+    ModelKind::proposed().name()
+}
+
 fn model_table(key: &TableKey, aggregate: &Aggregate, published: Option<&PublishedTable>) -> Table {
     let rows = aggregate.rows();
     let mut table = Table {
@@ -41,7 +44,7 @@ fn model_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
         columns: vec![
             Column::text("model", "model"),
             Column::text("input", "input"),
-            shown_if_it_tells("implementation", rows.iter().all(|row| row.implementation == "fast")),
+            shown_if_it_tells("implementation", rows.iter().all(RowKey::is_default_implementation)),
             Column::text("variant", "variant"),
             Column::number("accuracy", "accuracy"),
             Column::number("macro_precision", "precision"),
@@ -56,7 +59,7 @@ fn model_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
     };
     let mut models: Vec<&str> = rows.iter().map(|row| row.model.as_str()).collect();
     models.extend(published.map(PublishedTable::models).unwrap_or_default());
-    models.sort_by_key(|model| (model_rank(model), *model));
+    models.sort_by_key(|model| (ModelKind::rank(model), *model));
     models.dedup();
     let metrics = ["accuracy", "macro_precision", "macro_recall", "macro_f1"];
     for model in models {
@@ -95,13 +98,14 @@ fn model_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
 }
 
 fn class_table(key: &TableKey, aggregate: &Aggregate, published: Option<&PublishedTable>) -> Table {
-    let rows: Vec<RowKey> = aggregate.rows().into_iter().filter(|row| row.model == CLASS_TABLE_MODEL).collect();
+    let model = class_table_model();
+    let rows: Vec<RowKey> = aggregate.rows().into_iter().filter(|row| row.model == model).collect();
     let mut table = Table {
-        title: format!("{}: classes of {CLASS_TABLE_MODEL} on {}, size {}", key.experiment, key.dataset, key.size),
+        title: format!("{}: classes of {model} on {}, size {}", key.experiment, key.dataset, key.size),
         columns: vec![
             Column::text("class", "class"),
             shown_if_it_tells("input", rows.iter().all(|row| row.input == rows[0].input)),
-            shown_if_it_tells("implementation", rows.iter().all(|row| row.implementation == "fast")),
+            shown_if_it_tells("implementation", rows.iter().all(RowKey::is_default_implementation)),
             Column::text("variant", "variant"),
             Column::number("precision", "precision"),
             Column::number("recall", "recall"),
@@ -155,7 +159,7 @@ fn class_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
     }
     common_notes(&mut table, key, aggregate, published);
     if rows.is_empty() {
-        table.notes.push(format!("These records have no run of {CLASS_TABLE_MODEL}."));
+        table.notes.push(format!("These records have no run of {model}."));
     }
     table
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::aggregate::{Measured, RowKey, aggregate};
 use super::{Cell, Column, ReportError, Table, file_error};
 use etcbench_experiment::Record;
+use etcbench_model::Implementation;
 use etcbench_storage::declarative::unknown;
 
 /// Metrics that [`bless`] proposes to hold.
@@ -46,7 +47,7 @@ pub struct Tolerance {
     /// What the model reads.
     pub input: String,
     /// `fast`, the default, or `reference`.
-    #[serde(default = "fast")]
+    #[serde(default = "default_implementation")]
     pub implementation: String,
     /// The class, for a metric of one class.
     #[serde(default)]
@@ -66,8 +67,8 @@ pub struct Tolerance {
     pub seeds: usize,
 }
 
-fn fast() -> String {
-    "fast".to_owned()
+fn default_implementation() -> String {
+    Implementation::default().name().to_owned()
 }
 
 /// A tolerance file as it is written: what need not be there is left out.
@@ -99,7 +100,7 @@ impl<'a> From<&'a Tolerance> for WrittenTolerance<'a> {
             variant: &tolerance.variant,
             model: &tolerance.model,
             input: &tolerance.input,
-            implementation: Some(tolerance.implementation.as_str()).filter(|name| *name != "fast"),
+            implementation: Some(tolerance.implementation.as_str()).filter(|name| !Implementation::is_default(name)),
             class: tolerance.class.as_deref(),
             metric: &tolerance.metric,
             expected: tolerance.expected,

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::aggregate::{TableKey, model_rank};
+use super::aggregate::TableKey;
 use super::tables::time_decimals;
 use super::{Cell, Column, Table};
 use etcbench_evaluate::Summary;
 use etcbench_experiment::{Agreement, Record};
+use etcbench_model::ModelKind;
 
 /// Scores and choices of one setting.
 #[derive(Default)]
@@ -27,7 +28,7 @@ pub fn tuning_tables(records: &[Record]) -> Vec<Table> {
         let key = &record.key;
         let table =
             TableKey { experiment: key.experiment.clone(), dataset: key.dataset.clone(), size: key.size.clone() };
-        let row = (model_rank(&key.model), key.model.clone(), key.input.clone(), key.variant.clone());
+        let row = (ModelKind::rank(&key.model), key.model.clone(), key.input.clone(), key.variant.clone());
         let settings = tables.entry(table).or_default().entry(row).or_default();
         let order = settings.len();
         let tried = settings.entry(setting.clone()).or_insert_with(|| Tried { order, ..Tried::default() });

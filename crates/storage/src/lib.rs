@@ -1,11 +1,13 @@
 //! Files and folders that appear whole or not at all, whatever ends the process: written under a temporary name in
 //! the same folder, synced, renamed, and the folder synced, so that a name that survives a power failure has its
 //! content. What a dead process left under a temporary name is removed by the next one that writes there, and
-//! [`claim`] keeps two processes from doing the same work at once.
+//! [`claim`] keeps two processes from doing the same work at once. What determines a result, and so the name of what is kept
+//! of it, is a list of facts: [`Determinants`].
 
 mod claim;
 pub mod declarative;
 mod destination;
+mod determinants;
 mod folder;
 mod partial;
 mod process;
@@ -19,6 +21,7 @@ use std::path::Path;
 
 pub use claim::{Claim, Turn, claim, remove_dead_claims};
 pub use destination::{Output, is_standard_output, standard_output_is_closed};
+pub use determinants::{Determinants, RESULT_VERSION};
 pub use folder::{WholeFolder, read_folder, update_folder};
 pub use partial::{abandon, remove_leftovers};
 pub use succession::{Succession, kept_of};

@@ -7,7 +7,6 @@ mod memory;
 mod options;
 
 use ndarray::Array2;
-use sha2::{Digest, Sha256};
 
 use super::deep::Engine;
 use super::deep::checkpoint::Checkpoints;
@@ -18,12 +17,38 @@ use super::deep::parameters::{
 };
 use super::deep::training::{OnEncodings, Run, fit_classifier, predict, prediction_batches, still_rising};
 use super::elmo::{ENCODING, ElmoSource, Encoded, Encodings, Pretrained, encode_flows, pretrain, untrained};
+use super::entry::ElmoEntry;
 use super::{
-    Classifier, Device, Examples, ExpectedMemory, FitContext, FitReport, FitSize, Implementation, Input, ModelArchive,
-    ModelError, StageTime,
+    AgreementBound, Classifier, Device, Examples, ExpectedMemory, FitContext, FitReport, FitSize, Implementation,
+    Input, ModelArchive, ModelEntry, ModelError, StageTime,
 };
 use etcbench_feature::VOCABULARY;
 use etcbench_storage::progress::Progress;
+
+/// The model in the table of models.
+pub(super) static ENTRY: ModelEntry = ModelEntry {
+    name: MODEL,
+    summary: "ELMo over packet bytes, then an LSTM with self-attention over packets: the paper's model.",
+    version: 6,
+    inputs: &[Input::Bytes],
+    reads_input: true,
+    deep: true,
+    proposed: true,
+    agreement: Some(AgreementBound {
+        agreement: 0.85,
+        macro_f1: 0.05,
+        reason: "same weights at the start; sums in another order part ways over epochs",
+    }),
+    reference_row_limit: None,
+    elmo: Some(ElmoEntry {
+        options: AttentionLstm::pretraining_options,
+        build: |spec, source| {
+            Ok(Box::new(AttentionLstm::new(spec.implementation, &spec.parameters)?.with_elmo(source)))
+        },
+    }),
+    build: |spec| Ok(Box::new(AttentionLstm::new(spec.implementation, &spec.parameters)?)),
+    load: |_, archive| Ok(Box::new(AttentionLstm::from_archive(archive)?)),
+};
 
 /// ELMo over packet bytes, then an LSTM with self-attention over packets.
 #[derive(Debug, Clone)]
@@ -68,20 +93,6 @@ impl AttentionLstm {
     /// The same model with its ELMo from elsewhere than the training part alone.
     pub fn with_elmo(self, source: ElmoSource) -> Self {
         Self { elmo: Some(source), ..self }
-    }
-
-    /// Checks that the model can read `input`: only bytes.
-    ///
-    /// # Errors
-    /// Any other input.
-    pub fn check_input(input: Input) -> Result<(), ModelError> {
-        match input {
-            Input::Bytes => Ok(()),
-            Input::Statistics | Input::BytesAndStatistics | Input::Sequences => Err(ModelError::Parameters {
-                model: MODEL.to_owned(),
-                problem: "this model reads packet bytes only; use input = \"bytes\"".to_owned(),
-            }),
-        }
     }
 
     /// A fitted model out of a file, to run where and how it was fitted, but on the processor.
@@ -136,24 +147,26 @@ impl AttentionLstm {
 
     /// The name of everything that determines what the classifier's training ends with.
     fn training_key(&self, elmo: &ParameterSet, examples: [Examples<'_>; 2], classes: usize, seed: u64) -> String {
-        let mut hasher = Sha256::new();
-        let options = options::to_table(&self.options);
-        hasher.update(format!("classifier 2 {:?} {seed} {classes} {options}", self.engine()));
-        for (name, parameter) in elmo.iter() {
-            hasher.update(name);
-            hasher.update(bytemuck::cast_slice::<f32, u8>(&parameter.values));
-        }
-        for Examples { features, rows } in examples {
-            hasher.update(format!(" {} {} {} ", features.tokens.packets, features.tokens.bytes, rows.len()));
-            for &row in rows {
-                hasher.update(bytemuck::cast_slice::<u16, u8>(features.tokens.flow(row)));
-                hasher.update(features.labels[row].to_le_bytes());
-                if !self.options.packet_metadata.is_empty() {
-                    features.sequences.row(row).iter().for_each(|value| hasher.update(value.to_le_bytes()));
+        let mut facts = self
+            .engine()
+            .determinants("classifier")
+            .and("parameters", &options::to_table(&self.options).to_string())
+            .and("seed", &seed)
+            .and("classes", &classes)
+            .and_data("elmo", |add| elmo.add_to(add));
+        for (part, Examples { features, rows }) in ["training", "validation"].into_iter().zip(examples) {
+            facts = facts.and_data(part, |add| {
+                add(format!("{} {}", features.tokens.packets, features.tokens.bytes).as_bytes());
+                for &row in rows {
+                    add(bytemuck::cast_slice::<u16, u8>(features.tokens.flow(row)));
+                    add(&features.labels[row].to_le_bytes());
+                    if !self.options.packet_metadata.is_empty() {
+                        features.sequences.row(row).iter().for_each(|value| add(&value.to_le_bytes()));
+                    }
                 }
-            }
+            });
         }
-        format!("classifier-{}", hex::encode(hasher.finalize()))
+        format!("classifier-{}", facts.key())
     }
 
     /// The ELMo, pre-trained on the training packets or on a corpus, or out of a file; the report gets what is to be
@@ -340,14 +353,10 @@ impl Classifier for AttentionLstm {
 
     fn save(&self) -> Result<ModelArchive, ModelError> {
         let fitted = self.fitted()?;
-        let implementation = match self.implementation {
-            Implementation::Fast => "fast",
-            Implementation::Reference => "reference",
-        };
         let mut archive = ModelArchive::default();
         for (name, value) in [
             ("model", MODEL.to_owned()),
-            ("implementation", implementation.to_owned()),
+            ("implementation", self.implementation.name().to_owned()),
             ("parameters", options::to_table(&self.options).to_string()),
             ("packets", fitted.packets.to_string()),
             ("bytes", fitted.bytes.to_string()),

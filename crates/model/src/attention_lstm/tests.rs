@@ -259,8 +259,6 @@ fn what_cannot_be_fitted_or_read_is_an_error() {
     let cuda = FitContext { device: Device::Cuda(CudaDevice { number: 1, ..CudaDevice::default() }), ..context(0) };
     let error = model.fit(examples(&[0, 1]), examples(&[]), &cuda).unwrap_err().to_string();
     assert!(error.contains("cuda:1"), "{error}");
-    assert!(AttentionLstm::check_input(Input::Statistics).is_err());
-    assert!(AttentionLstm::check_input(Input::Bytes).is_ok());
 
     let mut mislabelled = features.clone();
     mislabelled.labels[1] = 3;

@@ -15,7 +15,8 @@ pub(crate) mod training;
 
 use self::engine::{JointClassifier, LanguageModel, SequenceClassifier};
 use self::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet};
-use super::{Device, Implementation, ModelError};
+use super::{Device, Implementation, ModelError, attention_lstm};
+use etcbench_storage::Determinants;
 
 /// Which engine computes, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,12 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
+    /// The beginning of what determines a result of the deep model's: its version, and this engine.
+    pub(crate) fn determinants(self, what: &'static str) -> Determinants {
+        let facts = Determinants::of(what, attention_lstm::ENTRY.version);
+        self.device.add_to(facts.and("implementation", &self.implementation))
+    }
+
     /// ELMo with these parameters.
     ///
     /// # Errors

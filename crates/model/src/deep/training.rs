@@ -296,7 +296,7 @@ pub(crate) fn still_rising(epochs: &[EpochRecord], most: usize) -> Option<String
     (last > before + RISE).then(|| {
         format!(
             "the validation macro F1 was still rising at the last of {most} epochs ({before:.3} to {last:.3} over the last \
-             {width} and those before); raise model.attention_lstm.epochs"
+             {width} and those before); raise model.{MODEL}.epochs"
         )
     })
 }

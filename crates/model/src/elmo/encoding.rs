@@ -4,17 +4,15 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use sha2::{Digest, Sha256};
-
 use crate::deep::Engine;
 use crate::deep::engine::PacketEncoder;
 use crate::deep::packets::{EncodedFlows, PacketList};
-use crate::deep::parameters::{ElmoOptions, ParameterSet};
+use crate::deep::parameters::{ElmoOptions, MODEL, ParameterSet};
 use crate::deep::pooling::Pooling;
 use crate::{ArtifactStore, ModelArchive, ModelError, Tensor};
 use etcbench_feature::TokenArray;
-use etcbench_storage::Turn;
 use etcbench_storage::progress::Progress;
+use etcbench_storage::{Determinants, Turn};
 
 /// The stage, in records.
 pub(crate) const ENCODING: &str = "encoding";
@@ -22,8 +20,8 @@ pub(crate) const ENCODING: &str = "encoding";
 /// Packets that are encoded at once.
 pub(crate) const BATCH: usize = 256;
 
-/// Changes whenever the same key would hold something else than before.
-const FORMAT: &str = "encodings 2";
+/// Changes whenever encodings are kept in another form than before.
+const FORMAT: &str = "encodings 3";
 
 /// Encodings of more bytes than this are not kept: the store holds them in memory to read and write.
 pub(crate) const LARGEST: usize = 1 << 28;
@@ -31,8 +29,8 @@ pub(crate) const LARGEST: usize = 1 << 28;
 /// Where encodings of one ELMo are kept.
 pub(crate) struct Encodings<'a> {
     store: &'a dyn ArtifactStore,
-    /// SHA-256 over the ELMo and how its states are pooled.
-    elmo: Sha256,
+    /// The ELMo and how its states are pooled.
+    elmo: Determinants,
 }
 
 impl<'a> Encodings<'a> {
@@ -43,22 +41,20 @@ impl<'a> Encodings<'a> {
         parameters: &ParameterSet,
         pooling: Pooling,
     ) -> Self {
-        let mut elmo = Sha256::new();
-        elmo.update(format!("{FORMAT} {engine:?}{} {pooling:?}", engine.device.kernels()));
-        for (name, parameter) in parameters.iter() {
-            elmo.update(format!(" {name} {:?} ", parameter.shape));
-            elmo.update(bytemuck::cast_slice::<f32, u8>(&parameter.values));
-        }
+        let elmo = engine
+            .determinants(ENCODING)
+            .and("format", FORMAT)
+            .and("pooling", &format!("{pooling:?}"))
+            .and_data("elmo", |add| parameters.add_to(add));
         Self { store, elmo }
     }
 
     fn key<'p>(&self, packets: impl Iterator<Item = &'p [u16]>) -> String {
-        let mut hasher = self.elmo.clone();
-        for bytes in packets {
-            hasher.update((bytes.len() as u64).to_le_bytes());
-            hasher.update(bytemuck::cast_slice::<u16, u8>(bytes));
-        }
-        format!("encodings-{}", hex::encode(hasher.finalize()))
+        let facts = self
+            .elmo
+            .clone()
+            .and_data("packets", |add| packets.for_each(|bytes| add(bytemuck::cast_slice::<u16, u8>(bytes))));
+        format!("encodings-{}", facts.key())
     }
 
     fn put(&self, key: &str, shape: &[usize], vectors: &[f32], seconds: f64) -> Result<(), ModelError> {
@@ -118,7 +114,7 @@ pub(crate) fn encode_flows(
     }
     if u32::try_from(distinct.len()).is_err() {
         let problem = format!("{} distinct packets are more than can be encoded at once", distinct.len());
-        return Err(ModelError::Data { model: "attention_lstm".to_owned(), problem });
+        return Err(ModelError::Data { model: MODEL.to_owned(), problem });
     }
 
     let size = (options.layers + 1) * 2 * pooling.slots * options.hidden;

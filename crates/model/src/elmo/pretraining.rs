@@ -1,20 +1,17 @@
 //! Pre-training as a byte language model, or the same result out of the artifact store.
 
-use serde::Serialize;
-use sha2::{Digest, Sha256};
-
 use crate::deep::Engine;
 use crate::deep::checkpoint::Checkpoints;
 use crate::deep::engine::PRETRAINING;
 use crate::deep::packets::PacketList;
 use crate::deep::parameters::{ElmoOptions, ParameterSet, elmo_shapes, initial_elmo};
 use crate::deep::training::{Run, fit_language_model};
-use crate::{Device, EpochRecord, FitContext, Implementation, ModelArchive, ModelError, StageTime};
+use crate::{EpochRecord, FitContext, Implementation, ModelArchive, ModelError, StageTime};
 use etcbench_feature::{TokenArray, VOCABULARY};
 use etcbench_storage::Turn;
 
-/// Changes whenever the same key would hold something else than before.
-const FORMAT: &str = "elmo artifact 2";
+/// Changes whenever an ELMo is kept in another form than before.
+const FORMAT: &str = "elmo artifact 3";
 
 /// A pre-trained ELMo and how it came about.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,7 +101,7 @@ pub(crate) fn untrained(options: &ElmoOptions, seed: u64) -> ParameterSet {
     initial_elmo(options, VOCABULARY, seed)
 }
 
-/// SHA-256 over everything that determines the result.
+/// The name of everything that determines the result.
 fn key(
     engine: Engine,
     options: &ElmoOptions,
@@ -113,35 +110,21 @@ fn key(
     validation: &PacketList<'_>,
     seed: u64,
 ) -> String {
-    #[derive(Serialize)]
-    struct Determinants<'a> {
-        format: &'a str,
-        options: ElmoOptions,
-        seed: u64,
-        implementation: crate::Implementation,
-        device: &'a str,
-        vocabulary: usize,
-        bytes: usize,
-    }
-    let device = match engine.device {
-        Device::Cpu => "cpu".to_owned(),
-        Device::Cuda(device) => format!("cuda {}{}", device.precision.name(), engine.device.kernels()),
-    };
-    let implementation = engine.implementation;
-    let options = options.without_source();
-    let head =
-        Determinants { format: FORMAT, options, seed, implementation, device: &device, vocabulary: VOCABULARY, bytes };
-    let mut hasher = Sha256::new();
-    hasher.update(serde_json::to_vec(&head).expect("plain values are JSON"));
-    for packets in [training, validation] {
-        hasher.update((packets.numbers.len() as u64).to_le_bytes());
+    let data = |packets: &PacketList<'_>, add: &mut dyn FnMut(&[u8])| {
         for &number in &packets.numbers {
-            let tokens = packets.bytes(number);
-            hasher.update((tokens.len() as u64).to_le_bytes());
-            hasher.update(tokens.iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<_>>());
+            add(bytemuck::cast_slice::<u16, u8>(packets.bytes(number)));
         }
-    }
-    format!("elmo-{}", hex::encode(hasher.finalize()))
+    };
+    let facts = engine
+        .determinants("elmo")
+        .and("format", FORMAT)
+        .and("parameters", &options.without_source())
+        .and("seed", &seed)
+        .and("vocabulary", &VOCABULARY)
+        .and("bytes", &bytes)
+        .and_data("training", |add| data(training, add))
+        .and_data("validation", |add| data(validation, add));
+    format!("elmo-{}", facts.key())
 }
 
 fn write(pretrained: &Pretrained) -> Result<Vec<u8>, ModelError> {
@@ -172,7 +155,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::{ArtifactStore, Implementation};
+    use crate::{ArtifactStore, Device, Implementation};
     use etcbench_feature::TokenArray;
     use etcbench_storage::progress::Silent;
 

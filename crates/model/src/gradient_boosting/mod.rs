@@ -34,13 +34,25 @@ use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, Refere
 use super::input::{Encoding, InputOptions, data};
 use super::memory::{ROWS, TOKENS, matrix};
 use super::{
-    EpochRecord, ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, stored,
+    AgreementBound, EpochRecord, ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive,
+    ModelEntry, ModelError, stored,
 };
 use etcbench_storage::progress::Progress;
 use etcbench_storage::seed;
 
 /// Gradient-boosted trees behind the trait of all models.
-pub(super) type GradientBoosting = Classical<Boosted>;
+type GradientBoosting = Classical<Boosted>;
+
+/// The model in the table of models.
+pub(super) static ENTRY: ModelEntry = ModelEntry {
+    version: 7,
+    agreement: Some(AgreementBound {
+        agreement: 0.85,
+        macro_f1: 0.08,
+        reason: "another loss: squared error of one class against the rest",
+    }),
+    ..GradientBoosting::entry("Gradient-boosted trees with the softmax objective.")
+};
 
 /// `[model.gradient_boosting]`. Defaults are XGBoost's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -19,11 +19,25 @@ use self::search::Neighbour;
 use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, ReferenceLimit, Rows};
 use super::input::{Encoding, InputOptions, data};
 use super::memory::{ROWS, TOKENS, matrix};
-use super::{ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, stored};
+use super::{
+    AgreementBound, ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelEntry, ModelError,
+    stored,
+};
 use etcbench_storage::progress::Progress;
 
 /// k-nearest neighbours behind the trait of all models.
-pub(super) type Knn = Classical<Neighbours>;
+type Knn = Classical<Neighbours>;
+
+/// The model in the table of models.
+pub(super) static ENTRY: ModelEntry = ModelEntry {
+    version: 6,
+    agreement: Some(AgreementBound {
+        agreement: 0.99,
+        macro_f1: 0.01,
+        reason: "the same neighbours but for equal distances",
+    }),
+    ..Knn::entry("k-nearest neighbours.")
+};
 
 /// How much a neighbour's vote counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

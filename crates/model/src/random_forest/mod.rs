@@ -23,12 +23,26 @@ use super::class_weights::ClassWeights;
 use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, ReferenceLimit, Rows};
 use super::input::{Encoding, InputOptions};
 use super::memory::{ROWS, TOKENS, matrix};
-use super::{ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, stored};
+use super::{
+    AgreementBound, ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelEntry, ModelError,
+    stored,
+};
 use etcbench_storage::progress::Progress;
 use etcbench_storage::seed;
 
 /// A random forest behind the trait of all models.
-pub(super) type RandomForest = Classical<Forest>;
+type RandomForest = Classical<Forest>;
+
+/// The model in the table of models.
+pub(super) static ENTRY: ModelEntry = ModelEntry {
+    version: 6,
+    agreement: Some(AgreementBound {
+        agreement: 0.85,
+        macro_f1: 0.06,
+        reason: "the same algorithm on other random numbers",
+    }),
+    ..RandomForest::entry("Random forest.")
+};
 
 /// How many columns a node looks at.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

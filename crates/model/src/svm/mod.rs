@@ -33,12 +33,25 @@ use self::solver::{Problem, Solution, solve};
 use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, ReferenceLimit, Rows};
 use super::input::{Encoding, InputOptions, data};
 use super::memory::{ROWS, TOKENS, matrix};
-use super::{ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError};
+use super::{
+    AgreementBound, ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelEntry, ModelError,
+};
 use etcbench_storage::progress::Progress;
 use etcbench_storage::seed;
 
 /// A support vector machine behind the trait of all models.
-pub(super) type Svm = Classical<OneAgainstOne>;
+type Svm = Classical<OneAgainstOne>;
+
+/// The model in the table of models.
+pub(super) static ENTRY: ModelEntry = ModelEntry {
+    version: 7,
+    agreement: Some(AgreementBound {
+        agreement: 0.98,
+        macro_f1: 0.02,
+        reason: "one optimum, reached within a tolerance",
+    }),
+    ..Svm::entry("Support vector machine, one against one.")
+};
 
 /// Folds of the cross-validation behind Platt's probabilities.
 const FOLDS: usize = 5;
