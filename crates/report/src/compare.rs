@@ -33,14 +33,6 @@ pub fn compare_runs(first: &StoredRun, second: &StoredRun) -> Result<RunComparis
     })
 }
 
-fn text(text: &str) -> Cell {
-    Cell::Text(text.to_owned())
-}
-
-fn number(value: f64, decimals: usize) -> Cell {
-    Cell::Number { value, standard_deviation: None, decimals, footnote: None }
-}
-
 /// A table of what has different values in two maps; what is not in one of them is a dash there.
 fn differing(title: &str, what: &str, first: &BTreeMap<String, String>, second: &BTreeMap<String, String>) -> Table {
     let mut table = Table {
@@ -50,8 +42,8 @@ fn differing(title: &str, what: &str, first: &BTreeMap<String, String>, second: 
     };
     let keys: BTreeSet<&String> = first.keys().chain(second.keys()).collect();
     for key in keys.into_iter().filter(|key| first.get(*key) != second.get(*key)) {
-        let side = |side: &BTreeMap<String, String>| side.get(key).map_or(text("—"), |value| text(value));
-        table.rows.push(vec![text(key), side(first), side(second)]);
+        let side = |side: &BTreeMap<String, String>| side.get(key).map_or(Cell::text("—"), Cell::text);
+        table.rows.push(vec![Cell::text(key), side(first), side(second)]);
     }
     if table.rows.is_empty() {
         table.title += ": no difference";
@@ -197,23 +189,20 @@ fn results(first: &StoredRun, second: &StoredRun) -> Result<(Table, Table), Repo
             let (one, two) = (one.and_then(|one| one.summary), two.and_then(|two| two.summary));
             let timed = TIMES.contains(&metric);
             let cell = |summary: Option<Summary>| match summary {
-                Some(Summary { mean, standard_deviation, .. }) => {
-                    let decimals = if timed { time_decimals(mean) } else { 3 };
-                    Cell::Number { value: mean, standard_deviation, decimals, footnote: None }
-                }
+                Some(summary) => Cell::summary(&summary, if timed { time_decimals(summary.mean) } else { 3 }),
                 None => Cell::Absent,
             };
             let mut cells: Vec<Cell> =
-                [&row.model, &row.input, &row.implementation, &row.variant].map(|name| text(name)).into();
-            cells.extend([text(metric), cell(one), cell(two)]);
+                [&row.model, &row.input, &row.implementation, &row.variant].map(Cell::text).into();
+            cells.extend([Cell::text(metric), cell(one), cell(two)]);
             if timed {
                 let ratio = one.zip(two).filter(|(one, _)| one.mean > 0.0).map(|(one, two)| two.mean / one.mean);
-                cells.push(ratio.map_or(Cell::Absent, |ratio| number(ratio, 2)));
+                cells.push(Cell::number_or_absent(ratio, 2));
                 times.rows.push(cells);
                 continue;
             }
-            cells.push(one.zip(two).map_or(Cell::Absent, |(one, two)| number(two.mean - one.mean, 3)));
-            cells.push(text(match (one, two) {
+            cells.push(Cell::number_or_absent(one.zip(two).map(|(one, two)| two.mean - one.mean), 3));
+            cells.push(Cell::text(match (one, two) {
                 (None, _) => "only in the second",
                 (_, None) => "only in the first",
                 (Some(one), Some(two)) => {

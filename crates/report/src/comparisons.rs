@@ -107,10 +107,6 @@ pub fn comparison_table(comparisons: &[Comparison], against_best: bool) -> Optio
         ],
         ..Table::default()
     };
-    let number = |value: Option<f64>, decimals| match value {
-        Some(value) => Cell::Number { value, standard_deviation: None, decimals, footnote: None },
-        None => Cell::Absent,
-    };
     for pair in &pairs {
         let significant = pair.tests(PairedTest::Mcnemar).filter(|test| test.adjusted_p_value < LEVEL).count();
         let largest = pair.tests(PairedTest::Mcnemar).map(|test| test.adjusted_p_value).reduce(f64::max);
@@ -118,11 +114,11 @@ pub fn comparison_table(comparisons: &[Comparison], against_best: bool) -> Optio
         for (model, input, implementation) in [pair.first, pair.second] {
             row.extend([model, input, implementation].map(|text| Cell::Text(text.to_owned())));
         }
-        row.push(number(pair.difference(PairedTest::Mcnemar).map(|value| value * pair.sign()), 3));
-        row.push(number(Some(significant as f64), 0));
-        row.push(number(largest, 4));
-        row.push(number(pair.difference(PairedTest::Wilcoxon).map(|value| value * pair.sign()), 3));
-        row.push(number(pair.tests(PairedTest::Wilcoxon).next().map(|test| test.adjusted_p_value), 4));
+        row.push(Cell::number_or_absent(pair.difference(PairedTest::Mcnemar).map(|value| value * pair.sign()), 3));
+        row.push(Cell::count(significant));
+        row.push(Cell::number_or_absent(largest, 4));
+        row.push(Cell::number_or_absent(pair.difference(PairedTest::Wilcoxon).map(|value| value * pair.sign()), 3));
+        row.push(Cell::number_or_absent(pair.tests(PairedTest::Wilcoxon).next().map(|test| test.adjusted_p_value), 4));
         table.rows.push(row);
     }
     let test_sets = if fits == 1 { "one test set".to_owned() } else { format!("{fits} test sets") };

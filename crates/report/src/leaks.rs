@@ -99,10 +99,6 @@ fn kind_name(kind: FieldKind) -> &'static str {
     }
 }
 
-fn cell(summary: Summary) -> Cell {
-    Cell::Number { value: summary.mean, standard_deviation: summary.standard_deviation, decimals: 3, footnote: None }
-}
-
 /// The leak report of one variant over its splits.
 pub struct LeakSection {
     /// The variant, or several of which the same is found.
@@ -216,8 +212,8 @@ fn fields_table(variant: &str, reports: &[&LeakReport]) -> Table {
             Cell::Text(summary.first.field.clone()),
             Cell::Text(kind_name(summary.first.kind).to_owned()),
             Cell::Text(packets.join(", ")),
-            cell(summary.macro_f1),
-            cell(summary.accuracy),
+            Cell::summary(&summary.macro_f1, 3),
+            Cell::summary(&summary.accuracy, 3),
         ]);
     };
     let fields = field_summaries(reports, |report| &report.fields);

@@ -100,7 +100,6 @@ pub fn ranking_table(ranking: &Ranking) -> Table {
         ],
         ..Table::default()
     };
-    let number = |value, decimals| Cell::Number { value, standard_deviation: None, decimals, footnote: None };
     let groups = test.groups();
     for (place, model) in test.order().into_iter().enumerate() {
         let letters: Vec<String> = groups
@@ -111,8 +110,8 @@ pub fn ranking_table(ranking: &Ranking) -> Table {
             .collect();
         let RankedModel { model: name, input, implementation } = &models[model];
         let mut row: Vec<Cell> = [name, input, implementation].map(|text| Cell::Text(text.clone())).into();
-        row.push(number(test.mean_ranks[model], 2));
-        row.push(number(test.critical_difference, 2));
+        row.push(Cell::number(test.mean_ranks[model], 2));
+        row.push(Cell::number(test.critical_difference, 2));
         row.push(Cell::Text(letters.join(" ")));
         table.rows.push(row);
     }

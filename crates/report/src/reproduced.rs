@@ -96,8 +96,6 @@ fn reproduced_table(key: &TableKey, aggregate: &Aggregate, published: &Published
         ],
         ..Table::default()
     };
-    let number = |value, decimals| Cell::Number { value, standard_deviation: None, decimals, footnote: None };
-    let text = |text: &str| Cell::Text(text.to_owned());
     for cell in &published.cells {
         let class = published.classes().contains(&cell.row.as_str());
         let model = if class { CLASS_TABLE_MODEL } else { &cell.row };
@@ -109,26 +107,21 @@ fn reproduced_table(key: &TableKey, aggregate: &Aggregate, published: &Published
             };
             let Some(summary) = measured.summary else { continue };
             let possible = match cell.possible {
-                Possible::Yes => text("yes"),
-                Possible::OnlyIf => text("only if"),
-                Possible::No => text("no"),
+                Possible::Yes => Cell::text("yes"),
+                Possible::OnlyIf => Cell::text("only if"),
+                Possible::No => Cell::text("no"),
             };
             table.rows.push(vec![
-                text(&cell.row),
-                text(&cell.metric),
-                text(&row.variant),
-                text(&row.input),
-                text(&row.implementation),
-                number(cell.value, 3),
-                Cell::Number {
-                    value: summary.mean,
-                    standard_deviation: summary.standard_deviation,
-                    decimals: 3,
-                    footnote: None,
-                },
-                summary.interval.map_or(Cell::Absent, |interval| number(interval, 3)),
-                number(found.difference, 3),
-                found.within.map_or(Cell::Absent, |within| text(if within { "yes" } else { "no" })),
+                Cell::text(&cell.row),
+                Cell::text(&cell.metric),
+                Cell::text(&row.variant),
+                Cell::text(&row.input),
+                Cell::text(&row.implementation),
+                Cell::number(cell.value, 3),
+                Cell::summary(&summary, 3),
+                Cell::number_or_absent(summary.interval, 3),
+                Cell::number(found.difference, 3),
+                found.within.map_or(Cell::Absent, |within| Cell::text(if within { "yes" } else { "no" })),
                 possible,
             ]);
         }

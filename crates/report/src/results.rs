@@ -163,26 +163,19 @@ impl Report {
                 Some((row, summary))
             });
             let best = scored.max_by(|(_, left), (_, right)| left.mean.total_cmp(&right.mean));
-            let text = |text: &str| Cell::Text(text.to_owned());
-            let mut cells = [
+            let mut cells: Vec<Cell> = [
                 &run.stored.name,
                 &run.stored.facts.title,
                 &run.stored.facts.datasets.join(" + "),
                 &run.stored.facts.size,
             ]
-            .map(|cell| text(cell))
-            .to_vec();
-            cells.push(Cell::Number {
-                value: run.fits() as f64,
-                standard_deviation: None,
-                decimals: 0,
-                footnote: None,
-            });
+            .map(Cell::text)
+            .into();
+            cells.push(Cell::count(run.fits()));
             match best {
                 Some((row, summary)) => {
                     cells.push(Cell::Text(format!("{} · {}", row.model_name(), row.variant)));
-                    let standard_deviation = summary.standard_deviation;
-                    cells.push(Cell::Number { value: summary.mean, standard_deviation, decimals: 3, footnote: None });
+                    cells.push(Cell::summary(&summary, 3));
                 }
                 None => cells.extend([Cell::Absent, Cell::Absent]),
             }

@@ -53,10 +53,6 @@ pub fn statistics_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> 
             ],
             ..Table::default()
         };
-        let number = |value: Option<f64>, decimals| match value {
-            Some(value) => Cell::Number { value, standard_deviation: None, decimals, footnote: None },
-            None => Cell::Absent,
-        };
         for row in aggregate.rows() {
             let whole = METRICS.map(|metric| (None, metric)).into_iter();
             let classes = aggregate.classes.iter();
@@ -69,24 +65,20 @@ pub fn statistics_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> 
                 cells.push(Cell::Text(metric.to_owned()));
                 match measured.summary {
                     Some(summary) => {
-                        cells.push(Cell::Number {
-                            value: summary.mean,
-                            standard_deviation: summary.standard_deviation,
-                            decimals: 3,
-                            footnote: None,
-                        });
-                        cells.push(number(summary.interval.map(|interval| summary.mean - interval), 3));
-                        cells.push(number(summary.interval.map(|interval| summary.mean + interval), 3));
-                        cells.push(number(Some(summary.count as f64), 0));
+                        cells.push(Cell::summary(&summary, 3));
+                        let end = |sign: f64| summary.interval.map(|interval| summary.mean + sign * interval);
+                        cells.push(Cell::number_or_absent(end(-1.0), 3));
+                        cells.push(Cell::number_or_absent(end(1.0), 3));
+                        cells.push(Cell::count(summary.count));
                     }
                     None => {
                         let note = table.footnote("undefined in every fit");
-                        cells.extend([Cell::Undefined(Some(note)), Cell::Absent, Cell::Absent, number(Some(0.0), 0)]);
+                        cells.extend([Cell::Undefined(Some(note)), Cell::Absent, Cell::Absent, Cell::count(0)]);
                     }
                 }
                 for end in ["low", "high"] {
                     let end = aggregate.get(&row, class, &format!("{metric}_bootstrap_{end}"));
-                    cells.push(number(end.and_then(|end| Some(end.summary?.mean)), 3));
+                    cells.push(Cell::number_or_absent(end.and_then(|end| Some(end.summary?.mean)), 3));
                 }
                 table.rows.push(cells);
             }

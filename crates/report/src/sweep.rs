@@ -83,20 +83,14 @@ pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
             for (metric, _) in METRICS {
                 let measured = aggregate.get(row, None, metric);
                 cells.push(measured_cell(&mut table, measured, 3, "undefined"));
-                cells.push(match measured.and_then(|measured| measured.summary?.interval) {
-                    Some(value) => Cell::Number { value, standard_deviation: None, decimals: 3, footnote: None },
-                    None => Cell::Absent,
-                });
+                let interval = measured.and_then(|measured| measured.summary?.interval);
+                cells.push(Cell::number_or_absent(interval, 3));
             }
             let measured = aggregate.get(row, None, "fit_wall_seconds");
             let seconds = measured.and_then(|measured| measured.summary).map_or(0.0, |summary| summary.mean);
             cells.push(measured_cell(&mut table, measured, time_decimals(seconds), "undefined"));
-            cells.push(match aggregate.get(row, None, "accuracy") {
-                Some(measured) => {
-                    Cell::Number { value: measured.fits as f64, standard_deviation: None, decimals: 0, footnote: None }
-                }
-                None => Cell::Absent,
-            });
+            let fits = aggregate.get(row, None, "accuracy").map(|measured| measured.fits);
+            cells.push(fits.map_or(Cell::Absent, Cell::count));
             table.rows.push(cells);
         }
         table.notes.push(interval_note(&aggregate));

@@ -1,6 +1,7 @@
 //! A table before it has a form, and its forms as CSV and Markdown (LaTeX is in its own file).
 
 use super::{ReportError, latex};
+use etcbench_evaluate::Summary;
 
 /// Above this width (in characters) Markdown cells are no longer padded to align.
 const MARKDOWN_WIDTH: usize = 144;
@@ -53,6 +54,40 @@ pub enum Cell {
     Undefined(Option<usize>),
     /// Nothing was measured or published here.
     Absent,
+}
+
+impl Cell {
+    /// Words.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text(text.into())
+    }
+    /// A number with so many decimals for people.
+    pub fn number(value: f64, decimals: usize) -> Self {
+        Self::Number { value, standard_deviation: None, decimals, footnote: None }
+    }
+    /// A number, or nothing where there is none.
+    pub fn number_or_absent(value: Option<f64>, decimals: usize) -> Self {
+        value.map_or(Self::Absent, |value| Self::number(value, decimals))
+    }
+    /// A whole number of something.
+    pub fn count(count: usize) -> Self {
+        Self::number(count as f64, 0)
+    }
+    /// The mean of several values with their standard deviation.
+    pub fn summary(summary: &Summary, decimals: usize) -> Self {
+        let Summary { mean, standard_deviation, .. } = *summary;
+        Self::Number { value: mean, standard_deviation, decimals, footnote: None }
+    }
+    /// The same cell with a footnote, or with none.
+    pub fn noted(self, note: Option<usize>) -> Self {
+        match self {
+            Self::Number { value, standard_deviation, decimals, .. } => {
+                Self::Number { value, standard_deviation, decimals, footnote: note }
+            }
+            Self::Undefined(_) => Self::Undefined(note),
+            other => other,
+        }
+    }
 }
 
 /// A table without a form.
@@ -232,7 +267,7 @@ mod tests {
             ..Table::default()
         };
         let never = table.footnote("never predicted");
-        let seeds = Cell::Number { value: 2.0, standard_deviation: None, decimals: 0, footnote: None };
+        let seeds = Cell::count(2);
         let number =
             |value, standard_deviation, footnote| Cell::Number { value, standard_deviation, decimals: 3, footnote };
         table.rows = vec![

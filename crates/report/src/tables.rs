@@ -145,7 +145,7 @@ fn class_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
             cells.push(match measured_cell(&mut table, support, usize::from(varies), "undefined") {
                 // Splits of one data set have one support; a zero after it would only be in the way.
                 Cell::Number { value, decimals, footnote, .. } if !varies => {
-                    Cell::Number { value, standard_deviation: None, decimals, footnote }
+                    Cell::number(value, decimals).noted(footnote)
                 }
                 cell => cell,
             });
@@ -167,20 +167,14 @@ fn shown_if_it_tells(name: &str, same: bool) -> Column {
 }
 
 fn seeds_cell(aggregate: &Aggregate, row: &RowKey) -> Cell {
-    match aggregate.get(row, None, "accuracy") {
-        Some(measured) => number(measured.seeds as f64, 0),
-        None => Cell::Absent,
-    }
+    let seeds = aggregate.get(row, None, "accuracy").map(|measured| measured.seeds);
+    seeds.map_or(Cell::Absent, Cell::count)
 }
 
 /// Which published numbers lie within the interval of a row's seeds; for people only where there are any.
 fn within_column(published: Option<&PublishedTable>) -> Column {
     let column = Column::text("published_within", "in CI");
     if published.is_some() { column } else { column.machine_only() }
-}
-
-fn number(value: f64, decimals: usize) -> Cell {
-    Cell::Number { value, standard_deviation: None, decimals, footnote: None }
 }
 
 pub(super) fn measured_cell(table: &mut Table, measured: Option<Measured>, decimals: usize, undefined: &str) -> Cell {
@@ -190,7 +184,7 @@ pub(super) fn measured_cell(table: &mut Table, measured: Option<Measured>, decim
         let of = if fits == seeds { "seeds" } else { "fits" };
         table.footnote(&format!("{undefined} in {} of {fits} {of}; mean of the others", fits - summary.count))
     });
-    Cell::Number { value: summary.mean, standard_deviation: summary.standard_deviation, decimals, footnote }
+    Cell::summary(&summary, decimals).noted(footnote)
 }
 
 /// Marks a macro average in which a class without a defined value counts as 0.
@@ -216,7 +210,7 @@ fn published_cell(table: &mut Table, published: Option<&PublishedCell>) -> Cell 
         Possible::OnlyIf => Some(table.footnote(&format!("possible only under a condition: {}", published.note))),
         Possible::No => Some(table.footnote(&format!("impossible: {}", published.note))),
     };
-    Cell::Number { value: published.value, standard_deviation: None, decimals: 3, footnote }
+    Cell::number(published.value, 3).noted(footnote)
 }
 
 /// Three digits that matter, at most three decimals.
@@ -300,7 +294,7 @@ pub fn split_table(summary: &SplitSummary) -> Table {
     let mut total = [0; 3];
     let row = |name: &str, counts: &[usize; 3]| {
         let mut cells = vec![Cell::Text(name.to_owned())];
-        cells.extend(counts.iter().map(|&count| number(count as f64, 0)));
+        cells.extend(counts.iter().map(|&count| Cell::count(count)));
         cells
     };
     for (class, counts) in summary.class_names.iter().zip(&summary.counts) {

@@ -354,32 +354,30 @@ pub fn verdict_table(verdicts: &[Verdict]) -> Table {
         ..Table::default()
     };
     for Verdict { tolerance, measured, seeds, out_by, .. } in out {
-        let number = |value, decimals| Cell::Number { value, standard_deviation: None, decimals, footnote: None };
-        let text = |text: &str| Cell::Text(text.to_owned());
         let measured = match measured {
             Some(value) if *seeds < tolerance.seeds => {
                 let footnote = table.footnote("over fewer seeds than the expectation was made from");
-                Cell::Number { value: *value, standard_deviation: None, decimals: 4, footnote: Some(footnote) }
+                Cell::number(*value, 4).noted(Some(footnote))
             }
-            Some(value) => number(*value, 4),
+            Some(value) => Cell::number(*value, 4),
             None if *seeds == 0 => Cell::Undefined(Some(table.footnote("no record of it"))),
             None => Cell::Undefined(Some(table.footnote("undefined in at least one seed"))),
         };
         table.rows.push(vec![
-            text(&tolerance.model),
-            text(&tolerance.input),
-            text(&tolerance.implementation),
-            text(&tolerance.variant),
-            tolerance.class.as_deref().map_or(Cell::Absent, text),
-            text(&tolerance.metric),
-            number(tolerance.expected, 4),
+            Cell::text(&tolerance.model),
+            Cell::text(&tolerance.input),
+            Cell::text(&tolerance.implementation),
+            Cell::text(&tolerance.variant),
+            tolerance.class.as_deref().map_or(Cell::Absent, Cell::text),
+            Cell::text(&tolerance.metric),
+            Cell::number(tolerance.expected, 4),
             match tolerance.ratio {
                 Some(ratio) => Cell::Text(format!("at most {ratio} times")),
-                None => number(tolerance.deviation, 4),
+                None => Cell::number(tolerance.deviation, 4),
             },
             measured,
-            out_by.map_or(Cell::Absent, |out_by| number(out_by, 4)),
-            number(*seeds as f64, 0),
+            Cell::number_or_absent(*out_by, 4),
+            Cell::count(*seeds),
         ]);
     }
     table

@@ -67,26 +67,16 @@ fn tuning_table(key: &TableKey, settings: BTreeMap<(usize, String, String, Strin
             let footnote = (defined.len() < tried.scores.len())
                 .then(|| table.footnote("training left the finite numbers in some fits, which are not in the mean"));
             let score = match Summary::of(&defined) {
-                Some(Summary { mean, standard_deviation, .. }) => {
-                    Cell::Number { value: mean, standard_deviation, decimals: 3, footnote }
-                }
+                Some(summary) => Cell::summary(&summary, 3).noted(footnote),
                 None => Cell::Undefined(footnote),
             };
             let mut cells: Vec<Cell> = [&model, &input, &variant, &setting].map(|text| Cell::Text(text.clone())).into();
             cells.push(score);
-            cells.extend([whole(tried.chosen), whole(tried.scores.len())]);
+            cells.extend([Cell::count(tried.chosen), Cell::count(tried.scores.len())]);
             table.rows.push(cells);
         }
     }
     table
-}
-
-fn whole(value: usize) -> Cell {
-    number(value as f64, 0)
-}
-
-fn number(value: f64, decimals: usize) -> Cell {
-    Cell::Number { value, standard_deviation: None, decimals, footnote: None }
 }
 
 /// Fast against reference: agreement of predictions, both macro F1 values and times.
@@ -114,15 +104,15 @@ pub fn agreement_table(results: &[Agreement]) -> Table {
     for result in results {
         let seconds = |measured: &etcbench_experiment::AgreementPart| {
             let seconds = measured.fit.wall_seconds + measured.predict.wall_seconds;
-            number(seconds, time_decimals(seconds))
+            Cell::number(seconds, time_decimals(seconds))
         };
         let mut cells = vec![Cell::Text(result.model.clone()), Cell::Text(result.input.clone())];
-        cells.extend([whole(result.training_flows), whole(result.test_flows)]);
-        cells.push(result.agreement.map_or(Cell::Absent, |share| number(100.0 * share, 2)));
-        cells.push(number(100.0 * result.bound.agreement, 0));
-        cells.push(number(result.fast.macro_f1, 3));
-        cells.push(result.reference.as_ref().map_or(Cell::Absent, |reference| number(reference.macro_f1, 3)));
-        cells.push(number(result.bound.macro_f1, 2));
+        cells.extend([Cell::count(result.training_flows), Cell::count(result.test_flows)]);
+        cells.push(result.agreement.map_or(Cell::Absent, |share| Cell::number(100.0 * share, 2)));
+        cells.push(Cell::number(100.0 * result.bound.agreement, 0));
+        cells.push(Cell::number(result.fast.macro_f1, 3));
+        cells.push(result.reference.as_ref().map_or(Cell::Absent, |reference| Cell::number(reference.macro_f1, 3)));
+        cells.push(Cell::number(result.bound.macro_f1, 2));
         cells.push(seconds(&result.fast));
         cells.push(result.reference.as_ref().map_or(Cell::Absent, seconds));
         cells.push(Cell::Text(match &result.reference {

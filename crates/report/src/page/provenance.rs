@@ -105,7 +105,7 @@ fn cell(value: &Value) -> Cell {
         Value::Number(number) => {
             let value = number.as_f64().unwrap_or(0.0);
             let decimals = if number.is_f64() { 3 } else { 0 };
-            Cell::Number { value, standard_deviation: None, decimals, footnote: None }
+            Cell::number(value, decimals)
         }
         _ => Cell::Text(plain(value)),
     }
