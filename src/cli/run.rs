@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Verdict, progress, units};
+use crate::evaluate::Metric;
 use crate::experiment::{
     self, Cache, Experiment, Overrides, PlanOptions, PlannedRun, Settings, SlurmOptions, UnitRecord,
 };
@@ -335,7 +336,7 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
 /// Prints the tables of all experiments, and how the models rank over them.
 pub(super) fn print_tables(mut printed: Vec<String>, records: &[experiment::Record]) -> anyhow::Result<Verdict> {
     // Over several tables models can be ranked; over one they cannot.
-    for ranking in report::rankings(records, "macro_f1")? {
+    for ranking in report::rankings(records, Metric::MACRO_F1.key)? {
         printed.push(report::ranking_table(&ranking).to_markdown());
     }
     for text in printed {

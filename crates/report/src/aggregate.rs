@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ReportError;
-use etcbench_evaluate::Summary;
+use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::{Record, RunKey};
 
 /// The records of one experiment on one dataset in one size: they may stand in one table.
@@ -126,19 +126,15 @@ pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggrega
 
 impl Aggregate {
     /// A value; none where there is no record of it.
-    pub(crate) fn get(&self, row: &RowKey, class: Option<&str>, metric: &str) -> Option<Measured> {
+    pub(crate) fn get(&self, row: &RowKey, class: Option<&str>, metric: impl AsRef<str>) -> Option<Measured> {
         // The tuple's borrowed form cannot be looked up; tables are small.
-        self.values.get(&(row.clone(), class.map(str::to_owned), metric.to_owned())).copied()
+        self.values.get(&(row.clone(), class.map(str::to_owned), metric.as_ref().to_owned())).copied()
     }
 
-    /// The metrics of a row's whole test set whose names begin so, by the rest of their names.
-    pub(crate) fn beginning_with<'a>(
-        &'a self,
-        row: &'a RowKey,
-        start: &'a str,
-    ) -> impl Iterator<Item = (&'a str, Measured)> {
+    /// The values of a metric that is of parts, by the names of the parts.
+    pub(crate) fn of_parts<'a>(&'a self, row: &'a RowKey, metric: Metric) -> impl Iterator<Item = (&'a str, Measured)> {
         let of_row = self.values.iter().filter(move |((other, class, _), _)| other == row && class.is_none());
-        of_row.filter_map(move |((_, _, metric), measured)| Some((metric.strip_prefix(start)?, *measured)))
+        of_row.filter_map(move |((_, _, name), measured)| Some((metric.part_in(name)?, *measured)))
     }
 
     /// All rows, in the order of tables: the paper's order of models, then others by name; by input and
@@ -164,7 +160,7 @@ impl Aggregate {
     fn range(&self, count: impl Fn(&Measured) -> usize) -> Option<(usize, usize)> {
         let counts = || {
             let accuracies =
-                self.values.iter().filter(|((_, class, metric), _)| class.is_none() && metric == "accuracy");
+                self.values.iter().filter(|((_, class, metric), _)| class.is_none() && metric == Metric::ACCURACY.key);
             accuracies.map(|(_, measured)| count(measured))
         };
         Some((counts().min()?, counts().max()?))

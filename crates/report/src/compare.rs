@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::aggregate::{RowKey, aggregate};
-use super::tables::time_decimals;
 use super::{Cell, Column, ReportError, StoredRun, Table};
-use etcbench_evaluate::Summary;
+use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::Record;
 
 /// What two runs have different.
@@ -18,8 +17,8 @@ pub struct RunComparison {
 }
 
 /// Metrics whose means are shown.
-const METRICS: [&str; 2] = ["accuracy", "macro_f1"];
-const TIMES: [&str; 2] = ["fit_wall_seconds", "predict_wall_seconds"];
+const METRICS: [Metric; 4] =
+    [Metric::ACCURACY, Metric::MACRO_F1, Metric::FIT_WALL_SECONDS, Metric::PREDICT_WALL_SECONDS];
 
 /// Compares two runs.
 ///
@@ -129,8 +128,7 @@ pub(super) fn same_results(first: &[Record], second: &[Record]) -> bool {
 
 /// Every result of a run, bit by bit, without what depends on the machine.
 fn values(records: &[Record]) -> BTreeMap<ValueKey, Option<u64>> {
-    let of_machine =
-        |metric: &str| ["_seconds", "_per_second", "_memory_bytes"].iter().any(|ending| metric.ends_with(ending));
+    let of_machine = |name: &str| Metric::named(name).is_some_and(|metric| metric.of_machine);
     let kept = records.iter().filter(|record| !of_machine(&record.metric));
     let entry = |record: &Record| {
         let Record { key, class, predicted, setting, metric, value } = record;
@@ -181,20 +179,20 @@ fn results(first: &StoredRun, second: &StoredRun) -> Result<(Table, Table), Repo
     };
     let (first_values, second_values) = (values(&first.records), values(&second.records));
     for row in &rows {
-        for metric in METRICS.into_iter().chain(TIMES) {
+        for metric in METRICS {
             let (one, two) = (left.get(row, None, metric), right.get(row, None, metric));
             if one.is_none() && two.is_none() {
                 continue;
             }
             let (one, two) = (one.and_then(|one| one.summary), two.and_then(|two| two.summary));
-            let timed = TIMES.contains(&metric);
+            let timed = metric.is_time();
             let cell = |summary: Option<Summary>| match summary {
-                Some(summary) => Cell::summary(&summary, if timed { time_decimals(summary.mean) } else { 3 }),
+                Some(summary) => Cell::measured(metric, &summary),
                 None => Cell::Absent,
             };
             let mut cells: Vec<Cell> =
                 [&row.model, &row.input, &row.implementation, &row.variant].map(Cell::text).into();
-            cells.extend([Cell::text(metric), cell(one), cell(two)]);
+            cells.extend([Cell::text(metric.key), cell(one), cell(two)]);
             if timed {
                 let ratio = one.zip(two).filter(|(one, _)| one.mean > 0.0).map(|(one, two)| two.mean / one.mean);
                 cells.push(Cell::number_or_absent(ratio, 2));
@@ -207,7 +205,7 @@ fn results(first: &StoredRun, second: &StoredRun) -> Result<(Table, Table), Repo
                 (_, None) => "only in the first",
                 (Some(one), Some(two)) => {
                     let of = |values: &BTreeMap<ValueKey, Option<u64>>| -> Vec<(u64, usize, Option<u64>)> {
-                        let same = |key: &ValueKey| key.0 == *row && key.3.is_none() && key.6 == metric;
+                        let same = |key: &ValueKey| key.0 == *row && key.3.is_none() && key.6 == metric.key;
                         let found = values.iter().filter(|(key, _)| same(key));
                         found.map(|(key, value)| (key.1, key.2, *value)).collect()
                     };

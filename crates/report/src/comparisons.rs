@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Cell, Column, ReportError, Table, file_error};
+use etcbench_evaluate::Metric;
 use etcbench_experiment::{Comparison, PairedTest};
 
 /// Below this a p-value is called significant.
@@ -89,6 +90,7 @@ pub fn comparison_table(comparisons: &[Comparison], against_best: bool) -> Optio
             .collect();
     }
     let fits = pairs[0].tests(PairedTest::Mcnemar).count();
+    let difference = |metric: Metric| Column::number(&format!("{}_difference", metric.key), metric.label);
     let mut table = Table {
         title: "Whether the models differ".to_owned(),
         columns: vec![
@@ -99,10 +101,10 @@ pub fn comparison_table(comparisons: &[Comparison], against_best: bool) -> Optio
             Column::text("second_model", if against_best { "against the best" } else { "against" }),
             Column::text("second_input", "its input"),
             Column::text("second_implementation", "its implementation").machine_only(),
-            Column::number("accuracy_difference", "accuracy"),
+            difference(Metric::ACCURACY),
             Column::number("mcnemar_significant", "McNemar < 0.05"),
             Column::number("mcnemar_adjusted_p_value", "largest p"),
-            Column::number("macro_f1_difference", "macro F1"),
+            difference(Metric::MACRO_F1),
             Column::number("wilcoxon_adjusted_p_value", "Wilcoxon p"),
         ],
         ..Table::default()

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Cell, Column, ReportError, Table, file_error};
-use etcbench_evaluate::Summary;
+use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::SplitLeaks;
 use etcbench_leaks::{FIELD_TREE_DEPTH, FieldKind, FieldScore, LeakReport};
 
@@ -201,8 +201,8 @@ fn fields_table(variant: &str, reports: &[&LeakReport]) -> Table {
             Column::text("field", "field"),
             Column::text("kind", "kind"),
             Column::text("packet", "packet"),
-            Column::number("macro_f1", "macro F1"),
-            Column::number("accuracy", "accuracy"),
+            Column::number(Metric::MACRO_F1.key, Metric::MACRO_F1.label),
+            Column::metric(Metric::ACCURACY),
         ],
         ..Table::default()
     };

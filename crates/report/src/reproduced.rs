@@ -4,6 +4,7 @@
 use super::aggregate::{Aggregate, Measured, RowKey, TableKey, aggregate};
 use super::tables::CLASS_TABLE_MODEL;
 use super::{Cell, Column, Possible, PublishedCell, PublishedTable, ReportError, Table};
+use etcbench_evaluate::Metric;
 use etcbench_experiment::Record;
 
 /// Half a unit of the last decimal that the paper prints.
@@ -36,24 +37,19 @@ pub(super) fn within_cell(
     row: &RowKey,
     class: Option<&str>,
     published: Option<&PublishedTable>,
-    metrics: &[&str],
+    metrics: &[Metric],
 ) -> Cell {
     let name = class.unwrap_or(&row.model);
     let mut known = false;
     let mut within = Vec::new();
     for &metric in metrics {
-        let Some(cell) = published.and_then(|table| table.get(name, metric)) else { continue };
+        let Some(cell) = published.and_then(|table| table.get(name, metric.key)) else { continue };
         let Some(measured) = aggregate.get(row, class, metric) else { continue };
         if let Some(Reproduced { within: Some(inside), .. }) = reproduced(cell, measured) {
             known = true;
-            let letter = match metric {
-                "accuracy" => 'A',
-                "precision" | "macro_precision" => 'P',
-                "recall" | "macro_recall" => 'R',
-                _ => 'F',
-            };
+            let letter: String = metric.heading.chars().take(1).flat_map(char::to_uppercase).collect();
             if inside {
-                within.push(if cell.possible == Possible::No { format!("({letter})") } else { letter.to_string() });
+                within.push(if cell.possible == Possible::No { format!("({letter})") } else { letter });
             }
         }
     }

@@ -6,8 +6,8 @@ use super::aggregate::{Aggregate, aggregate};
 use super::drawing::{Figure, critical_difference};
 use super::row_figures::RowFigures;
 use super::run_figures::RunFigures;
-use super::tables::time_decimals;
 use super::{Cell, Column, PublishedTable, ReportError, StoredRun, Table, page, ranking_table, rankings};
+use etcbench_evaluate::Metric;
 use etcbench_experiment::Record;
 
 /// A run as it is reported.
@@ -53,22 +53,26 @@ pub struct Report {
     pub(super) rankings: Vec<RankingFigure>,
 }
 
-/// Metrics of the whole test set in the table of all results: name in records, heading, decimals.
-const METRICS: [(&str, &str, usize); 10] = [
-    ("accuracy", "accuracy", 3),
-    ("balanced_accuracy", "balanced", 3),
-    ("macro_precision", "precision", 3),
-    ("macro_recall", "recall", 3),
-    ("macro_f1", "macro F1", 3),
-    ("matthews_correlation", "MCC", 3),
-    ("macro_roc_auc", "ROC AUC", 3),
-    ("macro_average_precision", "avg. precision", 3),
-    ("log_loss", "log loss", 3),
-    ("expected_calibration_error", "calibration error", 3),
+/// What the table of all results shows of the whole test set and of the costs, in this order.
+const SHOWN: [Metric; 14] = [
+    Metric::ACCURACY,
+    Metric::BALANCED_ACCURACY,
+    Metric::MACRO_PRECISION,
+    Metric::MACRO_RECALL,
+    Metric::MACRO_F1,
+    Metric::MATTHEWS_CORRELATION,
+    Metric::MACRO_ROC_AUC,
+    Metric::MACRO_AVERAGE_PRECISION,
+    Metric::LOG_LOSS,
+    Metric::EXPECTED_CALIBRATION_ERROR,
+    Metric::FIT_WALL_SECONDS,
+    Metric::PREDICT_FLOWS_PER_SECOND,
+    Metric::FIT_PEAK_MEMORY_BYTES,
+    Metric::MODEL_BYTES,
 ];
 
-/// What models are ranked by.
-const RANKED: &str = "macro_f1";
+/// What models are ranked by; its column has its full name.
+const RANKED: Metric = Metric::MACRO_F1;
 
 impl ReportedRun {
     /// Draws a stored run.
@@ -95,7 +99,11 @@ impl ReportedRun {
 
     /// How many fits its records are of.
     pub(super) fn fits(&self) -> usize {
-        self.stored.records.iter().filter(|record| record.class.is_none() && record.metric == "accuracy").count()
+        self.stored
+            .records
+            .iter()
+            .filter(|record| record.class.is_none() && record.metric == Metric::ACCURACY.key)
+            .count()
     }
 }
 
@@ -152,14 +160,14 @@ impl Report {
                 Column::text("dataset", "dataset"),
                 Column::text("size", "size"),
                 Column::number("fits", "fits"),
-                Column::text("model", "highest macro F1 by"),
-                Column::number("macro_f1", "macro F1"),
+                Column::text("model", &format!("highest {} by", RANKED.label)),
+                Column::number(RANKED.key, RANKED.label),
             ],
             ..Table::default()
         };
         for run in &self.runs {
             let scored = run.aggregate.rows().into_iter().filter_map(|row| {
-                let summary = run.aggregate.get(&row, None, "macro_f1")?.summary?;
+                let summary = run.aggregate.get(&row, None, RANKED)?.summary?;
                 Some((row, summary))
             });
             let best = scored.max_by(|(_, left), (_, right)| left.mean.total_cmp(&right.mean));
@@ -195,39 +203,24 @@ impl Report {
         let several = self.runs.iter().flat_map(|run| &run.rows).any(|drawn| drawn.row.implementation != "fast");
         let implementation = Column::text("implementation", "implementation");
         columns.push(if several { implementation } else { implementation.machine_only() });
-        columns.extend(METRICS.map(|(name, heading, _)| Column::number(name, heading)));
-        columns.extend([
-            Column::number("fit_wall_seconds", "fit (s)"),
-            Column::number("predict_flows_per_second", "flows/s"),
-            Column::number("fit_peak_memory_bytes", "memory (MB)"),
-            Column::number("model_bytes", "model (kB)"),
-        ]);
+        let column = |metric: Metric| match metric == RANKED {
+            true => Column::number(metric.key, metric.label),
+            false => Column::metric(metric),
+        };
+        columns.extend(SHOWN.map(column));
         let mut table = Table { title: "All results".to_owned(), columns, ..Table::default() };
         for run in &self.runs {
             for row in run.aggregate.rows() {
                 let mut cells = [&run.stored.name, &row.model, &row.input, &row.variant, &row.implementation]
                     .map(|text| Cell::Text(text.clone()))
                     .to_vec();
-                let mut value = |metric: &str, unit: f64, decimals: &dyn Fn(f64) -> usize| {
-                    let measured = run.aggregate.get(&row, None, metric);
-                    cells.push(match measured.map(|measured| measured.summary) {
-                        Some(Some(summary)) => Cell::Number {
-                            value: summary.mean / unit,
-                            standard_deviation: summary.standard_deviation.map(|deviation| deviation / unit),
-                            decimals: decimals(summary.mean / unit),
-                            footnote: None,
-                        },
+                cells.extend(SHOWN.map(|metric| {
+                    match run.aggregate.get(&row, None, metric).map(|measured| measured.summary) {
+                        Some(Some(summary)) => Cell::measured(metric, &summary),
                         Some(None) => Cell::Undefined(None),
                         None => Cell::Absent,
-                    });
-                };
-                for (metric, _, decimals) in METRICS {
-                    value(metric, 1.0, &|_| decimals);
-                }
-                value("fit_wall_seconds", 1.0, &time_decimals);
-                value("predict_flows_per_second", 1.0, &time_decimals);
-                value("fit_peak_memory_bytes", 1e6, &time_decimals);
-                value("model_bytes", 1e3, &time_decimals);
+                    }
+                }));
                 table.rows.push(cells);
             }
         }
@@ -250,13 +243,13 @@ fn ranking_figures(runs: &[ReportedRun]) -> Result<Vec<RankingFigure>, ReportErr
         let rows = run.rows.iter().map(|drawn| (drawn.row.model_name(), &drawn.row.variant)).collect::<Vec<_>>();
         // An ablation of one or two models is no table of models; it would leave none that all tables have.
         let compared = |variant: &str| rows.iter().filter(|(_, other)| *other == variant).count() > 2;
-        let of_whole = |record: &&Record| record.class.is_none() && record.metric == RANKED;
+        let of_whole = |record: &&Record| record.class.is_none() && record.metric == RANKED.key;
         let records = run.stored.records.iter().filter(of_whole).filter(|record| compared(&record.key.variant));
         sizes.entry(&run.stored.facts.size).or_default().extend(records.cloned());
     }
     let mut figures = Vec::new();
     for (size, records) in sizes {
-        for ranking in rankings(&records, RANKED)? {
+        for ranking in rankings(&records, RANKED.key)? {
             let variant = &ranking.variant;
             let models: Vec<String> =
                 ranking.models.iter().map(|model| format!("{} · {}", model.model, model.input)).collect();

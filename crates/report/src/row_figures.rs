@@ -9,7 +9,7 @@ use super::drawing::{
 };
 use super::predictions_file::row_reliability;
 use super::{ReportError, StoredRun};
-use etcbench_evaluate::ConfusionMatrix;
+use etcbench_evaluate::{ConfusionMatrix, Metric};
 
 /// The figures of a row.
 pub(super) struct RowFigures {
@@ -36,7 +36,8 @@ impl RowFigures {
             figures.push(("classes", bars(aggregate, row, &classes)));
         }
         if let Some(bins) = row_reliability(run, row)? {
-            let error = aggregate.get(row, None, "expected_calibration_error").and_then(|measured| measured.summary);
+            let error =
+                aggregate.get(row, None, Metric::EXPECTED_CALIBRATION_ERROR).and_then(|measured| measured.summary);
             let note = error.map_or(String::new(), |error| {
                 let deviation = error.standard_deviation.map_or(String::new(), |value| format!("±{value:.3}"));
                 format!("calibration error {:.3}{deviation}", error.mean)
@@ -53,7 +54,7 @@ impl RowFigures {
 fn confusion_matrix(run: &StoredRun, row: &RowKey) -> Option<(Vec<String>, ConfusionMatrix)> {
     let mut classes: Vec<String> = Vec::new();
     let mut cells: Vec<(usize, usize, u64)> = Vec::new();
-    for record in run.records.iter().filter(|record| record.metric == "confusion" && row.is_of(&record.key)) {
+    for record in run.records.iter().filter(|record| record.metric == Metric::CONFUSION.key && row.is_of(&record.key)) {
         let (Some(class), Some(predicted), Some(count)) = (&record.class, &record.predicted, record.value) else {
             continue;
         };
@@ -74,17 +75,18 @@ fn confusion_matrix(run: &StoredRun, row: &RowKey) -> Option<(Vec<String>, Confu
 }
 
 fn bars(aggregate: &Aggregate, row: &RowKey, classes: &[String]) -> Figure {
-    let summary = |class: &str, metric: &str| aggregate.get(row, Some(class), metric)?.summary;
-    let several = classes.iter().any(|class| summary(class, "f1").is_some_and(|summary| summary.count > 1));
+    let metrics = [Metric::PRECISION, Metric::RECALL, Metric::F1];
+    let summary = |class: &str, metric: Metric| aggregate.get(row, Some(class), metric)?.summary;
+    let several = classes.iter().any(|class| summary(class, Metric::F1).is_some_and(|summary| summary.count > 1));
     let bars = classes.iter().map(|class| {
-        let support = summary(class, "support").map(|support| support.mean);
-        let values = ["precision", "recall", "f1"].map(|metric| summary(class, metric));
+        let support = summary(class, Metric::SUPPORT).map(|support| support.mean);
+        let values = metrics.map(|metric| summary(class, metric));
         (class.clone(), support, values.into())
     });
     class_bars(&ClassBars {
         title: if several { "Classes: mean and its 95 % interval" } else { "Classes" }.to_owned(),
         classes: bars.collect(),
-        metrics: vec!["precision".to_owned(), "recall".to_owned(), "F1".to_owned()],
+        metrics: metrics.map(|metric| metric.heading.to_owned()).into(),
     })
 }
 

@@ -3,12 +3,14 @@
 
 use super::aggregate::{Aggregate, aggregate};
 use super::run_figures::RunFigures;
-use super::tables::{measured_cell, time_decimals};
+use super::table::decimals;
+use super::tables::measured_cell;
 use super::{Cell, Column, Figure, ReportError, Table};
+use etcbench_evaluate::Metric;
 use etcbench_experiment::{Record, coordinates};
 
 /// The metrics of a sweep's table.
-const METRICS: [(&str, &str); 2] = [("accuracy", "accuracy"), ("macro_f1", "F1")];
+const METRICS: [Metric; 2] = [Metric::ACCURACY, Metric::MACRO_F1];
 
 /// Whether records are of a sweep.
 pub fn is_sweep(records: &[Record]) -> bool {
@@ -59,11 +61,11 @@ pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
         let variant = Column::text("variant", "variant");
         columns.push(if own { variant } else { variant.machine_only() });
         columns.extend(axes.iter().map(|axis| Column::text(axis, axis)));
-        for (metric, heading) in METRICS {
-            columns.push(Column::number(metric, heading));
-            columns.push(Column::number(&format!("{metric}_interval"), &format!("{heading} 95 % ±")));
+        for metric in METRICS {
+            columns.push(Column::metric(metric));
+            columns.push(Column::number(&format!("{}_interval", metric.key), &format!("{} 95 % ±", metric.heading)));
         }
-        columns.push(Column::number("fit_wall_seconds", "fit (s)"));
+        columns.push(Column::metric(Metric::FIT_WALL_SECONDS));
         columns.push(Column::number("fits", "fits"));
         let mut table = Table {
             title: format!("{}: sweep on {}, size {}", key.experiment, key.dataset, key.size),
@@ -80,16 +82,15 @@ pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
                 let value = point.iter().find(|(name, _)| name == axis);
                 cells.push(value.map_or(Cell::Absent, |(_, value)| Cell::Text((*value).to_owned())));
             }
-            for (metric, _) in METRICS {
+            for metric in METRICS {
                 let measured = aggregate.get(row, None, metric);
-                cells.push(measured_cell(&mut table, measured, 3, "undefined"));
+                cells.push(measured_cell(&mut table, measured, metric, "undefined"));
                 let interval = measured.and_then(|measured| measured.summary?.interval);
-                cells.push(Cell::number_or_absent(interval, 3));
+                cells.push(interval.map_or(Cell::Absent, |value| Cell::number(value, decimals(metric, value))));
             }
-            let measured = aggregate.get(row, None, "fit_wall_seconds");
-            let seconds = measured.and_then(|measured| measured.summary).map_or(0.0, |summary| summary.mean);
-            cells.push(measured_cell(&mut table, measured, time_decimals(seconds), "undefined"));
-            let fits = aggregate.get(row, None, "accuracy").map(|measured| measured.fits);
+            let measured = aggregate.get(row, None, Metric::FIT_WALL_SECONDS);
+            cells.push(measured_cell(&mut table, measured, Metric::FIT_WALL_SECONDS, "undefined"));
+            let fits = aggregate.get(row, None, Metric::ACCURACY).map(|measured| measured.fits);
             cells.push(fits.map_or(Cell::Absent, Cell::count));
             table.rows.push(cells);
         }

@@ -1,7 +1,7 @@
 //! A table before it has a form, and its forms as CSV and Markdown (LaTeX is in its own file).
 
 use super::{ReportError, latex};
-use etcbench_evaluate::Summary;
+use etcbench_evaluate::{Metric, Summary};
 
 /// Above this width (in characters) Markdown cells are no longer padded to align.
 const MARKDOWN_WIDTH: usize = 144;
@@ -27,6 +27,10 @@ impl Column {
     /// A column of numbers.
     pub fn number(name: &str, heading: &str) -> Self {
         Self { numeric: true, ..Self::text(name, heading) }
+    }
+    /// The column of a metric, as the table of metrics heads it.
+    pub fn metric(metric: Metric) -> Self {
+        Self::number(metric.key, metric.heading)
     }
     /// The same column, in CSV files only.
     pub fn machine_only(self) -> Self {
@@ -77,6 +81,12 @@ impl Cell {
     pub fn summary(summary: &Summary, decimals: usize) -> Self {
         let Summary { mean, standard_deviation, .. } = *summary;
         Self::Number { value: mean, standard_deviation, decimals, footnote: None }
+    }
+    /// The mean of a metric's values with their standard deviation, in the unit that people read.
+    pub fn measured(metric: Metric, summary: &Summary) -> Self {
+        let size = metric.unit.size;
+        let (mean, standard_deviation) = (summary.mean / size, summary.standard_deviation.map(|value| value / size));
+        Self::summary(&Summary { mean, standard_deviation, ..*summary }, decimals(metric, mean))
     }
     /// The same cell with a footnote, or with none.
     pub fn noted(self, note: Option<usize>) -> Self {
@@ -240,6 +250,21 @@ pub(super) fn fixed(value: f64, decimals: usize) -> String {
             size.to_owned()
         }
         _ => text,
+    }
+}
+
+/// The decimals of a metric's value, given in the unit that people read.
+pub(super) fn decimals(metric: Metric, value: f64) -> usize {
+    metric.unit.decimals.unwrap_or_else(|| significant_decimals(value))
+}
+
+/// Three digits that matter, at most three decimals.
+pub(super) fn significant_decimals(value: f64) -> usize {
+    match value {
+        _ if value >= 100.0 => 0,
+        _ if value >= 10.0 => 1,
+        _ if value >= 1.0 => 2,
+        _ => 3,
     }
 }
 

@@ -7,17 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use super::aggregate::{Measured, RowKey, aggregate};
 use super::{Cell, Column, ReportError, Table, file_error};
+use etcbench_evaluate::Metric;
 use etcbench_experiment::Record;
 use etcbench_storage::declarative::did_you_mean;
 
 /// Metrics that [`bless`] proposes to hold.
-const BLESSED: [&str; 2] = ["accuracy", "macro_f1"];
+const BLESSED: [Metric; 2] = [Metric::ACCURACY, Metric::MACRO_F1];
 
 /// [`bless`] allows at least this deviation: what one more seed or another machine may change.
 const LEAST_DEVIATION: f64 = 0.02;
 
 /// Times that [`bless`] proposes to hold where it is asked to, and how many times the expected one they may be.
-const BLESSED_TIMES: [&str; 2] = ["fit_wall_seconds", "predict_wall_seconds"];
+const BLESSED_TIMES: [Metric; 2] = [Metric::FIT_WALL_SECONDS, Metric::PREDICT_WALL_SECONDS];
 const BLESSED_RATIO: f64 = 3.0;
 
 /// The expectations of one experiment on one dataset in one size.
@@ -222,7 +223,7 @@ impl Tolerance {
     }
 
     fn is_time(&self) -> bool {
-        self.metric.ends_with("_seconds")
+        Metric::named(&self.metric).is_some_and(|metric| metric.is_time())
     }
 
     /// How far outside of what is allowed a mean is; 0 or less within.
@@ -311,7 +312,7 @@ pub fn bless(records: &[Record], stored: Option<&ToleranceFile>, times: bool) ->
                 input: row.input.clone(),
                 implementation: row.implementation.clone(),
                 class: None,
-                metric: metric.to_owned(),
+                metric: metric.key.to_owned(),
                 expected: 0.0,
                 deviation: 0.0,
                 ratio,

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::aggregate::{TableKey, model_rank};
-use super::tables::time_decimals;
+use super::table::significant_decimals;
 use super::{Cell, Column, Table};
-use etcbench_evaluate::Summary;
+use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::{Agreement, Record};
 
 /// Scores and choices of one setting.
@@ -31,10 +31,10 @@ pub fn tuning_tables(records: &[Record]) -> Vec<Table> {
         let settings = tables.entry(table).or_default().entry(row).or_default();
         let order = settings.len();
         let tried = settings.entry(setting.clone()).or_insert_with(|| Tried { order, ..Tried::default() });
-        match record.metric.as_str() {
-            "tuning_macro_f1" => tried.scores.push(record.value),
-            "tuning_chosen_macro_f1" => tried.chosen += 1,
-            _ => {}
+        if record.metric == Metric::TUNING_MACRO_F1.key {
+            tried.scores.push(record.value);
+        } else if record.metric == Metric::TUNING_CHOSEN_MACRO_F1.key {
+            tried.chosen += 1;
         }
     }
     tables.into_iter().map(|(key, settings)| tuning_table(&key, settings)).collect()
@@ -48,7 +48,7 @@ fn tuning_table(key: &TableKey, settings: BTreeMap<(usize, String, String, Strin
             Column::text("input", "input"),
             Column::text("variant", "variant"),
             Column::text("setting", "setting"),
-            Column::number("validation_macro_f1", "validation F1"),
+            Column::metric(Metric::VALIDATION_MACRO_F1),
             Column::number("chosen", "chosen"),
             Column::number("fits", "of"),
         ],
@@ -82,18 +82,19 @@ fn tuning_table(key: &TableKey, settings: BTreeMap<(usize, String, String, Strin
 /// Fast against reference: agreement of predictions, both macro F1 values and times.
 pub fn agreement_table(results: &[Agreement]) -> Table {
     let failed = results.iter().filter(|result| !result.holds()).count();
+    let f1 = Metric::MACRO_F1;
     let mut table = Table {
         title: format!("Fast against reference: {failed} of {} models out of bounds", results.len()),
         columns: vec![
             Column::text("model", "model"),
             Column::text("input", "input"),
-            Column::number("training_flows", "fitted on"),
-            Column::number("test_flows", "predicted"),
+            Column::number(Metric::TRAINING_FLOWS.key, "fitted on"),
+            Column::number(Metric::TEST_FLOWS.key, "predicted"),
             Column::number("agreement", "same (%)"),
             Column::number("bound", "at least (%)"),
-            Column::number("fast_macro_f1", "F1 fast"),
-            Column::number("reference_macro_f1", "F1 reference"),
-            Column::number("macro_f1_bound", "apart at most"),
+            Column::number(&format!("fast_{}", f1.key), &format!("{} fast", f1.heading)),
+            Column::number(&format!("reference_{}", f1.key), &format!("{} reference", f1.heading)),
+            Column::number(&format!("{}_bound", f1.key), "apart at most"),
             Column::number("fast_seconds", "fast (s)"),
             Column::number("reference_seconds", "reference (s)"),
             Column::text("verdict", "verdict"),
@@ -104,7 +105,7 @@ pub fn agreement_table(results: &[Agreement]) -> Table {
     for result in results {
         let seconds = |measured: &etcbench_experiment::AgreementPart| {
             let seconds = measured.fit.wall_seconds + measured.predict.wall_seconds;
-            Cell::number(seconds, time_decimals(seconds))
+            Cell::number(seconds, significant_decimals(seconds))
         };
         let mut cells = vec![Cell::Text(result.model.clone()), Cell::Text(result.input.clone())];
         cells.extend([Cell::count(result.training_flows), Cell::count(result.test_flows)]);
