@@ -72,10 +72,12 @@ pub(super) fn rank(project: &Path, arguments: &RankArguments) -> anyhow::Result<
         let folder = find_run(&results_folder(project), run)?;
         records.extend(storage::read_folder(&folder, || report::read_records(&folder.join("records.jsonl")))?);
     }
-    let known = |record: &crate::experiment::Record| record.class.is_none() && record.metric == arguments.metric;
+    let known = |record: &crate::experiment::Record| {
+        record.class.is_none() && record.epoch.is_none() && record.metric == arguments.metric
+    };
     if !records.iter().any(known) {
         let mut names: Vec<&str> = Vec::new();
-        for record in records.iter().filter(|record| record.class.is_none()) {
+        for record in records.iter().filter(|record| record.class.is_none() && record.epoch.is_none()) {
             if !names.contains(&record.metric.as_str()) {
                 names.push(&record.metric);
             }

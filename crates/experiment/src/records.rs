@@ -9,7 +9,7 @@ const RESAMPLES: usize = 2000;
 
 /// A value of a whole fit.
 fn of_fit(key: &RunKey, metric: impl Into<String>, value: Option<f64>) -> Record {
-    Record { key: key.clone(), class: None, predicted: None, setting: None, metric: metric.into(), value }
+    Record { key: key.clone(), class: None, predicted: None, setting: None, epoch: None, metric: metric.into(), value }
 }
 
 /// Appends the records of one fit: metrics, costs, samples per second.
@@ -92,7 +92,7 @@ pub(super) fn tuning_records(run: &Run, records: &mut Vec<Record>) {
     }
 }
 
-/// Appends the training curves: one record per epoch and value, with the epoch in the metric's name.
+/// Appends the training curves: one record per stage, epoch and value.
 pub(super) fn curve_records(run: &Run, records: &mut Vec<Record>) {
     for row in &run.rows {
         for epoch in &row.outcome.report.epochs {
@@ -102,8 +102,8 @@ pub(super) fn curve_records(run: &Run, records: &mut Vec<Record>) {
                 (Metric::VALIDATION_MACRO_F1, epoch.validation_macro_f1),
             ];
             for (metric, value) in values.into_iter().filter(|(_, value)| value.is_some()) {
-                let name = format!("{}_epoch_{}_{}", epoch.stage, epoch.epoch, metric.key);
-                records.push(of_fit(&row.key, name, value));
+                let record = of_fit(&row.key, metric.of_stage(&epoch.stage), value);
+                records.push(Record { epoch: Some(epoch.epoch), ..record });
             }
         }
     }

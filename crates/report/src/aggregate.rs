@@ -72,13 +72,16 @@ pub(super) struct Aggregate {
 
 type Values = BTreeMap<(RowKey, Option<String>, String), BTreeMap<(u64, usize), Option<f64>>>;
 
-/// Puts records together over seeds and folds. Records of confusion matrices and of tuning are left out.
+/// Puts records together over seeds and folds. Records of confusion matrices, of tuning and of training
+/// curves are left out.
 ///
 /// # Errors
 /// Two records of the same value.
 pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggregate>, ReportError> {
     let mut tables: BTreeMap<TableKey, (Values, Vec<String>, Vec<String>)> = BTreeMap::new();
-    for record in records.iter().filter(|record| record.predicted.is_none() && record.setting.is_none()) {
+    let is_measured =
+        |record: &&Record| record.predicted.is_none() && record.setting.is_none() && record.epoch.is_none();
+    for record in records.iter().filter(is_measured) {
         let key = &record.key;
         let table =
             TableKey { experiment: key.experiment.clone(), dataset: key.dataset.clone(), size: key.size.clone() };

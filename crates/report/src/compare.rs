@@ -118,8 +118,18 @@ fn code(first: &StoredRun, second: &StoredRun) -> Table {
     differing("Program and machine", "fact", &facts(first), &facts(second))
 }
 
-/// What names a value: model, input, implementation, variant, seed, fold, class, predicted class, setting, metric.
-type ValueKey = (RowKey, u64, usize, Option<String>, Option<String>, Option<String>, String);
+/// What names a value.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct ValueKey {
+    row: RowKey,
+    seed: u64,
+    fold: usize,
+    class: Option<String>,
+    predicted: Option<String>,
+    setting: Option<String>,
+    epoch: Option<usize>,
+    metric: String,
+}
 
 /// Whether two runs have the same results to the last bit, times and memory aside.
 pub(super) fn same_results(first: &[Record], second: &[Record]) -> bool {
@@ -131,21 +141,12 @@ fn values(records: &[Record]) -> BTreeMap<ValueKey, Option<u64>> {
     let of_machine = |name: &str| Metric::named(name).is_some_and(|metric| metric.of_machine);
     let kept = records.iter().filter(|record| !of_machine(&record.metric));
     let entry = |record: &Record| {
-        let Record { key, class, predicted, setting, metric, value } = record;
-        let row = row_key(record);
-        let names = (class.clone(), predicted.clone(), setting.clone());
-        ((row, key.seed, key.fold, names.0, names.1, names.2, metric.clone()), value.map(f64::to_bits))
+        let Record { key, class, predicted, setting, epoch, metric, value } = record.clone();
+        let row = RowKey::of(&key);
+        let named = ValueKey { row, seed: key.seed, fold: key.fold, class, predicted, setting, epoch, metric };
+        (named, value.map(f64::to_bits))
     };
     kept.map(entry).collect()
-}
-
-fn row_key(record: &Record) -> RowKey {
-    RowKey {
-        model: record.key.model.clone(),
-        input: record.key.input.clone(),
-        implementation: record.key.implementation.clone(),
-        variant: record.key.variant.clone(),
-    }
 }
 
 /// Results and times; rows in the order of tables, first those of the first run.
@@ -205,9 +206,9 @@ fn results(first: &StoredRun, second: &StoredRun) -> Result<(Table, Table), Repo
                 (_, None) => "only in the first",
                 (Some(one), Some(two)) => {
                     let of = |values: &BTreeMap<ValueKey, Option<u64>>| -> Vec<(u64, usize, Option<u64>)> {
-                        let same = |key: &ValueKey| key.0 == *row && key.3.is_none() && key.6 == metric.key;
+                        let same = |key: &ValueKey| key.row == *row && key.class.is_none() && key.metric == metric.key;
                         let found = values.iter().filter(|(key, _)| same(key));
-                        found.map(|(key, value)| (key.1, key.2, *value)).collect()
+                        found.map(|(key, value)| (key.seed, key.fold, *value)).collect()
                     };
                     verdict(one, two, of(&first_values) == of(&second_values))
                 }
