@@ -368,8 +368,9 @@ pub(super) fn write_results(
     for name in ["records.jsonl", "records.csv"] {
         report::write_records(&staging.path().join(name), &records)?;
     }
-    let heading = super::tables::Heading::of(&run.experiment);
-    let (text, _) = super::tables::write_tables(project, &heading, &records, &staging.path().join("tables"))?;
+    let published = super::audit::published_folder(project);
+    let heading = report::RunHeading::of(&run.experiment);
+    let (text, _) = report::write_run_tables(&published, &heading, &records, &staging.path().join("tables"))?;
     report::RunFiles::of(staging.path())?.write(staging.path())?;
     let kept = staging
         .succeed(|old, new| anyhow::Ok(report::succession(old, new, overwrite)?))

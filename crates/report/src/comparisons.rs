@@ -13,7 +13,7 @@ const LEVEL: f64 = 0.05;
 ///
 /// # Errors
 /// A file that cannot be read, or a line that is no comparison.
-pub fn read_comparisons(path: &Path) -> Result<Vec<Comparison>, ReportError> {
+pub(super) fn read_comparisons(path: &Path) -> Result<Vec<Comparison>, ReportError> {
     let mut reader = csv::Reader::from_path(path).map_err(|problem| file_error(path, problem))?;
     reader.deserialize().collect::<Result<_, _>>().map_err(|problem| file_error(path, problem))
 }
@@ -63,7 +63,7 @@ fn second_of(test: &Comparison) -> Model<'_> {
 /// Every pair of models with its tests, a row each. With `against_best` only those of the model whose mean accuracy is
 /// the highest of its variant, which stands second; p-values are corrected for all pairs in either. None where nothing
 /// was compared.
-pub fn comparison_table(comparisons: &[Comparison], against_best: bool) -> Option<Table> {
+pub(super) fn comparison_table(comparisons: &[Comparison], against_best: bool) -> Option<Table> {
     let mut pairs: Vec<Pair<'_>> = Vec::new();
     for test in comparisons {
         let (variant, first, second) = (test.variant.as_str(), first_of(test), second_of(test));

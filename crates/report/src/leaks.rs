@@ -100,7 +100,7 @@ fn kind_name(kind: FieldKind) -> &'static str {
 }
 
 /// The leak report of one variant over its splits.
-pub struct LeakSection {
+pub(super) struct LeakSection {
     /// The variant, or several of which the same is found.
     pub variant: String,
     /// How many splits, and how large they are.
@@ -112,7 +112,7 @@ pub struct LeakSection {
 }
 
 /// What was found, and what single fields predict; of variants with the same splits and features once.
-pub fn leak_sections(leaks: &[SplitLeaks]) -> Vec<LeakSection> {
+pub(super) fn leak_sections(leaks: &[SplitLeaks]) -> Vec<LeakSection> {
     let mut told: Vec<(Vec<&str>, Vec<&LeakReport>)> = Vec::new();
     for (variant, reports) in by_variant(leaks) {
         match told.iter_mut().find(|(_, other)| *other == reports) {
@@ -233,7 +233,7 @@ fn fields_table(variant: &str, reports: &[&LeakReport]) -> Table {
 }
 
 /// Notes for under a run's tables, one for all variants of which the same is said.
-pub fn leak_notes(leaks: &[SplitLeaks]) -> Vec<String> {
+pub(super) fn leak_notes(leaks: &[SplitLeaks]) -> Vec<String> {
     let told: Vec<(&str, String)> = by_variant(leaks)
         .into_iter()
         .map(|(variant, reports)| {

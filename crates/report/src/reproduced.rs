@@ -64,7 +64,7 @@ pub(super) fn within_cell(
 ///
 /// # Errors
 /// Two records of the same value.
-pub fn reproduced_tables(records: &[Record], published: &[PublishedTable]) -> Result<Vec<Table>, ReportError> {
+pub(super) fn reproduced_tables(records: &[Record], published: &[PublishedTable]) -> Result<Vec<Table>, ReportError> {
     let tables = aggregate(records)?;
     let of = |(key, aggregate): (&TableKey, &Aggregate)| {
         let published = published.iter().find(|table| table.experiment == key.experiment)?;

@@ -1,12 +1,17 @@
 //! Everything a report is about, drawn: runs with their tables and figures, models ranked over tables, the audit.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::aggregate::{Aggregate, aggregate};
 use super::drawing::{Figure, critical_difference};
 use super::row_figures::RowFigures;
 use super::run_figures::RunFigures;
-use super::{Cell, Column, PublishedTable, ReportError, StoredRun, Table, page, ranking_table, rankings};
+use super::run_tables::{RunHeading, RunTable, run_tables};
+use super::{
+    Cell, Column, PublishedTable, ReportError, RunFacts, StoredRun, Table, ToleranceFile, check, page, ranking_table,
+    rankings, verdict_table,
+};
 use etcbench_evaluate::Metric;
 use etcbench_experiment::Record;
 
@@ -14,8 +19,8 @@ use etcbench_experiment::Record;
 pub struct ReportedRun {
     /// What is stored of it.
     pub stored: StoredRun,
-    /// Its tables with the names of their files, the main one first.
-    pub tables: Vec<(String, Table)>,
+    /// Its tables, the main one first.
+    pub(super) tables: Vec<RunTable>,
     /// Its expectations that are not met; none where there are no expectations.
     pub tolerances: Option<Table>,
     pub(super) aggregate: Aggregate,
@@ -31,7 +36,7 @@ pub(super) struct RankingFigure {
 }
 
 /// A figure and where it goes.
-pub struct FigureFile<'a> {
+pub(super) struct FigureFile<'a> {
     /// Its path among the figures, without ending.
     pub path: String,
     /// The run it is of; none for figures over several runs.
@@ -46,8 +51,8 @@ pub struct FigureFile<'a> {
 pub struct Report {
     /// The runs, in their order.
     pub runs: Vec<ReportedRun>,
-    /// What cannot be in each published table.
-    pub audit: Vec<Table>,
+    /// What cannot be in each published table, with that table's name.
+    pub audit: Vec<(String, Table)>,
     /// The version of the program.
     pub version: String,
     pub(super) rankings: Vec<RankingFigure>,
@@ -75,16 +80,23 @@ const SHOWN: [Metric; 14] = [
 const RANKED: Metric = Metric::MACRO_F1;
 
 impl ReportedRun {
-    /// Draws a stored run.
+    /// Reads the run in `folder` and draws it; `published` is the folder of published tables, `tolerances` that of
+    /// expectations.
     ///
     /// # Errors
-    /// Records that contradict one another or are of several experiments, predictions that cannot be read.
-    pub fn new(
-        stored: StoredRun,
-        tables: Vec<(String, Table)>,
-        tolerances: Option<Table>,
-        published: Option<&PublishedTable>,
-    ) -> Result<Self, ReportError> {
+    /// Records that contradict one another or are of several experiments, a file that cannot be read.
+    pub fn read(folder: &Path, published: &Path, tolerances: &Path) -> Result<Self, ReportError> {
+        let stored = StoredRun::read(folder)?;
+        let tables = run_tables(published, &RunHeading::of_stored(&stored), &stored.records, folder)?;
+        let RunFacts { experiment, datasets, size, .. } = &stored.facts;
+        let expected = ToleranceFile::path(tolerances, experiment, &datasets.join("+"), size);
+        // What the command line changed is not what the expectations are of.
+        let tolerances = if expected.is_file() && !stored.is_changed() {
+            Some(verdict_table(&check(&stored.records, &ToleranceFile::read(&expected)?)?))
+        } else {
+            None
+        };
+        let published = PublishedTable::read(published, experiment)?;
         let mut aggregates = aggregate(&stored.records)?.into_values();
         let (Some(aggregate), None) = (aggregates.next(), aggregates.next()) else {
             let problem =
@@ -93,7 +105,7 @@ impl ReportedRun {
         };
         let rows = aggregate.rows();
         let rows = rows.iter().map(|row| RowFigures::draw(&stored, &aggregate, row)).collect::<Result<_, _>>()?;
-        let figures = RunFigures::draw(&aggregate, published);
+        let figures = RunFigures::draw(&aggregate, published.as_ref());
         Ok(Self { stored, tables, tolerances, aggregate, figures, rows })
     }
 
@@ -112,7 +124,7 @@ impl Report {
     ///
     /// # Errors
     /// Values that cannot be ranked.
-    pub fn new(runs: Vec<ReportedRun>, audit: Vec<Table>) -> Result<Self, ReportError> {
+    pub fn new(runs: Vec<ReportedRun>, audit: Vec<(String, Table)>) -> Result<Self, ReportError> {
         let rankings = ranking_figures(&runs)?;
         Ok(Self { runs, audit, rankings, version: env!("CARGO_PKG_VERSION").to_owned() })
     }
@@ -123,7 +135,7 @@ impl Report {
     }
 
     /// Every figure, each with its file.
-    pub fn figures(&self) -> Vec<FigureFile<'_>> {
+    pub(super) fn figures(&self) -> Vec<FigureFile<'_>> {
         let mut all = Vec::new();
         for ranking in &self.rankings {
             let path = file_name(&ranking.name);
@@ -151,7 +163,7 @@ impl Report {
     }
 
     /// A line per run.
-    pub fn runs_table(&self) -> Table {
+    pub(super) fn runs_table(&self) -> Table {
         let mut table = Table {
             title: "Runs".to_owned(),
             columns: vec![
@@ -193,7 +205,7 @@ impl Report {
     }
 
     /// A line per row of every run, with every metric of the whole test set, time and size.
-    pub fn results_table(&self) -> Table {
+    pub(super) fn results_table(&self) -> Table {
         let mut columns = vec![
             Column::text("run", "run"),
             Column::text("model", "model"),

@@ -4,6 +4,7 @@ use super::aggregate::{Aggregate, RowKey};
 use super::drawing::{Curve, CurvePoint, Curves, Dot, Dots, Figure, MOST_SERIES, curves, dots};
 use super::published::PublishedTable;
 use etcbench_evaluate::{Metric, Summary};
+use etcbench_experiment::coordinates;
 
 /// What is measured of a fit beside its predictions, with the name of the figure's file.
 const COSTS: [(Metric, &str); 5] = [
@@ -133,15 +134,9 @@ fn costs(aggregate: &Aggregate, rows: &[RowKey], variants: &[&str]) -> Vec<(Stri
 /// name where it has one); variants that differ only in a number at the end (`packets_4`) are points of one axis too.
 fn points(variants: &[&str]) -> Vec<Point> {
     let named = |variant: &&str| {
-        let mut own = Vec::new();
-        let mut coordinates = Vec::new();
-        for part in variant.split(", ") {
-            match part.split_once('=') {
-                Some((axis, value)) => coordinates.push((axis.to_owned(), value.to_owned())),
-                None => own.push(part),
-            }
-        }
-        Point { own: own.join(", "), coordinates }
+        let (own, found) = coordinates(variant);
+        let coordinates = found.into_iter().map(|(axis, value)| (axis.to_owned(), value.to_owned())).collect();
+        Point { own: own.unwrap_or_default().to_owned(), coordinates }
     };
     let points: Vec<Point> = variants.iter().map(named).collect();
     if points.iter().any(|point| !point.coordinates.is_empty()) {

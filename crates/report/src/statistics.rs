@@ -10,7 +10,7 @@ use etcbench_experiment::Record;
 ///
 /// # Errors
 /// Two records of the same value.
-pub fn statistics_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
+pub(super) fn statistics_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
     let mut tables = Vec::new();
     for (TableKey { experiment, dataset, size }, aggregate) in aggregate(records)? {
         let mut table = Table {

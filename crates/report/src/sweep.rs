@@ -13,7 +13,7 @@ use etcbench_experiment::{Record, coordinates};
 const METRICS: [Metric; 2] = [Metric::ACCURACY, Metric::MACRO_F1];
 
 /// Whether records are of a sweep.
-pub fn is_sweep(records: &[Record]) -> bool {
+pub(super) fn is_sweep(records: &[Record]) -> bool {
     records.iter().any(|record| !coordinates(&record.key.variant).1.is_empty())
 }
 
@@ -48,7 +48,7 @@ fn axes(aggregate: &Aggregate) -> Vec<&str> {
 ///
 /// # Errors
 /// Two records of the same value.
-pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
+pub(super) fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
     let mut tables = Vec::new();
     for (key, aggregate) in aggregate(records)? {
         let axes = axes(&aggregate);
@@ -104,7 +104,7 @@ pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
 ///
 /// # Errors
 /// Two records of the same value.
-pub fn sweep_figures(records: &[Record]) -> Result<Vec<(String, Figure)>, ReportError> {
+pub(super) fn sweep_figures(records: &[Record]) -> Result<Vec<(String, Figure)>, ReportError> {
     if !is_sweep(records) {
         return Ok(Vec::new());
     }

@@ -19,7 +19,7 @@ const PUBLISHED: &str = "published";
 ///
 /// # Errors
 /// Two records of the same value.
-pub fn tables(
+pub(super) fn tables(
     records: &[Record],
     layout: TableLayout,
     published: &[PublishedTable],

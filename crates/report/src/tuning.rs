@@ -19,7 +19,7 @@ struct Tried {
 
 /// Every setting that was tried, with its score on the validation part and how often it was chosen; none where
 /// nothing was tuned. One table per experiment, dataset and size.
-pub fn tuning_tables(records: &[Record]) -> Vec<Table> {
+pub(super) fn tuning_tables(records: &[Record]) -> Vec<Table> {
     type Settings = BTreeMap<(usize, String, String, String), BTreeMap<String, Tried>>;
     let mut tables: BTreeMap<TableKey, Settings> = BTreeMap::new();
     for record in records {
@@ -167,7 +167,7 @@ mod tests {
         let tables = tuning_tables(&records);
         assert!(tables[0].to_markdown().starts_with(expected), "{}", tables[0].to_markdown());
         // They do not count as measured on the test set.
-        let models = super::super::tables(&records, etcbench_experiment::TableLayout::Models, &[]).unwrap();
+        let models = super::super::tables::tables(&records, etcbench_experiment::TableLayout::Models, &[]).unwrap();
         assert!(models[0].to_markdown().contains("One seed."), "{}", models[0].to_markdown());
     }
 }

@@ -182,7 +182,7 @@ fn audit(report: &Report) -> String {
     if report.audit.is_empty() {
         html += "<p class=\"empty\">No published tables were found in <code>paper/published</code>.</p>";
     }
-    for audited in &report.audit {
+    for (_, audited) in &report.audit {
         html += &table::table(audited, &Look { titled: true, ..Look::default() });
     }
     html + "</section>"

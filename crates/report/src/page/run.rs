@@ -3,7 +3,9 @@
 use super::provenance::provenance;
 use super::table::{Look, folded, push, table};
 use super::{ReportedRun, escape, figures};
-use crate::{StoredRun, leak_sections};
+use crate::StoredRun;
+use crate::leaks::leak_sections;
+use crate::run_tables::{RunTable, TableRole};
 
 /// The name that links lead to.
 pub(super) fn anchor(run: &ReportedRun) -> String {
@@ -26,9 +28,9 @@ pub(super) fn section(run: &ReportedRun) -> String {
         facts.push("changed on the command line".to_owned());
     }
     push(&mut html, format_args!("{} <code>results/{}</code></p>", escape(&facts.join(" · ")), escape(&stored.name)));
-    for (name, shown) in &run.tables {
+    for RunTable { role, table: shown, .. } in &run.tables {
         // What the experiment is about is shown; what stands beside it is asked for.
-        if *name == stored.facts.experiment || name.ends_with("-2") {
+        if matches!(role, TableRole::Main(_)) {
             html += &table(shown, &Look { titled: run.tables.len() > 1, ..Look::default() });
         } else {
             html += &folded(&shown.title, &table(shown, &Look::default()));
