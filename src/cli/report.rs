@@ -57,7 +57,7 @@ pub(super) fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Res
     }
     progress.end();
     let report = Report::new(runs, audits(project)?)?;
-    storage::write_whole(&page, report.page().as_bytes()).with_context(|| written_to.clone())?;
+    storage::write_whole(&page, report.page()?.as_bytes()).with_context(|| written_to.clone())?;
     let paper = arguments.paper.clone().unwrap_or_else(|| project.join("paper"));
     let PaperFiles { tables, figures } = report.write_paper(&paper)?;
     say!(

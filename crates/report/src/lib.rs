@@ -60,6 +60,9 @@ pub enum ReportError {
     /// Records that contradict one another.
     #[error("records: {0}")]
     Records(String),
+    /// The page cannot be made.
+    #[error("the report's page: {0}")]
+    Page(String),
 }
 
 fn file_error(path: &std::path::Path, problem: impl std::fmt::Display) -> ReportError {

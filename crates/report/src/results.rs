@@ -130,7 +130,10 @@ impl Report {
     }
 
     /// The report as one self-contained HTML page.
-    pub fn page(&self) -> String {
+    ///
+    /// # Errors
+    /// A page that cannot be made of its templates.
+    pub fn page(&self) -> Result<String, ReportError> {
         page::page(self)
     }
 
