@@ -34,7 +34,7 @@ pub(super) fn audit(project: &Path, arguments: &AuditArguments) -> anyhow::Resul
     if files.is_empty() {
         files = published(project)?;
         if files.is_empty() {
-            anyhow::bail!("{}: there is no table in it; name one", project.join("paper/published").display());
+            anyhow::bail!("{}: there is no table in it; name one", published_folder(project).display());
         }
     }
     let mut impossible = false;
@@ -47,9 +47,14 @@ pub(super) fn audit(project: &Path, arguments: &AuditArguments) -> anyhow::Resul
     Ok(if impossible { Verdict::CheckFailed } else { Verdict::Done })
 }
 
+/// Where the project has published tables.
+pub(super) fn published_folder(project: &Path) -> PathBuf {
+    project.join("paper/published")
+}
+
 /// The published tables of the project, by name; none where it has no such folder.
 pub(super) fn published(project: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let folder = project.join("paper/published");
+    let folder = published_folder(project);
     let entries = match std::fs::read_dir(&folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(|error| anyhow::anyhow!("{}: {error}", folder.display()))?,

@@ -344,7 +344,6 @@ impl Summary {
     }
 
     fn table(&self) -> Table {
-        let number = |value, decimals| Cell::Number { value, standard_deviation: None, decimals, footnote: None };
         let total: u64 = self.classes.iter().map(|(_, flows, _)| flows).sum();
         let mut table = Table {
             title: self.title.clone(),
@@ -359,9 +358,9 @@ impl Summary {
         for (name, flows, sum) in self.classes.iter().filter(|(_, flows, _)| *flows > 0) {
             table.rows.push(vec![
                 Cell::Text(name.clone()),
-                number(*flows as f64, 0),
-                number(*flows as f64 / total as f64, 3),
-                number(sum / *flows as f64, 3),
+                Cell::number(*flows as f64, 0),
+                Cell::number(*flows as f64 / total as f64, 3),
+                Cell::number(sum / *flows as f64, 3),
             ]);
         }
         table.notes.push(format!("{total} flows got a class."));

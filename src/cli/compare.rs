@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Verdict, find_run};
+use crate::evaluate::Metric;
 use crate::experiment::results_folder;
 use crate::report::{self, StoredRun};
 use crate::storage;
@@ -36,8 +37,8 @@ pub(super) struct RankArguments {
     /// Runs of different experiments or datasets, two or more.
     #[arg(required = true, num_args = 2..)]
     runs: Vec<PathBuf>,
-    /// A metric of the whole test set, larger values being better.
-    #[arg(long, default_value = "macro_f1", value_name = "NAME")]
+    /// A metric of the whole test set, or of a fit; of a loss, a time or a size smaller values are better, of others larger ones.
+    #[arg(long, default_value = Metric::MACRO_F1.key, value_name = "NAME")]
     metric: String,
 }
 
@@ -71,10 +72,12 @@ pub(super) fn rank(project: &Path, arguments: &RankArguments) -> anyhow::Result<
         let folder = find_run(&results_folder(project), run)?;
         records.extend(storage::read_folder(&folder, || report::read_records(&folder.join("records.jsonl")))?);
     }
-    let known = |record: &crate::experiment::Record| record.class.is_none() && record.metric == arguments.metric;
+    let known = |record: &crate::experiment::Record| {
+        record.class.is_none() && record.epoch.is_none() && record.metric == arguments.metric
+    };
     if !records.iter().any(known) {
         let mut names: Vec<&str> = Vec::new();
-        for record in records.iter().filter(|record| record.class.is_none()) {
+        for record in records.iter().filter(|record| record.class.is_none() && record.epoch.is_none()) {
             if !names.contains(&record.metric.as_str()) {
                 names.push(&record.metric);
             }

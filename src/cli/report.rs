@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
-use super::tables::{Heading, RunTable, run_tables, write_table};
+use super::audit::{published, published_folder};
 use super::{Verdict, find_run, output, progress};
-use crate::report::{self, AuditTable, PublishedTable, Report, ReportedRun, StoredRun, Table, ToleranceFile};
+use crate::report::{self, AuditTable, PaperFiles, Report, ReportedRun, StoredRun, Table};
 use crate::{experiment, storage};
 
 /// `etcbench report`.
@@ -49,16 +49,17 @@ pub(super) fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Res
     };
     let progress = progress::for_standard_error();
     progress.begin("reading runs", folders.len() as u64);
+    let (published, tolerances) = (published_folder(project), results.join("tolerances"));
     let mut runs = Vec::new();
     for folder in &folders {
-        runs.push(storage::read_folder(folder, || reported(project, folder))?);
+        runs.push(storage::read_folder(folder, || ReportedRun::read(folder, &published, &tolerances))?);
         progress.advance(1);
     }
     progress.end();
     let report = Report::new(runs, audits(project)?)?;
-    storage::write_whole(&page, report.page().as_bytes()).with_context(|| written_to.clone())?;
+    storage::write_whole(&page, report.page()?.as_bytes()).with_context(|| written_to.clone())?;
     let paper = arguments.paper.clone().unwrap_or_else(|| project.join("paper"));
-    let (tables, figures) = write_paper(&report, &paper)?;
+    let PaperFiles { tables, figures } = report.write_paper(&paper)?;
     say!(
         "{written_to}: {} runs; {tables} tables in {}, {figures} figures in {}",
         report.runs.len(),
@@ -68,91 +69,15 @@ pub(super) fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Res
     Ok(Verdict::Done)
 }
 
-fn reported(project: &Path, folder: &Path) -> anyhow::Result<ReportedRun> {
-    let stored = StoredRun::read(folder)?;
-    let heading = Heading {
-        experiment: &stored.facts.experiment,
-        title: &stored.facts.title,
-        layout: stored.layout(),
-        datasets: &stored.facts.datasets,
-        size: &stored.facts.size,
-    };
-    let tables = run_tables(project, &heading, &stored.records, folder)?;
-    let tables = tables.into_iter().map(|RunTable { name, table, .. }| (name, table)).collect();
-    let path = ToleranceFile::path(
-        &experiment::results_folder(project).join("tolerances"),
-        &stored.facts.experiment,
-        &stored.facts.datasets.join("+"),
-        &stored.facts.size,
-    );
-    // What the command line changed is not what the expectations are of.
-    let tolerances = if path.is_file() && !stored.is_changed() {
-        Some(report::verdict_table(&report::check(&stored.records, &ToleranceFile::read(&path)?)?))
-    } else {
-        None
-    };
-    let published = PublishedTable::read(&project.join("paper/published"), &stored.facts.experiment)?;
-    Ok(ReportedRun::new(stored, tables, tolerances, published.as_ref())?)
-}
-
 /// The audits of all published tables.
-fn audits(project: &Path) -> anyhow::Result<Vec<Table>> {
+fn audits(project: &Path) -> anyhow::Result<Vec<(String, Table)>> {
     let mut tables = Vec::new();
-    for path in super::audit::published(project)? {
+    for path in published(project)? {
         let findings =
             AuditTable::read(&path)?.audit().map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
         let name = path.file_stem().map_or(String::new(), |stem| stem.to_string_lossy().into_owned());
-        tables.push(report::audit_table(&name, &findings));
+        let table = report::audit_table(&name, &findings);
+        tables.push((name, table));
     }
     Ok(tables)
-}
-
-/// A longer table fits no page; it is a file, and not in the document.
-const LONGEST_ON_PAPER: usize = 45;
-
-/// Writes every table and figure, and `tables/all.tex`, which includes them; gives how many of each there are.
-fn write_paper(report: &Report, paper: &Path) -> anyhow::Result<(usize, usize)> {
-    let folder = paper.join("tables");
-    let figures = report.figures();
-    let mut tables = vec![("runs".to_owned(), report.runs_table()), ("all-results".to_owned(), report.results_table())];
-    let mut index = String::from("% Written by `etcbench report`; paper/results.tex includes it.\n");
-    let drawn = |run: Option<&str>| -> String {
-        let of_run = figures.iter().filter(|figure| figure.run == run && !figure.of_one_row);
-        of_run
-            .map(|figure| {
-                let title = report::latex_text(&figure.figure.title);
-                format!("\\titled{{{title}}}\n\\drawn{{figures/{}}}\n", figure.path)
-            })
-            .collect()
-    };
-    index += &drawn(None);
-    for run in &report.runs {
-        index += &format!("\\run{{\\detokenize{{{}}}}}\n", run.stored.name);
-        for (name, table) in &run.tables {
-            let rest = name.strip_prefix(&run.stored.facts.experiment).unwrap_or(name);
-            let name = format!("{}{rest}", run.stored.name);
-            if table.rows.len() <= LONGEST_ON_PAPER {
-                index += &format!("\\input{{tables/{name}}}\n");
-            }
-            tables.push((name, table.clone()));
-        }
-        index += &drawn(Some(&run.stored.name));
-    }
-    index += "\\run{audit}\n";
-    for table in &report.audit {
-        let name = format!("audit-{}", table.title.split(':').next().unwrap_or_default());
-        index += &format!("\\input{{tables/{name}}}\n");
-        tables.push((name, table.clone()));
-    }
-    for (name, table) in &tables {
-        write_table(table, &folder, name)?;
-    }
-    let path = folder.join("all.tex");
-    storage::write_whole(&path, index.as_bytes()).with_context(|| path.display().to_string())?;
-    for file in &figures {
-        let path = paper.join("figures").join(format!("{}.svg", file.path));
-        let content = file.figure.to_svg_file();
-        storage::write_whole(&path, content.as_bytes()).with_context(|| path.display().to_string())?;
-    }
-    Ok((tables.len(), figures.len()))
 }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Verdict, models_help, progress, units, with_models};
+use crate::evaluate::Metric;
 use crate::experiment::{
     self, Cache, Experiment, Overrides, PlanOptions, PlannedRun, Settings, SlurmOptions, UnitRecord,
 };
@@ -334,7 +335,7 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
 /// Prints the tables of all experiments, and how the models rank over them.
 pub(super) fn print_tables(mut printed: Vec<String>, records: &[experiment::Record]) -> anyhow::Result<Verdict> {
     // Over several tables models can be ranked; over one they cannot.
-    for ranking in report::rankings(records, "macro_f1")? {
+    for ranking in report::rankings(records, Metric::MACRO_F1.key)? {
         printed.push(report::ranking_table(&ranking).to_markdown());
     }
     for text in printed {
@@ -366,8 +367,9 @@ pub(super) fn write_results(
     for name in ["records.jsonl", "records.csv"] {
         report::write_records(&staging.path().join(name), &records)?;
     }
-    let heading = super::tables::Heading::of(&run.experiment);
-    let (text, _) = super::tables::write_tables(project, &heading, &records, &staging.path().join("tables"))?;
+    let published = super::audit::published_folder(project);
+    let heading = report::RunHeading::of(&run.experiment);
+    let (text, _) = report::write_run_tables(&published, &heading, &records, &staging.path().join("tables"))?;
     report::RunFiles::of(staging.path())?.write(staging.path())?;
     let kept = staging
         .succeed(|old, new| anyhow::Ok(report::succession(old, new, overwrite)?))

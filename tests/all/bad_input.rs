@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::common::Project;
+use crate::common::{Project, small_experiment};
 
 /// Eight tiny flows of two UDP packets each in a little-endian microsecond pcap of raw IPv4.
 fn capture(first_port: u16) -> Vec<u8> {
@@ -41,30 +41,12 @@ patterns = ["*.pcap"]
 stem = "^(?<kind>[a-z]+)"
 "#;
 
-const EXPERIMENT: &str = r#"
-title = "Two classes"
-seeds = [0]
-models = ["majority"]
-[dataset]
-names = ["small"]
-[selection]
-label = "kind"
-[feature]
-packets = 2
-bytes = 32
-[split]
-method = "stratified"
-train = 0.5
-validation = 0.25
-test = 0.25
-"#;
-
 fn project() -> Project {
     let project = Project::new();
     project.write("data/small.toml", DATASET);
     project.write("data/small/one.pcap", capture(1000));
     project.write("data/small/two.pcap", capture(2000));
-    project.write("experiments/small.toml", EXPERIMENT);
+    project.write("experiments/small.toml", small_experiment("small", "kind", &["majority"], [2, 32]));
     project
 }
 

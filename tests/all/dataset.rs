@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Write;
 
-use crate::common::Project;
+use crate::common::{Project, small_experiment};
 
 const SECOND: u32 = 1;
 
@@ -62,11 +62,7 @@ fn definition(name: &str, columns: &str, rest: &str) -> String {
 }
 
 fn experiment(name: &str, label: &str) -> String {
-    format!(
-        "title = \"Small\"\nseeds = [0]\nmodels = [\"majority\"]\n[dataset]\nnames = [\"{name}\"]\n\
-         [selection]\nlabel = \"{label}\"\n[feature]\npackets = 2\nbytes = 32\n\
-         [split]\nmethod = \"stratified\"\ntrain = 0.5\nvalidation = 0.25\ntest = 0.25\n"
-    )
+    small_experiment(name, label, &["majority"], [2, 32])
 }
 
 /// Standard output and the exit code.

@@ -51,7 +51,7 @@ fn the_page_has_every_part_and_loads_nothing() {
         "Experiment file",
         "Captures and their SHA-256",
         "expectations are not met",
-        "Packets &lt;b&gt; &amp; &quot;more&quot;",
+        "Packets &#60;b&#62; &#38; &#34;more&#34;",
     ] {
         assert!(page.contains(part), "{part} is not in the page");
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::common::{Project, contents, every_stage};
+use crate::common::{Project, contents, every_stage, small_experiment};
 
 const RUN: [&str; 2] = ["run", "experiments/small.toml"];
 
@@ -19,15 +19,9 @@ fn project() -> Project {
 }
 
 fn write_experiment(project: &Project, packets: usize) {
-    project.write(
-        "experiments/small.toml",
-        format!(
-            "title = \"Small\"\nseeds = [0]\nmodels = [\"knn\", \"random_forest\"]\n[dataset]\nnames = [\"small\"]\n\
-             [selection]\nlabel = \"kind\"\n[feature]\npackets = {packets}\nbytes = 24\n\
-             [split]\nmethod = \"stratified\"\ntrain = 0.5\nvalidation = 0.25\ntest = 0.25\n\
-             [model.random_forest]\ntrees = 4\n[variant.whole]\n[variant.short]\nflow = {{ idle_timeout = 2.5 }}\n"
-        ),
-    );
+    let rest = "[model.random_forest]\ntrees = 4\n[variant.whole]\n[variant.short]\nflow = { idle_timeout = 2.5 }\n";
+    let experiment = small_experiment("small", "kind", &["knn", "random_forest"], [packets, 24]);
+    project.write("experiments/small.toml", experiment + rest);
 }
 
 fn text(bytes: &[u8]) -> String {

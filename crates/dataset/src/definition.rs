@@ -245,10 +245,9 @@ impl DatasetDefinition {
         if raw.name.is_empty() || !raw.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
             return Err(fault(format!("`name` is `{}`: use letters, digits, `-` and `_` only", raw.name)));
         }
-        for (index, column) in raw.label_columns.iter().enumerate() {
-            if column.is_empty() || raw.label_columns[..index].contains(column) {
-                return Err(fault(format!("`label_columns` has `{column}` twice or empty")));
-            }
+        let empty = raw.label_columns.iter().find(|column| column.is_empty());
+        if let Some(column) = empty.or_else(|| declarative::first_repeated(&raw.label_columns)) {
+            return Err(fault(format!("`label_columns` has `{column}` twice or empty")));
         }
         if raw.files.patterns.is_empty() {
             return Err(fault("`files.patterns` is empty: name at least one, such as \"**/*.pcap\"".to_owned()));

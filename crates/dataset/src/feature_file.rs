@@ -23,7 +23,7 @@ use super::load::Dataset;
 use super::rules::{add_label, known_column};
 use etcbench_capture::Transport;
 use etcbench_flow::FiveTuple;
-use etcbench_storage::declarative::nearest;
+use etcbench_storage::declarative::{first_repeated, nearest};
 use etcbench_storage::progress::Progress;
 
 /// The formats of feature files.
@@ -147,9 +147,7 @@ impl FeatureFileRules {
             let names = endpoints.names();
             let other =
                 |name: &String| self.leave_out.contains(name) || self.labels.values().any(|label| label == name);
-            let twice = |index: usize| names[..index].contains(&names[index]);
-            if let Some(index) = (0..names.len()).find(|&index| other(names[index]) || twice(index)) {
-                let column = names[index];
+            if let Some(column) = names.iter().find(|name| other(name)).or_else(|| first_repeated(&names)) {
                 return Err(format!("column `{column}` of `features.endpoints` is used a second time; choose one"));
             }
         }
@@ -396,10 +394,8 @@ fn csv(input: impl Read, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
         csv::ReaderBuilder::new().terminator(csv::Terminator::Any(b'\n')).trim(csv::Trim::All).from_reader(input);
     let header = reader.headers().map_err(|error| told(&error))?.clone();
     let columns: Vec<&str> = header.iter().map(|name| name.trim_start_matches('\u{feff}')).collect();
-    for (index, column) in columns.iter().enumerate() {
-        if column.is_empty() || columns[..index].contains(column) {
-            return Err((1, format!("column `{column}` is there twice or has no name")));
-        }
+    if let Some(column) = columns.iter().find(|column| column.is_empty()).or_else(|| first_repeated(&columns)) {
+        return Err((1, format!("column `{column}` is there twice or has no name")));
     }
     rows.check(&columns).map_err(|problem| (1, problem))?;
     let roles: Vec<Role> = columns.iter().map(|column| rows.role(column).unwrap_or(Role::Number)).collect();

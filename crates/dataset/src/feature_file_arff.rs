@@ -7,6 +7,8 @@
 
 use std::io::BufRead;
 
+use etcbench_storage::declarative::first_repeated;
+
 /// The longest line that is read, in bytes; a longer one is no ARFF file that a person would keep.
 const LONGEST_LINE: usize = 1 << 20;
 
@@ -218,10 +220,8 @@ fn attribute(text: &str) -> Result<ArffAttribute, String> {
     let kind = if let Some(list) = rest.strip_prefix('{') {
         let list = list.strip_suffix('}').ok_or_else(|| format!("the values of `{name}` have no closing brace"))?;
         let values: Vec<String> = fields(list, ',')?.into_iter().map(|field| field.text).collect();
-        for (index, value) in values.iter().enumerate() {
-            if value.is_empty() || values[..index].contains(value) {
-                return Err(format!("the values of `{name}` have `{}` twice or empty", shown(value)));
-            }
+        if let Some(value) = values.iter().find(|value| value.is_empty()).or_else(|| first_repeated(&values)) {
+            return Err(format!("the values of `{name}` have `{}` twice or empty", shown(value)));
         }
         ArffType::Nominal(values)
     } else {

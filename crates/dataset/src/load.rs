@@ -14,6 +14,7 @@ use super::rules::add_label;
 use super::unjoined::{FlowWithoutLabel, WithoutLabel};
 use etcbench_capture::CaptureSummary;
 use etcbench_flow::{Flow, FlowOptions, assemble_capture};
+use etcbench_storage::declarative::first_repeated;
 use etcbench_storage::progress::Progress;
 
 /// A dataset whose folder is known.
@@ -81,14 +82,15 @@ pub struct Loaded {
 pub fn load(datasets: &[Dataset], options: &FlowOptions, progress: &dyn Progress) -> Result<Loaded, DatasetError> {
     let mut loaded = Loaded::default();
     let mut jobs: Vec<(&Dataset, PlannedCapture)> = Vec::new();
-    for (index, dataset) in datasets.iter().enumerate() {
+    let names: Vec<&String> = datasets.iter().map(|dataset| &dataset.definition.name).collect();
+    if let Some(name) = first_repeated(&names) {
+        return Err(DatasetError::Definition {
+            file: (*name).clone(),
+            message: "the dataset is listed twice".to_owned(),
+        });
+    }
+    for dataset in datasets {
         let name = &dataset.definition.name;
-        if datasets[..index].iter().any(|other| other.definition.name == *name) {
-            return Err(DatasetError::Definition {
-                file: name.clone(),
-                message: "the dataset is listed twice".to_owned(),
-            });
-        }
         if let Some((file, problem)) = dataset.folder.damaged_archives.first() {
             return Err(DatasetError::Archive {
                 dataset: name.clone(),

@@ -20,15 +20,15 @@ pub struct Interval {
 ///
 /// Flows of one cell of the confusion matrix are alike to every metric that is made of it, so the cells' counts are
 /// drawn at once: together they follow a multinomial distribution, drawn as one binomial after another.
-pub fn bootstrap_intervals<const METRICS: usize>(
+pub fn bootstrap_intervals(
     confusion: &ConfusionMatrix,
     resamples: usize,
     root: u64,
-    metrics: [fn(&ConfusionMatrix) -> f64; METRICS],
-) -> [Interval; METRICS] {
+    metrics: &[fn(&ConfusionMatrix) -> f64],
+) -> Vec<Interval> {
     let mut generator = seed::generator(root, "bootstrap");
     let total = confusion.total();
-    let mut values: [Vec<f64>; METRICS] = std::array::from_fn(|_| Vec::with_capacity(resamples.max(1)));
+    let mut values = vec![Vec::with_capacity(resamples.max(1)); metrics.len()];
     for _ in 0..resamples.max(1) {
         // Flows yet to be drawn, and those of the test set that they are drawn from.
         let (mut left, mut from) = (total, total);
@@ -48,10 +48,11 @@ pub fn bootstrap_intervals<const METRICS: usize>(
             values.push(metric(&drawn));
         }
     }
-    values.map(|mut values| {
+    let interval = |mut values: Vec<f64>| {
         values.sort_by(f64::total_cmp);
         Interval { low: percentile(&values, 0.025), high: percentile(&values, 0.975) }
-    })
+    };
+    values.into_iter().map(interval).collect()
 }
 
 /// A percentile of ascending values, interpolated between neighbours (numpy's `linear`).
@@ -76,8 +77,8 @@ mod tests {
         for (right, flows, low, high) in cases {
             let predictions: Vec<u32> = (0..flows).map(|row| u32::from(row >= right)).collect();
             let confusion = ConfusionMatrix::new(&vec![0; flows], &predictions, 2).unwrap();
-            let [interval] = bootstrap_intervals(&confusion, 4000, 7, [ConfusionMatrix::accuracy]);
-            assert_eq!([interval], bootstrap_intervals(&confusion, 4000, 7, [ConfusionMatrix::accuracy]));
+            let interval = bootstrap_intervals(&confusion, 4000, 7, &[ConfusionMatrix::accuracy])[0];
+            assert_eq!([interval], *bootstrap_intervals(&confusion, 4000, 7, &[ConfusionMatrix::accuracy]));
             // 4000 draws place a percentile within about one flow in a hundred.
             let near = (1.0_f64).max(flows as f64 * 0.004) / flows as f64 + 1e-12;
             assert!(
@@ -95,7 +96,7 @@ mod tests {
             labels.iter().zip(0..).map(|(label, row)| if row % 7 < 5 { *label } else { row % 11 }).collect();
         let confusion = ConfusionMatrix::new(&labels, &predictions, 12).unwrap();
         let macro_f1 = |matrix: &ConfusionMatrix| matrix.macro_average().f1;
-        let [accuracy, f1] = bootstrap_intervals(&confusion, 4000, 1, [ConfusionMatrix::accuracy, macro_f1]);
+        let intervals = bootstrap_intervals(&confusion, 4000, 1, &[ConfusionMatrix::accuracy, macro_f1]);
         let mut generator = seed::generator(2, "flows");
         let mut values: [Vec<f64>; 2] = Default::default();
         for _ in 0..4000 {
@@ -105,7 +106,7 @@ mod tests {
             values[0].push(drawn.accuracy());
             values[1].push(macro_f1(&drawn));
         }
-        for (mut values, interval) in values.into_iter().zip([accuracy, f1]) {
+        for (mut values, interval) in values.into_iter().zip(intervals) {
             values.sort_by(f64::total_cmp);
             for (share, end) in [(0.025, interval.low), (0.975, interval.high)] {
                 assert!((percentile(&values, share) - end).abs() < 0.005, "{interval:?}");
@@ -116,7 +117,7 @@ mod tests {
     #[test]
     fn a_perfect_prediction_has_no_width() {
         let confusion = ConfusionMatrix::new(&[0, 1, 1], &[0, 1, 1], 2).unwrap();
-        let [perfect] = bootstrap_intervals(&confusion, 100, 0, [ConfusionMatrix::accuracy]);
-        assert_eq!(perfect, Interval { low: 1.0, high: 1.0 });
+        let perfect = bootstrap_intervals(&confusion, 100, 0, &[ConfusionMatrix::accuracy]);
+        assert_eq!(perfect, [Interval { low: 1.0, high: 1.0 }]);
     }
 }

@@ -1,13 +1,14 @@
 //! Evaluation: labels and predictions become metrics with exact definitions and zero-division rules.
 //! No input or output happens here.
 //!
-//! [`Metrics`] holds what is measured on one test set; [`Summary`] says what several runs of it have in
+//! [`Metric`] is the table of what is measured; [`Metrics`] holds what is measured on one test set; [`Summary`] says what several runs of it have in
 //! common; [`mcnemar`] asks whether two models differ on the same test set, [`wilcoxon`] whether they do over folds,
 //! [`friedman`] whether several do over tables, and [`bootstrap_intervals`] how far one test set can be trusted.
 
 mod bootstrap;
 mod confusion;
 mod difference;
+mod metric;
 mod metrics;
 mod probabilistic;
 mod ranks;
@@ -16,6 +17,7 @@ mod summary;
 pub use bootstrap::{Interval, bootstrap_intervals};
 pub use confusion::{Averages, ClassScores, ConfusionMatrix};
 pub use difference::{McNemar, mcnemar};
+pub use metric::{Direction, Metric, Unit};
 pub use metrics::{MetricValue, Metrics};
 pub use probabilistic::{CALIBRATION_BINS, ProbabilisticMetrics, ReliabilityBin, argmax, reliability};
 pub use ranks::{Friedman, Wilcoxon, friedman, holm, wilcoxon};

@@ -2,7 +2,7 @@
 
 use ndarray::ArrayView2;
 
-use super::{Averages, ClassScores, ConfusionMatrix, EvaluateError, ProbabilisticMetrics, argmax};
+use super::{Averages, ClassScores, ConfusionMatrix, EvaluateError, Metric, ProbabilisticMetrics, argmax};
 
 /// What is measured on one test set.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,70 +72,29 @@ impl Metrics {
         })
     }
 
-    /// How many classes have an undefined precision, recall and F1: they count as 0 in the averages.
-    pub fn undefined_classes(&self) -> [(&'static str, usize); 3] {
-        let count =
-            |undefined: fn(&ClassScores) -> bool| self.classes.iter().filter(|scores| undefined(scores)).count();
-        [
-            ("precision", count(|scores| scores.precision.is_none())),
-            ("recall", count(|scores| scores.recall.is_none())),
-            ("f1", count(|scores| scores.f1.is_none())),
-        ]
+    /// How many classes have no defined value of a score: they count as 0 in the averages.
+    pub(super) fn classes_without(&self, score: fn(&ClassScores) -> Option<f64>) -> f64 {
+        self.classes.iter().filter(|scores| score(scores).is_none()).count() as f64
     }
 
     /// Every value with its name, in a fixed order: the whole test set first, then each class, then the
-    /// confusion matrix by rows. Names: `accuracy`, `balanced_accuracy`, `matthews_correlation`,
-    /// `macro_precision` and its kin (also `weighted_` and `micro_`), `macro_roc_auc`,
-    /// `macro_average_precision`, `log_loss`, `expected_calibration_error`,
-    /// `undefined_precision_classes` and its kin; per class `precision`, `recall`, `f1`, `support`,
-    /// `roc_auc`, `average_precision`; and `confusion`.
+    /// confusion matrix by rows; within each in the order of the table of metrics.
     pub fn records(&self) -> Vec<MetricValue> {
-        let mut records = Vec::new();
-        let mut whole = |metric, value| {
-            records.push(MetricValue { metric, class: None, predicted: None, value });
-        };
-        whole("accuracy", Some(self.accuracy));
-        whole("balanced_accuracy", Some(self.balanced_accuracy));
-        whole("matthews_correlation", self.matthews_correlation);
-        let averages = [
-            (["macro_precision", "macro_recall", "macro_f1"], &self.macro_average),
-            (["weighted_precision", "weighted_recall", "weighted_f1"], &self.weighted_average),
-            (["micro_precision", "micro_recall", "micro_f1"], &self.micro_average),
-        ];
-        for ([precision, recall, f1], average) in averages {
-            whole(precision, Some(average.precision));
-            whole(recall, Some(average.recall));
-            whole(f1, Some(average.f1));
-        }
-        if let Some(probabilistic) = &self.probabilistic {
-            whole("macro_roc_auc", probabilistic.macro_roc_auc);
-            whole("macro_average_precision", probabilistic.macro_average_precision);
-            whole("log_loss", Some(probabilistic.log_loss));
-            whole("expected_calibration_error", Some(probabilistic.expected_calibration_error));
-        }
-        let names = ["undefined_precision_classes", "undefined_recall_classes", "undefined_f1_classes"];
-        for (name, (_, count)) in names.into_iter().zip(self.undefined_classes()) {
-            whole(name, Some(count as f64));
-        }
-
-        for (class, scores) in self.classes.iter().enumerate() {
-            let mut push = |metric, value| {
-                records.push(MetricValue { metric, class: Some(class), predicted: None, value });
-            };
-            push("precision", scores.precision);
-            push("recall", scores.recall);
-            push("f1", scores.f1);
-            push("support", Some(scores.support as f64));
-            if let Some(probabilistic) = &self.probabilistic {
-                push("roc_auc", probabilistic.roc_auc[class]);
-                push("average_precision", probabilistic.average_precision[class]);
-            }
+        let whole = Metric::all().iter().filter_map(|metric| {
+            Some(MetricValue { metric: metric.key, class: None, predicted: None, value: metric.whole(self)? })
+        });
+        let mut records: Vec<MetricValue> = whole.collect();
+        for class in 0..self.classes.len() {
+            records.extend(Metric::all().iter().filter_map(|metric| {
+                let value = metric.class(self, class)?;
+                Some(MetricValue { metric: metric.key, class: Some(class), predicted: None, value })
+            }));
         }
         for class in 0..self.classes.len() {
             for predicted in 0..self.classes.len() {
                 let count = self.confusion.count(class, predicted) as f64;
                 records.push(MetricValue {
-                    metric: "confusion",
+                    metric: Metric::CONFUSION.key,
                     class: Some(class),
                     predicted: Some(predicted),
                     value: Some(count),

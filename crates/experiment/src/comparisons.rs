@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ExperimentError;
 use super::run::{FittedRow, Run};
-use etcbench_evaluate::{Metrics, argmax, holm, mcnemar, wilcoxon};
+use etcbench_evaluate::{Metric, Metrics, argmax, holm, mcnemar, wilcoxon};
 
 /// The paired tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ pub(super) fn comparisons(run: &Run) -> Result<Vec<Comparison>, ExperimentError>
             let tests = pairs(models.len()).map(|(first, second)| {
                 let (first, second) = (&models[first], &models[second]);
                 let test = mcnemar(&first.row.outcome.labels, &first.predictions, &second.predictions)?;
-                let mut comparison = first.against(second, PairedTest::Mcnemar, "accuracy");
+                let mut comparison = first.against(second, PairedTest::Mcnemar, Metric::ACCURACY.key);
                 (comparison.seed, comparison.fold) = (Some(first.row.key.seed), Some(first.row.key.fold));
                 (comparison.first_value, comparison.second_value) = (first.accuracy, second.accuracy);
                 (comparison.for_first, comparison.for_second) = (test.only_first as f64, test.only_second as f64);
@@ -93,7 +93,8 @@ pub(super) fn comparisons(run: &Run) -> Result<Vec<Comparison>, ExperimentError>
                 let values = |model: usize| fits.iter().map(|models| models[model].macro_f1).collect::<Vec<_>>();
                 let (firsts, seconds) = (values(first), values(second));
                 let test = wilcoxon(&firsts, &seconds)?;
-                let mut comparison = fits[0][first].against(&fits[0][second], PairedTest::Wilcoxon, "macro_f1");
+                let mut comparison =
+                    fits[0][first].against(&fits[0][second], PairedTest::Wilcoxon, Metric::MACRO_F1.key);
                 let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
                 (comparison.first_value, comparison.second_value) = (mean(&firsts), mean(&seconds));
                 (comparison.for_first, comparison.for_second) = (test.positive_ranks, test.negative_ranks);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::flows::{Content, LoadedFlows};
 use super::{ExperimentError, Variant, VariantRun};
+use etcbench_evaluate::Metric;
 use etcbench_feature::FeatureSet;
 use etcbench_flow::Flow;
 use etcbench_leaks::{LeakReport, leak_reports};
@@ -85,28 +86,28 @@ pub(super) fn to_csv(leaks: &[SplitLeaks]) -> Result<Vec<u8>, csv::Error> {
                 writer.write_record([&leak.variant, &seed, &fold, finding, subject, &packet, class, metric, &value])
             };
         let report = &leak.report;
-        line("split", "", None, "", "training_flows", report.training_flows.to_string())?;
-        line("split", "", None, "", "test_flows", report.test_flows.to_string())?;
+        line("split", "", None, "", Metric::TRAINING_FLOWS.key, report.training_flows.to_string())?;
+        line("split", "", None, "", Metric::TEST_FLOWS.key, report.test_flows.to_string())?;
         line("split", "", None, "", "majority_macro_f1", report.majority_macro_f1.to_string())?;
         for found in &report.duplicates {
             let subject = &found.features;
             for (metric, count) in [
-                ("test_flows", found.test_flows),
+                (Metric::TEST_FLOWS.key, found.test_flows),
                 ("of_another_class", found.of_another_class),
                 ("of_other_classes_only", found.of_other_classes_only),
             ] {
                 line("duplicates", subject, None, "", metric, count.to_string())?;
             }
             for class in &found.classes {
-                line("duplicates", subject, None, &class.class, "test_flows", class.duplicates.to_string())?;
+                line("duplicates", subject, None, &class.class, Metric::TEST_FLOWS.key, class.duplicates.to_string())?;
             }
         }
         for (finding, scores) in [("field", &report.fields), ("byte_position", &report.byte_positions)] {
             for score in scores {
                 for (metric, value) in [
-                    ("macro_f1", score.macro_f1),
+                    (Metric::MACRO_F1.key, score.macro_f1),
                     ("training_macro_f1", score.training_macro_f1),
-                    ("accuracy", score.accuracy),
+                    (Metric::ACCURACY.key, score.accuracy),
                 ] {
                     line(finding, &score.field, score.packet, "", metric, value.to_string())?;
                 }

@@ -38,10 +38,9 @@ pub struct Record {
     /// For metric `tuning_macro_f1` and `tuning_chosen_macro_f1`: the values that were tried, such as
     /// `cost = 10.0, gamma = "scale"`.
     pub setting: Option<String>,
-    /// The metric's name: `accuracy`, `precision`, `recall`, `f1`, `support`, `macro_precision`,
-    /// `macro_recall`, `macro_f1`, `weighted_precision`, `weighted_recall`, `weighted_f1`, `confusion`,
-    /// `fit_wall_seconds`, `fit_cpu_seconds`, `predict_wall_seconds`, `predict_cpu_seconds`,
-    /// `predict_flows_per_second`, `peak_memory_bytes`, `training_flows`, `test_flows`, ...
+    /// Of a training curve: the epoch, from 1.
+    pub epoch: Option<usize>,
+    /// The metric's name, as the table of metrics (`etcbench_evaluate::Metric`) has it.
     pub metric: String,
     /// The value; none where the metric is undefined (such as the precision of a class never predicted).
     pub value: Option<f64>,

@@ -1,11 +1,16 @@
 //! Fits become records: one line per measured value.
 
 use super::run::{FittedRow, Run};
-use super::{ExperimentError, Record};
-use etcbench_evaluate::{ConfusionMatrix, bootstrap_intervals};
+use super::{ExperimentError, Record, RunKey};
+use etcbench_evaluate::{Metric, bootstrap_intervals};
 
 /// Test sets drawn for a bootstrap interval: its ends then vary by about a fiftieth of its width.
 const RESAMPLES: usize = 2000;
+
+/// A value of a whole fit.
+fn of_fit(key: &RunKey, metric: impl Into<String>, value: Option<f64>) -> Record {
+    Record { key: key.clone(), class: None, predicted: None, setting: None, epoch: None, metric: metric.into(), value }
+}
 
 /// Appends the records of one fit: metrics, costs, samples per second.
 pub(super) fn outcome_records(
@@ -17,53 +22,52 @@ pub(super) fn outcome_records(
     let metrics = outcome.metrics(class_names.len())?;
     for value in metrics.records() {
         records.push(Record {
-            key: row.key.clone(),
             class: value.class.map(|class| class_names[class].clone()),
             predicted: value.predicted.map(|class| class_names[class].clone()),
-            setting: None,
-            metric: value.metric.to_owned(),
-            value: value.value,
+            ..of_fit(&row.key, value.metric, value.value)
         });
     }
-    let mut whole = |metric: String, value: Option<f64>| {
-        records.push(Record { key: row.key.clone(), class: None, predicted: None, setting: None, metric, value });
-    };
-    let macro_f1 = |matrix: &ConfusionMatrix| matrix.macro_average().f1;
-    let intervals =
-        bootstrap_intervals(&metrics.confusion, RESAMPLES, row.key.seed, [ConfusionMatrix::accuracy, macro_f1]);
-    for (metric, interval) in ["accuracy", "macro_f1"].into_iter().zip(intervals) {
-        whole(format!("{metric}_bootstrap_low"), Some(interval.low));
-        whole(format!("{metric}_bootstrap_high"), Some(interval.high));
+    let mut whole = |metric: String, value: Option<f64>| records.push(of_fit(&row.key, metric, value));
+    let of_counts: Vec<_> = Metric::resampled().map(|(_, of_counts)| of_counts).collect();
+    let intervals = bootstrap_intervals(&metrics.confusion, RESAMPLES, row.key.seed, &of_counts);
+    for ((metric, _), interval) in Metric::resampled().zip(intervals) {
+        let [low, high] = metric.bootstrap_names();
+        whole(low, Some(interval.low));
+        whole(high, Some(interval.high));
     }
+    let mut of = |metric: Metric, value: Option<f64>| whole(metric.key.to_owned(), value);
     let tests = outcome.test_rows.len() as f64;
-    whole("training_flows".to_owned(), Some(outcome.training_flows as f64));
-    whole("validation_flows".to_owned(), Some(outcome.validation_flows as f64));
-    whole("test_flows".to_owned(), Some(tests));
-    whole("model_bytes".to_owned(), Some(outcome.model_bytes as f64));
-    for (stage, cost) in [("fit", &outcome.fit), ("predict", &outcome.predict)] {
-        whole(format!("{stage}_wall_seconds"), Some(cost.wall_seconds));
-        whole(format!("{stage}_cpu_seconds"), cost.cpu_seconds);
-        whole(format!("{stage}_peak_memory_bytes"), cost.peak_memory_bytes.map(|bytes| bytes as f64));
-    }
+    of(Metric::TRAINING_FLOWS, Some(outcome.training_flows as f64));
+    of(Metric::VALIDATION_FLOWS, Some(outcome.validation_flows as f64));
+    of(Metric::TEST_FLOWS, Some(tests));
+    of(Metric::MODEL_BYTES, Some(outcome.model_bytes as f64));
+    let memory = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
+    of(Metric::FIT_WALL_SECONDS, Some(outcome.fit.wall_seconds));
+    of(Metric::FIT_CPU_SECONDS, outcome.fit.cpu_seconds);
+    of(Metric::FIT_PEAK_MEMORY_BYTES, memory(outcome.fit.peak_memory_bytes));
+    of(Metric::PREDICT_WALL_SECONDS, Some(outcome.predict.wall_seconds));
+    of(Metric::PREDICT_CPU_SECONDS, outcome.predict.cpu_seconds);
+    of(Metric::PREDICT_PEAK_MEMORY_BYTES, memory(outcome.predict.peak_memory_bytes));
     // An elapsed time of zero gives no rate.
     let rate = |samples: f64, seconds: f64| (seconds > 0.0).then(|| samples / seconds);
-    whole("predict_flows_per_second".to_owned(), rate(tests, outcome.predict.wall_seconds));
+    of(Metric::PREDICT_FLOWS_PER_SECOND, rate(tests, outcome.predict.wall_seconds));
     // A model of one stage calls it `fit`, which is measured above.
     for stage in outcome.report.stages.iter().filter(|stage| stage.stage != "fit") {
-        whole(format!("{}_wall_seconds", stage.stage), Some(stage.wall_seconds));
-        whole(format!("{}_samples_per_second", stage.stage), rate(stage.samples as f64, stage.wall_seconds));
+        whole(Metric::WALL_SECONDS.of_stage(&stage.stage), Some(stage.wall_seconds));
+        let rate = rate(stage.samples as f64, stage.wall_seconds);
+        whole(Metric::SAMPLES_PER_SECOND.of_stage(&stage.stage), rate);
     }
     if let Some(pretraining) = &outcome.report.pretraining {
-        let mut count = |metric: String, value: u64| whole(format!("pretraining_{metric}"), Some(value as f64));
-        count("packets".to_owned(), pretraining.packets());
+        let mut count = |metric: String, value: u64| whole(metric, Some(value as f64));
+        count(Metric::PRETRAINING_PACKETS.key.to_owned(), pretraining.packets());
         for part in &pretraining.parts {
-            count(format!("packets_{}", part.name.replace(' ', "_")), part.packets);
+            count(Metric::PRETRAINING_PACKETS_OF_PART.of_part(&part.name.replace(' ', "_")), part.packets);
         }
-        count("excluded_flows".to_owned(), pretraining.excluded.flows);
-        count("excluded_packets".to_owned(), pretraining.excluded.packets);
+        count(Metric::PRETRAINING_EXCLUDED_FLOWS.key.to_owned(), pretraining.excluded.flows);
+        count(Metric::PRETRAINING_EXCLUDED_PACKETS.key.to_owned(), pretraining.excluded.packets);
         if let Some((_, seen)) = &pretraining.file {
-            count("seen_test_flows".to_owned(), seen.test_flows);
-            count("seen_validation_flows".to_owned(), seen.validation_flows);
+            count(Metric::PRETRAINING_SEEN_TEST_FLOWS.key.to_owned(), seen.test_flows);
+            count(Metric::PRETRAINING_SEEN_VALIDATION_FLOWS.key.to_owned(), seen.validation_flows);
         }
     }
     Ok(())
@@ -73,46 +77,33 @@ pub(super) fn outcome_records(
 pub(super) fn tuning_records(run: &Run, records: &mut Vec<Record>) {
     for row in &run.rows {
         let Some(tuning) = &row.tuning else { continue };
-        let mut add = |setting: Option<&str>, metric: &str, value: Option<f64>| {
-            records.push(Record {
-                key: row.key.clone(),
-                class: None,
-                predicted: None,
-                setting: setting.map(str::to_owned),
-                metric: metric.to_owned(),
-                value,
-            });
+        let mut add = |setting: Option<&str>, metric: Metric, value: Option<f64>| {
+            let record = of_fit(&row.key, metric.key, value);
+            records.push(Record { setting: setting.map(str::to_owned), ..record });
         };
         for trial in &tuning.trials {
-            add(Some(&trial.setting), "tuning_macro_f1", trial.macro_f1);
+            add(Some(&trial.setting), Metric::TUNING_MACRO_F1, trial.macro_f1);
         }
         let chosen = &tuning.trials[tuning.chosen];
-        add(Some(&chosen.setting), "tuning_chosen_macro_f1", chosen.macro_f1);
-        add(None, "tuning_trials", Some(tuning.trials.len() as f64));
-        add(None, "tuning_wall_seconds", Some(tuning.trials.iter().map(|trial| trial.wall_seconds).sum()));
+        add(Some(&chosen.setting), Metric::TUNING_CHOSEN_MACRO_F1, chosen.macro_f1);
+        add(None, Metric::TUNING_TRIALS, Some(tuning.trials.len() as f64));
+        let seconds = tuning.trials.iter().map(|trial| trial.wall_seconds).sum();
+        add(None, Metric::TUNING_WALL_SECONDS, Some(seconds));
     }
 }
 
-/// Appends the training curves: one record per epoch and value, with the epoch in the metric's name.
+/// Appends the training curves: one record per stage, epoch and value.
 pub(super) fn curve_records(run: &Run, records: &mut Vec<Record>) {
     for row in &run.rows {
         for epoch in &row.outcome.report.epochs {
             let values = [
-                ("training_loss", Some(epoch.training_loss)),
-                ("validation_loss", epoch.validation_loss),
-                ("validation_macro_f1", epoch.validation_macro_f1),
+                (Metric::TRAINING_LOSS, Some(epoch.training_loss)),
+                (Metric::VALIDATION_LOSS, epoch.validation_loss),
+                (Metric::VALIDATION_MACRO_F1, epoch.validation_macro_f1),
             ];
-            for (name, value) in values {
-                if let Some(value) = value {
-                    records.push(Record {
-                        key: row.key.clone(),
-                        class: None,
-                        predicted: None,
-                        setting: None,
-                        metric: format!("{}_epoch_{}_{name}", epoch.stage, epoch.epoch),
-                        value: Some(value),
-                    });
-                }
+            for (metric, value) in values.into_iter().filter(|(_, value)| value.is_some()) {
+                let record = of_fit(&row.key, metric.of_stage(&epoch.stage), value);
+                records.push(Record { epoch: Some(epoch.epoch), ..record });
             }
         }
     }

@@ -96,8 +96,8 @@ impl Sweep {
             if names.is_empty() {
                 return Err(problem(format!("`{}` is empty; give at least one value", axis.name)));
             }
-            if let Some(index) = (1..names.len()).find(|&index| names[..index].contains(&names[index])) {
-                return Err(problem(format!("`{}` lists {} twice; give each value once", axis.name, names[index])));
+            if let Some(value) = declarative::first_repeated(&names) {
+                return Err(problem(format!("`{}` lists {value} twice; give each value once", axis.name)));
             }
         }
         let size = axes.iter().try_fold(1_usize, |size, axis| size.checked_mul(axis.values.len()));

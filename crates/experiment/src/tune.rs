@@ -104,7 +104,7 @@ impl TuneOptions {
                 match dimension {
                     Dimension::Values(values) if values.is_empty() => return Err(fault("the list is empty")),
                     Dimension::Values(values) => {
-                        if (1..values.len()).any(|index| values[..index].contains(&values[index])) {
+                        if declarative::first_repeated(values).is_some() {
                             return Err(fault("a value is listed twice"));
                         }
                     }

@@ -12,7 +12,7 @@ use super::set::{FeatureSet, TokenArray};
 use super::token::{TokenError, TokenOptions, tokenize};
 use etcbench_dataset::{FeatureTable, FlowProvenance, LabelledFlow, Labels, composed};
 use etcbench_flow::{FlowOptions, STATISTIC_NAMES};
-use etcbench_storage::declarative::nearest;
+use etcbench_storage::declarative::{first_repeated, nearest};
 use etcbench_storage::seed;
 
 /// One label value or several.
@@ -241,11 +241,10 @@ fn resolve(selection: &Selection, known: &KnownValues) -> Result<IndexMap<String
     match (&selection.label, &selection.classes) {
         (Some(column), None) => Ok(by_value(column, check_column(known, column)?.iter().cloned().collect())),
         (Some(column), Some(Classes::Listed(values))) => {
-            let classes = by_value(column, values.clone());
-            if classes.len() != values.len() {
+            if first_repeated(values).is_some() {
                 return Err(invalid("`classes` lists a class twice"));
             }
-            Ok(classes)
+            Ok(by_value(column, values.clone()))
         }
         (None, Some(Classes::Composed(classes))) => Ok(classes.clone()),
         (Some(_), Some(Classes::Composed(_))) => Err(invalid("give `label` or a table of `classes`, not both")),

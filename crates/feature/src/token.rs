@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use etcbench_flow::{Flow, FlowOptions, FlowPacket, MOST_KEPT_BYTES, MOST_KEPT_PACKETS};
+use etcbench_storage::declarative::first_repeated;
 
 use super::mask::{Mask, MaskMethod, mask_flow};
 use super::set::PAD;
@@ -168,10 +169,8 @@ impl TokenOptions {
         if self.packets * self.bytes > MOST_TOKENS {
             return Err(TokenError::TooManyTokens { packets: self.packets, bytes: self.bytes });
         }
-        for (index, mask) in self.masks.iter().enumerate() {
-            if self.masks[..index].contains(mask) {
-                return Err(TokenError::Twice { mask: *mask });
-            }
+        if let Some(mask) = first_repeated(&self.masks) {
+            return Err(TokenError::Twice { mask: *mask });
         }
         if self.packets > flows.kept_packets {
             return Err(TokenError::Packets { packets: self.packets, kept_packets: flows.kept_packets });

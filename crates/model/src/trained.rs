@@ -15,6 +15,7 @@ use super::{
 use etcbench_dataset::LabelledFlow;
 use etcbench_feature::{SequenceOptions, TokenOptions, Unusable, unlabelled_features};
 use etcbench_flow::{FlowOptions, STATISTIC_NAMES};
+use etcbench_storage::declarative::first_repeated;
 use etcbench_storage::progress::Progress;
 
 /// The form of the description.
@@ -93,9 +94,7 @@ impl ModelDescription {
         if let Some(sequences) = &self.sequences {
             sequences.validate(&self.flow).map_err(|error| problem(&error))?;
         }
-        if self.classes.is_empty()
-            || self.classes.iter().enumerate().any(|(at, name)| self.classes[..at].contains(name))
-        {
+        if self.classes.is_empty() || first_repeated(&self.classes).is_some() {
             return Err(broken("description: the classes are none, or one of them is there twice"));
         }
         if self.statistic_names != STATISTIC_NAMES {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ReportError;
-use etcbench_evaluate::Summary;
+use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::{Record, RunKey};
 use etcbench_model::{Implementation, ModelKind};
 
@@ -79,13 +79,16 @@ pub(super) struct Aggregate {
 
 type Values = BTreeMap<(RowKey, Option<String>, String), BTreeMap<(u64, usize), Option<f64>>>;
 
-/// Puts records together over seeds and folds. Records of confusion matrices and of tuning are left out.
+/// Puts records together over seeds and folds. Records of confusion matrices, of tuning and of training
+/// curves are left out.
 ///
 /// # Errors
 /// Two records of the same value.
 pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggregate>, ReportError> {
     let mut tables: BTreeMap<TableKey, (Values, Vec<String>, Vec<String>)> = BTreeMap::new();
-    for record in records.iter().filter(|record| record.predicted.is_none() && record.setting.is_none()) {
+    let is_measured =
+        |record: &&Record| record.predicted.is_none() && record.setting.is_none() && record.epoch.is_none();
+    for record in records.iter().filter(is_measured) {
         let key = &record.key;
         let table =
             TableKey { experiment: key.experiment.clone(), dataset: key.dataset.clone(), size: key.size.clone() };
@@ -133,19 +136,15 @@ pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggrega
 
 impl Aggregate {
     /// A value; none where there is no record of it.
-    pub(crate) fn get(&self, row: &RowKey, class: Option<&str>, metric: &str) -> Option<Measured> {
+    pub(crate) fn get(&self, row: &RowKey, class: Option<&str>, metric: impl AsRef<str>) -> Option<Measured> {
         // The tuple's borrowed form cannot be looked up; tables are small.
-        self.values.get(&(row.clone(), class.map(str::to_owned), metric.to_owned())).copied()
+        self.values.get(&(row.clone(), class.map(str::to_owned), metric.as_ref().to_owned())).copied()
     }
 
-    /// The metrics of a row's whole test set whose names begin so, by the rest of their names.
-    pub(crate) fn beginning_with<'a>(
-        &'a self,
-        row: &'a RowKey,
-        start: &'a str,
-    ) -> impl Iterator<Item = (&'a str, Measured)> {
+    /// The values of a metric that is of parts, by the names of the parts.
+    pub(crate) fn of_parts<'a>(&'a self, row: &'a RowKey, metric: Metric) -> impl Iterator<Item = (&'a str, Measured)> {
         let of_row = self.values.iter().filter(move |((other, class, _), _)| other == row && class.is_none());
-        of_row.filter_map(move |((_, _, metric), measured)| Some((metric.strip_prefix(start)?, *measured)))
+        of_row.filter_map(move |((_, _, name), measured)| Some((metric.part_in(name)?, *measured)))
     }
 
     /// All rows, in the order of tables: that of the table of models, then others by name; by input and
@@ -171,7 +170,7 @@ impl Aggregate {
     fn range(&self, count: impl Fn(&Measured) -> usize) -> Option<(usize, usize)> {
         let counts = || {
             let accuracies =
-                self.values.iter().filter(|((_, class, metric), _)| class.is_none() && metric == "accuracy");
+                self.values.iter().filter(|((_, class, metric), _)| class.is_none() && metric == Metric::ACCURACY.key);
             accuracies.map(|(_, measured)| count(measured))
         };
         Some((counts().min()?, counts().max()?))

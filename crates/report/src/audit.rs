@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::audit_matrix::{ClassNumbers, Conditions, Rounded};
 use super::{Cell, Column, Possible, ReportError, Table, file_error};
+use etcbench_evaluate::Metric;
 
 /// A class that must have at least this share of the test flows for an accuracy to hold is told.
 const TOLD_SHARE: f64 = 0.8;
@@ -46,18 +47,18 @@ struct Number {
     rounded: Rounded,
 }
 
-const CLASS_METRICS: [&str; 4] = ["precision", "recall", "f1", "support"];
+const CLASS_METRICS: [&str; 4] = [Metric::PRECISION.key, Metric::RECALL.key, Metric::F1.key, Metric::SUPPORT.key];
 const MODEL_METRICS: [&str; 10] = [
-    "accuracy",
-    "macro_precision",
-    "macro_recall",
-    "macro_f1",
-    "weighted_precision",
-    "weighted_recall",
-    "weighted_f1",
-    "micro_precision",
-    "micro_recall",
-    "micro_f1",
+    Metric::ACCURACY.key,
+    Metric::MACRO_PRECISION.key,
+    Metric::MACRO_RECALL.key,
+    Metric::MACRO_F1.key,
+    Metric::WEIGHTED_PRECISION.key,
+    Metric::WEIGHTED_RECALL.key,
+    Metric::WEIGHTED_F1.key,
+    Metric::MICRO_PRECISION.key,
+    Metric::MICRO_RECALL.key,
+    Metric::MICRO_F1.key,
 ];
 
 /// A table to audit: CSV with the columns `row`, `metric` and `value`; others are not looked at.
@@ -91,7 +92,7 @@ impl AuditTable {
                 let nearest = etcbench_storage::declarative::did_you_mean(&metric, known.iter().copied());
                 return Err(fault(format!("unknown metric{nearest} (known: {})", known.join(", "))));
             }
-            let rounded = if metric == "support" {
+            let rounded = if metric == Metric::SUPPORT.key {
                 let count: u32 = value.parse().map_err(|_| fault(format!("{value:?} is not a whole number")))?;
                 Rounded { low: f64::from(count), high: f64::from(count) }
             } else {
@@ -154,7 +155,7 @@ impl AuditTable {
         };
         for class in self.rows(&CLASS_METRICS) {
             if let Some(reason) = self.harmonic(class) {
-                found(class, "f1", Possible::No, reason);
+                found(class, Metric::F1.key, Possible::No, reason);
             }
         }
         for model in self.rows(&MODEL_METRICS) {
@@ -170,7 +171,8 @@ impl AuditTable {
 
     /// F1 against precision and recall of a class.
     fn harmonic(&self, class: &str) -> Option<String> {
-        let [precision, recall, f1] = ["precision", "recall", "f1"].map(|metric| self.get(class, metric));
+        let [precision, recall, f1] =
+            [Metric::PRECISION.key, Metric::RECALL.key, Metric::F1.key].map(|metric| self.get(class, metric));
         let (precision, recall, f1) = (precision?.rounded, recall?.rounded, f1?.rounded);
         let (least, most) = (harmonic(precision.low, recall.low), harmonic(precision.high, recall.high));
         (f1.high < least || f1.low > most)
@@ -181,17 +183,23 @@ impl AuditTable {
     fn model(&self, model: &str) -> Vec<(&'static str, Possible, String)> {
         let mut found = Vec::new();
         let number = |metric: &str| self.get(model, metric).map(|number| number.rounded);
-        if let Some(accuracy) = number("accuracy") {
-            for metric in ["weighted_recall", "micro_precision", "micro_recall", "micro_f1"] {
+        if let Some(accuracy) = number(Metric::ACCURACY.key) {
+            for metric in [
+                Metric::WEIGHTED_RECALL.key,
+                Metric::MICRO_PRECISION.key,
+                Metric::MICRO_RECALL.key,
+                Metric::MICRO_F1.key,
+            ] {
                 if number(metric).is_some_and(|value| value.low > accuracy.high || value.high < accuracy.low) {
                     let reason = "with one label per flow it equals the accuracy".to_owned();
                     found.push((metric, Possible::No, reason));
                 }
             }
         }
-        for kind in
-            [["macro_precision", "macro_recall", "macro_f1"], ["weighted_precision", "weighted_recall", "weighted_f1"]]
-        {
+        for kind in [
+            [Metric::MACRO_PRECISION.key, Metric::MACRO_RECALL.key, Metric::MACRO_F1.key],
+            [Metric::WEIGHTED_PRECISION.key, Metric::WEIGHTED_RECALL.key, Metric::WEIGHTED_F1.key],
+        ] {
             let [Some(precision), Some(recall), Some(f1)] = kind.map(number) else { continue };
             let most = (precision.high + recall.high) / 2.0;
             if f1.low > most {
@@ -204,7 +212,7 @@ impl AuditTable {
                         (precision.low + precision.high + recall.low + recall.high) / 4.0
                     ),
                 ));
-            } else if kind[2] == "macro_f1" {
+            } else if kind[2] == Metric::MACRO_F1.key {
                 found.extend(
                     self.least_macro_f1(precision, recall, f1).map(|(possible, reason)| (kind[2], possible, reason)),
                 );
@@ -255,7 +263,7 @@ impl AuditTable {
             count => count.unwrap_or(names.len()) - names.len(),
         };
         let supports: Option<Vec<f64>> =
-            names.iter().map(|name| self.get(name, "support").map(|number| number.rounded.low)).collect();
+            names.iter().map(|name| self.get(name, Metric::SUPPORT.key).map(|number| number.rounded.low)).collect();
         let total = supports.as_ref().map_or(0.0, |supports| supports.iter().sum::<f64>());
         let classes: Vec<ClassNumbers> = names
             .iter()
@@ -264,7 +272,12 @@ impl AuditTable {
                 let number = |metric| self.get(name, metric).map(|number| number.rounded);
                 let share =
                     supports.as_ref().filter(|_| unprinted == 0 && total > 0.0).map(|supports| supports[index] / total);
-                ClassNumbers { precision: number("precision"), recall: number("recall"), f1: number("f1"), share }
+                ClassNumbers {
+                    precision: number(Metric::PRECISION.key),
+                    recall: number(Metric::RECALL.key),
+                    f1: number(Metric::F1.key),
+                    share,
+                }
             })
             .collect();
         let mut found = Vec::new();
@@ -273,11 +286,16 @@ impl AuditTable {
         if !together {
             for name in &names {
                 let reason = "no confusion matrix has the precisions and recalls of these classes together, whatever the supports";
-                let metric = if self.get(name, "precision").is_some() { "precision" } else { "recall" };
+                let metric = if self.get(name, Metric::PRECISION.key).is_some() {
+                    Metric::PRECISION.key
+                } else {
+                    Metric::RECALL.key
+                };
                 found.push(((*name).to_owned(), metric, Possible::No, reason.to_owned()));
             }
         }
-        let accuracies: Vec<&Number> = self.numbers.iter().filter(|number| number.metric == "accuracy").collect();
+        let accuracies: Vec<&Number> =
+            self.numbers.iter().filter(|number| number.metric == Metric::ACCURACY.key).collect();
         let accuracy = match accuracies.as_slice() {
             [] => return Ok(found),
             [one] => one,
@@ -289,7 +307,7 @@ impl AuditTable {
                 )));
             }
         };
-        let mut told = |possible, reason| found.push((accuracy.row.clone(), "accuracy", possible, reason));
+        let mut told = |possible, reason| found.push((accuracy.row.clone(), Metric::ACCURACY.key, possible, reason));
         let by_recall = Conditions { accuracy: Some(accuracy.rounded), ..base };
         if !by_recall.possible()? {
             told(Possible::No, self.outside_recalls(&names, accuracy));
@@ -311,7 +329,7 @@ impl AuditTable {
     }
 
     fn outside_recalls(&self, names: &[&str], accuracy: &Number) -> String {
-        let recalls: Vec<&Number> = names.iter().filter_map(|name| self.get(name, "recall")).collect();
+        let recalls: Vec<&Number> = names.iter().filter_map(|name| self.get(name, Metric::RECALL.key)).collect();
         let by = |left: &&&Number, right: &&&Number| left.rounded.low.total_cmp(&right.rounded.low);
         let (least, most) = (recalls.iter().min_by(by), recalls.iter().max_by(by));
         match (least, most) {

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::aggregate::{RowKey, aggregate};
-use super::tables::time_decimals;
 use super::{Cell, Column, ReportError, StoredRun, Table};
-use etcbench_evaluate::Summary;
+use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::Record;
 
 /// What two runs have different.
@@ -18,8 +17,8 @@ pub struct RunComparison {
 }
 
 /// Metrics whose means are shown.
-const METRICS: [&str; 2] = ["accuracy", "macro_f1"];
-const TIMES: [&str; 2] = ["fit_wall_seconds", "predict_wall_seconds"];
+const METRICS: [Metric; 4] =
+    [Metric::ACCURACY, Metric::MACRO_F1, Metric::FIT_WALL_SECONDS, Metric::PREDICT_WALL_SECONDS];
 
 /// Compares two runs.
 ///
@@ -33,14 +32,6 @@ pub fn compare_runs(first: &StoredRun, second: &StoredRun) -> Result<RunComparis
     })
 }
 
-fn text(text: &str) -> Cell {
-    Cell::Text(text.to_owned())
-}
-
-fn number(value: f64, decimals: usize) -> Cell {
-    Cell::Number { value, standard_deviation: None, decimals, footnote: None }
-}
-
 /// A table of what has different values in two maps; what is not in one of them is a dash there.
 fn differing(title: &str, what: &str, first: &BTreeMap<String, String>, second: &BTreeMap<String, String>) -> Table {
     let mut table = Table {
@@ -50,8 +41,8 @@ fn differing(title: &str, what: &str, first: &BTreeMap<String, String>, second: 
     };
     let keys: BTreeSet<&String> = first.keys().chain(second.keys()).collect();
     for key in keys.into_iter().filter(|key| first.get(*key) != second.get(*key)) {
-        let side = |side: &BTreeMap<String, String>| side.get(key).map_or(text("—"), |value| text(value));
-        table.rows.push(vec![text(key), side(first), side(second)]);
+        let side = |side: &BTreeMap<String, String>| side.get(key).map_or(Cell::text("—"), Cell::text);
+        table.rows.push(vec![Cell::text(key), side(first), side(second)]);
     }
     if table.rows.is_empty() {
         table.title += ": no difference";
@@ -127,8 +118,18 @@ fn code(first: &StoredRun, second: &StoredRun) -> Table {
     differing("Program and machine", "fact", &facts(first), &facts(second))
 }
 
-/// What names a value: model, input, implementation, variant, seed, fold, class, predicted class, setting, metric.
-type ValueKey = (RowKey, u64, usize, Option<String>, Option<String>, Option<String>, String);
+/// What names a value.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct ValueKey {
+    row: RowKey,
+    seed: u64,
+    fold: usize,
+    class: Option<String>,
+    predicted: Option<String>,
+    setting: Option<String>,
+    epoch: Option<usize>,
+    metric: String,
+}
 
 /// Whether two runs have the same results to the last bit, times and memory aside.
 pub(super) fn same_results(first: &[Record], second: &[Record]) -> bool {
@@ -137,25 +138,15 @@ pub(super) fn same_results(first: &[Record], second: &[Record]) -> bool {
 
 /// Every result of a run, bit by bit, without what depends on the machine.
 fn values(records: &[Record]) -> BTreeMap<ValueKey, Option<u64>> {
-    let of_machine =
-        |metric: &str| ["_seconds", "_per_second", "_memory_bytes"].iter().any(|ending| metric.ends_with(ending));
+    let of_machine = |name: &str| Metric::named(name).is_some_and(|metric| metric.of_machine);
     let kept = records.iter().filter(|record| !of_machine(&record.metric));
     let entry = |record: &Record| {
-        let Record { key, class, predicted, setting, metric, value } = record;
-        let row = row_key(record);
-        let names = (class.clone(), predicted.clone(), setting.clone());
-        ((row, key.seed, key.fold, names.0, names.1, names.2, metric.clone()), value.map(f64::to_bits))
+        let Record { key, class, predicted, setting, epoch, metric, value } = record.clone();
+        let row = RowKey::of(&key);
+        let named = ValueKey { row, seed: key.seed, fold: key.fold, class, predicted, setting, epoch, metric };
+        (named, value.map(f64::to_bits))
     };
     kept.map(entry).collect()
-}
-
-fn row_key(record: &Record) -> RowKey {
-    RowKey {
-        model: record.key.model.clone(),
-        input: record.key.input.clone(),
-        implementation: record.key.implementation.clone(),
-        variant: record.key.variant.clone(),
-    }
 }
 
 /// Results and times; rows in the order of tables, first those of the first run.
@@ -189,38 +180,35 @@ fn results(first: &StoredRun, second: &StoredRun) -> Result<(Table, Table), Repo
     };
     let (first_values, second_values) = (values(&first.records), values(&second.records));
     for row in &rows {
-        for metric in METRICS.into_iter().chain(TIMES) {
+        for metric in METRICS {
             let (one, two) = (left.get(row, None, metric), right.get(row, None, metric));
             if one.is_none() && two.is_none() {
                 continue;
             }
             let (one, two) = (one.and_then(|one| one.summary), two.and_then(|two| two.summary));
-            let timed = TIMES.contains(&metric);
+            let timed = metric.is_time();
             let cell = |summary: Option<Summary>| match summary {
-                Some(Summary { mean, standard_deviation, .. }) => {
-                    let decimals = if timed { time_decimals(mean) } else { 3 };
-                    Cell::Number { value: mean, standard_deviation, decimals, footnote: None }
-                }
+                Some(summary) => Cell::measured(metric, &summary),
                 None => Cell::Absent,
             };
             let mut cells: Vec<Cell> =
-                [&row.model, &row.input, &row.implementation, &row.variant].map(|name| text(name)).into();
-            cells.extend([text(metric), cell(one), cell(two)]);
+                [&row.model, &row.input, &row.implementation, &row.variant].map(Cell::text).into();
+            cells.extend([Cell::text(metric.key), cell(one), cell(two)]);
             if timed {
                 let ratio = one.zip(two).filter(|(one, _)| one.mean > 0.0).map(|(one, two)| two.mean / one.mean);
-                cells.push(ratio.map_or(Cell::Absent, |ratio| number(ratio, 2)));
+                cells.push(Cell::number_or_absent(ratio, 2));
                 times.rows.push(cells);
                 continue;
             }
-            cells.push(one.zip(two).map_or(Cell::Absent, |(one, two)| number(two.mean - one.mean, 3)));
-            cells.push(text(match (one, two) {
+            cells.push(Cell::number_or_absent(one.zip(two).map(|(one, two)| two.mean - one.mean), 3));
+            cells.push(Cell::text(match (one, two) {
                 (None, _) => "only in the second",
                 (_, None) => "only in the first",
                 (Some(one), Some(two)) => {
                     let of = |values: &BTreeMap<ValueKey, Option<u64>>| -> Vec<(u64, usize, Option<u64>)> {
-                        let same = |key: &ValueKey| key.0 == *row && key.3.is_none() && key.6 == metric;
+                        let same = |key: &ValueKey| key.row == *row && key.class.is_none() && key.metric == metric.key;
                         let found = values.iter().filter(|(key, _)| same(key));
-                        found.map(|(key, value)| (key.1, key.2, *value)).collect()
+                        found.map(|(key, value)| (key.seed, key.fold, *value)).collect()
                     };
                     verdict(one, two, of(&first_values) == of(&second_values))
                 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{Cell, Column, ReportError, Table, file_error};
+use etcbench_evaluate::Metric;
 use etcbench_experiment::{Comparison, PairedTest};
 
 /// Below this a p-value is called significant.
@@ -12,7 +13,7 @@ const LEVEL: f64 = 0.05;
 ///
 /// # Errors
 /// A file that cannot be read, or a line that is no comparison.
-pub fn read_comparisons(path: &Path) -> Result<Vec<Comparison>, ReportError> {
+pub(super) fn read_comparisons(path: &Path) -> Result<Vec<Comparison>, ReportError> {
     let mut reader = csv::Reader::from_path(path).map_err(|problem| file_error(path, problem))?;
     reader.deserialize().collect::<Result<_, _>>().map_err(|problem| file_error(path, problem))
 }
@@ -62,7 +63,7 @@ fn second_of(test: &Comparison) -> Model<'_> {
 /// Every pair of models with its tests, a row each. With `against_best` only those of the model whose mean accuracy is
 /// the highest of its variant, which stands second; p-values are corrected for all pairs in either. None where nothing
 /// was compared.
-pub fn comparison_table(comparisons: &[Comparison], against_best: bool) -> Option<Table> {
+pub(super) fn comparison_table(comparisons: &[Comparison], against_best: bool) -> Option<Table> {
     let mut pairs: Vec<Pair<'_>> = Vec::new();
     for test in comparisons {
         let (variant, first, second) = (test.variant.as_str(), first_of(test), second_of(test));
@@ -89,6 +90,7 @@ pub fn comparison_table(comparisons: &[Comparison], against_best: bool) -> Optio
             .collect();
     }
     let fits = pairs[0].tests(PairedTest::Mcnemar).count();
+    let difference = |metric: Metric| Column::number(&format!("{}_difference", metric.key), metric.label);
     let mut table = Table {
         title: "Whether the models differ".to_owned(),
         columns: vec![
@@ -99,17 +101,13 @@ pub fn comparison_table(comparisons: &[Comparison], against_best: bool) -> Optio
             Column::text("second_model", if against_best { "against the best" } else { "against" }),
             Column::text("second_input", "its input"),
             Column::text("second_implementation", "its implementation").machine_only(),
-            Column::number("accuracy_difference", "accuracy"),
+            difference(Metric::ACCURACY),
             Column::number("mcnemar_significant", "McNemar < 0.05"),
             Column::number("mcnemar_adjusted_p_value", "largest p"),
-            Column::number("macro_f1_difference", "macro F1"),
+            difference(Metric::MACRO_F1),
             Column::number("wilcoxon_adjusted_p_value", "Wilcoxon p"),
         ],
         ..Table::default()
-    };
-    let number = |value: Option<f64>, decimals| match value {
-        Some(value) => Cell::Number { value, standard_deviation: None, decimals, footnote: None },
-        None => Cell::Absent,
     };
     for pair in &pairs {
         let significant = pair.tests(PairedTest::Mcnemar).filter(|test| test.adjusted_p_value < LEVEL).count();
@@ -118,11 +116,11 @@ pub fn comparison_table(comparisons: &[Comparison], against_best: bool) -> Optio
         for (model, input, implementation) in [pair.first, pair.second] {
             row.extend([model, input, implementation].map(|text| Cell::Text(text.to_owned())));
         }
-        row.push(number(pair.difference(PairedTest::Mcnemar).map(|value| value * pair.sign()), 3));
-        row.push(number(Some(significant as f64), 0));
-        row.push(number(largest, 4));
-        row.push(number(pair.difference(PairedTest::Wilcoxon).map(|value| value * pair.sign()), 3));
-        row.push(number(pair.tests(PairedTest::Wilcoxon).next().map(|test| test.adjusted_p_value), 4));
+        row.push(Cell::number_or_absent(pair.difference(PairedTest::Mcnemar).map(|value| value * pair.sign()), 3));
+        row.push(Cell::count(significant));
+        row.push(Cell::number_or_absent(largest, 4));
+        row.push(Cell::number_or_absent(pair.difference(PairedTest::Wilcoxon).map(|value| value * pair.sign()), 3));
+        row.push(Cell::number_or_absent(pair.tests(PairedTest::Wilcoxon).next().map(|test| test.adjusted_p_value), 4));
         table.rows.push(row);
     }
     let test_sets = if fits == 1 { "one test set".to_owned() } else { format!("{fits} test sets") };

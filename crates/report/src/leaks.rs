@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Cell, Column, ReportError, Table, file_error};
-use etcbench_evaluate::Summary;
+use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::SplitLeaks;
 use etcbench_leaks::{FIELD_TREE_DEPTH, FieldKind, FieldScore, LeakReport};
 
@@ -99,12 +99,8 @@ fn kind_name(kind: FieldKind) -> &'static str {
     }
 }
 
-fn cell(summary: Summary) -> Cell {
-    Cell::Number { value: summary.mean, standard_deviation: summary.standard_deviation, decimals: 3, footnote: None }
-}
-
 /// The leak report of one variant over its splits.
-pub struct LeakSection {
+pub(super) struct LeakSection {
     /// The variant, or several of which the same is found.
     pub variant: String,
     /// How many splits, and how large they are.
@@ -116,7 +112,7 @@ pub struct LeakSection {
 }
 
 /// What was found, and what single fields predict; of variants with the same splits and features once.
-pub fn leak_sections(leaks: &[SplitLeaks]) -> Vec<LeakSection> {
+pub(super) fn leak_sections(leaks: &[SplitLeaks]) -> Vec<LeakSection> {
     let mut told: Vec<(Vec<&str>, Vec<&LeakReport>)> = Vec::new();
     for (variant, reports) in by_variant(leaks) {
         match told.iter_mut().find(|(_, other)| *other == reports) {
@@ -205,8 +201,8 @@ fn fields_table(variant: &str, reports: &[&LeakReport]) -> Table {
             Column::text("field", "field"),
             Column::text("kind", "kind"),
             Column::text("packet", "packet"),
-            Column::number("macro_f1", "macro F1"),
-            Column::number("accuracy", "accuracy"),
+            Column::number(Metric::MACRO_F1.key, Metric::MACRO_F1.label),
+            Column::metric(Metric::ACCURACY),
         ],
         ..Table::default()
     };
@@ -216,8 +212,8 @@ fn fields_table(variant: &str, reports: &[&LeakReport]) -> Table {
             Cell::Text(summary.first.field.clone()),
             Cell::Text(kind_name(summary.first.kind).to_owned()),
             Cell::Text(packets.join(", ")),
-            cell(summary.macro_f1),
-            cell(summary.accuracy),
+            Cell::summary(&summary.macro_f1, 3),
+            Cell::summary(&summary.accuracy, 3),
         ]);
     };
     let fields = field_summaries(reports, |report| &report.fields);
@@ -237,7 +233,7 @@ fn fields_table(variant: &str, reports: &[&LeakReport]) -> Table {
 }
 
 /// Notes for under a run's tables, one for all variants of which the same is said.
-pub fn leak_notes(leaks: &[SplitLeaks]) -> Vec<String> {
+pub(super) fn leak_notes(leaks: &[SplitLeaks]) -> Vec<String> {
     let told: Vec<(&str, String)> = by_variant(leaks)
         .into_iter()
         .map(|(variant, reports)| {

@@ -10,6 +10,7 @@ mod drawing;
 mod latex;
 mod leaks;
 mod page;
+mod paper;
 mod predictions_file;
 mod published;
 mod ranks;
@@ -19,6 +20,7 @@ mod results;
 mod row_figures;
 mod run_figures;
 mod run_files;
+mod run_tables;
 mod statistics;
 mod stored_run;
 mod sweep;
@@ -29,23 +31,20 @@ mod tuning;
 
 pub use audit::{AuditTable, Finding, audit_table};
 pub use compare::{RunComparison, compare_runs};
-pub use comparisons::{comparison_table, read_comparisons};
 pub use drawing::Figure;
-pub use latex::escape as latex_text;
-pub use leaks::{LeakSection, leak_notes, leak_sections, leak_text, read_leaks};
+pub use leaks::{leak_text, read_leaks};
+pub use paper::PaperFiles;
 pub use published::{Possible, PublishedCell, PublishedTable};
 pub use ranks::{RankedModel, Ranking, ranking_table, rankings};
 pub use records_file::{RECORD_COLUMNS, read_records, write_records};
-pub use reproduced::reproduced_tables;
-pub use results::{FigureFile, Report, ReportedRun};
+pub use results::{Report, ReportedRun};
 pub use run_files::{CHECKSUMS, RunFiles, succession};
-pub use statistics::statistics_tables;
+pub use run_tables::{RunHeading, write_run_tables};
 pub use stored_run::{FitFacts, RunFacts, StoredRun};
-pub use sweep::{is_sweep, sweep_figures, sweep_tables};
 pub use table::{Cell, Column, Table};
-pub use tables::{split_table, tables};
+pub use tables::split_table;
 pub use tolerance::{Tolerance, ToleranceFile, Verdict, bless, check, verdict_table};
-pub use tuning::{agreement_table, tuning_tables};
+pub use tuning::agreement_table;
 
 /// Why records, published numbers or tolerances cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +60,9 @@ pub enum ReportError {
     /// Records that contradict one another.
     #[error("records: {0}")]
     Records(String),
+    /// The page cannot be made.
+    #[error("the report's page: {0}")]
+    Page(String),
 }
 
 fn file_error(path: &std::path::Path, problem: impl std::fmt::Display) -> ReportError {

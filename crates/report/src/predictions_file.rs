@@ -6,7 +6,7 @@ use ndarray::Array2;
 
 use super::aggregate::RowKey;
 use super::{ReportError, StoredRun, file_error};
-use etcbench_evaluate::{ReliabilityBin, reliability};
+use etcbench_evaluate::{Metric, ReliabilityBin, reliability};
 
 /// The reliability diagram of a row over all its seeds and folds; none where no predictions are stored.
 ///
@@ -14,7 +14,7 @@ use etcbench_evaluate::{ReliabilityBin, reliability};
 /// A file of predictions that cannot be read or is not one.
 pub(super) fn row_reliability(run: &StoredRun, row: &RowKey) -> Result<Option<Vec<ReliabilityBin>>, ReportError> {
     let mut fits: Vec<(u64, usize)> = Vec::new();
-    for record in run.records.iter().filter(|record| record.metric == "accuracy" && record.class.is_none()) {
+    for record in run.records.iter().filter(|record| record.metric == Metric::ACCURACY.key && record.class.is_none()) {
         if row.is_of(&record.key) {
             fits.push((record.key.seed, record.key.fold));
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::aggregate::{Aggregate, RowKey, TableKey, aggregate};
 use super::{Cell, Column, ReportError, Table};
-use etcbench_evaluate::{Friedman, friedman};
+use etcbench_evaluate::{Direction, Friedman, Metric, friedman};
 use etcbench_experiment::Record;
 
 /// A model among those ranked.
@@ -24,7 +24,7 @@ pub struct RankedModel {
 pub struct Ranking {
     /// The variant.
     pub variant: String,
-    /// The metric, larger values being better.
+    /// The metric; which values are better is in the table of metrics.
     pub metric: String,
     /// The tables (`experiment on dataset, size`), a block each.
     pub tables: Vec<String>,
@@ -42,6 +42,9 @@ pub struct Ranking {
 /// # Errors
 /// Two records of the same value.
 pub fn rankings(records: &[Record], metric: &str) -> Result<Vec<Ranking>, ReportError> {
+    // Friedman's test takes larger values as better.
+    let lower_is_better = Metric::named(metric).is_some_and(|metric| metric.direction == Direction::Lower);
+    let sign = if lower_is_better { -1.0 } else { 1.0 };
     let tables = aggregate(records)?;
     let mut variants: Vec<String> = Vec::new();
     for row in tables.values().flat_map(Aggregate::rows) {
@@ -76,7 +79,7 @@ pub fn rankings(records: &[Record], metric: &str) -> Result<Vec<Ranking>, Report
             continue;
         }
         let values: Vec<Vec<f64>> =
-            blocks.iter().map(|(_, values)| models.iter().map(|model| values[model]).collect()).collect();
+            blocks.iter().map(|(_, values)| models.iter().map(|model| sign * values[model]).collect()).collect();
         let test = friedman(&values).map_err(|error| ReportError::Records(error.to_string()))?;
         let name = |key: &TableKey| format!("{} on {}, {}", key.experiment, key.dataset, key.size);
         let tables = blocks.iter().map(|(key, _)| name(key)).collect();
@@ -100,7 +103,6 @@ pub fn ranking_table(ranking: &Ranking) -> Table {
         ],
         ..Table::default()
     };
-    let number = |value, decimals| Cell::Number { value, standard_deviation: None, decimals, footnote: None };
     let groups = test.groups();
     for (place, model) in test.order().into_iter().enumerate() {
         let letters: Vec<String> = groups
@@ -111,8 +113,8 @@ pub fn ranking_table(ranking: &Ranking) -> Table {
             .collect();
         let RankedModel { model: name, input, implementation } = &models[model];
         let mut row: Vec<Cell> = [name, input, implementation].map(|text| Cell::Text(text.clone())).into();
-        row.push(number(test.mean_ranks[model], 2));
-        row.push(number(test.critical_difference, 2));
+        row.push(Cell::number(test.mean_ranks[model], 2));
+        row.push(Cell::number(test.critical_difference, 2));
         row.push(Cell::Text(letters.join(" ")));
         table.rows.push(row);
     }
@@ -177,5 +179,12 @@ mod tests {
         assert!(table.contains("Friedman's chi-squared 4.67"), "{table}");
         assert!(table.contains("Left out, because not every table has them: majority (bytes)."), "{table}");
         assert!(super::rankings(&records, "no_metric").unwrap().is_empty());
+        // Of a loss the smallest value is the best.
+        for record in &mut records {
+            record.metric = "log_loss".to_owned();
+        }
+        let by_loss = &super::rankings(&records, "log_loss").unwrap()[0];
+        let best = &by_loss.models[by_loss.test.order()[0]];
+        assert_eq!((best.model.as_str(), by_loss.test.mean_ranks[by_loss.test.order()[0]]), ("random_forest", 1.0));
     }
 }

@@ -11,7 +11,7 @@ use etcbench_experiment::{Record, RunKey};
 use etcbench_storage::write_whole;
 
 /// The columns of a record file, in their order.
-pub const RECORD_COLUMNS: [&str; 14] = [
+pub const RECORD_COLUMNS: [&str; 15] = [
     "experiment",
     "dataset",
     "size",
@@ -24,6 +24,7 @@ pub const RECORD_COLUMNS: [&str; 14] = [
     "class",
     "predicted",
     "setting",
+    "epoch",
     "metric",
     "value",
 ];
@@ -44,6 +45,9 @@ struct Line {
     class: Option<String>,
     predicted: Option<String>,
     setting: Option<String>,
+    // Not there in files of version 0.1.0.
+    #[serde(default)]
+    epoch: Option<usize>,
     metric: String,
     value: Option<f64>,
 }
@@ -65,6 +69,7 @@ impl From<&Record> for Line {
             class: record.class.clone(),
             predicted: record.predicted.clone(),
             setting: record.setting.clone(),
+            epoch: record.epoch,
             metric: record.metric.clone(),
             value: record.value,
         }
@@ -74,14 +79,32 @@ impl From<&Record> for Line {
 impl From<Line> for Record {
     fn from(line: Line) -> Self {
         let Line { experiment, dataset, size, variant, model, input, implementation, seed, fold, .. } = line;
+        let (metric, epoch) = match line.epoch {
+            None => unpacked(line.metric),
+            epoch => (line.metric, epoch),
+        };
         Self {
             key: RunKey { experiment, dataset, size, variant, model, input, implementation, seed, fold },
             class: line.class,
             predicted: line.predicted,
             setting: line.setting,
-            metric: line.metric,
+            epoch,
+            metric,
             value: line.value,
         }
+    }
+}
+
+/// Before records had an epoch, the names of training curves held it: `classifier_training_epoch_12_training_loss`.
+fn unpacked(name: String) -> (String, Option<usize>) {
+    let parts = || {
+        let (stage, rest) = name.split_once("_epoch_")?;
+        let (epoch, metric) = rest.split_once('_')?;
+        Some((format!("{stage}_{metric}"), epoch.parse().ok()?))
+    };
+    match parts() {
+        Some((metric, epoch)) => (metric, Some(epoch)),
+        None => (name, None),
     }
 }
 
@@ -209,6 +232,38 @@ mod tests {
     }
 
     #[test]
+    fn records_of_before_have_their_epochs_in_the_names_of_metrics() {
+        let mut records = vec![record("as_published", "svm", 0, None, "accuracy", 0.5)];
+        for (epoch, metric) in [(1, "elmo_pretraining_training_loss"), (12, "classifier_training_validation_macro_f1")]
+        {
+            let mut one = record("as_published", "svm", 0, None, metric, 0.25);
+            one.epoch = Some(epoch);
+            records.push(one);
+        }
+        let start = "table3,iscxvpn2016,full,as_published,svm,bytes,fast,0,0,,,";
+        let before = format!(
+            "experiment,dataset,size,variant,model,input,implementation,seed,fold,class,predicted,setting,metric,value\n\
+             {start},accuracy,0.5\n{start},elmo_pretraining_epoch_1_training_loss,0.25\n\
+             {start},classifier_training_epoch_12_validation_macro_f1,0.25\n"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let csv = folder.path().join("records.csv");
+        std::fs::write(&csv, before).unwrap();
+        assert_eq!(read_records(&csv).unwrap(), records);
+        let start = "{\"experiment\":\"table3\",\"dataset\":\"iscxvpn2016\",\"size\":\"full\",\"variant\":\"as_published\",\
+                     \"model\":\"svm\",\"input\":\"bytes\",\"implementation\":\"fast\",\"seed\":0,\"fold\":0,\"class\":null,\
+                     \"predicted\":null,\"setting\":null";
+        let before = format!("{start},\"metric\":\"elmo_pretraining_epoch_1_training_loss\",\"value\":0.25}}\n");
+        let json = folder.path().join("records.jsonl");
+        std::fs::write(&json, before).unwrap();
+        assert_eq!(read_records(&json).unwrap(), records[1..2]);
+        for path in [csv, json] {
+            write_records(&path, &records).unwrap();
+            assert_eq!(read_records(&path).unwrap(), records);
+        }
+    }
+
+    #[test]
     fn broken_files_are_errors_that_name_the_line() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, content: &str| {
@@ -223,7 +278,7 @@ mod tests {
             good,
             "{\"experiment\":\"table3\",\"dataset\":\"iscxvpn2016\",\"size\":\"full\",\"variant\":\"as_published\",\
              \"model\":\"svm\",\"input\":\"bytes\",\"implementation\":\"fast\",\"seed\":0,\"fold\":0,\"class\":null,\
-             \"predicted\":null,\"setting\":null,\"metric\":\"accuracy\",\"value\":0.5}\n"
+             \"predicted\":null,\"setting\":null,\"epoch\":null,\"metric\":\"accuracy\",\"value\":0.5}\n"
         );
         assert!(write("a.jsonl", &format!("{good}{{}}\n")).contains("line 2 is not a record: missing field"));
         assert!(write("b.jsonl", &good.replace("\"size\"", "\"sise\"")).contains("unknown field `sise`"));

@@ -4,6 +4,7 @@
 use super::aggregate::{Aggregate, Measured, RowKey, TableKey, aggregate};
 use super::tables::class_table_model;
 use super::{Cell, Column, Possible, PublishedCell, PublishedTable, ReportError, Table};
+use etcbench_evaluate::Metric;
 use etcbench_experiment::Record;
 
 /// Half a unit of the last decimal that the paper prints.
@@ -36,24 +37,19 @@ pub(super) fn within_cell(
     row: &RowKey,
     class: Option<&str>,
     published: Option<&PublishedTable>,
-    metrics: &[&str],
+    metrics: &[Metric],
 ) -> Cell {
     let name = class.unwrap_or(&row.model);
     let mut known = false;
     let mut within = Vec::new();
     for &metric in metrics {
-        let Some(cell) = published.and_then(|table| table.get(name, metric)) else { continue };
+        let Some(cell) = published.and_then(|table| table.get(name, metric.key)) else { continue };
         let Some(measured) = aggregate.get(row, class, metric) else { continue };
         if let Some(Reproduced { within: Some(inside), .. }) = reproduced(cell, measured) {
             known = true;
-            let letter = match metric {
-                "accuracy" => 'A',
-                "precision" | "macro_precision" => 'P',
-                "recall" | "macro_recall" => 'R',
-                _ => 'F',
-            };
+            let letter: String = metric.heading.chars().take(1).flat_map(char::to_uppercase).collect();
             if inside {
-                within.push(if cell.possible == Possible::No { format!("({letter})") } else { letter.to_string() });
+                within.push(if cell.possible == Possible::No { format!("({letter})") } else { letter });
             }
         }
     }
@@ -68,7 +64,7 @@ pub(super) fn within_cell(
 ///
 /// # Errors
 /// Two records of the same value.
-pub fn reproduced_tables(records: &[Record], published: &[PublishedTable]) -> Result<Vec<Table>, ReportError> {
+pub(super) fn reproduced_tables(records: &[Record], published: &[PublishedTable]) -> Result<Vec<Table>, ReportError> {
     let tables = aggregate(records)?;
     let of = |(key, aggregate): (&TableKey, &Aggregate)| {
         let published = published.iter().find(|table| table.experiment == key.experiment)?;
@@ -96,8 +92,6 @@ fn reproduced_table(key: &TableKey, aggregate: &Aggregate, published: &Published
         ],
         ..Table::default()
     };
-    let number = |value, decimals| Cell::Number { value, standard_deviation: None, decimals, footnote: None };
-    let text = |text: &str| Cell::Text(text.to_owned());
     for cell in &published.cells {
         let class = published.classes().contains(&cell.row.as_str());
         let model = if class { class_table_model() } else { &cell.row };
@@ -109,26 +103,21 @@ fn reproduced_table(key: &TableKey, aggregate: &Aggregate, published: &Published
             };
             let Some(summary) = measured.summary else { continue };
             let possible = match cell.possible {
-                Possible::Yes => text("yes"),
-                Possible::OnlyIf => text("only if"),
-                Possible::No => text("no"),
+                Possible::Yes => Cell::text("yes"),
+                Possible::OnlyIf => Cell::text("only if"),
+                Possible::No => Cell::text("no"),
             };
             table.rows.push(vec![
-                text(&cell.row),
-                text(&cell.metric),
-                text(&row.variant),
-                text(&row.input),
-                text(&row.implementation),
-                number(cell.value, 3),
-                Cell::Number {
-                    value: summary.mean,
-                    standard_deviation: summary.standard_deviation,
-                    decimals: 3,
-                    footnote: None,
-                },
-                summary.interval.map_or(Cell::Absent, |interval| number(interval, 3)),
-                number(found.difference, 3),
-                found.within.map_or(Cell::Absent, |within| text(if within { "yes" } else { "no" })),
+                Cell::text(&cell.row),
+                Cell::text(&cell.metric),
+                Cell::text(&row.variant),
+                Cell::text(&row.input),
+                Cell::text(&row.implementation),
+                Cell::number(cell.value, 3),
+                Cell::summary(&summary, 3),
+                Cell::number_or_absent(summary.interval, 3),
+                Cell::number(found.difference, 3),
+                found.within.map_or(Cell::Absent, |within| Cell::text(if within { "yes" } else { "no" })),
                 possible,
             ]);
         }

@@ -1,21 +1,26 @@
 //! Everything a report is about, drawn: runs with their tables and figures, models ranked over tables, the audit.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::aggregate::{Aggregate, aggregate};
 use super::drawing::{Figure, critical_difference};
 use super::row_figures::RowFigures;
 use super::run_figures::RunFigures;
-use super::tables::time_decimals;
-use super::{Cell, Column, PublishedTable, ReportError, StoredRun, Table, page, ranking_table, rankings};
+use super::run_tables::{RunHeading, RunTable, run_tables};
+use super::{
+    Cell, Column, PublishedTable, ReportError, RunFacts, StoredRun, Table, ToleranceFile, check, page, ranking_table,
+    rankings, verdict_table,
+};
+use etcbench_evaluate::Metric;
 use etcbench_experiment::Record;
 
 /// A run as it is reported.
 pub struct ReportedRun {
     /// What is stored of it.
     pub stored: StoredRun,
-    /// Its tables with the names of their files, the main one first.
-    pub tables: Vec<(String, Table)>,
+    /// Its tables, the main one first.
+    pub(super) tables: Vec<RunTable>,
     /// Its expectations that are not met; none where there are no expectations.
     pub tolerances: Option<Table>,
     pub(super) aggregate: Aggregate,
@@ -31,7 +36,7 @@ pub(super) struct RankingFigure {
 }
 
 /// A figure and where it goes.
-pub struct FigureFile<'a> {
+pub(super) struct FigureFile<'a> {
     /// Its path among the figures, without ending.
     pub path: String,
     /// The run it is of; none for figures over several runs.
@@ -46,41 +51,52 @@ pub struct FigureFile<'a> {
 pub struct Report {
     /// The runs, in their order.
     pub runs: Vec<ReportedRun>,
-    /// What cannot be in each published table.
-    pub audit: Vec<Table>,
+    /// What cannot be in each published table, with that table's name.
+    pub audit: Vec<(String, Table)>,
     /// The version of the program.
     pub version: String,
     pub(super) rankings: Vec<RankingFigure>,
 }
 
-/// Metrics of the whole test set in the table of all results: name in records, heading, decimals.
-const METRICS: [(&str, &str, usize); 10] = [
-    ("accuracy", "accuracy", 3),
-    ("balanced_accuracy", "balanced", 3),
-    ("macro_precision", "precision", 3),
-    ("macro_recall", "recall", 3),
-    ("macro_f1", "macro F1", 3),
-    ("matthews_correlation", "MCC", 3),
-    ("macro_roc_auc", "ROC AUC", 3),
-    ("macro_average_precision", "avg. precision", 3),
-    ("log_loss", "log loss", 3),
-    ("expected_calibration_error", "calibration error", 3),
+/// What the table of all results shows of the whole test set and of the costs, in this order.
+const SHOWN: [Metric; 14] = [
+    Metric::ACCURACY,
+    Metric::BALANCED_ACCURACY,
+    Metric::MACRO_PRECISION,
+    Metric::MACRO_RECALL,
+    Metric::MACRO_F1,
+    Metric::MATTHEWS_CORRELATION,
+    Metric::MACRO_ROC_AUC,
+    Metric::MACRO_AVERAGE_PRECISION,
+    Metric::LOG_LOSS,
+    Metric::EXPECTED_CALIBRATION_ERROR,
+    Metric::FIT_WALL_SECONDS,
+    Metric::PREDICT_FLOWS_PER_SECOND,
+    Metric::FIT_PEAK_MEMORY_BYTES,
+    Metric::MODEL_BYTES,
 ];
 
-/// What models are ranked by.
-const RANKED: &str = "macro_f1";
+/// What models are ranked by; its column has its full name.
+const RANKED: Metric = Metric::MACRO_F1;
 
 impl ReportedRun {
-    /// Draws a stored run.
+    /// Reads the run in `folder` and draws it; `published` is the folder of published tables, `tolerances` that of
+    /// expectations.
     ///
     /// # Errors
-    /// Records that contradict one another or are of several experiments, predictions that cannot be read.
-    pub fn new(
-        stored: StoredRun,
-        tables: Vec<(String, Table)>,
-        tolerances: Option<Table>,
-        published: Option<&PublishedTable>,
-    ) -> Result<Self, ReportError> {
+    /// Records that contradict one another or are of several experiments, a file that cannot be read.
+    pub fn read(folder: &Path, published: &Path, tolerances: &Path) -> Result<Self, ReportError> {
+        let stored = StoredRun::read(folder)?;
+        let tables = run_tables(published, &RunHeading::of_stored(&stored), &stored.records, folder)?;
+        let RunFacts { experiment, datasets, size, .. } = &stored.facts;
+        let expected = ToleranceFile::path(tolerances, experiment, &datasets.join("+"), size);
+        // What the command line changed is not what the expectations are of.
+        let tolerances = if expected.is_file() && !stored.is_changed() {
+            Some(verdict_table(&check(&stored.records, &ToleranceFile::read(&expected)?)?))
+        } else {
+            None
+        };
+        let published = PublishedTable::read(published, experiment)?;
         let mut aggregates = aggregate(&stored.records)?.into_values();
         let (Some(aggregate), None) = (aggregates.next(), aggregates.next()) else {
             let problem =
@@ -89,13 +105,17 @@ impl ReportedRun {
         };
         let rows = aggregate.rows();
         let rows = rows.iter().map(|row| RowFigures::draw(&stored, &aggregate, row)).collect::<Result<_, _>>()?;
-        let figures = RunFigures::draw(&aggregate, published);
+        let figures = RunFigures::draw(&aggregate, published.as_ref());
         Ok(Self { stored, tables, tolerances, aggregate, figures, rows })
     }
 
     /// How many fits its records are of.
     pub(super) fn fits(&self) -> usize {
-        self.stored.records.iter().filter(|record| record.class.is_none() && record.metric == "accuracy").count()
+        self.stored
+            .records
+            .iter()
+            .filter(|record| record.class.is_none() && record.metric == Metric::ACCURACY.key)
+            .count()
     }
 }
 
@@ -104,18 +124,21 @@ impl Report {
     ///
     /// # Errors
     /// Values that cannot be ranked.
-    pub fn new(runs: Vec<ReportedRun>, audit: Vec<Table>) -> Result<Self, ReportError> {
+    pub fn new(runs: Vec<ReportedRun>, audit: Vec<(String, Table)>) -> Result<Self, ReportError> {
         let rankings = ranking_figures(&runs)?;
         Ok(Self { runs, audit, rankings, version: env!("CARGO_PKG_VERSION").to_owned() })
     }
 
     /// The report as one self-contained HTML page.
-    pub fn page(&self) -> String {
+    ///
+    /// # Errors
+    /// A page that cannot be made of its templates.
+    pub fn page(&self) -> Result<String, ReportError> {
         page::page(self)
     }
 
     /// Every figure, each with its file.
-    pub fn figures(&self) -> Vec<FigureFile<'_>> {
+    pub(super) fn figures(&self) -> Vec<FigureFile<'_>> {
         let mut all = Vec::new();
         for ranking in &self.rankings {
             let path = file_name(&ranking.name);
@@ -143,7 +166,7 @@ impl Report {
     }
 
     /// A line per run.
-    pub fn runs_table(&self) -> Table {
+    pub(super) fn runs_table(&self) -> Table {
         let mut table = Table {
             title: "Runs".to_owned(),
             columns: vec![
@@ -152,37 +175,30 @@ impl Report {
                 Column::text("dataset", "dataset"),
                 Column::text("size", "size"),
                 Column::number("fits", "fits"),
-                Column::text("model", "highest macro F1 by"),
-                Column::number("macro_f1", "macro F1"),
+                Column::text("model", &format!("highest {} by", RANKED.label)),
+                Column::number(RANKED.key, RANKED.label),
             ],
             ..Table::default()
         };
         for run in &self.runs {
             let scored = run.aggregate.rows().into_iter().filter_map(|row| {
-                let summary = run.aggregate.get(&row, None, "macro_f1")?.summary?;
+                let summary = run.aggregate.get(&row, None, RANKED)?.summary?;
                 Some((row, summary))
             });
             let best = scored.max_by(|(_, left), (_, right)| left.mean.total_cmp(&right.mean));
-            let text = |text: &str| Cell::Text(text.to_owned());
-            let mut cells = [
+            let mut cells: Vec<Cell> = [
                 &run.stored.name,
                 &run.stored.facts.title,
                 &run.stored.facts.datasets.join(" + "),
                 &run.stored.facts.size,
             ]
-            .map(|cell| text(cell))
-            .to_vec();
-            cells.push(Cell::Number {
-                value: run.fits() as f64,
-                standard_deviation: None,
-                decimals: 0,
-                footnote: None,
-            });
+            .map(Cell::text)
+            .into();
+            cells.push(Cell::count(run.fits()));
             match best {
                 Some((row, summary)) => {
                     cells.push(Cell::Text(format!("{} · {}", row.model_name(), row.variant)));
-                    let standard_deviation = summary.standard_deviation;
-                    cells.push(Cell::Number { value: summary.mean, standard_deviation, decimals: 3, footnote: None });
+                    cells.push(Cell::summary(&summary, 3));
                 }
                 None => cells.extend([Cell::Absent, Cell::Absent]),
             }
@@ -192,7 +208,7 @@ impl Report {
     }
 
     /// A line per row of every run, with every metric of the whole test set, time and size.
-    pub fn results_table(&self) -> Table {
+    pub(super) fn results_table(&self) -> Table {
         let mut columns = vec![
             Column::text("run", "run"),
             Column::text("model", "model"),
@@ -202,39 +218,24 @@ impl Report {
         let several = self.runs.iter().flat_map(|run| &run.rows).any(|drawn| !drawn.row.is_default_implementation());
         let implementation = Column::text("implementation", "implementation");
         columns.push(if several { implementation } else { implementation.machine_only() });
-        columns.extend(METRICS.map(|(name, heading, _)| Column::number(name, heading)));
-        columns.extend([
-            Column::number("fit_wall_seconds", "fit (s)"),
-            Column::number("predict_flows_per_second", "flows/s"),
-            Column::number("fit_peak_memory_bytes", "memory (MB)"),
-            Column::number("model_bytes", "model (kB)"),
-        ]);
+        let column = |metric: Metric| match metric == RANKED {
+            true => Column::number(metric.key, metric.label),
+            false => Column::metric(metric),
+        };
+        columns.extend(SHOWN.map(column));
         let mut table = Table { title: "All results".to_owned(), columns, ..Table::default() };
         for run in &self.runs {
             for row in run.aggregate.rows() {
                 let mut cells = [&run.stored.name, &row.model, &row.input, &row.variant, &row.implementation]
                     .map(|text| Cell::Text(text.clone()))
                     .to_vec();
-                let mut value = |metric: &str, unit: f64, decimals: &dyn Fn(f64) -> usize| {
-                    let measured = run.aggregate.get(&row, None, metric);
-                    cells.push(match measured.map(|measured| measured.summary) {
-                        Some(Some(summary)) => Cell::Number {
-                            value: summary.mean / unit,
-                            standard_deviation: summary.standard_deviation.map(|deviation| deviation / unit),
-                            decimals: decimals(summary.mean / unit),
-                            footnote: None,
-                        },
+                cells.extend(SHOWN.map(|metric| {
+                    match run.aggregate.get(&row, None, metric).map(|measured| measured.summary) {
+                        Some(Some(summary)) => Cell::measured(metric, &summary),
                         Some(None) => Cell::Undefined(None),
                         None => Cell::Absent,
-                    });
-                };
-                for (metric, _, decimals) in METRICS {
-                    value(metric, 1.0, &|_| decimals);
-                }
-                value("fit_wall_seconds", 1.0, &time_decimals);
-                value("predict_flows_per_second", 1.0, &time_decimals);
-                value("fit_peak_memory_bytes", 1e6, &time_decimals);
-                value("model_bytes", 1e3, &time_decimals);
+                    }
+                }));
                 table.rows.push(cells);
             }
         }
@@ -257,13 +258,13 @@ fn ranking_figures(runs: &[ReportedRun]) -> Result<Vec<RankingFigure>, ReportErr
         let rows = run.rows.iter().map(|drawn| (drawn.row.model_name(), &drawn.row.variant)).collect::<Vec<_>>();
         // An ablation of one or two models is no table of models; it would leave none that all tables have.
         let compared = |variant: &str| rows.iter().filter(|(_, other)| *other == variant).count() > 2;
-        let of_whole = |record: &&Record| record.class.is_none() && record.metric == RANKED;
+        let of_whole = |record: &&Record| record.class.is_none() && record.metric == RANKED.key;
         let records = run.stored.records.iter().filter(of_whole).filter(|record| compared(&record.key.variant));
         sizes.entry(&run.stored.facts.size).or_default().extend(records.cloned());
     }
     let mut figures = Vec::new();
     for (size, records) in sizes {
-        for ranking in rankings(&records, RANKED)? {
+        for ranking in rankings(&records, RANKED.key)? {
             let variant = &ranking.variant;
             let models: Vec<String> =
                 ranking.models.iter().map(|model| format!("{} · {}", model.model, model.input)).collect();

@@ -9,7 +9,7 @@ use super::drawing::{
 };
 use super::predictions_file::row_reliability;
 use super::{ReportError, StoredRun};
-use etcbench_evaluate::ConfusionMatrix;
+use etcbench_evaluate::{ConfusionMatrix, Metric};
 
 /// The figures of a row.
 pub(super) struct RowFigures {
@@ -36,7 +36,8 @@ impl RowFigures {
             figures.push(("classes", bars(aggregate, row, &classes)));
         }
         if let Some(bins) = row_reliability(run, row)? {
-            let error = aggregate.get(row, None, "expected_calibration_error").and_then(|measured| measured.summary);
+            let error =
+                aggregate.get(row, None, Metric::EXPECTED_CALIBRATION_ERROR).and_then(|measured| measured.summary);
             let note = error.map_or(String::new(), |error| {
                 let deviation = error.standard_deviation.map_or(String::new(), |value| format!("±{value:.3}"));
                 format!("calibration error {:.3}{deviation}", error.mean)
@@ -53,7 +54,7 @@ impl RowFigures {
 fn confusion_matrix(run: &StoredRun, row: &RowKey) -> Option<(Vec<String>, ConfusionMatrix)> {
     let mut classes: Vec<String> = Vec::new();
     let mut cells: Vec<(usize, usize, u64)> = Vec::new();
-    for record in run.records.iter().filter(|record| record.metric == "confusion" && row.is_of(&record.key)) {
+    for record in run.records.iter().filter(|record| record.metric == Metric::CONFUSION.key && row.is_of(&record.key)) {
         let (Some(class), Some(predicted), Some(count)) = (&record.class, &record.predicted, record.value) else {
             continue;
         };
@@ -74,17 +75,18 @@ fn confusion_matrix(run: &StoredRun, row: &RowKey) -> Option<(Vec<String>, Confu
 }
 
 fn bars(aggregate: &Aggregate, row: &RowKey, classes: &[String]) -> Figure {
-    let summary = |class: &str, metric: &str| aggregate.get(row, Some(class), metric)?.summary;
-    let several = classes.iter().any(|class| summary(class, "f1").is_some_and(|summary| summary.count > 1));
+    let metrics = [Metric::PRECISION, Metric::RECALL, Metric::F1];
+    let summary = |class: &str, metric: Metric| aggregate.get(row, Some(class), metric)?.summary;
+    let several = classes.iter().any(|class| summary(class, Metric::F1).is_some_and(|summary| summary.count > 1));
     let bars = classes.iter().map(|class| {
-        let support = summary(class, "support").map(|support| support.mean);
-        let values = ["precision", "recall", "f1"].map(|metric| summary(class, metric));
+        let support = summary(class, Metric::SUPPORT).map(|support| support.mean);
+        let values = metrics.map(|metric| summary(class, metric));
         (class.clone(), support, values.into())
     });
     class_bars(&ClassBars {
         title: if several { "Classes: mean and its 95 % interval" } else { "Classes" }.to_owned(),
         classes: bars.collect(),
-        metrics: vec!["precision".to_owned(), "recall".to_owned(), "F1".to_owned()],
+        metrics: metrics.map(|metric| metric.heading.to_owned()).into(),
     })
 }
 
@@ -98,28 +100,32 @@ fn stage_name(stage: &str) -> String {
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
+/// What curves are drawn of.
+const CURVES: [Metric; 3] = [Metric::TRAINING_LOSS, Metric::VALIDATION_LOSS, Metric::VALIDATION_MACRO_F1];
+
 /// A figure of losses and one of scores per stage of the training; one line per fit.
 fn training_curves(run: &StoredRun, row: &RowKey) -> Vec<(&'static str, Figure)> {
     type Fits = BTreeMap<(u64, usize), Vec<CurvePoint>>;
     let mut stages: BTreeMap<&str, BTreeMap<&str, Fits>> = BTreeMap::new();
     for record in run.records.iter().filter(|record| record.class.is_none() && row.is_of(&record.key)) {
-        let Some((stage, rest)) = record.metric.split_once("_epoch_") else { continue };
-        let Some((epoch, quantity)) = rest.split_once('_') else { continue };
-        let (Ok(x), Some(y)) = (epoch.parse::<u32>(), record.value) else { continue };
-        let fits = stages.entry(stage).or_default().entry(quantity).or_default();
+        let (Some(epoch), Some(y)) = (record.epoch, record.value) else { continue };
+        let of_stage = |metric: Metric| Some((metric, metric.stage_in(&record.metric)?));
+        let Some((metric, stage)) = CURVES.into_iter().find_map(of_stage) else { continue };
+        let fits = stages.entry(stage).or_default().entry(metric.key).or_default();
         let key = (record.key.seed, record.key.fold);
-        fits.entry(key).or_default().push(CurvePoint { x: f64::from(x), y, interval: None });
+        fits.entry(key).or_default().push(CurvePoint { x: epoch as f64, y, interval: None });
     }
     let mut figures = Vec::new();
     // Stages in the order of training: what is trained before is told first.
     for (stage, quantities) in stages.iter().rev() {
-        let figure = |wanted: &[(&str, &str)], what: &str, shares: bool| {
-            let present: Vec<_> = wanted.iter().filter(|(name, _)| quantities.contains_key(name)).collect();
+        let figure = |wanted: &[(Metric, &str)], shares: bool| {
+            let what = wanted[0].0.label;
+            let present: Vec<_> = wanted.iter().filter(|(metric, _)| quantities.contains_key(metric.key)).collect();
             let drawn: Vec<Curve> = present
                 .iter()
                 .enumerate()
-                .flat_map(|(series, (name, _))| {
-                    quantities[name].values().map(move |points| {
+                .flat_map(|(series, (metric, _))| {
+                    quantities[metric.key].values().map(move |points| {
                         let mut points = points.clone();
                         points.sort_by(|left, right| left.x.total_cmp(&right.x));
                         Curve { series, points }
@@ -137,14 +143,14 @@ fn training_curves(run: &StoredRun, row: &RowKey) -> Vec<(&'static str, Figure)>
             };
             (!plot.curves.is_empty()).then(|| curves(&plot))
         };
-        let losses = [("training_loss", "training"), ("validation_loss", "validation")];
+        let losses = [(Metric::TRAINING_LOSS, "training"), (Metric::VALIDATION_LOSS, "validation")];
         let (loss, score) = match *stage {
             "elmo_pretraining" => ("elmo-loss", "elmo-f1"),
             _ => ("training-loss", "training-f1"),
         };
-        figures.extend(figure(&losses, "loss", false).map(|figure| (loss, figure)));
-        let scores = [("validation_macro_f1", "validation")];
-        figures.extend(figure(&scores, "macro F1", true).map(|figure| (score, figure)));
+        figures.extend(figure(&losses, false).map(|figure| (loss, figure)));
+        let scores = [(Metric::VALIDATION_MACRO_F1, "validation")];
+        figures.extend(figure(&scores, true).map(|figure| (score, figure)));
     }
     figures
 }

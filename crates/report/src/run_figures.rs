@@ -3,16 +3,20 @@
 use super::aggregate::{Aggregate, RowKey};
 use super::drawing::{Curve, CurvePoint, Curves, Dot, Dots, Figure, MOST_SERIES, curves, dots};
 use super::published::PublishedTable;
-use etcbench_evaluate::Summary;
+use etcbench_evaluate::{Metric, Summary};
+use etcbench_experiment::coordinates;
 
-/// What is measured of a fit beside its predictions, with a divisor for the unit that people read.
-const COSTS: [(&str, &str, &str, f64); 5] = [
-    ("fit_wall_seconds", "fit-time", "Time of one fit (seconds)", 1.0),
-    ("predict_flows_per_second", "prediction-rate", "Prediction (flows per second)", 1.0),
-    ("fit_peak_memory_bytes", "fit-memory", "Peak memory of a fit (MB)", 1e6),
-    ("predict_peak_memory_bytes", "prediction-memory", "Peak memory of prediction (MB)", 1e6),
-    ("model_bytes", "model-size", "Size of the stored model (kB)", 1e3),
+/// What is measured of a fit beside its predictions, with the name of the figure's file.
+const COSTS: [(Metric, &str); 5] = [
+    (Metric::FIT_WALL_SECONDS, "fit-time"),
+    (Metric::PREDICT_FLOWS_PER_SECOND, "prediction-rate"),
+    (Metric::FIT_PEAK_MEMORY_BYTES, "fit-memory"),
+    (Metric::PREDICT_PEAK_MEMORY_BYTES, "prediction-memory"),
+    (Metric::MODEL_BYTES, "model-size"),
 ];
+
+/// What models and points of a sweep are drawn by.
+const DRAWN: Metric = Metric::MACRO_F1;
 
 /// The figures of a run, each with the name of its file.
 pub(super) struct RunFigures {
@@ -52,7 +56,7 @@ impl RunFigures {
     }
 }
 
-fn summary(aggregate: &Aggregate, row: &RowKey, metric: &str) -> Option<Summary> {
+fn summary(aggregate: &Aggregate, row: &RowKey, metric: Metric) -> Option<Summary> {
     aggregate.get(row, None, metric)?.summary
 }
 
@@ -73,19 +77,19 @@ fn comparison(aggregate: &Aggregate, rows: &[RowKey], variants: &[&str], publish
     let place = |row: &RowKey| names.iter().position(|name| *name == row.model_name());
     let mut marks = Vec::new();
     for row in rows {
-        let (Some(at), Some(summary)) = (place(row), summary(aggregate, row, "macro_f1")) else { continue };
+        let (Some(at), Some(summary)) = (place(row), summary(aggregate, row, DRAWN)) else { continue };
         let series = variants.iter().position(|variant| *variant == row.variant);
         marks.push(Dot { row: at, series, value: summary.mean, interval: summary.interval });
     }
     for row in rows.iter().filter(|row| row.variant == variants[0]) {
-        if let (Some(at), Some(cell)) = (place(row), published.and_then(|table| table.get(&row.model, "macro_f1"))) {
+        if let (Some(at), Some(cell)) = (place(row), published.and_then(|table| table.get(&row.model, DRAWN.key))) {
             marks.push(Dot { row: at, series: None, value: cell.value, interval: None });
         }
     }
     let several = marks.iter().any(|mark| mark.interval.is_some());
     dots(&Dots {
         title: format!("Macro F1 of the models{}", if several { ", mean and its 95 % interval" } else { "" }),
-        axis: "macro F1 on the test part".to_owned(),
+        axis: format!("{} on the test part", DRAWN.label),
         rows: names,
         series: variants.iter().map(|variant| (*variant).to_owned()).collect(),
         dots: marks,
@@ -96,7 +100,8 @@ fn comparison(aggregate: &Aggregate, rows: &[RowKey], variants: &[&str], publish
 fn costs(aggregate: &Aggregate, rows: &[RowKey], variants: &[&str]) -> Vec<(String, Figure)> {
     let names = model_names(rows);
     let mut figures = Vec::new();
-    for (metric, file, axis, unit) in COSTS {
+    for (metric, file) in COSTS {
+        let axis = format!("{} ({})", metric.label, metric.unit.name);
         let mut marks = Vec::new();
         for row in rows {
             let (Some(at), Some(summary)) =
@@ -106,14 +111,14 @@ fn costs(aggregate: &Aggregate, rows: &[RowKey], variants: &[&str]) -> Vec<(Stri
             };
             if summary.mean > 0.0 {
                 let series = variants.iter().position(|variant| *variant == row.variant);
-                marks.push(Dot { row: at, series, value: summary.mean / unit, interval: None });
+                marks.push(Dot { row: at, series, value: summary.mean / metric.unit.size, interval: None });
             }
         }
         if marks.is_empty() {
             continue;
         }
         let plot = Dots {
-            title: axis.to_owned(),
+            title: axis.clone(),
             axis: format!("{axis}, logarithmic"),
             rows: names.clone(),
             series: variants.iter().map(|variant| (*variant).to_owned()).collect(),
@@ -129,15 +134,9 @@ fn costs(aggregate: &Aggregate, rows: &[RowKey], variants: &[&str]) -> Vec<(Stri
 /// name where it has one); variants that differ only in a number at the end (`packets_4`) are points of one axis too.
 fn points(variants: &[&str]) -> Vec<Point> {
     let named = |variant: &&str| {
-        let mut own = Vec::new();
-        let mut coordinates = Vec::new();
-        for part in variant.split(", ") {
-            match part.split_once('=') {
-                Some((axis, value)) => coordinates.push((axis.to_owned(), value.to_owned())),
-                None => own.push(part),
-            }
-        }
-        Point { own: own.join(", "), coordinates }
+        let (own, found) = coordinates(variant);
+        let coordinates = found.into_iter().map(|(axis, value)| (axis.to_owned(), value.to_owned())).collect();
+        Point { own: own.unwrap_or_default().to_owned(), coordinates }
     };
     let points: Vec<Point> = variants.iter().map(named).collect();
     if points.iter().any(|point| !point.coordinates.is_empty()) {
@@ -215,7 +214,7 @@ struct Group<'a> {
 impl Group<'_> {
     fn measured(&self, model: &str, variant: &str) -> Option<Summary> {
         let row = self.rows.iter().find(|row| row.variant == variant && row.model_name() == model)?;
-        summary(self.aggregate, row, "macro_f1")
+        summary(self.aggregate, row, DRAWN)
     }
 
     fn curve(&self, title: String, axis: &str) -> Figure {
@@ -231,7 +230,7 @@ impl Group<'_> {
         curves(&Curves {
             title,
             x_axis: axis.to_owned(),
-            y_axis: "macro F1".to_owned(),
+            y_axis: DRAWN.label.to_owned(),
             series: self.models.to_vec(),
             curves: self.models.iter().enumerate().map(curve).collect(),
             at_points: true,
@@ -251,7 +250,7 @@ impl Group<'_> {
         }
         dots(&Dots {
             title,
-            axis: format!("macro F1, by {axis}"),
+            axis: format!("{}, by {axis}", DRAWN.label),
             rows: self.members.iter().map(|(_, value)| (*value).to_owned()).collect(),
             series: self.models.to_vec(),
             dots: marks,

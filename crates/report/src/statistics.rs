@@ -3,36 +3,14 @@
 
 use super::aggregate::{TableKey, aggregate};
 use super::{Cell, Column, ReportError, Table};
+use etcbench_evaluate::Metric;
 use etcbench_experiment::Record;
-
-/// The metrics of the whole test set that are listed, in this order.
-const METRICS: [&str; 16] = [
-    "accuracy",
-    "balanced_accuracy",
-    "matthews_correlation",
-    "macro_precision",
-    "macro_recall",
-    "macro_f1",
-    "weighted_precision",
-    "weighted_recall",
-    "weighted_f1",
-    "micro_precision",
-    "micro_recall",
-    "micro_f1",
-    "macro_roc_auc",
-    "macro_average_precision",
-    "log_loss",
-    "expected_calibration_error",
-];
-
-/// The metrics of one class that are listed.
-const CLASS_METRICS: [&str; 5] = ["precision", "recall", "f1", "roc_auc", "average_precision"];
 
 /// Every metric of every row, whole test set first, then class by class; a table per experiment, dataset and size.
 ///
 /// # Errors
 /// Two records of the same value.
-pub fn statistics_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
+pub(super) fn statistics_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
     let mut tables = Vec::new();
     for (TableKey { experiment, dataset, size }, aggregate) in aggregate(records)? {
         let mut table = Table {
@@ -53,40 +31,33 @@ pub fn statistics_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> 
             ],
             ..Table::default()
         };
-        let number = |value: Option<f64>, decimals| match value {
-            Some(value) => Cell::Number { value, standard_deviation: None, decimals, footnote: None },
-            None => Cell::Absent,
-        };
         for row in aggregate.rows() {
-            let whole = METRICS.map(|metric| (None, metric)).into_iter();
+            let whole = Metric::of_test_set().map(|metric| (None, metric));
             let classes = aggregate.classes.iter();
-            let per_class = classes.flat_map(|class| CLASS_METRICS.map(|metric| (Some(class.as_str()), metric)));
+            let per_class =
+                classes.flat_map(|class| Metric::of_class().map(move |metric| (Some(class.as_str()), metric)));
             for (class, metric) in whole.chain(per_class) {
                 let Some(measured) = aggregate.get(&row, class, metric) else { continue };
                 let names = [&row.model, &row.input, &row.implementation, &row.variant];
                 let mut cells: Vec<Cell> = names.map(|text| Cell::Text(text.clone())).into();
                 cells.push(class.map_or(Cell::Absent, |class| Cell::Text(class.to_owned())));
-                cells.push(Cell::Text(metric.to_owned()));
+                cells.push(Cell::text(metric.key));
                 match measured.summary {
                     Some(summary) => {
-                        cells.push(Cell::Number {
-                            value: summary.mean,
-                            standard_deviation: summary.standard_deviation,
-                            decimals: 3,
-                            footnote: None,
-                        });
-                        cells.push(number(summary.interval.map(|interval| summary.mean - interval), 3));
-                        cells.push(number(summary.interval.map(|interval| summary.mean + interval), 3));
-                        cells.push(number(Some(summary.count as f64), 0));
+                        cells.push(Cell::summary(&summary, 3));
+                        let end = |sign: f64| summary.interval.map(|interval| summary.mean + sign * interval);
+                        cells.push(Cell::number_or_absent(end(-1.0), 3));
+                        cells.push(Cell::number_or_absent(end(1.0), 3));
+                        cells.push(Cell::count(summary.count));
                     }
                     None => {
                         let note = table.footnote("undefined in every fit");
-                        cells.extend([Cell::Undefined(Some(note)), Cell::Absent, Cell::Absent, number(Some(0.0), 0)]);
+                        cells.extend([Cell::Undefined(Some(note)), Cell::Absent, Cell::Absent, Cell::count(0)]);
                     }
                 }
-                for end in ["low", "high"] {
-                    let end = aggregate.get(&row, class, &format!("{metric}_bootstrap_{end}"));
-                    cells.push(number(end.and_then(|end| Some(end.summary?.mean)), 3));
+                for end in metric.bootstrap_names() {
+                    let end = aggregate.get(&row, class, end);
+                    cells.push(Cell::number_or_absent(end.and_then(|end| Some(end.summary?.mean)), 3));
                 }
                 table.rows.push(cells);
             }

@@ -3,15 +3,17 @@
 
 use super::aggregate::{Aggregate, aggregate};
 use super::run_figures::RunFigures;
-use super::tables::{measured_cell, time_decimals};
+use super::table::decimals;
+use super::tables::measured_cell;
 use super::{Cell, Column, Figure, ReportError, Table};
+use etcbench_evaluate::Metric;
 use etcbench_experiment::{Record, coordinates};
 
 /// The metrics of a sweep's table.
-const METRICS: [(&str, &str); 2] = [("accuracy", "accuracy"), ("macro_f1", "F1")];
+const METRICS: [Metric; 2] = [Metric::ACCURACY, Metric::MACRO_F1];
 
 /// Whether records are of a sweep.
-pub fn is_sweep(records: &[Record]) -> bool {
+pub(super) fn is_sweep(records: &[Record]) -> bool {
     records.iter().any(|record| !coordinates(&record.key.variant).1.is_empty())
 }
 
@@ -46,7 +48,7 @@ fn axes(aggregate: &Aggregate) -> Vec<&str> {
 ///
 /// # Errors
 /// Two records of the same value.
-pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
+pub(super) fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
     let mut tables = Vec::new();
     for (key, aggregate) in aggregate(records)? {
         let axes = axes(&aggregate);
@@ -59,11 +61,11 @@ pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
         let variant = Column::text("variant", "variant");
         columns.push(if own { variant } else { variant.machine_only() });
         columns.extend(axes.iter().map(|axis| Column::text(axis, axis)));
-        for (metric, heading) in METRICS {
-            columns.push(Column::number(metric, heading));
-            columns.push(Column::number(&format!("{metric}_interval"), &format!("{heading} 95 % ±")));
+        for metric in METRICS {
+            columns.push(Column::metric(metric));
+            columns.push(Column::number(&format!("{}_interval", metric.key), &format!("{} 95 % ±", metric.heading)));
         }
-        columns.push(Column::number("fit_wall_seconds", "fit (s)"));
+        columns.push(Column::metric(Metric::FIT_WALL_SECONDS));
         columns.push(Column::number("fits", "fits"));
         let mut table = Table {
             title: format!("{}: sweep on {}, size {}", key.experiment, key.dataset, key.size),
@@ -80,23 +82,16 @@ pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
                 let value = point.iter().find(|(name, _)| name == axis);
                 cells.push(value.map_or(Cell::Absent, |(_, value)| Cell::Text((*value).to_owned())));
             }
-            for (metric, _) in METRICS {
+            for metric in METRICS {
                 let measured = aggregate.get(row, None, metric);
-                cells.push(measured_cell(&mut table, measured, 3, "undefined"));
-                cells.push(match measured.and_then(|measured| measured.summary?.interval) {
-                    Some(value) => Cell::Number { value, standard_deviation: None, decimals: 3, footnote: None },
-                    None => Cell::Absent,
-                });
+                cells.push(measured_cell(&mut table, measured, metric, "undefined"));
+                let interval = measured.and_then(|measured| measured.summary?.interval);
+                cells.push(interval.map_or(Cell::Absent, |value| Cell::number(value, decimals(metric, value))));
             }
-            let measured = aggregate.get(row, None, "fit_wall_seconds");
-            let seconds = measured.and_then(|measured| measured.summary).map_or(0.0, |summary| summary.mean);
-            cells.push(measured_cell(&mut table, measured, time_decimals(seconds), "undefined"));
-            cells.push(match aggregate.get(row, None, "accuracy") {
-                Some(measured) => {
-                    Cell::Number { value: measured.fits as f64, standard_deviation: None, decimals: 0, footnote: None }
-                }
-                None => Cell::Absent,
-            });
+            let measured = aggregate.get(row, None, Metric::FIT_WALL_SECONDS);
+            cells.push(measured_cell(&mut table, measured, Metric::FIT_WALL_SECONDS, "undefined"));
+            let fits = aggregate.get(row, None, Metric::ACCURACY).map(|measured| measured.fits);
+            cells.push(fits.map_or(Cell::Absent, Cell::count));
             table.rows.push(cells);
         }
         table.notes.push(interval_note(&aggregate));
@@ -109,7 +104,7 @@ pub fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
 ///
 /// # Errors
 /// Two records of the same value.
-pub fn sweep_figures(records: &[Record]) -> Result<Vec<(String, Figure)>, ReportError> {
+pub(super) fn sweep_figures(records: &[Record]) -> Result<Vec<(String, Figure)>, ReportError> {
     if !is_sweep(records) {
         return Ok(Vec::new());
     }

@@ -1,6 +1,7 @@
 //! A table before it has a form, and its forms as CSV and Markdown (LaTeX is in its own file).
 
 use super::{ReportError, latex};
+use etcbench_evaluate::{Metric, Summary};
 
 /// Above this width (in characters) Markdown cells are no longer padded to align.
 const MARKDOWN_WIDTH: usize = 144;
@@ -26,6 +27,10 @@ impl Column {
     /// A column of numbers.
     pub fn number(name: &str, heading: &str) -> Self {
         Self { numeric: true, ..Self::text(name, heading) }
+    }
+    /// The column of a metric, as the table of metrics heads it.
+    pub fn metric(metric: Metric) -> Self {
+        Self::number(metric.key, metric.heading)
     }
     /// The same column, in CSV files only.
     pub fn machine_only(self) -> Self {
@@ -53,6 +58,46 @@ pub enum Cell {
     Undefined(Option<usize>),
     /// Nothing was measured or published here.
     Absent,
+}
+
+impl Cell {
+    /// Words.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text(text.into())
+    }
+    /// A number with so many decimals for people.
+    pub fn number(value: f64, decimals: usize) -> Self {
+        Self::Number { value, standard_deviation: None, decimals, footnote: None }
+    }
+    /// A number, or nothing where there is none.
+    pub fn number_or_absent(value: Option<f64>, decimals: usize) -> Self {
+        value.map_or(Self::Absent, |value| Self::number(value, decimals))
+    }
+    /// A whole number of something.
+    pub fn count(count: usize) -> Self {
+        Self::number(count as f64, 0)
+    }
+    /// The mean of several values with their standard deviation.
+    pub fn summary(summary: &Summary, decimals: usize) -> Self {
+        let Summary { mean, standard_deviation, .. } = *summary;
+        Self::Number { value: mean, standard_deviation, decimals, footnote: None }
+    }
+    /// The mean of a metric's values with their standard deviation, in the unit that people read.
+    pub fn measured(metric: Metric, summary: &Summary) -> Self {
+        let size = metric.unit.size;
+        let (mean, standard_deviation) = (summary.mean / size, summary.standard_deviation.map(|value| value / size));
+        Self::summary(&Summary { mean, standard_deviation, ..*summary }, decimals(metric, mean))
+    }
+    /// The same cell with a footnote, or with none.
+    pub fn noted(self, note: Option<usize>) -> Self {
+        match self {
+            Self::Number { value, standard_deviation, decimals, .. } => {
+                Self::Number { value, standard_deviation, decimals, footnote: note }
+            }
+            Self::Undefined(_) => Self::Undefined(note),
+            other => other,
+        }
+    }
 }
 
 /// A table without a form.
@@ -208,6 +253,21 @@ pub(super) fn fixed(value: f64, decimals: usize) -> String {
     }
 }
 
+/// The decimals of a metric's value, given in the unit that people read.
+pub(super) fn decimals(metric: Metric, value: f64) -> usize {
+    metric.unit.decimals.unwrap_or_else(|| significant_decimals(value))
+}
+
+/// Three digits that matter, at most three decimals.
+pub(super) fn significant_decimals(value: f64) -> usize {
+    match value {
+        _ if value >= 100.0 => 0,
+        _ if value >= 10.0 => 1,
+        _ if value >= 1.0 => 2,
+        _ => 3,
+    }
+}
+
 /// The mark of a footnote: a to z, then aa, ab, ...
 pub(super) fn mark(index: usize) -> String {
     let letter = char::from(b'a' + (index % 26) as u8);
@@ -232,7 +292,7 @@ mod tests {
             ..Table::default()
         };
         let never = table.footnote("never predicted");
-        let seeds = Cell::Number { value: 2.0, standard_deviation: None, decimals: 0, footnote: None };
+        let seeds = Cell::count(2);
         let number =
             |value, standard_deviation, footnote| Cell::Number { value, standard_deviation, decimals: 3, footnote };
         table.rows = vec![

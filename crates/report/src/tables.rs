@@ -4,6 +4,7 @@
 use super::aggregate::{Aggregate, Measured, RowKey, TableKey, aggregate};
 use super::reproduced::{WITHIN_NOTE, within_cell};
 use super::{Cell, Column, Possible, PublishedCell, PublishedTable, ReportError, Table};
+use etcbench_evaluate::Metric;
 use etcbench_experiment::{Record, TableLayout};
 use etcbench_model::ModelKind;
 use etcbench_split::SplitSummary;
@@ -16,7 +17,7 @@ const PUBLISHED: &str = "published";
 ///
 /// # Errors
 /// Two records of the same value.
-pub fn tables(
+pub(super) fn tables(
     records: &[Record],
     layout: TableLayout,
     published: &[PublishedTable],
@@ -46,13 +47,13 @@ fn model_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
             Column::text("input", "input"),
             shown_if_it_tells("implementation", rows.iter().all(RowKey::is_default_implementation)),
             Column::text("variant", "variant"),
-            Column::number("accuracy", "accuracy"),
-            Column::number("macro_precision", "precision"),
-            Column::number("macro_recall", "recall"),
-            Column::number("macro_f1", "F1"),
+            Column::metric(Metric::ACCURACY),
+            Column::metric(Metric::MACRO_PRECISION),
+            Column::metric(Metric::MACRO_RECALL),
+            Column::metric(Metric::MACRO_F1),
             within_column(published),
-            Column::number("fit_wall_seconds", "fit (s)"),
-            Column::number("predict_wall_seconds", "predict (s)"),
+            Column::metric(Metric::FIT_WALL_SECONDS),
+            Column::metric(Metric::PREDICT_WALL_SECONDS),
             Column::number("seeds", "seeds").machine_only(),
         ],
         ..Table::default()
@@ -61,12 +62,12 @@ fn model_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
     models.extend(published.map(PublishedTable::models).unwrap_or_default());
     models.sort_by_key(|model| (ModelKind::rank(model), *model));
     models.dedup();
-    let metrics = ["accuracy", "macro_precision", "macro_recall", "macro_f1"];
+    let metrics = [Metric::ACCURACY, Metric::MACRO_PRECISION, Metric::MACRO_RECALL, Metric::MACRO_F1];
     for model in models {
         if let Some(published) = published.filter(|table| table.models().contains(&model)) {
             let mut cells = vec![Cell::Text(model.to_owned()), Cell::Absent, Cell::Absent];
             cells.push(Cell::Text(PUBLISHED.to_owned()));
-            cells.extend(metrics.map(|metric| published_cell(&mut table, published.get(model, metric))));
+            cells.extend(metrics.map(|metric| published_cell(&mut table, published.get(model, metric.key))));
             cells.extend([Cell::Absent, Cell::Absent, Cell::Absent, Cell::Absent]);
             table.rows.push(cells);
         }
@@ -74,15 +75,13 @@ fn model_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
             let mut cells: Vec<Cell> =
                 [&row.model, &row.input, &row.implementation, &row.variant].map(|text| Cell::Text(text.clone())).into();
             for metric in metrics {
-                let mut cell = measured_cell(&mut table, aggregate.get(row, None, metric), 3, "undefined");
+                let mut cell = measured_cell(&mut table, aggregate.get(row, None, metric), metric, "undefined");
                 note_undefined_classes(&mut table, &mut cell, aggregate, row, metric);
                 cells.push(cell);
             }
             cells.push(within_cell(aggregate, row, None, published, &metrics));
-            for metric in ["fit_wall_seconds", "predict_wall_seconds"] {
-                let measured = aggregate.get(row, None, metric);
-                let seconds = measured.and_then(|measured| measured.summary).map_or(0.0, |summary| summary.mean);
-                cells.push(measured_cell(&mut table, measured, time_decimals(seconds), "undefined"));
+            for metric in [Metric::FIT_WALL_SECONDS, Metric::PREDICT_WALL_SECONDS] {
+                cells.push(measured_cell(&mut table, aggregate.get(row, None, metric), metric, "undefined"));
             }
             cells.push(seeds_cell(aggregate, row));
             table.rows.push(cells);
@@ -107,11 +106,11 @@ fn class_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
             shown_if_it_tells("input", rows.iter().all(|row| row.input == rows[0].input)),
             shown_if_it_tells("implementation", rows.iter().all(RowKey::is_default_implementation)),
             Column::text("variant", "variant"),
-            Column::number("precision", "precision"),
-            Column::number("recall", "recall"),
-            Column::number("f1", "F1"),
+            Column::metric(Metric::PRECISION),
+            Column::metric(Metric::RECALL),
+            Column::metric(Metric::F1),
             within_column(published),
-            Column::number("support", "support"),
+            Column::metric(Metric::SUPPORT),
             Column::number("seeds", "seeds").machine_only(),
         ],
         ..Table::default()
@@ -122,35 +121,34 @@ fn class_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
             classes.push(class);
         }
     }
-    let metrics = [
-        ("precision", "undefined: the class was never predicted"),
-        ("recall", "undefined: the class has no test flow"),
-        ("f1", "undefined: the class has no test flow and was never predicted"),
-    ];
+    let metrics = [Metric::PRECISION, Metric::RECALL, Metric::F1];
     for class in classes {
         if let Some(published) = published.filter(|table| table.classes().contains(&class)) {
             let mut cells = vec![Cell::Text(class.to_owned()), Cell::Absent, Cell::Absent];
             cells.push(Cell::Text(PUBLISHED.to_owned()));
-            cells.extend(metrics.map(|(metric, _)| published_cell(&mut table, published.get(class, metric))));
+            cells.extend(metrics.map(|metric| published_cell(&mut table, published.get(class, metric.key))));
             cells.extend([Cell::Absent, Cell::Absent, Cell::Absent]);
             table.rows.push(cells);
         }
-        for row in rows.iter().filter(|row| aggregate.get(row, Some(class), "support").is_some()) {
+        for row in rows.iter().filter(|row| aggregate.get(row, Some(class), Metric::SUPPORT).is_some()) {
             let mut cells = vec![Cell::Text(class.to_owned())];
             cells.extend([&row.input, &row.implementation, &row.variant].map(|text| Cell::Text(text.clone())));
-            for (metric, undefined) in metrics {
-                cells.push(measured_cell(&mut table, aggregate.get(row, Some(class), metric), 3, undefined));
+            for metric in metrics {
+                let undefined = format!("undefined: the class {}", metric.undefined);
+                cells.push(measured_cell(&mut table, aggregate.get(row, Some(class), metric), metric, &undefined));
             }
-            cells.push(within_cell(aggregate, row, Some(class), published, &metrics.map(|(metric, _)| metric)));
-            let support = aggregate.get(row, Some(class), "support");
+            cells.push(within_cell(aggregate, row, Some(class), published, &metrics));
+            let support = aggregate.get(row, Some(class), Metric::SUPPORT);
             let varies = support
                 .and_then(|support| support.summary?.standard_deviation)
                 .is_some_and(|deviation| deviation > 0.0);
-            cells.push(match measured_cell(&mut table, support, usize::from(varies), "undefined") {
-                // Splits of one data set have one support; a zero after it would only be in the way.
-                Cell::Number { value, decimals, footnote, .. } if !varies => {
-                    Cell::Number { value, standard_deviation: None, decimals, footnote }
+            cells.push(match measured_cell(&mut table, support, Metric::SUPPORT, "undefined") {
+                // A mean over splits of other sizes is no whole number.
+                Cell::Number { value, standard_deviation, footnote, .. } if varies => {
+                    Cell::Number { value, standard_deviation, decimals: 1, footnote }
                 }
+                // Splits of one data set have one support; a zero after it would only be in the way.
+                Cell::Number { value, decimals, footnote, .. } => Cell::number(value, decimals).noted(footnote),
                 cell => cell,
             });
             cells.push(seeds_cell(aggregate, row));
@@ -171,10 +169,8 @@ fn shown_if_it_tells(name: &str, same: bool) -> Column {
 }
 
 fn seeds_cell(aggregate: &Aggregate, row: &RowKey) -> Cell {
-    match aggregate.get(row, None, "accuracy") {
-        Some(measured) => number(measured.seeds as f64, 0),
-        None => Cell::Absent,
-    }
+    let seeds = aggregate.get(row, None, Metric::ACCURACY).map(|measured| measured.seeds);
+    seeds.map_or(Cell::Absent, Cell::count)
 }
 
 /// Which published numbers lie within the interval of a row's seeds; for people only where there are any.
@@ -183,33 +179,25 @@ fn within_column(published: Option<&PublishedTable>) -> Column {
     if published.is_some() { column } else { column.machine_only() }
 }
 
-fn number(value: f64, decimals: usize) -> Cell {
-    Cell::Number { value, standard_deviation: None, decimals, footnote: None }
-}
-
-pub(super) fn measured_cell(table: &mut Table, measured: Option<Measured>, decimals: usize, undefined: &str) -> Cell {
+pub(super) fn measured_cell(table: &mut Table, measured: Option<Measured>, metric: Metric, undefined: &str) -> Cell {
     let Some(Measured { summary, fits, seeds }) = measured else { return Cell::Absent };
     let Some(summary) = summary else { return Cell::Undefined(Some(table.footnote(undefined))) };
     let footnote = (summary.count < fits).then(|| {
         let of = if fits == seeds { "seeds" } else { "fits" };
         table.footnote(&format!("{undefined} in {} of {fits} {of}; mean of the others", fits - summary.count))
     });
-    Cell::Number { value: summary.mean, standard_deviation: summary.standard_deviation, decimals, footnote }
+    Cell::measured(metric, &summary).noted(footnote)
 }
 
 /// Marks a macro average in which a class without a defined value counts as 0.
-fn note_undefined_classes(table: &mut Table, cell: &mut Cell, aggregate: &Aggregate, row: &RowKey, metric: &str) {
-    let (count, reason) = match metric {
-        "macro_precision" => ("undefined_precision_classes", "a class was never predicted: its precision counts as 0"),
-        "macro_recall" => ("undefined_recall_classes", "a class has no test flow: its recall counts as 0"),
-        "macro_f1" => ("undefined_f1_classes", "a class has no test flow and was never predicted: its F1 counts as 0"),
-        _ => return,
-    };
-    let undefined = aggregate.get(row, None, count).and_then(|measured| measured.summary);
+fn note_undefined_classes(table: &mut Table, cell: &mut Cell, aggregate: &Aggregate, row: &RowKey, metric: Metric) {
+    let Some((of_class, count)) = metric.mean_of else { return };
+    let undefined = aggregate.get(row, None, *count).and_then(|measured| measured.summary);
     if let Cell::Number { footnote: footnote @ None, .. } = cell
         && undefined.is_some_and(|summary| summary.mean > 0.0)
     {
-        *footnote = Some(table.footnote(reason));
+        let reason = format!("a class {}: its {} counts as 0", of_class.undefined, of_class.heading);
+        *footnote = Some(table.footnote(&reason));
     }
 }
 
@@ -220,17 +208,7 @@ fn published_cell(table: &mut Table, published: Option<&PublishedCell>) -> Cell 
         Possible::OnlyIf => Some(table.footnote(&format!("possible only under a condition: {}", published.note))),
         Possible::No => Some(table.footnote(&format!("impossible: {}", published.note))),
     };
-    Cell::Number { value: published.value, standard_deviation: None, decimals: 3, footnote }
-}
-
-/// Three digits that matter, at most three decimals.
-pub(super) fn time_decimals(seconds: f64) -> usize {
-    match seconds {
-        _ if seconds >= 100.0 => 0,
-        _ if seconds >= 10.0 => 1,
-        _ if seconds >= 1.0 => 2,
-        _ => 3,
-    }
+    Cell::number(published.value, 3).noted(footnote)
 }
 
 fn common_notes(table: &mut Table, key: &TableKey, aggregate: &Aggregate, published: Option<&PublishedTable>) {
@@ -265,9 +243,9 @@ fn common_notes(table: &mut Table, key: &TableKey, aggregate: &Aggregate, publis
 fn pretraining_notes(table: &mut Table, aggregate: &Aggregate) {
     for row in aggregate.rows() {
         let mean = |measured: Measured| measured.summary.map_or(0.0, |summary| summary.mean);
-        let count = |metric: &str| aggregate.get(&row, None, metric).map_or(0.0, mean);
+        let count = |metric: Metric| aggregate.get(&row, None, metric).map_or(0.0, mean);
         let parts: Vec<String> = aggregate
-            .beginning_with(&row, "pretraining_packets_")
+            .of_parts(&row, Metric::PRETRAINING_PACKETS_OF_PART)
             .map(|(part, measured)| {
                 let name = if part == "training_part" { "training part" } else { part };
                 format!("{} {name}", mean(measured).round())
@@ -278,7 +256,7 @@ fn pretraining_notes(table: &mut Table, aggregate: &Aggregate) {
         }
         let name = format!("{} ({}, {})", row.model, row.input, row.variant);
         table.notes.push(format!("The ELMo of {name} was pre-trained on these packets (mean): {}.", parts.join(", ")));
-        let seen = [count("pretraining_seen_test_flows"), count("pretraining_seen_validation_flows")];
+        let seen = [Metric::PRETRAINING_SEEN_TEST_FLOWS, Metric::PRETRAINING_SEEN_VALIDATION_FLOWS].map(count);
         if seen != [0.0; 2] {
             table.notes.push(format!(
                 "It has seen {:.1} test flows and {:.1} validation flows (means) in its pre-training: the scores of {name} \
@@ -304,7 +282,7 @@ pub fn split_table(summary: &SplitSummary) -> Table {
     let mut total = [0; 3];
     let row = |name: &str, counts: &[usize; 3]| {
         let mut cells = vec![Cell::Text(name.to_owned())];
-        cells.extend(counts.iter().map(|&count| number(count as f64, 0)));
+        cells.extend(counts.iter().map(|&count| Cell::count(count)));
         cells
     };
     for (class, counts) in summary.class_names.iter().zip(&summary.counts) {

@@ -7,18 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use super::aggregate::{Measured, RowKey, aggregate};
 use super::{Cell, Column, ReportError, Table, file_error};
+use etcbench_evaluate::Metric;
 use etcbench_experiment::Record;
 use etcbench_model::Implementation;
 use etcbench_storage::declarative::unknown;
 
 /// Metrics that [`bless`] proposes to hold.
-const BLESSED: [&str; 2] = ["accuracy", "macro_f1"];
+const BLESSED: [Metric; 2] = [Metric::ACCURACY, Metric::MACRO_F1];
 
 /// [`bless`] allows at least this deviation: what one more seed or another machine may change.
 const LEAST_DEVIATION: f64 = 0.02;
 
 /// Times that [`bless`] proposes to hold where it is asked to, and how many times the expected one they may be.
-const BLESSED_TIMES: [&str; 2] = ["fit_wall_seconds", "predict_wall_seconds"];
+const BLESSED_TIMES: [Metric; 2] = [Metric::FIT_WALL_SECONDS, Metric::PREDICT_WALL_SECONDS];
 const BLESSED_RATIO: f64 = 3.0;
 
 /// The expectations of one experiment on one dataset in one size.
@@ -223,7 +224,7 @@ impl Tolerance {
     }
 
     fn is_time(&self) -> bool {
-        self.metric.ends_with("_seconds")
+        Metric::named(&self.metric).is_some_and(|metric| metric.is_time())
     }
 
     /// How far outside of what is allowed a mean is; 0 or less within.
@@ -312,7 +313,7 @@ pub fn bless(records: &[Record], stored: Option<&ToleranceFile>, times: bool) ->
                 input: row.input.clone(),
                 implementation: row.implementation.clone(),
                 class: None,
-                metric: metric.to_owned(),
+                metric: metric.key.to_owned(),
                 expected: 0.0,
                 deviation: 0.0,
                 ratio,
@@ -355,32 +356,30 @@ pub fn verdict_table(verdicts: &[Verdict]) -> Table {
         ..Table::default()
     };
     for Verdict { tolerance, measured, seeds, out_by, .. } in out {
-        let number = |value, decimals| Cell::Number { value, standard_deviation: None, decimals, footnote: None };
-        let text = |text: &str| Cell::Text(text.to_owned());
         let measured = match measured {
             Some(value) if *seeds < tolerance.seeds => {
                 let footnote = table.footnote("over fewer seeds than the expectation was made from");
-                Cell::Number { value: *value, standard_deviation: None, decimals: 4, footnote: Some(footnote) }
+                Cell::number(*value, 4).noted(Some(footnote))
             }
-            Some(value) => number(*value, 4),
+            Some(value) => Cell::number(*value, 4),
             None if *seeds == 0 => Cell::Undefined(Some(table.footnote("no record of it"))),
             None => Cell::Undefined(Some(table.footnote("undefined in at least one seed"))),
         };
         table.rows.push(vec![
-            text(&tolerance.model),
-            text(&tolerance.input),
-            text(&tolerance.implementation),
-            text(&tolerance.variant),
-            tolerance.class.as_deref().map_or(Cell::Absent, text),
-            text(&tolerance.metric),
-            number(tolerance.expected, 4),
+            Cell::text(&tolerance.model),
+            Cell::text(&tolerance.input),
+            Cell::text(&tolerance.implementation),
+            Cell::text(&tolerance.variant),
+            tolerance.class.as_deref().map_or(Cell::Absent, Cell::text),
+            Cell::text(&tolerance.metric),
+            Cell::number(tolerance.expected, 4),
             match tolerance.ratio {
                 Some(ratio) => Cell::Text(format!("at most {ratio} times")),
-                None => number(tolerance.deviation, 4),
+                None => Cell::number(tolerance.deviation, 4),
             },
             measured,
-            out_by.map_or(Cell::Absent, |out_by| number(out_by, 4)),
-            number(*seeds as f64, 0),
+            Cell::number_or_absent(*out_by, 4),
+            Cell::count(*seeds),
         ]);
     }
     table

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::aggregate::TableKey;
-use super::tables::time_decimals;
+use super::table::significant_decimals;
 use super::{Cell, Column, Table};
-use etcbench_evaluate::Summary;
+use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::{Agreement, Record};
 use etcbench_model::ModelKind;
 
@@ -20,7 +20,7 @@ struct Tried {
 
 /// Every setting that was tried, with its score on the validation part and how often it was chosen; none where
 /// nothing was tuned. One table per experiment, dataset and size.
-pub fn tuning_tables(records: &[Record]) -> Vec<Table> {
+pub(super) fn tuning_tables(records: &[Record]) -> Vec<Table> {
     type Settings = BTreeMap<(usize, String, String, String), BTreeMap<String, Tried>>;
     let mut tables: BTreeMap<TableKey, Settings> = BTreeMap::new();
     for record in records {
@@ -32,10 +32,10 @@ pub fn tuning_tables(records: &[Record]) -> Vec<Table> {
         let settings = tables.entry(table).or_default().entry(row).or_default();
         let order = settings.len();
         let tried = settings.entry(setting.clone()).or_insert_with(|| Tried { order, ..Tried::default() });
-        match record.metric.as_str() {
-            "tuning_macro_f1" => tried.scores.push(record.value),
-            "tuning_chosen_macro_f1" => tried.chosen += 1,
-            _ => {}
+        if record.metric == Metric::TUNING_MACRO_F1.key {
+            tried.scores.push(record.value);
+        } else if record.metric == Metric::TUNING_CHOSEN_MACRO_F1.key {
+            tried.chosen += 1;
         }
     }
     tables.into_iter().map(|(key, settings)| tuning_table(&key, settings)).collect()
@@ -49,7 +49,7 @@ fn tuning_table(key: &TableKey, settings: BTreeMap<(usize, String, String, Strin
             Column::text("input", "input"),
             Column::text("variant", "variant"),
             Column::text("setting", "setting"),
-            Column::number("validation_macro_f1", "validation F1"),
+            Column::metric(Metric::VALIDATION_MACRO_F1),
             Column::number("chosen", "chosen"),
             Column::number("fits", "of"),
         ],
@@ -68,43 +68,34 @@ fn tuning_table(key: &TableKey, settings: BTreeMap<(usize, String, String, Strin
             let footnote = (defined.len() < tried.scores.len())
                 .then(|| table.footnote("training left the finite numbers in some fits, which are not in the mean"));
             let score = match Summary::of(&defined) {
-                Some(Summary { mean, standard_deviation, .. }) => {
-                    Cell::Number { value: mean, standard_deviation, decimals: 3, footnote }
-                }
+                Some(summary) => Cell::summary(&summary, 3).noted(footnote),
                 None => Cell::Undefined(footnote),
             };
             let mut cells: Vec<Cell> = [&model, &input, &variant, &setting].map(|text| Cell::Text(text.clone())).into();
             cells.push(score);
-            cells.extend([whole(tried.chosen), whole(tried.scores.len())]);
+            cells.extend([Cell::count(tried.chosen), Cell::count(tried.scores.len())]);
             table.rows.push(cells);
         }
     }
     table
 }
 
-fn whole(value: usize) -> Cell {
-    number(value as f64, 0)
-}
-
-fn number(value: f64, decimals: usize) -> Cell {
-    Cell::Number { value, standard_deviation: None, decimals, footnote: None }
-}
-
 /// Fast against reference: agreement of predictions, both macro F1 values and times.
 pub fn agreement_table(results: &[Agreement]) -> Table {
     let failed = results.iter().filter(|result| !result.holds()).count();
+    let f1 = Metric::MACRO_F1;
     let mut table = Table {
         title: format!("Fast against reference: {failed} of {} models out of bounds", results.len()),
         columns: vec![
             Column::text("model", "model"),
             Column::text("input", "input"),
-            Column::number("training_flows", "fitted on"),
-            Column::number("test_flows", "predicted"),
+            Column::number(Metric::TRAINING_FLOWS.key, "fitted on"),
+            Column::number(Metric::TEST_FLOWS.key, "predicted"),
             Column::number("agreement", "same (%)"),
             Column::number("bound", "at least (%)"),
-            Column::number("fast_macro_f1", "F1 fast"),
-            Column::number("reference_macro_f1", "F1 reference"),
-            Column::number("macro_f1_bound", "apart at most"),
+            Column::number(&format!("fast_{}", f1.key), &format!("{} fast", f1.heading)),
+            Column::number(&format!("reference_{}", f1.key), &format!("{} reference", f1.heading)),
+            Column::number(&format!("{}_bound", f1.key), "apart at most"),
             Column::number("fast_seconds", "fast (s)"),
             Column::number("reference_seconds", "reference (s)"),
             Column::text("verdict", "verdict"),
@@ -115,15 +106,15 @@ pub fn agreement_table(results: &[Agreement]) -> Table {
     for result in results {
         let seconds = |measured: &etcbench_experiment::AgreementPart| {
             let seconds = measured.fit.wall_seconds + measured.predict.wall_seconds;
-            number(seconds, time_decimals(seconds))
+            Cell::number(seconds, significant_decimals(seconds))
         };
         let mut cells = vec![Cell::Text(result.model.clone()), Cell::Text(result.input.clone())];
-        cells.extend([whole(result.training_flows), whole(result.test_flows)]);
-        cells.push(result.agreement.map_or(Cell::Absent, |share| number(100.0 * share, 2)));
-        cells.push(number(100.0 * result.bound.agreement, 0));
-        cells.push(number(result.fast.macro_f1, 3));
-        cells.push(result.reference.as_ref().map_or(Cell::Absent, |reference| number(reference.macro_f1, 3)));
-        cells.push(number(result.bound.macro_f1, 2));
+        cells.extend([Cell::count(result.training_flows), Cell::count(result.test_flows)]);
+        cells.push(result.agreement.map_or(Cell::Absent, |share| Cell::number(100.0 * share, 2)));
+        cells.push(Cell::number(100.0 * result.bound.agreement, 0));
+        cells.push(Cell::number(result.fast.macro_f1, 3));
+        cells.push(result.reference.as_ref().map_or(Cell::Absent, |reference| Cell::number(reference.macro_f1, 3)));
+        cells.push(Cell::number(result.bound.macro_f1, 2));
         cells.push(seconds(&result.fast));
         cells.push(result.reference.as_ref().map_or(Cell::Absent, seconds));
         cells.push(Cell::Text(match &result.reference {
@@ -177,7 +168,7 @@ mod tests {
         let tables = tuning_tables(&records);
         assert!(tables[0].to_markdown().starts_with(expected), "{}", tables[0].to_markdown());
         // They do not count as measured on the test set.
-        let models = super::super::tables(&records, etcbench_experiment::TableLayout::Models, &[]).unwrap();
+        let models = super::super::tables::tables(&records, etcbench_experiment::TableLayout::Models, &[]).unwrap();
         assert!(models[0].to_markdown().contains("One seed."), "{}", models[0].to_markdown());
     }
 }

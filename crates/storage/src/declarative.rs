@@ -135,6 +135,11 @@ pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     format!("unknown {what} `{name}`{} (known: {})", did_you_mean(name, known.iter().copied()), known.join(", "))
 }
 
+/// The first value of a list that is in it before; none where each is given once.
+pub fn first_repeated<T: PartialEq>(values: &[T]) -> Option<&T> {
+    (1..values.len()).find(|&index| values[..index].contains(&values[index])).map(|index| &values[index])
+}
+
 /// Serde says which key or value is unknown and which are known; a person wants the nearest one first.
 pub fn with_nearest_key(message: &str) -> String {
     for kind in ["field", "variant"] {
@@ -196,6 +201,13 @@ mod tests {
         assert_eq!(nearest("a", []), None);
         assert_eq!(did_you_mean("kinds", ["kind"]), ", did you mean `kind`?");
         assert_eq!(did_you_mean("statistics", ["bytes"]), "");
+    }
+
+    #[test]
+    fn the_first_value_that_is_given_again_is_named() {
+        assert_eq!(first_repeated(&["a", "b", "c", "b", "a"]), Some(&"b"));
+        assert_eq!(first_repeated(&["a", "b"]), None);
+        assert_eq!(first_repeated::<u64>(&[]), None);
     }
 
     #[test]

@@ -130,6 +130,15 @@ fn without_timing_columns(text: &str) -> String {
     kept.collect::<Vec<_>>().join("\n")
 }
 
+/// An experiment on captures that takes a moment: one seed, the first packets and bytes of each flow as `[packets, bytes]`.
+pub(crate) fn small_experiment(dataset: &str, label: &str, models: &[&str], [packets, bytes]: [usize; 2]) -> String {
+    format!(
+        "title = \"Small\"\nseeds = [0]\nmodels = {models:?}\n[dataset]\nnames = [\"{dataset}\"]\n\
+         [selection]\nlabel = \"{label}\"\n[feature]\npackets = {packets}\nbytes = {bytes}\n\
+         [split]\nmethod = \"stratified\"\ntrain = 0.5\nvalidation = 0.25\ntest = 0.25\n"
+    )
+}
+
 /// A dataset of sixty points of three overlapping classes, by a generator of small numbers, as a feature file.
 pub(crate) fn write_points(project: &Project) {
     let mut state = 1_u64;

@@ -264,8 +264,8 @@ pub(super) fn unique<T: PartialEq + std::fmt::Debug>(
     if values.is_empty() {
         return Err(problem(format!("`{key}` is empty; give at least one")));
     }
-    match (1..values.len()).find(|&index| values[..index].contains(&values[index])) {
-        Some(index) => Err(problem(format!("`{key}` lists {:?} twice; give each once", values[index]))),
+    match declarative::first_repeated(values) {
+        Some(value) => Err(problem(format!("`{key}` lists {value:?} twice; give each once"))),
         None => Ok(()),
     }
 }

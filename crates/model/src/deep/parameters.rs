@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pooling::{Pooling, PoolingKind};
 use crate::{ModelArchive, ModelError, Tensor};
+use etcbench_storage::declarative::first_repeated;
 use etcbench_storage::seed;
 
 /// The model's name in files and errors.
@@ -85,8 +86,8 @@ impl ElmoOptions {
                         comes pre-trained";
             return Err(problem(text.to_owned()));
         }
-        if let Some(index) = (1..self.corpus.len()).find(|&index| self.corpus[..index].contains(&self.corpus[index])) {
-            return Err(problem(format!("elmo.corpus names {} twice; name it once", self.corpus[index])));
+        if let Some(name) = first_repeated(&self.corpus) {
+            return Err(problem(format!("elmo.corpus names {name} twice; name it once")));
         }
         Ok(())
     }
@@ -302,8 +303,7 @@ impl AttentionLstmOptions {
                 return Err(problem(format!("{key} = {value} must be a positive number")));
             }
         }
-        let metadata = &self.packet_metadata;
-        if (1..metadata.len()).any(|index| metadata[..index].contains(&metadata[index])) {
+        if first_repeated(&self.packet_metadata).is_some() {
             return Err(problem("packet_metadata names a value twice".to_owned()));
         }
         let divisor = self.layer_rate_divisor;

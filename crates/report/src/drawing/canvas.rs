@@ -2,8 +2,6 @@
 
 use std::fmt::Write;
 
-use super::super::page::escape;
-
 /// An SVG that grows.
 pub(super) struct Canvas {
     /// Width in pixels.
@@ -20,6 +18,22 @@ pub(super) enum Anchor {
     Start,
     Middle,
     End,
+}
+
+/// Text in which a browser finds no markup.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
 }
 
 /// The colour of a series.

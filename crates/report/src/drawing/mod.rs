@@ -77,7 +77,7 @@ impl Figure {
             "<svg{attributes} width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
              aria-label=\"{}\" font-family=\"system-ui, 'Segoe UI', 'Liberation Sans', Helvetica, Arial, sans-serif\" \
              font-size=\"12\">{}</svg>",
-            super::page::escape(&self.title),
+            canvas::escape(&self.title),
             self.body
         )
     }

@@ -1,49 +1,62 @@
 //! Where a run came from: `run.json` as lists and tables. It is read without a fixed form, so that runs of other
 //! versions can still be shown; what is not known is shown as it is.
 
+use askama::Template;
 use serde_json::Value;
 
-use super::table::{Look, folded, table};
-use super::{Cell, Column, Table, escape};
+use super::table::{Look, TableView};
+use super::{Cell, Column, Table};
 
-/// Everything that `run.json` says beside the records.
-pub(super) fn provenance(information: &Value) -> String {
-    let mut html = String::new();
-    if let Some(Value::Object(provenance)) = information.get("provenance") {
-        html += "<dl class=\"facts\">";
-        for (key, value) in provenance {
-            let shown = match (key.as_str(), value) {
-                ("memory_bytes", Value::Number(bytes)) => {
-                    format!("{:.1} GB", bytes.as_f64().unwrap_or(0.0) / 1e9)
-                }
-                _ => plain(value),
+/// `provenance.html`: everything that `run.json` says beside the records.
+#[derive(Template)]
+#[template(path = "provenance.html", whitespace = "minimize")]
+pub(super) struct ProvenanceView {
+    /// Version, machine and the like, by name.
+    facts: Vec<(String, String)>,
+    /// What is folded under a title.
+    parts: Vec<(String, Vec<TableView>)>,
+}
+
+impl ProvenanceView {
+    /// What the page shows of a `run.json`.
+    pub(super) fn new(information: &Value) -> Self {
+        let facts = information.get("provenance").and_then(Value::as_object).into_iter().flatten();
+        let parts = [
+            ("variants", "Flows of every variant"),
+            ("fits", "Fits and their costs"),
+            ("captures", "Captures and their SHA-256"),
+        ];
+        let part = |(key, title): (&str, &str)| {
+            let items = information.get(key)?.as_array()?;
+            let shown = |table| TableView::new(&table, &Look::default());
+            let tables = match key {
+                "variants" => items.iter().map(flows).collect(),
+                // These are the same for all fits of a run.
+                "fits" => vec![shown(items_table(title, items, &["experiment", "dataset", "size"]))],
+                _ => vec![shown(items_table(title, items, &[]))],
             };
-            let key = if key == "memory_bytes" { "memory".to_owned() } else { key.replace('_', " ") };
-            html += &format!("<dt>{}</dt><dd>{}</dd>", escape(&key), escape(&shown));
-        }
-        html += "</dl>";
-    }
-    let parts = [
-        ("variants", "Flows of every variant"),
-        ("fits", "Fits and their costs"),
-        ("captures", "Captures and their SHA-256"),
-    ];
-    for (key, title) in parts {
-        let Some(Value::Array(items)) = information.get(key) else { continue };
-        let shown = match key {
-            "variants" => items.iter().map(flows).collect(),
-            // These are the same for all fits of a run.
-            "fits" => table(&items_table(title, items, &["experiment", "dataset", "size"]), &Look::default()),
-            _ => table(&items_table(title, items, &[]), &Look::default()),
+            let count = if items.len() == 1 { String::new() } else { format!(" ({})", items.len()) };
+            Some((format!("{title}{count}"), tables))
         };
-        let count = if items.len() == 1 { String::new() } else { format!(" ({})", items.len()) };
-        html += &folded(&format!("{title}{count}"), &shown);
+        Self {
+            facts: facts.map(|(key, value)| fact(key, value)).collect(),
+            parts: parts.into_iter().filter_map(part).collect(),
+        }
     }
-    html
+}
+
+fn fact(key: &str, value: &Value) -> (String, String) {
+    match (key, value) {
+        ("memory_bytes", Value::Number(bytes)) => {
+            ("memory".to_owned(), format!("{:.1} GB", bytes.as_f64().unwrap_or(0.0) / 1e9))
+        }
+        ("memory_bytes", _) => ("memory".to_owned(), plain(value)),
+        _ => (key.replace('_', " "), plain(value)),
+    }
 }
 
 /// A variant: its flows of each class, and what was left out.
-fn flows(variant: &Value) -> String {
+fn flows(variant: &Value) -> TableView {
     let mut counted = Table {
         title: variant.get("name").map_or(String::new(), plain),
         columns: vec![Column::text("class", "class"), Column::number("flows", "flows")],
@@ -60,7 +73,7 @@ fn flows(variant: &Value) -> String {
             counted.notes.push(format!("{}: {}", key.replace('_', " "), plain(value)));
         }
     }
-    table(&counted, &Look { titled: true, ..Look::default() })
+    TableView::new(&counted, &Look { titled: true, ..Look::default() })
 }
 
 /// A row per item and a column per key.
@@ -105,7 +118,7 @@ fn cell(value: &Value) -> Cell {
         Value::Number(number) => {
             let value = number.as_f64().unwrap_or(0.0);
             let decimals = if number.is_f64() { 3 } else { 0 };
-            Cell::Number { value, standard_deviation: None, decimals, footnote: None }
+            Cell::number(value, decimals)
         }
         _ => Cell::Text(plain(value)),
     }
@@ -137,12 +150,13 @@ mod tests {
             "variants": [{"name": "a", "flows_per_class": [["x<y", 3]], "new_key": {"left_out": 4}}],
             "fits": [{"model": "svm", "fit": {"wall_seconds": 1.5}, "notes": []}, {"model": "knn", "surprise": [1, 2]}],
         });
-        let html = provenance(&information);
-        for part in ["<dd>2.0 GB</dd>", "<dd>unknown</dd>", "x&lt;y", "new key: left out 4", "fit wall seconds", "1; 2"]
+        let html = ProvenanceView::new(&information).to_string();
+        for part in
+            ["<dd>2.0 GB</dd>", "<dd>unknown</dd>", "x&#60;y", "new key: left out 4", "fit wall seconds", "1; 2"]
         {
             assert!(html.contains(part), "{part} is not in {html}");
         }
         assert!(!html.contains("notes</th>"), "a column without content: {html}");
-        assert_eq!(provenance(&serde_json::json!({})), "");
+        assert_eq!(ProvenanceView::new(&serde_json::json!({})).to_string().trim(), "");
     }
 }

@@ -1,9 +1,47 @@
 //! The section of one run: its tables, figures, one model in detail, leaks, tolerances, the experiment and provenance.
 
-use super::provenance::provenance;
-use super::table::{Look, folded, push, table};
-use super::{ReportedRun, escape, figures};
-use crate::{StoredRun, leak_sections};
+use askama::Template;
+
+use super::provenance::ProvenanceView;
+use super::table::{Look, TableView};
+use super::{Figures, ReportedRun, Table};
+use crate::StoredRun;
+use crate::leaks::{LeakSection, leak_sections};
+use crate::run_tables::TableRole;
+
+/// Beyond these each is folded of its own, and paper has none of them: a sweep's would take a page per point.
+const FEW_LEAK_SECTIONS: usize = 3;
+
+/// `run.html`: the section of a run.
+#[derive(Template)]
+#[template(path = "run.html", whitespace = "minimize")]
+pub(super) struct RunSection<'a> {
+    /// The name that links lead to.
+    anchor: String,
+    title: &'a str,
+    /// Experiment, datasets, size and the like in one line.
+    facts: String,
+    name: &'a str,
+    /// Its tables: whether they are folded, under which title, and the table.
+    tables: Vec<(bool, &'a str, TableView)>,
+    scores: Figures<'a>,
+    costs: Figures<'a>,
+    /// The rows of its main table, each with its figures.
+    rows: Vec<(String, Figures<'a>)>,
+    leaks: Vec<LeakView>,
+    /// What of the expectations is not met, where there are any: a title, and a table where that is something.
+    tolerances: Option<(&'a str, Option<TableView>)>,
+    experiment_file: &'a str,
+    provenance: ProvenanceView,
+}
+
+/// `leaks.html`: what splits and features give away in one variant.
+#[derive(Template)]
+#[template(path = "leaks.html", whitespace = "minimize")]
+struct LeakView {
+    section: LeakSection,
+    fields: TableView,
+}
 
 /// The name that links lead to.
 pub(super) fn anchor(run: &ReportedRun) -> String {
@@ -11,12 +49,51 @@ pub(super) fn anchor(run: &ReportedRun) -> String {
     format!("run-{}", letters.collect::<String>())
 }
 
-/// The section.
-pub(super) fn section(run: &ReportedRun) -> String {
+impl<'a> RunSection<'a> {
+    /// What the page shows of a run.
+    pub(super) fn new(run: &'a ReportedRun) -> Self {
+        let stored = &run.stored;
+        let table = |table: &Table| TableView::new(table, &Look::default());
+        let tables = run.tables.iter().map(|shown| {
+            let folded = !matches!(shown.role, TableRole::Main(_));
+            let look = Look { titled: !folded && run.tables.len() > 1, ..Look::default() };
+            (folded, shown.table.title.as_str(), TableView::new(&shown.table, &look))
+        });
+        let rows = run.rows.iter().map(|drawn| {
+            let name = format!("{} · {}", drawn.row.model_name(), drawn.row.variant);
+            (name, Figures::of(drawn.figures.iter().map(|(_, figure)| figure)))
+        });
+        let leaks = leak_sections(&stored.leaks).into_iter().map(|section| {
+            let fields = table(&section.fields);
+            LeakView { section, fields }
+        });
+        let tolerances = run.tolerances.as_ref().map(|verdicts| {
+            let unmet = (!verdicts.rows.is_empty()).then(|| table(verdicts));
+            (verdicts.title.as_str(), unmet)
+        });
+        Self {
+            anchor: anchor(run),
+            title: &stored.facts.title,
+            facts: facts(run),
+            name: &stored.name,
+            tables: tables.collect(),
+            scores: Figures::of(run.figures.scores.iter().map(|(_, figure)| figure)),
+            costs: Figures::of(run.figures.costs.iter().map(|(_, figure)| figure)),
+            rows: rows.collect(),
+            leaks: leaks.collect(),
+            tolerances,
+            experiment_file: &stored.experiment_file,
+            provenance: ProvenanceView::new(&stored.information),
+        }
+    }
+
+    fn folds_leaks(&self) -> bool {
+        self.leaks.len() > FEW_LEAK_SECTIONS
+    }
+}
+
+fn facts(run: &ReportedRun) -> String {
     let stored = &run.stored;
-    let anchor = anchor(run);
-    let mut html =
-        format!("<section class=\"run\" id=\"{anchor}\"><h2>{}</h2><p class=\"about\">", escape(&stored.facts.title));
     let mut facts =
         vec![stored.facts.experiment.clone(), stored.facts.datasets.join(" + "), format!("size {}", stored.facts.size)];
     facts.push(format!("{} fits", run.fits()));
@@ -25,87 +102,5 @@ pub(super) fn section(run: &ReportedRun) -> String {
     } else if stored.is_changed() {
         facts.push("changed on the command line".to_owned());
     }
-    push(&mut html, format_args!("{} <code>results/{}</code></p>", escape(&facts.join(" · ")), escape(&stored.name)));
-    for (name, shown) in &run.tables {
-        // What the experiment is about is shown; what stands beside it is asked for.
-        if *name == stored.facts.experiment || name.ends_with("-2") {
-            html += &table(shown, &Look { titled: run.tables.len() > 1, ..Look::default() });
-        } else {
-            html += &folded(&shown.title, &table(shown, &Look::default()));
-        }
-    }
-    html += &figures(run.figures.scores.iter().map(|(_, figure)| figure));
-    if !run.figures.costs.is_empty() {
-        html += &folded("Time and memory", &figures(run.figures.costs.iter().map(|(_, figure)| figure)));
-    }
-    html += &detail(run, &anchor);
-    html += &leaks(run);
-    html += &tolerances(run);
-    let file = format!("<pre tabindex=\"0\">{}</pre>", escape(&stored.experiment_file));
-    html += &folded("Experiment file, with everything it extends", &file);
-    html += &folded("Provenance", &provenance(&stored.information));
-    html + "</section>"
-}
-
-/// One model at a time: a list chooses, all stand below one another without a script.
-fn detail(run: &ReportedRun, anchor: &str) -> String {
-    if run.rows.is_empty() {
-        return String::new();
-    }
-    let mut html = format!(
-        "<div class=\"detail\"><h3>One model in detail</h3><p class=\"chooser\" hidden><label for=\"{anchor}-row\">Model, input \
-         and variant</label> <select id=\"{anchor}-row\">"
-    );
-    for (index, drawn) in run.rows.iter().enumerate() {
-        let name = format!("{} · {}", drawn.row.model_name(), drawn.row.variant);
-        push(&mut html, format_args!("<option value=\"{index}\">{}</option>", escape(&name)));
-    }
-    html += "</select></p>";
-    for (index, drawn) in run.rows.iter().enumerate() {
-        let name = format!("{} · {}", drawn.row.model_name(), drawn.row.variant);
-        let shown = figures(drawn.figures.iter().map(|(_, figure)| figure));
-        push(
-            &mut html,
-            format_args!("<div class=\"panel\" data-row=\"{index}\"><h4>{}</h4>{shown}</div>", escape(&name)),
-        );
-    }
-    html + "</div>"
-}
-
-/// Beyond these each is folded of its own, and paper has none of them: a sweep's would take a page per point.
-const FEW_LEAK_SECTIONS: usize = 3;
-
-fn leaks(run: &ReportedRun) -> String {
-    let mut shown = String::new();
-    let sections = leak_sections(&run.stored.leaks);
-    for section in &sections {
-        let mut one = format!("<p>{}</p><ul>", escape(&section.lead));
-        for finding in &section.findings {
-            push(&mut one, format_args!("<li>{}</li>", escape(finding)));
-        }
-        one += "</ul>";
-        one += &table(&section.fields, &Look::default());
-        if sections.len() > FEW_LEAK_SECTIONS {
-            shown += &folded(&section.variant, &one);
-        } else {
-            push(&mut shown, format_args!("<h4>{}</h4>{one}", escape(&section.variant)));
-        }
-    }
-    if shown.is_empty() {
-        shown += "<p class=\"empty\">This run has no leak report; run the experiment again to get one.</p>";
-    }
-    folded("Leaks: what split and features give away", &shown)
-}
-
-fn tolerances(run: &ReportedRun) -> String {
-    match &run.tolerances {
-        Some(verdicts) => {
-            let content = match verdicts.rows.is_empty() {
-                true => "<p class=\"empty\">Every expectation is met.</p>".to_owned(),
-                false => table(verdicts, &Look::default()),
-            };
-            folded(&format!("Tolerances: {}", verdicts.title), &content)
-        }
-        None => String::new(),
-    }
+    facts.join(" · ")
 }

@@ -22,6 +22,7 @@ pub(crate) fn record(variant: &str, model: &str, seed: u64, class: Option<&str>,
         class: class.map(str::to_owned),
         predicted: None,
         setting: None,
+        epoch: None,
         metric: metric.to_owned(),
         value: Some(value),
     }

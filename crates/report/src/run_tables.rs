@@ -1,0 +1,199 @@
+//! All tables of one run, each with the part that it plays. What is printed, what the page shows at once and what files
+//! are called follows from that part.
+
+use std::path::{Path, PathBuf};
+
+use super::comparisons::{comparison_table, read_comparisons};
+use super::leaks::{leak_notes, read_leaks};
+use super::reproduced::reproduced_tables;
+use super::statistics::statistics_tables;
+use super::sweep::{is_sweep, sweep_figures, sweep_tables};
+use super::tables::tables;
+use super::tuning::tuning_tables;
+use super::{PublishedTable, ReportError, RunFacts, StoredRun, Table, file_error};
+use etcbench_experiment::{Experiment, Record, TableLayout};
+use etcbench_storage::write_whole;
+
+/// What the tables of a run are about.
+pub struct RunHeading<'a> {
+    /// The experiment's name.
+    pub experiment: &'a str,
+    /// Its title.
+    pub title: &'a str,
+    /// The layout of its tables.
+    pub layout: TableLayout,
+    /// Its datasets.
+    pub datasets: &'a [String],
+    /// Its size.
+    pub size: &'a str,
+}
+
+impl<'a> RunHeading<'a> {
+    /// The heading of an experiment.
+    pub fn of(experiment: &'a Experiment) -> Self {
+        let Experiment { name, title, layout, datasets, size, .. } = experiment;
+        Self { experiment: name, title, layout: *layout, datasets, size }
+    }
+
+    /// The heading of a stored run.
+    pub fn of_stored(run: &'a StoredRun) -> Self {
+        let RunFacts { experiment, title, datasets, size, .. } = &run.facts;
+        Self { experiment, title, layout: run.layout(), datasets, size }
+    }
+}
+
+/// The part that a table plays in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TableRole {
+    /// What the experiment is about; of several, its number from 0.
+    Main(usize),
+    /// Every setting that tuning tried.
+    Tuning,
+    /// Whether the models differ from the best.
+    Differences,
+    /// Whether the models differ, all pairs.
+    AllDifferences,
+    /// Every published number beside the measured one.
+    Published,
+    /// Every metric with its intervals.
+    Statistics,
+}
+
+impl TableRole {
+    /// What stands in its file's name after the run or the experiment.
+    fn file_suffix(self) -> String {
+        match self {
+            Self::Main(0) => String::new(),
+            Self::Main(number) => format!("-{}", number + 1),
+            Self::Tuning => "-tuning".to_owned(),
+            Self::Differences => "-differences".to_owned(),
+            Self::AllDifferences => "-differences-all".to_owned(),
+            Self::Published => "-published".to_owned(),
+            Self::Statistics => "-statistics".to_owned(),
+        }
+    }
+
+    /// What stands in its title after that of the experiment.
+    fn subtitle(self) -> &'static str {
+        match self {
+            Self::Main(0) => "",
+            Self::Main(_) => ": models",
+            Self::Tuning => ": what was tried",
+            Self::Differences => ": whether the models differ",
+            Self::AllDifferences => ": whether the models differ, all pairs",
+            Self::Published => ": measured beside published",
+            Self::Statistics => ": every metric with its intervals",
+        }
+    }
+}
+
+/// A table of a run.
+pub(super) struct RunTable {
+    /// The part that it plays.
+    pub role: TableRole,
+    /// The table.
+    pub table: Table,
+    /// Whether it is printed; what is long is a file beside the others.
+    pub printed: bool,
+}
+
+impl RunTable {
+    /// The name of its files, without ending; `run` is the experiment's name within a run's folder, and that of the run's
+    /// folder among those of other runs.
+    pub(super) fn file_name(&self, run: &str) -> String {
+        format!("{run}{}", self.role.file_suffix())
+    }
+}
+
+/// The tables of the run in the folder `run`, those that are printed first. `published` is the folder of published
+/// tables.
+///
+/// # Errors
+/// Records that contradict one another, and a file of the run or a published table that is not what it should be.
+pub(super) fn run_tables(
+    published: &Path,
+    heading: &RunHeading<'_>,
+    records: &[Record],
+    run: &Path,
+) -> Result<Vec<RunTable>, ReportError> {
+    let published: Vec<PublishedTable> = PublishedTable::read(published, heading.experiment)?.into_iter().collect();
+    // Runs of earlier versions have no leak report.
+    let leaks = Some(run.join("leaks.json")).filter(|path| path.is_file());
+    let mut notes = leaks.map_or(Ok(Vec::new()), |path| read_leaks(&path).map(|leaks| leak_notes(&leaks)))?;
+    if run.join("run.json").is_file() {
+        notes.extend(RunFacts::read(run)?.data_notes);
+    }
+    let mut all: Vec<RunTable> = Vec::new();
+    let mut add = |role: TableRole, mut table: Table, printed: bool| {
+        table.title =
+            format!("{}{} ({}, {})", heading.title, role.subtitle(), heading.datasets.join(" + "), heading.size);
+        all.push(RunTable { role, table, printed });
+    };
+    let swept = is_sweep(records);
+    let main = if swept { sweep_tables(records)? } else { tables(records, heading.layout, &published)? };
+    for (number, mut table) in main.into_iter().enumerate() {
+        table.notes.extend(notes.iter().cloned());
+        add(TableRole::Main(number), table, true);
+    }
+    for table in tuning_tables(records) {
+        add(TableRole::Tuning, table, true);
+    }
+    // Runs of earlier versions have no paired tests.
+    let comparisons = Some(run.join("comparisons.csv")).filter(|path| path.is_file());
+    let comparisons = comparisons.map_or(Ok(Vec::new()), |path| read_comparisons(&path))?;
+    if let Some(table) = comparison_table(&comparisons, true) {
+        // Of a sweep that is a table per point; its own table is read along the axis.
+        add(TableRole::Differences, table, !swept);
+    }
+    if let Some(table) = comparison_table(&comparisons, false) {
+        add(TableRole::AllDifferences, table, false);
+    }
+    for table in reproduced_tables(records, &published)? {
+        add(TableRole::Published, table, false);
+    }
+    for table in statistics_tables(records)? {
+        add(TableRole::Statistics, table, false);
+    }
+    Ok(all)
+}
+
+/// Writes a run's tables as CSV, Markdown and LaTeX into `folder`, which is in the run's own, and a sweep's curves as
+/// SVG; gives the Markdown of what is printed, and what was written.
+///
+/// # Errors
+/// As [`run_tables`], and a file that cannot be written.
+pub fn write_run_tables(
+    published: &Path,
+    heading: &RunHeading<'_>,
+    records: &[Record],
+    folder: &Path,
+) -> Result<(String, Vec<PathBuf>), ReportError> {
+    let run = folder.parent().unwrap_or(Path::new("."));
+    let mut printed = String::new();
+    let mut paths = Vec::new();
+    for table in run_tables(published, heading, records, run)? {
+        paths.extend(write_table(&table.table, folder, &table.file_name(heading.experiment))?);
+        if table.printed {
+            printed.push_str(&table.table.to_markdown());
+            printed.push('\n');
+        }
+    }
+    for (name, figure) in sweep_figures(records)? {
+        let path = folder.join(format!("{}-{name}.svg", heading.experiment));
+        write_whole(&path, figure.to_svg_file().as_bytes()).map_err(|problem| file_error(&path, problem))?;
+        paths.push(path);
+    }
+    Ok((printed, paths))
+}
+
+/// Writes a table as `<name>.csv`, `.md` and `.tex`, and gives these files.
+pub(super) fn write_table(table: &Table, folder: &Path, name: &str) -> Result<Vec<PathBuf>, ReportError> {
+    let contents = [("csv", table.to_csv()?), ("md", table.to_markdown()), ("tex", table.to_latex())];
+    let mut paths = Vec::new();
+    for (extension, content) in contents {
+        let path = folder.join(format!("{name}.{extension}"));
+        write_whole(&path, content.as_bytes()).map_err(|problem| file_error(&path, problem))?;
+        paths.push(path);
+    }
+    Ok(paths)
+}
