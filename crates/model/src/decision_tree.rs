@@ -5,21 +5,24 @@
 //! splits its choice may change from run to run; a model file holds the tree itself, which predicts the
 //! same bits.
 
-use linfa::Dataset;
-use linfa::traits::Fit;
-use linfa_trees::{DecisionTree as LinfaTree, TreeNode};
-use ndarray::{Array1, Array2};
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::class_weights::ClassWeights;
 use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, Rows};
-use super::input::{Encoding, InputOptions, data};
+use super::input::{Encoding, InputOptions};
 use super::memory::{ROWS, TOKENS, matrix};
 use super::random_forest::Trees;
-use super::random_forest::tree::{self, Limits, Node, Tree};
+use super::random_forest::tree::{self, Limits};
 use super::{ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelEntry, ModelError};
 use etcbench_storage::progress::Progress;
 use etcbench_storage::seed;
+
+#[cfg(feature = "reference")]
+mod reference;
+#[cfg(not(feature = "reference"))]
+#[path = "decision_tree/reference_left_out.rs"]
+mod reference;
 
 /// A decision tree behind the trait of all models.
 type DecisionTree = Classical<SingleTree>;
@@ -91,7 +94,7 @@ impl Algorithm for SingleTree {
     ) -> Result<Self, ModelError> {
         if implementation == Implementation::Reference {
             report.notes.push("linfa-trees may choose differently between equal splits in another run".to_owned());
-            return linfa_tree(parameters, &training).map(Self);
+            return reference::fit(parameters, &training).map(Self);
         }
         let limits = Limits {
             depth: parameters.maximum_depth.unwrap_or(usize::MAX),
@@ -135,43 +138,5 @@ impl Algorithm for SingleTree {
 
     fn importances(&self) -> Vec<(&'static str, &[f64])> {
         vec![("impurity importances", &self.0.importances)]
-    }
-}
-
-fn linfa_tree(parameters: &TreeParameters, training: &Rows) -> Result<Trees, ModelError> {
-    let targets: Array1<usize> = training.targets.iter().map(|&target| target as usize).collect();
-    let fitted = LinfaTree::<f32, usize>::params()
-        .max_depth(parameters.maximum_depth)
-        .min_weight_split(parameters.minimum_samples_split as f32)
-        .min_weight_leaf(parameters.minimum_samples_leaf as f32)
-        .fit(&Dataset::new(training.matrix.clone(), targets))
-        .map_err(|error| data(SingleTree::NAME, format!("linfa-trees: {error}")))?;
-    let mut tree = Tree::default();
-    flatten(fitted.root_node(), training.classes, &mut tree);
-    let mut importances = vec![0.0; training.matrix.ncols()];
-    for (importance, decrease) in importances.iter_mut().zip(fitted.mean_impurity_decrease()) {
-        *importance = f64::from(decrease);
-    }
-    Ok(Trees { trees: vec![tree], classes: training.classes, importances, permutation_importances: Vec::new() })
-}
-
-/// Appends a node and all below it, in preorder; a leaf's shares are 1 for its class.
-fn flatten(node: &TreeNode<f32, usize>, classes: usize, tree: &mut Tree) {
-    let index = tree.nodes.len();
-    let mut children = node.children().into_iter().flatten();
-    match (node.prediction(), children.next(), children.next()) {
-        (None, Some(left), Some(right)) => {
-            let (column, threshold, _) = node.split();
-            tree.nodes.push(Node { column: column as u32, threshold, right: 0 });
-            flatten(left, classes, tree);
-            tree.nodes[index].right = tree.nodes.len() as u32;
-            flatten(right, classes, tree);
-        }
-        (prediction, ..) => {
-            tree.push_leaf(classes);
-            let start = tree.shares.len();
-            tree.shares.resize(start + classes, 0.0);
-            tree.shares[start + prediction.unwrap_or(0)] = 1.0;
-        }
     }
 }

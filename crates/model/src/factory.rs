@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use super::elmo::{ElmoOptions, ElmoSource};
-use super::{Classifier, Implementation, ModelArchive, ModelError, ModelKind, ModelSpec, stored};
+use super::{Classifier, Implementation, ModelArchive, ModelError, ModelKind, ModelSpec, left_out, stored};
 
 /// A model as an experiment file asks for it, not fitted yet.
 ///
@@ -19,6 +19,7 @@ pub fn build(spec: &ModelSpec) -> Result<Box<dyn Classifier>, ModelError> {
 /// As [`build`].
 pub fn build_on(spec: &ModelSpec, source: Option<ElmoSource>) -> Result<Box<dyn Classifier>, ModelError> {
     let entry = spec.kind.entry();
+    left_out::check(entry.name, spec.implementation)?;
     if !entry.inputs.contains(&spec.input) {
         let inputs: Vec<String> = entry.inputs.iter().map(|input| format!("\"{}\"", input.name())).collect();
         return Err(ModelError::Parameters {
@@ -47,6 +48,7 @@ pub fn elmo_options(spec: &ModelSpec) -> Result<Option<ElmoOptions>, ModelError>
 pub fn load(archive: &ModelArchive) -> Result<Box<dyn Classifier>, ModelError> {
     let implementation: Implementation = named(archive, "implementation")?;
     let kind: ModelKind = named(archive, "model")?;
+    left_out::check(kind.name(), implementation)?;
     (kind.entry().load)(implementation, archive)
 }
 

@@ -17,12 +17,14 @@ mod factory;
 mod gradient_boosting;
 mod input;
 mod knn;
+mod left_out;
 mod logistic_regression;
 mod majority;
 mod memory;
 mod parameters;
 mod product;
 mod random_forest;
+#[cfg(feature = "reference")]
 mod refit;
 mod stored;
 mod svm;

@@ -4,17 +4,21 @@
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
-use smartcore::linalg::basic::arrays::Array;
-use smartcore::linalg::basic::matrix::DenseMatrix;
-use smartcore::linear::logistic_regression::{LogisticRegression as Smartcore, LogisticRegressionParameters};
 
 use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, Rows, softmax};
-use super::input::{Encoding, InputOptions, data};
+use super::input::{Encoding, InputOptions};
 use super::memory::{ROWS, TOKENS, matrix};
 use super::{
-    ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelEntry, ModelError, refit, stored,
+    ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelEntry, ModelError, left_out,
+    stored,
 };
 use etcbench_storage::progress::Progress;
+
+#[cfg(feature = "reference")]
+mod fitted;
+#[cfg(not(feature = "reference"))]
+#[path = "logistic_regression/fitted_left_out.rs"]
+mod fitted;
 
 /// Logistic regression behind the trait of all models.
 type LogisticRegression = Classical<Linear>;
@@ -56,6 +60,9 @@ impl Algorithm for Linear {
     const NAME: &'static str = "logistic_regression";
 
     fn check(parameters: &LogisticParameters, _: Implementation) -> Result<(), String> {
+        if !cfg!(feature = "reference") {
+            return Err(left_out::LOGISTIC_REGRESSION.to_owned());
+        }
         if parameters.l2 >= 0.0 && parameters.l2.is_finite() {
             Ok(())
         } else {
@@ -80,18 +87,7 @@ impl Algorithm for Linear {
         _: &FitContext<'_>,
         _: &mut FitReport,
     ) -> Result<Self, ModelError> {
-        let matrix = refit::dense(&training.matrix).map_err(|error| data(Self::NAME, error))?;
-        let settings = LogisticRegressionParameters::default().with_alpha(parameters.l2);
-        let fitted: Smartcore<f64, u32, DenseMatrix<f64>, Vec<u32>> =
-            Smartcore::fit(&matrix, &training.targets, settings)
-                .map_err(|error| data(Self::NAME, format!("smartcore: {error}")))?;
-        let columns = training.matrix.ncols();
-        let rows = if training.classes == 2 { 1 } else { training.classes };
-        let mut coefficients = Vec::with_capacity(rows * (columns + 1));
-        for row in 0..rows {
-            coefficients.extend((0..columns).map(|column| *fitted.coefficients().get((row, column))));
-            coefficients.push(*fitted.intercept().get((row, 0)));
-        }
+        let coefficients = fitted::coefficients(parameters, &training)?;
         if coefficients.iter().any(|value| !value.is_finite()) {
             return Err(ModelError::Diverged {
                 model: Self::NAME.to_owned(),
@@ -100,7 +96,7 @@ impl Algorithm for Linear {
                 problem: "a coefficient is not finite; raise `l2` or standardise".to_owned(),
             });
         }
-        Ok(Self { classes: training.classes, columns, coefficients })
+        Ok(Self { classes: training.classes, columns: training.matrix.ncols(), coefficients })
     }
 
     fn memory(_: &LogisticParameters, _: Implementation, size: &MatrixSize) -> AlgorithmMemory {

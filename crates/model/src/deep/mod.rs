@@ -10,6 +10,10 @@ mod pace;
 pub(crate) mod packets;
 pub(crate) mod parameters;
 pub(crate) mod pooling;
+#[cfg(feature = "reference")]
+pub(crate) mod reference;
+#[cfg(not(feature = "reference"))]
+#[path = "reference_left_out.rs"]
 pub(crate) mod reference;
 pub(crate) mod training;
 

@@ -13,6 +13,10 @@
 
 mod bins;
 mod flat;
+#[cfg(feature = "reference")]
+mod reference;
+#[cfg(not(feature = "reference"))]
+#[path = "reference_left_out.rs"]
 mod reference;
 
 use std::num::NonZeroUsize;

@@ -8,6 +8,10 @@
 //! index of `linfa-nn`. The votes are counted by the same code.
 
 mod distance;
+#[cfg(feature = "reference")]
+mod reference;
+#[cfg(not(feature = "reference"))]
+#[path = "reference_left_out.rs"]
 mod reference;
 mod search;
 

@@ -7,6 +7,10 @@
 
 mod columns;
 mod permutation;
+#[cfg(feature = "reference")]
+mod reference;
+#[cfg(not(feature = "reference"))]
+#[path = "reference_left_out.rs"]
 mod reference;
 pub(super) mod tree;
 

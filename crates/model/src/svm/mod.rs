@@ -17,6 +17,10 @@ mod kernel;
 mod machine;
 mod options;
 mod probability;
+#[cfg(feature = "reference")]
+mod reference;
+#[cfg(not(feature = "reference"))]
+#[path = "reference_left_out.rs"]
 mod reference;
 mod solver;
 mod working_set;

@@ -6,6 +6,10 @@ pub mod benchmark;
 mod classifier;
 mod classifier_weights;
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
+#[cfg(not(feature = "cuda"))]
+#[path = "cuda_left_out.rs"]
 pub(crate) mod cuda;
 mod device;
 mod joint;
@@ -37,6 +41,9 @@ pub(crate) fn language_model(
         Device::Cpu => {
             Ok(Box::new(pool::OnPool(language_model::Elmo::new(cpu::Cpu::new(), options, parameters, seed)?)))
         }
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(card) => Err(cuda::left_out(card)),
+        #[cfg(feature = "cuda")]
         Device::Cuda(card) => {
             Ok(Box::new(language_model::Elmo::new(cuda::Cuda::new(card)?, options, parameters, seed)?))
         }
@@ -57,6 +64,9 @@ pub(crate) fn classifier(
         Device::Cpu => {
             Ok(Box::new(pool::OnPool(classifier::AttentionLstm::new(cpu::Cpu::new(), options, parameters, seed)?)))
         }
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(card) => Err(cuda::left_out(card)),
+        #[cfg(feature = "cuda")]
         Device::Cuda(card) => {
             Ok(Box::new(classifier::AttentionLstm::new(cuda::Cuda::new(card)?, options, parameters, seed)?))
         }
@@ -75,6 +85,9 @@ pub(crate) fn joint_classifier(
 ) -> Result<Box<dyn JointClassifier>, ModelError> {
     match device {
         Device::Cpu => Ok(Box::new(pool::OnPool(joint::Joint::new(cpu::Cpu::new(), options, parameters, seed)?))),
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(card) => Err(cuda::left_out(card)),
+        #[cfg(feature = "cuda")]
         Device::Cuda(card) => Ok(Box::new(joint::Joint::new(cuda::Cuda::new(card)?, options, parameters, seed)?)),
     }
 }

@@ -1,0 +1,32 @@
+//! In place of `reference` in a build without that feature; models that ask for it are refused before.
+
+use super::engine::{JointClassifier, LanguageModel, SequenceClassifier};
+use super::parameters::{AttentionLstmOptions, ElmoOptions, MODEL, ParameterSet};
+use crate::{Device, ModelError, left_out};
+
+pub(crate) fn language_model_on(
+    _: &ElmoOptions,
+    _: &ParameterSet,
+    _: u64,
+    _: Device,
+) -> Result<Box<dyn LanguageModel>, ModelError> {
+    Err(left_out::reference(MODEL))
+}
+
+pub(crate) fn classifier_on(
+    _: &AttentionLstmOptions,
+    _: &ParameterSet,
+    _: u64,
+    _: Device,
+) -> Result<Box<dyn SequenceClassifier>, ModelError> {
+    Err(left_out::reference(MODEL))
+}
+
+pub(crate) fn joint_classifier_on(
+    _: &AttentionLstmOptions,
+    _: &ParameterSet,
+    _: u64,
+    _: Device,
+) -> Result<Box<dyn JointClassifier>, ModelError> {
+    Err(left_out::reference(MODEL))
+}
