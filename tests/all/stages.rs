@@ -109,6 +109,12 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("model.attention_lstm.dropout=0.1", false, Model("attention_lstm")),
     ("model.attention_lstm.patience=2", false, Model("attention_lstm")),
     ("model.attention_lstm.learning_rate_schedule=\"cosine\"", false, Model("attention_lstm")),
+    ("model.attention_lstm.weight_averaging=\"exponential\"", false, Model("attention_lstm")),
+    (
+        "model.attention_lstm.weight_averaging=\"exponential\";model.attention_lstm.weight_averaging_decay=0.9",
+        false,
+        Model("attention_lstm"),
+    ),
     ("model.attention_lstm.encoder=\"none\"", false, Model("attention_lstm")),
     ("model.attention_lstm.encoder=\"fine_tuned\"", false, Model("attention_lstm")),
     (

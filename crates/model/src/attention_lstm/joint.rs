@@ -3,10 +3,10 @@
 
 use super::AttentionLstm;
 use crate::deep::engine::{BatchLoss, ByteBatch, JointClassifier, Resumable};
-use crate::deep::packets::{ByteFlows, Metadata};
+use crate::deep::packets::{ByteFlows, EncodedFlows, Metadata};
 use crate::deep::parameters::{AttentionLstmOptions, ParameterSet, classifier_shapes, encoder_shapes};
 use crate::deep::pooling::Pooling;
-use crate::deep::training::{Learner, Run, fit_classifier, predict};
+use crate::deep::training::{Learner, Run, collect_statistics, fit_classifier, predict};
 use crate::elmo::encode_flows;
 use crate::{EpochRecord, Examples, ModelError};
 use etcbench_feature::VOCABULARY;
@@ -19,9 +19,18 @@ struct OnBytes<'a> {
     training: ByteFlows<'a>,
     /// N.
     packets: usize,
-    validation: Examples<'a>,
+    examples: [Examples<'a>; 2],
     options: &'a AttentionLstmOptions,
     classes: usize,
+}
+
+impl OnBytes<'_> {
+    /// Encodes flows by the ELMo as it is.
+    fn encode(&mut self, Examples { features, rows }: Examples<'_>) -> Result<EncodedFlows, ModelError> {
+        let reading = (&self.options.elmo, self.pooling);
+        let encoded = encode_flows(&mut *self.model, reading, &features.tokens, rows, None, &Silent)?;
+        Ok(encoded.flows.with_metadata(Metadata::of_rows(features, rows, &self.options.packet_metadata)))
+    }
 }
 
 impl Learner for OnBytes<'_> {
@@ -33,12 +42,14 @@ impl Learner for OnBytes<'_> {
     }
 
     fn validate(&mut self) -> Result<Vec<f32>, ModelError> {
-        let Examples { features, rows } = self.validation;
-        let reading = (&self.options.elmo, self.pooling);
-        let encoded = encode_flows(&mut *self.model, reading, &features.tokens, rows, None, &Silent)?;
-        let flows = encoded.flows.with_metadata(Metadata::of_rows(features, rows, &self.options.packet_metadata));
+        let flows = self.encode(self.examples[1])?;
         let Self { model, classes, .. } = self;
         predict(&mut |batch, output| model.probabilities(batch, output), &flows, *classes, &mut |_| ())
+    }
+
+    fn recompute_statistics(&mut self, order: &[usize]) -> Result<(), ModelError> {
+        let flows = self.encode(self.examples[0])?;
+        collect_statistics(&mut |batch, before| self.model.collect_statistics(batch, before), &flows, order)
     }
 
     fn dead_layers(&mut self) -> Vec<&'static str> {
@@ -76,7 +87,7 @@ impl AttentionLstm {
                 Metadata::of_rows(training.features, training.rows, &self.options.packet_metadata),
             ),
             packets: tokens.packets,
-            validation,
+            examples: [training, validation],
             classes,
         };
         let epochs = fit_classifier(&mut learner, &self.options, &labels[0], &labels[1], classes, run)?;

@@ -78,7 +78,12 @@ fn accuracy(model: &AttentionLstm, features: &FeatureSet, rows: &[usize]) -> f64
 
 fn learns(implementation: Implementation) {
     let features = toy(200);
-    for more in ["", "activation = \"tanh\"\nattention = false", "dropout = 0.05\nweight_decay = 0.01"] {
+    for more in [
+        "",
+        "activation = \"tanh\"\nattention = false",
+        "dropout = 0.05\nweight_decay = 0.01",
+        "weight_averaging = \"exponential\"",
+    ] {
         let mut model = model(implementation, more);
         let report = fit(&mut model, &features, 3);
         let accuracy = accuracy(&model, &features, &rows(150, 200));
@@ -124,7 +129,7 @@ fn the_reference_learns_what_a_byte_tells() {
 
 #[test]
 fn the_reference_gives_the_same_bits_at_any_number_of_threads_and_from_a_file() {
-    for more in ["", "encoder = \"fine_tuned\""] {
+    for more in ["", "encoder = \"fine_tuned\"\nweight_averaging = \"exponential\""] {
         same_bits_at_any_number_of_threads_and_from_a_file(Implementation::Reference, more);
     }
 }
@@ -136,7 +141,7 @@ fn the_fast_engine_learns_what_a_byte_tells() {
 
 #[test]
 fn the_fast_engine_gives_the_same_bits_at_any_number_of_threads_and_from_a_file() {
-    for more in ["", "encoder = \"fine_tuned\""] {
+    for more in ["", "encoder = \"fine_tuned\"\nweight_averaging = \"exponential\""] {
         same_bits_at_any_number_of_threads_and_from_a_file(Implementation::Fast, more);
     }
 }
@@ -349,7 +354,10 @@ fn a_killed_training_continues_to_the_same_bits() {
         (Implementation::Reference, "fine_tuned"),
     ] {
         let fit = |artifacts: &dyn ArtifactStore, progress: &dyn Progress, threads: usize| {
-            let more = format!("dropout = 0.1\nweight_decay = 0.01\nencoder = \"{encoder}\"");
+            let more = format!(
+                "dropout = 0.1\nweight_decay = 0.01\nencoder = \"{encoder}\"\nweight_averaging = \"exponential\"\n\
+                 normalisation = \"batch\""
+            );
             let mut model = model(implementation, &more);
             (model.options.epochs, model.options.patience) = (4, 2);
             model.options.elmo.dropout = 0.1;
@@ -403,5 +411,34 @@ fn a_dead_rectifier_is_told_by_its_layer() {
         let error = model.fit(examples(&training), examples(&validation), &context(0)).unwrap_err().to_string();
         assert!(error.contains("nothing but 0") || error.contains("not finite"), "{error}");
         assert!(error.contains("diverged in classifier."), "{error}");
+    }
+}
+
+/// What a fit with averaged weights ends with, without early stopping: the averages and the training part's statistics
+/// under them, with which it predicts something else than with the weights of its last step.
+#[test]
+fn averaged_weights_are_what_a_fit_ends_with() {
+    let features = toy(150);
+    let (first, rest) = (rows(0, 100), rows(100, 150));
+    for (implementation, encoder) in [
+        (Implementation::Fast, "frozen"),
+        (Implementation::Fast, "fine_tuned"),
+        (Implementation::Reference, "frozen"),
+        (Implementation::Reference, "fine_tuned"),
+    ] {
+        let fit = |averaging: &str, validation: &[usize]| {
+            let more =
+                format!("encoder = \"{encoder}\"\nweight_averaging = \"{averaging}\"\nweight_averaging_decay = 0.8");
+            let mut model = model(implementation, &more);
+            model.options.epochs = 1;
+            let [training, validation] = [&first, validation].map(|rows| Examples { features: &features, rows });
+            model.fit(training, validation, &context(5)).unwrap();
+            model.save().unwrap()
+        };
+        let [validated, all, last] = [fit("exponential", &rest), fit("exponential", &[]), fit("none", &[])];
+        assert_eq!(validated.tensors, all.tensors, "{implementation:?} {encoder}: the averages of the one epoch");
+        for name in ["classifier.output.weight", "classifier.norm_1.running_mean"] {
+            assert_ne!(all.tensors[name], last.tensors[name], "{implementation:?} {encoder} {name}");
+        }
     }
 }

@@ -7,6 +7,7 @@ use safetensors::tensor::Dtype;
 use super::engine::{ByteBatch, JointClassifier, LanguageModel, PacketBatch, SequenceClassifier};
 use super::parameters::{
     Activation, AttentionLstmOptions, ElmoOptions, Encoder, Normalisation, PacketMetadata, ParameterSet,
+    WeightAveraging,
 };
 use super::pooling::{Pooling, PoolingKind};
 use crate::ModelError;
@@ -144,6 +145,34 @@ impl Golden {
     }
 }
 
+impl Golden {
+    /// The averages of weights after five steps, and the running statistics of the training batches under them, which
+    /// the model is left with.
+    fn check_averages(&self, case: &str, model: &mut dyn SequenceClassifier, learning_rate: f32) {
+        let average = model.optimiser_state().average;
+        let mut averaged = model.parameters();
+        for (name, expected) in self.parameters(&format!("{case}/averaged/")).iter() {
+            let (_, settled) = self.tensor(&format!("{case}/settled/{name}"));
+            let pairs = average.get(name, &expected.shape).unwrap().iter().zip(&expected.values).zip(settled);
+            let compared = pairs.map(|((&value, &expected), &settled)| if settled == 1.0 { value } else { expected });
+            let compared = compared.collect::<Vec<_>>();
+            check(&format!("{case} average of {name}"), &compared, &expected.values, 0.01 * learning_rate);
+            averaged.insert(name, &expected.shape, expected.values.clone());
+        }
+        model.set_parameters(&averaged).unwrap();
+        let mut rows = 0;
+        for step in 0..5 {
+            let (layers, counts, _, metadata) = self.flows(case, step);
+            let batch = PacketBatch { metadata: &metadata, ..PacketBatch::whole(&layers, &counts) };
+            rows += model.collect_statistics(&batch, rows).unwrap();
+        }
+        for (name, expected) in self.parameters(&format!("{case}/recomputed/")).iter() {
+            let found = model.parameters().get(name, &expected.shape).unwrap().to_vec();
+            check(&format!("{case} recomputed {name}"), &found, &expected.values, 1e-5);
+        }
+    }
+}
+
 fn check(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
@@ -188,6 +217,16 @@ pub(crate) fn classifier_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
             AttentionLstmOptions {
                 normalisation: Normalisation::Batch,
                 packet_metadata: vec![PacketMetadata::Length, PacketMetadata::Time],
+                ..options(Activation::Tanh, true, 0.0)
+            },
+        ),
+        (
+            "averaged",
+            AttentionLstmOptions {
+                normalisation: Normalisation::Batch,
+                dropout: 0.3,
+                weight_averaging: WeightAveraging::Exponential,
+                weight_averaging_decay: 0.6,
                 ..options(Activation::Tanh, true, 0.0)
             },
         ),
@@ -290,6 +329,9 @@ pub(crate) fn check_classifier(new: NewClassifier<'_>) {
         }
         golden.check_parameters(case, &model.parameters(), 0.01);
         model.set_parameters(&golden.parameters(&format!("{case}/after/"))).unwrap();
+        if options.averaging().is_some() {
+            golden.check_averages(case, &mut *model, 0.01);
+        }
         let (layers, counts, _, metadata) = golden.flows(case, 0);
         let batch = PacketBatch { metadata: &metadata, ..PacketBatch::whole(&layers, &counts) };
         let (_, expected) = golden.tensor(&format!("{case}/probabilities"));

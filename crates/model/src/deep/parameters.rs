@@ -113,6 +113,16 @@ pub(crate) enum LearningRateSchedule {
     Cosine,
 }
 
+/// Which weights validate and predict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WeightAveraging {
+    /// Those of the last step.
+    None,
+    /// The exponential average of those after each step (Polyak and Juditsky 1992; the bias correction is Adam's).
+    Exponential,
+}
+
 /// What the classifier reads a packet's bytes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -185,6 +195,10 @@ pub(crate) struct AttentionLstmOptions {
     pub patience: usize,
     /// How the learning rate moves over the epochs.
     pub learning_rate_schedule: LearningRateSchedule,
+    /// Which weights validate and predict.
+    pub weight_averaging: WeightAveraging,
+    /// What is left of a weight in their average after one more step.
+    pub weight_averaging_decay: f32,
     /// What packets are read through.
     pub encoder: Encoder,
     /// How the states of a packet's bytes become its vector.
@@ -217,6 +231,8 @@ impl Default for AttentionLstmOptions {
             dropout: 0.0,
             patience: 5,
             learning_rate_schedule: LearningRateSchedule::Constant,
+            weight_averaging: WeightAveraging::None,
+            weight_averaging_decay: 0.99,
             encoder: Encoder::Frozen,
             pooling: PoolingKind::Mean,
             segments: 8,
@@ -255,6 +271,11 @@ impl AttentionLstmOptions {
     /// Whether the LSTM reads normalised values.
     pub(crate) fn is_normalised(&self) -> bool {
         self.normalisation == Normalisation::Batch
+    }
+
+    /// The decay of the average of the weights, where there is one.
+    pub(crate) fn averaging(&self) -> Option<f32> {
+        (self.weight_averaging == WeightAveraging::Exponential).then_some(self.weight_averaging_decay)
     }
 
     /// Values of a packet as the LSTM reads them: its vector and what stands beside it.
@@ -313,7 +334,11 @@ impl AttentionLstmOptions {
         if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
             return Err(problem(format!("weight_decay = {} must be 0 or a positive number", self.weight_decay)));
         }
-        for (key, value) in [("elmo.dropout", elmo.dropout), ("dropout", self.dropout)] {
+        for (key, value) in [
+            ("elmo.dropout", elmo.dropout),
+            ("dropout", self.dropout),
+            ("weight_averaging_decay", self.weight_averaging_decay),
+        ] {
             if !(0.0..1.0).contains(&value) {
                 return Err(problem(format!("{key} = {value} must be at least 0 and less than 1")));
             }

@@ -152,6 +152,10 @@ pub(crate) trait Learner {
     /// Class probabilities of all validation flows, shape `[flows, classes]`.
     fn validate(&mut self) -> Result<Vec<f32>, ModelError>;
 
+    /// Makes the running statistics of the normalisations those of all training flows with the weights as they are;
+    /// `order` names each of them once, in an order that mixes the classes.
+    fn recompute_statistics(&mut self, order: &[usize]) -> Result<(), ModelError>;
+
     /// As of [`SequenceClassifier::dead_layers`].
     fn dead_layers(&mut self) -> Vec<&'static str>;
 
@@ -181,6 +185,10 @@ impl Learner for OnEncodings<'_> {
         predict(&mut |batch, output| model.probabilities(batch, output), validation, *classes, &mut |_| ())
     }
 
+    fn recompute_statistics(&mut self, order: &[usize]) -> Result<(), ModelError> {
+        collect_statistics(&mut |batch, before| self.model.collect_statistics(batch, before), self.training, order)
+    }
+
     fn dead_layers(&mut self) -> Vec<&'static str> {
         self.model.dead_layers()
     }
@@ -191,7 +199,8 @@ impl Learner for OnEncodings<'_> {
 }
 
 /// Trains the classifier until the macro F1 on the validation flows has not risen for `patience` epochs, then
-/// puts the best epoch's parameters back; without validation flows, for all epochs. Goes on where `checkpoints`
+/// puts the best epoch's parameters back; without validation flows, for all epochs. Where weights are averaged, these are
+/// the averages, with the statistics of the training flows under them, and so are those that validate. Goes on where `checkpoints`
 /// say that the same training was killed. Labels are those of the learner's training and validation flows.
 ///
 /// # Errors
@@ -219,6 +228,9 @@ pub(crate) fn fit_classifier(
         None => Position::default(),
     };
     let mut pace = Pace::new(options.epochs, order.len(), "flows", &position, options.batch);
+    let mut statistics = order.clone();
+    statistics.shuffle(&mut seed::generator(seed, &format!("statistics {TRAINING}")));
+    let averages = options.averaging().is_some();
     for epoch in 1..=options.epochs {
         order.shuffle(&mut shuffle);
         if epoch <= position.epochs.len() {
@@ -254,6 +266,7 @@ pub(crate) fn fit_classifier(
             position.epochs.push(record);
             continue;
         }
+        let to_continue = if averages { Some(use_averages(learner, &statistics)?) } else { None };
         let probabilities = learner.validate()?;
         if !probabilities.iter().all(|value| value.is_finite()) {
             let place = "the predictions for the validation flows";
@@ -274,12 +287,29 @@ pub(crate) fn fit_classifier(
         } else if position.best.as_ref().is_some_and(|best| epoch - best.epoch >= options.patience) {
             break;
         }
+        if let Some(parameters) = to_continue {
+            learner.state().set_parameters(&parameters)?;
+        }
     }
-    if let Some(best) = position.best {
-        learner.state().set_parameters(&best.parameters)?;
+    match position.best {
+        Some(best) => learner.state().set_parameters(&best.parameters)?,
+        None if averages => drop(use_averages(learner, &statistics)?),
+        None => {}
     }
     progress.end();
     Ok(position.epochs)
+}
+
+/// Puts the average of the weights in their place, with running statistics of its own: those of training are of the weights
+/// that it is the average of, and an average of statistics is not what averaged weights give (Izmailov et al. 2018, who
+/// recompute them too). Gives what training continues from.
+fn use_averages(learner: &mut dyn Learner, order: &[usize]) -> Result<ParameterSet, ModelError> {
+    let parameters = learner.state().parameters();
+    let mut averaged = parameters.clone();
+    averaged.extend(&learner.state().optimiser_state().average);
+    learner.state().set_parameters(&averaged)?;
+    learner.recompute_statistics(order)?;
+    Ok(parameters)
 }
 
 /// What to say of a training that went through all its epochs while the validation macro F1 was still rising: its mean over
@@ -361,6 +391,22 @@ pub(crate) fn predict(
         advance(1);
     }
     Ok(found)
+}
+
+/// Collects the statistics of one batch, beside those of so many rows before; gives its rows.
+type BatchStatistics<'a> = dyn FnMut(&PacketBatch<'_>, u64) -> Result<u64, ModelError> + 'a;
+
+/// Collects the statistics of all flows that `order` names, by those of batches.
+pub(crate) fn collect_statistics(
+    of_batch: &mut BatchStatistics<'_>,
+    flows: &EncodedFlows,
+    order: &[usize],
+) -> Result<(), ModelError> {
+    let mut rows = 0;
+    for chosen in order.chunks(PREDICTION_BATCH) {
+        rows += flows.with_batch(chosen, |batch| of_batch(batch, rows))?;
+    }
+    Ok(())
 }
 
 /// Number of batches that [`predict`] tells of.
@@ -474,6 +520,9 @@ mod tests {
                 row[1 - label] = 1.0 - row[label];
             }
             Ok(())
+        }
+        fn collect_statistics(&mut self, _: &PacketBatch<'_>, _: u64) -> Result<u64, ModelError> {
+            unreachable!("weights are not averaged")
         }
         fn dead_layers(&mut self) -> Vec<&'static str> {
             if self.dead_from <= self.epoch { vec!["classifier.dense"] } else { Vec::new() }

@@ -5,10 +5,11 @@ use super::classifier_weights::{AttentionWeights, Weights};
 use super::device::{Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, PoolInput, PoolShape};
 use super::packing::Packing;
 use super::reading::{Flows, Reading};
-use super::weights::{Linear, Optimiser, is_finite};
+use super::weights::{Linear, Optimiser, Statistics, is_finite};
 use crate::ModelError;
 use crate::deep::engine::{
-    BatchLoss, DropoutPlace, NOT_FINITE, OptimiserState, PacketBatch, Resumable, SequenceClassifier, TRAINING, diverged,
+    BatchLoss, DropoutPlace, NORM_MOMENTUM, NOT_FINITE, OptimiserState, PacketBatch, Resumable, SequenceClassifier,
+    TRAINING, diverged, statistics_share,
 };
 use crate::deep::parameters::{Activation, AttentionLstmOptions, MODEL, ParameterSet};
 use etcbench_storage::seed;
@@ -82,7 +83,12 @@ impl<D: Device> AttentionLstm<D> {
         let classes = set.shape("classifier.output.bias")?.first().copied().unwrap_or(0);
         let weights = Weights::new(&mut device, options, classes, set)?;
         device.check()?;
-        let optimiser = Optimiser { clip_norm: options.clip_norm, weight_decay: options.weight_decay, steps: 0 };
+        let optimiser = Optimiser {
+            clip_norm: options.clip_norm,
+            weight_decay: options.weight_decay,
+            averaging: options.averaging(),
+            steps: 0,
+        };
         Ok(Self {
             device,
             options: options.clone(),
@@ -157,19 +163,19 @@ impl<D: Device> AttentionLstm<D> {
         }
     }
 
-    /// From the prepared batch to logits.
-    fn forward(&mut self, training: bool) {
+    /// From the prepared batch to logits; `dropping` where dropout is applied.
+    fn forward(&mut self, by: Statistics, dropping: bool) {
         let (lstm, dense) = (self.options.lstm, self.options.dense);
         let (flows, states) = (self.packing.rows(), self.packing.states);
         let lstm_shape = self.lstm_shape();
-        let packets = self.dropout(DropoutPlace::Packets).filter(|_| training);
-        let features = self.dropout(DropoutPlace::Dense).filter(|_| training);
+        let packets = self.dropout(DropoutPlace::Packets).filter(|_| dropping);
+        let features = self.dropout(DropoutPlace::Dense).filter(|_| dropping);
         let Self { device, weights, packing, reading, buffers, projections, .. } = self;
 
-        reading.forward(device, states, weights, training, packets);
+        reading.forward(device, states, weights, by, packets);
         let input = LstmInput::Rows(reading.output());
         device.lstm(lstm_shape, packing, input, weights.lstm.values(), &mut buffers.lstm);
-        weights.norm.forward(device, states, &buffers.lstm.hidden, &mut buffers.normalised, training);
+        weights.norm.forward(device, states, &buffers.lstm.hidden, &mut buffers.normalised, by);
         let mut last = &buffers.normalised;
         if let Some(AttentionWeights { query, key, value, norm }) = &mut weights.attention {
             let values = &mut projections.values;
@@ -178,7 +184,7 @@ impl<D: Device> AttentionLstm<D> {
                 device.linear(square, last, linear.weight.value(), linear.bias.value(), y);
             }
             device.attention(packing, lstm, shared(values), &mut buffers.scores, &mut buffers.attended);
-            norm.forward(device, states, &buffers.attended, &mut buffers.attended_normalised, training);
+            norm.forward(device, states, &buffers.attended, &mut buffers.attended_normalised, by);
             last = &buffers.attended_normalised;
         }
         device.pool(packing, PoolShape::mean(lstm), PoolInput::Rows(last), &mut buffers.pooled);
@@ -305,7 +311,7 @@ impl<D: Device> AttentionLstm<D> {
         self.indices.clear();
         self.indices.extend(self.packing.order.iter().map(|&flow| labels[flow as usize]));
         self.device.upload_indices(&self.indices, &mut self.labels);
-        self.forward(true);
+        self.forward(Statistics::Batch { share: NORM_MOMENTUM }, true);
         let logits = &mut self.buffers.logits;
         let sum = self.device.cross_entropy(flows, self.classes, logits, &self.labels, 1.0 / flows as f32);
         self.backward();
@@ -326,6 +332,7 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
         }
         let Self { device, weights, optimiser, .. } = self;
         optimiser.step(TRAINING, device, learning_rate, |visit| weights.visit(visit))?;
+        optimiser.average(device, |visit| weights.visit(visit));
         Ok(loss)
     }
 
@@ -335,7 +342,7 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
             return Err(invalid(format!("{} values do not hold {flows} flows' probabilities", output.len())));
         }
         self.prepare(batch)?;
-        self.forward(false);
+        self.forward(Statistics::Running, false);
         self.device.softmax(flows, self.classes, &mut self.buffers.logits);
         self.host.resize(output.len(), 0.0);
         self.device.download(&self.buffers.logits, &mut self.host);
@@ -344,6 +351,14 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
             output[flow as usize * self.classes..][..self.classes].copy_from_slice(row);
         }
         Ok(())
+    }
+
+    fn collect_statistics(&mut self, batch: &PacketBatch<'_>, before: u64) -> Result<u64, ModelError> {
+        self.prepare(batch)?;
+        let rows = self.packing.states as u64;
+        self.forward(Statistics::Batch { share: statistics_share(rows, before) }, false);
+        self.device.check()?;
+        Ok(rows)
     }
 
     fn dead_layers(&mut self) -> Vec<&'static str> {

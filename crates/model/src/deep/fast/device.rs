@@ -205,7 +205,7 @@ pub(crate) struct AdamStep {
     pub gradient_scale: f32,
 }
 
-/// A trained array: value, gradient and Adam's two moments.
+/// A trained array: value, gradient, Adam's two moments, and the average of the values where there is one.
 #[derive(Debug, Default)]
 pub(crate) struct Trained<T> {
     /// The parameter.
@@ -216,6 +216,8 @@ pub(crate) struct Trained<T> {
     pub first: T,
     /// Running mean of squared gradients.
     pub second: T,
+    /// Average of the values after each step; empty where there is none.
+    pub average: T,
 }
 
 /// A device and its operations.
@@ -372,13 +374,16 @@ pub(crate) trait Device: Send + Sized {
     /// Zeroes the gradient where the rectified `y` is zero.
     fn relu_backward(&mut self, count: usize, y: &Self::Values, dy: &mut Self::Values);
 
-    /// Normalises columns of x `[rows, columns]` into y by the batch's statistics, and moves the running ones.
+    /// Normalises columns of x `[rows, columns]` into y by the batch's statistics, and moves the running ones by `share`
+    /// of their distance to them.
+    #[allow(clippy::too_many_arguments)]
     fn batch_norm(
         &mut self,
         rows: usize,
         columns: usize,
         x: &Self::Values,
         weights: NormWeights<&Self::Values>,
+        share: f32,
         state: &mut NormState<Self::Values>,
         y: &mut Self::Values,
     );
@@ -547,6 +552,8 @@ pub(crate) trait Device: Send + Sized {
     fn take_squared_norm(&mut self) -> f64;
     /// One Adam step, after which the gradient is zero.
     fn adam(&mut self, trained: &mut Trained<Self::Values>, length: usize, step: AdamStep);
+    /// Moves the average of the values by `share` of its distance to them.
+    fn average(&mut self, trained: &mut Trained<Self::Values>, length: usize, share: f32);
 }
 
 /// The index of a row that has no target.

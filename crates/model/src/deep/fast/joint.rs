@@ -185,11 +185,19 @@ impl<D: Device> JointClassifier for Joint<D> {
                 stacks.visit(visit);
             }
         })?;
+        optimiser.average(device, |visit| {
+            weights.visit(visit);
+            stacks.visit(visit);
+        });
         Ok(loss)
     }
 
     fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
         self.classifier.probabilities(batch, output)
+    }
+
+    fn collect_statistics(&mut self, batch: &PacketBatch<'_>, before: u64) -> Result<u64, ModelError> {
+        self.classifier.collect_statistics(batch, before)
     }
 
     fn dead_layers(&mut self) -> Vec<&'static str> {

@@ -33,6 +33,9 @@ impl<M: SequenceClassifier + Send> SequenceClassifier for OnPool<M> {
     fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
         on_pool(|| self.0.probabilities(batch, output))
     }
+    fn collect_statistics(&mut self, batch: &PacketBatch<'_>, before: u64) -> Result<u64, ModelError> {
+        on_pool(|| self.0.collect_statistics(batch, before))
+    }
     fn dead_layers(&mut self) -> Vec<&'static str> {
         self.0.dead_layers()
     }
@@ -44,6 +47,9 @@ impl<M: JointClassifier + Send> JointClassifier for OnPool<M> {
     }
     fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
         on_pool(|| self.0.probabilities(batch, output))
+    }
+    fn collect_statistics(&mut self, batch: &PacketBatch<'_>, before: u64) -> Result<u64, ModelError> {
+        on_pool(|| self.0.collect_statistics(batch, before))
     }
     fn dead_layers(&mut self) -> Vec<&'static str> {
         self.0.dead_layers()

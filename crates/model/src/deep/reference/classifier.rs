@@ -10,7 +10,7 @@ use super::stacks::Stacks;
 use crate::ModelError;
 use crate::deep::engine::{
     BatchLoss, ByteBatch, DropoutPlace, JointClassifier, NORM_MOMENTUM, NOT_FINITE, OptimiserState, PacketBatch,
-    PacketEncoder, Resumable, SequenceClassifier, TRAINING, diverged, dropout_factor,
+    PacketEncoder, Resumable, SequenceClassifier, TRAINING, diverged, dropout_factor, statistics_share,
 };
 use crate::deep::parameters::{
     AttentionLstmOptions, MODEL, Normalisation, ParameterSet, classifier_shapes, encoder_shapes, rate_factor,
@@ -166,7 +166,7 @@ impl<D: Device<f32>> Reference<D> {
             stacks: None,
             classes,
             parameters: parameters.clone(),
-            optimiser: Adam::new(options.clip_norm, options.weight_decay),
+            optimiser: Adam::new(options.clip_norm, options.weight_decay, options.averaging()),
             dropout_seed: seed::derive(seed, "dropout"),
             dead: Vec::new(),
         })
@@ -347,17 +347,18 @@ impl<D: Device<f32>> Reference<D> {
         Ok(graph.constant(values, (steps * flows, beside)))
     }
 
-    /// The logits, shape `[flows, classes]`; `statistics` is given while training.
+    /// The logits, shape `[flows, classes]`; normalised by the batch's statistics where these are wanted, which is while
+    /// training, and then `dropping` too.
     fn logits(
         &self,
         graph: &mut Graph<'_, D>,
         given: &Packets<'_>,
         mut statistics: Option<&mut Statistics>,
+        dropping: bool,
     ) -> Result<Matrix<D>, ModelError> {
         let AttentionLstmOptions { lstm: hidden, dense, .. } = self.options;
         let size = self.options.step_size();
         let (layers, mask) = self.layers(graph, given)?;
-        let training = statistics.is_some();
 
         let mut normalise = |graph: &mut Graph<'_, D>, name: &'static str, values, mask: &Mask| match &mut statistics {
             Some(statistics) => {
@@ -376,7 +377,7 @@ impl<D: Device<f32>> Reference<D> {
         if self.options.normalisation == Normalisation::Batch {
             values = normalise(graph, "classifier.norm_0", values, &mask)?;
         }
-        if training {
+        if dropping {
             values = values * self.dropout(graph, DropoutPlace::Packets, (packets, flows, size));
         }
         let name = "classifier.lstm";
@@ -390,7 +391,7 @@ impl<D: Device<f32>> Reference<D> {
         let inverse = graph.constant(inverse, (flows,)).broadcast_like::<_, Axis<1>>(&(flows, hidden));
         let pooled = values.reshape_like(&(packets, flows, hidden)).sum::<_, Axis<0>>() * inverse;
         let mut features = linear(graph, "classifier.dense", pooled, dense)?.relu();
-        if training {
+        if dropping {
             features = features * self.dropout(graph, DropoutPlace::Dense, (1, flows, dense));
         }
         linear(graph, "classifier.output", features, self.classes)
@@ -440,7 +441,7 @@ impl<D: Device<f32>> Reference<D> {
         }
         let mut statistics = Vec::new();
         let mut graph = Graph::recording(&self.device, &self.parameters);
-        let logits = self.logits(&mut graph, packets, Some(&mut statistics))?;
+        let logits = self.logits(&mut graph, packets, Some(&mut statistics), true)?;
         let losses = cross_entropy(&graph, logits, targets);
         let sum = losses.as_vec().iter().map(|&value| f64::from(value)).sum();
         let gradients = graph.backward(losses.sum() / flows as f32);
@@ -455,14 +456,15 @@ impl<D: Device<f32>> Reference<D> {
         Ok(packets.counts().iter().map(|&count| count.max(1) as usize).sum())
     }
 
-    fn update_running(&mut self, statistics: &Statistics, rows: usize) {
+    /// Moves the running statistics by `share` of their distance to those of a batch.
+    fn update_running(&mut self, statistics: &Statistics, rows: usize, share: f32) {
         let unbiased = rows as f32 / (rows.max(2) - 1) as f32;
         for (name, found) in statistics {
             for (part, new, factor) in [("running_mean", &found.mean, 1.0), ("running_var", &found.variance, unbiased)]
             {
                 let values = self.parameters.values_mut(&format!("{name}.{part}")).expect("checked when built");
                 for (value, new) in values.iter_mut().zip(new) {
-                    *value = (1.0 - NORM_MOMENTUM) * *value + NORM_MOMENTUM * new * factor;
+                    *value = (1.0 - share) * *value + share * new * factor;
                 }
             }
         }
@@ -485,13 +487,24 @@ impl<D: Device<f32>> Reference<D> {
         self.dead = nearest.map(|(layer, _)| layer).into_iter().collect();
         let rate = |name: &str| learning_rate * rate_factor(&self.options, name);
         self.optimiser.update(TRAINING, &mut self.parameters, gradients, rate)?;
-        self.update_running(&statistics, rows);
+        self.update_running(&statistics, rows, NORM_MOMENTUM);
+        self.optimiser.average(&self.parameters);
         Ok(loss)
+    }
+
+    fn collect(&mut self, batch: &PacketBatch<'_>, before: u64) -> Result<u64, ModelError> {
+        let packets = Packets::Encoded(batch);
+        let rows = self.rows(&packets)?;
+        let mut statistics = Vec::new();
+        let mut graph = Graph::inference(&self.device, &self.parameters);
+        self.logits(&mut graph, &packets, Some(&mut statistics), false)?;
+        self.update_running(&statistics, rows, statistics_share(rows as u64, before));
+        Ok(rows as u64)
     }
 
     fn probabilities_of(&self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
         let mut graph = Graph::inference(&self.device, &self.parameters);
-        let logits = self.logits(&mut graph, &Packets::Encoded(batch), None)?;
+        let logits = self.logits(&mut graph, &Packets::Encoded(batch), None, false)?;
         for (row, logits) in output.chunks_exact_mut(self.classes).zip(logits.as_vec().chunks_exact(self.classes)) {
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let exponentials = logits.iter().map(|logit| (logit - largest).exp()).collect::<Vec<_>>();
@@ -511,6 +524,10 @@ impl<D: Device<f32>> SequenceClassifier for Reference<D> {
         self.probabilities_of(batch, output)
     }
 
+    fn collect_statistics(&mut self, batch: &PacketBatch<'_>, before: u64) -> Result<u64, ModelError> {
+        self.collect(batch, before)
+    }
+
     fn dead_layers(&mut self) -> Vec<&'static str> {
         self.dead.clone()
     }
@@ -523,6 +540,10 @@ impl<D: Device<f32>> JointClassifier for Reference<D> {
 
     fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
         self.probabilities_of(batch, output)
+    }
+
+    fn collect_statistics(&mut self, batch: &PacketBatch<'_>, before: u64) -> Result<u64, ModelError> {
+        self.collect(batch, before)
     }
 
     fn dead_layers(&mut self) -> Vec<&'static str> {

@@ -71,7 +71,7 @@ impl<D: Device<f32>> Reference<D> {
             parameters.get(&name, &shape)?;
         }
         let stacks = Stacks::new(options, vocabulary, seed);
-        let optimiser = Adam::new(options.clip_norm, 0.0);
+        let optimiser = Adam::new(options.clip_norm, 0.0, None);
         Ok(Self { device, stacks, parameters: parameters.clone(), optimiser })
     }
 

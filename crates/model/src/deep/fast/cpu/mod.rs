@@ -274,6 +274,7 @@ impl Device for Cpu {
         columns: usize,
         x: &Vec<f32>,
         weights: NormWeights<&Vec<f32>>,
+        share: f32,
         state: &mut NormState<Vec<f32>>,
         y: &mut Vec<f32>,
     ) {
@@ -285,6 +286,7 @@ impl Device for Cpu {
             self.level,
             columns,
             x,
+            share,
             &mut mean[..columns],
             &mut scale[..columns],
             &mut running_mean[..columns],
@@ -506,6 +508,10 @@ impl Device for Cpu {
 
     fn adam(&mut self, trained: &mut Trained<Vec<f32>>, length: usize, step: AdamStep) {
         optimiser::adam(self.level, trained, length, step);
+    }
+
+    fn average(&mut self, trained: &mut Trained<Vec<f32>>, length: usize, share: f32) {
+        optimiser::average(&trained.value[..length], &mut trained.average[..length], share);
     }
 }
 

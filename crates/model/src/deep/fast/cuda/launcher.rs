@@ -189,6 +189,7 @@ kernels! {
     SlotAttentionBackward "slot_attention_backward"
     Squares "squares"
     Adam "adam"
+    Average "average"
 }
 
 /// Runs kernels, one after the other in the order in which they are given.

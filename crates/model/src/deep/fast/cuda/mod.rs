@@ -321,10 +321,11 @@ impl Device for Cuda {
         columns: usize,
         x: &Buffer,
         weights: NormWeights<&Buffer>,
+        share: f32,
         state: &mut NormState<Buffer>,
         y: &mut Buffer,
     ) {
-        self.normalise_batch(rows, columns, x, state);
+        self.normalise_batch(rows, columns, x, share, state);
         self.normalise_rows(rows, columns, x, (state.mean.address, state.scale.address), weights, y);
     }
 
@@ -498,5 +499,10 @@ impl Device for Cuda {
 
     fn adam(&mut self, trained: &mut Trained<Buffer>, length: usize, step: AdamStep) {
         self.adam_step(trained, length, step);
+    }
+
+    fn average(&mut self, trained: &mut Trained<Buffer>, length: usize, share: f32) {
+        let (values, average) = (&trained.value, &trained.average);
+        self.core.each(launcher::Kernel::Average, length, [share.into(), values.into(), average.into()]);
     }
 }

@@ -7,7 +7,9 @@ use rand::RngExt;
 
 use super::*;
 use crate::deep::engine::PacketBatch;
-use crate::deep::parameters::{Activation, Normalisation, PacketMetadata, initial_classifier, initial_elmo};
+use crate::deep::parameters::{
+    Activation, Normalisation, PacketMetadata, WeightAveraging, initial_classifier, initial_elmo,
+};
 use crate::deep::pooling::{Pooling, PoolingKind};
 use crate::deep::{Engine, golden, reference};
 use crate::{CudaDevice, Implementation};
@@ -191,7 +193,8 @@ fn gradients_are_those_of_the_reference() {
     }
 }
 
-/// Losses over some steps, with dropout, and what the model then gives.
+/// Losses over some steps, with dropout, and what the model then gives with the averages of its weights and statistics
+/// recomputed under them.
 fn train(
     language_model: &mut dyn LanguageModel,
     classifier: &mut dyn SequenceClassifier,
@@ -212,6 +215,12 @@ fn train(
     language_model.encode(&tokens, lengths.len(), Pooling::MEAN, &mut found).unwrap();
     let (layers, _) = flows(&counts, 5, 40, 4, 0);
     let batch = PacketBatch::whole(&layers, &counts);
+    let mut averaged = classifier.parameters();
+    averaged.extend(&classifier.optimiser_state().average);
+    classifier.set_parameters(&averaged).unwrap();
+    let rows = classifier.collect_statistics(&batch, 0).unwrap();
+    assert_eq!(rows, counts.iter().map(|&count| u64::from(count)).sum::<u64>());
+    classifier.collect_statistics(&PacketBatch::whole(&layers[..5 * 3 * 40], &counts[..1]), rows).unwrap();
     let mut probabilities = vec![0.0; counts.len() * 4];
     classifier.probabilities(&batch, &mut probabilities).unwrap();
     found.extend(probabilities);
@@ -225,6 +234,7 @@ fn options() -> AttentionLstmOptions {
         dense: 10,
         dropout: 0.2,
         weight_decay: 0.01,
+        weight_averaging: WeightAveraging::Exponential,
         elmo,
         ..AttentionLstmOptions::default()
     }
@@ -253,6 +263,9 @@ fn training_follows_the_reference() {
         for (step, (found, reference)) in found.0.iter().zip(&reference.0).enumerate() {
             assert!((found - reference).abs() < 1e-4 * reference, "step {step}: {found} is not {reference}");
         }
+        for (found, reference) in found.1.iter().zip(&reference.1) {
+            assert!((found - reference).abs() < 5e-3, "{found} is not {reference}");
+        }
     }
 }
 
@@ -265,7 +278,7 @@ fn any_number_of_threads_gives_the_same_bits() {
             let mut language_model = language_model(&options.elmo, &elmo, 9, Device::Cpu).unwrap();
             let mut classifier = classifier(&options, &set, 9, Device::Cpu).unwrap();
             let (losses, found) = train(&mut *language_model, &mut *classifier, 3);
-            (losses, found, language_model.parameters(), classifier.parameters())
+            (losses, found, language_model.parameters(), classifier.parameters(), classifier.optimiser_state())
         })
     };
     let one = run(1);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::deep::engine::ByteBatch;
-use crate::deep::parameters::{Encoder, initial_classifier, initial_elmo};
+use crate::deep::parameters::{Encoder, WeightAveraging, initial_classifier, initial_elmo};
 
 /// Options of a small model.
 fn options(hidden: usize, encoder: Encoder, dropout: f32) -> AttentionLstmOptions {
@@ -188,7 +188,8 @@ fn training_follows_the_reference() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
-    let options = options(20, Encoder::FineTuned, 0.2);
+    let mut options = options(20, Encoder::FineTuned, 0.2);
+    options.weight_averaging = WeightAveraging::Exponential;
     let set = parameters(&options, 4, 1);
     let run = |threads: usize| {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {

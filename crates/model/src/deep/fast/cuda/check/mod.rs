@@ -76,6 +76,7 @@ impl<D: Device> Run<'_, D> {
             gradient: self.up(&gradient),
             first: self.up(&first),
             second: self.up(&second),
+            average: self.up(&of("average")),
         }
     }
 
@@ -289,6 +290,8 @@ impl<D: Device> Run<'_, D> {
         for (name, values) in [("first", &trained.first), ("second", &trained.second)] {
             self.keep(&format!("adam {name}"), values, count);
         }
+        self.device.average(&mut trained, count, 0.3);
+        self.keep("average", &trained.average, count);
     }
 
     fn norms(&mut self, rows: usize, columns: usize) {
@@ -304,7 +307,7 @@ impl<D: Device> Run<'_, D> {
         };
         let mut y = self.room(rows * columns);
         let values = NormWeights { weight: &weight.value, bias: &bias.value };
-        self.device.batch_norm(rows, columns, &x, values, &mut state, &mut y);
+        self.device.batch_norm(rows, columns, &x, values, 0.1, &mut state, &mut y);
         self.keep(&format!("{name} y"), &y, rows * columns);
         self.keep(&format!("{name} running mean"), &state.running_mean, columns);
         self.keep(&format!("{name} running variance"), &state.running_variance, columns);

@@ -12,8 +12,8 @@ use crate::deep::fast::joint::Joint;
 use crate::deep::fast::language_model::Elmo;
 use crate::deep::packets::EncodedFlows;
 use crate::deep::parameters::{
-    Activation, AttentionLstmOptions, ElmoOptions, Encoder, Normalisation, ParameterSet, initial_classifier,
-    initial_elmo,
+    Activation, AttentionLstmOptions, ElmoOptions, Encoder, Normalisation, ParameterSet, WeightAveraging,
+    initial_classifier, initial_elmo,
 };
 use crate::deep::pooling::{Pooling, PoolingKind};
 use etcbench_feature::PAD;
@@ -81,8 +81,19 @@ fn train_classifier<D: Device>(
         losses
             .push(encoded.with_batch(&chosen, |batch| model.train_step(batch, &labels, options.learning_rate))?.mean());
         if step + 1 == STEPS {
+            // With the averages of the weights and statistics of their own, where there are such.
+            let average = model.optimiser_state().average;
+            if options.averaging().is_some() {
+                let mut averaged = model.parameters();
+                averaged.extend(&average);
+                model.set_parameters(&averaged)?;
+                encoded.with_batch(&chosen, |batch| model.collect_statistics(batch, 0))?;
+            }
             encoded.with_batch(&chosen, |batch| model.probabilities(batch, &mut probabilities))?;
         }
+    }
+    if options.averaging().is_some() {
+        losses.push(probabilities.chunks_exact(CLASSES as usize).map(|row| -f64::from(row[0]).ln()).sum());
     }
     Ok((losses, model.parameters(), probabilities))
 }
@@ -153,7 +164,14 @@ pub(crate) fn train<D: Device>(
         (classifier(24, Activation::Relu, true), 17),
         (classifier(35, Activation::Tanh, true), 7),
         (classifier(8, Activation::Tanh, false), 1),
-        (AttentionLstmOptions { normalisation: Normalisation::Batch, ..classifier(24, Activation::Tanh, true) }, 17),
+        (
+            AttentionLstmOptions {
+                normalisation: Normalisation::Batch,
+                weight_averaging: WeightAveraging::Exponential,
+                ..classifier(24, Activation::Tanh, true)
+            },
+            17,
+        ),
     ];
     let mut together = vec![
         (
