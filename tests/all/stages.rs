@@ -109,6 +109,9 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("model.attention_lstm.dropout=0.1", false, Model("attention_lstm")),
     ("model.attention_lstm.patience=2", false, Model("attention_lstm")),
     ("model.attention_lstm.learning_rate_schedule=\"cosine\"", false, Model("attention_lstm")),
+    ("model.attention_lstm.warm_up_steps=5", false, Model("attention_lstm")),
+    ("model.attention_lstm.class_weights=\"balanced\"", false, Model("attention_lstm")),
+    ("model.attention_lstm.label_smoothing=0.1", false, Model("attention_lstm")),
     ("model.attention_lstm.weight_averaging=\"exponential\"", false, Model("attention_lstm")),
     (
         "model.attention_lstm.weight_averaging=\"exponential\";model.attention_lstm.weight_averaging_decay=0.9",

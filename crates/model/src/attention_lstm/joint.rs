@@ -62,14 +62,14 @@ impl Learner for OnBytes<'_> {
 }
 
 impl AttentionLstm {
-    /// Trains the classifier of these initial values and `elmo` together; gives the curve, the ELMo and the classifier.
+    /// Trains an ELMo and the classifier of these initial values together; gives the curve, the ELMo and the classifier.
     /// The language model's head stays as it was.
     pub(super) fn fit_together(
         &self,
-        mut elmo: ParameterSet,
-        classifier: ParameterSet,
+        [mut elmo, classifier]: [ParameterSet; 2],
         [training, validation]: [Examples<'_>; 2],
         labels: &[Vec<u32>; 2],
+        class_weights: &[f32],
         run: Run<'_, '_>,
     ) -> Result<(Vec<EpochRecord>, ParameterSet, ParameterSet), ModelError> {
         let classes = training.features.class_names.len();
@@ -90,6 +90,7 @@ impl AttentionLstm {
             examples: [training, validation],
             classes,
         };
+        learner.model.set_class_weights(class_weights)?;
         let epochs = fit_classifier(&mut learner, &self.options, &labels[0], &labels[1], classes, run)?;
         let trained = learner.model.parameters();
         elmo.extend(&trained.only(&encoder)?);

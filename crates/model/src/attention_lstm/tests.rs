@@ -82,7 +82,7 @@ fn learns(implementation: Implementation) {
         "",
         "activation = \"tanh\"\nattention = false",
         "dropout = 0.05\nweight_decay = 0.01",
-        "weight_averaging = \"exponential\"",
+        "weight_averaging = \"exponential\"\nwarm_up_steps = 20\nlabel_smoothing = 0.1\nclass_weights = \"balanced\"",
     ] {
         let mut model = model(implementation, more);
         let report = fit(&mut model, &features, 3);
@@ -129,7 +129,7 @@ fn the_reference_learns_what_a_byte_tells() {
 
 #[test]
 fn the_reference_gives_the_same_bits_at_any_number_of_threads_and_from_a_file() {
-    for more in ["", "encoder = \"fine_tuned\"\nweight_averaging = \"exponential\""] {
+    for more in ["", "encoder = \"fine_tuned\"\nweight_averaging = \"exponential\"\nclass_weights = { a = 2.0 }"] {
         same_bits_at_any_number_of_threads_and_from_a_file(Implementation::Reference, more);
     }
 }
@@ -141,7 +141,7 @@ fn the_fast_engine_learns_what_a_byte_tells() {
 
 #[test]
 fn the_fast_engine_gives_the_same_bits_at_any_number_of_threads_and_from_a_file() {
-    for more in ["", "encoder = \"fine_tuned\"\nweight_averaging = \"exponential\""] {
+    for more in ["", "encoder = \"fine_tuned\"\nweight_averaging = \"exponential\"\nclass_weights = { a = 2.0 }"] {
         same_bits_at_any_number_of_threads_and_from_a_file(Implementation::Fast, more);
     }
 }
@@ -356,7 +356,7 @@ fn a_killed_training_continues_to_the_same_bits() {
         let fit = |artifacts: &dyn ArtifactStore, progress: &dyn Progress, threads: usize| {
             let more = format!(
                 "dropout = 0.1\nweight_decay = 0.01\nencoder = \"{encoder}\"\nweight_averaging = \"exponential\"\n\
-                 normalisation = \"batch\""
+                 normalisation = \"batch\"\nwarm_up_steps = 20\nlabel_smoothing = 0.1\nclass_weights = {{ a = 2.0 }}"
             );
             let mut model = model(implementation, &more);
             (model.options.epochs, model.options.patience) = (4, 2);
@@ -440,5 +440,30 @@ fn averaged_weights_are_what_a_fit_ends_with() {
         for name in ["classifier.output.weight", "classifier.norm_1.running_mean"] {
             assert_ne!(all.tensors[name], last.tensors[name], "{implementation:?} {encoder} {name}");
         }
+    }
+}
+
+#[test]
+fn class_weights_are_those_of_the_training_part() {
+    let mut features = toy(120);
+    // Of 120 flows 100 are of the first class, 20 of the second and none of the third.
+    features.labels = (0..120).map(|flow| u32::from(flow >= 100)).collect();
+    let balanced = model(Implementation::Fast, "class_weights = \"balanced\"");
+    let names = &features.class_names;
+    assert_eq!(balanced.class_weights(&features.labels, names).unwrap(), [0.6, 3.0, 1.0]);
+    assert_eq!(model(Implementation::Fast, "").class_weights(&features.labels, names).unwrap(), [1.0; 3]);
+    let unknown = model(Implementation::Fast, "class_weights = { c = 2.0 }");
+    let error = unknown.class_weights(&features.labels, names).unwrap_err().to_string();
+    assert!(error.contains("`class_weights` names `c`, which has no training rows"), "{error}");
+    // A class that counts next to nothing is not predicted.
+    for (implementation, encoder) in [(Implementation::Fast, "fine_tuned"), (Implementation::Reference, "frozen")] {
+        let more = format!("encoder = \"{encoder}\"\nclass_weights = {{ a = 1e-6 }}");
+        let mut model = model(implementation, &more);
+        model.options.epochs = 4;
+        let rows = rows(0, 120);
+        let examples = Examples { features: &features, rows: &rows };
+        model.fit(examples, Examples { rows: &[], ..examples }, &context(1)).unwrap();
+        let probabilities = model.predict_probabilities(examples, &Silent).unwrap();
+        assert!(probabilities.column(1).iter().all(|&probability| probability > 0.5), "{encoder}");
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct OptimiserState {
 /// A summed loss and the number of targets that it is over.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct BatchLoss {
-    /// Sum of the cross-entropies, in nats.
+    /// Sum of the cross-entropies, in nats; of the classifier, its loss times the targets.
     pub sum: f64,
     /// Number of targets.
     pub targets: u64,
@@ -186,7 +186,13 @@ impl ByteBatch<'_> {
 
 /// The classifier over a flow's encoded packets.
 pub(crate) trait SequenceClassifier: Resumable {
-    /// One optimiser step; `labels` has one class per flow. The loss is that before the step.
+    /// What the flows of each class count in the loss from now on; all count 1 until then.
+    ///
+    /// # Errors
+    /// Not one weight for each class.
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError>;
+
+    /// One optimiser step; `labels` has one class per flow. The loss is that before the step, as of [`super::loss::Loss`].
     fn train_step(
         &mut self,
         batch: &PacketBatch<'_>,
@@ -209,6 +215,9 @@ pub(crate) trait SequenceClassifier: Resumable {
 
 /// The classifier and its ELMo, trained together. Parameters are those of both, without the language model's head.
 pub(crate) trait JointClassifier: Resumable + PacketEncoder {
+    /// As of [`SequenceClassifier::set_class_weights`].
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError>;
+
     /// As of [`SequenceClassifier::train_step`], from the packets' bytes; layers of the ELMo learn at their
     /// own rates ([`super::parameters::rate_factor`]), and the gradient is clipped as a whole.
     fn train_step(

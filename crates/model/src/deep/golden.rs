@@ -82,6 +82,12 @@ impl Golden {
         set
     }
 
+    /// Class weights of a case that has some.
+    pub(super) fn class_weights(&self, case: &str) -> Option<&[f32]> {
+        let name = format!("{case}/class_weights");
+        self.tensors.iter().find(|tensor| tensor.0 == name).map(|tensor| tensor.2.as_slice())
+    }
+
     /// The packets of a step and their number.
     pub(super) fn tokens(&self, step: usize) -> (Vec<u16>, usize) {
         let (shape, values) = self.tensor(&format!("elmo/tokens.{step}"));
@@ -220,6 +226,7 @@ pub(crate) fn classifier_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
                 ..options(Activation::Tanh, true, 0.0)
             },
         ),
+        ("weighted", AttentionLstmOptions { label_smoothing: 0.125, ..options(Activation::Tanh, true, 0.0) }),
         (
             "averaged",
             AttentionLstmOptions {
@@ -321,6 +328,9 @@ pub(crate) fn check_classifier(new: NewClassifier<'_>) {
     let golden = Golden::read();
     for (case, options) in classifier_cases() {
         let mut model = new(&options, &golden.classifier_parameters(case), 0).unwrap();
+        if let Some(weights) = golden.class_weights(case) {
+            model.set_class_weights(weights).unwrap();
+        }
         for (step, expected) in golden.tensor(&format!("{case}/losses")).1.iter().enumerate() {
             let (layers, counts, labels, metadata) = golden.flows(case, step);
             let batch = PacketBatch { metadata: &metadata, ..PacketBatch::whole(&layers, &counts) };

@@ -8,6 +8,7 @@ use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 
 use super::pooling::{Pooling, PoolingKind};
+use crate::class_weights::ClassWeights;
 use crate::{ModelArchive, ModelError, Tensor};
 use etcbench_storage::seed;
 
@@ -195,6 +196,12 @@ pub(crate) struct AttentionLstmOptions {
     pub patience: usize,
     /// How the learning rate moves over the epochs.
     pub learning_rate_schedule: LearningRateSchedule,
+    /// Steps over which the learning rate rises to what the schedule says.
+    pub warm_up_steps: usize,
+    /// What the flows of each class count in the loss.
+    pub class_weights: ClassWeights,
+    /// Share of each target that is spread over all classes.
+    pub label_smoothing: f32,
     /// Which weights validate and predict.
     pub weight_averaging: WeightAveraging,
     /// What is left of a weight in their average after one more step.
@@ -231,6 +238,9 @@ impl Default for AttentionLstmOptions {
             dropout: 0.0,
             patience: 5,
             learning_rate_schedule: LearningRateSchedule::Constant,
+            warm_up_steps: 0,
+            class_weights: ClassWeights::default(),
+            label_smoothing: 0.0,
             weight_averaging: WeightAveraging::None,
             weight_averaging_decay: 0.99,
             encoder: Encoder::Frozen,
@@ -246,6 +256,9 @@ impl Default for AttentionLstmOptions {
 
 /// The largest size of a layer, so that a mistyped number is an error and not an exhausted memory.
 const LARGEST_LAYER: usize = 8192;
+
+/// The most steps of a warm-up: more than any training takes.
+const LARGEST_WARM_UP: usize = 1_000_000_000;
 
 impl AttentionLstmOptions {
     /// How packets of at most `bytes` bytes are pooled.
@@ -323,6 +336,10 @@ impl AttentionLstmOptions {
                 return Err(problem(format!("{key} = {value} must be a positive number")));
             }
         }
+        if self.warm_up_steps > LARGEST_WARM_UP {
+            return Err(problem(format!("warm_up_steps = {} must be at most {LARGEST_WARM_UP}", self.warm_up_steps)));
+        }
+        self.class_weights.check().map_err(problem)?;
         let metadata = &self.packet_metadata;
         if (1..metadata.len()).any(|index| metadata[..index].contains(&metadata[index])) {
             return Err(problem("packet_metadata names a value twice".to_owned()));
@@ -337,6 +354,7 @@ impl AttentionLstmOptions {
         for (key, value) in [
             ("elmo.dropout", elmo.dropout),
             ("dropout", self.dropout),
+            ("label_smoothing", self.label_smoothing),
             ("weight_averaging_decay", self.weight_averaging_decay),
         ] {
             if !(0.0..1.0).contains(&value) {

@@ -236,9 +236,9 @@ pub(crate) fn fit_classifier(
         if epoch <= position.epochs.len() {
             continue;
         }
-        let learning_rate = learning_rate(options, epoch);
         for flows in order.chunks(options.batch).skip(position.batches) {
             let labels = flows.iter().map(|&flow| training[flow]).collect::<Vec<_>>();
+            let learning_rate = learning_rate(options, epoch, (epoch - 1) * batches + position.batches);
             let loss = in_epoch(learner.train_step(flows, &labels, learning_rate), TRAINING, epoch)?;
             position.trained.add(loss);
             position.batches += 1;
@@ -414,13 +414,20 @@ pub(crate) fn prediction_batches(flows: usize) -> u64 {
     flows.div_ceil(PREDICTION_BATCH) as u64
 }
 
-fn learning_rate(options: &AttentionLstmOptions, epoch: usize) -> f32 {
-    match options.learning_rate_schedule {
+/// The learning rate of an epoch's step, after so many steps in all: the schedule's, of which each step of a warm-up takes an
+/// equal share more (Goyal et al. 2017, section 2.2).
+fn learning_rate(options: &AttentionLstmOptions, epoch: usize, steps: usize) -> f32 {
+    let scheduled = match options.learning_rate_schedule {
         LearningRateSchedule::Constant => options.learning_rate,
         LearningRateSchedule::Cosine => {
             let share = (epoch - 1) as f64 / options.epochs as f64;
             (f64::from(options.learning_rate) * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())) as f32
         }
+    };
+    if steps < options.warm_up_steps {
+        (f64::from(scheduled) * (steps + 1) as f64 / options.warm_up_steps as f64) as f32
+    } else {
+        scheduled
     }
 }
 
@@ -491,10 +498,30 @@ mod tests {
             epochs: 4,
             ..AttentionLstmOptions::default()
         };
-        let rates = (1..=4).map(|epoch| learning_rate(&options, epoch)).collect::<Vec<_>>();
+        let rates = (1..=4).map(|epoch| learning_rate(&options, epoch, epoch * 9)).collect::<Vec<_>>();
         assert_eq!(rates[0], 0.5);
         assert!((rates[2] - 0.25).abs() < 1e-7);
         assert!(rates.windows(2).all(|pair| pair[0] > pair[1]) && rates[3] > 0.0);
+    }
+
+    #[test]
+    fn warm_up_is_that_of_pytorch() {
+        // torch.optim.lr_scheduler.LinearLR(optimiser, 1 / 5, 1.0, 4), at a learning rate of 0.5
+        let constant = AttentionLstmOptions { learning_rate: 0.5, warm_up_steps: 5, ..AttentionLstmOptions::default() };
+        let rates = (0..7).map(|step| learning_rate(&constant, 1 + step / 3, step)).collect::<Vec<_>>();
+        assert_eq!(rates, [0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5]);
+        // Beside a schedule, its factor comes on top: three steps an epoch.
+        let cosine = AttentionLstmOptions {
+            learning_rate_schedule: LearningRateSchedule::Cosine,
+            epochs: 4,
+            ..constant.clone()
+        };
+        for (step, factor) in [(0, 0.2), (3, 0.8), (4, 1.0), (11, 1.0)] {
+            let without = AttentionLstmOptions { warm_up_steps: 0, ..cosine.clone() };
+            let scheduled = learning_rate(&without, 1 + step / 3, step);
+            let found = learning_rate(&cosine, 1 + step / 3, step);
+            assert!((found - factor * scheduled).abs() < 1e-7, "{step}: {found}");
+        }
     }
 
     /// Predicts right as often as the script says, and remembers which state it was in.
@@ -507,6 +534,9 @@ mod tests {
     }
 
     impl SequenceClassifier for Scripted {
+        fn set_class_weights(&mut self, _: &[f32]) -> Result<(), ModelError> {
+            unreachable!("the loops do not weigh classes")
+        }
         fn train_step(&mut self, batch: &PacketBatch<'_>, _: &[u32], _: f32) -> Result<BatchLoss, ModelError> {
             self.epoch += 1;
             Ok(BatchLoss { sum: self.loss, targets: batch.counts.len() as u64 })

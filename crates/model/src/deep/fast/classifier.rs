@@ -2,7 +2,9 @@
 //! normalisation, self-attention, normalisation, mean, two linear layers.
 
 use super::classifier_weights::{AttentionWeights, Weights};
-use super::device::{Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, PoolInput, PoolShape};
+use super::device::{
+    Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, PoolInput, PoolShape, Smoothing,
+};
 use super::packing::Packing;
 use super::reading::{Flows, Reading};
 use super::weights::{Linear, Optimiser, Statistics, is_finite};
@@ -11,6 +13,7 @@ use crate::deep::engine::{
     BatchLoss, DropoutPlace, NORM_MOMENTUM, NOT_FINITE, OptimiserState, PacketBatch, Resumable, SequenceClassifier,
     TRAINING, diverged, statistics_share,
 };
+use crate::deep::loss::Loss;
 use crate::deep::parameters::{Activation, AttentionLstmOptions, MODEL, ParameterSet};
 use etcbench_storage::seed;
 
@@ -47,6 +50,9 @@ pub(super) struct AttentionLstm<D: Device> {
     pub device: D,
     options: AttentionLstmOptions,
     classes: usize,
+    loss: Loss,
+    /// The loss's weights, where it is not plain.
+    class_weights: D::Values,
     dropout_seed: u64,
     pub weights: Weights<D>,
     pub optimiser: Optimiser,
@@ -82,6 +88,8 @@ impl<D: Device> AttentionLstm<D> {
     ) -> Result<Self, ModelError> {
         let classes = set.shape("classifier.output.bias")?.first().copied().unwrap_or(0);
         let weights = Weights::new(&mut device, options, classes, set)?;
+        let mut class_weights = D::Values::default();
+        device.upload(&vec![1.0; classes], &mut class_weights);
         device.check()?;
         let optimiser = Optimiser {
             clip_norm: options.clip_norm,
@@ -93,6 +101,8 @@ impl<D: Device> AttentionLstm<D> {
             device,
             options: options.clone(),
             classes,
+            loss: Loss::unweighted(classes, options.label_smoothing),
+            class_weights,
             dropout_seed: seed::derive(seed, "dropout"),
             weights,
             optimiser,
@@ -312,14 +322,31 @@ impl<D: Device> AttentionLstm<D> {
         self.indices.extend(self.packing.order.iter().map(|&flow| labels[flow as usize]));
         self.device.upload_indices(&self.indices, &mut self.labels);
         self.forward(Statistics::Batch { share: NORM_MOMENTUM }, true);
-        let logits = &mut self.buffers.logits;
-        let sum = self.device.cross_entropy(flows, self.classes, logits, &self.labels, 1.0 / flows as f32);
+        let Self { device, classes, loss, class_weights, labels: targets, buffers: Buffers { logits, .. }, .. } = self;
+        let sum = if loss.is_plain() {
+            device.cross_entropy(flows, *classes, logits, targets, 1.0 / flows as f32)
+        } else {
+            let total = loss.total(labels);
+            let smoothing = Smoothing { kept: loss.kept(), spread: loss.spread() };
+            let scale = (1.0 / total) as f32;
+            let sum = device.weighted_cross_entropy(flows, *classes, logits, targets, class_weights, smoothing, scale);
+            sum * flows as f64 / total
+        };
         self.backward();
         BatchLoss { sum, targets: flows as u64 }
     }
 }
 
 impl<D: Device> SequenceClassifier for AttentionLstm<D> {
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        if weights.len() != self.classes {
+            return Err(invalid(format!("{} weights of {} classes", weights.len(), self.classes)));
+        }
+        self.loss.weights = weights.to_vec();
+        self.device.upload(weights, &mut self.class_weights);
+        self.device.check()
+    }
+
     fn train_step(
         &mut self,
         batch: &PacketBatch<'_>,

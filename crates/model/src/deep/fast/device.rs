@@ -192,6 +192,15 @@ pub(crate) struct ColumnsAt {
     pub first: usize,
 }
 
+/// What label smoothing makes of a target.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Smoothing {
+    /// What is left of it.
+    pub kept: f32,
+    /// What each class gets of it.
+    pub spread: f32,
+}
+
 /// One Adam step's numbers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdamStep {
@@ -344,6 +353,19 @@ pub(crate) trait Device: Send + Sized {
         classes: usize,
         logits: &mut Self::Values,
         targets: &Self::Indices,
+        scale: f32,
+    ) -> f64;
+    /// The same of [`crate::deep::loss::Loss`] with `weights` `[classes]`: the sum before it is divided by what the targets
+    /// count. Every row has a target.
+    #[allow(clippy::too_many_arguments)]
+    fn weighted_cross_entropy(
+        &mut self,
+        rows: usize,
+        classes: usize,
+        logits: &mut Self::Values,
+        targets: &Self::Indices,
+        weights: &Self::Values,
+        smoothing: Smoothing,
         scale: f32,
     ) -> f64;
     /// Replaces logits `[rows, classes]` by probabilities.

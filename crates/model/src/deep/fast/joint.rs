@@ -167,6 +167,10 @@ impl<D: Device> Joint<D> {
 }
 
 impl<D: Device> JointClassifier for Joint<D> {
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        self.classifier.set_class_weights(weights)
+    }
+
     fn train_step(
         &mut self,
         batch: &ByteBatch<'_>,

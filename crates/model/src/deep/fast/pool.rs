@@ -27,6 +27,9 @@ impl<M: LanguageModel + Send> LanguageModel for OnPool<M> {
 }
 
 impl<M: SequenceClassifier + Send> SequenceClassifier for OnPool<M> {
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        self.0.set_class_weights(weights)
+    }
     fn train_step(&mut self, batch: &PacketBatch<'_>, labels: &[u32], rate: f32) -> Result<BatchLoss, ModelError> {
         on_pool(|| self.0.train_step(batch, labels, rate))
     }
@@ -42,6 +45,9 @@ impl<M: SequenceClassifier + Send> SequenceClassifier for OnPool<M> {
 }
 
 impl<M: JointClassifier + Send> JointClassifier for OnPool<M> {
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        self.0.set_class_weights(weights)
+    }
     fn train_step(&mut self, batch: &ByteBatch<'_>, labels: &[u32], rate: f32) -> Result<BatchLoss, ModelError> {
         on_pool(|| self.0.train_step(batch, labels, rate))
     }

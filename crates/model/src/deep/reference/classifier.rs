@@ -3,8 +3,11 @@
 
 use dfdx::prelude::*;
 
-use super::graph::{Graph, Matrix, NamedGradients};
-use super::layers::{BatchStatistics, Mask, attention, batch_norm, cross_entropy, linear, lstm, running_norm, softmax};
+use super::graph::{Graph, Matrix, NamedGradients, Node};
+use super::layers::{
+    BatchStatistics, Mask, attention, batch_norm, cross_entropy, linear, lstm, running_norm, softmax,
+    weighted_cross_entropy,
+};
 use super::optimiser::{Adam, first_not_finite};
 use super::stacks::Stacks;
 use crate::ModelError;
@@ -12,6 +15,7 @@ use crate::deep::engine::{
     BatchLoss, ByteBatch, DropoutPlace, JointClassifier, NORM_MOMENTUM, NOT_FINITE, OptimiserState, PacketBatch,
     PacketEncoder, Resumable, SequenceClassifier, TRAINING, diverged, dropout_factor, statistics_share,
 };
+use crate::deep::loss::Loss;
 use crate::deep::parameters::{
     AttentionLstmOptions, MODEL, Normalisation, ParameterSet, classifier_shapes, encoder_shapes, rate_factor,
 };
@@ -88,8 +92,10 @@ pub(crate) fn gradients(
     parameters: &ParameterSet,
     batch: &PacketBatch<'_>,
     labels: &[u32],
+    class_weights: &[f32],
 ) -> Result<NamedGradients, ModelError> {
-    let model = Reference::new(Cpu::default(), options, parameters, 0)?;
+    let mut model = Reference::new(Cpu::default(), options, parameters, 0)?;
+    model.weigh(class_weights)?;
     Ok(model.gradients(&Packets::Encoded(batch), labels)?.1)
 }
 
@@ -111,6 +117,7 @@ struct Reference<D> {
     /// The ELMo's, where it is trained too.
     stacks: Option<Stacks>,
     classes: usize,
+    loss: Loss,
     parameters: ParameterSet,
     optimiser: Adam,
     dropout_seed: u64,
@@ -165,6 +172,7 @@ impl<D: Device<f32>> Reference<D> {
             options: options.clone(),
             stacks: None,
             classes,
+            loss: Loss::unweighted(classes, options.label_smoothing),
             parameters: parameters.clone(),
             optimiser: Adam::new(options.clip_norm, options.weight_decay, options.averaging()),
             dropout_seed: seed::derive(seed, "dropout"),
@@ -442,9 +450,16 @@ impl<D: Device<f32>> Reference<D> {
         let mut statistics = Vec::new();
         let mut graph = Graph::recording(&self.device, &self.parameters);
         let logits = self.logits(&mut graph, packets, Some(&mut statistics), true)?;
-        let losses = cross_entropy(&graph, logits, targets);
-        let sum = losses.as_vec().iter().map(|&value| f64::from(value)).sum();
-        let gradients = graph.backward(losses.sum() / flows as f32);
+        let summed = |losses: &Node<(usize,), D>| losses.as_vec().iter().map(|&value| f64::from(value)).sum::<f64>();
+        let (sum, mean) = if self.loss.is_plain() {
+            let losses = cross_entropy(&graph, logits, targets);
+            (summed(&losses), losses.sum() / flows as f32)
+        } else {
+            let total = self.loss.total(labels);
+            let losses = weighted_cross_entropy(&graph, logits, &targets, &self.loss);
+            (summed(&losses) * flows as f64 / total, losses.sum() / total as f32)
+        };
+        let gradients = graph.backward(mean);
         Ok((BatchLoss { sum, targets: flows as u64 }, gradients, statistics))
     }
 
@@ -492,6 +507,14 @@ impl<D: Device<f32>> Reference<D> {
         Ok(loss)
     }
 
+    fn weigh(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        if weights.len() != self.classes {
+            return invalid(format!("{} weights of {} classes", weights.len(), self.classes));
+        }
+        self.loss.weights = weights.to_vec();
+        Ok(())
+    }
+
     fn collect(&mut self, batch: &PacketBatch<'_>, before: u64) -> Result<u64, ModelError> {
         let packets = Packets::Encoded(batch);
         let rows = self.rows(&packets)?;
@@ -516,6 +539,10 @@ impl<D: Device<f32>> Reference<D> {
 }
 
 impl<D: Device<f32>> SequenceClassifier for Reference<D> {
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        self.weigh(weights)
+    }
+
     fn train_step(&mut self, batch: &PacketBatch<'_>, labels: &[u32], rate: f32) -> Result<BatchLoss, ModelError> {
         self.step(&Packets::Encoded(batch), labels, rate)
     }
@@ -534,6 +561,10 @@ impl<D: Device<f32>> SequenceClassifier for Reference<D> {
 }
 
 impl<D: Device<f32>> JointClassifier for Reference<D> {
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        self.weigh(weights)
+    }
+
     fn train_step(&mut self, batch: &ByteBatch<'_>, labels: &[u32], rate: f32) -> Result<BatchLoss, ModelError> {
         self.step(&Packets::Bytes(batch), labels, rate)
     }
@@ -625,7 +656,10 @@ mod tests {
         let golden = golden::Golden::read();
         for (case, options) in golden::classifier_cases() {
             let parameters = golden.classifier_parameters(case);
-            let model = Reference::new(Cpu::default(), &options, &parameters, 0).unwrap();
+            let mut model = Reference::new(Cpu::default(), &options, &parameters, 0).unwrap();
+            if let Some(weights) = golden.class_weights(case) {
+                model.weigh(weights).unwrap();
+            }
             let (layers, counts, labels, metadata) = golden.flows(case, 0);
             let batch = PacketBatch { metadata: &metadata, ..PacketBatch::whole(&layers, &counts) };
             let (_, gradients, _) = model.gradients(&Packets::Encoded(&batch), &labels).unwrap();

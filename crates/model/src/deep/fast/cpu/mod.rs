@@ -21,7 +21,7 @@ use simd::Level;
 
 use super::device::{
     AdamStep, Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
-    MixWeights, NormState, NormWeights, PoolInput, PoolShape, RowsAt, SlotShape, Trained,
+    MixWeights, NormState, NormWeights, PoolInput, PoolShape, RowsAt, SlotShape, Smoothing, Trained,
 };
 use super::packing::Packing;
 use crate::deep::engine::NORM_EPSILON;
@@ -237,6 +237,20 @@ impl Device for Cpu {
         scale: f32,
     ) -> f64 {
         rows::cross_entropy(self.level, classes, &mut logits[..rows * classes], &targets[..rows], scale)
+    }
+
+    fn weighted_cross_entropy(
+        &mut self,
+        rows: usize,
+        classes: usize,
+        logits: &mut Vec<f32>,
+        targets: &Vec<u32>,
+        weights: &Vec<f32>,
+        smoothing: Smoothing,
+        scale: f32,
+    ) -> f64 {
+        let (weights, logits) = (&weights[..classes], &mut logits[..rows * classes]);
+        rows::weighted_cross_entropy(self.level, weights, smoothing, logits, &targets[..rows], scale)
     }
 
     fn softmax(&mut self, rows: usize, classes: usize, logits: &mut Vec<f32>) {

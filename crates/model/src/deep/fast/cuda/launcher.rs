@@ -167,6 +167,7 @@ kernels! {
     AddColumnTotals "add_column_totals"
     Softmax "softmax"
     CrossEntropy "cross_entropy"
+    WeightedCrossEntropy "weighted_cross_entropy"
     Total "total"
     Dropout "dropout"
     Relu "relu"

@@ -27,7 +27,7 @@ pub(crate) use layout::Indices;
 use self::core::Core;
 use super::device::{
     AdamStep, Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
-    MixWeights, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, SlotShape, Trained,
+    MixWeights, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, SlotShape, Smoothing, Trained,
 };
 use super::packing::Packing;
 use crate::{CudaDevice, ModelError};
@@ -293,6 +293,19 @@ impl Device for Cuda {
         scale: f32,
     ) -> f64 {
         self.cross_entropy_rows(rows, classes, logits, &targets.buffer, scale)
+    }
+
+    fn weighted_cross_entropy(
+        &mut self,
+        rows: usize,
+        classes: usize,
+        logits: &mut Buffer,
+        targets: &Indices,
+        weights: &Buffer,
+        smoothing: Smoothing,
+        scale: f32,
+    ) -> f64 {
+        self.weighted_cross_entropy_rows(rows, classes, logits, &targets.buffer, weights, smoothing, scale)
     }
 
     fn softmax(&mut self, rows: usize, classes: usize, logits: &mut Buffer) {

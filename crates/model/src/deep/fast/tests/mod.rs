@@ -7,6 +7,7 @@ use rand::RngExt;
 
 use super::*;
 use crate::deep::engine::PacketBatch;
+use crate::deep::loss::Loss;
 use crate::deep::parameters::{
     Activation, Normalisation, PacketMetadata, WeightAveraging, initial_classifier, initial_elmo,
 };
@@ -104,14 +105,24 @@ fn classifier_gradients_are_finite_differences() {
         let set = initial_classifier(&options, 3, 5);
         let (layers, labels) = flows(&counts, 4, 10, 3, 2);
         let batch = PacketBatch::whole(&layers, &counts);
-        let mut model = classifier::AttentionLstm::new(cpu::Cpu::new(), &options, &set, 0).unwrap();
-        let loss = model.gradients(&batch, &labels).unwrap();
-        let mut parameters = double::parameters(&set);
-        let layers: Vec<f64> = layers.iter().map(|&value| value.into()).collect();
-        let flows = double::Flows { layers: &layers, counts: &counts, labels: &labels, columns: 10, left: None };
-        let exact = |parameters: &double::Parameters| double::classifier_loss(parameters, activation, &flows);
-        assert!((loss.mean() - exact(&parameters)).abs() < 1e-5);
-        check_gradients(&model.named_gradients(), &mut parameters, &exact);
+        let wide: Vec<f64> = layers.iter().map(|&value| value.into()).collect();
+        for loss_of in [
+            Loss::unweighted(3, 0.0),
+            Loss::unweighted(3, 0.25),
+            Loss { weights: vec![0.5, 3.0, 1.25], smoothing: 0.0 },
+            Loss { weights: vec![0.5, 3.0, 1.25], smoothing: 0.25 },
+        ] {
+            let options = AttentionLstmOptions { label_smoothing: loss_of.smoothing, ..options.clone() };
+            let mut model = classifier::AttentionLstm::new(cpu::Cpu::new(), &options, &set, 0).unwrap();
+            model.set_class_weights(&loss_of.weights).unwrap();
+            let loss = model.gradients(&batch, &labels).unwrap();
+            let mut parameters = double::parameters(&set);
+            let (layers, counts, labels, loss_of) = (&wide, &counts, &labels, &loss_of);
+            let flows = double::Flows { layers, counts, labels, columns: 10, loss: loss_of, left: None };
+            let exact = |parameters: &double::Parameters| double::classifier_loss(parameters, activation, &flows);
+            assert!((loss.mean() - exact(&parameters)).abs() < 1e-5);
+            check_gradients(&model.named_gradients(), &mut parameters, &exact);
+        }
     }
 }
 
@@ -180,15 +191,19 @@ fn gradients_are_those_of_the_reference() {
         let (layers, labels) = flows(counts, 4, 18, 5, 2);
         let metadata: Vec<f32> = (0..counts.len() * 4 * beside).map(|at| (at * 7 % 11) as f32 / 5.0 - 1.0).collect();
         let batch = PacketBatch { metadata: &metadata, ..PacketBatch::whole(&layers, counts) };
-        let expected = reference::classifier_gradients(&options, &set, &batch, &labels).unwrap();
-        for cpu in [cpu::Cpu::new(), cpu::Cpu::portable()] {
-            let mut model = classifier::AttentionLstm::new(cpu, &options, &set, 0).unwrap();
-            model.gradients(&batch, &labels).unwrap();
-            check_same(
-                &format!("{activation:?} {attention} {normalisation:?} {beside} {counts:?}"),
-                &model.named_gradients(),
-                &expected,
-            );
+        for (weights, label_smoothing) in [([1.0; 5], 0.0), ([0.5, 3.0, 1.0, 1.25, 0.75], 0.1)] {
+            let options = AttentionLstmOptions { label_smoothing, ..options.clone() };
+            let expected = reference::classifier_gradients(&options, &set, &batch, &labels, &weights).unwrap();
+            for cpu in [cpu::Cpu::new(), cpu::Cpu::portable()] {
+                let mut model = classifier::AttentionLstm::new(cpu, &options, &set, 0).unwrap();
+                model.set_class_weights(&weights).unwrap();
+                model.gradients(&batch, &labels).unwrap();
+                check_same(
+                    &format!("{activation:?} {attention} {normalisation:?} {beside} {counts:?} {label_smoothing}"),
+                    &model.named_gradients(),
+                    &expected,
+                );
+            }
         }
     }
 }
@@ -342,6 +357,7 @@ fn bad_batches_and_devices_are_errors() {
 
     let mut model = classifier(&options, &set, 9, Device::Cpu).unwrap();
     assert_eq!(model.parameters(), set);
+    assert!(model.set_class_weights(&[1.0; 3]).is_err());
     let (layers, labels) = flows(&[1, 2], 2, 40, 4, 0);
     for (counts, labels) in
         [(vec![1, 3], &labels), (vec![0, 1], &labels), (vec![1, 2], &vec![0, 4]), (vec![1, 2], &vec![0])]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::deep::engine::ByteBatch;
+use crate::deep::loss::Loss;
 use crate::deep::parameters::{Encoder, WeightAveraging, initial_classifier, initial_elmo};
 
 /// Options of a small model.
@@ -70,6 +71,7 @@ fn gradients_are_finite_differences() {
         (options.elmo.layers, options.activation) = (layers, activation);
         (options.pooling, options.segments, options.normalisation) = (pooling, 4, normalisation);
         let pooling = options.pooling_of(6);
+        let loss_of = Loss::unweighted(3, 0.0);
         let set = parameters(&options, 3, 5);
         let (tokens, labels) = byte_flows(&counts, 6, 20, 3, 2);
         let batch = ByteBatch { tokens: &tokens, counts: &counts, metadata: &[], most: 4, pooling };
@@ -100,6 +102,7 @@ fn gradients_are_finite_differences() {
                 counts: &counts,
                 labels: &labels,
                 columns: options.encoded_size(),
+                loss: &loss_of,
                 left,
             };
             double::classifier_loss(parameters, activation, &flows)

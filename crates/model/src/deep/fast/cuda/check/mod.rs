@@ -10,7 +10,8 @@ use crate::deep::engine::DropoutPlace;
 use crate::deep::fast::cpu::Cpu;
 use crate::deep::fast::device::{
     AdamStep, Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
-    MixWeights, NO_TARGET, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, SlotShape, Trained,
+    MixWeights, NO_TARGET, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, SlotShape, Smoothing,
+    Trained,
 };
 use crate::deep::fast::packing::Packing;
 use crate::deep::parameters::Activation;
@@ -255,6 +256,14 @@ impl<D: Device> Run<'_, D> {
         let loss = self.device.cross_entropy(rows, classes, &mut values, &targets, 0.25);
         self.found.push((format!("cross-entropy {rows}x{classes}"), vec![loss as f32]));
         self.keep(&format!("cross-entropy {rows}x{classes} gradient"), &values, rows * classes);
+        let targets: Vec<u32> = (0..rows).map(|row| (row * 7 % classes) as u32).collect();
+        let targets = self.indices(&targets);
+        let weights: Vec<f32> = numbers("class weights", classes).iter().map(|value| 1.5 + value).collect();
+        let (weights, mut values) = (self.up(&weights), self.up(&logits));
+        let smoothing = Smoothing { kept: 0.8, spread: 0.2 / classes as f32 };
+        let loss = self.device.weighted_cross_entropy(rows, classes, &mut values, &targets, &weights, smoothing, 0.25);
+        self.found.push((format!("weighted cross-entropy {rows}x{classes}"), vec![loss as f32]));
+        self.keep(&format!("weighted cross-entropy {rows}x{classes} gradient"), &values, rows * classes);
         let mut values = self.up(&logits);
         self.device.softmax(rows, classes, &mut values);
         self.keep(&format!("softmax {rows}x{classes}"), &values, rows * classes);

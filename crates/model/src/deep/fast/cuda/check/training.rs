@@ -63,6 +63,9 @@ fn train_classifier<D: Device>(
     const CLASSES: u32 = 4;
     const PACKETS: usize = 5;
     let mut model = AttentionLstm::new(device, options, &initial_classifier(options, CLASSES as usize, 1), 9)?;
+    if options.label_smoothing > 0.0 {
+        model.set_class_weights(&[0.5, 2.0, 1.0, 1.25])?;
+    }
     let size = (options.elmo.layers + 1) * options.encoded_size();
     let counts: Vec<u32> = (0..flows).map(|flow| 1 + (flow * 3 % PACKETS) as u32).collect();
     let mut losses = Vec::new();
@@ -168,6 +171,7 @@ pub(crate) fn train<D: Device>(
             AttentionLstmOptions {
                 normalisation: Normalisation::Batch,
                 weight_averaging: WeightAveraging::Exponential,
+                label_smoothing: 0.1,
                 ..classifier(24, Activation::Tanh, true)
             },
             17,
