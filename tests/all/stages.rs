@@ -133,6 +133,7 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("model.attention_lstm.packet_metadata=[\"length\"]", false, Model("attention_lstm")),
     ("model.attention_lstm.elmo.hidden=6;model.attention_lstm.elmo.embedding=6", false, Model("attention_lstm")),
     ("model.attention_lstm.elmo.layers=2", false, Model("attention_lstm")),
+    ("model.attention_lstm.elmo.positions=true", false, Model("attention_lstm")),
     ("model.attention_lstm.elmo.epochs=1", false, Model("attention_lstm")),
     ("model.attention_lstm.elmo.batch=9", false, Model("attention_lstm")),
     ("model.attention_lstm.elmo.learning_rate=0.002", false, Model("attention_lstm")),

@@ -73,7 +73,7 @@ impl AttentionLstm {
         run: Run<'_, '_>,
     ) -> Result<(Vec<EpochRecord>, ParameterSet, ParameterSet), ModelError> {
         let classes = training.features.class_names.len();
-        let encoder = encoder_shapes(&self.options.elmo, VOCABULARY);
+        let encoder = encoder_shapes(&self.options.elmo, VOCABULARY, training.features.tokens.bytes);
         let mut both = classifier;
         both.extend(&elmo.only(&encoder)?);
         let tokens = &training.features.tokens;

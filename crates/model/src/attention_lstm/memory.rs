@@ -55,7 +55,7 @@ pub(super) fn expected(
     let in_training = layers * 7.0 * hidden + VOCABULARY as f64 + 4.0 * hidden;
     let elmo_batch = packets_of(size.training()).min(elmo.batch as f64);
     let pretraining = ExpectedMemory::default()
-        .and(ELMO, parameters(&elmo_shapes(elmo, VOCABULARY)))
+        .and(ELMO, parameters(&elmo_shapes(elmo, VOCABULARY, size.bytes)))
         .and(ELMO_BATCH, states(elmo_batch) * in_training * FLOAT * here);
 
     // Tokens, their places and, while they are drawn, their hashes.
@@ -71,7 +71,7 @@ pub(super) fn expected(
     let stored = (packets_of(size.training()) * vector).min(LARGEST_KEPT as f64) * 2.0;
     let encoding = ExpectedMemory::default()
         .and(TOKENS, encoded(all.max(size.predicted as f64)) + stored)
-        .and(ELMO, parameters(&elmo_shapes(elmo, VOCABULARY)) / 2.0)
+        .and(ELMO, parameters(&elmo_shapes(elmo, VOCABULARY, size.bytes)) / 2.0)
         .and(ELMO, states(at_once) * layers * 6.0 * hidden * FLOAT * here + at_once * vector);
 
     // Layers as they come (twice), mixed packets and their gradient; of every step what the LSTM reads, normalised and its
@@ -90,7 +90,7 @@ pub(super) fn expected(
         // The ELMo is trained in the same steps, without the language model's head.
         let batch = (size.training() as f64).min(options.batch as f64) * size.packets as f64;
         training
-            .and(ELMO, parameters(&encoder_shapes(elmo, VOCABULARY)) * averaged)
+            .and(ELMO, parameters(&encoder_shapes(elmo, VOCABULARY, size.bytes)) * averaged)
             .and(BATCH, states(batch) * (layers * 7.0 * hidden + 4.0 * hidden) * FLOAT * here)
     } else {
         training

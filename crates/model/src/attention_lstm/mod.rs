@@ -111,7 +111,7 @@ impl AttentionLstm {
         let options = options::parse(&table)?;
         let (packets, bytes, classes) = (number("packets")?, number("bytes")?, number("classes")?);
         let fitted = Fitted {
-            elmo: ParameterSet::load(archive, &elmo_shapes(&options.elmo, VOCABULARY))?,
+            elmo: ParameterSet::load(archive, &elmo_shapes(&options.elmo, VOCABULARY, bytes))?,
             classifier: ParameterSet::load(archive, &classifier_shapes(&options, classes))?,
             packets,
             bytes,
@@ -270,7 +270,7 @@ impl Classifier for AttentionLstm {
             Encoder::Frozen | Encoder::FineTuned => {
                 self.pretrained([&packets, &validation_packets], tokens.bytes, context, &mut report)?
             }
-            Encoder::FromScratch | Encoder::Untrained => untrained(&self.options.elmo, context.seed),
+            Encoder::FromScratch | Encoder::Untrained => untrained(&self.options.elmo, tokens.bytes, context.seed),
         };
 
         let encoded = if self.options.encoder.trains() {

@@ -106,6 +106,7 @@ fn same_bits_at_any_number_of_threads_and_from_a_file(implementation: Implementa
             let mut model = model(implementation, more);
             model.options.lstm = 96;
             model.options.epochs = 2;
+            model.options.elmo.positions = more.is_empty();
             fit(&mut model, &features, 3);
             (model.save().unwrap().to_bytes().unwrap(), model.predict_probabilities(examples, &Silent).unwrap())
         })
@@ -176,7 +177,7 @@ fn an_elmo_learns_together_with_the_classifier() {
         frozen.options.epochs = 1;
         fit(&mut frozen, &features, 3);
         let pretrained = frozen.fitted().unwrap().elmo.clone();
-        let initial = initial_elmo(&frozen.options.elmo, VOCABULARY, 3);
+        let initial = initial_elmo(&frozen.options.elmo, VOCABULARY, 10, 3);
         for (encoder, before, stages) in
             [("fine_tuned", &pretrained, &[PRETRAINING, TRAINING][..]), ("from_scratch", &initial, &[TRAINING])]
         {
@@ -360,7 +361,7 @@ fn a_killed_training_continues_to_the_same_bits() {
             );
             let mut model = model(implementation, &more);
             (model.options.epochs, model.options.patience) = (4, 2);
-            model.options.elmo.dropout = 0.1;
+            (model.options.elmo.dropout, model.options.elmo.positions) = (0.1, true);
             let context = FitContext { seed: 5, device: Device::Cpu, progress, artifacts };
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
@@ -394,7 +395,7 @@ fn an_elmo_without_pre_training_is_that_of_its_initial_values() {
     let mut model = model(Implementation::Fast, "encoder = \"none\"");
     let report = fit(&mut model, &features, 3);
     assert_eq!(report.stages.iter().map(|stage| stage.stage.as_str()).collect::<Vec<_>>(), ["encoding", TRAINING]);
-    let initial = initial_elmo(&model.options.elmo, VOCABULARY, 3);
+    let initial = initial_elmo(&model.options.elmo, VOCABULARY, 10, 3);
     assert_eq!(model.fitted().unwrap().elmo, initial);
     assert!(accuracy(&model, &features, &rows(120, 150)) > 0.4);
 }

@@ -88,9 +88,13 @@ impl Golden {
         self.tensors.iter().find(|tensor| tensor.0 == name).map(|tensor| tensor.2.as_slice())
     }
 
-    /// The packets of a step and their number.
+    /// The packets of a step of the language model and their number.
     pub(super) fn tokens(&self, step: usize) -> (Vec<u16>, usize) {
-        let (shape, values) = self.tensor(&format!("elmo/tokens.{step}"));
+        self.tokens_of("elmo", step)
+    }
+
+    pub(super) fn tokens_of(&self, case: &str, step: usize) -> (Vec<u16>, usize) {
+        let (shape, values) = self.tensor(&format!("{case}/tokens.{step}"));
         (values.iter().map(|&token| token as u16).collect(), shape[0])
     }
 
@@ -268,6 +272,15 @@ pub(crate) fn joint_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
             },
         ),
         (
+            "positions",
+            AttentionLstmOptions {
+                pooling: PoolingKind::Segments,
+                segments: 4,
+                elmo: ElmoOptions { positions: true, ..elmo_options() },
+                ..options(Activation::Tanh, Encoder::FineTuned, 0.0)
+            },
+        ),
+        (
             "maximum",
             AttentionLstmOptions {
                 pooling: PoolingKind::Maximum,
@@ -300,27 +313,33 @@ pub(crate) fn joint_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
 /// The loss under dropout, five steps of pre-training without, the loss after them, and encodings.
 pub(crate) fn check_language_model(new: NewLanguageModel<'_>) {
     let golden = Golden::read();
-    let options = ElmoOptions { dropout: 0.3, ..elmo_options() };
-    let mut model = new(&options, &golden.parameters("elmo/before/"), 0).unwrap();
-    let (tokens, packets) = golden.tokens(0);
-    let expected = golden.tensor("elmo/dropout_loss").1;
-    let loss = model.train_step(&tokens, packets, 0.01).unwrap().mean() as f32;
-    check("elmo loss under dropout", &[loss], expected, 1e-5 * expected[0]);
-    let mut model = new(&elmo_options(), &golden.parameters("elmo/before/"), 0).unwrap();
-    for (step, expected) in golden.tensor("elmo/losses").1.iter().enumerate() {
-        let (tokens, packets) = golden.tokens(step);
+    for (case, positions) in [("elmo", false), ("elmo_positions", true)] {
+        let options = ElmoOptions { positions, ..elmo_options() };
+        let before = golden.parameters(&format!("{case}/before/"));
+        let tensor = |name: &str| golden.tensor(&format!("{case}/{name}"));
+        let dropping = ElmoOptions { dropout: 0.3, ..options.clone() };
+        let mut model = new(&dropping, &before, 0).unwrap();
+        let (tokens, packets) = golden.tokens_of(case, 0);
+        let expected = tensor("dropout_loss").1;
         let loss = model.train_step(&tokens, packets, 0.01).unwrap().mean() as f32;
-        check(&format!("elmo loss {step}"), &[loss], &[*expected], 1e-5 * expected);
+        check(&format!("{case} loss under dropout"), &[loss], expected, 1e-5 * expected[0]);
+        let mut model = new(&options, &before, 0).unwrap();
+        for (step, expected) in tensor("losses").1.iter().enumerate() {
+            let (tokens, packets) = golden.tokens_of(case, step);
+            let loss = model.train_step(&tokens, packets, 0.01).unwrap().mean() as f32;
+            check(&format!("{case} loss {step}"), &[loss], &[*expected], 1e-5 * expected);
+        }
+        golden.check_parameters(case, &model.parameters(), 0.01);
+        let (tokens, packets) = golden.tokens_of(case, 0);
+        let expected = tensor("loss_after").1;
+        let loss = model.loss(&tokens, packets).unwrap().mean() as f32;
+        check(&format!("{case} loss after"), &[loss], expected, 1e-5 * expected[0]);
+        let (shape, expected) = tensor("encodings");
+        assert_eq!(shape, [packets, 3, 16]);
+        let mut found = vec![f32::NAN; expected.len()];
+        model.encode(&tokens, packets, Pooling::MEAN, &mut found).unwrap();
+        check(&format!("{case} encodings"), &found, expected, 1e-5);
     }
-    golden.check_parameters("elmo", &model.parameters(), 0.01);
-    let (tokens, packets) = golden.tokens(0);
-    let expected = golden.tensor("elmo/loss_after").1;
-    check("elmo loss after", &[model.loss(&tokens, packets).unwrap().mean() as f32], expected, 1e-5 * expected[0]);
-    let (shape, expected) = golden.tensor("elmo/encodings");
-    assert_eq!(shape, [packets, 3, 16]);
-    let mut found = vec![f32::NAN; expected.len()];
-    model.encode(&tokens, packets, Pooling::MEAN, &mut found).unwrap();
-    check("elmo encodings", &found, expected, 1e-5);
 }
 
 /// Five steps of every classifier, and the probabilities after them.

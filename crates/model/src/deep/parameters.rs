@@ -25,6 +25,8 @@ pub struct ElmoOptions {
     pub hidden: usize,
     /// LSTM layers of each direction.
     pub layers: usize,
+    /// Whether a byte's position in its packet has an embedding of its own, added to that of the byte.
+    pub positions: bool,
     /// Passes over the training packets.
     pub epochs: usize,
     /// Packets per step.
@@ -51,6 +53,7 @@ impl Default for ElmoOptions {
             embedding: 128,
             hidden: 128,
             layers: 2,
+            positions: false,
             epochs: 2,
             batch: 64,
             learning_rate: 0.001,
@@ -467,17 +470,23 @@ impl ParameterSet {
     }
 }
 
-/// Names and shapes of ELMo's parameters, in their order; `vocabulary` counts the padding token.
-pub(crate) fn elmo_shapes(options: &ElmoOptions, vocabulary: usize) -> Vec<(String, Vec<usize>)> {
-    let mut shapes = encoder_shapes(options, vocabulary);
+/// The name of the embedding of positions.
+pub(crate) const POSITIONS: &str = "elmo.positions.weight";
+
+/// Names and shapes of ELMo's parameters, in their order; `vocabulary` counts the padding token, `bytes` is M.
+pub(crate) fn elmo_shapes(options: &ElmoOptions, vocabulary: usize, bytes: usize) -> Vec<(String, Vec<usize>)> {
+    let mut shapes = encoder_shapes(options, vocabulary, bytes);
     linear_shapes(&mut shapes, "elmo.head", options.hidden, vocabulary);
     shapes
 }
 
 /// Those of them that encode a packet: all but the language model's head.
-pub(crate) fn encoder_shapes(options: &ElmoOptions, vocabulary: usize) -> Vec<(String, Vec<usize>)> {
+pub(crate) fn encoder_shapes(options: &ElmoOptions, vocabulary: usize, bytes: usize) -> Vec<(String, Vec<usize>)> {
     let (embedding, hidden) = (options.embedding, options.hidden);
     let mut shapes = vec![("elmo.embedding.weight".to_owned(), vec![vocabulary, embedding])];
+    if options.positions {
+        shapes.push((POSITIONS.to_owned(), vec![bytes, embedding]));
+    }
     for direction in ["forward", "backward"] {
         for layer in 0..options.layers {
             let input = if layer == 0 { embedding } else { hidden };
@@ -545,8 +554,8 @@ fn norm_shapes(shapes: &mut Vec<(String, Vec<usize>)>, name: &str, size: usize) 
 }
 
 /// ELMo's initial parameters.
-pub(crate) fn initial_elmo(options: &ElmoOptions, vocabulary: usize, seed: u64) -> ParameterSet {
-    initial(&elmo_shapes(options, vocabulary), seed)
+pub(crate) fn initial_elmo(options: &ElmoOptions, vocabulary: usize, bytes: usize, seed: u64) -> ParameterSet {
+    initial(&elmo_shapes(options, vocabulary, bytes), seed)
 }
 
 /// The classifier's initial parameters.
@@ -566,7 +575,7 @@ fn initial(shapes: &[(String, Vec<usize>)], seed: u64) -> ParameterSet {
         };
         let is_lstm =
             |name: &str| name == "classifier.lstm.bias" || name.starts_with("elmo.") && name != "elmo.head.bias";
-        let values = if name == "elmo.embedding.weight" {
+        let values = if ["elmo.embedding.weight", POSITIONS].contains(&name.as_str()) {
             (0..count).map(|_| 0.1 * generator.sample::<f32, _>(StandardNormal)).collect()
         } else if ["classifier.mix.weight", "classifier.pooling.weight"].contains(&name.as_str())
             || name.ends_with(".running_mean")
@@ -601,7 +610,7 @@ mod tests {
     #[test]
     fn initial_values_follow_their_rules() {
         let options = AttentionLstmOptions::default();
-        let elmo = initial_elmo(&options.elmo, 257, 3);
+        let elmo = initial_elmo(&options.elmo, 257, 128, 3);
         let embedding = elmo.get("elmo.embedding.weight", &[257, 128]).unwrap();
         let spread = (embedding.iter().map(|value| value * value).sum::<f32>() / embedding.len() as f32).sqrt();
         assert!((spread - 0.1).abs() < 0.005, "{spread}");
@@ -641,13 +650,14 @@ mod tests {
             ("elmo.backward.1.bias", 0.5),
             ("elmo.forward.0.weight_ih", 0.25),
             ("elmo.embedding.weight", 0.125),
+            (POSITIONS, 0.125),
         ] {
             assert_eq!(rate_factor(&options, name), expected, "{name}");
             let scratch = AttentionLstmOptions { encoder: Encoder::FromScratch, ..options.clone() };
             assert_eq!(rate_factor(&scratch, name), 1.0, "{name}");
         }
-        let shapes = encoder_shapes(&options.elmo, 257);
-        assert_eq!(shapes.len() + 2, elmo_shapes(&options.elmo, 257).len());
+        let shapes = encoder_shapes(&options.elmo, 257, 128);
+        assert_eq!(shapes.len() + 2, elmo_shapes(&options.elmo, 257, 128).len());
         assert!(shapes.iter().all(|(name, _)| !name.starts_with("elmo.head")));
     }
 

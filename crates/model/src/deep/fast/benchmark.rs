@@ -52,7 +52,7 @@ impl Elmo {
         device: Device,
     ) -> Result<Self, ModelError> {
         let options = ElmoOptions { embedding: hidden, hidden, layers, ..ElmoOptions::default() };
-        let initial = initial_elmo(&options, vocabulary, 0);
+        let initial = initial_elmo(&options, vocabulary, length, 0);
         let mut generator = seed::generator(0, "benchmark");
         let tokens = (0..packets * length).map(|_| generator.random_range(0..256u16)).collect();
         let model = super::language_model(&options, &initial, 0, device)?;
@@ -200,7 +200,8 @@ impl FineTuned {
         let options =
             AttentionLstmOptions { lstm, elmo, encoder: Encoder::FineTuned, ..AttentionLstmOptions::default() };
         let mut initial = initial_classifier(&options, CLASSES, 0);
-        initial.extend(&initial_elmo(&options.elmo, VOCABULARY, 0).only(&encoder_shapes(&options.elmo, VOCABULARY))?);
+        let encoder = encoder_shapes(&options.elmo, VOCABULARY, length);
+        initial.extend(&initial_elmo(&options.elmo, VOCABULARY, length, 0).only(&encoder)?);
         let mut generator = seed::generator(0, "benchmark");
         let tokens = (0..flows * packets * length).map(|_| generator.random_range(0..256u16)).collect();
         let labels = (0..flows).map(|_| generator.random_range(0..CLASSES as u32)).collect();

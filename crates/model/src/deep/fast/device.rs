@@ -504,6 +504,18 @@ pub(crate) trait Device: Send + Sized {
         table_rows: usize,
         table: &mut Self::Values,
     );
+    /// Row `r` of y `[rows, columns]` is the sum of row `ids[r]` of `table` and row `other_ids[r]` of `other`.
+    #[allow(clippy::too_many_arguments)]
+    fn add_looked_up(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        table: &Self::Values,
+        ids: &Self::Indices,
+        other: &Self::Values,
+        other_ids: &Self::Indices,
+        y: &mut Self::Values,
+    );
     /// Row `r` of x `[rows, columns]` becomes row `at.of(r)` of y; no two rows may become the same.
     fn put_rows(
         &mut self,

@@ -187,12 +187,11 @@ impl<D: Device<f32>> Reference<D> {
         parameters: &ParameterSet,
         seed: u64,
     ) -> Result<Self, ModelError> {
-        let vocabulary = parameters.shape("elmo.embedding.weight")?[0];
-        for (name, shape) in encoder_shapes(&options.elmo, vocabulary) {
+        let stacks = Stacks::new(&options.elmo, parameters, seed)?;
+        for (name, shape) in encoder_shapes(&options.elmo, stacks.vocabulary, stacks.positions) {
             parameters.get(&name, &shape)?;
         }
-        let stacks = Some(Stacks::new(&options.elmo, vocabulary, seed));
-        Ok(Self { stacks, ..Self::new(device, options, parameters, seed)? })
+        Ok(Self { stacks: Some(stacks), ..Self::new(device, options, parameters, seed)? })
     }
 
     /// The layers of every place of a batch, shape `[N * flows, layers * size]`, and which places have a packet; from
@@ -614,7 +613,8 @@ impl<D: Device<f32>> Resumable for Reference<D> {
     }
 
     fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
-        let elmo = self.stacks.iter().flat_map(|stacks| encoder_shapes(&stacks.options, stacks.vocabulary));
+        let shapes = |stacks: &Stacks| encoder_shapes(&stacks.options, stacks.vocabulary, stacks.positions);
+        let elmo = self.stacks.iter().flat_map(shapes);
         for (name, shape) in classifier_shapes(&self.options, self.classes).into_iter().chain(elmo) {
             parameters.get(&name, &shape)?;
         }

@@ -444,6 +444,23 @@ impl Device for Cpu {
         table.iter_mut().zip(sums).for_each(|(value, sum)| *value += *sum);
     }
 
+    fn add_looked_up(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        table: &Vec<f32>,
+        ids: &Vec<u32>,
+        other: &Vec<f32>,
+        other_ids: &Vec<u32>,
+        y: &mut Vec<f32>,
+    ) {
+        let row_of = |id: u32| id as usize * columns..(id as usize + 1) * columns;
+        for ((row, &id), &other_id) in y.chunks_exact_mut(columns).zip(&ids[..rows]).zip(&other_ids[..rows]) {
+            let (left, right) = (&table[row_of(id)], &other[row_of(other_id)]);
+            row.iter_mut().zip(left).zip(right).for_each(|((value, left), right)| *value = left + right);
+        }
+    }
+
     fn put_rows(&mut self, rows: usize, columns: usize, x: &Vec<f32>, at: RowsAt<'_, Vec<u32>>, y: &mut Vec<f32>) {
         for (row, &place) in x.chunks_exact(columns).zip(&at.places[..rows]) {
             y[(place as usize * at.stride + at.offset) * columns..][..columns].copy_from_slice(row);

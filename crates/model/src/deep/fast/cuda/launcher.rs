@@ -151,6 +151,7 @@ kernels! {
     SegmentTotals "segment_totals"
     Pool "pool"
     PoolBackward "pool_backward"
+    AddLookedUp "add_looked_up"
     PutRows "put_rows"
     TakeRows "take_rows"
     PutColumns "put_columns"

@@ -447,6 +447,21 @@ impl Device for Cuda {
         self.scatter_rows(rows, columns, x, ids, table_rows, table);
     }
 
+    fn add_looked_up(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        table: &Buffer,
+        ids: &Indices,
+        other: &Buffer,
+        other_ids: &Indices,
+        y: &mut Buffer,
+    ) {
+        let (ids, other_ids) = (&ids.buffer, &other_ids.buffer);
+        let arguments = [columns.into(), table.into(), ids.into(), other.into(), other_ids.into(), (&*y).into()];
+        self.core.each(launcher::Kernel::AddLookedUp, rows * columns, arguments);
+    }
+
     fn put_rows(&mut self, rows: usize, columns: usize, x: &Buffer, at: RowsAt<'_, Indices>, y: &mut Buffer) {
         self.move_rows(launcher::Kernel::PutRows, rows, columns, x, at, y);
     }

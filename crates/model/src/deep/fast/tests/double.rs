@@ -59,8 +59,14 @@ fn directions(tokens: &[u16]) -> [(&'static str, Vec<usize>); 2] {
 /// The embedding of a packet as a direction reads it, then the states of its layers.
 fn states(parameters: &Parameters, layers: usize, hidden: usize, name: &str, packet: &[usize]) -> Vec<Vec<Vec<f64>>> {
     let embedding = &parameters["elmo.embedding.weight"];
-    let embedded: Vec<Vec<f64>> =
-        packet.iter().map(|&token| embedding[token * hidden..(token + 1) * hidden].to_vec()).collect();
+    let row = |table: &[f64], at: usize| table[at * hidden..(at + 1) * hidden].to_vec();
+    let mut embedded: Vec<Vec<f64>> = packet.iter().map(|&token| row(embedding, token)).collect();
+    if let Some(positions) = parameters.get("elmo.positions.weight") {
+        for (step, row_of_byte) in embedded.iter_mut().enumerate() {
+            let at = if name == "forward" { step } else { packet.len() - 1 - step };
+            row_of_byte.iter_mut().zip(row(positions, at)).for_each(|(value, more)| *value += more);
+        }
+    }
     let mut found = vec![embedded];
     for layer in 0..layers {
         found.push(lstm(parameters, &format!("elmo.{name}.{layer}"), &found[layer], Activation::Tanh));

@@ -65,9 +65,15 @@ fn classifiers_are_those_of_pytorch() {
 
 #[test]
 fn elmo_gradients_are_finite_differences() {
-    for (layers, hidden, lengths) in [(2, 9, vec![5, 1, 7, 3, 7]), (1, 16, vec![2]), (3, 4, [4, 2].repeat(20))] {
-        let options = ElmoOptions { embedding: hidden, hidden, layers, ..ElmoOptions::default() };
-        let set = initial_elmo(&options, 257, 5);
+    for (layers, hidden, positions, lengths) in [
+        (2, 9, false, vec![5, 1, 7, 3, 7]),
+        (1, 16, false, vec![2]),
+        (3, 4, false, [4, 2].repeat(20)),
+        (2, 9, true, vec![5, 1, 7, 3, 7]),
+        (1, 4, true, [4, 2].repeat(20)),
+    ] {
+        let options = ElmoOptions { embedding: hidden, hidden, layers, positions, ..ElmoOptions::default() };
+        let set = initial_elmo(&options, 257, 7, 5);
         let tokens = packets(&lengths, 7, 20, 1);
         let mut model = language_model::Elmo::new(cpu::Cpu::new(), &options, &set, 0).unwrap();
         let loss = model.gradients(&tokens, lengths.len()).unwrap();
@@ -147,15 +153,16 @@ fn gradients_are_those_of_the_reference() {
     for (layers, hidden, lengths) in
         [(2, 20, vec![5, 1, 7, 3, 7]), (1, 33, vec![2]), (2, 8, vec![7]), (1, 40, [6, 2, 1].repeat(13))]
     {
-        for dropout in [0.0, 0.25] {
-            let options = ElmoOptions { embedding: hidden, hidden, layers, dropout, ..ElmoOptions::default() };
-            let set = initial_elmo(&options, 257, 5);
+        for (dropout, positions) in [(0.0, false), (0.25, false), (0.25, true)] {
+            let sizes = ElmoOptions { embedding: hidden, hidden, layers, ..ElmoOptions::default() };
+            let options = ElmoOptions { dropout, positions, ..sizes };
+            let set = initial_elmo(&options, 257, 7, 5);
             let tokens = packets(&lengths, 7, 256, 1);
             let expected = reference::language_model_gradients(&options, &set, &tokens, lengths.len()).unwrap();
             for cpu in [cpu::Cpu::new(), cpu::Cpu::portable()] {
                 let mut model = language_model::Elmo::new(cpu, &options, &set, 0).unwrap();
                 model.gradients(&tokens, lengths.len()).unwrap();
-                check_same(&format!("{layers} x {hidden}"), &model.named_gradients(), &expected);
+                check_same(&format!("{layers} x {hidden} {positions}"), &model.named_gradients(), &expected);
             }
         }
     }
@@ -258,7 +265,7 @@ fn options() -> AttentionLstmOptions {
 #[test]
 fn training_follows_the_reference() {
     let options = options();
-    let (elmo, set) = (initial_elmo(&options.elmo, 257, 1), initial_classifier(&options, 4, 1));
+    let (elmo, set) = (initial_elmo(&options.elmo, 257, 19, 1), initial_classifier(&options, 4, 1));
     let fast = train(
         &mut *language_model(&options.elmo, &elmo, 9, Device::Cpu).unwrap(),
         &mut *classifier(&options, &set, 9, Device::Cpu).unwrap(),
@@ -287,7 +294,7 @@ fn training_follows_the_reference() {
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     let options = options();
-    let (elmo, set) = (initial_elmo(&options.elmo, 257, 1), initial_classifier(&options, 4, 1));
+    let (elmo, set) = (initial_elmo(&options.elmo, 257, 19, 1), initial_classifier(&options, 4, 1));
     let run = |threads: usize| {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
             let mut language_model = language_model(&options.elmo, &elmo, 9, Device::Cpu).unwrap();
@@ -308,7 +315,7 @@ fn training_that_leaves_the_finite_numbers_stops_in_that_step() {
     let set = initial_classifier(&options, 4, 1);
     let (layers, labels) = flows(&[1, 2], 2, 40, 4, 0);
     let batch = PacketBatch::whole(&layers, &[1, 2]);
-    let elmo = initial_elmo(&options.elmo, 257, 1);
+    let elmo = initial_elmo(&options.elmo, 257, 19, 1);
     for implementation in [Implementation::Fast, Implementation::Reference] {
         let engine = Engine { implementation, device: Device::Cpu };
         let new = |set: &ParameterSet| engine.classifier(&options, set, 9).unwrap();
@@ -341,7 +348,7 @@ fn training_that_leaves_the_finite_numbers_stops_in_that_step() {
 #[test]
 fn bad_batches_and_devices_are_errors() {
     let options = options();
-    let (elmo, set) = (initial_elmo(&options.elmo, 257, 1), initial_classifier(&options, 4, 1));
+    let (elmo, set) = (initial_elmo(&options.elmo, 257, 19, 1), initial_classifier(&options, 4, 1));
     let absent = Device::Cuda(CudaDevice { number: 999, ..CudaDevice::default() });
     assert!(language_model(&options.elmo, &elmo, 9, absent).is_err());
     let mut model = language_model(&options.elmo, &elmo, 9, Device::Cpu).unwrap();
@@ -354,6 +361,17 @@ fn bad_batches_and_devices_are_errors() {
     assert!(model.loss(&[300, 2], 1).is_err());
     assert!(model.loss(&[], 0).is_err());
     assert!(model.encode(&[1, 2], 1, Pooling::MEAN, &mut [0.0; 7]).is_err());
+    // No position beyond those that are known, in either engine.
+    let positions = ElmoOptions { positions: true, ..options.elmo.clone() };
+    let known = initial_elmo(&positions, 257, 3, 1);
+    for mut model in [
+        language_model(&positions, &known, 9, Device::Cpu).unwrap(),
+        reference::language_model(&positions, &known, 9).unwrap(),
+    ] {
+        assert!(model.loss(&[1, 2, 3], 1).is_ok());
+        let error = model.loss(&[1, 2, 3, 4], 1).unwrap_err().to_string();
+        assert!(error.contains("packets of 4 bytes, and positions of 3 are known"), "{error}");
+    }
 
     let mut model = classifier(&options, &set, 9, Device::Cpu).unwrap();
     assert_eq!(model.parameters(), set);

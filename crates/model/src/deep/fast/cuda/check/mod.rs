@@ -391,6 +391,11 @@ impl<D: Device> Run<'_, D> {
         self.keep(&format!("put {name}"), &larger, (3 * rows + 4) * columns);
         self.device.take_rows(rows, columns, &larger, at(1), &mut pooled);
         self.keep(&format!("take {name}"), &pooled, rows * columns);
+        let ids = self.indices(&(0..rows).map(|row| (row * 3 % 7) as u32).collect::<Vec<_>>());
+        let tables = ["table", "other table"].map(|purpose| self.up(&numbers(purpose, rows.max(7) * columns)));
+        let places = self.indices(&(0..rows).rev().map(|row| row as u32).collect::<Vec<_>>());
+        self.device.add_looked_up(rows, columns, &tables[0], &ids, &tables[1], &places, &mut pooled);
+        self.keep(&format!("look up {name}"), &pooled, rows * columns);
         let at = ColumnsAt { total: columns + 3, first: 2 };
         let mut wider = self.up(&numbers("wider", rows * at.total));
         self.device.put_columns(rows, columns, &pooled, at, &mut wider);

@@ -36,7 +36,7 @@ fn train_elmo<D: Device>(
     packets: usize,
     width: usize,
 ) -> Result<(Vec<f64>, ParameterSet, Vec<f32>), ModelError> {
-    let mut model = Elmo::new(device, options, &initial_elmo(options, 257, 1), 9)?;
+    let mut model = Elmo::new(device, options, &initial_elmo(options, 257, width, 1), 9)?;
     let mut losses = Vec::new();
     let mut tokens = Vec::new();
     for step in 0..STEPS {
@@ -110,7 +110,7 @@ fn train_together<D: Device>(
     const CLASSES: usize = 4;
     const PACKETS: usize = 5;
     let mut set = initial_classifier(options, CLASSES, 1);
-    set.extend(&initial_elmo(&options.elmo, 257, 1));
+    set.extend(&initial_elmo(&options.elmo, 257, width, 1));
     let mut model = Joint::new(device, options, &set, 9)?;
     let pooling = options.pooling_of(width);
     // One flow in seven has no packet.
@@ -152,7 +152,11 @@ pub(crate) fn train<D: Device>(
         found.outcome.push((parameters, predicted));
     };
     let elmo = |hidden| ElmoOptions { embedding: hidden, hidden, dropout: 0.1, ..ElmoOptions::default() };
-    let mut elmos = vec![(elmo(20), 13, 9), (ElmoOptions { layers: 1, dropout: 0.0, ..elmo(9) }, 1, 5)];
+    let mut elmos = vec![
+        (elmo(20), 13, 9),
+        (ElmoOptions { layers: 1, dropout: 0.0, ..elmo(9) }, 1, 5),
+        (ElmoOptions { positions: true, ..elmo(20) }, 13, 9),
+    ];
     let classifier = |lstm, activation, attention| AttentionLstmOptions {
         lstm,
         dense: 10,
@@ -189,7 +193,7 @@ pub(crate) fn train<D: Device>(
         ),
         (
             AttentionLstmOptions {
-                elmo: ElmoOptions { layers: 1, dropout: 0.0, ..elmo(9) },
+                elmo: ElmoOptions { layers: 1, positions: true, dropout: 0.0, ..elmo(9) },
                 encoder: Encoder::FromScratch,
                 ..classifier(8, Activation::Tanh, false)
             },
