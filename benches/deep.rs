@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use criterion::{Criterion, Throughput};
-use etcbench::model::benchmark::{AttentionLstm, Elmo, FineTuned};
+use etcbench::model::benchmark::{AttentionLstm, Elmo, FineTuned, Reading};
 use etcbench::model::{CudaDevice, Device, Precision};
 
 /// Packets and flows of the published comparison.
@@ -26,8 +26,22 @@ fn elmo(packets: usize, device: Device) -> Elmo {
     Elmo::new(packets, 128, 128, 2, 260, device).expect("valid sizes and a device that is there")
 }
 
-fn attention_lstm(flows: usize, device: Device) -> AttentionLstm {
-    AttentionLstm::new(flows, 6, 256, 128, device).expect("valid sizes and a device that is there")
+/// The classifier's training steps, by the name of the workload without `_training_step`.
+const READINGS: [(&str, Reading); 4] = [
+    ("attention_lstm", Reading::Mean),
+    ("segments", Reading::Segments),
+    ("attention", Reading::Attention),
+    ("states", Reading::States),
+];
+
+fn attention_lstm(flows: usize, reading: Reading, device: Device) -> AttentionLstm {
+    AttentionLstm::new(flows, 6, 256, 128, reading, device).expect("valid sizes and a device that is there")
+}
+
+/// Which of the classifier's training steps a workload is.
+fn reading_of(workload: &str) -> Option<usize> {
+    let name = workload.strip_suffix("_training_step")?;
+    READINGS.iter().position(|(known, _)| *known == name)
 }
 
 /// As many flows as make that many packets, six each, at least one.
@@ -37,14 +51,16 @@ fn fine_tuned(packets: usize, device: Device) -> FineTuned {
 
 fn deep(criterion: &mut Criterion) {
     let mut elmo = elmo(SIZES.0, Device::Cpu);
-    let mut attention_lstm = attention_lstm(SIZES.1, Device::Cpu);
+    let mut classifiers = READINGS.map(|(name, reading)| (name, attention_lstm(SIZES.1, reading, Device::Cpu)));
     let mut fine_tuned = fine_tuned(SIZES.0, Device::Cpu);
     let mut group = criterion.benchmark_group("deep");
     group.sample_size(15).measurement_time(Duration::from_secs(5)).warm_up_time(Duration::from_secs(1));
     group.bench_function("elmo_training_step", |bencher| bencher.iter(|| black_box(elmo.train_step())));
-    group.bench_function("attention_lstm_training_step", |bencher| {
-        bencher.iter(|| black_box(attention_lstm.train_step()));
-    });
+    for (name, classifier) in &mut classifiers {
+        group.bench_function(format!("{name}_training_step"), |bencher| {
+            bencher.iter(|| black_box(classifier.train_step()));
+        });
+    }
     group.bench_function("fine_tuning_step", |bencher| bencher.iter(|| black_box(fine_tuned.train_step())));
     group.throughput(Throughput::Elements(SIZES.0 as u64));
     group.bench_function("elmo_encoding", |bencher| bencher.iter(|| black_box(elmo.encode())));
@@ -72,10 +88,10 @@ fn serve(arguments: &[String]) {
     let (packets, flows, device) = sizes(&arguments[1..]);
     fs::create_dir_all(folder).expect("the folder can be made");
     let mut elmo = elmo(packets, device);
-    let mut attention_lstm = attention_lstm(flows, device);
+    let mut classifiers = READINGS.map(|(_, reading)| attention_lstm(flows, reading, device));
     let mut fine_tuned = fine_tuned(packets, device);
-    let files = [("elmo", elmo.file()), ("attention_lstm", attention_lstm.file()), ("fine_tuned", fine_tuned.file())];
-    for (name, file) in files {
+    let of_readings = READINGS.iter().zip(&classifiers).map(|((name, _), classifier)| (*name, classifier.file()));
+    for (name, file) in [("elmo", elmo.file()), ("fine_tuned", fine_tuned.file())].into_iter().chain(of_readings) {
         fs::write(folder.join(format!("{name}.safetensors")), file.expect("valid data")).expect("file can be written");
     }
     println!("ready");
@@ -84,12 +100,12 @@ fn serve(arguments: &[String]) {
         let (workload, runs) = line.split_once(' ').expect("WORKLOAD RUNS");
         let times = (0..runs.parse().expect("a number")).map(|_| {
             let start = Instant::now();
-            match workload {
-                "elmo_training_step" => drop(black_box(elmo.train_step())),
-                "attention_lstm_training_step" => drop(black_box(attention_lstm.train_step())),
-                "elmo_encoding" => drop(black_box(elmo.encode())),
-                "fine_tuning_step" => drop(black_box(fine_tuned.train_step())),
-                other => panic!("{other} is no workload"),
+            match (workload, reading_of(workload)) {
+                (_, Some(reading)) => drop(black_box(classifiers[reading].train_step())),
+                ("elmo_training_step", _) => drop(black_box(elmo.train_step())),
+                ("elmo_encoding", _) => drop(black_box(elmo.encode())),
+                ("fine_tuning_step", _) => drop(black_box(fine_tuned.train_step())),
+                (other, _) => panic!("{other} is no workload"),
             }
             format!("{:.3}", start.elapsed().as_secs_f64() * 1e3)
         });
@@ -110,23 +126,24 @@ fn memory(arguments: &[String]) {
     // What any program with these threads has.
     rayon::broadcast(|_| ());
     let before = status("VmRSS");
-    let held: Box<dyn Any> = match arguments[0].as_str() {
-        "elmo_training_step" => {
+    let workload = arguments[0].as_str();
+    let held: Box<dyn Any> = match (workload, reading_of(workload)) {
+        (_, Some(reading)) => {
+            let mut attention_lstm = attention_lstm(flows, READINGS[reading].1, device);
+            (0..3).for_each(|_| drop(black_box(attention_lstm.train_step())));
+            Box::new(attention_lstm)
+        }
+        ("elmo_training_step", _) => {
             let mut elmo = elmo(packets, device);
             (0..3).for_each(|_| drop(black_box(elmo.train_step())));
             Box::new(elmo)
         }
-        "attention_lstm_training_step" => {
-            let mut attention_lstm = attention_lstm(flows, device);
-            (0..3).for_each(|_| drop(black_box(attention_lstm.train_step())));
-            Box::new(attention_lstm)
-        }
-        "fine_tuning_step" => {
+        ("fine_tuning_step", _) => {
             let mut fine_tuned = fine_tuned(packets, device);
             (0..3).for_each(|_| drop(black_box(fine_tuned.train_step())));
             Box::new(fine_tuned)
         }
-        other => panic!("{other} is no training step"),
+        (other, _) => panic!("{other} is no training step"),
     };
     println!("{:.1}", status("VmHWM") - before);
     if device != Device::Cpu {

@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use etcbench::model::Device;
-use etcbench::model::benchmark::{AttentionLstm, Elmo, FineTuned};
+use etcbench::model::benchmark::{AttentionLstm, Elmo, FineTuned, Reading};
 
 struct Counting;
 
@@ -43,7 +43,7 @@ fn steps_and_encoding_allocate_nothing() {
     // One thread: with more, it is chance which of them first sees the largest block of a product.
     rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap().install(|| {
         let mut elmo = Elmo::new(40, 33, 32, 2, 257, Device::Cpu).unwrap();
-        let mut classifier = AttentionLstm::new(150, 5, 160, 24, Device::Cpu).unwrap();
+        let mut classifier = AttentionLstm::new(150, 5, 160, 24, Reading::Mean, Device::Cpu).unwrap();
         let mut fine_tuned = FineTuned::new(15, 3, 33, 40, 32, Device::Cpu).unwrap();
         assert_eq!(allocations(|| assert!(elmo.train_step().unwrap().is_finite())), 0);
         assert_eq!(allocations(|| assert!(elmo.encode().unwrap().is_finite())), 0);

@@ -29,9 +29,13 @@ from torch import nn
 from torch.nn import functional
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAINING_STEPS = ["elmo_training_step", "attention_lstm_training_step", "fine_tuning_step"]
-KINDS = {"elmo_training_step": "elmo", "elmo_encoding": "elmo", "attention_lstm_training_step": "attention_lstm",
-         "fine_tuning_step": "fine_tuned"}
+# How the classifier reads a packet: by one mean, or by eight segments, normalised: side by side (as the tables do), by
+# attention over them, or as a step for each.
+READINGS = ["attention_lstm", "segments", "attention", "states"]
+TRAINING_STEPS = ["elmo_training_step", *(f"{reading}_training_step" for reading in READINGS), "fine_tuning_step"]
+KINDS = {"elmo_training_step": "elmo", "elmo_encoding": "elmo", "fine_tuning_step": "fine_tuned",
+         **{f"{reading}_training_step": reading for reading in READINGS}}
+SEGMENTS = 8
 WORKLOADS = [*TRAINING_STEPS, "elmo_encoding"]
 TOLERANCE = 1e-4
 
@@ -115,10 +119,11 @@ class Elmo(nn.Module):
 
 
 class AttentionLstm(nn.Module):
-    """With relu cells PyTorch's fused LSTM does not apply, so the steps are written out, the input product hoisted."""
+    """`states`: the LSTM steps over the segments of all packets. With relu cells PyTorch's fused LSTM does not apply, so the steps are written out, the input product hoisted."""
 
-    def __init__(self, weights, _stacked):
+    def __init__(self, weights, states=False):
         super().__init__()
+        self.states = states
         self.weights = nn.ParameterDict({name.replace(".", "/"): nn.Parameter(value.clone())
                                          for name, value in weights.items()
                                          if name.startswith("classifier.") and "running_" not in name})
@@ -144,6 +149,16 @@ class AttentionLstm(nn.Module):
     def logits(self, layers, training=True):
         share = torch.softmax(self.weight("mix.weight"), 0) * self.weight("mix.gamma")
         x = torch.einsum("bnls,l->bns", layers, share)
+        if self.states or "classifier/pooling/weight" in self.weights:
+            flows, packets = x.shape[:2]
+            x = x.view(flows, packets, 2, SEGMENTS, -1).transpose(2, 3).reshape(flows, packets, SEGMENTS, -1)
+            if self.states:
+                x = x.flatten(1, 2)
+            else:
+                shares = (x @ self.weight("pooling.weight")).softmax(2)
+                x = torch.einsum("bns,bnsd->bnd", shares, x)
+        if "classifier/norm_0/weight" in self.weights:
+            x = self.norm("norm_0", x, training)
         gates = functional.linear(x, self.weight("lstm.weight_ih"), self.weight("lstm.bias"))
         recurrent = self.weight("lstm.weight_hh")
         cell, outputs = None, []
@@ -174,7 +189,7 @@ class FineTuned(nn.Module):
 
     def __init__(self, weights, _stacked):
         super().__init__()
-        self.elmo, self.classifier = Elmo(weights, False), AttentionLstm(weights, False)
+        self.elmo, self.classifier = Elmo(weights, False), AttentionLstm(weights)
 
     def named(self):
         return self.classifier.named() | self.elmo.named()
@@ -197,7 +212,7 @@ class Peer:
             self.model = FineTuned(self.file, stacked).to(device)
         else:
             self.data = (self.file["data.layers"].to(device), self.file["data.labels"].long().to(device))
-            self.model = AttentionLstm(self.file, stacked).to(device)
+            self.model = AttentionLstm(self.file, kind == "states").to(device)
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.Adam(self.parameters, lr=0.001, fused=True)
 
@@ -216,7 +231,7 @@ class Peer:
 def verify(folder, device):
     """Compares with what etcbench wrote beside its weights; the largest difference relative to the largest value."""
     worst, failed = {}, []
-    for kind in ("elmo", "attention_lstm", "fine_tuned"):
+    for kind in ("elmo", *READINGS, "fine_tuned"):
         peer = Peer(folder, kind, device)
         loss = peer.model.loss(*peer.data)
         loss.backward()

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Verdict, output};
-use crate::model::benchmark::{AttentionLstm, Elmo};
+use crate::model::benchmark::{AttentionLstm, Elmo, Reading};
 use crate::model::{CudaDevice, Device, ModelError, Precision};
 
 /// Packets and flows of a step.
@@ -68,7 +68,7 @@ pub(super) fn gpu_check(arguments: &GpuCheckArguments) -> anyhow::Result<Verdict
 /// Median wall times in milliseconds, copies to and from the card included.
 fn times(device: Device) -> Result<Vec<(&'static str, f64)>, ModelError> {
     let mut elmo = Elmo::new(BATCH, 128, 128, 2, 260, device)?;
-    let mut classifier = AttentionLstm::new(BATCH, 6, 256, 128, device)?;
+    let mut classifier = AttentionLstm::new(BATCH, 6, 256, 128, Reading::Mean, device)?;
     Ok(vec![
         ("ELMo training step", median(&mut || elmo.train_step().map(drop))?),
         ("attention-LSTM training step", median(&mut || classifier.train_step().map(drop))?),

@@ -109,6 +109,15 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("model.attention_lstm.dropout=0.1", false, Model("attention_lstm")),
     ("model.attention_lstm.patience=2", false, Model("attention_lstm")),
     ("model.attention_lstm.learning_rate_schedule=\"cosine\"", false, Model("attention_lstm")),
+    ("model.attention_lstm.warm_up_steps=5", false, Model("attention_lstm")),
+    ("model.attention_lstm.class_weights=\"balanced\"", false, Model("attention_lstm")),
+    ("model.attention_lstm.label_smoothing=0.1", false, Model("attention_lstm")),
+    ("model.attention_lstm.weight_averaging=\"exponential\"", false, Model("attention_lstm")),
+    (
+        "model.attention_lstm.weight_averaging=\"exponential\";model.attention_lstm.weight_averaging_decay=0.9",
+        false,
+        Model("attention_lstm"),
+    ),
     ("model.attention_lstm.encoder=\"none\"", false, Model("attention_lstm")),
     ("model.attention_lstm.encoder=\"fine_tuned\"", false, Model("attention_lstm")),
     (
@@ -124,6 +133,7 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("model.attention_lstm.packet_metadata=[\"length\"]", false, Model("attention_lstm")),
     ("model.attention_lstm.elmo.hidden=6;model.attention_lstm.elmo.embedding=6", false, Model("attention_lstm")),
     ("model.attention_lstm.elmo.layers=2", false, Model("attention_lstm")),
+    ("model.attention_lstm.elmo.positions=true", false, Model("attention_lstm")),
     ("model.attention_lstm.elmo.epochs=1", false, Model("attention_lstm")),
     ("model.attention_lstm.elmo.batch=9", false, Model("attention_lstm")),
     ("model.attention_lstm.elmo.learning_rate=0.002", false, Model("attention_lstm")),

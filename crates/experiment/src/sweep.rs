@@ -36,6 +36,8 @@ struct Axis {
     name: String,
     /// The values: the text in names, and the keys that they set.
     values: Vec<(String, toml::Table)>,
+    /// Whether these are alternatives, which have names of their own.
+    named: bool,
 }
 
 /// A sweep: its axes in the file's order.
@@ -141,6 +143,14 @@ impl Sweep {
         self.axes.iter().flat_map(of).collect()
     }
 
+    /// `axis=value` of the alternative of this name; none where there is none, or several.
+    pub(crate) fn coordinate_of(&self, alternative: &str) -> Option<String> {
+        let named = self.axes.iter().filter(|axis| axis.named);
+        let mut found = named.filter(|axis| axis.values.iter().any(|(text, _)| text == alternative));
+        let axis = found.next()?;
+        found.next().is_none().then(|| format!("{}={alternative}", axis.name))
+    }
+
     /// The first swept key that `assignments` set to one value, which would make all points the same.
     pub(crate) fn assigned(&self, assignments: &toml::Table) -> Option<String> {
         let set: Vec<String> = leaves(assignments);
@@ -208,7 +218,7 @@ fn key_axes(key: &str, value: &toml::Value, axes: &mut Vec<Axis>) -> Result<(), 
                     "`{key}`: the value {value} cannot be part of a file's name; name it under [sweep.{ALTERNATIVES}.NAME]"
                 )),
             });
-            axes.push(Axis { name: key.to_owned(), values: values.collect::<Result<_, _>>()? });
+            axes.push(Axis { name: key.to_owned(), values: values.collect::<Result<_, _>>()?, named: false });
             Ok(())
         }
         other => Err(format!("`{key}` is {other}; a sweep takes a list of values, such as {key} = [{other}]")),
@@ -238,7 +248,7 @@ fn alternatives(value: &toml::Value) -> Result<Vec<Axis>, String> {
                 }
                 Ok((value.clone(), keys.clone()))
             });
-            Ok(Axis { name: name.clone(), values: values.collect::<Result<_, _>>()? })
+            Ok(Axis { name: name.clone(), values: values.collect::<Result<_, _>>()?, named: true })
         })
         .collect()
 }
@@ -358,6 +368,10 @@ mod tests {
         assert_eq!(restrict(&mut table, &sweep, &wanted), ["split=hosts"]);
         let part = Sweep::read(&table, "x.toml").unwrap();
         assert_eq!(names(&part), ["feature.packets=2, split=captures"]);
+        assert_eq!(sweep.coordinate_of("captures").as_deref(), Some("split=captures"));
+        assert_eq!((sweep.coordinate_of("hosts"), sweep.coordinate_of("2")), (None, None));
+        let twice = read(&format!("{TWO}\n[alternatives.other]\ncaptures = {{ feature.bytes = 9 }}")).unwrap();
+        assert_eq!(twice.coordinate_of("captures"), None);
     }
 
     #[test]

@@ -55,22 +55,32 @@ impl ClassWeights {
     /// # Errors
     /// A weight for a class that is not there.
     pub(crate) fn of(&self, model: &str, rows: &Rows) -> Result<Vec<f64>, ModelError> {
-        let total = rows.targets.len() as f64;
-        let classes = rows.classes as f64;
+        self.of_counts(model, &rows.class_counts(), &rows.names)
+    }
+
+    /// The weight of each class, of which there are so many training rows; a class without one counts 1.
+    ///
+    /// # Errors
+    /// A weight for a class that is not there.
+    pub(crate) fn of_counts(&self, model: &str, counts: &[usize], names: &[String]) -> Result<Vec<f64>, ModelError> {
+        let total = counts.iter().sum::<usize>() as f64;
+        let occurring = counts.iter().filter(|&&count| count > 0).count() as f64;
         match self {
-            Self::Rule(Rule::None) => Ok(vec![1.0; rows.classes]),
-            Self::Rule(Rule::Balanced) => {
-                Ok(rows.class_counts().into_iter().map(|count| total / (classes * count as f64)).collect())
-            }
+            Self::Rule(Rule::None) => Ok(vec![1.0; counts.len()]),
+            Self::Rule(Rule::Balanced) => Ok(counts
+                .iter()
+                .map(|&count| if count == 0 { 1.0 } else { total / (occurring * count as f64) })
+                .collect()),
             Self::PerClass(weights) => {
-                if let Some(unknown) = weights.keys().find(|class| !rows.names.contains(*class)) {
-                    let nearest = declarative::did_you_mean(unknown, rows.names.iter().map(String::as_str));
+                let known = || names.iter().zip(counts).filter(|(_, count)| **count > 0).map(|(name, _)| name.as_str());
+                if let Some(unknown) = weights.keys().find(|class| !known().any(|name| name == class.as_str())) {
+                    let nearest = declarative::did_you_mean(unknown, known());
                     return Err(data(
                         model,
                         format!("`class_weights` names `{unknown}`, which has no training rows{nearest}"),
                     ));
                 }
-                Ok(rows.names.iter().map(|name| weights.get(name).copied().unwrap_or(1.0)).collect())
+                Ok(names.iter().map(|name| weights.get(name).copied().unwrap_or(1.0)).collect())
             }
         }
     }

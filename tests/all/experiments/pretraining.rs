@@ -189,6 +189,7 @@ fn settings_that_differ_and_files_that_are_none_are_refused() {
     refused("feature.masks=[\"ttl\"]", &["feature.masks is [\"ttl\"] here and [] there"]);
     refused("feature.packet_start=payload", &["feature.packet_start is \"payload\" here and \"ip_header\" there"]);
     refused("model.attention_lstm.elmo.layers=2", &["elmo.layers is 2 here and 1 there"]);
+    refused("model.attention_lstm.elmo.positions=true", &["elmo.positions is true here and false there"]);
     refused("model.attention_lstm.elmo.corpus=[\"other\"]", &["exclude each other"]);
     let corpus = |names: &str, words: &[&str]| {
         let set = format!("model.attention_lstm.elmo.corpus={names}");

@@ -146,8 +146,16 @@ fn variant_tables(
     origin: &str,
 ) -> Result<Vec<(String, toml::Table)>, DeclarativeError> {
     let content = |problem: String| DeclarativeError::Content { origin: origin.to_owned(), problem };
-    let (points, wanted): (Vec<String>, Vec<String>) =
-        wanted.iter().map(|name| name.trim().to_owned()).partition(|name| name.contains('='));
+    let sweep = document.sweep.as_ref().map(|table| Sweep::read(table, origin)).transpose()?;
+    // An alternative may be named without its axis, where no variant is called so.
+    let coordinate = |name: &str| match document.variant.contains_key(name) {
+        true => None,
+        false => sweep.as_ref().and_then(|sweep| sweep.coordinate_of(name)),
+    };
+    let (points, wanted): (Vec<String>, Vec<String>) = wanted
+        .iter()
+        .map(|name| coordinate(name.trim()).unwrap_or_else(|| name.trim().to_owned()))
+        .partition(|name| name.contains('='));
     let mut unknown: Vec<String> = Vec::new();
     let points = match &mut document.sweep {
         None => {
@@ -155,7 +163,7 @@ fn variant_tables(
             Vec::new()
         }
         Some(table) => {
-            let whole = Sweep::read(table, origin)?;
+            let whole = sweep.expect("read above");
             unknown.extend(sweep::restrict(table, &whole, &points));
             if let Some(key) = whole.assigned(assignments) {
                 return Err(content(format!(

@@ -3,10 +3,10 @@
 
 use super::AttentionLstm;
 use crate::deep::engine::{BatchLoss, ByteBatch, JointClassifier, Resumable};
-use crate::deep::packets::{ByteFlows, Metadata};
+use crate::deep::packets::{ByteFlows, EncodedFlows, Metadata};
 use crate::deep::parameters::{AttentionLstmOptions, ParameterSet, classifier_shapes, encoder_shapes};
 use crate::deep::pooling::Pooling;
-use crate::deep::training::{Learner, Run, fit_classifier, predict};
+use crate::deep::training::{Learner, Run, collect_statistics, fit_classifier, predict};
 use crate::elmo::encode_flows;
 use crate::{EpochRecord, Examples, ModelError};
 use etcbench_feature::VOCABULARY;
@@ -19,9 +19,18 @@ struct OnBytes<'a> {
     training: ByteFlows<'a>,
     /// N.
     packets: usize,
-    validation: Examples<'a>,
+    examples: [Examples<'a>; 2],
     options: &'a AttentionLstmOptions,
     classes: usize,
+}
+
+impl OnBytes<'_> {
+    /// Encodes flows by the ELMo as it is.
+    fn encode(&mut self, Examples { features, rows }: Examples<'_>) -> Result<EncodedFlows, ModelError> {
+        let reading = (&self.options.elmo, self.pooling);
+        let encoded = encode_flows(&mut *self.model, reading, &features.tokens, rows, None, &Silent)?;
+        Ok(encoded.flows.with_metadata(Metadata::of_rows(features, rows, &self.options.packet_metadata)))
+    }
 }
 
 impl Learner for OnBytes<'_> {
@@ -33,12 +42,14 @@ impl Learner for OnBytes<'_> {
     }
 
     fn validate(&mut self) -> Result<Vec<f32>, ModelError> {
-        let Examples { features, rows } = self.validation;
-        let reading = (&self.options.elmo, self.pooling);
-        let encoded = encode_flows(&mut *self.model, reading, &features.tokens, rows, None, &Silent)?;
-        let flows = encoded.flows.with_metadata(Metadata::of_rows(features, rows, &self.options.packet_metadata));
+        let flows = self.encode(self.examples[1])?;
         let Self { model, classes, .. } = self;
         predict(&mut |batch, output| model.probabilities(batch, output), &flows, *classes, &mut |_| ())
+    }
+
+    fn recompute_statistics(&mut self, order: &[usize]) -> Result<(), ModelError> {
+        let flows = self.encode(self.examples[0])?;
+        collect_statistics(&mut |batch, before| self.model.collect_statistics(batch, before), &flows, order)
     }
 
     fn dead_layers(&mut self) -> Vec<&'static str> {
@@ -51,18 +62,18 @@ impl Learner for OnBytes<'_> {
 }
 
 impl AttentionLstm {
-    /// Trains the classifier of these initial values and `elmo` together; gives the curve, the ELMo and the classifier.
+    /// Trains an ELMo and the classifier of these initial values together; gives the curve, the ELMo and the classifier.
     /// The language model's head stays as it was.
     pub(super) fn fit_together(
         &self,
-        mut elmo: ParameterSet,
-        classifier: ParameterSet,
+        [mut elmo, classifier]: [ParameterSet; 2],
         [training, validation]: [Examples<'_>; 2],
         labels: &[Vec<u32>; 2],
+        class_weights: &[f32],
         run: Run<'_, '_>,
     ) -> Result<(Vec<EpochRecord>, ParameterSet, ParameterSet), ModelError> {
         let classes = training.features.class_names.len();
-        let encoder = encoder_shapes(&self.options.elmo, VOCABULARY);
+        let encoder = encoder_shapes(&self.options.elmo, VOCABULARY, training.features.tokens.bytes);
         let mut both = classifier;
         both.extend(&elmo.only(&encoder)?);
         let tokens = &training.features.tokens;
@@ -76,9 +87,10 @@ impl AttentionLstm {
                 Metadata::of_rows(training.features, training.rows, &self.options.packet_metadata),
             ),
             packets: tokens.packets,
-            validation,
+            examples: [training, validation],
             classes,
         };
+        learner.model.set_class_weights(class_weights)?;
         let epochs = fit_classifier(&mut learner, &self.options, &labels[0], &labels[1], classes, run)?;
         let trained = learner.model.parameters();
         elmo.extend(&trained.only(&encoder)?);

@@ -14,6 +14,10 @@ const FLOAT: f64 = 4.0;
 /// checkpoint of all that is being written.
 const COPIES: f64 = 12.0;
 
+/// What is added where weights are averaged: the average, its part of a checkpoint, and the weights that wait while it
+/// validates, with the optimiser's state that it was taken from.
+const AVERAGE_COPIES: f64 = 6.0;
+
 /// What dfdx keeps of a batch beyond what the fast engine does: every operation's result and its gradient.
 const TAPE: f64 = 6.0;
 
@@ -36,6 +40,7 @@ pub(super) fn expected(
         let count = |shape: &Vec<usize>| shape.iter().map(|&length| length as f64).product::<f64>();
         shapes.iter().map(|(_, shape)| count(shape)).sum::<f64>() * FLOAT * COPIES
     };
+    let averaged = if options.averaging().is_some() { (COPIES + AVERAGE_COPIES) / COPIES } else { 1.0 };
     let tape = match implementation {
         Implementation::Fast => 1.0,
         Implementation::Reference => TAPE,
@@ -50,7 +55,7 @@ pub(super) fn expected(
     let in_training = layers * 7.0 * hidden + VOCABULARY as f64 + 4.0 * hidden;
     let elmo_batch = packets_of(size.training()).min(elmo.batch as f64);
     let pretraining = ExpectedMemory::default()
-        .and(ELMO, parameters(&elmo_shapes(elmo, VOCABULARY)))
+        .and(ELMO, parameters(&elmo_shapes(elmo, VOCABULARY, size.bytes)))
         .and(ELMO_BATCH, states(elmo_batch) * in_training * FLOAT * here);
 
     // Tokens, their places and, while they are drawn, their hashes.
@@ -66,7 +71,7 @@ pub(super) fn expected(
     let stored = (packets_of(size.training()) * vector).min(LARGEST_KEPT as f64) * 2.0;
     let encoding = ExpectedMemory::default()
         .and(TOKENS, encoded(all.max(size.predicted as f64)) + stored)
-        .and(ELMO, parameters(&elmo_shapes(elmo, VOCABULARY)) / 2.0)
+        .and(ELMO, parameters(&elmo_shapes(elmo, VOCABULARY, size.bytes)) / 2.0)
         .and(ELMO, states(at_once) * layers * 6.0 * hidden * FLOAT * here + at_once * vector);
 
     // Layers as they come (twice), mixed packets and their gradient; of every step what the LSTM reads, normalised and its
@@ -78,14 +83,14 @@ pub(super) fn expected(
     let flows = (size.training() as f64).min((options.batch as f64).max(256.0));
     let training = ExpectedMemory::default()
         .and(TOKENS, encoded(all))
-        .and(LSTM, parameters(&classifier_shapes(options, classes)))
+        .and(LSTM, parameters(&classifier_shapes(options, classes)) * averaged)
         .and(BATCH, flows * size.packets as f64 * (of_packet + steps * of_step) * FLOAT * here.max(0.3))
         .and(ROWS, matrix(size.predicted.max(size.validation), classes, 12));
     let training = if options.encoder.trains() {
         // The ELMo is trained in the same steps, without the language model's head.
         let batch = (size.training() as f64).min(options.batch as f64) * size.packets as f64;
         training
-            .and(ELMO, parameters(&encoder_shapes(elmo, VOCABULARY)))
+            .and(ELMO, parameters(&encoder_shapes(elmo, VOCABULARY, size.bytes)) * averaged)
             .and(BATCH, states(batch) * (layers * 7.0 * hidden + 4.0 * hidden) * FLOAT * here)
     } else {
         training

@@ -122,7 +122,7 @@ impl AttentionLstm {
         let options = options::parse(&table)?;
         let (packets, bytes, classes) = (number("packets")?, number("bytes")?, number("classes")?);
         let fitted = Fitted {
-            elmo: ParameterSet::load(archive, &elmo_shapes(&options.elmo, VOCABULARY))?,
+            elmo: ParameterSet::load(archive, &elmo_shapes(&options.elmo, VOCABULARY, bytes))?,
             classifier: ParameterSet::load(archive, &classifier_shapes(&options, classes))?,
             packets,
             bytes,
@@ -206,6 +206,14 @@ impl AttentionLstm {
         self.fitted.as_ref().ok_or_else(|| data_problem("the model is not fitted yet; call fit first".to_owned()))
     }
 
+    /// What the flows of each class count in the loss.
+    fn class_weights(&self, labels: &[u32], names: &[String]) -> Result<Vec<f32>, ModelError> {
+        let mut counts = vec![0; names.len()];
+        labels.iter().for_each(|&label| counts[label as usize] += 1);
+        let weights = self.options.class_weights.of_counts(MODEL, &counts, names)?;
+        Ok(weights.into_iter().map(|weight| weight as f32).collect())
+    }
+
     /// Checks that flows have what stands beside their packets.
     fn check_metadata(&self, Examples { features, .. }: Examples<'_>) -> Result<(), ModelError> {
         let (packets, known) = (features.tokens.packets, features.sequences.ncols() / 2);
@@ -275,7 +283,7 @@ impl Classifier for AttentionLstm {
             Encoder::Frozen | Encoder::FineTuned => {
                 self.pretrained([&packets, &validation_packets], tokens.bytes, context, &mut report)?
             }
-            Encoder::FromScratch | Encoder::Untrained => untrained(&self.options.elmo, context.seed),
+            Encoder::FromScratch | Encoder::Untrained => untrained(&self.options.elmo, tokens.bytes, context.seed),
         };
 
         let encoded = if self.options.encoder.trains() {
@@ -297,10 +305,12 @@ impl Classifier for AttentionLstm {
         let initial = initial_classifier(&self.options, classes, context.seed);
         let run = Run { seed: context.seed, checkpoints: &mut checkpoints, progress: context.progress };
         let labels = [training.labels(), validation.labels()];
+        let class_weights = self.class_weights(&labels[0], &training.features.class_names)?;
         let (epochs, elmo, classifier) = match &encoded {
-            None => self.fit_together(elmo, initial, [training, validation], &labels, run)?,
+            None => self.fit_together([elmo, initial], [training, validation], &labels, &class_weights, run)?,
             Some([training, validation]) => {
                 let mut model = self.engine().classifier(&self.options, &initial, context.seed)?;
+                model.set_class_weights(&class_weights)?;
                 let mut learner = OnEncodings { model: &mut *model, training, validation, classes };
                 let epochs = fit_classifier(&mut learner, &self.options, &labels[0], &labels[1], classes, run)?;
                 (epochs, elmo, model.parameters())

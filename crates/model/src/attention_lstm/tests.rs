@@ -78,7 +78,12 @@ fn accuracy(model: &AttentionLstm, features: &FeatureSet, rows: &[usize]) -> f64
 
 fn learns(implementation: Implementation) {
     let features = toy(200);
-    for more in ["", "activation = \"tanh\"\nattention = false", "dropout = 0.05\nweight_decay = 0.01"] {
+    for more in [
+        "",
+        "activation = \"tanh\"\nattention = false",
+        "dropout = 0.05\nweight_decay = 0.01",
+        "weight_averaging = \"exponential\"\nwarm_up_steps = 20\nlabel_smoothing = 0.1\nclass_weights = \"balanced\"",
+    ] {
         let mut model = model(implementation, more);
         let report = fit(&mut model, &features, 3);
         let accuracy = accuracy(&model, &features, &rows(150, 200));
@@ -101,6 +106,7 @@ fn same_bits_at_any_number_of_threads_and_from_a_file(implementation: Implementa
             let mut model = model(implementation, more);
             model.options.lstm = 96;
             model.options.epochs = 2;
+            model.options.elmo.positions = more.is_empty();
             fit(&mut model, &features, 3);
             (model.save().unwrap().to_bytes().unwrap(), model.predict_probabilities(examples, &Silent).unwrap())
         })
@@ -124,7 +130,7 @@ fn the_reference_learns_what_a_byte_tells() {
 
 #[test]
 fn the_reference_gives_the_same_bits_at_any_number_of_threads_and_from_a_file() {
-    for more in ["", "encoder = \"fine_tuned\""] {
+    for more in ["", "encoder = \"fine_tuned\"\nweight_averaging = \"exponential\"\nclass_weights = { a = 2.0 }"] {
         same_bits_at_any_number_of_threads_and_from_a_file(Implementation::Reference, more);
     }
 }
@@ -136,7 +142,7 @@ fn the_fast_engine_learns_what_a_byte_tells() {
 
 #[test]
 fn the_fast_engine_gives_the_same_bits_at_any_number_of_threads_and_from_a_file() {
-    for more in ["", "encoder = \"fine_tuned\""] {
+    for more in ["", "encoder = \"fine_tuned\"\nweight_averaging = \"exponential\"\nclass_weights = { a = 2.0 }"] {
         same_bits_at_any_number_of_threads_and_from_a_file(Implementation::Fast, more);
     }
 }
@@ -171,7 +177,7 @@ fn an_elmo_learns_together_with_the_classifier() {
         frozen.options.epochs = 1;
         fit(&mut frozen, &features, 3);
         let pretrained = frozen.fitted().unwrap().elmo.clone();
-        let initial = initial_elmo(&frozen.options.elmo, VOCABULARY, 3);
+        let initial = initial_elmo(&frozen.options.elmo, VOCABULARY, 10, 3);
         for (encoder, before, stages) in
             [("fine_tuned", &pretrained, &[PRETRAINING, TRAINING][..]), ("from_scratch", &initial, &[TRAINING])]
         {
@@ -347,10 +353,13 @@ fn a_killed_training_continues_to_the_same_bits() {
         (Implementation::Reference, "fine_tuned"),
     ] {
         let fit = |artifacts: &dyn ArtifactStore, progress: &dyn Progress, threads: usize| {
-            let more = format!("dropout = 0.1\nweight_decay = 0.01\nencoder = \"{encoder}\"");
+            let more = format!(
+                "dropout = 0.1\nweight_decay = 0.01\nencoder = \"{encoder}\"\nweight_averaging = \"exponential\"\n\
+                 normalisation = \"batch\"\nwarm_up_steps = 20\nlabel_smoothing = 0.1\nclass_weights = {{ a = 2.0 }}"
+            );
             let mut model = model(implementation, &more);
             (model.options.epochs, model.options.patience) = (4, 2);
-            model.options.elmo.dropout = 0.1;
+            (model.options.elmo.dropout, model.options.elmo.positions) = (0.1, true);
             let context = FitContext { seed: 5, device: Device::Cpu, progress, artifacts };
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
@@ -384,7 +393,7 @@ fn an_elmo_without_pre_training_is_that_of_its_initial_values() {
     let mut model = model(Implementation::Fast, "encoder = \"none\"");
     let report = fit(&mut model, &features, 3);
     assert_eq!(report.stages.iter().map(|stage| stage.stage.as_str()).collect::<Vec<_>>(), ["encoding", TRAINING]);
-    let initial = initial_elmo(&model.options.elmo, VOCABULARY, 3);
+    let initial = initial_elmo(&model.options.elmo, VOCABULARY, 10, 3);
     assert_eq!(model.fitted().unwrap().elmo, initial);
     assert!(accuracy(&model, &features, &rows(120, 150)) > 0.4);
 }
@@ -401,5 +410,59 @@ fn a_dead_rectifier_is_told_by_its_layer() {
         let error = model.fit(examples(&training), examples(&validation), &context(0)).unwrap_err().to_string();
         assert!(error.contains("nothing but 0") || error.contains("not finite"), "{error}");
         assert!(error.contains("diverged in classifier."), "{error}");
+    }
+}
+
+/// What a fit with averaged weights ends with, without early stopping: the averages and the training part's statistics
+/// under them, with which it predicts something else than with the weights of its last step.
+#[test]
+fn averaged_weights_are_what_a_fit_ends_with() {
+    let features = toy(150);
+    let (first, rest) = (rows(0, 100), rows(100, 150));
+    for (implementation, encoder) in [
+        (Implementation::Fast, "frozen"),
+        (Implementation::Fast, "fine_tuned"),
+        (Implementation::Reference, "frozen"),
+        (Implementation::Reference, "fine_tuned"),
+    ] {
+        let fit = |averaging: &str, validation: &[usize]| {
+            let more =
+                format!("encoder = \"{encoder}\"\nweight_averaging = \"{averaging}\"\nweight_averaging_decay = 0.8");
+            let mut model = model(implementation, &more);
+            model.options.epochs = 1;
+            let [training, validation] = [&first, validation].map(|rows| Examples { features: &features, rows });
+            model.fit(training, validation, &context(5)).unwrap();
+            model.save().unwrap()
+        };
+        let [validated, all, last] = [fit("exponential", &rest), fit("exponential", &[]), fit("none", &[])];
+        assert_eq!(validated.tensors, all.tensors, "{implementation:?} {encoder}: the averages of the one epoch");
+        for name in ["classifier.output.weight", "classifier.norm_1.running_mean"] {
+            assert_ne!(all.tensors[name], last.tensors[name], "{implementation:?} {encoder} {name}");
+        }
+    }
+}
+
+#[test]
+fn class_weights_are_those_of_the_training_part() {
+    let mut features = toy(120);
+    // Of 120 flows 100 are of the first class, 20 of the second and none of the third.
+    features.labels = (0..120).map(|flow| u32::from(flow >= 100)).collect();
+    let balanced = model(Implementation::Fast, "class_weights = \"balanced\"");
+    let names = &features.class_names;
+    assert_eq!(balanced.class_weights(&features.labels, names).unwrap(), [0.6, 3.0, 1.0]);
+    assert_eq!(model(Implementation::Fast, "").class_weights(&features.labels, names).unwrap(), [1.0; 3]);
+    let unknown = model(Implementation::Fast, "class_weights = { c = 2.0 }");
+    let error = unknown.class_weights(&features.labels, names).unwrap_err().to_string();
+    assert!(error.contains("`class_weights` names `c`, which has no training rows"), "{error}");
+    // A class that counts next to nothing is not predicted.
+    for (implementation, encoder) in [(Implementation::Fast, "fine_tuned"), (Implementation::Reference, "frozen")] {
+        let more = format!("encoder = \"{encoder}\"\nclass_weights = {{ a = 1e-6 }}");
+        let mut model = model(implementation, &more);
+        model.options.epochs = 4;
+        let rows = rows(0, 120);
+        let examples = Examples { features: &features, rows: &rows };
+        model.fit(examples, Examples { rows: &[], ..examples }, &context(1)).unwrap();
+        let probabilities = model.predict_probabilities(examples, &Silent).unwrap();
+        assert!(probabilities.column(1).iter().all(|&probability| probability > 0.5), "{encoder}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a killed training continues from: parameters, the optimiser's moments, running statistics, how far the
+//! What a killed training continues from: parameters, their average, the optimiser's moments, running statistics, how far the
 //! epoch is, the best epoch so far and the curve. The order of the batches is not stored: it is drawn again from
 //! the seed. When a checkpoint is written depends on the clock, what a training ends with does not.
 
@@ -11,7 +11,7 @@ use super::parameters::ParameterSet;
 use crate::{ArtifactStore, EpochRecord, ModelArchive, ModelError, Tensor, TensorData};
 
 /// Changes whenever a checkpoint would be read as something else than before.
-const FORMAT: &str = "checkpoint 2";
+const FORMAT: &str = "checkpoint 3";
 
 /// The best epoch so far.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,7 +119,7 @@ impl<'a> Checkpoints<'a> {
 }
 
 /// The sets of a file, each under a prefix of its own.
-const SETS: [&str; 4] = ["now", "first", "second", "best"];
+const SETS: [&str; 5] = ["now", "first", "second", "average", "best"];
 
 fn write(position: &Position, engine: &EngineState, taken: Duration) -> Result<Vec<u8>, ModelError> {
     let mut archive = ModelArchive::default();
@@ -134,8 +134,8 @@ fn write(position: &Position, engine: &EngineState, taken: Duration) -> Result<V
     put("best_epoch", best.map_or(0, |best| best.epoch).to_string());
     let numbers = vec![position.trained.sum, best.map_or(0.0, |best| best.score), taken.as_secs_f64()];
     archive.tensors.insert("numbers".to_owned(), Tensor::f64(&[3], numbers));
-    let sets = [Some(&engine.parameters), Some(&engine.optimiser.first), Some(&engine.optimiser.second)];
-    let sets = sets.into_iter().chain([best.map(|best| &best.parameters)]);
+    let OptimiserState { first, second, average, .. } = &engine.optimiser;
+    let sets = [Some(&engine.parameters), Some(first), Some(second), Some(average), best.map(|best| &best.parameters)];
     for (prefix, set) in SETS.into_iter().zip(sets) {
         // The archive sorts names; a set's own order is kept by a number.
         for (index, (name, parameter)) in set.into_iter().flat_map(ParameterSet::iter).enumerate() {
@@ -175,10 +175,10 @@ fn read(bytes: &[u8]) -> Result<(Position, EngineState, Duration), ModelError> {
     let [sum, score, taken] =
         <[f64; 3]>::try_from(numbers.unwrap_or_default()).map_err(|_| problem("a checkpoint's numbers are missing"))?;
     let taken = Duration::try_from_secs_f64(taken).map_err(|_| problem("a checkpoint's time is none"))?;
-    let [parameters, first, second, best] = sets;
+    let [parameters, first, second, average, best] = sets;
     let best = (best_epoch > 0).then_some(Best { score, epoch: best_epoch, parameters: best });
     let position = Position { epochs, batches, trained: BatchLoss { sum, targets }, best, dead };
-    Ok((position, EngineState { parameters, optimiser: OptimiserState { steps, first, second } }, taken))
+    Ok((position, EngineState { parameters, optimiser: OptimiserState { steps, first, second, average } }, taken))
 }
 
 #[cfg(test)]
@@ -202,7 +202,7 @@ mod tests {
         };
         let engine = EngineState {
             parameters: set(1.5),
-            optimiser: OptimiserState { steps: 7, first: set(2.5), second: set(3.5) },
+            optimiser: OptimiserState { steps: 7, first: set(2.5), second: set(3.5), average: set(5.5) },
         };
         for best in [None, Some(Best { score: 1.0 / 3.0, epoch: 1, parameters: set(4.5) })] {
             let trained = BatchLoss { sum: 0.1 + 0.7, targets: 9 };

@@ -37,12 +37,14 @@ pub(crate) struct OptimiserState {
     pub first: ParameterSet,
     /// Running mean of squared gradients.
     pub second: ParameterSet,
+    /// The averaged parameters after at least one step; empty where weights are not averaged.
+    pub average: ParameterSet,
 }
 
 /// A summed loss and the number of targets that it is over.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct BatchLoss {
-    /// Sum of the cross-entropies, in nats.
+    /// Sum of the cross-entropies, in nats; of the classifier, its loss times the targets.
     pub sum: f64,
     /// Number of targets.
     pub targets: u64,
@@ -184,7 +186,13 @@ impl ByteBatch<'_> {
 
 /// The classifier over a flow's encoded packets.
 pub(crate) trait SequenceClassifier: Resumable {
-    /// One optimiser step; `labels` has one class per flow. The loss is that before the step.
+    /// What the flows of each class count in the loss from now on; all count 1 until then.
+    ///
+    /// # Errors
+    /// Not one weight for each class.
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError>;
+
+    /// One optimiser step; `labels` has one class per flow. The loss is that before the step, as of [`super::loss::Loss`].
     fn train_step(
         &mut self,
         batch: &PacketBatch<'_>,
@@ -196,12 +204,20 @@ pub(crate) trait SequenceClassifier: Resumable {
     /// normalisation, no dropout.
     fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError>;
 
+    /// Makes the running statistics those of this batch and of the batches before, of `before` rows in all, with the
+    /// weights as they are and without dropout: means over rows of each batch's mean and unbiased variance. Gives the rows of
+    /// this batch: packets, or the LSTM's steps where a packet has several.
+    fn collect_statistics(&mut self, batch: &PacketBatch<'_>, before: u64) -> Result<u64, ModelError>;
+
     /// The layers with a rectifier that gave nothing but 0 in the last training step: no gradient passes them.
     fn dead_layers(&mut self) -> Vec<&'static str>;
 }
 
 /// The classifier and its ELMo, trained together. Parameters are those of both, without the language model's head.
 pub(crate) trait JointClassifier: Resumable + PacketEncoder {
+    /// As of [`SequenceClassifier::set_class_weights`].
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError>;
+
     /// As of [`SequenceClassifier::train_step`], from the packets' bytes; layers of the ELMo learn at their
     /// own rates ([`super::parameters::rate_factor`]), and the gradient is clipped as a whole.
     fn train_step(
@@ -213,6 +229,9 @@ pub(crate) trait JointClassifier: Resumable + PacketEncoder {
 
     /// As of [`SequenceClassifier::probabilities`], of packets that [`PacketEncoder::encode`] encoded.
     fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError>;
+
+    /// As of [`SequenceClassifier::collect_statistics`], of packets that [`PacketEncoder::encode`] encoded.
+    fn collect_statistics(&mut self, batch: &PacketBatch<'_>, before: u64) -> Result<u64, ModelError>;
 
     /// As of [`SequenceClassifier::dead_layers`].
     fn dead_layers(&mut self) -> Vec<&'static str>;
@@ -234,6 +253,19 @@ pub(crate) const NORM_EPSILON: f32 = 1e-5;
 /// Weight of a new batch in the running mean and variance. The running variance takes the unbiased variance,
 /// `biased * rows / max(rows - 1, 1)`: of a single row it is 0, where PyTorch refuses.
 pub(crate) const NORM_MOMENTUM: f32 = 0.1;
+
+/// What the newest of `steps` weights counts in their exponential average, which is moved by this share of its distance
+/// to them: `(1 - decay) / (1 - decay^steps)`. The denominator corrects the bias towards where the average began, as
+/// Adam does for its moments; after the first step the average is the weights themselves.
+pub(crate) fn average_share(decay: f32, steps: u64) -> f32 {
+    let decay = f64::from(decay);
+    ((1.0 - decay) / (1.0 - decay.powf(steps as f64))) as f32
+}
+
+/// What a batch of `rows` counts in statistics over it and `before` other rows.
+pub(crate) fn statistics_share(rows: u64, before: u64) -> f32 {
+    (rows as f64 / (before + rows) as f64) as f32
+}
 
 /// Where dropout is applied; part of what a mask is drawn from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

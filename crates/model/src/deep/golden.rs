@@ -7,6 +7,7 @@ use safetensors::tensor::Dtype;
 use super::engine::{ByteBatch, JointClassifier, LanguageModel, PacketBatch, SequenceClassifier};
 use super::parameters::{
     Activation, AttentionLstmOptions, ElmoOptions, Encoder, Normalisation, PacketMetadata, ParameterSet,
+    WeightAveraging,
 };
 use super::pooling::{Pooling, PoolingKind};
 use crate::ModelError;
@@ -81,9 +82,19 @@ impl Golden {
         set
     }
 
-    /// The packets of a step and their number.
+    /// Class weights of a case that has some.
+    pub(super) fn class_weights(&self, case: &str) -> Option<&[f32]> {
+        let name = format!("{case}/class_weights");
+        self.tensors.iter().find(|tensor| tensor.0 == name).map(|tensor| tensor.2.as_slice())
+    }
+
+    /// The packets of a step of the language model and their number.
     pub(super) fn tokens(&self, step: usize) -> (Vec<u16>, usize) {
-        let (shape, values) = self.tensor(&format!("elmo/tokens.{step}"));
+        self.tokens_of("elmo", step)
+    }
+
+    pub(super) fn tokens_of(&self, case: &str, step: usize) -> (Vec<u16>, usize) {
+        let (shape, values) = self.tensor(&format!("{case}/tokens.{step}"));
         (values.iter().map(|&token| token as u16).collect(), shape[0])
     }
 
@@ -144,6 +155,34 @@ impl Golden {
     }
 }
 
+impl Golden {
+    /// The averages of weights after five steps, and the running statistics of the training batches under them, which
+    /// the model is left with.
+    fn check_averages(&self, case: &str, model: &mut dyn SequenceClassifier, learning_rate: f32) {
+        let average = model.optimiser_state().average;
+        let mut averaged = model.parameters();
+        for (name, expected) in self.parameters(&format!("{case}/averaged/")).iter() {
+            let (_, settled) = self.tensor(&format!("{case}/settled/{name}"));
+            let pairs = average.get(name, &expected.shape).unwrap().iter().zip(&expected.values).zip(settled);
+            let compared = pairs.map(|((&value, &expected), &settled)| if settled == 1.0 { value } else { expected });
+            let compared = compared.collect::<Vec<_>>();
+            check(&format!("{case} average of {name}"), &compared, &expected.values, 0.01 * learning_rate);
+            averaged.insert(name, &expected.shape, expected.values.clone());
+        }
+        model.set_parameters(&averaged).unwrap();
+        let mut rows = 0;
+        for step in 0..5 {
+            let (layers, counts, _, metadata) = self.flows(case, step);
+            let batch = PacketBatch { metadata: &metadata, ..PacketBatch::whole(&layers, &counts) };
+            rows += model.collect_statistics(&batch, rows).unwrap();
+        }
+        for (name, expected) in self.parameters(&format!("{case}/recomputed/")).iter() {
+            let found = model.parameters().get(name, &expected.shape).unwrap().to_vec();
+            check(&format!("{case} recomputed {name}"), &found, &expected.values, 1e-5);
+        }
+    }
+}
+
 fn check(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
@@ -191,6 +230,17 @@ pub(crate) fn classifier_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
                 ..options(Activation::Tanh, true, 0.0)
             },
         ),
+        ("weighted", AttentionLstmOptions { label_smoothing: 0.125, ..options(Activation::Tanh, true, 0.0) }),
+        (
+            "averaged",
+            AttentionLstmOptions {
+                normalisation: Normalisation::Batch,
+                dropout: 0.3,
+                weight_averaging: WeightAveraging::Exponential,
+                weight_averaging_decay: 0.6,
+                ..options(Activation::Tanh, true, 0.0)
+            },
+        ),
     ]
 }
 
@@ -219,6 +269,15 @@ pub(crate) fn joint_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
                 segments: 5,
                 normalisation: Normalisation::Batch,
                 ..options(Activation::Tanh, Encoder::FineTuned, 0.2)
+            },
+        ),
+        (
+            "positions",
+            AttentionLstmOptions {
+                pooling: PoolingKind::Segments,
+                segments: 4,
+                elmo: ElmoOptions { positions: true, ..elmo_options() },
+                ..options(Activation::Tanh, Encoder::FineTuned, 0.0)
             },
         ),
         (
@@ -254,27 +313,33 @@ pub(crate) fn joint_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
 /// The loss under dropout, five steps of pre-training without, the loss after them, and encodings.
 pub(crate) fn check_language_model(new: NewLanguageModel<'_>) {
     let golden = Golden::read();
-    let options = ElmoOptions { dropout: 0.3, ..elmo_options() };
-    let mut model = new(&options, &golden.parameters("elmo/before/"), 0).unwrap();
-    let (tokens, packets) = golden.tokens(0);
-    let expected = golden.tensor("elmo/dropout_loss").1;
-    let loss = model.train_step(&tokens, packets, 0.01).unwrap().mean() as f32;
-    check("elmo loss under dropout", &[loss], expected, 1e-5 * expected[0]);
-    let mut model = new(&elmo_options(), &golden.parameters("elmo/before/"), 0).unwrap();
-    for (step, expected) in golden.tensor("elmo/losses").1.iter().enumerate() {
-        let (tokens, packets) = golden.tokens(step);
+    for (case, positions) in [("elmo", false), ("elmo_positions", true)] {
+        let options = ElmoOptions { positions, ..elmo_options() };
+        let before = golden.parameters(&format!("{case}/before/"));
+        let tensor = |name: &str| golden.tensor(&format!("{case}/{name}"));
+        let dropping = ElmoOptions { dropout: 0.3, ..options.clone() };
+        let mut model = new(&dropping, &before, 0).unwrap();
+        let (tokens, packets) = golden.tokens_of(case, 0);
+        let expected = tensor("dropout_loss").1;
         let loss = model.train_step(&tokens, packets, 0.01).unwrap().mean() as f32;
-        check(&format!("elmo loss {step}"), &[loss], &[*expected], 1e-5 * expected);
+        check(&format!("{case} loss under dropout"), &[loss], expected, 1e-5 * expected[0]);
+        let mut model = new(&options, &before, 0).unwrap();
+        for (step, expected) in tensor("losses").1.iter().enumerate() {
+            let (tokens, packets) = golden.tokens_of(case, step);
+            let loss = model.train_step(&tokens, packets, 0.01).unwrap().mean() as f32;
+            check(&format!("{case} loss {step}"), &[loss], &[*expected], 1e-5 * expected);
+        }
+        golden.check_parameters(case, &model.parameters(), 0.01);
+        let (tokens, packets) = golden.tokens_of(case, 0);
+        let expected = tensor("loss_after").1;
+        let loss = model.loss(&tokens, packets).unwrap().mean() as f32;
+        check(&format!("{case} loss after"), &[loss], expected, 1e-5 * expected[0]);
+        let (shape, expected) = tensor("encodings");
+        assert_eq!(shape, [packets, 3, 16]);
+        let mut found = vec![f32::NAN; expected.len()];
+        model.encode(&tokens, packets, Pooling::MEAN, &mut found).unwrap();
+        check(&format!("{case} encodings"), &found, expected, 1e-5);
     }
-    golden.check_parameters("elmo", &model.parameters(), 0.01);
-    let (tokens, packets) = golden.tokens(0);
-    let expected = golden.tensor("elmo/loss_after").1;
-    check("elmo loss after", &[model.loss(&tokens, packets).unwrap().mean() as f32], expected, 1e-5 * expected[0]);
-    let (shape, expected) = golden.tensor("elmo/encodings");
-    assert_eq!(shape, [packets, 3, 16]);
-    let mut found = vec![f32::NAN; expected.len()];
-    model.encode(&tokens, packets, Pooling::MEAN, &mut found).unwrap();
-    check("elmo encodings", &found, expected, 1e-5);
 }
 
 /// Five steps of every classifier, and the probabilities after them.
@@ -282,6 +347,9 @@ pub(crate) fn check_classifier(new: NewClassifier<'_>) {
     let golden = Golden::read();
     for (case, options) in classifier_cases() {
         let mut model = new(&options, &golden.classifier_parameters(case), 0).unwrap();
+        if let Some(weights) = golden.class_weights(case) {
+            model.set_class_weights(weights).unwrap();
+        }
         for (step, expected) in golden.tensor(&format!("{case}/losses")).1.iter().enumerate() {
             let (layers, counts, labels, metadata) = golden.flows(case, step);
             let batch = PacketBatch { metadata: &metadata, ..PacketBatch::whole(&layers, &counts) };
@@ -290,6 +358,9 @@ pub(crate) fn check_classifier(new: NewClassifier<'_>) {
         }
         golden.check_parameters(case, &model.parameters(), 0.01);
         model.set_parameters(&golden.parameters(&format!("{case}/after/"))).unwrap();
+        if options.averaging().is_some() {
+            golden.check_averages(case, &mut *model, 0.01);
+        }
         let (layers, counts, _, metadata) = golden.flows(case, 0);
         let batch = PacketBatch { metadata: &metadata, ..PacketBatch::whole(&layers, &counts) };
         let (_, expected) = golden.tensor(&format!("{case}/probabilities"));

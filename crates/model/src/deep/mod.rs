@@ -1,11 +1,12 @@
 //! The deep model, twice: `reference` is short and defines what is computed, `fast` computes the same
 //! quickly. What decides a result is written once and serves both: hyper-parameters, parameter names,
-//! shapes and initial values ([`parameters`]), what the loops may ask of an implementation ([`engine`]),
+//! shapes and initial values ([`parameters`]), the loss ([`loss`]), what the loops may ask of an implementation ([`engine`]),
 //! what they feed it ([`packets`]) and the loops themselves ([`training`]).
 
 pub(crate) mod checkpoint;
 pub(crate) mod engine;
 pub(crate) mod fast;
+pub(crate) mod loss;
 mod pace;
 pub(crate) mod packets;
 pub(crate) mod parameters;

@@ -8,6 +8,7 @@ use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 
 use super::pooling::{Pooling, PoolingKind};
+use crate::class_weights::ClassWeights;
 use crate::{ModelArchive, ModelError, Tensor};
 use etcbench_storage::declarative::first_repeated;
 use etcbench_storage::seed;
@@ -25,6 +26,8 @@ pub struct ElmoOptions {
     pub hidden: usize,
     /// LSTM layers of each direction.
     pub layers: usize,
+    /// Whether a byte's position in its packet has an embedding of its own, added to that of the byte.
+    pub positions: bool,
     /// Passes over the training packets.
     pub epochs: usize,
     /// Packets per step.
@@ -51,6 +54,7 @@ impl Default for ElmoOptions {
             embedding: 128,
             hidden: 128,
             layers: 2,
+            positions: false,
             epochs: 2,
             batch: 64,
             learning_rate: 0.001,
@@ -112,6 +116,16 @@ pub(crate) enum LearningRateSchedule {
     Constant,
     /// Half a cosine from the full rate towards 0, per epoch (Loshchilov and Hutter 2017, without restarts).
     Cosine,
+}
+
+/// Which weights validate and predict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WeightAveraging {
+    /// Those of the last step.
+    None,
+    /// The exponential average of those after each step (Polyak and Juditsky 1992; the bias correction is Adam's).
+    Exponential,
 }
 
 /// What the classifier reads a packet's bytes through.
@@ -186,6 +200,16 @@ pub(crate) struct AttentionLstmOptions {
     pub patience: usize,
     /// How the learning rate moves over the epochs.
     pub learning_rate_schedule: LearningRateSchedule,
+    /// Steps over which the learning rate rises to what the schedule says.
+    pub warm_up_steps: usize,
+    /// What the flows of each class count in the loss.
+    pub class_weights: ClassWeights,
+    /// Share of each target that is spread over all classes.
+    pub label_smoothing: f32,
+    /// Which weights validate and predict.
+    pub weight_averaging: WeightAveraging,
+    /// What is left of a weight in their average after one more step.
+    pub weight_averaging_decay: f32,
     /// What packets are read through.
     pub encoder: Encoder,
     /// How the states of a packet's bytes become its vector.
@@ -218,6 +242,11 @@ impl Default for AttentionLstmOptions {
             dropout: 0.0,
             patience: 5,
             learning_rate_schedule: LearningRateSchedule::Constant,
+            warm_up_steps: 0,
+            class_weights: ClassWeights::default(),
+            label_smoothing: 0.0,
+            weight_averaging: WeightAveraging::None,
+            weight_averaging_decay: 0.99,
             encoder: Encoder::Frozen,
             pooling: PoolingKind::Mean,
             segments: 8,
@@ -231,6 +260,9 @@ impl Default for AttentionLstmOptions {
 
 /// The largest size of a layer, so that a mistyped number is an error and not an exhausted memory.
 const LARGEST_LAYER: usize = 8192;
+
+/// The most steps of a warm-up: more than any training takes.
+const LARGEST_WARM_UP: usize = 1_000_000_000;
 
 impl AttentionLstmOptions {
     /// How packets of at most `bytes` bytes are pooled.
@@ -256,6 +288,11 @@ impl AttentionLstmOptions {
     /// Whether the LSTM reads normalised values.
     pub(crate) fn is_normalised(&self) -> bool {
         self.normalisation == Normalisation::Batch
+    }
+
+    /// The decay of the average of the weights, where there is one.
+    pub(crate) fn averaging(&self) -> Option<f32> {
+        (self.weight_averaging == WeightAveraging::Exponential).then_some(self.weight_averaging_decay)
     }
 
     /// Values of a packet as the LSTM reads them: its vector and what stands beside it.
@@ -303,6 +340,10 @@ impl AttentionLstmOptions {
                 return Err(problem(format!("{key} = {value} must be a positive number")));
             }
         }
+        if self.warm_up_steps > LARGEST_WARM_UP {
+            return Err(problem(format!("warm_up_steps = {} must be at most {LARGEST_WARM_UP}", self.warm_up_steps)));
+        }
+        self.class_weights.check().map_err(problem)?;
         if first_repeated(&self.packet_metadata).is_some() {
             return Err(problem("packet_metadata names a value twice".to_owned()));
         }
@@ -313,7 +354,12 @@ impl AttentionLstmOptions {
         if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
             return Err(problem(format!("weight_decay = {} must be 0 or a positive number", self.weight_decay)));
         }
-        for (key, value) in [("elmo.dropout", elmo.dropout), ("dropout", self.dropout)] {
+        for (key, value) in [
+            ("elmo.dropout", elmo.dropout),
+            ("dropout", self.dropout),
+            ("label_smoothing", self.label_smoothing),
+            ("weight_averaging_decay", self.weight_averaging_decay),
+        ] {
             if !(0.0..1.0).contains(&value) {
                 return Err(problem(format!("{key} = {value} must be at least 0 and less than 1")));
             }
@@ -433,17 +479,23 @@ impl ParameterSet {
     }
 }
 
-/// Names and shapes of ELMo's parameters, in their order; `vocabulary` counts the padding token.
-pub(crate) fn elmo_shapes(options: &ElmoOptions, vocabulary: usize) -> Vec<(String, Vec<usize>)> {
-    let mut shapes = encoder_shapes(options, vocabulary);
+/// The name of the embedding of positions.
+pub(crate) const POSITIONS: &str = "elmo.positions.weight";
+
+/// Names and shapes of ELMo's parameters, in their order; `vocabulary` counts the padding token, `bytes` is M.
+pub(crate) fn elmo_shapes(options: &ElmoOptions, vocabulary: usize, bytes: usize) -> Vec<(String, Vec<usize>)> {
+    let mut shapes = encoder_shapes(options, vocabulary, bytes);
     linear_shapes(&mut shapes, "elmo.head", options.hidden, vocabulary);
     shapes
 }
 
 /// Those of them that encode a packet: all but the language model's head.
-pub(crate) fn encoder_shapes(options: &ElmoOptions, vocabulary: usize) -> Vec<(String, Vec<usize>)> {
+pub(crate) fn encoder_shapes(options: &ElmoOptions, vocabulary: usize, bytes: usize) -> Vec<(String, Vec<usize>)> {
     let (embedding, hidden) = (options.embedding, options.hidden);
     let mut shapes = vec![("elmo.embedding.weight".to_owned(), vec![vocabulary, embedding])];
+    if options.positions {
+        shapes.push((POSITIONS.to_owned(), vec![bytes, embedding]));
+    }
     for direction in ["forward", "backward"] {
         for layer in 0..options.layers {
             let input = if layer == 0 { embedding } else { hidden };
@@ -511,8 +563,8 @@ fn norm_shapes(shapes: &mut Vec<(String, Vec<usize>)>, name: &str, size: usize) 
 }
 
 /// ELMo's initial parameters.
-pub(crate) fn initial_elmo(options: &ElmoOptions, vocabulary: usize, seed: u64) -> ParameterSet {
-    initial(&elmo_shapes(options, vocabulary), seed)
+pub(crate) fn initial_elmo(options: &ElmoOptions, vocabulary: usize, bytes: usize, seed: u64) -> ParameterSet {
+    initial(&elmo_shapes(options, vocabulary, bytes), seed)
 }
 
 /// The classifier's initial parameters.
@@ -532,7 +584,7 @@ fn initial(shapes: &[(String, Vec<usize>)], seed: u64) -> ParameterSet {
         };
         let is_lstm =
             |name: &str| name == "classifier.lstm.bias" || name.starts_with("elmo.") && name != "elmo.head.bias";
-        let values = if name == "elmo.embedding.weight" {
+        let values = if ["elmo.embedding.weight", POSITIONS].contains(&name.as_str()) {
             (0..count).map(|_| 0.1 * generator.sample::<f32, _>(StandardNormal)).collect()
         } else if ["classifier.mix.weight", "classifier.pooling.weight"].contains(&name.as_str())
             || name.ends_with(".running_mean")
@@ -567,7 +619,7 @@ mod tests {
     #[test]
     fn initial_values_follow_their_rules() {
         let options = AttentionLstmOptions::default();
-        let elmo = initial_elmo(&options.elmo, 257, 3);
+        let elmo = initial_elmo(&options.elmo, 257, 128, 3);
         let embedding = elmo.get("elmo.embedding.weight", &[257, 128]).unwrap();
         let spread = (embedding.iter().map(|value| value * value).sum::<f32>() / embedding.len() as f32).sqrt();
         assert!((spread - 0.1).abs() < 0.005, "{spread}");
@@ -607,13 +659,14 @@ mod tests {
             ("elmo.backward.1.bias", 0.5),
             ("elmo.forward.0.weight_ih", 0.25),
             ("elmo.embedding.weight", 0.125),
+            (POSITIONS, 0.125),
         ] {
             assert_eq!(rate_factor(&options, name), expected, "{name}");
             let scratch = AttentionLstmOptions { encoder: Encoder::FromScratch, ..options.clone() };
             assert_eq!(rate_factor(&scratch, name), 1.0, "{name}");
         }
-        let shapes = encoder_shapes(&options.elmo, 257);
-        assert_eq!(shapes.len() + 2, elmo_shapes(&options.elmo, 257).len());
+        let shapes = encoder_shapes(&options.elmo, 257, 128);
+        assert_eq!(shapes.len() + 2, elmo_shapes(&options.elmo, 257, 128).len());
         assert!(shapes.iter().all(|(name, _)| !name.starts_with("elmo.head")));
     }
 

@@ -152,6 +152,10 @@ pub(crate) trait Learner {
     /// Class probabilities of all validation flows, shape `[flows, classes]`.
     fn validate(&mut self) -> Result<Vec<f32>, ModelError>;
 
+    /// Makes the running statistics of the normalisations those of all training flows with the weights as they are;
+    /// `order` names each of them once, in an order that mixes the classes.
+    fn recompute_statistics(&mut self, order: &[usize]) -> Result<(), ModelError>;
+
     /// As of [`SequenceClassifier::dead_layers`].
     fn dead_layers(&mut self) -> Vec<&'static str>;
 
@@ -181,6 +185,10 @@ impl Learner for OnEncodings<'_> {
         predict(&mut |batch, output| model.probabilities(batch, output), validation, *classes, &mut |_| ())
     }
 
+    fn recompute_statistics(&mut self, order: &[usize]) -> Result<(), ModelError> {
+        collect_statistics(&mut |batch, before| self.model.collect_statistics(batch, before), self.training, order)
+    }
+
     fn dead_layers(&mut self) -> Vec<&'static str> {
         self.model.dead_layers()
     }
@@ -191,7 +199,8 @@ impl Learner for OnEncodings<'_> {
 }
 
 /// Trains the classifier until the macro F1 on the validation flows has not risen for `patience` epochs, then
-/// puts the best epoch's parameters back; without validation flows, for all epochs. Goes on where `checkpoints`
+/// puts the best epoch's parameters back; without validation flows, for all epochs. Where weights are averaged, these are
+/// the averages, with the statistics of the training flows under them, and so are those that validate. Goes on where `checkpoints`
 /// say that the same training was killed. Labels are those of the learner's training and validation flows.
 ///
 /// # Errors
@@ -219,14 +228,17 @@ pub(crate) fn fit_classifier(
         None => Position::default(),
     };
     let mut pace = Pace::new(options.epochs, order.len(), "flows", &position, options.batch);
+    let mut statistics = order.clone();
+    statistics.shuffle(&mut seed::generator(seed, &format!("statistics {TRAINING}")));
+    let averages = options.averaging().is_some();
     for epoch in 1..=options.epochs {
         order.shuffle(&mut shuffle);
         if epoch <= position.epochs.len() {
             continue;
         }
-        let learning_rate = learning_rate(options, epoch);
         for flows in order.chunks(options.batch).skip(position.batches) {
             let labels = flows.iter().map(|&flow| training[flow]).collect::<Vec<_>>();
+            let learning_rate = learning_rate(options, epoch, (epoch - 1) * batches + position.batches);
             let loss = in_epoch(learner.train_step(flows, &labels, learning_rate), TRAINING, epoch)?;
             position.trained.add(loss);
             position.batches += 1;
@@ -254,6 +266,7 @@ pub(crate) fn fit_classifier(
             position.epochs.push(record);
             continue;
         }
+        let to_continue = if averages { Some(use_averages(learner, &statistics)?) } else { None };
         let probabilities = learner.validate()?;
         if !probabilities.iter().all(|value| value.is_finite()) {
             let place = "the predictions for the validation flows";
@@ -274,12 +287,29 @@ pub(crate) fn fit_classifier(
         } else if position.best.as_ref().is_some_and(|best| epoch - best.epoch >= options.patience) {
             break;
         }
+        if let Some(parameters) = to_continue {
+            learner.state().set_parameters(&parameters)?;
+        }
     }
-    if let Some(best) = position.best {
-        learner.state().set_parameters(&best.parameters)?;
+    match position.best {
+        Some(best) => learner.state().set_parameters(&best.parameters)?,
+        None if averages => drop(use_averages(learner, &statistics)?),
+        None => {}
     }
     progress.end();
     Ok(position.epochs)
+}
+
+/// Puts the average of the weights in their place, with running statistics of its own: those of training are of the weights
+/// that it is the average of, and an average of statistics is not what averaged weights give (Izmailov et al. 2018, who
+/// recompute them too). Gives what training continues from.
+fn use_averages(learner: &mut dyn Learner, order: &[usize]) -> Result<ParameterSet, ModelError> {
+    let parameters = learner.state().parameters();
+    let mut averaged = parameters.clone();
+    averaged.extend(&learner.state().optimiser_state().average);
+    learner.state().set_parameters(&averaged)?;
+    learner.recompute_statistics(order)?;
+    Ok(parameters)
 }
 
 /// What to say of a training that went through all its epochs while the validation macro F1 was still rising: its mean over
@@ -363,18 +393,41 @@ pub(crate) fn predict(
     Ok(found)
 }
 
+/// Collects the statistics of one batch, beside those of so many rows before; gives its rows.
+type BatchStatistics<'a> = dyn FnMut(&PacketBatch<'_>, u64) -> Result<u64, ModelError> + 'a;
+
+/// Collects the statistics of all flows that `order` names, by those of batches.
+pub(crate) fn collect_statistics(
+    of_batch: &mut BatchStatistics<'_>,
+    flows: &EncodedFlows,
+    order: &[usize],
+) -> Result<(), ModelError> {
+    let mut rows = 0;
+    for chosen in order.chunks(PREDICTION_BATCH) {
+        rows += flows.with_batch(chosen, |batch| of_batch(batch, rows))?;
+    }
+    Ok(())
+}
+
 /// Number of batches that [`predict`] tells of.
 pub(crate) fn prediction_batches(flows: usize) -> u64 {
     flows.div_ceil(PREDICTION_BATCH) as u64
 }
 
-fn learning_rate(options: &AttentionLstmOptions, epoch: usize) -> f32 {
-    match options.learning_rate_schedule {
+/// The learning rate of an epoch's step, after so many steps in all: the schedule's, of which each step of a warm-up takes an
+/// equal share more (Goyal et al. 2017, section 2.2).
+fn learning_rate(options: &AttentionLstmOptions, epoch: usize, steps: usize) -> f32 {
+    let scheduled = match options.learning_rate_schedule {
         LearningRateSchedule::Constant => options.learning_rate,
         LearningRateSchedule::Cosine => {
             let share = (epoch - 1) as f64 / options.epochs as f64;
             (f64::from(options.learning_rate) * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())) as f32
         }
+    };
+    if steps < options.warm_up_steps {
+        (f64::from(scheduled) * (steps + 1) as f64 / options.warm_up_steps as f64) as f32
+    } else {
+        scheduled
     }
 }
 
@@ -445,10 +498,30 @@ mod tests {
             epochs: 4,
             ..AttentionLstmOptions::default()
         };
-        let rates = (1..=4).map(|epoch| learning_rate(&options, epoch)).collect::<Vec<_>>();
+        let rates = (1..=4).map(|epoch| learning_rate(&options, epoch, epoch * 9)).collect::<Vec<_>>();
         assert_eq!(rates[0], 0.5);
         assert!((rates[2] - 0.25).abs() < 1e-7);
         assert!(rates.windows(2).all(|pair| pair[0] > pair[1]) && rates[3] > 0.0);
+    }
+
+    #[test]
+    fn warm_up_is_that_of_pytorch() {
+        // torch.optim.lr_scheduler.LinearLR(optimiser, 1 / 5, 1.0, 4), at a learning rate of 0.5
+        let constant = AttentionLstmOptions { learning_rate: 0.5, warm_up_steps: 5, ..AttentionLstmOptions::default() };
+        let rates = (0..7).map(|step| learning_rate(&constant, 1 + step / 3, step)).collect::<Vec<_>>();
+        assert_eq!(rates, [0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5]);
+        // Beside a schedule, its factor comes on top: three steps an epoch.
+        let cosine = AttentionLstmOptions {
+            learning_rate_schedule: LearningRateSchedule::Cosine,
+            epochs: 4,
+            ..constant.clone()
+        };
+        for (step, factor) in [(0, 0.2), (3, 0.8), (4, 1.0), (11, 1.0)] {
+            let without = AttentionLstmOptions { warm_up_steps: 0, ..cosine.clone() };
+            let scheduled = learning_rate(&without, 1 + step / 3, step);
+            let found = learning_rate(&cosine, 1 + step / 3, step);
+            assert!((found - factor * scheduled).abs() < 1e-7, "{step}: {found}");
+        }
     }
 
     /// Predicts right as often as the script says, and remembers which state it was in.
@@ -461,6 +534,9 @@ mod tests {
     }
 
     impl SequenceClassifier for Scripted {
+        fn set_class_weights(&mut self, _: &[f32]) -> Result<(), ModelError> {
+            unreachable!("the loops do not weigh classes")
+        }
         fn train_step(&mut self, batch: &PacketBatch<'_>, _: &[u32], _: f32) -> Result<BatchLoss, ModelError> {
             self.epoch += 1;
             Ok(BatchLoss { sum: self.loss, targets: batch.counts.len() as u64 })
@@ -474,6 +550,9 @@ mod tests {
                 row[1 - label] = 1.0 - row[label];
             }
             Ok(())
+        }
+        fn collect_statistics(&mut self, _: &PacketBatch<'_>, _: u64) -> Result<u64, ModelError> {
+            unreachable!("weights are not averaged")
         }
         fn dead_layers(&mut self) -> Vec<&'static str> {
             if self.dead_from <= self.epoch { vec!["classifier.dense"] } else { Vec::new() }

@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn equal_packets_are_encoded_once_and_every_packet_as_if_it_were_alone() {
         let options = ElmoOptions { embedding: 4, hidden: 4, layers: 1, ..ElmoOptions::default() };
-        let parameters = initial_elmo(&options, VOCABULARY, 5);
+        let parameters = initial_elmo(&options, VOCABULARY, 8, 5);
         let mut model = Counting(reference::language_model(&options, &parameters, 5).unwrap(), 0);
         let flows: [[&[u16]; 2]; 4] = [[&[1, 2, 3], &[9]], [&[9], &[]], [&[1, 2, 3], &[1, 2]], [&[], &[]]];
         let mut tokens = TokenArray { packets: 2, bytes: 3, values: Vec::new() };
@@ -229,7 +229,7 @@ mod tests {
         let again = encode_flows(&mut model, (&options, Pooling::MEAN), &tokens, &rows, Some(&kept), &Silent).unwrap();
         assert_eq!((again.distinct, model.1, again.seconds), (3, 3, first.seconds));
         assert_eq!(again.flows.vectors(&[0, 1, 2, 3], 16), (layers.clone(), counts.clone()));
-        let other = Encodings::new(&store, engine, &initial_elmo(&options, VOCABULARY, 6), Pooling::MEAN);
+        let other = Encodings::new(&store, engine, &initial_elmo(&options, VOCABULARY, 8, 6), Pooling::MEAN);
         encode_flows(&mut model, (&options, Pooling::MEAN), &tokens, &rows, Some(&other), &Silent).unwrap();
         assert_eq!((model.1, store.0.lock().unwrap().len()), (6, 2));
         store.0.lock().unwrap().values_mut().for_each(|bytes| bytes.truncate(100));

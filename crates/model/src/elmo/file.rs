@@ -203,7 +203,7 @@ impl ElmoFile {
             _ => Err(broken(format!("tensor {name} is missing or is no list of hashes"))),
         };
         let seen = SeenPackets { recorded: hashes(RECORDED)?, read: hashes(READ)? };
-        let parameters = ParameterSet::load(&archive, &elmo_shapes(&card.elmo, VOCABULARY))?;
+        let parameters = ParameterSet::load(&archive, &elmo_shapes(&card.elmo, VOCABULARY, card.tokens.bytes))?;
         if let Some(name) = parameters.first_non_finite() {
             return Err(broken(format!("parameter {name} holds a number that is not finite")));
         }
@@ -235,7 +235,7 @@ mod tests {
             epochs: Vec::new(),
         };
         let seen = SeenPackets { recorded: [7, u64::MAX].into(), read: [1].into() };
-        ElmoFile { card, parameters: initial_elmo(&elmo, VOCABULARY, 3), seen }
+        ElmoFile { card, parameters: initial_elmo(&elmo, VOCABULARY, 8, 3), seen }
     }
 
     #[test]

@@ -72,14 +72,15 @@ pub(crate) fn pretrain(
     let _claim = match context.artifacts.look_up(PRETRAINING, &key, context.progress) {
         Turn::Ours(claim) => claim,
         Turn::Ready(stored) => {
-            return read(&stored, options).map_err(|error| ModelError::File {
+            return read(&stored, options, bytes).map_err(|error| ModelError::File {
                 path: None,
                 problem: format!("stored artifact {key} cannot be used ({error}); delete it and run again"),
             });
         }
     };
     let mut checkpoints = Checkpoints::new(context.artifacts, &key);
-    let mut model = engine.language_model(options, &initial_elmo(options, VOCABULARY, context.seed), context.seed)?;
+    let initial = initial_elmo(options, VOCABULARY, bytes, context.seed);
+    let mut model = engine.language_model(options, &initial, context.seed)?;
     let run = Run { seed: context.seed, checkpoints: &mut checkpoints, progress: context.progress };
     let epochs = fit_language_model(&mut *model, options, training, validation, run)?;
     let pretrained = Pretrained {
@@ -97,8 +98,8 @@ pub(crate) fn pretrain(
 }
 
 /// ELMo as it is initialised, which nothing was learnt into: what pre-training is measured against.
-pub(crate) fn untrained(options: &ElmoOptions, seed: u64) -> ParameterSet {
-    initial_elmo(options, VOCABULARY, seed)
+pub(crate) fn untrained(options: &ElmoOptions, bytes: usize, seed: u64) -> ParameterSet {
+    initial_elmo(options, VOCABULARY, bytes, seed)
 }
 
 /// The name of everything that determines the result.
@@ -136,14 +137,14 @@ fn write(pretrained: &Pretrained) -> Result<Vec<u8>, ModelError> {
     archive.to_bytes()
 }
 
-fn read(bytes: &[u8], options: &ElmoOptions) -> Result<Pretrained, ModelError> {
-    let archive = ModelArchive::from_bytes(bytes)?;
+fn read(stored: &[u8], options: &ElmoOptions, bytes: usize) -> Result<Pretrained, ModelError> {
+    let archive = ModelArchive::from_bytes(stored)?;
     let problem = |problem: String| ModelError::File { path: None, problem };
     let metadata =
         |name: &str| archive.metadata.get(name).ok_or_else(|| problem(format!("metadata {name} is missing")));
     let unreadable = |error: serde_json::Error| problem(error.to_string());
     Ok(Pretrained {
-        parameters: ParameterSet::load(&archive, &elmo_shapes(options, VOCABULARY))?,
+        parameters: ParameterSet::load(&archive, &elmo_shapes(options, VOCABULARY, bytes))?,
         epochs: serde_json::from_str(metadata("epochs")?).map_err(unreadable)?,
         stage: serde_json::from_str(metadata("stage")?).map_err(unreadable)?,
     })

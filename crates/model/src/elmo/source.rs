@@ -124,5 +124,8 @@ pub fn differences(asked: &ElmoOptions, found: &ElmoOptions) -> Vec<(&'static st
             differences.push((key, asked.to_string(), found.to_string()));
         }
     }
+    if asked.positions != found.positions {
+        differences.push(("elmo.positions", asked.positions.to_string(), found.positions.to_string()));
+    }
     differences
 }

@@ -9,9 +9,10 @@ use crate::deep::engine::{
     ByteBatch, JointClassifier, LanguageModel, PacketBatch, PacketEncoder, Picked, SequenceClassifier,
 };
 use crate::deep::parameters::{
-    AttentionLstmOptions, ElmoOptions, Encoder, ParameterSet, encoder_shapes, initial_classifier, initial_elmo,
+    AttentionLstmOptions, ElmoOptions, Encoder, Normalisation, ParameterSet, encoder_shapes, initial_classifier,
+    initial_elmo,
 };
-use crate::deep::pooling::Pooling;
+use crate::deep::pooling::{Pooling, PoolingKind};
 use crate::{Device, ModelArchive, ModelError, Tensor};
 use etcbench_storage::seed;
 
@@ -52,7 +53,7 @@ impl Elmo {
         device: Device,
     ) -> Result<Self, ModelError> {
         let options = ElmoOptions { embedding: hidden, hidden, layers, ..ElmoOptions::default() };
-        let initial = initial_elmo(&options, vocabulary, 0);
+        let initial = initial_elmo(&options, vocabulary, length, 0);
         let mut generator = seed::generator(0, "benchmark");
         let tokens = (0..packets * length).map(|_| generator.random_range(0..256u16)).collect();
         let model = super::language_model(&options, &initial, 0, device)?;
@@ -100,6 +101,31 @@ impl Elmo {
     }
 }
 
+/// How the classifier reads a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// By one mean, as it is.
+    Mean,
+    /// By the means of eight segments, normalised: as the tables do.
+    Segments,
+    /// By attention over them, normalised.
+    Attention,
+    /// By a step for each of them, normalised.
+    States,
+}
+
+impl Reading {
+    fn options(self) -> AttentionLstmOptions {
+        let (pooling, normalisation) = match self {
+            Self::Mean => (PoolingKind::Mean, Normalisation::None),
+            Self::Segments => (PoolingKind::Segments, Normalisation::Batch),
+            Self::Attention => (PoolingKind::Attention, Normalisation::Batch),
+            Self::States => (PoolingKind::States, Normalisation::Batch),
+        };
+        AttentionLstmOptions { pooling, normalisation, ..AttentionLstmOptions::default() }
+    }
+}
+
 /// The classifier on flows of random vectors, all of full length.
 pub struct AttentionLstm {
     options: AttentionLstmOptions,
@@ -110,11 +136,14 @@ pub struct AttentionLstm {
     /// Every packet in its order; named, so that a device may keep them.
     places: Vec<u32>,
     counts: Vec<u32>,
+    /// Slots of each packet, all with bytes, where the reading leaves slots.
+    slots: Vec<u32>,
     labels: Vec<u32>,
 }
 
 impl AttentionLstm {
-    /// `flows` of `packets` encoded packets, each of three layers of twice `elmo_hidden`; `lstm` is the size of the state.
+    /// `flows` of `packets` encoded packets, each of three layers of twice `elmo_hidden` in each of the reading's slots;
+    /// `lstm` is the size of the state.
     ///
     /// # Errors
     /// Sizes that the model does not accept.
@@ -123,18 +152,23 @@ impl AttentionLstm {
         packets: usize,
         lstm: usize,
         elmo_hidden: usize,
+        reading: Reading,
         device: Device,
     ) -> Result<Self, ModelError> {
         let elmo = ElmoOptions { embedding: elmo_hidden, hidden: elmo_hidden, layers: 2, ..ElmoOptions::default() };
-        let options = AttentionLstmOptions { lstm, elmo, ..AttentionLstmOptions::default() };
+        let options = AttentionLstmOptions { lstm, elmo, ..reading.options() };
         let initial = initial_classifier(&options, CLASSES, 0);
         let mut generator = seed::generator(0, "benchmark");
-        let shape = [flows, packets, 3, 2 * elmo_hidden];
+        let shape = [flows, packets, 3, options.encoded_size()];
         let layers = (0..shape.iter().product()).map(|_| generator.random_range(-1.0..1.0f32)).collect();
         let labels = (0..flows).map(|_| generator.random_range(0..CLASSES as u32)).collect();
         let model = super::classifier(&options, &initial, 0, device)?;
         let (places, counts) = ((0..(flows * packets) as u32).collect(), vec![packets as u32; flows]);
-        Ok(Self { options, initial, model, layers, shape, places, counts, labels })
+        let slots = match options.pooling.leaves_slots() {
+            true => vec![options.slots() as u32; flows * packets],
+            false => Vec::new(),
+        };
+        Ok(Self { options, initial, model, layers, shape, places, counts, slots, labels })
     }
 
     /// One training step; the loss before it.
@@ -142,9 +176,8 @@ impl AttentionLstm {
     /// # Errors
     /// None for these data.
     pub fn train_step(&mut self) -> Result<f64, ModelError> {
-        let Self { model, layers, places, counts, labels, .. } = self;
-        let batch =
-            PacketBatch { layers, picked: Some(Picked { places, table: 0 }), counts, metadata: &[], slots: &[] };
+        let Self { model, layers, places, counts, slots, labels, .. } = self;
+        let batch = PacketBatch { layers, picked: Some(Picked { places, table: 0 }), counts, metadata: &[], slots };
         Ok(model.train_step(&batch, labels, 0.001)?.mean())
     }
 
@@ -156,7 +189,8 @@ impl AttentionLstm {
     pub fn file(&self) -> Result<Vec<u8>, ModelError> {
         let mut model = classifier::AttentionLstm::new(cpu::Cpu::new(), &self.options, &self.initial, 0)?;
         let flows = self.labels.len();
-        let batch = PacketBatch { layers: &self.layers, picked: None, counts: &self.counts, metadata: &[], slots: &[] };
+        let Self { layers, counts, slots, .. } = self;
+        let batch = PacketBatch { layers, picked: None, counts, metadata: &[], slots };
         let mut output = vec![0.0; flows * CLASSES];
         model.probabilities(&batch, &mut output)?;
         let loss = model.gradients(&batch, &self.labels)?.mean();
@@ -200,7 +234,8 @@ impl FineTuned {
         let options =
             AttentionLstmOptions { lstm, elmo, encoder: Encoder::FineTuned, ..AttentionLstmOptions::default() };
         let mut initial = initial_classifier(&options, CLASSES, 0);
-        initial.extend(&initial_elmo(&options.elmo, VOCABULARY, 0).only(&encoder_shapes(&options.elmo, VOCABULARY))?);
+        let encoder = encoder_shapes(&options.elmo, VOCABULARY, length);
+        initial.extend(&initial_elmo(&options.elmo, VOCABULARY, length, 0).only(&encoder)?);
         let mut generator = seed::generator(0, "benchmark");
         let tokens = (0..flows * packets * length).map(|_| generator.random_range(0..256u16)).collect();
         let labels = (0..flows).map(|_| generator.random_range(0..CLASSES as u32)).collect();

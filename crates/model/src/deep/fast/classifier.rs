@@ -2,14 +2,18 @@
 //! normalisation, self-attention, normalisation, mean, two linear layers.
 
 use super::classifier_weights::{AttentionWeights, Weights};
-use super::device::{Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, PoolInput, PoolShape};
+use super::device::{
+    Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, PoolInput, PoolShape, Smoothing,
+};
 use super::packing::Packing;
 use super::reading::{Flows, Reading};
-use super::weights::{Linear, Optimiser, is_finite};
+use super::weights::{Linear, Optimiser, Statistics, is_finite};
 use crate::ModelError;
 use crate::deep::engine::{
-    BatchLoss, DropoutPlace, NOT_FINITE, OptimiserState, PacketBatch, Resumable, SequenceClassifier, TRAINING, diverged,
+    BatchLoss, DropoutPlace, NORM_MOMENTUM, NOT_FINITE, OptimiserState, PacketBatch, Resumable, SequenceClassifier,
+    TRAINING, diverged, statistics_share,
 };
+use crate::deep::loss::Loss;
 use crate::deep::parameters::{Activation, AttentionLstmOptions, MODEL, ParameterSet};
 use etcbench_storage::seed;
 
@@ -46,6 +50,9 @@ pub(super) struct AttentionLstm<D: Device> {
     pub device: D,
     options: AttentionLstmOptions,
     classes: usize,
+    loss: Loss,
+    /// The loss's weights, where it is not plain.
+    class_weights: D::Values,
     dropout_seed: u64,
     pub weights: Weights<D>,
     pub optimiser: Optimiser,
@@ -81,12 +88,21 @@ impl<D: Device> AttentionLstm<D> {
     ) -> Result<Self, ModelError> {
         let classes = set.shape("classifier.output.bias")?.first().copied().unwrap_or(0);
         let weights = Weights::new(&mut device, options, classes, set)?;
+        let mut class_weights = D::Values::default();
+        device.upload(&vec![1.0; classes], &mut class_weights);
         device.check()?;
-        let optimiser = Optimiser { clip_norm: options.clip_norm, weight_decay: options.weight_decay, steps: 0 };
+        let optimiser = Optimiser {
+            clip_norm: options.clip_norm,
+            weight_decay: options.weight_decay,
+            averaging: options.averaging(),
+            steps: 0,
+        };
         Ok(Self {
             device,
             options: options.clone(),
             classes,
+            loss: Loss::unweighted(classes, options.label_smoothing),
+            class_weights,
             dropout_seed: seed::derive(seed, "dropout"),
             weights,
             optimiser,
@@ -157,19 +173,19 @@ impl<D: Device> AttentionLstm<D> {
         }
     }
 
-    /// From the prepared batch to logits.
-    fn forward(&mut self, training: bool) {
+    /// From the prepared batch to logits; `dropping` where dropout is applied.
+    fn forward(&mut self, by: Statistics, dropping: bool) {
         let (lstm, dense) = (self.options.lstm, self.options.dense);
         let (flows, states) = (self.packing.rows(), self.packing.states);
         let lstm_shape = self.lstm_shape();
-        let packets = self.dropout(DropoutPlace::Packets).filter(|_| training);
-        let features = self.dropout(DropoutPlace::Dense).filter(|_| training);
+        let packets = self.dropout(DropoutPlace::Packets).filter(|_| dropping);
+        let features = self.dropout(DropoutPlace::Dense).filter(|_| dropping);
         let Self { device, weights, packing, reading, buffers, projections, .. } = self;
 
-        reading.forward(device, states, weights, training, packets);
+        reading.forward(device, states, weights, by, packets);
         let input = LstmInput::Rows(reading.output());
         device.lstm(lstm_shape, packing, input, weights.lstm.values(), &mut buffers.lstm);
-        weights.norm.forward(device, states, &buffers.lstm.hidden, &mut buffers.normalised, training);
+        weights.norm.forward(device, states, &buffers.lstm.hidden, &mut buffers.normalised, by);
         let mut last = &buffers.normalised;
         if let Some(AttentionWeights { query, key, value, norm }) = &mut weights.attention {
             let values = &mut projections.values;
@@ -178,7 +194,7 @@ impl<D: Device> AttentionLstm<D> {
                 device.linear(square, last, linear.weight.value(), linear.bias.value(), y);
             }
             device.attention(packing, lstm, shared(values), &mut buffers.scores, &mut buffers.attended);
-            norm.forward(device, states, &buffers.attended, &mut buffers.attended_normalised, training);
+            norm.forward(device, states, &buffers.attended, &mut buffers.attended_normalised, by);
             last = &buffers.attended_normalised;
         }
         device.pool(packing, PoolShape::mean(lstm), PoolInput::Rows(last), &mut buffers.pooled);
@@ -305,15 +321,32 @@ impl<D: Device> AttentionLstm<D> {
         self.indices.clear();
         self.indices.extend(self.packing.order.iter().map(|&flow| labels[flow as usize]));
         self.device.upload_indices(&self.indices, &mut self.labels);
-        self.forward(true);
-        let logits = &mut self.buffers.logits;
-        let sum = self.device.cross_entropy(flows, self.classes, logits, &self.labels, 1.0 / flows as f32);
+        self.forward(Statistics::Batch { share: NORM_MOMENTUM }, true);
+        let Self { device, classes, loss, class_weights, labels: targets, buffers: Buffers { logits, .. }, .. } = self;
+        let sum = if loss.is_plain() {
+            device.cross_entropy(flows, *classes, logits, targets, 1.0 / flows as f32)
+        } else {
+            let total = loss.total(labels);
+            let smoothing = Smoothing { kept: loss.kept(), spread: loss.spread() };
+            let scale = (1.0 / total) as f32;
+            let sum = device.weighted_cross_entropy(flows, *classes, logits, targets, class_weights, smoothing, scale);
+            sum * flows as f64 / total
+        };
         self.backward();
         BatchLoss { sum, targets: flows as u64 }
     }
 }
 
 impl<D: Device> SequenceClassifier for AttentionLstm<D> {
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        if weights.len() != self.classes {
+            return Err(invalid(format!("{} weights of {} classes", weights.len(), self.classes)));
+        }
+        self.loss.weights = weights.to_vec();
+        self.device.upload(weights, &mut self.class_weights);
+        self.device.check()
+    }
+
     fn train_step(
         &mut self,
         batch: &PacketBatch<'_>,
@@ -326,6 +359,7 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
         }
         let Self { device, weights, optimiser, .. } = self;
         optimiser.step(TRAINING, device, learning_rate, |visit| weights.visit(visit))?;
+        optimiser.average(device, |visit| weights.visit(visit));
         Ok(loss)
     }
 
@@ -335,7 +369,7 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
             return Err(invalid(format!("{} values do not hold {flows} flows' probabilities", output.len())));
         }
         self.prepare(batch)?;
-        self.forward(false);
+        self.forward(Statistics::Running, false);
         self.device.softmax(flows, self.classes, &mut self.buffers.logits);
         self.host.resize(output.len(), 0.0);
         self.device.download(&self.buffers.logits, &mut self.host);
@@ -344,6 +378,14 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
             output[flow as usize * self.classes..][..self.classes].copy_from_slice(row);
         }
         Ok(())
+    }
+
+    fn collect_statistics(&mut self, batch: &PacketBatch<'_>, before: u64) -> Result<u64, ModelError> {
+        self.prepare(batch)?;
+        let rows = self.packing.states as u64;
+        self.forward(Statistics::Batch { share: statistics_share(rows, before) }, false);
+        self.device.check()?;
+        Ok(rows)
     }
 
     fn dead_layers(&mut self) -> Vec<&'static str> {

@@ -192,6 +192,15 @@ pub(crate) struct ColumnsAt {
     pub first: usize,
 }
 
+/// What label smoothing makes of a target.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Smoothing {
+    /// What is left of it.
+    pub kept: f32,
+    /// What each class gets of it.
+    pub spread: f32,
+}
+
 /// One Adam step's numbers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdamStep {
@@ -205,7 +214,7 @@ pub(crate) struct AdamStep {
     pub gradient_scale: f32,
 }
 
-/// A trained array: value, gradient and Adam's two moments.
+/// A trained array: value, gradient, Adam's two moments, and the average of the values where there is one.
 #[derive(Debug, Default)]
 pub(crate) struct Trained<T> {
     /// The parameter.
@@ -216,6 +225,8 @@ pub(crate) struct Trained<T> {
     pub first: T,
     /// Running mean of squared gradients.
     pub second: T,
+    /// Average of the values after each step; empty where there is none.
+    pub average: T,
 }
 
 /// A device and its operations.
@@ -344,6 +355,19 @@ pub(crate) trait Device: Send + Sized {
         targets: &Self::Indices,
         scale: f32,
     ) -> f64;
+    /// The same of [`crate::deep::loss::Loss`] with `weights` `[classes]`: the sum before it is divided by what the targets
+    /// count. Every row has a target.
+    #[allow(clippy::too_many_arguments)]
+    fn weighted_cross_entropy(
+        &mut self,
+        rows: usize,
+        classes: usize,
+        logits: &mut Self::Values,
+        targets: &Self::Indices,
+        weights: &Self::Values,
+        smoothing: Smoothing,
+        scale: f32,
+    ) -> f64;
     /// Replaces logits `[rows, classes]` by probabilities.
     fn softmax(&mut self, rows: usize, classes: usize, logits: &mut Self::Values);
 
@@ -372,13 +396,16 @@ pub(crate) trait Device: Send + Sized {
     /// Zeroes the gradient where the rectified `y` is zero.
     fn relu_backward(&mut self, count: usize, y: &Self::Values, dy: &mut Self::Values);
 
-    /// Normalises columns of x `[rows, columns]` into y by the batch's statistics, and moves the running ones.
+    /// Normalises columns of x `[rows, columns]` into y by the batch's statistics, and moves the running ones by `share`
+    /// of their distance to them.
+    #[allow(clippy::too_many_arguments)]
     fn batch_norm(
         &mut self,
         rows: usize,
         columns: usize,
         x: &Self::Values,
         weights: NormWeights<&Self::Values>,
+        share: f32,
         state: &mut NormState<Self::Values>,
         y: &mut Self::Values,
     );
@@ -477,6 +504,18 @@ pub(crate) trait Device: Send + Sized {
         table_rows: usize,
         table: &mut Self::Values,
     );
+    /// Row `r` of y `[rows, columns]` is the sum of row `ids[r]` of `table` and row `other_ids[r]` of `other`.
+    #[allow(clippy::too_many_arguments)]
+    fn add_looked_up(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        table: &Self::Values,
+        ids: &Self::Indices,
+        other: &Self::Values,
+        other_ids: &Self::Indices,
+        y: &mut Self::Values,
+    );
     /// Row `r` of x `[rows, columns]` becomes row `at.of(r)` of y; no two rows may become the same.
     fn put_rows(
         &mut self,
@@ -547,6 +586,8 @@ pub(crate) trait Device: Send + Sized {
     fn take_squared_norm(&mut self) -> f64;
     /// One Adam step, after which the gradient is zero.
     fn adam(&mut self, trained: &mut Trained<Self::Values>, length: usize, step: AdamStep);
+    /// Moves the average of the values by `share` of its distance to them.
+    fn average(&mut self, trained: &mut Trained<Self::Values>, length: usize, share: f32);
 }
 
 /// The index of a row that has no target.

@@ -167,6 +167,10 @@ impl<D: Device> Joint<D> {
 }
 
 impl<D: Device> JointClassifier for Joint<D> {
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        self.classifier.set_class_weights(weights)
+    }
+
     fn train_step(
         &mut self,
         batch: &ByteBatch<'_>,
@@ -185,11 +189,19 @@ impl<D: Device> JointClassifier for Joint<D> {
                 stacks.visit(visit);
             }
         })?;
+        optimiser.average(device, |visit| {
+            weights.visit(visit);
+            stacks.visit(visit);
+        });
         Ok(loss)
     }
 
     fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
         self.classifier.probabilities(batch, output)
+    }
+
+    fn collect_statistics(&mut self, batch: &PacketBatch<'_>, before: u64) -> Result<u64, ModelError> {
+        self.classifier.collect_statistics(batch, before)
     }
 
     fn dead_layers(&mut self) -> Vec<&'static str> {

@@ -36,7 +36,7 @@ impl<D: Device> Elmo<D> {
             options: options.clone(),
             stacks,
             head,
-            optimiser: Optimiser { clip_norm: options.clip_norm, weight_decay: 0.0, steps: 0 },
+            optimiser: Optimiser { clip_norm: options.clip_norm, weight_decay: 0.0, averaging: None, steps: 0 },
             targets: Default::default(),
             target_count: 0,
             logits: D::Values::default(),

@@ -27,11 +27,17 @@ impl<M: LanguageModel + Send> LanguageModel for OnPool<M> {
 }
 
 impl<M: SequenceClassifier + Send> SequenceClassifier for OnPool<M> {
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        self.0.set_class_weights(weights)
+    }
     fn train_step(&mut self, batch: &PacketBatch<'_>, labels: &[u32], rate: f32) -> Result<BatchLoss, ModelError> {
         on_pool(|| self.0.train_step(batch, labels, rate))
     }
     fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
         on_pool(|| self.0.probabilities(batch, output))
+    }
+    fn collect_statistics(&mut self, batch: &PacketBatch<'_>, before: u64) -> Result<u64, ModelError> {
+        on_pool(|| self.0.collect_statistics(batch, before))
     }
     fn dead_layers(&mut self) -> Vec<&'static str> {
         self.0.dead_layers()
@@ -39,11 +45,17 @@ impl<M: SequenceClassifier + Send> SequenceClassifier for OnPool<M> {
 }
 
 impl<M: JointClassifier + Send> JointClassifier for OnPool<M> {
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        self.0.set_class_weights(weights)
+    }
     fn train_step(&mut self, batch: &ByteBatch<'_>, labels: &[u32], rate: f32) -> Result<BatchLoss, ModelError> {
         on_pool(|| self.0.train_step(batch, labels, rate))
     }
     fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
         on_pool(|| self.0.probabilities(batch, output))
+    }
+    fn collect_statistics(&mut self, batch: &PacketBatch<'_>, before: u64) -> Result<u64, ModelError> {
+        on_pool(|| self.0.collect_statistics(batch, before))
     }
     fn dead_layers(&mut self) -> Vec<&'static str> {
         self.0.dead_layers()

@@ -5,6 +5,7 @@
 use super::classifier_weights::Weights;
 use super::device::{ColumnsAt, Device, Dropout, MixWeights, RowsAt, SlotShape, Trained};
 use super::packing::Packing;
+use super::weights::Statistics;
 use crate::ModelError;
 use crate::deep::engine::PacketBatch;
 use crate::deep::parameters::{AttentionLstmOptions, MODEL};
@@ -242,7 +243,7 @@ impl<D: Device> Reading<D> {
         device: &mut D,
         steps: usize,
         weights: &mut Weights<D>,
-        training: bool,
+        by: Statistics,
         dropout: Option<Dropout>,
     ) {
         let shape = self.slot_shape();
@@ -274,7 +275,7 @@ impl<D: Device> Reading<D> {
         };
         let read = match &mut weights.packets {
             Some(norm) => {
-                norm.forward(device, steps, joined, &mut self.normalised, training);
+                norm.forward(device, steps, joined, &mut self.normalised, by);
                 &mut self.normalised
             }
             None => joined,

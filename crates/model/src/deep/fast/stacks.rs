@@ -1,4 +1,5 @@
-//! The part of an ELMo (Peters et al. 2018) that encodes packets: a byte embedding and, over it, a stack of LSTMs in each
+//! The part of an ELMo (Peters et al. 2018) that encodes packets: a byte embedding, to which one of the byte's position may
+//! be added, and, over it, a stack of LSTMs in each
 //! direction. The right-to-left direction is the same program on reversed packets: its state at step s has read s + 1
 //! bytes from the end. A packet's encoding is, for each layer and direction, its pooled states; gradients come in from
 //! above the last layer (pre-training) or from the encodings (training together with the classifier).
@@ -12,7 +13,7 @@ use super::packing::Packing;
 use super::weights::{Lstm, Weight};
 use crate::ModelError;
 use crate::deep::engine::DropoutPlace;
-use crate::deep::parameters::{Activation, ElmoOptions, MODEL, ParameterSet};
+use crate::deep::parameters::{Activation, ElmoOptions, MODEL, POSITIONS, ParameterSet};
 use crate::deep::pooling::Pooling;
 use etcbench_feature::PAD;
 use etcbench_storage::seed;
@@ -36,17 +37,45 @@ impl<V> Layer<V> {
     }
 }
 
-/// What a layer reads: the one below, or the embedding.
+/// What a layer reads: the one below, or the bytes.
 fn input<'a, D: Device>(
     below: Option<&'a Layer<D::Values>>,
     dropping: bool,
+    bytes: LstmInput<'a, D>,
+) -> LstmInput<'a, D> {
+    below.map_or(bytes, |below| LstmInput::Rows(below.output(dropping)))
+}
+
+/// An embedding of the positions of bytes.
+struct Positions<D: Device> {
+    weight: Weight<D>,
+    /// As many as there are positions.
+    count: usize,
+    /// By direction: the position of each state's byte.
+    ids: [D::Indices; 2],
+    /// By slot: the sum of both embeddings, `[states, embedding]`.
+    embedded: [D::Values; 2],
+}
+
+impl<D: Device> Positions<D> {
+    fn new(device: &mut D, options: &ElmoOptions, set: &ParameterSet) -> Result<Self, ModelError> {
+        let count = set.shape(POSITIONS)?.first().copied().unwrap_or(0);
+        let weight = Weight::new(device, set, POSITIONS.to_owned(), &[count, options.embedding])?;
+        Ok(Self { weight, count, ids: Default::default(), embedded: Default::default() })
+    }
+}
+
+/// The bytes of a direction as the lowest layer reads them.
+fn bytes<'a, D: Device>(
     embedding: &'a D::Values,
     vocabulary: usize,
+    positions: Option<&'a Positions<D>>,
     ids: &'a D::Indices,
+    slot: usize,
 ) -> LstmInput<'a, D> {
-    match below {
+    match positions {
         None => LstmInput::Embedded { embedding, vocabulary, ids },
-        Some(below) => LstmInput::Rows(below.output(dropping)),
+        Some(positions) => LstmInput::Rows(&positions.embedded[slot]),
     }
 }
 
@@ -78,6 +107,7 @@ pub(super) struct Stacks<D: Device> {
     /// Whether the states of both directions are kept until the backward pass.
     keeps_both: bool,
     embedding: Weight<D>,
+    positions: Option<Positions<D>>,
     directions: [Vec<Lstm<D>>; 2],
     batch: Batch<D>,
     /// Of each direction, where both are kept; else the first serves one after the other.
@@ -105,6 +135,7 @@ impl<D: Device> Stacks<D> {
         let hidden = options.hidden;
         let vocabulary = set.shape("elmo.embedding.weight")?.first().copied().unwrap_or(0);
         let embedding = Weight::new(device, set, "elmo.embedding.weight".to_owned(), &[vocabulary, options.embedding])?;
+        let positions = if options.positions { Some(Positions::new(device, options, set)?) } else { None };
         let keeps_both = keeps_both || device.runs_pairs();
         let mut direction = |name: &str| {
             let layers = (0..options.layers).map(|layer| {
@@ -124,6 +155,7 @@ impl<D: Device> Stacks<D> {
             dropout_seed: seed::derive(seed, "dropout"),
             keeps_both,
             embedding,
+            positions,
             directions,
             batch: Batch {
                 packing: Packing::default(),
@@ -144,13 +176,17 @@ impl<D: Device> Stacks<D> {
 
     pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
         visit(&mut self.embedding);
+        if let Some(positions) = &mut self.positions {
+            visit(&mut positions.weight);
+        }
         self.directions.iter_mut().flatten().for_each(|layer| layer.visit(visit));
     }
 
     /// Copies all values into a set.
     pub(super) fn store(&self, device: &D, set: &mut ParameterSet) {
         let lstm = self.directions.iter().flatten().flat_map(|layer| [&layer.input, &layer.hidden, &layer.bias]);
-        std::iter::once(&self.embedding).chain(lstm).for_each(|weight| weight.store(device, set));
+        let embeddings = std::iter::once(&self.embedding).chain(self.positions.iter().map(|known| &known.weight));
+        embeddings.chain(lstm).for_each(|weight| weight.store(device, set));
     }
 
     /// Rows of the embedding.
@@ -180,6 +216,9 @@ impl<D: Device> Stacks<D> {
             return Err(invalid(format!("token {token} is not in the vocabulary of {}", self.vocabulary)));
         }
         let width = tokens.len() / packets;
+        if let Some(known) = self.positions.as_ref().map(|positions| positions.count).filter(|&count| count < width) {
+            return Err(invalid(format!("packets of {width} bytes, and positions of {known} are known")));
+        }
         let batch = &mut self.batch;
         batch.lengths.clear();
         for (packet, row) in tokens.chunks_exact(width).enumerate() {
@@ -199,7 +238,38 @@ impl<D: Device> Stacks<D> {
             self.upload_tokens(device, tokens, direction, 0, ids);
         }
         self.batch.ids = ids;
+        if let Some(Positions { ids, .. }) = &mut self.positions {
+            let Batch { packing, host, .. } = &mut self.batch;
+            for (direction, ids) in ids.iter_mut().enumerate() {
+                host.clear();
+                packing.for_each_state(|_, length, step| host.push(position(direction, length, step) as u32));
+                device.upload_indices(host, ids);
+            }
+        }
         Ok(())
+    }
+
+    /// The bytes and positions of a direction, embedded, where positions are.
+    fn embed(&mut self, device: &mut D, direction: usize) {
+        let (states, slot, columns) = (self.batch.packing.states, self.slot(direction), self.options.embedding);
+        let Self { embedding, positions, batch, .. } = self;
+        if let Some(Positions { weight, ids, embedded, .. }) = positions {
+            let embedded = &mut embedded[slot];
+            device.reserve(embedded, states * columns);
+            let (bytes, positions) = (&batch.ids[direction], &ids[direction]);
+            device.add_looked_up(states, columns, embedding.value(), bytes, weight.value(), positions, embedded);
+        }
+    }
+
+    /// Adds the gradient of a direction's embedded bytes, in `dx`, to those of both embeddings.
+    fn embed_backward(&mut self, device: &mut D, direction: usize) {
+        let (states, slot, columns) = (self.batch.packing.states, self.slot(direction), self.options.embedding);
+        let Self { embedding, positions, batch, dx, vocabulary, .. } = self;
+        let (dx, gradient) = (&dx[slot], &mut embedding.trained.gradient);
+        device.scatter_add(states, columns, dx, &batch.ids[direction], *vocabulary, gradient);
+        if let Some(Positions { weight, count, ids, .. }) = positions {
+            device.scatter_add(states, columns, dx, &ids[direction], *count, &mut weight.trained.gradient);
+        }
     }
 
     /// Makes sure that the device has the places of a direction's states in the batch, which only dropout asks for.
@@ -270,18 +340,19 @@ impl<D: Device> Stacks<D> {
     pub(super) fn forward(&mut self, device: &mut D, directions: Range<usize>, dropping: Option<u64>) {
         let (states, hidden) = (self.batch.packing.states, self.options.hidden);
         let dropped = dropping.is_some();
+        directions.clone().for_each(|direction| self.embed(device, direction));
         for layer in 0..self.options.layers {
             let shape = self.lstm_shape(layer);
             let slot = self.slot(directions.start);
-            let Self { embedding, directions: lstm, batch, layers, vocabulary, .. } = self;
+            let Self { embedding, positions, directions: lstm, batch, layers, vocabulary, .. } = self;
             let Batch { packing, ids, .. } = &*batch;
-            let (embedding, vocabulary) = (embedding.value(), *vocabulary);
+            let (embedding, positions, vocabulary) = (embedding.value(), positions.as_ref(), *vocabulary);
             if directions.len() == 2 {
                 let [(first_below, first), (second_below, second)] =
                     layers.each_mut().map(|layers| layers.split_at_mut(layer));
                 let inputs = [
-                    input(first_below.last(), dropped, embedding, vocabulary, &ids[0]),
-                    input(second_below.last(), dropped, embedding, vocabulary, &ids[1]),
+                    input(first_below.last(), dropped, bytes(embedding, vocabulary, positions, &ids[0], 0)),
+                    input(second_below.last(), dropped, bytes(embedding, vocabulary, positions, &ids[1], 1)),
                 ];
                 let weights = [lstm[0][layer].values(), lstm[1][layer].values()];
                 device.lstm_pair(shape, packing, inputs, weights, [&mut first[0].state, &mut second[0].state]);
@@ -289,7 +360,8 @@ impl<D: Device> Stacks<D> {
                 let direction = directions.start;
                 let (below, rest) = layers[slot].split_at_mut(layer);
                 let weights = lstm[direction][layer].values();
-                let input = input(below.last(), dropped, embedding, vocabulary, &ids[direction]);
+                let bytes = bytes(embedding, vocabulary, positions, &ids[direction], slot);
+                let input = input(below.last(), dropped, bytes);
                 device.lstm(shape, packing, input, weights, &mut rest[0].state);
             }
             for direction in directions.clone().filter(|_| dropped) {
@@ -336,7 +408,10 @@ impl<D: Device> Stacks<D> {
     /// What of a layer is pooled: the embedding of its bytes, or the states of an LSTM.
     fn pool_input(&self, layer: usize, direction: usize, dropping: bool) -> PoolInput<'_, D> {
         match layer.checked_sub(1) {
-            None => PoolInput::Embedded { embedding: self.embedding.value(), ids: &self.batch.ids[direction] },
+            None => match &self.positions {
+                None => PoolInput::Embedded { embedding: self.embedding.value(), ids: &self.batch.ids[direction] },
+                Some(positions) => PoolInput::Rows(&positions.embedded[self.slot(direction)]),
+            },
             Some(below) => PoolInput::Rows(self.layers[self.slot(direction)][below].output(dropping)),
         }
     }
@@ -446,44 +521,47 @@ impl<D: Device> Stacks<D> {
             }
             let shape = self.lstm_shape(layer);
             let slot = self.slot(directions.start);
-            let Self { embedding, directions: lstm, batch, layers, vocabulary, dh, dx, .. } = self;
+            let Self { embedding, positions, directions: lstm, batch, layers, vocabulary, dh, dx, .. } = self;
             let Batch { packing, ids, .. } = &*batch;
             let Trained { value: embedding, gradient: embedding_gradient, .. } = &mut embedding.trained;
-            let (embedding, vocabulary) = (&*embedding, *vocabulary);
+            let (embedding, positions, vocabulary) = (&*embedding, positions.as_ref(), *vocabulary);
+            let looks_up = layer == 0 && positions.is_none();
             if directions.len() == 2 {
                 let [(first_below, first), (second_below, second)] =
                     layers.each_mut().map(|layers| layers.split_at_mut(layer));
                 let inputs = [
-                    input(first_below.last(), dropped, embedding, vocabulary, &ids[0]),
-                    input(second_below.last(), dropped, embedding, vocabulary, &ids[1]),
+                    input(first_below.last(), dropped, bytes(embedding, vocabulary, positions, &ids[0], 0)),
+                    input(second_below.last(), dropped, bytes(embedding, vocabulary, positions, &ids[1], 1)),
                 ];
                 let [left, right] = lstm;
                 let weights = [left[layer].trained(), right[layer].trained()];
                 let states = [&mut first[0].state, &mut second[0].state];
                 let [first_dx, second_dx] = &mut *dx;
-                let to = match layer {
-                    0 => PairGradient::Shared(embedding_gradient),
-                    _ => PairGradient::Each([first_dx, second_dx]),
+                let to = match looks_up {
+                    true => PairGradient::Shared(embedding_gradient),
+                    false => PairGradient::Each([first_dx, second_dx]),
                 };
                 device.lstm_pair_backward(shape, packing, inputs, weights, states, dh.each_mut(), to);
             } else {
                 let direction = directions.start;
                 let (below, rest) = layers[slot].split_at_mut(layer);
-                let input = input(below.last(), dropped, embedding, vocabulary, &ids[direction]);
+                let bytes = bytes(embedding, vocabulary, positions, &ids[direction], slot);
+                let input = input(below.last(), dropped, bytes);
                 let weights = lstm[direction][layer].trained();
-                let to = if layer == 0 { embedding_gradient } else { &mut dx[slot] };
+                let to = if looks_up { embedding_gradient } else { &mut dx[slot] };
                 device.lstm_backward(shape, packing, input, weights, &mut rest[0].state, &mut dh[slot], to);
             }
             if layer > 0 {
                 std::mem::swap(dh, dx);
             }
         }
-        if let Some(encodings) = encodings {
-            for direction in directions {
+        for direction in directions {
+            if self.positions.is_some() {
+                self.embed_backward(device, direction);
+            }
+            if let Some(encodings) = encodings {
                 self.pool_backward(device, 0, direction, dropped, encodings, Spread::Aside);
-                let (slot, gradient) = (self.slot(direction), &mut self.embedding.trained.gradient);
-                let ids = &self.batch.ids[direction];
-                device.scatter_add(states, hidden, &self.dx[slot], ids, self.vocabulary, gradient);
+                self.embed_backward(device, direction);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::device::{AdamStep, Device, LstmWeights, NormState, NormWeights, Trained};
 use crate::ModelError;
-use crate::deep::engine::{CLIP_EPSILON, GRADIENT_NOT_FINITE, OptimiserState, diverged};
+use crate::deep::engine::{CLIP_EPSILON, GRADIENT_NOT_FINITE, OptimiserState, average_share, diverged};
 use crate::deep::parameters::ParameterSet;
 
 /// One parameter.
@@ -53,19 +53,24 @@ impl<D: Device> Weight<D> {
         Ok(())
     }
 
-    /// Copies both moments into the sets.
-    fn store_moments(&self, device: &D, state: &mut OptimiserState) {
-        for (buffer, set) in [(&self.trained.first, &mut state.first), (&self.trained.second, &mut state.second)] {
+    /// Copies both moments into the sets, and the average where there is one.
+    fn store_state(&self, device: &D, state: &mut OptimiserState, averages: bool) {
+        let Trained { first, second, average, .. } = &self.trained;
+        let average = averages.then_some((average, &mut state.average));
+        for (buffer, set) in [(first, &mut state.first), (second, &mut state.second)].into_iter().chain(average) {
             let mut values = vec![0.0; self.length()];
             device.download(buffer, &mut values);
             set.insert(self.name.clone(), &self.shape, values);
         }
     }
 
-    /// Takes other moments.
-    fn load_moments(&mut self, device: &mut D, state: &OptimiserState) -> Result<(), ModelError> {
+    /// Takes other moments, and another average where there is one.
+    fn load_state(&mut self, device: &mut D, state: &OptimiserState, averages: bool) -> Result<(), ModelError> {
         device.upload(state.first.get(&self.name, &self.shape)?, &mut self.trained.first);
         device.upload(state.second.get(&self.name, &self.shape)?, &mut self.trained.second);
+        if averages {
+            device.upload(state.average.get(&self.name, &self.shape)?, &mut self.trained.average);
+        }
         Ok(())
     }
 
@@ -147,6 +152,15 @@ impl<D: Device> Lstm<D> {
     }
 }
 
+/// What a batch normalisation goes by.
+#[derive(Clone, Copy)]
+pub(super) enum Statistics {
+    /// The statistics of the rows at hand, by `share` of whose distance the running ones are moved.
+    Batch { share: f32 },
+    /// The running ones.
+    Running,
+}
+
 /// A batch normalisation's weights and running statistics.
 pub(super) struct Norm<D: Device> {
     name: String,
@@ -170,14 +184,13 @@ impl<D: Device> Norm<D> {
         visit(&mut self.bias);
     }
 
-    /// Normalises the rows of x `[rows, size]` into y: in training by their own statistics, else by the running ones.
-    pub(super) fn forward(&mut self, device: &mut D, rows: usize, x: &D::Values, y: &mut D::Values, training: bool) {
+    /// Normalises the rows of x `[rows, size]` into y.
+    pub(super) fn forward(&mut self, device: &mut D, rows: usize, x: &D::Values, y: &mut D::Values, by: Statistics) {
         let Self { size, weight, bias, state, .. } = self;
         let values = NormWeights { weight: weight.value(), bias: bias.value() };
-        if training {
-            device.batch_norm(rows, *size, x, values, state, y);
-        } else {
-            device.batch_norm_fixed(rows, *size, x, values, state, y);
+        match by {
+            Statistics::Batch { share } => device.batch_norm(rows, *size, x, values, share, state, y),
+            Statistics::Running => device.batch_norm_fixed(rows, *size, x, values, state, y),
         }
     }
 
@@ -210,10 +223,12 @@ impl<D: Device> Norm<D> {
     }
 }
 
-/// Clipping and Adam over all weights that `each` visits, twice in the same order.
+/// Clipping, Adam and the average over all weights that `each` visits, always in the same order.
 pub(super) struct Optimiser {
     pub clip_norm: f32,
     pub weight_decay: f32,
+    /// The decay of the weights' average, where there is one.
+    pub averaging: Option<f32>,
     /// Steps taken.
     pub steps: u64,
 }
@@ -261,14 +276,33 @@ impl Optimiser {
         Ok(())
     }
 
-    /// Steps and moments, to continue from.
+    /// Works the weights after a step into their average. Takes all of them: those that the step left as they are too.
+    pub(super) fn average<D: Device>(&self, device: &mut D, mut each: impl FnMut(&mut dyn FnMut(&mut Weight<D>))) {
+        let Some(decay) = self.averaging else { return };
+        let share = average_share(decay, self.steps);
+        each(&mut |weight| {
+            let length = weight.length();
+            if self.steps == 1 {
+                device.reserve(&mut weight.trained.average, length);
+                device.zero(length, &mut weight.trained.average);
+            }
+            device.average(&mut weight.trained, length, share);
+        });
+    }
+
+    /// Whether there is an average by now.
+    fn averages(&self) -> bool {
+        self.averaging.is_some() && self.steps > 0
+    }
+
+    /// Steps, moments and average, to continue from.
     pub(super) fn state<D: Device>(
         &self,
         device: &D,
         mut each: impl FnMut(&mut dyn FnMut(&mut Weight<D>)),
     ) -> OptimiserState {
         let mut state = OptimiserState { steps: self.steps, ..OptimiserState::default() };
-        each(&mut |weight| weight.store_moments(device, &mut state));
+        each(&mut |weight| weight.store_state(device, &mut state, self.averages()));
         state
     }
 
@@ -282,13 +316,13 @@ impl Optimiser {
         state: &OptimiserState,
         mut each: impl FnMut(&mut dyn FnMut(&mut Weight<D>)),
     ) -> Result<(), ModelError> {
+        self.steps = state.steps;
         let mut result = Ok(());
         each(&mut |weight| {
             if result.is_ok() {
-                result = weight.load_moments(device, state);
+                result = weight.load_state(device, state, self.averages());
             }
         });
-        self.steps = state.steps;
         result
     }
 }

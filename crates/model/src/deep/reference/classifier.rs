@@ -3,15 +3,19 @@
 
 use dfdx::prelude::*;
 
-use super::graph::{Graph, Matrix, NamedGradients};
-use super::layers::{BatchStatistics, Mask, attention, batch_norm, cross_entropy, linear, lstm, running_norm, softmax};
+use super::graph::{Graph, Matrix, NamedGradients, Node};
+use super::layers::{
+    BatchStatistics, Mask, attention, batch_norm, cross_entropy, linear, lstm, running_norm, softmax,
+    weighted_cross_entropy,
+};
 use super::optimiser::{Adam, first_not_finite};
 use super::stacks::Stacks;
 use crate::ModelError;
 use crate::deep::engine::{
     BatchLoss, ByteBatch, DropoutPlace, JointClassifier, NORM_MOMENTUM, NOT_FINITE, OptimiserState, PacketBatch,
-    PacketEncoder, Resumable, SequenceClassifier, TRAINING, diverged, dropout_factor,
+    PacketEncoder, Resumable, SequenceClassifier, TRAINING, diverged, dropout_factor, statistics_share,
 };
+use crate::deep::loss::Loss;
 use crate::deep::parameters::{
     AttentionLstmOptions, MODEL, Normalisation, ParameterSet, classifier_shapes, encoder_shapes, rate_factor,
 };
@@ -88,8 +92,10 @@ pub(crate) fn gradients(
     parameters: &ParameterSet,
     batch: &PacketBatch<'_>,
     labels: &[u32],
+    class_weights: &[f32],
 ) -> Result<NamedGradients, ModelError> {
-    let model = Reference::new(Cpu::default(), options, parameters, 0)?;
+    let mut model = Reference::new(Cpu::default(), options, parameters, 0)?;
+    model.weigh(class_weights)?;
     Ok(model.gradients(&Packets::Encoded(batch), labels)?.1)
 }
 
@@ -111,6 +117,7 @@ struct Reference<D> {
     /// The ELMo's, where it is trained too.
     stacks: Option<Stacks>,
     classes: usize,
+    loss: Loss,
     parameters: ParameterSet,
     optimiser: Adam,
     dropout_seed: u64,
@@ -165,8 +172,9 @@ impl<D: Device<f32>> Reference<D> {
             options: options.clone(),
             stacks: None,
             classes,
+            loss: Loss::unweighted(classes, options.label_smoothing),
             parameters: parameters.clone(),
-            optimiser: Adam::new(options.clip_norm, options.weight_decay),
+            optimiser: Adam::new(options.clip_norm, options.weight_decay, options.averaging()),
             dropout_seed: seed::derive(seed, "dropout"),
             dead: Vec::new(),
         })
@@ -179,12 +187,11 @@ impl<D: Device<f32>> Reference<D> {
         parameters: &ParameterSet,
         seed: u64,
     ) -> Result<Self, ModelError> {
-        let vocabulary = parameters.shape("elmo.embedding.weight")?[0];
-        for (name, shape) in encoder_shapes(&options.elmo, vocabulary) {
+        let stacks = Stacks::new(&options.elmo, parameters, seed)?;
+        for (name, shape) in encoder_shapes(&options.elmo, stacks.vocabulary, stacks.positions) {
             parameters.get(&name, &shape)?;
         }
-        let stacks = Some(Stacks::new(&options.elmo, vocabulary, seed));
-        Ok(Self { stacks, ..Self::new(device, options, parameters, seed)? })
+        Ok(Self { stacks: Some(stacks), ..Self::new(device, options, parameters, seed)? })
     }
 
     /// The layers of every place of a batch, shape `[N * flows, layers * size]`, and which places have a packet; from
@@ -347,17 +354,18 @@ impl<D: Device<f32>> Reference<D> {
         Ok(graph.constant(values, (steps * flows, beside)))
     }
 
-    /// The logits, shape `[flows, classes]`; `statistics` is given while training.
+    /// The logits, shape `[flows, classes]`; normalised by the batch's statistics where these are wanted, which is while
+    /// training, and then `dropping` too.
     fn logits(
         &self,
         graph: &mut Graph<'_, D>,
         given: &Packets<'_>,
         mut statistics: Option<&mut Statistics>,
+        dropping: bool,
     ) -> Result<Matrix<D>, ModelError> {
         let AttentionLstmOptions { lstm: hidden, dense, .. } = self.options;
         let size = self.options.step_size();
         let (layers, mask) = self.layers(graph, given)?;
-        let training = statistics.is_some();
 
         let mut normalise = |graph: &mut Graph<'_, D>, name: &'static str, values, mask: &Mask| match &mut statistics {
             Some(statistics) => {
@@ -376,7 +384,7 @@ impl<D: Device<f32>> Reference<D> {
         if self.options.normalisation == Normalisation::Batch {
             values = normalise(graph, "classifier.norm_0", values, &mask)?;
         }
-        if training {
+        if dropping {
             values = values * self.dropout(graph, DropoutPlace::Packets, (packets, flows, size));
         }
         let name = "classifier.lstm";
@@ -390,7 +398,7 @@ impl<D: Device<f32>> Reference<D> {
         let inverse = graph.constant(inverse, (flows,)).broadcast_like::<_, Axis<1>>(&(flows, hidden));
         let pooled = values.reshape_like(&(packets, flows, hidden)).sum::<_, Axis<0>>() * inverse;
         let mut features = linear(graph, "classifier.dense", pooled, dense)?.relu();
-        if training {
+        if dropping {
             features = features * self.dropout(graph, DropoutPlace::Dense, (1, flows, dense));
         }
         linear(graph, "classifier.output", features, self.classes)
@@ -440,10 +448,17 @@ impl<D: Device<f32>> Reference<D> {
         }
         let mut statistics = Vec::new();
         let mut graph = Graph::recording(&self.device, &self.parameters);
-        let logits = self.logits(&mut graph, packets, Some(&mut statistics))?;
-        let losses = cross_entropy(&graph, logits, targets);
-        let sum = losses.as_vec().iter().map(|&value| f64::from(value)).sum();
-        let gradients = graph.backward(losses.sum() / flows as f32);
+        let logits = self.logits(&mut graph, packets, Some(&mut statistics), true)?;
+        let summed = |losses: &Node<(usize,), D>| losses.as_vec().iter().map(|&value| f64::from(value)).sum::<f64>();
+        let (sum, mean) = if self.loss.is_plain() {
+            let losses = cross_entropy(&graph, logits, targets);
+            (summed(&losses), losses.sum() / flows as f32)
+        } else {
+            let total = self.loss.total(labels);
+            let losses = weighted_cross_entropy(&graph, logits, &targets, &self.loss);
+            (summed(&losses) * flows as f64 / total, losses.sum() / total as f32)
+        };
+        let gradients = graph.backward(mean);
         Ok((BatchLoss { sum, targets: flows as u64 }, gradients, statistics))
     }
 
@@ -455,14 +470,15 @@ impl<D: Device<f32>> Reference<D> {
         Ok(packets.counts().iter().map(|&count| count.max(1) as usize).sum())
     }
 
-    fn update_running(&mut self, statistics: &Statistics, rows: usize) {
+    /// Moves the running statistics by `share` of their distance to those of a batch.
+    fn update_running(&mut self, statistics: &Statistics, rows: usize, share: f32) {
         let unbiased = rows as f32 / (rows.max(2) - 1) as f32;
         for (name, found) in statistics {
             for (part, new, factor) in [("running_mean", &found.mean, 1.0), ("running_var", &found.variance, unbiased)]
             {
                 let values = self.parameters.values_mut(&format!("{name}.{part}")).expect("checked when built");
                 for (value, new) in values.iter_mut().zip(new) {
-                    *value = (1.0 - NORM_MOMENTUM) * *value + NORM_MOMENTUM * new * factor;
+                    *value = (1.0 - share) * *value + share * new * factor;
                 }
             }
         }
@@ -485,13 +501,32 @@ impl<D: Device<f32>> Reference<D> {
         self.dead = nearest.map(|(layer, _)| layer).into_iter().collect();
         let rate = |name: &str| learning_rate * rate_factor(&self.options, name);
         self.optimiser.update(TRAINING, &mut self.parameters, gradients, rate)?;
-        self.update_running(&statistics, rows);
+        self.update_running(&statistics, rows, NORM_MOMENTUM);
+        self.optimiser.average(&self.parameters);
         Ok(loss)
+    }
+
+    fn weigh(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        if weights.len() != self.classes {
+            return invalid(format!("{} weights of {} classes", weights.len(), self.classes));
+        }
+        self.loss.weights = weights.to_vec();
+        Ok(())
+    }
+
+    fn collect(&mut self, batch: &PacketBatch<'_>, before: u64) -> Result<u64, ModelError> {
+        let packets = Packets::Encoded(batch);
+        let rows = self.rows(&packets)?;
+        let mut statistics = Vec::new();
+        let mut graph = Graph::inference(&self.device, &self.parameters);
+        self.logits(&mut graph, &packets, Some(&mut statistics), false)?;
+        self.update_running(&statistics, rows, statistics_share(rows as u64, before));
+        Ok(rows as u64)
     }
 
     fn probabilities_of(&self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
         let mut graph = Graph::inference(&self.device, &self.parameters);
-        let logits = self.logits(&mut graph, &Packets::Encoded(batch), None)?;
+        let logits = self.logits(&mut graph, &Packets::Encoded(batch), None, false)?;
         for (row, logits) in output.chunks_exact_mut(self.classes).zip(logits.as_vec().chunks_exact(self.classes)) {
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let exponentials = logits.iter().map(|logit| (logit - largest).exp()).collect::<Vec<_>>();
@@ -503,6 +538,10 @@ impl<D: Device<f32>> Reference<D> {
 }
 
 impl<D: Device<f32>> SequenceClassifier for Reference<D> {
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        self.weigh(weights)
+    }
+
     fn train_step(&mut self, batch: &PacketBatch<'_>, labels: &[u32], rate: f32) -> Result<BatchLoss, ModelError> {
         self.step(&Packets::Encoded(batch), labels, rate)
     }
@@ -511,18 +550,30 @@ impl<D: Device<f32>> SequenceClassifier for Reference<D> {
         self.probabilities_of(batch, output)
     }
 
+    fn collect_statistics(&mut self, batch: &PacketBatch<'_>, before: u64) -> Result<u64, ModelError> {
+        self.collect(batch, before)
+    }
+
     fn dead_layers(&mut self) -> Vec<&'static str> {
         self.dead.clone()
     }
 }
 
 impl<D: Device<f32>> JointClassifier for Reference<D> {
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        self.weigh(weights)
+    }
+
     fn train_step(&mut self, batch: &ByteBatch<'_>, labels: &[u32], rate: f32) -> Result<BatchLoss, ModelError> {
         self.step(&Packets::Bytes(batch), labels, rate)
     }
 
     fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
         self.probabilities_of(batch, output)
+    }
+
+    fn collect_statistics(&mut self, batch: &PacketBatch<'_>, before: u64) -> Result<u64, ModelError> {
+        self.collect(batch, before)
     }
 
     fn dead_layers(&mut self) -> Vec<&'static str> {
@@ -562,7 +613,8 @@ impl<D: Device<f32>> Resumable for Reference<D> {
     }
 
     fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
-        let elmo = self.stacks.iter().flat_map(|stacks| encoder_shapes(&stacks.options, stacks.vocabulary));
+        let shapes = |stacks: &Stacks| encoder_shapes(&stacks.options, stacks.vocabulary, stacks.positions);
+        let elmo = self.stacks.iter().flat_map(shapes);
         for (name, shape) in classifier_shapes(&self.options, self.classes).into_iter().chain(elmo) {
             parameters.get(&name, &shape)?;
         }
@@ -604,7 +656,10 @@ mod tests {
         let golden = golden::Golden::read();
         for (case, options) in golden::classifier_cases() {
             let parameters = golden.classifier_parameters(case);
-            let model = Reference::new(Cpu::default(), &options, &parameters, 0).unwrap();
+            let mut model = Reference::new(Cpu::default(), &options, &parameters, 0).unwrap();
+            if let Some(weights) = golden.class_weights(case) {
+                model.weigh(weights).unwrap();
+            }
             let (layers, counts, labels, metadata) = golden.flows(case, 0);
             let batch = PacketBatch { metadata: &metadata, ..PacketBatch::whole(&layers, &counts) };
             let (_, gradients, _) = model.gradients(&Packets::Encoded(&batch), &labels).unwrap();

@@ -66,12 +66,11 @@ struct Reference<D> {
 
 impl<D: Device<f32>> Reference<D> {
     fn new(device: D, options: &ElmoOptions, parameters: &ParameterSet, seed: u64) -> Result<Self, ModelError> {
-        let vocabulary = parameters.shape("elmo.embedding.weight")?[0];
-        for (name, shape) in elmo_shapes(options, vocabulary) {
+        let stacks = Stacks::new(options, parameters, seed)?;
+        for (name, shape) in elmo_shapes(options, stacks.vocabulary, stacks.positions) {
             parameters.get(&name, &shape)?;
         }
-        let stacks = Stacks::new(options, vocabulary, seed);
-        let optimiser = Adam::new(options.clip_norm, 0.0);
+        let optimiser = Adam::new(options.clip_norm, 0.0, None);
         Ok(Self { device, stacks, parameters: parameters.clone(), optimiser })
     }
 
@@ -175,7 +174,7 @@ impl<D: Device<f32>> Resumable for Reference<D> {
     }
 
     fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
-        for (name, shape) in elmo_shapes(&self.stacks.options, self.stacks.vocabulary) {
+        for (name, shape) in elmo_shapes(&self.stacks.options, self.stacks.vocabulary, self.stacks.positions) {
             parameters.get(&name, &shape)?;
         }
         self.parameters = parameters.clone();
@@ -201,11 +200,14 @@ mod tests {
     #[test]
     fn gradients_are_those_of_pytorch() {
         let golden = golden::Golden::read();
-        let parameters = golden.parameters("elmo/before/");
-        let model = Reference::new(Cpu::default(), &golden::elmo_options(), &parameters, 0).unwrap();
-        let (tokens, packets) = golden.tokens(0);
-        let (_, gradients) = model.gradients(&tokens, packets).unwrap().unwrap();
-        golden.check_gradients("elmo", &gradients);
+        for (case, positions) in [("elmo", false), ("elmo_positions", true)] {
+            let parameters = golden.parameters(&format!("{case}/before/"));
+            let options = ElmoOptions { positions, ..golden::elmo_options() };
+            let model = Reference::new(Cpu::default(), &options, &parameters, 0).unwrap();
+            let (tokens, packets) = golden.tokens_of(case, 0);
+            let (_, gradients) = model.gradients(&tokens, packets).unwrap().unwrap();
+            golden.check_gradients(case, &gradients);
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use dfdx::prelude::*;
 use super::graph::{Graph, Matrix, Node, detached};
 use crate::ModelError;
 use crate::deep::engine::NORM_EPSILON;
+use crate::deep::loss::Loss;
 use crate::deep::parameters::Activation;
 
 /// Which positions of a batch of sequences are true: those before each row's length.
@@ -194,10 +195,34 @@ pub(super) fn cross_entropy<D: Device<f32>>(
     logits: Matrix<D>,
     targets: Vec<usize>,
 ) -> Node<(usize,), D> {
+    let (logits, normaliser) = normalised(logits);
+    let chosen: Node<(usize,), D> = logits.select(graph.indices(targets));
+    normaliser - chosen
+}
+
+/// The loss of each row before it is divided by what the batch's targets count; as [`Loss`] has it.
+pub(super) fn weighted_cross_entropy<D: Device<f32>>(
+    graph: &Graph<'_, D>,
+    logits: Matrix<D>,
+    targets: &[usize],
+    loss: &Loss,
+) -> Node<(usize,), D> {
+    let shape = *logits.shape();
+    let (logits, normaliser) = normalised(logits);
+    let spread = loss.weights.iter().map(|weight| loss.spread() * weight).collect::<Vec<_>>();
+    let mut shares = targets.iter().flat_map(|_| spread.iter().copied()).collect::<Vec<_>>();
+    for (row, &target) in shares.chunks_exact_mut(shape.1).zip(targets) {
+        row[target] += loss.kept() * loss.weights[target];
+    }
+    let shares = graph.constant(shares, shape);
+    (shares * (normaliser.broadcast_like::<_, Axis<1>>(&shape) - logits)).sum::<_, Axis<1>>()
+}
+
+/// Logits relative to the largest of their row, and the logarithm of the sum of each row's exponentials.
+fn normalised<D: Device<f32>>(logits: Matrix<D>) -> (Matrix<D>, Node<(usize,), D>) {
     let shape = *logits.shape();
     let largest = detached(&logits).max::<_, Axis<1>>().broadcast_like::<_, Axis<1>>(&shape);
     let logits = logits - largest;
     let normaliser = logits.clone().exp().sum::<_, Axis<1>>().ln();
-    let chosen: Node<(usize,), D> = logits.select(graph.indices(targets));
-    normaliser - chosen
+    (logits, normaliser)
 }

@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 use super::graph::NamedGradients;
 use crate::ModelError;
 use crate::deep::engine::{
-    ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON, CLIP_EPSILON, GRADIENT_NOT_FINITE, OptimiserState, diverged,
+    ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON, CLIP_EPSILON, GRADIENT_NOT_FINITE, OptimiserState, average_share, diverged,
 };
 use crate::deep::parameters::ParameterSet;
 
@@ -14,6 +14,9 @@ use crate::deep::parameters::ParameterSet;
 pub(super) struct Adam {
     clip_norm: f32,
     weight_decay: f32,
+    averaging: Option<f32>,
+    /// The average of the parameters; empty before the first step, and where there is none.
+    average: ParameterSet,
     /// Steps taken.
     pub steps: u64,
     /// First and second moment by parameter.
@@ -21,8 +24,10 @@ pub(super) struct Adam {
 }
 
 impl Adam {
-    pub(super) fn new(clip_norm: f32, weight_decay: f32) -> Self {
-        Self { clip_norm, weight_decay, steps: 0, moments: IndexMap::new() }
+    /// `averaging` is the decay of the parameters' average, where there is to be one.
+    pub(super) fn new(clip_norm: f32, weight_decay: f32, averaging: Option<f32>) -> Self {
+        let average = ParameterSet::default();
+        Self { clip_norm, weight_decay, averaging, average, steps: 0, moments: IndexMap::new() }
     }
 
     /// One step on every parameter that has a gradient, at the learning rate that `rate` gives it.
@@ -65,9 +70,26 @@ impl Adam {
         Ok(())
     }
 
-    /// Steps and moments of `parameters`; a parameter that was never trained has moments of 0.
+    /// Works the parameters after a step into their average.
+    pub(super) fn average(&mut self, parameters: &ParameterSet) {
+        let Some(decay) = self.averaging else { return };
+        let share = average_share(decay, self.steps);
+        for (name, parameter) in parameters.iter() {
+            if self.steps == 1 {
+                self.average.insert(name, &parameter.shape, vec![0.0; parameter.values.len()]);
+            }
+            let average = self.average.values_mut(name).expect("inserted after the first step");
+            average
+                .iter_mut()
+                .zip(&parameter.values)
+                .for_each(|(average, value)| *average += share * (value - *average));
+        }
+    }
+
+    /// Steps, average and moments of `parameters`; a parameter that was never trained has moments of 0.
     pub(super) fn state(&self, parameters: &ParameterSet) -> OptimiserState {
-        let mut state = OptimiserState { steps: self.steps, ..OptimiserState::default() };
+        let mut state =
+            OptimiserState { steps: self.steps, average: self.average.clone(), ..OptimiserState::default() };
         for (name, parameter) in parameters.iter() {
             let zeros = || vec![0.0; parameter.values.len()];
             let (first, second) = self.moments.get(name).cloned().unwrap_or_else(|| (zeros(), zeros()));
@@ -83,6 +105,12 @@ impl Adam {
             let moment = |set: &ParameterSet| Ok::<_, ModelError>(set.get(name, &parameter.shape)?.to_vec());
             self.moments.insert(name.to_owned(), (moment(&state.first)?, moment(&state.second)?));
         }
+        if self.averaging.is_some() && state.steps > 0 {
+            for (name, parameter) in parameters.iter() {
+                state.average.get(name, &parameter.shape)?;
+            }
+        }
+        self.average = state.average.clone();
         self.steps = state.steps;
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::graph::{Graph, Matrix};
 use super::layers::{Mask, lstm};
 use crate::ModelError;
 use crate::deep::engine::{DropoutPlace, dropout_factor};
-use crate::deep::parameters::{Activation, ElmoOptions, MODEL};
+use crate::deep::parameters::{Activation, ElmoOptions, MODEL, POSITIONS, ParameterSet};
 use crate::deep::pooling::{Pooling, PoolingKind};
 use etcbench_feature::PAD;
 use etcbench_storage::seed;
@@ -17,6 +17,8 @@ use etcbench_storage::seed;
 pub(super) struct Stacks {
     pub options: ElmoOptions,
     pub vocabulary: usize,
+    /// Positions that have an embedding; 0 where none has.
+    pub positions: usize,
     dropout_seed: u64,
 }
 
@@ -29,8 +31,11 @@ pub(super) struct States<D: Device<f32>> {
 const DIRECTIONS: [&str; 2] = ["forward", "backward"];
 
 impl Stacks {
-    pub(super) fn new(options: &ElmoOptions, vocabulary: usize, seed: u64) -> Self {
-        Self { options: options.clone(), vocabulary, dropout_seed: seed::derive(seed, "dropout") }
+    /// Of the embeddings in these parameters.
+    pub(super) fn new(options: &ElmoOptions, parameters: &ParameterSet, seed: u64) -> Result<Self, ModelError> {
+        let vocabulary = parameters.shape("elmo.embedding.weight")?[0];
+        let positions = if options.positions { parameters.shape(POSITIONS)?[0] } else { 0 };
+        Ok(Self { options: options.clone(), vocabulary, positions, dropout_seed: seed::derive(seed, "dropout") })
     }
 
     pub(super) fn mask(&self, tokens: &[u16], packets: usize) -> Result<Mask, ModelError> {
@@ -42,6 +47,9 @@ impl Stacks {
             return problem(format!("token {token} is not in the vocabulary of {}", self.vocabulary));
         }
         let steps = tokens.len() / packets;
+        if self.options.positions && steps > self.positions {
+            return problem(format!("packets of {steps} bytes, and positions of {} are known", self.positions));
+        }
         let length = |packet: &[u16]| packet.iter().position(|&token| token == PAD).unwrap_or(packet.len());
         let lengths = tokens.chunks_exact(steps.max(1)).map(length).collect::<Vec<_>>();
         if lengths.len() != packets || lengths.contains(&0) {
@@ -64,7 +72,13 @@ impl Stacks {
             .flat_map(|step| (0..packets).map(move |packet| usize::from(tokens[packet * mask.steps + step])))
             .collect();
         let table = graph.parameter("elmo.embedding.weight", (self.vocabulary, embedding))?;
-        let embedded: Matrix<D> = table.gather(graph.indices(by_step));
+        let mut embedded: Matrix<D> = table.gather(graph.indices(by_step));
+        if self.options.positions {
+            let positions = graph.parameter(POSITIONS, (self.positions, embedding))?;
+            let by_step = (0..mask.steps).flat_map(|step| std::iter::repeat_n(step, packets)).collect();
+            let positions: Matrix<D> = positions.gather(graph.indices(by_step));
+            embedded = embedded + positions;
+        }
         let mut directions = [Vec::new(), Vec::new()];
         for (direction, states) in directions.iter_mut().enumerate() {
             let mut input = embedded.clone();

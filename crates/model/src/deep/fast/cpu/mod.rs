@@ -21,7 +21,7 @@ use simd::Level;
 
 use super::device::{
     AdamStep, Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
-    MixWeights, NormState, NormWeights, PoolInput, PoolShape, RowsAt, SlotShape, Trained,
+    MixWeights, NormState, NormWeights, PoolInput, PoolShape, RowsAt, SlotShape, Smoothing, Trained,
 };
 use super::packing::Packing;
 use crate::deep::engine::NORM_EPSILON;
@@ -239,6 +239,20 @@ impl Device for Cpu {
         rows::cross_entropy(self.level, classes, &mut logits[..rows * classes], &targets[..rows], scale)
     }
 
+    fn weighted_cross_entropy(
+        &mut self,
+        rows: usize,
+        classes: usize,
+        logits: &mut Vec<f32>,
+        targets: &Vec<u32>,
+        weights: &Vec<f32>,
+        smoothing: Smoothing,
+        scale: f32,
+    ) -> f64 {
+        let (weights, logits) = (&weights[..classes], &mut logits[..rows * classes]);
+        rows::weighted_cross_entropy(self.level, weights, smoothing, logits, &targets[..rows], scale)
+    }
+
     fn softmax(&mut self, rows: usize, classes: usize, logits: &mut Vec<f32>) {
         rows::softmax_rows(self.level, classes, &mut logits[..rows * classes]);
     }
@@ -274,6 +288,7 @@ impl Device for Cpu {
         columns: usize,
         x: &Vec<f32>,
         weights: NormWeights<&Vec<f32>>,
+        share: f32,
         state: &mut NormState<Vec<f32>>,
         y: &mut Vec<f32>,
     ) {
@@ -285,6 +300,7 @@ impl Device for Cpu {
             self.level,
             columns,
             x,
+            share,
             &mut mean[..columns],
             &mut scale[..columns],
             &mut running_mean[..columns],
@@ -428,6 +444,23 @@ impl Device for Cpu {
         table.iter_mut().zip(sums).for_each(|(value, sum)| *value += *sum);
     }
 
+    fn add_looked_up(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        table: &Vec<f32>,
+        ids: &Vec<u32>,
+        other: &Vec<f32>,
+        other_ids: &Vec<u32>,
+        y: &mut Vec<f32>,
+    ) {
+        let row_of = |id: u32| id as usize * columns..(id as usize + 1) * columns;
+        for ((row, &id), &other_id) in y.chunks_exact_mut(columns).zip(&ids[..rows]).zip(&other_ids[..rows]) {
+            let (left, right) = (&table[row_of(id)], &other[row_of(other_id)]);
+            row.iter_mut().zip(left).zip(right).for_each(|((value, left), right)| *value = left + right);
+        }
+    }
+
     fn put_rows(&mut self, rows: usize, columns: usize, x: &Vec<f32>, at: RowsAt<'_, Vec<u32>>, y: &mut Vec<f32>) {
         for (row, &place) in x.chunks_exact(columns).zip(&at.places[..rows]) {
             y[(place as usize * at.stride + at.offset) * columns..][..columns].copy_from_slice(row);
@@ -506,6 +539,10 @@ impl Device for Cpu {
 
     fn adam(&mut self, trained: &mut Trained<Vec<f32>>, length: usize, step: AdamStep) {
         optimiser::adam(self.level, trained, length, step);
+    }
+
+    fn average(&mut self, trained: &mut Trained<Vec<f32>>, length: usize, share: f32) {
+        optimiser::average(&trained.value[..length], &mut trained.average[..length], share);
     }
 }
 

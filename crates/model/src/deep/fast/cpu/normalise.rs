@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use super::simd::{Level, vectorised};
-use crate::deep::engine::{NORM_EPSILON, NORM_MOMENTUM};
+use crate::deep::engine::NORM_EPSILON;
 
 /// Columns that one task sums.
 const BLOCK: usize = 32;
@@ -28,11 +28,13 @@ vectorised! {
     }
 }
 
-/// Mean and scale of the columns of x, and the running estimates moved.
+/// Mean and scale of the columns of x, and the running estimates moved by `share` of their distance.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn statistics(
     level: Level,
     columns: usize,
     x: &[f32],
+    share: f32,
     mean: &mut [f32],
     scale: &mut [f32],
     running_mean: &mut [f32],
@@ -50,8 +52,8 @@ pub(super) fn statistics(
             mean[column] = centre[column] as f32;
             scale[column] = (1.0 / (variance + f64::from(NORM_EPSILON)).sqrt()) as f32;
             let unbiased = (squares[column] / (rows - 1.0).max(1.0)) as f32;
-            running_mean[column] += NORM_MOMENTUM * (mean[column] - running_mean[column]);
-            running_variance[column] += NORM_MOMENTUM * (unbiased - running_variance[column]);
+            running_mean[column] += share * (mean[column] - running_mean[column]);
+            running_variance[column] += share * (unbiased - running_variance[column]);
         }
     });
 }

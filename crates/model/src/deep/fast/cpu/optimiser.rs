@@ -52,6 +52,13 @@ vectorised! {
     }
 }
 
+/// Moves an average by `share` of its distance to the values.
+pub(super) fn average(values: &[f32], average: &mut [f32], share: f32) {
+    average.par_chunks_mut(TASK).zip(values.par_chunks(TASK)).for_each(|(average, values)| {
+        average.iter_mut().zip(values).for_each(|(average, value)| *average += share * (value - *average));
+    });
+}
+
 /// One step on `length` values.
 pub(super) fn adam(level: Level, trained: &mut Trained<Vec<f32>>, length: usize, adam: AdamStep) {
     let numbers = Numbers {

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::activation::exp;
 use super::simd::{Level, fused, vectorised};
 use crate::deep::engine::dropout_factor;
-use crate::deep::fast::device::{Dropout, NO_TARGET};
+use crate::deep::fast::device::{Dropout, NO_TARGET, Smoothing};
 use crate::deep::fast::packing::Chunk;
 
 /// Rows that one task takes.
@@ -99,19 +99,61 @@ vectorised! {
     }
 }
 
-/// See [`crate::deep::fast::device::Device::cross_entropy`].
-pub(super) fn cross_entropy(level: Level, classes: usize, logits: &mut [f32], targets: &[u32], scale: f32) -> f64 {
+vectorised! {
+    fn weighted_rows(weights: &[f32], smoothing: Smoothing, logits: &mut [f32], targets: &[u32], scale: f32) -> f64 {
+        let Smoothing { kept, spread } = smoothing;
+        let all = weights.iter().sum::<f32>();
+        let mut loss = 0.0;
+        for (row, &target) in logits.chunks_exact_mut(weights.len()).zip(targets) {
+            let own = kept * weights[target as usize];
+            let share = own + spread * all;
+            let weighted = row.iter().zip(weights).map(|(logit, weight)| f64::from(*weight) * f64::from(*logit));
+            let of_targets = f64::from(own) * f64::from(row[target as usize]) + f64::from(spread) * weighted.sum::<f64>();
+            let (largest, sum) = exponentials::<FUSED>(row);
+            loss += f64::from(share) * (f64::from(sum).ln() + f64::from(largest)) - of_targets;
+            let factor = scale * share / sum;
+            row.iter_mut().zip(weights).for_each(|(value, weight)| *value = *value * factor - scale * spread * weight);
+            row[target as usize] -= scale * own;
+        }
+        loss
+    }
+}
+
+/// The sum of `part` over blocks of rows with their targets.
+fn sum_of_rows(
+    classes: usize,
+    logits: &mut [f32],
+    targets: &[u32],
+    part: &(impl Fn(&mut [f32], &[u32]) -> f64 + Sync),
+) -> f64 {
     if targets.len() <= TASK_ROWS {
-        return cross_entropy_rows(level, classes, logits, targets, scale);
+        return part(logits, targets);
     }
     let half = (targets.len() / 2).next_multiple_of(TASK_ROWS);
     let (upper, lower) = logits.split_at_mut(half * classes);
     let (first, second) = targets.split_at(half);
-    let (left, right) = rayon::join(
-        || cross_entropy(level, classes, upper, first, scale),
-        || cross_entropy(level, classes, lower, second, scale),
-    );
+    let (left, right) =
+        rayon::join(|| sum_of_rows(classes, upper, first, part), || sum_of_rows(classes, lower, second, part));
     left + right
+}
+
+/// See [`crate::deep::fast::device::Device::cross_entropy`].
+pub(super) fn cross_entropy(level: Level, classes: usize, logits: &mut [f32], targets: &[u32], scale: f32) -> f64 {
+    sum_of_rows(classes, logits, targets, &|logits, targets| cross_entropy_rows(level, classes, logits, targets, scale))
+}
+
+/// See [`crate::deep::fast::device::Device::weighted_cross_entropy`].
+pub(super) fn weighted_cross_entropy(
+    level: Level,
+    weights: &[f32],
+    smoothing: Smoothing,
+    logits: &mut [f32],
+    targets: &[u32],
+    scale: f32,
+) -> f64 {
+    sum_of_rows(weights.len(), logits, targets, &|logits, targets| {
+        weighted_rows(level, weights, smoothing, logits, targets, scale)
+    })
 }
 
 /// Multiplies rows by their dropout factors.

@@ -151,6 +151,7 @@ kernels! {
     SegmentTotals "segment_totals"
     Pool "pool"
     PoolBackward "pool_backward"
+    AddLookedUp "add_looked_up"
     PutRows "put_rows"
     TakeRows "take_rows"
     PutColumns "put_columns"
@@ -167,6 +168,7 @@ kernels! {
     AddColumnTotals "add_column_totals"
     Softmax "softmax"
     CrossEntropy "cross_entropy"
+    WeightedCrossEntropy "weighted_cross_entropy"
     Total "total"
     Dropout "dropout"
     Relu "relu"
@@ -189,6 +191,7 @@ kernels! {
     SlotAttentionBackward "slot_attention_backward"
     Squares "squares"
     Adam "adam"
+    Average "average"
 }
 
 /// Runs kernels, one after the other in the order in which they are given.

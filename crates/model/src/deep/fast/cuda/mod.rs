@@ -27,7 +27,7 @@ pub(crate) use layout::Indices;
 use self::core::Core;
 use super::device::{
     AdamStep, Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
-    MixWeights, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, SlotShape, Trained,
+    MixWeights, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, SlotShape, Smoothing, Trained,
 };
 use super::packing::Packing;
 use crate::{CudaDevice, ModelError};
@@ -295,6 +295,19 @@ impl Device for Cuda {
         self.cross_entropy_rows(rows, classes, logits, &targets.buffer, scale)
     }
 
+    fn weighted_cross_entropy(
+        &mut self,
+        rows: usize,
+        classes: usize,
+        logits: &mut Buffer,
+        targets: &Indices,
+        weights: &Buffer,
+        smoothing: Smoothing,
+        scale: f32,
+    ) -> f64 {
+        self.weighted_cross_entropy_rows(rows, classes, logits, &targets.buffer, weights, smoothing, scale)
+    }
+
     fn softmax(&mut self, rows: usize, classes: usize, logits: &mut Buffer) {
         self.softmax_rows(rows, classes, logits);
     }
@@ -321,10 +334,11 @@ impl Device for Cuda {
         columns: usize,
         x: &Buffer,
         weights: NormWeights<&Buffer>,
+        share: f32,
         state: &mut NormState<Buffer>,
         y: &mut Buffer,
     ) {
-        self.normalise_batch(rows, columns, x, state);
+        self.normalise_batch(rows, columns, x, share, state);
         self.normalise_rows(rows, columns, x, (state.mean.address, state.scale.address), weights, y);
     }
 
@@ -433,6 +447,21 @@ impl Device for Cuda {
         self.scatter_rows(rows, columns, x, ids, table_rows, table);
     }
 
+    fn add_looked_up(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        table: &Buffer,
+        ids: &Indices,
+        other: &Buffer,
+        other_ids: &Indices,
+        y: &mut Buffer,
+    ) {
+        let (ids, other_ids) = (&ids.buffer, &other_ids.buffer);
+        let arguments = [columns.into(), table.into(), ids.into(), other.into(), other_ids.into(), (&*y).into()];
+        self.core.each(launcher::Kernel::AddLookedUp, rows * columns, arguments);
+    }
+
     fn put_rows(&mut self, rows: usize, columns: usize, x: &Buffer, at: RowsAt<'_, Indices>, y: &mut Buffer) {
         self.move_rows(launcher::Kernel::PutRows, rows, columns, x, at, y);
     }
@@ -498,5 +527,10 @@ impl Device for Cuda {
 
     fn adam(&mut self, trained: &mut Trained<Buffer>, length: usize, step: AdamStep) {
         self.adam_step(trained, length, step);
+    }
+
+    fn average(&mut self, trained: &mut Trained<Buffer>, length: usize, share: f32) {
+        let (values, average) = (&trained.value, &trained.average);
+        self.core.each(launcher::Kernel::Average, length, [share.into(), values.into(), average.into()]);
     }
 }

@@ -3,7 +3,7 @@
 use super::Cuda;
 use super::launcher::{Argument, Buffer, Grid, Kernel, THREADS};
 use super::rows::{DOUBLE, SUM_COLUMNS, pieces};
-use crate::deep::engine::{NORM_EPSILON, NORM_MOMENTUM};
+use crate::deep::engine::NORM_EPSILON;
 use crate::deep::fast::device::{NormState, NormWeights, Trained};
 
 impl Cuda {
@@ -23,8 +23,15 @@ impl Cuda {
         self.core.launch(Kernel::NormSums, grid, &arguments);
     }
 
-    /// The statistics of a batch, and the running ones moved.
-    pub(super) fn normalise_batch(&mut self, rows: usize, columns: usize, x: &Buffer, state: &mut NormState<Buffer>) {
+    /// The statistics of a batch, and the running ones moved by `share` of their distance.
+    pub(super) fn normalise_batch(
+        &mut self,
+        rows: usize,
+        columns: usize,
+        x: &Buffer,
+        share: f32,
+        state: &mut NormState<Buffer>,
+    ) {
         let (_, pieces) = pieces(rows);
         self.core.reserve(&mut state.mean, columns);
         self.core.reserve(&mut state.scale, columns);
@@ -38,7 +45,7 @@ impl Cuda {
             columns.into(),
             pieces.into(),
             NORM_EPSILON.into(),
-            NORM_MOMENTUM.into(),
+            share.into(),
             (&self.totals).into(),
             (&self.sums).into(),
             (&state.mean).into(),

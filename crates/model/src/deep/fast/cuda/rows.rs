@@ -4,7 +4,7 @@ use super::Cuda;
 use super::launcher::{Argument, Buffer, Grid, Kernel, THREADS};
 use super::layout::Indices;
 use crate::deep::engine::{ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON, dropout_stream};
-use crate::deep::fast::device::{AdamStep, ColumnsAt, Dropout, MixWeights, RowsAt, Trained};
+use crate::deep::fast::device::{AdamStep, ColumnsAt, Dropout, MixWeights, RowsAt, Smoothing, Trained};
 
 /// Rows whose sum is taken at once, and how many such sums there may be.
 const PIECE_ROWS: usize = 256;
@@ -57,13 +57,50 @@ impl Cuda {
         targets: &Buffer,
         scale: f32,
     ) -> f64 {
+        let blocks = self.reserve_losses(rows);
+        let arguments =
+            [rows.into(), classes.into(), logits.into(), targets.into(), scale.into(), Argument::from(&self.sums)];
+        self.sum_of_losses(Kernel::CrossEntropy, blocks, &arguments)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn weighted_cross_entropy_rows(
+        &mut self,
+        rows: usize,
+        classes: usize,
+        logits: &Buffer,
+        targets: &Buffer,
+        weights: &Buffer,
+        smoothing: Smoothing,
+        scale: f32,
+    ) -> f64 {
+        let blocks = self.reserve_losses(rows);
+        let arguments = [
+            rows.into(),
+            classes.into(),
+            logits.into(),
+            targets.into(),
+            weights.into(),
+            smoothing.kept.into(),
+            smoothing.spread.into(),
+            scale.into(),
+            Argument::from(&self.sums),
+        ];
+        self.sum_of_losses(Kernel::WeightedCrossEntropy, blocks, &arguments)
+    }
+
+    /// Makes room for the losses of blocks of rows, and gives their number.
+    fn reserve_losses(&mut self, rows: usize) -> usize {
         let blocks = rows.div_ceil(THREADS / WARP);
         self.core.reserve(&mut self.sums, blocks * DOUBLE);
         self.core.reserve(&mut self.totals, DOUBLE);
-        let arguments =
-            [rows.into(), classes.into(), logits.into(), targets.into(), scale.into(), Argument::from(&self.sums)];
+        blocks
+    }
+
+    /// The sum of the losses that a kernel leaves for each block.
+    fn sum_of_losses(&mut self, kernel: Kernel, blocks: usize, arguments: &[Argument]) -> f64 {
         let grid = Grid::blocks([blocks, 1, 1], 4 * DOUBLE * THREADS / WARP);
-        self.core.launch(Kernel::CrossEntropy, grid, &arguments);
+        self.core.launch(kernel, grid, arguments);
         let sums = self.sums.address;
         let totals = self.totals.address;
         self.total(blocks, sums, 0, totals);

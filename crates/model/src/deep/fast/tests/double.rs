@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::deep::loss::Loss;
 use crate::deep::parameters::{Activation, ParameterSet};
 use crate::deep::pooling::{Pooling, PoolingKind};
 use etcbench_feature::PAD;
@@ -58,8 +59,14 @@ fn directions(tokens: &[u16]) -> [(&'static str, Vec<usize>); 2] {
 /// The embedding of a packet as a direction reads it, then the states of its layers.
 fn states(parameters: &Parameters, layers: usize, hidden: usize, name: &str, packet: &[usize]) -> Vec<Vec<Vec<f64>>> {
     let embedding = &parameters["elmo.embedding.weight"];
-    let embedded: Vec<Vec<f64>> =
-        packet.iter().map(|&token| embedding[token * hidden..(token + 1) * hidden].to_vec()).collect();
+    let row = |table: &[f64], at: usize| table[at * hidden..(at + 1) * hidden].to_vec();
+    let mut embedded: Vec<Vec<f64>> = packet.iter().map(|&token| row(embedding, token)).collect();
+    if let Some(positions) = parameters.get("elmo.positions.weight") {
+        for (step, row_of_byte) in embedded.iter_mut().enumerate() {
+            let at = if name == "forward" { step } else { packet.len() - 1 - step };
+            row_of_byte.iter_mut().zip(row(positions, at)).for_each(|(value, more)| *value += more);
+        }
+    }
     let mut found = vec![embedded];
     for layer in 0..layers {
         found.push(lstm(parameters, &format!("elmo.{name}.{layer}"), &found[layer], Activation::Tanh));
@@ -138,6 +145,7 @@ pub(super) struct Flows<'a> {
     pub counts: &'a [u32],
     pub labels: &'a [u32],
     pub columns: usize,
+    pub loss: &'a Loss,
     /// What pooling leaves to do: how, slots of a packet, and how many of them have bytes, `[flows, packets]`.
     pub left: Option<(PoolingKind, usize, &'a [u32])>,
 }
@@ -219,9 +227,14 @@ pub(super) fn classifier_loss(parameters: &Parameters, activation: Activation, b
         let dense = linear(parameters, "classifier.dense.weight", "classifier.dense.bias", &pooled);
         let features: Vec<f64> = dense.into_iter().map(|value| value.max(0.0)).collect();
         let logits = linear(parameters, "classifier.output.weight", "classifier.output.bias", &features);
-        cross_entropy(&logits, label as usize)
+        let weight = |class: usize| f64::from(batch.loss.weights[class]);
+        let smoothing = f64::from(batch.loss.smoothing);
+        let others = (0..logits.len()).map(|class| weight(class) * cross_entropy(&logits, class)).sum::<f64>();
+        let own = weight(label as usize) * cross_entropy(&logits, label as usize);
+        (1.0 - smoothing) * own + smoothing / logits.len() as f64 * others
     };
-    flows.iter().zip(batch.labels).map(loss_of).sum::<f64>() / batch.labels.len() as f64
+    let weights = batch.labels.iter().map(|&label| f64::from(batch.loss.weights[label as usize]));
+    flows.iter().zip(batch.labels).map(loss_of).sum::<f64>() / weights.sum::<f64>()
 }
 
 /// Central differences of `loss` by up to `most` values of a parameter, with the values' indices.

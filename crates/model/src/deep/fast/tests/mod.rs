@@ -7,7 +7,10 @@ use rand::RngExt;
 
 use super::*;
 use crate::deep::engine::PacketBatch;
-use crate::deep::parameters::{Activation, Normalisation, PacketMetadata, initial_classifier, initial_elmo};
+use crate::deep::loss::Loss;
+use crate::deep::parameters::{
+    Activation, Normalisation, PacketMetadata, WeightAveraging, initial_classifier, initial_elmo,
+};
 use crate::deep::pooling::{Pooling, PoolingKind};
 use crate::deep::{Engine, golden, reference};
 use crate::{CudaDevice, Implementation};
@@ -62,9 +65,15 @@ fn classifiers_are_those_of_pytorch() {
 
 #[test]
 fn elmo_gradients_are_finite_differences() {
-    for (layers, hidden, lengths) in [(2, 9, vec![5, 1, 7, 3, 7]), (1, 16, vec![2]), (3, 4, [4, 2].repeat(20))] {
-        let options = ElmoOptions { embedding: hidden, hidden, layers, ..ElmoOptions::default() };
-        let set = initial_elmo(&options, 257, 5);
+    for (layers, hidden, positions, lengths) in [
+        (2, 9, false, vec![5, 1, 7, 3, 7]),
+        (1, 16, false, vec![2]),
+        (3, 4, false, [4, 2].repeat(20)),
+        (2, 9, true, vec![5, 1, 7, 3, 7]),
+        (1, 4, true, [4, 2].repeat(20)),
+    ] {
+        let options = ElmoOptions { embedding: hidden, hidden, layers, positions, ..ElmoOptions::default() };
+        let set = initial_elmo(&options, 257, 7, 5);
         let tokens = packets(&lengths, 7, 20, 1);
         let mut model = language_model::Elmo::new(cpu::Cpu::new(), &options, &set, 0).unwrap();
         let loss = model.gradients(&tokens, lengths.len()).unwrap();
@@ -102,14 +111,24 @@ fn classifier_gradients_are_finite_differences() {
         let set = initial_classifier(&options, 3, 5);
         let (layers, labels) = flows(&counts, 4, 10, 3, 2);
         let batch = PacketBatch::whole(&layers, &counts);
-        let mut model = classifier::AttentionLstm::new(cpu::Cpu::new(), &options, &set, 0).unwrap();
-        let loss = model.gradients(&batch, &labels).unwrap();
-        let mut parameters = double::parameters(&set);
-        let layers: Vec<f64> = layers.iter().map(|&value| value.into()).collect();
-        let flows = double::Flows { layers: &layers, counts: &counts, labels: &labels, columns: 10, left: None };
-        let exact = |parameters: &double::Parameters| double::classifier_loss(parameters, activation, &flows);
-        assert!((loss.mean() - exact(&parameters)).abs() < 1e-5);
-        check_gradients(&model.named_gradients(), &mut parameters, &exact);
+        let wide: Vec<f64> = layers.iter().map(|&value| value.into()).collect();
+        for loss_of in [
+            Loss::unweighted(3, 0.0),
+            Loss::unweighted(3, 0.25),
+            Loss { weights: vec![0.5, 3.0, 1.25], smoothing: 0.0 },
+            Loss { weights: vec![0.5, 3.0, 1.25], smoothing: 0.25 },
+        ] {
+            let options = AttentionLstmOptions { label_smoothing: loss_of.smoothing, ..options.clone() };
+            let mut model = classifier::AttentionLstm::new(cpu::Cpu::new(), &options, &set, 0).unwrap();
+            model.set_class_weights(&loss_of.weights).unwrap();
+            let loss = model.gradients(&batch, &labels).unwrap();
+            let mut parameters = double::parameters(&set);
+            let (layers, counts, labels, loss_of) = (&wide, &counts, &labels, &loss_of);
+            let flows = double::Flows { layers, counts, labels, columns: 10, loss: loss_of, left: None };
+            let exact = |parameters: &double::Parameters| double::classifier_loss(parameters, activation, &flows);
+            assert!((loss.mean() - exact(&parameters)).abs() < 1e-5);
+            check_gradients(&model.named_gradients(), &mut parameters, &exact);
+        }
     }
 }
 
@@ -134,15 +153,16 @@ fn gradients_are_those_of_the_reference() {
     for (layers, hidden, lengths) in
         [(2, 20, vec![5, 1, 7, 3, 7]), (1, 33, vec![2]), (2, 8, vec![7]), (1, 40, [6, 2, 1].repeat(13))]
     {
-        for dropout in [0.0, 0.25] {
-            let options = ElmoOptions { embedding: hidden, hidden, layers, dropout, ..ElmoOptions::default() };
-            let set = initial_elmo(&options, 257, 5);
+        for (dropout, positions) in [(0.0, false), (0.25, false), (0.25, true)] {
+            let sizes = ElmoOptions { embedding: hidden, hidden, layers, ..ElmoOptions::default() };
+            let options = ElmoOptions { dropout, positions, ..sizes };
+            let set = initial_elmo(&options, 257, 7, 5);
             let tokens = packets(&lengths, 7, 256, 1);
             let expected = reference::language_model_gradients(&options, &set, &tokens, lengths.len()).unwrap();
             for cpu in [cpu::Cpu::new(), cpu::Cpu::portable()] {
                 let mut model = language_model::Elmo::new(cpu, &options, &set, 0).unwrap();
                 model.gradients(&tokens, lengths.len()).unwrap();
-                check_same(&format!("{layers} x {hidden}"), &model.named_gradients(), &expected);
+                check_same(&format!("{layers} x {hidden} {positions}"), &model.named_gradients(), &expected);
             }
         }
     }
@@ -178,20 +198,25 @@ fn gradients_are_those_of_the_reference() {
         let (layers, labels) = flows(counts, 4, 18, 5, 2);
         let metadata: Vec<f32> = (0..counts.len() * 4 * beside).map(|at| (at * 7 % 11) as f32 / 5.0 - 1.0).collect();
         let batch = PacketBatch { metadata: &metadata, ..PacketBatch::whole(&layers, counts) };
-        let expected = reference::classifier_gradients(&options, &set, &batch, &labels).unwrap();
-        for cpu in [cpu::Cpu::new(), cpu::Cpu::portable()] {
-            let mut model = classifier::AttentionLstm::new(cpu, &options, &set, 0).unwrap();
-            model.gradients(&batch, &labels).unwrap();
-            check_same(
-                &format!("{activation:?} {attention} {normalisation:?} {beside} {counts:?}"),
-                &model.named_gradients(),
-                &expected,
-            );
+        for (weights, label_smoothing) in [([1.0; 5], 0.0), ([0.5, 3.0, 1.0, 1.25, 0.75], 0.1)] {
+            let options = AttentionLstmOptions { label_smoothing, ..options.clone() };
+            let expected = reference::classifier_gradients(&options, &set, &batch, &labels, &weights).unwrap();
+            for cpu in [cpu::Cpu::new(), cpu::Cpu::portable()] {
+                let mut model = classifier::AttentionLstm::new(cpu, &options, &set, 0).unwrap();
+                model.set_class_weights(&weights).unwrap();
+                model.gradients(&batch, &labels).unwrap();
+                check_same(
+                    &format!("{activation:?} {attention} {normalisation:?} {beside} {counts:?} {label_smoothing}"),
+                    &model.named_gradients(),
+                    &expected,
+                );
+            }
         }
     }
 }
 
-/// Losses over some steps, with dropout, and what the model then gives.
+/// Losses over some steps, with dropout, and what the model then gives with the averages of its weights and statistics
+/// recomputed under them.
 fn train(
     language_model: &mut dyn LanguageModel,
     classifier: &mut dyn SequenceClassifier,
@@ -212,6 +237,12 @@ fn train(
     language_model.encode(&tokens, lengths.len(), Pooling::MEAN, &mut found).unwrap();
     let (layers, _) = flows(&counts, 5, 40, 4, 0);
     let batch = PacketBatch::whole(&layers, &counts);
+    let mut averaged = classifier.parameters();
+    averaged.extend(&classifier.optimiser_state().average);
+    classifier.set_parameters(&averaged).unwrap();
+    let rows = classifier.collect_statistics(&batch, 0).unwrap();
+    assert_eq!(rows, counts.iter().map(|&count| u64::from(count)).sum::<u64>());
+    classifier.collect_statistics(&PacketBatch::whole(&layers[..5 * 3 * 40], &counts[..1]), rows).unwrap();
     let mut probabilities = vec![0.0; counts.len() * 4];
     classifier.probabilities(&batch, &mut probabilities).unwrap();
     found.extend(probabilities);
@@ -225,6 +256,7 @@ fn options() -> AttentionLstmOptions {
         dense: 10,
         dropout: 0.2,
         weight_decay: 0.01,
+        weight_averaging: WeightAveraging::Exponential,
         elmo,
         ..AttentionLstmOptions::default()
     }
@@ -233,7 +265,7 @@ fn options() -> AttentionLstmOptions {
 #[test]
 fn training_follows_the_reference() {
     let options = options();
-    let (elmo, set) = (initial_elmo(&options.elmo, 257, 1), initial_classifier(&options, 4, 1));
+    let (elmo, set) = (initial_elmo(&options.elmo, 257, 19, 1), initial_classifier(&options, 4, 1));
     let fast = train(
         &mut *language_model(&options.elmo, &elmo, 9, Device::Cpu).unwrap(),
         &mut *classifier(&options, &set, 9, Device::Cpu).unwrap(),
@@ -253,19 +285,22 @@ fn training_follows_the_reference() {
         for (step, (found, reference)) in found.0.iter().zip(&reference.0).enumerate() {
             assert!((found - reference).abs() < 1e-4 * reference, "step {step}: {found} is not {reference}");
         }
+        for (found, reference) in found.1.iter().zip(&reference.1) {
+            assert!((found - reference).abs() < 5e-3, "{found} is not {reference}");
+        }
     }
 }
 
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
     let options = options();
-    let (elmo, set) = (initial_elmo(&options.elmo, 257, 1), initial_classifier(&options, 4, 1));
+    let (elmo, set) = (initial_elmo(&options.elmo, 257, 19, 1), initial_classifier(&options, 4, 1));
     let run = |threads: usize| {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
             let mut language_model = language_model(&options.elmo, &elmo, 9, Device::Cpu).unwrap();
             let mut classifier = classifier(&options, &set, 9, Device::Cpu).unwrap();
             let (losses, found) = train(&mut *language_model, &mut *classifier, 3);
-            (losses, found, language_model.parameters(), classifier.parameters())
+            (losses, found, language_model.parameters(), classifier.parameters(), classifier.optimiser_state())
         })
     };
     let one = run(1);
@@ -280,7 +315,7 @@ fn training_that_leaves_the_finite_numbers_stops_in_that_step() {
     let set = initial_classifier(&options, 4, 1);
     let (layers, labels) = flows(&[1, 2], 2, 40, 4, 0);
     let batch = PacketBatch::whole(&layers, &[1, 2]);
-    let elmo = initial_elmo(&options.elmo, 257, 1);
+    let elmo = initial_elmo(&options.elmo, 257, 19, 1);
     for implementation in [Implementation::Fast, Implementation::Reference] {
         let engine = Engine { implementation, device: Device::Cpu };
         let new = |set: &ParameterSet| engine.classifier(&options, set, 9).unwrap();
@@ -313,7 +348,7 @@ fn training_that_leaves_the_finite_numbers_stops_in_that_step() {
 #[test]
 fn bad_batches_and_devices_are_errors() {
     let options = options();
-    let (elmo, set) = (initial_elmo(&options.elmo, 257, 1), initial_classifier(&options, 4, 1));
+    let (elmo, set) = (initial_elmo(&options.elmo, 257, 19, 1), initial_classifier(&options, 4, 1));
     let absent = Device::Cuda(CudaDevice { number: 999, ..CudaDevice::default() });
     assert!(language_model(&options.elmo, &elmo, 9, absent).is_err());
     let mut model = language_model(&options.elmo, &elmo, 9, Device::Cpu).unwrap();
@@ -326,9 +361,21 @@ fn bad_batches_and_devices_are_errors() {
     assert!(model.loss(&[300, 2], 1).is_err());
     assert!(model.loss(&[], 0).is_err());
     assert!(model.encode(&[1, 2], 1, Pooling::MEAN, &mut [0.0; 7]).is_err());
+    // No position beyond those that are known, in either engine.
+    let positions = ElmoOptions { positions: true, ..options.elmo.clone() };
+    let known = initial_elmo(&positions, 257, 3, 1);
+    for mut model in [
+        language_model(&positions, &known, 9, Device::Cpu).unwrap(),
+        reference::language_model(&positions, &known, 9).unwrap(),
+    ] {
+        assert!(model.loss(&[1, 2, 3], 1).is_ok());
+        let error = model.loss(&[1, 2, 3, 4], 1).unwrap_err().to_string();
+        assert!(error.contains("packets of 4 bytes, and positions of 3 are known"), "{error}");
+    }
 
     let mut model = classifier(&options, &set, 9, Device::Cpu).unwrap();
     assert_eq!(model.parameters(), set);
+    assert!(model.set_class_weights(&[1.0; 3]).is_err());
     let (layers, labels) = flows(&[1, 2], 2, 40, 4, 0);
     for (counts, labels) in
         [(vec![1, 3], &labels), (vec![0, 1], &labels), (vec![1, 2], &vec![0, 4]), (vec![1, 2], &vec![0])]

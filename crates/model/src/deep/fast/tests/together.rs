@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::deep::engine::ByteBatch;
-use crate::deep::parameters::{Encoder, initial_classifier, initial_elmo};
+use crate::deep::loss::Loss;
+use crate::deep::parameters::{Encoder, WeightAveraging, initial_classifier, initial_elmo};
 
 /// Options of a small model.
 fn options(hidden: usize, encoder: Encoder, dropout: f32) -> AttentionLstmOptions {
@@ -18,8 +19,8 @@ fn options(hidden: usize, encoder: Encoder, dropout: f32) -> AttentionLstmOption
 
 fn parameters(options: &AttentionLstmOptions, classes: usize, seed: u64) -> ParameterSet {
     let mut set = initial_classifier(options, classes, seed);
-    let elmo = initial_elmo(&options.elmo, 257, seed);
-    set.extend(&elmo.only(&crate::deep::parameters::encoder_shapes(&options.elmo, 257)).unwrap());
+    let elmo = initial_elmo(&options.elmo, 257, 19, seed);
+    set.extend(&elmo.only(&crate::deep::parameters::encoder_shapes(&options.elmo, 257, 19)).unwrap());
     set
 }
 
@@ -53,7 +54,7 @@ fn it_is_that_of_pytorch() {
 
 #[test]
 fn gradients_are_finite_differences() {
-    for (layers, hidden, counts, activation, pooling, normalisation) in [
+    for (positions, (layers, hidden, counts, activation, pooling, normalisation)) in [
         (2, 5, vec![3, 1, 0, 2], Activation::Tanh, PoolingKind::Mean, Normalisation::None),
         (1, 7, vec![2, 2, 1], Activation::Relu, PoolingKind::Mean, Normalisation::None),
         (3, 4, vec![1, 4, 2, 3], Activation::Tanh, PoolingKind::Mean, Normalisation::None),
@@ -65,11 +66,17 @@ fn gradients_are_finite_differences() {
         (1, 4, vec![3, 2], Activation::Relu, PoolingKind::Attention, Normalisation::Batch),
         (2, 4, vec![3, 0, 1, 2], Activation::Tanh, PoolingKind::States, Normalisation::None),
         (1, 5, vec![2, 4], Activation::Tanh, PoolingKind::States, Normalisation::Batch),
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    .flat_map(|(index, case)| {
+        [(false, case.clone()), (true, case)].into_iter().take(if index % 3 == 0 { 2 } else { 1 })
+    }) {
         let mut options = options(hidden, Encoder::FineTuned, 0.0);
-        (options.elmo.layers, options.activation) = (layers, activation);
+        (options.elmo.layers, options.elmo.positions, options.activation) = (layers, positions, activation);
         (options.pooling, options.segments, options.normalisation) = (pooling, 4, normalisation);
         let pooling = options.pooling_of(6);
+        let loss_of = Loss::unweighted(3, 0.0);
         let set = parameters(&options, 3, 5);
         let (tokens, labels) = byte_flows(&counts, 6, 20, 3, 2);
         let batch = ByteBatch { tokens: &tokens, counts: &counts, metadata: &[], most: 4, pooling };
@@ -100,6 +107,7 @@ fn gradients_are_finite_differences() {
                 counts: &counts,
                 labels: &labels,
                 columns: options.encoded_size(),
+                loss: &loss_of,
                 left,
             };
             double::classifier_loss(parameters, activation, &flows)
@@ -133,6 +141,7 @@ fn gradients_are_those_of_the_reference() {
         ] {
             let mut options = options(hidden, Encoder::FineTuned, dropout);
             (options.pooling, options.segments, options.normalisation) = (pooling, 3, normalisation);
+            options.elmo.positions = dropout > 0.0;
             let set = parameters(&options, 5, 5);
             let (tokens, labels) = byte_flows(&counts, 7, 256, 5, 1);
             let batch =
@@ -188,7 +197,9 @@ fn training_follows_the_reference() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
-    let options = options(20, Encoder::FineTuned, 0.2);
+    let mut options = options(20, Encoder::FineTuned, 0.2);
+    options.weight_averaging = WeightAveraging::Exponential;
+    options.elmo.positions = true;
     let set = parameters(&options, 4, 1);
     let run = |threads: usize| {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {

@@ -10,7 +10,8 @@ use crate::deep::engine::DropoutPlace;
 use crate::deep::fast::cpu::Cpu;
 use crate::deep::fast::device::{
     AdamStep, Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
-    MixWeights, NO_TARGET, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, SlotShape, Trained,
+    MixWeights, NO_TARGET, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, SlotShape, Smoothing,
+    Trained,
 };
 use crate::deep::fast::packing::Packing;
 use crate::deep::parameters::Activation;
@@ -76,6 +77,7 @@ impl<D: Device> Run<'_, D> {
             gradient: self.up(&gradient),
             first: self.up(&first),
             second: self.up(&second),
+            average: self.up(&of("average")),
         }
     }
 
@@ -254,6 +256,14 @@ impl<D: Device> Run<'_, D> {
         let loss = self.device.cross_entropy(rows, classes, &mut values, &targets, 0.25);
         self.found.push((format!("cross-entropy {rows}x{classes}"), vec![loss as f32]));
         self.keep(&format!("cross-entropy {rows}x{classes} gradient"), &values, rows * classes);
+        let targets: Vec<u32> = (0..rows).map(|row| (row * 7 % classes) as u32).collect();
+        let targets = self.indices(&targets);
+        let weights: Vec<f32> = numbers("class weights", classes).iter().map(|value| 1.5 + value).collect();
+        let (weights, mut values) = (self.up(&weights), self.up(&logits));
+        let smoothing = Smoothing { kept: 0.8, spread: 0.2 / classes as f32 };
+        let loss = self.device.weighted_cross_entropy(rows, classes, &mut values, &targets, &weights, smoothing, 0.25);
+        self.found.push((format!("weighted cross-entropy {rows}x{classes}"), vec![loss as f32]));
+        self.keep(&format!("weighted cross-entropy {rows}x{classes} gradient"), &values, rows * classes);
         let mut values = self.up(&logits);
         self.device.softmax(rows, classes, &mut values);
         self.keep(&format!("softmax {rows}x{classes}"), &values, rows * classes);
@@ -289,6 +299,8 @@ impl<D: Device> Run<'_, D> {
         for (name, values) in [("first", &trained.first), ("second", &trained.second)] {
             self.keep(&format!("adam {name}"), values, count);
         }
+        self.device.average(&mut trained, count, 0.3);
+        self.keep("average", &trained.average, count);
     }
 
     fn norms(&mut self, rows: usize, columns: usize) {
@@ -304,7 +316,7 @@ impl<D: Device> Run<'_, D> {
         };
         let mut y = self.room(rows * columns);
         let values = NormWeights { weight: &weight.value, bias: &bias.value };
-        self.device.batch_norm(rows, columns, &x, values, &mut state, &mut y);
+        self.device.batch_norm(rows, columns, &x, values, 0.1, &mut state, &mut y);
         self.keep(&format!("{name} y"), &y, rows * columns);
         self.keep(&format!("{name} running mean"), &state.running_mean, columns);
         self.keep(&format!("{name} running variance"), &state.running_variance, columns);
@@ -379,6 +391,11 @@ impl<D: Device> Run<'_, D> {
         self.keep(&format!("put {name}"), &larger, (3 * rows + 4) * columns);
         self.device.take_rows(rows, columns, &larger, at(1), &mut pooled);
         self.keep(&format!("take {name}"), &pooled, rows * columns);
+        let ids = self.indices(&(0..rows).map(|row| (row * 3 % 7) as u32).collect::<Vec<_>>());
+        let tables = ["table", "other table"].map(|purpose| self.up(&numbers(purpose, rows.max(7) * columns)));
+        let places = self.indices(&(0..rows).rev().map(|row| row as u32).collect::<Vec<_>>());
+        self.device.add_looked_up(rows, columns, &tables[0], &ids, &tables[1], &places, &mut pooled);
+        self.keep(&format!("look up {name}"), &pooled, rows * columns);
         let at = ColumnsAt { total: columns + 3, first: 2 };
         let mut wider = self.up(&numbers("wider", rows * at.total));
         self.device.put_columns(rows, columns, &pooled, at, &mut wider);

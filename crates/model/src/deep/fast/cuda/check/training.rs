@@ -12,8 +12,8 @@ use crate::deep::fast::joint::Joint;
 use crate::deep::fast::language_model::Elmo;
 use crate::deep::packets::EncodedFlows;
 use crate::deep::parameters::{
-    Activation, AttentionLstmOptions, ElmoOptions, Encoder, Normalisation, ParameterSet, initial_classifier,
-    initial_elmo,
+    Activation, AttentionLstmOptions, ElmoOptions, Encoder, Normalisation, ParameterSet, WeightAveraging,
+    initial_classifier, initial_elmo,
 };
 use crate::deep::pooling::{Pooling, PoolingKind};
 use etcbench_feature::PAD;
@@ -36,7 +36,7 @@ fn train_elmo<D: Device>(
     packets: usize,
     width: usize,
 ) -> Result<(Vec<f64>, ParameterSet, Vec<f32>), ModelError> {
-    let mut model = Elmo::new(device, options, &initial_elmo(options, 257, 1), 9)?;
+    let mut model = Elmo::new(device, options, &initial_elmo(options, 257, width, 1), 9)?;
     let mut losses = Vec::new();
     let mut tokens = Vec::new();
     for step in 0..STEPS {
@@ -63,6 +63,9 @@ fn train_classifier<D: Device>(
     const CLASSES: u32 = 4;
     const PACKETS: usize = 5;
     let mut model = AttentionLstm::new(device, options, &initial_classifier(options, CLASSES as usize, 1), 9)?;
+    if options.label_smoothing > 0.0 {
+        model.set_class_weights(&[0.5, 2.0, 1.0, 1.25])?;
+    }
     let size = (options.elmo.layers + 1) * options.encoded_size();
     let counts: Vec<u32> = (0..flows).map(|flow| 1 + (flow * 3 % PACKETS) as u32).collect();
     let mut losses = Vec::new();
@@ -81,8 +84,19 @@ fn train_classifier<D: Device>(
         losses
             .push(encoded.with_batch(&chosen, |batch| model.train_step(batch, &labels, options.learning_rate))?.mean());
         if step + 1 == STEPS {
+            // With the averages of the weights and statistics of their own, where there are such.
+            let average = model.optimiser_state().average;
+            if options.averaging().is_some() {
+                let mut averaged = model.parameters();
+                averaged.extend(&average);
+                model.set_parameters(&averaged)?;
+                encoded.with_batch(&chosen, |batch| model.collect_statistics(batch, 0))?;
+            }
             encoded.with_batch(&chosen, |batch| model.probabilities(batch, &mut probabilities))?;
         }
+    }
+    if options.averaging().is_some() {
+        losses.push(probabilities.chunks_exact(CLASSES as usize).map(|row| -f64::from(row[0]).ln()).sum());
     }
     Ok((losses, model.parameters(), probabilities))
 }
@@ -96,7 +110,7 @@ fn train_together<D: Device>(
     const CLASSES: usize = 4;
     const PACKETS: usize = 5;
     let mut set = initial_classifier(options, CLASSES, 1);
-    set.extend(&initial_elmo(&options.elmo, 257, 1));
+    set.extend(&initial_elmo(&options.elmo, 257, width, 1));
     let mut model = Joint::new(device, options, &set, 9)?;
     let pooling = options.pooling_of(width);
     // One flow in seven has no packet.
@@ -138,7 +152,11 @@ pub(crate) fn train<D: Device>(
         found.outcome.push((parameters, predicted));
     };
     let elmo = |hidden| ElmoOptions { embedding: hidden, hidden, dropout: 0.1, ..ElmoOptions::default() };
-    let mut elmos = vec![(elmo(20), 13, 9), (ElmoOptions { layers: 1, dropout: 0.0, ..elmo(9) }, 1, 5)];
+    let mut elmos = vec![
+        (elmo(20), 13, 9),
+        (ElmoOptions { layers: 1, dropout: 0.0, ..elmo(9) }, 1, 5),
+        (ElmoOptions { positions: true, ..elmo(20) }, 13, 9),
+    ];
     let classifier = |lstm, activation, attention| AttentionLstmOptions {
         lstm,
         dense: 10,
@@ -153,7 +171,15 @@ pub(crate) fn train<D: Device>(
         (classifier(24, Activation::Relu, true), 17),
         (classifier(35, Activation::Tanh, true), 7),
         (classifier(8, Activation::Tanh, false), 1),
-        (AttentionLstmOptions { normalisation: Normalisation::Batch, ..classifier(24, Activation::Tanh, true) }, 17),
+        (
+            AttentionLstmOptions {
+                normalisation: Normalisation::Batch,
+                weight_averaging: WeightAveraging::Exponential,
+                label_smoothing: 0.1,
+                ..classifier(24, Activation::Tanh, true)
+            },
+            17,
+        ),
     ];
     let mut together = vec![
         (
@@ -167,7 +193,7 @@ pub(crate) fn train<D: Device>(
         ),
         (
             AttentionLstmOptions {
-                elmo: ElmoOptions { layers: 1, dropout: 0.0, ..elmo(9) },
+                elmo: ElmoOptions { layers: 1, positions: true, dropout: 0.0, ..elmo(9) },
                 encoder: Encoder::FromScratch,
                 ..classifier(8, Activation::Tanh, false)
             },

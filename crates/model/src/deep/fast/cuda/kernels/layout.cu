@@ -168,6 +168,17 @@ extern "C" __global__ void put_rows(
     }
 }
 
+// Row r of y is the sum of rows ids[r] of a table and other_ids[r] of another.
+extern "C" __global__ void add_looked_up(
+    u64 count, u32 columns, const float* table, const u32* ids, const float* other, const u32* other_ids, float* y
+) {
+    u64 index = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index < count) {
+        u64 row = index / columns, column = index % columns;
+        y[index] = table[(u64)ids[row] * columns + column] + other[(u64)other_ids[row] * columns + column];
+    }
+}
+
 // Row r of y becomes row places[r] * stride + offset of x.
 extern "C" __global__ void take_rows(
     u64 count, u32 columns, const u32* places, u32 stride, u32 offset, const float* x, float* y

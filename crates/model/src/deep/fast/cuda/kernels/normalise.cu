@@ -53,7 +53,7 @@ extern "C" __global__ void norm_centre(u32 rows, u32 columns, u32 pieces, const 
 }
 
 extern "C" __global__ void norm_statistics(
-    u32 rows, u32 columns, u32 pieces, float epsilon, float momentum, const double* centre, const double* squares,
+    u32 rows, u32 columns, u32 pieces, float epsilon, float share, const double* centre, const double* squares,
     float* mean, float* scale, float* running_mean, float* running_variance
 ) {
     u32 column = blockIdx.x * blockDim.x + threadIdx.x;
@@ -62,8 +62,8 @@ extern "C" __global__ void norm_statistics(
         mean[column] = (float)centre[column];
         scale[column] = (float)(1.0 / sqrt(total / (double)rows + (double)epsilon));
         float unbiased = (float)(total / (double)(rows > 1 ? rows - 1 : 1));
-        running_mean[column] += momentum * (mean[column] - running_mean[column]);
-        running_variance[column] += momentum * (unbiased - running_variance[column]);
+        running_mean[column] += share * (mean[column] - running_mean[column]);
+        running_variance[column] += share * (unbiased - running_variance[column]);
     }
 }
 

@@ -1,5 +1,5 @@
-// The norm that gradients are clipped by, and Adam (Kingma and Ba 2015) with decoupled weight decay (Loshchilov and
-// Hutter 2019).
+// The norm that gradients are clipped by, Adam (Kingma and Ba 2015) with decoupled weight decay (Loshchilov and
+// Hutter 2019), and the average of the weights.
 
 // One partial sum per block, over `piece` values.
 extern "C" __global__ void squares(u64 count, u32 piece, const float* values, double* sums) {
@@ -30,5 +30,13 @@ extern "C" __global__ void adam(
         first[index] = mean;
         second[index] = square;
         value[index] = value[index] * decay - step_size * mean / (sqrtf(square) / correction + epsilon);
+    }
+}
+
+// Moves an average by a share of its distance to the values.
+extern "C" __global__ void average(u64 count, float share, const float* values, float* average) {
+    u64 index = (u64)blockIdx.x * blockDim.x + threadIdx.x;
+    if (index < count) {
+        average[index] += share * (values[index] - average[index]);
     }
 }

@@ -71,6 +71,23 @@ extern "C" __global__ void softmax(u32 rows, u32 classes, float* logits) {
     }
 }
 
+// The sum of a block's losses, one of each warp.
+static __device__ __forceinline__ void store_losses(
+    u32 warp, u32 lane, double loss, double* working, double* losses
+) {
+    if (lane == 0) {
+        working[warp] = loss;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        double sum = 0.0;
+        for (u32 other = 0; other < blockDim.x / WARP; other++) {
+            sum += working[other];
+        }
+        losses[blockIdx.x] = sum;
+    }
+}
+
 // A warp per row; one partial sum of the loss per block.
 extern "C" __global__ void cross_entropy(
     u32 rows, u32 classes, float* logits, const u32* targets, float scale, double* losses
@@ -99,17 +116,43 @@ extern "C" __global__ void cross_entropy(
             }
         }
     }
-    if (lane == 0) {
-        working[warp] = loss;
-    }
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        double sum = 0.0;
-        for (u32 other = 0; other < blockDim.x / WARP; other++) {
-            sum += working[other];
+    store_losses(warp, lane, loss, working, losses);
+}
+
+// The same with class weights and label smoothing: a target keeps `kept` of itself, and every class gets `spread` of it.
+extern "C" __global__ void weighted_cross_entropy(
+    u32 rows, u32 classes, float* logits, const u32* targets, const float* weights, float kept, float spread,
+    float scale, double* losses
+) {
+    DYNAMIC_SHARED(double, working);
+    u32 warp = threadIdx.x / WARP;
+    u32 lane = threadIdx.x % WARP;
+    u32 row = blockIdx.x * (blockDim.x / WARP) + warp;
+    double loss = 0.0;
+    if (row < rows) {
+        float* values = logits + (u64)row * classes;
+        u32 target = targets[row];
+        float own = kept * weights[target];
+        // There are few classes: every lane adds all of them up, in one order.
+        float all = 0.0f;
+        double weighted = 0.0;
+        for (u32 column = 0; column < classes; column++) {
+            all += weights[column];
+            weighted += (double)weights[column] * (double)values[column];
         }
-        losses[blockIdx.x] = sum;
+        float share = own + spread * all;
+        double of_targets = (double)own * (double)values[target] + (double)spread * weighted;
+        // Every lane has read the row before any lane writes its exponentials.
+        __syncwarp();
+        float2 found = softmax_row(classes, values);
+        loss = (double)share * (log((double)found.y) + (double)found.x) - of_targets;
+        float factor = scale * share / found.y;
+        for (u32 column = lane; column < classes; column += WARP) {
+            float without = values[column] * factor - scale * spread * weights[column];
+            values[column] = without - (column == target ? scale * own : 0.0f);
+        }
     }
+    store_losses(warp, lane, loss, working, losses);
 }
 
 // total[slot] is the sum of `count` values, by one block.

@@ -81,7 +81,7 @@ fn failures_are_told() {
         return;
     }
     let options = ElmoOptions { embedding: 8, hidden: 8, ..ElmoOptions::default() };
-    let mut model = Elmo::new(emulated(4, false).unwrap(), &options, &initial_elmo(&options, 257, 1), 0).unwrap();
+    let mut model = Elmo::new(emulated(4, false).unwrap(), &options, &initial_elmo(&options, 257, 128, 1), 0).unwrap();
     assert!(model.train_step(&[1, 2, 3, 4], 2, 0.1).is_ok());
     model.device_mut().core.exhaust();
     let error = model.train_step(&[1, 2, 3, 4, 5, 6], 2, 0.1).unwrap_err().to_string();
