@@ -82,12 +82,15 @@ pub(super) fn find(place: &Place, packet: PacketView<'_>, found: &mut dyn FnMut(
                 .filter(|(found, _)| *found == kind)
                 .for_each(|(_, header)| entries(all, header, &mut whole));
         }
-        Place::TcpOptions | Place::TcpOption(..) if packet.is_tcp() && packet.has_transport_header() => {
+        Place::TcpOptions | Place::TcpOptionKinds | Place::TcpOption(..)
+            if packet.is_tcp() && packet.has_transport_header() =>
+        {
             let range = packet.transport() + TCP_HEADER..packet.payload();
             match *place {
                 Place::TcpOption(kind, entries) => options(all, range)
                     .filter(|(found, _)| *found == kind)
                     .for_each(|(_, option)| entries(all, option, &mut whole)),
+                Place::TcpOptionKinds => options(all, range).for_each(|(_, option)| whole(option.start, 1)),
                 _ if !range.is_empty() => whole(range.start, range.len()),
                 _ => {}
             }
@@ -95,6 +98,7 @@ pub(super) fn find(place: &Place, packet: PacketView<'_>, found: &mut dyn FnMut(
         Place::Ipv4Options(_)
         | Place::Ipv6Extension(..)
         | Place::TcpOptions
+        | Place::TcpOptionKinds
         | Place::TcpOption(..)
         | Place::Hello(_) => {}
     }

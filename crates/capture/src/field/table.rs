@@ -77,6 +77,8 @@ pub(super) enum Place {
     Ipv6Extension(u8, Entries),
     /// All options of TCP.
     TcpOptions,
+    /// The first byte of each option of TCP, padding excepted.
+    TcpOptionKinds,
     /// In TCP options of a kind.
     TcpOption(u8, Entries),
     /// In TLS hellos over TCP, which only the packets of a flow together show.
@@ -111,7 +113,7 @@ macro_rules! packet_fields {
 
 use FieldGroup as Group;
 use Header::{Ipv4, Ipv6, Tcp, Udp};
-use Place::{Fixed, Hello, Ipv4Options, Ipv6Extension, TcpOption, TcpOptions};
+use Place::{Fixed, Hello, Ipv4Options, Ipv6Extension, TcpOption, TcpOptionKinds, TcpOptions};
 
 packet_fields! {
     /// Source address of the IP header.
@@ -250,6 +252,13 @@ packet_fields! {
         identifies: true,
         group: None,
         places: &[TcpOptions],
+    },
+    /// Which options the TCP header has, in their order: what is left to tell of those whose values are hidden.
+    TcpOptionKinds => Row {
+        name: "tcp_option_kinds",
+        identifies: false,
+        group: None,
+        places: &[TcpOptionKinds],
     },
     /// Sequence numbers in selective acknowledgements (RFC 2018).
     TcpSelectiveAcknowledgements => Row {

@@ -74,19 +74,23 @@ fn transport(shape: &Shape, made: &mut Made) -> Vec<u8> {
         header.psh = rest & 1 == 1;
         header.checksum = rest as u16;
         let mut options = vec![TcpOptionElement::Noop];
+        let mut kinds = Vec::new();
         if let Some((value, echo)) = shape.timestamps {
             options.push(TcpOptionElement::Timestamp(value, echo));
+            kinds.push(8);
             made.value(PacketField::TcpTimestampValue, &value.to_be_bytes());
             made.value(PacketField::TcpTimestampEcho, &echo.to_be_bytes());
         }
         if let Some([left, right]) = shape.acknowledged {
             options.push(TcpOptionElement::SelectiveAcknowledgement((left, right), [None; 3]));
+            kinds.push(5);
             let edges = [left.to_be_bytes(), right.to_be_bytes()].concat();
             made.value(PacketField::TcpSelectiveAcknowledgements, &edges);
         }
         if options.len() > 1 {
             header.set_options(&options).unwrap();
             made.value(PacketField::TcpOptions, header.options.as_slice());
+            made.value(PacketField::TcpOptionKinds, &kinds);
         }
         header.write(&mut bytes).unwrap();
         made.value(PacketField::TcpSequence, &sequence.to_be_bytes());
