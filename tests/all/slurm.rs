@@ -182,6 +182,8 @@ fn begun(project: &Project) -> Vec<(PathBuf, String, String)> {
     let folder = project.path("results/sweeps/points-points-full/units");
     let entries = fs::read_dir(folder).into_iter().flatten();
     let read = |path: PathBuf| {
+        // A record that is being written has another name yet.
+        path.extension().filter(|extension| *extension == "json")?;
         let record: serde_json::Value = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
         Some((path, record["state"].as_str()?.to_owned(), record["host"].as_str()?.to_owned()))
     };

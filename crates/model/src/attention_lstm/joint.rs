@@ -4,7 +4,7 @@
 use super::AttentionLstm;
 use crate::deep::engine::{BatchLoss, ByteBatch, JointClassifier, Resumable};
 use crate::deep::packets::{ByteFlows, EncodedFlows, Metadata};
-use crate::deep::parameters::{AttentionLstmOptions, ParameterSet, classifier_shapes, encoder_shapes};
+use crate::deep::parameters::{AttentionLstmOptions, ParameterSet, classifier_specifications, encoder_specifications};
 use crate::deep::pooling::Pooling;
 use crate::deep::training::{Learner, Run, collect_statistics, fit_classifier, predict};
 use crate::elmo::encode_flows;
@@ -73,7 +73,7 @@ impl AttentionLstm {
         run: Run<'_, '_>,
     ) -> Result<(Vec<EpochRecord>, ParameterSet, ParameterSet), ModelError> {
         let classes = training.features.class_names.len();
-        let encoder = encoder_shapes(&self.options.elmo, VOCABULARY, training.features.tokens.bytes);
+        let encoder = encoder_specifications(&self.options.elmo, VOCABULARY, training.features.tokens.bytes);
         let mut both = classifier;
         both.extend(&elmo.only(&encoder)?);
         let tokens = &training.features.tokens;
@@ -94,6 +94,6 @@ impl AttentionLstm {
         let epochs = fit_classifier(&mut learner, &self.options, &labels[0], &labels[1], classes, run)?;
         let trained = learner.model.parameters();
         elmo.extend(&trained.only(&encoder)?);
-        Ok((epochs, elmo, trained.only(&classifier_shapes(&self.options, classes))?))
+        Ok((epochs, elmo, trained.only(&classifier_specifications(&self.options, classes))?))
     }
 }

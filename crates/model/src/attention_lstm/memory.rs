@@ -1,7 +1,9 @@
 //! How much memory a fit of the deep model takes: the encoded packets of all flows, the parameters of both networks, and
 //! the values of one batch, whose sizes are those of the buffers in `deep::fast`.
 
-use crate::deep::parameters::{AttentionLstmOptions, classifier_shapes, elmo_shapes, encoder_shapes};
+use crate::deep::parameters::{
+    AttentionLstmOptions, Specification, classifier_specifications, elmo_specifications, encoder_specifications,
+};
 use crate::deep::pooling::PoolingKind;
 use crate::elmo::{ENCODED_AT_ONCE, LARGEST_KEPT};
 use crate::memory::{ExpectedMemory, FitSize, ROWS, TOKENS, matrix};
@@ -36,9 +38,8 @@ pub(super) fn expected(
     let elmo = &options.elmo;
     let (hidden, layers, lstm) = (elmo.hidden as f64, elmo.layers as f64, options.lstm as f64);
     let classes = size.class_counts.len();
-    let parameters = |shapes: &[(String, Vec<usize>)]| -> f64 {
-        let count = |shape: &Vec<usize>| shape.iter().map(|&length| length as f64).product::<f64>();
-        shapes.iter().map(|(_, shape)| count(shape)).sum::<f64>() * FLOAT * COPIES
+    let parameters = |specifications: &[Specification]| -> f64 {
+        specifications.iter().map(|known| known.count() as f64).sum::<f64>() * FLOAT * COPIES
     };
     let averaged = if options.averaging().is_some() { (COPIES + AVERAGE_COPIES) / COPIES } else { 1.0 };
     let tape = match implementation {
@@ -55,7 +56,7 @@ pub(super) fn expected(
     let in_training = layers * 7.0 * hidden + VOCABULARY as f64 + 4.0 * hidden;
     let elmo_batch = packets_of(size.training()).min(elmo.batch as f64);
     let pretraining = ExpectedMemory::default()
-        .and(ELMO, parameters(&elmo_shapes(elmo, VOCABULARY, size.bytes)))
+        .and(ELMO, parameters(&elmo_specifications(elmo, VOCABULARY, size.bytes)))
         .and(ELMO_BATCH, states(elmo_batch) * in_training * FLOAT * here);
 
     // Tokens, their places and, while they are drawn, their hashes.
@@ -71,7 +72,7 @@ pub(super) fn expected(
     let stored = (packets_of(size.training()) * vector).min(LARGEST_KEPT as f64) * 2.0;
     let encoding = ExpectedMemory::default()
         .and(TOKENS, encoded(all.max(size.predicted as f64)) + stored)
-        .and(ELMO, parameters(&elmo_shapes(elmo, VOCABULARY, size.bytes)) / 2.0)
+        .and(ELMO, parameters(&elmo_specifications(elmo, VOCABULARY, size.bytes)) / 2.0)
         .and(ELMO, states(at_once) * layers * 6.0 * hidden * FLOAT * here + at_once * vector);
 
     // Layers as they come (twice), mixed packets and their gradient; of every step what the LSTM reads, normalised and its
@@ -83,14 +84,14 @@ pub(super) fn expected(
     let flows = (size.training() as f64).min((options.batch as f64).max(256.0));
     let training = ExpectedMemory::default()
         .and(TOKENS, encoded(all))
-        .and(LSTM, parameters(&classifier_shapes(options, classes)) * averaged)
+        .and(LSTM, parameters(&classifier_specifications(options, classes)) * averaged)
         .and(BATCH, flows * size.packets as f64 * (of_packet + steps * of_step) * FLOAT * here.max(0.3))
         .and(ROWS, matrix(size.predicted.max(size.validation), classes, 12));
     let training = if options.encoder.trains() {
         // The ELMo is trained in the same steps, without the language model's head.
         let batch = (size.training() as f64).min(options.batch as f64) * size.packets as f64;
         training
-            .and(ELMO, parameters(&encoder_shapes(elmo, VOCABULARY, size.bytes)) * averaged)
+            .and(ELMO, parameters(&encoder_specifications(elmo, VOCABULARY, size.bytes)) * averaged)
             .and(BATCH, states(batch) * (layers * 7.0 * hidden + 4.0 * hidden) * FLOAT * here)
     } else {
         training

@@ -13,7 +13,8 @@ use super::deep::checkpoint::Checkpoints;
 use super::deep::engine::TRAINING;
 use super::deep::packets::{Metadata, PacketList};
 use super::deep::parameters::{
-    AttentionLstmOptions, ElmoOptions, Encoder, MODEL, ParameterSet, classifier_shapes, elmo_shapes, initial_classifier,
+    AttentionLstmOptions, ElmoOptions, Encoder, MODEL, ParameterSet, classifier_specifications, elmo_specifications,
+    initial_classifier,
 };
 use super::deep::training::{OnEncodings, Run, fit_classifier, predict, prediction_batches, still_rising};
 use super::elmo::{ENCODING, ElmoSource, Encoded, Encodings, Pretrained, encode_flows, pretrain, untrained};
@@ -122,8 +123,8 @@ impl AttentionLstm {
         let options = options::parse(&table)?;
         let (packets, bytes, classes) = (number("packets")?, number("bytes")?, number("classes")?);
         let fitted = Fitted {
-            elmo: ParameterSet::load(archive, &elmo_shapes(&options.elmo, VOCABULARY, bytes))?,
-            classifier: ParameterSet::load(archive, &classifier_shapes(&options, classes))?,
+            elmo: ParameterSet::load(archive, &elmo_specifications(&options.elmo, VOCABULARY, bytes))?,
+            classifier: ParameterSet::load(archive, &classifier_specifications(&options, classes))?,
             packets,
             bytes,
             classes,

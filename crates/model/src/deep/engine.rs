@@ -219,7 +219,7 @@ pub(crate) trait JointClassifier: Resumable + PacketEncoder {
     fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError>;
 
     /// As of [`SequenceClassifier::train_step`], from the packets' bytes; layers of the ELMo learn at their
-    /// own rates ([`super::parameters::rate_factor`]), and the gradient is clipped as a whole.
+    /// own rates ([`super::parameters::rate_factors`]), and the gradient is clipped as a whole.
     fn train_step(
         &mut self,
         batch: &ByteBatch<'_>,

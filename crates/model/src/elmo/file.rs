@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::source::{CorpusPart, Excluded};
-use crate::deep::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet, elmo_shapes};
+use crate::deep::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet, elmo_specifications};
 use crate::stored::broken;
 use crate::{EpochRecord, Implementation, ModelArchive, ModelError, Tensor, TensorData};
 use etcbench_feature::{TokenOptions, VOCABULARY};
@@ -203,7 +203,7 @@ impl ElmoFile {
             _ => Err(broken(format!("tensor {name} is missing or is no list of hashes"))),
         };
         let seen = SeenPackets { recorded: hashes(RECORDED)?, read: hashes(READ)? };
-        let parameters = ParameterSet::load(&archive, &elmo_shapes(&card.elmo, VOCABULARY, card.tokens.bytes))?;
+        let parameters = ParameterSet::load(&archive, &elmo_specifications(&card.elmo, VOCABULARY, card.tokens.bytes))?;
         if let Some(name) = parameters.first_non_finite() {
             return Err(broken(format!("parameter {name} holds a number that is not finite")));
         }

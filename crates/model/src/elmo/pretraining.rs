@@ -4,7 +4,7 @@ use crate::deep::Engine;
 use crate::deep::checkpoint::Checkpoints;
 use crate::deep::engine::PRETRAINING;
 use crate::deep::packets::PacketList;
-use crate::deep::parameters::{ElmoOptions, ParameterSet, elmo_shapes, initial_elmo};
+use crate::deep::parameters::{ElmoOptions, ParameterSet, elmo_specifications, initial_elmo};
 use crate::deep::training::{Run, fit_language_model};
 use crate::{EpochRecord, FitContext, Implementation, ModelArchive, ModelError, StageTime};
 use etcbench_feature::{TokenArray, VOCABULARY};
@@ -144,7 +144,7 @@ fn read(stored: &[u8], options: &ElmoOptions, bytes: usize) -> Result<Pretrained
         |name: &str| archive.metadata.get(name).ok_or_else(|| problem(format!("metadata {name} is missing")));
     let unreadable = |error: serde_json::Error| problem(error.to_string());
     Ok(Pretrained {
-        parameters: ParameterSet::load(&archive, &elmo_shapes(options, VOCABULARY, bytes))?,
+        parameters: ParameterSet::load(&archive, &elmo_specifications(options, VOCABULARY, bytes))?,
         epochs: serde_json::from_str(metadata("epochs")?).map_err(unreadable)?,
         stage: serde_json::from_str(metadata("stage")?).map_err(unreadable)?,
     })

@@ -9,8 +9,8 @@ use crate::deep::engine::{
     ByteBatch, JointClassifier, LanguageModel, PacketBatch, PacketEncoder, Picked, SequenceClassifier,
 };
 use crate::deep::parameters::{
-    AttentionLstmOptions, ElmoOptions, Encoder, Normalisation, ParameterSet, encoder_shapes, initial_classifier,
-    initial_elmo,
+    AttentionLstmOptions, ElmoOptions, Encoder, Normalisation, ParameterSet, encoder_specifications,
+    initial_classifier, initial_elmo,
 };
 use crate::deep::pooling::{Pooling, PoolingKind};
 use crate::{Device, ModelArchive, ModelError, Tensor};
@@ -234,7 +234,7 @@ impl FineTuned {
         let options =
             AttentionLstmOptions { lstm, elmo, encoder: Encoder::FineTuned, ..AttentionLstmOptions::default() };
         let mut initial = initial_classifier(&options, CLASSES, 0);
-        let encoder = encoder_shapes(&options.elmo, VOCABULARY, length);
+        let encoder = encoder_specifications(&options.elmo, VOCABULARY, length);
         initial.extend(&initial_elmo(&options.elmo, VOCABULARY, length, 0).only(&encoder)?);
         let mut generator = seed::generator(0, "benchmark");
         let tokens = (0..flows * packets * length).map(|_| generator.random_range(0..256u16)).collect();

@@ -11,7 +11,7 @@ use crate::deep::engine::{
     BatchLoss, ByteBatch, JointClassifier, NOT_FINITE, OptimiserState, PacketBatch, PacketEncoder, Resumable,
     SequenceClassifier, TRAINING, diverged,
 };
-use crate::deep::parameters::{AttentionLstmOptions, MODEL, ParameterSet, rate_factor};
+use crate::deep::parameters::{AttentionLstmOptions, MODEL, ParameterSet, encoder_specifications, rate_factors};
 use crate::deep::pooling::Pooling;
 
 /// Both on a device.
@@ -40,7 +40,9 @@ impl<D: Device> Joint<D> {
     ) -> Result<Self, ModelError> {
         let mut classifier = AttentionLstm::new(device, options, set, seed)?;
         let mut stacks = Stacks::new(&mut classifier.device, &options.elmo, set, seed, true)?;
-        stacks.visit(&mut |weight| weight.set_rate(|name| rate_factor(options, name)));
+        let encoder = encoder_specifications(&options.elmo, stacks.vocabulary(), stacks.positions());
+        let factors = rate_factors(options, &encoder);
+        stacks.visit(&mut |weight| weight.set_rate(|name| factors[name]));
         classifier.device.check()?;
         Ok(Self {
             options: options.clone(),

@@ -194,6 +194,11 @@ impl<D: Device> Stacks<D> {
         self.vocabulary
     }
 
+    /// Positions that have an embedding; 0 where none has.
+    pub(super) fn positions(&self) -> usize {
+        self.positions.as_ref().map_or(0, |positions| positions.count)
+    }
+
     /// States of one direction of the batch at hand.
     pub(super) fn states(&self) -> usize {
         self.batch.packing.states

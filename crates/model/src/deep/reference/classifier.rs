@@ -1,6 +1,8 @@
 //! The classifier over a flow's encoded packets: layer mix, LSTM, normalisation, self-attention,
 //! normalisation, mean over packets, two linear layers.
 
+use std::collections::BTreeMap;
+
 use dfdx::prelude::*;
 
 use super::graph::{Graph, Matrix, NamedGradients, Node};
@@ -17,7 +19,8 @@ use crate::deep::engine::{
 };
 use crate::deep::loss::Loss;
 use crate::deep::parameters::{
-    AttentionLstmOptions, MODEL, Normalisation, ParameterSet, classifier_shapes, encoder_shapes, rate_factor,
+    AttentionLstmOptions, MODEL, Normalisation, ParameterSet, classifier_specifications, encoder_specifications,
+    rate_factors,
 };
 use crate::deep::pooling::{Pooling, PoolingKind};
 use etcbench_feature::PAD;
@@ -116,6 +119,8 @@ struct Reference<D> {
     options: AttentionLstmOptions,
     /// The ELMo's, where it is trained too.
     stacks: Option<Stacks>,
+    /// What the learning rates of its parameters are multiplied by.
+    rates: BTreeMap<String, f32>,
     classes: usize,
     loss: Loss,
     parameters: ParameterSet,
@@ -164,13 +169,12 @@ impl<D: Device<f32>> Reference<D> {
         seed: u64,
     ) -> Result<Self, ModelError> {
         let classes = parameters.shape("classifier.output.bias")?[0];
-        for (name, shape) in classifier_shapes(options, classes) {
-            parameters.get(&name, &shape)?;
-        }
+        parameters.check(&classifier_specifications(options, classes))?;
         Ok(Self {
             device,
             options: options.clone(),
             stacks: None,
+            rates: BTreeMap::new(),
             classes,
             loss: Loss::unweighted(classes, options.label_smoothing),
             parameters: parameters.clone(),
@@ -188,10 +192,10 @@ impl<D: Device<f32>> Reference<D> {
         seed: u64,
     ) -> Result<Self, ModelError> {
         let stacks = Stacks::new(&options.elmo, parameters, seed)?;
-        for (name, shape) in encoder_shapes(&options.elmo, stacks.vocabulary, stacks.positions) {
-            parameters.get(&name, &shape)?;
-        }
-        Ok(Self { stacks: Some(stacks), ..Self::new(device, options, parameters, seed)? })
+        let encoder = encoder_specifications(&options.elmo, stacks.vocabulary, stacks.positions);
+        parameters.check(&encoder)?;
+        let rates = rate_factors(options, &encoder);
+        Ok(Self { stacks: Some(stacks), rates, ..Self::new(device, options, parameters, seed)? })
     }
 
     /// The layers of every place of a batch, shape `[N * flows, layers * size]`, and which places have a packet; from
@@ -499,7 +503,7 @@ impl<D: Device<f32>> Reference<D> {
         let layers = [("classifier.dense", "weight"), ("classifier.lstm", "weight_ih")];
         let nearest = layers.into_iter().find(|(layer, weight)| loss.sum > 0.0 && dead(layer, weight));
         self.dead = nearest.map(|(layer, _)| layer).into_iter().collect();
-        let rate = |name: &str| learning_rate * rate_factor(&self.options, name);
+        let rate = |name: &str| learning_rate * self.rates.get(name).copied().unwrap_or(1.0);
         self.optimiser.update(TRAINING, &mut self.parameters, gradients, rate)?;
         self.update_running(&statistics, rows, NORM_MOMENTUM);
         self.optimiser.average(&self.parameters);
@@ -613,10 +617,9 @@ impl<D: Device<f32>> Resumable for Reference<D> {
     }
 
     fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
-        let shapes = |stacks: &Stacks| encoder_shapes(&stacks.options, stacks.vocabulary, stacks.positions);
-        let elmo = self.stacks.iter().flat_map(shapes);
-        for (name, shape) in classifier_shapes(&self.options, self.classes).into_iter().chain(elmo) {
-            parameters.get(&name, &shape)?;
+        parameters.check(&classifier_specifications(&self.options, self.classes))?;
+        if let Some(Stacks { options, vocabulary, positions, .. }) = &self.stacks {
+            parameters.check(&encoder_specifications(options, *vocabulary, *positions))?;
         }
         self.parameters = parameters.clone();
         Ok(())

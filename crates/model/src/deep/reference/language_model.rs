@@ -11,7 +11,7 @@ use crate::ModelError;
 use crate::deep::engine::{
     BatchLoss, LanguageModel, NOT_FINITE, OptimiserState, PRETRAINING, PacketEncoder, Resumable, diverged,
 };
-use crate::deep::parameters::{ElmoOptions, ParameterSet, elmo_shapes};
+use crate::deep::parameters::{ElmoOptions, ParameterSet, elmo_specifications};
 use crate::deep::pooling::Pooling;
 
 /// ELMo on the processor; `parameters` are taken as they are.
@@ -67,9 +67,7 @@ struct Reference<D> {
 impl<D: Device<f32>> Reference<D> {
     fn new(device: D, options: &ElmoOptions, parameters: &ParameterSet, seed: u64) -> Result<Self, ModelError> {
         let stacks = Stacks::new(options, parameters, seed)?;
-        for (name, shape) in elmo_shapes(options, stacks.vocabulary, stacks.positions) {
-            parameters.get(&name, &shape)?;
-        }
+        parameters.check(&elmo_specifications(options, stacks.vocabulary, stacks.positions))?;
         let optimiser = Adam::new(options.clip_norm, 0.0, None);
         Ok(Self { device, stacks, parameters: parameters.clone(), optimiser })
     }
@@ -174,9 +172,8 @@ impl<D: Device<f32>> Resumable for Reference<D> {
     }
 
     fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
-        for (name, shape) in elmo_shapes(&self.stacks.options, self.stacks.vocabulary, self.stacks.positions) {
-            parameters.get(&name, &shape)?;
-        }
+        let Stacks { options, vocabulary, positions, .. } = &self.stacks;
+        parameters.check(&elmo_specifications(options, *vocabulary, *positions))?;
         self.parameters = parameters.clone();
         Ok(())
     }

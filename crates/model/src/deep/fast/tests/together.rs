@@ -20,7 +20,7 @@ fn options(hidden: usize, encoder: Encoder, dropout: f32) -> AttentionLstmOption
 fn parameters(options: &AttentionLstmOptions, classes: usize, seed: u64) -> ParameterSet {
     let mut set = initial_classifier(options, classes, seed);
     let elmo = initial_elmo(&options.elmo, 257, 19, seed);
-    set.extend(&elmo.only(&crate::deep::parameters::encoder_shapes(&options.elmo, 257, 19)).unwrap());
+    set.extend(&elmo.only(&crate::deep::parameters::encoder_specifications(&options.elmo, 257, 19)).unwrap());
     set
 }
 

@@ -1,17 +1,16 @@
-//! Hyper-parameters, and the parameters that are trained: their names, shapes and initial values. Names and
-//! the order of the LSTM's gates (input, forget, candidate, output) are those of a PyTorch state dict, so
-//! that weights open there as they are.
+//! The keys of `[model.attention_lstm]`: sizes of the layers, and how they are trained.
 
-use indexmap::IndexMap;
-use rand::RngExt;
-use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 
-use super::pooling::{Pooling, PoolingKind};
+use crate::ModelError;
 use crate::class_weights::ClassWeights;
+<<<<<<< HEAD:crates/model/src/deep/parameters.rs
 use crate::{ModelArchive, ModelError, Tensor};
 use etcbench_storage::declarative::first_repeated;
 use etcbench_storage::seed;
+=======
+use crate::deep::pooling::{Pooling, PoolingKind};
+>>>>>>> model-training:crates/model/src/deep/parameters/options.rs
 
 /// The model's name in files and errors.
 pub const MODEL: &str = "attention_lstm";
@@ -372,6 +371,7 @@ fn problem(problem: String) -> ModelError {
     ModelError::Parameters { model: MODEL.to_owned(), problem }
 }
 
+<<<<<<< HEAD:crates/model/src/deep/parameters.rs
 /// The values of one parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Parameter {
@@ -612,63 +612,11 @@ fn initial(shapes: &[(String, Vec<usize>)], seed: u64) -> ParameterSet {
     set
 }
 
+=======
+>>>>>>> model-training:crates/model/src/deep/parameters/options.rs
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn initial_values_follow_their_rules() {
-        let options = AttentionLstmOptions::default();
-        let elmo = initial_elmo(&options.elmo, 257, 128, 3);
-        let embedding = elmo.get("elmo.embedding.weight", &[257, 128]).unwrap();
-        let spread = (embedding.iter().map(|value| value * value).sum::<f32>() / embedding.len() as f32).sqrt();
-        assert!((spread - 0.1).abs() < 0.005, "{spread}");
-        let bias = elmo.get("elmo.backward.1.bias", &[512]).unwrap();
-        let bound = 1.0 / 128f32.sqrt();
-        for (index, value) in bias.iter().enumerate() {
-            let centre = if (128..256).contains(&index) { 1.0 } else { 0.0 };
-            assert!((value - centre).abs() <= bound + 1e-6);
-        }
-        assert!(elmo.get("elmo.head.bias", &[257]).unwrap().iter().all(|value| value.abs() <= bound));
-
-        let classifier = initial_classifier(&options, 5, 3);
-        assert!(classifier.get("classifier.output.bias", &[5]).unwrap().iter().all(|value| value.abs() <= 0.125));
-        assert_eq!(classifier.get("classifier.norm_2.weight", &[256]).unwrap()[7], 1.0);
-        assert_eq!(classifier.get("classifier.norm_2.running_mean", &[256]).unwrap()[7], 0.0);
-        assert_eq!(classifier.get("classifier.mix.gamma", &[1]).unwrap(), [1.0]);
-        assert!(classifier.get("classifier.mix.gamma", &[2]).is_err());
-    }
-
-    #[test]
-    fn leaving_a_layer_out_changes_no_other() {
-        let with = AttentionLstmOptions::default();
-        let without = AttentionLstmOptions { attention: false, ..with.clone() };
-        let all = initial_classifier(&with, 5, 3);
-        for (name, parameter) in initial_classifier(&without, 5, 3).iter() {
-            assert_eq!(all.get(name, &parameter.shape).unwrap(), parameter.values, "{name}");
-        }
-        assert_eq!(initial_classifier(&without, 5, 3).iter().count() + 10, all.iter().count());
-    }
-
-    #[test]
-    fn layers_of_a_fine_tuned_elmo_learn_the_slower_the_lower_they_are() {
-        let mut options = AttentionLstmOptions { encoder: Encoder::FineTuned, ..AttentionLstmOptions::default() };
-        options.layer_rate_divisor = 2.0;
-        for (name, expected) in [
-            ("classifier.mix.weight", 1.0),
-            ("elmo.backward.1.bias", 0.5),
-            ("elmo.forward.0.weight_ih", 0.25),
-            ("elmo.embedding.weight", 0.125),
-            (POSITIONS, 0.125),
-        ] {
-            assert_eq!(rate_factor(&options, name), expected, "{name}");
-            let scratch = AttentionLstmOptions { encoder: Encoder::FromScratch, ..options.clone() };
-            assert_eq!(rate_factor(&scratch, name), 1.0, "{name}");
-        }
-        let shapes = encoder_shapes(&options.elmo, 257, 128);
-        assert_eq!(shapes.len() + 2, elmo_shapes(&options.elmo, 257, 128).len());
-        assert!(shapes.iter().all(|(name, _)| !name.starts_with("elmo.head")));
-    }
 
     #[test]
     fn values_out_of_range_name_their_key() {

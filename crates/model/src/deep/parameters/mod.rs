@@ -1,0 +1,16 @@
+//! Hyper-parameters ([`options`]), and the parameters that are trained: their names, shapes, initial values and learning
+//! rates ([`specification`]), and their values ([`set`]).
+
+mod options;
+mod set;
+mod specification;
+
+pub(crate) use options::{
+    Activation, AttentionLstmOptions, Encoder, LearningRateSchedule, Normalisation, PacketMetadata, WeightAveraging,
+};
+pub use options::{ElmoOptions, MODEL};
+pub use set::ParameterSet;
+pub(crate) use specification::{
+    POSITIONS, Specification, classifier_specifications, elmo_specifications, encoder_specifications,
+    initial_classifier, initial_elmo, rate_factors,
+};
