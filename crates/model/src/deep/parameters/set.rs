@@ -21,6 +21,15 @@ pub struct ParameterSet {
 }
 
 impl ParameterSet {
+    /// Gives every name, shape and value to what hashes them.
+    pub(crate) fn add_to(&self, add: &mut dyn FnMut(&[u8])) {
+        for (name, parameter) in self.iter() {
+            add(name.as_bytes());
+            add(format!("{:?}", parameter.shape).as_bytes());
+            add(bytemuck::cast_slice::<f32, u8>(&parameter.values));
+        }
+    }
+
     /// Adds a parameter, or replaces the one of this name.
     pub(crate) fn insert(&mut self, name: impl Into<String>, shape: &[usize], values: Vec<f32>) {
         assert_eq!(shape.iter().product::<usize>(), values.len(), "values fill the shape");
@@ -52,6 +61,7 @@ impl ParameterSet {
     }
 
     /// A parameter's values, to be changed in place.
+    #[cfg(any(test, feature = "reference"))]
     pub(crate) fn values_mut(&mut self, name: &str) -> Option<&mut [f32]> {
         self.entries.get_mut(name).map(|parameter| parameter.values.as_mut_slice())
     }
