@@ -98,8 +98,8 @@ pub(super) struct RunTable {
 }
 
 impl RunTable {
-    /// The name of its files, without ending; `run` is the experiment's name within a run's folder, and that of the run's
-    /// folder among those of other runs.
+    /// The name of its files, without ending; `run` is the experiment's name within a run's folder, and that of the
+    /// run's folder among those of other runs.
     pub(super) fn file_name(&self, run: &str) -> String {
         format!("{run}{}", self.role.file_suffix())
     }
