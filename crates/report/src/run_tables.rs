@@ -161,7 +161,8 @@ pub(super) fn run_tables(
 /// SVG; gives the Markdown of what is printed, and what was written.
 ///
 /// # Errors
-/// As [`run_tables`], and a file that cannot be written.
+/// Records that contradict one another, a file of the run or a published table that is not what it should be, and a file
+/// that cannot be written.
 pub fn write_run_tables(
     published: &Path,
     heading: &RunHeading<'_>,
