@@ -37,7 +37,8 @@ pub(super) struct RankArguments {
     /// Runs of different experiments or datasets, two or more.
     #[arg(required = true, num_args = 2..)]
     runs: Vec<PathBuf>,
-    /// A metric of the whole test set, or of a fit; of a loss, a time or a size smaller values are better, of others larger ones.
+    /// A metric of the whole test set or of a fit; of a loss, a time or a size smaller values are better, of others
+    /// larger ones.
     #[arg(long, default_value = Metric::MACRO_F1.key, value_name = "NAME")]
     metric: String,
 }

@@ -1,9 +1,10 @@
 //! Evaluation: labels and predictions become metrics with exact definitions and zero-division rules.
 //! No input or output happens here.
 //!
-//! [`Metric`] is the table of what is measured; [`Metrics`] holds what is measured on one test set; [`Summary`] says what several runs of it have in
-//! common; [`mcnemar`] asks whether two models differ on the same test set, [`wilcoxon`] whether they do over folds,
-//! [`friedman`] whether several do over tables, and [`bootstrap_intervals`] how far one test set can be trusted.
+//! [`Metric`] is the table of what is measured; [`Metrics`] holds what is measured on one test set; [`Summary`] says what
+//! several runs of it have in common; [`mcnemar`] asks whether two models differ on the same test set, [`wilcoxon`]
+//! whether they do over folds, [`friedman`] whether several do over tables, and [`bootstrap_intervals`] how far one test
+//! set can be trusted.
 
 mod bootstrap;
 mod confusion;

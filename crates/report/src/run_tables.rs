@@ -98,8 +98,8 @@ pub(super) struct RunTable {
 }
 
 impl RunTable {
-    /// The name of its files, without ending; `run` is the experiment's name within a run's folder, and that of the run's
-    /// folder among those of other runs.
+    /// The name of its files, without ending; `run` is the experiment's name within a run's folder, and that of the
+    /// run's folder among those of other runs.
     pub(super) fn file_name(&self, run: &str) -> String {
         format!("{run}{}", self.role.file_suffix())
     }
@@ -161,7 +161,8 @@ pub(super) fn run_tables(
 /// SVG; gives the Markdown of what is printed, and what was written.
 ///
 /// # Errors
-/// As [`run_tables`], and a file that cannot be written.
+/// Records that contradict one another, a file of the run or a published table that is not what it should be, and a file
+/// that cannot be written.
 pub fn write_run_tables(
     published: &Path,
     heading: &RunHeading<'_>,

@@ -130,7 +130,8 @@ fn without_timing_columns(text: &str) -> String {
     kept.collect::<Vec<_>>().join("\n")
 }
 
-/// An experiment on captures that takes a moment: one seed, the first packets and bytes of each flow as `[packets, bytes]`.
+/// An experiment on captures that takes a moment: one seed, and of each flow as many packets and bytes as `[packets, bytes]`
+/// says.
 pub(crate) fn small_experiment(dataset: &str, label: &str, models: &[&str], [packets, bytes]: [usize; 2]) -> String {
     format!(
         "title = \"Small\"\nseeds = [0]\nmodels = {models:?}\n[dataset]\nnames = [\"{dataset}\"]\n\
