@@ -135,7 +135,7 @@ fn models_and_the_default_implementation_are_named_in_one_place() {
         for (path, code) in sources.iter().filter(|(path, _)| !place(path)) {
             // Modules of a model may be used by another; its name as data may not.
             let outside = !path.starts_with(model);
-            let says = code.contains(&quoted) || outside && names(code, kind);
+            let says = names(code, &quoted) || outside && names(code, kind);
             let is_count = kind == "majority" && path == Path::new("crates/leaks/src/scores.rs");
             assert!(!says || is_count, "{} names the model {kind}", path.display());
         }
