@@ -2,12 +2,12 @@
 //!
 //!     cargo run --release -p etcbench-capture --example packets -- traffic.pcapng.gz
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use etcbench_capture::{CaptureError, CaptureReader};
 
-fn print(path: &PathBuf) -> Result<(), CaptureError> {
+fn print(path: &Path) -> Result<(), CaptureError> {
     let mut reader = CaptureReader::open(path)?;
     while let Some(packet) = reader.next_packet()? {
         let (seconds, nanoseconds) =

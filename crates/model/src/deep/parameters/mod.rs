@@ -5,8 +5,10 @@ mod options;
 mod set;
 mod specification;
 
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) use options::WeightAveraging;
 pub(crate) use options::{
-    Activation, AttentionLstmOptions, Encoder, LearningRateSchedule, Normalisation, PacketMetadata, WeightAveraging,
+    Activation, AttentionLstmOptions, Encoder, LearningRateSchedule, Normalisation, PacketMetadata,
 };
 pub use options::{ElmoOptions, MODEL};
 pub use set::ParameterSet;

@@ -97,6 +97,7 @@ impl ParameterSet {
     ///
     /// # Errors
     /// The first that is missing or has another shape.
+    #[cfg(feature = "reference")]
     pub(crate) fn check(&self, specifications: &[Specification]) -> Result<(), ModelError> {
         specifications.iter().try_for_each(|wanted| self.get(&wanted.name, &wanted.shape).map(|_| ()))
     }
