@@ -122,8 +122,8 @@ proptest! {
             let splits = split(&features, &options, seed).unwrap();
             splits.into_iter().map(|split| split.test).collect::<BTreeSet<_>>()
         };
-        // Four more seeds; that all deal every class alike is out of the question.
-        prop_assert!((1..5).any(|other| together(seed.wrapping_add(other)) != together(seed)));
+        // A few captures can be dealt in two ways, so that a handful of seeds may agree; a hundred do not.
+        prop_assert!((1..100).any(|other| together(seed.wrapping_add(other)) != together(seed)));
     }
 
     #[test]
