@@ -243,9 +243,6 @@ proptest! {
         if !same {
             return Ok(());
         }
-        // Flows of one shape differ in what masks hide and in nothing else.
-        let nothing = report(&flows, &Mask::ALL);
-        prop_assert_eq!((&nothing.fields, &nothing.byte_positions), (&Vec::new(), &Vec::new()));
         // Without masks every field that they have is there.
         let all = report(&flows, &[]);
         let shape = shape(0);
@@ -253,6 +250,12 @@ proptest! {
         // Headers end here at most, and with the longest record and segment the hello's fields lie in one packet.
         let headers = if ipv6 { 40 + 16 + 24 + 24 + 8 } else { 20 + 20 } + if tcp { 20 + 32 } else { 8 };
         let whole = kept_bytes.min(BYTES) >= headers;
+        // Flows of one shape differ in what masks hide and in nothing else. Where packets are kept in part, a hello over several
+        // of them cannot be followed past the first cut.
+        if !tcp || kept_bytes >= headers + shape.segment {
+            let nothing = report(&flows, &Mask::ALL);
+            prop_assert_eq!((&nothing.fields, &nothing.byte_positions), (&Vec::new(), &Vec::new()));
+        }
         let hello = tcp && kept_bytes.min(BYTES) >= headers + 200 && shape.segment >= 250 && shape.record >= 250;
         for (field, there) in [
             (PacketField::IpSource, true),
