@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
-use super::run::{Seeds, parse_seeds};
+use super::run::{Seeds, generate_captures, parse_seeds};
 use super::{Verdict, output, progress};
 use crate::experiment::{self, Cache, Experiment, Overrides, Settings, VariantRun};
 use crate::model::Device;
@@ -55,6 +55,7 @@ impl Divided {
             device: Device::Cpu,
             device_reason: None,
             cache: Cache::disabled(),
+            generator: generate_captures,
             memory_limit: None,
         };
         let progress = progress::for_standard_error();

@@ -84,7 +84,14 @@ pub(super) fn pretrain(project: &Path, arguments: &PretrainArguments) -> anyhow:
     let (device, device_reason) = arguments.device.resolve(Precision::F32)?;
     let cache = if arguments.no_cache { Cache::disabled() } else { run::cache(project) }
         .with_checkpoint_interval(Duration::from_secs(arguments.checkpoint_seconds));
-    let settings = Settings { project: project.to_owned(), device, device_reason, cache, memory_limit: None };
+    let settings = Settings {
+        project: project.to_owned(),
+        device,
+        device_reason,
+        cache,
+        generator: run::generate_captures,
+        memory_limit: None,
+    };
     let progress = progress::for_standard_error();
     let elmo = match of_experiment {
         Some(experiment) => {

@@ -15,6 +15,7 @@ use crate::model::{CudaDevice, Device, Precision};
 use crate::progress::Progress;
 use crate::report;
 use crate::storage::WholeFolder;
+use crate::synth::{self, SynthOptions};
 
 /// What both subcommands take.
 #[derive(Args)]
@@ -257,11 +258,23 @@ pub(super) enum InUnits {
     Slurm { options: SlurmOptions, wait: bool },
 }
 
+/// The captures of the dataset `synth`, for experiments that use it.
+pub(super) fn generate_captures(folder: &Path, progress: &dyn Progress) -> Result<(), String> {
+    synth::generate(&SynthOptions::default(), folder, progress).map(drop).map_err(|error| error.to_string())
+}
+
 /// The settings of a run on a device by the names that the command line and plans have for it.
 pub(super) fn settings(project: &Path, device: &str, precision: &str, cache: Cache) -> anyhow::Result<Settings> {
     let choice = parse_device(device).map_err(anyhow::Error::msg)?;
     let (device, device_reason) = choice.resolve(precision.parse().map_err(anyhow::Error::msg)?)?;
-    Ok(Settings { project: project.to_owned(), device, device_reason, cache, memory_limit: None })
+    Ok(Settings {
+        project: project.to_owned(),
+        device,
+        device_reason,
+        cache,
+        generator: generate_captures,
+        memory_limit: None,
+    })
 }
 
 /// The project's cache.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::run::{InUnits, cache, print_tables, settings, write_results};
+use super::run::{InUnits, cache, generate_captures, print_tables, settings, write_results};
 use super::{Verdict, progress};
 use crate::experiment::{self, PlanOptions, PlannedRun, Queue, Settings, SlurmOptions, UnitRecord, UnitState};
 use crate::progress::Progress;
@@ -254,7 +254,14 @@ pub(super) fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progre
         );
     }
     let device = done[0].device.parse().map_err(anyhow::Error::msg)?;
-    let settings = Settings { project: project.to_owned(), device, device_reason: None, cache, memory_limit: None };
+    let settings = Settings {
+        project: project.to_owned(),
+        device,
+        device_reason: None,
+        cache,
+        generator: generate_captures,
+        memory_limit: None,
+    };
     let (mut printed, mut records) = (Vec::new(), Vec::new());
     for (index, experiment) in planned.experiments.iter().enumerate() {
         let own = planned.units.iter().zip(&done).filter(|(unit, _)| unit.experiment == index);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::run::{DeviceChoice, parse_device};
+use super::run::{DeviceChoice, generate_captures, parse_device};
 use super::{Verdict, models_help, progress, with_models};
 use crate::experiment::{self, Agreement, Cache, Overrides, Settings};
 use crate::model::Precision;
@@ -52,6 +52,7 @@ pub(super) fn verify_models(project: &Path, arguments: &VerifyModelsArguments) -
         device,
         device_reason,
         cache: Cache::new(experiment::results_folder(project).join("cache")),
+        generator: generate_captures,
         memory_limit: None,
     };
     let results = experiment::verify_models(&experiment, &settings, progress::for_standard_error().as_ref())?;

@@ -186,6 +186,7 @@ fn bench(experiment: &str) -> Bench {
         device: Device::Cpu,
         device_reason: None,
         cache: Cache::new(project.path("results/cache")),
+        generator: |_, _| Err("nothing is generated here".to_owned()),
         memory_limit: None,
     };
     Bench { project, settings }

@@ -18,8 +18,6 @@ use etcbench_flow::FlowOptions;
 use etcbench_storage::declarative;
 use etcbench_storage::progress::Progress;
 use etcbench_storage::{Determinants, Turn, WholeFolder};
-use etcbench_synth as synth;
-use etcbench_synth::SynthOptions;
 
 /// Raised whenever a change to the code changes the flows, so that no fit on older ones is reused.
 pub(super) const FLOWS_VERSION: u32 = 6;
@@ -172,19 +170,15 @@ pub fn dataset_names(project: &Path) -> Vec<String> {
 ///
 /// # Errors
 /// Any error of writing them.
-pub(crate) fn generate_if_absent(
-    project: &Path,
-    cache: &cache::Cache,
-    progress: &dyn Progress,
-) -> Result<(), ExperimentError> {
-    let folder = project.join("data").join(GENERATED);
+fn generate_if_absent(settings: &Settings, progress: &dyn Progress) -> Result<(), ExperimentError> {
+    let folder = settings.project.join("data").join(GENERATED);
     let there = || folder.exists().then_some(());
-    if let Turn::Ours(_claim) = cache.look_up("captures", GENERATED, progress, there) {
+    if let Turn::Ours(_claim) = settings.cache.look_up("captures", GENERATED, progress, there) {
         let problem =
             |error: std::io::Error| ExperimentError::Store { path: folder.clone(), problem: error.to_string() };
         // Whole or not at all: a folder that is there is complete.
         let staging = WholeFolder::new(&folder).map_err(problem)?;
-        synth::generate(&SynthOptions::default(), staging.path(), progress)?;
+        (settings.generator)(staging.path(), progress).map_err(ExperimentError::Generate)?;
         // Without a cache there are no claims. Where another process was faster, its captures are the same bytes.
         if !folder.exists() {
             staging.put_in_place().map_err(problem)?;
@@ -201,7 +195,7 @@ pub(super) fn load_flows(
     progress: &dyn Progress,
 ) -> Result<LoadedFlows, ExperimentError> {
     if experiment.datasets.iter().any(|name| name == GENERATED) {
-        generate_if_absent(&settings.project, &settings.cache, progress)?;
+        generate_if_absent(settings, progress)?;
     }
     let find = |name: &String| find_labelled(experiment, name, &settings.project);
     load_datasets(&experiment.datasets.iter().map(find).collect::<Result<Vec<_>, _>>()?, options, settings, progress)
@@ -215,7 +209,7 @@ pub(super) fn load_unlabelled(
     progress: &dyn Progress,
 ) -> Result<LoadedFlows, ExperimentError> {
     if name == GENERATED {
-        generate_if_absent(&settings.project, &settings.cache, progress)?;
+        generate_if_absent(settings, progress)?;
     }
     let Dataset { definition, folder } =
         find(&format!("etcbench pretrain {GENERATED} -o FILE"), name, &settings.project)?;

@@ -43,7 +43,9 @@ pub use plan::{
 pub use pretrain::{PretrainedElmo, Recipe, pretrain_datasets, pretrain_experiment, show_elmo};
 pub use provenance::Provenance;
 pub use record::{Record, RunKey};
-pub use run::{FittedRow, Run, Settings, SplitRun, VariantRun, device_name, divide, results_folder, results_name, run};
+pub use run::{
+    FittedRow, Generator, Run, Settings, SplitRun, VariantRun, device_name, divide, results_folder, results_name, run,
+};
 pub use slurm::{Queue, SlurmError, SlurmOptions, submit};
 pub use store::store;
 pub use sweep::coordinates;
@@ -71,8 +73,8 @@ pub enum ExperimentError {
         problem: String,
     },
     /// Generated captures could not be written.
-    #[error(transparent)]
-    Synth(#[from] etcbench_synth::SynthError),
+    #[error("{0}")]
+    Generate(String),
     /// The datasets do not have what the experiment asks for.
     #[error("{problem}")]
     Features {

@@ -24,6 +24,9 @@ use etcbench_split::{
 use etcbench_storage::progress::Progress;
 use etcbench_storage::{Determinants, Turn};
 
+/// Writes generated captures into a folder, or says why it cannot. Passed in, since experiments know nothing of generators.
+pub type Generator = fn(&Path, &dyn Progress) -> Result<(), String>;
+
 /// Where and on what an experiment runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -35,6 +38,8 @@ pub struct Settings {
     pub device_reason: Option<String>,
     /// Where stages are kept.
     pub cache: Cache,
+    /// What generates the captures of the dataset `synth`, where an experiment uses it and they are not there.
+    pub generator: Generator,
     /// The most memory that the process may have, in bytes; what is free on the machine where none is given.
     pub memory_limit: Option<u64>,
 }

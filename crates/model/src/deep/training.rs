@@ -1,6 +1,7 @@
 //! The training loops, written once for both engines: batches in a seeded order, learning rates, the
 //! validation after each epoch, early stopping, and what to say when training diverges.
 
+use ndarray::ArrayView2;
 use rand::seq::SliceRandom;
 
 use super::checkpoint::{Best, Checkpoints, DeadLayer, EngineState, Position};
@@ -11,6 +12,7 @@ use super::pace::Pace;
 use super::packets::{EncodedFlows, PacketList};
 use super::parameters::{AttentionLstmOptions, ElmoOptions, LearningRateSchedule, MODEL, ParameterSet};
 use crate::{EpochRecord, ModelError};
+use etcbench_evaluate::{ConfusionMatrix, argmax};
 use etcbench_storage::progress::Progress;
 use etcbench_storage::seed;
 
@@ -440,16 +442,10 @@ fn cross_entropy(probabilities: &[f32], labels: &[u32], classes: usize) -> f64 {
 
 /// The unweighted mean of F1 over the classes that occur among labels or predictions.
 fn macro_f1(probabilities: &[f32], labels: &[u32], classes: usize) -> f64 {
-    let (mut hits, mut predicted, mut actual) = (vec![0u64; classes], vec![0u64; classes], vec![0u64; classes]);
-    for (row, &label) in probabilities.chunks_exact(classes).zip(labels) {
-        let best = (1..classes).fold(0, |best, class| if row[class] > row[best] { class } else { best });
-        predicted[best] += 1;
-        actual[label as usize] += 1;
-        hits[best] += u64::from(best == label as usize);
-    }
-    let occurring = (0..classes).filter(|&class| predicted[class] + actual[class] > 0).collect::<Vec<_>>();
-    let f1 = |class: usize| 2.0 * hits[class] as f64 / (predicted[class] + actual[class]) as f64;
-    occurring.iter().map(|&class| f1(class)).sum::<f64>() / occurring.len() as f64
+    let rows = ArrayView2::from_shape((labels.len(), classes), probabilities).expect("a row for each label");
+    let confusion = ConfusionMatrix::new(labels, &argmax(rows), classes).expect("labels are classes");
+    let scores: Vec<f64> = (0..classes).filter_map(|class| confusion.class_scores(class).f1).collect();
+    scores.iter().sum::<f64>() / scores.len() as f64
 }
 
 #[cfg(test)]
