@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::run::Target;
 use super::{Verdict, find_results, records};
-use crate::report::{self, ToleranceFile};
+use crate::report::{self, StoredRun, ToleranceFile};
 use crate::storage;
 
 /// `etcbench check`.
@@ -40,7 +40,17 @@ pub(super) struct CheckArguments {
 /// Prints what is out of tolerance; proposes new expectations when asked to.
 pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Result<Verdict> {
     let (experiment, run) = find_results(project, &arguments.target)?;
-    let records = storage::read_folder(&run, || records(&run))?;
+    let (records, changes) = storage::read_folder(&run, || {
+        let records = records(&run)?;
+        anyhow::Ok((records, report::integrity(&StoredRun::read(&run)?)?))
+    })?;
+    if !changes.is_empty() {
+        for change in &changes {
+            say!("{}: {change}", run.display());
+        }
+        say!("The run is not as it was written; run the experiment again.");
+        return Ok(Verdict::CheckFailed);
+    }
     let folder = project.join("results/tolerances");
     let dataset = experiment.datasets.join("+");
     let path = ToleranceFile::path(&folder, &experiment.name, &dataset, &experiment.size);
@@ -77,6 +87,14 @@ pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Resul
     };
     let verdicts = report::check(&records, &stored)?;
     let table = report::verdict_table(&verdicts);
+    let without = report::rows_without_expectation(&records, &stored)?;
+    if let Some(first) = without.first() {
+        tell!(
+            "{}: nothing is expected of {} rows of the run, the first of them {first}",
+            path.display(),
+            without.len()
+        );
+    }
     if verdicts.iter().all(|verdict| verdict.within) {
         say!("{}: {}", path.display(), table.title);
         return Ok(Verdict::Done);

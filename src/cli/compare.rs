@@ -18,7 +18,7 @@ use crate::storage;
   etcbench compare table2-synth-ci.1 table2-synth-ci          an older run that was kept, and the last one
 
 A run is its folder, or the folder's name under results/ (`etcbench list runs` names them). Exit code 1 when a result
-differs in any bit; times and memory do not count.")]
+differs in any bit or a run is not as it was written; times and memory do not count.")]
 pub(super) struct CompareArguments {
     /// A run.
     first: PathBuf,
@@ -50,6 +50,16 @@ pub(super) fn compare(project: &Path, arguments: &CompareArguments) -> anyhow::R
     let second = StoredRun::read(&find_run(&results, &arguments.second)?)?;
     let compared = report::compare_runs(&first, &second)?;
     say!("First:  {}\nSecond: {}\n", first.folder.display(), second.folder.display());
+    let mut sound = true;
+    for run in [&first, &second] {
+        for change in storage::read_folder(&run.folder, || report::integrity(run))? {
+            say!("{}: {change}", run.folder.display());
+            sound = false;
+        }
+    }
+    if !sound {
+        say!("");
+    }
     for table in &compared.tables {
         if table.rows.is_empty() {
             say!("**{}**\n", table.title);
@@ -57,6 +67,10 @@ pub(super) fn compare(project: &Path, arguments: &CompareArguments) -> anyhow::R
         } else {
             say!("{}", table.to_markdown());
         }
+    }
+    if !sound {
+        say!("A run is not as it was written; its numbers are not those that were computed.");
+        return Ok(Verdict::CheckFailed);
     }
     if compared.same_results {
         say!("Every result is the same to the last bit.");
@@ -66,11 +80,20 @@ pub(super) fn compare(project: &Path, arguments: &CompareArguments) -> anyhow::R
     Ok(Verdict::CheckFailed)
 }
 
+/// Says on standard error what of a run is not as it was written.
+pub(super) fn warn_of_changes(folder: &Path) -> anyhow::Result<()> {
+    for change in storage::read_folder(folder, || report::integrity(&StoredRun::read(folder)?))? {
+        tell!("warning: {}: {change}", folder.display());
+    }
+    Ok(())
+}
+
 /// Prints the models of several runs by their mean ranks.
 pub(super) fn rank(project: &Path, arguments: &RankArguments) -> anyhow::Result<Verdict> {
     let mut records = Vec::new();
     for run in &arguments.runs {
         let folder = find_run(&results_folder(project), run)?;
+        warn_of_changes(&folder)?;
         records.extend(storage::read_folder(&folder, || report::read_records(&folder.join("records.jsonl")))?);
     }
     let known = |record: &crate::experiment::Record| {

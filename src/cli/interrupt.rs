@@ -21,6 +21,20 @@ pub(super) fn listen() {
     });
 }
 
+/// Ends the program cleanly when standard input ends: a pipe of which the process that started this one holds the other
+/// side, so that nothing goes on when that process is gone, even killed.
+pub(super) fn end_with_standard_input() {
+    let _ = std::thread::Builder::new().name("standard input".to_owned()).spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        crate::storage::abandon();
+        tell!("etcbench: stopped, since the process that started this one has ended");
+        std::process::exit(128 + TERMINATED);
+    });
+}
+
+/// The number of SIGTERM.
+const TERMINATED: i32 = 15;
+
 /// Whether whoever started the program wants the signal to be ignored, as nohup does.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
@@ -38,4 +52,4 @@ fn is_ignored(signal: i32) -> bool {
 
 /// Ends the program cleanly when it is asked to stop.
 #[cfg(not(unix))]
-pub fn listen() {}
+pub(super) fn listen() {}

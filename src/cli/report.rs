@@ -16,7 +16,8 @@ use crate::{experiment, storage};
   etcbench report                                  every run under results/
   etcbench report table2-synth-demo -o table2.html one run, by the name of its folder
 
-The page needs no network and no server. Tables go to paper/tables as CSV, Markdown and LaTeX, figures to paper/figures
+The page needs no network and no server. Exit code 1 when a run cannot be read or is not as it was written; the page then
+has the others. Tables go to paper/tables as CSV, Markdown and LaTeX, figures to paper/figures
 as SVG; `just paper` makes a PDF of them.")]
 pub(super) struct ReportArguments {
     /// Runs: names of folders under results/, or folders; all when not given, older ones that were kept (NAME.1) aside.
@@ -51,8 +52,25 @@ pub(super) fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Res
     progress.begin("reading runs", folders.len() as u64);
     let (published, tolerances) = (published_folder(project), results.join("tolerances"));
     let mut runs = Vec::new();
+    let mut sound = true;
     for folder in &folders {
-        runs.push(storage::read_folder(folder, || ReportedRun::read(folder, &published, &tolerances))?);
+        match storage::read_folder(folder, || ReportedRun::read(folder, &published, &tolerances)) {
+            Ok(run) => {
+                if let Some(first) = run.changes.first() {
+                    let more = run.changes.len() - 1;
+                    let more = if more > 0 { format!(" (and {more} more, see the page)") } else { String::new() };
+                    progress.warn(&format!("{}: not as the run wrote it: {first}{more}", folder.display()));
+                    sound = false;
+                }
+                runs.push(run);
+            }
+            // One broken run among all does not keep the others from their page; one that was asked for does.
+            Err(error) if arguments.runs.is_empty() => {
+                progress.warn(&format!("{}: left out: {error}", folder.display()));
+                sound = false;
+            }
+            Err(error) => return Err(error.into()),
+        }
         progress.advance(1);
     }
     progress.end();
@@ -66,7 +84,7 @@ pub(super) fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Res
         paper.join("tables").display(),
         paper.join("figures").display()
     );
-    Ok(Verdict::Done)
+    Ok(if sound { Verdict::Done } else { Verdict::CheckFailed })
 }
 
 /// The audits of all published tables.

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 
 use super::run::cache;
-use super::{Verdict, progress, units};
+use super::{Verdict, interrupt, progress, units};
 use crate::experiment::{self, Cache, PlannedRun, Queue, UnitRecord, UnitState};
 use crate::report::{Cell, Column, Table};
 
@@ -47,6 +47,9 @@ pub(super) struct UnitArguments {
     /// The unit, from 0.
     #[arg(long)]
     number: usize,
+    /// End when standard input does: whoever started this process has ended, in whatever way.
+    #[arg(long)]
+    attached: bool,
 }
 
 /// `etcbench sweep flows` and `gather`.
@@ -61,6 +64,9 @@ pub(super) fn sweep(project: &Path, command: &SweepCommand) -> anyhow::Result<Ve
     match command {
         SweepCommand::Status(arguments) => status(project, arguments.name.as_deref()),
         SweepCommand::Unit(arguments) => {
+            if arguments.attached {
+                interrupt::end_with_standard_input();
+            }
             units::run_unit(project, &PlannedRun::read(project, &arguments.name)?, arguments.number)?;
             Ok(Verdict::Done)
         }

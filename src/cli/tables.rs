@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::audit::published_folder;
+use super::compare::warn_of_changes;
 use super::run::Target;
 use super::{Verdict, find_results, records};
 use crate::report::{self, RunHeading};
@@ -25,6 +26,9 @@ pub(super) struct TablesArguments {
 /// Reads the records of the last run, writes its tables and prints them.
 pub(super) fn tables(project: &Path, arguments: &TablesArguments) -> anyhow::Result<Verdict> {
     let (experiment, folder) = find_results(project, &arguments.target)?;
+    if folder.join("records.jsonl").is_file() {
+        warn_of_changes(&folder)?;
+    }
     let write = || {
         let heading = RunHeading::of(&experiment);
         let published = published_folder(project);

@@ -142,7 +142,8 @@ fn local(project: &Path, planned: &PlannedRun, jobs: usize, progress: &dyn Progr
     Ok(())
 }
 
-/// A process of this program that computes a unit and writes to the unit's log.
+/// A process of this program that computes a unit and writes to the unit's log. It ends when its standard input does, a
+/// pipe that this process holds: no signal to this one leaves it running.
 fn start(project: &Path, planned: &PlannedRun, number: usize, threads: usize) -> anyhow::Result<Child> {
     let path = planned.log(number);
     let log = || -> std::io::Result<std::fs::File> {
@@ -155,9 +156,9 @@ fn start(project: &Path, planned: &PlannedRun, number: usize, threads: usize) ->
     Command::new(std::env::current_exe().context("this program's path")?)
         .arg("--project")
         .arg(project)
-        .args(["--threads", &threads.to_string(), "sweep", "unit", "--number", &number.to_string()])
+        .args(["--threads", &threads.to_string(), "sweep", "unit", "--number", &number.to_string(), "--attached"])
         .arg(&planned.plan.name)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()

@@ -377,3 +377,45 @@ fn pruning_beside_a_run_changes_nothing_of_it() {
     disturbed.done(&every_stage::RUN);
     same(&expected, &folder, &format!("after {prunes} prunes"));
 }
+
+/// The processes that compute units of a project's runs.
+fn units_of(folder: &Path) -> Vec<String> {
+    let folder = folder.canonicalize().unwrap();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let is_unit = |entry: &std::fs::DirEntry| {
+        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let words: Vec<&[u8]> = command.split(|&byte| byte == 0).collect();
+        words.contains(&b"unit".as_slice())
+            && std::fs::read_link(entry.path().join("cwd")).is_ok_and(|current| current == folder)
+    };
+    entries.filter(is_unit).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn no_signal_leaves_the_processes_of_units_running() {
+    for name in ["-TERM", "-HUP", "-KILL"] {
+        let project = every_stage::project();
+        let folder = project.path("");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // Units that would go on for hours.
+        let endless = "model.attention_lstm={ epochs = 1000000, patience = 1000000, lstm = 8, dense = 4 }";
+        let mut child = command(&folder)
+            .args(["--jobs", "2", "--models", "attention_lstm", "--set", endless])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while units_of(&folder).is_empty() {
+            assert!(Instant::now() < deadline && child.try_wait().unwrap().is_none(), "{name}: no unit was seen");
+        }
+        signal(&child, name);
+        child.wait().unwrap();
+        while !units_of(&folder).is_empty() {
+            assert!(Instant::now() < deadline, "{name}: {:?} are still running", units_of(&folder));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // What they had begun is nobody's, and the same command goes on.
+        let again = command(&folder).args(["--jobs", "2"]).output().unwrap();
+        assert!(again.status.success(), "{name}: {}", String::from_utf8_lossy(&again.stderr));
+    }
+}

@@ -12,6 +12,8 @@ mod dataset;
 #[cfg(target_os = "linux")]
 mod determinism;
 mod download;
+#[cfg(unix)]
+mod edited_runs;
 mod experiments;
 mod falsified_lengths;
 #[cfg(target_os = "linux")]

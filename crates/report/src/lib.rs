@@ -7,6 +7,7 @@ mod audit_matrix;
 mod compare;
 mod comparisons;
 mod drawing;
+mod integrity;
 mod latex;
 mod leaks;
 mod page;
@@ -32,6 +33,7 @@ mod tuning;
 pub use audit::{AuditTable, Finding, audit_table};
 pub use compare::{RunComparison, compare_runs};
 pub use drawing::Figure;
+pub use integrity::integrity;
 pub use leaks::{leak_text, read_leaks};
 pub use paper::PaperFiles;
 pub use published::{Possible, PublishedCell, PublishedTable};
@@ -43,7 +45,7 @@ pub use run_tables::{RunHeading, write_run_tables};
 pub use stored_run::{FitFacts, RunFacts, StoredRun};
 pub use table::{Cell, Column, Table};
 pub use tables::split_table;
-pub use tolerance::{Tolerance, ToleranceFile, Verdict, bless, check, verdict_table};
+pub use tolerance::{Tolerance, ToleranceFile, Verdict, bless, check, rows_without_expectation, verdict_table};
 pub use tuning::agreement_table;
 
 /// Why records, published numbers or tolerances cannot be used.

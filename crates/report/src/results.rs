@@ -9,8 +9,8 @@ use super::row_figures::RowFigures;
 use super::run_figures::RunFigures;
 use super::run_tables::{RunHeading, RunTable, run_tables};
 use super::{
-    Cell, Column, PublishedTable, ReportError, RunFacts, StoredRun, Table, ToleranceFile, check, page, ranking_table,
-    rankings, verdict_table,
+    Cell, Column, PublishedTable, ReportError, RunFacts, StoredRun, Table, ToleranceFile, check, integrity, page,
+    ranking_table, rankings, verdict_table,
 };
 use etcbench_evaluate::Metric;
 use etcbench_experiment::Record;
@@ -19,6 +19,8 @@ use etcbench_experiment::Record;
 pub struct ReportedRun {
     /// What is stored of it.
     pub stored: StoredRun,
+    /// What of it is not as the run wrote it, a sentence each.
+    pub changes: Vec<String>,
     /// Its tables, the main one first.
     pub(super) tables: Vec<RunTable>,
     /// Its expectations that are not met; none where there are no expectations.
@@ -87,6 +89,7 @@ impl ReportedRun {
     /// Records that contradict one another or are of several experiments, a file that cannot be read.
     pub fn read(folder: &Path, published: &Path, tolerances: &Path) -> Result<Self, ReportError> {
         let stored = StoredRun::read(folder)?;
+        let changes = integrity(&stored)?;
         let tables = run_tables(published, &RunHeading::of_stored(&stored), &stored.records, folder)?;
         let RunFacts { experiment, datasets, size, .. } = &stored.facts;
         let expected = ToleranceFile::path(tolerances, experiment, &datasets.join("+"), size);
@@ -106,7 +109,7 @@ impl ReportedRun {
         let rows = aggregate.rows();
         let rows = rows.iter().map(|row| RowFigures::draw(&stored, &aggregate, row)).collect::<Result<_, _>>()?;
         let figures = RunFigures::draw(&aggregate, published.as_ref());
-        Ok(Self { stored, tables, tolerances, aggregate, figures, rows })
+        Ok(Self { stored, changes, tables, tolerances, aggregate, figures, rows })
     }
 
     /// How many fits its records are of.

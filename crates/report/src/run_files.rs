@@ -58,6 +58,30 @@ impl RunFiles {
         text.lines().map(parse).collect::<Option<_>>().map(Self)
     }
 
+    /// What differs from the list in a run's folder, a sentence each: files that were changed or removed, but for tables, which
+    /// are made from records. None where there is no list, as in runs of versions that kept none.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(super) fn changed(folder: &Path) -> Result<Vec<String>, ReportError> {
+        if folder.join(CHECKSUMS).symlink_metadata().is_err() {
+            return Ok(Vec::new());
+        }
+        let Some(files) = Self::read(folder) else {
+            return Ok(vec![format!("{CHECKSUMS}: is no list of checksums any more")]);
+        };
+        let mut problems = Vec::new();
+        for (name, sum) in files.0.iter().filter(|(name, _)| !name.starts_with("tables/")) {
+            let path = folder.join(name);
+            if path.symlink_metadata().is_err() {
+                problems.push(format!("{name}: was removed since the run wrote it"));
+            } else if checksum(&path)? != *sum {
+                problems.push(format!("{name}: was changed since the run wrote it"));
+            }
+        }
+        Ok(problems)
+    }
+
     /// Writes the list into a run's folder.
     ///
     /// # Errors

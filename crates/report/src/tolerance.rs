@@ -244,8 +244,19 @@ impl Tolerance {
 /// experiments, datasets and sizes are not looked at; an expectation without a record is not met.
 ///
 /// # Errors
-/// Two records of the same value.
+/// Two records of the same value; a file without expectations, which anything would meet.
 pub fn check(records: &[Record], file: &ToleranceFile) -> Result<Vec<Verdict>, ReportError> {
+    if file.tolerance.is_empty() {
+        let ToleranceFile { experiment, dataset, size, .. } = file;
+        return Err(ReportError::Records(format!(
+            "the tolerances of {experiment} on {dataset} at size {size} expect nothing: there is no [[tolerance]] in the file; \
+             was it cut? `etcbench check {experiment} --bless --write` stores the last run as the expectation"
+        )));
+    }
+    verdicts(records, file)
+}
+
+fn verdicts(records: &[Record], file: &ToleranceFile) -> Result<Vec<Verdict>, ReportError> {
     let tables = aggregate(records)?;
     let table = tables
         .iter()
@@ -267,6 +278,21 @@ pub fn check(records: &[Record], file: &ToleranceFile) -> Result<Vec<Verdict>, R
         }
     };
     Ok(file.tolerance.iter().map(verdict).collect())
+}
+
+/// Rows of the records that no expectation is about, which a verdict on all expectations says nothing of.
+///
+/// # Errors
+/// Two records of the same value.
+pub fn rows_without_expectation(records: &[Record], file: &ToleranceFile) -> Result<Vec<String>, ReportError> {
+    let mut names = Vec::new();
+    for (key, table) in aggregate(records)? {
+        if key.experiment == file.experiment && key.dataset == file.dataset && key.size == file.size {
+            let rows = table.rows().into_iter().filter(|row| file.tolerance.iter().all(|known| known.row() != *row));
+            names.extend(rows.map(|row| format!("{} on {}, {}", row.model_name(), row.input, row.variant)));
+        }
+    }
+    Ok(names)
 }
 
 /// Proposes expectations from records: accuracy and macro F1 of every row, to be held within three sample
@@ -300,7 +326,7 @@ pub fn bless(records: &[Record], stored: Option<&ToleranceFile>, times: bool) ->
         Some(Tolerance { expected, deviation, seeds, ..tolerance.clone() })
     };
     let mut tolerance = Vec::new();
-    for verdict in stored.map_or(Ok(Vec::new()), |stored| check(records, stored))? {
+    for verdict in stored.map_or(Ok(Vec::new()), |stored| verdicts(records, stored))? {
         tolerance.extend(if verdict.within { Some(verdict.tolerance) } else { renewed(&verdict.tolerance) });
     }
     for row in table.rows() {

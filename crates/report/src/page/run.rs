@@ -22,6 +22,8 @@ pub(super) struct RunSection<'a> {
     /// Experiment, datasets, size and the like in one line.
     facts: String,
     name: &'a str,
+    /// What is not as the run wrote it.
+    changes: &'a [String],
     /// Its tables: whether they are folded, under which title, and the table.
     tables: Vec<(bool, &'a str, TableView)>,
     scores: Figures<'a>,
@@ -76,6 +78,7 @@ impl<'a> RunSection<'a> {
             title: &stored.facts.title,
             facts: facts(run),
             name: &stored.name,
+            changes: &run.changes,
             tables: tables.collect(),
             scores: Figures::of(run.figures.scores.iter().map(|(_, figure)| figure)),
             costs: Figures::of(run.figures.costs.iter().map(|(_, figure)| figure)),
