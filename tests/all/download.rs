@@ -261,6 +261,85 @@ fn a_server_without_ranges_or_with_another_version_begins_anew() {
 }
 
 #[test]
+fn parts_of_two_versions_are_never_put_together() {
+    let body = content();
+    let other: Vec<u8> = body.iter().map(|byte| !byte).collect();
+    let (first, second) = (body.clone(), other.clone());
+    // The server goes on with another version's bytes in spite of `If-Range`, and then gives that whole.
+    let server = Server::start(move |number, head| match number {
+        0 => whole(&first, 30_000, "ETag: \"one\"\r\n"),
+        1 => rest(&second, head, "ETag: \"two\"\r\n"),
+        _ => whole(&second, second.len(), "ETag: \"two\"\r\n"),
+    });
+    let case = Case::new();
+    assert_eq!(case.fetch(&format!("{}/f", server.address), "").unwrap()[0].sha256, sha256(&other));
+    assert_eq!(asked_offset(server.requests().last().unwrap()), None);
+    // Stopped between the new version's name and its first byte (here by a folder where the name is to be), no byte of the
+    // old version is there.
+    let server = Server::start(move |_, _| whole(&other, other.len(), "ETag: \"two\"\r\n"));
+    let case = Case::new();
+    let folder = case.folder.path().join("data/a");
+    fs::create_dir_all(folder.join(".partial-file.bin.json/in")).unwrap();
+    fs::write(folder.join(".partial-file.bin"), &body[..1000]).unwrap();
+    case.fetch(&format!("{}/f", server.address), "").unwrap_err();
+    assert!(!folder.join(".partial-file.bin").exists());
+}
+
+#[test]
+fn two_at_once_download_once() {
+    let body = content();
+    let sent = body.clone();
+    let server = Server::start(move |_, _| {
+        std::thread::sleep(Duration::from_millis(300));
+        whole(&sent, sent.len(), "ETag: \"one\"\r\n")
+    });
+    let case = Case::new();
+    let url = format!("{}/f", server.address);
+    // Definition and folder are the same; each has its own way to tell.
+    case.fetch(&url, "").unwrap();
+    fs::remove_dir_all(case.folder.path().join("data")).unwrap();
+    let definition = DatasetDefinition::read(&case.folder.path().join("small.toml")).unwrap();
+    let (data, options) = (
+        case.folder.path().join("data"),
+        FetchOptions { stall: Duration::from_secs(20), ..case.options.borrow().clone() },
+    );
+    let told = Told::default();
+    let fetched: Vec<Fetched> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| fetch(&definition, &data, &options, &told).unwrap())).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(fetched.iter().all(|fetched| fetched.sha256 == sha256(&body)));
+    assert_eq!(fetched.iter().filter(|fetched| !fetched.already).count(), 1);
+    assert_eq!(
+        (server.requests().len(), case.files()),
+        (2, vec!["a/file.bin".to_owned(), "downloads.json".to_owned()])
+    );
+    assert!(told.warnings.lock().unwrap().iter().all(|warning| warning.contains("which is downloading a/file.bin")));
+}
+
+#[test]
+fn a_server_that_never_ends_and_one_that_changed_are_told() {
+    // Neither the server nor the definition says how large the file is.
+    let sent = content();
+    let server = Server::start(move |_, _| answer("200 OK", "", &sent));
+    let case = Case::new();
+    case.options.borrow_mut().most_bytes = 100_000;
+    let error = case.fetch(&format!("{}/f", server.address), "").unwrap_err().to_string();
+    assert!(error.contains("more than 100000 bytes") && error.contains("give `size`"), "{error}");
+    assert_eq!(case.files(), Vec::<String>::new());
+    // Downloaded again, it is another.
+    let server = Server::start(move |number, _| whole(&content()[number..], 200_000 - number, ""));
+    let case = Case::new();
+    let url = format!("{}/f", server.address);
+    case.fetch(&url, "").unwrap();
+    case.options.borrow_mut().force = true;
+    case.fetch(&url, "").unwrap();
+    let warnings = case.told.warnings.lock().unwrap();
+    assert!(warnings.len() == 1 && warnings[0].contains("when it was downloaded first"), "{warnings:?}");
+}
+
+#[test]
 fn wrong_bytes_and_wrong_lengths_are_not_kept() {
     let body = content();
     let mut wrong = body.clone();

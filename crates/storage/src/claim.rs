@@ -117,15 +117,19 @@ fn claim_within<T>(
         if !seen.as_ref().is_some_and(|(before, _)| *before == sight) {
             seen = Some((sight.clone(), Instant::now()));
         }
-        let enough = if sight.holder().is_some() { silence } else { silence.min(UNWRITTEN) };
+        let enough = if sight.is_unwritten() { silence.min(UNWRITTEN) } else { silence };
         let silent = seen.as_ref().is_some_and(|(_, since)| since.elapsed() >= enough);
         if sight.is_dead(silent) {
             remove_dead(path, &sight);
+            if Sight::of(path).as_ref() == Some(&sight) {
+                // It cannot be removed: a folder, or another user's in a folder of theirs. The work is done all the same.
+                return Turn::Ours(Claim::nothing());
+            }
             continue;
         }
         if !told && wait > 4 * FIRST_WAIT {
             told = true;
-            waiting(&sight.told());
+            waiting(&sight.told(path));
         }
         std::thread::sleep(wait);
         wait = (wait * 2).min(LONGEST_WAIT);
@@ -138,7 +142,7 @@ pub fn remove_dead_claims(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if let Some(sight) = Sight::of(&path)
-            && sight.is_dead(sight.holder().is_none())
+            && sight.is_dead(sight.is_unwritten())
         {
             remove_dead(&path, &sight);
         }
@@ -148,18 +152,28 @@ pub fn remove_dead_claims(folder: &Path) {
 /// A claim as another process sees it.
 #[derive(Debug, Clone, PartialEq)]
 struct Sight {
-    content: Vec<u8>,
+    /// Or why it cannot be read, as another user's cannot.
+    content: Result<Vec<u8>, ErrorKind>,
     touched: Option<SystemTime>,
 }
 
 impl Sight {
+    /// None where there is no claim any more.
     fn of(path: &Path) -> Option<Self> {
         let touched = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-        Some(Self { content: std::fs::read(path).ok()?, touched })
+        match std::fs::read(path).map_err(|error| error.kind()) {
+            Err(ErrorKind::NotFound) if path.symlink_metadata().is_err() => None,
+            content => Some(Self { content, touched }),
+        }
     }
 
     fn holder(&self) -> Option<Holder> {
-        serde_json::from_slice(&self.content).ok()
+        serde_json::from_slice(self.content.as_ref().ok()?).ok()
+    }
+
+    /// Whether it can be read and names nobody.
+    fn is_unwritten(&self) -> bool {
+        self.content.is_ok() && self.holder().is_none()
     }
 
     fn is_dead(&self, silent: bool) -> bool {
@@ -171,15 +185,18 @@ impl Sight {
             }
             // One that lives and touches nothing is suspended, and nobody knows until when.
             Some(holder) => silent || holder.process.life() == Life::Dead,
-            // Not written yet, where the file system has no hard links.
+            // Not written yet, where the file system has no hard links, or not to be read.
             None => silent,
         }
     }
 
-    fn told(&self) -> String {
-        match self.holder() {
-            Some(holder) => format!("process {} on {}", holder.process.pid, holder.host),
-            None => "another process".to_owned(),
+    fn told(&self, path: &Path) -> String {
+        match (self.holder(), &self.content) {
+            (Some(holder), _) => format!("process {} on {}", holder.process.pid, holder.host),
+            (None, Ok(_)) => "another process".to_owned(),
+            (None, Err(problem)) => {
+                format!("another process, whose claim {} cannot be read ({problem})", path.display())
+            }
         }
     }
 }
@@ -245,7 +262,7 @@ fn remove_dead(path: &Path, sight: &Sight) {
     if std::fs::rename(path, partial.path()).is_err() {
         return;
     }
-    let found = std::fs::read(partial.path()).unwrap_or_default();
+    let found = std::fs::read(partial.path()).map_err(|error| error.kind());
     if found != sight.content {
         // Another process was faster, and this is the claim that it took: it gets its name back.
         let _ = std::fs::hard_link(partial.path(), path);
@@ -310,6 +327,33 @@ mod tests {
         });
         assert_eq!(computed.into_inner(), 1);
         assert_eq!(files(&folder.path().join("claims")), 0);
+    }
+
+    #[test]
+    fn a_claim_that_cannot_be_read_or_removed_ends_in_work_done_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fit");
+        let none = || None::<()>;
+        let short = Duration::from_millis(400);
+        // A folder in its place cannot be read, nor removed as a file; so is a link that leads nowhere.
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("own"), "").unwrap();
+        let (mut whom, mut looks) = (Vec::new(), 0);
+        let counted = || {
+            looks += 1;
+            none()
+        };
+        let started = Instant::now();
+        drop(ours(claim_within(&path, short, counted, |name| whom.push(name.to_owned()))));
+        assert!(started.elapsed() >= short && looks < 40, "{looks} looks in {:?}", started.elapsed());
+        assert!(whom.len() == 1 && whom[0].contains("cannot be read"), "{whom:?}");
+        assert!(path.join("own").exists());
+        #[cfg(unix)]
+        {
+            let link = folder.path().join("link");
+            std::os::unix::fs::symlink("nowhere", &link).unwrap();
+            drop(ours(claim_within(&link, short, none, |_| ())));
+        }
     }
 
     #[test]
@@ -382,7 +426,7 @@ mod tests {
         drop(claimed);
         assert_eq!(std::fs::read(&path).unwrap(), b"another's");
         // Nor by one that saw the claim before.
-        let before = Sight { content: b"the dead's".to_vec(), touched: None };
+        let before = Sight { content: Ok(b"the dead's".to_vec()), touched: None };
         remove_dead(&path, &before);
         assert_eq!(std::fs::read(&path).unwrap(), b"another's");
         assert_eq!(files(folder.path()), 1);

@@ -18,7 +18,10 @@ use super::definition::{DatasetDefinition, Download};
 use super::error::DatasetError;
 use super::unpack::{UnpackError, UnpackLimits, unpack};
 use super::unpacking::Unpacking;
+use crate::folder::PARTIAL_PREFIX;
+use etcbench_storage as storage;
 use etcbench_storage::progress::Progress;
+use etcbench_storage::{Claim, Turn};
 use record::{DownloadRecord, Records};
 use transfer::Transfer;
 
@@ -35,12 +38,17 @@ pub struct FetchOptions {
     pub backoff: Duration,
     /// A server that sends nothing for so long has stalled.
     pub stall: Duration,
+    /// The most bytes of a file of which neither the server nor the definition says how large it is.
+    pub most_bytes: u64,
 }
+
+/// Larger than any single file that is published in this field.
+const MOST_BYTES: u64 = 1 << 38;
 
 impl Default for FetchOptions {
     fn default() -> Self {
         let (backoff, stall) = (Duration::from_secs(1), Duration::from_secs(60));
-        Self { parts: Vec::new(), force: false, retries: 5, backoff, stall }
+        Self { parts: Vec::new(), force: false, retries: 5, backoff, stall, most_bytes: MOST_BYTES }
     }
 }
 
@@ -184,6 +192,19 @@ fn fetch_one(
 ) -> Result<Fetched, FetchError> {
     let path = folder.join(&download.path);
     let target = path.parent().unwrap_or(folder);
+    // Others that download the same file wait, and find it here.
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let claim_path = path.with_file_name(format!("{PARTIAL_PREFIX}{name}.claim"));
+    let _claim = match storage::claim(
+        &claim_path,
+        || None::<()>,
+        |whom| {
+            progress.warn(&format!("waiting for {whom}, which is downloading {}", download.path));
+        },
+    ) {
+        Turn::Ours(claim) => claim,
+        Turn::Ready(()) => Claim::nothing(),
+    };
     let mut fetched = if path.is_file() && !options.force {
         already_here(download, &path, records, progress)?
     } else {
@@ -191,6 +212,13 @@ fn fetch_one(
         let whole = || if download.unpack { Unpacking::begin(&path, target).map(drop) } else { Ok(()) };
         let record = Transfer::new(download, &path, options).run(progress, whole)?;
         let (size, sha256) = (record.size, record.sha256.clone());
+        if let Some(before) = records.get(&download.path).filter(|before| before.sha256 != sha256) {
+            progress.warn(&format!(
+                "{}: its SHA-256 is {sha256}, and was {} when it was downloaded first: the publisher changed it, or one of \
+                 the two is wrong",
+                download.path, before.sha256
+            ));
+        }
         records.insert(&download.path, record)?;
         Fetched { path: download.path.clone(), size, sha256, already: false, unpacked: Vec::new() }
     };

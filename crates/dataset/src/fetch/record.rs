@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::FetchError;
-use crate::folder::DOWNLOADS_FILE;
+use crate::folder::{DOWNLOADS_FILE, PARTIAL_PREFIX};
 use etcbench_storage as storage;
 
 /// One file that was downloaded.
@@ -61,8 +61,12 @@ impl Records {
         self.insert(path, DownloadRecord { unpacked: true, ..record })
     }
 
-    /// Adds a record and writes the file.
+    /// Adds a record and writes the file; what others added to it meanwhile stays.
     pub(super) fn insert(&mut self, path: &str, record: DownloadRecord) -> Result<(), FetchError> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let claim_path = folder.join(format!("{PARTIAL_PREFIX}{DOWNLOADS_FILE}.claim"));
+        let _claim = storage::claim(&claim_path, || None::<()>, |_| ());
+        self.records = Self::read(folder)?.records;
         self.records.insert(path.to_owned(), record);
         let io = |source| FetchError::Io { path: self.path.clone(), source };
         let mut text = serde_json::to_vec_pretty(&self.records).map_err(|error| io(error.into()))?;

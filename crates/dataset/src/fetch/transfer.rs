@@ -37,6 +37,13 @@ impl Version {
     fn validator(&self) -> Option<&String> {
         self.etag.as_ref().filter(|etag| !etag.starts_with("W/")).or(self.last_modified.as_ref())
     }
+
+    /// Whether an entity tag or a date that both have differs: parts of the two are not of one file, whatever the server
+    /// says of its range.
+    fn is_other_than(&self, known: &Self) -> bool {
+        let differ = |one: &Option<String>, other: &Option<String>| one.is_some() && other.is_some() && one != other;
+        differ(&self.etag, &known.etag) || differ(&self.last_modified, &known.last_modified)
+    }
 }
 
 /// How one attempt ended.
@@ -178,10 +185,15 @@ impl<'a> Transfer<'a> {
                         return Ok(Attempt::BrokeOff("the server sent another range than was asked for".to_owned()));
                     }
                 }
-                if version.validator().is_none()
-                    && let Some(known) = &unfinished
-                {
-                    (version.etag, version.last_modified) = (known.etag.clone(), known.last_modified.clone());
+                if let Some(known) = &unfinished {
+                    if version.is_other_than(known) {
+                        self.forget(&self.partial);
+                        let problem = "the server went on with another version of the file; beginning anew";
+                        return Ok(Attempt::BrokeOff(problem.to_owned()));
+                    }
+                    if version.validator().is_none() {
+                        (version.etag, version.last_modified) = (known.etag.clone(), known.last_modified.clone());
+                    }
                 }
             }
             416 => {
@@ -222,7 +234,11 @@ impl<'a> Transfer<'a> {
             let path = path.to_owned();
             move |source| FetchError::Io { path, source }
         };
-        // The version first: bytes without one are not taken up.
+        if offset == 0 {
+            // Bytes of an earlier version must not be there when this one's name is.
+            self.forget(&self.partial);
+        }
+        // The version before its bytes: bytes without one are not taken up.
         let json = serde_json::to_vec(version).map_err(|error| io(&self.version_path)(error.into()))?;
         storage::write_whole(&self.version_path, &json).map_err(io(&self.version_path))?;
         let mut file: File = OpenOptions::new()
@@ -235,7 +251,8 @@ impl<'a> Transfer<'a> {
         progress.begin(&format!("{} (bytes)", self.download.path), version.total.unwrap_or(0));
         progress.advance(offset);
         // More than was announced is as wrong as less; no server fills the disk.
-        let most = version.total.or(self.download.size).unwrap_or(u64::MAX);
+        let announced = version.total.or(self.download.size);
+        let most = announced.unwrap_or(self.options.most_bytes);
         let mut received = offset;
         let mut buffer = vec![0; PIECE];
         let ended = loop {
@@ -243,7 +260,14 @@ impl<'a> Transfer<'a> {
                 Ok(0) => break None,
                 Ok(count) if received + count as u64 > most => {
                     progress.end();
-                    return Err(self.wrong(format!("the server sent more than the {most} bytes of the file")));
+                    let problem = match announced {
+                        Some(_) => format!("the server sent more than the {most} bytes of the file"),
+                        None => format!(
+                            "the server did not say how large the file is and sent more than {most} bytes; give `size` in the \
+                             definition's [[download]] if it may be so large"
+                        ),
+                    };
+                    return Err(self.wrong(problem));
                 }
                 Ok(count) => {
                     if let Err(error) = file.write_all(&buffer[..count]) {
