@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use clap::Args;
 
+use super::output::shown;
 use super::run::Target;
 use super::{Verdict, find_results, records};
 use crate::report::{self, StoredRun, ToleranceFile};
@@ -16,26 +17,29 @@ use crate::storage;
 #[command(after_help = "Examples:
   etcbench check table2
   etcbench check table2 --data synth --size ci
-  etcbench check table2 --bless            what the last run would change in the expectations, as a diff
-  etcbench check table2 --bless --write    and store it
-  etcbench check table2 --bless --times    hold times too, within three times those of the last run
+  etcbench check table2 --update            what the last run would change in the expectations, as a diff
+  etcbench check table2 --update --write    and store it
+  etcbench check table2 --update --times    hold times too, within three times those of the last run
 
 Older runs that were kept (NAME.1, ...) are not looked at.
-The expectations are results/tolerances/EXPERIMENT-DATASET-SIZE.toml; edit them as you like. --bless keeps those that
+The expectations are results/tolerances/EXPERIMENT-DATASET-SIZE.toml; edit them as you like. --update keeps those that
 were met as they are. Exit code 1 when one is not met.")]
 pub(super) struct CheckArguments {
     #[command(flatten)]
     target: Target,
     /// Propose the last run's values where expectations were not met or are not there, as a diff.
-    #[arg(long)]
-    bless: bool,
-    /// Store what --bless proposes.
-    #[arg(long, requires = "bless")]
+    #[arg(long, alias = OLD_NAME)]
+    update: bool,
+    /// Store what --update proposes.
+    #[arg(long, requires = "update")]
     write: bool,
     /// Propose expectations of times too; they hold on this machine.
-    #[arg(long, requires = "bless")]
+    #[arg(long, requires = "update")]
     times: bool,
 }
+
+/// What `--update` was called before.
+const OLD_NAME: &str = "bless";
 
 /// Prints what is out of tolerance; proposes new expectations when asked to.
 pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Result<Verdict> {
@@ -55,30 +59,35 @@ pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Resul
     let dataset = experiment.datasets.join("+");
     let path = ToleranceFile::path(&folder, &experiment.name, &dataset, &experiment.size);
     let stored = path.is_file().then(|| ToleranceFile::read(&path)).transpose()?;
-    if arguments.bless {
+    if arguments.update {
+        if std::env::args_os().any(|argument| argument == "--bless") {
+            tell!("--bless is called --update now, and will go");
+        }
         let before = if stored.is_some() {
             std::fs::read_to_string(&path).with_context(|| path.display().to_string())?
         } else {
             String::new()
         };
-        let proposed = report::bless(&records, stored.as_ref(), arguments.times)?;
+        let proposed = report::proposed_tolerances(&records, stored.as_ref(), arguments.times)?;
         if stored.as_ref() == Some(&proposed) {
             say!("{}: every expectation is met; nothing to change", path.display());
             return Ok(Verdict::Done);
         }
         let proposed = proposed.to_toml()?;
-        say!("{}", difference(&path.display().to_string(), &before, &proposed).trim_end());
+        // In colours, which only this program puts there.
+        let difference = difference(&path.display().to_string(), &before, &proposed);
+        super::write_line(&mut std::io::stdout().lock(), difference.trim_end());
         if arguments.write {
             storage::write_whole(&path, proposed.as_bytes()).with_context(|| path.display().to_string())?;
             tell!("{} is stored; say in the commit why it moved", path.display());
         } else {
-            tell!("nothing is stored; --bless --write stores it");
+            tell!("nothing is stored; --update --write stores it");
         }
         return Ok(Verdict::Done);
     }
     let Some(stored) = stored else {
         anyhow::bail!(
-            "{}: there are no tolerances for {} on {dataset} at size {}; --bless --write stores the last run as the \
+            "{}: there are no tolerances for {} on {dataset} at size {}; --update --write stores the last run as the \
              expectation",
             path.display(),
             experiment.name,
@@ -135,6 +144,7 @@ fn difference(name: &str, before: &str, after: &str) -> String {
                 diff::Result::Right(line) => ("\u{1b}[32m", '+', line),
                 diff::Result::Both(line, _) => ("", ' ', line),
             };
+            let line = shown(**line);
             match in_colours && !colour.is_empty() {
                 true => text += &format!("{colour}{sign}{line}\u{1b}[0m\n"),
                 false => text += &format!("{sign}{line}\n"),

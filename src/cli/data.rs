@@ -18,7 +18,7 @@ use crate::{experiment, storage};
   etcbench data unpack Tor.tar.xz --into data/iscxtor2016
   etcbench data verify iscxvpn2016 --manifest ours.json
   etcbench data compare ours.json theirs.json
-  etcbench data labels ctu13 --list unjoined.csv
+  etcbench data labels ctu13 --list unmatched.csv
   etcbench data init mine --folder captures                 a folder per class becomes a dataset
   etcbench data leaks table2 --data synth --size demo
   etcbench data synth --flows-per-class 200 -o captures

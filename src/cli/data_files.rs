@@ -151,14 +151,8 @@ pub(super) fn init(project: &Path, arguments: &InitArguments) -> anyhow::Result<
     if !folder.is_dir() {
         anyhow::bail!("{}: there is no such folder", folder.display());
     }
-    // The dataset's own folder needs no mention; any other is named as it is here.
     let whole = folder.canonicalize().with_context(|| folder.display().to_string())?;
-    let own = project.join("data").join(name).canonicalize().ok();
-    let place = match whole.to_str() {
-        _ if own.as_ref() == Some(&whole) => String::new(),
-        Some(text) => format!("folder = {}\n", toml::Value::from(text)),
-        None => anyhow::bail!("{}: the name is not UTF-8; rename the folder", whole.display()),
-    };
+    let link = Link::to(&whole, &project.join("data").join(name))?;
     let column_value = toml::Value::from(column.as_str());
     let write = |patterns: &[String]| -> anyhow::Result<(DatasetFolder, LabelPlan)> {
         let patterns: Vec<String> =
@@ -169,7 +163,6 @@ pub(super) fn init(project: &Path, arguments: &InitArguments) -> anyhow::Result<
              # What to cite.\n\
              reference = \"none\"\n\
              label_columns = [{column_value}]\n\
-             {place}\
              \n\
              [published_at]\n\
              url = \"none\"\n\
@@ -204,6 +197,7 @@ pub(super) fn init(project: &Path, arguments: &InitArguments) -> anyhow::Result<
         Ok((opened, plan)) if !plan.captures.is_empty() => (opened, plan),
         other => {
             std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
+            link.remove();
             other?;
             anyhow::bail!("{}: no folder in it holds a .pcap or .pcapng; make one per class", folder.display());
         }
@@ -224,5 +218,36 @@ pub(super) fn init(project: &Path, arguments: &InitArguments) -> anyhow::Result<
         say!("{} captures lie in no folder and have no class", plan.unlabelled.len());
     }
     say!("{}: dataset {name} with {} classes; label column `{column}`", path.display(), classes.len());
+    if let Link(Some(link)) = link {
+        say!("{} is a link to {}", link.display(), whole.display());
+    }
     Ok(Verdict::Done)
+}
+
+/// The link by which captures elsewhere are a dataset's: definitions name nothing outside of `data/`. None where they lie
+/// there already.
+struct Link(Option<PathBuf>);
+
+impl Link {
+    fn to(folder: &Path, place: &Path) -> anyhow::Result<Self> {
+        if place.canonicalize().is_ok_and(|place| place == folder) {
+            return Ok(Self(None));
+        }
+        if place.symlink_metadata().is_ok() {
+            anyhow::bail!("{} is there already; remove it or choose another name", place.display());
+        }
+        let above = place.parent().unwrap_or(Path::new("."));
+        storage::create_folder(above).with_context(|| above.display().to_string())?;
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(folder, place).with_context(|| place.display().to_string())?;
+        #[cfg(not(unix))]
+        anyhow::bail!("{}: put the captures there, or a link to them, and leave out --folder", place.display());
+        Ok(Self(Some(place.to_owned())))
+    }
+
+    fn remove(&self) {
+        if let Some(link) = &self.0 {
+            let _ = std::fs::remove_file(link);
+        }
+    }
 }

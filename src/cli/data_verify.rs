@@ -45,7 +45,7 @@ pub(super) struct CompareArguments {
 #[derive(Args)]
 #[command(after_help = "Examples:
   etcbench data labels ctu13
-  etcbench data labels ctu13 --list unjoined.csv            the flows without label, and why")]
+  etcbench data labels ctu13 --list unmatched.csv            the flows without label, and why")]
 pub(super) struct LabelsArguments {
     /// The dataset.
     name: String,
@@ -200,7 +200,7 @@ pub(super) fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Res
     for capture in &loaded.captures {
         let mut text = format!("{}: {} flows with labels", capture.capture, capture.flows);
         let others =
-            [(capture.unused, "of no class"), (capture.unjoined, "unjoined"), (capture.ambiguous, "ambiguous")];
+            [(capture.unused, "of no class"), (capture.unmatched, "unmatched"), (capture.ambiguous, "ambiguous")];
         for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
             text += &format!(", {count} {what}");
         }

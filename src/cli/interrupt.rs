@@ -15,8 +15,11 @@ pub(super) fn listen() {
         let Some(signal) = signals.forever().next() else { return };
         crate::storage::abandon();
         let name = names.into_iter().find(|(number, _)| *number == signal).map_or("a signal", |(_, name)| name);
-        let clear = if std::io::IsTerminal::is_terminal(&std::io::stderr()) { "\r\x1b[K" } else { "" };
-        tell!("{clear}etcbench: stopped by {name}; what is finished is kept, and the same command goes on from there");
+        if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+            // The bar that stands there.
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), b"\r\x1b[K");
+        }
+        tell!("etcbench: stopped by {name}; what is finished is kept, and the same command goes on from there");
         std::process::exit(128 + signal);
     });
 }

@@ -7,7 +7,7 @@ macro_rules! say {
         if $crate::cli::output::is_standard_output() {
             tell!($($argument)*)
         } else {
-            $crate::cli::write_line(&mut std::io::stdout().lock(), format_args!($($argument)*))
+            $crate::cli::write_line(&mut std::io::stdout().lock(), &$crate::cli::output::shown(format!($($argument)*)))
         }
     };
 }
@@ -16,7 +16,7 @@ macro_rules! say {
 macro_rules! tell {
     ($($argument:tt)*) => {{
         use std::io::Write;
-        let _ = writeln!(std::io::stderr().lock(), $($argument)*);
+        let _ = writeln!(std::io::stderr().lock(), "{}", $crate::cli::output::shown(format!($($argument)*)));
     }};
 }
 
@@ -145,7 +145,7 @@ enum Verdict {
     CheckFailed,
 }
 
-fn write_line(output: &mut dyn std::io::Write, text: std::fmt::Arguments<'_>) {
+fn write_line(output: &mut dyn std::io::Write, text: &str) {
     let written = writeln!(output, "{text}").and_then(|()| output.flush());
     match written {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
@@ -174,7 +174,7 @@ pub fn main() -> ExitCode {
     exit_code(|| dispatch(arguments))
 }
 
-/// The exit code of some work, after a line of its error. A panic, a mistake in this program, has told its place already.
+/// The exit code of some work, after a line of its error. A panic, a mistake in this program, has already printed its place.
 fn exit_code(work: impl FnOnce() -> anyhow::Result<Verdict>) -> ExitCode {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
         Ok(Ok(Verdict::Done)) => ExitCode::SUCCESS,
@@ -189,7 +189,7 @@ fn exit_code(work: impl FnOnce() -> anyhow::Result<Verdict>) -> ExitCode {
     }
 }
 
-/// An error with its causes. Many messages hold that of their cause already; nothing is told twice.
+/// An error with its causes. Many messages already contain that of their cause; nothing is printed twice.
 fn in_one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for message in error.chain().map(|cause| cause.to_string()) {

@@ -13,6 +13,27 @@ pub(super) fn is_standard_output() -> bool {
     STANDARD_OUTPUT_IS_A_FILE.load(Ordering::Relaxed)
 }
 
+/// Text as it may go to a terminal: characters that command one (names in a capture, a model or a definition can hold them) or
+/// turn the direction of writing are shown as their escapes; line ends and tabs stay.
+pub(super) fn shown(text: impl Into<String>) -> String {
+    let text = text.into();
+    let commands = |letter: char| {
+        letter.is_control() && !matches!(letter, '\n' | '\t')
+            || matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !text.contains(commands) {
+        return text;
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for letter in text.chars() {
+        match commands(letter) {
+            true => shown.extend(letter.escape_default()),
+            false => shown.push(letter),
+        }
+    }
+    shown
+}
+
 /// Says where a subcommand will write a file, before it says anything else; gives the file's name for people.
 pub(super) fn announce(output: &Path) -> String {
     if storage::is_standard_output(output) {
@@ -38,4 +59,17 @@ pub(super) fn captures(given: &[PathBuf], output: Option<&Path>) -> anyhow::Resu
 /// What is no regular file, such as a terminal, may be both.
 fn is_same_file(one: &Path, other: &Path) -> bool {
     one.is_file() && matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_commands_the_terminal() {
+        assert_eq!(shown("a\tb\nü·…\n".to_owned()), "a\tb\nü·…\n");
+        let hostile = "\u{1b}]0;title\u{7}\u{1b}[2Jx\u{9b}31m\r\u{202e}gpj.exe\u{0}".to_owned();
+        let told = "\\u{1b}]0;title\\u{7}\\u{1b}[2Jx\\u{9b}31m\\r\\u{202e}gpj.exe\\u{0}";
+        assert_eq!(shown(hostile), told);
+    }
 }

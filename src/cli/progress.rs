@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::output::shown;
 use crate::progress::Progress;
 
 /// Chooses bars or lines by whether standard error is a terminal.
@@ -36,7 +37,7 @@ impl Progress for Bars {
             ProgressStyle::with_template("{prefix:40!} {bar:28} {pos}/{len} {per_sec} eta {eta} {msg}")
         };
         bar.set_style(style.expect("the template is fixed"));
-        bar.set_prefix(stage.to_owned());
+        bar.set_prefix(shown(stage));
         bar.enable_steady_tick(Duration::from_millis(200));
         self.bars.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(bar);
     }
@@ -46,12 +47,12 @@ impl Progress for Bars {
     }
 
     fn note(&self, text: &str) {
-        self.last(|bar| bar.set_message(text.to_owned()));
+        self.last(|bar| bar.set_message(shown(text)));
     }
 
     fn warn(&self, text: &str) {
         match self.bars.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).last() {
-            Some(bar) => bar.println(text),
+            Some(bar) => bar.println(shown(text)),
             None => tell(text),
         }
     }

@@ -52,6 +52,9 @@ pub(super) struct Options {
     /// Compute everything again and keep nothing in results/cache.
     #[arg(long)]
     no_cache: bool,
+    /// Read every capture to see that it is the one of before; without this a file of the same size, times and inode is.
+    #[arg(long, conflicts_with_all = ["no_cache", "slurm"])]
+    verify: bool,
     /// Write every trained model into the run's folder `models`, ready for `etcbench classify`.
     #[arg(long, conflicts_with = "no_cache")]
     save_models: bool,
@@ -235,7 +238,7 @@ impl Options {
             };
             return Some(InUnits::Slurm { options, wait: slurm.wait });
         }
-        self.jobs.map(|jobs| InUnits::Local { jobs: jobs.into() })
+        self.jobs.map(|jobs| InUnits::Local { jobs: jobs.into(), verify: self.verify })
     }
 
     /// The device and precision, as a plan holds them.
@@ -252,8 +255,8 @@ impl Options {
 
 /// Who computes units.
 pub(super) enum InUnits {
-    /// Processes on this machine.
-    Local { jobs: usize },
+    /// Processes on this machine, and whether captures are read again first.
+    Local { jobs: usize, verify: bool },
     /// Slurm, and whether to stay until it has.
     Slurm { options: SlurmOptions, wait: bool },
 }
@@ -320,7 +323,8 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
     }
     let (device, precision) = options.device_names();
     let cache = if options.no_cache { Cache::disabled() } else { cache(project) }
-        .with_checkpoint_interval(Duration::from_secs(options.checkpoint_seconds));
+        .with_checkpoint_interval(Duration::from_secs(options.checkpoint_seconds))
+        .verifying(options.verify);
     let settings = Settings { memory_limit: options.memory_limit, ..settings(project, &device, precision, cache)? };
     let progress = progress::for_standard_error();
     let mut printed = Vec::new();
@@ -358,7 +362,7 @@ pub(super) fn print_tables(mut printed: Vec<String>, records: &[experiment::Reco
 }
 
 /// Writes a run's folder whole: into a temporary folder beside it, then in its place. `units` say who computed what,
-/// where other processes did; with `models` the trained models are written too. What others put into the folder stays, and
+/// where other processes did; with `models` the trained models are written too. Files that others put into the folder stay, and
 /// an older run with other results is kept beside it, unless with `overwrite`.
 pub(super) fn write_results(
     project: &Path,

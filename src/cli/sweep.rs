@@ -47,7 +47,7 @@ pub(super) struct UnitArguments {
     /// The unit, from 0.
     #[arg(long)]
     number: usize,
-    /// End when standard input does: whoever started this process has ended, in whatever way.
+    /// End when standard input does: whoever started this process has ended, for whatever reason.
     #[arg(long)]
     attached: bool,
 }
@@ -72,7 +72,7 @@ pub(super) fn sweep(project: &Path, command: &SweepCommand) -> anyhow::Result<Ve
         }
         SweepCommand::Flows(arguments) => {
             let planned = PlannedRun::read(project, &arguments.name)?;
-            units::load_shared(project, &planned, progress::for_standard_error().as_ref())?;
+            units::load_shared(project, &planned, cache(project), progress::for_standard_error().as_ref())?;
             Ok(Verdict::Done)
         }
         SweepCommand::Gather(arguments) => {

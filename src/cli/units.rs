@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use super::run::{InUnits, cache, generate_captures, print_tables, settings, write_results};
 use super::{Verdict, progress};
-use crate::experiment::{self, PlanOptions, PlannedRun, Queue, Settings, SlurmOptions, UnitRecord, UnitState};
+use crate::experiment::{self, Cache, PlanOptions, PlannedRun, Queue, Settings, SlurmOptions, UnitRecord, UnitState};
 use crate::progress::Progress;
 
 /// How often processes of this machine are looked after.
@@ -22,7 +22,7 @@ const SLURM_PAUSE: Duration = Duration::from_secs(3);
 pub(super) fn compute(project: &Path, planned: &PlannedRun, how: &InUnits) -> anyhow::Result<Verdict> {
     let progress = progress::for_standard_error();
     match how {
-        InUnits::Local { jobs } => local(project, planned, *jobs, progress.as_ref())?,
+        InUnits::Local { jobs, verify } => local(project, planned, *jobs, *verify, progress.as_ref())?,
         InUnits::Slurm { options, wait } => {
             if !slurm(project, planned, options, *wait, progress.as_ref())? {
                 return Ok(Verdict::Done);
@@ -33,9 +33,14 @@ pub(super) fn compute(project: &Path, planned: &PlannedRun, how: &InUnits) -> an
 }
 
 /// Puts the flows that units share into the cache.
-pub(super) fn load_shared(project: &Path, planned: &PlannedRun, progress: &dyn Progress) -> anyhow::Result<()> {
+pub(super) fn load_shared(
+    project: &Path,
+    planned: &PlannedRun,
+    cache: Cache,
+    progress: &dyn Progress,
+) -> anyhow::Result<()> {
     // Flows do not depend on the device.
-    let settings = settings(project, "cpu", "f32", cache(project))?;
+    let settings = settings(project, "cpu", "f32", cache)?;
     for experiment in &planned.experiments {
         experiment::load_shared(experiment, &settings, progress)?;
     }
@@ -85,12 +90,22 @@ impl Drop for Children {
     }
 }
 
-fn local(project: &Path, planned: &PlannedRun, jobs: usize, progress: &dyn Progress) -> anyhow::Result<()> {
+fn local(
+    project: &Path,
+    planned: &PlannedRun,
+    jobs: usize,
+    verify: bool,
+    progress: &dyn Progress,
+) -> anyhow::Result<()> {
+    if verify {
+        // The processes of units then find the new checksums.
+        load_shared(project, planned, cache(project).verifying(true), progress)?;
+    }
     let missing = planned.missing(&cache(project));
     if missing.is_empty() {
         return Ok(());
     }
-    load_shared(project, planned, progress)?;
+    load_shared(project, planned, cache(project), progress)?;
     let threads = (rayon::current_num_threads() / jobs).max(1);
     let there = planned.units.len() - missing.len();
     progress.begin(

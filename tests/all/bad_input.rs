@@ -152,8 +152,8 @@ fn check_without_a_run_or_without_tolerances() {
     let project = project();
     project.refused(&["check", "small"], &["small", "run"]);
     project.done(&RUN);
-    project.refused(&["check", "small"], &["tolerances", "--bless"]);
-    project.done(&["check", "small", "--bless", "--write"]);
+    project.refused(&["check", "small"], &["tolerances", "--update"]);
+    project.done(&["check", "small", "--update", "--write"]);
     project.done(&["check", "small"]);
 }
 

@@ -183,7 +183,11 @@ fn a_folder_per_class_becomes_a_dataset_and_a_run_stores_its_manifest() {
     project.write("mine/more.zip", zipped(&[("chat/3.pcap", &usual(3000)), ("chat/1.pcap", &usual(1000))]));
     let (text, code) = told(&project, &["data", "init", "mine", "--folder", "mine", "--column", "kind"]);
     assert_eq!(code, Some(0), "{text}");
-    holds(&text, &["chat: 3 captures", "mail: 2 captures", "dataset mine with 2 classes"]);
+    holds(&text, &["chat: 3 captures", "mail: 2 captures", "dataset mine with 2 classes", "data/mine is a link to "]);
+    assert!(!fs::read_to_string(project.path("data/mine.toml")).unwrap().contains("folder ="));
+    project.write("empty/readme.txt", "");
+    project.refused(&["data", "init", "nothing", "--folder", "empty"], &["make one per class"]);
+    assert!(project.path("data/nothing").symlink_metadata().is_err());
     project.refused(&["data", "init", "mine", "--folder", "mine"], &["is there already"]);
     project.refused(&["data", "init", "bad/name", "--folder", "mine"], &["use letters, digits"]);
     assert!(!project.path("data/bad").exists());
@@ -261,14 +265,14 @@ fn a_table_of_five_tuples_times_and_classes_labels_flows() {
     holds(
         &text,
         &[
-            "one.pcap: 6 flows with labels, 2 unjoined",
+            "one.pcap: 6 flows with labels, 2 unmatched",
             "1 lines could not be understood (line 8: its end is no time)",
             "3 flows of application=chat",
             "list.csv: 2 flows without label",
         ],
     );
     let list = fs::read_to_string(project.path("list.csv")).unwrap();
-    holds(&list, &["flow-table,one.pcap#6,unjoined,udp,10.0.0.1,1006,10.0.0.2,53,1060.000000000,1061.000000000"]);
+    holds(&list, &["flow-table,one.pcap#6,unmatched,udp,10.0.0.1,1006,10.0.0.2,53,1060.000000000,1061.000000000"]);
     project.write("experiments/flows.toml", experiment("flow-table", "application"));
     let output = project.done(&["run", "experiments/flows.toml"]);
     holds(&String::from_utf8_lossy(&output.stderr), &["2 flows have no label", "line 8"]);
@@ -304,7 +308,7 @@ fn ctu13_is_labelled_by_netflow_files_with_families_and_by_hosts() {
     holds(
         &text,
         &[
-            "2 flows with labels, 1 of no class, 1 unjoined (labels of 9/capture20110817.binetflow, at most 3 lines held)",
+            "2 flows with labels, 1 of no class, 1 unmatched (labels of 9/capture20110817.binetflow, at most 3 lines held)",
             "1 flows of scenario=9 content=headers traffic=botnet family=neris",
             "1 flows of scenario=9 content=headers traffic=normal family=none",
         ],

@@ -13,7 +13,7 @@ fn project() -> Project {
     let project = every_stage::project();
     project.write("experiments/small.toml", small_experiment("small", "kind", &["knn", "majority"], [2, 24]));
     project.done(&["run", "experiments/small.toml"]);
-    project.done(&["check", "small", "--bless", "--write"]);
+    project.done(&["check", "small", "--update", "--write"]);
     project
 }
 
@@ -117,7 +117,7 @@ fn a_cut_file_of_tolerances_is_not_met() {
     fs::write(&path, format!("{header}[[tolerance]]{first}")).unwrap();
     let (code, told) = said(&project, &["check", "small"]);
     assert!(code == Some(0) && told.contains("nothing is expected of "), "{told}");
-    assert!(project.etcbench(&["check", "small", "--bless", "--write"]).status.success());
+    assert!(project.etcbench(&["check", "small", "--update", "--write"]).status.success());
     assert_eq!(fs::read_to_string(&path).unwrap(), whole);
 }
 

@@ -108,7 +108,7 @@ fn what_is_not_there_is_told() {
     assert!(read(project.path("none.html")).contains("There is no stored run yet"));
     project.refused(&["report", "table2"], &["table2", "there is no stored run"]);
     project.write("results/broken/records.jsonl", "{}\n");
-    project.refused(&["report"], &["broken/run.json", "a run's folder has it"]);
+    project.refused(&["report", "broken"], &["broken/run.json", "a run's folder has it"]);
 }
 
 /// A browser, or none with a word about it.

@@ -144,18 +144,18 @@ fn runs_are_checked_compared_ranked_and_listed() {
         project.etcbench(&arguments)
     };
     assert_eq!(check(&[]).status.code(), Some(2));
-    let proposed = check(&["--bless"]);
+    let proposed = check(&["--update"]);
     assert!(text(&proposed.stdout).contains("\n+metric = \"macro_f1\""), "{}", text(&proposed.stdout));
     assert!(!project.path(tolerances).exists(), "a proposal stores nothing");
     assert_eq!(check(&["--write"]).status.code(), Some(2));
-    assert!(check(&["--bless", "--write", "--times"]).status.success());
+    assert!(check(&["--update", "--write", "--times"]).status.success());
     let met = check(&[]);
     assert!(
         met.status.success() && text(&met.stdout).ends_with(": all 16 expectations are met\n"),
         "{}",
         text(&met.stdout)
     );
-    assert!(text(&check(&["--bless"]).stdout).contains("nothing to change"));
+    assert!(text(&check(&["--update"]).stdout).contains("nothing to change"));
     let stored = fs::read_to_string(project.path(tolerances)).unwrap();
     assert!(stored.contains("ratio = 3.0"), "{stored}");
     let mut lines: Vec<String> = stored.lines().map(str::to_owned).collect();
@@ -165,7 +165,7 @@ fn runs_are_checked_compared_ranked_and_listed() {
     let out = check(&[]);
     assert_eq!(out.status.code(), Some(1));
     assert!(text(&out.stdout).contains("**1 of 16 expectations are not met**"), "{}", text(&out.stdout));
-    let proposed = text(&check(&["--bless"]).stdout);
+    let proposed = text(&check(&["--update"]).stdout);
     assert!(proposed.contains("-expected = 0.111\n+expected = "), "{proposed}");
     assert_eq!(proposed.lines().filter(|line| line.starts_with('+')).count(), 2, "{proposed}");
 

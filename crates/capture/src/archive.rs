@@ -137,17 +137,17 @@ pub fn members(archive: &Path) -> Result<Vec<Member>, ArchiveError> {
 /// Opens a member as a stream of its unpacked bytes, with the default [`ExpansionLimits`].
 ///
 /// # Errors
-/// As [`members`]; there is no such member, it is encrypted, or its compression is not supported.
+/// Like [`members`]; there is no such member, it is encrypted, or its compression is not supported.
 /// Reading fails with a [`super::CompressionFault`] where the data is damaged, where size or checksum are not the
 /// archive's, and past the limits.
 pub fn open_member(archive: &Path, name: &str) -> Result<MemberReader, ArchiveError> {
     open_member_with(archive, name, ExpansionLimits::default())
 }
 
-/// As [`open_member`], with other limits.
+/// Like [`open_member`], with other limits.
 ///
 /// # Errors
-/// As [`open_member`].
+/// Like [`open_member`].
 pub fn open_member_with(archive: &Path, name: &str, limits: ExpansionLimits) -> Result<MemberReader, ArchiveError> {
     let mut zip = open(archive)?;
     let mut names = Vec::new();

@@ -226,7 +226,7 @@ impl Read for Metered {
                 self.meter.read.fetch_add(*count as u64, Ordering::Relaxed);
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // A stream inside another (a compressed member of an archive) has told its fault already.
+            // A stream inside another (a compressed member of an archive) has already reported its fault.
             Err(_) => self.meter.failed.store(true, Ordering::Relaxed),
         }
         result

@@ -342,7 +342,7 @@ proptest! {
                         prop_assert_eq!(&decoded.bytes[..], &built.packet[..cut - before]);
                         prop_assert_eq!(decoded.ends, built.expected.ends);
                     }
-                    // Cut inside a header that would have told the tunnel, the outer packet stands.
+                    // Cut inside a header that would have named the tunnel, the outer packet stands.
                     Ok(decoded) => prop_assert!(decoded.transport == Transport::Udp && depth > 0, "cut at {}", cut),
                     Err(reason) => prop_assert!(reason == SkipReason::HeadersTruncated && cut < ports, "cut at {}: {}", cut, reason),
                 }

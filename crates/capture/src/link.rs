@@ -184,7 +184,7 @@ pub(super) fn big_endian_16(frame: &[u8], offset: usize) -> Result<u16, SkipReas
     }
 }
 
-/// As [`big_endian_16`].
+/// Like [`big_endian_16`].
 pub(super) fn little_endian_16(frame: &[u8], offset: usize) -> Result<u16, SkipReason> {
     big_endian_16(frame, offset).map(u16::swap_bytes)
 }

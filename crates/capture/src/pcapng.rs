@@ -96,7 +96,7 @@ enum Content {
 }
 
 impl PcapNgFormat {
-    /// The next packet record; `found` is told of every interface on the way.
+    /// The next packet record; `found` is called with every interface on the way.
     pub(super) fn next(
         &mut self,
         buffer: &mut StreamBuffer,

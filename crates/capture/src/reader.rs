@@ -77,10 +77,10 @@ impl CaptureReader {
         CaptureReader::open_with(&CaptureSource::from(path), &ReaderOptions::default())
     }
 
-    /// As [`CaptureReader::open`], with options.
+    /// Like [`CaptureReader::open`], with options.
     ///
     /// # Errors
-    /// As [`CaptureReader::open`].
+    /// Like [`CaptureReader::open`].
     pub fn open_with(source: &CaptureSource, options: &ReaderOptions) -> Result<CaptureReader, CaptureError> {
         let result = CaptureReader::from_reader_with(source.open(options.expansion)?, source.to_string(), options);
         match result {
@@ -96,7 +96,7 @@ impl CaptureReader {
     /// Reads a capture, compressed or not, from a stream; `name` is what messages call it.
     ///
     /// # Errors
-    /// As [`CaptureReader::open`].
+    /// Like [`CaptureReader::open`].
     pub fn from_reader(
         stream: impl Read + Send + 'static,
         name: impl Into<String>,
@@ -104,10 +104,10 @@ impl CaptureReader {
         CaptureReader::from_reader_with(stream, name, &ReaderOptions::default())
     }
 
-    /// As [`CaptureReader::from_reader`], with options.
+    /// Like [`CaptureReader::from_reader`], with options.
     ///
     /// # Errors
-    /// As [`CaptureReader::open`].
+    /// Like [`CaptureReader::open`].
     pub fn from_reader_with(
         stream: impl Read + Send + 'static,
         name: impl Into<String>,

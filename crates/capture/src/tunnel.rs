@@ -1,7 +1,7 @@
 //! Tunnels: where the IP packet begins that another IP packet carries. They are opened on request only.
 //!
 //! Opened are IP in IP (RFC 2003), IPv6 in IPv4 (RFC 4213) and in IPv6 (RFC 2473), GRE (RFC 2784 and 2890, PPTP's of
-//! RFC 2637 with PPP inside), VXLAN (RFC 7348), GTP-U (3GPP TS 29.281) and Teredo (RFC 4380). Those over UDP are told by
+//! RFC 2637 with PPP inside), VXLAN (RFC 7348), GTP-U (3GPP TS 29.281) and Teredo (RFC 4380). Those over UDP are recognised by
 //! their ports and by their headers; a datagram on such a port without such a header stays what it is.
 
 use serde::{Deserialize, Serialize};

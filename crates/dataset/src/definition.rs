@@ -13,7 +13,8 @@ use super::feature_file::FeatureFileRules;
 use super::flow_labels::{FlowLabelRules, LabelFileScope};
 use super::host_labels::HostLabelRules;
 use super::rules::{COMPRESSIONS, CaptureKey, LabelRules, LabelTable};
-use etcbench_storage::declarative::{self, DeclarativeError};
+use etcbench_storage as storage;
+use etcbench_storage::declarative;
 
 /// Where a dataset is published and how to get it from there.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -230,8 +231,7 @@ impl DatasetDefinition {
     /// [`DatasetError::Declarative`] and [`DatasetError::Definition`], naming the file and the key.
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
         let file = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| DeclarativeError::Read { path: path.to_owned(), problem: error.to_string() })?;
+        let text = declarative::read_text(path)?;
         let raw: DefinitionFile = declarative::parse(&text, &file)?;
         let fault = |message: String| DatasetError::Definition { file: file.clone(), message };
 
@@ -279,8 +279,12 @@ impl DatasetDefinition {
                 "[flow_labels] and [host_labels] both label single flows; keep one of the two".to_owned(),
             ));
         }
-        if raw.folder.as_deref().is_some_and(str::is_empty) {
-            return Err(fault("`folder` is empty: leave it out, or name the folder of the captures".to_owned()));
+        if let Some(folder) = raw.folder.as_ref().filter(|folder| !is_below(folder)) {
+            return Err(fault(format!(
+                "`folder` is `{folder}`: name a folder inside data/ (or $ETCBENCH_DATA), such as `{}`; captures that lie \
+                 elsewhere are reached by a link there",
+                raw.name
+            )));
         }
         if let Some(exclusion) = raw.files.exclude.iter().find(|exclusion| exclusion.reason.trim().is_empty()) {
             return Err(fault(format!("`files.exclude` of `{}` gives no reason", exclusion.pattern)));
@@ -302,8 +306,11 @@ impl DatasetDefinition {
         let table = match &raw.table {
             None => None,
             Some(table) => {
+                if !is_below(&table.file) {
+                    return Err(fault(format!("`table.file` is `{}`: name a file beside this one", table.file)));
+                }
                 let table_path = path.parent().unwrap_or(Path::new("")).join(&table.file);
-                let bytes = std::fs::read(&table_path)
+                let bytes = storage::read_regular(&table_path, MOST_TABLE_BYTES)
                     .map_err(|source| DatasetError::Io { path: table_path.display().to_string(), source })?;
                 digest.update(&bytes);
                 Some(LabelTable::parse(
@@ -373,15 +380,22 @@ impl DatasetDefinition {
     }
 }
 
+/// Whether a path that a definition gives stays below where it begins: a definition may come from a stranger.
+fn is_below(path: &str) -> bool {
+    let mut parts = Path::new(path).components().peekable();
+    parts.peek().is_some() && parts.all(|part| matches!(part, std::path::Component::Normal(_)))
+}
+
+/// The largest table of labels: a million captures.
+const MOST_TABLE_BYTES: u64 = 256 << 20;
+
 fn check_downloads(downloads: &[Download]) -> Result<(), String> {
     for (index, download) in downloads.iter().enumerate() {
         let place = format!("[[download]] number {}", index + 1);
         if !["https://", "http://"].iter().any(|scheme| download.url.starts_with(scheme)) {
             return Err(format!("{place}: `url` is `{}`; it must begin with https:// or http://", download.url));
         }
-        let parts: Vec<_> = Path::new(&download.path).components().collect();
-        let inside = parts.iter().all(|part| matches!(part, std::path::Component::Normal(_)));
-        if parts.is_empty() || !inside || download.path.ends_with('/') {
+        if !is_below(&download.path) || download.path.ends_with('/') {
             return Err(format!("{place}: `path` is `{}`; name a file inside the dataset's folder", download.path));
         }
         if downloads[..index].iter().any(|other| other.path == download.path) {

@@ -121,10 +121,10 @@ pub fn download_folder(definition: &DatasetDefinition, project_root: &Path) -> P
     set.map_or_else(|| project_root.join("data"), PathBuf::from).join(&definition.folder)
 }
 
-/// As [`locate`], in given folders, the first that holds a capture.
+/// Like [`locate`], in given folders, the first that holds a capture.
 ///
 /// # Errors
-/// As [`locate`].
+/// Like [`locate`].
 pub fn locate_in(definition: &DatasetDefinition, roots: &[PathBuf], hint: &str) -> Result<DatasetFolder, DatasetError> {
     let mut tried = Vec::new();
     for root in roots {
@@ -158,7 +158,7 @@ pub fn locate_in(definition: &DatasetDefinition, roots: &[PathBuf], hint: &str) 
 }
 
 /// Lists the content of `root` and of its zip archives, following links. What etcbench itself leaves in a dataset's
-/// folder (unfinished downloads, the list of downloads) is not listed, and a single entry that cannot be read is told in
+/// folder (unfinished downloads, the list of downloads) is not listed, and a single entry that cannot be read is listed in
 /// [`DatasetFolder::unreadable`].
 ///
 /// # Errors

@@ -23,7 +23,7 @@ mod names;
 mod plan;
 mod rules;
 mod sparse;
-mod unjoined;
+mod unmatched;
 mod unpack;
 mod unpacking;
 mod verify;
@@ -44,7 +44,7 @@ pub use manifest_file::{read_manifest, write_manifest};
 pub use names::composed;
 pub use plan::{LabelPlan, PlannedCapture, plan};
 pub use rules::capture_stem;
-pub use unjoined::{FlowWithoutLabel, WithoutLabel, flows_without_label_csv};
+pub use unmatched::{FlowWithoutLabel, WithoutLabel, flows_without_label_csv};
 pub use unpack::{UnpackError, UnpackLimits, Unpacked, unpack};
 pub use verify::{UsedCapture, manifest_of_run, verify};
 

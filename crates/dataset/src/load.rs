@@ -11,7 +11,7 @@ use super::host_labels::HostLabels;
 use super::labelled::{FlowProvenance, LabelledFlow, Labels};
 use super::plan::{LabelPlan, PlannedCapture, plan};
 use super::rules::add_label;
-use super::unjoined::{FlowWithoutLabel, WithoutLabel};
+use super::unmatched::{FlowWithoutLabel, WithoutLabel};
 use etcbench_capture::CaptureSummary;
 use etcbench_flow::{Flow, FlowOptions, assemble_capture};
 use etcbench_storage::declarative::first_repeated;
@@ -42,7 +42,7 @@ pub struct LoadedCapture {
     /// Flows whose label no rule uses (CTU-13's background).
     pub unused: u64,
     /// Flows without a line in the file of flow labels.
-    pub unjoined: u64,
+    pub unmatched: u64,
     /// Flows whose lines, or whose hosts' labels, disagree.
     pub ambiguous: u64,
     /// Lines of the file of flow labels that could not be understood.
@@ -177,7 +177,7 @@ impl Labeller<'_> {
             match join.join(flow).map_err(LabelFault::Error)? {
                 Joined::Labels(more) => add(more)?,
                 Joined::Unused => return Ok(Outcome::Unused),
-                Joined::Unjoined => return Ok(Outcome::Without(WithoutLabel::Unjoined)),
+                Joined::Unmatched => return Ok(Outcome::Without(WithoutLabel::Unmatched)),
                 Joined::Ambiguous => return Ok(Outcome::Without(WithoutLabel::Ambiguous)),
             }
         }
@@ -224,7 +224,7 @@ fn load_capture_in(
     let mut flows = Vec::new();
     let mut without_label = Vec::new();
     let mut number: u32 = 0;
-    let (mut unused, mut unjoined, mut ambiguous) = (0, 0, 0);
+    let (mut unused, mut unmatched, mut ambiguous) = (0, 0, 0);
     let mut fault = None;
     let mut sink = |flow: Flow| {
         let this = number;
@@ -250,7 +250,7 @@ fn load_capture_in(
             Ok(Outcome::Unused) => unused += 1,
             Ok(Outcome::Without(reason)) => {
                 match reason {
-                    WithoutLabel::Unjoined => unjoined += 1,
+                    WithoutLabel::Unmatched => unmatched += 1,
                     WithoutLabel::Ambiguous => ambiguous += 1,
                 }
                 without_label.push(FlowWithoutLabel { dataset: definition.name.clone(), provenance, reason });
@@ -283,7 +283,7 @@ fn load_capture_in(
         summary,
         flows: flows.len() as u64,
         unused,
-        unjoined,
+        unmatched,
         ambiguous,
         malformed_lines,
         flow_label_file: flow_label_file.clone(),

@@ -352,7 +352,7 @@ fn flows_of_a_full_capture_get_the_labels_of_its_netflow_file_and_the_rest_is_co
     let loaded = load(&[open()], &FlowOptions::default(), &Silent).unwrap();
     let capture = &loaded.captures[0];
     assert_eq!((capture.flows, capture.unused, capture.ambiguous, capture.malformed_lines.count), (1, 1, 0, 0));
-    assert_eq!(capture.unjoined as usize, flows.len() - 2);
+    assert_eq!(capture.unmatched as usize, flows.len() - 2);
     assert_eq!(loaded.without_label.len(), flows.len() - 2);
     assert_eq!(loaded.flows[0].provenance.number, flows[0].provenance.number);
     let labels: Vec<&str> = loaded.flows[0].labels.values().map(String::as_str).collect();

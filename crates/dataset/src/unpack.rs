@@ -420,7 +420,7 @@ impl Work<'_> {
         stream.by_ref().take(4).read_to_end(&mut head).map_err(|error| self.stream_error(&error))?;
         let is_system_file = names::is_system_file(path, || head.as_slice().try_into().ok());
         if is_system_file {
-            // Read to its end all the same: what follows in the stream, and its checksum, come after it.
+            // Still read to its end: what follows in the stream, and its checksum, come after it.
             let bytes = self.copy(std::io::Cursor::new(head).chain(stream), &mut std::io::sink(), path)?;
             self.result.bytes -= bytes;
             self.result.system_files += 1;

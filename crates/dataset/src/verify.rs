@@ -24,7 +24,7 @@ const STEP: u64 = 1 << 20;
 /// whether they are whole.
 ///
 /// # Errors
-/// As [`plan`], and a file of flow labels that cannot be read. Damage is part of the manifest.
+/// Like [`plan`], and a file of flow labels that cannot be read. Damage is part of the manifest.
 pub fn verify(dataset: &Dataset, progress: &dyn Progress) -> Result<Manifest, DatasetError> {
     let (definition, folder) = (&dataset.definition, &dataset.folder);
     let plan = plan(definition, folder)?;
@@ -92,7 +92,7 @@ pub struct UsedCapture<'a> {
 /// checksum in it. `label_files` are the files of flow labels with their SHA-256.
 ///
 /// # Errors
-/// As [`plan`].
+/// Like [`plan`].
 pub fn manifest_of_run(
     dataset: &Dataset,
     used: &[UsedCapture<'_>],

@@ -18,7 +18,7 @@ pub struct Metric {
     pub heading: &'static str,
     /// What it is called on its own, in a title or at an axis.
     pub label: &'static str,
-    /// What its values are told in.
+    /// The unit of its values.
     pub unit: Unit,
     /// Which values are better.
     pub direction: Direction,
@@ -35,7 +35,7 @@ pub struct Metric {
     source: Source,
 }
 
-/// What values are told in.
+/// The unit of values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Unit {
     /// Its name; empty for plain numbers.
@@ -95,7 +95,7 @@ enum Source {
     Part,
 }
 
-/// Metrics are told apart by their names; a part's has that of the whole, and counts the same.
+/// Metrics are identified by their names; a part's has that of the whole, and counts the same.
 impl PartialEq for Metric {
     fn eq(&self, other: &Self) -> bool {
         self.key == other.key

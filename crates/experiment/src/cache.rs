@@ -29,6 +29,7 @@ const USED_WITHIN: Duration = Duration::from_secs(60 * 60);
 pub struct Cache {
     folder: Option<PathBuf>,
     checkpoint_interval: Duration,
+    verifies: bool,
     counts: Arc<Mutex<StageCounts>>,
 }
 
@@ -52,12 +53,22 @@ impl Cache {
 
     /// A cache that keeps nothing.
     pub fn disabled() -> Self {
-        Self { folder: None, checkpoint_interval: CHECKPOINT_INTERVAL, counts: Arc::default() }
+        Self { folder: None, checkpoint_interval: CHECKPOINT_INTERVAL, verifies: false, counts: Arc::default() }
     }
 
     /// The same cache, where trainings are saved every `interval`; zero: after every batch.
     pub fn with_checkpoint_interval(self, interval: Duration) -> Self {
         Self { checkpoint_interval: interval, ..self }
+    }
+
+    /// The same cache; with `verifies` every capture is read to see that it is what its remembered checksum says.
+    pub fn verifying(self, verifies: bool) -> Self {
+        Self { verifies, ..self }
+    }
+
+    /// Whether checksums are computed again.
+    pub(super) fn verifies(&self) -> bool {
+        self.verifies
     }
 
     /// The same cache, which counts from zero.

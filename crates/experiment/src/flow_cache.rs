@@ -3,9 +3,9 @@
 //!
 //! An entry is named by the hash of everything that determines the flows: the definitions, the SHA-256 of
 //! every capture and file of flow labels, and the flow options. The checksums themselves are remembered by
-//! path, size and time of the last change, as `make` and git tell that a file is unchanged: a file that was
-//! changed without changing its size, and whose time was set back on purpose, would go unseen. Files younger
-//! than a few seconds are hashed again, and `--no-cache` hashes and reads everything.
+//! path, size, time of the last change and, where the system has them, inode and the time of the inode's last change, which
+//! nobody sets: a file that another of the same size and time takes the place of is read again. Files younger than a few
+//! seconds are hashed again; `--verify` hashes everything, and `--no-cache` hashes and reads everything.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -63,18 +63,19 @@ pub(super) fn checksum(
         let settled = SystemTime::now().duration_since(modified).is_ok_and(|age| age > SETTLED);
         let since = modified.duration_since(UNIX_EPOCH).ok()?.as_nanos().to_string();
         settled.then(|| {
-            Determinants::of("checksum", 1)
+            Determinants::of("checksum", 2)
                 .and("is_capture", &is_capture)
                 .and("path", &path.to_str())
                 .and("member", &source.member)
                 .and("bytes", &metadata.len())
                 .and("since", &since)
+                .and("inode", &inode(&metadata))
                 .key()
         })
     };
     // Taken before the file is read: a change in between makes another key.
     let key = facts();
-    if let Some(known) = key.as_ref().and_then(|key| cache.get("checksums", key))
+    if let Some(known) = key.as_ref().filter(|_| !cache.verifies()).and_then(|key| cache.get("checksums", key))
         && let Ok(known) = String::from_utf8(known)
         && known.len() == 64
     {
@@ -88,6 +89,21 @@ pub(super) fn checksum(
         let _ = cache.put("checksums", &key, checksum.as_bytes());
     }
     Ok(checksum)
+}
+
+/// Inode and when it changed last, in nanoseconds.
+fn inode(metadata: &std::fs::Metadata) -> Option<[String; 2]> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let changed = i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
+        Some([metadata.ino().to_string(), changed.to_string()])
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = metadata;
+        None
+    }
 }
 
 /// The flows stored under `key`; none where they are not there or damaged.
@@ -177,5 +193,32 @@ mod tests {
         let time = std::fs::metadata(&path).unwrap().modified().unwrap();
         write(b"six", time);
         assert_ne!(known(&cache).unwrap(), before);
+    }
+
+    #[test]
+    fn a_remembered_checksum_is_taken_unless_it_is_to_be_verified() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("labels.csv");
+        std::fs::write(&path, "a").unwrap();
+        let old = SystemTime::now() - Duration::from_secs(60);
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        let cache = Cache::new(folder.path().join("cache"));
+        let file = CaptureFile { path: "labels.csv".to_owned(), size: 1, archive: None };
+        let checksum = |cache: &Cache| checksum(folder.path(), &file, false, cache).unwrap();
+        let right = checksum(&cache);
+        for entry in std::fs::read_dir(folder.path().join("cache/checksums")).unwrap() {
+            let key = entry.unwrap().file_name().into_string().unwrap();
+            cache.put("checksums", &key, "0".repeat(64).as_bytes()).unwrap();
+        }
+        assert_eq!(checksum(&cache), "0".repeat(64));
+        assert_eq!(checksum(&cache.clone().verifying(true)), right);
+        assert_eq!(checksum(&cache), right, "what was verified is remembered");
+        // Another of the same size and time in its place.
+        std::fs::write(folder.path().join("other"), "b").unwrap();
+        std::fs::File::options().write(true).open(folder.path().join("other")).unwrap().set_modified(old).unwrap();
+        std::fs::rename(folder.path().join("other"), &path).unwrap();
+        if cfg!(unix) {
+            assert_ne!(checksum(&cache), right);
+        }
     }
 }

@@ -44,7 +44,8 @@ pub struct CaptureFacts {
     /// Flows whose label no rule uses, such as CTU-13's background.
     pub unused_flows: u64,
     /// Flows without a line in the file of flow labels.
-    pub unjoined_flows: u64,
+    #[serde(alias = "unjoined_flows")]
+    pub unmatched_flows: u64,
     /// Flows whose lines in the file of flow labels disagree.
     pub ambiguous_flows: u64,
     /// Packets read and skipped by reason, and damage.
@@ -403,11 +404,11 @@ fn label_warnings(capture: &LoadedCapture) -> Vec<String> {
     if let Some(file) = capture.flow_label_file.as_ref().filter(|_| capture.malformed_lines.count > 0) {
         warnings.push(format!("{}: {file}: {}", capture.dataset, capture.malformed_lines));
     }
-    if capture.unjoined + capture.ambiguous > 0 {
+    if capture.unmatched + capture.ambiguous > 0 {
         warnings.push(format!(
             "{}: {}: {} flows have no label and those of {} disagree; they are left out and listed in \
              flows_without_label.csv",
-            capture.dataset, capture.capture, capture.unjoined, capture.ambiguous
+            capture.dataset, capture.capture, capture.unmatched, capture.ambiguous
         ));
     }
     warnings
@@ -421,7 +422,7 @@ fn facts(capture: &LoadedCapture, checksums: &Checksums) -> Result<CaptureFacts,
         bytes: capture.file.size,
         flows: capture.flows,
         unused_flows: capture.unused,
-        unjoined_flows: capture.unjoined,
+        unmatched_flows: capture.unmatched,
         ambiguous_flows: capture.ambiguous,
         summary: capture.summary.clone(),
     })
@@ -437,7 +438,7 @@ fn table_facts(table: &FeatureTable, checksums: &Checksums) -> Result<Vec<Captur
             bytes: file.size,
             flows: *rows,
             unused_flows: 0,
-            unjoined_flows: 0,
+            unmatched_flows: 0,
             ambiguous_flows: 0,
             summary: etcbench_capture::CaptureSummary::default(),
         })

@@ -437,7 +437,7 @@ pub(super) fn features_of(
     })
 }
 
-/// As [`build_features`], from feature files: the statistics are the columns that the files of all chosen rows have,
+/// Like [`build_features`], from feature files: the statistics are the columns that the files of all chosen rows have,
 /// and there are no bytes and no sequences.
 ///
 /// # Errors

@@ -88,11 +88,11 @@ pub fn write_store<'a>(
     stream_store(path, header, &mut || Ok(flows.next()))
 }
 
-/// As [`write_store`], for flows that `next` gives one by one until it gives none; only a row group of them is in memory.
+/// Like [`write_store`], for flows that `next` gives one by one until it gives none; only a row group of them is in memory.
 /// An error from `next` leaves no file.
 ///
 /// # Errors
-/// As [`write_store`], and any error of `next`.
+/// Like [`write_store`], and any error of `next`.
 pub fn stream_store<F: Borrow<LabelledFlow> + Sync>(
     path: &Path,
     header: &StoreHeader,
@@ -184,7 +184,7 @@ fn write_group<W: std::io::Write + Send, F: Borrow<LabelledFlow> + Sync>(
 /// Runs a part of the Parquet reader, which panics on some damaged files, and makes that an error. What
 /// it was reading is not used again.
 fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    // A panic that becomes an error is told as one, not twice.
+    // A panic that becomes an error is reported as one, not twice.
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let tell = std::panic::take_hook();

@@ -49,13 +49,13 @@ pub fn assemble_capture(
     assemble_packets(CaptureReader::open_with(&CaptureSource::from(path), &reader_options)?, options, sink, &mut |_| {})
 }
 
-/// As [`assemble_capture`], from a capture that is open; whether its tunnels are is the reader's option. `progress` is
+/// Like [`assemble_capture`], from a capture that is open; whether its tunnels are is the reader's option. `progress` is
 /// called from time to time with how many packets of the capture have been read.
 ///
 /// Threads of the current rayon pool decode packets and take those before to their flows at the same time.
 ///
 /// # Errors
-/// As [`assemble_capture`].
+/// Like [`assemble_capture`].
 pub fn assemble_packets(
     reader: CaptureReader,
     options: &FlowOptions,
@@ -78,12 +78,12 @@ pub fn assemble_packets(
     assemble(reader, options, &mut take, progress)
 }
 
-/// As [`assemble_packets`], but gives each flow as soon as it is complete, of several at once those of lower numbers
+/// Like [`assemble_packets`], but gives each flow as soon as it is complete, of several at once those of lower numbers
 /// first: the flows of an [`super::Assembler`], in its order, at any number of threads. Memory holds the active flows:
 /// those of the last 1.125 idle timeouts.
 ///
 /// # Errors
-/// As [`assemble_capture`].
+/// Like [`assemble_capture`].
 pub fn assemble_as_completed(
     reader: CaptureReader,
     options: &FlowOptions,

@@ -38,7 +38,7 @@ pub struct ClassCaptures {
     pub class: String,
     /// Its flows.
     pub flows: usize,
-    /// Captures with flows of it. A class from one capture cannot be told from the circumstances of that capture.
+    /// Captures with flows of it. A class from one capture cannot be distinguished from the circumstances of that capture.
     pub captures: usize,
     /// Those of them that have flows of no other class.
     pub captures_of_its_own: usize,

@@ -375,7 +375,7 @@ fn condition(conditions: &Conditions<'_>, names: &[&str], accuracy: &Number) -> 
     Ok(None)
 }
 
-/// Rounded down to three decimals: a bound that is told must not be more than it is.
+/// Rounded down to three decimals: a printed bound must not exceed the real one.
 fn floor(value: f64) -> f64 {
     (value * 1000.0).floor() / 1000.0
 }

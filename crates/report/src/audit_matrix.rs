@@ -60,7 +60,7 @@ impl Conditions<'_> {
     /// classes that are not printed come after the printed ones.
     ///
     /// # Errors
-    /// As [`Self::possible`].
+    /// Like [`Self::possible`].
     pub(crate) fn smallest_share(&self, class: usize) -> Result<Option<f64>, ReportError> {
         self.solve(Some(class))
     }

@@ -173,7 +173,7 @@ proptest! {
         let text = printed(&matrix, decimals, hidden, supports);
         for finding in audit(&text) {
             prop_assert_ne!(finding.possible, Possible::No, "{} of {}: {}\n{}", finding.metric, finding.row, finding.reason, text);
-            // A condition that is told holds in the matrix the table was made from, and macro F1 has none to tell.
+            // A reported condition holds in the matrix the table was made from, and macro F1 has none to tell.
             prop_assert!(finding.metric != "macro_f1" || finding.possible == Possible::Yes, "{}\n{}", finding.reason, text);
         }
     }

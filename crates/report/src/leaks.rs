@@ -177,7 +177,7 @@ fn leak_section(variant: &str, reports: &[&LeakReport]) -> LeakSection {
     LeakSection { variant: variant.to_owned(), lead, findings, fields: fields_table(variant, reports) }
 }
 
-/// Which classes cannot be told from the captures they come from.
+/// Which classes cannot be distinguished from the captures they come from.
 fn confounding(report: &LeakReport) -> String {
     let single: Vec<&str> =
         report.classes.iter().filter(|class| class.captures == 1).map(|class| class.class.as_str()).collect();

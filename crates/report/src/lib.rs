@@ -45,7 +45,9 @@ pub use run_tables::{RunHeading, write_run_tables};
 pub use stored_run::{FitFacts, RunFacts, StoredRun};
 pub use table::{Cell, Column, Table};
 pub use tables::split_table;
-pub use tolerance::{Tolerance, ToleranceFile, Verdict, bless, check, rows_without_expectation, verdict_table};
+pub use tolerance::{
+    Tolerance, ToleranceFile, Verdict, check, proposed_tolerances, rows_without_expectation, verdict_table,
+};
 pub use tuning::agreement_table;
 
 /// Why records, published numbers or tolerances cannot be used.

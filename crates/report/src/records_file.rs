@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ReportError, file_error};
 use etcbench_experiment::{Record, RunKey};
+use etcbench_storage::declarative::with_nearest_key;
 use etcbench_storage::write_whole;
 
 /// The columns of a record file, in their order.
@@ -170,8 +171,10 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>, ReportError> {
             for (index, line) in BufReader::new(file).lines().enumerate() {
                 let number = index + 1;
                 let line = line.map_err(|problem| file_error(path, format!("line {number}: {problem}")))?;
-                let line: Line = serde_json::from_str(&line)
-                    .map_err(|problem| file_error(path, format!("line {number} is not a record: {problem}")))?;
+                let line: Line = serde_json::from_str(&line).map_err(|problem| {
+                    let problem = with_nearest_key(&problem.to_string());
+                    file_error(path, format!("line {number} is not a record: {problem}"))
+                })?;
                 records.push(line.into());
             }
         }

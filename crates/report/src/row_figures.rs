@@ -116,7 +116,7 @@ fn training_curves(run: &StoredRun, row: &RowKey) -> Vec<(&'static str, Figure)>
         fits.entry(key).or_default().push(CurvePoint { x: epoch as f64, y, interval: None });
     }
     let mut figures = Vec::new();
-    // Stages in the order of training: what is trained before is told first.
+    // Stages in the order of training: what is trained first comes first.
     for (stage, quantities) in stages.iter().rev() {
         let figure = |wanted: &[(Metric, &str)], shares: bool| {
             let what = wanted[0].0.label;

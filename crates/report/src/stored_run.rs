@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::{ReportError, file_error, read_leaks, read_records};
 use etcbench_experiment::{CaptureFacts, Provenance, Record, SplitLeaks, TableLayout};
 use etcbench_storage as storage;
+use etcbench_storage::declarative;
 
 /// A run read from its folder.
 #[derive(Debug, Clone)]
@@ -70,7 +71,8 @@ impl RunFacts {
         let path = folder.join("run.json");
         let bytes =
             std::fs::read(&path).map_err(|problem| file_error(&path, format!("{problem}; a run's folder has it")))?;
-        serde_json::from_slice(&bytes).map_err(|problem| file_error(&path, problem))
+        serde_json::from_slice(&bytes)
+            .map_err(|problem| file_error(&path, declarative::with_nearest_key(&problem.to_string())))
     }
 }
 

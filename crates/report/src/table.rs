@@ -152,7 +152,7 @@ impl Table {
                 let note =
                     |footnote: &Option<usize>| footnote.map_or(String::new(), |index| self.footnotes[index].clone());
                 let [value, deviation, note] = match cell {
-                    Cell::Text(text) => [text.clone(), String::new(), String::new()],
+                    Cell::Text(text) => [spreadsheet_text(text), String::new(), String::new()],
                     Cell::Number { value, standard_deviation, footnote, .. } => [
                         value.to_string(),
                         standard_deviation.map_or(String::new(), |deviation| deviation.to_string()),
@@ -175,7 +175,6 @@ impl Table {
     /// The table for people, on a page or a terminal: title, table, notes, footnotes.
     pub fn to_markdown(&self) -> String {
         let shown = self.shown_columns();
-        let escape = |text: &str| text.replace('|', "\\|").replace(['\n', '\r'], " ");
         let mut lines: Vec<Vec<String>> =
             vec![shown.iter().map(|&column| escape(&self.columns[column].heading)).collect()];
         for row in &self.rows {
@@ -274,6 +273,30 @@ pub(super) fn mark(index: usize) -> String {
     if index < 26 { letter.to_string() } else { mark(index / 26 - 1) + &letter.to_string() }
 }
 
+/// Text as Markdown that shows it: a bar does not end a cell, a tag is none, and control characters are their escapes.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let begins_tag = |next: &char| next.is_ascii_alphabetic() || "/!?".contains(*next);
+        match letter {
+            '|' => escaped.push_str("\\|"),
+            '<' if letters.peek().is_some_and(begins_tag) => escaped.push_str("\\<"),
+            '\n' | '\r' => escaped.push(' '),
+            letter if letter.is_control() => escaped.extend(letter.escape_default()),
+            letter => escaped.push(letter),
+        }
+    }
+    escaped
+}
+
+/// Text that a spreadsheet takes for text: what it would compute (`=cmd`) begins with an apostrophe, as spreadsheets write
+/// it themselves.
+fn spreadsheet_text(text: &str) -> String {
+    let computed = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.parse::<f64>().is_err();
+    if computed { format!("'{text}") } else { text.to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -301,6 +324,23 @@ mod tests {
             vec![Cell::Text("e".to_owned()), Cell::Undefined(Some(never)), seeds],
         ];
         table
+    }
+
+    #[test]
+    fn names_that_mean_harm_are_text() {
+        let mut table = example();
+        table.title = "<img src=x> \u{1b}[2J".to_owned();
+        for text in ["=cmd|' /C calc'!A0", "+1", "-1.5", "a < b", "</td><script>"] {
+            table.rows.push(vec![Cell::text(text), Cell::Absent, Cell::Absent]);
+        }
+        let markdown = table.to_markdown();
+        for told in ["**\\<img src=x> \\u{1b}[2J**", "=cmd\\|' /C", "a < b", "\\</td>\\<script>"] {
+            assert!(markdown.contains(told), "{told} is not in {markdown}");
+        }
+        let csv = table.to_csv().unwrap();
+        for told in ["\n'=cmd|", "\n+1,", "\n-1.5,", "\na < b,"] {
+            assert!(csv.contains(told), "{told} is not in {csv}");
+        }
     }
 
     #[test]

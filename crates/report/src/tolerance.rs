@@ -12,15 +12,15 @@ use etcbench_experiment::Record;
 use etcbench_model::Implementation;
 use etcbench_storage::declarative::unknown;
 
-/// Metrics that [`bless`] proposes to hold.
-const BLESSED: [Metric; 2] = [Metric::ACCURACY, Metric::MACRO_F1];
+/// Metrics that [`proposed_tolerances`] proposes to hold.
+const PROPOSED: [Metric; 2] = [Metric::ACCURACY, Metric::MACRO_F1];
 
-/// [`bless`] allows at least this deviation: what one more seed or another machine may change.
+/// [`proposed_tolerances`] allows at least this deviation: what one more seed or another machine may change.
 const LEAST_DEVIATION: f64 = 0.02;
 
-/// Times that [`bless`] proposes to hold where it is asked to, and how many times the expected one they may be.
-const BLESSED_TIMES: [Metric; 2] = [Metric::FIT_WALL_SECONDS, Metric::PREDICT_WALL_SECONDS];
-const BLESSED_RATIO: f64 = 3.0;
+/// Times that [`proposed_tolerances`] proposes to hold where it is asked to, and how many times the expected one they may be.
+const PROPOSED_TIMES: [Metric; 2] = [Metric::FIT_WALL_SECONDS, Metric::PREDICT_WALL_SECONDS];
+const PROPOSED_RATIO: f64 = 3.0;
 
 /// The expectations of one experiment on one dataset in one size.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -250,7 +250,7 @@ pub fn check(records: &[Record], file: &ToleranceFile) -> Result<Vec<Verdict>, R
         let ToleranceFile { experiment, dataset, size, .. } = file;
         return Err(ReportError::Records(format!(
             "the tolerances of {experiment} on {dataset} at size {size} expect nothing: there is no [[tolerance]] in the file; \
-             was it cut? `etcbench check {experiment} --bless --write` stores the last run as the expectation"
+             was it cut? `etcbench check {experiment} --update --write` stores the last run as the expectation"
         )));
     }
     verdicts(records, file)
@@ -303,7 +303,11 @@ pub fn rows_without_expectation(records: &[Record], file: &ToleranceFile) -> Res
 ///
 /// # Errors
 /// Records of no or of several experiments, datasets or sizes; two records of the same value.
-pub fn bless(records: &[Record], stored: Option<&ToleranceFile>, times: bool) -> Result<ToleranceFile, ReportError> {
+pub fn proposed_tolerances(
+    records: &[Record],
+    stored: Option<&ToleranceFile>,
+    times: bool,
+) -> Result<ToleranceFile, ReportError> {
     let tables = aggregate(records)?;
     let mut tables = tables.into_iter();
     let (Some((key, table)), None) = (tables.next(), tables.next()) else {
@@ -330,8 +334,8 @@ pub fn bless(records: &[Record], stored: Option<&ToleranceFile>, times: bool) ->
         tolerance.extend(if verdict.within { Some(verdict.tolerance) } else { renewed(&verdict.tolerance) });
     }
     for row in table.rows() {
-        let metrics = BLESSED.map(|metric| (metric, None)).into_iter();
-        let timed = BLESSED_TIMES.map(|metric| (metric, Some(BLESSED_RATIO))).into_iter().filter(|_| times);
+        let metrics = PROPOSED.map(|metric| (metric, None)).into_iter();
+        let timed = PROPOSED_TIMES.map(|metric| (metric, Some(PROPOSED_RATIO))).into_iter().filter(|_| times);
         for (metric, ratio) in metrics.chain(timed) {
             let wanted = Tolerance {
                 variant: row.variant.clone(),
@@ -427,8 +431,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_blessed_is_within_and_survives_its_file() {
-        let file = bless(&records(), None, false).unwrap();
+    fn what_was_proposed_is_within_and_survives_its_file() {
+        let file = proposed_tolerances(&records(), None, false).unwrap();
         let text = file.to_toml().unwrap();
         let expected = "\
 # What this experiment is expected to measure: means over seeds, and how far off they may be.
@@ -469,7 +473,7 @@ seeds = 2
 
     #[test]
     fn what_is_off_missing_or_undefined_is_out() {
-        let file = bless(&records(), None, false).unwrap();
+        let file = proposed_tolerances(&records(), None, false).unwrap();
         let mut changed = records();
         changed.retain(|record| record.metric != "macro_f1");
         for record in changed.iter_mut().filter(|record| record.metric == "accuracy") {
@@ -497,13 +501,13 @@ seeds = 2
         }
         assert!(check(&other, &file).unwrap().iter().all(|verdict| !verdict.within && verdict.seeds == 0));
         other.extend(records());
-        assert!(bless(&other, None, false).unwrap_err().to_string().contains("exactly one experiment"));
-        assert!(bless(&[], None, false).is_err());
+        assert!(proposed_tolerances(&other, None, false).unwrap_err().to_string().contains("exactly one experiment"));
+        assert!(proposed_tolerances(&[], None, false).is_err());
     }
 
     #[test]
     fn times_are_held_by_their_ratio_and_being_faster_is_never_out() {
-        let file = bless(&records(), None, true).unwrap();
+        let file = proposed_tolerances(&records(), None, true).unwrap();
         let text = file.to_toml().unwrap();
         assert!(text.contains("metric = \"fit_wall_seconds\"\nexpected = 3.0\nratio = 3.0\nseeds = 2"), "{text}");
         let folder = tempfile::tempdir().unwrap();
@@ -525,14 +529,14 @@ seeds = 2
 
     #[test]
     fn a_new_expectation_changes_only_what_was_not_met() {
-        let mut stored = bless(&records(), None, true).unwrap();
+        let mut stored = proposed_tolerances(&records(), None, true).unwrap();
         stored.tolerance[0].deviation = 0.3;
         stored.tolerance[1].expected = 0.5;
         let mut gone = stored.tolerance[0].clone();
         gone.model = "knn".to_owned();
         stored.tolerance.push(gone);
-        let proposed = bless(&records(), Some(&stored), false).unwrap();
-        let fresh = bless(&records(), None, true).unwrap();
+        let proposed = proposed_tolerances(&records(), Some(&stored), false).unwrap();
+        let fresh = proposed_tolerances(&records(), None, true).unwrap();
         assert_eq!(proposed.tolerance.len(), 3);
         assert_eq!(proposed.tolerance[0], stored.tolerance[0]);
         assert_eq!(proposed.tolerance[1..], fresh.tolerance[1..]);
@@ -542,7 +546,7 @@ seeds = 2
     fn broken_files_are_errors_that_name_the_key() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.toml");
-        let good = bless(&records(), None, false).unwrap().to_toml().unwrap();
+        let good = proposed_tolerances(&records(), None, false).unwrap().to_toml().unwrap();
         let problem = |text: String| {
             std::fs::write(&path, text).unwrap();
             ToleranceFile::read(&path).unwrap_err().to_string()

@@ -35,7 +35,7 @@ pub fn write_split(path: &Path, features: &FeatureSet, split: &Split) -> Result<
 /// the other.
 ///
 /// # Errors
-/// As [`write_split`].
+/// Like [`write_split`].
 pub fn write_splits(path: &Path, features: &FeatureSet, splits: &[(u64, usize, &Split)]) -> Result<(), SplitError> {
     let splits: Vec<_> = splits.iter().map(|&(seed, fold, split)| (Some((seed, fold)), split)).collect();
     write(path, features, &splits)
@@ -105,7 +105,7 @@ fn identity(flow: &FlowProvenance) -> [String; 5] {
 /// Reads a file of one split of exactly the flows of `features`.
 ///
 /// # Errors
-/// As [`read_splits`], and a file of several splits.
+/// Like [`read_splits`], and a file of several splits.
 pub fn read_split(path: &Path, features: &FeatureSet) -> Result<Split, SplitError> {
     let mut splits = read_splits(path, features, 0)?;
     match (splits.pop(), splits.len()) {

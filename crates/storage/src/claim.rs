@@ -110,7 +110,7 @@ fn claim_within<T>(
                 return ready().map_or_else(|| Turn::Ours(claim), Turn::Ready);
             }
             Ok(None) => {}
-            // No claims here: the work is done all the same.
+            // No claims here: the work is still done.
             Err(_) => return Turn::Ours(Claim::nothing()),
         }
         let Some(sight) = Sight::of(path) else { continue };

@@ -39,9 +39,20 @@ impl DeclarativeError {
 /// # Errors
 /// A file that cannot be read or is not TOML (with its line).
 pub fn read_table(path: &Path) -> Result<toml::Table, DeclarativeError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| DeclarativeError::Read { path: path.to_owned(), problem: error.to_string() })?;
-    parse_table(&text, &path.display().to_string())
+    parse_table(&read_text(path)?, &path.display().to_string())
+}
+
+/// The largest file that people write; parsed, it takes some twenty times as much memory.
+const MOST_BYTES: u64 = 8 << 20;
+
+/// Reads a file that people write, which is text and not large.
+///
+/// # Errors
+/// A file that cannot be read, is no text or has more than 8 MiB.
+pub fn read_text(path: &Path) -> Result<String, DeclarativeError> {
+    let problem = |problem: String| DeclarativeError::Read { path: path.to_owned(), problem };
+    let bytes = super::read_at_most(path, MOST_BYTES).map_err(|error| problem(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|error| problem(format!("it is no UTF-8 text ({})", error.utf8_error())))
 }
 
 /// Parses TOML text; `origin` names it in errors.
@@ -135,12 +146,36 @@ pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     format!("unknown {what} `{name}`{} (known: {})", did_you_mean(name, known.iter().copied()), known.join(", "))
 }
 
+/// The most bytes of a name that becomes a part of a file's, which file systems give 255.
+const MOST_NAME_BYTES: usize = 120;
+
+/// Whether a name that somebody gave can be a part of a file's name on every system.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn as_file_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.starts_with('.') {
+        return Err("it becomes a part of files' names, and is empty or begins with a dot".to_owned());
+    }
+    if let Some(letter) = name.chars().find(|&letter| letter.is_control() || matches!(letter, '/' | '\\')) {
+        return Err(format!("it becomes a part of files' names, which cannot have {letter:?}; give it another `name`"));
+    }
+    if name.len() > MOST_NAME_BYTES {
+        let bytes = name.len();
+        return Err(format!(
+            "it becomes a part of files' names, and has {bytes} bytes of at most {MOST_NAME_BYTES}; give it a shorter `name`"
+        ));
+    }
+    Ok(())
+}
+
 /// The first value of a list that is in it before; none where each is given once.
 pub fn first_repeated<T: PartialEq>(values: &[T]) -> Option<&T> {
     (1..values.len()).find(|&index| values[..index].contains(&values[index])).map(|index| &values[index])
 }
 
-/// Serde says which key or value is unknown and which are known; a person wants the nearest one first.
+/// What serde says in the words of whoever wrote the file: which key or value is unknown and which is nearest to it, and
+/// what is expected in place of the name of a type of Rust's.
 pub fn with_nearest_key(message: &str) -> String {
     for kind in ["field", "variant"] {
         let Some(rest) = message.strip_prefix(&format!("unknown {kind} `")) else { continue };
@@ -149,8 +184,36 @@ pub fn with_nearest_key(message: &str) -> String {
         let what = if kind == "field" { "key" } else { "value" };
         return unknown(what, name, &known);
     }
-    message.replace("missing field", "missing key")
+    let message = WORDS.iter().fold(message.to_owned(), |message, (types, words)| message.replace(types, words));
+    // A structure's name is nobody's but ours.
+    match message.split_once("expected struct ") {
+        Some((before, rest)) => {
+            let after = rest.find(' ').map_or("", |end| &rest[end..]);
+            format!("{before}expected a table{after}")
+        }
+        None => message,
+    }
 }
+
+/// Serde's words and ours.
+const WORDS: [(&str, &str); 16] = [
+    ("missing field", "missing key"),
+    ("expected usize", "expected a whole number from 0"),
+    ("expected u64", "expected a whole number from 0"),
+    ("expected u32", "expected a whole number from 0"),
+    ("expected u16", "expected a whole number from 0"),
+    ("expected u8", "expected a whole number from 0"),
+    ("expected i64", "expected a whole number"),
+    ("expected f64", "expected a number"),
+    ("expected f32", "expected a number"),
+    ("expected a sequence", "expected a list"),
+    ("expected a map", "expected a table"),
+    ("expected a boolean", "expected true or false"),
+    ("expected struct Line with 15 elements", "expected a record"),
+    ("type: floating point", "type: number"),
+    ("type: sequence", "type: list"),
+    ("type: map", "type: table"),
+];
 
 fn with_line(origin: &str, text: &str, error: &toml::de::Error) -> String {
     match error.span() {

@@ -49,7 +49,7 @@ impl Determinants {
         self.with(name, fact)
     }
 
-    /// With the hash of data that `fill` gives piece by piece; pieces are told apart.
+    /// With the hash of data that `fill` gives piece by piece; pieces are kept distinct.
     #[must_use]
     pub fn and_data(self, name: &'static str, fill: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Self {
         let mut hasher = Sha256::new();

@@ -67,7 +67,7 @@ impl WholeFolder {
         sync_folder(folder_of(&place))
     }
 
-    /// As [`put_in_place`](Self::put_in_place), but what was there before is removed only as far as `decide` says, given the
+    /// Like [`put_in_place`](Self::put_in_place), but what was there before is removed only as far as `decide` says, given the
     /// old folder and the new one, in which it may still write. Gives the folder in which the rest of it is kept; none where
     /// nothing is.
     ///
@@ -123,7 +123,7 @@ pub fn read_folder<T, E>(place: &Path, read: impl FnMut() -> Result<T, E>) -> Re
     until_unchanged(place, read, put_back)
 }
 
-/// As [`read_folder`], for `change`, which writes files in the folder too. Nobody replaces the folder meanwhile; where
+/// Like [`read_folder`], for `change`, which writes files in the folder too. Nobody replaces the folder meanwhile; where
 /// that could not be had (see [`claim`](super::claim)), the change is made again to the folder that is there now.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ mod folder;
 mod partial;
 mod process;
 pub mod progress;
+mod read;
 pub mod seed;
 mod succession;
 
@@ -24,6 +25,7 @@ pub use destination::{Output, is_standard_output, standard_output_is_closed};
 pub use determinants::{Determinants, RESULT_VERSION};
 pub use folder::{WholeFolder, read_folder, update_folder};
 pub use partial::{abandon, remove_leftovers};
+pub use read::{read_at_most, read_regular};
 pub use succession::{Succession, kept_of};
 
 use destination::Destination;
@@ -42,7 +44,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     write_whole_with(path, |file| file.write_all(bytes))
 }
 
-/// As [`write_whole`], for content that `fill` writes piece by piece.
+/// Like [`write_whole`], for content that `fill` writes piece by piece.
 ///
 /// # Errors
 /// Any error of the file system or of `fill`; the temporary file is removed then.

@@ -179,6 +179,7 @@ pub fn remove_leftovers(folder: &Path) {
     if !state().swept.insert(folder.to_owned()) {
         return;
     }
+    let mut now = None;
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(owner) = name.to_str().and_then(owner) else { continue };
@@ -186,14 +187,25 @@ pub fn remove_leftovers(folder: &Path) {
             Life::Alive => false,
             Life::Dead => true,
             Life::Elsewhere => {
-                let modified = entry.metadata().and_then(|metadata| metadata.modified());
-                modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > FORGOTTEN))
+                let now = *now.get_or_insert_with(|| time_of(folder));
+                let modified = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+                let age = now.zip(modified).and_then(|(now, time)| now.duration_since(time).ok());
+                age.is_some_and(|age| age > FORGOTTEN)
             }
         };
         if gone {
             remove(&entry.path());
         }
     }
+}
+
+/// The time of a file that is made in `folder` now, by the clock that gives files there their times: that of this machine
+/// may be days ahead of the others that write there.
+fn time_of(folder: &Path) -> Option<SystemTime> {
+    let (partial, file) = Partial::file(folder, None).ok()?;
+    let time = file.metadata().and_then(|metadata| metadata.modified()).ok();
+    drop(partial);
+    time
 }
 
 /// Whose a temporary name is; none for names that are not of this form, such as unfinished downloads.

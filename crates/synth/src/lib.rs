@@ -62,7 +62,7 @@ pub struct SynthOptions {
     /// Captures of each class.
     pub captures_per_class: usize,
     /// Probability that a conversation is what every host does (names, time, web services), whatever its
-    /// class: such flows cannot be told from those of other classes by their content.
+    /// class: such flows cannot be distinguished from those of other classes by their content.
     pub background: f64,
 }
 

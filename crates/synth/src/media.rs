@@ -130,7 +130,7 @@ pub(super) fn proprietary(draw: &mut Draw, from: Side, delay: f64, length: usize
     // captures look for on any port.
     bytes[0] &= 0x7f;
     bytes[1] &= 0xbf;
-    // Voice, pictures and files are told apart by the low half, most of the time.
+    // Voice, pictures and files are distinguished by the low half, most of the time.
     let kinds = if length < 200 { [(0.9, 0x0d_u8), (0.1, 0x05)] } else { [(0.85, 0x07), (0.15, 0x0d)] };
     bytes.push(draw.weighted(&kinds) | (draw.between(0, 7) as u8) << 4);
     draw.append(&mut bytes, length);

@@ -38,7 +38,7 @@ pub(crate) enum Joined<'a> {
     /// Lines that overlap it disagree.
     Ambiguous,
     /// No line has its five-tuple and time.
-    Unjoined,
+    Unmatched,
 }
 
 /// One file of flow labels, joined with the flows of one capture.
@@ -158,7 +158,7 @@ impl<'a> FlowLabelJoin<'a> {
             }
         }
         Ok(match found {
-            None => Joined::Unjoined,
+            None => Joined::Unmatched,
             Some(NO_LABELS) => Joined::Unused,
             Some(number) => self.reader.labels(number).map_or(Joined::Unused, Joined::Labels),
         })

@@ -76,7 +76,7 @@ fn flows_join_in_either_direction_within_their_time() {
     ];
     for order in [Order::ByTime, Order::Any] {
         let mut join = FlowLabelJoin::open(&path, &rules, "a.pcap", order).unwrap();
-        let expected = ["botnet", "Ambiguous", "Unjoined", "botnet", "Unjoined", "Unused"];
+        let expected = ["botnet", "Ambiguous", "Unmatched", "botnet", "Unmatched", "Unused"];
         assert_eq!(joined(&mut join, &flows), expected, "{order:?}");
         join.finish().unwrap();
         let numbers: Vec<u64> = join.malformed().first.iter().map(|(line, _)| *line).collect();
@@ -147,7 +147,7 @@ fn disorder_that_could_lose_a_line_is_noticed() {
     lines.push(first);
     let path = written(folder.path(), &(lines.join("\n") + "\n"));
     let mut stream = FlowLabelJoin::open(&path, &rules, "a.pcap", Order::ByTime).unwrap();
-    assert_eq!(joined(&mut stream, &flows)[0], "Unjoined");
+    assert_eq!(joined(&mut stream, &flows)[0], "Unmatched");
     stream.finish().unwrap();
     assert!(stream.disorder());
     let mut whole = FlowLabelJoin::open(&path, &rules, "a.pcap", Order::Any).unwrap();
@@ -215,7 +215,7 @@ fn csv_files_name_their_own_columns_and_may_hold_the_labels_themselves() {
         flow("10.0.0.1:1000", "10.0.0.2:80", 35 * SECOND, 36 * SECOND),
     ];
     for (capture, expected) in
-        [("a/one.pcap", ["chat; voice+web", "Unused"]), ("two.pcap.gz", ["mail+web", "Unjoined"])]
+        [("a/one.pcap", ["chat; voice+web", "Unused"]), ("two.pcap.gz", ["mail+web", "Unmatched"])]
     {
         let mut join = FlowLabelJoin::open(&path, &rules, capture, Order::ByTime).unwrap();
         assert_eq!(joined(&mut join, &flows), expected, "{capture}");

@@ -64,7 +64,8 @@ pub(super) fn parse(path: &Path, overrides: &Overrides) -> Result<Layers, Declar
 fn read_size(folder: &Path, size: &str) -> Result<toml::Table, DeclarativeError> {
     let sizes: PathBuf = folder.join("sizes");
     let path = sizes.join(format!("{size}.toml"));
-    if !path.is_file() {
+    // The name becomes a part of that of the results folder.
+    if declarative::as_file_name(size).is_err() || !path.is_file() {
         let mut known: Vec<String> = std::fs::read_dir(&sizes)
             .into_iter()
             .flatten()

@@ -111,7 +111,10 @@ pub(super) fn resolve(layers: Layers, overrides: &Overrides) -> Result<Resolved,
     let variants = variants
         .into_iter()
         .map(|(name, keys)| sections(name, &document, &keys, &assignments, &origin))
-        .collect::<Result<_, _>>()?;
+        .collect::<Result<Vec<Sections>, _>>()?;
+    for Sections { name: variant, .. } in &variants {
+        declarative::as_file_name(variant).map_err(|problem| content(format!("variant {variant:?}: {problem}")))?;
+    }
     let size = overrides.size.clone().unwrap_or_else(|| "full".to_owned());
     Ok(Resolved { name, origin, size, document, variants, table })
 }

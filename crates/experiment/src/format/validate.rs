@@ -103,13 +103,6 @@ fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Vari
     })
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore<T> {
-    One(T),
-    More(Vec<T>),
-}
-
 /// The flow options with as many packets and bytes kept as the features need; the runner keeps the same.
 fn kept(feature: &TokenOptions, sequences: &SequenceOptions, flow: &FlowOptions) -> FlowOptions {
     let mut kept = FlowOptions {
@@ -147,7 +140,7 @@ fn model_specs(name: &str, table: Option<&toml::Value>, origin: &str) -> Result<
     };
     #[derive(Deserialize)]
     struct Common {
-        input: Option<OneOrMore<Input>>,
+        input: Option<toml::Value>,
         implementation: Option<Implementation>,
     }
     let common: toml::Table =
@@ -155,8 +148,17 @@ fn model_specs(name: &str, table: Option<&toml::Value>, origin: &str) -> Result<
     let common: Common = declarative::typed(common, &origin)?;
     let inputs = match common.input {
         None => vec![Input::Bytes],
-        Some(OneOrMore::One(input)) => vec![input],
-        Some(OneOrMore::More(inputs)) => inputs,
+        Some(given) => {
+            let given = if let toml::Value::Array(list) = given { list } else { vec![given] };
+            let input = |value: toml::Value| match value {
+                toml::Value::String(_) => value.try_into::<Input>().map_err(|error| error.message().to_owned()),
+                other => Err(format!("{other} is no input; give the name of one, or a list of names")),
+            };
+            given.into_iter().map(input).collect::<Result<_, _>>().map_err(|problem| DeclarativeError::Content {
+                origin: origin.clone(),
+                problem: format!("`input`: {}", declarative::with_nearest_key(&problem)),
+            })?
+        }
     };
     unique(&inputs, "input", &origin)?;
     Ok(inputs

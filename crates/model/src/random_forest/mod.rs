@@ -50,7 +50,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
 
 /// How many columns a node looks at.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "it must be a whole number, a share of the columns, \"sqrt\" or \"log2\"")]
 pub(super) enum MaximumFeatures {
     /// This many.
     Count(usize),

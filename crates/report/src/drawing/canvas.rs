@@ -30,6 +30,8 @@ pub(super) fn escape(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
+            // No XML has these (XML 1.0, 2.2).
+            _ if character.is_control() && !matches!(character, '\t' | '\n' | '\r') => escaped.push('\u{fffd}'),
             _ => escaped.push(character),
         }
     }
@@ -126,7 +128,7 @@ impl Canvas {
         ));
     }
 
-    /// The mark of a series: its colour and its shape, so that neither has to be told from the other alone.
+    /// The mark of a series: its colour and its shape, so that neither has to be recognised alone.
     pub(super) fn mark(&mut self, (x, y): (f64, f64), index: usize, title: &str) {
         let r = 4.5;
         let polygon = |points: &[(f64, f64)]| {

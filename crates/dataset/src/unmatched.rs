@@ -8,7 +8,7 @@ use etcbench_capture::Transport;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WithoutLabel {
     /// No line of the file of flow labels has its five-tuple and time.
-    Unjoined,
+    Unmatched,
     /// The lines that overlap it, or the labels of its two hosts, disagree.
     Ambiguous,
 }
@@ -17,7 +17,7 @@ impl WithoutLabel {
     /// The name in files.
     pub const fn name(self) -> &'static str {
         match self {
-            WithoutLabel::Unjoined => "unjoined",
+            WithoutLabel::Unmatched => "unmatched",
             WithoutLabel::Ambiguous => "ambiguous",
         }
     }
