@@ -209,6 +209,9 @@ pub(super) fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Res
             if capture.malformed_lines.count > 0 {
                 text += &format!("; {file}: {}", capture.malformed_lines);
             }
+            if let Some(advice) = &capture.time_advice {
+                text += &format!("; {advice}");
+            }
         }
         say!("{text}");
     }

@@ -7,7 +7,7 @@
 //! error unless the definition's `missing` names the number to use.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
@@ -294,9 +294,10 @@ impl Rows<'_> {
         Ok(())
     }
 
-    fn missing(&self, column: &str) -> Result<f32, String> {
+    /// The number in place of a value that is not there, or that `what` says is none.
+    fn missing(&self, column: &str, what: &str) -> Result<f32, String> {
         self.rules.missing.map(|value| value as f32).ok_or_else(|| {
-            format!("`{column}` is missing; say `missing = NUMBER` in [features], or leave the column out")
+            format!("`{column}` is {what}; say `missing = NUMBER` in [features], or leave the column out")
         })
     }
 
@@ -366,7 +367,7 @@ fn arff(input: BufReader<File>, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
                         own.push((column, &words[*index]));
                     }
                 }
-                (Role::Label(_), ArffValue::Number(_)) => {
+                (Role::Label(_), ArffValue::Number(_) | ArffValue::NotFinite) => {
                     return Err(fault(format!("label `{}` is a number; declare its values", attribute.name)));
                 }
                 (Role::Number, ArffValue::Number(number)) => values.push(single(*number).map_err(fault)?),
@@ -374,10 +375,13 @@ fn arff(input: BufReader<File>, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
                     values.extend((0..*count).map(|place| f32::from(u8::from(place == *index))));
                 }
                 (Role::OneOf(count), _) => {
-                    let value = rows.missing(&attribute.name).map_err(fault)?;
+                    let value = rows.missing(&attribute.name, MISSING).map_err(fault)?;
                     values.extend(std::iter::repeat_n(value, *count));
                 }
-                (Role::Number, _) => values.push(rows.missing(&attribute.name).map_err(fault)?),
+                (Role::Number, ArffValue::NotFinite) => {
+                    values.push(rows.missing(&attribute.name, NOT_FINITE).map_err(fault)?);
+                }
+                (Role::Number, _) => values.push(rows.missing(&attribute.name, MISSING).map_err(fault)?),
             }
         }
         rows.push(values, own, [""; 5]).map_err(fault)?;
@@ -385,18 +389,51 @@ fn arff(input: BufReader<File>, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
     finish(names, rows)
 }
 
-fn csv(input: impl Read, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
+const MISSING: &str = "missing";
+const NOT_FINITE: &str = "not finite";
+
+/// The separator of a table, by its first line: that of two others which it has and the comma not.
+fn separator(input: &mut impl BufRead) -> std::io::Result<u8> {
+    let start = input.fill_buf()?;
+    let line = &start[..start.iter().position(|&byte| byte == b'\n').unwrap_or(start.len())];
+    let other = [b';', b'\t'].into_iter().find(|byte| line.contains(byte));
+    Ok(other.filter(|_| !line.contains(&b',')).unwrap_or(b','))
+}
+
+/// The columns' names as pandas makes them of a header: a nameless column, which pandas writes for its index, is
+/// `Unnamed: 0` by its place, and the second of a name has `.1` behind it.
+fn column_names(header: &csv::StringRecord) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (place, name) in header.iter().enumerate() {
+        let name = name.trim_start_matches('\u{feff}');
+        let base = if name.is_empty() { format!("Unnamed: {place}") } else { name.to_owned() };
+        let again = (1..).map(|number| format!("{base}.{number}"));
+        let free = std::iter::once(base.clone()).chain(again).find(|name| !names.contains(name));
+        names.extend(free);
+    }
+    names
+}
+
+fn csv(mut input: impl BufRead, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
     let told = |error: &csv::Error| {
         let line = error.position().map_or(0, csv::Position::line);
-        (line, error.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
+        let problem = match error.kind() {
+            csv::ErrorKind::Utf8 { .. } => {
+                "the text is not UTF-8; convert the file, such as by iconv -f windows-1252 -t utf-8".to_owned()
+            }
+            _ => error.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
+        };
+        (line, problem)
     };
-    let mut reader =
-        csv::ReaderBuilder::new().terminator(csv::Terminator::Any(b'\n')).trim(csv::Trim::All).from_reader(input);
+    let separator = separator(&mut input).map_err(|error| (1, error.to_string()))?;
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(separator)
+        .terminator(csv::Terminator::Any(b'\n'))
+        .trim(csv::Trim::All)
+        .from_reader(input);
     let header = reader.headers().map_err(|error| told(&error))?.clone();
-    let columns: Vec<&str> = header.iter().map(|name| name.trim_start_matches('\u{feff}')).collect();
-    if let Some(column) = columns.iter().find(|column| column.is_empty()).or_else(|| first_repeated(&columns)) {
-        return Err((1, format!("column `{column}` is there twice or has no name")));
-    }
+    let columns = column_names(&header);
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
     rows.check(&columns).map_err(|problem| (1, problem))?;
     let roles: Vec<Role> = columns.iter().map(|column| rows.role(column).unwrap_or(Role::Number)).collect();
     let names: Vec<String> = columns
@@ -412,16 +449,25 @@ fn csv(input: impl Read, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
         let mut values = Vec::with_capacity(names.len());
         let mut own: Vec<(&str, &str)> = Vec::new();
         let mut endpoints = [""; 5];
+        if record.iter().all(str::is_empty) {
+            return Err(fault("the row is empty; remove it".to_owned()));
+        }
+        if record == header {
+            return Err(fault("the line repeats the header; remove it".to_owned()));
+        }
         for ((field, role), column) in record.iter().zip(&roles).zip(&columns) {
             match role {
                 Role::Label(label) => own.push((label, field)),
                 Role::Number => values.push(match field.parse::<f64>() {
                     Ok(number) if number.is_finite() => single(number).map_err(fault)?,
-                    Ok(_) => rows.missing(column).map_err(fault)?,
-                    Err(_) if field.is_empty() || field == "?" => rows.missing(column).map_err(fault)?,
+                    Ok(_) => rows.missing(column, NOT_FINITE).map_err(fault)?,
+                    Err(_) if field.is_empty() || field == "?" => rows.missing(column, MISSING).map_err(fault)?,
                     Err(_) => {
                         let start: String = field.chars().take(60).collect();
-                        return Err(fault(format!("`{column}`: `{start}` is not a number; or name it in `leave_out`")));
+                        let decimal_comma = field.contains(',') && field.replace(',', ".").parse::<f64>().is_ok();
+                        let what = if decimal_comma { " (a decimal comma? write a point)" } else { "" };
+                        let problem = format!("`{column}`: `{start}` is not a number{what}; or name it in `leave_out`");
+                        return Err(fault(problem));
                     }
                 }),
                 Role::Endpoint(place) => endpoints[*place] = field,

@@ -2,8 +2,8 @@
 //! line at a time (<https://waikato.github.io/weka-wiki/formats_and_processing/arff_stable/>).
 //!
 //! Numeric (also `real` and `integer`), nominal, string and date attributes; names and values in single or
-//! double quotes with backslash escapes; `?` for a missing value; `%` comments; keywords in any letter case;
-//! lines that end in CR LF. Sparse instances, instance weights and relational attributes are refused.
+//! double quotes with backslash escapes; `?` for a missing value; `%` comments, also behind an attribute or an instance;
+//! ranges of numbers (`real [0,10]`); keywords in any letter case; lines that end in CR LF. Sparse instances, instance weights and relational attributes are refused.
 
 use std::io::BufRead;
 
@@ -47,6 +47,8 @@ pub struct ArffAttribute {
 pub enum ArffValue {
     /// Of a numeric attribute; finite.
     Number(f64),
+    /// Of a numeric attribute: `Infinity` or `NaN`.
+    NotFinite,
     /// Of a nominal attribute: an index into its values.
     Nominal(usize),
     /// Of a string or date attribute.
@@ -114,9 +116,13 @@ impl<R: BufRead> Lines<R> {
             }
         }
         let line = self.number;
+        let fault = |problem: &str| ArffError { line, problem: problem.to_owned() };
         let text = std::str::from_utf8(self.buffer.trim_ascii())
-            .map_err(|_| ArffError { line, problem: "the text is not UTF-8; convert the file".to_owned() })?;
-        Ok(Some((line, text)))
+            .map_err(|_| fault("the text is not UTF-8; convert the file"))?;
+        if text.contains('\r') {
+            return Err(fault("lines end in CR alone; convert the file, such as by tr '\\r' '\\n'"));
+        }
+        Ok(Some((line, without_comment(text))))
     }
 }
 
@@ -190,7 +196,8 @@ fn value(field: FieldText, attribute: &ArffAttribute) -> Result<ArffValue, Strin
         ArffType::Text => Ok(ArffValue::Text(field.text)),
         ArffType::Numeric => match field.text.parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(ArffValue::Number(number)),
-            _ => Err(format!("`{}` is not a finite number; write ? for a missing value", shown(&field.text))),
+            Ok(_) => Ok(ArffValue::NotFinite),
+            Err(_) => Err(format!("`{}` is not a finite number; write ? for a missing value", shown(&field.text))),
         },
         ArffType::Nominal(values) => match values.iter().position(|value| *value == field.text) {
             Some(index) => Ok(ArffValue::Nominal(index)),
@@ -227,7 +234,7 @@ fn attribute(text: &str) -> Result<ArffAttribute, String> {
     } else {
         let word = rest.split_whitespace().next().unwrap_or("");
         match word.to_ascii_lowercase().as_str() {
-            "numeric" | "real" | "integer" if rest.len() == word.len() => ArffType::Numeric,
+            "numeric" | "real" | "integer" if is_nothing_or_a_range(&rest[word.len()..]) => ArffType::Numeric,
             "string" if rest.len() == word.len() => ArffType::Text,
             "date" => ArffType::Text,
             _ => {
@@ -239,6 +246,30 @@ fn attribute(text: &str) -> Result<ArffAttribute, String> {
         }
     };
     Ok(ArffAttribute { name, kind })
+}
+
+/// A line without the comment at its end: `%` begins one wherever it is not quoted, as in Weka.
+fn without_comment(text: &str) -> &str {
+    let (mut quote, mut escaped, mut begins) = (None, false, true);
+    for (place, letter) in text.char_indices() {
+        match (quote, letter) {
+            (Some(_), _) if escaped => escaped = false,
+            (Some(_), '\\') => escaped = true,
+            (Some(open), _) => quote = (open != letter).then_some(open),
+            (None, '%') => return text[..place].trim_end(),
+            (None, '\'' | '"') if begins => quote = Some(letter),
+            (None, _) => {}
+        }
+        // A quote inside a word is a letter of it.
+        begins = letter.is_whitespace() || matches!(letter, ',' | '{');
+    }
+    text
+}
+
+/// What may stand behind the type of a number: nothing, or the range of its values, which nothing is made of.
+fn is_nothing_or_a_range(text: &str) -> bool {
+    let text = text.trim();
+    text.is_empty() || (text.starts_with(['[', '(']) && text.ends_with([']', ')']))
 }
 
 /// Splits at separators outside quotes; white space around a field is not part of it.
@@ -320,6 +351,25 @@ mod tests {
     }
 
     #[test]
+    fn comments_end_lines_and_numbers_may_have_ranges() {
+        let text = "@relation r % of flows\n@attribute a real [0,10] % seconds\n@attribute 'b % c' integer\n\
+                    @attribute c {x, 'y % z'} % classes\n@attribute don't string\n@data % rows\n\
+                    1,2,x,it's % checked\n  % nothing\n-Infinity,nan,'y % z','50 %' % x\n";
+        let table = parse_arff(text.as_bytes()).unwrap();
+        let names: Vec<&str> = table.attributes.iter().map(|attribute| attribute.name.as_str()).collect();
+        assert_eq!(names, ["a", "b % c", "c", "don't"]);
+        use ArffValue::{Nominal, NotFinite, Number, Text};
+        let text = |text: &str| Text(text.to_owned());
+        assert_eq!(
+            table.rows,
+            [
+                vec![Number(1.0), Number(2.0), Nominal(0), text("it's")],
+                vec![NotFinite, NotFinite, Nominal(1), text("50 %")],
+            ]
+        );
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_line() {
         let header = "@relation r\n@attribute a numeric\n@attribute c {x,y}\n@data\n";
         let problem = |text: String| parse_arff(text.as_bytes()).unwrap_err().to_string();
@@ -327,7 +377,7 @@ mod tests {
             ("1", "line 5: 1 values for 2 attributes"),
             ("1,x,2", "line 5: 3 values for 2 attributes"),
             ("one,x", "line 5: `a`: `one` is not a finite number"),
-            ("inf,x", "`inf` is not a finite number"),
+            ("1,x\r2,y", "line 5: lines end in CR alone"),
             ("1,z", "line 5: `c`: `z` is none of its values (x, y)"),
             ("1,'x", "line 5: a quote is not closed"),
             ("1,'x'y", "follows a closing quote"),

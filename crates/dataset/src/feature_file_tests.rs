@@ -13,6 +13,11 @@ fn definition(features: &str) -> String {
 }
 
 fn load(features: &str, files: &[(&str, &str)]) -> Result<FeatureTable, DatasetError> {
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, content)| (*name, content.as_bytes())).collect();
+    load_bytes(features, &files)
+}
+
+fn load_bytes(features: &str, files: &[(&str, &[u8])]) -> Result<FeatureTable, DatasetError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("table.toml");
     std::fs::write(&path, definition(features)).unwrap();
@@ -47,7 +52,7 @@ fn csv_gives_the_same_and_what_is_missing_is_said_or_replaced() {
     let text = "duration, id ,class1\r\n12,a,VPN\r\nInfinity,b,\"Non-VPN\"\r\n,c,VPN\r\n";
     let rules = "format = \"csv\"\nlabels = { tunnel = \"class1\" }\nleave_out = [\"id\"]";
     let error = load(rules, &[("a-15s.csv", text)]).unwrap_err().to_string();
-    assert!(error.contains("a-15s.csv:3: `duration` is missing"), "{error}");
+    assert!(error.contains("a-15s.csv:3: `duration` is not finite"), "{error}");
     let table = load(&format!("{rules}\nmissing = -2.5"), &[("a-15s.csv", text)]).unwrap();
     let values: Vec<f32> = table.rows.iter().map(|row| row.values[0]).collect();
     assert_eq!(values, [12.0, -2.5, -2.5]);
@@ -75,9 +80,28 @@ fn what_does_not_fit_is_told_with_file_line_and_column() {
     assert_eq!((table.rows[0].values[0], table.rows[2].values[3]), (12.0, 12.0));
     let rules = "format = \"csv\"\nlabels = { tunnel = \"class1\" }";
     assert!(problem(rules, &[("a-1s.csv", "a,class1\nx,VPN\n")]).contains("a-1s.csv:2: `a`: `x` is not a number"));
-    assert!(problem(rules, &[("a-1s.csv", "a,a,class1\n1,1,VPN\n")]).contains("twice"));
     assert!(problem(rules, &[("a-1s.csv", "a,class1\n1,VPN,2\n")]).contains("a-1s.csv:2:"));
     assert!(problem(rules, &[("a-1s.csv", "a,class1\n1,\n")]).contains("`tunnel` is empty"));
+}
+
+#[test]
+fn csv_of_pandas_spreadsheets_and_flow_meters_is_read_or_said_what_to_mend() {
+    let rules = "format = \"csv\"\nlabels = { tunnel = \"class1\" }\nleave_out = [\"Unnamed: 0\", \"length.1\"]";
+    let table = load(rules, &[("a-1s.csv", ",length,length,class1\n0,1,2,VPN\n1,3,4,VPN\n")]).unwrap();
+    assert_eq!((table.names, table.rows[1].values.clone()), (vec!["length".to_owned()], vec![3.0]));
+    let rules = "format = \"csv\"\nlabels = { tunnel = \"class1\" }";
+    let table = load(rules, &[("a-1s.csv", "length;length;class1\r\n1;2;VPN\r\n")]).unwrap();
+    assert_eq!(table.names, ["length", "length.1"]);
+    let problem = |content: &str| load(rules, &[("a-1s.csv", content)]).unwrap_err().to_string();
+    for (content, told) in [
+        ("a,class1\n1,VPN\na,class1\n", "a-1s.csv:3: the line repeats the header; remove it"),
+        ("a,class1\n1,VPN\n,\n", "a-1s.csv:3: the row is empty; remove it"),
+        ("a;class1\n1,5;VPN\n", "`1,5` is not a number (a decimal comma? write a point)"),
+    ] {
+        assert!(problem(content).contains(told), "{told} is not in {}", problem(content));
+    }
+    let error = load_bytes(rules, &[("a-1s.csv", b"a,class1\n1,Web Attack \x96 XSS\n")]).unwrap_err().to_string();
+    assert!(error.contains("convert the file, such as by iconv -f windows-1252"), "{error}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::definition::DatasetDefinition;
 use super::duplicate::DuplicateCapture;
 use super::error::DatasetError;
-use super::flow_labels::{FlowLabelJoin, Joined, MalformedLines, Order};
+use super::flow_labels::{FlowLabelJoin, Joined, MalformedLines, Order, WithoutLine};
 use super::folder::{CaptureFile, DatasetFolder};
 use super::host_labels::HostLabels;
 use super::labelled::{FlowProvenance, LabelledFlow, Labels};
@@ -47,6 +47,8 @@ pub struct LoadedCapture {
     pub ambiguous: u64,
     /// Lines of the file of flow labels that could not be understood.
     pub malformed_lines: MalformedLines,
+    /// Where no flow found its line: what to set in the definition so that most do.
+    pub time_advice: Option<String>,
     /// The file of flow labels, relative to the dataset's folder.
     pub flow_label_file: Option<String>,
     /// The most lines of it that were held in memory at a time.
@@ -225,6 +227,7 @@ fn load_capture_in(
     let mut without_label = Vec::new();
     let mut number: u32 = 0;
     let (mut unused, mut unmatched, mut ambiguous) = (0, 0, 0);
+    let mut without_line = WithoutLine::default();
     let mut fault = None;
     let mut sink = |flow: Flow| {
         let this = number;
@@ -250,7 +253,10 @@ fn load_capture_in(
             Ok(Outcome::Unused) => unused += 1,
             Ok(Outcome::Without(reason)) => {
                 match reason {
-                    WithoutLabel::Unmatched => unmatched += 1,
+                    WithoutLabel::Unmatched => {
+                        unmatched += 1;
+                        without_line.add(&flow);
+                    }
                     WithoutLabel::Ambiguous => ambiguous += 1,
                 }
                 without_label.push(FlowWithoutLabel { dataset: definition.name.clone(), provenance, reason });
@@ -277,6 +283,12 @@ fn load_capture_in(
         malformed_lines = join.malformed().clone();
         most_lines_held = join.most_held as u64;
     }
+    let time_advice = match (flow_label_file, &definition.flow_labels) {
+        (Some(path), Some(rules)) if unmatched > 0 && flows.is_empty() && unused + ambiguous == 0 => {
+            without_line.advice(&dataset.folder.root.join(path), rules, &file.location())?
+        }
+        _ => None,
+    };
     let capture = LoadedCapture {
         dataset: definition.name.clone(),
         capture: name,
@@ -286,6 +298,7 @@ fn load_capture_in(
         unmatched,
         ambiguous,
         malformed_lines,
+        time_advice,
         flow_label_file: flow_label_file.clone(),
         most_lines_held,
         file: file.clone(),

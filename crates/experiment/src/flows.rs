@@ -404,6 +404,9 @@ fn label_warnings(capture: &LoadedCapture) -> Vec<String> {
     if let Some(file) = capture.flow_label_file.as_ref().filter(|_| capture.malformed_lines.count > 0) {
         warnings.push(format!("{}: {file}: {}", capture.dataset, capture.malformed_lines));
     }
+    if let Some(advice) = &capture.time_advice {
+        warnings.push(format!("{}: {}: {advice}", capture.dataset, capture.capture));
+    }
     if capture.unmatched + capture.ambiguous > 0 {
         warnings.push(format!(
             "{}: {}: {} flows have no label and those of {} disagree; they are left out and listed in \

@@ -47,19 +47,30 @@ pub(super) struct Line {
 /// The number of a label that no rule uses.
 pub(super) const NO_LABELS: u32 = u32::MAX;
 
-/// The transport protocol by name or number; nothing for another one.
+/// The transport protocol by name or number, as pandas writes numbers (`17.0`) too; nothing for another one. Argus writes
+/// `rtp`, `rtcp` and `udt` for UDP whose payload looks so (argus(5), "proto").
 pub(super) fn transport(text: &str) -> Option<Transport> {
-    if text.eq_ignore_ascii_case("tcp") || text == "6" {
+    let is_one_of = |names: &[&str]| names.iter().any(|name| text.eq_ignore_ascii_case(name));
+    if is_one_of(&["tcp", "6", "6.0", "0x06", "0x6"]) {
         Some(Transport::Tcp)
-    } else if text.eq_ignore_ascii_case("udp") || text == "17" {
+    } else if is_one_of(&["udp", "17", "17.0", "0x11", "rtp", "rtcp", "udt"]) {
         Some(Transport::Udp)
     } else {
         None
     }
 }
 
+/// A port: decimal, hexadecimal as Argus writes some (`0x0035`), or as pandas writes a column with gaps (`53.0`).
+pub(super) fn port(text: &str) -> Option<u16> {
+    match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(digits) => u16::from_str_radix(digits, 16).ok(),
+        None => text.strip_suffix(".0").unwrap_or(text).parse().ok(),
+    }
+}
+
 /// Where the fields of a line are, without the white space around them. A field in double quotes is given without
-/// them, and a separator inside quotes does not separate; nothing where quotes do not match.
+/// them, and a separator inside quotes does not separate; two quotes inside stand for one (RFC 4180, section 2), and stay two
+/// here. Nothing where quotes do not match.
 pub(super) fn fields(line: &str, separator: u8, places: &mut Vec<Range<usize>>) -> Option<()> {
     places.clear();
     let bytes = line.as_bytes();
@@ -70,7 +81,14 @@ pub(super) fn fields(line: &str, separator: u8, places: &mut Vec<Range<usize>>) 
             from += 1;
         }
         let (content, end) = if bytes.get(from) == Some(&b'"') {
-            let close = from + 1 + bytes[from + 1..].iter().position(|&byte| byte == b'"')?;
+            let mut close = from + 1;
+            loop {
+                close += bytes[close..].iter().position(|&byte| byte == b'"')?;
+                if bytes.get(close + 1) != Some(&b'"') {
+                    break;
+                }
+                close += 2;
+            }
             let rest = &bytes[close + 1..];
             let gap = rest.iter().position(|&byte| byte == separator).unwrap_or(rest.len());
             if !rest[..gap].iter().all(u8::is_ascii_whitespace) {
@@ -111,6 +129,23 @@ mod tests {
         assert_eq!(split("", b','), Some(vec![""]));
         assert_eq!(split("\"open,z", b','), None);
         assert_eq!(split("\"a\"b,z", b','), None);
+        assert_eq!(split("\"a \"\"x\"\", b\",\"\"", b','), Some(vec!["a \"\"x\"\", b", ""]));
+        assert_eq!(split("\"a\"\"", b','), None);
+    }
+
+    #[test]
+    fn protocols_and_ports_are_read_as_tools_write_them() {
+        for text in ["udp", "UDP", "17", "17.0", "0x11", "rtp", "RTCP", "udt"] {
+            assert_eq!(transport(text), Some(Transport::Udp), "{text}");
+        }
+        assert_eq!([transport("6.0"), transport("Tcp")], [Some(Transport::Tcp); 2]);
+        for text in ["icmp", "arp", "", "1", "17.5"] {
+            assert_eq!(transport(text), None, "{text}");
+        }
+        assert_eq!([port("0x0035"), port("53.0"), port("53")], [Some(53); 3]);
+        for text in ["", "-", "65536", "53.5", "0x10000", "0x", "http"] {
+            assert_eq!(port(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod join;
 mod line;
+mod offset;
 mod reader;
 mod time;
 
@@ -13,6 +14,7 @@ use globset::GlobSet;
 use regex::Regex;
 
 pub(super) use join::{FlowLabelJoin, Joined, Order};
+pub(super) use offset::WithoutLine;
 pub use reader::MalformedLines;
 use time::{Clock, parse_offset};
 

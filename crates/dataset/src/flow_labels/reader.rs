@@ -1,5 +1,6 @@
 //! Reads a file of flow labels line by line, in memory that does not depend on the file.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
@@ -7,8 +8,8 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::path::Path;
 
-use super::line::{Key, Line, NO_LABELS, fields, transport};
-use super::time::decimal_seconds;
+use super::line::{Key, Line, NO_LABELS, fields, port, transport};
+use super::time::{advice, duration};
 use super::{FlowLabelRules, Format};
 use crate::error::DatasetError;
 use crate::labelled::Labels;
@@ -19,6 +20,8 @@ use etcbench_storage::declarative::nearest;
 
 /// The longest line that is read; the published ones have some 200 bytes.
 const LONGEST_LINE: u64 = 1 << 20;
+/// How much of a field that is wrong is shown.
+const SHOWN_LETTERS: usize = 40;
 /// How many malformed lines are named.
 const NAMED_LINES: usize = 10;
 /// How many different labels are remembered with their rules.
@@ -34,7 +37,30 @@ pub struct MalformedLines {
     /// How many.
     pub count: u64,
     /// Numbers of the first ones, from 1, with what is wrong.
-    pub first: Vec<(u64, &'static str)>,
+    pub first: Vec<(u64, String)>,
+}
+
+/// Why a line cannot be used.
+struct Fault {
+    what: &'static str,
+    /// The text that is wrong, where it is one field.
+    text: Option<String>,
+    advice: &'static str,
+}
+
+impl From<&'static str> for Fault {
+    fn from(what: &'static str) -> Self {
+        Self { what, text: None, advice: "" }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.text {
+            Some(text) => write!(formatter, "its {}, `{text}`{}", self.what, self.advice),
+            None => formatter.write_str(self.what),
+        }
+    }
 }
 
 impl fmt::Display for MalformedLines {
@@ -138,26 +164,26 @@ impl<'a> LabelReader<'a> {
                 return Ok(None);
             }
             let bytes = std::mem::take(&mut self.bytes);
-            let parsed = if whole { self.parse(&bytes) } else { Err("it is longer than 1 MiB") };
+            let parsed = if whole { self.parse(&bytes) } else { Err("it is longer than 1 MiB".into()) };
             self.bytes = bytes;
             match parsed {
                 Ok(Some(line)) => return Ok(Some(line)),
                 Ok(None) => {}
-                Err(TOO_MANY_LABELS) => {
+                Err(Fault { what: TOO_MANY_LABELS, .. }) => {
                     let message = format!("more than {MOST_LABELS} different labels; name the right columns");
                     return Err(DatasetError::FlowLabels { file: self.file.clone(), line: self.line, message });
                 }
                 Err(problem) => {
                     self.malformed.count += 1;
                     if self.malformed.first.len() < NAMED_LINES {
-                        self.malformed.first.push((self.line, problem));
+                        self.malformed.first.push((self.line, problem.to_string()));
                     }
                 }
             }
         }
     }
 
-    fn parse(&mut self, bytes: &[u8]) -> Result<Option<Line>, &'static str> {
+    fn parse(&mut self, bytes: &[u8]) -> Result<Option<Line>, Fault> {
         let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text")?;
         if text.trim().is_empty() {
             return Ok(None);
@@ -165,6 +191,10 @@ impl<'a> LabelReader<'a> {
         fields(text, self.separator, &mut self.places).ok_or("its quotes do not match")?;
         let columns = &self.columns;
         let field = |index: usize| self.places.get(index).map(|place| &text[place.clone()]);
+        let wrong = |column: usize, what: &'static str| {
+            let text: Option<String> = field(column).map(|text| text.chars().take(SHOWN_LETTERS).collect());
+            Fault { what, text: Some(text.unwrap_or_default()), advice: "" }
+        };
         let Some(transport) = transport(field(columns.transport).ok_or("it has too few columns")?) else {
             return Ok(None);
         };
@@ -174,34 +204,43 @@ impl<'a> LabelReader<'a> {
             return Ok(None);
         }
         let clock = self.rules.clock;
-        let start = field(columns.start).and_then(|text| clock.parse(text)).ok_or("its start is no time")?;
+        let time = |column: usize, what: &'static str| {
+            let text = field(column).ok_or("it has too few columns")?;
+            let no_time = || Fault { advice: advice(text, clock), ..wrong(column, what) };
+            clock.parse(text).ok_or_else(no_time)
+        };
+        let start = time(columns.start, "start is no time")?;
         let end = match (columns.end, columns.duration) {
-            (Some(end), _) => field(end).and_then(|text| clock.parse(text)).ok_or("its end is no time")?,
-            (None, Some(duration)) => {
-                let duration = field(duration).and_then(decimal_seconds).filter(|&length| length < LONGEST_DURATION);
-                start.checked_add(duration.ok_or("its duration is no number of seconds")?).ok_or("it ends too late")?
+            (Some(end), _) => time(end, "end is no time")?,
+            (None, Some(column)) => {
+                let length = field(column).and_then(duration).filter(|&length| length < LONGEST_DURATION);
+                let length = length.ok_or_else(|| wrong(column, "duration is no number of seconds"))?;
+                start.checked_add(length).ok_or("it ends too late")?
             }
             (None, None) => start,
         };
         if end < start {
-            return Err("it ends before it starts");
+            return Err("it ends before it starts".into());
         }
-        let endpoint = |(address, port): (usize, usize)| -> Option<(IpAddr, u16)> {
-            Some((field(address)?.parse().ok()?, field(port)?.parse::<u16>().ok()?))
+        let endpoint = |(address, number): (usize, usize), of: [&'static str; 2]| -> Result<(IpAddr, u16), Fault> {
+            let ip = field(address).and_then(|text| text.parse().ok()).ok_or_else(|| wrong(address, of[0]))?;
+            Ok((ip, field(number).and_then(port).ok_or_else(|| wrong(number, of[1]))?))
         };
-        let source = endpoint(columns.source).ok_or("its source is no address and port")?;
-        let destination = endpoint(columns.destination).ok_or("its destination is no address and port")?;
+        let source = endpoint(columns.source, ["source is no address", "source port is no number"])?;
+        let destination =
+            endpoint(columns.destination, ["destination is no address", "destination port is no number"])?;
         let key = Key::new(source, destination, transport);
         let labels = match columns.label {
             Some(label) => {
-                let label = field(label).ok_or("it has too few columns")?;
-                match self.remembered.get(label) {
+                let label =
+                    self.places.get(label).map(|place| unquoted(text, place)).ok_or("it has too few columns")?;
+                match self.remembered.get(label.as_ref()) {
                     Some(&number) => number,
                     None => {
-                        let rule = self.applicable.iter().find(|(_, regex)| regex.is_match(label));
+                        let rule = self.applicable.iter().find(|(_, regex)| regex.is_match(&label));
                         let number = rule.map_or(NO_LABELS, |(index, _)| *index as u32);
                         if self.remembered.len() < REMEMBERED_LABELS {
-                            self.remembered.insert(label.to_owned(), number);
+                            self.remembered.insert(label.into_owned(), number);
                         }
                         number
                     }
@@ -210,13 +249,22 @@ impl<'a> LabelReader<'a> {
             None => {
                 let mut values = Vec::with_capacity(columns.labels.len());
                 for (index, _) in &columns.labels {
-                    values.push(field(*index).ok_or("it has too few columns")?);
+                    values.push(
+                        self.places.get(*index).map(|place| unquoted(text, place)).ok_or("it has too few columns")?,
+                    );
                 }
                 own_labels(&mut self.remembered, &mut self.own, &columns.labels, &values)?
             }
         };
         Ok(Some(Line { key, start, end, labels }))
     }
+}
+
+/// A field, of which two quotes inside quotes are one.
+fn unquoted<'a>(text: &'a str, place: &Range<usize>) -> Cow<'a, str> {
+    let field = &text[place.clone()];
+    let is_quoted = place.start > 0 && text.as_bytes()[place.start - 1] == b'"';
+    if is_quoted && field.contains("\"\"") { field.replace("\"\"", "\"").into() } else { field.into() }
 }
 
 const TOO_MANY_LABELS: &str = "too many labels";
@@ -226,7 +274,7 @@ fn own_labels(
     remembered: &mut HashMap<String, u32>,
     own: &mut Vec<Labels>,
     columns: &[(usize, String)],
-    values: &[&str],
+    values: &[Cow<'_, str>],
 ) -> Result<u32, &'static str> {
     if values.iter().any(|value| value.is_empty()) {
         return Ok(NO_LABELS);
@@ -239,7 +287,7 @@ fn own_labels(
         return Err(TOO_MANY_LABELS);
     }
     let number = own.len() as u32;
-    own.push(columns.iter().zip(values).map(|((_, column), value)| (column.clone(), (*value).to_owned())).collect());
+    own.push(columns.iter().zip(values).map(|((_, column), value)| (column.clone(), value.to_string())).collect());
     remembered.insert(key, number);
     Ok(number)
 }
@@ -267,11 +315,23 @@ fn read_line(input: &mut BufReader<Box<dyn Read + Send>>, bytes: &mut Vec<u8>) -
 }
 
 fn columns(rules: &FlowLabelRules, headers: &[&str]) -> Result<Columns, String> {
+    if headers.first().is_some_and(|first| first.starts_with('#')) {
+        return Err(format!(
+            "the header begins with `{}`: a Zeek log has its header in comments; write it as a table with `zeek-cut -c` or \
+             zeek's JSON, and name its columns",
+            headers[0]
+        ));
+    }
     let find = |name: &str| {
-        headers.iter().position(|header| *header == name).ok_or_else(|| {
-            let near = nearest(name, headers.iter().copied()).unwrap_or_default();
-            format!("no column `{name}` in the header; the nearest is `{near}`")
-        })
+        let mut places = headers.iter().enumerate().filter(|(_, header)| **header == name).map(|(place, _)| place);
+        match (places.next(), places.next()) {
+            (Some(place), None) => Ok(place),
+            (Some(_), Some(_)) => Err(format!("the header has the column `{name}` twice; rename one of the two")),
+            (None, _) => {
+                let near = nearest(name, headers.iter().copied()).unwrap_or_default();
+                Err(format!("no column `{name}` in the header; the nearest is `{near}`"))
+            }
+        }
     };
     match &rules.format {
         Format::CtuBinetflow => Ok(Columns {
@@ -290,8 +350,8 @@ fn columns(rules: &FlowLabelRules, headers: &[&str]) -> Result<Columns, String> 
             let mut labels = Vec::new();
             if named.label.is_none() {
                 for column in &rules.label_columns {
-                    if let Ok(index) = find(column) {
-                        labels.push((index, column.clone()));
+                    if headers.contains(&column.as_str()) {
+                        labels.push((find(column)?, column.clone()));
                     }
                 }
                 if labels.is_empty() {

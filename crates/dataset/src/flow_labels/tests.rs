@@ -80,8 +80,8 @@ fn flows_join_in_either_direction_within_their_time() {
         assert_eq!(joined(&mut join, &flows), expected, "{order:?}");
         join.finish().unwrap();
         let numbers: Vec<u64> = join.malformed().first.iter().map(|(line, _)| *line).collect();
-        // Line 7 has too few columns.
-        assert_eq!((join.malformed().count, numbers), (3, vec![4, 6, 7]));
+        // Line 6 has a negative duration, which is none; line 7 has too few columns.
+        assert_eq!((join.malformed().count, numbers), (2, vec![4, 7]));
         assert!(!join.disorder());
     }
 }
@@ -235,6 +235,33 @@ fn csv_files_name_their_own_columns_and_may_hold_the_labels_themselves() {
 }
 
 #[test]
+fn what_is_wrong_with_a_line_is_said_with_its_text_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = rules("From-Botnet", "+02:00");
+    let text = HEADER.to_owned()
+        + "2011-08-10 09:46:53,2.0,tcp,10.0.0.1,1000,->,10.0.0.2,80,S,From-Botnet\n\
+           1970/01/01 02:00:10,long,tcp,10.0.0.1,1000,->,10.0.0.2,80,S,From-Botnet\n\
+           1970/01/01 02:00:10,1,tcp,010.000.000.001,1000,->,10.0.0.2,80,S,From-Botnet\n\
+           1970/01/01 02:00:10,1,tcp,10.0.0.1,1000,->,10.0.0.2,http,S,From-Botnet\n\
+           1970/01/01 02:00:10,-0.5,rtp,10.0.0.1,0x03e8,->,10.0.0.2,80.0,S,From-Botnet\n";
+    let path = written(folder.path(), &text);
+    let mut join = FlowLabelJoin::open(&path, &rules, "a.pcap", Order::Any).unwrap();
+    let told = join.malformed().to_string();
+    for part in [
+        "4 lines could not be understood",
+        "line 2: its start is no time, `2011-08-10 09:46:53` (2011/08/10 09:46:53 is read",
+        "line 3: its duration is no number of seconds, `long`",
+        "line 4: its source is no address, `010.000.000.001`",
+        "line 5: its destination port is no number, `http`",
+    ] {
+        assert!(told.contains(part), "{part} is not in {told}");
+    }
+    let mut udp = flow("10.0.0.1:1000", "10.0.0.2:80", 10 * SECOND, 11 * SECOND);
+    udp.five_tuple.transport = etcbench_capture::Transport::Udp;
+    assert_eq!(joined(&mut join, &[udp]), ["botnet"]);
+}
+
+#[test]
 fn files_that_are_none_are_told_with_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     let rules = rules("From-Botnet", "+02:00");
@@ -284,4 +311,32 @@ fn published_files_of_every_variant_are_read() {
     assert_eq!(counts[3].1, 277);
     assert_eq!((counts[0].1, counts[1].1, counts[2].1), (0, 0, 0));
     assert!(counts[0].0 > 6000 && counts[1].0 > 50 && counts[2].0 > 300, "{counts:?}");
+}
+
+#[test]
+fn files_in_another_time_zone_say_which() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = HEADER.to_owned()
+        + "1970/01/01 02:00:10,2.0,tcp,10.0.0.1,1000,->,10.0.0.2,80,S,From-Botnet\n\
+           1970/01/01 02:05:00,2.0,tcp,10.0.0.1,1001,->,10.0.0.2,80,S,From-Botnet\n\
+           1970/01/01 02:05:30,2.0,tcp,10.0.0.1,1002,->,10.0.0.2,80,S,Background\n";
+    let path = written(folder.path(), &text);
+    let mut without = WithoutLine::default();
+    for (port, start) in [(1000, 10), (1001, 300), (1002, 330)] {
+        without.add(&flow("10.0.0.2:80", &format!("10.0.0.1:{port}"), start * SECOND, (start + 1) * SECOND));
+    }
+    let advice = |offset: &str| without.advice(&path, &rules("From-Botnet", offset), "a.pcap").unwrap();
+    let told = advice("+00:00").unwrap();
+    assert_eq!(
+        told,
+        "3 of its flows have a line that starts 7200 s later: set `utc_offset = \"+02:00\"` in [flow_labels]"
+    );
+    assert!(advice("+09:30").unwrap().contains("starts 27000 s earlier: set `utc_offset = \"+02:00\"`"));
+    // Where they are not off, or by nothing that a time zone is.
+    assert_eq!(advice("+02:00"), None);
+    let mut other = WithoutLine::default();
+    for (port, start) in [(1000, 500), (1001, 1000), (1002, 4000)] {
+        other.add(&flow("10.0.0.2:80", &format!("10.0.0.1:{port}"), start * SECOND, (start + 1) * SECOND));
+    }
+    assert_eq!(other.advice(&path, &rules("From-Botnet", "+02:00"), "a.pcap").unwrap(), None);
 }

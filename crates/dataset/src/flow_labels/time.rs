@@ -29,27 +29,88 @@ impl Clock {
     }
 }
 
-/// Nanoseconds by which local time is ahead of universal time: `+02:00`.
+/// Nanoseconds by which local time is ahead of universal time: `+02:00`, `+0200` or `+02`.
 pub(super) fn parse_offset(text: &str) -> Option<i64> {
     let sign = match text.as_bytes().first()? {
         b'+' => 1,
         b'-' => -1,
         _ => return None,
     };
-    let (hours, minutes) = text.get(1..)?.split_once(':')?;
+    let text = text.get(1..)?;
+    let (hours, minutes) = match (text.split_once(':'), text.len()) {
+        (Some(pair), _) => pair,
+        (None, 4) if text.is_ascii() => text.split_at(2),
+        (None, 2) => (text, "0"),
+        _ => return None,
+    };
     let (hours, minutes) = (digits(hours)?, digits(minutes)?);
     ((0..=14).contains(&hours) && (0..60).contains(&minutes)).then(|| sign * (hours * 60 + minutes) * 60 * SECOND)
 }
 
-/// Non-negative decimal seconds as nanoseconds, exactly; digits past the ninth are dropped.
+/// Non-negative decimal seconds as nanoseconds, exactly, with or without an exponent (`1.7e+09`); digits past the ninth
+/// decimal are dropped.
 pub(super) fn decimal_seconds(text: &str) -> Option<i64> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    digits(whole)?.checked_mul(SECOND)?.checked_add(nanoseconds(fraction)?)
+    let (number, exponent) = match text.find(['e', 'E']) {
+        Some(place) => (&text[..place], text[place + 1..].parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if exponent == 0 {
+        return digits(whole)?.checked_mul(SECOND)?.checked_add(nanoseconds(fraction)?);
+    }
+    // The point moves by the exponent.
+    let all = format!("{whole}{fraction}");
+    digits(whole)?;
+    let point = i32::try_from(whole.len()).ok()?.checked_add(exponent)?;
+    let moved = match usize::try_from(point) {
+        Ok(point) if point >= all.len() => format!("{all}{}", "0".repeat((point - all.len()).min(20))),
+        Ok(point) if all.is_char_boundary(point) => format!("{}.{}", &all[..point], &all[point..]),
+        Ok(_) => return None,
+        Err(_) => format!(".{}{all}", "0".repeat(point.unsigned_abs().min(20) as usize)),
+    };
+    let (whole, fraction) = moved.split_once('.').unwrap_or((&moved, ""));
+    let whole = if whole.is_empty() { 0 } else { digits(whole)? };
+    whole.checked_mul(SECOND)?.checked_add(nanoseconds(fraction)?)
+}
+
+/// A duration in nanoseconds. Nothing and `-` are none, as Zeek writes it; a negative one, as Argus and softflowd have where
+/// clocks disagree, is none either.
+pub(super) fn duration(text: &str) -> Option<i64> {
+    match text {
+        "" | "-" | "(empty)" => Some(0),
+        _ => match text.strip_prefix('-') {
+            Some(positive) => decimal_seconds(positive).map(|_| 0),
+            None => decimal_seconds(text),
+        },
+    }
+}
+
+/// What a text that is no time to a clock may be, for whoever has to mend it.
+pub(super) fn advice(text: &str, clock: Clock) -> &'static str {
+    let half_days = ["AM", "PM", "am", "pm"].iter().any(|half| text.ends_with(half));
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let whole = text.split('.').next().unwrap_or(text).len();
+    match clock {
+        _ if half_days => " (a 12-hour clock is not read; write times as 2011-08-10T21:46:53)",
+        Clock::EpochSeconds if is_number && whole == 13 => " (milliseconds? seconds are read; divide by 1000)",
+        Clock::EpochSeconds if is_number && whole == 16 => " (microseconds? seconds are read; divide by 1000000)",
+        Clock::EpochSeconds if text.contains('-') => " (set `time = \"iso8601\"` in [flow_labels]?)",
+        Clock::EpochSeconds if text.contains('/') => " (set `time = \"netflow\"` in [flow_labels]?)",
+        Clock::Netflow { .. } if text.contains('-') => {
+            " (2011/08/10 09:46:53 is read; for 2011-08-10 use `format = \"csv\"` with `time = \"iso8601\"`)"
+        }
+        Clock::Netflow { .. } | Clock::Iso8601 { .. } if is_number => {
+            " (seconds since 1970? use `format = \"csv\"` with `time = \"epoch_seconds\"`)"
+        }
+        _ => "",
+    }
 }
 
 fn split_offset(text: &str, otherwise: i64) -> Option<(&str, i64)> {
-    if let Some(plain) = text.strip_suffix('Z') {
-        return Some((plain, 0));
+    for zone in ["Z", "z", "UTC", "GMT"] {
+        if let Some(plain) = text.strip_suffix(zone) {
+            return Some((plain.trim_end(), 0));
+        }
     }
     // The clock's own colons and the date's hyphens come before any sign of an offset.
     let clock = text.find(':')?;
@@ -113,7 +174,8 @@ mod tests {
             assert_eq!(local.parse(bad), None, "{bad}");
         }
         assert_eq!((parse_offset("+02:00"), parse_offset("-05:30")), (Some(7_200 * SECOND), Some(-19_800 * SECOND)));
-        assert_eq!((parse_offset("02:00"), parse_offset("+99:00")), (None, None));
+        assert_eq!((parse_offset("+0200"), parse_offset("+02")), (Some(7_200 * SECOND), Some(7_200 * SECOND)));
+        assert_eq!((parse_offset("02:00"), parse_offset("+99:00"), parse_offset("+2é")), (None, None, None));
     }
 
     #[test]
@@ -126,6 +188,10 @@ mod tests {
             "2011-08-10 10:46:53.500",
             "2011-08-10T11:46:53.5+02:00",
             "2011-08-10T04:16:53.5-05:30",
+            "2011-08-10T11:46:53.5+0200",
+            "2011-08-10T11:46:53.5+02",
+            "2011-08-10T09:46:53.5z",
+            "2011-08-10 09:46:53.5 UTC",
         ] {
             assert_eq!(clock.parse(text), expected, "{text}");
         }
@@ -136,8 +202,23 @@ mod tests {
     fn decimal_seconds_are_exact() {
         assert_eq!(Clock::EpochSeconds.parse("1312969613.047277001"), Some(1_312_969_613_047_277_001));
         assert_eq!(decimal_seconds("0.1"), Some(100_000_000));
-        for bad in ["-1", "1e9", "", "1.x", "99999999999999999999"] {
+        for (text, expected) in [
+            ("1e9", Some(1_000_000_000 * SECOND)),
+            ("1.312969613047277001E+09", Some(1_312_969_613_047_277_001)),
+            ("3e-01", Some(300_000_000)),
+            ("12.5e-3", Some(12_500_000)),
+            ("1e-30", Some(0)),
+            ("0e5", Some(0)),
+        ] {
+            assert_eq!(decimal_seconds(text), expected, "{text}");
+        }
+        for bad in ["-1", "1e30", "", "1.x", "99999999999999999999", "e5", ".e5", "1e", "1e5x", "é.e1", "1.é5e1"] {
             assert_eq!(decimal_seconds(bad), None, "{bad}");
+        }
+        for (text, expected) in
+            [("-", Some(0)), ("", Some(0)), ("-0.061", Some(0)), ("2.5", Some(5 * SECOND / 2)), ("-x", None)]
+        {
+            assert_eq!(duration(text), expected, "{text}");
         }
     }
 }
