@@ -379,6 +379,38 @@ proptest! {
 }
 
 #[test]
+fn tunnels_over_udp_and_mirrored_frames_are_opened() {
+    let packet = build(false, true, (1, 2), 0, b"x").packet;
+    let ethernet = [&[0; 12][..], &[8, 0], &packet].concat();
+    let opened = |protocol: u8, content: &[u8]| {
+        let outer = craft::ipv4([1; 4], [2; 4], protocol, content);
+        decode(RAW, WHOLE, &outer, Tunnels::Inner).map(|decoded| decoded.bytes.to_vec())
+    };
+    let udp = |port: u16, header: &[u8], inside: &[u8]| {
+        opened(17, &craft::udp((9, port), &[header, inside].concat())).unwrap()
+    };
+    assert_eq!(udp(6081, &[0, 0, 0x65, 0x58, 0, 0, 1, 0], &ethernet), packet, "Geneve");
+    assert_eq!(udp(6081, &[1, 0, 0x08, 0, 0, 0, 1, 0, 1, 2, 3, 0], &packet), packet, "Geneve with an option");
+    assert_eq!(udp(4790, &[0x0c, 0, 0, 3, 0, 0, 1, 0], &ethernet), packet, "VXLAN-GPE");
+    assert_eq!(udp(4790, &[0x0c, 0, 0, 1, 0, 0, 1, 0], &packet), packet, "VXLAN-GPE with IP");
+    assert_eq!(udp(4790, &[0x0c, 0, 0, 4, 0, 0, 1, 0, 0, 2, 1, 3, 0, 0, 0, 0], &ethernet), packet, "with NSH");
+    assert_eq!(udp(6635, &[0, 0, 0x11, 64], &packet), packet, "MPLS in UDP");
+    assert_eq!(udp(1701, &[0, 2, 0, 7, 0, 9, 0xff, 3, 0, 0x21], &packet), packet, "L2TP");
+    let sequenced = [0x4a, 2, 0, 99, 0, 7, 0, 9, 0, 1, 0, 1, 0, 2, 0xee, 0xee, 0, 0x21];
+    assert_eq!(udp(1701, &sequenced, &packet), packet, "L2TP with length, sequence and offset");
+    for (header, what) in [
+        (&[0, 0, 0x88, 0xbe][..], "ERSPAN I"),
+        (&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 0x10, 1, 0, 1, 0, 0, 0, 0], "ERSPAN II"),
+        (&[0x10, 0, 0x22, 0xeb, 0, 0, 0, 1, 0x20, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0], "ERSPAN III"),
+        (&[0x20, 0, 0x65, 0x58, 0, 0, 1, 0], "NVGRE"),
+    ] {
+        assert_eq!(opened(47, &[header, &ethernet].concat()).unwrap(), packet, "{what}");
+    }
+    let optional = [0x10, 0, 0x22, 0xeb, 0, 0, 0, 1, 0x20, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(opened(47, &[&optional[..], &ethernet].concat()).unwrap(), packet, "ERSPAN III with its subheader");
+}
+
+#[test]
 fn frames_that_lead_to_no_packet_have_their_reasons() {
     let packet = build(false, true, (1, 2), 0, b"x").packet;
     let reason = |link_type: u32, header: &[u8]| {
@@ -406,7 +438,7 @@ fn frames_that_lead_to_no_packet_have_their_reasons() {
     assert_eq!(reason(258, &[0xff; 12]), SkipReason::HeadersTruncated);
     assert_eq!(reason(107, &[0, 0, 0, 0, 0]), SkipReason::MalformedHeader);
     assert_eq!(reason(239, &[2, 0, 0, 0, 3, 0, 1, 0]), SkipReason::MalformedHeader);
-    assert_eq!(reason(1, &[&[0; 12][..], &[0x88, 0xe5]].concat()), SkipReason::NotIp, "MACsec");
+    assert_eq!(reason(1, &[&[0; 12][..], &[0x88, 0xe5, 0x0c]].concat()), SkipReason::Encrypted, "MACsec");
 
     let outer = |protocol: u8, header: &[u8]| craft::ipv4([1; 4], [2; 4], protocol, &[header, &packet].concat());
     let tunnel =
@@ -417,7 +449,16 @@ fn frames_that_lead_to_no_packet_have_their_reasons() {
     assert_eq!(tunnel(47, &[0x20, 0x81, 0x88, 0x0b, 0, 0, 0, 1, 0, 0, 0, 2]), SkipReason::NotIp, "acknowledgement");
     assert_eq!(decode(RAW, WHOLE, &outer(47, &[0, 0, 8, 0]), Tunnels::Outer), Err(SkipReason::NotTcpOrUdp));
     // On the port of a tunnel, but none: the datagram is what it is.
-    for (port, bytes) in [(4789, [0; 20]), (2152, [0x32; 20]), (3544, [0x60; 20])] {
+    for (port, bytes) in [
+        (4789, [0; 20]),
+        (2152, [0x32; 20]),
+        (3544, [0x60; 20]),
+        (4790, [0; 20]),
+        (6081, [0xc0; 20]),
+        (6635, [1; 20]),
+        (1701, [0xc8; 20]),
+        (1701, [0; 20]),
+    ] {
         let datagram = craft::ipv4([1; 4], [2; 4], 17, &craft::udp((9, port), &bytes));
         assert_eq!(decode(RAW, WHOLE, &datagram, Tunnels::Inner).unwrap().bytes, datagram);
     }

@@ -16,7 +16,8 @@ pub(super) const SUPPORTED: &str = "Ethernet (1), raw IP (12, 14, 101, 228, 229)
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: [u16; 4] = [0x8100, 0x88a8, 0x9100, 0x9200];
-const ETHERTYPE_MPLS: [u16; 2] = [0x8847, 0x8848];
+pub(super) const ETHERTYPE_MPLS_UNICAST: u16 = 0x8847;
+const ETHERTYPE_MPLS: [u16; 2] = [ETHERTYPE_MPLS_UNICAST, 0x8848];
 const ETHERTYPE_PPPOE_SESSION: u16 = 0x8864;
 /// Provider backbone bridges (IEEE 802.1ah): four bytes of tag, then the customer's frame.
 const ETHERTYPE_BACKBONE: u16 = 0x88e7;
@@ -24,6 +25,17 @@ const ETHERTYPE_BACKBONE: u16 = 0x88e7;
 pub(super) const ETHERTYPE_PPP: u16 = 0x880b;
 pub(super) const ETHERTYPE_BRIDGED_ETHERNET: u16 = 0x6558;
 /// Below this the two bytes are the length of an IEEE 802.3 frame (IEEE 802.3, 3.2.6).
+/// Cisco's VN-Tag and IEEE 802.1BR's E-Tag, of virtual interfaces.
+const ETHERTYPE_VN_TAG: u16 = 0x8926;
+const ETHERTYPE_E_TAG: u16 = 0x893f;
+/// Cisco's metadata, with security group tags.
+const ETHERTYPE_CISCO_METADATA: u16 = 0x8909;
+/// The tag of high-availability seamless redundancy (IEC 62439-3).
+const ETHERTYPE_HSR: u16 = 0x892f;
+/// Marvell's switch tag where it has an EtherType.
+const ETHERTYPE_EDSA: u16 = 0xdada;
+const ETHERTYPE_MACSEC: u16 = 0x88e5;
+const ETHERTYPE_NSH: u16 = 0x894f;
 const SMALLEST_ETHERTYPE: u16 = 0x0600;
 
 /// The link types of <https://www.tcpdump.org/linktypes.html> that are decoded.
@@ -63,6 +75,10 @@ pub(super) enum LinkLayer {
     NetfilterLog,
     NetAnalyzer,
     IpOverInfiniBand,
+    /// Ethernet with a Marvell switch's tag of four bytes behind the addresses.
+    SwitchTag,
+    /// Broadcom's tag of four bytes, and then Ethernet.
+    SwitchTagBefore,
     /// macOS.
     PacketTap,
     LinuxSll2,
@@ -101,6 +117,10 @@ impl LinkLayer {
             242 => LinkLayer::IpOverInfiniBand,
             258 => LinkLayer::PacketTap,
             276 => LinkLayer::LinuxSll2,
+            281 | 284 => LinkLayer::SwitchTag,
+            282 => LinkLayer::SwitchTagBefore,
+            // Marvell's tag with an EtherType of its own.
+            285 => LinkLayer::Ethernet,
             _ => return None,
         })
     }
@@ -155,8 +175,9 @@ impl LinkLayer {
                 2 => llc(4),
                 _ => Err(SkipReason::NotIp),
             },
-            LinkLayer::FireWire => after_ethertype(frame, 16),
-            LinkLayer::NetAnalyzer => after_ethertype(frame, 16),
+            LinkLayer::FireWire | LinkLayer::NetAnalyzer | LinkLayer::SwitchTag | LinkLayer::SwitchTagBefore => {
+                after_ethertype(frame, 16)
+            }
             LinkLayer::IpOverInfiniBand => after(frame, big_endian_16(frame, 40)?, 44),
             LinkLayer::NetfilterLog => after_netfilter_log(frame),
             LinkLayer::PacketTap => {
@@ -223,6 +244,18 @@ pub(super) fn after(frame: &[u8], mut ethertype: u16, mut payload: usize) -> Res
             ETHERTYPE_BACKBONE => payload + 16,
             tag if ETHERTYPE_VLAN.contains(&tag) => payload + 2,
             label if ETHERTYPE_MPLS.contains(&label) => return after_mpls(frame, payload),
+            ETHERTYPE_VN_TAG | ETHERTYPE_HSR => payload + 4,
+            ETHERTYPE_E_TAG | ETHERTYPE_EDSA => payload + 6,
+            ETHERTYPE_CISCO_METADATA => {
+                // Version, and the options' length in four bytes.
+                let length = frame.get(payload + 1).ok_or(SkipReason::HeadersTruncated)?;
+                payload + 2 + 4 * usize::from(*length)
+            }
+            ETHERTYPE_MACSEC => after_security_tag(frame, payload)?,
+            ETHERTYPE_NSH => match after_service_header(frame, payload)? {
+                Service::Ip(offset) => return Ok(offset),
+                Service::Ethernet(offset) => offset + 12,
+            },
             length if length < SMALLEST_ETHERTYPE => match after_llc(frame, payload)? {
                 Llc::Ip(offset) => return Ok(offset),
                 Llc::EtherType(offset) => offset,
@@ -331,6 +364,39 @@ pub(super) fn after_ppp(frame: &[u8], mut offset: usize) -> Result<usize, SkipRe
         if first & 1 == 1 { (u16::from(first), offset + 1) } else { (big_endian_16(frame, offset)?, offset + 2) };
     match protocol {
         0x0021 | 0x0057 => Ok(offset),
+        // MPLS, unicast and multicast (RFC 3032, section 4.3).
+        0x0281 | 0x0283 => after_mpls(frame, offset),
+        _ => Err(SkipReason::NotIp),
+    }
+}
+
+/// Where the EtherType is behind the security tag of a frame that is authenticated and not encrypted (IEEE 802.1AE, 9.3).
+fn after_security_tag(frame: &[u8], offset: usize) -> Result<usize, SkipReason> {
+    let (encrypted_or_changed, channel) = (0x0c, 0x20);
+    let flags = *frame.get(offset).ok_or(SkipReason::HeadersTruncated)?;
+    match flags & encrypted_or_changed {
+        0 => Ok(offset + if flags & channel != 0 { 14 } else { 6 }),
+        _ => Err(SkipReason::Encrypted),
+    }
+}
+
+/// What follows a network service header.
+pub(super) enum Service {
+    Ip(usize),
+    Ethernet(usize),
+}
+
+/// A network service header (RFC 8300, section 2): its length in four bytes, and what follows.
+pub(super) fn after_service_header(frame: &[u8], offset: usize) -> Result<Service, SkipReason> {
+    let header: &[u8; 4] = frame.get(offset..).and_then(<[u8]>::first_chunk).ok_or(SkipReason::HeadersTruncated)?;
+    let length = 4 * usize::from(header[1] & 0x3f);
+    if length < 8 {
+        return Err(SkipReason::MalformedHeader);
+    }
+    match header[3] {
+        1 | 2 => by_version(frame, offset + length).map(Service::Ip),
+        3 => Ok(Service::Ethernet(offset + length)),
+        5 => after_mpls(frame, offset + length).map(Service::Ip),
         _ => Err(SkipReason::NotIp),
     }
 }
@@ -356,6 +422,27 @@ mod tests {
         assert_eq!(ethernet(&[0x88, 0x64, 0x11, 0, 0, 1, 0, 40, 0, 0x21]), Ok(22));
         assert_eq!(ethernet(&[0x88, 0x47, 0, 0, 0, 64, 0, 0, 0x11, 64]), Ok(22));
         assert_eq!(ethernet(&[0, 60, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0]), Ok(22));
+        let tagged =
+            |ethertype: u16, tag: &[u8]| ethernet(&[&ethertype.to_be_bytes()[..], tag, &[0x86, 0xdd]].concat());
+        assert_eq!(tagged(0x8926, &[0; 4]), Ok(20), "VN-Tag");
+        assert_eq!(tagged(0x892f, &[0, 0x3c, 0, 1]), Ok(20), "HSR");
+        assert_eq!(tagged(0x893f, &[0; 6]), Ok(22), "E-Tag");
+        assert_eq!(tagged(0xdada, &[0; 6]), Ok(22), "EtherType DSA");
+        assert_eq!(tagged(0x8909, &[1, 1, 0, 1, 0, 1]), Ok(22), "Cisco metadata");
+        assert_eq!(tagged(0x8909, &[1, 2, 0, 1, 0, 1, 0, 1, 0, 1]), Ok(26), "Cisco metadata with two options");
+        assert_eq!(tagged(0x88e5, &[0, 0, 0, 0, 0, 1]), Ok(22), "MACsec that authenticates");
+        assert_eq!(tagged(0x88e5, &[0x20, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]), Ok(30));
+        assert_eq!(tagged(0x88e5, &[0x0c, 0, 0, 0, 0, 1]), Err(SkipReason::Encrypted), "MACsec that encrypts");
+        assert_eq!(ethernet(&[0x89, 0x4f, 0, 2, 1, 1, 0, 0, 0, 0]), Ok(22), "NSH");
+        let bridged = [&[0x89, 0x4f, 0, 2, 1, 3, 0, 0, 0, 0][..], &mac, &[8, 0]].concat();
+        assert_eq!(ethernet(&bridged), Ok(36), "NSH with Ethernet");
+        assert_eq!(ethernet(&[0x89, 0x4f, 0, 1, 1, 1, 0, 0, 0, 0]), Err(SkipReason::MalformedHeader));
+        assert_eq!(ethernet(&[0x89, 0x4f, 0, 2, 1, 9, 0, 0, 0, 0]), Err(SkipReason::NotIp));
+        for (link_type, expected) in [(281, 18), (282, 18), (284, 18)] {
+            assert_eq!(offset(link_type, &[&[0; 16][..], &[8, 0]].concat()), Ok(expected));
+        }
+        assert_eq!(offset(285, &[&mac[..], &[0xda, 0xda], &[0; 6], &[8, 0]].concat()), Ok(22));
+        assert_eq!(offset(9, &[0xff, 3, 2, 0x81, 0, 0, 0x11, 64]), Ok(8));
         assert_eq!(ethernet(&[0, 60, 0x42, 0x42, 3, 0, 0, 0]), Err(SkipReason::NotIp));
         assert_eq!(ethernet(&[0x08, 0x06]), Err(SkipReason::NotIp));
         assert_eq!(ethernet(&[]), Err(SkipReason::HeadersTruncated));

@@ -88,6 +88,11 @@ impl PcapFormat {
                     "the file ends inside a record: {available} of at least {needed} bytes are there"
                 )));
             }
+            if needed == self.record_header
+                && let Some(problem) = no_record(buffer)?
+            {
+                return Ok(Step::Damage(problem.to_owned()));
+            }
             let header = buffer.data();
             let captured = number(self.big_endian, header, 8) as usize;
             if captured > LONGEST_PACKET {
@@ -110,6 +115,28 @@ impl PcapFormat {
             return Ok(Step::Record(record));
         }
     }
+}
+
+/// What stands where a record should be and is none, of what is often there: a second capture behind the first, or the zeros
+/// that a file system leaves when the power fails. The former would be a packet without bytes in the year 2050 or so, the
+/// latter packets without bytes in 1970.
+fn no_record(buffer: &mut StreamBuffer) -> std::io::Result<Option<&'static str>> {
+    let header = buffer.data();
+    let version_2 = [[2, 0, 4, 0], [0, 2, 0, 4]];
+    let magic = [MICROSECONDS, NANOSECONDS, MODIFIED]
+        .into_iter()
+        .any(|magic| header[..4] == magic.to_le_bytes() || header[..4] == magic.to_be_bytes());
+    if magic && version_2.iter().any(|version| header[4..8] == *version) {
+        return Ok(Some(
+            "another capture begins here, two files were appended to one another; join them with mergecap -a",
+        ));
+    }
+    if header[..RECORD_HEADER].iter().any(|&byte| byte != 0) {
+        return Ok(None);
+    }
+    let available = buffer.fill(2 * RECORD_HEADER)?;
+    let all_zeros = buffer.data()[..available.min(2 * RECORD_HEADER)].iter().all(|&byte| byte == 0);
+    Ok(all_zeros.then_some("there are zeros from here on, as where the power failed while the capture was written"))
 }
 
 /// The 32-bit number at `offset`.

@@ -24,7 +24,7 @@ pub enum SkipReason {
     NoTimestamp,
     /// The time lies before 1970 or after 2262.
     TimestampOutOfRange,
-    /// The frame is encrypted on its link (IEEE 802.11).
+    /// The frame is encrypted on its link (IEEE 802.11, IEEE 802.1AE).
     Encrypted,
     /// One IEEE 802.11 frame holds several packets (A-MSDU), which are not taken apart.
     AggregatedFrames,
@@ -78,7 +78,7 @@ impl SkipReason {
             SkipReason::UnknownLinkType => "The interface has a link type that is not supported.",
             SkipReason::NoTimestamp => "The record has no time (a pcapng simple packet block).",
             SkipReason::TimestampOutOfRange => "The time lies before 1970 or after 2262.",
-            SkipReason::Encrypted => "The 802.11 frame is encrypted.",
+            SkipReason::Encrypted => "The frame is encrypted on its link (802.11, MACsec).",
             SkipReason::AggregatedFrames => {
                 "The 802.11 frame holds several packets (A-MSDU), which are not taken apart."
             }

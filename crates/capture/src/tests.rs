@@ -264,6 +264,17 @@ fn damage_is_told_with_its_place_after_all_packets_before_it() {
     let message = summary.damage.unwrap().to_string();
     assert!(message.starts_with(&format!("damaged at byte {}: a packet claims 213", 24 + record)), "{message}");
 
+    // What is often there in place of a record.
+    for order in [Order::Little, Order::Big] {
+        let second = craft::pcap(order, false, 1, WHOLE, &[]);
+        for (rest, told) in [(second, "another capture begins here"), (vec![0; 4096], "zeros from here on")] {
+            let (seen, summary) = read([&whole[..], &rest].concat()).unwrap();
+            let damage = summary.damage.unwrap();
+            assert_eq!((seen.len(), damage.offset as usize), (3, whole.len()), "{told}");
+            assert!(damage.problem.contains(told), "{damage}");
+        }
+    }
+
     let section = [craft::section(Order::Little), craft::interface(Order::Little, 1, None, None)].concat();
     let problem = |block: Vec<u8>| {
         let (seen, summary) = read([&section[..], &block].concat()).unwrap();

@@ -1,8 +1,10 @@
 //! Tunnels: where the IP packet begins that another IP packet carries. They are opened on request only.
 //!
 //! Opened are IP in IP (RFC 2003), IPv6 in IPv4 (RFC 4213) and in IPv6 (RFC 2473), GRE (RFC 2784 and 2890, PPTP's of
-//! RFC 2637 with PPP inside), VXLAN (RFC 7348), GTP-U (3GPP TS 29.281) and Teredo (RFC 4380). Those over UDP are recognised by
-//! their ports and by their headers; a datagram on such a port without such a header stays what it is.
+//! RFC 2637 with PPP inside, NVGRE of RFC 7637, ERSPAN's three types), VXLAN (RFC 7348) and its generic protocol extension,
+//! Geneve (RFC 8926), L2TP version 2 with PPP (RFC 2661), MPLS in UDP (RFC 7510), GTP-U (3GPP TS 29.281) and Teredo (RFC 4380).
+//! Those over UDP are recognised by their ports and by their headers; a datagram on such a port without such a header stays
+//! what it is.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +18,14 @@ pub(super) const MOST_TUNNELS: usize = 4;
 
 /// IANA's port, and the one that Linux took before there was one.
 const VXLAN_PORTS: [u16; 2] = [4789, 8472];
+const VXLAN_GENERIC_PORT: u16 = 4790;
+const GENEVE_PORT: u16 = 6081;
+const MPLS_PORT: u16 = 6635;
+const L2TP_PORT: u16 = 1701;
 const GTP_USER_PORT: u16 = 2152;
+/// The protocol types of mirrored frames in GRE (draft-foschiano-erspan-03): types I and II, and III.
+const ERSPAN: u16 = 0x88be;
+const ERSPAN_III: u16 = 0x22eb;
 const TEREDO_PORT: u16 = 3544;
 
 /// Which packet of several, one inside the other, makes the flow.
@@ -57,10 +66,15 @@ fn generic_routing_encapsulation(bytes: &[u8], at: usize) -> Result<usize, SkipR
     match flags & 7 {
         0 if flags & routing == 0 => {
             let payload = at + 4 + field(checksum) + field(key) + field(sequence);
-            if protocol_type == link::ETHERTYPE_BRIDGED_ETHERNET {
-                in_ethernet(bytes, payload)
-            } else {
-                link::after(bytes, protocol_type, payload)
+            match protocol_type {
+                link::ETHERTYPE_BRIDGED_ETHERNET => in_ethernet(bytes, payload),
+                // Type I has no header and is without a sequence number.
+                ERSPAN => in_ethernet(bytes, payload + if flags & sequence != 0 { 8 } else { 0 }),
+                ERSPAN_III => {
+                    let optional = *bytes.get(payload + 11).ok_or(SkipReason::HeadersTruncated)? & 1;
+                    in_ethernet(bytes, payload + if optional != 0 { 20 } else { 12 })
+                }
+                _ => link::after(bytes, protocol_type, payload),
             }
         }
         // Without a sequence number there is no payload, only an acknowledgement.
@@ -92,6 +106,15 @@ fn in_udp(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
             _ => Ok(None),
         };
     }
+    match destination {
+        VXLAN_GENERIC_PORT => return vxlan_generic(bytes, payload),
+        GENEVE_PORT => return geneve(bytes, payload),
+        MPLS_PORT => return Ok(link::after(bytes, link::ETHERTYPE_MPLS_UNICAST, payload).ok()),
+        _ => {}
+    }
+    if source == L2TP_PORT || destination == L2TP_PORT {
+        return layer_two(bytes, payload);
+    }
     if source == GTP_USER_PORT || destination == GTP_USER_PORT {
         return gtp_user(bytes, payload);
     }
@@ -99,6 +122,56 @@ fn in_udp(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
         return Ok(teredo(bytes, at));
     }
     Ok(None)
+}
+
+/// VXLAN's generic protocol extension (draft-ietf-nvo3-vxlan-gpe-13, section 3): what follows is named where the flag says so.
+fn vxlan_generic(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
+    let Some(&[flags, _, _, next, ..]) = bytes.get(at..) else { return Ok(None) };
+    let (instance, named) = (0x08, 0x04);
+    if flags & instance == 0 {
+        return Ok(None);
+    }
+    match (flags & named != 0, next) {
+        (false, _) | (true, 3) => in_ethernet(bytes, at + 8).map(Some),
+        (true, 1 | 2) => link::by_version(bytes, at + 8).map(Some),
+        (true, 4) => match link::after_service_header(bytes, at + 8)? {
+            link::Service::Ip(offset) => Ok(Some(offset)),
+            link::Service::Ethernet(offset) => in_ethernet(bytes, offset).map(Some),
+        },
+        _ => Ok(None),
+    }
+}
+
+/// Geneve (RFC 8926, section 3.4): version 0, options whose length is in four bytes, and an EtherType.
+fn geneve(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
+    let Some(&[first, ..]) = bytes.get(at..) else { return Ok(None) };
+    if first >> 6 != 0 {
+        return Ok(None);
+    }
+    let payload = at + 8 + 4 * usize::from(first & 0x3f);
+    match link::big_endian_16(bytes, at + 2)? {
+        link::ETHERTYPE_BRIDGED_ETHERNET => in_ethernet(bytes, payload).map(Some),
+        ethertype => link::after(bytes, ethertype, payload).map(Some),
+    }
+}
+
+/// A data message of L2TP version 2 (RFC 2661, section 3.1), which carries PPP; control messages are what they are.
+fn layer_two(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
+    let Ok(flags) = link::big_endian_16(bytes, at) else { return Ok(None) };
+    let (control, length, sequence, offset, version) = (0x8000, 0x4000, 0x0800, 0x0200, 0x000f);
+    if flags & control != 0 || flags & version != 2 {
+        return Ok(None);
+    }
+    let mut payload = at + 6 + if flags & length != 0 { 2 } else { 0 } + if flags & sequence != 0 { 4 } else { 0 };
+    if flags & offset != 0 {
+        payload += 2 + usize::from(link::big_endian_16(bytes, payload)?);
+    }
+    // Sessions carry PPP's own messages too.
+    match link::after_ppp(bytes, payload) {
+        Ok(packet) => Ok(Some(packet)),
+        Err(SkipReason::NotIp) => Ok(None),
+        Err(reason) => Err(reason),
+    }
 }
 
 /// A G-PDU of GTP-U version 1: eight bytes, four more where any of the three flags is set, and then
