@@ -952,3 +952,24 @@ fn a_download_that_was_not_unpacked_to_its_end_is_unpacked_by_the_same_command()
     }
     assert_eq!(server.requests().len(), 1);
 }
+
+#[test]
+fn headers_that_claim_gigabytes_are_not_held() {
+    // An extended header (POSIX pax) of 3 GiB, of which the stream has 64 MiB.
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::XHeader);
+    header.set_path("long").unwrap();
+    header.set_size(3 << 30);
+    header.set_cksum();
+    let archive = [header.as_bytes(), &vec![b'x'; 64 << 20][..]].concat();
+    let place = Place::new();
+    let error = place.unpack(&archive, &UnpackLimits::default(), false).unwrap_err().to_string();
+    assert!(error.contains("the headers of a member are more than 4 MiB"), "{error}");
+    assert!(files(&place.target()).is_empty());
+    // Long names stay below, and members after a member of any length are read.
+    let name = format!("{}/a.pcap", "n".repeat(200));
+    let content = vec![7; 9 << 20];
+    let members: [(&str, &[u8]); 3] = [("first.pcap", &content), (&name, &content), ("last.pcap", b"x")];
+    let unpacked = Place::new().unpack(&tar_of(&members), &UnpackLimits::default(), false).unwrap();
+    assert_eq!(unpacked.files.len(), 3);
+}

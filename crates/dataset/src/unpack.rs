@@ -3,10 +3,12 @@
 //! place before the whole archive was read. A process that is stopped leaves a marker (see [`super::unpacking`]), and
 //! the same command again ends what it began.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use super::names;
 use super::sparse::sparse_member;
@@ -295,10 +297,15 @@ impl Work<'_> {
             File::open(self.archive).map_err(|source| UnpackError::Io { path: self.archive.to_owned(), source })?;
         // The members' own limits hold for the whole; bytes between members count towards the stream's.
         let stream = decompress(file, self.limits.expansion).map_err(|error| self.stream_error(&error))?.stream;
-        let mut tar = tar::Archive::new(stream);
-        let entries = tar.entries().map_err(|error| self.stream_error(&error))?;
+        let headers = Rc::new(Cell::new(u64::MAX));
+        let mut tar = tar::Archive::new(HeaderLimit { stream, left: Rc::clone(&headers) });
+        let mut entries = tar.entries().map_err(|error| self.stream_error(&error))?;
         let mut any = false;
-        for entry in entries {
+        loop {
+            headers.set(MOST_HEADER_BYTES);
+            let entry = entries.next();
+            headers.set(u64::MAX);
+            let Some(entry) = entry else { break };
             let mut entry = match entry {
                 Ok(entry) => entry,
                 Err(error) if !any => {
@@ -468,6 +475,29 @@ impl Work<'_> {
             }
         }
         Ok(self.result.bytes - before)
+    }
+}
+
+/// The most bytes from the end of a member to the beginning of the next one's content: `tar` holds extended headers in memory.
+const MOST_HEADER_BYTES: u64 = 4 << 20;
+
+/// A stream that ends with an error where more than so many bytes are read.
+struct HeaderLimit<R> {
+    stream: R,
+    left: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for HeaderLimit<R> {
+    fn read(&mut self, target: &mut [u8]) -> std::io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 {
+            let problem = format!("the headers of a member are more than {} MiB", MOST_HEADER_BYTES >> 20);
+            return Err(std::io::Error::other(problem));
+        }
+        let most = target.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let count = self.stream.read(&mut target[..most])?;
+        self.left.set(left - count as u64);
+        Ok(count)
     }
 }
 

@@ -3,6 +3,7 @@
 //! metadata: `description`, how flows and features are made and which classes there are, and `sha256`, a checksum of
 //! everything else. A file that was damaged, or changed by hand, is refused.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use ndarray::Array2;
@@ -15,7 +16,6 @@ use super::{
 use etcbench_dataset::LabelledFlow;
 use etcbench_feature::{SequenceOptions, TokenOptions, Unusable, unlabelled_features};
 use etcbench_flow::{FlowOptions, STATISTIC_NAMES};
-use etcbench_storage::declarative::first_repeated;
 use etcbench_storage::progress::Progress;
 
 /// The form of the description.
@@ -94,7 +94,7 @@ impl ModelDescription {
         if let Some(sequences) = &self.sequences {
             sequences.validate(&self.flow).map_err(|error| problem(&error))?;
         }
-        if self.classes.is_empty() || first_repeated(&self.classes).is_some() {
+        if self.classes.is_empty() || self.classes.iter().collect::<BTreeSet<_>>().len() < self.classes.len() {
             return Err(broken("description: the classes are none, or one of them is there twice"));
         }
         if self.statistic_names != STATISTIC_NAMES {

@@ -50,7 +50,10 @@ impl RowFigures {
     }
 }
 
-/// Counts over all seeds and folds, with the classes in the order of the records.
+/// More classes cannot be distinguished in a figure, and their cells would make the page large.
+const MOST_CLASSES_DRAWN: usize = 200;
+
+/// Counts over all seeds and folds, with the classes in the order of the records; none where they are too many to draw.
 fn confusion_matrix(run: &StoredRun, row: &RowKey) -> Option<(Vec<String>, ConfusionMatrix)> {
     let mut classes: Vec<String> = Vec::new();
     let mut cells: Vec<(usize, usize, u64)> = Vec::new();
@@ -65,6 +68,9 @@ fn confusion_matrix(run: &StoredRun, row: &RowKey) -> Option<(Vec<String>, Confu
             })
         };
         cells.push((place(class), place(predicted), count as u64));
+        if classes.len() > MOST_CLASSES_DRAWN {
+            return None;
+        }
     }
     let mut counts = vec![0; classes.len() * classes.len()];
     for (class, predicted, count) in cells {
