@@ -375,7 +375,8 @@ fn require_no_times(variant: &Variant) -> Result<(), ExperimentError> {
 /// Feature files have neither bytes nor packets and times, and addresses only where their definition names the columns.
 fn require_no_packets(variant: &Variant, located: bool) -> Result<(), ExperimentError> {
     let problem = |problem: String| Err(ExperimentError::Features { problem });
-    let reads_packets = |spec: &&ModelSpec| spec.input != Input::Statistics && spec.kind.entry().reads_input;
+    let reads_packets =
+        |spec: &&ModelSpec| (spec.reads_bytes() || spec.reads_sequences()) && spec.kind.entry().reads_input;
     if let Some(spec) = variant.models.iter().find(reads_packets) {
         let (model, input) = (spec.kind.name(), spec.input.name());
         return problem(if !spec.kind.entry().inputs.contains(&Input::Statistics) {
@@ -562,8 +563,7 @@ impl VariantContext<'_> {
         let (split, spec) = (request.split, request.spec);
         let test: &[usize] = if kind == "fit" { &split.test } else { &[] };
         // What a model does not read does not matter to it.
-        let reads_bytes = matches!(spec.input, Input::Bytes | Input::BytesAndStatistics);
-        let feature = (reads_bytes && spec.kind.entry().reads_input).then_some(&self.variant.feature);
+        let feature = (spec.reads_bytes() && spec.kind.entry().reads_input).then_some(&self.variant.feature);
         let sequences = spec.reads_sequences().then_some(&self.variant.sequences);
         let facts = Determinants::of(kind, spec.kind.entry().version)
             .and("flows", &self.flows.key)

@@ -25,6 +25,8 @@ pub(super) struct Rows {
     pub classes: usize,
     /// Their names; empty where rows come back out of a model's file.
     pub names: Vec<String>,
+    /// The last columns that are of packet sequences.
+    pub sequence_columns: usize,
 }
 
 impl Rows {
@@ -48,6 +50,8 @@ pub(super) struct MatrixSize<'a> {
     pub validation: usize,
     /// Columns of the matrix.
     pub columns: usize,
+    /// The last of them that are of packet sequences.
+    pub sequence_columns: usize,
     /// Threads.
     pub threads: usize,
 }
@@ -257,12 +261,10 @@ impl<A: Algorithm + 'static> Classical<A> {
 fn columns(options: &InputOptions, size: &FitSize) -> usize {
     let of_packet = size.bytes.saturating_add(usize::from(options.encoding == Encoding::Scaled));
     let bytes = size.packets.saturating_mul(of_packet);
-    match options.input {
-        Input::Bytes => bytes,
-        Input::Statistics => size.statistics,
-        Input::BytesAndStatistics => bytes.saturating_add(size.statistics),
-        Input::Sequences => size.sequence_columns,
-    }
+    let of = |read: bool, columns: usize| if read { columns } else { 0 };
+    of(options.input.reads_bytes(), bytes)
+        .saturating_add(of(options.input.reads_statistics(), size.statistics))
+        .saturating_add(of(options.input.reads_sequences(), size.sequence_columns))
 }
 
 /// The classes of `examples`, checked against the class names.
@@ -298,7 +300,8 @@ impl<A: Algorithm> Classifier for Classical<A> {
         let index = |label: &u32| present.binary_search(label).ok().map(|index| index as u32);
         let targets = labels.iter().filter_map(index).collect();
         let names = present.iter().map(|&class| training.features.class_names[class as usize].clone()).collect();
-        let rows = Rows { matrix, targets, classes: present.len(), names };
+        let sequence_columns = transform.sequence_columns();
+        let rows = Rows { matrix, targets, classes: present.len(), names, sequence_columns };
         let mut held_out = None;
         if A::uses_validation(&self.parameters) {
             // A class that training never saw has no column, so its rows cannot be scored.
@@ -312,7 +315,8 @@ impl<A: Algorithm> Classifier for Classical<A> {
             if !known.rows.is_empty() {
                 let matrix = transform.apply(A::NAME, known)?;
                 let targets = known.labels().iter().filter_map(index).collect();
-                held_out = Some(Rows { matrix, targets, classes: present.len(), names: Vec::new() });
+                let names = Vec::new();
+                held_out = Some(Rows { matrix, targets, classes: present.len(), names, sequence_columns });
             }
         }
         let mut report = FitReport::default();
@@ -333,11 +337,10 @@ impl<A: Algorithm> Classifier for Classical<A> {
             ));
         }
         self.fitted = Some(Fitted { transform, present, class_count, algorithm });
-        report.stages.push(StageTime {
-            stage: "fit".to_owned(),
-            wall_seconds: started.elapsed().as_secs_f64(),
-            samples,
-        });
+        if report.stages.is_empty() {
+            let wall_seconds = started.elapsed().as_secs_f64();
+            report.stages.push(StageTime { stage: "fit".to_owned(), wall_seconds, samples });
+        }
         Ok(report)
     }
 
@@ -367,8 +370,15 @@ impl<A: Algorithm> Classifier for Classical<A> {
         let columns = columns(&options, size);
         let validation = if A::uses_validation(&self.parameters) { size.validation } else { 0 };
         let rows = size.training();
-        let sizes = MatrixSize { class_counts: &size.class_counts, rows, validation, columns, threads: size.threads };
-        let keys = if matches!(options.input, Input::Bytes | Input::BytesAndStatistics) { TOKENS } else { ROWS };
+        let sizes = MatrixSize {
+            class_counts: &size.class_counts,
+            rows,
+            validation,
+            columns,
+            sequence_columns: if options.input.reads_sequences() { size.sequence_columns } else { 0 },
+            threads: size.threads,
+        };
+        let keys = if options.input.reads_bytes() { TOKENS } else { ROWS };
         let AlgorithmMemory { fitting, fitted } = A::memory(&self.parameters, self.implementation, &sizes);
         let fitting = fitting.and(keys, matrix(rows, columns, 4) + matrix(validation, columns, 4));
         let outputs = matrix(size.predicted, size.class_counts.len(), 20);

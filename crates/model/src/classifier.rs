@@ -49,11 +49,16 @@ pub enum Input {
     BytesAndStatistics,
     /// Signed lengths and inter-arrival times of the first K packets.
     Sequences,
+    /// The flow statistics and the packet sequences, side by side.
+    SequencesAndStatistics,
+    /// What other models of the run read.
+    Members,
 }
 
 impl Input {
-    /// All.
-    pub const ALL: [Self; 4] = [Self::Bytes, Self::Statistics, Self::BytesAndStatistics, Self::Sequences];
+    /// All that a model can read by itself.
+    pub const ALL: [Self; 5] =
+        [Self::Bytes, Self::Statistics, Self::BytesAndStatistics, Self::Sequences, Self::SequencesAndStatistics];
 
     /// The name in files, records and tables.
     pub fn name(self) -> &'static str {
@@ -62,7 +67,30 @@ impl Input {
             Self::Statistics => "statistics",
             Self::BytesAndStatistics => "bytes_and_statistics",
             Self::Sequences => "sequences",
+            Self::SequencesAndStatistics => "sequences_and_statistics",
+            Self::Members => "members",
         }
+    }
+
+    /// What a model reads unless an experiment says otherwise: bytes, where it can.
+    pub fn default_of(kind: ModelKind) -> Self {
+        let inputs = kind.entry().inputs;
+        if inputs.contains(&Self::Bytes) { Self::Bytes } else { inputs[0] }
+    }
+
+    /// Whether the bytes of packets are among it.
+    pub fn reads_bytes(self) -> bool {
+        matches!(self, Self::Bytes | Self::BytesAndStatistics)
+    }
+
+    /// Whether the flow statistics are.
+    pub fn reads_statistics(self) -> bool {
+        matches!(self, Self::Statistics | Self::BytesAndStatistics | Self::SequencesAndStatistics)
+    }
+
+    /// Whether the packet sequences are.
+    pub fn reads_sequences(self) -> bool {
+        matches!(self, Self::Sequences | Self::SequencesAndStatistics)
     }
 }
 
@@ -138,9 +166,19 @@ pub struct ModelSpec {
 pub const PACKET_METADATA: &str = "packet_metadata";
 
 impl ModelSpec {
-    /// Whether it reads packet sequences: as its input, or beside the bytes of packets.
+    /// Whether it, or one of its members, reads the bytes of packets.
+    pub fn reads_bytes(&self) -> bool {
+        self.input.reads_bytes() || self.members().iter().any(Self::reads_bytes)
+    }
+
+    /// Whether it, or one of its members, reads the flow statistics.
+    pub fn reads_statistics(&self) -> bool {
+        self.input.reads_statistics() || self.members().iter().any(Self::reads_statistics)
+    }
+
+    /// Whether it, or one of its members, reads packet sequences: as its input, or beside the bytes of packets.
     pub fn reads_sequences(&self) -> bool {
-        self.input == Input::Sequences || self.reads_metadata()
+        self.input.reads_sequences() || self.reads_metadata() || self.members().iter().any(Self::reads_sequences)
     }
 
     /// Whether it reads lengths, directions or times beside the bytes of packets.

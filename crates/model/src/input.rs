@@ -112,15 +112,15 @@ impl InputTransform {
     }
 
     fn reads_bytes(&self) -> bool {
-        matches!(self.options.input, Input::Bytes | Input::BytesAndStatistics)
+        self.options.input.reads_bytes()
     }
 
     fn reads_statistics(&self) -> bool {
-        matches!(self.options.input, Input::Statistics | Input::BytesAndStatistics)
+        self.options.input.reads_statistics()
     }
 
     fn reads_sequences(&self) -> bool {
-        self.options.input == Input::Sequences
+        self.options.input.reads_sequences()
     }
 
     /// The columns' names, in their order.
@@ -145,12 +145,17 @@ impl InputTransform {
         names
     }
 
+    /// The last columns that are of packet sequences.
+    pub(crate) fn sequence_columns(&self) -> usize {
+        if self.reads_sequences() { self.sequence_columns } else { 0 }
+    }
+
     /// Number of columns.
     pub(crate) fn columns(&self) -> usize {
         let per_packet = self.bytes + usize::from(self.options.encoding == Encoding::Scaled);
         let bytes = if self.reads_bytes() { self.packets * per_packet } else { 0 };
         let statistics = if self.reads_statistics() { self.statistic_names.len() } else { 0 };
-        bytes + statistics + if self.reads_sequences() { self.sequence_columns } else { 0 }
+        bytes + statistics + self.sequence_columns()
     }
 
     fn unscaled(&self, model: &str, examples: Examples<'_>) -> Result<Array2<f32>, ModelError> {
@@ -177,7 +182,9 @@ impl InputTransform {
             if features.sequences.ncols() != self.sequence_columns {
                 return Err(data(model, "the packet sequences are not as long as those the model was fitted on"));
             }
-            return Ok(features.sequences.select(Axis(0), examples.rows));
+            if !self.reads_statistics() {
+                return Ok(features.sequences.select(Axis(0), examples.rows));
+            }
         }
         let mut matrix = Array2::zeros((examples.rows.len(), self.columns()));
         for (&row, mut target) in examples.rows.iter().zip(matrix.outer_iter_mut()) {
@@ -200,6 +207,11 @@ impl InputTransform {
                     target[filled + column] =
                         if self.options.log_scale { value.signum() * value.abs().ln_1p() } else { value };
                 }
+                filled += self.statistic_names.len();
+            }
+            if self.reads_sequences() {
+                let sequence = features.sequences.row(row);
+                target[filled..].iter_mut().zip(sequence).for_each(|(target, value)| *target = *value);
             }
         }
         Ok(matrix)

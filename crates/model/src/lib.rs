@@ -5,13 +5,19 @@
 
 mod archive;
 pub mod attention_lstm;
+mod byte_cnn;
 mod class_weights;
 mod classical;
 mod classifier;
+mod convolutional;
+#[cfg(test)]
+mod convolutional_tests;
 mod decision_tree;
 pub(crate) mod deep;
+mod deep_fingerprinting;
 mod device;
 pub mod elmo;
+mod ensemble;
 mod entry;
 mod factory;
 mod gradient_boosting;
@@ -26,6 +32,7 @@ mod product;
 mod random_forest;
 #[cfg(feature = "reference")]
 mod refit;
+mod sequence_cnn;
 mod stored;
 mod svm;
 mod trained;
@@ -52,6 +59,10 @@ static MODELS: &[&ModelEntry] = &[
     &knn::ENTRY,
     &gradient_boosting::ENTRY,
     &attention_lstm::ENTRY,
+    &sequence_cnn::ENTRY,
+    &byte_cnn::ENTRY,
+    &deep_fingerprinting::ENTRY,
+    &ensemble::ENTRY,
     &decision_tree::ENTRY,
     &logistic_regression::ENTRY,
     &majority::ENTRY,

@@ -46,5 +46,5 @@ pub(super) fn restore(archive: &ModelArchive, columns: usize, classes: usize) ->
     if seen.contains(&false) || matrix.iter().any(|value| !value.is_finite()) {
         return Err(stored::broken("the training rows lack a class or hold a value that is not finite"));
     }
-    Ok((Rows { matrix, targets, classes, names: Vec::new() }, stored::json(archive, "seed")?))
+    Ok((Rows { matrix, targets, classes, names: Vec::new(), sequence_columns: 0 }, stored::json(archive, "seed")?))
 }

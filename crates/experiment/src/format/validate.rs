@@ -7,7 +7,7 @@ use super::resolve::{Document, Resolved, Sections, unique, variant_origin};
 use super::{Experiment, Variant};
 use etcbench_feature::{PacketStart, SequenceOptions, TokenOptions, Transformation};
 use etcbench_flow::FlowOptions;
-use etcbench_model::{Implementation, Input, ModelKind, ModelSpec, PACKET_METADATA};
+use etcbench_model::{Implementation, Input, ModelError, ModelKind, ModelSpec, PACKET_METADATA};
 use etcbench_split::SplitOptions;
 use etcbench_storage::declarative::{self, DeclarativeError};
 
@@ -63,8 +63,15 @@ fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Vari
     }
     let mut specs = Vec::new();
     for name in &document.models {
-        specs.extend(model_specs(name, model.get(name), &origin("models"))?);
+        for spec in model_specs(name, model.get(name), &origin("models"))? {
+            let rows = |name: &str| model_specs(name, model.get(name), &origin("models")).map_err(Unresolved::Member);
+            specs.push(spec.resolve_members(rows).map_err(|unresolved| match unresolved {
+                Unresolved::Member(error) => error,
+                Unresolved::Names(error) => problem("models", error.to_string()),
+            })?);
+        }
     }
+    let members = specs.iter().flat_map(ModelSpec::members).collect::<Vec<_>>();
     // Every value of the key, of the models' own settings and of those that are tried.
     let tried =
         document.tune.iter().flat_map(|tune| tune.space.values()).filter_map(|space| space.get(PACKET_METADATA));
@@ -72,11 +79,11 @@ fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Vari
         Dimension::Values(values) => values.as_slice(),
         Dimension::Range(_) => &[],
     });
-    let metadata = specs.iter().filter_map(|spec| spec.parameters.get(PACKET_METADATA)).chain(tried);
+    let metadata = specs.iter().chain(&members).filter_map(|spec| spec.parameters.get(PACKET_METADATA)).chain(tried);
     let named: Vec<&toml::Value> = metadata.filter_map(toml::Value::as_array).flatten().collect();
     let reads_metadata = !named.is_empty();
     let reads_packet_times = named.iter().any(|value| value.as_str() == Some("time"))
-        || specs.iter().any(|spec| spec.input == Input::Sequences);
+        || specs.iter().chain(&members).any(|spec| spec.input.reads_sequences());
     if reads_metadata {
         let wrong = |text: &str| Err(problem("feature", format!("{PACKET_METADATA} of a model {text}")));
         if sequences.packets < feature.packets {
@@ -101,6 +108,20 @@ fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Vari
         models: specs,
         name,
     })
+}
+
+/// Why the members of a model are not known.
+enum Unresolved {
+    /// What one of them says.
+    Member(DeclarativeError),
+    /// How they are named.
+    Names(ModelError),
+}
+
+impl From<ModelError> for Unresolved {
+    fn from(error: ModelError) -> Self {
+        Self::Names(error)
+    }
 }
 
 /// The flow options with as many packets and bytes kept as the features need; the runner keeps the same.
@@ -147,7 +168,7 @@ fn model_specs(name: &str, table: Option<&toml::Value>, origin: &str) -> Result<
         ["input", "implementation"].iter().filter_map(|&key| Some((key.to_owned(), parameters.remove(key)?))).collect();
     let common: Common = declarative::typed(common, &origin)?;
     let inputs = match common.input {
-        None => vec![Input::Bytes],
+        None => vec![Input::default_of(kind)],
         Some(given) => {
             let given = if let toml::Value::Array(list) = given { list } else { vec![given] };
             let input = |value: toml::Value| match value {

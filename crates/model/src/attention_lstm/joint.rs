@@ -52,8 +52,8 @@ impl Learner for OnBytes<'_> {
         collect_statistics(&mut |batch, before| self.model.collect_statistics(batch, before), &flows, order)
     }
 
-    fn dead_layers(&mut self) -> Vec<&'static str> {
-        self.model.dead_layers()
+    fn dead_layers(&mut self) -> Vec<String> {
+        self.model.dead_layers().into_iter().map(str::to_owned).collect()
     }
 
     fn state(&mut self) -> &mut dyn Resumable {
@@ -91,7 +91,7 @@ impl AttentionLstm {
             classes,
         };
         learner.model.set_class_weights(class_weights)?;
-        let epochs = fit_classifier(&mut learner, &self.options, &labels[0], &labels[1], classes, run)?;
+        let epochs = fit_classifier(&mut learner, &self.options.training(), &labels[0], &labels[1], classes, run)?;
         let trained = learner.model.parameters();
         elmo.extend(&trained.only(&encoder)?);
         Ok((epochs, elmo, trained.only(&classifier_specifications(&self.options, classes))?))

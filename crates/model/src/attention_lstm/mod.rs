@@ -313,7 +313,8 @@ impl Classifier for AttentionLstm {
                 let mut model = self.engine().classifier(&self.options, &initial, context.seed)?;
                 model.set_class_weights(&class_weights)?;
                 let mut learner = OnEncodings { model: &mut *model, training, validation, classes };
-                let epochs = fit_classifier(&mut learner, &self.options, &labels[0], &labels[1], classes, run)?;
+                let epochs =
+                    fit_classifier(&mut learner, &self.options.training(), &labels[0], &labels[1], classes, run)?;
                 (epochs, elmo, model.parameters())
             }
         };
@@ -325,7 +326,7 @@ impl Classifier for AttentionLstm {
         if validation.rows.is_empty() {
             report.notes.push("no validation flows: trained for all epochs, without early stopping".to_owned());
         }
-        report.notes.extend(still_rising(&epochs, self.options.epochs));
+        report.notes.extend(still_rising(MODEL, &epochs, self.options.epochs));
         report.epochs.extend(epochs);
         let (packets, bytes) = (tokens.packets, tokens.bytes);
         self.fitted = Some(Fitted { elmo, classifier, packets, bytes, classes });

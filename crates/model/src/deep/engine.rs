@@ -18,13 +18,28 @@ pub(crate) const NOT_FINITE: &str = "makes a loss that is not finite";
 /// What is wrong with a parameter whose gradient stops being finite.
 pub(crate) const GRADIENT_NOT_FINITE: &str = "has a gradient that is not finite";
 
+/// What to do about a training of the paper's model that diverged.
+const REMEDY: &str = "lower the learning rate or clip_norm, or use activation = \"tanh\"";
+
 /// Training left the finite numbers in the step at hand: `place`, a layer or parameter, `what` is wrong with it.
 pub(crate) fn diverged(stage: &str, place: &str, what: &str) -> ModelError {
     ModelError::Diverged {
         model: MODEL.to_owned(),
         stage: stage.to_owned(),
         place: place.to_owned(),
-        problem: format!("it {what}; lower the learning rate or clip_norm, or use activation = \"tanh\""),
+        problem: format!("it {what}; {REMEDY}"),
+    }
+}
+
+/// The same error of another model, which has neither clipping nor a choice of activation.
+pub(crate) fn of_model(error: ModelError, name: &str) -> ModelError {
+    match error {
+        ModelError::Diverged { stage, place, problem, .. } => {
+            let problem = problem.replace(REMEDY, "lower learning_rate");
+            ModelError::Diverged { model: name.to_owned(), stage, place, problem }
+        }
+        ModelError::Data { problem, .. } => ModelError::Data { model: name.to_owned(), problem },
+        other => other,
     }
 }
 
@@ -237,6 +252,21 @@ pub(crate) trait JointClassifier: Resumable + PacketEncoder {
     fn dead_layers(&mut self) -> Vec<&'static str>;
 }
 
+/// A convolutional network over rows of numbers.
+pub(crate) trait NetworkClassifier: Resumable {
+    /// As of [`SequenceClassifier::set_class_weights`].
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError>;
+
+    /// As of [`SequenceClassifier::train_step`]; `rows` has the columns of each flow, one flow after the other.
+    fn train_step(&mut self, rows: &[f32], labels: &[u32], learning_rate: f32) -> Result<BatchLoss, ModelError>;
+
+    /// As of [`SequenceClassifier::probabilities`].
+    fn probabilities(&mut self, rows: &[f32], output: &mut [f32]) -> Result<(), ModelError>;
+
+    /// As of [`SequenceClassifier::dead_layers`].
+    fn dead_layers(&mut self) -> Vec<String>;
+}
+
 /// Decay of Adam's first moment (Kingma and Ba 2015; all constants here are PyTorch's defaults). Double
 /// precision, because `1 - decay` is computed in it and then rounded, as PyTorch does: in single precision
 /// `1 - 0.999` is off by 5e-5.
@@ -282,6 +312,8 @@ pub(crate) enum DropoutPlace {
     Packets,
     /// Classifier: the dense layer after its activation; index over `[flows, dense]`.
     Dense,
+    /// A convolutional network: its dropout layer of this number, from 0; index over `[flows, steps, channels]`.
+    Layer(u32),
 }
 
 /// What an activation is multiplied by under dropout: 0, or `1 / (1 - rate)`. A function of its arguments
@@ -306,6 +338,7 @@ pub(crate) fn dropout_stream(seed: u64, step: u64, place: DropoutPlace) -> u64 {
         DropoutPlace::Elmo { direction, layer } => 16 + u64::from(layer) * 2 + u64::from(direction),
         DropoutPlace::Packets => 0,
         DropoutPlace::Dense => 1,
+        DropoutPlace::Layer(number) => (1 << 16) + u64::from(number),
     };
     mix(mix(seed ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15)) ^ place)
 }

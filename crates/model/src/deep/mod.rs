@@ -7,6 +7,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod engine;
 pub(crate) mod fast;
 pub(crate) mod loss;
+pub(crate) mod network;
 mod pace;
 pub(crate) mod packets;
 pub(crate) mod parameters;
@@ -18,10 +19,35 @@ pub(crate) mod reference;
 pub(crate) mod reference;
 pub(crate) mod training;
 
-use self::engine::{JointClassifier, LanguageModel, SequenceClassifier};
+use self::engine::{JointClassifier, LanguageModel, NetworkClassifier, SequenceClassifier};
+use self::network::Network;
 use self::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet};
 use super::{Device, Implementation, ModelError, attention_lstm};
 use etcbench_storage::Determinants;
+use serde::{Deserialize, Serialize};
+
+/// What takes a network's steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OptimiserKind {
+    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+    Adamw,
+    /// Its form by the largest gradients (Kingma and Ba 2015, section 7.1), with decoupled weight decay.
+    Adamax,
+}
+
+/// How a network's steps are taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NetworkOptions {
+    /// The run's seed, for dropout.
+    pub seed: u64,
+    /// What takes them.
+    pub optimiser: OptimiserKind,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+    /// Share of each target that is spread over all classes.
+    pub label_smoothing: f32,
+}
 
 /// Which engine computes, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +97,22 @@ impl Engine {
         }
     }
 
+    /// A convolutional network with these parameters, on the processor.
+    ///
+    /// # Errors
+    /// Parameters of other shapes than the network's.
+    pub(crate) fn network(
+        implementation: Implementation,
+        network: &Network,
+        parameters: &ParameterSet,
+        options: NetworkOptions,
+    ) -> Result<Box<dyn NetworkClassifier>, ModelError> {
+        match implementation {
+            Implementation::Fast => fast::network(network, parameters, options),
+            Implementation::Reference => reference::network(network, parameters, options),
+        }
+    }
+
     /// The classifier with its ELMo, to be trained together; `parameters` are those of both.
     ///
     /// # Errors
@@ -90,3 +132,5 @@ impl Engine {
 
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod network_golden;

@@ -1,6 +1,8 @@
 //! In place of `reference` in a build without that feature; models that ask for it are refused before.
 
-use super::engine::{JointClassifier, LanguageModel, SequenceClassifier};
+use super::NetworkOptions;
+use super::engine::{JointClassifier, LanguageModel, NetworkClassifier, SequenceClassifier};
+use super::network::Network;
 use super::parameters::{AttentionLstmOptions, ElmoOptions, MODEL, ParameterSet};
 use crate::{Device, ModelError, left_out};
 
@@ -28,5 +30,13 @@ pub(crate) fn joint_classifier_on(
     _: u64,
     _: Device,
 ) -> Result<Box<dyn JointClassifier>, ModelError> {
+    Err(left_out::reference(MODEL))
+}
+
+pub(crate) fn network(
+    _: &Network,
+    _: &ParameterSet,
+    _: NetworkOptions,
+) -> Result<Box<dyn NetworkClassifier>, ModelError> {
     Err(left_out::reference(MODEL))
 }

@@ -10,14 +10,14 @@ use super::engine::{
 };
 use super::pace::Pace;
 use super::packets::{EncodedFlows, PacketList};
-use super::parameters::{AttentionLstmOptions, ElmoOptions, LearningRateSchedule, MODEL, ParameterSet};
+use super::parameters::{ElmoOptions, LearningRateSchedule, MODEL, ParameterSet};
 use crate::{EpochRecord, ModelError};
 use etcbench_evaluate::{ConfusionMatrix, argmax};
 use etcbench_storage::progress::Progress;
 use etcbench_storage::seed;
 
 /// Flows that go through the classifier at once when it only predicts.
-const PREDICTION_BATCH: usize = 256;
+pub(crate) const PREDICTION_BATCH: usize = 256;
 
 /// Trains ELMo on the packets of `training`, in another order each epoch; `validation` is only measured. Goes on
 /// where `checkpoints` say that the same training was killed.
@@ -146,6 +146,25 @@ fn require_finite(parameters: &ParameterSet, stage: &str, epoch: usize) -> Resul
     }
 }
 
+/// How a classifier is trained, whichever it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct TrainingOptions {
+    /// The most passes over the training flows.
+    pub epochs: usize,
+    /// Flows per step.
+    pub batch: usize,
+    /// Epochs without a better validation macro F1 before training stops.
+    pub patience: usize,
+    /// The learning rate that the schedule starts from, or rises to.
+    pub learning_rate: f32,
+    /// How it moves.
+    pub schedule: LearningRateSchedule,
+    /// Steps over which it rises to what the schedule says.
+    pub warm_up_steps: usize,
+    /// Whether the averages of the weights validate and predict.
+    pub averages: bool,
+}
+
 /// A classifier together with the flows that it is trained on and validated with.
 pub(crate) trait Learner {
     /// One optimiser step on these training flows; the loss is that before it.
@@ -155,11 +174,13 @@ pub(crate) trait Learner {
     fn validate(&mut self) -> Result<Vec<f32>, ModelError>;
 
     /// Makes the running statistics of the normalisations those of all training flows with the weights as they are;
-    /// `order` names each of them once, in an order that mixes the classes.
-    fn recompute_statistics(&mut self, order: &[usize]) -> Result<(), ModelError>;
+    /// `order` names each of them once, in an order that mixes the classes. Asked for only where weights are averaged.
+    fn recompute_statistics(&mut self, _order: &[usize]) -> Result<(), ModelError> {
+        Ok(())
+    }
 
     /// As of [`SequenceClassifier::dead_layers`].
-    fn dead_layers(&mut self) -> Vec<&'static str>;
+    fn dead_layers(&mut self) -> Vec<String>;
 
     /// What a checkpoint keeps.
     fn state(&mut self) -> &mut dyn Resumable;
@@ -191,8 +212,8 @@ impl Learner for OnEncodings<'_> {
         collect_statistics(&mut |batch, before| self.model.collect_statistics(batch, before), self.training, order)
     }
 
-    fn dead_layers(&mut self) -> Vec<&'static str> {
-        self.model.dead_layers()
+    fn dead_layers(&mut self) -> Vec<String> {
+        self.model.dead_layers().into_iter().map(str::to_owned).collect()
     }
 
     fn state(&mut self) -> &mut dyn Resumable {
@@ -209,7 +230,7 @@ impl Learner for OnEncodings<'_> {
 /// Training that diverged, or whose rectifiers are all dead.
 pub(crate) fn fit_classifier(
     learner: &mut dyn Learner,
-    options: &AttentionLstmOptions,
+    options: &TrainingOptions,
     training: &[u32],
     validation: &[u32],
     classes: usize,
@@ -232,7 +253,7 @@ pub(crate) fn fit_classifier(
     let mut pace = Pace::new(options.epochs, order.len(), "flows", &position, options.batch);
     let mut statistics = order.clone();
     statistics.shuffle(&mut seed::generator(seed, &format!("statistics {TRAINING}")));
-    let averages = options.averaging().is_some();
+    let averages = options.averages;
     for epoch in 1..=options.epochs {
         order.shuffle(&mut shuffle);
         if epoch <= position.epochs.len() {
@@ -240,7 +261,7 @@ pub(crate) fn fit_classifier(
         }
         for flows in order.chunks(options.batch).skip(position.batches) {
             let labels = flows.iter().map(|&flow| training[flow]).collect::<Vec<_>>();
-            let learning_rate = learning_rate(options, epoch, (epoch - 1) * batches + position.batches);
+            let learning_rate = learning_rate(options, epoch, position.batches, batches);
             let loss = in_epoch(learner.train_step(flows, &labels, learning_rate), TRAINING, epoch)?;
             position.trained.add(loss);
             position.batches += 1;
@@ -316,7 +337,7 @@ fn use_averages(learner: &mut dyn Learner, order: &[usize]) -> Result<ParameterS
 
 /// What to say of a training that went through all its epochs while the validation macro F1 was still rising: its mean over
 /// the last tenth of the epochs is above that over the tenth before by more than [`RISE`].
-pub(crate) fn still_rising(epochs: &[EpochRecord], most: usize) -> Option<String> {
+pub(crate) fn still_rising(model: &str, epochs: &[EpochRecord], most: usize) -> Option<String> {
     let scores = epochs.iter().map(|epoch| epoch.validation_macro_f1).collect::<Option<Vec<_>>>()?;
     let width = (most / 10).max(1);
     if scores.len() < most.max(2 * width) {
@@ -328,7 +349,7 @@ pub(crate) fn still_rising(epochs: &[EpochRecord], most: usize) -> Option<String
     (last > before + RISE).then(|| {
         format!(
             "the validation macro F1 was still rising at the last of {most} epochs ({before:.3} to {last:.3} over the last \
-             {width} and those before); raise model.{MODEL}.epochs"
+             {width} and those before); raise model.{model}.epochs"
         )
     })
 }
@@ -354,9 +375,9 @@ struct Step {
 
 /// A layer whose rectifier gives nothing but 0 passes no gradient any more. One small batch may happen to be so; two
 /// on end, of [`DEAD_FLOWS`] flows or all there are, are not. `dead` is what the steps before have seen.
-fn check_alive(seen: &[&'static str], dead: &mut Vec<DeadLayer>, step: Step) -> Result<(), ModelError> {
-    dead.retain(|layer| seen.contains(&layer.layer.as_str()));
-    for &layer in seen {
+fn check_alive(seen: &[impl AsRef<str>], dead: &mut Vec<DeadLayer>, step: Step) -> Result<(), ModelError> {
+    dead.retain(|layer| seen.iter().any(|seen| seen.as_ref() == layer.layer));
+    for layer in seen.iter().map(AsRef::as_ref) {
         match dead.iter_mut().find(|known| known.layer == layer) {
             None => {
                 let Step { epoch, number, flows, .. } = step;
@@ -416,21 +437,42 @@ pub(crate) fn prediction_batches(flows: usize) -> u64 {
     flows.div_ceil(PREDICTION_BATCH) as u64
 }
 
-/// The learning rate of an epoch's step, after so many steps in all: the schedule's, of which each step of a warm-up takes an
-/// equal share more (Goyal et al. 2017, section 2.2).
-fn learning_rate(options: &AttentionLstmOptions, epoch: usize, steps: usize) -> f32 {
-    let scheduled = match options.learning_rate_schedule {
+/// The learning rate of an epoch's step, which so many steps of the epoch's `batches` came before: the schedule's, of which each
+/// step of a warm-up takes an equal share more (Goyal et al. 2017, section 2.2).
+fn learning_rate(options: &TrainingOptions, epoch: usize, step: usize, batches: usize) -> f32 {
+    let steps = (epoch - 1) * batches + step;
+    let scheduled = match options.schedule {
         LearningRateSchedule::Constant => options.learning_rate,
         LearningRateSchedule::Cosine => {
             let share = (epoch - 1) as f64 / options.epochs as f64;
-            (f64::from(options.learning_rate) * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())) as f32
+            annealed(f64::from(options.learning_rate), 0.0, share) as f32
         }
+        LearningRateSchedule::OneCycle => one_cycle(options.learning_rate, steps, options.epochs * batches),
     };
     if steps < options.warm_up_steps {
         (f64::from(scheduled) * (steps + 1) as f64 / options.warm_up_steps as f64) as f32
     } else {
         scheduled
     }
+}
+
+/// Half a cosine from one rate to another, of which `share` is over.
+fn annealed(from: f64, to: f64, share: f64) -> f64 {
+    to + (from - to) * (0.5 * (1.0 + (std::f64::consts::PI * share).cos()))
+}
+
+/// The rate of a step of `all`, from 0: up to `largest` over the first 30 %, then down almost to nothing (Smith and Topin 2018,
+/// with the numbers of PyTorch's `OneCycleLR`; Adam's moments decay as they always do).
+fn one_cycle(largest: f32, step: usize, all: usize) -> f32 {
+    let largest = f64::from(largest);
+    let (initial, last) = (largest / 25.0, all as f64 - 1.0);
+    let (step, turn) = (step as f64, 0.3 * all as f64 - 1.0);
+    let rate = if turn > 0.0 && step <= turn {
+        annealed(initial, largest, step / turn)
+    } else {
+        annealed(largest, initial / 1e4, ((step - turn) / (last - turn).max(1.0)).clamp(0.0, 1.0))
+    };
+    rate as f32
 }
 
 /// Mean cross-entropy in nats; a probability that was rounded to 0 counts as the smallest positive number.
@@ -455,6 +497,13 @@ mod tests {
     use crate::deep::engine::OptimiserState;
     use etcbench_storage::progress::Silent;
 
+    /// A constant rate of 0.5 over so many epochs.
+    fn training(epochs: usize) -> TrainingOptions {
+        let schedule = LearningRateSchedule::Constant;
+        let (batch, patience) = (64, 5);
+        TrainingOptions { epochs, batch, patience, learning_rate: 0.5, schedule, warm_up_steps: 0, averages: false }
+    }
+
     #[test]
     fn macro_f1_is_that_of_scikit_learn() {
         // sklearn.metrics.f1_score([0, 0, 1, 1, 2], [0, 1, 1, 1, 0], average="macro") of four known classes
@@ -476,7 +525,7 @@ mod tests {
                 validation_loss: Some(1.0),
                 validation_macro_f1: Some(score),
             };
-            still_rising(&scores.iter().enumerate().map(epoch).collect::<Vec<_>>(), most)
+            still_rising(MODEL, &scores.iter().enumerate().map(epoch).collect::<Vec<_>>(), most)
         };
         let rising: Vec<f64> = (0..20).map(|epoch| f64::from(epoch) / 20.0).collect();
         assert!(told(&rising, 20).unwrap().contains("(0.825 to 0.925 over the last 2 and those before)"));
@@ -488,13 +537,8 @@ mod tests {
 
     #[test]
     fn cosine_schedule_falls_from_the_full_rate() {
-        let options = AttentionLstmOptions {
-            learning_rate_schedule: LearningRateSchedule::Cosine,
-            learning_rate: 0.5,
-            epochs: 4,
-            ..AttentionLstmOptions::default()
-        };
-        let rates = (1..=4).map(|epoch| learning_rate(&options, epoch, epoch * 9)).collect::<Vec<_>>();
+        let options = TrainingOptions { schedule: LearningRateSchedule::Cosine, ..training(4) };
+        let rates = (1..=4).map(|epoch| learning_rate(&options, epoch, 0, 9)).collect::<Vec<_>>();
         assert_eq!(rates[0], 0.5);
         assert!((rates[2] - 0.25).abs() < 1e-7);
         assert!(rates.windows(2).all(|pair| pair[0] > pair[1]) && rates[3] > 0.0);
@@ -503,21 +547,32 @@ mod tests {
     #[test]
     fn warm_up_is_that_of_pytorch() {
         // torch.optim.lr_scheduler.LinearLR(optimiser, 1 / 5, 1.0, 4), at a learning rate of 0.5
-        let constant = AttentionLstmOptions { learning_rate: 0.5, warm_up_steps: 5, ..AttentionLstmOptions::default() };
-        let rates = (0..7).map(|step| learning_rate(&constant, 1 + step / 3, step)).collect::<Vec<_>>();
+        let constant = TrainingOptions { warm_up_steps: 5, ..training(4) };
+        let rate = |options: &TrainingOptions, step: usize| learning_rate(options, 1 + step / 3, step % 3, 3);
+        let rates = (0..7).map(|step| rate(&constant, step)).collect::<Vec<_>>();
         assert_eq!(rates, [0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5]);
         // Beside a schedule, its factor comes on top: three steps an epoch.
-        let cosine = AttentionLstmOptions {
-            learning_rate_schedule: LearningRateSchedule::Cosine,
-            epochs: 4,
-            ..constant.clone()
-        };
+        let cosine = TrainingOptions { schedule: LearningRateSchedule::Cosine, ..constant };
         for (step, factor) in [(0, 0.2), (3, 0.8), (4, 1.0), (11, 1.0)] {
-            let without = AttentionLstmOptions { warm_up_steps: 0, ..cosine.clone() };
-            let scheduled = learning_rate(&without, 1 + step / 3, step);
-            let found = learning_rate(&cosine, 1 + step / 3, step);
+            let scheduled = rate(&TrainingOptions { warm_up_steps: 0, ..cosine }, step);
+            let found = rate(&cosine, step);
             assert!((found - factor * scheduled).abs() < 1e-7, "{step}: {found}");
         }
+    }
+
+    #[test]
+    fn one_cycle_is_that_of_pytorch() {
+        // torch.optim.lr_scheduler.OneCycleLR(torch.optim.AdamW([p]), max_lr=0.5, steps_per_epoch=5, epochs=4)
+        let options = TrainingOptions { schedule: LearningRateSchedule::OneCycle, ..training(4) };
+        let rates = (0..20).map(|step| learning_rate(&options, 1 + step / 5, step % 5, 5)).collect::<Vec<_>>();
+        let pytorch =
+            [(0, 0.02), (1, 0.065_835_92), (4, 0.454_164_1), (5, 0.5), (6, 0.493_732), (12, 0.250_001), (19, 2e-6)];
+        for (step, expected) in pytorch {
+            assert!((rates[step] - expected).abs() < 1e-7, "{step}: {} {expected}", rates[step]);
+        }
+        // Too short a training to rise.
+        let only = learning_rate(&TrainingOptions { epochs: 1, ..options }, 1, 0, 1);
+        assert!(only > 0.0 && only <= 0.5, "{only}");
     }
 
     /// Predicts right as often as the script says, and remembers which state it was in.
@@ -580,7 +635,7 @@ mod tests {
     ) -> (Scripted, Result<Vec<EpochRecord>, ModelError>) {
         let flows = EncodedFlows::new(1, 1, vec![1.0], &[Some(0); 10]);
         let labels = (0..10).map(|flow| flow % 2).collect::<Vec<_>>();
-        let options = AttentionLstmOptions { epochs: script.len(), patience, ..AttentionLstmOptions::default() };
+        let options = TrainingOptions { patience, batch: 64, ..training(script.len()) };
         let run = Run { seed: 0, checkpoints: &mut Checkpoints::new(&NoArtifacts, ""), progress: &Silent };
         let mut learner = OnEncodings { model: &mut model, training: &flows, validation: &flows, classes: 2 };
         let epochs = fit_classifier(&mut learner, &options, &labels, &labels, 2, run);
@@ -634,7 +689,7 @@ mod tests {
         // What a checkpoint keeps gives the same.
         assert_eq!(before.len(), 1);
         assert!(check_alive(&both, &mut before.clone(), step(3)).is_err());
-        check_alive(&[], &mut dead, step(4)).unwrap();
+        check_alive(&[""; 0], &mut dead, step(4)).unwrap();
         assert!(dead.is_empty());
     }
 

@@ -458,7 +458,13 @@ mod tests {
         let targets: Vec<u32> = matrix.outer_iter().map(|row| u32::from(row.sum() > 1280.0)).collect();
         let context = FitContext { seed: 3, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
         for (subsample, column_sample) in [(1.0, 1.0), (0.4, 1.0), (1.0, 0.3), (0.4, 0.3)] {
-            let training = Rows { matrix: matrix.clone(), targets: targets.clone(), classes: 2, names: Vec::new() };
+            let training = Rows {
+                matrix: matrix.clone(),
+                targets: targets.clone(),
+                classes: 2,
+                names: Vec::new(),
+                sequence_columns: 0,
+            };
             let parameters = BoostingParameters { rounds: 12, subsample, column_sample, ..Default::default() };
             let (model, _) = softmax_trees(&parameters, training, None, &context, &mut FitReport::default()).unwrap();
             let mut all: Vec<u32> = Vec::new();
@@ -489,8 +495,13 @@ mod tests {
         let parameters =
             BoostingParameters { rounds: 30, depth: 16, minimum_child_weight: 0.0, l2: 0.01, ..Default::default() };
         let context = FitContext { seed: 3, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
-        let training =
-            Rows { matrix: matrix.clone(), targets: targets.clone(), classes: classes as usize, names: Vec::new() };
+        let training = Rows {
+            matrix: matrix.clone(),
+            targets: targets.clone(),
+            classes: classes as usize,
+            names: Vec::new(),
+            sequence_columns: 0,
+        };
         let (model, bins) = softmax_trees(&parameters, training, None, &context, &mut FitReport::default()).unwrap();
         let trees = Boosted::Softmax(SoftmaxTrees::new(model, bins).unwrap());
         for (row, &target) in trees.predict(&matrix, &Silent).unwrap().outer_iter().zip(&targets) {
@@ -513,6 +524,7 @@ mod tests {
                 targets: targets[range].to_vec(),
                 classes,
                 names: Vec::new(),
+                sequence_columns: 0,
             };
             let parameters = BoostingParameters { rounds, early_stopping_rounds, depth: 5, ..Default::default() };
             let context = FitContext { seed: 3, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };

@@ -14,6 +14,8 @@ pub(crate) mod cuda;
 mod device;
 mod joint;
 mod language_model;
+mod layers;
+mod network;
 mod packing;
 mod pool;
 mod reading;
@@ -23,7 +25,9 @@ mod weights;
 #[cfg(test)]
 mod tests;
 
-use super::engine::{JointClassifier, LanguageModel, SequenceClassifier};
+use super::NetworkOptions;
+use super::engine::{JointClassifier, LanguageModel, NetworkClassifier, SequenceClassifier};
+use super::network::Network;
 use super::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet};
 use crate::{Device, ModelError};
 
@@ -90,4 +94,33 @@ pub(crate) fn joint_classifier(
         #[cfg(feature = "cuda")]
         Device::Cuda(card) => Ok(Box::new(joint::Joint::new(cuda::Cuda::new(card)?, options, parameters, seed)?)),
     }
+}
+
+/// A convolutional network on the processor; `parameters` are taken as they are.
+///
+/// # Errors
+/// Parameters whose shapes are not those of the network.
+pub(crate) fn network(
+    network: &Network,
+    parameters: &ParameterSet,
+    options: NetworkOptions,
+) -> Result<Box<dyn NetworkClassifier>, ModelError> {
+    Ok(Box::new(pool::OnPool(network::Network::new(cpu::Cpu::new(), network, parameters, options)?)))
+}
+
+/// The gradients of a batch's loss by name.
+#[cfg(test)]
+pub(crate) fn network_gradients(
+    network: &Network,
+    parameters: &ParameterSet,
+    options: NetworkOptions,
+    class_weights: Option<&[f32]>,
+    (rows, labels): (&[f32], &[u32]),
+) -> Vec<(String, Vec<f32>)> {
+    let mut model = network::Network::new(cpu::Cpu::new(), network, parameters, options).unwrap();
+    if let Some(weights) = class_weights {
+        model.set_class_weights(weights).unwrap();
+    }
+    model.loss_and_gradients(rows, labels).unwrap();
+    model.named_gradients()
 }

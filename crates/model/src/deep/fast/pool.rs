@@ -3,8 +3,8 @@
 
 use crate::ModelError;
 use crate::deep::engine::{
-    BatchLoss, ByteBatch, JointClassifier, LanguageModel, OptimiserState, PacketBatch, PacketEncoder, Resumable,
-    SequenceClassifier,
+    BatchLoss, ByteBatch, JointClassifier, LanguageModel, NetworkClassifier, OptimiserState, PacketBatch,
+    PacketEncoder, Resumable, SequenceClassifier,
 };
 use crate::deep::parameters::ParameterSet;
 use crate::deep::pooling::Pooling;
@@ -58,6 +58,21 @@ impl<M: JointClassifier + Send> JointClassifier for OnPool<M> {
         on_pool(|| self.0.collect_statistics(batch, before))
     }
     fn dead_layers(&mut self) -> Vec<&'static str> {
+        self.0.dead_layers()
+    }
+}
+
+impl<M: NetworkClassifier + Send> NetworkClassifier for OnPool<M> {
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        self.0.set_class_weights(weights)
+    }
+    fn train_step(&mut self, rows: &[f32], labels: &[u32], rate: f32) -> Result<BatchLoss, ModelError> {
+        on_pool(|| self.0.train_step(rows, labels, rate))
+    }
+    fn probabilities(&mut self, rows: &[f32], output: &mut [f32]) -> Result<(), ModelError> {
+        on_pool(|| self.0.probabilities(rows, output))
+    }
+    fn dead_layers(&mut self) -> Vec<String> {
         self.0.dead_layers()
     }
 }

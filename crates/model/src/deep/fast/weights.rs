@@ -11,20 +11,67 @@ pub(super) struct Weight<D: Device> {
     shape: Vec<usize>,
     /// What the learning rate is multiplied by.
     rate: f32,
+    /// Where a device has the axes the other way round: their sizes in the set.
+    reversed: Option<[usize; 3]>,
     pub trained: Trained<D::Values>,
+}
+
+/// Values of a matrix of three axes with the last first.
+fn reverse(values: &[f32], [first, second, third]: [usize; 3]) -> Vec<f32> {
+    let mut reversed = Vec::with_capacity(values.len());
+    for last in 0..third {
+        for middle in 0..second {
+            reversed.extend((0..first).map(|index| values[(index * second + middle) * third + last]));
+        }
+    }
+    reversed
 }
 
 impl<D: Device> Weight<D> {
     /// Takes a parameter's values; gradient and moments are zero.
     pub(super) fn new(device: &mut D, set: &ParameterSet, name: String, shape: &[usize]) -> Result<Self, ModelError> {
-        let values = set.get(&name, shape)?;
-        let zeros = vec![0.0; values.len()];
-        let mut trained = Trained::default();
-        device.upload(values, &mut trained.value);
-        for buffer in [&mut trained.gradient, &mut trained.first, &mut trained.second] {
+        let zeros = vec![0.0; shape.iter().product()];
+        let mut weight = Self { name, shape: shape.to_vec(), rate: 1.0, reversed: None, trained: Trained::default() };
+        weight.load(device, set)?;
+        let Trained { gradient, first, second, .. } = &mut weight.trained;
+        for buffer in [gradient, first, second] {
             device.upload(&zeros, buffer);
         }
-        Ok(Self { name, shape: shape.to_vec(), rate: 1.0, trained })
+        Ok(weight)
+    }
+
+    /// Takes the values of a parameter whose `axes` the device has the other way round.
+    pub(super) fn reversed(
+        device: &mut D,
+        set: &ParameterSet,
+        name: String,
+        shape: &[usize],
+        axes: [usize; 3],
+    ) -> Result<Self, ModelError> {
+        let mut weight = Self::new(device, set, name, shape)?;
+        weight.reversed = Some(axes);
+        weight.load(device, set)?;
+        Ok(weight)
+    }
+
+    /// A buffer's values in the order of the set.
+    fn downloaded(&self, device: &D, buffer: &D::Values) -> Vec<f32> {
+        let mut values = vec![0.0; self.length()];
+        device.download(buffer, &mut values);
+        match self.reversed {
+            Some([first, second, third]) => reverse(&values, [third, second, first]),
+            None => values,
+        }
+    }
+
+    /// Copies this parameter of a set to a buffer.
+    fn upload(&self, device: &mut D, set: &ParameterSet, buffer: &mut D::Values) -> Result<(), ModelError> {
+        let values = set.get(&self.name, &self.shape)?;
+        match self.reversed {
+            Some(axes) => device.upload(&reverse(values, axes), buffer),
+            None => device.upload(values, buffer),
+        }
+        Ok(())
     }
 
     /// Gives it a learning rate of its own: `factor` of its name times that of a step.
@@ -42,15 +89,15 @@ impl<D: Device> Weight<D> {
 
     /// Copies the values into a set.
     pub(super) fn store(&self, device: &D, set: &mut ParameterSet) {
-        let mut values = vec![0.0; self.length()];
-        device.download(&self.trained.value, &mut values);
-        set.insert(self.name.clone(), &self.shape, values);
+        set.insert(self.name.clone(), &self.shape, self.downloaded(device, &self.trained.value));
     }
 
     /// Takes other values; gradient and moments stay.
     pub(super) fn load(&mut self, device: &mut D, set: &ParameterSet) -> Result<(), ModelError> {
-        device.upload(set.get(&self.name, &self.shape)?, &mut self.trained.value);
-        Ok(())
+        let mut value = std::mem::take(&mut self.trained.value);
+        let result = self.upload(device, set, &mut value);
+        self.trained.value = value;
+        result
     }
 
     /// Copies both moments into the sets, and the average where there is one.
@@ -58,27 +105,25 @@ impl<D: Device> Weight<D> {
         let Trained { first, second, average, .. } = &self.trained;
         let average = averages.then_some((average, &mut state.average));
         for (buffer, set) in [(first, &mut state.first), (second, &mut state.second)].into_iter().chain(average) {
-            let mut values = vec![0.0; self.length()];
-            device.download(buffer, &mut values);
-            set.insert(self.name.clone(), &self.shape, values);
+            set.insert(self.name.clone(), &self.shape, self.downloaded(device, buffer));
         }
     }
 
     /// Takes other moments, and another average where there is one.
     fn load_state(&mut self, device: &mut D, state: &OptimiserState, averages: bool) -> Result<(), ModelError> {
-        device.upload(state.first.get(&self.name, &self.shape)?, &mut self.trained.first);
-        device.upload(state.second.get(&self.name, &self.shape)?, &mut self.trained.second);
+        let mut trained = std::mem::take(&mut self.trained);
+        let mut result = self.upload(device, &state.first, &mut trained.first);
+        result = result.and_then(|()| self.upload(device, &state.second, &mut trained.second));
         if averages {
-            device.upload(state.average.get(&self.name, &self.shape)?, &mut self.trained.average);
+            result = result.and_then(|()| self.upload(device, &state.average, &mut trained.average));
         }
-        Ok(())
+        self.trained = trained;
+        result
     }
 
     /// Name and gradient.
     pub(super) fn gradient(&self, device: &D) -> (String, Vec<f32>) {
-        let mut values = vec![0.0; self.length()];
-        device.download(&self.trained.gradient, &mut values);
-        (self.name.clone(), values)
+        (self.name.clone(), self.downloaded(device, &self.trained.gradient))
     }
 }
 
@@ -234,12 +279,27 @@ pub(super) struct Optimiser {
 }
 
 impl Optimiser {
-    /// One step, after which all gradients are zero.
+    /// One step of Adam, after which all gradients are zero.
     ///
     /// # Errors
     /// A gradient that is not finite, by its parameter; nothing was changed then.
     pub(super) fn step<D: Device>(
         &mut self,
+        stage: &str,
+        device: &mut D,
+        learning_rate: f32,
+        each: impl FnMut(&mut dyn FnMut(&mut Weight<D>)),
+    ) -> Result<(), ModelError> {
+        self.step_by(D::adam, stage, device, learning_rate, each)
+    }
+
+    /// The same by another operation of the device.
+    ///
+    /// # Errors
+    /// As of [`Optimiser::step`].
+    pub(super) fn step_by<D: Device>(
+        &mut self,
+        operation: impl Fn(&mut D, &mut Trained<D::Values>, usize, AdamStep),
         stage: &str,
         device: &mut D,
         learning_rate: f32,
@@ -271,7 +331,7 @@ impl Optimiser {
         each(&mut |weight| {
             let length = weight.length();
             let step = AdamStep { learning_rate: step.learning_rate * weight.rate, ..step };
-            device.adam(&mut weight.trained, length, step);
+            operation(device, &mut weight.trained, length, step);
         });
         Ok(())
     }

@@ -13,6 +13,6 @@ pub(crate) use options::{
 pub use options::{ElmoOptions, MODEL};
 pub use set::ParameterSet;
 pub(crate) use specification::{
-    POSITIONS, Specification, classifier_specifications, elmo_specifications, encoder_specifications,
-    initial_classifier, initial_elmo, rate_factors,
+    POSITIONS, Specification, classifier_specifications, convolution, elmo_specifications, encoder_specifications,
+    initial, initial_classifier, initial_elmo, linear, norm, rate_factors,
 };

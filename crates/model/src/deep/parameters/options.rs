@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ModelError;
 use crate::class_weights::ClassWeights;
 use crate::deep::pooling::{Pooling, PoolingKind};
+use crate::deep::training::TrainingOptions;
 use etcbench_storage::declarative::first_repeated;
 
 /// The model's name in files and errors.
@@ -110,6 +111,8 @@ pub(crate) enum LearningRateSchedule {
     Constant,
     /// Half a cosine from the full rate towards 0, per epoch (Loshchilov and Hutter 2017, without restarts).
     Cosine,
+    /// Up to the full rate over the first 30 % of all steps, then down almost to 0 (Smith and Topin 2018).
+    OneCycle,
 }
 
 /// Which weights validate and predict.
@@ -287,6 +290,19 @@ impl AttentionLstmOptions {
     /// The decay of the average of the weights, where there is one.
     pub(crate) fn averaging(&self) -> Option<f32> {
         (self.weight_averaging == WeightAveraging::Exponential).then_some(self.weight_averaging_decay)
+    }
+
+    /// How the classifier is trained.
+    pub(crate) fn training(&self) -> TrainingOptions {
+        TrainingOptions {
+            epochs: self.epochs,
+            batch: self.batch,
+            patience: self.patience,
+            learning_rate: self.learning_rate,
+            schedule: self.learning_rate_schedule,
+            warm_up_steps: self.warm_up_steps,
+            averages: self.averaging().is_some(),
+        }
     }
 
     /// Values of a packet as the LSTM reads them: its vector and what stands beside it.

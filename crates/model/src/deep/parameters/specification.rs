@@ -44,6 +44,11 @@ impl Specification {
         Self { name: name.into(), shape: shape.to_vec(), initialisation, depth: 0 }
     }
 
+    /// A parameter that begins with one value everywhere.
+    pub(crate) fn constant(name: impl Into<String>, shape: &[usize], value: f32) -> Self {
+        Self::new(name, shape, Initialisation::Constant(value))
+    }
+
     fn at(self, depth: usize) -> Self {
         Self { depth, ..self }
     }
@@ -136,8 +141,17 @@ fn lstm(name: &str, input: usize, hidden: usize) -> [Specification; 3] {
     ]
 }
 
+/// A convolution over steps, whose weight and bias both begin by the number of values that one output reads.
+pub(crate) fn convolution(name: &str, input: usize, output: usize, kernel: usize) -> [Specification; 2] {
+    let uniform = Initialisation::Uniform(input * kernel);
+    [
+        Specification::new(format!("{name}.weight"), &[output, input, kernel], uniform),
+        Specification::new(format!("{name}.bias"), &[output], uniform),
+    ]
+}
+
 /// A linear layer, whose weight and bias both begin by the number of its inputs.
-fn linear(name: &str, input: usize, output: usize) -> [Specification; 2] {
+pub(crate) fn linear(name: &str, input: usize, output: usize) -> [Specification; 2] {
     let uniform = Initialisation::Uniform(input);
     [
         Specification::new(format!("{name}.weight"), &[output, input], uniform),
@@ -145,7 +159,8 @@ fn linear(name: &str, input: usize, output: usize) -> [Specification; 2] {
     ]
 }
 
-fn norm(name: &str, size: usize) -> [Specification; 4] {
+/// A batch normalisation and its running statistics.
+pub(crate) fn norm(name: &str, size: usize) -> [Specification; 4] {
     [("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)]
         .map(|(part, value)| Specification::new(format!("{name}.{part}"), &[size], Initialisation::Constant(value)))
 }
@@ -170,7 +185,8 @@ pub(crate) fn initial_classifier(options: &AttentionLstmOptions, classes: usize,
     initial(&classifier_specifications(options, classes), seed)
 }
 
-fn initial(specifications: &[Specification], seed: u64) -> ParameterSet {
+/// The initial values of these parameters.
+pub(crate) fn initial(specifications: &[Specification], seed: u64) -> ParameterSet {
     let mut set = ParameterSet::default();
     for specification in specifications {
         set.insert(specification.name.clone(), &specification.shape, specification.initial(seed));

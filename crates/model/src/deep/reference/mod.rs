@@ -6,6 +6,7 @@ mod classifier;
 mod graph;
 mod language_model;
 mod layers;
+mod network;
 mod optimiser;
 mod stacks;
 
@@ -15,10 +16,12 @@ pub(crate) use classifier::{classifier_on, joint_classifier_on};
 #[cfg(test)]
 pub(crate) use language_model::language_model;
 pub(crate) use language_model::language_model_on;
+pub(crate) use network::network;
 #[cfg(test)]
 pub(crate) use {
     classifier::{gradients as classifier_gradients, joint_gradients},
     language_model::gradients as language_model_gradients,
+    network::gradients as network_gradients,
 };
 
 use crate::{CudaDevice, ModelError};

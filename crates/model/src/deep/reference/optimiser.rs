@@ -5,6 +5,7 @@ use indexmap::IndexMap;
 
 use super::graph::NamedGradients;
 use crate::ModelError;
+use crate::deep::OptimiserKind;
 use crate::deep::engine::{
     ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON, CLIP_EPSILON, GRADIENT_NOT_FINITE, OptimiserState, average_share, diverged,
 };
@@ -15,6 +16,8 @@ pub(super) struct Adam {
     clip_norm: f32,
     weight_decay: f32,
     averaging: Option<f32>,
+    /// Whether the second moment is the largest gradient, which decays (Adamax).
+    by_largest: bool,
     /// The average of the parameters; empty before the first step, and where there is none.
     average: ParameterSet,
     /// Steps taken.
@@ -27,7 +30,12 @@ impl Adam {
     /// `averaging` is the decay of the parameters' average, where there is to be one.
     pub(super) fn new(clip_norm: f32, weight_decay: f32, averaging: Option<f32>) -> Self {
         let average = ParameterSet::default();
-        Self { clip_norm, weight_decay, averaging, average, steps: 0, moments: IndexMap::new() }
+        Self { clip_norm, weight_decay, averaging, by_largest: false, average, steps: 0, moments: IndexMap::new() }
+    }
+
+    /// The optimiser of a network: without clipping and without an average.
+    pub(super) fn of_network(kind: OptimiserKind, weight_decay: f32) -> Self {
+        Self { by_largest: kind == OptimiserKind::Adamax, ..Self::new(f32::INFINITY, weight_decay, None) }
     }
 
     /// One step on every parameter that has a gradient, at the learning rate that `rate` gives it.
@@ -62,8 +70,13 @@ impl Adam {
             for (index, value) in values.iter_mut().enumerate() {
                 let gradient = gradient[index] * clip;
                 first[index] += (gradient - first[index]) * new_1;
-                second[index] = second[index] * ADAM_BETA_2 as f32 + new_2 * gradient * gradient;
                 *value *= 1.0 - learning_rate * self.weight_decay;
+                if self.by_largest {
+                    second[index] = (second[index] * ADAM_BETA_2 as f32).max(gradient.abs() + ADAM_EPSILON as f32);
+                    *value -= step_size * first[index] / second[index];
+                    continue;
+                }
+                second[index] = second[index] * ADAM_BETA_2 as f32 + new_2 * gradient * gradient;
                 *value -= step_size * first[index] / (second[index].sqrt() / correction + ADAM_EPSILON as f32);
             }
         }

@@ -39,6 +39,33 @@ pub(crate) fn exp<const FUSED: bool>(x: f32) -> f32 {
     fused::<FUSED>(power, less_one, power)
 }
 
+/// `e^x - 1` of an `x` that is not positive; below -20 it is -1.
+#[inline(always)]
+pub(crate) fn expm1<const FUSED: bool>(x: f32) -> f32 {
+    let x = if x < -20.0 { -20.0 } else { x };
+    let (less_one, power) = exponential_parts::<FUSED>(x);
+    fused::<FUSED>(power, less_one, power - 1.0)
+}
+
+/// The natural logarithm of a positive, normal number: of its mantissa m within the root of 1/2 and of 2, as the series of
+/// `2 artanh((m - 1) / (m + 1))` up to the ninth power, whose first term left out is below `2^-28`.
+#[inline(always)]
+pub(crate) fn ln<const FUSED: bool>(x: f32) -> f32 {
+    // The bits of the root of 1/2.
+    let shifted = (x.to_bits() as i32).wrapping_sub(0x3f35_04f3);
+    let exponent = (shifted >> 23) as f32;
+    let mantissa = f32::from_bits((x.to_bits() as i32).wrapping_sub(shifted & !0x007f_ffff) as u32);
+    let s = (mantissa - 1.0) / (mantissa + 1.0);
+    let square = s * s;
+    let mut series = 2.0 / 9.0;
+    for coefficient in [2.0 / 7.0, 2.0 / 5.0, 2.0 / 3.0] {
+        series = fused::<FUSED>(series, square, coefficient);
+    }
+    let of_mantissa = fused::<FUSED>(series * square, s, 2.0 * s);
+    let result = fused::<FUSED>(exponent, LN2_HIGH, fused::<FUSED>(exponent, LN2_LOW, of_mantissa));
+    if x.is_nan() { x } else { result }
+}
+
 /// `1 / (1 + e^-x)`.
 #[inline(always)]
 pub(crate) fn sigmoid<const FUSED: bool>(x: f32) -> f32 {
@@ -66,6 +93,35 @@ mod tests {
             for (out, &value) in out.iter_mut().zip(values) {
                 *out = [exp::<FUSED>(value), sigmoid::<FUSED>(value), tanh::<FUSED>(value)];
             }
+        }
+    }
+
+    vectorised! {
+        fn both(values: &[f32], out: &mut [[f32; 2]]) {
+            for (out, &value) in out.iter_mut().zip(values) {
+                *out = [ln::<FUSED>(value), expm1::<FUSED>(-value)];
+            }
+        }
+    }
+
+    #[test]
+    fn logarithms_and_what_elu_takes_are_exact_to_a_few_units() {
+        let values: Vec<f32> = (0..400_000).map(|index| 1e-6 * 1.00008f32.powi(index)).collect();
+        for level in [Level::detect(), Level::portable()] {
+            let mut out = vec![[0.0; 2]; values.len()];
+            both(level, &values, &mut out);
+            for (&value, [logarithm, less_one]) in values.iter().zip(&out) {
+                let exact = f64::from(value).ln();
+                assert!(
+                    (f64::from(*logarithm) - exact).abs() <= 3e-7 * exact.abs().max(1e-3),
+                    "{value}: {logarithm} {exact}"
+                );
+                let exact = (-f64::from(value)).exp_m1();
+                assert!((f64::from(*less_one) - exact).abs() <= 3e-7 * exact.abs(), "{value}: {less_one} {exact}");
+            }
+            both(level, &[f32::NAN, 1.0, f32::MAX], &mut out);
+            assert!(out[0].iter().all(|value| value.is_nan()));
+            assert_eq!((out[1][0], out[2][1]), (0.0, -1.0));
         }
     }
 

@@ -270,6 +270,128 @@ fn transposed_rows(
     });
 }
 
+/// A left factor whose rows are windows of some flows' steps, which may overlap: row `flow * steps + step` are the values from
+/// `flow * flow_stride + step * step_stride` on.
+#[derive(Clone, Copy)]
+pub(crate) struct Windows<'a> {
+    pub values: &'a [f32],
+    pub flows: usize,
+    /// Windows of a flow.
+    pub steps: usize,
+    pub flow_stride: usize,
+    pub step_stride: usize,
+}
+
+impl Windows<'_> {
+    fn start(&self, row: usize) -> usize {
+        row / self.steps * self.flow_stride + row % self.steps * self.step_stride
+    }
+}
+
+/// `result (+)= windows * right`, in this thread: [`multiply`] of few flows' windows.
+pub(crate) fn multiply_windows(
+    level: Level,
+    windows: Windows<'_>,
+    right: &Panels,
+    result: &mut [f32],
+    update: Update<'_>,
+) {
+    let Windows { values, flows, steps, flow_stride, step_stride } = windows;
+    let columns = right.columns;
+    if columns < PACKED_COLUMNS {
+        for (flow, result) in result.chunks_exact_mut(steps * columns).enumerate().take(flows) {
+            multiply(level, steps, &values[flow * flow_stride..], step_stride, right, result, update);
+        }
+        return;
+    }
+    WORKING.with_borrow_mut(|(packed, _)| {
+        let rows = flows * steps;
+        if packed.len() < rows * DEPTH {
+            packed.resize(rows * DEPTH, 0.0);
+        }
+        // A tile's rows are of one flow.
+        let tiles = || (0..flows).flat_map(|flow| tiles(steps).map(move |(step, count)| (flow, step, count)));
+        for (start, depth, panels) in right.blocks() {
+            let update = if start == 0 { update } else { Update::Add };
+            for (flow, step, count) in tiles() {
+                let row = flow * steps + step;
+                let source = &values[flow * flow_stride + step * step_stride + start..];
+                pack_rows(count, source, step_stride, depth, &mut packed[row * depth..(row + count) * depth]);
+            }
+            for (column, panel) in (0..columns).step_by(WIDTH).zip(panels.chunks_exact(depth * WIDTH)) {
+                for (flow, step, count) in tiles() {
+                    let row = flow * steps + step;
+                    let left = &packed[row * depth..(row + count) * depth];
+                    let result = &mut result[row * columns..(row + count) * columns];
+                    packed_tile(level, count, left, panel, Target { result, columns, column, update });
+                }
+            }
+        }
+    });
+}
+
+/// `result += windows^T * right`: of windows of `rows` values, `result` is `[rows, right.columns]`. Rows of the result are
+/// shared out over threads.
+pub(crate) fn multiply_windows_transposed(
+    level: Level,
+    windows: Windows<'_>,
+    rows: usize,
+    right: &Panels,
+    result: &mut [f32],
+) {
+    let columns = right.columns;
+    // Tasks of nearly equal size, of whole tiles.
+    let task = rows.div_ceil(rows.div_ceil(TASK_ROWS)).next_multiple_of(TILE);
+    result[..rows * columns].par_chunks_mut(task * columns).enumerate().for_each(|(index, result)| {
+        let (first, rows) = (index * task, result.len() / columns);
+        WORKING.with_borrow_mut(|(packed, _)| {
+            if packed.len() < rows * DEPTH {
+                packed.resize(rows * DEPTH, 0.0);
+            }
+            for (start, depth, panels) in right.blocks() {
+                pack_windows(windows, [start, depth], first, rows, &mut packed[..rows * depth]);
+                for (column, panel) in (0..columns).step_by(WIDTH).zip(panels.chunks_exact(depth * WIDTH)) {
+                    for (row, count) in tiles(rows) {
+                        let left = &packed[row * depth..(row + count) * depth];
+                        let result = &mut result[row * columns..(row + count) * columns];
+                        packed_tile(level, count, left, panel, Target { result, columns, column, update: Update::Add });
+                    }
+                }
+            }
+        });
+    });
+}
+
+/// Copies `rows` columns of a block of windows (the first, and how many), from column `first` on, into tiles.
+fn pack_windows(windows: Windows<'_>, block: [usize; 2], first: usize, rows: usize, packed: &mut [f32]) {
+    let [start, depth] = block;
+    for index in (0..depth).step_by(PACKED_ROWS) {
+        let together = PACKED_ROWS.min(depth - index);
+        let sources: [&[f32]; PACKED_ROWS] = std::array::from_fn(|offset| {
+            let row = start + index + offset.min(together - 1);
+            &windows.values[windows.start(row) + first..][..rows]
+        });
+        for (row, count) in tiles(rows) {
+            let packed = &mut packed[row * depth + index * count..][..together * count];
+            match count {
+                1 => pack_sources::<1>(&sources, row, packed),
+                2 => pack_sources::<2>(&sources, row, packed),
+                3 => pack_sources::<3>(&sources, row, packed),
+                4 => pack_sources::<4>(&sources, row, packed),
+                5 => pack_sources::<5>(&sources, row, packed),
+                _ => pack_sources::<6>(&sources, row, packed),
+            }
+        }
+    }
+}
+
+fn pack_sources<const R: usize>(sources: &[&[f32]], column: usize, packed: &mut [f32]) {
+    let (packed, _) = packed.as_chunks_mut::<R>();
+    for (packed, source) in packed.iter_mut().zip(sources) {
+        packed.copy_from_slice(&source[column..column + R]);
+    }
+}
+
 /// Copies `rows` columns of `source`, from `first` on, into tiles.
 fn pack_columns(source: &[f32], stride: usize, first: usize, rows: usize, packed: &mut [f32]) {
     let depth = source.len() / stride;

@@ -7,6 +7,8 @@
 
 pub(crate) mod activation;
 mod attention;
+mod convolution;
+mod layers;
 mod lstm;
 pub(crate) mod matmul;
 mod normalise;
@@ -15,6 +17,9 @@ mod pool;
 mod rows;
 pub(crate) mod simd;
 mod slots;
+mod windows;
+
+use rayon::prelude::*;
 
 use matmul::{Layout, Panels, Update, multiply_parallel, multiply_transposed};
 use simd::Level;
@@ -27,12 +32,16 @@ use super::packing::Packing;
 use crate::deep::engine::NORM_EPSILON;
 use crate::deep::parameters::Activation;
 
+/// Values that one task takes of an operation on single values.
+const TASK: usize = 16_384;
+
 /// The processor and its working memory.
 pub(crate) struct Cpu {
     level: Level,
     input_panels: Panels,
     hidden_panels: Panels,
-    /// An embedding's input products, or their gradients; what attention over slots works with.
+    /// An embedding's input products, or their gradients; what attention over slots, padded convolutions and generalised
+    /// means work with.
     table: Vec<f32>,
     /// The gradient of cells that an LSTM carries back.
     carry: Vec<f32>,
@@ -275,11 +284,13 @@ impl Device for Cpu {
     }
 
     fn relu(&mut self, count: usize, x: &mut Vec<f32>) {
-        x[..count].iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x });
+        x[..count].par_chunks_mut(TASK).for_each(|x| x.iter_mut().for_each(|x| *x = if *x < 0.0 { 0.0 } else { *x }));
     }
 
     fn relu_backward(&mut self, count: usize, y: &Vec<f32>, dy: &mut Vec<f32>) {
-        dy[..count].iter_mut().zip(y).for_each(|(dy, &y)| *dy = if y > 0.0 { *dy } else { 0.0 });
+        dy[..count].par_chunks_mut(TASK).zip(y[..count].par_chunks(TASK)).for_each(|(dy, y)| {
+            dy.iter_mut().zip(y).for_each(|(dy, &y)| *dy = if y > 0.0 { *dy } else { 0.0 });
+        });
     }
 
     fn batch_norm(

@@ -1,6 +1,7 @@
 //! The fast engine against PyTorch's golden values, the reference engine and finite differences.
 
 mod double;
+mod layers;
 mod together;
 
 use rand::RngExt;

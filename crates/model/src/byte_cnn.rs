@@ -1,0 +1,197 @@
+//! The one-dimensional convolutional network over bytes of Wang et al., "End-to-end encrypted traffic classification with
+//! one-dimensional convolution neural networks", ISI 2017, as `encrypt_traffic_cnn_1d.py` of its authors' DeepTraffic has it:
+//! two convolutions of 25 bytes with 32 and 64 channels, each followed by a maximum over 3, then dense layers. It reads a
+//! flow's N x M bytes as one sequence, where the original has the first 784 bytes of a session.
+//!
+//! The original fills short sessions up with 0x00, which is a byte like any other. Here a byte b is the number
+//! (b + 1) / 256 and no byte is 0: the two are told apart, the network has no more parameters than the original, and what
+//! convolutions read beyond the ends of the sequence is what they read where a packet has no byte.
+
+use ndarray::{Array2, ArrayView1};
+use serde::{Deserialize, Serialize};
+
+use super::class_weights::ClassWeights;
+use super::classical::Classical;
+use super::convolutional::{Columns, Convolutional, Fitted, Training, check_shares, check_sizes, same};
+use super::deep::OptimiserKind;
+use super::deep::network::{Branch, Layer, Network, Size};
+use super::deep::parameters::LearningRateSchedule;
+use super::deep::training::TrainingOptions;
+use super::input::{Encoding, InputOptions};
+use super::{AgreementBound, Input, ModelEntry};
+use etcbench_feature::PAD;
+
+/// Raised whenever a change to the code changes what a fit computes.
+const VERSION: u32 = 1;
+
+/// The model in the table of models.
+pub(super) static ENTRY: ModelEntry = ModelEntry {
+    version: VERSION,
+    inputs: &[Input::Bytes],
+    agreement: Some(AgreementBound {
+        agreement: 0.85,
+        macro_f1: 0.05,
+        reason: "same weights at the start; sums in another order part ways over epochs",
+    }),
+    ..Classical::<Fitted<ByteCnn>>::entry("One-dimensional convolutions over a flow's bytes (Wang et al. 2017).")
+};
+
+/// `[model.byte_cnn]`; sizes are those of Wang et al. 2017.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ByteCnnParameters {
+    /// Channels of the two convolutions; default 32 and 64.
+    pub channels: [usize; 2],
+    /// Bytes, or steps, that one output of a convolution reads; default 25.
+    pub kernel: usize,
+    /// Steps of which the largest value is kept; default 3.
+    pub pool: usize,
+    /// Size of the dense layer; default 1024.
+    pub dense: usize,
+    /// Share dropped after it; default 0.5.
+    pub dropout: f32,
+    /// The most passes over the training flows; default 40.
+    pub epochs: usize,
+    /// Flows per step; default 50.
+    pub batch: usize,
+    /// Epochs without a better validation macro F1 before training stops; default 10.
+    pub patience: usize,
+    /// `adamw` (default) or `adamax`.
+    pub optimiser: OptimiserKind,
+    /// Its learning rate; default 0.001.
+    pub learning_rate: f32,
+    /// `constant` (default), `cosine` or `one_cycle`.
+    pub learning_rate_schedule: LearningRateSchedule,
+    /// Decoupled weight decay; default 0.
+    pub weight_decay: f32,
+    /// Share of each target that is spread over all classes; default 0.
+    pub label_smoothing: f32,
+    /// `none` (default), `balanced` or a table of numbers by class name.
+    pub class_weights: ClassWeights,
+}
+
+impl Default for ByteCnnParameters {
+    fn default() -> Self {
+        Self {
+            channels: [32, 64],
+            kernel: 25,
+            pool: 3,
+            dense: 1024,
+            dropout: 0.5,
+            epochs: 40,
+            batch: 50,
+            patience: 10,
+            optimiser: OptimiserKind::Adamw,
+            learning_rate: 0.001,
+            learning_rate_schedule: LearningRateSchedule::Constant,
+            weight_decay: 0.0,
+            label_smoothing: 0.0,
+            class_weights: ClassWeights::default(),
+        }
+    }
+}
+
+/// The network.
+pub(super) struct ByteCnn;
+
+impl Convolutional for ByteCnn {
+    type Parameters = ByteCnnParameters;
+    const NAME: &'static str = "byte_cnn";
+    const VERSION: u32 = VERSION;
+    const TOO_SHORT: &'static str = "the features hold no bytes; raise feature.packets or feature.bytes";
+    const SIZES: &'static str = "model.byte_cnn.channels or dense";
+    const BATCH: &'static str = "model.byte_cnn.batch";
+
+    fn check(parameters: &ByteCnnParameters) -> Result<(), String> {
+        let ByteCnnParameters { channels: [first, second], kernel, pool, dense, dropout, .. } = *parameters;
+        check_sizes(&[
+            ("channels", first),
+            ("channels", second),
+            ("kernel", kernel),
+            ("pool", pool),
+            ("dense", dense),
+        ])?;
+        check_shares(&[("dropout", dropout)])
+    }
+
+    fn training(parameters: &ByteCnnParameters) -> Training<'_> {
+        Training {
+            options: TrainingOptions {
+                epochs: parameters.epochs,
+                batch: parameters.batch,
+                patience: parameters.patience,
+                learning_rate: parameters.learning_rate,
+                schedule: parameters.learning_rate_schedule,
+                warm_up_steps: 0,
+                averages: false,
+            },
+            optimiser: parameters.optimiser,
+            weight_decay: parameters.weight_decay,
+            label_smoothing: parameters.label_smoothing,
+            class_weights: &parameters.class_weights,
+        }
+    }
+
+    fn input(input: Input) -> InputOptions {
+        InputOptions { input, encoding: Encoding::Tokens, log_scale: false, standardise: false }
+    }
+
+    fn network(parameters: &ByteCnnParameters, columns: Columns, classes: usize) -> Network {
+        let ByteCnnParameters { channels: [first, second], kernel, pool, dense, dropout, .. } = *parameters;
+        let bytes = columns.others;
+        let pooled = bytes.div_ceil(pool);
+        let branch = Branch {
+            input: Size { steps: bytes, channels: 1 },
+            layers: vec![
+                Layer::convolution("conv1", first, kernel, same(bytes, kernel, 1)),
+                Layer::Relu,
+                Layer::MaximumPool { size: pool, stride: pool, padding: same(bytes, pool, pool) },
+                Layer::convolution("conv2", second, kernel, same(pooled, kernel, 1)),
+                Layer::Relu,
+                Layer::MaximumPool { size: pool, stride: pool, padding: same(pooled, pool, pool) },
+                Layer::linear("fc1", dense),
+                Layer::Relu,
+                Layer::Dropout { number: 0, rate: dropout },
+            ],
+        };
+        Network { branches: vec![branch], trunk: vec![Layer::linear("fc2", classes)], classes }
+    }
+
+    fn scaling(_: &ByteCnnParameters, _: &Array2<f32>, _: Columns) -> Vec<f64> {
+        Vec::new()
+    }
+
+    fn scaling_size(_: Columns) -> usize {
+        0
+    }
+
+    fn scale(_: &[f64], _: Columns, row: ArrayView1<'_, f32>, scaled: &mut [f32]) {
+        for (scaled, &token) in scaled.iter_mut().zip(row) {
+            *scaled = if token == f32::from(PAD) { 0.0 } else { (token + 1.0) / 256.0 };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::arr1;
+
+    #[test]
+    fn parameters_are_as_many_as_in_the_original() {
+        let network = ByteCnn::network(&ByteCnnParameters::default(), Columns { sequences: 0, others: 784 }, 12);
+        let known = network.specifications().unwrap();
+        // w_conv1, b_conv1, w_conv2, b_conv2, w_fc1, b_fc1, w_fc2, b_fc2 of encrypt_traffic_cnn_1d.py.
+        let expected = 25 * 32 + 32 + 25 * 32 * 64 + 64 + 88 * 64 * 1024 + 1024 + 1024 * 12 + 12;
+        assert_eq!(known.iter().map(|known| known.count()).sum::<usize>(), expected);
+        let steps: Vec<usize> = network.chains().unwrap()[0].sizes().unwrap().iter().map(|size| size.steps).collect();
+        assert_eq!(steps[..7], [784, 784, 784, 262, 262, 262, 88]);
+    }
+
+    #[test]
+    fn no_byte_is_not_the_byte_zero() {
+        let mut scaled = [9.0; 3];
+        ByteCnn::scale(&[], Columns { sequences: 0, others: 3 }, arr1(&[0.0, 255.0, 256.0]).view(), &mut scaled);
+        assert_eq!(scaled, [1.0 / 256.0, 1.0, 0.0]);
+    }
+}

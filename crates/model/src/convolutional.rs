@@ -1,0 +1,376 @@
+//! What convolutional networks share as models: rows of the matrix that every model on columns reads become what the network
+//! reads, the network is trained by the one loop, and its weights are the fitted state. A network is a file of its own that
+//! says which keys it has and which layers they make ([`Convolutional`]).
+//!
+//! They train on the processor. There are no kernels for graphics cards yet, and a fit that was asked to use one says so in
+//! its notes.
+
+use std::marker::PhantomData;
+
+use ndarray::{Array2, ArrayView1};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::class_weights::ClassWeights;
+use super::classical::{Algorithm, AlgorithmMemory, MatrixSize, Rows};
+use super::deep::checkpoint::Checkpoints;
+use super::deep::engine::{BatchLoss, NetworkClassifier, Resumable, TRAINING, of_model};
+use super::deep::network::Network;
+use super::deep::parameters::ParameterSet;
+use super::deep::training::{Learner, PREDICTION_BATCH, Run, TrainingOptions, fit_classifier, still_rising};
+use super::deep::{Engine, NetworkOptions, OptimiserKind};
+use super::input::{InputOptions, InputTransform, data};
+use super::memory::{ROWS, TOKENS, matrix};
+use super::{
+    Device, ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, StageTime, stored,
+};
+use etcbench_storage::Determinants;
+use etcbench_storage::progress::Progress;
+
+/// Copies of a network's parameters in a fit: its own, gradients, two moments, the initial ones, the best so far, and a
+/// checkpoint of all that is being written.
+const COPIES: f64 = 12.0;
+
+/// What dfdx keeps of a batch beyond the values of all layers: every operation's result and its gradient, and what
+/// convolutions read as a matrix of its own.
+const TAPE: f64 = 12.0;
+
+/// How a network is trained, out of its keys.
+pub(super) struct Training<'a> {
+    /// What the loop goes by.
+    pub options: TrainingOptions,
+    /// What takes the steps.
+    pub optimiser: OptimiserKind,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+    /// Share of each target that is spread over all classes.
+    pub label_smoothing: f32,
+    /// What the rows of each class count.
+    pub class_weights: &'a ClassWeights,
+}
+
+impl Training<'_> {
+    /// Refuses values that cannot be used.
+    fn check(&self) -> Result<(), String> {
+        let TrainingOptions { epochs, batch, patience, learning_rate, .. } = self.options;
+        for (key, value) in [("epochs", epochs), ("batch", batch), ("patience", patience)] {
+            if !(1..=1 << 20).contains(&value) {
+                return Err(format!("{key} = {value} must be between 1 and {}", 1 << 20));
+            }
+        }
+        if !(learning_rate > 0.0 && learning_rate.is_finite()) {
+            return Err(format!("learning_rate = {learning_rate} must be a positive number"));
+        }
+        if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
+            return Err(format!("weight_decay = {} must be 0 or a positive number", self.weight_decay));
+        }
+        check_shares(&[("label_smoothing", self.label_smoothing)])?;
+        self.class_weights.check()
+    }
+}
+
+/// Refuses shares that are not at least 0 and less than 1.
+pub(super) fn check_shares(shares: &[(&str, f32)]) -> Result<(), String> {
+    match shares.iter().find(|(_, value)| !(0.0..1.0).contains(value)) {
+        Some((key, value)) => Err(format!("{key} = {value} must be at least 0 and less than 1")),
+        None => Ok(()),
+    }
+}
+
+/// Refuses sizes that are 0 or beyond what a layer may have, so that a mistyped number is an error and not an exhausted memory.
+pub(super) fn check_sizes(sizes: &[(&str, usize)]) -> Result<(), String> {
+    match sizes.iter().find(|(_, value)| !(1..=8192).contains(value)) {
+        Some((key, value)) => Err(format!("{key} = {value} must be between 1 and 8192")),
+        None => Ok(()),
+    }
+}
+
+/// Steps of padding before and after a sequence for which every `stride`th step has an output: TensorFlow's `SAME`.
+pub(super) fn same(steps: usize, size: usize, stride: usize) -> [usize; 2] {
+    let all = (steps.div_ceil(stride).saturating_sub(1) * stride + size).saturating_sub(steps);
+    [all / 2, all - all / 2]
+}
+
+/// Columns of the matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Columns {
+    /// Of packet sequences; the last ones.
+    pub sequences: usize,
+    /// Before them.
+    pub others: usize,
+}
+
+impl Columns {
+    fn new(all: usize, sequences: usize) -> Self {
+        Self { sequences, others: all.saturating_sub(sequences) }
+    }
+}
+
+/// A network as a model.
+pub(super) trait Convolutional: Sized + Send + Sync + 'static {
+    /// The keys of its table; all optional.
+    type Parameters: Serialize + DeserializeOwned + Clone + Send + Sync;
+    /// Its name in files and messages.
+    const NAME: &'static str;
+    /// As of its entry.
+    const VERSION: u32;
+
+    /// Refuses values that cannot be used, but for those of the training.
+    fn check(parameters: &Self::Parameters) -> Result<(), String>;
+
+    /// How it is trained.
+    fn training(parameters: &Self::Parameters) -> Training<'_>;
+
+    /// The columns it reads.
+    fn input(input: Input) -> InputOptions;
+
+    /// Its layers for these columns.
+    fn network(parameters: &Self::Parameters, columns: Columns, classes: usize) -> Network;
+
+    /// What to say where a flow has too few columns for the layers.
+    const TOO_SHORT: &'static str;
+    /// The keys that its parameters grow with.
+    const SIZES: &'static str;
+    /// The key that a batch grows with.
+    const BATCH: &'static str;
+
+    /// What is learnt of the training rows, to scale rows by.
+    fn scaling(parameters: &Self::Parameters, training: &Array2<f32>, columns: Columns) -> Vec<f64>;
+
+    /// Numbers in the scaling.
+    fn scaling_size(columns: Columns) -> usize;
+
+    /// A row as the network reads it.
+    fn scale(scaling: &[f64], columns: Columns, row: ArrayView1<'_, f32>, scaled: &mut [f32]);
+}
+
+/// A fitted network.
+pub(super) struct Fitted<M: Convolutional> {
+    implementation: Implementation,
+    columns: Columns,
+    network: Network,
+    scaling: Vec<f64>,
+    weights: ParameterSet,
+    model: PhantomData<M>,
+}
+
+/// Rows that a network trains on and is validated with.
+struct OnRows<'a> {
+    model: &'a mut dyn NetworkClassifier,
+    network: &'a Network,
+    training: &'a [f32],
+    validation: &'a [f32],
+    batch: Vec<f32>,
+}
+
+impl Learner for OnRows<'_> {
+    fn train_step(&mut self, flows: &[usize], labels: &[u32], learning_rate: f32) -> Result<BatchLoss, ModelError> {
+        let Self { batch, training, network, .. } = self;
+        let size = network.columns();
+        batch.clear();
+        flows.iter().for_each(|&flow| batch.extend_from_slice(&training[flow * size..(flow + 1) * size]));
+        self.model.train_step(&self.batch, labels, learning_rate)
+    }
+
+    fn validate(&mut self) -> Result<Vec<f32>, ModelError> {
+        predict(&mut *self.model, self.network, self.validation)
+    }
+
+    fn dead_layers(&mut self) -> Vec<String> {
+        self.model.dead_layers()
+    }
+
+    fn state(&mut self) -> &mut dyn Resumable {
+        &mut *self.model
+    }
+}
+
+/// Rows that go through a network at once when it only predicts: as many as keep about a gigabyte of values.
+fn predicted_at_once(network: &Network) -> usize {
+    ((1 << 27) / network.values().max(1)).clamp(1, PREDICTION_BATCH)
+}
+
+/// Probabilities of all rows.
+fn predict(model: &mut dyn NetworkClassifier, network: &Network, rows: &[f32]) -> Result<Vec<f32>, ModelError> {
+    let (size, classes, at_once) = (network.columns(), network.classes, predicted_at_once(network));
+    let mut found = vec![0.0; rows.len() / size * classes];
+    for (rows, output) in rows.chunks(at_once * size).zip(found.chunks_mut(at_once * classes)) {
+        model.probabilities(rows, output)?;
+    }
+    Ok(found)
+}
+
+impl<M: Convolutional> Fitted<M> {
+    fn scaled(&self, rows: &Array2<f32>) -> Vec<f32> {
+        let size = self.network.columns();
+        let mut scaled = vec![0.0; rows.nrows() * size];
+        for (row, scaled) in rows.outer_iter().zip(scaled.chunks_exact_mut(size)) {
+            M::scale(&self.scaling, self.columns, row, scaled);
+        }
+        scaled
+    }
+
+    /// Names everything that determines the trained weights.
+    fn training_key(&self, parameters: &M::Parameters, rows: [(&[f32], &[u32]); 2], seed: u64) -> String {
+        let table = toml::to_string(parameters).unwrap_or_default();
+        let mut facts = Determinants::of("network", M::VERSION)
+            .and("model", M::NAME)
+            .and("implementation", &self.implementation)
+            .and("parameters", &table)
+            .and("classes", &self.network.classes)
+            .and("seed", &seed);
+        for (part, (rows, labels)) in ["training", "validation"].into_iter().zip(rows) {
+            facts = facts.and_data(part, |add| {
+                add(bytemuck::cast_slice(rows));
+                add(bytemuck::cast_slice(labels));
+            });
+        }
+        format!("network-{}", Device::Cpu.add_to(facts).key())
+    }
+}
+
+impl<M: Convolutional> Algorithm for Fitted<M> {
+    type Parameters = M::Parameters;
+    const NAME: &'static str = M::NAME;
+
+    fn check(parameters: &M::Parameters, _: Implementation) -> Result<(), String> {
+        M::training(parameters).check()?;
+        M::check(parameters)
+    }
+
+    fn input(_: &M::Parameters, input: Input) -> InputOptions {
+        M::input(input)
+    }
+
+    fn uses_validation(_: &M::Parameters) -> bool {
+        true
+    }
+
+    fn fit(
+        parameters: &M::Parameters,
+        implementation: Implementation,
+        training: Rows,
+        validation: Option<Rows>,
+        context: &FitContext<'_>,
+        report: &mut FitReport,
+    ) -> Result<Self, ModelError> {
+        let columns = Columns::new(training.matrix.ncols(), training.sequence_columns);
+        let network = M::network(parameters, columns, training.classes);
+        let Some(initial) = network.initial(context.seed) else { return Err(data(M::NAME, M::TOO_SHORT)) };
+        let scaling = M::scaling(parameters, &training.matrix, columns);
+        let model = PhantomData;
+        let mut fitted = Self { implementation, columns, network, scaling, weights: initial, model };
+
+        let Training { options, optimiser, weight_decay, label_smoothing, class_weights } = M::training(parameters);
+        let weights = class_weights.of(M::NAME, &training)?.into_iter().map(|weight| weight as f32).collect::<Vec<_>>();
+        let rows = fitted.scaled(&training.matrix);
+        let (held_out, held_out_labels) =
+            validation.map_or_else(Default::default, |rows| (fitted.scaled(&rows.matrix), rows.targets));
+        let key =
+            fitted.training_key(parameters, [(&rows, &training.targets), (&held_out, &held_out_labels)], context.seed);
+        drop(training.matrix);
+
+        let network_options = NetworkOptions { seed: context.seed, optimiser, weight_decay, label_smoothing };
+        let mut model = Engine::network(implementation, &fitted.network, &fitted.weights, network_options)?;
+        model.set_class_weights(&weights)?;
+        let mut checkpoints = Checkpoints::new(context.artifacts, &key);
+        let run = Run { seed: context.seed, checkpoints: &mut checkpoints, progress: context.progress };
+        let mut learner = OnRows {
+            model: &mut *model,
+            network: &fitted.network,
+            training: &rows,
+            validation: &held_out,
+            batch: Vec::new(),
+        };
+        let classes = training.classes;
+        let epochs = fit_classifier(&mut learner, &options, &training.targets, &held_out_labels, classes, run)
+            .map_err(|error| of_model(error, M::NAME))?;
+        fitted.weights = model.parameters();
+        if held_out_labels.is_empty() {
+            report.notes.push("no validation flows: trained for all epochs, without early stopping".to_owned());
+        }
+        if context.device != Device::Cpu {
+            report.notes.push(format!("trained on the cpu: {} has no kernels for graphics cards", M::NAME));
+        }
+        report.notes.extend(still_rising(M::NAME, &epochs, options.epochs));
+        report.stages.push(StageTime {
+            stage: TRAINING.to_owned(),
+            wall_seconds: checkpoints.seconds(),
+            samples: (training.targets.len() * epochs.len()) as u64,
+        });
+        report.epochs.extend(epochs);
+        checkpoints.remove();
+        Ok(fitted)
+    }
+
+    fn predict(&self, matrix: &Array2<f32>, progress: &dyn Progress) -> Result<Array2<f32>, ModelError> {
+        progress.begin("prediction", 1);
+        // There is neither dropout nor a step in a prediction.
+        let optimiser = OptimiserKind::Adamw;
+        let options = NetworkOptions { seed: 0, optimiser, weight_decay: 0.0, label_smoothing: 0.0 };
+        let mut model = Engine::network(self.implementation, &self.network, &self.weights, options)?;
+        let found = predict(&mut *model, &self.network, &self.scaled(matrix));
+        let found = found.map_err(|error| of_model(error, M::NAME))?;
+        progress.end();
+        Ok(Array2::from_shape_vec((matrix.nrows(), self.network.classes), found).expect("one row for each flow"))
+    }
+
+    fn store(&self, archive: &mut ModelArchive) -> Result<(), ModelError> {
+        stored::put_f64s(archive, "scaling", &self.scaling);
+        self.weights.store(archive);
+        Ok(())
+    }
+
+    fn restore(
+        parameters: &M::Parameters,
+        implementation: Implementation,
+        archive: &ModelArchive,
+        columns: usize,
+        classes: usize,
+    ) -> Result<Self, ModelError> {
+        let columns = Columns::new(columns, InputTransform::restore(archive)?.sequence_columns());
+        let network = M::network(parameters, columns, classes);
+        let Some(known) = network.specifications() else { return Err(stored::broken(M::TOO_SHORT)) };
+        let weights = ParameterSet::load(archive, &known)?;
+        if let Some(name) = weights.first_non_finite() {
+            return Err(stored::broken(format!("tensor {name} has a value that is not finite")));
+        }
+        let scaling = stored::f64s(archive, "scaling")?.to_vec();
+        if scaling.len() != M::scaling_size(columns) || !scaling.iter().all(|value| value.is_finite()) {
+            return Err(stored::broken("tensor scaling does not fit the columns"));
+        }
+        Ok(Self { implementation, columns, network, scaling, weights, model: PhantomData })
+    }
+
+    fn memory(parameters: &M::Parameters, implementation: Implementation, size: &MatrixSize<'_>) -> AlgorithmMemory {
+        let columns = Columns::new(size.columns, size.sequence_columns);
+        let network = M::network(parameters, columns, size.class_counts.len());
+        let known = network.specifications().unwrap_or_default();
+        let weights = known.iter().map(|known| known.count() as f64).sum::<f64>() * 4.0;
+        let training = M::training(parameters).options;
+        let tape = match implementation {
+            Implementation::Fast => 1.0,
+            Implementation::Reference => TAPE,
+        };
+        let at_once = size.rows.min(training.batch.max(predicted_at_once(&network)));
+        let rows = matrix(size.rows.saturating_add(size.validation), network.columns(), 4);
+        let keys = if columns.sequences == 0 { TOKENS } else { ROWS };
+        let fitting = ExpectedMemory::default()
+            .and(M::SIZES, weights * COPIES)
+            .and(M::BATCH, matrix(at_once, network.values(), 4) * tape)
+            .and(keys, rows);
+        AlgorithmMemory { fitting, fitted: ExpectedMemory::default().and(M::SIZES, weights) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paddings_are_those_of_tensorflow() {
+        // Of keras.layers.MaxPooling1D(8, 4, padding="same") and Conv1D(kernel_size=8, padding="same").
+        assert_eq!([same(5000, 8, 4), same(1250, 8, 4), same(5000, 8, 1)], [[2, 2], [3, 3], [3, 4]]);
+        assert_eq!([same(784, 3, 3), same(262, 3, 3), same(784, 25, 1)], [[1, 1], [1, 1], [12, 12]]);
+    }
+}

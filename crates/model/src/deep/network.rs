@@ -1,0 +1,245 @@
+//! The description of a convolutional network: branches of layers, each over some columns of a flow, whose outputs side by
+//! side go through the layers of a trunk. Both engines build what it says, and names, shapes and initial values of parameters
+//! follow from it. Names and shapes are those of a PyTorch state dict, so that weights open there as they are.
+
+use super::parameters::{ParameterSet, Specification, convolution, initial, linear, norm};
+
+/// A layer.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Layer {
+    /// A convolution over steps, with a bias.
+    Convolution {
+        /// Of its parameters.
+        name: String,
+        /// Channels of its output.
+        outputs: usize,
+        /// Steps that one output reads.
+        kernel: usize,
+        /// Steps between two of them.
+        stride: usize,
+        /// Steps of 0 before and after the sequence.
+        padding: [usize; 2],
+    },
+    /// A linear layer over all values of a flow, in PyTorch's order: the steps of the first channel first.
+    Linear {
+        /// Of its parameters.
+        name: String,
+        /// Values of its output.
+        outputs: usize,
+    },
+    /// Batch normalisation of each channel over steps and flows.
+    Norm {
+        /// Of its parameters and running statistics.
+        name: String,
+    },
+    /// `max(x, 0)`.
+    Relu,
+    /// `x` where positive, else `e^x - 1`.
+    Elu,
+    /// The largest of so many steps.
+    MaximumPool {
+        /// Steps that are pooled into one.
+        size: usize,
+        /// Steps between two of them.
+        stride: usize,
+        /// Steps before and after the sequence that windows may reach into.
+        padding: [usize; 2],
+    },
+    /// The generalised mean over all steps, whose exponent is learned.
+    GeneralisedMean {
+        /// Of the exponent.
+        name: String,
+    },
+    /// Drops values in training.
+    Dropout {
+        /// Which of the network's it is, from 0.
+        number: u32,
+        /// The share dropped.
+        rate: f32,
+    },
+}
+
+/// Steps and channels of a flow between two layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Steps; 1 where there is no sequence.
+    pub steps: usize,
+    /// Values of a step.
+    pub channels: usize,
+}
+
+impl Size {
+    /// Values of a flow.
+    pub(crate) fn values(self) -> usize {
+        self.steps * self.channels
+    }
+}
+
+/// Layers one after the other.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Branch {
+    /// What they read of a flow.
+    pub input: Size,
+    /// The layers.
+    pub layers: Vec<Layer>,
+}
+
+/// A network. Of a flow it reads the branches' columns one after the other, each `[steps, channels]`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Network {
+    /// One or more.
+    pub branches: Vec<Branch>,
+    /// What comes after them; the last layer gives a logit for each class.
+    pub trunk: Vec<Layer>,
+    /// Number of classes.
+    pub classes: usize,
+}
+
+impl Layer {
+    /// A convolution that moves step by step.
+    pub(crate) fn convolution(name: impl Into<String>, outputs: usize, kernel: usize, padding: [usize; 2]) -> Self {
+        Self::Convolution { name: name.into(), outputs, kernel, stride: 1, padding }
+    }
+
+    /// A linear layer.
+    pub(crate) fn linear(name: impl Into<String>, outputs: usize) -> Self {
+        Self::Linear { name: name.into(), outputs }
+    }
+
+    /// A normalisation.
+    pub(crate) fn norm(name: impl Into<String>) -> Self {
+        Self::Norm { name: name.into() }
+    }
+
+    /// What a flow is after it; none where its steps are too few.
+    pub(crate) fn output(&self, input: Size) -> Option<Size> {
+        let steps = |size: usize, stride: usize, padding: [usize; 2]| {
+            Some((input.steps + padding[0] + padding[1]).checked_sub(size)? / stride + 1)
+        };
+        Some(match *self {
+            Self::Convolution { outputs, kernel, stride, padding, .. } => {
+                Size { steps: steps(kernel, stride, padding)?, channels: outputs }
+            }
+            Self::Linear { outputs, .. } => Size { steps: 1, channels: outputs },
+            Self::MaximumPool { size, stride, padding } => Size { steps: steps(size, stride, padding)?, ..input },
+            Self::GeneralisedMean { .. } => Size { steps: 1, ..input },
+            Self::Norm { .. } | Self::Relu | Self::Elu | Self::Dropout { .. } => input,
+        })
+    }
+
+    /// Its parameters and running statistics.
+    fn specifications(&self, input: Size) -> Vec<Specification> {
+        match self {
+            Self::Convolution { name, outputs, kernel, .. } => {
+                convolution(name, input.channels, *outputs, *kernel).into()
+            }
+            Self::Linear { name, outputs } => linear(name, input.values(), *outputs).into(),
+            Self::Norm { name } => norm(name, input.channels).into(),
+            Self::GeneralisedMean { name } => vec![Specification::constant(format!("{name}.p"), &[1], 3.0)],
+            Self::Relu | Self::Elu | Self::MaximumPool { .. } | Self::Dropout { .. } => Vec::new(),
+        }
+    }
+}
+
+impl Branch {
+    /// What a flow is before each layer, and after the last; none where there are too few steps for some layer.
+    pub(crate) fn sizes(&self) -> Option<Vec<Size>> {
+        let mut sizes = vec![self.input];
+        for layer in &self.layers {
+            sizes.push(layer.output(*sizes.last()?)?);
+        }
+        Some(sizes)
+    }
+}
+
+impl Network {
+    /// Values of a flow.
+    pub(crate) fn columns(&self) -> usize {
+        self.branches.iter().map(|branch| branch.input.values()).sum()
+    }
+
+    /// The trunk as a branch of its own, over the outputs of the others; none where one has too few steps.
+    fn joined(&self) -> Option<Branch> {
+        let outputs = self.branches.iter().map(|branch| Some(branch.sizes()?.last()?.values()));
+        let channels = outputs.sum::<Option<usize>>()?;
+        Some(Branch { input: Size { steps: 1, channels }, layers: self.trunk.clone() })
+    }
+
+    /// The branches, and the trunk last; of a single branch the trunk is the end.
+    pub(crate) fn chains(&self) -> Option<Vec<Branch>> {
+        if let [only] = self.branches.as_slice() {
+            let layers = only.layers.iter().chain(&self.trunk).cloned().collect();
+            return Some(vec![Branch { input: only.input, layers }]);
+        }
+        let mut chains = self.branches.clone();
+        chains.push(self.joined()?);
+        Some(chains)
+    }
+
+    /// Its parameters and running statistics in their order; none where a branch has too few steps.
+    pub(crate) fn specifications(&self) -> Option<Vec<Specification>> {
+        let mut all = Vec::new();
+        for chain in self.chains()? {
+            let sizes = chain.sizes()?;
+            all.extend(chain.layers.iter().zip(sizes).flat_map(|(layer, size)| layer.specifications(size)));
+        }
+        Some(all)
+    }
+
+    /// Its initial parameters: PyTorch's distributions for these layers; none where a branch has too few steps.
+    pub(crate) fn initial(&self, seed: u64) -> Option<ParameterSet> {
+        Some(initial(&self.specifications()?, seed))
+    }
+
+    /// Values of all layers of one flow, of which a training step keeps about two copies.
+    pub(crate) fn values(&self) -> usize {
+        let chains = self.chains().unwrap_or_default();
+        chains.iter().filter_map(Branch::sizes).flatten().map(Size::values).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network() -> Network {
+        let name = |part: &str| part.to_owned();
+        Network {
+            branches: vec![
+                Branch {
+                    input: Size { steps: 9, channels: 2 },
+                    layers: vec![
+                        Layer::convolution("c", 4, 3, [1, 1]),
+                        Layer::MaximumPool { size: 2, stride: 2, padding: [0, 1] },
+                        Layer::GeneralisedMean { name: name("g") },
+                    ],
+                },
+                Branch { input: Size { steps: 1, channels: 3 }, layers: vec![Layer::linear("s", 5), Layer::Relu] },
+            ],
+            trunk: vec![Layer::norm("n"), Layer::linear("o", 7)],
+            classes: 7,
+        }
+    }
+
+    #[test]
+    fn sizes_and_parameters_follow_from_the_layers() {
+        let network = network();
+        let steps = |branch: &Branch| branch.sizes().unwrap().iter().map(|size| size.steps).collect::<Vec<_>>();
+        assert_eq!(steps(&network.branches[0]), [9, 9, 5, 1]);
+        assert_eq!(network.columns(), 21);
+        let known = network.specifications().unwrap();
+        let shapes = known.iter().map(|known| (known.name.as_str(), known.shape.as_slice())).collect::<Vec<_>>();
+        assert_eq!(shapes[..3], [("c.weight", &[4, 2, 3][..]), ("c.bias", &[4]), ("g.p", &[1])]);
+        assert_eq!(shapes[3..5], [("s.weight", &[5, 3][..]), ("s.bias", &[5])]);
+        assert_eq!(shapes[5], ("n.weight", &[9][..]));
+        assert_eq!(shapes.last(), Some(&("o.bias", &[7][..])));
+        assert_eq!(network.initial(3).unwrap().get("g.p", &[1]).unwrap(), [3.0]);
+    }
+
+    #[test]
+    fn too_few_steps_make_no_network() {
+        let mut short = network();
+        short.branches[0].input.steps = 0;
+        assert_eq!(short.specifications(), None);
+    }
+}

@@ -1,0 +1,364 @@
+//! A convolutional network as [`crate::deep::network`] describes it: every layer in a few tensor operations. A sequence of
+//! `steps` for each flow is one matrix `[flows * steps, channels]`, the rows of the first flow first.
+
+use dfdx::prelude::*;
+
+use super::graph::{Graph, Matrix, NamedGradients, Node};
+use super::layers::{BatchStatistics, Mask, batch_norm, cross_entropy, running_norm, weighted_cross_entropy};
+use super::optimiser::{Adam, first_not_finite};
+use crate::ModelError;
+use crate::deep::NetworkOptions;
+use crate::deep::engine::{
+    BatchLoss, DropoutPlace, NORM_MOMENTUM, NOT_FINITE, NetworkClassifier, OptimiserState, Resumable, TRAINING,
+    diverged, dropout_factor,
+};
+use crate::deep::loss::Loss;
+use crate::deep::network::{Branch, Layer, Network, Size};
+use crate::deep::parameters::{MODEL, ParameterSet};
+use etcbench_storage::seed;
+
+/// Below this a value counts as this in a generalised mean.
+const SMALLEST: f64 = 1e-6;
+
+/// A network on the processor; `parameters` are taken as they are.
+///
+/// # Errors
+/// Parameters whose shapes are not those of the network.
+pub(crate) fn network(
+    network: &Network,
+    parameters: &ParameterSet,
+    options: NetworkOptions,
+) -> Result<Box<dyn NetworkClassifier>, ModelError> {
+    Ok(Box::new(Reference::new(network, parameters, options)?))
+}
+
+struct Reference {
+    device: Cpu,
+    network: Network,
+    loss: Loss,
+    parameters: ParameterSet,
+    optimiser: Adam,
+    dropout_seed: u64,
+    dead: Vec<String>,
+}
+
+/// What a training pass finds beside the logits.
+#[derive(Default)]
+struct Seen {
+    /// By the name of the normalisation, with the rows that they are of.
+    statistics: Vec<(String, BatchStatistics, usize)>,
+    /// Layers whose rectifier gave nothing but 0.
+    dead: Vec<String>,
+}
+
+fn invalid<T>(problem: String) -> Result<T, ModelError> {
+    Err(ModelError::Data { model: MODEL.to_owned(), problem })
+}
+
+impl Reference {
+    fn new(network: &Network, parameters: &ParameterSet, options: NetworkOptions) -> Result<Self, ModelError> {
+        let Some(known) = network.specifications() else {
+            return invalid("the network has too few steps for its layers".to_owned());
+        };
+        parameters.check(&known)?;
+        let NetworkOptions { seed, optimiser, weight_decay, label_smoothing } = options;
+        Ok(Self {
+            device: Cpu::default(),
+            network: network.clone(),
+            loss: Loss::unweighted(network.classes, label_smoothing),
+            parameters: parameters.clone(),
+            optimiser: Adam::of_network(optimiser, weight_decay),
+            dropout_seed: seed::derive(seed, "dropout"),
+            dead: Vec::new(),
+        })
+    }
+
+    fn logits(
+        &self,
+        graph: &mut Graph<'_, Cpu>,
+        rows: &[f32],
+        mut seen: Option<&mut Seen>,
+    ) -> Result<Matrix<Cpu>, ModelError> {
+        let columns = self.network.columns();
+        let flows = rows.len() / columns;
+        if flows == 0 || flows * columns != rows.len() {
+            return invalid(format!("{} values are not rows of {columns}", rows.len()));
+        }
+        let chains = self.network.chains().unwrap_or_default();
+        let Some((trunk, branches)) = chains.split_last() else {
+            return invalid("the network has too few steps for its layers".to_owned());
+        };
+        if branches.is_empty() {
+            let x = graph.constant(rows.to_vec(), (flows * trunk.input.steps, trunk.input.channels));
+            return self.branch(graph, trunk, flows, x, seen);
+        }
+        let joined = (flows, trunk.input.channels);
+        let mut input = graph.constant(vec![0.0; joined.0 * joined.1], joined);
+        let (mut first, mut place) = (0, 0);
+        for branch in branches {
+            let size = branch.input;
+            let read = first..first + size.values();
+            first += size.values();
+            let of_branch = rows.chunks_exact(columns).flat_map(|row| &row[read.clone()]);
+            let x = graph.constant(of_branch.copied().collect(), (flows * size.steps, size.channels));
+            let y = self.branch(graph, branch, flows, x, seen.as_deref_mut())?;
+            // Side by side: a product with ones where a value goes.
+            let (_, width) = *y.shape();
+            let mut ones = vec![0.0; width * joined.1];
+            (0..width).for_each(|column| ones[column * joined.1 + place + column] = 1.0);
+            place += width;
+            input = input + y.matmul(graph.constant(ones, (width, joined.1)));
+        }
+        self.branch(graph, trunk, flows, input, seen)
+    }
+
+    fn branch(
+        &self,
+        graph: &mut Graph<'_, Cpu>,
+        branch: &Branch,
+        flows: usize,
+        mut x: Matrix<Cpu>,
+        mut seen: Option<&mut Seen>,
+    ) -> Result<Matrix<Cpu>, ModelError> {
+        let (mut size, mut last) = (branch.input, "");
+        for layer in &branch.layers {
+            let Some(output) = layer.output(size) else {
+                return invalid("the network has too few steps for its layers".to_owned());
+            };
+            let rows = (flows * output.steps, output.channels);
+            x = match layer {
+                Layer::Convolution { name, kernel, stride, padding, .. } => {
+                    last = name;
+                    let read = Window { size: *kernel, stride: *stride, before: padding[0] };
+                    let shape = (output.channels, size.channels, *kernel);
+                    let weight = graph.parameter(&format!("{name}.weight"), shape)?;
+                    affine(graph, name, read.rows(graph, x, size, output.steps), weight)?
+                }
+                Layer::Linear { name, .. } => {
+                    last = name;
+                    let shape = (output.channels, size.values());
+                    let weight = graph.parameter(&format!("{name}.weight"), shape)?;
+                    let weight = weight.reshape_like(&(output.channels, size.channels, size.steps));
+                    affine(graph, name, x.reshape_like(&(flows, size.values())), weight)?
+                }
+                Layer::Norm { name } => {
+                    let mask = Mask { steps: 1, lengths: vec![1; rows.0] };
+                    match &mut seen {
+                        Some(seen) => {
+                            let (y, statistics) = batch_norm(graph, name, x, &mask)?;
+                            seen.statistics.push((name.clone(), statistics, rows.0));
+                            y
+                        }
+                        None => running_norm(graph, name, x, &mask)?,
+                    }
+                }
+                Layer::Relu => {
+                    let y = x.relu();
+                    if let Some(seen) = &mut seen
+                        && y.as_vec().iter().all(|&value| value == 0.0)
+                    {
+                        seen.dead.push(last.to_owned());
+                    }
+                    y
+                }
+                Layer::Elu => {
+                    // Where the input is positive the exponential is 1.
+                    let below = -(-x.clone()).relu();
+                    x.relu() + below.exp() - 1.0
+                }
+                Layer::MaximumPool { size: width, stride, padding } => {
+                    let window = Window { size: *width, stride: *stride, before: padding[0] };
+                    let chosen = window.largest(&x.as_vec(), size, flows, output.steps);
+                    let values = x.reshape_like(&(flows * size.values(),));
+                    let picked: Node<(usize,), Cpu> = values.gather(graph.indices(chosen));
+                    picked.reshape_like(&rows)
+                }
+                Layer::GeneralisedMean { name } => {
+                    let all = *x.shape();
+                    let exponent = graph.parameter(&format!("{name}.p"), (1,))?.reshape_like(&());
+                    let powers =
+                        (x.clamp(SMALLEST, f64::from(f32::MAX)).ln() * exponent.clone().broadcast_like(&all)).exp();
+                    let by_flow = powers.reshape_like(&(flows, size.steps, size.channels));
+                    let mean = by_flow.sum::<_, Axis<1>>() / size.steps as f32;
+                    (mean.ln() / exponent.broadcast_like(&rows)).exp()
+                }
+                Layer::Dropout { number, rate } if seen.is_some() => {
+                    let (seed, step, place) = (self.dropout_seed, self.optimiser.steps, DropoutPlace::Layer(*number));
+                    let factor = |index| dropout_factor(seed, step, place, index as u64, *rate);
+                    x * graph.constant((0..rows.0 * rows.1).map(factor).collect(), rows)
+                }
+                Layer::Dropout { .. } => x,
+            };
+            size = output;
+        }
+        Ok(x.reshape_like(&(flows, size.values())))
+    }
+
+    /// The loss, the gradients of its mean over flows, and what else a training pass finds.
+    fn gradients(&self, rows: &[f32], labels: &[u32]) -> Result<(BatchLoss, NamedGradients, Seen), ModelError> {
+        let targets = labels.iter().map(|&label| label as usize).collect::<Vec<_>>();
+        let flows = targets.len();
+        if flows * self.network.columns() != rows.len() || targets.iter().any(|&label| label >= self.network.classes) {
+            return invalid(format!("labels of {flows} flows must be as many, and below {}", self.network.classes));
+        }
+        let mut seen = Seen::default();
+        let mut graph = Graph::recording(&self.device, &self.parameters);
+        let logits = self.logits(&mut graph, rows, Some(&mut seen))?;
+        let summed = |losses: &Node<(usize,), Cpu>| losses.as_vec().iter().map(|&value| f64::from(value)).sum::<f64>();
+        let (sum, mean) = if self.loss.is_plain() {
+            let losses = cross_entropy(&graph, logits, targets);
+            (summed(&losses), losses.sum() / flows as f32)
+        } else {
+            let total = self.loss.total(labels);
+            let losses = weighted_cross_entropy(&graph, logits, &targets, &self.loss);
+            (summed(&losses) * flows as f64 / total, losses.sum() / total as f32)
+        };
+        Ok((BatchLoss { sum, targets: flows as u64 }, graph.backward(mean), seen))
+    }
+}
+
+/// Steps that are read together.
+#[derive(Clone, Copy)]
+struct Window {
+    size: usize,
+    stride: usize,
+    before: usize,
+}
+
+impl Window {
+    /// The step that the window of an output step reads at `offset`; none outside the sequence.
+    fn step(self, output: usize, offset: usize, steps: usize) -> Option<usize> {
+        (output * self.stride + offset).checked_sub(self.before).filter(|&step| step < steps)
+    }
+
+    /// What each output step reads, `[flows * outputs, size * channels]`; 0 outside the sequence.
+    fn rows(self, graph: &Graph<'_, Cpu>, x: Matrix<Cpu>, size: Size, outputs: usize) -> Matrix<Cpu> {
+        let (rows, channels) = *x.shape();
+        let flows = rows / size.steps;
+        let places = (0..flows).flat_map(|flow| (0..outputs).map(move |output| (flow, output)));
+        let read = places.flat_map(|(flow, output)| {
+            (0..self.size).map(move |offset| self.step(output, offset, size.steps).map(|step| flow * size.steps + step))
+        });
+        let read = read.collect::<Vec<_>>();
+        let count = read.len();
+        let there = read.iter().map(|step| if step.is_some() { 1.0 } else { 0.0 }).collect();
+        let gathered: Matrix<Cpu> = x.gather(graph.indices(read.into_iter().map(Option::unwrap_or_default).collect()));
+        let there = graph.constant(there, (count,)).broadcast_like::<_, Axis<1>>(&(count, channels));
+        (gathered * there).reshape_like(&(flows * outputs, self.size * channels))
+    }
+
+    /// The place of the largest value of each window and channel, the first of equal ones.
+    fn largest(self, values: &[f32], size: Size, flows: usize, outputs: usize) -> Vec<usize> {
+        let mut chosen = Vec::with_capacity(flows * outputs * size.channels);
+        for flow in 0..flows {
+            for output in 0..outputs {
+                for channel in 0..size.channels {
+                    let steps = (0..self.size).filter_map(|offset| self.step(output, offset, size.steps));
+                    let places = steps.map(|step| (flow * size.steps + step) * size.channels + channel);
+                    let best = places.reduce(|best, place| if values[place] > values[best] { place } else { best });
+                    chosen.push(best.expect("a window reaches into the sequence"));
+                }
+            }
+        }
+        chosen
+    }
+}
+
+/// Rows `[rows, kernel * inputs]` times a weight `[outputs, inputs, kernel]`, plus the bias of this name.
+fn affine(
+    graph: &mut Graph<'_, Cpu>,
+    name: &str,
+    rows: Matrix<Cpu>,
+    weight: Node<(usize, usize, usize), Cpu>,
+) -> Result<Matrix<Cpu>, ModelError> {
+    let (outputs, inputs, kernel) = *weight.shape();
+    let bias = graph.parameter(&format!("{name}.bias"), (outputs,))?;
+    let weight = weight.permute::<_, Axes3<2, 1, 0>>().reshape_like(&(kernel * inputs, outputs));
+    let (count, _) = *rows.shape();
+    Ok(rows.matmul(weight) + bias.broadcast_like::<_, Axis<0>>(&(count, outputs)))
+}
+
+impl NetworkClassifier for Reference {
+    fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
+        if weights.len() != self.network.classes {
+            return invalid(format!("{} weights of {} classes", weights.len(), self.network.classes));
+        }
+        self.loss.weights = weights.to_vec();
+        Ok(())
+    }
+
+    fn train_step(&mut self, rows: &[f32], labels: &[u32], learning_rate: f32) -> Result<BatchLoss, ModelError> {
+        let (loss, gradients, Seen { statistics, dead }) = self.gradients(rows, labels)?;
+        if !loss.sum.is_finite() {
+            return Err(diverged(TRAINING, first_not_finite(&self.parameters, "the logits"), NOT_FINITE));
+        }
+        self.dead = dead;
+        self.optimiser.update(TRAINING, &mut self.parameters, gradients, |_| learning_rate)?;
+        for (name, BatchStatistics { mean, variance }, rows) in statistics {
+            let unbiased = rows as f32 / (rows.max(2) - 1) as f32;
+            for (part, new, factor) in [("running_mean", mean, 1.0), ("running_var", variance, unbiased)] {
+                let values = self.parameters.values_mut(&format!("{name}.{part}")).expect("checked when built");
+                for (value, new) in values.iter_mut().zip(new) {
+                    *value = (1.0 - NORM_MOMENTUM) * *value + NORM_MOMENTUM * new * factor;
+                }
+            }
+        }
+        Ok(loss)
+    }
+
+    fn probabilities(&mut self, rows: &[f32], output: &mut [f32]) -> Result<(), ModelError> {
+        let mut graph = Graph::inference(&self.device, &self.parameters);
+        let logits = self.logits(&mut graph, rows, None)?.as_vec();
+        let classes = self.network.classes;
+        if logits.len() != output.len() {
+            return invalid(format!("{} values do not hold {} probabilities", output.len(), logits.len()));
+        }
+        for (row, logits) in output.chunks_exact_mut(classes).zip(logits.chunks_exact(classes)) {
+            let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let exponentials = logits.iter().map(|logit| (logit - largest).exp()).collect::<Vec<_>>();
+            let sum = exponentials.iter().sum::<f32>();
+            row.iter_mut().zip(exponentials).for_each(|(value, exponential)| *value = exponential / sum);
+        }
+        Ok(())
+    }
+
+    fn dead_layers(&mut self) -> Vec<String> {
+        self.dead.clone()
+    }
+}
+
+impl Resumable for Reference {
+    fn parameters(&self) -> ParameterSet {
+        self.parameters.clone()
+    }
+
+    fn set_parameters(&mut self, parameters: &ParameterSet) -> Result<(), ModelError> {
+        parameters.check(&self.network.specifications().unwrap_or_default())?;
+        self.parameters = parameters.clone();
+        Ok(())
+    }
+
+    fn optimiser_state(&mut self) -> OptimiserState {
+        self.optimiser.state(&self.parameters)
+    }
+
+    fn set_optimiser_state(&mut self, state: &OptimiserState) -> Result<(), ModelError> {
+        self.optimiser.set_state(&self.parameters, state)
+    }
+}
+
+/// The gradients of a batch's loss by name.
+#[cfg(test)]
+pub(crate) fn gradients(
+    network: &Network,
+    parameters: &ParameterSet,
+    options: NetworkOptions,
+    class_weights: Option<&[f32]>,
+    (rows, labels): (&[f32], &[u32]),
+) -> Result<NamedGradients, ModelError> {
+    let mut model = Reference::new(network, parameters, options)?;
+    if let Some(weights) = class_weights {
+        model.set_class_weights(weights)?;
+    }
+    Ok(model.gradients(rows, labels)?.1)
+}
