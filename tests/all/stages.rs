@@ -47,7 +47,7 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("feature.bytes=22", false, Bytes),
     ("feature.packet_start=\"after_ip_header\"", false, Bytes),
     ("feature.masks=[\"ports\"]", false, Bytes),
-    ("feature.sequences.packets=5", true, All),
+    ("feature.sequences.packets=25", true, All),
     ("feature.sequences.transformation=\"none\"", false, Sequences),
     ("split.method=\"temporal\"", false, All),
     ("split.train=0.6;split.validation=0.2;split.test=0.2", false, All),
@@ -151,6 +151,55 @@ const CHANGES: &[(&str, bool, Again)] = &[
         false,
         Model("attention_lstm"),
     ),
+    ("model.sequence_cnn.channels=[4, 4, 5]", false, Model("sequence_cnn")),
+    ("model.sequence_cnn.blocks=2", false, Model("sequence_cnn")),
+    ("model.sequence_cnn.statistics=5", false, Model("sequence_cnn")),
+    ("model.sequence_cnn.statistics_layers=2", false, Model("sequence_cnn")),
+    ("model.sequence_cnn.shared=5", false, Model("sequence_cnn")),
+    ("model.sequence_cnn.dropout=0.2", false, Model("sequence_cnn")),
+    ("model.sequence_cnn.statistics_dropout=0.2", false, Model("sequence_cnn")),
+    ("model.sequence_cnn.shared_dropout=0.3", false, Model("sequence_cnn")),
+    ("model.sequence_cnn.optimiser=\"adamax\"", false, Model("sequence_cnn")),
+    ("model.sequence_cnn.epochs=1", false, Model("sequence_cnn")),
+    ("model.sequence_cnn.batch=5", false, Model("sequence_cnn")),
+    ("model.sequence_cnn.patience=1", false, Model("sequence_cnn")),
+    ("model.sequence_cnn.learning_rate=0.01", false, Model("sequence_cnn")),
+    ("model.sequence_cnn.learning_rate_schedule=\"cosine\"", false, Model("sequence_cnn")),
+    ("model.sequence_cnn.weight_decay=0.1", false, Model("sequence_cnn")),
+    ("model.sequence_cnn.label_smoothing=0.1", false, Model("sequence_cnn")),
+    ("model.sequence_cnn.class_weights=\"balanced\"", false, Model("sequence_cnn")),
+    ("model.byte_cnn.channels=[8, 9]", false, Model("byte_cnn")),
+    ("model.byte_cnn.kernel=5", false, Model("byte_cnn")),
+    ("model.byte_cnn.pool=2", false, Model("byte_cnn")),
+    ("model.byte_cnn.dense=9", false, Model("byte_cnn")),
+    ("model.byte_cnn.dropout=0.2", false, Model("byte_cnn")),
+    ("model.byte_cnn.optimiser=\"adamax\"", false, Model("byte_cnn")),
+    ("model.byte_cnn.epochs=1", false, Model("byte_cnn")),
+    ("model.byte_cnn.batch=5", false, Model("byte_cnn")),
+    ("model.byte_cnn.patience=1", false, Model("byte_cnn")),
+    ("model.byte_cnn.learning_rate=0.01", false, Model("byte_cnn")),
+    ("model.byte_cnn.learning_rate_schedule=\"cosine\"", false, Model("byte_cnn")),
+    ("model.byte_cnn.weight_decay=0.1", false, Model("byte_cnn")),
+    ("model.byte_cnn.label_smoothing=0.1", false, Model("byte_cnn")),
+    ("model.byte_cnn.class_weights=\"balanced\"", false, Model("byte_cnn")),
+    ("model.deep_fingerprinting.reads=\"signed_lengths\"", false, Model("deep_fingerprinting")),
+    ("model.deep_fingerprinting.channels=[2, 2, 2, 3]", false, Model("deep_fingerprinting")),
+    ("model.deep_fingerprinting.kernel=3", false, Model("deep_fingerprinting")),
+    ("model.deep_fingerprinting.pool=6", false, Model("deep_fingerprinting")),
+    ("model.deep_fingerprinting.pool_stride=3", false, Model("deep_fingerprinting")),
+    ("model.deep_fingerprinting.dense=5", false, Model("deep_fingerprinting")),
+    ("model.deep_fingerprinting.dropout=0.2", false, Model("deep_fingerprinting")),
+    ("model.deep_fingerprinting.dense_dropout=[0.1, 0.1]", false, Model("deep_fingerprinting")),
+    ("model.deep_fingerprinting.optimiser=\"adamw\"", false, Model("deep_fingerprinting")),
+    ("model.deep_fingerprinting.epochs=1", false, Model("deep_fingerprinting")),
+    ("model.deep_fingerprinting.batch=5", false, Model("deep_fingerprinting")),
+    ("model.deep_fingerprinting.patience=1", false, Model("deep_fingerprinting")),
+    ("model.deep_fingerprinting.learning_rate=0.01", false, Model("deep_fingerprinting")),
+    ("model.deep_fingerprinting.learning_rate_schedule=\"cosine\"", false, Model("deep_fingerprinting")),
+    ("model.deep_fingerprinting.weight_decay=0.1", false, Model("deep_fingerprinting")),
+    ("model.deep_fingerprinting.label_smoothing=0.1", false, Model("deep_fingerprinting")),
+    ("model.deep_fingerprinting.class_weights=\"balanced\"", false, Model("deep_fingerprinting")),
+    ("model.ensemble.of=[\"decision_tree\", \"knn:statistics\"]", false, Model("ensemble")),
 ];
 
 struct Bench {
@@ -171,11 +220,37 @@ fn computed(run: &Run, stage: &str) -> u64 {
     run.stages.get(stage).map_or(0, |count| count.computed)
 }
 
+/// Small networks, and an ensemble of which one member reads bytes and one nothing.
+const NETWORKS: &str = r#"
+[model.sequence_cnn]
+channels = [4, 4, 4]
+blocks = 1
+statistics = 4
+statistics_layers = 1
+shared = 4
+epochs = 2
+batch = 4
+[model.byte_cnn]
+channels = [8, 8]
+kernel = 3
+dense = 8
+epochs = 2
+batch = 4
+[model.deep_fingerprinting]
+channels = [2, 2, 2, 2]
+dense = 4
+epochs = 2
+batch = 4
+[model.ensemble]
+of = ["decision_tree", "majority"]
+"#;
+
 /// Without tuning and with the variant that has the file's own keys alone, and every model.
 fn untuned() -> String {
     let text = every_stage::EXPERIMENT;
-    text[..text.find("[variant").unwrap()]
-        .replace("\"attention_lstm\"]", "\"attention_lstm\", \"decision_tree\", \"majority\"]")
+    let all = "\"attention_lstm\", \"decision_tree\", \"majority\", \"sequence_cnn\", \"byte_cnn\", \"deep_fingerprinting\", \
+               \"ensemble\"]";
+    text[..text.find("[variant").unwrap()].replace("\"attention_lstm\"]", all) + NETWORKS
 }
 
 fn bench(experiment: &str) -> Bench {
@@ -196,7 +271,7 @@ fn bench(experiment: &str) -> Bench {
 fn a_changed_key_runs_the_right_stages_again_and_only_those() {
     let bench = bench(&untuned());
     let first = bench.run("");
-    assert_eq!((computed(&first, "flows"), computed(&first, "fits")), (1, 9));
+    assert_eq!((computed(&first, "flows"), computed(&first, "fits")), (1, 13));
     assert_eq!((computed(&first, "elmo_pretraining"), computed(&first, "encoding")), (1, 2));
     let recipe = Recipe::of_experiment(&first.experiment).unwrap();
     let elmo = experiment::pretrain_datasets(&recipe, &["other".to_owned()], 3, &bench.settings, &Silent).unwrap();
@@ -211,8 +286,8 @@ fn a_changed_key_runs_the_right_stages_again_and_only_those() {
         assert_eq!(computed(&run, "flows") > 0, flows, "{assignments}: flows");
         let reads = |row: &experiment::FittedRow| match again {
             Nothing => false,
-            Model(model) => row.key.model == model,
-            Bytes => row.key.input == "bytes" && row.key.model != "majority",
+            Model(model) => row.key.model == model || row.key.model == "ensemble" && model == "decision_tree",
+            Bytes => ["bytes", "members"].contains(&row.key.input.as_str()) && row.key.model != "majority",
             Sequences => row.key.input == "sequences",
             All => true,
         };
@@ -230,7 +305,7 @@ fn a_changed_key_runs_the_right_stages_again_and_only_those() {
     // Nothing of the original was lost on the way.
     let last = bench.run("");
     assert!(last.stages.values().all(|count| count.computed == 0), "{:?}", last.stages);
-    assert_eq!(last.rows.len(), 9);
+    assert_eq!(last.rows.len(), 13);
 }
 
 #[test]
@@ -273,7 +348,7 @@ fn changed_files_run_everything_again_and_untouched_ones_nothing() {
     // A comment changes no flow.
     bench.project.write("data/small.toml", format!("{definition}# checked again\n"));
     let run = bench.run("");
-    assert_eq!(computed(&run, "fits"), computed(&run, "flows") * 9, "both or none");
+    assert_eq!(computed(&run, "fits"), computed(&run, "flows") * 13, "both or none");
     bench.project.write("data/small.toml", &definition);
     assert_eq!(computed(&bench.run(""), "fits"), 0);
     // One byte of one packet.
@@ -283,7 +358,7 @@ fn changed_files_run_everything_again_and_untouched_ones_nothing() {
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let run = bench.run("");
-    assert_eq!((computed(&run, "flows"), computed(&run, "fits")), (1, 9));
+    assert_eq!((computed(&run, "flows"), computed(&run, "fits")), (1, 13));
     std::fs::write(&path, original).unwrap();
     assert_eq!(computed(&bench.run(""), "fits"), 0);
 }

@@ -580,6 +580,8 @@ impl VariantContext<'_> {
             .and("implementation", &spec.implementation)
             .and("parameters", &spec.parameters.to_string())
             .and("seed", &request.seed);
+        let members: Vec<u32> = spec.members().iter().map(|member| member.kind.entry().version).collect();
+        let facts = if members.is_empty() { facts } else { facts.and("member_versions", &members) };
         self.elmos.add_to(request.device.add_to(facts), spec, &self.flows.options, &split.test).key()
     }
 }

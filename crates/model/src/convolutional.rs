@@ -364,13 +364,5 @@ impl<M: Convolutional> Algorithm for Fitted<M> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paddings_are_those_of_tensorflow() {
-        // Of keras.layers.MaxPooling1D(8, 4, padding="same") and Conv1D(kernel_size=8, padding="same").
-        assert_eq!([same(5000, 8, 4), same(1250, 8, 4), same(5000, 8, 1)], [[2, 2], [3, 3], [3, 4]]);
-        assert_eq!([same(784, 3, 3), same(262, 3, 3), same(784, 25, 1)], [[1, 1], [1, 1], [12, 12]]);
-    }
-}
+#[path = "convolutional_tests.rs"]
+pub(crate) mod tests;

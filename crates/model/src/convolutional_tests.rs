@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use ndarray::Array2;
 
-use super::*;
+use super::same;
+use crate::{
+    ArtifactStore, CudaDevice, Device, Examples, FitContext, FitReport, Implementation, Input, ModelArchive, ModelKind,
+    ModelSpec, NoArtifacts, build, load,
+};
 use etcbench_feature::{FeatureSet, PAD, TokenArray};
 use etcbench_storage::progress::{Progress, Silent};
 
@@ -228,4 +232,11 @@ fn a_training_that_diverges_says_where_and_what_to_do() {
     let error = build(&spec).unwrap().fit(part(0..40), part(40..60), &context).unwrap_err().to_string();
     assert!(error.starts_with("byte_cnn: classifier_training diverged in "), "{error}");
     assert!(error.ends_with("lower learning_rate"), "{error}");
+}
+
+#[test]
+fn paddings_are_those_of_tensorflow() {
+    // Of keras.layers.MaxPooling1D(8, 4, padding="same") and Conv1D(kernel_size=8, padding="same").
+    assert_eq!([same(5000, 8, 4), same(1250, 8, 4), same(5000, 8, 1)], [[2, 2], [3, 3], [3, 4]]);
+    assert_eq!([same(784, 3, 3), same(262, 3, 3), same(784, 25, 1)], [[1, 1], [1, 1], [12, 12]]);
 }

@@ -90,8 +90,8 @@ impl ModelSpec {
         }
         let wrong = |problem: String| E::from(refused(NAME, problem));
         let names = self.parameters.get(OF).and_then(toml::Value::as_array);
-        let names = names
-            .ok_or_else(|| wrong("`of` names the models, as in of = [\"random_forest\", \"knn:bytes\"]".into()))?;
+        let names =
+            names.ok_or_else(|| wrong("`of` names the models, as in of = [\"NAME\", \"OTHER:INPUT\"]".into()))?;
         let mut members: Vec<Self> = Vec::new();
         for name in names {
             let name =
@@ -141,7 +141,7 @@ impl Ensemble {
     fn new(spec: &ModelSpec) -> Result<Self, ModelError> {
         let Parameters { of: specs } = parse(NAME, &spec.parameters)?;
         if specs.is_empty() {
-            return Err(refused(NAME, "`of` names no models, as in of = [\"random_forest\", \"knn:bytes\"]"));
+            return Err(refused(NAME, "`of` names no models, as in of = [\"NAME\", \"OTHER:INPUT\"]"));
         }
         let members = specs.iter().map(|member| factory::build(&member.clone().into())).collect::<Result<_, _>>()?;
         Ok(Self { implementation: spec.implementation, specs, members, fitted: false })
@@ -249,7 +249,7 @@ impl Classifier for Ensemble {
 mod tests {
     use super::*;
     use crate::NoArtifacts;
-    use crate::convolutional_tests::flows;
+    use crate::convolutional::tests::flows;
     use etcbench_storage::progress::Silent;
 
     fn row(name: &str, input: Input) -> ModelSpec {

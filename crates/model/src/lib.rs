@@ -10,8 +10,6 @@ mod class_weights;
 mod classical;
 mod classifier;
 mod convolutional;
-#[cfg(test)]
-mod convolutional_tests;
 mod decision_tree;
 pub(crate) mod deep;
 mod deep_fingerprinting;

@@ -5,14 +5,20 @@
 use rand::RngExt;
 
 use super::{classifier, cpu, joint, language_model};
+use crate::byte_cnn::ByteCnn;
+use crate::convolutional::{Columns, Convolutional};
 use crate::deep::engine::{
-    ByteBatch, JointClassifier, LanguageModel, PacketBatch, PacketEncoder, Picked, SequenceClassifier,
+    ByteBatch, JointClassifier, LanguageModel, NetworkClassifier, PacketBatch, PacketEncoder, Picked,
+    SequenceClassifier,
 };
 use crate::deep::parameters::{
     AttentionLstmOptions, ElmoOptions, Encoder, Normalisation, ParameterSet, encoder_specifications,
     initial_classifier, initial_elmo,
 };
 use crate::deep::pooling::{Pooling, PoolingKind};
+use crate::deep::{NetworkOptions, OptimiserKind};
+use crate::deep_fingerprinting::DeepFingerprinting;
+use crate::sequence_cnn::SequenceCnn;
 use crate::{Device, ModelArchive, ModelError, Tensor};
 use etcbench_storage::seed;
 
@@ -272,5 +278,54 @@ impl FineTuned {
         archive.tensors.insert("data.labels".to_owned(), Tensor::u32(&[flows], self.labels.clone()));
         archive.tensors.insert("data.loss".to_owned(), Tensor::f64(&[1], vec![loss]));
         archive.to_bytes()
+    }
+}
+
+/// A convolutional network at its published size, on rows of random numbers.
+pub struct Network {
+    model: Box<dyn NetworkClassifier>,
+    rows: Vec<f32>,
+    labels: Vec<u32>,
+    output: Vec<f32>,
+}
+
+impl Network {
+    /// The model of this name, as many columns as its source has, and so many flows; none of another name.
+    ///
+    /// # Errors
+    /// None for these sizes.
+    pub fn new(name: &str, flows: usize) -> Option<Result<Self, ModelError>> {
+        let columns = |sequences, others| Columns { sequences, others };
+        let network = match name {
+            SequenceCnn::NAME => SequenceCnn::network(&Default::default(), columns(60, 43), CLASSES),
+            ByteCnn::NAME => ByteCnn::network(&Default::default(), columns(0, 784), CLASSES),
+            DeepFingerprinting::NAME => DeepFingerprinting::network(&Default::default(), columns(10_000, 0), CLASSES),
+            _ => return None,
+        };
+        let mut generator = seed::generator(0, "benchmark");
+        let rows = (0..flows * network.columns()).map(|_| generator.random_range(-1.0..1.0f32)).collect();
+        let labels = (0..flows).map(|_| generator.random_range(0..CLASSES as u32)).collect();
+        let initial = network.initial(0)?;
+        let options =
+            NetworkOptions { seed: 0, optimiser: OptimiserKind::Adamw, weight_decay: 0.01, label_smoothing: 0.0 };
+        let model = super::network(&network, &initial, options);
+        Some(model.map(|model| Self { model, rows, labels, output: vec![0.0; flows * CLASSES] }))
+    }
+
+    /// One training step; the loss before it.
+    ///
+    /// # Errors
+    /// None for these data.
+    pub fn train_step(&mut self) -> Result<f64, ModelError> {
+        Ok(self.model.train_step(&self.rows, &self.labels, 0.001)?.mean())
+    }
+
+    /// Predicts all flows; one of the probabilities.
+    ///
+    /// # Errors
+    /// None for these data.
+    pub fn predict(&mut self) -> Result<f32, ModelError> {
+        self.model.probabilities(&self.rows, &mut self.output)?;
+        Ok(self.output[0])
     }
 }
