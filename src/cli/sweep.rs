@@ -61,8 +61,7 @@ pub(super) fn sweep(project: &Path, command: &SweepCommand) -> anyhow::Result<Ve
     match command {
         SweepCommand::Status(arguments) => status(project, arguments.name.as_deref()),
         SweepCommand::Unit(arguments) => {
-            units::run_unit(project, &PlannedRun::read(project, &arguments.name)?, arguments.number)?;
-            Ok(Verdict::Done)
+            units::run_unit(project, &PlannedRun::read(project, &arguments.name)?, arguments.number)
         }
         SweepCommand::Flows(arguments) => {
             let planned = PlannedRun::read(project, &arguments.name)?;

@@ -13,6 +13,12 @@ mod dataset;
 mod determinism;
 mod download;
 mod experiments;
+#[cfg(unix)]
+mod external;
+#[cfg(target_os = "linux")]
+mod external_faults;
+#[cfg(unix)]
+mod external_models;
 mod falsified_lengths;
 #[cfg(target_os = "linux")]
 mod faults;

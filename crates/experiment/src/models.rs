@@ -11,7 +11,7 @@ use super::{ExperimentError, Variant};
 use etcbench_flow::STATISTIC_NAMES;
 use etcbench_model::elmo::ElmoOptions;
 use etcbench_model::elmo::ElmoSource;
-use etcbench_model::{Input, ModelDescription, ModelError, ModelSpec, elmo_options, trained_model_bytes};
+use etcbench_model::{ModelDescription, ModelError, ModelSpec, elmo_options, trained_model_bytes};
 use etcbench_storage::progress::Progress;
 use etcbench_storage::write_whole;
 
@@ -36,8 +36,7 @@ pub fn save_models(
             continue;
         }
         for row in run.rows.iter().filter(|row| row.key.variant == variant.name) {
-            let reads_statistics =
-                matches!(asked_for(variant, row)?.input, Input::Statistics | Input::BytesAndStatistics);
+            let reads_statistics = asked_for(variant, row)?.input.reads_statistics();
             if reads_statistics && prepared.features.statistic_names != STATISTIC_NAMES {
                 progress.warn(&format!(
                     "{}: {} on {} is not saved, because it was trained without the statistics of time and captures have them",
@@ -96,7 +95,7 @@ fn description(
 fn asked_for<'a>(variant: &'a Variant, row: &FittedRow) -> Result<&'a ModelSpec, ExperimentError> {
     let key = &row.key;
     let same = |spec: &&ModelSpec| {
-        let names = [spec.kind.name(), spec.input.name(), spec.implementation.name()];
+        let names = [spec.kind.name(), spec.input.name(), spec.implementation_name()];
         names == [key.model.as_str(), key.input.as_str(), key.implementation.as_str()]
     };
     variant.models.iter().find(same).ok_or_else(|| ExperimentError::Internal {

@@ -201,7 +201,7 @@ impl<A: Algorithm + 'static> Classical<A> {
             name: A::NAME,
             summary,
             version: 1,
-            inputs: &Input::ALL,
+            inputs: &Input::CLASSICAL,
             reads_input: true,
             deep: false,
             proposed: false,
@@ -211,6 +211,7 @@ impl<A: Algorithm + 'static> Classical<A> {
                 None => None,
             },
             elmo: None,
+            external: None,
             build: |ModelSpec { input, implementation, parameters, .. }| {
                 Ok(Box::new(Self::new(*implementation, *input, parameters)?))
             },
@@ -257,12 +258,10 @@ impl<A: Algorithm + 'static> Classical<A> {
 fn columns(options: &InputOptions, size: &FitSize) -> usize {
     let of_packet = size.bytes.saturating_add(usize::from(options.encoding == Encoding::Scaled));
     let bytes = size.packets.saturating_mul(of_packet);
-    match options.input {
-        Input::Bytes => bytes,
-        Input::Statistics => size.statistics,
-        Input::BytesAndStatistics => bytes.saturating_add(size.statistics),
-        Input::Sequences => size.sequence_columns,
-    }
+    let read = |reads: bool, size: usize| if reads { size } else { 0 };
+    read(options.input.reads_bytes(), bytes)
+        .saturating_add(read(options.input.reads_statistics(), size.statistics))
+        .saturating_add(read(options.input.reads_sequences(), size.sequence_columns))
 }
 
 /// The classes of `examples`, checked against the class names.
@@ -368,7 +367,7 @@ impl<A: Algorithm> Classifier for Classical<A> {
         let validation = if A::uses_validation(&self.parameters) { size.validation } else { 0 };
         let rows = size.training();
         let sizes = MatrixSize { class_counts: &size.class_counts, rows, validation, columns, threads: size.threads };
-        let keys = if matches!(options.input, Input::Bytes | Input::BytesAndStatistics) { TOKENS } else { ROWS };
+        let keys = if options.input.reads_bytes() { TOKENS } else { ROWS };
         let AlgorithmMemory { fitting, fitted } = A::memory(&self.parameters, self.implementation, &sizes);
         let fitting = fitting.and(keys, matrix(rows, columns, 4) + matrix(validation, columns, 4));
         let outputs = matrix(size.predicted, size.class_counts.len(), 20);

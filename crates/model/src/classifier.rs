@@ -6,6 +6,7 @@ use std::time::Duration;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use super::external::{Failure, Usage};
 use super::{ExpectedMemory, FitSize, ModelArchive, ModelKind, Pretraining};
 use etcbench_feature::FeatureSet;
 use etcbench_storage::progress::Progress;
@@ -31,6 +32,12 @@ impl Implementation {
         }
     }
 
+    /// What stands in the place of the name for a model that is a program outside.
+    pub const EXTERNAL: &'static str = "external";
+
+    /// What stands in the place of the name for predictions that were made elsewhere, and only scored here.
+    pub const IMPORTED: &'static str = "imported";
+
     /// Whether this is the name of the one that runs unless an experiment says otherwise.
     pub fn is_default(name: &str) -> bool {
         name == Self::default().name()
@@ -49,11 +56,17 @@ pub enum Input {
     BytesAndStatistics,
     /// Signed lengths and inter-arrival times of the first K packets.
     Sequences,
+    /// Bytes and sequences, side by side.
+    BytesAndSequences,
+    /// Statistics and sequences, side by side.
+    StatisticsAndSequences,
+    /// All three.
+    All,
 }
 
 impl Input {
-    /// All.
-    pub const ALL: [Self; 4] = [Self::Bytes, Self::Statistics, Self::BytesAndStatistics, Self::Sequences];
+    /// Those that the classical models read.
+    pub const CLASSICAL: [Self; 4] = [Self::Bytes, Self::Statistics, Self::BytesAndStatistics, Self::Sequences];
 
     /// The name in files, records and tables.
     pub fn name(self) -> &'static str {
@@ -62,7 +75,25 @@ impl Input {
             Self::Statistics => "statistics",
             Self::BytesAndStatistics => "bytes_and_statistics",
             Self::Sequences => "sequences",
+            Self::BytesAndSequences => "bytes_and_sequences",
+            Self::StatisticsAndSequences => "statistics_and_sequences",
+            Self::All => "all",
         }
+    }
+
+    /// Whether the bytes of packets are read.
+    pub fn reads_bytes(self) -> bool {
+        matches!(self, Self::Bytes | Self::BytesAndStatistics | Self::BytesAndSequences | Self::All)
+    }
+
+    /// Whether the flow statistics are read.
+    pub fn reads_statistics(self) -> bool {
+        matches!(self, Self::Statistics | Self::BytesAndStatistics | Self::StatisticsAndSequences | Self::All)
+    }
+
+    /// Whether packet sequences are read.
+    pub fn reads_sequences(self) -> bool {
+        matches!(self, Self::Sequences | Self::BytesAndSequences | Self::StatisticsAndSequences | Self::All)
     }
 }
 
@@ -138,9 +169,14 @@ pub struct ModelSpec {
 pub const PACKET_METADATA: &str = "packet_metadata";
 
 impl ModelSpec {
+    /// What records say of its implementation: `fast`, `reference` or `external`.
+    pub fn implementation_name(&self) -> &'static str {
+        if self.kind.entry().external.is_some() { Implementation::EXTERNAL } else { self.implementation.name() }
+    }
+
     /// Whether it reads packet sequences: as its input, or beside the bytes of packets.
     pub fn reads_sequences(&self) -> bool {
-        self.input == Input::Sequences || self.reads_metadata()
+        self.input.reads_sequences() || self.reads_metadata()
     }
 
     /// Whether it reads lengths, directions or times beside the bytes of packets.
@@ -288,6 +324,9 @@ pub enum ModelError {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// An external model failed.
+    #[error(transparent)]
+    External(Box<Failure>),
     /// A stored model cannot be read.
     #[error("{}: {problem}", path.as_ref().map_or("model file".to_owned(), |path| path.display().to_string()))]
     File {
@@ -324,6 +363,20 @@ pub trait Classifier: Send {
     /// A model that was not fitted, or features of another shape than those it was fitted on.
     fn predict_probabilities(&self, examples: Examples<'_>, progress: &dyn Progress)
     -> Result<Array2<f32>, ModelError>;
+
+    /// Holds what the model says of rows to what it says of the same rows asked otherwise; nothing for models of this
+    /// program, which its tests hold. Called after predicting was timed.
+    ///
+    /// # Errors
+    /// Answers that depend on how they are asked for.
+    fn check_answers(&self, _examples: Examples<'_>, _progress: &dyn Progress) -> Result<(), ModelError> {
+        Ok(())
+    }
+
+    /// What processes of its own have taken since they were started; none where there are none.
+    fn used_outside(&self) -> Option<Usage> {
+        None
+    }
 
     /// The fitted model as a file's content; loading it predicts the same bits.
     ///

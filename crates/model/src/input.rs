@@ -112,15 +112,15 @@ impl InputTransform {
     }
 
     fn reads_bytes(&self) -> bool {
-        matches!(self.options.input, Input::Bytes | Input::BytesAndStatistics)
+        self.options.input.reads_bytes()
     }
 
     fn reads_statistics(&self) -> bool {
-        matches!(self.options.input, Input::Statistics | Input::BytesAndStatistics)
+        self.options.input.reads_statistics()
     }
 
     fn reads_sequences(&self) -> bool {
-        self.options.input == Input::Sequences
+        self.options.input.reads_sequences()
     }
 
     /// The columns' names, in their order.

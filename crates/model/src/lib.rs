@@ -13,6 +13,7 @@ pub(crate) mod deep;
 mod device;
 pub mod elmo;
 mod entry;
+pub mod external;
 mod factory;
 mod gradient_boosting;
 mod input;

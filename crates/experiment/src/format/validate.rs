@@ -7,7 +7,7 @@ use super::resolve::{Document, Resolved, Sections, unique, variant_origin};
 use super::{Experiment, Variant};
 use etcbench_feature::{PacketStart, SequenceOptions, TokenOptions, Transformation};
 use etcbench_flow::FlowOptions;
-use etcbench_model::{Implementation, Input, ModelKind, ModelSpec, PACKET_METADATA};
+use etcbench_model::{Implementation, Input, ModelError, ModelKind, ModelSpec, PACKET_METADATA};
 use etcbench_split::SplitOptions;
 use etcbench_storage::declarative::{self, DeclarativeError};
 
@@ -19,7 +19,7 @@ pub(super) fn validate(resolved: Resolved) -> Result<Experiment, DeclarativeErro
     let Resolved { name, origin, size, document, variants, table } = resolved;
     if let Some(tune) = &document.tune {
         for model in tune.space.keys() {
-            model_kind(model, &format!("{origin}: [tune.space]"))?;
+            model_kind(model, document.model.get(model), &format!("{origin}: [tune.space]"))?;
         }
         tune.validate(&document.models, &origin)?;
     }
@@ -58,8 +58,8 @@ fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Vari
     flow.validate().map_err(|error| problem("flow", error.to_string()))?;
     let split: SplitOptions = declarative::typed(split, &origin("split"))?;
     split.validate().map_err(|error| problem("split", error.to_string()))?;
-    for unlisted in model.keys() {
-        model_kind(unlisted, &origin("model"))?;
+    for (unlisted, table) in &model {
+        model_kind(unlisted, Some(table), &origin("model"))?;
     }
     let mut specs = Vec::new();
     for name in &document.models {
@@ -76,7 +76,7 @@ fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Vari
     let named: Vec<&toml::Value> = metadata.filter_map(toml::Value::as_array).flatten().collect();
     let reads_metadata = !named.is_empty();
     let reads_packet_times = named.iter().any(|value| value.as_str() == Some("time"))
-        || specs.iter().any(|spec| spec.input == Input::Sequences);
+        || specs.iter().any(|spec| spec.input.reads_sequences());
     if reads_metadata {
         let wrong = |text: &str| Err(problem("feature", format!("{PACKET_METADATA} of a model {text}")));
         if sequences.packets < feature.packets {
@@ -121,7 +121,23 @@ fn kept(feature: &TokenOptions, sequences: &SequenceOptions, flow: &FlowOptions)
     kept
 }
 
-fn model_kind(name: &str, origin: &str) -> Result<ModelKind, DeclarativeError> {
+/// The model of a name: of the table of models, an external one in `models/`, or one whose table names its folder.
+fn model_kind(name: &str, keys: Option<&toml::Value>, origin: &str) -> Result<ModelKind, DeclarativeError> {
+    let found = match keys.and_then(|keys| keys.get("path")).map(|path| path.as_str().ok_or(path)) {
+        None => ModelKind::find(name),
+        Some(Ok(path)) => ModelKind::at(name, path).map(Some),
+        Some(Err(path)) => Err(ModelError::Parameters {
+            model: name.to_owned(),
+            problem: format!("path = {path}: it must be the model's folder, as text"),
+        }),
+    };
+    let found = found.map_err(|error| match error {
+        ModelError::Parameters { problem, .. } => DeclarativeError::Content { origin: origin.to_owned(), problem },
+        error => DeclarativeError::Content { origin: origin.to_owned(), problem: error.to_string() },
+    })?;
+    if let Some(kind) = found {
+        return Ok(kind);
+    }
     let mut table = toml::Table::new();
     table.insert("model".to_owned(), name.into());
     #[derive(Deserialize)]
@@ -133,7 +149,7 @@ fn model_kind(name: &str, origin: &str) -> Result<ModelKind, DeclarativeError> {
 
 /// One specification per input that the model's table lists.
 fn model_specs(name: &str, table: Option<&toml::Value>, origin: &str) -> Result<Vec<ModelSpec>, DeclarativeError> {
-    let kind = model_kind(name, origin)?;
+    let kind = model_kind(name, table, origin)?;
     let origin = origin.replace("[models]", &format!("[model.{name}]"));
     let mut parameters = match table {
         None => toml::Table::new(),
@@ -145,6 +161,7 @@ fn model_specs(name: &str, table: Option<&toml::Value>, origin: &str) -> Result<
             });
         }
     };
+    parameters.remove("path");
     #[derive(Deserialize)]
     struct Common {
         input: Option<OneOrMore<Input>>,
@@ -154,7 +171,7 @@ fn model_specs(name: &str, table: Option<&toml::Value>, origin: &str) -> Result<
         ["input", "implementation"].iter().filter_map(|&key| Some((key.to_owned(), parameters.remove(key)?))).collect();
     let common: Common = declarative::typed(common, &origin)?;
     let inputs = match common.input {
-        None => vec![Input::Bytes],
+        None => vec![kind.entry().external.map_or(Input::Bytes, |package| package.manifest.inputs[0])],
         Some(OneOrMore::One(input)) => vec![input],
         Some(OneOrMore::More(inputs)) => inputs,
     };
