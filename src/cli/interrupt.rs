@@ -13,6 +13,7 @@ pub(super) fn listen() {
     let Ok(mut signals) = Signals::new(wanted) else { return };
     let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let Some(signal) = signals.forever().next() else { return };
+        crate::model::external::end_all();
         crate::storage::abandon();
         let name = names.into_iter().find(|(number, _)| *number == signal).map_or("a signal", |(_, name)| name);
         if std::io::IsTerminal::is_terminal(&std::io::stderr()) {

@@ -15,27 +15,27 @@ use crate::{report, storage};
 #[derive(Args)]
 pub(super) struct Divided {
     /// The experiment: its name, such as table2, or its file.
-    experiment: String,
+    pub(super) experiment: String,
     /// Use this dataset in place of the file's; `synth` generates its captures. Repeat for several.
     #[arg(long, value_name = "NAME")]
-    data: Vec<String>,
+    pub(super) data: Vec<String>,
     /// A size in experiments/sizes, such as `demo` or `ci`; the file's own sizes when not given.
     #[arg(long, value_name = "NAME")]
-    size: Option<String>,
+    pub(super) size: Option<String>,
     /// Override any key of the experiment, such as split.method=grouped. Repeat for several.
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    assignments: Vec<String>,
+    pub(super) assignments: Vec<String>,
     /// How many seeds (0, 1, ...), or a list such as 3,5,8.
     #[arg(long, value_name = "N|LIST", value_parser = parse_seeds)]
-    seeds: Option<Seeds>,
+    pub(super) seeds: Option<Seeds>,
     /// Only these of the experiment's variants, such as as_published.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    variants: Vec<String>,
+    pub(super) variants: Vec<String>,
 }
 
 impl Divided {
-    /// Reads the experiment and divides its flows.
-    pub(super) fn divide(&self, project: &Path) -> anyhow::Result<(Experiment, Vec<VariantRun>)> {
+    /// Reads the experiment, whose data is here.
+    pub(super) fn read(&self, project: &Path) -> anyhow::Result<Experiment> {
         let path = match self.experiment.ends_with(".toml") {
             true => PathBuf::from(&self.experiment),
             false => project.join("experiments").join(format!("{}.toml", self.experiment)),
@@ -50,14 +50,26 @@ impl Divided {
         };
         let experiment = experiment::read_experiment(&path, &overrides)?;
         experiment::require_data(&experiment, project)?;
-        let settings = Settings {
+        Ok(experiment)
+    }
+
+    /// Settings of what trains nothing.
+    pub(super) fn settings(project: &Path) -> Settings {
+        Settings {
             project: project.to_owned(),
             device: Device::Cpu,
             device_reason: None,
             cache: Cache::disabled(),
             generator: generate_captures,
+            take_failures: false,
             memory_limit: None,
-        };
+        }
+    }
+
+    /// Reads the experiment and divides its flows.
+    pub(super) fn divide(&self, project: &Path) -> anyhow::Result<(Experiment, Vec<VariantRun>)> {
+        let experiment = self.read(project)?;
+        let settings = Self::settings(project);
         let progress = progress::for_standard_error();
         let variants = experiment::divide(&experiment, &settings, progress.as_ref())?;
         Ok((experiment, variants))

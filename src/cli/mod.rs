@@ -28,11 +28,13 @@ mod compare;
 mod data;
 mod data_files;
 mod data_verify;
+mod export;
 mod features;
 mod gpu_check;
 mod interrupt;
 mod leaks;
 mod list;
+mod model;
 mod output;
 mod pretrain;
 mod progress;
@@ -113,6 +115,13 @@ enum Command {
     Classify(classify::ClassifyArguments),
     /// Write how an experiment divides its flows as a CSV file that others can read, or read back.
     Split(split::SplitArguments),
+    /// Write what models get (arrays, labels, splits) for notebooks.
+    Export(export::ExportArguments),
+    /// Score predictions that were made elsewhere, on the splits of an experiment.
+    Import(export::ImportArguments),
+    /// Models in other languages (models/), checked before they are trusted.
+    #[command(subcommand)]
+    Model(model::ModelCommand),
     /// What datasets there are, whether their captures are here, and generated data.
     #[command(subcommand)]
     Data(data::DataCommand),
@@ -126,7 +135,7 @@ enum Command {
 /// Help of `--models`: which there are.
 fn models_help() -> String {
     let names: Vec<&str> = ModelKind::all().map(ModelKind::name).collect();
-    format!("Only these models, of {}", names.join(", "))
+    format!("Only these models, of {}, or of the folders in models/", names.join(", "))
 }
 
 /// Help with names of the table of models in place of `{MODEL}`, `{OTHER}` and, for the one with an ELMo, `{ELMO}`.
@@ -246,6 +255,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
             .map_err(|error| anyhow::Error::new(error).context(Internal))?;
     }
     let project = arguments.project;
+    crate::model::external::set_project(&project);
     match arguments.command {
         Command::Run(arguments) => run::run(&project, &arguments),
         Command::Reproduce(arguments) => run::reproduce(&project, &arguments),
@@ -263,6 +273,9 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Features(arguments) => features::features(&arguments),
         Command::Classify(arguments) => classify::classify(&arguments),
         Command::Split(arguments) => split::split(&project, &arguments),
+        Command::Export(arguments) => export::export(&project, &arguments),
+        Command::Import(arguments) => export::import(&project, &arguments),
+        Command::Model(command) => model::model(&project, &command),
         Command::Data(command) => data::data(&project, &command),
         Command::Cache(arguments) => cache::cache(&project, &arguments),
     }

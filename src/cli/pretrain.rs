@@ -90,6 +90,7 @@ pub(super) fn pretrain(project: &Path, arguments: &PretrainArguments) -> anyhow:
         device_reason,
         cache,
         generator: run::generate_captures,
+        take_failures: false,
         memory_limit: None,
     };
     let progress = progress::for_standard_error();

@@ -276,6 +276,7 @@ pub(super) fn settings(project: &Path, device: &str, precision: &str, cache: Cac
         device_reason,
         cache,
         generator: generate_captures,
+        take_failures: false,
         memory_limit: None,
     })
 }
@@ -329,6 +330,7 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
     let progress = progress::for_standard_error();
     let mut printed = Vec::new();
     let mut records = Vec::new();
+    let mut failed = 0;
     for experiment in &experiments {
         let run = experiment::run(experiment, &settings, progress.as_ref())?;
         let name = experiment::results_name(experiment, overrides.change_results());
@@ -336,6 +338,7 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
         let models = options.save_models.then_some((&settings, progress.as_ref()));
         let (text, of_run) = write_results(project, &run, &folder, &[], models, options.overwrite)?;
         records.extend(of_run);
+        failed += run.failures.len();
         let reused = run.rows.iter().filter(|row| row.reused).count();
         tell!(
             "{}: {} fits, {reused} of them from the cache{}; results in {}",
@@ -346,11 +349,15 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
         );
         printed.push(text);
     }
-    print_tables(printed, &records)
+    print_tables(printed, &records, failed)
 }
 
 /// Prints the tables of all experiments, and how the models rank over them.
-pub(super) fn print_tables(mut printed: Vec<String>, records: &[experiment::Record]) -> anyhow::Result<Verdict> {
+pub(super) fn print_tables(
+    mut printed: Vec<String>,
+    records: &[experiment::Record],
+    failed: usize,
+) -> anyhow::Result<Verdict> {
     // Over several tables models can be ranked; over one they cannot.
     for ranking in report::rankings(records, Metric::MACRO_F1.key)? {
         printed.push(report::ranking_table(&ranking).to_markdown());
@@ -358,7 +365,13 @@ pub(super) fn print_tables(mut printed: Vec<String>, records: &[experiment::Reco
     for text in printed {
         say!("{text}");
     }
-    Ok(Verdict::Done)
+    if failed == 0 {
+        return Ok(Verdict::Done);
+    }
+    tell!(
+        "{failed} fits failed; the tables say which, and `failures` of run.json how. The same command tries them again"
+    );
+    Ok(Verdict::CheckFailed)
 }
 
 /// Writes a run's folder whole: into a temporary folder beside it, then in its place. `units` say who computed what,

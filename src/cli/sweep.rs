@@ -67,8 +67,7 @@ pub(super) fn sweep(project: &Path, command: &SweepCommand) -> anyhow::Result<Ve
             if arguments.attached {
                 interrupt::end_with_standard_input();
             }
-            units::run_unit(project, &PlannedRun::read(project, &arguments.name)?, arguments.number)?;
-            Ok(Verdict::Done)
+            units::run_unit(project, &PlannedRun::read(project, &arguments.name)?, arguments.number)
         }
         SweepCommand::Flows(arguments) => {
             let planned = PlannedRun::read(project, &arguments.name)?;

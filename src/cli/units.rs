@@ -48,7 +48,7 @@ pub(super) fn load_shared(
 }
 
 /// Computes one unit in this process, and keeps its record.
-pub(super) fn run_unit(project: &Path, planned: &PlannedRun, number: usize) -> anyhow::Result<()> {
+pub(super) fn run_unit(project: &Path, planned: &PlannedRun, number: usize) -> anyhow::Result<Verdict> {
     let unit = planned.units.get(number).with_context(|| {
         format!("{} has {} units, and none with number {number}", planned.plan.name, planned.units.len())
     })?;
@@ -64,9 +64,11 @@ pub(super) fn run_unit(project: &Path, planned: &PlannedRun, number: usize) -> a
     let result = experiment::run_unit(&planned.experiments[unit.experiment], &unit.unit, &settings, progress.as_ref());
     record.wall_seconds = started.elapsed().as_secs_f64();
     match &result {
-        Ok(fits) => {
-            record.state = UnitState::Done;
-            record.fits.clone_from(fits);
+        Ok(outcome) => {
+            record.state = if outcome.failures.is_empty() { UnitState::Done } else { UnitState::Failed };
+            record.problem = outcome.failures.first().cloned();
+            record.fits.clone_from(&outcome.fits);
+            record.failed_fits.clone_from(&outcome.failures);
         }
         Err(error) => {
             record.state = UnitState::Failed;
@@ -74,8 +76,7 @@ pub(super) fn run_unit(project: &Path, planned: &PlannedRun, number: usize) -> a
         }
     }
     planned.store(number, &record, &settings.cache)?;
-    result?;
-    Ok(())
+    Ok(if result?.failures.is_empty() { Verdict::Done } else { Verdict::CheckFailed })
 }
 
 /// Children that end with their owner.
@@ -132,7 +133,8 @@ fn local(
                 None => index += 1,
                 Some(status) => {
                     running.0.remove(index);
-                    if planned.done(number, &cache(project)).is_none() {
+                    let ended = planned.ended(number, &cache(project));
+                    if ended.is_none() {
                         let told = planned.record(number).and_then(|record| record.problem);
                         let log = || format!("its process ended with {status}; see {}", planned.log(number).display());
                         let problem = told.unwrap_or_else(log);
@@ -218,7 +220,7 @@ fn slurm(
     while !left.is_empty() && idle < 3 {
         std::thread::sleep(SLURM_PAUSE);
         let before = left.len();
-        left.retain(|&number| planned.done(number, &cache).is_none());
+        left.retain(|&number| planned.ended(number, &cache).is_none());
         progress.advance((before - left.len()) as u64);
         match Queue::ask() {
             Ok(queue) => {
@@ -248,7 +250,7 @@ fn slurm(
 /// Puts a run together whose units are all done: writes its results and prints its tables.
 pub(super) fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progress) -> anyhow::Result<Verdict> {
     let cache = cache(project);
-    let ended: Vec<Option<UnitRecord>> = (0..planned.units.len()).map(|number| planned.done(number, &cache)).collect();
+    let ended: Vec<Option<UnitRecord>> = (0..planned.units.len()).map(|number| planned.ended(number, &cache)).collect();
     let done: Vec<&UnitRecord> = ended.iter().flatten().collect();
     if done.len() < planned.units.len() {
         anyhow::bail!(
@@ -276,9 +278,10 @@ pub(super) fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progre
         device_reason: None,
         cache,
         generator: generate_captures,
+        take_failures: true,
         memory_limit: None,
     };
-    let (mut printed, mut records) = (Vec::new(), Vec::new());
+    let (mut printed, mut records, mut failed) = (Vec::new(), Vec::new(), 0);
     for (index, experiment) in planned.experiments.iter().enumerate() {
         let own = planned.units.iter().zip(&done).filter(|(unit, _)| unit.experiment == index);
         let own: Vec<UnitRecord> = own.map(|(_, record)| (*record).clone()).collect();
@@ -293,6 +296,7 @@ pub(super) fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progre
         let (text, of_run) = write_results(project, &run, &folder, &own, models, planned.plan.options.overwrite)?;
         printed.push(text);
         records.extend(of_run);
+        failed += run.failures.len();
         let computed = run.rows.iter().filter(|row| !row.reused).count();
         tell!(
             "{}: {} fits of {} units{}; results in {}",
@@ -303,5 +307,5 @@ pub(super) fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progre
             folder.display()
         );
     }
-    print_tables(printed, &records)
+    print_tables(printed, &records, failed)
 }

@@ -53,6 +53,7 @@ pub(super) fn verify_models(project: &Path, arguments: &VerifyModelsArguments) -
         device_reason,
         cache: Cache::new(experiment::results_folder(project).join("cache")),
         generator: generate_captures,
+        take_failures: false,
         memory_limit: None,
     };
     let results = experiment::verify_models(&experiment, &settings, progress::for_standard_error().as_ref())?;

@@ -15,6 +15,12 @@ mod download;
 #[cfg(unix)]
 mod edited_runs;
 mod experiments;
+#[cfg(unix)]
+mod external;
+#[cfg(target_os = "linux")]
+mod external_faults;
+#[cfg(unix)]
+mod external_models;
 mod falsified_lengths;
 #[cfg(target_os = "linux")]
 mod faults;

@@ -262,6 +262,7 @@ fn bench(experiment: &str) -> Bench {
         device_reason: None,
         cache: Cache::new(project.path("results/cache")),
         generator: |_, _| Err("nothing is generated here".to_owned()),
+        take_failures: false,
         memory_limit: None,
     };
     Bench { project, settings }

@@ -225,9 +225,11 @@ const OUTPUTS: [(&str, &[&str]); 10] = [
 ];
 
 /// Options with a file or folder that is read, or that cannot be written here.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 10] = [
     "data verify --against",
     "pretrain --show",
+    "export --output",
+    "model check --path",
     "data unpack --into",
     "data fetch --into",
     "data init --folder",

@@ -88,13 +88,20 @@ pub(super) fn comparisons(run: &Run) -> Result<Vec<Comparison>, ExperimentError>
             });
             all.extend(corrected(tests.collect::<Result<_, ExperimentError>>()?));
         }
+        // A model that failed once is not compared over all fits.
+        let of_first = fits.first().map_or(&[][..], Vec::as_slice).iter();
+        let everywhere: Vec<&Fit<'_>> =
+            of_first.filter(|fit| fits.iter().all(|models| fit.find(models).is_some())).collect();
         if fits.len() > 1 {
-            let tests = pairs(fits[0].len()).map(|(first, second)| {
-                let values = |model: usize| fits.iter().map(|models| models[model].macro_f1).collect::<Vec<_>>();
+            let tests = pairs(everywhere.len()).map(|(first, second)| {
+                let values = |model: usize| {
+                    let of_fits = fits.iter().filter_map(|models| everywhere[model].find(models));
+                    of_fits.map(|fit| fit.macro_f1).collect::<Vec<_>>()
+                };
                 let (firsts, seconds) = (values(first), values(second));
                 let test = wilcoxon(&firsts, &seconds)?;
                 let mut comparison =
-                    fits[0][first].against(&fits[0][second], PairedTest::Wilcoxon, Metric::MACRO_F1.key);
+                    everywhere[first].against(everywhere[second], PairedTest::Wilcoxon, Metric::MACRO_F1.key);
                 let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
                 (comparison.first_value, comparison.second_value) = (mean(&firsts), mean(&seconds));
                 (comparison.for_first, comparison.for_second) = (test.positive_ranks, test.negative_ranks);
@@ -120,6 +127,12 @@ impl<'a> Fit<'a> {
         let predictions = argmax(row.outcome.probability_matrix(classes)?);
         let metrics = Metrics::from_predictions(&row.outcome.labels, &predictions, classes)?;
         Ok(Self { row, predictions, accuracy: metrics.accuracy, macro_f1: metrics.macro_average.f1 })
+    }
+
+    /// The fit of the same model in another split.
+    fn find<'b>(&self, fits: &'b [Fit<'a>]) -> Option<&'b Fit<'a>> {
+        let name = |fit: &Fit<'a>| (&fit.row.key.model, &fit.row.key.input, &fit.row.key.implementation);
+        fits.iter().find(|fit| name(fit) == name(self))
     }
 
     /// A comparison whose test is yet to be made.

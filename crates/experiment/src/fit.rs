@@ -10,6 +10,7 @@ use etcbench_evaluate::Metrics;
 use etcbench_feature::FeatureSet;
 use etcbench_model as model;
 use etcbench_model::elmo::ElmoSource;
+use etcbench_model::external::Usage;
 use etcbench_model::{ArtifactStore, Device, Examples, FitContext, FitReport, ModelError, ModelSpec};
 use etcbench_split::Split;
 use etcbench_storage::progress::Progress;
@@ -90,8 +91,12 @@ pub(super) fn fit(
     let mut report = report?;
     let fit = with_reused_stages(fit, &mut report);
     let test = examples(&request.split.test);
+    let fitted = classifier.used_outside();
+    let fit = with_outside(fit, None, fitted);
     let (probabilities, predict) = measured(|| classifier.predict_probabilities(test, progress));
     let probabilities = probabilities?;
+    let predict = with_outside(predict, fitted, classifier.used_outside());
+    classifier.check_answers(test, progress)?;
     // What is no distribution is an error here, before it is stored.
     Metrics::from_probabilities(&test.labels(), probabilities.view())?;
     let bytes = classifier.save()?.to_bytes()?;
@@ -132,6 +137,17 @@ pub(super) fn validation_score(
     let probabilities = classifier.predict_probabilities(validation, progress)?;
     let metrics = Metrics::from_probabilities(&validation.labels(), probabilities.view())?;
     Ok(Some(metrics.confusion.macro_average().f1))
+}
+
+/// A cost with what a model's own processes took between two looks at them. Their peaks are of their whole life.
+fn with_outside(own: Cost, before: Option<Usage>, after: Option<Usage>) -> Cost {
+    let Some(after) = after else { return own };
+    let seconds = after.cpu_seconds - before.map_or(0.0, |before| before.cpu_seconds);
+    Cost {
+        cpu_seconds: own.cpu_seconds.map(|own| own + seconds.max(0.0)),
+        peak_memory_bytes: own.peak_memory_bytes.map(|own| own + after.peak_memory_bytes),
+        ..own
+    }
 }
 
 /// A stage taken from the cache took no time in this fit, but it is part of what the model costs: the fit

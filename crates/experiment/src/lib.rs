@@ -2,10 +2,12 @@
 //! determines it. [`read_experiment`] resolves a file, [`run`] computes, [`store`] writes what a run
 //! leaves behind.
 
+mod assembly;
 mod cache;
 mod cache_entries;
 mod comparisons;
 mod corpus;
+mod export;
 mod fit;
 mod flow_cache;
 mod flows;
@@ -31,6 +33,7 @@ mod verify;
 pub use cache::{CHECKPOINT_INTERVAL, Cache, StageCount, StageCounts};
 pub use cache_entries::{CacheContents, CacheEntry, PruneLimits, Pruned};
 pub use comparisons::{Comparison, PairedTest};
+pub use export::{export, import};
 pub use fit::FitOutcome;
 pub use flows::{CaptureFacts, dataset_names, require_data};
 pub use format::{Experiment, Overrides, TableLayout, Variant, read_experiment};
@@ -44,13 +47,14 @@ pub use pretrain::{PretrainedElmo, Recipe, pretrain_datasets, pretrain_experimen
 pub use provenance::Provenance;
 pub use record::{Record, RunKey};
 pub use run::{
-    FittedRow, Generator, Run, Settings, SplitRun, VariantRun, device_name, divide, results_folder, results_name, run,
+    FailedFit, FittedRow, Generator, Run, Settings, SplitRun, VariantRun, device_name, divide, results_folder,
+    results_name, run,
 };
 pub use slurm::{Queue, SlurmError, SlurmOptions, submit};
 pub use store::store;
 pub use sweep::coordinates;
 pub use tune::{Dimension, Range, Scale, Search, Trial, TuneOptions, Tuning};
-pub use unit::{Unit, are_cached, load_shared, run_unit, units};
+pub use unit::{Unit, UnitOutcome, are_cached, load_shared, run_unit, units};
 pub use verify::{Agreement, Measured as AgreementPart, verify_models};
 
 use std::path::PathBuf;

@@ -95,7 +95,7 @@ fn description(
 fn asked_for<'a>(variant: &'a Variant, row: &FittedRow) -> Result<&'a ModelSpec, ExperimentError> {
     let key = &row.key;
     let same = |spec: &&ModelSpec| {
-        let names = [spec.kind.name(), spec.input.name(), spec.implementation.name()];
+        let names = [spec.kind.name(), spec.input.name(), spec.implementation_name()];
         names == [key.model.as_str(), key.input.as_str(), key.implementation.as_str()]
     };
     variant.models.iter().find(same).ok_or_else(|| ExperimentError::Internal {

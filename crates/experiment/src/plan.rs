@@ -91,6 +91,9 @@ pub struct UnitRecord {
     pub problem: Option<String>,
     /// Names of its fits in the cache.
     pub fits: Vec<String>,
+    /// Why fits of external models failed, which fails the unit but is a result of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_fits: Vec<String>,
     /// The name of the device that deep models trained on.
     pub device: String,
     /// The machine and program.
@@ -209,7 +212,13 @@ impl PlannedRun {
         // What is kept, and how often, changes no result.
         let PlanOptions { device, precision, checkpoint_seconds: _, save_models: _, overwrite: _ } = &self.plan.options;
         let models: Vec<(&str, u32)> = ModelKind::all().map(|kind| (kind.name(), kind.entry().version)).collect();
+        let of_variants = self.experiments.iter().flat_map(|experiment| &experiment.variants);
+        let external: Vec<&str> = of_variants
+            .flat_map(|variant| &variant.models)
+            .filter_map(|spec| Some(spec.kind.entry().external?.digest.as_str()))
+            .collect();
         Determinants::of("plan", 1)
+            .and("external", &external)
             .and("flows_version", &FLOWS_VERSION)
             .and("features_version", &FEATURES_VERSION)
             .and("models", &models)
@@ -252,6 +261,14 @@ impl PlannedRun {
         self.record(number).filter(|record| record.state == UnitState::Done && are_cached(cache, &record.fits))
     }
 
+    /// The record of a unit that is done, or failed in nothing but fits of external models.
+    pub fn ended(&self, number: usize, cache: &Cache) -> Option<UnitRecord> {
+        let failed_as_result = |record: &UnitRecord| {
+            record.state == UnitState::Failed && !record.failed_fits.is_empty() && are_cached(cache, &record.fits)
+        };
+        self.done(number, cache).or_else(|| self.record(number).filter(failed_as_result))
+    }
+
     /// The units that are not done.
     pub fn missing(&self, cache: &Cache) -> Vec<usize> {
         (0..self.units.len()).filter(|&number| self.done(number, cache).is_none()).collect()
@@ -268,6 +285,7 @@ impl PlannedRun {
             state: UnitState::Begun,
             problem: None,
             fits: Vec::new(),
+            failed_fits: Vec::new(),
             device: device.to_owned(),
             provenance,
             host: host(),

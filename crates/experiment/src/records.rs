@@ -3,6 +3,7 @@
 use super::run::{FittedRow, Run};
 use super::{ExperimentError, Record, RunKey};
 use etcbench_evaluate::{Metric, bootstrap_intervals};
+use etcbench_model::Implementation;
 
 /// Test sets drawn for a bootstrap interval: its ends then vary by about a fiftieth of its width.
 const RESAMPLES: usize = 2000;
@@ -37,6 +38,11 @@ pub(super) fn outcome_records(
     }
     let mut of = |metric: Metric, value: Option<f64>| whole(metric.key.to_owned(), value);
     let tests = outcome.test_rows.len() as f64;
+    // What was predicted elsewhere was not measured.
+    if row.key.implementation == Implementation::IMPORTED {
+        of(Metric::TEST_FLOWS, Some(tests));
+        return Ok(());
+    }
     of(Metric::TRAINING_FLOWS, Some(outcome.training_flows as f64));
     of(Metric::VALIDATION_FLOWS, Some(outcome.validation_flows as f64));
     of(Metric::TEST_FLOWS, Some(tests));
@@ -71,6 +77,13 @@ pub(super) fn outcome_records(
         }
     }
     Ok(())
+}
+
+/// Appends that fits failed, and how: one record each, which says no more than that.
+pub(super) fn failure_records(run: &Run, records: &mut Vec<Record>) {
+    for failed in &run.failures {
+        records.push(of_fit(&failed.key, Metric::FAILED.of_part(failed.failure.kind.name()), Some(1.0)));
+    }
 }
 
 /// Appends what was tried in tuning: the score of every setting on the validation part, and the one chosen again.

@@ -5,19 +5,21 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::assembly::assembled;
 use super::cache::{Cache, FitArtifacts, StageCounts};
 use super::fit::{FitOutcome, FitRequest, fit, validation_score};
 use super::flows::{CaptureFacts, Content, LoadedFlows, load_flows};
 use super::pretraining::{Divided, ElmoSources};
 use super::provenance::Provenance;
-use super::records::{curve_records, outcome_records, tuning_records};
+use super::records::{curve_records, failure_records, outcome_records, tuning_records};
 use super::tune::{Setting, Trial, Tuning, is_tuned};
 use super::{Experiment, ExperimentError, Record, RunKey, Variant, memory};
 use etcbench_feature::{FEATURES_VERSION, FeatureSet, Unselected, build_features, build_table_features};
 use etcbench_flow::reads_times;
 use etcbench_leaks::LeakReport;
 use etcbench_model::elmo::ElmoSource;
-use etcbench_model::{Device, FitSize, Input, ModelSpec};
+use etcbench_model::external::Failure;
+use etcbench_model::{Device, FitSize, Input, ModelError, ModelSpec};
 use etcbench_split::{
     GroupBy, SmallClass, Split, SplitMethod, SplitSummary, leave_out_small_classes, sample_training, split,
 };
@@ -40,6 +42,8 @@ pub struct Settings {
     pub cache: Cache,
     /// What generates the captures of the dataset `synth`, where an experiment uses it and they are not there.
     pub generator: Generator,
+    /// Whether a fit that failed in a unit of this run counts as failed, and is not tried once more.
+    pub take_failures: bool,
     /// The most memory that the process may have, in bytes; what is free on the machine where none is given.
     pub memory_limit: Option<u64>,
 }
@@ -67,6 +71,14 @@ pub struct FittedRow {
     pub reused: bool,
     /// The settings that were tried before; none for a model that was not tuned.
     pub tuning: Option<Tuning>,
+}
+
+/// A fit of an external model that failed. That is a result too.
+pub struct FailedFit {
+    /// What was to be fitted.
+    pub key: RunKey,
+    /// How it failed.
+    pub failure: Failure,
 }
 
 /// How the flows of a variant were divided for one seed and fold.
@@ -131,6 +143,8 @@ pub struct Run {
     pub variants: Vec<VariantRun>,
     /// The fits: variants, then seeds, then folds, then models, in the file's order.
     pub rows: Vec<FittedRow>,
+    /// The fits that failed, in the same order.
+    pub failures: Vec<FailedFit>,
 }
 
 impl Run {
@@ -146,6 +160,7 @@ impl Run {
                 outcome_records(row, &variant.features.class_names, &mut records)?;
             }
         }
+        failure_records(self, &mut records);
         tuning_records(self, &mut records);
         curve_records(self, &mut records);
         Ok(records)
@@ -181,50 +196,30 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     progress.begin(&format!("{}: {total} fits", experiment.name), total as u64);
     let mut variants = Vec::new();
     let mut rows = Vec::new();
+    let mut failures = Vec::new();
     for (variant, index, prepared) in prepared {
         let (flows, elmos) = (&loaded[index], &elmos);
         let context = VariantContext { experiment, variant, flows, elmos, settings, progress };
         for split in &prepared.splits {
             for spec in &variant.models {
-                rows.push(context.fit(&prepared, split, spec)?);
+                match context.fit(&prepared, split, spec) {
+                    Ok(row) => rows.push(row),
+                    Err(error) => failures.push(FailedFit {
+                        key: context.run_key(spec, split),
+                        failure: context.told_failure(split, error)?,
+                    }),
+                }
                 progress.advance(1);
             }
         }
         variants.push(prepared);
     }
     progress.end();
-    let mut captures: Vec<CaptureFacts> = Vec::new();
-    for flows in &loaded {
-        for capture in &flows.captures {
-            if !captures.contains(capture) {
-                captures.push(capture.clone());
-            }
-        }
-    }
-    // Captures are the same under all flow options; of flows, those of the first variant's options are listed.
-    let (mut manifests, without_label, data_notes) = loaded.first_mut().map_or_else(Default::default, |flows| {
-        (
-            std::mem::take(&mut flows.manifests),
-            std::mem::take(&mut flows.without_label),
-            std::mem::take(&mut flows.notes),
-        )
-    });
     let is_new = |manifest: &etcbench_dataset::Manifest| !experiment.datasets.contains(&manifest.dataset);
-    manifests.extend(elmos.manifests().into_iter().filter(is_new));
-    // A run that other machines computed may end on one without their graphics card.
-    let description = settings.device.describe().unwrap_or_else(|_| settings.device.name());
-    Ok(Run {
-        manifests,
-        without_label,
-        data_notes,
-        experiment: experiment.clone(),
-        provenance: Provenance::collect(&settings.project, &description),
-        captures,
-        flows_reused: loaded.iter().all(|flows| flows.reused),
-        stages: settings.cache.counts(),
-        variants,
-        rows,
-    })
+    let mut run = assembled(experiment, settings, &mut loaded, variants, rows);
+    run.manifests.extend(elmos.manifests().into_iter().filter(is_new));
+    run.failures = failures;
+    Ok(run)
 }
 
 /// Bad parameters are told before hours of training, not after.
@@ -253,9 +248,9 @@ pub fn divide(
 }
 
 /// A variant, the place of its flows among the loaded ones, and what was made of them.
-type Prepared<'a> = (&'a Variant, usize, VariantRun);
+pub(super) type Prepared<'a> = (&'a Variant, usize, VariantRun);
 
-fn prepare_all<'a>(
+pub(super) fn prepare_all<'a>(
     experiment: &'a Experiment,
     settings: &Settings,
     progress: &dyn Progress,
@@ -413,6 +408,9 @@ pub(super) fn settings_of(experiment: &Experiment, spec: &ModelSpec) -> Result<V
     }
 }
 
+/// The stage of the cache that holds how fits failed.
+const FAILURES: &str = "failures";
+
 /// What the fits of a variant share.
 pub(super) struct VariantContext<'a> {
     pub experiment: &'a Experiment,
@@ -447,14 +445,33 @@ impl VariantContext<'_> {
         };
         self.progress.begin(&format!("{} {what}", key.variant), 0);
         let artifacts = FitArtifacts::new(cache);
-        let fitted = self.elmo(prepared, split, &spec).and_then(|elmo| fit(&request, elmo, &artifacts, self.progress));
+        let fitted = match self.known_failure(&cache_key) {
+            Some(failure) => Err(ModelError::External(Box::new(failure)).into()),
+            None => self.elmo(prepared, split, &spec).and_then(|elmo| fit(&request, elmo, &artifacts, self.progress)),
+        };
         self.progress.end();
+        if let Err(ExperimentError::Model(ModelError::External(failure))) = &fitted {
+            put_json(cache, FAILURES, &cache_key, failure)?;
+        }
         let (outcome, model) = fitted?;
         // The model first: an outcome in the cache means that its model is there too.
         cache.put("models", &cache_key, &model).map_err(cannot_store)?;
         put_json(cache, "fits", &cache_key, &outcome)?;
         artifacts.remove_not_needed();
         Ok(FittedRow { key, outcome, cache_key, reused: false, tuning })
+    }
+
+    /// How a fit failed in a unit of the same run.
+    fn known_failure(&self, cache_key: &str) -> Option<Failure> {
+        let cache = Some(&self.settings.cache).filter(|_| self.settings.take_failures)?;
+        serde_json::from_slice(&cache.get(FAILURES, cache_key)?).ok()
+    }
+
+    /// The failure of an external model, told; any other error stays one.
+    pub(super) fn told_failure(&self, split: &SplitRun, error: ExperimentError) -> Result<Failure, ExperimentError> {
+        let ExperimentError::Model(ModelError::External(failure)) = error else { return Err(error) };
+        self.progress.warn(&format!("{}, seed {}: a fit failed: {failure}", self.variant.name, split.seed));
+        Ok(*failure)
     }
 
     /// The setting with the best score on the validation part, and all that were tried.
@@ -467,15 +484,26 @@ impl VariantContext<'_> {
         let settings = settings_of(self.experiment, spec)?;
         let what = format!("tuning {} {}: {} settings", spec.kind.name(), spec.input.name(), settings.len());
         self.progress.begin(&what, settings.len() as u64);
+        let mut failed = None;
         let trials = settings.iter().map(|setting| {
-            let trial = self.trial(prepared, split, setting);
+            let trial = match self.trial(prepared, split, setting) {
+                // A setting with which an external model fails has no score.
+                Err(ExperimentError::Model(ModelError::External(failure))) => {
+                    self.progress.warn(&format!("{}: {failure}", setting.name));
+                    failed = Some(failure);
+                    Ok(Trial { setting: setting.name.clone(), macro_f1: None, wall_seconds: 0.0 })
+                }
+                trial => trial,
+            };
             self.progress.advance(1);
             trial
         });
         let trials: Result<Vec<Trial>, ExperimentError> = trials.collect();
         self.progress.end();
-        let tuning =
-            Tuning::choose(trials?).ok_or_else(|| ExperimentError::Tuning { model: spec.kind.name().to_owned() })?;
+        let tuning = Tuning::choose(trials?).ok_or_else(|| match failed {
+            Some(failure) => ModelError::External(failure).into(),
+            None => ExperimentError::Tuning { model: spec.kind.name().to_owned() },
+        })?;
         Ok((settings[tuning.chosen].spec.clone(), Some(tuning)))
     }
 
@@ -544,7 +572,7 @@ impl VariantContext<'_> {
         }
     }
 
-    fn run_key(&self, spec: &ModelSpec, split: &SplitRun) -> RunKey {
+    pub(super) fn run_key(&self, spec: &ModelSpec, split: &SplitRun) -> RunKey {
         RunKey {
             experiment: self.experiment.name.clone(),
             dataset: self.experiment.datasets.join("+"),
@@ -552,7 +580,7 @@ impl VariantContext<'_> {
             variant: self.variant.name.clone(),
             model: spec.kind.name().to_owned(),
             input: spec.input.name().to_owned(),
-            implementation: spec.implementation.name().to_owned(),
+            implementation: spec.implementation_name().to_owned(),
             seed: split.seed,
             fold: split.fold,
         }
@@ -582,6 +610,10 @@ impl VariantContext<'_> {
             .and("seed", &request.seed);
         let members: Vec<u32> = spec.members().iter().map(|member| member.kind.entry().version).collect();
         let facts = if members.is_empty() { facts } else { facts.and("member_versions", &members) };
+        let facts = match spec.kind.entry().external {
+            Some(package) => facts.and("external", &package.digest).and("external_version", &package.manifest.version),
+            None => facts,
+        };
         self.elmos.add_to(request.device.add_to(facts), spec, &self.flows.options, &split.test).key()
     }
 }

@@ -9,10 +9,11 @@ use serde::Serialize;
 use super::cache::StageCounts;
 use super::comparisons::comparisons;
 use super::flows::CaptureFacts;
-use super::run::{FittedRow, Run, VariantRun};
+use super::run::{FailedFit, FittedRow, Run, VariantRun};
 use super::{Cost, ExperimentError, Provenance, RunKey};
 use etcbench_feature::Unselected;
-use etcbench_model::{Pretraining, StageTime};
+use etcbench_model::external::FailureKind;
+use etcbench_model::{Implementation, Pretraining, StageTime};
 use etcbench_split::SmallClass;
 use etcbench_storage as storage;
 
@@ -30,6 +31,18 @@ struct RunFile<'a> {
     stages: &'a StageCounts,
     variants: Vec<VariantFile<'a>>,
     fits: Vec<FitFile<'a>>,
+    /// Fits of external models that failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failures: Vec<FailureFile<'a>>,
+}
+
+#[derive(Serialize)]
+struct FailureFile<'a> {
+    #[serde(flatten)]
+    key: &'a RunKey,
+    kind: FailureKind,
+    problem: &'a str,
+    standard_error: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -61,8 +74,9 @@ struct FitFile<'a> {
     /// The setting that tuning chose; none for a model that was not tuned.
     setting: Option<&'a str>,
     cache_key: &'a str,
-    fit: Cost,
-    predict: Cost,
+    /// None for predictions that were imported.
+    fit: Option<Cost>,
+    predict: Option<Cost>,
     stages: &'a [StageTime],
     notes: &'a [String],
     /// What the ELMo was pre-trained on, where that is not the training part alone.
@@ -146,11 +160,21 @@ fn run_file(run: &Run) -> RunFile<'_> {
                 reused: row.reused,
                 setting: row.tuning.as_ref().map(|tuning| tuning.trials[tuning.chosen].setting.as_str()),
                 cache_key: &row.cache_key,
-                fit: row.outcome.fit,
-                predict: row.outcome.predict,
+                fit: Some(row.outcome.fit).filter(|_| row.key.implementation != Implementation::IMPORTED),
+                predict: Some(row.outcome.predict).filter(|_| row.key.implementation != Implementation::IMPORTED),
                 stages: &row.outcome.report.stages,
                 notes: &row.outcome.report.notes,
                 pretraining: row.outcome.report.pretraining.as_ref(),
+            })
+            .collect(),
+        failures: run
+            .failures
+            .iter()
+            .map(|FailedFit { key, failure }| FailureFile {
+                key,
+                kind: failure.kind,
+                problem: &failure.problem,
+                standard_error: &failure.standard_error,
             })
             .collect(),
     }

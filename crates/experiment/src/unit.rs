@@ -51,7 +51,16 @@ pub fn load_shared(
     Ok(())
 }
 
-/// Computes a unit, or takes what is there of it from the cache; gives the names of its fits in the cache.
+/// What came of a unit.
+#[derive(Debug, Default)]
+pub struct UnitOutcome {
+    /// The names of its fits in the cache.
+    pub fits: Vec<String>,
+    /// Why fits of external models failed, a line each.
+    pub failures: Vec<String>,
+}
+
+/// Computes a unit, or takes what is there of it from the cache.
 ///
 /// # Errors
 /// As [`super::run`]; a unit that is not one of the experiment's.
@@ -60,7 +69,7 @@ pub fn run_unit(
     unit: &Unit,
     settings: &Settings,
     progress: &dyn Progress,
-) -> Result<Vec<String>, ExperimentError> {
+) -> Result<UnitOutcome, ExperimentError> {
     let variant = experiment
         .variants
         .iter()
@@ -81,15 +90,18 @@ pub fn run_unit(
     memory::check_fits(&one.name, &variants, settings, progress)?;
     let [(context, _)] = variants;
     progress.begin(&format!("{}, {}, seed {}: {total} fits", one.name, unit.variant, unit.seed), total as u64);
-    let mut keys = Vec::new();
+    let mut outcome = UnitOutcome::default();
     for split in &prepared.splits {
         for spec in &variant.models {
-            keys.push(context.fit(&prepared, split, spec)?.cache_key);
+            match context.fit(&prepared, split, spec) {
+                Ok(row) => outcome.fits.push(row.cache_key),
+                Err(error) => outcome.failures.push(context.told_failure(split, error)?.to_string()),
+            }
             progress.advance(1);
         }
     }
     progress.end();
-    Ok(keys)
+    Ok(outcome)
 }
 
 /// Whether every one of these fits is in the cache, whole.

@@ -205,7 +205,7 @@ impl<A: Algorithm + 'static> Classical<A> {
             name: A::NAME,
             summary,
             version: 1,
-            inputs: &Input::ALL,
+            inputs: &Input::CLASSICAL,
             reads_input: true,
             deep: false,
             proposed: false,
@@ -215,6 +215,7 @@ impl<A: Algorithm + 'static> Classical<A> {
                 None => None,
             },
             elmo: None,
+            external: None,
             build: |ModelSpec { input, implementation, parameters, .. }| {
                 Ok(Box::new(Self::new(*implementation, *input, parameters)?))
             },

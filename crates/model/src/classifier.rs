@@ -6,6 +6,7 @@ use std::time::Duration;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
+use super::external::{Failure, Usage};
 use super::{ExpectedMemory, FitSize, ModelArchive, ModelKind, Pretraining};
 use etcbench_feature::FeatureSet;
 use etcbench_storage::progress::Progress;
@@ -31,6 +32,12 @@ impl Implementation {
         }
     }
 
+    /// What stands in the place of the name for a model that is a program outside.
+    pub const EXTERNAL: &'static str = "external";
+
+    /// What stands in the place of the name for predictions that were made elsewhere, and only scored here.
+    pub const IMPORTED: &'static str = "imported";
+
     /// Whether this is the name of the one that runs unless an experiment says otherwise.
     pub fn is_default(name: &str) -> bool {
         name == Self::default().name()
@@ -51,13 +58,17 @@ pub enum Input {
     Sequences,
     /// The flow statistics and the packet sequences, side by side.
     SequencesAndStatistics,
+    /// Bytes and sequences, side by side.
+    BytesAndSequences,
+    /// All three.
+    All,
     /// What other models of the run read.
     Members,
 }
 
 impl Input {
-    /// All that a model can read by itself.
-    pub const ALL: [Self; 5] =
+    /// Those that models on columns read.
+    pub const CLASSICAL: [Self; 5] =
         [Self::Bytes, Self::Statistics, Self::BytesAndStatistics, Self::Sequences, Self::SequencesAndStatistics];
 
     /// The name in files, records and tables.
@@ -68,6 +79,8 @@ impl Input {
             Self::BytesAndStatistics => "bytes_and_statistics",
             Self::Sequences => "sequences",
             Self::SequencesAndStatistics => "sequences_and_statistics",
+            Self::BytesAndSequences => "bytes_and_sequences",
+            Self::All => "all",
             Self::Members => "members",
         }
     }
@@ -78,19 +91,19 @@ impl Input {
         if inputs.contains(&Self::Bytes) { Self::Bytes } else { inputs[0] }
     }
 
-    /// Whether the bytes of packets are among it.
+    /// Whether the bytes of packets are read.
     pub fn reads_bytes(self) -> bool {
-        matches!(self, Self::Bytes | Self::BytesAndStatistics)
+        matches!(self, Self::Bytes | Self::BytesAndStatistics | Self::BytesAndSequences | Self::All)
     }
 
-    /// Whether the flow statistics are.
+    /// Whether the flow statistics are read.
     pub fn reads_statistics(self) -> bool {
-        matches!(self, Self::Statistics | Self::BytesAndStatistics | Self::SequencesAndStatistics)
+        matches!(self, Self::Statistics | Self::BytesAndStatistics | Self::SequencesAndStatistics | Self::All)
     }
 
-    /// Whether the packet sequences are.
+    /// Whether packet sequences are read.
     pub fn reads_sequences(self) -> bool {
-        matches!(self, Self::Sequences | Self::SequencesAndStatistics)
+        matches!(self, Self::Sequences | Self::BytesAndSequences | Self::SequencesAndStatistics | Self::All)
     }
 }
 
@@ -166,6 +179,11 @@ pub struct ModelSpec {
 pub const PACKET_METADATA: &str = "packet_metadata";
 
 impl ModelSpec {
+    /// What records say of its implementation: `fast`, `reference` or `external`.
+    pub fn implementation_name(&self) -> &'static str {
+        if self.kind.entry().external.is_some() { Implementation::EXTERNAL } else { self.implementation.name() }
+    }
+
     /// Whether it, or one of its members, reads the bytes of packets.
     pub fn reads_bytes(&self) -> bool {
         self.input.reads_bytes() || self.members().iter().any(Self::reads_bytes)
@@ -326,6 +344,9 @@ pub enum ModelError {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// An external model failed.
+    #[error(transparent)]
+    External(Box<Failure>),
     /// A stored model cannot be read.
     #[error("{}: {problem}", path.as_ref().map_or("model file".to_owned(), |path| path.display().to_string()))]
     File {
@@ -362,6 +383,20 @@ pub trait Classifier: Send {
     /// A model that was not fitted, or features of another shape than those it was fitted on.
     fn predict_probabilities(&self, examples: Examples<'_>, progress: &dyn Progress)
     -> Result<Array2<f32>, ModelError>;
+
+    /// Holds what the model says of rows to what it says of the same rows asked otherwise; nothing for models of this
+    /// program, which its tests hold. Called after predicting was timed.
+    ///
+    /// # Errors
+    /// Answers that depend on how they are asked for.
+    fn check_answers(&self, _examples: Examples<'_>, _progress: &dyn Progress) -> Result<(), ModelError> {
+        Ok(())
+    }
+
+    /// What processes of its own have taken since they were started; none where there are none.
+    fn used_outside(&self) -> Option<Usage> {
+        None
+    }
 
     /// The fitted model as a file's content; loading it predicts the same bits.
     ///

@@ -32,6 +32,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
     agreement: None,
     reference_row_limit: None,
     elmo: None,
+    external: None,
     build: |spec| Ok(Box::new(Ensemble::new(spec)?)),
     load: |implementation, archive| Ok(Box::new(Ensemble::from_archive(implementation, archive)?)),
 };

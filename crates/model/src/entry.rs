@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::elmo::{ElmoOptions, ElmoSource};
+use super::external::{self, Package};
 use super::{Classifier, Implementation, Input, MODELS, ModelArchive, ModelError, ModelSpec};
 
 /// What the two implementations of a model must share.
@@ -45,6 +46,8 @@ pub struct ModelEntry {
     pub reference_row_limit: Option<usize>,
     /// How it takes an ELMo; none where it has none.
     pub(crate) elmo: Option<ElmoEntry>,
+    /// The folder of an external model; none of a model of the table.
+    pub external: Option<&'static Package>,
     /// A model as an experiment file asks for it, not fitted yet.
     pub(crate) build: fn(&ModelSpec) -> Built,
     /// A fitted model from its file.
@@ -73,9 +76,36 @@ impl ModelKind {
         MODELS.iter().map(|entry| Self(entry))
     }
 
-    /// The model of this name.
+    /// The model of this name in the table.
     pub fn named(name: &str) -> Option<Self> {
         Self::all().find(|kind| kind.name() == name)
+    }
+
+    /// The model of this name: of the table, or else the external one in `models/`.
+    ///
+    /// # Errors
+    /// An external model whose folder cannot be used, and a folder that has the name of a model of the table.
+    pub fn find(name: &str) -> Result<Option<Self>, ModelError> {
+        let external = external::named(name)?;
+        Ok(Self::named(name).or(external))
+    }
+
+    /// The external model in the folder `path`, relative to the project's, under this name.
+    ///
+    /// # Errors
+    /// A folder that is no model, or a name that is one of the table.
+    pub fn at(name: &str, path: &str) -> Result<Self, ModelError> {
+        external::at(name, path)
+    }
+
+    /// The model of an entry.
+    pub(crate) fn of(entry: &'static ModelEntry) -> Self {
+        Self(entry)
+    }
+
+    /// The names of all: of the table, then of the external ones in `models/`.
+    pub fn names() -> Vec<String> {
+        Self::all().map(|kind| kind.name().to_owned()).chain(external::names()).collect()
     }
 
     /// The model that the paper proposes.
@@ -101,7 +131,8 @@ impl ModelKind {
 
 impl PartialEq for ModelKind {
     fn eq(&self, other: &Self) -> bool {
-        self.name() == other.name()
+        // Two contents of an external model are two models.
+        self.name() == other.name() && self.0.external == other.0.external
     }
 }
 
@@ -122,8 +153,10 @@ impl Serialize for ModelKind {
 impl<'de> Deserialize<'de> for ModelKind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        Self::named(&name).ok_or_else(|| {
-            let known: Vec<String> = Self::all().map(|kind| format!("`{}`", kind.name())).collect();
+        let external = || external::known(&name).map_or_else(|| external::named(&name), |kind| Ok(Some(kind)));
+        let found = Self::named(&name).map_or_else(external, |kind| Ok(Some(kind)));
+        found.map_err(serde::de::Error::custom)?.ok_or_else(|| {
+            let known: Vec<String> = Self::names().iter().map(|name| format!("`{name}`")).collect();
             // The words of serde's derived enums, which the readers of declarative files know.
             serde::de::Error::custom(format!("unknown variant `{name}`, expected one of {}", known.join(", ")))
         })

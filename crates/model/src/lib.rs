@@ -17,6 +17,7 @@ mod device;
 pub mod elmo;
 mod ensemble;
 mod entry;
+pub mod external;
 mod factory;
 mod gradient_boosting;
 mod input;

@@ -212,6 +212,8 @@ fn described(bytes: &[u8]) -> Result<(ModelArchive, ModelDescription), ModelErro
             "it does not say how its features are made; `etcbench run ... --save-models` writes models that do",
         ));
     };
+    // A model is read by its name, under which an external one must be known.
+    super::external::of_archive(&archive)?;
     let description: Result<ModelDescription, _> = serde_json::from_str(text);
     let expected = archive.metadata.remove(CHECKSUM);
     let found = hex::encode(Sha256::digest(archive.to_bytes()?));

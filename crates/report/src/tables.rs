@@ -6,7 +6,7 @@ use super::reproduced::{WITHIN_NOTE, within_cell};
 use super::{Cell, Column, Possible, PublishedCell, PublishedTable, ReportError, Table};
 use etcbench_evaluate::Metric;
 use etcbench_experiment::{Record, TableLayout};
-use etcbench_model::ModelKind;
+use etcbench_model::{Implementation, ModelKind};
 use etcbench_split::SplitSummary;
 
 /// What stands in the `variant` column of the paper's numbers.
@@ -76,6 +76,9 @@ fn model_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
                 [&row.model, &row.input, &row.implementation, &row.variant].map(|text| Cell::Text(text.clone())).into();
             for metric in metrics {
                 let mut cell = measured_cell(&mut table, aggregate.get(row, None, metric), metric, "undefined");
+                if cell == Cell::Absent && has_failed(aggregate, row) {
+                    cell = Cell::text("failed");
+                }
                 note_undefined_classes(&mut table, &mut cell, aggregate, row, metric);
                 cells.push(cell);
             }
@@ -213,6 +216,14 @@ fn published_cell(table: &mut Table, published: Option<&PublishedCell>) -> Cell 
 
 fn common_notes(table: &mut Table, key: &TableKey, aggregate: &Aggregate, published: Option<&PublishedTable>) {
     pretraining_notes(table, aggregate);
+    failure_notes(table, aggregate);
+    if aggregate.rows().iter().any(|row| row.implementation == Implementation::IMPORTED) {
+        table.notes.push(
+            "Rows \"imported\" are of predictions that were made elsewhere and only scored here: what they were trained on, \
+             and how long it took, is not known."
+                .to_owned(),
+        );
+    }
     if let Some((fewest, most)) = aggregate.seeds() {
         let range = |fewest, most| if fewest == most { format!("{most}") } else { format!("{fewest} to {most}") };
         let fits = aggregate.fits().filter(|fits| *fits != (fewest, most));
@@ -236,6 +247,33 @@ fn common_notes(table: &mut Table, key: &TableKey, aggregate: &Aggregate, publis
         if aggregate.fits().is_some_and(|(_, most)| most > 1) {
             table.notes.push(WITHIN_NOTE.to_owned());
         }
+    }
+}
+
+fn has_failed(aggregate: &Aggregate, row: &RowKey) -> bool {
+    aggregate.of_parts(row, Metric::FAILED).next().is_some()
+}
+
+/// Which fits failed, and how.
+fn failure_notes(table: &mut Table, aggregate: &Aggregate) {
+    for row in aggregate.rows() {
+        let parts = aggregate.of_parts(&row, Metric::FAILED);
+        let parts: Vec<(String, usize)> =
+            parts.map(|(kind, measured)| (kind.replace('_', " "), measured.fits)).collect();
+        let failed: usize = parts.iter().map(|(_, fits)| fits).sum();
+        if failed == 0 {
+            continue;
+        }
+        let good = aggregate.get(&row, None, Metric::ACCURACY).map_or(0, |measured| measured.fits);
+        let kinds: Vec<String> = parts.iter().map(|(kind, fits)| format!("{kind} ({fits})")).collect();
+        table.notes.push(format!(
+            "{} ({}, {}) failed in {failed} of {} fits: {}. `failures` of run.json says more.",
+            row.model,
+            row.input,
+            row.variant,
+            failed + good,
+            kinds.join(", ")
+        ));
     }
 }
 

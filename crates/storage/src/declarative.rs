@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
+use super::hints;
+
 /// Why a declarative file cannot be used; one line that says where and what to do.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DeclarativeError {
@@ -134,8 +136,13 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     candidates.into_iter().min_by_key(|candidate| strsim::damerau_levenshtein(&name, &candidate.to_lowercase()))
 }
 
-/// `, did you mean X?`, or nothing where no candidate is near enough to be a slip of the keyboard.
+/// `, did you mean X?`: what others call `name`, else the nearest candidate; nothing where none is near enough to be a slip
+/// of the keyboard.
 pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    if let Some(ours) = hints::meant(name, &candidates) {
+        return format!(", did you mean `{ours}`?");
+    }
     nearest(name, candidates)
         .filter(|known| strsim::normalized_damerau_levenshtein(&name.to_lowercase(), &known.to_lowercase()) >= 0.5)
         .map_or(String::new(), |known| format!(", did you mean `{known}`?"))

@@ -9,6 +9,7 @@ pub mod declarative;
 mod destination;
 mod determinants;
 mod folder;
+mod hints;
 mod partial;
 mod process;
 pub mod progress;

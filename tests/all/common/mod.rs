@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a project folder of their own and the real binary.
 
 pub(crate) mod every_stage;
+pub(crate) mod external;
 #[cfg(target_os = "linux")]
 pub(crate) mod faults;
 

@@ -265,6 +265,7 @@ metrics! {
         direction: Direction::Higher,
         ..SECONDS
     };
+    FAILED = Metric { key: "failed", label: "fits that failed", source: Source::Part, ..COUNT };
     PRETRAINING_PACKETS = Metric { key: "pretraining_packets", label: "packets pre-trained on", ..COUNT };
     PRETRAINING_PACKETS_OF_PART =
         Metric { key: "pretraining_packets", label: "packets pre-trained on", source: Source::Part, ..COUNT };

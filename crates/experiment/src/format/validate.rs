@@ -19,7 +19,7 @@ pub(super) fn validate(resolved: Resolved) -> Result<Experiment, DeclarativeErro
     let Resolved { name, origin, size, document, variants, table } = resolved;
     if let Some(tune) = &document.tune {
         for model in tune.space.keys() {
-            model_kind(model, &format!("{origin}: [tune.space]"))?;
+            model_kind(model, document.model.get(model), &format!("{origin}: [tune.space]"))?;
         }
         tune.validate(&document.models, &origin)?;
     }
@@ -58,8 +58,8 @@ fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Vari
     flow.validate().map_err(|error| problem("flow", error.to_string()))?;
     let split: SplitOptions = declarative::typed(split, &origin("split"))?;
     split.validate().map_err(|error| problem("split", error.to_string()))?;
-    for unlisted in model.keys() {
-        model_kind(unlisted, &origin("model"))?;
+    for (unlisted, table) in &model {
+        model_kind(unlisted, Some(table), &origin("model"))?;
     }
     let mut specs = Vec::new();
     for name in &document.models {
@@ -135,7 +135,23 @@ fn kept(feature: &TokenOptions, sequences: &SequenceOptions, flow: &FlowOptions)
     kept
 }
 
-fn model_kind(name: &str, origin: &str) -> Result<ModelKind, DeclarativeError> {
+/// The model of a name: of the table of models, an external one in `models/`, or one whose table names its folder.
+fn model_kind(name: &str, keys: Option<&toml::Value>, origin: &str) -> Result<ModelKind, DeclarativeError> {
+    let found = match keys.and_then(|keys| keys.get("path")).map(|path| path.as_str().ok_or(path)) {
+        None => ModelKind::find(name),
+        Some(Ok(path)) => ModelKind::at(name, path).map(Some),
+        Some(Err(path)) => Err(ModelError::Parameters {
+            model: name.to_owned(),
+            problem: format!("path = {path}: it must be the model's folder, as text"),
+        }),
+    };
+    let found = found.map_err(|error| match error {
+        ModelError::Parameters { problem, .. } => DeclarativeError::Content { origin: origin.to_owned(), problem },
+        error => DeclarativeError::Content { origin: origin.to_owned(), problem: error.to_string() },
+    })?;
+    if let Some(kind) = found {
+        return Ok(kind);
+    }
     let mut table = toml::Table::new();
     table.insert("model".to_owned(), name.into());
     #[derive(Deserialize)]
@@ -147,7 +163,7 @@ fn model_kind(name: &str, origin: &str) -> Result<ModelKind, DeclarativeError> {
 
 /// One specification per input that the model's table lists.
 fn model_specs(name: &str, table: Option<&toml::Value>, origin: &str) -> Result<Vec<ModelSpec>, DeclarativeError> {
-    let kind = model_kind(name, origin)?;
+    let kind = model_kind(name, table, origin)?;
     let origin = origin.replace("[models]", &format!("[model.{name}]"));
     let mut parameters = match table {
         None => toml::Table::new(),
@@ -159,6 +175,7 @@ fn model_specs(name: &str, table: Option<&toml::Value>, origin: &str) -> Result<
             });
         }
     };
+    parameters.remove("path");
     #[derive(Deserialize)]
     struct Common {
         input: Option<toml::Value>,
@@ -168,7 +185,9 @@ fn model_specs(name: &str, table: Option<&toml::Value>, origin: &str) -> Result<
         ["input", "implementation"].iter().filter_map(|&key| Some((key.to_owned(), parameters.remove(key)?))).collect();
     let common: Common = declarative::typed(common, &origin)?;
     let inputs = match common.input {
-        None => vec![Input::default_of(kind)],
+        None => {
+            vec![kind.entry().external.map_or_else(|| Input::default_of(kind), |package| package.manifest.inputs[0])]
+        }
         Some(given) => {
             let given = if let toml::Value::Array(list) = given { list } else { vec![given] };
             let input = |value: toml::Value| match value {

@@ -47,6 +47,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
             Ok(Box::new(AttentionLstm::new(spec.implementation, &spec.parameters)?.with_elmo(source)))
         },
     }),
+    external: None,
     build: |spec| Ok(Box::new(AttentionLstm::new(spec.implementation, &spec.parameters)?)),
     load: |_, archive| Ok(Box::new(AttentionLstm::from_archive(archive)?)),
 };

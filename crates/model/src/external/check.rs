@@ -1,0 +1,266 @@
+//! What can be known of an external model before it is trusted with data: a small generated task, on which it must speak
+//! the protocol, answer the same however it is asked, be wrong where the labels that it learns from are, and leave nothing
+//! behind.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use ndarray::Array2;
+use rand::RngExt;
+use rand::seq::SliceRandom;
+
+use super::classifier::External;
+use crate::{
+    Classifier, Device, Examples, FitContext, Implementation, Input, ModelArchive, ModelError, ModelKind, ModelSpec,
+    NoArtifacts, factory,
+};
+use etcbench_capture::Transport;
+use etcbench_dataset::FlowProvenance;
+use etcbench_feature::{FeatureSet, PAD, TokenArray};
+use etcbench_flow::FiveTuple;
+use etcbench_storage::progress::Progress;
+use etcbench_storage::seed;
+
+/// Flows of the task, by part, and its classes.
+const TRAINING: usize = 240;
+const VALIDATION: usize = 60;
+const TEST: usize = 150;
+const CLASSES: usize = 3;
+/// Packets, bytes of each, statistics, and packets of a sequence.
+const PACKETS: usize = 3;
+const BYTES: usize = 16;
+const STATISTICS: usize = 8;
+const SEQUENCE: usize = 6;
+const SEED: u64 = 7;
+
+/// How a check stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It holds.
+    Good,
+    /// Worth knowing.
+    Note,
+    /// It does not hold.
+    Bad,
+}
+
+/// What one check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What was checked, in a few words.
+    pub check: &'static str,
+    /// How it stands.
+    pub standing: Standing,
+    /// What was seen.
+    pub text: String,
+}
+
+/// Checks a model, for each of its inputs; an input whose fit fails ends with that.
+pub fn check(kind: ModelKind, device: Device, progress: &dyn Progress) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for &input in kind.entry().inputs {
+        let mut of_input = Checks { kind, input, device, progress, findings: Vec::new() };
+        if let Err(error) = of_input.all() {
+            of_input.add("protocol and answers", Standing::Bad, error.to_string());
+        }
+        findings.extend(of_input.findings);
+    }
+    findings
+}
+
+/// The checks of one input.
+struct Checks<'a> {
+    kind: ModelKind,
+    input: Input,
+    device: Device,
+    progress: &'a dyn Progress,
+    findings: Vec<Finding>,
+}
+
+impl Checks<'_> {
+    fn add(&mut self, check: &'static str, standing: Standing, text: impl Into<String>) {
+        let text = format!("{}: {}", self.input.name(), text.into());
+        self.findings.push(Finding { check, standing, text });
+    }
+
+    fn holds(&mut self, check: &'static str, held: bool, good: impl Into<String>, bad: impl Into<String>) {
+        match held {
+            true => self.add(check, Standing::Good, good),
+            false => self.add(check, Standing::Bad, bad),
+        }
+    }
+
+    fn model(&self) -> Result<External, ModelError> {
+        let parameters = toml::Table::new();
+        let implementation = Implementation::default();
+        External::new(&ModelSpec { kind: self.kind, input: self.input, implementation, parameters })
+    }
+
+    fn fit(&self, model: &mut External, features: &FeatureSet) -> Result<(), ModelError> {
+        let rows: Vec<usize> = (0..TRAINING + VALIDATION).collect();
+        let (training, validation) = rows.split_at(TRAINING);
+        let examples = |rows| Examples { features, rows };
+        let context = FitContext { seed: SEED, device: self.device, progress: self.progress, artifacts: &NoArtifacts };
+        model.fit(examples(training), examples(validation), &context).map(drop)
+    }
+
+    fn all(&mut self) -> Result<(), ModelError> {
+        let features = task();
+        let rows: Vec<usize> = (TRAINING + VALIDATION..features.len()).collect();
+        let test = Examples { features: &features, rows: &rows };
+        let mut model = self.model()?;
+        self.fit(&mut model, &features)?;
+        let probabilities = model.predict_probabilities(test, self.progress)?;
+        self.add("protocol and answers", Standing::Good, "describe, fit and predict; every row a distribution");
+        let accuracy = accuracy(&probabilities, test);
+        let standing = if accuracy > chance_bound() { Standing::Good } else { Standing::Note };
+        self.add("learns", standing, format!("accuracy {accuracy:.3} on an easy task of {CLASSES} classes"));
+        match model.check_answers(test, self.progress) {
+            Ok(()) => self.add("order and batches", Standing::Good, "a row's answer does not depend on the others"),
+            Err(error) => {
+                self.add("order and batches", Standing::Bad, error.to_string());
+                // A failure ends the program.
+                model = self.model()?;
+                self.fit(&mut model, &features)?;
+            }
+        }
+        self.save(&model, test, &probabilities)?;
+        let is_deterministic = model.is_deterministic()?;
+        self.add("confinement", Standing::Note, model.confinement()?.to_string());
+        drop(model);
+        self.again(&features, test, &probabilities, is_deterministic)?;
+        self.smuggling(&features, test)?;
+        self.leftovers(&features)
+    }
+
+    /// A model that is saved and loaded is the same.
+    fn save(&mut self, model: &External, test: Examples<'_>, before: &Array2<f32>) -> Result<(), ModelError> {
+        let bytes = model.save()?.to_bytes()?;
+        let loaded = factory::load(&ModelArchive::from_bytes(&bytes)?)?;
+        let after = loaded.predict_probabilities(test, self.progress)?;
+        let good = format!("{} bytes; the loaded model answers the same", bytes.len());
+        self.holds(
+            "save and load",
+            *before == after,
+            good,
+            "the loaded model answers otherwise than the one that was saved",
+        );
+        Ok(())
+    }
+
+    /// The same fit again gives the same, or the program has said that it may not.
+    fn again(
+        &mut self,
+        features: &FeatureSet,
+        test: Examples<'_>,
+        before: &Array2<f32>,
+        is_deterministic: bool,
+    ) -> Result<(), ModelError> {
+        let mut model = self.model()?;
+        self.fit(&mut model, features)?;
+        let same = model.predict_probabilities(test, self.progress)? == *before;
+        match (same, is_deterministic) {
+            (true, _) => self.add("same seed", Standing::Good, "a second fit answers the same"),
+            (false, false) => {
+                self.add("same seed", Standing::Note, "a second fit answers otherwise, as it says it may")
+            }
+            (false, true) => {
+                let text =
+                    "a second fit with the same seed answers otherwise, and `describe` said that it is deterministic";
+                self.add("same seed", Standing::Bad, text);
+            }
+        }
+        Ok(())
+    }
+
+    /// With every label that it is given changed to another class a model is wrong throughout. Who is right all the same
+    /// knows labels from elsewhere.
+    fn smuggling(&mut self, features: &FeatureSet, test: Examples<'_>) -> Result<(), ModelError> {
+        let mut permuted = features.clone();
+        for label in &mut permuted.labels[..TRAINING + VALIDATION] {
+            *label = (*label + 1) % CLASSES as u32;
+        }
+        let mut model = self.model()?;
+        self.fit(&mut model, &permuted)?;
+        let right = accuracy(&model.predict_probabilities(test, self.progress)?, test);
+        let bound = chance_bound();
+        let bad = format!(
+            "with the classes of all training labels permuted accuracy is still {right:.3} (chance: at most {bound:.3}): it \
+             knows labels that it was not given"
+        );
+        let good = format!("with the classes of all training labels permuted accuracy falls to {right:.3}");
+        self.holds("labels smuggled", right <= bound, good, bad);
+        Ok(())
+    }
+
+    /// A program that is asked to end does, with all that it started.
+    fn leftovers(&mut self, features: &FeatureSet) -> Result<(), ModelError> {
+        let mut model = self.model()?.with_processes_of_the_machine();
+        self.fit(&mut model, features)?;
+        let Some(ending) = model.end() else { return Ok(()) };
+        let text = ending.word.unwrap_or_default();
+        self.holds("end", text.is_empty(), "it ends when it is asked to", text);
+        let left = ending.left;
+        let bad = format!("{left} processes that it started outlived it; end them at `quit`");
+        self.holds("left-over children", left == 0, "nothing that it started outlives it", bad);
+        Ok(())
+    }
+}
+
+/// The most that guessing reaches but once in some ten thousand times: chance and four standard deviations.
+fn chance_bound() -> f64 {
+    let chance = 1.0 / CLASSES as f64;
+    chance + 4.0 * (chance * (1.0 - chance) / TEST as f64).sqrt()
+}
+
+fn accuracy(probabilities: &Array2<f32>, examples: Examples<'_>) -> f64 {
+    let predicted = etcbench_evaluate::argmax(probabilities.view());
+    let right = predicted.iter().zip(examples.labels()).filter(|(predicted, label)| **predicted == *label).count();
+    right as f64 / examples.rows.len() as f64
+}
+
+/// Flows whose class shows in a few bytes, statistics and lengths, among noise.
+fn task() -> FeatureSet {
+    let count = TRAINING + VALIDATION + TEST;
+    let mut generator = seed::generator(SEED, "check/task");
+    let mut labels: Vec<u32> = (0..count).map(|row| (row % CLASSES) as u32).collect();
+    labels.shuffle(&mut generator);
+    let mut tokens = Vec::with_capacity(count * PACKETS * BYTES);
+    let mut statistics = Array2::zeros((count, STATISTICS));
+    let mut sequences = Array2::zeros((count, 2 * SEQUENCE));
+    for (row, &label) in labels.iter().enumerate() {
+        for packet in 0..PACKETS {
+            // The last packet is cut, or is not there.
+            let present = if packet + 1 == PACKETS { generator.random_range(0..BYTES) } else { BYTES };
+            tokens.extend((0..BYTES).map(|byte| match byte {
+                _ if byte >= present => PAD,
+                2 | 3 => 20 + 60 * label as u16 + generator.random_range(0..30),
+                _ => generator.random_range(0..256),
+            }));
+        }
+        for (column, value) in statistics.row_mut(row).iter_mut().enumerate() {
+            let signal = if column < 2 { 3.0 * label as f32 } else { 0.0 };
+            *value = signal + generator.random::<f32>();
+        }
+        for (column, value) in sequences.row_mut(row).iter_mut().enumerate() {
+            let signal = if column % 4 == 0 { 2.0 * label as f32 } else { 0.0 };
+            *value = signal + generator.random::<f32>();
+        }
+    }
+    let endpoint = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let provenance = |number: usize| FlowProvenance {
+        capture: "generated".to_owned(),
+        number: number as u32,
+        five_tuple: FiveTuple { source: endpoint(1), destination: endpoint(2), transport: Transport::Tcp },
+        start: 0,
+        end: 0,
+    };
+    FeatureSet {
+        tokens: TokenArray { packets: PACKETS, bytes: BYTES, values: tokens },
+        statistics,
+        statistic_names: (1..=STATISTICS).map(|number| format!("statistic{number}")).collect(),
+        sequences,
+        labels,
+        class_names: (0..CLASSES).map(|class| format!("class{class}")).collect(),
+        provenance: (0..count).map(provenance).collect(),
+    }
+}

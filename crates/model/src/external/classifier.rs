@@ -1,0 +1,435 @@
+//! An external model as one of the house's: a [`Classifier`] that writes arrays, asks its program, and checks what comes
+//! back. The process starts with a fit or with a stored model, and ends with the classifier.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use ndarray::Array2;
+use rand::seq::SliceRandom;
+
+use super::confine::Confinement;
+use super::failure::{Failure, FailureKind};
+use super::keys::{Limits, parameters, refused};
+use super::manifest::Gpu;
+use super::message::{Examples as Rows, Fit, Reply, Request};
+use super::package::{PATH, Package};
+use super::processes::{Usage, free_memory};
+use super::rows::{Shape, write_arrays};
+use super::session::{Allowance, Ending, Session, Start, Told, remove};
+use super::{PROTOCOL, answer, array, build, digest, saved};
+use crate::input::data;
+use crate::stored::broken;
+use crate::{
+    Classifier, Device, Examples, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, ModelSpec,
+    StageTime, stored,
+};
+use etcbench_feature::PAD;
+use etcbench_storage::progress::{Progress, Silent};
+use etcbench_storage::seed;
+
+/// Rows that are asked about at once.
+const ROWS_AT_ONCE: usize = 1 << 16;
+/// Rows that are asked about a second time, in another order and other batches.
+const ASKED_TWICE: usize = 64;
+
+/// An external model.
+pub(super) struct External {
+    package: &'static Package,
+    input: Input,
+    /// Its keys with their defaults, as the program gets them.
+    parameters: serde_json::Value,
+    limits: Limits,
+    /// Whether its processes have numbers of their own where that can be had.
+    own_processes: bool,
+    fitted: Option<Mutex<Fitted>>,
+}
+
+/// A program that has learned.
+struct Fitted {
+    session: Session,
+    /// Whether it says that the same fit gives the same model.
+    deterministic: bool,
+    seed: u64,
+    class_names: Vec<String>,
+    shape: Shape,
+    /// How often it was asked, which names files.
+    asked: usize,
+}
+
+impl External {
+    /// A model that is not fitted yet.
+    ///
+    /// # Errors
+    /// Keys that the manifest does not have, limits that are none.
+    pub(super) fn new(spec: &ModelSpec) -> Result<Self, ModelError> {
+        let entry = spec.kind.entry();
+        let package = entry.external.ok_or_else(|| broken(format!("{} is no external model", entry.name)))?;
+        if spec.implementation != Implementation::default() {
+            return Err(refused(
+                package,
+                "an external model has one implementation; leave `implementation` out".to_owned(),
+            ));
+        }
+        let mut table = spec.parameters.clone();
+        let limits = Limits::take(package, &mut table)?;
+        Ok(Self {
+            package,
+            input: spec.input,
+            parameters: parameters(package, table)?,
+            limits,
+            own_processes: true,
+            fitted: None,
+        })
+    }
+
+    /// A fitted model from its file, whose program starts now.
+    ///
+    /// # Errors
+    /// A folder of another content than the one that was fitted, and whatever the program says.
+    pub(super) fn from_archive(archive: &ModelArchive) -> Result<Self, ModelError> {
+        let name = stored::text(archive, "model")?;
+        let package = super::package::known(name)
+            .or(super::named(name)?)
+            .and_then(|kind| kind.entry().external)
+            .ok_or_else(|| broken(format!("it is of the external model {name}, which is not in models/")))?;
+        let fitted_on = stored::text(archive, "digest")?;
+        if fitted_on != package.digest {
+            return Err(broken(format!(
+                "it was saved by another content of {} ({}, now {}); restore the folder, or fit again",
+                package.folder.display(),
+                &fitted_on[..fitted_on.len().min(12)],
+                &package.digest[..12]
+            )));
+        }
+        let mut model = Self {
+            package,
+            input: stored::json(archive, "input")?,
+            parameters: stored::json(archive, "external_parameters")?,
+            limits: Limits::take(package, &mut toml::Table::new())?,
+            own_processes: true,
+            fitted: None,
+        };
+        let device = if package.manifest.needs.gpu == Gpu::Required { Device::best().0 } else { Device::Cpu };
+        let class_names: Vec<String> = stored::json(archive, "class_names")?;
+        let (mut session, deterministic) = model.start(device, &mut Told::default(), &Silent)?;
+        let folder = session.data().join("saved");
+        saved::restore(archive, &folder)?;
+        let request = Request::Load {
+            folder: &folder,
+            input: model.input,
+            class_names: &class_names,
+            parameters: &model.parameters,
+            device: model.device_name(device)?,
+            threads: model.threads(),
+        };
+        let allowance = model.allowance(model.limits.predict);
+        session.ask(&request, "loaded", allowance, &mut Told::default(), &Silent).map_err(failed)?;
+        let shape = stored::json(archive, "shape")?;
+        let seed = stored::json(archive, "seed")?;
+        model.fitted = Some(Mutex::new(Fitted { session, deterministic, seed, class_names, shape, asked: 0 }));
+        Ok(model)
+    }
+
+    fn threads(&self) -> usize {
+        rayon::current_num_threads().min(self.package.manifest.needs.threads.unwrap_or(usize::MAX))
+    }
+
+    fn allowance(&self, seconds: f64) -> Allowance {
+        Allowance { seconds, memory: self.limits.memory.or_else(free_memory) }
+    }
+
+    /// The device as the program knows it: of the cards it sees the one that it may use.
+    fn device_name(&self, device: Device) -> Result<&'static str, ModelError> {
+        match (self.package.manifest.needs.gpu, device) {
+            (Gpu::Required, Device::Cpu) => Err(ModelError::Device {
+                device: "cpu".to_owned(),
+                problem: format!("{} computes on a graphics card or not at all; use --device cuda", self.package.name),
+            }),
+            (Gpu::None, _) | (_, Device::Cpu) => Ok("cpu"),
+            (_, Device::Cuda(_)) => Ok("cuda:0"),
+        }
+    }
+
+    /// Starts the program and asks who it is.
+    fn start(&self, device: Device, told: &mut Told, progress: &dyn Progress) -> Result<(Session, bool), ModelError> {
+        let package = self.package;
+        build::build(package, progress).map_err(failed)?;
+        check_weights_once(package)?;
+        let uses_card = self.device_name(device)? != "cpu";
+        let card = match device {
+            Device::Cuda(card) if uses_card => Some(card.number),
+            _ => None,
+        };
+        // What a graphics card's driver reserves is counted as memory, so that only what is in use is limited.
+        let memory = self.limits.memory.filter(|_| !uses_card);
+        let own_processes = self.own_processes;
+        let start = Start { package, threads: self.threads(), card, memory, own_processes };
+        let mut session = Session::start(&start).map_err(failed)?;
+        let describe = Request::Describe { protocols: &[PROTOCOL], etcbench: env!("CARGO_PKG_VERSION") };
+        let allowance = self.allowance(self.limits.start);
+        let reply = session.ask(&describe, "description", allowance, told, progress).map_err(failed)?;
+        let Reply::Description { protocol, inputs, deterministic, software } = reply else {
+            return Err(failed(session.failure(FailureKind::Protocol, "it did not describe itself")));
+        };
+        let refuse = |problem: String| Err(failed(session.failure(FailureKind::Protocol, problem)));
+        if protocol != PROTOCOL {
+            return refuse(format!(
+                "it takes the protocol `{protocol}`, which was not offered; this version speaks {PROTOCOL}"
+            ));
+        }
+        if !inputs.contains(&self.input) {
+            let named: Vec<&str> = inputs.iter().map(|input| input.name()).collect();
+            return refuse(format!(
+                "model.toml says that it reads {}, and it says {}",
+                self.input.name(),
+                named.join(", ")
+            ));
+        }
+        told.notes.push(format!("{}: {}", package.name, session.confinement));
+        if !deterministic {
+            told.notes.push(format!("{}: it says that the same fit again may give another result", package.name));
+        }
+        if let Some(software) = software {
+            let software: String = software.chars().take(200).collect();
+            told.notes.push(format!("{}: {software}", package.name));
+        }
+        Ok((session, deterministic))
+    }
+
+    /// The same model, whose processes are not kept in numbers of their own, so that what is left of them can be counted.
+    pub(super) fn with_processes_of_the_machine(self) -> Self {
+        let mut model = self;
+        model.own_processes = false;
+        model
+    }
+
+    /// Whether the program says that the same fit gives the same model.
+    pub(super) fn is_deterministic(&self) -> Result<bool, ModelError> {
+        Ok(self.fitted()?.deterministic)
+    }
+
+    /// Asks the program to end, and says how it did.
+    pub(super) fn end(&mut self) -> Option<Ending> {
+        let fitted = self.fitted.take()?;
+        Some(fitted.into_inner().unwrap_or_else(PoisonError::into_inner).session.quit())
+    }
+
+    /// What the program is kept from.
+    pub(super) fn confinement(&self) -> Result<Confinement, ModelError> {
+        Ok(self.fitted()?.session.confinement)
+    }
+
+    /// Asks about rows, in the order given; gives a distribution over the classes for each.
+    fn ask(
+        &self,
+        fitted: &mut Fitted,
+        examples: Examples<'_>,
+        seconds: f64,
+        progress: &dyn Progress,
+    ) -> Result<Array2<f64>, ModelError> {
+        fitted.asked += 1;
+        let number = fitted.asked;
+        let path = |what: &str| fitted.session.data().join(format!("predict-{number}-{what}.npy"));
+        let arrays = write_arrays(self.package, examples, self.input, path)?;
+        let answer = fitted.session.scratch_file(&format!("answer-{number}.npy"));
+        let request = Request::Predict { rows: examples.rows.len(), arrays: &arrays, answer: &answer };
+        let reply = fitted.session.ask(&request, "predicted", self.allowance(seconds), &mut Told::default(), progress);
+        let read = reply.and_then(|_| {
+            answer::read(&answer, examples.rows.len(), fitted.class_names.len())
+                .map_err(|(kind, problem)| fitted.session.failure(kind, problem))
+        });
+        for path in [arrays.bytes, arrays.statistics, arrays.sequences].into_iter().flatten().chain([answer]) {
+            remove(&path);
+        }
+        read.map_err(failed)
+    }
+
+    fn fitted(&self) -> Result<std::sync::MutexGuard<'_, Fitted>, ModelError> {
+        let fitted = self.fitted.as_ref().ok_or_else(|| data(&self.package.name, "it was not fitted; fit it first"))?;
+        Ok(fitted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Classifier for External {
+    fn fit(
+        &mut self,
+        training: Examples<'_>,
+        validation: Examples<'_>,
+        context: &FitContext<'_>,
+    ) -> Result<FitReport, ModelError> {
+        let package = self.package;
+        if training.rows.is_empty() {
+            return Err(data(&package.name, "there are no training rows; check the split and the dataset's labels"));
+        }
+        self.fitted = None;
+        let mut told = Told::default();
+        let device = self.device_name(context.device)?;
+        let started = Instant::now();
+        let (mut session, deterministic) = self.start(context.device, &mut told, context.progress)?;
+        let start_seconds = started.elapsed().as_secs_f64();
+        let writing = Instant::now();
+        let folder = session.data();
+        let rows = |part: &str, examples: Examples<'_>| -> Result<Rows, ModelError> {
+            let path = |what: &str| folder.join(format!("{part}-{what}.npy"));
+            let arrays = write_arrays(package, examples, self.input, path)?;
+            let labels = path("labels");
+            let values: Vec<u32> = examples.labels();
+            array::write(&labels, "<u4", &[values.len()], |file| {
+                values.iter().try_for_each(|value| file.write_all(&value.to_le_bytes()))
+            })
+            .map_err(|error| data(&package.name, format!("{}: {error}", labels.display())))?;
+            Ok(Rows { rows: examples.rows.len(), arrays, labels })
+        };
+        let (of_training, of_validation) = (rows("training", training)?, rows("validation", validation)?);
+        let writing_seconds = writing.elapsed().as_secs_f64();
+        let fitting = Instant::now();
+        let features = training.features;
+        let shape = Shape::of(training, self.input);
+        let scratch = session.scratch();
+        let checkpoint = scratch.join("checkpoint");
+        let request = Request::Fit(Box::new(Fit {
+            training: &of_training,
+            validation: &of_validation,
+            input: self.input,
+            class_names: &features.class_names,
+            statistic_names: &shape.statistic_names,
+            pad: PAD,
+            parameters: &self.parameters,
+            seed: context.seed,
+            device,
+            threads: self.threads(),
+            seconds: self.limits.fit,
+            scratch: &scratch,
+            checkpoint: &checkpoint,
+        }));
+        session
+            .ask(&request, "fitted", self.allowance(self.limits.fit), &mut told, context.progress)
+            .map_err(failed)?;
+        let stage = |stage: &str, wall_seconds: f64| StageTime {
+            stage: stage.to_owned(),
+            wall_seconds,
+            samples: (training.rows.len() + validation.rows.len()) as u64,
+        };
+        let stages = vec![
+            stage("start", start_seconds),
+            stage("arrays", writing_seconds),
+            stage("fit", fitting.elapsed().as_secs_f64()),
+        ];
+        let class_names = features.class_names.clone();
+        self.fitted =
+            Some(Mutex::new(Fitted { session, deterministic, seed: context.seed, class_names, shape, asked: 0 }));
+        Ok(FitReport { stages, epochs: told.epochs, notes: told.notes, pretraining: None })
+    }
+
+    fn predict_probabilities(
+        &self,
+        examples: Examples<'_>,
+        progress: &dyn Progress,
+    ) -> Result<Array2<f32>, ModelError> {
+        let mut fitted = self.fitted()?;
+        if Shape::of(examples, self.input) != fitted.shape {
+            return Err(data(&self.package.name, "the features have another shape than those it was fitted on"));
+        }
+        let started = Instant::now();
+        // Nothing can be read off the order in which rows come.
+        let mut order: Vec<usize> = (0..examples.rows.len()).collect();
+        order.shuffle(&mut seed::generator(fitted.seed, "external/predict"));
+        let mut probabilities = Array2::zeros((order.len(), fitted.class_names.len()));
+        for places in order.chunks(ROWS_AT_ONCE) {
+            let rows: Vec<usize> = places.iter().map(|&place| examples.rows[place]).collect();
+            let left = (self.limits.predict - started.elapsed().as_secs_f64()).max(0.001);
+            let answer = self.ask(&mut fitted, Examples { rows: &rows, ..examples }, left, progress)?;
+            for (row, &place) in answer.outer_iter().zip(places) {
+                probabilities.row_mut(place).assign(&row.mapv(|value| value as f32));
+            }
+        }
+        Ok(probabilities)
+    }
+
+    fn check_answers(&self, examples: Examples<'_>, progress: &dyn Progress) -> Result<(), ModelError> {
+        let mut fitted = self.fitted()?;
+        let mut places: Vec<usize> = (0..examples.rows.len()).collect();
+        places.shuffle(&mut seed::generator(fitted.seed, "external/check"));
+        places.truncate(ASKED_TWICE);
+        if places.is_empty() {
+            return Ok(());
+        }
+        let mut ask = |places: &[usize]| {
+            let rows: Vec<usize> = places.iter().map(|&place| examples.rows[place]).collect();
+            self.ask(&mut fitted, Examples { rows: &rows, ..examples }, self.limits.predict, progress)
+        };
+        let first = ask(&places)?;
+        // The first alone, the others backwards.
+        let mut again = Array2::zeros(first.raw_dim());
+        again.row_mut(0).assign(&ask(&places[..1])?.row(0));
+        let backwards: Vec<usize> = (1..places.len()).rev().collect();
+        if !backwards.is_empty() {
+            let rows: Vec<usize> = backwards.iter().map(|&index| places[index]).collect();
+            for (row, &index) in ask(&rows)?.outer_iter().zip(&backwards) {
+                again.row_mut(index).assign(&row);
+            }
+        }
+        answer::compare(&first, &again).map_err(|(kind, problem)| failed(fitted.session.failure(kind, problem)))
+    }
+
+    fn used_outside(&self) -> Option<Usage> {
+        Some(self.fitted().ok()?.session.usage())
+    }
+
+    fn save(&self) -> Result<ModelArchive, ModelError> {
+        let mut fitted = self.fitted()?;
+        let folder = fitted.session.scratch_file("saved");
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| data(&self.package.name, format!("{}: {error}", folder.display())))?;
+        let allowance = self.allowance(self.limits.predict);
+        fitted
+            .session
+            .ask(&Request::Save { folder: &folder }, "saved", allowance, &mut Told::default(), &Silent)
+            .map_err(failed)?;
+        let mut archive = ModelArchive::default();
+        let mut total = 0;
+        saved::collect(&folder, &folder, &mut total, &mut archive).map_err(|problem| {
+            failed(fitted.session.failure(FailureKind::InvalidAnswer, format!("`save`: {problem}")))
+        })?;
+        let mut put = |key: &str, value: &str| archive.metadata.insert(key.to_owned(), value.to_owned());
+        put("model", &self.package.name);
+        put("implementation", Implementation::default().name());
+        put("digest", &self.package.digest);
+        put("parameters", "");
+        if let Some(path) = &self.package.path {
+            put(PATH, path);
+        }
+        stored::put_json(&mut archive, "classes", &fitted.class_names.len());
+        stored::put_json(&mut archive, "class_names", &fitted.class_names);
+        stored::put_json(&mut archive, "external_parameters", &self.parameters);
+        stored::put_json(&mut archive, "input", &self.input);
+        stored::put_json(&mut archive, "seed", &fitted.seed);
+        stored::put_json(&mut archive, "shape", &fitted.shape);
+        Ok(archive)
+    }
+}
+
+impl Drop for External {
+    fn drop(&mut self) {
+        // How it ends is nothing to a fit that is done.
+        let _ = self.end();
+    }
+}
+
+fn failed(failure: Failure) -> ModelError {
+    ModelError::External(Box::new(failure))
+}
+
+/// Files of weights are large: each package's are checked once.
+fn check_weights_once(package: &'static Package) -> Result<(), ModelError> {
+    static CHECKED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let key = format!("{} {}", package.folder.display(), package.digest);
+    let mut checked = CHECKED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !checked.contains(&key) {
+        digest::check_weights(&package.folder, &package.manifest).map_err(|problem| refused(package, problem))?;
+        checked.insert(key);
+    }
+    Ok(())
+}

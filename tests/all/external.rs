@@ -1,0 +1,230 @@
+//! External models are models like any other: caching, tuning, units, saved models and tables work with them, a changed
+//! folder is another model, and what cannot be used is refused in a line.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
+
+use crate::common::external::{add_model, has_python, project};
+use crate::common::{Project, contents, every_stage, small_experiment};
+
+/// A line of standard error that tells of fits, as `2 fits, 1 of them from the cache`.
+fn told(project: &Project, arguments: &[&str]) -> String {
+    String::from_utf8_lossy(&project.done(arguments).stderr).into_owned()
+}
+
+#[test]
+fn a_fit_is_cached_by_the_content_of_its_folder_and_by_its_keys() {
+    if !has_python() {
+        return;
+    }
+    let project = project();
+    let run = ["run", "experiments/points.toml"];
+    let reused = |arguments: &[&str], count: usize| {
+        let told = told(&project, arguments);
+        assert!(told.contains(&format!("2 fits, {count} of them from the cache")), "{told}");
+    };
+    reused(&run, 0);
+    let first = contents(&project.path("results/points-points-full"));
+    let table = &first["tables/points.csv"];
+    assert!(table.contains("faulty,statistics,external,default,"), "{table}");
+    let curve = first["records.csv"].lines().any(|line| line.contains("classes_training_loss,0.5"));
+    assert!(curve, "the training curve is missing");
+    reused(&run, 2);
+    assert_eq!(first, contents(&project.path("results/points-points-full")));
+    reused(&[&run[..], &["--set", "model.faulty.sharpness=2"]].concat(), 1);
+    // What Python leaves behind is no part of the model, a new file is.
+    project.write("models/faulty/__pycache__/main.pyc", "x");
+    project.write("models/faulty/.hidden", "x");
+    reused(&run, 2);
+    project.write("models/faulty/notes.txt", "x");
+    reused(&run, 1);
+    fs::remove_file(project.path("models/faulty/notes.txt")).unwrap();
+    reused(&run, 2);
+    let main = fs::read_to_string(project.path("models/faulty/main.py")).unwrap();
+    project.write("models/faulty/main.py", main + "\n# another\n");
+    reused(&run, 1);
+    // Without a cache the same bits come out.
+    fs::remove_dir_all(project.path("results")).unwrap();
+    project.done(&run);
+    assert_eq!(first["predictions/default-faulty-statistics-seed0.csv"], {
+        contents(&project.path("results/points-points-full"))["predictions/default-faulty-statistics-seed0.csv"].clone()
+    });
+}
+
+#[test]
+fn tuning_seeds_folds_and_units_work_as_with_any_model() {
+    if !has_python() {
+        return;
+    }
+    let project = project();
+    let text = fs::read_to_string(project.path("experiments/points.toml")).unwrap();
+    let text = text.replace("seeds = [0]", "seeds = [0, 1]").replace(
+        "method = \"stratified\"\ntrain = 0.5\nvalidation = 0.25\ntest = 0.25\n",
+        "method = \"k_fold\"\nfolds = 2\n",
+    ) + "[tune]\nsearch = \"grid\"\nbudget = 3\n[tune.space.faulty]\nsharpness = [0.5, 2.0]\n[tune.space.majority]\n";
+    project.write("experiments/points.toml", text);
+    project.done(&["run", "experiments/points.toml"]);
+    let alone = contents(&project.path("results/points-points-full"));
+    let records = &alone["records.csv"];
+    assert_eq!(records.matches("tuning_chosen_macro_f1").count(), 4, "two seeds of two folds");
+    assert!(alone["comparisons.csv"].contains("wilcoxon"));
+    fs::remove_dir_all(project.path("results")).unwrap();
+    project.done(&["run", "experiments/points.toml", "--jobs", "2"]);
+    assert_eq!(alone, contents(&project.path("results/points-points-full")));
+}
+
+#[test]
+fn a_failed_fit_in_a_unit_is_a_result_and_the_same_command_tries_it_again() {
+    if !has_python() {
+        return;
+    }
+    let project = project();
+    let text = fs::read_to_string(project.path("experiments/points.toml")).unwrap();
+    project.write(
+        "experiments/points.toml",
+        text.replace("seeds = [0]", "seeds = [0, 1]")
+            + "[variant.sound]\n[variant.broken]\nmodel.faulty.fault = \"crash_fit\"\n",
+    );
+    for _ in 0..2 {
+        let output = project.etcbench(&["run", "experiments/points.toml", "--jobs", "2"]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        let folder = project.path("results/points-points-full");
+        let run: serde_json::Value = serde_json::from_slice(&fs::read(folder.join("run.json")).unwrap()).unwrap();
+        assert_eq!(run["failures"].as_array().unwrap().len(), 2, "{told}");
+        assert_eq!(run["fits"].as_array().unwrap().len(), 6, "{told}");
+        let table = fs::read_to_string(folder.join("tables/points.md")).unwrap();
+        assert!(table.contains("faulty (statistics, broken) failed in 2 of 2 fits: crashed (2)"), "{table}");
+    }
+    // A setting that fails in tuning has no score, and the others have.
+    let tuned =
+        "[tune]\nsearch = \"grid\"\nbudget = 2\n[tune.space.faulty]\nfault = [\"crash_fit\"]\n[tune.space.majority]\n";
+    project.write("experiments/points.toml", text + tuned);
+    project.done(&["run", "experiments/points.toml"]);
+    let records = fs::read_to_string(project.path("results/points-points-full/records.csv")).unwrap();
+    assert!(records.contains("\"fault = \"\"crash_fit\"\"\",,tuning_macro_f1,\n"), "{records}");
+}
+
+#[test]
+fn a_saved_model_classifies_captures_by_its_program() {
+    if !has_python() {
+        return;
+    }
+    let project = every_stage::project();
+    add_model(&project, "tests/fixtures/external/faulty", "faulty");
+    let experiment = small_experiment("small", "kind", &["faulty"], [2, 24])
+        + "[model.faulty]\ninput = [\"bytes\", \"all\"]\n[feature.sequences]\npackets = 3\n";
+    project.write("experiments/small.toml", experiment);
+    project.done(&["run", "experiments/small.toml", "--save-models"]);
+    for input in ["bytes", "all"] {
+        let model = format!("results/small-small-full/models/default-faulty-{input}-seed0.safetensors");
+        project.done(&["classify", &model, "data/small/one.pcap", "--probabilities", "-o", "flows.csv"]);
+        let flows = fs::read_to_string(project.path("flows.csv")).unwrap();
+        let predictions = format!("results/small-small-full/predictions/default-faulty-{input}-seed0.csv");
+        let predictions = fs::read_to_string(project.path(&predictions)).unwrap();
+        // The test flows of this capture get what they got in the run.
+        let mut compared = 0;
+        for line in predictions.lines().skip(1).filter(|line| line.contains("one.pcap")) {
+            let number = line.split(',').next().unwrap().rsplit('#').next().unwrap().to_owned();
+            let probability = line.rsplit(',').next().unwrap();
+            let flow = flows.lines().find(|flow| flow.split(',').next().unwrap().ends_with(&format!("#{number}")));
+            assert_eq!(flow.unwrap().rsplit(',').next(), Some(probability), "{line}");
+            compared += 1;
+        }
+        assert!(compared > 0, "{predictions}");
+    }
+    let main = fs::read_to_string(project.path("models/faulty/main.py")).unwrap();
+    project.write("models/faulty/main.py", main + "\n# another\n");
+    let model = "results/small-small-full/models/default-faulty-bytes-seed0.safetensors";
+    project.refused(&["classify", model, "data/small/one.pcap"], &["another content", "models/faulty"]);
+    fs::remove_dir_all(project.path("models")).unwrap();
+    project.refused(&["classify", model, "data/small/one.pcap"], &["faulty"]);
+}
+
+#[test]
+fn a_model_may_be_anywhere_and_what_cannot_be_used_is_refused_in_a_line() {
+    if !has_python() {
+        return;
+    }
+    let project = project();
+    add_model(&project, "tests/fixtures/external/faulty", "../elsewhere/mine");
+    let run = ["run", "experiments/points.toml", "--models"];
+    let with = |more: &[&'static str]| [&run[..], more].concat();
+    project.done(&with(&["mine", "--set", "model.mine.path=elsewhere/mine", "--set", "model.mine.fit_seconds=60"]));
+    project.refused(&with(&["mine", "--set", "model.mine.path=elsewhere"]), &["elsewhere/model.toml"]);
+    project.refused(&with(&["mine", "--set", "model.mine.path=3"]), &["path = 3"]);
+    project.refused(&with(&["fautly"]), &["unknown value `fautly`", "did you mean `faulty`?"]);
+    project.refused(&with(&["faulty", "--set", "model.faulty.sharpnes=2"]), &["did you mean `sharpness`?"]);
+    project.refused(&with(&["faulty", "--set", "model.faulty.sharpness=soft"]), &["it must be a float"]);
+    project.refused(&with(&["faulty", "--set", "model.faulty.memory=much"]), &["is not a size"]);
+    project.refused(&with(&["faulty", "--set", "model.faulty.fit_seconds=0"]), &["above 0"]);
+    project.refused(&with(&["faulty", "--set", "model.faulty.implementation=reference"]), &["one implementation"]);
+    project.refused(&with(&["faulty", "--set", "model.faulty.input=sequences_and_statistics"]), &["does not read"]);
+    add_model(&project, "tests/fixtures/external/faulty", "majority");
+    project.refused(&with(&["majority"]), &["models/majority has the name of a model of etcbench"]);
+    fs::remove_dir_all(project.path("models/majority")).unwrap();
+    let manifest = fs::read_to_string(project.path("models/faulty/model.toml")).unwrap();
+    let weights = "\n[[weights]]\nfile = \"main.py\"\nsha256 = \"";
+    project.write("models/faulty/model.toml", format!("{manifest}{weights}{}\"\n", "0".repeat(64)));
+    project.refused(&with(&["faulty"]), &["weights", "SHA-256 is"]);
+    project.write("models/faulty/model.toml", manifest.replace("licence", "license"));
+    project.refused(&with(&["faulty"]), &["models/faulty/model.toml, line 4", "did you mean `licence`?"]);
+}
+
+/// The lines of the transcript in the protocol's page, each with who says it.
+fn transcript() -> Vec<(bool, String)> {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/models/PROTOCOL.md");
+    let page = fs::read_to_string(page).unwrap();
+    let block = page.split("```transcript\n").nth(1).unwrap().split("```").next().unwrap();
+    let line = |line: &str| Some((line.starts_with("> "), line.get(2..)?.to_owned()));
+    block.lines().filter(|text| text.starts_with(['>', '<'])).filter_map(line).collect()
+}
+
+/// A matrix or a list of numbers as a `.npy` file.
+fn npy(descr: &str, shape: &str, values: &[Vec<u8>]) -> Vec<u8> {
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
+    while (header.len() + 11) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.into_bytes());
+    bytes.extend(values.concat());
+    bytes
+}
+
+#[test]
+fn the_transcript_of_the_protocol_is_what_a_program_says() {
+    if !has_python() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    fs::create_dir(place("data")).unwrap();
+    fs::create_dir_all(place("scratch/saved")).unwrap();
+    let numbers = |values: &[f64]| values.iter().map(|value| value.to_le_bytes().to_vec()).collect::<Vec<_>>();
+    let labels = |values: &[u32]| values.iter().map(|value| value.to_le_bytes().to_vec()).collect::<Vec<_>>();
+    let four = numbers(&[1.0, 2.0, 1.5, 2.0, 8.0, 1.0, 9.0, 1.0]);
+    fs::write(place("data/training-statistics.npy"), npy("<f8", "4, 2", &four)).unwrap();
+    fs::write(place("data/training-labels.npy"), npy("<u4", "4,", &labels(&[0, 0, 1, 1]))).unwrap();
+    fs::write(place("data/validation-statistics.npy"), npy("<f8", "1, 2", &four[..2])).unwrap();
+    fs::write(place("data/validation-labels.npy"), npy("<u4", "1,", &labels(&[0]))).unwrap();
+    fs::write(place("data/predict-1-statistics.npy"), npy("<f8", "2, 2", &four[2..6])).unwrap();
+    let main = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/external/faulty/main.py");
+    let mut child = Command::new("python3").arg(main).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut stdin, mut lines) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
+    let mut heard = 0;
+    for (is_asked, line) in transcript() {
+        if is_asked {
+            let line = line.replace("/tmp/etcbench-model-x", folder.path().to_str().unwrap());
+            writeln!(stdin, "{line}").unwrap();
+        } else {
+            let said: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+            assert_eq!(said, serde_json::from_str::<serde_json::Value>(&line).unwrap());
+            heard += 1;
+        }
+    }
+    assert!(heard >= 5 && child.wait().unwrap().success() && place("scratch/answer-1.npy").is_file());
+}

@@ -1,0 +1,273 @@
+//! Everything that the program of an external model can do wrong: each is caught and named, the results of the other
+//! models are there, the exit code is 1, and no process is left.
+
+use std::fs;
+use std::net::TcpListener;
+
+use crate::common::Project;
+use crate::common::external::{has_python, processes_with, project};
+
+/// How a fault is asked for, and what must be said of it.
+struct Fault {
+    name: &'static str,
+    /// Keys of the model beside the fault.
+    keys: &'static [&'static str],
+    kind: &'static str,
+    words: &'static [&'static str],
+}
+
+const fn fault(name: &'static str, kind: &'static str, words: &'static [&'static str]) -> Fault {
+    Fault { name, keys: &[], kind, words }
+}
+
+const FAULTS: &[Fault] = &[
+    fault("crash_fit", "crashed", &["exit code 3", "`fitted`", "last words"]),
+    fault("crash_predict", "crashed", &["exit code 3", "`predicted`"]),
+    fault("crash_save", "crashed", &["exit code 3", "`saved`"]),
+    fault("abort_fit", "crashed", &["signal"]),
+    Fault { name: "hang_fit", keys: &["fit_seconds=1"], kind: "time_limit", words: &["`fitted` within 1 s"] },
+    Fault { name: "hang_predict", keys: &["predict_seconds=1"], kind: "time_limit", words: &["`predicted`"] },
+    Fault { name: "hang_save", keys: &["predict_seconds=1"], kind: "time_limit", words: &["`saved`"] },
+    fault("error_fit", "reported", &["cannot go on"]),
+    fault("error_predict", "reported", &["cannot go on"]),
+    fault("garbage_fit", "protocol", &["Epoch 1/10", "print to standard error"]),
+    fault("garbage_predict", "protocol", &["Epoch 1/10"]),
+    // What stands between the program and us keeps its standard output open.
+    Fault { name: "close_fit", keys: &["fit_seconds=2"], kind: "time_limit", words: &["`fitted` within 2 s"] },
+    fault("wrong_message_fit", "protocol", &["`saved` where `fitted`"]),
+    fault("wrong_message_predict", "protocol", &["`saved` where `predicted`"]),
+    fault("unknown_key_fit", "protocol", &["colour"]),
+    fault("endless_lines", "endless_output", &["lines before `fitted`"]),
+    fault("endless_line", "endless_output", &["no end in sight"]),
+    fault("endless_errors", "endless_output", &["standard error"]),
+    Fault { name: "allocate", keys: &["memory=\"200M\""], kind: "memory_limit", words: &["200 MiB"] },
+    Fault { name: "allocate_in_children", keys: &["memory=\"200M\""], kind: "memory_limit", words: &["200 MiB"] },
+    fault("not_a_number", "invalid_answer", &["NaN for a probability"]),
+    fault("infinite", "invalid_answer", &["inf for a probability"]),
+    fault("negative", "invalid_answer", &["negative probability"]),
+    fault("sums", "invalid_answer", &["must sum to 1"]),
+    fault("more_classes", "invalid_answer", &["its shape is [15, 4], and must be [15, 3]"]),
+    fault("fewer_rows", "invalid_answer", &["its shape is [14, 3], and must be [15, 3]"]),
+    fault("no_answer", "invalid_answer", &["it was not written"]),
+    fault("link", "invalid_answer", &["not a plain file"]),
+    fault("pipe", "invalid_answer", &["not a plain file"]),
+    fault("text", "invalid_answer", &["no .npy file"]),
+    fault("cut", "invalid_answer", &["fewer values"]),
+    fault("whole_numbers", "invalid_answer", &["<i8"]),
+    fault("fortran", "invalid_answer", &["Fortran order"]),
+    fault("saved_link", "invalid_answer", &["neither a file nor a folder"]),
+    fault("batch", "depends_on_batch", &["batch normalisation"]),
+    fault("order", "depends_on_batch", &["another order"]),
+    fault("random", "depends_on_batch", &["drawn at random"]),
+];
+
+/// Runs the experiment with a fault and expects it to be a result like any other.
+#[track_caller]
+fn fails(project: &Project, Fault { name, keys, kind, words }: &Fault) {
+    let mut arguments = vec!["run".to_owned(), "experiments/points.toml".to_owned(), "--overwrite".to_owned()];
+    let keys = keys.iter().map(|key| format!("model.faulty.{key}"));
+    for key in [format!("model.faulty.fault={name}")].into_iter().chain(keys) {
+        arguments.extend(["--set".to_owned(), key]);
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let output = project.etcbench(&arguments);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{name}: {told}");
+    let folders = fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());
+    let folder = folders.filter(|path| path.join("run.json").is_file()).collect::<Vec<_>>();
+    assert_eq!(folder.len(), 1, "{name}: {folder:?}");
+    let folder = &folder[0];
+    let run: serde_json::Value = serde_json::from_slice(&fs::read(folder.join("run.json")).unwrap()).unwrap();
+    let failures = run["failures"].as_array().unwrap();
+    assert_eq!((failures.len(), failures[0]["kind"].as_str()), (1, Some(*kind)), "{name}: {failures:?}");
+    let whole = failures[0].to_string();
+    for word in *words {
+        assert!(whole.contains(word), "{name}: `{word}` is not in {whole}");
+    }
+    assert!(told.contains("1 fits failed") && told.contains("faulty: "), "{name}: {told}");
+    let records = fs::read_to_string(folder.join("records.csv")).unwrap();
+    assert!(records.contains(&format!("failed_{kind}")), "{name}");
+    assert!(records.contains(",majority,statistics,fast,0,0,,,,,accuracy,"), "{name}");
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        table.contains("| failed") && table.contains(&format!("{} (1)", kind.replace('_', " "))),
+        "{name}: {table}"
+    );
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// A model's folder in which `run` names a mark, so that its processes are known.
+fn marked() -> (Project, String) {
+    let project = project();
+    let mark = format!("mark-{}-{:p}", std::process::id(), &project);
+    let manifest = fs::read_to_string(project.path("models/faulty/model.toml")).unwrap();
+    project.write("models/faulty/model.toml", manifest.replace("MARK", &mark));
+    (project, mark)
+}
+
+#[test]
+fn every_fault_is_caught_and_named_and_leaves_nothing_behind() {
+    if !has_python() {
+        return;
+    }
+    let (project, mark) = marked();
+    for fault in FAULTS {
+        fails(&project, fault);
+        assert_eq!(processes_with(&mark), Vec::<String>::new(), "{}", fault.name);
+    }
+}
+
+#[test]
+fn what_goes_wrong_before_the_first_fit_is_named_too() {
+    if !has_python() {
+        return;
+    }
+    let (project, mark) = marked();
+    let manifest = fs::read_to_string(project.path("models/faulty/model.toml")).unwrap();
+    let cases = [
+        ("crash_describe", "crashed", &["exit code 3", "`description`"][..]),
+        ("hang_describe", "time_limit", &["`description` within 2 s"]),
+        ("garbage_describe", "protocol", &["Epoch 1/10"]),
+        ("version", "protocol", &["etcbench-model-9", "etcbench-model-1"]),
+        ("other_inputs", "protocol", &["model.toml says that it reads statistics, and it says sequences"]),
+        ("unknown_key_describe", "protocol", &["colour"]),
+    ];
+    for (name, kind, words) in cases {
+        let changed = manifest
+            .replace(&format!("\"{mark}\""), &format!("\"{mark}\", \"{name}\""))
+            .replace("start_seconds = 60", "start_seconds = 2");
+        project.write("models/faulty/model.toml", changed);
+        fails(&project, &Fault { name: "none", keys: &[], kind, words });
+        assert_eq!(processes_with(&mark), Vec::<String>::new(), "{name}");
+    }
+    project.write("models/faulty/model.toml", manifest.replace("python3", "no-such-program"));
+    fails(&project, &fault("none", "not_started", &["no-such-program"]));
+    project.write("models/faulty/model.toml", format!("build = [\"false\"]\n{manifest}"));
+    fails(&project, &fault("none", "not_started", &["build: false ended with"]));
+}
+
+/// What the kernel of this machine holds a program to, as a run says it.
+fn confinement(project: &Project) -> String {
+    project.done(&["run", "experiments/points.toml"]);
+    let run = fs::read_to_string(project.path("results/points-points-full/run.json")).unwrap();
+    fs::remove_dir_all(project.path("results/points-points-full")).unwrap();
+    run
+}
+
+#[test]
+fn a_program_reads_and_writes_only_what_it_may_and_has_no_network() {
+    if !has_python() {
+        return;
+    }
+    let (project, _) = marked();
+    let held = confinement(&project);
+    let at = |path: &str| format!("model.faulty.where={}", project.path(path).display());
+    let runs = |name: &str, place: &str| {
+        let fault = format!("model.faulty.fault={name}");
+        let output = project.etcbench(&["run", "experiments/points.toml", "--set", &fault, "--set", place]);
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    if held.contains("files by Landlock") {
+        for (name, place) in [
+            ("read_outside", at("data/points/points.csv")),
+            ("read_outside", at("experiments/points.toml")),
+            ("write_outside", at("data/points")),
+            ("write_own_folder", at("")),
+            ("write_data", at("")),
+        ] {
+            let told = runs(name, &place);
+            assert!(told.contains("Permission denied"), "{name}: {told}");
+        }
+        for left in ["data/points/written-by-a-model", "models/faulty/written-by-a-model"] {
+            assert!(!project.path(left).exists(), "{left}");
+        }
+    } else {
+        eprintln!("skipped: this kernel has no Landlock");
+    }
+    if held.contains("no network") {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let told = runs("connect", &format!("model.faulty.where=\"{}\"", listener.local_addr().unwrap()));
+        assert!(told.contains("a fit failed: faulty: crashed"), "{told}");
+    } else {
+        eprintln!("skipped: this machine has no name spaces");
+    }
+}
+
+#[test]
+fn what_a_program_left_running_ends_with_it() {
+    if !has_python() {
+        return;
+    }
+    let (project, _) = marked();
+    for (index, fault) in ["children", "daemons"].iter().enumerate() {
+        let seconds = format!("{}.{}", 1000 + index, std::process::id());
+        let arguments = [
+            "run",
+            "experiments/points.toml",
+            "--set",
+            &format!("model.faulty.fault={fault}"),
+            "--set",
+            &format!("model.faulty.where=\"{seconds}\""),
+        ];
+        project.done(&arguments);
+        assert_eq!(processes_with(&format!("sleep {seconds}")), Vec::<String>::new(), "{fault}");
+    }
+}
+
+#[test]
+fn a_program_sees_no_test_labels_no_flow_ids_and_nothing_of_our_environment() {
+    if !has_python() {
+        return;
+    }
+    let (project, _) = marked();
+    let output = project.done(&["run", "experiments/points.toml", "--set", "model.faulty.fault=look_around"]);
+    assert!(output.status.success());
+    let mut folders = fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());
+    let folder = folders.find(|path| path.join("run.json").is_file()).unwrap();
+    let run: serde_json::Value = serde_json::from_slice(&fs::read(folder.join("run.json")).unwrap()).unwrap();
+    let notes = run["fits"][0]["notes"].as_array().unwrap();
+    let seen = notes.iter().find_map(|note| note.as_str()?.strip_prefix("faulty: {")).unwrap();
+    let seen: serde_json::Value = serde_json::from_str(&format!("{{{seen}")).unwrap();
+    let allowed = [
+        "CUDA_VISIBLE_DEVICES",
+        "ETCBENCH_MODEL_PROCESS",
+        "HOME",
+        "LANG",
+        "MKL_NUM_THREADS",
+        "NUMEXPR_NUM_THREADS",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "PATH",
+        "PWD",
+        "OLDPWD",
+        "SHLVL",
+        "_",
+        "RAYON_NUM_THREADS",
+        "TMPDIR",
+        "VECLIB_MAXIMUM_THREADS",
+    ];
+    for name in seen["environment"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()) {
+        // A Python that is itself started by a script adds names of its own.
+        assert!(allowed.contains(&name) || name.contains("PYENV"), "{name}");
+    }
+    let keys: Vec<&str> = seen["request"].as_array().unwrap().iter().map(|key| key.as_str().unwrap()).collect();
+    let known = [
+        "checkpoint",
+        "class_names",
+        "device",
+        "input",
+        "message",
+        "pad",
+        "parameters",
+        "scratch",
+        "seconds",
+        "seed",
+        "statistic_names",
+        "threads",
+        "training",
+        "validation",
+    ];
+    assert_eq!(keys, known);
+    // The protocol's stream, saved aside, and what lists the folder.
+    assert!(seen["files"].as_u64().unwrap() <= 2, "{seen}");
+}
