@@ -27,9 +27,9 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
     version: VERSION,
     inputs: &[Input::Sequences],
     agreement: Some(AgreementBound {
-        agreement: 0.85,
-        macro_f1: 0.05,
-        reason: "same weights at the start; sums in another order part ways over epochs",
+        agreement: 0.6,
+        macro_f1: 0.1,
+        reason: "biases before a normalisation have the gradient 0 but for rounding, which Adamax makes into whole steps",
     }),
     ..Classical::<Fitted<DeepFingerprinting>>::entry(
         "Convolutions over the directions of packets (DF, Sirinam et al. 2018).",

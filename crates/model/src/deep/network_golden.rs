@@ -8,7 +8,9 @@ use super::engine::NetworkClassifier;
 use super::fast;
 use super::network::Network;
 use super::parameters::{ParameterSet, Specification};
-use super::{NetworkOptions, OptimiserKind, reference};
+#[cfg(feature = "reference")]
+use super::reference;
+use super::{NetworkOptions, OptimiserKind};
 use crate::ModelError;
 use crate::byte_cnn::ByteCnn;
 use crate::convolutional::{Columns, Convolutional};
