@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::common::Project;
 use crate::common::external::{has_python, processes_with, project};
@@ -144,6 +146,41 @@ fn what_goes_wrong_before_the_first_fit_is_named_too() {
     fails(&project, &fault("none", "not_started", &["no-such-program"]));
     project.write("models/faulty/model.toml", format!("build = [\"false\"]\n{manifest}"));
     fails(&project, &fault("none", "not_started", &["build: false ended with"]));
+}
+
+#[test]
+fn a_run_that_is_stopped_takes_its_programs_and_their_files_along() {
+    if !has_python() {
+        return;
+    }
+    let (project, mark) = marked();
+    let temporary = tempfile::tempdir().unwrap();
+    for (signal, code) in [("-TERM", Some(143)), ("-KILL", None)] {
+        let mut child = Command::new(assert_cmd::cargo::cargo_bin("etcbench"))
+            .args(["run", "experiments/points.toml", "--no-cache", "--set", "model.faulty.fault=hang_fit"])
+            .current_dir(project.path(""))
+            .env("TMPDIR", temporary.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        let patience = Duration::from_secs(60);
+        while processes_with(&mark).is_empty() && begun.elapsed() < patience {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(!processes_with(&mark).is_empty(), "{signal}");
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), code, "{signal}");
+        let stopped = Instant::now();
+        while !processes_with(&mark).is_empty() && stopped.elapsed() < patience {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(processes_with(&mark), Vec::<String>::new(), "{signal}");
+        if code.is_some() {
+            assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0, "{signal}");
+        }
+    }
 }
 
 /// What the kernel of this machine holds a program to, as a run says it.

@@ -49,11 +49,18 @@ const SCRIPT: &str = "ulimit -c 0; [ \"$1\" = - ] || ulimit -d \"$1\" 2>/dev/nul
 
 /// The leaders of the process groups that run now.
 static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+/// The temporary folders of the sessions that there are now.
+pub(super) static FOLDERS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Ends the programs of all external models at once; for a process that is about to end itself.
+/// Ends the programs of all external models at once and removes their temporary folders; for a process that is about to
+/// end itself.
 pub fn end_all() {
     for leader in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         processes::kill_group(*leader);
+    }
+    for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        // What cannot be removed stays in the system's folder for temporary files.
+        let _ = std::fs::remove_dir_all(folder);
     }
 }
 

@@ -102,6 +102,7 @@ impl Session {
             .prefix("etcbench-model-")
             .tempdir()
             .map_err(|error| not_started(format!("a temporary folder: {error}")))?;
+        confine::FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).insert(folders.path().to_owned());
         for folder in ["data", "scratch", "scratch/checkpoint"] {
             std::fs::create_dir(folders.path().join(folder))
                 .map_err(|error| not_started(format!("a temporary folder: {error}")))?;
@@ -367,6 +368,7 @@ impl Drop for Session {
         self.kill();
         // Its folders are removed next, so that nothing may write there any more.
         let _ = self.ended.recv_timeout(Duration::from_secs(5));
+        confine::FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).remove(self.folders.path());
     }
 }
 
