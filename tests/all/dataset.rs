@@ -266,7 +266,7 @@ fn a_table_of_five_tuples_times_and_classes_labels_flows() {
         &text,
         &[
             "one.pcap: 6 flows with labels, 2 unmatched",
-            "1 lines could not be understood (line 8: its end is no time)",
+            "1 lines could not be understood (line 8: its end is no time: it is empty)",
             "3 flows of application=chat",
             "list.csv: 2 flows without label",
         ],

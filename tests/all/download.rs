@@ -967,7 +967,7 @@ fn headers_that_claim_gigabytes_are_not_held() {
     assert!(error.contains("the headers of a member are more than 4 MiB"), "{error}");
     assert!(files(&place.target()).is_empty());
     // Long names stay below, and members after a member of any length are read.
-    let name = format!("{}/a.pcap", "n".repeat(200));
+    let name = format!("{}/a.pcap", "n".repeat(90));
     let content = vec![7; 9 << 20];
     let members: [(&str, &[u8]); 3] = [("first.pcap", &content), (&name, &content), ("last.pcap", b"x")];
     let unpacked = Place::new().unpack(&tar_of(&members), &UnpackLimits::default(), false).unwrap();

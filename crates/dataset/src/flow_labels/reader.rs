@@ -57,6 +57,7 @@ impl From<&'static str> for Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.text {
+            Some(text) if text.is_empty() => write!(formatter, "its {}: it is empty", self.what),
             Some(text) => write!(formatter, "its {}, `{text}`{}", self.what, self.advice),
             None => formatter.write_str(self.what),
         }
