@@ -179,9 +179,11 @@ mod tests {
         write(b"one", old);
         let one = known(&cache).unwrap();
         assert_eq!(one, dataset::file_sha256(&path).unwrap());
-        // Size and time say that nothing changed, so the file is not read again: this is the documented limit.
+        // Size and time say that nothing changed; where there are inodes, theirs says that something did.
         write(b"two", old);
-        assert_eq!(known(&cache).unwrap(), one);
+        if cfg!(unix) {
+            assert_ne!(known(&cache).unwrap(), one);
+        }
         assert_ne!(known(&Cache::disabled()).unwrap(), one);
         write(b"two", old + Duration::from_secs(1));
         assert_ne!(known(&cache).unwrap(), one);

@@ -283,8 +283,11 @@ mod tests {
              \"model\":\"svm\",\"input\":\"bytes\",\"implementation\":\"fast\",\"seed\":0,\"fold\":0,\"class\":null,\
              \"predicted\":null,\"setting\":null,\"epoch\":null,\"metric\":\"accuracy\",\"value\":0.5}\n"
         );
-        assert!(write("a.jsonl", &format!("{good}{{}}\n")).contains("line 2 is not a record: missing field"));
-        assert!(write("b.jsonl", &good.replace("\"size\"", "\"sise\"")).contains("unknown field `sise`"));
+        assert!(write("a.jsonl", &format!("{good}{{}}\n")).contains("line 2 is not a record: missing key"));
+        assert!(
+            write("b.jsonl", &good.replace("\"size\"", "\"sise\""))
+                .contains("unknown key `sise`, did you mean `size`?")
+        );
         assert!(write("c.csv", "experiment,metric\na,b\n").contains("missing field"));
         assert!(write("d.parquet", "").contains("ends in .jsonl or .csv"));
         let mut bad = record("as_published", "svm", 0, None, "accuracy", f64::NAN);

@@ -430,7 +430,7 @@ Means over 2 seeds.\\\\
             let mut count = 0;
             for (record, (text, number)) in reader.records().zip(&rows) {
                 let record = record.unwrap();
-                prop_assert_eq!(&record[0], text);
+                prop_assert_eq!(&record[0], &spreadsheet_text(text));
                 match number {
                     Some((value, deviation)) => {
                         prop_assert_eq!(record[1].parse::<f64>().unwrap(), *value);
