@@ -13,8 +13,7 @@ pub(super) fn listen() {
     let Ok(mut signals) = Signals::new(wanted) else { return };
     let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let Some(signal) = signals.forever().next() else { return };
-        crate::model::external::end_all();
-        crate::storage::abandon();
+        leave_nothing();
         let name = names.into_iter().find(|(number, _)| *number == signal).map_or("a signal", |(_, name)| name);
         if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
             // The bar that stands there.
@@ -30,10 +29,16 @@ pub(super) fn listen() {
 pub(super) fn end_with_standard_input() {
     let _ = std::thread::Builder::new().name("standard input".to_owned()).spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        crate::storage::abandon();
+        leave_nothing();
         tell!("etcbench: stopped, since the process that started this one has ended");
         std::process::exit(128 + TERMINATED);
     });
+}
+
+/// Ends the programs of external models and removes what is not in place yet.
+fn leave_nothing() {
+    crate::model::external::end_all();
+    crate::storage::abandon();
 }
 
 /// The number of SIGTERM.
