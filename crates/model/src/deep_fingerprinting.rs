@@ -29,7 +29,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
     agreement: Some(AgreementBound {
         agreement: 0.6,
         macro_f1: 0.1,
-        reason: "biases before a normalisation have the gradient 0 but for rounding, which Adamax makes into whole steps",
+        reason: "losses and gradients agree step by step, yet trainings part ways after some fifty steps; why is not known",
     }),
     ..Classical::<Fitted<DeepFingerprinting>>::entry(
         "Convolutions over the directions of packets (DF, Sirinam et al. 2018).",
