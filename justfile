@@ -23,6 +23,10 @@ test *options:
 reproduce table *options: build
     {{ etcbench }} reproduce {{ table }} {{ options }}
 
+# The same flows and models from packets at random to whole captures, hosts and other datasets: what each step takes of a score.
+ladder experiment *options: build
+    {{ etcbench }} ladder {{ experiment }} {{ options }}
+
 # Any experiment file in experiments/, by name.
 run experiment *options: build
     {{ etcbench }} run experiments/{{ experiment }}.toml {{ options }}

@@ -208,6 +208,7 @@ pub fn split(bytes: &[u8]) {
         five_tuple: FiveTuple { source: end(1000), destination: end(53), transport: Transport::Udp },
         start: i64::from(number),
         end: i64::from(number),
+        packet: None,
     };
     let features = FeatureSet {
         sequences: Array2::zeros((3, 0)),

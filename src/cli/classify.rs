@@ -175,7 +175,7 @@ fn classify_capture(
             failed = Some(anyhow::anyhow!("{capture}: {TOO_MANY_FLOWS}"));
             return;
         };
-        let provenance = FlowProvenance { capture: capture.clone(), number, five_tuple, start, end };
+        let provenance = FlowProvenance { capture: capture.clone(), number, five_tuple, start, end, packet: None };
         waiting.push(LabelledFlow { provenance, labels: Labels::new(), flow });
         if waiting.len() >= most {
             failed = ask(&mut waiting).err();

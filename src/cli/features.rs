@@ -146,7 +146,7 @@ impl Job<'_> {
                 unnumbered += 1;
                 return;
             };
-            let provenance = FlowProvenance { capture: capture.clone(), number, five_tuple, start, end };
+            let provenance = FlowProvenance { capture: capture.clone(), number, five_tuple, start, end, packet: None };
             sink(LabelledFlow { provenance, labels: Labels::new(), flow });
         };
         let summary = assemble_as_completed(reader, &self.options, &mut add, progress)?;

@@ -47,6 +47,7 @@ impl Divided {
             seeds: self.seeds.as_ref().map(|seeds| seeds.0.clone()),
             models: Vec::new(),
             variants: self.variants.clone(),
+            ladder: None,
         };
         let experiment = experiment::read_experiment(&path, &overrides)?;
         experiment::require_data(&experiment, project)?;

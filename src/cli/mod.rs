@@ -32,6 +32,7 @@ mod export;
 mod features;
 mod gpu_check;
 mod interrupt;
+mod ladder;
 mod leaks;
 mod list;
 mod model;
@@ -51,7 +52,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::experiment::{self, Experiment, Overrides, Record};
+use crate::experiment::{self, Experiment, LADDER, LadderOverrides, Overrides, Record};
 use crate::model::{ModelKind, elmo};
 
 /// Tables of encrypted-traffic classification, rebuilt from captures.
@@ -87,6 +88,9 @@ enum Command {
     Run(run::RunArguments),
     /// Run one of the paper's tables (table1 to table5, or all) and print it beside the published numbers.
     Reproduce(run::ReproduceArguments),
+    /// The same flows and models from packets at random to whole captures, hosts and other datasets: which step takes what
+    /// of a score.
+    Ladder(ladder::LadderArguments),
     /// Compare the last run of an experiment with its stored tolerances; exit code 1 when something is out.
     Check(check::CheckArguments),
     /// What changed between two runs: experiment, data, program and machine, results and times; exit code 1 when a result
@@ -214,8 +218,12 @@ fn in_one_line(error: &anyhow::Error) -> String {
 
 /// The experiment a subcommand is about, and the folder of its last run.
 fn find_results(project: &Path, target: &run::Target) -> anyhow::Result<(Experiment, PathBuf)> {
-    let overrides = Overrides { data: target.data.clone(), size: target.size.clone(), ..Overrides::default() };
-    let path = project.join("experiments").join(format!("{}.toml", target.experiment));
+    let file = |name: &str| project.join("experiments").join(format!("{name}.toml"));
+    // The ladder of an experiment has a name of its own, and the experiment's file.
+    let of_ladder = target.experiment.strip_suffix(LADDER).filter(|_| !file(&target.experiment).is_file());
+    let path = file(of_ladder.unwrap_or(&target.experiment));
+    let ladder = of_ladder.map(|_| LadderOverrides::default());
+    let overrides = Overrides { data: target.data.clone(), size: target.size.clone(), ladder, ..Overrides::default() };
     let experiment = experiment::read_experiment(&path, &overrides)?;
     let folder = experiment::results_folder(project).join(experiment::results_name(&experiment, false));
     Ok((experiment, folder))
@@ -259,6 +267,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
     match arguments.command {
         Command::Run(arguments) => run::run(&project, &arguments),
         Command::Reproduce(arguments) => run::reproduce(&project, &arguments),
+        Command::Ladder(arguments) => ladder::ladder(&project, &arguments),
         Command::Check(arguments) => check::check(&project, &arguments),
         Command::Compare(arguments) => compare::compare(&project, &arguments),
         Command::Rank(arguments) => compare::rank(&project, &arguments),

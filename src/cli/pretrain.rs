@@ -162,6 +162,7 @@ fn read(project: &Path, name: &str, arguments: &PretrainArguments) -> anyhow::Re
         seeds: arguments.seed.map(|seed| vec![seed]),
         models: Vec::new(),
         variants: arguments.variants.clone(),
+        ladder: None,
     };
     Ok(experiment::read_experiment(&path, &overrides)?)
 }

@@ -221,6 +221,7 @@ impl Options {
             seeds: self.seeds.as_ref().map(|seeds| seeds.0.clone()),
             models: self.models.clone(),
             variants: self.variants.clone(),
+            ladder: None,
         }
     }
 
@@ -288,7 +289,8 @@ pub(super) fn cache(project: &Path) -> Cache {
 
 /// Runs one experiment file.
 pub(super) fn run(project: &Path, arguments: &RunArguments) -> anyhow::Result<Verdict> {
-    run_all(project, std::slice::from_ref(&arguments.experiment), &arguments.options)
+    let options = &arguments.options;
+    run_all(project, std::slice::from_ref(&arguments.experiment), options, &options.overrides())
 }
 
 /// Runs the paper's tables.
@@ -299,14 +301,24 @@ pub(super) fn reproduce(project: &Path, arguments: &ReproduceArguments) -> anyho
     };
     let paths: Vec<PathBuf> =
         tables.iter().map(|table| project.join("experiments").join(format!("{table}.toml"))).collect();
-    run_all(project, &paths, &arguments.options)
+    run_all(project, &paths, &arguments.options, &arguments.options.overrides())
 }
 
-fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Result<Verdict> {
-    let overrides = options.overrides();
+/// Runs experiment files, of which `overrides` change what the options and the subcommand say.
+pub(super) fn run_all(
+    project: &Path,
+    paths: &[PathBuf],
+    options: &Options,
+    overrides: &Overrides,
+) -> anyhow::Result<Verdict> {
+    if options.save_models && overrides.ladder.is_some() {
+        anyhow::bail!(
+            "--save-models is not for ladders: their models are many and of parts of the flows; use `etcbench run`"
+        );
+    }
     // Every file is read, and its data looked for, before the first is run.
     let experiments: Vec<Experiment> =
-        paths.iter().map(|path| experiment::read_experiment(path, &overrides)).collect::<Result<_, _>>()?;
+        paths.iter().map(|path| experiment::read_experiment(path, overrides)).collect::<Result<_, _>>()?;
     for experiment in &experiments {
         experiment::require_data(experiment, project)?;
     }
@@ -319,7 +331,7 @@ fn run_all(project: &Path, paths: &[PathBuf], options: &Options) -> anyhow::Resu
             save_models: options.save_models,
             overwrite: options.overwrite,
         };
-        let planned = PlannedRun::new(project, paths, &overrides, plan_options)?;
+        let planned = PlannedRun::new(project, paths, overrides, plan_options)?;
         return units::compute(project, &planned, &in_units);
     }
     let (device, precision) = options.device_names();

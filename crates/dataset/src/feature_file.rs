@@ -315,7 +315,8 @@ impl Rows<'_> {
             Some(columns) => columns.parse(endpoints)?,
             None => FiveTuple { source: nowhere, destination: nowhere, transport: Transport::Tcp },
         };
-        let provenance = FlowProvenance { capture: self.name.to_owned(), number, five_tuple, start: 0, end: 0 };
+        let provenance =
+            FlowProvenance { capture: self.name.to_owned(), number, five_tuple, start: 0, end: 0, packet: None };
         self.rows.push(FeatureRow { provenance, labels, values });
         Ok(())
     }

@@ -23,12 +23,17 @@ pub struct FlowProvenance {
     pub start: i64,
     /// Time of the last packet, nanoseconds since the Unix epoch.
     pub end: i64,
+    /// Which of the flow's packets this is, from 0, where each packet is a sample of its own.
+    pub packet: Option<u32>,
 }
 
 impl FlowProvenance {
-    /// The name of the flow in files and messages: `capture#number`.
+    /// The name of the flow in files and messages: `capture#number`, and `capture#number.packet` of a single packet.
     pub fn flow_id(&self) -> String {
-        format!("{}#{}", self.capture, self.number)
+        match self.packet {
+            None => format!("{}#{}", self.capture, self.number),
+            Some(packet) => format!("{}#{}.{packet}", self.capture, self.number),
+        }
     }
 }
 

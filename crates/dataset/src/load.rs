@@ -247,6 +247,7 @@ fn load_capture_in(
             five_tuple: flow.five_tuple,
             start: flow.start,
             end: flow.end,
+            packet: None,
         };
         match labeller.label(&flow) {
             Ok(Outcome::Labelled(labels)) => flows.push(LabelledFlow { provenance, labels, flow }),

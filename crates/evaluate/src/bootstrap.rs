@@ -48,11 +48,13 @@ pub fn bootstrap_intervals(
             values.push(metric(&drawn));
         }
     }
-    let interval = |mut values: Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        Interval { low: percentile(&values, 0.025), high: percentile(&values, 0.975) }
-    };
-    values.into_iter().map(interval).collect()
+    values.into_iter().map(interval_of).collect()
+}
+
+/// The 2.5th and 97.5th percentile of at least one value.
+pub(super) fn interval_of(mut values: Vec<f64>) -> Interval {
+    values.sort_by(f64::total_cmp);
+    Interval { low: percentile(&values, 0.025), high: percentile(&values, 0.975) }
 }
 
 /// A percentile of ascending values, interpolated between neighbours (numpy's `linear`).

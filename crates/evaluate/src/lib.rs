@@ -2,7 +2,7 @@
 //! No input or output happens here.
 //!
 //! [`Metric`] is the table of what is measured; [`Metrics`] holds what is measured on one test set; [`Summary`] says what
-//! several runs of it have in common; [`mcnemar`] asks whether two models differ on the same test set, [`wilcoxon`]
+//! several runs of it have in common; [`corrected_resampled_mean`] what splits of the same flows have; [`mcnemar`] asks whether two models differ on the same test set, [`wilcoxon`]
 //! whether they do over folds, [`friedman`] whether several do over tables, and [`bootstrap_intervals`] how far one test
 //! set can be trusted.
 
@@ -13,6 +13,7 @@ mod metric;
 mod metrics;
 mod probabilistic;
 mod ranks;
+mod resampled;
 mod summary;
 
 pub use bootstrap::{Interval, bootstrap_intervals};
@@ -22,6 +23,10 @@ pub use metric::{Direction, Metric, Unit};
 pub use metrics::{MetricValue, Metrics};
 pub use probabilistic::{CALIBRATION_BINS, ProbabilisticMetrics, ReliabilityBin, argmax, reliability};
 pub use ranks::{Friedman, Wilcoxon, friedman, holm, wilcoxon};
+pub use resampled::{
+    DISAGREEMENT, ResampledMean, WITHIN_CAPTURE_CORRELATION, cluster_draws, corrected_resampled_mean,
+    percentile_interval, smallest_difference,
+};
 pub use summary::{Summary, student_t_quantile};
 
 /// Why predictions cannot be evaluated.

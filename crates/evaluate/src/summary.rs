@@ -60,7 +60,7 @@ pub fn student_t_quantile(probability: f64, degrees: usize) -> f64 {
 }
 
 /// The chance that Student's t lies from `-t` to `t`.
-fn student_t_inside(t: f64, degrees: usize) -> f64 {
+pub(super) fn student_t_inside(t: f64, degrees: usize) -> f64 {
     let angle = (t / (degrees as f64).sqrt()).atan();
     let (sine, cosine) = angle.sin_cos();
     let square = cosine * cosine;

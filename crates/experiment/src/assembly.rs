@@ -44,6 +44,7 @@ pub(super) fn assembled(
         variants,
         rows,
         failures: Vec::new(),
+        left_out: Vec::new(),
     }
 }
 

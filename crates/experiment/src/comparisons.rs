@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ExperimentError;
 use super::run::{FittedRow, Run};
-use etcbench_evaluate::{Metric, Metrics, argmax, holm, mcnemar, wilcoxon};
+use etcbench_evaluate::{Metric, Metrics, argmax, corrected_resampled_mean, holm, mcnemar, wilcoxon};
 
 /// The paired tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,8 @@ pub enum PairedTest {
     Mcnemar,
     /// Wilcoxon's signed-rank test, over all fits.
     Wilcoxon,
+    /// The corrected resampled t-test (Nadeau and Bengio, 2003), over all fits: it allows for their sharing flows.
+    CorrectedT,
 }
 
 /// One test of two models of a variant.
@@ -25,7 +27,7 @@ pub struct Comparison {
     pub variant: String,
     /// The test.
     pub test: PairedTest,
-    /// What is compared: `accuracy` by McNemar's test, `macro_f1` by Wilcoxon's.
+    /// What is compared: `accuracy` by McNemar's test, `macro_f1` by the tests over all fits.
     pub metric: String,
     /// The seed; none where the test is over all fits.
     pub seed: Option<u64>,
@@ -48,7 +50,8 @@ pub struct Comparison {
     /// The second model's value.
     pub second_value: f64,
     /// What speaks for the first model: by McNemar's test the flows that it alone predicts as their class, by
-    /// Wilcoxon's the sum of the ranks of the fits in which its value is higher.
+    /// Wilcoxon's the sum of the ranks of the fits in which its value is higher, by the corrected t-test how many such
+    /// fits there are.
     pub for_first: f64,
     /// What speaks for the second model.
     pub for_second: f64,
@@ -59,7 +62,7 @@ pub struct Comparison {
     pub adjusted_p_value: f64,
 }
 
-/// Every test of every pair of models, in the order of variants, seeds, folds and models; Wilcoxon's last, and only
+/// Every test of every pair of models, in the order of variants, seeds, folds and models; those over all fits last, and only
 /// where there is more than one fit.
 ///
 /// # Errors
@@ -93,22 +96,37 @@ pub(super) fn comparisons(run: &Run) -> Result<Vec<Comparison>, ExperimentError>
         let everywhere: Vec<&Fit<'_>> =
             of_first.filter(|fit| fits.iter().all(|models| fit.find(models).is_some())).collect();
         if fits.len() > 1 {
-            let tests = pairs(everywhere.len()).map(|(first, second)| {
-                let values = |model: usize| {
-                    let of_fits = fits.iter().filter_map(|models| everywhere[model].find(models));
-                    of_fits.map(|fit| fit.macro_f1).collect::<Vec<_>>()
-                };
-                let (firsts, seconds) = (values(first), values(second));
-                let test = wilcoxon(&firsts, &seconds)?;
-                let mut comparison =
-                    everywhere[first].against(everywhere[second], PairedTest::Wilcoxon, Metric::MACRO_F1.key);
-                let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-                (comparison.first_value, comparison.second_value) = (mean(&firsts), mean(&seconds));
-                (comparison.for_first, comparison.for_second) = (test.positive_ranks, test.negative_ranks);
-                comparison.p_value = test.p_value;
-                Ok(comparison)
-            });
-            all.extend(corrected(tests.collect::<Result<_, ExperimentError>>()?));
+            let (mut tested, mut trained) = (0, 0);
+            for run in &variant.splits {
+                (tested, trained) = (tested + run.split.test.len(), trained + run.split.train.len());
+            }
+            let ratio = tested as f64 / trained.max(1) as f64;
+            for test in [PairedTest::Wilcoxon, PairedTest::CorrectedT] {
+                let tests = pairs(everywhere.len()).map(|(first, second)| {
+                    let values = |model: usize| {
+                        let of_fits = fits.iter().filter_map(|models| everywhere[model].find(models));
+                        of_fits.map(|fit| fit.macro_f1).collect::<Vec<_>>()
+                    };
+                    let (firsts, seconds) = (values(first), values(second));
+                    let mut comparison = everywhere[first].against(everywhere[second], test, Metric::MACRO_F1.key);
+                    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+                    (comparison.first_value, comparison.second_value) = (mean(&firsts), mean(&seconds));
+                    if test == PairedTest::Wilcoxon {
+                        let test = wilcoxon(&firsts, &seconds)?;
+                        (comparison.for_first, comparison.for_second) = (test.positive_ranks, test.negative_ranks);
+                        comparison.p_value = test.p_value;
+                    } else {
+                        let differences: Vec<f64> =
+                            firsts.iter().zip(&seconds).map(|(first, second)| first - second).collect();
+                        let count = |sign: f64| differences.iter().filter(|value| sign * **value > 0.0).count() as f64;
+                        (comparison.for_first, comparison.for_second) = (count(1.0), count(-1.0));
+                        comparison.p_value =
+                            corrected_resampled_mean(&differences, ratio).map_or(1.0, |test| test.p_value);
+                    }
+                    Ok(comparison)
+                });
+                all.extend(corrected(tests.collect::<Result<_, ExperimentError>>()?));
+            }
         }
     }
     Ok(all)

@@ -30,7 +30,8 @@ fn flow(capture: usize, number: u32, packets: &[(u8, u8)]) -> LabelledFlow {
             layout: HeaderLayout { transport_offset: 20, payload_offset: 28, transport: Transport::Udp },
         }
     };
-    let provenance = FlowProvenance { capture: CAPTURES[capture].to_owned(), number, five_tuple, start: 0, end: 0 };
+    let provenance =
+        FlowProvenance { capture: CAPTURES[capture].to_owned(), number, five_tuple, start: 0, end: 0, packet: None };
     let packets = packets.iter().map(packet).collect();
     let flow = Flow { five_tuple, start: 0, end: 0, packets, statistics: Vec::new() };
     LabelledFlow { provenance, labels: Labels::new(), flow }

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::assembly::{assembled, sha256};
 use super::fit::FitOutcome;
 use super::measure::Cost;
-use super::run::{FittedRow, Run, Settings, VariantRun, prepare_all};
+use super::run::{FittedRow, PreparedAll, Run, Settings, VariantRun, prepare_all};
 use super::{Experiment, ExperimentError, RunKey};
 use etcbench_evaluate::Metrics;
 use etcbench_feature::PAD;
@@ -143,7 +143,7 @@ pub fn import(
     if ModelKind::named(model).is_some() {
         return Err(problem(format!("--model {model}: etcbench has a model of this name; choose another")));
     }
-    let (mut loaded, prepared) = prepare_all(experiment, settings, progress)?;
+    let PreparedAll { mut loaded, variants: prepared, .. } = prepare_all(experiment, settings, progress)?;
     let variants: Vec<VariantRun> = prepared.into_iter().map(|(_, _, variant)| variant).collect();
     let mut lines = read_lines(path, experiment, &variants)?;
     let mut rows = Vec::new();

@@ -34,6 +34,7 @@ pub(super) fn reports(
     loaded: &LoadedFlows,
     splits: &[&Split],
 ) -> Result<Vec<LeakReport>, ExperimentError> {
+    let from_packets = features.provenance.first().is_some_and(|row| row.packet.is_some());
     let Content::Flows(labelled) = &loaded.content else {
         let mut reports = leak_reports(features, None, splits);
         for LeakReport { shared, .. } in &mut reports {
@@ -42,6 +43,10 @@ pub(super) fn reports(
         }
         return Ok(reports);
     };
+    if from_packets {
+        // A packet alone: what is told of the fields of flows does not hold of it.
+        return Ok(leak_reports(features, None, splits));
+    }
     let flows: HashMap<(&str, u32), &Flow> =
         labelled.iter().map(|flow| ((flow.provenance.capture.as_str(), flow.provenance.number), &flow.flow)).collect();
     let rows: Vec<&Flow> = features
@@ -101,6 +106,11 @@ pub(super) fn to_csv(leaks: &[SplitLeaks]) -> Result<Vec<u8>, csv::Error> {
             for class in &found.classes {
                 line("duplicates", subject, None, &class.class, Metric::TEST_FLOWS.key, class.duplicates.to_string())?;
             }
+        }
+        for ceiling in &report.ceilings {
+            let subject = &ceiling.input;
+            line("ceiling", subject, None, "", Metric::ACCURACY.key, ceiling.accuracy.to_string())?;
+            line("ceiling", subject, None, "", "inputs", ceiling.inputs.to_string())?;
         }
         for (finding, scores) in [("field", &report.fields), ("byte_position", &report.byte_positions)] {
             for score in scores {

@@ -12,6 +12,7 @@ mod fit;
 mod flow_cache;
 mod flows;
 mod format;
+mod ladder;
 mod leaks;
 mod measure;
 mod memory;
@@ -37,6 +38,7 @@ pub use export::{export, import};
 pub use fit::FitOutcome;
 pub use flows::{CaptureFacts, dataset_names, require_data};
 pub use format::{Experiment, Overrides, TableLayout, Variant, read_experiment};
+pub use ladder::{LADDER, LadderOptions, LadderOverrides, RUNGS, Rung};
 pub use leaks::{SplitLeaks, split_leaks};
 pub use measure::Cost;
 pub use models::save_models;
@@ -47,8 +49,8 @@ pub use pretrain::{PretrainedElmo, Recipe, pretrain_datasets, pretrain_experimen
 pub use provenance::Provenance;
 pub use record::{Record, RunKey};
 pub use run::{
-    FailedFit, FittedRow, Generator, Run, Settings, SplitRun, VariantRun, device_name, divide, results_folder,
-    results_name, run,
+    FailedFit, FittedRow, Generator, LeftOutVariant, Run, Settings, SplitRun, VariantRun, device_name, divide,
+    results_folder, results_name, run,
 };
 pub use slurm::{Queue, SlurmError, SlurmOptions, submit};
 pub use store::store;
@@ -129,6 +131,13 @@ pub enum ExperimentError {
         /// What was seen.
         problem: String,
     },
+}
+
+impl ExperimentError {
+    /// Whether the data is there and cannot be divided as a variant asks.
+    fn is_of_division(&self) -> bool {
+        matches!(self, Self::Split(_) | Self::Features { .. })
+    }
 }
 
 // The README's example is tested like any other.

@@ -145,6 +145,17 @@ pub struct Run {
     pub rows: Vec<FittedRow>,
     /// The fits that failed, in the same order.
     pub failures: Vec<FailedFit>,
+    /// The rungs of a ladder that the data could not be divided for.
+    pub left_out: Vec<LeftOutVariant>,
+}
+
+/// A variant that was left out, because the data cannot be divided so.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LeftOutVariant {
+    /// The variant.
+    pub variant: String,
+    /// Why.
+    pub problem: String,
 }
 
 impl Run {
@@ -176,7 +187,7 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     let settings = &Settings { cache: settings.cache.counting(), ..settings.clone() };
     settings.cache.remove_leftovers();
     check_parameters(experiment)?;
-    let (mut loaded, prepared) = prepare_all(experiment, settings, progress)?;
+    let PreparedAll { mut loaded, variants: prepared, left_out } = prepare_all(experiment, settings, progress)?;
     let total =
         prepared.iter().map(|(variant, _, prepared)| variant.models.len() * prepared.splits.len()).sum::<usize>();
     settings.tell_device(experiment.variants.iter().flat_map(|variant| &variant.models), progress);
@@ -219,6 +230,7 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     let mut run = assembled(experiment, settings, &mut loaded, variants, rows);
     run.manifests.extend(elmos.manifests().into_iter().filter(is_new));
     run.failures = failures;
+    run.left_out = left_out;
     Ok(run)
 }
 
@@ -243,18 +255,28 @@ pub fn divide(
     settings: &Settings,
     progress: &dyn Progress,
 ) -> Result<Vec<VariantRun>, ExperimentError> {
-    let (_, prepared) = prepare_all(experiment, settings, progress)?;
+    let prepared = prepare_all(experiment, settings, progress)?.variants;
     Ok(prepared.into_iter().map(|(_, _, variant)| variant).collect())
 }
 
 /// A variant, the place of its flows among the loaded ones, and what was made of them.
 pub(super) type Prepared<'a> = (&'a Variant, usize, VariantRun);
 
+/// The flows under every set of flow options, and what was made of them.
+pub(super) struct PreparedAll<'a> {
+    pub loaded: Vec<LoadedFlows>,
+    pub variants: Vec<Prepared<'a>>,
+    pub left_out: Vec<LeftOutVariant>,
+}
+
 pub(super) fn prepare_all<'a>(
     experiment: &'a Experiment,
     settings: &Settings,
     progress: &dyn Progress,
-) -> Result<(Vec<LoadedFlows>, Vec<Prepared<'a>>), ExperimentError> {
+) -> Result<PreparedAll<'a>, ExperimentError> {
+    let left =
+        |(variant, problem): &(String, String)| LeftOutVariant { variant: variant.clone(), problem: problem.clone() };
+    let mut left_out: Vec<LeftOutVariant> = experiment.left_out.iter().map(left).collect();
     let mut loaded: Vec<LoadedFlows> = Vec::new();
     let mut prepared = Vec::new();
     for variant in &experiment.variants {
@@ -271,7 +293,14 @@ pub(super) fn prepare_all<'a>(
             }
         };
         memory::check_features(variant, &loaded[index], settings)?;
-        let mut variant_run = prepare(experiment, variant, &loaded[index], settings, progress)?;
+        let mut variant_run = match prepare(experiment, variant, &loaded[index], settings, progress) {
+            Err(error) if experiment.ladder.is_some() && error.is_of_division() => {
+                progress.warn(&format!("{} is left out: {error}", variant.name));
+                left_out.push(LeftOutVariant { variant: variant.name.clone(), problem: error.to_string() });
+                continue;
+            }
+            prepared => prepared?,
+        };
         let parts: Vec<&Split> = variant_run.splits.iter().map(|run| &run.split).collect();
         let leaks = super::leaks::reports(variant, &variant_run.features, &loaded[index], &parts)?;
         for (run, leaks) in variant_run.splits.iter_mut().zip(leaks) {
@@ -279,7 +308,11 @@ pub(super) fn prepare_all<'a>(
         }
         prepared.push((variant, index, variant_run));
     }
-    Ok((loaded, prepared))
+    if let (true, Some(LeftOutVariant { variant, problem })) = (prepared.is_empty(), left_out.first()) {
+        let problem = format!("no rung of the ladder is left; {variant}: {problem}");
+        return Err(ExperimentError::Features { problem });
+    }
+    Ok(PreparedAll { loaded, variants: prepared, left_out })
 }
 
 /// The features of a variant's flows, and how these are divided.
@@ -328,10 +361,7 @@ pub(super) fn prepare(
     let options = variant.split.relative_to(&settings.project);
     let (features, small_classes) = leave_out_small_classes(features, &options)?;
     for small in &small_classes {
-        progress.warn(&format!(
-            "{}: class {} is left out: it has {} flows, fewer than [split] minimum_class_flows",
-            variant.name, small.class, small.flows
-        ));
+        progress.warn(&format!("{}: class {} is left out: {}", variant.name, small.class, small.lacks));
     }
     let mut divided = Vec::new();
     let mut folds = 0;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::cache::StageCounts;
 use super::comparisons::comparisons;
 use super::flows::CaptureFacts;
-use super::run::{FailedFit, FittedRow, Run, VariantRun};
+use super::run::{FailedFit, FittedRow, LeftOutVariant, Run, VariantRun};
 use super::{Cost, ExperimentError, Provenance, RunKey};
 use etcbench_feature::Unselected;
 use etcbench_model::external::FailureKind;
@@ -31,6 +31,9 @@ struct RunFile<'a> {
     stages: &'a StageCounts,
     variants: Vec<VariantFile<'a>>,
     fits: Vec<FitFile<'a>>,
+    /// Rungs of a ladder that the data could not be divided for.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    left_out: &'a [LeftOutVariant],
     /// Fits of external models that failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failures: Vec<FailureFile<'a>>,
@@ -150,6 +153,7 @@ fn run_file(run: &Run) -> RunFile<'_> {
         provenance: &run.provenance,
         captures: &run.captures,
         data_notes: &run.data_notes,
+        left_out: &run.left_out,
         stages: &run.stages,
         variants: run.variants.iter().map(variant_file).collect(),
         fits: run

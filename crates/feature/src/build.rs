@@ -7,11 +7,12 @@ use ndarray::Array2;
 use rand::seq::index::sample;
 use serde::{Deserialize, Serialize};
 
+use super::duplicate::{DuplicateFlows, without_duplicates};
 use super::sequence::{SequenceError, SequenceOptions, write_sequence};
 use super::set::{FeatureSet, TokenArray};
 use super::token::{TokenError, TokenOptions, tokenize};
 use etcbench_dataset::{FeatureTable, FlowProvenance, LabelledFlow, Labels, composed};
-use etcbench_flow::{FlowOptions, STATISTIC_NAMES};
+use etcbench_flow::{Flow, FlowOptions, STATISTIC_NAMES};
 use etcbench_storage::declarative::{first_repeated, nearest};
 use etcbench_storage::seed;
 
@@ -67,6 +68,29 @@ pub struct Selection {
     /// At most so many flows of each class, drawn with the run's seed (purpose `selection`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maximum_flows_per_class: Option<usize>,
+    /// What becomes of chosen flows that equal another one of their class; they stay by default.
+    #[serde(default, skip_serializing_if = "DuplicateFlows::is_keep")]
+    pub duplicates: DuplicateFlows,
+    /// What a row is; a flow by default.
+    #[serde(default, skip_serializing_if = "Sample::is_flow")]
+    pub sample: Sample,
+}
+
+/// What a row of the features is, which a model predicts the class of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sample {
+    /// A flow.
+    #[default]
+    Flow,
+    /// A packet alone: every one of the first N of each chosen flow that has bytes.
+    Packet,
+}
+
+impl Sample {
+    fn is_flow(&self) -> bool {
+        *self == Self::Flow
+    }
 }
 
 impl Selection {
@@ -119,6 +143,9 @@ pub struct Unselected {
     pub without_bytes: u64,
     /// Left over by `maximum_flows_per_class`.
     pub over_maximum: u64,
+    /// Dropped by `duplicates`.
+    #[serde(default)]
+    pub duplicates: u64,
 }
 
 /// Why no features can be made.
@@ -375,7 +402,13 @@ pub fn build_features(
     let rows: Vec<&LabelledFlow> = chosen.rows.iter().map(|(index, _)| &flows[*index]).collect();
     let labels = chosen.rows.iter().map(|(_, class)| *class).collect();
     let set = features_of(&rows, labels, chosen.class_names, tokens, sequences)?;
-    Ok((set, chosen.unselected))
+    let flows: Vec<&Flow> = rows.iter().map(|row| &row.flow).collect();
+    let (set, duplicates) = without_duplicates(set, Some((&flows, tokens)), selection.duplicates);
+    let set = match selection.sample {
+        Sample::Flow => set,
+        Sample::Packet => set.into_packets(),
+    };
+    Ok((set, Unselected { duplicates, ..chosen.unselected }))
 }
 
 /// Whether a flow can be used, and if not why; `scratch` has room for its tokens.
@@ -451,6 +484,11 @@ pub fn build_table_features(
     if selection.minimum_packets != one() {
         return Err(invalid("`minimum_packets` is for captures; feature files have no packets, remove it".to_owned()));
     }
+    if selection.sample == Sample::Packet {
+        return Err(invalid(
+            "sample = \"packet\" is for captures; feature files have no packets, remove it".to_owned(),
+        ));
+    }
     let usable = |_: &_| Ok(Usable::Yes);
     let chosen = choose(&table.rows, |row| &row.labels, |row| &row.provenance, usable, selection, seed)?;
     let rows = chosen.rows;
@@ -471,7 +509,8 @@ pub fn build_table_features(
         class_names: chosen.class_names,
         provenance: rows.iter().map(|(index, _)| table.rows[*index].provenance.clone()).collect(),
     };
-    Ok((set, chosen.unselected))
+    let (set, duplicates) = without_duplicates(set, None, selection.duplicates);
+    Ok((set, Unselected { duplicates, ..chosen.unselected }))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ fn flow(number: u32, labels: &[(&str, &str)], packets: f64, bytes: &[u8]) -> Lab
     };
     let statistics = STATISTIC_NAMES.iter().map(|name| if *name == "packets" { packets } else { 0.25 }).collect();
     LabelledFlow {
-        provenance: FlowProvenance { capture: "a.pcap".to_owned(), number, five_tuple, start: 0, end: 0 },
+        provenance: FlowProvenance { capture: "a.pcap".to_owned(), number, five_tuple, start: 0, end: 0, packet: None },
         labels: labels.iter().map(|(column, value)| ((*column).to_owned(), (*value).to_owned())).collect(),
         flow: Flow { five_tuple, start: 0, end: 0, packets: vec![packet], statistics },
     }
@@ -51,6 +51,59 @@ fn tokens() -> TokenOptions {
 fn build(text: &str) -> Result<(FeatureSet, Unselected), SelectionError> {
     let selection: Selection = declarative::parse(text, "e.toml").unwrap();
     build_features(&sample_flows(), &selection, &tokens(), None, &FlowOptions::default(), 1)
+}
+
+#[test]
+fn duplicates_go_class_by_class_and_the_first_stays() {
+    // Numbers 1 and 2 have the bytes of 0; 3 differs; 4 has the bytes of 0 and another class.
+    let category = |name: &'static str| [("category", name)];
+    let flows: Vec<LabelledFlow> = [("a", 7), ("a", 7), ("a", 7), ("a", 9), ("b", 7)]
+        .iter()
+        .zip(0..)
+        .map(|(&(class, byte), number)| flow(number, &category(class), 3.0, &[byte; 40]))
+        .collect();
+    let of = |duplicates: &str, tokens: &TokenOptions| {
+        let text = format!("label = \"category\"\n{duplicates}");
+        let selection: Selection = declarative::parse(&text, "e.toml").unwrap();
+        let (set, unselected) = build_features(&flows, &selection, tokens, None, &FlowOptions::default(), 1).unwrap();
+        let numbers: Vec<u32> = set.provenance.iter().map(|row| row.number).collect();
+        assert_eq!(set.len() + unselected.duplicates as usize, flows.len());
+        assert_eq!(set.tokens.values.len(), set.len() * tokens.packets * tokens.bytes);
+        numbers
+    };
+    let tokens = TokenOptions { packets: 1, bytes: 30, ..TokenOptions::default() };
+    assert_eq!(of("", &tokens), [0, 1, 2, 3, 4]);
+    assert_eq!(of("duplicates = \"drop_identical\"", &tokens), [0, 3, 4]);
+    assert_eq!(of("duplicates = \"drop_near\"", &tokens), [0, 3, 4]);
+
+    // Flows that differ in their ports alone.
+    let mut ports = flows.clone();
+    ports.iter_mut().take(3).zip(0..).for_each(|(flow, port)| flow.flow.packets[0].bytes[20..24].fill(port));
+    ports.iter_mut().for_each(|flow| flow.flow.packets[0].bytes[0] = 0x45);
+    let selected = |duplicates: &str| {
+        let text = format!("label = \"category\"\nduplicates = \"{duplicates}\"");
+        let selection: Selection = declarative::parse(&text, "e.toml").unwrap();
+        build_features(&ports, &selection, &tokens, None, &FlowOptions::default(), 1).unwrap().1.duplicates
+    };
+    assert_eq!((selected("drop_identical"), selected("drop_near")), (0, 2));
+}
+
+#[test]
+fn a_packet_as_a_sample_keeps_the_class_of_its_flow_and_nothing_else_of_it() {
+    let mut flows = sample_flows();
+    let second = FlowPacket { bytes: vec![200; 3], ..flows[0].flow.packets[0].clone() };
+    flows[0].flow.packets.push(second);
+    let empty = FlowPacket { bytes: Vec::new(), ..flows[1].flow.packets[0].clone() };
+    flows[1].flow.packets.push(empty);
+    let text = "label = \"category\"\nsample = \"packet\"";
+    let selection: Selection = declarative::parse(text, "e.toml").unwrap();
+    let (set, _) = build_features(&flows, &selection, &tokens(), None, &FlowOptions::default(), 1).unwrap();
+    let ids: Vec<String> = set.provenance.iter().map(FlowProvenance::flow_id).collect();
+    assert_eq!(ids, ["a.pcap#0.0", "a.pcap#0.1", "a.pcap#1.0", "a.pcap#2.0", "a.pcap#3.0", "a.pcap#4.0"]);
+    assert_eq!((set.tokens.packets, set.tokens.bytes, set.statistics.ncols()), (1, 5, 0));
+    assert_eq!(set.tokens.flow(1), [200, 200, 200, PAD, PAD]);
+    let classes: Vec<&str> = set.labels.iter().map(|&label| set.class_names[label as usize].as_str()).collect();
+    assert_eq!(classes, ["chat", "chat", "voip", "chat", "chat", "video"]);
 }
 
 fn fault(text: &str) -> String {

@@ -460,7 +460,7 @@ pub(super) fn assemble(header: &StoreHeader, fields: &[Field], values: Vec<Value
         packets.push(FlowPacket { direction, timestamp, wire_length, bytes, layout });
     }
     Ok(LabelledFlow {
-        provenance: FlowProvenance { capture, number, five_tuple, start, end },
+        provenance: FlowProvenance { capture, number, five_tuple, start, end, packet: None },
         labels,
         flow: Flow { five_tuple, start, end, packets, statistics },
     })

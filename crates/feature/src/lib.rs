@@ -3,6 +3,7 @@
 
 mod build;
 mod column;
+mod duplicate;
 mod mask;
 mod sequence;
 mod set;
@@ -11,7 +12,8 @@ mod text;
 mod token;
 mod unlabelled;
 
-pub use build::{Classes, Selection, SelectionError, Unselected, Values, build_features, build_table_features};
+pub use build::{Classes, Sample, Selection, SelectionError, Unselected, Values, build_features, build_table_features};
+pub use duplicate::{DuplicateFlows, tokens_without_identifiers};
 pub use mask::{Mask, MaskMethod, mask_flow};
 pub use sequence::{SequenceError, SequenceOptions, Transformation, sequence_names, write_sequence};
 pub use set::{FeatureSet, PAD, TokenArray, VOCABULARY};

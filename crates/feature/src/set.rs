@@ -71,25 +71,54 @@ impl FeatureSet {
             next += u32::from(kept);
         }
         let rows: Vec<usize> = (0..self.len()).filter(|&row| kept[self.labels[row] as usize]).collect();
+        let names = self.class_names.iter().zip(kept).filter(|(_, kept)| **kept).map(|(name, _)| name.clone());
+        let mut left = Self { class_names: names.collect(), ..self.with_rows(&rows) };
+        left.labels = left.labels.iter().filter_map(|&label| numbers[label as usize]).collect();
+        left
+    }
+
+    /// These flows in this order.
+    pub(super) fn with_rows(&self, rows: &[usize]) -> Self {
         let size = self.tokens.packets * self.tokens.bytes;
         let mut values = Vec::with_capacity(rows.len() * size);
-        for &row in &rows {
+        for &row in rows {
             values.extend_from_slice(self.tokens.flow(row));
         }
         Self {
             tokens: TokenArray { packets: self.tokens.packets, bytes: self.tokens.bytes, values },
-            statistics: self.statistics.select(Axis(0), &rows),
+            statistics: self.statistics.select(Axis(0), rows),
             statistic_names: self.statistic_names.clone(),
-            sequences: self.sequences.select(Axis(0), &rows),
-            labels: rows.iter().filter_map(|&row| numbers[self.labels[row] as usize]).collect(),
-            class_names: self
-                .class_names
-                .iter()
-                .zip(kept)
-                .filter(|(_, kept)| **kept)
-                .map(|(name, _)| name.clone())
-                .collect(),
+            sequences: self.sequences.select(Axis(0), rows),
+            labels: rows.iter().map(|&row| self.labels[row]).collect(),
+            class_names: self.class_names.clone(),
             provenance: rows.iter().map(|&row| self.provenance[row].clone()).collect(),
+        }
+    }
+
+    /// A row for every packet with bytes: one packet of the same bytes, with its flow's class and no statistics.
+    pub(super) fn into_packets(self) -> Self {
+        let (packets, bytes) = (self.tokens.packets, self.tokens.bytes);
+        let mut values = Vec::with_capacity(self.tokens.values.len());
+        let (mut labels, mut provenance) = (Vec::new(), Vec::new());
+        for row in 0..self.len() {
+            for packet in 0..packets {
+                let tokens = self.tokens.packet(row, packet);
+                if tokens.first().is_none_or(|&first| first == PAD) {
+                    continue;
+                }
+                values.extend_from_slice(tokens);
+                labels.push(self.labels[row]);
+                provenance.push(FlowProvenance { packet: Some(packet as u32), ..self.provenance[row].clone() });
+            }
+        }
+        Self {
+            tokens: TokenArray { packets: 1, bytes, values },
+            statistics: Array2::zeros((labels.len(), 0)),
+            statistic_names: Vec::new(),
+            sequences: Array2::zeros((labels.len(), 0)),
+            labels,
+            class_names: self.class_names,
+            provenance,
         }
     }
 

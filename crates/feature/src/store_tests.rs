@@ -52,7 +52,7 @@ fn labelled() -> impl Strategy<Value = LabelledFlow> {
             let labels: Labels =
                 values.into_iter().filter_map(|(column, value)| Some((column.to_owned(), value?))).collect();
             LabelledFlow {
-                provenance: FlowProvenance { capture, number, five_tuple, start, end },
+                provenance: FlowProvenance { capture, number, five_tuple, start, end, packet: None },
                 labels,
                 flow: Flow { five_tuple, start, end, packets, statistics },
             }
@@ -104,7 +104,14 @@ fn some_flow() -> LabelledFlow {
         transport: Transport::Tcp,
     };
     LabelledFlow {
-        provenance: FlowProvenance { capture: "one/a.pcap".to_owned(), number: 0, five_tuple, start: 1, end: 2 },
+        provenance: FlowProvenance {
+            capture: "one/a.pcap".to_owned(),
+            number: 0,
+            five_tuple,
+            start: 1,
+            end: 2,
+            packet: None,
+        },
         labels: Labels::from([("tunnel".to_owned(), "vpn".to_owned())]),
         flow: Flow { five_tuple, start: 1, end: 2, packets: Vec::new(), statistics: vec![0.5, 2.0] },
     }

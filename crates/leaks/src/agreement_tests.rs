@@ -205,6 +205,7 @@ fn report(flows: &[Flow], masks: &[Mask]) -> LeakReport {
         five_tuple: flow.five_tuple,
         start: flow.start,
         end: flow.end,
+        packet: None,
     });
     let features = FeatureSet {
         tokens: TokenArray { packets: PACKETS, bytes: BYTES, values },

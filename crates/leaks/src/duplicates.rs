@@ -3,10 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use etcbench_feature::{FeatureSet, Mask, MaskMethod, TokenOptions, tokenize};
+use etcbench_feature::{FeatureSet, TokenOptions, tokens_without_identifiers};
 use etcbench_flow::Flow;
 use etcbench_split::Split;
 
@@ -50,7 +49,7 @@ pub(super) fn duplicates(
     if features.tokens.packets * features.tokens.bytes > 0 {
         kinds.push(("bytes", numbered((0..features.len()).map(|row| features.tokens.flow(row)))));
         if let Some((flows, tokens)) = flows {
-            let masked = without_identifiers(flows, tokens);
+            let masked = tokens_without_identifiers(flows, tokens);
             kinds.push(("bytes_but_identifiers", numbered(masked.iter().map(Vec::as_slice))));
         }
     }
@@ -62,20 +61,6 @@ pub(super) fn duplicates(
     splits
         .iter()
         .map(|split| kinds.iter().map(|(kind, rows)| of_split(features, split, kind, rows)).collect())
-        .collect()
-}
-
-/// The tokens of every flow with all maskable fields zeroed.
-fn without_identifiers(flows: &[&Flow], tokens: &TokenOptions) -> Vec<Vec<u16>> {
-    let options = TokenOptions { masks: Mask::ALL.to_vec(), mask_method: MaskMethod::Zero, ..tokens.clone() };
-    flows
-        .par_iter()
-        .map(|flow| {
-            let mut out = vec![0; options.packets * options.bytes];
-            // The features were made with these sizes, so they fit.
-            let _ = tokenize(flow, &options, &mut out);
-            out
-        })
         .collect()
 }
 

@@ -2,6 +2,7 @@
 //! features a training flow has too, classes that one field alone predicts, and captures, hosts, connections
 //! and times on both sides.
 
+mod ceiling;
 mod duplicates;
 mod fields;
 mod scores;
@@ -11,6 +12,7 @@ mod tree;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub use ceiling::Ceiling;
 pub use duplicates::Duplicates;
 pub use scores::{FieldKind, FieldScore};
 pub use shared::{ClassCaptures, Shared};
@@ -34,6 +36,10 @@ pub struct LeakReport {
     pub test_flows: usize,
     /// Test flows whose features are those of a training flow, for each way to look at them.
     pub duplicates: Vec<Duplicates>,
+    /// The best accuracy that any classifier can have on these flows, for each input; none in reports of versions that
+    /// did not say it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ceilings: Vec<Ceiling>,
     /// Macro F1 on the test part of always predicting the training part's most frequent class.
     pub majority_macro_f1: f64,
     /// What each field alone predicts, the best first.
@@ -55,6 +61,7 @@ pub fn leak_reports(
     splits: &[&Split],
 ) -> Vec<LeakReport> {
     let duplicates = duplicates::duplicates(features, flows, splits);
+    let ceilings = ceiling::ceilings(features, flows);
     let mut columns: Vec<Column> = (0..features.statistic_names.len()).map(Column::Statistic).collect();
     let seen: Option<(Vec<SeenFlow<'_>>, &TokenOptions)> =
         flows.map(|(flows, tokens)| (flows.par_iter().map(|flow| SeenFlow::new(flow, tokens)).collect(), tokens));
@@ -82,6 +89,7 @@ pub fn leak_reports(
                 training_flows: split.train.len(),
                 test_flows: split.test.len(),
                 duplicates,
+                ceilings: ceilings.clone(),
                 majority_macro_f1: scores::majority_macro_f1(features, split),
                 fields: scores::one_per_field(of_split(&fields)),
                 byte_positions,

@@ -97,6 +97,7 @@ fn report(flows: &[Crafted], options: &TokenOptions, tested: usize) -> LeakRepor
                 five_tuple: made.five_tuple,
                 start: made.start,
                 end: made.end,
+                packet: None,
             })
             .collect(),
     };
@@ -104,6 +105,26 @@ fn report(flows: &[Crafted], options: &TokenOptions, tested: usize) -> LeakRepor
     let split = Split { train: (0..train).collect(), validation: Vec::new(), test: (train..flows.len()).collect() };
     let made: Vec<&Flow> = made.iter().collect();
     leak_reports(&features, Some((&made, options)), &[&split]).remove(0)
+}
+
+/// Flows of one statistic and a class each.
+pub(super) fn features_of_statistics(rows: &[(f32, u32)]) -> FeatureSet {
+    let five_tuple = FiveTuple {
+        source: SocketAddr::from(([10, 0, 0, 1], 1000)),
+        destination: SocketAddr::from(([192, 0, 2, 1], 443)),
+        transport: Transport::Tcp,
+    };
+    let provenance =
+        |number| FlowProvenance { capture: "a".to_owned(), number, five_tuple, start: 0, end: 0, packet: None };
+    FeatureSet {
+        tokens: TokenArray { packets: 0, bytes: 0, values: Vec::new() },
+        statistics: Array2::from_shape_fn((rows.len(), 1), |(row, _)| rows[row].0),
+        statistic_names: vec!["value".to_owned()],
+        sequences: Array2::zeros((rows.len(), 0)),
+        labels: rows.iter().map(|row| row.1).collect(),
+        class_names: vec!["even".to_owned(), "odd".to_owned()],
+        provenance: (0..rows.len() as u32).map(provenance).collect(),
+    }
 }
 
 fn options(masks: &[Mask]) -> TokenOptions {
@@ -228,7 +249,7 @@ proptest! {
             labels: (0..flows.len() as u32).map(|row| row % 2).collect(),
             class_names: vec!["even".to_owned(), "odd".to_owned()],
             provenance: (0..flows.len() as u32)
-                .map(|number| FlowProvenance { capture: "a".to_owned(), number, five_tuple, start: 0, end: 0 })
+                .map(|number| FlowProvenance { capture: "a".to_owned(), number, five_tuple, start: 0, end: 0, packet: None })
                 .collect(),
         };
         let split = Split { train: (2..flows.len()).collect(), validation: Vec::new(), test: vec![0, 1] };

@@ -26,7 +26,7 @@ fn flow(number: u32, first: Option<u8>, class: &str) -> LabelledFlow {
     let packets_column = STATISTIC_NAMES.iter().position(|name| *name == "packets").unwrap();
     statistics[packets_column] = if first.is_some() { 3.0 } else { 1.0 };
     LabelledFlow {
-        provenance: FlowProvenance { capture: "a.pcap".to_owned(), number, five_tuple, start: 0, end: 0 },
+        provenance: FlowProvenance { capture: "a.pcap".to_owned(), number, five_tuple, start: 0, end: 0, packet: None },
         labels: Labels::from([("class".to_owned(), class.to_owned())]),
         flow: Flow { five_tuple, start: 0, end: 0, packets, statistics },
     }

@@ -273,6 +273,7 @@ mod tests {
                 provenance: provenance.unwrap(),
                 captures: Vec::new(),
                 data_notes: Vec::new(),
+                left_out: Vec::new(),
                 fits: vec![FitFacts { reused: true }],
             },
             records,

@@ -35,7 +35,7 @@ pub fn integrity(run: &StoredRun) -> Result<Vec<String>, ReportError> {
 /// The first record of a fit that its predictions do not give; records that no predictions give, such as times, are passed
 /// over.
 fn difference(predictions: &StoredPredictions, records: &[&Record]) -> Option<String> {
-    let StoredPredictions { classes, labels, predicted, probabilities } = predictions;
+    let StoredPredictions { classes, labels, predicted, probabilities, .. } = predictions;
     if *predicted != argmax(probabilities.view()) {
         return Some("a predicted class is not that of the highest probability".to_owned());
     }

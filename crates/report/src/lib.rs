@@ -8,6 +8,8 @@ mod compare;
 mod comparisons;
 mod drawing;
 mod integrity;
+mod ladder;
+mod ladder_tables;
 mod latex;
 mod leaks;
 mod page;

@@ -13,6 +13,8 @@ use etcbench_experiment::RunKey;
 pub(super) struct StoredPredictions {
     /// The names of the classes, in their order.
     pub classes: Vec<String>,
+    /// The id of each test flow, `capture#number`.
+    pub flows: Vec<String>,
     /// The true class of each test flow.
     pub labels: Vec<u32>,
     /// The class that the file says was predicted.
@@ -67,7 +69,7 @@ pub(super) fn read_predictions(path: &Path) -> Result<StoredPredictions, ReportE
         header.iter().filter_map(|column| column.strip_prefix("probability_")).map(str::to_owned).collect();
     // `flow_id`, `class` and `predicted` come first.
     const BEFORE: usize = 3;
-    let (mut labels, mut predicted, mut probabilities) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut flows, mut labels, mut predicted, mut probabilities) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (index, line) in reader.records().enumerate() {
         let line = line.map_err(|problem| file_error(path, problem))?;
         let fault = |what: &str| file_error(path, format!("line {}: {what}", index + 2));
@@ -75,6 +77,7 @@ pub(super) fn read_predictions(path: &Path) -> Result<StoredPredictions, ReportE
             let class = line.get(column).and_then(|class| classes.iter().position(|name| name == class));
             class.map(|class| class as u32).ok_or_else(|| fault("the class has no column of probabilities"))
         };
+        flows.push(line.get(0).unwrap_or_default().to_owned());
         labels.push(class(1)?);
         predicted.push(class(2)?);
         for value in line.iter().skip(BEFORE) {
@@ -83,5 +86,5 @@ pub(super) fn read_predictions(path: &Path) -> Result<StoredPredictions, ReportE
     }
     let probabilities = Array2::from_shape_vec((labels.len(), classes.len()), probabilities)
         .map_err(|problem| file_error(path, problem))?;
-    Ok(StoredPredictions { classes, labels, predicted, probabilities })
+    Ok(StoredPredictions { classes, flows, labels, predicted, probabilities })
 }

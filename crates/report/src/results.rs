@@ -7,7 +7,7 @@ use super::aggregate::{Aggregate, aggregate};
 use super::drawing::{Figure, critical_difference};
 use super::row_figures::RowFigures;
 use super::run_figures::RunFigures;
-use super::run_tables::{RunHeading, RunTable, run_tables};
+use super::run_tables::{RunHeading, RunTable, ladder_figures, run_tables};
 use super::{
     Cell, Column, PublishedTable, ReportError, RunFacts, StoredRun, Table, ToleranceFile, check, integrity, page,
     ranking_table, rankings, verdict_table,
@@ -106,9 +106,14 @@ impl ReportedRun {
                 format!("results/{}: a run has records of exactly one experiment, dataset and size", stored.name);
             return Err(ReportError::Records(problem));
         };
-        let rows = aggregate.rows();
+        let ladder = ladder_figures(folder, &stored.records, &stored.facts.title)?;
+        // A ladder has its models on every rung; its own figure shows them all.
+        let rows = if ladder.is_some() { Vec::new() } else { aggregate.rows() };
         let rows = rows.iter().map(|row| RowFigures::draw(&stored, &aggregate, row)).collect::<Result<_, _>>()?;
-        let figures = RunFigures::draw(&aggregate, published.as_ref());
+        let figures = match ladder {
+            Some(ladder) => RunFigures { scores: vec![ladder], costs: Vec::new() },
+            None => RunFigures::draw(&aggregate, published.as_ref()),
+        };
         Ok(Self { stored, changes, tables, tolerances, aggregate, figures, rows })
     }
 

@@ -4,13 +4,15 @@
 use std::path::{Path, PathBuf};
 
 use super::comparisons::{comparison_table, read_comparisons};
+use super::ladder::{Ladder, is_ladder};
+use super::ladder_tables::{figure, ladder_table, rungs_table, steps_table};
 use super::leaks::{leak_notes, read_leaks};
 use super::reproduced::reproduced_tables;
 use super::statistics::statistics_tables;
 use super::sweep::{is_sweep, sweep_figures, sweep_tables};
 use super::tables::tables;
 use super::tuning::tuning_tables;
-use super::{PublishedTable, ReportError, RunFacts, StoredRun, Table, file_error};
+use super::{Figure, PublishedTable, ReportError, RunFacts, StoredRun, Table, file_error};
 use etcbench_experiment::{Experiment, Record, TableLayout};
 use etcbench_storage::write_whole;
 
@@ -57,6 +59,10 @@ pub(super) enum TableRole {
     Published,
     /// Every metric with its intervals.
     Statistics,
+    /// What the rungs of a ladder are and give away.
+    Rungs,
+    /// What each step of a ladder takes.
+    Steps,
 }
 
 impl TableRole {
@@ -70,6 +76,8 @@ impl TableRole {
             Self::AllDifferences => "-differences-all".to_owned(),
             Self::Published => "-published".to_owned(),
             Self::Statistics => "-statistics".to_owned(),
+            Self::Rungs => "-rungs".to_owned(),
+            Self::Steps => "-steps".to_owned(),
         }
     }
 
@@ -83,6 +91,8 @@ impl TableRole {
             Self::AllDifferences => ": whether the models differ, all pairs",
             Self::Published => ": measured beside published",
             Self::Statistics => ": every metric with its intervals",
+            Self::Rungs => ": what its rungs give away",
+            Self::Steps => ": what each step takes",
         }
     }
 }
@@ -119,10 +129,12 @@ pub(super) fn run_tables(
     let published: Vec<PublishedTable> = PublishedTable::read(published, heading.experiment)?.into_iter().collect();
     // Runs of earlier versions have no leak report.
     let leaks = Some(run.join("leaks.json")).filter(|path| path.is_file());
-    let mut notes = leaks.map_or(Ok(Vec::new()), |path| read_leaks(&path).map(|leaks| leak_notes(&leaks)))?;
-    if run.join("run.json").is_file() {
-        notes.extend(RunFacts::read(run)?.data_notes);
-    }
+    let leaks = leaks.map_or(Ok(Vec::new()), |path| read_leaks(&path))?;
+    let facts = run.join("run.json").is_file().then(|| RunFacts::read(run)).transpose()?;
+    let ladder = is_ladder(records);
+    let mut notes = if ladder { Vec::new() } else { leak_notes(&leaks) };
+    notes.extend(facts.iter().flat_map(|facts| facts.data_notes.iter().cloned()));
+    let left_out = facts.map_or(Vec::new(), |facts| facts.left_out);
     let mut all: Vec<RunTable> = Vec::new();
     let mut add = |role: TableRole, mut table: Table, printed: bool| {
         table.title =
@@ -130,10 +142,23 @@ pub(super) fn run_tables(
         all.push(RunTable { role, table, printed });
     };
     let swept = is_sweep(records);
-    let main = if swept { sweep_tables(records)? } else { tables(records, heading.layout, &published)? };
+    let mut of_ladder = None;
+    let main = if ladder {
+        let ladder = Ladder::read(run, records)?;
+        of_ladder = Some((rungs_table(&ladder, &leaks), steps_table(&ladder)));
+        vec![ladder_table(&ladder, &left_out)]
+    } else if swept {
+        sweep_tables(records)?
+    } else {
+        tables(records, heading.layout, &published)?
+    };
     for (number, mut table) in main.into_iter().enumerate() {
         table.notes.extend(notes.iter().cloned());
         add(TableRole::Main(number), table, true);
+    }
+    if let Some((rungs, steps)) = of_ladder {
+        add(TableRole::Rungs, rungs, true);
+        add(TableRole::Steps, steps, false);
     }
     for table in tuning_tables(records) {
         add(TableRole::Tuning, table, true);
@@ -143,7 +168,7 @@ pub(super) fn run_tables(
     let comparisons = comparisons.map_or(Ok(Vec::new()), |path| read_comparisons(&path))?;
     if let Some(table) = comparison_table(&comparisons, true) {
         // Of a sweep that is a table per point; its own table is read along the axis.
-        add(TableRole::Differences, table, !swept);
+        add(TableRole::Differences, table, !swept && !ladder);
     }
     if let Some(table) = comparison_table(&comparisons, false) {
         add(TableRole::AllDifferences, table, false);
@@ -179,12 +204,25 @@ pub fn write_run_tables(
             printed.push('\n');
         }
     }
-    for (name, figure) in sweep_figures(records)? {
+    let ladder = ladder_figures(run, records, heading.title)?;
+    for (name, figure) in sweep_figures(records)?.into_iter().chain(ladder) {
         let path = folder.join(format!("{}-{name}.svg", heading.experiment));
         write_whole(&path, figure.to_svg_file().as_bytes()).map_err(|problem| file_error(&path, problem))?;
         paths.push(path);
     }
     Ok((printed, paths))
+}
+
+/// The figure of a ladder, with the name of its file; none of any other run.
+pub(super) fn ladder_figures(
+    run: &Path,
+    records: &[Record],
+    title: &str,
+) -> Result<Option<(String, Figure)>, ReportError> {
+    if !is_ladder(records) {
+        return Ok(None);
+    }
+    Ok(Some(("steps".to_owned(), figure(&Ladder::read(run, records)?, title))))
 }
 
 /// Writes a table as `<name>.csv`, `.md` and `.tex`, and gives these files.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{ReportError, file_error, read_leaks, read_records};
-use etcbench_experiment::{CaptureFacts, Provenance, Record, SplitLeaks, TableLayout};
+use etcbench_experiment::{CaptureFacts, LeftOutVariant, Provenance, Record, SplitLeaks, TableLayout};
 use etcbench_storage as storage;
 use etcbench_storage::declarative;
 
@@ -51,6 +51,9 @@ pub struct RunFacts {
     /// What a reader must know of the data; none in runs of versions that did not say it.
     #[serde(default)]
     pub data_notes: Vec<String>,
+    /// The rungs of a ladder that the data could not be divided for.
+    #[serde(default)]
+    pub left_out: Vec<LeftOutVariant>,
     /// Its fits; only how many and where their costs are from is read.
     pub fits: Vec<FitFacts>,
 }

@@ -13,7 +13,7 @@ use rand::seq::SliceRandom;
 
 use super::assignment::{Assignment, Goal, groups_of_classes};
 use super::draw::{Group, Share, components, deal, draw};
-use super::{Flows, Fractions, GroupBy, Part, Split, SplitError, SplitMethod};
+use super::{FewGroups, Flows, Fractions, GroupBy, Part, Split, SplitError, SplitMethod};
 use etcbench_capture::Transport;
 use etcbench_dataset::FlowProvenance;
 use etcbench_storage::seed;
@@ -48,11 +48,28 @@ pub(super) fn grouped(
     divided(flows, &groups, &tested, fractions, seed)
 }
 
+/// How many folds, and what becomes of classes with fewer groups.
+#[derive(Clone, Copy)]
+pub(super) struct Folds {
+    pub count: usize,
+    pub few: FewGroups,
+}
+
+impl Folds {
+    /// The groups that a class needs.
+    pub(super) fn needed(self) -> usize {
+        match self.few {
+            FewGroups::Error => self.count,
+            FewGroups::Spread => 2,
+        }
+    }
+}
+
 /// Folds of whole groups with the class proportions of all flows, as far as groups allow; in each split one
 /// fold is the test set, and of the other groups some are the validation set.
 pub(super) fn grouped_folds(
     flows: &Flows<'_>,
-    folds: usize,
+    of: Folds,
     fractions: Fractions,
     by: GroupBy,
     provenance: &[FlowProvenance],
@@ -60,14 +77,17 @@ pub(super) fn grouped_folds(
 ) -> Result<Vec<Split>, SplitError> {
     let groups = collect_groups(flows, by, provenance);
     let groups: Vec<&Group<'_>> = groups.iter().collect();
-    let classes = flows.classes.len();
-    require_groups(flows, by, &groups, &groups_of_classes(&groups, classes), folds)?;
+    let (classes, folds) = (flows.classes.len(), of.count);
+    require_groups(flows, by, &groups, &groups_of_classes(&groups, classes), of.needed())?;
     let mut fold_of = vec![0; groups.len()];
     for component in components(&groups, classes) {
         let dealt = match component.classes.as_slice() {
             &[class] => {
                 let sizes: Vec<usize> = component.groups.iter().map(|&group| groups[group].counts[class]).collect();
-                deal(&sizes, folds, &format!("split, folds {}", flows.class_names[class]), seed)
+                let purpose = format!("split, folds {}", flows.class_names[class]);
+                let dealt = deal(&sizes, folds.min(sizes.len()), &purpose, seed);
+                let own = drawn_folds(folds, sizes.len(), &purpose, seed);
+                dealt.into_iter().map(|bin| own[bin]).collect()
             }
             shared => {
                 let own: Vec<&Group<'_>> = component.groups.iter().map(|&group| groups[group]).collect();
@@ -86,6 +106,16 @@ pub(super) fn grouped_folds(
         .collect()
 }
 
+/// The folds that a class with so many groups is in: all in order, or as many as it has groups, drawn at random.
+fn drawn_folds(folds: usize, groups: usize, purpose: &str, seed: u64) -> Vec<usize> {
+    let mut own: Vec<usize> = (0..folds).collect();
+    if groups < folds {
+        own.shuffle(&mut seed::generator(seed, &format!("{purpose}, which folds")));
+        own.truncate(groups);
+    }
+    own
+}
+
 /// Folds of groups of which some have several classes: groups from the largest to the smallest, those of about one size
 /// in a random order, each to where it leaves the class proportions closest to even.
 fn shared_folds(
@@ -97,7 +127,10 @@ fn shared_folds(
     seed: u64,
 ) -> Result<Vec<usize>, SplitError> {
     let classes = flows.classes.len();
-    let required = (0..classes).map(|class| if own_classes.contains(&class) { (0..folds).collect() } else { vec![] });
+    let class_groups = groups_of_classes(groups, classes);
+    // A class with fewer groups than folds has to be in two of them, so that none has all of it.
+    let whole = |class: usize| own_classes.contains(&class) && class_groups[class] >= folds;
+    let required = (0..classes).map(|class| if whole(class) { (0..folds).collect() } else { vec![] });
     let mut goal = Goal {
         targets: vec![flows.classes.iter().map(|rows| rows.len() as f64 / folds as f64).collect(); folds],
         required: required.collect(),
@@ -113,7 +146,10 @@ fn shared_folds(
         goal.preference.shuffle(generator);
         let ordered: Vec<&Group<'_>> = order.iter().map(|&group| groups[group]).collect();
         let assignment = Assignment::new(&ordered, &goal);
-        let without = |&class: &usize| (0..folds).any(|fold| assignment.count(fold, class) == 0);
+        let without = |&class: &usize| {
+            let empty = (0..folds).filter(|&fold| assignment.count(fold, class) == 0).count();
+            if whole(class) { empty > 0 } else { empty + 1 == folds }
+        };
         missing = own_classes.iter().copied().find(without);
         if missing.is_none() {
             let mut fold_of = vec![0; groups.len()];
@@ -160,11 +196,7 @@ fn divided(
 fn collect_groups<'a>(flows: &Flows<'_>, by: GroupBy, provenance: &'a [FlowProvenance]) -> Vec<Group<'a>> {
     let mut groups: BTreeMap<Cow<'a, str>, Group<'a>> = BTreeMap::new();
     for row in flows.classes.iter().flatten().copied() {
-        let name = match by {
-            GroupBy::Capture => Cow::Borrowed(provenance[row].capture.as_str()),
-            GroupBy::Host => Cow::Owned(provenance[row].five_tuple.destination.ip().to_string()),
-            GroupBy::Connection => Cow::Owned(connection(&provenance[row])),
-        };
+        let name = group_name(&provenance[row], by);
         let group = groups.entry(name.clone()).or_insert_with(|| Group {
             name,
             rows: Vec::new(),
@@ -174,6 +206,15 @@ fn collect_groups<'a>(flows: &Flows<'_>, by: GroupBy, provenance: &'a [FlowProve
         group.counts[flows.labels[row] as usize] += 1;
     }
     groups.into_values().collect()
+}
+
+/// The name of the group that a flow is in.
+pub(super) fn group_name(flow: &FlowProvenance, by: GroupBy) -> Cow<'_, str> {
+    match by {
+        GroupBy::Capture => Cow::Borrowed(flow.capture.as_str()),
+        GroupBy::Host => Cow::Owned(flow.five_tuple.destination.ip().to_string()),
+        GroupBy::Connection => Cow::Owned(connection(flow)),
+    }
 }
 
 /// The name of a flow's connection, the same for both directions.

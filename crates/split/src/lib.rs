@@ -5,6 +5,7 @@
 //! two parts at once.
 
 mod assignment;
+mod datasets;
 mod draw;
 mod file;
 mod grouped;
@@ -17,7 +18,7 @@ mod summary;
 use serde::{Deserialize, Serialize};
 
 pub use file::{read_split, read_splits, write_split, write_splits};
-pub use options::{Fractions, GroupBy, SmallClasses, SplitMethod, SplitOptions};
+pub use options::{FewGroups, Fractions, GroupBy, SmallClasses, SplitMethod, SplitOptions};
 pub use sampling::{Sampling, sample_training};
 pub use small_classes::{SmallClass, leave_out_small_classes};
 pub use summary::{SharedProvenance, SplitSummary};
@@ -170,6 +171,21 @@ pub enum SplitError {
         /// The class's groups.
         groups: String,
     },
+    /// A class that the datasets to test on, or the others, do not have.
+    #[error(
+        "class {class} has {train} flow(s) in the datasets to train on and {test} in {datasets}, which method \"dataset\" \
+         tests on; it needs 2 and 1 at least; go on without such classes by small_classes = \"leave_out\""
+    )]
+    NotInDatasets {
+        /// The class.
+        class: String,
+        /// Its flows to train on.
+        train: usize,
+        /// Its flows to test on.
+        test: usize,
+        /// The datasets to test on.
+        datasets: String,
+    },
     /// A split file that cannot be read or written.
     #[error("split file {path}: {problem}")]
     File {
@@ -198,6 +214,9 @@ pub fn split(features: &FeatureSet, options: &SplitOptions, seed: u64) -> Result
     let provenance = &features.provenance;
     match options.method {
         SplitMethod::Stratified => stratified::stratified(&flows, fractions, seed).map(|split| vec![split]),
+        SplitMethod::Dataset => {
+            datasets::by_dataset(&flows, fractions, &options.test_datasets, provenance, seed).map(|split| vec![split])
+        }
         SplitMethod::Temporal => stratified::temporal(&flows, fractions, provenance).map(|split| vec![split]),
         SplitMethod::Grouped => {
             let by = options.group.unwrap_or_default();
@@ -210,7 +229,11 @@ pub fn split(features: &FeatureSet, options: &SplitOptions, seed: u64) -> Result
                 let seed = if repeat == 0 { seed } else { seed::derive(seed, &format!("repeat {repeat}")) };
                 splits.extend(match options.group {
                     None => stratified::k_fold(&flows, options.fold_count(), fractions.validation, seed)?,
-                    Some(by) => grouped::grouped_folds(&flows, options.fold_count(), fractions, by, provenance, seed)?,
+                    Some(by) => {
+                        let few = options.few_groups.unwrap_or_default();
+                        let folds = grouped::Folds { count: options.fold_count(), few };
+                        grouped::grouped_folds(&flows, folds, fractions, by, provenance, seed)?
+                    }
                 });
             }
             Ok(splits)
@@ -243,11 +266,11 @@ impl Flows<'_> {
     }
 }
 
-/// The rows in the order of their flow ids: by capture, then by number.
+/// The rows in the order of their flow ids: by capture, then by number, then by packet.
 fn canonical_order(provenance: &[FlowProvenance]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..provenance.len()).collect();
     order.sort_by(|&left, &right| {
-        let key = |row: usize| (provenance[row].capture.as_str(), provenance[row].number);
+        let key = |row: usize| (provenance[row].capture.as_str(), provenance[row].number, provenance[row].packet);
         key(left).cmp(&key(right))
     });
     order
@@ -265,7 +288,8 @@ fn rows_by_class(features: &FeatureSet) -> Result<Vec<Vec<usize>>, SplitError> {
     let mut last: Option<&FlowProvenance> = None;
     for row in canonical_order(&features.provenance) {
         let provenance = &features.provenance[row];
-        if last.is_some_and(|last| last.capture == provenance.capture && last.number == provenance.number) {
+        let id = |flow: &FlowProvenance| (flow.number, flow.packet);
+        if last.is_some_and(|last| last.capture == provenance.capture && id(last) == id(provenance)) {
             return Err(SplitError::Features(format!("two flows have the id {}", provenance.flow_id())));
         }
         last = Some(provenance);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Sampling, SplitError};
+use etcbench_storage::declarative;
 
 /// How rows find their part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -19,6 +20,8 @@ pub enum SplitMethod {
     Temporal,
     /// Folds, stratified by class and, where `group` is given, of whole groups; each is the test set once.
     KFold,
+    /// The flows of whole datasets are tested, those of the others train; validation flows are some of these.
+    Dataset,
     /// As a split file says, whatever the seed where the file does not name seeds.
     File,
 }
@@ -31,6 +34,7 @@ impl SplitMethod {
             SplitMethod::Grouped => "grouped",
             SplitMethod::Temporal => "temporal",
             SplitMethod::KFold => "k_fold",
+            SplitMethod::Dataset => "dataset",
             SplitMethod::File => "file",
         }
     }
@@ -62,7 +66,8 @@ impl GroupBy {
     }
 }
 
-/// What becomes of a class with fewer flows than [`SplitOptions::minimum_class_flows`].
+/// What becomes of a class that is too small: with fewer flows than [`SplitOptions::minimum_class_flows`], or with too
+/// few flows or groups for the method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SmallClasses {
@@ -71,6 +76,18 @@ pub enum SmallClasses {
     Error,
     /// The experiment goes on without the class; its results say so.
     LeaveOut,
+}
+
+/// What becomes of a class with fewer groups than there are folds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FewGroups {
+    /// The experiment is refused, and the class named.
+    #[default]
+    Error,
+    /// Its groups are in as many folds as it has groups, so some test parts have no flow of the class. Every group is
+    /// still tested once, and no fold has all groups of a class.
+    Spread,
 }
 
 /// What decides the split. Every key is optional; a key that the method does not use is an error.
@@ -99,13 +116,20 @@ pub struct SplitOptions {
     /// first division come first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeats: Option<usize>,
+    /// For `k_fold` with `group`: what becomes of a class with fewer groups than folds; `error` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub few_groups: Option<FewGroups>,
+    /// For `dataset`: the experiment's datasets that are tested on; the others train.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub test_datasets: Vec<String>,
     /// For `file`: the split file, relative to the project's folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// The fewest flows that a class must have, beyond what the method needs of every class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub minimum_class_flows: Option<usize>,
-    /// With `minimum_class_flows`: what becomes of smaller classes; `error` by default.
+    /// What becomes of classes with fewer flows than `minimum_class_flows`, or with too few flows or groups for the
+    /// method; `error` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub small_classes: Option<SmallClasses>,
     /// What is done to a training part whose classes differ in size; `none` by default. Validation and test
@@ -135,21 +159,26 @@ impl SplitOptions {
     /// A key that the method does not use, a fraction that is not above 0, fractions that do not sum to 1.
     pub fn validate(&self) -> Result<(), SplitError> {
         let method = self.method;
+        let takes_shares = !matches!(method, SplitMethod::File | SplitMethod::KFold | SplitMethod::Dataset);
         let given = [
-            ("train", self.train.is_some(), method != SplitMethod::File && method != SplitMethod::KFold),
-            ("test", self.test.is_some(), method != SplitMethod::File && method != SplitMethod::KFold),
+            ("train", self.train.is_some(), takes_shares),
+            ("test", self.test.is_some(), takes_shares),
             ("validation", self.validation.is_some(), method != SplitMethod::File),
             ("group", self.group.is_some(), method == SplitMethod::Grouped || method == SplitMethod::KFold),
             ("folds", self.folds.is_some(), method == SplitMethod::KFold),
             ("repeats", self.repeats.is_some(), method == SplitMethod::KFold),
+            ("few_groups", self.few_groups.is_some(), method == SplitMethod::KFold && self.group.is_some()),
+            ("test_datasets", !self.test_datasets.is_empty(), method == SplitMethod::Dataset),
             ("path", self.path.is_some(), method == SplitMethod::File),
-            ("small_classes", self.small_classes.is_some(), self.minimum_class_flows.is_some()),
         ];
         if let Some((key, ..)) = given.into_iter().find(|(_, given, used)| *given && !used) {
             let problem = match key {
-                "small_classes" => "is only for use with minimum_class_flows; give that, or remove this".to_owned(),
+                "few_groups" => "is for method \"k_fold\" with `group`; remove it".to_owned(),
                 "train" | "test" if method == SplitMethod::KFold => {
                     "follows from folds with method \"k_fold\"; remove it".to_owned()
+                }
+                "train" | "test" if method == SplitMethod::Dataset => {
+                    "follows from the datasets with method \"dataset\"; remove it".to_owned()
                 }
                 _ => format!("is not for method {:?}; remove it", method.name()),
             };
@@ -167,6 +196,16 @@ impl SplitOptions {
                 problem: format!("makes {count} splits of a seed; at most {MOST_SPLITS} are made"),
             });
         }
+        if method == SplitMethod::Dataset {
+            if self.test_datasets.is_empty() {
+                let problem = "is missing; method \"dataset\" tests on the datasets that it names".to_owned();
+                return Err(SplitError::Options { key: "test_datasets", problem });
+            }
+            if let Some(name) = declarative::first_repeated(&self.test_datasets) {
+                let problem = format!("lists {name:?} twice; give each once");
+                return Err(SplitError::Options { key: "test_datasets", problem });
+            }
+        }
         if method == SplitMethod::File {
             return self.path().map(|_| ());
         }
@@ -183,6 +222,10 @@ impl SplitOptions {
                 return error("folds", format!("is {folds}; give at least 2"));
             }
             let test = 1.0 / folds as f64;
+            Fractions { train: 1.0 - test - validation, validation, test }
+        } else if self.method == SplitMethod::Dataset {
+            // How much is tested follows from the datasets.
+            let test = f64::EPSILON;
             Fractions { train: 1.0 - test - validation, validation, test }
         } else {
             Fractions { train: self.train.unwrap_or(0.8), validation, test: self.test.unwrap_or(0.1) }

@@ -81,7 +81,8 @@ mod tests {
     fn features(labels: Vec<u32>, classes: usize) -> FeatureSet {
         let endpoint = "10.0.0.1:1".parse().unwrap();
         let five_tuple = FiveTuple { source: endpoint, destination: endpoint, transport: Transport::Tcp };
-        let provenance = |number| FlowProvenance { capture: "a".to_owned(), number, five_tuple, start: 0, end: 0 };
+        let provenance =
+            |number| FlowProvenance { capture: "a".to_owned(), number, five_tuple, start: 0, end: 0, packet: None };
         FeatureSet {
             tokens: TokenArray { packets: 0, bytes: 0, values: Vec::new() },
             statistics: Array2::zeros((labels.len(), 0)),

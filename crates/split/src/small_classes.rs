@@ -1,6 +1,9 @@
-//! Classes with fewer flows than an experiment allows: an error, or an experiment without them.
+//! Classes that are too small, for the experiment or for the method: an error, or an experiment without them.
 
-use super::{Flows, SmallClasses, SplitError, SplitOptions};
+use std::collections::BTreeSet;
+
+use super::grouped::{Folds, group_name};
+use super::{Flows, SmallClasses, SplitError, SplitMethod, SplitOptions, datasets, stratified};
 use etcbench_feature::FeatureSet;
 
 /// A class that was left out.
@@ -8,8 +11,11 @@ use etcbench_feature::FeatureSet;
 pub struct SmallClass {
     /// The class.
     pub class: String,
-    /// Its flows, fewer than the minimum.
+    /// Its flows.
     pub flows: usize,
+    /// What it lacks, such as `it is in 1 capture, and needs 2`; empty in runs of versions that only counted flows.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub lacks: String,
 }
 
 /// Errors for the first class that has fewer flows than the options allow.
@@ -35,41 +41,68 @@ pub fn leave_out_small_classes(
     options: &SplitOptions,
 ) -> Result<(FeatureSet, Vec<SmallClass>), SplitError> {
     options.validate()?;
-    let Some(minimum) = options.minimum_class_flows else { return Ok((features, Vec::new())) };
     if options.small_classes != Some(SmallClasses::LeaveOut) {
         return Ok((features, Vec::new()));
     }
-    let mut counts = vec![0_usize; features.class_names.len()];
-    for &label in &features.labels {
-        match counts.get_mut(label as usize) {
-            Some(count) => *count += 1,
-            None => {
-                return Err(SplitError::Features(format!(
-                    "a flow has class {label} of {}",
-                    features.class_names.len()
-                )));
-            }
-        }
+    let classes = features.class_names.len();
+    let mut rows: Vec<Vec<usize>> = vec![Vec::new(); classes];
+    for (row, &label) in features.labels.iter().enumerate() {
+        let of = rows.get_mut(label as usize);
+        of.ok_or_else(|| SplitError::Features(format!("a flow has class {label} of {classes}")))?.push(row);
     }
-    let kept: Vec<bool> = counts.iter().map(|&count| count >= minimum).collect();
-    let named = || features.class_names.iter().zip(&counts).zip(&kept);
-    let small: Vec<SmallClass> = named()
-        .filter(|(_, kept)| !**kept)
-        .map(|((class, &flows), _)| SmallClass { class: class.clone(), flows })
+    let lacks = rows.iter().map(|rows| lacks(&features, rows, options)).collect::<Result<Vec<_>, _>>()?;
+    let kept: Vec<bool> = lacks.iter().map(Option::is_none).collect();
+    let small: Vec<SmallClass> = lacks
+        .into_iter()
+        .enumerate()
+        .filter_map(|(class, lacks)| {
+            Some(SmallClass { class: features.class_names[class].clone(), flows: rows[class].len(), lacks: lacks? })
+        })
         .collect();
     if small.is_empty() {
         return Ok((features, small));
     }
-    let left: Vec<String> = named().filter(|(_, kept)| **kept).map(|((class, _), _)| class.clone()).collect();
-    if left.len() < 2 {
+    let left = kept.iter().filter(|kept| **kept).count();
+    if left < 2 {
         return Err(SplitError::Options {
-            key: "minimum_class_flows",
+            key: "small_classes",
             problem: format!(
-                "is {minimum}, which leaves {} of {} classes; classification needs at least two",
-                left.len(),
-                kept.len()
+                "\"leave_out\" leaves {left} of {classes} classes, and classification needs at least two ({}: {})",
+                small[0].class, small[0].lacks
             ),
         });
     }
     Ok((features.with_classes(&kept), small))
+}
+
+/// What a class with these rows lacks.
+fn lacks(features: &FeatureSet, rows: &[usize], options: &SplitOptions) -> Result<Option<String>, SplitError> {
+    let flows =
+        |needed: usize| (rows.len() < needed).then(|| format!("it has {} flows, and needs {needed}", rows.len()));
+    if let Some(lacks) = flows(options.minimum_class_flows.unwrap_or(0)) {
+        return Ok(Some(lacks));
+    }
+    let groups = |needed: usize, by| {
+        let own: BTreeSet<_> = rows.iter().map(|&row| group_name(&features.provenance[row], by)).collect();
+        let told = || {
+            format!("it is in {} {}{}, and needs {needed}", own.len(), by.name(), if own.len() == 1 { "" } else { "s" })
+        };
+        (own.len() < needed).then(told)
+    };
+    Ok(match (options.method, options.group) {
+        (SplitMethod::Stratified | SplitMethod::Temporal, _) => flows(stratified::PARTS),
+        (SplitMethod::Grouped, by) => groups(2, by.unwrap_or_default()),
+        (SplitMethod::KFold, None) => flows(stratified::flows_of_folds(options.fold_count())),
+        (SplitMethod::KFold, Some(by)) => {
+            groups(Folds { count: options.fold_count(), few: options.few_groups.unwrap_or_default() }.needed(), by)
+        }
+        (SplitMethod::Dataset, _) => {
+            let tested = datasets::tested(&features.provenance, &options.test_datasets)?;
+            let test = rows.iter().filter(|&&row| tested[row]).count();
+            let train = rows.len() - test;
+            let enough = test > 0 && train >= datasets::TRAINING_FLOWS;
+            (!enough).then(|| format!("it has {train} flows to train on and {test} to test on, and needs 2 and 1"))
+        }
+        (SplitMethod::File, _) => None,
+    })
 }

@@ -7,7 +7,7 @@ use etcbench_dataset::FlowProvenance;
 use etcbench_storage::seed;
 
 /// Every part needs a flow of every class.
-const PARTS: usize = 3;
+pub(super) const PARTS: usize = 3;
 
 /// Each class's flows at random.
 pub(super) fn stratified(flows: &Flows<'_>, fractions: Fractions, seed: u64) -> Result<Split, SplitError> {
@@ -38,9 +38,7 @@ pub(super) fn temporal(
 /// Each class's flows at random in `folds` parts of equal size, give or take one. In each split one fold
 /// is the test set; the flows that follow it (in a ring) are the validation set.
 pub(super) fn k_fold(flows: &Flows<'_>, folds: usize, validation: f64, seed: u64) -> Result<Vec<Split>, SplitError> {
-    // The largest fold must leave one flow to validate and one to fit on.
-    let needed = (folds.max(PARTS)..).find(|&rows| rows - rows.div_ceil(folds) >= 2).expect("4 flows suffice");
-    flows.require(needed, SplitMethod::KFold)?;
+    flows.require(flows_of_folds(folds), SplitMethod::KFold)?;
     let mut parts = vec![vec![Part::Train; flows.rows]; folds];
     for class in 0..flows.classes.len() {
         let rows = shuffled(flows, class, seed);
@@ -58,6 +56,11 @@ pub(super) fn k_fold(flows: &Flows<'_>, folds: usize, validation: f64, seed: u64
         }
     }
     Ok(parts.iter().map(|parts| Split::from_parts(parts)).collect())
+}
+
+/// The flows that a class needs for so many folds: the largest must leave one flow to validate and one to fit on.
+pub(super) fn flows_of_folds(folds: usize) -> usize {
+    (folds.max(PARTS)..).find(|&rows| rows - rows.div_ceil(folds) >= 2).expect("4 flows suffice")
 }
 
 /// Where fold number `fold` begins: the first `count % folds` folds have one flow more.

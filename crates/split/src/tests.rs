@@ -31,6 +31,7 @@ pub(super) fn features(flows: &[(u32, u32)], classes: usize) -> FeatureSet {
                 // Times that neither follow nor oppose the rows, some of them equal.
                 start: (row as i64 * 7919) % 1000,
                 end: 2000,
+                packet: None,
             }
         })
         .collect();
@@ -316,7 +317,10 @@ fn options_that_do_not_go_together_are_errors() {
     assert!(problem("method = \"file\"").contains("[split] path: is missing"));
     assert!(problem("method = \"file\"\npath = \"a\"\ntrain = 0.5").contains("[split] train: is not for"));
     assert!(problem("path = \"a\"").contains("[split] path: is not for method"));
-    assert!(problem("small_classes = \"leave_out\"").contains("is only for use with minimum_class_flows"));
+    assert!(problem("method = \"k_fold\"\nfew_groups = \"spread\"").contains("[split] few_groups: is for method"));
+    assert!(problem("method = \"dataset\"").contains("[split] test_datasets: is missing"));
+    assert!(problem("method = \"dataset\"\ntest_datasets = [\"a\"]\ntest = 0.2").contains("follows from the datasets"));
+    assert!(problem("test_datasets = [\"a\"]").contains("[split] test_datasets: is not for method"));
     assert!(problem("minimum_class_flows = 0").contains("minimum_class_flows: is 0"));
     assert!(problem("method = \"k_fold\"\ntest = 0.1").contains("[split] test: follows from folds"));
     assert!(problem("method = \"k_fold\"\nfolds = 1").contains("[split] folds: is 1"));
@@ -340,7 +344,8 @@ fn classes_under_the_minimum_are_an_error_or_left_out_as_declared() {
 
     let leaving = options("minimum_class_flows = 5\nsmall_classes = \"leave_out\"");
     let (left, small) = leave_out_small_classes(features.clone(), &leaving).unwrap();
-    assert_eq!(small, [SmallClass { class: "class1".to_owned(), flows: 4 }]);
+    let lacks = "it has 4 flows, and needs 5".to_owned();
+    assert_eq!(small, [SmallClass { class: "class1".to_owned(), flows: 4, lacks }]);
     assert_eq!(left.class_names, ["class0", "class2"]);
     assert_eq!(left.labels, [vec![0; 20], vec![1; 9]].concat());
     // The rows are those of the classes that stay: 0 to 19, and 24 to 32.
@@ -350,6 +355,87 @@ fn classes_under_the_minimum_are_an_error_or_left_out_as_declared() {
     assert_eq!(split(&left, &leaving, 0).unwrap().len(), 1);
     let all = options("minimum_class_flows = 10\nsmall_classes = \"leave_out\"");
     assert!(leave_out_small_classes(features, &all).unwrap_err().to_string().contains("leaves 1 of 3 classes"));
+}
+
+#[test]
+fn classes_that_the_method_cannot_divide_are_left_out_where_declared() {
+    let flows =
+        [class_of(0, &[(0, 6), (1, 6)]), class_of(1, &[(2, 9)]), class_of(2, &[(3, 5), (4, 5), (5, 5)])].concat();
+    let features = features(&flows, 3);
+    let of = |text: &str| {
+        let options: SplitOptions = toml::from_str(&format!("small_classes = \"leave_out\"\n{text}")).unwrap();
+        let (left, small) = leave_out_small_classes(features.clone(), &options).unwrap();
+        assert!(!split(&left, &options, 0).unwrap().is_empty());
+        small.into_iter().map(|small| format!("{}: {}", small.class, small.lacks)).collect::<Vec<_>>()
+    };
+    assert_eq!(of("method = \"grouped\""), ["class1: it is in 1 capture, and needs 2"]);
+    assert_eq!(
+        of("method = \"k_fold\"\ngroup = \"capture\"\nfew_groups = \"spread\""),
+        ["class1: it is in 1 capture, and needs 2"]
+    );
+}
+
+#[test]
+fn few_groups_are_spread_over_as_many_folds_and_each_is_tested_once() {
+    let flows = [
+        class_of(0, &[(0, 8), (1, 3)]),
+        class_of(1, &[(2, 5), (3, 9), (4, 2)]),
+        class_of(2, &[(5, 4), (6, 4), (7, 4), (8, 4), (9, 4), (10, 4)]),
+    ]
+    .concat();
+    let features = features(&flows, 3);
+    let options: SplitOptions =
+        toml::from_str("method = \"k_fold\"\ngroup = \"capture\"\nfew_groups = \"spread\"\nrepeats = 3").unwrap();
+    for seed in 0..20 {
+        let splits = split(&features, &options, seed).unwrap();
+        assert_eq!(splits.len(), 15);
+        for repeat in splits.chunks(5) {
+            let mut tested = vec![0; features.len()];
+            for split in repeat {
+                split.test.iter().for_each(|&row| tested[row] += 1);
+                let captures = |rows: &[usize]| -> BTreeSet<String> {
+                    rows.iter().map(|&row| features.provenance[row].capture.clone()).collect()
+                };
+                assert!(captures(&split.test).is_disjoint(&captures(&split.train)));
+                assert!((0..3).all(|class| split.train.iter().any(|&row| features.labels[row] == class)));
+            }
+            assert!(tested.iter().all(|&times| times == 1), "every flow is tested once in a repeat");
+            let folds_of = |class: u32| {
+                repeat.iter().filter(|split| split.test.iter().any(|&row| features.labels[row] == class)).count()
+            };
+            assert_eq!([folds_of(0), folds_of(1), folds_of(2)], [2, 3, 5]);
+        }
+    }
+}
+
+#[test]
+fn a_split_between_datasets_tests_on_those_named_alone() {
+    let flows = [class_of(0, &[(0, 8), (1, 3)]), class_of(1, &[(2, 5), (3, 9)]), class_of(2, &[(4, 6)])].concat();
+    let mut features = features(&flows, 3);
+    for flow in &mut features.provenance {
+        let dataset = if ["1", "3"].iter().any(|capture| flow.capture.ends_with(&format!(" {capture}.pcap"))) {
+            "b"
+        } else {
+            "a"
+        };
+        flow.capture = format!("{dataset}/{}", flow.capture);
+    }
+    let options = |text: &str| toml::from_str::<SplitOptions>(&format!("method = \"dataset\"\n{text}")).unwrap();
+    let to_b = options("test_datasets = [\"b\"]");
+    let error = split(&features, &to_b, 0).unwrap_err().to_string();
+    assert!(error.contains("class class2 has 6 flow(s) in the datasets to train on and 0 in b"), "{error}");
+    let leaving = options("test_datasets = [\"b\"]\nsmall_classes = \"leave_out\"");
+    let (left, small) = leave_out_small_classes(features.clone(), &leaving).unwrap();
+    assert_eq!(small[0].lacks, "it has 6 flows to train on and 0 to test on, and needs 2 and 1");
+    let parts = &split(&left, &leaving, 0).unwrap()[0];
+    let from =
+        |rows: &[usize], dataset: &str| rows.iter().all(|&row| left.provenance[row].capture.starts_with(dataset));
+    assert!(from(&parts.test, "b/") && from(&parts.train, "a/") && from(&parts.validation, "a/"));
+    assert_eq!([parts.train.len(), parts.validation.len(), parts.test.len()], [11, 2, 12]);
+    let unknown = split(&features, &options("test_datasets = [\"c\"]"), 0).unwrap_err().to_string();
+    assert!(unknown.contains("no flow is from `c`"), "{unknown}");
+    let all = split(&features, &options("test_datasets = [\"b\", \"a\"]"), 0).unwrap_err().to_string();
+    assert!(all.contains("none is left to train on"), "{all}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::ladder::{LadderOptions, LadderOverrides};
 use super::tune::TuneOptions;
 use etcbench_feature::{Selection, SequenceOptions, TokenOptions};
 use etcbench_flow::FlowOptions;
@@ -36,13 +37,21 @@ pub struct Overrides {
     pub models: Vec<String>,
     /// Only these of the file's variants, or of a sweep's values (`feature.packets=4`); all when empty.
     pub variants: Vec<String>,
+    /// The rungs of a ladder in place of the file's variants; none where the experiment is run as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ladder: Option<LadderOverrides>,
 }
 
 impl Overrides {
     /// Whether results are no longer those of the experiment at a named size on a dataset, and so must
     /// not stand in their place.
     pub fn change_results(&self) -> bool {
-        !self.assignments.is_empty() || self.seeds.is_some() || !self.models.is_empty() || !self.variants.is_empty()
+        let ladder = self.ladder.as_ref().is_some_and(|ladder| *ladder != LadderOverrides::default());
+        !self.assignments.is_empty()
+            || self.seeds.is_some()
+            || !self.models.is_empty()
+            || !self.variants.is_empty()
+            || ladder
     }
 }
 
@@ -63,8 +72,13 @@ pub struct Experiment {
     pub seeds: Vec<u64>,
     /// What is tuned, and how; nothing where the file does not say.
     pub tune: Option<TuneOptions>,
+    /// The ladder whose rungs the variants are; none where it is run as it is. A rung that the data cannot be divided for
+    /// is left out, and the others are run.
+    pub ladder: Option<LadderOptions>,
     /// The variants, in the file's order; at least one.
     pub variants: Vec<Variant>,
+    /// Variants of a ladder that none of the models can be fitted in, and why.
+    pub left_out: Vec<(String, String)>,
     /// The whole as TOML, for provenance and hashing.
     pub resolved: toml::Table,
 }

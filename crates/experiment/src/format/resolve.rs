@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::super::ladder::{LADDER, LadderOptions};
 use super::super::sweep::{self, Sweep, VARIANT_SECTIONS};
 use super::super::tune::TuneOptions;
 use super::parse::Layers;
@@ -22,6 +23,8 @@ pub(super) struct Resolved {
     pub(super) variants: Vec<Sections>,
     /// The whole as TOML.
     pub(super) table: toml::Table,
+    /// Whether the variants are the rungs of a ladder.
+    pub(super) ladder: bool,
 }
 
 /// One variant with every key, by section.
@@ -58,6 +61,8 @@ pub(super) struct Document {
     #[serde(default)]
     pub(super) variant: toml::Table,
     pub(super) sweep: Option<toml::Table>,
+    #[serde(default)]
+    pub(super) ladder: LadderOptions,
 }
 
 #[derive(Deserialize)]
@@ -71,7 +76,7 @@ pub(super) struct DatasetSection {
 /// # Errors
 /// Unknown keys, what is listed twice, variants or points that there are not.
 pub(super) fn resolve(layers: Layers, overrides: &Overrides) -> Result<Resolved, DeclarativeError> {
-    let Layers { name, origin, files, size, assignments } = layers;
+    let Layers { mut name, origin, files, size, assignments } = layers;
     let content = |problem: String| DeclarativeError::Content { origin: origin.clone(), problem };
     let mut table = toml::Table::new();
     files.iter().for_each(|file| declarative::merge(&mut table, file));
@@ -96,6 +101,10 @@ pub(super) fn resolve(layers: Layers, overrides: &Overrides) -> Result<Resolved,
     if let Some(seeds) = &overrides.seeds {
         document.seeds = seeds.clone();
     }
+    if overrides.ladder.is_some() {
+        put_rungs(&mut document, overrides, &mut table).map_err(content)?;
+        name.push_str(LADDER);
+    }
     unique(&document.seeds, "seeds", &origin)?;
     unique(&document.models, "models", &origin)?;
     unique(&document.dataset.names, "dataset.names", &origin)?;
@@ -116,7 +125,39 @@ pub(super) fn resolve(layers: Layers, overrides: &Overrides) -> Result<Resolved,
         declarative::as_file_name(variant).map_err(|problem| content(format!("variant {variant:?}: {problem}")))?;
     }
     let size = overrides.size.clone().unwrap_or_else(|| "full".to_owned());
-    Ok(Resolved { name, origin, size, document, variants, table })
+    let ladder = overrides.ladder.is_some();
+    Ok(Resolved { name, origin, size, document, variants, table, ladder })
+}
+
+/// Puts the rungs of the ladder that `overrides` ask for in the place of the variants.
+fn put_rungs(document: &mut Document, overrides: &Overrides, table: &mut toml::Table) -> Result<(), String> {
+    let Some(asked) = &overrides.ladder else { return Ok(()) };
+    if document.sweep.is_some() {
+        return Err("[sweep] and a ladder exclude each other; name an experiment without a sweep".to_owned());
+    }
+    let ladder = std::mem::take(&mut document.ladder).with(asked).map_err(|problem| format!("[ladder]: {problem}"))?;
+    // Folds and repetitions take the place of seeds.
+    if overrides.seeds.is_none() {
+        document.seeds.truncate(1);
+    }
+    if !ladder.test_datasets.is_empty() {
+        for name in &ladder.test_datasets {
+            if !document.dataset.names.contains(name) {
+                document.dataset.names.push(name.clone());
+            }
+        }
+    }
+    // How flows are divided is the rungs' business; what becomes of what was divided stays.
+    document.split.retain(|key, _| ["minimum_class_flows", "sampling", "validation"].iter().any(|kept| key == *kept));
+    document.variant = ladder.variants();
+    document.title.push_str(": the ladder");
+    table.insert("title".to_owned(), document.title.as_str().into());
+    table.insert("split".to_owned(), document.split.clone().into());
+    table.insert("variant".to_owned(), document.variant.clone().into());
+    let stored = toml::Value::try_from(&ladder).map_err(|error| error.to_string())?;
+    table.insert("ladder".to_owned(), stored);
+    document.ladder = ladder;
+    Ok(())
 }
 
 /// The names under `[dataset]`, as far as they are text; what is wrong with them is told where the file is typed.

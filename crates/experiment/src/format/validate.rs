@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::super::tune::Dimension;
 use super::resolve::{Document, Resolved, Sections, unique, variant_origin};
 use super::{Experiment, Variant};
-use etcbench_feature::{PacketStart, SequenceOptions, TokenOptions, Transformation};
+use etcbench_feature::{PacketStart, Sample, SequenceOptions, TokenOptions, Transformation};
 use etcbench_flow::FlowOptions;
 use etcbench_model::{Implementation, Input, ModelError, ModelKind, ModelSpec, PACKET_METADATA};
 use etcbench_split::SplitOptions;
@@ -16,15 +16,40 @@ use etcbench_storage::declarative::{self, DeclarativeError};
 /// # Errors
 /// Unknown keys and models, values of another type or out of their range.
 pub(super) fn validate(resolved: Resolved) -> Result<Experiment, DeclarativeError> {
-    let Resolved { name, origin, size, document, variants, table } = resolved;
+    let Resolved { name, origin, size, document, variants, table, ladder } = resolved;
     if let Some(tune) = &document.tune {
         for model in tune.space.keys() {
             model_kind(model, document.model.get(model), &format!("{origin}: [tune.space]"))?;
         }
         tune.validate(&document.models, &origin)?;
     }
-    let variants =
-        variants.into_iter().map(|sections| variant(sections, &document, &origin)).collect::<Result<_, _>>()?;
+    let mut typed =
+        variants.into_iter().map(|sections| variant(sections, &document, &origin)).collect::<Result<Vec<_>, _>>()?;
+    let mut left_out = Vec::new();
+    for variant in typed.iter_mut().filter(|variant| variant.selection.sample == Sample::Packet) {
+        let reads_flows = variant.models.iter().filter(|spec| !reads_one_packet(spec));
+        let needs_flows: Vec<String> =
+            reads_flows.map(|spec| format!("{} on {}", spec.kind.name(), spec.input.name())).collect();
+        if !ladder {
+            if let Some(name) = needs_flows.first() {
+                let problem = format!(
+                    "{name} reads whole flows, and with selection.sample = \"packet\" a row is a packet; use input = \"bytes\""
+                );
+                let origin = variant_origin(&origin, "selection", &variant.name);
+                return Err(DeclarativeError::Content { origin, problem });
+            }
+        }
+        variant.models.retain(reads_one_packet);
+        if variant.models.is_empty() {
+            let problem =
+                format!("a packet alone has bytes only, and every model reads more: {}", needs_flows.join(", "));
+            left_out.push((variant.name.clone(), problem));
+        }
+    }
+    typed.retain(|variant| !variant.models.is_empty());
+    if let (true, Some((variant, problem))) = (typed.is_empty(), left_out.first()) {
+        return Err(DeclarativeError::Content { origin, problem: format!("{variant}: {problem}") });
+    }
     Ok(Experiment {
         name,
         title: document.title,
@@ -33,9 +58,20 @@ pub(super) fn validate(resolved: Resolved) -> Result<Experiment, DeclarativeErro
         size,
         seeds: document.seeds,
         tune: document.tune,
-        variants,
+        ladder: ladder.then_some(document.ladder),
+        variants: typed,
+        left_out,
         resolved: table,
     })
+}
+
+/// Whether a model reads the bytes of a packet and nothing else of its flow.
+fn reads_one_packet(spec: &ModelSpec) -> bool {
+    let alone = |spec: &ModelSpec| {
+        let of_sequences = spec.reads_sequences() || spec.input.reads_sequences();
+        !spec.kind.entry().reads_input || (spec.input == Input::Bytes && !of_sequences)
+    };
+    alone(spec) && spec.members().iter().all(alone)
 }
 
 fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Variant, DeclarativeError> {

@@ -253,6 +253,7 @@ fn task() -> FeatureSet {
         five_tuple: FiveTuple { source: endpoint(1), destination: endpoint(2), transport: Transport::Tcp },
         start: 0,
         end: 0,
+        packet: None,
     };
     FeatureSet {
         tokens: TokenArray { packets: PACKETS, bytes: BYTES, values: tokens },

@@ -128,6 +128,15 @@ impl Canvas {
         ));
     }
 
+    /// Text that rises to the right and ends at its point.
+    pub(super) fn falling(&mut self, (x, y): (f64, f64), colour: &str, text: &str) {
+        self.push(format_args!(
+            "<text transform=\"translate({x:.1} {y:.1}) rotate(-40)\" text-anchor=\"end\" fill=\"{colour}\" \
+             font-size=\"11\">{}</text>",
+            escape(text)
+        ));
+    }
+
     /// The mark of a series: its colour and its shape, so that neither has to be recognised alone.
     pub(super) fn mark(&mut self, (x, y): (f64, f64), index: usize, title: &str) {
         let r = 4.5;

@@ -8,6 +8,7 @@ mod confusion;
 mod critical_difference;
 mod curves;
 mod dots;
+mod ladder;
 mod reliability;
 mod scale;
 
@@ -16,6 +17,7 @@ pub(super) use confusion::confusion;
 pub(super) use critical_difference::critical_difference;
 pub(super) use curves::{Curve, CurvePoint, Curves, curves};
 pub(super) use dots::{Dot, Dots, dots};
+pub(super) use ladder::{LadderLine, LadderPlot, LadderPoint, ladder_figure};
 pub(super) use reliability::reliability_diagram;
 
 use canvas::Canvas;

@@ -1,0 +1,325 @@
+//! The scores of a ladder, from the stored predictions alone: on every rung the macro F1 of all flows that a repetition
+//! tests, with an interval over captures, and what each step takes of it.
+//!
+//! Intervals are of a bootstrap over captures (classes keep as many as they have), not over flows: flows of one capture
+//! are right or wrong together. Rungs that test the same captures share the draws, so the interval of a loss is a paired
+//! one. Where a class is tested on one capture alone there is nothing to draw from, and so no interval.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::aggregate::RowKey;
+use super::predictions_file::{predictions_path, read_predictions};
+use super::{ReportError, file_error};
+use etcbench_evaluate::{ConfusionMatrix, Interval, Metric, cluster_draws, percentile_interval};
+use etcbench_experiment::{LadderOptions, RUNGS, Record, Rung};
+
+/// Draws of the bootstrap.
+const RESAMPLES: usize = 1000;
+
+/// Whether records are of a ladder: every variant is one of its rungs.
+pub(super) fn is_ladder(records: &[Record]) -> bool {
+    !records.is_empty() && records.iter().all(|record| Rung::of_variant(&record.key.variant).is_some())
+}
+
+/// A model on one rung.
+pub(super) struct RungScore {
+    /// Place of the rung in [`RUNGS`].
+    pub rung: usize,
+    /// The mean over repetitions of the macro F1 of all that a repetition tests.
+    pub macro_f1: f64,
+    /// Over captures; none where a class is tested on one capture alone.
+    pub interval: Option<Interval>,
+    /// The classes that the rung has.
+    pub classes: usize,
+    /// What the step to this rung takes.
+    pub loss: Option<Loss>,
+}
+
+/// What a step takes.
+pub(super) struct Loss {
+    /// The rung that it starts from, as its place in [`RUNGS`].
+    pub from: usize,
+    /// The macro F1 there less that of the step's end, over the classes of both.
+    pub macro_f1: f64,
+    /// Over captures; none as for scores.
+    pub interval: Option<Interval>,
+}
+
+/// A model with one input, with or without masks, on every rung.
+pub(super) struct LadderRow {
+    /// The model.
+    pub model: String,
+    /// What it reads.
+    pub input: String,
+    /// Its implementation.
+    pub implementation: String,
+    /// Whether its bytes are masked.
+    pub masked: bool,
+    /// Its rungs, in order; one where it cannot be fitted is not there.
+    pub rungs: Vec<RungScore>,
+}
+
+/// A variant of a ladder: what it divided.
+pub(super) struct RungSize {
+    /// The variant.
+    pub variant: String,
+    /// Its classes.
+    pub classes: usize,
+    /// Rows tested in a repetition.
+    pub rows: usize,
+    /// Rows tested of every capture, in the order of their names.
+    pub captures: Vec<usize>,
+}
+
+/// A ladder, read from a run's folder.
+pub(super) struct Ladder {
+    /// The models, those without masks first.
+    pub rows: Vec<LadderRow>,
+    /// The variants, in order.
+    pub sizes: Vec<RungSize>,
+    /// Folds of a repetition.
+    pub folds: usize,
+    /// Repetitions.
+    pub repeats: usize,
+}
+
+/// The predictions of a model on one rung, counted by capture.
+struct Counted {
+    rung: usize,
+    classes: Vec<String>,
+    /// For every repetition the flows of each capture by class and prediction, row by row.
+    repeats: Vec<BTreeMap<String, Vec<u64>>>,
+}
+
+impl Counted {
+    /// The captures with a tested flow, sorted.
+    fn captures(&self) -> Vec<&str> {
+        let mut captures: Vec<&str> =
+            self.repeats.iter().flat_map(|repeat| repeat.keys().map(String::as_str)).collect();
+        captures.sort_unstable();
+        captures.dedup();
+        captures
+    }
+
+    /// How many captures have tested flows of a class.
+    fn captures_of(&self, class: usize) -> usize {
+        let classes = self.classes.len();
+        let row = class * classes..(class + 1) * classes;
+        self.repeats[0].values().filter(|counts| counts[row.clone()].iter().any(|&count| count > 0)).count()
+    }
+
+    /// The mean over repetitions of the macro F1 over `among`, where capture number `i` is there `times[i]` times. Only flows
+    /// of these classes are looked at.
+    fn macro_f1(&self, captures: &[&str], times: &[u64], among: &[usize]) -> f64 {
+        let classes = self.classes.len();
+        let mut sum = 0.0;
+        for repeat in &self.repeats {
+            let mut counts = vec![0; classes * classes];
+            for (capture, &times) in captures.iter().zip(times).filter(|(_, times)| **times > 0) {
+                let Some(own) = repeat.get(*capture) else { continue };
+                for &label in among {
+                    let row = label * classes..(label + 1) * classes;
+                    for (count, own) in counts[row.clone()].iter_mut().zip(&own[row]) {
+                        *count += own * times;
+                    }
+                }
+            }
+            let of_class = |matrix: &ConfusionMatrix| {
+                among.iter().map(|&class| matrix.class_scores(class).f1.unwrap_or(0.0)).sum::<f64>()
+            };
+            sum += ConfusionMatrix::from_counts(counts, classes).map_or(0.0, |matrix| of_class(&matrix))
+                / among.len() as f64;
+        }
+        sum / self.repeats.len() as f64
+    }
+}
+
+/// The captures that a rung tests, and the draws of the bootstrap over them.
+struct Design<'a> {
+    captures: Vec<&'a str>,
+    draws: Vec<Vec<u64>>,
+}
+
+impl<'a> Design<'a> {
+    /// A capture's stratum is the class of most of its flows.
+    fn new(own: &'a Counted, captures: Vec<&'a str>, number: u64) -> Self {
+        let classes = own.classes.len();
+        let stratum = |capture: &&str| {
+            let counts = own.repeats.iter().find_map(|repeat| repeat.get(*capture));
+            let flows = |class: usize| {
+                counts.map_or(0, |counts| counts[class * classes..(class + 1) * classes].iter().sum::<u64>())
+            };
+            (0..classes).max_by_key(|&class| (flows(class), std::cmp::Reverse(class))).unwrap_or_default()
+        };
+        let strata: Vec<usize> = captures.iter().map(stratum).collect();
+        Self { captures, draws: cluster_draws(&strata, RESAMPLES, number) }
+    }
+}
+
+/// A model on one rung with the captures that it is tested on.
+#[derive(Clone, Copy)]
+struct Tested<'a> {
+    counted: &'a Counted,
+    design: &'a Design<'a>,
+}
+
+impl Tested<'_> {
+    fn macro_f1(&self, among: &[usize]) -> f64 {
+        self.counted.macro_f1(&self.design.captures, &vec![1; self.design.captures.len()], among)
+    }
+
+    /// The scores over the draws; none where a class is tested on one capture alone.
+    fn resampled(&self, among: &[usize]) -> Option<Vec<f64>> {
+        let several = |&class: &usize| self.counted.captures_of(class) > 1;
+        let scores = self.design.draws.iter().map(|times| self.counted.macro_f1(&self.design.captures, times, among));
+        among.iter().all(several).then(|| scores.collect())
+    }
+
+    /// What the step from `before` takes.
+    fn loss_from(&self, before: Tested<'_>, of_before: &[usize], of_own: &[usize]) -> Loss {
+        let lost = before.macro_f1(of_before) - self.macro_f1(of_own);
+        let draws = before.resampled(of_before).zip(self.resampled(of_own));
+        let losses = draws.map(|(before, own)| before.iter().zip(own).map(|(before, own)| before - own).collect());
+        Loss { from: before.counted.rung, macro_f1: lost, interval: losses.and_then(percentile_interval) }
+    }
+}
+
+impl Ladder {
+    /// Reads the ladder in a run's folder.
+    ///
+    /// # Errors
+    /// Predictions that are missing, or not what they should be.
+    pub(super) fn read(run: &Path, records: &[Record]) -> Result<Self, ReportError> {
+        let options = options(run)?;
+        let mut counted: Vec<(RowKey, Counted)> = Vec::new();
+        for record in records.iter().filter(|record| record.class.is_none() && record.metric == Metric::ACCURACY.key) {
+            let key = &record.key;
+            let Some((rung, _)) = Rung::of_variant(&key.variant) else { continue };
+            let path = predictions_path(run, key).ok_or_else(|| {
+                let what = format!("predictions of {} on {} are missing; run the ladder again", key.model, key.variant);
+                file_error(run, what)
+            })?;
+            let predictions = read_predictions(&path)?;
+            let row = RowKey::of(key);
+            let place = counted.iter().position(|(other, _)| *other == row).unwrap_or_else(|| {
+                let rung = RUNGS.iter().position(|other| other.name == rung.name).unwrap_or_default();
+                counted.push((row, Counted { rung, classes: predictions.classes.clone(), repeats: Vec::new() }));
+                counted.len() - 1
+            });
+            let own = &mut counted[place].1;
+            let classes = own.classes.len();
+            if predictions.classes != own.classes {
+                return Err(file_error(&path, "its classes are not those of the other folds; run the ladder again"));
+            }
+            let repeat = key.fold / options.folds.max(1);
+            if own.repeats.len() <= repeat {
+                own.repeats.resize_with(repeat + 1, BTreeMap::new);
+            }
+            for ((flow, &label), &predicted) in
+                predictions.flows.iter().zip(&predictions.labels).zip(&predictions.predicted)
+            {
+                let capture = flow.rsplit_once('#').map_or(flow.as_str(), |(capture, _)| capture);
+                let counts = match own.repeats[repeat].get_mut(capture) {
+                    Some(counts) => counts,
+                    None => own.repeats[repeat].entry(capture.to_owned()).or_insert_with(|| vec![0; classes * classes]),
+                };
+                counts[label as usize * classes + predicted as usize] += 1;
+            }
+        }
+        Ok(Self { sizes: sizes(&counted), rows: rows(&counted), folds: options.folds, repeats: options.repeats })
+    }
+
+    /// The rungs that some model has, as places in [`RUNGS`].
+    pub(super) fn rungs(&self) -> Vec<usize> {
+        let has = |rung: &usize| self.rows.iter().any(|row| row.rungs.iter().any(|score| score.rung == *rung));
+        (0..RUNGS.len()).filter(has).collect()
+    }
+}
+
+/// `[ladder]` of the experiment as it was run.
+fn options(run: &Path) -> Result<LadderOptions, ReportError> {
+    let path = run.join("experiment.toml");
+    let text = std::fs::read_to_string(&path).map_err(|problem| file_error(&path, problem))?;
+    let table: toml::Table = text.parse().map_err(|problem| file_error(&path, problem))?;
+    match table.get("ladder") {
+        Some(ladder) => ladder.clone().try_into().map_err(|problem| file_error(&path, problem)),
+        None => Ok(LadderOptions::default()),
+    }
+}
+
+fn sizes(counted: &[(RowKey, Counted)]) -> Vec<RungSize> {
+    let mut sizes: Vec<RungSize> = Vec::new();
+    for (row, own) in counted {
+        if sizes.iter().any(|size| size.variant == row.variant) {
+            continue;
+        }
+        let captures: Vec<usize> = own.repeats[0].values().map(|counts| counts.iter().sum::<u64>() as usize).collect();
+        let (variant, classes, rows) = (row.variant.clone(), own.classes.len(), captures.iter().sum());
+        sizes.push(RungSize { variant, classes, rows, captures });
+    }
+    sizes
+}
+
+fn rows(counted: &[(RowKey, Counted)]) -> Vec<LadderRow> {
+    let mut designs: Vec<Design<'_>> = Vec::new();
+    let design_of: Vec<usize> = counted
+        .iter()
+        .map(|(_, own)| {
+            let captures = own.captures();
+            designs.iter().position(|design| design.captures == captures).unwrap_or_else(|| {
+                designs.push(Design::new(own, captures, designs.len() as u64));
+                designs.len() - 1
+            })
+        })
+        .collect();
+    let counted: Vec<(&RowKey, Tested<'_>)> = counted
+        .iter()
+        .zip(design_of)
+        .map(|((key, own), design)| (key, Tested { counted: own, design: &designs[design] }))
+        .collect();
+
+    let mut rows: Vec<(LadderRow, Vec<Tested<'_>>)> = Vec::new();
+    for masked in [false, true] {
+        for &(key, own) in &counted {
+            if Rung::of_variant(&key.variant).is_none_or(|(_, other)| other != masked) {
+                continue;
+            }
+            let RowKey { model, input, implementation, .. } = key.clone();
+            let same = |(row, _): &(LadderRow, Vec<Tested<'_>>)| {
+                (&row.model, &row.input, &row.implementation, row.masked) == (&model, &input, &implementation, masked)
+            };
+            match rows.iter().position(same) {
+                Some(place) => rows[place].1.push(own),
+                None => rows.push((LadderRow { model, input, implementation, masked, rungs: Vec::new() }, vec![own])),
+            }
+        }
+    }
+    let scored = rows.into_iter().map(|(mut row, mut of_rungs)| {
+        of_rungs.sort_by_key(|own| own.counted.rung);
+        let there: Vec<&str> = of_rungs.iter().map(|own| RUNGS[own.counted.rung].name).collect();
+        for &own in &of_rungs {
+            let classes = &own.counted.classes;
+            let all: Vec<usize> = (0..classes.len()).collect();
+            let start = RUNGS[own.counted.rung].start(&there);
+            let before = start.and_then(|rung| of_rungs.iter().find(|own| RUNGS[own.counted.rung].name == rung.name));
+            let loss = before.and_then(|&before| {
+                // Classes that only one of the rungs has are left out of their comparison.
+                let both = classes.iter().enumerate().filter_map(|(place, class)| {
+                    Some((before.counted.classes.iter().position(|other| other == class)?, place))
+                });
+                let (of_before, of_own): (Vec<usize>, Vec<usize>) = both.unzip();
+                (!of_own.is_empty()).then(|| own.loss_from(before, &of_before, &of_own))
+            });
+            row.rungs.push(RungScore {
+                rung: own.counted.rung,
+                macro_f1: own.macro_f1(&all),
+                interval: own.resampled(&all).and_then(percentile_interval),
+                classes: classes.len(),
+                loss,
+            });
+        }
+        row
+    });
+    scored.collect()
+}

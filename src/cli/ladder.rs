@@ -1,0 +1,59 @@
+//! `etcbench ladder`: the same flows and models under one division of the data after another, so that it shows which step
+//! takes what of a score.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::Verdict;
+use super::run::{Options, run_all};
+use crate::experiment::{LadderOverrides, Overrides, RUNGS};
+
+/// `etcbench ladder`.
+#[derive(Args)]
+#[command(after_help = after_help())]
+pub(super) struct LadderArguments {
+    /// The experiment, such as table2, or its file.
+    experiment: PathBuf,
+    /// Only these rungs, of those below; `[ladder] rungs` of the experiment, or all, when not given.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    rungs: Vec<String>,
+    /// Folds of every rung that is a cross-validation.
+    #[arg(long, value_name = "N")]
+    folds: Option<usize>,
+    /// How often the flows are divided into folds.
+    #[arg(long, value_name = "N")]
+    repeats: Option<usize>,
+    /// A dataset that the rung `datasets` tests on, trained on the others. Repeat for several.
+    #[arg(long, value_name = "NAME")]
+    test_data: Vec<String>,
+    #[command(flatten)]
+    options: Options,
+}
+
+fn after_help() -> String {
+    let width = RUNGS.iter().map(|rung| rung.name.len()).max().unwrap_or_default();
+    let rungs = RUNGS.iter().map(|rung| format!("  {:width$}  {}: {}\n", rung.name, rung.heading, rung.about));
+    format!(
+        "Rungs, each with and without masks (NAME-masked):\n{}
+A class with too few captures (hosts) for a rung is left out of it and named; a rung that the data cannot be divided for is
+left out and named too. Results go to results/EXPERIMENT-ladder-DATASET-SIZE.
+
+Examples:
+  etcbench ladder table2 --data lab --size demo
+  etcbench ladder table2 --data lab --size demo --rungs flows,captures --folds 8 --repeats 3
+  etcbench ladder table3 --data lab --test-data synth --rungs datasets --jobs 2",
+        rungs.collect::<String>()
+    )
+}
+
+/// Runs the ladder of an experiment.
+pub(super) fn ladder(project: &Path, arguments: &LadderArguments) -> anyhow::Result<Verdict> {
+    let LadderArguments { experiment, rungs, folds, repeats, test_data, options } = arguments;
+    let named = project.join("experiments").join(experiment).with_extension("toml");
+    let path = if !experiment.is_file() && named.is_file() { named } else { experiment.clone() };
+    let ladder =
+        LadderOverrides { rungs: rungs.clone(), folds: *folds, repeats: *repeats, test_datasets: test_data.clone() };
+    let overrides = Overrides { ladder: Some(ladder), ..options.overrides() };
+    run_all(project, &[path], options, &overrides)
+}

@@ -1,0 +1,153 @@
+//! The ladder through the real binary: every number of it is there again from stored predictions, rungs and classes that
+//! the data does not allow are named, and units and threads change nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::common::{Project, contents};
+
+/// A project with the recorded captures of two classes, and an experiment on them.
+fn project(selection: &str, models: &str) -> Project {
+    let project = Project::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/lab");
+    std::os::unix::fs::symlink(&root, project.path("data/lab")).unwrap();
+    project.write(
+        "experiments/two.toml",
+        format!(
+            "title = \"Few classes\"\nseeds = [0]\nmodels = [{models}]\n[dataset]\nnames = [\"lab\"]\n\
+             [selection]\nmaximum_flows_per_class = 30\nfilter = {{ tunnel = \"non_vpn\" }}\n{selection}\n\
+             [feature]\npackets = 3\nbytes = 48\n[ladder]\nfolds = 3\nrepeats = 2\nmasks = [\"ports\", \"ip_addresses\"]\n\
+             [model.random_forest]\ntrees = 8\ninput = [\"bytes\", \"statistics\"]\n"
+        ),
+    );
+    project
+}
+
+const CLASSES: &str = "label = \"application\"\nclasses = [\"dash\", \"hls\", \"mumble\", \"sip_rtp\"]";
+
+/// scikit-learn as `scripts/test-tools` installs it; says so where it is not.
+fn scikit_learn() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/scikit-learn");
+    let works = Command::new("python3").args(["-c", "import sklearn, tomllib"]).env("PYTHONPATH", &folder).output();
+    if folder.is_dir() && works.is_ok_and(|output| output.status.success()) {
+        return Some(folder);
+    }
+    eprintln!("skipped: scikit-learn is not here; scripts/test-tools installs it");
+    None
+}
+
+fn rows(path: &Path) -> Vec<BTreeMap<String, String>> {
+    csv::Reader::from_path(path).unwrap().deserialize().map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_ladder_has_every_rung_and_its_numbers_are_those_of_its_predictions() {
+    let project = project(CLASSES, "\"random_forest\", \"knn\", \"majority\"");
+    let arguments = ["ladder", "two"];
+    let output = project.done(&arguments);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    for word in ["| packets ", "| captures ", "the ladder: what its rungs give away", "can be told apart"] {
+        assert!(printed.contains(word), "{word}: {printed}");
+    }
+    let run = project.path("results/two-ladder-lab-full");
+
+    let steps = rows(&run.join("tables/two-ladder-steps.csv"));
+    // A forest on statistics has no packets at random; every other model has all seven rungs, with masks and without.
+    assert_eq!(steps.len(), 2 * (7 + 6 + 7 + 7));
+    assert!(run.join("tables/two-ladder-steps.svg").is_file());
+    let of = |model: &str, rung: &str| {
+        let row = steps.iter().find(|row| row["model"] == model && row["rung"] == rung && row["masks"] == "none");
+        row.unwrap()["macro_f1"].parse::<f64>().unwrap()
+    };
+    assert!(of("random_forest", "flows at random") > of("majority", "flows at random") + 0.3);
+    // In every repetition every flow is tested once, and no capture trains and tests.
+    let tests = |variant: &str| {
+        let splits = fs::read_dir(run.join("splits")).unwrap().map(|entry| entry.unwrap().path());
+        splits
+            .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&format!("{variant}-seed")))
+            .map(|path| rows(&path))
+            .collect::<Vec<_>>()
+    };
+    let captures = tests("captures-masked");
+    assert_eq!(captures.len(), 6);
+    let capture = |row: &BTreeMap<String, String>| row["flow_id"].rsplit_once('#').unwrap().0.to_owned();
+    let mut tested: BTreeMap<String, usize> = BTreeMap::new();
+    for split in &captures {
+        let train: Vec<String> = split.iter().filter(|row| row["part"] != "test").map(capture).collect();
+        for row in split.iter().filter(|row| row["part"] == "test") {
+            assert!(!train.contains(&capture(row)));
+            *tested.entry(row["flow_id"].clone()).or_default() += 1;
+        }
+    }
+    assert!(!tested.is_empty() && tested.values().all(|&times| times == 2));
+
+    // The same bits in units, which share the work of the first run or not.
+    let before = contents(&run);
+    let again = Project::new();
+    std::os::unix::fs::symlink(project.path("data/lab").canonicalize().unwrap(), again.path("data/lab")).unwrap();
+    fs::copy(project.path("experiments/two.toml"), again.path("experiments/two.toml")).unwrap();
+    again.done(&[&arguments[..], &["--jobs", "2"]].concat());
+    assert_eq!(contents(&again.path("results/two-ladder-lab-full")), before);
+    // `report` and `tables` make the same of what is stored.
+    project.done(&["tables", "two-ladder"]);
+    assert_eq!(contents(&run), before);
+    project.done(&["report"]);
+
+    let Some(packages) = scikit_learn() else { return };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ladder/recompute.py");
+    let output = Command::new("python3").arg(script).arg(&run).env("PYTHONPATH", packages).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let checked: usize = String::from_utf8_lossy(&output.stdout).trim().parse().unwrap();
+    assert!(checked > 120, "{checked}");
+}
+
+#[test]
+fn what_the_data_does_not_allow_is_left_out_and_named() {
+    // One class has one capture here, so no split by capture has it in train and test.
+    let project = project(CLASSES, "\"random_forest\"");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/lab");
+    fs::remove_file(project.path("data/lab")).unwrap();
+    let mut of_mumble = 0;
+    let mut copied = 0;
+    for entry in walk(&root) {
+        let relative = entry.strip_prefix(&root).unwrap();
+        let name = relative.to_string_lossy().into_owned();
+        let is_capture = name.starts_with("captures/") && !name.ends_with("captures.csv");
+        let wanted = ["dash", "hls", "mumble", "sip_rtp"].iter().any(|class| name.contains(class));
+        if is_capture && (!wanted || (name.contains("mumble") && std::mem::replace(&mut of_mumble, 1) == 1)) {
+            continue;
+        }
+        copied += usize::from(is_capture);
+        let target = project.path("data/lab").join(relative);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(&entry, target).unwrap();
+    }
+    assert!(copied > 10, "{copied}");
+    let definition = fs::read_to_string(project.path("data/lab.toml")).unwrap();
+    project.write("data/lab.toml", format!("times = \"invented\"\n{definition}"));
+    let output = project.done(&["ladder", "two", "--rungs", "flows,captures,time", "--folds", "2"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("captures: class mumble is left out: it is in 1 capture, and needs 2"), "{told}");
+    assert!(told.contains("time is left out: a dataset's packet times are invented"), "{told}");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(printed.contains("Left out, time: a dataset's packet times are invented"), "{printed}");
+    project.refused(&["ladder", "two", "--rungs", "time"], &["no rung of the ladder is left", "invented"]);
+    project.refused(&["ladder", "two", "--rungs", "flow"], &["unknown rung `flow`", "flows"]);
+    project.refused(&["ladder", "two", "--save-models"], &["--save-models is not for ladders"]);
+    project.refused(
+        &["run", "experiments/two.toml", "--set", "selection.sample=\"packet\""],
+        &["random_forest", "reads whole flows", "selection.sample"],
+    );
+}
+
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(walk(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
