@@ -14,6 +14,7 @@ mod determinism;
 mod download;
 #[cfg(unix)]
 mod edited_runs;
+mod evaluation;
 mod experiments;
 #[cfg(unix)]
 mod external;

@@ -11,16 +11,19 @@ mod confusion;
 mod difference;
 mod metric;
 mod metrics;
+mod open_set;
 mod probabilistic;
 mod ranks;
 mod resampled;
 mod summary;
+mod temperature;
 
 pub use bootstrap::{Interval, bootstrap_intervals};
 pub use confusion::{Averages, ClassScores, ConfusionMatrix};
 pub use difference::{McNemar, mcnemar};
 pub use metric::{Direction, Metric, Unit};
 pub use metrics::{MetricValue, Metrics};
+pub use open_set::{OpenScore, OpenSet};
 pub use probabilistic::{CALIBRATION_BINS, ProbabilisticMetrics, ReliabilityBin, argmax, reliability};
 pub use ranks::{Friedman, Wilcoxon, friedman, holm, wilcoxon};
 pub use resampled::{
@@ -28,6 +31,7 @@ pub use resampled::{
     percentile_interval, smallest_difference,
 };
 pub use summary::{Summary, student_t_quantile};
+pub use temperature::{brier_score, temperature, with_temperature};
 
 /// Why predictions cannot be evaluated.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -74,7 +74,7 @@ impl ProbabilisticMetrics {
     }
 }
 
-fn check_distributions(probabilities: ArrayView2<'_, f32>) -> Result<(), EvaluateError> {
+pub(super) fn check_distributions(probabilities: ArrayView2<'_, f32>) -> Result<(), EvaluateError> {
     for (row, values) in probabilities.rows().into_iter().enumerate() {
         if let Some(value) = values.iter().find(|value| !(0.0..=1.0).contains(*value)) {
             return Err(EvaluateError::Probabilities { row, problem: format!("a probability is {value}") });

@@ -163,7 +163,14 @@ pub fn import(
                 fold: split.fold,
             };
             let outcome = outcome(variant, &split.split.test, lines, path).map_err(problem)?;
-            rows.push(FittedRow { key, outcome, cache_key: String::new(), reused: false, tuning: None });
+            rows.push(FittedRow {
+                key,
+                outcome,
+                cache_key: String::new(),
+                reused: false,
+                tuning: None,
+                answers: Vec::new(),
+            });
         }
     }
     if let Some(((variant, seed, fold), lines)) = lines.into_iter().next() {

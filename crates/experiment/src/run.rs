@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::assembly::assembled;
 use super::cache::{Cache, FitArtifacts, StageCounts};
+use super::evaluation::{Answers, Asked, evaluate, without_unknown};
 use super::fit::{FitOutcome, FitRequest, fit, validation_score};
 use super::flows::{CaptureFacts, Content, LoadedFlows, load_flows};
 use super::pretraining::{Divided, ElmoSources};
@@ -71,6 +72,8 @@ pub struct FittedRow {
     pub reused: bool,
     /// The settings that were tried before; none for a model that was not tuned.
     pub tuning: Option<Tuning>,
+    /// What the model says under the conditions of `[evaluation]`.
+    pub answers: Vec<Answers>,
 }
 
 /// A fit of an external model that failed. That is a result too.
@@ -105,6 +108,8 @@ pub struct VariantRun {
     pub unselected: Unselected,
     /// Classes left out because they have too few flows.
     pub small_classes: Vec<SmallClass>,
+    /// The flows of the classes that models are not to know.
+    pub unknown: Option<FeatureSet>,
     /// The features of all its flows.
     pub features: FeatureSet,
     /// How the flows were divided: by seed, then by fold.
@@ -359,6 +364,7 @@ pub(super) fn prepare(
         }
     };
     let options = variant.split.relative_to(&settings.project);
+    let (features, unknown) = without_unknown(features, &experiment.evaluation.unknown_classes)?;
     let (features, small_classes) = leave_out_small_classes(features, &options)?;
     for small in &small_classes {
         progress.warn(&format!("{}: class {} is left out: {}", variant.name, small.class, small.lacks));
@@ -372,11 +378,11 @@ pub(super) fn prepare(
     }
     let splits = divided.into_iter().map(|(seed, fold, split)| {
         let summary = SplitSummary::new(&features, &split);
-        let training = sample_training(&features, &split, options.sampling, seed);
+        let training = sample_training(&features, &split, &options, seed);
         SplitRun { seed, fold, split, training, summary, leaks: None }
     });
     let splits = splits.collect();
-    Ok(VariantRun { name: variant.name.clone(), unselected, small_classes, features, splits, folds })
+    Ok(VariantRun { name: variant.name.clone(), unselected, small_classes, unknown, features, splits, folds })
 }
 
 /// Nothing is learned from invented times, and nothing divided by them.
@@ -470,7 +476,18 @@ impl VariantContext<'_> {
         let cache_key = self.cache_key("fit", &request);
         let cache = &self.settings.cache;
         let _claim = match cache.look_up_json::<FitOutcome>("fits", &cache_key, self.progress) {
-            Turn::Ready(outcome) => return Ok(FittedRow { key, outcome, cache_key, reused: true, tuning }),
+            Turn::Ready(outcome) => {
+                // A model that the cache has lost is fitted again: the same bits.
+                let model = || match cache.get("models", &cache_key) {
+                    Some(model) => Ok(model),
+                    None => {
+                        let elmo = self.elmo(prepared, split, &spec)?;
+                        Ok(fit(&request, elmo, &FitArtifacts::new(cache), self.progress)?.1)
+                    }
+                };
+                let answers = self.answers(prepared, split, &spec, &cache_key, model)?;
+                return Ok(FittedRow { key, outcome, cache_key, reused: true, tuning, answers });
+            }
             Turn::Ours(claim) => claim,
         };
         self.progress.begin(&format!("{} {what}", key.variant), 0);
@@ -488,7 +505,22 @@ impl VariantContext<'_> {
         cache.put("models", &cache_key, &model).map_err(cannot_store)?;
         put_json(cache, "fits", &cache_key, &outcome)?;
         artifacts.remove_not_needed();
-        Ok(FittedRow { key, outcome, cache_key, reused: false, tuning })
+        let answers = self.answers(prepared, split, &spec, &cache_key, || Ok(model))?;
+        Ok(FittedRow { key, outcome, cache_key, reused: false, tuning, answers })
+    }
+
+    /// What a fitted model says under the conditions of `[evaluation]`.
+    fn answers(
+        &self,
+        prepared: &VariantRun,
+        split: &SplitRun,
+        spec: &ModelSpec,
+        cache_key: &str,
+        model: impl FnOnce() -> Result<Vec<u8>, ExperimentError>,
+    ) -> Result<Vec<Answers>, ExperimentError> {
+        let (variant, flows, options) = (self.variant, self.flows, &self.experiment.evaluation);
+        let asked = Asked { options, variant, flows, prepared, split, spec, cache_key };
+        evaluate(&asked, model, self.settings, self.progress)
     }
 
     /// How a fit failed in a unit of the same run.
@@ -652,7 +684,12 @@ fn cannot_store(error: std::io::Error) -> ExperimentError {
     ExperimentError::Store { path: "the cache".into(), problem: error.to_string() }
 }
 
-fn put_json(cache: &Cache, stage: &str, key: &str, value: &impl serde::Serialize) -> Result<(), ExperimentError> {
+pub(super) fn put_json(
+    cache: &Cache,
+    stage: &str,
+    key: &str,
+    value: &impl serde::Serialize,
+) -> Result<(), ExperimentError> {
     let json = serde_json::to_vec(value)
         .map_err(|error| ExperimentError::Internal { problem: format!("{stage}: {error}") })?;
     cache.put(stage, key, &json).map_err(cannot_store)

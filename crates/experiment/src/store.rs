@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::cache::StageCounts;
 use super::comparisons::comparisons;
+use super::evaluation::{answers_csv, evaluation_csv};
 use super::flows::CaptureFacts;
 use super::run::{FailedFit, FittedRow, LeftOutVariant, Run, VariantRun};
 use super::{Cost, ExperimentError, Provenance, RunKey};
@@ -120,6 +121,11 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
         comparisons.iter().try_for_each(|comparison| writer.serialize(comparison))?;
         writer.flush()
     })?;
+    let evaluation = &run.experiment.evaluation;
+    if run.rows.iter().any(|row| !row.answers.is_empty()) {
+        let lines = evaluation_csv(evaluation, &run.variants, &run.rows)?;
+        write(Path::new("evaluation.csv"), &mut |file| file.write_all(&lines))?;
+    }
     for manifest in &run.manifests {
         let path = folder.join("manifests").join(format!("{}.json", manifest.dataset));
         etcbench_dataset::write_manifest(&path, manifest)
@@ -134,6 +140,11 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
             let split = variant.split_name(key.seed, key.fold);
             let name = format!("predictions/{}-{}-{}-{split}.csv", key.variant, key.model, key.input);
             write(Path::new(&name), &mut |file| predictions(variant, row, file))?;
+            if !row.answers.is_empty() {
+                let name = name.replacen("predictions/", "evaluation/", 1);
+                let lines = answers_csv(variant, row)?;
+                write(Path::new(&name), &mut |file| file.write_all(&lines))?;
+            }
         }
         for run in &variant.splits {
             let name = format!("splits/{}-{}.csv", variant.name, variant.split_name(run.seed, run.fold));

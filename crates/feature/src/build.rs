@@ -433,6 +433,21 @@ pub(super) fn usable(
     Ok(if shown == 0 { Usable::WithoutBytes } else { Usable::Yes })
 }
 
+/// The features of these flows, whatever they are chosen by: as [`build_features`], row by row. Classes are places in
+/// `class_names`.
+///
+/// # Errors
+/// Options that the flows do not fit.
+pub fn features_of_rows(
+    flows: &[&LabelledFlow],
+    labels: Vec<u32>,
+    class_names: Vec<String>,
+    tokens: &TokenOptions,
+    sequences: Option<&SequenceOptions>,
+) -> Result<FeatureSet, SelectionError> {
+    features_of(flows, labels, class_names, tokens, sequences)
+}
+
 /// The features of flows in their order; the options were checked.
 pub(super) fn features_of(
     flows: &[&LabelledFlow],

@@ -12,7 +12,10 @@ mod text;
 mod token;
 mod unlabelled;
 
-pub use build::{Classes, Sample, Selection, SelectionError, Unselected, Values, build_features, build_table_features};
+pub use build::{
+    Classes, Sample, Selection, SelectionError, Unselected, Values, build_features, build_table_features,
+    features_of_rows,
+};
 pub use duplicate::{DuplicateFlows, tokens_without_identifiers};
 pub use mask::{Mask, MaskMethod, mask_flow};
 pub use sequence::{SequenceError, SequenceOptions, Transformation, sequence_names, write_sequence};

@@ -78,7 +78,7 @@ impl FeatureSet {
     }
 
     /// These flows in this order.
-    pub(super) fn with_rows(&self, rows: &[usize]) -> Self {
+    pub fn with_rows(&self, rows: &[usize]) -> Self {
         let size = self.tokens.packets * self.tokens.bytes;
         let mut values = Vec::with_capacity(rows.len() * size);
         for &row in rows {

@@ -7,6 +7,7 @@ mod audit_matrix;
 mod compare;
 mod comparisons;
 mod drawing;
+mod evaluation;
 mod integrity;
 mod ladder;
 mod ladder_tables;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::aggregate::{Aggregate, aggregate};
 use super::drawing::{Figure, critical_difference};
+use super::evaluation::{evaluation_figures, read_evaluation};
 use super::row_figures::RowFigures;
 use super::run_figures::RunFigures;
 use super::run_tables::{RunHeading, RunTable, ladder_figures, run_tables};
@@ -110,10 +111,11 @@ impl ReportedRun {
         // A ladder has its models on every rung; its own figure shows them all.
         let rows = if ladder.is_some() { Vec::new() } else { aggregate.rows() };
         let rows = rows.iter().map(|row| RowFigures::draw(&stored, &aggregate, row)).collect::<Result<_, _>>()?;
-        let figures = match ladder {
+        let mut figures = match ladder {
             Some(ladder) => RunFigures { scores: vec![ladder], costs: Vec::new() },
             None => RunFigures::draw(&aggregate, published.as_ref()),
         };
+        figures.scores.extend(evaluation_figures(&read_evaluation(folder)?, &stored.facts.title));
         Ok(Self { stored, changes, tables, tolerances, aggregate, figures, rows })
     }
 

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::comparisons::{comparison_table, read_comparisons};
+use super::evaluation::{Kind, evaluation_figures, evaluation_tables, read_evaluation};
 use super::ladder::{Ladder, is_ladder};
 use super::ladder_tables::{figure, ladder_table, rungs_table, steps_table};
 use super::leaks::{leak_notes, read_leaks};
@@ -63,6 +64,8 @@ pub(super) enum TableRole {
     Rungs,
     /// What each step of a ladder takes.
     Steps,
+    /// What models say under conditions of a kind.
+    Evaluation(Kind),
 }
 
 impl TableRole {
@@ -78,12 +81,14 @@ impl TableRole {
             Self::Statistics => "-statistics".to_owned(),
             Self::Rungs => "-rungs".to_owned(),
             Self::Steps => "-steps".to_owned(),
+            Self::Evaluation(kind) => format!("-{}", kind.name()),
         }
     }
 
     /// What stands in its title after that of the experiment.
-    fn subtitle(self) -> &'static str {
-        match self {
+    fn subtitle(self) -> String {
+        let words = match self {
+            Self::Evaluation(kind) => return format!(": {}", kind.title()),
             Self::Main(0) => "",
             Self::Main(_) => ": models",
             Self::Tuning => ": what was tried",
@@ -93,7 +98,8 @@ impl TableRole {
             Self::Statistics => ": every metric with its intervals",
             Self::Rungs => ": what its rungs give away",
             Self::Steps => ": what each step takes",
-        }
+        };
+        words.to_owned()
     }
 }
 
@@ -160,6 +166,9 @@ pub(super) fn run_tables(
         add(TableRole::Rungs, rungs, true);
         add(TableRole::Steps, steps, false);
     }
+    for (kind, table) in evaluation_tables(&read_evaluation(run)?) {
+        add(TableRole::Evaluation(kind), table, kind.is_printed());
+    }
     for table in tuning_tables(records) {
         add(TableRole::Tuning, table, true);
     }
@@ -205,7 +214,8 @@ pub fn write_run_tables(
         }
     }
     let ladder = ladder_figures(run, records, heading.title)?;
-    for (name, figure) in sweep_figures(records)?.into_iter().chain(ladder) {
+    let evaluation = evaluation_figures(&read_evaluation(run)?, heading.title);
+    for (name, figure) in sweep_figures(records)?.into_iter().chain(ladder).chain(evaluation) {
         let path = folder.join(format!("{}-{name}.svg", heading.experiment));
         write_whole(&path, figure.to_svg_file().as_bytes()).map_err(|problem| file_error(&path, problem))?;
         paths.push(path);

@@ -132,6 +132,10 @@ pub struct SplitOptions {
     /// method; `error` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub small_classes: Option<SmallClasses>,
+    /// The most training flows of each class, drawn at random with the run's seed; fewer are among those of more. All by
+    /// default. Validation and test parts stay as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub training_flows_per_class: Option<usize>,
     /// What is done to a training part whose classes differ in size; `none` by default. Validation and test
     /// parts stay as they are.
     #[serde(skip_serializing_if = "Sampling::is_none")]
@@ -184,7 +188,11 @@ impl SplitOptions {
             };
             return Err(SplitError::Options { key, problem });
         }
-        for (key, value) in [("repeats", self.repeats), ("minimum_class_flows", self.minimum_class_flows)] {
+        for (key, value) in [
+            ("repeats", self.repeats),
+            ("minimum_class_flows", self.minimum_class_flows),
+            ("training_flows_per_class", self.training_flows_per_class),
+        ] {
             if value == Some(0) {
                 return Err(SplitError::Options { key, problem: "is 0; give at least 1".to_owned() });
             }

@@ -1,10 +1,10 @@
 //! Over- and under-sampling: the rows a model is fitted on, so that every class has as many. Only the
 //! training part is sampled, after the split; validation and test rows are never drawn twice nor left out.
 
-use rand::seq::index;
+use rand::seq::{SliceRandom, index};
 use serde::{Deserialize, Serialize};
 
-use super::{Split, canonical_order};
+use super::{Split, SplitOptions, canonical_order};
 use etcbench_feature::FeatureSet;
 use etcbench_storage::seed;
 
@@ -36,11 +36,13 @@ impl Sampling {
     }
 }
 
-/// The rows to fit on, ascending; with [`Sampling::Oversample`] a row may be there several times. Classes
+/// The rows to fit on, ascending: at most [`SplitOptions::training_flows_per_class`] of each class, and of these what
+/// [`SplitOptions::sampling`] makes; with [`Sampling::Oversample`] a row may be there several times. Classes
 /// without a training flow stay without. Draws depend on the seed and the flow ids alone, not on the order of
 /// the rows, and each class has its own generator.
-pub fn sample_training(features: &FeatureSet, split: &Split, sampling: Sampling, seed: u64) -> Vec<usize> {
-    if sampling.is_none() {
+pub fn sample_training(features: &FeatureSet, split: &Split, options: &SplitOptions, seed: u64) -> Vec<usize> {
+    let (sampling, most) = (options.sampling, options.training_flows_per_class);
+    if sampling.is_none() && most.is_none() {
         return split.train.clone();
     }
     let mut in_training = vec![false; features.len()];
@@ -50,6 +52,19 @@ pub fn sample_training(features: &FeatureSet, split: &Split, sampling: Sampling,
     let mut classes = vec![Vec::new(); features.class_names.len()];
     for row in canonical_order(&features.provenance).into_iter().filter(|&row| in_training[row]) {
         classes[features.labels[row] as usize].push(row);
+    }
+    if let Some(most) = most {
+        let root = seed::derive(seed, "training flows");
+        for (name, class) in features.class_names.iter().zip(&mut classes).filter(|(_, class)| class.len() > most) {
+            // The first of one order, so that fewer flows are among those of more.
+            class.shuffle(&mut seed::generator(root, name));
+            class.truncate(most);
+        }
+        if sampling.is_none() {
+            let mut rows: Vec<usize> = classes.into_iter().flatten().collect();
+            rows.sort_unstable();
+            return rows;
+        }
     }
     let sizes = || classes.iter().map(Vec::len).filter(|&size| size > 0);
     let target = if sampling == Sampling::Oversample { sizes().max() } else { sizes().min() }.unwrap_or(0);
@@ -110,12 +125,13 @@ mod tests {
             };
             let before = counts(&train);
             let present = || before.iter().copied().filter(|&count| count > 0);
-            prop_assert_eq!(&sample_training(&features, &split, Sampling::None, seed), &train);
+            prop_assert_eq!(&sample_training(&features, &split, &SplitOptions::default(), seed), &train);
             for (sampling, target) in
                 [(Sampling::Oversample, present().max()), (Sampling::Undersample, present().min())]
             {
-                let rows = sample_training(&features, &split, sampling, seed);
-                prop_assert_eq!(&rows, &sample_training(&features, &split, sampling, seed));
+                let options = SplitOptions { sampling, ..SplitOptions::default() };
+                let rows = sample_training(&features, &split, &options, seed);
+                prop_assert_eq!(&rows, &sample_training(&features, &split, &options, seed));
                 prop_assert!(rows.iter().all(|row| train.contains(row)));
                 for (after, before) in counts(&rows).into_iter().zip(before) {
                     prop_assert_eq!(after, if before == 0 { 0 } else { target.unwrap() });
@@ -131,6 +147,24 @@ mod tests {
                         prop_assert!(most - least <= 1);
                     }
                 }
+            }
+        }
+
+        #[test]
+        fn few_training_flows_are_among_those_of_more(
+            labels in prop::collection::vec(0u32..4, 1..120), few in 1usize..10, more in 0usize..10, seed in any::<u64>(),
+        ) {
+            let features = features(labels, 5);
+            let split = Split { train: (0..features.len()).collect(), validation: Vec::new(), test: Vec::new() };
+            let drawn = |most: usize| {
+                let options = SplitOptions { training_flows_per_class: Some(most), ..SplitOptions::default() };
+                sample_training(&features, &split, &options, seed)
+            };
+            let (few_rows, more_rows) = (drawn(few), drawn(few + more));
+            prop_assert!(few_rows.iter().all(|row| more_rows.contains(row)));
+            for class in 0..5 {
+                let of = |rows: &[usize]| rows.iter().filter(|&&row| features.labels[row] == class).count();
+                prop_assert_eq!(of(&few_rows), of(&split.train).min(few));
             }
         }
     }

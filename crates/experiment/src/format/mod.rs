@@ -14,6 +14,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::evaluation::EvaluationOptions;
 use super::ladder::{LadderOptions, LadderOverrides};
 use super::tune::TuneOptions;
 use etcbench_feature::{Selection, SequenceOptions, TokenOptions};
@@ -72,6 +73,8 @@ pub struct Experiment {
     pub seeds: Vec<u64>,
     /// What is tuned, and how; nothing where the file does not say.
     pub tune: Option<TuneOptions>,
+    /// What fitted models are asked beside their test flows.
+    pub evaluation: EvaluationOptions,
     /// The ladder whose rungs the variants are; none where it is run as it is. A rung that the data cannot be divided for
     /// is left out, and the others are run.
     pub ladder: Option<LadderOptions>,

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::super::evaluation::EvaluationOptions;
 use super::super::ladder::{LADDER, LadderOptions};
 use super::super::sweep::{self, Sweep, VARIANT_SECTIONS};
 use super::super::tune::TuneOptions;
@@ -63,6 +64,8 @@ pub(super) struct Document {
     pub(super) sweep: Option<toml::Table>,
     #[serde(default)]
     pub(super) ladder: LadderOptions,
+    #[serde(default)]
+    pub(super) evaluation: EvaluationOptions,
 }
 
 #[derive(Deserialize)]
@@ -147,8 +150,12 @@ fn put_rungs(document: &mut Document, overrides: &Overrides, table: &mut toml::T
             }
         }
     }
+    // A ladder has its own questions.
+    document.evaluation = EvaluationOptions::default();
+    table.remove("evaluation");
     // How flows are divided is the rungs' business; what becomes of what was divided stays.
-    document.split.retain(|key, _| ["minimum_class_flows", "sampling", "validation"].iter().any(|kept| key == *kept));
+    let kept = ["minimum_class_flows", "sampling", "training_flows_per_class", "validation"];
+    document.split.retain(|key, _| kept.contains(&key));
     document.variant = ladder.variants();
     document.title.push_str(": the ladder");
     table.insert("title".to_owned(), document.title.as_str().into());

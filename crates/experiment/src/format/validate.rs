@@ -25,19 +25,24 @@ pub(super) fn validate(resolved: Resolved) -> Result<Experiment, DeclarativeErro
     }
     let mut typed =
         variants.into_iter().map(|sections| variant(sections, &document, &origin)).collect::<Result<Vec<_>, _>>()?;
+    for variant in &typed {
+        let problem = |problem: String| DeclarativeError::Content {
+            origin: variant_origin(&origin, "evaluation", &variant.name),
+            problem,
+        };
+        document.evaluation.validate(variant).map_err(problem)?;
+    }
     let mut left_out = Vec::new();
     for variant in typed.iter_mut().filter(|variant| variant.selection.sample == Sample::Packet) {
         let reads_flows = variant.models.iter().filter(|spec| !reads_one_packet(spec));
         let needs_flows: Vec<String> =
             reads_flows.map(|spec| format!("{} on {}", spec.kind.name(), spec.input.name())).collect();
-        if !ladder {
-            if let Some(name) = needs_flows.first() {
-                let problem = format!(
-                    "{name} reads whole flows, and with selection.sample = \"packet\" a row is a packet; use input = \"bytes\""
-                );
-                let origin = variant_origin(&origin, "selection", &variant.name);
-                return Err(DeclarativeError::Content { origin, problem });
-            }
+        if let (false, Some(name)) = (ladder, needs_flows.first()) {
+            let problem = format!(
+                "{name} reads whole flows, and with selection.sample = \"packet\" a row is a packet; use input = \"bytes\""
+            );
+            let origin = variant_origin(&origin, "selection", &variant.name);
+            return Err(DeclarativeError::Content { origin, problem });
         }
         variant.models.retain(reads_one_packet);
         if variant.models.is_empty() {
@@ -58,6 +63,7 @@ pub(super) fn validate(resolved: Resolved) -> Result<Experiment, DeclarativeErro
         size,
         seeds: document.seeds,
         tune: document.tune,
+        evaluation: document.evaluation,
         ladder: ladder.then_some(document.ladder),
         variants: typed,
         left_out,

@@ -1,4 +1,4 @@
-//! Figures, drawn as SVG from what was measured: dots for models, bars for classes, confusion matrices, curves,
+//! Figures, drawn as SVG from what was measured: dots for models, bars for classes, confusion matrices, curves, heat maps, ladders,
 //! reliability and critical-difference diagrams. A figure knows two inks: on a page its colours are those of the
 //! page's theme, in a file for a paper they are fixed and dark on nothing.
 
@@ -8,6 +8,7 @@ mod confusion;
 mod critical_difference;
 mod curves;
 mod dots;
+mod heat_map;
 mod ladder;
 mod reliability;
 mod scale;
@@ -17,6 +18,7 @@ pub(super) use confusion::confusion;
 pub(super) use critical_difference::critical_difference;
 pub(super) use curves::{Curve, CurvePoint, Curves, curves};
 pub(super) use dots::{Dot, Dots, dots};
+pub(super) use heat_map::{HeatMap, heat_map};
 pub(super) use ladder::{LadderLine, LadderPlot, LadderPoint, ladder_figure};
 pub(super) use reliability::reliability_diagram;
 

@@ -1,0 +1,219 @@
+//! Outside the closed world: how well a model's probabilities tell flows of its classes from flows of classes that it never
+//! saw, and what its scores are once it may refuse.
+
+use ndarray::{ArrayView1, ArrayView2};
+
+use super::probabilistic::check_distributions;
+use super::{ConfusionMatrix, EvaluateError, argmax, check_labels};
+
+/// What says how well known a flow looks; higher is better known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenScore {
+    /// The highest probability (Hendrycks and Gimpel, 2017).
+    MaximumProbability,
+    /// The negative entropy of the probabilities.
+    NegativeEntropy,
+}
+
+impl OpenScore {
+    /// Both, in the order of tables.
+    pub const ALL: [Self; 2] = [Self::MaximumProbability, Self::NegativeEntropy];
+
+    /// The name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MaximumProbability => "maximum_probability",
+            Self::NegativeEntropy => "negative_entropy",
+        }
+    }
+
+    fn of(self, row: ArrayView1<'_, f32>) -> f64 {
+        match self {
+            Self::MaximumProbability => f64::from(row.iter().copied().fold(0.0, f32::max)),
+            Self::NegativeEntropy => row
+                .iter()
+                .map(|&value| f64::from(value))
+                .filter(|value| *value > 0.0)
+                .map(|value| value * value.ln())
+                .sum(),
+        }
+    }
+}
+
+/// The share of known flows that a threshold accepts.
+const ACCEPTED: f64 = 0.95;
+
+/// What one score is worth.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OpenSet {
+    /// The chance that a known flow scores above an unknown one, ties counting half.
+    pub roc_auc: f64,
+    /// The share of unknown flows that score at least as high as the threshold which accepts 95 % of the known ones.
+    pub false_positive_rate: f64,
+    /// The area under the curve of the share of known flows that are accepted and right against the share of unknown flows
+    /// that are accepted (Dhamija et al., 2018), by trapezoids over all thresholds.
+    pub oscr: f64,
+    /// Macro F1 over the classes and one of refused flows, at the threshold that accepts 95 % of the validation flows.
+    pub macro_f1_with_reject: f64,
+    /// The share of known flows that this threshold refuses.
+    pub rejected_known: f64,
+    /// The share of unknown flows that it refuses.
+    pub rejected_unknown: f64,
+}
+
+impl OpenSet {
+    /// Measures each score on the test flows of known classes with their `labels`, on flows of `unknown` classes, with the
+    /// threshold of the flows of `validation`. All three have the shape `[rows, known classes]`.
+    ///
+    /// # Errors
+    /// A part without a row, other lengths, rows that are no distribution.
+    pub fn measure<'a>(
+        labels: &[u32],
+        known: ArrayView2<'a, f32>,
+        unknown: ArrayView2<'a, f32>,
+        validation: ArrayView2<'a, f32>,
+    ) -> Result<Vec<(OpenScore, OpenSet)>, EvaluateError> {
+        check_labels(labels, known.nrows(), known.ncols())?;
+        for part in [known, unknown, validation] {
+            if part.is_empty() {
+                return Err(EvaluateError::Empty);
+            }
+            check_distributions(part)?;
+        }
+        let of = |score: OpenScore| Ok((score, Self::of_score(score, labels, known, unknown, validation)?));
+        OpenScore::ALL.into_iter().map(of).collect()
+    }
+
+    fn of_score<'a>(
+        score: OpenScore,
+        labels: &[u32],
+        known: ArrayView2<'a, f32>,
+        unknown: ArrayView2<'a, f32>,
+        validation: ArrayView2<'a, f32>,
+    ) -> Result<Self, EvaluateError> {
+        let scores = |part: ArrayView2<'_, f32>| part.rows().into_iter().map(|row| score.of(row)).collect::<Vec<f64>>();
+        let (of_known, of_unknown) = (scores(known), scores(unknown));
+        let predicted = argmax(known);
+        let curve = curve(&of_known, labels, &predicted, &of_unknown);
+        let area = |height: fn(&Point) -> f64| {
+            curve
+                .windows(2)
+                .map(|two| (two[1].unknown - two[0].unknown) * (height(&two[0]) + height(&two[1])) / 2.0)
+                .sum()
+        };
+        let share = |scores: &[f64], threshold: f64| {
+            scores.iter().filter(|&&score| score >= threshold).count() as f64 / scores.len() as f64
+        };
+        let threshold = accepting(scores(validation));
+        let reject = known.ncols() as u32;
+        let refused = |scores: &[f64], predicted: &[u32]| -> Vec<u32> {
+            let pairs = scores.iter().zip(predicted);
+            pairs.map(|(&score, &class)| if score >= threshold { class } else { reject }).collect()
+        };
+        let mut truth = labels.to_vec();
+        truth.extend(std::iter::repeat_n(reject, of_unknown.len()));
+        let mut decided = refused(&of_known, &predicted);
+        decided.extend(refused(&of_unknown, &argmax(unknown)));
+        let confusion = ConfusionMatrix::new(&truth, &decided, known.ncols() + 1)?;
+        Ok(Self {
+            roc_auc: area(|point| point.known),
+            false_positive_rate: share(&of_unknown, accepting(of_known.clone())),
+            oscr: area(|point| point.right),
+            macro_f1_with_reject: confusion.macro_average().f1,
+            rejected_known: 1.0 - share(&of_known, threshold),
+            rejected_unknown: 1.0 - share(&of_unknown, threshold),
+        })
+    }
+}
+
+/// The highest threshold that accepts 95 % of at least one score.
+fn accepting(mut scores: Vec<f64>) -> f64 {
+    scores.sort_by(|left, right| right.total_cmp(left));
+    let accepted = (ACCEPTED * scores.len() as f64).ceil() as usize;
+    scores[accepted.clamp(1, scores.len()) - 1]
+}
+
+/// Shares that a threshold accepts.
+struct Point {
+    unknown: f64,
+    known: f64,
+    right: f64,
+}
+
+/// From the threshold that accepts nothing to the one that accepts all; equal scores together.
+fn curve(known: &[f64], labels: &[u32], predicted: &[u32], unknown: &[f64]) -> Vec<Point> {
+    let right = labels.iter().zip(predicted).map(|(label, predicted)| label == predicted);
+    let mut all: Vec<(f64, bool, bool)> = known.iter().zip(right).map(|(&score, right)| (score, true, right)).collect();
+    all.extend(unknown.iter().map(|&score| (score, false, false)));
+    all.sort_by(|left, right| right.0.total_cmp(&left.0));
+    let mut counts = [0_usize; 3];
+    let mut points = vec![Point { unknown: 0.0, known: 0.0, right: 0.0 }];
+    for (place, &(score, is_known, is_right)) in all.iter().enumerate() {
+        counts[usize::from(is_known)] += 1;
+        counts[2] += usize::from(is_right);
+        if all.get(place + 1).is_none_or(|next| next.0 != score) {
+            let of_known = |count: usize| count as f64 / known.len() as f64;
+            points.push(Point {
+                unknown: counts[0] as f64 / unknown.len() as f64,
+                known: of_known(counts[1]),
+                right: of_known(counts[2]),
+            });
+        }
+    }
+    points
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        labels: Vec<u32>,
+        known: Vec<Vec<f32>>,
+        unknown: Vec<Vec<f32>>,
+        validation: Vec<Vec<f32>>,
+        /// ROC AUC, FPR at 95 %, OSCR, macro F1 with reject, rejected known and unknown: by maximum probability, then
+        /// by negative entropy.
+        expected: Vec<[f64; 6]>,
+    }
+
+    fn matrix(rows: &[Vec<f32>]) -> Array2<f32> {
+        Array2::from_shape_vec((rows.len(), rows[0].len()), rows.concat()).unwrap()
+    }
+
+    #[test]
+    fn every_value_equals_that_of_scikit_learn_and_numpy() {
+        // Made by tests/fixtures/metrics/make.py.
+        let cases: Vec<Case> =
+            serde_json::from_str(include_str!("../../../tests/fixtures/metrics/open_set.json")).unwrap();
+        assert!(cases.len() >= 4);
+        for case in cases {
+            let (known, unknown, validation) = (matrix(&case.known), matrix(&case.unknown), matrix(&case.validation));
+            let found = OpenSet::measure(&case.labels, known.view(), unknown.view(), validation.view()).unwrap();
+            for ((score, found), expected) in found.into_iter().zip(case.expected) {
+                let values = [
+                    found.roc_auc,
+                    found.false_positive_rate,
+                    found.oscr,
+                    found.macro_f1_with_reject,
+                    found.rejected_known,
+                    found.rejected_unknown,
+                ];
+                for (value, expected) in values.into_iter().zip(expected) {
+                    assert!((value - expected).abs() < 1e-12, "{score:?}: {value}, expected {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_without_flows_is_an_error() {
+        let one = Array2::from_elem((1, 2), 0.5);
+        let none = Array2::zeros((0, 2));
+        let result = OpenSet::measure(&[0], one.view(), none.view(), one.view());
+        assert_eq!(result, Err(EvaluateError::Empty));
+    }
+}

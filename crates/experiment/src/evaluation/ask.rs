@@ -1,0 +1,169 @@
+//! Asks a fitted model under every condition that concerns it, or takes its answers from the cache.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::flows::{Content, LoadedFlows};
+use super::super::run::{Settings, SplitRun, VariantRun};
+use super::super::{ExperimentError, Variant};
+use super::{Condition, EVALUATION_VERSION, EvaluationOptions};
+use etcbench_dataset::LabelledFlow;
+use etcbench_feature::FeatureSet;
+use etcbench_model::{Examples, ModelArchive, ModelSpec, load};
+use etcbench_storage::progress::Progress;
+use etcbench_storage::{Determinants, Turn};
+
+/// What a model says under one condition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answers {
+    /// The condition.
+    pub condition: Condition,
+    /// True classes, as places among the classes that the model knows; of unknown classes among these.
+    pub labels: Vec<u32>,
+    /// Class probabilities, row-major, shape `[rows, classes]`.
+    pub probabilities: Vec<f32>,
+    /// Rows that have nothing left to read; every class is as likely there, as nothing is known.
+    pub empty_rows: usize,
+    /// Median over the rows of the seconds from a flow's first packet to the last that was seen; where packets have times.
+    pub median_wait_seconds: Option<f64>,
+}
+
+/// What an evaluation is of.
+pub(in super::super) struct Asked<'a> {
+    pub options: &'a EvaluationOptions,
+    pub variant: &'a Variant,
+    pub flows: &'a LoadedFlows,
+    pub prepared: &'a VariantRun,
+    pub split: &'a SplitRun,
+    pub spec: &'a ModelSpec,
+    /// The name of the fit in the cache.
+    pub cache_key: &'a str,
+}
+
+/// The answers of a fitted model, whose bytes `model` gives.
+///
+/// # Errors
+/// Flows that cannot be made again, a model that cannot be read or asked.
+pub(in super::super) fn evaluate(
+    asked: &Asked<'_>,
+    model: impl FnOnce() -> Result<Vec<u8>, ExperimentError>,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<Vec<Answers>, ExperimentError> {
+    let conditions = asked.options.conditions(asked.variant);
+    let conditions: Vec<Condition> =
+        conditions.into_iter().filter(|condition| condition.concerns(asked.spec, asked.variant)).collect();
+    if conditions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let key = Determinants::of("evaluation", EVALUATION_VERSION)
+        .and("fit", &asked.cache_key)
+        .and("conditions", &conditions)
+        .and("unknown", &asked.options.unknown_classes)
+        .key();
+    let _claim = match settings.cache.look_up_json::<Vec<Answers>>("evaluations", &key, progress) {
+        Turn::Ready(answers) => return Ok(answers),
+        Turn::Ours(claim) => claim,
+    };
+    let classifier = load(&ModelArchive::from_bytes(&model()?)?)?;
+    progress.begin(
+        &format!("{}: asked under {} conditions", asked.spec.kind.name(), conditions.len()),
+        conditions.len() as u64,
+    );
+    let test = rows_of(&asked.prepared.features, &asked.split.split.test);
+    let flows = test_flows(asked, &conditions)?;
+    let mut answers = Vec::new();
+    for condition in conditions {
+        let features = match condition {
+            Condition::Validation => rows_of(&asked.prepared.features, &asked.split.split.validation),
+            Condition::Unknown => asked.prepared.unknown.clone().ok_or_else(|| ExperimentError::Internal {
+                problem: "no flow of an unknown class was kept".to_owned(),
+            })?,
+            _ => condition.features(&flows, &test, &asked.variant.feature, asked.variant.used_sequences())?,
+        };
+        let classes = asked.prepared.features.class_names.len();
+        let readable: Vec<usize> = (0..features.len()).filter(|&row| is_readable(asked.spec, &features, row)).collect();
+        // Nothing is known of a row without anything to read.
+        let mut probabilities = vec![1.0 / classes as f32; features.len() * classes];
+        if !readable.is_empty() {
+            let found =
+                classifier.predict_probabilities(Examples { features: &features, rows: &readable }, progress)?;
+            for (row, found) in readable.iter().zip(found.rows()) {
+                for (out, &probability) in probabilities[row * classes..(row + 1) * classes].iter_mut().zip(found) {
+                    *out = probability;
+                }
+            }
+        }
+        answers.push(Answers {
+            labels: features.labels.clone(),
+            probabilities,
+            empty_rows: features.len() - readable.len(),
+            median_wait_seconds: median_wait(&condition, &flows, asked.flows.invented_times),
+            condition,
+        });
+        progress.advance(1);
+    }
+    progress.end();
+    super::super::run::put_json(&settings.cache, "evaluations", &key, &answers)?;
+    Ok(answers)
+}
+
+/// Whether there is anything to read of a row.
+fn is_readable(spec: &ModelSpec, features: &FeatureSet, row: usize) -> bool {
+    let bytes = || features.tokens.flow(row).iter().any(|&token| token < 256);
+    let sequence = || features.sequences.row(row).iter().any(|&value| value != 0.0);
+    spec.reads_statistics()
+        || (spec.reads_bytes() && bytes())
+        || (spec.reads_sequences() && sequence())
+        || !spec.kind.entry().reads_input
+}
+
+fn rows_of(features: &FeatureSet, rows: &[usize]) -> FeatureSet {
+    features.with_rows(rows)
+}
+
+/// The flows of the test rows, row by row; none where no condition makes them again.
+fn test_flows<'a>(asked: &Asked<'a>, conditions: &[Condition]) -> Result<Vec<&'a LabelledFlow>, ExperimentError> {
+    let from_packets = |condition: &Condition| !matches!(condition, Condition::Validation | Condition::Unknown);
+    if !conditions.iter().any(from_packets) {
+        return Ok(Vec::new());
+    }
+    let Content::Flows(labelled) = &asked.flows.content else {
+        return Err(ExperimentError::Features {
+            problem:
+                "[evaluation] first_packets, masked, byte_ranges and disturbed make test flows again of their packets, \
+                      and feature files have none; leave them out"
+                    .to_owned(),
+        });
+    };
+    let flows: HashMap<(&str, u32), &LabelledFlow> =
+        labelled.iter().map(|flow| ((flow.provenance.capture.as_str(), flow.provenance.number), flow)).collect();
+    let provenance = &asked.prepared.features.provenance;
+    let of_row = |&row: &usize| {
+        let flow = &provenance[row];
+        flows.get(&(flow.capture.as_str(), flow.number)).copied().ok_or_else(|| ExperimentError::Internal {
+            problem: format!("flow {} of the features was not loaded", flow.flow_id()),
+        })
+    };
+    asked.split.split.test.iter().map(of_row).collect()
+}
+
+/// How long it takes until the packets that a model is asked after have come.
+fn median_wait(condition: &Condition, flows: &[&LabelledFlow], invented: bool) -> Option<f64> {
+    let Condition::FirstPackets { packets } = *condition else { return None };
+    if invented {
+        return None;
+    }
+    let mut waits: Vec<i64> = flows
+        .iter()
+        .filter_map(|flow| {
+            let seen = flow.flow.packets.iter().take(packets);
+            Some(seen.map(|packet| packet.timestamp).max()?.saturating_sub(flow.flow.start))
+        })
+        .collect();
+    waits.sort_unstable();
+    let middle = waits.get(waits.len() / 2)?;
+    let other = waits.get((waits.len() - 1) / 2)?;
+    Some((*middle as f64 + *other as f64) / 2.0 / 1e9)
+}

@@ -1,0 +1,128 @@
+//! A condition: under which circumstances a fitted model is asked, and the features of test flows under them.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::Variant;
+use super::disturbance::Disturbance;
+use etcbench_dataset::LabelledFlow;
+use etcbench_feature::{FeatureSet, Mask, SelectionError, SequenceOptions, TokenArray, TokenOptions, features_of_rows};
+use etcbench_model::ModelSpec;
+
+/// Under which circumstances a model is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Condition {
+    /// The validation part, as it is.
+    Validation,
+    /// Flows of classes that the model never saw.
+    Unknown,
+    /// Test flows of which no more than these packets have come.
+    FirstPackets {
+        /// How many.
+        packets: usize,
+    },
+    /// Test flows with one more mask.
+    Masked {
+        /// The mask.
+        mask: Mask,
+    },
+    /// Test flows with bytes `from..to` of a packet zeroed, where the packet has them.
+    ZeroedBytes {
+        /// The packet, from 0.
+        packet: usize,
+        /// The first byte.
+        from: usize,
+        /// The byte after the last.
+        to: usize,
+    },
+    /// Test flows whose traffic is disturbed.
+    Disturbed {
+        /// How.
+        disturbance: Disturbance,
+    },
+}
+
+impl Condition {
+    /// The kind, as `evaluation.csv` names it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Validation => "validation",
+            Self::Unknown => "unknown",
+            Self::FirstPackets { .. } => "first_packets",
+            Self::Masked { .. } => "masked",
+            Self::ZeroedBytes { .. } => "zeroed_bytes",
+            Self::Disturbed { .. } => "disturbed",
+        }
+    }
+
+    /// What distinguishes it from others of its kind, as `evaluation.csv` names it; empty where there is one of the kind.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Validation | Self::Unknown => String::new(),
+            Self::FirstPackets { packets } => packets.to_string(),
+            Self::Masked { mask } => mask.name().to_owned(),
+            Self::ZeroedBytes { packet, from, to } => format!("packet{}_bytes{from}_to_{to}", packet + 1),
+            Self::Disturbed { disturbance } => disturbance.to_string(),
+        }
+    }
+
+    /// Whether a model sees anything of it: statistics are of whole flows, bytes tell nothing of times, and no model reads
+    /// more packets than its input has.
+    pub(super) fn concerns(&self, spec: &ModelSpec, variant: &Variant) -> bool {
+        let (bytes, sequences) = (spec.reads_bytes(), spec.reads_sequences());
+        match self {
+            Self::Validation | Self::Unknown => true,
+            _ if !spec.kind.entry().reads_input || spec.reads_statistics() => false,
+            Self::Masked { .. } | Self::ZeroedBytes { .. } => bytes,
+            Self::FirstPackets { packets } => {
+                let of_sequences = variant.used_sequences().map_or(0, |sequences| sequences.packets);
+                (bytes && *packets <= variant.feature.packets) || (sequences && *packets <= of_sequences)
+            }
+            Self::Disturbed { disturbance } => sequences || (bytes && disturbance.changes_bytes()),
+        }
+    }
+
+    /// The features of test flows, whose undisturbed ones are `whole`, row by row.
+    ///
+    /// # Errors
+    /// Flows that the options do not fit.
+    pub(super) fn features(
+        &self,
+        flows: &[&LabelledFlow],
+        whole: &FeatureSet,
+        tokens: &TokenOptions,
+        sequences: Option<&SequenceOptions>,
+    ) -> Result<FeatureSet, SelectionError> {
+        let (labels, classes) = (whole.labels.clone(), whole.class_names.clone());
+        let made_of = |flows: &[LabelledFlow], tokens: &TokenOptions| {
+            let flows: Vec<&LabelledFlow> = flows.iter().collect();
+            features_of_rows(&flows, labels.clone(), classes.clone(), tokens, sequences)
+        };
+        let changed = |change: &dyn Fn(&mut LabelledFlow)| {
+            let mut changed: Vec<LabelledFlow> = flows.iter().map(|flow| (*flow).clone()).collect();
+            changed.iter_mut().for_each(change);
+            changed
+        };
+        match *self {
+            Self::Validation | Self::Unknown => Ok(whole.clone()),
+            Self::FirstPackets { packets } => made_of(&changed(&|flow| flow.flow.packets.truncate(packets)), tokens),
+            Self::Disturbed { disturbance } => made_of(&changed(&|flow| disturbance.disturb(flow)), tokens),
+            Self::Masked { mask } => {
+                let mut masked = tokens.clone();
+                if !masked.masks.contains(&mask) {
+                    masked.masks.push(mask);
+                }
+                features_of_rows(flows, labels, classes, &masked, sequences)
+            }
+            Self::ZeroedBytes { packet, from, to } => {
+                let mut features = whole.clone();
+                let TokenArray { packets, bytes, values } = &mut features.tokens;
+                for flow in values.chunks_exact_mut(*packets * *bytes) {
+                    let range = &mut flow[packet * *bytes + from..packet * *bytes + to];
+                    range.iter_mut().filter(|token| **token < 256).for_each(|token| *token = 0);
+                }
+                Ok(features)
+            }
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! What a run keeps of its evaluations: `evaluation.csv`, a value a line, and `evaluation/*.csv`, every answer.
+
+use ndarray::ArrayView2;
+
+use super::super::run::{FittedRow, VariantRun};
+use super::super::{ExperimentError, FitOutcome};
+use super::ask::Answers;
+use super::{Condition, EvaluationOptions};
+use etcbench_evaluate::{Metrics, OpenSet, argmax, brier_score, temperature, with_temperature};
+
+/// A measured value: what was asked, the metric, the value.
+struct Measured {
+    kind: &'static str,
+    condition: String,
+    rows: usize,
+    values: Vec<(&'static str, f64)>,
+}
+
+fn matrix<'a>(probabilities: &'a [f32], rows: usize, classes: usize) -> Result<ArrayView2<'a, f32>, ExperimentError> {
+    ArrayView2::from_shape((rows, classes), probabilities)
+        .map_err(|error| ExperimentError::Internal { problem: format!("answers of a model: {error}") })
+}
+
+fn scores(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> Result<Vec<(&'static str, f64)>, ExperimentError> {
+    let metrics = Metrics::from_predictions(labels, &argmax(probabilities), probabilities.ncols())?;
+    let highest = |row: ndarray::ArrayView1<'_, f32>| f64::from(row.iter().copied().fold(0.0, f32::max));
+    let confidence = probabilities.rows().into_iter().map(highest).sum::<f64>() / labels.len().max(1) as f64;
+    Ok(vec![("accuracy", metrics.accuracy), ("macro_f1", metrics.macro_average.f1), ("mean_confidence", confidence)])
+}
+
+/// The confidence from which a decision is made before all packets have come.
+const THRESHOLDS: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
+
+/// Decisions made as soon as the highest probability reaches a threshold, and after the last packet at the latest: how good
+/// they are, and after how many packets they come.
+fn early_decisions(answers: &[Answers], classes: usize) -> Result<Vec<Measured>, ExperimentError> {
+    let after = |answers: &'_ Answers| match answers.condition {
+        Condition::FirstPackets { packets } => Some(packets),
+        _ => None,
+    };
+    let mut asked: Vec<(usize, &Answers)> =
+        answers.iter().filter_map(|answers| Some((after(answers)?, answers))).collect();
+    asked.sort_by_key(|(packets, _)| *packets);
+    let Some((_, first)) = asked.first() else { return Ok(Vec::new()) };
+    let rows = first.labels.len();
+    let of_threshold = |threshold: f64| {
+        let (mut predicted, mut packets) = (Vec::with_capacity(rows), 0);
+        for row in 0..rows {
+            let own = |answers: &Answers| answers.probabilities[row * classes..(row + 1) * classes].to_vec();
+            let sure = |probabilities: &[f32]| probabilities.iter().any(|&value| f64::from(value) >= threshold);
+            let mut decided = asked.iter().map(|(packets, answers)| (*packets, own(answers)));
+            let found = decided.clone().find(|(_, probabilities)| sure(probabilities));
+            let (at, probabilities) = found.or_else(|| decided.next_back()).unwrap_or_default();
+            predicted.extend(argmax(matrix(&probabilities, 1, classes)?));
+            packets += at;
+        }
+        let metrics = Metrics::from_predictions(&first.labels, &predicted, classes)?;
+        let values = vec![
+            ("accuracy", metrics.accuracy),
+            ("macro_f1", metrics.macro_average.f1),
+            ("mean_packets", packets as f64 / rows.max(1) as f64),
+        ];
+        Ok(Measured { kind: "early_decision", condition: threshold.to_string(), rows, values })
+    };
+    THRESHOLDS.into_iter().map(of_threshold).collect()
+}
+
+/// Everything that is measured of one fit.
+fn measured(
+    options: &EvaluationOptions,
+    outcome: &FitOutcome,
+    answers: &[Answers],
+    classes: usize,
+) -> Result<Vec<Measured>, ExperimentError> {
+    let of = |wanted: Condition| answers.iter().find(|answers| answers.condition == wanted);
+    let test = outcome.probability_matrix(classes)?;
+    let mut all = Vec::new();
+    if let Some(validation) = of(Condition::Validation) {
+        let probabilities = matrix(&validation.probabilities, validation.labels.len(), classes)?;
+        if options.calibration {
+            let fitted = temperature(&validation.labels, probabilities)?;
+            let scaled = with_temperature(test, fitted);
+            for condition in ["before", "after"] {
+                let probabilities = if condition == "after" { scaled.view() } else { test.view() };
+                let probabilistic = etcbench_evaluate::ProbabilisticMetrics::new(&outcome.labels, probabilities)?;
+                let mut values = vec![
+                    ("log_loss", probabilistic.log_loss),
+                    ("expected_calibration_error", probabilistic.expected_calibration_error),
+                    ("brier_score", brier_score(&outcome.labels, probabilities)?),
+                ];
+                if condition == "after" {
+                    values.push(("temperature", fitted));
+                }
+                let condition = condition.to_owned();
+                all.push(Measured { kind: "calibration", condition, rows: outcome.labels.len(), values });
+            }
+        }
+        if let Some(unknown) = of(Condition::Unknown) {
+            let unknown_probabilities = matrix(&unknown.probabilities, unknown.labels.len(), classes)?;
+            for (score, found) in OpenSet::measure(&outcome.labels, test, unknown_probabilities, probabilities)? {
+                let values = vec![
+                    ("roc_auc", found.roc_auc),
+                    ("false_positive_rate_at_95", found.false_positive_rate),
+                    ("oscr", found.oscr),
+                    ("macro_f1_with_reject", found.macro_f1_with_reject),
+                    ("rejected_known", found.rejected_known),
+                    ("rejected_unknown", found.rejected_unknown),
+                ];
+                let rows = outcome.labels.len() + unknown.labels.len();
+                all.push(Measured { kind: "unknown", condition: score.name().to_owned(), rows, values });
+            }
+        }
+    }
+    // What the model scores with nothing changed stands first of each kind.
+    let whole = scores(&outcome.labels, test)?;
+    let mut kinds: Vec<&str> = Vec::new();
+    for answer in answers {
+        let kind = answer.condition.kind();
+        if matches!(answer.condition, Condition::Validation | Condition::Unknown) {
+            continue;
+        }
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+            all.push(Measured {
+                kind,
+                condition: "none".to_owned(),
+                rows: outcome.labels.len(),
+                values: whole.clone(),
+            });
+        }
+        let mut values = scores(&answer.labels, matrix(&answer.probabilities, answer.labels.len(), classes)?)?;
+        values.push(("empty_flows", answer.empty_rows as f64));
+        values.extend(answer.median_wait_seconds.map(|seconds| ("median_wait_seconds", seconds)));
+        all.push(Measured { kind, condition: answer.condition.name(), rows: answer.labels.len(), values });
+    }
+    all.extend(early_decisions(answers, classes)?);
+    Ok(all)
+}
+
+/// `evaluation.csv`: `variant,model,input,implementation,seed,fold,kind,condition,flows,metric,value`.
+///
+/// # Errors
+/// Answers that are not distributions over the classes.
+pub(in super::super) fn evaluation_csv(
+    options: &EvaluationOptions,
+    variants: &[VariantRun],
+    rows: &[FittedRow],
+) -> Result<Vec<u8>, ExperimentError> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let failed = |problem: csv::Error| ExperimentError::Internal { problem: format!("evaluation.csv: {problem}") };
+    let header = [
+        "variant",
+        "model",
+        "input",
+        "implementation",
+        "seed",
+        "fold",
+        "kind",
+        "condition",
+        "flows",
+        "metric",
+        "value",
+    ];
+    writer.write_record(header).map_err(failed)?;
+    for variant in variants {
+        let classes = variant.features.class_names.len();
+        for row in rows.iter().filter(|row| row.key.variant == variant.name) {
+            let key = &row.key;
+            let (seed, fold) = (key.seed.to_string(), key.fold.to_string());
+            for measured in measured(options, &row.outcome, &row.answers, classes)? {
+                for (metric, value) in measured.values {
+                    let (rows, value) = (measured.rows.to_string(), value.to_string());
+                    let line = [
+                        &key.variant,
+                        &key.model,
+                        &key.input,
+                        &key.implementation,
+                        &seed,
+                        &fold,
+                        measured.kind,
+                        &measured.condition,
+                        &rows,
+                        metric,
+                        &value,
+                    ];
+                    writer.write_record(line).map_err(failed)?;
+                }
+            }
+        }
+    }
+    writer.into_inner().map_err(|problem| ExperimentError::Internal { problem: problem.to_string() })
+}
+
+/// The answers of a fit: `kind,condition,class,predicted,probability_CLASS...`, the flows of each condition in the order of
+/// the predictions (of the split file\'s validation flows, of the unknown flows by id).
+///
+/// # Errors
+/// Answers of another shape.
+pub(in super::super) fn answers_csv(variant: &VariantRun, row: &FittedRow) -> Result<Vec<u8>, ExperimentError> {
+    let names = &variant.features.class_names;
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let failed = |problem: csv::Error| ExperimentError::Internal { problem: format!("answers: {problem}") };
+    let mut header: Vec<String> = ["kind", "condition", "class", "predicted"].map(str::to_owned).to_vec();
+    header.extend(names.iter().map(|name| format!("probability_{name}")));
+    writer.write_record(&header).map_err(failed)?;
+    for answers in &row.answers {
+        let probabilities = matrix(&answers.probabilities, answers.labels.len(), names.len())?;
+        let known = match (answers.condition, &variant.unknown) {
+            (Condition::Unknown, Some(unknown)) => &unknown.class_names,
+            _ => names,
+        };
+        let name = answers.condition.name();
+        for ((row, &label), predicted) in
+            probabilities.rows().into_iter().zip(&answers.labels).zip(argmax(probabilities))
+        {
+            let mut line = vec![
+                answers.condition.kind().to_owned(),
+                name.clone(),
+                known[label as usize].clone(),
+                names[predicted as usize].clone(),
+            ];
+            line.extend(row.iter().map(f32::to_string));
+            writer.write_record(&line).map_err(failed)?;
+        }
+    }
+    writer.into_inner().map_err(|problem| ExperimentError::Internal { problem: problem.to_string() })
+}

@@ -1,0 +1,352 @@
+//! What models say under the conditions of `[evaluation]`, for people: a table per kind of condition, curves over packets, and
+//! heat maps of what zeroed bytes take.
+
+use std::path::Path;
+
+use super::drawing::{Curve, CurvePoint, Curves, Figure, HeatMap, curves, heat_map};
+use super::{Cell, Column, ReportError, Table, file_error};
+use etcbench_evaluate::{Metric, Summary};
+
+/// A line of `evaluation.csv`.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub(super) struct Line {
+    variant: String,
+    model: String,
+    input: String,
+    implementation: String,
+    kind: String,
+    condition: String,
+    metric: String,
+    value: f64,
+}
+
+/// A kind of condition, as the program stores it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    FirstPackets,
+    Masked,
+    ZeroedBytes,
+    Disturbed,
+    Unknown,
+    Calibration,
+    EarlyDecision,
+}
+
+/// What tables of a kind are called, in files and titles, and what a reader must know of them.
+struct Words {
+    kind: Kind,
+    name: &'static str,
+    title: &'static str,
+    note: &'static str,
+}
+
+const KINDS: [Words; 7] = [
+    Words {
+        kind: Kind::FirstPackets,
+        name: "first_packets",
+        title: "asked after the first packets",
+        note: "Macro F1 of one model that is asked after 1, 2, ... packets of each test flow, and with all that it reads.",
+    },
+    Words {
+        kind: Kind::Masked,
+        name: "masked",
+        title: "fields masked in test flows alone",
+        note: "Macro F1 of one model, with one more mask over the test flows than it was trained with.",
+    },
+    Words {
+        kind: Kind::ZeroedBytes,
+        name: "zeroed_bytes",
+        title: "bytes zeroed in test flows alone",
+        note: "Macro F1 of one model, with a run of bytes of one packet zeroed in the test flows.",
+    },
+    Words {
+        kind: Kind::Disturbed,
+        name: "disturbed",
+        title: "disturbed traffic",
+        note: "Macro F1 of one model on test flows whose traffic is disturbed, of the packets that flows keep. Models on \
+               statistics of whole flows are left out.",
+    },
+    Words {
+        kind: Kind::Unknown,
+        name: "unknown",
+        title: "classes that no model has seen",
+        note: "Test flows of the known classes against flows of the unknown ones. The threshold of the last three columns \
+               accepts 95 % of the validation flows; refused flows are a class of their own in macro F1.",
+    },
+    Words {
+        kind: Kind::Calibration,
+        name: "calibration",
+        title: "calibration",
+        note: "Before and after scaling by the temperature of the lowest log loss on the validation flows.",
+    },
+    Words {
+        kind: Kind::EarlyDecision,
+        name: "early_decision",
+        title: "decided as soon as a model is sure",
+        note: "A flow is decided after the first packet at which the highest probability reaches the threshold, and after the \
+               last that the model reads where none does.",
+    },
+];
+
+impl Kind {
+    fn words(self) -> &'static Words {
+        &KINDS[self as usize]
+    }
+
+    /// The name in files.
+    pub(super) fn name(self) -> &'static str {
+        self.words().name
+    }
+
+    /// What stands in a title.
+    pub(super) fn title(self) -> &'static str {
+        self.words().title
+    }
+
+    /// Whether its table is printed; one of many columns is a file.
+    pub(super) fn is_printed(self) -> bool {
+        self != Self::ZeroedBytes
+    }
+}
+
+/// Reads a run's `evaluation.csv`; nothing where there is none.
+///
+/// # Errors
+/// A file that cannot be read, or a line that is none of its.
+pub(super) fn read_evaluation(run: &Path) -> Result<Vec<Line>, ReportError> {
+    let path = run.join("evaluation.csv");
+    if !path.is_file() {
+        return Ok(Vec::new());
+    }
+    let mut reader = csv::Reader::from_path(&path).map_err(|problem| file_error(&path, problem))?;
+    reader.deserialize().collect::<Result<_, _>>().map_err(|problem| file_error(&path, problem))
+}
+
+/// A row of a table: variant, model, input, implementation.
+type Row<'a> = [&'a str; 4];
+
+fn row(line: &Line) -> Row<'_> {
+    [&line.variant, &line.model, &line.input, &line.implementation]
+}
+
+fn in_order<'a, T: PartialEq>(values: impl Iterator<Item = T> + 'a) -> Vec<T> {
+    let mut found = Vec::new();
+    for value in values {
+        if !found.contains(&value) {
+            found.push(value);
+        }
+    }
+    found
+}
+
+fn summary(lines: &[&Line], row_of: &Row<'_>, condition: &str, metric: &str) -> Option<Summary> {
+    let own = |line: &&&Line| row(line) == *row_of && line.condition == condition && line.metric == metric;
+    Summary::of(&lines.iter().filter(own).map(|line| line.value).collect::<Vec<_>>())
+}
+
+/// The tables of an evaluation, one per kind.
+pub(super) fn evaluation_tables(lines: &[Line]) -> Vec<(Kind, Table)> {
+    let tables = KINDS.iter().filter_map(|words| {
+        let own: Vec<&Line> = lines.iter().filter(|line| line.kind == words.name).collect();
+        (!own.is_empty()).then(|| (words.kind, table(words, &own)))
+    });
+    tables.collect()
+}
+
+fn table(words: &Words, lines: &[&Line]) -> Table {
+    let rows = in_order(lines.iter().map(|line| row(line)));
+    let conditions = in_order(lines.iter().map(|line| line.condition.as_str()));
+    let metrics = in_order(lines.iter().map(|line| line.metric.as_str()));
+    let several = in_order(rows.iter().map(|row| row[0])).len() > 1;
+    let variant = Column::text("variant", "variant");
+    let mut table = Table {
+        columns: vec![
+            if several { variant } else { variant.machine_only() },
+            Column::text("model", "model"),
+            Column::text("input", "input"),
+            Column::text("implementation", "implementation").machine_only(),
+        ],
+        notes: vec![words.note.to_owned()],
+        ..Table::default()
+    };
+    let heading = |text: &str| text.replace('_', " ");
+    match words.kind {
+        Kind::Unknown => {
+            table.columns.push(Column::text("score", "score"));
+            table.columns.extend(metrics.iter().map(|metric| Column::number(metric, &heading(metric))));
+            for row in &rows {
+                for condition in &conditions {
+                    let mut cells: Vec<Cell> = row.iter().map(|text| Cell::text(*text)).collect();
+                    cells.push(Cell::text(heading(condition)));
+                    cells.extend(metrics.iter().map(|metric| cell(summary(lines, row, condition, metric))));
+                    table.rows.push(cells);
+                }
+            }
+        }
+        Kind::Calibration | Kind::EarlyDecision => {
+            let columns: Vec<(&str, &str)> = metrics
+                .iter()
+                .flat_map(|metric| conditions.iter().map(move |condition| (*metric, *condition)))
+                .filter(|(metric, condition)| {
+                    lines.iter().any(|line| line.metric == *metric && line.condition == *condition)
+                })
+                .collect();
+            for (metric, condition) in &columns {
+                let text = match *metric {
+                    "temperature" => heading(metric),
+                    _ => heading(&format!("{metric}, {condition}")),
+                };
+                table.columns.push(Column::number(&format!("{metric}_{condition}"), &text));
+            }
+            for row in &rows {
+                let mut cells: Vec<Cell> = row.iter().map(|text| Cell::text(*text)).collect();
+                cells.extend(columns.iter().map(|(metric, condition)| cell(summary(lines, row, condition, metric))));
+                table.rows.push(cells);
+            }
+        }
+        _ => {
+            let named = |condition: &str| match (words.kind, condition) {
+                (Kind::FirstPackets, "none") => "all".to_owned(),
+                _ => heading(condition),
+            };
+            table.columns.extend(conditions.iter().map(|condition| Column::number(condition, &named(condition))));
+            for row in &rows {
+                let mut cells: Vec<Cell> = row.iter().map(|text| Cell::text(*text)).collect();
+                let scores =
+                    conditions.iter().map(|condition| cell(summary(lines, row, condition, Metric::MACRO_F1.key)));
+                cells.extend(scores);
+                table.rows.push(cells);
+            }
+        }
+    }
+    if words.kind == Kind::FirstPackets {
+        table.notes.extend(waits(lines, &conditions));
+    }
+    table
+}
+
+fn cell(summary: Option<Summary>) -> Cell {
+    summary.map_or(Cell::Absent, |summary| Cell::summary(&summary, 3))
+}
+
+/// How long it takes until so many packets have come, where that is known.
+fn waits(lines: &[&Line], conditions: &[&str]) -> Option<String> {
+    let told = conditions.iter().filter_map(|condition| {
+        let of = lines.iter().filter(|line| line.condition == *condition && line.metric == "median_wait_seconds");
+        let seconds = Summary::of(&of.map(|line| line.value).collect::<Vec<_>>())?.mean;
+        Some(format!("{condition}: {:.1} ms", 1000.0 * seconds))
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty())
+        .then(|| format!("Median time from a flow's first packet to the last that was seen: {}.", told.join(", ")))
+}
+
+/// Curves over packets, and a heat map per model of what zeroed bytes take, each with the name of its file.
+pub(super) fn evaluation_figures(lines: &[Line], title: &str) -> Vec<(String, Figure)> {
+    let mut figures = Vec::new();
+    let of = |kind: Kind| lines.iter().filter(|line| line.kind == kind.name()).collect::<Vec<&Line>>();
+    let early = of(Kind::FirstPackets);
+    for variant in in_order(early.iter().map(|line| line.variant.as_str())) {
+        let own: Vec<&Line> = early.iter().copied().filter(|line| line.variant == variant).collect();
+        let rows = in_order(own.iter().map(|line| row(line)));
+        let counts: Vec<usize> = in_order(own.iter().filter_map(|line| line.condition.parse().ok()));
+        let curve = |(series, row): (usize, &Row<'_>)| Curve {
+            series,
+            points: counts
+                .iter()
+                .filter_map(|count| {
+                    let found = summary(&own, row, &count.to_string(), Metric::MACRO_F1.key)?;
+                    Some(CurvePoint { x: *count as f64, y: found.mean, interval: found.interval })
+                })
+                .collect(),
+        };
+        let figure = curves(&Curves {
+            title: format!("{title}: {} ({variant})", Kind::FirstPackets.title()),
+            x_axis: "packets seen".to_owned(),
+            y_axis: Metric::MACRO_F1.label.to_owned(),
+            series: rows.iter().map(|row| format!("{} · {}", row[1], row[2])).collect(),
+            curves: rows.iter().enumerate().map(curve).collect(),
+            at_points: true,
+            shares: true,
+        });
+        figures.push((format!("first_packets-{variant}"), figure));
+    }
+    let zeroed = of(Kind::ZeroedBytes);
+    for row in in_order(zeroed.iter().map(|line| row(line))) {
+        let Some(whole) = summary(&zeroed, &row, "none", Metric::MACRO_F1.key) else { continue };
+        let mut cells: Vec<(usize, usize, f64)> = Vec::new();
+        for condition in in_order(zeroed.iter().map(|line| line.condition.as_str())) {
+            let place = condition.strip_prefix("packet").and_then(|rest| {
+                let (packet, range) = rest.split_once("_bytes")?;
+                Some((packet.parse::<usize>().ok()?, range.split_once("_to_")?.0.parse::<usize>().ok()?))
+            });
+            if let (Some((packet, from)), Some(found)) =
+                (place, summary(&zeroed, &row, condition, Metric::MACRO_F1.key))
+            {
+                cells.push((packet, from, whole.mean - found.mean));
+            }
+        }
+        let figure = heat_map(&HeatMap {
+            title: format!("{title}: {} · {}, what zeroed bytes take ({})", row[1], row[2], row[0]),
+            y_axis: "packet".to_owned(),
+            x_axis: "first byte".to_owned(),
+            cells,
+        });
+        figures.push((format!("zeroed_bytes-{}-{}-{}", row[1], row[2], row[0]), figure));
+    }
+    figures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(kind: &str, condition: &str, metric: &str, value: f64) -> Line {
+        let text = |text: &str| text.to_owned();
+        Line {
+            variant: text("as_published"),
+            model: text("svm"),
+            input: text("bytes"),
+            implementation: text("fast"),
+            kind: text(kind),
+            condition: text(condition),
+            metric: text(metric),
+            value,
+        }
+    }
+
+    #[test]
+    fn every_kind_has_its_words() {
+        for (place, words) in KINDS.iter().enumerate() {
+            assert_eq!((words.kind as usize, words.kind.name()), (place, words.name));
+        }
+    }
+
+    #[test]
+    fn tables_have_a_column_per_condition_and_curves_a_point() {
+        let mut lines = vec![line("first_packets", "none", "macro_f1", 0.9)];
+        for (packets, value) in [("1", 0.4), ("2", 0.8)] {
+            lines.push(line("first_packets", packets, "macro_f1", value));
+            lines.push(line("first_packets", packets, "median_wait_seconds", 0.0125));
+        }
+        for (condition, value) in [("none", 0.9), ("packet1_bytes0_to_16", 0.5), ("packet2_bytes16_to_32", 0.95)] {
+            lines.push(line("zeroed_bytes", condition, "macro_f1", value));
+        }
+        lines.push(line("calibration", "before", "log_loss", 0.5));
+        lines.push(line("calibration", "after", "log_loss", 0.4));
+        lines.push(line("calibration", "after", "temperature", 1.5));
+        lines.push(line("unknown", "maximum_probability", "roc_auc", 0.75));
+        let tables = evaluation_tables(&lines);
+        let kinds: Vec<&str> = tables.iter().map(|(kind, _)| kind.name()).collect();
+        assert_eq!(kinds, ["first_packets", "zeroed_bytes", "unknown", "calibration"]);
+        let markdown = tables[0].1.to_markdown();
+        assert!(markdown.contains("| svm   | bytes | 0.900 | 0.400 | 0.800 |"), "{markdown}");
+        assert!(markdown.contains("1: 12.5 ms, 2: 12.5 ms"), "{markdown}");
+        assert!(tables[3].1.to_markdown().contains("log loss, before"), "{}", tables[3].1.to_markdown());
+        let figures = evaluation_figures(&lines, "t");
+        let names: Vec<&str> = figures.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["first_packets-as_published", "zeroed_bytes-svm-bytes-as_published"]);
+        let drawn = figures[1].1.to_svg_file();
+        assert!(drawn.contains("0.400") && drawn.contains("-0.050"), "{drawn}");
+    }
+}

@@ -1,0 +1,140 @@
+//! `[evaluation]` through the real binary: what a fitted model says under each condition is stored, scores are those of the
+//! stored answers, and units change nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::common::{Project, contents};
+
+type Row = BTreeMap<String, String>;
+
+fn project(evaluation: &str) -> Project {
+    let project = Project::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/lab");
+    std::os::unix::fs::symlink(&root, project.path("data/lab")).unwrap();
+    project.write(
+        "experiments/asked.toml",
+        format!(
+            "title = \"Asked\"\nseeds = [0]\nmodels = [\"random_forest\", \"majority\"]\n[dataset]\nnames = [\"lab\"]\n\
+             [selection]\nmaximum_flows_per_class = 40\nfilter = {{ tunnel = \"non_vpn\" }}\nlabel = \"application\"\n\
+             classes = [\"dash\", \"hls\", \"mumble\", \"sip_rtp\"]\n[feature]\npackets = 3\nbytes = 48\n\
+             sequences.packets = 5\n[model.random_forest]\ntrees = 8\n\
+             input = [\"bytes\", \"sequences\", \"statistics\"]\n[evaluation]\n{evaluation}\n"
+        ),
+    );
+    project
+}
+
+fn rows(path: &Path) -> Vec<Row> {
+    csv::Reader::from_path(path).unwrap().deserialize().map(Result::unwrap).collect()
+}
+
+const ALL: &str = "first_packets = true\nmasked = [\"ports\", \"ip_addresses\"]\nbyte_ranges = 24\n\
+                   disturbed = [\"drop 0.2\", \"pad 128\", \"jitter 0.5\"]\nunknown_classes = [\"hls\"]\ncalibration = true";
+
+#[test]
+fn scores_under_conditions_are_those_of_the_stored_answers() {
+    let project = project(ALL);
+    let output = project.done(&["run", "experiments/asked.toml"]);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    for word in ["asked after the first packets", "disturbed traffic", "classes that no model has seen", "calibration"]
+    {
+        assert!(printed.contains(word), "{word}: {printed}");
+    }
+    let run = project.path("results/asked-lab-full");
+    let measured = rows(&run.join("evaluation.csv"));
+    let value = |input: &str, kind: &str, condition: &str, metric: &str| {
+        let wanted = |row: &&Row| {
+            row["model"] == "random_forest"
+                && (&row["input"], &row["kind"], &row["condition"], &row["metric"])
+                    == (&input.to_owned(), &kind.to_owned(), &condition.to_owned(), &metric.to_owned())
+        };
+        measured.iter().find(wanted).map(|row| row["value"].parse::<f64>().unwrap())
+    };
+    // Bytes: three packets, two masks, two ranges of three packets, two disturbances; sequences: five packets, three
+    // disturbances; statistics: nothing of packets. All: what is unknown, and calibration.
+    let mut conditions: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for row in measured.iter().filter(|row| row["metric"] == "macro_f1" && row["model"] == "random_forest") {
+        if row["condition"] != "none" && row["kind"] != "early_decision" {
+            *conditions.entry((row["input"].clone(), row["kind"].clone())).or_default() += 1;
+        }
+    }
+    let of = |input: &str, kind: &str| conditions.get(&(input.to_owned(), kind.to_owned())).copied().unwrap_or(0);
+    assert_eq!(
+        [of("bytes", "first_packets"), of("bytes", "masked"), of("bytes", "zeroed_bytes"), of("bytes", "disturbed")],
+        [3, 2, 6, 2]
+    );
+    assert_eq!([of("sequences", "first_packets"), of("sequences", "masked"), of("sequences", "disturbed")], [5, 0, 3]);
+    assert_eq!([of("statistics", "first_packets"), of("statistics", "disturbed")], [0, 0]);
+    for input in ["bytes", "sequences", "statistics"] {
+        assert!(value(input, "unknown", "maximum_probability", "roc_auc").is_some(), "{input}");
+        let loss = |condition: &str| value(input, "calibration", condition, "log_loss");
+        assert!(loss("before").is_some() && loss("after").is_some());
+        assert!(value(input, "calibration", "after", "temperature").unwrap() > 0.0);
+    }
+
+    for input in ["bytes", "sequences"] {
+        let file = format!("as_is-random_forest-{input}-seed0.csv").replace("as_is", "default");
+        let answers = rows(&run.join("evaluation").join(&file));
+        let predictions = rows(&run.join("predictions").join(&file));
+        let under = |kind: &str, condition: &str| -> Vec<&Row> {
+            answers.iter().filter(|row| row["kind"] == kind && row["condition"] == condition).collect()
+        };
+        // A class that is unknown is asked about and in no other part.
+        assert!(predictions.iter().all(|row| row["class"] != "hls" && !row.contains_key("probability_hls")));
+        let unknown = under("unknown", "");
+        assert!(unknown.len() > 10 && unknown.iter().all(|row| row["class"] == "hls"));
+        // After all packets that it reads a model says what it says of the test part.
+        let last = under("first_packets", if input == "bytes" { "3" } else { "5" });
+        assert_eq!(last.len(), predictions.len());
+        for (asked, predicted) in last.iter().zip(&predictions) {
+            for class in ["probability_dash", "probability_mumble", "probability_sip_rtp"] {
+                assert_eq!((&asked["class"], &asked[class]), (&predicted["class"], &predicted[class]));
+            }
+        }
+        // Accuracies are those of the answers.
+        for (kind, condition) in [("first_packets", "1"), ("first_packets", "2"), ("disturbed", "drop 0.2")] {
+            let own = under(kind, condition);
+            let right = own.iter().filter(|row| row["class"] == row["predicted"]).count();
+            let accuracy = right as f64 / own.len() as f64;
+            assert_eq!(value(input, kind, condition, "accuracy"), Some(accuracy), "{input} {kind} {condition}");
+        }
+    }
+    // Fewer packets can only be waited for less long.
+    let waits: Vec<f64> = (1..=3)
+        .map(|packets| value("bytes", "first_packets", &packets.to_string(), "median_wait_seconds").unwrap())
+        .collect();
+    assert!(waits[0] == 0.0 && waits.is_sorted(), "{waits:?}");
+    let early = |metric: &str| value("bytes", "early_decision", "0.99", metric).unwrap();
+    assert!((1.0..=3.0).contains(&early("mean_packets")), "{}", early("mean_packets"));
+
+    // Asked again, nothing is computed and everything is the same; in units too.
+    let before = contents(&run);
+    project.done(&["run", "experiments/asked.toml"]);
+    assert_eq!(contents(&run), before);
+    let again = self::project(ALL);
+    again.done(&["run", "experiments/asked.toml", "--jobs", "2"]);
+    assert_eq!(contents(&again.path("results/asked-lab-full")), before);
+    project.done(&["report"]);
+    let figures = fs::read_dir(project.path("paper/figures/asked-lab-full")).unwrap();
+    let names: Vec<String> = figures.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.iter().any(|name| name.starts_with("first_packets")), "{names:?}");
+}
+
+#[test]
+fn what_cannot_be_asked_is_refused() {
+    let refused = |evaluation: &str, words: &[&str]| {
+        project(evaluation).refused(&["run", "experiments/asked.toml"], words);
+    };
+    refused("byte_ranges = 0", &["[evaluation]", "byte_ranges is 0"]);
+    refused("disturbed = [\"lose 0.1\"]", &["\"lose 0.1\" is no disturbance", "drop 0.1"]);
+    refused("unknown_classes = [\"hsl\"]", &["unknown class `hsl`", "did you mean `hls`"]);
+    refused("unknown_classes = [\"hls\", \"dash\", \"mumble\"]", &["leaves 1 of 4 classes"]);
+    refused("first_packet = true", &["unknown key `first_packet`", "first_packets"]);
+    let packets = project("first_packets = true");
+    packets.refused(
+        &["run", "experiments/asked.toml", "--models", "majority", "--set", "selection.sample=\"packet\""],
+        &["[evaluation]", "are for flows"],
+    );
+}
