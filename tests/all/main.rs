@@ -30,6 +30,7 @@ mod fuzz_seeds;
 #[cfg(target_os = "linux")]
 mod interruption;
 mod lab;
+mod published;
 mod report;
 mod slurm;
 mod stages;

@@ -12,6 +12,7 @@ mod fit;
 mod flow_cache;
 mod flows;
 mod format;
+mod held;
 mod leaks;
 mod measure;
 mod memory;
