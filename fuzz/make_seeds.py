@@ -126,6 +126,22 @@ write("arff", "small", b"""@RELATION 'small data'
 ?,-1e9,"x",'FILE TRANSFER'
 """)
 write("arff", "sparse", b"@relation r\n@attribute a numeric\n@attribute b {x,y}\n@data\n{0 3, 1 y}\n")
+# In the order of the table of layouts (`crates/dataset/src/published/mod.rs`), and behind it a feature file.
+FIXTURES = ROOT / "tests/fixtures/published"
+MIRAGE = b"""{"10.0.0.1,47712,10.0.0.2,4070,6": {"packet_data": {"packet_dir": [0, 1], "L4_payload_bytes": [3, 0], "iat": [0.0, 0.25],
+"L4_raw_payload": [[22, 3, 1], []]}, "flow_metadata": {"BF_label": "com.spotify.music", "BF_activity": "Unknown"}}}"""
+FEATURES = b",length,length,class\n0,1.5,NaN,a\n1,2,3,b,\n,,,\n2,-1e3,Infinity,\x96\n"
+SEEDS = [
+    b"1500000000.25\t0\t60\t1\n1500000000.5\t0.25\t1400\t0\n", MIRAGE, MIRAGE,
+    (FIXTURES / "tcbench-ucdavis-icdm19/ucdavis-icdm19.parquet").read_bytes(), (FIXTURES / "wflib/CW.npz").read_bytes(),
+    (FIXTURES / "appclassnet/train_x.npy").read_bytes().replace(b"(5, 20)", b"(3, 20)"),
+    (FIXTURES / "cesnet-tls-year22/flows-20220101.csv").read_bytes(),
+    (FIXTURES / "utmobilenet21/csvs/Deterministic Automated Data/youtube_1.csv").read_bytes(), FEATURES,
+]
+for place, seed in enumerate(SEEDS):
+    write("published", f"{place}", bytes([place]) + seed)
+write("published", "npz", bytes([4]) + (FIXTURES / "wflib/NCDrift_sup.npz").read_bytes())
+write("published", "zstd", bytes([3]) + (FIXTURES / "tcbench-ucdavis-icdm19/again/ucdavis-icdm19.parquet").read_bytes())
 write("toml", "experiment", b"\0" + b"""title = "t"
 seeds = [0, 1]
 models = ["svm", "majority"]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use ndarray::Array2;
 
 use crate::capture::{CaptureReader, CaptureSource, ExpansionLimits, ReaderOptions, Transport, Tunnels, archive};
-use crate::dataset::{Dataset, DatasetDefinition, FlowProvenance, open_folder};
+use crate::dataset::{Dataset, DatasetDefinition, FlowProvenance, LAYOUTS, open_folder};
 use crate::experiment::{Overrides, read_experiment};
 use crate::feature::{FeatureSet, StoreReader, TokenArray};
 use crate::flow::{FiveTuple, FlowOptions};
@@ -21,7 +21,7 @@ use crate::report::ToleranceFile;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("capture", capture),
     ("packet", packet),
     ("zip", zip_archive),
@@ -31,6 +31,7 @@ pub const TARGETS: [Target; 9] = [
     ("model", model),
     ("store", store),
     ("arff", arff),
+    ("published", published),
 ];
 
 /// Small enough that a bomb takes no time.
@@ -42,6 +43,8 @@ thread_local! {
     /// The definition of the flow labels' dataset, read once: its expressions take longer than all else there.
     static FLOWS: DatasetDefinition =
         DatasetDefinition::read(&file("flows.toml", FLOWS_DEFINITION.as_bytes())).expect("it is sound");
+    /// One per layout, and one of features.
+    static PUBLISHED: Vec<DatasetDefinition> = published_definitions();
 }
 
 /// Writes a file into this thread's folder.
@@ -236,6 +239,49 @@ pub fn arff(bytes: &[u8]) {
     if let Ok(table) = crate::dataset::parse_arff(bytes) {
         assert!(table.rows.iter().all(|row| row.len() == table.attributes.len()));
     }
+}
+
+/// A file in a published layout, by the first byte, or behind all of these a CSV file of features.
+pub fn published(bytes: &[u8]) {
+    let Some((&kind, content)) = bytes.split_first() else { return };
+    let place = usize::from(kind) % (LAYOUTS.len() + 1);
+    let name = LAYOUTS.get(place).map_or("features", |layout| layout.name);
+    let dataset = PUBLISHED.with(|known| known[place].clone());
+    let (own, labels) = LAYOUTS.get(place).and_then(|layout| layout.beside).unwrap_or(("a_b", ""));
+    let input = file(&format!("published/{name}/a{own}"), content);
+    let root = input.parent().unwrap_or(Path::new("."));
+    if !labels.is_empty() {
+        // Three rows of class 1.
+        let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (3,), }";
+        let array = [b"\x93NUMPY\x01\x00\x39\x00", header.as_bytes(), &[1; 3]].concat();
+        file(&format!("published/{name}/a{labels}"), &array);
+    }
+    let folder = open_folder(&dataset, root).expect("it is there");
+    let dataset = Dataset { definition: dataset, folder };
+    let silent = &crate::progress::Silent;
+    if dataset.definition.features.is_some() {
+        let _ = crate::dataset::load_features(&[dataset], silent);
+    } else if let Ok(loaded) = crate::dataset::load(&[dataset], &FlowOptions::default(), silent) {
+        assert!(loaded.flows.iter().all(|flow| flow.flow.statistics.iter().all(|value| value.is_finite())));
+    }
+}
+
+/// The definitions of the datasets that [`published`] reads.
+fn published_definitions() -> Vec<DatasetDefinition> {
+    let layouts = LAYOUTS.iter().map(|layout| {
+        let rest =
+            format!("[[rule]]\npath = \"\"\nlabels = {{ kind = \"a\" }}\n[published]\nlayout = \"{}\"", layout.name);
+        (layout.name, rest)
+    });
+    let features = "[features]\nformat = \"csv\"\nlabels = { kind = \"class\" }".to_owned();
+    let definition = |(name, rest): (&str, String)| {
+        let text = format!(
+            "name = \"{name}\"\ntitle = \"t\"\nreference = \"r\"\nlabel_columns = [\"kind\"]\npublished_at = {{ url = \"u\", how = \"h\" }}\n\
+             files = {{ patterns = [\"*\"] }}\n{rest}\n"
+        );
+        DatasetDefinition::read(&file(&format!("{name}.toml"), text.as_bytes())).expect("it is sound")
+    };
+    layouts.chain([("features", features)]).map(definition).collect()
 }
 
 /// A feature store.

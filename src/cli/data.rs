@@ -101,8 +101,17 @@ pub(super) fn lines(project: &Path) -> Vec<String> {
             Err(error) => return format!("{name}: cannot be read ({error})"),
         };
         let state = match dataset::locate(&definition, project, "") {
-            Ok(folder) => format!("{} captures in {}", folder.captures.len(), folder.root.display()),
-            Err(DatasetError::NotHere { .. }) => format!("not here; see {}", definition.published_at.url),
+            Ok(folder) => {
+                let kind = match (&definition.published, &definition.features) {
+                    (Some(published), _) => format!("files of layout {}", published.layout.name),
+                    (None, Some(_)) => "feature files".to_owned(),
+                    (None, None) => "captures".to_owned(),
+                };
+                format!("{} {kind} in {}", folder.captures.len(), folder.root.display())
+            }
+            Err(DatasetError::NotHere { .. }) => {
+                format!("not here; see {}: {}", definition.published_at.url, definition.published_at.how)
+            }
             Err(error) => format!("cannot be used: {error}"),
         };
         format!("{name}: {} [{state}]", definition.title)

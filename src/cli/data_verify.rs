@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::{Verdict, output, progress};
-use crate::dataset::{self, Dataset, DatasetDefinition, EntryState, Manifest, ManifestEntry};
+use crate::dataset::{self, Dataset, DatasetDefinition, EntryState, Labels, Manifest, ManifestEntry};
 use crate::experiment;
 use crate::flow::FlowOptions;
 use crate::storage;
@@ -39,6 +39,19 @@ pub(super) struct CompareArguments {
     first: PathBuf,
     /// Another manifest of the same dataset.
     second: PathBuf,
+}
+
+/// How many flows have which labels, and labels that are perhaps one.
+fn tell_counts<'a>(labels: impl Iterator<Item = &'a Labels> + Clone) {
+    let mut counts: BTreeMap<Vec<String>, u64> = BTreeMap::new();
+    for labels in labels.clone() {
+        let labels = labels.iter().map(|(column, value)| format!("{column}={value}")).collect();
+        *counts.entry(labels).or_default() += 1;
+    }
+    for (labels, count) in counts {
+        say!("{count} flows of {}", labels.join(" "));
+    }
+    dataset::labels_alike(labels).iter().for_each(|text| tell!("{text}"));
 }
 
 /// `etcbench data labels`.
@@ -194,6 +207,17 @@ pub(super) fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Res
         "dataset {}: its captures have no labels (`label_columns` is empty)",
         arguments.name
     );
+    if dataset.definition.features.is_some() {
+        anyhow::ensure!(
+            arguments.list.is_none(),
+            "every row of a feature file has labels, so --list has nothing to list"
+        );
+        let table = dataset::load_features(&[dataset], progress::for_standard_error().as_ref())?;
+        table.notes.iter().for_each(|note| tell!("{note}"));
+        table.files.iter().for_each(|(_, file, _, rows)| say!("{file}: {rows} flows with labels"));
+        tell_counts(table.rows.iter().map(|row| &row.labels));
+        return Ok(Verdict::Done);
+    }
     // Labels need neither bytes nor statistics of the flows.
     let options = FlowOptions { kept_packets: 1, kept_bytes: 1, statistics: false, ..FlowOptions::default() };
     let loaded = dataset::load(&[dataset], &options, progress::for_standard_error().as_ref())?;
@@ -215,15 +239,7 @@ pub(super) fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Res
         }
         say!("{text}");
     }
-    let mut counts: BTreeMap<Vec<String>, u64> = BTreeMap::new();
-    for flow in &loaded.flows {
-        let labels = flow.labels.iter().map(|(column, value)| format!("{column}={value}")).collect();
-        *counts.entry(labels).or_default() += 1;
-    }
-    for (labels, count) in counts {
-        say!("{count} flows of {}", labels.join(" "));
-    }
-    dataset::labels_alike(loaded.flows.iter().map(|flow| &flow.labels)).iter().for_each(|text| tell!("{text}"));
+    tell_counts(loaded.flows.iter().map(|flow| &flow.labels));
     if let Some(path) = &arguments.list {
         let text = dataset::flows_without_label_csv(&loaded.without_label);
         storage::write_whole(path, text.as_bytes()).with_context(|| written_to.clone())?;

@@ -32,6 +32,7 @@ mod fuzz_seeds;
 mod interruption;
 mod lab;
 mod ladder;
+mod published;
 mod report;
 mod slurm;
 mod stages;

@@ -11,7 +11,9 @@ use sha2::{Digest, Sha256};
 use super::error::DatasetError;
 use super::feature_file::FeatureFileRules;
 use super::flow_labels::{FlowLabelRules, LabelFileScope};
+use super::holds::{HeldTimes, Holds};
 use super::host_labels::HostLabelRules;
+use super::published::{PublishedRules, PublishedSection};
 use super::rules::{COMPRESSIONS, CaptureKey, LabelRules, LabelTable};
 use etcbench_storage as storage;
 use etcbench_storage::declarative;
@@ -35,6 +37,17 @@ pub enum PacketTimes {
     Recorded,
     /// Whoever rebuilt the captures made them up, so nothing may be learned from them.
     Invented,
+}
+
+/// Whether the flows of a dataset are whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FlowExtent {
+    /// They are.
+    #[default]
+    Whole,
+    /// Whoever published them kept the first packets of each, so how long a flow took and at what rate is not known.
+    Cut,
 }
 
 /// Files that match a pattern but are not used, and why.
@@ -172,6 +185,8 @@ struct DefinitionFile {
     folder: Option<String>,
     #[serde(default)]
     times: PacketTimes,
+    #[serde(default)]
+    flows: FlowExtent,
     files: FilesSection,
     #[serde(default)]
     rule: Vec<RuleSection>,
@@ -182,6 +197,7 @@ struct DefinitionFile {
     #[serde(default)]
     download: Vec<Download>,
     features: Option<FeatureFileRules>,
+    published: Option<PublishedSection>,
 }
 
 /// A dataset's definition, checked and ready to use.
@@ -203,6 +219,8 @@ pub struct DatasetDefinition {
     pub folder: PathBuf,
     /// Whether the times of its packets are real.
     pub times: PacketTimes,
+    /// Whether its flows are whole.
+    pub flows: FlowExtent,
     /// The files that are openly published.
     pub downloads: Vec<Download>,
     /// SHA-256 of the definition and its label table, in hexadecimal: two runs with the same digest
@@ -210,6 +228,8 @@ pub struct DatasetDefinition {
     pub digest: String,
     /// How its files become features, where they are feature files and not captures.
     pub features: Option<FeatureFileRules>,
+    /// How its files become flows, where they are in a published layout and not captures.
+    pub published: Option<PublishedRules>,
     pub(super) file_patterns: Vec<String>,
     pub(super) files: GlobSet,
     pub(super) exclusions: Vec<Exclusion>,
@@ -260,8 +280,21 @@ impl DatasetDefinition {
                 ));
             }
         }
+        let published = match &raw.published {
+            Some(_) if raw.features.is_some() || raw.flow_labels.is_some() || raw.host_labels.is_some() => {
+                return Err(fault(
+                    "[published] goes with none of [features], [flow_labels] and [host_labels]".to_owned(),
+                ));
+            }
+            Some(section) => Some(PublishedRules::new(section, &raw.label_columns).map_err(&fault)?),
+            None => None,
+        };
         let by_capture = !raw.rule.is_empty() || raw.table.is_some() || raw.folders.is_some();
-        let labels = by_capture || raw.flow_labels.is_some() || raw.host_labels.is_some() || raw.features.is_some();
+        let labels = by_capture
+            || raw.flow_labels.is_some()
+            || raw.host_labels.is_some()
+            || raw.features.is_some()
+            || published.as_ref().is_some_and(PublishedRules::gives_any);
         if raw.label_columns.is_empty() && labels {
             return Err(fault(
                 "`label_columns` is empty: name at least one, or leave out all rules where the captures have no labels"
@@ -336,6 +369,8 @@ impl DatasetDefinition {
         Ok(Self {
             folder: raw.folder.unwrap_or_else(|| raw.name.clone()).into(),
             times: raw.times,
+            flows: raw.flows,
+            published,
             downloads: raw.download,
             host_labels,
             name: raw.name,
@@ -358,6 +393,18 @@ impl DatasetDefinition {
     /// Whether its flows get labels; without them it serves only to pre-train.
     pub fn is_labelled(&self) -> bool {
         !self.label_columns.is_empty()
+    }
+
+    /// What its flows hold.
+    pub fn holds(&self) -> Holds {
+        let holds = self.published.as_ref().map_or(Holds::CAPTURE, |published| published.layout.holds);
+        let times = if self.times == PacketTimes::Invented { HeldTimes::None } else { holds.times };
+        Holds { times, cut: holds.cut || self.flows == FlowExtent::Cut, ..holds }
+    }
+
+    /// Whether its files are captures.
+    pub fn is_captures(&self) -> bool {
+        self.features.is_none() && self.published.is_none()
     }
 
     /// The same captures with every flow in them and without any label.

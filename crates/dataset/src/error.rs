@@ -75,6 +75,14 @@ pub enum DatasetError {
         /// What is wrong.
         message: String,
     },
+    /// A file in a published layout cannot be used.
+    #[error("{file}: {message}")]
+    Published {
+        /// The file.
+        file: String,
+        /// Where in it, and what is wrong.
+        message: String,
+    },
     /// An archive in the dataset's folder cannot be opened.
     #[error(
         "dataset {dataset}: {archive}: {message}; without it captures may be missing: repair the archive, unpack it, \

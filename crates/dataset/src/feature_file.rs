@@ -1,25 +1,28 @@
 //! Feature files: a dataset whose flows are published as rows of features (ARFF or CSV) instead of captures.
-//! The labels come out of columns of the file, and from the rules on its name; every other column that is
-//! not left out is a feature.
+//! The labels come out of columns of the file, whole or by rules on their values, and from the rules on its name;
+//! every other column that is not left out is a feature.
 //!
 //! Numbers are taken as they are, sentinels such as -1 for "no such time" included. A nominal attribute
 //! becomes one column of 0 and 1 per value. A missing value (`?` in ARFF; empty, `?` or not finite in CSV) is an
 //! error unless the definition's `missing` names the number to use.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use indexmap::IndexMap;
 use rayon::prelude::*;
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 
 use super::error::DatasetError;
 use super::feature_file_arff::{ArffReader, ArffType, ArffValue};
+use super::feature_file_csv;
 use super::folder::CaptureFile;
 use super::labelled::{FlowProvenance, Labels};
 use super::load::Dataset;
+use super::names::composed;
 use super::rules::{add_label, known_column};
 use etcbench_capture::Transport;
 use etcbench_flow::FiveTuple;
@@ -43,16 +46,47 @@ pub struct FeatureFileRules {
     /// The format of all files.
     pub format: FeatureFormat,
     /// Label column to the column of the file whose values it takes.
+    #[serde(default)]
     pub labels: IndexMap<String, String>,
+    /// Labels that are parts of a column's values: `VPN-CHAT` is a tunnel and a category.
+    #[serde(default)]
+    pub rule: Vec<ValueRule>,
     /// Columns that are neither features nor labels, such as addresses.
     #[serde(default)]
     pub leave_out: Vec<String>,
     /// The columns that name a flow's endpoints, of CSV files; with them rows can be grouped by host and connection.
     #[serde(default)]
     pub endpoints: Option<EndpointColumns>,
+    /// Columns whose values together say which rows are of one capture, such as a flow's or a recording's number; they
+    /// are no features, and `split.group = "capture"` keeps such rows on one side.
+    #[serde(default)]
+    pub group: Vec<String>,
     /// The number that stands for a missing value; without it a missing value is an error.
     #[serde(default)]
     pub missing: Option<f64>,
+}
+
+/// `[[features.rule]]` of a definition: a row whose value of a column matches has the labels of the named groups and those
+/// written out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValueRule {
+    /// The column of the file.
+    pub column: String,
+    /// A regular expression on its value; a named group is a label column.
+    pub value: String,
+    /// Label column to value.
+    #[serde(default)]
+    pub labels: IndexMap<String, String>,
+}
+
+impl ValueRule {
+    fn regex(&self) -> Result<Regex, String> {
+        Regex::new(&composed(&self.value)).map_err(|error| {
+            let reason = error.to_string();
+            format!("[[features.rule]]: `{}`: {}", self.value, reason.lines().last().unwrap_or("not valid").trim())
+        })
+    }
 }
 
 /// `[features.endpoints]` of a definition: the columns of a CSV file, which are then no features.
@@ -122,15 +156,28 @@ pub struct FeatureTable {
     pub rows: Vec<FeatureRow>,
     /// One entry per file: the dataset's name, the file as rows name it, the file, its rows.
     pub files: Vec<(String, String, CaptureFile, u64)>,
+    /// What was read around: traces of spreadsheets, pandas and the like, a line each.
+    pub notes: Vec<String>,
 }
 
 impl FeatureFileRules {
     pub(super) fn check(&self, label_columns: &[String]) -> Result<(), String> {
-        if self.labels.is_empty() {
+        if self.labels.is_empty() && self.rule.is_empty() {
             return Err("`features.labels` is empty: name the file's column of a label column".to_owned());
         }
         for column in self.labels.keys() {
             known_column(column, label_columns)?;
+        }
+        for rule in &self.rule {
+            let regex = rule.regex()?;
+            let named: Vec<&str> =
+                regex.capture_names().flatten().chain(rule.labels.keys().map(String::as_str)).collect();
+            if named.is_empty() {
+                return Err("[[features.rule]] gives no label: add `labels` or a named group".to_owned());
+            }
+            for column in named {
+                known_column(column, label_columns).map_err(|message| format!("[[features.rule]]: {message}"))?;
+            }
         }
         for (index, column) in self.labels.values().enumerate() {
             if self.labels.values().take(index).any(|other| other == column) {
@@ -145,16 +192,36 @@ impl FeatureFileRules {
                 return Err("`features.endpoints` is for format \"csv\" alone".to_owned());
             }
             let names = endpoints.names();
-            let other =
-                |name: &String| self.leave_out.contains(name) || self.labels.values().any(|label| label == name);
+            let other = |name: &String| self.leave_out.contains(name) || self.is_label(name);
             if let Some(column) = names.iter().find(|name| other(name)).or_else(|| first_repeated(&names)) {
                 return Err(format!("column `{column}` of `features.endpoints` is used a second time; choose one"));
             }
+        }
+        let endpoints = self.endpoints.iter().flat_map(EndpointColumns::names);
+        let used: Vec<&String> = endpoints.chain(&self.leave_out).chain(&self.group).collect();
+        let repeated =
+            self.group.iter().find(|name| self.is_label(name) || used.iter().filter(|one| *one == name).count() > 1);
+        if let Some(column) = repeated {
+            return Err(format!("column `{column}` of `features.group` is used a second time; choose one"));
         }
         if self.missing.is_some_and(|value| !value.is_finite()) {
             return Err("`features.missing` is not a finite number".to_owned());
         }
         Ok(())
+    }
+
+    /// Whether a column of the file gives labels.
+    fn is_label(&self, column: &str) -> bool {
+        self.labels.values().any(|label| label == column) || self.rule.iter().any(|rule| rule.column == column)
+    }
+
+    /// Whether the file may give this label column.
+    pub(super) fn gives(&self, column: &str) -> bool {
+        let by_rule = |rule: &ValueRule| {
+            let named = |regex: Regex| regex.capture_names().flatten().any(|name| name == column);
+            rule.labels.contains_key(column) || rule.regex().is_ok_and(named)
+        };
+        self.labels.contains_key(column) || self.rule.iter().any(by_rule)
     }
 }
 
@@ -190,14 +257,15 @@ pub fn load_features(datasets: &[Dataset], progress: &dyn Progress) -> Result<Fe
                 .definition
                 .label_columns
                 .iter()
-                .find(|column| !labels.contains_key(*column) && !rules.labels.contains_key(*column));
+                .find(|column| !labels.contains_key(*column) && !rules.gives(column));
             if let Some(column) = missing {
                 return Err(fault(format!("no value for label column `{column}`; add a rule that gives one")));
             }
             let path = dataset.folder.root.join(&file.path);
             let input =
                 File::open(&path).map_err(|source| DatasetError::Io { path: path.display().to_string(), source })?;
-            let result = read_file(BufReader::new(input), &path, rules, &labels, &name);
+            let input = BufReader::with_capacity(BUFFER, input);
+            let result = read_file(input, &path, rules, &dataset.definition.label_columns, &labels, &name);
             progress.advance(1);
             result.map(|file| (name, file))
         })
@@ -211,6 +279,8 @@ pub fn load_features(datasets: &[Dataset], progress: &dyn Progress) -> Result<Fe
         }
     }
     for ((name, one), (dataset, _, file)) in files.into_iter().zip(jobs) {
+        let told = one.notes.iter().map(|note| format!("{}: {}: {note}", dataset.definition.name, file.path));
+        table.notes.extend(told);
         table.files.push((dataset.definition.name.clone(), name, file.clone(), one.rows.len() as u64));
         if one.names == table.names {
             table.rows.extend(one.rows);
@@ -226,66 +296,100 @@ pub fn load_features(datasets: &[Dataset], progress: &dyn Progress) -> Result<Fe
     Ok(table)
 }
 
-struct OneFile {
+/// Bytes of a file that are read at a time.
+const BUFFER: usize = 1 << 18;
+
+pub(super) struct OneFile {
     names: Vec<String>,
     rows: Vec<FeatureRow>,
+    notes: Vec<String>,
 }
 
 /// What a column of a file is.
-enum Role {
+#[derive(Clone, Copy)]
+pub(super) enum Role {
     LeftOut,
-    Label(String),
+    /// It gives labels, by its own place.
+    Label,
     Number,
     /// One feature per value.
     OneOf(usize),
     /// A part of the endpoints, by its place in [`EndpointColumns::names`].
     Endpoint(usize),
+    /// A part of what rows are grouped by.
+    Group,
 }
 
 fn read_file(
     input: BufReader<File>,
     path: &Path,
     rules: &FeatureFileRules,
+    label_columns: &[String],
     labels: &Labels,
     name: &str,
 ) -> Result<OneFile, DatasetError> {
     let fault =
         |(line, message): (u64, String)| DatasetError::FlowLabels { file: path.display().to_string(), line, message };
-    let rows = Rows { rules, labels, name, rows: Vec::new() };
+    let regexes = rules.rule.iter().map(ValueRule::regex).collect::<Result<_, _>>().map_err(|why| fault((0, why)))?;
+    let known = IndexMap::new();
+    let rows = Rows { rules, regexes, label_columns, labels, name, known, rows: Vec::new(), notes: Vec::new() };
     match rules.format {
         FeatureFormat::Arff => arff(input, rows),
-        FeatureFormat::Csv => csv(input, rows),
+        FeatureFormat::Csv => feature_file_csv::read(input, rows),
     }
     .map_err(fault)
 }
 
-type Fault = (u64, String);
+pub(super) type Fault = (u64, String);
 
 /// Rows of one file as they come.
-struct Rows<'a> {
-    rules: &'a FeatureFileRules,
+pub(super) struct Rows<'a> {
+    pub rules: &'a FeatureFileRules,
+    regexes: Vec<Regex>,
+    label_columns: &'a [String],
+    /// Those that the file's name gives.
     labels: &'a Labels,
     name: &'a str,
+    /// The labels of rows, by the values that gave them.
+    known: IndexMap<Vec<String>, Labels>,
     rows: Vec<FeatureRow>,
+    /// What was read around.
+    pub notes: Vec<String>,
+}
+
+/// The fields of a row that are no features.
+#[derive(Default)]
+pub(super) struct Named {
+    /// Of the columns that give labels, in the order of the file.
+    pub labels: Vec<String>,
+    /// In the order of [`EndpointColumns::names`].
+    pub endpoints: [String; 5],
+    /// Of the columns that rows are grouped by.
+    pub group: Vec<String>,
 }
 
 impl Rows<'_> {
-    /// The label column, if any, that takes its values from a column of the file; several may.
-    fn role(&self, column: &str) -> Option<Role> {
-        if let Some((label, _)) = self.rules.labels.iter().find(|(_, from)| *from == column) {
-            return Some(Role::Label(label.clone()));
+    /// What a column that the definition names is; several label columns may take their values from one.
+    pub(super) fn role(&self, column: &str) -> Option<Role> {
+        if self.rules.is_label(column) {
+            return Some(Role::Label);
         }
         let endpoints = self.rules.endpoints.as_ref().map(EndpointColumns::names);
         if let Some(place) = endpoints.and_then(|names| names.iter().position(|name| *name == column)) {
             return Some(Role::Endpoint(place));
         }
+        if self.rules.group.iter().any(|other| other == column) {
+            return Some(Role::Group);
+        }
         self.rules.leave_out.iter().any(|other| other == column).then_some(Role::LeftOut)
     }
 
     /// Checks that every column that the definition names is in the file.
-    fn check(&self, columns: &[&str]) -> Result<(), String> {
+    pub(super) fn check(&self, columns: &[&str]) -> Result<(), String> {
         let endpoints = self.rules.endpoints.iter().flat_map(EndpointColumns::names);
-        for wanted in self.rules.labels.values().chain(&self.rules.leave_out).chain(endpoints) {
+        let by_rules = self.rules.rule.iter().map(|rule| &rule.column);
+        let named = self.rules.labels.values().chain(by_rules).chain(&self.rules.leave_out);
+        for wanted in named.chain(endpoints).chain(&self.rules.group) {
             if !columns.contains(&wanted.as_str()) {
                 let near = nearest(wanted, columns.iter().copied()).unwrap_or_default();
                 return Err(format!("there is no column `{wanted}`; the nearest is `{near}`"));
@@ -295,34 +399,85 @@ impl Rows<'_> {
     }
 
     /// The number in place of a value that is not there, or that `what` says is none.
-    fn missing(&self, column: &str, what: &str) -> Result<f32, String> {
+    pub(super) fn missing(&self, column: &str, what: &str) -> Result<f32, String> {
         self.rules.missing.map(|value| value as f32).ok_or_else(|| {
             format!("`{column}` is {what}; say `missing = NUMBER` in [features], or leave the column out")
         })
     }
 
-    fn push(&mut self, values: Vec<f32>, own: Vec<(&str, &str)>, endpoints: [&str; 5]) -> Result<(), String> {
+    /// The labels that the values of `columns` give, with those of the file.
+    fn labels_of(&self, columns: &[&str], values: &[String]) -> Result<Labels, String> {
         let mut labels = self.labels.clone();
-        for (column, value) in own {
-            if value.is_empty() {
-                return Err(format!("label column `{column}` is empty"));
+        for (column, value) in columns.iter().zip(values) {
+            for (label, _) in self.rules.labels.iter().filter(|(_, from)| from == column) {
+                if value.is_empty() {
+                    return Err(format!("label column `{label}` is empty"));
+                }
+                add_label(&mut labels, label, value)?;
             }
-            add_label(&mut labels, column, value)?;
+            let value = composed(value);
+            for (rule, regex) in self.rules.rule.iter().zip(&self.regexes).filter(|(rule, _)| rule.column == **column) {
+                let Some(found) = regex.captures(&value) else { continue };
+                for (label, value) in &rule.labels {
+                    add_label(&mut labels, label, value)?;
+                }
+                for label in regex.capture_names().flatten() {
+                    if let Some(value) = found.name(label) {
+                        add_label(&mut labels, label, value.as_str())?;
+                    }
+                }
+            }
         }
+        if let Some(label) = self.label_columns.iter().find(|label| !labels.contains_key(*label)) {
+            let values: Vec<String> = values.iter().map(|value| format!("`{}`", value.escape_debug())).collect();
+            let values = values.join(" and ");
+            return Err(format!(
+                "label column `{label}` has no value: no [[features.rule]] that gives one matches {values}"
+            ));
+        }
+        Ok(labels)
+    }
+
+    /// Adds a row; `label_columns` are the file's that give labels, in the order of `named`.
+    pub(super) fn push(&mut self, values: Vec<f32>, label_columns: &[&str], named: Named) -> Result<(), String> {
+        let labels = match self.known.get(&named.labels) {
+            Some(labels) => labels.clone(),
+            None => {
+                let labels = self.labels_of(label_columns, &named.labels)?;
+                if self.known.len() < MOST_KNOWN {
+                    self.known.insert(named.labels, labels.clone());
+                }
+                labels
+            }
+        };
         let number = u32::try_from(self.rows.len()).map_err(|_| "more than 4294967295 rows".to_owned())?;
         let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         let five_tuple = match &self.rules.endpoints {
-            Some(columns) => columns.parse(endpoints)?,
+            Some(columns) => columns.parse(named.endpoints.each_ref().map(String::as_str))?,
             None => FiveTuple { source: nowhere, destination: nowhere, transport: Transport::Tcp },
         };
-        let provenance =
-            FlowProvenance { capture: self.name.to_owned(), number, five_tuple, start: 0, end: 0, packet: None };
+        let capture = match &named.group[..] {
+            [] => self.name.to_owned(),
+            group => format!("{}!{}", self.name, group.join(" ")),
+        };
+        let provenance = FlowProvenance { capture, number, five_tuple, start: 0, end: 0, packet: None };
         self.rows.push(FeatureRow { provenance, labels, values });
         Ok(())
     }
+
+    /// The file, with these features.
+    pub(super) fn finish(self, names: Vec<String>) -> Result<OneFile, Fault> {
+        if names.is_empty() {
+            return Err((1, "no column is a feature; shorten `leave_out`".to_owned()));
+        }
+        Ok(OneFile { names, rows: self.rows, notes: self.notes })
+    }
 }
 
-fn single(number: f64) -> Result<f32, String> {
+/// The most sets of label values whose labels are remembered.
+const MOST_KNOWN: usize = 4096;
+
+pub(super) fn single(number: f64) -> Result<f32, String> {
     let single = number as f32;
     if single.is_finite() { Ok(single) } else { Err(format!("{number} is too large for single precision")) }
 }
@@ -352,25 +507,22 @@ fn arff(input: BufReader<File>, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
         };
         roles.push(role);
     }
+    let label_columns = label_columns(&columns, &roles);
     while let Some((line, row)) = reader.next_row().map_err(|error| (error.line, error.problem))? {
         let fault = |problem: String| (line, problem);
         let mut values = Vec::with_capacity(names.len());
-        let mut own: Vec<(&str, &str)> = Vec::new();
+        let mut named = Named::default();
         for ((value, role), attribute) in row.iter().zip(&roles).zip(&attributes) {
             match (role, value) {
                 (Role::LeftOut | Role::Endpoint(_), _) => {}
-                (Role::Label(_), ArffValue::Missing) => {
+                (Role::Label, ArffValue::Missing) => {
                     return Err(fault(format!("label `{}` is missing", attribute.name)));
                 }
-                (Role::Label(column), ArffValue::Text(text)) => own.push((column, text)),
-                (Role::Label(column), ArffValue::Nominal(index)) => {
-                    if let ArffType::Nominal(words) = &attribute.kind {
-                        own.push((column, &words[*index]));
-                    }
-                }
-                (Role::Label(_), ArffValue::Number(_) | ArffValue::NotFinite) => {
+                (Role::Label, ArffValue::Number(_) | ArffValue::NotFinite) => {
                     return Err(fault(format!("label `{}` is a number; declare its values", attribute.name)));
                 }
+                (Role::Label, value) => named.labels.push(text_of(value, &attribute.kind)),
+                (Role::Group, value) => named.group.push(text_of(value, &attribute.kind)),
                 (Role::Number, ArffValue::Number(number)) => values.push(single(*number).map_err(fault)?),
                 (Role::OneOf(count), ArffValue::Nominal(index)) => {
                     values.extend((0..*count).map(|place| f32::from(u8::from(place == *index))));
@@ -385,107 +537,30 @@ fn arff(input: BufReader<File>, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
                 (Role::Number, _) => values.push(rows.missing(&attribute.name, MISSING).map_err(fault)?),
             }
         }
-        rows.push(values, own, [""; 5]).map_err(fault)?;
+        rows.push(values, &label_columns, named).map_err(fault)?;
     }
-    finish(names, rows)
+    rows.notes.extend(reader.notes());
+    rows.finish(names)
 }
 
-const MISSING: &str = "missing";
-const NOT_FINITE: &str = "not finite";
-
-/// The separator of a table, by its first line: that of two others which it has and the comma not.
-fn separator(input: &mut impl BufRead) -> std::io::Result<u8> {
-    let start = input.fill_buf()?;
-    let line = &start[..start.iter().position(|&byte| byte == b'\n').unwrap_or(start.len())];
-    let other = [b';', b'\t'].into_iter().find(|byte| line.contains(byte));
-    Ok(other.filter(|_| !line.contains(&b',')).unwrap_or(b','))
-}
-
-/// The columns' names as pandas makes them of a header: a nameless column, which pandas writes for its index, is
-/// `Unnamed: 0` by its place, and the second of a name has `.1` behind it.
-fn column_names(header: &csv::StringRecord) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for (place, name) in header.iter().enumerate() {
-        let name = name.trim_start_matches('\u{feff}');
-        let base = if name.is_empty() { format!("Unnamed: {place}") } else { name.to_owned() };
-        let again = (1..).map(|number| format!("{base}.{number}"));
-        let free = std::iter::once(base.clone()).chain(again).find(|name| !names.contains(name));
-        names.extend(free);
+/// A value as the file writes it.
+fn text_of(value: &ArffValue, kind: &ArffType) -> String {
+    match (value, kind) {
+        (ArffValue::Text(text), _) => text.clone(),
+        (ArffValue::Nominal(index), ArffType::Nominal(words)) => words[*index].clone(),
+        (ArffValue::Number(number), _) => number.to_string(),
+        _ => "?".to_owned(),
     }
-    names
 }
 
-fn csv(mut input: impl BufRead, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
-    let told = |error: &csv::Error| {
-        let line = error.position().map_or(0, csv::Position::line);
-        let problem = match error.kind() {
-            csv::ErrorKind::Utf8 { .. } => {
-                "the text is not UTF-8; convert the file, such as by iconv -f windows-1252 -t utf-8".to_owned()
-            }
-            _ => error.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
-        };
-        (line, problem)
-    };
-    let separator = separator(&mut input).map_err(|error| (1, error.to_string()))?;
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(separator)
-        .terminator(csv::Terminator::Any(b'\n'))
-        .trim(csv::Trim::All)
-        .from_reader(input);
-    let header = reader.headers().map_err(|error| told(&error))?.clone();
-    let columns = column_names(&header);
-    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
-    rows.check(&columns).map_err(|problem| (1, problem))?;
-    let roles: Vec<Role> = columns.iter().map(|column| rows.role(column).unwrap_or(Role::Number)).collect();
-    let names: Vec<String> = columns
-        .iter()
-        .zip(&roles)
-        .filter(|(_, role)| matches!(role, Role::Number))
-        .map(|(column, _)| (*column).to_owned())
-        .collect();
-    let mut record = csv::StringRecord::new();
-    while reader.read_record(&mut record).map_err(|error| told(&error))? {
-        let line = record.position().map_or(0, csv::Position::line);
-        let fault = |problem: String| (line, problem);
-        let mut values = Vec::with_capacity(names.len());
-        let mut own: Vec<(&str, &str)> = Vec::new();
-        let mut endpoints = [""; 5];
-        if record.iter().all(str::is_empty) {
-            return Err(fault("the row is empty; remove it".to_owned()));
-        }
-        if record == header {
-            return Err(fault("the line repeats the header; remove it".to_owned()));
-        }
-        for ((field, role), column) in record.iter().zip(&roles).zip(&columns) {
-            match role {
-                Role::Label(label) => own.push((label, field)),
-                Role::Number => values.push(match field.parse::<f64>() {
-                    Ok(number) if number.is_finite() => single(number).map_err(fault)?,
-                    Ok(_) => rows.missing(column, NOT_FINITE).map_err(fault)?,
-                    Err(_) if field.is_empty() || field == "?" => rows.missing(column, MISSING).map_err(fault)?,
-                    Err(_) => {
-                        let start: String = field.chars().take(60).collect();
-                        let decimal_comma = field.contains(',') && field.replace(',', ".").parse::<f64>().is_ok();
-                        let what = if decimal_comma { " (a decimal comma? write a point)" } else { "" };
-                        let problem = format!("`{column}`: `{start}` is not a number{what}; or name it in `leave_out`");
-                        return Err(fault(problem));
-                    }
-                }),
-                Role::Endpoint(place) => endpoints[*place] = field,
-                Role::LeftOut | Role::OneOf(_) => {}
-            }
-        }
-        rows.push(values, own, endpoints).map_err(fault)?;
-    }
-    finish(names, rows)
+/// The columns that give labels.
+pub(super) fn label_columns<'a>(columns: &[&'a str], roles: &[Role]) -> Vec<&'a str> {
+    let labels = columns.iter().zip(roles).filter(|(_, role)| matches!(role, Role::Label));
+    labels.map(|(column, _)| *column).collect()
 }
 
-fn finish(names: Vec<String>, rows: Rows<'_>) -> Result<OneFile, Fault> {
-    if names.is_empty() {
-        return Err((1, "no column is a feature; shorten `leave_out`".to_owned()));
-    }
-    Ok(OneFile { names, rows: rows.rows })
-}
+pub(super) const MISSING: &str = "missing";
+pub(super) const NOT_FINITE: &str = "not finite";
 
 #[cfg(test)]
 #[path = "feature_file_tests.rs"]

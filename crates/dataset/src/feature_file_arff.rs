@@ -7,6 +7,7 @@
 
 use std::io::BufRead;
 
+use super::feature_file_csv::text_of;
 use etcbench_storage::declarative::first_repeated;
 
 /// The longest line that is read, in bytes; a longer one is no ARFF file that a person would keep.
@@ -84,12 +85,17 @@ pub(super) struct ArffReader<R> {
     lines: Lines<R>,
     /// The attributes, in the order of the columns.
     pub attributes: Vec<ArffAttribute>,
+    /// Lines with commas behind what they say.
+    padded: u64,
 }
 
 struct Lines<R> {
     input: R,
     number: u64,
     buffer: Vec<u8>,
+    text: String,
+    /// Lines that are not UTF-8.
+    windows_1252: u64,
 }
 
 impl<R: BufRead> Lines<R> {
@@ -117,12 +123,17 @@ impl<R: BufRead> Lines<R> {
         }
         let line = self.number;
         let fault = |problem: &str| ArffError { line, problem: problem.to_owned() };
-        let text = std::str::from_utf8(self.buffer.trim_ascii())
-            .map_err(|_| fault("the text is not UTF-8; convert the file"))?;
+        if self.buffer.contains(&0) {
+            return Err(fault("the text is UTF-16 or no text; convert the file to UTF-8"));
+        }
+        let (text, is_utf8) = text_of(self.buffer.trim_ascii());
+        self.windows_1252 += u64::from(!is_utf8);
         if text.contains('\r') {
             return Err(fault("lines end in CR alone; convert the file, such as by tr '\\r' '\\n'"));
         }
-        Ok(Some((line, without_comment(text))))
+        self.text.clear();
+        self.text.push_str(&text);
+        Ok(Some((line, without_comment(&self.text))))
     }
 }
 
@@ -132,11 +143,13 @@ impl<R: BufRead> ArffReader<R> {
     /// # Errors
     /// [`ArffError`], with the line.
     pub(crate) fn new(input: R) -> Result<Self, ArffError> {
-        let mut lines = Lines { input, number: 0, buffer: Vec::new() };
+        let mut lines = Lines { input, number: 0, buffer: Vec::new(), text: String::new(), windows_1252: 0 };
+        let mut padded = 0;
         let mut attributes: Vec<ArffAttribute> = Vec::new();
         while let Some((line, text)) = lines.next()? {
             let fault = |problem: String| ArffError { line, problem };
             // A spreadsheet pads every line to as many commas as the longest has.
+            padded += u64::from(text.ends_with(','));
             let text = text.trim_end_matches(',').trim_end();
             if text.is_empty() {
                 continue;
@@ -152,7 +165,7 @@ impl<R: BufRead> ArffReader<R> {
                     attributes.push(attribute);
                 }
                 "@data" if attributes.is_empty() => return Err(fault("@data without any @attribute".to_owned())),
-                "@data" => return Ok(Self { lines, attributes }),
+                "@data" => return Ok(Self { lines, attributes, padded }),
                 _ => return Err(fault(format!("`{}` is none of @relation, @attribute and @data", shown(keyword)))),
             }
         }
@@ -169,7 +182,14 @@ impl<R: BufRead> ArffReader<R> {
         if text.starts_with('{') {
             return Err(fault("sparse instances are not read; write all values".to_owned()));
         }
-        let fields = fields(text, ',').map_err(fault)?;
+        let mut fields = fields(text, ',').map_err(fault)?;
+        if fields.len() > self.attributes.len() {
+            let is_empty = |field: &FieldText| field.text.is_empty() && !field.quoted;
+            if fields[self.attributes.len()..].iter().all(is_empty) {
+                fields.truncate(self.attributes.len());
+                self.padded += 1;
+            }
+        }
         if fields.len() != self.attributes.len() {
             let (found, expected) = (fields.len(), self.attributes.len());
             return Err(fault(format!("{found} values for {expected} attributes")));
@@ -179,6 +199,21 @@ impl<R: BufRead> ArffReader<R> {
             row.push(value(field, attribute).map_err(|problem| fault(format!("`{}`: {problem}", attribute.name)))?);
         }
         Ok(Some((line, row)))
+    }
+
+    /// What was read around so far, a line each.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.padded > 0 {
+            notes.push(format!(
+                "commas at the end of {} lines, as spreadsheets put them there, are passed over",
+                self.padded
+            ));
+        }
+        if self.lines.windows_1252 > 0 {
+            notes.push(format!("{} lines are not UTF-8 and are read as windows-1252", self.lines.windows_1252));
+        }
+        notes
     }
 }
 
@@ -401,9 +436,8 @@ mod tests {
             let message = problem(text.to_owned());
             assert!(message.contains(words), "{text}: {message}");
         }
-        let mut bytes = header.as_bytes().to_vec();
-        bytes.extend([0xff, 0xfe, b'\n']);
-        assert!(parse_arff(&bytes).unwrap_err().to_string().contains("line 5: the text is not UTF-8"));
+        let wide: Vec<u8> = header.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert!(parse_arff(&wide).unwrap_err().to_string().contains("line 1: the text is UTF-16 or no text"));
         let long = format!("{header}{}", "1".repeat(LONGEST_LINE + 10));
         assert!(parse_arff(long.as_bytes()).unwrap_err().to_string().contains("over 1048576 bytes"));
     }

@@ -85,38 +85,97 @@ fn what_does_not_fit_is_told_with_file_line_and_column() {
 }
 
 #[test]
-fn csv_of_pandas_spreadsheets_and_flow_meters_is_read_or_said_what_to_mend() {
-    let rules = "format = \"csv\"\nlabels = { tunnel = \"class1\" }\nleave_out = [\"Unnamed: 0\", \"length.1\"]";
-    let table = load(rules, &[("a-1s.csv", ",length,length,class1\n0,1,2,VPN\n1,3,4,VPN\n")]).unwrap();
-    assert_eq!((table.names, table.rows[1].values.clone()), (vec!["length".to_owned()], vec![3.0]));
-    let rules = "format = \"csv\"\nlabels = { tunnel = \"class1\" }";
-    let table = load(rules, &[("a-1s.csv", "length;length;class1\r\n1;2;VPN\r\n")]).unwrap();
-    assert_eq!(table.names, ["length", "length.1"]);
+fn traces_of_spreadsheets_pandas_and_flow_meters_are_read_around_and_said() {
+    let rules = "format = \"csv\"\nlabels = { tunnel = \"class1\" }\n";
+    let read = |content: &[u8]| {
+        let table = load_bytes(rules, &[("a-1s.csv", content)]).unwrap();
+        let rows: Vec<(String, Vec<f32>)> =
+            table.rows.iter().map(|row| (row.labels["tunnel"].clone(), row.values.clone())).collect();
+        (table.names, rows, table.notes.join("; "))
+    };
+    let plain = read(b"a,b,class1\n1,2.5,VPN\n3,4,Non-VPN\n");
+    assert_eq!(plain.2, "");
+    for (content, told) in [
+        (&b"\xef\xbb\xbf\"a\", b ,\"class1\"\r\n1,2.5,VPN\r\n\r\n3,4,Non-VPN\r\n"[..], ""),
+        (b",a,b,class1\n0,1,2.5,VPN\n1,3,4,Non-VPN\n", "the first column has no name and is left out"),
+        (b"a;b;class1\n1;2,5;VPN\n3;4;Non-VPN\n", "1 numbers have a decimal comma"),
+        (b"a\tb\tclass1\n1\t2,5\tVPN\n3\t4\tNon-VPN\n", "1 numbers have a decimal comma"),
+        (b"a,b,class1\n1,2.5,VPN\na,b,class1\n3,4,Non-VPN\n", "1 lines repeat the header"),
+        (b"a,b,class1\n1,2.5,VPN\n,,\n3,4,Non-VPN\n,,\n", "2 rows are empty"),
+        (b"a,b,class1,,\n1,2.5,VPN,,\n3,4,Non-VPN,,\n", "2 rows have separators behind"),
+        (b"a,b,class1\n1,2.5,VPN,\n3,4,Non-VPN\n", "1 rows have separators behind"),
+    ] {
+        let (names, rows, notes) = read(content);
+        assert_eq!((&names, &rows), (&plain.0, &plain.1), "{}", String::from_utf8_lossy(content));
+        assert!(notes.contains(told) && notes.is_empty() == told.is_empty(), "{told} is not in {notes}");
+        assert!(told.is_empty() || notes.starts_with("table: a-1s.csv: "), "{notes}");
+    }
+    let (_, rows, notes) = read(b"a,class1\n1,Web Attack \x96 XSS\n");
+    assert_eq!(rows[0].0, "Web Attack – XSS");
+    assert!(notes.contains("1 values are not UTF-8 and are read as windows-1252"), "{notes}");
+    // The second of a name has a suffix, and what has one can be left out.
+    let twice = load(&format!("{rules}leave_out = [\"length.1\"]"), &[("a-1s.csv", "length,length,class1\n1,2,VPN\n")]);
+    assert_eq!(twice.unwrap().names, ["length"]);
+
     let problem = |content: &str| load(rules, &[("a-1s.csv", content)]).unwrap_err().to_string();
     for (content, told) in [
-        ("a,class1\n1,VPN\na,class1\n", "a-1s.csv:3: the line repeats the header; remove it"),
-        ("a,class1\n1,VPN\n,\n", "a-1s.csv:3: the row is empty; remove it"),
-        ("a;class1\n1,5;VPN\n", "`1,5` is not a number (a decimal comma? write a point)"),
+        ("a,class1\n\"1,5\",VPN\n", "`1,5` is not a number (a decimal comma? write a point)"),
+        ("a,class1\n1,VPN,3\n", "a-1s.csv:2: 3 values for 2 columns that have a name: `3` has none"),
+        ("a,class1\n1\n", "a-1s.csv:2: 1 values for 2 columns"),
+        ("a;class1\n1,234,5;VPN\n", "`1,234,5` is not a number"),
+        ("a\0b,class1\n1,VPN\n", "UTF-16"),
+        ("", "there is no column `class1`"),
     ] {
         assert!(problem(content).contains(told), "{told} is not in {}", problem(content));
     }
-    let error = load_bytes(rules, &[("a-1s.csv", b"a,class1\n1,Web Attack \x96 XSS\n")]).unwrap_err().to_string();
-    assert!(error.contains("convert the file, such as by iconv -f windows-1252"), "{error}");
 }
 
 #[test]
 fn arff_that_a_spreadsheet_padded_with_commas_is_read() {
     let padded = "@RELATION r,,,\n,,,\n@ATTRIBUTE duration NUMERIC,,,\n@ATTRIBUTE flag {no,yes},,,\n@ATTRIBUTE id string,,,\n\
-                  @ATTRIBUTE class1 {Non-VPN,VPN},,,\n,,,\n@DATA,,,\n12,yes,a,VPN\n-1,no,b,Non-VPN\n";
+                  @ATTRIBUTE class1 {Non-VPN,VPN},,,\n,,,\n@DATA,,,\n12,yes,a,VPN,\n-1,no,b,Non-VPN\n";
     let rules = "format = \"arff\"\nlabels = { tunnel = \"class1\" }\nleave_out = [\"id\"]";
     let values = |content: &str| {
         let rows = load(rules, &[("a-15s.arff", content)]).unwrap().rows;
         rows.into_iter().map(|row| (row.labels, row.values)).collect::<Vec<_>>()
     };
     assert_eq!(values(padded), values(ARFF));
-    // Padding is of the header alone: a row has as many values as there are attributes.
-    let error = load(rules, &[("a-15s.arff", &padded.replace("12,yes,a,VPN", "12,yes,a,VPN,"))]).unwrap_err();
+    let notes = load(rules, &[("a-15s.arff", padded)]).unwrap().notes;
+    assert_eq!(
+        notes,
+        ["table: a-15s.arff: commas at the end of 9 lines, as spreadsheets put them there, are passed over"]
+    );
+    let error = load(rules, &[("a-15s.arff", &padded.replace("yes,a,VPN,", "yes,a,VPN,?"))]).unwrap_err();
     assert!(error.to_string().contains("5 values for 4 attributes"), "{error}");
+    let latin = ARFF.replace("Non-VPN,VPN", "Non-VPN,VPN,D-0").into_bytes();
+    let latin: Vec<u8> = latin.into_iter().map(|byte| if byte == b'D' { 0xd6 } else { byte }).collect();
+    assert!(load_bytes(rules, &[("a-15s.arff", &latin)]).unwrap().notes[0].contains("windows-1252"));
+}
+
+#[test]
+fn labels_are_parts_of_a_value_and_rows_are_grouped_by_columns() {
+    let rules = "format = \"csv\"\ngroup = [\"from\", \"to\"]\n[[features.rule]]\ncolumn = \"class1\"\n\
+                 value = \"^(?<tunnel>VPN)-(?<timeout>[A-Z]+)$\"\n[[features.rule]]\ncolumn = \"class1\"\n\
+                 value = \"^(?<timeout>[A-Z]+)$\"\nlabels = { tunnel = \"Non-VPN\" }";
+    let csv = "from,to,a,class1\n10.0.0.1,10.0.0.2,1,VPN-CHAT\n10.0.0.1,10.0.0.3,2,CHAT\n10.0.0.1,10.0.0.2,3,MAIL\n";
+    let table = load(rules, &[("a.csv", csv)]).unwrap();
+    let row = |row: usize| (table.rows[row].labels["tunnel"].as_str(), table.rows[row].labels["timeout"].as_str());
+    assert_eq!((row(0), row(1), row(2)), (("VPN", "CHAT"), ("Non-VPN", "CHAT"), ("Non-VPN", "MAIL")));
+    assert_eq!(table.names, ["a"]);
+    let captures: Vec<&str> = table.rows.iter().map(|row| row.provenance.capture.as_str()).collect();
+    assert_eq!(captures, ["a.csv!10.0.0.1 10.0.0.2", "a.csv!10.0.0.1 10.0.0.3", "a.csv!10.0.0.1 10.0.0.2"]);
+
+    let problem = |rules: &str, csv: &str| load(rules, &[("a.csv", csv)]).unwrap_err().to_string();
+    assert!(problem(rules, &csv.replace("MAIL", "mail")).contains("a.csv:4: label column `tunnel` has no value"));
+    assert!(problem(rules, &csv.replace("to,a", "two,a")).contains("there is no column `to`; the nearest is `two`"));
+    for (from, to, told) in [
+        ("?<tunnel>", "?<tunel>", "`tunel` is not in `label_columns`"),
+        ("(?<tunnel>", "((?<tunnel>", "[[features.rule]]: `"),
+        ("\"to\"]", "\"class1\"]", "column `class1` of `features.group` is used a second time"),
+        ("\"to\"]", "\"from\"]", "column `from` of `features.group` is used a second time"),
+    ] {
+        assert!(problem(&rules.replace(from, to), csv).contains(told), "{}", problem(&rules.replace(from, to), csv));
+    }
 }
 
 #[test]

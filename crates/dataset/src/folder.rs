@@ -239,6 +239,10 @@ impl Place {
         let path = file.pattern_path();
         let path = names::composed(&path);
         let excluded = || definition.excluded.matches(&*path).first().copied();
+        // The labels of another file are read beside it, whatever matches them.
+        if definition.published.as_ref().is_some_and(|published| published.is_beside(&path)) && excluded().is_none() {
+            return Place::FlowLabels;
+        }
         if definition.files.is_match(&*path) {
             return match excluded() {
                 Some(index) => Place::Excluded(definition.exclusions[index].reason.clone()),
@@ -250,7 +254,7 @@ impl Place {
             return Place::FlowLabels;
         }
         // Such a dataset consists of feature files, whatever is next to them.
-        let name = names::capture_name(&path).filter(|_| definition.features.is_none() && excluded().is_none());
+        let name = names::capture_name(&path).filter(|_| definition.is_captures() && excluded().is_none());
         // A capture that is not part of the dataset is elsewhere; one that is may just have another name.
         let is_meant =
             |stem: &str| ["pcap", "pcapng"].iter().any(|end| definition.files.is_match(format!("{stem}.{end}")));

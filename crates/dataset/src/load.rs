@@ -10,6 +10,7 @@ use super::folder::{CaptureFile, DatasetFolder};
 use super::host_labels::HostLabels;
 use super::labelled::{FlowProvenance, LabelledFlow, Labels};
 use super::plan::{LabelPlan, PlannedCapture, plan};
+use super::published::load_published;
 use super::rules::add_label;
 use super::unmatched::{FlowWithoutLabel, WithoutLabel};
 use etcbench_capture::CaptureSummary;
@@ -139,6 +140,27 @@ fn load_capture(
     prefixed: bool,
     options: &FlowOptions,
 ) -> Result<CaptureFlows, DatasetError> {
+    if let Some(rules) = &dataset.definition.published {
+        let path = &planned.file.path;
+        let name = if prefixed { format!("{}/{path}", dataset.definition.name) } else { path.clone() };
+        let read = load_published(dataset, rules, &planned, &name, options)?;
+        let summary = CaptureSummary { packets: read.packets, decoded: read.packets, ..CaptureSummary::default() };
+        let capture = LoadedCapture {
+            dataset: dataset.definition.name.clone(),
+            capture: name,
+            file: planned.file,
+            summary,
+            flows: read.flows.len() as u64,
+            unused: read.passed_over,
+            unmatched: 0,
+            ambiguous: 0,
+            malformed_lines: MalformedLines::default(),
+            time_advice: None,
+            flow_label_file: None,
+            most_lines_held: 0,
+        };
+        return Ok(CaptureFlows { capture, flows: read.flows, without_label: Vec::new() });
+    }
     // Lines and flows are in order of time as a rule; where they turn out not to be, the capture is read again
     // next to the whole file of flow labels.
     if let Some(flows) = load_capture_in(Order::ByTime, dataset, &planned, prefixed, options)? {

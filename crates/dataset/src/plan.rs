@@ -46,7 +46,7 @@ pub fn plan(definition: &DatasetDefinition, folder: &DatasetFolder) -> Result<La
     };
     let whole_dataset = definition.flow_labels.as_ref().is_some_and(|rules| rules.scope == LabelFileScope::Dataset);
     let mut label_files: HashMap<String, &str> = HashMap::new();
-    for file in &folder.flow_label_files {
+    for file in folder.flow_label_files.iter().filter(|_| definition.flow_labels.is_some()) {
         let name = if whole_dataset { String::new() } else { join_name(&file.path) };
         if let Some(other) = label_files.insert(name, &file.path) {
             return Err(fault(&file.path, format!("{other} labels the same captures; keep one of the two")));
@@ -60,9 +60,11 @@ pub fn plan(definition: &DatasetDefinition, folder: &DatasetFolder) -> Result<La
         let labels = definition.rules.labels_of(&location).map_err(|message| fault(&file.path, message))?;
         present.extend(definition.rules.table_stem(&location));
         let by_hosts = |column: &String| definition.host_labels.as_ref().is_some_and(|rules| rules.gives(column));
-        let in_file =
-            |column: &String| definition.features.as_ref().is_some_and(|features| features.labels.contains_key(column));
-        let given = |column: &String| labels.contains_key(column) || by_hosts(column) || in_file(column);
+        let in_file = |column: &String| definition.features.as_ref().is_some_and(|features| features.gives(column));
+        let published =
+            |column: &String| definition.published.as_ref().is_some_and(|published| published.gives(column));
+        let given =
+            |column: &String| labels.contains_key(column) || by_hosts(column) || in_file(column) || published(column);
         if definition.label_columns.iter().all(given) {
             plan.captures.push(PlannedCapture { file: file.clone(), labels, flow_label_file: None });
             continue;

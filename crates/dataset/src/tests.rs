@@ -54,20 +54,32 @@ fn every_shipped_definition_is_valid() {
     assert_eq!(
         names,
         [
+            "appclassnet",
+            "cesnet-quic22",
+            "cesnet-tls-year22",
+            "cesnet-tls22",
             "ctu13",
             "ctu13-hosts",
             "iscxtor2016",
+            "iscxtor2016-features",
             "iscxtor2016-flow-features",
             "iscxtor2016-time-features",
             "iscxvpn2016",
             "iscxvpn2016-784",
+            "iscxvpn2016-features",
             "iscxvpn2016-first10",
             "iscxvpn2016-time-features",
             "lab",
             "lab-outside",
+            "mirage19",
+            "mirage22",
             "ndpi",
             "synth",
-            "ustc-tfc2016"
+            "tcbench-ucdavis-icdm19",
+            "ucdavis-icdm19",
+            "ustc-tfc2016",
+            "utmobilenet21",
+            "wflib"
         ]
     );
 }

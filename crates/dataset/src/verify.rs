@@ -5,16 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
-use super::content::{CaptureContent, examine, file_sha256};
+use super::content::{CaptureContent, capture_sha256, examine, file_sha256};
 use super::duplicate::capture_name;
 use super::error::DatasetError;
 use super::feature_file::load_features;
 use super::folder::CaptureFile;
 use super::labelled::Labels;
-use super::load::Dataset;
+use super::load::{Dataset, load};
 use super::manifest::{EntryState, Manifest, ManifestEntry};
 use super::plan::plan;
 use etcbench_capture::CaptureSummary;
+use etcbench_flow::FlowOptions;
 use etcbench_storage::progress::Progress;
 
 /// Progress is reported in mebibytes.
@@ -53,9 +54,9 @@ pub fn verify(dataset: &Dataset, progress: &dyn Progress) -> Result<Manifest, Da
         .with_max_len(1)
         .map(|(state, file, labels, note)| {
             // Feature files are no captures; they are read as a run reads them, below.
-            let content = match definition.features {
-                Some(_) => whole_file(&folder.root, file, &advance),
-                None => examine(&folder.root, file, &advance),
+            let content = match definition.is_captures() {
+                true => examine(&folder.root, file, &advance),
+                false => whole_file(&folder.root, file, &advance),
             };
             let mut entry = ManifestEntry::new(state, capture_name(definition, file), file.path.clone());
             describe_content(&mut entry, content);
@@ -66,6 +67,9 @@ pub fn verify(dataset: &Dataset, progress: &dyn Progress) -> Result<Manifest, Da
     progress.end();
     if definition.features.is_some() {
         load_features(std::slice::from_ref(dataset), progress)?;
+    }
+    if definition.published.is_some() {
+        load(std::slice::from_ref(dataset), &FlowOptions::default(), progress)?;
     }
     for file in &folder.flow_label_files {
         let sha256 = file_sha256(&folder.root.join(&file.path))?;
@@ -146,7 +150,7 @@ fn describe_summary(entry: &mut ManifestEntry, summary: &CaptureSummary) {
 }
 
 fn whole_file(root: &Path, file: &CaptureFile, advance: &dyn Fn(u64)) -> CaptureContent {
-    let read = file_sha256(&root.join(&file.path));
+    let read = capture_sha256(root, file);
     advance(file.size);
     let (sha256, fault) = match read {
         Ok(sha256) => (Some(sha256), None),

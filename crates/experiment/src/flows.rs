@@ -11,8 +11,8 @@ use super::{Experiment, ExperimentError, Variant};
 use super::{cache, flow_cache};
 use etcbench_dataset as dataset;
 use etcbench_dataset::{
-    Dataset, DatasetDefinition, EntryState, FeatureTable, LabelledFlow, LoadedCapture, Manifest, PacketTimes,
-    UsedCapture,
+    Dataset, DatasetDefinition, EntryState, FeatureTable, HeldBytes, Holds, LabelledFlow, LoadedCapture, Manifest,
+    PacketTimes, UsedCapture,
 };
 use etcbench_flow::FlowOptions;
 use etcbench_storage::declarative;
@@ -21,6 +21,9 @@ use etcbench_storage::{Determinants, Turn, WholeFolder};
 
 /// Raised whenever a change to the code changes the flows, so that no fit on older ones is reused.
 pub(super) const FLOWS_VERSION: u32 = 7;
+
+/// The same of the rows of feature files.
+const ROWS_VERSION: u32 = 8;
 
 /// The cache's folder of flows.
 pub(super) const STAGE: &str = "flows";
@@ -73,8 +76,10 @@ pub(super) struct LoadedFlows {
     /// The flows that got no label although their captures have labels of single flows, as CSV; empty where there
     /// are none.
     pub without_label: String,
-    /// Whether a dataset's packet times are invented.
+    /// Whether the packet times of a dataset's captures are invented.
     pub invented_times: bool,
+    /// What the flows of each dataset hold.
+    pub holds: Vec<Holds>,
     /// What a reader of the results must know of the data.
     pub notes: Vec<String>,
     /// Whether they came from the cache.
@@ -214,10 +219,11 @@ pub(super) fn load_unlabelled(
     }
     let Dataset { definition, folder } =
         find(&format!("etcbench pretrain {GENERATED} -o FILE"), name, &settings.project)?;
-    if definition.features.is_some() {
+    if definition.features.is_some() || definition.holds().bytes == HeldBytes::None {
+        let has = if definition.features.is_some() { "feature files and no packets" } else { "no bytes of packets" };
         return Err(ExperimentError::UnknownDataset {
             name: name.to_owned(),
-            problem: "it has feature files and no packets, so an ELMo cannot be pre-trained on it".to_owned(),
+            problem: format!("it has {has}, so an ELMo cannot be pre-trained on it"),
         });
     }
     load_datasets(&[Dataset { definition: definition.without_labels(), folder }], options, settings, progress)
@@ -241,16 +247,19 @@ fn load_datasets(
         });
     }
     let checksums = checksums(datasets, &settings.cache)?;
-    let invented_times = datasets.iter().any(|dataset| dataset.definition.times == PacketTimes::Invented);
+    let invented = |dataset: &Dataset| dataset.definition.times == PacketTimes::Invented;
+    let invented_times = datasets.iter().any(|dataset| invented(dataset) && dataset.definition.is_captures());
+    let holds: Vec<Holds> = datasets.iter().map(|dataset| dataset.definition.holds()).collect();
     let definitions: Vec<&str> = datasets.iter().map(|dataset| dataset.definition.digest.as_str()).collect();
-    let of_files = |what: &'static str| {
-        Determinants::of(what, FLOWS_VERSION).and("definitions", &definitions).and("files", &checksums)
+    let of_files = |what: &'static str, version| {
+        Determinants::of(what, version).and("definitions", &definitions).and("files", &checksums)
     };
     if tables > 0 {
         let table = dataset::load_features(datasets, progress)?;
+        table.notes.iter().for_each(|note| progress.warn(note));
         dataset::labels_alike(table.rows.iter().map(|row| &row.labels)).iter().for_each(|text| progress.warn(text));
         let captures = table_facts(&table, &checksums)?;
-        let key = of_files("rows").key();
+        let key = of_files("rows", ROWS_VERSION).key();
         let manifests = manifests(datasets, &captures, &checksums)?;
         let (content, without_label) = (Content::Table(table), String::new());
         let notes = data_notes(datasets, &manifests);
@@ -262,11 +271,12 @@ fn load_datasets(
             manifests,
             without_label,
             invented_times,
+            holds,
             notes,
             reused: false,
         });
     }
-    let key = of_files("flows").and("options", &options).key();
+    let key = of_files("flows", FLOWS_VERSION).and("options", &options).key();
     let found = settings.cache.look_up(STAGE, &key, progress, || flow_cache::read(&settings.cache, &key));
     let _claim = match found {
         Turn::Ours(claim) => claim,
@@ -284,6 +294,7 @@ fn load_datasets(
                 manifests,
                 without_label,
                 invented_times,
+                holds,
                 notes,
                 reused: true,
             });
@@ -317,10 +328,21 @@ fn load_datasets(
     let manifests = manifests(datasets, &entry.captures, &checksums)?;
     let (content, captures, without_label) = (Content::Flows(loaded.flows), entry.captures, entry.without_label);
     let notes = data_notes(datasets, &manifests);
-    Ok(LoadedFlows { options, key, content, captures, manifests, without_label, invented_times, notes, reused: false })
+    Ok(LoadedFlows {
+        options,
+        key,
+        content,
+        captures,
+        manifests,
+        without_label,
+        invented_times,
+        holds,
+        notes,
+        reused: false,
+    })
 }
 
-/// How much of a published set is here, and which times are invented.
+/// How much of a published set is here, and what its flows do not hold.
 fn data_notes(datasets: &[Dataset], manifests: &[Manifest]) -> Vec<String> {
     let mut notes = Vec::new();
     for (dataset, manifest) in datasets.iter().zip(manifests) {
@@ -330,10 +352,8 @@ fn data_notes(datasets: &[Dataset], manifests: &[Manifest]) -> Vec<String> {
         if missing > 0 {
             notes.push(format!("Data: {used} of the {} published captures of {name}.", used + missing));
         }
-        if dataset.definition.times == PacketTimes::Invented {
-            notes.push(format!(
-                "Data: the packet times of {name} are invented, so statistics that read them are left out."
-            ));
+        if dataset.definition.features.is_none() {
+            notes.extend(super::held::notes(&dataset.definition));
         }
     }
     notes
@@ -353,7 +373,7 @@ fn manifests(
                 dataset: name,
                 capture: &facts.capture,
                 sha256: &facts.sha256,
-                summary: dataset.definition.features.is_none().then_some(&facts.summary),
+                summary: dataset.definition.is_captures().then_some(&facts.summary),
             })
             .collect();
         let own = checksums.iter().filter(|(dataset, ..)| dataset == name);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::flows::{Content, LoadedFlows};
 use super::{ExperimentError, Variant, VariantRun};
+use etcbench_dataset::HeldTimes;
 use etcbench_evaluate::Metric;
 use etcbench_feature::FeatureSet;
 use etcbench_flow::Flow;
@@ -58,8 +59,12 @@ pub(super) fn reports(
             })
         })
         .collect::<Result<_, _>>()?;
-    let mut reports = leak_reports(features, Some((&rows, &variant.feature)), splits);
-    if loaded.invented_times {
+    let mut reports = {
+        // Flows without bytes have no fields to report on.
+        let with_bytes = features.tokens.bytes > 0;
+        leak_reports(features, with_bytes.then_some((rows.as_slice(), &variant.feature)), splits)
+    };
+    if loaded.holds.iter().any(|holds| holds.times != HeldTimes::Absolute) {
         for LeakReport { shared, .. } in &mut reports {
             (shared.concurrent_flows, shared.within_training_time_flows) = (0, 0);
         }

@@ -13,6 +13,7 @@ mod fit;
 mod flow_cache;
 mod flows;
 mod format;
+mod held;
 mod ladder;
 mod leaks;
 mod measure;

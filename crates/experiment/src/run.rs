@@ -10,13 +10,13 @@ use super::cache::{Cache, FitArtifacts, StageCounts};
 use super::evaluation::{Answers, Asked, evaluate, without_unknown};
 use super::fit::{FitOutcome, FitRequest, fit, validation_score};
 use super::flows::{CaptureFacts, Content, LoadedFlows, load_flows};
+use super::held::require_held;
 use super::pretraining::{Divided, ElmoSources};
 use super::provenance::Provenance;
 use super::records::{curve_records, failure_records, outcome_records, tuning_records};
 use super::tune::{Setting, Trial, Tuning, is_tuned};
 use super::{Experiment, ExperimentError, Record, RunKey, Variant, memory};
 use etcbench_feature::{FEATURES_VERSION, FeatureSet, Unselected, build_features, build_table_features};
-use etcbench_flow::reads_times;
 use etcbench_leaks::LeakReport;
 use etcbench_model::elmo::ElmoSource;
 use etcbench_model::external::Failure;
@@ -333,14 +333,10 @@ pub(super) fn prepare(
     let sequences = variant.used_sequences();
     let (features, unselected) = match &flows.content {
         Content::Flows(labelled) => {
-            if flows.invented_times {
-                require_no_times(variant)?;
-            }
+            require_held(variant, flows)?;
             let (mut features, unselected) =
                 build_features(labelled, &variant.selection, &variant.feature, sequences, &flows.options, 0)?;
-            if flows.invented_times {
-                features.keep_statistics(|name| !reads_times(name));
-            }
+            features.keep_statistics(|name| flows.holds.iter().all(|holds| holds.knows(name)));
             (features, unselected)
         }
         Content::Table(table) => {
@@ -383,24 +379,6 @@ pub(super) fn prepare(
     });
     let splits = splits.collect();
     Ok(VariantRun { name: variant.name.clone(), unselected, small_classes, unknown, features, splits, folds })
-}
-
-/// Nothing is learned from invented times, and nothing divided by them.
-fn require_no_times(variant: &Variant) -> Result<(), ExperimentError> {
-    let problem = |what: &str| {
-        let problem = format!("a dataset's packet times are invented (`times` in its definition), and {what}");
-        Err(ExperimentError::Features { problem })
-    };
-    if variant.split.method == SplitMethod::Temporal {
-        return problem("split method \"temporal\" divides by them; use \"stratified\", \"grouped\" or \"k_fold\"");
-    }
-    if variant.reads_packet_times {
-        return problem(
-            "input = \"sequences\" and packet_metadata = [\"time\"] read them; use input = \"bytes\" or \"statistics\", and \
-             of the metadata \"length\" and \"direction\"",
-        );
-    }
-    Ok(())
 }
 
 /// Feature files have neither bytes nor packets and times, and addresses only where their definition names the columns.

@@ -430,7 +430,8 @@ pub(super) fn usable(
         return Ok(Usable::TooFewPackets);
     }
     let shown = tokenize(&flow.flow, tokens, scratch)?;
-    Ok(if shown == 0 { Usable::WithoutBytes } else { Usable::Yes })
+    let published_without = !flow.flow.packets.is_empty() && !has_bytes(flow);
+    Ok(if shown == 0 && !published_without { Usable::WithoutBytes } else { Usable::Yes })
 }
 
 /// The features of these flows, whatever they are chosen by: as [`build_features`], row by row. Classes are places in
@@ -448,7 +449,12 @@ pub fn features_of_rows(
     features_of(flows, labels, class_names, tokens, sequences)
 }
 
-/// The features of flows in their order; the options were checked.
+/// Whether any byte of a flow's packets is there: those of captures have an IP header, a published sequence has none.
+fn has_bytes(flow: &LabelledFlow) -> bool {
+    flow.flow.packets.iter().any(|packet| !packet.bytes.is_empty())
+}
+
+/// The features of flows in their order; the options were checked. Where no flow has bytes, there are no tokens.
 pub(super) fn features_of(
     flows: &[&LabelledFlow],
     labels: Vec<u32>,
@@ -457,11 +463,15 @@ pub(super) fn features_of(
     sequences: Option<&SequenceOptions>,
 ) -> Result<FeatureSet, SelectionError> {
     let invalid = |message: String| SelectionError::Invalid { message };
-    let size = tokens.packets.saturating_mul(tokens.bytes);
+    let without = flows.iter().all(|flow| !has_bytes(flow));
+    let (packets, bytes) = if without { (0, 0) } else { (tokens.packets, tokens.bytes) };
+    let size = packets.saturating_mul(bytes);
     let too_many = || invalid("too many flows for the memory".to_owned());
     let mut values = vec![0; flows.len().checked_mul(size).ok_or_else(too_many)?];
-    for (flow, out) in flows.iter().zip(values.chunks_exact_mut(size)) {
-        tokenize(&flow.flow, tokens, out)?;
+    if size > 0 {
+        for (flow, out) in flows.iter().zip(values.chunks_exact_mut(size)) {
+            tokenize(&flow.flow, tokens, out)?;
+        }
     }
     let statistics = Array2::from_shape_fn((flows.len(), STATISTIC_NAMES.len()), |(row, column)| {
         flows[row].flow.statistics[column] as f32
@@ -474,7 +484,7 @@ pub(super) fn features_of(
         }
     }
     Ok(FeatureSet {
-        tokens: TokenArray { packets: tokens.packets, bytes: tokens.bytes, values },
+        tokens: TokenArray { packets, bytes, values },
         statistics,
         statistic_names: STATISTIC_NAMES.iter().map(|name| (*name).to_owned()).collect(),
         sequences: Array2::from_shape_vec((flows.len(), columns), sequence)

@@ -9,9 +9,8 @@
 //! The file's key-value metadata (`etcbench.*`) holds [`StoreHeader`]. Equal flows give equal bytes.
 
 use std::borrow::Borrow;
-use std::cell::Cell;
 use std::path::Path;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parquet::basic::{Compression, ZstdLevel};
@@ -30,6 +29,7 @@ use super::column::{Field, Value};
 use etcbench_dataset::LabelledFlow;
 use etcbench_flow::FlowOptions;
 use etcbench_storage as storage;
+use etcbench_storage::guarded;
 
 /// Flows of a row group; what a reader or writer holds at once. A writer also holds some 800 bytes per column of every
 /// group it has written, as the file's directory comes at its end.
@@ -37,6 +37,8 @@ const ROWS_PER_GROUP: usize = 16_384;
 const FORMAT: &str = "1";
 const HEADER_KEY: &str = "etcbench.header";
 const FORMAT_KEY: &str = "etcbench.store_format";
+/// The Parquet reader panics on some damaged files.
+const GAVE_UP: &str = "the file is damaged (the Parquet reader gave up)";
 const VERSION_KEY: &str = "etcbench.version";
 
 /// What a store's flows have in common.
@@ -181,30 +183,6 @@ fn write_group<W: std::io::Write + Send, F: Borrow<LabelledFlow> + Sync>(
     Ok(())
 }
 
-/// Runs a part of the Parquet reader, which panics on some damaged files, and makes that an error. What
-/// it was reading is not used again.
-fn guarded<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    // A panic that becomes an error is reported as one, not twice.
-    static QUIET: Once = Once::new();
-    QUIET.call_once(|| {
-        let tell = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !GUARDED.get() {
-                tell(panic);
-            }
-        }));
-    });
-    let before = GUARDED.replace(true);
-    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(read));
-    GUARDED.set(before);
-    read.unwrap_or_else(|_| Err("the file is damaged (the Parquet reader gave up)".to_owned()))
-}
-
-thread_local! {
-    /// Whether this thread is in [`guarded`].
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
-}
-
 /// Streams flows back from a feature store, one row group in memory at a time.
 pub struct StoreReader {
     file: String,
@@ -224,7 +202,8 @@ impl StoreReader {
         let file = path.display().to_string();
         let fault = |message: String| StoreError::Read { file: file.clone(), message };
         let input = std::fs::File::open(path).map_err(|error| fault(error.to_string()))?;
-        let reader = guarded(|| SerializedFileReader::new(input).map_err(|error| error.to_string())).map_err(&fault)?;
+        let reader =
+            guarded(GAVE_UP, || SerializedFileReader::new(input).map_err(|error| error.to_string())).map_err(&fault)?;
         let metadata = reader.metadata().file_metadata();
         let value = |key: &str| {
             let pairs = metadata.key_value_metadata()?;
@@ -293,7 +272,7 @@ impl Iterator for StoreReader {
             if self.next_group >= self.reader.num_row_groups() {
                 return None;
             }
-            let group = guarded(|| self.read_group(self.next_group));
+            let group = guarded(GAVE_UP, || self.read_group(self.next_group));
             match group {
                 Ok(rows) => {
                     self.next_group += 1;

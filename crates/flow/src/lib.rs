@@ -11,6 +11,7 @@ mod key;
 mod options;
 mod round;
 mod running;
+mod sequence;
 mod shard;
 mod slab;
 mod statistics;
@@ -20,6 +21,7 @@ pub use assemble::{AssembleError, assemble_as_completed, assemble_capture, assem
 pub use assembler::{Assembler, NumberedFlow};
 pub use options::FlowOptionsError;
 pub use options::{MOST_KEPT_BYTES, MOST_KEPT_PACKETS};
+pub use sequence::{SequencePacket, flow_of_sequence, ipv4_offsets};
 pub use statistics::{STATISTIC_NAMES, reads_times};
 pub use types::{FiveTuple, Flow, FlowOptions, FlowPacket, PacketDirection, Pairing};
 

@@ -264,8 +264,8 @@ impl FlowStatistics {
         timestamp: i64,
         activity_timeout: u64,
     ) {
-        // The first packet is always forward.
-        if self.forward.packets > 0 {
+        // The first packet of a capture's flow is forward; that of a published sequence need not be.
+        if self.packets() > 0 {
             let gap = gap(latest, timestamp);
             self.interarrival.add(gap);
             if gap > activity_timeout {

@@ -16,6 +16,7 @@ use regex::Regex;
 pub(super) use join::{FlowLabelJoin, Joined, Order};
 pub(super) use offset::WithoutLine;
 pub use reader::MalformedLines;
+pub(super) use time::civil_time;
 use time::{Clock, parse_offset};
 
 use super::definition::{FlowLabelColumns, FlowLabelsSection, globs};

@@ -106,6 +106,11 @@ pub(super) fn advice(text: &str, clock: Clock) -> &'static str {
     }
 }
 
+/// `2019-04-12T16:34:07.5` in nanoseconds since the Unix epoch, without regard to time zones.
+pub(crate) fn civil_time(text: &str) -> Option<i64> {
+    civil(text, '-', 'T')
+}
+
 fn split_offset(text: &str, otherwise: i64) -> Option<(&str, i64)> {
     for zone in ["Z", "z", "UTC", "GMT"] {
         if let Some(plain) = text.strip_suffix(zone) {

@@ -1,0 +1,315 @@
+//! Flows as others published them, without captures: tables, arrays and folders of lengths, directions, times or bytes of
+//! packets. [`LAYOUTS`] says what layouts there are and what each holds; a layout is a file here and a line there.
+//!
+//! A reader takes a file as a stream, gives its flows one by one, and holds no more than a flow (of a capture's worth of packets
+//! in one table: than that table). What it gives becomes the same [`LabelledFlow`] that a capture gives, so selection, splits,
+//! features, caches and models read both alike.
+
+mod arrays;
+mod cesnet;
+mod line;
+mod load;
+mod mirage;
+mod npy;
+mod table;
+mod ucdavis;
+mod utmobilenet;
+
+use std::fmt;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use indexmap::IndexMap;
+use serde::Deserialize;
+
+use super::folder::CaptureFile;
+use super::holds::{HeldBytes, HeldFlags, HeldLengths, HeldTimes, Holds};
+use super::rules::known_column;
+use etcbench_capture::{ExpansionLimits, decompress};
+use etcbench_flow::{FiveTuple, SequencePacket};
+use etcbench_storage::declarative::nearest;
+
+pub(super) use load::load_published;
+
+/// The most packets that are read of one flow: what a person publishes as a flow has fewer.
+const MOST_PACKETS: usize = 1 << 22;
+
+/// A way to publish flows.
+pub struct Layout {
+    /// The name in `[published] layout`.
+    pub name: &'static str,
+    /// What files of it look like.
+    pub what: &'static str,
+    /// What a file says of each flow that labels can be taken from.
+    pub fields: &'static [&'static str],
+    /// What its flows hold.
+    pub holds: Holds,
+    /// Where a file's labels lie beside it, as the ending of its name and that of the other.
+    pub beside: Option<(&'static str, &'static str)>,
+    read: fn(&PublishedFile<'_>, &mut Sink<'_>) -> Result<(), Fault>,
+}
+
+/// Lengths and directions alone, of flows whose first packets are there.
+const SIGNED_LENGTHS: Holds = Holds {
+    bytes: HeldBytes::None,
+    lengths: HeldLengths::Packets,
+    times: HeldTimes::None,
+    flags: HeldFlags::None,
+    addresses: false,
+    cut: true,
+};
+
+/// All layouts.
+pub static LAYOUTS: &[Layout] = &[
+    Layout {
+        name: "ucdavis_icdm19",
+        what: "a file per flow, without a header, separated by tabs: Unix time, time since the first packet, length, \
+               direction 0 or 1 (Rezaei and Liu 2019)",
+        fields: &[],
+        holds: Holds { times: HeldTimes::Absolute, cut: false, ..SIGNED_LENGTHS },
+        beside: None,
+        read: ucdavis::read,
+    },
+    Layout {
+        name: "mirage19",
+        what: "JSON, an object per flow by \"source,port,destination,port,protocol\" with packet_data and flow_metadata; app \
+               is the file name's second part, or background where BF_label is another (Aceto et al. 2019)",
+        fields: &["app", "BF_label"],
+        holds: mirage::HOLDS,
+        beside: None,
+        read: mirage::read,
+    },
+    Layout {
+        name: "mirage22",
+        what: "as mirage19, with BF_activity: app is background where it is Unknown (Guarino et al. 2022)",
+        fields: &["app", "BF_label", "BF_activity"],
+        holds: mirage::HOLDS,
+        beside: None,
+        read: mirage::read_with_activities,
+    },
+    Layout {
+        name: "tcbench",
+        what: "Parquet, a row per flow: app, lists pkts_size, pkts_dir (0 or 1) and timetofirst, and partition or flow_id \
+               where there are such (Finamore et al. 2023)",
+        fields: &["app", "partition", "flow_id"],
+        holds: Holds { times: HeldTimes::Relative, cut: false, ..SIGNED_LENGTHS },
+        beside: None,
+        read: table::read,
+    },
+    Layout {
+        name: "wflib",
+        what: "npz with X, a row of direction times time per trace (0 where it has ended), and y, its class (Deng et al. 2024)",
+        fields: &["y"],
+        holds: Holds { lengths: HeldLengths::None, times: HeldTimes::Relative, cut: false, ..SIGNED_LENGTHS },
+        beside: None,
+        read: arrays::read_traces,
+    },
+    Layout {
+        name: "appclassnet",
+        what: "NAME_x.npy, a row of signed lengths per flow (0 where there is none), and NAME_y.npy, its class (Wang et al. 2022)",
+        fields: &["y"],
+        holds: SIGNED_LENGTHS,
+        beside: Some(("_x.npy", "_y.npy")),
+        read: arrays::read_lengths,
+    },
+    Layout {
+        name: "cesnet",
+        what: "CSV, a row per flow: PPI, a list of inter-packet times in milliseconds, directions 1 and -1, payload lengths and \
+               where published push flags of the first 30 packets; APP, CATEGORY and more (Luxemburk et al. 2022 to 2024)",
+        fields: &["APP", "CATEGORY", "TLS_SNI", "QUIC_SNI"],
+        holds: Holds {
+            lengths: HeldLengths::Payloads,
+            times: HeldTimes::Relative,
+            flags: HeldFlags::Push,
+            ..SIGNED_LENGTHS
+        },
+        beside: None,
+        read: cesnet::read,
+    },
+    Layout {
+        name: "utmobilenet21",
+        what: "CSV, a row per packet under tshark's names (frame.time in US Central time, ip.src, tcp.len, udp.length, ...); \
+               packets of one five-tuple are a flow (Heng, Chandrasekhar and Andrews 2021)",
+        fields: &["location"],
+        holds: Holds {
+            lengths: HeldLengths::Payloads,
+            times: HeldTimes::Absolute,
+            addresses: true,
+            cut: false,
+            ..SIGNED_LENGTHS
+        },
+        beside: None,
+        read: utmobilenet::read,
+    },
+];
+
+/// `[published]` of a definition.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PublishedSection {
+    layout: String,
+    #[serde(default)]
+    labels: IndexMap<String, String>,
+    most_flows_per_class: Option<u32>,
+    #[serde(default)]
+    sampling_seed: u64,
+}
+
+/// How a dataset's files are read, where they are in a published layout.
+#[derive(Clone)]
+pub struct PublishedRules {
+    /// The layout of all files.
+    pub layout: &'static Layout,
+    /// Label column to the field whose values it takes.
+    labels: IndexMap<String, String>,
+    /// Of one file at most so many flows with the same labels are kept, drawn with the seed.
+    most_flows_per_class: Option<(u32, u64)>,
+}
+
+impl fmt::Debug for PublishedRules {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("PublishedRules").field(&self.layout.name).field(&self.labels).finish()
+    }
+}
+
+impl PublishedRules {
+    /// Checks a section.
+    ///
+    /// # Errors
+    /// A layout, a field or a label column that there is none of.
+    pub(super) fn new(section: &PublishedSection, label_columns: &[String]) -> Result<Self, String> {
+        let name = &section.layout;
+        let Some(layout) = LAYOUTS.iter().find(|layout| layout.name == name) else {
+            let known: Vec<&str> = LAYOUTS.iter().map(|layout| layout.name).collect();
+            let near = nearest(name, known.iter().copied()).unwrap_or_default();
+            return Err(format!(
+                "`published.layout` is `{name}`; the nearest that is read is `{near}` (there are: {})",
+                known.join(", ")
+            ));
+        };
+        for (column, field) in &section.labels {
+            known_column(column, label_columns)?;
+            if !layout.fields.contains(&field.as_str()) {
+                let known =
+                    if layout.fields.is_empty() { "none; use [[rule]]".to_owned() } else { layout.fields.join(", ") };
+                return Err(format!(
+                    "`published.labels`: files of layout `{name}` have no `{field}` (there are: {known})"
+                ));
+            }
+        }
+        if section.most_flows_per_class == Some(0) {
+            return Err("`published.most_flows_per_class` is 0; leave it out to keep all".to_owned());
+        }
+        let most_flows_per_class = section.most_flows_per_class.map(|most| (most, section.sampling_seed));
+        Ok(Self { layout, labels: section.labels.clone(), most_flows_per_class })
+    }
+
+    /// Whether the files give any label column.
+    pub(super) fn gives_any(&self) -> bool {
+        !self.labels.is_empty()
+    }
+
+    /// Whether the files give this label column.
+    pub(super) fn gives(&self, column: &str) -> bool {
+        self.labels.contains_key(column)
+    }
+
+    /// Whether a file holds the labels of another.
+    pub(super) fn is_beside(&self, path: &str) -> bool {
+        self.layout.beside.is_some_and(|(_, labels)| path.ends_with(labels))
+    }
+}
+
+/// A file of a published layout.
+pub(super) struct PublishedFile<'a> {
+    root: &'a Path,
+    file: &'a CaptureFile,
+    layout: &'a Layout,
+    /// Packets that are kept of a flow, and bytes of each.
+    kept: (usize, usize),
+}
+
+impl PublishedFile<'_> {
+    /// Its bytes, without archive and compression.
+    fn open(&self) -> Result<Box<dyn BufRead + Send>, Fault> {
+        self.open_source(&self.file.source(self.root))
+    }
+
+    fn open_source(&self, source: &etcbench_capture::CaptureSource) -> Result<Box<dyn BufRead + Send>, Fault> {
+        let limits = ExpansionLimits::default();
+        let stream = source.open(limits).map_err(|error| Fault::of_file(error.to_string()))?;
+        let stream = decompress(stream, limits).map_err(|error| Fault::of_file(error.to_string()))?.stream;
+        Ok(Box::new(BufReader::with_capacity(1 << 18, stream)))
+    }
+
+    /// The file that holds its labels, with its name.
+    fn open_beside(&self) -> Result<(String, Box<dyn BufRead + Send>), Fault> {
+        let path =
+            self.layout.beside.and_then(|(own, labels)| Some(format!("{}{labels}", self.file.path.strip_suffix(own)?)));
+        let path = path.ok_or_else(|| {
+            let (own, _) = self.layout.beside.unwrap_or_default();
+            Fault::of_file(format!("its name does not end in {own}, so its labels cannot be found; correct `patterns`"))
+        })?;
+        let file = CaptureFile { path: path.clone(), size: 0, archive: self.file.archive.clone() };
+        let stream = self.open_source(&file.source(self.root));
+        let stream = stream.map_err(|fault| Fault::of_file(format!("its labels are in {path}: {}", fault.message)))?;
+        Ok((path, stream))
+    }
+}
+
+/// A flow as a file gives it.
+pub(super) struct PublishedFlow {
+    /// What the file says of it, in the order of the layout's fields.
+    fields: Vec<String>,
+    five_tuple: Option<FiveTuple>,
+    packets: Vec<SequencePacket>,
+}
+
+/// Takes flows; an error of it ends the reading.
+type Sink<'a> = dyn FnMut(PublishedFlow) -> Result<(), String> + 'a;
+
+/// What is wrong in a file, and where.
+#[derive(Debug)]
+pub(super) struct Fault {
+    /// `line 3`, `row 7`, or nothing where it is the whole file.
+    place: String,
+    message: String,
+}
+
+impl Fault {
+    fn of_file(message: String) -> Self {
+        Self { place: String::new(), message }
+    }
+
+    fn at(place: impl fmt::Display, message: impl Into<String>) -> Self {
+        Self { place: place.to_string(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let separator = if self.place.is_empty() { "" } else { ": " };
+        write!(formatter, "{}{separator}{}", self.place, self.message)
+    }
+}
+
+/// Seconds as nanoseconds; nothing where they are no time that anything takes.
+fn nanoseconds(seconds: f64) -> Option<i64> {
+    let nanoseconds = (seconds * 1e9).round();
+    (nanoseconds.abs() < 9.0e18).then_some(nanoseconds as i64)
+}
+
+/// A length in bytes; nothing where it is no whole number of them.
+fn length(number: f64) -> Option<u32> {
+    let magnitude = number.abs();
+    (magnitude.fract() == 0.0 && magnitude <= f64::from(u32::MAX)).then_some(magnitude as u32)
+}
+
+/// The start of a text, for a message of one line.
+fn shown(text: &str) -> String {
+    let start: String = text.chars().take(60).collect();
+    start.escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,274 @@
+//! Every layout against what its publisher's own loader reads (`tests/fixtures/published/make.py` restates them), by the
+//! definitions in `data/`, and what is broken against a message.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::*;
+use crate::load::{Dataset, load};
+use crate::{DatasetDefinition, DatasetError, definition_path, open_folder};
+use etcbench_flow::{FlowOptions, PacketDirection, STATISTIC_NAMES};
+use etcbench_storage::progress::Silent;
+
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+#[derive(Deserialize)]
+struct Golden {
+    file: String,
+    fields: Vec<String>,
+    lengths: Vec<f64>,
+    times: Vec<i64>,
+    start: i64,
+    tuple: Option<String>,
+    bytes: Option<Vec<String>>,
+    push: Option<Vec<u8>>,
+}
+
+fn golden() -> IndexMap<String, Vec<Golden>> {
+    let text = std::fs::read_to_string(project().join("tests/fixtures/published/golden.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn fixture(name: &str) -> Dataset {
+    let definition = DatasetDefinition::read(&definition_path(&project(), name)).unwrap();
+    let folder = open_folder(&definition, &project().join("tests/fixtures/published").join(name)).unwrap();
+    Dataset { definition, folder }
+}
+
+#[test]
+fn every_layout_gives_what_its_own_loader_reads() {
+    let golden = golden();
+    let mut layouts: Vec<&str> = Vec::new();
+    for (name, expected) in &golden {
+        let dataset = fixture(name);
+        let layout = dataset.definition.published.as_ref().unwrap().layout;
+        layouts.push(layout.name);
+        let mut flows = Vec::new();
+        for file in &dataset.folder.captures {
+            let published = PublishedFile { root: &dataset.folder.root, file, layout, kept: (8, 8) };
+            let mut sink = |flow: PublishedFlow| {
+                flows.push((file.path.clone(), flow));
+                Ok(())
+            };
+            (layout.read)(&published, &mut sink).unwrap_or_else(|fault| panic!("{}: {fault}", file.path));
+        }
+        let mut expected: Vec<&Golden> = expected.iter().collect();
+        expected.sort_by(|a, b| a.file.cmp(&b.file));
+        assert_eq!(flows.len(), expected.len(), "{name}");
+        for ((path, flow), expected) in flows.iter().zip(expected) {
+            assert_eq!(path, &expected.file);
+            let fields: Vec<&str> = flow.fields.iter().map(String::as_str).take(expected.fields.len()).collect();
+            assert_eq!(fields, expected.fields, "{path}");
+            let sign = |packet: &SequencePacket| if packet.direction == PacketDirection::Forward { 1.0 } else { -1.0 };
+            // A packet without a length has a direction all the same.
+            let lengths: Vec<f64> = flow.packets.iter().map(|packet| sign(packet) * f64::from(packet.length)).collect();
+            assert_eq!(lengths, expected.lengths, "{path}");
+            let start = flow.packets.first().map_or(0, |packet| packet.timestamp);
+            for (packet, time) in flow.packets.iter().zip(&expected.times) {
+                // Seconds in 64-bit numbers differ in the last nanoseconds after a sum.
+                assert!((packet.timestamp - start - time).abs() <= 2, "{path}: {} {time}", packet.timestamp - start);
+            }
+            if layout.holds.times == HeldTimes::Absolute {
+                assert!((start - expected.start).abs() <= 1, "{path}: {start} {}", expected.start);
+            }
+            if let Some(tuple) = &expected.tuple {
+                let found = flow.five_tuple.unwrap();
+                let (from, to) = (found.source, found.destination);
+                let text = format!("{},{},{},{}", from.ip(), from.port(), to.ip(), to.port());
+                assert!(tuple.starts_with(&text), "{tuple} {text}");
+            }
+            if let Some(bytes) = &expected.bytes {
+                let found: Vec<String> = flow.packets.iter().map(|packet| hex::encode(&packet.bytes)).collect();
+                assert_eq!(&found, bytes, "{path}");
+            }
+            if let Some(push) = &expected.push {
+                let found: Vec<u8> = flow.packets.iter().map(|packet| packet.flags >> 3).collect();
+                assert_eq!(&found, push, "{path}");
+            }
+        }
+    }
+    for layout in LAYOUTS {
+        assert!(layouts.contains(&layout.name), "no fixture has layout {}", layout.name);
+    }
+}
+
+#[test]
+fn definitions_give_every_flow_its_labels() {
+    let labels = |name: &str| {
+        let dataset = fixture(name);
+        let columns = dataset.definition.label_columns.clone();
+        let loaded = load(&[dataset], &FlowOptions::default(), &Silent).unwrap();
+        assert!(loaded.unlabelled.is_empty(), "{name}");
+        let of = |flow: &crate::LabelledFlow| {
+            assert_eq!(flow.flow.statistics.len(), STATISTIC_NAMES.len());
+            columns.iter().map(|column| flow.labels[column].clone()).collect::<Vec<_>>().join(" ")
+        };
+        loaded.flows.iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        labels("ucdavis-icdm19"),
+        [
+            "Youtube Retraining(human-triggered)",
+            "Google Search Retraining(script-triggered)",
+            "Google Doc pretraining",
+            "Youtube pretraining"
+        ]
+    );
+    assert_eq!(labels("mirage19"), ["com.spotify.music Nexus7", "background Nexus7"]);
+    assert_eq!(labels("mirage22"), ["us.zoom.videomeetings VideoCall", "background Unknown"]);
+    assert_eq!(
+        labels("appclassnet"),
+        ["0 test", "1 test", "0 train", "1 train", "2 train", "0 train", "1 train", "0 valid", "1 valid"]
+    );
+    assert_eq!(labels("wflib")[..4], ["0 CW", "1 CW", "0 CW", "2 CW"]);
+    assert_eq!(labels("cesnet-quic22")[1], "spotify Music");
+    assert_eq!(labels("utmobilenet21")[0], "dropbox Action-Specific Wild Test Data");
+    assert_eq!(labels("tcbench-ucdavis-icdm19")[2], "youtube retraining-human-triggered");
+}
+
+/// A dataset of one file in a layout.
+fn broken(layout: &str, rest: &str, files: &[(&str, Vec<u8>)]) -> Result<Vec<crate::LabelledFlow>, DatasetError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("made.toml");
+    let text = format!(
+        "name = \"made\"\ntitle = \"t\"\nreference = \"none\"\nlabel_columns = [\"kind\"]\n{rest}\n[published_at]\nurl = \"u\"\n\
+         how = \"h\"\n[files]\npatterns = [\"**/*\"]\n[[rule]]\npath = \"\"\nlabels = {{ kind = \"all\" }}\n[published]\nlayout = \
+         \"{layout}\"\n"
+    );
+    std::fs::write(&path, text).unwrap();
+    let root = folder.path().join("made");
+    std::fs::create_dir(&root).unwrap();
+    for (name, content) in files {
+        std::fs::write(root.join(name), content).unwrap();
+    }
+    let definition = DatasetDefinition::read(&path)?;
+    let folder = open_folder(&definition, &root)?;
+    Ok(load(&[Dataset { definition, folder }], &FlowOptions::default(), &Silent)?.flows)
+}
+
+fn npy(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
+    [&b"\x93NUMPY\x01\x00"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes(), values].concat()
+}
+
+#[test]
+fn what_is_broken_is_told_with_its_place() {
+    let told = |layout: &str, content: &str| {
+        broken(layout, "", &[("a.txt", content.as_bytes().to_vec())]).unwrap_err().to_string()
+    };
+    let header =
+        "frame.time,ip.src,ip.dst,ip.proto,tcp.srcport,tcp.dstport,tcp.len,udp.srcport,udp.dstport,udp.length\n";
+    let row = "\"Apr 12, 2019 16:34:07.5 CDT\",10.0.0.1,10.0.0.2,6,1,2,3,,,\n";
+    assert_eq!(broken("utmobilenet21", "", &[("a", format!("{header}{row}").into_bytes())]).unwrap().len(), 1);
+    for (layout, content, words) in [
+        ("ucdavis_icdm19", "", "a.txt: it has no packet"),
+        ("ucdavis_icdm19", "1\t0\t60\n", "a.txt: line 1: 3 fields separated by tabs, expected 4"),
+        ("ucdavis_icdm19", "1\t0\t60\t0\n2\t1\t60\t2\n", "line 2: `2` is no direction (0 or 1)"),
+        ("ucdavis_icdm19", "1\t0\t60.5\t0\n", "`60.5` is no size in bytes"),
+        ("ucdavis_icdm19", "x\t0\t60\t0\n", "`x` is no time"),
+        ("ucdavis_icdm19", "1\t1e99\t60\t0\n", "`1e99` is no time"),
+        ("mirage19", "[]", "line 1, column 1: invalid type: sequence, expected an object of flows"),
+        ("mirage19", "{\"x\": {}}", "missing field `packet_data`"),
+        (
+            "mirage19",
+            "{\"a,1,b,2,6\": {\"packet_data\": {\"packet_dir\": [], \"L4_payload_bytes\": [], \"iat\": []}, \"flow_metadata\": {}}}",
+            "flow `a,1,b,2,6`: it is no source,port,destination,port,protocol",
+        ),
+        (
+            "mirage19",
+            "{\"10.0.0.1,1,10.0.0.2,2,6\": {\"packet_data\": {\"packet_dir\": [0], \"L4_payload_bytes\": [], \"iat\": []}, \"flow_metadata\": {}}}",
+            "1 directions, 0 lengths and 0 times; they must be as many",
+        ),
+        ("mirage19", "{\"10.0.0.1,1", "EOF while parsing"),
+        ("tcbench", "PAR1", "a.txt: "),
+        ("wflib", "PK", "a.txt: "),
+        ("cesnet", "APP,ppi\nx,y\n", "line 1: there is no column `PPI`; the nearest is `ppi`"),
+        ("cesnet", "APP,PPI\nx,\"[[0],[1]]\"\n", "line 2: `PPI`: 2 lists, expected 3 or 4"),
+        ("cesnet", "APP,PPI\nx,\"[[0],[1],[1,2]]\"\n", "line 2: `PPI`: its lists have [1, 1, 2] values"),
+        ("cesnet", "APP,PPI\nx,nan\n", "line 2: `PPI`: `nan` is no list of lists of numbers"),
+        ("cesnet", "APP,PPI\nx,\"[[0],[1],[5.5]]\"\n", "5.5 is no length in bytes"),
+        ("utmobilenet21", "frame.time\n", "line 1: there is no column `ip.src`"),
+        ("utmobilenet21", &format!("{header}{}", row.replace("CDT", "PDT")), "is in time zone `PDT`; known are CDT"),
+        (
+            "utmobilenet21",
+            &format!("{header}{}", row.replace("Apr", "apr")),
+            "line 2: `apr 12, 2019 16:34:07.5 CDT` is no time",
+        ),
+        ("utmobilenet21", &format!("{header}{}", row.replace(",1,2,", ",1,x,")), "`x` is no port"),
+    ] {
+        let message = told(layout, content);
+        assert!(message.contains(words), "{words} is not in {message}");
+        assert!(message.contains("a.txt") && !message.contains('\n'), "{message}");
+    }
+    let unknown = broken("ucdavis_icdm", "", &[]).unwrap_err().to_string();
+    assert!(
+        unknown.contains("the nearest that is read is `ucdavis_icdm19` (there are: ucdavis_icdm19, mirage19,"),
+        "{unknown}"
+    );
+
+    let values = npy("<i2", "(2, 2)", &[1, 0, 2, 0, 3, 0, 0, 0]);
+    let labels = npy("|u1", "(2,)", &[5, 6]);
+    let flows = broken("appclassnet", "", &[("a_x.npy", values.clone()), ("a_y.npy", labels.clone())]).unwrap();
+    assert_eq!(flows.iter().map(|flow| flow.flow.packets.len()).collect::<Vec<_>>(), [2, 1]);
+    for (x, y, words) in [
+        (values.clone(), vec![], "a_x.npy: its labels are in a_y.npy: it is no .npy array: it is too short"),
+        (values.clone(), npy("|u1", "(1,)", &[5]), "a_x.npy: 2 rows of x and 1 labels"),
+        (values.clone(), npy("|u1", "(2, 3)", &[5; 6]), "it has 3 values a row, and one is read"),
+        (
+            values.clone(),
+            npy("<f4", "(2,)", &[0, 0, 192, 127, 0, 0, 192, 127]),
+            "row 0: its label NaN is no whole number",
+        ),
+        (values[..values.len() - 1].to_vec(), labels.clone(), "it ends in row 1 of 2"),
+        (npy("|O", "(2, 2)", &[]), labels.clone(), "it holds Python objects"),
+        (npy("<f2", "(2, 2)", &[]), labels.clone(), "its type is <f2"),
+        (npy("<i2", "(2, 99999999)", &[]), labels.clone(), "its rows have more than"),
+        (npy("<f4", "(2, 1)", &[0, 0, 192, 127, 0, 0, 192, 127]), labels.clone(), "row 0: NaN is no length"),
+        (b"hello, world".to_vec(), labels, "a_x.npy: it is no .npy array"),
+    ] {
+        let error = broken("appclassnet", "", &[("a_x.npy", x), ("a_y.npy", y)]).unwrap_err().to_string();
+        assert!(error.contains(words), "{words} is not in {error}");
+    }
+    let alone = broken("appclassnet", "", &[("a_x.npy", values)]).unwrap_err().to_string();
+    assert!(alone.contains("its labels are in a_y.npy"), "{alone}");
+}
+
+#[test]
+fn invented_times_are_not_read_and_classes_are_sampled_by_a_seed() {
+    let text = "10\t0\t60\t0\n11\t1\t70\t1\n".as_bytes().to_vec();
+    let flow = &broken("ucdavis_icdm19", "times = \"invented\"", &[("a.txt", text.clone())]).unwrap()[0].flow;
+    assert_eq!((flow.start, flow.end, flow.packets[1].timestamp), (0, 0, 0));
+    assert_eq!(broken("ucdavis_icdm19", "", &[("a.txt", text)]).unwrap()[0].flow.end, 11_000_000_000);
+
+    let rows: String = (0..300).map(|row| format!("{},\"[[0],[1],[{row}]]\"\n", ["a", "b", "b"][row % 3])).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let sample = |rest: &str| {
+        let path = folder.path().join("made.toml");
+        let text = format!(
+            "name = \"made\"\ntitle = \"t\"\nreference = \"none\"\nlabel_columns = [\"kind\"]\n[published_at]\nurl = \"u\"\nhow = \
+             \"h\"\n[files]\npatterns = [\"*.csv\"]\n[published]\nlayout = \"cesnet\"\nlabels = {{ kind = \"APP\" }}\n{rest}"
+        );
+        std::fs::write(&path, text).unwrap();
+        std::fs::create_dir_all(folder.path().join("made")).unwrap();
+        std::fs::write(folder.path().join("made/a.csv"), format!("APP,PPI\n{rows}")).unwrap();
+        let definition = DatasetDefinition::read(&path).unwrap();
+        let opened = open_folder(&definition, &folder.path().join("made")).unwrap();
+        let loaded = load(&[Dataset { definition, folder: opened }], &FlowOptions::default(), &Silent).unwrap();
+        let unused = loaded.captures[0].unused;
+        let flows = loaded.flows;
+        (flows.iter().map(|flow| (flow.labels["kind"].clone(), flow.provenance.number)).collect::<Vec<_>>(), unused)
+    };
+    assert_eq!(sample("").0.len(), 300);
+    let (flows, unused) = sample("most_flows_per_class = 10");
+    assert_eq!((flows.len(), unused), (20, 280));
+    assert_eq!(flows.iter().filter(|(kind, _)| kind == "a").count(), 10);
+    assert!(flows.iter().all(|(kind, number)| kind == ["a", "b", "b"][*number as usize % 3]));
+    assert!(flows.is_sorted_by_key(|(_, number)| *number));
+    // Of the whole file, and the same again; another seed draws others.
+    assert!(flows.iter().any(|(_, number)| *number < 150) && flows.iter().any(|(_, number)| *number >= 150));
+    assert_eq!(sample("most_flows_per_class = 10").0, flows);
+    assert_ne!(sample("most_flows_per_class = 10\nsampling_seed = 1").0, flows);
+}
