@@ -12,6 +12,7 @@ mod folder;
 mod hints;
 mod partial;
 mod process;
+mod program;
 pub mod progress;
 mod read;
 pub mod seed;
@@ -26,6 +27,7 @@ pub use destination::{Output, is_standard_output, standard_output_is_closed};
 pub use determinants::{Determinants, RESULT_VERSION};
 pub use folder::{WholeFolder, read_folder, update_folder};
 pub use partial::{abandon, remove_leftovers};
+pub use program::{program, set_program};
 pub use read::{read_at_most, read_regular};
 pub use succession::{Succession, kept_of};
 
