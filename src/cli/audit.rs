@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::Verdict;
 use crate::report::{self, AuditTable, Possible};
+use crate::runs::published_folder;
 
 /// `etcbench audit`.
 #[derive(Args)]
@@ -45,11 +46,6 @@ pub(super) fn audit(project: &Path, arguments: &AuditArguments) -> anyhow::Resul
         say!("{}", report::audit_table(&path.display().to_string(), &findings).to_markdown());
     }
     Ok(if impossible { Verdict::CheckFailed } else { Verdict::Done })
-}
-
-/// Where the project has published tables.
-pub(super) fn published_folder(project: &Path) -> PathBuf {
-    project.join("paper/published")
 }
 
 /// The published tables of the project, by name; none where it has no such folder.

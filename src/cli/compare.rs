@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Verdict, find_run};
+use super::Verdict;
 use crate::evaluate::Metric;
 use crate::experiment::results_folder;
 use crate::report::{self, StoredRun};
+use crate::runs::find_run;
 use crate::storage;
 
 /// `etcbench compare`.

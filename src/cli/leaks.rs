@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
-use super::run::{Seeds, generate_captures, parse_seeds};
+use super::run::{Seeds, parse_seeds};
 use super::{Verdict, output, progress};
 use crate::experiment::{self, Cache, Experiment, Overrides, Settings, VariantRun};
-use crate::model::Device;
-use crate::{report, storage};
+use crate::{report, runs, storage};
 
 /// An experiment and what is changed of it, for subcommands that train nothing.
 #[derive(Args)]
@@ -36,10 +35,7 @@ pub(super) struct Divided {
 impl Divided {
     /// Reads the experiment, whose data is here.
     pub(super) fn read(&self, project: &Path) -> anyhow::Result<Experiment> {
-        let path = match self.experiment.ends_with(".toml") {
-            true => PathBuf::from(&self.experiment),
-            false => project.join("experiments").join(format!("{}.toml", self.experiment)),
-        };
+        let path = runs::experiment_file(project, &self.experiment);
         let overrides = Overrides {
             data: self.data.clone(),
             size: self.size.clone(),
@@ -56,15 +52,7 @@ impl Divided {
 
     /// Settings of what trains nothing.
     pub(super) fn settings(project: &Path) -> Settings {
-        Settings {
-            project: project.to_owned(),
-            device: Device::Cpu,
-            device_reason: None,
-            cache: Cache::disabled(),
-            generator: generate_captures,
-            take_failures: false,
-            memory_limit: None,
-        }
+        runs::plain_settings(project, Cache::disabled())
     }
 
     /// Reads the experiment and divides its flows.

@@ -182,28 +182,34 @@ impl std::fmt::Display for Internal {
 
 /// Runs the command line and returns the process's exit code.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    ExitCode::from(main_with(std::env::args_os()))
+}
+
+/// As [`main`], with other arguments than the process's; the first is the program's name. It may end the process itself:
+/// after `--help`, bad arguments or a signal.
+pub fn main_with(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
+    let arguments = Arguments::parse_from(arguments);
     interrupt::listen();
     exit_code(|| dispatch(arguments))
 }
 
 /// The exit code of some work, after a line of its error. A panic, a mistake in this program, has already printed its place.
-fn exit_code(work: impl FnOnce() -> anyhow::Result<Verdict>) -> ExitCode {
+fn exit_code(work: impl FnOnce() -> anyhow::Result<Verdict>) -> u8 {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
-        Ok(Ok(Verdict::Done)) => ExitCode::SUCCESS,
-        Ok(Ok(Verdict::CheckFailed)) => ExitCode::from(1),
+        Ok(Ok(Verdict::Done)) => 0,
+        Ok(Ok(Verdict::CheckFailed)) => 1,
         // `etcbench ... -o - | head`
-        Ok(Err(_)) if crate::storage::standard_output_is_closed() => ExitCode::SUCCESS,
+        Ok(Err(_)) if crate::storage::standard_output_is_closed() => 0,
         Ok(Err(error)) => {
             tell!("etcbench: {}", in_one_line(&error));
-            ExitCode::from(if error.downcast_ref::<Internal>().is_some() { 3 } else { 2 })
+            if error.downcast_ref::<Internal>().is_some() { 3 } else { 2 }
         }
-        Err(_) => ExitCode::from(3),
+        Err(_) => 3,
     }
 }
 
 /// An error with its causes. Many messages already contain that of their cause; nothing is printed twice.
-fn in_one_line(error: &anyhow::Error) -> String {
+pub fn in_one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for message in error.chain().map(|cause| cause.to_string()) {
         if !text.contains(&message) {
@@ -227,23 +233,6 @@ fn find_results(project: &Path, target: &run::Target) -> anyhow::Result<(Experim
     let experiment = experiment::read_experiment(&path, &overrides)?;
     let folder = experiment::results_folder(project).join(experiment::results_name(&experiment, false));
     Ok((experiment, folder))
-}
-
-/// A run by the name of its folder under `results`, or by its folder.
-fn find_run(results: &Path, run: &Path) -> anyhow::Result<PathBuf> {
-    let named = results.join(run);
-    if let Some(folder) = [named.as_path(), run].into_iter().find(|folder| folder.join("records.jsonl").is_file()) {
-        return Ok(folder.to_owned());
-    }
-    let known = crate::report::StoredRun::folders(results)?;
-    let known: Vec<String> =
-        known.iter().filter_map(|folder| Some(folder.file_name()?.to_string_lossy().into_owned())).collect();
-    let nearest = crate::declarative::did_you_mean(&run.display().to_string(), known.iter().map(String::as_str));
-    let advice = match known.as_slice() {
-        [] => " (there is none yet: `etcbench run` makes one)",
-        _ => " (`etcbench list runs` names them)",
-    };
-    anyhow::bail!("{}: there is no stored run{nearest}{advice}", named.display())
 }
 
 /// The records of the run in a folder.
@@ -296,12 +285,10 @@ mod tests {
 
     #[test]
     fn every_end_has_its_exit_code() {
-        let code = |code: u8| format!("{:?}", ExitCode::from(code));
-        let ended = |work: fn() -> anyhow::Result<Verdict>| format!("{:?}", exit_code(work));
-        assert_eq!(ended(|| Ok(Verdict::Done)), code(0));
-        assert_eq!(ended(|| Ok(Verdict::CheckFailed)), code(1));
-        assert_eq!(ended(|| Err(anyhow::anyhow!("no such file"))), code(2));
-        assert_eq!(ended(|| Err(anyhow::anyhow!("no such thread").context(Internal))), code(3));
-        assert_eq!(ended(|| panic!("a mistake of the program, as this test wants it")), code(3));
+        assert_eq!(exit_code(|| Ok(Verdict::Done)), 0);
+        assert_eq!(exit_code(|| Ok(Verdict::CheckFailed)), 1);
+        assert_eq!(exit_code(|| Err(anyhow::anyhow!("no such file"))), 2);
+        assert_eq!(exit_code(|| Err(anyhow::anyhow!("no such thread").context(Internal))), 3);
+        assert_eq!(exit_code(|| panic!("a mistake of the program, as this test wants it")), 3);
     }
 }

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
-use super::audit::{published, published_folder};
-use super::{Verdict, find_run, output, progress};
+use super::audit::published;
+use super::{Verdict, output, progress};
 use crate::report::{self, AuditTable, PaperFiles, Report, ReportedRun, StoredRun, Table};
+use crate::runs::{find_run, published_folder};
 use crate::{experiment, storage};
 
 /// `etcbench report`.

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
 
 use super::{Verdict, models_help, progress, units, with_models};
@@ -11,11 +10,10 @@ use crate::evaluate::Metric;
 use crate::experiment::{
     self, Cache, Experiment, Overrides, PlanOptions, PlannedRun, Settings, SlurmOptions, UnitRecord,
 };
-use crate::model::{CudaDevice, Device, Precision};
+use crate::model::Precision;
 use crate::progress::Progress;
 use crate::report;
-use crate::storage::WholeFolder;
-use crate::synth::{self, SynthOptions};
+use crate::runs;
 
 /// What both subcommands take.
 #[derive(Args)]
@@ -172,46 +170,6 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     count.checked_mul(1 << (10 * (unit + 1))).filter(|&bytes| bytes > 0).ok_or_else(problem)
 }
 
-/// What `--device` names.
-#[derive(Clone, Copy)]
-pub(super) enum DeviceChoice {
-    Auto,
-    Chosen(Device),
-}
-
-impl DeviceChoice {
-    /// The device, which can be used, and why it is not a graphics card where one was looked for.
-    pub(super) fn resolve(self, precision: Precision) -> anyhow::Result<(Device, Option<String>)> {
-        let (device, reason) = match self {
-            Self::Auto => {
-                let (device, reason) = Device::best();
-                (device, reason.map(|reason| reason.to_string()))
-            }
-            Self::Chosen(device) => (device, None),
-        };
-        match device {
-            Device::Cpu if precision != Precision::F32 => {
-                anyhow::bail!("--precision {} is for CUDA devices; the cpu computes in f32", precision.name())
-            }
-            Device::Cpu => Ok((device, reason)),
-            Device::Cuda(card) => {
-                let device = Device::Cuda(CudaDevice { precision, ..card });
-                device.check()?;
-                Ok((device, reason))
-            }
-        }
-    }
-}
-
-pub(super) fn parse_device(text: &str) -> Result<DeviceChoice, String> {
-    match text {
-        "auto" => Ok(DeviceChoice::Auto),
-        // The precision has an option of its own.
-        _ if text.contains(' ') => Err("the devices are auto, cpu, cuda and cuda:N".to_owned()),
-        _ => text.parse().map(DeviceChoice::Chosen),
-    }
-}
-
 impl Options {
     pub(super) fn overrides(&self) -> Overrides {
         Overrides {
@@ -262,30 +220,7 @@ pub(super) enum InUnits {
     Slurm { options: SlurmOptions, wait: bool },
 }
 
-/// The captures of the dataset `synth`, for experiments that use it.
-pub(super) fn generate_captures(folder: &Path, progress: &dyn Progress) -> Result<(), String> {
-    synth::generate(&SynthOptions::default(), folder, progress).map(drop).map_err(|error| error.to_string())
-}
-
-/// The settings of a run on a device by the names that the command line and plans have for it.
-pub(super) fn settings(project: &Path, device: &str, precision: &str, cache: Cache) -> anyhow::Result<Settings> {
-    let choice = parse_device(device).map_err(anyhow::Error::msg)?;
-    let (device, device_reason) = choice.resolve(precision.parse().map_err(anyhow::Error::msg)?)?;
-    Ok(Settings {
-        project: project.to_owned(),
-        device,
-        device_reason,
-        cache,
-        generator: generate_captures,
-        take_failures: false,
-        memory_limit: None,
-    })
-}
-
-/// The project's cache.
-pub(super) fn cache(project: &Path) -> Cache {
-    Cache::new(experiment::results_folder(project).join("cache"))
-}
+pub(super) use crate::runs::{DeviceChoice, cache, generate_captures, parse_device, settings};
 
 /// Runs one experiment file.
 pub(super) fn run(project: &Path, arguments: &RunArguments) -> anyhow::Result<Verdict> {
@@ -386,9 +321,7 @@ pub(super) fn print_tables(
     Ok(Verdict::CheckFailed)
 }
 
-/// Writes a run's folder whole: into a temporary folder beside it, then in its place. `units` say who computed what,
-/// where other processes did; with `models` the trained models are written too. Files that others put into the folder stay, and
-/// an older run with other results is kept beside it, unless with `overwrite`.
+/// Writes a run's folder, as [`runs::write_results`], and says where an older run is kept.
 pub(super) fn write_results(
     project: &Path,
     run: &experiment::Run,
@@ -397,30 +330,12 @@ pub(super) fn write_results(
     models: Option<(&Settings, &dyn Progress)>,
     overwrite: bool,
 ) -> anyhow::Result<(String, Vec<experiment::Record>)> {
-    let staging = WholeFolder::new(folder).with_context(|| format!("{}: cannot write here", folder.display()))?;
-    experiment::store(run, staging.path())?;
-    if !units.is_empty() {
-        crate::storage::write_whole(&staging.path().join("units.json"), &serde_json::to_vec_pretty(units)?)?;
-    }
-    if let Some((settings, progress)) = models {
-        experiment::save_models(run, settings, &staging.path().join("models"), progress)?;
-    }
-    let records = run.records()?;
-    for name in ["records.jsonl", "records.csv"] {
-        report::write_records(&staging.path().join(name), &records)?;
-    }
-    let published = super::audit::published_folder(project);
-    let heading = report::RunHeading::of(&run.experiment);
-    let (text, _) = report::write_run_tables(&published, &heading, &records, &staging.path().join("tables"))?;
-    report::RunFiles::of(staging.path())?.write(staging.path())?;
-    let kept = staging
-        .succeed(|old, new| anyhow::Ok(report::succession(old, new, overwrite)?))
-        .with_context(|| folder.display().to_string())?;
-    if let Some(kept) = kept {
+    let written = runs::write_results(project, run, folder, units, models, overwrite)?;
+    if let Some(kept) = written.kept {
         let advice = if overwrite { "" } else { " (--overwrite replaces them)" };
         tell!("{}: older results that differ are kept in {}{advice}", run.experiment.name, kept.display());
     }
-    Ok((text, records))
+    Ok((written.text, written.records))
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::audit::published_folder;
 use super::compare::warn_of_changes;
 use super::run::Target;
 use super::{Verdict, find_results, records};
 use crate::report::{self, RunHeading};
+use crate::runs::published_folder;
 use crate::storage;
 
 /// `etcbench tables`.

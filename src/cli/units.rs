@@ -170,7 +170,9 @@ fn start(project: &Path, planned: &PlannedRun, number: usize, threads: usize) ->
         std::fs::File::create(&path)
     };
     let log = log().with_context(|| path.display().to_string())?;
-    Command::new(std::env::current_exe().context("this program's path")?)
+    let program = crate::storage::program().context("this program's path")?;
+    Command::new(&program[0])
+        .args(&program[1..])
         .arg("--project")
         .arg(project)
         .args(["--threads", &threads.to_string(), "sweep", "unit", "--number", &number.to_string(), "--attached"])

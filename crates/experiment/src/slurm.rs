@@ -132,7 +132,7 @@ pub fn submit(
     queue: &Queue,
     gather: bool,
 ) -> Result<u64, SlurmError> {
-    let program = std::env::current_exe()
+    let program = etcbench_storage::program()
         .map_err(|error| SlurmError::Missing { program: "sbatch", problem: format!("this program's path: {error}") })?;
     let job = Job { planned, project, options, program: &program };
     let after_flows = match planned.shared_is_loaded() {
@@ -177,7 +177,7 @@ struct Job<'a> {
     planned: &'a PlannedRun,
     project: &'a Path,
     options: &'a SlurmOptions,
-    program: &'a Path,
+    program: &'a [std::ffi::OsString],
 }
 
 impl Job<'_> {
@@ -230,9 +230,10 @@ impl Job<'_> {
             Part::Units { first, .. } => format!("unit --number $(({first} + SLURM_ARRAY_TASK_ID))"),
             Part::Gather => "gather".to_owned(),
         };
+        let program: Vec<String> = self.program.iter().map(|word| quoted(&word.to_string_lossy())).collect();
         format!(
             "#!/bin/sh\nexec {} --project {} --threads \"${{SLURM_CPUS_ON_NODE:-1}}\" sweep {words} {}\n",
-            quoted(&self.program.display().to_string()),
+            program.join(" "),
             quoted(&self.project.display().to_string()),
             quoted(&self.planned.plan.name)
         )

@@ -406,6 +406,10 @@ pub fn build_features(
     let (set, duplicates) = without_duplicates(set, Some((&flows, tokens)), selection.duplicates);
     let set = match selection.sample {
         Sample::Flow => set,
+        Sample::Packet if set.tokens.packets * set.tokens.bytes == 0 => {
+            let message = "sample = \"packet\" needs the bytes of packets, and there are none; remove it".to_owned();
+            return Err(SelectionError::Invalid { message });
+        }
         Sample::Packet => set.into_packets(),
     };
     Ok((set, Unselected { duplicates, ..chosen.unselected }))

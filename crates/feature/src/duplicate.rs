@@ -18,7 +18,7 @@ pub enum DuplicateFlows {
     /// They stay.
     #[default]
     Keep,
-    /// Of flows whose bytes are the same as models read them (of feature files: whose columns are), the first stays.
+    /// Of flows whose bytes are the same as models read them (without bytes: whose columns are), the first stays.
     DropIdentical,
     /// Of flows whose bytes are the same once every field is zeroed that a mask can zero, the first stays.
     DropNear,
@@ -52,6 +52,8 @@ pub(super) fn without_duplicates(
     rule: DuplicateFlows,
 ) -> (FeatureSet, u64) {
     let rows = 0..features.len();
+    // What has no bytes, of feature files and of published sequences, is compared by its columns.
+    let flows = flows.filter(|_| features.tokens.packets * features.tokens.bytes > 0);
     let kept: Vec<usize> = match (rule, flows) {
         (DuplicateFlows::Keep, _) => return (features, 0),
         (DuplicateFlows::DropNear, Some((flows, tokens))) => {
@@ -62,8 +64,10 @@ pub(super) fn without_duplicates(
             firsts(rows.map(|row| (features.labels[row], features.tokens.flow(row))))
         }
         (_, None) => {
-            let bits =
-                |row: usize| features.statistics.row(row).iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            let bits = |row: usize| {
+                let columns = features.statistics.row(row).into_iter().chain(features.sequences.row(row));
+                columns.map(|value| value.to_bits()).collect::<Vec<_>>()
+            };
             firsts(rows.map(|row| (features.labels[row], bits(row))))
         }
     };

@@ -13,6 +13,7 @@ mod guard;
 mod hints;
 mod partial;
 mod process;
+mod program;
 pub mod progress;
 mod read;
 pub mod seed;
@@ -28,6 +29,7 @@ pub use determinants::{Determinants, RESULT_VERSION};
 pub use folder::{WholeFolder, read_folder, update_folder};
 pub use guard::guarded;
 pub use partial::{abandon, remove_leftovers};
+pub use program::{program, set_program};
 pub use read::{read_at_most, read_regular};
 pub use succession::{Succession, kept_of};
 

@@ -1,0 +1,201 @@
+"""External models in Python: any scikit-learn estimator as a program that speaks etcbench-model-1.
+
+`models/PROTOCOL.md` says what such a program is told and must answer. For an estimator a folder with two files is enough,
+which `write` makes::
+
+    etcbench.model.write("models/extra-trees", "sklearn.ensemble.ExtraTreesClassifier", n_estimators=200)
+
+Nothing here imports scikit-learn: an estimator is whatever has `fit`, `predict` and, if it likes, `predict_proba`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import pickle
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TextIO, Union
+
+import numpy
+
+PROTOCOL = "etcbench-model-1"
+
+#: All that a program may read of a flow; columns side by side in this order.
+INPUTS = (
+    "bytes",
+    "statistics",
+    "bytes_and_statistics",
+    "sequences",
+    "bytes_and_sequences",
+    "sequences_and_statistics",
+    "all",
+)
+
+Estimator = Union[str, Callable[..., Any]]
+
+
+def columns(request: dict[str, Any]) -> numpy.ndarray:
+    """The rows of a request as one matrix: every token (256 where there is no byte), statistic and sequence a column.
+
+    Parameters
+    ----------
+    request : dict
+        A request that names arrays, or its `training` or `validation`.
+
+    Returns
+    -------
+    numpy.ndarray of shape (rows, columns)
+        Mapped into memory where there is one array only.
+    """
+    named = [numpy.load(request[name], mmap_mode="r") for name in ("bytes", "statistics", "sequences") if name in request]
+    shaped = [array.reshape(request["rows"], -1) for array in named]
+    return shaped[0] if len(shaped) == 1 else numpy.hstack(shaped)
+
+
+def _found(estimator: Estimator) -> Callable[..., Any]:
+    if not isinstance(estimator, str):
+        return estimator
+    module, _, name = estimator.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def _made(make: Callable[..., Any], keys: dict[str, Any], seed: int, threads: int) -> Any:
+    """An estimator of these keys, with the seed and the number of threads where it takes such."""
+    estimator = make(**keys)
+    known = inspect.signature(type(estimator)).parameters
+    asked = {"random_state": seed % 2**32, "n_jobs": threads}
+    settings = {name: value for name, value in asked.items() if name in known and name not in keys}
+    if settings:
+        estimator.set_params(**settings)
+    return estimator
+
+
+def _probabilities(estimator: Any, rows: numpy.ndarray, classes: int) -> numpy.ndarray:
+    answer = numpy.zeros((len(rows), classes))
+    if hasattr(estimator, "predict_proba"):
+        found = numpy.asarray(estimator.predict_proba(rows))
+        # Rows of single precision need not sum to 1 as well as is asked.
+        single = found.dtype != numpy.float64
+        answer[:, estimator.classes_] = found / found.sum(axis=1, keepdims=True, dtype="f8") if single else found
+    else:
+        answer[numpy.arange(len(rows)), estimator.predict(rows)] = 1.0
+    return answer
+
+
+def serve(
+    estimator: Estimator,
+    *,
+    inputs: Sequence[str] = INPUTS,
+    deterministic: bool = True,
+    requests: TextIO | None = None,
+    answers: TextIO | None = None,
+) -> None:
+    """Be an external model: read requests from standard input and answer them until `quit`.
+
+    Parameters
+    ----------
+    estimator : str or callable
+        The name of a class (``"sklearn.ensemble.ExtraTreesClassifier"``), the class, or any function that makes an estimator of
+        the model's keys, given by name. `random_state` and `n_jobs` are set where the estimator has them and no key does.
+    inputs : sequence of str
+        What it can read, as in `model.toml`.
+    deterministic : bool
+        Whether the same fit gives the same model; etcbench holds it to that.
+    requests, answers : text streams, optional
+        In place of standard input and output.
+
+    Examples
+    --------
+    All of a model's program:
+
+    >>> from etcbench.model import serve
+    >>> serve("sklearn.ensemble.ExtraTreesClassifier")  # doctest: +SKIP
+    """
+    requests = requests or sys.stdin
+    if answers is None:
+        # What a library prints goes to standard error.
+        answers = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+    fitted: Any = None
+    classes = 0
+
+    def say(message: str, **keys: Any) -> None:
+        print(json.dumps({"message": message, **keys}), file=answers, flush=True)
+
+    for line in requests:
+        ask = json.loads(line)
+        message = ask["message"]
+        if message == "describe":
+            say("description", protocol=PROTOCOL, inputs=list(inputs), deterministic=deterministic, software=_software(estimator))
+        elif message == "fit":
+            classes = len(ask["class_names"])
+            fitted = _made(_found(estimator), ask["parameters"], ask["seed"], ask["threads"])
+            fitted.fit(columns(ask["training"]), numpy.load(ask["training"]["labels"]))
+            say("fitted")
+        elif message == "predict":
+            numpy.save(ask["answer"], _probabilities(fitted, columns(ask), classes))
+            say("predicted")
+        elif message == "save":
+            (Path(ask["folder"]) / "estimator.pickle").write_bytes(pickle.dumps((fitted, classes)))
+            say("saved")
+        elif message == "load":
+            fitted, classes = pickle.loads((Path(ask["folder"]) / "estimator.pickle").read_bytes())
+            say("loaded")
+        elif message == "quit":
+            return
+
+
+def _software(estimator: Estimator) -> str:
+    """A line about versions: of the package that the estimator is of."""
+    made = _found(estimator)
+    package = (getattr(made, "__module__", None) or "").partition(".")[0]
+    module = sys.modules.get(package)
+    return f"{package or 'python'} {getattr(module, '__version__', '')}".strip()
+
+
+def write(folder: str | os.PathLike[str], estimator: str, **parameters: Any) -> Path:
+    """Write the folder of an external model that is an estimator.
+
+    Parameters
+    ----------
+    folder : path
+        Such as ``models/extra-trees`` in a project; its name is the model's. It must not be there yet.
+    estimator : str
+        The name of a class, such as ``"sklearn.ensemble.ExtraTreesClassifier"``, in the Python that runs the model:
+        ``python3`` on ``PATH``.
+    **parameters
+        The keys that ``[model.NAME]`` may change, with their defaults: text, numbers, truth values, lists.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder, with `model.toml` and `model.py`.
+
+    Raises
+    ------
+    FileExistsError
+        The folder is there.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True)
+    (folder / "model.py").write_text(f'from etcbench.model import serve\n\nserve("{estimator}")\n', encoding="utf-8")
+    keys = "".join(f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in parameters.items())
+    text = f"""protocol = "{PROTOCOL}"
+title = "{estimator}."
+version = "1"
+licence = "say which"
+pretraining = "none"
+inputs = {json.dumps(list(INPUTS))}
+run = ["python3", "model.py"]
+
+[needs]
+environment = ["PYTHONPATH"]
+"""
+    if keys:
+        text += f"\n[parameters]\n{keys}"
+    (folder / "model.toml").write_text(text, encoding="utf-8")
+    return folder

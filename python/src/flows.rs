@@ -1,0 +1,322 @@
+//! Flows of captures as a table, and what a trained model says of them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::types::{Float32Type, Float64Type, Int64Type, UInt16Type, UInt32Type, UInt64Type};
+use arrow_array::{ArrayRef, ArrowPrimitiveType, BinaryArray, PrimitiveArray, RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use etcbench::capture::{CaptureReader, CaptureSummary, Transport};
+use etcbench::dataset::{FlowProvenance, LabelledFlow, Labels};
+use etcbench::feature::{Mask, MaskMethod, mask_flow};
+use etcbench::flow::{
+    FlowOptions, FlowPacket, NumberedFlow, PacketDirection, Pairing, STATISTIC_NAMES, assemble_as_completed,
+};
+use etcbench::model::{Classification, TrainedModel};
+use etcbench::progress::Silent;
+use pyo3::prelude::*;
+use rayon::prelude::*;
+
+use crate::captures::{Sink, one_of, stream, tunnels};
+use crate::raised;
+use crate::table::Stream;
+
+/// Flows of a batch.
+const BATCH: usize = 8192;
+
+/// Some flows of a capture, and what a model says of them where one was asked.
+struct Rows<'a> {
+    flows: &'a [LabelledFlow],
+    answers: &'a [Classification],
+}
+
+/// What makes a column of rows.
+type Make = Box<dyn Fn(&Rows<'_>) -> ArrayRef + Send + Sync>;
+
+/// The columns of a table, by which batches are made.
+struct Columns(Vec<(Field, Make)>);
+
+impl Columns {
+    fn add(&mut self, name: impl Into<String>, kind: DataType, nullable: bool, make: Make) {
+        self.0.push((Field::new(name, kind, nullable), make));
+    }
+
+    fn text(&mut self, name: &str, value: impl Fn(&LabelledFlow) -> String + Send + Sync + 'static) {
+        let make =
+            move |rows: &Rows<'_>| Arc::new(StringArray::from_iter_values(rows.flows.iter().map(&value))) as ArrayRef;
+        self.add(name, DataType::Utf8, false, Box::new(make));
+    }
+
+    fn number<T: ArrowPrimitiveType>(
+        &mut self,
+        name: impl Into<String>,
+        value: impl Fn(&LabelledFlow) -> T::Native + Send + Sync + 'static,
+    ) {
+        let make = move |rows: &Rows<'_>| {
+            Arc::new(PrimitiveArray::<T>::from_iter_values(rows.flows.iter().map(&value))) as ArrayRef
+        };
+        self.add(name, T::DATA_TYPE, false, Box::new(make));
+    }
+
+    /// A column of the kept packet `k`, null where a flow has fewer.
+    fn packet<T: ArrowPrimitiveType>(
+        &mut self,
+        k: usize,
+        name: &str,
+        value: impl Fn(&FlowPacket) -> T::Native + Send + Sync + 'static,
+    ) {
+        let make = move |rows: &Rows<'_>| {
+            let values = rows.flows.iter().map(|flow| flow.flow.packets.get(k).map(&value));
+            Arc::new(PrimitiveArray::<T>::from_iter(values)) as ArrayRef
+        };
+        self.add(format!("packet_{k}_{name}"), T::DATA_TYPE, true, Box::new(make));
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(self.0.iter().map(|(field, _)| field.clone()).collect::<Vec<_>>()))
+    }
+
+    fn batch(&self, schema: &SchemaRef, rows: &Rows<'_>) -> Result<RecordBatch, arrow_schema::ArrowError> {
+        let arrays = self.0.par_iter().map(|(_, make)| make(rows)).collect();
+        RecordBatch::try_new(schema.clone(), arrays)
+    }
+
+    /// The columns of `etcbench features`, but for `dataset`: results/FORMAT.md says what they mean.
+    fn of_flows(options: &FlowOptions) -> Self {
+        let mut columns = Self(Vec::new());
+        columns.text("capture", |flow| flow.provenance.capture.clone());
+        columns.number::<UInt32Type>("number", |flow| flow.provenance.number);
+        columns.text("source_address", |flow| flow.provenance.five_tuple.source.ip().to_string());
+        columns.number::<UInt16Type>("source_port", |flow| flow.provenance.five_tuple.source.port());
+        columns.text("destination_address", |flow| flow.provenance.five_tuple.destination.ip().to_string());
+        columns.number::<UInt16Type>("destination_port", |flow| flow.provenance.five_tuple.destination.port());
+        columns.text("transport", |flow| transport(flow.provenance.five_tuple.transport).to_owned());
+        columns.number::<Int64Type>("start_ns", |flow| flow.provenance.start);
+        columns.number::<Int64Type>("end_ns", |flow| flow.provenance.end);
+        if options.statistics {
+            for (index, name) in STATISTIC_NAMES.iter().enumerate() {
+                columns.number::<Float64Type>(format!("statistic_{name}"), move |flow| flow.flow.statistics[index]);
+            }
+        }
+        columns.number::<UInt32Type>("packet_count", |flow| flow.flow.packets.len() as u32);
+        for k in 0..options.kept_packets {
+            let bytes = move |rows: &Rows<'_>| {
+                let values = rows.flows.iter().map(|flow| flow.flow.packets.get(k).map(|packet| &packet.bytes[..]));
+                Arc::new(BinaryArray::from_iter(values)) as ArrayRef
+            };
+            columns.add(format!("packet_{k}_bytes"), DataType::Binary, true, Box::new(bytes));
+            columns.packet::<Int64Type>(k, "time_ns", |packet| packet.timestamp);
+            columns.packet::<UInt32Type>(k, "wire_length", |packet| packet.wire_length);
+            let direction = move |rows: &Rows<'_>| {
+                let values = rows.flows.iter().map(|flow| {
+                    flow.flow.packets.get(k).map(|packet| match packet.direction {
+                        PacketDirection::Forward => "forward",
+                        PacketDirection::Backward => "backward",
+                    })
+                });
+                Arc::new(StringArray::from_iter(values)) as ArrayRef
+            };
+            columns.add(format!("packet_{k}_direction"), DataType::Utf8, true, Box::new(direction));
+            columns.packet::<UInt16Type>(k, "transport_offset", |packet| packet.layout.transport_offset);
+            columns.packet::<UInt16Type>(k, "payload_offset", |packet| packet.layout.payload_offset);
+        }
+        columns
+    }
+
+    /// The columns of `etcbench classify`.
+    fn of_answers(classes: &[String], probabilities: bool) -> Self {
+        let mut columns = Self(Vec::new());
+        let statistic = |name: &str| {
+            let column = STATISTIC_NAMES.iter().position(|other| *other == name).unwrap_or_default();
+            move |flow: &LabelledFlow| flow.flow.statistics[column] as u64
+        };
+        columns.text("flow_id", |flow| flow.provenance.flow_id());
+        columns.text("source", |flow| flow.provenance.five_tuple.source.to_string());
+        columns.text("destination", |flow| flow.provenance.five_tuple.destination.to_string());
+        columns.text("transport", |flow| transport(flow.provenance.five_tuple.transport).to_owned());
+        columns.number::<Int64Type>("start", |flow| flow.provenance.start);
+        columns.number::<Int64Type>("end", |flow| flow.provenance.end);
+        columns.number::<UInt64Type>("packets", statistic("packets"));
+        columns.number::<UInt64Type>("bytes", statistic("bytes"));
+        let names = classes.to_vec();
+        let class = move |rows: &Rows<'_>| {
+            let values = rows.answers.iter().map(|answer| likeliest(answer).map(|(class, _)| names[class].as_str()));
+            Arc::new(StringArray::from_iter(values)) as ArrayRef
+        };
+        columns.add("class", DataType::Utf8, true, Box::new(class));
+        let probability = |rows: &Rows<'_>| {
+            let values = rows.answers.iter().map(|answer| likeliest(answer).map(|(_, value)| value));
+            Arc::new(PrimitiveArray::<Float32Type>::from_iter(values)) as ArrayRef
+        };
+        columns.add("probability", DataType::Float32, true, Box::new(probability));
+        let note = |rows: &Rows<'_>| {
+            let values = rows.answers.iter().map(|answer| match answer {
+                Classification::Probabilities(_) => None,
+                Classification::Unusable(reason) => Some(reason.name()),
+            });
+            Arc::new(StringArray::from_iter(values)) as ArrayRef
+        };
+        columns.add("note", DataType::Utf8, true, Box::new(note));
+        for (index, name) in classes.iter().enumerate().filter(|_| probabilities) {
+            let one = move |rows: &Rows<'_>| {
+                let values = rows.answers.iter().map(|answer| match answer {
+                    Classification::Probabilities(values) => Some(values[index]),
+                    Classification::Unusable(_) => None,
+                });
+                Arc::new(PrimitiveArray::<Float32Type>::from_iter(values)) as ArrayRef
+            };
+            columns.add(format!("probability_{name}"), DataType::Float32, true, Box::new(one));
+        }
+        columns
+    }
+}
+
+/// The name of a transport protocol.
+pub(crate) fn transport(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    }
+}
+
+/// The class of the highest probability, the lowest class on ties, as in evaluation.
+fn likeliest(answer: &Classification) -> Option<(usize, f32)> {
+    let Classification::Probabilities(values) = answer else { return None };
+    let best = (1..values.len()).fold(0, |best, class| if values[class] > values[best] { class } else { best });
+    Some((best, values[best]))
+}
+
+/// Gives the flows of a capture, `most` at a time.
+fn read_flows(
+    path: &Path,
+    reader: CaptureReader,
+    options: &FlowOptions,
+    most: usize,
+    mut change: impl FnMut(&mut etcbench::flow::Flow),
+    mut give: impl FnMut(&[LabelledFlow]),
+) -> anyhow::Result<CaptureSummary> {
+    let capture = path.display().to_string();
+    let mut waiting: Vec<LabelledFlow> = Vec::new();
+    let mut unnumbered = false;
+    let mut add = |NumberedFlow { number, mut flow }: NumberedFlow| {
+        let Ok(number) = u32::try_from(number) else {
+            unnumbered = true;
+            return;
+        };
+        change(&mut flow);
+        let (five_tuple, start, end) = (flow.five_tuple, flow.start, flow.end);
+        let provenance = FlowProvenance { capture: capture.clone(), number, five_tuple, start, end, packet: None };
+        waiting.push(LabelledFlow { provenance, labels: Labels::new(), flow });
+        if waiting.len() >= most {
+            give(&waiting);
+            waiting.clear();
+        }
+    };
+    let summary = assemble_as_completed(reader, options, &mut add, &mut |_| {})?;
+    anyhow::ensure!(
+        !unnumbered,
+        "{capture}: more than 4,294,967,295 flows in one capture; divide it, by time for example"
+    );
+    if !waiting.is_empty() {
+        give(&waiting);
+    }
+    Ok(summary)
+}
+
+/// The flows of captures as a stream; `etcbench.flows` documents the arguments.
+#[pyfunction]
+#[pyo3(signature = (captures, *, direction, idle_timeout, active_timeout, activity_timeout, tunnels, packets, bytes, statistics, masks, mask_method, seed))]
+#[expect(clippy::too_many_arguments, reason = "they are named where this is called")]
+pub(crate) fn flows(
+    captures: Vec<PathBuf>,
+    direction: &str,
+    idle_timeout: Option<f64>,
+    active_timeout: Option<f64>,
+    activity_timeout: Option<f64>,
+    tunnels: &str,
+    packets: Option<usize>,
+    bytes: Option<usize>,
+    statistics: bool,
+    masks: Vec<String>,
+    mask_method: &str,
+    seed: u64,
+) -> PyResult<Stream> {
+    let pairings = [("bidirectional", Pairing::Bidirectional), ("unidirectional", Pairing::Unidirectional)];
+    let methods = [("zero", MaskMethod::Zero), ("randomise", MaskMethod::Randomise)];
+    let defaults = FlowOptions::default();
+    let options = FlowOptions {
+        direction: one_of("direction", direction, &pairings).map_err(raised)?,
+        tunnels: self::tunnels(tunnels).map_err(raised)?,
+        idle_timeout: idle_timeout.unwrap_or(defaults.idle_timeout),
+        active_timeout: active_timeout.unwrap_or(defaults.active_timeout),
+        activity_timeout: activity_timeout.unwrap_or(defaults.activity_timeout),
+        kept_packets: packets.unwrap_or(defaults.kept_packets),
+        kept_bytes: bytes.unwrap_or(defaults.kept_bytes),
+        statistics,
+    };
+    options.validate().map_err(raised)?;
+    let known = Mask::ALL.map(|mask| (mask.name(), mask));
+    let masks: Vec<Mask> =
+        masks.iter().map(|name| one_of("mask", name, &known)).collect::<Result<_, _>>().map_err(raised)?;
+    let method = one_of("mask_method", mask_method, &methods).map_err(raised)?;
+    let columns = Columns::of_flows(&options);
+    let schema = columns.schema();
+    let tunnels = options.tunnels;
+    let state = (options, columns, schema.clone());
+    stream(captures, tunnels, schema, state, move |path, reader, (options, columns, schema), sink: &Sink| {
+        let mut count: u64 = 0;
+        let change = |flow: &mut etcbench::flow::Flow| {
+            if !masks.is_empty() {
+                mask_flow(flow, &masks, method, seed);
+            }
+        };
+        let summary = read_flows(path, reader, options, BATCH, change, |flows| {
+            count += flows.len() as u64;
+            sink.send(columns.batch(schema, &Rows { flows, answers: &[] }));
+        })?;
+        Ok(format!("{count} flows; {summary}"))
+    })
+}
+
+/// What a trained model says of the flows of captures, as a stream; `etcbench.classify` documents the arguments.
+#[pyfunction]
+#[pyo3(signature = (model, captures, *, probabilities))]
+pub(crate) fn classify(
+    py: Python<'_>,
+    model: PathBuf,
+    captures: Vec<PathBuf>,
+    probabilities: bool,
+) -> PyResult<Stream> {
+    let model = py.detach(|| TrainedModel::read(&model)).map_err(raised)?;
+    let columns = Columns::of_answers(&model.description().classes, probabilities);
+    let schema = columns.schema();
+    let tunnels = model.description().flow.tunnels;
+    let state = (std::sync::Mutex::new(model), columns, schema.clone());
+    stream(captures, tunnels, schema, state, |path, reader, (model, columns, schema), sink| {
+        let model = model.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut count: u64 = 0;
+        let mut failed = None;
+        let options = &model.description().flow;
+        let summary = read_flows(
+            path,
+            reader,
+            options,
+            model.flows_at_a_time(),
+            |_| {},
+            |flows| {
+                if failed.is_some() {
+                    return;
+                }
+                count += flows.len() as u64;
+                match model.classify(flows, &Silent) {
+                    Ok(answers) => sink.send(columns.batch(schema, &Rows { flows, answers: &answers })),
+                    Err(error) => failed = Some(error),
+                }
+            },
+        );
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        Ok(format!("{count} flows; {}", summary?))
+    })
+}
