@@ -11,7 +11,7 @@ use etcbench_dataset::HeldTimes;
 use etcbench_evaluate::Metric;
 use etcbench_feature::FeatureSet;
 use etcbench_flow::Flow;
-use etcbench_leaks::{LeakReport, leak_reports};
+use etcbench_leaks::{AlarmKind, LeakReport, leak_reports};
 use etcbench_split::Split;
 
 /// The leak report of one split of a run.
@@ -68,6 +68,8 @@ pub(super) fn reports(
         for LeakReport { shared, .. } in &mut reports {
             (shared.concurrent_flows, shared.within_training_time_flows) = (0, 0);
         }
+        // Times that nobody measured give nothing away.
+        reports.iter_mut().for_each(|report| report.alarms.retain(|alarm| alarm.kind != AlarmKind::Time));
     }
     Ok(reports)
 }
@@ -111,6 +113,9 @@ pub(super) fn to_csv(leaks: &[SplitLeaks]) -> Result<Vec<u8>, csv::Error> {
             for class in &found.classes {
                 line("duplicates", subject, None, &class.class, Metric::TEST_FLOWS.key, class.duplicates.to_string())?;
             }
+        }
+        for alarm in &report.alarms {
+            line("alarm", &alarm.subject, None, "", alarm.kind.name(), alarm.value.to_string())?;
         }
         for ceiling in &report.ceilings {
             let subject = &ceiling.input;

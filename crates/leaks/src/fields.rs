@@ -36,6 +36,15 @@ impl<'a> SeenFlow<'a> {
         self.packets.len()
     }
 
+    /// How many bytes of packet number `index` of these were captured, and how many its IP header declares; none where there
+    /// is no such packet or it does not say.
+    pub(super) fn captured(&self, index: usize) -> Option<(usize, usize)> {
+        let packet = self.packets.get(index)?.packet;
+        let length = PacketField::IpLength.number(packet.view())?;
+        let header = if packet.view().ip_version() == Some(6) { 40 } else { 0 };
+        Some((packet.bytes.len(), length as usize + header))
+    }
+
     /// What a model sees of a field in packet number `index` of these: the bytes that became tokens, as masked; none
     /// where the packet has no such field, none of it is among the tokens, or a mask has zeroed it.
     pub(super) fn visible(

@@ -2,6 +2,7 @@
 //! features a training flow has too, classes that one field alone predicts, and captures, hosts, connections
 //! and times on both sides.
 
+mod alarm;
 mod ceiling;
 mod duplicates;
 mod fields;
@@ -12,12 +13,14 @@ mod tree;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub use alarm::{Alarm, AlarmKind, LEVEL};
 pub use ceiling::Ceiling;
 pub use duplicates::Duplicates;
 pub use scores::{FieldKind, FieldScore};
 pub use shared::{ClassCaptures, Shared};
 pub use tree::FIELD_TREE_DEPTH;
 
+use alarm::Circumstances;
 use etcbench_feature::{FeatureSet, TokenOptions};
 use etcbench_flow::Flow;
 use etcbench_split::Split;
@@ -26,6 +29,11 @@ use scores::{Column, header_columns};
 
 /// How many byte positions are reported: those from which the training flows are predicted best.
 const REPORTED_POSITIONS: usize = 20;
+
+/// The name of the time at which a flow began, as a field.
+const START_TIME: &str = "start_time";
+/// Packets of which it is looked at how much was captured.
+const CUT_PACKETS: usize = 3;
 
 /// What one split gives away.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +58,9 @@ pub struct LeakReport {
     pub shared: Shared,
     /// The captures that each class comes from.
     pub classes: Vec<ClassCaptures>,
+    /// What of all this is a leak beyond chance; none in reports of versions that did not say it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<Alarm>,
 }
 
 /// Reports on each of `splits`. `flows` are those that `features` were made of with `tokens`, row by row;
@@ -76,6 +87,11 @@ pub fn leak_reports(
         columns.par_iter().filter_map(|column| column.scores(features, seen, splits)).collect()
     };
     let (fields, positions) = (scores(&columns), scores(&positions));
+    let mut circumstances = vec![Column::StartTime];
+    if seen.is_some() {
+        circumstances.extend((0..CUT_PACKETS).map(|packet| Column::CutLength { packet }));
+    }
+    let circumstances = scores(&circumstances);
     splits
         .iter()
         .zip(duplicates)
@@ -85,7 +101,7 @@ pub fn leak_reports(
             let mut byte_positions: Vec<FieldScore> = of_split(&positions);
             scores::best_first(&mut byte_positions);
             byte_positions.truncate(REPORTED_POSITIONS);
-            LeakReport {
+            let mut report = LeakReport {
                 training_flows: split.train.len(),
                 test_flows: split.test.len(),
                 duplicates,
@@ -95,13 +111,19 @@ pub fn leak_reports(
                 byte_positions,
                 shared: Shared::new(features, split),
                 classes: shared::class_captures(features, split),
-            }
+                alarms: Vec::new(),
+            };
+            let (fields, largest_share) = (of_split(&circumstances), scores::largest_share(features, split));
+            report.alarms = alarm::alarms(&report, &Circumstances { fields, largest_share, features, split });
+            report
         })
         .collect()
 }
 
 #[cfg(test)]
 mod agreement_tests;
+#[cfg(test)]
+mod planted_tests;
 #[cfg(test)]
 mod tests;
 

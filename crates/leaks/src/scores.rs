@@ -20,6 +20,8 @@ pub enum FieldKind {
     Statistic,
     /// A byte position.
     Byte,
+    /// What no model reads: when a flow began, how much of it was captured.
+    Circumstance,
 }
 
 /// How well one field alone predicts the class.
@@ -46,6 +48,8 @@ pub(super) enum Column {
     Header { field: PacketField, packet: usize },
     Statistic(usize),
     Byte { packet: usize, byte: usize },
+    StartTime,
+    CutLength { packet: usize },
 }
 
 /// The flows that features were made of, row by row, and how.
@@ -101,6 +105,19 @@ impl Column {
             Column::Byte { packet, byte } => {
                 (0..features.len()).map(|row| u32::from(features.tokens.packet(row, packet)[byte])).collect()
             }
+            Column::StartTime => {
+                ranks(features.provenance.iter().map(|flow| Some(ordered_bytes(flow.start))).collect())
+            }
+            Column::CutLength { packet } => {
+                let Some((flows, _)) = flows else { return vec![0; features.len()] };
+                let longest = flows.iter().filter_map(|flow| flow.captured(packet)).map(|(kept, _)| kept).max();
+                // As long as any is not cut by the capture but by what flows keep.
+                let cut = |flow: &SeenFlow<'_>| {
+                    let (kept, whole) = flow.captured(packet)?;
+                    (kept < whole && Some(kept) < longest).then(|| (kept as u32).to_be_bytes().to_vec())
+                };
+                ranks(flows.iter().map(cut).collect())
+            }
             Column::Header { field, packet } => {
                 let Some((flows, tokens)) = flows else { return vec![0; features.len()] };
                 let value = |(row, flow): (usize, &SeenFlow<'_>)| flow.visible(features, row, packet, field, tokens);
@@ -117,6 +134,8 @@ impl Column {
         let (field, kind, packet) = match *self {
             Column::Statistic(column) => (features.statistic_names[column].clone(), FieldKind::Statistic, None),
             Column::Byte { packet, byte } => (format!("byte_{byte}"), FieldKind::Byte, Some(packet + 1)),
+            Column::StartTime => (super::START_TIME.to_owned(), FieldKind::Circumstance, None),
+            Column::CutLength { packet } => ("cut_length".to_owned(), FieldKind::Circumstance, Some(packet + 1)),
             Column::Header { field, packet } => {
                 let kind = if field.identifies() { FieldKind::Identifier } else { FieldKind::Header };
                 (field.name().to_owned(), kind, Some(packet + 1))
@@ -145,6 +164,11 @@ impl Column {
             accuracy: right as f64 / test.len() as f64,
         }
     }
+}
+
+/// Bytes that are ordered as the numbers are.
+fn ordered_bytes(number: i64) -> Vec<u8> {
+    (number as u64 ^ 1 << 63).to_be_bytes().to_vec()
 }
 
 /// Equal values get equal ranks, larger ones larger ranks; no value comes first.
@@ -186,6 +210,15 @@ pub(super) fn majority_macro_f1(features: &FeatureSet, split: &Split) -> f64 {
     }
     let pairs: Vec<(u32, u32)> = split.test.iter().map(|&row| (features.labels[row], majority as u32)).collect();
     macro_f1(&pairs, classes)
+}
+
+/// The share of the largest class of the test part: no constant prediction is right more often.
+pub(super) fn largest_share(features: &FeatureSet, split: &Split) -> f64 {
+    let classes = features.class_names.len();
+    let share = |rows: &[usize], class: usize| {
+        rows.iter().filter(|&&row| features.labels[row] as usize == class).count() as f64 / rows.len().max(1) as f64
+    };
+    (0..classes).map(|class| share(&split.test, class)).fold(0.0, f64::max)
 }
 
 /// Of each field the packet from which the training flows are predicted best (the first of equals), and of these

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Cell, Column, ReportError, Table, file_error};
 use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::SplitLeaks;
-use etcbench_leaks::{FIELD_TREE_DEPTH, FieldKind, FieldScore, LeakReport};
+use etcbench_leaks::{Alarm, FIELD_TREE_DEPTH, FieldKind, FieldScore, LeakReport};
 
 /// How many fields are printed of each variant.
 const PRINTED_FIELDS: usize = 25;
@@ -96,6 +96,7 @@ fn kind_name(kind: FieldKind) -> &'static str {
         FieldKind::Header => "header",
         FieldKind::Statistic => "statistic",
         FieldKind::Byte => "byte",
+        FieldKind::Circumstance => "circumstance",
     }
 }
 
@@ -179,6 +180,7 @@ fn leak_section(variant: &str, reports: &[&LeakReport]) -> LeakSection {
         share(reports, |report| report.shared.within_training_time_flows)
     ));
     findings.push(confounding(first));
+    findings.extend(alarms(reports));
     LeakSection { variant: variant.to_owned(), lead, findings, fields: fields_table(variant, reports) }
 }
 
@@ -187,6 +189,22 @@ pub(super) fn ceilings(report: &LeakReport) -> Option<String> {
     let told =
         report.ceilings.iter().map(|ceiling| format!("{} {:.3}", ceiling.input.replace('_', " "), ceiling.accuracy));
     (!report.ceilings.is_empty()).then(|| told.collect::<Vec<_>>().join(", "))
+}
+
+/// What is a leak beyond chance in any of the splits, with the text of the first and in how many of them it is one.
+fn alarms(reports: &[&LeakReport]) -> Vec<String> {
+    let mut found: Vec<(&Alarm, usize)> = Vec::new();
+    for alarm in reports.iter().flat_map(|report| &report.alarms) {
+        match found.iter_mut().find(|(other, _)| (other.kind, &other.subject) == (alarm.kind, &alarm.subject)) {
+            Some((_, count)) => *count += 1,
+            None => found.push((alarm, 1)),
+        }
+    }
+    let told = |(alarm, count): (&Alarm, usize)| match reports.len() {
+        1 => format!("ALARM: {}", alarm.text()),
+        splits => format!("ALARM in {count} of {splits} splits: {}", alarm.text()),
+    };
+    found.into_iter().map(told).collect()
 }
 
 /// The mean share of test flows that have the `input` of a training flow; none where nobody looked.
