@@ -21,6 +21,7 @@ macro_rules! tell {
 }
 
 mod audit;
+mod audit_data;
 mod cache;
 mod check;
 mod classify;
@@ -102,6 +103,9 @@ enum Command {
     List(list::ListArguments),
     /// Check published tables for arithmetic that cannot be; exit code 1 when something is impossible.
     Audit(audit::AuditArguments),
+    /// What a split that others released as arrays gives away: duplicates, windows, labels told by one column; exit code 1
+    /// when something is a leak beyond chance.
+    AuditData(audit_data::AuditDataArguments),
     /// Make the tables of a stored run again from its records, without training.
     Tables(tables::TablesArguments),
     /// How far a run in units (`--jobs`, `--slurm`) is.
@@ -262,6 +266,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Rank(arguments) => compare::rank(&project, &arguments),
         Command::List(arguments) => list::list(&project, &arguments),
         Command::Audit(arguments) => audit::audit(&project, &arguments),
+        Command::AuditData(arguments) => audit_data::audit_data(&arguments),
         Command::Tables(arguments) => tables::tables(&project, &arguments),
         Command::Sweep(command) => sweep::sweep(&project, &command),
         Command::Report(arguments) => report::report(&project, &arguments),

@@ -123,6 +123,30 @@ fn scores_under_conditions_are_those_of_the_stored_answers() {
 }
 
 #[test]
+fn parts_of_time_follow_one_another() {
+    let project = project("drift = 3");
+    let split = ["--set", "split.method=\"temporal\"", "--set", "split.train=0.4", "--set", "split.test=0.5"];
+    project.done(&[&["run", "experiments/asked.toml", "--models", "majority"][..], &split].concat());
+    let run = fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());
+    let run = run.filter(|path| path.join("evaluation.csv").is_file()).collect::<Vec<_>>().remove(0);
+    let measured = rows(&run.join("evaluation.csv"));
+    let parts: Vec<(&str, usize)> = measured
+        .iter()
+        .filter(|row| row["kind"] == "drift" && row["metric"] == "accuracy")
+        .map(|row| (row["condition"].as_str(), row["flows"].parse().unwrap()))
+        .collect();
+    let predictions = rows(&fs::read_dir(run.join("predictions")).unwrap().next().unwrap().unwrap().path());
+    assert_eq!(parts.iter().map(|part| part.0).collect::<Vec<_>>(), ["1", "2", "3"]);
+    assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), predictions.len());
+    // One class in four is always right, in every part.
+    for row in measured.iter().filter(|row| row["kind"] == "drift" && row["metric"] == "accuracy") {
+        let accuracy: f64 = row["value"].parse().unwrap();
+        assert!((0.15..=0.4).contains(&accuracy), "{accuracy}");
+    }
+    project.refused(&["run", "experiments/asked.toml"], &["[evaluation]", "drift is of a split by time"]);
+}
+
+#[test]
 fn what_cannot_be_asked_is_refused() {
     let refused = |evaluation: &str, words: &[&str]| {
         project(evaluation).refused(&["run", "experiments/asked.toml"], words);

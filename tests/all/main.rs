@@ -3,6 +3,7 @@
 
 mod common;
 
+mod audit_data;
 mod bad_input;
 mod broken_files;
 mod capture_data;

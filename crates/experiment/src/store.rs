@@ -122,7 +122,7 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
         writer.flush()
     })?;
     let evaluation = &run.experiment.evaluation;
-    if run.rows.iter().any(|row| !row.answers.is_empty()) {
+    if evaluation.drift.is_some() || run.rows.iter().any(|row| !row.answers.is_empty()) {
         let lines = evaluation_csv(evaluation, &run.variants, &run.rows)?;
         write(Path::new("evaluation.csv"), &mut |file| file.write_all(&lines))?;
     }

@@ -70,6 +70,18 @@ impl AlarmKind {
         }
     }
 
+    /// Whether it tells of captures and times, which arrays without captures have none of.
+    pub fn is_of_captures(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectionOnBothSides
+                | Self::CaptureOnBothSides
+                | Self::ClassFromOneCapture
+                | Self::Time
+                | Self::CutLength
+        )
+    }
+
     /// What it means, of a subject and a share or score.
     fn text(self, subject: &str, value: f64) -> String {
         let percent = format!("{:.1} %", 100.0 * value);

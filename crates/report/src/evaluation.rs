@@ -30,6 +30,7 @@ pub(super) enum Kind {
     Unknown,
     Calibration,
     EarlyDecision,
+    Drift,
 }
 
 /// What tables of a kind are called, in files and titles, and what a reader must know of them.
@@ -40,7 +41,7 @@ struct Words {
     note: &'static str,
 }
 
-const KINDS: [Words; 7] = [
+const KINDS: [Words; 8] = [
     Words {
         kind: Kind::FirstPackets,
         name: "first_packets",
@@ -85,6 +86,12 @@ const KINDS: [Words; 7] = [
         title: "decided as soon as a model is sure",
         note: "A flow is decided after the first packet at which the highest probability reaches the threshold, and after the \
                last that the model reads where none does.",
+    },
+    Words {
+        kind: Kind::Drift,
+        name: "drift",
+        title: "from one part of time to the next",
+        note: "Macro F1 on the test flows of a split by time, in parts of time from the earliest, class by class.",
     },
 ];
 

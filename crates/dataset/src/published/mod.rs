@@ -10,7 +10,7 @@ mod cesnet;
 mod line;
 mod load;
 mod mirage;
-mod npy;
+pub(super) mod npy;
 mod table;
 mod ucdavis;
 mod utmobilenet;

@@ -60,7 +60,7 @@ impl Type {
 }
 
 /// An array whose rows come one by one.
-pub(super) struct NpyReader<R> {
+pub(crate) struct NpyReader<R> {
     input: R,
     kind: Type,
     big_endian: bool,
@@ -76,7 +76,7 @@ impl<R: BufRead> NpyReader<R> {
     ///
     /// # Errors
     /// What is no such array, in a few words.
-    pub(super) fn new(mut input: R) -> Result<Self, String> {
+    pub(crate) fn new(mut input: R) -> Result<Self, String> {
         let short = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => "it is no .npy array: it is too short".to_owned(),
             _ => error.to_string(),
@@ -113,7 +113,7 @@ impl<R: BufRead> NpyReader<R> {
     ///
     /// # Errors
     /// The array ends early, or its bytes cannot be read.
-    pub(super) fn next_row(&mut self, row: &mut Vec<f64>) -> Result<bool, String> {
+    pub(crate) fn next_row(&mut self, row: &mut Vec<f64>) -> Result<bool, String> {
         row.clear();
         if self.next == self.rows {
             return Ok(false);
@@ -164,7 +164,7 @@ fn header(text: &str) -> Result<(String, Vec<u64>), String> {
 ///
 /// # Errors
 /// What is no such array; more than `most` values.
-pub(super) fn read_column(input: impl BufRead, most: u64) -> Result<Vec<f64>, String> {
+pub(crate) fn read_column(input: impl BufRead, most: u64) -> Result<Vec<f64>, String> {
     let mut reader = NpyReader::new(input)?;
     if reader.columns != 1 {
         return Err(format!(

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ExperimentError, Variant};
 use etcbench_feature::{FeatureSet, Mask, Sample};
+use etcbench_split::SplitMethod;
 
 /// Raised whenever a change to the code changes what a condition asks, so that no older answer is taken for its own.
 const EVALUATION_VERSION: u32 = 1;
@@ -43,6 +44,9 @@ pub struct EvaluationOptions {
     pub unknown_classes: Vec<String>,
     /// Whether the probabilities are scaled by a temperature that validation flows give.
     pub calibration: bool,
+    /// Into how many parts of time, one after the other, the test flows of a split by time are divided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drift: Option<usize>,
 }
 
 impl EvaluationOptions {
@@ -58,6 +62,15 @@ impl EvaluationOptions {
     pub(super) fn validate(&self, variant: &Variant) -> Result<(), String> {
         if self.byte_ranges == Some(0) {
             return Err("byte_ranges is 0; give the width of a range in bytes, from 1".to_owned());
+        }
+        if self.drift.is_some_and(|parts| parts < 2) {
+            return Err("drift is below 2; give the number of parts of time, from 2".to_owned());
+        }
+        if self.drift.is_some() && variant.split.method != SplitMethod::Temporal {
+            return Err(format!(
+                "drift is of a split by time, and split.method is \"{}\"; use \"temporal\", or leave drift out",
+                variant.split.method.name()
+            ));
         }
         if self.needs_packets() && variant.selection.sample == Sample::Packet {
             return Err("first_packets, masked, byte_ranges and disturbed are for flows; with selection.sample = \

@@ -1,11 +1,12 @@
 //! What a run keeps of its evaluations: `evaluation.csv`, a value a line, and `evaluation/*.csv`, every answer.
 
-use ndarray::ArrayView2;
+use ndarray::{ArrayView2, Axis};
 
 use super::super::run::{FittedRow, VariantRun};
 use super::super::{ExperimentError, FitOutcome};
 use super::ask::Answers;
 use super::{Condition, EvaluationOptions};
+use etcbench_dataset::FlowProvenance;
 use etcbench_evaluate::{Metrics, OpenSet, argmax, brier_score, temperature, with_temperature};
 
 /// A measured value: what was asked, the metric, the value.
@@ -65,11 +66,43 @@ fn early_decisions(answers: &[Answers], classes: usize) -> Result<Vec<Measured>,
     THRESHOLDS.into_iter().map(of_threshold).collect()
 }
 
+/// The test flows of a split by time in parts of time, class by class, so that every part has the classes as the whole has
+/// them.
+fn over_time(
+    parts: usize,
+    outcome: &FitOutcome,
+    provenance: &[FlowProvenance],
+    classes: usize,
+) -> Result<Vec<Measured>, ExperimentError> {
+    let probabilities = outcome.probability_matrix(classes)?;
+    let start = |row: usize| provenance[outcome.test_rows[row]].start;
+    let mut part_of = vec![0; outcome.labels.len()];
+    for class in 0..classes as u32 {
+        let mut own: Vec<usize> = (0..outcome.labels.len()).filter(|&row| outcome.labels[row] == class).collect();
+        own.sort_by_key(|&row| (start(row), row));
+        let count = own.len();
+        own.iter().enumerate().for_each(|(place, &row)| part_of[row] = place * parts / count);
+    }
+    let mut measured = Vec::new();
+    for part in 0..parts {
+        let rows: Vec<usize> = (0..outcome.labels.len()).filter(|&row| part_of[row] == part).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let labels: Vec<u32> = rows.iter().map(|&row| outcome.labels[row]).collect();
+        let own = probabilities.select(Axis(0), &rows);
+        let values = scores(&labels, own.view())?;
+        measured.push(Measured { kind: "drift", condition: (part + 1).to_string(), rows: rows.len(), values });
+    }
+    Ok(measured)
+}
+
 /// Everything that is measured of one fit.
 fn measured(
     options: &EvaluationOptions,
     outcome: &FitOutcome,
     answers: &[Answers],
+    provenance: &[FlowProvenance],
     classes: usize,
 ) -> Result<Vec<Measured>, ExperimentError> {
     let of = |wanted: Condition| answers.iter().find(|answers| answers.condition == wanted);
@@ -134,6 +167,9 @@ fn measured(
         all.push(Measured { kind, condition: answer.condition.name(), rows: answer.labels.len(), values });
     }
     all.extend(early_decisions(answers, classes)?);
+    if let Some(parts) = options.drift {
+        all.extend(over_time(parts, outcome, provenance, classes)?);
+    }
     Ok(all)
 }
 
@@ -167,7 +203,7 @@ pub(in super::super) fn evaluation_csv(
         for row in rows.iter().filter(|row| row.key.variant == variant.name) {
             let key = &row.key;
             let (seed, fold) = (key.seed.to_string(), key.fold.to_string());
-            for measured in measured(options, &row.outcome, &row.answers, classes)? {
+            for measured in measured(options, &row.outcome, &row.answers, &variant.features.provenance, classes)? {
                 for (metric, value) in measured.values {
                     let (rows, value) = (measured.rows.to_string(), value.to_string());
                     let line = [

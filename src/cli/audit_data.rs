@@ -1,0 +1,174 @@
+//! `etcbench audit-data`: what a split that others released as arrays gives away. It needs no captures: duplicates and
+//! windows of the same rows across parts, labels that contradict one another, classes told by one column or byte.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use ndarray::Array2;
+
+use super::Verdict;
+use crate::capture::Transport;
+use crate::dataset::{FlowProvenance, ReleasedPart, read_released};
+use crate::experiment::SplitLeaks;
+use crate::feature::{FeatureSet, TokenArray};
+use crate::flow::FiveTuple;
+use crate::leaks::leak_reports;
+use crate::report;
+use crate::split::Split;
+
+/// `etcbench audit-data`.
+#[derive(Args)]
+#[command(
+    after_help = "The names of arrays say what they hold: X, data or features for rows, y or labels for classes, and train, val or test
+for the part. Rows of whole numbers from 0 to 255 are taken as bytes, all others as columns.
+
+Examples:
+  etcbench audit-data dataset.npz                      X_train, y_train, X_test, y_test in it
+  etcbench audit-data train.npz test.npz               X and y in each
+  etcbench audit-data x_datagram_train.npy y_train.npy x_datagram_test.npy y_test.npy
+
+Exit code 1 where something is a leak beyond chance."
+)]
+pub(super) struct AuditDataArguments {
+    /// `.npz` and `.npy` files.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// Rows of at least so many bytes are looked at as windows.
+const SHORTEST_WINDOW: usize = 48;
+/// Bytes of a run that windows of one flow share, of which one in [`SAMPLED`] is looked at.
+const RUN: usize = 24;
+const SAMPLED: u64 = 4;
+/// Fewer different bytes make no run: padding and constant headers are everywhere.
+const FEWEST_VALUES: usize = 8;
+/// The share of its runs from which a row is a window of what a training row has.
+const SHARED_RUNS: f64 = 0.5;
+
+/// Prints what the parts give away.
+pub(super) fn audit_data(arguments: &AuditDataArguments) -> anyhow::Result<Verdict> {
+    let parts = read_released(&arguments.files)?;
+    for part in &parts {
+        say!(
+            "{}: {} rows of {} values, {} classes",
+            part.name,
+            part.labels.len(),
+            part.width,
+            classes(std::slice::from_ref(part)).len()
+        );
+    }
+    let find = |name: &str| parts.iter().position(|part| part.name == name);
+    let (Some(train), Some(test)) = (find("train"), find("test")) else {
+        let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
+        anyhow::bail!(
+            "the parts are {}; name arrays or files after `train` and `test`, so that it shows what is on both sides",
+            names.join(", ")
+        );
+    };
+    let features = features(&parts);
+    let mut rows: Vec<Vec<usize>> = Vec::new();
+    let mut next = 0;
+    for part in &parts {
+        rows.push((next..next + part.labels.len()).collect());
+        next += part.labels.len();
+    }
+    let validation = find("validation").map_or(Vec::new(), |place| rows[place].clone());
+    let split = Split { train: rows[train].clone(), validation, test: rows[test].clone() };
+    let mut report = leak_reports(&features, None, &[&split]).remove(0);
+    // There are no captures here, so nothing is known of any.
+    report.alarms.retain(|alarm| !alarm.kind.is_of_captures());
+    let windows = windows(&features, &split);
+    let found = !report.alarms.is_empty() || windows.is_some();
+    let leaks = SplitLeaks { variant: "released".to_owned(), seed: 0, fold: 0, report };
+    say!("{}", report::leak_text(&[leaks])?.trim_end());
+    if let Some(share) = windows {
+        say!(
+            "\nALARM: {:.1} % of the test rows, and not the same as one, share half of their runs of {RUN} bytes with training \
+             rows: windows of the same flows, or flows that differ little",
+            100.0 * share
+        );
+    }
+    Ok(if found { Verdict::CheckFailed } else { Verdict::Done })
+}
+
+/// The classes of parts, ascending.
+fn classes(parts: &[ReleasedPart]) -> Vec<i64> {
+    let mut classes: Vec<i64> = parts.iter().flat_map(|part| part.labels.iter().copied()).collect();
+    classes.sort_unstable();
+    classes.dedup();
+    classes
+}
+
+/// The rows of all parts as features: bytes where every value is one.
+fn features(parts: &[ReleasedPart]) -> FeatureSet {
+    let classes = classes(parts);
+    let width = parts.first().map_or(0, |part| part.width);
+    let values: Vec<f32> = parts.iter().flat_map(|part| part.values.iter().copied()).collect();
+    let labels: Vec<i64> = parts.iter().flat_map(|part| part.labels.iter().copied()).collect();
+    let of_bytes = values.iter().all(|value| value.fract() == 0.0 && (0.0..=255.0).contains(value));
+    let rows = labels.len();
+    let (tokens, columns) = if of_bytes {
+        let values = values.iter().map(|&value| value as u16).collect();
+        (TokenArray { packets: 1, bytes: width, values }, 0)
+    } else {
+        (TokenArray { packets: 0, bytes: 0, values: Vec::new() }, width)
+    };
+    let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
+    let five_tuple = FiveTuple { source: nobody, destination: nobody, transport: Transport::Tcp };
+    let provenance = |number: u32| FlowProvenance {
+        capture: "released".to_owned(),
+        number,
+        five_tuple,
+        start: 0,
+        end: 0,
+        packet: None,
+    };
+    let place: BTreeMap<i64, u32> = classes.iter().copied().zip(0..).collect();
+    FeatureSet {
+        tokens,
+        statistics: Array2::from_shape_fn((rows, columns), |(row, column)| values[row * width + column]),
+        statistic_names: (0..columns).map(|column| format!("column_{column}")).collect(),
+        sequences: Array2::zeros((rows, 0)),
+        labels: labels.iter().map(|label| place[label]).collect(),
+        class_names: classes.iter().map(i64::to_string).collect(),
+        provenance: (0..rows as u32).map(provenance).collect(),
+    }
+}
+
+/// The share of test rows that are windows of what training rows have, those that equal one aside; none under 1 %.
+fn windows(features: &FeatureSet, split: &Split) -> Option<f64> {
+    if features.tokens.bytes < SHORTEST_WINDOW {
+        return None;
+    }
+    let trained: HashSet<&[u16]> = split.train.iter().map(|&row| features.tokens.flow(row)).collect();
+    let runs = |row: usize| -> HashSet<u64> {
+        let runs = features.tokens.flow(row).windows(RUN);
+        runs.filter(|run| run.iter().collect::<HashSet<_>>().len() >= FEWEST_VALUES)
+            .map(hash)
+            .filter(|hash| hash % SAMPLED == 0)
+            .collect()
+    };
+    // Runs that many training rows have are of protocols, not of flows.
+    let mut counts: HashMap<u64, usize> = HashMap::new();
+    for &row in &split.train {
+        runs(row).into_iter().for_each(|run| *counts.entry(run).or_default() += 1);
+    }
+    let common = (split.train.len() / 50).max(10);
+    let is_window = |&&row: &&usize| {
+        let own = runs(row);
+        let rare: Vec<&u64> = own.iter().filter(|run| counts.get(run).is_none_or(|&count| count <= common)).collect();
+        let shared = rare.iter().filter(|run| counts.contains_key(run)).count();
+        !rare.is_empty()
+            && shared as f64 >= SHARED_RUNS * rare.len() as f64
+            && !trained.contains(features.tokens.flow(row))
+    };
+    let share = split.test.iter().filter(is_window).count() as f64 / split.test.len().max(1) as f64;
+    (share >= 0.01).then_some(share)
+}
+
+/// FNV-1a, 64 bits: the same on every machine.
+fn hash(run: &[u16]) -> u64 {
+    run.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &value| (hash ^ u64::from(value)).wrapping_mul(0x0000_0100_0000_01b3))
+}
