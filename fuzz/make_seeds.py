@@ -136,7 +136,10 @@ SEEDS = [
     (FIXTURES / "tcbench-ucdavis-icdm19/ucdavis-icdm19.parquet").read_bytes(), (FIXTURES / "wflib/CW.npz").read_bytes(),
     (FIXTURES / "appclassnet/train_x.npy").read_bytes().replace(b"(5, 20)", b"(3, 20)"),
     (FIXTURES / "cesnet-tls-year22/flows-20220101.csv").read_bytes(),
-    (FIXTURES / "utmobilenet21/csvs/Deterministic Automated Data/youtube_1.csv").read_bytes(), FEATURES,
+    (FIXTURES / "utmobilenet21/csvs/Deterministic Automated Data/youtube_1.csv").read_bytes(),
+    (FIXTURES / "yatc/ISCXVPN2016_MFR/train/Voip/Voip-2.png").read_bytes(),
+    (FIXTURES / "session-images/train-images-idx3-ubyte").read_bytes(), (FIXTURES / "et-bert/USTC-TFC/test_dataset.tsv").read_bytes(),
+    FEATURES,
 ]
 for place, seed in enumerate(SEEDS):
     write("published", f"{place}", bytes([place]) + seed)

@@ -33,6 +33,7 @@ mod fuzz_seeds;
 mod interruption;
 mod lab;
 mod ladder;
+mod leaks;
 mod published;
 mod report;
 mod slurm;

@@ -76,7 +76,9 @@ fn project() -> Project {
 #[test]
 fn sequences_without_captures_are_read_by_the_models_that_read_sequences() {
     let project = project();
-    project.done(&["run", "experiments/small.toml"]);
+    let told = project.done(&["run", "experiments/small.toml", "--save-models"]);
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.contains("no model is saved, because small is published without captures"), "{told}");
     let folder = project.path("results/small-small-full");
     let records = fs::read_to_string(folder.join("records.csv")).unwrap();
     for model in ["sequence_cnn", "deep_fingerprinting", "knn", "random_forest"] {

@@ -60,6 +60,7 @@ fn every_shipped_definition_is_valid() {
             "cesnet-tls22",
             "ctu13",
             "ctu13-hosts",
+            "et-bert",
             "iscxtor2016",
             "iscxtor2016-features",
             "iscxtor2016-flow-features",
@@ -74,12 +75,14 @@ fn every_shipped_definition_is_valid() {
             "mirage19",
             "mirage22",
             "ndpi",
+            "session-images",
             "synth",
             "tcbench-ucdavis-icdm19",
             "ucdavis-icdm19",
             "ustc-tfc2016",
             "utmobilenet21",
-            "wflib"
+            "wflib",
+            "yatc"
         ]
     );
 }

@@ -72,7 +72,7 @@ pub fn verify(dataset: &Dataset, progress: &dyn Progress) -> Result<Manifest, Da
         load(std::slice::from_ref(dataset), &FlowOptions::default(), progress)?;
     }
     for file in &folder.flow_label_files {
-        let sha256 = file_sha256(&folder.root.join(&file.path))?;
+        let sha256 = file_sha256(&file.source(&folder.root).file)?;
         entries.push(file_entry(EntryState::FlowLabels, file, Some(sha256), None));
     }
     entries.extend(common_entries(dataset, &plan.missing));

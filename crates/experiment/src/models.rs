@@ -8,6 +8,7 @@ use super::flows::{flow_options, load_flows};
 use super::pretraining::{Divided, ElmoSources};
 use super::run::{FittedRow, Run, Settings, SplitRun, VariantRun, settings_of};
 use super::{ExperimentError, Variant};
+use etcbench_dataset::{DatasetDefinition, definition_path};
 use etcbench_flow::STATISTIC_NAMES;
 use etcbench_model::elmo::ElmoOptions;
 use etcbench_model::elmo::ElmoSource;
@@ -27,6 +28,16 @@ pub fn save_models(
     folder: &Path,
     progress: &dyn Progress,
 ) -> Result<(), ExperimentError> {
+    let is_published = |name: &&String| {
+        let definition = DatasetDefinition::read(&definition_path(&settings.project, name));
+        definition.is_ok_and(|definition| definition.published.is_some())
+    };
+    if let Some(name) = run.experiment.datasets.iter().find(is_published) {
+        progress.warn(&format!(
+            "no model is saved, because {name} is published without captures, whose packets may have other lengths and bytes"
+        ));
+        return Ok(());
+    }
     for (variant, prepared) in run.experiment.variants.iter().zip(&run.variants) {
         if prepared.features.tokens.packets == 0 {
             progress.warn(&format!(

@@ -61,7 +61,8 @@ fn each_row(
         // 0 stands where a sequence has ended.
         let length = row.iter().rposition(|&value| value != 0.0).map_or(0, |last| last + 1);
         let packets = packets(&row[..length]).map_err(fault)?;
-        sink(PublishedFlow { fields: vec![label.to_string()], five_tuple: None, packets }).map_err(fault)?;
+        sink(PublishedFlow { fields: vec![label.to_string()], five_tuple: None, packets, flow: None })
+            .map_err(fault)?;
     }
     Ok(())
 }

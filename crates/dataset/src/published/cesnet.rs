@@ -43,7 +43,7 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
         let packets = packets(text(ppi)?, told).map_err(|message| fault(format!("`PPI`: {message}")))?;
         let fields = fields.iter().map(|place| place.map_or(Ok(String::new()), |place| text(place).map(str::to_owned)));
         let fields = fields.collect::<Result<_, _>>()?;
-        sink(PublishedFlow { fields, five_tuple: None, packets }).map_err(fault)?;
+        sink(PublishedFlow { fields, five_tuple: None, packets, flow: None }).map_err(fault)?;
     }
     Ok(())
 }

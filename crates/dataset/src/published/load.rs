@@ -47,15 +47,14 @@ pub(crate) fn load_published(
     let PlannedCapture { file, labels, .. } = planned;
     let definition = &dataset.definition;
     let timed = definition.times != crate::PacketTimes::Invented;
-    let kept = (options.kept_packets, options.kept_bytes);
-    let published = PublishedFile { root: &dataset.folder.root, file, layout: rules.layout, kept };
+    let published = PublishedFile { root: &dataset.folder.root, file, layout: rules.layout, options };
     let mut all = Kept::default();
     let mut generator = rules.most_flows_per_class.map(|(_, seed)| seed::generator(seed, &format!("published/{name}")));
     let (mut number, mut passed_over, mut packets) = (0_u32, 0_u64, 0_u64);
     let mut sink = |flow: PublishedFlow| {
         let this = number;
         number = number.checked_add(1).ok_or("more than 4294967295 flows in one file; split the file")?;
-        packets += flow.packets.len() as u64;
+        packets += flow.flow.as_ref().map_or(flow.packets.len(), |flow| flow.packets.len()) as u64;
         let labels = labels_of(&flow, rules, labels, &definition.label_columns)?;
         let mut place = None;
         if let (Some((most, _)), Some(generator)) = (rules.most_flows_per_class, &mut generator) {
@@ -123,6 +122,17 @@ fn labelled(
     let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
     let unknown = FiveTuple { source: nowhere, destination: nowhere, transport: Transport::Tcp };
     let five_tuple = flow.five_tuple.unwrap_or(unknown);
+    if let Some(flow) = flow.flow {
+        let provenance = FlowProvenance {
+            capture: name.to_owned(),
+            number,
+            five_tuple: flow.five_tuple,
+            start: flow.start,
+            end: flow.end,
+            packet: None,
+        };
+        return LabelledFlow { provenance, labels, flow };
+    }
     let packets = if timed { flow.packets } else { flow.packets.into_iter().map(without_time).collect() };
     let flow = flow_of_sequence(five_tuple, packets, options);
     let provenance =

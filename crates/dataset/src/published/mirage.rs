@@ -64,7 +64,7 @@ fn read_flows(file: &PublishedFile<'_>, activities: bool, sink: &mut Sink<'_>) -
     // `1494944155_com.spotify.music_MIRAGE...`; what has None in its name recorded no application.
     let recorded = stem.split('_').nth(1).filter(|_| !stem.contains("None"));
     let mut deserializer = serde_json::Deserializer::from_reader(file.open()?);
-    let flows = Flows { recorded, activities, kept: file.kept, sink };
+    let flows = Flows { recorded, activities, kept: (file.options.kept_packets, file.options.kept_bytes), sink };
     flows.deserialize(&mut deserializer).and_then(|()| deserializer.end()).map_err(|error| {
         let place = format!("line {}, column {}", error.line(), error.column());
         let told = error.to_string();
@@ -107,7 +107,8 @@ impl<'de> Visitor<'de> for Flows<'_, '_> {
             let mut fields = vec![app.to_owned(), label.clone().unwrap_or_default()];
             fields.push(activity.unwrap_or_default());
             let packets = packets(flow.packet_data, self.kept).map_err(of_flow)?;
-            (self.sink)(PublishedFlow { fields, five_tuple: Some(five_tuple), packets }).map_err(of_flow)?;
+            (self.sink)(PublishedFlow { fields, five_tuple: Some(five_tuple), packets, flow: None })
+                .map_err(of_flow)?;
         }
         Ok(())
     }

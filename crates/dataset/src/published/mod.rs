@@ -7,6 +7,7 @@
 
 mod arrays;
 mod cesnet;
+mod images;
 mod line;
 mod load;
 mod mirage;
@@ -14,6 +15,7 @@ pub(super) mod npy;
 mod table;
 mod ucdavis;
 mod utmobilenet;
+mod words;
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
@@ -24,9 +26,9 @@ use serde::Deserialize;
 
 use super::folder::CaptureFile;
 use super::holds::{HeldBytes, HeldFlags, HeldLengths, HeldTimes, Holds};
-use super::rules::known_column;
+use super::rules::{known_column, without_compression};
 use etcbench_capture::{ExpansionLimits, decompress};
-use etcbench_flow::{FiveTuple, SequencePacket};
+use etcbench_flow::{FiveTuple, Flow, FlowOptions, SequencePacket};
 use etcbench_storage::declarative::nearest;
 
 pub(super) use load::load_published;
@@ -141,6 +143,33 @@ pub static LAYOUTS: &[Layout] = &[
         beside: None,
         read: utmobilenet::read,
     },
+    Layout {
+        name: "yatc",
+        what: "PNG of 40 x 40 grey values, a flow each: five packets of 80 bytes of headers from the IP header on and 240 of payload, \
+               either filled up with zeros (Zhao et al. 2023; NetMamba has the same)",
+        fields: &[],
+        holds: Holds { bytes: HeldBytes::IpHeader, ..SIGNED_LENGTHS },
+        beside: None,
+        read: images::read_packets,
+    },
+    Layout {
+        name: "session_images",
+        what: "idx3-ubyte of images of 784 bytes, the beginning of a session's pcap file each, and idx1-ubyte of their classes beside \
+               it (Wang et al. 2017)",
+        fields: &["y"],
+        holds: Holds { cut: true, ..Holds::CAPTURE },
+        beside: Some(("-images-idx3-ubyte", "-labels-idx1-ubyte")),
+        read: images::read_sessions,
+    },
+    Layout {
+        name: "et_bert",
+        what: "TSV with a header: label, and text_a, a word of four hexadecimal digits for every two bytes that follow one another; a \
+               word that does not go on with the byte before begins the next packet (Lin et al. 2022)",
+        fields: &["label"],
+        holds: Holds { bytes: HeldBytes::AsPublished, lengths: HeldLengths::None, ..SIGNED_LENGTHS },
+        beside: None,
+        read: words::read,
+    },
 ];
 
 /// `[published]` of a definition.
@@ -216,7 +245,7 @@ impl PublishedRules {
 
     /// Whether a file holds the labels of another.
     pub(super) fn is_beside(&self, path: &str) -> bool {
-        self.layout.beside.is_some_and(|(_, labels)| path.ends_with(labels))
+        self.layout.beside.is_some_and(|(_, labels)| without_compression(path).ends_with(labels))
     }
 }
 
@@ -225,8 +254,8 @@ pub(super) struct PublishedFile<'a> {
     root: &'a Path,
     file: &'a CaptureFile,
     layout: &'a Layout,
-    /// Packets that are kept of a flow, and bytes of each.
-    kept: (usize, usize),
+    /// What is kept of a flow.
+    options: &'a FlowOptions,
 }
 
 impl PublishedFile<'_> {
@@ -244,8 +273,11 @@ impl PublishedFile<'_> {
 
     /// The file that holds its labels, with its name.
     fn open_beside(&self) -> Result<(String, Box<dyn BufRead + Send>), Fault> {
-        let path =
-            self.layout.beside.and_then(|(own, labels)| Some(format!("{}{labels}", self.file.path.strip_suffix(own)?)));
+        let (plain, compression) = self.file.path.split_at(without_compression(&self.file.path).len());
+        let path = self
+            .layout
+            .beside
+            .and_then(|(own, labels)| Some(format!("{}{labels}{compression}", plain.strip_suffix(own)?)));
         let path = path.ok_or_else(|| {
             let (own, _) = self.layout.beside.unwrap_or_default();
             Fault::of_file(format!("its name does not end in {own}, so its labels cannot be found; correct `patterns`"))
@@ -263,6 +295,8 @@ pub(super) struct PublishedFlow {
     fields: Vec<String>,
     five_tuple: Option<FiveTuple>,
     packets: Vec<SequencePacket>,
+    /// The flow itself, where the file holds a capture of it; then there are no packets here.
+    flow: Option<Flow>,
 }
 
 /// Takes flows; an error of it ends the reading.

@@ -38,6 +38,21 @@ fn fixture(name: &str) -> Dataset {
     Dataset { definition, folder }
 }
 
+/// A flow that was read out of a capture as the others are.
+fn as_packets(mut flow: PublishedFlow) -> PublishedFlow {
+    let Some(made) = flow.flow.take() else { return flow };
+    let packet = |packet: &etcbench_flow::FlowPacket| SequencePacket {
+        direction: packet.direction,
+        timestamp: packet.timestamp,
+        length: packet.wire_length,
+        flags: 0,
+        bytes: packet.bytes.clone(),
+        offsets: (packet.layout.transport_offset, packet.layout.payload_offset),
+    };
+    let packets = made.packets.iter().map(packet).collect();
+    PublishedFlow { five_tuple: Some(made.five_tuple), packets, ..flow }
+}
+
 #[test]
 fn every_layout_gives_what_its_own_loader_reads() {
     let golden = golden();
@@ -48,9 +63,10 @@ fn every_layout_gives_what_its_own_loader_reads() {
         layouts.push(layout.name);
         let mut flows = Vec::new();
         for file in &dataset.folder.captures {
-            let published = PublishedFile { root: &dataset.folder.root, file, layout, kept: (8, 8) };
+            let options = FlowOptions { kept_packets: 8, kept_bytes: 8, ..FlowOptions::default() };
+            let published = PublishedFile { root: &dataset.folder.root, file, layout, options: &options };
             let mut sink = |flow: PublishedFlow| {
-                flows.push((file.path.clone(), flow));
+                flows.push((file.path.clone(), as_packets(flow)));
                 Ok(())
             };
             (layout.read)(&published, &mut sink).unwrap_or_else(|fault| panic!("{}: {fault}", file.path));
@@ -81,7 +97,8 @@ fn every_layout_gives_what_its_own_loader_reads() {
                 assert!(tuple.starts_with(&text), "{tuple} {text}");
             }
             if let Some(bytes) = &expected.bytes {
-                let found: Vec<String> = flow.packets.iter().map(|packet| hex::encode(&packet.bytes)).collect();
+                let first = |packet: &SequencePacket| hex::encode(&packet.bytes[..packet.bytes.len().min(8)]);
+                let found: Vec<String> = flow.packets.iter().map(first).collect();
                 assert_eq!(&found, bytes, "{path}");
             }
             if let Some(push) = &expected.push {
@@ -126,6 +143,9 @@ fn definitions_give_every_flow_its_labels() {
     assert_eq!(labels("wflib")[..4], ["0 CW", "1 CW", "0 CW", "2 CW"]);
     assert_eq!(labels("cesnet-quic22")[1], "spotify Music");
     assert_eq!(labels("utmobilenet21")[0], "dropbox Action-Specific Wild Test Data");
+    assert_eq!(labels("yatc"), ["Chat test ISCXVPN2016", "Chat train ISCXVPN2016", "Voip train ISCXVPN2016"]);
+    assert_eq!(labels("session-images"), ["0 t10k", "0 train", "1 train", "2 train"]);
+    assert_eq!(labels("et-bert")[3..], ["0 train USTC-TFC", "3 train USTC-TFC", "1 train USTC-TFC"]);
     assert_eq!(labels("tcbench-ucdavis-icdm19")[2], "youtube retraining-human-triggered");
 }
 
@@ -230,6 +250,41 @@ fn what_is_broken_is_told_with_its_place() {
         (b"hello, world".to_vec(), labels, "a_x.npy: it is no .npy array"),
     ] {
         let error = broken("appclassnet", "", &[("a_x.npy", x), ("a_y.npy", y)]).unwrap_err().to_string();
+        assert!(error.contains(words), "{words} is not in {error}");
+    }
+    let small =
+        std::fs::read(project().join("tests/fixtures/published/session-images/train-images-idx3-ubyte")).unwrap();
+    let labels = |count: u8| [&[0, 0, 8, 1, 0, 0, 0, count][..], &vec![1; usize::from(count)]].concat();
+    for (images, labels, words) in [
+        (small.clone(), labels(2), "its labels are in a-labels-idx1-ubyte: 2 labels for 3 images"),
+        (small[..2000].to_vec(), labels(3), "image 2: it ends before the last of its 3"),
+        (
+            [&[0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 28, 0, 0, 0, 28][..], &[7; 784]].concat(),
+            labels(1),
+            "image 0: it does not begin as a pcap",
+        ),
+        (b"\0\0\x0d\x01".to_vec(), labels(1), "it is no idx file of bytes"),
+        ([&[0, 0, 8, 3][..], &[255; 12]].concat(), labels(1), "its images have"),
+        (small.clone(), Vec::new(), "its labels are in a-labels-idx1-ubyte: it is too short"),
+    ] {
+        let files = [("a-images-idx3-ubyte", images), ("a-labels-idx1-ubyte", labels)];
+        let error = broken("session_images", "", &files).unwrap_err().to_string();
+        assert!(error.contains(words), "{words} is not in {error}");
+    }
+    for (text, words) in [
+        ("label\ttext\n", "line 1: the header has no columns `label` and `text_a`"),
+        ("label\ttext_a\n0\n", "line 2: 1 values"),
+        ("label\ttext_a\n0\t4500 00zz\n", "line 2: `00zz` is no word of four hexadecimal digits"),
+    ] {
+        let error = told("et_bert", text);
+        assert!(error.contains(words), "{words} is not in {error}");
+    }
+    let image =
+        std::fs::read(project().join("tests/fixtures/published/yatc/ISCXVPN2016_MFR/test/Chat/Chat-1.png")).unwrap();
+    for (content, words) in
+        [(image[..100].to_vec(), "it is no PNG image, or a damaged one"), (b"GIF89a".to_vec(), "it is no PNG")]
+    {
+        let error = broken("yatc", "", &[("a.png", content)]).unwrap_err().to_string();
         assert!(error.contains(words), "{words} is not in {error}");
     }
     let alone = broken("appclassnet", "", &[("a_x.npy", values)]).unwrap_err().to_string();

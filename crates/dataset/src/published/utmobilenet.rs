@@ -113,7 +113,7 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
             offsets: (0, 0),
         };
         let packets = packets.into_iter().map(packet).collect();
-        sink(PublishedFlow { fields: vec![location], five_tuple: Some(five_tuple), packets })
+        sink(PublishedFlow { fields: vec![location], five_tuple: Some(five_tuple), packets, flow: None })
             .map_err(Fault::of_file)?;
     }
     Ok(())
