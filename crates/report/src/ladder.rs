@@ -90,6 +90,10 @@ struct Counted {
     classes: Vec<String>,
     /// For every repetition the flows of each capture by class and prediction, row by row.
     repeats: Vec<BTreeMap<String, Vec<u64>>>,
+    /// The seed of each repetition, and its number within the seed.
+    named: Vec<(u64, usize)>,
+    /// How many fits there are.
+    fits: usize,
 }
 
 impl Counted {
@@ -204,7 +208,8 @@ impl Ladder {
             let row = RowKey::of(key);
             let place = counted.iter().position(|(other, _)| *other == row).unwrap_or_else(|| {
                 let rung = RUNGS.iter().position(|other| other.name == rung.name).unwrap_or_default();
-                counted.push((row, Counted { rung, classes: predictions.classes.clone(), repeats: Vec::new() }));
+                let classes = predictions.classes.clone();
+                counted.push((row, Counted { rung, classes, repeats: Vec::new(), named: Vec::new(), fits: 0 }));
                 counted.len() - 1
             });
             let own = &mut counted[place].1;
@@ -212,10 +217,13 @@ impl Ladder {
             if predictions.classes != own.classes {
                 return Err(file_error(&path, "its classes are not those of the other folds; run the ladder again"));
             }
-            let repeat = key.fold / options.folds.max(1);
-            if own.repeats.len() <= repeat {
-                own.repeats.resize_with(repeat + 1, BTreeMap::new);
-            }
+            own.fits += 1;
+            let named = (key.seed, key.fold / options.folds.max(1));
+            let repeat = own.named.iter().position(|other| *other == named).unwrap_or_else(|| {
+                own.named.push(named);
+                own.repeats.push(BTreeMap::new());
+                own.named.len() - 1
+            });
             for ((flow, &label), &predicted) in
                 predictions.flows.iter().zip(&predictions.labels).zip(&predictions.predicted)
             {
@@ -227,6 +235,13 @@ impl Ladder {
                 counts[label as usize * classes + predicted as usize] += 1;
             }
         }
+        // A model that failed on some folds has no score of the whole.
+        let most = |variant: &str| {
+            counted.iter().filter(|(row, _)| row.variant == variant).map(|(_, own)| own.fits).max().unwrap_or_default()
+        };
+        let whole: Vec<bool> = counted.iter().map(|(row, own)| own.fits == most(&row.variant)).collect();
+        let mut whole = whole.into_iter();
+        counted.retain(|_| whole.next().unwrap_or(true));
         Ok(Self { sizes: sizes(&counted), rows: rows(&counted), folds: options.folds, repeats: options.repeats })
     }
 
