@@ -93,3 +93,31 @@ fn the_ablations_of_findings_are_those_of_the_stored_results() {
         }
     }
 }
+
+#[test]
+fn the_ladders_of_findings_are_those_of_the_stored_results() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("paper/FINDINGS.md")).unwrap();
+    for table in 1..=5 {
+        let path = root.join(format!("results/reference/ladder/table{table}-ladder.csv"));
+        let mut reader = csv::Reader::from_path(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let header = reader.headers().unwrap().clone();
+        let column = |name: &str| header.iter().position(|column| column == name).unwrap();
+        let rungs = etcbench::experiment::RUNGS.iter().map(|rung| rung.name).filter(|name| *name != "datasets");
+        let (rungs, names) = (rungs.map(column).collect::<Vec<_>>(), ["model", "input", "masks"].map(column));
+        let mut rows = 0;
+        for record in reader.records() {
+            let record = record.unwrap();
+            let [model, input, masks] = names.map(|column| &record[column]);
+            // Masks change nothing of statistics.
+            if (input, masks) == ("statistics", "masked") {
+                continue;
+            }
+            let cells: Vec<&str> = rungs.iter().map(|&column| &record[column]).collect();
+            let line = format!("| table {table} | {model}, {input} | {masks} | {} |\n", cells.join(" | "));
+            assert!(page.contains(&line), "paper/FINDINGS.md has no line {line:?}");
+            rows += 1;
+        }
+        assert_eq!(rows, 6, "table {table}");
+    }
+}
