@@ -256,7 +256,7 @@ class Experiment:
         Returns
         -------
         Run
-            Fits of external models that failed are in ``run.information["failures"]``.
+            Fits of external models that failed are in ``run.information.get("failures")``.
 
         Raises
         ------

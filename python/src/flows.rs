@@ -1,17 +1,17 @@
 //! Flows of captures as a table, and what a trained model says of them.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::types::{Float32Type, Float64Type, Int64Type, UInt16Type, UInt32Type, UInt64Type};
-use arrow_array::{ArrayRef, ArrowPrimitiveType, BinaryArray, PrimitiveArray, RecordBatch, StringArray};
+use arrow_array::builder::{BinaryBuilder, Int64Builder, StringBuilder, UInt16Builder, UInt32Builder};
+use arrow_array::types::{Float32Type, Int64Type, UInt16Type, UInt32Type, UInt64Type};
+use arrow_array::{ArrayRef, ArrowPrimitiveType, Float64Array, PrimitiveArray, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use etcbench::capture::{CaptureReader, CaptureSummary, Transport};
 use etcbench::dataset::{FlowProvenance, LabelledFlow, Labels};
 use etcbench::feature::{Mask, MaskMethod, mask_flow};
-use etcbench::flow::{
-    FlowOptions, FlowPacket, NumberedFlow, PacketDirection, Pairing, STATISTIC_NAMES, assemble_as_completed,
-};
+use etcbench::flow::{FlowOptions, NumberedFlow, PacketDirection, Pairing, STATISTIC_NAMES, assemble_as_completed};
 use etcbench::model::{Classification, TrainedModel};
 use etcbench::progress::Silent;
 use pyo3::prelude::*;
@@ -22,7 +22,7 @@ use crate::raised;
 use crate::table::Stream;
 
 /// Flows of a batch.
-const BATCH: usize = 8192;
+const BATCH: usize = 1024;
 
 /// Some flows of a capture, and what a model says of them where one was asked.
 struct Rows<'a> {
@@ -30,26 +30,42 @@ struct Rows<'a> {
     answers: &'a [Classification],
 }
 
-/// What makes a column of rows.
-type Make = Box<dyn Fn(&Rows<'_>) -> ArrayRef + Send + Sync>;
+/// What makes one column of rows.
+type OneColumn = Box<dyn Fn(&Rows<'_>) -> ArrayRef + Send + Sync>;
 
-/// The columns of a table, by which batches are made.
-struct Columns(Vec<(Field, Make)>);
+/// What makes some columns of rows, in one pass over them.
+type Make = Box<dyn Fn(&Rows<'_>) -> Vec<ArrayRef> + Send + Sync>;
+
+/// The columns of a table, by which batches are made. Those that are read off one place of a flow are made together: flows are
+/// larger than a processor's cache, and every pass over them waits for memory.
+struct Columns(Vec<(Vec<Field>, Make)>);
 
 impl Columns {
-    fn add(&mut self, name: impl Into<String>, kind: DataType, nullable: bool, make: Make) {
-        self.0.push((Field::new(name, kind, nullable), make));
+    fn add(&mut self, name: impl Into<String>, kind: DataType, nullable: bool, make: OneColumn) {
+        self.0.push((vec![Field::new(name, kind, nullable)], Box::new(move |rows| vec![make(rows)])));
     }
 
-    fn text(&mut self, name: &str, value: impl Fn(&LabelledFlow) -> String + Send + Sync + 'static) {
-        let make =
-            move |rows: &Rows<'_>| Arc::new(StringArray::from_iter_values(rows.flows.iter().map(&value))) as ArrayRef;
+    /// A column of text that `write` appends to.
+    fn text(
+        &mut self,
+        name: &str,
+        write: impl Fn(&LabelledFlow, &mut StringBuilder) -> std::fmt::Result + Send + Sync + 'static,
+    ) {
+        let make = move |rows: &Rows<'_>| {
+            let mut builder = StringBuilder::with_capacity(rows.flows.len(), 16 * rows.flows.len());
+            for flow in rows.flows {
+                // A builder of text takes all text.
+                let _ = write(flow, &mut builder);
+                builder.append_value("");
+            }
+            Arc::new(builder.finish()) as ArrayRef
+        };
         self.add(name, DataType::Utf8, false, Box::new(make));
     }
 
     fn number<T: ArrowPrimitiveType>(
         &mut self,
-        name: impl Into<String>,
+        name: &str,
         value: impl Fn(&LabelledFlow) -> T::Native + Send + Sync + 'static,
     ) {
         let make = move |rows: &Rows<'_>| {
@@ -58,68 +74,90 @@ impl Columns {
         self.add(name, T::DATA_TYPE, false, Box::new(make));
     }
 
-    /// A column of the kept packet `k`, null where a flow has fewer.
-    fn packet<T: ArrowPrimitiveType>(
-        &mut self,
-        k: usize,
-        name: &str,
-        value: impl Fn(&FlowPacket) -> T::Native + Send + Sync + 'static,
-    ) {
-        let make = move |rows: &Rows<'_>| {
-            let values = rows.flows.iter().map(|flow| flow.flow.packets.get(k).map(&value));
-            Arc::new(PrimitiveArray::<T>::from_iter(values)) as ArrayRef
+    fn statistics(&mut self) {
+        let name = |name: &&str| Field::new(format!("statistic_{name}"), DataType::Float64, false);
+        let make = |rows: &Rows<'_>| {
+            let mut columns: Vec<Vec<f64>> =
+                STATISTIC_NAMES.iter().map(|_| Vec::with_capacity(rows.flows.len())).collect();
+            for flow in rows.flows {
+                for (column, &value) in columns.iter_mut().zip(&flow.flow.statistics) {
+                    column.push(value);
+                }
+            }
+            columns.into_iter().map(|column| Arc::new(Float64Array::from(column)) as ArrayRef).collect()
         };
-        self.add(format!("packet_{k}_{name}"), T::DATA_TYPE, true, Box::new(make));
+        self.0.push((STATISTIC_NAMES.iter().map(name).collect(), Box::new(make)));
+    }
+
+    /// The columns of the kept packet `k`, null where a flow has fewer.
+    fn packet(&mut self, k: usize) {
+        let kinds = [
+            ("bytes", DataType::Binary),
+            ("time_ns", DataType::Int64),
+            ("wire_length", DataType::UInt32),
+            ("direction", DataType::Utf8),
+            ("transport_offset", DataType::UInt16),
+            ("payload_offset", DataType::UInt16),
+        ];
+        let fields = kinds.map(|(name, kind)| Field::new(format!("packet_{k}_{name}"), kind, true)).to_vec();
+        let make = move |rows: &Rows<'_>| {
+            let count = rows.flows.len();
+            let packets = || rows.flows.iter().map(|flow| flow.flow.packets.get(k));
+            let size = packets().flatten().map(|packet| packet.bytes.len()).sum();
+            let mut bytes = BinaryBuilder::with_capacity(count, size);
+            let (mut time, mut length) = (Int64Builder::with_capacity(count), UInt32Builder::with_capacity(count));
+            let mut direction = StringBuilder::with_capacity(count, 8 * count);
+            let [mut transport, mut payload] = [(); 2].map(|()| UInt16Builder::with_capacity(count));
+            for packet in packets() {
+                bytes.append_option(packet.map(|packet| &packet.bytes));
+                time.append_option(packet.map(|packet| packet.timestamp));
+                length.append_option(packet.map(|packet| packet.wire_length));
+                direction.append_option(packet.map(|packet| match packet.direction {
+                    PacketDirection::Forward => "forward",
+                    PacketDirection::Backward => "backward",
+                }));
+                transport.append_option(packet.map(|packet| packet.layout.transport_offset));
+                payload.append_option(packet.map(|packet| packet.layout.payload_offset));
+            }
+            vec![
+                Arc::new(bytes.finish()) as ArrayRef,
+                Arc::new(time.finish()),
+                Arc::new(length.finish()),
+                Arc::new(direction.finish()),
+                Arc::new(transport.finish()),
+                Arc::new(payload.finish()),
+            ]
+        };
+        self.0.push((fields, Box::new(make)));
     }
 
     fn schema(&self) -> SchemaRef {
-        Arc::new(Schema::new(self.0.iter().map(|(field, _)| field.clone()).collect::<Vec<_>>()))
+        Arc::new(Schema::new(self.0.iter().flat_map(|(fields, _)| fields.clone()).collect::<Vec<_>>()))
     }
 
     fn batch(&self, schema: &SchemaRef, rows: &Rows<'_>) -> Result<RecordBatch, arrow_schema::ArrowError> {
-        let arrays = self.0.par_iter().map(|(_, make)| make(rows)).collect();
-        RecordBatch::try_new(schema.clone(), arrays)
+        let arrays: Vec<Vec<ArrayRef>> = self.0.par_iter().map(|(_, make)| make(rows)).collect();
+        RecordBatch::try_new(schema.clone(), arrays.concat())
     }
 
     /// The columns of `etcbench features`, but for `dataset`: results/FORMAT.md says what they mean.
     fn of_flows(options: &FlowOptions) -> Self {
         let mut columns = Self(Vec::new());
-        columns.text("capture", |flow| flow.provenance.capture.clone());
+        columns.text("capture", |flow, text| text.write_str(&flow.provenance.capture));
         columns.number::<UInt32Type>("number", |flow| flow.provenance.number);
-        columns.text("source_address", |flow| flow.provenance.five_tuple.source.ip().to_string());
+        columns.text("source_address", |flow, text| write!(text, "{}", flow.provenance.five_tuple.source.ip()));
         columns.number::<UInt16Type>("source_port", |flow| flow.provenance.five_tuple.source.port());
-        columns.text("destination_address", |flow| flow.provenance.five_tuple.destination.ip().to_string());
+        columns
+            .text("destination_address", |flow, text| write!(text, "{}", flow.provenance.five_tuple.destination.ip()));
         columns.number::<UInt16Type>("destination_port", |flow| flow.provenance.five_tuple.destination.port());
-        columns.text("transport", |flow| transport(flow.provenance.five_tuple.transport).to_owned());
+        columns.text("transport", |flow, text| text.write_str(transport(flow.provenance.five_tuple.transport)));
         columns.number::<Int64Type>("start_ns", |flow| flow.provenance.start);
         columns.number::<Int64Type>("end_ns", |flow| flow.provenance.end);
         if options.statistics {
-            for (index, name) in STATISTIC_NAMES.iter().enumerate() {
-                columns.number::<Float64Type>(format!("statistic_{name}"), move |flow| flow.flow.statistics[index]);
-            }
+            columns.statistics();
         }
         columns.number::<UInt32Type>("packet_count", |flow| flow.flow.packets.len() as u32);
-        for k in 0..options.kept_packets {
-            let bytes = move |rows: &Rows<'_>| {
-                let values = rows.flows.iter().map(|flow| flow.flow.packets.get(k).map(|packet| &packet.bytes[..]));
-                Arc::new(BinaryArray::from_iter(values)) as ArrayRef
-            };
-            columns.add(format!("packet_{k}_bytes"), DataType::Binary, true, Box::new(bytes));
-            columns.packet::<Int64Type>(k, "time_ns", |packet| packet.timestamp);
-            columns.packet::<UInt32Type>(k, "wire_length", |packet| packet.wire_length);
-            let direction = move |rows: &Rows<'_>| {
-                let values = rows.flows.iter().map(|flow| {
-                    flow.flow.packets.get(k).map(|packet| match packet.direction {
-                        PacketDirection::Forward => "forward",
-                        PacketDirection::Backward => "backward",
-                    })
-                });
-                Arc::new(StringArray::from_iter(values)) as ArrayRef
-            };
-            columns.add(format!("packet_{k}_direction"), DataType::Utf8, true, Box::new(direction));
-            columns.packet::<UInt16Type>(k, "transport_offset", |packet| packet.layout.transport_offset);
-            columns.packet::<UInt16Type>(k, "payload_offset", |packet| packet.layout.payload_offset);
-        }
+        (0..options.kept_packets).for_each(|k| columns.packet(k));
         columns
     }
 
@@ -130,10 +168,10 @@ impl Columns {
             let column = STATISTIC_NAMES.iter().position(|other| *other == name).unwrap_or_default();
             move |flow: &LabelledFlow| flow.flow.statistics[column] as u64
         };
-        columns.text("flow_id", |flow| flow.provenance.flow_id());
-        columns.text("source", |flow| flow.provenance.five_tuple.source.to_string());
-        columns.text("destination", |flow| flow.provenance.five_tuple.destination.to_string());
-        columns.text("transport", |flow| transport(flow.provenance.five_tuple.transport).to_owned());
+        columns.text("flow_id", |flow, text| text.write_str(&flow.provenance.flow_id()));
+        columns.text("source", |flow, text| write!(text, "{}", flow.provenance.five_tuple.source));
+        columns.text("destination", |flow, text| write!(text, "{}", flow.provenance.five_tuple.destination));
+        columns.text("transport", |flow, text| text.write_str(transport(flow.provenance.five_tuple.transport)));
         columns.number::<Int64Type>("start", |flow| flow.provenance.start);
         columns.number::<Int64Type>("end", |flow| flow.provenance.end);
         columns.number::<UInt64Type>("packets", statistic("packets"));

@@ -1,0 +1,3 @@
+from etcbench.model import serve
+
+serve("lightgbm.LGBMClassifier")
