@@ -4,10 +4,11 @@ The same program as the command line ``etcbench``, which this package carries to
 and hear Ctrl-C. Tables (`Table`, `Frame`) speak the Arrow PyCapsule interface, so that polars, pandas, pyarrow and DuckDB
 take them without copies.
 
-Modules that need more than numpy are imported by name: `etcbench.sklearn` (scikit-learn), `etcbench.torch` (PyTorch) and
-`etcbench.model` (for programs that are external models).
+`etcbench.model` is for programs that are external models. Modules that need more than numpy are imported by name:
+`etcbench.sklearn` (scikit-learn) and `etcbench.torch` (PyTorch).
 """
 
+from . import model
 from ._native import PAD, EtcbenchError, __version__
 from .captures import Table, classify, flows, packets
 from .experiment import Experiment, Features, Split
@@ -37,6 +38,7 @@ __all__ = [
     "compare",
     "flows",
     "metrics",
+    "model",
     "packets",
     "print_progress",
     "rank",

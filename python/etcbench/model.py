@@ -157,7 +157,7 @@ def _software(estimator: Estimator) -> str:
     return f"{package or 'python'} {getattr(module, '__version__', '')}".strip()
 
 
-def write(folder: str | os.PathLike[str], estimator: str, **parameters: Any) -> Path:
+def write(folder: str | os.PathLike[str], estimator: str, *, python: str = "python3", **parameters: Any) -> Path:
     """Write the folder of an external model that is an estimator.
 
     Parameters
@@ -165,8 +165,9 @@ def write(folder: str | os.PathLike[str], estimator: str, **parameters: Any) -> 
     folder : path
         Such as ``models/extra-trees`` in a project; its name is the model's. It must not be there yet.
     estimator : str
-        The name of a class, such as ``"sklearn.ensemble.ExtraTreesClassifier"``, in the Python that runs the model:
-        ``python3`` on ``PATH``.
+        The name of a class, such as ``"sklearn.ensemble.ExtraTreesClassifier"``, in the Python that runs the model.
+    python : str
+        That Python: a program on ``PATH``, or a path such as `sys.executable`, which holds on this machine alone.
     **parameters
         The keys that ``[model.NAME]`` may change, with their defaults: text, numbers, truth values, lists.
 
@@ -190,7 +191,7 @@ version = "1"
 licence = "say which"
 pretraining = "none"
 inputs = {json.dumps(list(INPUTS))}
-run = ["python3", "model.py"]
+run = [{json.dumps(python)}, "model.py"]
 
 [needs]
 environment = ["PYTHONPATH"]
