@@ -63,7 +63,7 @@ pub(super) struct FeaturesArguments {
     /// How many first bytes of each kept packet are kept, from the IP header on.
     #[arg(long, value_name = "M", default_value_t = FlowOptions::default().kept_bytes)]
     bytes: usize,
-    /// Leave out the 91 statistics of a flow, which are most of the table: addresses, times and packets remain.
+    /// Leave out the statistics of a flow, which are most of the table: addresses, times and packets remain.
     #[arg(long)]
     no_statistics: bool,
     /// Fields to mask in the packets' bytes, separated by commas: ip_addresses, ports, ip_identification, ttl,
