@@ -109,14 +109,19 @@ def test_an_interrupt_stops_a_run_and_the_same_call_goes_on(project):
         "table2", data="lab", size="demo", models=["attention_lstm"], variants=["as_published"], project=project
     )
     begun = threading.Event()
+    # Python has no handler of its own where it was started with interrupts ignored, as jobs in the background are.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def tell(event):
         if event.kind == "note" and not begun.is_set():
             begun.set()
             signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        experiment.run(progress=tell)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            experiment.run(progress=tell)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert begun.is_set() and not experiment.folder.exists()
     # The interpreter and the library are as they were.
     small = etcbench.Experiment("table2", models=["knn"], project=project, **SMALL)
