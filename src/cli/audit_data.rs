@@ -9,11 +9,11 @@ use clap::Args;
 use ndarray::Array2;
 
 use super::Verdict;
-use crate::capture::Transport;
+use crate::capture::{HeaderLayout, Transport};
 use crate::dataset::{FlowProvenance, ReleasedPart, read_released};
 use crate::experiment::SplitLeaks;
-use crate::feature::{FeatureSet, TokenArray};
-use crate::flow::FiveTuple;
+use crate::feature::{FeatureSet, TokenArray, TokenOptions};
+use crate::flow::{FiveTuple, Flow, FlowPacket, PacketDirection};
 use crate::leaks::leak_reports;
 use crate::report;
 use crate::split::Split;
@@ -76,7 +76,14 @@ pub(super) fn audit_data(arguments: &AuditDataArguments) -> anyhow::Result<Verdi
     }
     let validation = find("validation").map_or(Vec::new(), |place| rows[place].clone());
     let split = Split { train: rows[train].clone(), validation, test: rows[test].clone() };
-    let mut report = leak_reports(&features, None, &[&split]).remove(0);
+    let packets = packets(&features);
+    let packets: Option<Vec<&Flow>> = packets.as_ref().map(|flows| flows.iter().collect());
+    let tokens = TokenOptions { packets: 1, bytes: features.tokens.bytes, ..TokenOptions::default() };
+    let seen = packets.as_ref().map(|flows| (flows.as_slice(), &tokens));
+    if seen.is_some() {
+        say!("rows begin with an IPv4 header, so its fields are looked at by name");
+    }
+    let mut report = leak_reports(&features, seen, &[&split]).remove(0);
     // There are no captures here, so nothing is known of any.
     report.alarms.retain(|alarm| !alarm.kind.is_of_captures());
     let windows = windows(&features, &split);
@@ -135,6 +142,46 @@ fn features(parts: &[ReleasedPart]) -> FeatureSet {
         class_names: classes.iter().map(i64::to_string).collect(),
         provenance: (0..rows as u32).map(provenance).collect(),
     }
+}
+
+/// The share of rows that must be IPv4 packets for all to be read so.
+const ARE_PACKETS: f64 = 0.9;
+
+/// The rows as packets, a flow of one each, where nearly all begin with an IPv4 header; those that do not have none.
+fn packets(features: &FeatureSet) -> Option<Vec<Flow>> {
+    let flow = |row: usize| {
+        let bytes: Vec<u8> = features.tokens.flow(row).iter().map(|&token| token as u8).collect();
+        let packet = layout(&bytes).map(|layout| FlowPacket {
+            direction: PacketDirection::Forward,
+            timestamp: 0,
+            wire_length: u32::from(u16::from_be_bytes([bytes[2], bytes[3]])),
+            bytes,
+            layout,
+        });
+        let five_tuple = features.provenance[row].five_tuple;
+        Flow { five_tuple, start: 0, end: 0, packets: packet.into_iter().collect(), statistics: Vec::new() }
+    };
+    let flows: Vec<Flow> = (0..features.len()).map(flow).collect();
+    let found = flows.iter().filter(|flow| !flow.packets.is_empty()).count();
+    (found as f64 >= ARE_PACKETS * flows.len() as f64).then_some(flows)
+}
+
+/// Where the headers of a TCP or UDP packet over IPv4 lie (RFC 791, section 3.1; RFC 9293, section 3.1).
+fn layout(bytes: &[u8]) -> Option<HeaderLayout> {
+    let first = *bytes.first()?;
+    let transport_offset = 4 * usize::from(first & 15);
+    let length = usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]));
+    if first >> 4 != 4 || transport_offset < 20 || length < transport_offset {
+        return None;
+    }
+    let (transport, header) = match bytes.get(9)? {
+        6 => (Transport::Tcp, 4 * usize::from(bytes.get(transport_offset + 12)? >> 4)),
+        17 => (Transport::Udp, 8),
+        _ => return None,
+    };
+    // Both are at most 120.
+    let (transport_offset, payload_offset) = (transport_offset as u16, (transport_offset + header) as u16);
+    Some(HeaderLayout { transport_offset, payload_offset, transport })
 }
 
 /// The share of test rows that are windows of what training rows have, those that equal one aside; none under 1 %.

@@ -109,6 +109,17 @@ fn what_a_released_split_leaks_is_named() {
     }
     named("contradicts.npz", &contradicts, "identical bytes carry different labels");
 
+    // Packets of which one class has servers of its own: fields are named, and addresses that were left in.
+    let mut packets = clean.clone();
+    for (rows, labels) in &mut packets {
+        for (row, class) in rows.iter_mut().zip(labels) {
+            row[..4].copy_from_slice(&[0x45, 0, 0, 96]);
+            row[9] = 17;
+            row[16..20].copy_from_slice(&[192, 0, 2, 40 + *class]);
+        }
+    }
+    named("packets.npz", &packets, "identifier ip_destination alone predicts 100.0 %");
+
     // The same as files of their own.
     let folder = project.path("apart");
     fs::create_dir(&folder).unwrap();
