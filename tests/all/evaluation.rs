@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use crate::common::external::{add_model, has_python};
 use crate::common::{Project, contents};
 
 type Row = BTreeMap<String, String>;
@@ -144,6 +145,23 @@ fn parts_of_time_follow_one_another() {
         assert!((0.15..=0.4).contains(&accuracy), "{accuracy}");
     }
     project.refused(&["run", "experiments/asked.toml"], &["[evaluation]", "drift is of a split by time"]);
+}
+
+#[test]
+fn external_models_are_asked_too() {
+    if !has_python() {
+        return;
+    }
+    let project = project("first_packets = true\nunknown_classes = [\"hls\"]\ndisturbed = [\"drop 0.2\"]");
+    add_model(&project, "tests/fixtures/external/faulty", "faulty");
+    let run = ["run", "experiments/asked.toml", "--models", "faulty", "--set", "model.faulty.input=\"bytes\""];
+    project.done(&run);
+    let folders = fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());
+    let run = folders.filter(|path| path.join("evaluation.csv").is_file()).collect::<Vec<_>>().remove(0);
+    let measured = rows(&run.join("evaluation.csv"));
+    for kind in ["first_packets", "early_decision", "unknown", "disturbed"] {
+        assert!(measured.iter().any(|row| row["kind"] == kind && row["model"] == "faulty"), "{kind}");
+    }
 }
 
 #[test]

@@ -133,6 +133,8 @@ fn what_the_data_does_not_allow_is_left_out_and_named() {
     assert!(told.contains("time is left out: a dataset's packet times are invented"), "{told}");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(printed.contains("Left out, time: a dataset's packet times are invented"), "{printed}");
+    let named = "Left out, captures and captures-masked: class mumble, since it is in 1 capture, and needs 2";
+    assert!(printed.contains(named), "{printed}");
     project.refused(&["ladder", "two", "--rungs", "time"], &["no rung of the ladder is left", "invented"]);
     project.refused(&["ladder", "two", "--rungs", "flow"], &["unknown rung `flow`", "flows"]);
     project.refused(&["ladder", "two", "--save-models"], &["--save-models is not for ladders"]);
@@ -140,6 +142,37 @@ fn what_the_data_does_not_allow_is_left_out_and_named() {
         &["run", "experiments/two.toml", "--set", "selection.sample=\"packet\""],
         &["random_forest", "reads whole flows", "selection.sample"],
     );
+}
+
+#[test]
+fn the_last_rung_tests_on_another_dataset_and_plain_variants_of_such_names_are_no_ladder() {
+    let project = Project::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/lab");
+    std::os::unix::fs::symlink(&root, project.path("data/lab")).unwrap();
+    let arguments = ["--data", "lab", "--size", "ci", "--models", "majority,decision_tree"];
+    let ladder = ["ladder", "table3", "--rungs", "flows,datasets", "--folds", "2", "--test-data", "lab-outside"];
+    project.done(&[&ladder[..], &arguments].concat());
+    let run = fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());
+    let run = run.filter(|path| path.join("records.csv").is_file()).collect::<Vec<_>>().remove(0);
+    let split = rows(&run.join("splits/datasets-seed0.csv"));
+    assert!(split.iter().any(|row| row["part"] == "test") && split.iter().any(|row| row["part"] == "validation"));
+    for row in split {
+        assert_eq!(row["flow_id"].starts_with("lab-outside/"), row["part"] == "test", "{row:?}");
+    }
+    let steps = rows(&run.join("tables/table3-ladder-steps.csv"));
+    assert!(steps.iter().any(|row| row["rung"] == "another dataset" && !row["loss"].is_empty()));
+    project.refused(&["ladder", "table3", "--rungs", "datasets"], &["needs `test_datasets`", "--test-data NAME"]);
+
+    // Variants of an experiment may be called so, and are read as any others.
+    project.write(
+        "experiments/named.toml",
+        "extends = \"paper.toml\"\ntitle = \"Named\"\n[dataset]\nnames = [\"lab\"]\n[selection]\n\
+         maximum_flows_per_class = 20\nfilter = { tunnel = \"vpn\" }\nlabel = \"category\"\n[variant.flows]\n\
+         [variant.captures]\nsplit = { method = \"grouped\" }\n",
+    );
+    let output = project.done(&["run", "experiments/named.toml", "--models", "majority", "--seeds", "2"]);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(!printed.contains("the ladder") && !printed.contains("Rungs:"), "{printed}");
 }
 
 fn walk(folder: &Path) -> Vec<PathBuf> {

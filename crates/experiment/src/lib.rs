@@ -36,7 +36,9 @@ mod verify;
 pub use cache::{CHECKPOINT_INTERVAL, Cache, StageCount, StageCounts};
 pub use cache_entries::{CacheContents, CacheEntry, PruneLimits, Pruned};
 pub use comparisons::{Comparison, PairedTest};
-pub use evaluation::{Answers, Condition, Disturbance, EvaluationOptions};
+pub use evaluation::{
+    Answers, Condition, Disturbance, EvaluationKind, EvaluationOptions, MEDIAN_WAIT_SECONDS, TEMPERATURE,
+};
 pub use export::{export, import};
 pub use fit::FitOutcome;
 pub use flows::{CaptureFacts, dataset_names, require_data};

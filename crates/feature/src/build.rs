@@ -438,28 +438,17 @@ pub(super) fn usable(
     Ok(if shown == 0 && !published_without { Usable::WithoutBytes } else { Usable::Yes })
 }
 
-/// The features of these flows, whatever they are chosen by: as [`build_features`], row by row. Classes are places in
-/// `class_names`.
-///
-/// # Errors
-/// Options that the flows do not fit.
-pub fn features_of_rows(
-    flows: &[&LabelledFlow],
-    labels: Vec<u32>,
-    class_names: Vec<String>,
-    tokens: &TokenOptions,
-    sequences: Option<&SequenceOptions>,
-) -> Result<FeatureSet, SelectionError> {
-    features_of(flows, labels, class_names, tokens, sequences)
-}
-
 /// Whether any byte of a flow's packets is there: those of captures have an IP header, a published sequence has none.
 fn has_bytes(flow: &LabelledFlow) -> bool {
     flow.flow.packets.iter().any(|packet| !packet.bytes.is_empty())
 }
 
-/// The features of flows in their order; the options were checked. Where no flow has bytes, there are no tokens.
-pub(super) fn features_of(
+/// The features of these flows, whatever they are chosen by, row by row; classes are places in `class_names`. Where no flow
+/// has bytes, there are no tokens.
+///
+/// # Errors
+/// Flows of another version, and more of them than fit into memory.
+pub fn features_of(
     flows: &[&LabelledFlow],
     labels: Vec<u32>,
     class_names: Vec<String>,

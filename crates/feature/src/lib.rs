@@ -13,8 +13,7 @@ mod token;
 mod unlabelled;
 
 pub use build::{
-    Classes, Sample, Selection, SelectionError, Unselected, Values, build_features, build_table_features,
-    features_of_rows,
+    Classes, Sample, Selection, SelectionError, Unselected, Values, build_features, build_table_features, features_of,
 };
 pub use duplicate::{DuplicateFlows, tokens_without_identifiers};
 pub use mask::{Mask, MaskMethod, mask_flow};

@@ -274,6 +274,7 @@ mod tests {
                 captures: Vec::new(),
                 data_notes: Vec::new(),
                 left_out: Vec::new(),
+                variants: Vec::new(),
                 fits: vec![FitFacts { reused: true }],
             },
             records,

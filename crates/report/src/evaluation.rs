@@ -6,6 +6,7 @@ use std::path::Path;
 use super::drawing::{Curve, CurvePoint, Curves, Figure, HeatMap, curves, heat_map};
 use super::{Cell, Column, ReportError, Table, file_error};
 use etcbench_evaluate::{Metric, Summary};
+use etcbench_experiment::{EvaluationKind, MEDIAN_WAIT_SECONDS, TEMPERATURE};
 
 /// A line of `evaluation.csv`.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -14,106 +15,68 @@ pub(super) struct Line {
     model: String,
     input: String,
     implementation: String,
-    kind: String,
+    kind: EvaluationKind,
     condition: String,
     metric: String,
     value: f64,
 }
 
-/// A kind of condition, as the program stores it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    FirstPackets,
-    Masked,
-    ZeroedBytes,
-    Disturbed,
-    Unknown,
-    Calibration,
-    EarlyDecision,
-    Drift,
-}
-
-/// What tables of a kind are called, in files and titles, and what a reader must know of them.
+/// What tables of a kind are called, and what a reader must know of them.
 struct Words {
-    kind: Kind,
-    name: &'static str,
+    kind: EvaluationKind,
     title: &'static str,
     note: &'static str,
 }
 
 const KINDS: [Words; 8] = [
     Words {
-        kind: Kind::FirstPackets,
-        name: "first_packets",
+        kind: EvaluationKind::FirstPackets,
         title: "asked after the first packets",
         note: "Macro F1 of one model that is asked after 1, 2, ... packets of each test flow, and with all that it reads.",
     },
     Words {
-        kind: Kind::Masked,
-        name: "masked",
+        kind: EvaluationKind::Masked,
         title: "fields masked in test flows alone",
         note: "Macro F1 of one model, with one more mask over the test flows than it was trained with.",
     },
     Words {
-        kind: Kind::ZeroedBytes,
-        name: "zeroed_bytes",
+        kind: EvaluationKind::ZeroedBytes,
         title: "bytes zeroed in test flows alone",
         note: "Macro F1 of one model, with a run of bytes of one packet zeroed in the test flows.",
     },
     Words {
-        kind: Kind::Disturbed,
-        name: "disturbed",
+        kind: EvaluationKind::Disturbed,
         title: "disturbed traffic",
         note: "Macro F1 of one model on test flows whose traffic is disturbed, of the packets that flows keep. Models on \
                statistics of whole flows are left out.",
     },
     Words {
-        kind: Kind::Unknown,
-        name: "unknown",
+        kind: EvaluationKind::Unknown,
         title: "classes that no model has seen",
         note: "Test flows of the known classes against flows of the unknown ones. The threshold of the last three columns \
                accepts 95 % of the validation flows; refused flows are a class of their own in macro F1.",
     },
     Words {
-        kind: Kind::Calibration,
-        name: "calibration",
+        kind: EvaluationKind::Calibration,
         title: "calibration",
         note: "Before and after scaling by the temperature of the lowest log loss on the validation flows.",
     },
     Words {
-        kind: Kind::EarlyDecision,
-        name: "early_decision",
+        kind: EvaluationKind::EarlyDecision,
         title: "decided as soon as a model is sure",
         note: "A flow is decided after the first packet at which the highest probability reaches the threshold, and after the \
                last that the model reads where none does.",
     },
     Words {
-        kind: Kind::Drift,
-        name: "drift",
+        kind: EvaluationKind::Drift,
         title: "from one part of time to the next",
         note: "Macro F1 on the test flows of a split by time, in parts of time from the earliest, class by class.",
     },
 ];
 
-impl Kind {
-    fn words(self) -> &'static Words {
-        &KINDS[self as usize]
-    }
-
-    /// The name in files.
-    pub(super) fn name(self) -> &'static str {
-        self.words().name
-    }
-
-    /// What stands in a title.
-    pub(super) fn title(self) -> &'static str {
-        self.words().title
-    }
-
-    /// Whether its table is printed; one of many columns is a file.
-    pub(super) fn is_printed(self) -> bool {
-        self != Self::ZeroedBytes
-    }
+/// What stands in the title of a kind's table.
+pub(super) fn title_of(kind: EvaluationKind) -> &'static str {
+    KINDS.iter().find(|words| words.kind == kind).map_or("", |words| words.title)
 }
 
 /// Reads a run's `evaluation.csv`; nothing where there is none.
@@ -152,9 +115,9 @@ fn summary(lines: &[&Line], row_of: &Row<'_>, condition: &str, metric: &str) -> 
 }
 
 /// The tables of an evaluation, one per kind.
-pub(super) fn evaluation_tables(lines: &[Line]) -> Vec<(Kind, Table)> {
+pub(super) fn evaluation_tables(lines: &[Line]) -> Vec<(EvaluationKind, Table)> {
     let tables = KINDS.iter().filter_map(|words| {
-        let own: Vec<&Line> = lines.iter().filter(|line| line.kind == words.name).collect();
+        let own: Vec<&Line> = lines.iter().filter(|line| line.kind == words.kind).collect();
         (!own.is_empty()).then(|| (words.kind, table(words, &own)))
     });
     tables.collect()
@@ -178,7 +141,7 @@ fn table(words: &Words, lines: &[&Line]) -> Table {
     };
     let heading = |text: &str| text.replace('_', " ");
     match words.kind {
-        Kind::Unknown => {
+        EvaluationKind::Unknown => {
             table.columns.push(Column::text("score", "score"));
             table.columns.extend(metrics.iter().map(|metric| Column::number(metric, &heading(metric))));
             for row in &rows {
@@ -190,7 +153,7 @@ fn table(words: &Words, lines: &[&Line]) -> Table {
                 }
             }
         }
-        Kind::Calibration | Kind::EarlyDecision => {
+        EvaluationKind::Calibration | EvaluationKind::EarlyDecision => {
             let columns: Vec<(&str, &str)> = metrics
                 .iter()
                 .flat_map(|metric| conditions.iter().map(move |condition| (*metric, *condition)))
@@ -200,7 +163,7 @@ fn table(words: &Words, lines: &[&Line]) -> Table {
                 .collect();
             for (metric, condition) in &columns {
                 let text = match *metric {
-                    "temperature" => heading(metric),
+                    TEMPERATURE => heading(metric),
                     _ => heading(&format!("{metric}, {condition}")),
                 };
                 table.columns.push(Column::number(&format!("{metric}_{condition}"), &text));
@@ -213,7 +176,7 @@ fn table(words: &Words, lines: &[&Line]) -> Table {
         }
         _ => {
             let named = |condition: &str| match (words.kind, condition) {
-                (Kind::FirstPackets, "none") => "all".to_owned(),
+                (EvaluationKind::FirstPackets, "none") => "all".to_owned(),
                 _ => heading(condition),
             };
             table.columns.extend(conditions.iter().map(|condition| Column::number(condition, &named(condition))));
@@ -226,7 +189,7 @@ fn table(words: &Words, lines: &[&Line]) -> Table {
             }
         }
     }
-    if words.kind == Kind::FirstPackets {
+    if words.kind == EvaluationKind::FirstPackets {
         table.notes.extend(waits(lines, &conditions));
     }
     table
@@ -239,7 +202,7 @@ fn cell(summary: Option<Summary>) -> Cell {
 /// How long it takes until so many packets have come, where that is known.
 fn waits(lines: &[&Line], conditions: &[&str]) -> Option<String> {
     let told = conditions.iter().filter_map(|condition| {
-        let of = lines.iter().filter(|line| line.condition == *condition && line.metric == "median_wait_seconds");
+        let of = lines.iter().filter(|line| line.condition == *condition && line.metric == MEDIAN_WAIT_SECONDS);
         let seconds = Summary::of(&of.map(|line| line.value).collect::<Vec<_>>())?.mean;
         Some(format!("{condition}: {:.1} ms", 1000.0 * seconds))
     });
@@ -251,8 +214,8 @@ fn waits(lines: &[&Line], conditions: &[&str]) -> Option<String> {
 /// Curves over packets, and a heat map per model of what zeroed bytes take, each with the name of its file.
 pub(super) fn evaluation_figures(lines: &[Line], title: &str) -> Vec<(String, Figure)> {
     let mut figures = Vec::new();
-    let of = |kind: Kind| lines.iter().filter(|line| line.kind == kind.name()).collect::<Vec<&Line>>();
-    let early = of(Kind::FirstPackets);
+    let of = |kind: EvaluationKind| lines.iter().filter(|line| line.kind == kind).collect::<Vec<&Line>>();
+    let early = of(EvaluationKind::FirstPackets);
     for variant in in_order(early.iter().map(|line| line.variant.as_str())) {
         let own: Vec<&Line> = early.iter().copied().filter(|line| line.variant == variant).collect();
         let rows = in_order(own.iter().map(|line| row(line)));
@@ -268,7 +231,7 @@ pub(super) fn evaluation_figures(lines: &[Line], title: &str) -> Vec<(String, Fi
                 .collect(),
         };
         let figure = curves(&Curves {
-            title: format!("{title}: {} ({variant})", Kind::FirstPackets.title()),
+            title: format!("{title}: {} ({variant})", title_of(EvaluationKind::FirstPackets)),
             x_axis: "packets seen".to_owned(),
             y_axis: Metric::MACRO_F1.label.to_owned(),
             series: rows.iter().map(|row| format!("{} · {}", row[1], row[2])).collect(),
@@ -278,7 +241,7 @@ pub(super) fn evaluation_figures(lines: &[Line], title: &str) -> Vec<(String, Fi
         });
         figures.push((format!("first_packets-{variant}"), figure));
     }
-    let zeroed = of(Kind::ZeroedBytes);
+    let zeroed = of(EvaluationKind::ZeroedBytes);
     for row in in_order(zeroed.iter().map(|line| row(line))) {
         let Some(whole) = summary(&zeroed, &row, "none", Metric::MACRO_F1.key) else { continue };
         let mut cells: Vec<(usize, usize, f64)> = Vec::new();
@@ -308,14 +271,14 @@ pub(super) fn evaluation_figures(lines: &[Line], title: &str) -> Vec<(String, Fi
 mod tests {
     use super::*;
 
-    fn line(kind: &str, condition: &str, metric: &str, value: f64) -> Line {
+    fn line(kind: EvaluationKind, condition: &str, metric: &str, value: f64) -> Line {
         let text = |text: &str| text.to_owned();
         Line {
             variant: text("as_published"),
             model: text("svm"),
             input: text("bytes"),
             implementation: text("fast"),
-            kind: text(kind),
+            kind,
             condition: text(condition),
             metric: text(metric),
             value,
@@ -323,26 +286,28 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_has_its_words() {
-        for (place, words) in KINDS.iter().enumerate() {
-            assert_eq!((words.kind as usize, words.kind.name()), (place, words.name));
+    fn files_and_table_name_a_kind_alike() {
+        for words in &KINDS {
+            let read: EvaluationKind = serde_json::from_value(words.kind.name().into()).unwrap();
+            assert_eq!(read, words.kind);
+            assert_eq!(title_of(read), words.title);
         }
     }
 
     #[test]
     fn tables_have_a_column_per_condition_and_curves_a_point() {
-        let mut lines = vec![line("first_packets", "none", "macro_f1", 0.9)];
+        let mut lines = vec![line(EvaluationKind::FirstPackets, "none", "macro_f1", 0.9)];
         for (packets, value) in [("1", 0.4), ("2", 0.8)] {
-            lines.push(line("first_packets", packets, "macro_f1", value));
-            lines.push(line("first_packets", packets, "median_wait_seconds", 0.0125));
+            lines.push(line(EvaluationKind::FirstPackets, packets, "macro_f1", value));
+            lines.push(line(EvaluationKind::FirstPackets, packets, "median_wait_seconds", 0.0125));
         }
         for (condition, value) in [("none", 0.9), ("packet1_bytes0_to_16", 0.5), ("packet2_bytes16_to_32", 0.95)] {
-            lines.push(line("zeroed_bytes", condition, "macro_f1", value));
+            lines.push(line(EvaluationKind::ZeroedBytes, condition, "macro_f1", value));
         }
-        lines.push(line("calibration", "before", "log_loss", 0.5));
-        lines.push(line("calibration", "after", "log_loss", 0.4));
-        lines.push(line("calibration", "after", "temperature", 1.5));
-        lines.push(line("unknown", "maximum_probability", "roc_auc", 0.75));
+        lines.push(line(EvaluationKind::Calibration, "before", "log_loss", 0.5));
+        lines.push(line(EvaluationKind::Calibration, "after", "log_loss", 0.4));
+        lines.push(line(EvaluationKind::Calibration, "after", "temperature", 1.5));
+        lines.push(line(EvaluationKind::Unknown, "maximum_probability", "roc_auc", 0.75));
         let tables = evaluation_tables(&lines);
         let kinds: Vec<&str> = tables.iter().map(|(kind, _)| kind.name()).collect();
         assert_eq!(kinds, ["first_packets", "zeroed_bytes", "unknown", "calibration"]);

@@ -12,14 +12,16 @@ use super::aggregate::RowKey;
 use super::predictions_file::{predictions_path, read_predictions};
 use super::{ReportError, file_error};
 use etcbench_evaluate::{ConfusionMatrix, Interval, Metric, cluster_draws, percentile_interval};
-use etcbench_experiment::{LadderOptions, RUNGS, Record, Rung};
+use etcbench_experiment::{LADDER, LadderOptions, RUNGS, Record, Rung};
 
 /// Draws of the bootstrap.
 const RESAMPLES: usize = 1000;
 
-/// Whether records are of a ladder: every variant is one of its rungs.
+/// Whether records are of a ladder: the experiment is called so, and every variant is a rung.
 pub(super) fn is_ladder(records: &[Record]) -> bool {
-    !records.is_empty() && records.iter().all(|record| Rung::of_variant(&record.key.variant).is_some())
+    let of_ladder =
+        |record: &Record| record.key.experiment.ends_with(LADDER) && Rung::of_variant(&record.key.variant).is_some();
+    !records.is_empty() && records.iter().all(of_ladder)
 }
 
 /// A model on one rung.

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::aggregate::{Aggregate, aggregate};
 use super::drawing::{Figure, critical_difference};
-use super::evaluation::{evaluation_figures, read_evaluation};
+use super::ladder::is_ladder;
 use super::row_figures::RowFigures;
 use super::run_figures::RunFigures;
-use super::run_tables::{RunHeading, RunTable, ladder_figures, run_tables};
+use super::run_tables::{RunHeading, RunTable, run_tables};
 use super::{
     Cell, Column, PublishedTable, ReportError, RunFacts, StoredRun, Table, ToleranceFile, check, integrity, page,
     ranking_table, rankings, verdict_table,
@@ -91,7 +91,7 @@ impl ReportedRun {
     pub fn read(folder: &Path, published: &Path, tolerances: &Path) -> Result<Self, ReportError> {
         let stored = StoredRun::read(folder)?;
         let changes = integrity(&stored)?;
-        let tables = run_tables(published, &RunHeading::of_stored(&stored), &stored.records, folder)?;
+        let shown = run_tables(published, &RunHeading::of_stored(&stored), &stored.records, folder)?;
         let RunFacts { experiment, datasets, size, .. } = &stored.facts;
         let expected = ToleranceFile::path(tolerances, experiment, &datasets.join("+"), size);
         // What the command line changed is not what the expectations are of.
@@ -107,15 +107,16 @@ impl ReportedRun {
                 format!("results/{}: a run has records of exactly one experiment, dataset and size", stored.name);
             return Err(ReportError::Records(problem));
         };
-        let ladder = ladder_figures(folder, &stored.records, &stored.facts.title)?;
         // A ladder has its models on every rung; its own figure shows them all.
-        let rows = if ladder.is_some() { Vec::new() } else { aggregate.rows() };
+        let ladder = is_ladder(&stored.records);
+        let rows = if ladder { Vec::new() } else { aggregate.rows() };
         let rows = rows.iter().map(|row| RowFigures::draw(&stored, &aggregate, row)).collect::<Result<_, _>>()?;
         let mut figures = match ladder {
-            Some(ladder) => RunFigures { scores: vec![ladder], costs: Vec::new() },
-            None => RunFigures::draw(&aggregate, published.as_ref()),
+            true => RunFigures { scores: Vec::new(), costs: Vec::new() },
+            false => RunFigures::draw(&aggregate, published.as_ref()),
         };
-        figures.scores.extend(evaluation_figures(&read_evaluation(folder)?, &stored.facts.title));
+        figures.scores.extend(shown.figures);
+        let tables = shown.tables;
         Ok(Self { stored, changes, tables, tolerances, aggregate, figures, rows })
     }
 

@@ -4,17 +4,19 @@
 use std::path::{Path, PathBuf};
 
 use super::comparisons::{comparison_table, read_comparisons};
-use super::evaluation::{Kind, evaluation_figures, evaluation_tables, read_evaluation};
+use super::evaluation::{evaluation_figures, evaluation_tables, read_evaluation, title_of};
 use super::ladder::{Ladder, is_ladder};
 use super::ladder_tables::{figure, ladder_table, rungs_table, steps_table};
 use super::leaks::{leak_notes, read_leaks};
 use super::reproduced::reproduced_tables;
 use super::statistics::statistics_tables;
+use super::stored_run::VariantFacts;
 use super::sweep::{is_sweep, sweep_figures, sweep_tables};
 use super::tables::tables;
 use super::tuning::tuning_tables;
 use super::{Figure, PublishedTable, ReportError, RunFacts, StoredRun, Table, file_error};
-use etcbench_experiment::{Experiment, Record, TableLayout};
+use etcbench_experiment::{EvaluationKind, Experiment, Record, TableLayout};
+use etcbench_split::SmallClass;
 use etcbench_storage::write_whole;
 
 /// What the tables of a run are about.
@@ -65,7 +67,7 @@ pub(super) enum TableRole {
     /// What each step of a ladder takes.
     Steps,
     /// What models say under conditions of a kind.
-    Evaluation(Kind),
+    Evaluation(EvaluationKind),
 }
 
 impl TableRole {
@@ -88,7 +90,7 @@ impl TableRole {
     /// What stands in its title after that of the experiment.
     fn subtitle(self) -> String {
         let words = match self {
-            Self::Evaluation(kind) => return format!(": {}", kind.title()),
+            Self::Evaluation(kind) => return format!(": {}", title_of(kind)),
             Self::Main(0) => "",
             Self::Main(_) => ": models",
             Self::Tuning => ": what was tried",
@@ -121,8 +123,16 @@ impl RunTable {
     }
 }
 
-/// The tables of the run in the folder `run`, those that are printed first. `published` is the folder of published
-/// tables.
+/// What is shown of a run.
+pub(super) struct Shown {
+    /// Its tables, those that are printed first.
+    pub tables: Vec<RunTable>,
+    /// The figures of a ladder and of an evaluation, each with the name of its file.
+    pub figures: Vec<(String, Figure)>,
+}
+
+/// The tables of the run in the folder `run`, and the figures that are made of the same. `published` is the folder of
+/// published tables.
 ///
 /// # Errors
 /// Records that contradict one another, and a file of the run or a published table that is not what it should be.
@@ -131,7 +141,7 @@ pub(super) fn run_tables(
     heading: &RunHeading<'_>,
     records: &[Record],
     run: &Path,
-) -> Result<Vec<RunTable>, ReportError> {
+) -> Result<Shown, ReportError> {
     let published: Vec<PublishedTable> = PublishedTable::read(published, heading.experiment)?.into_iter().collect();
     // Runs of earlier versions have no leak report.
     let leaks = Some(run.join("leaks.json")).filter(|path| path.is_file());
@@ -140,7 +150,9 @@ pub(super) fn run_tables(
     let ladder = is_ladder(records);
     let mut notes = if ladder { Vec::new() } else { leak_notes(&leaks) };
     notes.extend(facts.iter().flat_map(|facts| facts.data_notes.iter().cloned()));
+    notes.extend(facts.iter().flat_map(|facts| class_notes(&facts.variants)));
     let left_out = facts.map_or(Vec::new(), |facts| facts.left_out);
+    let mut figures = Vec::new();
     let mut all: Vec<RunTable> = Vec::new();
     let mut add = |role: TableRole, mut table: Table, printed: bool| {
         table.title =
@@ -152,6 +164,7 @@ pub(super) fn run_tables(
     let main = if ladder {
         let ladder = Ladder::read(run, records)?;
         of_ladder = Some((rungs_table(&ladder, &leaks), steps_table(&ladder)));
+        figures.push(("steps".to_owned(), figure(&ladder, heading.title)));
         vec![ladder_table(&ladder, &left_out)]
     } else if swept {
         sweep_tables(records)?
@@ -166,8 +179,11 @@ pub(super) fn run_tables(
         add(TableRole::Rungs, rungs, true);
         add(TableRole::Steps, steps, false);
     }
-    for (kind, table) in evaluation_tables(&read_evaluation(run)?) {
-        add(TableRole::Evaluation(kind), table, kind.is_printed());
+    let evaluation = read_evaluation(run)?;
+    figures.extend(evaluation_figures(&evaluation, heading.title));
+    for (kind, table) in evaluation_tables(&evaluation) {
+        // One of many columns is a file, and drawn.
+        add(TableRole::Evaluation(kind), table, kind != EvaluationKind::ZeroedBytes);
     }
     for table in tuning_tables(records) {
         add(TableRole::Tuning, table, true);
@@ -188,7 +204,26 @@ pub(super) fn run_tables(
     for table in statistics_tables(records)? {
         add(TableRole::Statistics, table, false);
     }
-    Ok(all)
+    Ok(Shown { tables: all, figures })
+}
+
+/// Classes that were left out, and of which variants, a note for each.
+fn class_notes(variants: &[VariantFacts]) -> Vec<String> {
+    let mut told: Vec<(&SmallClass, Vec<&str>)> = Vec::new();
+    for variant in variants {
+        for small in &variant.small_classes {
+            match told.iter_mut().find(|(other, _)| *other == small) {
+                Some((_, names)) => names.push(&variant.name),
+                None => told.push((small, vec![&variant.name])),
+            }
+        }
+    }
+    let note = |(small, names): (&SmallClass, Vec<&str>)| {
+        // Runs of versions that only counted flows say no more.
+        let lacks = if small.lacks.is_empty() { format!("it has {} flows", small.flows) } else { small.lacks.clone() };
+        format!("Left out, {}: class {}, since {lacks}", names.join(" and "), small.class)
+    };
+    told.into_iter().map(note).collect()
 }
 
 /// Writes a run's tables as CSV, Markdown and LaTeX into `folder`, which is in the run's own, and a sweep's curves as
@@ -206,33 +241,20 @@ pub fn write_run_tables(
     let run = folder.parent().unwrap_or(Path::new("."));
     let mut printed = String::new();
     let mut paths = Vec::new();
-    for table in run_tables(published, heading, records, run)? {
+    let shown = run_tables(published, heading, records, run)?;
+    for table in &shown.tables {
         paths.extend(write_table(&table.table, folder, &table.file_name(heading.experiment))?);
         if table.printed {
             printed.push_str(&table.table.to_markdown());
             printed.push('\n');
         }
     }
-    let ladder = ladder_figures(run, records, heading.title)?;
-    let evaluation = evaluation_figures(&read_evaluation(run)?, heading.title);
-    for (name, figure) in sweep_figures(records)?.into_iter().chain(ladder).chain(evaluation) {
+    for (name, figure) in sweep_figures(records)?.into_iter().chain(shown.figures) {
         let path = folder.join(format!("{}-{name}.svg", heading.experiment));
         write_whole(&path, figure.to_svg_file().as_bytes()).map_err(|problem| file_error(&path, problem))?;
         paths.push(path);
     }
     Ok((printed, paths))
-}
-
-/// The figure of a ladder, with the name of its file; none of any other run.
-pub(super) fn ladder_figures(
-    run: &Path,
-    records: &[Record],
-    title: &str,
-) -> Result<Option<(String, Figure)>, ReportError> {
-    if !is_ladder(records) {
-        return Ok(None);
-    }
-    Ok(Some(("steps".to_owned(), figure(&Ladder::read(run, records)?, title))))
 }
 
 /// Writes a table as `<name>.csv`, `.md` and `.tex`, and gives these files.

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{ReportError, file_error, read_leaks, read_records};
 use etcbench_experiment::{CaptureFacts, LeftOutVariant, Provenance, Record, SplitLeaks, TableLayout};
+use etcbench_split::SmallClass;
 use etcbench_storage as storage;
 use etcbench_storage::declarative;
 
@@ -54,8 +55,19 @@ pub struct RunFacts {
     /// The rungs of a ladder that the data could not be divided for.
     #[serde(default)]
     pub left_out: Vec<LeftOutVariant>,
+    /// Its variants; only what they left out is read.
+    #[serde(default)]
+    pub(super) variants: Vec<VariantFacts>,
     /// Its fits; only how many and where their costs are from is read.
     pub fits: Vec<FitFacts>,
+}
+
+/// What is read of a variant in `run.json`.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct VariantFacts {
+    pub name: String,
+    #[serde(default)]
+    pub small_classes: Vec<SmallClass>,
 }
 
 /// What is read of a fit in `run.json`.

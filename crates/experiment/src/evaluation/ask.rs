@@ -71,12 +71,12 @@ pub(in super::super) fn evaluate(
         &format!("{}: asked under {} conditions", asked.spec.kind.name(), conditions.len()),
         conditions.len() as u64,
     );
-    let test = rows_of(&asked.prepared.features, &asked.split.split.test);
+    let test = asked.prepared.features.with_rows(&asked.split.split.test);
     let flows = test_flows(asked, &conditions)?;
     let mut answers = Vec::new();
     for condition in conditions {
         let features = match condition {
-            Condition::Validation => rows_of(&asked.prepared.features, &asked.split.split.validation),
+            Condition::Validation => asked.prepared.features.with_rows(&asked.split.split.validation),
             Condition::Unknown => asked.prepared.unknown.clone().ok_or_else(|| ExperimentError::Internal {
                 problem: "no flow of an unknown class was kept".to_owned(),
             })?,
@@ -117,10 +117,6 @@ fn is_readable(spec: &ModelSpec, features: &FeatureSet, row: usize) -> bool {
         || (spec.reads_bytes() && bytes())
         || (spec.reads_sequences() && sequence())
         || !spec.kind.entry().reads_input
-}
-
-fn rows_of(features: &FeatureSet, rows: &[usize]) -> FeatureSet {
-    features.with_rows(rows)
 }
 
 /// The flows of the test rows, row by row; none where no condition makes them again.

@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::Variant;
 use super::disturbance::Disturbance;
+use super::kind::EvaluationKind;
 use etcbench_dataset::LabelledFlow;
-use etcbench_feature::{FeatureSet, Mask, SelectionError, SequenceOptions, TokenArray, TokenOptions, features_of_rows};
+use etcbench_feature::{FeatureSet, Mask, SelectionError, SequenceOptions, TokenArray, TokenOptions, features_of};
 use etcbench_model::ModelSpec;
 
 /// Under which circumstances a model is asked.
@@ -43,15 +44,15 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// The kind, as `evaluation.csv` names it.
-    pub fn kind(&self) -> &'static str {
+    /// The kind.
+    pub fn kind(&self) -> EvaluationKind {
         match self {
-            Self::Validation => "validation",
-            Self::Unknown => "unknown",
-            Self::FirstPackets { .. } => "first_packets",
-            Self::Masked { .. } => "masked",
-            Self::ZeroedBytes { .. } => "zeroed_bytes",
-            Self::Disturbed { .. } => "disturbed",
+            Self::Validation => EvaluationKind::Validation,
+            Self::Unknown => EvaluationKind::Unknown,
+            Self::FirstPackets { .. } => EvaluationKind::FirstPackets,
+            Self::Masked { .. } => EvaluationKind::Masked,
+            Self::ZeroedBytes { .. } => EvaluationKind::ZeroedBytes,
+            Self::Disturbed { .. } => EvaluationKind::Disturbed,
         }
     }
 
@@ -96,7 +97,7 @@ impl Condition {
         let (labels, classes) = (whole.labels.clone(), whole.class_names.clone());
         let made_of = |flows: &[LabelledFlow], tokens: &TokenOptions| {
             let flows: Vec<&LabelledFlow> = flows.iter().collect();
-            features_of_rows(&flows, labels.clone(), classes.clone(), tokens, sequences)
+            features_of(&flows, labels.clone(), classes.clone(), tokens, sequences)
         };
         let changed = |change: &dyn Fn(&mut LabelledFlow)| {
             let mut changed: Vec<LabelledFlow> = flows.iter().map(|flow| (*flow).clone()).collect();
@@ -112,7 +113,7 @@ impl Condition {
                 if !masked.masks.contains(&mask) {
                     masked.masks.push(mask);
                 }
-                features_of_rows(flows, labels, classes, &masked, sequences)
+                features_of(flows, labels, classes, &masked, sequences)
             }
             Self::ZeroedBytes { packet, from, to } => {
                 let mut features = whole.clone();

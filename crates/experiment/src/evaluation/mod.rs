@@ -7,12 +7,14 @@
 mod ask;
 mod condition;
 mod disturbance;
+mod kind;
 mod store;
 
 pub use ask::Answers;
 pub(super) use ask::{Asked, evaluate};
 pub use condition::Condition;
 pub use disturbance::Disturbance;
+pub use kind::EvaluationKind;
 pub(super) use store::{answers_csv, evaluation_csv};
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,11 @@ use serde::{Deserialize, Serialize};
 use super::{ExperimentError, Variant};
 use etcbench_feature::{FeatureSet, Mask, Sample};
 use etcbench_split::SplitMethod;
+
+/// The metric that says how long the packets take that a model is asked after.
+pub const MEDIAN_WAIT_SECONDS: &str = "median_wait_seconds";
+/// The metric that says by which temperature probabilities were scaled.
+pub const TEMPERATURE: &str = "temperature";
 
 /// Raised whenever a change to the code changes what a condition asks, so that no older answer is taken for its own.
 const EVALUATION_VERSION: u32 = 1;

@@ -5,13 +5,15 @@ use ndarray::{ArrayView2, Axis};
 use super::super::run::{FittedRow, VariantRun};
 use super::super::{ExperimentError, FitOutcome};
 use super::ask::Answers;
-use super::{Condition, EvaluationOptions};
+use super::{Condition, EvaluationKind, EvaluationOptions, MEDIAN_WAIT_SECONDS, TEMPERATURE};
 use etcbench_dataset::FlowProvenance;
-use etcbench_evaluate::{Metrics, OpenSet, argmax, brier_score, temperature, with_temperature};
+use etcbench_evaluate::{
+    Metric, Metrics, OpenSet, ProbabilisticMetrics, argmax, brier_score, temperature, with_temperature,
+};
 
 /// A measured value: what was asked, the metric, the value.
 struct Measured {
-    kind: &'static str,
+    kind: EvaluationKind,
     condition: String,
     rows: usize,
     values: Vec<(&'static str, f64)>,
@@ -26,7 +28,11 @@ fn scores(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> Result<Vec<(&'s
     let metrics = Metrics::from_predictions(labels, &argmax(probabilities), probabilities.ncols())?;
     let highest = |row: ndarray::ArrayView1<'_, f32>| f64::from(row.iter().copied().fold(0.0, f32::max));
     let confidence = probabilities.rows().into_iter().map(highest).sum::<f64>() / labels.len().max(1) as f64;
-    Ok(vec![("accuracy", metrics.accuracy), ("macro_f1", metrics.macro_average.f1), ("mean_confidence", confidence)])
+    Ok(vec![
+        (Metric::ACCURACY.key, metrics.accuracy),
+        (Metric::MACRO_F1.key, metrics.macro_average.f1),
+        ("mean_confidence", confidence),
+    ])
 }
 
 /// The confidence from which a decision is made before all packets have come.
@@ -57,11 +63,11 @@ fn early_decisions(answers: &[Answers], classes: usize) -> Result<Vec<Measured>,
         }
         let metrics = Metrics::from_predictions(&first.labels, &predicted, classes)?;
         let values = vec![
-            ("accuracy", metrics.accuracy),
-            ("macro_f1", metrics.macro_average.f1),
+            (Metric::ACCURACY.key, metrics.accuracy),
+            (Metric::MACRO_F1.key, metrics.macro_average.f1),
             ("mean_packets", packets as f64 / rows.max(1) as f64),
         ];
-        Ok(Measured { kind: "early_decision", condition: threshold.to_string(), rows, values })
+        Ok(Measured { kind: EvaluationKind::EarlyDecision, condition: threshold.to_string(), rows, values })
     };
     THRESHOLDS.into_iter().map(of_threshold).collect()
 }
@@ -92,7 +98,12 @@ fn over_time(
         let labels: Vec<u32> = rows.iter().map(|&row| outcome.labels[row]).collect();
         let own = probabilities.select(Axis(0), &rows);
         let values = scores(&labels, own.view())?;
-        measured.push(Measured { kind: "drift", condition: (part + 1).to_string(), rows: rows.len(), values });
+        measured.push(Measured {
+            kind: EvaluationKind::Drift,
+            condition: (part + 1).to_string(),
+            rows: rows.len(),
+            values,
+        });
     }
     Ok(measured)
 }
@@ -115,24 +126,24 @@ fn measured(
             let scaled = with_temperature(test, fitted);
             for condition in ["before", "after"] {
                 let probabilities = if condition == "after" { scaled.view() } else { test.view() };
-                let probabilistic = etcbench_evaluate::ProbabilisticMetrics::new(&outcome.labels, probabilities)?;
+                let probabilistic = ProbabilisticMetrics::new(&outcome.labels, probabilities)?;
                 let mut values = vec![
-                    ("log_loss", probabilistic.log_loss),
-                    ("expected_calibration_error", probabilistic.expected_calibration_error),
+                    (Metric::LOG_LOSS.key, probabilistic.log_loss),
+                    (Metric::EXPECTED_CALIBRATION_ERROR.key, probabilistic.expected_calibration_error),
                     ("brier_score", brier_score(&outcome.labels, probabilities)?),
                 ];
                 if condition == "after" {
-                    values.push(("temperature", fitted));
+                    values.push((TEMPERATURE, fitted));
                 }
                 let condition = condition.to_owned();
-                all.push(Measured { kind: "calibration", condition, rows: outcome.labels.len(), values });
+                all.push(Measured { kind: EvaluationKind::Calibration, condition, rows: outcome.labels.len(), values });
             }
         }
         if let Some(unknown) = of(Condition::Unknown) {
             let unknown_probabilities = matrix(&unknown.probabilities, unknown.labels.len(), classes)?;
             for (score, found) in OpenSet::measure(&outcome.labels, test, unknown_probabilities, probabilities)? {
                 let values = vec![
-                    ("roc_auc", found.roc_auc),
+                    (Metric::ROC_AUC.key, found.roc_auc),
                     ("false_positive_rate_at_95", found.false_positive_rate),
                     ("oscr", found.oscr),
                     ("macro_f1_with_reject", found.macro_f1_with_reject),
@@ -140,13 +151,13 @@ fn measured(
                     ("rejected_unknown", found.rejected_unknown),
                 ];
                 let rows = outcome.labels.len() + unknown.labels.len();
-                all.push(Measured { kind: "unknown", condition: score.name().to_owned(), rows, values });
+                all.push(Measured { kind: EvaluationKind::Unknown, condition: score.name().to_owned(), rows, values });
             }
         }
     }
     // What the model scores with nothing changed stands first of each kind.
     let whole = scores(&outcome.labels, test)?;
-    let mut kinds: Vec<&str> = Vec::new();
+    let mut kinds: Vec<EvaluationKind> = Vec::new();
     for answer in answers {
         let kind = answer.condition.kind();
         if matches!(answer.condition, Condition::Validation | Condition::Unknown) {
@@ -163,7 +174,7 @@ fn measured(
         }
         let mut values = scores(&answer.labels, matrix(&answer.probabilities, answer.labels.len(), classes)?)?;
         values.push(("empty_flows", answer.empty_rows as f64));
-        values.extend(answer.median_wait_seconds.map(|seconds| ("median_wait_seconds", seconds)));
+        values.extend(answer.median_wait_seconds.map(|seconds| (MEDIAN_WAIT_SECONDS, seconds)));
         all.push(Measured { kind, condition: answer.condition.name(), rows: answer.labels.len(), values });
     }
     all.extend(early_decisions(answers, classes)?);
@@ -213,7 +224,7 @@ pub(in super::super) fn evaluation_csv(
                         &key.implementation,
                         &seed,
                         &fold,
-                        measured.kind,
+                        measured.kind.name(),
                         &measured.condition,
                         &rows,
                         metric,
@@ -228,7 +239,7 @@ pub(in super::super) fn evaluation_csv(
 }
 
 /// The answers of a fit: `kind,condition,class,predicted,probability_CLASS...`, the flows of each condition in the order of
-/// the predictions (of the split file\'s validation flows, of the unknown flows by id).
+/// the predictions (of the split file's validation flows, of the unknown flows by id).
 ///
 /// # Errors
 /// Answers of another shape.
@@ -250,7 +261,7 @@ pub(in super::super) fn answers_csv(variant: &VariantRun, row: &FittedRow) -> Re
             probabilities.rows().into_iter().zip(&answers.labels).zip(argmax(probabilities))
         {
             let mut line = vec![
-                answers.condition.kind().to_owned(),
+                answers.condition.kind().name().to_owned(),
                 name.clone(),
                 known[label as usize].clone(),
                 names[predicted as usize].clone(),
