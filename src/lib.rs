@@ -20,6 +20,7 @@ pub use etcbench_storage::{declarative, progress, seed};
 pub use etcbench_synth as synth;
 
 pub mod cli;
+pub mod project;
 pub mod runs;
 
 #[doc(hidden)]

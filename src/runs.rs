@@ -1,4 +1,4 @@
-//! What the command line and the Python module share: where an experiment's file and a stored run are, the settings of a
+//! What the command line and the Python module share: where a stored run is, the settings of a
 //! run, and how its folder is written.
 
 use std::path::{Path, PathBuf};
@@ -97,14 +97,6 @@ pub fn settings(project: &Path, device: &str, precision: &str, cache: Cache) -> 
     Ok(Settings { device, device_reason, ..plain_settings(project, cache) })
 }
 
-/// The file of an experiment by its name, or the file itself.
-pub fn experiment_file(project: &Path, experiment: &str) -> PathBuf {
-    match experiment.ends_with(".toml") {
-        true => PathBuf::from(experiment),
-        false => project.join("experiments").join(format!("{experiment}.toml")),
-    }
-}
-
 /// A run by the name of its folder under `results`, or by its folder.
 ///
 /// # Errors
@@ -114,9 +106,7 @@ pub fn find_run(results: &Path, run: &Path) -> anyhow::Result<PathBuf> {
     if let Some(folder) = [named.as_path(), run].into_iter().find(|folder| folder.join("records.jsonl").is_file()) {
         return Ok(folder.to_owned());
     }
-    let known = report::StoredRun::folders(results)?;
-    let known: Vec<String> =
-        known.iter().filter_map(|folder| Some(folder.file_name()?.to_string_lossy().into_owned())).collect();
+    let known = run_names(results)?;
     let nearest = crate::declarative::did_you_mean(&run.display().to_string(), known.iter().map(String::as_str));
     let advice = match known.as_slice() {
         [] => " (there is none yet: `etcbench run` makes one)",
@@ -125,10 +115,19 @@ pub fn find_run(results: &Path, run: &Path) -> anyhow::Result<PathBuf> {
     anyhow::bail!("{}: there is no stored run{nearest}{advice}", named.display())
 }
 
+/// The names of the stored runs.
+///
+/// # Errors
+/// A folder of results that cannot be read.
+pub fn run_names(results: &Path) -> anyhow::Result<Vec<String>> {
+    let folders = report::StoredRun::folders(results)?;
+    Ok(folders.iter().filter_map(|folder| Some(folder.file_name()?.to_string_lossy().into_owned())).collect())
+}
+
 /// What was written of a run.
 pub struct Written {
-    /// The tables, for people.
-    pub text: String,
+    /// The tables that are printed.
+    pub tables: Vec<report::Table>,
     /// The records.
     pub records: Vec<Record>,
     /// Where an older run with other results is kept now; none where there was none.
@@ -163,12 +162,12 @@ pub fn write_results(
     }
     let heading = report::RunHeading::of(&run.experiment);
     let tables = staging.path().join("tables");
-    let (text, _) = report::write_run_tables(&published_folder(project), &heading, &records, &tables)?;
+    let (printed, _) = report::write_run_tables(&published_folder(project), &heading, &records, &tables)?;
     report::RunFiles::of(staging.path())?.write(staging.path())?;
     let kept = staging
         .succeed(|old, new| anyhow::Ok(report::succession(old, new, overwrite)?))
         .with_context(|| folder.display().to_string())?;
-    Ok(Written { text, records, kept })
+    Ok(Written { tables: printed, records, kept })
 }
 
 /// Where the project has published tables.

@@ -103,7 +103,7 @@ pub(crate) fn stream<S: Send + 'static>(
     let run = move || {
         let problem = match std::panic::catch_unwind(AssertUnwindSafe(|| all(&sink))) {
             Ok(Ok(())) => return,
-            Ok(Err(error)) => etcbench::cli::in_one_line(&error),
+            Ok(Err(error)) => etcbench::cli::in_lines(&error),
             Err(panic) if work::was_stopped(&*panic) => return,
             Err(_) => "internal error; what is above says where".to_owned(),
         };

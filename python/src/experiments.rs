@@ -64,9 +64,9 @@ impl Experiment {
         models: Vec<String>,
         variants: Vec<String>,
     ) -> PyResult<Self> {
-        etcbench::model::external::set_project(&project);
+        let project = etcbench::project::open(Some(project));
         let overrides = Overrides { data, size, assignments, seeds, models, variants, ladder: None };
-        let path = runs::experiment_file(&project, experiment);
+        let path = etcbench::project::experiment_file(&project, std::path::Path::new(experiment)).map_err(raised)?;
         let experiment = experiment::read_experiment(&path, &overrides).map_err(raised)?;
         Ok(Self { experiment, project, changed: overrides.change_results() })
     }

@@ -28,7 +28,7 @@ pyo3::create_exception!(
 
 /// An error of the library as Python's.
 fn raised(error: impl Into<anyhow::Error>) -> PyErr {
-    EtcbenchError::new_err(etcbench::cli::in_one_line(&error.into()))
+    EtcbenchError::new_err(etcbench::cli::in_lines(&error.into()))
 }
 
 /// Runs the command line; `arguments` begin with the program's name, `program` are the words that start it again.

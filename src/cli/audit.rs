@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Verdict;
+use super::{Verdict, output};
 use crate::report::{self, AuditTable, Possible};
 use crate::runs::published_folder;
 
@@ -33,7 +33,7 @@ pub(super) struct AuditArguments {
 pub(super) fn audit(project: &Path, arguments: &AuditArguments) -> anyhow::Result<Verdict> {
     let mut files = arguments.files.clone();
     if files.is_empty() {
-        files = published(project)?;
+        files = published(project);
         if files.is_empty() {
             anyhow::bail!("{}: there is no table in it; name one", published_folder(project).display());
         }
@@ -43,20 +43,14 @@ pub(super) fn audit(project: &Path, arguments: &AuditArguments) -> anyhow::Resul
         let findings =
             AuditTable::read(path)?.audit().map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
         impossible |= findings.iter().any(|finding| finding.possible == Possible::No);
-        say!("{}", report::audit_table(&path.display().to_string(), &findings).to_markdown());
+        say!("{}", output::table(&report::audit_table(&path.display().to_string(), &findings)));
     }
     Ok(if impossible { Verdict::CheckFailed } else { Verdict::Done })
 }
 
-/// The published tables of the project, by name; none where it has no such folder.
-pub(super) fn published(project: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// The published tables, by name.
+pub(super) fn published(project: &Path) -> Vec<PathBuf> {
     let folder = published_folder(project);
-    let entries = match std::fs::read_dir(&folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(|error| anyhow::anyhow!("{}: {error}", folder.display()))?,
-    };
-    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "csv"));
-    files.sort();
-    Ok(files)
+    let names = crate::storage::names_with_stock(&folder);
+    names.iter().filter(|name| name.ends_with(".csv")).map(|name| folder.join(name)).collect()
 }

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::output::shown;
 use super::run::Target;
-use super::{Verdict, find_results, records};
+use super::{Verdict, find_results, output, records};
 use crate::report::{self, StoredRun, ToleranceFile};
 use crate::storage;
 
@@ -17,6 +17,7 @@ use crate::storage;
 #[command(after_help = "Examples:
   etcbench check table2
   etcbench check table2 --data synth --size ci
+  etcbench check table2-synth-ci            the same run by its name
   etcbench check table2 --update            what the last run would change in the expectations, as a diff
   etcbench check table2 --update --write    and store it
   etcbench check table2 --update --times    hold times too, within three times those of the last run
@@ -43,10 +44,12 @@ const OLD_NAME: &str = "bless";
 
 /// Prints what is out of tolerance; proposes new expectations when asked to.
 pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Result<Verdict> {
-    let (experiment, run) = find_results(project, &arguments.target)?;
-    let (records, changes) = storage::read_folder(&run, || {
+    let run = find_results(project, &arguments.target)?;
+    let (records, facts, changes) = storage::read_folder(&run, || {
         let records = records(&run)?;
-        anyhow::Ok((records, report::integrity(&StoredRun::read(&run)?)?))
+        let stored = StoredRun::read(&run)?;
+        let changes = report::integrity(&stored)?;
+        anyhow::Ok((records, stored.facts, changes))
     })?;
     if !changes.is_empty() {
         for change in &changes {
@@ -56,17 +59,16 @@ pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Resul
         return Ok(Verdict::CheckFailed);
     }
     let folder = project.join("results/tolerances");
-    let dataset = experiment.datasets.join("+");
-    let path = ToleranceFile::path(&folder, &experiment.name, &dataset, &experiment.size);
+    let dataset = facts.datasets.join("+");
+    let path = ToleranceFile::path(&folder, &facts.experiment, &dataset, &facts.size);
     let stored = path.is_file().then(|| ToleranceFile::read(&path)).transpose()?;
     if arguments.update {
         if std::env::args_os().any(|argument| argument == "--bless") {
             tell!("--bless is called --update now, and will go");
         }
-        let before = if stored.is_some() {
-            std::fs::read_to_string(&path).with_context(|| path.display().to_string())?
-        } else {
-            String::new()
+        let before = match stored {
+            Some(_) => crate::declarative::read_text(&path)?,
+            None => String::new(),
         };
         let proposed = report::proposed_tolerances(&records, stored.as_ref(), arguments.times)?;
         if stored.as_ref() == Some(&proposed) {
@@ -90,8 +92,8 @@ pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Resul
             "{}: there are no tolerances for {} on {dataset} at size {}; --update --write stores the last run as the \
              expectation",
             path.display(),
-            experiment.name,
-            experiment.size
+            facts.experiment,
+            facts.size
         );
     };
     let verdicts = report::check(&records, &stored)?;
@@ -108,7 +110,7 @@ pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Resul
         say!("{}: {}", path.display(), table.title);
         return Ok(Verdict::Done);
     }
-    say!("{}", table.to_markdown());
+    say!("{}", output::table(&table));
     Ok(Verdict::CheckFailed)
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Verdict;
+use super::{Verdict, output};
 use crate::evaluate::Metric;
 use crate::experiment::results_folder;
 use crate::report::{self, StoredRun};
@@ -63,10 +63,11 @@ pub(super) fn compare(project: &Path, arguments: &CompareArguments) -> anyhow::R
     }
     for table in &compared.tables {
         if table.rows.is_empty() {
-            say!("**{}**\n", table.title);
-            table.notes.iter().for_each(|note| say!("- {note}\n"));
+            let (title, notes) = (&table.title, &table.notes);
+            say!("{}\n", if output::is_terminal() { title.clone() } else { format!("**{title}**") });
+            notes.iter().for_each(|note| say!("- {note}\n"));
         } else {
-            say!("{}", table.to_markdown());
+            say!("{}", output::table(table));
         }
     }
     if !sound {
@@ -115,7 +116,7 @@ pub(super) fn rank(project: &Path, arguments: &RankArguments) -> anyhow::Result<
         anyhow::bail!("no variant has two models that are in two of the runs; ranks need at least that");
     }
     for ranking in &rankings {
-        say!("{}", report::ranking_table(ranking).to_markdown());
+        say!("{}", output::table(&report::ranking_table(ranking)));
     }
     Ok(Verdict::Done)
 }

@@ -13,7 +13,7 @@ use crate::flow::FlowOptions;
 use crate::storage;
 
 /// What a person without the data can do.
-const HINT: &str = "etcbench reproduce all --data synth";
+const HINT: &str = "etcbench reproduce all --data lab --size demo";
 
 /// `etcbench data verify`.
 #[derive(Args)]
@@ -77,7 +77,7 @@ fn find(project: &Path, name: &str) -> anyhow::Result<Dataset> {
 /// Reads the definition of a dataset, or says which ones there are.
 pub(super) fn read_definition(project: &Path, name: &str) -> anyhow::Result<DatasetDefinition> {
     let path = dataset::definition_path(project, name);
-    if !path.is_file() {
+    if !storage::is_file_or_stock(&path) {
         let known = experiment::dataset_names(project);
         let near = crate::declarative::did_you_mean(name, known.iter().map(String::as_str));
         anyhow::bail!("dataset `{name}`: there is no {}{near} (known: {})", path.display(), known.join(", "));

@@ -70,7 +70,7 @@ pub(super) struct ImportArguments {
 struct DividedAs {
     /// The experiment: its name, such as table2, or its file.
     #[arg(long, value_name = "NAME")]
-    experiment: String,
+    experiment: PathBuf,
     /// The dataset, where not the file's own. Repeat for several.
     #[arg(long, value_name = "NAME")]
     data: Vec<String>,
@@ -112,7 +112,7 @@ pub(super) fn import(project: &Path, arguments: &ImportArguments) -> anyhow::Res
         progress.as_ref(),
     )?;
     let folder = results.join(format!("{name}-imported-{}", arguments.model));
-    let (text, records) = write_results(project, &run, &folder, &[], None, arguments.overwrite)?;
+    let (tables, records) = write_results(project, &run, &folder, &[], None, arguments.overwrite)?;
     tell!("{}: {} test sets of {}; results in {}", experiment.name, run.rows.len(), arguments.model, folder.display());
-    print_tables(vec![text], &records, 0)
+    print_tables(tables, &records, 0)
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use super::Verdict;
 use super::run::{Options, run_all};
 use crate::experiment::{LadderOverrides, Overrides, RUNGS};
+use crate::project::experiment_file;
 
 /// `etcbench ladder`.
 #[derive(Args)]
@@ -50,8 +51,7 @@ Examples:
 /// Runs the ladder of an experiment.
 pub(super) fn ladder(project: &Path, arguments: &LadderArguments) -> anyhow::Result<Verdict> {
     let LadderArguments { experiment, rungs, folds, repeats, test_data, options } = arguments;
-    let named = project.join("experiments").join(experiment).with_extension("toml");
-    let path = if !experiment.is_file() && named.is_file() { named } else { experiment.clone() };
+    let path = experiment_file(project, experiment)?;
     let ladder =
         LadderOverrides { rungs: rungs.clone(), folds: *folds, repeats: *repeats, test_datasets: test_data.clone() };
     let overrides = Overrides { ladder: Some(ladder), ..options.overrides() };

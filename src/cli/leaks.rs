@@ -8,13 +8,14 @@ use clap::Args;
 use super::run::{Seeds, parse_seeds};
 use super::{Verdict, output, progress};
 use crate::experiment::{self, Cache, Experiment, Overrides, Settings, VariantRun};
+use crate::project::experiment_file;
 use crate::{report, runs, storage};
 
 /// An experiment and what is changed of it, for subcommands that train nothing.
 #[derive(Args)]
 pub(super) struct Divided {
     /// The experiment: its name, such as table2, or its file.
-    pub(super) experiment: String,
+    pub(super) experiment: PathBuf,
     /// Use this dataset in place of the file's; `synth` generates its captures. Repeat for several.
     #[arg(long, value_name = "NAME")]
     pub(super) data: Vec<String>,
@@ -35,7 +36,7 @@ pub(super) struct Divided {
 impl Divided {
     /// Reads the experiment, whose data is here.
     pub(super) fn read(&self, project: &Path) -> anyhow::Result<Experiment> {
-        let path = runs::experiment_file(project, &self.experiment);
+        let path = experiment_file(project, &self.experiment)?;
         let overrides = Overrides {
             data: self.data.clone(),
             size: self.size.clone(),

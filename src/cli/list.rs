@@ -6,8 +6,8 @@ use std::time::SystemTime;
 use clap::{Args, ValueEnum};
 
 use super::{Verdict, data};
-use crate::declarative;
 use crate::experiment::results_folder;
+use crate::project::experiment_titles;
 use crate::report::{RunFacts, StoredRun};
 
 /// `etcbench list`.
@@ -72,36 +72,12 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The names of all experiments of a project that can be read.
-pub(super) fn experiment_names(project: &Path) -> Vec<String> {
-    titles(project).into_iter().filter(|(_, title)| title.is_ok()).map(|(name, _)| name).collect()
-}
-
 fn experiments(project: &Path) -> Vec<String> {
     let line = |(name, title)| match title {
         Ok(title) => format!("{name}: {title}"),
         Err(error) => format!("{name}: cannot be read ({error})"),
     };
-    titles(project).into_iter().map(line).collect()
-}
-
-/// Names and titles of all experiments, or why a file cannot be read. A file without a title is a base that others extend.
-fn titles(project: &Path) -> Vec<(String, Result<String, String>)> {
-    let mut titles = Vec::new();
-    for path in entries(&project.join("experiments")) {
-        if path.extension().is_none_or(|extension| extension != "toml") {
-            continue;
-        }
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        match declarative::read_table(&path)
-            .map(|table| table.get("title").and_then(toml::Value::as_str).map(str::to_owned))
-        {
-            Ok(Some(title)) => titles.push((name, Ok(title))),
-            Ok(None) => {}
-            Err(error) => titles.push((name, Err(error.to_string()))),
-        }
-    }
-    titles
+    experiment_titles(project).into_iter().map(line).collect()
 }
 
 /// The folders of runs, the last written first.

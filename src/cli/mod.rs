@@ -26,12 +26,15 @@ mod cache;
 mod check;
 mod classify;
 mod compare;
+mod completions;
 mod data;
 mod data_files;
 mod data_verify;
+mod explain;
 mod export;
 mod features;
 mod gpu_check;
+mod init;
 mod interrupt;
 mod ladder;
 mod leaks;
@@ -53,16 +56,18 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::experiment::{self, Experiment, LADDER, LadderOverrides, Overrides, Record};
+use crate::experiment::{self, LADDER, LadderOverrides, Overrides, Record};
 use crate::model::{ModelKind, elmo};
+use crate::project::experiment_file;
+use crate::runs::find_run;
 
 /// Tables of encrypted-traffic classification, rebuilt from captures.
 #[derive(Parser)]
 #[command(version, about, after_help = EXAMPLES, max_term_width = 110)]
 struct Arguments {
-    /// The project's folder, with `experiments`, `data` and `results`.
-    #[arg(long, global = true, default_value = ".", value_name = "FOLDER")]
-    project: PathBuf,
+    /// The project's folder; the nearest one with `experiments` and `data`, from here upwards, when not given.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    project: Option<PathBuf>,
     /// Threads to use; results do not depend on it.
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -85,6 +90,8 @@ SIGHUP). The same command goes on where it was.";
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make the folder of a project of your own.
+    Init(init::InitArguments),
     /// Run an experiment file and write its records and tables.
     Run(run::RunArguments),
     /// Run one of the paper's tables (table1 to table5, or all) and print it beside the published numbers.
@@ -135,6 +142,12 @@ enum Command {
     Data(data::DataCommand),
     /// How large the cache is, by stage; remove what is old or too much, or check it for damage.
     Cache(cache::CacheArguments),
+    /// What a key of an experiment means, its default and the values that it takes.
+    Explain(explain::ExplainArguments),
+    /// Print the completions of a shell.
+    Completions(completions::CompletionsArguments),
+    /// Write the manual pages, one per subcommand.
+    Man(completions::ManArguments),
     /// Check a CUDA device against the processor, and time it; see scripts/gpu-check.
     #[command(hide = true)]
     GpuCheck(gpu_check::GpuCheckArguments),
@@ -205,15 +218,19 @@ fn exit_code(work: impl FnOnce() -> anyhow::Result<Verdict>) -> u8 {
         // `etcbench ... -o - | head`
         Ok(Err(_)) if crate::storage::standard_output_is_closed() => 0,
         Ok(Err(error)) => {
-            tell!("etcbench: {}", in_one_line(&error));
+            tell!("etcbench: {}", in_lines(&error));
             if error.downcast_ref::<Internal>().is_some() { 3 } else { 2 }
         }
         Err(_) => 3,
     }
 }
 
-/// An error with its causes. Many messages already contain that of their cause; nothing is printed twice.
-pub fn in_one_line(error: &anyhow::Error) -> String {
+/// Begins a line of advice in a message.
+const ADVICE: &str = "\n  ";
+
+/// An error with its causes in one line, and below it lines of advice where it has them. Many messages already contain that of
+/// their cause; nothing is printed twice.
+pub fn in_lines(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for message in error.chain().map(|cause| cause.to_string()) {
         if !text.contains(&message) {
@@ -223,20 +240,31 @@ pub fn in_one_line(error: &anyhow::Error) -> String {
             text.push_str(&message);
         }
     }
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.split(ADVICE).map(line).collect::<Vec<_>>().join(ADVICE)
 }
 
-/// The experiment a subcommand is about, and the folder of its last run.
-fn find_results(project: &Path, target: &run::Target) -> anyhow::Result<(Experiment, PathBuf)> {
-    let file = |name: &str| project.join("experiments").join(format!("{name}.toml"));
+/// The folder of the run that a subcommand is about: the run itself by its name or folder, or the last one of an experiment.
+fn find_results(project: &Path, target: &run::Target) -> anyhow::Result<PathBuf> {
+    let run::Target { experiment: name, data, size } = target;
+    let results = experiment::results_folder(project);
+    let run = find_run(&results, Path::new(name));
+    if let (Ok(folder), true, None) = (&run, data.is_empty(), size) {
+        return Ok(folder.clone());
+    }
     // The ladder of an experiment has a name of its own, and the experiment's file.
-    let of_ladder = target.experiment.strip_suffix(LADDER).filter(|_| !file(&target.experiment).is_file());
-    let path = file(of_ladder.unwrap_or(&target.experiment));
+    let file = |name: &str| experiment_file(project, Path::new(name));
+    let of_ladder = name.strip_suffix(LADDER).filter(|_| file(name).is_err());
+    let path = file(of_ladder.unwrap_or(name)).map_err(|_| {
+        let mut known = crate::project::experiment_names(project);
+        known.extend(crate::runs::run_names(&results).unwrap_or_default());
+        let nearest = crate::declarative::did_you_mean(name, known.iter().map(String::as_str));
+        anyhow::anyhow!("{name}: there is no such experiment or run{nearest} (`etcbench list` names them)")
+    })?;
     let ladder = of_ladder.map(|_| LadderOverrides::default());
-    let overrides = Overrides { data: target.data.clone(), size: target.size.clone(), ladder, ..Overrides::default() };
+    let overrides = Overrides { data: data.clone(), size: size.clone(), ladder, ..Overrides::default() };
     let experiment = experiment::read_experiment(&path, &overrides)?;
-    let folder = experiment::results_folder(project).join(experiment::results_name(&experiment, false));
-    Ok((experiment, folder))
+    Ok(results.join(experiment::results_name(&experiment, false)))
 }
 
 /// The records of the run in a folder.
@@ -255,9 +283,9 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
             .build_global()
             .map_err(|error| anyhow::Error::new(error).context(Internal))?;
     }
-    let project = arguments.project;
-    crate::model::external::set_project(&project);
+    let project = crate::project::open(arguments.project);
     match arguments.command {
+        Command::Init(arguments) => init::init(&arguments),
         Command::Run(arguments) => run::run(&project, &arguments),
         Command::Reproduce(arguments) => run::reproduce(&project, &arguments),
         Command::Ladder(arguments) => ladder::ladder(&project, &arguments),
@@ -281,11 +309,16 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Model(command) => model::model(&project, &command),
         Command::Data(command) => data::data(&project, &command),
         Command::Cache(arguments) => cache::cache(&project, &arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Completions(arguments) => completions::completions(&arguments),
+        Command::Man(arguments) => completions::man(&arguments),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]
@@ -295,5 +328,56 @@ mod tests {
         assert_eq!(exit_code(|| Err(anyhow::anyhow!("no such file"))), 2);
         assert_eq!(exit_code(|| Err(anyhow::anyhow!("no such thread").context(Internal))), 3);
         assert_eq!(exit_code(|| panic!("a mistake of the program, as this test wants it")), 3);
+    }
+
+    /// The words of an example's line up to its remark, a pipe or a file that a shell writes.
+    fn words(line: &str) -> Vec<String> {
+        let example = line.split_once("   ").map_or(line, |(example, _)| example);
+        let example = example.split(" | ").find(|part| part.starts_with("etcbench ")).unwrap_or(example);
+        let example = example.split_once(" > ").map_or(example, |(example, _)| example).trim_end();
+        // A remark may stand two spaces behind a long example.
+        let example = example.split_once("  ").map_or(example, |(example, _)| example);
+        let mut words = vec![String::new()];
+        let mut quoted = false;
+        for letter in example.chars() {
+            match letter {
+                '\'' => quoted = !quoted,
+                ' ' if !quoted => words.push(String::new()),
+                letter => words.last_mut().unwrap().push(letter),
+            }
+        }
+        words
+    }
+
+    #[test]
+    fn every_example_of_the_help_is_a_command_that_there_is() {
+        let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut pending = vec![Arguments::command()];
+        let mut tried = 0;
+        while let Some(command) = pending.pop() {
+            pending.extend(command.get_subcommands().cloned());
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples = help.lines().map(str::trim).filter(|line| line.contains("etcbench "));
+            for line in examples.filter(|line| line.starts_with("etcbench ") || line.contains("| etcbench ")) {
+                // A shell makes several names of this one.
+                let words: Vec<String> = words(line)
+                    .into_iter()
+                    .flat_map(|word| {
+                        if word.contains('?') {
+                            vec![word.replace('?', "1"), word.replace('?', "2")]
+                        } else {
+                            vec![word]
+                        }
+                    })
+                    .collect();
+                let arguments = Arguments::try_parse_from(&words);
+                let arguments = arguments.unwrap_or_else(|error| panic!("{line}: {words:?}: {error}"));
+                if let Command::Run(run) = &arguments.command {
+                    experiment_file(project, run.experiment()).unwrap_or_else(|error| panic!("{line}: {error}"));
+                }
+                tried += 1;
+            }
+        }
+        assert!(tried > 80, "{tried}");
     }
 }

@@ -1,9 +1,11 @@
 //! What subcommands that read captures or write a file share: `-` for standard input and output, and an output that is
 //! also read.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::report::Table;
 use crate::storage;
 
 static STANDARD_OUTPUT_IS_A_FILE: AtomicBool = AtomicBool::new(false);
@@ -32,6 +34,19 @@ pub(super) fn shown(text: impl Into<String>) -> String {
         }
     }
     shown
+}
+
+/// Whether standard output is a terminal.
+pub(super) fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// A table as standard output shows it: as wide as the terminal, or Markdown where it goes elsewhere.
+pub(super) fn table(table: &Table) -> String {
+    match is_terminal() {
+        true => table.to_text(terminal_size::terminal_size().map(|(width, _)| width.0.into())),
+        false => table.to_markdown(),
+    }
 }
 
 /// Says where a subcommand will write a file, before it says anything else; gives the file's name for people.

@@ -10,6 +10,7 @@ use super::run::{self, DeviceChoice, parse_device};
 use super::{Verdict, output, progress, with_models};
 use crate::experiment::{self, Cache, Experiment, Overrides, Recipe, Settings};
 use crate::model::Precision;
+use crate::project::{experiment_file, experiment_names};
 use crate::{dataset, storage};
 
 /// `etcbench pretrain`.
@@ -129,32 +130,29 @@ fn is_experiment(project: &Path, name: &str, arguments: &PretrainArguments) -> a
     if name.ends_with(".toml") {
         return Ok(true);
     }
-    let is_dataset = dataset::definition_path(project, name).is_file();
-    let experiment = experiment_path(project, name);
-    anyhow::ensure!(
-        !is_dataset || !experiment.is_file() || arguments.like.is_some(),
-        "{name} is a dataset and an experiment; name {} for the experiment, or add --like {name} for the dataset",
-        experiment.display()
-    );
+    let is_dataset = storage::is_file_or_stock(&dataset::definition_path(project, name));
+    let experiment = experiment_file(project, Path::new(name));
+    if let (true, Ok(experiment), None) = (is_dataset, experiment, &arguments.like) {
+        anyhow::bail!(
+            "{name} is a dataset and an experiment; name {} for the experiment, or add --like {name} for the dataset",
+            experiment.display()
+        );
+    }
     Ok(!is_dataset)
 }
 
-/// The file of an experiment that is given by its name or its file.
-fn experiment_path(project: &Path, name: &str) -> PathBuf {
-    match name.ends_with(".toml") {
-        true => PathBuf::from(name),
-        false => project.join("experiments").join(format!("{name}.toml")),
-    }
-}
-
 fn read(project: &Path, name: &str, arguments: &PretrainArguments) -> anyhow::Result<Experiment> {
-    let path = experiment_path(project, name);
-    if !path.is_file() {
+    let path = experiment_file(project, Path::new(name)).map_err(|error| {
         let mut known = experiment::dataset_names(project);
-        known.extend(super::list::experiment_names(project));
-        let nearest = crate::declarative::did_you_mean(name, known.iter().map(String::as_str));
-        anyhow::bail!("{name}: there is no such dataset or experiment{nearest} (known: {})", known.join(", "));
-    }
+        known.extend(experiment_names(project));
+        match name.ends_with(".toml") {
+            true => error,
+            false => {
+                let nearest = crate::declarative::did_you_mean(name, known.iter().map(String::as_str));
+                anyhow::anyhow!("{name}: there is no such dataset or experiment{nearest} (known: {})", known.join(", "))
+            }
+        }
+    })?;
     let overrides = Overrides {
         data: arguments.data.clone(),
         size: arguments.size.clone(),

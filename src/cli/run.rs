@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Verdict, models_help, progress, units, with_models};
+use super::{Verdict, models_help, output, progress, units, with_models};
 use crate::evaluate::Metric;
 use crate::experiment::{
     self, Cache, Experiment, Overrides, PlanOptions, PlannedRun, Settings, SlurmOptions, UnitRecord,
 };
 use crate::model::Precision;
 use crate::progress::Progress;
+use crate::project::experiment_file;
 use crate::report;
 use crate::runs;
 
@@ -99,7 +100,7 @@ struct SlurmArguments {
 /// Which stored run a subcommand is about.
 #[derive(Args)]
 pub(super) struct Target {
-    /// The experiment's name, such as table2.
+    /// The experiment, such as table2, or one of its runs, such as table2-lab-demo.
     pub experiment: String,
     /// The dataset it ran on, where not the file's own. Repeat for several.
     #[arg(long, value_name = "NAME")]
@@ -123,10 +124,17 @@ pub(super) struct Target {
 Results go to results/EXPERIMENT-DATASET-SIZE. A run that is there with other results is kept as ...SIZE.1, .2 and so on
 unless with --overwrite; files of your own in the folder stay."))]
 pub(super) struct RunArguments {
-    /// The experiment file.
+    /// The experiment, such as table2, or its file.
     experiment: PathBuf,
     #[command(flatten)]
     options: Options,
+}
+
+impl RunArguments {
+    #[cfg(test)]
+    pub(super) fn experiment(&self) -> &Path {
+        &self.experiment
+    }
 }
 
 /// `etcbench reproduce`.
@@ -225,7 +233,8 @@ pub(super) use crate::runs::{DeviceChoice, cache, generate_captures, parse_devic
 /// Runs one experiment file.
 pub(super) fn run(project: &Path, arguments: &RunArguments) -> anyhow::Result<Verdict> {
     let options = &arguments.options;
-    run_all(project, std::slice::from_ref(&arguments.experiment), options, &options.overrides())
+    let path = experiment_file(project, &arguments.experiment)?;
+    run_all(project, &[path], options, &options.overrides())
 }
 
 /// Runs the paper's tables.
@@ -235,7 +244,7 @@ pub(super) fn reproduce(project: &Path, arguments: &ReproduceArguments) -> anyho
         table => vec![table.to_owned()],
     };
     let paths: Vec<PathBuf> =
-        tables.iter().map(|table| project.join("experiments").join(format!("{table}.toml"))).collect();
+        tables.iter().map(|table| experiment_file(project, Path::new(table))).collect::<anyhow::Result<_>>()?;
     run_all(project, &paths, &arguments.options, &arguments.options.overrides())
 }
 
@@ -283,7 +292,7 @@ pub(super) fn run_all(
         let name = experiment::results_name(experiment, overrides.change_results());
         let folder = experiment::results_folder(project).join(name);
         let models = options.save_models.then_some((&settings, progress.as_ref()));
-        let (text, of_run) = write_results(project, &run, &folder, &[], models, options.overwrite)?;
+        let (tables, of_run) = write_results(project, &run, &folder, &[], models, options.overwrite)?;
         records.extend(of_run);
         failed += run.failures.len();
         let reused = run.rows.iter().filter(|row| row.reused).count();
@@ -294,23 +303,23 @@ pub(super) fn run_all(
             if run.flows_reused { ", and the flows too" } else { "" },
             folder.display()
         );
-        printed.push(text);
+        printed.extend(tables);
     }
     print_tables(printed, &records, failed)
 }
 
 /// Prints the tables of all experiments, and how the models rank over them.
 pub(super) fn print_tables(
-    mut printed: Vec<String>,
+    mut printed: Vec<report::Table>,
     records: &[experiment::Record],
     failed: usize,
 ) -> anyhow::Result<Verdict> {
     // Over several tables models can be ranked; over one they cannot.
     for ranking in report::rankings(records, Metric::MACRO_F1.key)? {
-        printed.push(report::ranking_table(&ranking).to_markdown());
+        printed.push(report::ranking_table(&ranking));
     }
-    for text in printed {
-        say!("{text}");
+    for table in &printed {
+        say!("{}", output::table(table));
     }
     if failed == 0 {
         return Ok(Verdict::Done);
@@ -329,13 +338,13 @@ pub(super) fn write_results(
     units: &[UnitRecord],
     models: Option<(&Settings, &dyn Progress)>,
     overwrite: bool,
-) -> anyhow::Result<(String, Vec<experiment::Record>)> {
+) -> anyhow::Result<(Vec<report::Table>, Vec<experiment::Record>)> {
     let written = runs::write_results(project, run, folder, units, models, overwrite)?;
     if let Some(kept) = written.kept {
         let advice = if overwrite { "" } else { " (--overwrite replaces them)" };
         tell!("{}: older results that differ are kept in {}{advice}", run.experiment.name, kept.display());
     }
-    Ok((written.text, written.records))
+    Ok((written.tables, written.records))
 }
 
 #[cfg(test)]

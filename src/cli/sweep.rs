@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::{Args, Subcommand};
 
 use super::run::cache;
-use super::{Verdict, interrupt, progress, units};
+use super::{Verdict, interrupt, output, progress, units};
 use crate::experiment::{self, Cache, PlannedRun, Queue, UnitRecord, UnitState};
 use crate::report::{Cell, Column, Table};
 
@@ -161,13 +161,13 @@ fn status(project: &Path, name: Option<&str>) -> anyhow::Result<Verdict> {
         if name.is_some() {
             table.title = format!("{}: {} units: {counted}", planned.plan.name, planned.units.len());
             table.notes.clone_from(&notes);
-            say!("{}", table.to_markdown());
+            say!("{}", output::table(&table));
         } else {
             summary.rows.push(vec![Cell::Text(planned.plan.name.clone()), Cell::Text(counted)]);
         }
     }
     if name.is_none() {
-        say!("{}", summary.to_markdown());
+        say!("{}", output::table(&summary));
     }
     Ok(if bad { Verdict::CheckFailed } else { Verdict::Done })
 }

@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::compare::warn_of_changes;
 use super::run::Target;
-use super::{Verdict, find_results, records};
-use crate::report::{self, RunHeading};
+use super::{Verdict, find_results, output, records};
+use crate::report::{self, RunHeading, StoredRun};
 use crate::runs::published_folder;
 use crate::storage;
 
@@ -16,6 +16,7 @@ use crate::storage;
 #[command(after_help = "Examples:
   etcbench tables table2
   etcbench tables table2 --data synth --size demo
+  etcbench tables table2-synth-demo
 
 The tables of the last run; older ones that were kept (NAME.1, ...) stay as they are.")]
 pub(super) struct TablesArguments {
@@ -25,19 +26,22 @@ pub(super) struct TablesArguments {
 
 /// Reads the records of the last run, writes its tables and prints them.
 pub(super) fn tables(project: &Path, arguments: &TablesArguments) -> anyhow::Result<Verdict> {
-    let (experiment, folder) = find_results(project, &arguments.target)?;
+    let folder = find_results(project, &arguments.target)?;
     if folder.join("records.jsonl").is_file() {
         warn_of_changes(&folder)?;
     }
     let write = || {
-        let heading = RunHeading::of(&experiment);
+        let records = records(&folder)?;
+        let stored = StoredRun::read(&folder)?;
+        let heading = RunHeading::of_stored(&stored);
         let published = published_folder(project);
-        let (printed, paths) =
-            report::write_run_tables(&published, &heading, &records(&folder)?, &folder.join("tables"))?;
+        let (printed, paths) = report::write_run_tables(&published, &heading, &records, &folder.join("tables"))?;
         report::RunFiles::add(&folder, &paths)?;
         anyhow::Ok(printed)
     };
     let printed = storage::update_folder(&folder, write)?;
-    say!("{printed}");
+    for table in &printed {
+        say!("{}", output::table(table));
+    }
     Ok(Verdict::Done)
 }

@@ -295,8 +295,8 @@ pub(super) fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progre
         let models = planned.plan.options.save_models.then_some((&settings, progress));
         let name = experiment::results_name(experiment, planned.plan.overrides.change_results());
         let folder = experiment::results_folder(project).join(name);
-        let (text, of_run) = write_results(project, &run, &folder, &own, models, planned.plan.options.overwrite)?;
-        printed.push(text);
+        let (tables, of_run) = write_results(project, &run, &folder, &own, models, planned.plan.options.overwrite)?;
+        printed.extend(tables);
         records.extend(of_run);
         failed += run.failures.len();
         let computed = run.rows.iter().filter(|row| !row.reused).count();

@@ -5,9 +5,10 @@ use std::path::Path;
 use clap::Args;
 
 use super::run::{DeviceChoice, generate_captures, parse_device};
-use super::{Verdict, models_help, progress, with_models};
+use super::{Verdict, models_help, output, progress, with_models};
 use crate::experiment::{self, Agreement, Cache, Overrides, Settings};
 use crate::model::Precision;
+use crate::project::experiment_file;
 use crate::report;
 
 /// `etcbench verify-models`.
@@ -43,7 +44,7 @@ pub(super) fn verify_models(project: &Path, arguments: &VerifyModelsArguments) -
         assignments: arguments.assignments.clone(),
         ..Overrides::default()
     };
-    let path = project.join("experiments/verify-models.toml");
+    let path = experiment_file(project, Path::new("verify-models"))?;
     let experiment = experiment::read_experiment(&path, &overrides)?;
     experiment::require_data(&experiment, project)?;
     let (device, device_reason) = arguments.device.resolve(Precision::F32)?;
@@ -60,6 +61,6 @@ pub(super) fn verify_models(project: &Path, arguments: &VerifyModelsArguments) -
     if results.is_empty() {
         anyhow::bail!("none of these models has a second implementation: {}", arguments.models.join(", "));
     }
-    say!("{}", report::agreement_table(&results).to_markdown());
+    say!("{}", output::table(&report::agreement_table(&results)));
     Ok(if results.iter().all(Agreement::holds) { Verdict::Done } else { Verdict::CheckFailed })
 }

@@ -34,6 +34,7 @@ mod interruption;
 mod lab;
 mod ladder;
 mod leaks;
+mod project;
 mod published;
 mod report;
 mod slurm;

@@ -343,7 +343,7 @@ impl DatasetDefinition {
                     return Err(fault(format!("`table.file` is `{}`: name a file beside this one", table.file)));
                 }
                 let table_path = path.parent().unwrap_or(Path::new("")).join(&table.file);
-                let bytes = storage::read_regular(&table_path, MOST_TABLE_BYTES)
+                let bytes = storage::or_stock(&table_path, storage::read_regular(&table_path, MOST_TABLE_BYTES))
                     .map_err(|source| DatasetError::Io { path: table_path.display().to_string(), source })?;
                 digest.update(&bytes);
                 Some(LabelTable::parse(

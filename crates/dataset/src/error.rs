@@ -18,8 +18,7 @@ pub enum DatasetError {
     },
     /// No folder of the dataset exists, or none holds a capture.
     #[error(
-        "dataset {name} is not on this machine: looked in {tried} for {expected}; it is published at {url} ({how}); \
-         without it, run the same on embedded data: {hint}"
+        "dataset {name} is not here; looked in {tried} for {expected}\n  to get it: {url} ({how})\n  without it: {hint}"
     )]
     NotHere {
         /// The dataset.

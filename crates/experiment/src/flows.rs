@@ -17,7 +17,7 @@ use etcbench_dataset::{
 use etcbench_flow::FlowOptions;
 use etcbench_storage::declarative;
 use etcbench_storage::progress::Progress;
-use etcbench_storage::{Determinants, Turn, WholeFolder};
+use etcbench_storage::{Determinants, Turn, WholeFolder, is_file_or_stock};
 
 /// Raised whenever a change to the code changes the flows, so that no fit on older ones is reused.
 pub(super) const FLOWS_VERSION: u32 = 7;
@@ -30,6 +30,8 @@ pub(super) const STAGE: &str = "flows";
 
 /// The dataset whose captures are generated where they are not there.
 const GENERATED: &str = "synth";
+/// The dataset whose captures come along with a checkout.
+const RECORDED: &str = "lab";
 
 /// What is stored of one capture, or feature file, of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -113,18 +115,19 @@ pub fn require_data(experiment: &Experiment, project: &Path) -> Result<(), Exper
         find_labelled(experiment, name, project)?;
     }
     for name in super::pretraining::corpus_datasets(experiment)?.iter().filter(|name| *name != GENERATED) {
-        find(&hint(&experiment.name), name, project)?;
+        find(&hint(&experiment.name, project), name, project)?;
     }
     Ok(())
 }
 
-/// The command that runs an experiment without any captures.
-fn hint(experiment: &str) -> String {
-    format!("etcbench run experiments/{experiment}.toml --data {GENERATED}")
+/// The command that runs an experiment on what is here: the recorded captures that come along, or generated ones.
+fn hint(experiment: &str, project: &Path) -> String {
+    let is_recorded = project.join("data").join(RECORDED).is_dir();
+    format!("etcbench run {experiment} --data {} --size demo", if is_recorded { RECORDED } else { GENERATED })
 }
 
 fn find_labelled(experiment: &Experiment, name: &str, project: &Path) -> Result<Dataset, ExperimentError> {
-    let dataset = find(&hint(&experiment.name), name, project)?;
+    let dataset = find(&hint(&experiment.name, project), name, project)?;
     if dataset.definition.is_labelled() {
         return Ok(dataset);
     }
@@ -140,7 +143,7 @@ fn find_labelled(experiment: &Experiment, name: &str, project: &Path) -> Result<
 
 fn find(hint: &str, name: &str, project: &Path) -> Result<Dataset, ExperimentError> {
     let path = dataset::definition_path(project, name);
-    if !path.is_file() {
+    if !is_file_or_stock(&path) {
         let known = dataset_names(project);
         return Err(ExperimentError::UnknownDataset {
             name: name.to_owned(),
@@ -159,17 +162,7 @@ fn find(hint: &str, name: &str, project: &Path) -> Result<Dataset, ExperimentErr
 
 /// Names of all defined datasets of a project, sorted.
 pub fn dataset_names(project: &Path) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(project.join("data"))
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let name = path.file_stem()?.to_str()?.to_owned();
-            (path.extension()? == "toml").then_some(name)
-        })
-        .collect();
-    names.sort();
-    names
+    declarative::names(&project.join("data"))
 }
 
 /// Generates the captures of `synth` into `data/synth` unless they are there already.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::audit_matrix::{ClassNumbers, Conditions, Rounded};
 use super::{Cell, Column, Possible, ReportError, Table, file_error};
 use etcbench_evaluate::Metric;
+use etcbench_storage as storage;
 
 /// A class that must have at least this share of the test flows for an accuracy to hold is told.
 const TOLD_SHARE: f64 = 0.8;
@@ -76,7 +77,7 @@ impl AuditTable {
     /// A file that cannot be read, a metric that is not known, a number that is not between 0 and 1, two numbers for
     /// one cell.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
-        let content = std::fs::read(path).map_err(|problem| file_error(path, problem))?;
+        let content = storage::or_stock(path, std::fs::read(path)).map_err(|problem| file_error(path, problem))?;
         let mut table = Self { numbers: Vec::new(), classes: None };
         for (index, line) in csv::Reader::from_reader(content.as_slice()).deserialize().enumerate() {
             let Line { row, metric, value } = line.map_err(|problem| file_error(path, problem))?;

@@ -30,6 +30,7 @@ mod stored_run;
 mod sweep;
 mod table;
 mod tables;
+mod text_table;
 mod tolerance;
 mod tuning;
 

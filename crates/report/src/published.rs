@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{ReportError, file_error};
 use etcbench_evaluate::Metric;
+use etcbench_storage as storage;
 
 /// Whether a published number agrees with the others beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -52,7 +53,7 @@ impl PublishedTable {
     /// note, two numbers for one cell.
     pub fn read(folder: &Path, experiment: &str) -> Result<Option<Self>, ReportError> {
         let path = folder.join(format!("{experiment}.csv"));
-        let content = match std::fs::read(&path) {
+        let content = match storage::or_stock(&path, std::fs::read(&path)) {
             Ok(content) => content,
             Err(problem) if problem.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(problem) => return Err(file_error(&path, problem)),

@@ -227,7 +227,7 @@ fn class_notes(variants: &[VariantFacts]) -> Vec<String> {
 }
 
 /// Writes a run's tables as CSV, Markdown and LaTeX into `folder`, which is in the run's own, and a sweep's curves as
-/// SVG; gives the Markdown of what is printed, and what was written.
+/// SVG; gives the tables that are printed, and what was written.
 ///
 /// # Errors
 /// Records that contradict one another, a file of the run or a published table that is not what it should be, and a file
@@ -237,16 +237,15 @@ pub fn write_run_tables(
     heading: &RunHeading<'_>,
     records: &[Record],
     folder: &Path,
-) -> Result<(String, Vec<PathBuf>), ReportError> {
+) -> Result<(Vec<Table>, Vec<PathBuf>), ReportError> {
     let run = folder.parent().unwrap_or(Path::new("."));
-    let mut printed = String::new();
+    let mut printed = Vec::new();
     let mut paths = Vec::new();
     let shown = run_tables(published, heading, records, run)?;
-    for table in &shown.tables {
+    for table in shown.tables {
         paths.extend(write_table(&table.table, folder, &table.file_name(heading.experiment))?);
         if table.printed {
-            printed.push_str(&table.table.to_markdown());
-            printed.push('\n');
+            printed.push(table.table);
         }
     }
     for (name, figure) in sweep_figures(records)?.into_iter().chain(shown.figures) {

@@ -1,4 +1,4 @@
-//! A table before it has a form, and its forms as CSV and Markdown (LaTeX is in its own file).
+//! A table before it has a form, and its forms as CSV and Markdown (LaTeX and plain text are in files of their own).
 
 use super::{ReportError, latex};
 use etcbench_evaluate::{Metric, Summary};
@@ -172,7 +172,7 @@ impl Table {
         String::from_utf8(bytes).map_err(|problem| error(&problem))
     }
 
-    /// The table for people, on a page or a terminal: title, table, notes, footnotes.
+    /// The table for people, in a file: title, table, notes, footnotes.
     pub fn to_markdown(&self) -> String {
         let shown = self.shown_columns();
         let mut lines: Vec<Vec<String>> =
@@ -225,7 +225,7 @@ impl Table {
         (0..self.columns.len()).filter(|&column| !self.columns[column].machine_only).collect()
     }
 
-    fn plain(&self, cell: &Cell) -> String {
+    pub(super) fn plain(&self, cell: &Cell) -> String {
         let marked = |footnote: &Option<usize>| footnote.map_or(String::new(), |index| format!(" [{}]", mark(index)));
         match cell {
             Cell::Text(text) => text.clone(),

@@ -44,16 +44,23 @@ pub fn read_table(path: &Path) -> Result<toml::Table, DeclarativeError> {
     parse_table(&read_text(path)?, &path.display().to_string())
 }
 
+/// The names of the TOML files in a folder and in stock for it, without the ending and in order.
+pub fn names(folder: &Path) -> Vec<String> {
+    let names = super::names_with_stock(folder);
+    names.iter().filter_map(|name| Some(name.strip_suffix(".toml")?.to_owned())).collect()
+}
+
 /// The largest file that people write; parsed, it takes some twenty times as much memory.
 const MOST_BYTES: u64 = 8 << 20;
 
-/// Reads a file that people write, which is text and not large.
+/// Reads a file that people write, which is text and not large, or what the program brings along in its place.
 ///
 /// # Errors
 /// A file that cannot be read, is no text or has more than 8 MiB.
 pub fn read_text(path: &Path) -> Result<String, DeclarativeError> {
     let problem = |problem: String| DeclarativeError::Read { path: path.to_owned(), problem };
-    let bytes = super::read_at_most(path, MOST_BYTES).map_err(|error| problem(error.to_string()))?;
+    let bytes =
+        super::or_stock(path, super::read_at_most(path, MOST_BYTES)).map_err(|error| problem(error.to_string()))?;
     String::from_utf8(bytes).map_err(|error| problem(format!("it is no UTF-8 text ({})", error.utf8_error())))
 }
 

@@ -17,6 +17,7 @@ mod program;
 pub mod progress;
 mod read;
 pub mod seed;
+mod stock;
 mod succession;
 
 use std::fs::File;
@@ -31,6 +32,7 @@ pub use guard::guarded;
 pub use partial::{abandon, remove_leftovers};
 pub use program::{program, set_program};
 pub use read::{read_at_most, read_regular};
+pub use stock::{StockFile, bring_stock, is_file_or_stock, names_with_stock, or_stock};
 pub use succession::{Succession, kept_of};
 
 use destination::Destination;

@@ -73,16 +73,17 @@ impl Project {
         output
     }
 
-    /// Runs `etcbench` and expects exit code 2 and one line on standard error that holds every one of
-    /// `words`.
+    /// Runs `etcbench` and expects exit code 2 and one message on standard error, a line and lines of advice, that holds every
+    /// one of `words`.
     #[track_caller]
     pub(crate) fn refused(&self, arguments: &[&str], words: &[&str]) {
         let output = self.etcbench(arguments);
         let text = String::from_utf8_lossy(&output.stderr);
-        let line = text.lines().last().unwrap_or_default();
+        let line = text.rfind("etcbench: ").map_or("", |start| &text[start..]);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
         let messages = text.lines().filter(|line| line.starts_with("etcbench: ")).count();
         assert_eq!(messages, 1, "{arguments:?}: {text}");
+        assert!(line.lines().skip(1).all(|line| line.starts_with("  ")), "{arguments:?}: {text}");
         for word in words {
             assert!(line.contains(word), "{arguments:?}: `{word}` is not in: {line}");
         }

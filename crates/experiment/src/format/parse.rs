@@ -65,13 +65,8 @@ fn read_size(folder: &Path, size: &str) -> Result<toml::Table, DeclarativeError>
     let sizes: PathBuf = folder.join("sizes");
     let path = sizes.join(format!("{size}.toml"));
     // The name becomes a part of that of the results folder.
-    if declarative::as_file_name(size).is_err() || !path.is_file() {
-        let mut known: Vec<String> = std::fs::read_dir(&sizes)
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_str()?.to_owned()))
-            .collect();
-        known.sort();
+    if declarative::as_file_name(size).is_err() || !etcbench_storage::is_file_or_stock(&path) {
+        let known = declarative::names(&sizes);
         return Err(DeclarativeError::Content {
             origin: format!("--size {size}"),
             problem: format!("there is no {} (known: {})", path.display(), known.join(", ")),

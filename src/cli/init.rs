@@ -1,0 +1,72 @@
+//! `etcbench init`: the folder of a project of one's own.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+
+use super::{Verdict, with_models};
+use crate::storage;
+
+/// `etcbench init`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench init
+  etcbench init study
+
+Files that are there stay as they are. What comes with the program (`etcbench list`) need not be in the folder; a file of the
+same name there is taken in its place.")]
+pub(super) struct InitArguments {
+    /// The project's folder, which is made where it is not there; this one when not given.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+}
+
+/// What a project begins with: paths and texts.
+const FILES: [(&str, &str); 4] = [
+    (
+        "experiments/first.toml",
+        r#"# An experiment of your own. `extends` names files beside this one or files that come with etcbench; later keys win.
+# `etcbench run first --size demo` runs it on generated captures; `etcbench data init NAME --folder FOLDER` makes a dataset
+# of your own, to be named below.
+extends = ["paper.toml", "variants.toml"]
+title = "My first experiment"
+models = ["{MODEL}", "{OTHER}"]
+seeds = [0]
+
+[dataset]
+names = ["synth"]
+
+[selection]
+label = "category"    # a label column of the dataset
+"#,
+    ),
+    (
+        "data/README.md",
+        "Definitions of datasets (`NAME.toml`), and their captures in folders `NAME/`.\n`etcbench data list` shows what there is, \
+         `etcbench data init NAME --folder FOLDER` adds a folder of captures.\n",
+    ),
+    (
+        "models/README.md",
+        "Models in other languages: a folder each, with a `model.toml` and a program.\n`etcbench model check NAME` tries one.\n",
+    ),
+    (".gitignore", "/data/*/\n/results/*\n!/results/tolerances\n"),
+];
+
+/// Makes the project's folder.
+pub(super) fn init(arguments: &InitArguments) -> anyhow::Result<Verdict> {
+    let folder = &arguments.folder;
+    for (path, text) in FILES {
+        let file = folder.join(path);
+        if file.symlink_metadata().is_ok() {
+            tell!("{}: is there and stays as it is", file.display());
+            continue;
+        }
+        storage::write_whole(&file, with_models(text).as_bytes()).with_context(|| file.display().to_string())?;
+        say!("{}", file.display());
+    }
+    say!("");
+    let here = if folder == Path::new(".") { String::new() } else { format!("cd {} && ", folder.display()) };
+    say!("Next: {here}etcbench run first --size demo");
+    Ok(Verdict::Done)
+}

@@ -1,0 +1,89 @@
+//! Where a project is and what a name means: an empty folder, a folder inside a project, a project of one's own; experiments and
+//! runs by name in every command.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use crate::common::{every_stage, small_experiment};
+
+fn etcbench(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = assert_cmd::Command::cargo_bin("etcbench").unwrap();
+    command.current_dir(folder).env_remove("ETCBENCH_DATA").args(arguments).output().unwrap()
+}
+
+fn told(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn an_empty_folder_has_what_comes_with_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let (listed, _) = told(&etcbench(folder.path(), &["list"]));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (part, indent) in [("experiments", "  table"), ("data", "  ")] {
+        for entry in fs::read_dir(root.join(part)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if let Some(name) = name.strip_suffix(".toml").filter(|name| format!("  {name}").starts_with(indent)) {
+                assert!(listed.contains(&format!("\n  {name}: ")), "{name} in {listed}");
+            }
+        }
+    }
+    // The paper's printed tables are audited, and its experiments are found; the captures are not here.
+    assert_eq!(etcbench(folder.path(), &["audit"]).status.code(), Some(1));
+    let missing = etcbench(folder.path(), &["run", "table2"]);
+    assert_eq!(missing.status.code(), Some(2));
+    let (_, told) = told(&missing);
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(lines.len() == 3 && lines[0].starts_with("etcbench: dataset iscxvpn2016 is not here;"), "{told}");
+    assert_eq!(lines[2], "  without it: etcbench run table2 --data synth --size demo");
+    // Nothing is written where nothing is asked for.
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_new_project_runs_its_first_experiment() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(".gitignore"), "mine").unwrap();
+    assert!(etcbench(folder.path(), &["init"]).status.success());
+    assert_eq!(fs::read_to_string(folder.path().join(".gitignore")).unwrap(), "mine");
+    let experiment = folder.path().join("experiments/first.toml");
+    let written = fs::read_to_string(&experiment).unwrap();
+    fs::write(&experiment, written.replace("[\"svm\", \"random_forest\"]", "[\"random_forest\"]")).unwrap();
+    let again = etcbench(folder.path(), &["init"]);
+    assert!(again.status.success());
+    assert!(fs::read_to_string(&experiment).unwrap().contains("[\"random_forest\"]"), "what is there stays");
+    // From a folder below, by its name.
+    let run = etcbench(&folder.path().join("models"), &["run", "first", "--size", "ci"]);
+    assert!(run.status.success(), "{}", told(&run).1);
+    assert!(folder.path().join("results/first-synth-ci/records.csv").is_file());
+    let (runs, _) = told(&etcbench(&folder.path().join("data/synth"), &["list", "runs"]));
+    assert!(runs.starts_with("first-synth-ci: My first experiment"), "{runs}");
+}
+
+#[test]
+fn experiments_and_runs_go_by_their_names() {
+    let project = every_stage::project();
+    project.write("experiments/small.toml", small_experiment("small", "kind", &["knn"], [2, 24]));
+    for name in ["small", "small.toml", "experiments/small", "experiments/small.toml"] {
+        let (_, stderr) = told(&project.done(&["run", name]));
+        assert!(stderr.contains("results in ./results/small-small-full"), "{name}: {stderr}");
+    }
+    project.done(&["split", "small", "-o", "split.csv"]);
+    project.done(&["data", "leaks", "small"]);
+    for name in ["small", "small-small-full", "results/small-small-full"] {
+        project.done(&["tables", name]);
+        project.done(&["check", name, "--update"]);
+    }
+    let near = "did you mean `small`?";
+    for command in
+        [&["run"][..], &["ladder"], &["split", "-o", "s.csv"], &["data", "leaks"], &["export", "-o", "arrays"]]
+    {
+        project.refused(&[command, &["smal"]].concat(), &["smal: there is no such experiment", near]);
+    }
+    for command in ["tables", "check"] {
+        let words = ["there is no such experiment or run", "did you mean `small-small-full`?"];
+        project.refused(&[command, "small-smal-full"], &words);
+    }
+}
