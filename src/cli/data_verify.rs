@@ -215,7 +215,7 @@ pub(super) fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Res
         let table = dataset::load_features(&[dataset], progress::for_standard_error().as_ref())?;
         table.notes.iter().for_each(|note| tell!("{note}"));
         table.files.iter().for_each(|(_, file, _, rows)| say!("{file}: {rows} flows with labels"));
-        tell_counts(table.rows.iter().map(|row| &row.labels));
+        tell_counts(table.rows.iter().map(|row| row.labels.as_ref()));
         return Ok(Verdict::Done);
     }
     // Labels need neither bytes nor statistics of the flows.

@@ -1,4 +1,4 @@
-//! `etcbench features`: the flows of any captures as a table.
+//! `etcbench features`: the flows of any captures, or of an experiment, as a table.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,17 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use clap::{Args, ValueEnum};
 use rayon::prelude::*;
 
+use super::leaks::Divided;
+use super::run::{Seeds, parse_seeds};
 use super::{TOO_MANY_FLOWS, Verdict, output, progress};
 use crate::capture::{CaptureReader, CaptureSource, CaptureSummary, ReaderOptions, Tunnels};
 use crate::dataset::{FlowProvenance, LabelledFlow, Labels};
 use crate::declarative::did_you_mean;
-use crate::feature::{Mask, MaskMethod, StoreError, StoreHeader, mask_flow, stream_csv, stream_store};
+use crate::experiment::{self, DividedFlows};
+use crate::feature::{
+    Columns, IMAGE_BYTES, IMAGE_PACKETS, Mask, MaskMethod, StoreError, StoreHeader, Tool, mask_flow, stream_arrow,
+    stream_csv, stream_nprint, stream_npz, stream_store, write_images,
+};
 use crate::flow::{Flow, FlowOptions, NumberedFlow, Pairing, STATISTIC_NAMES, assemble_as_completed};
 use crate::progress::Progress;
 
@@ -24,6 +30,11 @@ use crate::progress::Progress;
   etcbench features 'VPN-PCAPS-01.zip!vpn_aim_chat1a.pcap' -o flows.parquet
   etcbench features gre.pcap.gz --tunnels inner -o flows.parquet
   etcbench features capture.pcap --masks ip_addresses,ports --mask-method randomise -o flows.csv
+  etcbench features data/mine/*.pcap --relative-to data/mine -o flows.parquet    # captures named as in splits
+  etcbench features capture.pcap --columns cicflowmeter -o flows.csv
+  etcbench features capture.pcap --format nprint --payload-bytes 64 -o packets.csv
+  etcbench features --experiment table2 --variants as_published --seeds 1 -o table2.parquet  # labels, class and part
+  etcbench features --experiment table2 --variants as_published --seeds 1 --format png -o images
   tcpdump -i eth0 -c 10000 -w - | etcbench features - --format csv -o -
 
   python: pandas.read_parquet(\"flows.parquet\")  or  polars.read_parquet(\"flows.parquet\")
@@ -33,14 +44,42 @@ of their first packets. results/FORMAT.md says what every column means.")]
 pub(super) struct FeaturesArguments {
     /// Captures, pcap or pcapng, also compressed (gzip, bzip2, xz, zstd) or in a zip archive (archive.zip!capture.pcap); `-`
     /// is standard input.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "experiment")]
     captures: Vec<PathBuf>,
     /// The file to write; `-` is standard output. Without it, the captures are read and their flows counted.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// How flows are written; by the output's name where not given: CSV where it ends in .csv, else Parquet.
+    /// How flows are written; by the output's name where not given: CSV where it ends in .csv, Arrow where in .arrow or
+    /// .feather, NumPy's arrays where in .npz, else Parquet.
     #[arg(long, value_name = "FORMAT", value_enum, requires = "output")]
     format: Option<Format>,
+    /// The names of columns: ours, or those of a flow meter for what it and we define alike (cicflowmeter, nfstream,
+    /// argus); results/FORMAT.md says which these are and where the tool's own values differ.
+    #[arg(long, value_name = "TOOL", default_value = "own", value_parser = columns, requires = "output")]
+    columns: Columns,
+    /// Name captures by their paths within this folder, as datasets, splits and predictions do.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "experiment")]
+    relative_to: Option<PathBuf>,
+    /// The flows that an experiment uses (its name, such as table2, or its file) in place of captures, with their labels,
+    /// class and part.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["captures", "direction", "idle_timeout", "active_timeout",
+        "activity_timeout", "tunnels"], requires = "output")]
+    experiment: Option<String>,
+    /// The experiment's dataset, where not the file's own. Repeat for several.
+    #[arg(long, value_name = "NAME", requires = "experiment")]
+    data: Vec<String>,
+    /// The experiment's size, where not the file's own.
+    #[arg(long, value_name = "NAME", requires = "experiment")]
+    size: Option<String>,
+    /// Override any key of the experiment. Repeat for several.
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "experiment")]
+    assignments: Vec<String>,
+    /// How many of the experiment's seeds (0, 1, ...), or a list such as 3,5,8; each has a column of parts.
+    #[arg(long, value_name = "N|LIST", value_parser = parse_seeds, requires = "experiment")]
+    seeds: Option<Seeds>,
+    /// Which of the experiment's variants, such as as_published.
+    #[arg(long = "variants", value_name = "NAME", requires = "experiment")]
+    variant: Option<String>,
     /// Whether the two directions of a five-tuple make one flow (`bidirectional`) or two (`unidirectional`).
     #[arg(long, value_name = "WHICH", default_value = "bidirectional", value_parser = direction)]
     direction: Pairing,
@@ -57,12 +96,16 @@ pub(super) struct FeaturesArguments {
     /// or `inner`, the one that is carried.
     #[arg(long, value_name = "WHICH", default_value = "outer", value_parser = tunnels)]
     tunnels: Tunnels,
-    /// How many first packets of a flow are kept with their bytes.
-    #[arg(long, value_name = "N", default_value_t = FlowOptions::default().kept_packets)]
-    packets: usize,
-    /// How many first bytes of each kept packet are kept, from the IP header on.
-    #[arg(long, value_name = "M", default_value_t = FlowOptions::default().kept_bytes)]
-    bytes: usize,
+    /// How many first packets of a flow are kept with their bytes; 6 by default.
+    #[arg(long, value_name = "N")]
+    packets: Option<usize>,
+    /// How many first bytes of each kept packet are kept, from the IP header on; 248 by default, and as many as an image
+    /// needs with `--format png`.
+    #[arg(long, value_name = "M")]
+    bytes: Option<usize>,
+    /// How many bytes of a packet's payload have columns with `--format nprint`; none by default.
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    payload_bytes: usize,
     /// Leave out the statistics of a flow, which are most of the table: addresses, times and packets remain.
     #[arg(long)]
     no_statistics: bool,
@@ -85,7 +128,34 @@ enum Format {
     Csv,
     /// Apache Parquet.
     Parquet,
+    /// Apache Arrow's IPC file (Feather).
+    Arrow,
+    /// NumPy's archive: an array per column, statistics as a matrix, packets as arrays.
+    Npz,
+    /// nPrint's CSV: a row per packet, a column per bit of its headers.
+    Nprint,
+    /// A folder of images as YaTC has them, one of 40 x 40 per flow.
+    Png,
 }
+
+impl Format {
+    fn of_name(path: &Path) -> Self {
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        match extension.to_ascii_lowercase().as_str() {
+            "csv" => Format::Csv,
+            "arrow" | "feather" => Format::Arrow,
+            "npz" => Format::Npz,
+            _ => Format::Parquet,
+        }
+    }
+
+    fn is_text(self) -> bool {
+        matches!(self, Format::Csv | Format::Nprint)
+    }
+}
+
+/// The most bytes of a payload that have columns, eight each.
+const MOST_PAYLOAD: usize = 65_535;
 
 /// What the store calls captures that belong to no dataset.
 const DATASET: &str = "captures";
@@ -107,6 +177,11 @@ fn tunnels(name: &str) -> Result<Tunnels, String> {
 
 fn direction(name: &str) -> Result<Pairing, String> {
     one_of(name, &[("bidirectional", Pairing::Bidirectional), ("unidirectional", Pairing::Unidirectional)])
+}
+
+fn columns(name: &str) -> Result<Columns, String> {
+    let tools = Tool::ALL.map(|tool| (tool.name(), Columns::Of(tool)));
+    one_of(name, &[&[("own", Columns::Own)], &tools[..]].concat())
 }
 
 fn mask(name: &str) -> Result<Mask, String> {
@@ -134,7 +209,10 @@ impl Job<'_> {
     ) -> anyhow::Result<CaptureSummary> {
         let reader_options = ReaderOptions { tunnels: self.options.tunnels, ..ReaderOptions::default() };
         let reader = CaptureReader::open_with(&CaptureSource::from(path), &reader_options)?;
-        let capture = path.display().to_string();
+        let capture = match &self.arguments.relative_to {
+            Some(folder) => within(path, folder)?,
+            None => path.display().to_string(),
+        };
         let mut unnumbered = 0_u64;
         let mut add = |NumberedFlow { number, mut flow }: NumberedFlow| {
             let FeaturesArguments { masks, mask_method, seed, .. } = self.arguments;
@@ -159,32 +237,143 @@ impl Job<'_> {
 type Sent = Result<LabelledFlow, Stopped>;
 struct Stopped;
 
+/// A capture's path within a folder, with `/` as separator; a member of an archive goes on with `!` and its name.
+fn within(path: &Path, folder: &Path) -> anyhow::Result<String> {
+    let source = CaptureSource::from(path);
+    let (file, root) = (source.file.canonicalize()?, folder.canonicalize()?);
+    let Ok(rest) = file.strip_prefix(&root) else {
+        anyhow::bail!("{}: is not in {}, which --relative-to names", path.display(), folder.display());
+    };
+    let parts: Vec<String> = rest.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    let member = source.member.map_or(String::new(), |member| format!("!{member}"));
+    Ok(format!("{}{member}", parts.join("/")))
+}
+
+/// What is asked for, as it is written.
+struct Written<'a> {
+    output: Option<&'a Path>,
+    format: Format,
+    columns: Columns,
+    payload: usize,
+}
+
+/// Refuses what does not go together, before anything is read.
+fn written(arguments: &FeaturesArguments) -> anyhow::Result<Written<'_>> {
+    let output = arguments.output.as_deref();
+    let format = arguments.format.unwrap_or_else(|| output.map_or(Format::Parquet, Format::of_name));
+    let columns = arguments.columns;
+    if let (Columns::Of(tool), Format::Nprint | Format::Png) = (columns, format) {
+        anyhow::bail!("--columns {} is for tables of flows; it goes with csv, parquet, arrow and npz", tool.name());
+    }
+    if let (Columns::Of(tool), true) = (columns, arguments.no_statistics) {
+        anyhow::bail!("--columns {} is of statistics; leave out --no-statistics", tool.name());
+    }
+    anyhow::ensure!(
+        arguments.payload_bytes == 0 || format == Format::Nprint,
+        "--payload-bytes is for --format nprint alone; --bytes is how much of a packet other formats keep"
+    );
+    anyhow::ensure!(arguments.payload_bytes <= MOST_PAYLOAD, "--payload-bytes: no packet has more than {MOST_PAYLOAD}");
+    let is_standard = output.is_some_and(crate::storage::is_standard_output);
+    if format == Format::Png && is_standard {
+        anyhow::bail!("images are files of a folder; name a folder with -o");
+    }
+    if let (Format::Png, Some(folder)) = (format, output)
+        && std::fs::symlink_metadata(folder).is_ok()
+    {
+        anyhow::bail!("{}: is there already; name a folder that is not", folder.display());
+    }
+    if is_standard && !format.is_text() && std::io::stdout().is_terminal() {
+        anyhow::bail!("this format is nothing for a terminal to show; add --format csv, or name a file with -o");
+    }
+    Ok(Written { output, format, columns, payload: arguments.payload_bytes })
+}
+
+/// How many packets and bytes of a flow are kept where nothing is said of it.
+fn kept(arguments: &FeaturesArguments, format: Format, columns: Columns) -> (usize, usize) {
+    let default = FlowOptions::default();
+    let (packets, bytes) = match (format, columns) {
+        (Format::Png, _) => (IMAGE_PACKETS, IMAGE_BYTES),
+        (Format::Nprint, _) => (default.kept_packets, 120 + arguments.payload_bytes),
+        (_, Columns::Of(_)) => (1, 1),
+        _ => (default.kept_packets, default.kept_bytes),
+    };
+    (arguments.packets.unwrap_or(packets), arguments.bytes.unwrap_or(bytes))
+}
+
+/// Writes the flows of an experiment.
+fn of_experiment(project: &Path, name: &str, arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
+    let written = written(arguments)?;
+    let written_to = arguments.output.as_deref().map(output::announce).unwrap_or_default();
+    let divided = Divided {
+        experiment: name.into(),
+        data: arguments.data.clone(),
+        size: arguments.size.clone(),
+        assignments: arguments.assignments.clone(),
+        seeds: arguments.seeds.clone(),
+        variants: arguments.variant.iter().cloned().collect(),
+    };
+    let experiment = divided.read(project)?;
+    let least = kept(arguments, written.format, written.columns);
+    let progress = progress::for_standard_error();
+    let settings = Divided::settings(project);
+    let DividedFlows { mut header, mut flows, splits, has_packets } =
+        experiment::divided_flows(&experiment, &settings, least, progress.as_ref())?;
+    if !has_packets && (matches!(written.format, Format::Nprint | Format::Png) || !arguments.masks.is_empty()) {
+        anyhow::bail!(
+            "the dataset is published without packets from the IP header on, which this format and masks need"
+        );
+    }
+    if let (Columns::Of(tool), true) = (written.columns, header.statistic_names.len() < STATISTIC_NAMES.len()) {
+        anyhow::bail!(
+            "--columns {}: some statistics of the dataset's flows are not known (its times are invented or not published, or \
+             its flows cut); write our columns, which leave these out",
+            tool.name()
+        );
+    }
+    if splits > 1 && written.format == Format::Png {
+        anyhow::bail!("there are {splits} splits, and a folder of images has one; choose one by --seeds");
+    }
+    for flow in &mut flows {
+        if !arguments.masks.is_empty() {
+            mask_flow(&mut flow.flow, &arguments.masks, arguments.mask_method, arguments.seed);
+        }
+        if arguments.no_statistics {
+            flow.flow.statistics.clear();
+        }
+    }
+    if arguments.no_statistics {
+        header.statistic_names.clear();
+    }
+    let mut flows = flows.into_iter();
+    let count = write(&written, &header, &mut || Ok(flows.next()))?;
+    say!("{count} flows in {written_to}");
+    Ok(Verdict::Done)
+}
+
 /// Writes the flows and says per capture what was read and what was skipped.
-pub(super) fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
+pub(super) fn features(project: &Path, arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
+    if let Some(name) = &arguments.experiment {
+        return of_experiment(project, name, arguments);
+    }
+    let written = written(arguments)?;
+    let (kept_packets, kept_bytes) = kept(arguments, written.format, written.columns);
     let options = FlowOptions {
         direction: arguments.direction,
         idle_timeout: arguments.idle_timeout,
         active_timeout: arguments.active_timeout,
         activity_timeout: arguments.activity_timeout,
-        kept_packets: arguments.packets,
-        kept_bytes: arguments.bytes,
+        kept_packets,
+        kept_bytes,
         tunnels: arguments.tunnels,
         statistics: !arguments.no_statistics,
     };
     options.validate()?;
     let captures = output::captures(&arguments.captures, arguments.output.as_deref())?;
     let written_to = arguments.output.as_deref().map(output::announce);
-    let is_csv = |path: &PathBuf| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
-    let format = arguments.format.unwrap_or(match &arguments.output {
-        Some(path) if is_csv(path) => Format::Csv,
-        _ => Format::Parquet,
-    });
-    if output::is_standard_output() && format == Format::Parquet && std::io::stdout().is_terminal() {
-        anyhow::bail!("Parquet is nothing for a terminal to show; add --format csv, or name a file with -o");
-    }
     let header = StoreHeader {
         datasets: vec![DATASET.to_owned()],
         label_columns: Vec::new(),
+        added_columns: Vec::new(),
         statistic_names: if options.statistics {
             STATISTIC_NAMES.iter().map(|&name| name.to_owned()).collect()
         } else {
@@ -195,11 +384,9 @@ pub(super) fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict>
     let job = Job { arguments, captures, options };
     let progress = progress::for_standard_error();
     let (sender, receiver) = sync_channel(WAITING_FLOWS);
-    let (read, written) = std::thread::scope(|scope| {
-        let writer = scope.spawn(|| match &arguments.output {
-            Some(output) => write(output, format, &header, receiver),
-            None => Ok(receiver.into_iter().count() as u64),
-        });
+    let (read, count) = std::thread::scope(|scope| {
+        let (written, header) = (&written, &header);
+        let writer = scope.spawn(move || receive(written, header, &receiver));
         let read = read_all(&job, &sender, progress.as_ref());
         if read.is_err() {
             // Nothing half-written: the writer drops its file.
@@ -209,27 +396,48 @@ pub(super) fn features(arguments: &FeaturesArguments) -> anyhow::Result<Verdict>
         (read, writer.join())
     });
     // When the writer failed, reading stopped because of it.
-    let written = written.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let count = count.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     match read {
         Ok(()) | Err(ReadError::WriterGone) => {}
         Err(ReadError::Capture(error)) => return Err(error),
     }
     match written_to {
-        Some(output) => say!("{} flows in {output}", written?),
-        None => say!("{} flows", written?),
+        Some(output) => say!("{} flows in {output}", count?),
+        None => say!("{} flows", count?),
     }
     Ok(Verdict::Done)
 }
 
-fn write(output: &Path, format: Format, header: &StoreHeader, receiver: Receiver<Sent>) -> Result<u64, StoreError> {
-    let mut next = || match receiver.recv() {
+/// Writes the flows that are sent.
+fn receive(written: &Written<'_>, header: &StoreHeader, receiver: &Receiver<Sent>) -> Result<u64, StoreError> {
+    write(written, header, &mut || match receiver.recv() {
         Ok(Ok(flow)) => Ok(Some(flow)),
         Ok(Err(Stopped)) => Err(std::io::Error::other("a capture could not be read")),
         Err(_) => Ok(None),
+    })
+}
+
+fn write(
+    written: &Written<'_>,
+    header: &StoreHeader,
+    next: &mut dyn FnMut() -> std::io::Result<Option<LabelledFlow>>,
+) -> Result<u64, StoreError> {
+    let columns = written.columns;
+    let Some(output) = written.output else {
+        let mut count = 0;
+        let told = |source| StoreError::Write { file: "nothing".to_owned(), source };
+        while next().map_err(told)?.is_some() {
+            count += 1;
+        }
+        return Ok(count);
     };
-    match format {
-        Format::Csv => stream_csv(output, header, &mut next),
-        Format::Parquet => stream_store(output, header, &mut next),
+    match written.format {
+        Format::Csv => stream_csv(output, header, columns, next),
+        Format::Parquet => stream_store(output, header, columns, next),
+        Format::Arrow => stream_arrow(output, header, columns, next),
+        Format::Npz => stream_npz(output, header, columns, next),
+        Format::Nprint => stream_nprint(output, header, written.payload, next),
+        Format::Png => write_images(output, header, next),
     }
 }
 

@@ -124,7 +124,7 @@ enum Command {
     VerifyModels(verify_models::VerifyModelsArguments),
     /// Pre-train an ELMo on captures, without labels, and write it as a file that experiments can take.
     Pretrain(pretrain::PretrainArguments),
-    /// Write the flows of captures, with statistics and first bytes, as a Parquet file.
+    /// Write the flows of captures or of an experiment, with statistics and first bytes, as a table.
     Features(features::FeaturesArguments),
     /// Ask a trained model about the flows of any captures: class and probability of each, and a summary.
     Classify(classify::ClassifyArguments),
@@ -301,7 +301,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::VerifyModels(arguments) => verify_models::verify_models(&project, &arguments),
         Command::GpuCheck(arguments) => gpu_check::gpu_check(&arguments),
         Command::Pretrain(arguments) => pretrain::pretrain(&project, &arguments),
-        Command::Features(arguments) => features::features(&arguments),
+        Command::Features(arguments) => features::features(&project, &arguments),
         Command::Classify(arguments) => classify::classify(&arguments),
         Command::Split(arguments) => split::split(&project, &arguments),
         Command::Export(arguments) => export::export(&project, &arguments),

@@ -45,3 +45,4 @@ mod tools;
 mod tutorial;
 #[cfg(unix)]
 mod user_files;
+mod written_formats;

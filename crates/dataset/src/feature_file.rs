@@ -6,10 +6,12 @@
 //! becomes one column of 0 and 1 per value. A missing value (`?` in ARFF; empty, `?` or not finite in CSV) is an
 //! error unless the definition's `missing` names the number to use.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use rayon::prelude::*;
@@ -140,8 +142,8 @@ pub struct FeatureRow {
     /// The file and the number of the row in it; endpoints are 0 where the definition names no columns for them, and
     /// times always.
     pub provenance: FlowProvenance,
-    /// Its labels.
-    pub labels: Labels,
+    /// Its labels, which rows of the same values share.
+    pub labels: Arc<Labels>,
     /// One value per name of the table, rounded to single precision; not a number where the row's file has no such
     /// column.
     pub values: Vec<f32>,
@@ -283,7 +285,11 @@ pub fn load_features(datasets: &[Dataset], progress: &dyn Progress) -> Result<Fe
         table.notes.extend(told);
         table.files.push((dataset.definition.name.clone(), name, file.clone(), one.rows.len() as u64));
         if one.names == table.names {
-            table.rows.extend(one.rows);
+            if table.rows.is_empty() {
+                table.rows = one.rows;
+            } else {
+                table.rows.extend(one.rows);
+            }
             continue;
         }
         let places: Vec<Option<usize>> =
@@ -331,8 +337,7 @@ fn read_file(
     let fault =
         |(line, message): (u64, String)| DatasetError::FlowLabels { file: path.display().to_string(), line, message };
     let regexes = rules.rule.iter().map(ValueRule::regex).collect::<Result<_, _>>().map_err(|why| fault((0, why)))?;
-    let known = IndexMap::new();
-    let rows = Rows { rules, regexes, label_columns, labels, name, known, rows: Vec::new(), notes: Vec::new() };
+    let rows = Rows { rules, regexes, label_columns, labels, name, rows: Vec::new(), notes: Vec::new() };
     match rules.format {
         FeatureFormat::Arff => arff(input, rows),
         FeatureFormat::Csv => feature_file_csv::read(input, rows),
@@ -350,15 +355,13 @@ pub(super) struct Rows<'a> {
     /// Those that the file's name gives.
     labels: &'a Labels,
     name: &'a str,
-    /// The labels of rows, by the values that gave them.
-    known: IndexMap<Vec<String>, Labels>,
     rows: Vec<FeatureRow>,
     /// What was read around.
     pub notes: Vec<String>,
 }
 
 /// The fields of a row that are no features.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Named {
     /// Of the columns that give labels, in the order of the file.
     pub labels: Vec<String>,
@@ -438,19 +441,24 @@ impl Rows<'_> {
         Ok(labels)
     }
 
-    /// Adds a row; `label_columns` are the file's that give labels, in the order of `named`.
-    pub(super) fn push(&mut self, values: Vec<f32>, label_columns: &[&str], named: Named) -> Result<(), String> {
-        let labels = match self.known.get(&named.labels) {
+    /// A row that has no number yet; `label_columns` are the file's that give labels, in the order of `named`.
+    pub(super) fn make(
+        &self,
+        values: Vec<f32>,
+        label_columns: &[&str],
+        named: &Named,
+        known: &mut KnownLabels,
+    ) -> Result<FeatureRow, String> {
+        let labels = match known.get(&named.labels) {
             Some(labels) => labels.clone(),
             None => {
-                let labels = self.labels_of(label_columns, &named.labels)?;
-                if self.known.len() < MOST_KNOWN {
-                    self.known.insert(named.labels, labels.clone());
+                let labels = Arc::new(self.labels_of(label_columns, &named.labels)?);
+                if known.len() < MOST_KNOWN {
+                    known.insert(named.labels.clone(), labels.clone());
                 }
                 labels
             }
         };
-        let number = u32::try_from(self.rows.len()).map_err(|_| "more than 4294967295 rows".to_owned())?;
         let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         let five_tuple = match &self.rules.endpoints {
             Some(columns) => columns.parse(named.endpoints.each_ref().map(String::as_str))?,
@@ -460,9 +468,21 @@ impl Rows<'_> {
             [] => self.name.to_owned(),
             group => format!("{}!{}", self.name, group.join(" ")),
         };
-        let provenance = FlowProvenance { capture, number, five_tuple, start: 0, end: 0, packet: None };
-        self.rows.push(FeatureRow { provenance, labels, values });
+        let provenance = FlowProvenance { capture, number: 0, five_tuple, start: 0, end: 0, packet: None };
+        Ok(FeatureRow { provenance, labels, values })
+    }
+
+    /// Adds a row, with the next number.
+    pub(super) fn add(&mut self, mut row: FeatureRow) -> Result<(), String> {
+        row.provenance.number = u32::try_from(self.rows.len()).map_err(|_| "more than 4294967295 rows".to_owned())?;
+        self.rows.push(row);
         Ok(())
+    }
+
+    /// Adds rows, with the next numbers.
+    pub(super) fn add_all(&mut self, rows: Vec<FeatureRow>) -> Result<(), String> {
+        self.rows.reserve(rows.len());
+        rows.into_iter().try_for_each(|row| self.add(row))
     }
 
     /// The file, with these features.
@@ -473,6 +493,9 @@ impl Rows<'_> {
         Ok(OneFile { names, rows: self.rows, notes: self.notes })
     }
 }
+
+/// The labels of rows, by the values that gave them.
+pub(super) type KnownLabels = HashMap<Vec<String>, Arc<Labels>>;
 
 /// The most sets of label values whose labels are remembered.
 const MOST_KNOWN: usize = 4096;
@@ -508,6 +531,7 @@ fn arff(input: BufReader<File>, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
         roles.push(role);
     }
     let label_columns = label_columns(&columns, &roles);
+    let mut known = KnownLabels::new();
     while let Some((line, row)) = reader.next_row().map_err(|error| (error.line, error.problem))? {
         let fault = |problem: String| (line, problem);
         let mut values = Vec::with_capacity(names.len());
@@ -537,7 +561,8 @@ fn arff(input: BufReader<File>, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
                 (Role::Number, _) => values.push(rows.missing(&attribute.name, MISSING).map_err(fault)?),
             }
         }
-        rows.push(values, &label_columns, named).map_err(fault)?;
+        let row = rows.make(values, &label_columns, &named, &mut known).map_err(fault)?;
+        rows.add(row).map_err(fault)?;
     }
     rows.notes.extend(reader.notes());
     rows.finish(names)

@@ -4,11 +4,19 @@
 //! What these programs leave in a table is read around, and said: a byte order mark, CR LF, the index column without a name
 //! that pandas writes first, names that are there twice, header lines in the middle, empty rows, separators at the end of
 //! rows, decimal commas (where the separator is none), and windows-1252 where the text is not UTF-8.
+//!
+//! Files are long, so blocks of lines are read side by side, as long as there is no quote, behind which a line need not end where
+//! it seems to; from the first quote on lines are read one after another. Rows, faults and what is said are the same either way.
 
 use std::borrow::Cow;
-use std::io::BufRead;
+use std::io::{BufRead, Cursor, Read};
 
-use super::feature_file::{Fault, MISSING, NOT_FINITE, Named, OneFile, Role, Rows, label_columns, single};
+use rayon::prelude::*;
+
+use super::feature_file::{
+    Fault, FeatureRow, KnownLabels, MISSING, NOT_FINITE, Named, OneFile, Role, Rows, label_columns, single,
+};
+use super::feature_file_number::plain_number;
 
 /// The characters of windows-1252 from 0x80 to 0x9f; the others are those of Unicode, and five stand for nothing.
 const WINDOWS_1252: [char; 32] = [
@@ -52,7 +60,7 @@ fn column_names(header: &[String]) -> Vec<String> {
 }
 
 /// What was read around, by how often.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Traces {
     headers: u64,
     empty_rows: u64,
@@ -63,6 +71,14 @@ struct Traces {
 }
 
 impl Traces {
+    fn add(&mut self, other: &Traces) {
+        self.headers += other.headers;
+        self.empty_rows += other.empty_rows;
+        self.separators += other.separators;
+        self.decimal_commas += other.decimal_commas;
+        self.windows_1252 += other.windows_1252;
+    }
+
     fn notes(&self) -> Vec<String> {
         let counted = [
             (self.headers, "lines repeat the header and are passed over"),
@@ -78,30 +94,56 @@ impl Traces {
     }
 }
 
+/// Bytes that a thread reads at a time.
+const BLOCK: usize = 1 << 20;
+
+/// What is known of a table by its header.
+struct Table<'a> {
+    separator: u8,
+    /// The header's fields, without space around them.
+    header: Vec<Vec<u8>>,
+    /// The names of the columns, of which the header may have fewer at its end.
+    columns: Vec<&'a str>,
+    roles: Vec<Role>,
+    /// Those that give labels.
+    labels: Vec<&'a str>,
+    features: usize,
+    /// Whether a line like the header cannot be a row of numbers.
+    names_are_words: bool,
+}
+
+/// Rows that were read of some lines, and the fault that ended them, at its place among these lines.
+#[derive(Default)]
+struct Part {
+    rows: Vec<FeatureRow>,
+    lines: u64,
+    traces: Traces,
+    fault: Option<Fault>,
+}
+
 /// The rows of a table.
 pub(super) fn read(mut input: impl BufRead, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
-    let separator = separator(&mut input).map_err(|error| (1, error.to_string()))?;
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(separator)
-        .terminator(csv::Terminator::Any(b'\n'))
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(input);
-    let told = |error: csv::Error| {
-        let line = error.position().map_or(0, csv::Position::line);
-        (line, error.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
+    let unreadable = |error: std::io::Error| (0, error.to_string());
+    let separator = separator(&mut input).map_err(unreadable)?;
+    let mut block = Vec::new();
+    next_block(&mut input, &mut block).map_err(unreadable)?;
+    let (record, after) = loop {
+        let (record, after) = first_record(&block, separator)?;
+        let known = block.len();
+        // A quoted name may have lines of its own, and go on where the block ends.
+        if after < known || !block.contains(&b'"') {
+            break (record, after);
+        }
+        next_block(&mut input, &mut block).map_err(unreadable)?;
+        if block.len() == known {
+            break (record, after);
+        }
     };
-    let mut record = csv::ByteRecord::new();
-    reader.read_byte_record(&mut record).map_err(told)?;
-    if record.iter().any(|field| field.contains(&0)) {
-        return Err((1, "the text is UTF-16 or no text; save the file as CSV in UTF-8".to_owned()));
-    }
-    let mut traces = Traces::default();
+    let lines_before = block[..after].iter().filter(|&&byte| byte == b'\n').count() as u64;
     let header: Vec<Vec<u8>> = record.iter().map(|field| field.trim_ascii().to_vec()).collect();
     let names = header.iter().map(|field| text_of(field).0.trim_start_matches('\u{feff}').trim().to_owned());
     let mut names: Vec<String> = names.collect();
     // A separator ends the header and each row: a column without a name or values.
-    let width = names.len();
     while names.len() > 1 && names.last().is_some_and(String::is_empty) {
         names.pop();
     }
@@ -109,68 +151,263 @@ pub(super) fn read(mut input: impl BufRead, mut rows: Rows<'_>) -> Result<OneFil
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
     rows.check(&columns).map_err(|problem| (1, problem))?;
     let mut roles: Vec<Role> = columns.iter().map(|column| rows.role(column).unwrap_or(Role::Number)).collect();
+    let mut traces = Traces::default();
     if names[0].is_empty() && matches!(roles[0], Role::Number) && roles.len() > 1 {
         roles[0] = Role::LeftOut;
         traces.index = true;
     }
     let features = columns.iter().zip(&roles).filter(|(_, role)| matches!(role, Role::Number));
     let features: Vec<String> = features.map(|(column, _)| (*column).to_owned()).collect();
+    let names_are_words = header.iter().zip(&roles).any(|(name, role)| matches!(role, Role::Number) && !is_plain(name));
     let labels = label_columns(&columns, &roles);
-    while reader.read_byte_record(&mut record).map_err(told)? {
-        let line = record.position().map_or(0, csv::Position::line);
-        let fault = |problem: String| (line, problem);
-        if record.iter().all(|field| field.trim_ascii().is_empty()) {
-            // A line without anything is none.
-            traces.empty_rows += u64::from(record.len() > 1);
-            continue;
+    let table = Table { separator, header, columns, roles, labels, features: features.len(), names_are_words };
+
+    block.drain(..after);
+    let mut line = 1 + lines_before;
+    // The memory of blocks is used again.
+    let mut blocks = vec![block];
+    blocks.resize_with(rayon::current_num_threads(), Vec::new);
+    loop {
+        // Of the first blocks, one is filled already.
+        for block in blocks.iter_mut().filter(|block| block.is_empty()) {
+            next_block(&mut input, block).map_err(unreadable)?;
         }
-        if record.len() == width && record.iter().zip(&header).all(|(field, name)| field.trim_ascii() == name) {
-            traces.headers += 1;
-            continue;
+        let plain = blocks.iter().take_while(|block| !block.contains(&b'"')).count();
+        let parts: Vec<Part> = blocks[..plain].par_iter().map(|block| plain_lines(&table, &rows, block)).collect();
+        for part in parts {
+            line += take(part, line, &mut rows, &mut traces)?;
         }
-        if record.len() < columns.len() {
-            return Err(fault(format!("{} values for {} columns", record.len(), columns.len())));
+        if plain < blocks.len() {
+            let rest: Vec<u8> = blocks.drain(plain..).flatten().collect();
+            quoted_lines(&table, &mut rows, &mut traces, Cursor::new(rest).chain(input), line)?;
+            break;
         }
-        if record.len() > columns.len() {
-            if let Some(more) = record.iter().skip(columns.len()).find(|field| !field.trim_ascii().is_empty()) {
-                let more: String = text_of(more).0.chars().take(60).collect();
-                let (found, named) = (record.len(), columns.len());
-                return Err(fault(format!("{found} values for {named} columns that have a name: `{more}` has none")));
-            }
-            traces.separators += 1;
+        if blocks.iter().any(Vec::is_empty) {
+            break;
         }
-        let mut values = Vec::with_capacity(features.len());
-        let mut named = Named::default();
-        for ((field, role), column) in record.iter().zip(&roles).zip(&columns) {
-            let field = field.trim_ascii();
-            let mut text = || {
-                let (text, is_utf8) = text_of(field);
-                traces.windows_1252 += u64::from(!is_utf8);
-                text.into_owned()
-            };
-            match role {
-                Role::Label => named.labels.push(text()),
-                Role::Endpoint(place) => named.endpoints[*place] = text(),
-                Role::Group => named.group.push(text()),
-                Role::LeftOut | Role::OneOf(_) => {}
-                Role::Number => values.push(match number(field, separator, &mut traces) {
-                    Some(number) if number.is_finite() => single(number).map_err(fault)?,
-                    Some(_) => rows.missing(column, NOT_FINITE).map_err(fault)?,
-                    None if field.is_empty() || field == b"?" => rows.missing(column, MISSING).map_err(fault)?,
-                    None => {
-                        let start: String = text_of(field).0.chars().take(60).collect();
-                        let decimal_comma = start.contains(',') && start.replace(',', ".").parse::<f64>().is_ok();
-                        let what = if decimal_comma { " (a decimal comma? write a point)" } else { "" };
-                        let problem = format!("`{column}`: `{start}` is not a number{what}; or name it in `leave_out`");
-                        return Err(fault(problem));
-                    }
-                }),
-            }
-        }
-        rows.push(values, &labels, named).map_err(fault)?;
+        blocks.iter_mut().for_each(Vec::clear);
     }
     rows.notes.extend(traces.notes());
     rows.finish(features)
+}
+
+/// Whether a name is a number.
+fn is_plain(name: &[u8]) -> bool {
+    plain_number(name).is_some_and(|(_, length)| length == name.len())
+}
+
+/// Adds the rows of a part that begins in this line, says its fault after them, and gives how many lines it has.
+fn take(part: Part, first: u64, rows: &mut Rows<'_>, traces: &mut Traces) -> Result<u64, Fault> {
+    rows.add_all(part.rows).map_err(|problem| (first, problem))?;
+    traces.add(&part.traces);
+    match part.fault {
+        Some((line, problem)) => Err((first + line, problem)),
+        None => Ok(part.lines),
+    }
+}
+
+/// Fills a block with whole lines; nothing at the end of the file.
+fn next_block(input: &mut impl BufRead, block: &mut Vec<u8>) -> std::io::Result<()> {
+    block.reserve(BLOCK + BLOCK / 64);
+    input.by_ref().take(BLOCK as u64).read_to_end(block)?;
+    if block.last().is_some_and(|&byte| byte != b'\n') {
+        input.read_until(b'\n', block)?;
+    }
+    Ok(())
+}
+
+fn reader<R: Read>(separator: u8, input: R) -> csv::Reader<R> {
+    csv::ReaderBuilder::new()
+        .delimiter(separator)
+        .terminator(csv::Terminator::Any(b'\n'))
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(input)
+}
+
+/// The fault that the csv reader found, in a text whose first line has this number.
+fn told(error: &csv::Error, first: u64) -> Fault {
+    let line = error.position().map_or(0, |position| first - 1 + position.line());
+    (line, error.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// The first record of a text, and where the next begins.
+fn first_record(text: &[u8], separator: u8) -> Result<(csv::ByteRecord, usize), Fault> {
+    let mut reader = reader(separator, text);
+    let mut record = csv::ByteRecord::new();
+    reader.read_byte_record(&mut record).map_err(|error| told(&error, 1))?;
+    if record.iter().any(|field| field.contains(&0)) {
+        return Err((1, "the text is UTF-16 or no text; save the file as CSV in UTF-8".to_owned()));
+    }
+    if record.is_empty() {
+        record.push_field(b"");
+    }
+    Ok((record, usize::try_from(reader.position().byte()).unwrap_or(usize::MAX).min(text.len())))
+}
+
+/// Reads lines in which nothing is quoted.
+fn plain_lines(table: &Table<'_>, rows: &Rows<'_>, lines: &[u8]) -> Part {
+    let mut part = Part::default();
+    let mut known = KnownLabels::new();
+    let mut named = Named::default();
+    for line in lines.split_inclusive(|&byte| byte == b'\n') {
+        let number = part.lines;
+        part.lines += 1;
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        if line.is_empty() {
+            continue;
+        }
+        let row = match plain_row(table, rows, line, &mut named, &mut known) {
+            Some(row) => row.map(Some),
+            None => {
+                let fields = line.split(|&byte| byte == table.separator);
+                any_row(table, rows, fields, &mut part.traces, &mut known)
+            }
+        };
+        match row {
+            Ok(Some(row)) => part.rows.push(row),
+            Ok(None) => {}
+            Err(problem) => {
+                part.fault = Some((number, problem));
+                break;
+            }
+        }
+    }
+    part
+}
+
+/// Reads lines one after another, in which fields may be quoted, the first of them with this number.
+fn quoted_lines(
+    table: &Table<'_>,
+    rows: &mut Rows<'_>,
+    traces: &mut Traces,
+    input: impl Read,
+    first: u64,
+) -> Result<(), Fault> {
+    let mut reader = reader(table.separator, input);
+    let mut record = csv::ByteRecord::new();
+    let mut known = KnownLabels::new();
+    while reader.read_byte_record(&mut record).map_err(|error| told(&error, first))? {
+        let line = record.position().map_or(0, |position| first - 1 + position.line());
+        let row = any_row(table, rows, record.iter(), traces, &mut known).map_err(|problem| (line, problem))?;
+        if let Some(row) = row {
+            rows.add(row).map_err(|problem| (line, problem))?;
+        }
+    }
+    Ok(())
+}
+
+/// A row as nearly all are: as many fields as there are columns, plain numbers where features are, and UTF-8. Nothing where it is
+/// none of these.
+fn plain_row(
+    table: &Table<'_>,
+    rows: &Rows<'_>,
+    line: &[u8],
+    named: &mut Named,
+    known: &mut KnownLabels,
+) -> Option<Result<FeatureRow, String>> {
+    if !table.names_are_words {
+        return None;
+    }
+    let mut rest = Some(line.strip_suffix(b"\r").unwrap_or(line));
+    let mut values = Vec::with_capacity(table.features);
+    let (mut labels, mut groups) = (0, 0);
+    for role in &table.roles {
+        let text = rest?;
+        if let Role::Number = role {
+            let (number, length) = plain_number(text)?;
+            rest = match text.get(length) {
+                None => None,
+                Some(&byte) if byte == table.separator => Some(&text[length + 1..]),
+                Some(_) => return None,
+            };
+            let single = number as f32;
+            values.push(Some(single).filter(|single| single.is_finite())?);
+            continue;
+        }
+        let end = text.iter().position(|&byte| byte == table.separator);
+        let field = std::str::from_utf8(text[..end.unwrap_or(text.len())].trim_ascii()).ok()?;
+        rest = end.map(|end| &text[end + 1..]);
+        match role {
+            Role::Label => set(&mut named.labels, &mut labels, field),
+            Role::Group => set(&mut named.group, &mut groups, field),
+            Role::Endpoint(place) => field.clone_into(&mut named.endpoints[*place]),
+            Role::LeftOut | Role::OneOf(_) | Role::Number => {}
+        }
+    }
+    if rest.is_some() {
+        return None;
+    }
+    Some(rows.make(values, &table.labels, named, known))
+}
+
+/// Puts a text in the next place of a list, whose memory is used again for every row.
+fn set(list: &mut Vec<String>, place: &mut usize, text: &str) {
+    match list.get_mut(*place) {
+        Some(old) => text.clone_into(old),
+        None => list.push(text.to_owned()),
+    }
+    *place += 1;
+}
+
+/// Any row; nothing where a line is none.
+fn any_row<'f>(
+    table: &Table<'_>,
+    rows: &Rows<'_>,
+    fields: impl Iterator<Item = &'f [u8]> + Clone,
+    traces: &mut Traces,
+    known: &mut KnownLabels,
+) -> Result<Option<FeatureRow>, String> {
+    let count = fields.clone().count();
+    if fields.clone().all(|field| field.trim_ascii().is_empty()) {
+        // A line without anything is none.
+        traces.empty_rows += u64::from(count > 1);
+        return Ok(None);
+    }
+    if count == table.header.len() && fields.clone().zip(&table.header).all(|(field, name)| field.trim_ascii() == name)
+    {
+        traces.headers += 1;
+        return Ok(None);
+    }
+    let named_columns = table.columns.len();
+    if count < named_columns {
+        return Err(format!("{count} values for {named_columns} columns"));
+    }
+    if count > named_columns {
+        if let Some(more) = fields.clone().skip(named_columns).find(|field| !field.trim_ascii().is_empty()) {
+            let more: String = text_of(more).0.chars().take(60).collect();
+            return Err(format!("{count} values for {named_columns} columns that have a name: `{more}` has none"));
+        }
+        traces.separators += 1;
+    }
+    let mut values = Vec::with_capacity(table.features);
+    let mut named = Named::default();
+    for ((field, role), column) in fields.zip(&table.roles).zip(&table.columns) {
+        let field = field.trim_ascii();
+        let mut text = || {
+            let (text, is_utf8) = text_of(field);
+            traces.windows_1252 += u64::from(!is_utf8);
+            text.into_owned()
+        };
+        match role {
+            Role::Label => named.labels.push(text()),
+            Role::Endpoint(place) => named.endpoints[*place] = text(),
+            Role::Group => named.group.push(text()),
+            Role::LeftOut | Role::OneOf(_) => {}
+            Role::Number => values.push(match number(field, table.separator, traces) {
+                Some(number) if number.is_finite() => single(number)?,
+                Some(_) => rows.missing(column, NOT_FINITE)?,
+                None if field.is_empty() || field == b"?" => rows.missing(column, MISSING)?,
+                None => {
+                    let start: String = text_of(field).0.chars().take(60).collect();
+                    let decimal_comma = start.contains(',') && start.replace(',', ".").parse::<f64>().is_ok();
+                    let what = if decimal_comma { " (a decimal comma? write a point)" } else { "" };
+                    return Err(format!("`{column}`: `{start}` is not a number{what}; or name it in `leave_out`"));
+                }
+            }),
+        }
+    }
+    rows.make(values, &table.labels, &named, known).map(Some)
 }
 
 /// The number that a field is. A comma is a decimal one where the separator is another, and there is no point.

@@ -44,7 +44,7 @@ fn arff_and_rules_give_rows_with_all_labels() {
     assert_eq!(table.rows[3].values, [-1.0, 1.0, 0.0]);
     assert_eq!(table.rows[3].provenance.flow_id(), "a-60s.arff#1");
     let expected = Labels::from([("timeout", "60s"), ("tunnel", "Non-VPN")].map(|(a, b)| (a.to_owned(), b.to_owned())));
-    assert_eq!(table.rows[3].labels, expected);
+    assert_eq!(*table.rows[3].labels, expected);
 }
 
 #[test]
@@ -201,4 +201,84 @@ fn endpoints_come_out_of_columns_and_are_no_features() {
     let twice = rules.replace("\"to\"", "\"from\"");
     assert!(problem(&twice, csv).contains("column `from` of `features.endpoints` is used a second time"));
     assert!(problem(&rules.replace("\"csv\"", "\"arff\""), csv).contains("is for format \"csv\" alone"));
+}
+
+/// A table of several blocks with all that is read around, and where its fault is to be.
+fn long_table(fault: bool) -> String {
+    let mut text = String::from("duration,rate,note,class1,\n");
+    for row in 0..60_000_u32 {
+        match row % 1_000 {
+            7 => text.push_str("duration,rate,note,class1,\n"),
+            8 => text.push_str(",,,,\n\n"),
+            9 => text.push_str("1e3,Infinity,x,VPN\r\n"),
+            10 => text.push_str("+5, -2.5e-3 ,x,Non-VPN,,\r\n"),
+            11 => text.push_str("123456789012345678,?,x,VPN\n"),
+            _ if fault && row == 45_678 => text.push_str("1,two,x,VPN\n"),
+            _ => {
+                let kind = if row % 3 == 0 { "VPN" } else { "Non-VPN" };
+                text.push_str(&format!("{row},-{}.{row:06},a longer note of row {row},{kind}\n", row % 97));
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn blocks_give_the_rows_that_lines_one_after_another_give() {
+    let rules = "format = \"csv\"\nlabels = { tunnel = \"class1\" }\nleave_out = [\"note\"]\nmissing = -1.0";
+    let text = long_table(false);
+    assert!(text.len() > 2 << 20, "several blocks");
+    let plain = load(rules, &[("a-15s.csv", &text)]).unwrap();
+    // A quote in the header has all of it read as quoted; one late has what comes from there on.
+    let quoted = text.replacen("class1", "\"class1\"", 1);
+    let late = text.replacen("a longer note of row 30000", "\"a longer note,\nof row 30000\"", 1);
+    for other in [quoted, late] {
+        let other = load(rules, &[("a-15s.csv", &other)]).unwrap();
+        assert!(plain.rows == other.rows);
+        assert_eq!(plain.notes, other.notes);
+    }
+    assert_eq!(plain.rows.len(), 60_000 - 2 * 60);
+    assert_eq!(plain.notes.len(), 3, "{:?}", plain.notes);
+    let last = plain.rows.last().unwrap();
+    assert_eq!((last.provenance.number, last.values[0]), (59_879, 59_999.0));
+    assert_eq!(last.values[1].to_bits(), "-53.059999".parse::<f32>().unwrap().to_bits());
+
+    let text = long_table(true);
+    let line = 1 + text.lines().position(|line| line.starts_with("1,two")).unwrap();
+    for text in [text.clone(), text.replacen("class1", "\"class1\"", 1)] {
+        let error = load(rules, &[("a-15s.csv", &text)]).unwrap_err().to_string();
+        assert!(error.contains(&format!("a-15s.csv:{line}: `rate`: `two` is not a number")), "{error}");
+    }
+}
+
+#[test]
+fn names_that_are_numbers_are_still_a_header() {
+    let rules = "format = \"csv\"\nlabels = { tunnel = \"class1\" }";
+    let table = load(rules, &[("a-15s.csv", "1,2,class1\n3,4,VPN\n1,2,class1\n1,2,VPN\n")]).unwrap();
+    let values: Vec<&[f32]> = table.rows.iter().map(|row| &row.values[..]).collect();
+    assert_eq!(values, [[3.0, 4.0], [1.0, 2.0]]);
+    assert!(table.notes[0].ends_with("1 lines repeat the header and are passed over"), "{:?}", table.notes);
+}
+
+/// Rows in the layout of CIC-Darknet2020: CICFlowMeter's columns, `Label` twice.
+#[test]
+fn the_darknet_table_is_read_by_its_definition() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let definition = DatasetDefinition::read(&super::super::definition_path(&project, "cic-darknet2020")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let text = "Flow ID,Src IP,Src Port,Dst IP,Dst Port,Protocol,Timestamp,Flow Duration,Flow Bytes/s,Label,Label\n\
+                10.0.0.1-1.2.3.4-57158-443-6,10.0.0.1,57158,1.2.3.4,443,6,24/07/2015 04:09:48 PM,229,NaN,Non-Tor,AUDIO-STREAMING\n\
+                x,10.0.0.1,57158,1.2.3.4,443,6,24/07/2015 04:10:48 PM,12.5,Infinity,VPN,Audio-Streaming\n\
+                y,8.0.0.1,0,8.0.0.2,0,0,24/07/2015 04:11:48 PM,0,3,Tor,P2P\n";
+    std::fs::write(folder.path().join("Darknet.CSV"), text).unwrap();
+    let folder = open_folder(&definition, folder.path()).unwrap();
+    let table = load_features(&[Dataset { definition, folder }], &Silent).unwrap();
+    assert_eq!(table.names, ["Flow Duration", "Flow Bytes/s"]);
+    let values: Vec<&[f32]> = table.rows.iter().map(|row| &row.values[..]).collect();
+    assert_eq!(values, [[229.0, -1.0], [12.5, -1.0], [0.0, 3.0]]);
+    assert_eq!(table.rows[1].labels["network"], "VPN");
+    assert_eq!(table.rows[0].labels["category"], "AUDIO-STREAMING");
+    // Slices of a connection are of one group.
+    assert_eq!(table.rows[0].provenance.capture, table.rows[1].provenance.capture);
+    assert_ne!(table.rows[0].provenance.capture, table.rows[2].provenance.capture);
 }

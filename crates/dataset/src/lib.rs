@@ -12,6 +12,7 @@ mod error;
 mod feature_file;
 mod feature_file_arff;
 mod feature_file_csv;
+mod feature_file_number;
 mod fetch;
 mod flow_labels;
 mod folder;

@@ -58,6 +58,7 @@ fn every_shipped_definition_is_valid() {
             "cesnet-quic22",
             "cesnet-tls-year22",
             "cesnet-tls22",
+            "cic-darknet2020",
             "ctu13",
             "ctu13-hosts",
             "et-bert",
@@ -81,6 +82,7 @@ fn every_shipped_definition_is_valid() {
             "ucdavis-icdm19",
             "ustc-tfc2016",
             "utmobilenet21",
+            "vnat",
             "wflib",
             "yatc"
         ]
@@ -117,6 +119,23 @@ fn published_layouts_get_their_labels() {
     assert_eq!(labels_of(&ustc, "malware-Nsis-ay.pcap"), ["traffic=malware", "application=Nsis-ay"]);
     assert_eq!(labels_of(&ustc, "USTC/Benign/Weibo-2.pcap"), ["traffic=benign", "application=Weibo"]);
     assert_eq!(labels_of(&ustc, "Malware/Neris/Neris.pcap"), ["traffic=malware", "application=Neris"]);
+    let vnat = shipped("vnat");
+    for (path, expected) in [
+        ("VNAT/nonvpn_scp_long_capture1.pcap", ["nonvpn", "file_transfer", "scp"]),
+        ("nonvpn_skype-chat_capture54.pcap", ["nonvpn", "chat", "skype"]),
+        ("vpn_rsync_newcapture1.pcap", ["vpn", "file_transfer", "rsync"]),
+        ("vpn_voip_capture2.pcap", ["vpn", "voip", "voip"]),
+        ("nonvpn_rdp_capture5.pcap", ["nonvpn", "command_and_control", "rdp"]),
+        ("vpn_vimeo_capture1.pcap", ["vpn", "streaming", "vimeo"]),
+    ] {
+        assert!(vnat.files.is_match(path), "{path}");
+        let labels = vnat.rules.labels_of(path).unwrap();
+        assert_eq!(
+            vnat.label_columns.iter().map(|column| labels[column].as_str()).collect::<Vec<_>>(),
+            expected,
+            "{path}"
+        );
+    }
     let ctu = shipped("ctu13");
     assert!(labels_of(&ctu, "1/botnet-capture-20110810-neris.pcap").is_empty());
     assert_eq!(labels_of(&ctu, "1/capture20110810.truncated.pcap"), ["scenario=1", "content=headers"]);

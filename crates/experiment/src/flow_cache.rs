@@ -148,6 +148,7 @@ pub(super) fn write(
     let header = StoreHeader {
         datasets: datasets.iter().map(|dataset| dataset.definition.name.clone()).collect(),
         label_columns,
+        added_columns: Vec::new(),
         statistic_names: STATISTIC_NAMES.iter().map(|name| (*name).to_owned()).collect(),
         flow_options: options.clone(),
     };

@@ -250,7 +250,9 @@ fn load_datasets(
     if tables > 0 {
         let table = dataset::load_features(datasets, progress)?;
         table.notes.iter().for_each(|note| progress.warn(note));
-        dataset::labels_alike(table.rows.iter().map(|row| &row.labels)).iter().for_each(|text| progress.warn(text));
+        dataset::labels_alike(table.rows.iter().map(|row| row.labels.as_ref()))
+            .iter()
+            .for_each(|text| progress.warn(text));
         let captures = table_facts(&table, &checksums)?;
         let key = of_files("rows", ROWS_VERSION).key();
         let manifests = manifests(datasets, &captures, &checksums)?;

@@ -7,6 +7,7 @@ mod cache;
 mod cache_entries;
 mod comparisons;
 mod corpus;
+mod divided;
 mod evaluation;
 mod export;
 mod fit;
@@ -36,6 +37,7 @@ mod verify;
 pub use cache::{CHECKPOINT_INTERVAL, Cache, StageCount, StageCounts};
 pub use cache_entries::{CacheContents, CacheEntry, PruneLimits, Pruned};
 pub use comparisons::{Comparison, PairedTest};
+pub use divided::{DividedFlows, divided_flows};
 pub use evaluation::{
     Answers, Condition, Disturbance, EvaluationKind, EvaluationOptions, MEDIAN_WAIT_SECONDS, TEMPERATURE,
 };

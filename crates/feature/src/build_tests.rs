@@ -203,6 +203,7 @@ fn real_captures_become_features_through_the_store() {
     let header = StoreHeader {
         datasets: vec![definition.name.clone()],
         label_columns: definition.label_columns.clone(),
+        added_columns: Vec::new(),
         statistic_names: STATISTIC_NAMES.iter().map(|name| (*name).to_owned()).collect(),
         flow_options: options.clone(),
     };

@@ -11,6 +11,7 @@ use parquet::file::writer::SerializedColumnWriter;
 use parquet::schema::types::{ColumnDescriptor, Type};
 
 use super::store::StoreHeader;
+use super::tool::{Tool, ToolColumn};
 use etcbench_capture::{HeaderLayout, Transport};
 use etcbench_dataset::{FlowProvenance, LabelledFlow, Labels};
 use etcbench_flow::{FiveTuple, Flow, FlowPacket, PacketDirection};
@@ -33,7 +34,11 @@ pub(super) enum Field {
     Start,
     End,
     Label(usize),
+    /// A column that an experiment adds: the class, or a part.
+    Added(usize),
     Statistic(usize),
+    /// A column under the name that a tool has for it.
+    Tool(Tool, usize),
     PacketCount,
     PacketBytes(usize),
     PacketTime(usize),
@@ -41,6 +46,38 @@ pub(super) enum Field {
     PacketDirection(usize),
     PacketTransportOffset(usize),
     PacketPayloadOffset(usize),
+}
+
+/// Which columns a table of flows has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Columns {
+    /// Ours, all of them.
+    Own,
+    /// Whose flow a row is, its labels, and the columns that a tool has, under its names.
+    Of(Tool),
+}
+
+impl Columns {
+    /// The columns in their order.
+    pub(super) fn fields(self, header: &StoreHeader) -> Vec<Field> {
+        match self {
+            Columns::Own => Field::all(header),
+            Columns::Of(tool) => {
+                let labels = (0..header.label_columns.len()).map(Field::Label);
+                let added = (0..header.added_columns.len()).map(Field::Added);
+                let own = [Field::Dataset, Field::Capture, Field::Number].into_iter().chain(labels).chain(added);
+                own.chain((0..tool.columns().len()).map(|place| Field::Tool(tool, place))).collect()
+            }
+        }
+    }
+}
+
+/// What stands before the name of an added column among a flow's labels, where label columns are too.
+const ADDED: &str = "added: ";
+
+/// The key among a flow's labels of the value of an added column.
+pub fn added_key(column: &str) -> String {
+    format!("{ADDED}{column}")
 }
 
 /// A cell.
@@ -60,7 +97,8 @@ impl Field {
     /// How many columns a store has; none when the header asks for more than can be.
     pub(crate) fn count(header: &StoreHeader) -> Option<usize> {
         let packets = header.flow_options.kept_packets.checked_mul(PER_PACKET)?;
-        packets.checked_add(FIXED + header.label_columns.len() + header.statistic_names.len())
+        packets
+            .checked_add(FIXED + header.label_columns.len() + header.added_columns.len() + header.statistic_names.len())
     }
 
     /// All columns in their order.
@@ -79,6 +117,7 @@ impl Field {
             End,
         ];
         fields.extend((0..header.label_columns.len()).map(Label));
+        fields.extend((0..header.added_columns.len()).map(Added));
         fields.extend((0..header.statistic_names.len()).map(Statistic));
         fields.push(PacketCount);
         for k in 0..header.flow_options.kept_packets {
@@ -107,7 +146,9 @@ impl Field {
             Field::Start => "start_ns".to_owned(),
             Field::End => "end_ns".to_owned(),
             Field::Label(index) => format!("label_{}", header.label_columns[index]),
+            Field::Added(index) => header.added_columns[index].clone(),
             Field::Statistic(index) => format!("statistic_{}", header.statistic_names[index]),
+            Field::Tool(..) => self.of_tool().map_or_else(String::new, |column| column.name.to_owned()),
             Field::PacketCount => "packet_count".to_owned(),
             Field::PacketBytes(k) => format!("packet_{k}_bytes"),
             Field::PacketTime(k) => format!("packet_{k}_time_ns"),
@@ -119,8 +160,12 @@ impl Field {
     }
 
     /// Physical type, annotation, and whether null occurs.
-    fn kind(self) -> (Physical, ConvertedType, bool) {
+    pub(crate) fn kind(self) -> (Physical, ConvertedType, bool) {
         use ConvertedType::{NONE, UINT_16, UINT_32, UTF8};
+        if let Some(column) = self.of_tool() {
+            let (physical, converted) = column.kind();
+            return (physical, converted, false);
+        }
         match self {
             Field::Dataset | Field::Capture | Field::SourceAddress | Field::DestinationAddress | Field::Transport => {
                 (Physical::BYTE_ARRAY, UTF8, false)
@@ -128,8 +173,8 @@ impl Field {
             Field::Number | Field::PacketCount => (Physical::INT32, UINT_32, false),
             Field::SourcePort | Field::DestinationPort => (Physical::INT32, UINT_16, false),
             Field::Start | Field::End => (Physical::INT64, NONE, false),
-            Field::Label(_) | Field::PacketDirection(_) => (Physical::BYTE_ARRAY, UTF8, true),
-            Field::Statistic(_) => (Physical::DOUBLE, NONE, false),
+            Field::Label(_) | Field::Added(_) | Field::PacketDirection(_) => (Physical::BYTE_ARRAY, UTF8, true),
+            Field::Statistic(_) | Field::Tool(..) => (Physical::DOUBLE, NONE, false),
             Field::PacketBytes(_) => (Physical::BYTE_ARRAY, NONE, true),
             Field::PacketTime(_) => (Physical::INT64, NONE, true),
             Field::PacketWireLength(_) => (Physical::INT32, UINT_32, true),
@@ -137,9 +182,21 @@ impl Field {
         }
     }
 
+    /// The tool's column, where it is one.
+    fn of_tool(self) -> Option<&'static ToolColumn> {
+        match self {
+            Field::Tool(tool, place) => tool.columns().get(place),
+            _ => None,
+        }
+    }
+
     /// Whether values repeat so much that a dictionary of them pays.
     pub(crate) fn repeats(self) -> bool {
-        !matches!(self, Field::Start | Field::End | Field::Statistic(_) | Field::PacketBytes(_) | Field::PacketTime(_))
+        match self {
+            Field::Start | Field::End | Field::Statistic(_) | Field::PacketBytes(_) | Field::PacketTime(_) => false,
+            Field::Tool(..) => self.is_text(),
+            _ => true,
+        }
     }
 
     /// Whether the column's bytes are text.
@@ -174,7 +231,12 @@ impl Field {
             Field::Label(index) => {
                 row.labels.get(&header.label_columns[index]).map_or(Value::Null, |value| text(value))
             }
+            Field::Added(index) => {
+                let value = row.labels.get(&added_key(&header.added_columns[index]));
+                value.map_or(Value::Null, |value| text(value))
+            }
             Field::Statistic(index) => Value::Double(flow.statistics[index]),
+            Field::Tool(..) => self.of_tool().map_or(Value::Null, |column| column.value(row)),
             Field::PacketCount => Value::Integer(flow.packets.len() as i64),
             Field::PacketBytes(k) => packet(k, &|packet| Value::Bytes(packet.bytes.clone())),
             Field::PacketTime(k) => packet(k, &|packet| Value::Integer(packet.timestamp)),
@@ -197,7 +259,7 @@ fn direction_name(direction: PacketDirection) -> &'static str {
     }
 }
 
-fn transport_name(transport: Transport) -> &'static str {
+pub(super) fn transport_name(transport: Transport) -> &'static str {
     match transport {
         Transport::Tcp => "tcp",
         Transport::Udp => "udp",
@@ -220,7 +282,11 @@ pub(super) fn check(header: &StoreHeader, row: &LabelledFlow) -> Result<(), Stri
     if dataset_of(header, &row.provenance.capture).is_none() {
         return Err(format!("flow {id} is of none of the datasets {}", header.datasets.join(", ")));
     }
-    if let Some(column) = row.labels.keys().find(|column| !header.label_columns.contains(column)) {
+    let is_added = |column: &str| {
+        column.strip_prefix(ADDED).is_some_and(|column| header.added_columns.iter().any(|added| added == column))
+    };
+    let unknown = |column: &&String| !header.label_columns.contains(column) && !is_added(column);
+    if let Some(column) = row.labels.keys().find(unknown) {
         return Err(format!("flow {id} has label column `{column}`, which the header does not name"));
     }
     let (found, named) = (flow.statistics.len(), header.statistic_names.len());
@@ -239,9 +305,9 @@ pub(super) fn check(header: &StoreHeader, row: &LabelledFlow) -> Result<(), Stri
 }
 
 /// The schema of a store.
-pub(super) fn schema(header: &StoreHeader) -> ParquetResult<Type> {
+pub(super) fn schema(header: &StoreHeader, columns: &[Field]) -> ParquetResult<Type> {
     let mut fields = Vec::new();
-    for field in Field::all(header) {
+    for field in columns {
         let (physical, converted, optional) = field.kind();
         let repetition = if optional { Repetition::OPTIONAL } else { Repetition::REQUIRED };
         let name = field.name(header);
@@ -431,6 +497,11 @@ pub(super) fn assemble(header: &StoreHeader, fields: &[Field], values: Vec<Value
     for column in &header.label_columns {
         if let Some(value) = row.optional_text()? {
             labels.insert(column.clone(), value);
+        }
+    }
+    for column in &header.added_columns {
+        if let Some(value) = row.optional_text()? {
+            labels.insert(added_key(column), value);
         }
     }
     let mut statistics = Vec::with_capacity(header.statistic_names.len());

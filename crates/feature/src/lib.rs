@@ -1,27 +1,40 @@
 //! Features: labelled flows become `N x M` byte tokens and flow statistics. This module owns masking,
 //! padding and the columnar feature store on disk (Parquet).
 
+mod arrow;
 mod build;
 mod column;
 mod duplicate;
+mod image;
 mod mask;
+mod nprint;
+mod npz;
 mod sequence;
 mod set;
+mod spool;
 mod store;
 mod text;
 mod token;
+mod tool;
 mod unlabelled;
 
+pub use arrow::stream_arrow;
 pub use build::{
     Classes, Sample, Selection, SelectionError, Unselected, Values, build_features, build_table_features, features_of,
 };
+pub use column::{Columns, added_key};
 pub use duplicate::{DuplicateFlows, tokens_without_identifiers};
+pub use image::{IMAGE_BYTES, IMAGE_PACKETS, write_images};
 pub use mask::{Mask, MaskMethod, mask_flow};
+pub use nprint::stream_nprint;
+pub use npz::stream_npz;
 pub use sequence::{SequenceError, SequenceOptions, Transformation, sequence_names, write_sequence};
 pub use set::{FeatureSet, PAD, TokenArray, VOCABULARY};
+pub use spool::npy_header;
 pub use store::{StoreError, StoreHeader, StoreReader, stream_store, write_store};
 pub use text::stream_csv;
 pub use token::{PacketStart, TokenError, TokenOptions, shown_packets, tokenize};
+pub use tool::Tool;
 pub use unlabelled::{Unusable, unlabelled_features};
 
 /// Raised whenever a change to the code changes the features of the same flows (masks, padding, statistics, sequences, which

@@ -25,7 +25,7 @@ use parquet::schema::types::{ColumnDescPtr, ColumnPath};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::column::{Field, Value};
+use super::column::{Columns, Field, Value};
 use etcbench_dataset::LabelledFlow;
 use etcbench_flow::FlowOptions;
 use etcbench_storage as storage;
@@ -49,6 +49,10 @@ pub struct StoreHeader {
     pub datasets: Vec<String>,
     /// The label columns, in the order of their Parquet columns.
     pub label_columns: Vec<String>,
+    /// Columns that an experiment adds, such as the class and parts, under their own names; a flow has their values among its
+    /// labels, by [`added_key`](super::added_key).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added_columns: Vec<String>,
     /// Names of the flow statistics, in their order.
     pub statistic_names: Vec<String>,
     /// The options the flows were made with.
@@ -87,29 +91,32 @@ pub fn write_store<'a>(
     flows: impl IntoIterator<Item = &'a LabelledFlow>,
 ) -> Result<u64, StoreError> {
     let mut flows = flows.into_iter();
-    stream_store(path, header, &mut || Ok(flows.next()))
+    stream_store(path, header, Columns::Own, &mut || Ok(flows.next()))
 }
 
 /// Like [`write_store`], for flows that `next` gives one by one until it gives none; only a row group of them is in memory.
-/// An error from `next` leaves no file.
+/// An error from `next` leaves no file. A file with the columns of a tool is no store that [`StoreReader`] reads.
 ///
 /// # Errors
 /// Like [`write_store`], and any error of `next`.
 pub fn stream_store<F: Borrow<LabelledFlow> + Sync>(
     path: &Path,
     header: &StoreHeader,
+    columns: Columns,
     next: &mut dyn FnMut() -> std::io::Result<Option<F>>,
 ) -> Result<u64, StoreError> {
     let mut count = 0;
     storage::write_whole_with(path, |file| {
-        let schema = super::column::schema(header).map_err(std::io::Error::other)?;
+        let fields = columns.fields(header);
+        let schema = super::column::schema(header, &fields).map_err(std::io::Error::other)?;
+        let format = (columns == Columns::Own).then(|| (FORMAT_KEY, FORMAT.to_owned()));
         let metadata = [
-            (VERSION_KEY, env!("CARGO_PKG_VERSION").to_owned()),
-            (FORMAT_KEY, FORMAT.to_owned()),
-            (HEADER_KEY, serde_json::to_string(header)?),
+            Some((VERSION_KEY, env!("CARGO_PKG_VERSION").to_owned())),
+            format,
+            Some((HEADER_KEY, serde_json::to_string(header)?)),
         ];
-        let metadata = metadata.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect();
-        let fields = Field::all(header);
+        let metadata =
+            metadata.into_iter().flatten().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect();
         let level = ZstdLevel::try_new(1).map_err(std::io::Error::other)?;
         let mut properties = WriterProperties::builder();
         for field in fields.iter().filter(|field| !field.repeats()) {
@@ -154,7 +161,11 @@ fn write_group<W: std::io::Write + Send, F: Borrow<LabelledFlow> + Sync>(
     for flow in flows {
         super::column::check(header, flow.borrow())?;
     }
-    let statistics = super::column::statistics(header, flows);
+    let statistics = if fields.iter().any(|field| matches!(field, Field::Statistic(_))) {
+        super::column::statistics(header, flows)
+    } else {
+        Vec::new()
+    };
     let schema = writer.schema_descr();
     let (columns, properties) = (schema.columns(), writer.properties());
     let encode = |(field, column): (&Field, &ColumnDescPtr)| -> Result<(Bytes, ColumnCloseResult), ParquetError> {

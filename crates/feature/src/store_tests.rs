@@ -13,6 +13,7 @@ fn header() -> StoreHeader {
     StoreHeader {
         datasets: vec!["one".to_owned(), "two".to_owned()],
         label_columns: vec!["tunnel".to_owned(), "category".to_owned()],
+        added_columns: Vec::new(),
         statistic_names: vec!["duration".to_owned(), "bytes".to_owned()],
         flow_options: FlowOptions { kept_packets: 3, ..FlowOptions::default() },
     }

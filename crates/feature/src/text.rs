@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::path::Path;
 
-use super::column::{Field, Value, check};
+use super::column::{Columns, Value, check};
 use super::store::{StoreError, StoreHeader};
 use etcbench_dataset::LabelledFlow;
 use etcbench_storage as storage;
@@ -17,11 +17,12 @@ use etcbench_storage as storage;
 pub fn stream_csv<F: Borrow<LabelledFlow>>(
     path: &Path,
     header: &StoreHeader,
+    columns: Columns,
     next: &mut dyn FnMut() -> std::io::Result<Option<F>>,
 ) -> Result<u64, StoreError> {
     let mut count = 0;
     storage::write_whole_with(path, |file| {
-        let fields = Field::all(header);
+        let fields = columns.fields(header);
         let mut table = csv::Writer::from_writer(file);
         table.write_record(fields.iter().map(|field| field.name(header)))?;
         while let Some(flow) = next()? {

@@ -3,6 +3,7 @@
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
+use etcbench_feature::npy_header;
 use ndarray::Array2;
 
 /// The longest header that is read.
@@ -16,7 +17,7 @@ pub(super) fn write(
     fill: impl FnOnce(&mut BufWriter<std::fs::File>) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
     let mut file = BufWriter::with_capacity(1 << 20, std::fs::File::create(path)?);
-    file.write_all(&header(descr, shape))?;
+    file.write_all(&npy_header(descr, shape))?;
     fill(&mut file)?;
     file.flush()
 }
@@ -31,21 +32,8 @@ pub fn write_array<const SIZE: usize>(
     shape: &[usize],
     mut values: impl Iterator<Item = [u8; SIZE]>,
 ) -> std::io::Result<()> {
-    file.write_all(&header(descr, shape))?;
+    file.write_all(&npy_header(descr, shape))?;
     values.try_for_each(|value| file.write_all(&value))
-}
-
-fn header(descr: &str, shape: &[usize]) -> Vec<u8> {
-    let shape: String = shape.iter().map(|size| format!("{size}, ")).collect();
-    let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}", shape.trim_end());
-    // Values begin at a multiple of 64.
-    let length = (10 + text.len() + 1).next_multiple_of(64) - 10;
-    text.extend(std::iter::repeat_n(' ', length - 1 - text.len()));
-    text.push('\n');
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((length as u16).to_le_bytes());
-    bytes.extend(text.into_bytes());
-    bytes
 }
 
 /// Reads a matrix of `<f4` or `<f8` of exactly `shape`, as 64-bit numbers.

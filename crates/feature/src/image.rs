@@ -1,0 +1,90 @@
+//! Flows as images, as YaTC makes them (Zhao et al. 2023): PNG of 40 x 40 grey values, the first five packets of a flow, of each 80
+//! bytes of headers from the IP header on and 240 of payload, either filled up with zeros. A folder of files, a flow each.
+
+use std::borrow::Borrow;
+use std::path::{Path, PathBuf};
+
+use super::column::check;
+use super::store::{StoreError, StoreHeader};
+use etcbench_dataset::LabelledFlow;
+use etcbench_flow::FlowPacket;
+use etcbench_storage as storage;
+
+/// Pixels of a side.
+const SIDE: u32 = 40;
+/// Packets of a flow, and bytes of each: of headers, and of payload.
+pub const IMAGE_PACKETS: usize = 5;
+const HEADERS: usize = 80;
+const PAYLOAD: usize = 240;
+/// Bytes of a packet from the IP header on that an image may need: headers with all options, and the payload.
+pub const IMAGE_BYTES: usize = 120 + PAYLOAD;
+
+/// Writes an image per flow that `next` gives, until it gives none, into the folder `path`, which appears whole or not at all:
+/// `CAPTURE/NUMBER.png`, below folders of the columns that an experiment adds, the last first (`PART/CLASS/`).
+///
+/// # Errors
+/// An error of the file system or of `next`; a flow that does not fit the header, as for the store; a header that keeps too
+/// little of packets.
+pub fn write_images<F: Borrow<LabelledFlow>>(
+    path: &Path,
+    header: &StoreHeader,
+    next: &mut dyn FnMut() -> std::io::Result<Option<F>>,
+) -> Result<u64, StoreError> {
+    let told = |source| StoreError::Write { file: path.display().to_string(), source };
+    let options = &header.flow_options;
+    if options.kept_packets < IMAGE_PACKETS || options.kept_bytes < IMAGE_BYTES {
+        let problem =
+            format!("an image takes {IMAGE_PACKETS} packets of {IMAGE_BYTES} bytes; fewer are kept of each flow");
+        return Err(told(std::io::Error::other(problem)));
+    }
+    let mut count = 0;
+    let folder = storage::WholeFolder::new(path).map_err(told)?;
+    while let Some(flow) = next().map_err(told)? {
+        let flow = flow.borrow();
+        check(header, flow).map_err(std::io::Error::other).map_err(told)?;
+        let mut place = folder.path().to_owned();
+        for column in header.added_columns.iter().rev() {
+            place.push(as_name(flow.labels.get(&super::added_key(column)).map_or("none", String::as_str)));
+        }
+        place.extend(below(&flow.provenance.capture).iter());
+        place.push(format!("{}.png", flow.provenance.number));
+        let image = encoded(&flow.flow.packets).map_err(std::io::Error::other).map_err(told)?;
+        let mut file = storage::create_file(&place).map_err(told)?;
+        std::io::Write::write_all(&mut file, &image).map_err(told)?;
+        count += 1;
+    }
+    folder.put_in_place().map_err(told)?;
+    Ok(count)
+}
+
+/// A text as the name of a folder.
+fn as_name(text: &str) -> String {
+    let name: String = text.chars().map(|letter| if "/\\\0".contains(letter) { '_' } else { letter }).collect();
+    if name.is_empty() || name.chars().all(|letter| letter == '.') { format!("_{name}") } else { name }
+}
+
+/// A capture's path as one that leads nowhere else.
+fn below(capture: &str) -> PathBuf {
+    capture.split('/').filter(|part| !part.is_empty() && *part != ".").map(as_name).collect()
+}
+
+/// The image of a flow's first packets.
+fn encoded(packets: &[FlowPacket]) -> Result<Vec<u8>, png::EncodingError> {
+    let mut pixels = Vec::with_capacity((SIDE * SIDE) as usize);
+    for place in 0..IMAGE_PACKETS {
+        let (headers, payload) = packets.get(place).map_or((&[][..], &[][..]), |packet| {
+            packet.bytes.split_at(usize::from(packet.layout.payload_offset).min(packet.bytes.len()))
+        });
+        for (bytes, width) in [(headers, HEADERS), (payload, PAYLOAD)] {
+            let there = bytes.len().min(width);
+            pixels.extend_from_slice(&bytes[..there]);
+            pixels.extend(std::iter::repeat_n(0, width - there));
+        }
+    }
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, SIDE, SIDE);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.write_header()?.write_image_data(&pixels)?;
+    Ok(file)
+}

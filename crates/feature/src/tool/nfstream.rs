@@ -1,0 +1,92 @@
+//! NFStream 6 (Aouini and Pekar): names of its `NFlow`, definitions of its engine with `accounting_mode=1`, by which lengths are
+//! those of IP packets. Its times are whole milliseconds.
+
+use super::{Quantity, ToolColumn, column, same, sum, times};
+
+const MILLISECONDS: f64 = 1e3;
+const WHOLE: &str = "it rounds every packet's time down to milliseconds first";
+
+pub(super) const COLUMNS: &[ToolColumn] = &[
+    column("src_ip", Quantity::SourceAddress),
+    column("src_port", Quantity::SourcePort),
+    column("dst_ip", Quantity::DestinationAddress),
+    column("dst_port", Quantity::DestinationPort),
+    column("protocol", Quantity::Protocol),
+    column("ip_version", Quantity::IpVersion),
+    column("bidirectional_first_seen_ms", Quantity::Start(1_000_000)),
+    column("bidirectional_last_seen_ms", Quantity::End(1_000_000)),
+    column("bidirectional_duration_ms", Quantity::Duration(1_000_000)),
+    same("bidirectional_packets", "packets"),
+    same("bidirectional_bytes", "bytes"),
+    times("src2dst_duration_ms", "forward_interarrival_total", MILLISECONDS).but(WHOLE),
+    same("src2dst_packets", "forward_packets"),
+    same("src2dst_bytes", "forward_bytes"),
+    times("dst2src_duration_ms", "backward_interarrival_total", MILLISECONDS).but(WHOLE),
+    same("dst2src_packets", "backward_packets"),
+    same("dst2src_bytes", "backward_bytes"),
+    same("bidirectional_min_ps", "packet_length_min"),
+    same("bidirectional_mean_ps", "packet_length_mean"),
+    same("bidirectional_stddev_ps", "packet_length_std"),
+    same("bidirectional_max_ps", "packet_length_max"),
+    same("src2dst_min_ps", "forward_packet_length_min"),
+    same("src2dst_mean_ps", "forward_packet_length_mean"),
+    same("src2dst_stddev_ps", "forward_packet_length_std"),
+    same("src2dst_max_ps", "forward_packet_length_max"),
+    same("dst2src_min_ps", "backward_packet_length_min"),
+    same("dst2src_mean_ps", "backward_packet_length_mean"),
+    same("dst2src_stddev_ps", "backward_packet_length_std"),
+    same("dst2src_max_ps", "backward_packet_length_max"),
+    times("bidirectional_min_piat_ms", "flow_interarrival_min", MILLISECONDS).but(WHOLE),
+    times("bidirectional_mean_piat_ms", "flow_interarrival_mean", MILLISECONDS).but(WHOLE),
+    times("bidirectional_stddev_piat_ms", "flow_interarrival_std", MILLISECONDS).but(WHOLE),
+    times("bidirectional_max_piat_ms", "flow_interarrival_max", MILLISECONDS).but(WHOLE),
+    times("src2dst_min_piat_ms", "forward_interarrival_min", MILLISECONDS).but(WHOLE),
+    times("src2dst_mean_piat_ms", "forward_interarrival_mean", MILLISECONDS).but(WHOLE),
+    times("src2dst_stddev_piat_ms", "forward_interarrival_std", MILLISECONDS).but(WHOLE),
+    times("src2dst_max_piat_ms", "forward_interarrival_max", MILLISECONDS).but(WHOLE),
+    times("dst2src_min_piat_ms", "backward_interarrival_min", MILLISECONDS).but(WHOLE),
+    times("dst2src_mean_piat_ms", "backward_interarrival_mean", MILLISECONDS).but(WHOLE),
+    times("dst2src_stddev_piat_ms", "backward_interarrival_std", MILLISECONDS).but(WHOLE),
+    times("dst2src_max_piat_ms", "backward_interarrival_max", MILLISECONDS).but(WHOLE),
+    sum("bidirectional_syn_packets", "forward_syn", "backward_syn"),
+    sum("bidirectional_cwr_packets", "forward_cwr", "backward_cwr"),
+    sum("bidirectional_ece_packets", "forward_ece", "backward_ece"),
+    sum("bidirectional_urg_packets", "forward_urg", "backward_urg"),
+    sum("bidirectional_ack_packets", "forward_ack", "backward_ack"),
+    sum("bidirectional_psh_packets", "forward_psh", "backward_psh"),
+    sum("bidirectional_rst_packets", "forward_rst", "backward_rst"),
+    sum("bidirectional_fin_packets", "forward_fin", "backward_fin"),
+    same("src2dst_syn_packets", "forward_syn"),
+    same("src2dst_cwr_packets", "forward_cwr"),
+    same("src2dst_ece_packets", "forward_ece"),
+    same("src2dst_urg_packets", "forward_urg"),
+    same("src2dst_ack_packets", "forward_ack"),
+    same("src2dst_psh_packets", "forward_psh"),
+    same("src2dst_rst_packets", "forward_rst"),
+    same("src2dst_fin_packets", "forward_fin"),
+    same("dst2src_syn_packets", "backward_syn"),
+    same("dst2src_cwr_packets", "backward_cwr"),
+    same("dst2src_ece_packets", "backward_ece"),
+    same("dst2src_urg_packets", "backward_urg"),
+    same("dst2src_ack_packets", "backward_ack"),
+    same("dst2src_psh_packets", "backward_psh"),
+    same("dst2src_rst_packets", "backward_rst"),
+    same("dst2src_fin_packets", "backward_fin"),
+];
+
+#[cfg(test)]
+pub(super) const LEFT_OUT: &[(&str, &str)] = &[
+    ("id, expiration_id", "numbers of its run; `capture` and `number` are ours"),
+    ("src_mac, src_oui, dst_mac, dst_oui, vlan_id, tunnel_id", "of layers that flows keep nothing of here"),
+    (
+        "src2dst_first_seen_ms, src2dst_last_seen_ms, dst2src_first_seen_ms, dst2src_last_seen_ms",
+        "times of one direction are not kept here",
+    ),
+    ("splt_direction, splt_ps, splt_piat_ms", "the columns `packet_K_...` of ours are these"),
+    (
+        "application_name, application_category_name, application_is_guessed, application_confidence, \
+         requested_server_name, client_fingerprint, server_fingerprint, user_agent, content_type",
+        "nDPI's answers, which are not made here",
+    ),
+    ("system_process_pid, system_process_name, system_browser_tab", "of the machine that records"),
+];
