@@ -18,6 +18,7 @@ pub mod progress;
 mod read;
 pub mod seed;
 mod succession;
+mod temporary;
 
 use std::fs::File;
 use std::io::Write;
@@ -32,6 +33,7 @@ pub use partial::{abandon, remove_leftovers};
 pub use program::{program, set_program};
 pub use read::{read_at_most, read_regular};
 pub use succession::{Succession, kept_of};
+pub use temporary::TemporaryFolder;
 
 use destination::Destination;
 use partial::Partial;
