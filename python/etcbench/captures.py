@@ -58,7 +58,8 @@ class Table:
 
     def to_pandas(self) -> pandas.DataFrame:
         """All of it as a pandas data frame; needs pyarrow too."""
-        return self.to_arrow().to_pandas()
+        frame: pandas.DataFrame = self.to_arrow().to_pandas()
+        return frame
 
     def __repr__(self) -> str:
         return f"Table({len(self.columns)} columns, read once: {', '.join(self.columns[:5])}, ...)"

@@ -11,6 +11,7 @@ Nothing here imports scikit-learn: an estimator is whatever has `fit`, `predict`
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import inspect
 import json
 import os
@@ -60,7 +61,8 @@ def _found(estimator: Estimator) -> Callable[..., Any]:
     if not isinstance(estimator, str):
         return estimator
     module, _, name = estimator.rpartition(".")
-    return getattr(importlib.import_module(module), name)
+    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _made(make: Callable[..., Any], keys: dict[str, Any], seed: int, threads: int) -> Any:
@@ -106,7 +108,8 @@ def serve(
     deterministic : bool
         Whether the same fit gives the same model; etcbench holds it to that.
     requests, answers : text streams, optional
-        In place of standard input and output.
+        In place of standard input and output. Without them the program prints, when it is started with ``--versions``, what it
+        computes with, as `versions` in `model.toml` asks for.
 
     Examples
     --------
@@ -115,6 +118,9 @@ def serve(
     >>> from etcbench.model import serve
     >>> serve("sklearn.ensemble.ExtraTreesClassifier")  # doctest: +SKIP
     """
+    if requests is None and sys.argv[1:] == ["--versions"]:
+        print(_versions(estimator))
+        return
     requests = requests or sys.stdin
     if answers is None:
         # What a library prints goes to standard error.
@@ -157,6 +163,15 @@ def _software(estimator: Estimator) -> str:
     return f"{package or 'python'} {getattr(module, '__version__', '')}".strip()
 
 
+def _versions(estimator: Estimator) -> str:
+    """The versions that a model computes with: of Python and of the packages, nothing being imported for it."""
+    name = estimator if isinstance(estimator, str) else estimator.__module__
+    package = name.partition(".")[0]
+    distributions = {"numpy", "etcbench", *importlib.metadata.packages_distributions().get(package, [])}
+    told = [f"{one} {importlib.metadata.version(one)}" for one in sorted(distributions)]
+    return ", ".join([f"Python {sys.version}", *told])
+
+
 def write(folder: str | os.PathLike[str], estimator: str, *, python: str = "python3", **parameters: Any) -> Path:
     """Write the folder of an external model that is an estimator.
 
@@ -192,6 +207,7 @@ licence = "say which"
 pretraining = "none"
 inputs = {json.dumps(list(INPUTS))}
 run = [{json.dumps(python)}, "model.py"]
+versions = [{json.dumps(python)}, "model.py", "--versions"]
 
 [needs]
 environment = ["PYTHONPATH"]

@@ -83,13 +83,14 @@ class _Classifier(ClassifierMixin, BaseEstimator):
         -------
         self
         """
-        X, y = validate_data(self, X, y)
-        check_classification_targets(y)
-        self.classes_, labels = numpy.unique(y, return_inverse=True)
+        rows, targets = validate_data(self, X, y)
+        check_classification_targets(targets)
+        self.classes_, labels = numpy.unique(targets, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"{type(self).__name__} needs samples of at least 2 classes, and there is one class only: {y[0]!r}")
+            one = f"{type(self).__name__} needs samples of at least 2 classes, and there is one class only: {targets[0]!r}"
+            raise ValueError(one)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self._fitted = self._fit(self._keys(len(X)), X, labels, seed)
+        self._fitted = self._fit(self._keys(len(rows)), rows, labels, seed)
         return self
 
     def _fit(self, keys: dict[str, Any], X: numpy.ndarray, labels: numpy.ndarray, seed: int) -> _Fitted:
@@ -104,8 +105,9 @@ class _Classifier(ClassifierMixin, BaseEstimator):
     def _asked(self, fitted: str, X: ArrayLike) -> numpy.ndarray:
         """What a fitted model says of rows, in 32 bits."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False)
-        return getattr(self, fitted).model.predict_proba(_single(X))
+        rows: numpy.ndarray = validate_data(self, X, reset=False)
+        model: _native.Classical = getattr(self, fitted).model
+        return model.predict_proba(_single(rows))
 
     def predict(self, X: ArrayLike) -> numpy.ndarray:
         """The class of every row: that of the highest probability, the lowest class on ties.
@@ -119,7 +121,8 @@ class _Classifier(ClassifierMixin, BaseEstimator):
         numpy.ndarray of shape (n_samples,)
         """
         probabilities = self._asked("_fitted", X)
-        return self.classes_[probabilities.argmax(axis=1)]
+        predicted: numpy.ndarray = self.classes_[probabilities.argmax(axis=1)]
+        return predicted
 
 
 class _WithProbabilities(_Classifier):
@@ -140,8 +143,9 @@ class _WithProbabilities(_Classifier):
 
 def _normalised(probabilities: numpy.ndarray) -> numpy.ndarray:
     """Rows that sum to 1 in 64 bits."""
-    found = probabilities.astype(numpy.float64)
-    return found / found.sum(axis=1, keepdims=True)
+    found: numpy.ndarray = probabilities.astype(numpy.float64)
+    found /= found.sum(axis=1, keepdims=True)
+    return found
 
 
 def _single(X: numpy.ndarray) -> numpy.ndarray:

@@ -53,6 +53,92 @@ fn a_fit_is_cached_by_the_content_of_its_folder_and_by_its_keys() {
 }
 
 #[test]
+fn what_a_program_computes_with_is_in_the_key_of_every_fit_that_it_has_a_part_in() {
+    if !has_python() {
+        return;
+    }
+    let project = project();
+    let manifest = fs::read_to_string(project.path("models/faulty/model.toml")).unwrap();
+    let versions = |code: &str| {
+        let versions = format!("versions = [\"python3\", \"-c\", \"{code}\"]\n[limits]\n");
+        project.write("models/faulty/model.toml", manifest.replace("[limits]\n", &versions));
+    };
+    // A hidden file is no part of the folder's content.
+    versions("print(open('.library').read())");
+    let experiment = fs::read_to_string(project.path("experiments/points.toml")).unwrap();
+    let ensemble = "[model.ensemble]\nof = [\"faulty\", \"majority\"]\n";
+    let models = experiment.replace("\"majority\"]", "\"majority\", \"ensemble\"]");
+    project.write("experiments/points.toml", models + ensemble);
+    let reused = |count: usize| {
+        let told = told(&project, &["run", "experiments/points.toml"]);
+        assert!(told.contains(&format!("3 fits, {count} of them from the cache")), "{told}");
+    };
+    let library = |version: &str| project.write("models/faulty/.library", version);
+    library("1.0");
+    reused(0);
+    reused(3);
+    library("1.1");
+    reused(1);
+    let run = fs::read_to_string(project.path("results/points-points-full/run.json")).unwrap();
+    assert!(run.contains("faulty: computed with 1.1"), "{run}");
+    library("1.0");
+    reused(3);
+    // A command that fails fails the fits; the other model's is there.
+    versions("import no_such_library");
+    let output = project.etcbench(&["run", "experiments/points.toml", "--models", "faulty,majority"]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("not_started") || told.contains("not started"), "{told}");
+    assert!(told.contains("versions: python3 -c import no_such_library") && told.contains("1 fits failed"), "{told}");
+    versions("");
+    let told = project.etcbench(&["run", "experiments/points.toml", "--models", "faulty,majority"]);
+    assert!(String::from_utf8_lossy(&told.stderr).contains("it printed nothing"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_program_that_is_found_outside_the_folder_is_asked_for_its_version() {
+    if !has_python() {
+        return;
+    }
+    let project = project();
+    let real = Command::new("python3").args(["-c", "import sys; print(sys.executable, end='')"]).output().unwrap();
+    let real = String::from_utf8(real.stdout).unwrap();
+    let path = format!("{}:{}", project.path("other/bin").display(), std::env::var("PATH").unwrap());
+    let python = |answer: &str| {
+        let script = format!("#!/bin/sh\n[ \"$1\" = --version ] && {{ {answer}; }}\nexec '{real}' \"$@\"\n");
+        project.write("other/bin/python3", script);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(project.path("other/bin/python3"), mode).unwrap();
+    };
+    let reused = |count: usize| {
+        let output = assert_cmd::Command::cargo_bin("etcbench")
+            .unwrap()
+            .args(["run", "experiments/points.toml"])
+            .current_dir(project.path(""))
+            .env("PATH", &path)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains(&format!("2 fits, {count} of them from the cache")), "{told}");
+    };
+    python("echo Python 9.1; exit 0");
+    reused(0);
+    reused(2);
+    python("echo Python 9.2; exit 0");
+    reused(1);
+    // Whether it prints to standard error is the same.
+    python("echo Python 9.1 >&2; exit 0");
+    reused(2);
+    // One that gives none is told apart by its file.
+    python("exit 2");
+    reused(1);
+    python("exit 3");
+    reused(1);
+    reused(2);
+}
+
+#[test]
 fn tuning_seeds_folds_and_units_work_as_with_any_model() {
     if !has_python() {
         return;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -192,6 +193,21 @@ fn a_run_that_is_stopped_takes_its_programs_and_their_files_along() {
             assert!(removed(), "{signal} {how:?}");
         }
     }
+    // That one's folder is removed by the next run that starts such a program; what is not its own stays.
+    let left =
+        || -> Vec<PathBuf> { fs::read_dir(temporary.path()).unwrap().map(|entry| entry.unwrap().path()).collect() };
+    assert_eq!(left().len(), 1, "{:?}", left());
+    assert!(left()[0].join("scratch").is_dir());
+    let kept = temporary.path().join("etcbench-model-mine");
+    fs::create_dir(&kept).unwrap();
+    let output = Command::new(assert_cmd::cargo::cargo_bin("etcbench"))
+        .args(["run", "experiments/points.toml", "--no-cache"])
+        .current_dir(project.path(""))
+        .env("TMPDIR", temporary.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(left(), [kept]);
 }
 
 /// What the kernel of this machine holds a program to, as a run says it.

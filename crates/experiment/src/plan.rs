@@ -199,7 +199,8 @@ impl PlannedRun {
         let planned = Self { units: planned_units(&experiments), plan, experiments, folder };
         if planned.digest() != planned.plan.digest {
             return Err(problem(
-                "the experiment, or etcbench, has changed since this was planned; give the command that planned it again"
+                "the experiment, etcbench, or what an external model computes with has changed since this was planned, or \
+                 is another here; give the command that planned it again"
                     .to_owned(),
             ));
         }
@@ -213,9 +214,9 @@ impl PlannedRun {
         let PlanOptions { device, precision, checkpoint_seconds: _, save_models: _, overwrite: _ } = &self.plan.options;
         let models: Vec<(&str, u32)> = ModelKind::all().map(|kind| (kind.name(), kind.entry().version)).collect();
         let of_variants = self.experiments.iter().flat_map(|experiment| &experiment.variants);
-        let external: Vec<&str> = of_variants
+        let external: Vec<[String; 3]> = of_variants
             .flat_map(|variant| &variant.models)
-            .filter_map(|spec| Some(spec.kind.entry().external?.digest.as_str()))
+            .filter_map(|spec| Some(spec.kind.entry().external?.identity()))
             .collect();
         Determinants::of("plan", 1)
             .and("external", &external)

@@ -651,9 +651,13 @@ impl VariantContext<'_> {
         let members: Vec<u32> = spec.members().iter().map(|member| member.kind.entry().version).collect();
         let facts = if members.is_empty() { facts } else { facts.and("member_versions", &members) };
         let facts = match spec.kind.entry().external {
-            Some(package) => facts.and("external", &package.digest).and("external_version", &package.manifest.version),
+            Some(package) => facts.and("external", &package.identity()),
             None => facts,
         };
+        // A mean of models is another when a member's program is.
+        let members: Vec<[String; 3]> =
+            spec.members().iter().filter_map(|member| Some(member.kind.entry().external?.identity())).collect();
+        let facts = if members.is_empty() { facts } else { facts.and("external_members", &members) };
         self.elmos.add_to(request.device.add_to(facts), spec, &self.flows.options, &split.test).key()
     }
 }

@@ -19,6 +19,7 @@ mod read;
 pub mod seed;
 mod stock;
 mod succession;
+mod temporary;
 
 use std::fs::File;
 use std::io::Write;
@@ -34,6 +35,7 @@ pub use program::{program, set_program};
 pub use read::{read_at_most, read_regular};
 pub use stock::{StockFile, bring_stock, is_file_or_stock, names_with_stock, or_stock};
 pub use succession::{Succession, kept_of};
+pub use temporary::TemporaryFolder;
 
 use destination::Destination;
 use partial::Partial;

@@ -182,7 +182,7 @@ pub fn remove_leftovers(folder: &Path) {
     let mut now = None;
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        let Some(owner) = name.to_str().and_then(owner) else { continue };
+        let Some(owner) = name.to_str().and_then(|name| owner(PREFIX, name)) else { continue };
         let gone = match owner.life() {
             Life::Alive => false,
             Life::Dead => true,
@@ -208,9 +208,9 @@ fn time_of(folder: &Path) -> Option<SystemTime> {
     time
 }
 
-/// Whose a temporary name is; none for names that are not of this form, such as unfinished downloads.
-fn owner(name: &str) -> Option<ProcessName> {
-    let mut parts = name.strip_prefix(PREFIX)?.split('-');
+/// Whose a temporary name with this prefix is; none for names that are not of this form, such as unfinished downloads.
+pub(super) fn owner(prefix: &str, name: &str) -> Option<ProcessName> {
+    let mut parts = name.strip_prefix(prefix)?.split('-');
     let machine = parts.next().filter(|machine| machine.len() == 16 && hex::decode(machine).is_ok())?.to_owned();
     let (pid, start) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
     parts.next()?.parse::<u64>().ok()?;

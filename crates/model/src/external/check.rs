@@ -9,6 +9,7 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::classifier::External;
+use super::package::Package;
 use crate::{
     Classifier, Device, Examples, FitContext, Implementation, Input, ModelArchive, ModelError, ModelKind, ModelSpec,
     NoArtifacts, factory,
@@ -126,6 +127,10 @@ impl Checks<'_> {
         self.save(&model, test, &probabilities)?;
         let is_deterministic = model.is_deterministic()?;
         self.add("confinement", Standing::Note, model.confinement()?.to_string());
+        if let Some(Ok(versions)) = self.kind.entry().external.map(Package::versions) {
+            let told = if versions.is_empty() { "none told; `versions` in model.toml can" } else { &versions };
+            self.add("versions", Standing::Note, told.lines().collect::<Vec<_>>().join(", "));
+        }
         drop(model);
         self.again(&features, test, &probabilities, is_deterministic)?;
         self.smuggling(&features, test)?;

@@ -155,6 +155,14 @@ impl External {
     /// Starts the program and asks who it is.
     fn start(&self, device: Device, told: &mut Told, progress: &dyn Progress) -> Result<(Session, bool), ModelError> {
         let package = self.package;
+        let versions = package.versions().map_err(|problem| {
+            failed(Failure {
+                model: package.name.clone(),
+                kind: FailureKind::NotStarted,
+                problem,
+                standard_error: Vec::new(),
+            })
+        })?;
         build::build(package, progress).map_err(failed)?;
         check_weights_once(package)?;
         let uses_card = self.device_name(device)? != "cpu";
@@ -190,6 +198,10 @@ impl External {
         told.notes.push(format!("{}: {}", package.name, session.confinement));
         if !deterministic {
             told.notes.push(format!("{}: it says that the same fit again may give another result", package.name));
+        }
+        if !versions.is_empty() {
+            let versions: Vec<&str> = versions.lines().collect();
+            told.notes.push(format!("{}: computed with {}", package.name, versions.join(", ")));
         }
         if let Some(software) = software {
             let software: String = software.chars().take(200).collect();
@@ -397,6 +409,7 @@ impl Classifier for External {
         put("model", &self.package.name);
         put("implementation", Implementation::default().name());
         put("digest", &self.package.digest);
+        put("versions", &self.package.versions().unwrap_or_default());
         put("parameters", "");
         if let Some(path) = &self.package.path {
             put(PATH, path);

@@ -49,8 +49,24 @@ const SCRIPT: &str = "ulimit -c 0; [ \"$1\" = - ] || ulimit -d \"$1\" 2>/dev/nul
 
 /// The leaders of the process groups that run now.
 static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
-/// The temporary folders of the sessions that there are now.
-pub(super) static FOLDERS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// The temporary folders of the programs that run now.
+static FOLDERS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Holds a temporary folder among those that [`end_all`] removes, until it is dropped.
+pub(super) struct Removed(PathBuf);
+
+impl Removed {
+    pub(super) fn at_the_end(folder: &Path) -> Self {
+        FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned());
+        Self(folder.to_owned())
+    }
+}
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
 
 /// Ends the programs of all external models at once and removes their temporary folders; for a process that is about to
 /// end itself.
@@ -93,6 +109,8 @@ impl fmt::Display for Confinement {
 pub(super) struct Launch<'a> {
     /// The model.
     pub package: &'a Package,
+    /// Its program and the arguments.
+    pub command: &'a [String],
     /// The folder that it may read, beside its own.
     pub data: &'a Path,
     /// The folder that it may write.
@@ -142,13 +160,13 @@ pub(super) fn start(launch: &Launch<'_>) -> Result<Running, String> {
     }
     let limit = launch.memory.map_or_else(|| "-".to_owned(), |bytes| (bytes / 1024).to_string());
     arguments.extend(["/bin/sh", "-c", SCRIPT, "sh", &limit].map(str::to_owned));
-    let mut program = package.manifest.run.clone();
+    let mut program = launch.command.to_vec();
     // A program in the model's folder, and not one of that name elsewhere.
     if program[0].contains('/') && Path::new(&program[0]).is_relative() {
         program[0] = package.folder.join(&program[0]).display().to_string();
     }
     let found = find_program(&program[0])
-        .ok_or_else(|| format!("run: there is no program {} to be found; install it, or correct `run`", program[0]))?;
+        .ok_or_else(|| format!("there is no program {} to be found; install it, or correct model.toml", program[0]))?;
     arguments.extend(program);
     let mark = format!("{MARK}={}", launch.nonce);
     let mut command = Command::new(&arguments[0]);
@@ -256,7 +274,7 @@ fn expanded(path: &str) -> PathBuf {
 }
 
 /// Where a program is: as it stands where it is a path, else in the first folder of PATH that has it.
-fn find_program(name: &str) -> Option<PathBuf> {
+pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     if name.contains('/') {
         return Some(PathBuf::from(name)).filter(|path| path.is_file());
     }

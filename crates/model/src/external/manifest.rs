@@ -28,6 +28,10 @@ pub struct Manifest {
     pub inputs: Vec<Input>,
     /// The program and its arguments, started in the model's folder.
     pub run: Vec<String>,
+    /// What prints the versions of interpreter and libraries that the program computes with, which are a part of every key
+    /// of the cache.
+    #[serde(default)]
+    pub versions: Vec<String>,
     /// What makes the program from its sources, run once in the model's folder, with the user's own rights.
     #[serde(default)]
     pub build: Vec<String>,
@@ -141,6 +145,9 @@ impl Manifest {
                 "`run` is empty; name the program and its arguments, such as [\"python3\", \"main.py\"]".to_owned()
             );
         }
+        if self.versions.first().is_some_and(String::is_empty) {
+            return Err("`versions` names no program; leave it out, or name one and its arguments".to_owned());
+        }
         if let Some(memory) = &self.needs.memory
             && bytes(memory).is_none()
         {
@@ -202,6 +209,7 @@ mod tests {
         assert!(problem("model-1", "model-9").contains("this version speaks etcbench-model-1"));
         assert!(problem("[\"bytes\"]", "[\"byte\"]").contains("did you mean `bytes`?"));
         assert!(problem("[\"bytes\"]", "[]").contains("`inputs` is empty"));
+        assert!(problem("licence", "versions = [\"\"]\nlicence").contains("`versions` names no program"));
         assert!(problem("\"MIT\"", "\" \"").contains("`licence` is empty"));
         let more = |text: &str| Manifest::parse(&format!("{SOUND}{text}"), "model.toml").unwrap_err();
         assert!(more("[needs]\nmemory = \"much\"").contains("is not a size"));

@@ -22,6 +22,7 @@ mod processes;
 mod rows;
 mod saved;
 mod session;
+mod versions;
 
 pub use array::write_array;
 pub use check::{Finding, Standing, check};
@@ -35,6 +36,9 @@ pub(super) use package::{at, known, named, of_archive};
 
 /// The protocol that this version speaks.
 pub const PROTOCOL: &str = "etcbench-model-1";
+
+/// What names of temporary folders begin with.
+const FOLDER_PREFIX: &str = "etcbench-model-";
 
 /// The file of a model's folder that says what it is.
 pub const MANIFEST: &str = "model.toml";

@@ -10,12 +10,14 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, s
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::FOLDER_PREFIX;
 use super::confine::{self, Confinement, Launch, Running};
 use super::failure::{Failure, FailureKind};
 use super::message::{Level, Reply, Request};
 use super::package::Package;
 use super::processes::{self, Usage};
 use crate::EpochRecord;
+use etcbench_storage::TemporaryFolder;
 use etcbench_storage::progress::Progress;
 
 /// The longest line of the program.
@@ -73,8 +75,10 @@ pub(super) struct Session {
     mark: String,
     /// What the program is kept from.
     pub confinement: Confinement,
+    /// Removes the folders where this process is ended while the session lasts.
+    _removed: confine::Removed,
     /// The folders of data and scratch; they go with the session, after its processes.
-    folders: tempfile::TempDir,
+    folders: TemporaryFolder,
 }
 
 /// What a session is started with.
@@ -98,11 +102,9 @@ impl Session {
             problem,
             standard_error: Vec::new(),
         };
-        let folders = tempfile::Builder::new()
-            .prefix("etcbench-model-")
-            .tempdir()
-            .map_err(|error| not_started(format!("a temporary folder: {error}")))?;
-        confine::FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).insert(folders.path().to_owned());
+        let folders =
+            TemporaryFolder::new(FOLDER_PREFIX).map_err(|error| not_started(format!("a temporary folder: {error}")))?;
+        let removed = confine::Removed::at_the_end(folders.path());
         for folder in ["data", "scratch", "scratch/checkpoint"] {
             std::fs::create_dir(folders.path().join(folder))
                 .map_err(|error| not_started(format!("a temporary folder: {error}")))?;
@@ -110,6 +112,7 @@ impl Session {
         let nonce = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let launch = Launch {
             package,
+            command: &package.manifest.run,
             data: &folders.path().join("data"),
             scratch: &folders.path().join("scratch"),
             threads: start.threads,
@@ -145,6 +148,7 @@ impl Session {
             usage: Usage::default(),
             mark,
             confinement,
+            _removed: removed,
             folders,
         })
     }
@@ -368,7 +372,6 @@ impl Drop for Session {
         self.kill();
         // Its folders are removed next, so that nothing may write there any more.
         let _ = self.ended.recv_timeout(Duration::from_secs(5));
-        confine::FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).remove(self.folders.path());
     }
 }
 
