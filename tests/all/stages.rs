@@ -79,6 +79,7 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("model.knn.distance=\"manhattan\"", false, Model("knn")),
     ("model.knn.standardise=false", false, Model("knn")),
     ("model.knn.log_scale=false", false, Model("knn")),
+    ("model.knn.scaling=\"transfer_learning\"", false, Model("knn")),
     ("model.gradient_boosting.rounds=4", false, Model("gradient_boosting")),
     ("model.gradient_boosting.depth=2", false, Model("gradient_boosting")),
     ("model.gradient_boosting.learning_rate=0.1", false, Model("gradient_boosting")),

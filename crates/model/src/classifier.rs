@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::external::{Failure, Usage};
 use super::{ExpectedMemory, FitSize, ModelArchive, ModelKind, Pretraining};
-use etcbench_feature::FeatureSet;
+use etcbench_feature::{FeatureSet, SequenceOptions};
 use etcbench_storage::progress::Progress;
 use etcbench_storage::{Claim, Turn};
 
@@ -197,6 +197,17 @@ impl ModelSpec {
     /// Whether it, or one of its members, reads packet sequences: as its input, or beside the bytes of packets.
     pub fn reads_sequences(&self) -> bool {
         self.input.reads_sequences() || self.reads_metadata() || self.members().iter().any(Self::reads_sequences)
+    }
+
+    /// Refuses packet sequences that it, or one of its members, cannot read.
+    ///
+    /// # Errors
+    /// Too few packets, or another transformation than its keys ask for.
+    pub fn check_sequences(&self, sequences: &SequenceOptions) -> Result<(), ModelError> {
+        if self.input.reads_sequences() {
+            (self.kind.entry().sequences)(&self.parameters, sequences)?;
+        }
+        self.members().iter().try_for_each(|member| member.check_sequences(sequences))
     }
 
     /// Whether it reads lengths, directions or times beside the bytes of packets.

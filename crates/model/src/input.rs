@@ -15,14 +15,16 @@
 //! pass `sign(x) * ln(1 + |x|)` (`log_scale`, by default true), since sizes, times, rates and counts span many
 //! orders of magnitude, and are then standardised. Every statistics column passes it and no other one does: byte
 //! columns keep their range, and sequences have a transformation of their own (`[feature.sequences]`).
+//! k-nearest neighbours can read sequences in the scale of the transfer-learning study instead ([`SequenceScaling`]).
 //! Standardising (`standardise`) subtracts the training rows' mean and divides by their standard
 //! deviation (of the population, as scikit-learn's `StandardScaler`); a constant column is divided by 1.
 
 use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
+use super::sequence_scaling::SequenceScaling;
 use super::{Examples, Input, ModelArchive, ModelError, stored};
-use etcbench_feature::{PAD, sequence_names};
+use etcbench_feature::PAD;
 
 /// How bytes are written as numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,22 @@ pub(super) struct InputOptions {
     pub log_scale: bool,
     /// Whether columns are standardised on the training rows.
     pub standardise: bool,
+    /// The scale of packet sequences.
+    #[serde(default, skip_serializing_if = "SequenceScaling::is_as_made")]
+    pub sequence_scaling: SequenceScaling,
+}
+
+impl InputOptions {
+    /// Columns as they are.
+    pub(crate) fn plain(input: Input) -> Self {
+        Self {
+            input,
+            encoding: Encoding::Tokens,
+            log_scale: false,
+            standardise: false,
+            sequence_scaling: SequenceScaling::AsMade,
+        }
+    }
 }
 
 /// Makes matrices of one fixed set of columns, scaled as the training rows were.
@@ -140,14 +158,14 @@ impl InputTransform {
             names.extend(self.statistic_names.iter().cloned());
         }
         if self.reads_sequences() {
-            names.extend(sequence_names(self.sequence_columns));
+            names.extend(self.options.sequence_scaling.names(self.sequence_columns));
         }
         names
     }
 
     /// The last columns that are of packet sequences.
     pub(crate) fn sequence_columns(&self) -> usize {
-        if self.reads_sequences() { self.sequence_columns } else { 0 }
+        if self.reads_sequences() { self.options.sequence_scaling.columns(self.sequence_columns) } else { 0 }
     }
 
     /// Number of columns.
@@ -182,7 +200,9 @@ impl InputTransform {
             if features.sequences.ncols() != self.sequence_columns {
                 return Err(data(model, "the packet sequences are not as long as those the model was fitted on"));
             }
-            if !self.reads_statistics() {
+            let scaling = self.options.sequence_scaling;
+            scaling.check_packets(self.sequence_columns / 2).map_err(|problem| data(model, problem))?;
+            if !self.reads_statistics() && scaling == SequenceScaling::AsMade {
                 return Ok(features.sequences.select(Axis(0), examples.rows));
             }
         }
@@ -210,8 +230,8 @@ impl InputTransform {
                 filled += self.statistic_names.len();
             }
             if self.reads_sequences() {
-                let sequence = features.sequences.row(row);
-                target[filled..].iter_mut().zip(sequence).for_each(|(target, value)| *target = *value);
+                let written = self.options.sequence_scaling.write(features.sequences.row(row), &mut target[filled..]);
+                written.map_err(|problem| data(model, problem))?;
             }
         }
         Ok(matrix)

@@ -32,6 +32,7 @@ mod random_forest;
 #[cfg(feature = "reference")]
 mod refit;
 mod sequence_cnn;
+mod sequence_scaling;
 mod stored;
 mod svm;
 mod trained;

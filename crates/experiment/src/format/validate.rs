@@ -113,6 +113,9 @@ fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Vari
             })?);
         }
     }
+    for spec in &specs {
+        spec.check_sequences(&sequences).map_err(|error| problem("feature", error.to_string()))?;
+    }
     let members = specs.iter().flat_map(ModelSpec::members).collect::<Vec<_>>();
     // Every value of the key, of the models' own settings and of those that are tried.
     let tried =
