@@ -33,6 +33,7 @@ fn features(labels: Vec<u32>, tokens: Vec<u16>, statistics: Array2<f32>, classes
         },
         statistic_names: (1..=statistics.ncols()).map(|column| format!("statistic{column}")).collect(),
         sequences: Array2::zeros((labels.len(), 0)),
+        flowpics: Array2::zeros((labels.len(), 0)),
         statistics,
         labels,
         class_names: (0..classes).map(|class| format!("class{class}")).collect(),

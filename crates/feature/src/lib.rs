@@ -4,6 +4,7 @@
 mod build;
 mod column;
 mod duplicate;
+mod flowpic;
 mod mask;
 mod sequence;
 mod set;
@@ -13,9 +14,11 @@ mod token;
 mod unlabelled;
 
 pub use build::{
-    Classes, Sample, Selection, SelectionError, Unselected, Values, build_features, build_table_features, features_of,
+    Classes, PacketColumns, Sample, Selection, SelectionError, Unselected, Values, build_features,
+    build_table_features, features_of,
 };
 pub use duplicate::{DuplicateFlows, tokens_without_identifiers};
+pub use flowpic::{FlowpicError, FlowpicOptions, flowpic_names, write_flowpic};
 pub use mask::{Mask, MaskMethod, mask_flow};
 pub use sequence::{SequenceError, SequenceOptions, Transformation, sequence_names, write_sequence};
 pub use set::{FeatureSet, PAD, TokenArray, VOCABULARY};

@@ -273,6 +273,7 @@ fn columns(options: &InputOptions, size: &FitSize) -> usize {
     let of = |read: bool, columns: usize| if read { columns } else { 0 };
     of(options.input.reads_bytes(), bytes)
         .saturating_add(of(options.input.reads_statistics(), size.statistics))
+        .saturating_add(of(options.input.reads_flowpic(), size.pixels))
         .saturating_add(of(options.input.reads_sequences(), sequence_columns(options, size)))
 }
 

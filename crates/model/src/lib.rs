@@ -19,6 +19,7 @@ mod ensemble;
 mod entry;
 pub mod external;
 mod factory;
+mod flowpic;
 mod gradient_boosting;
 mod input;
 mod knn;
@@ -62,6 +63,7 @@ static MODELS: &[&ModelEntry] = &[
     &sequence_cnn::ENTRY,
     &byte_cnn::ENTRY,
     &deep_fingerprinting::ENTRY,
+    &flowpic::ENTRY,
     &ensemble::ENTRY,
     &decision_tree::ENTRY,
     &logistic_regression::ENTRY,
