@@ -56,6 +56,7 @@ fn read(path: &str) -> Data {
         tokens,
         statistic_names: (0..statistics.ncols()).map(|column| format!("statistic{column}")).collect(),
         sequences: Array2::zeros((labels.len(), 0)),
+        flowpics: Array2::zeros((labels.len(), 0)),
         statistics,
         labels,
         class_names: (0..classes).map(|class| format!("class{class}")).collect(),

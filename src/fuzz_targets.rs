@@ -215,6 +215,7 @@ pub fn split(bytes: &[u8]) {
     };
     let features = FeatureSet {
         sequences: Array2::zeros((3, 0)),
+        flowpics: Array2::zeros((3, 0)),
         tokens: TokenArray { packets: 1, bytes: 1, values: vec![0; 3] },
         statistics: Array2::zeros((3, 1)),
         statistic_names: vec!["packets".to_owned()],

@@ -29,6 +29,8 @@ class Features:
         Flow statistics, in the order of `statistic_names`.
     sequences : numpy.ndarray of float32, shape (rows, 2 K)
         Signed lengths and times of the first K packets; no columns where no model reads them.
+    flowpics : numpy.ndarray of uint8, shape (rows, R x R)
+        Packets by length and time; no columns where no model reads them.
     labels : numpy.ndarray of uint32, shape (rows,)
         Indices into `class_names`. Those of test rows too: only score with them.
     class_names, statistic_names, flow_ids : list of str
@@ -38,6 +40,7 @@ class Features:
     bytes: numpy.ndarray = field(repr=False)
     statistics: numpy.ndarray = field(repr=False)
     sequences: numpy.ndarray = field(repr=False)
+    flowpics: numpy.ndarray = field(repr=False)
     labels: numpy.ndarray = field(repr=False)
     class_names: list[str]
     statistic_names: list[str] = field(repr=False)
@@ -208,7 +211,7 @@ class Experiment:
         self.divide()
         assert self._divided is not None
         found = next(one for one in self._divided[0] if one["name"] == name)
-        arrays = {key: found[key] for key in ("bytes", "statistics", "sequences", "labels")}
+        arrays = {key: found[key] for key in ("bytes", "statistics", "sequences", "flowpics", "labels")}
         names = {key: found[key] for key in ("class_names", "statistic_names", "flow_ids")}
         return Features(variant=name, **arrays, **names)
 

@@ -31,6 +31,7 @@ fn features(matrix: Array2<f32>, labels: Vec<u32>, classes: usize) -> FeatureSet
         statistics: matrix,
         statistic_names: (0..columns).map(|column| format!("x{column}")).collect(),
         sequences: Array2::zeros((rows, 0)),
+        flowpics: Array2::zeros((rows, 0)),
         labels,
         class_names: (0..classes).map(|class| class.to_string()).collect(),
         provenance: Vec::new(),

@@ -32,6 +32,7 @@ fn variant<'py>(py: Python<'py>, variant: VariantRun) -> PyResult<Bound<'py, PyD
     told.set_item("statistics", features.statistics.into_pyarray(py))?;
     told.set_item("statistic_names", features.statistic_names)?;
     told.set_item("sequences", features.sequences.into_pyarray(py))?;
+    told.set_item("flowpics", features.flowpics.into_pyarray(py))?;
     told.set_item("labels", features.labels.into_pyarray(py))?;
     told.set_item("class_names", features.class_names)?;
     let parts = PyList::empty(py);

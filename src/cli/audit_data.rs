@@ -138,6 +138,7 @@ fn features(parts: &[ReleasedPart]) -> FeatureSet {
         statistics: Array2::from_shape_fn((rows, columns), |(row, column)| values[row * width + column]),
         statistic_names: (0..columns).map(|column| format!("column_{column}")).collect(),
         sequences: Array2::zeros((rows, 0)),
+        flowpics: Array2::zeros((rows, 0)),
         labels: labels.iter().map(|label| place[label]).collect(),
         class_names: classes.iter().map(i64::to_string).collect(),
         provenance: (0..rows as u32).map(provenance).collect(),

@@ -17,7 +17,7 @@ use crate::storage::WholeFolder;
   etcbench export table2 -o arrays
   etcbench export table2 --variants without_shortcuts --seeds 1 -o arrays
 
-Per variant: bytes.npy, statistics.npy, sequences.npy (where a model reads them), labels.npy, flow ids, names, and the
+Per variant: bytes.npy, statistics.npy, sequences.npy and flowpics.npy (where a model reads them), labels.npy, flow ids, names, and the
 rows of every split. The labels of test rows are inside: README.txt in the folder says how to stay honest.")]
 pub(super) struct ExportArguments {
     #[command(flatten)]

@@ -141,6 +141,7 @@ fn of_trained(model: &[u8], name: &str) -> Option<String> {
         flow: FlowOptions::default(),
         tokens: TokenOptions { packets: 1, bytes: 4, ..TokenOptions::default() },
         sequences: None,
+        flowpic: None,
         statistic_names: STATISTIC_NAMES.iter().map(|name| (*name).to_owned()).collect(),
     };
     said(TrainedModel::from_bytes(&trained_model_bytes(model, &description).unwrap()))
@@ -152,6 +153,7 @@ fn sound_model(name: &str) -> Vec<u8> {
         tokens: TokenArray { packets: 1, bytes: 4, values: (0..32).map(|index| index * 7 % 256).collect() },
         statistic_names: Vec::new(),
         sequences: Array2::zeros((8, 0)),
+        flowpics: Array2::zeros((8, 0)),
         statistics: Array2::zeros((8, 0)),
         labels: [0, 1].repeat(4),
         class_names: vec!["a".to_owned(), "b".to_owned()],

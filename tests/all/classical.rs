@@ -1,7 +1,7 @@
 //! The classical models held against scikit-learn and XGBoost, against their own reference
 //! implementations, and against themselves: other numbers of threads, a file and back.
 //!
-//! `tests/fixtures/classical/make_golden.py` made the tables and the golden predictions.
+//! `tests/fixtures/classical/make_golden.py` and `make_sequences.py` made the tables and the golden predictions.
 
 use std::path::PathBuf;
 
@@ -33,6 +33,7 @@ fn features(labels: Vec<u32>, tokens: Vec<u16>, statistics: Array2<f32>, classes
         },
         statistic_names: (1..=statistics.ncols()).map(|column| format!("statistic{column}")).collect(),
         sequences: Array2::zeros((labels.len(), 0)),
+        flowpics: Array2::zeros((labels.len(), 0)),
         statistics,
         labels,
         class_names: (0..classes).map(|class| format!("class{class}")).collect(),
@@ -99,6 +100,7 @@ impl<'a> Case<'a> {
 
     fn input(&self) -> Input {
         match (self.features.tokens.bytes, self.features.statistics.ncols()) {
+            (0, 0) => Input::Sequences,
             (0, _) => Input::Statistics,
             (_, 0) => Input::Bytes,
             _ => Input::BytesAndStatistics,
@@ -265,6 +267,57 @@ fn nearest_neighbours_predict_as_scikit_learn() {
             }
         }
     }
+}
+
+/// Signed lengths and times of 12 packets, and what scikit-learn's one and five nearest neighbours say of the test rows in the
+/// scale of the transfer-learning study.
+fn sequences_table() -> (FeatureSet, [Vec<u32>; 2]) {
+    let table = fixture("sequences.csv");
+    let column = |column: usize, from: usize| table[from..].iter().map(|row| row[column].parse().unwrap()).collect();
+    let values: Vec<f32> = table.iter().flat_map(|row| row[3..].iter().map(|value| value.parse().unwrap())).collect();
+    let rows = table.len();
+    let mut set = features(column(0, 0), Vec::new(), Array2::zeros((rows, 0)), 3);
+    set.sequences = Array2::from_shape_vec((rows, values.len() / rows), values).unwrap();
+    (set, [column(1, SEQUENCE_TRAINING), column(2, SEQUENCE_TRAINING)])
+}
+
+const SEQUENCE_TRAINING: usize = 300;
+
+#[test]
+fn nearest_neighbours_in_the_scale_of_the_transfer_learning_study_predict_as_scikit_learn() {
+    let (table, golden) = sequences_table();
+    let mut case = Case::new(&table);
+    (case.training, case.test) = ((0..SEQUENCE_TRAINING).collect(), (SEQUENCE_TRAINING..table.len()).collect());
+    for (k, wanted) in [1, 5].into_iter().zip(&golden) {
+        let parameters = format!("k = {k}\ndistance = \"manhattan\"\nscaling = \"transfer_learning\"");
+        for implementation in [Implementation::Fast, Implementation::Reference] {
+            let (model, _) = case.fit("knn", implementation, &parameters).unwrap();
+            let predicted = case.probabilities(&*model);
+            assert_eq!(agreement(&classes(&predicted), wanted), 1.0, "{k} {implementation:?}");
+            let read = load(&ModelArchive::from_bytes(&model.save().unwrap().to_bytes().unwrap()).unwrap()).unwrap();
+            assert_eq!(case.probabilities(&*read), predicted);
+        }
+    }
+    // Logarithms, too few packets, and keys that contradict each other.
+    let scaling = "scaling = \"transfer_learning\"";
+    let mut changed = table.clone();
+    changed.sequences.mapv_inplace(|value| value.signum() * value.abs().ln_1p());
+    let refused =
+        Case { training: case.training.clone(), ..Case::new(&changed) }.problem("knn", Implementation::Fast, scaling);
+    assert!(refused.contains("feature.sequences.transformation = \"none\""), "{refused}");
+    changed.sequences = table.sequences.slice(ndarray::s![.., ..18]).to_owned();
+    let refused =
+        Case { training: case.training.clone(), ..Case::new(&changed) }.problem("knn", Implementation::Fast, scaling);
+    assert!(refused.contains("feature.sequences.packets is 9"), "{refused}");
+    let both = format!("{scaling}\nstandardise = true");
+    let refused = case.problem("knn", Implementation::Fast, &both);
+    assert!(refused.contains("`scaling` and `standardise` exclude each other"), "{refused}");
+    let parameters = scaling.parse().unwrap();
+    let kind = ModelKind::named("knn").unwrap();
+    let spec =
+        ModelSpec { kind, input: Input::SequencesAndStatistics, implementation: Implementation::Fast, parameters };
+    let refused = build(&spec).err().unwrap().to_string();
+    assert!(refused.contains("use input = \"sequences\""), "{refused}");
 }
 
 #[test]

@@ -400,6 +400,8 @@ fn invented_times_are_read_by_nothing_and_tables_say_so() {
     write_old(&project, "data/small/two.pcap", &capture(2000, 90));
     project.write("experiments/small.toml", CAPTURE_EXPERIMENT);
     project.refused(&["run", "experiments/small.toml"], &["times are invented", "sequences"]);
+    let flowpic = ["run", "experiments/small.toml", "--models", "knn", "--set", "model.knn.input=flowpic"];
+    project.refused(&flowpic, &["times are invented", "flowpic"]);
     let by_time = ["run", "experiments/small.toml", "--set", "split.method=temporal"];
     let input = ["--models", "knn", "--set", "model.knn.input=bytes_and_statistics"];
     project.refused(&[&by_time[..], &input[..]].concat(), &["times are invented", "temporal"]);

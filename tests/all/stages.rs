@@ -49,6 +49,9 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("feature.masks=[\"ports\"]", false, Bytes),
     ("feature.sequences.packets=25", true, All),
     ("feature.sequences.transformation=\"none\"", false, Sequences),
+    ("feature.flowpic.resolution=20", false, Model("flowpic")),
+    ("feature.flowpic.window=1.0", false, Model("flowpic")),
+    ("feature.flowpic.packets=9", false, Model("flowpic")),
     ("split.method=\"temporal\"", false, All),
     ("split.train=0.6;split.validation=0.2;split.test=0.2", false, All),
     ("split.sampling=\"none\"", false, Nothing),
@@ -79,6 +82,7 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("model.knn.distance=\"manhattan\"", false, Model("knn")),
     ("model.knn.standardise=false", false, Model("knn")),
     ("model.knn.log_scale=false", false, Model("knn")),
+    ("model.knn.scaling=\"transfer_learning\"", false, Model("knn")),
     ("model.gradient_boosting.rounds=4", false, Model("gradient_boosting")),
     ("model.gradient_boosting.depth=2", false, Model("gradient_boosting")),
     ("model.gradient_boosting.learning_rate=0.1", false, Model("gradient_boosting")),
@@ -199,6 +203,21 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("model.deep_fingerprinting.weight_decay=0.1", false, Model("deep_fingerprinting")),
     ("model.deep_fingerprinting.label_smoothing=0.1", false, Model("deep_fingerprinting")),
     ("model.deep_fingerprinting.class_weights=\"balanced\"", false, Model("deep_fingerprinting")),
+    ("model.flowpic.channels=[8, 9]", false, Model("flowpic")),
+    ("model.flowpic.kernel=3", false, Model("flowpic")),
+    ("model.flowpic.pool=1", false, Model("flowpic")),
+    ("model.flowpic.dense=[8, 9]", false, Model("flowpic")),
+    ("model.flowpic.channel_dropout=0.5", false, Model("flowpic")),
+    ("model.flowpic.dropout=0.2", false, Model("flowpic")),
+    ("model.flowpic.optimiser=\"adamax\"", false, Model("flowpic")),
+    ("model.flowpic.epochs=1", false, Model("flowpic")),
+    ("model.flowpic.batch=5", false, Model("flowpic")),
+    ("model.flowpic.patience=1", false, Model("flowpic")),
+    ("model.flowpic.learning_rate=0.01", false, Model("flowpic")),
+    ("model.flowpic.learning_rate_schedule=\"cosine\"", false, Model("flowpic")),
+    ("model.flowpic.weight_decay=0.1", false, Model("flowpic")),
+    ("model.flowpic.label_smoothing=0.1", false, Model("flowpic")),
+    ("model.flowpic.class_weights=\"balanced\"", false, Model("flowpic")),
     ("model.ensemble.of=[\"decision_tree\", \"knn:statistics\"]", false, Model("ensemble")),
 ];
 
@@ -241,6 +260,14 @@ channels = [2, 2, 2, 2]
 dense = 4
 epochs = 2
 batch = 4
+[feature.flowpic]
+resolution = 16
+packets = 10
+[model.flowpic]
+channels = [8, 8]
+dense = [8, 8]
+epochs = 2
+batch = 4
 [model.ensemble]
 of = ["decision_tree", "majority"]
 "#;
@@ -249,7 +276,7 @@ of = ["decision_tree", "majority"]
 fn untuned() -> String {
     let text = every_stage::EXPERIMENT;
     let all = "\"attention_lstm\", \"decision_tree\", \"majority\", \"sequence_cnn\", \"byte_cnn\", \"deep_fingerprinting\", \
-               \"ensemble\"]";
+               \"flowpic\", \"ensemble\"]";
     text[..text.find("[variant").unwrap()].replace("\"attention_lstm\"]", all) + NETWORKS
 }
 
@@ -272,7 +299,7 @@ fn bench(experiment: &str) -> Bench {
 fn a_changed_key_runs_the_right_stages_again_and_only_those() {
     let bench = bench(&untuned());
     let first = bench.run("");
-    assert_eq!((computed(&first, "flows"), computed(&first, "fits")), (1, 13));
+    assert_eq!((computed(&first, "flows"), computed(&first, "fits")), (1, 14));
     assert_eq!((computed(&first, "elmo_pretraining"), computed(&first, "encoding")), (1, 2));
     let recipe = Recipe::of_experiment(&first.experiment).unwrap();
     let elmo = experiment::pretrain_datasets(&recipe, &["other".to_owned()], 3, &bench.settings, &Silent).unwrap();
@@ -306,7 +333,7 @@ fn a_changed_key_runs_the_right_stages_again_and_only_those() {
     // Nothing of the original was lost on the way.
     let last = bench.run("");
     assert!(last.stages.values().all(|count| count.computed == 0), "{:?}", last.stages);
-    assert_eq!(last.rows.len(), 13);
+    assert_eq!(last.rows.len(), 14);
 }
 
 #[test]
@@ -349,7 +376,7 @@ fn changed_files_run_everything_again_and_untouched_ones_nothing() {
     // A comment changes no flow.
     bench.project.write("data/small.toml", format!("{definition}# checked again\n"));
     let run = bench.run("");
-    assert_eq!(computed(&run, "fits"), computed(&run, "flows") * 13, "both or none");
+    assert_eq!(computed(&run, "fits"), computed(&run, "flows") * 14, "both or none");
     bench.project.write("data/small.toml", &definition);
     assert_eq!(computed(&bench.run(""), "fits"), 0);
     // One byte of one packet.
@@ -359,7 +386,7 @@ fn changed_files_run_everything_again_and_untouched_ones_nothing() {
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let run = bench.run("");
-    assert_eq!((computed(&run, "flows"), computed(&run, "fits")), (1, 13));
+    assert_eq!((computed(&run, "flows"), computed(&run, "fits")), (1, 14));
     std::fs::write(&path, original).unwrap();
     assert_eq!(computed(&bench.run(""), "fits"), 0);
 }

@@ -27,6 +27,7 @@ const READ_ME: &str =
 bytes.npy        u2, rows x N x M: the first M bytes of the first N packets; 256 where there is no byte
 statistics.npy   f8, rows x columns: flow statistics, in the order of statistic_names
 sequences.npy    f4, rows x K x 2: signed length and inter-arrival time, where a model of the experiment reads them
+flowpics.npy     u1, rows x R x R: packets by length and time, where a model of the experiment reads them
 labels.npy       u4, rows: indices into class_names
 flow_ids.txt     a line per row
 description.json class_names, statistic_names and the sizes
@@ -71,6 +72,13 @@ fn export_variant(variant: &VariantRun, folder: &Path) -> Result<(), ExperimentE
             )
         })?;
     }
+    let pixels = features.flowpics.ncols();
+    if pixels > 0 {
+        write(&folder.join("flowpics.npy"), |file| {
+            let shape = [rows, pixels.isqrt(), pixels.isqrt()];
+            write_array(file, "|u1", &shape, features.flowpics.iter().map(|value| value.to_le_bytes()))
+        })?;
+    }
     write(&folder.join("labels.npy"), |file| {
         write_array(file, "<u4", &[rows], features.labels.iter().map(|value| value.to_le_bytes()))
     })?;
@@ -84,6 +92,7 @@ fn export_variant(variant: &VariantRun, folder: &Path) -> Result<(), ExperimentE
         "packets": packets,
         "bytes": bytes,
         "sequence_packets": columns / 2,
+        "flowpic_resolution": pixels.isqrt(),
         "pad": PAD,
         "test_labels_are_inside": true,
     });

@@ -102,6 +102,9 @@ pub(super) fn flow_options(experiment: &Experiment, variant: &Variant) -> FlowOp
     for sequences in experiment.variants.iter().filter_map(Variant::used_sequences) {
         sequences.widen(&mut options);
     }
+    for flowpic in experiment.variants.iter().filter_map(Variant::used_flowpic) {
+        flowpic.widen(&mut options);
+    }
     options
 }
 

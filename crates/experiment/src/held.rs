@@ -22,6 +22,12 @@ pub(super) fn require_held(variant: &Variant, flows: &LoadedFlows) -> Result<(),
                 .to_owned(),
         );
     }
+    if variant.used_flowpic().is_some() && any(&|holds| holds.times == HeldTimes::None) {
+        return problem(
+            "a dataset's flows are published without times, which are an axis of a flowpic; use input = \"sequences\""
+                .to_owned(),
+        );
+    }
     if let Some(group @ (GroupBy::Host | GroupBy::Connection)) = variant.split.group
         && any(&|holds| !holds.addresses)
     {
@@ -91,8 +97,8 @@ fn require_no_times(variant: &Variant) -> Result<(), ExperimentError> {
     }
     if variant.reads_packet_times {
         return problem(
-            "input = \"sequences\" and packet_metadata = [\"time\"] read them; use input = \"bytes\" or \"statistics\", and \
-             of the metadata \"length\" and \"direction\"",
+            "input = \"sequences\" or \"flowpic\" and packet_metadata = [\"time\"] read them; use input = \"bytes\" or \
+             \"statistics\", and of the metadata \"length\" and \"direction\"",
         );
     }
     Ok(())

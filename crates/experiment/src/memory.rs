@@ -34,7 +34,8 @@ pub(super) fn check_features(
     let Some(memory) = Memory::now(settings) else { return Ok(()) };
     let sequences = variant.used_sequences().map_or(0, |options| 2 * options.packets as u64);
     let tokens = 2 * variant.feature.packets as u64 * variant.feature.bytes as u64;
-    let of_a_flow = tokens + 4 * (STATISTIC_NAMES.len() as u64 + sequences) + OF_A_FLOW;
+    let pixels = variant.used_flowpic().map_or(0, |options| options.columns() as u64);
+    let of_a_flow = tokens + pixels + 4 * (STATISTIC_NAMES.len() as u64 + sequences) + OF_A_FLOW;
     let rows = variant.selection.most_flows(labelled.iter().map(|flow| &flow.labels), labelled.len()) as u64;
     let expected = memory.resident + rows * of_a_flow;
     if expected <= memory.limit {

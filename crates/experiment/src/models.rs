@@ -97,6 +97,7 @@ fn description(
         flow: flow_options(&run.experiment, variant),
         tokens: variant.feature.clone(),
         sequences: variant.used_sequences().cloned(),
+        flowpic: variant.used_flowpic().cloned(),
         // A model that reads no statistics may have been trained beside fewer.
         statistic_names: STATISTIC_NAMES.iter().map(|name| (*name).to_owned()).collect(),
     })

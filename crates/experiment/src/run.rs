@@ -330,12 +330,12 @@ pub(super) fn prepare(
 ) -> Result<VariantRun, ExperimentError> {
     // The selection may draw a subsample; it is the same for every seed, so that seeds differ in split and
     // training alone.
-    let sequences = variant.used_sequences();
+    let columns = variant.packet_columns();
     let (features, unselected) = match &flows.content {
         Content::Flows(labelled) => {
             require_held(variant, flows)?;
             let (mut features, unselected) =
-                build_features(labelled, &variant.selection, &variant.feature, sequences, &flows.options, 0)?;
+                build_features(labelled, &variant.selection, &variant.feature, columns, &flows.options, 0)?;
             features.keep_statistics(|name| flows.holds.iter().all(|holds| holds.knows(name)));
             (features, unselected)
         }
@@ -384,8 +384,9 @@ pub(super) fn prepare(
 /// Feature files have neither bytes nor packets and times, and addresses only where their definition names the columns.
 fn require_no_packets(variant: &Variant, located: bool) -> Result<(), ExperimentError> {
     let problem = |problem: String| Err(ExperimentError::Features { problem });
-    let reads_packets =
-        |spec: &&ModelSpec| (spec.reads_bytes() || spec.reads_sequences()) && spec.kind.entry().reads_input;
+    let reads_packets = |spec: &&ModelSpec| {
+        (spec.reads_bytes() || spec.reads_sequences() || spec.reads_flowpic()) && spec.kind.entry().reads_input
+    };
     if let Some(spec) = variant.models.iter().find(reads_packets) {
         let (model, input) = (spec.kind.name(), spec.input.name());
         return problem(if !spec.kind.entry().inputs.contains(&Input::Statistics) {
@@ -591,6 +592,7 @@ impl VariantContext<'_> {
             bytes: features.tokens.bytes,
             statistics: features.statistic_names.len(),
             sequence_columns: features.sequences.ncols(),
+            pixels: features.flowpics.ncols(),
             device: self.settings.device,
             threads: rayon::current_num_threads(),
         }
@@ -648,6 +650,10 @@ impl VariantContext<'_> {
             .and("implementation", &spec.implementation)
             .and("parameters", &spec.parameters.to_string())
             .and("seed", &request.seed);
+        let facts = match spec.reads_flowpic() {
+            true => facts.and("flowpic", &self.variant.flowpic),
+            false => facts,
+        };
         let members: Vec<u32> = spec.members().iter().map(|member| member.kind.entry().version).collect();
         let facts = if members.is_empty() { facts } else { facts.and("member_versions", &members) };
         let facts = match spec.kind.entry().external {

@@ -8,6 +8,7 @@ use rand::seq::index::sample;
 use serde::{Deserialize, Serialize};
 
 use super::duplicate::{DuplicateFlows, without_duplicates};
+use super::flowpic::{FlowpicError, FlowpicOptions, write_flowpic};
 use super::sequence::{SequenceError, SequenceOptions, write_sequence};
 use super::set::{FeatureSet, TokenArray};
 use super::token::{TokenError, TokenOptions, tokenize};
@@ -205,6 +206,30 @@ pub enum SelectionError {
     /// The sequence options do not fit the flows.
     #[error(transparent)]
     Sequences(#[from] SequenceError),
+    /// The FlowPic options do not fit the flows.
+    #[error(transparent)]
+    Flowpics(#[from] FlowpicError),
+}
+
+/// What is made of a flow's packets beside the tokens of their bytes; nothing by default.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PacketColumns<'a> {
+    /// Packet sequences.
+    pub sequences: Option<&'a SequenceOptions>,
+    /// FlowPics.
+    pub flowpic: Option<&'a FlowpicOptions>,
+}
+
+impl PacketColumns<'_> {
+    fn validate(self, flows: &FlowOptions) -> Result<(), SelectionError> {
+        if let Some(sequences) = self.sequences {
+            sequences.validate(flows)?;
+        }
+        if let Some(flowpic) = self.flowpic {
+            flowpic.validate(flows)?;
+        }
+        Ok(())
+    }
 }
 
 type KnownValues = BTreeMap<String, BTreeSet<String>>;
@@ -379,7 +404,7 @@ fn choose<T>(
 }
 
 /// Chooses the flows an experiment uses and makes their features; rows keep the order of `flows`.
-/// Statistics are those of [`STATISTIC_NAMES`], rounded to single precision; sequences are made where asked for.
+/// Statistics are those of [`STATISTIC_NAMES`], rounded to single precision; `columns` says what else is made.
 ///
 /// # Errors
 /// [`SelectionError`]: a column, value or class without a flow, a flow of two classes, options that do
@@ -388,20 +413,18 @@ pub fn build_features(
     flows: &[LabelledFlow],
     selection: &Selection,
     tokens: &TokenOptions,
-    sequences: Option<&SequenceOptions>,
+    columns: PacketColumns<'_>,
     flow_options: &FlowOptions,
     seed: u64,
 ) -> Result<(FeatureSet, Unselected), SelectionError> {
     tokens.validate(flow_options)?;
-    if let Some(sequences) = sequences {
-        sequences.validate(flow_options)?;
-    }
+    columns.validate(flow_options)?;
     let mut scratch = vec![0; tokens.packets.saturating_mul(tokens.bytes)];
     let usable = |flow: &LabelledFlow| usable(flow, tokens, selection.minimum_packets, &mut scratch);
     let chosen = choose(flows, |flow| &flow.labels, |flow| &flow.provenance, usable, selection, seed)?;
     let rows: Vec<&LabelledFlow> = chosen.rows.iter().map(|(index, _)| &flows[*index]).collect();
     let labels = chosen.rows.iter().map(|(_, class)| *class).collect();
-    let set = features_of(&rows, labels, chosen.class_names, tokens, sequences)?;
+    let set = features_of(&rows, labels, chosen.class_names, tokens, columns)?;
     let flows: Vec<&Flow> = rows.iter().map(|row| &row.flow).collect();
     let (set, duplicates) = without_duplicates(set, Some((&flows, tokens)), selection.duplicates);
     let set = match selection.sample {
@@ -453,7 +476,7 @@ pub fn features_of(
     labels: Vec<u32>,
     class_names: Vec<String>,
     tokens: &TokenOptions,
-    sequences: Option<&SequenceOptions>,
+    columns: PacketColumns<'_>,
 ) -> Result<FeatureSet, SelectionError> {
     let invalid = |message: String| SelectionError::Invalid { message };
     let without = flows.iter().all(|flow| !has_bytes(flow));
@@ -469,18 +492,27 @@ pub fn features_of(
     let statistics = Array2::from_shape_fn((flows.len(), STATISTIC_NAMES.len()), |(row, column)| {
         flows[row].flow.statistics[column] as f32
     });
-    let columns = sequences.map_or(0, SequenceOptions::columns);
-    let mut sequence = vec![0.0; flows.len().checked_mul(columns).ok_or_else(too_many)?];
-    if let Some(options) = sequences {
-        for (flow, out) in flows.iter().zip(sequence.chunks_exact_mut(columns)) {
+    let sequence_columns = columns.sequences.map_or(0, SequenceOptions::columns);
+    let mut sequence = vec![0.0; flows.len().checked_mul(sequence_columns).ok_or_else(too_many)?];
+    if let Some(options) = columns.sequences {
+        for (flow, out) in flows.iter().zip(sequence.chunks_exact_mut(sequence_columns)) {
             write_sequence(&flow.flow, options, out);
+        }
+    }
+    let pixels = columns.flowpic.map_or(0, FlowpicOptions::columns);
+    let mut flowpics = vec![0; flows.len().checked_mul(pixels).ok_or_else(too_many)?];
+    if let Some(options) = columns.flowpic {
+        for (flow, out) in flows.iter().zip(flowpics.chunks_exact_mut(pixels)) {
+            write_flowpic(&flow.flow, options, out);
         }
     }
     Ok(FeatureSet {
         tokens: TokenArray { packets, bytes, values },
         statistics,
         statistic_names: STATISTIC_NAMES.iter().map(|name| (*name).to_owned()).collect(),
-        sequences: Array2::from_shape_vec((flows.len(), columns), sequence)
+        sequences: Array2::from_shape_vec((flows.len(), sequence_columns), sequence)
+            .map_err(|error| invalid(error.to_string()))?,
+        flowpics: Array2::from_shape_vec((flows.len(), pixels), flowpics)
             .map_err(|error| invalid(error.to_string()))?,
         labels,
         class_names,
@@ -523,6 +555,7 @@ pub fn build_table_features(
         statistics,
         statistic_names: kept.iter().map(|&column| table.names[column].clone()).collect(),
         sequences: Array2::zeros((rows.len(), 0)),
+        flowpics: Array2::zeros((rows.len(), 0)),
         labels: rows.iter().map(|(_, class)| *class).collect(),
         class_names: chosen.class_names,
         provenance: rows.iter().map(|(index, _)| table.rows[*index].provenance.clone()).collect(),

@@ -50,7 +50,7 @@ fn tokens() -> TokenOptions {
 
 fn build(text: &str) -> Result<(FeatureSet, Unselected), SelectionError> {
     let selection: Selection = declarative::parse(text, "e.toml").unwrap();
-    build_features(&sample_flows(), &selection, &tokens(), None, &FlowOptions::default(), 1)
+    build_features(&sample_flows(), &selection, &tokens(), PacketColumns::default(), &FlowOptions::default(), 1)
 }
 
 #[test]
@@ -65,7 +65,8 @@ fn duplicates_go_class_by_class_and_the_first_stays() {
     let of = |duplicates: &str, tokens: &TokenOptions| {
         let text = format!("label = \"category\"\n{duplicates}");
         let selection: Selection = declarative::parse(&text, "e.toml").unwrap();
-        let (set, unselected) = build_features(&flows, &selection, tokens, None, &FlowOptions::default(), 1).unwrap();
+        let (set, unselected) =
+            build_features(&flows, &selection, tokens, PacketColumns::default(), &FlowOptions::default(), 1).unwrap();
         let numbers: Vec<u32> = set.provenance.iter().map(|row| row.number).collect();
         assert_eq!(set.len() + unselected.duplicates as usize, flows.len());
         assert_eq!(set.tokens.values.len(), set.len() * tokens.packets * tokens.bytes);
@@ -83,7 +84,10 @@ fn duplicates_go_class_by_class_and_the_first_stays() {
     let selected = |duplicates: &str| {
         let text = format!("label = \"category\"\nduplicates = \"{duplicates}\"");
         let selection: Selection = declarative::parse(&text, "e.toml").unwrap();
-        build_features(&ports, &selection, &tokens, None, &FlowOptions::default(), 1).unwrap().1.duplicates
+        build_features(&ports, &selection, &tokens, PacketColumns::default(), &FlowOptions::default(), 1)
+            .unwrap()
+            .1
+            .duplicates
     };
     assert_eq!((selected("drop_identical"), selected("drop_near")), (0, 2));
 }
@@ -97,7 +101,8 @@ fn a_packet_as_a_sample_keeps_the_class_of_its_flow_and_nothing_else_of_it() {
     flows[1].flow.packets.push(empty);
     let text = "label = \"category\"\nsample = \"packet\"";
     let selection: Selection = declarative::parse(text, "e.toml").unwrap();
-    let (set, _) = build_features(&flows, &selection, &tokens(), None, &FlowOptions::default(), 1).unwrap();
+    let (set, _) =
+        build_features(&flows, &selection, &tokens(), PacketColumns::default(), &FlowOptions::default(), 1).unwrap();
     let ids: Vec<String> = set.provenance.iter().map(FlowProvenance::flow_id).collect();
     assert_eq!(ids, ["a.pcap#0.0", "a.pcap#0.1", "a.pcap#1.0", "a.pcap#2.0", "a.pcap#3.0", "a.pcap#4.0"]);
     assert_eq!((set.tokens.packets, set.tokens.bytes, set.statistics.ncols()), (1, 5, 0));
@@ -153,7 +158,8 @@ fn the_maximum_is_drawn_from_the_seed_alone() {
         declarative::parse::<Selection>("label = \"kind\"\nmaximum_flows_per_class = 10\n", "e.toml").unwrap();
     let draw = |seed| {
         let (set, unselected) =
-            build_features(&flows, &selection, &tokens(), None, &FlowOptions::default(), seed).unwrap();
+            build_features(&flows, &selection, &tokens(), PacketColumns::default(), &FlowOptions::default(), seed)
+                .unwrap();
         assert_eq!((set.len(), unselected.over_maximum), (10, 30));
         set.provenance.iter().map(|one| one.number).collect::<Vec<_>>()
     };
@@ -167,7 +173,8 @@ fn flows_without_bytes_to_show_are_counted() {
     let flows = [flow(0, &[("kind", "a")], 1.0, &[1; 28]), flow(1, &[("kind", "a")], 1.0, &[1; 30])];
     let selection = declarative::parse::<Selection>("label = \"kind\"", "e.toml").unwrap();
     let options = TokenOptions { packet_start: crate::PacketStart::Payload, ..tokens() };
-    let (set, unselected) = build_features(&flows, &selection, &options, None, &FlowOptions::default(), 1).unwrap();
+    let (set, unselected) =
+        build_features(&flows, &selection, &options, PacketColumns::default(), &FlowOptions::default(), 1).unwrap();
     assert_eq!((set.len(), unselected.without_bytes, set.provenance[0].number), (1, 1, 1));
 }
 
@@ -218,10 +225,14 @@ fn real_captures_become_features_through_the_store() {
         "label = \"application\"\nfilter = { traffic = \"malware\" }\n[classes]\n",
         "e.toml",
     );
-    assert!(build_features(&again, &selection.unwrap(), &TokenOptions::default(), None, &options, 0).is_err());
+    assert!(
+        build_features(&again, &selection.unwrap(), &TokenOptions::default(), PacketColumns::default(), &options, 0)
+            .is_err()
+    );
     let selection =
         declarative::parse::<Selection>("label = \"traffic\"\nmaximum_flows_per_class = 500\n", "e.toml").unwrap();
-    let (set, unselected) = build_features(&again, &selection, &TokenOptions::default(), None, &options, 0).unwrap();
+    let (set, unselected) =
+        build_features(&again, &selection, &TokenOptions::default(), PacketColumns::default(), &options, 0).unwrap();
     assert_eq!((set.len(), set.class_names.as_slice()), (1000, &["benign".to_owned(), "malware".to_owned()][..]));
     assert_eq!(unselected.over_maximum as usize + set.len(), loaded.flows.len());
     assert_eq!(set.tokens.values.len(), 1000 * 6 * 128);

@@ -5,6 +5,7 @@ mod arrow;
 mod build;
 mod column;
 mod duplicate;
+mod flowpic;
 mod image;
 mod mask;
 mod nprint;
@@ -20,10 +21,12 @@ mod unlabelled;
 
 pub use arrow::stream_arrow;
 pub use build::{
-    Classes, Sample, Selection, SelectionError, Unselected, Values, build_features, build_table_features, features_of,
+    Classes, PacketColumns, Sample, Selection, SelectionError, Unselected, Values, build_features,
+    build_table_features, features_of,
 };
 pub use column::{Columns, added_key};
 pub use duplicate::{DuplicateFlows, tokens_without_identifiers};
+pub use flowpic::{FlowpicError, FlowpicOptions, flowpic_names, write_flowpic};
 pub use image::{IMAGE_BYTES, IMAGE_PACKETS, write_images};
 pub use mask::{Mask, MaskMethod, mask_flow};
 pub use nprint::stream_nprint;

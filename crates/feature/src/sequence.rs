@@ -8,7 +8,7 @@ use etcbench_capture::PacketField;
 use etcbench_flow::{Flow, FlowOptions, FlowPacket, MOST_KEPT_PACKETS, PacketDirection};
 
 /// Bytes of a packet that must be kept to know its length: an IPv6 header up to its payload length.
-const LENGTH_BYTES: usize = 6;
+pub(super) const LENGTH_BYTES: usize = 6;
 
 /// How lengths and times become columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -113,7 +113,7 @@ pub fn write_sequence(flow: &Flow, options: &SequenceOptions, out: &mut [f32]) {
     out.fill(0.0);
     let mut latest = flow.start;
     for (packet, out) in flow.packets.iter().zip(out.chunks_exact_mut(2)) {
-        let length = f64::from(length(packet));
+        let length = f64::from(packet_length(packet));
         let length = if packet.direction == PacketDirection::Forward { length } else { -length };
         let nanoseconds = packet.timestamp.saturating_sub(latest).max(0) as f64;
         latest = latest.max(packet.timestamp);
@@ -128,7 +128,7 @@ pub fn write_sequence(flow: &Flow, options: &SequenceOptions, out: &mut [f32]) {
 
 /// The length that the IP header declares, so that neither the link layer nor a snap length shows; the
 /// frame's where the header leaves it open (segmentation offload, jumbograms).
-fn length(packet: &FlowPacket) -> u32 {
+pub(super) fn packet_length(packet: &FlowPacket) -> u32 {
     let field = PacketField::IpLength.number(packet.view());
     let declared = match packet.view().ip_version() {
         Some(4) => field,

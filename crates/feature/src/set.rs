@@ -48,6 +48,8 @@ pub struct FeatureSet {
     /// Packet sequences, shape `[flows, 2 K]`, in the columns of [`super::sequence_names`]; no columns where they
     /// were not asked for.
     pub sequences: Array2<f32>,
+    /// FlowPics, shape `[flows, pixels]`, row by row; no columns where they were not asked for.
+    pub flowpics: Array2<u8>,
     /// Class of each flow, an index into `class_names`.
     pub labels: Vec<u32>,
     /// The classes, in the order of the experiment file.
@@ -89,6 +91,7 @@ impl FeatureSet {
             statistics: self.statistics.select(Axis(0), rows),
             statistic_names: self.statistic_names.clone(),
             sequences: self.sequences.select(Axis(0), rows),
+            flowpics: self.flowpics.select(Axis(0), rows),
             labels: rows.iter().map(|&row| self.labels[row]).collect(),
             class_names: self.class_names.clone(),
             provenance: rows.iter().map(|&row| self.provenance[row].clone()).collect(),
@@ -116,6 +119,7 @@ impl FeatureSet {
             statistics: Array2::zeros((labels.len(), 0)),
             statistic_names: Vec::new(),
             sequences: Array2::zeros((labels.len(), 0)),
+            flowpics: Array2::zeros((labels.len(), 0)),
             labels,
             class_names: self.class_names,
             provenance,

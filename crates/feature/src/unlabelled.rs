@@ -1,7 +1,6 @@
 //! Features of flows whose class is not known: what a trained model is asked about.
 
-use super::build::{SelectionError, Usable, features_of, usable};
-use super::sequence::SequenceOptions;
+use super::build::{PacketColumns, SelectionError, Usable, features_of, usable};
 use super::set::FeatureSet;
 use super::token::TokenOptions;
 use etcbench_dataset::LabelledFlow;
@@ -34,7 +33,7 @@ impl Unusable {
 pub fn unlabelled_features(
     flows: &[LabelledFlow],
     tokens: &TokenOptions,
-    sequences: Option<&SequenceOptions>,
+    columns: PacketColumns<'_>,
     minimum_packets: u64,
     class_names: Vec<String>,
 ) -> Result<(FeatureSet, Vec<Option<Unusable>>), SelectionError> {
@@ -52,5 +51,5 @@ pub fn unlabelled_features(
         });
     }
     let labels = vec![0; rows.len()];
-    Ok((features_of(&rows, labels, class_names, tokens, sequences)?, left))
+    Ok((features_of(&rows, labels, class_names, tokens, columns)?, left))
 }

@@ -212,6 +212,7 @@ fn report(flows: &[Flow], masks: &[Mask]) -> LeakReport {
         statistics: Array2::zeros((flows.len(), 0)),
         statistic_names: Vec::new(),
         sequences: Array2::zeros((flows.len(), 0)),
+        flowpics: Array2::zeros((flows.len(), 0)),
         labels: (0..flows.len() as u32).map(|row| row % 2).collect(),
         class_names: vec!["even".to_owned(), "odd".to_owned()],
         provenance: provenance.collect(),

@@ -139,6 +139,7 @@ fn report(made: &[Made], division: &Division, seed: u64) -> LeakReport {
         statistics: Array2::from_shape_fn((made.len(), 3), |(row, column)| made[row].statistics[column]),
         statistic_names: ["first", "second", "third"].map(str::to_owned).to_vec(),
         sequences: Array2::zeros((made.len(), 0)),
+        flowpics: Array2::zeros((made.len(), 0)),
         labels: made.iter().map(|made| made.class).collect(),
         class_names: ["a", "b"].map(str::to_owned).to_vec(),
         provenance: made.iter().enumerate().map(provenance).collect(),

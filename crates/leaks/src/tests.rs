@@ -85,6 +85,7 @@ fn report(flows: &[Crafted], options: &TokenOptions, tested: usize) -> LeakRepor
         ),
         statistic_names: vec!["falling".to_owned(), "constant".to_owned()],
         sequences: Array2::zeros((flows.len(), 0)),
+        flowpics: Array2::zeros((flows.len(), 0)),
         labels: flows.iter().map(|flow| flow.class).collect(),
         class_names: vec!["even".to_owned(), "odd".to_owned()],
         provenance: made
@@ -121,6 +122,7 @@ pub(super) fn features_of_statistics(rows: &[(f32, u32)]) -> FeatureSet {
         statistics: Array2::from_shape_fn((rows.len(), 1), |(row, _)| rows[row].0),
         statistic_names: vec!["value".to_owned()],
         sequences: Array2::zeros((rows.len(), 0)),
+        flowpics: Array2::zeros((rows.len(), 0)),
         labels: rows.iter().map(|row| row.1).collect(),
         class_names: vec!["even".to_owned(), "odd".to_owned()],
         provenance: (0..rows.len() as u32).map(provenance).collect(),
@@ -246,6 +248,7 @@ proptest! {
             statistics: Array2::zeros((flows.len(), 0)),
             statistic_names: Vec::new(),
             sequences: Array2::zeros((flows.len(), 0)),
+            flowpics: Array2::zeros((flows.len(), 0)),
             labels: (0..flows.len() as u32).map(|row| row % 2).collect(),
             class_names: vec!["even".to_owned(), "odd".to_owned()],
             provenance: (0..flows.len() as u32)

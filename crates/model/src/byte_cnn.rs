@@ -17,7 +17,7 @@ use super::deep::OptimiserKind;
 use super::deep::network::{Branch, Layer, Network, Size};
 use super::deep::parameters::LearningRateSchedule;
 use super::deep::training::TrainingOptions;
-use super::input::{Encoding, InputOptions};
+use super::input::InputOptions;
 use super::{AgreementBound, Input, ModelEntry};
 use etcbench_feature::PAD;
 
@@ -133,7 +133,7 @@ impl Convolutional for ByteCnn {
     }
 
     fn input(input: Input) -> InputOptions {
-        InputOptions { input, encoding: Encoding::Tokens, log_scale: false, standardise: false }
+        InputOptions::plain(input)
     }
 
     fn network(parameters: &ByteCnnParameters, columns: Columns, classes: usize) -> Network {

@@ -138,6 +138,11 @@ pub(super) trait Algorithm: Sized + Send + Sync {
     /// Refuses values that cannot be used and keys that this implementation does not have.
     fn check(parameters: &Self::Parameters, implementation: Implementation) -> Result<(), String>;
 
+    /// Refuses an input that these keys are not for.
+    fn check_input(_: &Self::Parameters, _: Input) -> Result<(), String> {
+        Ok(())
+    }
+
     /// The columns it reads.
     fn input(parameters: &Self::Parameters, input: Input) -> InputOptions;
 
@@ -214,6 +219,7 @@ impl<A: Algorithm + 'static> Classical<A> {
                 Some(limit) => Some(limit.rows),
                 None => None,
             },
+            sequences: |_, _| Ok(()),
             elmo: None,
             external: None,
             build: |ModelSpec { input, implementation, parameters, .. }| {
@@ -229,7 +235,9 @@ impl<A: Algorithm + 'static> Classical<A> {
     /// Unknown keys and values that cannot be used.
     pub(crate) fn new(implementation: Implementation, input: Input, table: &toml::Table) -> Result<Self, ModelError> {
         let parameters: A::Parameters = parameters::parse(A::NAME, table)?;
-        A::check(&parameters, implementation).map_err(|problem| parameters::refused(A::NAME, problem))?;
+        A::check(&parameters, implementation)
+            .and_then(|()| A::check_input(&parameters, input))
+            .map_err(|problem| parameters::refused(A::NAME, problem))?;
         Ok(Self { parameters, implementation, input, fitted: None })
     }
 
@@ -265,7 +273,13 @@ fn columns(options: &InputOptions, size: &FitSize) -> usize {
     let of = |read: bool, columns: usize| if read { columns } else { 0 };
     of(options.input.reads_bytes(), bytes)
         .saturating_add(of(options.input.reads_statistics(), size.statistics))
-        .saturating_add(of(options.input.reads_sequences(), size.sequence_columns))
+        .saturating_add(of(options.input.reads_flowpic(), size.pixels))
+        .saturating_add(of(options.input.reads_sequences(), sequence_columns(options, size)))
+}
+
+/// Those of packet sequences, where they are read.
+fn sequence_columns(options: &InputOptions, size: &FitSize) -> usize {
+    options.sequence_scaling.columns(size.sequence_columns)
 }
 
 /// The classes of `examples`, checked against the class names.
@@ -376,7 +390,7 @@ impl<A: Algorithm> Classifier for Classical<A> {
             rows,
             validation,
             columns,
-            sequence_columns: if options.input.reads_sequences() { size.sequence_columns } else { 0 },
+            sequence_columns: if options.input.reads_sequences() { sequence_columns(&options, size) } else { 0 },
             threads: size.threads,
         };
         let keys = if options.input.reads_bytes() { TOKENS } else { ROWS };

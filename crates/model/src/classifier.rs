@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::external::{Failure, Usage};
 use super::{ExpectedMemory, FitSize, ModelArchive, ModelKind, Pretraining};
-use etcbench_feature::FeatureSet;
+use etcbench_feature::{FeatureSet, SequenceOptions};
 use etcbench_storage::progress::Progress;
 use etcbench_storage::{Claim, Turn};
 
@@ -60,7 +60,9 @@ pub enum Input {
     SequencesAndStatistics,
     /// Bytes and sequences, side by side.
     BytesAndSequences,
-    /// All three.
+    /// FlowPics.
+    Flowpic,
+    /// All of bytes, statistics and sequences.
     All,
     /// What other models of the run read.
     Members,
@@ -68,8 +70,14 @@ pub enum Input {
 
 impl Input {
     /// Those that models on columns read.
-    pub const CLASSICAL: [Self; 5] =
-        [Self::Bytes, Self::Statistics, Self::BytesAndStatistics, Self::Sequences, Self::SequencesAndStatistics];
+    pub const CLASSICAL: [Self; 6] = [
+        Self::Bytes,
+        Self::Statistics,
+        Self::BytesAndStatistics,
+        Self::Sequences,
+        Self::SequencesAndStatistics,
+        Self::Flowpic,
+    ];
 
     /// The name in files, records and tables.
     pub fn name(self) -> &'static str {
@@ -80,6 +88,7 @@ impl Input {
             Self::Sequences => "sequences",
             Self::SequencesAndStatistics => "sequences_and_statistics",
             Self::BytesAndSequences => "bytes_and_sequences",
+            Self::Flowpic => "flowpic",
             Self::All => "all",
             Self::Members => "members",
         }
@@ -99,6 +108,11 @@ impl Input {
     /// Whether the flow statistics are read.
     pub fn reads_statistics(self) -> bool {
         matches!(self, Self::Statistics | Self::BytesAndStatistics | Self::SequencesAndStatistics | Self::All)
+    }
+
+    /// Whether FlowPics are read.
+    pub fn reads_flowpic(self) -> bool {
+        self == Self::Flowpic
     }
 
     /// Whether packet sequences are read.
@@ -197,6 +211,22 @@ impl ModelSpec {
     /// Whether it, or one of its members, reads packet sequences: as its input, or beside the bytes of packets.
     pub fn reads_sequences(&self) -> bool {
         self.input.reads_sequences() || self.reads_metadata() || self.members().iter().any(Self::reads_sequences)
+    }
+
+    /// Whether it, or one of its members, reads FlowPics.
+    pub fn reads_flowpic(&self) -> bool {
+        self.input.reads_flowpic() || self.members().iter().any(Self::reads_flowpic)
+    }
+
+    /// Refuses packet sequences that it, or one of its members, cannot read.
+    ///
+    /// # Errors
+    /// Too few packets, or another transformation than its keys ask for.
+    pub fn check_sequences(&self, sequences: &SequenceOptions) -> Result<(), ModelError> {
+        if self.input.reads_sequences() {
+            (self.kind.entry().sequences)(&self.parameters, sequences)?;
+        }
+        self.members().iter().try_for_each(|member| member.check_sequences(sequences))
     }
 
     /// Whether it reads lengths, directions or times beside the bytes of packets.

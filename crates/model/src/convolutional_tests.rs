@@ -45,6 +45,11 @@ pub(crate) fn flows(count: usize) -> FeatureSet {
         statistics,
         statistic_names: ["a", "b", "c", "d"].map(str::to_owned).to_vec(),
         sequences,
+        flowpics: Array2::from_shape_fn((count, 16 * 16), |(row, pixel)| {
+            let (length, time) = (pixel / 16, pixel % 16);
+            let there = (length + 5 * class(row)) % 15 < 4 && noise(row, pixel) > 3;
+            if there { (100 + 10 * noise(row, time)) as u8 } else { 0 }
+        }),
         labels: (0..count).map(|row| class(row) as u32).collect(),
         class_names: ["x", "y", "z"].map(str::to_owned).to_vec(),
         provenance: Vec::new(),
@@ -68,6 +73,7 @@ fn small(implementation: Implementation) -> Vec<ModelSpec> {
         spec("sequence_cnn", Input::SequencesAndStatistics, sequences),
         spec("byte_cnn", Input::Bytes, "channels = [4, 6]\nkernel = 5\ndense = 16"),
         spec("deep_fingerprinting", Input::Sequences, fingerprinting),
+        spec("flowpic", Input::Flowpic, "channels = [4, 6]\ndense = [24, 12]\ndropout = 0.1\nchannel_dropout = 0.1"),
     ]
 }
 
@@ -191,6 +197,7 @@ fn keys_that_cannot_be_used_are_named() {
         ("byte_cnn", "learning_rate = 0.0", "learning_rate = 0 must be a positive number"),
         ("byte_cnn", "optimiser = \"sgd\"", "optimiser"),
         ("deep_fingerprinting", "dense_dropout = [0.1, 2.0]", "dense_dropout = 2 must be at least 0"),
+        ("flowpic", "channel_dropout = 1.0", "channel_dropout = 1 must be at least 0"),
         ("deep_fingerprinting", "weight_decay = -1.0", "weight_decay = -1 must be 0 or a positive number"),
     ] {
         let kind = ModelKind::named(model).unwrap();

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::class_weights::ClassWeights;
 use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, Rows};
-use super::input::{Encoding, InputOptions};
+use super::input::InputOptions;
 use super::memory::{ROWS, TOKENS, matrix};
 use super::random_forest::Trees;
 use super::random_forest::tree::{self, Limits};
@@ -81,7 +81,7 @@ impl Algorithm for SingleTree {
     }
 
     fn input(_: &TreeParameters, input: Input) -> InputOptions {
-        InputOptions { input, encoding: Encoding::Tokens, log_scale: false, standardise: false }
+        InputOptions::plain(input)
     }
 
     fn fit(

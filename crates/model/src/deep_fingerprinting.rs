@@ -16,7 +16,7 @@ use super::deep::OptimiserKind;
 use super::deep::network::{Branch, Layer, Network, Size};
 use super::deep::parameters::LearningRateSchedule;
 use super::deep::training::TrainingOptions;
-use super::input::{Encoding, InputOptions};
+use super::input::InputOptions;
 use super::{AgreementBound, Input, ModelEntry};
 
 /// Raised whenever a change to the code changes what a fit computes.
@@ -153,7 +153,7 @@ impl Convolutional for DeepFingerprinting {
     }
 
     fn input(input: Input) -> InputOptions {
-        InputOptions { input, encoding: Encoding::Tokens, log_scale: false, standardise: false }
+        InputOptions::plain(input)
     }
 
     fn network(parameters: &DeepFingerprintingParameters, columns: Columns, classes: usize) -> Network {

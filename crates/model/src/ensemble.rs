@@ -31,6 +31,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
     proposed: false,
     agreement: None,
     reference_row_limit: None,
+    sequences: |_, _| Ok(()),
     elmo: None,
     external: None,
     build: |spec| Ok(Box::new(Ensemble::new(spec)?)),

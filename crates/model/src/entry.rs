@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::elmo::{ElmoOptions, ElmoSource};
 use super::external::{self, Package};
 use super::{Classifier, Implementation, Input, MODELS, ModelArchive, ModelError, ModelSpec};
+use etcbench_feature::SequenceOptions;
 
 /// What the two implementations of a model must share.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,6 +45,8 @@ pub struct ModelEntry {
     /// Training rows above which the reference implementation refuses to fit; of the support vector machine the rows of
     /// any two classes together. None where the implementations are one or the reference has no such size.
     pub reference_row_limit: Option<usize>,
+    /// Refuses packet sequences that a model with these keys cannot read.
+    pub(crate) sequences: fn(&toml::Table, &SequenceOptions) -> Result<(), ModelError>,
     /// How it takes an ELMo; none where it has none.
     pub(crate) elmo: Option<ElmoEntry>,
     /// The folder of an external model; none of a model of the table.

@@ -15,14 +15,16 @@
 //! pass `sign(x) * ln(1 + |x|)` (`log_scale`, by default true), since sizes, times, rates and counts span many
 //! orders of magnitude, and are then standardised. Every statistics column passes it and no other one does: byte
 //! columns keep their range, and sequences have a transformation of their own (`[feature.sequences]`).
-//! Standardising (`standardise`) subtracts the training rows' mean and divides by their standard
+//! k-nearest neighbours can read sequences in the scale of the transfer-learning study instead ([`SequenceScaling`]).
+//! FlowPics are counts. Standardising (`standardise`) subtracts the training rows' mean and divides by their standard
 //! deviation (of the population, as scikit-learn's `StandardScaler`); a constant column is divided by 1.
 
 use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
+use super::sequence_scaling::SequenceScaling;
 use super::{Examples, Input, ModelArchive, ModelError, stored};
-use etcbench_feature::{PAD, sequence_names};
+use etcbench_feature::{PAD, flowpic_names};
 
 /// How bytes are written as numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,22 @@ pub(super) struct InputOptions {
     pub log_scale: bool,
     /// Whether columns are standardised on the training rows.
     pub standardise: bool,
+    /// The scale of packet sequences.
+    #[serde(default, skip_serializing_if = "SequenceScaling::is_as_made")]
+    pub sequence_scaling: SequenceScaling,
+}
+
+impl InputOptions {
+    /// Columns as they are.
+    pub(crate) fn plain(input: Input) -> Self {
+        Self {
+            input,
+            encoding: Encoding::Tokens,
+            log_scale: false,
+            standardise: false,
+            sequence_scaling: SequenceScaling::AsMade,
+        }
+    }
 }
 
 /// Makes matrices of one fixed set of columns, scaled as the training rows were.
@@ -56,6 +74,8 @@ pub(super) struct InputTransform {
     statistic_names: Vec<String>,
     /// Columns of the packet sequences.
     sequence_columns: usize,
+    /// Pixels of the FlowPics.
+    pixels: usize,
     /// Per column, subtracted; empty when columns are not standardised.
     means: Vec<f64>,
     /// Per column, divided by; empty when columns are not standardised.
@@ -79,6 +99,7 @@ impl InputTransform {
             bytes: features.tokens.bytes,
             statistic_names: features.statistic_names.clone(),
             sequence_columns: features.sequences.ncols(),
+            pixels: features.flowpics.ncols(),
             means: Vec::new(),
             deviations: Vec::new(),
         };
@@ -139,15 +160,18 @@ impl InputTransform {
         if self.reads_statistics() {
             names.extend(self.statistic_names.iter().cloned());
         }
+        if self.options.input.reads_flowpic() {
+            names.extend(flowpic_names(self.pixels));
+        }
         if self.reads_sequences() {
-            names.extend(sequence_names(self.sequence_columns));
+            names.extend(self.options.sequence_scaling.names(self.sequence_columns));
         }
         names
     }
 
     /// The last columns that are of packet sequences.
     pub(crate) fn sequence_columns(&self) -> usize {
-        if self.reads_sequences() { self.sequence_columns } else { 0 }
+        if self.reads_sequences() { self.options.sequence_scaling.columns(self.sequence_columns) } else { 0 }
     }
 
     /// Number of columns.
@@ -155,7 +179,8 @@ impl InputTransform {
         let per_packet = self.bytes + usize::from(self.options.encoding == Encoding::Scaled);
         let bytes = if self.reads_bytes() { self.packets * per_packet } else { 0 };
         let statistics = if self.reads_statistics() { self.statistic_names.len() } else { 0 };
-        bytes + statistics + self.sequence_columns()
+        let pixels = if self.options.input.reads_flowpic() { self.pixels } else { 0 };
+        bytes + statistics + pixels + self.sequence_columns()
     }
 
     fn unscaled(&self, model: &str, examples: Examples<'_>) -> Result<Array2<f32>, ModelError> {
@@ -182,9 +207,20 @@ impl InputTransform {
             if features.sequences.ncols() != self.sequence_columns {
                 return Err(data(model, "the packet sequences are not as long as those the model was fitted on"));
             }
-            if !self.reads_statistics() {
+            let scaling = self.options.sequence_scaling;
+            scaling.check_packets(self.sequence_columns / 2).map_err(|problem| data(model, problem))?;
+            if !self.reads_statistics() && scaling == SequenceScaling::AsMade {
                 return Ok(features.sequences.select(Axis(0), examples.rows));
             }
+        }
+        if self.options.input.reads_flowpic() {
+            if features.flowpics.ncols() != self.pixels {
+                return Err(data(
+                    model,
+                    "the flowpics have another number of pixels than those the model was fitted on",
+                ));
+            }
+            return Ok(features.flowpics.select(Axis(0), examples.rows).mapv(f32::from));
         }
         let mut matrix = Array2::zeros((examples.rows.len(), self.columns()));
         for (&row, mut target) in examples.rows.iter().zip(matrix.outer_iter_mut()) {
@@ -210,8 +246,8 @@ impl InputTransform {
                 filled += self.statistic_names.len();
             }
             if self.reads_sequences() {
-                let sequence = features.sequences.row(row);
-                target[filled..].iter_mut().zip(sequence).for_each(|(target, value)| *target = *value);
+                let written = self.options.sequence_scaling.write(features.sequences.row(row), &mut target[filled..]);
+                written.map_err(|problem| data(model, problem))?;
             }
         }
         Ok(matrix)
@@ -286,6 +322,9 @@ impl InputTransform {
         stored::put_json(archive, "bytes", &self.bytes);
         stored::put_json(archive, "statistic_names", &self.statistic_names);
         stored::put_json(archive, "sequence_columns", &self.sequence_columns);
+        if self.options.input.reads_flowpic() {
+            stored::put_json(archive, "pixels", &self.pixels);
+        }
         stored::put_f64s(archive, "input_means", &self.means);
         stored::put_f64s(archive, "input_deviations", &self.deviations);
     }
@@ -295,8 +334,10 @@ impl InputTransform {
     /// # Errors
     /// Missing or contradictory entries.
     pub(crate) fn restore(archive: &ModelArchive) -> Result<Self, ModelError> {
+        let options: InputOptions = stored::json(archive, "input")?;
         let transform = Self {
-            options: stored::json(archive, "input")?,
+            options,
+            pixels: if options.input.reads_flowpic() { stored::json(archive, "pixels")? } else { 0 },
             packets: stored::json(archive, "packets")?,
             bytes: stored::json(archive, "bytes")?,
             statistic_names: stored::json(archive, "statistic_names")?,
@@ -307,6 +348,7 @@ impl InputTransform {
         let size = transform.bytes.checked_add(1).and_then(|bytes| bytes.checked_mul(transform.packets));
         if size.is_none_or(|size| size > u32::MAX as usize)
             || transform.sequence_columns > u32::MAX as usize
+            || transform.pixels > u32::MAX as usize
             || transform.columns() == 0
         {
             return Err(stored::broken("the number of packets and bytes is too large, or there are no columns"));

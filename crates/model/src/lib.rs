@@ -19,6 +19,7 @@ mod ensemble;
 mod entry;
 pub mod external;
 mod factory;
+mod flowpic;
 mod gradient_boosting;
 mod input;
 mod knn;
@@ -32,6 +33,7 @@ mod random_forest;
 #[cfg(feature = "reference")]
 mod refit;
 mod sequence_cnn;
+mod sequence_scaling;
 mod stored;
 mod svm;
 mod trained;
@@ -61,6 +63,7 @@ static MODELS: &[&ModelEntry] = &[
     &sequence_cnn::ENTRY,
     &byte_cnn::ENTRY,
     &deep_fingerprinting::ENTRY,
+    &flowpic::ENTRY,
     &ensemble::ENTRY,
     &decision_tree::ENTRY,
     &logistic_regression::ENTRY,

@@ -72,10 +72,10 @@ impl Algorithm for Linear {
 
     fn input(parameters: &LogisticParameters, input: Input) -> InputOptions {
         InputOptions {
-            input,
             encoding: Encoding::Scaled,
             log_scale: parameters.log_scale,
             standardise: parameters.standardise,
+            ..InputOptions::plain(input)
         }
     }
 

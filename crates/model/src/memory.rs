@@ -26,6 +26,8 @@ pub struct FitSize {
     pub statistics: usize,
     /// Columns of the packet sequences.
     pub sequence_columns: usize,
+    /// Pixels of the FlowPics.
+    pub pixels: usize,
     /// Where deep models train.
     pub device: Device,
     /// Threads.
@@ -108,6 +110,7 @@ mod tests {
             bytes: 128,
             statistics: 30,
             sequence_columns: 60,
+            pixels: 1024,
             device: Device::Cpu,
             threads: 2,
         }

@@ -17,7 +17,7 @@ use super::deep::OptimiserKind;
 use super::deep::network::{Branch, Layer, Network, Size};
 use super::deep::parameters::LearningRateSchedule;
 use super::deep::training::TrainingOptions;
-use super::input::{Encoding, InputOptions};
+use super::input::InputOptions;
 use super::{AgreementBound, Input, ModelEntry};
 
 /// Raised whenever a change to the code changes what a fit computes.
@@ -200,7 +200,7 @@ impl Convolutional for SequenceCnn {
     }
 
     fn input(input: Input) -> InputOptions {
-        InputOptions { input, encoding: Encoding::Tokens, log_scale: true, standardise: false }
+        InputOptions { log_scale: true, ..InputOptions::plain(input) }
     }
 
     fn network(parameters: &SequenceCnnParameters, columns: Columns, classes: usize) -> Network {

@@ -14,7 +14,7 @@ use super::{
     Classifier, Examples, Implementation, Input, ModelArchive, ModelError, ModelKind, factory, stored, stored::broken,
 };
 use etcbench_dataset::LabelledFlow;
-use etcbench_feature::{SequenceOptions, TokenOptions, Unusable, unlabelled_features};
+use etcbench_feature::{FlowpicOptions, PacketColumns, SequenceOptions, TokenOptions, Unusable, unlabelled_features};
 use etcbench_flow::{FlowOptions, STATISTIC_NAMES};
 use etcbench_storage::progress::Progress;
 
@@ -72,6 +72,9 @@ pub struct ModelDescription {
     pub tokens: TokenOptions,
     /// The packet sequences; none where the model reads none.
     pub sequences: Option<SequenceOptions>,
+    /// The FlowPics; none where the model reads none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flowpic: Option<FlowpicOptions>,
     /// The statistics' names, in their order.
     pub statistic_names: Vec<String>,
 }
@@ -93,6 +96,9 @@ impl ModelDescription {
         self.tokens.validate(&self.flow).map_err(|error| problem(&error))?;
         if let Some(sequences) = &self.sequences {
             sequences.validate(&self.flow).map_err(|error| problem(&error))?;
+        }
+        if let Some(flowpic) = &self.flowpic {
+            flowpic.validate(&self.flow).map_err(|error| problem(&error))?;
         }
         if self.classes.is_empty() || self.classes.iter().collect::<BTreeSet<_>>().len() < self.classes.len() {
             return Err(broken("description: the classes are none, or one of them is there twice"));
@@ -178,10 +184,10 @@ impl TrainedModel {
     /// # Errors
     /// A model that does not fit its description.
     pub fn classify(&self, flows: &[LabelledFlow], progress: &dyn Progress) -> Result<Vec<Classification>, ModelError> {
-        let ModelDescription { tokens, sequences, minimum_packets, classes, .. } = &self.description;
-        let (features, left) =
-            unlabelled_features(flows, tokens, sequences.as_ref(), *minimum_packets, classes.clone())
-                .map_err(|error| broken(error.to_string()))?;
+        let ModelDescription { tokens, sequences, flowpic, minimum_packets, classes, .. } = &self.description;
+        let columns = PacketColumns { sequences: sequences.as_ref(), flowpic: flowpic.as_ref() };
+        let (features, left) = unlabelled_features(flows, tokens, columns, *minimum_packets, classes.clone())
+            .map_err(|error| broken(error.to_string()))?;
         let rows: Vec<usize> = (0..features.len()).collect();
         let probabilities = if rows.is_empty() {
             Array2::zeros((0, classes.len()))

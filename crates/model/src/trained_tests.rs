@@ -4,7 +4,7 @@ use super::*;
 use crate::{Device, FitContext, ModelSpec, NoArtifacts, build};
 use etcbench_capture::{HeaderLayout, Transport};
 use etcbench_dataset::{FlowProvenance, Labels};
-use etcbench_feature::build_features;
+use etcbench_feature::{PacketColumns, build_features};
 use etcbench_flow::{FiveTuple, Flow, FlowPacket, PacketDirection};
 use etcbench_storage::progress::Silent;
 
@@ -40,7 +40,7 @@ fn trained(model: &str) -> (Vec<u8>, Vec<LabelledFlow>, Array2<f32>) {
     let tokens = TokenOptions { packets: 1, bytes: 8, ..TokenOptions::default() };
     let options = FlowOptions::default();
     let selection = toml::from_str("label = \"class\"").unwrap();
-    let (features, _) = build_features(&flows, &selection, &tokens, None, &options, 0).unwrap();
+    let (features, _) = build_features(&flows, &selection, &tokens, PacketColumns::default(), &options, 0).unwrap();
     let spec =
         ModelSpec { kind, input: Input::Bytes, implementation: Implementation::Fast, parameters: toml::Table::new() };
     let mut model = build(&spec).unwrap();
@@ -68,6 +68,7 @@ fn trained(model: &str) -> (Vec<u8>, Vec<LabelledFlow>, Array2<f32>) {
         flow: options,
         tokens,
         sequences: None,
+        flowpic: None,
         statistic_names: STATISTIC_NAMES.iter().map(|name| (*name).to_owned()).collect(),
     };
     let bytes = trained_model_bytes(&model.save().unwrap().to_bytes().unwrap(), &description).unwrap();

@@ -103,6 +103,7 @@ mod tests {
             statistics: Array2::zeros((labels.len(), 0)),
             statistic_names: Vec::new(),
             sequences: Array2::zeros((labels.len(), 0)),
+            flowpics: Array2::zeros((labels.len(), 0)),
             class_names: (0..classes).map(|class| format!("class{class}")).collect(),
             provenance: (0..labels.len() as u32).map(provenance).collect(),
             labels,

@@ -40,6 +40,7 @@ pub(super) fn features(flows: &[(u32, u32)], classes: usize) -> FeatureSet {
         statistics: Array2::zeros((flows.len(), 0)),
         statistic_names: Vec::new(),
         sequences: Array2::zeros((flows.len(), 0)),
+        flowpics: Array2::zeros((flows.len(), 0)),
         labels: flows.iter().map(|&(class, _)| class).collect(),
         class_names: (0..classes).map(|class| format!("class{class}")).collect(),
         provenance,

@@ -80,7 +80,7 @@ pub(in super::super) fn evaluate(
             Condition::Unknown => asked.prepared.unknown.clone().ok_or_else(|| ExperimentError::Internal {
                 problem: "no flow of an unknown class was kept".to_owned(),
             })?,
-            _ => condition.features(&flows, &test, &asked.variant.feature, asked.variant.used_sequences())?,
+            _ => condition.features(&flows, &test, &asked.variant.feature, asked.variant.packet_columns())?,
         };
         let classes = asked.prepared.features.class_names.len();
         let readable: Vec<usize> = (0..features.len()).filter(|&row| is_readable(asked.spec, &features, row)).collect();
@@ -113,9 +113,11 @@ pub(in super::super) fn evaluate(
 fn is_readable(spec: &ModelSpec, features: &FeatureSet, row: usize) -> bool {
     let bytes = || features.tokens.flow(row).iter().any(|&token| token < 256);
     let sequence = || features.sequences.row(row).iter().any(|&value| value != 0.0);
+    let flowpic = || features.flowpics.row(row).iter().any(|&count| count > 0);
     spec.reads_statistics()
         || (spec.reads_bytes() && bytes())
         || (spec.reads_sequences() && sequence())
+        || (spec.reads_flowpic() && flowpic())
         || !spec.kind.entry().reads_input
 }
 

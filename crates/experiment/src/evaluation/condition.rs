@@ -6,7 +6,7 @@ use super::super::Variant;
 use super::disturbance::Disturbance;
 use super::kind::EvaluationKind;
 use etcbench_dataset::LabelledFlow;
-use etcbench_feature::{FeatureSet, Mask, SelectionError, SequenceOptions, TokenArray, TokenOptions, features_of};
+use etcbench_feature::{FeatureSet, Mask, PacketColumns, SelectionError, TokenArray, TokenOptions, features_of};
 use etcbench_model::ModelSpec;
 
 /// Under which circumstances a model is asked.
@@ -70,16 +70,16 @@ impl Condition {
     /// Whether a model sees anything of it: statistics are of whole flows, bytes tell nothing of times, and no model reads
     /// more packets than its input has.
     pub(super) fn concerns(&self, spec: &ModelSpec, variant: &Variant) -> bool {
-        let (bytes, sequences) = (spec.reads_bytes(), spec.reads_sequences());
+        let (bytes, sequences, flowpic) = (spec.reads_bytes(), spec.reads_sequences(), spec.reads_flowpic());
         match self {
             Self::Validation | Self::Unknown => true,
             _ if !spec.kind.entry().reads_input || spec.reads_statistics() => false,
             Self::Masked { .. } | Self::ZeroedBytes { .. } => bytes,
             Self::FirstPackets { packets } => {
                 let of_sequences = variant.used_sequences().map_or(0, |sequences| sequences.packets);
-                (bytes && *packets <= variant.feature.packets) || (sequences && *packets <= of_sequences)
+                (bytes && *packets <= variant.feature.packets) || (sequences && *packets <= of_sequences) || flowpic
             }
-            Self::Disturbed { disturbance } => sequences || (bytes && disturbance.changes_bytes()),
+            Self::Disturbed { disturbance } => sequences || flowpic || (bytes && disturbance.changes_bytes()),
         }
     }
 
@@ -92,12 +92,12 @@ impl Condition {
         flows: &[&LabelledFlow],
         whole: &FeatureSet,
         tokens: &TokenOptions,
-        sequences: Option<&SequenceOptions>,
+        columns: PacketColumns<'_>,
     ) -> Result<FeatureSet, SelectionError> {
         let (labels, classes) = (whole.labels.clone(), whole.class_names.clone());
         let made_of = |flows: &[LabelledFlow], tokens: &TokenOptions| {
             let flows: Vec<&LabelledFlow> = flows.iter().collect();
-            features_of(&flows, labels.clone(), classes.clone(), tokens, sequences)
+            features_of(&flows, labels.clone(), classes.clone(), tokens, columns)
         };
         let changed = |change: &dyn Fn(&mut LabelledFlow)| {
             let mut changed: Vec<LabelledFlow> = flows.iter().map(|flow| (*flow).clone()).collect();
@@ -113,7 +113,7 @@ impl Condition {
                 if !masked.masks.contains(&mask) {
                     masked.masks.push(mask);
                 }
-                features_of(flows, labels, classes, &masked, sequences)
+                features_of(flows, labels, classes, &masked, columns)
             }
             Self::ZeroedBytes { packet, from, to } => {
                 let mut features = whole.clone();

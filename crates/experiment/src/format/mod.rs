@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::evaluation::EvaluationOptions;
 use super::ladder::{LadderOptions, LadderOverrides};
 use super::tune::TuneOptions;
-use etcbench_feature::{Selection, SequenceOptions, TokenOptions};
+use etcbench_feature::{FlowpicOptions, PacketColumns, Selection, SequenceOptions, TokenOptions};
 use etcbench_flow::FlowOptions;
 use etcbench_model::ModelSpec;
 use etcbench_split::SplitOptions;
@@ -110,12 +110,16 @@ pub struct Variant {
     pub feature: TokenOptions,
     /// The packet sequences that `input = "sequences"` reads.
     pub sequences: SequenceOptions,
+    /// The FlowPics that `input = "flowpic"` reads.
+    pub flowpic: FlowpicOptions,
     /// How flows are divided.
     pub split: SplitOptions,
     /// One entry per model and input.
     pub models: Vec<ModelSpec>,
     /// Whether a model reads packet sequences, with its own settings or with some that are tried.
     reads_sequences: bool,
+    /// Whether a model reads FlowPics.
+    reads_flowpic: bool,
     /// Whether one of them reads the packets' times.
     pub(super) reads_packet_times: bool,
 }
@@ -124,6 +128,16 @@ impl Variant {
     /// The packet sequences, where a model reads them.
     pub(super) fn used_sequences(&self) -> Option<&SequenceOptions> {
         self.reads_sequences.then_some(&self.sequences)
+    }
+
+    /// The FlowPics, where a model reads them.
+    pub(super) fn used_flowpic(&self) -> Option<&FlowpicOptions> {
+        self.reads_flowpic.then_some(&self.flowpic)
+    }
+
+    /// What is made of packets beside the tokens of their bytes.
+    pub(super) fn packet_columns(&self) -> PacketColumns<'_> {
+        PacketColumns { sequences: self.used_sequences(), flowpic: self.used_flowpic() }
     }
 }
 

@@ -1,11 +1,12 @@
 //! The third pass: makes typed values of a resolved experiment, and holds them to their ranges. Pure.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::super::tune::Dimension;
 use super::resolve::{Document, Resolved, Sections, unique, variant_origin};
 use super::{Experiment, Variant};
-use etcbench_feature::{PacketStart, Sample, SequenceOptions, TokenOptions, Transformation};
+use etcbench_feature::{FlowpicOptions, PacketStart, Sample, SequenceOptions, TokenOptions, Transformation};
 use etcbench_flow::FlowOptions;
 use etcbench_model::{Implementation, Input, ModelError, ModelKind, ModelSpec, PACKET_METADATA};
 use etcbench_split::SplitOptions;
@@ -83,20 +84,15 @@ fn reads_one_packet(spec: &ModelSpec) -> bool {
 fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Variant, DeclarativeError> {
     let Sections { name, selection, flow, mut feature, split, model } = sections;
     let origin = |section: &str| variant_origin(origin, section, &name);
-    let sequences: SequenceOptions = match feature.remove("sequences") {
-        None => SequenceOptions::default(),
-        Some(toml::Value::Table(table)) => declarative::typed(table, &origin("feature.sequences"))?,
-        Some(_) => {
-            let problem = "`sequences` is a table, such as sequences.packets = 20".to_owned();
-            return Err(DeclarativeError::Content { origin: origin("feature"), problem });
-        }
-    };
+    let sequences: SequenceOptions = part(&mut feature, "sequences", "sequences.packets = 20", origin)?;
+    let flowpic: FlowpicOptions = part(&mut feature, "flowpic", "flowpic.resolution = 32", origin)?;
     let feature: TokenOptions = declarative::typed(feature, &origin("feature"))?;
     let flow: FlowOptions = declarative::typed(flow, &origin("flow"))?;
     let problem = |section: &str, problem: String| DeclarativeError::Content { origin: origin(section), problem };
-    let kept = kept(&feature, &sequences, &flow);
+    let kept = kept(&feature, &sequences, &flowpic, &flow);
     feature.validate(&kept).map_err(|error| problem("feature", error.to_string()))?;
     sequences.validate(&kept).map_err(|error| problem("feature", error.to_string()))?;
+    flowpic.validate(&kept).map_err(|error| problem("feature", error.to_string()))?;
     flow.validate().map_err(|error| problem("flow", error.to_string()))?;
     let split: SplitOptions = declarative::typed(split, &origin("split"))?;
     split.validate().map_err(|error| problem("split", error.to_string()))?;
@@ -113,6 +109,9 @@ fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Vari
             })?);
         }
     }
+    for spec in &specs {
+        spec.check_sequences(&sequences).map_err(|error| problem("feature", error.to_string()))?;
+    }
     let members = specs.iter().flat_map(ModelSpec::members).collect::<Vec<_>>();
     // Every value of the key, of the models' own settings and of those that are tried.
     let tried =
@@ -125,7 +124,7 @@ fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Vari
     let named: Vec<&toml::Value> = metadata.filter_map(toml::Value::as_array).flatten().collect();
     let reads_metadata = !named.is_empty();
     let reads_packet_times = named.iter().any(|value| value.as_str() == Some("time"))
-        || specs.iter().chain(&members).any(|spec| spec.input.reads_sequences());
+        || specs.iter().chain(&members).any(|spec| spec.input.reads_sequences() || spec.input.reads_flowpic());
     if reads_metadata {
         let wrong = |text: &str| Err(problem("feature", format!("{PACKET_METADATA} of a model {text}")));
         if sequences.packets < feature.packets {
@@ -144,12 +143,31 @@ fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Vari
         flow,
         feature,
         sequences,
+        flowpic,
         split,
+        reads_flowpic: specs.iter().any(ModelSpec::reads_flowpic),
         reads_sequences: reads_metadata || specs.iter().any(ModelSpec::reads_sequences),
         reads_packet_times,
         models: specs,
         name,
     })
+}
+
+/// A table of `[feature]` of its own, or its defaults.
+fn part<T: Default + DeserializeOwned>(
+    feature: &mut toml::Table,
+    name: &str,
+    example: &str,
+    origin: impl Fn(&str) -> String,
+) -> Result<T, DeclarativeError> {
+    match feature.remove(name) {
+        None => Ok(T::default()),
+        Some(toml::Value::Table(table)) => declarative::typed(table, &origin(&format!("feature.{name}"))),
+        Some(_) => {
+            let problem = format!("`{name}` is a table, such as {example}");
+            Err(DeclarativeError::Content { origin: origin("feature"), problem })
+        }
+    }
 }
 
 /// Why the members of a model are not known.
@@ -167,13 +185,19 @@ impl From<ModelError> for Unresolved {
 }
 
 /// The flow options with as many packets and bytes kept as the features need; the runner keeps the same.
-fn kept(feature: &TokenOptions, sequences: &SequenceOptions, flow: &FlowOptions) -> FlowOptions {
+fn kept(
+    feature: &TokenOptions,
+    sequences: &SequenceOptions,
+    flowpic: &FlowpicOptions,
+    flow: &FlowOptions,
+) -> FlowOptions {
     let mut kept = FlowOptions {
         kept_packets: flow.kept_packets.max(feature.packets),
         kept_bytes: flow.kept_bytes.max(feature.needed_bytes()),
         ..flow.clone()
     };
     sequences.widen(&mut kept);
+    flowpic.widen(&mut kept);
     kept
 }
 

@@ -41,6 +41,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
         reason: "same weights at the start; sums in another order part ways over epochs",
     }),
     reference_row_limit: None,
+    sequences: |_, _| Ok(()),
     elmo: Some(ElmoEntry {
         options: AttentionLstm::pretraining_options,
         build: |spec, source| {

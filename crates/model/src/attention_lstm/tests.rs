@@ -37,6 +37,7 @@ fn toy(flows: usize) -> FeatureSet {
         statistics: Array2::zeros((flows, 0)),
         statistic_names: Vec::new(),
         sequences: Array2::zeros((flows, 0)),
+        flowpics: Array2::zeros((flows, 0)),
         labels,
         class_names: ["a", "b", "c"].map(str::to_owned).to_vec(),
         provenance: Vec::new(),

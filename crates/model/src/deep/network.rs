@@ -2,7 +2,7 @@
 //! side go through the layers of a trunk. Both engines build what it says, and names, shapes and initial values of parameters
 //! follow from it. Names and shapes are those of a PyTorch state dict, so that weights open there as they are.
 
-use super::parameters::{ParameterSet, Specification, convolution, initial, linear, norm};
+use super::parameters::{ParameterSet, Specification, convolution, initial, linear, norm, picture_convolution};
 
 /// A layer.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +19,17 @@ pub(crate) enum Layer {
         stride: usize,
         /// Steps of 0 before and after the sequence.
         padding: [usize; 2],
+    },
+    /// A convolution over the rows and columns of a picture, whose pixels are the steps, row by row; with a bias, without padding.
+    PictureConvolution {
+        /// Of its parameters.
+        name: String,
+        /// Channels of its output.
+        outputs: usize,
+        /// Rows and columns that one output reads.
+        kernel: usize,
+        /// Rows and columns of its input.
+        size: [usize; 2],
     },
     /// A linear layer over all values of a flow, in PyTorch's order: the steps of the first channel first.
     Linear {
@@ -45,6 +56,13 @@ pub(crate) enum Layer {
         /// Steps before and after the sequence that windows may reach into.
         padding: [usize; 2],
     },
+    /// The largest of each square of a picture; squares lie side by side.
+    SquarePool {
+        /// Rows and columns of a square.
+        pool: usize,
+        /// Rows and columns of its input.
+        size: [usize; 2],
+    },
     /// The generalised mean over all steps, whose exponent is learned.
     GeneralisedMean {
         /// Of the exponent.
@@ -52,6 +70,13 @@ pub(crate) enum Layer {
     },
     /// Drops values in training.
     Dropout {
+        /// Which of the network's it is, from 0.
+        number: u32,
+        /// The share dropped.
+        rate: f32,
+    },
+    /// Drops whole channels of a flow in training.
+    ChannelDropout {
         /// Which of the network's it is, from 0.
         number: u32,
         /// The share dropped.
@@ -120,11 +145,20 @@ impl Layer {
             Self::Convolution { outputs, kernel, stride, padding, .. } => {
                 Size { steps: steps(kernel, stride, padding)?, channels: outputs }
             }
+            Self::PictureConvolution { outputs, kernel, size, .. } => {
+                let [height, width] = picture(input, size)?.map(|size| (size + 1).checked_sub(kernel));
+                Size { steps: height? * width?, channels: outputs }
+            }
+            Self::SquarePool { pool, size } => {
+                let [height, width] = picture(input, size)?.map(|size| size / pool);
+                Size { steps: height * width, ..input }
+            }
             Self::Linear { outputs, .. } => Size { steps: 1, channels: outputs },
             Self::MaximumPool { size, stride, padding } => Size { steps: steps(size, stride, padding)?, ..input },
             Self::GeneralisedMean { .. } => Size { steps: 1, ..input },
-            Self::Norm { .. } | Self::Relu | Self::Elu | Self::Dropout { .. } => input,
+            Self::Norm { .. } | Self::Relu | Self::Elu | Self::Dropout { .. } | Self::ChannelDropout { .. } => input,
         })
+        .filter(|output| output.steps > 0)
     }
 
     /// Its parameters and running statistics.
@@ -133,12 +167,25 @@ impl Layer {
             Self::Convolution { name, outputs, kernel, .. } => {
                 convolution(name, input.channels, *outputs, *kernel).into()
             }
+            Self::PictureConvolution { name, outputs, kernel, .. } => {
+                picture_convolution(name, input.channels, *outputs, *kernel).into()
+            }
             Self::Linear { name, outputs } => linear(name, input.values(), *outputs).into(),
             Self::Norm { name } => norm(name, input.channels).into(),
             Self::GeneralisedMean { name } => vec![Specification::constant(format!("{name}.p"), &[1], 3.0)],
-            Self::Relu | Self::Elu | Self::MaximumPool { .. } | Self::Dropout { .. } => Vec::new(),
+            Self::Relu
+            | Self::Elu
+            | Self::MaximumPool { .. }
+            | Self::SquarePool { .. }
+            | Self::Dropout { .. }
+            | Self::ChannelDropout { .. } => Vec::new(),
         }
     }
+}
+
+/// Rows and columns of a picture, where the input is one.
+fn picture(input: Size, size: [usize; 2]) -> Option<[usize; 2]> {
+    (size[0] * size[1] == input.steps).then_some(size)
 }
 
 impl Branch {
@@ -186,7 +233,7 @@ impl Network {
         Some(all)
     }
 
-    /// Its initial parameters: PyTorch's distributions for these layers; none where a branch has too few steps.
+    /// Its initial parameters: PyTorch's distributions for these layers, He's for convolutions of pictures; none where a branch has too few steps.
     pub(crate) fn initial(&self, seed: u64) -> Option<ParameterSet> {
         Some(initial(&self.specifications()?, seed))
     }

@@ -265,6 +265,7 @@ fn task() -> FeatureSet {
         statistics,
         statistic_names: (1..=STATISTICS).map(|number| format!("statistic{number}")).collect(),
         sequences,
+        flowpics: Array2::zeros((count, 0)),
         labels,
         class_names: (0..CLASSES).map(|class| format!("class{class}")).collect(),
         provenance: (0..count).map(provenance).collect(),

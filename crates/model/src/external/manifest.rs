@@ -137,6 +137,13 @@ impl Manifest {
         if self.inputs.is_empty() {
             return Err("`inputs` is empty; name at least one, such as \"bytes\"".to_owned());
         }
+        if self.inputs.contains(&Input::Flowpic) {
+            return Err(
+                "`inputs` lists \"flowpic\", which the protocol has no array for; name \"sequences\", which have the \
+                        same packets"
+                    .to_owned(),
+            );
+        }
         if let Some(twice) = first_repeated(&self.inputs) {
             return Err(format!("`inputs` lists \"{}\" twice", twice.name()));
         }

@@ -128,6 +128,7 @@ fn intern(package: Package) -> &'static ModelEntry {
         proposed: false,
         agreement: None,
         reference_row_limit: None,
+        sequences: |_, _| Ok(()),
         elmo: None,
         external: Some(package),
         build: |spec| Ok(Box::new(External::new(spec)?)),

@@ -35,7 +35,7 @@ use self::bins::{Bins, Numbers};
 use self::flat::FlatTrees;
 use self::reference::OneAgainstRest;
 use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, ReferenceLimit, Rows};
-use super::input::{Encoding, InputOptions, data};
+use super::input::{InputOptions, data};
 use super::memory::{ROWS, TOKENS, matrix};
 use super::{
     AgreementBound, EpochRecord, ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive,
@@ -206,7 +206,7 @@ impl Algorithm for Boosted {
     }
 
     fn input(_: &BoostingParameters, input: Input) -> InputOptions {
-        InputOptions { input, encoding: Encoding::Tokens, log_scale: false, standardise: false }
+        InputOptions::plain(input)
     }
 
     fn uses_validation(_: &BoostingParameters) -> bool {

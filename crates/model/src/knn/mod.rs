@@ -23,9 +23,10 @@ use self::search::Neighbour;
 use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, ReferenceLimit, Rows};
 use super::input::{Encoding, InputOptions, data};
 use super::memory::{ROWS, TOKENS, matrix};
+use super::sequence_scaling::SequenceScaling;
 use super::{
     AgreementBound, ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelEntry, ModelError,
-    stored,
+    parameters, stored,
 };
 use etcbench_storage::progress::Progress;
 
@@ -40,8 +41,21 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
         macro_f1: 0.01,
         reason: "the same neighbours but for equal distances",
     }),
+    sequences: |table, sequences| {
+        let parameters: KnnParameters = parameters::parse(Neighbours::NAME, table)?;
+        let scaling = parameters.sequence_scaling();
+        scaling.check(sequences).map_err(|problem| parameters::refused(Neighbours::NAME, problem))
+    },
     ..Knn::entry("k-nearest neighbours.")
 };
+
+/// A scale that columns are brought to in place of standardising.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Scaling {
+    /// Of packet sequences: see [`SequenceScaling::TransferLearning`].
+    TransferLearning,
+}
 
 /// How much a neighbour's vote counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,11 +83,30 @@ pub(super) struct KnnParameters {
     pub standardise: Option<bool>,
     /// Whether statistics pass the signed logarithm first; default true.
     pub log_scale: bool,
+    /// None by default, or `transfer_learning`: where packet sequences are read alone, the scale of that study.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
+}
+
+impl KnnParameters {
+    fn sequence_scaling(&self) -> SequenceScaling {
+        match self.scaling {
+            Some(Scaling::TransferLearning) => SequenceScaling::TransferLearning,
+            None => SequenceScaling::AsMade,
+        }
+    }
 }
 
 impl Default for KnnParameters {
     fn default() -> Self {
-        Self { k: 5, weights: Weights::Uniform, distance: Distance::Euclidean, standardise: None, log_scale: true }
+        Self {
+            k: 5,
+            weights: Weights::Uniform,
+            distance: Distance::Euclidean,
+            standardise: None,
+            log_scale: true,
+            scaling: None,
+        }
     }
 }
 
@@ -101,12 +134,29 @@ impl Algorithm for Neighbours {
         if parameters.k == 0 { Err("`k` is 0; it must be at least 1".to_owned()) } else { Ok(()) }
     }
 
+    fn check_input(parameters: &KnnParameters, input: Input) -> Result<(), String> {
+        let KnnParameters { scaling: Some(_), standardise, .. } = parameters else { return Ok(()) };
+        match (input, standardise) {
+            (Input::SequencesAndStatistics, _) => {
+                Err("`scaling` = \"transfer_learning\" is of packet sequences alone; use \
+                                                       input = \"sequences\""
+                    .to_owned())
+            }
+            (Input::Sequences, Some(true)) => {
+                Err("`scaling` and `standardise` exclude each other; remove one of them".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn input(parameters: &KnnParameters, input: Input) -> InputOptions {
+        let scaled = input == Input::Sequences && parameters.scaling.is_some();
         InputOptions {
-            input,
             encoding: Encoding::Scaled,
             log_scale: parameters.log_scale,
-            standardise: parameters.standardise.unwrap_or(input != Input::Bytes),
+            standardise: !scaled && parameters.standardise.unwrap_or(input != Input::Bytes),
+            sequence_scaling: if scaled { parameters.sequence_scaling() } else { SequenceScaling::AsMade },
+            ..InputOptions::plain(input)
         }
     }
 

@@ -25,7 +25,7 @@ use self::reference::SmartcoreForest;
 use self::tree::{Ground, LEAF, Limits, Node, Tree, grow};
 use super::class_weights::ClassWeights;
 use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, ReferenceLimit, Rows};
-use super::input::{Encoding, InputOptions};
+use super::input::InputOptions;
 use super::memory::{ROWS, TOKENS, matrix};
 use super::{
     AgreementBound, ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelEntry, ModelError,
@@ -199,7 +199,7 @@ impl Algorithm for Forest {
     }
 
     fn input(_: &ForestParameters, input: Input) -> InputOptions {
-        InputOptions { input, encoding: Encoding::Tokens, log_scale: false, standardise: false }
+        InputOptions::plain(input)
     }
 
     fn fit(

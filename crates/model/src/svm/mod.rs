@@ -203,10 +203,10 @@ impl Algorithm for OneAgainstOne {
 
     fn input(parameters: &SvmParameters, input: Input) -> InputOptions {
         InputOptions {
-            input,
             encoding: Encoding::Scaled,
             log_scale: parameters.log_scale,
             standardise: parameters.standardise,
+            ..InputOptions::plain(input)
         }
     }
 

@@ -65,6 +65,65 @@ pub(crate) struct WindowShape {
     pub output_steps: usize,
 }
 
+/// Sizes of a convolution over a picture, without padding. A step is a pixel, the rows of a picture one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PictureShape {
+    /// Flows.
+    pub flows: usize,
+    /// Rows and columns of a flow's input.
+    pub size: [usize; 2],
+    /// Channels of the input.
+    pub inputs: usize,
+    /// Channels of the output.
+    pub outputs: usize,
+    /// Rows and columns that one output reads.
+    pub kernel: usize,
+}
+
+impl PictureShape {
+    /// Rows and columns of a flow's output.
+    pub(crate) fn output_size(&self) -> [usize; 2] {
+        self.size.map(|size| size + 1 - self.kernel)
+    }
+
+    /// Steps of a flow's output.
+    pub(crate) fn output_steps(&self) -> usize {
+        let [height, width] = self.output_size();
+        height * width
+    }
+
+    /// Values that one output reads.
+    pub(crate) fn window(&self) -> usize {
+        self.kernel * self.kernel * self.inputs
+    }
+}
+
+/// Sizes of a pooling over squares of a picture that lie side by side; rows and columns that fill none are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SquareShape {
+    /// Flows.
+    pub flows: usize,
+    /// Rows and columns of a flow's input.
+    pub size: [usize; 2],
+    /// Channels.
+    pub channels: usize,
+    /// Rows and columns of a square.
+    pub pool: usize,
+}
+
+impl SquareShape {
+    /// Rows and columns of a flow's output.
+    pub(crate) fn output_size(&self) -> [usize; 2] {
+        self.size.map(|size| size / self.pool)
+    }
+
+    /// Steps of a flow's output.
+    pub(crate) fn output_steps(&self) -> usize {
+        let [height, width] = self.output_size();
+        height * width
+    }
+}
+
 /// Weight `[kernel * inputs, outputs]` and bias `[outputs]` of a convolution.
 pub(crate) struct Kernel<T> {
     /// `[kernel * inputs, outputs]`.
@@ -102,6 +161,36 @@ pub(crate) trait LayerDevice: Device {
         dy: &Self::Values,
         kernel: Kernel<&mut Trained<Self::Values>>,
         dx: Option<&mut Self::Values>,
+    );
+
+    /// The convolution of pictures: x `[flows * pixels, inputs]`, y `[flows * output_steps, outputs]`, and a weight
+    /// `[kernel * kernel * inputs, outputs]`.
+    fn picture_convolution(
+        &mut self,
+        shape: PictureShape,
+        x: &Self::Values,
+        kernel: Kernel<&Self::Values>,
+        y: &mut Self::Values,
+    );
+    /// As [`convolution_backward`](Self::convolution_backward).
+    fn picture_convolution_backward(
+        &mut self,
+        shape: PictureShape,
+        x: &Self::Values,
+        dy: &Self::Values,
+        kernel: Kernel<&mut Trained<Self::Values>>,
+        dx: Option<&mut Self::Values>,
+    );
+
+    /// The largest of each square and channel, and the step that it is from, of equal ones the first.
+    fn square_pool(&mut self, shape: SquareShape, x: &Self::Values, y: &mut Self::Values, chosen: &mut Self::Indices);
+    /// Its backward pass: dx is overwritten.
+    fn square_pool_backward(
+        &mut self,
+        shape: SquareShape,
+        chosen: &Self::Indices,
+        dy: &Self::Values,
+        dx: &mut Self::Values,
     );
 
     /// `x` where positive, else `e^x - 1` (Clevert et al. 2016), in place.

@@ -2,7 +2,7 @@
 //! [`crate::deep::network`] describes. Buffers are sized by the largest batch and stay; a step allocates nothing on the device.
 
 use super::device::{ColumnsAt, Device, Dropout, Smoothing};
-use super::layers::{ConvolutionShape, Kernel, LayerDevice, Pooled, WindowShape};
+use super::layers::{ConvolutionShape, Kernel, LayerDevice, PictureShape, Pooled, SquareShape, WindowShape};
 use super::weights::{Norm, Optimiser, Statistics, Weight, is_finite};
 use crate::ModelError;
 use crate::deep::engine::{
@@ -23,11 +23,20 @@ enum Node<D: Device> {
         weight: Weight<D>,
         bias: Weight<D>,
     },
+    PictureConvolution {
+        shape: PictureShape,
+        weight: Weight<D>,
+        bias: Weight<D>,
+    },
     Norm(Norm<D>),
     Relu,
     Elu,
     MaximumPool {
         shape: WindowShape,
+        chosen: D::Indices,
+    },
+    SquarePool {
+        shape: SquareShape,
         chosen: D::Indices,
     },
     GeneralisedMean {
@@ -37,6 +46,13 @@ enum Node<D: Device> {
     Dropout {
         number: u32,
         rate: f32,
+    },
+    /// With the number of its flow for every row, so that all of a flow's steps drop the same channels.
+    ChannelDropout {
+        number: u32,
+        rate: f32,
+        flows: D::Indices,
+        rows: usize,
     },
 }
 
@@ -89,7 +105,10 @@ impl<D: LayerDevice> Chain<D> {
         for (layer, pair) in branch.layers.iter().zip(sizes.windows(2)) {
             let (input, output) = (pair[0], pair[1]);
             let node = Node::new(device, set, layer, input)?;
-            if let Layer::Convolution { name, .. } | Layer::Linear { name, .. } = layer {
+            if let Layer::Convolution { name, .. }
+            | Layer::PictureConvolution { name, .. }
+            | Layer::Linear { name, .. } = layer
+            {
                 last.clone_from(name);
             }
             let from = buffers.len() - 1;
@@ -109,6 +128,14 @@ impl<D: LayerDevice> Chain<D> {
         for placed in &mut self.nodes {
             match &mut placed.node {
                 Node::Convolution { shape, .. } => shape.flows = flows,
+                Node::PictureConvolution { shape, .. } => shape.flows = flows,
+                Node::SquarePool { shape, .. } => shape.flows = flows,
+                Node::ChannelDropout { flows: of_rows, rows, .. } if *rows < flows * placed.output.steps => {
+                    let steps = placed.output.steps;
+                    *rows = flows * steps;
+                    let numbers: Vec<u32> = (0..*rows).map(|row| (row / steps) as u32).collect();
+                    device.upload_indices(&numbers, of_rows);
+                }
                 Node::MaximumPool { shape, .. } | Node::GeneralisedMean { shape, .. } => shape.flows = flows,
                 _ => {}
             }
@@ -118,13 +145,18 @@ impl<D: LayerDevice> Chain<D> {
     fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
         for placed in &mut self.nodes {
             match &mut placed.node {
-                Node::Convolution { weight, bias, .. } => {
+                Node::Convolution { weight, bias, .. } | Node::PictureConvolution { weight, bias, .. } => {
                     visit(weight);
                     visit(bias);
                 }
                 Node::Norm(norm) => norm.visit(visit),
                 Node::GeneralisedMean { exponent, .. } => visit(exponent),
-                Node::Relu | Node::Elu | Node::MaximumPool { .. } | Node::Dropout { .. } => {}
+                Node::Relu
+                | Node::Elu
+                | Node::MaximumPool { .. }
+                | Node::SquarePool { .. }
+                | Node::Dropout { .. }
+                | Node::ChannelDropout { .. } => {}
             }
         }
     }
@@ -142,6 +174,16 @@ impl<D: LayerDevice> Chain<D> {
             match node {
                 Node::Convolution { shape, weight, bias } => {
                     device.convolution(*shape, x(), Kernel { weight: weight.value(), bias: bias.value() }, y);
+                }
+                Node::PictureConvolution { shape, weight, bias } => {
+                    let kernel = Kernel { weight: weight.value(), bias: bias.value() };
+                    device.picture_convolution(*shape, x(), kernel, y);
+                }
+                Node::SquarePool { shape, chosen } => device.square_pool(*shape, x(), y, chosen),
+                Node::ChannelDropout { number, rate, flows, .. } => {
+                    if let Some(dropout) = pass.dropout(*number, *rate) {
+                        device.dropout_in_place(rows, output.channels, dropout, flows, y);
+                    }
                 }
                 Node::Norm(norm) => norm.forward(device, rows, x(), y, pass.by),
                 Node::Relu => device.relu(rows * output.channels, y),
@@ -182,6 +224,25 @@ impl<D: LayerDevice> Chain<D> {
                     }
                     device.convolution_backward(*shape, x, current, kernel, wanted.then_some(&mut *next));
                     std::mem::swap(current, next);
+                }
+                Node::PictureConvolution { shape, weight, bias } => {
+                    let kernel = Kernel { weight: &mut weight.trained, bias: &mut bias.trained };
+                    let wanted = wanted || index > 0;
+                    if wanted {
+                        device.reserve(next, input);
+                    }
+                    device.picture_convolution_backward(*shape, x, current, kernel, wanted.then_some(&mut *next));
+                    std::mem::swap(current, next);
+                }
+                Node::SquarePool { shape, chosen } => {
+                    device.reserve(next, input);
+                    device.square_pool_backward(*shape, chosen, current, next);
+                    std::mem::swap(current, next);
+                }
+                Node::ChannelDropout { number, rate, flows, .. } => {
+                    if let Some(dropout) = pass.dropout(*number, *rate) {
+                        device.dropout_in_place(rows, output.channels, dropout, flows, current);
+                    }
                 }
                 Node::Norm(norm) => norm.backward(device, rows, x, current),
                 Node::Relu => device.relu_backward(rows * output.channels, y, current),
@@ -237,6 +298,18 @@ impl<D: LayerDevice> Node<D> {
                     bias: Weight::new(device, set, format!("{name}.bias"), &[*outputs])?,
                 }
             }
+            Layer::PictureConvolution { name, outputs, kernel, size } => {
+                let (shape, axes) = ([*outputs, channels, *kernel, *kernel], [*outputs, channels, kernel * kernel]);
+                Self::PictureConvolution {
+                    shape: PictureShape { flows: 0, size: *size, inputs: channels, outputs: *outputs, kernel: *kernel },
+                    weight: Weight::reversed(device, set, format!("{name}.weight"), &shape, axes)?,
+                    bias: Weight::new(device, set, format!("{name}.bias"), &[*outputs])?,
+                }
+            }
+            Layer::SquarePool { pool, size } => Self::SquarePool {
+                shape: SquareShape { flows: 0, size: *size, channels, pool: *pool },
+                chosen: D::Indices::default(),
+            },
             Layer::Linear { name, outputs } => {
                 let axes = [*outputs, channels, steps];
                 let (inputs, outputs) = (channels, *outputs);
@@ -259,11 +332,14 @@ impl<D: LayerDevice> Node<D> {
                 exponent: Weight::new(device, set, format!("{name}.p"), &[1])?,
             },
             Layer::Dropout { number, rate } => Self::Dropout { number: *number, rate: *rate },
+            Layer::ChannelDropout { number, rate } => {
+                Self::ChannelDropout { number: *number, rate: *rate, flows: D::Indices::default(), rows: 0 }
+            }
         })
     }
 
     fn is_in_place(&self) -> bool {
-        matches!(self, Self::Relu | Self::Elu | Self::Dropout { .. })
+        matches!(self, Self::Relu | Self::Elu | Self::Dropout { .. } | Self::ChannelDropout { .. })
     }
 }
 
@@ -519,13 +595,18 @@ impl<D: LayerDevice> Resumable for Network<D> {
         let mut set = ParameterSet::default();
         for Placed { node, .. } in self.chains.iter().flat_map(|chain| &chain.nodes) {
             match node {
-                Node::Convolution { weight, bias, .. } => {
+                Node::Convolution { weight, bias, .. } | Node::PictureConvolution { weight, bias, .. } => {
                     weight.store(&self.device, &mut set);
                     bias.store(&self.device, &mut set);
                 }
                 Node::Norm(norm) => norm.store(&self.device, &mut set),
                 Node::GeneralisedMean { exponent, .. } => exponent.store(&self.device, &mut set),
-                Node::Relu | Node::Elu | Node::MaximumPool { .. } | Node::Dropout { .. } => {}
+                Node::Relu
+                | Node::Elu
+                | Node::MaximumPool { .. }
+                | Node::SquarePool { .. }
+                | Node::Dropout { .. }
+                | Node::ChannelDropout { .. } => {}
             }
         }
         set

@@ -23,6 +23,8 @@ enum Initialisation {
     Normal(f32),
     /// Evenly distributed within 1 over the root of this number.
     Uniform(usize),
+    /// Evenly distributed within the root of 6 over this number (He et al. 2015).
+    He(usize),
     /// As [`Self::Uniform`] of an LSTM's states, 1 more for the forget gates.
     Gates(usize),
 }
@@ -72,6 +74,7 @@ impl Specification {
                 (0..count).map(|_| deviation * generator.sample::<f32, _>(StandardNormal)).collect()
             }
             Initialisation::Uniform(inputs) => uniform(inputs),
+            Initialisation::He(inputs) => uniform(inputs).into_iter().map(|value| value * 6_f32.sqrt()).collect(),
             Initialisation::Gates(hidden) => {
                 let mut values = uniform(hidden);
                 values[hidden..2 * hidden].iter_mut().for_each(|value| *value += 1.0);
@@ -147,6 +150,16 @@ pub(crate) fn convolution(name: &str, input: usize, output: usize, kernel: usize
     [
         Specification::new(format!("{name}.weight"), &[output, input, kernel], uniform),
         Specification::new(format!("{name}.bias"), &[output], uniform),
+    ]
+}
+
+/// A convolution over pictures. Its bias begins at 0, since most pixels are so near 0 that a bias alone would decide which channels
+/// are ever above it.
+pub(crate) fn picture_convolution(name: &str, input: usize, output: usize, kernel: usize) -> [Specification; 2] {
+    let shape = [output, input, kernel, kernel];
+    [
+        Specification::new(format!("{name}.weight"), &shape, Initialisation::He(input * kernel * kernel)),
+        Specification::constant(format!("{name}.bias"), &[output], 0.0),
     ]
 }
 

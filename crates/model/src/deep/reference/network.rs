@@ -134,6 +134,25 @@ impl Reference {
                     let weight = graph.parameter(&format!("{name}.weight"), shape)?;
                     affine(graph, name, read.rows(graph, x, size, output.steps), weight)?
                 }
+                Layer::PictureConvolution { name, kernel, size: sides, .. } => {
+                    last = name;
+                    let shape = (output.channels, size.channels, *kernel, *kernel);
+                    let weight: Node<(usize, usize, usize, usize), Cpu> =
+                        graph.parameter(&format!("{name}.weight"), shape)?;
+                    let weight = weight.reshape_like(&(output.channels, size.channels, kernel * kernel));
+                    let squares = Squares { sides: *sides, square: *kernel, stride: 1 };
+                    let read = graph.indices(squares.places(flows));
+                    let windows: Matrix<Cpu> = x.gather(read);
+                    let windows = windows.reshape_like(&(rows.0, kernel * kernel * size.channels));
+                    affine(graph, name, windows, weight)?
+                }
+                Layer::SquarePool { pool, size: sides } => {
+                    let squares = Squares { sides: *sides, square: *pool, stride: *pool };
+                    let chosen = squares.largest(&x.as_vec(), flows, size.channels);
+                    let values = x.reshape_like(&(flows * size.values(),));
+                    let picked: Node<(usize,), Cpu> = values.gather(graph.indices(chosen));
+                    picked.reshape_like(&rows)
+                }
                 Layer::Linear { name, .. } => {
                     last = name;
                     let shape = (output.channels, size.values());
@@ -187,7 +206,16 @@ impl Reference {
                     let factor = |index| dropout_factor(seed, step, place, index as u64, *rate);
                     x * graph.constant((0..rows.0 * rows.1).map(factor).collect(), rows)
                 }
-                Layer::Dropout { .. } => x,
+                Layer::ChannelDropout { number, rate } if seen.is_some() => {
+                    let (seed, step, place) = (self.dropout_seed, self.optimiser.steps, DropoutPlace::Layer(*number));
+                    let factor = |index: usize| {
+                        let (row, channel) = (index / rows.1, index % rows.1);
+                        let of_flow = row / output.steps * rows.1 + channel;
+                        dropout_factor(seed, step, place, of_flow as u64, *rate)
+                    };
+                    x * graph.constant((0..rows.0 * rows.1).map(factor).collect(), rows)
+                }
+                Layer::Dropout { .. } | Layer::ChannelDropout { .. } => x,
             };
             size = output;
         }
@@ -261,6 +289,44 @@ impl Window {
             }
         }
         chosen
+    }
+}
+
+/// Squares of a picture that are read together.
+#[derive(Clone, Copy)]
+struct Squares {
+    /// Rows and columns of the picture.
+    sides: [usize; 2],
+    square: usize,
+    stride: usize,
+}
+
+impl Squares {
+    /// The steps of each square of every flow, row by row.
+    fn places(self, flows: usize) -> Vec<usize> {
+        let Self { sides: [height, width], square, stride } = self;
+        let corners = |side: usize| (0..=side - square).step_by(stride);
+        let mut places = Vec::new();
+        for flow in 0..flows {
+            for (down, across) in corners(height).flat_map(|down| corners(width).map(move |across| (down, across))) {
+                let of_square = (0..square * square).map(|place| (down + place / square, across + place % square));
+                places.extend(of_square.map(|(row, column)| flow * height * width + row * width + column));
+            }
+        }
+        places
+    }
+
+    /// The place of the largest value of each square and channel, the first of equal ones.
+    fn largest(self, values: &[f32], flows: usize, channels: usize) -> Vec<usize> {
+        let places = self.places(flows);
+        let squares = places.chunks_exact(self.square * self.square);
+        let best = |square: &[usize], channel: usize| {
+            let places = square.iter().map(|step| step * channels + channel);
+            places.reduce(|best, place| if values[place] > values[best] { place } else { best })
+        };
+        squares
+            .flat_map(|square| (0..channels).map(move |channel| best(square, channel).expect("squares have pixels")))
+            .collect()
     }
 }
 

@@ -3,9 +3,12 @@
 use rayon::prelude::*;
 
 use super::simd::vectorised;
-use super::{Cpu, TASK, activation, convolution, grow, optimiser, windows};
+use super::windows::Flows;
+use super::{Cpu, TASK, activation, convolution, grow, optimiser, picture, windows};
 use crate::deep::fast::device::{AdamStep, Trained};
-use crate::deep::fast::layers::{ConvolutionShape, Kernel, LayerDevice, Pooled, WindowShape};
+use crate::deep::fast::layers::{
+    ConvolutionShape, Kernel, LayerDevice, PictureShape, Pooled, SquareShape, WindowShape,
+};
 
 vectorised! {
     fn elu(x: &mut [f32]) {
@@ -45,6 +48,47 @@ impl LayerDevice for Cpu {
         }
     }
 
+    fn picture_convolution(&mut self, shape: PictureShape, x: &Vec<f32>, kernel: Kernel<&Vec<f32>>, y: &mut Vec<f32>) {
+        let kernel = (kernel.weight.as_slice(), &kernel.bias[..shape.outputs]);
+        picture::forward(self.working(), shape, x, kernel, y);
+    }
+
+    fn picture_convolution_backward(
+        &mut self,
+        shape: PictureShape,
+        x: &Vec<f32>,
+        dy: &Vec<f32>,
+        kernel: Kernel<&mut Trained<Vec<f32>>>,
+        dx: Option<&mut Vec<f32>>,
+    ) {
+        let input = shape.flows * shape.size[0] * shape.size[1] * shape.inputs;
+        let dy = &dy[..shape.flows * shape.output_steps() * shape.outputs];
+        let Kernel { weight, bias } = kernel;
+        let gradients = (weight.gradient.as_mut_slice(), &mut bias.gradient[..shape.outputs]);
+        picture::kernel_gradient(self.working(), shape, &x[..input], dy, gradients);
+        if let Some(dx) = dx {
+            picture::input_gradient(self.working(), shape, dy, &weight.value, &mut dx[..input]);
+        }
+    }
+
+    fn square_pool(&mut self, shape: SquareShape, x: &Vec<f32>, y: &mut Vec<f32>, chosen: &mut Vec<u32>) {
+        let length = shape.flows * shape.output_steps() * shape.channels;
+        if chosen.len() < length {
+            chosen.resize(length, 0);
+        }
+        picture::maximum(self.level, shape, x, &mut y[..length], &mut chosen[..length]);
+    }
+
+    fn square_pool_backward(&mut self, shape: SquareShape, chosen: &Vec<u32>, dy: &Vec<f32>, dx: &mut Vec<f32>) {
+        let SquareShape { flows, size: [height, width], channels, .. } = shape;
+        windows::maximum_backward(
+            Flows { flows, channels, steps: height * width, outputs: shape.output_steps() },
+            chosen,
+            dy,
+            dx,
+        );
+    }
+
     fn elu(&mut self, count: usize, x: &mut Vec<f32>) {
         let level = self.level;
         x[..count].par_chunks_mut(TASK).for_each(|x| elu(level, x));
@@ -65,7 +109,8 @@ impl LayerDevice for Cpu {
     }
 
     fn maximum_pool_backward(&mut self, shape: WindowShape, chosen: &Vec<u32>, dy: &Vec<f32>, dx: &mut Vec<f32>) {
-        windows::maximum_backward(shape, chosen, dy, dx);
+        let WindowShape { flows, channels, steps, output_steps: outputs, .. } = shape;
+        windows::maximum_backward(Flows { flows, channels, steps, outputs }, chosen, dy, dx);
     }
 
     fn generalised_mean(&mut self, shape: WindowShape, x: &Vec<f32>, exponent: &Vec<f32>, y: &mut Vec<f32>) {

@@ -13,6 +13,7 @@ mod lstm;
 pub(crate) mod matmul;
 mod normalise;
 mod optimiser;
+mod picture;
 mod pool;
 mod rows;
 pub(crate) mod simd;

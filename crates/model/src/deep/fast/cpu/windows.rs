@@ -50,10 +50,21 @@ pub(super) fn maximum(level: Level, shape: WindowShape, x: &[f32], y: &mut [f32]
     outputs.zip(x.par_chunks(shape.input())).for_each(|((y, chosen), x)| largest_of_flow(level, shape, x, y, chosen));
 }
 
-/// See [`crate::deep::fast::layers::LayerDevice::maximum_pool_backward`].
-pub(super) fn maximum_backward(shape: WindowShape, chosen: &[u32], dy: &[f32], dx: &mut [f32]) {
-    let gradients = dy.par_chunks(shape.output()).zip(chosen.par_chunks(shape.output())).take(shape.flows);
-    dx.par_chunks_mut(shape.input()).zip(gradients).for_each(|(dx, (dy, chosen))| {
+/// Sizes before and after a pooling.
+pub(super) struct Flows {
+    pub flows: usize,
+    pub channels: usize,
+    /// Of a flow's input.
+    pub steps: usize,
+    /// Steps of its output.
+    pub outputs: usize,
+}
+
+/// The backward pass of every pooling that keeps the largest values, each of which is from a step of its channel.
+pub(super) fn maximum_backward(shape: Flows, chosen: &[u32], dy: &[f32], dx: &mut [f32]) {
+    let output = shape.outputs * shape.channels;
+    let gradients = dy.par_chunks(output).zip(chosen.par_chunks(output)).take(shape.flows);
+    dx.par_chunks_mut(shape.steps * shape.channels).zip(gradients).for_each(|(dx, (dy, chosen))| {
         dx.fill(0.0);
         for (dy, chosen) in dy.chunks_exact(shape.channels).zip(chosen.chunks_exact(shape.channels)) {
             for (channel, (dy, &step)) in dy.iter().zip(chosen).enumerate() {

@@ -3,7 +3,9 @@
 
 use super::super::cpu::Cpu;
 use super::super::device::Trained;
-use super::super::layers::{ConvolutionShape, Kernel, LayerDevice, Pooled, SMALLEST, WindowShape};
+use super::super::layers::{
+    ConvolutionShape, Kernel, LayerDevice, PictureShape, Pooled, SMALLEST, SquareShape, WindowShape,
+};
 
 fn numbers(count: usize, salt: u64) -> Vec<f32> {
     let bits = |index: u64| (index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ (salt << 7)).rotate_left(29);
@@ -120,6 +122,88 @@ fn convolutions_are_those_of_the_definition() {
             check_some(&what, &bias.value, &of_bias, |bias| dot(&convolve(shape, &wx, &ww, bias), &dy));
         }
     }
+}
+
+fn convolve_picture(shape: PictureShape, x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
+    let PictureShape { flows, size: [height, width], inputs, outputs, kernel } = shape;
+    let mut y = Vec::new();
+    for flow in 0..flows {
+        for row in 0..=height - kernel {
+            for column in 0..=width - kernel {
+                for (output, &bias) in bias.iter().enumerate() {
+                    let mut sum = bias;
+                    for (down, across) in (0..kernel).flat_map(|down| (0..kernel).map(move |across| (down, across))) {
+                        let pixel = (flow * height + row + down) * width + column + across;
+                        for input in 0..inputs {
+                            let place = ((down * kernel + across) * inputs + input) * outputs + output;
+                            sum += weight[place] * x[pixel * inputs + input];
+                        }
+                    }
+                    y.push(sum);
+                }
+            }
+        }
+    }
+    y
+}
+
+#[test]
+fn convolutions_of_pictures_are_those_of_the_definition() {
+    let shape = |flows, size, inputs, outputs, kernel| PictureShape { flows, size, inputs, outputs, kernel };
+    for shape in [
+        shape(1, [3, 3], 1, 1, 3),
+        shape(2, [5, 7], 3, 4, 3),
+        shape(3, [6, 4], 2, 70, 1),
+        // More flows than have their windows in memory at once.
+        shape(70, [4, 3], 2, 3, 2),
+    ] {
+        let what = format!("{shape:?}");
+        let x = numbers(shape.flows * shape.size[0] * shape.size[1] * shape.inputs, 1);
+        let mut weight = trained(numbers(shape.window() * shape.outputs, 2));
+        let mut bias = trained(numbers(shape.outputs, 3));
+        let dy = numbers(shape.flows * shape.output_steps() * shape.outputs, 4);
+        for mut device in [Cpu::new(), Cpu::portable()] {
+            let mut y = vec![9.0; dy.len()];
+            let kernel = Kernel { weight: &weight.value, bias: &bias.value };
+            device.picture_convolution(shape, &x, kernel, &mut y);
+            check_values(&what, &y, &convolve_picture(shape, &wide(&x), &wide(&weight.value), &wide(&bias.value)));
+            let mut dx = vec![9.0; x.len()];
+            weight.gradient.fill(0.0);
+            bias.gradient.fill(0.0);
+            let kernel = Kernel { weight: &mut weight, bias: &mut bias };
+            device.picture_convolution_backward(shape, &x, &dy, kernel, Some(&mut dx));
+            let (of_weight, of_bias) = (weight.gradient.clone(), bias.gradient.clone());
+            // Gradients are added to those that are there.
+            let kernel = Kernel { weight: &mut weight, bias: &mut bias };
+            device.picture_convolution_backward(shape, &x, &dy, kernel, None);
+            let twice = of_weight.iter().map(|value| 2.0 * f64::from(*value)).collect::<Vec<_>>();
+            check_values(&what, &weight.gradient, &twice);
+            let (wx, ww, wb) = (wide(&x), wide(&weight.value), wide(&bias.value));
+            check_some(&what, &x, &dx, |x| dot(&convolve_picture(shape, x, &ww, &wb), &dy));
+            check_some(&what, &weight.value, &of_weight, |weight| dot(&convolve_picture(shape, &wx, weight, &wb), &dy));
+            check_some(&what, &bias.value, &of_bias, |bias| dot(&convolve_picture(shape, &wx, &ww, bias), &dy));
+        }
+    }
+}
+
+#[test]
+fn the_largest_of_a_square_is_kept_and_what_fills_none_is_left_out() {
+    let mut device = Cpu::new();
+    let shape = SquareShape { flows: 2, size: [3, 5], channels: 1, pool: 2 };
+    let first = [[1, 5, 2, 2, 9], [4, 5, 0, 3, 9], [9, 9, 9, 9, 9]];
+    let second = [[0, 0, 7, 6, 9], [0, 0, 6, 8, 9], [9, 9, 9, 9, 9]];
+    let mut x: Vec<f32> = first.iter().chain(&second).flatten().map(|&value: &u8| f32::from(value)).collect();
+    let (mut y, mut chosen, mut dx) = (vec![7.0; 4], Vec::new(), vec![7.0; 30]);
+    device.square_pool(shape, &x, &mut y, &mut chosen);
+    assert_eq!(y, [5.0, 3.0, 0.0, 8.0]);
+    assert_eq!(chosen, [1, 8, 0, 8]);
+    device.square_pool_backward(shape, &chosen, &vec![1.0, 2.0, 3.0, 4.0], &mut dx);
+    let mut expected = vec![0.0; 30];
+    (expected[1], expected[8], expected[15], expected[23]) = (1.0, 2.0, 3.0, 4.0);
+    assert_eq!(dx, expected);
+    x[0] = f32::NAN;
+    device.square_pool(shape, &x, &mut y, &mut chosen);
+    assert!(y[0].is_nan());
 }
 
 /// [`check_gradient`] of about twenty of many values.
