@@ -89,7 +89,9 @@ impl Reference {
         let cells: Vec<&str> = row.trim_end_matches('|').split(" | ").map(str::trim).collect();
         let section = self.sections.last().map_or("", |section| section.0.as_str());
         let Some((prefix, has_default)) = table else {
-            let about = code(cells[0]).next().map(|name| name.trim_matches(['[', ']']).to_owned());
+            let is_external = cells[0].ends_with("external model");
+            let named = code(cells[0]).next().map(|name| name.trim_matches(['[', ']']).to_owned());
+            let about = if is_external { Some("model.NAME".to_owned()) } else { named };
             let is_of_keys =
                 cells[0].starts_with("key") || about.as_ref().is_some_and(|name| name.starts_with("model."));
             if is_of_keys {

@@ -20,10 +20,12 @@ enum Again {
     Bytes,
     /// What reads sequences.
     Sequences,
+    /// What reads sequences, and all rows of this model.
+    SequencesAnd(&'static str),
     /// Everything.
     All,
 }
-use Again::{All, Bytes, Model, Nothing, Sequences};
+use Again::{All, Bytes, Model, Nothing, Sequences, SequencesAnd};
 
 /// Assignments, whether flows are assembled again, and what is trained again. An assignment of several keys has a
 /// semicolon between them.
@@ -49,9 +51,9 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("feature.masks=[\"ports\"]", false, Bytes),
     ("feature.sequences.packets=25", true, All),
     ("feature.sequences.transformation=\"none\"", false, Sequences),
-    ("feature.flowpic.resolution=20", false, Model("flowpic")),
-    ("feature.flowpic.window=1.0", false, Model("flowpic")),
-    ("feature.flowpic.packets=9", false, Model("flowpic")),
+    ("feature.flowpic.resolution=20", false, Model("flowpic_cnn")),
+    ("feature.flowpic.window=1.0", false, Model("flowpic_cnn")),
+    ("feature.flowpic.packets=9", false, Model("flowpic_cnn")),
     ("split.method=\"temporal\"", false, All),
     ("split.train=0.6;split.validation=0.2;split.test=0.2", false, All),
     ("split.sampling=\"none\"", false, Nothing),
@@ -82,7 +84,7 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("model.knn.distance=\"manhattan\"", false, Model("knn")),
     ("model.knn.standardise=false", false, Model("knn")),
     ("model.knn.log_scale=false", false, Model("knn")),
-    ("model.knn.scaling=\"transfer_learning\"", false, Model("knn")),
+    ("model.knn.scaling=\"transfer_learning\";feature.sequences.transformation=\"none\"", false, SequencesAnd("knn")),
     ("model.gradient_boosting.rounds=4", false, Model("gradient_boosting")),
     ("model.gradient_boosting.depth=2", false, Model("gradient_boosting")),
     ("model.gradient_boosting.learning_rate=0.1", false, Model("gradient_boosting")),
@@ -203,21 +205,21 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("model.deep_fingerprinting.weight_decay=0.1", false, Model("deep_fingerprinting")),
     ("model.deep_fingerprinting.label_smoothing=0.1", false, Model("deep_fingerprinting")),
     ("model.deep_fingerprinting.class_weights=\"balanced\"", false, Model("deep_fingerprinting")),
-    ("model.flowpic.channels=[8, 9]", false, Model("flowpic")),
-    ("model.flowpic.kernel=3", false, Model("flowpic")),
-    ("model.flowpic.pool=1", false, Model("flowpic")),
-    ("model.flowpic.dense=[8, 9]", false, Model("flowpic")),
-    ("model.flowpic.channel_dropout=0.5", false, Model("flowpic")),
-    ("model.flowpic.dropout=0.2", false, Model("flowpic")),
-    ("model.flowpic.optimiser=\"adamax\"", false, Model("flowpic")),
-    ("model.flowpic.epochs=1", false, Model("flowpic")),
-    ("model.flowpic.batch=5", false, Model("flowpic")),
-    ("model.flowpic.patience=1", false, Model("flowpic")),
-    ("model.flowpic.learning_rate=0.01", false, Model("flowpic")),
-    ("model.flowpic.learning_rate_schedule=\"cosine\"", false, Model("flowpic")),
-    ("model.flowpic.weight_decay=0.1", false, Model("flowpic")),
-    ("model.flowpic.label_smoothing=0.1", false, Model("flowpic")),
-    ("model.flowpic.class_weights=\"balanced\"", false, Model("flowpic")),
+    ("model.flowpic_cnn.channels=[8, 9]", false, Model("flowpic_cnn")),
+    ("model.flowpic_cnn.kernel=3", false, Model("flowpic_cnn")),
+    ("model.flowpic_cnn.pool=1", false, Model("flowpic_cnn")),
+    ("model.flowpic_cnn.dense=[8, 9]", false, Model("flowpic_cnn")),
+    ("model.flowpic_cnn.channel_dropout=0.5", false, Model("flowpic_cnn")),
+    ("model.flowpic_cnn.dropout=0.2", false, Model("flowpic_cnn")),
+    ("model.flowpic_cnn.optimiser=\"adamax\"", false, Model("flowpic_cnn")),
+    ("model.flowpic_cnn.epochs=1", false, Model("flowpic_cnn")),
+    ("model.flowpic_cnn.batch=5", false, Model("flowpic_cnn")),
+    ("model.flowpic_cnn.patience=1", false, Model("flowpic_cnn")),
+    ("model.flowpic_cnn.learning_rate=0.01", false, Model("flowpic_cnn")),
+    ("model.flowpic_cnn.learning_rate_schedule=\"cosine\"", false, Model("flowpic_cnn")),
+    ("model.flowpic_cnn.weight_decay=0.1", false, Model("flowpic_cnn")),
+    ("model.flowpic_cnn.label_smoothing=0.1", false, Model("flowpic_cnn")),
+    ("model.flowpic_cnn.class_weights=\"balanced\"", false, Model("flowpic_cnn")),
     ("model.ensemble.of=[\"decision_tree\", \"knn:statistics\"]", false, Model("ensemble")),
 ];
 
@@ -263,7 +265,7 @@ batch = 4
 [feature.flowpic]
 resolution = 16
 packets = 10
-[model.flowpic]
+[model.flowpic_cnn]
 channels = [8, 8]
 dense = [8, 8]
 epochs = 2
@@ -276,7 +278,7 @@ of = ["decision_tree", "majority"]
 fn untuned() -> String {
     let text = every_stage::EXPERIMENT;
     let all = "\"attention_lstm\", \"decision_tree\", \"majority\", \"sequence_cnn\", \"byte_cnn\", \"deep_fingerprinting\", \
-               \"flowpic\", \"ensemble\"]";
+               \"flowpic_cnn\", \"ensemble\"]";
     text[..text.find("[variant").unwrap()].replace("\"attention_lstm\"]", all) + NETWORKS
 }
 
@@ -317,6 +319,7 @@ fn a_changed_key_runs_the_right_stages_again_and_only_those() {
             Model(model) => row.key.model == model || row.key.model == "ensemble" && model == "decision_tree",
             Bytes => ["bytes", "members"].contains(&row.key.input.as_str()) && row.key.model != "majority",
             Sequences => row.key.input == "sequences",
+            SequencesAnd(model) => row.key.input == "sequences" || row.key.model == model,
             All => true,
         };
         for row in &run.rows {

@@ -225,7 +225,7 @@ const OUTPUTS: [(&str, &[&str]); 10] = [
 ];
 
 /// Options with a file or folder that is read, or that cannot be written here.
-const OTHERS: [&str; 10] = [
+const OTHERS: [&str; 12] = [
     "data verify --against",
     "pretrain --show",
     "export --output",
@@ -234,6 +234,8 @@ const OTHERS: [&str; 10] = [
     "data fetch --into",
     "data init --folder",
     "report --paper",
+    "man --output",
+    "features --relative-to",
     "gpu-check --csv",
     "--project",
 ];

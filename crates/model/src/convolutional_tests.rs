@@ -73,7 +73,11 @@ fn small(implementation: Implementation) -> Vec<ModelSpec> {
         spec("sequence_cnn", Input::SequencesAndStatistics, sequences),
         spec("byte_cnn", Input::Bytes, "channels = [4, 6]\nkernel = 5\ndense = 16"),
         spec("deep_fingerprinting", Input::Sequences, fingerprinting),
-        spec("flowpic", Input::Flowpic, "channels = [4, 6]\ndense = [24, 12]\ndropout = 0.1\nchannel_dropout = 0.1"),
+        spec(
+            "flowpic_cnn",
+            Input::Flowpic,
+            "channels = [4, 6]\ndense = [24, 12]\ndropout = 0.1\nchannel_dropout = 0.1",
+        ),
     ]
 }
 
@@ -197,7 +201,7 @@ fn keys_that_cannot_be_used_are_named() {
         ("byte_cnn", "learning_rate = 0.0", "learning_rate = 0 must be a positive number"),
         ("byte_cnn", "optimiser = \"sgd\"", "optimiser"),
         ("deep_fingerprinting", "dense_dropout = [0.1, 2.0]", "dense_dropout = 2 must be at least 0"),
-        ("flowpic", "channel_dropout = 1.0", "channel_dropout = 1 must be at least 0"),
+        ("flowpic_cnn", "channel_dropout = 1.0", "channel_dropout = 1 must be at least 0"),
         ("deep_fingerprinting", "weight_decay = -1.0", "weight_decay = -1 must be 0 or a positive number"),
     ] {
         let kind = ModelKind::named(model).unwrap();

@@ -19,7 +19,7 @@ mod ensemble;
 mod entry;
 pub mod external;
 mod factory;
-mod flowpic;
+mod flowpic_cnn;
 mod gradient_boosting;
 mod input;
 mod knn;
@@ -63,7 +63,7 @@ static MODELS: &[&ModelEntry] = &[
     &sequence_cnn::ENTRY,
     &byte_cnn::ENTRY,
     &deep_fingerprinting::ENTRY,
-    &flowpic::ENTRY,
+    &flowpic_cnn::ENTRY,
     &ensemble::ENTRY,
     &decision_tree::ENTRY,
     &logistic_regression::ENTRY,

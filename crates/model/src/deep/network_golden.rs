@@ -15,7 +15,7 @@ use crate::ModelError;
 use crate::byte_cnn::ByteCnn;
 use crate::convolutional::{Columns, Convolutional};
 use crate::deep_fingerprinting::DeepFingerprinting;
-use crate::flowpic::Flowpic;
+use crate::flowpic_cnn::Flowpic;
 use crate::sequence_cnn::SequenceCnn;
 
 /// As the script has it.

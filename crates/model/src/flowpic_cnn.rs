@@ -33,7 +33,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
     ..Classical::<Fitted<Flowpic>>::entry("A small LeNet over FlowPics (Horowicz et al. 2022).")
 };
 
-/// `[model.flowpic]`; sizes and training are those of tcbench.
+/// `[model.flowpic_cnn]`; sizes and training are those of tcbench.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct FlowpicParameters {
@@ -96,12 +96,12 @@ pub(super) struct Flowpic;
 
 impl Convolutional for Flowpic {
     type Parameters = FlowpicParameters;
-    const NAME: &'static str = "flowpic";
+    const NAME: &'static str = "flowpic_cnn";
     const VERSION: u32 = VERSION;
     const TOO_SHORT: &'static str =
         "the pictures are too small for the layers; raise feature.flowpic.resolution (16 or more by default)";
-    const SIZES: &'static str = "model.flowpic.channels or dense";
-    const BATCH: &'static str = "model.flowpic.batch or feature.flowpic.resolution";
+    const SIZES: &'static str = "model.flowpic_cnn.channels or dense";
+    const BATCH: &'static str = "model.flowpic_cnn.batch or feature.flowpic.resolution";
 
     fn check(parameters: &FlowpicParameters) -> Result<(), String> {
         let FlowpicParameters { channels, kernel, pool, dense, channel_dropout, dropout, .. } = *parameters;
