@@ -43,7 +43,7 @@ def test_keys_are_given_in_any_of_three_forms(checkout):
     with pytest.raises(etcbench.EtcbenchError, match="trees"):
         keys = {"model__random_forest__n_estimators": 8, **SMALL}
         etcbench.Experiment("table2", project=checkout, models=["random_forest"], **keys).run(cache=False)
-    with pytest.raises(etcbench.EtcbenchError, match="tabel2.toml"):
+    with pytest.raises(etcbench.EtcbenchError, match="did you mean `table2`"):
         etcbench.Experiment("tabel2", project=checkout)
     with pytest.raises(etcbench.EtcbenchError, match="variant"):
         etcbench.Experiment("table2", project=checkout, data="lab").features("as_publishd")
