@@ -18,7 +18,12 @@ impl Table {
         let columns = self.text_columns(width);
         let leading = columns.iter().take_while(|column| !column.numeric).count();
         // Columns of words alone have no words to repeat.
-        let leading = if leading == columns.len() { 0 } else { leading };
+        let mut leading = if leading == columns.len() { 0 } else { leading };
+        // Fewer are repeated where they would leave no room for the others.
+        let widest = columns.iter().map(|column| column.width).max().unwrap_or_default();
+        while leading > 1 && together(&columns[..leading]) + GAP + widest > width {
+            leading -= 1;
+        }
         let (repeated, others) = columns.split_at(leading);
         for block in blocks(repeated, others, width) {
             let shown: Vec<&TextColumn> = repeated.iter().chain(block).collect();
