@@ -49,6 +49,29 @@ pub(super) struct Training<'a> {
     pub class_weights: &'a ClassWeights,
 }
 
+/// How a network is trained, out of the keys of these names in its parameters. serde cannot flatten a common structure into one
+/// that refuses unknown keys, so each network has these keys itself.
+macro_rules! training_of {
+    ($parameters:expr) => {
+        $crate::convolutional::Training {
+            options: $crate::deep::training::TrainingOptions {
+                epochs: $parameters.epochs,
+                batch: $parameters.batch,
+                patience: $parameters.patience,
+                learning_rate: $parameters.learning_rate,
+                schedule: $parameters.learning_rate_schedule,
+                warm_up_steps: 0,
+                averages: false,
+            },
+            optimiser: $parameters.optimiser,
+            weight_decay: $parameters.weight_decay,
+            label_smoothing: $parameters.label_smoothing,
+            class_weights: &$parameters.class_weights,
+        }
+    };
+}
+pub(super) use training_of;
+
 impl Training<'_> {
     /// Refuses values that cannot be used.
     fn check(&self) -> Result<(), String> {

@@ -11,11 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::class_weights::ClassWeights;
 use super::classical::Classical;
-use super::convolutional::{Columns, Convolutional, Fitted, Training, check_shares, check_sizes, same};
+use super::convolutional::{Columns, Convolutional, Fitted, Training, check_shares, check_sizes, same, training_of};
 use super::deep::OptimiserKind;
 use super::deep::network::{Branch, Layer, Network, Size};
 use super::deep::parameters::LearningRateSchedule;
-use super::deep::training::TrainingOptions;
 use super::input::InputOptions;
 use super::{AgreementBound, Input, ModelEntry};
 
@@ -135,21 +134,7 @@ impl Convolutional for DeepFingerprinting {
     }
 
     fn training(parameters: &DeepFingerprintingParameters) -> Training<'_> {
-        Training {
-            options: TrainingOptions {
-                epochs: parameters.epochs,
-                batch: parameters.batch,
-                patience: parameters.patience,
-                learning_rate: parameters.learning_rate,
-                schedule: parameters.learning_rate_schedule,
-                warm_up_steps: 0,
-                averages: false,
-            },
-            optimiser: parameters.optimiser,
-            weight_decay: parameters.weight_decay,
-            label_smoothing: parameters.label_smoothing,
-            class_weights: &parameters.class_weights,
-        }
+        training_of!(parameters)
     }
 
     fn input(input: Input) -> InputOptions {

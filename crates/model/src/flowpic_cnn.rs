@@ -3,18 +3,18 @@
 //! three dense layers. A pixel is its count over 255.
 //!
 //! Dropout after the second convolution is of whole channels, as there; that before the classifier is of values, where
-//! tcbench's `Dropout1d`, given rows of 84 values, drops all of them in half of the flows. Convolutions begin as there (He et al. 2015, biases of 0), dense layers as PyTorch's do.
+//! tcbench's `Dropout1d`, given rows of 84 values, drops all of them in half of the flows. Convolutions begin as there (He et
+//! al. 2015, biases of 0), dense layers as PyTorch's do.
 
 use ndarray::{Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
 
 use super::class_weights::ClassWeights;
 use super::classical::Classical;
-use super::convolutional::{Columns, Convolutional, Fitted, Training, check_shares, check_sizes};
+use super::convolutional::{Columns, Convolutional, Fitted, Training, check_shares, check_sizes, training_of};
 use super::deep::OptimiserKind;
 use super::deep::network::{Branch, Layer, Network, Size};
 use super::deep::parameters::LearningRateSchedule;
-use super::deep::training::TrainingOptions;
 use super::input::InputOptions;
 use super::{AgreementBound, Input, ModelEntry};
 
@@ -117,21 +117,7 @@ impl Convolutional for Flowpic {
     }
 
     fn training(parameters: &FlowpicParameters) -> Training<'_> {
-        Training {
-            options: TrainingOptions {
-                epochs: parameters.epochs,
-                batch: parameters.batch,
-                patience: parameters.patience,
-                learning_rate: parameters.learning_rate,
-                schedule: parameters.learning_rate_schedule,
-                warm_up_steps: 0,
-                averages: false,
-            },
-            optimiser: parameters.optimiser,
-            weight_decay: parameters.weight_decay,
-            label_smoothing: parameters.label_smoothing,
-            class_weights: &parameters.class_weights,
-        }
+        training_of!(parameters)
     }
 
     fn input(input: Input) -> InputOptions {
