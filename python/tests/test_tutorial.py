@@ -22,7 +22,10 @@ def blocks(page: str) -> list[tuple[str, str, int]]:
 
 def test_the_tutorial_works_word_by_word(checkout, tmp_path, monkeypatch, capsys):
     page = checkout / "python/TUTORIAL.md"
-    (tmp_path / "data").symlink_to(checkout / "data")
+    # As in a checkout, which is a project itself.
+    for name in ["data/lab", "experiments"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(checkout / name)
     folder = tmp_path / "mine"
     folder.mkdir()
     monkeypatch.chdir(folder)
