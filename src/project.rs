@@ -11,7 +11,7 @@ use crate::storage::{self, StockFile};
 static STOCK: &[StockFile] = include!(concat!(env!("OUT_DIR"), "/stock.rs"));
 
 /// The project in `folder`, or the one that this process stands in when none is given: the nearest folder, from the current
-/// one upwards, that has `experiments` and `data`; the current one where none has.
+/// one upwards, that has `data` and experiment files in `experiments`; the current one where none has.
 pub fn open(folder: Option<PathBuf>) -> PathBuf {
     let project = folder.unwrap_or_else(find);
     storage::bring_stock(&project, STOCK);
@@ -22,7 +22,12 @@ pub fn open(folder: Option<PathBuf>) -> PathBuf {
 fn find() -> PathBuf {
     let here = PathBuf::from(".");
     let Ok(current) = std::env::current_dir() else { return here };
-    let is_project = |folder: &Path| folder.join("experiments").is_dir() && folder.join("data").is_dir();
+    // Many folders are called so; those of a project hold such files.
+    let has_experiments = |folder: &Path| {
+        let mut entries = std::fs::read_dir(folder.join("experiments")).into_iter().flatten().flatten();
+        entries.any(|entry| entry.path().extension().is_some_and(|ending| ending == "toml"))
+    };
+    let is_project = |folder: &Path| folder.join("data").is_dir() && has_experiments(folder);
     let above = current.ancestors().position(is_project);
     // A relative path, as it is shown in every message.
     match above {

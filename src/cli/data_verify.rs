@@ -12,9 +12,6 @@ use crate::experiment;
 use crate::flow::FlowOptions;
 use crate::storage;
 
-/// What a person without the data can do.
-const HINT: &str = "etcbench reproduce all --data lab --size demo";
-
 /// `etcbench data verify`.
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -70,7 +67,8 @@ pub(super) struct LabelsArguments {
 /// Reads a dataset's definition and finds its folder.
 fn find(project: &Path, name: &str) -> anyhow::Result<Dataset> {
     let definition = read_definition(project, name)?;
-    let folder = dataset::locate(&definition, project, HINT)?;
+    let hint = experiment::on_what_is_here("etcbench reproduce all", project);
+    let folder = dataset::locate(&definition, project, &hint)?;
     Ok(Dataset { definition, folder })
 }
 

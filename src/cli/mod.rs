@@ -65,7 +65,7 @@ use crate::runs::find_run;
 #[derive(Parser)]
 #[command(version, about, after_help = EXAMPLES, max_term_width = 110)]
 struct Arguments {
-    /// The project's folder; the nearest one with `experiments` and `data`, from here upwards, when not given.
+    /// The project's folder; the nearest one with `data` and experiment files, from here upwards, when not given.
     #[arg(long, global = true, value_name = "FOLDER")]
     project: Option<PathBuf>,
     /// Threads to use; results do not depend on it.

@@ -22,10 +22,12 @@ fn an_empty_folder_has_what_comes_with_the_program() {
     let folder = tempfile::tempdir().unwrap();
     let (listed, _) = told(&etcbench(folder.path(), &["list"]));
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (part, indent) in [("experiments", "  table"), ("data", "  ")] {
+    for part in ["experiments", "data"] {
         for entry in fs::read_dir(root.join(part)).unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            if let Some(name) = name.strip_suffix(".toml").filter(|name| format!("  {name}").starts_with(indent)) {
+            let path = entry.unwrap().path();
+            let Some(name) = path.file_name().unwrap().to_str().unwrap().strip_suffix(".toml") else { continue };
+            // A file without a title is what others extend.
+            if fs::read_to_string(&path).unwrap().lines().any(|line| line.starts_with("title = ")) {
                 assert!(listed.contains(&format!("\n  {name}: ")), "{name} in {listed}");
             }
         }
@@ -40,6 +42,13 @@ fn an_empty_folder_has_what_comes_with_the_program() {
     assert_eq!(lines[2], "  without it: etcbench run table2 --data synth --size demo");
     // Nothing is written where nothing is asked for.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    // Folders that are called as those of a project, and hold other things, make none of the one that they are in.
+    for name in ["experiments", "data", "below"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    let below = etcbench(&folder.path().join("below"), &["cache"]);
+    let shown = String::from_utf8_lossy(&below.stdout);
+    assert!(below.status.success() && shown.contains("./results/cache") && !shown.contains("../"), "{shown}");
 }
 
 #[test]

@@ -123,10 +123,14 @@ pub fn require_data(experiment: &Experiment, project: &Path) -> Result<(), Exper
     Ok(())
 }
 
-/// The command that runs an experiment on what is here: the recorded captures that come along, or generated ones.
-fn hint(experiment: &str, project: &Path) -> String {
+/// A command with what is here in place of a dataset that is not: the recorded captures that come along, or generated ones.
+pub fn on_what_is_here(command: &str, project: &Path) -> String {
     let is_recorded = project.join("data").join(RECORDED).is_dir();
-    format!("etcbench run {experiment} --data {} --size demo", if is_recorded { RECORDED } else { GENERATED })
+    format!("{command} --data {} --size demo", if is_recorded { RECORDED } else { GENERATED })
+}
+
+fn hint(experiment: &str, project: &Path) -> String {
+    on_what_is_here(&format!("etcbench run {experiment}"), project)
 }
 
 fn find_labelled(experiment: &Experiment, name: &str, project: &Path) -> Result<Dataset, ExperimentError> {

@@ -43,7 +43,7 @@ pub use evaluation::{
 };
 pub use export::{export, import};
 pub use fit::FitOutcome;
-pub use flows::{CaptureFacts, dataset_names, require_data};
+pub use flows::{CaptureFacts, dataset_names, on_what_is_here, require_data};
 pub use format::{Experiment, Overrides, TableLayout, Variant, read_experiment};
 pub use ladder::{LADDER, LadderOptions, LadderOverrides, RUNGS, Rung};
 pub use leaks::{SplitLeaks, split_leaks};
