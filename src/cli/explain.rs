@@ -100,15 +100,15 @@ impl Reference {
             return;
         };
         let default = cells.get(1).filter(|default| *has_default && !default.is_empty());
+        let defaults = default.map(|default| separate(default)).unwrap_or_default();
+        let keys = code(cells[0]).count();
         let meaning = cells.get(if *has_default { 2 } else { 1 }).copied().unwrap_or_default();
-        for name in code(cells[0]) {
+        for (number, name) in code(cells[0]).enumerate() {
             let name = name.trim_start_matches('[').replace("] ", ".").replace(']', "");
             let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
-            self.entries.push(Entry {
-                key,
-                default: default.map(|&text| text.to_owned()),
-                meaning: meaning.to_owned(),
-            });
+            // Several keys have a default each, or one for all.
+            let own = if defaults.len() == keys { defaults.get(number) } else { default };
+            self.entries.push(Entry { key, default: own.map(|&text| text.to_owned()), meaning: meaning.to_owned() });
         }
     }
 
@@ -142,6 +142,16 @@ fn in_general(key: &str) -> String {
         Some((_, rest)) => format!("model.NAME.{rest}"),
         None => key.to_owned(),
     }
+}
+
+/// The parts of a list with commas, but those in brackets.
+fn separate(text: &str) -> Vec<&str> {
+    let mut depth = 0;
+    let is_end = |letter: char| {
+        depth += i32::from(letter == '[') - i32::from(letter == ']');
+        letter == ',' && depth == 0
+    };
+    text.split(is_end).map(str::trim).collect()
 }
 
 /// What stands between backticks.
@@ -209,7 +219,8 @@ mod tests {
             ["model.svm.cost (default 1.0): price of a training row on the wrong side of its margin"]
         );
         assert!(reference.find("model.svm").len() > 8);
-        assert!(reference.find("feature.bytes")[0].starts_with("feature.bytes (default 6, 128): N and M"));
+        assert!(reference.find("feature.bytes")[0].starts_with("feature.bytes (default 128): N and M"));
+        assert!(reference.find("model.byte_cnn.kernel")[0].starts_with("model.byte_cnn.kernel (default 25): "));
         assert!(reference.find("split.method")[0].contains("`stratified`"));
         assert!(reference.find("model.svm.costs").is_empty());
     }

@@ -152,12 +152,29 @@ pub fn read_experiment(path: &Path, overrides: &Overrides) -> Result<Experiment,
 
 #[cfg(test)]
 mod tests {
+    use etcbench_storage::declarative;
+
     use super::*;
 
     fn shipped(name: &str, data: &[&str]) -> Experiment {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments").join(format!("{name}.toml"));
         let data = data.iter().map(|&name| name.to_owned()).collect();
         read_experiment(&path, &Overrides { data, ..Overrides::default() }).unwrap()
+    }
+
+    #[test]
+    fn every_experiment_that_comes_along_can_be_read() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments");
+        let mut read = 0;
+        for name in declarative::names(&folder) {
+            let path = folder.join(format!("{name}.toml"));
+            // A file without a title is what others extend.
+            if declarative::read_table(&path).unwrap().contains_key("title") {
+                read_experiment(&path, &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
+                read += 1;
+            }
+        }
+        assert!(read > 20, "{read}");
     }
 
     #[test]
