@@ -1,4 +1,4 @@
-//! Training steps and predictions of the convolutional networks at their published sizes. `cargo bench --bench networks` is the
+//! Training steps and predictions of the networks at their published sizes. `cargo bench --bench networks` is the
 //! ordinary Criterion run; `benches/peers/networks.py` starts this program with `serve FLOWS` instead, to run workloads in turn
 //! with PyTorch's: it reads lines `WORKLOAD RUNS` and answers each with the milliseconds of every run.
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use criterion::Criterion;
 use etcbench::model::benchmark::Network;
 
-const NAMES: [&str; 3] = ["sequence_cnn", "byte_cnn", "deep_fingerprinting"];
+const NAMES: [&str; 4] = ["sequence_cnn", "byte_cnn", "byte_transformer", "deep_fingerprinting"];
 
 /// Flows of a step unless asked for otherwise.
 const FLOWS: usize = 64;

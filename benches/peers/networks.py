@@ -28,6 +28,7 @@ CLASSES = 12
 NETWORKS = {
     "sequence_cnn": (lambda: make_networks.Multimodal(43, CLASSES), 133),
     "byte_cnn": (lambda: make_networks.Bytes(CLASSES), 784),
+    "byte_transformer": (lambda: make_networks.Transformer(48, 16, CLASSES), 816),
     "deep_fingerprinting": (lambda: make_networks.Fingerprinting(CLASSES), 5000),
 }
 
@@ -46,6 +47,9 @@ class Peer:
         make, columns = NETWORKS[name]
         self.model = with_own_dropout(make())
         self.rows, self.labels = torch.rand(flows, columns) * 2 - 1, torch.randint(0, CLASSES, (flows,))
+        if isinstance(self.model, make_networks.Transformer):
+            # Every step is there.
+            self.rows[:, self.model.steps * self.model.patch :] = 1.0
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=0.001, weight_decay=0.01, fused=True)
 
     def training_step(self):

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::class_weights::ClassWeights;
 use super::classical::Classical;
-use super::convolutional::{Columns, Convolutional, Fitted, Training, check_shares, check_sizes, same, training_of};
 use super::deep::OptimiserKind;
 use super::deep::network::{Branch, Layer, Network, Size};
 use super::deep::parameters::LearningRateSchedule;
 use super::input::InputOptions;
+use super::network_model::{Columns, Fitted, NetworkModel, Training, check_shares, check_sizes, same, training_of};
 use super::{AgreementBound, Input, ModelEntry};
 use etcbench_feature::PAD;
 
@@ -93,7 +93,7 @@ impl Default for ByteCnnParameters {
 /// The network.
 pub(super) struct ByteCnn;
 
-impl Convolutional for ByteCnn {
+impl NetworkModel for ByteCnn {
     type Parameters = ByteCnnParameters;
     const NAME: &'static str = "byte_cnn";
     const VERSION: u32 = VERSION;
@@ -125,9 +125,9 @@ impl Convolutional for ByteCnn {
         let ByteCnnParameters { channels: [first, second], kernel, pool, dense, dropout, .. } = *parameters;
         let bytes = columns.others;
         let pooled = bytes.div_ceil(pool);
-        let branch = Branch {
-            input: Size { steps: bytes, channels: 1 },
-            layers: vec![
+        let branch = Branch::new(
+            Size { steps: bytes, channels: 1 },
+            vec![
                 Layer::convolution("conv1", first, kernel, same(bytes, kernel, 1)),
                 Layer::Relu,
                 Layer::MaximumPool { size: pool, stride: pool, padding: same(bytes, pool, pool) },
@@ -138,7 +138,7 @@ impl Convolutional for ByteCnn {
                 Layer::Relu,
                 Layer::Dropout { number: 0, rate: dropout },
             ],
-        };
+        );
         Network { branches: vec![branch], trunk: vec![Layer::linear("fc2", classes)], classes }
     }
 
@@ -150,7 +150,7 @@ impl Convolutional for ByteCnn {
         0
     }
 
-    fn scale(_: &[f64], _: Columns, row: ArrayView1<'_, f32>, scaled: &mut [f32]) {
+    fn scale(_: &[f64], _: Columns, _: &Network, row: ArrayView1<'_, f32>, scaled: &mut [f32]) {
         for (scaled, &token) in scaled.iter_mut().zip(row) {
             *scaled = if token == f32::from(PAD) { 0.0 } else { (token + 1.0) / 256.0 };
         }
@@ -176,7 +176,9 @@ mod tests {
     #[test]
     fn no_byte_is_not_the_byte_zero() {
         let mut scaled = [9.0; 3];
-        ByteCnn::scale(&[], Columns { sequences: 0, others: 3 }, arr1(&[0.0, 255.0, 256.0]).view(), &mut scaled);
+        let columns = Columns { sequences: 0, others: 3 };
+        let network = ByteCnn::network(&ByteCnnParameters::default(), columns, 2);
+        ByteCnn::scale(&[], columns, &network, arr1(&[0.0, 255.0, 256.0]).view(), &mut scaled);
         assert_eq!(scaled, [1.0 / 256.0, 1.0, 0.0]);
     }
 }

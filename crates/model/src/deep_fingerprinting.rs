@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::class_weights::ClassWeights;
 use super::classical::Classical;
-use super::convolutional::{Columns, Convolutional, Fitted, Training, check_shares, check_sizes, same, training_of};
 use super::deep::OptimiserKind;
 use super::deep::network::{Branch, Layer, Network, Size};
 use super::deep::parameters::LearningRateSchedule;
 use super::input::InputOptions;
+use super::network_model::{Columns, Fitted, NetworkModel, Training, check_shares, check_sizes, same, training_of};
 use super::{AgreementBound, Input, ModelEntry};
 
 /// Raised whenever a change to the code changes what a fit computes.
@@ -112,7 +112,7 @@ impl Default for DeepFingerprintingParameters {
 /// The network.
 pub(super) struct DeepFingerprinting;
 
-impl Convolutional for DeepFingerprinting {
+impl NetworkModel for DeepFingerprinting {
     type Parameters = DeepFingerprintingParameters;
     const NAME: &'static str = "deep_fingerprinting";
     const VERSION: u32 = VERSION;
@@ -169,7 +169,7 @@ impl Convolutional for DeepFingerprinting {
             ]);
         }
         trunk.push(Layer::linear("fc3", classes));
-        Network { branches: vec![Branch { input: Size { steps: packets, channels: 1 }, layers }], trunk, classes }
+        Network { branches: vec![Branch::new(Size { steps: packets, channels: 1 }, layers)], trunk, classes }
     }
 
     /// What a packet's value is divided by: 1 for directions.
@@ -188,7 +188,7 @@ impl Convolutional for DeepFingerprinting {
         1
     }
 
-    fn scale(scaling: &[f64], columns: Columns, row: ArrayView1<'_, f32>, scaled: &mut [f32]) {
+    fn scale(scaling: &[f64], columns: Columns, _: &Network, row: ArrayView1<'_, f32>, scaled: &mut [f32]) {
         for (scaled, length) in scaled.iter_mut().zip(lengths(row, columns)) {
             *scaled = match scaling[0] {
                 0.0 if length == 0.0 => 0.0,
@@ -239,7 +239,8 @@ mod tests {
             let parameters = DeepFingerprintingParameters { reads, ..Default::default() };
             let scaling = DeepFingerprinting::scaling(&parameters, &rows, columns);
             let mut scaled = [9.0; 3];
-            DeepFingerprinting::scale(&scaling, columns, rows.row(0), &mut scaled);
+            let network = DeepFingerprinting::network(&parameters, columns, 2);
+            DeepFingerprinting::scale(&scaling, columns, &network, rows.row(0), &mut scaled);
             assert!(scaled.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6), "{scaled:?}");
         }
         assert!(

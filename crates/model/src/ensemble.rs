@@ -251,7 +251,7 @@ impl Classifier for Ensemble {
 mod tests {
     use super::*;
     use crate::NoArtifacts;
-    use crate::convolutional::tests::flows;
+    use crate::network_model::tests::flows;
     use etcbench_storage::progress::Silent;
 
     fn row(name: &str, input: Input) -> ModelSpec {

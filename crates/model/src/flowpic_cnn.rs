@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::class_weights::ClassWeights;
 use super::classical::Classical;
-use super::convolutional::{Columns, Convolutional, Fitted, Training, check_shares, check_sizes, training_of};
 use super::deep::OptimiserKind;
 use super::deep::network::{Branch, Layer, Network, Size};
 use super::deep::parameters::LearningRateSchedule;
 use super::input::InputOptions;
+use super::network_model::{Columns, Fitted, NetworkModel, Training, check_shares, check_sizes, training_of};
 use super::{AgreementBound, Input, ModelEntry};
 
 /// Raised whenever a change to the code changes what a fit computes.
@@ -94,7 +94,7 @@ impl Default for FlowpicParameters {
 /// The network.
 pub(super) struct Flowpic;
 
-impl Convolutional for Flowpic {
+impl NetworkModel for Flowpic {
     type Parameters = FlowpicParameters;
     const NAME: &'static str = "flowpic_cnn";
     const VERSION: u32 = VERSION;
@@ -149,7 +149,7 @@ impl Convolutional for Flowpic {
             Layer::Dropout { number: 1, rate: dropout },
             Layer::linear("classifier", classes),
         ];
-        Network { branches: vec![Branch { input: Size { steps: pixels, channels: 1 }, layers }], trunk, classes }
+        Network { branches: vec![Branch::new(Size { steps: pixels, channels: 1 }, layers)], trunk, classes }
     }
 
     fn scaling(_: &FlowpicParameters, _: &Array2<f32>, _: Columns) -> Vec<f64> {
@@ -160,7 +160,7 @@ impl Convolutional for Flowpic {
         0
     }
 
-    fn scale(_: &[f64], _: Columns, row: ArrayView1<'_, f32>, scaled: &mut [f32]) {
+    fn scale(_: &[f64], _: Columns, _: &Network, row: ArrayView1<'_, f32>, scaled: &mut [f32]) {
         scaled.iter_mut().zip(row).for_each(|(scaled, &count)| *scaled = count / 255.0);
     }
 }

@@ -6,10 +6,10 @@
 mod archive;
 pub mod attention_lstm;
 mod byte_cnn;
+mod byte_transformer;
 mod class_weights;
 mod classical;
 mod classifier;
-mod convolutional;
 mod decision_tree;
 pub(crate) mod deep;
 mod deep_fingerprinting;
@@ -26,7 +26,9 @@ mod knn;
 mod left_out;
 mod logistic_regression;
 mod majority;
+mod masked;
 mod memory;
+mod network_model;
 mod parameters;
 mod product;
 mod random_forest;
@@ -62,6 +64,7 @@ static MODELS: &[&ModelEntry] = &[
     &attention_lstm::ENTRY,
     &sequence_cnn::ENTRY,
     &byte_cnn::ENTRY,
+    &byte_transformer::ENTRY,
     &deep_fingerprinting::ENTRY,
     &flowpic_cnn::ENTRY,
     &ensemble::ENTRY,

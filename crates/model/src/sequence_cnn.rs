@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::class_weights::ClassWeights;
 use super::classical::Classical;
-use super::convolutional::{Columns, Convolutional, Fitted, Training, check_shares, check_sizes, training_of};
 use super::deep::OptimiserKind;
 use super::deep::network::{Branch, Layer, Network, Size};
 use super::deep::parameters::LearningRateSchedule;
 use super::input::InputOptions;
+use super::network_model::{Columns, Fitted, NetworkModel, Training, check_shares, check_sizes, training_of};
 use super::{AgreementBound, Input, ModelEntry};
 
 /// Raised whenever a change to the code changes what a fit computes.
@@ -133,7 +133,7 @@ fn convolutions(parameters: &SequenceCnnParameters, packets: usize) -> Branch {
         Layer::norm("cnn_global_pooling.2"),
         Layer::Dropout { number: 0, rate: parameters.dropout },
     ]);
-    Branch { input: Size { steps: packets, channels: CHANNELS }, layers }
+    Branch::new(Size { steps: packets, channels: CHANNELS }, layers)
 }
 
 /// Dense layers over the statistics.
@@ -147,10 +147,10 @@ fn dense(parameters: &SequenceCnnParameters, statistics: usize) -> Branch {
     let last = Layer::linear(format!("mlp_flowstats.{}", 3 + between), size);
     normalised(&mut layers, last, format!("mlp_flowstats.{}", 5 + between));
     layers.push(Layer::Dropout { number: 1, rate: parameters.statistics_dropout });
-    Branch { input: Size { steps: 1, channels: statistics }, layers }
+    Branch::new(Size { steps: 1, channels: statistics }, layers)
 }
 
-impl Convolutional for SequenceCnn {
+impl NetworkModel for SequenceCnn {
     type Parameters = SequenceCnnParameters;
     const NAME: &'static str = "sequence_cnn";
     const VERSION: u32 = VERSION;
@@ -216,7 +216,7 @@ impl Convolutional for SequenceCnn {
         2 * (2 + columns.others)
     }
 
-    fn scale(scaling: &[f64], columns: Columns, row: ArrayView1<'_, f32>, scaled: &mut [f32]) {
+    fn scale(scaling: &[f64], columns: Columns, _: &Network, row: ArrayView1<'_, f32>, scaled: &mut [f32]) {
         let (scaling, _) = scaling.as_chunks::<2>();
         let by = |value: f32, [mean, deviation]: [f64; 2]| ((f64::from(value) - mean) / deviation) as f32;
         scaled.fill(0.0);
@@ -288,7 +288,8 @@ mod tests {
         let deviation = (8.0_f64 / 3.0).sqrt();
         assert_eq!(scaling, [3.0, deviation, 2.0, deviation, 6.0, 1.0]);
         let mut scaled = [9.0; 10];
-        SequenceCnn::scale(&scaling, columns, rows.row(0), &mut scaled);
+        let network = SequenceCnn::network(&Default::default(), columns, 2);
+        SequenceCnn::scale(&scaling, columns, &network, rows.row(0), &mut scaled);
         let unit = (2.0 / deviation) as f32;
         assert_eq!(scaled, [-unit, 1.0, 0.0, 0.0, -1.0, -unit, 0.0, 0.0, 0.0, -1.0]);
         let constant = arr2(&[[0.1_f32, 1.0, 1.0], [0.1, 1.0, 1.0], [0.1, 1.0, 1.0]]);

@@ -152,6 +152,7 @@ fn training_curves(run: &StoredRun, row: &RowKey) -> Vec<(&'static str, Figure)>
         let losses = [(Metric::TRAINING_LOSS, "training"), (Metric::VALIDATION_LOSS, "validation")];
         let (loss, score) = match *stage {
             "elmo_pretraining" => ("elmo-loss", "elmo-f1"),
+            "masked_pretraining" => ("masked-loss", "masked-f1"),
             _ => ("training-loss", "training-f1"),
         };
         figures.extend(figure(&losses, false).map(|figure| (loss, figure)));

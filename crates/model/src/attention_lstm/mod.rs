@@ -16,8 +16,9 @@ use super::deep::parameters::{
     AttentionLstmOptions, ElmoOptions, Encoder, MODEL, ParameterSet, classifier_specifications, elmo_specifications,
     initial_classifier,
 };
+use super::deep::pretrained::Pretrained;
 use super::deep::training::{OnEncodings, Run, fit_classifier, predict, prediction_batches, still_rising};
-use super::elmo::{ENCODING, ElmoSource, Encoded, Encodings, Pretrained, encode_flows, pretrain, untrained};
+use super::elmo::{ENCODING, ElmoSource, Encoded, Encodings, encode_flows, pretrain, untrained};
 use super::entry::ElmoEntry;
 use super::{
     AgreementBound, Classifier, Device, Examples, ExpectedMemory, FitContext, FitReport, FitSize, Implementation,

@@ -12,6 +12,9 @@ pub(crate) const PRETRAINING: &str = "elmo_pretraining";
 /// The stage of the classifier's training.
 pub(crate) const TRAINING: &str = "classifier_training";
 
+/// The stage of a byte transformer's pre-training.
+pub(crate) const MASKED_PRETRAINING: &str = "masked_pretraining";
+
 /// What is wrong with the place where a loss stops being finite.
 pub(crate) const NOT_FINITE: &str = "makes a loss that is not finite";
 
@@ -199,6 +202,16 @@ impl ByteBatch<'_> {
     }
 }
 
+/// Pre-training by the reconstruction of what is hidden: rows of a network whose branch has both marks and whose last layer gives
+/// what the first one reads.
+pub(crate) trait MaskedModel: Resumable {
+    /// One optimiser step; the loss is the squared errors of the hidden values before it. A batch without any changes nothing.
+    fn train_step(&mut self, rows: &[f32], learning_rate: f32) -> Result<BatchLoss, ModelError>;
+
+    /// The loss without training and without dropout.
+    fn loss(&mut self, rows: &[f32]) -> Result<BatchLoss, ModelError>;
+}
+
 /// The classifier over a flow's encoded packets.
 pub(crate) trait SequenceClassifier: Resumable {
     /// What the flows of each class count in the loss from now on; all count 1 until then.
@@ -252,7 +265,7 @@ pub(crate) trait JointClassifier: Resumable + PacketEncoder {
     fn dead_layers(&mut self) -> Vec<&'static str>;
 }
 
-/// A convolutional network over rows of numbers.
+/// A network over rows of numbers.
 pub(crate) trait NetworkClassifier: Resumable {
     /// As of [`SequenceClassifier::set_class_weights`].
     fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError>;
@@ -312,7 +325,7 @@ pub(crate) enum DropoutPlace {
     Packets,
     /// Classifier: the dense layer after its activation; index over `[flows, dense]`.
     Dense,
-    /// A convolutional network: its dropout layer of this number, from 0; index over `[flows, steps, channels]`.
+    /// A network: its dropout layer of this number, from 0; index over `[flows, steps, channels]`.
     Layer(u32),
 }
 

@@ -12,14 +12,16 @@ mod pace;
 pub(crate) mod packets;
 pub(crate) mod parameters;
 pub(crate) mod pooling;
+pub(crate) mod pretrained;
 #[cfg(feature = "reference")]
 pub(crate) mod reference;
 #[cfg(not(feature = "reference"))]
 #[path = "reference_left_out.rs"]
 pub(crate) mod reference;
 pub(crate) mod training;
+pub(crate) mod unlabelled;
 
-use self::engine::{JointClassifier, LanguageModel, NetworkClassifier, SequenceClassifier};
+use self::engine::{JointClassifier, LanguageModel, MaskedModel, NetworkClassifier, SequenceClassifier};
 use self::network::Network;
 use self::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet};
 use super::{Device, Implementation, ModelError, attention_lstm};
@@ -97,7 +99,7 @@ impl Engine {
         }
     }
 
-    /// A convolutional network with these parameters, on the processor.
+    /// A network with these parameters, on the processor.
     ///
     /// # Errors
     /// Parameters of other shapes than the network's.
@@ -110,6 +112,22 @@ impl Engine {
         match implementation {
             Implementation::Fast => fast::network(network, parameters, options),
             Implementation::Reference => reference::network(network, parameters, options),
+        }
+    }
+
+    /// A network that reconstructs what is hidden of its input, on the processor.
+    ///
+    /// # Errors
+    /// As of [`Engine::network`].
+    pub(crate) fn masked_model(
+        implementation: Implementation,
+        network: &Network,
+        parameters: &ParameterSet,
+        options: NetworkOptions,
+    ) -> Result<Box<dyn MaskedModel>, ModelError> {
+        match implementation {
+            Implementation::Fast => fast::masked_model(network, parameters, options),
+            Implementation::Reference => reference::masked_model(network, parameters, options),
         }
     }
 

@@ -1,8 +1,10 @@
-//! The description of a convolutional network: branches of layers, each over some columns of a flow, whose outputs side by
+//! The description of a network: branches of layers, each over some columns of a flow, whose outputs side by
 //! side go through the layers of a trunk. Both engines build what it says, and names, shapes and initial values of parameters
 //! follow from it. Names and shapes are those of a PyTorch state dict, so that weights open there as they are.
 
-use super::parameters::{ParameterSet, Specification, convolution, initial, linear, norm, picture_convolution};
+use super::parameters::{
+    ParameterSet, Specification, convolution, initial, layer_norm, linear, norm, picture_convolution, token,
+};
 
 /// A layer.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,6 +70,41 @@ pub(crate) enum Layer {
         /// Of the exponent.
         name: String,
     },
+    /// A linear layer over the values of each step.
+    StepLinear {
+        /// Of its parameters.
+        name: String,
+        /// Values of a step of its output.
+        outputs: usize,
+    },
+    /// Normalisation of each step by its own mean and variance.
+    StepNorm {
+        /// Of its parameters.
+        name: String,
+    },
+    /// The Gaussian error linear unit.
+    Gelu,
+    /// Attention among the steps that are there, by several heads: of queries, keys and values, each a third of the input's channels.
+    Heads {
+        /// Of which each takes as many channels.
+        heads: usize,
+    },
+    /// Adds a learned row to each step.
+    Positions {
+        /// Of the table.
+        name: String,
+    },
+    /// Puts a learned row in the place of hidden steps.
+    Hide {
+        /// Of the row.
+        name: String,
+    },
+    /// The mean of the steps that are there.
+    PresentMean,
+    /// Keeps what comes in for the next [`Layer::Join`]; a layer with an output of its own follows.
+    Fork,
+    /// Adds it to what the layers between gave, of which the last is a linear one or dropout: a residual connection.
+    Join,
     /// Drops values in training.
     Dropout {
         /// Which of the network's it is, from 0.
@@ -107,6 +144,9 @@ pub(crate) struct Branch {
     pub input: Size,
     /// The layers.
     pub layers: Vec<Layer>,
+    /// How many marks of each step follow its values in a row: none; 1 where it is there and 0 where not; that, and 1 where it
+    /// is hidden.
+    pub marks: usize,
 }
 
 /// A network. Of a flow it reads the branches' columns one after the other, each `[steps, channels]`.
@@ -129,6 +169,21 @@ impl Layer {
     /// A linear layer.
     pub(crate) fn linear(name: impl Into<String>, outputs: usize) -> Self {
         Self::Linear { name: name.into(), outputs }
+    }
+
+    /// Layers around which what they read is added to what they give.
+    pub(crate) fn residual(layers: impl IntoIterator<Item = Self>) -> impl Iterator<Item = Self> {
+        std::iter::once(Self::Fork).chain(layers).chain(std::iter::once(Self::Join))
+    }
+
+    /// A linear layer over steps.
+    pub(crate) fn step_linear(name: impl Into<String>, outputs: usize) -> Self {
+        Self::StepLinear { name: name.into(), outputs }
+    }
+
+    /// A normalisation of steps.
+    pub(crate) fn step_norm(name: impl Into<String>) -> Self {
+        Self::StepNorm { name: name.into() }
     }
 
     /// A normalisation.
@@ -155,8 +210,24 @@ impl Layer {
             }
             Self::Linear { outputs, .. } => Size { steps: 1, channels: outputs },
             Self::MaximumPool { size, stride, padding } => Size { steps: steps(size, stride, padding)?, ..input },
-            Self::GeneralisedMean { .. } => Size { steps: 1, ..input },
-            Self::Norm { .. } | Self::Relu | Self::Elu | Self::Dropout { .. } | Self::ChannelDropout { .. } => input,
+            Self::GeneralisedMean { .. } | Self::PresentMean => Size { steps: 1, ..input },
+            Self::StepLinear { outputs, .. } => Size { channels: outputs, ..input },
+            Self::Heads { heads } => {
+                let channels = input.channels / 3;
+                (channels * 3 == input.channels && channels.is_multiple_of(heads))
+                    .then_some(Size { channels, ..input })?
+            }
+            Self::Norm { .. }
+            | Self::Relu
+            | Self::Elu
+            | Self::StepNorm { .. }
+            | Self::Gelu
+            | Self::Positions { .. }
+            | Self::Hide { .. }
+            | Self::Fork
+            | Self::Join
+            | Self::Dropout { .. }
+            | Self::ChannelDropout { .. } => input,
         })
         .filter(|output| output.steps > 0)
     }
@@ -171,12 +242,21 @@ impl Layer {
                 picture_convolution(name, input.channels, *outputs, *kernel).into()
             }
             Self::Linear { name, outputs } => linear(name, input.values(), *outputs).into(),
+            Self::StepLinear { name, outputs } => linear(name, input.channels, *outputs).into(),
+            Self::StepNorm { name } => layer_norm(name, input.channels).into(),
+            Self::Positions { name } => vec![token(name, &[input.steps, input.channels])],
+            Self::Hide { name } => vec![token(name, &[input.channels])],
             Self::Norm { name } => norm(name, input.channels).into(),
             Self::GeneralisedMean { name } => vec![Specification::constant(format!("{name}.p"), &[1], 3.0)],
             Self::Relu
             | Self::Elu
             | Self::MaximumPool { .. }
             | Self::SquarePool { .. }
+            | Self::Gelu
+            | Self::Heads { .. }
+            | Self::PresentMean
+            | Self::Fork
+            | Self::Join
             | Self::Dropout { .. }
             | Self::ChannelDropout { .. } => Vec::new(),
         }
@@ -189,6 +269,16 @@ fn picture(input: Size, size: [usize; 2]) -> Option<[usize; 2]> {
 }
 
 impl Branch {
+    /// Layers over an input all of whose steps are there.
+    pub(crate) fn new(input: Size, layers: Vec<Layer>) -> Self {
+        Self { input, layers, marks: 0 }
+    }
+
+    /// Columns of a row: values and marks.
+    pub(crate) fn columns(&self) -> usize {
+        self.input.values() + self.marks * self.input.steps
+    }
+
     /// What a flow is before each layer, and after the last; none where there are too few steps for some layer.
     pub(crate) fn sizes(&self) -> Option<Vec<Size>> {
         let mut sizes = vec![self.input];
@@ -202,21 +292,21 @@ impl Branch {
 impl Network {
     /// Values of a flow.
     pub(crate) fn columns(&self) -> usize {
-        self.branches.iter().map(|branch| branch.input.values()).sum()
+        self.branches.iter().map(Branch::columns).sum()
     }
 
     /// The trunk as a branch of its own, over the outputs of the others; none where one has too few steps.
     fn joined(&self) -> Option<Branch> {
         let outputs = self.branches.iter().map(|branch| Some(branch.sizes()?.last()?.values()));
         let channels = outputs.sum::<Option<usize>>()?;
-        Some(Branch { input: Size { steps: 1, channels }, layers: self.trunk.clone() })
+        Some(Branch::new(Size { steps: 1, channels }, self.trunk.clone()))
     }
 
     /// The branches, and the trunk last; of a single branch the trunk is the end.
     pub(crate) fn chains(&self) -> Option<Vec<Branch>> {
         if let [only] = self.branches.as_slice() {
             let layers = only.layers.iter().chain(&self.trunk).cloned().collect();
-            return Some(vec![Branch { input: only.input, layers }]);
+            return Some(vec![Branch { layers, ..*only }]);
         }
         let mut chains = self.branches.clone();
         chains.push(self.joined()?);
@@ -241,7 +331,21 @@ impl Network {
     /// Values of all layers of one flow, of which a training step keeps about two copies.
     pub(crate) fn values(&self) -> usize {
         let chains = self.chains().unwrap_or_default();
-        chains.iter().filter_map(Branch::sizes).flatten().map(Size::values).sum()
+        let shares = |branch: &Branch, sizes: &[Size]| -> usize {
+            let layers = branch.layers.iter().zip(sizes);
+            layers
+                .map(
+                    |(layer, size)| {
+                        if let Layer::Heads { heads } = layer { heads * size.steps * size.steps } else { 0 }
+                    },
+                )
+                .sum()
+        };
+        let of_chain = |branch: &Branch| {
+            let sizes = branch.sizes()?;
+            Some(sizes.iter().copied().map(Size::values).sum::<usize>() + shares(branch, &sizes))
+        };
+        chains.iter().filter_map(of_chain).sum()
     }
 }
 
@@ -253,15 +357,15 @@ mod tests {
         let name = |part: &str| part.to_owned();
         Network {
             branches: vec![
-                Branch {
-                    input: Size { steps: 9, channels: 2 },
-                    layers: vec![
+                Branch::new(
+                    Size { steps: 9, channels: 2 },
+                    vec![
                         Layer::convolution("c", 4, 3, [1, 1]),
                         Layer::MaximumPool { size: 2, stride: 2, padding: [0, 1] },
                         Layer::GeneralisedMean { name: name("g") },
                     ],
-                },
-                Branch { input: Size { steps: 1, channels: 3 }, layers: vec![Layer::linear("s", 5), Layer::Relu] },
+                ),
+                Branch::new(Size { steps: 1, channels: 3 }, vec![Layer::linear("s", 5), Layer::Relu]),
             ],
             trunk: vec![Layer::norm("n"), Layer::linear("o", 7)],
             classes: 7,

@@ -1,10 +1,10 @@
-//! Golden values of the convolutional networks from PyTorch in double precision (`tests/fixtures/deep/make_networks.py`), at
+//! Golden values of the networks from PyTorch in double precision (`tests/fixtures/deep/make_networks.py`), at
 //! their published sizes, and what else both engines and any number of threads must give alike.
 
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
-use super::engine::NetworkClassifier;
+use super::engine::{MaskedModel, NetworkClassifier};
 use super::fast;
 use super::network::Network;
 use super::parameters::{ParameterSet, Specification};
@@ -13,9 +13,10 @@ use super::reference;
 use super::{NetworkOptions, OptimiserKind};
 use crate::ModelError;
 use crate::byte_cnn::ByteCnn;
-use crate::convolutional::{Columns, Convolutional};
+use crate::byte_transformer::ByteTransformer;
 use crate::deep_fingerprinting::DeepFingerprinting;
 use crate::flowpic_cnn::Flowpic;
+use crate::network_model::{Columns, NetworkModel};
 use crate::sequence_cnn::SequenceCnn;
 
 /// As the script has it.
@@ -74,7 +75,21 @@ fn cases() -> Vec<Case> {
             options: options(0.0, 0.0),
             class_weights: None,
         },
+        Case {
+            name: "transformer",
+            network: ByteTransformer::network(&Default::default(), Columns { sequences: 0, others: 768 }, 5),
+            options: options(0.05, 0.0),
+            class_weights: None,
+        },
     ]
+}
+
+/// What the transformer is pre-trained as.
+fn masked() -> Case {
+    let columns = Columns { sequences: 0, others: 768 };
+    let network = ByteTransformer::masked(&Default::default(), columns).unwrap().network;
+    let options = NetworkOptions { seed: 0, optimiser: OptimiserKind::Adamw, weight_decay: 0.05, label_smoothing: 0.0 };
+    Case { name: "masked", network, options, class_weights: None }
 }
 
 fn mix(mut bits: u64) -> u64 {
@@ -96,6 +111,9 @@ fn drawn(Specification { name, shape, .. }: &Specification) -> Vec<f32> {
     let stream = u64::from_le_bytes(Sha256::digest(name)[..8].try_into().unwrap());
     let uniform = |index: u64| (mix(stream.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15))) >> 40) as f64;
     let spread = (0..count as u64).map(|index| uniform(index) / 16_777_216.0 * 2.0 - 1.0);
+    if name.ends_with("mask_token") {
+        return spread.map(|value| (0.1 * value) as f32).collect();
+    }
     if shape.len() > 1 {
         let root = (shape[1..].iter().product::<usize>() as f64).sqrt();
         return spread.map(|value| (value / root) as f32).collect();
@@ -226,6 +244,51 @@ fn reference_networks_are_those_of_pytorch() {
         golden.check_gradients(&case, &gradients, bound);
         golden.check_training(&case, &reference::network);
     }
+}
+
+/// How an engine makes a network that is pre-trained.
+type NewMasked<'a> = &'a dyn Fn(&Network, &ParameterSet, NetworkOptions) -> Result<Box<dyn MaskedModel>, ModelError>;
+
+/// Losses of pre-training steps, and that of the network afterwards, without dropout.
+fn check_pretraining(golden: &Golden<'_>, new: NewMasked<'_>) {
+    let case = masked();
+    let mut model = new(&case.network, &case.parameters(), case.options).unwrap();
+    let (rows, _) = golden.batch(case.name);
+    for (step, expected) in golden.values("masked/losses").into_iter().enumerate() {
+        let found = model.train_step(&rows, RATE).unwrap().mean() as f32;
+        let tolerance = if step == 0 { 1e-5 } else { 1e-3 };
+        assert!((found - expected).abs() <= tolerance * expected.abs(), "{step}: {found} {expected}");
+    }
+    let (found, expected) = (model.loss(&rows).unwrap().mean() as f32, golden.values("masked/probabilities")[0]);
+    assert!((found - expected).abs() <= 1e-3 * expected, "{found} {expected}");
+    // Nothing hidden is nothing learnt.
+    let before = model.parameters();
+    let mut seen = rows;
+    let columns = case.network.columns();
+    seen.chunks_exact_mut(columns).for_each(|row| row[columns - 48..].fill(0.0));
+    assert_eq!(model.train_step(&seen, RATE).unwrap().targets, 0);
+    assert!(model.parameters() == before);
+}
+
+#[test]
+fn pre_training_of_hidden_patches_is_that_of_pytorch() {
+    let golden = Golden::read();
+    let case = masked();
+    let (rows, _) = golden.batch(case.name);
+    let gradients = fast::masked_gradients(&case.network, &case.parameters(), case.options, &rows);
+    golden.check_gradients(&case, &gradients, 1e-4);
+    check_pretraining(&golden, &fast::masked_model);
+}
+
+#[cfg(feature = "reference")]
+#[test]
+fn reference_pre_training_is_that_of_pytorch() {
+    let golden = Golden::read();
+    let case = masked();
+    let (rows, _) = golden.batch(case.name);
+    let gradients = reference::masked_gradients(&case.network, &case.parameters(), case.options, &rows).unwrap();
+    golden.check_gradients(&case, &gradients, 1e-4);
+    check_pretraining(&golden, &reference::masked_model);
 }
 
 #[test]

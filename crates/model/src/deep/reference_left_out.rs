@@ -1,7 +1,7 @@
 //! In place of `reference` in a build without that feature; models that ask for it are refused before.
 
 use super::NetworkOptions;
-use super::engine::{JointClassifier, LanguageModel, NetworkClassifier, SequenceClassifier};
+use super::engine::{JointClassifier, LanguageModel, MaskedModel, NetworkClassifier, SequenceClassifier};
 use super::network::Network;
 use super::parameters::{AttentionLstmOptions, ElmoOptions, MODEL, ParameterSet};
 use crate::{Device, ModelError, left_out};
@@ -38,5 +38,13 @@ pub(crate) fn network(
     _: &ParameterSet,
     _: NetworkOptions,
 ) -> Result<Box<dyn NetworkClassifier>, ModelError> {
+    Err(left_out::reference(MODEL))
+}
+
+pub(crate) fn masked_model(
+    _: &Network,
+    _: &ParameterSet,
+    _: NetworkOptions,
+) -> Result<Box<dyn MaskedModel>, ModelError> {
     Err(left_out::reference(MODEL))
 }

@@ -1,16 +1,14 @@
-//! The training loops, written once for both engines: batches in a seeded order, learning rates, the
+//! The training of classifiers, written once for both engines: batches in a seeded order, learning rates, the
 //! validation after each epoch, early stopping, and what to say when training diverges.
 
 use ndarray::ArrayView2;
 use rand::seq::SliceRandom;
 
 use super::checkpoint::{Best, Checkpoints, DeadLayer, EngineState, Position};
-use super::engine::{
-    BatchLoss, LanguageModel, NOT_FINITE, PRETRAINING, PacketBatch, Resumable, SequenceClassifier, TRAINING, diverged,
-};
+use super::engine::{BatchLoss, NOT_FINITE, PacketBatch, Resumable, SequenceClassifier, TRAINING, diverged};
 use super::pace::Pace;
-use super::packets::{EncodedFlows, PacketList};
-use super::parameters::{ElmoOptions, LearningRateSchedule, MODEL, ParameterSet};
+use super::packets::EncodedFlows;
+use super::parameters::{LearningRateSchedule, ParameterSet};
 use crate::{EpochRecord, ModelError};
 use etcbench_evaluate::{ConfusionMatrix, argmax};
 use etcbench_storage::progress::Progress;
@@ -19,80 +17,7 @@ use etcbench_storage::seed;
 /// Flows that go through the classifier at once when it only predicts.
 pub(crate) const PREDICTION_BATCH: usize = 256;
 
-/// Trains ELMo on the packets of `training`, in another order each epoch; `validation` is only measured. Goes on
-/// where `checkpoints` say that the same training was killed.
-///
-/// # Errors
-/// No packet of two bytes to learn from; training that diverged.
-pub(crate) fn fit_language_model(
-    model: &mut dyn LanguageModel,
-    options: &ElmoOptions,
-    training: &PacketList<'_>,
-    validation: &PacketList<'_>,
-    run: Run<'_, '_>,
-) -> Result<Vec<EpochRecord>, ModelError> {
-    if training.numbers.iter().all(|&number| training.bytes(number).len() < 2) {
-        let problem = "no training packet has two bytes, so ELMo has nothing to predict; check the feature's bytes";
-        return Err(ModelError::Data { model: MODEL.to_owned(), problem: problem.to_owned() });
-    }
-    let Run { seed, checkpoints, progress } = run;
-    let mut order = training.numbers.clone();
-    let mut shuffle = seed::generator(seed, &format!("shuffle {PRETRAINING}"));
-    let batches = order.len().div_ceil(options.batch);
-    progress.begin(PRETRAINING, (options.epochs * batches) as u64);
-    let mut position = match checkpoints.load() {
-        Some((position, engine)) => {
-            model.set_parameters(&engine.parameters)?;
-            model.set_optimiser_state(&engine.optimiser)?;
-            tell_continued(&position, batches, progress);
-            position
-        }
-        None => Position::default(),
-    };
-    let mut pace = Pace::new(options.epochs, order.len(), "packets", &position, options.batch);
-    for epoch in 1..=options.epochs {
-        order.shuffle(&mut shuffle);
-        if epoch <= position.epochs.len() {
-            continue;
-        }
-        for numbers in order.chunks(options.batch).skip(position.batches) {
-            let loss = model.train_step(&training.batch(numbers), numbers.len(), options.learning_rate);
-            let loss = in_epoch(loss, PRETRAINING, epoch)?;
-            position.trained.add(loss);
-            position.batches += 1;
-            progress.advance(1);
-            pace.advance(numbers.len(), epoch, position.trained, progress);
-            checkpoints.save_if_due(&position, || EngineState {
-                parameters: model.parameters(),
-                optimiser: model.optimiser_state(),
-            })?;
-        }
-        let mut validated = BatchLoss::default();
-        for numbers in validation.numbers.chunks(options.batch) {
-            let loss = model.loss(&validation.batch(numbers), numbers.len());
-            validated.add(after_epoch(loss, PRETRAINING, epoch, || model.parameters())?);
-        }
-        require_finite(&model.parameters(), PRETRAINING, epoch)?;
-        let validation_loss = (validated.targets > 0).then(|| validated.mean());
-        let trained = std::mem::take(&mut position.trained);
-        position.batches = 0;
-        progress.note(&match validation_loss {
-            Some(loss) => format!("epoch {epoch}: loss {:.4}, validation {loss:.4}", trained.mean()),
-            None => format!("epoch {epoch}: loss {:.4}", trained.mean()),
-        });
-        position.epochs.push(EpochRecord {
-            stage: PRETRAINING.to_owned(),
-            epoch,
-            training_loss: trained.mean(),
-            validation_loss,
-            validation_macro_f1: None,
-        });
-    }
-    progress.end();
-    Ok(position.epochs)
-}
-
-/// What both loops take beside model and data.
+/// What this loop and that of pre-training take beside model and data.
 pub(crate) struct Run<'a, 'b> {
     /// The run's seed.
     pub seed: u64,
@@ -102,14 +27,18 @@ pub(crate) struct Run<'a, 'b> {
     pub progress: &'a dyn Progress,
 }
 
-fn tell_continued(position: &Position, batches: usize, progress: &dyn Progress) {
+pub(super) fn tell_continued(position: &Position, batches: usize, progress: &dyn Progress) {
     progress.advance((position.epochs.len() * batches + position.batches) as u64);
     let epoch = position.epochs.len() + 1;
     progress.warn(&format!("continuing from epoch {epoch}, {} of {batches} batches done", position.batches));
 }
 
 /// The loss of a step, or which epoch it diverged in.
-fn in_epoch(loss: Result<BatchLoss, ModelError>, stage: &str, epoch: usize) -> Result<BatchLoss, ModelError> {
+pub(super) fn in_epoch(
+    loss: Result<BatchLoss, ModelError>,
+    stage: &str,
+    epoch: usize,
+) -> Result<BatchLoss, ModelError> {
     let loss = match loss {
         Ok(loss) if loss.sum.is_finite() => return Ok(loss),
         Ok(_) => Err(diverged(stage, "the loss", NOT_FINITE)),
@@ -124,11 +53,11 @@ fn in_epoch(loss: Result<BatchLoss, ModelError>, stage: &str, epoch: usize) -> R
 }
 
 /// The validation loss, or which parameter makes it not finite.
-fn after_epoch(
+pub(super) fn after_epoch(
     loss: Result<BatchLoss, ModelError>,
     stage: &str,
     epoch: usize,
-    parameters: impl Fn() -> ParameterSet,
+    parameters: impl FnOnce() -> ParameterSet,
 ) -> Result<BatchLoss, ModelError> {
     let loss = loss?;
     if loss.sum.is_finite() {
@@ -139,7 +68,7 @@ fn after_epoch(
 }
 
 /// What the steps of an epoch left must be finite: the last step of a training has no later one to find it out.
-fn require_finite(parameters: &ParameterSet, stage: &str, epoch: usize) -> Result<(), ModelError> {
+pub(super) fn require_finite(parameters: &ParameterSet, stage: &str, epoch: usize) -> Result<(), ModelError> {
     match parameters.first_non_finite() {
         None => Ok(()),
         Some(name) => in_epoch(Err(diverged(stage, name, "is not finite after the step")), stage, epoch).map(|_| ()),
@@ -525,7 +454,11 @@ mod tests {
                 validation_loss: Some(1.0),
                 validation_macro_f1: Some(score),
             };
-            still_rising(MODEL, &scores.iter().enumerate().map(epoch).collect::<Vec<_>>(), most)
+            still_rising(
+                crate::deep::parameters::MODEL,
+                &scores.iter().enumerate().map(epoch).collect::<Vec<_>>(),
+                most,
+            )
         };
         let rising: Vec<f64> = (0..20).map(|epoch| f64::from(epoch) / 20.0).collect();
         assert!(told(&rising, 20).unwrap().contains("(0.825 to 0.925 over the last 2 and those before)"));

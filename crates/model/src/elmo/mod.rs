@@ -12,7 +12,7 @@ pub(crate) use encoding::{
 };
 pub use file::{ElmoCard, ElmoFile, HeldOutSplit, SeenCapture, SeenPackets, content_hash};
 pub use pretraining::{PacketRows, pretrain_rows};
-pub(crate) use pretraining::{Pretrained, pretrain, untrained};
+pub(crate) use pretraining::{pretrain, untrained};
 
 pub use crate::deep::parameters::{ElmoOptions, MODEL, ParameterSet};
 pub use source::{Corpus, ElmoSource, TRAINING_PART, differences};

@@ -1,28 +1,17 @@
 //! Pre-training as a byte language model, or the same result out of the artifact store.
 
 use crate::deep::Engine;
-use crate::deep::checkpoint::Checkpoints;
 use crate::deep::engine::PRETRAINING;
 use crate::deep::packets::PacketList;
 use crate::deep::parameters::{ElmoOptions, ParameterSet, elmo_specifications, initial_elmo};
-use crate::deep::training::{Run, fit_language_model};
-use crate::{EpochRecord, FitContext, Implementation, ModelArchive, ModelError, StageTime};
+use crate::deep::pretrained::{Pretrained, Task};
+use crate::deep::training::Run;
+use crate::deep::unlabelled::{OnPackets, PretrainingOptions, fit_unlabelled};
+use crate::{EpochRecord, FitContext, Implementation, ModelError};
 use etcbench_feature::{TokenArray, VOCABULARY};
-use etcbench_storage::Turn;
 
 /// Changes whenever an ELMo is kept in another form than before.
 const FORMAT: &str = "elmo artifact 3";
-
-/// A pre-trained ELMo and how it came about.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Pretrained {
-    /// Its parameters.
-    pub parameters: ParameterSet,
-    /// Its training curve.
-    pub epochs: Vec<EpochRecord>,
-    /// How long the training took, when it was done.
-    pub stage: StageTime,
-}
 
 /// Packets of these rows of a token array.
 #[derive(Debug, Clone, Copy)]
@@ -69,32 +58,23 @@ pub(crate) fn pretrain(
     context: &FitContext<'_>,
 ) -> Result<Pretrained, ModelError> {
     let key = key(engine, options, bytes, training, validation, context.seed);
-    let _claim = match context.artifacts.look_up(PRETRAINING, &key, context.progress) {
-        Turn::Ours(claim) => claim,
-        Turn::Ready(stored) => {
-            return read(&stored, options, bytes).map_err(|error| ModelError::File {
-                path: None,
-                problem: format!("stored artifact {key} cannot be used ({error}); delete it and run again"),
-            });
-        }
+    let task = Task {
+        stage: PRETRAINING,
+        format: FORMAT,
+        key: &key,
+        specifications: &elmo_specifications(options, VOCABULARY, bytes),
+        samples: (training.numbers.len() * options.epochs) as u64,
     };
-    let mut checkpoints = Checkpoints::new(context.artifacts, &key);
-    let initial = initial_elmo(options, VOCABULARY, bytes, context.seed);
-    let mut model = engine.language_model(options, &initial, context.seed)?;
-    let run = Run { seed: context.seed, checkpoints: &mut checkpoints, progress: context.progress };
-    let epochs = fit_language_model(&mut *model, options, training, validation, run)?;
-    let pretrained = Pretrained {
-        parameters: model.parameters(),
-        epochs,
-        stage: StageTime {
-            stage: PRETRAINING.to_owned(),
-            wall_seconds: checkpoints.seconds(),
-            samples: (training.numbers.len() * options.epochs) as u64,
-        },
-    };
-    context.artifacts.put(&key, &write(&pretrained)?);
-    checkpoints.remove();
-    Ok(pretrained)
+    task.result(context, |checkpoints| {
+        let initial = initial_elmo(options, VOCABULARY, bytes, context.seed);
+        let mut model = engine.language_model(options, &initial, context.seed)?;
+        let run = Run { seed: context.seed, checkpoints, progress: context.progress };
+        let ElmoOptions { epochs, batch, learning_rate, .. } = *options;
+        let pretraining = PretrainingOptions { stage: PRETRAINING, samples: "packets", epochs, batch, learning_rate };
+        let mut on_packets = OnPackets::new(&mut *model, training, validation)?;
+        let epochs = fit_unlabelled(&mut on_packets, pretraining, &training.numbers, &validation.numbers, run)?;
+        Ok((model.parameters(), epochs))
+    })
 }
 
 /// ELMo as it is initialised, which nothing was learnt into: what pre-training is measured against.
@@ -126,28 +106,6 @@ fn key(
         .and_data("training", |add| data(training, add))
         .and_data("validation", |add| data(validation, add));
     format!("elmo-{}", facts.key())
-}
-
-fn write(pretrained: &Pretrained) -> Result<Vec<u8>, ModelError> {
-    let mut archive = ModelArchive::default();
-    archive.metadata.insert("format".to_owned(), FORMAT.to_owned());
-    archive.metadata.insert("epochs".to_owned(), serde_json::to_string(&pretrained.epochs).expect("records are JSON"));
-    archive.metadata.insert("stage".to_owned(), serde_json::to_string(&pretrained.stage).expect("records are JSON"));
-    pretrained.parameters.store(&mut archive);
-    archive.to_bytes()
-}
-
-fn read(stored: &[u8], options: &ElmoOptions, bytes: usize) -> Result<Pretrained, ModelError> {
-    let archive = ModelArchive::from_bytes(stored)?;
-    let problem = |problem: String| ModelError::File { path: None, problem };
-    let metadata =
-        |name: &str| archive.metadata.get(name).ok_or_else(|| problem(format!("metadata {name} is missing")));
-    let unreadable = |error: serde_json::Error| problem(error.to_string());
-    Ok(Pretrained {
-        parameters: ParameterSet::load(&archive, &elmo_specifications(options, VOCABULARY, bytes))?,
-        epochs: serde_json::from_str(metadata("epochs")?).map_err(unreadable)?,
-        stage: serde_json::from_str(metadata("stage")?).map_err(unreadable)?,
-    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use super::{classifier, cpu, joint, language_model};
 use crate::byte_cnn::ByteCnn;
-use crate::convolutional::{Columns, Convolutional};
+use crate::byte_transformer::ByteTransformer;
 use crate::deep::engine::{
     ByteBatch, JointClassifier, LanguageModel, NetworkClassifier, PacketBatch, PacketEncoder, Picked,
     SequenceClassifier,
@@ -18,6 +18,7 @@ use crate::deep::parameters::{
 use crate::deep::pooling::{Pooling, PoolingKind};
 use crate::deep::{NetworkOptions, OptimiserKind};
 use crate::deep_fingerprinting::DeepFingerprinting;
+use crate::network_model::{Columns, NetworkModel};
 use crate::sequence_cnn::SequenceCnn;
 use crate::{Device, ModelArchive, ModelError, Tensor};
 use etcbench_storage::seed;
@@ -281,7 +282,7 @@ impl FineTuned {
     }
 }
 
-/// A convolutional network at its published size, on rows of random numbers.
+/// A network at its published size, on rows of random numbers.
 pub struct Network {
     model: Box<dyn NetworkClassifier>,
     rows: Vec<f32>,
@@ -299,11 +300,16 @@ impl Network {
         let network = match name {
             SequenceCnn::NAME => SequenceCnn::network(&Default::default(), columns(60, 43), CLASSES),
             ByteCnn::NAME => ByteCnn::network(&Default::default(), columns(0, 784), CLASSES),
+            ByteTransformer::NAME => ByteTransformer::network(&Default::default(), columns(0, 768), CLASSES),
             DeepFingerprinting::NAME => DeepFingerprinting::network(&Default::default(), columns(10_000, 0), CLASSES),
             _ => return None,
         };
         let mut generator = seed::generator(0, "benchmark");
-        let rows = (0..flows * network.columns()).map(|_| generator.random_range(-1.0..1.0f32)).collect();
+        let mut rows: Vec<f32> = (0..flows * network.columns()).map(|_| generator.random_range(-1.0..1.0f32)).collect();
+        if let [branch] = network.branches.as_slice() {
+            // Every step is there.
+            rows.chunks_exact_mut(network.columns()).for_each(|row| row[branch.input.values()..].fill(1.0));
+        }
         let labels = (0..flows).map(|_| generator.random_range(0..CLASSES as u32)).collect();
         let initial = network.initial(0)?;
         let options =

@@ -1,8 +1,9 @@
-//! What a device computes beyond [`Device`] for convolutional networks. A sequence of `steps` rows of channels for each flow
+//! What a device computes beyond [`Device`](super::device::Device) for convolutional networks. A sequence of `steps` rows of channels for each flow
 //! is one matrix `[flows * steps, channels]`, the rows of the first flow first, so that normalisation, rectifier and dropout
 //! are those of rows, and the values that a convolution reads for one step lie side by side.
 
-use super::device::{AdamStep, Device, Trained};
+use super::device::{AdamStep, Trained};
+use super::transformer::TransformerDevice;
 
 /// Sizes of a convolution over steps (a cross-correlation, as every framework has it).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +145,7 @@ pub(crate) struct Pooled<'a, T> {
 pub(crate) const SMALLEST: f32 = 1e-6;
 
 /// A device that has the layers of convolutional networks too.
-pub(crate) trait LayerDevice: Device {
+pub(crate) trait LayerDevice: TransformerDevice {
     /// `y[f, t] = b + sum_j W[j] x[f, t * stride + j - padding]`: x `[flows * steps, inputs]`, y `[rows, outputs]`.
     fn convolution(
         &mut self,

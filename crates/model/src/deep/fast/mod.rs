@@ -3,6 +3,7 @@
 //! once, and results are the same bits at any number of threads.
 
 pub mod benchmark;
+mod chain;
 mod classifier;
 mod classifier_weights;
 pub(crate) mod cpu;
@@ -20,13 +21,14 @@ mod packing;
 mod pool;
 mod reading;
 mod stacks;
+mod transformer;
 mod weights;
 
 #[cfg(test)]
 mod tests;
 
 use super::NetworkOptions;
-use super::engine::{JointClassifier, LanguageModel, NetworkClassifier, SequenceClassifier};
+use super::engine::{JointClassifier, LanguageModel, MaskedModel, NetworkClassifier, SequenceClassifier};
 use super::network::Network;
 use super::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet};
 use crate::{Device, ModelError};
@@ -96,7 +98,7 @@ pub(crate) fn joint_classifier(
     }
 }
 
-/// A convolutional network on the processor; `parameters` are taken as they are.
+/// A network on the processor; `parameters` are taken as they are.
 ///
 /// # Errors
 /// Parameters whose shapes are not those of the network.
@@ -105,6 +107,18 @@ pub(crate) fn network(
     parameters: &ParameterSet,
     options: NetworkOptions,
 ) -> Result<Box<dyn NetworkClassifier>, ModelError> {
+    Ok(Box::new(pool::OnPool(network::Network::new(cpu::Cpu::new(), network, parameters, options)?)))
+}
+
+/// A network that reconstructs what is hidden of its input, on the processor; `parameters` are taken as they are.
+///
+/// # Errors
+/// Parameters whose shapes are not those of the network.
+pub(crate) fn masked_model(
+    network: &Network,
+    parameters: &ParameterSet,
+    options: NetworkOptions,
+) -> Result<Box<dyn MaskedModel>, ModelError> {
     Ok(Box::new(pool::OnPool(network::Network::new(cpu::Cpu::new(), network, parameters, options)?)))
 }
 
@@ -122,5 +136,18 @@ pub(crate) fn network_gradients(
         model.set_class_weights(weights).unwrap();
     }
     model.loss_and_gradients(rows, labels).unwrap();
+    model.named_gradients()
+}
+
+/// The gradients of what is hidden in a batch by name.
+#[cfg(test)]
+pub(crate) fn masked_gradients(
+    network: &Network,
+    parameters: &ParameterSet,
+    options: NetworkOptions,
+    rows: &[f32],
+) -> Vec<(String, Vec<f32>)> {
+    let mut model = network::Network::new(cpu::Cpu::new(), network, parameters, options).unwrap();
+    model.reconstruct(rows, true).unwrap();
     model.named_gradients()
 }

@@ -1,347 +1,21 @@
-//! A convolutional network over the layers of a device: forward, backward and training steps of what
+//! A network over the layers of a device: forward, backward and training steps of what
 //! [`crate::deep::network`] describes. Buffers are sized by the largest batch and stay; a step allocates nothing on the device.
 
-use super::device::{ColumnsAt, Device, Dropout, Smoothing};
-use super::layers::{ConvolutionShape, Kernel, LayerDevice, PictureShape, Pooled, SquareShape, WindowShape};
-use super::weights::{Norm, Optimiser, Statistics, Weight, is_finite};
+use super::chain::{Chain, Gradients, Pass};
+use super::device::{ColumnsAt, Smoothing};
+use super::layers::LayerDevice;
+use super::transformer::StepsShape;
+use super::weights::{Optimiser, Statistics, Weight, is_finite};
 use crate::ModelError;
 use crate::deep::engine::{
-    BatchLoss, DropoutPlace, NORM_MOMENTUM, NOT_FINITE, NetworkClassifier, OptimiserState, Resumable, TRAINING,
-    diverged,
+    BatchLoss, MASKED_PRETRAINING, MaskedModel, NORM_MOMENTUM, NOT_FINITE, NetworkClassifier, OptimiserState,
+    Resumable, TRAINING, diverged,
 };
 use crate::deep::loss::Loss;
-use crate::deep::network::{Branch, Layer, Network as Description, Size};
+use crate::deep::network::{Network as Description, Size};
 use crate::deep::parameters::{MODEL, ParameterSet};
 use crate::deep::{NetworkOptions, OptimiserKind};
 use etcbench_storage::seed;
-
-/// A layer with its parameters on the device.
-enum Node<D: Device> {
-    /// A convolution, or a linear layer: one whose kernel is all of a flow.
-    Convolution {
-        shape: ConvolutionShape,
-        weight: Weight<D>,
-        bias: Weight<D>,
-    },
-    PictureConvolution {
-        shape: PictureShape,
-        weight: Weight<D>,
-        bias: Weight<D>,
-    },
-    Norm(Norm<D>),
-    Relu,
-    Elu,
-    MaximumPool {
-        shape: WindowShape,
-        chosen: D::Indices,
-    },
-    SquarePool {
-        shape: SquareShape,
-        chosen: D::Indices,
-    },
-    GeneralisedMean {
-        shape: WindowShape,
-        exponent: Weight<D>,
-    },
-    Dropout {
-        number: u32,
-        rate: f32,
-    },
-    /// With the number of its flow for every row, so that all of a flow's steps drop the same channels.
-    ChannelDropout {
-        number: u32,
-        rate: f32,
-        flows: D::Indices,
-        rows: usize,
-    },
-}
-
-/// A layer of a chain, the buffer that it reads, and the one that it writes, which may be the same.
-struct Placed<D: Device> {
-    name: String,
-    node: Node<D>,
-    from: usize,
-    to: usize,
-    /// Steps and channels of a flow after it.
-    output: Size,
-}
-
-/// Layers one after the other, and their values.
-struct Chain<D: Device> {
-    nodes: Vec<Placed<D>>,
-    /// The input first, `[flows * steps, channels]`.
-    values: Vec<D::Values>,
-    sizes: Vec<Size>,
-}
-
-/// What a pass over a batch goes by.
-#[derive(Clone, Copy)]
-struct Pass {
-    flows: usize,
-    by: Statistics,
-    /// Seed and step of the dropout, where there is one.
-    dropping: Option<(u64, u64)>,
-}
-
-impl Pass {
-    fn dropout(self, number: u32, rate: f32) -> Option<Dropout> {
-        let (seed, step) = self.dropping.filter(|_| rate > 0.0)?;
-        Some(Dropout { seed, step, place: DropoutPlace::Layer(number), rate })
-    }
-}
-
-/// The gradient of what a layer gave, and room for that of what it read.
-#[derive(Default)]
-struct Gradients<V> {
-    current: V,
-    next: V,
-}
-
-impl<D: LayerDevice> Chain<D> {
-    fn new(device: &mut D, set: &ParameterSet, branch: &Branch) -> Result<Self, ModelError> {
-        let problem = || invalid("the network has too few steps for its layers".to_owned());
-        let sizes = branch.sizes().ok_or_else(problem)?;
-        let (mut nodes, mut last, mut buffers) = (Vec::new(), String::new(), vec![branch.input]);
-        for (layer, pair) in branch.layers.iter().zip(sizes.windows(2)) {
-            let (input, output) = (pair[0], pair[1]);
-            let node = Node::new(device, set, layer, input)?;
-            if let Layer::Convolution { name, .. }
-            | Layer::PictureConvolution { name, .. }
-            | Layer::Linear { name, .. } = layer
-            {
-                last.clone_from(name);
-            }
-            let from = buffers.len() - 1;
-            if !node.is_in_place() {
-                buffers.push(output);
-            }
-            nodes.push(Placed { name: last.clone(), node, from, to: buffers.len() - 1, output });
-        }
-        let values = buffers.iter().map(|_| D::Values::default()).collect();
-        Ok(Self { nodes, values, sizes: buffers })
-    }
-
-    fn reserve(&mut self, device: &mut D, flows: usize) {
-        for (values, size) in self.values.iter_mut().zip(&self.sizes) {
-            device.reserve(values, flows * size.values());
-        }
-        for placed in &mut self.nodes {
-            match &mut placed.node {
-                Node::Convolution { shape, .. } => shape.flows = flows,
-                Node::PictureConvolution { shape, .. } => shape.flows = flows,
-                Node::SquarePool { shape, .. } => shape.flows = flows,
-                Node::ChannelDropout { flows: of_rows, rows, .. } if *rows < flows * placed.output.steps => {
-                    let steps = placed.output.steps;
-                    *rows = flows * steps;
-                    let numbers: Vec<u32> = (0..*rows).map(|row| (row / steps) as u32).collect();
-                    device.upload_indices(&numbers, of_rows);
-                }
-                Node::MaximumPool { shape, .. } | Node::GeneralisedMean { shape, .. } => shape.flows = flows,
-                _ => {}
-            }
-        }
-    }
-
-    fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
-        for placed in &mut self.nodes {
-            match &mut placed.node {
-                Node::Convolution { weight, bias, .. } | Node::PictureConvolution { weight, bias, .. } => {
-                    visit(weight);
-                    visit(bias);
-                }
-                Node::Norm(norm) => norm.visit(visit),
-                Node::GeneralisedMean { exponent, .. } => visit(exponent),
-                Node::Relu
-                | Node::Elu
-                | Node::MaximumPool { .. }
-                | Node::SquarePool { .. }
-                | Node::Dropout { .. }
-                | Node::ChannelDropout { .. } => {}
-            }
-        }
-    }
-
-    fn output(&self) -> (&D::Values, Size) {
-        (&self.values[self.values.len() - 1], self.sizes[self.sizes.len() - 1])
-    }
-
-    fn forward(&mut self, device: &mut D, pass: Pass, places: &D::Indices) {
-        for Placed { node, from, to, output, .. } in &mut self.nodes {
-            let rows = pass.flows * output.steps;
-            let (before, after) = self.values.split_at_mut(*to);
-            let y = &mut after[0];
-            let x = || &before[*from];
-            match node {
-                Node::Convolution { shape, weight, bias } => {
-                    device.convolution(*shape, x(), Kernel { weight: weight.value(), bias: bias.value() }, y);
-                }
-                Node::PictureConvolution { shape, weight, bias } => {
-                    let kernel = Kernel { weight: weight.value(), bias: bias.value() };
-                    device.picture_convolution(*shape, x(), kernel, y);
-                }
-                Node::SquarePool { shape, chosen } => device.square_pool(*shape, x(), y, chosen),
-                Node::ChannelDropout { number, rate, flows, .. } => {
-                    if let Some(dropout) = pass.dropout(*number, *rate) {
-                        device.dropout_in_place(rows, output.channels, dropout, flows, y);
-                    }
-                }
-                Node::Norm(norm) => norm.forward(device, rows, x(), y, pass.by),
-                Node::Relu => device.relu(rows * output.channels, y),
-                Node::Elu => device.elu(rows * output.channels, y),
-                Node::MaximumPool { shape, chosen } => device.maximum_pool(*shape, x(), y, chosen),
-                Node::GeneralisedMean { shape, exponent } => {
-                    device.generalised_mean(*shape, x(), exponent.value(), y);
-                }
-                Node::Dropout { number, rate } => {
-                    if let Some(dropout) = pass.dropout(*number, *rate) {
-                        device.dropout_in_place(rows, output.channels, dropout, places, y);
-                    }
-                }
-            }
-        }
-    }
-
-    /// From the gradient of the output to those of all weights, and of the input where it is `wanted`.
-    fn backward(
-        &mut self,
-        device: &mut D,
-        pass: Pass,
-        places: &D::Indices,
-        gradients: &mut Gradients<D::Values>,
-        wanted: bool,
-    ) {
-        for (index, Placed { node, from, to, output, .. }) in self.nodes.iter_mut().enumerate().rev() {
-            let rows = pass.flows * output.steps;
-            let (x, y) = (&self.values[*from], &self.values[*to]);
-            let input = pass.flows * self.sizes[*from].values();
-            let Gradients { current, next } = gradients;
-            match node {
-                Node::Convolution { shape, weight, bias } => {
-                    let kernel = Kernel { weight: &mut weight.trained, bias: &mut bias.trained };
-                    let wanted = wanted || index > 0;
-                    if wanted {
-                        device.reserve(next, input);
-                    }
-                    device.convolution_backward(*shape, x, current, kernel, wanted.then_some(&mut *next));
-                    std::mem::swap(current, next);
-                }
-                Node::PictureConvolution { shape, weight, bias } => {
-                    let kernel = Kernel { weight: &mut weight.trained, bias: &mut bias.trained };
-                    let wanted = wanted || index > 0;
-                    if wanted {
-                        device.reserve(next, input);
-                    }
-                    device.picture_convolution_backward(*shape, x, current, kernel, wanted.then_some(&mut *next));
-                    std::mem::swap(current, next);
-                }
-                Node::SquarePool { shape, chosen } => {
-                    device.reserve(next, input);
-                    device.square_pool_backward(*shape, chosen, current, next);
-                    std::mem::swap(current, next);
-                }
-                Node::ChannelDropout { number, rate, flows, .. } => {
-                    if let Some(dropout) = pass.dropout(*number, *rate) {
-                        device.dropout_in_place(rows, output.channels, dropout, flows, current);
-                    }
-                }
-                Node::Norm(norm) => norm.backward(device, rows, x, current),
-                Node::Relu => device.relu_backward(rows * output.channels, y, current),
-                Node::Elu => device.elu_backward(rows * output.channels, y, current),
-                Node::MaximumPool { shape, chosen } => {
-                    device.reserve(next, input);
-                    device.maximum_pool_backward(*shape, chosen, current, next);
-                    std::mem::swap(current, next);
-                }
-                Node::GeneralisedMean { shape, exponent } => {
-                    device.reserve(next, input);
-                    let pooled = Pooled { x, y };
-                    device.generalised_mean_backward(*shape, pooled, &mut exponent.trained, current, next);
-                    std::mem::swap(current, next);
-                }
-                Node::Dropout { number, rate } => {
-                    if let Some(dropout) = pass.dropout(*number, *rate) {
-                        device.dropout_in_place(rows, output.channels, dropout, places, current);
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl<D: LayerDevice> Node<D> {
-    fn new(device: &mut D, set: &ParameterSet, layer: &Layer, input: Size) -> Result<Self, ModelError> {
-        let Size { steps, channels } = input;
-        let window = |size, stride, before, output_steps| WindowShape {
-            flows: 0,
-            steps,
-            channels,
-            size,
-            stride,
-            before,
-            output_steps,
-        };
-        Ok(match layer {
-            Layer::Convolution { name, outputs, kernel, stride, padding } => {
-                let axes = [*outputs, channels, *kernel];
-                let shape = ConvolutionShape {
-                    flows: 0,
-                    steps,
-                    inputs: channels,
-                    outputs: *outputs,
-                    kernel: *kernel,
-                    stride: *stride,
-                    padding: *padding,
-                };
-                Self::Convolution {
-                    shape,
-                    weight: Weight::reversed(device, set, format!("{name}.weight"), &axes, axes)?,
-                    bias: Weight::new(device, set, format!("{name}.bias"), &[*outputs])?,
-                }
-            }
-            Layer::PictureConvolution { name, outputs, kernel, size } => {
-                let (shape, axes) = ([*outputs, channels, *kernel, *kernel], [*outputs, channels, kernel * kernel]);
-                Self::PictureConvolution {
-                    shape: PictureShape { flows: 0, size: *size, inputs: channels, outputs: *outputs, kernel: *kernel },
-                    weight: Weight::reversed(device, set, format!("{name}.weight"), &shape, axes)?,
-                    bias: Weight::new(device, set, format!("{name}.bias"), &[*outputs])?,
-                }
-            }
-            Layer::SquarePool { pool, size } => Self::SquarePool {
-                shape: SquareShape { flows: 0, size: *size, channels, pool: *pool },
-                chosen: D::Indices::default(),
-            },
-            Layer::Linear { name, outputs } => {
-                let axes = [*outputs, channels, steps];
-                let (inputs, outputs) = (channels, *outputs);
-                let padding = [0, 0];
-                Self::Convolution {
-                    shape: ConvolutionShape { flows: 0, steps, inputs, outputs, kernel: steps, stride: 1, padding },
-                    weight: Weight::reversed(device, set, format!("{name}.weight"), &[outputs, input.values()], axes)?,
-                    bias: Weight::new(device, set, format!("{name}.bias"), &[outputs])?,
-                }
-            }
-            Layer::Norm { name } => Self::Norm(Norm::new(device, set, name, channels)?),
-            Layer::Relu => Self::Relu,
-            Layer::Elu => Self::Elu,
-            Layer::MaximumPool { size, stride, padding } => {
-                let output = layer.output(input).map_or(0, |output| output.steps);
-                Self::MaximumPool { shape: window(*size, *stride, padding[0], output), chosen: D::Indices::default() }
-            }
-            Layer::GeneralisedMean { name } => Self::GeneralisedMean {
-                shape: window(steps, 1, 0, 1),
-                exponent: Weight::new(device, set, format!("{name}.p"), &[1])?,
-            },
-            Layer::Dropout { number, rate } => Self::Dropout { number: *number, rate: *rate },
-            Layer::ChannelDropout { number, rate } => {
-                Self::ChannelDropout { number: *number, rate: *rate, flows: D::Indices::default(), rows: 0 }
-            }
-        })
-    }
-
-    fn is_in_place(&self) -> bool {
-        matches!(self, Self::Relu | Self::Elu | Self::Dropout { .. } | Self::ChannelDropout { .. })
-    }
-}
 
 /// The network on a device.
 pub(super) struct Network<D: LayerDevice> {
@@ -422,18 +96,23 @@ impl<D: LayerDevice> Network<D> {
         }
         let flows = self.flows;
         chains.iter_mut().for_each(|chain| chain.reserve(device, flows));
-        if let [only] = chains.as_mut_slice() {
+        if let [only] = chains.as_mut_slice()
+            && only.marks.is_empty()
+        {
             device.upload(rows, &mut only.values[0]);
             return Ok(());
         }
         device.upload(rows, &mut self.input);
         let mut first = 0;
-        let branches = chains.len() - 1;
+        let branches = chains.len().saturating_sub(1).max(1);
         for chain in &mut chains[..branches] {
-            let columns = chain.sizes[0].values();
-            let at = ColumnsAt { total: self.columns, first };
-            device.take_columns(flows, columns, &self.input, at, &mut chain.values[0]);
-            first += columns;
+            let Size { steps, channels } = chain.sizes[0];
+            let parts = std::iter::once((&mut chain.values[0], steps * channels));
+            for (buffer, columns) in parts.chain(chain.marks.iter_mut().map(|marks| (marks, steps))) {
+                device.reserve(buffer, flows * columns);
+                device.take_columns(flows, columns, &self.input, ColumnsAt { total: self.columns, first }, buffer);
+                first += columns;
+            }
         }
         Ok(())
     }
@@ -505,6 +184,50 @@ impl<D: LayerDevice> Network<D> {
         Ok(BatchLoss { sum, targets: flows as u64 })
     }
 
+    /// Reconstructs the hidden steps of a batch: their squared errors and, where it is `training`, the gradients of their mean,
+    /// added to the weights'.
+    pub(super) fn reconstruct(&mut self, rows: &[f32], training: bool) -> Result<BatchLoss, ModelError> {
+        self.prepare(rows)?;
+        let flows = self.flows;
+        let dropping = training.then_some((self.dropout_seed, self.optimiser.steps));
+        let pass = Pass { flows, by: Statistics::Batch { share: NORM_MOMENTUM }, dropping };
+        let [chain] = self.chains.as_slice() else {
+            return Err(invalid("only a network of one branch reconstructs what it reads".to_owned()));
+        };
+        let (input, output) = (chain.sizes[0], chain.output().1);
+        if input != output || chain.marks.len() != 2 {
+            return Err(invalid("the network does not give what it reads".to_owned()));
+        }
+        let marks = rows.chunks_exact(self.columns).flat_map(|row| &row[self.columns - input.steps..]);
+        let targets = marks.filter(|mark| **mark > 0.0).count() * input.channels;
+        if targets == 0 {
+            return Ok(BatchLoss::default());
+        }
+        self.forward(pass);
+        let shape = StepsShape { flows, steps: input.steps, channels: input.channels };
+        let Self { device, chains, .. } = self;
+        let Chain { values, marks, .. } = &mut chains[0];
+        let Some((predicted, values)) = values.split_last_mut() else { return Ok(BatchLoss::default()) };
+        let sum = device.squared_error(shape, &marks[1], &values[0], predicted, 1.0 / targets as f32);
+        if training {
+            self.backward(pass);
+        }
+        self.device.check()?;
+        Ok(BatchLoss { sum, targets: targets as u64 })
+    }
+
+    /// One step of the optimiser.
+    fn step(&mut self, stage: &str, learning_rate: f32) -> Result<(), ModelError> {
+        let Self { device, chains, optimiser, kind, .. } = self;
+        let operation = match kind {
+            OptimiserKind::Adamw => D::adam,
+            OptimiserKind::Adamax => D::adamax,
+        };
+        optimiser.step_by(operation, stage, device, learning_rate, |visit| {
+            chains.iter_mut().for_each(|chain| chain.visit(visit));
+        })
+    }
+
     fn visit(&mut self, visit: &mut dyn FnMut(&mut D, &mut Weight<D>)) {
         let Self { device, chains, .. } = self;
         chains.iter_mut().for_each(|chain| chain.visit(&mut |weight| visit(device, weight)));
@@ -520,12 +243,9 @@ impl<D: LayerDevice> Network<D> {
 
     /// The first layer of the last forward pass that gave a number that is not finite.
     fn first_not_finite(&self) -> String {
-        let placed = self.chains.iter().flat_map(|chain| chain.nodes.iter().map(move |placed| (chain, placed)));
-        let mut placed = placed.filter(|(chain, placed)| placed.to + 1 < chain.values.len());
-        let found = placed.find(|(chain, placed)| {
-            !is_finite(&self.device, &chain.values[placed.to], self.flows * chain.sizes[placed.to].values())
-        });
-        found.map_or("the logits", |(_, placed)| &placed.name).to_owned()
+        let mut given = self.chains.iter().flat_map(Chain::given);
+        let found = given.find(|(_, values, size)| !is_finite(&self.device, values, self.flows * size));
+        found.map_or("the last layer", |(name, ..)| name).to_owned()
     }
 }
 
@@ -544,14 +264,7 @@ impl<D: LayerDevice> NetworkClassifier for Network<D> {
         if !loss.sum.is_finite() {
             return Err(diverged(TRAINING, &self.first_not_finite(), NOT_FINITE));
         }
-        let Self { device, chains, optimiser, kind, .. } = self;
-        let operation = match kind {
-            OptimiserKind::Adamw => D::adam,
-            OptimiserKind::Adamax => D::adamax,
-        };
-        optimiser.step_by(operation, TRAINING, device, learning_rate, |visit| {
-            chains.iter_mut().for_each(|chain| chain.visit(visit));
-        })?;
+        self.step(TRAINING, learning_rate)?;
         Ok(loss)
     }
 
@@ -580,35 +293,35 @@ impl<D: LayerDevice> NetworkClassifier for Network<D> {
         let mut dead = |values: &D::Values, length: usize| zero(values, length.min(1024)) && zero(values, length);
         let mut found = Vec::new();
         for chain in chains {
-            for Placed { name, node, to, output, .. } in &chain.nodes {
-                if matches!(node, Node::Relu) && dead(&chain.values[*to], *flows * output.values()) {
-                    found.push(name.clone());
-                }
-            }
+            let dead = chain.rectified().filter(|(_, values, size)| dead(values, *flows * size));
+            found.extend(dead.map(|(name, ..)| name.to_owned()));
         }
         found
+    }
+}
+
+impl<D: LayerDevice> MaskedModel for Network<D> {
+    fn train_step(&mut self, rows: &[f32], learning_rate: f32) -> Result<BatchLoss, ModelError> {
+        let loss = self.reconstruct(rows, true)?;
+        if loss.targets == 0 {
+            return Ok(loss);
+        }
+        if !loss.sum.is_finite() {
+            return Err(diverged(MASKED_PRETRAINING, &self.first_not_finite(), NOT_FINITE));
+        }
+        self.step(MASKED_PRETRAINING, learning_rate)?;
+        Ok(loss)
+    }
+
+    fn loss(&mut self, rows: &[f32]) -> Result<BatchLoss, ModelError> {
+        self.reconstruct(rows, false)
     }
 }
 
 impl<D: LayerDevice> Resumable for Network<D> {
     fn parameters(&self) -> ParameterSet {
         let mut set = ParameterSet::default();
-        for Placed { node, .. } in self.chains.iter().flat_map(|chain| &chain.nodes) {
-            match node {
-                Node::Convolution { weight, bias, .. } | Node::PictureConvolution { weight, bias, .. } => {
-                    weight.store(&self.device, &mut set);
-                    bias.store(&self.device, &mut set);
-                }
-                Node::Norm(norm) => norm.store(&self.device, &mut set),
-                Node::GeneralisedMean { exponent, .. } => exponent.store(&self.device, &mut set),
-                Node::Relu
-                | Node::Elu
-                | Node::MaximumPool { .. }
-                | Node::SquarePool { .. }
-                | Node::Dropout { .. }
-                | Node::ChannelDropout { .. } => {}
-            }
-        }
+        self.chains.iter().for_each(|chain| chain.store(&self.device, &mut set));
         set
     }
 
@@ -621,11 +334,7 @@ impl<D: LayerDevice> Resumable for Network<D> {
         });
         result?;
         let Self { device, chains, .. } = self;
-        for placed in chains.iter_mut().flat_map(|chain| &mut chain.nodes) {
-            if let Node::Norm(norm) = &mut placed.node {
-                norm.load_statistics(device, parameters)?;
-            }
-        }
+        chains.iter_mut().try_for_each(|chain| chain.load_statistics(device, parameters))?;
         device.check()
     }
 

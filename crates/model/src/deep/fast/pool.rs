@@ -3,7 +3,7 @@
 
 use crate::ModelError;
 use crate::deep::engine::{
-    BatchLoss, ByteBatch, JointClassifier, LanguageModel, NetworkClassifier, OptimiserState, PacketBatch,
+    BatchLoss, ByteBatch, JointClassifier, LanguageModel, MaskedModel, NetworkClassifier, OptimiserState, PacketBatch,
     PacketEncoder, Resumable, SequenceClassifier,
 };
 use crate::deep::parameters::ParameterSet;
@@ -23,6 +23,15 @@ impl<M: LanguageModel + Send> LanguageModel for OnPool<M> {
     }
     fn loss(&mut self, tokens: &[u16], packets: usize) -> Result<BatchLoss, ModelError> {
         on_pool(|| self.0.loss(tokens, packets))
+    }
+}
+
+impl<M: MaskedModel + Send> MaskedModel for OnPool<M> {
+    fn train_step(&mut self, rows: &[f32], learning_rate: f32) -> Result<BatchLoss, ModelError> {
+        on_pool(|| self.0.train_step(rows, learning_rate))
+    }
+    fn loss(&mut self, rows: &[f32]) -> Result<BatchLoss, ModelError> {
+        on_pool(|| self.0.loss(rows))
     }
 }
 

@@ -14,5 +14,5 @@ pub use options::{ElmoOptions, MODEL};
 pub use set::ParameterSet;
 pub(crate) use specification::{
     POSITIONS, Specification, classifier_specifications, convolution, elmo_specifications, encoder_specifications,
-    initial, initial_classifier, initial_elmo, linear, norm, picture_convolution, rate_factors,
+    initial, initial_classifier, initial_elmo, layer_norm, linear, norm, picture_convolution, rate_factors, token,
 };

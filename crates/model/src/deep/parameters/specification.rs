@@ -172,6 +172,17 @@ pub(crate) fn linear(name: &str, input: usize, output: usize) -> [Specification;
     ]
 }
 
+/// A layer normalisation.
+pub(crate) fn layer_norm(name: &str, size: usize) -> [Specification; 2] {
+    [("weight", 1.0), ("bias", 0.0)]
+        .map(|(part, value)| Specification::constant(format!("{name}.{part}"), &[size], value))
+}
+
+/// Learned values that are added or put in: small numbers around 0, as Devlin et al. 2019 have them.
+pub(crate) fn token(name: &str, shape: &[usize]) -> Specification {
+    Specification::new(name, shape, Initialisation::Normal(0.02))
+}
+
 /// A batch normalisation and its running statistics.
 pub(crate) fn norm(name: &str, size: usize) -> [Specification; 4] {
     [("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)]

@@ -9,6 +9,7 @@ mod layers;
 mod network;
 mod optimiser;
 mod stacks;
+mod transformer;
 
 #[cfg(test)]
 pub(crate) use classifier::{classifier, joint_classifier};
@@ -16,12 +17,12 @@ pub(crate) use classifier::{classifier_on, joint_classifier_on};
 #[cfg(test)]
 pub(crate) use language_model::language_model;
 pub(crate) use language_model::language_model_on;
-pub(crate) use network::network;
+pub(crate) use network::{masked_model, network};
 #[cfg(test)]
 pub(crate) use {
     classifier::{gradients as classifier_gradients, joint_gradients},
     language_model::gradients as language_model_gradients,
-    network::gradients as network_gradients,
+    network::{gradients as network_gradients, masked_gradients},
 };
 
 use crate::{CudaDevice, ModelError};

@@ -1,16 +1,17 @@
-//! A convolutional network as [`crate::deep::network`] describes it: every layer in a few tensor operations. A sequence of
+//! A network as [`crate::deep::network`] describes it: every layer in a few tensor operations. A sequence of
 //! `steps` for each flow is one matrix `[flows * steps, channels]`, the rows of the first flow first.
 
 use dfdx::prelude::*;
 
 use super::graph::{Graph, Matrix, NamedGradients, Node};
-use super::layers::{BatchStatistics, Mask, batch_norm, cross_entropy, running_norm, weighted_cross_entropy};
+use super::layers::{BatchStatistics, Mask, batch_norm, cross_entropy, linear, running_norm, weighted_cross_entropy};
 use super::optimiser::{Adam, first_not_finite};
+use super::transformer::{attention_of_heads, layer_norm};
 use crate::ModelError;
 use crate::deep::NetworkOptions;
 use crate::deep::engine::{
-    BatchLoss, DropoutPlace, NORM_MOMENTUM, NOT_FINITE, NetworkClassifier, OptimiserState, Resumable, TRAINING,
-    diverged, dropout_factor,
+    BatchLoss, DropoutPlace, MASKED_PRETRAINING, MaskedModel, NORM_MOMENTUM, NOT_FINITE, NetworkClassifier,
+    OptimiserState, Resumable, TRAINING, diverged, dropout_factor,
 };
 use crate::deep::loss::Loss;
 use crate::deep::network::{Branch, Layer, Network, Size};
@@ -29,6 +30,18 @@ pub(crate) fn network(
     parameters: &ParameterSet,
     options: NetworkOptions,
 ) -> Result<Box<dyn NetworkClassifier>, ModelError> {
+    Ok(Box::new(Reference::new(network, parameters, options)?))
+}
+
+/// A network that reconstructs what is hidden of its input, on the processor; `parameters` are taken as they are.
+///
+/// # Errors
+/// As of [`network`].
+pub(crate) fn masked_model(
+    network: &Network,
+    parameters: &ParameterSet,
+    options: NetworkOptions,
+) -> Result<Box<dyn MaskedModel>, ModelError> {
     Ok(Box::new(Reference::new(network, parameters, options)?))
 }
 
@@ -89,19 +102,24 @@ impl Reference {
             return invalid("the network has too few steps for its layers".to_owned());
         };
         if branches.is_empty() {
-            let x = graph.constant(rows.to_vec(), (flows * trunk.input.steps, trunk.input.channels));
-            return self.branch(graph, trunk, flows, x, seen);
+            let size = trunk.input;
+            let values = rows.chunks_exact(columns).flat_map(|row| &row[..size.values()]).copied().collect();
+            let x = graph.constant(values, (flows * size.steps, size.channels));
+            let marks = Marks::of(trunk, rows.chunks_exact(columns));
+            return self.branch(graph, trunk, flows, (x, &marks), seen);
         }
         let joined = (flows, trunk.input.channels);
         let mut input = graph.constant(vec![0.0; joined.0 * joined.1], joined);
         let (mut first, mut place) = (0, 0);
         for branch in branches {
             let size = branch.input;
-            let read = first..first + size.values();
-            first += size.values();
-            let of_branch = rows.chunks_exact(columns).flat_map(|row| &row[read.clone()]);
-            let x = graph.constant(of_branch.copied().collect(), (flows * size.steps, size.channels));
-            let y = self.branch(graph, branch, flows, x, seen.as_deref_mut())?;
+            let read = first..first + branch.columns();
+            first += branch.columns();
+            let of_branch = rows.chunks_exact(columns).map(|row| &row[read.clone()]);
+            let values = of_branch.clone().flat_map(|row| &row[..size.values()]).copied().collect();
+            let x = graph.constant(values, (flows * size.steps, size.channels));
+            let marks = Marks::of(branch, of_branch);
+            let y = self.branch(graph, branch, flows, (x, &marks), seen.as_deref_mut())?;
             // Side by side: a product with ones where a value goes.
             let (_, width) = *y.shape();
             let mut ones = vec![0.0; width * joined.1];
@@ -109,7 +127,7 @@ impl Reference {
             place += width;
             input = input + y.matmul(graph.constant(ones, (width, joined.1)));
         }
-        self.branch(graph, trunk, flows, input, seen)
+        self.branch(graph, trunk, flows, (input, &Marks::default()), seen)
     }
 
     fn branch(
@@ -117,10 +135,10 @@ impl Reference {
         graph: &mut Graph<'_, Cpu>,
         branch: &Branch,
         flows: usize,
-        mut x: Matrix<Cpu>,
+        (mut x, marks): (Matrix<Cpu>, &Marks),
         mut seen: Option<&mut Seen>,
     ) -> Result<Matrix<Cpu>, ModelError> {
-        let (mut size, mut last) = (branch.input, "");
+        let (mut size, mut last, mut around) = (branch.input, "", None);
         for layer in &branch.layers {
             let Some(output) = layer.output(size) else {
                 return invalid("the network has too few steps for its layers".to_owned());
@@ -160,6 +178,41 @@ impl Reference {
                     let weight = weight.reshape_like(&(output.channels, size.channels, size.steps));
                     affine(graph, name, x.reshape_like(&(flows, size.values())), weight)?
                 }
+                Layer::StepLinear { name, .. } => {
+                    last = name;
+                    linear(graph, name, x, output.channels)?
+                }
+                Layer::StepNorm { name } => layer_norm(graph, name, x)?,
+                Layer::Gelu => x.fast_gelu(),
+                Layer::Heads { heads } => attention_of_heads(graph, x, output, *heads, &marks.present),
+                Layer::Positions { name } => {
+                    let table: Matrix<Cpu> = graph.parameter(name, (size.steps, size.channels))?;
+                    let steps = (0..rows.0).map(|row| row % size.steps).collect();
+                    let added: Matrix<Cpu> = table.gather(graph.indices(steps));
+                    x + added
+                }
+                Layer::Hide { name } => {
+                    let token = graph.parameter(name, (size.channels,))?.broadcast_like::<_, Axis<0>>(&rows);
+                    let hidden = graph.constant(marks.hidden.clone(), (rows.0,)).broadcast_like::<_, Axis<1>>(&rows);
+                    x.clone() + hidden * (token - x)
+                }
+                Layer::PresentMean => {
+                    let flow_shares = marks.present.chunks_exact(size.steps).flat_map(|marks| {
+                        let count = marks.iter().sum::<f32>().max(1.0);
+                        marks.iter().map(move |mark| mark / count)
+                    });
+                    let shape = (flows * size.steps, size.channels);
+                    let shares = graph.constant(flow_shares.collect(), (shape.0,)).broadcast_like::<_, Axis<1>>(&shape);
+                    (x * shares).reshape_like(&(flows, size.steps, size.channels)).sum::<_, Axis<1>>()
+                }
+                Layer::Fork => {
+                    around = Some(x.clone());
+                    x
+                }
+                Layer::Join => match around.take() {
+                    Some(around) => x + around,
+                    None => return invalid("a join without a fork".to_owned()),
+                },
                 Layer::Norm { name } => {
                     let mask = Mask { steps: 1, lengths: vec![1; rows.0] };
                     match &mut seen {
@@ -242,6 +295,26 @@ impl Reference {
             (summed(&losses) * flows as f64 / total, losses.sum() / total as f32)
         };
         Ok((BatchLoss { sum, targets: flows as u64 }, graph.backward(mean), seen))
+    }
+}
+
+/// The marks of a batch's steps, flow by flow.
+#[derive(Default)]
+struct Marks {
+    present: Vec<f32>,
+    hidden: Vec<f32>,
+}
+
+impl Marks {
+    fn of<'a>(branch: &Branch, rows: impl Iterator<Item = &'a [f32]>) -> Self {
+        let mut marks = Self::default();
+        let steps = branch.input.steps;
+        for row in rows {
+            let mut of_row = row[branch.input.values()..].chunks_exact(steps);
+            marks.present.extend(of_row.next().into_iter().flatten());
+            marks.hidden.extend(of_row.next().into_iter().flatten());
+        }
+        marks
     }
 }
 
@@ -393,6 +466,58 @@ impl NetworkClassifier for Reference {
     }
 }
 
+impl Reference {
+    /// The squared errors of hidden steps, and the gradients of their mean.
+    fn reconstruction(&self, rows: &[f32], training: bool) -> Result<(BatchLoss, NamedGradients), ModelError> {
+        let [branch] = self.network.branches.as_slice() else {
+            return invalid("only a network of one branch reconstructs what it reads".to_owned());
+        };
+        let (columns, size) = (self.network.columns(), branch.input);
+        let marks = Marks::of(branch, rows.chunks_exact(columns));
+        let targets = marks.hidden.iter().filter(|mark| **mark > 0.0).count() * size.channels;
+        if targets == 0 {
+            return Ok((BatchLoss::default(), NamedGradients::new()));
+        }
+        let mut graph = if training {
+            Graph::recording(&self.device, &self.parameters)
+        } else {
+            Graph::inference(&self.device, &self.parameters)
+        };
+        let mut seen = Seen::default();
+        let predicted = self.logits(&mut graph, rows, training.then_some(&mut seen))?;
+        let shape = *predicted.shape();
+        let target = rows.chunks_exact(columns).flat_map(|row| &row[..size.values()]).copied().collect();
+        let chosen = marks.hidden.iter().flat_map(|mark| std::iter::repeat_n(*mark, size.channels)).collect();
+        let errors = (predicted - graph.constant(target, shape)) * graph.constant(chosen, shape);
+        let sum = errors.as_vec().iter().map(|&error| f64::from(error).powi(2)).sum();
+        let loss = BatchLoss { sum, targets: targets as u64 };
+        if !training {
+            return Ok((loss, NamedGradients::new()));
+        }
+        let mean = errors.square().sum::<(), Axes2<0, 1>>() / targets as f32;
+        Ok((loss, graph.backward(mean)))
+    }
+}
+
+impl MaskedModel for Reference {
+    fn train_step(&mut self, rows: &[f32], learning_rate: f32) -> Result<BatchLoss, ModelError> {
+        let (loss, gradients) = self.reconstruction(rows, true)?;
+        if loss.targets == 0 {
+            return Ok(loss);
+        }
+        if !loss.sum.is_finite() {
+            let place = first_not_finite(&self.parameters, "the last layer");
+            return Err(diverged(MASKED_PRETRAINING, place, NOT_FINITE));
+        }
+        self.optimiser.update(MASKED_PRETRAINING, &mut self.parameters, gradients, |_| learning_rate)?;
+        Ok(loss)
+    }
+
+    fn loss(&mut self, rows: &[f32]) -> Result<BatchLoss, ModelError> {
+        Ok(self.reconstruction(rows, false)?.0)
+    }
+}
+
 impl Resumable for Reference {
     fn parameters(&self) -> ParameterSet {
         self.parameters.clone()
@@ -427,4 +552,15 @@ pub(crate) fn gradients(
         model.set_class_weights(weights)?;
     }
     Ok(model.gradients(rows, labels)?.1)
+}
+
+/// The gradients of what is hidden in a batch by name.
+#[cfg(test)]
+pub(crate) fn masked_gradients(
+    network: &Network,
+    parameters: &ParameterSet,
+    options: NetworkOptions,
+    rows: &[f32],
+) -> Result<NamedGradients, ModelError> {
+    Ok(Reference::new(network, parameters, options)?.reconstruction(rows, true)?.1)
 }

@@ -8,6 +8,8 @@
 pub(crate) mod activation;
 mod attention;
 mod convolution;
+mod heads;
+mod layer_norm;
 mod layers;
 mod lstm;
 pub(crate) mod matmul;
@@ -18,6 +20,7 @@ mod pool;
 mod rows;
 pub(crate) mod simd;
 mod slots;
+mod transformer;
 mod windows;
 
 use rayon::prelude::*;

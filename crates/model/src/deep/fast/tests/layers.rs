@@ -7,17 +7,17 @@ use super::super::layers::{
     ConvolutionShape, Kernel, LayerDevice, PictureShape, Pooled, SMALLEST, SquareShape, WindowShape,
 };
 
-fn numbers(count: usize, salt: u64) -> Vec<f32> {
+pub(super) fn numbers(count: usize, salt: u64) -> Vec<f32> {
     let bits = |index: u64| (index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 ^ (salt << 7)).rotate_left(29);
     (0..count as u64).map(|index| (bits(index) >> 40) as f32 / 8_388_608.0 - 1.0).collect()
 }
 
-fn wide(values: &[f32]) -> Vec<f64> {
+pub(super) fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&value| f64::from(value)).collect()
 }
 
 /// Checks a gradient of `sum(weights * forward(x))` by central differences in double precision.
-fn check_gradient(what: &str, x: &[f32], found: &[f32], weighted: impl Fn(&[f64]) -> f64) {
+pub(super) fn check_gradient(what: &str, x: &[f32], found: &[f32], weighted: impl Fn(&[f64]) -> f64) {
     let x = wide(x);
     let largest = found.iter().fold(1e-3_f32, |largest, value| largest.max(value.abs()));
     for (index, &found) in found.iter().enumerate() {
@@ -31,7 +31,7 @@ fn check_gradient(what: &str, x: &[f32], found: &[f32], weighted: impl Fn(&[f64]
     }
 }
 
-fn check_values(what: &str, found: &[f32], expected: &[f64]) {
+pub(super) fn check_values(what: &str, found: &[f32], expected: &[f64]) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(1e-3_f64, |largest, value| largest.max(value.abs()));
     for (index, (&found, expected)) in found.iter().zip(expected).enumerate() {
@@ -39,11 +39,11 @@ fn check_values(what: &str, found: &[f32], expected: &[f64]) {
     }
 }
 
-fn dot(left: &[f64], right: &[f32]) -> f64 {
+pub(super) fn dot(left: &[f64], right: &[f32]) -> f64 {
     left.iter().zip(right).map(|(left, right)| left * f64::from(*right)).sum()
 }
 
-fn trained(value: Vec<f32>) -> Trained<Vec<f32>> {
+pub(super) fn trained(value: Vec<f32>) -> Trained<Vec<f32>> {
     let gradient = vec![0.0; value.len()];
     Trained { value, gradient, ..Trained::default() }
 }
@@ -207,7 +207,7 @@ fn the_largest_of_a_square_is_kept_and_what_fills_none_is_left_out() {
 }
 
 /// [`check_gradient`] of about twenty of many values.
-fn check_some(what: &str, x: &[f32], found: &[f32], weighted: impl Fn(&[f64]) -> f64) {
+pub(super) fn check_some(what: &str, x: &[f32], found: &[f32], weighted: impl Fn(&[f64]) -> f64) {
     let chosen: Vec<usize> = (0..x.len()).step_by((x.len() / 20).max(1)).collect();
     let some = |values: &[f32]| chosen.iter().map(|&index| values[index]).collect::<Vec<_>>();
     check_gradient(what, &some(x), &some(found), |moved| {

@@ -3,6 +3,7 @@
 mod double;
 mod layers;
 mod together;
+mod transformer;
 
 use rand::RngExt;
 

@@ -1,6 +1,6 @@
-//! What convolutional networks share as models: rows of the matrix that every model on columns reads become what the network
+//! What networks over rows of numbers share as models: rows of the matrix that every model on columns reads become what the network
 //! reads, the network is trained by the one loop, and its weights are the fitted state. A network is a file of its own that
-//! says which keys it has and which layers they make ([`Convolutional`]).
+//! says which keys it has and which layers they make ([`NetworkModel`]).
 //!
 //! They train on the processor. There are no kernels for graphics cards yet, and a fit that was asked to use one says so in
 //! its notes.
@@ -20,6 +20,7 @@ use super::deep::parameters::ParameterSet;
 use super::deep::training::{Learner, PREDICTION_BATCH, Run, TrainingOptions, fit_classifier, still_rising};
 use super::deep::{Engine, NetworkOptions, OptimiserKind};
 use super::input::{InputOptions, InputTransform, data};
+use super::masked::Masked;
 use super::memory::{ROWS, TOKENS, matrix};
 use super::{
     Device, ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, StageTime, stored,
@@ -53,7 +54,7 @@ pub(super) struct Training<'a> {
 /// that refuses unknown keys, so each network has these keys itself.
 macro_rules! training_of {
     ($parameters:expr) => {
-        $crate::convolutional::Training {
+        $crate::network_model::Training {
             options: $crate::deep::training::TrainingOptions {
                 epochs: $parameters.epochs,
                 batch: $parameters.batch,
@@ -130,7 +131,7 @@ impl Columns {
 }
 
 /// A network as a model.
-pub(super) trait Convolutional: Sized + Send + Sync + 'static {
+pub(super) trait NetworkModel: Sized + Send + Sync + 'static {
     /// The keys of its table; all optional.
     type Parameters: Serialize + DeserializeOwned + Clone + Send + Sync;
     /// Its name in files and messages.
@@ -163,12 +164,17 @@ pub(super) trait Convolutional: Sized + Send + Sync + 'static {
     /// Numbers in the scaling.
     fn scaling_size(columns: Columns) -> usize;
 
+    /// How it is pre-trained on flows without their labels; none where it is not.
+    fn masked(_: &Self::Parameters, _: Columns) -> Option<Masked> {
+        None
+    }
+
     /// A row as the network reads it.
-    fn scale(scaling: &[f64], columns: Columns, row: ArrayView1<'_, f32>, scaled: &mut [f32]);
+    fn scale(scaling: &[f64], columns: Columns, network: &Network, row: ArrayView1<'_, f32>, scaled: &mut [f32]);
 }
 
 /// A fitted network.
-pub(super) struct Fitted<M: Convolutional> {
+pub(super) struct Fitted<M: NetworkModel> {
     implementation: Implementation,
     columns: Columns,
     network: Network,
@@ -223,12 +229,12 @@ fn predict(model: &mut dyn NetworkClassifier, network: &Network, rows: &[f32]) -
     Ok(found)
 }
 
-impl<M: Convolutional> Fitted<M> {
+impl<M: NetworkModel> Fitted<M> {
     fn scaled(&self, rows: &Array2<f32>) -> Vec<f32> {
         let size = self.network.columns();
         let mut scaled = vec![0.0; rows.nrows() * size];
         for (row, scaled) in rows.outer_iter().zip(scaled.chunks_exact_mut(size)) {
-            M::scale(&self.scaling, self.columns, row, scaled);
+            M::scale(&self.scaling, self.columns, &self.network, row, scaled);
         }
         scaled
     }
@@ -252,7 +258,7 @@ impl<M: Convolutional> Fitted<M> {
     }
 }
 
-impl<M: Convolutional> Algorithm for Fitted<M> {
+impl<M: NetworkModel> Algorithm for Fitted<M> {
     type Parameters = M::Parameters;
     const NAME: &'static str = M::NAME;
 
@@ -292,6 +298,14 @@ impl<M: Convolutional> Algorithm for Fitted<M> {
         let key =
             fitted.training_key(parameters, [(&rows, &training.targets), (&held_out, &held_out_labels)], context.seed);
         drop(training.matrix);
+        if let Some(masked) = M::masked(parameters, columns) {
+            let pretrained = masked.pretrain((M::NAME, M::VERSION), implementation, [&rows, &held_out], context)?;
+            let kept = fitted.network.specifications().unwrap_or_default();
+            let kept = kept.into_iter().filter(|known| pretrained.parameters.shape(&known.name).is_ok());
+            fitted.weights.extend(&pretrained.parameters.only(&kept.collect::<Vec<_>>())?);
+            report.epochs.extend(pretrained.epochs);
+            report.stages.push(pretrained.stage);
+        }
 
         let network_options = NetworkOptions { seed: context.seed, optimiser, weight_decay, label_smoothing };
         let mut model = Engine::network(implementation, &fitted.network, &fitted.weights, network_options)?;
@@ -387,5 +401,5 @@ impl<M: Convolutional> Algorithm for Fitted<M> {
 }
 
 #[cfg(test)]
-#[path = "convolutional_tests.rs"]
+#[path = "network_model_tests.rs"]
 pub(crate) mod tests;

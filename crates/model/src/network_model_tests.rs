@@ -1,4 +1,4 @@
-//! Convolutional networks as models: fitted through the trait of all models on small flows.
+//! NetworkModel networks as models: fitted through the trait of all models on small flows.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -72,6 +72,12 @@ fn small(implementation: Implementation) -> Vec<ModelSpec> {
         spec("sequence_cnn", Input::Sequences, sequences),
         spec("sequence_cnn", Input::SequencesAndStatistics, sequences),
         spec("byte_cnn", Input::Bytes, "channels = [4, 6]\nkernel = 5\ndense = 16"),
+        spec(
+            "byte_transformer",
+            Input::Bytes,
+            "patch = 4\nwidth = 8\nblocks = 2\nheads = 2\ninner = 16\npretraining_epochs = 2\npretraining_batch = 16\n\
+             warm_up_steps = 4",
+        ),
         spec("deep_fingerprinting", Input::Sequences, fingerprinting),
         spec(
             "flowpic_cnn",
@@ -106,8 +112,12 @@ fn networks_learn_what_tells_classes_apart_and_survive_their_file() {
         let (found, report, file) = fit(&spec, &NoArtifacts, &Silent);
         assert!(right(&found) >= 13, "{name}: {} of 15 are right", right(&found));
         assert!(found.outer_iter().all(|row| (row.sum() - 1.0).abs() < 1e-5), "{name}");
-        assert_eq!(report.stages[0].stage, "classifier_training", "{name}");
-        assert!(report.epochs.len() <= 12 && report.epochs[0].validation_macro_f1.is_some(), "{name}");
+        assert_eq!(report.stages.last().unwrap().stage, "classifier_training", "{name}");
+        let classes: Vec<_> = report.epochs.iter().filter(|epoch| epoch.stage == "classifier_training").collect();
+        assert!(classes.len() <= 12 && classes[0].validation_macro_f1.is_some(), "{name}");
+        // Of a pre-training only the losses are known.
+        let pretrained = spec.parameters.get("pretraining_epochs").and_then(toml::Value::as_integer).unwrap_or(0);
+        assert_eq!(report.epochs.len() - classes.len(), pretrained as usize, "{name}");
         let again = load(&ModelArchive::from_bytes(&file).unwrap()).unwrap();
         let features = flows(ROWS);
         let rows: Vec<usize> = (75..ROWS).collect();
@@ -180,12 +190,20 @@ fn a_killed_training_goes_on_to_the_same_bits() {
         for steps in [2, 7, 20] {
             let kept = Kept::default();
             fit(&spec, &kept, &Killer(&kept, AtomicUsize::new(steps)));
-            assert_eq!(kept.files.lock().unwrap().len(), 1, "{}", spec.kind.name());
+            let files = || kept.files.lock().unwrap().keys().cloned().collect::<Vec<_>>();
+            // A checkpoint, and what was pre-trained where that was done.
+            let (pretrained, checkpoints): (Vec<_>, Vec<_>) =
+                files().into_iter().partition(|name| name.starts_with("masked-") && !name.contains("checkpoint"));
+            assert!(checkpoints.len() == 1 && pretrained.len() <= 1, "{}: {:?}", spec.kind.name(), files());
             kept.dead.store(false, Ordering::Relaxed);
             let again = fit(&spec, &kept, &Silent);
             assert!(again.2 == undisturbed.2, "{} after {steps}", spec.kind.name());
             assert_eq!(again.1.epochs, undisturbed.1.epochs);
-            assert!(kept.files.lock().unwrap().is_empty());
+            assert!(
+                files().iter().all(|name| name.starts_with("masked-") && !name.contains("checkpoint")),
+                "{:?}",
+                files()
+            );
         }
     }
 }
@@ -202,6 +220,9 @@ fn keys_that_cannot_be_used_are_named() {
         ("byte_cnn", "optimiser = \"sgd\"", "optimiser"),
         ("deep_fingerprinting", "dense_dropout = [0.1, 2.0]", "dense_dropout = 2 must be at least 0"),
         ("flowpic_cnn", "channel_dropout = 1.0", "channel_dropout = 1 must be at least 0"),
+        ("byte_transformer", "heads = 3", "width = 128 must be a multiple of heads = 3"),
+        ("byte_transformer", "hidden = 0.0", "hidden = 0 must be above 0 and at most 1"),
+        ("byte_transformer", "patch = 0", "patch = 0 must be between 1 and 8192"),
         ("deep_fingerprinting", "weight_decay = -1.0", "weight_decay = -1 must be 0 or a positive number"),
     ] {
         let kind = ModelKind::named(model).unwrap();

@@ -1,0 +1,286 @@
+//! A transformer over patches of a flow's bytes, with masked pre-training: the family of ET-BERT (Lin et al. 2022) and YaTC (Zhao
+//! et al. 2023), at a size that trains on two cores. A flow's N x M bytes are cut into patches of equal length, which lie within
+//! packets where their length divides M; each becomes a vector, learned vectors of positions are added, and blocks of attention
+//! and a network of two layers follow, each behind a normalisation and with a residual connection (Dosovitskiy et al. 2021; names
+//! of parameters are those of the library timm's `Block`). Patches without any byte are neither looked at nor counted in the mean
+//! that the classes are told from.
+//!
+//! Before it learns classes, the network learns to give the bytes of hidden patches ([`super::masked`]), on the flows of the training
+//! part without their labels. A byte b is the number (b + 1) / 256 and no byte is 0.
+
+use ndarray::{Array2, ArrayView1};
+use serde::{Deserialize, Serialize};
+
+use super::class_weights::ClassWeights;
+use super::classical::Classical;
+use super::deep::OptimiserKind;
+use super::deep::network::{Branch, Layer, Network, Size};
+use super::deep::parameters::LearningRateSchedule;
+use super::input::InputOptions;
+use super::masked::Masked;
+use super::network_model::{Columns, Fitted, NetworkModel, Training, check_shares, check_sizes, training_of};
+use super::{AgreementBound, Input, ModelEntry};
+use etcbench_feature::PAD;
+
+/// Raised whenever a change to the code changes what a fit computes.
+const VERSION: u32 = 1;
+
+/// The model in the table of models.
+pub(super) static ENTRY: ModelEntry = ModelEntry {
+    version: VERSION,
+    inputs: &[Input::Bytes],
+    agreement: Some(AgreementBound {
+        agreement: 0.85,
+        macro_f1: 0.05,
+        reason: "same weights at the start; sums in another order part ways over epochs",
+    }),
+    ..Classical::<Fitted<ByteTransformer>>::entry(
+        "A transformer over patches of bytes, pre-trained on hidden ones (after YaTC and ET-BERT).",
+    )
+};
+
+/// `[model.byte_transformer]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ByteTransformerParameters {
+    /// Bytes of a patch; default 16.
+    pub patch: usize,
+    /// Values of a patch between layers; default 128.
+    pub width: usize,
+    /// Blocks; default 4.
+    pub blocks: usize,
+    /// Heads of a block's attention, of which each takes as many of the values; default 4.
+    pub heads: usize,
+    /// Size of a block's inner layer; default 512.
+    pub inner: usize,
+    /// Share dropped behind the attention and behind the inner layer of each block; default 0.1.
+    pub dropout: f32,
+    /// Passes over the training flows before classes are learnt; default 20, and 0 for none.
+    pub pretraining_epochs: usize,
+    /// Flows per step of these; default 64.
+    pub pretraining_batch: usize,
+    /// Their learning rate; default 0.001.
+    pub pretraining_learning_rate: f32,
+    /// Share of a flow's patches that they hide; default 0.5.
+    pub hidden: f32,
+    /// The most passes over the training flows; default 60.
+    pub epochs: usize,
+    /// Flows per step; default 64.
+    pub batch: usize,
+    /// Epochs without a better validation macro F1 before training stops; default 15.
+    pub patience: usize,
+    /// `adamw` (default) or `adamax`.
+    pub optimiser: OptimiserKind,
+    /// Its learning rate; default 0.0005.
+    pub learning_rate: f32,
+    /// `constant`, `cosine` (default) or `one_cycle`.
+    pub learning_rate_schedule: LearningRateSchedule,
+    /// Steps over which the learning rate rises to what the schedule says; default 100.
+    pub warm_up_steps: usize,
+    /// Decoupled weight decay, of pre-training too; default 0.05.
+    pub weight_decay: f32,
+    /// Share of each target that is spread over all classes; default 0.
+    pub label_smoothing: f32,
+    /// `none` (default), `balanced` or a table of numbers by class name.
+    pub class_weights: ClassWeights,
+}
+
+impl Default for ByteTransformerParameters {
+    fn default() -> Self {
+        Self {
+            patch: 16,
+            width: 128,
+            blocks: 4,
+            heads: 4,
+            inner: 512,
+            dropout: 0.1,
+            pretraining_epochs: 20,
+            pretraining_batch: 64,
+            pretraining_learning_rate: 0.001,
+            hidden: 0.5,
+            epochs: 60,
+            batch: 64,
+            patience: 15,
+            optimiser: OptimiserKind::Adamw,
+            learning_rate: 0.0005,
+            learning_rate_schedule: LearningRateSchedule::Cosine,
+            warm_up_steps: 100,
+            weight_decay: 0.05,
+            label_smoothing: 0.0,
+            class_weights: ClassWeights::default(),
+        }
+    }
+}
+
+impl ByteTransformerParameters {
+    /// The blocks and the normalisation behind them.
+    fn encoder(&self) -> Vec<Layer> {
+        let mut layers = Vec::new();
+        for block in 0..self.blocks {
+            let name = |part: &str| format!("blocks.{block}.{part}");
+            let dropout = |place: usize| Layer::Dropout { number: (2 * block + place) as u32, rate: self.dropout };
+            layers.extend(Layer::residual([
+                Layer::step_norm(name("norm1")),
+                Layer::step_linear(name("attn.qkv"), 3 * self.width),
+                Layer::Heads { heads: self.heads },
+                Layer::step_linear(name("attn.proj"), self.width),
+                dropout(0),
+            ]));
+            layers.extend(Layer::residual([
+                Layer::step_norm(name("norm2")),
+                Layer::step_linear(name("mlp.fc1"), self.inner),
+                Layer::Gelu,
+                Layer::step_linear(name("mlp.fc2"), self.width),
+                dropout(1),
+            ]));
+        }
+        layers.push(Layer::step_norm("norm"));
+        layers
+    }
+
+    fn branch(&self, columns: Columns, hides: bool, last: Vec<Layer>) -> Branch {
+        let mut layers = vec![Layer::step_linear("patch_embed", self.width)];
+        layers.extend(hides.then(|| Layer::Hide { name: "mask_token".to_owned() }));
+        layers.push(Layer::Positions { name: "pos_embed".to_owned() });
+        layers.extend(self.encoder());
+        layers.extend(last);
+        let input = Size { steps: columns.others.div_ceil(self.patch), channels: self.patch };
+        Branch { input, layers, marks: if hides { 2 } else { 1 } }
+    }
+}
+
+/// The network.
+pub(super) struct ByteTransformer;
+
+impl NetworkModel for ByteTransformer {
+    type Parameters = ByteTransformerParameters;
+    const NAME: &'static str = "byte_transformer";
+    const VERSION: u32 = VERSION;
+    const TOO_SHORT: &'static str = "the features hold no bytes; raise feature.packets or feature.bytes";
+    const SIZES: &'static str = "model.byte_transformer.width, inner or blocks";
+    const BATCH: &'static str = "model.byte_transformer.batch";
+
+    fn check(parameters: &ByteTransformerParameters) -> Result<(), String> {
+        let ByteTransformerParameters { patch, width, blocks, heads, inner, dropout, hidden, .. } = *parameters;
+        let ByteTransformerParameters { pretraining_epochs, pretraining_batch, pretraining_learning_rate, .. } =
+            *parameters;
+        check_sizes(&[
+            ("patch", patch),
+            ("width", width),
+            ("heads", heads),
+            ("inner", inner),
+            ("pretraining_batch", pretraining_batch),
+        ])?;
+        if !(1..=64).contains(&blocks) {
+            return Err(format!("blocks = {blocks} must be between 1 and 64"));
+        }
+        if !width.is_multiple_of(heads) {
+            return Err(format!("width = {width} must be a multiple of heads = {heads}"));
+        }
+        check_shares(&[("dropout", dropout)])?;
+        if !(hidden > 0.0 && hidden <= 1.0) {
+            return Err(format!("hidden = {hidden} must be above 0 and at most 1"));
+        }
+        if pretraining_epochs > 1 << 20 {
+            return Err(format!("pretraining_epochs = {pretraining_epochs} must be at most {}", 1 << 20));
+        }
+        if !(pretraining_learning_rate > 0.0 && pretraining_learning_rate.is_finite()) {
+            return Err(format!("pretraining_learning_rate = {pretraining_learning_rate} must be a positive number"));
+        }
+        Ok(())
+    }
+
+    fn training(parameters: &ByteTransformerParameters) -> Training<'_> {
+        let mut training = training_of!(parameters);
+        training.options.warm_up_steps = parameters.warm_up_steps;
+        training
+    }
+
+    fn input(input: Input) -> InputOptions {
+        InputOptions::plain(input)
+    }
+
+    fn network(parameters: &ByteTransformerParameters, columns: Columns, classes: usize) -> Network {
+        let branch = parameters.branch(columns, false, vec![Layer::PresentMean]);
+        Network { branches: vec![branch], trunk: vec![Layer::linear("head", classes)], classes }
+    }
+
+    fn masked(parameters: &ByteTransformerParameters, columns: Columns) -> Option<Masked> {
+        let decoder = vec![Layer::step_linear("decoder", parameters.patch)];
+        let network = Network { branches: vec![parameters.branch(columns, true, decoder)], trunk: vec![], classes: 0 };
+        (parameters.pretraining_epochs > 0).then_some(Masked {
+            network,
+            epochs: parameters.pretraining_epochs,
+            batch: parameters.pretraining_batch,
+            learning_rate: parameters.pretraining_learning_rate,
+            weight_decay: parameters.weight_decay,
+            hidden: f64::from(parameters.hidden),
+        })
+    }
+
+    fn scaling(_: &ByteTransformerParameters, _: &Array2<f32>, _: Columns) -> Vec<f64> {
+        Vec::new()
+    }
+
+    fn scaling_size(_: Columns) -> usize {
+        0
+    }
+
+    fn scale(_: &[f64], _: Columns, network: &Network, row: ArrayView1<'_, f32>, scaled: &mut [f32]) {
+        let Size { steps, channels: patch } = network.branches[0].input;
+        let (values, present) = scaled.split_at_mut(steps * patch);
+        values.fill(0.0);
+        present.fill(0.0);
+        for (place, &token) in row.iter().enumerate().filter(|(_, token)| **token != f32::from(PAD)) {
+            values[place] = (token + 1.0) / 256.0;
+            present[place / patch] = 1.0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::arr1;
+
+    const COLUMNS: Columns = Columns { sequences: 0, others: 768 };
+
+    #[test]
+    fn parameters_are_as_many_as_in_the_blocks_of_timm() {
+        let network = ByteTransformer::network(&ByteTransformerParameters::default(), COLUMNS, 12);
+        let count = network.specifications().unwrap().iter().map(|known| known.count()).sum::<usize>();
+        let block = 2 * 2 * 128 + 128 * 384 + 384 + 128 * 128 + 128 + 128 * 512 + 512 + 512 * 128 + 128;
+        assert_eq!(count, 16 * 128 + 128 + 48 * 128 + 4 * block + 2 * 128 + 128 * 12 + 12);
+    }
+
+    #[test]
+    fn pre_training_gives_what_it_reads_and_has_the_encoder_of_the_classifier() {
+        let parameters = ByteTransformerParameters::default();
+        let masked = ByteTransformer::masked(&parameters, COLUMNS).unwrap().network;
+        let sizes = masked.chains().unwrap()[0].sizes().unwrap();
+        assert_eq!(sizes.first(), sizes.last());
+        assert_eq!(masked.columns(), 768 + 48 + 48);
+        let names = |network: &Network| -> Vec<String> {
+            network.specifications().unwrap().into_iter().map(|known| known.name).collect()
+        };
+        let (of_masked, of_classifier) = (names(&masked), names(&ByteTransformer::network(&parameters, COLUMNS, 5)));
+        let others: Vec<&String> = of_classifier.iter().filter(|name| !of_masked.contains(name)).collect();
+        assert_eq!(others, ["head.weight", "head.bias"]);
+        let none = ByteTransformerParameters { pretraining_epochs: 0, ..parameters };
+        assert!(ByteTransformer::masked(&none, COLUMNS).is_none());
+    }
+
+    #[test]
+    fn patches_without_a_byte_are_marked() {
+        let row = arr1(&[0.0, 255.0, 256.0, 256.0, 256.0, 256.0, 7.0]);
+        let columns = Columns { sequences: 0, others: 7 };
+        let parameters = ByteTransformerParameters { patch: 3, ..Default::default() };
+        let network = ByteTransformer::network(&parameters, columns, 2);
+        // Seven bytes are three patches of three, the last of which is filled up.
+        let mut scaled = [9.0; 12];
+        assert_eq!(network.columns(), scaled.len());
+        ByteTransformer::scale(&[], columns, &network, row.view(), &mut scaled);
+        assert_eq!(scaled[..9], [1.0 / 256.0, 1.0, 0.0, 0.0, 0.0, 0.0, 8.0 / 256.0, 0.0, 0.0]);
+        assert_eq!(scaled[9..], [1.0, 0.0, 1.0]);
+    }
+}

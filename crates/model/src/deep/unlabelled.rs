@@ -1,0 +1,146 @@
+//! Pre-training without labels, written once for language models and for what reconstructs hidden bytes, on both engines:
+//! batches in an order that is another in each epoch, and the validation after each.
+
+use rand::seq::SliceRandom;
+
+use super::checkpoint::{EngineState, Position};
+use super::engine::{BatchLoss, LanguageModel, Resumable};
+use super::pace::Pace;
+use super::packets::PacketList;
+use super::parameters::MODEL;
+use super::training::{Run, after_epoch, in_epoch, require_finite, tell_continued};
+use crate::{EpochRecord, ModelError};
+use etcbench_storage::seed;
+
+/// A model with the samples that it is pre-trained and validated with, by their numbers.
+pub(crate) trait Unlabelled {
+    /// One optimiser step on these training samples; the loss is that before it.
+    fn train_step(&mut self, epoch: usize, numbers: &[usize], learning_rate: f32) -> Result<BatchLoss, ModelError>;
+
+    /// The loss of these validation samples.
+    fn loss(&mut self, numbers: &[usize]) -> Result<BatchLoss, ModelError>;
+
+    /// What a checkpoint keeps.
+    fn state(&mut self) -> &mut dyn Resumable;
+}
+
+/// How it is pre-trained.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PretrainingOptions {
+    /// In records, errors and progress.
+    pub stage: &'static str,
+    /// What samples are called in progress.
+    pub samples: &'static str,
+    /// Passes over the training samples.
+    pub epochs: usize,
+    /// Samples per step.
+    pub batch: usize,
+    /// The learning rate.
+    pub learning_rate: f32,
+}
+
+/// Pre-trains on the samples `training`, in another order each epoch; `validation` are only measured. Goes on
+/// where checkpoints say that the same training was killed.
+///
+/// # Errors
+/// Training that diverged.
+pub(crate) fn fit_unlabelled(
+    model: &mut dyn Unlabelled,
+    options: PretrainingOptions,
+    training: &[usize],
+    validation: &[usize],
+    run: Run<'_, '_>,
+) -> Result<Vec<EpochRecord>, ModelError> {
+    let PretrainingOptions { stage, samples, epochs, batch, learning_rate } = options;
+    let Run { seed, checkpoints, progress } = run;
+    let mut order = training.to_vec();
+    let mut shuffle = seed::generator(seed, &format!("shuffle {stage}"));
+    let batches = order.len().div_ceil(batch);
+    progress.begin(stage, (epochs * batches) as u64);
+    let mut position = match checkpoints.load() {
+        Some((position, engine)) => {
+            model.state().set_parameters(&engine.parameters)?;
+            model.state().set_optimiser_state(&engine.optimiser)?;
+            tell_continued(&position, batches, progress);
+            position
+        }
+        None => Position::default(),
+    };
+    let mut pace = Pace::new(epochs, order.len(), samples, &position, batch);
+    for epoch in 1..=epochs {
+        order.shuffle(&mut shuffle);
+        if epoch <= position.epochs.len() {
+            continue;
+        }
+        for numbers in order.chunks(batch).skip(position.batches) {
+            let loss = in_epoch(model.train_step(epoch, numbers, learning_rate), stage, epoch)?;
+            position.trained.add(loss);
+            position.batches += 1;
+            progress.advance(1);
+            pace.advance(numbers.len(), epoch, position.trained, progress);
+            checkpoints.save_if_due(&position, || {
+                let state = model.state();
+                EngineState { parameters: state.parameters(), optimiser: state.optimiser_state() }
+            })?;
+        }
+        let mut validated = BatchLoss::default();
+        for numbers in validation.chunks(batch) {
+            let loss = model.loss(numbers);
+            validated.add(after_epoch(loss, stage, epoch, || model.state().parameters())?);
+        }
+        require_finite(&model.state().parameters(), stage, epoch)?;
+        let validation_loss = (validated.targets > 0).then(|| validated.mean());
+        let trained = std::mem::take(&mut position.trained);
+        position.batches = 0;
+        progress.note(&match validation_loss {
+            Some(loss) => format!("epoch {epoch}: loss {:.4}, validation {loss:.4}", trained.mean()),
+            None => format!("epoch {epoch}: loss {:.4}", trained.mean()),
+        });
+        position.epochs.push(EpochRecord {
+            stage: stage.to_owned(),
+            epoch,
+            training_loss: trained.mean(),
+            validation_loss,
+            validation_macro_f1: None,
+        });
+    }
+    progress.end();
+    Ok(position.epochs)
+}
+
+/// A language model over packets.
+pub(crate) struct OnPackets<'a> {
+    model: &'a mut dyn LanguageModel,
+    training: &'a PacketList<'a>,
+    validation: &'a PacketList<'a>,
+}
+
+impl<'a> OnPackets<'a> {
+    /// # Errors
+    /// No packet of two bytes to learn from.
+    pub(crate) fn new(
+        model: &'a mut dyn LanguageModel,
+        training: &'a PacketList<'a>,
+        validation: &'a PacketList<'a>,
+    ) -> Result<Self, ModelError> {
+        if training.numbers.iter().all(|&number| training.bytes(number).len() < 2) {
+            let problem = "no training packet has two bytes, so ELMo has nothing to predict; check the feature's bytes";
+            return Err(ModelError::Data { model: MODEL.to_owned(), problem: problem.to_owned() });
+        }
+        Ok(Self { model, training, validation })
+    }
+}
+
+impl Unlabelled for OnPackets<'_> {
+    fn train_step(&mut self, _: usize, numbers: &[usize], learning_rate: f32) -> Result<BatchLoss, ModelError> {
+        self.model.train_step(&self.training.batch(numbers), numbers.len(), learning_rate)
+    }
+
+    fn loss(&mut self, numbers: &[usize]) -> Result<BatchLoss, ModelError> {
+        self.model.loss(&self.validation.batch(numbers), numbers.len())
+    }
+
+    fn state(&mut self) -> &mut dyn Resumable {
+        &mut *self.model
+    }
+}
