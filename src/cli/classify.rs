@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::live::classify_live;
 use super::{TOO_MANY_FLOWS, Verdict, output, progress, with_models};
 use crate::capture::{CaptureReader, CaptureSource, ReaderOptions, Transport};
 use crate::dataset::{FlowProvenance, LabelledFlow, Labels};
@@ -23,9 +24,12 @@ use crate::storage;
   etcbench classify results/ustc-traffic-.../models/as_published-{OTHER}-bytes-seed0.safetensors new.pcap
   etcbench classify MODEL captures/*.pcap.gz --format jsonl -o flows.jsonl
   etcbench classify MODEL capture.pcapng --probabilities | csvlook
-  tcpdump -i eth0 -w - | etcbench classify MODEL -
+  tcpdump -i eth0 -U -w - | etcbench classify MODEL -
 
 One line per flow, in the order of the captures and in that in which flows end, and a summary on standard error.
+What comes through standard input is taken for a capture that is still being written: a flow has a line as soon as the packets are
+there that the model reads (`event` is \"decision\"), and one when it ends (\"end\"); Ctrl-C ends the capture. With
+`--decide-after end` there is one line per flow, as of a file.
 Flows and features are made as in training: the model's file says how. A flow that training would have left out gets
 no class, and `note` says why. results/FORMAT.md says what every column means."))]
 pub(super) struct ClassifyArguments {
@@ -41,9 +45,39 @@ pub(super) struct ClassifyArguments {
     /// How flows are written; by the output's name where not given, else CSV.
     #[arg(long, value_name = "FORMAT", value_enum)]
     format: Option<Format>,
+    /// When a flow is decided; by default after `packets` where standard input is read, at its `end` otherwise.
+    #[arg(long, value_name = "WHEN", value_enum)]
+    decide_after: Option<DecideAfter>,
     /// Write the probability of every class, not only of the likeliest.
     #[arg(long)]
     probabilities: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DecideAfter {
+    /// As soon as the packets are there that the model reads, or at the end of a flow that has fewer.
+    Packets,
+    /// When the flow ends: by its timeouts, or with the capture.
+    End,
+}
+
+/// Why a line is written.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Event {
+    /// The flow can be decided, and goes on.
+    Decision,
+    /// The flow is over.
+    End,
+}
+
+impl Event {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Decision => "decision",
+            Self::End => "end",
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -57,6 +91,8 @@ enum Format {
 /// One line of output; `results/FORMAT.md` says what its fields mean.
 #[derive(Serialize)]
 struct Line<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<Event>,
     flow_id: String,
     source: String,
     destination: String,
@@ -92,15 +128,25 @@ pub(super) fn classify(arguments: &ClassifyArguments) -> anyhow::Result<Verdict>
         _ => Format::Csv,
     });
     let captures = output::captures(&arguments.captures, arguments.output.as_deref())?;
+    let is_live = |path: &Path| path == Path::new("/dev/stdin");
+    let decide_after = arguments.decide_after.unwrap_or(match captures.iter().any(|path| is_live(path)) {
+        true => DecideAfter::Packets,
+        false => DecideAfter::End,
+    });
+    let early = decide_after == DecideAfter::Packets;
     // Lines for standard output are written as they come, and not once all captures are read.
     let file = arguments.output.as_deref().filter(|path| !storage::is_standard_output(path));
     let progress = progress::for_standard_error();
     let mut summary = Summary::new(model.description());
     let mut write = |output: &mut dyn Write| -> anyhow::Result<()> {
-        let mut lines = Lines::new(output, format, &model, arguments.probabilities)?;
+        let mut lines = Lines::new(output, format, &model, (arguments.probabilities, early))?;
         progress.begin("captures", captures.len() as u64);
         for path in &captures {
-            classify_capture(path, &model, &mut lines, &mut summary, progress.as_ref())?;
+            if early || is_live(path) {
+                classify_live(path, early, &model, &mut lines, &mut summary, progress.as_ref())?;
+            } else {
+                classify_capture(path, &model, &mut lines, &mut summary, progress.as_ref())?;
+            }
             progress.advance(1);
         }
         progress.end();
@@ -160,23 +206,20 @@ fn classify_capture(
     let mut ask = |waiting: &mut Vec<LabelledFlow>| -> anyhow::Result<()> {
         for (flow, answer) in waiting.iter().zip(model.classify(waiting, &Silent)?) {
             summary.add(&answer);
-            lines.write(flow, &answer)?;
+            lines.write(Event::End, flow, &answer)?;
         }
         waiting.clear();
         Ok(lines.flush()?)
     };
-    let mut add = |NumberedFlow { number, flow }: NumberedFlow| {
+    let mut add = |flow: NumberedFlow| {
         if failed.is_some() {
             return;
         }
         flows += 1;
-        let Flow { five_tuple, start, end, .. } = flow;
-        let Ok(number) = u32::try_from(number) else {
-            failed = Some(anyhow::anyhow!("{capture}: {TOO_MANY_FLOWS}"));
-            return;
-        };
-        let provenance = FlowProvenance { capture: capture.clone(), number, five_tuple, start, end, packet: None };
-        waiting.push(LabelledFlow { provenance, labels: Labels::new(), flow });
+        match labelled(flow, &capture) {
+            Ok(flow) => waiting.push(flow),
+            Err(error) => failed = Some(error),
+        }
         if waiting.len() >= most {
             failed = ask(&mut waiting).err();
         }
@@ -192,11 +235,21 @@ fn classify_capture(
     Ok(())
 }
 
+/// A flow of a capture, as models are asked about.
+pub(super) fn labelled(NumberedFlow { number, flow }: NumberedFlow, capture: &str) -> anyhow::Result<LabelledFlow> {
+    let Flow { five_tuple, start, end, .. } = flow;
+    let number = u32::try_from(number).map_err(|_| anyhow::anyhow!("{capture}: {TOO_MANY_FLOWS}"))?;
+    let provenance = FlowProvenance { capture: capture.to_owned(), number, five_tuple, start, end, packet: None };
+    Ok(LabelledFlow { provenance, labels: Labels::new(), flow })
+}
+
 /// Writes lines in one of the formats.
-struct Lines<'a> {
+pub(super) struct Lines<'a> {
     rows: Rows<'a>,
     model: &'a TrainedModel,
     probabilities: bool,
+    /// Whether lines say why they are written.
+    events: bool,
 }
 
 enum Rows<'a> {
@@ -209,12 +262,13 @@ impl<'a> Lines<'a> {
         output: &'a mut dyn Write,
         format: Format,
         model: &'a TrainedModel,
-        probabilities: bool,
+        (probabilities, events): (bool, bool),
     ) -> anyhow::Result<Self> {
         let rows = match format {
             Format::Jsonl => Rows::Jsonl(output),
             Format::Csv => {
-                let mut header: Vec<String> = COLUMNS.map(str::to_owned).into();
+                let mut header: Vec<String> = events.then(|| "event".to_owned()).into_iter().collect();
+                header.extend(COLUMNS.map(str::to_owned));
                 if probabilities {
                     header.extend(model.description().classes.iter().map(|class| format!("probability_{class}")));
                 }
@@ -223,18 +277,18 @@ impl<'a> Lines<'a> {
                 Rows::Csv(Box::new(writer))
             }
         };
-        Ok(Self { rows, model, probabilities })
+        Ok(Self { rows, model, probabilities, events })
     }
 
     /// Whoever reads along sees every line that was written.
-    fn flush(&mut self) -> std::io::Result<()> {
+    pub(super) fn flush(&mut self) -> std::io::Result<()> {
         match &mut self.rows {
             Rows::Csv(writer) => writer.flush(),
             Rows::Jsonl(output) => output.flush(),
         }
     }
 
-    fn write(&mut self, flow: &LabelledFlow, answer: &Classification) -> anyhow::Result<()> {
+    pub(super) fn write(&mut self, event: Event, flow: &LabelledFlow, answer: &Classification) -> anyhow::Result<()> {
         let classes = &self.model.description().classes;
         let statistic = |name: &str| {
             let column = STATISTIC_NAMES.iter().position(|other| *other == name);
@@ -248,7 +302,9 @@ impl<'a> Lines<'a> {
             Classification::Unusable(reason) => (None, None, Some(reason.name())),
         };
         let provenance = &flow.provenance;
+        let event = self.events.then_some(event);
         let line = Line {
+            event,
             flow_id: provenance.flow_id(),
             source: provenance.five_tuple.source.to_string(),
             destination: provenance.five_tuple.destination.to_string(),
@@ -278,7 +334,8 @@ impl<'a> Lines<'a> {
             }
             Rows::Csv(writer) => {
                 let text = |value: Option<String>| value.unwrap_or_default();
-                let mut fields = vec![
+                let mut fields: Vec<String> = event.map(|event| event.name().to_owned()).into_iter().collect();
+                fields.extend([
                     line.flow_id,
                     line.source,
                     line.destination,
@@ -290,7 +347,7 @@ impl<'a> Lines<'a> {
                     text(class.map(str::to_owned)),
                     text(probability.map(|value| value.to_string())),
                     text(note.map(str::to_owned)),
-                ];
+                ]);
                 if self.probabilities {
                     fields.extend((0..classes.len()).map(|class| match answer {
                         Classification::Probabilities(values) => values[class].to_string(),
@@ -310,7 +367,7 @@ fn likeliest(probabilities: &[f32]) -> usize {
 }
 
 /// Flows by class.
-struct Summary {
+pub(super) struct Summary {
     title: String,
     /// Per class its name, flows, and the sum of the probabilities given to it.
     classes: Vec<(String, u64, f64)>,
@@ -332,7 +389,7 @@ impl Summary {
         Self { title, classes, unusable: Default::default() }
     }
 
-    fn add(&mut self, answer: &Classification) {
+    pub(super) fn add(&mut self, answer: &Classification) {
         match answer {
             Classification::Probabilities(values) => {
                 let best = likeliest(values);

@@ -1,6 +1,35 @@
 //! Ctrl-C, SIGTERM and SIGHUP: what is not in place yet is removed, and the program ends with the exit code that shells
 //! give for the signal, 128 and its number. What a run has finished is in the cache already.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether somebody ends the program in order when it is asked to stop.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+/// Whether it was asked since then.
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+/// Says whether the program was asked to stop, to who has taken over.
+pub(super) struct Stopped(());
+
+impl Stopped {
+    pub(super) fn is_set(&self) -> bool {
+        ASKED.load(Ordering::Acquire)
+    }
+}
+
+/// From now on the first signal is only told to the caller, who ends the program in order, until this is dropped.
+pub(super) fn take_over() -> Stopped {
+    ASKED.store(false, Ordering::Release);
+    TAKEN.store(true, Ordering::Release);
+    Stopped(())
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        TAKEN.store(false, Ordering::Release);
+    }
+}
+
 /// Ends the program cleanly when it is asked to stop.
 #[cfg(unix)]
 pub(super) fn listen() {
@@ -12,7 +41,9 @@ pub(super) fn listen() {
     // Where signals cannot be waited for they end the program at once; what they leave is removed by the next start.
     let Ok(mut signals) = Signals::new(wanted) else { return };
     let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let Some(signal) = signals.forever().next() else { return };
+        // Who has taken over ends the program in order; whoever asks twice does not want to wait for that.
+        let taken = |_: &i32| TAKEN.load(Ordering::Acquire) && !ASKED.swap(true, Ordering::AcqRel);
+        let Some(signal) = signals.forever().find(|signal| !taken(signal)) else { return };
         leave_nothing();
         let name = names.into_iter().find(|(number, _)| *number == signal).map_or("a signal", |(_, name)| name);
         if std::io::IsTerminal::is_terminal(&std::io::stderr()) {

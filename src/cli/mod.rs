@@ -39,6 +39,7 @@ mod interrupt;
 mod ladder;
 mod leaks;
 mod list;
+mod live;
 mod model;
 mod output;
 mod pretrain;

@@ -34,6 +34,8 @@ mod interruption;
 mod lab;
 mod ladder;
 mod leaks;
+#[cfg(unix)]
+mod live;
 mod project;
 mod published;
 mod report;

@@ -358,7 +358,8 @@ fn standard_output_is_written_from_where_it_is() {
 #[test]
 fn captures_come_from_standard_input() {
     let project = output_project();
-    for arguments in [&["features", "-", "--format", "csv", "-o", "-"][..], &["classify", "model.safetensors", "-"]] {
+    let classify = ["classify", "model.safetensors", "-", "--decide-after", "end"];
+    for arguments in [&["features", "-", "--format", "csv", "-o", "-"][..], &classify] {
         let output = assert_cmd::Command::cargo_bin("etcbench")
             .unwrap()
             .current_dir(project.path(""))

@@ -41,6 +41,7 @@ impl Limits {
 }
 
 /// The flow so far, without its statistics and its packets' bytes, which lie elsewhere.
+#[derive(Clone)]
 pub(super) struct ActiveFlow {
     /// Place in order of first packets.
     pub(super) number: u64,

@@ -66,6 +66,38 @@ impl Assembler {
         });
     }
 
+    /// Takes in a packet as [`Assembler::push`] does. Where it is the one by which its flow has so many kept packets, `watch` is given
+    /// that flow as it is then: what reads no more than these packets need not wait for its end.
+    pub fn push_watched(
+        &mut self,
+        packet: &Packet<'_>,
+        packets: usize,
+        watch: &mut dyn FnMut(NumberedFlow),
+        sink: &mut dyn FnMut(NumberedFlow),
+    ) {
+        let Assembler { shard, clock, fragments, next_number } = self;
+        fragments.place(packet, &mut |facts, bytes| {
+            let mut sink = |flow: CompleteFlow| sink(flow.finish());
+            if clock.is_due(facts.timestamp) {
+                shard.sweep(facts.timestamp, &mut sink);
+            }
+            let before = shard.kept_of(&facts.key);
+            *next_number += u64::from(shard.push(*next_number, facts, bytes, &mut sink).is_some());
+            let after = shard.kept_of(&facts.key);
+            if after != before && after.is_some_and(|(_, kept)| kept == packets) {
+                shard.so_far(&facts.key).into_iter().for_each(|flow| watch(flow.finish()));
+            }
+        });
+    }
+
+    /// Completes what no packet after a time can continue, in order of numbers, as a packet of that time would: where packets come
+    /// as they are recorded and none has come for a while.
+    pub fn advance(&mut self, now: i64, sink: &mut dyn FnMut(NumberedFlow)) {
+        if self.clock.is_due(now) {
+            self.shard.sweep(now, &mut |flow| sink(flow.finish()));
+        }
+    }
+
     /// Completes all flows, in order of their numbers.
     pub fn finish(mut self, sink: &mut dyn FnMut(NumberedFlow)) {
         let mut active = self.shard.end();

@@ -112,21 +112,27 @@ impl KeptStore {
         }
     }
 
-    /// Takes a flow's packets out and frees their cells.
-    pub(super) fn take(&mut self, kept: KeptPackets) -> CompletePackets {
+    /// A flow's packets, which stay.
+    pub(super) fn copy(&self, kept: KeptPackets) -> CompletePackets {
         let mut content = Vec::with_capacity(kept.length as usize);
         let mut number = kept.first;
         while number != NONE {
             let rest = kept.length as usize - content.len();
-            let cell = self.cell(number);
+            let cell = &self.pieces[number as usize / PIECE][number as usize % PIECE];
             content.extend_from_slice(&cell.bytes[..rest.min(CELL)]);
             number = cell.next;
         }
+        CompletePackets { content, count: kept.count }
+    }
+
+    /// Takes a flow's packets out and frees their cells.
+    pub(super) fn take(&mut self, kept: KeptPackets) -> CompletePackets {
+        let packets = self.copy(kept);
         if kept.last != NONE {
             self.cell(kept.last).next = self.free;
             self.free = kept.first;
         }
-        CompletePackets { content, count: kept.count }
+        packets
     }
 }
 

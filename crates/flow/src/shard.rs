@@ -130,6 +130,25 @@ impl Shard {
         statistics.map_or(0, FlowStatistics::packets)
     }
 
+    fn active(&self, key: &FlowKey) -> Option<(u32, &ActiveFlow)> {
+        let is_its = |position: &u32| self.flows.get(*position).is_some_and(|flow| flow.key == *key);
+        let position = *self.positions.find(key.hash(), is_its)?;
+        Some((position, self.flows.get(position)?))
+    }
+
+    /// Number of this key's active flow, and how many of its packets are kept.
+    pub(super) fn kept_of(&self, key: &FlowKey) -> Option<(u64, usize)> {
+        self.active(key).map(|(_, flow)| (flow.number, flow.kept.count()))
+    }
+
+    /// This key's active flow as if it were complete.
+    pub(super) fn so_far(&self, key: &FlowKey) -> Option<CompleteFlow> {
+        let (position, flow) = self.active(key)?;
+        let statistics = self.statistics.as_ref().and_then(|statistics| statistics.get(position));
+        let packets = self.kept.copy(flow.kept);
+        Some(CompleteFlow { flow: flow.clone(), packets, statistics: statistics.cloned().map(Box::new) })
+    }
+
     /// Completes what no packet after a time can continue, in order of numbers.
     pub(super) fn sweep(&mut self, now: i64, sink: &mut dyn FnMut(CompleteFlow)) {
         let unit = slack(&self.limits);

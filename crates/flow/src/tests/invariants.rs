@@ -10,18 +10,18 @@ use etcbench_capture::{HeaderLayout, Packet, Transport};
 
 /// What a drawn packet is made of.
 #[derive(Debug, Clone)]
-struct Drawn {
+pub(super) struct Drawn {
     source: u8,
     destination: u8,
     udp: bool,
-    timestamp: i64,
+    pub(super) timestamp: i64,
     payload: u16,
     flags: u8,
 }
 
 const BYTES: [u8; 400] = [0x45; 400];
 
-fn packet(drawn: &Drawn, number: usize) -> Packet<'static> {
+pub(super) fn packet(drawn: &Drawn, number: usize) -> Packet<'static> {
     let address = |host: u8| SocketAddr::new(Ipv4Addr::new(10, 0, 0, host).into(), 1000 + u16::from(host % 2));
     let (transport, header) = if drawn.udp { (Transport::Udp, 28) } else { (Transport::Tcp, 40) };
     let length = header + drawn.payload;
@@ -41,7 +41,7 @@ fn packet(drawn: &Drawn, number: usize) -> Packet<'static> {
     }
 }
 
-fn drawn(times: std::ops::Range<i64>) -> impl Strategy<Value = Drawn> {
+pub(super) fn drawn(times: std::ops::Range<i64>) -> impl Strategy<Value = Drawn> {
     (0u8..4, 0u8..4, any::<bool>(), times, 0u16..300, any::<u8>()).prop_map(
         |(source, destination, udp, timestamp, payload, flags)| Drawn {
             source,
@@ -54,7 +54,7 @@ fn drawn(times: std::ops::Range<i64>) -> impl Strategy<Value = Drawn> {
     )
 }
 
-fn options() -> FlowOptions {
+pub(super) fn options() -> FlowOptions {
     FlowOptions { idle_timeout: 10.0, active_timeout: 50.0, kept_packets: 3, kept_bytes: 64, ..FlowOptions::default() }
 }
 
@@ -79,7 +79,7 @@ fn total(flows: &[Flow], name: &str) -> f64 {
     flows.iter().map(|flow| statistic(flow, name)).sum()
 }
 
-fn in_time_order(mut packets: Vec<Drawn>) -> Vec<Drawn> {
+pub(super) fn in_time_order(mut packets: Vec<Drawn>) -> Vec<Drawn> {
     packets.sort_by_key(|drawn| drawn.timestamp);
     packets
 }

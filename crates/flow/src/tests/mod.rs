@@ -3,3 +3,4 @@
 mod golden;
 mod invariants;
 mod parallel;
+mod watched;

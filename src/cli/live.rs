@@ -1,0 +1,264 @@
+//! Classification of packets as they come: a capture that is still being written, through a pipe. A thread reads it and takes
+//! packets to their flows; this one asks the model about the flows that it can be asked about, some milliseconds after they
+//! could be, and writes what it says.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context;
+
+use super::classify::{Event, Lines, Summary, labelled};
+use super::interrupt;
+use crate::capture::{CaptureError, CaptureReader, CaptureSource, CaptureSummary, ReaderOptions};
+use crate::dataset::LabelledFlow;
+use crate::flow::{Assembler, NumberedFlow};
+use crate::model::{Classification, TrainedModel};
+use crate::progress::{Progress, Silent};
+
+/// How long a flow that can be decided waits for others.
+const PATIENCE: Duration = Duration::from_millis(5);
+/// How often flows are looked for that no packet has come for.
+const TICK: Duration = Duration::from_millis(100);
+/// Flows that may wait for the model, over those that it is asked about at once, before no further packet is read.
+const BACKLOG: usize = 4;
+/// A packet whose time is not further from now than this is taken for one that has just been recorded.
+const RECENT: i64 = 60_000_000_000;
+
+/// Flows that wait for the model.
+struct Waiting {
+    event: Event,
+    flow: NumberedFlow,
+    /// When it could be asked.
+    since: Instant,
+}
+
+/// What the thread that reads and the one that asks share.
+struct State {
+    assembler: Assembler,
+    waiting: Vec<Waiting>,
+    /// The time of the latest packet, and when it came; none where packets are not recorded as they come.
+    latest: Option<(i64, Instant)>,
+    /// Set when there is nothing more to read.
+    read: Option<Result<CaptureSummary, CaptureError>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Told when something waits, and when it does no more.
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Nanoseconds since 1970 by this machine's clock.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Packets of a flow after which the model reads no more of it; none where it reads what only the end of a flow tells.
+fn packets_read(model: &TrainedModel) -> Option<usize> {
+    let description = model.description();
+    let input = description.input;
+    let of_bytes = input.reads_bytes().then_some(description.tokens.packets);
+    let of_sequences = description.sequences.as_ref().filter(|_| input.reads_sequences()).map(|known| known.packets);
+    let known = !input.reads_statistics() && !input.reads_flowpic();
+    known.then(|| of_bytes.max(of_sequences)).flatten()
+}
+
+/// Reads a capture to its end, packet by packet.
+fn read(mut reader: CaptureReader, shared: &Shared, packets: Option<usize>, most: usize) {
+    let result = loop {
+        let packet = match reader.next_packet() {
+            Ok(Some(packet)) => packet,
+            Ok(None) => break Ok(reader.summary()),
+            Err(error) => break Err(error),
+        };
+        let mut state = shared.lock();
+        while state.waiting.len() >= most {
+            state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        let since = Instant::now();
+        let State { assembler, waiting, latest, .. } = &mut *state;
+        *latest = (packet.timestamp.abs_diff(now()) < RECENT.unsigned_abs()).then_some((packet.timestamp, since));
+        let before = waiting.len();
+        let (mut decided, mut ended) = (None, Vec::new());
+        let mut end = |flow| ended.push(Waiting { event: Event::End, flow, since });
+        match packets {
+            Some(packets) => {
+                let mut watch = |flow| decided = Some(Waiting { event: Event::Decision, flow, since });
+                assembler.push_watched(&packet, packets, &mut watch, &mut end);
+            }
+            None => assembler.push(&packet, &mut end),
+        }
+        waiting.extend(ended.into_iter().chain(decided));
+        let some = waiting.len() > before;
+        drop(state);
+        if some {
+            shared.changed.notify_all();
+        }
+    };
+    shared.lock().read = Some(result);
+    shared.changed.notify_all();
+}
+
+/// How long flows waited for their answers.
+#[derive(Default)]
+struct Waits(Vec<Duration>);
+
+impl Waits {
+    fn quantile(&mut self, share: f64) -> f64 {
+        self.0.sort_unstable();
+        let place = (share * self.0.len().saturating_sub(1) as f64).round() as usize;
+        self.0.get(place).map_or(0.0, |wait| wait.as_secs_f64() * 1e3)
+    }
+}
+
+/// Reads a capture as it comes, and writes a line for each flow when it can be decided and one when it ends; with `early`
+/// false, only the latter. Ctrl-C ends the capture, and not the program before its last lines.
+pub(super) fn classify_live(
+    path: &Path,
+    early: bool,
+    model: &TrainedModel,
+    lines: &mut Lines<'_>,
+    summary: &mut Summary,
+    progress: &dyn Progress,
+) -> anyhow::Result<()> {
+    let options = &model.description().flow;
+    let reader_options = ReaderOptions { tunnels: options.tunnels, ..ReaderOptions::default() };
+    let stopped = interrupt::take_over();
+    let reader = CaptureReader::open_with(&CaptureSource::from(path), &reader_options)?;
+    let capture = path.display().to_string();
+    let packets = packets_read(model).filter(|_| early);
+    if early && packets.is_none() {
+        progress.warn("the model reads what only the end of a flow tells, so flows are decided when they end");
+    }
+    let assembler = Assembler::new(options).context("the model's flow options")?;
+    let state = State { assembler, waiting: Vec::new(), latest: None, read: None };
+    let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+    let most = model.flows_at_a_time();
+    let (theirs, backlog) = (Arc::clone(&shared), BACKLOG * most);
+    // It may wait for a packet that never comes, so nothing waits for it.
+    std::thread::Builder::new()
+        .name("capture".to_owned())
+        .spawn(move || read(reader, &theirs, packets, backlog))
+        .context("cannot start a thread that reads the capture")?;
+
+    let (began, mut waits, mut flows) = (Instant::now(), Waits::default(), 0_u64);
+    let mut decided: HashMap<u64, Classification> = HashMap::new();
+    let read = loop {
+        let mut state = shared.lock();
+        if state.waiting.is_empty() && state.read.is_none() {
+            state = shared.changed.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if state.read.is_none() && !state.waiting.is_empty() && state.waiting.len() < most {
+            // Others may come with it: asked about together, they cost less.
+            drop(state);
+            std::thread::sleep(PATIENCE);
+            state = shared.lock();
+        }
+        let State { assembler, waiting, latest, .. } = &mut *state;
+        if let Some((timestamp, came)) = *latest {
+            let since = Instant::now();
+            let passed = i64::try_from(since.duration_since(came).as_nanos()).unwrap_or(i64::MAX);
+            let mut end = |flow| waiting.push(Waiting { event: Event::End, flow, since });
+            assembler.advance(timestamp.saturating_add(passed), &mut end);
+        }
+        let ready = std::mem::take(waiting);
+        let over = if stopped.is_set() { Some(None) } else { state.read.take().map(Some) };
+        drop(state);
+        shared.changed.notify_all();
+        flows += answer(model, &capture, ready, lines, summary, (&mut decided, &mut waits))?;
+        if let Some(read) = over {
+            break read;
+        }
+    };
+    // What was active when nothing came any more.
+    let mut state = shared.lock();
+    let empty = Assembler::new(options).context("the model's flow options")?;
+    let assembler = std::mem::replace(&mut state.assembler, empty);
+    let mut left: Vec<Waiting> = std::mem::take(&mut state.waiting);
+    drop(state);
+    let since = Instant::now();
+    assembler.finish(&mut |flow| left.push(Waiting { event: Event::End, flow, since }));
+    for part in chunks(left, most) {
+        flows += answer(model, &capture, part, lines, summary, (&mut decided, &mut waits))?;
+    }
+    let read = match read {
+        Some(read) => read?.to_string(),
+        None => "stopped before its end".to_owned(),
+    };
+    progress.warn(&format!("{capture}: {flows} flows; {read}"));
+    if !waits.0.is_empty() {
+        progress.warn(&format!(
+            "{} answers in {:.1} s; from when a flow could be decided to its line: median {:.1} ms, 99 % within {:.1} ms",
+            waits.0.len(),
+            began.elapsed().as_secs_f64(),
+            waits.quantile(0.5),
+            waits.quantile(0.99)
+        ));
+    }
+    Ok(())
+}
+
+/// So many at once, in their order.
+fn chunks(mut all: Vec<Waiting>, most: usize) -> Vec<Vec<Waiting>> {
+    let mut parts = Vec::new();
+    while !all.is_empty() {
+        let rest = all.split_off(all.len().min(most));
+        parts.push(std::mem::replace(&mut all, rest));
+    }
+    parts
+}
+
+/// Asks about flows and writes their lines; what was decided of a flow is what its last line says. Gives how many ended.
+fn answer(
+    model: &TrainedModel,
+    capture: &str,
+    waiting: Vec<Waiting>,
+    lines: &mut Lines<'_>,
+    summary: &mut Summary,
+    (decided, waits): (&mut HashMap<u64, Classification>, &mut Waits),
+) -> anyhow::Result<u64> {
+    let mut ended = 0;
+    for part in chunks(waiting, model.flows_at_a_time()) {
+        let mut asked: Vec<LabelledFlow> = Vec::new();
+        let mut kinds = Vec::new();
+        for Waiting { event, flow, since } in part {
+            kinds.push((event, flow.number, since));
+            asked.push(labelled(flow, capture)?);
+        }
+        // A flow that was decided is not asked about again.
+        let unknown: Vec<usize> = (0..asked.len()).filter(|&place| !decided.contains_key(&kinds[place].1)).collect();
+        let open: Vec<LabelledFlow> = unknown.iter().map(|&place| asked[place].clone()).collect();
+        let mut answers: HashMap<usize, Classification> =
+            unknown.into_iter().zip(model.classify(&open, &Silent)?).collect();
+        for (place, (flow, (event, number, since))) in asked.iter().zip(kinds).enumerate() {
+            let fresh = answers.remove(&place);
+            let Some(answer) = decided.get(&number).or(fresh.as_ref()) else { continue };
+            lines.write(event, flow, answer)?;
+            match event {
+                Event::End => {
+                    summary.add(answer);
+                    ended += 1;
+                    if fresh.is_some() {
+                        waits.0.push(since.elapsed());
+                    }
+                    decided.remove(&number);
+                }
+                Event::Decision => {
+                    waits.0.push(since.elapsed());
+                    decided.extend(fresh.map(|answer| (number, answer)));
+                }
+            }
+        }
+    }
+    lines.flush()?;
+    Ok(ended)
+}

@@ -1,0 +1,152 @@
+//! Captures that are still being written, through the real binary: flows are answered while the pipe is open, and nothing is
+//! lost when it closes or Ctrl-C comes.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use crate::common::Project;
+use crate::common::every_stage::{RUN, project};
+
+/// Much longer than an answer takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A project with a model on bytes and one on statistics.
+fn project_with_models() -> Project {
+    let project = project();
+    project.done(&[&RUN[..], &["--save-models"]].concat());
+    for (name, model) in [("bytes", "random_forest-bytes"), ("statistics", "knn-statistics")] {
+        let saved = project.path(&format!("results/small-small-full/models/whole-{model}-seed0.safetensors"));
+        fs::copy(saved, project.path(&format!("{name}.safetensors"))).unwrap();
+    }
+    project
+}
+
+/// A run of `classify` that reads a pipe.
+struct Live {
+    child: Child,
+    input: Option<ChildStdin>,
+    lines: Receiver<String>,
+}
+
+impl Live {
+    fn start(project: &Project, more: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_etcbench"))
+            .args([&["classify"], more, &["-"]].concat())
+            .current_dir(project.path(""))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = channel();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let input = child.stdin.take();
+        Self { child, input, lines }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.input.as_mut().unwrap().write_all(bytes).unwrap();
+        self.input.as_mut().unwrap().flush().unwrap();
+    }
+
+    fn next(&self) -> Vec<String> {
+        let line = self.lines.recv_timeout(PATIENCE).expect("a line while the pipe is open");
+        line.split(',').map(str::to_owned).collect()
+    }
+
+    /// What is left of the lines, what was told, and how it ended.
+    fn end(mut self) -> (Vec<Vec<String>>, String, ExitStatus) {
+        drop(self.input.take());
+        let rest = self.lines.iter().map(|line| line.split(',').map(str::to_owned).collect()).collect();
+        let output = self.child.wait_with_output().unwrap();
+        (rest, String::from_utf8(output.stderr).unwrap(), output.status)
+    }
+}
+
+/// Bytes of the header and of the packets of the first flow.
+fn first_flow(capture: &[u8]) -> usize {
+    (0..4).fold(24, |place, _| {
+        place + 16 + u32::from_le_bytes(capture[place + 8..place + 12].try_into().unwrap()) as usize
+    })
+}
+
+#[test]
+fn flows_are_decided_while_the_capture_is_written() {
+    let project = project_with_models();
+    let capture = fs::read(project.path("data/small/one.pcap")).unwrap();
+    let mut live = Live::start(&project, &["bytes.safetensors"]);
+    let first = first_flow(&capture);
+    live.write(&capture[..first]);
+    assert_eq!(live.next()[..2], ["event", "flow_id"]);
+    // The pipe is open, and no flow is over.
+    let decided = live.next();
+    assert_eq!(decided[0], "decision");
+    live.write(&capture[first..]);
+    let (mut lines, told, status) = live.end();
+    assert!(status.success(), "{told}");
+    assert!(told.contains("10 flows") && told.contains("10 answers in "), "{told}");
+    lines.insert(0, decided);
+    let of = |event: &str| -> Vec<(String, String)> {
+        let lines = lines.iter().filter(|line| line[0] == event);
+        lines.map(|line| (line[2].clone(), line[9].clone())).collect()
+    };
+    let (decisions, mut ends) = (of("decision"), of("end"));
+    assert_eq!((decisions.len(), ends.len()), (10, 10));
+    ends.sort();
+    let mut decided = decisions;
+    decided.sort();
+    // By source: what was decided is what the flow got in the end, and what the capture as a file gives.
+    assert_eq!(decided, ends);
+    let file =
+        String::from_utf8(project.done(&["classify", "bytes.safetensors", "data/small/one.pcap"]).stdout).unwrap();
+    let fields = file.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
+    let mut of_file: Vec<(String, String)> = fields.map(|line| (line[1].clone(), line[8].clone())).collect();
+    of_file.sort();
+    assert_eq!(of_file, ends);
+    // A flow at its decision has no more packets than the model reads.
+    assert!(lines.iter().all(|line| line[0] == "end" || line[7] < "4".to_owned()), "{lines:?}");
+}
+
+#[test]
+fn a_model_on_whole_flows_decides_at_their_end() {
+    let project = project_with_models();
+    let capture = fs::read(project.path("data/small/one.pcap")).unwrap();
+    let mut live = Live::start(&project, &["statistics.safetensors"]);
+    live.write(&capture);
+    let (lines, told, status) = live.end();
+    assert!(status.success() && told.contains("only the end of a flow tells"), "{told}");
+    assert_eq!(lines.len(), 11);
+    assert!(lines[1..].iter().all(|line| line[0] == "end"), "{lines:?}");
+    // One line per flow and no events, as of a file.
+    let mut live = Live::start(&project, &["bytes.safetensors", "--decide-after", "end"]);
+    live.write(&capture);
+    let (lines, ..) = live.end();
+    assert_eq!((lines.len(), lines[0][0].as_str()), (11, "flow_id"));
+    // And a file can be decided early.
+    let early = ["classify", "bytes.safetensors", "data/small/one.pcap", "--decide-after", "packets"];
+    let output = String::from_utf8(project.done(&early).stdout).unwrap();
+    assert_eq!(output.lines().filter(|line| line.starts_with("decision,")).count(), 10, "{output}");
+    assert_eq!(output.lines().count(), 21);
+}
+
+#[test]
+fn control_c_ends_the_capture_and_loses_no_flow() {
+    let project = project_with_models();
+    let capture = fs::read(project.path("data/small/one.pcap")).unwrap();
+    let mut live = Live::start(&project, &["bytes.safetensors"]);
+    live.write(&capture);
+    for _ in 0..11 {
+        live.next();
+    }
+    let process = live.child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &process]).status().unwrap().success());
+    let ends: Vec<String> = (0..10).map(|_| live.next()[0].clone()).collect();
+    assert_eq!(ends, ["end"; 10]);
+    // The pipe is still open.
+    let status = live.child.wait().unwrap();
+    assert!(status.success(), "{status}");
+}
