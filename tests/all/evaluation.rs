@@ -180,3 +180,45 @@ fn what_cannot_be_asked_is_refused() {
         &["[evaluation]", "are for flows"],
     );
 }
+
+#[test]
+fn what_a_decision_costs_is_measured_once() {
+    let mut models = vec!["random_forest", "majority"];
+    let project = project("cost = true");
+    if has_python() {
+        add_model(&project, "tests/fixtures/external/faulty", "faulty");
+        models.push("faulty");
+    }
+    let listed = models.join(",");
+    let run = ["run", "experiments/asked.toml", "--models", &listed, "--set", "model.random_forest.input=\"bytes\""];
+    let printed = String::from_utf8_lossy(&project.done(&run).stdout).into_owned();
+    assert!(
+        printed.contains("what a decision costs") && printed.contains("asked about so many flows at once"),
+        "{printed}"
+    );
+    let folders = || fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());
+    let run_folder = folders().find(|path| path.join("records.csv").is_file()).unwrap();
+    let costs = || -> Vec<(String, String, String)> {
+        let costs =
+            rows(&run_folder.join("records.csv")).into_iter().filter(|row| row["metric"].starts_with("decision_"));
+        costs.map(|row| (row["model"].clone(), row["metric"].clone(), row["value"].clone())).collect()
+    };
+    let first = costs();
+    let value = |model: &str, metric: &str| -> f64 {
+        let found = first.iter().find(|(of, name, _)| of == model && name == metric);
+        found.unwrap_or_else(|| panic!("{model} {metric}: {first:?}")).2.parse().unwrap()
+    };
+    for model in &models {
+        for flows in ["1", "32", "1000"] {
+            let median = value(model, &format!("decision_{flows}_microseconds"));
+            assert!(median > 0.0 && value(model, &format!("decision_{flows}_tail_microseconds")) >= median, "{model}");
+        }
+    }
+    // What a second run says is what was measured first.
+    project.done(&run);
+    assert_eq!(costs(), first);
+    project.done(&["report"]);
+    let name = run_folder.file_name().unwrap().to_str().unwrap();
+    let drawn = fs::read_dir(project.path(&format!("paper/figures/{name}"))).unwrap();
+    assert!(drawn.map(|entry| entry.unwrap().file_name()).any(|file| file.to_string_lossy().starts_with("cost-")));
+}

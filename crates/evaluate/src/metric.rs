@@ -53,6 +53,10 @@ impl Unit {
     pub const COUNT: Self = Self { decimals: Some(0), ..Self::NUMBER };
     /// Seconds.
     pub const SECONDS: Self = Self { name: "seconds", size: 1.0, decimals: None };
+    /// Microseconds.
+    pub const MICROSECONDS: Self = Self { name: "µs", ..Self::SECONDS };
+    /// Energy.
+    pub const JOULES: Self = Self { name: "J", ..Self::SECONDS };
     /// A rate of flows.
     pub const FLOWS_PER_SECOND: Self = Self { name: "flows per second", ..Self::SECONDS };
     /// A rate of whatever a stage reads.
@@ -121,6 +125,13 @@ impl Metric {
         };
         exact.or_else(|| METRICS.iter().find(is_of)).copied()
     }
+
+    /// What a decision costs, asked about 1, 32 and 1,000 flows at once: median, tail and energy per flow.
+    pub const DECISIONS: [[Self; 3]; 3] = [
+        [Self::DECISION_1_MICROSECONDS, Self::DECISION_1_TAIL_MICROSECONDS, Self::DECISION_1_JOULES],
+        [Self::DECISION_32_MICROSECONDS, Self::DECISION_32_TAIL_MICROSECONDS, Self::DECISION_32_JOULES],
+        [Self::DECISION_1000_MICROSECONDS, Self::DECISION_1000_TAIL_MICROSECONDS, Self::DECISION_1000_JOULES],
+    ];
 
     /// What predictions are judged by: the metrics of the whole test set, counts aside, in the order of records.
     pub fn of_test_set() -> impl Iterator<Item = Self> {
@@ -235,7 +246,7 @@ mod tests {
     #[test]
     fn what_the_machine_decides_is_marked_by_its_unit() {
         for metric in METRICS {
-            let endings = ["_seconds", "_per_second", "_memory_bytes"];
+            let endings = ["_seconds", "_microseconds", "_per_second", "_memory_bytes", "_joules"];
             let by_name = endings.iter().any(|ending| format!("_{}", metric.key).ends_with(ending));
             assert_eq!(metric.of_machine, by_name, "{}", metric.key);
             assert_eq!(metric.is_time(), metric.key.ends_with("_seconds"), "{}", metric.key);

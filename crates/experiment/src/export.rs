@@ -179,6 +179,7 @@ pub fn import(
                 reused: false,
                 tuning: None,
                 answers: Vec::new(),
+                decision_cost: None,
             });
         }
     }

@@ -39,7 +39,8 @@ pub use cache_entries::{CacheContents, CacheEntry, PruneLimits, Pruned};
 pub use comparisons::{Comparison, PairedTest};
 pub use divided::{DividedFlows, divided_flows};
 pub use evaluation::{
-    Answers, Condition, Disturbance, EvaluationKind, EvaluationOptions, MEDIAN_WAIT_SECONDS, TEMPERATURE,
+    Answers, BatchCost, Condition, DECISION_BATCHES, DecisionCost, Disturbance, EvaluationKind, EvaluationOptions,
+    MEDIAN_WAIT_SECONDS, TEMPERATURE,
 };
 pub use export::{export, import};
 pub use fit::FitOutcome;

@@ -27,9 +27,36 @@ pub(crate) fn measured<T>(work: impl FnOnce() -> T) -> (T, Cost) {
     (value, Cost { wall_seconds, cpu_seconds, peak_memory_bytes: system::peak_memory_bytes() })
 }
 
+/// Resident memory of the process; none where the system does not tell.
+pub(crate) fn resident_memory_bytes() -> Option<u64> {
+    system::resident_memory_bytes()
+}
+
+/// Energy that the processor packages have used since some moment; none where the system does not count it, or not for this user.
+pub(crate) fn energy_joules() -> Option<f64> {
+    system::energy_joules()
+}
+
 #[cfg(target_os = "linux")]
 mod system {
     use procfs::process::Process;
+
+    pub(super) fn resident_memory_bytes() -> Option<u64> {
+        Some(Process::myself().ok()?.status().ok()?.vmrss? * 1024)
+    }
+
+    /// The counters of RAPL (Linux, Documentation/power/powercap), a zone per package; they begin again from 0 now and then.
+    pub(super) fn energy_joules() -> Option<f64> {
+        let zones = std::fs::read_dir("/sys/class/powercap").ok()?;
+        let is_package = |name: &str| name.starts_with("intel-rapl:") && name.matches(':').count() == 1;
+        let zones = zones.filter_map(Result::ok).filter(|zone| is_package(&zone.file_name().to_string_lossy()));
+        let counted = zones.map(|zone| {
+            let counter = std::fs::read_to_string(zone.path().join("energy_uj")).ok()?;
+            Some(counter.trim().parse::<f64>().ok()? / 1e6)
+        });
+        let counted: Vec<f64> = counted.collect::<Option<_>>()?;
+        (!counted.is_empty()).then(|| counted.iter().sum())
+    }
 
     pub(super) fn cpu_seconds() -> Option<f64> {
         let stat = Process::myself().ok()?.stat().ok()?;
@@ -53,6 +80,12 @@ mod system {
         None
     }
     pub fn peak_memory_bytes() -> Option<u64> {
+        None
+    }
+    pub fn resident_memory_bytes() -> Option<u64> {
+        None
+    }
+    pub fn energy_joules() -> Option<f64> {
         None
     }
     pub fn reset_peak_memory() {}

@@ -57,6 +57,13 @@ pub(super) fn outcome_records(
     // An elapsed time of zero gives no rate.
     let rate = |samples: f64, seconds: f64| (seconds > 0.0).then(|| samples / seconds);
     of(Metric::PREDICT_FLOWS_PER_SECOND, rate(tests, outcome.predict.wall_seconds));
+    if let Some(cost) = &row.decision_cost {
+        for (batch, metrics) in cost.batches.iter().zip(Metric::DECISIONS) {
+            let values = [Some(batch.median_microseconds), Some(batch.tail_microseconds), batch.joules];
+            metrics.into_iter().zip(values).for_each(|(metric, value)| of(metric, value));
+        }
+        of(Metric::DECISION_MEMORY_BYTES, memory(cost.memory_bytes));
+    }
     // A model of one stage calls it `fit`, which is measured above.
     for stage in outcome.report.stages.iter().filter(|stage| stage.stage != "fit") {
         whole(Metric::WALL_SECONDS.of_stage(&stage.stage), Some(stage.wall_seconds));

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::assembly::assembled;
 use super::cache::{Cache, FitArtifacts, StageCounts};
-use super::evaluation::{Answers, Asked, evaluate, without_unknown};
+use super::evaluation::{Answers, Asked, DecisionCost, costs, evaluate, without_unknown};
 use super::fit::{FitOutcome, FitRequest, fit, validation_score};
 use super::flows::{CaptureFacts, Content, LoadedFlows, load_flows};
 use super::held::require_held;
@@ -74,6 +74,8 @@ pub struct FittedRow {
     pub tuning: Option<Tuning>,
     /// What the model says under the conditions of `[evaluation]`.
     pub answers: Vec<Answers>,
+    /// What its decisions cost, where that was measured.
+    pub decision_cost: Option<DecisionCost>,
 }
 
 /// A fit of an external model that failed. That is a result too.
@@ -464,8 +466,8 @@ impl VariantContext<'_> {
                         Ok(fit(&request, elmo, &FitArtifacts::new(cache), self.progress)?.1)
                     }
                 };
-                let answers = self.answers(prepared, split, &spec, &cache_key, model)?;
-                return Ok(FittedRow { key, outcome, cache_key, reused: true, tuning, answers });
+                let (answers, decision_cost) = self.answers(prepared, split, &spec, &cache_key, &model)?;
+                return Ok(FittedRow { key, outcome, cache_key, reused: true, tuning, answers, decision_cost });
             }
             Turn::Ours(claim) => claim,
         };
@@ -484,22 +486,23 @@ impl VariantContext<'_> {
         cache.put("models", &cache_key, &model).map_err(cannot_store)?;
         put_json(cache, "fits", &cache_key, &outcome)?;
         artifacts.remove_not_needed();
-        let answers = self.answers(prepared, split, &spec, &cache_key, || Ok(model))?;
-        Ok(FittedRow { key, outcome, cache_key, reused: false, tuning, answers })
+        let (answers, decision_cost) = self.answers(prepared, split, &spec, &cache_key, &|| Ok(model.clone()))?;
+        Ok(FittedRow { key, outcome, cache_key, reused: false, tuning, answers, decision_cost })
     }
 
-    /// What a fitted model says under the conditions of `[evaluation]`.
+    /// What a fitted model says under the conditions of `[evaluation]`, and what its decisions cost.
     fn answers(
         &self,
         prepared: &VariantRun,
         split: &SplitRun,
         spec: &ModelSpec,
         cache_key: &str,
-        model: impl FnOnce() -> Result<Vec<u8>, ExperimentError>,
-    ) -> Result<Vec<Answers>, ExperimentError> {
+        model: &dyn Fn() -> Result<Vec<u8>, ExperimentError>,
+    ) -> Result<(Vec<Answers>, Option<DecisionCost>), ExperimentError> {
         let (variant, flows, options) = (self.variant, self.flows, &self.experiment.evaluation);
         let asked = Asked { options, variant, flows, prepared, split, spec, cache_key };
-        evaluate(&asked, model, self.settings, self.progress)
+        let answers = evaluate(&asked, model, self.settings, self.progress)?;
+        Ok((answers, costs(&asked, model, self.settings, self.progress)?))
     }
 
     /// How a fit failed in a unit of the same run.

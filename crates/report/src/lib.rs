@@ -6,6 +6,7 @@ mod audit;
 mod audit_matrix;
 mod compare;
 mod comparisons;
+mod decision_cost;
 mod drawing;
 mod evaluation;
 mod integrity;

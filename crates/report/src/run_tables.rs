@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::comparisons::{comparison_table, read_comparisons};
+use super::decision_cost::decision_costs;
 use super::evaluation::{evaluation_figures, evaluation_tables, read_evaluation, title_of};
 use super::ladder::{Ladder, is_ladder};
 use super::ladder_tables::{figure, ladder_table, rungs_table, steps_table};
@@ -68,6 +69,8 @@ pub(super) enum TableRole {
     Steps,
     /// What models say under conditions of a kind.
     Evaluation(EvaluationKind),
+    /// What their decisions cost.
+    Cost,
 }
 
 impl TableRole {
@@ -84,6 +87,7 @@ impl TableRole {
             Self::Rungs => "-rungs".to_owned(),
             Self::Steps => "-steps".to_owned(),
             Self::Evaluation(kind) => format!("-{}", kind.name()),
+            Self::Cost => "-cost".to_owned(),
         }
     }
 
@@ -100,6 +104,7 @@ impl TableRole {
             Self::Statistics => ": every metric with its intervals",
             Self::Rungs => ": what its rungs give away",
             Self::Steps => ": what each step takes",
+            Self::Cost => ": what a decision costs",
         };
         words.to_owned()
     }
@@ -184,6 +189,10 @@ pub(super) fn run_tables(
     for (kind, table) in evaluation_tables(&evaluation) {
         // One of many columns is a file, and drawn.
         add(TableRole::Evaluation(kind), table, kind != EvaluationKind::ZeroedBytes);
+    }
+    if let Some((table, drawn)) = decision_costs(records, heading.title)? {
+        add(TableRole::Cost, table, true);
+        figures.extend(drawn);
     }
     for table in tuning_tables(records) {
         add(TableRole::Tuning, table, true);

@@ -17,6 +17,7 @@ const SCORE: Metric = Metric {
 };
 const COUNT: Metric = Metric { unit: Unit::COUNT, direction: Direction::Neither, ..SCORE };
 const SECONDS: Metric = Metric { unit: Unit::SECONDS, direction: Direction::Lower, of_machine: true, ..SCORE };
+const MICROSECONDS: Metric = Metric { unit: Unit::MICROSECONDS, ..SECONDS };
 const MEMORY: Metric = Metric { unit: Unit::MEGABYTES, ..SECONDS };
 
 /// Makes a constant of each entry, and the list of them in this order.
@@ -264,6 +265,70 @@ metrics! {
         unit: Unit::FLOWS_PER_SECOND,
         direction: Direction::Higher,
         ..SECONDS
+    };
+    // --- what a decision costs, by the number of flows that are asked about at once ---
+    DECISION_1_MICROSECONDS = Metric {
+        key: "decision_1_microseconds",
+        heading: "1 flow (µs)",
+        label: "Time of a decision, asked about one flow",
+        ..MICROSECONDS
+    };
+    DECISION_1_TAIL_MICROSECONDS = Metric {
+        key: "decision_1_tail_microseconds",
+        heading: "1 flow, 99 % (µs)",
+        label: "Time within which 99 % of decisions come, asked about one flow",
+        ..MICROSECONDS
+    };
+    DECISION_1_JOULES = Metric {
+        key: "decision_1_joules",
+        heading: "1 flow (J)",
+        label: "Energy of a decision, asked about one flow",
+        unit: Unit::JOULES,
+        ..SECONDS
+    };
+    DECISION_32_MICROSECONDS = Metric {
+        key: "decision_32_microseconds",
+        heading: "32 flows (µs each)",
+        label: "Time of a decision, asked about 32 flows",
+        ..MICROSECONDS
+    };
+    DECISION_32_TAIL_MICROSECONDS = Metric {
+        key: "decision_32_tail_microseconds",
+        heading: "32 flows, 99 % (µs each)",
+        label: "Time within which 99 % of decisions come, asked about 32 flows",
+        ..MICROSECONDS
+    };
+    DECISION_32_JOULES = Metric {
+        key: "decision_32_joules",
+        heading: "32 flows (J each)",
+        label: "Energy of a decision, asked about 32 flows",
+        unit: Unit::JOULES,
+        ..SECONDS
+    };
+    DECISION_1000_MICROSECONDS = Metric {
+        key: "decision_1000_microseconds",
+        heading: "1,000 flows (µs each)",
+        label: "Time of a decision, asked about 1,000 flows",
+        ..MICROSECONDS
+    };
+    DECISION_1000_TAIL_MICROSECONDS = Metric {
+        key: "decision_1000_tail_microseconds",
+        heading: "1,000 flows, 99 % (µs each)",
+        label: "Time within which 99 % of decisions come, asked about 1,000 flows",
+        ..MICROSECONDS
+    };
+    DECISION_1000_JOULES = Metric {
+        key: "decision_1000_joules",
+        heading: "1,000 flows (J each)",
+        label: "Energy of a decision, asked about 1,000 flows",
+        unit: Unit::JOULES,
+        ..SECONDS
+    };
+    DECISION_MEMORY_BYTES = Metric {
+        key: "decision_memory_bytes",
+        heading: "its memory (MB)",
+        label: "Memory that came with the loaded model",
+        ..MEMORY
     };
     FAILED = Metric { key: "failed", label: "fits that failed", source: Source::Part, ..COUNT };
     PRETRAINING_PACKETS = Metric { key: "pretraining_packets", label: "packets pre-trained on", ..COUNT };

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::super::flows::{Content, LoadedFlows};
 use super::super::run::{Settings, SplitRun, VariantRun};
 use super::super::{ExperimentError, Variant};
-use super::{Condition, EVALUATION_VERSION, EvaluationOptions};
+use super::cost::{DecisionCost, decision_cost};
+use super::{COST_VERSION, Condition, EVALUATION_VERSION, EvaluationOptions};
 use etcbench_dataset::LabelledFlow;
 use etcbench_feature::FeatureSet;
 use etcbench_model::{Examples, ModelArchive, ModelSpec, load};
@@ -107,6 +108,34 @@ pub(in super::super) fn evaluate(
     progress.end();
     super::super::run::put_json(&settings.cache, "evaluations", &key, &answers)?;
     Ok(answers)
+}
+
+/// What decisions of a fitted model cost, where the experiment asks for that, or what they did when it was measured first.
+///
+/// # Errors
+/// A model that cannot be read or asked.
+pub(in super::super) fn costs(
+    asked: &Asked<'_>,
+    model: impl FnOnce() -> Result<Vec<u8>, ExperimentError>,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<Option<DecisionCost>, ExperimentError> {
+    if !asked.options.cost {
+        return Ok(None);
+    }
+    let key = Determinants::of("decision cost", COST_VERSION).and("fit", &asked.cache_key).key();
+    let _claim = match settings.cache.look_up_json::<Option<DecisionCost>>("costs", &key, progress) {
+        Turn::Ready(cost) => return Ok(cost),
+        Turn::Ours(claim) => claim,
+    };
+    let archive = ModelArchive::from_bytes(&model()?)?;
+    let test = asked.prepared.features.with_rows(&asked.split.split.test);
+    let is_external = asked.spec.kind.entry().external.is_some();
+    progress.begin(&format!("{}: what a decision costs", asked.spec.kind.name()), 0);
+    let cost = decision_cost(&test, is_external, || Ok(load(&archive)?))?;
+    progress.end();
+    super::super::run::put_json(&settings.cache, "costs", &key, &cost)?;
+    Ok(cost)
 }
 
 /// Whether there is anything to read of a row.

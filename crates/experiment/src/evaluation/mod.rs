@@ -6,13 +6,15 @@
 
 mod ask;
 mod condition;
+mod cost;
 mod disturbance;
 mod kind;
 mod store;
 
 pub use ask::Answers;
-pub(super) use ask::{Asked, evaluate};
+pub(super) use ask::{Asked, costs, evaluate};
 pub use condition::Condition;
+pub use cost::{BatchCost, DECISION_BATCHES, DecisionCost};
 pub use disturbance::Disturbance;
 pub use kind::EvaluationKind;
 pub(super) use store::{answers_csv, evaluation_csv};
@@ -30,6 +32,9 @@ pub const TEMPERATURE: &str = "temperature";
 
 /// Raised whenever a change to the code changes what a condition asks, so that no older answer is taken for its own.
 const EVALUATION_VERSION: u32 = 1;
+
+/// Raised whenever a change to the code changes what is measured of a decision.
+const COST_VERSION: u32 = 1;
 
 /// `[evaluation]` of an experiment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -51,6 +56,9 @@ pub struct EvaluationOptions {
     pub unknown_classes: Vec<String>,
     /// Whether the probabilities are scaled by a temperature that validation flows give.
     pub calibration: bool,
+    /// Whether it is measured what decisions cost: time by the number of flows that are asked about at once, memory, energy.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cost: bool,
     /// Into how many parts of time, one after the other, the test flows of a split by time are divided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drift: Option<usize>,

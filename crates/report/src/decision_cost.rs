@@ -1,0 +1,92 @@
+//! What decisions cost, where `[evaluation] cost` asked: a table of times, energy and memory by the number of flows that are asked
+//! about at once, and macro F1 over the time of a decision, with the models that none is both quicker and better than.
+
+use super::aggregate::{Aggregate, RowKey, aggregate};
+use super::drawing::{Figure, Scatter, scatter};
+use super::{Cell, Column, ReportError, Table};
+use etcbench_evaluate::Metric;
+use etcbench_experiment::Record;
+
+/// A table, and figures with the names of their files.
+type Costs = (Table, Vec<(String, Figure)>);
+
+/// What the horizontal axis of the figure measures.
+const COST: Metric = Metric::DECISION_1_MICROSECONDS;
+
+fn mean(aggregate: &Aggregate, row: &RowKey, metric: Metric) -> Option<f64> {
+    Some(aggregate.get(row, None, metric)?.summary?.mean)
+}
+
+/// The rows whose decisions were measured.
+fn measured(aggregate: &Aggregate) -> Vec<RowKey> {
+    aggregate.rows().into_iter().filter(|row| mean(aggregate, row, COST).is_some()).collect()
+}
+
+/// The table of a run, and its figure for each variant with the name of its file; nothing where nothing was measured.
+///
+/// # Errors
+/// Records that contradict one another.
+pub(super) fn decision_costs(records: &[Record], title: &str) -> Result<Option<Costs>, ReportError> {
+    let Some(aggregate) = aggregate(records)?.into_values().next() else { return Ok(None) };
+    let rows = measured(&aggregate);
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let shown = |metric: &Metric| rows.iter().any(|row| mean(&aggregate, row, *metric).is_some());
+    let times = Metric::DECISIONS.iter().flatten().copied().chain([Metric::DECISION_MEMORY_BYTES]);
+    let metrics: Vec<Metric> = times.filter(shown).collect();
+    let energy = Metric::DECISIONS.iter().any(|[.., joules]| shown(joules));
+    let mut table = Table {
+        columns: vec![
+            Column::text("model", "model"),
+            Column::text("input", "input"),
+            Column::text("variant", "variant"),
+        ],
+        ..Table::default()
+    };
+    table.columns.push(Column::metric(Metric::MACRO_F1));
+    table.columns.extend(metrics.iter().copied().map(Column::metric));
+    for row in &rows {
+        let mut cells: Vec<Cell> = [&row.model, &row.input, &row.variant].map(|text| Cell::Text(text.clone())).into();
+        for &metric in [Metric::MACRO_F1].iter().chain(&metrics) {
+            let summary = aggregate.get(row, None, metric).and_then(|measured| measured.summary);
+            cells.push(summary.map_or(Cell::Absent, |summary| Cell::measured(metric, &summary)));
+        }
+        table.rows.push(cells);
+    }
+    table.notes.push(
+        "Time per flow from features in memory to probabilities, asked about so many flows at once: median and 99th percentile of \
+         many calls on this machine, whatever else it did. How flows become features is not in it."
+            .to_owned(),
+    );
+    table.notes.push(
+        "Memory is what the process grew by when the model was loaded and first asked; that of an external model is its own \
+         process's and not measured."
+            .to_owned(),
+    );
+    if !energy {
+        table.notes.push("Energy was not measured: this machine gives no counter of it to read.".to_owned());
+    }
+    let mut variants: Vec<&str> = Vec::new();
+    for row in &rows {
+        if !variants.contains(&row.variant.as_str()) {
+            variants.push(&row.variant);
+        }
+    }
+    let figure = |variant: &&str| {
+        let own = rows.iter().filter(|row| row.variant == *variant);
+        let point = |row: &RowKey| {
+            let (cost, score) = (mean(&aggregate, row, COST)?, mean(&aggregate, row, Metric::MACRO_F1)?);
+            Some((row.model_name(), cost, score))
+        };
+        let plot = Scatter {
+            title: format!("{title}: what a decision costs ({variant})"),
+            x_axis: "microseconds of a decision, asked about one flow".to_owned(),
+            y_axis: Metric::MACRO_F1.label.to_owned(),
+            points: own.filter_map(point).collect(),
+        };
+        (format!("cost-{variant}"), scatter(&plot))
+    };
+    let figures = variants.iter().map(figure).collect();
+    Ok(Some((table, figures)))
+}
