@@ -27,9 +27,18 @@ pub(crate) fn measured<T>(work: impl FnOnce() -> T) -> (T, Cost) {
     (value, Cost { wall_seconds, cpu_seconds, peak_memory_bytes: system::peak_memory_bytes() })
 }
 
-/// Resident memory of the process; none where the system does not tell.
-pub(crate) fn resident_memory_bytes() -> Option<u64> {
-    system::resident_memory_bytes()
+/// Memory that the process has allocated and not freed; none where the allocator does not tell. Unlike resident memory it does not
+/// keep what was freed before.
+pub(crate) fn allocated_bytes() -> Option<u64> {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        #[allow(unsafe_code)]
+        // SAFETY: takes nothing and gives the allocator's counters by value.
+        let counters = unsafe { libc::mallinfo2() };
+        Some((counters.uordblks + counters.hblkhd) as u64)
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    None
 }
 
 /// Energy that the processor packages have used since some moment; none where the system does not count it, or not for this user.
@@ -40,10 +49,6 @@ pub(crate) fn energy_joules() -> Option<f64> {
 #[cfg(target_os = "linux")]
 mod system {
     use procfs::process::Process;
-
-    pub(super) fn resident_memory_bytes() -> Option<u64> {
-        Some(Process::myself().ok()?.status().ok()?.vmrss? * 1024)
-    }
 
     /// The counters of RAPL (Linux, Documentation/power/powercap), a zone per package; they begin again from 0 now and then.
     pub(super) fn energy_joules() -> Option<f64> {
@@ -80,9 +85,6 @@ mod system {
         None
     }
     pub fn peak_memory_bytes() -> Option<u64> {
-        None
-    }
-    pub fn resident_memory_bytes() -> Option<u64> {
         None
     }
     pub fn energy_joules() -> Option<f64> {

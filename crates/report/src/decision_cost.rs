@@ -60,8 +60,8 @@ pub(super) fn decision_costs(records: &[Record], title: &str) -> Result<Option<C
             .to_owned(),
     );
     table.notes.push(
-        "Memory is what the process grew by when the model was loaded and first asked; that of an external model is its own \
-         process's and not measured."
+        "Memory is what the loaded model holds after its first answer; that of an external model is its own process's and not \
+         measured."
             .to_owned(),
     );
     if !energy {

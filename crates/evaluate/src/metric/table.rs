@@ -327,7 +327,7 @@ metrics! {
     DECISION_MEMORY_BYTES = Metric {
         key: "decision_memory_bytes",
         heading: "its memory (MB)",
-        label: "Memory that came with the loaded model",
+        label: "Memory that the loaded model holds",
         ..MEMORY
     };
     FAILED = Metric { key: "failed", label: "fits that failed", source: Source::Part, ..COUNT };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::super::ExperimentError;
-use super::super::measure::{energy_joules, resident_memory_bytes};
+use super::super::measure::{allocated_bytes, energy_joules};
 use etcbench_feature::FeatureSet;
 use etcbench_model::{Classifier, Examples, ModelError};
 use etcbench_storage::progress::Silent;
@@ -38,8 +38,8 @@ pub struct BatchCost {
 pub struct DecisionCost {
     /// By the number of flows.
     pub batches: Vec<BatchCost>,
-    /// Resident memory of the process that came with the model and its first answer; none where the system does not tell, and
-    /// of an external model, whose process is its own.
+    /// Memory that the loaded model holds after its first answer; none where the allocator does not tell, and of an external
+    /// model, whose process is its own.
     pub memory_bytes: Option<u64>,
 }
 
@@ -55,10 +55,10 @@ pub(super) fn decision_cost(
     if features.is_empty() {
         return Ok(None);
     }
-    let before = resident_memory_bytes();
+    let before = allocated_bytes();
     let model = load()?;
     ask(&*model, features, &[0])?;
-    let grown = before.and_then(|before| Some(resident_memory_bytes()?.saturating_sub(before)));
+    let grown = before.and_then(|before| Some(allocated_bytes()?.saturating_sub(before)));
     let batches = DECISION_BATCHES.iter().map(|&flows| of_batch(&*model, features, flows));
     let batches = batches.collect::<Result<Vec<_>, _>>()?;
     Ok(Some(DecisionCost { batches, memory_bytes: grown.filter(|_| !is_external) }))
