@@ -39,6 +39,7 @@ mod published;
 mod report;
 mod slurm;
 mod stages;
+mod submission;
 mod sweep;
 mod tables;
 mod tools;

@@ -12,6 +12,7 @@ mod heat_map;
 mod ladder;
 mod reliability;
 mod scale;
+mod scatter;
 
 pub(super) use bars::{ClassBars, class_bars};
 pub(super) use confusion::confusion;
@@ -21,6 +22,7 @@ pub(super) use dots::{Dot, Dots, dots};
 pub(super) use heat_map::{HeatMap, heat_map};
 pub(super) use ladder::{LadderLine, LadderPlot, LadderPoint, ladder_figure};
 pub(super) use reliability::reliability_diagram;
+pub(super) use scatter::{ScatterPoint, scatter};
 
 use canvas::Canvas;
 
