@@ -9,7 +9,7 @@ use super::{Verdict, output, progress};
 use crate::experiment::{self, results_folder};
 use crate::runs::{self, find_run, published_folder};
 use crate::storage;
-use crate::submission::{self, Bundle, Finding, Rerun};
+use crate::submission::{self, Bundle, Checked, Finding, Rerun};
 
 /// `etcbench submission`.
 #[derive(Subcommand)]
@@ -82,7 +82,8 @@ fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Result<Verdict> 
     let bundles =
         arguments.bundles.iter().map(|path| Ok((path, Bundle::open(path)?))).collect::<anyhow::Result<Vec<_>>>()?;
     for (path, bundle) in bundles {
-        let mut findings = submission::check(&bundle, project)?;
+        let Checked { mut findings, notes } = submission::check(&bundle, project)?;
+        notes.iter().for_each(|note| tell!("{}: {note}", path.display()));
         if arguments.rerun && findings.is_empty() {
             findings = rerun(&bundle, project).with_context(|| path.display().to_string())?;
         }

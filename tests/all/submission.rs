@@ -1041,6 +1041,29 @@ fn what_is_no_bundle_or_cannot_be_packed_is_refused() {
 }
 
 #[test]
+fn a_bundle_of_another_version_is_held_to_what_it_has() {
+    let project = project();
+    let folder = run(&project, &["run", "plain", "--variants", "random"]);
+    let mut older = Tampered(read(&pack(&project, &folder)));
+    older.edit_json("run.json", |run| run["provenance"]["version"] = "0.0.9".into());
+    older.retain_lines("records.csv", |line| !line.contains(",log_loss,"));
+    older.replace("tables/plain.md", "| knn", "| KNN");
+    write(&project.path("older.etcbundle"), &older.0);
+    let (code, told) = check(&project, "older.etcbundle");
+    assert!(code == Some(0) && told.contains("it was made by etcbench 0.0.9, and this is "), "{told}");
+    older.edit_record(&[",macro_f1,"], |value| value + 0.01);
+    let mut first = true;
+    older.edit("records.csv", |text| {
+        let kept = text.lines().filter(|line| !line.contains(",balanced_accuracy,") || !std::mem::take(&mut first));
+        kept.map(|line| format!("{line}\n")).collect()
+    });
+    write(&project.path("older.etcbundle"), &older.0);
+    let (code, told) = check(&project, "older.etcbundle");
+    assert!(code == Some(1) && told.contains("records: records.csv: macro_f1 ("), "{told}");
+    assert!(told.contains("balanced_accuracy (knn on bytes, random, seed 0, fold 0) is missing"), "{told}");
+}
+
+#[test]
 fn a_leaderboard_is_of_the_bundles_that_pass_and_is_the_same_bytes_again() {
     let project = project();
     let (plain, more) =

@@ -232,6 +232,15 @@ fn board_table(key: &BoardKey, mut rows: Vec<Row>, several: bool, all: &mut Tabl
         table.notes.push(row.title.clone());
     }
     let ranks = ranks(&rows)?;
+    let usual = rows.iter().all(|row| row.key.is_default_implementation());
+    for column in &mut table.columns {
+        // What would be empty, or the same in every row.
+        column.machine_only = match column.name.as_str() {
+            "mean_rank" | "groups" => ranks.is_none(),
+            "implementation" => usual,
+            _ => false,
+        };
+    }
     let mut points = Vec::new();
     for (index, row) in rows.iter().enumerate() {
         // Equal scores share a place.
@@ -263,7 +272,7 @@ fn board_table(key: &BoardKey, mut rows: Vec<Row>, several: bool, all: &mut Tabl
         table.notes.push(note);
     }
     let figure = (!points.is_empty()).then(|| {
-        let title = format!("Cost against score: {title}");
+        let title = format!("Cost against score; numbers are the rows of the table: {title}");
         scatter(title, "seconds of one fit, on the machine of its bundle", SCORE.label, &points)
     });
     Ok(BoardTable { title, table, figure })

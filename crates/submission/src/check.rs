@@ -15,23 +15,31 @@ use etcbench_storage as storage;
 pub(super) const FIXED: [&str; 6] =
     ["experiment.toml", "run.json", "records.csv", "comparisons.csv", "leaks.json", "cards.json"];
 
-/// What is wrong with a bundle; nothing where it is fine. `project` is the folder of the project whose experiments and
+/// What came of a check.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// What is wrong; nothing where the bundle is fine.
+    pub findings: Vec<Finding>,
+    /// What was not looked at, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Checks a bundle. `project` is the folder of the project whose experiments and
 /// published tables it is held against, which are etcbench's own where the project has no other.
 ///
 /// # Errors
 /// What is wrong with this machine: a temporary folder that cannot be written.
-pub fn check(bundle: &Bundle, project: &Path) -> Result<Vec<Finding>, SubmissionError> {
+pub fn check(bundle: &Bundle, project: &Path) -> Result<Checked, SubmissionError> {
     Ok(check_claims(bundle, project)?.0)
 }
 
 /// As [`check`], with what the bundle claims, where that can be read.
-pub(super) fn check_claims(
-    bundle: &Bundle,
-    project: &Path,
-) -> Result<(Vec<Finding>, Option<Claimed>), SubmissionError> {
-    let mut findings = Vec::new();
+pub(super) fn check_claims(bundle: &Bundle, project: &Path) -> Result<(Checked, Option<Claimed>), SubmissionError> {
+    let Checked { mut findings, mut notes } = Checked::default();
     bundle.differences(&mut findings);
-    let Some(claimed) = Claimed::read(bundle, &mut findings)? else { return Ok((findings, None)) };
+    let Some(claimed) = Claimed::read(bundle, &mut findings)? else {
+        return Ok((Checked { findings, notes }, None));
+    };
     check_names(bundle, &claimed, &mut findings);
     check_experiment(&claimed, &mut findings);
     check_seeds(&claimed, project, &mut findings);
@@ -39,8 +47,18 @@ pub(super) fn check_claims(
     let flows = check_flows::check_flows(&claimed, &mut findings);
     let variants = check_splits::check(&claimed, flows, &mut findings);
     let rows = check_fits::check(&claimed, &variants, &mut findings);
-    check_results::check(bundle, &claimed, variants, rows, project, &mut findings)?;
-    Ok((findings, Some(claimed)))
+    let own = env!("CARGO_PKG_VERSION");
+    let version = &claimed.stored.facts.provenance.version;
+    let same_version = version == own;
+    if !same_version {
+        notes.push(format!(
+            "it was made by etcbench {version}, and this is {own}: its tables are not compared, and a metric that none of its records \
+             has is not missed"
+        ));
+    }
+    let made_again = check_results::MadeAgain { variants, rows, same_version };
+    check_results::check(bundle, &claimed, made_again, project, &mut findings)?;
+    Ok((Checked { findings, notes }, Some(claimed)))
 }
 
 /// Nothing but the files of a run, by their names; which of these must be there is said where they are read.

@@ -269,17 +269,17 @@ fn take_out_unknown(table: &mut toml::Table) -> Vec<String> {
         .filter(|name| !is_known(name) || members(name).iter().any(|member| !is_known(&model_of(member))))
         .cloned()
         .collect();
-    let mut left: Vec<toml::Value> =
-        models.iter().filter(|name| !unknown.contains(name)).map(|name| name.as_str().into()).collect();
+    let is_left = |name: &&String| !unknown.contains(*name);
+    let mut left: Vec<toml::Value> = models.iter().filter(is_left).map(|name| name.as_str().into()).collect();
     let none_left = left.is_empty() && !unknown.is_empty();
     if none_left {
         // An experiment names a model; this one reads nothing, and none of its fits is asked for.
         left.push(STAND_IN.into());
     }
-    if unknown.is_empty() {
-        return unknown;
+    if !unknown.is_empty() {
+        table.insert("models".to_owned(), toml::Value::Array(left));
     }
-    table.insert("models".to_owned(), toml::Value::Array(left));
+    // The keys of models that are not listed would be read too, and folders that they name.
     let without = |models: &mut toml::Table| {
         models.retain(|name, _| is_known(name) && unknown.iter().all(|unknown| unknown != name))
     };

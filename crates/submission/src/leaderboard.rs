@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::bundle::{Bundle, ENDING, sha256};
 use super::card::Card;
-use super::check::check_claims;
+use super::check::{Checked, check_claims};
 use super::claimed::Claimed;
 use super::rules::Finding;
 use super::{SubmissionError, io};
@@ -52,7 +52,7 @@ pub fn leaderboard(bundles: &[PathBuf], project: &Path) -> Result<(Leaderboard, 
             refused.push(RefusedEntry { name, findings: vec![format!("is the same bundle as {first}")] });
             continue;
         }
-        let (findings, claimed) = check_claims(&bundle, project)?;
+        let (Checked { findings, .. }, claimed) = check_claims(&bundle, project)?;
         match claimed {
             Some(claimed) if findings.is_empty() => {
                 known.insert(bundle.identity.clone(), name);

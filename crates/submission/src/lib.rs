@@ -19,7 +19,7 @@ mod rules;
 
 pub use appendix::{AppendixFormat, appendix};
 pub use bundle::Bundle;
-pub use check::check;
+pub use check::{Checked, check};
 pub use leaderboard::{bundles_in, leaderboard};
 pub use pack::{Packed, pack};
 pub use rerun::Rerun;

@@ -19,7 +19,7 @@ pub(crate) struct ScatterPoint {
 
 /// Draws costs against scores.
 pub(crate) fn scatter(title: String, cost: &str, score: &str, points: &[ScatterPoint]) -> Figure {
-    let (left, right, top, bottom) = (54.0, 470.0, 10.0, 230.0);
+    let (left, right, top, bottom) = (54.0, 470.0, 20.0, 240.0);
     let mut canvas = Canvas::new(right + 24.0, bottom + 44.0);
     let costs = Scale::logarithmic(points.iter().map(|point| point.cost), (left, right));
     let scores = Scale::shares(points.iter().map(|point| point.score), (bottom, top), 5);
