@@ -49,7 +49,7 @@ pub use ranks::{RankedModel, Ranking, ranking_table, rankings};
 pub use records_file::{RECORD_COLUMNS, read_records, write_records};
 pub use results::{Report, ReportedRun};
 pub use run_files::{CHECKSUMS, RunFiles, succession};
-pub use run_tables::{RunHeading, write_run_tables};
+pub use run_tables::{RunHeading, run_table_texts, write_run_tables};
 pub use stored_run::{FitFacts, RunFacts, StoredRun};
 pub use table::{Cell, Column, Table};
 pub use tables::split_table;

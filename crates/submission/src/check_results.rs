@@ -14,7 +14,7 @@ use etcbench_evaluate::Metric;
 use etcbench_experiment::{FailedFit, FittedRow, Record, Run, RunKey, VariantRun, comparisons, comparisons_csv};
 use etcbench_leaks::{LeakReport, Shared, leak_reports};
 use etcbench_model::external::Failure;
-use etcbench_report::{RunHeading, write_run_tables};
+use etcbench_report::{RunHeading, run_table_texts};
 use etcbench_storage as storage;
 
 /// What was made again of a bundle before.
@@ -247,23 +247,22 @@ fn check_tables(
 ) -> Result<(), SubmissionError> {
     let folder = claimed.folder();
     std::fs::write(folder.join("comparisons.csv"), comparisons).map_err(io(&folder))?;
-    let again = folder.join("tables-again");
     let heading = RunHeading::of_stored(&claimed.stored);
-    if let Err(error) = write_run_tables(&claimed.published(), &heading, records, &again) {
-        findings.push(Finding::new("tables", "tables", error.to_string()));
-        return Ok(());
-    }
-    let mut made = BTreeMap::new();
-    for name in super::pack::table_names(&again).map_err(io(&again))? {
-        let content = std::fs::read(again.join(&name)).map_err(io(&again))?;
-        made.insert(format!("tables/{name}"), content);
-    }
+    let made = match run_table_texts(&claimed.published(), &heading, records, &folder) {
+        Ok(texts) => texts,
+        Err(error) => {
+            findings.push(Finding::new("tables", "tables", error.to_string()));
+            return Ok(());
+        }
+    };
+    let made: BTreeMap<String, String> =
+        made.into_iter().map(|(name, content)| (format!("tables/{name}"), content)).collect();
     let own = || bundle.files.iter().filter(|(name, _)| name.starts_with("tables/"));
     for (name, content) in own() {
         match made.get(name) {
             None => findings.push(Finding::new("tables", name, "is no table of the run")),
             Some(again) => {
-                let difference = first_difference(content, again);
+                let difference = first_difference(content, again.as_bytes());
                 findings.extend(difference.map(|difference| Finding::new("tables", name, difference)));
             }
         }

@@ -11,7 +11,7 @@ use super::{SubmissionError, io};
 use etcbench_experiment::{CaptureFacts, Cost, Experiment, LadderOverrides, LeftOutVariant, Overrides, RunKey};
 use etcbench_model::external::FailureKind;
 use etcbench_model::{ModelKind, Pretraining, StageTime};
-use etcbench_report::{StoredRun, read_records, write_records};
+use etcbench_report::{ReportError, RunFacts, StoredRun, read_leaks, read_records};
 use etcbench_split::SmallClass;
 use etcbench_storage::{self as storage, TemporaryFolder};
 
@@ -127,26 +127,16 @@ impl Claimed {
         let before = findings.len();
         for (name, content) in &bundle.files {
             let path = place.join(name);
-            storage::create_folder(path.parent().unwrap_or(&place)).map_err(io(&path))?;
-            std::fs::write(&path, content).map_err(io(&path))?;
+            write(&path, content).map_err(io(&path))?;
         }
         let mut found = |place: &str, problem: &dyn std::fmt::Display| {
             // Nobody knows the temporary folder.
             let problem = problem.to_string().replace(&format!("{}/run/", folder.path().display()), "");
             findings.push(Finding::new("format", place, problem));
         };
-        // Runs have their records in both forms, and a bundle in one.
-        match read_records(&place.join("records.csv")) {
-            Ok(records) => {
-                if let Err(error) = write_records(&place.join("records.jsonl"), &records) {
-                    found("records.csv", &error);
-                }
-            }
-            Err(error) => found("records.csv", &error),
-        }
         let text = bundle.files.get("run.json").map(Vec::as_slice).unwrap_or_default();
         let run = serde_json::from_slice::<RunFile>(text).map_err(|error| found("run.json", &error)).ok();
-        let stored = StoredRun::read(&place).map_err(|error| found("the run", &error)).ok();
+        let stored = read_stored(&place, text).map_err(|(name, problem)| found(name, &problem)).ok();
         let experiment = run.as_ref().and_then(|run| {
             let text = bundle.files.get("experiment.toml").map(Vec::as_slice).unwrap_or_default();
             read_experiment(&String::from_utf8_lossy(text), run, &folder.path().join("experiments"))
@@ -157,7 +147,7 @@ impl Claimed {
             let path = folder.path().join(PUBLISHED_FOLDER).join(format!("{}.csv", run.experiment));
             // A name from elsewhere: only one that is a file's.
             if storage::declarative::as_file_name(&run.experiment).is_ok() {
-                storage::write_whole(&path, content).map_err(io(&path))?;
+                write(&path, content).map_err(io(&path))?;
             }
         }
         if findings.len() > before {
@@ -212,6 +202,32 @@ impl Claimed {
     }
 }
 
+/// Writes a file of a temporary folder, which need not survive anything.
+fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+    std::fs::write(path, content)
+}
+
+/// The run in a bundle's folder, which has its records in one form only; or the file that cannot be read, and why.
+fn read_stored(folder: &Path, information: &[u8]) -> Result<StoredRun, (&'static str, String)> {
+    let told = |name: &'static str| move |error: ReportError| (name, error.to_string());
+    let experiment = "experiment.toml";
+    let experiment_file =
+        std::fs::read_to_string(folder.join(experiment)).map_err(|error| (experiment, error.to_string()))?;
+    Ok(StoredRun {
+        folder: folder.to_owned(),
+        name: String::new(),
+        experiment: experiment_file
+            .parse()
+            .map_err(|error: toml::de::Error| (experiment, error.message().to_owned()))?,
+        experiment_file,
+        facts: RunFacts::read(folder).map_err(told("run.json"))?,
+        information: serde_json::from_slice(information).map_err(|error| ("run.json", error.to_string()))?,
+        records: read_records(&folder.join("records.csv")).map_err(told("records.csv"))?,
+        leaks: read_leaks(&folder.join("leaks.json")).map_err(told("leaks.json"))?,
+    })
+}
+
 /// Reads an experiment as it was resolved, without the models that this program does not have, whose names are given too.
 fn read_experiment(text: &str, run: &RunFile, folder: &Path) -> Result<(Experiment, Vec<String>), String> {
     let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
@@ -228,7 +244,7 @@ fn read_table(table: &toml::Table, run: &RunFile, folder: &Path) -> Result<Exper
     };
     storage::declarative::as_file_name(name).map_err(|problem| format!("the experiment's name {name:?} {problem}"))?;
     let path = folder.join(format!("{name}.toml"));
-    storage::write_whole(&path, table.to_string().as_bytes()).map_err(|error| error.to_string())?;
+    write(&path, table.to_string().as_bytes()).map_err(|error| error.to_string())?;
     let seeds = |table: &toml::Table| -> Option<Vec<u64>> {
         table.get("seeds")?.as_array()?.iter().map(|seed| u64::try_from(seed.as_integer()?).ok()).collect()
     };

@@ -8,7 +8,7 @@ use super::bundle::{Bundle, sha256};
 use super::card::{Weights, cards};
 use super::claimed::{PUBLISHED, RunFile};
 use super::{SubmissionError, io};
-use etcbench_report::{RunHeading, StoredRun, integrity, write_run_tables};
+use etcbench_report::{RunHeading, StoredRun, integrity, run_table_texts};
 use etcbench_storage::{self as storage, TemporaryFolder};
 
 /// A packed run.
@@ -132,18 +132,8 @@ fn tables(stored: &StoredRun, files: &Files, published: &Path) -> Result<Files, 
         storage::create_folder(path.parent().unwrap_or(place)).map_err(io(&path))?;
         std::fs::write(&path, content).map_err(io(&path))?;
     }
-    let tables = place.join("tables");
-    write_run_tables(published, &RunHeading::of_stored(stored), &stored.records, &tables)?;
-    let mut made = Files::new();
-    for name in table_names(&tables).map_err(io(&tables))? {
-        made.insert(format!("tables/{name}"), std::fs::read(tables.join(&name)).map_err(io(&tables))?);
-    }
-    Ok(made)
-}
-
-/// The names of the tables in a folder that a bundle has: what LaTeX and figures say, these say too.
-pub(super) fn table_names(folder: &Path) -> std::io::Result<Vec<String>> {
-    names(folder, &[".csv", ".md"])
+    let texts = run_table_texts(published, &RunHeading::of_stored(stored), &stored.records, place)?;
+    Ok(texts.into_iter().map(|(name, text)| (format!("tables/{name}"), text.into_bytes())).collect())
 }
 
 /// The names of the files in a folder with one of these endings, sorted; none of a folder that is not there.
