@@ -44,14 +44,25 @@ pub(super) fn write(files: &Files) -> std::io::Result<Vec<u8>> {
 /// A file that cannot be read, and what is no archive of a bundle, in a sentence.
 pub(super) fn read(path: &Path) -> std::io::Result<Files> {
     let packed = storage::read_regular(path, MOST_PACKED)?;
-    let refused = |problem: String| std::io::Error::new(std::io::ErrorKind::InvalidData, problem);
     if !packed.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         return Err(refused(
             "it is no bundle, which `etcbench submission pack` makes (tar, compressed with zstd)".into(),
         ));
     }
-    // One byte more than is allowed tells a file that is too large from one that ends there.
-    let stream = zstd::Decoder::new(packed.as_slice())?.take(MOST_UNPACKED + 1);
+    read_tar(zstd::Decoder::new(packed.as_slice())?)
+}
+
+fn refused(problem: String) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, problem)
+}
+
+/// The files of an archive without its compression.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_tar(stream: impl Read) -> std::io::Result<Files> {
+    // One byte more than is allowed tells an archive that is too large from one that ends there.
+    let stream = stream.take(MOST_UNPACKED + 1);
     let mut archive = tar::Archive::new(stream);
     let (mut files, mut total) = (Files::new(), 0_u64);
     for entry in archive.entries()? {

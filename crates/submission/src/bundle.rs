@@ -69,8 +69,21 @@ impl Bundle {
     /// # Errors
     /// A file that cannot be read or is no bundle.
     pub fn open(path: &Path) -> Result<Self, SubmissionError> {
+        let files = archive::read(path);
+        Self::of_archive(path, files)
+    }
+
+    /// The same of an archive that is not compressed, as a fuzzer makes them.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_tar(name: &Path, bytes: &[u8]) -> Result<Self, SubmissionError> {
+        Self::of_archive(name, archive::read_tar(bytes))
+    }
+
+    fn of_archive(path: &Path, files: std::io::Result<Files>) -> Result<Self, SubmissionError> {
         let no_bundle = |problem: String| SubmissionError::NoBundle { path: path.to_owned(), problem };
-        let files = archive::read(path).map_err(|error| no_bundle(error.to_string()))?;
+        let files = files.map_err(|error| no_bundle(error.to_string()))?;
         let index =
             files.get(INDEX).ok_or_else(|| no_bundle(format!("there is no {INDEX} in it, so it is no bundle")))?;
         let identity = sha256(index);

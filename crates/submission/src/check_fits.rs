@@ -170,6 +170,14 @@ fn check_fit(
         ));
         return None;
     }
+    // Counts that nobody could have reached would not add up.
+    let most = 1 << 53;
+    let counted = fit.pretraining.iter().flat_map(|seen| &seen.parts).map(|part| part.packets);
+    let counted = counted.chain(fit.stages.iter().map(|stage| stage.samples));
+    if counted.fold(0, u64::saturating_add) > most {
+        findings.push(Finding::new("format", "run.json", format!("{}: it counts more than there can be", told(key))));
+        return None;
+    }
     let value = |metric: Metric| {
         let of_fit = |record: &&&Record| record.metric == metric.key && record.class.is_none();
         records.iter().find(of_fit).and_then(|record| record.value)

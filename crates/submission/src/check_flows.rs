@@ -142,7 +142,8 @@ fn check_classes(claimed: &Claimed, facts: &VariantFacts, variant: &Variant, fin
 fn check_ids(claimed: &Claimed, name: &str, flows: &FeatureSet, findings: &mut Vec<Finding>) {
     let mut most: HashMap<&str, u64> = HashMap::new();
     for capture in &claimed.run.captures {
-        let all = capture.flows + capture.unused_flows + capture.unmatched_flows + capture.ambiguous_flows;
+        let counts = [capture.flows, capture.unused_flows, capture.unmatched_flows, capture.ambiguous_flows];
+        let all = counts.into_iter().fold(0, u64::saturating_add);
         let most = most.entry(&capture.capture).or_default();
         *most = all.max(*most);
     }
