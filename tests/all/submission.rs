@@ -567,6 +567,27 @@ const PLAIN_TAMPERINGS: &[Tampering] = &[
         ],
     ),
     (
+        "a capture is of another class in all files",
+        |t| {
+            t.edit_json("manifests/many.json", |manifest| {
+                manifest["entries"][0]["labels"]["kind"] = "web".into();
+            });
+            for name in [t.names(&["flows/"]), t.names(&["predictions/"])].concat() {
+                let changed = |line: &str| {
+                    let mut own = columns(line);
+                    if own[0].starts_with("mail-0.pcap#") {
+                        let place = if name.starts_with("flows/") { own.len() - 1 } else { 1 };
+                        own[place] = "web".to_owned();
+                    }
+                    own.join(",") + "\n"
+                };
+                let text = t.text(&name).lines().map(changed).collect();
+                t.set(&name, text);
+            }
+        },
+        &["labels: manifests/many.json: mail-0.pcap has kind = web, and by the dataset's definition kind = mail"],
+    ),
+    (
         "a flow is there twice",
         |t| {
             t.edit("flows/random.csv", |text| format!("{text}{}\n", text.lines().nth(1).unwrap()));
@@ -973,6 +994,10 @@ fn bundles_of_all_kinds_of_data_and_models_pass() {
     project.write("experiments/given.toml", format!("{head}[split]\nmethod = \"file\"\npath = \"split.csv\"\n"));
     passes("a split file", &["run", "given"]);
     assert!(passed >= 6, "{passed}");
+    // Flows that are published without captures.
+    let published = crate::published::project();
+    let folder = run(&published, &["run", "small", "--models", "knn,random_forest"]);
+    passes_as_it_is(&published, "a published layout", &folder);
 }
 
 fn deep(models: &[&str]) -> String {

@@ -44,6 +44,7 @@ pub(super) fn check_claims(bundle: &Bundle, project: &Path) -> Result<(Checked, 
     check_experiment(&claimed, &mut findings);
     check_seeds(&claimed, project, &mut findings);
     check_flows::check_manifests(bundle, &claimed, &mut findings);
+    check_flows::check_definitions(&claimed, project, &mut findings, &mut notes);
     let flows = check_flows::check_flows(&claimed, &mut findings);
     let variants = check_splits::check(&claimed, flows, &mut findings);
     let rows = check_fits::check(&claimed, &variants, &mut findings);

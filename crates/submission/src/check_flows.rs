@@ -1,14 +1,18 @@
 //! Which data a bundle says that it is of, and whether its flows and their classes are of that.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 
 use super::bundle::{Bundle, sha256};
 use super::claimed::{Claimed, VariantFacts};
 use super::rules::Finding;
-use etcbench_dataset::{EntryState, Manifest, ManifestEntry, read_manifest};
+use etcbench_dataset::{
+    DatasetDefinition, EntryState, Labels, Manifest, ManifestEntry, definition_path, read_manifest,
+};
 use etcbench_experiment::Variant;
 use etcbench_feature::{FeatureSet, Sample, Selection};
 use etcbench_split::{SmallClasses, read_flows};
+use etcbench_storage::is_file_or_stock;
 
 /// The manifests are those that `run.json` names, and its captures theirs.
 pub(super) fn check_manifests(bundle: &Bundle, claimed: &Claimed, findings: &mut Vec<Finding>) {
@@ -60,6 +64,36 @@ pub(super) fn check_manifests(bundle: &Bundle, claimed: &Claimed, findings: &mut
     }
     for capture in run.captures.iter().filter(|capture| !run.datasets.contains(&capture.dataset)) {
         found("run.json", format!("{}: is of {}, which the run is not on", capture.capture, capture.dataset));
+    }
+}
+
+/// Where the project has the definitions of the datasets, captures have the labels that these give.
+pub(super) fn check_definitions(
+    claimed: &Claimed,
+    project: &Path,
+    findings: &mut Vec<Finding>,
+    notes: &mut Vec<String>,
+) {
+    for dataset in &claimed.run.datasets {
+        let Some(manifest) = manifest(claimed, dataset) else { continue };
+        let path = definition_path(project, dataset);
+        let definition = is_file_or_stock(&path).then(|| DatasetDefinition::read(&path).ok()).flatten();
+        let Some(definition) = definition.filter(|own| own.digest == manifest.definition) else {
+            notes.push(format!("its definition of {dataset} is not here: labels are held against its manifest alone"));
+            continue;
+        };
+        for entry in manifest.of(EntryState::Used) {
+            let own = definition.capture_labels(&entry.path);
+            if own.as_ref() != Ok(&entry.labels) {
+                let shown = |labels: &Labels| {
+                    labels.iter().map(|(column, value)| format!("{column} = {value}")).collect::<Vec<_>>().join(", ")
+                };
+                let own = own.map_or_else(|problem| problem, |labels| shown(&labels));
+                let problem =
+                    format!("{} has {}, and by the dataset's definition {own}", entry.path, shown(&entry.labels));
+                findings.push(Finding::new("labels", format!("manifests/{dataset}.json"), problem));
+            }
+        }
     }
 }
 

@@ -58,8 +58,8 @@ pub const RULES: [Rule; 19] = [
     Rule {
         name: "labels",
         asks: "Each flow has the class that the data gives it.",
-        shown_by: "The labels of its capture in the manifest, where captures have the labels; `etcbench data verify` makes a \
-                   manifest of anybody's copy.",
+        shown_by: "The labels of its capture in the manifest, where captures have the labels, and of those what the dataset's \
+                   definition gives, where it is the one here.",
     },
     Rule {
         name: "splits",
