@@ -709,9 +709,9 @@ const PLAIN_TAMPERINGS: &[Tampering] = &[
         &["leaks: leaks.json: random, seed 0, fold 0: what training and test part share is not that of the split"],
     ),
     (
-        "the majority's score is edited",
+        "the score of the most frequent class is edited",
         |t| t.edit_json("leaks.json", |leaks| leaks[0]["majority_macro_f1"] = 0.1.into()),
-        &["leaks: leaks.json: random, seed 0, fold 0: the majority scores 0.1, and in the split 0.333"],
+        &["leaks: leaks.json: random, seed 0, fold 0: the most frequent class scores 0.1, and in the split 0.333"],
     ),
     (
         "a model is left out",

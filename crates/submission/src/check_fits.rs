@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::claimed::{Claimed, FitFacts, STAND_IN};
+use super::claimed::{Claimed, FitFacts, stand_in};
 use super::rules::Finding;
 use etcbench_evaluate::{Metric, argmax};
 use etcbench_experiment::{
@@ -71,8 +71,9 @@ fn check_coverage(claimed: &Claimed, variants: &[Option<VariantRun>], findings: 
             (spec.kind.name().to_owned(), spec.input.name().to_owned(), spec.implementation_name().to_owned())
         };
         let specs = specs.into_iter().flat_map(|own| &own.models).map(named);
+        // An experiment without a model of its own was read with one in its place.
         let is_stand_in =
-            |row: &Row| row.0 == STAND_IN && !claimed.unknown.is_empty() && !claimed.names_model(STAND_IN);
+            |row: &Row| !claimed.unknown.is_empty() && row.0 == stand_in() && !claimed.names_model(&row.0);
         let mut rows: BTreeSet<Row> = match imported {
             true => BTreeSet::new(),
             false => specs.filter(|row| !is_stand_in(row)).collect(),

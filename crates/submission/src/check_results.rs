@@ -186,7 +186,7 @@ fn check_leaks(claimed: &Claimed, variant: &VariantRun, findings: &mut Vec<Findi
         }
         if stated.majority_macro_f1 != measured.majority_macro_f1 {
             let (own, of_split) = (stated.majority_macro_f1, measured.majority_macro_f1);
-            found(format!("{place}: the majority scores {own}, and in the split {of_split}"));
+            found(format!("{place}: the most frequent class scores {own}, and in the split {of_split}"));
         }
         // Where nobody measured times, none are said to be shared.
         let timeless = Shared { concurrent_flows: 0, within_training_time_flows: 0, ..measured.shared.clone() };
