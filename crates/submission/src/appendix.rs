@@ -155,7 +155,11 @@ fn files(manifest: Option<&Manifest>) -> String {
 fn splits(stored: &StoredRun, run: &RunFile) -> Section {
     let mut section = Section::new("Splits and seeds");
     section.add("Seeds", list(run.seeds.iter().map(u64::to_string)));
-    section.add("What a seed decides", "The split, the draw of training flows, and training; nothing else is drawn.");
+    section.add(
+        "What a seed decides",
+        "The split, the draw of training flows, training, and the draws of bootstrap intervals. Flows that a selection draws, \
+         and settings that a random search draws, are the same for all seeds.",
+    );
     let common = stored.experiment.get("split").map(ToString::to_string);
     let variants = stored.experiment.get("variant").and_then(toml::Value::as_table);
     for variant in &run.variants {
@@ -272,15 +276,38 @@ fn machine(stored: &StoredRun, run: &RunFile) -> Section {
     section
 }
 
+fn seeds(run: &RunFile) -> String {
+    match run.seeds.len() {
+        1 => "one seed".to_owned(),
+        count => format!("{count} seeds"),
+    }
+}
+
 fn statistics(run: &RunFile) -> Section {
     let mut section = Section::new("Statistics");
-    let fits = run.fits.len();
+    let mut of_row: BTreeMap<[&str; 4], usize> = BTreeMap::new();
+    for key in run.fits.iter().map(|fit| &fit.key) {
+        *of_row.entry([&key.variant, &key.model, &key.input, &key.implementation]).or_default() += 1;
+    }
+    let most = of_row.values().copied().max().unwrap_or_default();
+    let count = run.fits.len();
     section.add(
-        "Fits of a row",
-        format!("{fits} fits in all, of {} seeds; folds of a seed are counted as fits", run.seeds.len()),
+        "Fits",
+        format!("{count} in all, {most} at most of a row of a table (seeds times folds), with {}", seeds(run)),
     );
-    section.add("Intervals", "95 % of the mean over seeds and folds by Student's t, and by bootstrap over the test flows of a fit (2,000 draws).");
-    section.add("Tests of difference", "McNemar's on every test set, Wilcoxon's signed-rank and the corrected resampled t-test over all of them, by Holm's method.");
+    let (intervals, tests) = match most {
+        0 | 1 => (
+            "95 % by bootstrap over the test flows of the fit (2,000 draws); one fit has no interval over seeds.",
+            "McNemar's on the test set, by Holm's method over all pairs of models; one fit allows no test over seeds.",
+        ),
+        _ => (
+            "95 % of the mean over seeds and folds by Student's t, and by bootstrap over the test flows of a fit (2,000 draws).",
+            "McNemar's on every test set, Wilcoxon's signed-rank and the corrected resampled t-test over all of them, by \
+             Holm's method over all pairs of models.",
+        ),
+    };
+    section.add("Intervals", intervals);
+    section.add("Tests of difference", tests);
     section.add(
         "Failures",
         list(run.failures.iter().map(|failure| format!("{}: {}", failure.key.model, failure.problem))),
@@ -293,7 +320,11 @@ fn badges(run: &RunFile) -> Section {
     section.add("Artifacts Available", UNKNOWN);
     section
         .add("Artifacts Evaluated: documented", "The files of a run are described in results/FORMAT.md of etcbench.");
-    section.add("Artifacts Evaluated: consistent", "Records, tests of difference and tables are made of the stored predictions; `etcbench submission check` makes them again.");
+    section.add(
+        "Artifacts Evaluated: consistent",
+        "Records, tests of difference and tables are made of the stored \
+             predictions; `etcbench submission check` makes them again.",
+    );
     let external = run.models.iter().filter(|model| model.external.is_some()).map(|model| model.name.clone());
     section.add(
         "Artifacts Evaluated: complete",
@@ -311,16 +342,26 @@ fn checklist(run: &RunFile, cards: &[Card]) -> Section {
     for item in ["Claims", "Limitations", "Theory assumptions and proofs"] {
         section.add(item, UNKNOWN);
     }
-    section.add("Experimental result reproducibility", match imported {
-        true => "Predictions were made elsewhere, and this run cannot make them again.",
-        false => "Experiment, seeds, splits and versions are above; the same experiment and seed give the same bits on the same machine type.",
-    });
-    section.add("Open access to data and code", "Where the data is published is above. Whether this run and the code of its models are published is unknown to the run.");
+    section.add(
+        "Experimental result reproducibility",
+        match imported {
+            true => "Predictions were made elsewhere, and this run cannot make them again.",
+            false => {
+                "Experiment, seeds, splits and versions are above; the same experiment and seed give the same bits \
+                 on the same machine type."
+            }
+        },
+    );
+    section.add(
+        "Open access to data and code",
+        "Where the data is published is above. Whether this run and the code \
+             of its models are published is unknown to the run.",
+    );
     section.add(
         "Experimental setting",
         "Splits, hyperparameters and how they were chosen are above, and whole in experiment.toml.",
     );
-    section.add("Statistical significance", format!("{} seeds; intervals and tests are above.", run.seeds.len()));
+    section.add("Statistical significance", format!("Intervals and tests are above, with {}.", seeds(run)));
     section.add("Compute resources", "Above, for this run alone.");
     for item in ["Code of ethics", "Broader impacts", "Safeguards"] {
         section.add(item, UNKNOWN);

@@ -107,7 +107,8 @@ pub const RULES: [Rule; 19] = [
     Rule {
         name: "leaks",
         asks: "What a split gives away is told.",
-        shown_by: "Shared captures, hosts, connections and times, captures per class, and the score of the most frequent one, computed again \
+        shown_by: "Shared captures, hosts, connections and times, captures per class, and the score of the most frequent \
+                 one, computed again \
                    from the flows; what needs the captures is not.",
     },
     Rule {
