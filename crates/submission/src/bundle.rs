@@ -64,7 +64,7 @@ impl Bundle {
         Ok(Self { name: String::new(), identity, files })
     }
 
-    /// Reads a bundle's file, within bounds. What its files say is for [`check`](super::check).
+    /// Reads a bundle's file, within bounds. What its files say is for [`check`](super::check()).
     ///
     /// # Errors
     /// A file that cannot be read or is no bundle.
