@@ -96,8 +96,7 @@ pub const RULES: [Rule; 19] = [
     Rule {
         name: "costs",
         asks: "Times, rates and sizes agree with one another.",
-        shown_by: "Costs in `run.json` against those of the records; rates against times; stages and processor time against \
-                   elapsed time.",
+        shown_by: "Costs in `run.json` against those of the records; rates against times; the stage of a fit against the fit.",
     },
     Rule {
         name: "comparisons",
