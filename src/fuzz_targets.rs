@@ -16,12 +16,13 @@ use crate::feature::{FeatureSet, StoreReader, TokenArray};
 use crate::flow::{FiveTuple, FlowOptions};
 use crate::model::ModelArchive;
 use crate::report::ToleranceFile;
+use crate::submission::{Bundle, check};
 
 /// A target and its name, which is that of its folder of seeds.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("capture", capture),
     ("packet", packet),
     ("zip", zip_archive),
@@ -32,6 +33,7 @@ pub const TARGETS: [Target; 10] = [
     ("store", store),
     ("arff", arff),
     ("published", published),
+    ("bundle", bundle),
 ];
 
 /// Small enough that a bomb takes no time.
@@ -290,5 +292,13 @@ fn published_definitions() -> Vec<DatasetDefinition> {
 pub fn store(bytes: &[u8]) {
     if let Ok(reader) = StoreReader::open(&file("flows.parquet", bytes)) {
         reader.take(100_000).for_each(drop);
+    }
+}
+
+/// A bundle of a run, not compressed; its index need not be right for the rest to be looked at.
+pub fn bundle(bytes: &[u8]) {
+    if let Ok(bundle) = Bundle::from_tar(Path::new("fuzz.etcbundle"), bytes) {
+        let checked = check(&bundle, Path::new("nowhere")).expect("a temporary folder can be written");
+        checked.findings.iter().for_each(|finding| assert!(!finding.to_string().contains('\n')));
     }
 }

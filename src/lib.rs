@@ -17,6 +17,7 @@ pub use etcbench_report as report;
 pub use etcbench_split as split;
 pub use etcbench_storage as storage;
 pub use etcbench_storage::{declarative, progress, seed};
+pub use etcbench_submission as submission;
 pub use etcbench_synth as synth;
 
 pub mod cli;

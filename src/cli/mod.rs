@@ -20,6 +20,7 @@ macro_rules! tell {
     }};
 }
 
+mod appendix;
 mod audit;
 mod audit_data;
 mod cache;
@@ -37,6 +38,7 @@ mod gpu_check;
 mod init;
 mod interrupt;
 mod ladder;
+mod leaderboard;
 mod leaks;
 mod list;
 mod live;
@@ -47,6 +49,7 @@ mod progress;
 mod report;
 mod run;
 mod split;
+mod submission;
 mod sweep;
 mod tables;
 mod units;
@@ -135,6 +138,13 @@ enum Command {
     Export(export::ExportArguments),
     /// Score predictions that were made elsewhere, on the splits of an experiment.
     Import(export::ImportArguments),
+    /// A run as one file that others can check, and the check of such files.
+    #[command(subcommand)]
+    Submission(submission::SubmissionCommand),
+    /// Write a page of checked bundles: entries ranked with intervals, costs, models, history.
+    Leaderboard(leaderboard::LeaderboardArguments),
+    /// Write the reproducibility appendix of a run, as reviewers of artifacts ask for it.
+    Appendix(appendix::AppendixArguments),
     /// Models in other languages (models/), checked before they are trusted.
     #[command(subcommand)]
     Model(model::ModelCommand),
@@ -307,6 +317,9 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::Split(arguments) => split::split(&project, &arguments),
         Command::Export(arguments) => export::export(&project, &arguments),
         Command::Import(arguments) => export::import(&project, &arguments),
+        Command::Submission(command) => submission::submission(&project, &command),
+        Command::Leaderboard(arguments) => leaderboard::write(&project, &arguments),
+        Command::Appendix(arguments) => appendix::appendix(&project, &arguments),
         Command::Model(command) => model::model(&project, &command),
         Command::Data(command) => data::data(&project, &command),
         Command::Cache(arguments) => cache::cache(&project, &arguments),

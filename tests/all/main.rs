@@ -41,6 +41,7 @@ mod published;
 mod report;
 mod slurm;
 mod stages;
+mod submission;
 mod sweep;
 mod tables;
 mod tools;

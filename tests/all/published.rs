@@ -54,7 +54,7 @@ trees = 10
 "#;
 
 /// A folder per class of text files: long packets to and fro, and short ones in one direction.
-fn project() -> Project {
+pub(crate) fn project() -> Project {
     let project = Project::new();
     project.write("data/small.toml", DATASET);
     for flow in 0..16_u32 {

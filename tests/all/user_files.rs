@@ -197,13 +197,14 @@ fn older_runs_are_known_as_such() {
 
 /// Every option that names a file or folder to write, as the help of its subcommand has it, and a command that writes it
 /// to `{}`.
-const OUTPUTS: [(&str, &[&str]); 10] = [
+const OUTPUTS: [(&str, &[&str]); 11] = [
     ("features --output", &["features", "data/small/one.pcap", "-o", "{}"]),
     ("features --output", &["features", "data/small/one.pcap", "--format", "csv", "-o", "{}"]),
     ("classify --output", &["classify", "model.safetensors", "data/small/one.pcap", "-o", "{}"]),
     ("split --output", &["split", "small", "--variants", "whole", "-o", "{}"]),
     ("data leaks --output", &["data", "leaks", "small", "--variants", "whole", "-o", "{}"]),
     ("report --output", &["report", "small-small-full", "--paper", "elsewhere", "-o", "{}"]),
+    ("appendix --output", &["appendix", "small-small-full", "-o", "{}"]),
     ("data verify --manifest", &["data", "verify", "small", "--manifest", "{}"]),
     ("data labels --list", &["data", "labels", "small", "--list", "{}"]),
     ("data synth --output", &["data", "synth", "--packets", "50", "--active-flows", "5", "-o", "{}"]),
@@ -225,10 +226,12 @@ const OUTPUTS: [(&str, &[&str]); 10] = [
 ];
 
 /// Options with a file or folder that is read, or that cannot be written here.
-const OTHERS: [&str; 12] = [
+const OTHERS: [&str; 14] = [
     "data verify --against",
     "pretrain --show",
     "export --output",
+    "submission pack --output",
+    "leaderboard --output",
     "model check --path",
     "data unpack --into",
     "data fetch --into",

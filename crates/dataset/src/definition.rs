@@ -13,6 +13,7 @@ use super::feature_file::FeatureFileRules;
 use super::flow_labels::{FlowLabelRules, LabelFileScope};
 use super::holds::{HeldTimes, Holds};
 use super::host_labels::HostLabelRules;
+use super::labelled::Labels;
 use super::published::{PublishedRules, PublishedSection};
 use super::rules::{COMPRESSIONS, CaptureKey, LabelRules, LabelTable};
 use etcbench_storage as storage;
@@ -245,6 +246,20 @@ pub fn definition_path(project_root: &Path, name: &str) -> PathBuf {
 }
 
 impl DatasetDefinition {
+    /// The labels that the capture at `path` has as a whole, as a manifest names it (`archive.zip!member` for a member); none
+    /// where no rule names it.
+    ///
+    /// # Errors
+    /// Rules that give it two values of a column.
+    pub fn capture_labels(&self, path: &str) -> Result<Labels, String> {
+        let (archive, member) = path.split_once(".zip!").map_or(("", path), |(archive, member)| (archive, member));
+        let location = match archive.rsplit_once('/') {
+            Some((folder, _)) => format!("{folder}/{member}"),
+            None => member.to_owned(),
+        };
+        self.rules.labels_of(&location)
+    }
+
     /// Reads and checks a definition and the label table it names, which is in the same folder.
     ///
     /// # Errors

@@ -67,7 +67,7 @@ pub struct Comparison {
 ///
 /// # Errors
 /// Predictions that are not distributions over the classes.
-pub(super) fn comparisons(run: &Run) -> Result<Vec<Comparison>, ExperimentError> {
+pub fn comparisons(run: &Run) -> Result<Vec<Comparison>, ExperimentError> {
     let mut all = Vec::new();
     for variant in &run.variants {
         let classes = variant.features.class_names.len();
@@ -130,6 +130,19 @@ pub(super) fn comparisons(run: &Run) -> Result<Vec<Comparison>, ExperimentError>
         }
     }
     Ok(all)
+}
+
+/// The tests as `comparisons.csv` has them.
+///
+/// # Errors
+/// None that is known: every field has a form in CSV.
+pub fn comparisons_csv(comparisons: &[Comparison]) -> Result<Vec<u8>, ExperimentError> {
+    let problem = |problem: String| ExperimentError::Internal { problem: format!("comparisons.csv: {problem}") };
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for comparison in comparisons {
+        writer.serialize(comparison).map_err(|error| problem(error.to_string()))?;
+    }
+    writer.into_inner().map_err(|error| problem(error.to_string()))
 }
 
 /// A model on the test flows of one split.

@@ -36,7 +36,7 @@ mod verify;
 
 pub use cache::{CHECKPOINT_INTERVAL, Cache, StageCount, StageCounts};
 pub use cache_entries::{CacheContents, CacheEntry, PruneLimits, Pruned};
-pub use comparisons::{Comparison, PairedTest};
+pub use comparisons::{Comparison, PairedTest, comparisons, comparisons_csv};
 pub use divided::{DividedFlows, divided_flows};
 pub use evaluation::{
     Answers, BatchCost, Condition, DECISION_BATCHES, DecisionCost, Disturbance, EvaluationKind, EvaluationOptions,
@@ -63,7 +63,7 @@ pub use run::{
 pub use slurm::{Queue, SlurmError, SlurmOptions, submit};
 pub use store::store;
 pub use sweep::coordinates;
-pub use tune::{Dimension, Range, Scale, Search, Trial, TuneOptions, Tuning};
+pub use tune::{Dimension, Range, Scale, Search, Trial, TuneOptions, Tuning, tried_settings};
 pub use unit::{Unit, UnitOutcome, are_cached, load_shared, run_unit, units};
 pub use verify::{Agreement, Measured as AgreementPart, verify_models};
 

@@ -7,14 +7,14 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::cache::StageCounts;
-use super::comparisons::comparisons;
+use super::comparisons::{comparisons, comparisons_csv};
 use super::evaluation::{answers_csv, evaluation_csv};
 use super::flows::CaptureFacts;
 use super::run::{FailedFit, FittedRow, LeftOutVariant, Run, VariantRun};
 use super::{Cost, ExperimentError, Provenance, RunKey};
 use etcbench_feature::Unselected;
 use etcbench_model::external::FailureKind;
-use etcbench_model::{Implementation, Pretraining, StageTime};
+use etcbench_model::{Implementation, ModelKind, Pretraining, StageTime};
 use etcbench_split::SmallClass;
 use etcbench_storage as storage;
 
@@ -27,6 +27,8 @@ struct RunFile<'a> {
     size: &'a str,
     seeds: &'a [u64],
     provenance: &'a Provenance,
+    manifests: Vec<ManifestFile<'a>>,
+    models: Vec<ModelFile<'a>>,
     captures: &'a [CaptureFacts],
     data_notes: &'a [String],
     stages: &'a StageCounts,
@@ -38,6 +40,50 @@ struct RunFile<'a> {
     /// Fits of external models that failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failures: Vec<FailureFile<'a>>,
+}
+
+/// Which manifest was that of the run.
+#[derive(Serialize)]
+struct ManifestFile<'a> {
+    dataset: &'a str,
+    /// Of `manifests/DATASET.json`.
+    sha256: String,
+}
+
+/// What a model is, beside its keys.
+#[derive(Serialize)]
+struct ModelFile<'a> {
+    name: &'a str,
+    summary: &'a str,
+    /// That of what a fit computes.
+    version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external: Option<ExternalFile<'a>>,
+}
+
+/// Which program an external model was.
+#[derive(Serialize)]
+struct ExternalFile<'a> {
+    /// The hash of its folder's content.
+    digest: &'a str,
+    version: &'a str,
+    /// The versions that it computes with, as its program says.
+    versions: String,
+    run: &'a [String],
+    build: &'a [String],
+}
+
+impl<'a> ModelFile<'a> {
+    fn of(kind: ModelKind) -> Self {
+        let entry = kind.entry();
+        let external = entry.external.map(|package| {
+            let [_, _, versions] = package.identity();
+            let manifest = &package.manifest;
+            let (run, build) = (&manifest.run, &manifest.build);
+            ExternalFile { digest: &package.digest, version: &manifest.version, versions, run, build }
+        });
+        ModelFile { name: entry.name, summary: entry.summary, version: entry.version, external }
+    }
 }
 
 #[derive(Serialize)]
@@ -89,7 +135,7 @@ struct FitFile<'a> {
 }
 
 /// Writes `experiment.toml`, `run.json`, `leaks.json`, `leaks.csv`, `comparisons.csv`, `manifests/*.json`, `predictions/*.csv`,
-/// `splits/*.csv` and, where there are any, `flows_without_label.csv` into `folder`, which the caller moves into place
+/// `splits/*.csv`, `flows/*.csv` and, where there are any, `flows_without_label.csv` into `folder`, which the caller moves into place
 /// when all of it is written.
 ///
 /// # Errors
@@ -105,7 +151,15 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
         writeln!(file, "# The experiment as it was run, with everything it extends.")?;
         file.write_all(run.experiment.resolved.to_string().as_bytes())
     })?;
-    let json = serde_json::to_vec_pretty(&run_file(run))
+    let mut manifests = Vec::new();
+    for manifest in &run.manifests {
+        let path = folder.join("manifests").join(format!("{}.json", manifest.dataset));
+        let problem = |problem: String| ExperimentError::Store { path: path.clone(), problem };
+        etcbench_dataset::write_manifest(&path, manifest).map_err(|error| problem(error.to_string()))?;
+        let sha256 = etcbench_dataset::file_sha256(&path).map_err(|error| problem(error.to_string()))?;
+        manifests.push(ManifestFile { dataset: &manifest.dataset, sha256 });
+    }
+    let json = serde_json::to_vec_pretty(&run_file(run, manifests))
         .map_err(|error| ExperimentError::Internal { problem: format!("run.json: {error}") })?;
     write(Path::new("run.json"), &mut |file| file.write_all(&json))?;
     let comparisons = comparisons(run)?;
@@ -116,20 +170,12 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
     let lines = super::leaks::to_csv(&leaks)
         .map_err(|error| ExperimentError::Internal { problem: format!("leaks.csv: {error}") })?;
     write(Path::new("leaks.csv"), &mut |file| file.write_all(&lines))?;
-    write(Path::new("comparisons.csv"), &mut |file| {
-        let mut writer = csv::Writer::from_writer(file);
-        comparisons.iter().try_for_each(|comparison| writer.serialize(comparison))?;
-        writer.flush()
-    })?;
+    let lines = comparisons_csv(&comparisons)?;
+    write(Path::new("comparisons.csv"), &mut |file| file.write_all(&lines))?;
     let evaluation = &run.experiment.evaluation;
     if evaluation.drift.is_some() || run.rows.iter().any(|row| !row.answers.is_empty()) {
         let lines = evaluation_csv(evaluation, &run.variants, &run.rows)?;
         write(Path::new("evaluation.csv"), &mut |file| file.write_all(&lines))?;
-    }
-    for manifest in &run.manifests {
-        let path = folder.join("manifests").join(format!("{}.json", manifest.dataset));
-        etcbench_dataset::write_manifest(&path, manifest)
-            .map_err(|error| ExperimentError::Store { path: path.clone(), problem: error.to_string() })?;
     }
     if !run.without_label.is_empty() {
         write(Path::new("flows_without_label.csv"), &mut |file| file.write_all(run.without_label.as_bytes()))?;
@@ -150,11 +196,13 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
             let name = format!("splits/{}-{}.csv", variant.name, variant.split_name(run.seed, run.fold));
             etcbench_split::write_split(&folder.join(name), &variant.features, &run.split)?;
         }
+        let name = format!("flows/{}.csv", variant.name);
+        etcbench_split::write_flows(&folder.join(name), &variant.features)?;
     }
     Ok(())
 }
 
-fn run_file(run: &Run) -> RunFile<'_> {
+fn run_file<'a>(run: &'a Run, manifests: Vec<ManifestFile<'a>>) -> RunFile<'a> {
     RunFile {
         experiment: &run.experiment.name,
         title: &run.experiment.title,
@@ -162,6 +210,8 @@ fn run_file(run: &Run) -> RunFile<'_> {
         size: &run.experiment.size,
         seeds: &run.experiment.seeds,
         provenance: &run.provenance,
+        manifests,
+        models: models(run),
         captures: &run.captures,
         data_notes: &run.data_notes,
         left_out: &run.left_out,
@@ -193,6 +243,22 @@ fn run_file(run: &Run) -> RunFile<'_> {
             })
             .collect(),
     }
+}
+
+/// The models that were fitted, in the order in which they were.
+fn models(run: &Run) -> Vec<ModelFile<'_>> {
+    let fitted = run.rows.iter().map(|row| &row.key).chain(run.failures.iter().map(|failed| &failed.key));
+    let names: Vec<&str> = fitted.map(|key| key.model.as_str()).collect();
+    let mut kinds: Vec<ModelKind> = Vec::new();
+    for spec in run.experiment.variants.iter().flat_map(|variant| &variant.models) {
+        let members = spec.members();
+        for kind in std::iter::once(spec.kind).chain(members.iter().map(|member| member.kind)) {
+            if names.contains(&spec.kind.name()) && !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+    }
+    kinds.into_iter().map(ModelFile::of).collect()
 }
 
 fn variant_file(variant: &VariantRun) -> VariantFile<'_> {

@@ -274,6 +274,15 @@ fn name(keys: &[&str], parameters: &toml::Table) -> String {
     keys.iter().map(told).collect::<Vec<_>>().join(", ")
 }
 
+/// The settings of a model that an experiment tries, by their names in records and in their order; none where it is not tuned.
+///
+/// # Errors
+/// A grid that leaves no room for the file's own values.
+pub fn tried_settings(tune: Option<&TuneOptions>, spec: &ModelSpec) -> Result<Option<Vec<String>>, DeclarativeError> {
+    let Some(tune) = tune.filter(|tune| is_tuned(Some(tune), spec.kind)) else { return Ok(None) };
+    Ok(Some(tune.settings(spec)?.into_iter().map(|setting| setting.name).collect()))
+}
+
 /// One setting that was tried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
@@ -296,7 +305,7 @@ pub struct Tuning {
 
 impl Tuning {
     /// Chooses among trials; none where no trial has a score.
-    pub(super) fn choose(trials: Vec<Trial>) -> Option<Self> {
+    pub fn choose(trials: Vec<Trial>) -> Option<Self> {
         let mut chosen: Option<(usize, f64)> = None;
         for (index, trial) in trials.iter().enumerate() {
             if let Some(score) = trial.macro_f1

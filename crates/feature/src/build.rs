@@ -114,6 +114,40 @@ impl Selection {
         Self { filter: conditions(&self.filter), classes, ..self.clone() }
     }
 
+    /// The class of what has these labels; none where the filter leaves it out, or where it is of none of the classes.
+    pub fn class_of(&self, labels: &Labels) -> Option<String> {
+        let selection = self.composed();
+        if !meets(labels, &selection.filter) {
+            return None;
+        }
+        let value = || labels.get(selection.label.as_ref()?);
+        match &selection.classes {
+            None => value().cloned(),
+            Some(Classes::Listed(names)) => value().filter(|value| names.contains(value)).cloned(),
+            Some(Classes::Composed(classes)) => {
+                classes.iter().find(|(_, conditions)| meets(labels, conditions)).map(|(name, _)| name.clone())
+            }
+        }
+    }
+
+    /// The label columns that decide whether a flow is used and which class it has.
+    pub fn label_columns(&self) -> BTreeSet<&str> {
+        let composed = match &self.classes {
+            Some(Classes::Composed(classes)) => Some(classes.values().flat_map(IndexMap::keys)),
+            _ => None,
+        };
+        let columns = self.filter.keys().chain(&self.label).chain(composed.into_iter().flatten());
+        columns.map(String::as_str).collect()
+    }
+
+    /// The names of the classes in their order, where the selection lists them.
+    pub fn class_names(&self) -> Option<Vec<String>> {
+        match self.composed().classes? {
+            Classes::Listed(names) => Some(names),
+            Classes::Composed(classes) => Some(classes.into_keys().collect()),
+        }
+    }
+
     /// The most flows that can be selected of `count` flows with these labels, without looking at the flows.
     pub fn most_flows<'a>(&self, labels: impl Iterator<Item = &'a Labels>, count: usize) -> usize {
         let Some(most) = self.maximum_flows_per_class else { return count };

@@ -2,7 +2,7 @@
 //! about at once, and macro F1 over the time of a decision, with the models that none is both quicker and better than.
 
 use super::aggregate::{Aggregate, RowKey, aggregate};
-use super::drawing::{Figure, Scatter, scatter};
+use super::drawing::{Figure, ScatterPoint, scatter};
 use super::{Cell, Column, ReportError, Table};
 use etcbench_evaluate::Metric;
 use etcbench_experiment::Record;
@@ -38,6 +38,7 @@ pub(super) fn decision_costs(records: &[Record], title: &str) -> Result<Option<C
     let energy = Metric::DECISIONS.iter().any(|[.., joules]| shown(joules));
     let mut table = Table {
         columns: vec![
+            Column::number("row", "row"),
             Column::text("model", "model"),
             Column::text("input", "input"),
             Column::text("variant", "variant"),
@@ -46,8 +47,9 @@ pub(super) fn decision_costs(records: &[Record], title: &str) -> Result<Option<C
     };
     table.columns.push(Column::metric(Metric::MACRO_F1));
     table.columns.extend(metrics.iter().copied().map(Column::metric));
-    for row in &rows {
-        let mut cells: Vec<Cell> = [&row.model, &row.input, &row.variant].map(|text| Cell::Text(text.clone())).into();
+    for (place, row) in rows.iter().enumerate() {
+        let mut cells = vec![Cell::number((place + 1) as f64, 0)];
+        cells.extend([&row.model, &row.input, &row.variant].map(|text| Cell::Text(text.clone())));
         for &metric in [Metric::MACRO_F1].iter().chain(&metrics) {
             let summary = aggregate.get(row, None, metric).and_then(|measured| measured.summary);
             cells.push(summary.map_or(Cell::Absent, |summary| Cell::measured(metric, &summary)));
@@ -74,18 +76,15 @@ pub(super) fn decision_costs(records: &[Record], title: &str) -> Result<Option<C
         }
     }
     let figure = |variant: &&str| {
-        let own = rows.iter().filter(|row| row.variant == *variant);
-        let point = |row: &RowKey| {
+        let own = rows.iter().enumerate().filter(|(_, row)| row.variant == *variant);
+        let point = |(place, row): (usize, &RowKey)| {
             let (cost, score) = (mean(&aggregate, row, COST)?, mean(&aggregate, row, Metric::MACRO_F1)?);
-            Some((row.model_name(), cost, score))
+            Some(ScatterPoint { number: place + 1, name: row.model_name(), cost, score })
         };
-        let plot = Scatter {
-            title: format!("{title}: what a decision costs ({variant})"),
-            x_axis: "microseconds of a decision, asked about one flow".to_owned(),
-            y_axis: Metric::MACRO_F1.label.to_owned(),
-            points: own.filter_map(point).collect(),
-        };
-        (format!("cost-{variant}"), scatter(&plot))
+        let points: Vec<ScatterPoint> = own.filter_map(point).collect();
+        let title = format!("{title}: what a decision costs ({variant}); numbers are those of the table's rows");
+        let cost = "microseconds of a decision, asked about one flow";
+        (format!("cost-{variant}"), scatter(title, cost, Metric::MACRO_F1.label, &points))
     };
     let figures = variants.iter().map(figure).collect();
     Ok(Some((table, figures)))

@@ -54,7 +54,7 @@ fn cell(cell: &Cell) -> String {
 }
 
 /// Text in which LaTeX finds no command.
-pub(super) fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -10,7 +10,7 @@ use etcbench_evaluate::{Metric, ReliabilityBin, reliability};
 use etcbench_experiment::RunKey;
 
 /// The predictions of one fit.
-pub(super) struct StoredPredictions {
+pub struct StoredPredictions {
     /// The names of the classes, in their order.
     pub classes: Vec<String>,
     /// The id of each test flow, `capture#number`.
@@ -62,7 +62,7 @@ pub(super) fn row_reliability(run: &StoredRun, row: &RowKey) -> Result<Option<Ve
 ///
 /// # Errors
 /// A file that cannot be read or is not one of predictions.
-pub(super) fn read_predictions(path: &Path) -> Result<StoredPredictions, ReportError> {
+pub fn read_predictions(path: &Path) -> Result<StoredPredictions, ReportError> {
     let mut reader = csv::Reader::from_path(path).map_err(|problem| file_error(path, problem))?;
     let header = reader.headers().map_err(|problem| file_error(path, problem))?.clone();
     let classes: Vec<String> =

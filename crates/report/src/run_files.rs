@@ -135,13 +135,16 @@ impl RunFiles {
         let of_results = |name: &&str| {
             let below = |folder: &str| name.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
             !["run.json", "units.json", "records.jsonl", "records.csv"].contains(name)
-                && !["tables", MODELS].into_iter().any(below)
+                && !["tables", MODELS, FLOWS].into_iter().any(below)
         };
         let files = self.0.iter().map(|(name, checksum)| (name.as_str(), checksum.as_str()));
         files.filter(|(name, _)| of_results(name)).collect()
     }
 }
 
+/// The folder of flows with their classes, which runs of earlier versions did not write. Splits and predictions differ where
+/// these do.
+const FLOWS: &str = "flows";
 /// The folder of trained models, which only some runs write.
 const MODELS: &str = "models";
 

@@ -265,6 +265,25 @@ pub fn write_run_tables(
     Ok((printed, paths))
 }
 
+/// A run's tables as CSV and Markdown, by the names of their files; `run` is the run's folder.
+///
+/// # Errors
+/// Those of [`write_run_tables`], apart from writing.
+pub fn run_table_texts(
+    published: &Path,
+    heading: &RunHeading<'_>,
+    records: &[Record],
+    run: &Path,
+) -> Result<Vec<(String, String)>, ReportError> {
+    let mut texts = Vec::new();
+    for table in run_tables(published, heading, records, run)?.tables {
+        let name = table.file_name(heading.experiment);
+        texts.push((format!("{name}.csv"), table.table.to_csv()?));
+        texts.push((format!("{name}.md"), table.table.to_markdown()));
+    }
+    Ok(texts)
+}
+
 /// Writes a table as `<name>.csv`, `.md` and `.tex`, and gives these files.
 pub(super) fn write_table(table: &Table, folder: &Path, name: &str) -> Result<Vec<PathBuf>, ReportError> {
     let contents = [("csv", table.to_csv()?), ("md", table.to_markdown()), ("tex", table.to_latex())];

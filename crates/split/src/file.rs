@@ -19,7 +19,7 @@ use etcbench_storage::write_whole_with;
 const IDENTITY: [&str; 5] = ["flow_id", "source", "destination", "transport", "start"];
 const KNOWN: [&str; 8] = ["flow_id", "source", "destination", "transport", "start", "seed", "fold", "part"];
 
-fn error(path: &Path, problem: impl std::fmt::Display) -> SplitError {
+pub(super) fn error(path: &Path, problem: impl std::fmt::Display) -> SplitError {
     SplitError::File { path: path.display().to_string(), problem: problem.to_string() }
 }
 
@@ -88,7 +88,7 @@ fn write(path: &Path, features: &FeatureSet, splits: &[Named<'_>]) -> Result<(),
 }
 
 /// The values of [`IDENTITY`].
-fn identity(flow: &FlowProvenance) -> [String; 5] {
+pub(super) fn identity(flow: &FlowProvenance) -> [String; 5] {
     let transport = match flow.five_tuple.transport {
         Transport::Tcp => "tcp",
         Transport::Udp => "udp",

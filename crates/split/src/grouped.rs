@@ -196,7 +196,7 @@ fn divided(
 fn collect_groups<'a>(flows: &Flows<'_>, by: GroupBy, provenance: &'a [FlowProvenance]) -> Vec<Group<'a>> {
     let mut groups: BTreeMap<Cow<'a, str>, Group<'a>> = BTreeMap::new();
     for row in flows.classes.iter().flatten().copied() {
-        let name = group_name(&provenance[row], by);
+        let name = group_of(&provenance[row], by);
         let group = groups.entry(name.clone()).or_insert_with(|| Group {
             name,
             rows: Vec::new(),
@@ -209,7 +209,7 @@ fn collect_groups<'a>(flows: &Flows<'_>, by: GroupBy, provenance: &'a [FlowProve
 }
 
 /// The name of the group that a flow is in.
-pub(super) fn group_name(flow: &FlowProvenance, by: GroupBy) -> Cow<'_, str> {
+pub fn group_of(flow: &FlowProvenance, by: GroupBy) -> Cow<'_, str> {
     match by {
         GroupBy::Capture => Cow::Borrowed(flow.capture.as_str()),
         GroupBy::Host => Cow::Owned(flow.five_tuple.destination.ip().to_string()),

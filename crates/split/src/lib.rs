@@ -8,6 +8,7 @@ mod assignment;
 mod datasets;
 mod draw;
 mod file;
+mod flows_file;
 mod grouped;
 mod options;
 mod sampling;
@@ -18,6 +19,8 @@ mod summary;
 use serde::{Deserialize, Serialize};
 
 pub use file::{read_split, read_splits, write_split, write_splits};
+pub use flows_file::{read_flows, write_flows};
+pub use grouped::group_of;
 pub use options::{FewGroups, Fractions, GroupBy, SmallClasses, SplitMethod, SplitOptions};
 pub use sampling::{Sampling, sample_training};
 pub use small_classes::{SmallClass, leave_out_small_classes};

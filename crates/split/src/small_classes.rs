@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::grouped::{Folds, group_name};
+use super::grouped::{Folds, group_of};
 use super::{Flows, SmallClasses, SplitError, SplitMethod, SplitOptions, datasets, stratified};
 use etcbench_feature::FeatureSet;
 
@@ -83,7 +83,7 @@ fn lacks(features: &FeatureSet, rows: &[usize], options: &SplitOptions) -> Resul
         return Ok(Some(lacks));
     }
     let groups = |needed: usize, by| {
-        let own: BTreeSet<_> = rows.iter().map(|&row| group_name(&features.provenance[row], by)).collect();
+        let own: BTreeSet<_> = rows.iter().map(|&row| group_of(&features.provenance[row], by)).collect();
         let told = || {
             format!("it is in {} {}{}, and needs {needed}", own.len(), by.name(), if own.len() == 1 { "" } else { "s" })
         };

@@ -196,6 +196,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stored_as_resolved_is_the_same_experiment() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/table2.toml");
+        let own = |text: &str| text.to_owned();
+        let assignments = ["split.method=k_fold", "feature.masks=[\"ports\"]", "model.svm.cost=3"].map(own).to_vec();
+        let overrides =
+            Overrides { data: vec![own("lab")], size: Some(own("demo")), assignments, ..Overrides::default() };
+        // The shares that the variants give are none of folds'.
+        assert!(read_experiment(&path, &overrides).is_err());
+        let assignments = vec![own("feature.masks=[\"ports\"]"), own("split.validation=0.15"), own("split.train=0.75")];
+        let overrides = Overrides { assignments, ..overrides };
+        let first = read_experiment(&path, &overrides).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let stored = folder.path().join("table2.toml");
+        std::fs::write(&stored, first.resolved.to_string()).unwrap();
+        let again = read_experiment(&stored, &Overrides::default()).unwrap();
+        assert_eq!((&again.variants, &again.resolved, &again.seeds), (&first.variants, &first.resolved, &first.seeds));
+    }
+
+    #[test]
     fn a_size_wins_over_what_is_said_on_a_dataset() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/table1.toml");
         let overrides = Overrides { data: vec!["lab".into()], size: Some("demo".into()), ..Overrides::default() };

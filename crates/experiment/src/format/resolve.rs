@@ -93,6 +93,12 @@ pub(super) fn resolve(layers: Layers, overrides: &Overrides) -> Result<Resolved,
         merge_on(&mut table, &datasets).map_err(content)?;
     }
     declarative::merge(&mut table, &assignments);
+    // What is stored as resolved gives the same variants when it is read again.
+    if let Some(toml::Value::Table(variants)) = table.get_mut("variant") {
+        for (_, variant) in variants.iter_mut() {
+            variant.as_table_mut().into_iter().for_each(|keys| overwrite(keys, &assignments));
+        }
+    }
 
     let mut document: Document = declarative::typed(table.clone(), &origin)?;
     if !overrides.data.is_empty() {
@@ -130,6 +136,17 @@ pub(super) fn resolve(layers: Layers, overrides: &Overrides) -> Result<Resolved,
     let size = overrides.size.clone().unwrap_or_else(|| "full".to_owned());
     let ladder = overrides.ladder.is_some();
     Ok(Resolved { name, origin, size, document, variants, table, ladder })
+}
+
+/// Takes from `over` what `keys` has too.
+fn overwrite(keys: &mut toml::Table, over: &toml::Table) {
+    for (key, value) in over {
+        match (keys.get_mut(key), value) {
+            (Some(toml::Value::Table(below)), toml::Value::Table(above)) => overwrite(below, above),
+            (Some(below), above) => *below = above.clone(),
+            (None, _) => {}
+        }
+    }
 }
 
 /// Puts the rungs of the ladder that `overrides` ask for in the place of the variants.

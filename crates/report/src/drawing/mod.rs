@@ -22,7 +22,7 @@ pub(super) use dots::{Dot, Dots, dots};
 pub(super) use heat_map::{HeatMap, heat_map};
 pub(super) use ladder::{LadderLine, LadderPlot, LadderPoint, ladder_figure};
 pub(super) use reliability::reliability_diagram;
-pub(super) use scatter::{Scatter, scatter};
+pub(super) use scatter::{ScatterPoint, scatter};
 
 use canvas::Canvas;
 

@@ -1,63 +1,63 @@
-//! What is had for what it costs: a mark per model over a logarithmic axis of costs, and the line through those that no other is
-//! both cheaper and better than (the Pareto front).
+//! What scores cost: a mark per row, its cost along a logarithmic axis and its score upwards, and the line through those that no
+//! other is both cheaper and better than (the Pareto front). Marks have the numbers of their rows, since names would cover one
+//! another.
 
-use super::canvas::{Anchor, Canvas, legend_height};
-use super::scale::Scale;
-use super::{Figure, three};
+use super::canvas::{Anchor, Canvas};
+use super::scale::{Scale, short};
+use super::{Figure, MOST_SERIES, three};
 
-/// What is drawn.
-pub(crate) struct Scatter {
-    /// The caption.
-    pub title: String,
-    /// What the horizontal axis measures; less is better.
-    pub x_axis: String,
-    /// What the vertical axis measures, a share; more is better.
-    pub y_axis: String,
-    /// Name, cost and score of each.
-    pub points: Vec<(String, f64, f64)>,
+/// One row.
+pub(crate) struct ScatterPoint {
+    /// What stands at the mark.
+    pub number: usize,
+    /// The row's name.
+    pub name: String,
+    /// What it costs, above 0.
+    pub cost: f64,
+    /// Its score, a share.
+    pub score: f64,
 }
 
 /// Places of the points that no other costs at most as much as and scores at least as well, by rising cost.
-fn front(points: &[(String, f64, f64)]) -> Vec<usize> {
+fn front(points: &[ScatterPoint]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..points.len()).collect();
-    order.sort_by(|&a, &b| points[a].1.total_cmp(&points[b].1).then(points[b].2.total_cmp(&points[a].2)));
+    let cheaper = |a: &ScatterPoint, b: &ScatterPoint| a.cost.total_cmp(&b.cost).then(b.score.total_cmp(&a.score));
+    order.sort_by(|&a, &b| cheaper(&points[a], &points[b]));
     let mut best = f64::NEG_INFINITY;
     order.retain(|&place| {
-        let better = points[place].2 > best;
-        best = best.max(points[place].2);
+        let better = points[place].score > best;
+        best = best.max(points[place].score);
         better
     });
     order
 }
 
-/// Draws marks and the front.
-pub(crate) fn scatter(plot: &Scatter) -> Figure {
-    let (left, width, plot_height) = (64.0, 460.0, 240.0);
-    let names: Vec<String> = plot.points.iter().map(|(name, ..)| name.clone()).collect();
-    let top = legend_height(&names, width, left) + 8.0;
-    let bottom = top + plot_height;
-    let mut canvas = Canvas::new(width, bottom + 46.0);
-    canvas.legend(&names, (left, 0.0), false);
-    let x_scale = Scale::logarithmic(plot.points.iter().map(|(_, x, _)| *x), (left + 10.0, width - 14.0));
-    let y_scale = Scale::shares(plot.points.iter().map(|(.., y)| *y), (bottom, top), 5);
-    for (place, text) in y_scale.ticks() {
-        canvas.line([left, place, width - 14.0, place], "var(--grid)", 1.0);
-        canvas.text((left - 8.0, place + 4.0), Anchor::End, "var(--muted)", 11.0, &text);
+/// Draws costs against scores.
+pub(crate) fn scatter(title: String, cost: &str, score: &str, points: &[ScatterPoint]) -> Figure {
+    let (left, right, top, bottom) = (54.0, 470.0, 20.0, 240.0);
+    let mut canvas = Canvas::new(right + 24.0, bottom + 44.0);
+    let costs = Scale::logarithmic(points.iter().map(|point| point.cost), (left, right));
+    let scores = Scale::shares(points.iter().map(|point| point.score), (bottom, top), 5);
+    for (place, text) in costs.ticks() {
+        canvas.line([place, top, place, bottom], "var(--grid)", 1.0);
+        canvas.text((place, bottom + 16.0), Anchor::Middle, "var(--muted)", 11.0, &text);
     }
-    for (place, text) in x_scale.ticks() {
-        canvas.line([place, bottom, place, bottom + 4.0], "var(--muted)", 1.0);
-        canvas.text((place, bottom + 18.0), Anchor::Middle, "var(--muted)", 11.0, &text);
+    for (place, text) in scores.ticks() {
+        canvas.line([left, place, right, place], "var(--grid)", 1.0);
+        canvas.text((left - 6.0, place + 4.0), Anchor::End, "var(--muted)", 11.0, &text);
     }
-    canvas.line([left, bottom, width - 14.0, bottom], "var(--muted)", 1.0);
-    canvas.text(((left + width) / 2.0, bottom + 38.0), Anchor::Middle, "var(--ink)", 12.0, &plot.x_axis);
-    canvas.upright((16.0, (top + bottom) / 2.0), "var(--ink)", &plot.y_axis);
-    let place = |index: usize| (x_scale.place(plot.points[index].1), y_scale.place(plot.points[index].2));
-    let line: Vec<(f64, f64)> = front(&plot.points).into_iter().map(place).collect();
-    canvas.polyline(&line, "var(--muted)", 1.5, 0.8);
-    for (index, (name, x, y)) in plot.points.iter().enumerate() {
-        canvas.mark(place(index), index, &format!("{name}: {} at {}", three(*y), three(*x)));
+    canvas.text(((left + right) / 2.0, bottom + 36.0), Anchor::Middle, "var(--ink)", 12.0, cost);
+    canvas.upright((14.0, (top + bottom) / 2.0), "var(--ink)", score);
+    let front =
+        front(points).into_iter().map(|index| (costs.place(points[index].cost), scores.place(points[index].score)));
+    canvas.polyline(&front.collect::<Vec<_>>(), "var(--muted)", 1.5, 0.8);
+    for (index, point) in points.iter().enumerate() {
+        let place = (costs.place(point.cost), scores.place(point.score));
+        let told = format!("{}. {}: {}, {}", point.number, point.name, three(point.score), short(point.cost));
+        canvas.mark(place, index % MOST_SERIES, &told);
+        canvas.text((place.0 + 8.0, place.1 - 5.0), Anchor::Start, "var(--ink)", 11.0, &point.number.to_string());
     }
-    Figure::new(plot.title.clone(), canvas)
+    Figure::new(title, canvas)
 }
 
 #[cfg(test)]
@@ -66,18 +66,23 @@ mod tests {
 
     #[test]
     fn the_front_has_what_nothing_beats() {
-        let point = |name: &str, x: f64, y: f64| (name.to_owned(), x, y);
-        let points = vec![
-            point("slow and bad", 100.0, 0.4),
-            point("slow and best", 90.0, 0.9),
-            point("quick", 1.0, 0.5),
-            point("between", 10.0, 0.8),
-            point("as dear, worse", 10.0, 0.7),
-            point("as good, dearer", 50.0, 0.8),
+        let rows = [
+            ("slow and bad", 100.0, 0.4),
+            ("slow and best", 90.0, 0.9),
+            ("quick", 1.0, 0.5),
+            ("between", 10.0, 0.8),
+            ("as dear, worse", 10.0, 0.7),
+            ("as good, dearer", 50.0, 0.8),
         ];
+        let point = |(index, (name, cost, score)): (usize, (&str, f64, f64))| ScatterPoint {
+            number: index + 1,
+            name: name.to_owned(),
+            cost,
+            score,
+        };
+        let points: Vec<ScatterPoint> = rows.into_iter().enumerate().map(point).collect();
         assert_eq!(front(&points), [2, 3, 1]);
-        let drawn =
-            scatter(&Scatter { title: "t".into(), x_axis: "x".into(), y_axis: "y".into(), points }).to_svg_file();
-        assert!(drawn.contains("slow and best: 0.900 at 90.0"), "{drawn}");
+        let drawn = scatter("t".to_owned(), "cost", "score", &points).to_svg_file();
+        assert!(drawn.contains("2. slow and best: 0.900"), "{drawn}");
     }
 }

@@ -5,11 +5,14 @@
 //! `leaks.html` and `provenance.html`. The structures here hold what fills them, one per template. Templates escape all
 //! text; what a template says is `safe` is another template, a drawing, or the page's own style and script.
 
+mod leaderboard;
 mod provenance;
 mod run;
 mod table;
 
 use askama::Template;
+
+pub(super) use leaderboard::leaderboard_page;
 
 use super::drawing::Figure;
 use super::results::{Report, ReportedRun};

@@ -1,0 +1,72 @@
+//! The leaderboard's page: `templates/leaderboard.html`, in the style of the report's.
+
+use askama::Template;
+
+use super::Figures;
+use super::table::{Look, TableView};
+use crate::ReportError;
+use crate::leaderboard::{BoardCard, Leaderboard, RefusedEntry};
+
+/// `leaderboard.html`: the whole page.
+#[derive(Template)]
+#[template(path = "leaderboard.html", whitespace = "minimize")]
+struct LeaderboardPage<'a> {
+    style: &'static str,
+    script: &'static str,
+    version: &'static str,
+    about: String,
+    /// Where links lead, and what they say.
+    contents: Vec<(String, &'a str)>,
+    tables: Vec<Section<'a>>,
+    critical_differences: Figures<'a>,
+    /// The same as tables, each with its title.
+    rankings: Vec<(&'a str, TableView)>,
+    cards: &'a [(String, Vec<BoardCard>)],
+    history: TableView,
+    refused: &'a [RefusedEntry],
+}
+
+/// A table of the leaderboard.
+struct Section<'a> {
+    anchor: String,
+    title: &'a str,
+    table: TableView,
+    figure: Figures<'a>,
+}
+
+/// The whole page.
+///
+/// # Errors
+/// A template that cannot be filled, which the compiler rules out but for a failure to write.
+pub(crate) fn leaderboard_page(board: &Leaderboard) -> Result<String, ReportError> {
+    let anchor = |index: usize| format!("table-{}", index + 1);
+    let mut contents: Vec<(String, &str)> =
+        board.tables.iter().enumerate().map(|(index, table)| (anchor(index), table.title.as_str())).collect();
+    contents.extend(
+        [("ranks", "Models over tables"), ("cards", "Models"), ("history", "Bundles"), ("reading", "How to read this")]
+            .map(|(anchor, name)| (anchor.to_owned(), name)),
+    );
+    let section = |(index, table): (usize, &'_ crate::leaderboard::BoardTable)| -> (String, TableView) {
+        (anchor(index), TableView::new(&table.table, &Look::default()))
+    };
+    let tables = board.tables.iter().enumerate().map(|(index, table)| {
+        let (anchor, view) = section((index, table));
+        Section { anchor, title: &table.title, table: view, figure: Figures::of(&table.figure) }
+    });
+    let ranking = |(_, table): &'_ (crate::Figure, crate::Table)| TableView::new(table, &Look::default());
+    let rows: usize = board.tables.iter().map(|table| table.table.rows.len()).sum();
+    let page = LeaderboardPage {
+        style: include_str!("style.css"),
+        script: include_str!("script.js"),
+        version: env!("CARGO_PKG_VERSION"),
+        about: format!("{rows} entries in {} tables, of {} bundles", board.tables.len(), board.history.rows.len()),
+        contents,
+        tables: tables.collect(),
+        critical_differences: Figures::of(board.rankings.iter().map(|(figure, _)| figure)),
+        rankings: board.rankings.iter().map(|drawn| (drawn.1.title.as_str(), ranking(drawn))).collect(),
+        cards: &board.cards,
+        history: TableView::new(&board.history, &Look::default()),
+        refused: &board.refused,
+    };
+    page.render().map_err(|problem| ReportError::Page(problem.to_string()))
+}

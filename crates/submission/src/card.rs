@@ -1,0 +1,105 @@
+//! Model cards: what each model of a run is, with all that the run knows of it. Of an external model its program, and the
+//! versions that it computed with; of an ELMo what its pre-training saw; of weights that were saved their SHA-256.
+
+use serde::{Deserialize, Serialize};
+
+use super::claimed::RunFile;
+use etcbench_model::Implementation;
+
+/// A model of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Card {
+    /// Its name.
+    pub model: String,
+    /// What it reads, a row of the tables each.
+    pub inputs: Vec<String>,
+    /// `fast`, `reference`, `external` or `imported`.
+    pub implementation: String,
+    /// What it is, in a line; nothing is known of one that was imported.
+    pub summary: Option<String>,
+    /// The version of what its fits compute.
+    pub version: Option<u32>,
+    /// Its keys, as the experiment has them; what is not there has the default of the version.
+    pub parameters: serde_json::Value,
+    /// Keys in single variants.
+    pub in_variants: serde_json::Value,
+    /// Its space and the budget, where it was tuned.
+    pub tuning: Option<serde_json::Value>,
+    /// Of an external model: digest of its folder, version, versions of libraries, commands.
+    pub program: Option<serde_json::Value>,
+    /// What its ELMo was pre-trained on, where that is more than training parts; one value per different corpus.
+    pub pretraining: Vec<serde_json::Value>,
+    /// What fits noted, each once.
+    pub notes: Vec<String>,
+    /// The SHA-256 of each model that was saved, by file.
+    pub weights: Vec<Weights>,
+}
+
+/// A saved model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Weights {
+    pub file: String,
+    pub sha256: String,
+}
+
+/// The cards of a run's models, without weights, in the order in which they were fitted.
+pub(super) fn cards(run: &RunFile, experiment: &toml::Table) -> Vec<Card> {
+    let mut cards: Vec<Card> = Vec::new();
+    let keys = run.fits.iter().map(|fit| &fit.key).chain(run.failures.iter().map(|failure| &failure.key));
+    for key in keys {
+        let place = cards.iter().position(|card| card.model == key.model).unwrap_or_else(|| {
+            cards.push(card(run, experiment, &key.model, &key.implementation));
+            cards.len() - 1
+        });
+        if !cards[place].inputs.contains(&key.input) {
+            cards[place].inputs.push(key.input.clone());
+        }
+    }
+    for fit in &run.fits {
+        let Some(card) = cards.iter_mut().find(|card| card.model == fit.key.model) else { continue };
+        for note in fit.notes.iter().filter(|note| !card.notes.contains(note)).cloned().collect::<Vec<_>>() {
+            card.notes.push(note);
+        }
+        let pretraining = fit.pretraining.as_ref().and_then(|seen| serde_json::to_value(seen).ok());
+        let new: Vec<_> = pretraining.into_iter().filter(|seen| !card.pretraining.contains(seen)).collect();
+        card.pretraining.extend(new);
+    }
+    cards
+}
+
+fn card(run: &RunFile, experiment: &toml::Table, model: &str, implementation: &str) -> Card {
+    let facts = run.models.iter().find(|facts| facts.name == model);
+    let of = |table: &toml::Table| table.get("model")?.get(model).cloned();
+    let json = |value: Option<toml::Value>| value.and_then(|value| serde_json::to_value(value).ok());
+    let empty = || serde_json::Value::Object(serde_json::Map::new());
+    let imported = implementation == Implementation::IMPORTED;
+    let variants = experiment.get("variant").and_then(toml::Value::as_table);
+    let in_variants: serde_json::Map<String, serde_json::Value> = variants
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, variant)| Some((name.clone(), json(of(variant.as_table()?))?)))
+        .collect();
+    let tuning = experiment.get("tune").and_then(toml::Value::as_table).and_then(|tune| {
+        let space = tune.get("space")?.get(model)?.clone();
+        let kept = ["search", "budget"].into_iter().filter_map(|key| Some((key.to_owned(), tune.get(key)?.clone())));
+        let mut kept: toml::Table = kept.collect();
+        kept.insert("space".to_owned(), space);
+        json(Some(toml::Value::Table(kept)))
+    });
+    Card {
+        model: model.to_owned(),
+        inputs: Vec::new(),
+        implementation: implementation.to_owned(),
+        summary: facts.map(|facts| facts.summary.clone()),
+        version: facts.map(|facts| facts.version),
+        parameters: json(of(experiment)).filter(|_| !imported).unwrap_or_else(empty),
+        in_variants: serde_json::Value::Object(if imported { serde_json::Map::new() } else { in_variants }),
+        tuning: tuning.filter(|_| !imported),
+        program: facts.and_then(|facts| facts.external.clone()),
+        pretraining: Vec::new(),
+        notes: Vec::new(),
+        weights: Vec::new(),
+    }
+}

@@ -1,0 +1,183 @@
+//! The check of a bundle, from its index to its tables. Each part says what it finds and hands on what it made again; where
+//! that cannot be had, what rests on it is not looked at, and the bundle is refused anyway.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::bundle::{Bundle, INDEX};
+use super::claimed::{Claimed, PUBLISHED};
+use super::rules::Finding;
+use super::{SubmissionError, check_fits, check_flows, check_results, check_splits};
+use etcbench_experiment::{Overrides, read_experiment};
+use etcbench_storage as storage;
+
+/// Files that every bundle has beside those that are named by what they are of.
+pub(super) const FIXED: [&str; 6] =
+    ["experiment.toml", "run.json", "records.csv", "comparisons.csv", "leaks.json", "cards.json"];
+
+/// What came of a check.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// What is wrong; nothing where the bundle is fine.
+    pub findings: Vec<Finding>,
+    /// What was not looked at, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Checks a bundle. `project` is the folder of the project whose experiments and
+/// published tables it is held against, which are etcbench's own where the project has no other.
+///
+/// # Errors
+/// What is wrong with this machine: a temporary folder that cannot be written.
+pub fn check(bundle: &Bundle, project: &Path) -> Result<Checked, SubmissionError> {
+    Ok(check_claims(bundle, project)?.0)
+}
+
+/// As [`check`], with what the bundle claims, where that can be read.
+pub(super) fn check_claims(bundle: &Bundle, project: &Path) -> Result<(Checked, Option<Claimed>), SubmissionError> {
+    let Checked { mut findings, mut notes } = Checked::default();
+    bundle.differences(&mut findings);
+    let Some(claimed) = Claimed::read(bundle, &mut findings)? else {
+        return Ok((Checked { findings, notes }, None));
+    };
+    check_names(bundle, &claimed, &mut findings);
+    check_experiment(&claimed, &mut findings);
+    check_seeds(&claimed, project, &mut findings);
+    check_flows::check_manifests(bundle, &claimed, &mut findings);
+    check_flows::check_definitions(&claimed, project, &mut findings, &mut notes);
+    let flows = check_flows::check_flows(&claimed, &mut findings);
+    let variants = check_splits::check(&claimed, flows, &mut findings);
+    let rows = check_fits::check(&claimed, &variants, &mut findings);
+    let own = env!("CARGO_PKG_VERSION");
+    let version = &claimed.stored.facts.provenance.version;
+    let same_version = version == own;
+    if !same_version {
+        notes.push(format!(
+            "it was made by etcbench {version}, and this is {own}: its tables are not compared, and a metric that none of its records \
+             has is not missed"
+        ));
+    }
+    let made_again = check_results::MadeAgain { variants, rows, same_version };
+    check_results::check(bundle, &claimed, made_again, project, &mut findings)?;
+    Ok((Checked { findings, notes }, Some(claimed)))
+}
+
+/// Nothing but the files of a run, by their names; which of these must be there is said where they are read.
+fn check_names(bundle: &Bundle, claimed: &Claimed, findings: &mut Vec<Finding>) {
+    let ends = |name: &str, ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+    for name in bundle.files.keys() {
+        let known = match name.split_once('/') {
+            None => FIXED.contains(&name.as_str()) || [INDEX, PUBLISHED].contains(&name.as_str()),
+            Some(("manifests", name)) => ends(name, &[".json"]),
+            Some(("flows" | "splits" | "predictions", name)) => ends(name, &[".csv"]),
+            Some(("tables", name)) => ends(name, &[".csv", ".md"]),
+            Some(_) => false,
+        };
+        if !known {
+            findings.push(Finding::new("files", name, "is no file of a bundle"));
+        }
+    }
+    for name in FIXED.iter().filter(|name| !bundle.files.contains_key(**name)) {
+        findings.push(Finding::new("files", *name, "is missing"));
+    }
+    // What nothing asks for would be a place to hide what was left out.
+    let mut asked: BTreeSet<String> = BTreeSet::new();
+    let imported = claimed.is_imported();
+    for variant in &claimed.run.variants {
+        asked.insert(format!("flows/{}.csv", variant.name));
+    }
+    asked.extend(claimed.run.manifests.iter().map(|manifest| format!("manifests/{}.json", manifest.dataset)));
+    for name in bundle.files.keys().filter(|name| name.starts_with("flows/") || name.starts_with("manifests/")) {
+        if !asked.contains(name) {
+            let rule = if name.starts_with("flows/") { "experiment" } else { "manifests" };
+            findings.push(Finding::new(rule, name, "is of nothing that run.json names"));
+        }
+    }
+    let left_out = |name: &String| claimed.run.left_out.iter().any(|left| left.variant == *name);
+    for variant in claimed.experiment.variants.iter().map(|variant| &variant.name) {
+        let there = claimed.run.variants.iter().any(|own| own.name == *variant);
+        if !there && !left_out(variant) && !imported {
+            let problem = format!("variant {variant} of the experiment is not in it");
+            findings.push(Finding::new("experiment", "run.json", problem));
+        }
+    }
+    if !claimed.run.left_out.is_empty() && claimed.experiment.ladder.is_none() {
+        let problem = "variants are left out, which only the rungs of a ladder may be";
+        findings.push(Finding::new("experiment", "run.json", problem));
+    }
+}
+
+/// One experiment in all files.
+fn check_experiment(claimed: &Claimed, findings: &mut Vec<Finding>) {
+    let Claimed { run, experiment, stored, .. } = claimed;
+    let mut found = |place: &str, problem: String| findings.push(Finding::new("experiment", place, problem));
+    if experiment.datasets != run.datasets {
+        let (own, stated) = (run.datasets.join(", "), experiment.datasets.join(", "));
+        found("run.json", format!("is on {own}, and the experiment on {stated}"));
+    }
+    if experiment.title != run.title {
+        found("run.json", format!("is titled {:?}, and the experiment {:?}", run.title, experiment.title));
+    }
+    let dataset = run.datasets.join("+");
+    let expected = (run.experiment.as_str(), dataset.as_str(), run.size.as_str());
+    let of_record = stored.records.iter().map(|record| ("records.csv", &record.key));
+    let of_fit = run.fits.iter().map(|fit| ("run.json", &fit.key));
+    let of_failure = run.failures.iter().map(|failure| ("run.json", &failure.key));
+    let mut told = BTreeSet::new();
+    for (place, key) in of_record.chain(of_fit).chain(of_failure) {
+        let own = (key.experiment.as_str(), key.dataset.as_str(), key.size.as_str());
+        if own != expected && told.insert((place, own)) {
+            found(
+                place,
+                format!(
+                    "has values of {} on {}, {}; the run is of {} on {}, {}",
+                    own.0, own.1, own.2, expected.0, expected.1, expected.2
+                ),
+            );
+        }
+    }
+}
+
+/// Which seeds there are: those that nobody chose.
+fn check_seeds(claimed: &Claimed, project: &Path, findings: &mut Vec<Finding>) {
+    let Claimed { run, experiment, .. } = claimed;
+    let told = |seeds: &[u64]| seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    let mut found = |place: &str, problem: String| findings.push(Finding::new("seeds", place, problem));
+    if experiment.seeds != run.seeds {
+        let (own, stated) = (told(&run.seeds), told(&experiment.seeds));
+        found("run.json", format!("has the seeds {own}, and the experiment states {stated}"));
+    }
+    let count = experiment.seeds.len() as u64;
+    if experiment.seeds.iter().copied().ne(0..count) {
+        let own = told(&experiment.seeds);
+        found(
+            "experiment.toml",
+            format!("the seeds are {own}; {count} seeds are {}", told(&(0..count).collect::<Vec<_>>())),
+        );
+    }
+    // A ladder takes one seed: folds and repetitions stand in their place.
+    if experiment.ladder.is_none()
+        && let Some(stated) = own_experiment(claimed, project)
+        && stated.len() as u64 > count
+    {
+        let problem = format!(
+            "there are {count} seeds, and {} on {} at size {} states {}",
+            run.experiment,
+            run.datasets.join(", "),
+            run.size,
+            told(&stated)
+        );
+        found("experiment.toml", problem);
+    }
+}
+
+/// The seeds of the project's own experiment of the name, dataset and size; none where it has no such experiment.
+fn own_experiment(claimed: &Claimed, project: &Path) -> Option<Vec<u64>> {
+    let run = &claimed.run;
+    storage::declarative::as_file_name(&run.experiment).ok()?;
+    let path = project.join("experiments").join(format!("{}.toml", run.experiment));
+    let size = Some(run.size.clone()).filter(|size| size != "full");
+    let overrides = Overrides { data: run.datasets.clone(), size, ..Overrides::default() };
+    let own = storage::is_file_or_stock(&path).then(|| read_experiment(&path, &overrides).ok()).flatten()?;
+    Some(own.seeds)
+}

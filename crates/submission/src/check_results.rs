@@ -1,0 +1,296 @@
+//! Results: records, tests of difference, leak reports, tables and model cards are made again of what was checked before, and
+//! are those that are claimed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::bundle::Bundle;
+use super::card::cards;
+use super::check_fits::told;
+use super::claimed::{Claimed, PUBLISHED};
+use super::rules::Finding;
+use super::{SubmissionError, io};
+use etcbench_evaluate::Metric;
+use etcbench_experiment::{FailedFit, FittedRow, Record, Run, RunKey, VariantRun, comparisons, comparisons_csv};
+use etcbench_leaks::{LeakReport, Shared, leak_reports};
+use etcbench_model::external::Failure;
+use etcbench_report::{RunHeading, run_table_texts};
+use etcbench_storage as storage;
+
+/// What was made again of a bundle before.
+pub(super) struct MadeAgain {
+    /// The variants with their flows and splits.
+    pub variants: Vec<Option<VariantRun>>,
+    /// The fits with their predictions.
+    pub rows: Option<Vec<FittedRow>>,
+    /// Whether the bundle was made by this version, which has the same metrics and tables.
+    pub same_version: bool,
+}
+
+/// Everything that is made of predictions and splits. Without all fits only what each split gives away can be looked at.
+pub(super) fn check(
+    bundle: &Bundle,
+    claimed: &Claimed,
+    made_again: MadeAgain,
+    project: &Path,
+    findings: &mut Vec<Finding>,
+) -> Result<(), SubmissionError> {
+    let MadeAgain { variants, rows, same_version } = made_again;
+    for variant in variants.iter().flatten() {
+        check_leaks(claimed, variant, findings);
+    }
+    check_cards(bundle, claimed, findings)?;
+    check_published(bundle, claimed, project, findings);
+    let (Some(variants), Some(rows)) = (variants.into_iter().collect::<Option<Vec<_>>>(), rows) else { return Ok(()) };
+    let run = rebuilt(claimed, variants, rows);
+    let records = match run.records() {
+        Ok(records) => records,
+        Err(error) => {
+            findings.push(Finding::new("predictions", "predictions", error.to_string()));
+            return Ok(());
+        }
+    };
+    check_records(&claimed.stored.records, &records, same_version, findings);
+    let again = match comparisons(&run).and_then(|comparisons| comparisons_csv(&comparisons)) {
+        Ok(again) => again,
+        Err(error) => {
+            findings.push(Finding::new("comparisons", "comparisons.csv", error.to_string()));
+            return Ok(());
+        }
+    };
+    let own = bundle.files.get("comparisons.csv").map(Vec::as_slice).unwrap_or_default();
+    if let Some(difference) = first_difference(own, &again) {
+        findings.push(Finding::new("comparisons", "comparisons.csv", difference));
+    }
+    if same_version { check_tables(bundle, claimed, &records, &again, findings) } else { Ok(()) }
+}
+
+/// The run as the runner had it, of flows, splits and predictions.
+fn rebuilt(claimed: &Claimed, variants: Vec<VariantRun>, rows: Vec<FittedRow>) -> Run {
+    let facts = &claimed.stored.facts;
+    let failures = claimed.run.failures.iter().map(|failure| FailedFit {
+        key: failure.key.clone(),
+        failure: Failure {
+            model: failure.key.model.clone(),
+            kind: failure.kind,
+            problem: failure.problem.clone(),
+            standard_error: failure.standard_error.clone(),
+        },
+    });
+    Run {
+        experiment: claimed.experiment.clone(),
+        provenance: facts.provenance.clone(),
+        captures: claimed.run.captures.clone(),
+        manifests: Vec::new(),
+        without_label: String::new(),
+        data_notes: facts.data_notes.clone(),
+        flows_reused: false,
+        stages: BTreeMap::new(),
+        variants,
+        rows,
+        failures: failures.collect(),
+        left_out: claimed.run.left_out.clone(),
+    }
+}
+
+/// What names a value.
+type ValueKey<'a> = (&'a RunKey, Option<&'a str>, Option<&'a str>, Option<&'a str>, Option<usize>, &'a str);
+
+fn by_key(records: &[Record]) -> BTreeMap<ValueKey<'_>, Vec<Option<f64>>> {
+    let mut values: BTreeMap<ValueKey<'_>, Vec<Option<f64>>> = BTreeMap::new();
+    for record in records {
+        let Record { key, class, predicted, setting, epoch, metric, value } = record;
+        let key = (key, class.as_deref(), predicted.as_deref(), setting.as_deref(), *epoch, metric.as_str());
+        values.entry(key).or_default().push(*value);
+    }
+    values
+}
+
+/// Every record is there once, with the value that is measured, and no other.
+fn check_records(own: &[Record], measured: &[Record], same_version: bool, findings: &mut Vec<Finding>) {
+    let has_metric = |name: &str| own.iter().any(|record| record.metric == name);
+    let missed: BTreeSet<&str> =
+        measured.iter().map(|record| record.metric.as_str()).filter(|name| same_version || has_metric(name)).collect();
+    let (own, measured) = (by_key(own), by_key(measured));
+    let shown = |value: Option<f64>| value.map_or_else(|| "undefined".to_owned(), |value| value.to_string());
+    let name = |&(key, class, predicted, setting, epoch, metric): &ValueKey<'_>| {
+        let parts =
+            [class.map(|class| format!(" of {class}")), predicted.map(|class| format!(" predicted as {class}"))];
+        let more = [setting.map(|setting| format!(" with {setting}")), epoch.map(|epoch| format!(" in epoch {epoch}"))];
+        let parts: String = parts.into_iter().chain(more).flatten().collect();
+        format!("{metric}{parts} ({})", told(key))
+    };
+    let mut problems: Vec<(&'static str, String)> = Vec::new();
+    let rule = |key: &ValueKey<'_>| {
+        let of_machine = Metric::named(key.5).is_some_and(|metric| metric.of_machine);
+        if of_machine { "costs" } else { "records" }
+    };
+    for (key, values) in &own {
+        let problem = match (values.as_slice(), measured.get(key).map(Vec::as_slice)) {
+            (_, None) => format!("{} is claimed, and nothing of the bundle gives it", name(key)),
+            (own, Some(measured)) if own == measured => continue,
+            ([own], Some([measured])) => {
+                format!("{} is claimed as {}, and is {}", name(key), shown(*own), shown(*measured))
+            }
+            _ => format!("{} is claimed several times", name(key)),
+        };
+        problems.push((rule(key), problem));
+    }
+    for key in measured.keys().filter(|key| !own.contains_key(*key) && missed.contains(key.5)) {
+        problems.push((rule(key), format!("{} is missing", name(key))));
+    }
+    // One edit can move hundreds of values; the first of each rule says what kind it is.
+    for of in ["records", "costs"] {
+        let all: Vec<&String> = problems.iter().filter(|(rule, _)| *rule == of).map(|(_, problem)| problem).collect();
+        for problem in all.iter().take(MOST_TOLD) {
+            findings.push(Finding::new(of, "records.csv", (*problem).clone()));
+        }
+        if let Some(more) = all.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
+            findings.push(Finding::new(of, "records.csv", format!("{more} more values are not those measured")));
+        }
+    }
+}
+
+/// How many values that are wrong in the same way are told one by one.
+const MOST_TOLD: usize = 3;
+
+/// What flows, classes and splits say of a leak report; the rest needs the captures.
+fn check_leaks(claimed: &Claimed, variant: &VariantRun, findings: &mut Vec<Finding>) {
+    let mut found = |problem: String| findings.push(Finding::new("leaks", "leaks.json", problem));
+    let splits: Vec<_> = variant.splits.iter().map(|run| &run.split).collect();
+    let measured = leak_reports(&variant.features, None, &splits);
+    let own = claimed.stored.leaks.iter().filter(|leaks| leaks.variant == variant.name);
+    let stated: BTreeMap<(u64, usize), &LeakReport> =
+        own.map(|leaks| ((leaks.seed, leaks.fold), &leaks.report)).collect();
+    if stated.len() != variant.splits.len() {
+        found(format!(
+            "{}: {} splits are reported on, and there are {}",
+            variant.name,
+            stated.len(),
+            variant.splits.len()
+        ));
+    }
+    for (run, measured) in variant.splits.iter().zip(&measured) {
+        let place = format!("{}, seed {}, fold {}", variant.name, run.seed, run.fold);
+        let Some(stated) = stated.get(&(run.seed, run.fold)) else {
+            found(format!("{place}: there is no report"));
+            continue;
+        };
+        let counts = |report: &LeakReport| (report.training_flows, report.test_flows);
+        if counts(stated) != counts(measured) {
+            found(format!(
+                "{place}: training and test flows are {:?}, and those of the split {:?}",
+                counts(stated),
+                counts(measured)
+            ));
+        }
+        if stated.majority_macro_f1 != measured.majority_macro_f1 {
+            let (own, of_split) = (stated.majority_macro_f1, measured.majority_macro_f1);
+            found(format!("{place}: the most frequent class scores {own}, and in the split {of_split}"));
+        }
+        // Where nobody measured times, none are said to be shared.
+        let timeless = Shared { concurrent_flows: 0, within_training_time_flows: 0, ..measured.shared.clone() };
+        if stated.shared != measured.shared && stated.shared != timeless {
+            found(format!("{place}: what training and test part share is not that of the split"));
+        }
+        if stated.classes != measured.classes {
+            found(format!("{place}: the captures of the classes are not those of the flows"));
+        }
+    }
+}
+
+/// The model cards are those of the run.
+fn check_cards(bundle: &Bundle, claimed: &Claimed, findings: &mut Vec<Finding>) -> Result<(), SubmissionError> {
+    let own = bundle.files.get("cards.json").map(Vec::as_slice).unwrap_or_default();
+    let stated: Vec<super::card::Card> = match serde_json::from_slice(own) {
+        Ok(cards) => cards,
+        Err(error) => {
+            findings.push(Finding::new("format", "cards.json", error.to_string()));
+            return Ok(());
+        }
+    };
+    let again = cards(&claimed.run, &claimed.stored.experiment);
+    for (place, card) in again.iter().enumerate() {
+        // The weights are not in the bundle; their hashes are for who has them.
+        let same = stated
+            .get(place)
+            .is_some_and(|stated| super::card::Card { weights: card.weights.clone(), ..stated.clone() } == *card);
+        if !same {
+            let problem = format!("the card of {} is not that of run.json and experiment.toml", card.model);
+            findings.push(Finding::new("tables", "cards.json", problem));
+        }
+    }
+    if stated.len() != again.len() {
+        let problem = format!("has {} cards, and the run {} models", stated.len(), again.len());
+        findings.push(Finding::new("tables", "cards.json", problem));
+    }
+    Ok(())
+}
+
+/// Published numbers are those that the project has for the experiment, where it has any.
+fn check_published(bundle: &Bundle, claimed: &Claimed, project: &Path, findings: &mut Vec<Finding>) {
+    let path = project.join("paper/published").join(format!("{}.csv", claimed.run.experiment));
+    let Ok(known) = storage::or_stock(&path, std::fs::read(&path)) else { return };
+    if bundle.files.get(PUBLISHED) != Some(&known) {
+        let problem = format!("is not the {}.csv of published numbers that is known here", claimed.run.experiment);
+        findings.push(Finding::new("tables", PUBLISHED, problem));
+    }
+}
+
+/// The tables are those that the records give.
+fn check_tables(
+    bundle: &Bundle,
+    claimed: &Claimed,
+    records: &[Record],
+    comparisons: &[u8],
+    findings: &mut Vec<Finding>,
+) -> Result<(), SubmissionError> {
+    let folder = claimed.folder();
+    std::fs::write(folder.join("comparisons.csv"), comparisons).map_err(io(&folder))?;
+    let heading = RunHeading::of_stored(&claimed.stored);
+    let made = match run_table_texts(&claimed.published(), &heading, records, &folder) {
+        Ok(texts) => texts,
+        Err(error) => {
+            findings.push(Finding::new("tables", "tables", error.to_string()));
+            return Ok(());
+        }
+    };
+    let made: BTreeMap<String, String> =
+        made.into_iter().map(|(name, content)| (format!("tables/{name}"), content)).collect();
+    let own = || bundle.files.iter().filter(|(name, _)| name.starts_with("tables/"));
+    for (name, content) in own() {
+        match made.get(name) {
+            None => findings.push(Finding::new("tables", name, "is no table of the run")),
+            Some(again) => {
+                let difference = first_difference(content, again.as_bytes());
+                findings.extend(difference.map(|difference| Finding::new("tables", name, difference)));
+            }
+        }
+    }
+    for name in made.keys().filter(|name| !bundle.files.contains_key(*name)) {
+        findings.push(Finding::new("tables", name, "is missing"));
+    }
+    Ok(())
+}
+
+/// The first line in which two texts differ.
+fn first_difference(own: &[u8], again: &[u8]) -> Option<String> {
+    if own == again {
+        return None;
+    }
+    let (own, again) = (String::from_utf8_lossy(own), String::from_utf8_lossy(again));
+    let (mut ours, mut theirs) = (own.lines(), again.lines());
+    for line in 1.. {
+        match (ours.next(), theirs.next()) {
+            (None, None) => return Some("differs in how its lines end".to_owned()),
+            (own, again) if own != again => {
+                let shown = |line: Option<&str>| {
+                    line.map_or_else(|| "nothing".to_owned(), |line| line.chars().take(200).collect())
+                };
+                return Some(format!("line {line} is {}, and made again it is {}", shown(own), shown(again)));
+            }
+            _ => {}
+        }
+    }
+    None
+}

@@ -1,0 +1,209 @@
+//! Splits: each is drawn again from flows, classes, method and seed, and none trains on what it tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::claimed::{Claimed, SharedCaptures, VariantFacts};
+use super::rules::Finding;
+use etcbench_experiment::{SplitRun, Variant, VariantRun};
+use etcbench_feature::{FeatureSet, Unselected};
+use etcbench_split::{
+    Part, Split, SplitMethod, SplitOptions, SplitSummary, group_of, read_split, sample_training, split,
+};
+
+/// The variants with the splits that are claimed; none of one whose flows or splits cannot be read.
+pub(super) fn check(
+    claimed: &Claimed,
+    flows: Vec<Option<FeatureSet>>,
+    findings: &mut Vec<Finding>,
+) -> Vec<Option<VariantRun>> {
+    let variants = claimed.run.variants.iter().zip(flows);
+    let checked: Vec<Option<VariantRun>> =
+        variants.map(|(facts, flows)| check_variant(claimed, facts, flows?, findings)).collect();
+    check_no_others(claimed, &checked, findings);
+    checked
+}
+
+fn check_variant(
+    claimed: &Claimed,
+    facts: &VariantFacts,
+    features: FeatureSet,
+    findings: &mut Vec<Finding>,
+) -> Option<VariantRun> {
+    let variant = claimed.experiment.variants.iter().find(|variant| variant.name == facts.name)?;
+    let mut found = |rule, place: &str, problem: String| findings.push(Finding::new(rule, place, problem));
+    let place = |count: usize, seed: u64, fold: usize| {
+        format!("splits/{}-{}.csv", facts.name, Claimed::split_name(count, seed, fold))
+    };
+    let mut splits = Vec::new();
+    let mut whole = true;
+    let mut most = 0;
+    for &seed in &claimed.experiment.seeds {
+        let drawn = drawn(variant, &features, seed);
+        let count = match &drawn {
+            Some(Ok(drawn)) => drawn.len(),
+            Some(Err(problem)) => {
+                found(
+                    "splits",
+                    &facts.name,
+                    format!("seed {seed}: the flows cannot be divided as is stated: {problem}"),
+                );
+                variant.split.count().unwrap_or(1)
+            }
+            // Of a split file nobody knows how many it has.
+            None => stated_count(claimed, facts, seed),
+        };
+        most = count.max(most);
+        let mut tested = vec![0_usize; features.len()];
+        for fold in 0..count {
+            let name = place(count, seed, fold);
+            let path = claimed.folder().join(&name);
+            if !path.is_file() {
+                found("seeds", &name, format!("is missing: there is no split of seed {seed}, fold {fold}"));
+                whole = false;
+                continue;
+            }
+            let own = match read_split(&path, &features) {
+                Ok(own) => own,
+                Err(error) => {
+                    let folder = format!("{}/", claimed.folder().display());
+                    found("splits", &name, error.to_string().replace(&folder, ""));
+                    whole = false;
+                    continue;
+                }
+            };
+            if let Some(Ok(drawn)) = &drawn
+                && let Some(problem) = moved(&features, &own, &drawn[fold])
+            {
+                let method = variant.split.method.name();
+                found("splits", &name, format!("{problem} (method {method}, seed {seed}, fold {fold})"));
+            }
+            if let Some(problem) = on_both_sides(&features, &own, &variant.split) {
+                found("separation", &name, problem);
+            }
+            own.test.iter().for_each(|&row| tested[row] += 1);
+            splits.push((seed, fold, own));
+        }
+        let repeats = variant.split.repeats.unwrap_or(1);
+        if variant.split.method == SplitMethod::KFold && whole {
+            let wrong = (0..features.len()).find(|&row| tested[row] != repeats);
+            if let Some(row) = wrong {
+                let (id, times) = (features.provenance[row].flow_id(), tested[row]);
+                found(
+                    "separation",
+                    &facts.name,
+                    format!("seed {seed}: {id} is tested {times} times in the folds, and not {repeats}"),
+                );
+            }
+        }
+    }
+    let runs: Vec<SplitRun> = splits
+        .into_iter()
+        .map(|(seed, fold, split)| {
+            let summary = SplitSummary::new(&features, &split);
+            let training = sample_training(&features, &split, &variant.split, seed);
+            SplitRun { seed, fold, split, training, summary, leaks: None }
+        })
+        .collect();
+    check_shared(facts, &runs, findings);
+    let run = VariantRun {
+        name: facts.name.clone(),
+        unselected: Unselected::default(),
+        small_classes: facts.small_classes.clone(),
+        unknown: None,
+        features,
+        splits: runs,
+        folds: most,
+    };
+    whole.then_some(run)
+}
+
+/// The splits that method and seed give; none of a split file, which the bundle does not have.
+fn drawn(variant: &Variant, features: &FeatureSet, seed: u64) -> Option<Result<Vec<Split>, String>> {
+    if variant.split.method == SplitMethod::File {
+        return None;
+    }
+    Some(split(features, &variant.split, seed).map_err(|error| error.to_string()))
+}
+
+/// How many splits of a seed are claimed.
+fn stated_count(claimed: &Claimed, facts: &VariantFacts, seed: u64) -> usize {
+    let there = |fold: usize| {
+        let name = format!("splits/{}-seed{seed}-fold{fold}.csv", facts.name);
+        claimed.folder().join(name).is_file()
+    };
+    (0..).take_while(|&fold| there(fold)).count().max(1)
+}
+
+/// Flows that are in another part than the method gives.
+fn moved(features: &FeatureSet, own: &Split, drawn: &Split) -> Option<String> {
+    let parts = |split: &Split| -> BTreeMap<usize, &'static str> {
+        Part::ALL.iter().flat_map(|part| split.part(*part).iter().map(|&row| (row, part.name()))).collect()
+    };
+    let (own, drawn) = (parts(own), parts(drawn));
+    let wrong: Vec<usize> = own.keys().copied().filter(|row| own.get(row) != drawn.get(row)).collect();
+    let &first = wrong.first()?;
+    let id = features.provenance[first].flow_id();
+    let drawn = drawn.get(&first).unwrap_or(&"no part");
+    Some(format!(
+        "{} flow(s) are in another part than is drawn, the first: {id} is in {} and drawn for {drawn}",
+        wrong.len(),
+        own[&first]
+    ))
+}
+
+/// A group that is tested and in another part too, where groups are to be whole.
+fn on_both_sides(features: &FeatureSet, own: &Split, options: &SplitOptions) -> Option<String> {
+    let by = match options.method {
+        SplitMethod::Grouped => options.group.unwrap_or_default(),
+        SplitMethod::KFold => options.group?,
+        _ => return None,
+    };
+    let groups = |rows: &[usize]| -> BTreeSet<String> {
+        rows.iter().map(|&row| group_of(&features.provenance[row], by).into_owned()).collect()
+    };
+    let tested = groups(&own.test);
+    let others: BTreeSet<String> = groups(&own.train).union(&groups(&own.validation)).cloned().collect();
+    let shared: Vec<&String> = tested.intersection(&others).collect();
+    let first = shared.first()?;
+    Some(format!("{} {}(s) are tested and trained on, the first {first}", shared.len(), by.name()))
+}
+
+/// What `run.json` says that parts share.
+fn check_shared(facts: &VariantFacts, runs: &[SplitRun], findings: &mut Vec<Finding>) {
+    let of_run = |run: &SplitRun| {
+        let (seed, fold) = (run.seed, run.fold);
+        let shared = |shared: &etcbench_split::SharedProvenance| SharedCaptures {
+            seed,
+            fold,
+            first: shared.first.name().to_owned(),
+            second: shared.second.name().to_owned(),
+            captures: shared.captures.len(),
+        };
+        run.summary.shared.iter().map(shared).collect::<Vec<_>>()
+    };
+    let measured: Vec<SharedCaptures> = runs.iter().flat_map(of_run).collect();
+    if measured != facts.shared_captures {
+        let problem = format!("{}: the captures that parts share are not those of the splits", facts.name);
+        findings.push(Finding::new("leaks", "run.json", problem));
+    }
+}
+
+/// Splits that no seed of the experiment has.
+fn check_no_others(claimed: &Claimed, checked: &[Option<VariantRun>], findings: &mut Vec<Finding>) {
+    let mut known = BTreeSet::new();
+    for variant in checked.iter().flatten() {
+        known.extend(
+            variant
+                .splits
+                .iter()
+                .map(|run| format!("splits/{}-{}.csv", variant.name, variant.split_name(run.seed, run.fold))),
+        );
+    }
+    // Where a variant could not be read, its splits are not looked for.
+    if checked.iter().any(Option::is_none) {
+        return;
+    }
+    for name in claimed.files_in("splits").into_iter().filter(|name| !known.contains(name)) {
+        findings.push(Finding::new("seeds", name, "is of no seed and fold of the experiment"));
+    }
+}

@@ -1,0 +1,126 @@
+//! The leaderboard of a folder of bundles: each is checked, those that pass are entries, and the others are named.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::bundle::{Bundle, ENDING, sha256};
+use super::card::Card;
+use super::check::{Checked, check_claims};
+use super::claimed::Claimed;
+use super::rules::Finding;
+use super::{SubmissionError, io};
+use etcbench_report::{BoardCard, BoardEntry, Leaderboard, RefusedEntry};
+
+/// How many digits of an identity name a bundle on the leaderboard.
+const DIGITS: usize = 8;
+
+/// The bundles in a folder, by name.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn bundles_in(folder: &Path) -> Result<Vec<PathBuf>, SubmissionError> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(io(folder))? {
+        let path = entry.map_err(io(folder))?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(ENDING)) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Checks bundles and puts those that pass beside one another; gives how many do not.
+///
+/// # Errors
+/// A temporary folder that cannot be written, and records that contradict one another, which no checked bundle has.
+pub fn leaderboard(bundles: &[PathBuf], project: &Path) -> Result<(Leaderboard, usize), SubmissionError> {
+    let (mut entries, mut refused) = (Vec::new(), Vec::new());
+    let mut known: BTreeMap<String, String> = BTreeMap::new();
+    for path in bundles {
+        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let bundle = match Bundle::open(path) {
+            Ok(bundle) => bundle,
+            Err(SubmissionError::NoBundle { problem, .. }) => {
+                refused.push(RefusedEntry { name, findings: vec![problem] });
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        // The same content under two names is one entry.
+        if let Some(first) = known.get(&bundle.identity) {
+            refused.push(RefusedEntry { name, findings: vec![format!("is the same bundle as {first}")] });
+            continue;
+        }
+        let (Checked { findings, .. }, claimed) = check_claims(&bundle, project)?;
+        match claimed {
+            Some(claimed) if findings.is_empty() => {
+                known.insert(bundle.identity.clone(), name);
+                entries.push(entry(&bundle, &claimed));
+            }
+            _ => refused.push(RefusedEntry { name, findings: findings.iter().map(Finding::to_string).collect() }),
+        }
+    }
+    let left_out = refused.len();
+    Ok((Leaderboard::new(entries, refused)?, left_out))
+}
+
+fn entry(bundle: &Bundle, claimed: &Claimed) -> BoardEntry {
+    let cards: Vec<Card> =
+        bundle.files.get("cards.json").and_then(|cards| serde_json::from_slice(cards).ok()).unwrap_or_default();
+    let divisions = claimed.run.variants.iter().map(|variant| (variant.name.clone(), division(bundle, &variant.name)));
+    BoardEntry {
+        bundle: bundle.identity[..DIGITS].to_owned(),
+        run: claimed.stored.clone(),
+        divisions: divisions.collect(),
+        cards: cards.iter().map(board_card).collect(),
+    }
+}
+
+/// The hash of a variant's flows, classes and splits.
+fn division(bundle: &Bundle, variant: &str) -> String {
+    let splits = format!("splits/{variant}-seed");
+    let mut sums = String::new();
+    for (name, content) in &bundle.files {
+        if *name == format!("flows/{variant}.csv") || name.starts_with(&splits) {
+            sums += &format!("{name} {}\n", sha256(content));
+        }
+    }
+    sha256(sums.as_bytes())
+}
+
+/// A card in words.
+fn board_card(card: &Card) -> BoardCard {
+    let mut facts: Vec<(String, String)> = Vec::new();
+    let mut add = |name: &str, value: String| facts.push((name.to_owned(), value));
+    let unknown = || "unknown".to_owned();
+    add("What it is", card.summary.clone().unwrap_or_else(unknown));
+    add("Reads", card.inputs.join(", "));
+    add("Implementation", card.implementation.clone());
+    add("Version", card.version.map_or_else(unknown, |version| version.to_string()));
+    let is_empty = |value: &serde_json::Value| value.as_object().is_some_and(serde_json::Map::is_empty);
+    add(
+        "Keys",
+        if is_empty(&card.parameters) { "the defaults of its version".to_owned() } else { card.parameters.to_string() },
+    );
+    if !is_empty(&card.in_variants) {
+        add("Keys in variants", card.in_variants.to_string());
+    }
+    if let Some(tuning) = &card.tuning {
+        add("Tuning", tuning.to_string());
+    }
+    for (name, value) in card.program.iter().filter_map(serde_json::Value::as_object).flatten() {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        add(&format!("Program: {name}"), value);
+    }
+    for seen in &card.pretraining {
+        add("Pre-training", seen.to_string());
+    }
+    for note in &card.notes {
+        add("Note", note.clone());
+    }
+    let weights: Vec<String> =
+        card.weights.iter().map(|weights| format!("{} {}", weights.sha256, weights.file)).collect();
+    add("Weights", if weights.is_empty() { "not saved".to_owned() } else { weights.join(", ") });
+    BoardCard { model: card.model.clone(), facts }
+}

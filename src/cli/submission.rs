@@ -1,0 +1,110 @@
+//! `etcbench submission`: a run as one file that others can check, and the check.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+
+use super::{Verdict, output, progress};
+use crate::experiment::{self, results_folder};
+use crate::runs::{self, find_run, published_folder};
+use crate::storage;
+use crate::submission::{self, Bundle, Checked, Finding, Rerun};
+
+/// `etcbench submission`.
+#[derive(Subcommand)]
+pub(super) enum SubmissionCommand {
+    /// Pack a run as one file, a bundle, named by the hash of its content.
+    Pack(PackArguments),
+    /// Compute everything that bundles claim again, from their predictions and splits; exit code 1 when something is found.
+    Check(CheckArguments),
+}
+
+/// `etcbench submission pack`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench submission pack table2-lab-demo -o leaderboard
+  etcbench submission pack results/table2-lab-demo -o table2.etcbundle
+
+The same run gives the same bytes. What models say under the conditions of [evaluation] is left out.")]
+pub(super) struct PackArguments {
+    /// The run: its folder, or the folder's name under results/.
+    run: PathBuf,
+    /// The bundle's file, `-` being standard output; in a folder it gets the name RUN-HASH.etcbundle.
+    #[arg(short, long, value_name = "PATH")]
+    output: PathBuf,
+}
+
+/// `etcbench submission check`.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  etcbench submission check leaderboard/*.etcbundle
+  etcbench submission check --rerun table2.etcbundle
+
+The rules are in leaderboard/RULES.md, with what no bundle can show. A line per finding; exit code 1 where there is one, 2 where a
+file is no bundle.")]
+pub(super) struct CheckArguments {
+    /// Bundles.
+    #[arg(required = true, value_name = "BUNDLE")]
+    bundles: Vec<PathBuf>,
+    /// Also run what passes again, which needs its data and external models here, and compare within tolerances.
+    #[arg(long)]
+    rerun: bool,
+}
+
+/// Packs or checks.
+pub(super) fn submission(project: &Path, command: &SubmissionCommand) -> anyhow::Result<Verdict> {
+    match command {
+        SubmissionCommand::Pack(arguments) => pack(project, arguments),
+        SubmissionCommand::Check(arguments) => check(project, arguments),
+    }
+}
+
+fn pack(project: &Path, arguments: &PackArguments) -> anyhow::Result<Verdict> {
+    output::announce(&arguments.output);
+    let folder = find_run(&results_folder(project), &arguments.run)?;
+    let packed = submission::pack(&folder, &published_folder(project))?;
+    let path = match arguments.output.is_dir() {
+        true => arguments.output.join(&packed.name),
+        false => arguments.output.clone(),
+    };
+    storage::write_whole(&path, &packed.bytes).with_context(|| path.display().to_string())?;
+    for what in &packed.left_out {
+        tell!("left out: {what}");
+    }
+    say!("{}: {} bytes, identity {}", path.display(), packed.bytes.len(), packed.identity);
+    Ok(Verdict::Done)
+}
+
+fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Result<Verdict> {
+    let mut verdict = Verdict::Done;
+    // All are read first: a file that is no bundle is told before any is checked.
+    let bundles =
+        arguments.bundles.iter().map(|path| Ok((path, Bundle::open(path)?))).collect::<anyhow::Result<Vec<_>>>()?;
+    for (path, bundle) in bundles {
+        let Checked { mut findings, notes } = submission::check(&bundle, project)?;
+        notes.iter().for_each(|note| tell!("{}: {note}", path.display()));
+        if arguments.rerun && findings.is_empty() {
+            findings = rerun(&bundle, project).with_context(|| path.display().to_string())?;
+        }
+        for finding in &findings {
+            say!("{}: {finding}", path.display());
+        }
+        if findings.is_empty() {
+            let how = if arguments.rerun { ", and the same when it is run again" } else { "" };
+            say!("{}: nothing found{how}; identity {}", path.display(), bundle.identity);
+        } else {
+            verdict = Verdict::CheckFailed;
+        }
+    }
+    Ok(verdict)
+}
+
+/// Runs a bundle's experiment here.
+fn rerun(bundle: &Bundle, project: &Path) -> anyhow::Result<Vec<Finding>> {
+    let rerun = Rerun::new(bundle)?;
+    experiment::require_data(&rerun.experiment, project)?;
+    let settings = runs::settings(project, "auto", "f32", runs::cache(project))?;
+    let run = experiment::run(&rerun.experiment, &settings, progress::for_standard_error().as_ref())?;
+    Ok(rerun.findings(&run)?)
+}
