@@ -16,6 +16,8 @@ mod download;
 #[cfg(unix)]
 mod edited_runs;
 mod evaluation;
+#[cfg(unix)]
+mod examples;
 mod experiments;
 #[cfg(unix)]
 mod external;
@@ -41,6 +43,7 @@ mod slurm;
 mod stages;
 mod sweep;
 mod tables;
+mod terminal;
 mod tools;
 mod tutorial;
 #[cfg(unix)]

@@ -11,7 +11,7 @@ use super::comparisons::comparisons;
 use super::evaluation::{answers_csv, evaluation_csv};
 use super::flows::CaptureFacts;
 use super::run::{FailedFit, FittedRow, LeftOutVariant, Run, VariantRun};
-use super::{Cost, ExperimentError, Provenance, RunKey};
+use super::{BestScore, Cost, ExperimentError, Invocation, Provenance, Record, RunKey};
 use etcbench_feature::Unselected;
 use etcbench_model::external::FailureKind;
 use etcbench_model::{Implementation, Pretraining, StageTime};
@@ -26,6 +26,11 @@ struct RunFile<'a> {
     datasets: &'a [String],
     size: &'a str,
     seeds: &'a [u64],
+    /// How and when it was asked for.
+    invocation: Invocation,
+    /// What scored highest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    best: Option<BestScore>,
     provenance: &'a Provenance,
     captures: &'a [CaptureFacts],
     data_notes: &'a [String],
@@ -90,11 +95,11 @@ struct FitFile<'a> {
 
 /// Writes `experiment.toml`, `run.json`, `leaks.json`, `leaks.csv`, `comparisons.csv`, `manifests/*.json`, `predictions/*.csv`,
 /// `splits/*.csv` and, where there are any, `flows_without_label.csv` into `folder`, which the caller moves into place
-/// when all of it is written.
+/// when all of it is written. `records` are the run's.
 ///
 /// # Errors
 /// Any error of the file system.
-pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
+pub fn store(run: &Run, records: &[Record], folder: &Path) -> Result<(), ExperimentError> {
     let write = |name: &Path, fill: &mut dyn FnMut(&mut dyn Write) -> std::io::Result<()>| {
         let path = folder.join(name);
         let problem = |error: std::io::Error| ExperimentError::Store { path: path.clone(), problem: error.to_string() };
@@ -105,7 +110,7 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
         writeln!(file, "# The experiment as it was run, with everything it extends.")?;
         file.write_all(run.experiment.resolved.to_string().as_bytes())
     })?;
-    let json = serde_json::to_vec_pretty(&run_file(run))
+    let json = serde_json::to_vec_pretty(&run_file(run, records))
         .map_err(|error| ExperimentError::Internal { problem: format!("run.json: {error}") })?;
     write(Path::new("run.json"), &mut |file| file.write_all(&json))?;
     let comparisons = comparisons(run)?;
@@ -154,13 +159,15 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
     Ok(())
 }
 
-fn run_file(run: &Run) -> RunFile<'_> {
+fn run_file<'a>(run: &'a Run, records: &[Record]) -> RunFile<'a> {
     RunFile {
         experiment: &run.experiment.name,
         title: &run.experiment.title,
         datasets: &run.experiment.datasets,
         size: &run.experiment.size,
         seeds: &run.experiment.seeds,
+        invocation: run.invocation.ended(),
+        best: BestScore::of(records),
         provenance: &run.provenance,
         captures: &run.captures,
         data_notes: &run.data_notes,
