@@ -72,13 +72,23 @@ pub fn experiment_names(project: &Path) -> Vec<String> {
 pub fn experiment_titles(project: &Path) -> Vec<(String, Result<String, String>)> {
     let folder = project.join("experiments");
     let mut titles = Vec::new();
+    let mut extended = Vec::new();
     for name in declarative::names(&folder) {
-        let table = declarative::read_table(&folder.join(format!("{name}.toml")));
-        match table.map(|table| table.get("title").and_then(toml::Value::as_str).map(str::to_owned)) {
-            Ok(Some(title)) => titles.push((name, Ok(title))),
-            Ok(None) => {}
-            Err(error) => titles.push((name, Err(error.to_string()))),
+        let file = format!("{name}.toml");
+        match declarative::read_table(&folder.join(&file)) {
+            Ok(table) => {
+                let extends = table.get("extends");
+                let listed = extends.and_then(toml::Value::as_array).into_iter().flatten();
+                extended.extend(listed.chain(extends).filter_map(toml::Value::as_str).map(str::to_owned));
+                let title = table.get("title").and_then(toml::Value::as_str).map(str::to_owned);
+                // One without a title is run under its name, unless it is what others extend.
+                let untitled = title.is_none();
+                let title = title.or_else(|| table.contains_key("dataset").then(|| name.clone()));
+                titles.extend(title.map(|title| (name, Ok(title), untitled.then_some(file))));
+            }
+            Err(error) => titles.push((name, Err(error.to_string()), None)),
         }
     }
-    titles
+    let is_base = |file: &Option<String>| file.as_ref().is_some_and(|file| extended.contains(file));
+    titles.into_iter().filter(|(.., file)| !is_base(file)).map(|(name, title, _)| (name, title)).collect()
 }

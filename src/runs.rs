@@ -149,14 +149,14 @@ pub fn write_results(
     overwrite: bool,
 ) -> anyhow::Result<Written> {
     let staging = WholeFolder::new(folder).with_context(|| format!("{}: cannot write here", folder.display()))?;
-    experiment::store(run, staging.path())?;
+    let records = run.records()?;
+    experiment::store(run, &records, staging.path())?;
     if !units.is_empty() {
         crate::storage::write_whole(&staging.path().join("units.json"), &serde_json::to_vec_pretty(units)?)?;
     }
     if let Some((settings, progress)) = models {
         experiment::save_models(run, settings, &staging.path().join("models"), progress)?;
     }
-    let records = run.records()?;
     for name in ["records.jsonl", "records.csv"] {
         report::write_records(&staging.path().join(name), &records)?;
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use etcbench::experiment::{self, Cache, Overrides, VariantRun, split_leaks};
+use etcbench::experiment::{self, Cache, Invocation, Overrides, VariantRun, split_leaks};
 use etcbench::progress::Progress;
 use etcbench::runs;
 use numpy::{IntoPyArray, PyArrayMethods};
@@ -17,7 +17,7 @@ use crate::work::interruptible;
 pub(crate) struct Experiment {
     experiment: experiment::Experiment,
     project: PathBuf,
-    changed: bool,
+    overrides: Overrides,
 }
 
 /// A variant's features and splits; its arrays are moved, not copied.
@@ -69,7 +69,7 @@ impl Experiment {
         let overrides = Overrides { data, size, assignments, seeds, models, variants, ladder: None };
         let path = etcbench::project::experiment_file(&project, std::path::Path::new(experiment)).map_err(raised)?;
         let experiment = experiment::read_experiment(&path, &overrides).map_err(raised)?;
-        Ok(Self { experiment, project, changed: overrides.change_results() })
+        Ok(Self { experiment, project, overrides })
     }
 
     #[getter]
@@ -119,7 +119,8 @@ impl Experiment {
     /// Where its run is, or will be.
     #[getter]
     fn folder(&self) -> PathBuf {
-        experiment::results_folder(&self.project).join(experiment::results_name(&self.experiment, self.changed))
+        experiment::results_folder(&self.project)
+            .join(experiment::results_name(&self.experiment, self.overrides.change_results()))
     }
 
     /// Features and splits of every variant, and the leak reports as JSON.
@@ -158,7 +159,9 @@ impl Experiment {
             experiment::require_data(&self.experiment, &self.project)?;
             let cache = if cache { runs::cache(&self.project) } else { Cache::disabled() };
             let settings = runs::settings(&self.project, device, "f32", cache)?;
-            let run = experiment::run(&self.experiment, &settings, progress)?;
+            let invocation = Invocation::now(None, &self.overrides);
+            let mut run = experiment::run(&self.experiment, &settings, progress)?;
+            run.invocation = invocation;
             let folder = self.folder();
             let models = save_models.then_some((&settings, progress));
             let written = runs::write_results(&self.project, &run, &folder, &[], models, overwrite)?;

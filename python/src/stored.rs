@@ -18,7 +18,7 @@ pub(crate) fn told<'py>(py: Python<'py>, table: &Table) -> PyResult<(String, Vec
         for row in &table.rows {
             match &row[index] {
                 Cell::Text(text) => values.append(text)?,
-                Cell::Number { value, .. } => values.append(value)?,
+                Cell::Number { value, .. } | Cell::PValue(value) => values.append(value)?,
                 Cell::Undefined(_) | Cell::Absent => values.append(py.None())?,
             }
         }

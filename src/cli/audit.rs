@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::output::JsonOption;
 use super::{Verdict, output};
 use crate::report::{self, AuditTable, Possible};
 use crate::runs::published_folder;
@@ -27,10 +28,14 @@ and the same with weighted_ and micro_. Exit code 1 when something is impossible
 pub(super) struct AuditArguments {
     /// Tables; all of paper/published when not given.
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    json: JsonOption,
 }
 
 /// Prints what cannot be in each table.
 pub(super) fn audit(project: &Path, arguments: &AuditArguments) -> anyhow::Result<Verdict> {
+    let as_json = arguments.json.is_asked();
+    let mut tables = Vec::new();
     let mut files = arguments.files.clone();
     if files.is_empty() {
         files = published(project);
@@ -43,7 +48,15 @@ pub(super) fn audit(project: &Path, arguments: &AuditArguments) -> anyhow::Resul
         let findings =
             AuditTable::read(path)?.audit().map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
         impossible |= findings.iter().any(|finding| finding.possible == Possible::No);
-        say!("{}", output::table(&report::audit_table(&path.display().to_string(), &findings)));
+        let table = report::audit_table(&path.display().to_string(), &findings);
+        if as_json {
+            tables.push(table.to_json());
+        } else {
+            say!("{}", output::table(&table));
+        }
+    }
+    if as_json {
+        output::json(&serde_json::json!({"impossible": impossible, "tables": tables}));
     }
     Ok(if impossible { Verdict::CheckFailed } else { Verdict::Done })
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ndarray::Array2;
 
-use super::Verdict;
+use super::{Verdict, output};
 use crate::capture::{HeaderLayout, Transport};
 use crate::dataset::{FlowProvenance, ReleasedPart, read_released};
 use crate::experiment::SplitLeaks;
@@ -52,11 +52,11 @@ pub(super) fn audit_data(arguments: &AuditDataArguments) -> anyhow::Result<Verdi
     let parts = read_released(&arguments.files)?;
     for part in &parts {
         say!(
-            "{}: {} rows of {} values, {} classes",
+            "{}: {} of {}, {}",
             part.name,
-            part.labels.len(),
-            part.width,
-            classes(std::slice::from_ref(part)).len()
+            output::count(part.labels.len(), "row"),
+            output::count(part.width, "value"),
+            output::count(classes(std::slice::from_ref(part)).len(), "class")
         );
     }
     let find = |name: &str| parts.iter().position(|part| part.name == name);

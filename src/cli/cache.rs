@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use rayon::prelude::*;
 
-use super::{Verdict, progress, run};
+use super::{Verdict, output, progress, run};
 use crate::experiment::{Cache, CacheEntry, PruneLimits};
 
 /// `etcbench cache`.
@@ -144,7 +144,7 @@ fn verify(cache: &Cache, folder: &str, arguments: &VerifyArguments) -> anyhow::R
 }
 
 fn entries(count: usize) -> String {
-    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
+    output::count(count, "entry")
 }
 
 /// Bytes in the units that `--max-size` takes.

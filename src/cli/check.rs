@@ -5,8 +5,9 @@ use std::path::Path;
 
 use anyhow::Context;
 use clap::Args;
+use serde_json::json;
 
-use super::output::shown;
+use super::output::{JsonOption, shown};
 use super::run::Target;
 use super::{Verdict, find_results, output, records};
 use crate::report::{self, StoredRun, ToleranceFile};
@@ -18,6 +19,7 @@ use crate::storage;
   etcbench check table2
   etcbench check table2 --data synth --size ci
   etcbench check table2-synth-ci            the same run by its name
+  etcbench check table2 --json              the verdicts for machines
   etcbench check table2 --update            what the last run would change in the expectations, as a diff
   etcbench check table2 --update --write    and store it
   etcbench check table2 --update --times    hold times too, within three times those of the last run
@@ -37,6 +39,8 @@ pub(super) struct CheckArguments {
     /// Propose expectations of times too; they hold on this machine.
     #[arg(long, requires = "update")]
     times: bool,
+    #[command(flatten)]
+    json: JsonOption,
 }
 
 /// What `--update` was called before.
@@ -44,6 +48,8 @@ const OLD_NAME: &str = "bless";
 
 /// Prints what is out of tolerance; proposes new expectations when asked to.
 pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Result<Verdict> {
+    let as_json = arguments.json.is_asked();
+    anyhow::ensure!(!(as_json && arguments.update), "--json is not for --update, which proposes a diff");
     let run = find_results(project, &arguments.target)?;
     let (records, facts, changes) = storage::read_folder(&run, || {
         let records = records(&run)?;
@@ -56,6 +62,9 @@ pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Resul
             say!("{}: {change}", run.display());
         }
         say!("The run is not as it was written; run the experiment again.");
+        if as_json {
+            output::json(&json!({"run": run.display().to_string(), "met": false, "changes": changes}));
+        }
         return Ok(Verdict::CheckFailed);
     }
     let folder = project.join("results/tolerances");
@@ -101,12 +110,24 @@ pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Resul
     let without = report::rows_without_expectation(&records, &stored)?;
     if let Some(first) = without.first() {
         tell!(
-            "{}: nothing is expected of {} rows of the run, the first of them {first}",
+            "{}: nothing is expected of {} of the run, the first of them {first}",
             path.display(),
-            without.len()
+            output::count(without.len(), "row")
         );
     }
-    if verdicts.iter().all(|verdict| verdict.within) {
+    let met = verdicts.iter().all(|verdict| verdict.within);
+    if as_json {
+        output::json(&json!({
+            "run": run.display().to_string(),
+            "tolerances": path.display().to_string(),
+            "met": met,
+            "changes": changes,
+            "expectations": verdicts.len(),
+            "not_met": table.to_json()["rows"],
+            "rows_without_expectation": without,
+        }));
+    }
+    if met {
         say!("{}: {}", path.display(), table.title);
         return Ok(Verdict::Done);
     }

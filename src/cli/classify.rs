@@ -15,7 +15,7 @@ use crate::flow::{Flow, NumberedFlow, STATISTIC_NAMES, assemble_as_completed};
 use crate::model::{Classification, ModelDescription, TrainedModel};
 use crate::progress::{Progress, Silent};
 use crate::report::{Cell, Column, Table};
-use crate::storage;
+use crate::storage::{self, counted};
 
 /// `etcbench classify`.
 #[derive(Args)]
@@ -225,13 +225,13 @@ fn classify_capture(
         }
     };
     let read =
-        assemble_as_completed(reader, options, &mut add, &mut |packets| progress.note(&format!("{packets} packets")));
+        assemble_as_completed(reader, options, &mut add, &mut |packets| progress.note(&counted(packets, "packet")));
     if let Some(error) = failed {
         return Err(error);
     }
     let read = read?;
     ask(&mut waiting)?;
-    progress.warn(&format!("{capture}: {flows} flows; {read}"));
+    progress.warn(&format!("{capture}: {}; {read}", counted(flows, "flow")));
     Ok(())
 }
 
@@ -420,9 +420,9 @@ impl Summary {
                 Cell::number(sum / *flows as f64, 3),
             ]);
         }
-        table.notes.push(format!("{total} flows got a class."));
+        table.notes.push(format!("{} got a class.", counted(total, "flow")));
         for (reason, flows) in &self.unusable {
-            table.notes.push(format!("{flows} flows got none: {reason}."));
+            table.notes.push(format!("{} got none: {reason}.", counted(*flows, "flow")));
         }
         table.notes.push(
             "The model knows its classes only: a flow of any other kind gets the likeliest of them, and a high probability \

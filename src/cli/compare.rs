@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::json;
 
+use super::output::JsonOption;
 use super::{Verdict, output};
 use crate::evaluate::Metric;
 use crate::experiment::results_folder;
-use crate::report::{self, StoredRun};
+use crate::report::{self, StoredRun, Table};
 use crate::runs::find_run;
 use crate::storage;
 
@@ -17,6 +19,7 @@ use crate::storage;
   etcbench compare table2-synth-ci table2-synth-demo
   etcbench compare results/table2-synth-ci ../before/results/table2-synth-ci
   etcbench compare table2-synth-ci.1 table2-synth-ci          an older run that was kept, and the last one
+  etcbench compare table2-synth-ci table2-synth-demo --json   the same tables for machines
 
 A run is its folder, or the folder's name under results/ (`etcbench list runs` names them). Exit code 1 when a result
 differs in any bit or a run is not as it was written; times and memory do not count.")]
@@ -25,6 +28,8 @@ pub(super) struct CompareArguments {
     first: PathBuf,
     /// Another run.
     second: PathBuf,
+    #[command(flatten)]
+    json: JsonOption,
 }
 
 /// `etcbench rank`.
@@ -42,21 +47,33 @@ pub(super) struct RankArguments {
     /// larger ones.
     #[arg(long, default_value = Metric::MACRO_F1.key, value_name = "NAME")]
     metric: String,
+    #[command(flatten)]
+    json: JsonOption,
 }
 
 /// Prints what two runs have different.
 pub(super) fn compare(project: &Path, arguments: &CompareArguments) -> anyhow::Result<Verdict> {
+    let as_json = arguments.json.is_asked();
     let results = results_folder(project);
     let first = StoredRun::read(&find_run(&results, &arguments.first)?)?;
     let second = StoredRun::read(&find_run(&results, &arguments.second)?)?;
     let compared = report::compare_runs(&first, &second)?;
-    say!("First:  {}\nSecond: {}\n", first.folder.display(), second.folder.display());
-    let mut sound = true;
+    say!("First:  {}\nSecond: {}\n", described(&first), described(&second));
+    let mut changes = Vec::new();
     for run in [&first, &second] {
-        for change in storage::read_folder(&run.folder, || report::integrity(run))? {
-            say!("{}: {change}", run.folder.display());
-            sound = false;
-        }
+        let of_run = storage::read_folder(&run.folder, || report::integrity(run))?;
+        changes.extend(of_run.iter().map(|change| format!("{}: {change}", run.folder.display())));
+    }
+    changes.iter().for_each(|change| say!("{change}"));
+    let sound = changes.is_empty();
+    if as_json {
+        output::json(&json!({
+            "first": first.folder.display().to_string(),
+            "second": second.folder.display().to_string(),
+            "changes": changes,
+            "same_results": compared.same_results,
+            "tables": compared.tables.iter().map(Table::to_json).collect::<Vec<_>>(),
+        }));
     }
     if !sound {
         say!("");
@@ -80,6 +97,16 @@ pub(super) fn compare(project: &Path, arguments: &CompareArguments) -> anyhow::R
     }
     say!("Results differ.");
     Ok(Verdict::CheckFailed)
+}
+
+/// A run's folder, when the run began, and how it was asked for.
+fn described(run: &StoredRun) -> String {
+    let invocation = &run.facts.invocation;
+    let told: Vec<&str> = [&invocation.started, &invocation.command].into_iter().filter_map(Option::as_deref).collect();
+    match told.is_empty() {
+        true => run.folder.display().to_string(),
+        false => format!("{} ({})", run.folder.display(), told.join(", ")),
+    }
 }
 
 /// Says on standard error what of a run is not as it was written.
@@ -115,8 +142,11 @@ pub(super) fn rank(project: &Path, arguments: &RankArguments) -> anyhow::Result<
     if rankings.is_empty() {
         anyhow::bail!("no variant has two models that are in two of the runs; ranks need at least that");
     }
-    for ranking in &rankings {
-        say!("{}", output::table(&report::ranking_table(ranking)));
+    let tables: Vec<Table> = rankings.iter().map(report::ranking_table).collect();
+    if arguments.json.is_asked() {
+        output::json(&json!({"rankings": tables.iter().map(Table::to_json).collect::<Vec<_>>()}));
+        return Ok(Verdict::Done);
     }
+    tables.iter().for_each(|table| say!("{}", output::table(table)));
     Ok(Verdict::Done)
 }

@@ -86,37 +86,68 @@ pub(super) fn data(project: &Path, command: &DataCommand) -> anyhow::Result<Verd
 }
 
 fn list(project: &Path) -> anyhow::Result<Verdict> {
-    for line in lines(project) {
+    for line in listed(project).iter().map(ListedDataset::line) {
         say!("{line}");
     }
     Ok(Verdict::Done)
 }
 
-/// A line per dataset: its name, its title, and whether its captures are here.
-pub(super) fn lines(project: &Path) -> Vec<String> {
-    let line = |name: String| {
+/// A dataset of a project, as lists have it.
+pub(super) struct ListedDataset {
+    pub name: String,
+    /// Its title; none where its definition cannot be read.
+    pub title: Option<String>,
+    /// Whether its captures are here, or why not.
+    pub state: String,
+    /// How many files are here; none where they are not.
+    pub files: Option<usize>,
+}
+
+impl ListedDataset {
+    /// Its line in a list.
+    pub(super) fn line(&self) -> String {
+        match &self.title {
+            Some(title) => format!("{}: {title} [{}]", self.name, self.state),
+            None => format!("{}: {}", self.name, self.state),
+        }
+    }
+}
+
+/// The datasets of a project: name, title, and whether its captures are here.
+pub(super) fn listed(project: &Path) -> Vec<ListedDataset> {
+    let one = |name: String| {
         // A listing does not fail because of one definition, nor because of one folder.
         let definition = match DatasetDefinition::read(&dataset::definition_path(project, &name)) {
             Ok(definition) => definition,
-            Err(error) => return format!("{name}: cannot be read ({error})"),
+            Err(error) => {
+                return ListedDataset { name, title: None, state: format!("cannot be read ({error})"), files: None };
+            }
         };
-        let state = match dataset::locate(&definition, project, "") {
+        let (state, files) = match dataset::locate(&definition, project, "") {
             Ok(folder) => {
+                let files = folder.captures.len();
                 let kind = match (&definition.published, &definition.features) {
-                    (Some(published), _) => format!("files of layout {}", published.layout.name),
-                    (None, Some(_)) => "feature files".to_owned(),
-                    (None, None) => "captures".to_owned(),
+                    (Some(published), _) => {
+                        format!("{} of layout {}", output::count(files, "file"), published.layout.name)
+                    }
+                    (None, Some(_)) => output::count(files, "feature file"),
+                    (None, None) => output::count(files, "capture"),
                 };
-                format!("{} {kind} in {}", folder.captures.len(), folder.root.display())
+                (format!("{kind} in {}", folder.root.display()), Some(files))
             }
             Err(DatasetError::NotHere { .. }) => {
-                format!("not here; see {}: {}", definition.published_at.url, definition.published_at.how)
+                let published = &definition.published_at;
+                let to_get = match published.url.as_str() {
+                    "" => published.how.clone(),
+                    url => format!("see {url}: {}", published.how),
+                };
+                (format!("not here; {to_get}"), None)
             }
-            Err(error) => format!("cannot be used: {error}"),
+            Err(error) => (format!("cannot be used: {error}"), None),
         };
-        format!("{name}: {} [{state}]", definition.title)
+        ListedDataset { name, title: Some(definition.title), state, files }
     };
-    experiment::dataset_names(project).into_iter().map(line).collect()
+    experiment::dataset_names(project).into_iter().map(one).collect()
 }
 
 fn generate(project: &Path, arguments: &SynthArguments) -> anyhow::Result<Verdict> {
@@ -135,7 +166,9 @@ fn generate(project: &Path, arguments: &SynthArguments) -> anyhow::Result<Verdic
         let summary = generated.transpose()?;
         written.with_context(|| written_to.clone())?;
         if let Some(LargeSummary { packets, flows, bytes }) = summary {
-            say!("{written_to}: {packets} packets of {flows} flows, {bytes} bytes");
+            let [packets, flows, bytes] = [(packets, "packet"), (flows, "flow"), (bytes, "byte")]
+                .map(|(count, one)| storage::counted(count, one));
+            say!("{written_to}: {packets} of {flows}, {bytes}");
         }
         return Ok(Verdict::Done);
     }
@@ -154,9 +187,9 @@ fn generate(project: &Path, arguments: &SynthArguments) -> anyhow::Result<Verdic
     };
     let summary = synth::generate(&options, &folder, progress.as_ref())?;
     say!(
-        "{}: {} captures, {} flows, {} packets, {} bytes",
+        "{}: {}, {} flows, {} packets, {} bytes",
         folder.display(),
-        summary.captures.len(),
+        output::count(summary.captures.len(), "capture"),
         summary.flows(),
         summary.packets(),
         summary.bytes()

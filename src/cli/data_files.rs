@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::data_verify::read_definition;
+use super::output::count;
 use super::{Verdict, progress};
 use crate::dataset::{self, DatasetDefinition, DatasetFolder, FetchOptions, LabelPlan, UnpackLimits};
 use crate::storage;
@@ -88,8 +89,13 @@ pub(super) fn fetch(project: &Path, arguments: &FetchArguments) -> anyhow::Resul
     let folder = arguments.into.clone().unwrap_or_else(|| dataset::download_folder(&definition, project));
     if definition.downloads.is_empty() {
         let publication = &definition.published_at;
-        say!("{} is not openly downloadable. Go to {}", definition.title, publication.url);
-        say!("and {}.", publication.how);
+        match publication.url.as_str() {
+            "" => say!("{} is not openly downloadable: {}.", definition.title, publication.how),
+            url => {
+                say!("{} is not openly downloadable. Go to {url}", definition.title);
+                say!("and {}.", publication.how);
+            }
+        }
         say!(
             "The folder for it is {}; then `etcbench data verify {}` says what is there.",
             folder.display(),
@@ -114,9 +120,10 @@ pub(super) fn fetch(project: &Path, arguments: &FetchArguments) -> anyhow::Resul
     let fetched = dataset::fetch(&definition, &folder, &options, progress::for_standard_error().as_ref())?;
     for file in fetched {
         let state = if file.already { "there already" } else { "downloaded" };
-        say!("{state} {}, {} bytes, sha256 {}", folder.join(&file.path).display(), file.size, file.sha256);
+        let (path, size) = (folder.join(&file.path), storage::counted(file.size, "byte"));
+        say!("{state} {}, {size}, sha256 {}", path.display(), file.sha256);
         if !file.unpacked.is_empty() {
-            say!("unpacked {} files of it", file.unpacked.len());
+            say!("unpacked {} of it", count(file.unpacked.len(), "file"));
         }
     }
     Ok(Verdict::Done)
@@ -131,9 +138,13 @@ pub(super) fn unpack(arguments: &UnpackArguments) -> anyhow::Result<Verdict> {
     let result = dataset::unpack(&arguments.archive, &arguments.into, &limits, arguments.force, &advance);
     progress.end();
     let unpacked = result?;
-    say!("{}: {} files, {} bytes", arguments.into.display(), unpacked.files.len(), unpacked.bytes);
+    let (files, bytes) = (count(unpacked.files.len(), "file"), storage::counted(unpacked.bytes, "byte"));
+    say!("{}: {files}, {bytes}", arguments.into.display());
     if unpacked.system_files > 0 {
-        say!("{} files that macOS or Windows made by themselves were left out", unpacked.system_files);
+        say!(
+            "left out, made by macOS or Windows by themselves: {}",
+            storage::counted(unpacked.system_files as u64, "file")
+        );
     }
     Ok(Verdict::Done)
 }
@@ -208,16 +219,16 @@ pub(super) fn init(project: &Path, arguments: &InitArguments) -> anyhow::Result<
     for capture in &plan.captures {
         *classes.entry(capture.labels.get(column).map_or("", String::as_str)).or_default() += 1;
     }
-    for (class, count) in &classes {
-        say!("{class}: {count} captures");
+    for (class, captures) in &classes {
+        say!("{class}: {}", count(*captures, "capture"));
     }
     if patterns.len() > 2 {
         say!("captures by other names are used too: {}", patterns[2..].join(", "));
     }
     if !plan.unlabelled.is_empty() {
-        say!("{} captures lie in no folder and have no class", plan.unlabelled.len());
+        say!("in no folder and of no class: {}", count(plan.unlabelled.len(), "capture"));
     }
-    say!("{}: dataset {name} with {} classes; label column `{column}`", path.display(), classes.len());
+    say!("{}: dataset {name} with {}; label column `{column}`", path.display(), count(classes.len(), "class"));
     if let Link(Some(link)) = link {
         say!("{} is a link to {}", link.display(), whole.display());
     }

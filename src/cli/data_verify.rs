@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
+use serde_json::json;
 
+use super::output::{JsonOption, count};
 use super::{Verdict, output, progress};
 use crate::dataset::{self, Dataset, DatasetDefinition, EntryState, Labels, Manifest, ManifestEntry};
 use crate::experiment;
@@ -17,7 +19,8 @@ use crate::storage;
 #[command(after_help = "Examples:
   etcbench data verify iscxvpn2016
   etcbench data verify iscxvpn2016 --manifest ours.json     for others to compare; runs store the same
-  etcbench data verify iscxvpn2016 --against theirs.json")]
+  etcbench data verify iscxvpn2016 --against theirs.json
+  etcbench data verify lab --json                           counts by state and the manifest, for machines")]
 pub(super) struct VerifyArguments {
     /// The dataset.
     name: String,
@@ -27,6 +30,8 @@ pub(super) struct VerifyArguments {
     /// Compare with a manifest of the same dataset.
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
+    #[command(flatten)]
+    json: JsonOption,
 }
 
 /// `etcbench data compare`.
@@ -36,17 +41,19 @@ pub(super) struct CompareArguments {
     first: PathBuf,
     /// Another manifest of the same dataset.
     second: PathBuf,
+    #[command(flatten)]
+    json: JsonOption,
 }
 
 /// How many flows have which labels, and labels that are perhaps one.
 fn tell_counts<'a>(labels: impl Iterator<Item = &'a Labels> + Clone) {
-    let mut counts: BTreeMap<Vec<String>, u64> = BTreeMap::new();
+    let mut counts: BTreeMap<Vec<String>, usize> = BTreeMap::new();
     for labels in labels.clone() {
         let labels = labels.iter().map(|(column, value)| format!("{column}={value}")).collect();
         *counts.entry(labels).or_default() += 1;
     }
-    for (labels, count) in counts {
-        say!("{count} flows of {}", labels.join(" "));
+    for (labels, flows) in counts {
+        say!("{} of {}", count(flows, "flow"), labels.join(" "));
     }
     dataset::labels_alike(labels).iter().for_each(|text| tell!("{text}"));
 }
@@ -87,6 +94,12 @@ pub(super) fn read_definition(project: &Path, name: &str) -> anyhow::Result<Data
 pub(super) fn verify(project: &Path, arguments: &VerifyArguments) -> anyhow::Result<Verdict> {
     let written_to = arguments.manifest.as_deref().map(output::announce).unwrap_or_default();
     let against = arguments.against.as_deref().map(dataset::read_manifest).transpose()?;
+    let as_json = arguments.json.is_asked();
+    let on_standard_output = arguments.manifest.as_deref().is_some_and(storage::is_standard_output);
+    anyhow::ensure!(
+        !(as_json && on_standard_output),
+        "--json has the manifest in it; name a file for --manifest, or leave it"
+    );
     let dataset = find(project, &arguments.name)?;
     let manifest = dataset::verify(&dataset, progress::for_standard_error().as_ref())?;
     // A capture that is not used for its name alone is as good as missing.
@@ -96,9 +109,20 @@ pub(super) fn verify(project: &Path, arguments: &VerifyArguments) -> anyhow::Res
     }
     if let Some(path) = &arguments.manifest {
         dataset::write_manifest(path, &manifest)?;
-        say!("{written_to}: manifest of {} files", manifest.entries.len());
+        say!("{written_to}: manifest of {}", count(manifest.entries.len(), "file"));
     }
-    let same = against.is_none_or(|other| tell_differences(&manifest, &other, "here", "the manifest"));
+    let differences = against.as_ref().map(|other| tell_differences(&manifest, other, "here", "the manifest"));
+    let same = differences.as_ref().is_none_or(Vec::is_empty);
+    if as_json {
+        let states = EntryState::ALL.map(|state| (state.name().to_owned(), manifest.of(state).count().into()));
+        output::json(&json!({
+            "dataset": arguments.name,
+            "whole": whole,
+            "counts": serde_json::Map::from_iter(states),
+            "differences": differences,
+            "manifest": manifest,
+        }));
+    }
     Ok(if whole && same { Verdict::Done } else { Verdict::CheckFailed })
 }
 
@@ -111,54 +135,56 @@ fn tell(manifest: &Manifest) -> bool {
     for entry in &manifest.entries {
         let mut listed = true;
         if entry.state == EntryState::Unexpected {
-            let count = others.entry(entry.note.as_deref()).or_default();
-            *count += 1;
-            listed = *count <= MOST_UNEXPECTED;
+            let many = others.entry(entry.note.as_deref()).or_default();
+            *many += 1;
+            listed = *many <= MOST_UNEXPECTED;
         }
         if listed {
             say!("{}", line(entry));
         }
     }
-    let more: usize = others.values().map(|count| count.saturating_sub(MOST_UNEXPECTED)).sum();
+    let more: usize = others.values().map(|many| many.saturating_sub(MOST_UNEXPECTED)).sum();
     if more > 0 {
-        say!("{more} more unexpected files, which --manifest FILE lists");
+        say!("{}, which --manifest FILE lists", count(more, "more unexpected file"));
     }
     for paths in manifest.same_bytes() {
         say!("the same bytes: {}", paths.join(", "));
     }
-    let count = |state: EntryState| manifest.of(state).count();
+    let of = |state: EntryState| manifest.of(state).count();
     let used = |entry: &&ManifestEntry| matches!(entry.state, EntryState::Used | EntryState::WithoutLabel);
     let damaged = manifest.entries.iter().filter(used).filter(|entry| entry.damage.is_some()).count();
     say!(
-        "{} captures used ({damaged} captures damaged), {} without label, {} missing, {} there twice, {} left out, \
-         {} files of flow labels, {} archives damaged, {} other files",
-        count(EntryState::Used),
-        count(EntryState::WithoutLabel),
-        count(EntryState::Missing),
-        count(EntryState::Duplicate),
-        count(EntryState::Excluded),
-        count(EntryState::FlowLabels),
-        count(EntryState::DamagedArchive),
-        count(EntryState::Unexpected)
+        "{} used ({damaged} damaged), {} without label, {} missing, {} there twice, {} left out, {} of flow labels, \
+         {} damaged, {}",
+        count(of(EntryState::Used), "capture"),
+        of(EntryState::WithoutLabel),
+        of(EntryState::Missing),
+        of(EntryState::Duplicate),
+        of(EntryState::Excluded),
+        count(of(EntryState::FlowLabels), "file"),
+        count(of(EntryState::DamagedArchive), "archive"),
+        count(of(EntryState::Unexpected), "other file")
     );
     let faults = [EntryState::WithoutLabel, EntryState::Missing, EntryState::DamagedArchive];
-    damaged == 0 && faults.into_iter().all(|state| count(state) == 0)
+    damaged == 0 && faults.into_iter().all(|state| of(state) == 0)
 }
 
 fn line(entry: &ManifestEntry) -> String {
     let state = entry.state.name().replace('_', " ");
     let place = if entry.path.is_empty() { &entry.name } else { &entry.path };
     let mut parts = vec![format!("{state} {place}")];
-    parts.extend(entry.size.map(|size| format!("{size} bytes")));
+    parts.extend(entry.size.map(|size| count(size as usize, "byte")));
     if entry.damage.is_none() {
-        parts.extend(entry.packets.map(|packets| format!("{packets} packets")));
+        parts.extend(entry.packets.map(|packets| count(packets as usize, "packet")));
     }
     if !entry.link_types.is_empty() {
         let types: Vec<String> = entry.link_types.iter().map(u32::to_string).collect();
         parts.push(format!("link type {}", types.join(" and ")));
     }
     if let Some(damage) = &entry.damage {
-        let before = entry.packets.map_or(String::new(), |packets| format!(" after {packets} whole packets"));
+        let before = entry
+            .packets
+            .map_or(String::new(), |packets| format!(" after {}", count(packets as usize, "whole packet")));
         parts.push(format!("DAMAGED{before}: {damage}"));
     }
     parts.extend(entry.sha256.as_ref().map(|sha256| format!("sha256 {sha256}")));
@@ -179,20 +205,24 @@ pub(super) fn compare(arguments: &CompareArguments) -> anyhow::Result<Verdict> {
     let first = dataset::read_manifest(&arguments.first)?;
     let second = dataset::read_manifest(&arguments.second)?;
     let names = (arguments.first.display().to_string(), arguments.second.display().to_string());
-    let same = tell_differences(&first, &second, &names.0, &names.1);
-    Ok(if same { Verdict::Done } else { Verdict::CheckFailed })
+    let as_json = arguments.json.is_asked();
+    let differences = tell_differences(&first, &second, &names.0, &names.1);
+    if as_json {
+        output::json(&json!({"same": differences.is_empty(), "differences": differences}));
+    }
+    Ok(if differences.is_empty() { Verdict::Done } else { Verdict::CheckFailed })
 }
 
-fn tell_differences(first: &Manifest, second: &Manifest, first_name: &str, second_name: &str) -> bool {
+fn tell_differences(first: &Manifest, second: &Manifest, first_name: &str, second_name: &str) -> Vec<String> {
     let differences = dataset::compare_manifests(first, second);
     for difference in &differences {
         say!("{difference}");
     }
     match differences.len() {
         0 => say!("{first_name} and {second_name} hold the same data"),
-        count => say!("{count} differences; the first is {first_name}, the second {second_name}"),
+        many => say!("{}; the first is {first_name}, the second {second_name}", count(many, "difference")),
     }
-    differences.is_empty()
+    differences
 }
 
 /// `etcbench data labels`.
@@ -212,7 +242,7 @@ pub(super) fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Res
         );
         let table = dataset::load_features(&[dataset], progress::for_standard_error().as_ref())?;
         table.notes.iter().for_each(|note| tell!("{note}"));
-        table.files.iter().for_each(|(_, file, _, rows)| say!("{file}: {rows} flows with labels"));
+        table.files.iter().for_each(|(_, file, _, rows)| say!("{file}: {} with labels", count(*rows as usize, "flow")));
         tell_counts(table.rows.iter().map(|row| row.labels.as_ref()));
         return Ok(Verdict::Done);
     }
@@ -220,14 +250,14 @@ pub(super) fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Res
     let options = FlowOptions { kept_packets: 1, kept_bytes: 1, statistics: false, ..FlowOptions::default() };
     let loaded = dataset::load(&[dataset], &options, progress::for_standard_error().as_ref())?;
     for capture in &loaded.captures {
-        let mut text = format!("{}: {} flows with labels", capture.capture, capture.flows);
+        let mut text = format!("{}: {} with labels", capture.capture, count(capture.flows as usize, "flow"));
         let others =
             [(capture.unused, "of no class"), (capture.unmatched, "unmatched"), (capture.ambiguous, "ambiguous")];
-        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
-            text += &format!(", {count} {what}");
+        for (many, what) in others.into_iter().filter(|(many, _)| *many > 0) {
+            text += &format!(", {many} {what}");
         }
         if let Some(file) = &capture.flow_label_file {
-            text += &format!(" (labels of {file}, at most {} lines held)", capture.most_lines_held);
+            text += &format!(" (labels of {file}, at most {} held)", count(capture.most_lines_held as usize, "line"));
             if capture.malformed_lines.count > 0 {
                 text += &format!("; {file}: {}", capture.malformed_lines);
             }
@@ -241,7 +271,7 @@ pub(super) fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Res
     if let Some(path) = &arguments.list {
         let text = dataset::flows_without_label_csv(&loaded.without_label);
         storage::write_whole(path, text.as_bytes()).with_context(|| written_to.clone())?;
-        say!("{written_to}: {} flows without label", loaded.without_label.len());
+        say!("{written_to}: {} without label", count(loaded.without_label.len(), "flow"));
     }
     Ok(Verdict::Done)
 }

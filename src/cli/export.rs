@@ -6,8 +6,9 @@ use anyhow::Context;
 use clap::Args;
 
 use super::leaks::Divided;
-use super::run::{print_tables, write_results};
-use super::{Verdict, progress};
+use super::output::count;
+use super::run::Ended;
+use super::{Verdict, invocation, progress};
 use crate::experiment;
 use crate::storage::WholeFolder;
 
@@ -37,8 +38,10 @@ pub(super) fn export(project: &Path, arguments: &ExportArguments) -> anyhow::Res
     let staging = WholeFolder::new(folder).with_context(|| format!("{}: cannot write here", folder.display()))?;
     experiment::export(&variants, staging.path())?;
     staging.put_in_place().with_context(|| folder.display().to_string())?;
-    let flows: Vec<String> =
-        variants.iter().map(|variant| format!("{} flows of {}", variant.features.len(), variant.name)).collect();
+    let flows: Vec<String> = variants
+        .iter()
+        .map(|variant| format!("{} of {}", count(variant.features.len(), "flow"), variant.name))
+        .collect();
     say!("{}: {}; in {}, with the labels of test flows", experiment.name, flows.join(", "), folder.display());
     Ok(Verdict::Done)
 }
@@ -100,10 +103,11 @@ pub(super) fn import(project: &Path, arguments: &ImportArguments) -> anyhow::Res
         variants: variants.clone(),
     };
     let experiment = divided.read(project)?;
+    let invocation = invocation::begin(project, &divided.overrides());
     let progress = progress::for_standard_error();
     let name = experiment::results_name(&experiment, !assignments.is_empty());
     let results = experiment::results_folder(project);
-    let run = experiment::import(
+    let mut run = experiment::import(
         &experiment,
         &Divided::settings(project),
         &arguments.predictions,
@@ -112,7 +116,8 @@ pub(super) fn import(project: &Path, arguments: &ImportArguments) -> anyhow::Res
         progress.as_ref(),
     )?;
     let folder = results.join(format!("{name}-imported-{}", arguments.model));
-    let (tables, records) = write_results(project, &run, &folder, &[], None, arguments.overwrite)?;
-    tell!("{}: {} test sets of {}; results in {}", experiment.name, run.rows.len(), arguments.model, folder.display());
-    print_tables(tables, &records, 0)
+    run.invocation = invocation;
+    let mut ended = Ended::default();
+    ended.write(project, &run, &folder, &[], None, arguments.overwrite)?;
+    ended.tell(false)
 }

@@ -20,6 +20,7 @@ use crate::feature::{
 };
 use crate::flow::{Flow, FlowOptions, NumberedFlow, Pairing, STATISTIC_NAMES, assemble_as_completed};
 use crate::progress::Progress;
+use crate::storage::counted;
 
 /// `etcbench features`.
 #[derive(Args)]
@@ -346,7 +347,7 @@ fn of_experiment(project: &Path, name: &str, arguments: &FeaturesArguments) -> a
     }
     let mut flows = flows.into_iter();
     let count = write(&written, &header, &mut || Ok(flows.next()))?;
-    say!("{count} flows in {written_to}");
+    say!("{} in {written_to}", counted(count, "flow"));
     Ok(Verdict::Done)
 }
 
@@ -402,8 +403,8 @@ pub(super) fn features(project: &Path, arguments: &FeaturesArguments) -> anyhow:
         Err(ReadError::Capture(error)) => return Err(error),
     }
     match written_to {
-        Some(output) => say!("{} flows in {output}", count?),
-        None => say!("{} flows", count?),
+        Some(output) => say!("{} in {output}", counted(count?, "flow")),
+        None => say!("{}", counted(count?, "flow")),
     }
     Ok(Verdict::Done)
 }
@@ -465,7 +466,7 @@ fn read_all(job: &Job<'_>, sender: &SyncSender<Sent>, progress: &dyn Progress) -
                     flows += 1;
                     gone = gone || sender.send(Ok(flow)).is_err();
                 },
-                &mut |packets| progress.note(&format!("{packets} packets")),
+                &mut |packets| progress.note(&counted(packets, "packet")),
             );
             if gone {
                 return Err(ReadError::WriterGone);
@@ -506,5 +507,5 @@ fn side_by_side(captures: &[PathBuf]) -> usize {
 
 fn tell(path: &Path, summary: &CaptureSummary, flows: u64, progress: &dyn Progress) {
     progress.advance(1);
-    progress.warn(&format!("{}: {flows} flows; {summary}", path.display()));
+    progress.warn(&format!("{}: {}; {summary}", path.display(), counted(flows, "flow")));
 }

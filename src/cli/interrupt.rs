@@ -50,7 +50,7 @@ pub(super) fn listen() {
             // The bar that stands there.
             let _ = std::io::Write::write_all(&mut std::io::stderr(), b"\r\x1b[K");
         }
-        tell!("etcbench: stopped by {name}; what is finished is kept, and the same command goes on from there");
+        complain!("etcbench: stopped by {name}; what is finished is kept, and the same command goes on from there");
         std::process::exit(128 + signal);
     });
 }
@@ -61,7 +61,7 @@ pub(super) fn end_with_standard_input() {
     let _ = std::thread::Builder::new().name("standard input".to_owned()).spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         leave_nothing();
-        tell!("etcbench: stopped, since the process that started this one has ended");
+        complain!("etcbench: stopped, since the process that started this one has ended");
         std::process::exit(128 + TERMINATED);
     });
 }

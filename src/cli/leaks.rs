@@ -34,10 +34,9 @@ pub(super) struct Divided {
 }
 
 impl Divided {
-    /// Reads the experiment, whose data is here.
-    pub(super) fn read(&self, project: &Path) -> anyhow::Result<Experiment> {
-        let path = experiment_file(project, &self.experiment)?;
-        let overrides = Overrides {
+    /// What it changes of the experiment's file.
+    pub(super) fn overrides(&self) -> Overrides {
+        Overrides {
             data: self.data.clone(),
             size: self.size.clone(),
             assignments: self.assignments.clone(),
@@ -45,8 +44,13 @@ impl Divided {
             models: Vec::new(),
             variants: self.variants.clone(),
             ladder: None,
-        };
-        let experiment = experiment::read_experiment(&path, &overrides)?;
+        }
+    }
+
+    /// Reads the experiment, whose data is here.
+    pub(super) fn read(&self, project: &Path) -> anyhow::Result<Experiment> {
+        let path = experiment_file(project, &self.experiment)?;
+        let experiment = experiment::read_experiment(&path, &self.overrides())?;
         experiment::require_data(&experiment, project)?;
         Ok(experiment)
     }

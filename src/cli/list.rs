@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
 
-use super::{Verdict, data};
+use super::data::ListedDataset;
+use super::output::{JsonOption, count};
+use super::{Verdict, data, output};
 use crate::experiment::results_folder;
 use crate::project::experiment_titles;
 use crate::report::{RunFacts, StoredRun};
@@ -15,10 +18,16 @@ use crate::report::{RunFacts, StoredRun};
 #[command(after_help = "Examples:
   etcbench list
   etcbench list runs
-  etcbench list models")]
+  etcbench list models
+  etcbench list runs --json
+
+A run's second line says when it began, its best score, and what its command line changed, where it was of a version
+that kept this.")]
 pub(super) struct ListArguments {
     /// Only these; everything when not given.
     what: Option<What>,
+    #[command(flatten)]
+    json: JsonOption,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -36,10 +45,17 @@ enum What {
 /// Prints what there is.
 pub(super) fn list(project: &Path, arguments: &ListArguments) -> anyhow::Result<Verdict> {
     let all = [What::Experiments, What::Datasets, What::Runs, What::Models];
+    if arguments.json.is_asked() {
+        output::json(&as_json(
+            project,
+            all.into_iter().filter(|what| arguments.what.is_none_or(|asked| asked == *what)),
+        ));
+        return Ok(Verdict::Done);
+    }
     for what in all.into_iter().filter(|what| arguments.what.is_none_or(|asked| asked == *what)) {
         let (title, lines) = match what {
             What::Experiments => ("Experiments", experiments(project)),
-            What::Datasets => ("Datasets", data::lines(project)),
+            What::Datasets => ("Datasets", data::listed(project).iter().map(ListedDataset::line).collect()),
             What::Runs => ("Runs, the last first", runs(project)),
             What::Models => ("Models", models(project)),
         };
@@ -101,9 +117,10 @@ fn runs(project: &Path) -> Vec<String> {
             let commit =
                 facts.provenance.commit.as_deref().map_or("no commit", |commit| commit.get(..10).unwrap_or(commit));
             let title = &facts.title;
-            let (seeds, fits) = (facts.seeds.len(), facts.fits.len());
+            let (seeds, fits) = (count(facts.seeds.len(), "seed"), count(facts.fits.len(), "fit"));
             let older = if StoredRun::is_kept(&folder) { ", older" } else { "" };
-            format!("{}: {title} [{seeds} seeds, {fits} fits, {commit}{older}]", name(&folder))
+            let told = told_apart(&facts).map_or(String::new(), |told| format!("\n      {told}"));
+            format!("{}: {title} [{seeds}, {fits}, {commit}{older}]{told}", name(&folder))
         }
         // A listing does not fail because of one folder.
         Err(error) => format!("{}: cannot be read ({error})", name(&folder)),
@@ -111,11 +128,82 @@ fn runs(project: &Path) -> Vec<String> {
     run_folders(project).into_iter().map(line).collect()
 }
 
-fn models(project: &Path) -> Vec<String> {
-    let files = run_folders(project).into_iter().flat_map(|folder| entries(&folder.join("models")));
-    let line = |path: PathBuf| {
-        let bytes = std::fs::metadata(&path).map_or(0, |file| file.len());
-        format!("{} [{:.1} MB]", path.display(), bytes as f64 / 1e6)
+/// `2026-03-01 09:30 UTC; macro F1 0.981±0.004, svm · bytes · as_published; --set feature.packets=8`; none for runs of versions
+/// that kept nothing of it.
+fn told_apart(facts: &RunFacts) -> Option<String> {
+    // Seconds are for machines.
+    let started = facts.invocation.started.as_deref();
+    let started = started.map(|text| format!("{} UTC", text.get(..16).unwrap_or(text).replace('T', " ")));
+    let best = facts.best.as_ref().map(ToString::to_string);
+    // Data and size are in the run's name.
+    let overrides = facts.invocation.overrides.iter().map(String::as_str);
+    let overrides = overrides.filter(|text| !text.starts_with("--data ") && !text.starts_with("--size "));
+    let overrides = Some(overrides.collect::<Vec<_>>().join(" ")).filter(|text| !text.is_empty());
+    let told: Vec<String> = [started, best, overrides].into_iter().flatten().collect();
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
+/// The same as JSON.
+fn as_json(project: &Path, what: impl Iterator<Item = What>) -> Value {
+    let entry = |what| match what {
+        What::Experiments => {
+            let one = |(name, title)| match title {
+                Ok(title) => json!({"name": name, "title": title}),
+                Err(error) => json!({"name": name, "problem": error}),
+            };
+            ("experiments", experiment_titles(project).into_iter().map(one).collect::<Vec<_>>())
+        }
+        What::Datasets => {
+            let one = |listed: ListedDataset| {
+                let ListedDataset { name, title, state, files } = listed;
+                json!({"name": name, "title": title, "state": state, "files": files})
+            };
+            ("datasets", data::listed(project).into_iter().map(one).collect())
+        }
+        What::Runs => ("runs", run_folders(project).iter().map(|folder| run_as_json(folder)).collect()),
+        What::Models => {
+            let files =
+                model_files(project).map(|(path, bytes)| json!({"path": path.display().to_string(), "bytes": bytes}));
+            ("models", files.collect())
+        }
     };
-    files.filter(|path| path.extension().is_some_and(|extension| extension == "safetensors")).map(line).collect()
+    what.map(entry).map(|(name, list)| (name.to_owned(), Value::from(list))).collect::<serde_json::Map<_, _>>().into()
+}
+
+fn run_as_json(folder: &Path) -> Value {
+    match RunFacts::read(folder) {
+        Ok(facts) => json!({
+            "name": name(folder),
+            "folder": folder.display().to_string(),
+            "experiment": facts.experiment,
+            "title": facts.title,
+            "datasets": facts.datasets,
+            "size": facts.size,
+            "seeds": facts.seeds,
+            "fits": facts.fits.len(),
+            "commit": facts.provenance.commit,
+            "command": facts.invocation.command,
+            "overrides": facts.invocation.overrides,
+            "started": facts.invocation.started,
+            "wall_seconds": facts.invocation.wall_seconds,
+            "best": facts.best,
+            "older": StoredRun::is_kept(folder),
+        }),
+        Err(error) => json!({"name": name(folder), "problem": error.to_string()}),
+    }
+}
+
+fn models(project: &Path) -> Vec<String> {
+    let line = |(path, bytes): (PathBuf, u64)| format!("{} [{:.1} MB]", path.display(), bytes as f64 / 1e6);
+    model_files(project).map(line).collect()
+}
+
+/// The models that runs saved, each with its size in bytes.
+fn model_files(project: &Path) -> impl Iterator<Item = (PathBuf, u64)> {
+    let files = run_folders(project).into_iter().flat_map(|folder| entries(&folder.join("models")));
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    files.map(|path| {
+        let bytes = std::fs::metadata(&path).map_or(0, |file| file.len());
+        (path, bytes)
+    })
 }

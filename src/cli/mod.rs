@@ -1,7 +1,7 @@
 //! The command line: arguments, progress bars and exit codes; one file per subcommand.
 
 /// As `println!`, but a reader that went away (`etcbench ... | head`) ends the program quietly, and where standard output
-/// is the file that a subcommand writes, the line goes to standard error.
+/// is the file that a subcommand writes, or has JSON alone, the line goes to standard error.
 macro_rules! say {
     ($($argument:tt)*) => {
         if $crate::cli::output::is_standard_output() {
@@ -12,8 +12,17 @@ macro_rules! say {
     };
 }
 
-/// As `eprintln!`, but a closed standard error never stops the work.
+/// As `eprintln!`, unless with `--quiet`.
 macro_rules! tell {
+    ($($argument:tt)*) => {
+        if $crate::cli::output::verbosity() > $crate::cli::output::Verbosity::Quiet {
+            complain!($($argument)*)
+        }
+    };
+}
+
+/// As `eprintln!`, for errors, but a closed standard error never stops the work.
+macro_rules! complain {
     ($($argument:tt)*) => {{
         use std::io::Write;
         let _ = writeln!(std::io::stderr().lock(), "{}", $crate::cli::output::shown(format!($($argument)*)));
@@ -31,12 +40,14 @@ mod completions;
 mod data;
 mod data_files;
 mod data_verify;
+mod dry_run;
 mod explain;
 mod export;
 mod features;
 mod gpu_check;
 mod init;
 mod interrupt;
+mod invocation;
 mod ladder;
 mod leaderboard;
 mod leaks;
@@ -48,6 +59,7 @@ mod pretrain;
 mod progress;
 mod report;
 mod run;
+mod run_summary;
 mod split;
 mod submission;
 mod sweep;
@@ -58,7 +70,7 @@ mod verify_models;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::experiment::{self, LADDER, LadderOverrides, Overrides, Record};
 use crate::model::{ModelKind, elmo};
@@ -75,6 +87,12 @@ struct Arguments {
     /// Threads to use; results do not depend on it.
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Tell errors alone; what a subcommand prints for its reader is still printed, but for a run's tables.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Tell what is computed, what comes from the cache, and where time goes.
+    #[arg(short, long, global = true)]
+    verbose: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -164,6 +182,20 @@ enum Command {
     GpuCheck(gpu_check::GpuCheckArguments),
 }
 
+/// Every example of the help of every subcommand: a line of a shell, with the remark that stands behind some.
+pub fn examples() -> Vec<String> {
+    let mut pending = vec![Arguments::command()];
+    let mut examples = Vec::new();
+    while let Some(command) = pending.pop() {
+        pending.extend(command.get_subcommands().cloned());
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let lines = help.lines().map(str::trim);
+        let is_example = |line: &&str| line.starts_with("etcbench ") || line.contains("| etcbench ");
+        examples.extend(lines.filter(is_example).map(str::to_owned));
+    }
+    examples
+}
+
 /// Help of `--models`: which there are.
 fn models_help() -> String {
     let names: Vec<&str> = ModelKind::all().map(ModelKind::name).collect();
@@ -191,7 +223,7 @@ fn write_line(output: &mut dyn std::io::Write, text: &str) {
     match written {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => {
-            tell!("etcbench: standard output: {error}");
+            complain!("etcbench: standard output: {error}");
             std::process::exit(3);
         }
         Ok(()) => {}
@@ -216,7 +248,14 @@ pub fn main() -> ExitCode {
 /// As [`main`], with other arguments than the process's; the first is the program's name. It may end the process itself:
 /// after `--help`, bad arguments or a signal.
 pub fn main_with(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
+    let arguments: Vec<std::ffi::OsString> = arguments.into_iter().collect();
+    invocation::note(&arguments);
     let arguments = Arguments::parse_from(arguments);
+    output::set_verbosity(match (arguments.quiet, arguments.verbose) {
+        (true, _) => output::Verbosity::Quiet,
+        (false, true) => output::Verbosity::Verbose,
+        (false, false) => output::Verbosity::Normal,
+    });
     interrupt::listen();
     exit_code(|| dispatch(arguments))
 }
@@ -229,7 +268,7 @@ fn exit_code(work: impl FnOnce() -> anyhow::Result<Verdict>) -> u8 {
         // `etcbench ... -o - | head`
         Ok(Err(_)) if crate::storage::standard_output_is_closed() => 0,
         Ok(Err(error)) => {
-            tell!("etcbench: {}", in_lines(&error));
+            complain!("etcbench: {}", in_lines(&error));
             if error.downcast_ref::<Internal>().is_some() { 3 } else { 2 }
         }
         Err(_) => 3,
@@ -331,8 +370,6 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -366,31 +403,20 @@ mod tests {
     #[test]
     fn every_example_of_the_help_is_a_command_that_there_is() {
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut pending = vec![Arguments::command()];
         let mut tried = 0;
-        while let Some(command) = pending.pop() {
-            pending.extend(command.get_subcommands().cloned());
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let examples = help.lines().map(str::trim).filter(|line| line.contains("etcbench "));
-            for line in examples.filter(|line| line.starts_with("etcbench ") || line.contains("| etcbench ")) {
-                // A shell makes several names of this one.
-                let words: Vec<String> = words(line)
-                    .into_iter()
-                    .flat_map(|word| {
-                        if word.contains('?') {
-                            vec![word.replace('?', "1"), word.replace('?', "2")]
-                        } else {
-                            vec![word]
-                        }
-                    })
-                    .collect();
-                let arguments = Arguments::try_parse_from(&words);
-                let arguments = arguments.unwrap_or_else(|error| panic!("{line}: {words:?}: {error}"));
-                if let Command::Run(run) = &arguments.command {
-                    experiment_file(project, run.experiment()).unwrap_or_else(|error| panic!("{line}: {error}"));
-                }
-                tried += 1;
+        for line in examples() {
+            // A shell makes several names of this one.
+            let several = |word: String| match word.contains('?') {
+                true => vec![word.replace('?', "1"), word.replace('?', "2")],
+                false => vec![word],
+            };
+            let words: Vec<String> = words(&line).into_iter().flat_map(several).collect();
+            let arguments = Arguments::try_parse_from(&words);
+            let arguments = arguments.unwrap_or_else(|error| panic!("{line}: {words:?}: {error}"));
+            if let Command::Run(run) = &arguments.command {
+                experiment_file(project, run.experiment()).unwrap_or_else(|error| panic!("{line}: {error}"));
             }
+            tried += 1;
         }
         assert!(tried > 80, "{tried}");
     }

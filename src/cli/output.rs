@@ -1,8 +1,9 @@
-//! What subcommands that read captures or write a file share: `-` for standard input and output, and an output that is
-//! also read.
+//! What subcommands print and how much of it: what is escaped, `--quiet` and `--verbose`, JSON for machines; `-` for standard
+//! input and output, and an output that is also read.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::report::Table;
@@ -10,9 +11,71 @@ use crate::storage;
 
 static STANDARD_OUTPUT_IS_A_FILE: AtomicBool = AtomicBool::new(false);
 
-/// Whether standard output is the file that the subcommand writes.
+/// Whether standard output is the file that the subcommand writes, or is kept for JSON.
 pub(super) fn is_standard_output() -> bool {
     STANDARD_OUTPUT_IS_A_FILE.load(Ordering::Relaxed)
+}
+
+/// How much is told beside what was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Verbosity {
+    /// Errors alone.
+    Quiet,
+    /// What a person wants to know.
+    Normal,
+    /// What is computed, what comes from the cache, and where time goes.
+    Verbose,
+}
+
+static VERBOSITY: OnceLock<Verbosity> = OnceLock::new();
+
+/// Sets how much is told, once, before anything is.
+pub(super) fn set_verbosity(verbosity: Verbosity) {
+    let _ = VERBOSITY.set(verbosity);
+}
+
+/// How much is told.
+pub(super) fn verbosity() -> Verbosity {
+    VERBOSITY.get().copied().unwrap_or(Verbosity::Normal)
+}
+
+/// A count with its noun, of which `one` is the singular: `1 flow`, `2 flows`.
+pub(super) fn count(count: usize, one: &str) -> String {
+    storage::counted(count as u64, one)
+}
+
+/// A time in the units that people read: `0.4 s`, `3 min 12 s`, `2 h 5 min`.
+pub(super) fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// An option of what people also parse.
+#[derive(clap::Args)]
+pub(super) struct JsonOption {
+    /// Print one object of JSON on standard output; what is told to people goes to standard error.
+    #[arg(long)]
+    json: bool,
+}
+
+impl JsonOption {
+    /// Whether JSON is asked for; standard output is kept for it from now on.
+    pub(super) fn is_asked(&self) -> bool {
+        if self.json {
+            STANDARD_OUTPUT_IS_A_FILE.store(true, Ordering::Relaxed);
+        }
+        self.json
+    }
+}
+
+/// Prints a value as one line of JSON.
+pub(super) fn json(value: &serde_json::Value) {
+    // A string in JSON has its control characters escaped already.
+    super::write_line(&mut std::io::stdout().lock(), &value.to_string());
 }
 
 /// Text as it may go to a terminal: characters that command one (names in a capture, a model or a definition can hold them) or
@@ -79,6 +142,12 @@ fn is_same_file(one: &Path, other: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_and_times_are_in_words_that_fit() {
+        let told = [0.04, 59.4, 59.96, 192.0, 7500.0].map(duration);
+        assert_eq!(told, ["0.0 s", "59.4 s", "1 min 0 s", "3 min 12 s", "2 h 5 min"]);
+    }
 
     #[test]
     fn nothing_commands_the_terminal() {

@@ -20,7 +20,7 @@ use crate::{dataset, storage};
   etcbench pretrain lab ndpi --like table2 --variants without_shortcuts -o elmo.safetensors
   etcbench pretrain table2 --variants without_shortcuts --seed 3 -o elmo.safetensors
   etcbench pretrain --show elmo.safetensors
-  etcbench run experiments/table2.toml --set model.{ELMO}.elmo.pretrained=elmo.safetensors
+  etcbench run experiments/table2.toml --variants without_shortcuts --seeds 3, --set model.{ELMO}.elmo.pretrained=elmo.safetensors
 
 Of datasets, all captures are read, and no label. Of an experiment, the training part of one variant, seed and fold and the
 datasets of model.{ELMO}.elmo.corpus, without what its validation and test flows are of. An experiment that takes

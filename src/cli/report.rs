@@ -15,7 +15,7 @@ use crate::{experiment, storage};
 #[derive(Args)]
 #[command(after_help = "Examples:
   etcbench report                                  every run under results/
-  etcbench report table2-synth-demo -o table2.html one run, by the name of its folder
+  etcbench report table2-synth-demo -o table2.html   one run, by the name of its folder
 
 The page needs no network and no server. Exit code 1 when a run cannot be read or is not as it was written; the page then
 has the others. Tables go to paper/tables as CSV, Markdown and LaTeX, figures to paper/figures
@@ -41,9 +41,7 @@ pub(super) fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Res
         let (kept, last) =
             StoredRun::folders(&results)?.into_iter().partition::<Vec<_>, _>(|run| StoredRun::is_kept(run));
         if !kept.is_empty() {
-            let runs =
-                if kept.len() == 1 { "1 older run is".to_owned() } else { format!("{} older runs are", kept.len()) };
-            tell!("{runs} left out (NAME.1 and so on); name a run to see it");
+            tell!("{} left out (NAME.1 and so on); name a run to see it", output::count(kept.len(), "older run"));
         }
         last
     } else {
@@ -80,9 +78,11 @@ pub(super) fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Res
     let paper = arguments.paper.clone().unwrap_or_else(|| project.join("paper"));
     let PaperFiles { tables, figures } = report.write_paper(&paper)?;
     say!(
-        "{written_to}: {} runs; {tables} tables in {}, {figures} figures in {}",
-        report.runs.len(),
+        "{written_to}: {}; {} in {}, {} in {}",
+        output::count(report.runs.len(), "run"),
+        output::count(tables, "table"),
         paper.join("tables").display(),
+        output::count(figures, "figure"),
         paper.join("figures").display()
     );
     Ok(if sound { Verdict::Done } else { Verdict::CheckFailed })

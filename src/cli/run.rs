@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Verdict, models_help, output, progress, units, with_models};
+use super::output::{JsonOption, Verbosity};
+use super::run_summary::RunSummary;
+use super::{Verdict, dry_run, invocation, models_help, output, progress, run_summary, units, with_models};
 use crate::evaluate::Metric;
 use crate::experiment::{
     self, Cache, Experiment, Overrides, PlanOptions, PlannedRun, Settings, SlurmOptions, UnitRecord,
@@ -60,6 +62,12 @@ pub(super) struct Options {
     /// Replace the run in the results folder also where its results differ; without this it is kept as NAME.1, NAME.2, ...
     #[arg(long)]
     overwrite: bool,
+    #[command(flatten)]
+    json: JsonOption,
+    /// Read the data and say what would be computed: the resolved experiment, its flows and fits, memory and time, or the jobs
+    /// of --slurm. Nothing is trained or submitted.
+    #[arg(long)]
+    dry_run: bool,
     /// Compute variants and seeds in so many processes side by side, which share the threads.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), conflicts_with = "no_cache")]
     jobs: Option<u16>,
@@ -80,6 +88,10 @@ struct SlurmArguments {
     /// Partition of all jobs.
     #[arg(long, requires = "slurm", value_name = "NAME")]
     partition: Option<String>,
+    /// Partition of the jobs that need no graphics card: what reads the flows before the units, and what puts the results
+    /// together after them.
+    #[arg(long, requires = "slurm", value_name = "NAME")]
+    cpu_partition: Option<String>,
     /// Time limit of each job, such as 2:00:00.
     #[arg(long, requires = "slurm", value_name = "TIME")]
     time: Option<String>,
@@ -89,7 +101,13 @@ struct SlurmArguments {
     /// Processors of each job.
     #[arg(long, requires = "slurm", value_name = "N")]
     cpus: Option<u32>,
-    /// Graphics cards of each unit, such as 1; deep models then train there or not at all.
+    /// Units that each task of an array computes, one after another: for many short ones.
+    #[arg(long, requires = "slurm", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    units_per_task: Option<u16>,
+    /// The most tasks of an array that run at a time.
+    #[arg(long, requires = "slurm", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    tasks_at_once: Option<u32>,
+    /// Graphics cards of each task, such as 1; deep models then train there or not at all.
     #[arg(long, requires = "slurm", value_name = "N")]
     gpus: Option<String>,
     /// Any other option of sbatch, such as --sbatch=--account=lab. Repeat for several.
@@ -117,6 +135,8 @@ pub(super) struct Target {
   etcbench run experiments/ablation-n.toml --data synth --size demo
   etcbench run experiments/ablation-n.toml --variants feature.packets=4 --jobs 4
   etcbench run experiments/ablation-n.toml --slurm --partition gpu --gpus 1 --time 4:00:00 --memory 32G
+  etcbench run experiments/ablation-n.toml --slurm --cpu-partition cpu --units-per-task 4 --tasks-at-once 20 --dry-run
+  etcbench run table2 --data lab --size demo --dry-run
   etcbench run experiments/tuning.toml --models {MODEL},{OTHER}
   etcbench run experiments/ustc-traffic.toml --models {OTHER} --seeds 1 --save-models
   etcbench run experiments/table2.toml --set feature.packets=8 --models {MODEL},{OTHER}
@@ -158,7 +178,9 @@ pub(super) struct Seeds(pub Vec<u64>);
 
 pub(super) fn parse_seeds(text: &str) -> Result<Seeds, String> {
     let problem = |_| format!("`{text}` is neither a number of seeds nor a list such as 3,5,8");
-    if let Some(list) = text.contains(',').then(|| text.split(',').map(|seed| seed.trim().parse::<u64>())) {
+    // `3,` is the one seed 3, where `3` is three of them.
+    let list = text.strip_suffix(',').unwrap_or(text);
+    if let Some(list) = text.contains(',').then(|| list.split(',').map(|seed| seed.trim().parse::<u64>())) {
         return Ok(Seeds(list.collect::<Result<_, _>>().map_err(problem)?));
     }
     match text.parse::<u64>().map_err(problem)? {
@@ -201,11 +223,31 @@ impl Options {
                 memory: slurm.memory.clone(),
                 cpus: slurm.cpus,
                 gpus: slurm.gpus.clone(),
+                cpu_partition: slurm.cpu_partition.clone(),
+                units_per_task: slurm.units_per_task.unwrap_or(1).into(),
+                tasks_at_once: slurm.tasks_at_once,
                 others: slurm.others.clone(),
             };
             return Some(InUnits::Slurm { options, wait: slurm.wait });
         }
         self.jobs.map(|jobs| InUnits::Local { jobs: jobs.into(), verify: self.verify })
+    }
+
+    /// Whether JSON is asked for.
+    pub(super) fn as_json(&self) -> bool {
+        self.json.is_asked()
+    }
+
+    /// The settings of a run in this process.
+    ///
+    /// # Errors
+    /// A device that is not there.
+    pub(super) fn settings(&self, project: &Path) -> anyhow::Result<Settings> {
+        let (device, precision) = self.device_names();
+        let cache = if self.no_cache { Cache::disabled() } else { cache(project) }
+            .with_checkpoint_interval(Duration::from_secs(self.checkpoint_seconds))
+            .verifying(self.verify);
+        Ok(Settings { memory_limit: self.memory_limit, ..settings(project, &device, precision, cache)? })
     }
 
     /// The device and precision, as a plan holds them.
@@ -274,82 +316,103 @@ pub(super) fn run_all(
             checkpoint_seconds: options.checkpoint_seconds,
             save_models: options.save_models,
             overwrite: options.overwrite,
+            invocation: invocation::begin(project, overrides),
         };
+        if let (true, InUnits::Slurm { options: slurm, wait }) = (options.dry_run, &in_units) {
+            let planned = PlannedRun::unwritten(project, paths, overrides, plan_options)?;
+            return dry_run::slurm(project, &planned, slurm, !wait, options.json.is_asked());
+        }
+        if options.dry_run {
+            return dry_run::runs(project, &experiments, overrides, options);
+        }
         let planned = PlannedRun::new(project, paths, overrides, plan_options)?;
-        return units::compute(project, &planned, &in_units);
+        return units::compute(project, &planned, &in_units, options.json.is_asked());
     }
-    let (device, precision) = options.device_names();
-    let cache = if options.no_cache { Cache::disabled() } else { cache(project) }
-        .with_checkpoint_interval(Duration::from_secs(options.checkpoint_seconds))
-        .verifying(options.verify);
-    let settings = Settings { memory_limit: options.memory_limit, ..settings(project, &device, precision, cache)? };
+    if options.dry_run {
+        return dry_run::runs(project, &experiments, overrides, options);
+    }
+    let settings = options.settings(project)?;
     let progress = progress::for_standard_error();
-    let mut printed = Vec::new();
-    let mut records = Vec::new();
-    let mut failed = 0;
+    let mut ended = Ended::default();
     for experiment in &experiments {
-        let run = experiment::run(experiment, &settings, progress.as_ref())?;
+        let invocation = invocation::begin(project, overrides);
+        let mut run = experiment::run(experiment, &settings, progress.as_ref())?;
+        run.invocation = invocation;
         let name = experiment::results_name(experiment, overrides.change_results());
         let folder = experiment::results_folder(project).join(name);
         let models = options.save_models.then_some((&settings, progress.as_ref()));
-        let (tables, of_run) = write_results(project, &run, &folder, &[], models, options.overwrite)?;
-        records.extend(of_run);
-        failed += run.failures.len();
-        let reused = run.rows.iter().filter(|row| row.reused).count();
-        tell!(
-            "{}: {} fits, {reused} of them from the cache{}; results in {}",
-            experiment.name,
-            run.rows.len(),
-            if run.flows_reused { ", and the flows too" } else { "" },
-            folder.display()
+        ended.write(project, &run, &folder, &[], models, options.overwrite)?;
+    }
+    ended.tell(options.json.is_asked())
+}
+
+/// Runs that ended: what is printed and told of them once all have.
+#[derive(Default)]
+pub(super) struct Ended {
+    summaries: Vec<RunSummary>,
+    records: Vec<experiment::Record>,
+}
+
+impl Ended {
+    /// Writes a run's folder, as [`runs::write_results`], and says where an older run is kept.
+    pub(super) fn write(
+        &mut self,
+        project: &Path,
+        run: &experiment::Run,
+        folder: &Path,
+        units: &[UnitRecord],
+        models: Option<(&Settings, &dyn Progress)>,
+        overwrite: bool,
+    ) -> anyhow::Result<()> {
+        let written = runs::write_results(project, run, folder, units, models, overwrite)?;
+        if let Some(kept) = &written.kept {
+            let advice = if overwrite { "" } else { " (--overwrite replaces them)" };
+            tell!("{}: older results that differ are kept in {}{advice}", run.experiment.name, kept.display());
+        }
+        let units = (!units.is_empty()).then_some(units.len());
+        self.summaries.push(RunSummary::new(project, run, folder, units, written.kept, written.tables)?);
+        self.records.extend(written.records);
+        Ok(())
+    }
+
+    /// Prints the tables of all runs and how the models rank over them, and tells how the runs ended.
+    pub(super) fn tell(self, json: bool) -> anyhow::Result<Verdict> {
+        // Over several tables models can be ranked; over one they cannot.
+        let rankings = report::rankings(&self.records, Metric::MACRO_F1.key)?;
+        let rankings: Vec<report::Table> = rankings.iter().map(report::ranking_table).collect();
+        if json {
+            run_summary::print_json(&self.summaries, &rankings);
+        } else if output::verbosity() > Verbosity::Quiet {
+            for table in self.summaries.iter().flat_map(RunSummary::tables).chain(&rankings) {
+                say!("{}", output::table(table));
+            }
+        }
+        run_summary::tell(&self.summaries);
+        let failed: usize = self.summaries.iter().map(RunSummary::failed).sum();
+        if failed == 0 {
+            return Ok(Verdict::Done);
+        }
+        complain!(
+            "{} failed; the tables say which, and `failures` of run.json how. The same command tries them again",
+            output::count(failed, "fit")
         );
-        printed.extend(tables);
+        Ok(Verdict::CheckFailed)
     }
-    print_tables(printed, &records, failed)
-}
-
-/// Prints the tables of all experiments, and how the models rank over them.
-pub(super) fn print_tables(
-    mut printed: Vec<report::Table>,
-    records: &[experiment::Record],
-    failed: usize,
-) -> anyhow::Result<Verdict> {
-    // Over several tables models can be ranked; over one they cannot.
-    for ranking in report::rankings(records, Metric::MACRO_F1.key)? {
-        printed.push(report::ranking_table(&ranking));
-    }
-    for table in &printed {
-        say!("{}", output::table(table));
-    }
-    if failed == 0 {
-        return Ok(Verdict::Done);
-    }
-    tell!(
-        "{failed} fits failed; the tables say which, and `failures` of run.json how. The same command tries them again"
-    );
-    Ok(Verdict::CheckFailed)
-}
-
-/// Writes a run's folder, as [`runs::write_results`], and says where an older run is kept.
-pub(super) fn write_results(
-    project: &Path,
-    run: &experiment::Run,
-    folder: &Path,
-    units: &[UnitRecord],
-    models: Option<(&Settings, &dyn Progress)>,
-    overwrite: bool,
-) -> anyhow::Result<(Vec<report::Table>, Vec<experiment::Record>)> {
-    let written = runs::write_results(project, run, folder, units, models, overwrite)?;
-    if let Some(kept) = written.kept {
-        let advice = if overwrite { "" } else { " (--overwrite replaces them)" };
-        tell!("{}: older results that differ are kept in {}{advice}", run.experiment.name, kept.display());
-    }
-    Ok((written.tables, written.records))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seeds_are_a_number_of_them_or_a_list() {
+        let seeds = |text: &str| parse_seeds(text).map(|seeds| seeds.0);
+        assert_eq!(seeds("3"), Ok(vec![0, 1, 2]));
+        assert_eq!((seeds("3,"), seeds("3, 5")), (Ok(vec![3]), Ok(vec![3, 5])));
+        for text in ["", ",", "0", "3,,", "x", "1001", "-1"] {
+            assert!(seeds(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_have_a_unit() {

@@ -38,6 +38,7 @@ pub(super) fn split(project: &Path, arguments: &SplitArguments) -> anyhow::Resul
     let numbered: Vec<(u64, usize, &Split)> =
         variant.splits.iter().map(|run| (run.seed, run.fold, &run.split)).collect();
     write_splits(&arguments.output, &variant.features, &numbered)?;
-    say!("{} splits of {} flows in {written_to}", numbered.len(), variant.features.len());
+    let (splits, flows) = (output::count(numbered.len(), "split"), output::count(variant.features.len(), "flow"));
+    say!("{splits} of {flows} in {written_to}");
     Ok(Verdict::Done)
 }

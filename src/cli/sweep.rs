@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
+use super::output::JsonOption;
 use super::run::cache;
 use super::{Verdict, interrupt, output, progress, units};
 use crate::experiment::{self, Cache, PlannedRun, Queue, UnitRecord, UnitState};
@@ -37,6 +39,8 @@ failed or was lost: the command that began the run, given again, computes or sub
 pub(super) struct StatusArguments {
     /// The run, as the command that began it called it; all when not given.
     name: Option<String>,
+    #[command(flatten)]
+    json: JsonOption,
 }
 
 /// `etcbench sweep unit`.
@@ -62,7 +66,7 @@ pub(super) struct NameArguments {
 /// Runs the subcommand.
 pub(super) fn sweep(project: &Path, command: &SweepCommand) -> anyhow::Result<Verdict> {
     match command {
-        SweepCommand::Status(arguments) => status(project, arguments.name.as_deref()),
+        SweepCommand::Status(arguments) => status(project, arguments),
         SweepCommand::Unit(arguments) => {
             if arguments.attached {
                 interrupt::end_with_standard_input();
@@ -76,7 +80,7 @@ pub(super) fn sweep(project: &Path, command: &SweepCommand) -> anyhow::Result<Ve
         }
         SweepCommand::Gather(arguments) => {
             let planned = PlannedRun::read(project, &arguments.name)?;
-            units::gather(project, &planned, progress::for_standard_error().as_ref())
+            units::gather(project, &planned, progress::for_standard_error().as_ref(), false)
         }
     }
 }
@@ -119,10 +123,11 @@ fn is_alive(record: &UnitRecord) -> bool {
     record.slurm.is_none() && record.host == experiment::host() && words.contains(&b"sweep".as_slice())
 }
 
-fn status(project: &Path, name: Option<&str>) -> anyhow::Result<Verdict> {
+fn status(project: &Path, arguments: &StatusArguments) -> anyhow::Result<Verdict> {
+    let (name, as_json) = (arguments.name.as_deref(), arguments.json.is_asked());
     let cache = cache(project);
     let names = experiment::plan_names(project);
-    if names.is_empty() && name.is_none() {
+    if names.is_empty() && name.is_none() && !as_json {
         say!("no run in units yet; etcbench run FILE with --jobs or --slurm makes one");
         return Ok(Verdict::Done);
     }
@@ -133,7 +138,7 @@ fn status(project: &Path, name: Option<&str>) -> anyhow::Result<Verdict> {
             for name in &names {
                 match PlannedRun::read(project, name) {
                     Ok(planned) => wanted.push(planned),
-                    Err(error) => tell!("{error}"),
+                    Err(error) => complain!("{error}"),
                 }
             }
             wanted
@@ -153,20 +158,26 @@ fn status(project: &Path, name: Option<&str>) -> anyhow::Result<Verdict> {
         notes: notes.clone(),
         ..Table::default()
     };
+    let mut listed = Vec::new();
     for planned in &wanted {
         let (mut table, counts) = unit_table(planned, &queue, &cache);
         bad |= counts.contains_key("failed") || counts.contains_key("lost");
         let count = |(word, count): (&&str, &usize)| format!("{count} {word}");
         let counted = counts.iter().map(count).collect::<Vec<_>>().join(", ");
-        if name.is_some() {
-            table.title = format!("{}: {} units: {counted}", planned.plan.name, planned.units.len());
+        if as_json {
+            listed.push(json!({"run": planned.plan.name, "counts": counts, "units": table.to_json()["rows"]}));
+        } else if name.is_some() {
+            let units = output::count(planned.units.len(), "unit");
+            table.title = format!("{}: {units}: {counted}", planned.plan.name);
             table.notes.clone_from(&notes);
             say!("{}", output::table(&table));
         } else {
             summary.rows.push(vec![Cell::Text(planned.plan.name.clone()), Cell::Text(counted)]);
         }
     }
-    if name.is_none() {
+    if as_json {
+        output::json(&json!({"runs": listed, "notes": notes}));
+    } else if name.is_none() {
         say!("{}", output::table(&summary));
     }
     Ok(if bad { Verdict::CheckFailed } else { Verdict::Done })

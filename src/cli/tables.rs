@@ -5,9 +5,10 @@ use std::path::Path;
 use clap::Args;
 
 use super::compare::warn_of_changes;
+use super::output::JsonOption;
 use super::run::Target;
 use super::{Verdict, find_results, output, records};
-use crate::report::{self, RunHeading, StoredRun};
+use crate::report::{self, RunHeading, StoredRun, Table};
 use crate::runs::published_folder;
 use crate::storage;
 
@@ -22,6 +23,8 @@ The tables of the last run; older ones that were kept (NAME.1, ...) stay as they
 pub(super) struct TablesArguments {
     #[command(flatten)]
     target: Target,
+    #[command(flatten)]
+    json: JsonOption,
 }
 
 /// Reads the records of the last run, writes its tables and prints them.
@@ -40,6 +43,10 @@ pub(super) fn tables(project: &Path, arguments: &TablesArguments) -> anyhow::Res
         anyhow::Ok(printed)
     };
     let printed = storage::update_folder(&folder, write)?;
+    if arguments.json.is_asked() {
+        output::json(&serde_json::json!({"tables": printed.iter().map(Table::to_json).collect::<Vec<_>>()}));
+        return Ok(Verdict::Done);
+    }
     for table in &printed {
         say!("{}", output::table(table));
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::run::{InUnits, cache, generate_captures, print_tables, settings, write_results};
+use super::output::count;
+use super::run::{Ended, InUnits, cache, generate_captures, settings};
 use super::{Verdict, progress};
 use crate::experiment::{self, Cache, PlanOptions, PlannedRun, Queue, Settings, SlurmOptions, UnitRecord, UnitState};
 use crate::progress::Progress;
@@ -19,7 +20,7 @@ const LOCAL_PAUSE: Duration = Duration::from_millis(50);
 const SLURM_PAUSE: Duration = Duration::from_secs(3);
 
 /// Computes the units that are missing and, unless Slurm is left to do so, puts everything together.
-pub(super) fn compute(project: &Path, planned: &PlannedRun, how: &InUnits) -> anyhow::Result<Verdict> {
+pub(super) fn compute(project: &Path, planned: &PlannedRun, how: &InUnits, json: bool) -> anyhow::Result<Verdict> {
     let progress = progress::for_standard_error();
     match how {
         InUnits::Local { jobs, verify } => local(project, planned, *jobs, *verify, progress.as_ref())?,
@@ -29,7 +30,7 @@ pub(super) fn compute(project: &Path, planned: &PlannedRun, how: &InUnits) -> an
             }
         }
     }
-    gather(project, planned, progress.as_ref())
+    gather(project, planned, progress.as_ref(), json)
 }
 
 /// Puts the flows that units share into the cache.
@@ -50,7 +51,7 @@ pub(super) fn load_shared(
 /// Computes one unit in this process, and keeps its record.
 pub(super) fn run_unit(project: &Path, planned: &PlannedRun, number: usize) -> anyhow::Result<Verdict> {
     let unit = planned.units.get(number).with_context(|| {
-        format!("{} has {} units, and none with number {number}", planned.plan.name, planned.units.len())
+        format!("{} has {}, and none with number {number}", planned.plan.name, count(planned.units.len(), "unit"))
     })?;
     let PlanOptions { device, precision, checkpoint_seconds, .. } = &planned.plan.options;
     let cache = cache(project).with_checkpoint_interval(Duration::from_secs(*checkpoint_seconds));
@@ -110,7 +111,7 @@ fn local(
     let threads = (rayon::current_num_threads() / jobs).max(1);
     let there = planned.units.len() - missing.len();
     progress.begin(
-        &format!("{}: {} units, {there} there", planned.plan.name, planned.units.len()),
+        &format!("{}: {}, {there} there", planned.plan.name, count(planned.units.len(), "unit")),
         planned.units.len() as u64,
     );
     progress.advance(there as u64);
@@ -208,13 +209,13 @@ fn slurm(
         let what = if wait { "the last array" } else { "the results are put together by" };
         tell!("{name}: {} of {} units submitted to Slurm; {what} job {last}", new.len(), planned.units.len());
     } else {
-        tell!("{name}: the {} units that are missing are in Slurm's queue already", missing.len());
+        tell!("{name}: what is missing, {}, is in Slurm's queue already", count(missing.len(), "unit"));
     }
     if !wait {
         tell!("etcbench sweep status {name} shows how far they are; the same command again submits what failed");
         return Ok(false);
     }
-    progress.begin(&format!("{name}: {} units", planned.units.len()), planned.units.len() as u64);
+    progress.begin(&format!("{name}: {}", count(planned.units.len(), "unit")), planned.units.len() as u64);
     let mut left = missing;
     progress.advance((planned.units.len() - left.len()) as u64);
     // A file system may show what another machine wrote a little late.
@@ -250,7 +251,12 @@ fn slurm(
 }
 
 /// Puts a run together whose units are all done: writes its results and prints its tables.
-pub(super) fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progress) -> anyhow::Result<Verdict> {
+pub(super) fn gather(
+    project: &Path,
+    planned: &PlannedRun,
+    progress: &dyn Progress,
+    json: bool,
+) -> anyhow::Result<Verdict> {
     let cache = cache(project);
     let ended: Vec<Option<UnitRecord>> = (0..planned.units.len()).map(|number| planned.ended(number, &cache)).collect();
     let done: Vec<&UnitRecord> = ended.iter().flatten().collect();
@@ -283,11 +289,12 @@ pub(super) fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progre
         take_failures: true,
         memory_limit: None,
     };
-    let (mut printed, mut records, mut failed) = (Vec::new(), Vec::new(), 0);
+    let mut ended = Ended::default();
     for (index, experiment) in planned.experiments.iter().enumerate() {
         let own = planned.units.iter().zip(&done).filter(|(unit, _)| unit.experiment == index);
         let own: Vec<UnitRecord> = own.map(|(_, record)| (*record).clone()).collect();
         let mut run = experiment::run(experiment, &settings, progress)?;
+        run.invocation = planned.plan.options.invocation.clone();
         let mut devices: Vec<&str> = own.iter().map(|record| record.provenance.device.as_str()).collect();
         devices.sort_unstable();
         devices.dedup();
@@ -295,19 +302,7 @@ pub(super) fn gather(project: &Path, planned: &PlannedRun, progress: &dyn Progre
         let models = planned.plan.options.save_models.then_some((&settings, progress));
         let name = experiment::results_name(experiment, planned.plan.overrides.change_results());
         let folder = experiment::results_folder(project).join(name);
-        let (tables, of_run) = write_results(project, &run, &folder, &own, models, planned.plan.options.overwrite)?;
-        printed.extend(tables);
-        records.extend(of_run);
-        failed += run.failures.len();
-        let computed = run.rows.iter().filter(|row| !row.reused).count();
-        tell!(
-            "{}: {} fits of {} units{}; results in {}",
-            experiment.name,
-            run.rows.len(),
-            own.len(),
-            if computed > 0 { format!(", {computed} of them computed now") } else { String::new() },
-            folder.display()
-        );
+        ended.write(project, &run, &folder, &own, models, planned.plan.options.overwrite)?;
     }
-    print_tables(printed, &records, failed)
+    ended.tell(json)
 }

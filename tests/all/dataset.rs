@@ -111,7 +111,7 @@ fn verify_reads_archives_and_tells_what_is_there_twice_damaged_missing_or_foreig
             "without label other.pcap",
             "missing Five",
             "unexpected rest.tar.xz, 8 bytes, an archive whose members are not read in place; unpack it with",
-            "4 captures used (1 captures damaged), 1 without label, 1 missing, 1 there twice, 0 left out",
+            "4 captures used (1 damaged), 1 without label, 1 missing, 1 there twice, 0 left out",
         ],
     );
     // The same captures packed otherwise are the same data; a byte that changed is told.
@@ -138,7 +138,7 @@ fn verify_reads_archives_and_tells_what_is_there_twice_damaged_missing_or_foreig
     other.write("data/small/two.pcap.gz", gzipped(&changed));
     let (text, code) = told(&other, &against);
     assert_eq!(code, Some(1), "{text}");
-    holds(&text, &["Two: other bytes: 792 bytes, 16 packets, sha256 ", "1 differences"]);
+    holds(&text, &["Two: other bytes: 792 bytes, 16 packets, sha256 ", "1 difference;"]);
     fs::remove_file(other.path("data/small/all.zip")).unwrap();
     let (text, code) = told(&other, &against);
     assert_eq!(code, Some(1), "{text}");
@@ -156,7 +156,7 @@ fn a_damaged_archive_is_told_and_no_run_goes_on_without_it() {
     project.write("experiments/small.toml", experiment("small", "kind"));
     let (text, code) = told(&project, &["data", "verify", "small"]);
     assert_eq!(code, Some(1), "{text}");
-    holds(&text, &["damaged archive more.zip", "1 archives damaged"]);
+    holds(&text, &["damaged archive more.zip", "1 archive damaged"]);
     project.refused(&["run", "experiments/small.toml", "--device", "cpu"], &["more.zip", "captures may be missing"]);
 }
 
@@ -266,7 +266,7 @@ fn a_table_of_five_tuples_times_and_classes_labels_flows() {
         &text,
         &[
             "one.pcap: 6 flows with labels, 2 unmatched",
-            "1 lines could not be understood (line 8: its end is no time: it is empty)",
+            "1 line could not be understood (line 8: its end is no time: it is empty)",
             "3 flows of application=chat",
             "list.csv: 2 flows without label",
         ],
@@ -275,7 +275,7 @@ fn a_table_of_five_tuples_times_and_classes_labels_flows() {
     holds(&list, &["flow-table,one.pcap#6,unmatched,udp,10.0.0.1,1006,10.0.0.2,53,1060.000000000,1061.000000000"]);
     project.write("experiments/flows.toml", experiment("flow-table", "application"));
     let output = project.done(&["run", "experiments/flows.toml"]);
-    holds(&String::from_utf8_lossy(&output.stderr), &["2 flows have no label", "line 8"]);
+    holds(&String::from_utf8_lossy(&output.stderr), &["2 flows without a label", "line 8"]);
     let stored = fs::read_to_string(project.path("results/flows-flow-table-full/flows_without_label.csv")).unwrap();
     assert_eq!(stored, list);
 }
@@ -309,8 +309,8 @@ fn ctu13_is_labelled_by_netflow_files_with_families_and_by_hosts() {
         &text,
         &[
             "2 flows with labels, 1 of no class, 1 unmatched (labels of 9/capture20110817.binetflow, at most 3 lines held)",
-            "1 flows of scenario=9 content=headers traffic=botnet family=neris",
-            "1 flows of scenario=9 content=headers traffic=normal family=none",
+            "1 flow of scenario=9 content=headers traffic=botnet family=neris",
+            "1 flow of scenario=9 content=headers traffic=normal family=none",
         ],
     );
     // The same captures by their hosts: .191 is a bot in scenario 9.
@@ -472,7 +472,7 @@ fn one_entry_that_cannot_be_read_is_left_out_with_a_word() {
     let (text, code) = told(&project, &["data", "verify", "small"]);
     assert_eq!(code, Some(0), "{text}");
     holds(&text, &words.map(|word| word.replace(" is left out", ", left out")).each_ref().map(String::as_str));
-    holds(&text, &["2 captures used (0 captures damaged)", "6 other files"]);
+    holds(&text, &["2 captures used (0 damaged)", "6 other files"]);
     let (text, code) = told(&project, &["list"]);
     assert_eq!(code, Some(0), "{text}");
     holds(&text, &["small: Small [2 captures in "]);

@@ -127,7 +127,7 @@ fn one_broken_run_does_not_keep_the_others_from_the_report() {
     project.write("results/broken/records.jsonl", "{\"not\": \"a record\"}\n");
     project.write("results/broken/run.json", "{}");
     let (code, told) = said(&project, &["report"]);
-    assert!(code == Some(1) && told.contains("results/broken: left out: ") && told.contains("1 runs"), "{told}");
+    assert!(code == Some(1) && told.contains("results/broken: left out: ") && told.contains(": 1 run;"), "{told}");
     assert!(fs::read_to_string(project.path("results/report.html")).unwrap().contains("small-small-full"));
     project.refused(&["report", "broken"], &["results/broken"]);
 }

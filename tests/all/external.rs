@@ -89,7 +89,7 @@ fn what_a_program_computes_with_is_in_the_key_of_every_fit_that_it_has_a_part_in
     assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("not_started") || told.contains("not started"), "{told}");
-    assert!(told.contains("versions: python3 -c import no_such_library") && told.contains("1 fits failed"), "{told}");
+    assert!(told.contains("versions: python3 -c import no_such_library") && told.contains("1 fit failed"), "{told}");
     versions("");
     let told = project.etcbench(&["run", "experiments/points.toml", "--models", "faulty,majority"]);
     assert!(String::from_utf8_lossy(&told.stderr).contains("it printed nothing"));

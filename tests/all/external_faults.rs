@@ -87,7 +87,7 @@ fn fails(project: &Project, Fault { name, keys, kind, words }: &Fault) {
     for word in *words {
         assert!(whole.contains(word), "{name}: `{word}` is not in {whole}");
     }
-    assert!(told.contains("1 fits failed") && told.contains("faulty: "), "{name}: {told}");
+    assert!(told.contains("1 fit failed") && told.contains("faulty: "), "{name}: {told}");
     let records = fs::read_to_string(folder.join("records.csv")).unwrap();
     assert!(records.contains(&format!("failed_{kind}")), "{name}");
     assert!(records.contains(",majority,statistics,fast,0,0,,,,,accuracy,"), "{name}");

@@ -16,6 +16,8 @@ mod download;
 #[cfg(unix)]
 mod edited_runs;
 mod evaluation;
+#[cfg(unix)]
+mod examples;
 mod experiments;
 #[cfg(unix)]
 mod external;
@@ -44,6 +46,7 @@ mod stages;
 mod submission;
 mod sweep;
 mod tables;
+mod terminal;
 mod tools;
 mod tutorial;
 #[cfg(unix)]

@@ -250,7 +250,9 @@ fn a_sweep_survives_a_node_and_a_failed_point_and_gives_the_bytes_of_one_machine
     let output = etcbench(&submit);
     assert!(output.status.success() && !told(&output).contains("submitted"), "{}", told(&output));
     assert_same(&gathered, &project.path("results/points-points-full"));
-    let more = [&submit[..], &["--variants", "trees=few", "--seeds", "3", "--wait"]].concat();
+    // Two units of a task, and one task at a time.
+    let tasks = ["--units-per-task", "2", "--tasks-at-once", "1", "--cpu-partition", "main"];
+    let more = [&submit[..], &["--variants", "trees=few", "--seeds", "3", "--wait"], &tasks].concat();
     let output = etcbench(&more);
     assert!(output.status.success() && told(&output).contains("3 of 3 units submitted"), "{}", told(&output));
     assert!(table(&output).contains("Means over 3 seeds"), "{}", table(&output));

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use etcbench_storage::counted;
+
 /// Why a record of a capture did not become a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -144,7 +146,7 @@ pub struct CaptureInterface {
 /// One line for people: packets, those skipped by reason, damage.
 impl fmt::Display for CaptureSummary {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} packets, {} of TCP or UDP", self.packets, self.decoded)?;
+        write!(formatter, "{}, {} of TCP or UDP", counted(self.packets, "packet"), self.decoded)?;
         for (reason, count) in self.skipped.iter().filter(|(_, count)| *count > 0) {
             write!(formatter, ", {count} {reason}")?;
         }

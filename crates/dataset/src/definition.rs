@@ -23,10 +23,27 @@ use etcbench_storage::declarative;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Publication {
-    /// The publisher's page.
+    /// The publisher's page; empty for data that nobody publishes.
     pub url: String,
     /// What to do there, in words.
     pub how: String,
+}
+
+impl Publication {
+    /// Data of one's own.
+    fn private() -> Self {
+        Self { url: String::new(), how: "put its files there; its definition names no publisher".to_owned() }
+    }
+
+    /// Where to go and what to do there, in one text.
+    pub fn told(&self) -> String {
+        if self.url.is_empty() { self.how.clone() } else { format!("{} ({})", self.url, self.how) }
+    }
+
+    /// The same as steps.
+    pub fn steps(&self) -> String {
+        if self.url.is_empty() { self.how.clone() } else { format!("go to {} and {}", self.url, self.how) }
+    }
 }
 
 /// Whether the times of a dataset's packets are those of the recording.
@@ -177,8 +194,12 @@ pub(super) struct FlowLabelRuleSection {
 #[serde(deny_unknown_fields)]
 struct DefinitionFile {
     name: String,
-    title: String,
+    /// The dataset's name where the file gives none.
+    title: Option<String>,
+    /// Nothing to cite where the file gives none.
+    #[serde(default)]
     reference: String,
+    #[serde(default = "Publication::private")]
     published_at: Publication,
     label_columns: Vec<String>,
     #[serde(default)]
@@ -388,8 +409,8 @@ impl DatasetDefinition {
             published,
             downloads: raw.download,
             host_labels,
+            title: raw.title.unwrap_or_else(|| raw.name.clone()),
             name: raw.name,
-            title: raw.title,
             reference: raw.reference,
             published_at: raw.published_at,
             label_columns: raw.label_columns,

@@ -18,7 +18,7 @@ pub enum DatasetError {
     },
     /// No folder of the dataset exists, or none holds a capture.
     #[error(
-        "dataset {name} is not here; looked in {tried} for {expected}\n  to get it: {url} ({how})\n  without it: {hint}"
+        "dataset {name} is not here; looked in {tried} for {expected}\n  to get it: {published}\n  without it: {hint}"
     )]
     NotHere {
         /// The dataset.
@@ -27,10 +27,8 @@ pub enum DatasetError {
         tried: String,
         /// The files expected.
         expected: String,
-        /// Where it is published.
-        url: String,
-        /// How to get it from there.
-        how: String,
+        /// Where it is published, and how to get it from there.
+        published: String,
         /// The command that needs no download.
         hint: String,
     },

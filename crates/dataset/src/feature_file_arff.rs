@@ -8,6 +8,7 @@
 use std::io::BufRead;
 
 use super::feature_file_csv::text_of;
+use etcbench_storage::counted;
 use etcbench_storage::declarative::first_repeated;
 
 /// The longest line that is read, in bytes; a longer one is no ARFF file that a person would keep.
@@ -206,12 +207,12 @@ impl<R: BufRead> ArffReader<R> {
         let mut notes = Vec::new();
         if self.padded > 0 {
             notes.push(format!(
-                "commas at the end of {} lines, as spreadsheets put them there, are passed over",
-                self.padded
+                "commas at the end of {}, as spreadsheets put them there, are passed over",
+                counted(self.padded, "line")
             ));
         }
         if self.lines.windows_1252 > 0 {
-            notes.push(format!("{} lines are not UTF-8 and are read as windows-1252", self.lines.windows_1252));
+            notes.push(format!("{}, not UTF-8, read as windows-1252", counted(self.lines.windows_1252, "line")));
         }
         notes
     }

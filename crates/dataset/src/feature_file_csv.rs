@@ -17,6 +17,7 @@ use super::feature_file::{
     Fault, FeatureRow, KnownLabels, MISSING, NOT_FINITE, Named, OneFile, Role, Rows, label_columns, single,
 };
 use super::feature_file_number::plain_number;
+use etcbench_storage::counted;
 
 /// The characters of windows-1252 from 0x80 to 0x9f; the others are those of Unicode, and five stand for nothing.
 const WINDOWS_1252: [char; 32] = [
@@ -80,17 +81,19 @@ impl Traces {
     }
 
     fn notes(&self) -> Vec<String> {
-        let counted = [
-            (self.headers, "lines repeat the header and are passed over"),
-            (self.empty_rows, "rows are empty and are passed over"),
-            (self.separators, "rows have separators behind their last value, which are passed over"),
-            (self.decimal_commas, "numbers have a decimal comma and are read so"),
-            (self.windows_1252, "values are not UTF-8 and are read as windows-1252"),
+        let told = [
+            (self.headers, "line", "repeating the header, passed over"),
+            (self.empty_rows, "row", "without a value, passed over"),
+            (self.separators, "row", "with separators behind the last value, which are passed over"),
+            (self.decimal_commas, "number", "with a decimal comma, read so"),
+            (self.windows_1252, "value", "not UTF-8, read as windows-1252"),
         ];
         let index = "the first column has no name and is left out, as the index that pandas writes";
-        let counted =
-            counted.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
-        self.index.then(|| index.to_owned()).into_iter().chain(counted).collect()
+        let told = told
+            .into_iter()
+            .filter(|(count, ..)| *count > 0)
+            .map(|(count, one, what)| format!("{} {what}", counted(count, one)));
+        self.index.then(|| index.to_owned()).into_iter().chain(told).collect()
     }
 }
 

@@ -98,12 +98,12 @@ fn traces_of_spreadsheets_pandas_and_flow_meters_are_read_around_and_said() {
     for (content, told) in [
         (&b"\xef\xbb\xbf\"a\", b ,\"class1\"\r\n1,2.5,VPN\r\n\r\n3,4,Non-VPN\r\n"[..], ""),
         (b",a,b,class1\n0,1,2.5,VPN\n1,3,4,Non-VPN\n", "the first column has no name and is left out"),
-        (b"a;b;class1\n1;2,5;VPN\n3;4;Non-VPN\n", "1 numbers have a decimal comma"),
-        (b"a\tb\tclass1\n1\t2,5\tVPN\n3\t4\tNon-VPN\n", "1 numbers have a decimal comma"),
-        (b"a,b,class1\n1,2.5,VPN\na,b,class1\n3,4,Non-VPN\n", "1 lines repeat the header"),
-        (b"a,b,class1\n1,2.5,VPN\n,,\n3,4,Non-VPN\n,,\n", "2 rows are empty"),
-        (b"a,b,class1,,\n1,2.5,VPN,,\n3,4,Non-VPN,,\n", "2 rows have separators behind"),
-        (b"a,b,class1\n1,2.5,VPN,\n3,4,Non-VPN\n", "1 rows have separators behind"),
+        (b"a;b;class1\n1;2,5;VPN\n3;4;Non-VPN\n", "1 number with a decimal comma"),
+        (b"a\tb\tclass1\n1\t2,5\tVPN\n3\t4\tNon-VPN\n", "1 number with a decimal comma"),
+        (b"a,b,class1\n1,2.5,VPN\na,b,class1\n3,4,Non-VPN\n", "1 line repeating the header"),
+        (b"a,b,class1\n1,2.5,VPN\n,,\n3,4,Non-VPN\n,,\n", "2 rows without a value"),
+        (b"a,b,class1,,\n1,2.5,VPN,,\n3,4,Non-VPN,,\n", "2 rows with separators behind"),
+        (b"a,b,class1\n1,2.5,VPN,\n3,4,Non-VPN\n", "1 row with separators behind"),
     ] {
         let (names, rows, notes) = read(content);
         assert_eq!((&names, &rows), (&plain.0, &plain.1), "{}", String::from_utf8_lossy(content));
@@ -112,7 +112,7 @@ fn traces_of_spreadsheets_pandas_and_flow_meters_are_read_around_and_said() {
     }
     let (_, rows, notes) = read(b"a,class1\n1,Web Attack \x96 XSS\n");
     assert_eq!(rows[0].0, "Web Attack – XSS");
-    assert!(notes.contains("1 values are not UTF-8 and are read as windows-1252"), "{notes}");
+    assert!(notes.contains("1 value not UTF-8, read as windows-1252"), "{notes}");
     // The second of a name has a suffix, and what has one can be left out.
     let twice = load(&format!("{rules}leave_out = [\"length.1\"]"), &[("a-1s.csv", "length,length,class1\n1,2,VPN\n")]);
     assert_eq!(twice.unwrap().names, ["length"]);
@@ -257,7 +257,7 @@ fn names_that_are_numbers_are_still_a_header() {
     let table = load(rules, &[("a-15s.csv", "1,2,class1\n3,4,VPN\n1,2,class1\n1,2,VPN\n")]).unwrap();
     let values: Vec<&[f32]> = table.rows.iter().map(|row| &row.values[..]).collect();
     assert_eq!(values, [[3.0, 4.0], [1.0, 2.0]]);
-    assert!(table.notes[0].ends_with("1 lines repeat the header and are passed over"), "{:?}", table.notes);
+    assert!(table.notes[0].ends_with("1 line repeating the header, passed over"), "{:?}", table.notes);
 }
 
 /// Rows in the layout of CIC-Darknet2020: CICFlowMeter's columns, `Label` twice.

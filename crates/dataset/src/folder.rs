@@ -151,8 +151,7 @@ pub fn locate_in(definition: &DatasetDefinition, roots: &[PathBuf], hint: &str) 
         name: definition.name.clone(),
         tried: tried.join(" and "),
         expected,
-        url: definition.published_at.url.clone(),
-        how: definition.published_at.how.clone(),
+        published: definition.published_at.told(),
         hint: hint.to_owned(),
     })
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::labelled::Labels;
+use etcbench_storage::counted;
 
 /// The first value of every manifest, raised whenever its fields change their meaning.
 pub(super) const MANIFEST_FORMAT: &str = "etcbench-manifest-1";
@@ -224,8 +225,8 @@ fn entry_difference(a: &ManifestEntry, b: &ManifestEntry) -> Option<String> {
 
 fn describe(entry: &ManifestEntry) -> String {
     let mut parts = Vec::new();
-    parts.extend(entry.size.map(|size| format!("{size} bytes")));
-    parts.extend(entry.packets.map(|packets| format!("{packets} packets")));
+    parts.extend(entry.size.map(|size| counted(size, "byte")));
+    parts.extend(entry.packets.map(|packets| counted(packets, "packet")));
     parts.extend(entry.sha256.as_ref().map(|sha256| format!("sha256 {}", sha256.get(..12).unwrap_or(sha256))));
     parts.extend(entry.damage.as_ref().map(|_| "damaged".to_owned()));
     parts.join(", ")

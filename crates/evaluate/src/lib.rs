@@ -24,7 +24,9 @@ pub use difference::{McNemar, mcnemar};
 pub use metric::{Direction, Metric, Unit};
 pub use metrics::{MetricValue, Metrics};
 pub use open_set::{OpenScore, OpenSet};
-pub use probabilistic::{CALIBRATION_BINS, ProbabilisticMetrics, ReliabilityBin, argmax, reliability};
+pub use probabilistic::{
+    CALIBRATION_BINS, ProbabilisticMetrics, ReliabilityBin, argmax, calibration_error_of_floats, reliability,
+};
 pub use ranks::{Friedman, Wilcoxon, friedman, holm, wilcoxon};
 pub use resampled::{
     DISAGREEMENT, ResampledMean, WITHIN_CAPTURE_CORRELATION, cluster_draws, corrected_resampled_mean,

@@ -22,6 +22,8 @@ pub struct Metric {
     pub unit: Unit,
     /// Which values are better.
     pub direction: Direction,
+    /// The least and the largest value that can be.
+    pub bounds: (f64, f64),
     /// What an undefined value says of the class that it is of, such as "was never predicted"; empty where it is of no
     /// class, or always defined.
     pub undefined: &'static str,

@@ -69,7 +69,7 @@ impl ProbabilisticMetrics {
             roc_auc,
             average_precision,
             log_loss: log_loss(labels, probabilities),
-            expected_calibration_error: calibration_error(labels, probabilities),
+            expected_calibration_error: calibration_error(labels, probabilities, as_written),
         })
     }
 }
@@ -168,12 +168,22 @@ struct BinSums {
     correct: u64,
 }
 
-fn calibration_sums(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> [BinSums; CALIBRATION_BINS] {
+/// The decimal number that a probability is written as: what a reader of stored predictions computes with. 0.6 of single
+/// precision is more than 9/15; the number in the file is not.
+fn as_written(probability: f32) -> f64 {
+    probability.to_string().parse().unwrap_or_else(|_| f64::from(probability))
+}
+
+fn calibration_sums(
+    labels: &[u32],
+    probabilities: ArrayView2<'_, f32>,
+    binned: fn(f32) -> f64,
+) -> [BinSums; CALIBRATION_BINS] {
     let mut bins = [BinSums::default(); CALIBRATION_BINS];
     for (row, &label) in probabilities.rows().into_iter().zip(labels) {
         let (class, probability) = best(row);
+        let above = (binned(probability) * CALIBRATION_BINS as f64).ceil() as usize;
         let probability = f64::from(probability);
-        let above = (probability * CALIBRATION_BINS as f64).ceil() as usize;
         let bin = &mut bins[above.clamp(1, CALIBRATION_BINS) - 1];
         bin.flows += 1;
         bin.confidence += probability;
@@ -182,11 +192,22 @@ fn calibration_sums(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> [BinS
     bins
 }
 
-fn calibration_error(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> f64 {
+fn calibration_error(labels: &[u32], probabilities: ArrayView2<'_, f32>, binned: fn(f32) -> f64) -> f64 {
     // A bin's share times the distance of its means is the distance of its sums over all flows.
-    let bins = calibration_sums(labels, probabilities);
+    let bins = calibration_sums(labels, probabilities, binned);
     let distance: f64 = bins.iter().map(|bin| (bin.correct as f64 - bin.confidence).abs()).sum();
     distance / labels.len() as f64
+}
+
+/// The expected calibration error as earlier versions had it, which put the floats of single precision themselves into bins: a
+/// stored record may be this.
+///
+/// # Errors
+/// No row, different lengths, a label that is not a class, a row that is not a distribution.
+pub fn calibration_error_of_floats(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> Result<f64, EvaluateError> {
+    check_labels(labels, probabilities.nrows(), probabilities.ncols())?;
+    check_distributions(probabilities)?;
+    Ok(calibration_error(labels, probabilities, f64::from))
 }
 
 /// One bin of a reliability diagram: the flows whose highest probability lies above `low` and up to `high`.
@@ -205,14 +226,14 @@ pub struct ReliabilityBin {
 }
 
 /// The bins of the expected calibration error (Guo et al., 2017), in ascending order: [`CALIBRATION_BINS`] of equal
-/// width. `probabilities` has the shape `[rows, classes]`.
+/// width, each flow by the decimal number that predictions are stored as. `probabilities` has the shape `[rows, classes]`.
 ///
 /// # Errors
 /// No row, different lengths, a label that is not a class, a row that is not a distribution.
 pub fn reliability(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> Result<Vec<ReliabilityBin>, EvaluateError> {
     check_labels(labels, probabilities.nrows(), probabilities.ncols())?;
     check_distributions(probabilities)?;
-    let bins = calibration_sums(labels, probabilities).into_iter().enumerate().map(|(index, bin)| {
+    let bins = calibration_sums(labels, probabilities, as_written).into_iter().enumerate().map(|(index, bin)| {
         let mean = |sum: f64| (bin.flows > 0).then(|| sum / bin.flows as f64);
         ReliabilityBin {
             low: index as f64 / CALIBRATION_BINS as f64,
@@ -255,6 +276,23 @@ mod tests {
         let expected = ProbabilisticMetrics::new(&labels, probabilities.view()).unwrap().expected_calibration_error;
         assert!((error - expected).abs() < 1e-12, "{error} {expected}");
         assert!(reliability(&[0], array![[0.5, 0.4]].view()).is_err());
+    }
+
+    #[test]
+    fn a_probability_is_in_the_bin_of_the_number_that_is_written() {
+        // 0.6 is 9/15, the upper end of the ninth bin; as a float of single precision it is a little more.
+        let probabilities = array![[0.6_f32, 0.4], [0.65, 0.35]];
+        let bins = reliability(&[0, 1], probabilities.view()).unwrap();
+        assert_eq!((bins[8].flows, bins[9].flows), (1, 1));
+        let error = ProbabilisticMetrics::new(&[0, 1], probabilities.view()).unwrap().expected_calibration_error;
+        assert!((error - (0.4 + 0.65) / 2.0).abs() < 1e-7, "{error}");
+        // Together in the tenth bin they nearly cancelled: (0.6 + 0.65 - 1) / 2.
+        let before = calibration_error_of_floats(&[0, 1], probabilities.view()).unwrap();
+        assert!((before - 0.125).abs() < 1e-7, "{before}");
+        for twentieth in 0..=20 {
+            let value = twentieth as f32 / 20.0;
+            assert_eq!(as_written(value), f64::from(twentieth) / 20.0);
+        }
     }
 
     #[test]

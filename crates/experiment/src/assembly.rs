@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::flows::{CaptureFacts, LoadedFlows};
 use super::run::{FittedRow, Run, Settings, VariantRun};
-use super::{Experiment, Provenance};
+use super::{Experiment, Invocation, Provenance};
 
 /// A run of these fits, with where its data came from.
 pub(super) fn assembled(
@@ -37,6 +37,7 @@ pub(super) fn assembled(
         without_label,
         data_notes,
         experiment: experiment.clone(),
+        invocation: Invocation::default(),
         provenance: Provenance::collect(&settings.project, &description),
         captures,
         flows_reused: loaded.iter().all(|flows| flows.reused),

@@ -17,7 +17,7 @@ use etcbench_dataset::{
 use etcbench_flow::FlowOptions;
 use etcbench_storage::declarative;
 use etcbench_storage::progress::Progress;
-use etcbench_storage::{Determinants, Turn, WholeFolder, is_file_or_stock};
+use etcbench_storage::{Determinants, Turn, WholeFolder, counted, is_file_or_stock};
 
 /// Raised whenever a change to the code changes the flows, so that no fit on older ones is reused.
 pub(super) const FLOWS_VERSION: u32 = 7;
@@ -416,8 +416,12 @@ fn checksum_of(checksums: &Checksums, dataset: &str, path: &str) -> Result<Strin
 fn damage(capture: &LoadedCapture) -> Option<String> {
     let damage = capture.summary.damage.as_ref()?;
     Some(format!(
-        "{}: {} is damaged at byte {}: {}; the {} flows before it are used",
-        capture.dataset, capture.capture, damage.offset, damage.problem, capture.flows
+        "{}: {} is damaged at byte {}: {}; what comes before it is used, {}",
+        capture.dataset,
+        capture.capture,
+        damage.offset,
+        damage.problem,
+        counted(capture.flows, "flow")
     ))
 }
 
@@ -431,9 +435,11 @@ fn label_warnings(capture: &LoadedCapture) -> Vec<String> {
     }
     if capture.unmatched + capture.ambiguous > 0 {
         warnings.push(format!(
-            "{}: {}: {} flows have no label and those of {} disagree; they are left out and listed in \
-             flows_without_label.csv",
-            capture.dataset, capture.capture, capture.unmatched, capture.ambiguous
+            "{}: {}: left out and listed in flows_without_label.csv: {} without a label, {} whose labels disagree",
+            capture.dataset,
+            capture.capture,
+            counted(capture.unmatched, "flow"),
+            counted(capture.ambiguous, "flow")
         ));
     }
     warnings

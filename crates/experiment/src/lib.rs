@@ -15,11 +15,13 @@ mod flow_cache;
 mod flows;
 mod format;
 mod held;
+mod invocation;
 mod ladder;
 mod leaks;
 mod measure;
 mod memory;
 mod models;
+mod outline;
 mod plan;
 mod pretrain;
 mod pretraining;
@@ -46,10 +48,13 @@ pub use export::{export, import};
 pub use fit::FitOutcome;
 pub use flows::{CaptureFacts, dataset_names, on_what_is_here, require_data};
 pub use format::{Experiment, Overrides, TableLayout, Variant, read_experiment};
+pub use invocation::{BestScore, Invocation};
 pub use ladder::{LADDER, LadderOptions, LadderOverrides, RUNGS, Rung};
 pub use leaks::{SplitLeaks, split_leaks};
 pub use measure::Cost;
+pub use memory::MemoryNeed;
 pub use models::save_models;
+pub use outline::{Outline, OutlinedFit, OutlinedVariant, outline};
 pub use plan::{
     Plan, PlanOptions, PlannedRun, PlannedUnit, Submission, UnitRecord, UnitState, host, plan_names, plans_folder,
 };
@@ -60,7 +65,7 @@ pub use run::{
     FailedFit, FittedRow, Generator, LeftOutVariant, Run, Settings, SplitRun, VariantRun, device_name, divide,
     results_folder, results_name, run,
 };
-pub use slurm::{Queue, SlurmError, SlurmOptions, submit};
+pub use slurm::{Queue, SlurmError, SlurmOptions, preview, submit};
 pub use store::store;
 pub use sweep::coordinates;
 pub use tune::{Dimension, Range, Scale, Search, Trial, TuneOptions, Tuning, tried_settings};

@@ -8,6 +8,8 @@ use super::flows::{Content, LoadedFlows};
 use super::run::{Settings, VariantContext, VariantRun, settings_of};
 use super::tune::is_tuned;
 use super::{ExperimentError, Variant};
+use serde::Serialize;
+
 use etcbench_flow::STATISTIC_NAMES;
 use etcbench_model as model;
 use etcbench_model::{ExpectedMemory, FitSize};
@@ -64,7 +66,34 @@ pub(super) fn check_fits(
     settings: &Settings,
     progress: &dyn Progress,
 ) -> Result<(), ExperimentError> {
-    let Some(memory) = Memory::now(settings) else { return Ok(()) };
+    let Some(MemoryNeed { what, expected, available, keys }) = needed(name, variants, settings)? else { return Ok(()) };
+    if expected > available {
+        return Err(ExperimentError::Memory { what, expected, available, keys });
+    }
+    progress.warn(&format!("{name}: expected memory: {expected} MiB of {available} MiB available"));
+    Ok(())
+}
+
+/// What a run is expected to take at its peak.
+#[derive(Debug, Clone, Serialize)]
+pub struct MemoryNeed {
+    /// What takes the most.
+    pub what: String,
+    /// What the process is expected to have at its peak, in MiB.
+    pub expected: u64,
+    /// What it may have, in MiB.
+    pub available: u64,
+    /// What to lower.
+    pub keys: &'static str,
+}
+
+/// As [`check_fits`], told only; none where the system does not tell.
+pub(super) fn needed(
+    name: &str,
+    variants: &[(VariantContext<'_>, &VariantRun)],
+    settings: &Settings,
+) -> Result<Option<MemoryNeed>, ExperimentError> {
+    let Some(memory) = Memory::now(settings) else { return Ok(None) };
     let mut largest: Option<(ExpectedMemory, String)> = None;
     let mut results = 0;
     for (context, prepared) in variants {
@@ -98,11 +127,7 @@ pub(super) fn check_fits(
     };
     let expected = memory.resident.saturating_add(fit).saturating_add(results).max(memory.peak);
     let (expected, available) = (expected / MEBIBYTE, memory.limit / MEBIBYTE);
-    if expected > available {
-        return Err(ExperimentError::Memory { what, expected, available, keys });
-    }
-    progress.warn(&format!("{name}: expected memory: {expected} MiB of {available} MiB available"));
-    Ok(())
+    Ok(Some(MemoryNeed { what, expected, available, keys }))
 }
 
 /// What stays of a fit: its probabilities, and the records that are made of it.

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::flows::FLOWS_VERSION;
 use super::run::short_hash;
 use super::{
-    Cache, Experiment, ExperimentError, Overrides, Provenance, Unit, are_cached, read_experiment, results_folder,
-    results_name, units,
+    Cache, Experiment, ExperimentError, Invocation, Overrides, Provenance, Unit, are_cached, read_experiment,
+    results_folder, results_name, units,
 };
 use etcbench_feature::FEATURES_VERSION;
 use etcbench_model::ModelKind;
@@ -52,6 +52,9 @@ pub struct PlanOptions {
     /// Whether a run with other results that is there already may be replaced.
     #[serde(default)]
     pub overwrite: bool,
+    /// How it was asked for, and when.
+    #[serde(default)]
+    pub invocation: Invocation,
 }
 
 /// A unit of a plan.
@@ -164,6 +167,21 @@ impl PlannedRun {
         overrides: &Overrides,
         options: PlanOptions,
     ) -> Result<Self, ExperimentError> {
+        let planned = Self::unwritten(project, paths, overrides, options)?;
+        write_json(&planned.folder.join("plan.json"), &planned.plan)?;
+        Ok(planned)
+    }
+
+    /// As [`PlannedRun::new`], without storing the plan.
+    ///
+    /// # Errors
+    /// Experiments that cannot be read.
+    pub fn unwritten(
+        project: &Path,
+        paths: &[PathBuf],
+        overrides: &Overrides,
+        options: PlanOptions,
+    ) -> Result<Self, ExperimentError> {
         let absolute = |path: &PathBuf| std::path::absolute(path).map_err(store_error(path));
         let paths = paths.iter().map(absolute).collect::<Result<Vec<_>, _>>()?;
         let experiments = read_all(&paths, overrides)?;
@@ -181,7 +199,6 @@ impl PlannedRun {
         };
         planned.plan.digest = planned.digest();
         planned.folder = plans_folder(project).join(&planned.plan.name);
-        write_json(&planned.folder.join("plan.json"), &planned.plan)?;
         Ok(planned)
     }
 
@@ -210,8 +227,9 @@ impl PlannedRun {
     fn digest(&self) -> String {
         let resolved: Vec<String> = self.experiments.iter().map(|experiment| experiment.resolved.to_string()).collect();
         let names: Vec<&str> = self.experiments.iter().map(|experiment| experiment.name.as_str()).collect();
-        // What is kept, and how often, changes no result.
-        let PlanOptions { device, precision, checkpoint_seconds: _, save_models: _, overwrite: _ } = &self.plan.options;
+        // What is kept and how often, and how it was asked for, changes no result.
+        let PlanOptions { device, precision, checkpoint_seconds: _, save_models: _, overwrite: _, invocation: _ } =
+            &self.plan.options;
         let models: Vec<(&str, u32)> = ModelKind::all().map(|kind| (kind.name(), kind.entry().version)).collect();
         let of_variants = self.experiments.iter().flat_map(|experiment| &experiment.variants);
         let external: Vec<[String; 3]> = of_variants
@@ -337,7 +355,8 @@ impl PlannedRun {
     }
 }
 
-/// One job array: its element with index `i` computes unit `first + i`.
+/// One job array: its element with index `i` computes unit `first + i`, or, where elements compute several, the `i`th so many of
+/// its units.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submission {
     /// Slurm's number of the array.
@@ -346,6 +365,23 @@ pub struct Submission {
     pub first: usize,
     /// The units that were submitted.
     pub units: Vec<usize>,
+    /// How many units an element computes.
+    #[serde(default = "one")]
+    pub per_task: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl Submission {
+    /// The elements of the array: index and units.
+    pub fn tasks(&self) -> impl Iterator<Item = (usize, &[usize])> {
+        let per_task = self.per_task.max(1);
+        let index =
+            move |(number, units): (usize, &[usize])| if per_task == 1 { units[0] - self.first } else { number };
+        self.units.chunks(per_task).enumerate().map(move |(number, units)| (index((number, units)), units))
+    }
 }
 
 fn read_all(paths: &[PathBuf], overrides: &Overrides) -> Result<Vec<Experiment>, ExperimentError> {

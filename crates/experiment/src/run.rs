@@ -11,6 +11,7 @@ use super::evaluation::{Answers, Asked, DecisionCost, costs, evaluate, without_u
 use super::fit::{FitOutcome, FitRequest, fit, validation_score};
 use super::flows::{CaptureFacts, Content, LoadedFlows, load_flows};
 use super::held::require_held;
+use super::invocation::Invocation;
 use super::pretraining::{Divided, ElmoSources};
 use super::provenance::Provenance;
 use super::records::{curve_records, failure_records, outcome_records, tuning_records};
@@ -25,7 +26,7 @@ use etcbench_split::{
     GroupBy, SmallClass, Split, SplitMethod, SplitSummary, leave_out_small_classes, sample_training, split,
 };
 use etcbench_storage::progress::Progress;
-use etcbench_storage::{Determinants, Turn};
+use etcbench_storage::{Determinants, Turn, counted};
 
 /// Writes generated captures into a folder, or says why it cannot. Passed in, since experiments know nothing of generators.
 pub type Generator = fn(&Path, &dyn Progress) -> Result<(), String>;
@@ -131,6 +132,8 @@ impl VariantRun {
 pub struct Run {
     /// The experiment that was run.
     pub experiment: Experiment,
+    /// How it was asked for, and when; whoever runs it says so.
+    pub invocation: Invocation,
     /// The machine and program.
     pub provenance: Provenance,
     /// The flows of every variant's captures, by what determines them.
@@ -211,7 +214,7 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
         .collect();
     memory::check_fits(&experiment.name, &contexts, settings, progress)?;
     drop(contexts);
-    progress.begin(&format!("{}: {total} fits", experiment.name), total as u64);
+    progress.begin(&format!("{}: {}", experiment.name, counted(total as u64, "fit")), total as u64);
     let mut variants = Vec::new();
     let mut rows = Vec::new();
     let mut failures = Vec::new();
@@ -526,7 +529,8 @@ impl VariantContext<'_> {
         spec: &ModelSpec,
     ) -> Result<(ModelSpec, Option<Tuning>), ExperimentError> {
         let settings = settings_of(self.experiment, spec)?;
-        let what = format!("tuning {} {}: {} settings", spec.kind.name(), spec.input.name(), settings.len());
+        let what =
+            format!("tuning {} {}: {}", spec.kind.name(), spec.input.name(), counted(settings.len() as u64, "setting"));
         self.progress.begin(&what, settings.len() as u64);
         let mut failed = None;
         let trials = settings.iter().map(|setting| {

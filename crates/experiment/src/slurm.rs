@@ -23,8 +23,14 @@ pub struct SlurmOptions {
     pub memory: Option<String>,
     /// `--cpus-per-task`, per unit.
     pub cpus: Option<u32>,
-    /// `--gpus`, per unit; the jobs before and after the units need none.
+    /// `--gpus`, per task; the jobs before and after the units need none.
     pub gpus: Option<String>,
+    /// `--partition` of the jobs that need no card: those before and after the units.
+    pub cpu_partition: Option<String>,
+    /// How many units an element of an array computes, one after another; 0 is 1.
+    pub units_per_task: usize,
+    /// The most elements of an array that run at a time; as many as there is room for when none.
+    pub tasks_at_once: Option<u32>,
     /// Any other options.
     pub others: Vec<String>,
 }
@@ -104,10 +110,10 @@ impl Queue {
     /// The state of every unit that waits or runs.
     pub fn units(&self, submissions: &[Submission]) -> BTreeMap<usize, String> {
         let mut units = BTreeMap::new();
-        for Submission { job, first, units: submitted } in submissions {
-            for &unit in submitted {
-                if let Some(state) = self.elements.get(&(*job, (unit - first) as u64)) {
-                    units.insert(unit, state.clone());
+        for submission in submissions {
+            for (index, task) in submission.tasks() {
+                if let Some(state) = self.elements.get(&(submission.job, index as u64)) {
+                    units.extend(task.iter().map(|&unit| (unit, state.clone())));
                 }
             }
         }
@@ -132,31 +138,48 @@ pub fn submit(
     queue: &Queue,
     gather: bool,
 ) -> Result<u64, SlurmError> {
-    let program = etcbench_storage::program()
-        .map_err(|error| SlurmError::Missing { program: "sbatch", problem: format!("this program's path: {error}") })?;
+    let program = program()?;
     let job = Job { planned, project, options, program: &program };
-    let after_flows = match planned.shared_is_loaded() {
-        true => None,
-        false => Some(format!("afterok:{}", job.submit(&Part::Shared, None)?)),
-    };
-    let mut arrays: Vec<u64> =
+    let waiting =
         planned.submissions().iter().map(|submission| submission.job).filter(|job| queue.holds(*job)).collect();
-    let limit = largest_array();
-    let mut rest = units;
-    while let Some(&first) = rest.first() {
-        let count = rest.iter().take_while(|&&unit| unit - first < limit).count();
-        let (now, later) = rest.split_at(count);
-        let array = job.submit(&Part::Units { first, units: now }, after_flows.as_deref())?;
-        planned.add_submission(Submission { job: array, first, units: now.to_vec() })?;
-        arrays.push(array);
-        rest = later;
-    }
-    if gather {
-        let arrays: Vec<String> = arrays.iter().map(u64::to_string).collect();
-        let after = (!arrays.is_empty()).then(|| format!("afterany:{}", arrays.join(":")));
-        return job.submit(&Part::Gather, after.as_deref());
-    }
-    Ok(arrays.last().copied().unwrap_or_default())
+    job.all(units, waiting, gather, |arguments, script, submission| {
+        let said = output("sbatch", arguments, script)?;
+        // `--parsable` prints the job, and the cluster after a semicolon where there are several.
+        let job = said.trim().split(';').next().and_then(|job| job.parse().ok());
+        let job = job
+            .ok_or_else(|| SlurmError::Refused { program: "sbatch", problem: format!("no job number in `{said}`") })?;
+        if let Some(submission) = submission {
+            planned.add_submission(Submission { job, ..submission })?;
+        }
+        Ok(job)
+    })
+}
+
+/// What [`submit`] would submit where nothing of the plan is in the queue, each job as the arguments of `sbatch` and its script;
+/// jobs that wait for others name these by their places in the list, from 1.
+///
+/// # Errors
+/// The path of this program cannot be told.
+pub fn preview(
+    planned: &PlannedRun,
+    project: &Path,
+    units: &[usize],
+    options: &SlurmOptions,
+    gather: bool,
+) -> Result<Vec<(Vec<String>, String)>, SlurmError> {
+    let program = program()?;
+    let mut jobs = Vec::new();
+    let job = Job { planned, project, options, program: &program };
+    job.all(units, Vec::new(), gather, |arguments, script, _| {
+        jobs.push((arguments.to_vec(), script.to_owned()));
+        Ok(jobs.len() as u64)
+    })?;
+    Ok(jobs)
+}
+
+fn program() -> Result<Vec<std::ffi::OsString>, SlurmError> {
+    etcbench_storage::program()
+        .map_err(|error| SlurmError::Missing { program: "sbatch", problem: format!("this program's path: {error}") })
 }
 
 /// One more than the largest index of an array (`MaxArraySize`); Slurm's own default where it does not say.
@@ -169,7 +192,7 @@ fn largest_array() -> usize {
 
 enum Part<'a> {
     Shared,
-    Units { first: usize, units: &'a [usize] },
+    Units(&'a Submission),
     Gather,
 }
 
@@ -181,18 +204,53 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn submit(&self, part: &Part<'_>, dependency: Option<&str>) -> Result<u64, SlurmError> {
-        let said = output("sbatch", &self.arguments(part, dependency), &self.script(part))?;
-        // `--parsable` prints the job, and the cluster after a semicolon where there are several.
-        let job = said.trim().split(';').next().and_then(|job| job.parse().ok());
-        job.ok_or_else(|| SlurmError::Refused { program: "sbatch", problem: format!("no job number in `{said}`") })
+    /// Hands every job to `send`, which gives its number: the flows where they are not there, arrays of these units, and, where
+    /// `gather` asks for it, what puts all together after them and the arrays that are `waiting`. Gives the last number.
+    fn all(
+        &self,
+        units: &[usize],
+        waiting: Vec<u64>,
+        gather: bool,
+        mut send: impl FnMut(&[String], &str, Option<Submission>) -> Result<u64, SlurmError>,
+    ) -> Result<u64, SlurmError> {
+        let mut submit = |part: &Part<'_>, dependency: Option<&str>| {
+            let submission = match part {
+                Part::Units(submission) => Some((*submission).clone()),
+                Part::Shared | Part::Gather => None,
+            };
+            send(&self.arguments(part, dependency), &self.script(part), submission)
+        };
+        let after_flows = match self.planned.shared_is_loaded() {
+            true => None,
+            false => Some(format!("afterok:{}", submit(&Part::Shared, None)?)),
+        };
+        let mut arrays = waiting;
+        let limit = largest_array();
+        let per_task = self.options.units_per_task.max(1);
+        let mut rest = units;
+        while let Some(&first) = rest.first() {
+            let count = match per_task {
+                1 => rest.iter().take_while(|&&unit| unit - first < limit).count(),
+                per_task => rest.len().min(limit.saturating_mul(per_task)),
+            };
+            let (now, later) = rest.split_at(count);
+            let submission = Submission { job: 0, first, units: now.to_vec(), per_task };
+            arrays.push(submit(&Part::Units(&submission), after_flows.as_deref())?);
+            rest = later;
+        }
+        if gather {
+            let arrays: Vec<String> = arrays.iter().map(u64::to_string).collect();
+            let after = (!arrays.is_empty()).then(|| format!("afterany:{}", arrays.join(":")));
+            return submit(&Part::Gather, after.as_deref());
+        }
+        Ok(arrays.last().copied().unwrap_or_default())
     }
 
     fn arguments(&self, part: &Part<'_>, dependency: Option<&str>) -> Vec<String> {
         let options = self.options;
         let (word, log) = match part {
             Part::Shared => ("flows", "flows-%j"),
-            Part::Units { .. } => ("units", "%A_%a"),
+            Part::Units(_) => ("units", "%A_%a"),
             Part::Gather => ("gather", "gather-%j"),
         };
         let log = self.planned.folder().join("log").join(format!("{log}.txt"));
@@ -211,13 +269,19 @@ impl Job<'_> {
                 arguments.push(format!("--{name}={value}"));
             }
         };
-        add("partition", options.partition.clone());
+        let own = match part {
+            Part::Units(_) => None,
+            Part::Shared | Part::Gather => options.cpu_partition.clone(),
+        };
+        add("partition", own.or_else(|| options.partition.clone()));
         add("time", options.time.clone());
         add("mem", options.memory.clone());
         add("cpus-per-task", options.cpus.map(|cpus| cpus.to_string()));
-        if let Part::Units { first, units } = part {
+        if let Part::Units(submission) = part {
             add("gpus", options.gpus.clone());
-            add("array", Some(units.iter().map(|unit| (unit - first).to_string()).collect::<Vec<_>>().join(",")));
+            let indices: Vec<String> = submission.tasks().map(|(index, _)| index.to_string()).collect();
+            let most = options.tasks_at_once.map_or(String::new(), |most| format!("%{most}"));
+            add("array", Some(indices.join(",") + &most));
         }
         add("dependency", dependency.map(str::to_owned));
         arguments.extend(options.others.iter().cloned());
@@ -227,16 +291,32 @@ impl Job<'_> {
     fn script(&self, part: &Part<'_>) -> String {
         let words = match part {
             Part::Shared => "flows".to_owned(),
-            Part::Units { first, .. } => format!("unit --number $(({first} + SLURM_ARRAY_TASK_ID))"),
+            Part::Units(Submission { first, per_task: 1, .. }) => {
+                format!("unit --number $(({first} + SLURM_ARRAY_TASK_ID))")
+            }
+            Part::Units(_) => "unit --number \"$1\"".to_owned(),
             Part::Gather => "gather".to_owned(),
         };
         let program: Vec<String> = self.program.iter().map(|word| quoted(&word.to_string_lossy())).collect();
-        format!(
-            "#!/bin/sh\nexec {} --project {} --threads \"${{SLURM_CPUS_ON_NODE:-1}}\" sweep {words} {}\n",
+        let command = format!(
+            "{} --project {} --threads \"${{SLURM_CPUS_ON_NODE:-1}}\" sweep {words} {}",
             program.join(" "),
             quoted(&self.project.display().to_string()),
             quoted(&self.planned.plan.name)
-        )
+        );
+        match part {
+            // A unit that fails does not keep the others of its task from being computed.
+            Part::Units(Submission { units, per_task, .. }) if *per_task > 1 => {
+                let units: Vec<String> = units.iter().map(usize::to_string).collect();
+                format!(
+                    "#!/bin/sh\nset -- {}\nshift $((SLURM_ARRAY_TASK_ID * {per_task}))\nstatus=0\nleft={per_task}\n\
+                     while [ $# -gt 0 ] && [ $left -gt 0 ]; do\n    {command} || status=$?\n    shift\n    left=$((left - 1))\n\
+                     done\nexit $status\n",
+                    units.join(" ")
+                )
+            }
+            _ => format!("#!/bin/sh\nexec {command}\n"),
+        }
     }
 }
 
@@ -253,13 +333,20 @@ mod tests {
     fn units_are_found_in_the_queue_by_array_and_index() {
         let queue = Queue::parse("12 0 PENDING\n12 3 RUNNING\n13 N/A RUNNING\n14 1 COMPLETING\n");
         let submissions = [
-            Submission { job: 12, first: 0, units: vec![0, 1, 3] },
-            Submission { job: 14, first: 1000, units: vec![1000, 1001] },
+            Submission { job: 12, first: 0, units: vec![0, 1, 3], per_task: 1 },
+            Submission { job: 14, first: 1000, units: vec![1000, 1001], per_task: 1 },
         ];
         let units = queue.units(&submissions);
         let expected = [(0, "pending"), (3, "running"), (1001, "completing")];
         assert_eq!(units, expected.map(|(unit, state)| (unit, state.to_owned())).into());
         assert!(queue.holds(12) && !queue.holds(13));
+        // Several units of a task are where their task is.
+        let several = [Submission { job: 12, first: 5, units: vec![5, 6, 9, 10, 11, 20, 21], per_task: 2 }];
+        let expected = [(5, "pending"), (6, "pending"), (21, "running")];
+        assert_eq!(queue.units(&several), expected.map(|(unit, state)| (unit, state.to_owned())).into());
+        // What older versions wrote had a unit per task.
+        let old: Submission = serde_json::from_str("{\"job\": 1, \"first\": 3, \"units\": [3, 5]}").unwrap();
+        assert_eq!(old.tasks().collect::<Vec<_>>(), [(0, &[3][..]), (2, &[5][..])]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::comparisons::{comparisons, comparisons_csv};
 use super::evaluation::{answers_csv, evaluation_csv};
 use super::flows::CaptureFacts;
 use super::run::{FailedFit, FittedRow, LeftOutVariant, Run, VariantRun};
-use super::{Cost, ExperimentError, Provenance, RunKey};
+use super::{BestScore, Cost, ExperimentError, Invocation, Provenance, Record, RunKey};
 use etcbench_feature::Unselected;
 use etcbench_model::external::FailureKind;
 use etcbench_model::{Implementation, ModelKind, Pretraining, StageTime};
@@ -26,6 +26,11 @@ struct RunFile<'a> {
     datasets: &'a [String],
     size: &'a str,
     seeds: &'a [u64],
+    /// How and when it was asked for.
+    invocation: Invocation,
+    /// What scored highest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    best: Option<BestScore>,
     provenance: &'a Provenance,
     manifests: Vec<ManifestFile<'a>>,
     models: Vec<ModelFile<'a>>,
@@ -136,11 +141,11 @@ struct FitFile<'a> {
 
 /// Writes `experiment.toml`, `run.json`, `leaks.json`, `leaks.csv`, `comparisons.csv`, `manifests/*.json`, `predictions/*.csv`,
 /// `splits/*.csv`, `flows/*.csv` and, where there are any, `flows_without_label.csv` into `folder`, which the caller moves into place
-/// when all of it is written.
+/// when all of it is written. `records` are the run's.
 ///
 /// # Errors
 /// Any error of the file system.
-pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
+pub fn store(run: &Run, records: &[Record], folder: &Path) -> Result<(), ExperimentError> {
     let write = |name: &Path, fill: &mut dyn FnMut(&mut dyn Write) -> std::io::Result<()>| {
         let path = folder.join(name);
         let problem = |error: std::io::Error| ExperimentError::Store { path: path.clone(), problem: error.to_string() };
@@ -159,7 +164,7 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
         let sha256 = etcbench_dataset::file_sha256(&path).map_err(|error| problem(error.to_string()))?;
         manifests.push(ManifestFile { dataset: &manifest.dataset, sha256 });
     }
-    let json = serde_json::to_vec_pretty(&run_file(run, manifests))
+    let json = serde_json::to_vec_pretty(&run_file(run, records, manifests))
         .map_err(|error| ExperimentError::Internal { problem: format!("run.json: {error}") })?;
     write(Path::new("run.json"), &mut |file| file.write_all(&json))?;
     let comparisons = comparisons(run)?;
@@ -202,13 +207,15 @@ pub fn store(run: &Run, folder: &Path) -> Result<(), ExperimentError> {
     Ok(())
 }
 
-fn run_file<'a>(run: &'a Run, manifests: Vec<ManifestFile<'a>>) -> RunFile<'a> {
+fn run_file<'a>(run: &'a Run, records: &[Record], manifests: Vec<ManifestFile<'a>>) -> RunFile<'a> {
     RunFile {
         experiment: &run.experiment.name,
         title: &run.experiment.title,
         datasets: &run.experiment.datasets,
         size: &run.experiment.size,
         seeds: &run.experiment.seeds,
+        invocation: run.invocation.ended(),
+        best: BestScore::of(records),
         provenance: &run.provenance,
         manifests,
         models: models(run),

@@ -9,6 +9,7 @@ use super::pretraining::ElmoSources;
 use super::run::{Settings, VariantContext, check_parameters, prepare};
 use super::{Cache, Experiment, ExperimentError, FitOutcome, memory};
 use etcbench_flow::FlowOptions;
+use etcbench_storage::counted;
 use etcbench_storage::progress::Progress;
 
 /// One variant with one seed.
@@ -93,7 +94,8 @@ pub fn run_unit(
     let variants = [(context, &prepared)];
     memory::check_fits(&one.name, &variants, settings, progress)?;
     let [(context, _)] = variants;
-    progress.begin(&format!("{}, {}, seed {}: {total} fits", one.name, unit.variant, unit.seed), total as u64);
+    let fits = counted(total as u64, "fit");
+    progress.begin(&format!("{}, {}, seed {}: {fits}", one.name, unit.variant, unit.seed), total as u64);
     let mut outcome = UnitOutcome::default();
     for split in &prepared.splits {
         for spec in &variant.models {

@@ -214,6 +214,7 @@ impl<A: Algorithm + 'static> Classical<A> {
             reads_input: true,
             deep: false,
             proposed: false,
+            usual: false,
             agreement: None,
             reference_row_limit: match A::REFERENCE_LIMIT {
                 Some(limit) => Some(limit.rows),

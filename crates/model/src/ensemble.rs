@@ -29,6 +29,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
     reads_input: true,
     deep: false,
     proposed: false,
+    usual: false,
     agreement: None,
     reference_row_limit: None,
     sequences: |_, _| Ok(()),

@@ -38,6 +38,8 @@ pub struct ModelEntry {
     pub deep: bool,
     /// Whether this is the model that the paper proposes, whose classes its tables list.
     pub proposed: bool,
+    /// Whether an experiment that names no models has it.
+    pub usual: bool,
     /// How far the implementations must agree on the task of `experiments/verify-models.toml`; none where both are the
     /// same code, and for sanity rows. Where the algorithm draws random numbers or has another loss, agreement on
     /// harder tasks is lower, as it is between two seeds of one implementation.
@@ -116,6 +118,11 @@ impl ModelKind {
         Self::all().find(|kind| kind.entry().proposed).expect("the table has the paper's model")
     }
 
+    /// The models of an experiment that names none.
+    pub fn usual() -> impl Iterator<Item = Self> {
+        Self::all().filter(|kind| kind.entry().usual)
+    }
+
     /// Where the rows of a model stand in tables; models that are not in the table come after the others.
     pub fn rank(name: &str) -> usize {
         Self::all().position(|kind| kind.name() == name).unwrap_or(MODELS.len())
@@ -187,6 +194,8 @@ mod tests {
     #[test]
     fn the_paper_proposes_one_model_and_it_has_an_elmo() {
         let proposed: Vec<ModelKind> = ModelKind::all().filter(|kind| kind.entry().proposed).collect();
+        let usual: Vec<&str> = ModelKind::usual().map(ModelKind::name).collect();
+        assert_eq!(usual, ["random_forest", "gradient_boosting", "majority"]);
         assert_eq!(proposed.len(), 1);
         assert!(proposed[0].entry().deep && proposed[0].entry().elmo.is_some());
     }

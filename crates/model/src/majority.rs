@@ -25,6 +25,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
     reads_input: false,
     deep: false,
     proposed: false,
+    usual: true,
     agreement: None,
     reference_row_limit: None,
     sequences: |_, _| Ok(()),

@@ -246,6 +246,7 @@ mod tests {
     use super::super::tables::tests::record;
     use super::*;
     use crate::{FitFacts, RunFacts};
+    use etcbench_experiment::Invocation;
 
     fn run(experiment: &str, commit: &str, values: &[f64]) -> StoredRun {
         let mut records = Vec::new();
@@ -270,6 +271,8 @@ mod tests {
                 datasets: vec!["mine".to_owned()],
                 size: "full".to_owned(),
                 seeds: vec![0, 1],
+                invocation: Invocation::default(),
+                best: None,
                 provenance: provenance.unwrap(),
                 captures: Vec::new(),
                 data_notes: Vec::new(),

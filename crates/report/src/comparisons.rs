@@ -9,6 +9,9 @@ use etcbench_experiment::{Comparison, PairedTest};
 /// Below this a p-value is called significant.
 const LEVEL: f64 = 0.05;
 
+/// The fewest pairs over which Wilcoxon's test can give a p-value below that: 2 / 2^6 = 0.031.
+const FEWEST_OF_WILCOXON: usize = 6;
+
 /// Reads a run's `comparisons.csv`.
 ///
 /// # Errors
@@ -91,6 +94,8 @@ pub(super) fn comparison_table(comparisons: &[Comparison], against_best: bool) -
     }
     let fits = pairs[0].tests(PairedTest::Mcnemar).count();
     let difference = |metric: Metric| Column::number(&format!("{}_difference", metric.key), metric.label);
+    let tells = fits >= FEWEST_OF_WILCOXON;
+    let wilcoxon = Column::number("wilcoxon_adjusted_p_value", "Wilcoxon p");
     let mut table = Table {
         title: "Whether the models differ".to_owned(),
         columns: vec![
@@ -105,7 +110,8 @@ pub(super) fn comparison_table(comparisons: &[Comparison], against_best: bool) -
             Column::number("mcnemar_significant", "McNemar < 0.05"),
             Column::number("mcnemar_adjusted_p_value", "largest p"),
             difference(Metric::MACRO_F1),
-            Column::number("wilcoxon_adjusted_p_value", "Wilcoxon p"),
+            // Over few test sets no p-value of it can be small; CSV files have it all the same.
+            if tells { wilcoxon } else { wilcoxon.machine_only() },
             Column::number("corrected_t_adjusted_p_value", "corrected t p"),
         ],
         ..Table::default()
@@ -119,12 +125,18 @@ pub(super) fn comparison_table(comparisons: &[Comparison], against_best: bool) -
         }
         row.push(Cell::number_or_absent(pair.difference(PairedTest::Mcnemar).map(|value| value * pair.sign()), 3));
         row.push(Cell::count(significant));
-        row.push(Cell::number_or_absent(largest, 4));
+        row.push(largest.map_or(Cell::Absent, Cell::PValue));
         row.push(Cell::number_or_absent(pair.difference(PairedTest::Wilcoxon).map(|value| value * pair.sign()), 3));
         for test in [PairedTest::Wilcoxon, PairedTest::CorrectedT] {
-            row.push(Cell::number_or_absent(pair.tests(test).next().map(|test| test.adjusted_p_value), 4));
+            row.push(pair.tests(test).next().map_or(Cell::Absent, |test| Cell::PValue(test.adjusted_p_value)));
         }
         table.rows.push(row);
+    }
+    // Of one test set there is nothing over several.
+    for place in 0..table.columns.len() {
+        if table.rows.iter().all(|row| row[place] == Cell::Absent) {
+            table.columns[place].machine_only = true;
+        }
     }
     let test_sets = if fits == 1 { "one test set".to_owned() } else { format!("{fits} test sets") };
     table.notes.push(format!(
@@ -132,7 +144,13 @@ pub(super) fn comparison_table(comparisons: &[Comparison], against_best: bool) -
          of each test set: in how many p < 0.05, and the largest p. All p-values are corrected by Holm's method for all \
          pairs of models of the variant."
     ));
-    if fits > 1 {
+    if fits > 1 && !tells {
+        table.notes.push(
+            "The corrected resampled t-test (Nadeau and Bengio, 2003) is over all test sets, and allows for the flows that they \
+             share. Wilcoxon's signed-rank test says nothing over so few; the CSV file has it."
+                .to_owned(),
+        );
+    } else if fits > 1 {
         table.notes.push(format!(
             "Wilcoxon's signed-rank test over {fits} test sets cannot give a p-value below {} before correction; the test \
              sets share flows, so it finds differences more readily than new data would. The corrected resampled t-test \
@@ -208,23 +226,22 @@ mod tests {
         assert_eq!(
             table.to_markdown().lines().skip(2).take(4).collect::<Vec<_>>().join("\n"),
             "\
-| variant      | model | input | against the best | its input | accuracy | McNemar < 0.05 | largest p | macro F1 | Wilcoxon p | corrected t p |
-| ------------ | ----- | ----- | ---------------- | --------- | -------: | -------------: | --------: | -------: | ---------: | ------------: |
-| as_published | svm   | bytes | random_forest    | bytes     |   -0.050 |              2 |    0.0010 |   -0.050 |     0.5000 |               |
-| as_published | knn   | bytes | random_forest    | bytes     |   -0.150 |              2 |    0.0010 |          |            |               |"
+| variant      | model | input | against the best | its input | accuracy | McNemar < 0.05 | largest p | macro F1 |
+| ------------ | ----- | ----- | ---------------- | --------- | -------: | -------------: | --------: | -------: |
+| as_published | svm   | bytes | random_forest    | bytes     |   -0.050 |              2 |     0.001 |   -0.050 |
+| as_published | knn   | bytes | random_forest    | bytes     |   -0.150 |              2 |     0.001 |          |"
         );
-        assert!(table.notes[1].contains("below 0.5 before"), "{:?}", table.notes);
+        assert!(table.notes[1].contains("says nothing over so few"), "{:?}", table.notes);
+        assert!(table.to_csv().unwrap().contains("wilcoxon_adjusted_p_value"));
+        for seed in 2..6 {
+            all.push(test(PairedTest::Mcnemar, Some(seed), ["svm", "random_forest"], [0.9, 0.95], 0.001));
+        }
+        let six = comparison_table(&all, true).unwrap();
+        assert!(six.to_markdown().contains("| Wilcoxon p |") && six.notes[1].contains("below 0.03125 before"));
+        all.truncate(7);
         let all_pairs = comparison_table(&all, false).unwrap();
         assert_eq!(all_pairs.rows.len(), 3);
-        assert_eq!(
-            all_pairs.rows[0][8..10],
-            [(1.0, 0), (0.2, 4)].map(|(value, decimals)| Cell::Number {
-                value,
-                standard_deviation: None,
-                decimals,
-                footnote: None
-            })
-        );
+        assert_eq!(all_pairs.rows[0][8..10], [Cell::count(1), Cell::PValue(0.2)]);
         // The best of the first place is turned round.
         all.retain(|test| test.second_model != "random_forest");
         let table = comparison_table(&all, true).unwrap();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::predictions_file::{StoredPredictions, predictions_path, read_predictions};
 use super::{ReportError, RunFiles, StoredRun};
-use etcbench_evaluate::{Metrics, argmax};
+use etcbench_evaluate::{Metric, Metrics, argmax, calibration_error_of_floats};
 use etcbench_experiment::{Record, RunKey};
 
 /// What of a run is not as the run wrote it, a sentence each; none where all of it is. Tables are made from records, so an
@@ -57,7 +57,11 @@ fn difference(predictions: &StoredPredictions, records: &[&Record]) -> Option<St
             Some(class) => format!("{} of {class}", record.metric),
             None => record.metric.clone(),
         };
-        (given != record.value)
+        let as_before = || {
+            let is_calibration = record.metric == Metric::EXPECTED_CALIBRATION_ERROR.key && record.class.is_none();
+            is_calibration && calibration_error_of_floats(labels, probabilities.view()).ok() == record.value
+        };
+        (given != record.value && !as_before())
             .then(|| format!("the predictions give {what} {}, the record {}", shown(given), shown(record.value)))
     })
 }

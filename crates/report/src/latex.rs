@@ -1,6 +1,6 @@
 //! Tables as LaTeX, with the booktabs package.
 
-use super::table::{Cell, Table, fixed, mark};
+use super::table::{Cell, Table, fixed, mark, p_value};
 
 /// Longer text is not a name.
 const SENTENCE: usize = 60;
@@ -48,6 +48,7 @@ fn cell(cell: &Cell) -> String {
         Cell::Number { value, standard_deviation: None, decimals, footnote } => {
             format!("${}${}", fixed(*value, *decimals), marked(footnote))
         }
+        Cell::PValue(value) => p_value(*value).replace('<', "$<$"),
         Cell::Undefined(footnote) => format!("---{}", marked(footnote)),
         Cell::Absent => String::new(),
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{Cell, Column, ReportError, Table, file_error};
 use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::SplitLeaks;
-use etcbench_leaks::{Alarm, FIELD_TREE_DEPTH, FieldKind, FieldScore, LeakReport};
+use etcbench_leaks::{Alarm, AlarmKind, FIELD_TREE_DEPTH, FieldKind, FieldScore, LeakReport};
 
 /// How many fields are printed of each variant.
 const PRINTED_FIELDS: usize = 25;
@@ -106,6 +106,8 @@ pub(super) struct LeakSection {
     pub variant: String,
     /// How many splits, and how large they are.
     pub lead: String,
+    /// What was looked for, and whether it is a leak beyond chance; none in reports of versions that did not say it.
+    pub verdicts: Option<Table>,
     /// What was found, a sentence each.
     pub findings: Vec<String>,
     /// What single fields predict.
@@ -135,6 +137,9 @@ pub fn leak_text(leaks: &[SplitLeaks]) -> Result<String, ReportError> {
     let mut text = String::new();
     for section in leak_sections(leaks) {
         text += &format!("## {}\n\n{}\n\n", section.variant, section.lead);
+        if let Some(verdicts) = &section.verdicts {
+            text += &format!("{}\n", verdicts.to_markdown());
+        }
         for finding in &section.findings {
             text += &format!("- {finding}\n");
         }
@@ -146,8 +151,8 @@ pub fn leak_text(leaks: &[SplitLeaks]) -> Result<String, ReportError> {
 fn leak_section(variant: &str, reports: &[&LeakReport]) -> LeakSection {
     let first = reports[0];
     let lead = format!(
-        "{} splits; in the first {} training and {} test flows. Shares are of test flows, means over the splits.",
-        reports.len(),
+        "{}; in the first {} training and {} test flows. Shares are of test flows, means over the splits.",
+        if reports.len() == 1 { "1 split".to_owned() } else { format!("{} splits", reports.len()) },
         first.training_flows,
         first.test_flows
     );
@@ -181,7 +186,78 @@ fn leak_section(variant: &str, reports: &[&LeakReport]) -> LeakSection {
     ));
     findings.push(confounding(first));
     findings.extend(alarms(reports));
-    LeakSection { variant: variant.to_owned(), lead, findings, fields: fields_table(variant, reports) }
+    let fields = fields_table(variant, reports);
+    LeakSection { variant: variant.to_owned(), lead, verdicts: verdicts_table(variant, reports), findings, fields }
+}
+
+/// What alarms are about, each once, in the words of a table.
+const CHECKS: [(AlarmKind, &str); 12] = [
+    (AlarmKind::IdenticalFlows, "test flows that train too, bit by bit"),
+    (AlarmKind::NearIdenticalFlows, "test flows that differ from a training flow in identifiers at most"),
+    (AlarmKind::ConnectionOnBothSides, "connections (or windows of a flow) on both sides"),
+    (AlarmKind::CaptureOnBothSides, "captures on both sides"),
+    (AlarmKind::ClassFromOneCapture, "classes from one capture"),
+    (AlarmKind::Identifier, "identifiers that tell the classes"),
+    (AlarmKind::Time, "times that tell the classes"),
+    (AlarmKind::CutLength, "cut lengths that tell the classes"),
+    (AlarmKind::Byte, "single bytes that tell the classes"),
+    (AlarmKind::Statistic, "single statistics that tell the classes"),
+    (AlarmKind::Standardised, "columns standardised over training and test"),
+    (AlarmKind::ContradictoryLabels, "identical inputs of different labels"),
+];
+
+/// More subjects of one check are counted.
+const NAMED_SUBJECTS: usize = 3;
+
+/// A row per check, what is a leak first; none where the reports are of a version that gave no verdicts.
+fn verdicts_table(variant: &str, reports: &[&LeakReport]) -> Option<Table> {
+    if reports.iter().all(|report| report.alarms.is_empty() && report.ceilings.is_empty()) {
+        return None;
+    }
+    let mut table = Table {
+        title: format!("{variant}: verdicts"),
+        columns: vec![
+            Column::text("check", "check"),
+            Column::text("verdict", "verdict"),
+            Column::number("splits", "splits"),
+            Column::number("value", "largest"),
+            Column::text("subjects", "what"),
+        ],
+        notes: vec![
+            "Largest: the share of test flows, the accuracy of the field alone, or the ceiling of the accuracy. Splits: in how \
+             many it is a leak beyond chance."
+                .to_owned(),
+        ],
+        ..Table::default()
+    };
+    for (kind, check) in CHECKS {
+        let of_kind = |report: &&&LeakReport| report.alarms.iter().any(|alarm| alarm.kind == kind);
+        let splits = reports.iter().filter(of_kind).count();
+        let mut raised: Vec<&Alarm> = reports.iter().flat_map(|report| &report.alarms).collect();
+        raised.retain(|alarm| alarm.kind == kind);
+        raised.sort_by(|left, right| right.value.total_cmp(&left.value));
+        let largest = raised.first().map(|alarm| alarm.value);
+        let mut subjects: Vec<&str> = Vec::new();
+        for alarm in raised.iter().filter(|alarm| !alarm.subject.is_empty()) {
+            if !subjects.contains(&alarm.subject.as_str()) {
+                subjects.push(&alarm.subject);
+            }
+        }
+        let more = subjects.len().saturating_sub(NAMED_SUBJECTS);
+        let mut told = subjects.into_iter().take(NAMED_SUBJECTS).collect::<Vec<_>>().join(", ");
+        if more > 0 {
+            told += &format!(" and {more} more");
+        }
+        table.rows.push(vec![
+            Cell::text(check),
+            Cell::text(if splits > 0 { "LEAK" } else { "none found" }),
+            Cell::count(splits),
+            Cell::number_or_absent(largest, 3),
+            Cell::Text(told),
+        ]);
+    }
+    table.rows.sort_by_key(|row| row[1] != Cell::text("LEAK"));
+    Some(table)
 }
 
 /// `bytes 0.998, statistics 1.000`; none in reports of versions that had none.

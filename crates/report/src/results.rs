@@ -61,13 +61,12 @@ pub struct Report {
     pub(super) rankings: Vec<RankingFigure>,
 }
 
-/// What the table of all results shows of the whole test set and of the costs, in this order.
-const SHOWN: [Metric; 14] = [
+/// What the table of all results shows of the whole test set and of the costs, in this order, beside [`RANKED`].
+const SHOWN: [Metric; 13] = [
     Metric::ACCURACY,
     Metric::BALANCED_ACCURACY,
     Metric::MACRO_PRECISION,
     Metric::MACRO_RECALL,
-    Metric::MACRO_F1,
     Metric::MATTHEWS_CORRELATION,
     Metric::MACRO_ROC_AUC,
     Metric::MACRO_AVERAGE_PRECISION,
@@ -182,12 +181,14 @@ impl Report {
             title: "Runs".to_owned(),
             columns: vec![
                 Column::text("run", "run"),
+                Column::number(RANKED.key, &format!("highest {}", RANKED.label)),
+                Column::text("model", "by"),
                 Column::text("title", "what it is"),
                 Column::text("dataset", "dataset"),
                 Column::text("size", "size"),
                 Column::number("fits", "fits"),
-                Column::text("model", &format!("highest {} by", RANKED.label)),
-                Column::number(RANKED.key, RANKED.label),
+                Column::text("started", "begun"),
+                Column::text("changed", "changed on the command line"),
             ],
             ..Table::default()
         };
@@ -197,23 +198,32 @@ impl Report {
                 Some((row, summary))
             });
             let best = scored.max_by(|(_, left), (_, right)| left.mean.total_cmp(&right.mean));
-            let mut cells: Vec<Cell> = [
-                &run.stored.name,
-                &run.stored.facts.title,
-                &run.stored.facts.datasets.join(" + "),
-                &run.stored.facts.size,
-            ]
-            .map(Cell::text)
-            .into();
-            cells.push(Cell::count(run.fits()));
+            let RunFacts { title, datasets, size, invocation, .. } = &run.stored.facts;
+            let mut cells = vec![Cell::text(&run.stored.name)];
             match best {
                 Some((row, summary)) => {
-                    cells.push(Cell::Text(format!("{} · {}", row.model_name(), row.variant)));
                     cells.push(Cell::summary(&summary, 3));
+                    cells.push(Cell::Text(format!("{} · {}", row.model_name(), row.variant)));
                 }
                 None => cells.extend([Cell::Absent, Cell::Absent]),
             }
+            cells.extend([title, &datasets.join(" + "), size].map(Cell::text));
+            cells.push(Cell::count(run.fits()));
+            let started = invocation.started.as_deref().map(page::minute);
+            let changed = Some(invocation.overrides.join(" ")).filter(|text| !text.is_empty());
+            cells.extend([started, changed].map(|text| text.map_or(Cell::Absent, Cell::Text)));
             table.rows.push(cells);
+        }
+        // Runs of versions that did not keep these have nothing to show there.
+        for place in (0..table.columns.len())
+            .rev()
+            .filter(|&place| ["started", "changed"].contains(&table.columns[place].name.as_str()))
+            .collect::<Vec<_>>()
+        {
+            if table.rows.iter().all(|row| row[place] == Cell::Absent) {
+                let column = table.columns.remove(place);
+                table.columns.insert(place, column.machine_only());
+            }
         }
         table
     }
@@ -223,30 +233,27 @@ impl Report {
         let mut columns = vec![
             Column::text("run", "run"),
             Column::text("model", "model"),
+            Column::number(RANKED.key, RANKED.label),
             Column::text("input", "input"),
             Column::text("variant", "variant"),
         ];
         let several = self.runs.iter().flat_map(|run| &run.rows).any(|drawn| !drawn.row.is_default_implementation());
         let implementation = Column::text("implementation", "implementation");
         columns.push(if several { implementation } else { implementation.machine_only() });
-        let column = |metric: Metric| match metric == RANKED {
-            true => Column::number(metric.key, metric.label),
-            false => Column::metric(metric),
-        };
-        columns.extend(SHOWN.map(column));
+        columns.extend(SHOWN.map(Column::metric));
         let mut table = Table { title: "All results".to_owned(), columns, ..Table::default() };
         for run in &self.runs {
             for row in run.aggregate.rows() {
-                let mut cells = [&run.stored.name, &row.model, &row.input, &row.variant, &row.implementation]
-                    .map(|text| Cell::Text(text.clone()))
-                    .to_vec();
-                cells.extend(SHOWN.map(|metric| {
-                    match run.aggregate.get(&row, None, metric).map(|measured| measured.summary) {
+                let score =
+                    |metric: Metric| match run.aggregate.get(&row, None, metric).map(|measured| measured.summary) {
                         Some(Some(summary)) => Cell::measured(metric, &summary),
                         Some(None) => Cell::Undefined(None),
                         None => Cell::Absent,
-                    }
-                }));
+                    };
+                let mut cells = [&run.stored.name, &row.model].map(Cell::text).to_vec();
+                cells.push(score(RANKED));
+                cells.extend([&row.input, &row.variant, &row.implementation].map(Cell::text));
+                cells.extend(SHOWN.map(score));
                 table.rows.push(cells);
             }
         }

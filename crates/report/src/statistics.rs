@@ -45,7 +45,11 @@ pub(super) fn statistics_tables(records: &[Record]) -> Result<Vec<Table>, Report
                 match measured.summary {
                     Some(summary) => {
                         cells.push(Cell::summary(&summary, 3));
-                        let end = |sign: f64| summary.interval.map(|interval| summary.mean + sign * interval);
+                        // An interval ends where a value of the metric can.
+                        let (lowest, highest) = metric.bounds;
+                        let end = |sign: f64| {
+                            summary.interval.map(|interval| (summary.mean + sign * interval).clamp(lowest, highest))
+                        };
                         cells.push(Cell::number_or_absent(end(-1.0), 3));
                         cells.push(Cell::number_or_absent(end(1.0), 3));
                         cells.push(Cell::count(summary.count));
@@ -65,7 +69,7 @@ pub(super) fn statistics_tables(records: &[Record]) -> Result<Vec<Table>, Report
         table.notes.push(
             "95 % interval of the mean over fits (seeds and folds), by Student's t distribution: how the value varies with \
              split and training. Bootstrap: 95 % percentile interval over flows drawn anew from one test set, the mean of \
-             its ends over the fits: how the value varies with the flows that happen to be tested."
+             its ends over the fits: how the value varies with the flows that happen to be tested. Intervals end where values can."
                 .to_owned(),
         );
         tables.push(table);
@@ -91,9 +95,9 @@ mod tests {
         }
         let table = &statistics_tables(&records).unwrap()[0];
         let text = table.to_markdown();
-        // t(0.975, 1) = 12.706; half of it times 0.1 / sqrt(2) / sqrt(2) = 0.05.
+        // t(0.975, 1) = 12.706; half of it times 0.1 / sqrt(2) / sqrt(2) = 0.05. No accuracy is above 1.
         assert!(
-            text.contains("| accuracy  | 0.850±0.071 |     0.215 | 1.485 |    2 |          0.750 | 0.900 |"),
+            text.contains("| accuracy  | 0.850±0.071 |     0.215 | 1.000 |    2 |          0.750 | 0.900 |"),
             "{text}"
         );
         assert!(text.contains("| chat  | precision |       — [a] |"), "{text}");

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{ReportError, file_error, read_leaks, read_records};
-use etcbench_experiment::{CaptureFacts, LeftOutVariant, Provenance, Record, SplitLeaks, TableLayout};
+use etcbench_experiment::{
+    BestScore, CaptureFacts, Invocation, LeftOutVariant, Provenance, Record, SplitLeaks, TableLayout,
+};
 use etcbench_split::SmallClass;
 use etcbench_storage as storage;
 use etcbench_storage::declarative;
@@ -45,6 +47,12 @@ pub struct RunFacts {
     pub size: String,
     /// The seeds.
     pub seeds: Vec<u64>,
+    /// How and when it was asked for; nothing in runs of versions that did not say it.
+    #[serde(default)]
+    pub invocation: Invocation,
+    /// What scored highest; none in runs of versions that did not say it.
+    #[serde(default)]
+    pub best: Option<BestScore>,
     /// The machine and program.
     pub provenance: Provenance,
     /// The captures, or feature files.

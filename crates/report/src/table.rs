@@ -54,6 +54,8 @@ pub enum Cell {
         /// Index into the table's footnotes.
         footnote: Option<usize>,
     },
+    /// The p-value of a test; a small one is told as below a limit.
+    PValue(f64),
     /// A value that the metric's definition leaves undefined; index into the table's footnotes.
     Undefined(Option<usize>),
     /// Nothing was measured or published here.
@@ -158,6 +160,7 @@ impl Table {
                         standard_deviation.map_or(String::new(), |deviation| deviation.to_string()),
                         note(footnote),
                     ],
+                    Cell::PValue(value) => [value.to_string(), String::new(), String::new()],
                     Cell::Undefined(footnote) => [String::new(), String::new(), note(footnote)],
                     Cell::Absent => [String::new(), String::new(), String::new()],
                 };
@@ -170,6 +173,38 @@ impl Table {
         }
         let bytes = writer.into_inner().map_err(|problem| error(&problem))?;
         String::from_utf8(bytes).map_err(|problem| error(&problem))
+    }
+
+    /// The table as JSON: title, rows as objects under the columns' names in CSV files, notes. As there, a number's standard
+    /// deviation and note follow it under names of their own, where it has them.
+    pub fn to_json(&self) -> serde_json::Value {
+        let row = |row: &Vec<Cell>| {
+            let mut fields = serde_json::Map::new();
+            for (cell, Column { name, .. }) in row.iter().zip(&self.columns) {
+                let (value, deviation, note) = match cell {
+                    Cell::Text(text) => (text.as_str().into(), None, None),
+                    Cell::Number { value, standard_deviation, footnote, .. } => {
+                        ((*value).into(), *standard_deviation, *footnote)
+                    }
+                    Cell::PValue(value) => ((*value).into(), None, None),
+                    Cell::Undefined(footnote) => (serde_json::Value::Null, None, *footnote),
+                    Cell::Absent => (serde_json::Value::Null, None, None),
+                };
+                fields.insert(name.clone(), value);
+                if let Some(deviation) = deviation {
+                    fields.insert(format!("{name}_standard_deviation"), deviation.into());
+                }
+                if let Some(note) = note {
+                    fields.insert(format!("{name}_note"), self.footnotes[note].as_str().into());
+                }
+            }
+            serde_json::Value::Object(fields)
+        };
+        serde_json::json!({
+            "title": self.title,
+            "rows": self.rows.iter().map(row).collect::<Vec<_>>(),
+            "notes": self.notes,
+        })
     }
 
     /// The table for people, in a file: title, table, notes, footnotes.
@@ -235,10 +270,19 @@ impl Table {
             Cell::Number { value, standard_deviation: None, decimals, footnote } => {
                 format!("{}{}", fixed(*value, *decimals), marked(footnote))
             }
+            Cell::PValue(value) => p_value(*value),
             Cell::Undefined(footnote) => format!("—{}", marked(footnote)),
             Cell::Absent => String::new(),
         }
     }
+}
+
+/// Below this a p-value is not told to its digits.
+const SMALL_P_VALUE: f64 = 0.001;
+
+/// A p-value for people: three decimals, or that it is below the least of them.
+pub(super) fn p_value(value: f64) -> String {
+    if value < SMALL_P_VALUE { format!("< {SMALL_P_VALUE}") } else { format!("{value:.3}") }
 }
 
 /// A number with this many decimals; what rounds to zero has no sign.
@@ -372,6 +416,32 @@ e,,,never predicted,2,,
         let mut short = example();
         short.rows[1].pop();
         assert!(short.to_csv().unwrap_err().to_string().contains("2 cells for 3 columns"));
+    }
+
+    #[test]
+    fn a_small_p_value_is_below_a_limit_for_people_and_exact_for_machines() {
+        assert_eq!([0.000_999, 0.001, 0.0456, 1.0].map(p_value), ["< 0.001", "0.001", "0.046", "1.000"]);
+        let table = Table {
+            columns: vec![Column::number("p", "p")],
+            rows: vec![vec![Cell::PValue(1.5e-7)]],
+            ..Table::default()
+        };
+        assert!(table.to_csv().unwrap().ends_with("\n0.00000015,,\n"), "{}", table.to_csv().unwrap());
+        assert!(table.to_markdown().contains("| < 0.001 |") && table.to_latex().contains("$<$ 0.001"));
+    }
+
+    #[test]
+    fn json_has_the_names_of_csv() {
+        let expected = serde_json::json!({
+            "title": "50 % of a_b",
+            "rows": [
+                {"class": "a|b & c", "f1": 0.123_456_789, "f1_standard_deviation": 0.01, "seeds": 2.0},
+                {"class": "d", "f1": 1.0, "f1_note": "never predicted", "seeds": 2.0},
+                {"class": "e", "f1": null, "f1_note": "never predicted", "seeds": 2.0},
+            ],
+            "notes": ["Means over 2 seeds."],
+        });
+        assert_eq!(example().to_json(), expected);
     }
 
     #[test]

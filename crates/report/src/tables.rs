@@ -1,5 +1,6 @@
 //! The paper's tables, made from records: models against one another, and the classes of the deep model.
-//! Variants and published numbers are rows below one another, so that one looks down a column to compare.
+//! Variants are rows below one another, so that one looks down a column to compare; published numbers, which are of other data,
+//! are a block of their own below all that was measured.
 
 use super::aggregate::{Aggregate, Measured, RowKey, TableKey, aggregate};
 use super::reproduced::{WITHIN_NOTE, within_cell};
@@ -8,6 +9,7 @@ use etcbench_evaluate::Metric;
 use etcbench_experiment::{Record, TableLayout};
 use etcbench_model::{Implementation, ModelKind};
 use etcbench_split::SplitSummary;
+use etcbench_storage::counted;
 
 /// What stands in the `variant` column of the paper's numbers.
 const PUBLISHED: &str = "published";
@@ -63,13 +65,14 @@ fn model_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
     models.sort_by_key(|model| (ModelKind::rank(model), *model));
     models.dedup();
     let metrics = [Metric::ACCURACY, Metric::MACRO_PRECISION, Metric::MACRO_RECALL, Metric::MACRO_F1];
+    let mut block = Vec::new();
     for model in models {
         if let Some(published) = published.filter(|table| table.models().contains(&model)) {
             let mut cells = vec![Cell::Text(model.to_owned()), Cell::Absent, Cell::Absent];
             cells.push(Cell::Text(PUBLISHED.to_owned()));
             cells.extend(metrics.map(|metric| published_cell(&mut table, published.get(model, metric.key))));
             cells.extend([Cell::Absent, Cell::Absent, Cell::Absent, Cell::Absent]);
-            table.rows.push(cells);
+            block.push(cells);
         }
         for row in rows.iter().filter(|row| row.model == model) {
             let mut cells: Vec<Cell> =
@@ -90,6 +93,7 @@ fn model_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
             table.rows.push(cells);
         }
     }
+    table.rows.extend(block);
     common_notes(&mut table, key, aggregate, published);
     table.notes.push(
         "Precision, recall and F1 are macro averages: unweighted means over the classes, an undefined value counting \
@@ -125,13 +129,14 @@ fn class_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
         }
     }
     let metrics = [Metric::PRECISION, Metric::RECALL, Metric::F1];
+    let mut block = Vec::new();
     for class in classes {
         if let Some(published) = published.filter(|table| table.classes().contains(&class)) {
             let mut cells = vec![Cell::Text(class.to_owned()), Cell::Absent, Cell::Absent];
             cells.push(Cell::Text(PUBLISHED.to_owned()));
             cells.extend(metrics.map(|metric| published_cell(&mut table, published.get(class, metric.key))));
             cells.extend([Cell::Absent, Cell::Absent, Cell::Absent]);
-            table.rows.push(cells);
+            block.push(cells);
         }
         for row in rows.iter().filter(|row| aggregate.get(row, Some(class), Metric::SUPPORT).is_some()) {
             let mut cells = vec![Cell::Text(class.to_owned())];
@@ -158,6 +163,7 @@ fn class_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
             table.rows.push(cells);
         }
     }
+    table.rows.extend(block);
     common_notes(&mut table, key, aggregate, published);
     if rows.is_empty() {
         table.notes.push(format!("These records have no run of {model}."));
@@ -332,13 +338,13 @@ pub fn split_table(summary: &SplitSummary) -> Table {
     table.rows.push(row("(all)", &total));
     for shared in &summary.shared {
         table.notes.push(format!(
-            "{} and {}: {} captures in both ({} of the {} flows come from them), {} destination hosts in both ({} flows).",
+            "{} and {}: {} in both ({} of the {} flows come from them), {} in both ({} flows).",
             shared.first.name(),
             shared.second.name(),
-            shared.captures.len(),
+            counted(shared.captures.len() as u64, "capture"),
             shared.capture_flows,
             shared.second.name(),
-            shared.hosts,
+            counted(shared.hosts as u64, "destination host"),
             shared.host_flows
         ));
     }

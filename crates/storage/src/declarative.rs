@@ -80,7 +80,7 @@ pub fn parse_table(text: &str, origin: &str) -> Result<toml::Table, DeclarativeE
 pub fn parse<T: DeserializeOwned>(text: &str, origin: &str) -> Result<T, DeclarativeError> {
     toml::from_str(text).map_err(|error| DeclarativeError::Content {
         origin: with_line(origin, text, &error),
-        problem: with_nearest_key(&one_line(error.message())),
+        problem: text.parse().map_or_else(|_| told(&error), |table| with_missing::<T>(table, &error)),
     })
 }
 
@@ -89,10 +89,83 @@ pub fn parse<T: DeserializeOwned>(text: &str, origin: &str) -> Result<T, Declara
 /// # Errors
 /// A key that is unknown (the nearest known one is named), missing, or has a value of another type.
 pub fn typed<T: DeserializeOwned>(table: toml::Table, origin: &str) -> Result<T, DeclarativeError> {
-    T::deserialize(toml::Value::Table(table)).map_err(|error| DeclarativeError::Content {
+    T::deserialize(toml::Value::Table(table.clone())).map_err(|error| DeclarativeError::Content {
         origin: origin.to_owned(),
-        problem: with_nearest_key(&one_line(error.message())),
+        problem: with_missing::<T>(table, &error),
     })
+}
+
+fn told(error: &toml::de::Error) -> String {
+    with_nearest_key(&one_line(error.message()))
+}
+
+/// The key that serde misses.
+fn missing_key(error: &toml::de::Error) -> Option<String> {
+    Some(error.message().strip_prefix("missing field `")?.split_once('`')?.0.to_owned())
+}
+
+/// What is wrong with a table that is no `T`: where a key is missing, all that are. Serde names the first of them, and the next
+/// once that is there; so values of every type are tried in its place until it names another one.
+fn with_missing<T: DeserializeOwned>(mut table: toml::Table, error: &toml::de::Error) -> String {
+    let Some(first) = missing_key(error).filter(|key| !table.contains_key(key)) else { return told(error) };
+    let mut missing = vec![first];
+    while let Some(key) = missing.last().cloned() {
+        let own: Vec<&str> = vec![&key];
+        match next_missing::<T>(&mut table, &own) {
+            Some(next) if !missing.contains(&next) => missing.push(next),
+            _ => break,
+        }
+    }
+    match missing.as_slice() {
+        [one] => format!("missing key `{one}`"),
+        all => format!("missing keys {}", all.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// Puts some value at a path where it is accepted, and gives the key of the whole table that serde misses then; none where no
+/// value is accepted or nothing is missing any more. Of a value that is a table, what that misses is put into it first.
+fn next_missing<T: DeserializeOwned>(table: &mut toml::Table, path: &[&str]) -> Option<String> {
+    /// Deeper than any section is.
+    const DEEPEST: usize = 3;
+    let text = String::new();
+    let any = [toml::Value::String(text), 1.into(), true.into(), toml::Value::Array(Vec::new()), 1.5.into()];
+    for value in any.into_iter().chain([toml::Value::Table(toml::Table::new())]) {
+        let is_table = value.is_table();
+        put(table, path, value);
+        let error = T::deserialize(toml::Value::Table(table.clone())).err()?;
+        let Some(next) = missing_key(&error) else { continue };
+        if !is_table {
+            return Some(next).filter(|next| !table.contains_key(next));
+        }
+        // Whether the whole table misses it or the one that was just put there: the one where it is known.
+        let mut there = table.clone();
+        there.insert(next.clone(), toml::Value::Table(toml::Table::new()));
+        let after = T::deserialize(toml::Value::Table(there)).err();
+        let unknown = after.is_some_and(|error| {
+            error.message().starts_with("unknown field") || missing_key(&error).as_ref() == Some(&next)
+        });
+        if !unknown && !table.contains_key(&next) {
+            return Some(next);
+        }
+        return match path.len() < DEEPEST {
+            true => next_missing::<T>(table, &[path, &[&next]].concat()),
+            false => None,
+        };
+    }
+    None
+}
+
+/// Puts a value at a path whose tables are there.
+fn put(table: &mut toml::Table, path: &[&str], value: toml::Value) {
+    match path {
+        [] => {}
+        [key] => _ = table.insert((*key).to_owned(), value),
+        [key, rest @ ..] => {
+            if let Some(toml::Value::Table(below)) = table.get_mut(*key) {
+                put(below, rest, value);
+            }
+        }
+    }
 }
 
 /// Merges `over` into `base`: tables key by key, anything else replaced.
@@ -269,6 +342,32 @@ mod tests {
         let error = parse::<Section>("packets = \"many\"", "x.toml").unwrap_err().to_string();
         assert!(error.starts_with("x.toml, line 1: "), "{error}");
         assert!(parse::<Section>("", "x.toml").unwrap_err().to_string().contains("missing key `packets`"));
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only their names matter here")]
+    struct Sections {
+        title: String,
+        flows: u64,
+        #[serde(default)]
+        notes: Vec<String>,
+        section: Section,
+        names: Vec<String>,
+        whole: bool,
+    }
+
+    #[test]
+    fn all_missing_keys_are_named_at_once() {
+        let problem = |text: &str| parse::<Sections>(text, "x.toml").unwrap_err().to_string();
+        let all = "x.toml: missing keys `title`, `flows`, `section`, `names`, `whole`";
+        assert_eq!(problem("").replace(", line 1", ""), all);
+        let told = typed::<Sections>("flows = 1\nwhole = true".parse().unwrap(), "x.toml").unwrap_err().to_string();
+        assert_eq!(told, "x.toml: missing keys `title`, `section`, `names`");
+        // What a section misses is told of the section.
+        let rest = "title = \"t\"\nflows = 1\nnames = []\nwhole = true\n[section]\n";
+        assert!(problem(rest).ends_with("missing key `packets`"), "{}", problem(rest));
+        assert!(problem("title = 1").contains("expected a string"), "{}", problem("title = 1"));
     }
 
     #[test]

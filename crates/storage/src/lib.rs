@@ -20,6 +20,7 @@ pub mod seed;
 mod stock;
 mod succession;
 mod temporary;
+mod words;
 
 use std::fs::File;
 use std::io::Write;
@@ -36,6 +37,7 @@ pub use read::{read_at_most, read_regular};
 pub use stock::{StockFile, bring_stock, is_file_or_stock, names_with_stock, or_stock};
 pub use succession::{Succession, kept_of};
 pub use temporary::TemporaryFolder;
+pub use words::counted;
 
 use destination::Destination;
 use partial::Partial;

@@ -11,7 +11,9 @@ use super::claimed::{Claimed, PUBLISHED};
 use super::rules::Finding;
 use super::{SubmissionError, io};
 use etcbench_evaluate::Metric;
-use etcbench_experiment::{FailedFit, FittedRow, Record, Run, RunKey, VariantRun, comparisons, comparisons_csv};
+use etcbench_experiment::{
+    BestScore, FailedFit, FittedRow, Record, Run, RunKey, VariantRun, comparisons, comparisons_csv,
+};
 use etcbench_leaks::{LeakReport, Shared, leak_reports};
 use etcbench_model::external::Failure;
 use etcbench_report::{RunHeading, run_table_texts};
@@ -51,6 +53,12 @@ pub(super) fn check(
         }
     };
     check_records(&claimed.stored.records, &records, same_version, findings);
+    if let Some(stated) = &claimed.stored.facts.best
+        && BestScore::of(&records).as_ref() != Some(stated)
+    {
+        let problem = format!("the best score is stated as {stated}, which is not that of the records");
+        findings.push(Finding::new("records", "run.json", problem));
+    }
     let again = match comparisons(&run).and_then(|comparisons| comparisons_csv(&comparisons)) {
         Ok(again) => again,
         Err(error) => {
@@ -79,6 +87,7 @@ fn rebuilt(claimed: &Claimed, variants: Vec<VariantRun>, rows: Vec<FittedRow>) -
     });
     Run {
         experiment: claimed.experiment.clone(),
+        invocation: facts.invocation.clone(),
         provenance: facts.provenance.clone(),
         captures: claimed.run.captures.clone(),
         manifests: Vec::new(),

@@ -97,7 +97,7 @@ fn a_corpus_holds_nothing_that_is_tested() {
     // All of it comes from the cache, and the same comes out without it, on one thread.
     let before = crate::common::contents(&folder);
     let again = project.done(&CORPUS);
-    assert!(String::from_utf8_lossy(&again.stderr).contains("1 fits, 1 of them from the cache"));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("1 fit, 1 of them from the cache"));
     project.done(&[&CORPUS[..], &["--no-cache", "--threads", "1"]].concat());
     assert_eq!(crate::common::contents(&folder), before);
     // Units that are computed apart draw the same.

@@ -292,6 +292,11 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
         &["experiment: records.csv: has values of plain on iscxvpn2016, full; the run is of plain on many, full"],
     ),
     (
+        "the best score of run.json is a better one",
+        |t| t.edit_json("run.json", |run| run["best"]["mean"] = 1.0.into()),
+        &["records: run.json: the best score is stated as"],
+    ),
+    (
         "a capture in the manifest is another one",
         |t| {
             t.edit_json("manifests/many.json", |manifest| {

@@ -71,14 +71,12 @@ pub struct Fetched {
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// The definition has nothing to download.
-    #[error("dataset {name} is not openly downloadable: go to {url} and {how}")]
+    #[error("dataset {name} is not openly downloadable: {steps}")]
     NotOpen {
         /// The dataset.
         name: String,
-        /// Where it is published.
-        url: String,
-        /// What to do there.
-        how: String,
+        /// Where to go, and what to do there.
+        steps: String,
     },
     /// A part that the definition does not have.
     #[error("dataset {name} has no part `{part}` (known: {known})")]
@@ -148,9 +146,8 @@ pub enum FetchError {
 /// Nothing of the dataset is openly published, or it has no such part.
 pub fn downloads<'a>(definition: &'a DatasetDefinition, parts: &[String]) -> Result<Vec<&'a Download>, FetchError> {
     if definition.downloads.is_empty() {
-        let publication = &definition.published_at;
-        let (url, how) = (publication.url.clone(), publication.how.clone());
-        return Err(FetchError::NotOpen { name: definition.name.clone(), url, how });
+        let (name, steps) = (definition.name.clone(), definition.published_at.steps());
+        return Err(FetchError::NotOpen { name, steps });
     }
     let mut known: Vec<&str> = definition.downloads.iter().filter_map(|download| download.part.as_deref()).collect();
     known.dedup();

@@ -16,6 +16,7 @@ use crate::labelled::Labels;
 use crate::names::folded;
 use crate::rules::capture_stem;
 use etcbench_capture::{ExpansionLimits, decompress};
+use etcbench_storage::counted;
 use etcbench_storage::declarative::nearest;
 
 /// The longest line that is read; the published ones have some 200 bytes.
@@ -68,7 +69,7 @@ impl fmt::Display for MalformedLines {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first: Vec<String> = self.first.iter().map(|(line, problem)| format!("line {line}: {problem}")).collect();
         let more = if self.count > first.len() as u64 { ", ..." } else { "" };
-        write!(formatter, "{} lines could not be understood ({}{more})", self.count, first.join(", "))
+        write!(formatter, "{} could not be understood ({}{more})", counted(self.count, "line"), first.join(", "))
     }
 }
 

@@ -283,7 +283,7 @@ fn files_that_are_none_are_told_with_file_and_line() {
     std::fs::write(&path, text).unwrap();
     let mut join = FlowLabelJoin::open(&path, &rules, "b.pcap", Order::ByTime).unwrap();
     assert_eq!(joined(&mut join, &[flow("10.0.0.1:1000", "10.0.0.2:80", 10 * SECOND, 11 * SECOND)]), ["botnet"]);
-    assert_eq!(join.malformed().to_string(), "1 lines could not be understood (line 2: it is longer than 1 MiB)");
+    assert_eq!(join.malformed().to_string(), "1 line could not be understood (line 2: it is longer than 1 MiB)");
 }
 
 #[test]

@@ -9,14 +9,17 @@ const SCORE: Metric = Metric {
     label: "",
     unit: Unit::NUMBER,
     direction: Direction::Higher,
+    bounds: (0.0, 1.0),
     undefined: "",
     of_machine: false,
     mean_of: None,
     resampled: None,
     source: Source::Fit,
 };
-const COUNT: Metric = Metric { unit: Unit::COUNT, direction: Direction::Neither, ..SCORE };
-const SECONDS: Metric = Metric { unit: Unit::SECONDS, direction: Direction::Lower, of_machine: true, ..SCORE };
+/// What has no largest value.
+const AMOUNT: Metric = Metric { bounds: (0.0, f64::INFINITY), ..SCORE };
+const COUNT: Metric = Metric { unit: Unit::COUNT, direction: Direction::Neither, ..AMOUNT };
+const SECONDS: Metric = Metric { unit: Unit::SECONDS, direction: Direction::Lower, of_machine: true, ..AMOUNT };
 const MICROSECONDS: Metric = Metric { unit: Unit::MICROSECONDS, ..SECONDS };
 const MEMORY: Metric = Metric { unit: Unit::MEGABYTES, ..SECONDS };
 
@@ -54,6 +57,7 @@ metrics! {
         key: "matthews_correlation",
         heading: "MCC",
         label: "Matthews correlation",
+        bounds: (-1.0, 1.0),
         source: Source::TestSet(|metrics| metrics.matthews_correlation),
         ..SCORE
     };
@@ -147,7 +151,7 @@ metrics! {
         label: "log loss",
         direction: Direction::Lower,
         source: Source::Probabilities(|metrics| Some(metrics.log_loss)),
-        ..SCORE
+        ..AMOUNT
     };
     EXPECTED_CALIBRATION_ERROR = Metric {
         key: "expected_calibration_error",
@@ -360,9 +364,9 @@ metrics! {
         ..SECONDS
     };
     TRAINING_LOSS =
-        Metric { key: "training_loss", label: "loss", direction: Direction::Lower, source: Source::Stage, ..SCORE };
+        Metric { key: "training_loss", label: "loss", direction: Direction::Lower, source: Source::Stage, ..AMOUNT };
     VALIDATION_LOSS =
-        Metric { key: "validation_loss", label: "loss", direction: Direction::Lower, source: Source::Stage, ..SCORE };
+        Metric { key: "validation_loss", label: "loss", direction: Direction::Lower, source: Source::Stage, ..AMOUNT };
     VALIDATION_MACRO_F1 = Metric {
         key: "validation_macro_f1",
         heading: "validation F1",

@@ -44,6 +44,21 @@ pub struct Overrides {
 }
 
 impl Overrides {
+    /// What is asked for, each as an option of the command line; rungs of a ladder are those of a subcommand of its own.
+    pub fn as_options(&self) -> Vec<String> {
+        let mut options: Vec<String> = self.data.iter().map(|name| format!("--data {name}")).collect();
+        options.extend(self.size.iter().map(|size| format!("--size {size}")));
+        options.extend(self.assignments.iter().map(|assignment| format!("--set {assignment}")));
+        let seeds = |seeds: &Vec<u64>| seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+        options.extend(self.seeds.as_ref().map(|list| format!("--seeds {}", seeds(list))));
+        for (option, list) in [("--models", &self.models), ("--variants", &self.variants)] {
+            if !list.is_empty() {
+                options.push(format!("{option} {}", list.join(",")));
+            }
+        }
+        options
+    }
+
     /// Whether results are no longer those of the experiment at a named size on a dataset, and so must
     /// not stand in their place.
     pub fn change_results(&self) -> bool {
@@ -175,6 +190,21 @@ mod tests {
             }
         }
         assert!(read > 20, "{read}");
+    }
+
+    #[test]
+    fn a_file_names_data_and_task_and_the_rest_has_defaults() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.toml");
+        std::fs::write(&path, "dataset.names = [\"mine\"]\nselection.label = \"application\"\n").unwrap();
+        let experiment = read_experiment(&path, &Overrides::default()).unwrap();
+        assert_eq!((experiment.title.as_str(), &experiment.seeds[..]), ("mine", &[0, 1, 2][..]));
+        let models: Vec<&str> = experiment.variants[0].models.iter().map(|spec| spec.kind.name()).collect();
+        assert_eq!(models, ["random_forest", "gradient_boosting", "majority"]);
+        assert_eq!(experiment.resolved["title"].as_str(), Some("mine"));
+        std::fs::write(&path, "title = \"Mine\"").unwrap();
+        let problem = read_experiment(&path, &Overrides::default()).unwrap_err().to_string();
+        assert!(problem.ends_with("missing keys `dataset`, `selection`"), "{problem}");
     }
 
     #[test]

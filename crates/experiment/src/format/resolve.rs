@@ -8,6 +8,7 @@ use super::super::sweep::{self, Sweep, VARIANT_SECTIONS};
 use super::super::tune::TuneOptions;
 use super::parse::Layers;
 use super::{Overrides, TableLayout};
+use etcbench_model::ModelKind;
 use etcbench_storage::declarative::{self, DeclarativeError};
 
 /// An experiment whose layers are merged, before its values are looked at.
@@ -43,10 +44,14 @@ pub(super) struct Sections {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Document {
+    /// The experiment's name where the file gives none.
+    #[serde(default)]
     pub(super) title: String,
     #[serde(default)]
     pub(super) layout: TableLayout,
+    #[serde(default = "usual_seeds")]
     pub(super) seeds: Vec<u64>,
+    #[serde(default = "usual_models")]
     pub(super) models: Vec<String>,
     pub(super) dataset: DatasetSection,
     pub(super) selection: toml::Table,
@@ -66,6 +71,15 @@ pub(super) struct Document {
     pub(super) ladder: LadderOptions,
     #[serde(default)]
     pub(super) evaluation: EvaluationOptions,
+}
+
+/// Three seeds: as few as tell how much a score varies.
+fn usual_seeds() -> Vec<u64> {
+    vec![0, 1, 2]
+}
+
+fn usual_models() -> Vec<String> {
+    ModelKind::usual().map(|kind| kind.name().to_owned()).collect()
 }
 
 #[derive(Deserialize)]
@@ -101,6 +115,10 @@ pub(super) fn resolve(layers: Layers, overrides: &Overrides) -> Result<Resolved,
     }
 
     let mut document: Document = declarative::typed(table.clone(), &origin)?;
+    if document.title.is_empty() {
+        document.title.clone_from(&name);
+        table.insert("title".to_owned(), name.as_str().into());
+    }
     if !overrides.data.is_empty() {
         document.dataset.names = overrides.data.clone();
     }

@@ -36,6 +36,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
     reads_input: true,
     deep: true,
     proposed: true,
+    usual: false,
     agreement: Some(AgreementBound {
         agreement: 0.85,
         macro_f1: 0.05,

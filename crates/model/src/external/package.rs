@@ -126,6 +126,7 @@ fn intern(package: Package) -> &'static ModelEntry {
         reads_input: true,
         deep: package.manifest.needs.gpu != Gpu::None,
         proposed: false,
+        usual: false,
         agreement: None,
         reference_row_limit: None,
         sequences: |_, _| Ok(()),

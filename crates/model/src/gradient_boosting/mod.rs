@@ -50,6 +50,7 @@ type GradientBoosting = Classical<Boosted>;
 /// The model in the table of models.
 pub(super) static ENTRY: ModelEntry = ModelEntry {
     version: 7,
+    usual: true,
     agreement: Some(AgreementBound {
         agreement: 0.85,
         macro_f1: 0.08,

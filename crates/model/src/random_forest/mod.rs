@@ -40,6 +40,7 @@ type RandomForest = Classical<Forest>;
 /// The model in the table of models.
 pub(super) static ENTRY: ModelEntry = ModelEntry {
     version: 6,
+    usual: true,
     agreement: Some(AgreementBound {
         agreement: 0.85,
         macro_f1: 0.06,

@@ -12,6 +12,15 @@ pub(super) struct Canvas {
     pub body: String,
 }
 
+/// Stand around the attributes that only say how an element looks, in the drawing of a figure: a page says it once for all of
+/// its figures, a file at each element. No text has them, since [`escape`] leaves no control character.
+pub(super) const LOOK: char = '\u{1}';
+pub(super) const LOOK_END: char = '\u{2}';
+
+/// Stand around a part of a drawing that other figures have too, such as axes: a page has it once.
+pub(super) const SHARED: char = '\u{3}';
+pub(super) const SHARED_END: char = '\u{4}';
+
 /// Where a text stands on its point.
 #[derive(Clone, Copy)]
 pub(super) enum Anchor {
@@ -38,6 +47,45 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
+/// A coordinate to a tenth of a pixel, in as few characters as say it.
+fn number(value: f64) -> String {
+    let tenths = (value * 10.0).round();
+    // What rounds to zero has no sign.
+    if tenths == 0.0 { "0".to_owned() } else { format!("{}", tenths / 10.0) }
+}
+
+/// A path through points: the first where it is, the others by how far each is from the one before.
+fn path(points: &[(f64, f64)]) -> String {
+    let tenths = |value: f64| (value * 10.0).round() as i64;
+    let mut path = String::new();
+    let mut last = (0, 0);
+    let mut command = ' ';
+    for (index, (x, y)) in points.iter().enumerate() {
+        let (x, y) = (tenths(*x), tenths(*y));
+        let (next, numbers) = match (index, x - last.0, y - last.1) {
+            (0, ..) => ('M', vec![x, y]),
+            (_, step, 0) => ('h', vec![step]),
+            (_, 0, step) => ('v', vec![step]),
+            (_, right, down) => ('l', vec![right, down]),
+        };
+        for (place, tenth) in numbers.into_iter().enumerate() {
+            let text = match (tenth / 10, tenth % 10) {
+                (whole, 0) => whole.to_string(),
+                (0, rest) => format!("{}.{}", if rest < 0 { "-" } else { "" }, rest.abs()),
+                (whole, rest) => format!("{whole}.{}", rest.abs()),
+            };
+            if place == 0 && next != command {
+                path.push(next);
+            } else if !text.starts_with('-') {
+                path.push(' ');
+            }
+            path.push_str(&text);
+        }
+        (last, command) = ((x, y), next);
+    }
+    path
+}
+
 /// The colour of a series.
 pub(super) fn series(index: usize) -> String {
     format!("var(--series-{})", index % super::MOST_SERIES)
@@ -58,46 +106,76 @@ impl Canvas {
         Self { width: width.ceil(), height: height.ceil(), body: String::new() }
     }
 
+    /// What `draw` draws is likely to be the same in other figures.
+    pub(super) fn shared(&mut self, draw: impl FnOnce(&mut Self)) {
+        self.body.push(SHARED);
+        draw(self);
+        self.body.push(SHARED_END);
+    }
+
+    /// What follows until [`Canvas::end_group`] is shown with `title` where a pointer rests.
+    pub(super) fn begin_group(&mut self, title: &str) {
+        self.push(format_args!("<g><title>{}</title>", escape(title)));
+    }
+
+    pub(super) fn end_group(&mut self) {
+        self.body.push_str("</g>");
+    }
+
     fn push(&mut self, element: std::fmt::Arguments<'_>) {
         // Writing to a string cannot fail.
         let _ = self.body.write_fmt(element);
     }
 
     pub(super) fn line(&mut self, [x1, y1, x2, y2]: [f64; 4], colour: &str, width: f64) {
+        let path = path(&[(x1, y1), (x2, y2)]);
         self.push(format_args!(
-            "<path d=\"M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}\" stroke=\"{colour}\" stroke-width=\"{width}\" fill=\"none\"/>"
+            "<path d=\"{path}\"{LOOK} stroke=\"{colour}\" stroke-width=\"{width}\" fill=\"none\"{LOOK_END}/>"
+        ));
+    }
+
+    /// Many lines of one look.
+    pub(super) fn lines(&mut self, lines: &[[f64; 4]], colour: &str, width: f64) {
+        let paths: String = lines.iter().map(|[x1, y1, x2, y2]| path(&[(*x1, *y1), (*x2, *y2)])).collect();
+        self.push(format_args!(
+            "<path d=\"{paths}\"{LOOK} stroke=\"{colour}\" stroke-width=\"{width}\" fill=\"none\"{LOOK_END}/>"
         ));
     }
 
     pub(super) fn dashed(&mut self, [x1, y1, x2, y2]: [f64; 4], colour: &str) {
+        let path = path(&[(x1, y1), (x2, y2)]);
         self.push(format_args!(
-            "<path d=\"M{x1:.1} {y1:.1}L{x2:.1} {y2:.1}\" stroke=\"{colour}\" stroke-dasharray=\"3 3\" fill=\"none\"/>"
+            "<path d=\"{path}\"{LOOK} stroke=\"{colour}\" stroke-dasharray=\"3 3\" fill=\"none\"{LOOK_END}/>"
         ));
     }
 
     /// A rectangle `[x, y, width, height]`; `title` is shown where a pointer rests.
     pub(super) fn rectangle(&mut self, [x, y, width, height]: [f64; 4], colour: &str, opacity: f64, title: &str) {
-        let title = if title.is_empty() { String::new() } else { format!("<title>{}</title>", escape(title)) };
+        let [x, y, width, height] = [x, y, width, height].map(number);
+        let opacity = (opacity * 1000.0).round() / 1000.0;
+        let look = if opacity < 1.0 { format!(" fill-opacity=\"{opacity}\"") } else { String::new() };
+        let end = match title.is_empty() {
+            true => "/>".to_owned(),
+            false => format!("><title>{}</title></rect>", escape(title)),
+        };
         self.push(format_args!(
-            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"{colour}\" \
-             fill-opacity=\"{opacity:.3}\">{title}</rect>"
+            "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\"{look}{LOOK} fill=\"{colour}\"{LOOK_END}{end}"
         ));
     }
 
     /// A line through points.
     pub(super) fn polyline(&mut self, points: &[(f64, f64)], colour: &str, width: f64, opacity: f64) {
-        let path: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
+        let path = path(points);
         self.push(format_args!(
-            "<path d=\"M{}\" stroke=\"{colour}\" stroke-width=\"{width}\" stroke-opacity=\"{opacity}\" \
-             stroke-linejoin=\"round\" fill=\"none\"/>",
-            path.join("L")
+            "<path d=\"{path}\"{LOOK} stroke=\"{colour}\" stroke-width=\"{width}\" stroke-opacity=\"{opacity}\" \
+             stroke-linejoin=\"round\" fill=\"none\"{LOOK_END}/>"
         ));
     }
 
     /// A filled shape through points.
     pub(super) fn area(&mut self, points: &[(f64, f64)], colour: &str, opacity: f64) {
-        let path: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1} {y:.1}")).collect();
-        self.push(format_args!("<path d=\"M{}Z\" fill=\"{colour}\" fill-opacity=\"{opacity}\"/>", path.join("L")));
+        let path = path(points);
+        self.push(format_args!("<path d=\"{path}Z\"{LOOK} fill=\"{colour}\" fill-opacity=\"{opacity}\"{LOOK_END}/>"));
     }
 
     pub(super) fn text(&mut self, (x, y): (f64, f64), anchor: Anchor, colour: &str, size: f64, text: &str) {
@@ -107,7 +185,9 @@ impl Canvas {
             Anchor::End => "end",
         };
         self.push(format_args!(
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"{colour}\" font-size=\"{size}\">{}</text>",
+            "<text x=\"{}\" y=\"{}\"{LOOK} text-anchor=\"{anchor}\" fill=\"{colour}\" font-size=\"{size}\"{LOOK_END}>{}</text>",
+            number(x),
+            number(y),
             escape(text)
         ));
     }
@@ -115,15 +195,7 @@ impl Canvas {
     /// Text that reads upwards, centred on its point.
     pub(super) fn upright(&mut self, (x, y): (f64, f64), colour: &str, text: &str) {
         self.push(format_args!(
-            "<text transform=\"translate({x:.1} {y:.1}) rotate(-90)\" text-anchor=\"middle\" fill=\"{colour}\">{}</text>",
-            escape(text)
-        ));
-    }
-
-    /// Text that rises to the right from its point.
-    pub(super) fn slanted(&mut self, (x, y): (f64, f64), colour: &str, text: &str) {
-        self.push(format_args!(
-            "<text transform=\"translate({x:.1} {y:.1}) rotate(-40)\" fill=\"{colour}\" font-size=\"11\">{}</text>",
+            "<text transform=\"translate({x:.1} {y:.1}) rotate(-90)\"{LOOK} text-anchor=\"middle\" fill=\"{colour}\"{LOOK_END}>{}</text>",
             escape(text)
         ));
     }
@@ -131,22 +203,21 @@ impl Canvas {
     /// Text that rises to the right and ends at its point.
     pub(super) fn falling(&mut self, (x, y): (f64, f64), colour: &str, text: &str) {
         self.push(format_args!(
-            "<text transform=\"translate({x:.1} {y:.1}) rotate(-40)\" text-anchor=\"end\" fill=\"{colour}\" \
-             font-size=\"11\">{}</text>",
+            "<text transform=\"translate({x:.1} {y:.1}) rotate(-40)\"{LOOK} text-anchor=\"end\" fill=\"{colour}\" \
+             font-size=\"11\"{LOOK_END}>{}</text>",
             escape(text)
         ));
     }
 
     /// The mark of a series: its colour and its shape, so that neither has to be recognised alone.
     pub(super) fn mark(&mut self, (x, y): (f64, f64), index: usize, title: &str) {
-        let r = 4.5;
+        const R: f64 = 4.5;
         let polygon = |points: &[(f64, f64)]| {
-            let path: Vec<String> =
-                points.iter().map(|(dx, dy)| format!("{:.1} {:.1}", x + r * dx, y + r * dy)).collect();
-            format!("<path d=\"M{}Z\"", path.join("L"))
+            let placed: Vec<(f64, f64)> = points.iter().map(|(dx, dy)| (x + R * dx, y + R * dy)).collect();
+            format!("<path d=\"{}Z\"", path(&placed))
         };
         let shape = match index % super::MOST_SERIES {
-            0 => format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{r}\""),
+            0 => format!("<circle cx=\"{}\" cy=\"{}\" r=\"{R}\"", number(x), number(y)),
             1 => polygon(&[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)]),
             2 => polygon(&[(0.0, -1.2), (1.1, 0.9), (-1.1, 0.9)]),
             3 => polygon(&[(0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)]),
@@ -155,19 +226,24 @@ impl Canvas {
             6 => polygon(&[(1.2, 0.0), (-0.9, -1.1), (-0.9, 1.1)]),
             _ => polygon(&[(-1.1, -0.45), (1.1, -0.45), (1.1, 0.45), (-1.1, 0.45)]),
         };
-        let title = if title.is_empty() { String::new() } else { format!("<title>{}</title>", escape(title)) };
+        let name = if shape.starts_with("<circle") { "circle" } else { "path" };
+        let end = match title.is_empty() {
+            true => "/>".to_owned(),
+            false => format!("><title>{}</title></{name}>", escape(title)),
+        };
+        let colour = series(index);
         self.push(format_args!(
-            "{shape} fill=\"{}\" stroke=\"var(--paper)\" stroke-width=\"0.8\">{title}",
-            series(index)
+            "{shape}{LOOK} fill=\"{colour}\" stroke=\"var(--paper)\" stroke-width=\"0.8\"{LOOK_END}{end}"
         ));
-        self.body.push_str(if shape.starts_with("<circle") { "</circle>" } else { "</path>" });
     }
 
     /// A ring, for values that were not measured here.
     pub(super) fn ring(&mut self, (x, y): (f64, f64), title: &str) {
         self.push(format_args!(
-            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"none\" stroke=\"var(--muted)\" stroke-width=\"1.5\">\
+            "<circle cx=\"{}\" cy=\"{}\" r=\"4\"{LOOK} fill=\"none\" stroke=\"var(--muted)\" stroke-width=\"1.5\"{LOOK_END}>\
              <title>{}</title></circle>",
+            number(x),
+            number(y),
             escape(title)
         ));
     }
@@ -203,4 +279,16 @@ pub(super) fn legend_height(names: &[String], width: f64, left: f64) -> f64 {
         x += entry;
     }
     height
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_says_its_points_briefly() {
+        let points = [(10.0, 20.04), (10.5, 20.0), (10.5, 18.26), (9.0, 18.3), (9.4, 18.8), (9.3, 17.7)];
+        assert_eq!(path(&points), "M10 20h.5v-1.7h-1.5l.4 .5-.1-1.1");
+        assert_eq!([276.0, 0.04, -0.04, 12.345, -3.5].map(number), ["276", "0", "0", "12.3", "-3.5"]);
+    }
 }

@@ -1,8 +1,9 @@
 //! A confusion matrix: true classes as rows, predicted ones as columns, shaded by the share of the true class.
 
-use super::Figure;
 use super::canvas::{Anchor, Canvas, widest};
+use super::{Figure, WIDTH};
 use etcbench_evaluate::ConfusionMatrix;
+use etcbench_storage::counted;
 
 /// Above so many classes a cell has no room for its number.
 const MOST_NUMBERED: usize = 24;
@@ -10,44 +11,47 @@ const MOST_NUMBERED: usize = 24;
 /// Draws a confusion matrix.
 pub(crate) fn confusion(title: String, matrix: &ConfusionMatrix, classes: &[String]) -> Figure {
     let count = classes.len();
-    let cell = match count {
-        0..=5 => 52.0,
-        6..=10 => 38.0,
-        11..=MOST_NUMBERED => 30.0,
-        _ => 14.0,
-    };
-    let name_width = widest(classes.iter().map(String::as_str));
-    let left = name_width + 34.0;
-    let top = name_width * 0.66 + 36.0;
+    // Columns have the numbers of the rows, since names would take more room than the matrix.
+    let rows: Vec<String> = classes.iter().enumerate().map(|(index, name)| format!("{name} {}", index + 1)).collect();
+    let left = widest(rows.iter().map(String::as_str)) + 26.0;
+    let smallest = if count > MOST_NUMBERED { 10.0 } else { 16.0 };
+    let cell = ((WIDTH - left - 10.0) / count.max(1) as f64).clamp(smallest, 52.0);
+    let top = 36.0;
     let side = cell * count as f64;
-    // The last slanted name reaches beyond the matrix.
-    let mut canvas = Canvas::new(left + side + (name_width * 0.72 - cell / 2.0).max(0.0) + 10.0, top + side + 10.0);
-    canvas.text((left + side / 2.0, 13.0), Anchor::Middle, "var(--muted)", 12.0, "predicted class");
-    canvas.upright((14.0, top + side / 2.0), "var(--muted)", "true class");
-    for (index, name) in classes.iter().enumerate() {
-        let middle = cell * (index as f64 + 0.5);
-        canvas.text((left - 8.0, top + middle + 4.0), Anchor::End, "var(--ink)", 12.0, name);
-        canvas.slanted((left + middle, top - 7.0), "var(--ink)", name);
-    }
+    let mut canvas = Canvas::new(left + side + 10.0, top + side + 10.0);
+    canvas.shared(|canvas| {
+        canvas.text((left + side / 2.0, 13.0), Anchor::Middle, "var(--muted)", 12.0, "predicted class");
+        canvas.upright((14.0, top + side / 2.0), "var(--muted)", "true class");
+        for (index, name) in rows.iter().enumerate() {
+            let middle = cell * (index as f64 + 0.5);
+            let size = if cell < 14.0 { 9.0 } else { 12.0 };
+            canvas.text((left - 8.0, top + middle + 4.0), Anchor::End, "var(--ink)", size, name);
+            if cell >= 14.0 || index % 5 == 4 {
+                let number = (index + 1).to_string();
+                canvas.text((left + middle, top - 7.0), Anchor::Middle, "var(--muted)", size.min(11.0), &number);
+            }
+        }
+    });
     for (label, true_class) in classes.iter().enumerate() {
         for (prediction, predicted) in classes.iter().enumerate() {
             let flows = matrix.count(label, prediction);
             let Some(share) = matrix.share(label, prediction).filter(|_| flows > 0) else { continue };
             let (x, y) = (left + cell * prediction as f64, top + cell * label as f64);
             let title =
-                format!("{true_class} predicted as {predicted}: {flows} flows, {:.1} % of the class", 100.0 * share);
+                format!("{true_class} as {predicted}: {}, {:.1} % of the class", counted(flows, "flow"), 100.0 * share);
             canvas.rectangle([x, y, cell, cell], "var(--heat)", 0.08 + 0.92 * share, &title);
             if count <= MOST_NUMBERED {
                 let colour = if share > 0.5 { "var(--paper)" } else { "var(--ink)" };
-                let size = if cell < 36.0 { 10.0 } else { 12.0 };
-                canvas.text((x + cell / 2.0, y + cell / 2.0 + 4.0), Anchor::Middle, colour, size, &flows.to_string());
+                let told = flows.to_string();
+                // A digit is about 0.6 of its size wide.
+                let size = ((cell - 2.0) / (0.6 * told.len() as f64)).clamp(6.0, 12.0).floor();
+                canvas.text((x + cell / 2.0, y + cell / 2.0 + size / 3.0), Anchor::Middle, colour, size, &told);
             }
         }
     }
-    for index in 0..=count {
-        let offset = cell * index as f64;
-        canvas.line([left, top + offset, left + side, top + offset], "var(--grid)", 1.0);
-        canvas.line([left + offset, top, left + offset, top + side], "var(--grid)", 1.0);
-    }
+    let grid = (0..=count).map(|index| cell * index as f64).flat_map(|offset| {
+        [[left, top + offset, left + side, top + offset], [left + offset, top, left + offset, top + side]]
+    });
+    canvas.shared(|canvas| canvas.lines(&grid.collect::<Vec<_>>(), "var(--grid)", 1.0));
     Figure::new(title, canvas)
 }

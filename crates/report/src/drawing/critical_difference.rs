@@ -1,8 +1,8 @@
 //! The critical-difference diagram (Demšar, 2006): models on a line of mean ranks, those that cannot be told apart
 //! joined by a bar.
 
-use super::Figure;
 use super::canvas::{Anchor, Canvas, text_width, widest};
+use super::{Figure, WIDTH};
 use etcbench_evaluate::Friedman;
 
 /// Draws the diagram: `models` in the order of the test's mean ranks, the best rank 1.
@@ -12,12 +12,13 @@ pub(crate) fn critical_difference(title: String, models: &[String], test: &Fried
         test.order().into_iter().map(|model| (models[model].as_str(), test.mean_ranks[model])).collect();
     let count = order.len();
     let bars = test.groups();
-    let (half, axis_width) = (count.div_ceil(2), 340.0);
-    let name_width = widest(order.iter().map(|(name, _)| *name)) + text_width(" 0.00") + 24.0;
-    let (left, right) = (name_width, name_width + axis_width);
+    let half = count.div_ceil(2);
+    let name_width = widest(order.iter().map(|(name, _)| *name)) + text_width(" 0.00") + 30.0;
+    let (left, right) = (16.0, WIDTH.max(name_width + 40.0) - 16.0);
+    let axis_width = right - left;
     let axis = 62.0;
     let bars_height = 9.0 * bars.len() as f64 + 10.0;
-    let mut canvas = Canvas::new(right + name_width, axis + bars_height + 20.0 * half as f64 + 10.0);
+    let mut canvas = Canvas::new(right + 16.0, axis + bars_height + 20.0 * count as f64 + 10.0);
     let place = |rank: f64| left + (rank - 1.0) / (count as f64 - 1.0).max(1.0) * axis_width;
     // The scale of the difference itself, above the axis.
     let end = place(1.0 + difference).min(right);
@@ -34,19 +35,29 @@ pub(crate) fn critical_difference(title: String, models: &[String], test: &Fried
         canvas.line([x, axis - 6.0, x, axis], "var(--ink)", 1.2);
         canvas.text((x, axis - 10.0), Anchor::Middle, "var(--muted)", 11.0, &rank.to_string());
     }
+    // A line leads from each rank down to the model's name: from the middle outwards, the better half first, so that no line
+    // of a half crosses a name of it; a name stands on the page's colour where a line of the other half passes below it.
+    let level = |index: usize| if index < half { half - 1 - index } else { index };
+    let row = |index: usize| axis + bars_height + 20.0 * level(index) as f64 + 8.0;
+    for (index, (_, rank)) in order.iter().enumerate() {
+        let (x, y) = (place(*rank), row(index));
+        let end = if index < half { x + 8.0 } else { x - 8.0 };
+        canvas.polyline(&[(x, axis), (x, y), (end, y)], "var(--muted)", 1.0, 1.0);
+    }
     for (index, (name, rank)) in order.iter().enumerate() {
-        let x = place(*rank);
-        // The better half is named on the left, best first; the others on the right, worst first.
-        let (level, on_left) = if index < half { (index, true) } else { (count - 1 - index, false) };
-        let y = axis + bars_height + 20.0 * level as f64 + 8.0;
-        let edge = if on_left { left - 8.0 } else { right + 8.0 };
-        canvas.polyline(&[(x, axis), (x, y), (edge, y)], "var(--muted)", 1.0, 1.0);
+        let (x, y) = (place(*rank), row(index));
+        let told = format!("{name} {rank:.2}");
+        let width = 0.9 * text_width(&told);
+        // A name that would reach beyond an edge ends there.
+        let (anchor, end, start) = match index < half {
+            true if x + 12.0 + width > right + 12.0 => (Anchor::End, right + 12.0, right + 12.0 - width),
+            true => (Anchor::Start, x + 12.0, x + 12.0),
+            false if x - 12.0 - width < 4.0 => (Anchor::Start, 4.0, 4.0),
+            false => (Anchor::End, x - 12.0, x - 12.0 - width),
+        };
+        canvas.rectangle([start - 2.0, y - 8.0, width + 4.0, 16.0], "var(--paper)", 1.0, "");
+        canvas.text((end, y + 4.0), anchor, "var(--ink)", 12.0, &told);
         canvas.mark((x, axis), 0, &format!("{name}: mean rank {rank:.2}"));
-        if on_left {
-            canvas.text((edge - 6.0, y + 4.0), Anchor::End, "var(--ink)", 12.0, &format!("{name} {rank:.2}"));
-        } else {
-            canvas.text((edge + 6.0, y + 4.0), Anchor::Start, "var(--ink)", 12.0, &format!("{rank:.2} {name}"));
-        }
     }
     for (index, group) in bars.iter().enumerate() {
         let y = axis + 11.0 + 9.0 * index as f64;

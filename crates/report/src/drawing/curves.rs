@@ -2,7 +2,7 @@
 
 use super::canvas::{Anchor, Canvas, legend_height, series};
 use super::scale::Scale;
-use super::{Figure, three};
+use super::{Figure, WIDTH, three};
 
 /// A point of a curve.
 #[derive(Clone, Copy)]
@@ -43,7 +43,7 @@ pub(crate) struct Curves {
 
 /// Draws curves.
 pub(crate) fn curves(plot: &Curves) -> Figure {
-    let (left, width, plot_height) = (64.0, 460.0, 220.0);
+    let (left, width, plot_height) = (60.0, WIDTH, 210.0);
     let top = legend_height(&plot.series, width, left) + 8.0;
     let bottom = top + plot_height;
     let mut canvas = Canvas::new(width, bottom + 46.0);

@@ -3,7 +3,7 @@
 
 use super::canvas::{Anchor, Canvas, legend_height, series, widest};
 use super::scale::{Scale, short};
-use super::{Figure, three};
+use super::{Figure, WIDTH, three};
 
 /// A measured or published value.
 pub(crate) struct Dot {
@@ -35,13 +35,13 @@ pub(crate) struct Dots {
 
 /// Draws dots in rows.
 pub(crate) fn dots(plot: &Dots) -> Figure {
-    let left = widest(plot.rows.iter().map(String::as_str)).max(60.0) + 16.0;
-    let width = left + 380.0;
+    let left = 12.0;
+    let width = WIDTH.max(widest(plot.rows.iter().map(String::as_str)) + 2.0 * left);
     let published = plot.dots.iter().any(|dot| dot.series.is_none());
     let named = plot.series.len() > 1 || published;
-    // Series of one row stand above one another, so that no mark hides another.
-    let spread = 11.0;
-    let row_height = (plot.series.len() as f64 * spread + 10.0).max(24.0);
+    // A row's name stands above its marks, and these above one another, so that no mark hides another.
+    let (spread, name_height) = (11.0, 17.0);
+    let row_height = name_height + plot.series.len() as f64 * spread + 6.0;
     let legend =
         if named { legend_height(&plot.series, width, left) + if published { 18.0 } else { 0.0 } } else { 4.0 };
     let (top, bottom) = (legend + 6.0, legend + 6.0 + row_height * plot.rows.len() as f64);
@@ -75,14 +75,14 @@ pub(crate) fn dots(plot: &Dots) -> Figure {
     }
     canvas.text(((range.0 + range.1) / 2.0, bottom + 36.0), Anchor::Middle, "var(--ink)", 12.0, &plot.axis);
     for (row, name) in plot.rows.iter().enumerate() {
-        let middle = top + row_height * (row as f64 + 0.5);
-        canvas.text((left - 10.0, middle + 4.0), Anchor::End, "var(--ink)", 12.0, name);
+        let start = top + row_height * row as f64;
+        canvas.text((left, start + 13.0), Anchor::Start, "var(--ink)", 12.0, name);
         if row > 0 {
-            canvas.line([left, middle - row_height / 2.0, range.1, middle - row_height / 2.0], "var(--grid)", 0.6);
+            canvas.line([left, start, range.1, start], "var(--grid)", 0.6);
         }
     }
     for dot in &plot.dots {
-        let middle = top + row_height * (dot.row as f64 + 0.5);
+        let middle = top + row_height * dot.row as f64 + (name_height + row_height - 6.0) / 2.0;
         let place = scale.place(dot.value);
         let Some(index) = dot.series else {
             canvas.ring((place, middle), &format!("published: {}", three(dot.value)));
@@ -91,10 +91,8 @@ pub(crate) fn dots(plot: &Dots) -> Figure {
         let y = middle + (index as f64 - (plot.series.len() as f64 - 1.0) / 2.0) * spread;
         if let Some(half) = dot.interval {
             let ends = [scale.place(dot.value - half), scale.place(dot.value + half)];
-            canvas.line([ends[0], y, ends[1], y], &series(index), 1.5);
-            for end in ends {
-                canvas.line([end, y - 3.0, end, y + 3.0], &series(index), 1.5);
-            }
+            let cap = |end: f64| [end, y - 3.0, end, y + 3.0];
+            canvas.lines(&[[ends[0], y, ends[1], y], cap(ends[0]), cap(ends[1])], &series(index), 1.5);
         }
         let told = if plot.logarithmic { short(dot.value) } else { three(dot.value) };
         let half = dot

@@ -1,7 +1,7 @@
 //! Heat maps: what each cell of a grid takes of a score. Cells that take nothing, or give, are empty.
 
 use super::canvas::{Anchor, Canvas};
-use super::{Figure, three};
+use super::{Figure, WIDTH, three};
 
 /// What is drawn.
 pub(crate) struct HeatMap {
@@ -24,9 +24,11 @@ pub(crate) fn heat_map(map: &HeatMap) -> Figure {
         values
     };
     let (rows, columns) = (sorted(|cell| cell.0), sorted(|cell| cell.1));
-    let (left, top, width, height) = (64.0, 10.0, 42.0, 26.0);
+    let (left, top, height) = (64.0, 10.0, 26.0);
+    let width = ((WIDTH - left - 14.0) / columns.len().max(1) as f64).clamp(24.0, 42.0);
     let (right, bottom) = (left + width * columns.len() as f64, top + height * rows.len() as f64);
     let mut canvas = Canvas::new(right + 14.0, bottom + 46.0);
+    let size = if width < 32.0 { 8.0 } else { 10.0 };
     let largest = map.cells.iter().map(|cell| cell.2).fold(0.0, f64::max);
     for &(row, column, value) in &map.cells {
         let place = |all: &[usize], wanted: usize| all.binary_search(&wanted).unwrap_or_default() as f64;
@@ -35,7 +37,7 @@ pub(crate) fn heat_map(map: &HeatMap) -> Figure {
         let told = format!("{} {row}, {} {column}: {}", map.y_axis, map.x_axis, three(value));
         canvas.rectangle([x + 0.5, y + 0.5, width - 1.0, height - 1.0], "var(--heat)", ink, &told);
         let colour = if ink > 0.55 { "var(--paper)" } else { "var(--ink)" };
-        canvas.text((x + width / 2.0, y + height / 2.0 + 4.0), Anchor::Middle, colour, 10.0, &three(value));
+        canvas.text((x + width / 2.0, y + height / 2.0 + 4.0), Anchor::Middle, colour, size, &three(value));
     }
     for (place, row) in rows.iter().enumerate() {
         let y = top + height * (place as f64 + 0.5) + 4.0;

@@ -24,7 +24,9 @@ pub(super) use ladder::{LadderLine, LadderPlot, LadderPoint, ladder_figure};
 pub(super) use reliability::reliability_diagram;
 pub(super) use scatter::{ScatterPoint, scatter};
 
-use canvas::Canvas;
+use std::collections::BTreeMap;
+
+use canvas::{Canvas, LOOK, LOOK_END, SHARED, SHARED_END};
 
 /// The names of colours on a page, and what they are in a file.
 const PAPER_COLOURS: [(&str, &str); 13] = [
@@ -42,6 +44,10 @@ const PAPER_COLOURS: [(&str, &str); 13] = [
     ("series-6", "#5f656b"),
     ("series-7", "#b03548"),
 ];
+
+/// The width of a figure, as far as what it shows allows: a telephone shows it without scrolling, several stand side by side
+/// elsewhere.
+const WIDTH: f64 = 380.0;
 
 /// How many series have a colour and a shape of their own.
 pub(super) const MOST_SERIES: usize = 8;
@@ -63,9 +69,23 @@ impl Figure {
         Self { title, width: canvas.width, height: canvas.height, body: canvas.body }
     }
 
-    /// The figure as part of a page that defines the colours.
-    pub(super) fn to_html(&self) -> String {
-        self.svg("")
+    /// The figure as part of a page that defines the colours and has the style sheet of `looks`.
+    pub(super) fn to_html(&self, looks: &Looks) -> String {
+        let (width, height) = (self.width, self.height);
+        // One that is much wider than others is scrolled, since it could not be read at their width.
+        let wide = if width > 1.3 * WIDTH { " class=\"wide\"" } else { "" };
+        let title = canvas::escape(&self.title);
+        let mut body = String::new();
+        for (part, is_shared) in parts(&self.body) {
+            match looks.shared.get(part).filter(|_| is_shared) {
+                Some(name) => body += &format!("<use href=\"#{name}\"/>"),
+                None => body += &looks.drawn(part),
+            }
+        }
+        format!(
+            "<svg{wide} width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\" \
+             aria-label=\"{title}\">{body}</svg>"
+        )
     }
 
     /// The figure as a file of its own.
@@ -77,6 +97,7 @@ impl Figure {
         format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{svg}\n")
     }
 
+    /// The drawing with all attributes.
     fn svg(&self, attributes: &str) -> String {
         let (width, height) = (self.width, self.height);
         format!(
@@ -84,8 +105,80 @@ impl Figure {
              aria-label=\"{}\" font-family=\"system-ui, 'Segoe UI', 'Liberation Sans', Helvetica, Arial, sans-serif\" \
              font-size=\"12\">{}</svg>",
             canvas::escape(&self.title),
-            self.body
+            self.body.replace([LOOK, LOOK_END, SHARED, SHARED_END], "")
         )
+    }
+}
+
+/// A drawing in parts, each with whether other figures may have it too.
+fn parts(body: &str) -> impl Iterator<Item = (&str, bool)> {
+    body.split(SHARED).enumerate().flat_map(|(number, part)| match part.split_once(SHARED_END) {
+        Some((shared, rest)) => [(shared, true), (rest, false)],
+        None => [(part, number > 0), ("", false)],
+    })
+}
+
+/// What a page says once for all of its figures: how elements look, as a class of a style sheet for each set of attributes, and the
+/// parts that several figures have.
+pub(super) struct Looks {
+    classes: BTreeMap<String, String>,
+    /// The parts, by what is drawn, each with its name.
+    shared: BTreeMap<String, String>,
+}
+
+impl Looks {
+    /// The looks of all elements of these figures.
+    pub(super) fn of<'a>(figures: impl IntoIterator<Item = &'a Figure>) -> Self {
+        let mut looks = BTreeMap::new();
+        let mut shared: BTreeMap<&str, (usize, ())> = BTreeMap::new();
+        for figure in figures {
+            for (part, _) in parts(&figure.body).filter(|(_, is_shared)| *is_shared) {
+                shared.entry(part).or_default().0 += 1;
+            }
+            for part in figure.body.split(LOOK).skip(1) {
+                let (look, _) = part.split_once(LOOK_END).unwrap_or((part, ""));
+                looks.entry(look.to_owned()).or_default();
+            }
+        }
+        for (number, class) in looks.values_mut().enumerate() {
+            *class = format!("f{number}");
+        }
+        shared.retain(|_, (count, _)| *count > 1);
+        let named = shared.into_iter().enumerate().map(|(number, (part, _))| (part.to_owned(), format!("x{number}")));
+        Self { classes: looks, shared: named.collect() }
+    }
+
+    /// A part of a drawing with classes in the place of the attributes that say how elements look.
+    fn drawn(&self, part: &str) -> String {
+        let mut pieces = part.split(LOOK);
+        let mut drawn = pieces.next().unwrap_or_default().to_owned();
+        for piece in pieces {
+            let (look, rest) = piece.split_once(LOOK_END).unwrap_or((piece, ""));
+            drawn += &format!(" class=\"{}\"", self.classes.get(look).map_or("", String::as_str));
+            drawn += rest;
+        }
+        drawn
+    }
+
+    /// The parts that several figures have, as a drawing that shows nothing by itself.
+    pub(super) fn to_definitions(&self) -> String {
+        let parts = self.shared.iter().map(|(part, name)| format!("<g id=\"{name}\">{}</g>", self.drawn(part)));
+        let parts: String = parts.collect();
+        format!("<svg class=\"hidden\" width=\"0\" height=\"0\" aria-hidden=\"true\"><defs>{parts}</defs></svg>")
+    }
+
+    /// The style sheet.
+    pub(super) fn to_css(&self) -> String {
+        let rule = |(look, class): (&String, &String)| {
+            // An attribute is a property of the same name, but for the unit of a length.
+            let properties = look.split("\" ").map(|attribute| {
+                let (name, value) = attribute.trim().trim_end_matches('"').split_once("=\"").unwrap_or_default();
+                let unit = if name == "font-size" { "px" } else { "" };
+                format!("{name}:{value}{unit}")
+            });
+            format!(".{class}{{{}}}\n", properties.collect::<Vec<_>>().join(";"))
+        };
+        self.classes.iter().map(rule).collect()
     }
 }
 
@@ -107,5 +200,38 @@ mod tests {
         let file = Figure::new("a & b".to_owned(), canvas).to_svg_file();
         assert!(!file.contains("var("), "{file}");
         assert!(file.contains("aria-label=\"a &amp; b\"") && file.contains("<title>a &lt; b</title>"), "{file}");
+        assert!(!file.contains(|letter: char| letter.is_control() && letter != '\n'), "{file}");
+    }
+
+    #[test]
+    fn a_page_says_once_how_elements_look() {
+        let mut canvas = Canvas::new(100.0, 20.0);
+        canvas.line([0.0, 0.0, 5.0, 0.0], "var(--grid)", 1.0);
+        canvas.line([0.0, 9.0, 5.0, 9.0], "var(--grid)", 1.0);
+        canvas.text((1.0, 2.0), canvas::Anchor::End, "var(--ink)", 11.0, "a\u{1}b");
+        let figure = Figure::new("t".to_owned(), canvas);
+        let looks = Looks::of([&figure]);
+        let css =
+            ".f0{stroke:var(--grid);stroke-width:1;fill:none}\n.f1{text-anchor:end;fill:var(--ink);font-size:11px}\n";
+        assert_eq!(looks.to_css(), css);
+        assert!(!looks.to_definitions().contains("<g "), "{}", looks.to_definitions());
+        let html = figure.to_html(&looks);
+        assert!(html.contains("<path d=\"M0 0h5\" class=\"f0\"/><path d=\"M0 9h5\" class=\"f0\"/>"), "{html}");
+        assert!(html.contains("<text x=\"1\" y=\"2\" class=\"f1\">a\u{fffd}b</text>"), "{html}");
+        // What two figures have alike is there once.
+        let alike = |own: f64| {
+            let mut canvas = Canvas::new(10.0, 10.0);
+            canvas.line([0.0, 0.0, own, 0.0], "var(--grid)", 1.0);
+            canvas.shared(|canvas| canvas.line([0.0, 9.0, 5.0, 9.0], "var(--grid)", 1.0));
+            Figure::new("t".to_owned(), canvas)
+        };
+        let (first, second) = (alike(1.0), alike(2.0));
+        let looks = Looks::of([&first, &second]);
+        let line = "<path d=\"M0 9h5\" class=\"f0\"/>";
+        assert!(looks.to_definitions().contains(&format!("<g id=\"x0\">{line}</g>")), "{}", looks.to_definitions());
+        let html = first.to_html(&looks);
+        assert!(html.ends_with("<path d=\"M0 0h1\" class=\"f0\"/><use href=\"#x0\"/></svg>"), "{html}");
+        assert!(second.to_html(&Looks::of([&second])).contains(line));
+        assert!(second.to_svg_file().contains("<path d=\"M0 9h5\" stroke=\"#dde1e5\""), "{}", second.to_svg_file());
     }
 }

@@ -5,6 +5,7 @@ use askama::Template;
 use super::Figures;
 use super::table::{Look, TableView};
 use crate::ReportError;
+use crate::drawing::Looks;
 use crate::leaderboard::{BoardCard, Leaderboard, RefusedEntry};
 
 /// `leaderboard.html`: the whole page.
@@ -12,13 +13,17 @@ use crate::leaderboard::{BoardCard, Leaderboard, RefusedEntry};
 #[template(path = "leaderboard.html", whitespace = "minimize")]
 struct LeaderboardPage<'a> {
     style: &'static str,
+    /// How the elements of figures look.
+    looks: String,
+    /// The parts of figures that several have.
+    definitions: String,
     script: &'static str,
     version: &'static str,
     about: String,
     /// Where links lead, and what they say.
     contents: Vec<(String, &'a str)>,
     tables: Vec<Section<'a>>,
-    critical_differences: Figures<'a>,
+    critical_differences: Figures,
     /// The same as tables, each with its title.
     rankings: Vec<(&'a str, TableView)>,
     cards: &'a [(String, Vec<BoardCard>)],
@@ -31,7 +36,7 @@ struct Section<'a> {
     anchor: String,
     title: &'a str,
     table: TableView,
-    figure: Figures<'a>,
+    figure: Figures,
 }
 
 /// The whole page.
@@ -39,6 +44,8 @@ struct Section<'a> {
 /// # Errors
 /// A template that cannot be filled, which the compiler rules out but for a failure to write.
 pub(crate) fn leaderboard_page(board: &Leaderboard) -> Result<String, ReportError> {
+    let drawn = board.tables.iter().flat_map(|table| &table.figure);
+    let looks = Looks::of(drawn.chain(board.rankings.iter().map(|(figure, _)| figure)));
     let anchor = |index: usize| format!("table-{}", index + 1);
     let mut contents: Vec<(String, &str)> =
         board.tables.iter().enumerate().map(|(index, table)| (anchor(index), table.title.as_str())).collect();
@@ -51,18 +58,20 @@ pub(crate) fn leaderboard_page(board: &Leaderboard) -> Result<String, ReportErro
     };
     let tables = board.tables.iter().enumerate().map(|(index, table)| {
         let (anchor, view) = section((index, table));
-        Section { anchor, title: &table.title, table: view, figure: Figures::of(&table.figure) }
+        Section { anchor, title: &table.title, table: view, figure: Figures::of(&table.figure, &looks) }
     });
     let ranking = |(_, table): &'_ (crate::Figure, crate::Table)| TableView::new(table, &Look::default());
     let rows: usize = board.tables.iter().map(|table| table.table.rows.len()).sum();
     let page = LeaderboardPage {
+        looks: looks.to_css(),
+        definitions: looks.to_definitions(),
         style: include_str!("style.css"),
         script: include_str!("script.js"),
         version: env!("CARGO_PKG_VERSION"),
         about: format!("{rows} entries in {} tables, of {} bundles", board.tables.len(), board.history.rows.len()),
         contents,
         tables: tables.collect(),
-        critical_differences: Figures::of(board.rankings.iter().map(|(figure, _)| figure)),
+        critical_differences: Figures::of(board.rankings.iter().map(|(figure, _)| figure), &looks),
         rankings: board.rankings.iter().map(|drawn| (drawn.1.title.as_str(), ranking(drawn))).collect(),
         cards: &board.cards,
         history: TableView::new(&board.history, &Look::default()),

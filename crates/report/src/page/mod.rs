@@ -14,10 +14,11 @@ use askama::Template;
 
 pub(super) use leaderboard::leaderboard_page;
 
-use super::drawing::Figure;
+use super::drawing::{Figure, Looks};
 use super::results::{Report, ReportedRun};
 use super::{Cell, Column, ReportError, Table};
 use run::RunSection;
+pub(super) use run::minute;
 use table::{Look, TableView};
 
 /// `page.html`: the whole page.
@@ -25,6 +26,10 @@ use table::{Look, TableView};
 #[template(path = "page.html", whitespace = "minimize")]
 struct Page<'a> {
     style: &'static str,
+    /// How the elements of figures look.
+    looks: String,
+    /// The parts of figures that several have.
+    definitions: String,
     script: &'static str,
     version: &'a str,
     /// Where links lead, and what they say.
@@ -43,7 +48,7 @@ struct Page<'a> {
 struct Overview<'a> {
     runs: TableView,
     results: TableView,
-    critical_differences: Figures<'a>,
+    critical_differences: Figures,
     /// The same as tables, each with its title.
     rankings: Vec<(&'a str, TableView)>,
 }
@@ -51,13 +56,15 @@ struct Overview<'a> {
 /// `figures.html`: figures side by side, each with its caption.
 #[derive(Template)]
 #[template(path = "figures.html", whitespace = "minimize")]
-struct Figures<'a> {
-    figures: Vec<&'a Figure>,
+struct Figures {
+    /// Title and drawing.
+    figures: Vec<(String, String)>,
 }
 
-impl<'a> Figures<'a> {
-    fn of(figures: impl IntoIterator<Item = &'a Figure>) -> Self {
-        Self { figures: figures.into_iter().collect() }
+impl Figures {
+    fn of<'a>(figures: impl IntoIterator<Item = &'a Figure>, looks: &Looks) -> Self {
+        let drawn = |figure: &Figure| (figure.title.clone(), figure.to_html(looks));
+        Self { figures: figures.into_iter().map(drawn).collect() }
     }
 }
 
@@ -66,15 +73,23 @@ impl<'a> Figures<'a> {
 /// # Errors
 /// A template that cannot be filled, which the compiler rules out but for a failure to write.
 pub(super) fn page(report: &Report) -> Result<String, ReportError> {
+    let looks = Looks::of(report.figures().iter().map(|file| file.figure));
     let page = Page {
+        looks: looks.to_css(),
+        definitions: looks.to_definitions(),
         style: include_str!("style.css"),
         script: include_str!("script.js"),
         version: &report.version,
         contents: contents(report),
         about: about(report),
         generated: datasets(report).contains(&"synth"),
-        overview: (!report.runs.is_empty()).then(|| overview(report)),
-        runs: report.runs.iter().map(RunSection::new).collect(),
+        overview: (!report.runs.is_empty()).then(|| overview(report, &looks)),
+        runs: report
+            .runs
+            .iter()
+            .enumerate()
+            .map(|(place, run)| RunSection::new(run, &report.runs[..place], &looks))
+            .collect(),
         audit: report
             .audit
             .iter()
@@ -114,13 +129,13 @@ fn about(report: &Report) -> String {
     }
 }
 
-fn overview(report: &Report) -> Overview<'_> {
+fn overview<'a>(report: &'a Report, looks: &Looks) -> Overview<'a> {
     let links: Vec<String> = report.runs.iter().map(|run| format!("#{}", run::anchor(run))).collect();
     let ranking = |table| TableView::new(table, &Look::default());
     Overview {
         runs: TableView::new(&report.runs_table(), &Look { links: Some(&links), ..Look::default() }),
         results: TableView::new(&report.results_table(), &Look { choices: true, ..Look::default() }),
-        critical_differences: Figures::of(report.rankings.iter().map(|ranking| &ranking.figure)),
+        critical_differences: Figures::of(report.rankings.iter().map(|ranking| &ranking.figure), looks),
         rankings: report.rankings.iter().map(|drawn| (drawn.table.title.as_str(), ranking(&drawn.table))).collect(),
     }
 }

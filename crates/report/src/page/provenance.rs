@@ -15,18 +15,25 @@ pub(super) struct ProvenanceView {
     facts: Vec<(String, String)>,
     /// What is folded under a title.
     parts: Vec<(String, Vec<TableView>)>,
+    /// The run above that has the same captures; theirs are not shown again.
+    captures_of: Option<String>,
 }
 
 impl ProvenanceView {
-    /// What the page shows of a `run.json`.
-    pub(super) fn new(information: &Value) -> Self {
-        let facts = information.get("provenance").and_then(Value::as_object).into_iter().flatten();
+    /// What the page shows of a `run.json`, but for captures that it shows of another run.
+    pub(super) fn new(information: &Value, captures_of: Option<&str>) -> Self {
+        let part = |name: &str| information.get(name).and_then(Value::as_object).into_iter().flatten();
+        // How the run was asked for tells it apart from others; where it came from follows.
+        let facts = part("invocation").chain(part("provenance"));
         let parts = [
             ("variants", "Flows of every variant"),
             ("fits", "Fits and their costs"),
             ("captures", "Captures and their SHA-256"),
         ];
         let part = |(key, title): (&str, &str)| {
+            if key == "captures" && captures_of.is_some() {
+                return None;
+            }
             let items = information.get(key)?.as_array()?;
             let shown = |table| TableView::new(&table, &Look::default());
             let tables = match key {
@@ -41,6 +48,7 @@ impl ProvenanceView {
         Self {
             facts: facts.map(|(key, value)| fact(key, value)).collect(),
             parts: parts.into_iter().filter_map(part).collect(),
+            captures_of: captures_of.map(str::to_owned),
         }
     }
 }
@@ -49,6 +57,9 @@ fn fact(key: &str, value: &Value) -> (String, String) {
     match (key, value) {
         ("memory_bytes", Value::Number(bytes)) => {
             ("memory".to_owned(), format!("{:.1} GB", bytes.as_f64().unwrap_or(0.0) / 1e9))
+        }
+        ("wall_seconds", Value::Number(seconds)) => {
+            ("elapsed seconds".to_owned(), format!("{:.1}", seconds.as_f64().unwrap_or(0.0)))
         }
         ("memory_bytes", _) => ("memory".to_owned(), plain(value)),
         _ => (key.replace('_', " "), plain(value)),
@@ -99,6 +110,20 @@ fn items_table(title: &str, items: &[Value], left_out: &[&str]) -> Table {
             keys.push(key);
         }
     }
+    // What is the same in many rows is said once.
+    let mut same = Vec::new();
+    if flat.len() > FEW_ROWS {
+        keys.retain(|key| {
+            let mut values =
+                flat.iter().map(|fields| fields.iter().find(|(name, _)| name == *key).map(|(_, value)| *value));
+            let first = values.next().flatten();
+            let varies = first.is_none() || values.any(|value| value != first);
+            if let (Some(first), false) = (first, varies) {
+                same.push(format!("{} {}", key.replace('_', " "), plain(first)));
+            }
+            varies
+        });
+    }
     let field = |fields: &'_ [(String, &'_ Value)], key: &String| {
         fields.iter().find(|(name, _)| name == key).map_or(Cell::Absent, |(_, value)| cell(value))
     };
@@ -109,7 +134,28 @@ fn items_table(title: &str, items: &[Value], left_out: &[&str]) -> Table {
         if numeric { Column::number(key, &heading) } else { Column::text(key, &heading) }
     };
     let columns = keys.iter().enumerate().map(column).collect();
-    Table { title: title.to_owned(), columns, rows, ..Table::default() }
+    let mut notes = Vec::new();
+    if !same.is_empty() {
+        notes.push(format!("In every row: {}.", same.join("; ")));
+    }
+    if flat.iter().flatten().any(|(_, value)| value.as_str().is_some_and(|text| shortened(text).is_some())) {
+        notes.push(format!("Checksums and keys are cut to {SHOWN_DIGITS} digits; run.json has them whole."));
+    }
+    Table { title: title.to_owned(), columns, rows, notes, ..Table::default() }
+}
+
+/// Tables with no more rows have all of their columns.
+const FEW_ROWS: usize = 3;
+
+/// So many digits of a checksum tell it from others.
+const SHOWN_DIGITS: usize = 12;
+
+/// A checksum, a key of the cache or a commit, cut to what a reader compares; none for any other text.
+fn shortened(text: &str) -> Option<String> {
+    let (digits, rest) =
+        text.split_once('-').map_or((text, String::new()), |(digits, rest)| (digits, format!("-{rest}")));
+    let hash = digits.len() >= 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    hash.then(|| format!("{}{rest}", &digits[..SHOWN_DIGITS]))
 }
 
 fn cell(value: &Value) -> Cell {
@@ -129,7 +175,7 @@ fn plain(value: &Value) -> String {
     match value {
         Value::Null => "unknown".to_owned(),
         Value::Bool(yes) => if *yes { "yes" } else { "no" }.to_owned(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => shortened(text).unwrap_or_else(|| text.clone()),
         Value::Number(number) => number.to_string(),
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join("; "),
         Value::Object(fields) => {
@@ -150,13 +196,22 @@ mod tests {
             "variants": [{"name": "a", "flows_per_class": [["x<y", 3]], "new_key": {"left_out": 4}}],
             "fits": [{"model": "svm", "fit": {"wall_seconds": 1.5}, "notes": []}, {"model": "knn", "surprise": [1, 2]}],
         });
-        let html = ProvenanceView::new(&information).to_string();
+        let html = ProvenanceView::new(&information, None).to_string();
         for part in
             ["<dd>2.0 GB</dd>", "<dd>unknown</dd>", "x&#60;y", "new key: left out 4", "fit wall seconds", "1; 2"]
         {
             assert!(html.contains(part), "{part} is not in {html}");
         }
+        let hash = "0123456789abcdef".repeat(4);
+        let captures: Vec<Value> =
+            (0..5).map(|number| serde_json::json!({"capture": number, "sha256": hash, "skipped": 0})).collect();
+        let shown = ProvenanceView::new(&serde_json::json!({"captures": captures}), None).to_string();
+        let again = ProvenanceView::new(&serde_json::json!({"captures": captures}), Some("table1")).to_string();
+        assert!(!again.contains("sha256") && again.contains("The captures are those of table1"), "{again}");
+        for part in ["In every row: sha256 0123456789ab; skipped 0.", "cut to 12 digits"] {
+            assert!(shown.contains(part) && !shown.contains(&hash), "{part} is not in {shown}");
+        }
         assert!(!html.contains("notes</th>"), "a column without content: {html}");
-        assert_eq!(ProvenanceView::new(&serde_json::json!({})).to_string().trim(), "");
+        assert_eq!(ProvenanceView::new(&serde_json::json!({}), None).to_string().trim(), "");
     }
 }

@@ -6,8 +6,10 @@ use super::provenance::ProvenanceView;
 use super::table::{Look, TableView};
 use super::{Figures, ReportedRun, Table};
 use crate::StoredRun;
+use crate::drawing::Looks;
 use crate::leaks::{LeakSection, leak_sections};
 use crate::run_tables::TableRole;
+use etcbench_evaluate::Metric;
 
 /// Beyond these each is folded of its own, and paper has none of them: a sweep's would take a page per point.
 const FEW_LEAK_SECTIONS: usize = 3;
@@ -26,10 +28,10 @@ pub(super) struct RunSection<'a> {
     changes: &'a [String],
     /// Its tables: whether they are folded, under which title, and the table.
     tables: Vec<(bool, &'a str, TableView)>,
-    scores: Figures<'a>,
-    costs: Figures<'a>,
+    scores: Figures,
+    costs: Figures,
     /// The rows of its main table, each with its figures.
-    rows: Vec<(String, Figures<'a>)>,
+    rows: Vec<(String, Figures)>,
     leaks: Vec<LeakView>,
     /// What of the expectations is not met, where there are any: a title, and a table where that is something.
     tolerances: Option<(&'a str, Option<TableView>)>,
@@ -42,6 +44,8 @@ pub(super) struct RunSection<'a> {
 #[template(path = "leaks.html", whitespace = "minimize")]
 struct LeakView {
     section: LeakSection,
+    /// None in reports of versions that gave no verdicts.
+    verdicts: Option<TableView>,
     fields: TableView,
 }
 
@@ -52,22 +56,23 @@ pub(super) fn anchor(run: &ReportedRun) -> String {
 }
 
 impl<'a> RunSection<'a> {
-    /// What the page shows of a run.
-    pub(super) fn new(run: &'a ReportedRun) -> Self {
+    /// What the page shows of a run; what it has in common with one of those `before` it is shown there.
+    pub(super) fn new(run: &'a ReportedRun, before: &[ReportedRun], looks: &Looks) -> Self {
         let stored = &run.stored;
         let table = |table: &Table| TableView::new(table, &Look::default());
         let tables = run.tables.iter().map(|shown| {
             let folded = !matches!(shown.role, TableRole::Main(_));
-            let look = Look { titled: !folded && run.tables.len() > 1, ..Look::default() };
+            let score = matches!(shown.role, TableRole::Main(_)).then_some(Metric::MACRO_F1.key);
+            let look = Look { titled: !folded && run.tables.len() > 1, score, ..Look::default() };
             (folded, shown.table.title.as_str(), TableView::new(&shown.table, &look))
         });
         let rows = run.rows.iter().map(|drawn| {
             let name = format!("{} · {}", drawn.row.model_name(), drawn.row.variant);
-            (name, Figures::of(drawn.figures.iter().map(|(_, figure)| figure)))
+            (name, Figures::of(drawn.figures.iter().map(|(_, figure)| figure), looks))
         });
         let leaks = leak_sections(&stored.leaks).into_iter().map(|section| {
-            let fields = table(&section.fields);
-            LeakView { section, fields }
+            let (verdicts, fields) = (section.verdicts.as_ref().map(table), table(&section.fields));
+            LeakView { section, verdicts, fields }
         });
         let tolerances = run.tolerances.as_ref().map(|verdicts| {
             let unmet = (!verdicts.rows.is_empty()).then(|| table(verdicts));
@@ -80,13 +85,13 @@ impl<'a> RunSection<'a> {
             name: &stored.name,
             changes: &run.changes,
             tables: tables.collect(),
-            scores: Figures::of(run.figures.scores.iter().map(|(_, figure)| figure)),
-            costs: Figures::of(run.figures.costs.iter().map(|(_, figure)| figure)),
+            scores: Figures::of(run.figures.scores.iter().map(|(_, figure)| figure), looks),
+            costs: Figures::of(run.figures.costs.iter().map(|(_, figure)| figure), looks),
             rows: rows.collect(),
             leaks: leaks.collect(),
             tolerances,
             experiment_file: &stored.experiment_file,
-            provenance: ProvenanceView::new(&stored.information),
+            provenance: ProvenanceView::new(&stored.information, captures_of(run, before)),
         }
     }
 
@@ -95,11 +100,27 @@ impl<'a> RunSection<'a> {
     }
 }
 
+/// The first of the runs before that has the same captures.
+fn captures_of<'a>(run: &ReportedRun, before: &'a [ReportedRun]) -> Option<&'a str> {
+    let captures = |run: &'a ReportedRun| run.stored.information.get("captures");
+    let own = run.stored.information.get("captures").filter(|own| own.as_array().is_some_and(|own| own.len() > 3))?;
+    before.iter().find(|other| captures(other) == Some(own)).map(|other| other.stored.name.as_str())
+}
+
+/// `2026-03-01 09:30 UTC`: seconds are for machines.
+pub(crate) fn minute(started: &str) -> String {
+    format!("{} UTC", started.get(..16).unwrap_or(started).replace('T', " "))
+}
+
 fn facts(run: &ReportedRun) -> String {
     let stored = &run.stored;
     let mut facts =
         vec![stored.facts.experiment.clone(), stored.facts.datasets.join(" + "), format!("size {}", stored.facts.size)];
-    facts.push(format!("{} fits", run.fits()));
+    facts.push(match run.fits() {
+        1 => "1 fit".to_owned(),
+        fits => format!("{fits} fits"),
+    });
+    facts.extend(stored.facts.invocation.started.as_deref().map(|text| format!("begun {}", minute(text))));
     if StoredRun::is_kept(&stored.folder) {
         facts.push("older run".to_owned());
     } else if stored.is_changed() {

@@ -13,7 +13,8 @@ function sortable(table) {
     const key = (row) => {
       const cell = row.cells[column];
       if (!numeric) return cell.textContent;
-      return cell.dataset.value === undefined ? null : Number(cell.dataset.value);
+      const value = Number.parseFloat(cell.dataset.value ?? cell.textContent);
+      return Number.isNaN(value) ? null : value;
     };
     button.addEventListener("click", () => {
       const before = heading.getAttribute("aria-sort");

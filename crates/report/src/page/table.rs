@@ -4,7 +4,7 @@
 use askama::Template;
 
 use super::{Cell, Column, Table};
-use crate::table::{fixed, mark};
+use crate::table::{fixed, mark, p_value};
 
 /// A table with fewer rows has no filter.
 const FILTERED_ROWS: usize = 10;
@@ -21,6 +21,20 @@ pub(super) struct Look<'a> {
     pub links: Option<&'a [String]>,
     /// Whether its title stands above it.
     pub titled: bool,
+    /// The name of the column that is shown among the first.
+    pub score: Option<&'a str>,
+}
+
+/// The place, from 1, of a score that its table has further back.
+const SCORE_PLACE: usize = 3;
+
+/// The style sheet knows tables with up to so many leading columns of words.
+const MOST_LEADING: usize = 9;
+
+/// How many columns of words lead, where all others are of numbers.
+fn leading(numeric: impl Iterator<Item = bool> + Clone) -> Option<usize> {
+    let count = numeric.clone().take_while(|numeric| !numeric).count();
+    (count <= MOST_LEADING && numeric.skip(count).all(|numeric| numeric)).then_some(count)
 }
 
 /// `table.html`: a table.
@@ -33,6 +47,8 @@ pub(super) struct TableView {
     /// Whether it has a field that filters its rows.
     filter: bool,
     choices: bool,
+    /// How many columns of words lead, where all others are of numbers: the table says it once in the place of every cell.
+    leading: Option<usize>,
     headings: Vec<Heading>,
     rows: Vec<RowView>,
     notes: Vec<String>,
@@ -55,7 +71,7 @@ struct RowView {
 struct CellView {
     numeric: bool,
     text: String,
-    /// What its column is sorted by, where that is a number.
+    /// What its column is sorted by, where that is a number and the text does not begin with it.
     value: Option<f64>,
     deviation: Option<String>,
     /// Of a footnote.
@@ -66,7 +82,15 @@ struct CellView {
 impl TableView {
     /// The table in this look.
     pub(super) fn new(table: &Table, look: &Look<'_>) -> Self {
-        let shown = table.shown_columns();
+        let mut shown = table.shown_columns();
+        // A reader of a narrow page sees the first columns.
+        if let Some(place) =
+            look.score.and_then(|name| shown.iter().position(|&column| table.columns[column].name == name))
+            && place >= SCORE_PLACE
+        {
+            let score = shown.remove(place);
+            shown.insert(SCORE_PLACE - 1, score);
+        }
         let heading = |column: &Column| Heading { text: column.heading.clone(), numeric: column.numeric };
         let row = |(index, row): (usize, &Vec<Cell>)| {
             let mut cells: Vec<CellView> =
@@ -83,6 +107,7 @@ impl TableView {
             wide: shown.len() > WIDE_COLUMNS,
             filter: table.rows.len() >= FILTERED_ROWS || look.choices,
             choices: look.choices,
+            leading: leading(shown.iter().map(|&column| table.columns[column].numeric)),
             headings: shown.iter().map(|&column| heading(&table.columns[column])).collect(),
             rows: table.rows.iter().enumerate().map(row).collect(),
             notes: table.notes.clone(),
@@ -98,11 +123,11 @@ impl CellView {
             Cell::Text(text) => Self { text: text.clone(), ..empty },
             Cell::Number { value, standard_deviation, decimals, footnote } => Self {
                 text: fixed(*value, *decimals),
-                value: Some(*value),
                 deviation: standard_deviation.map(|deviation| format!("{deviation:.decimals$}")),
                 mark: footnote.map(mark),
                 ..empty
             },
+            Cell::PValue(value) => Self { text: p_value(*value), value: Some(*value), ..empty },
             Cell::Undefined(footnote) => Self { text: "—".to_owned(), mark: footnote.map(mark), ..empty },
             Cell::Absent => empty,
         }
@@ -130,10 +155,18 @@ mod tests {
         let html = TableView::new(&shown, &Look { titled: true, ..Look::default() }).to_string();
         assert!(!html.contains("<script>") && html.contains("&#60;script&#62;"), "{html}");
         assert!(
-            html.contains("<td class=\"n\" data-value=\"0.123456\">0.123<span class=\"sd\">±0.010</span><sup>a</sup>")
+            html.contains("<tr><td>&#60;script&#62;<td>0.123<small>±0.010</small><sup>a</sup>")
+                && html.contains("class=\"t1\""),
+            "{html}"
         );
-        assert!(html.contains("<tr class=\"published\">") && html.contains("never &#34;predicted&#34;"), "{html}");
+        assert!(html.contains("<tr class=published>") && html.contains("never &#34;predicted&#34;"), "{html}");
         assert!(!html.contains("data-filter"), "two rows need no filter: {html}");
+        // A score is shown among the first, and where words stand behind numbers every cell says what it is.
+        shown.columns.extend([Column::text("note", "note"), Column::number("score", "score")]);
+        shown.rows = vec![vec![Cell::text("a"), Cell::PValue(0.000_2), Cell::text("b"), Cell::number(0.5, 1)]];
+        let html = TableView::new(&shown, &Look { score: Some("score"), ..Look::default() }).to_string();
+        let row = "<tr><td>a<td class=n data-value=\"0.0002\">&#60; 0.001<td class=n>0.5<td>b";
+        assert!(html.contains(row) && html.contains("<table>"), "{html}");
         shown.rows.clear();
         assert!(TableView::new(&shown, &Look::default()).to_string().contains("No rows."));
     }

@@ -1,0 +1,102 @@
+//! What a run would compute, without computing it: its flows are read and divided as the run would, which then finds them in
+//! the cache, every fit is named, and nothing is trained.
+
+use serde::Serialize;
+
+use super::memory::{self, MemoryNeed};
+use super::pretraining::ElmoSources;
+use super::run::{PreparedAll, Settings, VariantContext, check_parameters, prepare_all};
+use super::tune::is_tuned;
+use super::{Experiment, ExperimentError, LeftOutVariant, RunKey};
+use etcbench_storage::progress::Progress;
+
+/// What a run would compute.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outline {
+    /// The variants, each with its flows.
+    pub variants: Vec<OutlinedVariant>,
+    /// The fits, in the order of the run.
+    pub fits: Vec<OutlinedFit>,
+    /// The memory that it would take at its peak; none where the system does not tell what there is.
+    pub memory: Option<MemoryNeed>,
+    /// The rungs of a ladder that the data cannot be divided for.
+    pub left_out: Vec<LeftOutVariant>,
+}
+
+/// The flows of a variant, of its first seed and fold.
+#[derive(Debug, Clone, Serialize)]
+pub struct OutlinedVariant {
+    /// Its name.
+    pub name: String,
+    /// Its classes.
+    pub classes: usize,
+    /// Its flows.
+    pub flows: usize,
+    /// Those that models are fitted on.
+    pub training: usize,
+    /// Those that training watches.
+    pub validation: usize,
+    /// Those that models are tested on.
+    pub test: usize,
+}
+
+/// A fit that a run would compute.
+#[derive(Debug, Clone, Serialize)]
+pub struct OutlinedFit {
+    /// What would be fitted.
+    #[serde(flatten)]
+    pub key: RunKey,
+    /// The flows of its variant.
+    pub flows: usize,
+    /// Flows that it would be fitted on.
+    pub training_flows: usize,
+    /// Whether the cache has it. A tuned model's setting is not known before it is tuned.
+    pub cached: bool,
+    /// Whether settings are tried before.
+    pub tuned: bool,
+}
+
+/// What running `experiment` would compute.
+///
+/// # Errors
+/// As [`super::run`], up to training; a run that would not fit into memory is no error here.
+pub fn outline(
+    experiment: &Experiment,
+    settings: &Settings,
+    progress: &dyn Progress,
+) -> Result<Outline, ExperimentError> {
+    check_parameters(experiment)?;
+    let PreparedAll { loaded, variants: prepared, left_out } = prepare_all(experiment, settings, progress)?;
+    let elmos = ElmoSources::load(experiment, &experiment.variants, settings, progress)?;
+    let mut outline = Outline { variants: Vec::new(), fits: Vec::new(), memory: None, left_out };
+    let mut contexts = Vec::new();
+    for (variant, index, variant_run) in &prepared {
+        let (flows, elmos) = (&loaded[*index], &elmos);
+        let context = VariantContext { experiment, variant, flows, elmos, settings, progress };
+        let first = variant_run.splits.first();
+        outline.variants.push(OutlinedVariant {
+            name: variant.name.clone(),
+            classes: variant_run.features.class_names.len(),
+            flows: variant_run.features.len(),
+            training: first.map_or(0, |split| split.training.len()),
+            validation: first.map_or(0, |split| split.split.validation.len()),
+            test: first.map_or(0, |split| split.split.test.len()),
+        });
+        for split in &variant_run.splits {
+            for spec in &variant.models {
+                let tuned = is_tuned(experiment.tune.as_ref(), spec.kind);
+                let key = context.cache_key("fit", &context.request(variant_run, split, spec));
+                outline.fits.push(OutlinedFit {
+                    key: context.run_key(spec, split),
+                    flows: variant_run.features.len(),
+                    training_flows: split.training.len(),
+                    cached: !tuned && settings.cache.has("fits", &key),
+                    tuned,
+                });
+            }
+        }
+        contexts.push((context, variant_run));
+    }
+    outline.memory = memory::needed(&experiment.name, &contexts, settings)?;
+    Ok(outline)
+}
