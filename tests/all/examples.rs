@@ -137,6 +137,8 @@ fn prepare(project: &Path) {
         "etcbench split table2 --variants as_published -o split.csv",
         "etcbench run ablation-n --jobs 2",
         "etcbench pretrain table2 --variants without_shortcuts --seed 3 -o elmo.safetensors",
+        "etcbench run table2 --data lab --size demo && etcbench submission pack table2-lab-demo -o table2.etcbundle",
+        "mkdir leaderboard && etcbench submission pack table2-lab-demo -o leaderboard",
     ] {
         let output = shell(project, line);
         assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
