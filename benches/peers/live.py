@@ -5,7 +5,8 @@
 
 Writes a generated capture into the pipe at rising rates, a millisecond's packets at a time, each replay with the times of the
 moment. A rate is sustained if the writer is never more than --lag seconds behind, so that a recorder with a buffer of as much
-loses nothing. What waits is told by the program itself: from when a flow could be decided to when its line was written.
+loses nothing. What waits is told by the program itself: from when a flow could be decided to when its line was written, of flows
+that could be before the replay ended.
 """
 
 import argparse

@@ -179,17 +179,17 @@ pub(super) fn classify_live(
             break read;
         }
     };
-    // What was active when nothing came any more.
+    // What was active when nothing came any more. It could be decided since the capture ended alone, and all at once, so how long
+    // it waits says nothing.
     let mut state = shared.lock();
     let empty = Assembler::new(options).context("the model's flow options")?;
     let assembler = std::mem::replace(&mut state.assembler, empty);
-    let mut left: Vec<Waiting> = std::mem::take(&mut state.waiting);
+    let waiting: Vec<Waiting> = std::mem::take(&mut state.waiting);
     drop(state);
-    let since = Instant::now();
+    flows += answer(model, &capture, waiting, lines, summary, (&mut decided, &mut waits))?;
+    let (since, mut left) = (Instant::now(), Vec::new());
     assembler.finish(&mut |flow| left.push(Waiting { event: Event::End, flow, since }));
-    for part in chunks(left, most) {
-        flows += answer(model, &capture, part, lines, summary, (&mut decided, &mut waits))?;
-    }
+    flows += answer(model, &capture, left, lines, summary, (&mut decided, &mut Waits::default()))?;
     let read = match read {
         Some(read) => read?.to_string(),
         None => "stopped before its end".to_owned(),
@@ -197,7 +197,8 @@ pub(super) fn classify_live(
     progress.warn(&format!("{capture}: {flows} flows; {read}"));
     if !waits.0.is_empty() {
         progress.warn(&format!(
-            "{} answers in {:.1} s; from when a flow could be decided to its line: median {:.1} ms, 99 % within {:.1} ms",
+            "{} answers in {:.1} s while it was read; from when a flow could be decided to its line: median {:.1} ms, 99 % \
+             within {:.1} ms",
             waits.0.len(),
             began.elapsed().as_secs_f64(),
             waits.quantile(0.5),
