@@ -63,7 +63,7 @@ validation = 0.25
 test = 0.25
 "#;
 
-/// Folds, and settings that are tried.
+/// Folds, settings that are tried, and what decisions cost.
 const TUNED: &str = r#"
 title = "Tuned"
 seeds = [0]
@@ -89,6 +89,8 @@ k = 3
 trees = 3
 [tune.space.random_forest]
 trees = [1, 3]
+[evaluation]
+cost = true
 "#;
 
 fn project() -> Project {

@@ -235,7 +235,7 @@ fn decision_cost(
         let told = told(key);
         findings.push(Finding::new(
             "costs",
-            "records.jsonl",
+            "records.csv",
             format!("{told}: decisions cost no time, or 99 % of them come sooner than half of them"),
         ));
     }
