@@ -13,8 +13,9 @@ use super::classify::{Event, Lines, Summary, labelled};
 use super::interrupt;
 use crate::capture::{CaptureError, CaptureReader, CaptureSource, CaptureSummary, ReaderOptions};
 use crate::dataset::LabelledFlow;
+use crate::feature::PacketStart;
 use crate::flow::{Assembler, NumberedFlow};
-use crate::model::{Classification, TrainedModel};
+use crate::model::{Classification, ModelDescription, TrainedModel};
 use crate::progress::{Progress, Silent};
 
 /// How long a flow that can be decided waits for others.
@@ -62,14 +63,24 @@ fn now() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// Packets of a flow after which the model reads no more of it; none where it reads what only the end of a flow tells.
-fn packets_read(model: &TrainedModel) -> Option<usize> {
-    let description = model.description();
-    let input = description.input;
-    let of_bytes = input.reads_bytes().then_some(description.tokens.packets);
-    let of_sequences = description.sequences.as_ref().filter(|_| input.reads_sequences()).map(|known| known.packets);
-    let known = !input.reads_statistics() && !input.reads_flowpic();
-    known.then(|| of_bytes.max(of_sequences)).flatten()
+/// Packets of a flow after which no further one changes what the model says of it; none where only the end of a flow tells that.
+fn packets_read(description: &ModelDescription) -> Option<usize> {
+    let ModelDescription { input, tokens, sequences, flow, minimum_packets, .. } = description;
+    if input.reads_statistics() || input.reads_flowpic() {
+        return None;
+    }
+    // Where packets without anything to show are passed over, any of those that are kept may be among the ones that are read.
+    let of_bytes = match tokens.packet_start {
+        PacketStart::IpHeader => tokens.packets,
+        PacketStart::AfterIpHeader | PacketStart::Payload => flow.kept_packets,
+    };
+    let of_bytes = input.reads_bytes().then_some(of_bytes);
+    // What a model reads beside the bytes is of the same packets; sequences are those of its variant, which others may read.
+    let of_sequences = sequences.as_ref().filter(|_| input.reads_sequences()).map(|sequences| sequences.packets);
+    let read = of_bytes.max(of_sequences)?;
+    // A flow of fewer packets gets no class.
+    let packets = read.max(usize::try_from(*minimum_packets).ok()?);
+    (packets <= flow.kept_packets).then_some(packets)
 }
 
 /// Reads a capture to its end, packet by packet.
@@ -108,15 +119,48 @@ fn read(mut reader: CaptureReader, shared: &Shared, packets: Option<usize>, most
     shared.changed.notify_all();
 }
 
-/// How long flows waited for their answers.
-#[derive(Default)]
-struct Waits(Vec<Duration>);
+/// How long flows waited for their answers: counts by microseconds, of which the four bits behind the first one tell. A capture may
+/// go on for weeks, and this does not grow.
+struct Waits {
+    counts: Vec<u64>,
+    total: u64,
+}
+
+/// Classes of one power of two.
+const STEPS: u64 = 16;
 
 impl Waits {
-    fn quantile(&mut self, share: f64) -> f64 {
-        self.0.sort_unstable();
-        let place = (share * self.0.len().saturating_sub(1) as f64).round() as usize;
-        self.0.get(place).map_or(0.0, |wait| wait.as_secs_f64() * 1e3)
+    fn new() -> Self {
+        Self { counts: vec![0; 64 * STEPS as usize], total: 0 }
+    }
+
+    fn add(&mut self, wait: Duration) {
+        let microseconds = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
+        self.counts[Self::class(microseconds)] += 1;
+        self.total += 1;
+    }
+
+    /// Numbers below [`STEPS`] have a class each.
+    fn class(microseconds: u64) -> usize {
+        let power = u64::from(microseconds.max(STEPS).ilog2() - STEPS.ilog2());
+        (power * STEPS + (microseconds >> power)) as usize
+    }
+
+    /// The first number of a class.
+    fn first(class: usize) -> u64 {
+        let power = (class as u64 / STEPS).saturating_sub(1);
+        (class as u64 - power * STEPS) << power
+    }
+
+    /// Milliseconds that this share of the waits is within, to a sixteenth.
+    fn quantile(&self, share: f64) -> f64 {
+        let wanted = (share * self.total as f64).ceil().max(1.0) as u64;
+        let mut sum = 0;
+        let class = self.counts.iter().position(|count| {
+            sum += count;
+            sum >= wanted
+        });
+        class.map_or(0.0, |class| Self::first(class + 1) as f64 / 1e3)
     }
 }
 
@@ -135,9 +179,9 @@ pub(super) fn classify_live(
     let stopped = interrupt::take_over();
     let reader = CaptureReader::open_with(&CaptureSource::from(path), &reader_options)?;
     let capture = path.display().to_string();
-    let packets = packets_read(model).filter(|_| early);
+    let packets = packets_read(model.description()).filter(|_| early);
     if early && packets.is_none() {
-        progress.warn("the model reads what only the end of a flow tells, so flows are decided when they end");
+        progress.warn("only the end of a flow tells all that the model goes by, so flows are decided when they end");
     }
     let assembler = Assembler::new(options).context("the model's flow options")?;
     let state = State { assembler, waiting: Vec::new(), latest: None, read: None };
@@ -150,7 +194,7 @@ pub(super) fn classify_live(
         .spawn(move || read(reader, &theirs, packets, backlog))
         .context("cannot start a thread that reads the capture")?;
 
-    let (began, mut waits, mut flows) = (Instant::now(), Waits::default(), 0_u64);
+    let (began, mut waits, mut flows) = (Instant::now(), Waits::new(), 0_u64);
     let mut decided: HashMap<u64, Classification> = HashMap::new();
     let read = loop {
         let mut state = shared.lock();
@@ -189,17 +233,17 @@ pub(super) fn classify_live(
     flows += answer(model, &capture, waiting, lines, summary, (&mut decided, &mut waits))?;
     let (since, mut left) = (Instant::now(), Vec::new());
     assembler.finish(&mut |flow| left.push(Waiting { event: Event::End, flow, since }));
-    flows += answer(model, &capture, left, lines, summary, (&mut decided, &mut Waits::default()))?;
+    flows += answer(model, &capture, left, lines, summary, (&mut decided, &mut Waits::new()))?;
     let read = match read {
         Some(read) => read?.to_string(),
         None => "stopped before its end".to_owned(),
     };
     progress.warn(&format!("{capture}: {flows} flows; {read}"));
-    if !waits.0.is_empty() {
+    if waits.total > 0 {
         progress.warn(&format!(
             "{} answers in {:.1} s while it was read; from when a flow could be decided to its line: median {:.1} ms, 99 % \
              within {:.1} ms",
-            waits.0.len(),
+            waits.total,
             began.elapsed().as_secs_f64(),
             waits.quantile(0.5),
             waits.quantile(0.99)
@@ -249,12 +293,12 @@ fn answer(
                     summary.add(answer);
                     ended += 1;
                     if fresh.is_some() {
-                        waits.0.push(since.elapsed());
+                        waits.add(since.elapsed());
                     }
                     decided.remove(&number);
                 }
                 Event::Decision => {
-                    waits.0.push(since.elapsed());
+                    waits.add(since.elapsed());
                     decided.extend(fresh.map(|answer| (number, answer)));
                 }
             }
@@ -262,4 +306,27 @@ fn answer(
     }
     lines.flush()?;
     Ok(ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_are_told_to_a_sixteenth() {
+        for microseconds in (0..70_000).chain([1 << 40, (1 << 40) + 12_345, u64::MAX]) {
+            let class = Waits::class(microseconds);
+            assert!(Waits::first(class) <= microseconds, "{microseconds}");
+            let width = microseconds - Waits::first(class);
+            assert!(width * STEPS <= microseconds, "{microseconds}: {width}");
+            assert!(class < 64 * STEPS as usize, "{microseconds}");
+        }
+        let mut waits = Waits::new();
+        assert_eq!(waits.quantile(0.5), 0.0);
+        (1..=1000).for_each(|microseconds| waits.add(Duration::from_micros(microseconds)));
+        for (share, expected) in [(0.5, 0.5), (0.99, 0.99), (1.0, 1.0)] {
+            let found = waits.quantile(share);
+            assert!((expected..=expected * 1.07).contains(&found), "{share}: {found}");
+        }
+    }
 }

@@ -107,8 +107,10 @@ fn flows_are_decided_while_the_capture_is_written() {
     let mut of_file: Vec<(String, String)> = fields.map(|line| (line[1].clone(), line[8].clone())).collect();
     of_file.sort();
     assert_eq!(of_file, ends);
-    // A flow at its decision has no more packets than the model reads.
-    assert!(lines.iter().all(|line| line[0] == "end" || line[7].as_str() < "4"), "{lines:?}");
+    // A flow at its decision has the packets that the model reads, and all of its own at its end.
+    for line in &lines {
+        assert_eq!(line[7], if line[0] == "decision" { "2" } else { "4" }, "{line:?}");
+    }
 }
 
 #[test]
@@ -149,4 +151,43 @@ fn control_c_ends_the_capture_and_loses_no_flow() {
     // The pipe is still open.
     let status = live.child.wait().unwrap();
     assert!(status.success(), "{status}");
+}
+
+/// By source: class and probability of each flow, of lines whose first column is the id.
+fn answers(lines: &[Vec<String>]) -> Vec<[String; 3]> {
+    let mut answers: Vec<[String; 3]> = lines.iter().map(|line| [1, 8, 9].map(|column| line[column].clone())).collect();
+    answers.sort();
+    answers
+}
+
+#[test]
+fn no_flow_is_decided_before_the_packets_are_there_that_decide_it() {
+    let project = project();
+    let capture = fs::read(project.path("data/small/one.pcap")).unwrap();
+    // Flows have four packets. Fewer than three give no class; of a payload any packet that is kept may be read.
+    for (set, decided) in [
+        ("selection.minimum_packets=3", Some("3")),
+        ("selection.minimum_packets=4", Some("4")),
+        ("feature.packet_start=\"payload\"", None),
+    ] {
+        let run = ["--models", "random_forest", "--save-models", "--variants", "whole", "--set", set];
+        project.done(&[&RUN[..], &run].concat());
+        let folders = fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());
+        let model = |folder: std::path::PathBuf| folder.join("models/whole-random_forest-bytes-seed0.safetensors");
+        let model = folders.map(model).find(|path| path.is_file()).unwrap();
+        fs::rename(&model, project.path("model.safetensors")).unwrap();
+        let mut live = Live::start(&project, &["model.safetensors"]);
+        live.write(&capture);
+        let (lines, told, status) = live.end();
+        assert!(status.success(), "{set}: {told}");
+        let (decisions, ends): (Vec<_>, Vec<_>) = lines[1..].iter().cloned().partition(|line| line[0] == "decision");
+        assert_eq!(decisions.len(), if decided.is_some() { 10 } else { 0 }, "{set}");
+        assert!(decisions.iter().all(|line| Some(line[7].as_str()) == decided), "{set}: {decisions:?}");
+        let without_event: Vec<Vec<String>> = ends.iter().map(|line| line[1..].to_vec()).collect();
+        let file = String::from_utf8(project.done(&["classify", "model.safetensors", "data/small/one.pcap"]).stdout);
+        let fields = |line: &str| line.split(',').map(str::to_owned).collect::<Vec<_>>();
+        let file: Vec<Vec<String>> = file.unwrap().lines().skip(1).map(fields).collect();
+        assert_eq!(answers(&without_event), answers(&file), "{set}");
+        assert!(file.iter().all(|line| !line[8].is_empty()), "{set}: {file:?}");
+    }
 }
