@@ -42,7 +42,7 @@ pub(super) fn check_claims(bundle: &Bundle, project: &Path) -> Result<(Checked, 
     };
     check_names(bundle, &claimed, &mut findings);
     check_experiment(&claimed, &mut findings);
-    check_seeds(&claimed, project, &mut findings);
+    check_seeds(&claimed, project, &mut findings, &mut notes);
     check_flows::check_manifests(bundle, &claimed, &mut findings);
     check_flows::check_definitions(&claimed, project, &mut findings, &mut notes);
     let flows = check_flows::check_flows(&claimed, &mut findings);
@@ -139,7 +139,7 @@ fn check_experiment(claimed: &Claimed, findings: &mut Vec<Finding>) {
 }
 
 /// Which seeds there are: those that nobody chose.
-fn check_seeds(claimed: &Claimed, project: &Path, findings: &mut Vec<Finding>) {
+fn check_seeds(claimed: &Claimed, project: &Path, findings: &mut Vec<Finding>, notes: &mut Vec<String>) {
     let Claimed { run, experiment, .. } = claimed;
     let told = |seeds: &[u64]| seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     let mut found = |place: &str, problem: String| findings.push(Finding::new("seeds", place, problem));
@@ -156,10 +156,17 @@ fn check_seeds(claimed: &Claimed, project: &Path, findings: &mut Vec<Finding>) {
         );
     }
     // A ladder takes one seed: folds and repetitions stand in their place.
-    if experiment.ladder.is_none()
-        && let Some(stated) = own_experiment(claimed, project)
-        && stated.len() as u64 > count
-    {
+    if experiment.ladder.is_some() {
+        return;
+    }
+    let stated = match own_seeds(claimed, project) {
+        Ok(stated) => stated,
+        Err(problem) => {
+            notes.push(format!("its seeds are not held against the experiment here, which cannot be read: {problem}"));
+            return;
+        }
+    };
+    if let Some(stated) = stated.filter(|stated| stated.len() as u64 > count) {
         let problem = format!(
             "there are {count} seeds, and {} on {} at size {} states {}",
             run.experiment,
@@ -171,13 +178,18 @@ fn check_seeds(claimed: &Claimed, project: &Path, findings: &mut Vec<Finding>) {
     }
 }
 
-/// The seeds of the project's own experiment of the name, dataset and size; none where it has no such experiment.
-fn own_experiment(claimed: &Claimed, project: &Path) -> Option<Vec<u64>> {
+/// The seeds of the project's own experiment of the name, dataset and size; none where it has no such experiment, or why that
+/// cannot be read.
+fn own_seeds(claimed: &Claimed, project: &Path) -> Result<Option<Vec<u64>>, String> {
     let run = &claimed.run;
-    storage::declarative::as_file_name(&run.experiment).ok()?;
+    if storage::declarative::as_file_name(&run.experiment).is_err() {
+        return Ok(None);
+    }
     let path = project.join("experiments").join(format!("{}.toml", run.experiment));
     let size = Some(run.size.clone()).filter(|size| size != "full");
     let overrides = Overrides { data: run.datasets.clone(), size, ..Overrides::default() };
-    let own = storage::is_file_or_stock(&path).then(|| read_experiment(&path, &overrides).ok()).flatten()?;
-    Some(own.seeds)
+    if !storage::is_file_or_stock(&path) {
+        return Ok(None);
+    }
+    read_experiment(&path, &overrides).map(|own| Some(own.seeds)).map_err(|error| error.to_string())
 }
