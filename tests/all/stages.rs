@@ -188,15 +188,15 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("model.byte_cnn.label_smoothing=0.1", false, Model("byte_cnn")),
     ("model.byte_cnn.class_weights=\"balanced\"", false, Model("byte_cnn")),
     ("model.byte_transformer.patch=5", false, Model("byte_transformer")),
-    ("model.byte_transformer.width=8", false, Model("byte_transformer")),
-    ("model.byte_transformer.blocks=2", false, Model("byte_transformer")),
+    ("model.byte_transformer.embedding=8", false, Model("byte_transformer")),
+    ("model.byte_transformer.layers=2", false, Model("byte_transformer")),
     ("model.byte_transformer.heads=1", false, Model("byte_transformer")),
-    ("model.byte_transformer.inner=9", false, Model("byte_transformer")),
+    ("model.byte_transformer.feed_forward=9", false, Model("byte_transformer")),
     ("model.byte_transformer.dropout=0.2", false, Model("byte_transformer")),
     ("model.byte_transformer.pretraining_epochs=1", false, Model("byte_transformer")),
     ("model.byte_transformer.pretraining_batch=3", false, Model("byte_transformer")),
     ("model.byte_transformer.pretraining_learning_rate=0.01", false, Model("byte_transformer")),
-    ("model.byte_transformer.hidden=0.25", false, Model("byte_transformer")),
+    ("model.byte_transformer.mask_ratio=0.25", false, Model("byte_transformer")),
     ("model.byte_transformer.epochs=1", false, Model("byte_transformer")),
     ("model.byte_transformer.batch=5", false, Model("byte_transformer")),
     ("model.byte_transformer.patience=1", false, Model("byte_transformer")),
@@ -278,10 +278,10 @@ epochs = 2
 batch = 4
 [model.byte_transformer]
 patch = 4
-width = 4
-blocks = 1
+embedding = 4
+layers = 1
 heads = 2
-inner = 4
+feed_forward = 4
 pretraining_epochs = 2
 pretraining_batch = 4
 epochs = 2
@@ -357,7 +357,8 @@ fn a_changed_key_runs_the_right_stages_again_and_only_those() {
         if again == Model("byte_transformer") {
             // What only the learning of classes depends on leaves what was pre-trained.
             let key = assignments.split('.').nth(2).unwrap_or_default().split('=').next().unwrap_or_default();
-            let network = ["patch", "width", "blocks", "heads", "inner", "dropout", "hidden", "weight_decay"];
+            let network =
+                ["patch", "embedding", "layers", "heads", "feed_forward", "dropout", "mask_ratio", "weight_decay"];
             let trains = network.contains(&key) || key.starts_with("pretraining_");
             assert_eq!(computed(&run, "masked_pretraining") > 0, trains, "{assignments}");
         }

@@ -46,14 +46,14 @@ pub(super) struct ByteTransformerParameters {
     /// Bytes of a patch; default 16.
     pub patch: usize,
     /// Values of a patch between layers; default 128.
-    pub width: usize,
-    /// Blocks; default 4.
-    pub blocks: usize,
-    /// Heads of a block's attention, of which each takes as many of the values; default 4.
+    pub embedding: usize,
+    /// Layers, each a block of attention and a network of two layers; default 4.
+    pub layers: usize,
+    /// Heads of a layer's attention, of which each takes as many of the values; default 4.
     pub heads: usize,
-    /// Size of a block's inner layer; default 512.
-    pub inner: usize,
-    /// Share dropped behind the attention and behind the inner layer of each block; default 0.1.
+    /// Size of the inner layer of that network; default 512.
+    pub feed_forward: usize,
+    /// Share dropped behind the attention and behind the network of each layer; default 0.1.
     pub dropout: f32,
     /// Passes over the training flows before classes are learnt; default 20, and 0 for none.
     pub pretraining_epochs: usize,
@@ -62,7 +62,7 @@ pub(super) struct ByteTransformerParameters {
     /// Their learning rate; default 0.001.
     pub pretraining_learning_rate: f32,
     /// Share of a flow's patches that they hide; default 0.5.
-    pub hidden: f32,
+    pub mask_ratio: f32,
     /// The most passes over the training flows; default 60.
     pub epochs: usize,
     /// Flows per step; default 64.
@@ -89,15 +89,15 @@ impl Default for ByteTransformerParameters {
     fn default() -> Self {
         Self {
             patch: 16,
-            width: 128,
-            blocks: 4,
+            embedding: 128,
+            layers: 4,
             heads: 4,
-            inner: 512,
+            feed_forward: 512,
             dropout: 0.1,
             pretraining_epochs: 20,
             pretraining_batch: 64,
             pretraining_learning_rate: 0.001,
-            hidden: 0.5,
+            mask_ratio: 0.5,
             epochs: 60,
             batch: 64,
             patience: 15,
@@ -116,21 +116,21 @@ impl ByteTransformerParameters {
     /// The blocks and the normalisation behind them.
     fn encoder(&self) -> Vec<Layer> {
         let mut layers = Vec::new();
-        for block in 0..self.blocks {
+        for block in 0..self.layers {
             let name = |part: &str| format!("blocks.{block}.{part}");
             let dropout = |place: usize| Layer::Dropout { number: (2 * block + place) as u32, rate: self.dropout };
             layers.extend(Layer::residual([
                 Layer::step_norm(name("norm1")),
-                Layer::step_linear(name("attn.qkv"), 3 * self.width),
+                Layer::step_linear(name("attn.qkv"), 3 * self.embedding),
                 Layer::Heads { heads: self.heads },
-                Layer::step_linear(name("attn.proj"), self.width),
+                Layer::step_linear(name("attn.proj"), self.embedding),
                 dropout(0),
             ]));
             layers.extend(Layer::residual([
                 Layer::step_norm(name("norm2")),
-                Layer::step_linear(name("mlp.fc1"), self.inner),
+                Layer::step_linear(name("mlp.fc1"), self.feed_forward),
                 Layer::Gelu,
-                Layer::step_linear(name("mlp.fc2"), self.width),
+                Layer::step_linear(name("mlp.fc2"), self.embedding),
                 dropout(1),
             ]));
         }
@@ -139,7 +139,7 @@ impl ByteTransformerParameters {
     }
 
     fn branch(&self, columns: Columns, hides: bool, last: Vec<Layer>) -> Branch {
-        let mut layers = vec![Layer::step_linear("patch_embed", self.width)];
+        let mut layers = vec![Layer::step_linear("patch_embed", self.embedding)];
         layers.extend(hides.then(|| Layer::Hide { name: "mask_token".to_owned() }));
         layers.push(Layer::Positions { name: "pos_embed".to_owned() });
         layers.extend(self.encoder());
@@ -157,29 +157,30 @@ impl NetworkModel for ByteTransformer {
     const NAME: &'static str = "byte_transformer";
     const VERSION: u32 = VERSION;
     const TOO_SHORT: &'static str = "the features hold no bytes; raise feature.packets or feature.bytes";
-    const SIZES: &'static str = "model.byte_transformer.width, inner or blocks";
+    const SIZES: &'static str = "model.byte_transformer.embedding, feed_forward or layers";
     const BATCH: &'static str = "model.byte_transformer.batch";
 
     fn check(parameters: &ByteTransformerParameters) -> Result<(), String> {
-        let ByteTransformerParameters { patch, width, blocks, heads, inner, dropout, hidden, .. } = *parameters;
+        let ByteTransformerParameters { patch, embedding, layers, heads, feed_forward, dropout, mask_ratio, .. } =
+            *parameters;
         let ByteTransformerParameters { pretraining_epochs, pretraining_batch, pretraining_learning_rate, .. } =
             *parameters;
         check_sizes(&[
             ("patch", patch),
-            ("width", width),
+            ("embedding", embedding),
             ("heads", heads),
-            ("inner", inner),
+            ("feed_forward", feed_forward),
             ("pretraining_batch", pretraining_batch),
         ])?;
-        if !(1..=64).contains(&blocks) {
-            return Err(format!("blocks = {blocks} must be between 1 and 64"));
+        if !(1..=64).contains(&layers) {
+            return Err(format!("layers = {layers} must be between 1 and 64"));
         }
-        if !width.is_multiple_of(heads) {
-            return Err(format!("width = {width} must be a multiple of heads = {heads}"));
+        if !embedding.is_multiple_of(heads) {
+            return Err(format!("embedding = {embedding} must be a multiple of heads = {heads}"));
         }
         check_shares(&[("dropout", dropout)])?;
-        if !(hidden > 0.0 && hidden <= 1.0) {
-            return Err(format!("hidden = {hidden} must be above 0 and at most 1"));
+        if !(mask_ratio > 0.0 && mask_ratio <= 1.0) {
+            return Err(format!("mask_ratio = {mask_ratio} must be above 0 and at most 1"));
         }
         if pretraining_epochs > 1 << 20 {
             return Err(format!("pretraining_epochs = {pretraining_epochs} must be at most {}", 1 << 20));
@@ -214,7 +215,7 @@ impl NetworkModel for ByteTransformer {
             batch: parameters.pretraining_batch,
             learning_rate: parameters.pretraining_learning_rate,
             weight_decay: parameters.weight_decay,
-            hidden: f64::from(parameters.hidden),
+            hidden: f64::from(parameters.mask_ratio),
         })
     }
 

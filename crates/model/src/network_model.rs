@@ -76,7 +76,10 @@ pub(super) use training_of;
 impl Training<'_> {
     /// Refuses values that cannot be used.
     fn check(&self) -> Result<(), String> {
-        let TrainingOptions { epochs, batch, patience, learning_rate, .. } = self.options;
+        let TrainingOptions { epochs, batch, patience, learning_rate, warm_up_steps, .. } = self.options;
+        if warm_up_steps > 1 << 30 {
+            return Err(format!("warm_up_steps = {warm_up_steps} must be at most {}", 1 << 30));
+        }
         for (key, value) in [("epochs", epochs), ("batch", batch), ("patience", patience)] {
             if !(1..=1 << 20).contains(&value) {
                 return Err(format!("{key} = {value} must be between 1 and {}", 1 << 20));
@@ -389,7 +392,8 @@ impl<M: NetworkModel> Algorithm for Fitted<M> {
             Implementation::Fast => 1.0,
             Implementation::Reference => TAPE,
         };
-        let at_once = size.rows.min(training.batch.max(predicted_at_once(&network)));
+        let pretrained_at_once = M::masked(parameters, columns).map_or(0, |masked| masked.batch);
+        let at_once = size.rows.min(training.batch.max(pretrained_at_once).max(predicted_at_once(&network)));
         let rows = matrix(size.rows.saturating_add(size.validation), network.columns(), 4);
         let keys = if columns.sequences == 0 { TOKENS } else { ROWS };
         let fitting = ExpectedMemory::default()

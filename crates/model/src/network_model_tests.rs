@@ -75,7 +75,7 @@ fn small(implementation: Implementation) -> Vec<ModelSpec> {
         spec(
             "byte_transformer",
             Input::Bytes,
-            "patch = 4\nwidth = 8\nblocks = 2\nheads = 2\ninner = 16\npretraining_epochs = 2\npretraining_batch = 16\n\
+            "patch = 4\nembedding = 8\nlayers = 2\nheads = 2\nfeed_forward = 16\npretraining_epochs = 2\npretraining_batch = 16\n\
              warm_up_steps = 4",
         ),
         spec("deep_fingerprinting", Input::Sequences, fingerprinting),
@@ -220,8 +220,9 @@ fn keys_that_cannot_be_used_are_named() {
         ("byte_cnn", "optimiser = \"sgd\"", "optimiser"),
         ("deep_fingerprinting", "dense_dropout = [0.1, 2.0]", "dense_dropout = 2 must be at least 0"),
         ("flowpic_cnn", "channel_dropout = 1.0", "channel_dropout = 1 must be at least 0"),
-        ("byte_transformer", "heads = 3", "width = 128 must be a multiple of heads = 3"),
-        ("byte_transformer", "hidden = 0.0", "hidden = 0 must be above 0 and at most 1"),
+        ("byte_transformer", "heads = 3", "embedding = 128 must be a multiple of heads = 3"),
+        ("byte_transformer", "mask_ratio = 0.0", "mask_ratio = 0 must be above 0 and at most 1"),
+        ("byte_transformer", "warm_up_steps = 2000000000", "warm_up_steps = 2000000000 must be at most"),
         ("byte_transformer", "patch = 0", "patch = 0 must be between 1 and 8192"),
         ("deep_fingerprinting", "weight_decay = -1.0", "weight_decay = -1 must be 0 or a positive number"),
     ] {
