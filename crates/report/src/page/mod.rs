@@ -1,9 +1,10 @@
 //! The report as one HTML page: everything is in it, nothing is loaded. Without scripts all of it can be read; the
 //! script adds sorting, filtering and choosing.
 //!
-//! What the page looks like is in `templates/`: `page.html` with a `run.html` per run, `table.html`, `figures.html`,
-//! `leaks.html` and `provenance.html`. The structures here hold what fills them, one per template. Templates escape all
-//! text; what a template says is `safe` is another template, a drawing, or the page's own style and script.
+//! What the page looks like is in `templates/`: `base.html` with `page.html` in it, or `leaderboard.html`; a `run.html`
+//! per run, `table.html`, `figures.html`, `leaks.html` and `provenance.html`. The structures here hold what fills them,
+//! one per template. Templates escape all text; what a template says is `safe` is another template, a drawing, or the
+//! page's own style and script.
 
 mod leaderboard;
 mod provenance;
