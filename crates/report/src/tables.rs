@@ -28,7 +28,7 @@ pub(super) fn tables(
     for (key, aggregate) in aggregate(records)? {
         let published = published.iter().find(|table| table.experiment == key.experiment);
         if layout == TableLayout::Classes {
-            tables.push(class_table(&key, &aggregate, published));
+            tables.extend(class_table(&key, &aggregate, published));
         }
         tables.push(model_table(&key, &aggregate, published));
     }
@@ -103,14 +103,16 @@ fn model_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
     table
 }
 
-fn class_table(key: &TableKey, aggregate: &Aggregate, published: Option<&PublishedTable>) -> Table {
+/// None where no fit of the model is among the records: published numbers alone are no result.
+fn class_table(key: &TableKey, aggregate: &Aggregate, published: Option<&PublishedTable>) -> Option<Table> {
     let model = class_table_model();
     let rows: Vec<RowKey> = aggregate.rows().into_iter().filter(|row| row.model == model).collect();
+    let first = rows.first()?;
     let mut table = Table {
         title: format!("{}: classes of {model} on {}, size {}", key.experiment, key.dataset, key.size),
         columns: vec![
             Column::text("class", "class"),
-            shown_if_it_tells("input", rows.iter().all(|row| row.input == rows[0].input)),
+            shown_if_it_tells("input", rows.iter().all(|row| row.input == first.input)),
             shown_if_it_tells("implementation", rows.iter().all(RowKey::is_default_implementation)),
             Column::text("variant", "variant"),
             Column::metric(Metric::PRECISION),
@@ -165,10 +167,7 @@ fn class_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
     }
     table.rows.extend(block);
     common_notes(&mut table, key, aggregate, published);
-    if rows.is_empty() {
-        table.notes.push(format!("These records have no run of {model}."));
-    }
-    table
+    Some(table)
 }
 
 /// A column for machines only where all rows say the same.
