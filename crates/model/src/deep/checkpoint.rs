@@ -1,6 +1,7 @@
-//! What a killed training continues from: parameters, their average, the optimiser's moments, running statistics, how far the
-//! epoch is, the best epoch so far and the curve. The order of the batches is not stored: it is drawn again from
-//! the seed. When a checkpoint is written depends on the clock, what a training ends with does not.
+//! State from which an interrupted training resumes: parameters, their average, the optimiser's moments, running
+//! statistics, the position in the epoch, the best epoch so far and the training curve. The order of the batches is not
+//! stored, because it is derived from the seed. When a checkpoint is written depends on the clock; the result of the
+//! training does not.
 
 use std::time::{Duration, Instant};
 
@@ -10,49 +11,49 @@ use super::engine::{BatchLoss, OptimiserState};
 use super::parameters::ParameterSet;
 use crate::{ArtifactStore, EpochRecord, ModelArchive, ModelError, Tensor, TensorData};
 
-/// Changes whenever a checkpoint would be read as something else than before.
+/// Bump whenever an existing checkpoint would be misread.
 const FORMAT: &str = "checkpoint 3";
 
 /// The best epoch so far.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Best {
-    /// Its macro F1 on the validation flows.
+    /// Macro F1 on the validation flows.
     pub score: f64,
-    /// Which it is, from 1.
+    /// Number of the epoch, from 1.
     pub epoch: usize,
-    /// The parameters after it.
+    /// Parameters after this epoch.
     pub parameters: ParameterSet,
 }
 
-/// A layer whose rectifier has given nothing but 0 in the last steps.
+/// A layer whose rectifier has output only 0 in the most recent steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DeadLayer {
-    /// Its name.
+    /// Name of the layer.
     pub layer: String,
-    /// The epoch of the first such step, from 1.
+    /// Epoch of the first such step, from 1.
     pub epoch: usize,
-    /// That step in its epoch, from 1.
+    /// Number of that step within its epoch, from 1.
     pub step: usize,
-    /// Flows of these steps.
+    /// Total number of flows in these steps.
     pub flows: usize,
 }
 
-/// How far a training is.
+/// Progress of a training.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Position {
-    /// The epochs that are over.
+    /// Completed epochs.
     pub epochs: Vec<EpochRecord>,
-    /// Batches of the epoch under way.
+    /// Batches processed in the current epoch.
     pub batches: usize,
-    /// Their loss.
+    /// Loss of these batches.
     pub trained: BatchLoss,
-    /// The best epoch so far, where there is a validation split.
+    /// The best epoch so far, if there is a validation split.
     pub best: Option<Best>,
     /// Layers that may be dead.
     pub dead: Vec<DeadLayer>,
 }
 
-/// What an engine continues from.
+/// State from which an engine resumes.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct EngineState {
     /// Parameters and running statistics.
@@ -68,24 +69,24 @@ pub(crate) struct Checkpoints<'a> {
     interval: Option<Duration>,
     saved: Instant,
     start: Instant,
-    /// What the training took before it was killed.
+    /// Time the training took before it was interrupted.
     earlier: Duration,
 }
 
 impl<'a> Checkpoints<'a> {
-    /// Of the training whose every determinant is in `key`, which begins now.
+    /// Creates the checkpoints of a training that starts now and is fully determined by `key`.
     pub(crate) fn new(store: &'a dyn ArtifactStore, key: &str) -> Self {
         let now = Instant::now();
         let interval = store.checkpoint_interval();
         Self { store, key: format!("{key}.checkpoint"), interval, saved: now, start: now, earlier: Duration::ZERO }
     }
 
-    /// Wall time of the training, with that before it was killed.
+    /// Returns the wall time of the training, including the time before an interruption.
     pub(crate) fn seconds(&self) -> f64 {
         (self.earlier + self.start.elapsed()).as_secs_f64()
     }
 
-    /// Where the same training was when it was killed. A checkpoint of another format is none.
+    /// Loads the state of the same training when it was interrupted. A checkpoint of another format is ignored.
     pub(crate) fn load(&mut self) -> Option<(Position, EngineState)> {
         self.interval?;
         let (position, engine, earlier) = read(&self.store.get(&self.key)?).ok()?;
@@ -93,10 +94,10 @@ impl<'a> Checkpoints<'a> {
         Some((position, engine))
     }
 
-    /// Saves, if it is time to.
+    /// Saves a checkpoint if one is due.
     ///
     /// # Errors
-    /// None that a file system makes; only values that do not fill their shapes.
+    /// Values that do not fill their shapes; errors of the file system are not reported.
     pub(crate) fn save_if_due(
         &mut self,
         position: &Position,
@@ -110,7 +111,7 @@ impl<'a> Checkpoints<'a> {
         Ok(())
     }
 
-    /// The training is over and its result is stored: the checkpoint goes.
+    /// Deletes the checkpoint once the result of the training is stored.
     pub(crate) fn remove(&self) {
         if self.interval.is_some() {
             self.store.remove(&self.key);
@@ -118,7 +119,7 @@ impl<'a> Checkpoints<'a> {
     }
 }
 
-/// The sets of a file, each under a prefix of its own.
+/// Prefixes of the parameter sets in a file.
 const SETS: [&str; 5] = ["now", "first", "second", "average", "best"];
 
 fn write(position: &Position, engine: &EngineState, taken: Duration) -> Result<Vec<u8>, ModelError> {
@@ -137,7 +138,7 @@ fn write(position: &Position, engine: &EngineState, taken: Duration) -> Result<V
     let OptimiserState { first, second, average, .. } = &engine.optimiser;
     let sets = [Some(&engine.parameters), Some(first), Some(second), Some(average), best.map(|best| &best.parameters)];
     for (prefix, set) in SETS.into_iter().zip(sets) {
-        // The archive sorts names; a set's own order is kept by a number.
+        // The archive sorts by name; the number preserves the set's own order.
         for (index, (name, parameter)) in set.into_iter().flat_map(ParameterSet::iter).enumerate() {
             let tensor = Tensor::f32(&parameter.shape, parameter.values.clone());
             archive.tensors.insert(format!("{prefix}/{index:04}/{name}"), tensor);
@@ -153,10 +154,10 @@ fn read(bytes: &[u8]) -> Result<(Position, EngineState, Duration), ModelError> {
     let number =
         |name: &str| text(name)?.parse::<u64>().map_err(|_| problem("a checkpoint's metadata is not a number"));
     if text("format")? != FORMAT {
-        return Err(problem("a checkpoint of another version"));
+        return Err(problem("the checkpoint has another format"));
     }
-    let epochs = serde_json::from_str(text("epochs")?).map_err(|_| problem("a checkpoint's curve cannot be read"))?;
-    let dead = serde_json::from_str(text("dead")?).map_err(|_| problem("a checkpoint's layers cannot be read"))?;
+    let epochs = serde_json::from_str(text("epochs")?).map_err(|_| problem("a checkpoint's epochs cannot be read"))?;
+    let dead = serde_json::from_str(text("dead")?).map_err(|_| problem("a checkpoint's dead layers cannot be read"))?;
     let (batches, targets, steps, best_epoch) =
         (number("batches")? as usize, number("targets")?, number("steps")?, number("best_epoch")? as usize);
     let mut sets: [ParameterSet; SETS.len()] = Default::default();
@@ -169,12 +170,12 @@ fn read(bytes: &[u8]) -> Result<(Position, EngineState, Duration), ModelError> {
                 sets[set].insert(name, &shape, values);
             }
             (None, None, Tensor { data: TensorData::F64(values), .. }) => numbers = Some(values),
-            _ => return Err(problem("a checkpoint holds something else")),
+            _ => return Err(problem("a checkpoint contains an unexpected tensor")),
         }
     }
     let [sum, score, taken] =
         <[f64; 3]>::try_from(numbers.unwrap_or_default()).map_err(|_| problem("a checkpoint's numbers are missing"))?;
-    let taken = Duration::try_from_secs_f64(taken).map_err(|_| problem("a checkpoint's time is none"))?;
+    let taken = Duration::try_from_secs_f64(taken).map_err(|_| problem("a checkpoint's time is not valid"))?;
     let [parameters, first, second, average, best] = sets;
     let best = (best_epoch > 0).then_some(Best { score, epoch: best_epoch, parameters: best });
     let position = Position { epochs, batches, trained: BatchLoss { sum, targets }, best, dead };

@@ -1,5 +1,5 @@
-//! Golden values from PyTorch in double precision (`tests/fixtures/deep/make_golden.py`), and the checks that
-//! both engines must pass.
+//! Golden values from PyTorch in double precision (`tests/fixtures/deep/make_golden.py`), and the checks that both
+//! engines must pass.
 
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
@@ -13,19 +13,19 @@ use super::pooling::{Pooling, PoolingKind};
 use crate::ModelError;
 use etcbench_feature::PAD;
 
-/// How an engine makes its language model.
+/// Constructor of an engine's language model.
 pub(crate) type NewLanguageModel<'a> =
     &'a dyn Fn(&ElmoOptions, &ParameterSet, u64) -> Result<Box<dyn LanguageModel>, ModelError>;
 
-/// How an engine makes its classifier.
+/// Constructor of an engine's classifier.
 pub(crate) type NewClassifier<'a> =
     &'a dyn Fn(&AttentionLstmOptions, &ParameterSet, u64) -> Result<Box<dyn SequenceClassifier>, ModelError>;
 
-/// How an engine makes a classifier with its ELMo.
+/// Constructor of an engine's classifier with its ELMo.
 pub(crate) type NewJoint<'a> =
     &'a dyn Fn(&AttentionLstmOptions, &ParameterSet, u64) -> Result<Box<dyn JointClassifier>, ModelError>;
 
-/// M of the fixture.
+/// M in the fixture.
 pub(crate) const BYTES: usize = 12;
 
 /// The fixture.
@@ -58,7 +58,7 @@ impl Golden {
         found.map(|(_, shape, values)| (shape.as_slice(), values.as_slice())).unwrap_or_else(|| panic!("{name}"))
     }
 
-    /// All parameters whose names begin with `prefix`, without it.
+    /// Returns all parameters whose names start with `prefix`, with the prefix removed.
     pub(super) fn parameters(&self, prefix: &str) -> ParameterSet {
         let mut set = ParameterSet::default();
         for (name, shape, values) in &self.tensors {
@@ -70,7 +70,7 @@ impl Golden {
         set
     }
 
-    /// The classifier's initial parameters with fresh running statistics.
+    /// Returns the classifier's initial parameters with fresh running statistics.
     pub(super) fn classifier_parameters(&self, case: &str) -> ParameterSet {
         let mut set = self.parameters(&format!("{case}/before/"));
         for norm in ["classifier.norm_0", "classifier.norm_1", "classifier.norm_2"] {
@@ -82,13 +82,13 @@ impl Golden {
         set
     }
 
-    /// Class weights of a case that has some.
+    /// Returns the class weights of a case, if it has any.
     pub(super) fn class_weights(&self, case: &str) -> Option<&[f32]> {
         let name = format!("{case}/class_weights");
         self.tensors.iter().find(|tensor| tensor.0 == name).map(|tensor| tensor.2.as_slice())
     }
 
-    /// The packets of a step of the language model and their number.
+    /// Returns the packets of a step of the language model and their number.
     pub(super) fn tokens(&self, step: usize) -> (Vec<u16>, usize) {
         self.tokens_of("elmo", step)
     }
@@ -102,7 +102,7 @@ impl Golden {
         self.tensor(&format!("{case}/{name}.{step}")).1.iter().map(|&value| value as u32).collect()
     }
 
-    /// Encoded packets, counts and labels of a step, and what stands beside the packets.
+    /// Returns the encoded packets, counts, labels and packet metadata of a step.
     pub(super) fn flows(&self, case: &str, step: usize) -> (Vec<f32>, Vec<u32>, Vec<u32>, Vec<f32>) {
         let layers = self.tensor(&format!("{case}/layers.{step}")).1.to_vec();
         let name = format!("{case}/metadata.{step}");
@@ -111,13 +111,13 @@ impl Golden {
         (layers, counts, labels, beside.unwrap_or_default())
     }
 
-    /// The packets' bytes, counts and labels of a step.
+    /// Returns the packets' bytes, counts and labels of a step.
     pub(super) fn byte_flows(&self, case: &str, step: usize) -> (Vec<u16>, Vec<u32>, Vec<u32>) {
         let tokens = self.numbers(case, "tokens", step).into_iter().map(|token| token as u16).collect();
         (tokens, self.numbers(case, "counts", step), self.numbers(case, "labels", step))
     }
 
-    /// Every gradient, to within 1e-5 of the largest of its parameter and 1e-6 of the largest of all.
+    /// Checks every gradient to within 1e-5 of the largest of its parameter plus 1e-6 of the largest of all.
     pub(super) fn check_gradients(&self, case: &str, gradients: &[(String, Vec<f32>)]) {
         let largest_of = |values: &[f32]| values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
         let all = gradients.iter().map(|(_, values)| largest_of(values)).fold(0f32, f32::max);
@@ -130,9 +130,11 @@ impl Golden {
         assert_eq!(gradients.len(), trained, "{case}: every parameter has a gradient");
     }
 
-    /// Trained parameters, to within a hundredth of a step of the learning rate, where exact arithmetic settles them.
-    /// The fixture says where: Adam divides a gradient by its own size, so that one of exactly 0 (a key's bias moves all
-    /// scores of a query alike; the normalisation after the attention takes a value's bias away) gives steps by rounding.
+    /// Checks trained parameters to within a hundredth of a step of the learning rate, except where their values depend
+    /// on rounding. The fixture marks the values to compare: Adam divides a gradient by its own magnitude, so a
+    /// gradient that is exactly 0 in theory yields steps determined by rounding errors. Examples are a key's bias,
+    /// which shifts all scores of a query alike, and a value's bias, which the normalisation after the attention
+    /// removes.
     fn check_parameters(&self, case: &str, found: &ParameterSet, learning_rate: f32) {
         let (mut all, mut left_out) = (0, 0);
         for (name, expected) in self.parameters(&format!("{case}/after/")).iter() {
@@ -147,7 +149,7 @@ impl Golden {
             if !name.contains(".running_") {
                 let (_, before) = self.tensor(&format!("{case}/before/{name}"));
                 assert!(values != before || !settled.contains(&1.0), "{case} {name} was trained");
-                // Nowhere more than five steps (and what weight decay adds).
+                // No value moves by more than five steps (plus weight decay).
                 check(&format!("{case} {name}, from where it was"), values, before, 6.0 * learning_rate);
             }
         }
@@ -156,8 +158,8 @@ impl Golden {
 }
 
 impl Golden {
-    /// The averages of weights after five steps, and the running statistics of the training batches under them, which
-    /// the model is left with.
+    /// Checks the averages of weights after five steps, and the running statistics recomputed over the training batches
+    /// with these averages, which the model keeps.
     fn check_averages(&self, case: &str, model: &mut dyn SequenceClassifier, learning_rate: f32) {
         let average = model.optimiser_state().average;
         let mut averaged = model.parameters();
@@ -191,12 +193,12 @@ fn check(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     }
 }
 
-/// The fixture's language model.
+/// Options of the fixture's language model.
 pub(crate) fn elmo_options() -> ElmoOptions {
     ElmoOptions { embedding: 8, hidden: 8, layers: 2, clip_norm: 0.5, ..ElmoOptions::default() }
 }
 
-/// The fixture's classifiers.
+/// Options of the fixture's classifiers.
 pub(crate) fn classifier_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
     let options = |activation, attention, weight_decay| AttentionLstmOptions {
         lstm: 8,
@@ -244,7 +246,7 @@ pub(crate) fn classifier_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
     ]
 }
 
-/// The fixture's classifiers that are trained together with their ELMo.
+/// Options of the fixture's classifiers that are trained together with their ELMo.
 pub(crate) fn joint_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
     let options = |activation, encoder, dropout| AttentionLstmOptions {
         lstm: 8,
@@ -310,7 +312,7 @@ pub(crate) fn joint_cases() -> Vec<(&'static str, AttentionLstmOptions)> {
     ]
 }
 
-/// The loss under dropout, five steps of pre-training without, the loss after them, and encodings.
+/// Checks the loss under dropout, five steps of pre-training without dropout, the loss after them, and encodings.
 pub(crate) fn check_language_model(new: NewLanguageModel<'_>) {
     let golden = Golden::read();
     for (case, positions) in [("elmo", false), ("elmo_positions", true)] {
@@ -342,7 +344,7 @@ pub(crate) fn check_language_model(new: NewLanguageModel<'_>) {
     }
 }
 
-/// Five steps of every classifier, and the probabilities after them.
+/// Checks five steps of every classifier, and the probabilities after them.
 pub(crate) fn check_classifier(new: NewClassifier<'_>) {
     let golden = Golden::read();
     for (case, options) in classifier_cases() {
@@ -370,7 +372,7 @@ pub(crate) fn check_classifier(new: NewClassifier<'_>) {
     }
 }
 
-/// Five steps of classifier and ELMo together, then encodings and probabilities.
+/// Checks five steps of classifier and ELMo together, then encodings and probabilities.
 pub(crate) fn check_joint(new: NewJoint<'_>) {
     let golden = Golden::read();
     for (case, options) in joint_cases() {
@@ -394,7 +396,7 @@ pub(crate) fn check_joint(new: NewJoint<'_>) {
         let mut encodings = vec![f32::NAN; expected.len()];
         model.encode(&tokens, shape[0], options.pooling_of(BYTES), &mut encodings).unwrap();
         check(&format!("{case} encodings"), &encodings, expected, 1e-5);
-        // The same by flows, each with room for three packets.
+        // The same grouped by flow, each with room for three packets.
         let size = 3 * options.encoded_size();
         let mut packets = encodings.chunks_exact(size);
         let mut place = |there: bool| if there { packets.next().unwrap().to_vec() } else { vec![0.0; size] };

@@ -1,7 +1,7 @@
-//! The deep model, twice: `reference` is short and defines what is computed, `fast` computes the same
-//! quickly. What decides a result is written once and serves both: hyper-parameters, parameter names,
-//! shapes and initial values ([`parameters`]), the loss ([`loss`]), what the loops may ask of an implementation ([`engine`]),
-//! what they feed it ([`packets`]) and the loops themselves ([`training`]).
+//! The deep model in two implementations: `reference` is short and defines the computation, `fast` computes the same
+//! quickly. Everything that affects results is shared by both: hyper-parameters, parameter names, shapes and initial
+//! values ([`parameters`]), the loss ([`loss`]), the interface between loops and implementations ([`engine`]), their
+//! input ([`packets`]) and the loops themselves ([`training`]).
 
 pub(crate) mod checkpoint;
 pub(crate) mod engine;
@@ -28,22 +28,23 @@ use super::{Device, Implementation, ModelError, attention_lstm};
 use etcbench_storage::Determinants;
 use serde::{Deserialize, Serialize};
 
-/// What takes a network's steps.
+/// The optimiser of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OptimiserKind {
     /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
     Adamw,
-    /// Its form by the largest gradients (Kingma and Ba 2015, section 7.1), with decoupled weight decay.
+    /// Adamax, the variant of Adam based on the infinity norm (Kingma and Ba 2015, section 7.1), with decoupled weight
+    /// decay.
     Adamax,
 }
 
-/// How a network's steps are taken.
+/// Optimiser and loss settings of a network.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NetworkOptions {
     /// The run's seed, for dropout.
     pub seed: u64,
-    /// What takes them.
+    /// The optimiser.
     pub optimiser: OptimiserKind,
     /// Decoupled weight decay.
     pub weight_decay: f32,
@@ -51,26 +52,26 @@ pub(crate) struct NetworkOptions {
     pub label_smoothing: f32,
 }
 
-/// Which engine computes, and where.
+/// The implementation and the device it runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Engine {
     /// Fast or reference.
     pub implementation: Implementation,
-    /// The processor, or a CUDA device.
+    /// The CPU, or a CUDA device.
     pub device: Device,
 }
 
 impl Engine {
-    /// The beginning of what determines a result of the deep model's: its version, and this engine.
+    /// Starts the determinants of a result of the deep model: its version and this engine.
     pub(crate) fn determinants(self, what: &'static str) -> Determinants {
         let facts = Determinants::of(what, attention_lstm::ENTRY.version);
         self.device.add_to(facts.and("implementation", &self.implementation))
     }
 
-    /// ELMo with these parameters.
+    /// Creates an ELMo with these parameters.
     ///
     /// # Errors
-    /// A device that the implementation cannot use, parameters of other shapes than the options'.
+    /// The implementation cannot use the device, or the parameters' shapes do not match the options.
     pub(crate) fn language_model(
         self,
         options: &ElmoOptions,
@@ -83,10 +84,10 @@ impl Engine {
         }
     }
 
-    /// The classifier with these parameters.
+    /// Creates a classifier with these parameters.
     ///
     /// # Errors
-    /// As of [`Engine::language_model`].
+    /// Same as [`Engine::language_model`].
     pub(crate) fn classifier(
         self,
         options: &AttentionLstmOptions,
@@ -99,10 +100,10 @@ impl Engine {
         }
     }
 
-    /// A network with these parameters, on the processor.
+    /// Creates a network with these parameters on the CPU.
     ///
     /// # Errors
-    /// Parameters of other shapes than the network's.
+    /// The parameters' shapes do not match the network.
     pub(crate) fn network(
         implementation: Implementation,
         network: &Network,
@@ -115,10 +116,10 @@ impl Engine {
         }
     }
 
-    /// A network that reconstructs what is hidden of its input, on the processor.
+    /// Creates a network that reconstructs hidden parts of its input, on the CPU.
     ///
     /// # Errors
-    /// As of [`Engine::network`].
+    /// Same as [`Engine::network`].
     pub(crate) fn masked_model(
         implementation: Implementation,
         network: &Network,
@@ -131,10 +132,10 @@ impl Engine {
         }
     }
 
-    /// The classifier with its ELMo, to be trained together; `parameters` are those of both.
+    /// Creates the classifier with its ELMo, to be trained together; `parameters` are those of both.
     ///
     /// # Errors
-    /// As of [`Engine::language_model`].
+    /// Same as [`Engine::language_model`].
     pub(crate) fn joint_classifier(
         self,
         options: &AttentionLstmOptions,

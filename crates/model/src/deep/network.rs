@@ -1,6 +1,7 @@
-//! The description of a network: branches of layers, each over some columns of a flow, whose outputs side by
-//! side go through the layers of a trunk. Both engines build what it says, and names, shapes and initial values of parameters
-//! follow from it. Names and shapes are those of a PyTorch state dict, so that weights open there as they are.
+//! Description of a network: branches of layers, each over some columns of a flow, whose concatenated outputs pass
+//! through the layers of a trunk. Both engines build the network from this description, which also determines names,
+//! shapes and initial values of the parameters. Names and shapes match a PyTorch state dict, so that the weights load
+//! there unchanged.
 
 use super::parameters::{
     ParameterSet, Specification, convolution, initial, layer_norm, linear, norm, picture_convolution, token,
@@ -11,112 +12,113 @@ use super::parameters::{
 pub(crate) enum Layer {
     /// A convolution over steps, with a bias.
     Convolution {
-        /// Of its parameters.
+        /// Prefix of its parameters' names.
         name: String,
-        /// Channels of its output.
+        /// Output channels.
         outputs: usize,
-        /// Steps that one output reads.
+        /// Steps that each output reads.
         kernel: usize,
-        /// Steps between two of them.
+        /// Distance in steps between the inputs of two outputs.
         stride: usize,
-        /// Steps of 0 before and after the sequence.
+        /// Zero padding before and after the sequence, in steps.
         padding: [usize; 2],
     },
-    /// A convolution over the rows and columns of a picture, whose pixels are the steps, row by row; with a bias, without padding.
+    /// A 2D convolution over a picture whose pixels are the steps in row-major order; with a bias, without padding.
     PictureConvolution {
-        /// Of its parameters.
+        /// Prefix of its parameters' names.
         name: String,
-        /// Channels of its output.
+        /// Output channels.
         outputs: usize,
-        /// Rows and columns that one output reads.
+        /// Side of the square kernel in pixels.
         kernel: usize,
-        /// Rows and columns of its input.
+        /// Height and width of the input.
         size: [usize; 2],
     },
-    /// A linear layer over all values of a flow, in PyTorch's order: the steps of the first channel first.
+    /// A linear layer over all values of a flow, in PyTorch's order: all steps of the first channel first.
     Linear {
-        /// Of its parameters.
+        /// Prefix of its parameters' names.
         name: String,
-        /// Values of its output.
+        /// Number of output values.
         outputs: usize,
     },
     /// Batch normalisation of each channel over steps and flows.
     Norm {
-        /// Of its parameters and running statistics.
+        /// Prefix of the names of its parameters and running statistics.
         name: String,
     },
     /// `max(x, 0)`.
     Relu,
-    /// `x` where positive, else `e^x - 1`.
+    /// `x` if positive, else `e^x - 1`.
     Elu,
-    /// The largest of so many steps.
+    /// Max pooling over windows of steps.
     MaximumPool {
-        /// Steps that are pooled into one.
+        /// Steps per window.
         size: usize,
-        /// Steps between two of them.
+        /// Distance in steps between two windows.
         stride: usize,
-        /// Steps before and after the sequence that windows may reach into.
+        /// Steps before and after the sequence that windows may extend into.
         padding: [usize; 2],
     },
-    /// The largest of each square of a picture; squares lie side by side.
+    /// Max pooling over adjacent, non-overlapping squares of a picture.
     SquarePool {
-        /// Rows and columns of a square.
+        /// Side of a square in pixels.
         pool: usize,
-        /// Rows and columns of its input.
+        /// Height and width of the input.
         size: [usize; 2],
     },
-    /// The generalised mean over all steps, whose exponent is learned.
+    /// The generalised mean over all steps, with a learned exponent.
     GeneralisedMean {
-        /// Of the exponent.
+        /// Prefix of the exponent's name.
         name: String,
     },
-    /// A linear layer over the values of each step.
+    /// A linear layer applied to each step.
     StepLinear {
-        /// Of its parameters.
+        /// Prefix of its parameters' names.
         name: String,
-        /// Values of a step of its output.
+        /// Output values per step.
         outputs: usize,
     },
-    /// Normalisation of each step by its own mean and variance.
+    /// Layer normalisation: each step by its own mean and variance.
     StepNorm {
-        /// Of its parameters.
+        /// Prefix of its parameters' names.
         name: String,
     },
     /// The Gaussian error linear unit.
     Gelu,
-    /// Attention among the steps that are there, by several heads: of queries, keys and values, each a third of the input's channels.
+    /// Multi-head attention among the present steps. Queries, keys and values are each a third of the input's channels.
     Heads {
-        /// Of which each takes as many channels.
+        /// Number of heads, which share the channels equally.
         heads: usize,
     },
     /// Adds a learned row to each step.
     Positions {
-        /// Of the table.
+        /// Name of the table.
         name: String,
     },
-    /// Puts a learned row in the place of hidden steps.
+    /// Replaces hidden steps by a learned row.
     Hide {
-        /// Of the row.
+        /// Name of the row.
         name: String,
     },
-    /// The mean of the steps that are there.
+    /// The mean of the present steps.
     PresentMean,
-    /// Keeps what comes in for the next [`Layer::Join`]; a layer with an output of its own follows.
+    /// Saves its input for the next [`Layer::Join`]. The layer that follows must write to a new buffer.
     Fork,
-    /// Adds it to what the layers between gave, of which the last is a linear one or dropout: a residual connection.
+    /// Adds the saved input to the output of the layers in between, the last of which is a linear layer or dropout: a
+    /// residual connection.
     Join,
-    /// Drops values in training.
+    /// Dropout in training.
     Dropout {
-        /// Which of the network's it is, from 0.
+        /// Index among the network's dropout layers, from 0.
         number: u32,
-        /// The share dropped.
+        /// Dropout rate.
         rate: f32,
     },
-    /// Drops whole channels of a flow in training.
+    /// Dropout of whole channels of a flow in training.
     ChannelDropout {
-        /// Which of the network's it is, from 0.
+        /// Index among the network's dropout layers, from 0.
         number: u32,
-        /// The share dropped.
+        /// Dropout rate.
         rate: f32,
     },
 }
@@ -124,74 +126,74 @@ pub(crate) enum Layer {
 /// Steps and channels of a flow between two layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
-    /// Steps; 1 where there is no sequence.
+    /// Steps; 1 if there is no sequence.
     pub steps: usize,
-    /// Values of a step.
+    /// Values per step.
     pub channels: usize,
 }
 
 impl Size {
-    /// Values of a flow.
+    /// Returns the number of values of a flow.
     pub(crate) fn values(self) -> usize {
         self.steps * self.channels
     }
 }
 
-/// Layers one after the other.
+/// A sequence of layers.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Branch {
-    /// What they read of a flow.
+    /// The size of its input.
     pub input: Size,
     /// The layers.
     pub layers: Vec<Layer>,
-    /// How many marks of each step follow its values in a row: none; 1 where it is there and 0 where not; that, and 1 where it
-    /// is hidden.
+    /// Number of marks per step that follow the values in a row: 0; 1 for a mark that is 1 if the step is present and 0
+    /// if not; 2 with a second mark that is 1 if the step is hidden.
     pub marks: usize,
 }
 
 /// A network. Of a flow it reads the branches' columns one after the other, each `[steps, channels]`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Network {
-    /// One or more.
+    /// One or more branches.
     pub branches: Vec<Branch>,
-    /// What comes after them; the last layer gives a logit for each class.
+    /// Layers after the branches; the last layer outputs one logit per class.
     pub trunk: Vec<Layer>,
-    /// Number of classes.
+    /// A network. Its input is the branches' columns one after the other, each `[steps, channels]`.
     pub classes: usize,
 }
 
 impl Layer {
-    /// A convolution that moves step by step.
+    /// Creates a convolution with stride 1.
     pub(crate) fn convolution(name: impl Into<String>, outputs: usize, kernel: usize, padding: [usize; 2]) -> Self {
         Self::Convolution { name: name.into(), outputs, kernel, stride: 1, padding }
     }
 
-    /// A linear layer.
+    /// Creates a linear layer.
     pub(crate) fn linear(name: impl Into<String>, outputs: usize) -> Self {
         Self::Linear { name: name.into(), outputs }
     }
 
-    /// Layers around which what they read is added to what they give.
+    /// Wraps layers in a residual connection: their input is added to their output.
     pub(crate) fn residual(layers: impl IntoIterator<Item = Self>) -> impl Iterator<Item = Self> {
         std::iter::once(Self::Fork).chain(layers).chain(std::iter::once(Self::Join))
     }
 
-    /// A linear layer over steps.
+    /// Creates a linear layer applied to each step.
     pub(crate) fn step_linear(name: impl Into<String>, outputs: usize) -> Self {
         Self::StepLinear { name: name.into(), outputs }
     }
 
-    /// A normalisation of steps.
+    /// Creates a layer normalisation.
     pub(crate) fn step_norm(name: impl Into<String>) -> Self {
         Self::StepNorm { name: name.into() }
     }
 
-    /// A normalisation.
+    /// Creates a batch normalisation.
     pub(crate) fn norm(name: impl Into<String>) -> Self {
         Self::Norm { name: name.into() }
     }
 
-    /// What a flow is after it; none where its steps are too few.
+    /// Returns the size of a flow after this layer, or `None` if the input has too few steps.
     pub(crate) fn output(&self, input: Size) -> Option<Size> {
         let steps = |size: usize, stride: usize, padding: [usize; 2]| {
             Some((input.steps + padding[0] + padding[1]).checked_sub(size)? / stride + 1)
@@ -232,7 +234,7 @@ impl Layer {
         .filter(|output| output.steps > 0)
     }
 
-    /// Its parameters and running statistics.
+    /// Returns the specifications of its parameters and running statistics.
     fn specifications(&self, input: Size) -> Vec<Specification> {
         match self {
             Self::Convolution { name, outputs, kernel, .. } => {
@@ -263,23 +265,23 @@ impl Layer {
     }
 }
 
-/// Rows and columns of a picture, where the input is one.
+/// Returns `size` if the input has that many pixels.
 fn picture(input: Size, size: [usize; 2]) -> Option<[usize; 2]> {
     (size[0] * size[1] == input.steps).then_some(size)
 }
 
 impl Branch {
-    /// Layers over an input all of whose steps are there.
+    /// Creates a branch whose steps are always present.
     pub(crate) fn new(input: Size, layers: Vec<Layer>) -> Self {
         Self { input, layers, marks: 0 }
     }
 
-    /// Columns of a row: values and marks.
+    /// Returns the number of columns of a row: values and marks.
     pub(crate) fn columns(&self) -> usize {
         self.input.values() + self.marks * self.input.steps
     }
 
-    /// What a flow is before each layer, and after the last; none where there are too few steps for some layer.
+    /// Returns the size of a flow before each layer and after the last, or `None` if a layer has too few steps.
     pub(crate) fn sizes(&self) -> Option<Vec<Size>> {
         let mut sizes = vec![self.input];
         for layer in &self.layers {
@@ -290,19 +292,19 @@ impl Branch {
 }
 
 impl Network {
-    /// Values of a flow.
+    /// Returns the number of columns of a row.
     pub(crate) fn columns(&self) -> usize {
         self.branches.iter().map(Branch::columns).sum()
     }
 
-    /// The trunk as a branch of its own, over the outputs of the others; none where one has too few steps.
+    /// Returns the trunk as a branch over the outputs of the others, or `None` if a branch has too few steps.
     fn joined(&self) -> Option<Branch> {
         let outputs = self.branches.iter().map(|branch| Some(branch.sizes()?.last()?.values()));
         let channels = outputs.sum::<Option<usize>>()?;
         Some(Branch::new(Size { steps: 1, channels }, self.trunk.clone()))
     }
 
-    /// The branches, and the trunk last; of a single branch the trunk is the end.
+    /// Returns the branches followed by the trunk. With a single branch, the trunk is appended to it.
     pub(crate) fn chains(&self) -> Option<Vec<Branch>> {
         if let [only] = self.branches.as_slice() {
             let layers = only.layers.iter().chain(&self.trunk).cloned().collect();
@@ -313,7 +315,8 @@ impl Network {
         Some(chains)
     }
 
-    /// Its parameters and running statistics in their order; none where a branch has too few steps.
+    /// Returns the specifications of its parameters and running statistics in order, or `None` if a branch has too few
+    /// steps.
     pub(crate) fn specifications(&self) -> Option<Vec<Specification>> {
         let mut all = Vec::new();
         for chain in self.chains()? {
@@ -323,12 +326,13 @@ impl Network {
         Some(all)
     }
 
-    /// Its initial parameters: PyTorch's distributions for these layers, He's for convolutions of pictures; none where a branch has too few steps.
+    /// Returns its initial parameters, or `None` if a branch has too few steps. Uses PyTorch's distributions for these
+    /// layers, and He's for 2D convolutions.
     pub(crate) fn initial(&self, seed: u64) -> Option<ParameterSet> {
         Some(initial(&self.specifications()?, seed))
     }
 
-    /// Values of all layers of one flow, of which a training step keeps about two copies.
+    /// Returns the number of values of all layers for one flow; a training step needs about two copies of them.
     pub(crate) fn values(&self) -> usize {
         let chains = self.chains().unwrap_or_default();
         let shares = |branch: &Branch, sizes: &[Size]| -> usize {

@@ -1,5 +1,5 @@
-//! Golden values of the networks from PyTorch in double precision (`tests/fixtures/deep/make_networks.py`), at
-//! their published sizes, and what else both engines and any number of threads must give alike.
+//! Golden values of the networks from PyTorch in double precision (`tests/fixtures/deep/make_networks.py`) at their
+//! published sizes, and further properties that hold for both engines and any number of threads.
 
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
@@ -19,11 +19,11 @@ use crate::flowpic_cnn::Flowpic;
 use crate::network_model::{Columns, NetworkModel};
 use crate::sequence_cnn::SequenceCnn;
 
-/// As the script has it.
+/// Same value as in the script.
 const SAMPLES: usize = 48;
 const RATE: f32 = 1e-5;
 
-/// How an engine makes a network.
+/// Constructor of a network on an engine.
 type NewNetwork<'a> =
     &'a dyn Fn(&Network, &ParameterSet, NetworkOptions) -> Result<Box<dyn NetworkClassifier>, ModelError>;
 
@@ -84,7 +84,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// What the transformer is pre-trained as.
+/// The transformer's pre-training.
 fn masked() -> Case {
     let columns = Columns { sequences: 0, others: 768 };
     let network = ByteTransformer::masked(&Default::default(), columns).unwrap().network;
@@ -98,7 +98,7 @@ fn mix(mut bits: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-/// The script's values of a parameter: by a counter, out of its name.
+/// Generates the script's values of a parameter from its name and a counter.
 fn drawn(Specification { name, shape, .. }: &Specification) -> Vec<f32> {
     let count = shape.iter().product::<usize>();
     let constant = |value: f32| vec![value; count];
@@ -165,8 +165,8 @@ impl Golden<'_> {
         (self.values(&format!("{case}/rows")), self.numbers(&format!("{case}/labels")))
     }
 
-    /// Gradients of the first step, each to within `bound` of its largest value and 1e-5 of the largest of all (a bias before a
-    /// normalisation has the gradient 0, but for rounding), of all parameters that PyTorch has.
+    /// Checks the gradients of the first step for all parameters that PyTorch has: each within `bound` of its largest
+    /// value plus 1e-5 of the largest of all (the gradient of a bias before a normalisation is 0 up to rounding).
     fn check_gradients(&self, case: &Case, gradients: &[(String, Vec<f32>)], bound: f32) {
         let name = case.name;
         let largest_of = |parameter: &str| self.values(&format!("{name}/largest/{parameter}"))[0];
@@ -197,7 +197,7 @@ impl Golden<'_> {
         assert_eq!(self.numbers(&format!("{name}/count")), [count as u32], "{name}");
     }
 
-    /// Losses of training steps, and what the trained network predicts.
+    /// Checks the losses of training steps and the predictions of the trained network.
     fn check_training(&self, case: &Case, new: NewNetwork<'_>) {
         let mut model = case.model(new);
         let (rows, labels) = self.batch(case.name);
@@ -238,18 +238,19 @@ fn reference_networks_are_those_of_pytorch() {
         let batch = (rows.as_slice(), labels.as_slice());
         let gradients =
             reference::network_gradients(&case.network, &case.parameters(), case.options, weights, batch).unwrap();
-        // On long sequences some gradients are up to 2e-2 apart. That dfdx adds 20,000 rows up one by one in single precision,
-        // and that rounding decides which of nearly equal values is the maximum, would explain it; neither has been shown.
+        // On long sequences some gradients differ by up to 2e-2. Possible causes are that dfdx sums 20,000 rows one by
+        // one in single precision, and that rounding decides which of nearly equal values is the maximum; neither has
+        // been verified.
         let bound = if case.name == "fingerprinting" { 2e-2 } else { 1e-4 };
         golden.check_gradients(&case, &gradients, bound);
         golden.check_training(&case, &reference::network);
     }
 }
 
-/// How an engine makes a network that is pre-trained.
+/// Constructor of a network for pre-training.
 type NewMasked<'a> = &'a dyn Fn(&Network, &ParameterSet, NetworkOptions) -> Result<Box<dyn MaskedModel>, ModelError>;
 
-/// Losses of pre-training steps, and that of the network afterwards, without dropout.
+/// Checks the losses of pre-training steps and the loss of the network afterwards, without dropout.
 fn check_pretraining(golden: &Golden<'_>, new: NewMasked<'_>) {
     let case = masked();
     let mut model = new(&case.network, &case.parameters(), case.options).unwrap();
@@ -261,7 +262,7 @@ fn check_pretraining(golden: &Golden<'_>, new: NewMasked<'_>) {
     }
     let (found, expected) = (model.loss(&rows).unwrap().mean() as f32, golden.values("masked/probabilities")[0]);
     assert!((found - expected).abs() <= 1e-3 * expected, "{found} {expected}");
-    // Nothing hidden is nothing learnt.
+    // Without hidden steps, nothing is learned.
     let before = model.parameters();
     let mut seen = rows;
     let columns = case.network.columns();

@@ -1,4 +1,4 @@
-//! How fast a training goes, for the person waiting: loss, samples per second and the time left.
+//! Training progress for the user: loss, samples per second and remaining time.
 
 use std::time::{Duration, Instant};
 
@@ -6,30 +6,30 @@ use super::checkpoint::Position;
 use super::engine::BatchLoss;
 use etcbench_storage::progress::Progress;
 
-/// A note at most this often.
+/// Minimum time between two notes.
 const NOTES: Duration = Duration::from_secs(2);
 
-/// Counts samples of a training of a known number of epochs.
+/// Counts the samples of a training with a known number of epochs.
 pub(crate) struct Pace {
     unit: &'static str,
     epochs: usize,
-    /// Samples that are still to come.
+    /// Remaining samples.
     left: usize,
-    /// Samples since the start of this process.
+    /// Samples processed since this process started.
     done: usize,
     start: Instant,
     told: Instant,
 }
 
 impl Pace {
-    /// Of `epochs` passes over `samples` in batches of `batch`, `position` of which are done already.
+    /// Creates a counter for `epochs` passes over `samples` in batches of `batch`, resuming at `position`.
     pub(super) fn new(epochs: usize, samples: usize, unit: &'static str, position: &Position, batch: usize) -> Self {
         let earlier = position.epochs.len() * samples + position.batches * batch;
         let now = Instant::now();
         Self { unit, epochs, left: (epochs * samples).saturating_sub(earlier), done: 0, start: now, told: now }
     }
 
-    /// `samples` more are done; `trained` is the loss of the epoch so far.
+    /// Records `samples` more as processed; `trained` is the loss of the epoch so far.
     pub(super) fn advance(&mut self, samples: usize, epoch: usize, trained: BatchLoss, progress: &dyn Progress) {
         self.done += samples;
         self.left = self.left.saturating_sub(samples);

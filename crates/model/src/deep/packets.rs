@@ -1,4 +1,4 @@
-//! What the loops feed the engines: batches of packets as tokens, and flows as encoded packets.
+//! Input of the engines: batches of packets as tokens, and flows as encoded packets.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,7 +6,7 @@ use super::engine::{PacketBatch, Picked};
 use super::parameters::PacketMetadata;
 use etcbench_feature::{FeatureSet, PAD, TokenArray};
 
-/// Some packets of a token array, by number: packet `p` of row `r` is `r * packets + p`. None is empty.
+/// Packets of a token array by number: packet `p` of row `r` is number `r * packets + p`. No packet is empty.
 pub(crate) struct PacketList<'a> {
     tokens: &'a TokenArray,
     /// The packets' numbers.
@@ -14,20 +14,20 @@ pub(crate) struct PacketList<'a> {
 }
 
 impl<'a> PacketList<'a> {
-    /// All packets of these rows that have at least one byte, as they occur.
+    /// Lists all packets of these rows that have at least one byte, in order.
     pub(crate) fn of_rows(tokens: &'a TokenArray, rows: &[usize]) -> Self {
         let numbers = rows.iter().flat_map(|row| row * tokens.packets..(row + 1) * tokens.packets);
         let numbers = numbers.filter(|&number| !bytes(tokens, number).is_empty()).collect();
         Self { tokens, numbers }
     }
 
-    /// The true bytes of packet `number`.
+    /// Returns the bytes of packet `number`, without padding.
     pub(crate) fn bytes(&self, number: usize) -> &'a [u16] {
         bytes(self.tokens, number)
     }
 
-    /// The tokens of some packets by number, shape `[numbers, M]`, where M is the longest packet's length:
-    /// the positions beyond are padding for all of them and change no result.
+    /// Returns the tokens of packets by number, shape `[numbers, M]`, where M is the length of the longest packet:
+    /// positions beyond it are padding in every packet and do not affect results.
     pub(crate) fn batch(&self, numbers: &[usize]) -> Vec<u16> {
         let longest = numbers.iter().map(|&number| self.bytes(number).len()).max().unwrap_or(0);
         let mut batch = vec![PAD; numbers.len() * longest];
@@ -44,18 +44,18 @@ fn bytes(tokens: &TokenArray, number: usize) -> &[u16] {
     &packet[..packet.iter().position(|&token| token == PAD).unwrap_or(packet.len())]
 }
 
-/// What stands beside the vectors of some flows' packets.
+/// Packet metadata of flows.
 #[derive(Default)]
 pub(crate) struct Metadata {
-    /// Values of a flow: N times those of a packet.
+    /// Values per flow: N times those per packet.
     size: usize,
-    /// Shape `[flows, N, columns]`; those of packets with bytes first, in their order, then 0.
+    /// Shape `[flows, N, columns]`; packets with bytes first, in order, then 0.
     values: Vec<f32>,
 }
 
 impl Metadata {
-    /// That of these rows, out of their packet sequences: signed logarithms of lengths and times by packet, of which
-    /// there are at least as many as packets of bytes.
+    /// Reads the metadata of these rows from their packet sequences: signed logarithms of lengths and times by packet.
+    /// A sequence has at least as many packets as the row has packets with bytes.
     pub(crate) fn of_rows(features: &FeatureSet, rows: &[usize], columns: &[PacketMetadata]) -> Self {
         if columns.is_empty() {
             return Self::default();
@@ -82,7 +82,7 @@ impl Metadata {
         Self { size, values }
     }
 
-    /// That of some flows.
+    /// Returns the metadata of the given flows.
     fn batch(&self, flows: &[usize]) -> Vec<f32> {
         flows.iter().flat_map(|flow| &self.values[flow * self.size..(flow + 1) * self.size]).copied().collect()
     }
@@ -91,13 +91,13 @@ impl Metadata {
 /// Flows as the bytes of their packets.
 pub(crate) struct ByteFlows<'a> {
     list: PacketList<'a>,
-    /// Where each flow's packets begin in the list, and where the last one's end.
+    /// The index of each flow's first packet in the list, followed by the total.
     starts: Vec<usize>,
     metadata: Metadata,
 }
 
 impl<'a> ByteFlows<'a> {
-    /// The packets of these rows that have at least one byte; flow `i` is `rows[i]`.
+    /// Collects the packets of these rows that have at least one byte; flow `i` is `rows[i]`.
     pub(crate) fn of_rows(tokens: &'a TokenArray, rows: &[usize], metadata: Metadata) -> Self {
         let mut all = PacketList { tokens, numbers: Vec::new() };
         let mut starts = vec![0];
@@ -108,8 +108,8 @@ impl<'a> ByteFlows<'a> {
         Self { list: all, starts, metadata }
     }
 
-    /// The tokens of some flows' packets, one flow after the other, how many packets each has, which may be none, and
-    /// what stands beside them.
+    /// Returns the tokens of the flows' packets, one flow after the other, the number of packets of each flow, which
+    /// may be 0, and the packet metadata.
     pub(crate) fn batch(&self, flows: &[usize]) -> (Vec<u16>, Vec<u32>, Vec<f32>) {
         let of_flow = |&flow: &usize| &self.list.numbers[self.starts[flow]..self.starts[flow + 1]];
         let counts = flows.iter().map(|flow| of_flow(flow).len() as u32).collect();
@@ -118,30 +118,31 @@ impl<'a> ByteFlows<'a> {
     }
 }
 
-/// The name of the next [`EncodedFlows`].
+/// Identifier of the next [`EncodedFlows`].
 static TABLES: AtomicU64 = AtomicU64::new(0);
 
-/// Flows as sequences of encoded packets; packets that are equal byte for byte share one vector.
+/// Flows as sequences of encoded packets; packets with identical bytes share one vector.
 pub(crate) struct EncodedFlows {
-    /// N.
+    /// N, the number of packets per flow.
     packets: usize,
-    /// As of [`Picked::table`].
+    /// Same as [`Picked::table`].
     table: u64,
-    /// One vector for each distinct packet, and one of 0 where a flow has no byte.
+    /// One vector for each distinct packet, plus a vector of 0 if some flow has no bytes.
     vectors: Vec<f32>,
-    /// The vectors of each flow's packets, shape `[flows, N]`: those with bytes first, in their order, then any.
+    /// The vectors of each flow's packets, shape `[flows, N]`: packets with bytes first, in order; the remaining
+    /// entries are arbitrary.
     index: Vec<u32>,
-    /// Packets with bytes of each flow. A flow without a byte counts as one packet whose vector is 0, since
-    /// something must be predicted of it too.
+    /// Packets with bytes of each flow. A flow without bytes counts as one packet whose vector is 0, since it needs a
+    /// prediction too.
     counts: Vec<u32>,
     metadata: Metadata,
-    /// As of [`PacketBatch::slots`].
+    /// Same as [`PacketBatch::slots`].
     slots: Vec<u32>,
 }
 
 impl EncodedFlows {
-    /// Flows of `packets` packets; `vector_of` has the vector's number for each packet of each flow, shape
-    /// `[flows, packets]`, `None` where a packet has no byte.
+    /// Creates flows of `packets` packets; `vector_of` contains the index of each packet's vector, shape `[flows,
+    /// packets]`, or `None` if the packet has no bytes.
     pub(crate) fn new(packets: usize, size: usize, mut vectors: Vec<f32>, vector_of: &[Option<u32>]) -> Self {
         let mut index = Vec::with_capacity(vector_of.len());
         let mut counts = Vec::with_capacity(vector_of.len() / packets);
@@ -160,23 +161,23 @@ impl EncodedFlows {
         Self { packets, table, vectors, index, counts, metadata: Metadata::default(), slots: Vec::new() }
     }
 
-    /// The same flows, where each vector has slots of which so many have bytes; one that is 0 for want of bytes has one.
+    /// Adds the number of slots with bytes of each vector; the vector of flows without bytes has one slot.
     pub(crate) fn with_slots(self, mut slots: Vec<u32>, size: usize) -> Self {
         slots.resize(self.vectors.len() / size, 1);
         Self { slots, ..self }
     }
 
-    /// The same flows with something beside their packets' vectors.
+    /// Adds packet metadata.
     pub(crate) fn with_metadata(self, metadata: Metadata) -> Self {
         Self { metadata, ..self }
     }
 
-    /// Number of flows.
+    /// Returns the number of flows.
     pub(crate) fn len(&self) -> usize {
         self.counts.len()
     }
 
-    /// What `task` makes of the batch of some flows.
+    /// Calls `task` with the batch of the given flows and returns its result.
     pub(crate) fn with_batch<R>(&self, flows: &[usize], task: impl FnOnce(&PacketBatch<'_>) -> R) -> R {
         let of_flow = |&flow: &usize| &self.index[flow * self.packets..(flow + 1) * self.packets];
         let places = flows.iter().flat_map(of_flow).copied().collect::<Vec<_>>();
@@ -187,8 +188,8 @@ impl EncodedFlows {
         task(&PacketBatch { layers, picked: Some(picked), counts: &counts, metadata: &metadata, slots })
     }
 
-    /// The vectors of some flows, shape `[flows, N, layers + 1, 2 * hidden]`, 0 where there is no packet, and their counts
-    /// of packets.
+    /// Returns the vectors of flows, shape `[flows, N, layers + 1, 2 * hidden]`, 0 where there is no packet, and their
+    /// packet counts.
     #[cfg(test)]
     pub(crate) fn vectors(&self, flows: &[usize], size: usize) -> (Vec<f32>, Vec<u32>) {
         self.with_batch(flows, |batch| {

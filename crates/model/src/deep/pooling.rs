@@ -1,6 +1,6 @@
-//! How the states of a packet's bytes become the packet's vector. The paper leaves it open; `paper/METHOD.md` says what was
-//! tried. A pooled vector has one or more slots, and every slot is made of a range of the packet's bytes: both engines and
-//! every device take that range from here.
+//! Pooling of the states of a packet's bytes into the packet's vector. The paper does not specify it; `paper/METHOD.md`
+//! describes what was tried. A pooled vector has one or more slots, each computed from a range of the packet's bytes:
+//! both engines and all devices take that range from here.
 
 use std::ops::Range;
 
@@ -12,26 +12,26 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum PoolingKind {
     /// The mean over all bytes.
     Mean,
-    /// The means over segments of equal length, side by side; 0 where a packet has no byte of a segment.
+    /// The means over segments of equal length, concatenated; 0 if a packet has no bytes in a segment.
     Segments,
-    /// The largest value of each column over all bytes.
+    /// The maximum of each column over all bytes.
     Maximum,
-    /// The state that each direction ends with: it has read the whole packet.
+    /// The final state of each direction, which has read the whole packet.
     Last,
-    /// The means over segments, weighted by a softmax of learned scores (Lin et al. 2017, equations 1 to 3, with one head
-    /// and without the hidden layer): with as many segments as bytes, attention over the bytes.
+    /// The means over segments, weighted by a softmax of learned scores (Lin et al. 2017, equations 1 to 3, with one
+    /// head and without the hidden layer). With as many segments as bytes, this is attention over the bytes.
     Attention,
-    /// The means over segments, each a step of the LSTM: with as many segments as bytes, the LSTM runs over the bytes.
+    /// The means over segments, each a step of the LSTM. With as many segments as bytes, the LSTM runs over the bytes.
     States,
 }
 
 impl PoolingKind {
-    /// Whether a packet's encoding is by segments.
+    /// Whether packets are encoded by segments.
     pub(crate) fn has_segments(self) -> bool {
         matches!(self, Self::Segments | Self::Attention | Self::States)
     }
 
-    /// Whether the classifier has something to do with the slots of an encoding but to read them side by side.
+    /// Whether the classifier does more with the slots of an encoding than concatenate them.
     pub(crate) fn leaves_slots(self) -> bool {
         matches!(self, Self::Attention | Self::States)
     }
@@ -40,11 +40,11 @@ impl PoolingKind {
 /// A pooling of packets of at most M bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Pooling {
-    /// What is made of a slot's states.
+    /// How the states of a slot are combined.
     pub kind: PoolingKind,
-    /// Vectors of a packet, side by side.
+    /// Vectors per packet, concatenated.
     pub slots: usize,
-    /// Bytes of a segment.
+    /// Bytes per segment.
     pub slot_bytes: usize,
 }
 
@@ -52,7 +52,7 @@ impl Pooling {
     /// The mean over a whole sequence.
     pub(crate) const MEAN: Self = Self { kind: PoolingKind::Mean, slots: 1, slot_bytes: u32::MAX as usize };
 
-    /// The pooling of packets of at most `bytes` bytes; `segments` counts where it is by segments.
+    /// Creates the pooling of packets of at most `bytes` bytes; `segments` is used only if the kind has segments.
     pub(crate) fn new(kind: PoolingKind, segments: usize, bytes: usize) -> Self {
         if kind.has_segments() {
             Self { kind, slots: segments, slot_bytes: bytes.div_ceil(segments).max(1) }
@@ -61,13 +61,13 @@ impl Pooling {
         }
     }
 
-    /// How many slots of a packet of so many bytes have a byte, at least one.
+    /// Returns how many slots of a packet of this length contain bytes, at least one.
     pub(crate) fn filled(self, bytes: usize) -> u32 {
         bytes.div_ceil(self.slot_bytes).clamp(1, self.slots) as u32
     }
 
-    /// The steps of a sequence of this length that make a slot, which may be none. A `reversed` sequence reads the
-    /// packet from its end, and its slots are still those of the packet.
+    /// Returns the steps of a sequence of this length that belong to a slot; the range may be empty. A `reversed`
+    /// sequence reads the packet from its end, but slots still refer to positions in the packet.
     pub(crate) fn steps(self, reversed: bool, length: usize, slot: usize) -> Range<usize> {
         match self.kind {
             PoolingKind::Last => length - 1..length,
@@ -80,7 +80,7 @@ impl Pooling {
         }
     }
 
-    /// The slot that a step of a sequence of this length belongs to.
+    /// Returns the slot that a step of a sequence of this length belongs to.
     pub(crate) fn slot(self, reversed: bool, length: usize, step: usize) -> Option<usize> {
         match self.kind {
             PoolingKind::Last => (step + 1 == length).then_some(0),

@@ -1,41 +1,42 @@
-//! What pre-training gives, and its place in the artifact store: what determines the result names it there, so that no two fits
-//! pre-train the same twice.
+//! The result of a pre-training and its place in the artifact store. The key contains everything that determines the
+//! result, so that no two fits repeat the same pre-training.
 
 use super::checkpoint::Checkpoints;
 use super::parameters::{ParameterSet, Specification};
 use crate::{EpochRecord, FitContext, ModelArchive, ModelError, StageTime};
 use etcbench_storage::Turn;
 
-/// Pre-trained parameters and how they came about.
+/// Pre-trained parameters with a record of their training.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Pretrained {
     /// The parameters.
     pub parameters: ParameterSet,
     /// The training curve.
     pub epochs: Vec<EpochRecord>,
-    /// How long the training took, when it was done.
+    /// Time that the training originally took.
     pub stage: StageTime,
 }
 
-/// A pre-training, to the artifact store.
+/// A pre-training task for the artifact store.
 pub(crate) struct Task<'a> {
-    /// Its stage.
+    /// Stage name.
     pub stage: &'static str,
-    /// In which form the result is kept.
+    /// Format of the stored result.
     pub format: &'static str,
-    /// Names everything that determines the result.
+    /// Key that contains everything that determines the result.
     pub key: &'a str,
     /// The parameters of the result.
     pub specifications: &'a [Specification],
-    /// Samples that go through the training, epochs counted.
+    /// Training samples over all epochs.
     pub samples: u64,
 }
 
 impl Task<'_> {
-    /// The result out of the artifact store, or else by `train`, which goes on from the checkpoints.
+    /// Returns the result from the artifact store, or else computes it with `train`, which resumes from the
+    /// checkpoints.
     ///
     /// # Errors
-    /// Those of the training, and an artifact that cannot be read.
+    /// The training failed, or the stored artifact cannot be read.
     pub(crate) fn result(
         &self,
         context: &FitContext<'_>,

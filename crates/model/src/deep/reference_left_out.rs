@@ -1,4 +1,4 @@
-//! In place of `reference` in a build without that feature; models that ask for it are refused before.
+//! Replaces `reference` in builds without that feature; models that request it are rejected earlier.
 
 use super::NetworkOptions;
 use super::engine::{JointClassifier, LanguageModel, MaskedModel, NetworkClassifier, SequenceClassifier};

@@ -1,5 +1,5 @@
-//! The training of classifiers, written once for both engines: batches in a seeded order, learning rates, the
-//! validation after each epoch, early stopping, and what to say when training diverges.
+//! Training of classifiers, shared by both engines: batches in a seeded order, learning rates, validation after each
+//! epoch, early stopping, and detection of divergence.
 
 use ndarray::ArrayView2;
 use rand::seq::SliceRandom;
@@ -14,16 +14,16 @@ use etcbench_evaluate::{ConfusionMatrix, argmax};
 use etcbench_storage::progress::Progress;
 use etcbench_storage::seed;
 
-/// Flows that go through the classifier at once when it only predicts.
+/// Flows per batch for prediction.
 pub(crate) const PREDICTION_BATCH: usize = 256;
 
-/// What this loop and that of pre-training take beside model and data.
+/// Arguments of the training and pre-training loops in addition to model and data.
 pub(crate) struct Run<'a, 'b> {
     /// The run's seed.
     pub seed: u64,
-    /// Where a killed training continues.
+    /// Checkpoints from which an interrupted training resumes.
     pub checkpoints: &'a mut Checkpoints<'b>,
-    /// Told of every batch and epoch.
+    /// Receives every batch and epoch.
     pub progress: &'a dyn Progress,
 }
 
@@ -33,7 +33,7 @@ pub(super) fn tell_continued(position: &Position, batches: usize, progress: &dyn
     progress.warn(&format!("continuing from epoch {epoch}, {} of {batches} batches done", position.batches));
 }
 
-/// The loss of a step, or which epoch it diverged in.
+/// Returns the loss of a step, or an error with the epoch in which it diverged.
 pub(super) fn in_epoch(
     loss: Result<BatchLoss, ModelError>,
     stage: &str,
@@ -52,7 +52,7 @@ pub(super) fn in_epoch(
     })
 }
 
-/// The validation loss, or which parameter makes it not finite.
+/// Returns the validation loss, or an error that names the parameter that makes it non-finite.
 pub(super) fn after_epoch(
     loss: Result<BatchLoss, ModelError>,
     stage: &str,
@@ -67,7 +67,8 @@ pub(super) fn after_epoch(
     in_epoch(Err(diverged(stage, "the validation loss", NOT_FINITE)), stage, epoch)
 }
 
-/// What the steps of an epoch left must be finite: the last step of a training has no later one to find it out.
+/// Checks that all parameters are finite after an epoch: the last step of a training has no later step that would
+/// detect it.
 pub(super) fn require_finite(parameters: &ParameterSet, stage: &str, epoch: usize) -> Result<(), ModelError> {
     match parameters.first_non_finite() {
         None => Ok(()),
@@ -75,47 +76,47 @@ pub(super) fn require_finite(parameters: &ParameterSet, stage: &str, epoch: usiz
     }
 }
 
-/// How a classifier is trained, whichever it is.
+/// Settings of a classifier's training, for any classifier.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct TrainingOptions {
-    /// The most passes over the training flows.
+    /// Maximum number of passes over the training flows.
     pub epochs: usize,
     /// Flows per step.
     pub batch: usize,
-    /// Epochs without a better validation macro F1 before training stops.
+    /// Epochs without a better validation macro F1 after which training stops.
     pub patience: usize,
-    /// The learning rate that the schedule starts from, or rises to.
+    /// The learning rate at which the schedule starts, or its maximum.
     pub learning_rate: f32,
-    /// How it moves.
+    /// The learning-rate schedule.
     pub schedule: LearningRateSchedule,
-    /// Steps over which it rises to what the schedule says.
+    /// Steps over which the learning rate rises to the schedule's value.
     pub warm_up_steps: usize,
-    /// Whether the averages of the weights validate and predict.
+    /// Whether validation and prediction use the averaged weights.
     pub averages: bool,
 }
 
-/// A classifier together with the flows that it is trained on and validated with.
+/// A classifier together with its training and validation flows.
 pub(crate) trait Learner {
-    /// One optimiser step on these training flows; the loss is that before it.
+    /// Takes one optimiser step on these training flows; returns the loss before the step.
     fn train_step(&mut self, flows: &[usize], labels: &[u32], learning_rate: f32) -> Result<BatchLoss, ModelError>;
 
-    /// Class probabilities of all validation flows, shape `[flows, classes]`.
+    /// Returns the class probabilities of all validation flows, shape `[flows, classes]`.
     fn validate(&mut self) -> Result<Vec<f32>, ModelError>;
 
-    /// Makes the running statistics of the normalisations those of all training flows with the weights as they are;
-    /// `order` names each of them once, in an order that mixes the classes. Asked for only where weights are averaged.
+    /// Recomputes the running statistics of the normalisations over all training flows with the current weights;
+    /// `order` contains each flow once, in an order that mixes the classes. Called only if weights are averaged.
     fn recompute_statistics(&mut self, _order: &[usize]) -> Result<(), ModelError> {
         Ok(())
     }
 
-    /// As of [`SequenceClassifier::dead_layers`].
+    /// Same as [`SequenceClassifier::dead_layers`].
     fn dead_layers(&mut self) -> Vec<String>;
 
-    /// What a checkpoint keeps.
+    /// Returns the state that checkpoints store.
     fn state(&mut self) -> &mut dyn Resumable;
 }
 
-/// A classifier that learns from flows which were encoded before.
+/// A classifier that trains on flows encoded beforehand.
 pub(crate) struct OnEncodings<'a> {
     /// The classifier.
     pub model: &'a mut dyn SequenceClassifier,
@@ -150,13 +151,14 @@ impl Learner for OnEncodings<'_> {
     }
 }
 
-/// Trains the classifier until the macro F1 on the validation flows has not risen for `patience` epochs, then
-/// puts the best epoch's parameters back; without validation flows, for all epochs. Where weights are averaged, these are
-/// the averages, with the statistics of the training flows under them, and so are those that validate. Goes on where `checkpoints`
-/// say that the same training was killed. Labels are those of the learner's training and validation flows.
+/// Trains the classifier until the macro F1 on the validation flows has not improved for `patience` epochs, then
+/// restores the parameters of the best epoch; without validation flows, trains for all epochs. If weights are averaged,
+/// the averages are used for validation and for the result, with running statistics recomputed over the training flows.
+/// Resumes from `checkpoints` if the same training was interrupted. The labels are those of the learner's training and
+/// validation flows.
 ///
 /// # Errors
-/// Training that diverged, or whose rectifiers are all dead.
+/// The training diverged, or the rectifiers of a layer are all dead.
 pub(crate) fn fit_classifier(
     learner: &mut dyn Learner,
     options: &TrainingOptions,
@@ -222,7 +224,7 @@ pub(crate) fn fit_classifier(
         let probabilities = learner.validate()?;
         if !probabilities.iter().all(|value| value.is_finite()) {
             let place = "the predictions for the validation flows";
-            return in_epoch(Err(diverged(TRAINING, place, "gives numbers that are not finite")), TRAINING, epoch)
+            return in_epoch(Err(diverged(TRAINING, place, "contains numbers that are not finite")), TRAINING, epoch)
                 .map(|_| Vec::new());
         }
         let loss = cross_entropy(&probabilities, validation, classes);
@@ -252,9 +254,9 @@ pub(crate) fn fit_classifier(
     Ok(position.epochs)
 }
 
-/// Puts the average of the weights in their place, with running statistics of its own: those of training are of the weights
-/// that it is the average of, and an average of statistics is not what averaged weights give (Izmailov et al. 2018, who
-/// recompute them too). Gives what training continues from.
+/// Replaces the weights by their average and recomputes the running statistics: those from training belong to the
+/// individual weights, and averaging statistics does not yield the statistics of averaged weights (Izmailov et al. 2018
+/// recompute them too). Returns the parameters from which training continues.
 fn use_averages(learner: &mut dyn Learner, order: &[usize]) -> Result<ParameterSet, ModelError> {
     let parameters = learner.state().parameters();
     let mut averaged = parameters.clone();
@@ -264,8 +266,8 @@ fn use_averages(learner: &mut dyn Learner, order: &[usize]) -> Result<ParameterS
     Ok(parameters)
 }
 
-/// What to say of a training that went through all its epochs while the validation macro F1 was still rising: its mean over
-/// the last tenth of the epochs is above that over the tenth before by more than [`RISE`].
+/// Returns a warning if the training used all its epochs while the validation macro F1 was still rising: its mean over
+/// the last tenth of the epochs exceeds that over the tenth before by more than [`RISE`].
 pub(crate) fn still_rising(model: &str, epochs: &[EpochRecord], most: usize) -> Option<String> {
     let scores = epochs.iter().map(|epoch| epoch.validation_macro_f1).collect::<Option<Vec<_>>>()?;
     let width = (most / 10).max(1);
@@ -277,24 +279,24 @@ pub(crate) fn still_rising(model: &str, epochs: &[EpochRecord], most: usize) -> 
     let (before, last) = (mean(before), mean(last));
     (last > before + RISE).then(|| {
         format!(
-            "the validation macro F1 was still rising at the last of {most} epochs ({before:.3} to {last:.3} over the last \
-             {width} and those before); raise model.{model}.epochs"
+            "the validation macro F1 was still rising after all {most} epochs (from a mean of {before:.3} over \
+             {width} epochs to {last:.3} over the last {width}); raise model.{model}.epochs"
         )
     })
 }
 
-/// A rise of the validation macro F1 that is not noise.
+/// Smallest rise of the validation macro F1 that is not considered noise.
 const RISE: f64 = 0.005;
 
-/// A layer that gave nothing but 0 for so many flows on end is dead.
+/// A layer that outputs only 0 for this many consecutive flows is dead.
 const DEAD_FLOWS: usize = 256;
 
-/// One training step, to those who look at it afterwards.
+/// One training step, as seen by the checks after it.
 #[derive(Clone, Copy)]
 struct Step {
-    /// Of which epoch, from 1.
+    /// Epoch, from 1.
     epoch: usize,
-    /// Which of the epoch, from 1.
+    /// Number within the epoch, from 1.
     number: usize,
     /// Flows of its batch.
     flows: usize,
@@ -302,8 +304,9 @@ struct Step {
     all_flows: usize,
 }
 
-/// A layer whose rectifier gives nothing but 0 passes no gradient any more. One small batch may happen to be so; two
-/// on end, of [`DEAD_FLOWS`] flows or all there are, are not. `dead` is what the steps before have seen.
+/// Checks for dead layers: a layer whose rectifier outputs only 0 no longer passes a gradient. This can happen by
+/// chance in one small batch, but not in two consecutive ones with [`DEAD_FLOWS`] flows, or all flows if there are
+/// fewer. `dead` tracks the layers across steps.
 fn check_alive(seen: &[impl AsRef<str>], dead: &mut Vec<DeadLayer>, step: Step) -> Result<(), ModelError> {
     dead.retain(|layer| seen.iter().any(|seen| seen.as_ref() == layer.layer));
     for layer in seen.iter().map(AsRef::as_ref) {
@@ -316,7 +319,8 @@ fn check_alive(seen: &[impl AsRef<str>], dead: &mut Vec<DeadLayer>, step: Step) 
                 known.flows += step.flows;
                 if known.flows >= DEAD_FLOWS.min(step.all_flows) {
                     let (since, number) = (known.epoch, known.step);
-                    let what = format!("has given nothing but 0 since step {number} of epoch {since} (dead rectifier)");
+                    let what =
+                        format!("has output nothing but 0 since step {number} of epoch {since} (dead rectifier)");
                     return in_epoch(Err(diverged(TRAINING, layer, &what)), TRAINING, step.epoch).map(|_| ());
                 }
             }
@@ -328,8 +332,8 @@ fn check_alive(seen: &[impl AsRef<str>], dead: &mut Vec<DeadLayer>, step: Step) 
 /// Writes the class probabilities of a batch's flows.
 type BatchProbabilities<'a> = dyn FnMut(&PacketBatch<'_>, &mut [f32]) -> Result<(), ModelError> + 'a;
 
-/// Class probabilities of all flows, shape `[flows, classes]`, by `probabilities` of a batch; `advance` is told of every
-/// batch.
+/// Returns the class probabilities of all flows, shape `[flows, classes]`, using `probabilities` for each batch; calls
+/// `advance` after every batch.
 pub(crate) fn predict(
     probabilities: &mut BatchProbabilities<'_>,
     flows: &EncodedFlows,
@@ -345,10 +349,10 @@ pub(crate) fn predict(
     Ok(found)
 }
 
-/// Collects the statistics of one batch, beside those of so many rows before; gives its rows.
+/// Collects the statistics of one batch, given the number of rows before it; returns its number of rows.
 type BatchStatistics<'a> = dyn FnMut(&PacketBatch<'_>, u64) -> Result<u64, ModelError> + 'a;
 
-/// Collects the statistics of all flows that `order` names, by those of batches.
+/// Collects the statistics of all flows in `order`, batch by batch.
 pub(crate) fn collect_statistics(
     of_batch: &mut BatchStatistics<'_>,
     flows: &EncodedFlows,
@@ -361,13 +365,13 @@ pub(crate) fn collect_statistics(
     Ok(())
 }
 
-/// Number of batches that [`predict`] tells of.
+/// Returns the number of batches for which [`predict`] calls `advance`.
 pub(crate) fn prediction_batches(flows: usize) -> u64 {
     flows.div_ceil(PREDICTION_BATCH) as u64
 }
 
-/// The learning rate of an epoch's step, which so many steps of the epoch's `batches` came before: the schedule's, of which each
-/// step of a warm-up takes an equal share more (Goyal et al. 2017, section 2.2).
+/// Returns the learning rate of step `step` (from 0) of an epoch with `batches` steps: that of the schedule, scaled up
+/// linearly during warm-up (Goyal et al. 2017, section 2.2).
 fn learning_rate(options: &TrainingOptions, epoch: usize, step: usize, batches: usize) -> f32 {
     let steps = (epoch - 1) * batches + step;
     let scheduled = match options.schedule {
@@ -385,13 +389,13 @@ fn learning_rate(options: &TrainingOptions, epoch: usize, step: usize, batches: 
     }
 }
 
-/// Half a cosine from one rate to another, of which `share` is over.
+/// Returns a rate on half a cosine from `from` to `to`, after a `share` of it.
 fn annealed(from: f64, to: f64, share: f64) -> f64 {
     to + (from - to) * (0.5 * (1.0 + (std::f64::consts::PI * share).cos()))
 }
 
-/// The rate of a step of `all`, from 0: up to `largest` over the first 30 %, then down almost to nothing (Smith and Topin 2018,
-/// with the numbers of PyTorch's `OneCycleLR`; Adam's moments decay as they always do).
+/// Returns the rate of step `step` (from 0) out of `all`: up to `largest` over the first 30 %, then down almost to 0
+/// (Smith and Topin 2018, with the constants of PyTorch's `OneCycleLR`; the decay of Adam's moments is unchanged).
 fn one_cycle(largest: f32, step: usize, all: usize) -> f32 {
     let largest = f64::from(largest);
     let (initial, last) = (largest / 25.0, all as f64 - 1.0);
@@ -404,14 +408,14 @@ fn one_cycle(largest: f32, step: usize, all: usize) -> f32 {
     rate as f32
 }
 
-/// Mean cross-entropy in nats; a probability that was rounded to 0 counts as the smallest positive number.
+/// Returns the mean cross-entropy in nats; a probability rounded to 0 counts as the smallest positive number.
 fn cross_entropy(probabilities: &[f32], labels: &[u32], classes: usize) -> f64 {
     let rows = probabilities.chunks_exact(classes).zip(labels);
     let sum = rows.map(|(row, &label)| -f64::from(row[label as usize].max(f32::MIN_POSITIVE)).ln()).sum::<f64>();
     sum / labels.len() as f64
 }
 
-/// The unweighted mean of F1 over the classes that occur among labels or predictions.
+/// Returns the unweighted mean of F1 over the classes that occur in labels or predictions.
 fn macro_f1(probabilities: &[f32], labels: &[u32], classes: usize) -> f64 {
     let rows = ArrayView2::from_shape((labels.len(), classes), probabilities).expect("a row for each label");
     let confusion = ConfusionMatrix::new(labels, &argmax(rows), classes).expect("labels are classes");
@@ -426,7 +430,7 @@ mod tests {
     use crate::deep::engine::OptimiserState;
     use etcbench_storage::progress::Silent;
 
-    /// A constant rate of 0.5 over so many epochs.
+    /// Options with a constant rate of 0.5.
     fn training(epochs: usize) -> TrainingOptions {
         let schedule = LearningRateSchedule::Constant;
         let (batch, patience) = (64, 5);
@@ -435,7 +439,7 @@ mod tests {
 
     #[test]
     fn macro_f1_is_that_of_scikit_learn() {
-        // sklearn.metrics.f1_score([0, 0, 1, 1, 2], [0, 1, 1, 1, 0], average="macro") of four known classes
+        // sklearn.metrics.f1_score([0, 0, 1, 1, 2], [0, 1, 1, 1, 0], average="macro"), with four known classes
         let predictions: [usize; 5] = [0, 1, 1, 1, 0];
         let probabilities = predictions
             .iter()
@@ -461,8 +465,8 @@ mod tests {
             )
         };
         let rising: Vec<f64> = (0..20).map(|epoch| f64::from(epoch) / 20.0).collect();
-        assert!(told(&rising, 20).unwrap().contains("(0.825 to 0.925 over the last 2 and those before)"));
-        assert_eq!(told(&rising, 21), None, "it was stopped early");
+        assert!(told(&rising, 20).unwrap().contains("(from a mean of 0.825 over 2 epochs to 0.925 over the last 2)"));
+        assert_eq!(told(&rising, 21), None, "training stopped early");
         let level = [0.1, 0.5, 0.7, 0.71, 0.70, 0.71, 0.70, 0.705, 0.70, 0.704];
         assert_eq!(told(&level, 10), None);
         assert_eq!(told(&[0.5], 1), None);
@@ -484,7 +488,7 @@ mod tests {
         let rate = |options: &TrainingOptions, step: usize| learning_rate(options, 1 + step / 3, step % 3, 3);
         let rates = (0..7).map(|step| rate(&constant, step)).collect::<Vec<_>>();
         assert_eq!(rates, [0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5]);
-        // Beside a schedule, its factor comes on top: three steps an epoch.
+        // With a schedule, the warm-up factor multiplies its rate: three steps per epoch.
         let cosine = TrainingOptions { schedule: LearningRateSchedule::Cosine, ..constant };
         for (step, factor) in [(0, 0.2), (3, 0.8), (4, 1.0), (11, 1.0)] {
             let scheduled = rate(&TrainingOptions { warm_up_steps: 0, ..cosine }, step);
@@ -503,14 +507,14 @@ mod tests {
         for (step, expected) in pytorch {
             assert!((rates[step] - expected).abs() < 1e-7, "{step}: {} {expected}", rates[step]);
         }
-        // Too short a training to rise.
+        // A training too short to rise.
         let only = learning_rate(&TrainingOptions { epochs: 1, ..options }, 1, 0, 1);
         assert!(only > 0.0 && only <= 0.5, "{only}");
     }
 
-    /// Predicts right as often as the script says, and remembers which state it was in.
+    /// Predicts correctly as often as the script specifies, and records its current state.
     struct Scripted {
-        /// Share of the flows that are predicted right, by epoch.
+        /// Share of the flows that are predicted correctly, by epoch.
         script: Vec<f32>,
         epoch: usize,
         loss: f64,
@@ -614,12 +618,12 @@ mod tests {
         let mut dead = Vec::new();
         let both = ["classifier.lstm", "classifier.dense"];
         check_alive(&both, &mut dead, step(1)).unwrap();
-        // The LSTM lives on: its steps are counted from the next that gives nothing.
+        // The LSTM has recovered: its steps are counted from the next one that outputs only 0.
         check_alive(&both[1..], &mut dead, step(2)).unwrap();
         let before = dead.clone();
         let error = check_alive(&both, &mut dead, step(3)).unwrap_err().to_string();
         assert!(error.contains("classifier.dense") && error.contains("since step 1 of epoch 4"), "{error}");
-        // What a checkpoint keeps gives the same.
+        // State restored from a checkpoint gives the same result.
         assert_eq!(before.len(), 1);
         assert!(check_alive(&both, &mut before.clone(), step(3)).is_err());
         check_alive(&[""; 0], &mut dead, step(4)).unwrap();

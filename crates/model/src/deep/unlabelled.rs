@@ -1,5 +1,5 @@
-//! Pre-training without labels, written once for language models and for what reconstructs hidden bytes, on both engines:
-//! batches in an order that is another in each epoch, and the validation after each.
+//! Pre-training without labels, shared by language models and models that reconstruct hidden bytes, on both engines:
+//! batches in a new order each epoch, with validation after each epoch.
 
 use rand::seq::SliceRandom;
 
@@ -12,24 +12,24 @@ use super::training::{Run, after_epoch, in_epoch, require_finite, tell_continued
 use crate::{EpochRecord, ModelError};
 use etcbench_storage::seed;
 
-/// A model with the samples that it is pre-trained and validated with, by their numbers.
+/// A model together with its training and validation samples, which are addressed by index.
 pub(crate) trait Unlabelled {
-    /// One optimiser step on these training samples; the loss is that before it.
+    /// Takes one optimiser step on these training samples; returns the loss before the step.
     fn train_step(&mut self, epoch: usize, numbers: &[usize], learning_rate: f32) -> Result<BatchLoss, ModelError>;
 
-    /// The loss of these validation samples.
+    /// Computes the loss on these validation samples.
     fn loss(&mut self, numbers: &[usize]) -> Result<BatchLoss, ModelError>;
 
-    /// What a checkpoint keeps.
+    /// Returns the state that checkpoints store.
     fn state(&mut self) -> &mut dyn Resumable;
 }
 
-/// How it is pre-trained.
+/// Settings of a pre-training.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PretrainingOptions {
-    /// In records, errors and progress.
+    /// Name of the stage in records, errors and progress.
     pub stage: &'static str,
-    /// What samples are called in progress.
+    /// What samples are called in progress messages.
     pub samples: &'static str,
     /// Passes over the training samples.
     pub epochs: usize,
@@ -39,11 +39,11 @@ pub(crate) struct PretrainingOptions {
     pub learning_rate: f32,
 }
 
-/// Pre-trains on the samples `training`, in another order each epoch; `validation` are only measured. Goes on
-/// where checkpoints say that the same training was killed.
+/// Pre-trains on the samples `training` in a new order each epoch; `validation` samples are only evaluated. Resumes
+/// from a checkpoint if the same training was interrupted.
 ///
 /// # Errors
-/// Training that diverged.
+/// The training diverged.
 pub(crate) fn fit_unlabelled(
     model: &mut dyn Unlabelled,
     options: PretrainingOptions,
@@ -117,7 +117,7 @@ pub(crate) struct OnPackets<'a> {
 
 impl<'a> OnPackets<'a> {
     /// # Errors
-    /// No packet of two bytes to learn from.
+    /// No training packet has two bytes, so there is nothing to predict.
     pub(crate) fn new(
         model: &'a mut dyn LanguageModel,
         training: &'a PacketList<'a>,

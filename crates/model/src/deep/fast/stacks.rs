@@ -212,7 +212,7 @@ impl<D: Device> Stacks<D> {
     /// Checks and packs a batch.
     pub(super) fn prepare(&mut self, device: &mut D, tokens: &[u16], packets: usize) -> Result<(), ModelError> {
         if packets == 0 || !tokens.len().is_multiple_of(packets) || tokens.is_empty() {
-            return Err(invalid(format!("{} tokens are not {packets} packets of one length", tokens.len())));
+            return Err(invalid(format!("{} tokens are not {packets} packets of equal length", tokens.len())));
         }
         if u32::try_from(tokens.len()).is_err() {
             return Err(invalid(format!("{} tokens are too many for one batch", tokens.len())));
@@ -222,14 +222,14 @@ impl<D: Device> Stacks<D> {
         }
         let width = tokens.len() / packets;
         if let Some(known) = self.positions.as_ref().map(|positions| positions.count).filter(|&count| count < width) {
-            return Err(invalid(format!("packets of {width} bytes, and positions of {known} are known")));
+            return Err(invalid(format!("packets of {width} bytes exceed the {known} positions with an embedding")));
         }
         let batch = &mut self.batch;
         batch.lengths.clear();
         for (packet, row) in tokens.chunks_exact(width).enumerate() {
             let length = row.iter().position(|&token| token == PAD).unwrap_or(width);
             if length == 0 || row[length..].iter().any(|&token| token != PAD) {
-                return Err(invalid(format!("packet {packet} of a batch has padding before a byte, or no byte")));
+                return Err(invalid(format!("packet {packet} of a batch has padding before a byte, or no bytes")));
             }
             batch.lengths.push(length as u32);
         }
@@ -458,7 +458,10 @@ impl<D: Device> Stacks<D> {
         self.prepare(device, tokens, packets)?;
         let values = packets * (self.options.layers + 1) * 2 * pooling.slots * self.options.hidden;
         if output.len() != values {
-            return Err(invalid(format!("{} values do not hold the vectors of {packets} packets", output.len())));
+            return Err(invalid(format!(
+                "a buffer of {} values does not fit the vectors of {packets} packets",
+                output.len()
+            )));
         }
         device.reserve(encodings, values);
         for turn in Self::turns(device) {

@@ -1,5 +1,5 @@
-//! Hyper-parameters ([`options`]), and the parameters that are trained: their names, shapes, initial values and learning
-//! rates ([`specification`]), and their values ([`set`]).
+//! Hyper-parameters ([`options`]) and trained parameters: their names, shapes, initial values and learning rates
+//! ([`specification`]), and their values ([`set`]).
 
 mod options;
 mod set;

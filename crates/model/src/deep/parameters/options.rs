@@ -1,4 +1,4 @@
-//! The keys of `[model.attention_lstm]`: sizes of the layers, and how they are trained.
+//! The keys of `[model.attention_lstm]`: layer sizes and training settings.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,13 +15,13 @@ pub const MODEL: &str = "attention_lstm";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ElmoOptions {
-    /// Size of a byte's embedding; equal to `hidden`, since the layer mix adds the two.
+    /// Size of a byte's embedding; equal to `hidden`, because the layer mix adds the two.
     pub embedding: usize,
     /// Size of one direction's state.
     pub hidden: usize,
-    /// LSTM layers of each direction.
+    /// LSTM layers per direction.
     pub layers: usize,
-    /// Whether a byte's position in its packet has an embedding of its own, added to that of the byte.
+    /// Whether the embedding of a byte's position in its packet is added to that of the byte.
     pub positions: bool,
     /// Passes over the training packets.
     pub epochs: usize,
@@ -29,17 +29,17 @@ pub struct ElmoOptions {
     pub batch: usize,
     /// Adam's learning rate.
     pub learning_rate: f32,
-    /// The largest global norm of a gradient.
+    /// Maximum global norm of a gradient.
     pub clip_norm: f32,
-    /// Share of each layer's states that are dropped while pre-training.
+    /// Dropout rate of each layer's states during pre-training.
     pub dropout: f32,
-    /// Datasets that it is pre-trained on beside the training part.
+    /// Datasets used for pre-training in addition to the training part.
     pub corpus: Vec<String>,
-    /// The most packets that are drawn of them and the training part together.
+    /// Maximum number of packets drawn from them and the training part together.
     pub corpus_packets: usize,
-    /// The file of a pre-trained ELMo, relative to the project's folder; empty where one is to be pre-trained.
+    /// File of a pre-trained ELMo, relative to the project's folder; empty to pre-train one.
     pub pretrained: String,
-    /// Whether that one may have seen test and validation flows.
+    /// Whether the pre-trained ELMo may have seen test and validation flows.
     pub accept_seen: bool,
 }
 
@@ -64,78 +64,79 @@ impl Default for ElmoOptions {
 }
 
 impl ElmoOptions {
-    /// Whether an ELMo can be trained with these.
+    /// Checks whether an ELMo can be trained with these options.
     ///
     /// # Errors
-    /// The first key with a value that is out of its range.
+    /// A value is out of range; reports the first such key.
     pub fn validate(&self) -> Result<(), ModelError> {
         AttentionLstmOptions { elmo: self.clone(), ..AttentionLstmOptions::default() }.validate()
     }
 
-    /// These without where its packets come from, which are known by themselves.
+    /// Returns these options without the source of the packets, which callers identify by other means.
     pub fn without_source(&self) -> Self {
         let Self { corpus, corpus_packets, pretrained, accept_seen, .. } = Self::default();
         Self { corpus, corpus_packets, pretrained, accept_seen, ..self.clone() }
     }
 
-    /// Checks the keys that say where its packets come from.
+    /// Checks the keys that define where the packets come from.
     fn validate_source(&self) -> Result<(), ModelError> {
         if !self.corpus.is_empty() && !self.pretrained.is_empty() {
-            let text = "elmo.corpus and elmo.pretrained exclude each other: an ELMo is pre-trained on a corpus, or \
-                        comes pre-trained";
+            let text = "elmo.corpus and elmo.pretrained exclude each other: an ELMo is either pre-trained on a \
+                        corpus or loaded from a file";
             return Err(problem(text.to_owned()));
         }
         if let Some(name) = first_repeated(&self.corpus) {
-            return Err(problem(format!("elmo.corpus names {name} twice; name it once")));
+            return Err(problem(format!("elmo.corpus lists {name} twice; list it once")));
         }
         Ok(())
     }
 }
 
-/// Activation of the classifier's LSTM cell: it takes the place of both hyperbolic tangents, of the candidate
-/// and of the output.
+/// Activation of the classifier's LSTM cell. It replaces both hyperbolic tangents, that of the candidate and that of
+/// the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Activation {
-    /// `max(x, 0)`, the paper's.
+    /// `max(x, 0)`, as in the paper.
     Relu,
-    /// The standard cell's.
+    /// As in the standard cell.
     Tanh,
 }
 
-/// How the learning rate moves over the epochs.
+/// Learning-rate schedule over the epochs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum LearningRateSchedule {
-    /// It stays.
+    /// Constant.
     Constant,
-    /// Half a cosine from the full rate towards 0, per epoch (Loshchilov and Hutter 2017, without restarts).
+    /// Half a cosine from the full rate to 0, updated per epoch (Loshchilov and Hutter 2017, without restarts).
     Cosine,
     /// Up to the full rate over the first 30 % of all steps, then down almost to 0 (Smith and Topin 2018).
     OneCycle,
 }
 
-/// Which weights validate and predict.
+/// Weights used for validation and prediction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum WeightAveraging {
-    /// Those of the last step.
+    /// The weights of the last step.
     None,
-    /// The exponential average of those after each step (Polyak and Juditsky 1992; the bias correction is Adam's).
+    /// The exponential average of the weights after each step (Polyak and Juditsky 1992; the bias correction is
+    /// Adam's).
     Exponential,
 }
 
-/// What the classifier reads a packet's bytes through.
+/// Encoder of a packet's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Encoder {
     /// The pre-trained ELMo, unchanged while the classifier trains.
     Frozen,
-    /// The pre-trained ELMo, trained on together with the classifier.
+    /// The pre-trained ELMo, trained further together with the classifier.
     FineTuned,
-    /// No pre-training: the ELMo is trained together with the classifier from its initial values.
+    /// An ELMo without pre-training, trained together with the classifier from its initial values.
     FromScratch,
-    /// No training at all: an ELMo as it is initialised, also unchanged, that is fixed random features.
+    /// An ELMo with its initial values, never trained: fixed random features.
     #[serde(rename = "none")]
     Untrained,
 }
@@ -147,78 +148,78 @@ impl Encoder {
     }
 }
 
-/// What becomes of packet vectors before the LSTM reads them.
+/// Normalisation of the packet vectors before the LSTM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Normalisation {
-    /// They are read as they are.
+    /// No normalisation.
     None,
     /// Batch normalisation over all packets of a batch (Ioffe and Szegedy 2015), after the mix of the layers.
     Batch,
 }
 
-/// What the LSTM reads of a packet beside its bytes.
+/// Packet metadata that the LSTM reads in addition to the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum PacketMetadata {
-    /// `ln(1 + bytes)` of the length that the IP header declares.
+    /// `ln(1 + bytes)` with the length declared in the IP header.
     Length,
-    /// 1 from the sender of the flow's first packet, -1 towards it.
+    /// 1 for packets from the sender of the flow's first packet, -1 for packets to it.
     Direction,
-    /// `ln(1 + microseconds)` since the packet before.
+    /// `ln(1 + microseconds)` since the previous packet.
     Time,
 }
 
-/// The keys of `[model.attention_lstm]`; defaults are the paper's.
+/// The keys of `[model.attention_lstm]`; defaults follow the paper.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct AttentionLstmOptions {
-    /// Size of the LSTM's state, and of the attention.
+    /// Size of the LSTM's state and of the attention.
     pub lstm: usize,
-    /// Whether self-attention (and the normalisation after it) follows the LSTM.
+    /// Whether self-attention and another normalisation follow the LSTM.
     pub attention: bool,
     /// Size of the fully connected layer.
     pub dense: usize,
-    /// Of the LSTM cell.
+    /// Activation of the LSTM cell.
     pub activation: Activation,
-    /// The most passes over the training flows.
+    /// Maximum number of passes over the training flows.
     pub epochs: usize,
     /// Flows per step.
     pub batch: usize,
-    /// Adam's learning rate at the start.
+    /// Adam's initial learning rate.
     pub learning_rate: f32,
     /// Decoupled weight decay (AdamW); 0 for Adam.
     pub weight_decay: f32,
-    /// The largest global norm of a gradient.
+    /// Maximum global norm of a gradient.
     pub clip_norm: f32,
-    /// Share dropped of the packet vectors, and before the output layer.
+    /// Dropout rate of the packet vectors and before the output layer.
     pub dropout: f32,
-    /// Epochs without a better validation macro F1 before training stops.
+    /// Epochs without a better validation macro F1 after which training stops.
     pub patience: usize,
-    /// How the learning rate moves over the epochs.
+    /// Learning-rate schedule over the epochs.
     pub learning_rate_schedule: LearningRateSchedule,
-    /// Steps over which the learning rate rises to what the schedule says.
+    /// Steps over which the learning rate rises to the schedule's value.
     pub warm_up_steps: usize,
-    /// What the flows of each class count in the loss.
+    /// Weight of each class's flows in the loss.
     pub class_weights: ClassWeights,
     /// Share of each target that is spread over all classes.
     pub label_smoothing: f32,
-    /// Which weights validate and predict.
+    /// Weights used for validation and prediction.
     pub weight_averaging: WeightAveraging,
-    /// What is left of a weight in their average after one more step.
+    /// Share of the average that is kept at each step.
     pub weight_averaging_decay: f32,
-    /// What packets are read through.
+    /// Encoder of the packets.
     pub encoder: Encoder,
-    /// How the states of a packet's bytes become its vector.
+    /// Pooling of the states of a packet's bytes into its vector.
     pub pooling: PoolingKind,
-    /// Parts of a packet with a mean of their own, where pooling has such.
+    /// Segments of a packet that are averaged separately, if the pooling uses segments.
     pub segments: usize,
-    /// What becomes of packet vectors before the LSTM.
+    /// Normalisation of the packet vectors before the LSTM.
     pub normalisation: Normalisation,
-    /// What stands beside a packet's vector, in this order.
+    /// Metadata appended to a packet's vector, in this order.
     pub packet_metadata: Vec<PacketMetadata>,
-    /// Fine-tuning: each layer of the ELMo learns this many times slower than the one above it, the uppermost than the
-    /// classifier (Howard and Ruder 2018, section 3.2, who suggest 2.6).
+    /// Fine-tuning: the learning rate of each ELMo layer is that of the layer above divided by this; the uppermost
+    /// one's is that of the classifier divided by this (Howard and Ruder 2018, section 3.2, who suggest 2.6).
     pub layer_rate_divisor: f32,
     /// The language model.
     pub elmo: ElmoOptions,
@@ -255,44 +256,44 @@ impl Default for AttentionLstmOptions {
     }
 }
 
-/// The largest size of a layer, so that a mistyped number is an error and not an exhausted memory.
+/// Maximum size of a layer, so that a mistyped number is reported instead of exhausting the memory.
 const LARGEST_LAYER: usize = 8192;
 
-/// The most steps of a warm-up: more than any training takes.
+/// Maximum number of warm-up steps: more than any training has.
 const LARGEST_WARM_UP: usize = 1_000_000_000;
 
 impl AttentionLstmOptions {
-    /// How packets of at most `bytes` bytes are pooled.
+    /// Returns the pooling of packets of at most `bytes` bytes.
     pub(crate) fn pooling_of(&self, bytes: usize) -> Pooling {
         Pooling::new(self.pooling, self.segments, bytes)
     }
 
-    /// Slots of a packet's encoding.
+    /// Returns the number of slots of a packet's encoding.
     pub(crate) fn slots(&self) -> usize {
         self.pooling_of(0).slots
     }
 
-    /// Values of a packet's encoding in one layer: both directions, all slots.
+    /// Returns the number of values of a packet's encoding in one layer: both directions, all slots.
     pub(crate) fn encoded_size(&self) -> usize {
         2 * self.elmo.hidden * self.slots()
     }
 
-    /// Values of a packet's vector, or of one of its steps where it has several.
+    /// Returns the number of values of a packet's vector, or of one of its steps if it has several.
     pub(crate) fn packet_size(&self) -> usize {
         if self.pooling.leaves_slots() { 2 * self.elmo.hidden } else { self.encoded_size() }
     }
 
-    /// Whether the LSTM reads normalised values.
+    /// Whether the LSTM's input is normalised.
     pub(crate) fn is_normalised(&self) -> bool {
         self.normalisation == Normalisation::Batch
     }
 
-    /// The decay of the average of the weights, where there is one.
+    /// Returns the decay of the weights' average, or `None` if weights are not averaged.
     pub(crate) fn averaging(&self) -> Option<f32> {
         (self.weight_averaging == WeightAveraging::Exponential).then_some(self.weight_averaging_decay)
     }
 
-    /// How the classifier is trained.
+    /// Returns the settings of the classifier's training.
     pub(crate) fn training(&self) -> TrainingOptions {
         TrainingOptions {
             epochs: self.epochs,
@@ -305,15 +306,15 @@ impl AttentionLstmOptions {
         }
     }
 
-    /// Values of a packet as the LSTM reads them: its vector and what stands beside it.
+    /// Returns the number of values per LSTM step: the packet's vector and its metadata.
     pub(crate) fn step_size(&self) -> usize {
         self.packet_size() + self.packet_metadata.len()
     }
 
-    /// Checks what types cannot.
+    /// Checks the constraints that the types do not express.
     ///
     /// # Errors
-    /// A value out of range, with its key.
+    /// A value is out of range; the message contains its key.
     pub(crate) fn validate(&self) -> Result<(), ModelError> {
         let elmo = &self.elmo;
         elmo.validate_source()?;
@@ -355,7 +356,7 @@ impl AttentionLstmOptions {
         }
         self.class_weights.check().map_err(problem)?;
         if first_repeated(&self.packet_metadata).is_some() {
-            return Err(problem("packet_metadata names a value twice".to_owned()));
+            return Err(problem("packet_metadata lists a value twice; list it once".to_owned()));
         }
         let divisor = self.layer_rate_divisor;
         if !(divisor >= 1.0 && divisor.is_finite()) {

@@ -1,6 +1,6 @@
-//! What parameters there are: names, shapes, initial values, and how far below the output they lie, which decides their
-//! learning rates in fine-tuning. Names and the order of the LSTM's gates (input, forget, candidate, output) are those of a
-//! PyTorch state dict, so that weights open there as they are.
+//! Specifications of parameters: names, shapes, initial values, and their distance from the output, which determines
+//! their learning rates in fine-tuning. Names and the order of the LSTM's gates (input, forget, candidate, output)
+//! match a PyTorch state dict, so that the weights load there unchanged.
 
 use std::collections::BTreeMap;
 
@@ -11,33 +11,33 @@ use super::{AttentionLstmOptions, ElmoOptions, Encoder, ParameterSet};
 use crate::deep::pooling::PoolingKind;
 use etcbench_storage::seed;
 
-/// The name of the embedding of positions.
+/// Name of the position embedding.
 pub(crate) const POSITIONS: &str = "elmo.positions.weight";
 
-/// How a parameter begins.
+/// Initial distribution of a parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Initialisation {
-    /// All values are this one.
+    /// This value everywhere.
     Constant(f32),
-    /// Normally distributed with this deviation around 0.
+    /// Normal distribution with mean 0 and this standard deviation.
     Normal(f32),
-    /// Evenly distributed within 1 over the root of this number.
+    /// Uniform distribution within ±1 / sqrt(n), with n this number.
     Uniform(usize),
-    /// Evenly distributed within the root of 6 over this number (He et al. 2015).
+    /// Uniform distribution within ±sqrt(6 / n), with n this number (He et al. 2015).
     He(usize),
-    /// As [`Self::Uniform`] of an LSTM's states, 1 more for the forget gates.
+    /// Same as [`Self::Uniform`] with the size of an LSTM's state, plus 1 for the forget gates.
     Gates(usize),
 }
 
 /// A parameter, or running statistics.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Specification {
-    /// Its name in files and errors.
+    /// Name in files and errors.
     pub name: String,
     /// Dimensions.
     pub shape: Vec<usize>,
     initialisation: Initialisation,
-    /// How many layers below the classifier it lies: 0 of its own, 1 of the ELMo's uppermost layer.
+    /// Number of layers below the classifier: 0 for the classifier's own parameters, 1 for the ELMo's uppermost layer.
     depth: usize,
 }
 
@@ -46,7 +46,7 @@ impl Specification {
         Self { name: name.into(), shape: shape.to_vec(), initialisation, depth: 0 }
     }
 
-    /// A parameter that begins with one value everywhere.
+    /// Creates a parameter initialised with one value everywhere.
     pub(crate) fn constant(name: impl Into<String>, shape: &[usize], value: f32) -> Self {
         Self::new(name, shape, Initialisation::Constant(value))
     }
@@ -55,12 +55,13 @@ impl Specification {
         Self { depth, ..self }
     }
 
-    /// Number of values.
+    /// Returns the number of values.
     pub(crate) fn count(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Its initial values. Every parameter has a random stream of its own, so adding one never changes another.
+    /// Returns its initial values. Every parameter has its own random stream, so adding a parameter never changes the
+    /// others.
     fn initial(&self, seed: u64) -> Vec<f32> {
         let count = self.count();
         let mut generator = seed::generator(seed, &format!("initialisation {}", self.name));
@@ -84,14 +85,14 @@ impl Specification {
     }
 }
 
-/// ELMo's parameters in their order; `vocabulary` counts the padding token, `bytes` is M.
+/// Returns ELMo's parameters in order; `vocabulary` includes the padding token, `bytes` is M.
 pub(crate) fn elmo_specifications(options: &ElmoOptions, vocabulary: usize, bytes: usize) -> Vec<Specification> {
     let mut specifications = encoder_specifications(options, vocabulary, bytes);
     specifications.extend(linear("elmo.head", options.hidden, vocabulary));
     specifications
 }
 
-/// Those of them that encode a packet: all but the language model's head.
+/// Returns the parameters of ELMo that encode a packet: all except the language model's head.
 pub(crate) fn encoder_specifications(options: &ElmoOptions, vocabulary: usize, bytes: usize) -> Vec<Specification> {
     let ElmoOptions { embedding, hidden, layers, positions, .. } = *options;
     let table =
@@ -108,7 +109,7 @@ pub(crate) fn encoder_specifications(options: &ElmoOptions, vocabulary: usize, b
     specifications
 }
 
-/// The classifier's parameters and running statistics in their order.
+/// Returns the classifier's parameters and running statistics in order.
 pub(crate) fn classifier_specifications(options: &AttentionLstmOptions, classes: usize) -> Vec<Specification> {
     let AttentionLstmOptions { lstm: hidden, dense, .. } = *options;
     let zero = Initialisation::Constant(0.0);
@@ -144,7 +145,8 @@ fn lstm(name: &str, input: usize, hidden: usize) -> [Specification; 3] {
     ]
 }
 
-/// A convolution over steps, whose weight and bias both begin by the number of values that one output reads.
+/// A convolution over steps; the initial range of weight and bias depends on the number of values that one output
+/// reads.
 pub(crate) fn convolution(name: &str, input: usize, output: usize, kernel: usize) -> [Specification; 2] {
     let uniform = Initialisation::Uniform(input * kernel);
     [
@@ -153,8 +155,8 @@ pub(crate) fn convolution(name: &str, input: usize, output: usize, kernel: usize
     ]
 }
 
-/// A convolution over pictures. Its bias begins at 0, since most pixels are so near 0 that a bias alone would decide which channels
-/// are ever above it.
+/// A 2D convolution. Its bias is initially 0, because most pixels are so close to 0 that a random bias alone would
+/// decide which channels ever pass the rectifier.
 pub(crate) fn picture_convolution(name: &str, input: usize, output: usize, kernel: usize) -> [Specification; 2] {
     let shape = [output, input, kernel, kernel];
     [
@@ -163,7 +165,7 @@ pub(crate) fn picture_convolution(name: &str, input: usize, output: usize, kerne
     ]
 }
 
-/// A linear layer, whose weight and bias both begin by the number of its inputs.
+/// A linear layer; the initial range of weight and bias depends on the number of inputs.
 pub(crate) fn linear(name: &str, input: usize, output: usize) -> [Specification; 2] {
     let uniform = Initialisation::Uniform(input);
     [
@@ -178,7 +180,7 @@ pub(crate) fn layer_norm(name: &str, size: usize) -> [Specification; 2] {
         .map(|(part, value)| Specification::constant(format!("{name}.{part}"), &[size], value))
 }
 
-/// Learned values that are added or put in: small numbers around 0, as Devlin et al. 2019 have them.
+/// Learned values that are added or inserted: initially small numbers around 0, as in Devlin et al. 2019.
 pub(crate) fn token(name: &str, shape: &[usize]) -> Specification {
     Specification::new(name, shape, Initialisation::Normal(0.02))
 }
@@ -189,8 +191,8 @@ pub(crate) fn norm(name: &str, size: usize) -> [Specification; 4] {
         .map(|(part, value)| Specification::new(format!("{name}.{part}"), &[size], Initialisation::Constant(value)))
 }
 
-/// What the learning rates of parameters are multiplied by where classifier and ELMo are trained together. Only
-/// fine-tuning slows the ELMo down: without pre-training there is nothing in it to be kept.
+/// Returns factors for the learning rates of parameters when classifier and ELMo are trained together. Only fine-tuning
+/// slows the ELMo down: without pre-training there is nothing to preserve.
 pub(crate) fn rate_factors(options: &AttentionLstmOptions, specifications: &[Specification]) -> BTreeMap<String, f32> {
     let factor = |depth: usize| match options.encoder {
         Encoder::FineTuned => (1.0 / f64::from(options.layer_rate_divisor).powi(depth as i32)) as f32,
@@ -199,17 +201,17 @@ pub(crate) fn rate_factors(options: &AttentionLstmOptions, specifications: &[Spe
     specifications.iter().map(|known| (known.name.clone(), factor(known.depth))).collect()
 }
 
-/// ELMo's initial parameters.
+/// Returns ELMo's initial parameters.
 pub(crate) fn initial_elmo(options: &ElmoOptions, vocabulary: usize, bytes: usize, seed: u64) -> ParameterSet {
     initial(&elmo_specifications(options, vocabulary, bytes), seed)
 }
 
-/// The classifier's initial parameters.
+/// Returns the classifier's initial parameters.
 pub(crate) fn initial_classifier(options: &AttentionLstmOptions, classes: usize, seed: u64) -> ParameterSet {
     initial(&classifier_specifications(options, classes), seed)
 }
 
-/// The initial values of these parameters.
+/// Returns the initial values of these parameters.
 pub(crate) fn initial(specifications: &[Specification], seed: u64) -> ParameterSet {
     let mut set = ParameterSet::default();
     for specification in specifications {

@@ -26,10 +26,10 @@ use crate::deep::pooling::{Pooling, PoolingKind};
 use etcbench_feature::PAD;
 use etcbench_storage::seed;
 
-/// The classifier on the processor; `parameters` are taken as they are.
+/// Creates the classifier on the CPU with a copy of `parameters`.
 ///
 /// # Errors
-/// Parameters whose shapes are not those of `options`.
+/// The parameters' shapes do not match `options`.
 pub(crate) fn classifier(
     options: &AttentionLstmOptions,
     parameters: &ParameterSet,
@@ -38,10 +38,10 @@ pub(crate) fn classifier(
     Ok(Box::new(Reference::new(Cpu::default(), options, parameters, seed)?))
 }
 
-/// The same on a device; a graphics card needs the Cargo feature `dfdx-cuda`.
+/// Same as [`classifier`] on any device; a GPU requires the Cargo feature `dfdx-cuda`.
 ///
 /// # Errors
-/// As of [`classifier`], and a device that is not there.
+/// Same as [`classifier`], or the device is not available.
 pub(crate) fn classifier_on(
     options: &AttentionLstmOptions,
     parameters: &ParameterSet,
@@ -57,10 +57,10 @@ pub(crate) fn classifier_on(
     }
 }
 
-/// The classifier with its ELMo, to be trained together, on the processor; `parameters` are those of both.
+/// Creates the classifier with its ELMo, to be trained together, on the CPU; `parameters` are those of both.
 ///
 /// # Errors
-/// As of [`classifier`].
+/// Same as [`classifier`].
 pub(crate) fn joint_classifier(
     options: &AttentionLstmOptions,
     parameters: &ParameterSet,
@@ -69,10 +69,10 @@ pub(crate) fn joint_classifier(
     Ok(Box::new(Reference::joint(Cpu::default(), options, parameters, seed)?))
 }
 
-/// The same on a device; a graphics card needs the Cargo feature `dfdx-cuda`.
+/// Same as [`joint_classifier`] on any device; a GPU requires the Cargo feature `dfdx-cuda`.
 ///
 /// # Errors
-/// As of [`classifier_on`].
+/// Same as [`classifier_on`].
 pub(crate) fn joint_classifier_on(
     options: &AttentionLstmOptions,
     parameters: &ParameterSet,
@@ -88,7 +88,7 @@ pub(crate) fn joint_classifier_on(
     }
 }
 
-/// The gradients of a batch's mean loss by name.
+/// Returns the gradients of a batch's mean loss by name.
 #[cfg(test)]
 pub(crate) fn gradients(
     options: &AttentionLstmOptions,
@@ -102,7 +102,7 @@ pub(crate) fn gradients(
     Ok(model.gradients(&Packets::Encoded(batch), labels)?.1)
 }
 
-/// The gradients of classifier and ELMo.
+/// Returns the gradients of classifier and ELMo.
 #[cfg(test)]
 pub(crate) fn joint_gradients(
     options: &AttentionLstmOptions,
@@ -117,9 +117,9 @@ pub(crate) fn joint_gradients(
 struct Reference<D> {
     device: D,
     options: AttentionLstmOptions,
-    /// The ELMo's, where it is trained too.
+    /// The stacks of the ELMo if it is trained too.
     stacks: Option<Stacks>,
-    /// What the learning rates of its parameters are multiplied by.
+    /// Factors for the learning rates of the ELMo's parameters.
     rates: BTreeMap<String, f32>,
     classes: usize,
     loss: Loss,
@@ -129,20 +129,20 @@ struct Reference<D> {
     dead: Vec<&'static str>,
 }
 
-/// Statistics of the batch by the name of the normalisation, to be worked into the running ones.
+/// Statistics of the batch by name of the normalisation, for the update of the running statistics.
 type Statistics = Vec<(&'static str, BatchStatistics)>;
 
-/// What the LSTM reads of a batch.
+/// The LSTM's input for a batch.
 struct Steps<D: Device<f32>> {
     /// `[steps * flows, packet_size]`.
     values: Matrix<D>,
-    /// Which of them are true.
+    /// Which of the values are valid.
     mask: Mask,
-    /// The packet of each true step, by flow.
+    /// The packet of each valid step, by flow.
     packet_of: Vec<Vec<usize>>,
 }
 
-/// What a training step reads.
+/// The packets of a batch: encoded, or as bytes in training together with the ELMo.
 enum Packets<'a> {
     Encoded(&'a PacketBatch<'a>),
     Bytes(&'a ByteBatch<'a>),
@@ -184,7 +184,7 @@ impl<D: Device<f32>> Reference<D> {
         })
     }
 
-    /// The same with the ELMo of these parameters.
+    /// Creates the classifier with an ELMo; `parameters` are those of both.
     fn joint(
         device: D,
         options: &AttentionLstmOptions,
@@ -198,8 +198,8 @@ impl<D: Device<f32>> Reference<D> {
         Ok(Self { stacks: Some(stacks), rates, ..Self::new(device, options, parameters, seed)? })
     }
 
-    /// The layers of every place of a batch, shape `[N * flows, layers * size]`, and which places have a packet; from
-    /// bytes only while training.
+    /// Returns the layers of every packet position of a batch, shape `[N * flows, layers * size]`, and a mask of the
+    /// positions with a packet. [`Packets::Bytes`] occurs only in training.
     fn layers(&self, graph: &mut Graph<'_, D>, packets: &Packets<'_>) -> Result<(Matrix<D>, Mask), ModelError> {
         let size = (self.options.elmo.layers + 1) * self.options.encoded_size();
         let flows = packets.counts().len();
@@ -219,7 +219,7 @@ impl<D: Device<f32>> Reference<D> {
             Packets::Bytes(batch) => {
                 let (most, all) = (batch.most.max(1), batch.packets());
                 if flows == 0 || counts.iter().any(|&count| count > batch.most) {
-                    return invalid(format!("a batch of {flows} flows whose packets do not fill it"));
+                    return invalid(format!("the packets do not fill a batch of {flows} flows"));
                 }
                 let lengths = counts.iter().map(|&count| count.max(1)).collect();
                 let Some(stacks) = self.stacks.as_ref().filter(|_| all > 0) else {
@@ -234,7 +234,7 @@ impl<D: Device<f32>> Reference<D> {
                     *next += count;
                     Some(*next)
                 }));
-                // Places without a packet take any, times 0.
+                // Positions without a packet read any packet and are multiplied by 0.
                 let places = (0..most).flat_map(|packet| (0..flows).map(move |flow| (flow, packet)));
                 let packet_of = |(flow, packet): (usize, usize)| (packet < counts[flow]).then(|| starts[flow] + packet);
                 let sources = places.map(packet_of).collect::<Vec<_>>();
@@ -248,14 +248,14 @@ impl<D: Device<f32>> Reference<D> {
         }
     }
 
-    /// Slots that have bytes of each packet of a batch, by flow.
+    /// Returns the number of slots with bytes of each packet of a batch, by flow.
     fn slots(&self, packets: &Packets<'_>) -> Result<Vec<Vec<usize>>, ModelError> {
         let counts = packets.counts().iter().map(|&count| count as usize);
         match packets {
             Packets::Encoded(batch) => {
                 let size = (self.options.elmo.layers + 1) * self.options.encoded_size();
                 if batch.slots.len() * size != batch.layers.len() {
-                    return invalid(format!("{} packets with slots do not fill the batch", batch.slots.len()));
+                    return invalid(format!("slot counts of {} packets do not fit the batch", batch.slots.len()));
                 }
                 let most = batch.most(size)?;
                 let slots = |flow, packet| batch.slots[batch.place(most, flow, packet)] as usize;
@@ -268,7 +268,7 @@ impl<D: Device<f32>> Reference<D> {
                 let length = |packet: &[u16]| packet.iter().filter(|&&token| token != PAD).count();
                 let mut lengths = batch.tokens.chunks_exact(width.max(1)).map(length);
                 let mut next = || batch.pooling.filled(lengths.next().unwrap_or_default()) as usize;
-                // A flow without packets is one whose vector is 0.
+                // A flow without packets counts as one packet whose vector is 0.
                 Ok(counts
                     .map(|count| if count == 0 { vec![1] } else { (0..count).map(|_| next()).collect() })
                     .collect())
@@ -276,7 +276,7 @@ impl<D: Device<f32>> Reference<D> {
         }
     }
 
-    /// What pooling leaves to do.
+    /// Computes the part of the pooling that is left to the classifier.
     fn pool(
         &self,
         graph: &mut Graph<'_, D>,
@@ -291,7 +291,7 @@ impl<D: Device<f32>> Reference<D> {
             return Ok(Steps { values: mixed, mask, packet_of });
         }
         let filled = self.slots(packets)?;
-        // Rows of both directions of a slot: place by place, then slot by slot.
+        // Rows with both directions of a slot, by packet position and then by slot.
         let by_direction = mixed.reshape_like(&(most * flows, 2, slots * hidden));
         let by_slot = by_direction.reshape_like(&(most * flows, 2, slots, hidden)).permute::<_, Axes4<0, 2, 1, 3>>();
         let rows: Matrix<D> = by_slot.reshape_like(&(most * flows * slots, 2 * hidden));
@@ -317,7 +317,7 @@ impl<D: Device<f32>> Reference<D> {
         }
         let weight = graph.parameter("classifier.pooling.weight", (2 * hidden,))?;
         let scores = rows.clone().matmul(weight.reshape_like(&(2 * hidden, 1))).reshape_like(&(most * flows, slots));
-        // Places without a packet have a slot of 0, as those whose packets have no byte.
+        // Positions without a packet have one slot of 0, like packets without bytes.
         let mut hide = vec![f32::NEG_INFINITY; most * flows * slots];
         for packet in 0..most {
             for (flow, filled) in filled.iter().enumerate() {
@@ -331,7 +331,7 @@ impl<D: Device<f32>> Reference<D> {
         Ok(Steps { values: pooled.reshape_like(&(most * flows, 2 * hidden)), mask, packet_of })
     }
 
-    /// What stands beside the vectors of all steps of a batch, shape `[steps * flows, metadata]`; 0 where there is none.
+    /// Returns the metadata of all steps of a batch, shape `[steps * flows, metadata]`; 0 at padded steps.
     fn metadata(
         &self,
         graph: &Graph<'_, D>,
@@ -346,7 +346,7 @@ impl<D: Device<f32>> Reference<D> {
         let (beside, steps, flows) = (self.options.packet_metadata.len(), mask.steps, mask.rows());
         let most = if self.options.pooling == PoolingKind::States { steps / self.options.slots() } else { steps };
         if metadata.len() != flows * most * beside {
-            return invalid(format!("{} values beside the packets of a batch of {flows} flows", metadata.len()));
+            return invalid(format!("{} metadata values do not fit a batch of {flows} flows", metadata.len()));
         }
         let mut values = vec![0.0; steps * flows * beside];
         for (flow, packets) in packet_of.iter().enumerate() {
@@ -358,8 +358,8 @@ impl<D: Device<f32>> Reference<D> {
         Ok(graph.constant(values, (steps * flows, beside)))
     }
 
-    /// The logits, shape `[flows, classes]`; normalised by the batch's statistics where these are wanted, which is while
-    /// training, and then `dropping` too.
+    /// Computes the logits, shape `[flows, classes]`. Normalises by the batch's statistics and collects them if
+    /// `statistics` is given, else by the running statistics; `dropping` enables dropout.
     fn logits(
         &self,
         graph: &mut Graph<'_, D>,
@@ -417,13 +417,13 @@ impl<D: Device<f32>> Reference<D> {
         let exponentials = weight.exp();
         let sum = exponentials.clone().sum::<(), _>().broadcast_like::<_, Axis<0>>(&(layers,));
         let share = exponentials / sum * gamma.sum::<(), _>().broadcast_like::<_, Axis<0>>(&(layers,));
-        // One column for each layer, so that the mix is a product of a matrix with the shares.
+        // One column per layer, so that the mix is a matrix product with the shares.
         let by_layer = values.reshape_like(&(places, layers, size)).permute::<_, Axes3<0, 2, 1>>();
         let columns = by_layer.reshape_like(&(places * size, layers));
         Ok(columns.matmul(share.reshape_like(&(layers, 1))).reshape_like(&(places, size)))
     }
 
-    /// Dropout factors of a tensor `[rows, steps, size]`, laid out as `[steps * rows, size]`.
+    /// Returns the dropout factors of a tensor `[rows, steps, size]`, laid out as `[steps * rows, size]`.
     fn dropout(
         &self,
         graph: &Graph<'_, D>,
@@ -439,7 +439,7 @@ impl<D: Device<f32>> Reference<D> {
         graph.constant(factors, (steps * rows, size))
     }
 
-    /// The loss, the gradients of its mean over flows, and the statistics of the normalisations.
+    /// Returns the loss, the gradients of its mean over flows, and the statistics of the normalisations.
     fn gradients(
         &self,
         packets: &Packets<'_>,
@@ -448,7 +448,7 @@ impl<D: Device<f32>> Reference<D> {
         let targets = labels.iter().map(|&label| label as usize).collect::<Vec<_>>();
         let flows = packets.counts().len();
         if targets.len() != flows || targets.iter().any(|&label| label >= self.classes) {
-            return invalid(format!("labels of {flows} flows must be below {}", self.classes));
+            return invalid(format!("a batch of {flows} flows needs as many labels, each below {}", self.classes));
         }
         let mut statistics = Vec::new();
         let mut graph = Graph::recording(&self.device, &self.parameters);
@@ -466,7 +466,7 @@ impl<D: Device<f32>> Reference<D> {
         Ok((BatchLoss { sum, targets: flows as u64 }, gradients, statistics))
     }
 
-    /// Rows that the normalisations go over.
+    /// Returns the number of rows that the normalisations cover.
     fn rows(&self, packets: &Packets<'_>) -> Result<usize, ModelError> {
         if self.options.pooling == PoolingKind::States {
             return Ok(self.slots(packets)?.into_iter().flatten().sum());
@@ -474,7 +474,7 @@ impl<D: Device<f32>> Reference<D> {
         Ok(packets.counts().iter().map(|&count| count.max(1) as usize).sum())
     }
 
-    /// Moves the running statistics by `share` of their distance to those of a batch.
+    /// Moves the running statistics towards those of a batch by `share` of the difference.
     fn update_running(&mut self, statistics: &Statistics, rows: usize, share: f32) {
         let unbiased = rows as f32 / (rows.max(2) - 1) as f32;
         for (name, found) in statistics {
@@ -494,12 +494,12 @@ impl<D: Device<f32>> Reference<D> {
         if !loss.sum.is_finite() {
             return Err(diverged(TRAINING, first_not_finite(&self.parameters, "classifier.output"), NOT_FINITE));
         }
-        // No gradient reaches the weights in front of a rectifier that gives nothing but 0.
+        // No gradient reaches the weights before a rectifier that outputs only 0.
         let dead = |layer: &str, weight: &str| {
             let name = format!("{layer}.{weight}");
             gradients.iter().any(|(found, values)| *found == name && values.iter().all(|&value| value == 0.0))
         };
-        // None reaches those before it either, nor any where every flow is told with certainty.
+        // Gradients are then 0 for all earlier layers too, and everywhere if every flow is classified with certainty.
         let layers = [("classifier.dense", "weight"), ("classifier.lstm", "weight_ih")];
         let nearest = layers.into_iter().find(|(layer, weight)| loss.sum > 0.0 && dead(layer, weight));
         self.dead = nearest.map(|(layer, _)| layer).into_iter().collect();
@@ -512,7 +512,7 @@ impl<D: Device<f32>> Reference<D> {
 
     fn weigh(&mut self, weights: &[f32]) -> Result<(), ModelError> {
         if weights.len() != self.classes {
-            return invalid(format!("{} weights of {} classes", weights.len(), self.classes));
+            return invalid(format!("{} weights for {} classes", weights.len(), self.classes));
         }
         self.loss.weights = weights.to_vec();
         Ok(())
@@ -594,7 +594,7 @@ impl<D: Device<f32>> PacketEncoder for Reference<D> {
         output: &mut [f32],
     ) -> Result<(), ModelError> {
         let Some(stacks) = &self.stacks else {
-            return invalid("a classifier without an ELMo encodes nothing".to_owned());
+            return invalid("a classifier without an ELMo cannot encode packets".to_owned());
         };
         let mask = stacks.mask(tokens, packets)?;
         let mut graph = Graph::inference(&self.device, &self.parameters);
@@ -680,7 +680,7 @@ mod tests {
         for output in &mut outputs {
             let batch = PacketBatch::whole(&layers, &counts);
             model.probabilities(&batch, output).unwrap();
-            // The first flow has one packet: fill its second.
+            // The first flow has one packet: overwrite its second.
             layers[48..96].fill(7.0);
         }
         assert_eq!(outputs[0], outputs[1]);

@@ -1,4 +1,4 @@
-//! One computation from leaves to a loss, with or without recording what the gradients need.
+//! One computation from leaves to a loss, with or without recording for gradients.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,8 +8,8 @@ use dfdx::prelude::*;
 use crate::ModelError;
 use crate::deep::parameters::ParameterSet;
 
-/// A tape that clones share, so that a tensor may be used any number of times without handing the tape from
-/// operation to operation by hand. Without a tape inside it records nothing: constants, and inference.
+/// A tape shared by its clones, so that a tensor may be used any number of times without passing the tape from
+/// operation to operation by hand. Without a tape it records nothing, as for constants and inference.
 #[derive(Debug)]
 pub(super) struct Recorder<D: Device<f32>>(Option<Rc<RefCell<OwnedTape<f32, D>>>>);
 
@@ -59,10 +59,10 @@ pub(super) type Matrix<D> = Node<(usize, usize), D>;
 /// The gradients of a graph's parameters by name, in the order in which the parameters were first used.
 pub(super) type NamedGradients = Vec<(String, Vec<f32>)>;
 
-/// A parameter as a vector that gradients flow to.
+/// A parameter as a vector that receives gradients.
 type Leaf<D> = Tensor<(usize,), f32, D>;
 
-/// Makes the leaves of one computation, and goes back from its loss.
+/// Creates the leaves of one computation, and runs the backward pass from its loss.
 pub(super) struct Graph<'a, D: Device<f32>> {
     device: &'a D,
     recorder: Recorder<D>,
@@ -71,17 +71,17 @@ pub(super) struct Graph<'a, D: Device<f32>> {
 }
 
 impl<'a, D: Device<f32>> Graph<'a, D> {
-    /// A graph that records what [`Graph::backward`] needs.
+    /// Creates a graph that records what [`Graph::backward`] needs.
     pub(super) fn recording(device: &'a D, parameters: &'a ParameterSet) -> Self {
         Self { recorder: Recorder(Some(Rc::default())), ..Self::inference(device, parameters) }
     }
 
-    /// A graph that only computes.
+    /// Creates a graph without recording.
     pub(super) fn inference(device: &'a D, parameters: &'a ParameterSet) -> Self {
         Self { device, recorder: Recorder(None), parameters, leaves: Vec::new() }
     }
 
-    /// A trained parameter; ask for each once per graph.
+    /// Adds a trained parameter; call this at most once per parameter and graph.
     pub(super) fn parameter<S: Shape>(&mut self, name: &str, shape: S) -> Result<Node<S, D>, ModelError> {
         let dimensions: Vec<usize> = shape.concrete().into_iter().collect();
         let values = self.parameters.get(name, &dimensions)?.to_vec();
@@ -91,23 +91,23 @@ impl<'a, D: Device<f32>> Graph<'a, D> {
         Ok(leaf.reshape_like(&shape).put_tape(self.recorder.clone()))
     }
 
-    /// A parameter that is not trained.
+    /// Adds a parameter that is not trained.
     pub(super) fn buffer(&self, name: &str, length: usize) -> Result<Node<(usize,), D>, ModelError> {
         Ok(self.constant(self.parameters.get(name, &[length])?.to_vec(), (length,)))
     }
 
-    /// Row-major values without a gradient.
+    /// Creates a tensor of row-major values without a gradient.
     pub(super) fn constant<S: Shape>(&self, values: Vec<f32>, shape: S) -> Node<S, D> {
         self.device.tensor_from_vec(values, shape).put_tape(Recorder(None))
     }
 
-    /// Indices of rows.
+    /// Creates a tensor of row indices.
     pub(super) fn indices(&self, values: Vec<usize>) -> Tensor<(usize,), usize, D> {
         let count = values.len();
         self.device.tensor_from_vec(values, (count,))
     }
 
-    /// The gradients of every parameter.
+    /// Computes the gradients of every parameter.
     pub(super) fn backward(self, loss: Node<(), D>) -> NamedGradients {
         let (loss, _) = loss.split_tape();
         let recorder = self.recorder.0.expect("only recording graphs go back");
@@ -117,7 +117,7 @@ impl<'a, D: Device<f32>> Graph<'a, D> {
     }
 }
 
-/// The same values without their history.
+/// Returns the same values without their history.
 pub(super) fn detached<S: Shape, D: Device<f32>>(node: &Node<S, D>) -> Tensor<S, f32, D> {
     node.clone().split_tape().0
 }

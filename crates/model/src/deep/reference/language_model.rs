@@ -1,5 +1,5 @@
-//! ELMo (Peters et al. 2018) over the bytes of a packet as a language model: the uppermost state of either direction
-//! predicts the byte that it reads next, through one head.
+//! ELMo (Peters et al. 2018) over the bytes of a packet as a language model: the uppermost state of each direction
+//! predicts the byte that the direction reads next, through a shared head.
 
 use dfdx::prelude::*;
 
@@ -14,10 +14,10 @@ use crate::deep::engine::{
 use crate::deep::parameters::{ElmoOptions, ParameterSet, elmo_specifications};
 use crate::deep::pooling::Pooling;
 
-/// ELMo on the processor; `parameters` are taken as they are.
+/// Creates an ELMo on the CPU with a copy of `parameters`.
 ///
 /// # Errors
-/// Parameters whose shapes are not those of `options`.
+/// The parameters' shapes do not match `options`.
 pub(crate) fn language_model(
     options: &ElmoOptions,
     parameters: &ParameterSet,
@@ -26,10 +26,10 @@ pub(crate) fn language_model(
     Ok(Box::new(Reference::new(Cpu::default(), options, parameters, seed)?))
 }
 
-/// The same on a device; a graphics card needs the Cargo feature `dfdx-cuda`.
+/// Same as [`language_model`] on any device; a GPU requires the Cargo feature `dfdx-cuda`.
 ///
 /// # Errors
-/// As of [`language_model`], and a device that is not there.
+/// Same as [`language_model`], or the device is not available.
 pub(crate) fn language_model_on(
     options: &ElmoOptions,
     parameters: &ParameterSet,
@@ -45,7 +45,7 @@ pub(crate) fn language_model_on(
     }
 }
 
-/// The gradients of a batch's mean loss by name.
+/// Returns the gradients of a batch's mean loss by name.
 #[cfg(test)]
 pub(crate) fn gradients(
     options: &ElmoOptions,
@@ -72,7 +72,7 @@ impl<D: Device<f32>> Reference<D> {
         Ok(Self { device, stacks, parameters: parameters.clone(), optimiser })
     }
 
-    /// The cross-entropy of every target, forward ones first; `None` where there is no target.
+    /// Returns the cross-entropy of every target, forward targets first, or `None` without targets.
     fn losses(
         &self,
         graph: &mut Graph<'_, D>,
@@ -106,7 +106,7 @@ impl<D: Device<f32>> Reference<D> {
         Ok(Some(cross_entropy(graph, logits, targets)))
     }
 
-    /// The loss, and the gradients of its mean over targets; `None` where there is no target.
+    /// Returns the loss and the gradients of its mean over targets, or `None` without targets.
     fn gradients(&self, tokens: &[u16], packets: usize) -> Result<Option<(BatchLoss, NamedGradients)>, ModelError> {
         let mask = self.stacks.mask(tokens, packets)?;
         let mut graph = Graph::recording(&self.device, &self.parameters);
@@ -121,7 +121,7 @@ impl<D: Device<f32>> Reference<D> {
 /// A vector of a graph.
 type Node1<D> = super::graph::Node<(usize,), D>;
 
-/// Summed in double precision, so that the sum of a large batch keeps its digits.
+/// Sums in double precision, so that the sum of a large batch stays precise.
 fn batch_loss<D: Device<f32>>(losses: &Node1<D>) -> BatchLoss {
     let values = losses.as_vec();
     BatchLoss { sum: values.iter().map(|&value| f64::from(value)).sum(), targets: values.len() as u64 }

@@ -1,9 +1,9 @@
-//! The layers. A sequence of `steps` for each of `rows` is one matrix `[steps * rows, features]`, the rows of
-//! the first step first.
+//! Layers. A batch of `rows` sequences of `steps` steps is one matrix `[steps * rows, features]`, with all rows of the
+//! first step first.
 //!
-//! dfdx 0.13 computes the gradient of `slice` by assignment: every element may be sliced out once at the most,
-//! and a sliced tensor may not be used otherwise. So `slice` appears only where that holds (an LSTM's
-//! projections and gates); everywhere else rows are picked with `gather`, which adds gradients up.
+//! dfdx 0.13 computes the gradient of `slice` by assignment, so every element may be sliced at most once, and a sliced
+//! tensor must not be used otherwise. Therefore `slice` appears only where this holds (an LSTM's projections and
+//! gates); everywhere else rows are selected with `gather`, which accumulates gradients.
 
 use dfdx::prelude::*;
 
@@ -13,7 +13,7 @@ use crate::deep::engine::NORM_EPSILON;
 use crate::deep::loss::Loss;
 use crate::deep::parameters::Activation;
 
-/// Which positions of a batch of sequences are true: those before each row's length.
+/// Marks the valid positions of a batch of sequences: those before each row's length.
 pub(super) struct Mask {
     pub steps: usize,
     pub lengths: Vec<usize>,
@@ -24,12 +24,12 @@ impl Mask {
         self.lengths.len()
     }
 
-    /// True positions of all rows together.
+    /// Returns the number of valid positions of all rows.
     pub(super) fn total(&self) -> usize {
         self.lengths.iter().sum()
     }
 
-    /// 1 for a true position, 0 otherwise, as a matrix `[steps * rows, features]`.
+    /// Returns a matrix `[steps * rows, features]` that is 1 at valid positions and 0 elsewhere.
     pub(super) fn matrix<D: Device<f32>>(&self, graph: &Graph<'_, D>, features: usize) -> Matrix<D> {
         let values = (0..self.steps).flat_map(|step| self.step(step)).collect();
         let count = self.steps * self.rows();
@@ -41,7 +41,7 @@ impl Mask {
     }
 }
 
-/// `input`, shape `[rows, in]`, through the parameters `name.weight` and `name.bias`.
+/// Applies a linear layer with the parameters `name.weight` and `name.bias` to `input`, shape `[rows, in]`.
 pub(super) fn linear<D: Device<f32>>(
     graph: &mut Graph<'_, D>,
     name: &str,
@@ -54,9 +54,9 @@ pub(super) fn linear<D: Device<f32>>(
     Ok(input.matmul(weight.permute::<_, Axes2<1, 0>>()) + bias.broadcast_like::<_, Axis<0>>(&(rows, outputs)))
 }
 
-/// The states of a long short-term memory (Hochreiter and Schmidhuber 1997, with forget gate), shape
-/// `[steps * rows, hidden]`, from left to right or from right to left. States at padded positions are 0, so
-/// from the right a row starts with zero states at its last true position.
+/// Computes the states of a long short-term memory (Hochreiter and Schmidhuber 1997, with forget gate), shape `[steps *
+/// rows, hidden]`, from left to right or from right to left. States at padded positions are 0, so when reading from the
+/// right each row starts with a zero state at its last valid position.
 pub(super) fn lstm<D: Device<f32>>(
     graph: &mut Graph<'_, D>,
     name: &str,
@@ -102,14 +102,14 @@ pub(super) fn lstm<D: Device<f32>>(
     Ok(states.stack().reshape_like(&(count, hidden)))
 }
 
-/// Mean and biased variance of a batch, by feature.
+/// Mean and biased variance of a batch, per feature.
 pub(super) struct BatchStatistics {
     pub mean: Vec<f32>,
     pub variance: Vec<f32>,
 }
 
-/// Batch normalisation (Ioffe and Szegedy 2015) by the statistics of the true positions of `input`, whose
-/// padded positions are 0 and stay so.
+/// Batch normalisation (Ioffe and Szegedy 2015) by the statistics of the valid positions of `input`, whose padded
+/// positions are 0 and remain 0.
 pub(super) fn batch_norm<D: Device<f32>>(
     graph: &mut Graph<'_, D>,
     name: &str,
@@ -154,8 +154,8 @@ fn scale_and_shift<D: Device<f32>>(
     Ok(output * mask.matrix(graph, shape.1))
 }
 
-/// Scaled dot-product self-attention with one head (Vaswani et al. 2017) over the true positions of each row;
-/// padded positions of the result are 0. Input and output `[steps * rows, features]`.
+/// Scaled dot-product self-attention with one head (Vaswani et al. 2017) over the valid positions of each row; padded
+/// positions of the result are 0. Input and output have the shape `[steps * rows, features]`.
 pub(super) fn attention<D: Device<f32>>(
     graph: &mut Graph<'_, D>,
     name: &str,
@@ -189,7 +189,8 @@ pub(super) fn softmax<D: Device<f32>>(scores: Node<(usize, usize, usize), D>) ->
     exponentials / sums
 }
 
-/// Cross-entropy of each row in nats: `logits`, shape `[rows, classes]`, and the index of each row's class.
+/// Returns the cross-entropy of each row in nats, given `logits`, shape `[rows, classes]`, and the index of each row's
+/// class.
 pub(super) fn cross_entropy<D: Device<f32>>(
     graph: &Graph<'_, D>,
     logits: Matrix<D>,
@@ -200,7 +201,7 @@ pub(super) fn cross_entropy<D: Device<f32>>(
     normaliser - chosen
 }
 
-/// The loss of each row before it is divided by what the batch's targets count; as [`Loss`] has it.
+/// Returns the loss of each row as defined by [`Loss`], before division by the total weight of the batch's targets.
 pub(super) fn weighted_cross_entropy<D: Device<f32>>(
     graph: &Graph<'_, D>,
     logits: Matrix<D>,
@@ -218,7 +219,7 @@ pub(super) fn weighted_cross_entropy<D: Device<f32>>(
     (shares * (normaliser.broadcast_like::<_, Axis<1>>(&shape) - logits)).sum::<_, Axis<1>>()
 }
 
-/// Logits relative to the largest of their row, and the logarithm of the sum of each row's exponentials.
+/// Returns the logits minus the maximum of their row, and the logarithm of the sum of each row's exponentials.
 fn normalised<D: Device<f32>>(logits: Matrix<D>) -> (Matrix<D>, Node<(usize,), D>) {
     let shape = *logits.shape();
     let largest = detached(&logits).max::<_, Axis<1>>().broadcast_like::<_, Axis<1>>(&shape);

@@ -1,6 +1,6 @@
-//! The reference engine: the deep model composed from the tensor operations of the crate `dfdx`, whose
-//! automatic differentiation gives the gradients. Short rather than fast, it is the definition of what the
-//! fast engine computes, and is itself held to PyTorch by golden values.
+//! The reference engine: the deep model composed of the tensor operations of the crate `dfdx`, with gradients from its
+//! automatic differentiation. Written for brevity rather than speed, it defines what the fast engine computes, and is
+//! itself checked against golden values from PyTorch.
 
 mod classifier;
 mod graph;
@@ -27,11 +27,11 @@ pub(crate) use {
 
 use crate::{CudaDevice, ModelError};
 
-/// dfdx's CUDA device. Its kernels add gradients up by atomic additions, in no fixed order (`gather.cu`, `slice.cu`, ...), so
-/// two trainings on it differ in their last bits, and after some epochs in more.
+/// Opens dfdx's CUDA device. Its kernels sum gradients with atomic additions in no fixed order (`gather.cu`,
+/// `slice.cu`, ...), so two trainings on it differ in their last bits, and by more after some epochs.
 ///
 /// # Errors
-/// A card that is not there, or products in another precision than f32, which dfdx does not have.
+/// The GPU is not available, or the precision of products is not f32, the only one that dfdx supports.
 #[cfg(feature = "dfdx-cuda")]
 fn cuda(device: CudaDevice) -> Result<dfdx::tensor::Cuda, ModelError> {
     let problem = |problem: String| ModelError::Device { device: format!("cuda:{device}"), problem };
@@ -41,7 +41,7 @@ fn cuda(device: CudaDevice) -> Result<dfdx::tensor::Cuda, ModelError> {
     dfdx::tensor::Cuda::try_build(device.number, 0).map_err(|error| problem(format!("{error:?}")))
 }
 
-/// Why there is no CUDA device for the reference in this build.
+/// Returns the error for builds in which the reference has no CUDA device.
 #[cfg(not(feature = "dfdx-cuda"))]
 fn no_cuda(device: CudaDevice) -> ModelError {
     ModelError::Device {

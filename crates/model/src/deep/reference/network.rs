@@ -1,5 +1,5 @@
-//! A network as [`crate::deep::network`] describes it: every layer in a few tensor operations. A sequence of
-//! `steps` for each flow is one matrix `[flows * steps, channels]`, the rows of the first flow first.
+//! A network as described by [`crate::deep::network`], with a few tensor operations per layer. A batch of sequences of
+//! `steps` steps is one matrix `[flows * steps, channels]`, with all rows of the first flow first.
 
 use dfdx::prelude::*;
 
@@ -18,13 +18,13 @@ use crate::deep::network::{Branch, Layer, Network, Size};
 use crate::deep::parameters::{MODEL, ParameterSet};
 use etcbench_storage::seed;
 
-/// Below this a value counts as this in a generalised mean.
+/// Smaller values are raised to this in a generalised mean.
 const SMALLEST: f64 = 1e-6;
 
-/// A network on the processor; `parameters` are taken as they are.
+/// Creates a network on the CPU with a copy of `parameters`.
 ///
 /// # Errors
-/// Parameters whose shapes are not those of the network.
+/// The parameters' shapes do not match the network.
 pub(crate) fn network(
     network: &Network,
     parameters: &ParameterSet,
@@ -33,10 +33,10 @@ pub(crate) fn network(
     Ok(Box::new(Reference::new(network, parameters, options)?))
 }
 
-/// A network that reconstructs what is hidden of its input, on the processor; `parameters` are taken as they are.
+/// Creates a network that reconstructs hidden parts of its input, on the CPU, with a copy of `parameters`.
 ///
 /// # Errors
-/// As of [`network`].
+/// Same as [`network`].
 pub(crate) fn masked_model(
     network: &Network,
     parameters: &ParameterSet,
@@ -55,12 +55,12 @@ struct Reference {
     dead: Vec<String>,
 }
 
-/// What a training pass finds beside the logits.
+/// Results of a training pass in addition to the logits.
 #[derive(Default)]
 struct Seen {
-    /// By the name of the normalisation, with the rows that they are of.
+    /// Statistics by name of the normalisation, with their number of rows.
     statistics: Vec<(String, BatchStatistics, usize)>,
-    /// Layers whose rectifier gave nothing but 0.
+    /// Layers whose rectifier output only 0.
     dead: Vec<String>,
 }
 
@@ -120,7 +120,7 @@ impl Reference {
             let x = graph.constant(values, (flows * size.steps, size.channels));
             let marks = Marks::of(branch, of_branch);
             let y = self.branch(graph, branch, flows, (x, &marks), seen.as_deref_mut())?;
-            // Side by side: a product with ones where a value goes.
+            // Concatenation by a product with a matrix of ones and zeros.
             let (_, width) = *y.shape();
             let mut ones = vec![0.0; width * joined.1];
             (0..width).for_each(|column| ones[column * joined.1 + place + column] = 1.0);
@@ -234,7 +234,7 @@ impl Reference {
                     y
                 }
                 Layer::Elu => {
-                    // Where the input is positive the exponential is 1.
+                    // For positive inputs the exponential is 1.
                     let below = -(-x.clone()).relu();
                     x.relu() + below.exp() - 1.0
                 }
@@ -275,12 +275,12 @@ impl Reference {
         Ok(x.reshape_like(&(flows, size.values())))
     }
 
-    /// The loss, the gradients of its mean over flows, and what else a training pass finds.
+    /// Returns the loss, the gradients of its mean over flows, and the other results of a training pass.
     fn gradients(&self, rows: &[f32], labels: &[u32]) -> Result<(BatchLoss, NamedGradients, Seen), ModelError> {
         let targets = labels.iter().map(|&label| label as usize).collect::<Vec<_>>();
         let flows = targets.len();
         if flows * self.network.columns() != rows.len() || targets.iter().any(|&label| label >= self.network.classes) {
-            return invalid(format!("labels of {flows} flows must be as many, and below {}", self.network.classes));
+            return invalid(format!("{flows} labels do not fit the rows or {} classes", self.network.classes));
         }
         let mut seen = Seen::default();
         let mut graph = Graph::recording(&self.device, &self.parameters);
@@ -318,7 +318,7 @@ impl Marks {
     }
 }
 
-/// Steps that are read together.
+/// A window of steps.
 #[derive(Clone, Copy)]
 struct Window {
     size: usize,
@@ -327,12 +327,12 @@ struct Window {
 }
 
 impl Window {
-    /// The step that the window of an output step reads at `offset`; none outside the sequence.
+    /// Returns the step that the window of an output step reads at `offset`, or `None` outside the sequence.
     fn step(self, output: usize, offset: usize, steps: usize) -> Option<usize> {
         (output * self.stride + offset).checked_sub(self.before).filter(|&step| step < steps)
     }
 
-    /// What each output step reads, `[flows * outputs, size * channels]`; 0 outside the sequence.
+    /// Returns the input of each output step, `[flows * outputs, size * channels]`; 0 outside the sequence.
     fn rows(self, graph: &Graph<'_, Cpu>, x: Matrix<Cpu>, size: Size, outputs: usize) -> Matrix<Cpu> {
         let (rows, channels) = *x.shape();
         let flows = rows / size.steps;
@@ -348,7 +348,7 @@ impl Window {
         (gathered * there).reshape_like(&(flows * outputs, self.size * channels))
     }
 
-    /// The place of the largest value of each window and channel, the first of equal ones.
+    /// Returns the index of the maximum of each window and channel; the first one if several are equal.
     fn largest(self, values: &[f32], size: Size, flows: usize, outputs: usize) -> Vec<usize> {
         let mut chosen = Vec::with_capacity(flows * outputs * size.channels);
         for flow in 0..flows {
@@ -365,17 +365,17 @@ impl Window {
     }
 }
 
-/// Squares of a picture that are read together.
+/// Square windows over a picture.
 #[derive(Clone, Copy)]
 struct Squares {
-    /// Rows and columns of the picture.
+    /// Height and width of the picture.
     sides: [usize; 2],
     square: usize,
     stride: usize,
 }
 
 impl Squares {
-    /// The steps of each square of every flow, row by row.
+    /// Returns the steps of each square of every flow in row-major order.
     fn places(self, flows: usize) -> Vec<usize> {
         let Self { sides: [height, width], square, stride } = self;
         let corners = |side: usize| (0..=side - square).step_by(stride);
@@ -389,7 +389,7 @@ impl Squares {
         places
     }
 
-    /// The place of the largest value of each square and channel, the first of equal ones.
+    /// Returns the index of the maximum of each square and channel; the first one if several are equal.
     fn largest(self, values: &[f32], flows: usize, channels: usize) -> Vec<usize> {
         let places = self.places(flows);
         let squares = places.chunks_exact(self.square * self.square);
@@ -403,7 +403,7 @@ impl Squares {
     }
 }
 
-/// Rows `[rows, kernel * inputs]` times a weight `[outputs, inputs, kernel]`, plus the bias of this name.
+/// Multiplies rows `[rows, kernel * inputs]` by a weight `[outputs, inputs, kernel]` and adds the bias `name.bias`.
 fn affine(
     graph: &mut Graph<'_, Cpu>,
     name: &str,
@@ -420,7 +420,7 @@ fn affine(
 impl NetworkClassifier for Reference {
     fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
         if weights.len() != self.network.classes {
-            return invalid(format!("{} weights of {} classes", weights.len(), self.network.classes));
+            return invalid(format!("{} weights for {} classes", weights.len(), self.network.classes));
         }
         self.loss.weights = weights.to_vec();
         Ok(())
@@ -450,7 +450,7 @@ impl NetworkClassifier for Reference {
         let logits = self.logits(&mut graph, rows, None)?.as_vec();
         let classes = self.network.classes;
         if logits.len() != output.len() {
-            return invalid(format!("{} values do not hold {} probabilities", output.len(), logits.len()));
+            return invalid(format!("a buffer of {} values does not fit {} probabilities", output.len(), logits.len()));
         }
         for (row, logits) in output.chunks_exact_mut(classes).zip(logits.chunks_exact(classes)) {
             let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -467,10 +467,10 @@ impl NetworkClassifier for Reference {
 }
 
 impl Reference {
-    /// The squared errors of hidden steps, and the gradients of their mean.
+    /// Returns the squared errors of hidden steps and the gradients of their mean.
     fn reconstruction(&self, rows: &[f32], training: bool) -> Result<(BatchLoss, NamedGradients), ModelError> {
         let [branch] = self.network.branches.as_slice() else {
-            return invalid("only a network of one branch reconstructs what it reads".to_owned());
+            return invalid("only a network with one branch can reconstruct its input".to_owned());
         };
         let (columns, size) = (self.network.columns(), branch.input);
         let marks = Marks::of(branch, rows.chunks_exact(columns));
@@ -538,7 +538,7 @@ impl Resumable for Reference {
     }
 }
 
-/// The gradients of a batch's loss by name.
+/// Returns the gradients of a batch's loss by name.
 #[cfg(test)]
 pub(crate) fn gradients(
     network: &Network,
@@ -554,7 +554,7 @@ pub(crate) fn gradients(
     Ok(model.gradients(rows, labels)?.1)
 }
 
-/// The gradients of what is hidden in a batch by name.
+/// Returns the gradients of a batch's reconstruction loss by name.
 #[cfg(test)]
 pub(crate) fn masked_gradients(
     network: &Network,

@@ -1,5 +1,5 @@
-//! Adam (Kingma and Ba 2015), in PyTorch's form, over named parameters; with decoupled weight decay
-//! (Loshchilov and Hutter 2019) where it is not 0, and clipping by the global norm before.
+//! Adam (Kingma and Ba 2015) in PyTorch's form over named parameters, with decoupled weight decay (Loshchilov and
+//! Hutter 2019) if it is not 0, and clipping by the global norm beforehand.
 
 use indexmap::IndexMap;
 
@@ -16,32 +16,32 @@ pub(super) struct Adam {
     clip_norm: f32,
     weight_decay: f32,
     averaging: Option<f32>,
-    /// Whether the second moment is the largest gradient, which decays (Adamax).
+    /// Whether the second moment is the decaying maximum of absolute gradients (Adamax).
     by_largest: bool,
-    /// The average of the parameters; empty before the first step, and where there is none.
+    /// The average of the parameters; empty before the first step, and if parameters are not averaged.
     average: ParameterSet,
     /// Steps taken.
     pub steps: u64,
-    /// First and second moment by parameter.
+    /// First and second moments by parameter.
     moments: IndexMap<String, (Vec<f32>, Vec<f32>)>,
 }
 
 impl Adam {
-    /// `averaging` is the decay of the parameters' average, where there is to be one.
+    /// Creates an optimiser; `averaging` is the decay of the parameters' average, if they are averaged.
     pub(super) fn new(clip_norm: f32, weight_decay: f32, averaging: Option<f32>) -> Self {
         let average = ParameterSet::default();
         Self { clip_norm, weight_decay, averaging, by_largest: false, average, steps: 0, moments: IndexMap::new() }
     }
 
-    /// The optimiser of a network: without clipping and without an average.
+    /// Creates the optimiser of a network: without clipping and averaging.
     pub(super) fn of_network(kind: OptimiserKind, weight_decay: f32) -> Self {
         Self { by_largest: kind == OptimiserKind::Adamax, ..Self::new(f32::INFINITY, weight_decay, None) }
     }
 
-    /// One step on every parameter that has a gradient, at the learning rate that `rate` gives it.
+    /// Takes one step on every parameter that has a gradient, with the learning rate `rate(name)`.
     ///
     /// # Errors
-    /// A gradient that is not finite, by its parameter; nothing was changed then.
+    /// A gradient is not finite; the error contains its parameter. Nothing has been changed then.
     pub(super) fn update(
         &mut self,
         stage: &str,
@@ -83,7 +83,7 @@ impl Adam {
         Ok(())
     }
 
-    /// Works the parameters after a step into their average.
+    /// Updates the average of the parameters after a step.
     pub(super) fn average(&mut self, parameters: &ParameterSet) {
         let Some(decay) = self.averaging else { return };
         let share = average_share(decay, self.steps);
@@ -99,7 +99,7 @@ impl Adam {
         }
     }
 
-    /// Steps, average and moments of `parameters`; a parameter that was never trained has moments of 0.
+    /// Returns steps, average and moments of `parameters`; the moments of a parameter that was never trained are 0.
     pub(super) fn state(&self, parameters: &ParameterSet) -> OptimiserState {
         let mut state =
             OptimiserState { steps: self.steps, average: self.average.clone(), ..OptimiserState::default() };
@@ -112,7 +112,7 @@ impl Adam {
         state
     }
 
-    /// Continues from there.
+    /// Restores the state.
     pub(super) fn set_state(&mut self, parameters: &ParameterSet, state: &OptimiserState) -> Result<(), ModelError> {
         for (name, parameter) in parameters.iter() {
             let moment = |set: &ParameterSet| Ok::<_, ModelError>(set.get(name, &parameter.shape)?.to_vec());
@@ -129,7 +129,7 @@ impl Adam {
     }
 }
 
-/// The first parameter that is not finite, or else the layer where a loss overflows.
+/// Returns the first parameter that is not finite, or else the layer `otherwise` where the loss overflows.
 pub(super) fn first_not_finite<'a>(parameters: &'a ParameterSet, otherwise: &'a str) -> &'a str {
     parameters.first_non_finite().unwrap_or(otherwise)
 }

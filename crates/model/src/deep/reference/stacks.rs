@@ -1,6 +1,6 @@
-//! The part of an ELMo (Peters et al. 2018) that encodes the bytes of packets: two independent stacks of LSTMs, one reading
-//! from the left and one from the right, that share the embedding. A packet's encoding is its pooled states, layer by
-//! layer.
+//! The part of an ELMo (Peters et al. 2018) that encodes the bytes of packets: two independent stacks of LSTMs that
+//! share the embedding, one reading from the left and one from the right. A packet's encoding consists of its pooled
+//! states, layer by layer.
 
 use dfdx::prelude::*;
 
@@ -17,7 +17,7 @@ use etcbench_storage::seed;
 pub(super) struct Stacks {
     pub options: ElmoOptions,
     pub vocabulary: usize,
-    /// Positions that have an embedding; 0 where none has.
+    /// Number of positions with an embedding; 0 without a position embedding.
     pub positions: usize,
     dropout_seed: u64,
 }
@@ -31,7 +31,7 @@ pub(super) struct States<D: Device<f32>> {
 const DIRECTIONS: [&str; 2] = ["forward", "backward"];
 
 impl Stacks {
-    /// Of the embeddings in these parameters.
+    /// Creates stacks with the sizes of the embeddings in these parameters.
     pub(super) fn new(options: &ElmoOptions, parameters: &ParameterSet, seed: u64) -> Result<Self, ModelError> {
         let vocabulary = parameters.shape("elmo.embedding.weight")?[0];
         let positions = if options.positions { parameters.shape(POSITIONS)?[0] } else { 0 };
@@ -41,24 +41,27 @@ impl Stacks {
     pub(super) fn mask(&self, tokens: &[u16], packets: usize) -> Result<Mask, ModelError> {
         let problem = |problem: String| Err(ModelError::Data { model: MODEL.to_owned(), problem });
         if packets == 0 || !tokens.len().is_multiple_of(packets) {
-            return problem(format!("{} tokens are not {packets} packets of one length", tokens.len()));
+            return problem(format!("{} tokens are not {packets} packets of equal length", tokens.len()));
         }
         if let Some(token) = tokens.iter().find(|&&token| usize::from(token) >= self.vocabulary) {
             return problem(format!("token {token} is not in the vocabulary of {}", self.vocabulary));
         }
         let steps = tokens.len() / packets;
         if self.options.positions && steps > self.positions {
-            return problem(format!("packets of {steps} bytes, and positions of {} are known", self.positions));
+            return problem(format!(
+                "packets of {steps} bytes exceed the {} positions with an embedding",
+                self.positions
+            ));
         }
         let length = |packet: &[u16]| packet.iter().position(|&token| token == PAD).unwrap_or(packet.len());
         let lengths = tokens.chunks_exact(steps.max(1)).map(length).collect::<Vec<_>>();
         if lengths.len() != packets || lengths.contains(&0) {
-            return problem("a packet without a byte reached the language model".to_owned());
+            return problem("a packet without bytes reached the language model".to_owned());
         }
         Ok(Mask { steps, lengths })
     }
 
-    /// Runs both stacks; `step` is that of training, for dropout.
+    /// Runs both stacks; `step` is the training step for dropout.
     pub(super) fn states<D: Device<f32>>(
         &self,
         graph: &mut Graph<'_, D>,
@@ -112,8 +115,8 @@ impl Stacks {
         graph.constant(factors, (mask.steps * mask.rows(), hidden))
     }
 
-    /// The pooled vectors of packets, shape `[packets, (layers + 1) * 2 * slots * hidden]`; `step` is that of training,
-    /// for dropout.
+    /// Returns the pooled vectors of packets, shape `[packets, (layers + 1) * 2 * slots * hidden]`; `step` is the
+    /// training step for dropout.
     pub(super) fn encodings<D: Device<f32>>(
         &self,
         graph: &mut Graph<'_, D>,
@@ -137,8 +140,8 @@ impl Stacks {
         Ok(pooled.stack().permute::<_, Axes3<1, 0, 2>>().reshape_like(&(packets, size)))
     }
 
-    /// One slot of the pooled states of a direction, `[packets, hidden]`. States stand at the positions of their bytes,
-    /// whichever way they were read.
+    /// Returns one slot of the pooled states of a direction, `[packets, hidden]`. States are stored at the positions of
+    /// their bytes in either reading direction.
     fn pool<D: Device<f32>>(
         &self,
         graph: &Graph<'_, D>,
@@ -149,7 +152,7 @@ impl Stacks {
         slot: usize,
     ) -> Matrix<D> {
         let (hidden, packets) = (self.options.hidden, mask.rows());
-        // Positions of the packet, of which a reversed direction reads the last one first.
+        // Positions in the packet; the reversed direction starts at the last one.
         let positions = |packet: usize| {
             let length = mask.lengths[packet];
             let steps = pooling.steps(reversed, length, slot);

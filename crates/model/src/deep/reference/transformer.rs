@@ -8,10 +8,11 @@ use crate::ModelError;
 use crate::deep::engine::NORM_EPSILON;
 use crate::deep::network::Size;
 
-/// What is added to the score of a step that is not there: its exponential is 0.
+/// Added to the score of an absent step, so that its exponential is 0.
 const ABSENT: f32 = -1e9;
 
-/// Each row by its own mean and variance; dfdx's `normalize` would take these from a tape of their own, and lose their gradients.
+/// Normalises each row by its own mean and variance. dfdx's `normalize` would compute these on a separate tape and lose
+/// their gradients.
 pub(super) fn layer_norm(graph: &mut Graph<'_, Cpu>, name: &str, x: Matrix<Cpu>) -> Result<Matrix<Cpu>, ModelError> {
     let shape = *x.shape();
     let weight = graph.parameter(&format!("{name}.weight"), (shape.1,))?.broadcast_like::<_, Axis<0>>(&shape);
@@ -23,7 +24,7 @@ pub(super) fn layer_norm(graph: &mut Graph<'_, Cpu>, name: &str, x: Matrix<Cpu>)
     Ok(centred / deviation * weight + bias)
 }
 
-/// Attention of each head over the steps of a flow that are there; `x` is `[flows * steps, 3 * channels]`.
+/// Attention of each head over the present steps of a flow; `x` is `[flows * steps, 3 * channels]`.
 pub(super) fn attention_of_heads(
     graph: &Graph<'_, Cpu>,
     x: Matrix<Cpu>,
@@ -34,7 +35,7 @@ pub(super) fn attention_of_heads(
     let (rows, columns) = *x.shape();
     let (flows, width) = (rows / steps, channels / heads);
     let values: Node<(usize,), Cpu> = x.reshape_like(&(rows * columns,));
-    // Of a part: flow by flow, head by head, the steps' values.
+    // Values of queries, keys or values: by flow, head and step.
     let part = |part: usize| -> Node<(usize, usize, usize), Cpu> {
         let of_head = (0..flows).flat_map(|flow| (0..heads).map(move |head| (flow, head)));
         let places = of_head.flat_map(|(flow, head)| {
@@ -47,7 +48,7 @@ pub(super) fn attention_of_heads(
     let scores = part(0).matmul(part(1).permute::<_, Axes3<0, 2, 1>>()) / (width as f32).sqrt();
     let shape = (flows * heads, steps, steps);
     let by_key = present.chunks_exact(steps).flat_map(|marks| std::iter::repeat_n(marks, heads)).flatten();
-    // A flow without any step has no softmax; its steps count for nothing later.
+    // The softmax of a flow without present steps is meaningless, but its steps do not affect later layers.
     let hide = by_key.map(|mark| if *mark > 0.0 { 0.0 } else { ABSENT }).collect();
     let hide = graph.constant(hide, (flows * heads, steps)).broadcast_like::<_, Axis<1>>(&shape);
     let attended = softmax(scores + hide).matmul(part(2));

@@ -372,7 +372,7 @@ fn bad_batches_and_devices_are_errors() {
     ] {
         assert!(model.loss(&[1, 2, 3], 1).is_ok());
         let error = model.loss(&[1, 2, 3, 4], 1).unwrap_err().to_string();
-        assert!(error.contains("packets of 4 bytes, and positions of 3 are known"), "{error}");
+        assert!(error.contains("packets of 4 bytes exceed the 3 positions with an embedding"), "{error}");
     }
 
     let mut model = classifier(&options, &set, 9, Device::Cpu).unwrap();
