@@ -1,6 +1,6 @@
-//! Workloads of the fast engine for `benches/deep.rs`, which sees only the public part of the crate. They can be written
-//! to a safetensors file, weights, data and what the engine makes of them (loss, gradients, outputs), with which
-//! `benches/peers/deep.py` compares the same model in PyTorch.
+//! Workloads of the fast engine for `benches/deep.rs`, which only has access to the public part of the crate. They can
+//! be written to a safetensors file with weights, data and the engine's results (loss, gradients, outputs), which
+//! `benches/peers/deep.py` compares with the same model in PyTorch.
 
 use rand::RngExt;
 
@@ -28,7 +28,7 @@ const CLASSES: usize = 12;
 /// Rows of the fine-tuned ELMo's embedding.
 const VOCABULARY: usize = 260;
 
-/// Puts gradients into a file, under `gradient.` and their parameters' names.
+/// Stores gradients in a file under `gradient.` and their parameters' names.
 fn store_gradients(archive: &mut ModelArchive, initial: &ParameterSet, gradients: Vec<(String, Vec<f32>)>) {
     for (name, values) in gradients {
         let shape = initial.shape(&name).expect("a gradient is of a parameter");
@@ -36,7 +36,7 @@ fn store_gradients(archive: &mut ModelArchive, initial: &ParameterSet, gradients
     }
 }
 
-/// ELMo on packets of random bytes, all of full length.
+/// ELMo on packets of random bytes, all of the same length.
 pub struct Elmo {
     options: ElmoOptions,
     initial: ParameterSet,
@@ -47,10 +47,10 @@ pub struct Elmo {
 }
 
 impl Elmo {
-    /// `packets` of `length` bytes each; `hidden` is also the embedding's size.
+    /// Creates a workload of `packets` packets with `length` bytes each; `hidden` is also the embedding's size.
     ///
     /// # Errors
-    /// Sizes that the model does not accept.
+    /// The model does not accept the sizes.
     pub fn new(
         packets: usize,
         length: usize,
@@ -67,28 +67,28 @@ impl Elmo {
         Ok(Self { options, initial, model, tokens, packets, output: vec![0.0; packets * (layers + 1) * 2 * hidden] })
     }
 
-    /// One training step; the loss before it.
+    /// Takes one training step; returns the loss before it.
     ///
     /// # Errors
-    /// None for these data.
+    /// None for this data.
     pub fn train_step(&mut self) -> Result<f64, ModelError> {
         Ok(self.model.train_step(&self.tokens, self.packets, 0.001)?.mean())
     }
 
-    /// Encodes all packets; one of the values.
+    /// Encodes all packets; returns one of the values.
     ///
     /// # Errors
-    /// None for these data.
+    /// None for this data.
     pub fn encode(&mut self) -> Result<f32, ModelError> {
         self.model.encode(&self.tokens, self.packets, Pooling::MEAN, &mut self.output)?;
         Ok(self.output[0])
     }
 
-    /// Initial weights, tokens, and the loss on them, its gradients and the packets' vectors on the processor, as a
-    /// file's content.
+    /// Returns a file with the initial weights, the tokens, and the loss, gradients and packet vectors computed on the
+    /// CPU.
     ///
     /// # Errors
-    /// None for these data.
+    /// None for this data.
     pub fn file(&self) -> Result<Vec<u8>, ModelError> {
         let mut model = language_model::Elmo::new(cpu::Cpu::new(), &self.options, &self.initial, 0)?;
         let loss = model.gradients(&self.tokens, self.packets)?.mean();
@@ -108,16 +108,16 @@ impl Elmo {
     }
 }
 
-/// How the classifier reads a packet.
+/// Pooling and normalisation of the classifier's packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// By one mean, as it is.
+    /// The mean, without normalisation.
     Mean,
-    /// By the means of eight segments, normalised: as the tables do.
+    /// The means of eight segments, normalised, as in the published tables.
     Segments,
-    /// By attention over them, normalised.
+    /// Attention over eight segments, normalised.
     Attention,
-    /// By a step for each of them, normalised.
+    /// One LSTM step for each of eight segments, normalised.
     States,
 }
 
@@ -140,20 +140,20 @@ pub struct AttentionLstm {
     model: Box<dyn SequenceClassifier>,
     layers: Vec<f32>,
     shape: [usize; 4],
-    /// Every packet in its order; named, so that a device may keep them.
+    /// All packets in order, as a selection with an identifier, so that a device may keep the encodings.
     places: Vec<u32>,
     counts: Vec<u32>,
-    /// Slots of each packet, all with bytes, where the reading leaves slots.
+    /// Slots of each packet, all with bytes, if the pooling leaves slots.
     slots: Vec<u32>,
     labels: Vec<u32>,
 }
 
 impl AttentionLstm {
-    /// `flows` of `packets` encoded packets, each of three layers of twice `elmo_hidden` in each of the reading's slots;
-    /// `lstm` is the size of the state.
+    /// Creates a workload of `flows` flows with `packets` encoded packets each. A packet has three layers of `2 *
+    /// elmo_hidden` values per slot; `lstm` is the size of the LSTM's state.
     ///
     /// # Errors
-    /// Sizes that the model does not accept.
+    /// The model does not accept the sizes.
     pub fn new(
         flows: usize,
         packets: usize,
@@ -178,21 +178,21 @@ impl AttentionLstm {
         Ok(Self { options, initial, model, layers, shape, places, counts, slots, labels })
     }
 
-    /// One training step; the loss before it.
+    /// Takes one training step; returns the loss before it.
     ///
     /// # Errors
-    /// None for these data.
+    /// None for this data.
     pub fn train_step(&mut self) -> Result<f64, ModelError> {
         let Self { model, layers, places, counts, slots, labels, .. } = self;
         let batch = PacketBatch { layers, picked: Some(Picked { places, table: 0 }), counts, metadata: &[], slots };
         Ok(model.train_step(&batch, labels, 0.001)?.mean())
     }
 
-    /// Initial weights, data, and the loss in training, its gradients and the probabilities by the initial running
-    /// statistics on the processor, as a file's content.
+    /// Returns a file with the initial weights, the data, the training loss and its gradients, and the probabilities
+    /// with the initial running statistics, computed on the CPU.
     ///
     /// # Errors
-    /// None for these data.
+    /// None for this data.
     pub fn file(&self) -> Result<Vec<u8>, ModelError> {
         let mut model = classifier::AttentionLstm::new(cpu::Cpu::new(), &self.options, &self.initial, 0)?;
         let flows = self.labels.len();
@@ -224,11 +224,11 @@ pub struct FineTuned {
 }
 
 impl FineTuned {
-    /// `flows` of `packets` packets of `length` bytes each; `lstm` is the size of the classifier's state, `hidden` that
-    /// of the ELMo's of two layers.
+    /// Creates a workload of `flows` flows with `packets` packets of `length` bytes each; `lstm` is the size of the
+    /// classifier's state, `hidden` that of the ELMo, which has two layers.
     ///
     /// # Errors
-    /// Sizes that the model does not accept.
+    /// The model does not accept the sizes.
     pub fn new(
         flows: usize,
         packets: usize,
@@ -250,20 +250,20 @@ impl FineTuned {
         Ok(Self { options, initial, model, tokens, packets, counts: vec![packets as u32; flows], labels })
     }
 
-    /// One training step; the loss before it.
+    /// Takes one training step; returns the loss before it.
     ///
     /// # Errors
-    /// None for these data.
+    /// None for this data.
     pub fn train_step(&mut self) -> Result<f64, ModelError> {
         let Self { model, tokens, counts, packets, labels, .. } = self;
         let batch = ByteBatch { tokens, counts, metadata: &[], most: *packets, pooling: Pooling::MEAN };
         Ok(model.train_step(&batch, labels, 0.001)?.mean())
     }
 
-    /// Initial weights, data, and the loss in training and its gradients on the processor, as a file's content.
+    /// Returns a file with the initial weights, the data, and the training loss and its gradients computed on the CPU.
     ///
     /// # Errors
-    /// None for these data.
+    /// None for this data.
     pub fn file(&self) -> Result<Vec<u8>, ModelError> {
         let mut model = joint::Joint::new(cpu::Cpu::new(), &self.options, &self.initial, 0)?;
         let (tokens, counts, most) = (&self.tokens, &self.counts, self.packets);
@@ -282,7 +282,7 @@ impl FineTuned {
     }
 }
 
-/// A network at its published size, on rows of random numbers.
+/// A network of its published size, on rows of random numbers.
 pub struct Network {
     model: Box<dyn NetworkClassifier>,
     rows: Vec<f32>,
@@ -291,7 +291,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// The model of this name, as many columns as its source has, and so many flows; none of another name.
+    /// Creates a workload of `flows` flows for the model `name` with the number of columns of its source, or `None` for
+    /// an unknown name.
     ///
     /// # Errors
     /// None for these sizes.
@@ -307,7 +308,7 @@ impl Network {
         let mut generator = seed::generator(0, "benchmark");
         let mut rows: Vec<f32> = (0..flows * network.columns()).map(|_| generator.random_range(-1.0..1.0f32)).collect();
         if let [branch] = network.branches.as_slice() {
-            // Every step is there.
+            // Every step is present.
             rows.chunks_exact_mut(network.columns()).for_each(|row| row[branch.input.values()..].fill(1.0));
         }
         let labels = (0..flows).map(|_| generator.random_range(0..CLASSES as u32)).collect();
@@ -318,18 +319,18 @@ impl Network {
         Some(model.map(|model| Self { model, rows, labels, output: vec![0.0; flows * CLASSES] }))
     }
 
-    /// One training step; the loss before it.
+    /// Takes one training step; returns the loss before it.
     ///
     /// # Errors
-    /// None for these data.
+    /// None for this data.
     pub fn train_step(&mut self) -> Result<f64, ModelError> {
         Ok(self.model.train_step(&self.rows, &self.labels, 0.001)?.mean())
     }
 
-    /// Predicts all flows; one of the probabilities.
+    /// Predicts all flows; returns one of the probabilities.
     ///
     /// # Errors
-    /// None for these data.
+    /// None for this data.
     pub fn predict(&mut self) -> Result<f32, ModelError> {
         self.model.probabilities(&self.rows, &mut self.output)?;
         Ok(self.output[0])

@@ -1,5 +1,5 @@
-//! Layers one after the other over the operations of a device, as [`crate::deep::network`] describes them: their parameters,
-//! their buffers, and the passes forward and backward.
+//! A sequence of layers as described by [`crate::deep::network`], over the operations of a device: their parameters,
+//! buffers, and forward and backward passes.
 
 use super::device::{ColumnsAt, Device, Dropout, NormWeights};
 use super::layers::{ConvolutionShape, Kernel, LayerDevice, PictureShape, Pooled, SquareShape, WindowShape};
@@ -10,7 +10,7 @@ use crate::deep::engine::DropoutPlace;
 use crate::deep::network::{Branch, Layer, Size};
 use crate::deep::parameters::{MODEL, ParameterSet};
 
-/// The marks of the steps that are there, and of those that are hidden.
+/// Indices of the marks for present and hidden steps.
 const PRESENT: usize = 0;
 const HIDDEN: usize = 1;
 
@@ -20,7 +20,7 @@ fn steps_of(flows: usize, Size { steps, channels }: Size) -> StepsShape {
 
 /// A layer with its parameters on the device.
 enum Node<D: Device> {
-    /// A convolution, or a linear layer: one whose kernel is all of a flow.
+    /// A convolution. A linear layer is a convolution whose kernel covers the whole flow.
     Convolution {
         shape: ConvolutionShape,
         weight: Weight<D>,
@@ -68,11 +68,11 @@ enum Node<D: Device> {
     },
     PresentMean,
     Fork,
-    /// Adds the buffer that the fork before it left.
+    /// Adds the buffer saved by the preceding fork.
     Join {
         of: usize,
     },
-    /// With the number of its flow for every row, so that all of a flow's steps drop the same channels.
+    /// Contains the flow of every row, so that the same channels are dropped at all steps of a flow.
     ChannelDropout {
         number: u32,
         rate: f32,
@@ -81,33 +81,33 @@ enum Node<D: Device> {
     },
 }
 
-/// A layer of a chain, the buffer that it reads, and the one that it writes, which may be the same.
+/// A layer of a chain with the buffers it reads and writes, which may be the same.
 struct Placed<D: Device> {
     name: String,
     node: Node<D>,
     from: usize,
     to: usize,
-    /// Steps and channels of a flow after it.
+    /// Steps and channels of a flow after the layer.
     output: Size,
 }
 
-/// Layers one after the other, and their values.
+/// A sequence of layers and their values.
 pub(super) struct Chain<D: Device> {
     nodes: Vec<Placed<D>>,
-    /// The input first, `[flows * steps, channels]`.
+    /// Buffers of values, starting with the input, `[flows * steps, channels]`.
     pub values: Vec<D::Values>,
-    /// Of each of these.
+    /// Size of each buffer.
     pub sizes: Vec<Size>,
-    /// Which steps of the input are there, and which are hidden, `[flows * steps]`; as many as the branch has.
+    /// Marks of present and hidden input steps, `[flows * steps]`; as many as the branch has.
     pub marks: Vec<D::Values>,
 }
 
-/// What a pass over a batch goes by.
+/// Settings of a pass over a batch.
 #[derive(Clone, Copy)]
 pub(super) struct Pass {
     pub flows: usize,
     pub by: Statistics,
-    /// Seed and step of the dropout, where there is one.
+    /// Seed and step of dropout; `None` without dropout.
     pub dropping: Option<(u64, u64)>,
 }
 
@@ -118,7 +118,8 @@ impl Pass {
     }
 }
 
-/// The gradient of what a layer gave, room for that of what it read, and what goes around the layers between a fork and a join.
+/// The gradient of a layer's output, a buffer for that of its input, and the gradient that bypasses the layers between
+/// a fork and a join.
 #[derive(Default)]
 pub(super) struct Gradients<V> {
     pub current: V,
@@ -187,7 +188,7 @@ impl<D: LayerDevice> Chain<D> {
         self.nodes.iter_mut().for_each(|placed| placed.node.visit(visit));
     }
 
-    /// Parameters and running statistics.
+    /// Stores parameters and running statistics in a set.
     pub(super) fn store(&self, device: &D, set: &mut ParameterSet) {
         self.nodes.iter().for_each(|placed| placed.node.store(device, set));
     }
@@ -205,13 +206,13 @@ impl<D: LayerDevice> Chain<D> {
         (&self.values[self.values.len() - 1], self.sizes[self.sizes.len() - 1])
     }
 
-    /// Every layer but the last: its name, what it gave, and how many values of a flow that is.
+    /// Iterates over all layers except the last: name, output, and number of output values per flow.
     pub(super) fn given(&self) -> impl Iterator<Item = (&str, &D::Values, usize)> {
         let placed = self.nodes.iter().filter(|placed| placed.to + 1 < self.values.len());
         placed.map(|placed| (placed.name.as_str(), &self.values[placed.to], self.sizes[placed.to].values()))
     }
 
-    /// Every rectifier: the name of the layer before it, what it gave, and how many values of a flow that is.
+    /// Iterates over all rectifiers: name of the layer before, output, and number of output values per flow.
     pub(super) fn rectified(&self) -> impl Iterator<Item = (&str, &D::Values, usize)> {
         let placed = self.nodes.iter().filter(|placed| matches!(placed.node, Node::Relu));
         placed.map(|placed| (placed.name.as_str(), &self.values[placed.to], placed.output.values()))
@@ -269,7 +270,7 @@ impl<D: LayerDevice> Chain<D> {
         }
     }
 
-    /// From the gradient of the output to those of all weights, and of the input where it is `wanted`.
+    /// Computes, from the gradient of the output, the gradients of all weights, and of the input if it is `wanted`.
     pub(super) fn backward(
         &mut self,
         device: &mut D,

@@ -1,5 +1,5 @@
-//! The classifier over what is read of a flow's encoded packets ([`Reading`]), over the operations of a device: LSTM,
-//! normalisation, self-attention, normalisation, mean, two linear layers.
+//! The classifier over a flow's encoded packets, whose input [`Reading`] prepares, over the operations of a device:
+//! LSTM, normalisation, self-attention, normalisation, mean, two linear layers.
 
 use super::classifier_weights::{AttentionWeights, Weights};
 use super::device::{
@@ -17,7 +17,7 @@ use crate::deep::loss::Loss;
 use crate::deep::parameters::{Activation, AttentionLstmOptions, MODEL, ParameterSet};
 use etcbench_storage::seed;
 
-/// The values of one batch, `S` steps in all: sizes as in the names' comments.
+/// The values of one batch with `S` steps in total.
 #[derive(Default)]
 struct Buffers<V> {
     lstm: LstmState<V>,
@@ -27,7 +27,7 @@ struct Buffers<V> {
     attended_normalised: V,
     /// The running gradient, `[S, lstm]`.
     gradient: V,
-    /// Squared longest length per flow.
+    /// Squared maximum length per flow.
     scores: V,
     /// `[flows, lstm]`.
     pooled: V,
@@ -35,7 +35,7 @@ struct Buffers<V> {
     /// `[flows, dense]`.
     features: V,
     features_gradient: V,
-    /// `[flows, classes]`, their gradient after the loss.
+    /// `[flows, classes]`; their gradient after the loss.
     logits: V,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct AttentionLstm<D: Device> {
     options: AttentionLstmOptions,
     classes: usize,
     loss: Loss,
-    /// The loss's weights, where it is not plain.
+    /// Class weights, used if the loss is not plain cross-entropy.
     class_weights: D::Values,
     dropout_seed: u64,
     pub weights: Weights<D>,
@@ -59,7 +59,7 @@ pub(super) struct AttentionLstm<D: Device> {
     pub packing: Packing,
     pub reading: Reading<D>,
     indices: Vec<u32>,
-    /// Where each flow stands in the batch.
+    /// Index of each flow in the batch.
     order: D::Indices,
     labels: D::Indices,
     buffers: Buffers<D::Values>,
@@ -130,14 +130,14 @@ impl<D: Device> AttentionLstm<D> {
         (rate > 0.0).then_some(Dropout { seed: self.dropout_seed, step: self.optimiser.steps, place, rate })
     }
 
-    /// Checks and packs a batch, and makes room for it.
+    /// Checks and packs a batch, and reserves buffers for it.
     fn prepare(&mut self, batch: &PacketBatch<'_>) -> Result<(), ModelError> {
         self.reading.prepare(&mut self.device, &mut self.packing, batch)?;
         self.reserve();
         Ok(())
     }
 
-    /// Packs flows whose encodings will be in the reading's layers, and makes room for them.
+    /// Packs flows whose encodings will be in the reading's layers, and reserves buffers for them.
     pub(super) fn pack(&mut self, flows: &Flows<'_>) -> Result<(), ModelError> {
         self.reading.read_layers();
         self.reading.pack(&mut self.device, &mut self.packing, flows)?;
@@ -173,7 +173,7 @@ impl<D: Device> AttentionLstm<D> {
         }
     }
 
-    /// From the prepared batch to logits; `dropping` where dropout is applied.
+    /// Computes the logits of the prepared batch; `dropping` enables dropout.
     fn forward(&mut self, by: Statistics, dropping: bool) {
         let (lstm, dense) = (self.options.lstm, self.options.dense);
         let (flows, states) = (self.packing.rows(), self.packing.states);
@@ -210,7 +210,7 @@ impl<D: Device> AttentionLstm<D> {
         device.linear(shape, &buffers.features, linear.weight.value(), linear.bias.value(), &mut buffers.logits);
     }
 
-    /// From the gradient of the logits to those of all weights.
+    /// Computes the gradients of all weights from the gradient of the logits.
     fn backward(&mut self) {
         let (lstm, dense) = (self.options.lstm, self.options.dense);
         let (flows, states) = (self.packing.rows(), self.packing.states);
@@ -240,7 +240,7 @@ impl<D: Device> AttentionLstm<D> {
         let pooled = &mut buffers.pooled_gradient;
         through(device, &mut weights.dense, shape, &buffers.pooled, gradient, pooled, false);
         let gradient = &mut buffers.gradient;
-        // A mean's gradient does not depend on what it is of.
+        // The gradient of a mean does not depend on its inputs.
         device.pool_backward(
             packing,
             PoolShape::mean(lstm),
@@ -266,7 +266,7 @@ impl<D: Device> AttentionLstm<D> {
         reading.backward(device, states, weights, packets);
     }
 
-    /// The first layer of the last forward pass that holds a number that is not finite.
+    /// Returns the first layer of the last forward pass that contains a non-finite number.
     pub(super) fn first_not_finite(&self) -> String {
         let (states, flows) = (self.packing.states, self.packing.rows());
         let AttentionLstmOptions { lstm, dense, .. } = self.options;
@@ -286,7 +286,7 @@ impl<D: Device> AttentionLstm<D> {
         found.map_or("classifier.output", |(name, ..)| name).to_owned()
     }
 
-    /// The gradients by name, as they are now.
+    /// Returns the current gradients by name.
     pub(super) fn named_gradients(&mut self) -> Vec<(String, Vec<f32>)> {
         let Self { device, weights, .. } = self;
         let mut found = Vec::new();
@@ -294,7 +294,7 @@ impl<D: Device> AttentionLstm<D> {
         found
     }
 
-    /// The loss of a batch, and the gradients added to the weights'.
+    /// Computes the loss of a batch and adds its gradients to those of the weights.
     pub(super) fn gradients(&mut self, batch: &PacketBatch<'_>, labels: &[u32]) -> Result<BatchLoss, ModelError> {
         self.check_labels(labels, batch.counts.len())?;
         self.prepare(batch)?;
@@ -309,13 +309,13 @@ impl<D: Device> AttentionLstm<D> {
             return Err(invalid(format!("{} labels for a batch of {flows} flows", labels.len())));
         }
         match labels.iter().find(|&&label| label as usize >= self.classes) {
-            Some(label) => Err(invalid(format!("label {label} is not one of {} classes", self.classes))),
+            Some(label) => Err(invalid(format!("label {label} is out of range for {} classes", self.classes))),
             None => Ok(()),
         }
     }
 
-    /// The loss of the packed batch, and the gradients added to the weights'; that of the mixed layers stays in the
-    /// reading.
+    /// Computes the loss of the packed batch and adds its gradients to those of the weights; the gradient of the mixed
+    /// layers remains in the reading.
     pub(super) fn loss_and_gradients(&mut self, labels: &[u32]) -> BatchLoss {
         let flows = labels.len();
         self.indices.clear();
@@ -340,7 +340,7 @@ impl<D: Device> AttentionLstm<D> {
 impl<D: Device> SequenceClassifier for AttentionLstm<D> {
     fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
         if weights.len() != self.classes {
-            return Err(invalid(format!("{} weights of {} classes", weights.len(), self.classes)));
+            return Err(invalid(format!("{} weights for {} classes", weights.len(), self.classes)));
         }
         self.loss.weights = weights.to_vec();
         self.device.upload(weights, &mut self.class_weights);
@@ -366,7 +366,7 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
     fn probabilities(&mut self, batch: &PacketBatch<'_>, output: &mut [f32]) -> Result<(), ModelError> {
         let flows = batch.counts.len();
         if output.len() != flows * self.classes {
-            return Err(invalid(format!("{} values do not hold {flows} flows' probabilities", output.len())));
+            return Err(invalid(format!("a buffer of {} values does not fit {flows} flows", output.len())));
         }
         self.prepare(batch)?;
         self.forward(Statistics::Running, false);
@@ -394,7 +394,7 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
         if options.activation == Activation::Relu {
             layers.insert(0, ("classifier.lstm", &buffers.lstm.hidden, packing.states * options.lstm));
         }
-        // Asked for after every step: a layer that lives shows it in its first values.
+        // Called after every step: for a layer that is not dead, its first values are usually enough.
         let mut host = Vec::new();
         let mut zero = |values: &D::Values, length: usize| {
             host.resize(length, 0.0);

@@ -14,13 +14,13 @@ pub(super) struct AttentionWeights<D: Device> {
     pub norm: Norm<D>,
 }
 
-/// All of the classifier.
+/// All parameters of the classifier.
 pub(super) struct Weights<D: Device> {
     pub mix: Weight<D>,
     pub gamma: Weight<D>,
-    /// Of the scores of a packet's slots.
+    /// Weights of the scores of a packet's slots.
     pub pooling: Option<Weight<D>>,
-    /// Of the packet vectors that the LSTM reads.
+    /// Normalisation of the packet vectors that the LSTM reads.
     pub packets: Option<Norm<D>>,
     pub lstm: Lstm<D>,
     pub norm: Norm<D>,
@@ -30,7 +30,7 @@ pub(super) struct Weights<D: Device> {
 }
 
 impl<D: Device> Weights<D> {
-    /// Takes the values and running statistics of a set.
+    /// Creates weights with the values and running statistics of a set.
     pub(super) fn new(
         device: &mut D,
         options: &AttentionLstmOptions,
@@ -71,7 +71,7 @@ impl<D: Device> Weights<D> {
         })
     }
 
-    /// How a packet's layers are weighted.
+    /// Returns the weights of a packet's layers.
     pub(super) fn mix(&self) -> MixWeights<&D::Values> {
         MixWeights { weight: self.mix.value(), gamma: self.gamma.value() }
     }
@@ -97,7 +97,7 @@ impl<D: Device> Weights<D> {
         self.output.visit(visit);
     }
 
-    /// Values and running statistics, in the order that parameters are listed in.
+    /// Returns values and running statistics, in the order of the specifications.
     pub(super) fn store(&self, device: &D) -> ParameterSet {
         let mut set = ParameterSet::default();
         let Self { mix, gamma, pooling, packets, lstm, norm, attention, dense, output } = self;
@@ -127,7 +127,7 @@ impl<D: Device> Weights<D> {
         set
     }
 
-    /// Takes other values and running statistics; gradients and moments stay.
+    /// Replaces values and running statistics; gradients and moments are unchanged.
     pub(super) fn load(&mut self, device: &mut D, set: &ParameterSet) -> Result<(), ModelError> {
         let mut result = Ok(());
         self.visit(&mut |weight| {

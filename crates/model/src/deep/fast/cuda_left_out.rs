@@ -1,4 +1,4 @@
-//! In place of `cuda` in a build without that feature: every card is one that cannot be used.
+//! Replaces `cuda` in builds without that feature: no GPU can be used.
 
 use crate::{CudaDevice, ModelError, left_out};
 
@@ -11,7 +11,7 @@ pub(crate) mod check {
     }
 }
 
-/// Why the card cannot be used.
+/// Returns the error for the GPU.
 pub(crate) fn left_out(card: CudaDevice) -> ModelError {
     ModelError::Device { device: format!("cuda:{card}"), problem: left_out::CUDA.to_owned() }
 }

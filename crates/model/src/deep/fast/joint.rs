@@ -1,5 +1,5 @@
 //! Classifier and ELMo, trained together on the classifier's loss: the encodings stay on the device, and their gradient
-//! goes on into the ELMo's stacks.
+//! continues into the ELMo's stacks.
 
 use super::classifier::AttentionLstm;
 use super::device::Device;
@@ -14,15 +14,15 @@ use crate::deep::engine::{
 use crate::deep::parameters::{AttentionLstmOptions, MODEL, ParameterSet, encoder_specifications, rate_factors};
 use crate::deep::pooling::Pooling;
 
-/// Both on a device.
+/// Classifier and ELMo on a device.
 pub(super) struct Joint<D: Device> {
     options: AttentionLstmOptions,
     classifier: AttentionLstm<D>,
     stacks: Stacks<D>,
-    /// The gradient of the encodings, `[packets, layers + 1, 2, slots, hidden]`; encodings without training.
+    /// The gradient of the encodings, `[packets, layers + 1, 2, slots, hidden]`, and the encodings outside training.
     gradient: D::Values,
     encodings: D::Values,
-    /// The row of the mix of each packet.
+    /// The row of the mix for each packet.
     states: D::Indices,
     starts: Vec<usize>,
     lengths: Vec<u32>,
@@ -31,7 +31,7 @@ pub(super) struct Joint<D: Device> {
 }
 
 impl<D: Device> Joint<D> {
-    /// Both of one set: the classifier's parameters and the encoder's.
+    /// Creates both from one set with the classifier's and the encoder's parameters.
     pub(super) fn new(
         device: D,
         options: &AttentionLstmOptions,
@@ -58,7 +58,7 @@ impl<D: Device> Joint<D> {
         })
     }
 
-    /// Layers of a packet, and the size of each.
+    /// Returns the number of layers of a packet and the size of each.
     fn sizes(&self) -> (usize, usize) {
         (self.options.elmo.layers + 1, self.options.encoded_size())
     }
@@ -70,15 +70,15 @@ impl<D: Device> Joint<D> {
         stacks.visit(visit);
     }
 
-    /// Checks and packs a batch, and makes room for its encodings.
+    /// Checks and packs a batch, and reserves buffers for its encodings.
     fn prepare(&mut self, batch: &ByteBatch<'_>) -> Result<(), ModelError> {
         let packets = batch.packets();
         let invalid = |problem: String| Err(ModelError::Data { model: MODEL.to_owned(), problem });
         if batch.counts.is_empty() || u32::try_from(batch.counts.len() * batch.most).is_err() {
-            return invalid(format!("a batch of {} flows is none", batch.counts.len()));
+            return invalid(format!("a batch of {} flows is empty or too large", batch.counts.len()));
         }
         if let Some(count) = batch.counts.iter().find(|&&count| count as usize > batch.most) {
-            return invalid(format!("a flow of {count} packets in a batch of flows of {}", batch.most));
+            return invalid(format!("a flow has {count} packets, but the batch has room for {}", batch.most));
         }
         let (layers, size) = self.sizes();
         let Self { classifier, stacks, starts, lengths, host, states, zeros, gradient, .. } = self;
@@ -93,7 +93,7 @@ impl<D: Device> Joint<D> {
             *next += count as usize;
             Some(start)
         }));
-        // The first encoding is 0, that of a flow without packets.
+        // The first encoding is 0, for flows without packets.
         let source = |flow: usize, packet: usize| match batch.counts[flow] {
             0 => 0,
             _ => 1 + starts[flow] + packet,
@@ -120,7 +120,7 @@ impl<D: Device> Joint<D> {
         Ok(())
     }
 
-    /// The loss of a batch, and the gradients added to all weights'.
+    /// Computes the loss of a batch and adds its gradients to those of all weights.
     pub(super) fn gradients(&mut self, batch: &ByteBatch<'_>, labels: &[u32]) -> Result<BatchLoss, ModelError> {
         self.classifier.check_labels(labels, batch.counts.len())?;
         self.prepare(batch)?;
@@ -148,14 +148,14 @@ impl<D: Device> Joint<D> {
         Ok(loss)
     }
 
-    /// The gradients by name, as they are now.
+    /// Returns the current gradients by name.
     pub(super) fn named_gradients(&mut self) -> Vec<(String, Vec<f32>)> {
         let mut found = Vec::new();
         self.visit(&mut |device, weight| found.push(weight.gradient(device)));
         found
     }
 
-    /// Where the last forward pass left the finite numbers.
+    /// Returns the first place in the last forward pass with a non-finite number.
     fn first_not_finite(&self, packets: usize) -> String {
         let (layers, size) = self.sizes();
         let AttentionLstm { device, reading, .. } = &self.classifier;

@@ -1,5 +1,5 @@
-//! ELMo as a language model: each state of the uppermost layers predicts the byte that its direction reads next, through
-//! one head.
+//! ELMo as a language model: each state of the uppermost layers predicts the byte that its direction reads next,
+//! through a shared head.
 
 use super::device::{Device, LinearShape};
 use super::stacks::Stacks;
@@ -63,8 +63,8 @@ impl<D: Device> Elmo<D> {
         LinearShape { rows: self.stacks.states(), inputs: self.options.hidden, outputs: self.stacks.vocabulary() }
     }
 
-    /// The loss of a direction after its forward pass; leaves its gradient in the logits. The targets are made only now, while
-    /// a graphics card is still busy with the forward pass.
+    /// Computes the loss of a direction after its forward pass, and replaces the logits by their gradient. The targets
+    /// are prepared only here, while a GPU is still busy with the forward pass.
     fn cross_entropy(&mut self, tokens: &[u16], direction: usize, dropping: Option<u64>) -> f64 {
         let shape = self.head_shape();
         let Self { device, stacks, head, logits, targets, .. } = self;
@@ -76,7 +76,7 @@ impl<D: Device> Elmo<D> {
         device.cross_entropy(shape.rows, shape.outputs, logits, &targets[direction], scale)
     }
 
-    /// The gradients of the head, and of the states below it, after the loss of a direction.
+    /// Computes the gradients of the head and of the states below it, after the loss of a direction.
     fn head_backward(&mut self, direction: usize, dropping: Option<u64>) {
         let shape = self.head_shape();
         let Self { device, stacks, head, logits, .. } = self;
@@ -90,14 +90,14 @@ impl<D: Device> Elmo<D> {
         &mut self.device
     }
 
-    /// The gradients by name, as they are now.
+    /// Returns the current gradients by name.
     pub(super) fn named_gradients(&mut self) -> Vec<(String, Vec<f32>)> {
         let mut found = Vec::new();
         self.visit(&mut |device, weight| found.push(weight.gradient(device)));
         found
     }
 
-    /// The loss of a batch, and the gradients added to the weights'.
+    /// Computes the loss of a batch and adds its gradients to those of the weights.
     pub(super) fn gradients(&mut self, tokens: &[u16], packets: usize) -> Result<BatchLoss, ModelError> {
         self.prepare(tokens, packets)?;
         let mut loss = BatchLoss { sum: 0.0, targets: self.target_count };

@@ -1,46 +1,47 @@
-//! What a device computes beyond [`Device`](super::device::Device) for convolutional networks. A sequence of `steps` rows of channels for each flow
-//! is one matrix `[flows * steps, channels]`, the rows of the first flow first, so that normalisation, rectifier and dropout
-//! are those of rows, and the values that a convolution reads for one step lie side by side.
+//! Operations of a device in addition to [`Device`](super::device::Device) for convolutional networks. A batch of
+//! sequences with `steps` rows of channels each is one matrix `[flows * steps, channels]`, with all rows of the first
+//! flow first. Normalisation, rectifier and dropout therefore operate on rows, and the values that a convolution reads
+//! for one step are contiguous.
 
 use super::device::{AdamStep, Trained};
 use super::transformer::TransformerDevice;
 
-/// Sizes of a convolution over steps (a cross-correlation, as every framework has it).
+/// Sizes of a convolution over steps (a cross-correlation, as in all common frameworks).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConvolutionShape {
     /// Flows.
     pub flows: usize,
-    /// Steps of a flow's input.
+    /// Input steps per flow.
     pub steps: usize,
-    /// Channels of the input.
+    /// Input channels.
     pub inputs: usize,
-    /// Channels of the output.
+    /// Output channels.
     pub outputs: usize,
-    /// Steps that one output reads.
+    /// Steps that each output reads.
     pub kernel: usize,
-    /// Steps between what two outputs read.
+    /// Distance in steps between the inputs of two outputs.
     pub stride: usize,
-    /// Steps of 0 before and after a flow's input.
+    /// Zero padding before and after a flow's input, in steps.
     pub padding: [usize; 2],
 }
 
 impl ConvolutionShape {
-    /// Steps of a flow with its padding.
+    /// Returns the steps of a flow including padding.
     pub(crate) fn padded(&self) -> usize {
         self.steps + self.padding[0] + self.padding[1]
     }
 
-    /// Steps of a flow's output.
+    /// Returns the output steps per flow.
     pub(crate) fn output_steps(&self) -> usize {
         (self.padded() - self.kernel) / self.stride + 1
     }
 
-    /// Values that one output reads.
+    /// Returns the number of values that each output reads.
     pub(crate) fn window(&self) -> usize {
         self.kernel * self.inputs
     }
 
-    /// Rows of the output.
+    /// Returns the number of output rows.
     pub(crate) fn rows(&self) -> usize {
         self.flows * self.output_steps()
     }
@@ -51,74 +52,73 @@ impl ConvolutionShape {
 pub(crate) struct WindowShape {
     /// Flows.
     pub flows: usize,
-    /// Steps of a flow's input.
+    /// Input steps per flow.
     pub steps: usize,
     /// Channels.
     pub channels: usize,
-    /// Steps that are pooled into one.
+    /// Steps per window.
     pub size: usize,
-    /// Steps between two of them.
+    /// Distance in steps between two windows.
     pub stride: usize,
-    /// Steps before the input that the first of them begins, and steps of a flow's output; what lies outside the input is not
-    /// looked at.
+    /// Steps before the input at which the first window starts; steps outside the input are ignored.
     pub before: usize,
-    /// Steps of a flow's output.
+    /// Output steps per flow.
     pub output_steps: usize,
 }
 
-/// Sizes of a convolution over a picture, without padding. A step is a pixel, the rows of a picture one after the other.
+/// Sizes of a convolution over a picture, without padding. A step is a pixel, in row-major order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PictureShape {
     /// Flows.
     pub flows: usize,
-    /// Rows and columns of a flow's input.
+    /// Height and width of a flow's input.
     pub size: [usize; 2],
-    /// Channels of the input.
+    /// Input channels.
     pub inputs: usize,
-    /// Channels of the output.
+    /// Output channels.
     pub outputs: usize,
-    /// Rows and columns that one output reads.
+    /// Side of the square kernel in pixels.
     pub kernel: usize,
 }
 
 impl PictureShape {
-    /// Rows and columns of a flow's output.
+    /// Returns the height and width of a flow's output.
     pub(crate) fn output_size(&self) -> [usize; 2] {
         self.size.map(|size| size + 1 - self.kernel)
     }
 
-    /// Steps of a flow's output.
+    /// Returns the output steps per flow.
     pub(crate) fn output_steps(&self) -> usize {
         let [height, width] = self.output_size();
         height * width
     }
 
-    /// Values that one output reads.
+    /// Returns the number of values that each output reads.
     pub(crate) fn window(&self) -> usize {
         self.kernel * self.kernel * self.inputs
     }
 }
 
-/// Sizes of a pooling over squares of a picture that lie side by side; rows and columns that fill none are left out.
+/// Sizes of a pooling over adjacent, non-overlapping squares of a picture; remaining rows and columns are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SquareShape {
     /// Flows.
     pub flows: usize,
-    /// Rows and columns of a flow's input.
+    /// Height and width of a flow's input.
     pub size: [usize; 2],
     /// Channels.
     pub channels: usize,
-    /// Rows and columns of a square.
+    /// Side of a square in pixels.
     pub pool: usize,
 }
 
 impl SquareShape {
-    /// Rows and columns of a flow's output.
+    /// Returns the height and width of a flow's output.
     pub(crate) fn output_size(&self) -> [usize; 2] {
         self.size.map(|size| size / self.pool)
     }
 
-    /// Steps of a flow's output.
+    /// Returns the output steps per flow.
     pub(crate) fn output_steps(&self) -> usize {
         let [height, width] = self.output_size();
         height * width
@@ -133,7 +133,7 @@ pub(crate) struct Kernel<T> {
     pub bias: T,
 }
 
-/// Input and output of a pooling, which its backward pass reads.
+/// Input and output of a pooling, as needed by its backward pass.
 pub(crate) struct Pooled<'a, T> {
     /// `[flows * steps, channels]`.
     pub x: &'a T,
@@ -141,10 +141,10 @@ pub(crate) struct Pooled<'a, T> {
     pub y: &'a T,
 }
 
-/// Below this a value counts as this in a generalised mean.
+/// Smaller values are raised to this in a generalised mean.
 pub(crate) const SMALLEST: f32 = 1e-6;
 
-/// A device that has the layers of convolutional networks too.
+/// A device that also supports the layers of convolutional networks.
 pub(crate) trait LayerDevice: TransformerDevice {
     /// `y[f, t] = b + sum_j W[j] x[f, t * stride + j - padding]`: x `[flows * steps, inputs]`, y `[rows, outputs]`.
     fn convolution(
@@ -154,7 +154,7 @@ pub(crate) trait LayerDevice: TransformerDevice {
         kernel: Kernel<&Self::Values>,
         y: &mut Self::Values,
     );
-    /// From the gradient of y, those of the kernel (added), and of x where it is wanted (overwritten).
+    /// Computes, from the gradient of y, the gradients of the kernel (added) and of x if requested (overwritten).
     fn convolution_backward(
         &mut self,
         shape: ConvolutionShape,
@@ -164,7 +164,7 @@ pub(crate) trait LayerDevice: TransformerDevice {
         dx: Option<&mut Self::Values>,
     );
 
-    /// The convolution of pictures: x `[flows * pixels, inputs]`, y `[flows * output_steps, outputs]`, and a weight
+    /// Convolution of pictures: x `[flows * pixels, inputs]`, y `[flows * output_steps, outputs]`, and a weight
     /// `[kernel * kernel * inputs, outputs]`.
     fn picture_convolution(
         &mut self,
@@ -173,7 +173,7 @@ pub(crate) trait LayerDevice: TransformerDevice {
         kernel: Kernel<&Self::Values>,
         y: &mut Self::Values,
     );
-    /// As [`convolution_backward`](Self::convolution_backward).
+    /// Same as [`convolution_backward`](Self::convolution_backward), for pictures.
     fn picture_convolution_backward(
         &mut self,
         shape: PictureShape,
@@ -183,9 +183,9 @@ pub(crate) trait LayerDevice: TransformerDevice {
         dx: Option<&mut Self::Values>,
     );
 
-    /// The largest of each square and channel, and the step that it is from, of equal ones the first.
+    /// Computes the maximum of each square and channel, and the step it comes from; the first one if several are equal.
     fn square_pool(&mut self, shape: SquareShape, x: &Self::Values, y: &mut Self::Values, chosen: &mut Self::Indices);
-    /// Its backward pass: dx is overwritten.
+    /// Backward pass of [`square_pool`](Self::square_pool): dx is overwritten.
     fn square_pool_backward(
         &mut self,
         shape: SquareShape,
@@ -194,15 +194,15 @@ pub(crate) trait LayerDevice: TransformerDevice {
         dx: &mut Self::Values,
     );
 
-    /// `x` where positive, else `e^x - 1` (Clevert et al. 2016), in place.
+    /// `x` if positive, else `e^x - 1` (Clevert et al. 2016), in place.
     fn elu(&mut self, count: usize, x: &mut Self::Values);
-    /// Multiplies the gradient by the slope where it gave `y`.
+    /// Multiplies the gradient by the slope of the unit at the output `y`.
     fn elu_backward(&mut self, count: usize, y: &Self::Values, dy: &mut Self::Values);
 
-    /// The largest of each window and channel, y `[flows * output_steps, channels]`, and the step that it is from, of equal
-    /// ones the first.
+    /// Computes the maximum of each window and channel, y `[flows * output_steps, channels]`, and the step it comes
+    /// from; the first one if several are equal.
     fn maximum_pool(&mut self, shape: WindowShape, x: &Self::Values, y: &mut Self::Values, chosen: &mut Self::Indices);
-    /// Its backward pass: dx is overwritten.
+    /// Backward pass of [`maximum_pool`](Self::maximum_pool): dx is overwritten.
     fn maximum_pool_backward(
         &mut self,
         shape: WindowShape,
@@ -211,10 +211,10 @@ pub(crate) trait LayerDevice: TransformerDevice {
         dx: &mut Self::Values,
     );
 
-    /// The generalised mean over each flow's steps (Radenović et al. 2019), `y = (mean_t max(x, SMALLEST)^p)^(1/p)`, with the
-    /// one exponent p of `exponent`: y `[flows, channels]`.
+    /// Computes the generalised mean over each flow's steps (Radenović et al. 2019), `y = (mean_t max(x,
+    /// SMALLEST)^p)^(1/p)`, with a single exponent p in `exponent`: y `[flows, channels]`.
     fn generalised_mean(&mut self, shape: WindowShape, x: &Self::Values, exponent: &Self::Values, y: &mut Self::Values);
-    /// Its backward pass: dx is overwritten.
+    /// Backward pass of [`generalised_mean`](Self::generalised_mean): dx is overwritten.
     fn generalised_mean_backward(
         &mut self,
         shape: WindowShape,
@@ -224,7 +224,7 @@ pub(crate) trait LayerDevice: TransformerDevice {
         dx: &mut Self::Values,
     );
 
-    /// One Adamax step (Kingma and Ba 2015, section 7.1, in PyTorch's form), after which the gradient is zero; the second
-    /// moment is the largest gradient, which decays.
+    /// Takes one Adamax step (Kingma and Ba 2015, section 7.1, in PyTorch's form) and zeroes the gradient; the second
+    /// moment is the decaying maximum of absolute gradients.
     fn adamax(&mut self, trained: &mut Trained<Self::Values>, length: usize, step: AdamStep);
 }

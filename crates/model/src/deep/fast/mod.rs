@@ -1,6 +1,6 @@
-//! The fast engine: layers of our own with explicit forward and backward passes, written once over the operations of a
-//! device ([`device`]). Sequences are packed so that padding costs nothing ([`packing`]), buffers are sized
-//! once, and results are the same bits at any number of threads.
+//! The fast engine: hand-written layers with explicit forward and backward passes over the operations of a device
+//! ([`device`]). Sequences are packed so that padding costs nothing ([`packing`]), buffers are reused, and results are
+//! bitwise identical for any number of threads.
 
 pub mod benchmark;
 mod chain;
@@ -33,10 +33,10 @@ use super::network::Network;
 use super::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet};
 use crate::{Device, ModelError};
 
-/// ELMo on a device; `parameters` are taken as they are.
+/// Creates an ELMo on a device with a copy of `parameters`.
 ///
 /// # Errors
-/// A device that is not there, or parameters whose shapes are not those of `options`.
+/// The device is not available, or the parameters' shapes do not match `options`.
 pub(crate) fn language_model(
     options: &ElmoOptions,
     parameters: &ParameterSet,
@@ -56,10 +56,10 @@ pub(crate) fn language_model(
     }
 }
 
-/// The classifier on a device; `parameters` are taken as they are.
+/// Creates the classifier on a device with a copy of `parameters`.
 ///
 /// # Errors
-/// A device that is not there, or parameters whose shapes are not those of `options`.
+/// The device is not available, or the parameters' shapes do not match `options`.
 pub(crate) fn classifier(
     options: &AttentionLstmOptions,
     parameters: &ParameterSet,
@@ -79,10 +79,10 @@ pub(crate) fn classifier(
     }
 }
 
-/// The classifier with its ELMo, to be trained together, on a device; `parameters` are those of both.
+/// Creates the classifier with its ELMo, to be trained together, on a device; `parameters` are those of both.
 ///
 /// # Errors
-/// As of [`classifier`].
+/// Same as [`classifier`].
 pub(crate) fn joint_classifier(
     options: &AttentionLstmOptions,
     parameters: &ParameterSet,
@@ -98,10 +98,10 @@ pub(crate) fn joint_classifier(
     }
 }
 
-/// A network on the processor; `parameters` are taken as they are.
+/// Creates a network on the CPU with a copy of `parameters`.
 ///
 /// # Errors
-/// Parameters whose shapes are not those of the network.
+/// The parameters' shapes do not match the network.
 pub(crate) fn network(
     network: &Network,
     parameters: &ParameterSet,
@@ -110,10 +110,10 @@ pub(crate) fn network(
     Ok(Box::new(pool::OnPool(network::Network::new(cpu::Cpu::new(), network, parameters, options)?)))
 }
 
-/// A network that reconstructs what is hidden of its input, on the processor; `parameters` are taken as they are.
+/// Creates a network that reconstructs hidden parts of its input, on the CPU, with a copy of `parameters`.
 ///
 /// # Errors
-/// Parameters whose shapes are not those of the network.
+/// The parameters' shapes do not match the network.
 pub(crate) fn masked_model(
     network: &Network,
     parameters: &ParameterSet,
@@ -122,7 +122,7 @@ pub(crate) fn masked_model(
     Ok(Box::new(pool::OnPool(network::Network::new(cpu::Cpu::new(), network, parameters, options)?)))
 }
 
-/// The gradients of a batch's loss by name.
+/// Returns the gradients of a batch's loss by name.
 #[cfg(test)]
 pub(crate) fn network_gradients(
     network: &Network,
@@ -139,7 +139,7 @@ pub(crate) fn network_gradients(
     model.named_gradients()
 }
 
-/// The gradients of what is hidden in a batch by name.
+/// Returns the gradients of a batch's reconstruction loss by name.
 #[cfg(test)]
 pub(crate) fn masked_gradients(
     network: &Network,

@@ -1,5 +1,5 @@
-//! A network over the layers of a device: forward, backward and training steps of what
-//! [`crate::deep::network`] describes. Buffers are sized by the largest batch and stay; a step allocates nothing on the device.
+//! A network as described by [`crate::deep::network`], over the layers of a device: forward pass, backward pass and
+//! training steps. Buffers grow to the largest batch and are kept; a step allocates nothing on the device.
 
 use super::chain::{Chain, Gradients, Pass};
 use super::device::{ColumnsAt, Smoothing};
@@ -22,7 +22,7 @@ pub(super) struct Network<D: LayerDevice> {
     device: D,
     classes: usize,
     columns: usize,
-    /// Branches, and the trunk last where there are several.
+    /// Branches, followed by the trunk if there are several.
     chains: Vec<Chain<D>>,
     loss: Loss,
     class_weights: D::Values,
@@ -35,7 +35,7 @@ pub(super) struct Network<D: LayerDevice> {
     joined: D::Values,
     gradients: Gradients<D::Values>,
     labels: D::Indices,
-    /// The number of every row.
+    /// The index of every row.
     places: D::Indices,
     rows: Vec<u32>,
     host: Vec<f32>,
@@ -81,7 +81,7 @@ impl<D: LayerDevice> Network<D> {
         })
     }
 
-    /// Copies a batch to the device and makes room for its values.
+    /// Copies a batch to the device and reserves buffers for its values.
     fn prepare(&mut self, rows: &[f32]) -> Result<(), ModelError> {
         let Self { device, chains, .. } = self;
         self.flows = rows.len() / self.columns;
@@ -131,11 +131,11 @@ impl<D: LayerDevice> Network<D> {
         trunk.forward(device, pass, places);
     }
 
-    /// From the gradient of the logits, which took their place, to those of all weights.
+    /// Computes the gradients of all weights from the gradient of the logits, which has replaced the logits.
     fn backward(&mut self, pass: Pass) {
         let Self { device, chains, places, gradients, joined, .. } = self;
         let Some((trunk, branches)) = chains.split_last_mut() else { return };
-        // The logits are computed anew in the next pass, so their buffer may be any.
+        // The next pass recomputes the logits, so their buffer may be swapped with any other.
         let last = trunk.values.len() - 1;
         std::mem::swap(&mut gradients.current, &mut trunk.values[last]);
         trunk.backward(device, pass, places, gradients, !branches.is_empty());
@@ -152,12 +152,12 @@ impl<D: LayerDevice> Network<D> {
         }
     }
 
-    /// The loss of a batch, and the gradients added to the weights'.
+    /// Computes the loss of a batch and adds its gradients to those of the weights.
     pub(super) fn loss_and_gradients(&mut self, rows: &[f32], labels: &[u32]) -> Result<BatchLoss, ModelError> {
         self.prepare(rows)?;
         let flows = self.flows;
         if labels.len() != flows || labels.iter().any(|&label| label as usize >= self.classes) {
-            return Err(invalid(format!("labels of {flows} flows are not as many of {} classes", self.classes)));
+            return Err(invalid(format!("{flows} flows need as many labels of {} classes", self.classes)));
         }
         let pass = Pass {
             flows,
@@ -168,7 +168,7 @@ impl<D: LayerDevice> Network<D> {
         let Self { device, chains, classes, loss, class_weights, labels: targets, .. } = self;
         device.upload_indices(labels, targets);
         let Some(logits) = chains.last_mut().and_then(|trunk| trunk.values.last_mut()) else {
-            return Err(invalid("a network without layers".to_owned()));
+            return Err(invalid("the network has no layers".to_owned()));
         };
         let sum = if loss.is_plain() {
             device.cross_entropy(flows, *classes, logits, targets, 1.0 / flows as f32)
@@ -184,19 +184,19 @@ impl<D: LayerDevice> Network<D> {
         Ok(BatchLoss { sum, targets: flows as u64 })
     }
 
-    /// Reconstructs the hidden steps of a batch: their squared errors and, where it is `training`, the gradients of their mean,
-    /// added to the weights'.
+    /// Reconstructs the hidden steps of a batch. Returns their squared errors and, if `training`, adds the gradients of
+    /// their mean to those of the weights.
     pub(super) fn reconstruct(&mut self, rows: &[f32], training: bool) -> Result<BatchLoss, ModelError> {
         self.prepare(rows)?;
         let flows = self.flows;
         let dropping = training.then_some((self.dropout_seed, self.optimiser.steps));
         let pass = Pass { flows, by: Statistics::Batch { share: NORM_MOMENTUM }, dropping };
         let [chain] = self.chains.as_slice() else {
-            return Err(invalid("only a network of one branch reconstructs what it reads".to_owned()));
+            return Err(invalid("only a network with one branch can reconstruct its input".to_owned()));
         };
         let (input, output) = (chain.sizes[0], chain.output().1);
         if input != output || chain.marks.len() != 2 {
-            return Err(invalid("the network does not give what it reads".to_owned()));
+            return Err(invalid("the network's output does not have the size of its input".to_owned()));
         }
         let marks = rows.chunks_exact(self.columns).flat_map(|row| &row[self.columns - input.steps..]);
         let targets = marks.filter(|mark| **mark > 0.0).count() * input.channels;
@@ -216,7 +216,7 @@ impl<D: LayerDevice> Network<D> {
         Ok(BatchLoss { sum, targets: targets as u64 })
     }
 
-    /// One step of the optimiser.
+    /// Takes one step of the optimiser.
     fn step(&mut self, stage: &str, learning_rate: f32) -> Result<(), ModelError> {
         let Self { device, chains, optimiser, kind, .. } = self;
         let operation = match kind {
@@ -233,7 +233,7 @@ impl<D: LayerDevice> Network<D> {
         chains.iter_mut().for_each(|chain| chain.visit(&mut |weight| visit(device, weight)));
     }
 
-    /// The gradients by name, as they are now.
+    /// Returns the current gradients by name.
     #[cfg(test)]
     pub(super) fn named_gradients(&mut self) -> Vec<(String, Vec<f32>)> {
         let mut found = Vec::new();
@@ -241,7 +241,7 @@ impl<D: LayerDevice> Network<D> {
         found
     }
 
-    /// The first layer of the last forward pass that gave a number that is not finite.
+    /// Returns the first layer of the last forward pass that output a non-finite number.
     fn first_not_finite(&self) -> String {
         let mut given = self.chains.iter().flat_map(Chain::given);
         let found = given.find(|(_, values, size)| !is_finite(&self.device, values, self.flows * size));
@@ -252,7 +252,7 @@ impl<D: LayerDevice> Network<D> {
 impl<D: LayerDevice> NetworkClassifier for Network<D> {
     fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
         if weights.len() != self.classes {
-            return Err(invalid(format!("{} weights of {} classes", weights.len(), self.classes)));
+            return Err(invalid(format!("{} weights for {} classes", weights.len(), self.classes)));
         }
         self.loss.weights = weights.to_vec();
         self.device.upload(weights, &mut self.class_weights);
@@ -271,7 +271,7 @@ impl<D: LayerDevice> NetworkClassifier for Network<D> {
     fn probabilities(&mut self, rows: &[f32], output: &mut [f32]) -> Result<(), ModelError> {
         self.prepare(rows)?;
         if output.len() != self.flows * self.classes {
-            return Err(invalid(format!("{} values do not hold {} flows' probabilities", output.len(), self.flows)));
+            return Err(invalid(format!("a buffer of {} values does not fit {} flows", output.len(), self.flows)));
         }
         self.forward(Pass { flows: self.flows, by: Statistics::Running, dropping: None });
         let Self { device, chains, .. } = self;
@@ -289,7 +289,7 @@ impl<D: LayerDevice> NetworkClassifier for Network<D> {
             device.download(values, host);
             host.iter().all(|&value| value == 0.0)
         };
-        // Asked for after every step: a layer that lives shows it in its first values.
+        // Called after every step: for a layer that is not dead, its first values are usually enough.
         let mut dead = |values: &D::Values, length: usize| zero(values, length.min(1024)) && zero(values, length);
         let mut found = Vec::new();
         for chain in chains {

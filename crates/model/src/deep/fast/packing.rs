@@ -1,47 +1,47 @@
-//! How sequences of different lengths lie in memory so that padding costs nothing.
+//! Memory layout of sequences of different lengths in which padding costs nothing.
 //!
-//! The sequences of a batch are sorted from long to short and cut into chunks of a fixed number. Within a chunk
-//! the states of step 0 come first, then those of step 1 of the sequences that have one, and so on: at
-//! every step the sequences still running are a prefix of those of the step before. A chunk's states
-//! are contiguous, so a processor runs it from end to end without waiting for another. Chunks depend on
-//! the batch alone, never on the number of threads.
+//! The sequences of a batch are sorted by descending length and split into chunks of a fixed number of sequences.
+//! Within a chunk, the states of step 0 come first, then those of step 1 of the sequences that have one, and so on: at
+//! every step the active sequences are a prefix of those of the step before. A chunk's states are contiguous, so a CPU
+//! core processes it from start to end without waiting for another. Chunks depend only on the batch, never on the
+//! number of threads.
 
-/// Some sequences that run together.
+/// Sequences that are processed together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Chunk {
-    /// Its first sequence, in sorted order.
+    /// First sequence, in sorted order.
     pub first_row: usize,
-    /// Its sequences.
+    /// Number of sequences.
     pub rows: usize,
-    /// Its first packed state.
+    /// First packed state.
     pub start: usize,
-    /// Its packed states.
+    /// Number of packed states.
     pub states: usize,
-    /// Where its steps begin in [`Packing::active`].
+    /// Index of its first step in [`Packing::active`].
     pub first_step: usize,
-    /// The length of its longest sequence.
+    /// Length of the longest sequence.
     pub steps: usize,
 }
 
-/// The packed layout of one batch; buffers are reused from batch to batch.
+/// The packed layout of one batch; buffers are reused between batches.
 #[derive(Debug, Default)]
 pub(crate) struct Packing {
-    /// For each sequence in sorted order, its place in the batch.
+    /// For each sequence in sorted order, its index in the batch.
     pub order: Vec<u32>,
     /// Lengths in sorted order.
     pub lengths: Vec<u32>,
     /// The chunks, in order of their states.
     pub chunks: Vec<Chunk>,
-    /// For each step of each chunk, how many of its sequences are that long.
+    /// For each step of each chunk, the number of sequences with that step.
     pub active: Vec<u32>,
     /// For each step of each chunk, its first packed state.
     pub offsets: Vec<u32>,
-    /// All packed states: the sum of the lengths.
+    /// Total number of packed states: the sum of the lengths.
     pub states: usize,
 }
 
 impl Packing {
-    /// Lays out sequences of these lengths (each at least 1), `rows_per_chunk` to a chunk.
+    /// Lays out sequences of these lengths (each at least 1), with `rows_per_chunk` sequences per chunk.
     pub(crate) fn build(&mut self, lengths: &[u32], rows_per_chunk: usize) {
         self.order.clear();
         self.order.extend(0..lengths.len() as u32);
@@ -72,17 +72,17 @@ impl Packing {
         }
     }
 
-    /// The running sequences at each step of a chunk.
+    /// Returns the number of active sequences at each step of a chunk.
     pub(crate) fn active(&self, chunk: &Chunk) -> &[u32] {
         &self.active[chunk.first_step..chunk.first_step + chunk.steps]
     }
 
-    /// The first packed state of each step of a chunk.
+    /// Returns the first packed state of each step of a chunk.
     pub(crate) fn offsets(&self, chunk: &Chunk) -> &[u32] {
         &self.offsets[chunk.first_step..chunk.first_step + chunk.steps]
     }
 
-    /// Calls `visit` with every packed state's sequence (its place in the batch), length and step, in order.
+    /// Calls `visit` with every packed state's sequence (its index in the batch), length and step, in order.
     pub(crate) fn for_each_state(&self, mut visit: impl FnMut(usize, usize, usize)) {
         for chunk in &self.chunks {
             for (step, &active) in self.active(chunk).iter().enumerate() {
@@ -93,7 +93,7 @@ impl Packing {
         }
     }
 
-    /// Sequences in the batch.
+    /// Returns the number of sequences in the batch.
     pub(crate) fn rows(&self) -> usize {
         self.order.len()
     }

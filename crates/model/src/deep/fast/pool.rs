@@ -1,5 +1,5 @@
-//! Runs an engine's calls on a thread of the pool. From a thread outside it every parallel operation would wake a
-//! worker and wait for it, which costs more than the smaller operations themselves.
+//! Runs an engine's calls on a thread of the pool. Otherwise every parallel operation would wake a worker and wait for
+//! it, which costs more than the smaller operations themselves.
 
 use crate::ModelError;
 use crate::deep::engine::{
@@ -9,10 +9,10 @@ use crate::deep::engine::{
 use crate::deep::parameters::ParameterSet;
 use crate::deep::pooling::Pooling;
 
-/// An engine on the pool.
+/// An engine whose calls run on the pool.
 pub(super) struct OnPool<M>(pub M);
 
-/// Runs `task` on a thread of the pool: this one, if it is.
+/// Runs `task` on a thread of the pool: the current thread, if it belongs to the pool.
 fn on_pool<R: Send>(task: impl FnOnce() -> R + Send) -> R {
     rayon::join(task, || ()).0
 }

@@ -1,6 +1,6 @@
-//! From the encodings of a batch's packets to what the classifier's LSTM reads, over the operations of a device: the mix
-//! of the layers, what is left of pooling (attention over a packet's slots, or every slot a step of its own), what stands
-//! beside the vectors, normalisation, dropout; forwards and backwards.
+//! The path from the encodings of a batch's packets to the LSTM's input, forward and backward, over the operations of a
+//! device: the mix of the layers, the part of pooling left to the classifier (attention over a packet's slots, or one
+//! step per slot), packet metadata, normalisation, and dropout.
 
 use super::classifier_weights::Weights;
 use super::device::{ColumnsAt, Device, Dropout, MixWeights, RowsAt, SlotShape, Trained};
@@ -11,50 +11,50 @@ use crate::deep::engine::PacketBatch;
 use crate::deep::parameters::{AttentionLstmOptions, MODEL};
 use crate::deep::pooling::PoolingKind;
 
-/// The flows of a batch, as packing needs to know them.
+/// Flows of a batch, as needed for packing.
 pub(super) struct Flows<'a> {
     /// Packets of each flow, at least one.
     pub counts: &'a [u32],
-    /// N.
+    /// N, the number of packets per flow.
     pub most: usize,
-    /// As of [`PacketBatch::metadata`].
+    /// Same as [`PacketBatch::metadata`].
     pub metadata: &'a [f32],
-    /// Where the layers of a flow's packet stand among the encodings.
+    /// Returns the index of a flow's packet among the encodings.
     pub source: &'a dyn Fn(usize, usize) -> usize,
-    /// Slots of a flow's packet that have bytes, where pooling leaves slots.
+    /// Returns the number of slots with bytes of a flow's packet, if the pooling leaves slots.
     pub slots: &'a dyn Fn(usize, usize) -> usize,
 }
 
-/// Values and gradients, of `P` packets and `S` steps of the LSTM; where a step is a packet, these are the same.
+/// Values and gradients for `P` packets and `S` steps of the LSTM. If each step is a packet, P and S are equal.
 pub(super) struct Reading<D: Device> {
     options: AttentionLstmOptions,
     /// Flow and packet of each row of the mix.
     pub rows: Vec<(usize, usize)>,
-    /// Where each row's layers stand among the encodings, and how many of its slots have bytes.
+    /// Index of each row among the encodings, and its number of slots with bytes.
     sources: D::Indices,
     slots: D::Indices,
-    /// Where both directions of each step stand among the slots of all rows.
+    /// Index of both directions of each step among the slots of all rows.
     gathered: D::Indices,
-    /// Where each step stands in the batch.
+    /// Index of each step in the batch.
     places: D::Indices,
-    /// The encodings that packets are mixed from, where they are of this batch alone.
+    /// The encodings of the packets if they belong to this batch only.
     pub layers: D::Values,
-    /// Tables of encodings that the device keeps, by name, and which of them the batch is picked from.
+    /// Tables of encodings kept on the device, by identifier, and the index of the one that the batch is selected from.
     kept: Vec<(u64, D::Values)>,
     from: Option<usize>,
     /// The mixed layers, `[P, 2, slots, hidden]`, and their gradient.
     encoded: D::Values,
     pub encoded_gradient: D::Values,
-    /// What pooling leaves of them, where it leaves anything to do: `[S, 2 * hidden]`.
+    /// The result of the pooling left to the classifier, if any: `[S, 2 * hidden]`, and its gradient.
     pooled: D::Values,
     pooled_gradient: D::Values,
-    /// Shares of the slots, `[P, slots]`.
+    /// Attention weights of the slots, `[P, slots]`.
     shares: D::Values,
-    /// What stands beside the vectors, both together and their gradient.
+    /// Packet metadata, vectors with metadata, and the gradient of the latter.
     metadata: D::Values,
     joined: D::Values,
     joined_gradient: D::Values,
-    /// All of that, normalised.
+    /// The values above after normalisation.
     normalised: D::Values,
     indices: Vec<u32>,
     host: Vec<f32>,
@@ -90,7 +90,7 @@ impl<D: Device> Reading<D> {
         }
     }
 
-    /// Checks and packs a batch, and makes room for it.
+    /// Checks and packs a batch, and reserves buffers for it.
     pub(super) fn prepare(
         &mut self,
         device: &mut D,
@@ -101,7 +101,7 @@ impl<D: Device> Reading<D> {
         let most = batch.most(size)?;
         let leaves_slots = self.options.pooling.leaves_slots();
         if leaves_slots && batch.slots.len() * size != batch.layers.len() {
-            return Err(invalid(format!("{} packets with slots do not fill the batch", batch.slots.len())));
+            return Err(invalid(format!("slot counts of {} packets do not fit the batch", batch.slots.len())));
         }
         self.from = batch.picked.and_then(|picked| self.keep(device, picked.table, batch.layers));
         let picked = self.from.is_some();
@@ -112,7 +112,7 @@ impl<D: Device> Reading<D> {
         if picked {
             return Ok(());
         }
-        // Those of this batch alone, in the order of the rows.
+        // Encodings of this batch only, in the order of the rows.
         self.indices.clear();
         self.indices.extend(0..self.rows.len() as u32);
         device.upload_indices(&self.indices, &mut self.sources);
@@ -124,8 +124,8 @@ impl<D: Device> Reading<D> {
         Ok(())
     }
 
-    /// Where a table of encodings stands among those that the device keeps; it is copied there if it is not yet and the
-    /// device has room. Two are kept, those of training and validation.
+    /// Returns the index of a table of encodings among those kept on the device. Copies the table to the device if it
+    /// is not there yet, or returns `None` if there is no room. At most two are kept, for training and validation.
     fn keep(&mut self, device: &mut D, table: u64, encodings: &[f32]) -> Option<usize> {
         if let Some(at) = self.kept.iter().position(|(kept, _)| *kept == table) {
             return Some(at);
@@ -142,21 +142,21 @@ impl<D: Device> Reading<D> {
         Some(self.kept.len() - 1)
     }
 
-    /// The next batch's encodings are in [`Reading::layers`].
+    /// Makes the next batch use the encodings in [`Reading::layers`].
     pub(super) fn read_layers(&mut self) {
         self.from = None;
     }
 
-    /// Packs flows, and makes room for them.
+    /// Packs flows, and reserves buffers for them.
     ///
     /// # Errors
-    /// Metadata that do not fill the batch.
+    /// The metadata do not fill the batch.
     pub(super) fn pack(&mut self, device: &mut D, packing: &mut Packing, flows: &Flows<'_>) -> Result<(), ModelError> {
         let Flows { counts, most, metadata, source, slots } = *flows;
         let options = &self.options;
         let beside = options.packet_metadata.len();
         if metadata.len() != counts.len() * most * beside {
-            let problem = format!("{} values beside the packets of a batch of {} flows", metadata.len(), counts.len());
+            let problem = format!("{} metadata values do not fit a batch of {} flows", metadata.len(), counts.len());
             return Err(invalid(problem));
         }
         let (indices, host, rows) = (&mut self.indices, &mut self.host, &mut self.rows);
@@ -166,7 +166,7 @@ impl<D: Device> Reading<D> {
         host.clear();
         let beside_of = |flow: usize, packet: usize| &metadata[(flow * most + packet) * beside..][..beside];
         if options.pooling == PoolingKind::States {
-            // One step for each slot that has bytes: flow by flow, then in the packing's order.
+            // One step for each slot with bytes: flow by flow, then in the packing's order.
             let all = options.slots();
             let mut lengths = Vec::with_capacity(counts.len());
             let (mut steps, mut starts) = (Vec::new(), Vec::new());
@@ -237,7 +237,7 @@ impl<D: Device> Reading<D> {
         SlotShape { rows: self.rows.len(), slots: self.options.slots(), columns: self.options.elmo.hidden }
     }
 
-    /// From the prepared batch to the rows of the LSTM, `[steps, step_size]`, in [`Reading::output`].
+    /// Computes the LSTM's input, `[steps, step_size]`, from the prepared batch; the result is [`Reading::output`].
     pub(super) fn forward(
         &mut self,
         device: &mut D,
@@ -285,7 +285,7 @@ impl<D: Device> Reading<D> {
         }
     }
 
-    /// What the LSTM reads.
+    /// Returns the LSTM's input.
     pub(super) fn output(&self) -> &D::Values {
         if self.options.is_normalised() { &self.normalised } else { self.before_normalisation() }
     }
@@ -300,7 +300,7 @@ impl<D: Device> Reading<D> {
         }
     }
 
-    /// What the LSTM reads, and room for its gradient.
+    /// Returns the LSTM's input and the buffer for its gradient.
     pub(super) fn output_and_gradient(&mut self) -> (&D::Values, &mut D::Values) {
         let Self {
             options,
@@ -323,8 +323,8 @@ impl<D: Device> Reading<D> {
         (if options.is_normalised() { normalised } else { before }, gradient)
     }
 
-    /// From the gradient of what the LSTM read to those of the weights and, in [`Reading::encoded_gradient`], of the mixed
-    /// layers.
+    /// Computes, from the gradient of the LSTM's input, those of the weights and, in [`Reading::encoded_gradient`],
+    /// that of the mixed layers.
     pub(super) fn backward(
         &mut self,
         device: &mut D,
@@ -381,7 +381,7 @@ impl<D: Device> Reading<D> {
         device.mix_backward(shape.rows, layers, size, encodings, &self.sources, trained, gradient);
     }
 
-    /// The values of the last forward pass by layer, and how many there are, in their order.
+    /// Lists the values of the last forward pass by layer, with their number, in order.
     pub(super) fn computed(&self, steps: usize) -> Vec<(&'static str, &D::Values, usize)> {
         let options = &self.options;
         let mut found = vec![("classifier.mix", &self.encoded, self.rows.len() * options.encoded_size())];

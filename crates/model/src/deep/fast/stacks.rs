@@ -1,8 +1,8 @@
-//! The part of an ELMo (Peters et al. 2018) that encodes packets: a byte embedding, to which one of the byte's position may
-//! be added, and, over it, a stack of LSTMs in each
-//! direction. The right-to-left direction is the same program on reversed packets: its state at step s has read s + 1
-//! bytes from the end. A packet's encoding is, for each layer and direction, its pooled states; gradients come in from
-//! above the last layer (pre-training) or from the encodings (training together with the classifier).
+//! The part of an ELMo (Peters et al. 2018) that encodes packets: a byte embedding, optionally with a position
+//! embedding added to it, followed by a stack of LSTMs in each direction. The right-to-left direction is the same
+//! program on reversed packets: its state at step s has read s + 1 bytes from the end. A packet's encoding consists of
+//! the pooled states of each layer and direction. Gradients come either from above the last layer (pre-training) or
+//! from the encodings (training together with the classifier).
 
 use std::ops::Range;
 
@@ -20,24 +20,24 @@ use etcbench_storage::seed;
 
 const DIRECTIONS: [&str; 2] = ["forward", "backward"];
 
-/// One turn of both directions.
+/// Both directions in a single turn.
 const TOGETHER: &[Range<usize>] = std::slice::from_ref(&(0..2));
 
-/// What one layer of a direction computes.
+/// Values of one layer in one direction.
 struct Layer<V> {
     state: LstmState<V>,
-    /// The states after dropout, where there is any.
+    /// The states after dropout, if there is any.
     dropped: V,
 }
 
 impl<V> Layer<V> {
-    /// What is read of the layer.
+    /// Returns the values read by the next layer.
     fn output(&self, dropping: bool) -> &V {
         if dropping { &self.dropped } else { &self.state.hidden }
     }
 }
 
-/// What a layer reads: the one below, or the bytes.
+/// Returns a layer's input: the layer below, or the bytes.
 fn input<'a, D: Device>(
     below: Option<&'a Layer<D::Values>>,
     dropping: bool,
@@ -46,10 +46,10 @@ fn input<'a, D: Device>(
     below.map_or(bytes, |below| LstmInput::Rows(below.output(dropping)))
 }
 
-/// An embedding of the positions of bytes.
+/// The position embedding.
 struct Positions<D: Device> {
     weight: Weight<D>,
-    /// As many as there are positions.
+    /// Number of positions.
     count: usize,
     /// By direction: the position of each state's byte.
     ids: [D::Indices; 2],
@@ -65,7 +65,7 @@ impl<D: Device> Positions<D> {
     }
 }
 
-/// The bytes of a direction as the lowest layer reads them.
+/// Returns the bytes of a direction as input of the lowest layer.
 fn bytes<'a, D: Device>(
     embedding: &'a D::Values,
     vocabulary: usize,
@@ -84,22 +84,22 @@ struct Batch<D: Device> {
     packing: Packing,
     lengths: Vec<u32>,
     host: Vec<u32>,
-    /// Tokens of a packet.
+    /// Tokens per packet.
     width: usize,
-    /// By direction: the token of each state; where it stands in the batch, once that was asked for.
+    /// By direction: the token of each state; its index in the batch, and whether that has been computed.
     ids: [D::Indices; 2],
     places: [D::Indices; 2],
     placed: [bool; 2],
-    /// Where each packet stands in the batch, in sorted order.
+    /// Index of each packet in the batch, in sorted order.
     order: D::Indices,
 }
 
-/// A token's state of a direction: which byte of a packet of this length it is that was read at a step.
+/// Returns the position of the byte that a direction reads at a step of a packet with this length.
 fn position(direction: usize, length: usize, step: usize) -> usize {
     if direction == 0 { step } else { length - 1 - step }
 }
 
-/// Embedding and stacks; the device is their owner's.
+/// Embedding and stacks; the device belongs to their owner.
 pub(super) struct Stacks<D: Device> {
     options: ElmoOptions,
     vocabulary: usize,
@@ -110,7 +110,7 @@ pub(super) struct Stacks<D: Device> {
     positions: Option<Positions<D>>,
     directions: [Vec<Lstm<D>>; 2],
     batch: Batch<D>,
-    /// Of each direction, where both are kept; else the first serves one after the other.
+    /// By direction, if both are kept; otherwise both directions use the first in turn.
     layers: [Vec<Layer<D::Values>>; 2],
     dh: [D::Values; 2],
     dx: [D::Values; 2],
@@ -123,7 +123,7 @@ fn invalid(problem: String) -> ModelError {
 }
 
 impl<D: Device> Stacks<D> {
-    /// The stacks of these parameters; `keeps_both` where the backward pass comes after the forward passes of both
+    /// Creates the stacks with these parameters; `keeps_both` if the backward pass follows the forward passes of both
     /// directions.
     pub(super) fn new(
         device: &mut D,
@@ -182,29 +182,29 @@ impl<D: Device> Stacks<D> {
         self.directions.iter_mut().flatten().for_each(|layer| layer.visit(visit));
     }
 
-    /// Copies all values into a set.
+    /// Copies all values to a set.
     pub(super) fn store(&self, device: &D, set: &mut ParameterSet) {
         let lstm = self.directions.iter().flatten().flat_map(|layer| [&layer.input, &layer.hidden, &layer.bias]);
         let embeddings = std::iter::once(&self.embedding).chain(self.positions.iter().map(|known| &known.weight));
         embeddings.chain(lstm).for_each(|weight| weight.store(device, set));
     }
 
-    /// Rows of the embedding.
+    /// Returns the number of rows of the embedding.
     pub(super) fn vocabulary(&self) -> usize {
         self.vocabulary
     }
 
-    /// Positions that have an embedding; 0 where none has.
+    /// Returns the number of positions with an embedding; 0 without a position embedding.
     pub(super) fn positions(&self) -> usize {
         self.positions.as_ref().map_or(0, |positions| positions.count)
     }
 
-    /// States of one direction of the batch at hand.
+    /// Returns the number of states of one direction of the current batch.
     pub(super) fn states(&self) -> usize {
         self.batch.packing.states
     }
 
-    /// Lengths of its packets.
+    /// Returns the lengths of the current batch's packets.
     pub(super) fn lengths(&self) -> &[u32] {
         &self.batch.lengths
     }
@@ -254,7 +254,7 @@ impl<D: Device> Stacks<D> {
         Ok(())
     }
 
-    /// The bytes and positions of a direction, embedded, where positions are.
+    /// Adds the embeddings of a direction's bytes and positions, if there is a position embedding.
     fn embed(&mut self, device: &mut D, direction: usize) {
         let (states, slot, columns) = (self.batch.packing.states, self.slot(direction), self.options.embedding);
         let Self { embedding, positions, batch, .. } = self;
@@ -277,7 +277,8 @@ impl<D: Device> Stacks<D> {
         }
     }
 
-    /// Makes sure that the device has the places of a direction's states in the batch, which only dropout asks for.
+    /// Uploads the indices of a direction's states in the batch if they are not on the device yet. Only dropout needs
+    /// them.
     fn place(&mut self, device: &mut D, direction: usize) {
         let Batch { packing, host, places, placed, width, .. } = &mut self.batch;
         if !std::mem::replace(&mut placed[direction], true) {
@@ -289,7 +290,7 @@ impl<D: Device> Stacks<D> {
         }
     }
 
-    /// The token of each state of a direction, or the one so many steps ahead, of the prepared batch.
+    /// Uploads, for each state of a direction of the prepared batch, its token or the one `ahead` steps later.
     pub(super) fn upload_tokens(
         &mut self,
         device: &mut D,
@@ -326,22 +327,22 @@ impl<D: Device> Stacks<D> {
         }
     }
 
-    /// The training step as dropout needs it; none where there is no dropout.
+    /// Returns the training step if dropout is enabled.
     pub(super) fn dropping(&self, step: u64) -> Option<u64> {
         (self.options.dropout > 0.0).then_some(step)
     }
 
-    /// Which directions go together: both at once, or one after the other.
+    /// Returns how the directions are grouped: both at once, or one after the other.
     pub(super) fn turns(device: &D) -> &'static [Range<usize>] {
         if device.runs_pairs() { TOGETHER } else { &[0..1, 1..2] }
     }
 
-    /// Which of `layers` a direction uses.
+    /// Returns the index in `layers` that a direction uses.
     fn slot(&self, direction: usize) -> usize {
         if self.keeps_both { direction } else { 0 }
     }
 
-    /// The states of all layers of these directions; `dropping` is the training step where there is dropout.
+    /// Computes the states of all layers of these directions; `dropping` is the training step if dropout is enabled.
     pub(super) fn forward(&mut self, device: &mut D, directions: Range<usize>, dropping: Option<u64>) {
         let (states, hidden) = (self.batch.packing.states, self.options.hidden);
         let dropped = dropping.is_some();
@@ -380,7 +381,7 @@ impl<D: Device> Stacks<D> {
         }
     }
 
-    /// What the head reads of a direction after its forward pass, and room for its gradient.
+    /// Returns the head's input in a direction after its forward pass, and a buffer for its gradient.
     pub(super) fn top(
         &mut self,
         device: &mut D,
@@ -399,8 +400,8 @@ impl<D: Device> Stacks<D> {
         device.reserve(&mut self.dx[slot], values);
     }
 
-    /// Where a layer's pooled states of a direction stand in encodings `[packets, layers + 1, 2, slots, hidden]`, of
-    /// which `before` other packets come first.
+    /// Returns the rows of a layer's pooled states of a direction in encodings `[packets, layers + 1, 2, slots,
+    /// hidden]` that start with `before` other packets.
     fn rows_at(&self, layer: usize, direction: usize, before: usize) -> RowsAt<'_, D::Indices> {
         let stride = (self.options.layers + 1) * 2;
         RowsAt { places: &self.batch.order, stride, offset: (before * stride) + layer * 2 + direction }
@@ -410,7 +411,7 @@ impl<D: Device> Stacks<D> {
         PoolShape { columns: self.options.hidden, pooling, reversed: direction == 1 }
     }
 
-    /// What of a layer is pooled: the embedding of its bytes, or the states of an LSTM.
+    /// Returns the input of a layer's pooling: the embedding of its bytes, or the states of an LSTM.
     fn pool_input(&self, layer: usize, direction: usize, dropping: bool) -> PoolInput<'_, D> {
         match layer.checked_sub(1) {
             None => match &self.positions {
@@ -421,7 +422,7 @@ impl<D: Device> Stacks<D> {
         }
     }
 
-    /// The pooled states of all layers of a direction after its forward pass, into `encodings` `[before + packets,
+    /// Writes the pooled states of all layers of a direction after its forward pass to `encodings`, `[before + packets,
     /// layers + 1, 2, slots, hidden]`.
     pub(super) fn pool(
         &mut self,
@@ -444,8 +445,8 @@ impl<D: Device> Stacks<D> {
         self.pooled = pooled;
     }
 
-    /// The encodings of a batch without dropout, shape `[packets, layers + 1, 2, slots, hidden]`; `encodings` is room on
-    /// the device.
+    /// Computes the encodings of a batch without dropout, shape `[packets, layers + 1, 2, slots, hidden]`; `encodings`
+    /// is a buffer on the device.
     pub(super) fn encode(
         &mut self,
         device: &mut D,
@@ -472,7 +473,7 @@ impl<D: Device> Stacks<D> {
         device.check()
     }
 
-    /// The gradient of one layer's pooled states of a direction, spread over its states.
+    /// Distributes the gradient of one layer's pooled states of a direction to its states.
     fn pool_backward(
         &mut self,
         device: &mut D,
@@ -502,7 +503,8 @@ impl<D: Device> Stacks<D> {
         self.pooled = pooled;
     }
 
-    /// The gradients of these directions: from that of encodings, or else from what [`Stacks::top`] was given.
+    /// Computes the gradients of these directions from that of the encodings or, without one, from the buffer returned
+    /// by [`Stacks::top`].
     pub(super) fn backward(
         &mut self,
         device: &mut D,
@@ -577,19 +579,19 @@ impl<D: Device> Stacks<D> {
 
 /// The gradient of the encodings of a batch.
 pub(super) struct PooledGradient<'a, D: Device> {
-    /// How its packets were pooled.
+    /// The pooling of its packets.
     pub pooling: Pooling,
     /// `[packets, layers + 1, 2, slots, hidden]`.
     pub encodings: &'a D::Values,
 }
 
-/// What becomes of a pooled vector's gradient at the states.
+/// Where the gradient of pooled states goes.
 #[derive(Clone, Copy)]
 enum Spread {
-    /// The gradient of the layer's output, as nothing else reads it.
+    /// It is the gradient of the layer's output, which nothing else reads.
     Written,
-    /// A part of it, beside that of the layer above.
+    /// It is added to the gradient from the layer above.
     Added,
-    /// Kept apart, for the embedding.
+    /// It is stored separately, for the embedding.
     Aside,
 }

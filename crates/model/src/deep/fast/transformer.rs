@@ -1,6 +1,7 @@
-//! What a device computes beyond [`Device`] for transformers (Vaswani et al. 2017). As in the layers of convolutional networks,
-//! the steps of each flow are rows of one matrix `[flows * steps, channels]`. Marks `[flows * steps]` say by 1 and 0 which
-//! steps are there, so that attention and means leave the others out, and which are hidden from the network in pre-training.
+//! Operations of a device in addition to [`Device`] for transformers (Vaswani et al. 2017). As in convolutional
+//! networks, the steps of each flow are rows of one matrix `[flows * steps, channels]`. Marks `[flows * steps]` are 1
+//! or 0. They indicate which steps are present, so that attention and means ignore the others, and which are hidden
+//! from the network in pre-training.
 
 use super::device::{Device, NormWeights, Trained};
 
@@ -9,62 +10,63 @@ use super::device::{Device, NormWeights, Trained};
 pub(crate) struct StepsShape {
     /// Flows.
     pub flows: usize,
-    /// Steps of a flow.
+    /// Steps per flow.
     pub steps: usize,
-    /// Values of a step.
+    /// Values per step.
     pub channels: usize,
 }
 
 impl StepsShape {
-    /// Steps of all flows.
+    /// Returns the number of steps of all flows.
     pub(crate) fn rows(&self) -> usize {
         self.flows * self.steps
     }
 
-    /// Values of a flow.
+    /// Returns the number of values of a flow.
     pub(crate) fn of_flow(&self) -> usize {
         self.steps * self.channels
     }
 
-    /// Values of all flows.
+    /// Returns the number of values of all flows.
     pub(crate) fn values(&self) -> usize {
         self.rows() * self.channels
     }
 }
 
-/// Sizes of attention with several heads.
+/// Sizes of multi-head attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HeadsShape {
-    /// Of the output; the input has three times the channels: queries, keys and values of all heads, one after the other.
+    /// Size of the output; the input has three times the channels: queries, keys and values of all heads, one after the
+    /// other.
     pub output: StepsShape,
-    /// Heads, each over as many of the channels.
+    /// Number of heads, which share the channels equally.
     pub heads: usize,
 }
 
 impl HeadsShape {
-    /// Channels of a head.
+    /// Returns the number of channels per head.
     pub(crate) fn of_head(&self) -> usize {
         self.output.channels / self.heads
     }
 
-    /// Shares that are kept of a flow: `[heads, steps, steps]`.
+    /// Returns the number of attention weights kept per flow: `[heads, steps, steps]`.
     pub(crate) fn shares(&self) -> usize {
         self.heads * self.output.steps * self.output.steps
     }
 }
 
-/// What attention reads.
+/// Input of attention.
 pub(crate) struct Projected<'a, T> {
     /// `[flows * steps, 3 * channels]`.
     pub x: &'a T,
-    /// Which steps are there, `[flows * steps]`.
+    /// Marks of the present steps, `[flows * steps]`.
     pub present: &'a T,
 }
 
-/// A device that has the layers of transformers.
+/// A device that also supports the layers of transformers.
 pub(crate) trait TransformerDevice: Device {
-    /// Normalises each row of x `[rows, columns]` by its own mean and variance (Ba et al. 2016, in PyTorch's form) into y, and
-    /// keeps mean and scale of the rows in `moments` `[rows, 2]`.
+    /// Normalises each row of x `[rows, columns]` by its own mean and variance (Ba et al. 2016, in PyTorch's form) into
+    /// y, and stores mean and scale of the rows in `moments` `[rows, 2]`.
     fn layer_norm(
         &mut self,
         size: [usize; 2],
@@ -73,7 +75,7 @@ pub(crate) trait TransformerDevice: Device {
         moments: &mut Self::Values,
         y: &mut Self::Values,
     );
-    /// Its backward pass: `gradient` comes in as that of y and leaves as that of x.
+    /// Backward pass of [`layer_norm`](Self::layer_norm): replaces the `gradient` of y by that of x.
     fn layer_norm_backward(
         &mut self,
         size: [usize; 2],
@@ -83,15 +85,14 @@ pub(crate) trait TransformerDevice: Device {
         gradient: &mut Self::Values,
     );
 
-    /// The Gaussian error linear unit by its hyperbolic tangent (Hendrycks and Gimpel 2016, section 2; PyTorch's
+    /// Gaussian error linear unit in its tanh approximation (Hendrycks and Gimpel 2016, section 2; PyTorch's
     /// `approximate="tanh"`).
     fn gelu(&mut self, count: usize, x: &Self::Values, y: &mut Self::Values);
     /// Multiplies the gradient by the slope at x.
     fn gelu_backward(&mut self, count: usize, x: &Self::Values, dy: &mut Self::Values);
 
-    /// `softmax(Q K^T / sqrt(channels of a head)) V` of each head over the steps of a flow that are there, y
-    /// `[flows * steps, channels]`; 0 where a step is not there. Keeps the softmax in `shares`, for which it reserves what it
-    /// needs.
+    /// Computes `softmax(Q K^T / sqrt(channels of a head)) V` of each head over the present steps of a flow, y `[flows
+    /// * steps, channels]`; 0 at absent steps. Stores the softmax in `shares`, which it resizes as needed.
     fn heads(
         &mut self,
         shape: HeadsShape,
@@ -99,7 +100,7 @@ pub(crate) trait TransformerDevice: Device {
         shares: &mut Self::Values,
         y: &mut Self::Values,
     );
-    /// Its backward pass: dx is overwritten.
+    /// Backward pass of [`heads`](Self::heads): dx is overwritten.
     fn heads_backward(
         &mut self,
         shape: HeadsShape,
@@ -114,12 +115,12 @@ pub(crate) trait TransformerDevice: Device {
 
     /// Adds the table `[steps, channels]` to each flow.
     fn add_positions(&mut self, shape: StepsShape, table: &Self::Values, x: &mut Self::Values);
-    /// Adds to the table's gradient.
+    /// Adds the gradient of the table.
     fn add_positions_backward(&mut self, shape: StepsShape, gradient: &Self::Values, table: &mut Trained<Self::Values>);
 
-    /// Puts the token `[channels]` in the place of hidden steps.
+    /// Replaces hidden steps by the token `[channels]`.
     fn hide(&mut self, shape: StepsShape, hidden: &Self::Values, token: &Self::Values, x: &mut Self::Values);
-    /// Adds the gradients of hidden steps to the token's, and leaves 0 in their place.
+    /// Adds the gradients of hidden steps to the token's, and sets them to 0.
     fn hide_backward(
         &mut self,
         shape: StepsShape,
@@ -128,9 +129,9 @@ pub(crate) trait TransformerDevice: Device {
         gradient: &mut Self::Values,
     );
 
-    /// The mean of the steps of a flow that are there, y `[flows, channels]`; 0 where there is none.
+    /// Computes the mean of the present steps of a flow, y `[flows, channels]`; 0 if there are none.
     fn present_mean(&mut self, shape: StepsShape, x: &Self::Values, present: &Self::Values, y: &mut Self::Values);
-    /// Its backward pass: dx is overwritten.
+    /// Backward pass of [`present_mean`](Self::present_mean): dx is overwritten.
     fn present_mean_backward(
         &mut self,
         shape: StepsShape,
@@ -139,7 +140,8 @@ pub(crate) trait TransformerDevice: Device {
         dx: &mut Self::Values,
     );
 
-    /// The squared errors of the chosen steps, summed; replaces the prediction by the gradient of `scale` times that sum.
+    /// Returns the sum of squared errors of the chosen steps; replaces the prediction by the gradient of `scale` times
+    /// that sum.
     fn squared_error(
         &mut self,
         shape: StepsShape,

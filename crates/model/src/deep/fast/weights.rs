@@ -1,22 +1,22 @@
-//! Parameters on the device, by name, with their gradients and Adam's moments.
+//! Parameters on the device by name, with their gradients and Adam's moments.
 
 use super::device::{AdamStep, Device, LstmWeights, NormState, NormWeights, Trained};
 use crate::ModelError;
 use crate::deep::engine::{CLIP_EPSILON, GRADIENT_NOT_FINITE, OptimiserState, average_share, diverged};
 use crate::deep::parameters::ParameterSet;
 
-/// One parameter.
+/// A parameter.
 pub(super) struct Weight<D: Device> {
     name: String,
     shape: Vec<usize>,
-    /// What the learning rate is multiplied by.
+    /// Factor of the learning rate.
     rate: f32,
-    /// Where a device has the axes the other way round: their sizes in the set.
+    /// Sizes of the axes in the set, if the device stores them in reverse order.
     reversed: Option<[usize; 3]>,
     pub trained: Trained<D::Values>,
 }
 
-/// Values of a matrix of three axes with the last first.
+/// Reverses the axes of an array with three axes.
 fn reverse(values: &[f32], [first, second, third]: [usize; 3]) -> Vec<f32> {
     let mut reversed = Vec::with_capacity(values.len());
     for last in 0..third {
@@ -28,7 +28,7 @@ fn reverse(values: &[f32], [first, second, third]: [usize; 3]) -> Vec<f32> {
 }
 
 impl<D: Device> Weight<D> {
-    /// Takes a parameter's values; gradient and moments are zero.
+    /// Creates a weight with a parameter's values; gradient and moments are 0.
     pub(super) fn new(device: &mut D, set: &ParameterSet, name: String, shape: &[usize]) -> Result<Self, ModelError> {
         let zeros = vec![0.0; shape.iter().product()];
         let mut weight = Self { name, shape: shape.to_vec(), rate: 1.0, reversed: None, trained: Trained::default() };
@@ -40,7 +40,7 @@ impl<D: Device> Weight<D> {
         Ok(weight)
     }
 
-    /// Takes the values of a parameter whose `axes` the device has the other way round.
+    /// Creates a weight whose `axes` the device stores in reverse order.
     pub(super) fn reversed(
         device: &mut D,
         set: &ParameterSet,
@@ -54,7 +54,7 @@ impl<D: Device> Weight<D> {
         Ok(weight)
     }
 
-    /// A buffer's values in the order of the set.
+    /// Downloads a buffer's values in the order of the set.
     fn downloaded(&self, device: &D, buffer: &D::Values) -> Vec<f32> {
         let mut values = vec![0.0; self.length()];
         device.download(buffer, &mut values);
@@ -74,7 +74,7 @@ impl<D: Device> Weight<D> {
         Ok(())
     }
 
-    /// Gives it a learning rate of its own: `factor` of its name times that of a step.
+    /// Sets the factor of the learning rate to `factor` of the weight's name.
     pub(super) fn set_rate(&mut self, factor: impl FnOnce(&str) -> f32) {
         self.rate = factor(&self.name);
     }
@@ -87,12 +87,12 @@ impl<D: Device> Weight<D> {
         self.shape.iter().product()
     }
 
-    /// Copies the values into a set.
+    /// Copies the values to a set.
     pub(super) fn store(&self, device: &D, set: &mut ParameterSet) {
         set.insert(self.name.clone(), &self.shape, self.downloaded(device, &self.trained.value));
     }
 
-    /// Takes other values; gradient and moments stay.
+    /// Replaces the values; gradient and moments are unchanged.
     pub(super) fn load(&mut self, device: &mut D, set: &ParameterSet) -> Result<(), ModelError> {
         let mut value = std::mem::take(&mut self.trained.value);
         let result = self.upload(device, set, &mut value);
@@ -100,7 +100,7 @@ impl<D: Device> Weight<D> {
         result
     }
 
-    /// Copies both moments into the sets, and the average where there is one.
+    /// Copies both moments to the sets, and the average if weights are averaged.
     fn store_state(&self, device: &D, state: &mut OptimiserState, averages: bool) {
         let Trained { first, second, average, .. } = &self.trained;
         let average = averages.then_some((average, &mut state.average));
@@ -109,7 +109,7 @@ impl<D: Device> Weight<D> {
         }
     }
 
-    /// Takes other moments, and another average where there is one.
+    /// Replaces the moments, and the average if weights are averaged.
     fn load_state(&mut self, device: &mut D, state: &OptimiserState, averages: bool) -> Result<(), ModelError> {
         let mut trained = std::mem::take(&mut self.trained);
         let mut result = self.upload(device, &state.first, &mut trained.first);
@@ -121,7 +121,7 @@ impl<D: Device> Weight<D> {
         result
     }
 
-    /// Name and gradient.
+    /// Returns the name and the gradient.
     pub(super) fn gradient(&self, device: &D) -> (String, Vec<f32>) {
         (self.name.clone(), self.downloaded(device, &self.trained.gradient))
     }
@@ -197,12 +197,12 @@ impl<D: Device> Lstm<D> {
     }
 }
 
-/// What a batch normalisation goes by.
+/// Statistics used by a batch normalisation.
 #[derive(Clone, Copy)]
 pub(super) enum Statistics {
-    /// The statistics of the rows at hand, by `share` of whose distance the running ones are moved.
+    /// Those of the current rows; the running ones move towards them by `share` of the difference.
     Batch { share: f32 },
-    /// The running ones.
+    /// The running statistics.
     Running,
 }
 
@@ -239,14 +239,14 @@ impl<D: Device> Norm<D> {
         }
     }
 
-    /// The backward pass of training: the gradient of y becomes that of x.
+    /// Runs the backward pass of training: replaces the gradient of y by that of x.
     pub(super) fn backward(&mut self, device: &mut D, rows: usize, x: &D::Values, gradient: &mut D::Values) {
         let Self { size, weight, bias, state, .. } = self;
         let trained = NormWeights { weight: &mut weight.trained, bias: &mut bias.trained };
         device.batch_norm_backward(rows, *size, x, trained, state, gradient);
     }
 
-    /// Weights and statistics, in the order that parameters are listed in.
+    /// Stores weights and statistics, in the order of the specifications.
     pub(super) fn store(&self, device: &D, set: &mut ParameterSet) {
         self.weight.store(device, set);
         self.bias.store(device, set);
@@ -268,21 +268,21 @@ impl<D: Device> Norm<D> {
     }
 }
 
-/// Clipping, Adam and the average over all weights that `each` visits, always in the same order.
+/// Gradient clipping, Adam and averaging over all weights that `each` visits, always in the same order.
 pub(super) struct Optimiser {
     pub clip_norm: f32,
     pub weight_decay: f32,
-    /// The decay of the weights' average, where there is one.
+    /// The decay of the weights' average, if weights are averaged.
     pub averaging: Option<f32>,
     /// Steps taken.
     pub steps: u64,
 }
 
 impl Optimiser {
-    /// One step of Adam, after which all gradients are zero.
+    /// Takes one step of Adam and zeroes all gradients.
     ///
     /// # Errors
-    /// A gradient that is not finite, by its parameter; nothing was changed then.
+    /// A gradient is not finite; the error contains its parameter. Nothing has been changed then.
     pub(super) fn step<D: Device>(
         &mut self,
         stage: &str,
@@ -293,10 +293,10 @@ impl Optimiser {
         self.step_by(D::adam, stage, device, learning_rate, each)
     }
 
-    /// The same by another operation of the device.
+    /// Takes one step with another operation of the device.
     ///
     /// # Errors
-    /// As of [`Optimiser::step`].
+    /// Same as [`Optimiser::step`].
     pub(super) fn step_by<D: Device>(
         &mut self,
         operation: impl Fn(&mut D, &mut Trained<D::Values>, usize, AdamStep),
@@ -336,7 +336,8 @@ impl Optimiser {
         Ok(())
     }
 
-    /// Works the weights after a step into their average. Takes all of them: those that the step left as they are too.
+    /// Updates the average of the weights after a step. `each` must visit all weights, including those that the step
+    /// did not change.
     pub(super) fn average<D: Device>(&self, device: &mut D, mut each: impl FnMut(&mut dyn FnMut(&mut Weight<D>))) {
         let Some(decay) = self.averaging else { return };
         let share = average_share(decay, self.steps);
@@ -350,12 +351,12 @@ impl Optimiser {
         });
     }
 
-    /// Whether there is an average by now.
+    /// Whether an average exists yet.
     fn averages(&self) -> bool {
         self.averaging.is_some() && self.steps > 0
     }
 
-    /// Steps, moments and average, to continue from.
+    /// Returns steps, moments and average, to continue from.
     pub(super) fn state<D: Device>(
         &self,
         device: &D,
@@ -366,10 +367,10 @@ impl Optimiser {
         state
     }
 
-    /// Continues from there.
+    /// Restores the state.
     ///
     /// # Errors
-    /// A moment that is missing or has another shape.
+    /// A moment is missing or has another shape.
     pub(super) fn set_state<D: Device>(
         &mut self,
         device: &mut D,
