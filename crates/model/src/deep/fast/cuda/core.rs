@@ -1,11 +1,11 @@
-//! The launcher with what all operations need around it: buffers that grow, and the first thing that went wrong. After
-//! that nothing is launched any more, and whoever asks is told; so operations need not return errors.
+//! The launcher with the functionality shared by all operations: buffers that grow, and the first failure. After a
+//! failure nothing more is launched and queries report it, so operations need not return errors.
 
 use std::cell::RefCell;
 
 use super::launcher::{Argument, Buffer, Grid, Kernel, Launcher, Problem, Product};
 
-/// The launcher, until something goes wrong.
+/// The launcher, used until the first failure.
 pub(super) struct Core {
     launcher: Box<dyn Launcher>,
     failure: RefCell<Option<Problem>>,
@@ -16,15 +16,15 @@ impl Core {
         Self { launcher, failure: RefCell::new(None) }
     }
 
-    /// The first thing that went wrong.
+    /// Returns the first failure.
     pub(super) fn failure(&self) -> Option<Problem> {
         self.failure.borrow().clone()
     }
 
-    /// As if the device's memory were used up.
+    /// Simulates exhausted device memory.
     #[cfg(test)]
     pub(super) fn exhaust(&mut self) {
-        *self.failure.get_mut() = Some("no memory is left".to_owned());
+        *self.failure.get_mut() = Some("out of memory".to_owned());
     }
 
     /// See [`Launcher::resident_blocks`].
@@ -45,13 +45,13 @@ impl Core {
         }
     }
 
-    /// Makes a buffer large enough; its content is then unspecified. It grows by at least a quarter, so that batches of
-    /// slowly growing length do not allocate each time.
+    /// Makes a buffer large enough; its content is then unspecified. It grows by at least a quarter, so that slowly
+    /// growing batches do not allocate every time.
     pub(super) fn reserve(&mut self, buffer: &mut Buffer, words: usize) {
         if buffer.words < words {
             let room = words.max(buffer.words + buffer.words / 4);
             self.attempt(|launcher| {
-                // The old memory is given back first.
+                // Free the old memory first.
                 *buffer = Buffer::default();
                 *buffer = launcher.allocate(room)?;
                 Ok(())
@@ -59,7 +59,7 @@ impl Core {
         }
     }
 
-    /// Copies numbers of 4 bytes to the device, growing the buffer where needed.
+    /// Copies 4-byte words to the device, growing the buffer if needed.
     pub(super) fn upload(&mut self, from: &[u32], to: &mut Buffer) {
         self.reserve(to, from.len());
         if !from.is_empty() {
@@ -67,7 +67,7 @@ impl Core {
         }
     }
 
-    /// Copies from the device; all ones, which is not a number, after a failure.
+    /// Copies from the device. After a failure, fills `to` with ones in all bits, which is NaN as a float.
     pub(super) fn download(&self, from: &Buffer, to: &mut [u32]) {
         let mut failure = self.failure.borrow_mut();
         if failure.is_none() {
@@ -88,7 +88,7 @@ impl Core {
         }
     }
 
-    /// A thread for each of `count` values, which is the kernel's first argument.
+    /// Launches a thread for each of `count` values; `count` becomes the kernel's first argument.
     pub(super) fn each<const N: usize>(&mut self, kernel: Kernel, count: usize, arguments: [Argument; N]) {
         let mut all = [Argument::Long(count as u64); 16];
         all[1..=N].copy_from_slice(&arguments);

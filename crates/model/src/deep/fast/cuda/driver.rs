@@ -1,5 +1,5 @@
-//! The graphics card through NVIDIA's driver. Everything goes into one stream, so kernels run in the order of their
-//! launches; matrix products are told to be the same bits from run to run.
+//! Access to the GPU through NVIDIA's driver. Everything runs in one stream, so kernels execute in launch order; matrix
+//! products are configured to be bitwise reproducible from run to run.
 
 #![allow(unsafe_code)]
 
@@ -14,62 +14,62 @@ use super::libraries::{Library, find};
 use super::source;
 use crate::Precision;
 
-/// Bytes of cuBLAS's working space, as NVIDIA advises for the largest cards; fixed, because its choice of algorithm
-/// depends on it.
+/// Size of cuBLAS's workspace in bytes, as recommended by NVIDIA for the largest GPUs; fixed, because cuBLAS's choice
+/// of algorithm depends on it.
 const WORKSPACE: usize = 32 << 20;
 
-/// What a card is.
+/// Name and driver of a GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
-    /// The card's name.
+    /// Name of the GPU.
     pub name: String,
-    /// The driver's version, where the system tells, and the CUDA version that it is for.
+    /// Version of the driver, if the system provides it, and the CUDA version that it supports.
     pub driver: String,
 }
 
-/// Why CUDA did not do something, with the driver's words.
+/// Returns a function that turns a CUDA error into a message with the driver's description.
 fn failed(what: &str) -> impl Fn(DriverError) -> Problem {
     move |error| {
-        let text = error.error_string().ok().and_then(|text| text.to_str().ok()).unwrap_or("no further word");
+        let text = error.error_string().ok().and_then(|text| text.to_str().ok()).unwrap_or("no description");
         format!("{what}: {text}")
     }
 }
 
-/// The card of this number.
+/// Opens the GPU with this number.
 ///
 /// # Errors
-/// No driver, no card of this number.
+/// There is no driver, or no GPU with this number.
 fn context(number: usize) -> Result<Arc<CudaContext>, Problem> {
     find(Library::Driver)?;
-    result::init().map_err(failed("the NVIDIA driver does not start"))?;
-    let count = result::device::get_count().map_err(failed("the NVIDIA driver"))?;
+    result::init().map_err(failed("the NVIDIA driver cannot be initialised"))?;
+    let count = result::device::get_count().map_err(failed("the NVIDIA driver cannot count the GPUs"))?;
     match usize::try_from(count).unwrap_or(0) {
-        0 => return Err("the NVIDIA driver sees no card".to_owned()),
+        0 => return Err("the NVIDIA driver found no GPU".to_owned()),
         count if number >= count => {
-            return Err(format!("there is no card {number}; the {count} that are here count from 0"));
+            return Err(format!("there is no GPU {number}; this machine has {count}, numbered from 0"));
         }
         _ => {}
     }
-    CudaContext::new(number).map_err(failed("the card cannot be used"))
+    CudaContext::new(number).map_err(failed("the GPU cannot be used"))
 }
 
-/// Name and driver of a card.
+/// Returns name and driver of a GPU.
 ///
 /// # Errors
-/// No driver, no card of this number.
+/// There is no driver, or no GPU with this number.
 pub(super) fn facts(number: usize) -> Result<Facts, Problem> {
     let context = context(number)?;
-    let name = context.name().map_err(failed("the card's name"))?;
+    let name = context.name().map_err(failed("cannot read the GPU's name"))?;
     let mut version = 0;
     // SAFETY: writes one number.
-    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(failed("the driver's version"))?;
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(failed("cannot read the driver's version"))?;
     let cuda = format!("CUDA {}.{}", version / 1000, version % 1000 / 10);
     let driver = std::fs::read_to_string("/sys/module/nvidia/version").ok();
     let driver = driver.map_or(cuda.clone(), |driver| format!("{}, {cuda}", driver.trim()));
     Ok(Facts { name, driver })
 }
 
-/// Frees memory of a card.
+/// GPU memory, freed when dropped.
 struct Allocation {
     address: u64,
     context: Arc<CudaContext>,
@@ -85,7 +85,7 @@ impl Drop for Allocation {
     }
 }
 
-/// cuBLAS's handle.
+/// A cuBLAS handle.
 struct Handle(cublas_sys::cublasHandle_t);
 
 // SAFETY: cuBLAS allows a handle to be used from any thread, one at a time, which `&mut` ensures.
@@ -104,7 +104,7 @@ struct Function(sys::CUfunction);
 // SAFETY: a function's handle is an address that the driver allows all threads to use.
 unsafe impl Send for Function {}
 
-/// A graphics card that is ready to compute.
+/// A GPU that is ready to compute.
 pub(super) struct Driver {
     // Fields are dropped in this order: the handle before its workspace, the context last.
     handle: Handle,
@@ -117,23 +117,23 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Opens a card and compiles the kernels for it.
+    /// Opens a GPU and compiles the kernels for it.
     ///
     /// # Errors
-    /// No driver or card, or one of the libraries is missing.
+    /// There is no driver or GPU, or a library is missing.
     pub(super) fn new(number: usize, precision: Precision) -> Result<Self, Problem> {
         let context = context(number)?;
         find(Library::MatrixProducts)?;
-        let (major, minor) = context.compute_capability().map_err(failed("compute capability"))?;
+        let (major, minor) = context.compute_capability().map_err(failed("cannot read the compute capability"))?;
         let compiled = source::compile(u32::try_from(10 * major + minor).unwrap_or(0))?;
         let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
-        let processors = context.attribute(attribute).map_err(failed("number of multiprocessors"))?;
-        let stream = context.new_stream().map_err(failed("a stream"))?;
+        let processors = context.attribute(attribute).map_err(failed("cannot read the number of multiprocessors"))?;
+        let stream = context.new_stream().map_err(failed("cannot create a stream"))?;
         let mut functions = Vec::new();
-        // SAFETY: the image is a whole program as the compiler made it, and the module is never unloaded.
+        // SAFETY: the image is a complete program from the compiler, and the module is never unloaded.
         unsafe {
             let module = result::module::load_data(compiled.image.as_ptr().cast::<c_void>())
-                .map_err(failed("the driver does not load the kernels"))?;
+                .map_err(failed("the driver cannot load the kernels"))?;
             for kernel in Kernel::ALL {
                 let name = CString::new(kernel.name()).map_err(|error| error.to_string())?;
                 let function = result::module::get_function(module, name).map_err(failed(kernel.name()))?;
@@ -141,8 +141,8 @@ impl Driver {
             }
         }
         let workspace = allocate(&context, WORKSPACE / 4)?;
-        let handle = Handle(cublas::create_handle().map_err(|error| format!("cuBLAS does not start: {error}"))?);
-        // SAFETY: the handle was just created, and stream and workspace live as long as it does.
+        let handle = Handle(cublas::create_handle().map_err(|error| format!("cuBLAS cannot be initialised: {error}"))?);
+        // SAFETY: the handle was just created; stream and workspace live as long as it does.
         unsafe {
             let set = |status: cublas_sys::cublasStatus_t| {
                 status.result().map_err(|error| format!("cuBLAS cannot be set up: {error}"))
@@ -165,16 +165,16 @@ impl Driver {
     }
 
     fn bind(&self) -> Result<(), Problem> {
-        self.context.bind_to_thread().map_err(failed("the card cannot be used from this thread"))
+        self.context.bind_to_thread().map_err(failed("the GPU cannot be used from this thread"))
     }
 }
 
 fn allocate(context: &Arc<CudaContext>, words: usize) -> Result<Buffer, Problem> {
-    context.bind_to_thread().map_err(failed("the card cannot be used from this thread"))?;
+    context.bind_to_thread().map_err(failed("the GPU cannot be used from this thread"))?;
     let bytes = 4 * words.max(1);
-    // SAFETY: the memory's content is unspecified, and so says `Launcher::allocate`.
+    // SAFETY: the memory's content is unspecified, as documented for `Launcher::allocate`.
     let address = unsafe { result::malloc_sync(bytes) }
-        .map_err(failed(&format!("{} MiB of the card's memory", bytes.div_ceil(1 << 20))))?;
+        .map_err(failed(&format!("cannot allocate {} MiB of GPU memory", bytes.div_ceil(1 << 20))))?;
     Ok(Buffer::new(address, words, Box::new(Allocation { address, context: context.clone() })))
 }
 
@@ -186,19 +186,18 @@ impl Launcher for Driver {
     fn copy_in(&mut self, from: &[u32], to: &Buffer) -> Result<(), Problem> {
         assert!(from.len() <= to.words, "the buffer was made large enough");
         self.bind()?;
-        // SAFETY: the buffer is large enough. The source is ordinary memory, which the driver copies aside before it
-        // returns.
+        // SAFETY: the buffer is large enough. The source is pageable memory, which the driver copies before it returns.
         unsafe { result::memcpy_htod_async(to.address, from, self.stream.cu_stream()) }
-            .map_err(failed("copying to the card"))
+            .map_err(failed("copying to the GPU failed"))
     }
 
     fn copy_out(&self, from: &Buffer, to: &mut [u32]) -> Result<(), Problem> {
-        assert!(to.len() <= from.words, "as much was computed");
+        assert!(to.len() <= from.words, "the buffer is large enough");
         self.bind()?;
-        // SAFETY: the buffer holds that much, and the copy is waited for while `to` is borrowed.
+        // SAFETY: the buffer is large enough, and the copy completes while `to` is borrowed.
         unsafe { result::memcpy_dtoh_async(to, from.address, self.stream.cu_stream()) }
             .and_then(|()| self.stream.synchronize())
-            .map_err(failed("the card's computation"))
+            .map_err(failed("the computation on the GPU failed"))
     }
 
     fn zero(&mut self, buffer: &Buffer, words: usize) -> Result<(), Problem> {
@@ -206,7 +205,7 @@ impl Launcher for Driver {
         self.bind()?;
         // SAFETY: within the buffer.
         unsafe { result::memset_d8_async(buffer.address, 0, 4 * words, self.stream.cu_stream()) }
-            .map_err(failed("zeroing the card's memory"))
+            .map_err(failed("zeroing GPU memory failed"))
     }
 
     fn launch(&mut self, kernel: Kernel, grid: Grid, arguments: &[Argument]) -> Result<(), Problem> {
@@ -221,8 +220,8 @@ impl Launcher for Driver {
         let (threads, shared) = ((size(grid.threads), 1, 1), size(grid.shared));
         let function = self.functions[kernel as usize].0;
         let stream = self.stream.cu_stream();
-        // SAFETY: the function is of the loaded program, the arguments are those of its source (the emulated tests run
-        // every one of these launches), and buffers outlive the stream's work because freeing waits for it.
+        // SAFETY: the function belongs to the loaded program, the arguments match its source (the emulated tests run
+        // all of these launches), and buffers outlive the stream's work because freeing waits for it.
         let launched = unsafe {
             if grid.together {
                 result::launch_cooperative_kernel(function, blocks, threads, shared, stream, pointers)
@@ -243,11 +242,11 @@ impl Launcher for Driver {
         };
         let (one, keep) = (1f32, if accumulate { 1f32 } else { 0f32 });
         let float = cublas_sys::cudaDataType_t::CUDA_R_32F;
-        // cuBLAS counts columns first: C^T = op(B)^T op(A)^T.
+        // cuBLAS is column-major: C^T = op(B)^T op(A)^T.
         let (left_stride, right_stride) =
             (if left_transposed { rows } else { depth }, if right_transposed { depth } else { columns });
-        // SAFETY: the handle is valid, the factors outlive the call, which reads them at once, and the operations give
-        // the sizes that their buffers were made for.
+        // SAFETY: the handle is valid, the call reads the scalar factors before it returns, and the sizes given by the
+        // operations match their buffers.
         let multiplied = unsafe {
             cublas::gemm_ex(
                 self.handle.0,
@@ -271,7 +270,7 @@ impl Launcher for Driver {
                 cublas_sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )
         };
-        multiplied.map_err(|error| format!("a matrix product: {error}"))
+        multiplied.map_err(|error| format!("a matrix product failed: {error}"))
     }
 
     fn resident_blocks(&self) -> usize {
@@ -280,7 +279,7 @@ impl Launcher for Driver {
     }
 
     fn free_words(&self) -> usize {
-        // Where the driver does not tell, nothing is kept.
+        // If the driver does not report it, nothing is kept on the device.
         self.bind().ok().and_then(|()| result::mem_get_info().ok()).map_or(0, |(free, _)| free / 4)
     }
 }

@@ -1,29 +1,29 @@
-//! What the operations ask of whatever runs the kernels: memory, copies, launches and matrix products. A graphics
-//! card is one implementation (`driver`); tests have another, which runs the same sources on the processor.
+//! Interface between the operations and the implementation that runs kernels: memory, copies, launches and matrix
+//! products. A GPU is one implementation (`driver`); tests have another, which runs the same sources on the CPU.
 
 use std::ptr;
 
-/// Why something could not be done, in one line.
+/// Description of a failure, in one line.
 pub(super) type Problem = String;
 
-/// Numbers of 4 bytes on the device, freed when dropped.
+/// A buffer of 4-byte words on the device, freed when dropped.
 #[derive(Default)]
 pub(crate) struct Buffer {
-    /// Where they begin, as the device counts.
+    /// Start address on the device.
     pub address: u64,
-    /// Room, in numbers of 4 bytes.
+    /// Size in 4-byte words.
     pub words: usize,
     /// Frees the memory when dropped.
     owner: Option<Box<dyn Send>>,
 }
 
 impl Buffer {
-    /// Memory at an address, which `owner` frees when dropped.
+    /// Creates a buffer for memory that `owner` frees when dropped.
     pub(crate) fn new(address: u64, words: usize, owner: Box<dyn Send>) -> Self {
         Self { address, words, owner: Some(owner) }
     }
 
-    /// The address of the number at `index`.
+    /// Returns the address of the word at `index`.
     pub(crate) fn at(&self, index: usize) -> u64 {
         debug_assert!(index <= self.words && (self.owner.is_some() || index == 0));
         self.address + 4 * index as u64
@@ -46,7 +46,7 @@ pub(super) enum Argument {
 }
 
 impl Argument {
-    /// Where the argument's bytes lie.
+    /// Returns a pointer to the argument's bytes.
     pub(super) fn bytes(&self) -> *const u8 {
         match self {
             Self::Address(value) | Self::Long(value) => ptr::from_ref(value).cast(),
@@ -82,36 +82,36 @@ impl From<&Buffer> for Argument {
     }
 }
 
-/// How many threads run a kernel.
+/// Blocks and threads that run a kernel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grid {
     /// Blocks in x, y and z.
     pub blocks: [usize; 3],
-    /// Threads of a block.
+    /// Threads per block.
     pub threads: usize,
-    /// Shared memory of a block in bytes, at most 48 KiB.
+    /// Shared memory per block in bytes, at most 48 KiB.
     pub shared: usize,
-    /// All blocks must be resident at once, because they wait for each other.
+    /// Whether all blocks must be resident at once, because they wait for each other.
     pub together: bool,
 }
 
 impl Grid {
-    /// Blocks of 256 threads for `count` threads.
+    /// Creates a grid with blocks of 256 threads for at least `count` threads.
     pub(super) fn over(count: usize) -> Self {
         Self::blocks([count.div_ceil(THREADS), 1, 1], 0)
     }
 
-    /// So many blocks of 256 threads.
+    /// Creates a grid with these blocks of 256 threads.
     pub(super) fn blocks(blocks: [usize; 3], shared: usize) -> Self {
         Self { blocks, threads: THREADS, shared, together: false }
     }
 }
 
-/// Threads of a block, where a kernel leaves the choice.
+/// Threads per block for kernels that accept any number.
 pub(super) const THREADS: usize = 256;
 
-/// `C = op(A) op(B) + keep * C`, all row-major: C `[rows, columns]`, inner size `depth`. A is `[rows, depth]`, or
-/// `[depth, rows]` where transposed; B is `[depth, columns]`, or `[columns, depth]`.
+/// `C = op(A) op(B)`, plus the previous C with `accumulate`; all row-major: C `[rows, columns]`, inner size `depth`. A is `[rows, depth]`, or
+/// `[depth, rows]` if transposed; B is `[depth, columns]`, or `[columns, depth]` if transposed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Product {
     pub rows: usize,
@@ -122,13 +122,13 @@ pub(super) struct Product {
     pub right: u64,
     pub right_transposed: bool,
     pub out: u64,
-    /// Whether what C holds is added to.
+    /// Whether the product is added to C.
     pub accumulate: bool,
 }
 
 macro_rules! kernels {
     ($($variant:ident $name:literal)*) => {
-        /// The kernels, by what their sources call them.
+        /// The kernels, named as in their sources.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(super) enum Kernel { $($variant),* }
 
@@ -136,7 +136,7 @@ macro_rules! kernels {
             /// All kernels, in the order of their discriminants.
             pub(super) const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// The name in the source.
+            /// Returns the name in the source.
             pub(super) fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),* }
             }
@@ -194,23 +194,23 @@ kernels! {
     Average "average"
 }
 
-/// Runs kernels, one after the other in the order in which they are given.
+/// Runs kernels one after the other, in the order of the calls.
 pub(super) trait Launcher: Send {
-    /// Memory for so many numbers of 4 bytes, with unspecified content.
+    /// Allocates this many 4-byte words, with unspecified content.
     fn allocate(&mut self, words: usize) -> Result<Buffer, Problem>;
-    /// Copies to the beginning of a buffer that is large enough.
+    /// Copies to the start of a buffer that is large enough.
     fn copy_in(&mut self, from: &[u32], to: &Buffer) -> Result<(), Problem>;
-    /// Copies from the beginning of a buffer that is large enough, once all that was launched before is done.
+    /// Copies from the start of a buffer that is large enough, after all earlier launches have completed.
     fn copy_out(&self, from: &Buffer, to: &mut [u32]) -> Result<(), Problem>;
     /// Zeroes the first words of a buffer.
     fn zero(&mut self, buffer: &Buffer, words: usize) -> Result<(), Problem>;
-    /// Runs a kernel on these arguments, which must be those of its source.
+    /// Runs a kernel with these arguments, which must match its source.
     fn launch(&mut self, kernel: Kernel, grid: Grid, arguments: &[Argument]) -> Result<(), Problem>;
-    /// A matrix product.
+    /// Computes a matrix product.
     fn multiply(&mut self, product: Product) -> Result<(), Problem>;
-    /// How many blocks of the LSTM's kernels can be resident at once.
+    /// Returns how many blocks of the LSTM's kernels can be resident at once.
     fn resident_blocks(&self) -> usize;
-    /// How many numbers of 4 bytes there is still room for.
+    /// Returns how many 4-byte words of memory are free.
     fn free_words(&self) -> usize;
 }
 

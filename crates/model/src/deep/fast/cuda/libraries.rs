@@ -1,6 +1,6 @@
-//! Finding NVIDIA's libraries at run time. Beside the system's ordinary places they are looked for in the folders of the
-//! environment variable `ETCBENCH_CUDA_LIBRARIES`, and where `pip install nvidia-cuda-nvrtc-cu12
-//! nvidia-cublas-cu12` (or PyTorch) puts them for the `python3` on the path.
+//! Locates NVIDIA's libraries at run time. In addition to the system's default locations, searches the folders in the
+//! environment variable `ETCBENCH_CUDA_LIBRARIES`, and the locations where `pip install nvidia-cuda-nvrtc-cu12
+//! nvidia-cublas-cu12` (or PyTorch) installs them for the `python3` on the path.
 
 #![allow(unsafe_code)]
 
@@ -10,13 +10,13 @@ use std::sync::Mutex;
 
 use super::launcher::Problem;
 
-/// Folders to look into, separated as in the path.
+/// Folders to search, separated as in `PATH`.
 pub(super) const FOLDERS_VARIABLE: &str = "ETCBENCH_CUDA_LIBRARIES";
 
-/// A library of NVIDIA's.
+/// A library from NVIDIA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Library {
-    /// The driver, which only the system's ordinary places have.
+    /// The driver, which is only in the system's default locations.
     Driver,
     /// The runtime compiler.
     RuntimeCompiler,
@@ -26,8 +26,8 @@ pub(super) enum Library {
 
 impl Library {
     fn is_present(self) -> bool {
-        // SAFETY: loading these libraries runs their initialisers, which set up their own state only; that is what
-        // anyone who asks for CUDA asks for.
+        // SAFETY: loading these libraries runs their initialisers, which only set up their own state, as anyone who
+        // requests CUDA expects.
         unsafe {
             match self {
                 Self::Driver => cudarc::driver::sys::is_culib_present(),
@@ -37,7 +37,7 @@ impl Library {
         }
     }
 
-    /// File names in the order in which they must be loaded, without version.
+    /// Returns file names without version, in loading order.
     fn files(self) -> &'static [&'static str] {
         match self {
             Self::Driver => &[],
@@ -49,7 +49,7 @@ impl Library {
     fn missing(self) -> Problem {
         match self {
             Self::Driver => {
-                "no NVIDIA driver is here (libcuda was not found); install one, or use --device cpu".to_owned()
+                "no NVIDIA driver found (libcuda is missing); install one, or use --device cpu".to_owned()
             }
             Self::RuntimeCompiler => format!(
                 "the runtime compiler (libnvrtc) was not found; install the CUDA toolkit or `pip install \
@@ -63,10 +63,10 @@ impl Library {
     }
 }
 
-/// Makes sure that a library can be used.
+/// Ensures that a library can be used.
 ///
 /// # Errors
-/// It is nowhere; the message names it and says what to do.
+/// The library was not found; the message names it and suggests a remedy.
 pub(super) fn find(library: Library) -> Result<(), Problem> {
     static SEARCH: Mutex<()> = Mutex::new(());
     let _one_at_a_time = SEARCH.lock();
@@ -81,13 +81,14 @@ pub(super) fn find(library: Library) -> Result<(), Problem> {
     Err(library.missing())
 }
 
-/// Loads a library's files from the first folder that has them all. A library that is loaded is then found by its name.
+/// Loads a library's files from the first folder that contains all of them. After that, the library is found by its
+/// name.
 fn load_from(library: Library, folders: &[PathBuf]) -> bool {
     folders.iter().any(|folder| {
         let files: Option<Vec<PathBuf>> = library.files().iter().map(|file| versioned(folder, file)).collect();
         let Some(files) = files.filter(|files| !files.is_empty()) else { return false };
         for file in files {
-            // SAFETY: as of `is_present`; the library stays loaded for as long as the program runs.
+            // SAFETY: same as in `is_present`; the library stays loaded as long as the program runs.
             match unsafe { libloading::Library::new(&file) } {
                 Ok(loaded) => std::mem::forget(loaded),
                 Err(_) => return false,
@@ -97,7 +98,7 @@ fn load_from(library: Library, folders: &[PathBuf]) -> bool {
     })
 }
 
-/// `folder/file`, or with the highest version behind its name.
+/// Returns `folder/file` with or without a version suffix; the lexicographically last one if there are several.
 fn versioned(folder: &Path, file: &str) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.path());
     let is_version = |path: &Path| {
@@ -107,7 +108,7 @@ fn versioned(folder: &Path, file: &str) -> Option<PathBuf> {
     entries.filter(|path| is_version(path)).max()
 }
 
-/// `site-packages/nvidia/*/lib` of the `python3` on the path.
+/// Returns `site-packages/nvidia/*/lib` of the `python3` on the path.
 fn python_folders() -> Vec<PathBuf> {
     let script = "import sysconfig; print(sysconfig.get_paths()['purelib'])";
     let Ok(output) = Command::new("python3").args(["-c", script]).output() else { return Vec::new() };
@@ -130,7 +131,7 @@ mod tests {
         }
         assert_eq!(versioned(folder.path(), "libnvrtc.so"), Some(folder.path().join("libnvrtc.so.12")));
         assert_eq!(versioned(folder.path(), "libcublas.so"), None);
-        // Files that are no libraries are not loaded, and nothing panics.
+        // Files that are not libraries are not loaded, and nothing panics.
         assert!(!load_from(Library::RuntimeCompiler, &[folder.path().to_owned(), "nowhere".into()]));
     }
 

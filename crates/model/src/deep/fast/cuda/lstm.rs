@@ -1,5 +1,5 @@
-//! Launches of the LSTM: the whole layer in one kernel with its recurrent weights in registers, or, where the layer or
-//! the batch is too large for that to be fast, a matrix product and a kernel for each step.
+//! Kernel launches for the LSTM. Either a single kernel runs the whole layer with the recurrent weights in registers
+//! or, if the layer or the batch is too large for that to be fast, each step is a matrix product and a kernel.
 
 use super::launcher::{Argument, Buffer, Grid, Kernel, Product};
 use super::layout::Address;
@@ -8,46 +8,46 @@ use crate::deep::fast::device::{LstmInput, LstmShape, LstmState, LstmWeights, Tr
 use crate::deep::fast::packing::Packing;
 use crate::deep::parameters::Activation;
 
-/// Terms of a sum that a thread of the whole-layer kernels takes, as in their source.
+/// Terms of a sum per thread of the whole-layer kernels, as in their source.
 const DEPTH: usize = 32;
-/// Their place in shared memory.
+/// Space for these terms in shared memory.
 const PART: usize = DEPTH + 4;
-/// Threads of their blocks.
+/// Threads per block of the whole-layer kernels.
 const THREADS: usize = 128;
-/// The most sequences of a chunk: with more, a matrix product for each step keeps the card as busy.
+/// Maximum number of sequences per chunk: with more, a matrix product per step keeps the GPU equally busy.
 const MOST_ROWS: usize = 32;
-/// Sequences of a chunk are a multiple of this, as many as lanes share sums.
+/// The sequences of a chunk are a multiple of this number, which is also a multiple of the lanes that share a sum.
 const ROW_STEP: usize = 8;
-/// Layers that may run beside each other.
+/// Maximum number of layers run concurrently.
 const JOBS: usize = 2;
 
-/// The kernels for states up to a size.
+/// The whole-layer kernels for states up to a certain size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Whole {
-    /// Threads that share a unit's sums; the largest state is so many times [`DEPTH`].
+    /// Threads that share a unit's sums; the largest supported state has this many times [`DEPTH`] values.
     depths: usize,
     forward: Kernel,
     backward: Kernel,
 }
 
-/// From small to large.
+/// Sorted by size.
 const WHOLE: [Whole; 2] = [
     Whole { depths: 4, forward: Kernel::LstmForward128, backward: Kernel::LstmBackward128 },
     Whole { depths: 8, forward: Kernel::LstmForward256, backward: Kernel::LstmBackward256 },
 ];
 
-/// How a layer is spread over blocks.
+/// Distribution of a layer over blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Plan {
     whole: Whole,
-    /// Blocks of a group.
+    /// Blocks per group.
     blocks: usize,
-    /// Sequences of a chunk.
+    /// Sequences per chunk.
     pub chunk_rows: usize,
 }
 
 impl Plan {
-    /// None where the layer goes step by step.
+    /// Creates a plan, or returns `None` if the layer should run step by step.
     pub(super) fn new(hidden: usize, rows: usize, resident: usize) -> Option<Self> {
         let whole = WHOLE.into_iter().find(|whole| hidden <= whole.depths * DEPTH)?;
         let blocks = hidden.div_ceil(THREADS / whole.depths);
@@ -56,23 +56,25 @@ impl Plan {
         (groups > 0 && chunk_rows <= MOST_ROWS).then_some(Self { whole, blocks, chunk_rows })
     }
 
-    /// States with what fills them up.
+    /// Returns the size of a state including padding.
     fn padded(&self) -> usize {
         self.whole.depths * DEPTH
     }
 
-    /// Lanes of the backward pass that share a sum.
+    /// Returns the number of lanes that share a sum in the backward pass.
     fn parts(&self) -> usize {
         4 * THREADS / self.whole.depths / DEPTH
     }
 
-    /// The chunk's states, the tokens of two steps and the block's biases are in shared memory.
+    /// Returns the grid of the forward pass. Shared memory contains the chunk's states, the tokens of two steps and the
+    /// block's biases.
     fn forward_grid(&self, groups: usize, jobs: usize) -> Grid {
         let biases = 4 * THREADS / self.whole.depths;
         self.grid(groups, jobs, MOST_ROWS * self.whole.depths * PART + 2 * MOST_ROWS + biases)
     }
 
-    /// The gradients of the block's gates and the cells that its threads carry are in shared memory.
+    /// Returns the grid of the backward pass. Shared memory contains the gradients of the block's gates and the cells
+    /// carried by its threads.
     fn backward_grid(&self, groups: usize, jobs: usize) -> Grid {
         self.grid(groups, jobs, MOST_ROWS * (self.parts() * PART + THREADS / self.whole.depths))
     }
@@ -81,7 +83,7 @@ impl Plan {
         Grid { blocks: [self.blocks, groups, jobs], threads: THREADS, shared: 4 * shared, together: true }
     }
 
-    /// Groups of blocks for so many chunks.
+    /// Returns the number of groups of blocks for this many chunks.
     fn groups(&self, chunks: usize, resident: usize) -> usize {
         chunks.min(resident / (JOBS * self.blocks))
     }
@@ -102,7 +104,7 @@ pub(super) struct Forward<'a> {
     pub state: &'a mut LstmState<Buffer>,
 }
 
-/// A layer's backward pass as far as the gates; the products that follow are [`Cuda::lstm_gradients`].
+/// A layer's backward pass up to the gates; [`Cuda::lstm_gradients`] computes the products that follow.
 pub(super) struct Backward<'a> {
     pub weight: &'a Buffer,
     pub state: &'a mut LstmState<Buffer>,
@@ -114,7 +116,7 @@ fn tanh(shape: LstmShape) -> Argument {
 }
 
 impl Cuda {
-    /// The forward passes of up to two layers of one shape.
+    /// Runs the forward passes of up to two layers of the same shape.
     pub(super) fn lstm_layers(&mut self, shape: LstmShape, packing: &Packing, layers: &mut [Forward<'_>]) {
         let LstmShape { inputs, hidden, .. } = shape;
         let (states, width) = (packing.states, 4 * hidden);
@@ -230,7 +232,7 @@ impl Cuda {
         }
     }
 
-    /// Turns the gates of up to two layers into their gradients before activation.
+    /// Replaces the gates of up to two layers by their gradients before activation.
     pub(super) fn lstm_gates_backward(&mut self, shape: LstmShape, packing: &Packing, layers: &mut [Backward<'_>]) {
         self.layout.set(&mut self.core, packing);
         match Plan::new(shape.hidden, packing.rows(), self.core.resident_blocks()) {
@@ -316,8 +318,8 @@ impl Cuda {
         }
     }
 
-    /// From the gates' gradients those of the weights (added), and of the input: of an embedding's rows it is added,
-    /// else it is written.
+    /// Computes, from the gradients of the gates, those of the weights (added) and of the input, which is added for an
+    /// embedding and overwritten otherwise.
     pub(super) fn lstm_gradients(
         &mut self,
         shape: LstmShape,
@@ -379,7 +381,7 @@ mod tests {
                     assert!(grid.shared <= 48 << 10, "{hidden} {plan:?}");
                 }
                 for parts in [depths, plan.parts()] {
-                    // Lanes that share sums take as many rows at once.
+                    // Lanes that share sums process the same number of rows at once.
                     assert!(
                         parts.is_power_of_two() && ROW_STEP.is_multiple_of(parts) && parts <= 32,
                         "{hidden} {plan:?}"
@@ -387,7 +389,7 @@ mod tests {
                 }
             }
         }
-        // The published sizes on a card of 132 multiprocessors.
+        // The published sizes on a GPU with 132 multiprocessors.
         let elmo = Plan::new(128, 1024, 264).unwrap();
         assert_eq!((elmo.whole.depths, elmo.blocks, elmo.chunk_rows), (4, 4, 32));
         assert_eq!(Plan::new(256, 64, 264).map(|plan| (plan.whole.depths, plan.blocks)), Some((8, 16)));

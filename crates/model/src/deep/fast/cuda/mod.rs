@@ -1,9 +1,9 @@
-//! A CUDA graphics card as a device. The kernels are CUDA C in `kernels/`, compiled at run time by NVRTC for the card
-//! that is there; matrix products are cuBLAS's. The libraries are found at run time (`libraries`), so one binary
-//! runs with and without a card. Only `driver`, `source` and `libraries` talk to foreign code.
+//! A CUDA GPU as a device. The kernels are CUDA C in `kernels/`, compiled at run time by NVRTC for the GPU at hand;
+//! matrix products use cuBLAS. The libraries are located at run time (`libraries`), so the same binary runs with and
+//! without a GPU. Only `driver`, `source` and `libraries` call foreign code.
 //!
-//! Everything goes into one stream; sums have a fixed order, so two runs on one card give the same bits. The first failure
-//! (memory that is used up, say) stops all that follows and is told by [`Device::check`].
+//! Everything runs in one stream and sums have a fixed order, so two runs on the same GPU give identical bits. The
+//! first failure (such as exhausted memory) stops all further operations and is reported by [`Device::check`].
 
 mod attention;
 pub(crate) mod check;
@@ -35,29 +35,29 @@ use driver::Driver;
 use launcher::{Launcher, Product};
 use layout::{Layout, Scatter};
 
-/// A card and the working memory of its operations.
+/// A GPU and the working memory of its operations.
 pub(crate) struct Cuda {
     name: String,
     core: Core,
     layout: Layout,
     scatter: Scatter,
-    /// Of the layers that run beside each other.
+    /// Working memory of the layers that run concurrently.
     lstm: [lstm::Working; 2],
-    /// The gradients of cells, where layers go step by step.
+    /// The gradients of cells for layers that run step by step.
     carry: Buffer,
-    /// Rows that an operation gathers.
+    /// Rows gathered by an operation.
     rows: Buffer,
     /// Partial sums, in single or double precision.
     sums: Buffer,
     /// Totals of partial sums in double precision.
     totals: Buffer,
-    /// A normalisation's values by column.
+    /// Per-column values of a normalisation.
     columns: Buffer,
     /// The gradients of attention's scores.
     slopes: Buffer,
-    /// Squares of gradients, one sum in double precision for each array.
+    /// Sums of squared gradients in double precision, one for each array.
     squares: Buffer,
-    /// Arrays summed into `squares`, and the sums that were fetched before.
+    /// Number of arrays summed into `squares`, and the total of the sums fetched earlier.
     squared: (usize, f64),
 }
 
@@ -65,19 +65,19 @@ fn missing(device: CudaDevice, problem: String) -> ModelError {
     ModelError::Device { device: format!("cuda:{}", device.number), problem }
 }
 
-/// What a card is, for the record: its name and its driver.
+/// Returns the name and driver of a GPU, for the records.
 ///
 /// # Errors
-/// No driver, or no card of this number.
+/// There is no driver, or no GPU with this number.
 pub(crate) fn describe(device: CudaDevice) -> Result<String, ModelError> {
     let facts = driver::facts(device.number).map_err(|problem| missing(device, problem))?;
     Ok(format!("{}, driver {}", facts.name, facts.driver))
 }
 
-/// Whether this card could be used now.
+/// Checks whether this GPU can be used.
 ///
 /// # Errors
-/// What is missing: driver, card, or one of the libraries.
+/// The driver, the GPU or a library is missing.
 pub(crate) fn is_usable(device: CudaDevice) -> Result<(), ModelError> {
     describe(device)?;
     [libraries::Library::RuntimeCompiler, libraries::Library::MatrixProducts]
@@ -87,16 +87,16 @@ pub(crate) fn is_usable(device: CudaDevice) -> Result<(), ModelError> {
 }
 
 impl Cuda {
-    /// Opens a card.
+    /// Opens a GPU.
     ///
     /// # Errors
-    /// No driver or card, or a library that is missing, by name.
+    /// There is no driver or GPU, or a library is missing, which the error names.
     pub(crate) fn new(device: CudaDevice) -> Result<Self, ModelError> {
         let driver = Driver::new(device.number, device.precision).map_err(|problem| missing(device, problem))?;
         Ok(Self::on(Box::new(driver), format!("cuda:{}", device.number)))
     }
 
-    /// Whatever runs the kernels.
+    /// Creates a device with any launcher.
     fn on(launcher: Box<dyn Launcher>, name: String) -> Self {
         Self {
             name,
@@ -147,7 +147,7 @@ impl Device for Cuda {
     }
 
     fn keeps(&self, length: usize) -> bool {
-        // The rest is for what batches need.
+        // The rest is reserved for batches.
         length <= self.core.free_words() / 2
     }
 

@@ -1,4 +1,4 @@
-//! Launches of batch normalisation.
+//! Kernel launches for batch normalisation.
 
 use super::Cuda;
 use super::launcher::{Argument, Buffer, Grid, Kernel, THREADS};
@@ -7,7 +7,7 @@ use crate::deep::engine::NORM_EPSILON;
 use crate::deep::fast::device::{NormState, NormWeights, Trained};
 
 impl Cuda {
-    /// Sums of the columns of x, or of their squared distances from a centre, by pieces of rows.
+    /// Sums the columns of x, or their squared distances from a centre, over pieces of rows.
     fn norm_sums(&mut self, rows: usize, columns: usize, x: &Buffer, centre: u64) {
         let (piece, pieces) = pieces(rows);
         self.core.reserve(&mut self.sums, pieces * columns * DOUBLE);
@@ -23,7 +23,7 @@ impl Cuda {
         self.core.launch(Kernel::NormSums, grid, &arguments);
     }
 
-    /// The statistics of a batch, and the running ones moved by `share` of their distance.
+    /// Computes the statistics of a batch, and moves the running ones towards them by `share` of the difference.
     pub(super) fn normalise_batch(
         &mut self,
         rows: usize,
@@ -56,7 +56,7 @@ impl Cuda {
         self.core.launch(Kernel::NormStatistics, Grid::over(columns), &arguments);
     }
 
-    /// Where the scales of the running variances are.
+    /// Computes the scales from the running variances and returns their address.
     pub(super) fn fixed_scale(&mut self, columns: usize, state: &NormState<Buffer>) -> u64 {
         self.core.reserve(&mut self.columns, columns);
         let arguments =
@@ -65,7 +65,7 @@ impl Cuda {
         self.columns.address
     }
 
-    /// Normalises by these means and scales.
+    /// Normalises with these means and scales.
     pub(super) fn normalise_rows(
         &mut self,
         rows: usize,

@@ -1,4 +1,4 @@
-//! Launches of the pooling of sequences.
+//! Kernel launches for the pooling of sequences.
 
 use super::Cuda;
 use super::launcher::{Argument, Buffer, Grid, Kernel, THREADS};
@@ -6,7 +6,7 @@ use crate::deep::fast::device::{PoolInput, PoolShape};
 use crate::deep::fast::packing::Packing;
 use crate::deep::pooling::PoolingKind;
 
-/// The numbers of the source for what is made of a slot's states.
+/// Returns the number used in the CUDA source for a kind of pooling.
 fn kind(kind: PoolingKind) -> u32 {
     match kind {
         PoolingKind::Mean | PoolingKind::Segments | PoolingKind::Attention | PoolingKind::States => 0,
@@ -15,7 +15,7 @@ fn kind(kind: PoolingKind) -> u32 {
     }
 }
 
-/// The addresses of rows, and of their numbers where there are any.
+/// Returns the addresses of the rows and, if they are embedded, of their indices.
 fn addresses(x: &PoolInput<'_, Cuda>) -> [Argument; 2] {
     let (rows, ids) = match x {
         PoolInput::Rows(rows) => (rows, 0),
@@ -25,7 +25,7 @@ fn addresses(x: &PoolInput<'_, Cuda>) -> [Argument; 2] {
 }
 
 impl Cuda {
-    /// What both kernels begin with, and their grid.
+    /// Returns the arguments that both kernels start with, and their grid.
     fn pooled(&mut self, packing: &Packing, shape: PoolShape) -> (Vec<Argument>, Grid) {
         let PoolShape { columns, pooling, reversed } = shape;
         self.layout.set(&mut self.core, packing);

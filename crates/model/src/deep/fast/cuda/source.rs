@@ -1,4 +1,4 @@
-//! The kernels' sources, and their compilation at run time for the graphics card that is there.
+//! The kernels' sources, and their compilation at run time for the GPU at hand.
 
 #![allow(unsafe_code)]
 
@@ -9,7 +9,7 @@ use cudarc::nvrtc::{result, sys};
 use super::launcher::Problem;
 use super::libraries::{Library, find};
 
-/// All sources, in the order in which they need each other.
+/// All sources in order of dependency.
 const SOURCES: [&str; 7] = [
     include_str!("kernels/common.cu"),
     include_str!("kernels/layout.cu"),
@@ -20,16 +20,16 @@ const SOURCES: [&str; 7] = [
     include_str!("kernels/optimiser.cu"),
 ];
 
-/// The program's text.
+/// Returns the complete program.
 pub(super) fn whole() -> String {
     SOURCES.concat()
 }
 
 /// A compiled program.
 pub(super) struct Compiled {
-    /// What the driver loads.
+    /// The image that the driver loads.
     pub image: Vec<u8>,
-    /// What the compiler said: registers and spilled bytes of every kernel.
+    /// The compiler's output: registers and spilled bytes of every kernel.
     #[cfg_attr(not(test), allow(dead_code))]
     pub log: String,
 }
@@ -37,16 +37,16 @@ pub(super) struct Compiled {
 /// Compiles the kernels for an architecture, such as 90 for compute capability 9.0.
 ///
 /// # Errors
-/// The compiler's library is missing, or does not know the architecture.
+/// The compiler's library is missing or does not support the architecture.
 pub(super) fn compile(architecture: u32) -> Result<Compiled, Problem> {
     find(Library::RuntimeCompiler)?;
     let source = CString::new(whole()).map_err(|error| error.to_string())?;
     let program = result::create_program(&source, Some(c"etcbench.cu"))
-        .map_err(|error| format!("the runtime compiler (NVRTC) does not start: {error}"))?;
+        .map_err(|error| format!("the runtime compiler (NVRTC) cannot be initialised: {error}"))?;
     let options =
         [format!("--gpu-architecture=sm_{architecture}"), "--std=c++17".to_owned(), "--ptxas-options=-v".to_owned()];
     // SAFETY: the program was created above and is destroyed below, after its last use; `source` outlives it, and the
-    // image's buffer has the size that the compiler named.
+    // image's buffer has the size reported by the compiler.
     unsafe {
         let compiled = result::compile_program(program, &options);
         let log = result::get_program_log(program).unwrap_or_default();
@@ -64,8 +64,8 @@ pub(super) fn compile(architecture: u32) -> Result<Compiled, Problem> {
         match image {
             Ok(image) => Ok(Compiled { image, log }),
             Err(error) => {
-                let first = log.lines().find(|line| line.contains("error")).unwrap_or("no further word");
-                Err(format!("the kernels do not compile for sm_{architecture}: {error}; {first}"))
+                let first = log.lines().find(|line| line.contains("error")).unwrap_or("no error message");
+                Err(format!("the kernels cannot be compiled for sm_{architecture}: {error}; {first}"))
             }
         }
     }

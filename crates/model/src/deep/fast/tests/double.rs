@@ -1,5 +1,5 @@
-//! The deep model's losses once more, in double precision and as plainly as can be: one sequence after the other, no
-//! packing, no gradients. Finite differences of these are what the engine's gradients are held to.
+//! A second implementation of the deep model's losses, in double precision and as simple as possible: one sequence at a
+//! time, no packing, no gradients. The engine's gradients are checked against finite differences of these losses.
 
 use std::collections::BTreeMap;
 
@@ -49,14 +49,14 @@ fn cross_entropy(logits: &[f64], target: usize) -> f64 {
     logits.iter().map(|logit| logit.exp()).sum::<f64>().ln() - logits[target]
 }
 
-/// What a direction reads: the packet from its beginning, or from its end.
+/// Returns each direction's input: the packet from its start, and from its end.
 fn directions(tokens: &[u16]) -> [(&'static str, Vec<usize>); 2] {
     let packet: Vec<usize> = tokens.iter().filter(|&&token| token != PAD).map(|&token| token.into()).collect();
     let reversed = packet.iter().rev().copied().collect();
     [("forward", packet), ("backward", reversed)]
 }
 
-/// The embedding of a packet as a direction reads it, then the states of its layers.
+/// Returns the embedding of a packet in the order in which a direction reads it, followed by the states of its layers.
 fn states(parameters: &Parameters, layers: usize, hidden: usize, name: &str, packet: &[usize]) -> Vec<Vec<Vec<f64>>> {
     let embedding = &parameters["elmo.embedding.weight"];
     let row = |table: &[f64], at: usize| table[at * hidden..(at + 1) * hidden].to_vec();
@@ -74,7 +74,7 @@ fn states(parameters: &Parameters, layers: usize, hidden: usize, name: &str, pac
     found
 }
 
-/// Mean loss of ELMo on tokens `[packets, width]`.
+/// Computes the mean loss of ELMo on tokens `[packets, width]`.
 pub(super) fn elmo_loss(parameters: &Parameters, layers: usize, hidden: usize, tokens: &[u16], width: usize) -> f64 {
     let (mut sum, mut targets) = (0.0, 0);
     for row in tokens.chunks_exact(width) {
@@ -89,7 +89,7 @@ pub(super) fn elmo_loss(parameters: &Parameters, layers: usize, hidden: usize, t
     sum / f64::from(targets)
 }
 
-/// The encoding of a packet, `[layers + 1, 2, slots, hidden]`.
+/// Computes the encoding of a packet, `[layers + 1, 2, slots, hidden]`.
 pub(super) fn encoding(
     parameters: &Parameters,
     layers: usize,
@@ -146,11 +146,12 @@ pub(super) struct Flows<'a> {
     pub labels: &'a [u32],
     pub columns: usize,
     pub loss: &'a Loss,
-    /// What pooling leaves to do: how, slots of a packet, and how many of them have bytes, `[flows, packets]`.
+    /// Pooling left to the classifier: its kind, the slots per packet, and how many of them have bytes, `[flows,
+    /// packets]`.
     pub left: Option<(PoolingKind, usize, &'a [u32])>,
 }
 
-/// Steps of the LSTM that a packet gives, from its mixed layers `[2, slots, hidden]`.
+/// Returns a packet's steps for the LSTM, from its mixed layers `[2, slots, hidden]`.
 fn steps_of(parameters: &Parameters, mixed: Vec<f64>, left: Option<(PoolingKind, usize, u32)>) -> Vec<Vec<f64>> {
     let Some((kind, slots, filled)) = left else { return vec![mixed] };
     let hidden = mixed.len() / (2 * slots);
@@ -167,7 +168,7 @@ fn steps_of(parameters: &Parameters, mixed: Vec<f64>, left: Option<(PoolingKind,
     vec![(0..2 * hidden).map(column).collect()]
 }
 
-/// Mean loss of the classifier.
+/// Computes the mean loss of the classifier.
 pub(super) fn classifier_loss(parameters: &Parameters, activation: Activation, batch: &Flows<'_>) -> f64 {
     let weight = &parameters["classifier.mix.weight"];
     let gamma = parameters["classifier.mix.gamma"][0];
@@ -237,7 +238,7 @@ pub(super) fn classifier_loss(parameters: &Parameters, activation: Activation, b
     flows.iter().zip(batch.labels).map(loss_of).sum::<f64>() / weights.sum::<f64>()
 }
 
-/// Central differences of `loss` by up to `most` values of a parameter, with the values' indices.
+/// Computes central differences of `loss` for up to `most` values of a parameter, with the values' indices.
 pub(super) fn differences(
     parameters: &mut Parameters,
     name: &str,

@@ -1,5 +1,5 @@
-//! Every layer of convolutional networks against its definition in double precision: the forward pass, and the gradients
-//! against central differences.
+//! Checks every layer of convolutional networks against its definition in double precision: the forward pass directly,
+//! and the gradients against central differences.
 
 use super::super::cpu::Cpu;
 use super::super::device::Trained;
@@ -88,7 +88,7 @@ fn convolutions_are_those_of_the_definition() {
         shape(3, 9, 3, 4, 5, 1, [2, 2]),
         shape(4, 7, 2, 70, 4, 2, [0, 0]),
         shape(2, 8, 5, 3, 4, 3, [1, 2]),
-        // A linear layer over all of a flow; several tasks of flows, and more than one block of a product.
+        // A linear layer over a whole flow; several tasks of flows, and more than one block of a product.
         shape(5, 6, 3, 7, 6, 1, [0, 0]),
         shape(70, 4, 2, 3, 2, 1, [1, 0]),
         shape(2, 3, 150, 66, 2, 1, [1, 0]),
@@ -109,14 +109,14 @@ fn convolutions_are_those_of_the_definition() {
             let kernel = Kernel { weight: &mut weight, bias: &mut bias };
             device.convolution_backward(shape, &x, &dy, kernel, Some(&mut dx));
             let of_weight = weight.gradient.clone();
-            // Gradients are added to those that are there.
+            // Gradients are added to the existing ones.
             let kernel = Kernel { weight: &mut weight, bias: &mut bias };
             device.convolution_backward(shape, &x, &dy, kernel, None);
             let twice = of_weight.iter().map(|value| 2.0 * f64::from(*value)).collect::<Vec<_>>();
             check_values(&what, &weight.gradient, &twice);
             let of_bias: Vec<f32> = bias.gradient.iter().map(|value| value / 2.0).collect();
             let (wx, ww, wb) = (wide(&x), wide(&weight.value), wide(&bias.value));
-            // The loss is linear in each; a sample of a large one will do.
+            // The loss is linear in each argument, so a sample of a large one suffices.
             check_some(&what, &x, &dx, |x| dot(&convolve(shape, x, &ww, &wb), &dy));
             check_some(&what, &weight.value, &of_weight, |weight| dot(&convolve(shape, &wx, weight, &wb), &dy));
             check_some(&what, &bias.value, &of_bias, |bias| dot(&convolve(shape, &wx, &ww, bias), &dy));
@@ -154,7 +154,7 @@ fn convolutions_of_pictures_are_those_of_the_definition() {
         shape(1, [3, 3], 1, 1, 3),
         shape(2, [5, 7], 3, 4, 3),
         shape(3, [6, 4], 2, 70, 1),
-        // More flows than have their windows in memory at once.
+        // More flows than can have their windows in memory at once.
         shape(70, [4, 3], 2, 3, 2),
     ] {
         let what = format!("{shape:?}");
@@ -173,7 +173,7 @@ fn convolutions_of_pictures_are_those_of_the_definition() {
             let kernel = Kernel { weight: &mut weight, bias: &mut bias };
             device.picture_convolution_backward(shape, &x, &dy, kernel, Some(&mut dx));
             let (of_weight, of_bias) = (weight.gradient.clone(), bias.gradient.clone());
-            // Gradients are added to those that are there.
+            // Gradients are added to the existing ones.
             let kernel = Kernel { weight: &mut weight, bias: &mut bias };
             device.picture_convolution_backward(shape, &x, &dy, kernel, None);
             let twice = of_weight.iter().map(|value| 2.0 * f64::from(*value)).collect::<Vec<_>>();
@@ -206,7 +206,7 @@ fn the_largest_of_a_square_is_kept_and_what_fills_none_is_left_out() {
     assert!(y[0].is_nan());
 }
 
-/// [`check_gradient`] of about twenty of many values.
+/// Same as [`check_gradient`], for about twenty of many values.
 pub(super) fn check_some(what: &str, x: &[f32], found: &[f32], weighted: impl Fn(&[f64]) -> f64) {
     let chosen: Vec<usize> = (0..x.len()).step_by((x.len() / 20).max(1)).collect();
     let some = |values: &[f32]| chosen.iter().map(|&index| values[index]).collect::<Vec<_>>();
@@ -220,7 +220,7 @@ pub(super) fn check_some(what: &str, x: &[f32], found: &[f32], weighted: impl Fn
 #[test]
 fn the_largest_of_equal_values_is_the_first_and_has_the_gradient() {
     let mut device = Cpu::new();
-    // Windows of three steps, two apart, from one before the start to one after the end.
+    // Windows of three steps with stride 2, from one step before the start to one after the end.
     let shape = WindowShape { flows: 2, steps: 5, channels: 2, size: 3, stride: 2, before: 1, output_steps: 3 };
     let x: Vec<f32> = [[1, 5], [1, 4], [0, 6], [2, 6], [2, 0], [9, 1], [0, 2], [3, 3], [3, 2], [1, 1]]
         .as_flattened()
@@ -251,7 +251,7 @@ fn generalised_means_and_their_gradients_are_those_of_the_definition() {
         };
         (0..3).flat_map(|flow| (0..11).map(move |channel| (flow, channel))).map(|(f, c)| of(f, c)).collect()
     };
-    // As behind a rectifier: many zeros, and one channel of nothing else.
+    // As after a rectifier: many zeros, and one channel of only zeros.
     let mut x: Vec<f32> =
         numbers(165, 5).into_iter().map(|value| if value < 0.0 { 0.0 } else { 3.0 * value }).collect();
     x.iter_mut().step_by(11).for_each(|value| *value = 0.0);
@@ -263,7 +263,7 @@ fn generalised_means_and_their_gradients_are_those_of_the_definition() {
             device.generalised_mean(shape, &x, &exponent.value, &mut y);
             check_values("mean", &y, &mean(&wide(&x), f64::from(value)));
             device.generalised_mean_backward(shape, Pooled { x: &x, y: &y }, &mut exponent, &dy, &mut dx);
-            // Where the definition has a corner, at 0, the gradient is 0.
+            // At 0, where the definition has a corner, the gradient is 0.
             assert!(x.iter().zip(&dx).all(|(&x, &dx)| x > 0.0 || dx == 0.0));
             let positive: Vec<usize> = (0..165).filter(|&index| x[index] > 0.01).collect();
             let some = |values: &[f32]| positive.iter().map(|&index| values[index]).collect::<Vec<_>>();

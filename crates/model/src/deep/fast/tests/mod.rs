@@ -1,4 +1,4 @@
-//! The fast engine against PyTorch's golden values, the reference engine and finite differences.
+//! Checks the fast engine against PyTorch's golden values, the reference engine and finite differences.
 
 mod double;
 mod layers;
@@ -19,7 +19,7 @@ use crate::{CudaDevice, Implementation};
 use etcbench_feature::PAD;
 use etcbench_storage::seed;
 
-/// Packets of these lengths, padded to `width`.
+/// Generates packets of these lengths, padded to `width`.
 fn packets(lengths: &[usize], width: usize, vocabulary: u16, seed: u64) -> Vec<u16> {
     let mut generator = seed::generator(seed, "tokens");
     let mut tokens = Vec::new();
@@ -30,7 +30,7 @@ fn packets(lengths: &[usize], width: usize, vocabulary: u16, seed: u64) -> Vec<u
     tokens
 }
 
-/// Encoded packets and labels; what stands at padded packets is noise that must not matter.
+/// Generates encoded packets and labels; padded packets contain noise that must not affect results.
 fn flows(counts: &[u32], width: usize, columns: usize, classes: u32, seed: u64) -> (Vec<f32>, Vec<u32>) {
     let mut generator = seed::generator(seed, "flows");
     let layers = (0..counts.len() * width * 3 * columns).map(|_| generator.random_range(-1.0..1.0f32)).collect();
@@ -46,7 +46,8 @@ fn check_gradients(
     let all = found.iter().map(|(_, values)| largest_of(values)).fold(0f32, f32::max);
     assert!(all > 1e-3);
     for (name, values) in found {
-        // Relative to the parameter's largest gradient; a gradient that is zero in theory, to the largest of all.
+        // Relative to the parameter's largest gradient; for a gradient that is 0 in theory, relative to the largest of
+        // all.
         let scale = f64::from(largest_of(values)).max(1e-2 * f64::from(all));
         for (index, expected) in double::differences(parameters, name, 40, loss) {
             let error = (f64::from(values[index]) - expected).abs() / scale;
@@ -134,8 +135,8 @@ fn classifier_gradients_are_finite_differences() {
     }
 }
 
-/// Every gradient, to within 1e-5 of the largest of all: the reference too computes in single precision, and a
-/// normalisation of few rows multiplies its rounding errors.
+/// Checks every gradient to within 1e-5 of the largest of all: the reference also computes in single precision, and a
+/// normalisation over few rows amplifies its rounding errors.
 fn check_same(case: &str, found: &[(String, Vec<f32>)], expected: &[(String, Vec<f32>)]) {
     let largest_of = |values: &[f32]| values.iter().fold(0f32, |largest, value| largest.max(value.abs()));
     let all = expected.iter().map(|(_, values)| largest_of(values)).fold(0f32, f32::max);
@@ -151,7 +152,7 @@ fn check_same(case: &str, found: &[(String, Vec<f32>)], expected: &[(String, Vec
 
 #[test]
 fn gradients_are_those_of_the_reference() {
-    // Sizes on both sides of a register's and a panel's width, so that every path of the kernels is taken.
+    // Sizes below and above the widths of a register and a panel, to cover every path of the kernels.
     for (layers, hidden, lengths) in
         [(2, 20, vec![5, 1, 7, 3, 7]), (1, 33, vec![2]), (2, 8, vec![7]), (1, 40, [6, 2, 1].repeat(13))]
     {
@@ -168,7 +169,8 @@ fn gradients_are_those_of_the_reference() {
             }
         }
     }
-    // Not two rows in all: normalised they are plus and minus one, and what is left of a gradient is rounding.
+    // Not two rows in total: their normalised values would be plus and minus one, leaving only rounding errors in the
+    // gradient.
     let counts = [vec![3, 1, 4, 2, 4], vec![4], vec![1, 1, 1], [4, 1, 3].repeat(14)];
     let cases = [Activation::Tanh, Activation::Relu].into_iter().flat_map(|activation| {
         [
@@ -217,8 +219,8 @@ fn gradients_are_those_of_the_reference() {
     }
 }
 
-/// Losses over some steps, with dropout, and what the model then gives with the averages of its weights and statistics
-/// recomputed under them.
+/// Runs training steps with dropout; returns the losses, and the results of the model with averaged weights and
+/// recomputed statistics.
 fn train(
     language_model: &mut dyn LanguageModel,
     classifier: &mut dyn SequenceClassifier,
@@ -321,7 +323,7 @@ fn training_that_leaves_the_finite_numbers_stops_in_that_step() {
     for implementation in [Implementation::Fast, Implementation::Reference] {
         let engine = Engine { implementation, device: Device::Cpu };
         let new = |set: &ParameterSet| engine.classifier(&options, set, 9).unwrap();
-        // The loss is not a number, no parameter moves, and the place is told.
+        // The loss is NaN, the parameters do not change, and the error contains the place.
         let mut broken = set.clone();
         broken.values_mut("classifier.dense.weight").unwrap()[3] = f32::NAN;
         let mut model = new(&broken);
@@ -363,7 +365,7 @@ fn bad_batches_and_devices_are_errors() {
     assert!(model.loss(&[300, 2], 1).is_err());
     assert!(model.loss(&[], 0).is_err());
     assert!(model.encode(&[1, 2], 1, Pooling::MEAN, &mut [0.0; 7]).is_err());
-    // No position beyond those that are known, in either engine.
+    // Neither engine accepts positions beyond those with an embedding.
     let positions = ElmoOptions { positions: true, ..options.elmo.clone() };
     let known = initial_elmo(&positions, 257, 3, 1);
     for mut model in [

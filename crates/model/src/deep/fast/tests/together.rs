@@ -1,11 +1,12 @@
-//! Classifier and ELMo trained together, against PyTorch's golden values, the reference engine and finite differences.
+//! Checks classifier and ELMo trained together against PyTorch's golden values, the reference engine and finite
+//! differences.
 
 use super::*;
 use crate::deep::engine::ByteBatch;
 use crate::deep::loss::Loss;
 use crate::deep::parameters::{Encoder, WeightAveraging, initial_classifier, initial_elmo};
 
-/// Options of a small model.
+/// Returns the options of a small model.
 fn options(hidden: usize, encoder: Encoder, dropout: f32) -> AttentionLstmOptions {
     AttentionLstmOptions {
         lstm: 11,
@@ -24,7 +25,7 @@ fn parameters(options: &AttentionLstmOptions, classes: usize, seed: u64) -> Para
     set
 }
 
-/// Packets of as many flows as there are counts, and the flows' classes.
+/// Generates the packets and classes of one flow per count.
 fn byte_flows(counts: &[u32], width: usize, vocabulary: u16, classes: u32, seed: u64) -> (Vec<u16>, Vec<u32>) {
     let packets_of_all = counts.iter().sum::<u32>() as usize;
     let lengths: Vec<usize> = (0..packets_of_all).map(|packet| 1 + (packet * 5 + 2) % width).collect();
@@ -156,7 +157,7 @@ fn gradients_are_those_of_the_reference() {
     }
 }
 
-/// Losses over some steps, and what the model then is.
+/// Runs training steps; returns the losses and the resulting parameters.
 fn train(model: &mut dyn JointClassifier, steps: u64) -> (Vec<f64>, ParameterSet) {
     let counts: Vec<u32> = (0..70).map(|flow| flow * 3 % 6).collect();
     let mut losses = Vec::new();
@@ -181,7 +182,7 @@ fn training_follows_the_reference() {
                 assert!((found - reference).abs() < 1e-4 * reference, "step {step}: {found} is not {reference}");
             }
         }
-        // Every part of the ELMo moved, and the lower layers of one that is fine-tuned the less.
+        // Every part of the ELMo changed, and if it is fine-tuned, lower layers changed less.
         let moved = |name: &str| {
             let (_, before) = set.iter().find(|(found, _)| *found == name).unwrap();
             let after = fast.1.get(name, &before.shape).unwrap();
@@ -242,7 +243,7 @@ fn training_that_leaves_the_finite_numbers_stops_in_that_step_and_bad_batches_ar
             let batch = ByteBatch { counts, most, ..batch };
             assert!(model.train_step(&batch, labels, 0.1).is_err(), "{counts:?} {most} {labels:?}");
         }
-        // Flows without a byte alone leave the ELMo as it is.
+        // A batch in which no flow has bytes does not change the ELMo.
         let nothing = ByteBatch { tokens: &[], counts: &[0, 0], metadata: &[], most: 2, pooling: Pooling::MEAN };
         assert!(model.train_step(&nothing, &labels, 0.1).is_ok());
         let after = model.parameters();

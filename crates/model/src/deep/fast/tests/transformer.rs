@@ -1,5 +1,5 @@
-//! Every layer of transformers against its definition in double precision: the forward pass, and the gradients
-//! against central differences.
+//! Checks every layer of transformers against its definition in double precision: the forward pass directly, and the
+//! gradients against central differences.
 
 use super::super::cpu::Cpu;
 use super::super::device::NormWeights;
@@ -23,7 +23,7 @@ fn normalise(columns: usize, x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64
 
 #[test]
 fn rows_are_normalised_by_their_own_moments() {
-    // More rows than one task has, and columns that fill neither lanes nor blocks.
+    // More rows than one task processes, and columns that fill neither lanes nor blocks.
     for [rows, columns] in [[3, 5], [130, 41], [2, 64]] {
         let x = numbers(rows * columns, 1);
         let (mut weight, mut bias) = (trained(numbers(columns, 2)), trained(numbers(columns, 3)));
@@ -92,12 +92,12 @@ fn attend(shape: HeadsShape, x: &[f64], present: &[f32]) -> Vec<f64> {
 #[test]
 fn heads_attend_to_the_steps_that_are_there() {
     let shape = |flows, steps, channels, heads| HeadsShape { output: StepsShape { flows, steps, channels }, heads };
-    // One of more steps and channels than a panel has, and one of more steps than a task of a product.
+    // One shape with more steps and channels than a panel has, and one with more steps than a task of a product.
     for shape in [shape(4, 5, 6, 2), shape(1, 1, 3, 3), shape(2, 70, 132, 2), shape(1, 150, 4, 1)] {
         let what = format!("{shape:?}");
         let rows = shape.output.rows();
         let x: Vec<f32> = numbers(rows * 3 * shape.output.channels, 1).iter().map(|value| 2.0 * value).collect();
-        // The third flow has no step at all.
+        // The third flow has no present step.
         let present = marks(shape.output, |flow, step| flow != 2 && (flow == 0 || step % 3 != 1));
         let dy = numbers(shape.output.values(), 2);
         for mut device in [Cpu::new(), Cpu::portable()] {

@@ -1,5 +1,6 @@
-//! Whether a device computes what the processor does: every operation forwards and backwards on made-up data, and the
-//! losses of whole models over twenty training steps. What differs in order only, the packing, is undone first.
+//! Checks that a device computes the same as the CPU: every operation forward and backward on generated data, and the
+//! losses of whole models over twenty training steps. Packing only affects the order of rows and is undone before
+//! comparison.
 
 mod training;
 
@@ -22,16 +23,16 @@ use etcbench_storage::seed;
 
 pub(crate) use training::{losses, train};
 
-/// One array that both devices computed.
+/// One array computed on both devices.
 #[derive(Debug, Clone)]
 pub(crate) struct Comparison {
-    /// Operation and array.
+    /// Name of operation and array.
     pub name: String,
-    /// The largest difference, relative to the largest value; not a number where the device gave such.
+    /// Maximum difference relative to the largest value; NaN if the device returned NaN.
     pub error: f64,
 }
 
-/// The larger error; not-a-number wins.
+/// Returns the larger error; NaN counts as largest.
 fn worse(left: f64, right: f64) -> f64 {
     if left.is_nan() || left > right { left } else { right }
 }
@@ -43,14 +44,14 @@ fn compare(name: &str, found: &[f32], expected: &[f32]) -> Comparison {
     Comparison { name: name.to_owned(), error: differences.map(f64::abs).fold(0.0, worse) / largest }
 }
 
-/// Runs operations on a device and keeps what they gave.
+/// Runs operations on a device and collects their results.
 struct Run<'a, D: Device> {
     device: &'a mut D,
     packing: Packing,
     found: Vec<(String, Vec<f32>)>,
 }
 
-/// Made-up numbers, the same for every device.
+/// Generates numbers that are the same for every device.
 fn numbers(purpose: &str, count: usize) -> Vec<f32> {
     let mut generator = seed::generator(1, purpose);
     (0..count).map(|_| generator.random_range(-1.0..1.0f32)).collect()
@@ -98,7 +99,7 @@ impl<D: Device> Run<'_, D> {
         self.packing.build(lengths, rows_per_chunk);
     }
 
-    /// Where each packed state stands when sequences follow one another in the batch's order.
+    /// Returns the index of each packed state if sequences follow one another in the batch's order.
     fn places(&self) -> Vec<usize> {
         let mut starts = vec![0; self.packing.rows() + 1];
         for (&row, &length) in self.packing.order.iter().zip(&self.packing.lengths) {
@@ -112,7 +113,7 @@ impl<D: Device> Run<'_, D> {
         places
     }
 
-    /// Made-up rows of all states, on the device in packed order.
+    /// Generates rows for all states, on the device in packed order.
     fn state_rows(&mut self, purpose: &str, columns: usize) -> D::Values {
         let values = numbers(purpose, self.packing.states * columns);
         let packed: Vec<f32> =
@@ -120,7 +121,7 @@ impl<D: Device> Run<'_, D> {
         self.up(&packed)
     }
 
-    /// Rows of all states in the batch's order.
+    /// Collects the rows of all states in the batch's order.
     fn keep_states(&mut self, name: &str, values: &D::Values, columns: usize) {
         let mut packed = vec![0.0; self.packing.states * columns];
         self.device.download(values, &mut packed);
@@ -159,7 +160,7 @@ impl<D: Device> Run<'_, D> {
         }
     }
 
-    /// Two layers, given together or one after the other, over rows of their own or one embedding.
+    /// Checks two layers, launched together or one after the other, over separate rows or a shared embedding.
     fn lstm(&mut self, lengths: &[u32], shape: LstmShape, vocabulary: Option<usize>, together: bool) {
         let LstmShape { inputs, hidden, activation } = shape;
         let name =
@@ -170,7 +171,7 @@ impl<D: Device> Run<'_, D> {
         let mut embedding = self.trained("embedding", vocabulary.unwrap_or(1) * inputs, 1.0);
         let ids = ["left ids", "right ids"].map(|purpose| {
             let mut generator = seed::generator(1, purpose);
-            // Half of the states hold one number, as padding bytes do in real packets.
+            // Half of the states have the same index, like padding bytes in real packets.
             let mut id =
                 || if generator.random() { 0 } else { generator.random_range(0..vocabulary.unwrap_or(1) as u32) };
             let of_batch: Vec<u32> = (0..self.packing.states).map(|_| id()).collect();
@@ -323,7 +324,7 @@ impl<D: Device> Run<'_, D> {
         let mut gradient = self.up(&numbers("dy", rows * columns));
         let trained = NormWeights { weight: &mut weight, bias: &mut bias };
         self.device.batch_norm_backward(rows, columns, &x, trained, &state, &mut gradient);
-        // Of one row the normalised values are 0, and so is the gradient but for rounding.
+        // With a single row the normalised values are 0, and so is the gradient up to rounding.
         if rows > 1 {
             self.keep(&format!("{name} dx"), &gradient, rows * columns);
         }
@@ -449,17 +450,17 @@ impl<D: Device> Run<'_, D> {
     }
 }
 
-/// How large the made-up data are.
+/// Size of the generated data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// Sizes that no tile divides, for a device that runs on the processor.
+    /// Sizes that are not multiples of any tile, for a device that runs on the CPU.
     #[cfg(test)]
     Small,
-    /// The published sizes too.
+    /// The published sizes in addition.
     Published,
 }
 
-/// Every operation on a device.
+/// Runs every operation on a device.
 fn run<D: Device>(device: &mut D, extent: Extent) -> Vec<(String, Vec<f32>)> {
     let mut run = Run { device, packing: Packing::default(), found: Vec::new() };
     for (rows, inputs, outputs) in [(1, 1, 1), (37, 19, 23), (300, 5, 40)] {
@@ -513,10 +514,10 @@ fn run<D: Device>(device: &mut D, extent: Extent) -> Vec<(String, Vec<f32>)> {
     run.found
 }
 
-/// Every operation against the processor.
+/// Compares every operation with the CPU.
 ///
 /// # Errors
-/// A device that fails.
+/// The device fails.
 pub(crate) fn operations<D: Device>(device: &mut D, extent: Extent) -> Result<Vec<Comparison>, ModelError> {
     let found = run(device, extent);
     device.check()?;
@@ -525,10 +526,10 @@ pub(crate) fn operations<D: Device>(device: &mut D, extent: Extent) -> Result<Ve
     Ok(pairs.map(|((name, found), (_, expected))| compare(name, found, expected)).collect())
 }
 
-/// Whether two runs of every operation, each on a device of its own, give the same bits.
+/// Whether two runs of every operation, each on a new device, give identical bits.
 ///
 /// # Errors
-/// A device that fails.
+/// The device fails.
 pub(crate) fn repeats<D: Device>(
     new: &mut dyn FnMut() -> Result<D, ModelError>,
     extent: Extent,
@@ -543,7 +544,7 @@ pub(crate) fn repeats<D: Device>(
     Ok(once()? == once()?)
 }
 
-/// The most that a card may differ from the processor.
+/// Maximum difference between a GPU and the CPU.
 const TOLERANCE: f64 = 1e-4;
 
 fn summary(what: &str, comparisons: &[Comparison]) -> Finding {
@@ -557,10 +558,10 @@ fn summary(what: &str, comparisons: &[Comparison]) -> Finding {
     Finding { text, passed: error < TOLERANCE }
 }
 
-/// All of this on a card.
+/// Runs all checks on a GPU.
 ///
 /// # Errors
-/// A card that cannot be used, or fails.
+/// The GPU cannot be used, or fails.
 pub(crate) fn all(card: CudaDevice) -> Result<Vec<Finding>, ModelError> {
     let extent = Extent::Published;
     let found = train(&mut || Cuda::new(card), extent)?;

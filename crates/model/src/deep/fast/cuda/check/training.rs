@@ -19,12 +19,12 @@ use crate::deep::pooling::{Pooling, PoolingKind};
 use etcbench_feature::PAD;
 use etcbench_storage::seed;
 
-/// What whole models did on a device.
+/// Results of training whole models on a device.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Trained20 {
     /// The loss of every step, by model.
     pub losses: Vec<(String, Vec<f64>)>,
-    /// All parameters afterwards, and what was predicted.
+    /// All parameters after training, and the predictions.
     pub outcome: Vec<(ParameterSet, Vec<f32>)>,
 }
 
@@ -74,7 +74,7 @@ fn train_classifier<D: Device>(
         let mut generator = seed::generator(step, "flows");
         let layers: Vec<f32> = (0..flows * PACKETS * size).map(|_| generator.random_range(-1.0..1.0f32)).collect();
         let labels: Vec<u32> = counts.iter().map(|_| generator.random_range(0..CLASSES)).collect();
-        // A table of its own for each step, whose packets stand in another order than the flows'.
+        // A new table for each step, whose packets are in a different order from the flows'.
         let all = flows * PACKETS;
         let vector_of: Vec<Option<u32>> = (0..all)
             .map(|place| (place % PACKETS < counts[place / PACKETS] as usize).then_some((all - 1 - place) as u32))
@@ -84,7 +84,7 @@ fn train_classifier<D: Device>(
         losses
             .push(encoded.with_batch(&chosen, |batch| model.train_step(batch, &labels, options.learning_rate))?.mean());
         if step + 1 == STEPS {
-            // With the averages of the weights and statistics of their own, where there are such.
+            // Uses averaged weights with their own statistics, if weights are averaged.
             let average = model.optimiser_state().average;
             if options.averaging().is_some() {
                 let mut averaged = model.parameters();
@@ -113,7 +113,7 @@ fn train_together<D: Device>(
     set.extend(&initial_elmo(&options.elmo, 257, width, 1));
     let mut model = Joint::new(device, options, &set, 9)?;
     let pooling = options.pooling_of(width);
-    // One flow in seven has no packet.
+    // One flow in seven has no packets.
     let counts: Vec<u32> =
         (0..flows).map(|flow| if flow % 7 == 5 { 0 } else { 1 + (flow * 3 % PACKETS) as u32 }).collect();
     let packets = counts.iter().sum::<u32>() as usize;
@@ -136,12 +136,13 @@ fn train_together<D: Device>(
     Ok((losses, model.parameters(), encoded))
 }
 
-/// Twenty steps of language models, of classifiers, and of both together: with dropout and weight decay, with packets of one byte, batches
-/// of one, tanh and ReLU, with and without attention. Classifiers learn at their default rate: at twice that, rounding alone
-/// takes the losses of the processor with and without its vector instructions 4e-5 apart.
+/// Runs twenty steps of language models, of classifiers, and of both together: with dropout and weight decay, with
+/// packets of one byte, batches of one, tanh and ReLU, with and without attention. Classifiers use their default
+/// learning rate: at twice that rate, rounding alone makes the losses of the CPU with and without vector instructions
+/// differ by 4e-5.
 ///
 /// # Errors
-/// A device that fails.
+/// A device fails.
 pub(crate) fn train<D: Device>(
     new: &mut dyn FnMut() -> Result<D, ModelError>,
     extent: Extent,
@@ -240,10 +241,10 @@ pub(crate) fn train<D: Device>(
     Ok(found)
 }
 
-/// The largest relative difference of the losses of [`train`] from the processor's, by model.
+/// Returns the maximum relative difference of the losses of [`train`] from the CPU's, by model.
 ///
 /// # Errors
-/// A device that fails.
+/// A device fails.
 pub(crate) fn losses(found: &Trained20, extent: Extent) -> Result<Vec<Comparison>, ModelError> {
     let expected = train(&mut || Ok(Cpu::new()), extent)?;
     let mut comparisons = Vec::new();

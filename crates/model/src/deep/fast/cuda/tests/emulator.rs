@@ -1,5 +1,5 @@
-//! Runs the kernels on the processor: their sources, compiled as C++ against `shim.h`, behind the launcher that a
-//! graphics card is behind too. Memory begins as not-a-number, ends in a guard, and threads run in either order.
+//! Runs the kernels on the CPU: their sources, compiled as C++ with `shim.h`, through the same launcher interface as a
+//! GPU. Memory is initialised to NaN and followed by a guard, and threads run in either order.
 
 #![allow(unsafe_code)]
 
@@ -12,7 +12,7 @@ use super::super::source;
 
 type Emulate = unsafe extern "C" fn(u32, u32, u32, u32, u32, usize, i32, i32, *const *const c_void, u32) -> i32;
 
-/// The compiled kernels; none, with the reason, where there is no C++ compiler.
+/// Returns the compiled kernels, or the reason why they cannot be compiled, such as a missing C++ compiler.
 fn library() -> Result<&'static Mutex<Emulate>, &'static str> {
     static LIBRARY: OnceLock<Result<Mutex<Emulate>, String>> = OnceLock::new();
     LIBRARY.get_or_init(|| compile().map(Mutex::new)).as_ref().map_err(String::as_str)
@@ -20,7 +20,7 @@ fn library() -> Result<&'static Mutex<Emulate>, &'static str> {
 
 fn compile() -> Result<Emulate, String> {
     if cfg!(not(target_os = "linux")) {
-        return Err("the emulator is for Linux".to_owned());
+        return Err("the emulator requires Linux".to_owned());
     }
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let entries: String =
@@ -30,10 +30,10 @@ fn compile() -> Result<Emulate, String> {
     std::fs::write(&text, program).map_err(|error| error.to_string())?;
     let options = ["-std=c++17", "-O2", "-shared", "-fPIC", "-w", "-U_FORTIFY_SOURCE", "-fno-strict-aliasing", "-o"];
     let output = Command::new("g++").args(options).arg(&shared).arg(&text).output();
-    let output = output.map_err(|error| format!("there is no g++: {error}"))?;
+    let output = output.map_err(|error| format!("cannot run g++: {error}"))?;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // SAFETY: the library was just made from our own sources, has no initialisers with demands, and stays loaded; the
-    // symbol has the type that `shim.h` gives it.
+    // SAFETY: the library was just built from our own sources, its initialisers have no requirements, and it stays
+    // loaded; the symbol has the type declared in `shim.h`.
     unsafe {
         let library = libloading::Library::new(&shared).map_err(|error| error.to_string())?;
         let emulate = *library.get::<Emulate>(b"emulate").map_err(|error| error.to_string())?;
@@ -42,7 +42,7 @@ fn compile() -> Result<Emulate, String> {
     }
 }
 
-/// A guard's words behind every buffer, and their content.
+/// Guard words after every buffer, and their content.
 const GUARD: usize = 64;
 const GUARD_WORD: u32 = 0x5afe_5afe;
 
@@ -51,20 +51,20 @@ struct Memory(Vec<u32>);
 impl Drop for Memory {
     fn drop(&mut self) {
         let guard = &self.0[self.0.len() - GUARD..];
-        assert!(std::thread::panicking() || guard.iter().all(|&word| word == GUARD_WORD), "written behind a buffer");
+        assert!(std::thread::panicking() || guard.iter().all(|&word| word == GUARD_WORD), "written past the end of a buffer");
     }
 }
 
-/// The processor as a graphics card.
+/// The CPU in place of a GPU.
 pub(super) struct Emulator {
-    /// Blocks that can wait for each other.
+    /// Maximum number of blocks that can wait for each other.
     pub resident: usize,
     /// Whether the last thread runs first.
     pub backwards: bool,
 }
 
 impl Emulator {
-    /// None, with a printed reason, where the kernels cannot be compiled.
+    /// Creates an emulator, or prints the reason and returns `None` if the kernels cannot be compiled.
     pub(super) fn new(resident: usize, backwards: bool) -> Option<Self> {
         match library() {
             Ok(_) => Some(Self { resident, backwards }),
@@ -86,7 +86,7 @@ impl Launcher for Emulator {
 
     fn copy_in(&mut self, from: &[u32], to: &Buffer) -> Result<(), Problem> {
         assert!(from.len() <= to.words);
-        // SAFETY: the buffer's memory is that of `allocate` and is large enough; nothing else runs.
+        // SAFETY: the buffer's memory comes from `allocate` and is large enough; nothing else runs.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to.address as *mut u32, from.len()) };
         Ok(())
     }
@@ -107,9 +107,9 @@ impl Launcher for Emulator {
         assert!(!grid.together || x * y * z <= self.resident, "{kernel:?}: more blocks than can be resident");
         assert!(y <= 65_535 && z <= 65_535 && grid.threads <= 1024 && grid.shared <= 48 << 10, "{kernel:?} {grid:?}");
         let pointers: Vec<*const c_void> = arguments.iter().map(|argument| argument.bytes().cast()).collect();
-        let emulate = library().expect("asked when made").lock().unwrap();
-        // SAFETY: the number of arguments is checked on the other side, their types are what the tests test, and the
-        // lock keeps the fibers to one launch at a time.
+        let emulate = library().expect("checked by `new`").lock().unwrap();
+        // SAFETY: the callee checks the number of arguments, the tests check their types, and the lock restricts the
+        // fibers to one launch at a time.
         let code = unsafe {
             emulate(
                 kernel as u32,
@@ -126,14 +126,14 @@ impl Launcher for Emulator {
         };
         match code {
             0 => Ok(()),
-            1 => Err(format!("{} has another number of arguments than {}", kernel.name(), arguments.len())),
-            _ => Err(format!("the threads of {} wait for ever", kernel.name())),
+            1 => Err(format!("{} does not accept {} arguments", kernel.name(), arguments.len())),
+            _ => Err(format!("the threads of {} are deadlocked", kernel.name())),
         }
     }
 
     fn multiply(&mut self, product: Product) -> Result<(), Problem> {
         let Product { rows, columns, depth, left, left_transposed, right, right_transposed, out, accumulate } = product;
-        // SAFETY: the operations give sizes of buffers that they made; `out` overlaps neither factor.
+        // SAFETY: the operations pass the sizes of buffers they allocated; `out` overlaps neither factor.
         let (left, right, out) = unsafe {
             (
                 std::slice::from_raw_parts(left as *const f32, rows * depth),

@@ -1,5 +1,5 @@
-//! The kernels, run on the processor, against the processor's own operations and PyTorch's golden values; and on a
-//! graphics card where there is one.
+//! Checks the kernels on the CPU against the CPU's own operations and PyTorch's golden values, and on a GPU if there is
+//! one.
 
 mod emulator;
 
@@ -10,7 +10,7 @@ use crate::deep::golden;
 use crate::{CudaDevice, Device as Place, Precision};
 use emulator::Emulator;
 
-/// The most that a device may differ from the processor, relative to the largest value of an array.
+/// Maximum difference between a device and the CPU, relative to the largest value of an array.
 const TOLERANCE: f64 = 1e-4;
 
 fn assert_close(comparisons: &[Comparison], tolerance: f64) {
@@ -26,7 +26,8 @@ fn emulated(resident: usize, backwards: bool) -> Option<Cuda> {
     Some(Cuda::on(Box::new(Emulator::new(resident, backwards)?), "emulated".to_owned()))
 }
 
-/// Groups of several blocks, one group, and no room for any so that layers go step by step; threads in either order.
+/// Groups of several blocks, one group, and no room for a group so that layers run step by step; threads in either
+/// order.
 #[test]
 fn emulated_operations_are_those_of_the_processor() {
     for (resident, backwards) in [(40, false), (12, false), (4, true), (1, false)] {
@@ -72,7 +73,7 @@ fn emulated_models_are_those_of_pytorch() {
     golden::check_joint(&|options, set, seed| Ok(Box::new(Joint::new(new(), options, set, seed)?)));
 }
 
-/// A device that fails tells so, and gives no values.
+/// A device that fails reports an error and returns no values.
 #[test]
 fn failures_are_told() {
     use crate::deep::engine::LanguageModel;
@@ -97,7 +98,7 @@ fn devices_that_are_not_there_are_errors() {
     assert_eq!(best == Place::Cpu, reason.is_some());
 }
 
-/// On a graphics card, where there is one.
+/// Runs only if there is a GPU.
 #[test]
 fn a_graphics_card_computes_what_the_processor_does() {
     let device = CudaDevice::default();
