@@ -1,25 +1,24 @@
-//! Self-attention within each sequence (Vaswani et al. 2017, one head) on the processor. Sequences are flows of a
-//! few packets, so scores are plain dot products; the large products that make query, key and value are
-//! linear layers.
+//! Self-attention within each sequence (Vaswani et al. 2017, one head) on the CPU. Sequences are flows of a few
+//! packets, so scores are plain dot products; the large products for query, key and value are linear layers.
 
 use super::rows::{add_scaled, dot, softmax_rows};
 use super::simd::{Level, vectorised};
 use crate::deep::fast::packing::{Chunk, Packing};
 
-/// What all chunks share: query, key and value are `[states, columns]` over the whole batch.
+/// Arguments shared by all chunks: query, key and value are `[states, columns]` over the whole batch.
 #[derive(Clone, Copy)]
 pub(super) struct Shared<'a> {
     pub level: Level,
     pub packing: &'a Packing,
     pub columns: usize,
-    /// Values kept per sequence: the square of the longest length.
+    /// Values stored per sequence: the square of the maximum length.
     pub stride: usize,
     pub query: &'a [f32],
     pub key: &'a [f32],
     pub value: &'a [f32],
 }
 
-/// Forward over chunks whose states are exactly `y` and whose sequences' scores are `scores`.
+/// Runs the forward pass of chunks whose states are exactly `y` and whose sequences' scores are `scores`.
 pub(super) fn forward(shared: Shared<'_>, chunks: &[Chunk], scores: &mut [f32], y: &mut [f32]) {
     match chunks {
         [] => {}
@@ -59,14 +58,14 @@ vectorised! {
     }
 }
 
-/// The gradients of some chunks, each exactly their states.
+/// The gradients of some chunks, for exactly their states.
 pub(super) struct Gradients<'a> {
     pub query: &'a mut [f32],
     pub key: &'a mut [f32],
     pub value: &'a mut [f32],
 }
 
-/// Backward over chunks; `scores` and `dy` are of the whole batch.
+/// Runs the backward pass of chunks; `scores` and `dy` belong to the whole batch.
 pub(super) fn backward(shared: Shared<'_>, chunks: &[Chunk], scores: &[f32], dy: &[f32], gradients: Gradients<'_>) {
     match chunks {
         [] => {}
@@ -100,7 +99,7 @@ vectorised! {
             let within = |step: usize| of(step).start - chunk.start * columns..of(step).end - chunk.start * columns;
             for (step, scores) in scores.chunks_exact(length).enumerate() {
                 let dy = &dy[of(step)];
-                // Loops and not closures: those would be compiled without the vector instructions.
+                // Loops instead of closures, which would be compiled without the vector instructions.
                 let mut mean = 0.0;
                 for (other, &score) in scores.iter().enumerate() {
                     mean += score * dot::<FUSED>(dy, &value[of(other)]);

@@ -1,9 +1,11 @@
-//! Convolutions over steps as matrix products. What one output reads are `kernel * inputs` values side by side, so the factor
-//! that other implementations unroll into a matrix of its own (im2col) is here the input itself, read row by row from
-//! overlapping windows; only a flow that is padded is copied first. The backward pass has a product for the weight's gradient
-//! over the same windows, and one for that of the input, whose windows are added up where they overlap.
+//! Convolutions over steps as matrix products. Each output reads `kernel * inputs` contiguous values. The factor that
+//! other implementations unroll into a separate matrix (im2col) is therefore the input itself, read row by row from
+//! overlapping windows; flows are only copied if they are padded. The backward pass uses one product over the same
+//! windows for the weight's gradient, and one for the gradient of the input, whose windows are summed where they
+//! overlap.
 //!
-//! A task takes some flows, or some rows of the weight's gradient; sums have one order at any number of threads.
+//! A task processes some flows, or some rows of the weight's gradient; the order of sums does not depend on the number
+//! of threads.
 
 use std::cell::RefCell;
 
@@ -18,7 +20,7 @@ use super::rows;
 use super::simd::Level;
 use crate::deep::fast::layers::ConvolutionShape;
 
-/// Rows of the output that one task computes, about.
+/// Approximate number of output rows per task.
 const TASK_ROWS: usize = 128;
 
 thread_local! {
@@ -26,7 +28,7 @@ thread_local! {
     static WORKING: RefCell<(Vec<f32>, Vec<f32>)> = RefCell::default();
 }
 
-/// What a call works with beside its arguments.
+/// Working memory of a call.
 pub(super) struct Working<'a> {
     pub level: Level,
     pub panels: &'a mut Panels,
@@ -39,17 +41,17 @@ impl ConvolutionShape {
         self.padding != [0, 0]
     }
 
-    /// Whether there is one window a flow, which is all of it: a linear layer over the flow's values.
+    /// Whether each flow has a single window that covers it: a linear layer over the flow's values.
     fn is_linear(&self) -> bool {
         !self.is_padded() && self.kernel == self.steps
     }
 
-    /// Flows that one task takes.
+    /// Returns the number of flows per task.
     fn task_flows(&self) -> usize {
         (TASK_ROWS / self.output_steps()).max(1)
     }
 
-    /// The windows of some flows, one after the other as they lie in x.
+    /// Returns the windows of the flows in x.
     fn windows<'a>(&self, x: &'a [f32], flows: usize) -> Windows<'a> {
         Windows {
             values: x,
@@ -60,7 +62,7 @@ impl ConvolutionShape {
         }
     }
 
-    /// Copies flows to where they have 0 before and after them.
+    /// Copies flows and adds zero padding before and after each.
     fn pad(&self, x: &[f32], padded: &mut [f32]) {
         let (size, room) = (self.steps * self.inputs, self.padded() * self.inputs);
         let first = self.padding[0] * self.inputs;
@@ -102,7 +104,7 @@ pub(super) fn forward(
     });
 }
 
-/// The gradients of weight and bias, added.
+/// Computes the gradients of weight and bias, which are added.
 pub(super) fn kernel_gradient(
     working: Working<'_>,
     shape: ConvolutionShape,
@@ -129,7 +131,7 @@ pub(super) fn kernel_gradient(
     multiply_windows_transposed(level, shape.windows(x, shape.flows), shape.window(), panels, weight);
 }
 
-/// The gradient of the input.
+/// Computes the gradient of the input.
 pub(super) fn input_gradient(
     working: Working<'_>,
     shape: ConvolutionShape,

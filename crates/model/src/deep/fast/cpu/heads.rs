@@ -1,5 +1,5 @@
-//! Attention with several heads over the steps of a flow that are there (Vaswani et al. 2017). A task takes a flow: it
-//! gathers the rows of a head that are there, so that steps which are not cost nothing and need no mask.
+//! Multi-head attention over the present steps of a flow (Vaswani et al. 2017). Each task processes a flow and gathers
+//! the present rows of a head, so that absent steps cost nothing and need no mask.
 
 use std::cell::RefCell;
 
@@ -12,7 +12,8 @@ use super::simd::{Level, vectorised};
 use crate::deep::fast::transformer::HeadsShape;
 
 thread_local! {
-    /// What a task works with; taken out while it does, so that a task which runs meanwhile on this thread has its own.
+    /// A task's working memory. It is taken while in use, so that another task that runs on this thread in the meantime
+    /// has its own.
     static WORKING: RefCell<Working> = RefCell::default();
 }
 
@@ -34,17 +35,17 @@ fn working(task: impl FnOnce(&mut Working)) {
     WORKING.set(taken);
 }
 
-/// Where the rows of one head stand in a flow's.
+/// Location of the rows of one head within those of a flow.
 #[derive(Clone, Copy)]
 struct Part {
-    /// Columns of a row.
+    /// Columns per row.
     stride: usize,
     first: usize,
     width: usize,
 }
 
 impl Part {
-    /// Copies the rows that are there.
+    /// Copies the present rows.
     fn gather(self, x: &[f32], places: &[usize], rows: &mut Vec<f32>) {
         let Self { stride, first, width } = self;
         grow(rows, places.len() * width);
@@ -53,7 +54,7 @@ impl Part {
         }
     }
 
-    /// Copies them back.
+    /// Copies rows back to their places.
     fn scatter(self, rows: &[f32], places: &[usize], x: &mut [f32]) {
         let Self { stride, first, width } = self;
         for (row, place) in rows.chunks_exact(width).zip(places) {
@@ -63,13 +64,13 @@ impl Part {
 }
 
 impl HeadsShape {
-    /// Query, key and value of a head.
+    /// Returns the location of query, key and value of a head.
     fn projected(&self, head: usize) -> [Part; 3] {
         let (channels, width) = (self.output.channels, self.of_head());
         [0, 1, 2].map(|part| Part { stride: 3 * channels, first: part * channels + head * width, width })
     }
 
-    /// The output of a head.
+    /// Returns the location of a head's output.
     fn attended(&self, head: usize) -> Part {
         Part { stride: self.output.channels, first: head * self.of_head(), width: self.of_head() }
     }
@@ -136,7 +137,7 @@ pub(super) fn backward(level: Level, shape: HeadsShape, [x, present, shares, dy]
 }
 
 vectorised! {
-    /// The gradient of scores before the softmax out of that of the shares, in its place.
+    /// Replaces the gradient of the softmax by that of the scores before it.
     fn of_scores(count: usize, scale: f32, shares: &[f32], gradient: &mut [f32]) {
         for (gradient, shares) in gradient.chunks_exact_mut(count).zip(shares.chunks_exact(count)) {
             let mean = dot::<FUSED>(gradient, shares);

@@ -1,5 +1,5 @@
-//! Layer normalisation (Ba et al. 2016) in PyTorch's form: every row by its own mean and variance. A task takes rows; the
-//! gradients of weight and bias are summed column by column over the rows in their order.
+//! Layer normalisation (Ba et al. 2016) in PyTorch's form: every row by its own mean and variance. Tasks process rows;
+//! the gradients of weight and bias are summed per column over the rows in order.
 
 use rayon::prelude::*;
 
@@ -8,10 +8,10 @@ use crate::deep::engine::NORM_EPSILON;
 
 /// Columns that one task sums.
 const BLOCK: usize = 32;
-/// Rows that one task normalises.
+/// Rows that one task processes.
 const TASK_ROWS: usize = 64;
 
-/// Sum of a row in eight lanes.
+/// Sums a row in eight lanes.
 #[inline(always)]
 fn sum(row: &[f32], value: impl Fn(usize, f32) -> f32) -> f32 {
     let (chunks, rest) = row.as_chunks::<8>();
@@ -56,7 +56,7 @@ pub(super) fn forward(
 }
 
 vectorised! {
-    /// Sums over rows of the gradient, and of the gradient times the normalised input, of the columns from `first` on.
+    /// Sums, over rows, the gradient and the gradient times the normalised input, for the columns from `first` on.
     fn sums(columns: usize, first: usize, x: &[f32], moments: &[f32], gradient: &[f32], of_weight: &mut [f32], of_bias: &mut [f32]) {
         let width = of_weight.len();
         let (mut products, mut totals) = ([0.0_f64; BLOCK], [0.0_f64; BLOCK]);

@@ -1,4 +1,4 @@
-//! The processor's layers of convolutional networks.
+//! Layers of convolutional networks on the CPU.
 
 use rayon::prelude::*;
 

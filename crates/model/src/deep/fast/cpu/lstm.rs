@@ -1,25 +1,25 @@
-//! The LSTM over packed sequences on the processor. A task runs one chunk from its first step to its last: the
-//! input product of a few steps at once, then, step by step, the small recurrent product and the
-//! vectorised gates, all while they are in the second-level cache.
+//! The LSTM over packed sequences on the CPU. A task processes one chunk from its first step to its last: the input
+//! product of several steps at once, then for each step the small recurrent product and the vectorised gates, while the
+//! data are in the second-level cache.
 
 use super::activation::{sigmoid, tanh};
 use super::matmul::{Panels, Update, multiply};
 use super::simd::{Level, fused, vectorised};
 use crate::deep::fast::packing::{Chunk, Packing};
 
-/// Packed states whose input product is taken at once.
+/// Packed states whose input product is computed at once.
 const BLOCK_STATES: usize = 128;
 
-/// Where a chunk's gates before recurrence come from.
+/// Source of a chunk's gates before recurrence.
 #[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
     /// Input rows `[states, inputs]` times these panels, plus the bias.
     Rows { rows: &'a [f32], inputs: usize, panels: &'a Panels, bias: &'a [f32] },
-    /// Rows of a table `[vocabulary, 4 * hidden]` that already holds product and bias.
+    /// Rows of a table `[vocabulary, 4 * hidden]` that already contains product and bias.
     Table { table: &'a [f32], ids: &'a [u32] },
 }
 
-/// What all chunks of a forward pass share.
+/// Arguments shared by all chunks of a forward pass.
 #[derive(Clone, Copy)]
 pub(super) struct Forward<'a> {
     pub level: Level,
@@ -31,7 +31,7 @@ pub(super) struct Forward<'a> {
     pub panels: &'a Panels,
 }
 
-/// Runs chunks, whose states are exactly these slices, over the available threads.
+/// Runs the forward pass of chunks on all available threads; the slices contain exactly the chunks' states.
 pub(super) fn forward(shared: Forward<'_>, chunks: &[Chunk], gates: &mut [f32], cells: &mut [f32], hidden: &mut [f32]) {
     match chunks {
         [] => {}
@@ -90,7 +90,7 @@ fn forward_chunk(shared: Forward<'_>, chunk: &Chunk, gates: &mut [f32], cells: &
     }
 }
 
-/// What all chunks of a backward pass share.
+/// Arguments shared by all chunks of a backward pass.
 #[derive(Clone, Copy)]
 pub(super) struct Backward<'a> {
     pub level: Level,
@@ -99,7 +99,7 @@ pub(super) struct Backward<'a> {
     pub tanh: bool,
     /// The recurrent weight as a right factor `[4 * hidden, hidden]`.
     pub panels: &'a Panels,
-    /// The input weight as a right factor `[4 * hidden, inputs]`, where the input's gradient is wanted.
+    /// The input weight as a right factor `[4 * hidden, inputs]`, if the input's gradient is requested.
     pub input: Option<(&'a Panels, usize)>,
 }
 
@@ -108,13 +108,13 @@ pub(super) struct BackwardSlices<'a> {
     pub gates: &'a mut [f32],
     pub cells: &'a [f32],
     pub dh: &'a mut [f32],
-    /// Gradient of the input, empty where it is not wanted.
+    /// Gradient of the input; empty if it is not requested.
     pub dx: &'a mut [f32],
-    /// Gradient of the cell that is carried back, `[sequences, hidden]`.
+    /// Gradient of the cell, carried back over steps, `[sequences, hidden]`.
     pub carry: &'a mut [f32],
 }
 
-/// Turns gates into the gradients before activation, and makes the input's gradient.
+/// Replaces gates by the gradients before activation, and computes the input's gradient.
 pub(super) fn backward(shared: Backward<'_>, chunks: &[Chunk], slices: BackwardSlices<'_>) {
     match chunks {
         [] => {}
@@ -143,7 +143,7 @@ fn backward_chunk(shared: Backward<'_>, chunk: &Chunk, slices: BackwardSlices<'_
     let active = shared.packing.active(chunk);
     let BackwardSlices { gates, cells, dh, dx, carry } = slices;
     carry[..chunk.rows * size].fill(0.0);
-    // States from here on have their input's gradient.
+    // The input's gradient has been computed for the states from `done` on.
     let (mut end, mut done) = (chunk.states, chunk.states);
     for step in (0..active.len()).rev() {
         let count = active[step] as usize;
@@ -168,9 +168,9 @@ fn backward_chunk(shared: Backward<'_>, chunk: &Chunk, slices: BackwardSlices<'_
 }
 
 vectorised! {
-    /// Activates the gates of one step and makes cells and outputs; Hochreiter and Schmidhuber 1997 with the forget
-    /// gate of Gers et al. 2000. Several passes over a row, which is in the cache, as few slices at once are
-    /// what the compiler vectorises.
+    /// Activates the gates of one step and computes cells and outputs (Hochreiter and Schmidhuber 1997 with the forget
+    /// gate of Gers et al. 2000). Makes several passes over a row, which is in the cache, because the compiler only
+    /// vectorises loops over few slices.
     fn cell_forward(
         size: usize,
         with_tanh: bool,
@@ -211,10 +211,10 @@ vectorised! {
     }
 }
 
-/// States that the backward pass takes at once, in local arrays, which the compiler knows not to overlap.
+/// States per iteration of the backward pass, in local arrays, which the compiler knows not to overlap.
 const LANES: usize = 16;
 
-/// Reads up to [`LANES`] values; zero beyond.
+/// Loads up to [`LANES`] values; the rest is 0.
 #[inline(always)]
 fn load(values: &[f32], at: usize, width: usize) -> [f32; LANES] {
     if width == LANES {
@@ -226,7 +226,7 @@ fn load(values: &[f32], at: usize, width: usize) -> [f32; LANES] {
     }
 }
 
-/// Writes up to [`LANES`] values.
+/// Stores up to [`LANES`] values.
 #[inline(always)]
 fn store(lanes: [f32; LANES], values: &mut [f32], at: usize, width: usize) {
     if width == LANES {
@@ -295,13 +295,13 @@ vectorised! {
     }
 }
 
-/// `max(x, 0)` that keeps not-a-number.
+/// `max(x, 0)` that propagates NaN.
 #[inline(always)]
 fn rectify(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }
 
-/// 1 where `x` is positive, else 0.
+/// 1 if `x` is positive, else 0.
 #[inline(always)]
 fn positive(x: f32) -> f32 {
     if x > 0.0 { 1.0 } else { 0.0 }

@@ -1,8 +1,8 @@
-//! The processor as a device: vectorised code for AVX2 and FMA where they are, portable code elsewhere, threads
-//! from rayon. Work is cut by fixed sizes and sums have a fixed order, so results are the same bits at
-//! any number of threads. Buffers grow to the largest batch and stay; a step allocates nothing.
+//! The CPU as a device: vectorised code if AVX2 and FMA are available, otherwise portable code, with threads from
+//! rayon. Work is split into blocks of fixed size and sums have a fixed order, so results are bitwise identical for any
+//! number of threads. Buffers grow to the largest batch and are kept; a step allocates nothing.
 
-// Loops over the lanes of several arrays at once are what the compiler vectorises; they need the index.
+// The compiler vectorises loops over the lanes of several arrays at once; these need the index.
 #![allow(clippy::needless_range_loop)]
 
 pub(crate) mod activation;
@@ -36,34 +36,34 @@ use super::packing::Packing;
 use crate::deep::engine::NORM_EPSILON;
 use crate::deep::parameters::Activation;
 
-/// Values that one task takes of an operation on single values.
+/// Values per task in element-wise operations.
 const TASK: usize = 16_384;
 
-/// The processor and its working memory.
+/// The CPU and its working memory.
 pub(crate) struct Cpu {
     level: Level,
     input_panels: Panels,
     hidden_panels: Panels,
-    /// An embedding's input products, or their gradients; what attention over slots, padded convolutions and generalised
-    /// means work with.
+    /// An embedding's input products, or their gradients; also the working memory of slot attention, padded
+    /// convolutions and generalised means.
     table: Vec<f32>,
     /// The gradient of cells that an LSTM carries back.
     carry: Vec<f32>,
-    /// The states before those whose gates they enter.
+    /// The previous state of each state after the first step.
     previous: Vec<f32>,
-    /// A normalisation's values by column.
+    /// Per-column values of a normalisation.
     columns: Vec<f32>,
-    /// Squares of gradients, summed.
+    /// Sum of squared gradients.
     squares: f64,
 }
 
 impl Cpu {
-    /// The processor that this runs on.
+    /// Creates a device with the instructions that this CPU supports.
     pub(crate) fn new() -> Self {
         Self::with_level(Level::detect())
     }
 
-    /// The processor without its vector instructions.
+    /// Creates a device without vector instructions.
     #[cfg(test)]
     pub(crate) fn portable() -> Self {
         Self::with_level(Level::portable())
@@ -82,7 +82,7 @@ impl Cpu {
         }
     }
 
-    /// The gradient of the recurrent weight: gates' gradients times the states one step before.
+    /// Adds the gradient of the recurrent weight: the gates' gradients times the previous states.
     fn hidden_gradient(&mut self, packing: &Packing, size: usize, state: &LstmState<Vec<f32>>, gradient: &mut [f32]) {
         let width = 4 * size;
         for chunk in &packing.chunks {
@@ -110,7 +110,7 @@ impl Device for Cpu {
     type Indices = Vec<u32>;
 
     fn rows_per_chunk(&self, hidden: usize, _: usize) -> usize {
-        // Few rows keep a chunk's gates in the cache; a large recurrent weight wants more rows per pass over it.
+        // With few rows, a chunk's gates stay in the cache; a large recurrent weight needs more rows per pass over it.
         if hidden <= 128 { 32 } else { 128 }
     }
 

@@ -1,5 +1,5 @@
-//! The gradient's norm and Adam's step (Kingma and Ba 2015, in PyTorch's form; decoupled weight decay of
-//! Loshchilov and Hutter 2019) on the processor.
+//! The gradient's norm and Adam's step (Kingma and Ba 2015, in PyTorch's form; decoupled weight decay of Loshchilov and
+//! Hutter 2019) on the CPU.
 
 use rayon::prelude::*;
 
@@ -8,7 +8,7 @@ use super::simd::{Level, vectorised};
 use crate::deep::engine::{ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON};
 use crate::deep::fast::device::{AdamStep, Trained};
 
-/// Values that one task takes.
+/// Values that one task processes.
 const TASK: usize = 16_384;
 
 vectorised! {
@@ -24,12 +24,12 @@ vectorised! {
     }
 }
 
-/// Sum of squares.
+/// Returns the sum of squares.
 pub(super) fn squared_norm(level: Level, values: &[f32]) -> f64 {
     tree_sum(0, values.len(), TASK, &|start, count| squares(level, &values[start..start + count]))
 }
 
-/// A step's numbers, rounded to single precision as late as PyTorch does.
+/// The constants of a step, rounded to single precision as late as PyTorch does.
 #[derive(Clone, Copy)]
 struct Numbers {
     gradient_scale: f32,
@@ -52,14 +52,14 @@ vectorised! {
     }
 }
 
-/// Moves an average by `share` of its distance to the values.
+/// Moves an average towards the values by `share` of the difference.
 pub(super) fn average(values: &[f32], average: &mut [f32], share: f32) {
     average.par_chunks_mut(TASK).zip(values.par_chunks(TASK)).for_each(|(average, values)| {
         average.iter_mut().zip(values).for_each(|(average, value)| *average += share * (value - *average));
     });
 }
 
-/// One step on `length` values.
+/// Takes one step on `length` values.
 pub(super) fn adam(level: Level, trained: &mut Trained<Vec<f32>>, length: usize, adam: AdamStep) {
     let numbers = Numbers {
         gradient_scale: adam.gradient_scale,
@@ -89,7 +89,7 @@ vectorised! {
     }
 }
 
-/// One step of Adamax on `length` values.
+/// Takes one step of Adamax on `length` values.
 pub(super) fn adamax(level: Level, trained: &mut Trained<Vec<f32>>, length: usize, step: AdamStep) {
     let numbers = Numbers {
         gradient_scale: step.gradient_scale,

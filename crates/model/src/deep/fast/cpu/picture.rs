@@ -1,6 +1,6 @@
-//! Convolutions over pictures as matrix products. What one output reads is copied into a row of its own (im2col), of a task's
-//! flows at a time; pooling takes the largest value of each square. A task takes a flow, or some rows of the weight's gradient;
-//! sums have one order at any number of threads.
+//! Convolutions over pictures as matrix products. The values that each output reads are copied to a separate row
+//! (im2col), for a task's flows at a time; pooling takes the maximum of each square. A task processes a flow, or some
+//! rows of the weight's gradient; the order of sums does not depend on the number of threads.
 
 use std::cell::RefCell;
 
@@ -26,7 +26,7 @@ impl PictureShape {
         self.size[0] * self.size[1] * self.inputs
     }
 
-    /// Copies what each output of a flow reads, the rows of the square one after the other.
+    /// Copies the values that each output of a flow reads, row by row of the square.
     fn unroll(&self, x: &[f32], windows: &mut [f32]) {
         let [height, width] = self.output_size();
         let (row, span) = (self.size[1] * self.inputs, self.kernel * self.inputs);
@@ -76,7 +76,7 @@ pub(super) fn forward(
     });
 }
 
-/// The gradients of weight and bias, added.
+/// Computes the gradients of weight and bias, which are added.
 pub(super) fn kernel_gradient(
     working: Working<'_>,
     shape: PictureShape,
@@ -97,7 +97,7 @@ pub(super) fn kernel_gradient(
     }
 }
 
-/// The gradient of the input.
+/// Computes the gradient of the input.
 pub(super) fn input_gradient(working: Working<'_>, shape: PictureShape, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
     let Working { level, panels, .. } = working;
     let (window, steps) = (shape.window(), shape.output_steps());
@@ -126,7 +126,7 @@ vectorised! {
                 let step = corner + place / shape.pool * shape.size[1] + place % shape.pool;
                 let row = &x[step * channels..][..channels];
                 for ((y, chosen), &value) in y.iter_mut().zip(chosen.iter_mut()).zip(row) {
-                    // Not a number counts as larger, so that a training that diverges is seen.
+                    // NaN counts as larger, so that a diverging training is detected.
                     let larger = value > *y || value.is_nan();
                     *chosen = if larger { step as u32 } else { *chosen };
                     *y = if larger { value } else { *y };

@@ -1,5 +1,5 @@
-//! Pooling of sequences. A chunk's sequences are pooled by one task, state after state in the order of memory, so that a
-//! slot's states are added from its first step to its last.
+//! Pooling of sequences. One task pools the sequences of a chunk, state by state in memory order, so that a slot's
+//! states are added from its first step to its last.
 
 use rayon::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::deep::fast::device::{PoolInput, PoolShape};
 use crate::deep::fast::packing::{Chunk, Packing};
 use crate::deep::pooling::PoolingKind;
 
-/// The row of a packed state.
+/// Returns a function that maps a packed state to its row.
 pub(super) fn rows<'a>(x: &PoolInput<'a, Cpu>, columns: usize) -> impl Fn(usize) -> &'a [f32] + Sync {
     let (values, ids) = match *x {
         PoolInput::Rows(values) => (values, None),
@@ -21,7 +21,8 @@ pub(super) fn rows<'a>(x: &PoolInput<'a, Cpu>, columns: usize) -> impl Fn(usize)
     }
 }
 
-/// Calls `visit` with each of a chunk's packed states, and its sequence (from 0 in the chunk), length and step.
+/// Calls `visit` with the state, sequence (from 0 within the chunk), length and step of each of a chunk's packed
+/// states.
 fn for_states(packing: &Packing, chunk: &Chunk, mut visit: impl FnMut(usize, usize, usize, usize)) {
     for (step, (&active, &offset)) in packing.active(chunk).iter().zip(packing.offsets(chunk)).enumerate() {
         for row in 0..active as usize {
@@ -93,10 +94,10 @@ pub(super) fn backward<'a>(
     });
 }
 
-/// Columns whose largest values are looked for at once.
+/// Columns whose maximum is searched at once.
 const BLOCK: usize = 64;
 
-/// The gradient of a largest value is that of the first state that has it.
+/// The gradient of a maximum goes to the first state that has that value.
 fn largest_backward<'a>(
     packing: &Packing,
     chunk: &Chunk,

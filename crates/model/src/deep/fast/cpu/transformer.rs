@@ -1,4 +1,4 @@
-//! The processor's layers of transformers.
+//! Layers of transformers on the CPU.
 
 use rayon::prelude::*;
 
@@ -8,7 +8,7 @@ use super::{Cpu, TASK, grow, heads, layer_norm};
 use crate::deep::fast::device::{NormWeights, Trained};
 use crate::deep::fast::transformer::{HeadsShape, Projected, StepsShape, TransformerDevice};
 
-/// The root of 2 over pi, and the share of the cube.
+/// Constants of the tanh approximation: `sqrt(2 / pi)`, and the factor of the cube.
 const ROOT: f32 = 0.797_884_6;
 const CUBE: f32 = 0.044_715;
 

@@ -1,4 +1,4 @@
-//! Pooling over the steps of each flow: the largest value, and the generalised mean. A task takes a flow.
+//! Pooling over the steps of each flow: maximum and generalised mean. A task processes a flow.
 
 use rayon::prelude::*;
 
@@ -7,7 +7,7 @@ use super::simd::{Level, vectorised};
 use crate::deep::fast::layers::{SMALLEST, WindowShape};
 
 impl WindowShape {
-    /// The steps of a flow that make one of the output.
+    /// Returns the input steps of an output step.
     fn window(&self, step: usize) -> std::ops::Range<usize> {
         let first = step * self.stride;
         first.saturating_sub(self.before)..(first + self.size - self.before).min(self.steps)
@@ -34,7 +34,7 @@ vectorised! {
             for step in window.skip(1) {
                 let row = &x[step * channels..][..channels];
                 for ((y, chosen), &value) in y.iter_mut().zip(chosen.iter_mut()).zip(row) {
-                    // Not a number counts as larger, so that a training that diverges is seen.
+                    // NaN counts as larger, so that a diverging training is detected.
                     let larger = value > *y || value.is_nan();
                     *chosen = if larger { step as u32 } else { *chosen };
                     *y = if larger { value } else { *y };
@@ -50,17 +50,17 @@ pub(super) fn maximum(level: Level, shape: WindowShape, x: &[f32], y: &mut [f32]
     outputs.zip(x.par_chunks(shape.input())).for_each(|((y, chosen), x)| largest_of_flow(level, shape, x, y, chosen));
 }
 
-/// Sizes before and after a pooling.
+/// Input and output sizes of a pooling.
 pub(super) struct Flows {
     pub flows: usize,
     pub channels: usize,
-    /// Of a flow's input.
+    /// Input steps per flow.
     pub steps: usize,
-    /// Steps of its output.
+    /// Output steps per flow.
     pub outputs: usize,
 }
 
-/// The backward pass of every pooling that keeps the largest values, each of which is from a step of its channel.
+/// Runs the backward pass of any pooling that selects maxima; each maximum comes from a step of the same channel.
 pub(super) fn maximum_backward(shape: Flows, chosen: &[u32], dy: &[f32], dx: &mut [f32]) {
     let output = shape.outputs * shape.channels;
     let gradients = dy.par_chunks(output).zip(chosen.par_chunks(output)).take(shape.flows);
@@ -87,7 +87,7 @@ vectorised! {
     }
 }
 
-/// Not below [`SMALLEST`]; not-a-numbers stay.
+/// Raises `value` to at least [`SMALLEST`]; NaN is propagated.
 #[inline(always)]
 fn clamped(value: f32) -> f32 {
     if value < SMALLEST { SMALLEST } else { value }
@@ -100,8 +100,8 @@ pub(super) fn mean(level: Level, shape: WindowShape, x: &[f32], exponent: f32, y
 }
 
 vectorised! {
-    /// Of `y = (sum x^p / n)^(1/p)`: `dy/dx = y^(1-p) x^(p-1) / n`, and
-    /// `dy/dp = y / p (sum x^p ln x / (n y^p) - ln y)`; `working` has room for two values per channel.
+    /// Computes the gradients of `y = (sum x^p / n)^(1/p)`: `dy/dx = y^(1-p) x^(p-1) / n`, and `dy/dp = y / p (sum x^p
+    /// ln x / (n y^p) - ln y)`; `working` has room for two values per channel.
     fn backward_of_flow(
         channels: usize,
         x: &[f32],
@@ -128,15 +128,15 @@ vectorised! {
         }
         let mut slope = 0.0;
         for (((&weighted, &factor), &y), &dy) in weighted.iter().zip(&*factors).zip(y).zip(dy) {
-            // The factor has y^(1-p) / n already.
+            // The factor already includes y^(1-p) / n.
             slope += f64::from(factor) * f64::from(weighted) - f64::from(dy) * f64::from(y) * f64::from(ln::<FUSED>(y));
         }
         slope / f64::from(exponent)
     }
 }
 
-/// See [`crate::deep::fast::layers::LayerDevice::generalised_mean_backward`]; gives what is added to the gradient of the
-/// exponent. `working` has room for `2 * channels + 2` values of each flow.
+/// See [`crate::deep::fast::layers::LayerDevice::generalised_mean_backward`]; returns the value to add to the gradient
+/// of the exponent. `working` has room for `2 * channels + 2` values per flow.
 pub(super) fn mean_backward(
     level: Level,
     shape: WindowShape,
@@ -152,7 +152,7 @@ pub(super) fn mean_backward(
     let flows = flows.zip(dx.par_chunks_mut(shape.input())).zip(working.par_chunks_mut(2 * channels));
     flows.zip(slopes.par_iter_mut()).for_each(|(((((x, y), dy), dx), working), slope)| {
         let exact = backward_of_flow(level, channels, x, exponent, y, dy, dx, working);
-        // In two parts, so that the sum over flows is one of double precision.
+        // Stored in two parts, so that the sum over flows is computed in double precision.
         *slope = [exact as f32, (exact - f64::from(exact as f32)) as f32];
     });
     slopes.iter().map(|[high, low]| f64::from(*high) + f64::from(*low)).sum::<f64>() as f32

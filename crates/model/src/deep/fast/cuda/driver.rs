@@ -62,7 +62,9 @@ pub(super) fn facts(number: usize) -> Result<Facts, Problem> {
     let name = context.name().map_err(failed("cannot read the GPU's name"))?;
     let mut version = 0;
     // SAFETY: writes one number.
-    unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(failed("cannot read the driver's version"))?;
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }
+        .result()
+        .map_err(failed("cannot read the driver's version"))?;
     let cuda = format!("CUDA {}.{}", version / 1000, version % 1000 / 10);
     let driver = std::fs::read_to_string("/sys/module/nvidia/version").ok();
     let driver = driver.map_or(cuda.clone(), |driver| format!("{}, {cuda}", driver.trim()));

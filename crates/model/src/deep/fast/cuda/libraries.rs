@@ -48,9 +48,7 @@ impl Library {
 
     fn missing(self) -> Problem {
         match self {
-            Self::Driver => {
-                "no NVIDIA driver found (libcuda is missing); install one, or use --device cpu".to_owned()
-            }
+            Self::Driver => "no NVIDIA driver found (libcuda is missing); install one, or use --device cpu".to_owned(),
             Self::RuntimeCompiler => format!(
                 "the runtime compiler (libnvrtc) was not found; install the CUDA toolkit or `pip install \
                  nvidia-cuda-nvrtc-cu12`, or name its folder in {FOLDERS_VARIABLE}"

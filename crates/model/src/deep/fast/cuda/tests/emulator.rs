@@ -51,7 +51,7 @@ struct Memory(Vec<u32>);
 impl Drop for Memory {
     fn drop(&mut self) {
         let guard = &self.0[self.0.len() - GUARD..];
-        assert!(std::thread::panicking() || guard.iter().all(|&word| word == GUARD_WORD), "written past the end of a buffer");
+        assert!(std::thread::panicking() || guard.iter().all(|&word| word == GUARD_WORD), "written past a buffer");
     }
 }
 
