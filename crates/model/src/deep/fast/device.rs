@@ -1,10 +1,9 @@
-//! What a device computes for the fast engine: whole layers, forward and backward, over buffers that the device
-//! owns. The models above are written once over this trait; an operation is large enough that a processor
-//! keeps a chunk of sequences in its cache and a graphics card launches few kernels.
+//! Operations of a device for the fast engine: whole layers, forward and backward, over buffers owned by the device.
+//! The models are implemented once over this trait. Each operation is large enough that a CPU can keep a chunk of
+//! sequences in its cache and a GPU launches few kernels.
 //!
-//! All matrices are row-major; "rows" are packed states or sequences ([`Packing`]). A buffer may be longer than
-//! what an operation needs of it. Gradients of parameters are added to, all else is overwritten unless it
-//! says otherwise.
+//! All matrices are row-major; "rows" are packed states or sequences ([`Packing`]). A buffer may be longer than an
+//! operation needs. Gradients of parameters are added; everything else is overwritten unless stated otherwise.
 
 use super::packing::Packing;
 use crate::ModelError;
@@ -30,16 +29,16 @@ pub(crate) struct LstmShape {
     pub inputs: usize,
     /// Size of a state.
     pub hidden: usize,
-    /// Of candidate and output.
+    /// Activation of candidate and output.
     pub activation: Activation,
 }
 
-/// What an LSTM reads.
+/// Input of an LSTM.
 pub(crate) enum LstmInput<'a, D: Device> {
     /// One row per packed state, `[states, inputs]`.
     Rows(&'a D::Values),
-    /// Per packed state, which row of an embedding `[vocabulary, inputs]` it is. As there are few
-    /// different rows, the input product is taken once per row of the embedding and looked up.
+    /// The index of each packed state in an embedding `[vocabulary, inputs]`. As there are few distinct rows, the input
+    /// product is computed once per row of the embedding and then looked up.
     Embedded {
         /// `[vocabulary, inputs]`.
         embedding: &'a D::Values,
@@ -60,18 +59,18 @@ pub(crate) struct LstmWeights<T> {
     pub bias: T,
 }
 
-/// Where the gradients of the inputs of two LSTMs go.
+/// Destination of the gradients of the inputs of two LSTMs.
 pub(crate) enum PairGradient<'a, T> {
-    /// Each has one of its own, for [`LstmInput::Rows`].
+    /// Separate buffers, for [`LstmInput::Rows`].
     Each([&'a mut T; 2]),
-    /// Both read one embedding.
+    /// One buffer for a shared embedding.
     Shared(&'a mut T),
 }
 
-/// What an LSTM's forward pass keeps for the backward pass.
+/// Values that an LSTM's forward pass stores for the backward pass.
 #[derive(Debug, Default)]
 pub(crate) struct LstmState<T> {
-    /// Activated gates, `[states, 4 * hidden]`; their gradients before activation after the backward pass.
+    /// Activated gates, `[states, 4 * hidden]`; after the backward pass, their gradients before activation.
     pub gates: T,
     /// Cells, `[states, hidden]`.
     pub cells: T,
@@ -79,7 +78,7 @@ pub(crate) struct LstmState<T> {
     pub hidden: T,
 }
 
-/// One draw of dropout: what [`crate::deep::engine::dropout_factor`] needs besides the index.
+/// One application of dropout: the arguments of [`crate::deep::engine::dropout_factor`] except the index.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Dropout {
     /// The run's seed for the purpose "dropout".
@@ -88,7 +87,7 @@ pub(crate) struct Dropout {
     pub step: u64,
     /// The place in the model.
     pub place: DropoutPlace,
-    /// The share dropped.
+    /// Dropout rate.
     pub rate: f32,
 }
 
@@ -100,12 +99,12 @@ pub(crate) struct NormWeights<T> {
     pub bias: T,
 }
 
-/// What batch normalisation keeps: of the batch in training, and over batches for prediction.
+/// State of a batch normalisation: statistics of the batch in training, and running statistics for prediction.
 #[derive(Debug, Default)]
 pub(crate) struct NormState<T> {
     /// Mean of the batch, `[columns]`.
     pub mean: T,
-    /// One over the root of the batch's variance plus epsilon, `[columns]`.
+    /// `1 / sqrt(variance + epsilon)` of the batch, `[columns]`.
     pub scale: T,
     /// Running mean, `[columns]`.
     pub running_mean: T,
@@ -115,27 +114,27 @@ pub(crate) struct NormState<T> {
 
 /// Query, key and value rows, or their gradients: each `[states, columns]`.
 pub(crate) struct Attended<T> {
-    /// What is looked for.
+    /// Queries.
     pub query: T,
-    /// What it is compared with.
+    /// Keys, which the queries are compared with.
     pub key: T,
-    /// What is taken.
+    /// Values, which are averaged.
     pub value: T,
 }
 
-/// Columns of the states that are pooled, and how.
+/// Columns of the pooled states, and the kind of pooling.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PoolShape {
     /// Columns of a state.
     pub columns: usize,
-    /// Which states make which slot.
+    /// The states of each slot, and how they are combined.
     pub pooling: Pooling,
     /// Whether sequences read their packets from the end.
     pub reversed: bool,
 }
 
 impl PoolShape {
-    /// The mean over each whole sequence.
+    /// Returns the mean over each whole sequence.
     pub(crate) fn mean(columns: usize) -> Self {
         Self { columns, pooling: Pooling::MEAN, reversed: false }
     }
@@ -146,17 +145,17 @@ impl PoolShape {
 pub(crate) struct SlotShape {
     /// Rows.
     pub rows: usize,
-    /// Slots of a row in either direction.
+    /// Slots per row in each direction.
     pub slots: usize,
-    /// Columns of a slot.
+    /// Columns per slot.
     pub columns: usize,
 }
 
-/// What is pooled.
+/// Input of a pooling.
 pub(crate) enum PoolInput<'a, D: Device> {
     /// One row per packed state, `[states, columns]`.
     Rows(&'a D::Values),
-    /// Per packed state, which row of an embedding `[vocabulary, columns]` it is.
+    /// The index of each packed state in an embedding `[vocabulary, columns]`.
     Embedded {
         /// `[vocabulary, columns]`.
         embedding: &'a D::Values,
@@ -173,48 +172,48 @@ pub(crate) struct MixWeights<T> {
     pub gamma: T,
 }
 
-/// Where the rows of a matrix stand in a larger one: row `r` is there row `places[r] * stride + offset`.
+/// Places of the rows of a matrix in a larger one: row `r` is row `places[r] * stride + offset` of the larger matrix.
 pub(crate) struct RowsAt<'a, I> {
-    /// One for each row.
+    /// One place per row.
     pub places: &'a I,
-    /// Rows of the larger matrix for each place.
+    /// Rows of the larger matrix per place.
     pub stride: usize,
-    /// Which of these, or further on.
+    /// Offset in rows of the larger matrix.
     pub offset: usize,
 }
 
-/// Which columns of a wider matrix.
+/// A range of columns of a wider matrix.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ColumnsAt {
     /// Columns of the wider matrix.
     pub total: usize,
-    /// The first of them.
+    /// The first column of the range.
     pub first: usize,
 }
 
-/// What label smoothing makes of a target.
+/// The effect of label smoothing on a target.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Smoothing {
-    /// What is left of it.
+    /// Share of the target that its own class keeps.
     pub kept: f32,
-    /// What each class gets of it.
+    /// Share of the target that each class receives.
     pub spread: f32,
 }
 
-/// One Adam step's numbers.
+/// Settings of one Adam step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdamStep {
-    /// Steps so far, this one included.
+    /// Number of steps, including this one.
     pub step: i32,
     /// Learning rate.
     pub learning_rate: f32,
     /// Decoupled weight decay.
     pub weight_decay: f32,
-    /// What gradients are multiplied by first (clipping).
+    /// Factor of the gradients, applied first (clipping).
     pub gradient_scale: f32,
 }
 
-/// A trained array: value, gradient, Adam's two moments, and the average of the values where there is one.
+/// A trained array: value, gradient, Adam's two moments, and the average of the values if they are averaged.
 #[derive(Debug, Default)]
 pub(crate) struct Trained<T> {
     /// The parameter.
@@ -225,7 +224,7 @@ pub(crate) struct Trained<T> {
     pub first: T,
     /// Running mean of squared gradients.
     pub second: T,
-    /// Average of the values after each step; empty where there is none.
+    /// Average of the values after each step; empty if they are not averaged.
     pub average: T,
 }
 
@@ -233,32 +232,32 @@ pub(crate) struct Trained<T> {
 pub(crate) trait Device: Send + Sized {
     /// 32-bit floats on the device.
     type Values: Default + Send;
-    /// 32-bit numbers on the device.
+    /// 32-bit unsigned integers on the device.
     type Indices: Default + Send;
 
-    /// Whether all that was asked so far was done; after a failure nothing more is done, and values are not numbers.
+    /// Checks that all operations so far have succeeded. After a failure nothing more is executed, and values are NaN.
     ///
     /// # Errors
-    /// The first failure, such as memory that is used up.
+    /// The first failure, such as exhausted memory.
     fn check(&self) -> Result<(), ModelError> {
         Ok(())
     }
 
-    /// Sequences that run together, of a batch of `rows`; see [`Packing`].
+    /// Returns the number of sequences per chunk for a batch of `rows`; see [`Packing`].
     fn rows_per_chunk(&self, hidden: usize, rows: usize) -> usize;
 
-    /// Whether so many values are better kept on the device than copied there in parts as they are needed.
+    /// Whether the device has room to keep this many values, instead of receiving copies of parts as needed.
     fn keeps(&self, _length: usize) -> bool {
         false
     }
 
-    /// Makes a buffer at least this long; values are then unspecified.
+    /// Makes a buffer at least this long; its values are then unspecified.
     fn reserve(&mut self, values: &mut Self::Values, length: usize);
-    /// Copies to the device, growing the buffer where needed.
+    /// Copies to the device, growing the buffer if needed.
     fn upload(&mut self, from: &[f32], to: &mut Self::Values);
-    /// Copies to the device, growing the buffer where needed.
+    /// Copies to the device, growing the buffer if needed.
     fn upload_indices(&mut self, from: &[u32], to: &mut Self::Indices);
-    /// Copies as many values from the device as `to` holds.
+    /// Copies `to.len()` values from the device.
     fn download(&self, from: &Self::Values, to: &mut [f32]);
 
     /// `y = x W^T + b`.
@@ -270,7 +269,8 @@ pub(crate) trait Device: Send + Sized {
         bias: &Self::Values,
         y: &mut Self::Values,
     );
-    /// From the gradient of y, those of W and b (added), and of x, which is overwritten, or added to with `accumulate`.
+    /// Computes, from the gradient of y, those of W and b (added), and of x, which is overwritten or, with
+    /// `accumulate`, added.
     #[allow(clippy::too_many_arguments)]
     fn linear_backward(
         &mut self,
@@ -283,7 +283,7 @@ pub(crate) trait Device: Send + Sized {
         accumulate: bool,
     );
 
-    /// A whole LSTM layer over packed sequences, from zero states.
+    /// Runs a whole LSTM layer over packed sequences, starting with zero states.
     fn lstm(
         &mut self,
         shape: LstmShape,
@@ -292,8 +292,8 @@ pub(crate) trait Device: Send + Sized {
         weights: LstmWeights<&Self::Values>,
         state: &mut LstmState<Self::Values>,
     );
-    /// Its backward pass. `dh` `[states, hidden]` is the gradient of the output and is used as working space.
-    /// The gradient of the input is overwritten for [`LstmInput::Rows`], and added to for an embedding.
+    /// Backward pass of [`Device::lstm`]. `dh` `[states, hidden]` is the gradient of the output and is used as working
+    /// memory. The gradient of the input is overwritten for [`LstmInput::Rows`], and added for an embedding.
     #[allow(clippy::too_many_arguments)]
     fn lstm_backward(
         &mut self,
@@ -306,11 +306,11 @@ pub(crate) trait Device: Send + Sized {
         dx: &mut Self::Values,
     );
 
-    /// Whether two LSTMs over the same packing are better given together, with [`Device::lstm_pair`].
+    /// Whether two LSTMs over the same packing should be passed together, to [`Device::lstm_pair`].
     fn runs_pairs(&self) -> bool {
         false
     }
-    /// Two LSTM layers of one shape, as two calls of [`Device::lstm`].
+    /// Runs two LSTM layers of the same shape, like two calls of [`Device::lstm`].
     fn lstm_pair(
         &mut self,
         shape: LstmShape,
@@ -323,7 +323,7 @@ pub(crate) trait Device: Send + Sized {
             self.lstm(shape, packing, input, weights, state);
         }
     }
-    /// Their backward passes, as two calls of [`Device::lstm_backward`].
+    /// Runs their backward passes, like two calls of [`Device::lstm_backward`].
     #[allow(clippy::too_many_arguments)]
     fn lstm_pair_backward(
         &mut self,
@@ -345,8 +345,8 @@ pub(crate) trait Device: Send + Sized {
         }
     }
 
-    /// Softmax cross-entropy by index over `logits` `[rows, classes]`: returns the sum over the rows that
-    /// have a target (not [`NO_TARGET`]), and replaces the logits by the gradient of `scale` times that sum.
+    /// Softmax cross-entropy by class index over `logits` `[rows, classes]`: returns the sum over the rows that have a
+    /// target (not [`NO_TARGET`]), and replaces the logits by the gradient of `scale` times that sum.
     fn cross_entropy(
         &mut self,
         rows: usize,
@@ -355,8 +355,8 @@ pub(crate) trait Device: Send + Sized {
         targets: &Self::Indices,
         scale: f32,
     ) -> f64;
-    /// The same of [`crate::deep::loss::Loss`] with `weights` `[classes]`: the sum before it is divided by what the targets
-    /// count. Every row has a target.
+    /// Same as [`Device::cross_entropy`] for the loss [`crate::deep::loss::Loss`] with `weights` `[classes]`; returns
+    /// the sum before division by the total weight of the targets. Every row has a target.
     #[allow(clippy::too_many_arguments)]
     fn weighted_cross_entropy(
         &mut self,
@@ -371,7 +371,7 @@ pub(crate) trait Device: Send + Sized {
     /// Replaces logits `[rows, classes]` by probabilities.
     fn softmax(&mut self, rows: usize, classes: usize, logits: &mut Self::Values);
 
-    /// `y = x * factor`, row `r` of width `columns` taking the factors from index `places[r] * columns` on.
+    /// `y = x * factor`, where row `r` of width `columns` uses the factors from index `places[r] * columns` on.
     fn dropout(
         &mut self,
         rows: usize,
@@ -381,7 +381,7 @@ pub(crate) trait Device: Send + Sized {
         x: &Self::Values,
         y: &mut Self::Values,
     );
-    /// The same in place, which is also the backward pass.
+    /// Same as [`Device::dropout`], in place; also its backward pass.
     fn dropout_in_place(
         &mut self,
         rows: usize,
@@ -393,11 +393,11 @@ pub(crate) trait Device: Send + Sized {
 
     /// `max(x, 0)` in place.
     fn relu(&mut self, count: usize, x: &mut Self::Values);
-    /// Zeroes the gradient where the rectified `y` is zero.
+    /// Zeroes the gradient where the rectifier's output `y` is 0.
     fn relu_backward(&mut self, count: usize, y: &Self::Values, dy: &mut Self::Values);
 
-    /// Normalises columns of x `[rows, columns]` into y by the batch's statistics, and moves the running ones by `share`
-    /// of their distance to them.
+    /// Normalises columns of x `[rows, columns]` into y by the batch's statistics, and moves the running ones towards
+    /// them by `share` of the difference.
     #[allow(clippy::too_many_arguments)]
     fn batch_norm(
         &mut self,
@@ -419,7 +419,7 @@ pub(crate) trait Device: Send + Sized {
         state: &NormState<Self::Values>,
         y: &mut Self::Values,
     );
-    /// Backward of [`Device::batch_norm`]: `gradient` comes in as that of y and leaves as that of x.
+    /// Backward pass of [`Device::batch_norm`]: replaces the `gradient` of y by that of x.
     fn batch_norm_backward(
         &mut self,
         rows: usize,
@@ -430,8 +430,8 @@ pub(crate) trait Device: Send + Sized {
         gradient: &mut Self::Values,
     );
 
-    /// Within each sequence, `y = softmax(Q K^T / sqrt(columns)) V`; keeps the softmax in `attention`, for which it
-    /// reserves what it needs.
+    /// Computes `y = softmax(Q K^T / sqrt(columns)) V` within each sequence; stores the softmax in `attention`, which
+    /// it resizes as needed.
     fn attention(
         &mut self,
         packing: &Packing,
@@ -440,7 +440,7 @@ pub(crate) trait Device: Send + Sized {
         attention: &mut Self::Values,
         y: &mut Self::Values,
     );
-    /// Its backward pass.
+    /// Backward pass of [`Device::attention`].
     #[allow(clippy::too_many_arguments)]
     fn attention_backward(
         &mut self,
@@ -452,11 +452,11 @@ pub(crate) trait Device: Send + Sized {
         gradient: Attended<&mut Self::Values>,
     );
 
-    /// Pools the states of each sequence into y `[sequences, slots, columns]`, sorted order; a slot without a step
-    /// is 0.
+    /// Pools the states of each sequence into y `[sequences, slots, columns]`, in sorted order; a slot without steps is
+    /// 0.
     fn pool(&mut self, packing: &Packing, shape: PoolShape, x: PoolInput<'_, Self>, y: &mut Self::Values);
-    /// Its backward pass: dx `[states, columns]` is overwritten, or added to with `accumulate`. Of equal largest values
-    /// the first has the gradient.
+    /// Backward pass of [`Device::pool`]: dx `[states, columns]` is overwritten or, with `accumulate`, added. If
+    /// several states have the maximum, the first one receives the gradient.
     fn pool_backward(
         &mut self,
         packing: &Packing,
@@ -467,8 +467,9 @@ pub(crate) trait Device: Send + Sized {
         accumulate: bool,
     );
 
-    /// Attention over the first `lengths[row]` slots of each row of x `[rows, 2, slots, columns]`: scores are products with
-    /// `weight` `[2, columns]`, `shares` `[rows, slots]` their softmax, and y `[rows, 2, columns]` the weighted sums.
+    /// Attention over the first `lengths[row]` slots of each row of x `[rows, 2, slots, columns]`: scores are products
+    /// with `weight` `[2, columns]`, `shares` `[rows, slots]` their softmax, and y `[rows, 2, columns]` the weighted
+    /// sums.
     fn slot_attention(
         &mut self,
         shape: SlotShape,
@@ -478,7 +479,7 @@ pub(crate) trait Device: Send + Sized {
         shares: &mut Self::Values,
         y: &mut Self::Values,
     );
-    /// Its backward pass; dx is overwritten, 0 where a row has no slot.
+    /// Backward pass of [`Device::slot_attention`]; dx is overwritten, with 0 for unused slots.
     #[allow(clippy::too_many_arguments)]
     fn slot_attention_backward(
         &mut self,
@@ -494,7 +495,7 @@ pub(crate) trait Device: Send + Sized {
     /// Zeroes the first `count` values.
     fn zero(&mut self, count: usize, x: &mut Self::Values);
 
-    /// Adds each row of x `[rows, columns]` to the row of `table` `[table_rows, columns]` that its index names.
+    /// Adds each row of x `[rows, columns]` to the row of `table` `[table_rows, columns]` given by its index.
     fn scatter_add(
         &mut self,
         rows: usize,
@@ -504,7 +505,7 @@ pub(crate) trait Device: Send + Sized {
         table_rows: usize,
         table: &mut Self::Values,
     );
-    /// Row `r` of y `[rows, columns]` is the sum of row `ids[r]` of `table` and row `other_ids[r]` of `other`.
+    /// Sets row `r` of y `[rows, columns]` to the sum of row `ids[r]` of `table` and row `other_ids[r]` of `other`.
     #[allow(clippy::too_many_arguments)]
     fn add_looked_up(
         &mut self,
@@ -516,7 +517,7 @@ pub(crate) trait Device: Send + Sized {
         other_ids: &Self::Indices,
         y: &mut Self::Values,
     );
-    /// Row `r` of x `[rows, columns]` becomes row `at.of(r)` of y; no two rows may become the same.
+    /// Copies row `r` of x `[rows, columns]` to row `at.of(r)` of y; the target rows must be distinct.
     fn put_rows(
         &mut self,
         rows: usize,
@@ -525,7 +526,7 @@ pub(crate) trait Device: Send + Sized {
         at: RowsAt<'_, Self::Indices>,
         y: &mut Self::Values,
     );
-    /// Row `r` of y `[rows, columns]` becomes row `at.of(r)` of x.
+    /// Copies row `at.of(r)` of x to row `r` of y `[rows, columns]`.
     fn take_rows(
         &mut self,
         rows: usize,
@@ -535,9 +536,9 @@ pub(crate) trait Device: Send + Sized {
         y: &mut Self::Values,
     );
 
-    /// Copies x `[rows, columns]` into the columns of y `[rows, at.total]` from `at.first` on.
+    /// Copies x `[rows, columns]` to the columns of y `[rows, at.total]` from `at.first` on.
     fn put_columns(&mut self, rows: usize, columns: usize, x: &Self::Values, at: ColumnsAt, y: &mut Self::Values);
-    /// Copies those columns of x `[rows, at.total]` to y `[rows, columns]`.
+    /// Copies these columns of x `[rows, at.total]` to y `[rows, columns]`.
     fn take_columns(&mut self, rows: usize, columns: usize, x: &Self::Values, at: ColumnsAt, y: &mut Self::Values);
 
     /// Weighted sum of layers: row `r` of y `[rows, columns]` is `gamma * sum_j softmax(weight)_j * layer_j` with the
@@ -553,7 +554,7 @@ pub(crate) trait Device: Send + Sized {
         weights: MixWeights<&Self::Values>,
         y: &mut Self::Values,
     );
-    /// The gradients of the mix's parameters.
+    /// Adds the gradients of the mix's parameters.
     #[allow(clippy::too_many_arguments)]
     fn mix_backward(
         &mut self,
@@ -566,8 +567,8 @@ pub(crate) trait Device: Send + Sized {
         dy: &Self::Values,
     );
 
-    /// The gradient of the mix's layers: those `[layers, columns]` of row `r` of dx `[rows, layers, columns]` are the
-    /// weighted row `sums[r]` of dy.
+    /// Computes the gradient of the mix's layers: the layers `[layers, columns]` of row `r` of dx `[rows, layers,
+    /// columns]` are row `sums[r]` of dy, weighted.
     #[allow(clippy::too_many_arguments)]
     fn mix_layers_backward(
         &mut self,
@@ -580,13 +581,13 @@ pub(crate) trait Device: Send + Sized {
         dx: &mut Self::Values,
     );
 
-    /// Adds the squares of a gradient to the sum that [`Device::take_squared_norm`] gives.
+    /// Adds the squares of a gradient to the sum returned by [`Device::take_squared_norm`].
     fn add_squared_norm(&mut self, trained: &Trained<Self::Values>, length: usize);
-    /// The sum of the squares that were added since it was last taken.
+    /// Returns the sum of the squares added since the last call.
     fn take_squared_norm(&mut self) -> f64;
-    /// One Adam step, after which the gradient is zero.
+    /// Takes one Adam step and zeroes the gradient.
     fn adam(&mut self, trained: &mut Trained<Self::Values>, length: usize, step: AdamStep);
-    /// Moves the average of the values by `share` of its distance to them.
+    /// Moves the average of the values towards them by `share` of the difference.
     fn average(&mut self, trained: &mut Trained<Self::Values>, length: usize, share: f32);
 }
 

@@ -1,11 +1,11 @@
-//! Matrix products on the processor, for the three forms that training needs: `A B^T` (a linear layer),
-//! `A B` (the gradient of its input) and `A^T B` (the gradient of its weight).
+//! Matrix products on the CPU in the three forms that training needs: `A B^T` (a linear layer), `A B` (the gradient of
+//! its input) and `A^T B` (the gradient of its weight).
 //!
-//! The right factor is repacked into panels of [`WIDTH`] columns, at most [`DEPTH`] rows deep (Goto and van
-//! de Geijn 2008); a weight is repacked once and then used by all steps of a sequence, which no general
-//! matrix library does. The left factor is repacked into tiles of [`TILE`] rows wherever enough panels follow:
-//! rows that lie a power of two apart would else displace the panel from the first-level cache. The sum over
-//! the inner dimension runs in one order whatever the number of threads: only rows of the result are shared out.
+//! The right factor is repacked into panels of [`WIDTH`] columns, at most [`DEPTH`] rows deep (Goto and van de Geijn
+//! 2008); a weight is repacked once and then used for all steps of a sequence, which general matrix libraries do not
+//! support. The left factor is repacked into tiles of [`TILE`] rows if there are enough panels: otherwise, rows at a
+//! distance of a power of two would evict the panel from the first-level cache. The order of the sum over the inner
+//! dimension does not depend on the number of threads: only rows of the result are distributed.
 
 use std::cell::RefCell;
 
@@ -13,42 +13,43 @@ use rayon::prelude::*;
 
 use super::simd::{Level, with_avx2};
 
-/// Columns of a panel: two AVX2 registers.
+/// Columns per panel: two AVX2 registers.
 const WIDTH: usize = 16;
-/// Rows of a panel, so that it stays in the first-level cache.
+/// Rows per panel, so that it stays in the first-level cache.
 const DEPTH: usize = 256;
-/// Most rows of a tile: 12 accumulators, which with the panel's two and a broadcast fit 16 registers.
+/// Maximum rows per tile: 12 accumulators, which together with two registers for the panel and one for a broadcast fit
+/// into 16 registers.
 const TILE: usize = 6;
 /// Rows of the result that one task computes.
 const TASK_ROWS: usize = 128;
-/// Columns from which repacking the left factor pays.
+/// Number of columns from which repacking the left factor pays off.
 const PACKED_COLUMNS: usize = 4 * WIDTH;
-/// Rows of the inner dimension that are repacked together for a transposed left factor: as many lines as one set of
-/// the first-level cache holds, since such rows often lie a power of two apart.
+/// Rows of the inner dimension that are repacked together for a transposed left factor: the number of lines in a set of
+/// the first-level cache, because such rows are often at a distance of a power of two.
 const PACKED_ROWS: usize = 8;
 
 thread_local! {
-    /// A task's repacked left factor, and the right factor where no other task shares it.
+    /// A task's repacked left factor, and the right factor if no other task shares it.
     static WORKING: RefCell<(Vec<f32>, Panels)> = RefCell::default();
 }
 
-/// How rows and columns of a factor lie in memory.
+/// Memory layout of a factor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// As the product reads it: row-major `[inner, columns]`.
+    /// As used by the product: row-major `[inner, columns]`.
     Plain,
     /// Transposed: row-major `[columns, inner]`.
     Transposed,
 }
 
-/// What a product does with the result's old values.
+/// How a product updates the result.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Update<'a> {
-    /// Overwrites them.
+    /// Overwrites the result.
     Replace,
-    /// Adds to them.
+    /// Adds to the result.
     Add,
-    /// Overwrites them with the product plus this row.
+    /// Overwrites the result with the product plus this row.
     Bias(&'a [f32]),
 }
 
@@ -73,7 +74,7 @@ impl Panels {
         }
     }
 
-    /// [`Panels::pack`] with the panels shared out over threads.
+    /// Same as [`Panels::pack`], with the panels distributed over threads.
     pub(crate) fn pack_parallel(&mut self, source: &[f32], inner: usize, columns: usize, layout: Layout) {
         self.resize(inner, columns);
         let padded = columns.next_multiple_of(WIDTH);
@@ -94,7 +95,7 @@ impl Panels {
         }
     }
 
-    /// The panels of each block of depth: first inner row, depth, values.
+    /// Iterates over blocks of depth: first inner row, depth, and values of the panels.
     fn blocks(&self) -> impl Iterator<Item = (usize, usize, &[f32])> {
         let padded = self.columns.next_multiple_of(WIDTH);
         (0..self.inner).step_by(DEPTH).map(move |start| {
@@ -116,7 +117,7 @@ fn pack_panel(source: &[f32], size: [usize; 2], first: [usize; 2], layout: Layou
         Layout::Plain => {
             for (panel, source) in panel.iter_mut().zip(source[row * columns..].chunks(columns)) {
                 if width == WIDTH {
-                    // A copy of known length; one of a variable length is a call.
+                    // A copy of constant length; a copy of variable length would be a function call.
                     panel.copy_from_slice(&source[column..column + WIDTH]);
                 } else {
                     panel[..width].copy_from_slice(&source[column..column + width]);
@@ -134,7 +135,7 @@ fn pack_panel(source: &[f32], size: [usize; 2], first: [usize; 2], layout: Layou
     }
 }
 
-/// `result (+)= left * right`, in this thread. `left` is `[rows, right.inner]`, rows `left_stride` apart;
+/// `result (+)= left * right`, in this thread. `left` is `[rows, right.inner]` with a row stride of `left_stride`;
 /// `result` is `[rows, right.columns]`, contiguous.
 pub(crate) fn multiply(
     level: Level,
@@ -191,7 +192,7 @@ pub(crate) fn multiply(
     });
 }
 
-/// [`multiply`] with the rows shared out over threads.
+/// Same as [`multiply`], with the rows distributed over threads.
 pub(crate) fn multiply_parallel(
     level: Level,
     rows: usize,
@@ -213,8 +214,8 @@ pub(crate) fn multiply_parallel(
     );
 }
 
-/// `result += left^T * right`: `left` is `[inner, rows]`, `right` `[inner, columns]`, `result` `[rows, columns]`,
-/// all contiguous. Rows of the result are shared out over threads.
+/// `result += left^T * right`: `left` is `[inner, rows]`, `right` `[inner, columns]`, `result` `[rows, columns]`, all
+/// contiguous. Rows of the result are distributed over threads.
 pub(crate) fn multiply_transposed(
     level: Level,
     inner: usize,
@@ -270,13 +271,13 @@ fn transposed_rows(
     });
 }
 
-/// A left factor whose rows are windows of some flows' steps, which may overlap: row `flow * steps + step` are the values from
-/// `flow * flow_stride + step * step_stride` on.
+/// A left factor whose rows are windows over the steps of flows, which may overlap: row `flow * steps + step` contains
+/// the values from `flow * flow_stride + step * step_stride` on.
 #[derive(Clone, Copy)]
 pub(crate) struct Windows<'a> {
     pub values: &'a [f32],
     pub flows: usize,
-    /// Windows of a flow.
+    /// Windows per flow.
     pub steps: usize,
     pub flow_stride: usize,
     pub step_stride: usize,
@@ -288,7 +289,7 @@ impl Windows<'_> {
     }
 }
 
-/// `result (+)= windows * right`, in this thread: [`multiply`] of few flows' windows.
+/// `result (+)= windows * right`, in this thread: [`multiply`] for the windows of few flows.
 pub(crate) fn multiply_windows(
     level: Level,
     windows: Windows<'_>,
@@ -309,7 +310,7 @@ pub(crate) fn multiply_windows(
         if packed.len() < rows * DEPTH {
             packed.resize(rows * DEPTH, 0.0);
         }
-        // A tile's rows are of one flow.
+        // The rows of a tile belong to one flow.
         let tiles = || (0..flows).flat_map(|flow| tiles(steps).map(move |(step, count)| (flow, step, count)));
         for (start, depth, panels) in right.blocks() {
             let update = if start == 0 { update } else { Update::Add };
@@ -330,8 +331,8 @@ pub(crate) fn multiply_windows(
     });
 }
 
-/// `result += windows^T * right`: of windows of `rows` values, `result` is `[rows, right.columns]`. Rows of the result are
-/// shared out over threads.
+/// `result += windows^T * right`: with `rows` values per window, `result` is `[rows, right.columns]`. Rows of the
+/// result are distributed over threads.
 pub(crate) fn multiply_windows_transposed(
     level: Level,
     windows: Windows<'_>,
@@ -340,7 +341,7 @@ pub(crate) fn multiply_windows_transposed(
     result: &mut [f32],
 ) {
     let columns = right.columns;
-    // Tasks of nearly equal size, of whole tiles.
+    // Tasks of nearly equal size that consist of whole tiles.
     let task = rows.div_ceil(rows.div_ceil(TASK_ROWS)).next_multiple_of(TILE);
     result[..rows * columns].par_chunks_mut(task * columns).enumerate().for_each(|(index, result)| {
         let (first, rows) = (index * task, result.len() / columns);
@@ -362,7 +363,7 @@ pub(crate) fn multiply_windows_transposed(
     });
 }
 
-/// Copies `rows` columns of a block of windows (the first, and how many), from column `first` on, into tiles.
+/// Copies `rows` columns of a block of windows (index of the first, and number), from column `first` on, to tiles.
 fn pack_windows(windows: Windows<'_>, block: [usize; 2], first: usize, rows: usize, packed: &mut [f32]) {
     let [start, depth] = block;
     for index in (0..depth).step_by(PACKED_ROWS) {
@@ -392,7 +393,7 @@ fn pack_sources<const R: usize>(sources: &[&[f32]], column: usize, packed: &mut 
     }
 }
 
-/// Copies `rows` columns of `source`, from `first` on, into tiles.
+/// Copies `rows` columns of `source`, from `first` on, to tiles.
 fn pack_columns(source: &[f32], stride: usize, first: usize, rows: usize, packed: &mut [f32]) {
     let depth = source.len() / stride;
     for (block, source) in source.chunks(PACKED_ROWS * stride).enumerate() {
@@ -419,7 +420,7 @@ fn pack_tile<const R: usize>(source: &[f32], stride: usize, column: usize, packe
     }
 }
 
-/// Copies `count` rows of `source`, `depth` values of each, into a tile.
+/// Copies `count` rows of `source` with `depth` values each to a tile.
 fn pack_rows(count: usize, source: &[f32], stride: usize, depth: usize, packed: &mut [f32]) {
     match count {
         1 => pack_rows_of::<1>(source, stride, depth, packed),
@@ -443,14 +444,14 @@ fn pack_rows_of<const R: usize>(source: &[f32], stride: usize, depth: usize, pac
     }
 }
 
-/// Splits rows into tiles of nearly equal height: first row and height of each.
+/// Splits rows into tiles of nearly equal height; returns first row and height of each.
 fn tiles(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let count = rows.div_ceil(TILE);
     let (height, taller) = (rows / count.max(1), rows % count.max(1));
     (0..count).map(move |tile| (tile * height + tile.min(taller), height + usize::from(tile < taller)))
 }
 
-/// Where a tile's sums go.
+/// Destination of a tile's sums.
 struct Target<'a> {
     result: &'a mut [f32],
     columns: usize,
@@ -558,7 +559,7 @@ fn portable_packed<const R: usize>(left: &[[f32; R]], panel: &[[f32; WIDTH]], mu
     }
 }
 
-/// The tiles with AVX2 and FMA; loads and stores are casts of arrays, so nothing here is unsafe.
+/// Tiles with AVX2 and FMA; loads and stores are casts of arrays, so nothing here is unsafe.
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use std::arch::x86_64::{__m256, _mm256_fmadd_ps, _mm256_set1_ps, _mm256_setzero_ps};
@@ -568,7 +569,7 @@ mod avx2 {
     #[target_feature(enable = "avx2,fma")]
     pub(super) fn rows<const R: usize>(left: &[f32], stride: usize, panel: &[[f32; WIDTH]], mut target: Target<'_>) {
         let depth = panel.len();
-        // Slices of the panel's own length, so that the loop needs no bounds checks.
+        // Slices of exactly the panel's length, so that the loop needs no bounds checks.
         let mut rows: [&[f32]; R] = [&[]; R];
         for row in 0..R {
             rows[row] = &left[row * stride..][..depth];

@@ -1,5 +1,5 @@
-//! Batch normalisation (Ioffe and Szegedy 2015) in PyTorch's form. Sums run over rows in order, in double
-//! precision, so that their error does not grow with the batch.
+//! Batch normalisation (Ioffe and Szegedy 2015) in PyTorch's form. Sums run over rows in order, in double precision, so
+//! that their error does not grow with the batch.
 
 use rayon::prelude::*;
 
@@ -28,7 +28,8 @@ vectorised! {
     }
 }
 
-/// Mean and scale of the columns of x, and the running estimates moved by `share` of their distance.
+/// Computes mean and scale of the columns of x, and moves the running statistics towards those of the batch by `share`
+/// of the difference.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn statistics(
     level: Level,
@@ -58,7 +59,7 @@ pub(super) fn statistics(
     });
 }
 
-/// A normalisation's columns: `y = (x - mean) * scale * weight + bias`.
+/// Per-column values of a normalisation: `y = (x - mean) * scale * weight + bias`.
 #[derive(Clone, Copy)]
 pub(super) struct Columns<'a> {
     pub mean: &'a [f32],
@@ -85,7 +86,7 @@ vectorised! {
 }
 
 vectorised! {
-    /// Sums of the gradient, and of the gradient times the normalised input, of the columns from `first` on.
+    /// Sums the gradient, and the gradient times the normalised input, for the columns from `first` on.
     fn gradient_sums(
         size: usize,
         first: usize,
@@ -137,7 +138,7 @@ vectorised! {
     }
 }
 
-/// Turns the gradient of the output into that of the input, and adds those of weight and bias; `working` holds
+/// Replaces the gradient of the output by that of the input, and adds those of weight and bias; `working` has room for
 /// two values per column.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn backward(

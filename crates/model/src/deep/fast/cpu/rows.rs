@@ -1,5 +1,5 @@
 //! Operations on the rows of a matrix: softmax and its loss, dropout, rectifier, means and weighted sums. Rows are
-//! shared out in blocks of a fixed size, and sums over blocks are taken as a tree of a fixed shape.
+//! distributed in blocks of fixed size, and sums over blocks form a tree of fixed shape.
 
 use rayon::prelude::*;
 
@@ -9,10 +9,10 @@ use crate::deep::engine::dropout_factor;
 use crate::deep::fast::device::{Dropout, NO_TARGET, Smoothing};
 use crate::deep::fast::packing::Chunk;
 
-/// Rows that one task takes.
+/// Rows that one task processes.
 const TASK_ROWS: usize = 64;
 
-/// Sum of `part` over blocks of at most `size` of `0..count`, added as a tree whose shape only `count` decides.
+/// Sums `part` over blocks of at most `size` of `0..count`, as a tree whose shape only depends on `count`.
 pub(super) fn tree_sum(start: usize, count: usize, size: usize, part: &(impl Fn(usize, usize) -> f64 + Sync)) -> f64 {
     if count <= size {
         return part(start, count);
@@ -44,7 +44,7 @@ pub(super) fn add_scaled<const FUSED: bool>(y: &mut [f32], scale: f32, x: &[f32]
     y.iter_mut().zip(x).for_each(|(y, x)| *y = fused::<FUSED>(scale, *x, *y));
 }
 
-/// Turns a row of scores into exponentials relative to the largest; returns the largest and the sum.
+/// Replaces a row of scores by exponentials relative to the maximum; returns the maximum and the sum.
 #[inline(always)]
 fn exponentials<const FUSED: bool>(row: &mut [f32]) -> (f32, f32) {
     let (chunks, rest) = row.as_chunks_mut::<8>();
@@ -119,7 +119,7 @@ vectorised! {
     }
 }
 
-/// The sum of `part` over blocks of rows with their targets.
+/// Sums `part` over blocks of rows with their targets.
 fn sum_of_rows(
     classes: usize,
     logits: &mut [f32],
@@ -180,7 +180,7 @@ const COLUMN_BLOCK: usize = 128;
 vectorised! {
     fn column_block_sums(columns: usize, first: usize, x: &[f32], sums: &mut [f32]) {
         let width = sums.len();
-        // Partial sums over few rows keep the error of a long sum small.
+        // Partial sums over few rows limit the error of a long sum.
         for rows in x.chunks(columns * TASK_ROWS) {
             let mut partial = [0.0; COLUMN_BLOCK];
             let partial = &mut partial[..width];
@@ -210,7 +210,7 @@ pub(super) fn for_chunks(
     }
 }
 
-/// The softmax of a few weights.
+/// Returns the softmax of a few weights as a function of the index.
 fn shares(weight: &[f32]) -> impl Fn(usize) -> f32 {
     let largest = weight.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum = weight.iter().map(|value| (value - largest).exp()).sum::<f32>();
@@ -283,7 +283,7 @@ pub(super) fn mix_backward(
         tree_sum(0, places.len(), TASK_ROWS, &part)
     };
     let mut mean = 0.0;
-    // The gradients hold the layers' own dot products until their mean is known.
+    // Each gradient first contains its layer's own dot product, until the mean of all is known.
     for (layer, gradient) in weight_gradient.iter_mut().enumerate() {
         let found = of_layer(layer);
         mean += f64::from(share(layer)) * found;
@@ -295,8 +295,8 @@ pub(super) fn mix_backward(
     *gamma.1 += mean as f32;
 }
 
-/// Sums rows of x `[states, columns]` by index into `table`, which is overwritten; in order of the states. Rows of the
-/// table are shared out over threads, each of which looks at all indices.
+/// Sums rows of x `[states, columns]` by index into `table`, which is overwritten, in the order of the states. Rows of
+/// the table are distributed over threads, each of which scans all indices.
 pub(super) fn scatter(columns: usize, x: &[f32], ids: &[u32], table: &mut [f32]) {
     table.par_chunks_mut(columns * TABLE_ROWS).enumerate().for_each(|(block, rows)| {
         rows.fill(0.0);

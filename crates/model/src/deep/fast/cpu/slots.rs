@@ -1,4 +1,4 @@
-//! Attention over the slots of rows `[2, slots, columns]`: a task per row.
+//! Attention over the slots of rows `[2, slots, columns]`, with one task per row.
 
 use rayon::prelude::*;
 
@@ -6,7 +6,7 @@ use super::rows::{add_scaled, column_sums, dot};
 use super::simd::{Level, vectorised};
 use crate::deep::fast::device::SlotShape;
 
-/// Both directions of a slot.
+/// Returns both directions of a slot.
 fn halves(shape: SlotShape, row: &[f32], slot: usize) -> [&[f32]; 2] {
     [0, 1].map(|direction| &row[(direction * shape.slots + slot) * shape.columns..][..shape.columns])
 }
@@ -88,7 +88,7 @@ vectorised! {
 }
 
 /// See [`crate::deep::fast::device::Device::slot_attention_backward`]; `working` has room for `slots + 2 * columns`
-/// values of each row.
+/// values per row.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn backward(
     level: Level,

@@ -1,11 +1,11 @@
-//! Launches of self-attention.
+//! Kernel launches for self-attention.
 
 use super::Cuda;
 use super::launcher::{Argument, Buffer, Grid, Kernel};
 use crate::deep::fast::device::{Attended, SlotShape, Trained};
 use crate::deep::fast::packing::Packing;
 
-/// Scores of one sequence: the square of the longest length.
+/// Returns the number of scores per sequence: the square of the maximum length.
 fn stride(packing: &Packing) -> usize {
     packing.lengths.first().map_or(0, |&length| (length as usize).pow(2))
 }

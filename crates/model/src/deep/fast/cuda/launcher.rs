@@ -110,8 +110,9 @@ impl Grid {
 /// Threads per block for kernels that accept any number.
 pub(super) const THREADS: usize = 256;
 
-/// `C = op(A) op(B)`, plus the previous C with `accumulate`; all row-major: C `[rows, columns]`, inner
-/// size `depth`. A is `[rows, depth]`, or `[depth, rows]` if transposed; B is `[depth, columns]`, or `[columns, depth]` if transposed.
+/// `C = op(A) op(B)`, plus the previous C with `accumulate`; all row-major: C `[rows, columns]`, inner size `depth`.
+/// A is `[rows, depth]`, or `[depth, rows]` if transposed; B is `[depth, columns]`, or `[columns, depth]` if
+/// transposed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Product {
     pub rows: usize,

@@ -1,29 +1,29 @@
-//! A batch's packed layout on the device, and the order in which rows that belong to one row of a table are summed.
+//! A batch's packed layout on the device, and the order in which rows with the same index are summed.
 
 use super::core::Core;
 use super::launcher::{Buffer, Grid, Kernel};
 use crate::deep::fast::packing::Packing;
 
-/// The packed layout on the device; uploaded only when it changed.
+/// The packed layout on the device, uploaded only if it has changed.
 #[derive(Default)]
 pub(super) struct Layout {
     host: Vec<u32>,
     before: Vec<u32>,
     all: Buffer,
-    /// Places of the parts in `all`, in words.
+    /// Offsets of the parts in `all`, in words.
     parts: [usize; 4],
-    /// Of each state: its sequence in sorted order.
+    /// For each state, its sequence in sorted order.
     pub sequence: Buffer,
-    /// Of each state: the one before it in its sequence.
+    /// For each state, the previous state of its sequence.
     pub previous: Buffer,
-    /// Chunks.
+    /// Number of chunks.
     pub chunks: usize,
-    /// Rows of a chunk, the last one's apart.
+    /// Rows per chunk, except the last one.
     pub chunk_rows: usize,
 }
 
 impl Layout {
-    /// Makes sure that the device has this layout.
+    /// Ensures that the device has this layout.
     pub(super) fn set(&mut self, core: &mut Core, packing: &Packing) {
         std::mem::swap(&mut self.host, &mut self.before);
         self.host.clear();
@@ -59,22 +59,22 @@ impl Layout {
         Address(self.all.address + 4 * self.parts[part] as u64)
     }
 
-    /// Six numbers for each chunk.
+    /// Returns the address of the chunk table, with six numbers per chunk.
     pub(super) fn chunk_table(&self) -> Address {
         self.part(0)
     }
 
-    /// Running sequences of each step of each chunk.
+    /// Returns the address of the number of active sequences at each step of each chunk.
     pub(super) fn active(&self) -> Address {
         self.part(1)
     }
 
-    /// First states of each step of each chunk.
+    /// Returns the address of the first state of each step of each chunk.
     pub(super) fn offsets(&self) -> Address {
         self.part(2)
     }
 
-    /// Lengths in sorted order.
+    /// Returns the address of the lengths in sorted order.
     pub(super) fn lengths(&self) -> Address {
         self.part(3)
     }
@@ -90,17 +90,17 @@ impl From<Address> for super::launcher::Argument {
     }
 }
 
-/// Rows of a segment at most, so that a frequent number does not keep one block busy for long.
+/// Maximum number of rows per segment, so that a frequent index does not occupy one block for long.
 const SEGMENT_ROWS: usize = 256;
 
-/// Numbers on the device, and on the host, where they are sorted while the device computes.
+/// Indices on the device, and on the host, where they are sorted while the device computes.
 #[derive(Default)]
 pub(crate) struct Indices {
     pub(super) buffer: Buffer,
     pub(super) host: Vec<u32>,
 }
 
-/// Sums the rows of a matrix by index, in an order that only the indices decide.
+/// Sums the rows of a matrix by index, in an order that depends only on the indices.
 #[derive(Default)]
 pub(super) struct Scatter {
     host: Vec<u32>,
@@ -110,10 +110,10 @@ pub(super) struct Scatter {
 }
 
 impl Scatter {
-    /// Row `r` of `table` `[rows, columns]` becomes the sum of those rows of `x` whose index is `r`, in their order.
+    /// Sets row `r` of `table` `[rows, columns]` to the sum of the rows of `x` with index `r`, in order.
     #[allow(clippy::too_many_arguments)]
     pub(super) fn sum(&mut self, core: &mut Core, columns: usize, x: u64, indices: &[u32], rows: usize, table: u64) {
-        // Three parts: where each row's segments begin, where each segment begins, and the sorted places.
+        // Three parts: the first segment of each row, the start of each segment, and the sorted places.
         self.starts.clear();
         self.starts.resize(rows + 1, 0);
         for &index in indices {

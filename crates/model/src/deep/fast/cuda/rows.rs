@@ -1,4 +1,4 @@
-//! Launches of the operations on rows, of the gradient's norm and of Adam.
+//! Kernel launches for operations on rows, for the gradient's norm and for Adam.
 
 use super::Cuda;
 use super::launcher::{Argument, Buffer, Grid, Kernel, THREADS};
@@ -6,23 +6,23 @@ use super::layout::Indices;
 use crate::deep::engine::{ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON, dropout_stream};
 use crate::deep::fast::device::{AdamStep, ColumnsAt, Dropout, MixWeights, RowsAt, Smoothing, Trained};
 
-/// Rows whose sum is taken at once, and how many such sums there may be.
+/// Rows summed at once, and the maximum number of such sums.
 const PIECE_ROWS: usize = 256;
 const MOST_PIECES: usize = 4096;
 /// Columns and lanes of a block that sums columns, as in the source.
 pub(super) const SUM_COLUMNS: usize = 32;
 /// Rows of a mix whose products are summed at once.
 const MIX_ROWS: usize = 32;
-/// Values whose squares a block sums.
+/// Values whose squares one block sums.
 const SQUARES: usize = 8192;
-/// Sums of squares that are kept before they are fetched.
+/// Maximum number of sums of squares stored before they are fetched.
 const KEPT_SQUARES: usize = 256;
-/// A warp's threads.
+/// Threads per warp.
 const WARP: usize = 32;
-/// Words of a number in double precision.
+/// Words per double-precision number.
 pub(super) const DOUBLE: usize = 2;
 
-/// The size of a piece of rows, and how many pieces there are.
+/// Returns the size of a piece of rows and the number of pieces.
 pub(super) fn pieces(rows: usize) -> (usize, usize) {
     let piece = PIECE_ROWS.max(rows.div_ceil(MOST_PIECES));
     (piece, rows.div_ceil(piece))
@@ -89,7 +89,7 @@ impl Cuda {
         self.sum_of_losses(Kernel::WeightedCrossEntropy, blocks, &arguments)
     }
 
-    /// Makes room for the losses of blocks of rows, and gives their number.
+    /// Reserves room for the losses of blocks of rows, and returns the number of blocks.
     fn reserve_losses(&mut self, rows: usize) -> usize {
         let blocks = rows.div_ceil(THREADS / WARP);
         self.core.reserve(&mut self.sums, blocks * DOUBLE);
@@ -97,7 +97,7 @@ impl Cuda {
         blocks
     }
 
-    /// The sum of the losses that a kernel leaves for each block.
+    /// Returns the sum of the losses that a kernel writes for each block.
     fn sum_of_losses(&mut self, kernel: Kernel, blocks: usize, arguments: &[Argument]) -> f64 {
         let grid = Grid::blocks([blocks, 1, 1], 4 * DOUBLE * THREADS / WARP);
         self.core.launch(kernel, grid, arguments);
@@ -109,7 +109,7 @@ impl Cuda {
         found[0]
     }
 
-    /// The sum of `count` numbers in double precision, as number `slot` of `totals`.
+    /// Sums `count` double-precision numbers and stores the result as number `slot` of `totals`.
     fn total(&mut self, count: usize, values: u64, slot: usize, totals: u64) {
         let arguments = [count.into(), Argument::Address(values), slot.into(), Argument::Address(totals)];
         self.core.launch(Kernel::Total, Grid::blocks([1, 1, 1], 4 * DOUBLE * THREADS), &arguments);
@@ -130,7 +130,7 @@ impl Cuda {
         self.core.each(Kernel::Dropout, rows * columns, arguments);
     }
 
-    /// Copies the rows of x to where they stand in y, or ([`Kernel::TakeRows`]) those that stand there in x to y.
+    /// Copies the rows of x to their places in y or, with [`Kernel::TakeRows`], the rows at these places in x to y.
     pub(super) fn move_rows(
         &mut self,
         kernel: Kernel,
@@ -146,7 +146,7 @@ impl Cuda {
         self.core.each(kernel, rows * columns, arguments);
     }
 
-    /// Copies x into columns of y, or ([`Kernel::TakeColumns`]) columns of x to y.
+    /// Copies x to columns of y or, with [`Kernel::TakeColumns`], columns of x to y.
     pub(super) fn move_columns(
         &mut self,
         kernel: Kernel,
@@ -264,7 +264,7 @@ impl Cuda {
         self.core.launch(Kernel::MixGradients, grid, &arguments);
     }
 
-    /// Adds to the sum that [`Cuda::take_squares`] gives, without waiting for the device.
+    /// Adds to the sum returned by [`Cuda::take_squares`], without waiting for the device.
     pub(super) fn add_squares(&mut self, values: &Buffer, length: usize) {
         if self.squared.0 == KEPT_SQUARES {
             self.squared.1 = self.take_squares();
@@ -280,7 +280,7 @@ impl Cuda {
         self.squared.0 += 1;
     }
 
-    /// The sum of all squares since it was last taken.
+    /// Returns the sum of all squares added since the last call.
     pub(super) fn take_squares(&mut self) -> f64 {
         let (count, before) = std::mem::take(&mut self.squared);
         let mut found = [0f64; KEPT_SQUARES];
@@ -291,7 +291,7 @@ impl Cuda {
     }
 
     pub(super) fn adam_step(&mut self, trained: &Trained<Buffer>, length: usize, step: AdamStep) {
-        // Rounded to single precision as late as PyTorch does.
+        // Rounded to single precision as late as in PyTorch.
         let step_size = (f64::from(step.learning_rate) / (1.0 - ADAM_BETA_1.powi(step.step))) as f32;
         let correction = (1.0 - ADAM_BETA_2.powi(step.step)).sqrt() as f32;
         let arguments = [
