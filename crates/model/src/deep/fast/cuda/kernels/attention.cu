@@ -1,9 +1,9 @@
-// Self-attention within each sequence (Vaswani et al. 2017, one head): a block per sequence, a warp per row. Scores of
-// a sequence are `[length, length]`, `stride` apart.
+// Self-attention within each sequence (Vaswani et al. 2017, one head), with one block per sequence and one warp per
+// row. Scores of a sequence are `[length, length]`, at a distance of `stride`.
 
 struct Sequence {
     u32 length;
-    const u32* offsets;  // of its chunk's steps
+    const u32* offsets;  // offsets of its chunk's steps
     u32 row;             // within its chunk
 };
 
@@ -19,7 +19,7 @@ static __device__ __forceinline__ u64 state_of(Sequence sequence, u32 step) {
     return sequence.offsets[step] + sequence.row;
 }
 
-// The dot product of two rows by a warp, in every lane.
+// The dot product of two rows, computed by a warp, in every lane.
 static __device__ __forceinline__ float warp_dot(u32 columns, const float* left, const float* right) {
     float sum = 0.0f;
     for (u32 column = threadIdx.x % WARP; column < columns; column += WARP) {
@@ -61,7 +61,7 @@ extern "C" __global__ void attention(
     }
 }
 
-// `slopes` is working space of the size of the scores.
+// `slopes` is working memory of the size of the scores.
 extern "C" __global__ void attention_backward(
     u32 columns, u32 rows_per_chunk, const u32* chunks, const u32* offsets, const u32* lengths, u32 stride,
     const float* query, const float* key, const float* value, const float* scores, const float* dy, float* slopes,
@@ -108,8 +108,8 @@ extern "C" __global__ void attention_backward(
     }
 }
 
-// Attention over the slots of a row of x `[2, slots, columns]`, one block per row, a warp per slot: `shares` is the softmax of
-// the slots' products with `weight` `[2, columns]`, and y `[2, columns]` the sums weighted by it.
+// Attention over the slots of a row of x `[2, slots, columns]`, with one block per row and one warp per slot: `shares`
+// is the softmax of the slots' products with `weight` `[2, columns]`, and y `[2, columns]` the sums weighted by it.
 extern "C" __global__ void slot_attention(
     u32 slots, u32 columns, const float* x, const u32* lengths, const float* weight, float* shares, float* y
 ) {
@@ -131,7 +131,7 @@ extern "C" __global__ void slot_attention(
     for (u32 slot = 0; slot < length; slot++) {
         sum += expf(row[slot] - largest);
     }
-    // Every thread has read the scores before any becomes a share.
+    // Every thread must read the scores before any of them is replaced by a share.
     __syncthreads();
     for (u32 slot = threadIdx.x; slot < slots; slot += blockDim.x) {
         row[slot] = slot < length ? expf(row[slot] - largest) / sum : 0.0f;
@@ -147,7 +147,8 @@ extern "C" __global__ void slot_attention(
     }
 }
 
-// `slopes` `[rows, slots]` is working space; `partial` `[rows, 2, columns]` are a row's parts of the weight's gradient.
+// `slopes` `[rows, slots]` is working memory; `partial` `[rows, 2, columns]` contains each row's part of the weight's
+// gradient.
 extern "C" __global__ void slot_attention_backward(
     u32 slots, u32 columns, const float* x, const u32* lengths, const float* weight, const float* shares,
     const float* dy, float* slopes, float* partial, float* dx

@@ -1,5 +1,5 @@
-// How packed sequences lie in memory. A chunk is six numbers: first row, rows, first state, states, where its steps
-// begin in `active` and `offsets`, and steps.
+// Memory layout of packed sequences. A chunk is six numbers: first row, rows, first state, states, index of its first
+// step in `active` and `offsets`, and steps.
 
 #define CHUNK 6u
 
@@ -13,7 +13,7 @@ static __device__ __forceinline__ Chunk chunk_at(const u32* chunks, u32 index) {
     return chunk;
 }
 
-// For every state: its sequence in sorted order, and the state before it. One block per chunk.
+// For every state: its sequence in sorted order, and the previous state. One block per chunk.
 extern "C" __global__ void describe_states(
     const u32* chunks, const u32* active, const u32* offsets, u32* sequence, u32* previous
 ) {
@@ -28,7 +28,7 @@ extern "C" __global__ void describe_states(
     }
 }
 
-// Row r of y is row from[r] of x, or zero. One block per row.
+// Row r of y is row from[r] of x, or 0. One block per row.
 extern "C" __global__ void gather(u32 columns, const float* x, const u32* from, float* y) {
     u64 row = blockIdx.x;
     u32 source = from[row];
@@ -37,7 +37,7 @@ extern "C" __global__ void gather(u32 columns, const float* x, const u32* from, 
     }
 }
 
-// Sums of the rows of x that belong together: segment s (blockIdx.x) is the rows `order[begin..end]`.
+// Sums segments of rows of x: segment s (blockIdx.x) consists of the rows `order[begin..end]`.
 extern "C" __global__ void segment_sums(
     u32 columns, const float* x, const u32* order, const u32* segments, float* sums
 ) {
@@ -66,12 +66,12 @@ extern "C" __global__ void segment_totals(u32 columns, const float* sums, const 
     table[(u64)blockIdx.x * columns + column] = sum;
 }
 
-// What is made of the states of a slot, as in the host's launches.
+// Kinds of pooling, as in the host's launches.
 #define POOL_MEAN 0u
 #define POOL_MAXIMUM 1u
 #define POOL_LAST 2u
 
-// The steps `begin` to `end` of a sequence that make a slot of its pooled vector.
+// The steps `begin` to `end` of a sequence that belong to a slot of its pooled vector.
 struct Steps {
     u32 begin, end;
 };
@@ -92,8 +92,8 @@ static __device__ __forceinline__ Steps slot_steps(u32 kind, u32 slot_bytes, u32
     return steps;
 }
 
-// The mean or the largest value over a slot (blockIdx.z) of each sequence (blockIdx.x), a thread per column; with `ids`
-// the rows are those of an embedding.
+// The mean or the maximum over a slot (blockIdx.z) of each sequence (blockIdx.x), with one thread per column; with
+// `ids`, the rows are those of an embedding.
 extern "C" __global__ void pool(
     u32 columns, u32 rows_per_chunk, const u32* chunks, const u32* offsets, const u32* lengths, u32 kind, u32 slot_bytes,
     u32 reversed, const float* x, const u32* ids, float* y
@@ -157,7 +157,7 @@ extern "C" __global__ void pool_backward(
     }
 }
 
-// Row r of x becomes row places[r] * stride + offset of y.
+// Copies row r of x to row places[r] * stride + offset of y.
 extern "C" __global__ void put_rows(
     u64 count, u32 columns, const u32* places, u32 stride, u32 offset, const float* x, float* y
 ) {
@@ -168,7 +168,7 @@ extern "C" __global__ void put_rows(
     }
 }
 
-// Row r of y is the sum of rows ids[r] of a table and other_ids[r] of another.
+// Row r of y is the sum of row ids[r] of a table and row other_ids[r] of another.
 extern "C" __global__ void add_looked_up(
     u64 count, u32 columns, const float* table, const u32* ids, const float* other, const u32* other_ids, float* y
 ) {
@@ -179,7 +179,7 @@ extern "C" __global__ void add_looked_up(
     }
 }
 
-// Row r of y becomes row places[r] * stride + offset of x.
+// Copies row places[r] * stride + offset of x to row r of y.
 extern "C" __global__ void take_rows(
     u64 count, u32 columns, const u32* places, u32 stride, u32 offset, const float* x, float* y
 ) {
@@ -190,7 +190,7 @@ extern "C" __global__ void take_rows(
     }
 }
 
-// Column c of x `[rows, columns]` becomes column first + c of y `[rows, total]`.
+// Copies column c of x `[rows, columns]` to column first + c of y `[rows, total]`.
 extern "C" __global__ void put_columns(u64 count, u32 columns, u32 total, u32 first, const float* x, float* y) {
     u64 index = (u64)blockIdx.x * blockDim.x + threadIdx.x;
     if (index < count) {
@@ -198,7 +198,7 @@ extern "C" __global__ void put_columns(u64 count, u32 columns, u32 total, u32 fi
     }
 }
 
-// Column c of y `[rows, columns]` becomes column first + c of x `[rows, total]`.
+// Copies column first + c of x `[rows, total]` to column c of y `[rows, columns]`.
 extern "C" __global__ void take_columns(u64 count, u32 columns, u32 total, u32 first, const float* x, float* y) {
     u64 index = (u64)blockIdx.x * blockDim.x + threadIdx.x;
     if (index < count) {

@@ -1,27 +1,28 @@
-// The LSTM (Hochreiter and Schmidhuber 1997, forget gate of Gers et al. 2000) over packed sequences; gates in the
-// order input, forget, candidate, output.
+// The LSTM (Hochreiter and Schmidhuber 1997, forget gate of Gers et al. 2000) over packed sequences; gates in the order
+// input, forget, candidate, output.
 //
-// `lstm_forward_*` and `lstm_backward_*` run a whole layer in one launch. A group of blocks beside each other in x takes a
-// chunk of sequences from its first step to its last; each of its blocks owns some units, and its threads hold the
-// recurrent weights of these in registers for all steps: 128 each. What the blocks of a group tell one another passes
+// `lstm_forward_*` and `lstm_backward_*` run a whole layer in one launch. A group of adjacent blocks in x processes a
+// chunk of sequences from its first step to its last. Each block owns some units, and its threads keep the recurrent
+// weights of these units in registers for all steps: 128 weights per thread. The blocks of a group exchange data
 // through global memory, with a barrier of the group between steps, so all blocks of the launch must be resident. The
 // layers of both directions are two jobs of the same launch (blockIdx.z). The number in a kernel's name is the largest
-// state that it is for.
+// state that it supports.
 //
-// A step is short, so what counts is how often it waits: what does not come from the step before is read ahead of the
-// barrier, and sums that several threads share are put together between the lanes of a warp, without shared memory.
+// A step is short, so performance depends on how often it waits. Data that do not depend on the previous step are read
+// before the barrier, and sums shared by several threads are combined between the lanes of a warp, without shared
+// memory.
 //
-// `lstm_cell_forward` and `lstm_cell_backward` are one step for layers that are too large for this, between
-// matrix products.
+// `lstm_cell_forward` and `lstm_cell_backward` compute one step of layers that are too large for this, between matrix
+// products.
 
 // Two blocks share a multiprocessor: while one waits, the other computes.
 #define LSTM_THREADS 128u
-// Terms of each sum that a thread takes.
+// Terms of each sum per thread.
 #define DEPTH 32u
-// Their place in shared memory, four of padding included: lanes that read different parts at once find them in
-// different banks.
+// Space for these terms in shared memory, including four values of padding, so that lanes which read different parts at
+// the same time access different banks.
 #define PART (DEPTH + 4u)
-// Sequences of a chunk at most.
+// Maximum number of sequences per chunk.
 #define MOST_ROWS 32u
 
 static __device__ __forceinline__ float4 sum_over_xor(float4 value, float4 other, u32 distance) {
@@ -32,7 +33,7 @@ static __device__ __forceinline__ float4 sum_over_xor(float4 value, float4 other
     return value;
 }
 
-// Each of LANES lanes beside each other has a part of the sums of as many rows; it gets the whole sums of the row of its
+// Each of LANES adjacent lanes has a part of the sums of LANES rows; it obtains the complete sums of the row with its
 // own number.
 template <u32 LANES>
 static __device__ __forceinline__ float4 row_sums(float4 (&sums)[LANES], u32 lane) {
@@ -56,7 +57,7 @@ static __device__ __forceinline__ void add_product(float4& sum, const float (&we
     sum.w += weight[3][k] * value;
 }
 
-// The products of a thread's weights with DEPTH values, which stand in shared memory.
+// The products of a thread's weights with DEPTH values in shared memory.
 static __device__ __forceinline__ float4 products(const float (&weight)[4][DEPTH], const float* values) {
     float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
@@ -87,12 +88,13 @@ static __device__ __forceinline__ CellForward cell_forward(
     return out;
 }
 
-// How a cell's gradients follow from that of its output and the one that the step after carries back.
+// Factors that turn the gradient of a cell's output, and the one carried back by the next step, into the cell's
+// gradients.
 struct CellSlopes {
     float i, f, g, o, cell, carry;
 };
 
-// From activated gates, the cell and the one before.
+// Computes the factors from activated gates, the cell and the previous cell.
 static __device__ __forceinline__ CellSlopes cell_slopes(
     float i, float f, float g, float o, float cell, float previous, u32 with_tanh
 ) {
@@ -119,20 +121,20 @@ static __device__ __forceinline__ CellBackward cell_backward(CellSlopes slopes, 
 struct ForwardJob {
     const float* weight;  // [4 * hidden, hidden]
     const float* bias;    // [4 * hidden]
-    const float* table;   // input products by id, or null where they are in `gates`
+    const float* table;   // input products by id, or null if they are in `gates`
     const u32* ids;
     float* gates;
     float* cells;
     float* hidden;
-    u32* counters;        // zero, one per group
+    u32* counters;        // one per group, initially 0
 };
 
-// What a unit of one state needs beside the state before.
+// Inputs of a unit in one state, in addition to the previous state.
 struct ForwardInput {
     float i, f, g, o, cell;
 };
 
-// Of row `from` of the table or a step's gates, and row `row` of the step before, where there is one.
+// Reads row `from` of the table or of a step's gates, and row `row` of the previous step, if there is one.
 static __device__ __forceinline__ ForwardInput forward_input(
     const float* gates, u32 from, u32 hidden, const float* cells_before, u32 row
 ) {
@@ -141,8 +143,8 @@ static __device__ __forceinline__ ForwardInput forward_input(
             cells_before ? cells_before[row * hidden] : 0.0f};
 }
 
-// A unit's gates belong to DEPTHS lanes beside each other, each with DEPTH terms of their sums; they take as many rows
-// at once, and each then has the cell of one.
+// A unit's gates belong to DEPTHS adjacent lanes, each with DEPTH terms of their sums. The lanes process DEPTHS rows at
+// once, and each then computes the cell of one row.
 template <u32 DEPTHS>
 static __device__ __forceinline__ void forward_layer(
     ForwardJob job, const u32* chunks, const u32* active, const u32* offsets, u32 chunk_count, u32 hidden,
@@ -153,7 +155,7 @@ static __device__ __forceinline__ void forward_layer(
     constexpr u32 STRIDE = DEPTHS * PART;
     constexpr u32 LOADS = MOST_ROWS * PADDED / LSTM_THREADS;
     DYNAMIC_SHARED(float, states);                   // [MOST_ROWS][DEPTHS][PART]
-    u32* ids = (u32*)(states + MOST_ROWS * STRIDE);  // [2][MOST_ROWS], of this step and the next
+    u32* ids = (u32*)(states + MOST_ROWS * STRIDE);  // [2][MOST_ROWS], for this step and the next
     float* bias = (float*)(ids + 2 * MOST_ROWS);     // [4][UNITS]
     u32 depth = threadIdx.x % DEPTHS;
     u32 unit = threadIdx.x / DEPTHS;
@@ -266,15 +268,15 @@ struct BackwardJob {
     float* gates;         // activated; their gradients before activation afterwards
     const float* cells;
     const float* dh;      // [states, hidden]
-    float* exchange;      // [groups, 2, blocks of a group, rows of a chunk, hidden filled up to DEPTHS * DEPTH]
-    u32* counters;        // zero, one per group
+    float* exchange;      // [groups, 2, blocks of a group, rows of a chunk, hidden padded to DEPTHS * DEPTH]
+    u32* counters;        // one per group, initially 0
     u64 unused[2];
 };
 
-// Each block makes its units' gates' gradients and what they contribute to the gradient of all units one step
-// before; the blocks' contributions are added in their order. For the gates' gradients a thread has one unit and every
-// DEPTHS-th row; in the product it has four columns of the step before and DEPTH of the block's gates, and PARTS lanes
-// beside each other share a sum.
+// Each block computes the gradients of its units' gates and their contributions to the gradients of all units one step
+// before; the blocks' contributions are added in order of the blocks. For the gradients of the gates, each thread has
+// one unit and every DEPTHS-th row. In the product, it has four columns of the step before and DEPTH of the block's
+// gates, and PARTS adjacent lanes share a sum.
 template <u32 DEPTHS>
 static __device__ __forceinline__ void backward_layer(
     BackwardJob job, const u32* chunks, const u32* active, const u32* offsets, u32 chunk_count,
@@ -286,7 +288,7 @@ static __device__ __forceinline__ void backward_layer(
     constexpr u32 WIDTH = PARTS * PART;
     constexpr u32 ROWS = MOST_ROWS / DEPTHS;
     DYNAMIC_SHARED(float, slopes);  // [MOST_ROWS][PARTS][PART]
-    float* carry = slopes + MOST_ROWS * WIDTH + threadIdx.x;  // [ROWS][LSTM_THREADS], each thread its own
+    float* carry = slopes + MOST_ROWS * WIDTH + threadIdx.x;  // [ROWS][LSTM_THREADS], separate for each thread
     u32 unit = threadIdx.x % UNITS;
     u32 lane = threadIdx.x / UNITS;
     u32 column = blockIdx.x * UNITS + unit;
@@ -334,7 +336,8 @@ static __device__ __forceinline__ void backward_layer(
                     );
                 }
             }
-            // The first step of all has nothing to wait for; that of another chunk waits until what was sent last is read.
+            // The very first step has nothing to wait for; the first step of a later chunk waits until the data sent
+            // last have been read.
             if (index != blockIdx.y || later > 0) {
                 turns++;
                 group_barrier(job.counters + blockIdx.y, turns);
@@ -425,7 +428,7 @@ extern "C" __global__ void __launch_bounds__(LSTM_THREADS, 2) lstm_backward_256(
     );
 }
 
-// One step of `rows` sequences whose gates before activation, bias left out, are `gates`.
+// One step of `rows` sequences; `gates` are before activation and without bias.
 extern "C" __global__ void lstm_cell_forward(
     u32 rows, u32 hidden, u32 with_tanh, const float* bias, const float* previous, float* gates, float* cells,
     float* states
@@ -449,7 +452,7 @@ extern "C" __global__ void lstm_cell_forward(
     states[index] = out.hidden;
 }
 
-// The same backwards; the first `later` sequences have a step after this one.
+// The backward pass of one step; the first `later` sequences have a next step.
 extern "C" __global__ void lstm_cell_backward(
     u32 rows, u32 later, u32 hidden, u32 with_tanh, float* gates, const float* cells, const float* previous,
     const float* dh, float* carry

@@ -1,5 +1,5 @@
 // Batch normalisation (Ioffe and Szegedy 2015) in PyTorch's form. Sums are in double precision, first over pieces of
-// rows (blockIdx.y), then over the pieces. Blocks are SUM_COLUMNS columns by SUM_LANES lanes.
+// rows (blockIdx.y), then over the pieces. Blocks have SUM_COLUMNS columns times SUM_LANES lanes.
 
 // Adds the lanes of a block; the sum is in lane 0.
 static __device__ double lanes_sum(double value, double* working) {
@@ -14,7 +14,7 @@ static __device__ double lanes_sum(double value, double* working) {
     return value;
 }
 
-// Sums of x, or with a centre those of the squared distances from it.
+// Sums of x or, with a centre, of the squared distances from it.
 extern "C" __global__ void norm_sums(
     u32 rows, u32 columns, u32 piece, const float* x, const double* centre, double* sums
 ) {
@@ -85,7 +85,7 @@ extern "C" __global__ void norm_apply(
     }
 }
 
-// Sums of the gradient, and after all of these those of the gradient times the normalised input.
+// Sums of the gradient, followed by those of the gradient times the normalised input.
 extern "C" __global__ void norm_gradient_sums(
     u32 rows, u32 columns, u32 piece, const float* x, const float* mean, const float* scale, const float* gradient,
     double* sums
@@ -108,7 +108,7 @@ extern "C" __global__ void norm_gradient_sums(
     }
 }
 
-// Adds to the gradients of weight and bias; keeps both totals, `[2, columns]`.
+// Adds to the gradients of weight and bias; stores both totals, `[2, columns]`.
 extern "C" __global__ void norm_gradient_totals(
     u32 columns, u32 pieces, const double* sums, float* weight_gradient, float* bias_gradient, float* totals
 ) {

@@ -1,5 +1,5 @@
-// The norm that gradients are clipped by, Adam (Kingma and Ba 2015) with decoupled weight decay (Loshchilov and
-// Hutter 2019), and the average of the weights.
+// The gradient norm for clipping, Adam (Kingma and Ba 2015) with decoupled weight decay (Loshchilov and Hutter 2019),
+// and the average of the weights.
 
 // One partial sum per block, over `piece` values.
 extern "C" __global__ void squares(u64 count, u32 piece, const float* values, double* sums) {
@@ -33,7 +33,7 @@ extern "C" __global__ void adam(
     }
 }
 
-// Moves an average by a share of its distance to the values.
+// Moves an average towards the values by a share of the difference.
 extern "C" __global__ void average(u64 count, float share, const float* values, float* average) {
     u64 index = (u64)blockIdx.x * blockDim.x + threadIdx.x;
     if (index < count) {

@@ -1,6 +1,6 @@
 // Operations on the rows of a matrix.
 
-// Every row of y is the bias.
+// Sets every row of y to the bias.
 extern "C" __global__ void fill_rows(u64 count, u32 columns, const float* bias, float* y) {
     u64 index = (u64)blockIdx.x * blockDim.x + threadIdx.x;
     if (index < count) {
@@ -8,7 +8,7 @@ extern "C" __global__ void fill_rows(u64 count, u32 columns, const float* bias, 
     }
 }
 
-// Sums of columns, first over pieces of rows (blockIdx.y), then over the pieces. Blocks are SUM_COLUMNS columns by
+// Sums of columns, first over pieces of rows (blockIdx.y), then over the pieces. Blocks have SUM_COLUMNS columns times
 // SUM_LANES lanes.
 extern "C" __global__ void column_sums(u32 rows, u32 columns, u32 piece, const float* x, float* sums) {
     DYNAMIC_SHARED(float, working);
@@ -40,7 +40,7 @@ extern "C" __global__ void add_column_totals(u32 pieces, u32 columns, const floa
     }
 }
 
-// Softmax of a row by a warp; returns the largest logit and the sum of the exponentials.
+// Softmax numerators of a row, computed by a warp; returns the largest logit and the sum of the exponentials.
 static __device__ __forceinline__ float2 softmax_row(u32 classes, float* row) {
     u32 lane = threadIdx.x % WARP;
     float largest = LOWEST;
@@ -58,7 +58,7 @@ static __device__ __forceinline__ float2 softmax_row(u32 classes, float* row) {
     return found;
 }
 
-// A warp per row.
+// One warp per row.
 extern "C" __global__ void softmax(u32 rows, u32 classes, float* logits) {
     u32 row = blockIdx.x * (blockDim.x / WARP) + threadIdx.x / WARP;
     if (row >= rows) {
@@ -71,7 +71,7 @@ extern "C" __global__ void softmax(u32 rows, u32 classes, float* logits) {
     }
 }
 
-// The sum of a block's losses, one of each warp.
+// The sum of a block's losses, one per warp.
 static __device__ __forceinline__ void store_losses(
     u32 warp, u32 lane, double loss, double* working, double* losses
 ) {
@@ -88,7 +88,7 @@ static __device__ __forceinline__ void store_losses(
     }
 }
 
-// A warp per row; one partial sum of the loss per block.
+// One warp per row; one partial sum of the loss per block.
 extern "C" __global__ void cross_entropy(
     u32 rows, u32 classes, float* logits, const u32* targets, float scale, double* losses
 ) {
@@ -106,7 +106,7 @@ extern "C" __global__ void cross_entropy(
             }
         } else {
             float of_target = values[target];
-            // Every lane has read it before any lane writes its exponential.
+            // Every lane must read the target before any lane overwrites it with its exponential.
             __syncwarp();
             float2 found = softmax_row(classes, values);
             loss = log((double)found.y) - ((double)of_target - (double)found.x);
@@ -119,7 +119,8 @@ extern "C" __global__ void cross_entropy(
     store_losses(warp, lane, loss, working, losses);
 }
 
-// The same with class weights and label smoothing: a target keeps `kept` of itself, and every class gets `spread` of it.
+// Same as `cross_entropy` with class weights and label smoothing: a target keeps the share `kept`, and every class
+// receives `spread`.
 extern "C" __global__ void weighted_cross_entropy(
     u32 rows, u32 classes, float* logits, const u32* targets, const float* weights, float kept, float spread,
     float scale, double* losses
@@ -133,7 +134,7 @@ extern "C" __global__ void weighted_cross_entropy(
         float* values = logits + (u64)row * classes;
         u32 target = targets[row];
         float own = kept * weights[target];
-        // There are few classes: every lane adds all of them up, in one order.
+        // There are few classes: every lane sums all of them in the same order.
         float all = 0.0f;
         double weighted = 0.0;
         for (u32 column = 0; column < classes; column++) {
@@ -142,7 +143,7 @@ extern "C" __global__ void weighted_cross_entropy(
         }
         float share = own + spread * all;
         double of_targets = (double)own * (double)values[target] + (double)spread * weighted;
-        // Every lane has read the row before any lane writes its exponentials.
+        // Every lane must read the row before any lane overwrites it with its exponentials.
         __syncwarp();
         float2 found = softmax_row(classes, values);
         loss = (double)share * (log((double)found.y) + (double)found.x) - of_targets;
@@ -155,7 +156,7 @@ extern "C" __global__ void weighted_cross_entropy(
     store_losses(warp, lane, loss, working, losses);
 }
 
-// total[slot] is the sum of `count` values, by one block.
+// Sets totals[slot] to the sum of `count` values. One block.
 extern "C" __global__ void total(u32 count, const double* values, u32 slot, double* totals) {
     DYNAMIC_SHARED(double, working);
     double sum = 0.0;
@@ -174,7 +175,7 @@ static __device__ __forceinline__ u64 mix_bits(u64 bits) {
     return bits ^ (bits >> 31);
 }
 
-// y = x times the dropout factor of its place; x and y may be the same.
+// y = x times the dropout factor of its place; x and y may be the same buffer.
 extern "C" __global__ void dropout(
     u64 count, u32 columns, u64 stream, float rate, const u32* places, const float* x, float* y
 ) {
@@ -228,7 +229,7 @@ extern "C" __global__ void mix(
     }
 }
 
-// The gradient of the layers that a mix reads: those of row r are the weighted row sums[r] of dy.
+// The gradient of the layers that a mix reads: that of row r is row sums[r] of dy, weighted.
 extern "C" __global__ void mix_layers_backward(
     u64 count, u32 layers, u32 columns, const u32* sums, const float* weight, const float* gamma, const float* dy,
     float* dx
@@ -261,7 +262,7 @@ extern "C" __global__ void mix_products(
     }
 }
 
-// One thread: `products` has one sum per layer.
+// One thread; `products` contains one sum per layer.
 extern "C" __global__ void mix_gradients(
     u32 layers, const double* products, const float* weight, const float* gamma, float* weight_gradient,
     float* gamma_gradient

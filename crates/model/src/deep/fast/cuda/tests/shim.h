@@ -1,5 +1,5 @@
-// Stands in for a CUDA device where the kernels are compiled as C++: threads are fibers that run one at a time and give
-// way at barriers, so that a missing barrier is seen as wrong values when their order changes.
+// Emulates a CUDA device when the kernels are compiled as C++: threads are fibers that run one at a time and yield at
+// barriers, so that a missing barrier shows up as wrong values if the order of threads changes.
 
 #include <cmath>
 #include <csetjmp>
@@ -77,7 +77,7 @@ static void give_way(Waiting waiting) {
     }
 }
 
-// Waits until `count` threads have come.
+// Waits until `count` threads have arrived.
 static void pass(Gate& gate, unsigned count, Waiting waiting) {
     current->generation = gate.generation;
     if (++gate.arrived == count) {
@@ -177,13 +177,13 @@ static Fiber* fiber_at(size_t index) {
     return fibers[index];
 }
 
-// Runs these blocks to their end; false where they wait for ever.
+// Runs these blocks to completion; returns false on a deadlock.
 static bool run_blocks(std::vector<Block>& blocks, unsigned threads, size_t shared, bool backwards) {
     std::vector<Fiber*> fibers;
     for (Block& block : blocks) {
         block.alive = threads;
         block.warps.resize((threads + 31) / 32);
-        // Shared memory begins as not-a-number.
+        // Shared memory is initialised to NaN.
         block.shared.assign(shared / 8 + 2, std::nan(""));
         for (unsigned thread = 0; thread < threads; thread++) {
             Fiber* fiber = fiber_at(fibers.size());
@@ -233,7 +233,7 @@ struct Entry {
 
 extern const Entry entries[];
 
-// 0, or 1 where the number of arguments is not the kernel's, 2 where its threads wait for ever.
+// Returns 0 on success, 1 if the number of arguments is not the kernel's, 2 if its threads are deadlocked.
 extern "C" int emulate(
     unsigned index, unsigned x, unsigned y, unsigned z, unsigned threads, size_t shared, int together, int backwards,
     void** arguments, unsigned count
