@@ -223,7 +223,7 @@ pub(crate) fn fit_classifier(
         let to_continue = if averages { Some(use_averages(learner, &statistics)?) } else { None };
         let probabilities = learner.validate()?;
         if !probabilities.iter().all(|value| value.is_finite()) {
-            let place = "the predictions for the validation flows";
+            let place = "the output for the validation flows";
             return in_epoch(Err(diverged(TRAINING, place, "contains numbers that are not finite")), TRAINING, epoch)
                 .map(|_| Vec::new());
         }

@@ -113,7 +113,7 @@ impl Elmo {
 pub enum Reading {
     /// The mean, without normalisation.
     Mean,
-    /// The means of eight segments, normalised, as in the published tables.
+    /// The means of eight segments, normalised, as in the tables' experiments.
     Segments,
     /// Attention over eight segments, normalised.
     Attention,

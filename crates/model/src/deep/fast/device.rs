@@ -246,7 +246,7 @@ pub(crate) trait Device: Send + Sized {
     /// Returns the number of sequences per chunk for a batch of `rows`; see [`Packing`].
     fn rows_per_chunk(&self, hidden: usize, rows: usize) -> usize;
 
-    /// Whether the device has room to keep this many values, instead of receiving copies of parts as needed.
+    /// Whether it is better to keep this many values on the device than to copy parts of them as needed.
     fn keeps(&self, _length: usize) -> bool {
         false
     }

@@ -160,7 +160,7 @@ impl<D: Device> Run<'_, D> {
         }
     }
 
-    /// Checks two layers, launched together or one after the other, over separate rows or a shared embedding.
+    /// Runs two layers, launched together or one after the other, over separate rows or a shared embedding.
     fn lstm(&mut self, lengths: &[u32], shape: LstmShape, vocabulary: Option<usize>, together: bool) {
         let LstmShape { inputs, hidden, activation } = shape;
         let name =

@@ -1,4 +1,4 @@
-//! Twenty training steps of whole models on a device and on the processor.
+//! Twenty training steps of whole models on a device and on the CPU.
 
 use rand::RngExt;
 
