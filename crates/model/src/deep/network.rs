@@ -151,14 +151,14 @@ pub(crate) struct Branch {
     pub marks: usize,
 }
 
-/// A network. Of a flow it reads the branches' columns one after the other, each `[steps, channels]`.
+/// A network. Its input is the branches' columns one after the other, each `[steps, channels]`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Network {
     /// One or more branches.
     pub branches: Vec<Branch>,
     /// Layers after the branches; the last layer outputs one logit per class.
     pub trunk: Vec<Layer>,
-    /// A network. Its input is the branches' columns one after the other, each `[steps, channels]`.
+    /// Number of classes.
     pub classes: usize,
 }
 
