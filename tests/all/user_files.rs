@@ -166,7 +166,7 @@ fn a_folder_that_is_no_run_is_not_replaced() {
     assert!(project.path("results/small-small-full/records.jsonl").is_file());
     fs::remove_dir_all(project.path("results/small-small-full")).unwrap();
     project.write("results/small-small-full", "mine");
-    project.refused(&RUN, &["results/small-small-full", "is no folder"]);
+    project.refused(&RUN, &["results/small-small-full", "is not a folder"]);
     assert_eq!(fs::read_to_string(project.path("results/small-small-full")).unwrap(), "mine");
 }
 

@@ -1,4 +1,4 @@
-//! Prints time, end points and length of every packet of a capture, and what could not be decoded.
+//! Prints time, endpoints and length of every packet of a capture, and what could not be decoded.
 //!
 //!     cargo run --release -p etcbench-capture --example packets -- traffic.pcapng.gz
 

@@ -1,5 +1,5 @@
-//! Zip archives, as datasets are published: their members are listed, and opened as streams that are
-//! checked against the archive's sizes and checksums, without unpacking anything to disk.
+//! Zip archives, the form in which many datasets are published. Members are listed, and opened as streams that are
+//! checked against the sizes and checksums in the archive, without unpacking anything to disk.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -10,11 +10,11 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::compression::{Compression, ExpansionLimits, Guarded, Metered};
 
-/// The first bytes of a zip archive: of a member, or of an archive without members.
+/// The first bytes of a zip archive with members, and of one without.
 const ZIP_MAGICS: [&[u8]; 2] = [b"PK\x03\x04", b"PK\x05\x06"];
 
-/// Why an archive or one of its members cannot be read. Damage inside a member's data is found while
-/// it is read and is a [`super::CompressionFault`] of the stream.
+/// Why an archive or one of its members cannot be read. Damage inside a member's data is only found while reading it,
+/// and is a [`super::CompressionFault`] of the stream.
 #[derive(Debug, Error)]
 pub enum ArchiveError {
     /// The file cannot be opened.
@@ -22,7 +22,7 @@ pub enum ArchiveError {
     Open {
         /// The archive.
         archive: PathBuf,
-        /// What the file system says.
+        /// Error reported by the file system.
         source: std::io::Error,
     },
     /// The directory of the archive cannot be read.
@@ -30,25 +30,25 @@ pub enum ArchiveError {
     Damaged {
         /// The archive.
         archive: PathBuf,
-        /// What is wrong.
+        /// Description of the problem.
         problem: String,
     },
-    /// Two members have one name.
+    /// Two members have the same name.
     #[error("{}: two members have the same name{}; unpack the archive with another program and keep one of the two", archive.display(), name.as_ref().map_or(String::new(), |name| format!(", {}", name.escape_debug())))]
     DuplicateNames {
         /// The archive.
         archive: PathBuf,
-        /// The name, where it is known.
+        /// The name, if known.
         name: Option<String>,
     },
-    /// There is no such member.
+    /// No such member exists.
     #[error("{}: the archive has no member {member}{advice}", archive.display())]
     NoSuchMember {
         /// The archive.
         archive: PathBuf,
-        /// The member asked for.
+        /// The requested member.
         member: String,
-        /// The nearest name, if any is near.
+        /// The nearest name, if any is similar.
         advice: String,
     },
     /// The member is encrypted.
@@ -59,7 +59,7 @@ pub enum ArchiveError {
         /// The member.
         member: String,
     },
-    /// The member is compressed in a way that is not read.
+    /// The member is compressed with an unsupported method.
     #[error(
         "{}!{member}: compression method {method} is not supported (supported are stored, deflate, deflate64, bzip2, \
          xz and zstd); unpack the archive",
@@ -80,34 +80,34 @@ pub enum ArchiveError {
 pub struct Member {
     /// Its path inside the archive, with `/` between folders and without `./`.
     pub name: String,
-    /// Its size in bytes when unpacked, as the archive declares it; reading checks it.
+    /// Uncompressed size in bytes, as declared in the archive; verified while reading.
     pub size: u64,
-    /// Its size in the archive.
+    /// Compressed size in bytes.
     pub compressed_size: u64,
-    /// CRC-32 of its unpacked bytes (ISO 3309), as the archive declares it; reading checks it.
+    /// CRC-32 of the uncompressed bytes (ISO 3309), as declared in the archive; verified while reading.
     pub crc32: u32,
-    /// Whether it is encrypted, and so cannot be opened.
+    /// Whether the member is encrypted, and so cannot be opened.
     pub encrypted: bool,
-    /// Whether it is a symbolic link, whose bytes are the path it leads to.
+    /// Whether the member is a symbolic link; its bytes are then the target path.
     pub is_link: bool,
 }
 
 impl Member {
-    /// Whether its name leads out of the folder that the archive is unpacked into.
+    /// Whether the name leads outside the folder that the archive is unpacked into.
     pub fn leads_out(&self) -> bool {
         self.name.starts_with('/') || self.name.split('/').any(|part| part == "..")
     }
 }
 
-/// Whether a file that begins so is a zip archive.
+/// Whether a file with these first bytes is a zip archive.
 pub fn is_archive(head: &[u8]) -> bool {
     ZIP_MAGICS.iter().any(|magic| head.starts_with(magic))
 }
 
-/// The files in an archive (folders left out), in the archive's order.
+/// Lists the files in an archive (without folders), in the archive's order.
 ///
 /// # Errors
-/// The archive cannot be opened, its directory is damaged, or two members have one name.
+/// The archive cannot be opened, its directory is damaged, or two members have the same name.
 pub fn members(archive: &Path) -> Result<Vec<Member>, ArchiveError> {
     let zip = open(archive)?;
     let mut members = Vec::new();
@@ -115,9 +115,9 @@ pub fn members(archive: &Path) -> Result<Vec<Member>, ArchiveError> {
     for index in 0..zip.len() {
         let entry = zip.by_index_data(index).map_err(|error| damaged(archive, &error))?;
         let name = name_of(&entry);
-        // A folder whose name ends in a backslash is none to the `zip` crate.
+        // The `zip` crate does not recognise folders whose names end in a backslash.
         if !entry.is_dir() && !name.ends_with('/') {
-            // Two spellings of one path, such as `a\b` and `./a/b`.
+            // Catches two spellings of one path, such as `a\b` and `./a/b`.
             if !names.insert(name.clone()) {
                 return Err(ArchiveError::DuplicateNames { archive: archive.to_owned(), name: Some(name) });
             }
@@ -134,12 +134,12 @@ pub fn members(archive: &Path) -> Result<Vec<Member>, ArchiveError> {
     Ok(members)
 }
 
-/// Opens a member as a stream of its unpacked bytes, with the default [`ExpansionLimits`].
+/// Opens a member as a stream of its uncompressed bytes, with the default [`ExpansionLimits`].
 ///
 /// # Errors
-/// Like [`members`]; there is no such member, it is encrypted, or its compression is not supported.
-/// Reading fails with a [`super::CompressionFault`] where the data is damaged, where size or checksum are not the
-/// archive's, and past the limits.
+/// Those of [`members`]; no such member exists, it is encrypted, or its compression is not supported. Reading fails
+/// with a [`super::CompressionFault`] if the data is damaged, if size or checksum differ from the archive's directory,
+/// or past the limits.
 pub fn open_member(archive: &Path, name: &str) -> Result<MemberReader, ArchiveError> {
     open_member_with(archive, name, ExpansionLimits::default())
 }
@@ -147,7 +147,7 @@ pub fn open_member(archive: &Path, name: &str) -> Result<MemberReader, ArchiveEr
 /// Like [`open_member`], with other limits.
 ///
 /// # Errors
-/// Like [`open_member`].
+/// Those of [`open_member`].
 pub fn open_member_with(archive: &Path, name: &str, limits: ExpansionLimits) -> Result<MemberReader, ArchiveError> {
     let mut zip = open(archive)?;
     let mut names = Vec::new();
@@ -194,7 +194,7 @@ pub fn open_member_with(archive: &Path, name: &str, limits: ExpansionLimits) -> 
     Ok(MemberReader(Guarded::new(Box::new(checked), "zip", meter, limits)))
 }
 
-/// The unpacked bytes of a member.
+/// Reader of a member's uncompressed bytes.
 pub struct MemberReader(Guarded);
 
 impl Read for MemberReader {
@@ -203,7 +203,7 @@ impl Read for MemberReader {
     }
 }
 
-/// Compares a member's bytes with what the archive declares of them.
+/// Verifies a member's bytes against size and checksum in the archive's directory.
 struct Checked {
     stream: Box<dyn Read + Send>,
     crc: flate2::Crc,
@@ -218,10 +218,10 @@ impl Read for Checked {
         if count == 0 && !target.is_empty() {
             // `Crc` counts modulo 2^32.
             if self.crc.amount() != self.size as u32 {
-                return Err(std::io::Error::other("the member is shorter or longer than the archive says"));
+                return Err(std::io::Error::other("the member is shorter or longer than the archive declares"));
             }
             if self.crc.sum() != self.crc32 {
-                return Err(std::io::Error::other("the member's checksum is not the archive's"));
+                return Err(std::io::Error::other("the member's checksum does not match the archive"));
             }
         }
         Ok(count)
@@ -241,7 +241,7 @@ fn damaged(archive: &Path, error: &zip::result::ZipError) -> ArchiveError {
     ArchiveError::Damaged { archive: archive.to_owned(), problem: error.to_string() }
 }
 
-/// The name as text, whatever its encoding, as a path with `/`.
+/// Returns the name as text, whatever its encoding, with `/` as separator.
 fn name_of(entry: &zip::read::ZipFileEntry<'_>) -> String {
     match entry.name() {
         Ok(name) => plain_path(&name),
@@ -249,13 +249,13 @@ fn name_of(entry: &zip::read::ZipFileEntry<'_>) -> String {
     }
 }
 
-/// A path without `./` and doubled slashes. A name with backslashes and no slash was written by a program of Windows
-/// that puts the one where the format wants the other; Info-ZIP reads it so too.
+/// Removes `./` and doubled slashes. A name with backslashes but no slash comes from a Windows program that writes
+/// backslashes where the format requires slashes; Info-ZIP interprets it the same way.
 fn plain_path(name: &str) -> String {
     let separator = if name.contains('/') { '/' } else { '\\' };
     let mut parts: Vec<&str> = Vec::new();
     for (index, part) in name.split(separator).enumerate() {
-        // The empty parts before and after stay: an absolute path, and a folder.
+        // Keep the first empty part of an absolute path; the last, of a folder, is added below.
         if part != "." && (!part.is_empty() || index == 0) {
             parts.push(part);
         }

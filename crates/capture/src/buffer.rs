@@ -1,13 +1,14 @@
-//! A window onto a byte stream: the bytes not yet consumed, in one piece, as many as a record needs.
+//! A window onto a byte stream: the unconsumed bytes in one contiguous slice, as many as a record needs.
 
 use std::io::{ErrorKind, Read};
 use std::ops::Range;
 
-/// Bytes asked of the stream at a time. Records are parsed in place, so a large window makes moves rare.
+/// Number of bytes requested from the stream at a time. Records are parsed in place, so a large window makes moves
+/// rare.
 const READ_SIZE: usize = 1 << 18;
 
-/// The window. Its memory is at most the longest record asked for with [`StreamBuffer::fill`] plus
-/// one read; it grows as bytes arrive, never by what a length field promises.
+/// The window. Its memory is at most the longest record requested with [`StreamBuffer::fill`] plus one read; it grows
+/// as bytes arrive, never because a length field promises them.
 pub(super) struct StreamBuffer {
     stream: Box<dyn Read + Send>,
     storage: Vec<u8>,
@@ -22,7 +23,7 @@ impl StreamBuffer {
         StreamBuffer { stream, storage: vec![0; 2 * READ_SIZE], window: 0..0, offset: 0, ended: false }
     }
 
-    /// Reads until at least `length` bytes are in the window or the stream ends; gives how many are there.
+    /// Reads until the window contains at least `length` bytes or the stream ends; returns the window's length.
     pub(super) fn fill(&mut self, length: usize) -> std::io::Result<usize> {
         while self.window.len() < length && !self.ended {
             if self.storage.len() - self.window.end < READ_SIZE {
@@ -43,34 +44,34 @@ impl StreamBuffer {
         Ok(self.window.len())
     }
 
-    /// The bytes in the window.
+    /// Returns the bytes in the window.
     pub(super) fn data(&self) -> &[u8] {
         &self.storage[self.window.clone()]
     }
 
-    /// Where the window begins in [`StreamBuffer::bytes_at`]'s coordinates.
+    /// Returns where the window begins in the coordinates of [`StreamBuffer::bytes_at`].
     pub(super) fn start(&self) -> usize {
         self.window.start
     }
 
-    /// Bytes by position in the storage, valid until the next `fill`, even when consumed.
+    /// Returns bytes by position in the storage, valid until the next `fill`, even after being consumed.
     pub(super) fn bytes_at(&self, range: Range<usize>) -> &[u8] {
         &self.storage[range]
     }
 
-    /// Drops the window's first bytes.
+    /// Drops bytes from the start of the window.
     pub(super) fn consume(&mut self, length: usize) {
         debug_assert!(length <= self.window.len());
         self.window.start += length;
         self.offset += length as u64;
     }
 
-    /// Position of the window's first byte in the stream.
+    /// Returns the position of the window's first byte in the stream.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Position after the last byte read from the stream.
+    /// Returns the position after the last byte read from the stream.
     pub(super) fn read_offset(&self) -> u64 {
         self.offset + self.window.len() as u64
     }
@@ -80,7 +81,7 @@ impl StreamBuffer {
 mod tests {
     use super::*;
 
-    /// Gives its bytes one at a time, interrupted now and then.
+    /// Returns its bytes one at a time, with occasional interrupts.
     struct Dripping(Vec<u8>, usize);
 
     impl Read for Dripping {

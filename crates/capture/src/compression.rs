@@ -1,5 +1,5 @@
-//! Compressed streams: gzip, bzip2, xz and zstd, told by their first bytes and never by a file's name,
-//! are read as streams, one inside another if need be, and never past stated limits.
+//! Compressed streams: gzip, bzip2, xz and zstd are detected by their first bytes, never by file name, and decompressed
+//! as streams, nested if need be, up to fixed limits.
 
 use std::fmt;
 use std::io::{BufReader, Cursor, ErrorKind, Read};
@@ -8,49 +8,49 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use thiserror::Error;
 
-/// Layers of compression that are opened, one inside the other (a `.pcap.gz` in a zip archive is one).
+/// Maximum number of nested compressions to open (a `.pcap.gz` in a zip archive counts as one).
 const MOST_LAYERS: usize = 3;
-/// The largest window of xz and zstd that is allocated, as a power of two: 128 MiB, zstd's own limit, and twice
-/// what `xz -9` needs.
+/// Largest window to allocate for xz and zstd, as a power of two: 128 MiB, zstd's own limit, and twice what `xz -9`
+/// needs.
 const LARGEST_WINDOW: u32 = 27;
-/// Bytes read of a compressed stream at a time.
+/// Number of bytes to read from a compressed stream at a time.
 const READ_SIZE: usize = 1 << 16;
 
-/// How far a compressed stream may expand. Streams are never held in memory, so these bound time, and the
-/// disk of those who unpack.
+/// Limits on the expansion of a compressed stream. Streams are never held in memory, so these limit time, and the disk
+/// space of those who unpack to disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExpansionLimits {
-    /// The most decompressed bytes of one stream.
+    /// Maximum decompressed bytes of one stream.
     pub most_bytes: u64,
-    /// The most decompressed bytes per compressed byte, once there are more than `free_bytes`.
+    /// Maximum decompressed bytes per compressed byte, once there are more than `free_bytes`.
     pub most_ratio: u64,
-    /// Decompressed bytes up to which the ratio is not looked at: small streams of zeros are harmless.
+    /// Number of decompressed bytes up to which the ratio is not checked: small streams of zeros are harmless.
     pub free_bytes: u64,
 }
 
 impl Default for ExpansionLimits {
-    /// At most 1 TiB, and at most 200 times the compressed size beyond 1 GiB. The largest capture of the
-    /// known datasets is below 100 GB, and captures rarely shrink to less than a twentieth.
+    /// At most 1 TiB, and at most 200 times the compressed size beyond 1 GiB. The largest capture of the known datasets
+    /// is below 100 GB, and captures rarely shrink to less than a twentieth.
     fn default() -> ExpansionLimits {
         ExpansionLimits { most_bytes: 1 << 40, most_ratio: 200, free_bytes: 1 << 30 }
     }
 }
 
-/// A compression that is read.
+/// A supported compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Compression {
-    /// RFC 1952, several members one after another included.
+    /// RFC 1952, including several concatenated members.
     Gzip,
-    /// As bzip2 writes it, several streams one after another included.
+    /// As written by bzip2, including several concatenated streams.
     Bzip2,
-    /// The .xz file format 1.2, several streams and padding included.
+    /// The .xz file format 1.2, including several streams and padding.
     Xz,
-    /// RFC 8878, several and skippable frames included.
+    /// RFC 8878, including several frames and skippable frames.
     Zstd,
 }
 
 impl Compression {
-    /// The compression of a stream that begins so.
+    /// Detects the compression of a stream from its first bytes.
     pub fn of(head: &[u8]) -> Option<Compression> {
         match head {
             [0x1f, 0x8b, 8, ..] => Some(Compression::Gzip),
@@ -61,7 +61,7 @@ impl Compression {
         }
     }
 
-    /// The name for messages.
+    /// Returns the name used in messages.
     pub const fn name(self) -> &'static str {
         match self {
             Compression::Gzip => "gzip",
@@ -76,7 +76,7 @@ impl Compression {
         Ok(match self {
             Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(stream)),
             Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(stream)),
-            // The window, and what the decoder keeps beside it, in KiB.
+            // In KiB: the window, and the decoder's other memory.
             Compression::Xz => {
                 Box::new(lzma_rust2::XzReader::new_mem_limit(stream, true, (1 << (LARGEST_WINDOW - 10)) + 1024))
             }
@@ -95,7 +95,7 @@ impl fmt::Display for Compression {
     }
 }
 
-/// Why a compressed stream ends before its end; found inside a [`std::io::Error`] that such a stream gives.
+/// Why a compressed stream stops early; wrapped in the [`std::io::Error`] that such a stream returns.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CompressionFault {
     /// The compressed data is damaged or cut.
@@ -103,12 +103,12 @@ pub enum CompressionFault {
     Damaged {
         /// The compression, or "zip".
         kind: &'static str,
-        /// Decompressed bytes given before it.
+        /// Number of decompressed bytes before the fault.
         given: u64,
-        /// What the decoder says.
+        /// Error reported by the decoder.
         problem: String,
     },
-    /// It expands further than [`ExpansionLimits`] allow.
+    /// The stream expands further than [`ExpansionLimits`] allow.
     #[error(
         "the {kind} data expands past {given} bytes from {compressed} compressed ones, more than {limit}: most likely a \
          decompression bomb; if you trust it, unpack it with another program"
@@ -116,34 +116,34 @@ pub enum CompressionFault {
     Expands {
         /// The compression, or "zip".
         kind: &'static str,
-        /// Decompressed bytes at that point.
+        /// Number of decompressed bytes at that point.
         given: u64,
-        /// Compressed bytes that were read for them.
+        /// Number of compressed bytes read for them.
         compressed: u64,
-        /// The limit in words.
+        /// Description of the limit.
         limit: String,
     },
 }
 
 impl CompressionFault {
-    /// The fault inside an error that a stream gave.
+    /// Returns the fault wrapped in an error of a stream.
     pub fn of(error: &std::io::Error) -> Option<&CompressionFault> {
         error.get_ref()?.downcast_ref()
     }
 }
 
-/// A stream with its compressions, if it has any, taken off.
+/// A stream with all its compressions removed.
 pub struct Decompressed {
-    /// The plain bytes. An error of it that is not the source's own holds a [`CompressionFault`].
+    /// The plain bytes. Its errors wrap a [`CompressionFault`], unless they come from the source itself.
     pub stream: Box<dyn Read + Send>,
-    /// What was taken off, from the outside in.
+    /// The removed compressions, outermost first.
     pub layers: Vec<Compression>,
 }
 
-/// Takes the compressions off a stream, as its first bytes tell them. A plain stream is given back as it was.
+/// Decompresses a stream according to its first bytes. A plain stream is returned unchanged.
 ///
 /// # Errors
-/// The first bytes cannot be read, or there are more than three compressions one inside the other.
+/// The first bytes cannot be read, or more than three compressions are nested.
 pub fn decompress(stream: impl Read + Send + 'static, limits: ExpansionLimits) -> std::io::Result<Decompressed> {
     let meter = Arc::new(Meter::default());
     let metered = Metered { stream: Box::new(stream), meter: Arc::clone(&meter) };
@@ -164,7 +164,7 @@ pub fn decompress(stream: impl Read + Send + 'static, limits: ExpansionLimits) -
             return Err(fault(CompressionFault::Damaged {
                 kind: compression.name(),
                 given: 0,
-                problem: format!("more than {MOST_LAYERS} compressions one inside the other"),
+                problem: format!("more than {MOST_LAYERS} nested compressions"),
             }));
         }
         layers.push(compression);
@@ -176,7 +176,7 @@ pub fn decompress(stream: impl Read + Send + 'static, limits: ExpansionLimits) -
     Ok(Decompressed { stream, layers })
 }
 
-/// The first bytes of a stream, at most six.
+/// Reads the first bytes of a stream, at most six.
 fn read_head(stream: &mut dyn Read) -> std::io::Result<Vec<u8>> {
     let mut head = vec![0; 6];
     let mut length = 0;
@@ -196,16 +196,16 @@ fn fault(fault: CompressionFault) -> std::io::Error {
     std::io::Error::new(ErrorKind::InvalidData, fault)
 }
 
-/// What is known of a compressed stream below its decoders.
+/// State of a compressed stream below its decoders.
 #[derive(Default)]
 pub(super) struct Meter {
-    /// Compressed bytes read.
+    /// Number of compressed bytes read.
     read: AtomicU64,
-    /// The source itself failed: its errors are no fault of the data.
+    /// Whether the source itself failed: such errors are not faults of the data.
     failed: AtomicBool,
 }
 
-/// Counts what is read.
+/// Counts the bytes read.
 pub(super) struct Metered {
     stream: Box<dyn Read + Send>,
     meter: Arc<Meter>,
@@ -226,7 +226,7 @@ impl Read for Metered {
                 self.meter.read.fetch_add(*count as u64, Ordering::Relaxed);
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // A stream inside another (a compressed member of an archive) has already reported its fault.
+            // A nested stream (a compressed member of an archive) has already reported its fault.
             Err(_) => self.meter.failed.store(true, Ordering::Relaxed),
         }
         result
@@ -240,7 +240,7 @@ pub(super) struct Guarded {
     meter: Arc<Meter>,
     limits: ExpansionLimits,
     given: u64,
-    /// Decoders promise nothing after an error, so it is repeated here.
+    /// Decoders guarantee nothing after an error, so this repeats it.
     fault: Option<CompressionFault>,
 }
 
@@ -264,9 +264,9 @@ impl Guarded {
         let compressed = self.meter.read.load(Ordering::Relaxed);
         let ExpansionLimits { most_bytes, most_ratio, free_bytes } = self.limits;
         let limit = if given > most_bytes {
-            format!("the {most_bytes} bytes that are allowed")
+            format!("the allowed {most_bytes} bytes")
         } else if given > free_bytes && given / compressed.max(1) > most_ratio {
-            format!("{most_ratio} times as many, which is allowed")
+            format!("the allowed ratio of {most_ratio}")
         } else {
             return Ok(());
         };

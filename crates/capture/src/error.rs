@@ -1,11 +1,11 @@
-//! Why a file gives no packets at all.
+//! Why no packets at all can be read from a file.
 
 use thiserror::Error;
 
 use super::archive::ArchiveError;
 use super::compression::CompressionFault;
 
-/// A capture that cannot be read. Damage after the first bytes is no error: it is reported by
+/// A capture that cannot be read. Damage after the first bytes is not an error: it is reported by
 /// [`super::CaptureSummary::damage`], so that the packets before it can be used.
 #[derive(Debug, Error)]
 pub enum CaptureError {
@@ -14,31 +14,31 @@ pub enum CaptureError {
     Open {
         /// The file.
         name: String,
-        /// What the file system says.
+        /// Error reported by the file system.
         source: std::io::Error,
     },
-    /// Reading failed part-way.
+    /// Reading failed partway.
     #[error("{name}: reading failed at byte {offset}: {source}; check the disk or the transfer and read again")]
     Read {
         /// The file.
         name: String,
-        /// Bytes read before the failure.
+        /// Number of bytes read before the failure.
         offset: u64,
-        /// What the file system says.
+        /// Error reported by the file system.
         source: std::io::Error,
     },
-    /// It is compressed, and its data is damaged from the start or expands past the limits.
+    /// The file is compressed, and its data is damaged from the start or expands past the limits.
     #[error("{name}: {fault}")]
     Compressed {
         /// The file.
         name: String,
-        /// What is wrong with it.
+        /// Description of the problem.
         fault: CompressionFault,
     },
-    /// It lies in an archive that cannot be read.
+    /// The capture is in an archive that cannot be read.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
-    /// It is an archive, and not a capture.
+    /// The file is an archive, not a capture.
     #[error(
         "{name}: a zip archive; name the capture in it as {name}!MEMBER, where MEMBER is one of its {count} members, \
          such as {example}"
@@ -46,18 +46,18 @@ pub enum CaptureError {
     IsAnArchive {
         /// The file.
         name: String,
-        /// How many members it has.
+        /// Number of members.
         count: usize,
-        /// The first of them.
+        /// The first member.
         example: String,
     },
-    /// Nothing in it.
+    /// The file is empty.
     #[error("{name}: the file is empty (0 bytes); a download or a copy may have failed")]
     Empty {
         /// The file.
         name: String,
     },
-    /// Neither pcap nor pcapng.
+    /// The file is neither pcap nor pcapng.
     #[error("{name}: not a pcap or pcapng capture: its first bytes are {first_bytes}; {advice}")]
     NotACapture {
         /// The file.
@@ -67,7 +67,7 @@ pub enum CaptureError {
         /// What the file may be, and what to do.
         advice: &'static str,
     },
-    /// No packet of the file has a link type that is decoded here.
+    /// No packet of the file has a supported link type.
     #[error(
         "{name}: link type {link_type} is not supported (see https://www.tcpdump.org/linktypes.html); supported are {}; \
          convert the capture to one of them",
@@ -76,7 +76,7 @@ pub enum CaptureError {
     UnsupportedLinkType {
         /// The file.
         name: String,
-        /// The number in the capture.
+        /// The link type's number in the capture.
         link_type: u32,
     },
 }

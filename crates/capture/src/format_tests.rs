@@ -1,4 +1,4 @@
-//! Odd but sound files: every variant of pcap, and the corners of pcapng.
+//! Unusual but valid files: every variant of pcap, and corner cases of pcapng.
 
 use std::io::Cursor;
 
@@ -8,7 +8,7 @@ use super::{CaptureReader, CaptureSummary, SkipReason};
 use etcbench_craft as craft;
 use etcbench_craft::Order;
 
-/// Numbers and times of a capture's packets.
+/// Returns numbers and times of a capture's packets.
 fn times(file: Vec<u8>) -> (Vec<(u64, i64)>, CaptureSummary) {
     let mut reader = CaptureReader::from_reader(Cursor::new(file), "odd").unwrap();
     let mut times = Vec::new();
@@ -51,16 +51,16 @@ fn times_out_of_order_and_equal_and_records_of_no_length_are_read() {
     let (seen, summary) = times(craft::pcap(Order::Little, false, 1, 65_535, &frames));
     assert_eq!(seen, [(1, 5_000_000_000), (2, 1_000_000_000), (4, 1_000_000_000)]);
     assert_eq!(summary.skipped, [(SkipReason::HeadersTruncated, 1)]);
-    // A snap length of 0 cuts every frame away, and the records are still there.
+    // A snap length of 0 cuts every frame away, but the records remain.
     let (seen, summary) = times(craft::pcap(Order::Big, true, 1, 0, &frames));
     assert_eq!((seen.len(), summary.packets, summary.damage), (0, 4, None));
-    // The link type's upper bits tell of a frame check sequence, which is no part of the IP packet.
+    // The link type's upper bits announce a frame check sequence, which is not part of the IP packet.
     let mut file = craft::pcap(Order::Little, false, 1, 65_535, &[(0, [frame(), vec![9; 4]].concat())]);
     file[23] = 0x44;
     assert_eq!(times(file).0.len(), 1);
 }
 
-/// The longest packet that is believed is read; one byte more is damage.
+/// The longest accepted packet is read; one byte more is damage.
 #[test]
 fn oversized_records_are_damage_after_the_packets_before_them() {
     let mut long = frame();
@@ -87,7 +87,7 @@ fn options_that_overflow_their_block_are_damage_or_ignored() {
             body.extend([6; 8]);
             let file = [craft::section(order), craft::block(order, 1, &body), packet.clone()].concat();
             let (seen, summary) = times(file);
-            // An offset of 6.6 * 10^16 seconds leaves the times that are kept.
+            // An offset of 6.6 * 10^16 seconds exceeds the range of timestamps.
             let out_of_range = summary.skipped_for(SkipReason::TimestampOutOfRange) == 1;
             assert!(seen.len() == 1 || summary.damage.is_some() || out_of_range, "option {code} of {length} bytes");
         }
@@ -97,7 +97,7 @@ fn options_that_overflow_their_block_are_damage_or_ignored() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// `if_tsresol` of any kind against a computation of its own in floating point.
+    /// Compares every `if_tsresol` with an independent computation in floating point.
     #[test]
     fn every_clock_gives_its_time(
         resolution: u8,
@@ -108,7 +108,7 @@ proptest! {
         let order = if big { Order::Big } else { Order::Little };
         let power = i32::from(resolution & 0x7f);
         let units_per_second = if resolution & 0x80 != 0 { 2_f64.powi(power) } else { 10_f64.powi(power) };
-        // As many seconds as fit into the 64 bits of a time.
+        // As many seconds as fit into a 64-bit time.
         let seconds = f64::from(seconds).min((1.8e19 / units_per_second).floor());
         let units = seconds * units_per_second;
         let file = [

@@ -1,5 +1,5 @@
-//! Every header layout: random packets of `etherparse`'s builder behind every link layer, with IPv6 extension headers in
-//! any order and inside every tunnel, give back what was put in, and so does every truncation, or its reason.
+//! Every header layout: random packets built by `etherparse` behind every link layer, with IPv6 extension headers in
+//! any order and inside every tunnel, are decoded to what was put in; every truncation yields a prefix or its reason.
 
 use std::io::Cursor;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use etcbench_craft::Order;
 const WHOLE: usize = 65_535;
 const RAW: u32 = 101;
 
-/// What a capture of one frame gives: endpoints, bytes and offsets, or the reason why nothing.
+/// Result of a capture of one frame: endpoints, bytes and offsets.
 #[derive(Debug, Clone, PartialEq)]
 struct Decoded {
     ends: (SocketAddr, SocketAddr),
@@ -41,14 +41,14 @@ fn decode(link_type: u32, cut: usize, frame: &[u8], tunnels: Tunnels) -> Result<
     decoded.ok_or_else(|| skipped[0].0)
 }
 
-/// A packet and what it is.
+/// A packet and its expected decoding.
 #[derive(Debug, Clone)]
 struct Built {
     packet: Vec<u8>,
     expected: Decoded,
 }
 
-/// One of TCP or UDP over IPv4 or IPv6.
+/// Builds a TCP or UDP packet over IPv4 or IPv6.
 fn build(ipv6: bool, tcp: bool, ports: (u16, u16), options: usize, payload: &[u8]) -> Built {
     let (a4, b4, a6, b6) = ([10, 1, 2, 3], [10, 4, 5, 6], [0x20; 16], [0xfd; 16]);
     let network = if ipv6 { PacketBuilder::ipv6(a6, b6, 9) } else { PacketBuilder::ipv4(a4, b4, 9) };
@@ -60,7 +60,7 @@ fn build(ipv6: bool, tcp: bool, ports: (u16, u16), options: usize, payload: &[u8
     } else {
         network.udp(ports.0, ports.1).write(&mut packet, payload).unwrap();
     }
-    // Options of the IPv4 header, which the builder does not make: no operation.
+    // IPv4 options, which the builder does not support: no operation.
     let options = if ipv6 { 0 } else { options * 4 };
     packet.splice(20..20, vec![1; options]);
     if options > 0 {
@@ -80,13 +80,15 @@ fn build(ipv6: bool, tcp: bool, ports: (u16, u16), options: usize, payload: &[u8
     Built { packet, expected }
 }
 
-/// Puts extension headers of these kinds and lengths (in eight bytes, beyond the first) before the transport header.
+/// Inserts extension headers of these kinds and lengths (in units of eight bytes beyond the first eight) before the
+/// transport header.
 fn extend(built: &mut Built, headers: &[(u8, u8)]) {
     let mut bytes = Vec::new();
     let mut next = built.packet[6];
     for &(kind, more) in headers.iter().rev() {
         let more = if kind == 44 { 0 } else { more };
-        // RFC 4302 counts in four bytes less two; a fragment header of offset 0 and no more fragments is atomic.
+        // RFC 4302 counts in units of four bytes, minus two; a fragment header with offset 0 and no more fragments is
+        // atomic.
         let field = if kind == 51 { more * 2 } else { more };
         let mut header = vec![next, field, 0, 0, 1, 2, 3, 4];
         header.resize(8 + 8 * usize::from(more), 0xaa);
@@ -104,7 +106,7 @@ fn extend(built: &mut Built, headers: &[(u8, u8)]) {
     built.expected.bytes = built.packet.clone();
 }
 
-/// The headers of every link layer before an IP packet, with their link types.
+/// Returns headers of every link layer before an IP packet, with their link types.
 fn link_headers(ipv6: bool) -> Vec<(u32, Vec<u8>)> {
     let ether: [u8; 2] = if ipv6 { [0x86, 0xdd] } else { [8, 0] };
     let ppp: [u8; 2] = if ipv6 { [0, 0x57] } else { [0, 0x21] };
@@ -189,7 +191,7 @@ fn link_headers(ipv6: bool) -> Vec<(u32, Vec<u8>)> {
     ]
 }
 
-/// An IP packet around another, each in its own way.
+/// The ways to wrap an IP packet in another.
 #[derive(Debug, Clone, Copy)]
 enum Wrap {
     IpInIp,
@@ -218,7 +220,7 @@ const WRAPS: [Wrap; 13] = [
 ];
 
 impl Wrap {
-    /// The outer packet and how many bytes of it come before the inner one.
+    /// Returns the outer packet, and the offset of the inner one.
     fn around(self, inner: &[u8], ipv6: bool) -> (Vec<u8>, usize) {
         let inner_ipv6 = inner[0] >> 4 == 6;
         let ether: [u8; 2] = if inner_ipv6 { [0x86, 0xdd] } else { [8, 0] };
@@ -270,7 +272,7 @@ fn any_packet() -> impl Strategy<Value = Built> {
         prop::collection::vec((kinds, 0..4_u8), 0..7)
     })
         .prop_map(|(ipv6, tcp, ports, options, payload, headers)| {
-            // Away from the ports of the tunnels.
+            // Avoid the ports of the tunnels.
             let ports = (ports.0 | 0x8000, ports.1 | 0x8000);
             let mut built = build(ipv6, tcp, ports, options, &payload);
             if ipv6 {
@@ -342,7 +344,7 @@ proptest! {
                         prop_assert_eq!(&decoded.bytes[..], &built.packet[..cut - before]);
                         prop_assert_eq!(decoded.ends, built.expected.ends);
                     }
-                    // Cut inside a header that would have named the tunnel, the outer packet stands.
+                    // If the header that would have named the tunnel is cut, the outer packet is returned.
                     Ok(decoded) => prop_assert!(decoded.transport == Transport::Udp && depth > 0, "cut at {}", cut),
                     Err(reason) => prop_assert!(reason == SkipReason::HeadersTruncated && cut < ports, "cut at {}: {}", cut, reason),
                 }
@@ -448,7 +450,7 @@ fn frames_that_lead_to_no_packet_have_their_reasons() {
     assert_eq!(tunnel(47, &[0, 0, 8, 6]), SkipReason::NotIp, "ARP");
     assert_eq!(tunnel(47, &[0x20, 0x81, 0x88, 0x0b, 0, 0, 0, 1, 0, 0, 0, 2]), SkipReason::NotIp, "acknowledgement");
     assert_eq!(decode(RAW, WHOLE, &outer(47, &[0, 0, 8, 0]), Tunnels::Outer), Err(SkipReason::NotTcpOrUdp));
-    // On the port of a tunnel, but none: the datagram is what it is.
+    // On the port of a tunnel, but not a tunnel: the datagram itself is decoded.
     for (port, bytes) in [
         (4789, [0; 20]),
         (2152, [0x32; 20]),

@@ -1,10 +1,10 @@
-//! Captures: a pcap or pcapng file, compressed or not, in a zip archive or not, becomes a stream of decoded
-//! packets. This module owns file formats, link layers, network and transport headers, and truncation, and the one
-//! locator of packet fields ([`PacketField`]); it knows nothing of flows.
+//! Captures: turns a pcap or pcapng file, compressed or not, in a zip archive or not, into a stream of decoded packets.
+//! This crate handles file formats, link layers, network and transport headers, and truncation, and contains the only
+//! locator of packet fields ([`PacketField`]); it knows nothing about flows.
 //!
-//! A [`CaptureReader`] reads with one bounded buffer and lends one [`Packet`] at a time. Whatever cannot
-//! become a packet is counted by [`SkipReason`] in the [`CaptureSummary`]; where a file is damaged, every
-//! packet before the damage is given and the summary says where the damage lies.
+//! A [`CaptureReader`] reads with one bounded buffer and lends one [`Packet`] at a time. Records that cannot become
+//! packets are counted by [`SkipReason`] in the [`CaptureSummary`]. If a file is damaged, every packet before the
+//! damage is returned, and the summary reports where the damage is.
 
 pub mod archive;
 mod buffer;
@@ -40,7 +40,7 @@ mod source_tests;
 #[cfg(test)]
 mod tests;
 
-// The README's example is tested like any other.
+// Run the README's example as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

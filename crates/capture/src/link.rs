@@ -1,12 +1,12 @@
-//! Link layers: where the IP header begins in a frame.
+//! Link layers: locates the IP header in a frame.
 //!
-//! These headers are a few fixed bytes each, and read here rather than with `etherparse`, which knows
-//! neither Linux SLL2 nor loopback, raw IP, PPP and MPLS, and refuses SLL frames of unlisted hardware.
+//! These headers are a few fixed bytes each, and parsed here rather than with `etherparse`, which supports neither
+//! Linux SLL2 nor loopback, raw IP, PPP and MPLS, and rejects SLL frames of unlisted hardware.
 
 use super::summary::SkipReason;
 use super::wireless;
 
-/// The link types that are decoded, for messages.
+/// The supported link types, for messages.
 pub(super) const SUPPORTED: &str = "Ethernet (1), raw IP (12, 14, 101, 228, 229), Linux SLL (113) and SLL2 (276), \
      BSD loopback (0, 108), PPP (9, 50, 166, 204) and PPPoE (51), 802.11 (105), with radiotap (127), PPI (192), AVS (163) \
      or Prism (119), Cisco HDLC (104, 205), frame relay (107, 206), token ring (6), SLIP (8), FDDI (10), ATM (100, 123), \
@@ -21,24 +21,24 @@ const ETHERTYPE_MPLS: [u16; 2] = [ETHERTYPE_MPLS_UNICAST, 0x8848];
 const ETHERTYPE_PPPOE_SESSION: u16 = 0x8864;
 /// Provider backbone bridges (IEEE 802.1ah): four bytes of tag, then the customer's frame.
 const ETHERTYPE_BACKBONE: u16 = 0x88e7;
-/// What GRE calls PPTP's PPP and a whole Ethernet frame.
+/// GRE's protocol types for PPTP's PPP and for a whole Ethernet frame.
 pub(super) const ETHERTYPE_PPP: u16 = 0x880b;
 pub(super) const ETHERTYPE_BRIDGED_ETHERNET: u16 = 0x6558;
-/// Below this the two bytes are the length of an IEEE 802.3 frame (IEEE 802.3, 3.2.6).
-/// Cisco's VN-Tag and IEEE 802.1BR's E-Tag, of virtual interfaces.
+/// Tags of virtual interfaces: Cisco's VN-Tag and the E-Tag of IEEE 802.1BR.
 const ETHERTYPE_VN_TAG: u16 = 0x8926;
 const ETHERTYPE_E_TAG: u16 = 0x893f;
 /// Cisco's metadata, with security group tags.
 const ETHERTYPE_CISCO_METADATA: u16 = 0x8909;
 /// The tag of high-availability seamless redundancy (IEC 62439-3).
 const ETHERTYPE_HSR: u16 = 0x892f;
-/// Marvell's switch tag where it has an EtherType.
+/// Marvell's switch tag, in the variant with an EtherType.
 const ETHERTYPE_EDSA: u16 = 0xdada;
 const ETHERTYPE_MACSEC: u16 = 0x88e5;
 const ETHERTYPE_NSH: u16 = 0x894f;
+/// Below this, the two bytes are the length of an IEEE 802.3 frame (IEEE 802.3, 3.2.6).
 const SMALLEST_ETHERTYPE: u16 = 0x0600;
 
-/// The link types of <https://www.tcpdump.org/linktypes.html> that are decoded.
+/// The supported link types of <https://www.tcpdump.org/linktypes.html>.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LinkLayer {
     Loopback,
@@ -48,7 +48,7 @@ pub(super) enum LinkLayer {
     Ppp,
     Fddi,
     PppOverEthernet,
-    /// LLC and nothing before it: RFC 1483 (now 2684) over ATM.
+    /// LLC without a header before it: RFC 1483 (now 2684) over ATM.
     Llc,
     RawIp,
     CiscoHdlc,
@@ -68,16 +68,16 @@ pub(super) enum LinkLayer {
     /// PPP with its first byte replaced by a direction.
     PppDaemon,
     Ppi,
-    /// The layer below, after one byte of direction.
+    /// The layer below, after one direction byte.
     PppWithDirection,
     CiscoHdlcWithDirection,
     FrameRelayWithDirection,
     NetfilterLog,
     NetAnalyzer,
     IpOverInfiniBand,
-    /// Ethernet with a Marvell switch's tag of four bytes behind the addresses.
+    /// Ethernet with a four-byte Marvell switch tag after the addresses.
     SwitchTag,
-    /// Broadcom's tag of four bytes, and then Ethernet.
+    /// A four-byte Broadcom tag, then Ethernet.
     SwitchTagBefore,
     /// macOS.
     PacketTap,
@@ -119,13 +119,13 @@ impl LinkLayer {
             276 => LinkLayer::LinuxSll2,
             281 | 284 => LinkLayer::SwitchTag,
             282 => LinkLayer::SwitchTagBefore,
-            // Marvell's tag with an EtherType of its own.
+            // Marvell's tag with its own EtherType.
             285 => LinkLayer::Ethernet,
             _ => return None,
         })
     }
 
-    /// Offset of the IP header in a frame; it may lie past what was captured.
+    /// Returns the offset of the IP header in a frame; it may be past the captured bytes.
     pub(super) fn ip_offset(self, frame: &[u8]) -> Result<usize, SkipReason> {
         let llc = |offset: usize| match after_llc(frame, offset)? {
             Llc::Ip(offset) => Ok(offset),
@@ -145,12 +145,12 @@ impl LinkLayer {
                 after_family(family, 12)
             }
             LinkLayer::PacketFilterLog => match *frame {
-                // The header's length without its padding to four bytes.
+                // The header's length, without its padding to four bytes.
                 [length, family, ..] => after_family(&[0, 0, 0, family], usize::from(length).next_multiple_of(4)),
                 _ => Err(SkipReason::HeadersTruncated),
             },
             LinkLayer::Ppp => match frame.first() {
-                // On a serial line there may be Cisco's framing instead (unicast or broadcast).
+                // A serial line may use Cisco's framing instead (unicast or broadcast).
                 Some(0x0f | 0x8f) => after_ethertype(frame, 2),
                 _ => after_ppp(frame, 0),
             },
@@ -166,7 +166,7 @@ impl LinkLayer {
             LinkLayer::Fddi => llc(13),
             LinkLayer::IpOverFibreChannel => llc(16),
             LinkLayer::TokenRing => {
-                // Source routing follows where the sender's group bit is set; its length includes itself.
+                // Source routing follows if the sender's group bit is set; its length includes itself.
                 let sender = *frame.get(8).ok_or(SkipReason::HeadersTruncated)?;
                 let routing = *frame.get(14).ok_or(SkipReason::HeadersTruncated)?;
                 llc(14 + if sender & 0x80 != 0 { usize::from(routing & 0x1f) } else { 0 })
@@ -197,7 +197,7 @@ impl LinkLayer {
     }
 }
 
-/// The two bytes at `offset`.
+/// Reads the two bytes at `offset`.
 pub(super) fn big_endian_16(frame: &[u8], offset: usize) -> Result<u16, SkipReason> {
     match frame.get(offset..).and_then(<[u8]>::first_chunk) {
         Some(bytes) => Ok(u16::from_be_bytes(*bytes)),
@@ -210,7 +210,7 @@ pub(super) fn little_endian_16(frame: &[u8], offset: usize) -> Result<u16, SkipR
     big_endian_16(frame, offset).map(u16::swap_bytes)
 }
 
-/// What begins at `offset` has only its version to say what it is.
+/// Checks that an IP packet begins at `offset`, recognisable only by its version.
 pub(super) fn by_version(frame: &[u8], offset: usize) -> Result<usize, SkipReason> {
     match frame.get(offset).ok_or(SkipReason::HeadersTruncated)? >> 4 {
         4 | 6 => Ok(offset),
@@ -218,7 +218,7 @@ pub(super) fn by_version(frame: &[u8], offset: usize) -> Result<usize, SkipReaso
     }
 }
 
-/// An address family in the byte order of the machine that captured. 2 is AF_INET everywhere; AF_INET6 is 10 on
+/// Checks an address family in the byte order of the capturing machine. 2 is AF_INET everywhere; AF_INET6 is 10 on
 /// Linux, 24 on NetBSD and OpenBSD, 28 on FreeBSD, 30 on macOS.
 fn after_family(family: &[u8; 4], payload: usize) -> Result<usize, SkipReason> {
     let family = u32::from_be_bytes(*family);
@@ -237,7 +237,7 @@ pub(super) fn after_ethertype(frame: &[u8], offset: usize) -> Result<usize, Skip
 /// Follows an EtherType, whose payload is at `payload`, through VLAN tags, LLC/SNAP, PPPoE and MPLS.
 pub(super) fn after(frame: &[u8], mut ethertype: u16, mut payload: usize) -> Result<usize, SkipReason> {
     loop {
-        // Every step moves on by at least two bytes, so the frame's end ends the loop.
+        // Every step advances by at least two bytes, so the frame's end ends the loop.
         let next = match ethertype {
             ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => return Ok(payload),
             ETHERTYPE_PPPOE_SESSION => return after_ppp(frame, payload + 6),
@@ -247,7 +247,7 @@ pub(super) fn after(frame: &[u8], mut ethertype: u16, mut payload: usize) -> Res
             ETHERTYPE_VN_TAG | ETHERTYPE_HSR => payload + 4,
             ETHERTYPE_E_TAG | ETHERTYPE_EDSA => payload + 6,
             ETHERTYPE_CISCO_METADATA => {
-                // Version, and the options' length in four bytes.
+                // Version, and the length of the options in units of four bytes.
                 let length = frame.get(payload + 1).ok_or(SkipReason::HeadersTruncated)?;
                 payload + 2 + 4 * usize::from(*length)
             }
@@ -267,7 +267,7 @@ pub(super) fn after(frame: &[u8], mut ethertype: u16, mut payload: usize) -> Res
     }
 }
 
-/// What an LLC header announces.
+/// What follows an LLC header.
 pub(super) enum Llc {
     /// An IP packet at this offset.
     Ip(usize),
@@ -275,8 +275,8 @@ pub(super) enum Llc {
     EtherType(usize),
 }
 
-/// LLC (IEEE 802.2), with SNAP (IEEE 802, 9.5; RFC 1042), IEEE 802.1H's encapsulation, IP's own service access point, or
-/// a network-layer protocol identifier (RFC 2684, 5.1).
+/// Parses LLC (IEEE 802.2), with SNAP (IEEE 802, 9.5; RFC 1042), the encapsulation of IEEE 802.1H, IP's own service
+/// access point, or a network-layer protocol identifier (RFC 2684, 5.1).
 pub(super) fn after_llc(frame: &[u8], offset: usize) -> Result<Llc, SkipReason> {
     match frame.get(offset..offset + 3).ok_or(SkipReason::HeadersTruncated)? {
         [0xaa, 0xaa, 0x03] => match frame.get(offset + 3..offset + 6).ok_or(SkipReason::HeadersTruncated)? {
@@ -289,7 +289,7 @@ pub(super) fn after_llc(frame: &[u8], offset: usize) -> Result<Llc, SkipReason> 
     }
 }
 
-/// A network-layer protocol identifier (ISO/IEC TR 9577; RFC 2427).
+/// Parses a network-layer protocol identifier (ISO/IEC TR 9577; RFC 2427).
 fn after_network_identifier(frame: &[u8], offset: usize) -> Result<Llc, SkipReason> {
     match frame.get(offset).ok_or(SkipReason::HeadersTruncated)? {
         0xcc | 0x8e => Ok(Llc::Ip(offset + 1)),
@@ -301,8 +301,8 @@ fn after_network_identifier(frame: &[u8], offset: usize) -> Result<Llc, SkipReas
     }
 }
 
-/// Frame relay (RFC 2427): an address of two to four bytes, whose last has its low bit set, then the control
-/// byte and an identifier, or an EtherType as Cisco writes it.
+/// Parses frame relay (RFC 2427): an address of two to four bytes, whose last has its low bit set, then the control
+/// byte and an identifier, or an EtherType in Cisco's variant.
 fn after_frame_relay(frame: &[u8], start: usize) -> Result<usize, SkipReason> {
     let address = frame.get(start..).unwrap_or_default().iter().take(4).position(|byte| byte & 1 == 1);
     let offset = match address {
@@ -314,7 +314,7 @@ fn after_frame_relay(frame: &[u8], start: usize) -> Result<usize, SkipReason> {
     if *frame.get(offset).ok_or(SkipReason::HeadersTruncated)? != 0x03 {
         return after_ethertype(frame, offset);
     }
-    // One byte of padding may align what follows.
+    // One byte of padding may align the identifier.
     let padding = usize::from(frame.get(offset + 1) == Some(&0));
     match after_network_identifier(frame, offset + 1 + padding)? {
         Llc::Ip(offset) => Ok(offset),
@@ -322,7 +322,7 @@ fn after_frame_relay(frame: &[u8], start: usize) -> Result<usize, SkipReason> {
     }
 }
 
-/// Linux's netfilter log: a family, and then attributes of which one is the packet.
+/// Parses Linux's netfilter log: a family, then attributes, one of which is the packet.
 fn after_netfilter_log(frame: &[u8]) -> Result<usize, SkipReason> {
     let payload_attribute = 9;
     let family = *frame.first().ok_or(SkipReason::HeadersTruncated)?;
@@ -340,7 +340,7 @@ fn after_netfilter_log(frame: &[u8]) -> Result<usize, SkipReason> {
     }
 }
 
-/// MPLS labels of four bytes each (RFC 3032); the payload shows by its version what it is.
+/// Skips MPLS labels of four bytes each (RFC 3032); the payload is recognised by its IP version.
 fn after_mpls(frame: &[u8], mut offset: usize) -> Result<usize, SkipReason> {
     loop {
         let label = frame.get(offset..offset + 4).ok_or(SkipReason::HeadersTruncated)?;
@@ -352,7 +352,7 @@ fn after_mpls(frame: &[u8], mut offset: usize) -> Result<usize, SkipReason> {
     by_version(frame, offset)
 }
 
-/// PPP (RFC 1661): address and control bytes may be absent, and the protocol compressed to one byte.
+/// Parses PPP (RFC 1661): address and control bytes may be absent, and the protocol compressed to one byte.
 pub(super) fn after_ppp(frame: &[u8], mut offset: usize) -> Result<usize, SkipReason> {
     match frame.get(offset..) {
         Some([0xff, 0x03, ..]) => offset += 2,
@@ -370,7 +370,8 @@ pub(super) fn after_ppp(frame: &[u8], mut offset: usize) -> Result<usize, SkipRe
     }
 }
 
-/// Where the EtherType is behind the security tag of a frame that is authenticated and not encrypted (IEEE 802.1AE, 9.3).
+/// Returns the EtherType's offset after the security tag of a frame that is authenticated but not encrypted (IEEE
+/// 802.1AE, 9.3).
 fn after_security_tag(frame: &[u8], offset: usize) -> Result<usize, SkipReason> {
     let (encrypted_or_changed, channel) = (0x0c, 0x20);
     let flags = *frame.get(offset).ok_or(SkipReason::HeadersTruncated)?;
@@ -386,7 +387,7 @@ pub(super) enum Service {
     Ethernet(usize),
 }
 
-/// A network service header (RFC 8300, section 2): its length in four bytes, and what follows.
+/// Parses a network service header (RFC 8300, section 2): its length in units of four bytes, and what follows.
 pub(super) fn after_service_header(frame: &[u8], offset: usize) -> Result<Service, SkipReason> {
     let header: &[u8; 4] = frame.get(offset..).and_then(<[u8]>::first_chunk).ok_or(SkipReason::HeadersTruncated)?;
     let length = 4 * usize::from(header[1] & 0x3f);

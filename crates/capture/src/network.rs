@@ -1,8 +1,7 @@
-//! Network and transport headers, as far as they were captured: IPv4 (RFC 791) and IPv6 (RFC 8200) with their
-//! extension headers in any order, then the few fields of TCP and UDP that a packet needs; through tunnels
-//! when asked for.
+//! Network and transport headers, as far as they were captured: IPv4 (RFC 791) and IPv6 (RFC 8200) with extension
+//! headers in any order, then the few fields of TCP and UDP that a packet needs; on request, through tunnels.
 //!
-//! They are read here rather than with `etherparse`, which gives up on extension headers that are out of order.
+//! They are parsed here rather than with `etherparse`, which gives up on extension headers that are out of order.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -15,10 +14,10 @@ use super::packet::{Fragment, HeaderLayout, Transport};
 use super::summary::SkipReason;
 use super::tunnel::{self, MOST_TUNNELS, Tunnels};
 
-/// Length of the two ports, without which there is no five-tuple.
+/// Length of the two ports; without them, there is no five-tuple.
 const PORTS: usize = 4;
 
-// Where the fields lie that are read here; the table of fields says it, and the compiler takes it from there.
+// Offsets of the fields read here, taken from the table of fields at compile time.
 const IPV4_LENGTH: usize = PacketField::IpLength.at(Header::Ipv4);
 const IPV4_IDENTIFICATION: usize = PacketField::IpIdentification.at(Header::Ipv4);
 const IPV4_FRAGMENT: usize = PacketField::IpFragment.at(Header::Ipv4);
@@ -50,31 +49,31 @@ pub(super) mod protocol {
     pub(in super::super) const SHIM6: u8 = 140;
 }
 
-/// What the headers of one IP packet say.
+/// The decoded headers of one IP packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Headers {
     pub(super) source: SocketAddr,
     pub(super) destination: SocketAddr,
-    /// Captured bytes without padding.
+    /// Captured length, without padding.
     pub(super) captured_length: usize,
     pub(super) network_length: u32,
     pub(super) payload_length: u32,
     pub(super) layout: HeaderLayout,
     pub(super) tcp_flags: u8,
     pub(super) tcp_window: u16,
-    /// The transport header was cut after the ports.
+    /// Whether the transport header was cut after the ports.
     pub(super) partial_transport_header: bool,
-    /// Where the packet belongs in a fragmented datagram.
+    /// The packet's position in a fragmented datagram.
     pub(super) fragment: Option<Fragment>,
 }
 
-/// The network layer, as far as the layers above it need it.
+/// The network layer, as far as the layers above need it.
 pub(super) struct Network {
     source: IpAddr,
     destination: IpAddr,
-    /// What follows the IP header and its extension headers.
+    /// Protocol after the IP header and its extension headers.
     pub(super) protocol: u8,
-    /// Where that begins.
+    /// Offset of that protocol's header.
     pub(super) payload_offset: usize,
     /// Length of the IP packet.
     length: usize,
@@ -82,14 +81,14 @@ pub(super) struct Network {
 }
 
 impl Network {
-    /// Whether this is a fragment after the first, which begins with no header.
+    /// Whether this is a fragment after the first, which has no transport header.
     pub(super) fn is_later_fragment(&self) -> bool {
         self.fragment.is_some_and(|fragment| fragment.offset > 0)
     }
 }
 
-/// Decodes the IP packet in `bytes`, or with [`Tunnels::Inner`] the innermost that it carries, and gives where
-/// that one begins; `wire_length` is the length before the capture cut it, padding included.
+/// Decodes the IP packet in `bytes`, or with [`Tunnels::Inner`] the innermost one it carries, and returns that packet's
+/// offset and headers. `wire_length` is the length before truncation by the capture, including padding.
 pub(super) fn decode(bytes: &[u8], wire_length: usize, tunnels: Tunnels) -> Result<(usize, Headers), SkipReason> {
     let mut bytes = bytes;
     let mut wire_length = wire_length.max(bytes.len());
@@ -109,7 +108,7 @@ pub(super) fn decode(bytes: &[u8], wire_length: usize, tunnels: Tunnels) -> Resu
             };
             return Ok((start, headers));
         };
-        // The inner packet cannot be longer than the room its carrier has for it, captured or not.
+        // The inner packet cannot be longer than its carrier's payload, captured or not.
         wire_length = network.length.saturating_sub(inner);
         bytes = bytes.get(inner..).ok_or(SkipReason::HeadersTruncated)?;
         start += inner;
@@ -130,7 +129,7 @@ fn ipv4(header: &[u8; IPV4_HEADER], bytes: &[u8], wire_length: usize) -> Result<
     let header_length = header_length(header[0]);
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
     let length = match usize::from(word(IPV4_LENGTH)) {
-        // The network card was to cut a large segment and fill in the length: the frame's stands in.
+        // The length was left to the network card's segmentation offload: use the frame's length.
         0 => wire_length,
         length => length,
     };
@@ -165,7 +164,7 @@ fn ipv6(header: &[u8; IPV6_HEADER], bytes: &[u8], wire_length: usize) -> Result<
         protocol: header[IPV6_NEXT_HEADER],
         payload_offset: IPV6_HEADER,
         length: match usize::from(u16::from_be_bytes([header[IPV6_LENGTH], header[IPV6_LENGTH + 1]])) {
-            // A jumbogram (RFC 2675) or a segment still to be cut: the frame's length stands in.
+            // A jumbogram (RFC 2675) or a segment before offloaded segmentation: use the frame's length.
             0 => wire_length,
             length => IPV6_HEADER + length,
         },
@@ -177,7 +176,7 @@ fn ipv6(header: &[u8; IPV6_HEADER], bytes: &[u8], wire_length: usize) -> Result<
     Ok(network)
 }
 
-/// Steps over one extension header. Each has eight bytes or more, so the packet's length bounds their number.
+/// Steps over one extension header. Each has at least eight bytes, so the packet's length limits their number.
 fn extension_header(bytes: &[u8], network: &mut Network) -> Result<(), SkipReason> {
     let at = network.payload_offset;
     if network.length < at + 8 {
@@ -188,7 +187,7 @@ fn extension_header(bytes: &[u8], network: &mut Network) -> Result<(), SkipReaso
     };
     if network.protocol == protocol::FRAGMENT && network.fragment.is_none() {
         let fragment = Fragment::of_ipv6(u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([high, low]));
-        // An atomic fragment (RFC 6946) is whole. Of several fragment headers the first is the outermost.
+        // An atomic fragment (RFC 6946) is whole. The first of several fragment headers is the outermost.
         network.fragment = (fragment.offset > 0 || fragment.more).then_some(fragment);
     }
     let length = extension_length(network.protocol, length).ok_or(SkipReason::MalformedHeader)?;
@@ -216,7 +215,7 @@ fn as_u32(length: usize) -> Result<u32, SkipReason> {
     u32::try_from(length).map_err(|_| SkipReason::MalformedHeader)
 }
 
-/// A fragment after the first: addresses, and nothing but payload after the IP header.
+/// Returns the headers of a fragment after the first: addresses, then only payload after the IP header.
 fn later_fragment(bytes: &[u8], network: &Network) -> Result<Headers, SkipReason> {
     let offset = as_u16(network.payload_offset)?;
     let declared = network.length.checked_sub(network.payload_offset).ok_or(SkipReason::MalformedHeader)?;
@@ -234,7 +233,7 @@ fn later_fragment(bytes: &[u8], network: &Network) -> Result<Headers, SkipReason
     })
 }
 
-/// Ports, and as much of the rest of the transport header as was captured.
+/// Decodes the ports, and as much of the rest of the transport header as was captured.
 fn transport_header(bytes: &[u8], network: &Network) -> Result<Headers, SkipReason> {
     let transport = transport_of(network)?;
     let transport_offset = network.payload_offset;
@@ -258,7 +257,7 @@ fn transport_header(bytes: &[u8], network: &Network) -> Result<Headers, SkipReas
             (header.get(TCP_DATA_OFFSET).map_or(TCP_HEADER, |byte| usize::from(byte >> 4) * 4), usize::MAX)
         }
         Transport::Udp => match word(UDP_LENGTH) {
-            // 0 is a jumbogram's (RFC 2675).
+            // 0 marks a jumbogram (RFC 2675).
             None | Some(0) => (UDP_HEADER, usize::MAX),
             Some(datagram) => {
                 let payload = usize::from(datagram).checked_sub(UDP_HEADER);

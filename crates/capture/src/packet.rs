@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-/// The transport protocols that make flows.
+/// The transport protocols of flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
     /// RFC 9293.
@@ -11,8 +11,8 @@ pub enum Transport {
     Udp,
 }
 
-/// Where the headers lie in a packet's bytes, counted from the first byte of the IP header. Offsets
-/// are those the headers declare; they may lie past what was captured.
+/// Where the headers are in a packet's bytes, counted from the first byte of the IP header. Offsets are as declared in
+/// the headers; they may be past the captured bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeaderLayout {
     /// First byte of the TCP or UDP header (after IPv4 options or IPv6 extension headers).
@@ -23,22 +23,22 @@ pub struct HeaderLayout {
     pub transport: Transport,
 }
 
-/// The place of a packet among the fragments of one datagram (RFC 791, section 3.2; RFC 8200, section 4.5).
+/// A packet's position among the fragments of one datagram (RFC 791, section 3.2; RFC 8200, section 4.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fragment {
-    /// What all fragments of a datagram share: 16 bits in IPv4, 32 in IPv6.
+    /// Identifier shared by all fragments of a datagram: 16 bits in IPv4, 32 in IPv6.
     pub identification: u32,
-    /// Bytes of the datagram's payload before this fragment's; 0 in the first, the one with the ports.
+    /// Number of bytes of the datagram's payload before this fragment's; 0 in the first, which has the ports.
     pub offset: u32,
     /// Whether more of the datagram follows.
     pub more: bool,
 }
 
-/// Fragment offsets count in these bytes.
+/// Unit of fragment offsets in bytes.
 const FRAGMENT_UNIT: u32 = 8;
 
 impl Fragment {
-    /// From the identification and the flags and offset of an IPv4 header.
+    /// Builds it from the identification and the flags and offset of an IPv4 header.
     pub(crate) fn of_ipv4(identification: u16, flags_and_offset: u16) -> Fragment {
         Fragment {
             identification: u32::from(identification),
@@ -47,7 +47,7 @@ impl Fragment {
         }
     }
 
-    /// From the identification and the offset and flags of an IPv6 fragment header.
+    /// Builds it from the identification and the offset and flags of an IPv6 fragment header.
     pub(crate) fn of_ipv6(identification: u32, offset_and_flags: u16) -> Fragment {
         Fragment { identification, offset: u32::from(offset_and_flags & 0xfff8), more: offset_and_flags & 1 != 0 }
     }
@@ -60,23 +60,23 @@ pub struct Packet<'a> {
     pub number: u64,
     /// Nanoseconds since the Unix epoch.
     pub timestamp: i64,
-    /// Length of the frame on the wire in bytes, as the capture declares it.
+    /// Length of the frame on the wire in bytes, as declared in the capture.
     pub wire_length: u32,
-    /// Where the packet belongs in a fragmented datagram, if it is part of one. A fragment after the first has
-    /// no transport header: its ports are 0 and its payload begins where the IP header ends.
+    /// The packet's position in a fragmented datagram, if it is part of one. A fragment after the first has no
+    /// transport header: its ports are 0 and its payload begins where the IP header ends.
     pub fragment: Option<Fragment>,
     /// Sender's address and port.
     pub source: SocketAddr,
     /// Receiver's address and port.
     pub destination: SocketAddr,
-    /// The captured bytes from the first byte of the IP header on; link-layer padding is removed,
-    /// and a snap length may have cut the end.
+    /// The captured bytes from the first byte of the IP header on. Link-layer padding is removed, and a snap length may
+    /// have cut the end.
     pub bytes: &'a [u8],
-    /// Length of the whole IP packet in bytes, as its header declares it.
+    /// Length of the whole IP packet in bytes, as declared in its header.
     pub network_length: u32,
-    /// Length of the transport payload in bytes, as the headers declare it.
+    /// Length of the transport payload in bytes, as declared in the headers.
     pub payload_length: u32,
-    /// Where the headers lie in `bytes`.
+    /// Where the headers are in `bytes`.
     pub layout: HeaderLayout,
     /// TCP flags byte (RFC 9293, section 3.1: CWR ECE URG ACK PSH RST SYN FIN from the high bit down);
     /// zero for UDP.

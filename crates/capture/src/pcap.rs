@@ -1,5 +1,6 @@
 //! The pcap file format (draft-ietf-opsawg-pcap) in either byte order, with microseconds or nanoseconds, and as
-//! Kuznetzov's patch modified it; the latter in big-endian is what `pcap-parser` lacks, so two headers are read here.
+//! modified by Kuznetzov's patch. `pcap-parser` does not support the latter in big-endian, so the two headers are
+//! parsed here.
 
 use std::ops::Range;
 
@@ -9,19 +10,19 @@ use super::summary::SkipReason;
 
 const MICROSECONDS: u32 = 0xa1b2_c3d4;
 const NANOSECONDS: u32 = 0xa1b2_3c4d;
-/// Each record's header is eight bytes longer.
+/// Here each record header is eight bytes longer.
 const MODIFIED: u32 = 0xa1b2_cd34;
-/// Length of a record's header: two halves of the time, captured and original length.
+/// Length of a record header: two halves of the time, captured and original length.
 const RECORD_HEADER: usize = 16;
 /// Length of the file header.
 pub(super) const FILE_HEADER: usize = 24;
 
-/// The longest captured packet that is believed, as in libpcap and Wireshark; a longer one is damage.
+/// The longest accepted packet, as in libpcap and Wireshark; a longer one is damage.
 pub(super) const LONGEST_PACKET: usize = 262_144;
 
-/// One record of a capture, of either format.
+/// One record of a capture in either format.
 pub(super) struct Record {
-    /// The frame, for [`StreamBuffer::bytes_at`].
+    /// Range of the frame, for [`StreamBuffer::bytes_at`].
     pub(super) frame: Range<usize>,
     pub(super) wire_length: u32,
     /// Nanoseconds since the Unix epoch.
@@ -30,15 +31,15 @@ pub(super) struct Record {
     pub(super) link_type: u32,
 }
 
-/// What reading on gave.
+/// Result of reading one record.
 pub(super) enum Step {
     Record(Record),
     End,
-    /// The record at the buffer's offset is damaged, and how.
+    /// The record at the buffer's offset is damaged; describes how.
     Damage(String),
 }
 
-/// What the file header says of all records.
+/// Properties of all records, from the file header.
 pub(super) struct PcapFormat {
     big_endian: bool,
     nanoseconds_per_unit: i64,
@@ -49,7 +50,7 @@ pub(super) struct PcapFormat {
 }
 
 impl PcapFormat {
-    /// From the file header, if it is one.
+    /// Parses a file header; returns `None` if it is not one.
     pub(super) fn new(head: &[u8]) -> Option<PcapFormat> {
         let head: &[u8; FILE_HEADER] = head.first_chunk()?;
         let magic = [head[0], head[1], head[2], head[3]];
@@ -63,7 +64,7 @@ impl PcapFormat {
             MODIFIED => (1000, RECORD_HEADER + 8),
             _ => return None,
         };
-        // The six high bits tell of frame check sequences, which are cut off as padding is.
+        // The six high bits announce frame check sequences, which are cut off like padding.
         let link_type = number(big_endian, head, 20) & 0x03ff_ffff;
         Some(PcapFormat {
             big_endian,
@@ -75,7 +76,7 @@ impl PcapFormat {
         })
     }
 
-    /// The next record; the buffer stands at its start, and after it afterwards.
+    /// Reads the next record. The buffer must be at its start, and is moved past it.
     pub(super) fn next(&self, buffer: &mut StreamBuffer) -> std::io::Result<Step> {
         let mut needed = self.record_header;
         loop {
@@ -85,7 +86,7 @@ impl PcapFormat {
             }
             if available < needed {
                 return Ok(Step::Damage(format!(
-                    "the file ends inside a record: {available} of at least {needed} bytes are there"
+                    "the file ends inside a record: {available} of at least {needed} bytes are present"
                 )));
             }
             if needed == self.record_header
@@ -117,9 +118,9 @@ impl PcapFormat {
     }
 }
 
-/// What stands where a record should be and is none, of what is often there: a second capture behind the first, or the zeros
-/// that a file system leaves when the power fails. The former would be a packet without bytes in the year 2050 or so, the
-/// latter packets without bytes in 1970.
+/// Detects common content that is not a record: a second capture after the first, or the zeros that a file system
+/// leaves after a power failure. Read as records, the former would be a packet without bytes in the year 2050 or so,
+/// the latter packets without bytes in 1970.
 fn no_record(buffer: &mut StreamBuffer) -> std::io::Result<Option<&'static str>> {
     let header = buffer.data();
     let version_2 = [[2, 0, 4, 0], [0, 2, 0, 4]];
@@ -127,24 +128,22 @@ fn no_record(buffer: &mut StreamBuffer) -> std::io::Result<Option<&'static str>>
         .into_iter()
         .any(|magic| header[..4] == magic.to_le_bytes() || header[..4] == magic.to_be_bytes());
     if magic && version_2.iter().any(|version| header[4..8] == *version) {
-        return Ok(Some(
-            "another capture begins here, two files were appended to one another; join them with mergecap -a",
-        ));
+        return Ok(Some("another capture begins here: two files were concatenated; join them with mergecap -a"));
     }
     if header[..RECORD_HEADER].iter().any(|&byte| byte != 0) {
         return Ok(None);
     }
     let available = buffer.fill(2 * RECORD_HEADER)?;
     let all_zeros = buffer.data()[..available.min(2 * RECORD_HEADER)].iter().all(|&byte| byte == 0);
-    Ok(all_zeros.then_some("there are zeros from here on, as where the power failed while the capture was written"))
+    Ok(all_zeros.then_some("only zeros from here on, as after a power failure during the capture"))
 }
 
-/// The 32-bit number at `offset`.
+/// Reads the 32-bit number at `offset`.
 fn number(big_endian: bool, bytes: &[u8], offset: usize) -> u32 {
     let bytes = [bytes[offset], bytes[offset + 1], bytes[offset + 2], bytes[offset + 3]];
     if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
 }
 
 fn too_long(length: usize) -> Step {
-    Step::Damage(format!("a packet claims {length} captured bytes, more than the {LONGEST_PACKET} that are believed"))
+    Step::Damage(format!("a packet claims {length} captured bytes, more than the limit of {LONGEST_PACKET}"))
 }

@@ -1,5 +1,5 @@
-//! The pcapng file format (draft-ietf-opsawg-pcapng), its blocks parsed by `pcap-parser`: sections, each
-//! with its byte order and interfaces, and per interface a link type, a snap length and a clock.
+//! The pcapng file format (draft-ietf-opsawg-pcapng), with blocks parsed by `pcap-parser`: sections, each with its byte
+//! order and interfaces, and for each interface a link type, a snap length and a clock.
 
 use pcap_parser::{EPB_MAGIC, IDB_MAGIC, InterfaceDescriptionBlock, OptionCode, SHB_MAGIC, SPB_MAGIC};
 
@@ -8,9 +8,9 @@ use super::link::LinkLayer;
 use super::pcap::{LONGEST_PACKET, Record, Step};
 use super::summary::{CaptureInterface, SkipReason};
 
-/// The longest block that is believed, as in libpcap; a longer one is damage.
+/// The longest accepted block, as in libpcap; a longer one is damage.
 const LONGEST_BLOCK: usize = 16 * 1024 * 1024;
-/// Interfaces believed in one section; the obsolete packet block cannot name more.
+/// Maximum number of interfaces in one section; the obsolete packet block cannot address more.
 const MOST_INTERFACES: usize = 65_536;
 /// Type, total length, and total length again at the end.
 const BLOCK_FRAME: usize = 12;
@@ -21,20 +21,20 @@ const OBSOLETE_PACKET_HEADER: usize = 28;
 /// Type, total length, original length.
 const SIMPLE_PACKET_HEADER: usize = 12;
 
-/// How the units of an interface's clock become nanoseconds.
+/// How to convert the units of an interface's clock to nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Resolution {
     /// Nanoseconds per unit.
     Multiply(u64),
     /// Units per nanosecond.
     Divide(u128),
-    /// Seconds times two to this power.
+    /// The units count seconds divided by two to this power.
     Shift(u32),
 }
 
 impl Resolution {
-    /// From the option `if_tsresol`: a negative power of 10, or of 2 when the high bit is set.
-    /// (`pcap_parser::build_ts_resolution` refuses every power of 2.)
+    /// Parses the option `if_tsresol`: a negative power of 10, or of 2 if the high bit is set.
+    /// (`pcap_parser::build_ts_resolution` rejects every power of 2.)
     fn new(if_tsresol: u8) -> Resolution {
         let power = u32::from(if_tsresol & 0x7f);
         if if_tsresol & 0x80 != 0 {
@@ -42,7 +42,7 @@ impl Resolution {
         } else if power <= 9 {
             Resolution::Multiply(10u64.pow(9 - power))
         } else {
-            // From 10^39 on every 64-bit time is less than a nanosecond.
+            // From 10^39 on, every 64-bit time is less than a nanosecond.
             Resolution::Divide(10u128.checked_pow(power - 9).unwrap_or(u128::MAX))
         }
     }
@@ -82,9 +82,9 @@ pub(super) struct PcapNgFormat {
     interfaces: Vec<Interface>,
 }
 
-/// What one block is to the reader.
+/// What the reader needs from one block.
 enum Content {
-    /// Frame position within the block and length, interface, wire length, and halves of the time.
+    /// Frame position and length within the block, interface, wire length, and halves of the time.
     Packet {
         start: usize,
         captured: usize,
@@ -96,7 +96,7 @@ enum Content {
 }
 
 impl PcapNgFormat {
-    /// The next packet record; `found` is called with every interface on the way.
+    /// Reads the next packet record; calls `found` with every interface on the way.
     pub(super) fn next(
         &mut self,
         buffer: &mut StreamBuffer,
@@ -108,7 +108,7 @@ impl PcapNgFormat {
                 return Ok(Step::End);
             }
             if available < BLOCK_FRAME {
-                return Ok(Step::Damage(format!("the file ends inside a block: {available} of 12 bytes are there")));
+                return Ok(Step::Damage(format!("the file ends inside a block: {available} of 12 bytes are present")));
             }
             let (block_type, length) = match self.block_head(buffer.data()) {
                 Ok(head) => head,
@@ -117,7 +117,7 @@ impl PcapNgFormat {
             let available = buffer.fill(length)?;
             if available < length {
                 return Ok(Step::Damage(format!(
-                    "the file ends inside a block: {available} of {length} bytes are there"
+                    "the file ends inside a block: {available} of {length} bytes are present"
                 )));
             }
             let content = match self.block(block_type, &buffer.data()[..length], found) {
@@ -150,8 +150,8 @@ impl PcapNgFormat {
         }
     }
 
-    /// Type and length of the block that begins in `head` (12 bytes or more); a section header sets the
-    /// byte order.
+    /// Returns type and length of the block that begins in `head` (at least 12 bytes); a section header sets the byte
+    /// order.
     fn block_head(&mut self, head: &[u8]) -> Result<(u32, usize), String> {
         if head[..4] == SHB_MAGIC.to_be_bytes() {
             self.big_endian = match u32::from_be_bytes([head[8], head[9], head[10], head[11]]) {
@@ -169,19 +169,19 @@ impl PcapNgFormat {
         }
         if length > LONGEST_BLOCK {
             return Err(format!(
-                "a block of type {block_type} claims {length} bytes, more than the {LONGEST_BLOCK} that are believed"
+                "a block of type {block_type} claims {length} bytes, more than the limit of {LONGEST_BLOCK}"
             ));
         }
         Ok((block_type, length))
     }
 
-    /// The 32-bit number at `offset`, in the section's byte order.
+    /// Reads the 32-bit number at `offset`, in the section's byte order.
     fn number(&self, bytes: &[u8], offset: usize) -> u32 {
         let bytes = [bytes[offset], bytes[offset + 1], bytes[offset + 2], bytes[offset + 3]];
         if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
     }
 
-    /// Takes in one whole block.
+    /// Processes one whole block.
     fn block(
         &mut self,
         block_type: u32,
@@ -189,7 +189,7 @@ impl PcapNgFormat {
         found: &mut dyn FnMut(CaptureInterface),
     ) -> Result<Content, String> {
         if self.number(block, block.len() - 4) as usize != block.len() {
-            return Err(format!("a block of type {block_type} gives two different lengths at its ends"));
+            return Err(format!("a block of type {block_type} has two different lengths at its ends"));
         }
         match block_type {
             SHB_MAGIC => {
@@ -197,7 +197,7 @@ impl PcapNgFormat {
                 let (_, header) = parsed.map_err(|_| "a section header is malformed".to_owned())?;
                 if header.major_version != 1 {
                     return Err(format!(
-                        "a section has format version {}.{}, only 1.x is known",
+                        "a section has format version {}.{}, only 1.x is supported",
                         header.major_version, header.minor_version
                     ));
                 }
@@ -262,12 +262,12 @@ impl PcapNgFormat {
         let mut interface = Interface {
             link_type,
             link_layer: LinkLayer::from_link_type(link_type),
-            // Microseconds when the option is absent.
+            // Microseconds if the option is absent.
             resolution: Resolution::new(6),
             offset: 0,
         };
         for option in &description.options {
-            // The fields that `pcap-parser` derives take the offset for little-endian in any section.
+            // The fields that `pcap-parser` derives assume a little-endian offset in every section.
             match (option.code, option.as_bytes()) {
                 (OptionCode::IfTsresol, Ok(&[resolution])) => interface.resolution = Resolution::new(resolution),
                 (OptionCode::IfTsoffset, Ok(bytes)) if bytes.len() == 8 => {
@@ -295,12 +295,10 @@ fn packet_content(
     time: Option<(u32, u32)>,
 ) -> Result<Content, String> {
     if captured > available {
-        return Err(format!("a packet claims {captured} captured bytes, but its block holds {available}"));
+        return Err(format!("a packet claims {captured} captured bytes, but its block contains {available}"));
     }
     if captured > LONGEST_PACKET {
-        return Err(format!(
-            "a packet claims {captured} captured bytes, more than the {LONGEST_PACKET} that are believed"
-        ));
+        return Err(format!("a packet claims {captured} captured bytes, more than the limit of {LONGEST_PACKET}"));
     }
     let wire_length = original.max(captured as u32);
     Ok(Content::Packet { start, captured, interface, wire_length, time })

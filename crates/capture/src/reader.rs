@@ -1,4 +1,4 @@
-//! Reads a capture of either format and lends its packets one at a time.
+//! Reads a capture in either format and lends its packets one at a time.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -17,10 +17,10 @@ use super::source::CaptureSource;
 use super::summary::{CaptureInterface, CaptureSummary, Damage, SkipCounters, SkipReason};
 use super::tunnel::Tunnels;
 
-/// How captures are read.
+/// Options for reading captures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReaderOptions {
-    /// Which packet of several, one inside the other, is given.
+    /// Which of several nested packets to return.
     pub tunnels: Tunnels,
     /// How far compressed captures may expand.
     pub expansion: ExpansionLimits,
@@ -33,9 +33,9 @@ enum Format {
 
 /// A capture being read.
 ///
-/// Memory is one window on the file: half a megabyte, or what the longest record takes, and the window of a
-/// compression (at most 128 MiB). Packets longer than 262,144 bytes and pcapng blocks longer than 16 MiB are damage,
-/// as in libpcap.
+/// Memory use is one window on the file (half a megabyte, or the size of the longest record) and the window of a
+/// compression (at most 128 MiB). Packets longer than 262,144 bytes and pcapng blocks longer than 16 MiB are damage, as
+/// in libpcap.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), etcbench_capture::CaptureError> {
@@ -60,19 +60,19 @@ pub struct CaptureReader {
     partial_transport_headers: u64,
     first_fragments: u64,
     skipped: SkipCounters,
-    /// Link type of the first record whose link type is not supported.
+    /// The first unsupported link type of a record.
     unknown_link_type: Option<u32>,
     damage: Option<Damage>,
     finished: bool,
 }
 
 impl CaptureReader {
-    /// Opens a pcap or pcapng file: plain, compressed with gzip, bzip2, xz or zstd (told by its first bytes), or a
+    /// Opens a pcap or pcapng file: plain, compressed with gzip, bzip2, xz or zstd (detected by its first bytes), or a
     /// member of a zip archive, written `archive.zip!member`.
     ///
     /// # Errors
-    /// The file cannot be opened or read, is empty, is no capture, or is a pcap whose link type is not
-    /// supported; its compressed data is damaged from the start; its archive cannot be read.
+    /// The file cannot be opened or read, is empty, is not a capture, or is a pcap with an unsupported link type; its
+    /// compressed data is damaged from the start; its archive cannot be read.
     pub fn open(path: &Path) -> Result<CaptureReader, CaptureError> {
         CaptureReader::open_with(&CaptureSource::from(path), &ReaderOptions::default())
     }
@@ -80,7 +80,7 @@ impl CaptureReader {
     /// Like [`CaptureReader::open`], with options.
     ///
     /// # Errors
-    /// Like [`CaptureReader::open`].
+    /// Those of [`CaptureReader::open`].
     pub fn open_with(source: &CaptureSource, options: &ReaderOptions) -> Result<CaptureReader, CaptureError> {
         let result = CaptureReader::from_reader_with(source.open(options.expansion)?, source.to_string(), options);
         match result {
@@ -93,10 +93,10 @@ impl CaptureReader {
         }
     }
 
-    /// Reads a capture, compressed or not, from a stream; `name` is what messages call it.
+    /// Reads a capture, compressed or not, from a stream; messages refer to it by `name`.
     ///
     /// # Errors
-    /// Like [`CaptureReader::open`].
+    /// Those of [`CaptureReader::open`].
     pub fn from_reader(
         stream: impl Read + Send + 'static,
         name: impl Into<String>,
@@ -107,7 +107,7 @@ impl CaptureReader {
     /// Like [`CaptureReader::from_reader`], with options.
     ///
     /// # Errors
-    /// Like [`CaptureReader::open`].
+    /// Those of [`CaptureReader::open`].
     pub fn from_reader_with(
         stream: impl Read + Send + 'static,
         name: impl Into<String>,
@@ -156,16 +156,16 @@ impl CaptureReader {
         })
     }
 
-    /// The name given when the capture was opened.
+    /// Returns the name given when the capture was opened.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The next packet, or nothing at the end of the file or where damage begins
-    /// (then [`CaptureReader::summary`] tells of it).
+    /// Returns the next packet, or `None` at the end of the file or where damage begins (reported by
+    /// [`CaptureReader::summary`]).
     ///
     /// # Errors
-    /// Reading fails, or the whole file has packets of unsupported link types only.
+    /// Reading fails, or all packets of the file have unsupported link types.
     pub fn next_packet(&mut self) -> Result<Option<Packet<'_>>, CaptureError> {
         if self.finished {
             return Ok(None);
@@ -230,7 +230,7 @@ impl CaptureReader {
         }))
     }
 
-    /// The counters so far; final once [`CaptureReader::next_packet`] has given nothing.
+    /// Returns the counters so far; final once [`CaptureReader::next_packet`] has returned `None`.
     pub fn summary(&self) -> CaptureSummary {
         CaptureSummary {
             packets: self.packets,
@@ -264,7 +264,7 @@ impl CaptureReader {
     }
 }
 
-/// An error of the stream, told as what it is.
+/// Converts an error of the stream.
 fn read_error(name: String, offset: u64, source: std::io::Error) -> CaptureError {
     match CompressionFault::of(&source) {
         Some(fault) => CaptureError::Compressed { name, fault: fault.clone() },
@@ -277,7 +277,7 @@ fn is_archive_file(path: &Path) -> bool {
     File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && archive::is_archive(&head)
 }
 
-/// What a file that is no capture may be, by its first bytes.
+/// Guesses from its first bytes what a file that is not a capture may be.
 fn advice(head: &[u8]) -> &'static str {
     const PCAP_MAGICS: [&[u8]; 6] = [
         &[0xd4, 0xc3, 0xb2, 0xa1],
@@ -290,7 +290,7 @@ fn advice(head: &[u8]) -> &'static str {
     if PCAP_MAGICS.iter().any(|magic| head.starts_with(magic)) {
         "it is a pcap that ends inside its 24-byte header; get the whole file"
     } else if archive::is_archive(head) {
-        "it is a zip archive inside another file: unpack that one"
+        "it is a zip archive inside another file: unpack the outer file"
     } else if head.starts_with(b"version https://git-lfs") {
         "it is a Git LFS pointer: fetch the file itself with git lfs pull"
     } else {

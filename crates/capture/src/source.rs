@@ -1,4 +1,4 @@
-//! Where a capture's bytes are: a file, or a member of a zip archive, either of them compressed or not.
+//! Location of a capture's bytes: a file, or a member of a zip archive, either of them compressed or not.
 
 use std::fmt;
 use std::fs::File;
@@ -9,10 +9,10 @@ use super::archive;
 use super::compression::ExpansionLimits;
 use super::error::CaptureError;
 
-/// What stands between an archive's path and a member's name in `archive.zip!folder/capture.pcap`.
+/// Separates an archive's path from a member's name in `archive.zip!folder/capture.pcap`.
 const SEPARATOR: char = '!';
 
-/// Where a capture is. Written as the file's path, or `archive.zip!member`.
+/// Location of a capture, written as the file's path, or `archive.zip!member`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CaptureSource {
     /// The file, or the archive.
@@ -22,17 +22,18 @@ pub struct CaptureSource {
 }
 
 impl CaptureSource {
-    /// A whole file.
+    /// Refers to a whole file.
     pub fn file(file: impl Into<PathBuf>) -> CaptureSource {
         CaptureSource { file: file.into(), member: None }
     }
 
-    /// A member of an archive.
+    /// Refers to a member of an archive.
     pub fn member(archive: impl Into<PathBuf>, member: impl Into<String>) -> CaptureSource {
         CaptureSource { file: archive.into(), member: Some(member.into()) }
     }
 
-    /// The bytes as they lie there, a member's unpacked; a compression of their own is still on them.
+    /// Opens the bytes: of a file as stored, of a member extracted from its archive. A compression of the capture
+    /// itself is not removed.
     ///
     /// # Errors
     /// The file or the member cannot be opened.
@@ -48,8 +49,7 @@ impl CaptureSource {
 }
 
 impl From<&Path> for CaptureSource {
-    /// Understands `archive.zip!member` where no file has that whole name but one has the part before
-    /// an exclamation mark.
+    /// Parses `archive.zip!member` if no file has that whole name but one has the part before an exclamation mark.
     fn from(path: &Path) -> CaptureSource {
         if let Some(text) = path.to_str().filter(|_| !path.exists()) {
             for (place, _) in text.match_indices(SEPARATOR) {

@@ -1,4 +1,4 @@
-//! What reading a capture found, besides its packets: the counters and the damage.
+//! What was found while reading a capture, other than its packets: counters and damage.
 
 use std::fmt;
 
@@ -12,25 +12,25 @@ use etcbench_storage::counted;
 pub enum SkipReason {
     /// The frame carries something other than IPv4 or IPv6 (ARP, LLDP, ...).
     NotIp,
-    /// The IP packet carries something other than TCP or UDP (ICMP, ESP, GRE, ...); tunnels are opened on request only.
+    /// The IP packet carries something other than TCP or UDP (ICMP, ESP, GRE, ...); tunnels are only opened on request.
     NotTcpOrUdp,
-    /// A fragment whose datagram's first, the one with the ports, is missing.
+    /// A fragment whose datagram's first fragment, which has the ports, is missing.
     FragmentWithoutPorts,
     /// The capture cut the frame before the ports.
     HeadersTruncated,
     /// A header contradicts itself or the packet's declared length.
     MalformedHeader,
-    /// The packet's interface, or a header that names one, has a link type that is not decoded here.
+    /// The packet's interface, or a header that names one, has an unsupported link type.
     UnknownLinkType,
-    /// The record has no time (a pcapng simple packet block), so it has no place in a flow.
+    /// The record has no time (a pcapng simple packet block), so it cannot be placed in a flow.
     NoTimestamp,
-    /// The time lies before 1970 or after 2262.
+    /// The time is before 1970 or after 2262.
     TimestampOutOfRange,
     /// The frame is encrypted on its link (IEEE 802.11, IEEE 802.1AE).
     Encrypted,
-    /// One IEEE 802.11 frame holds several packets (A-MSDU), which are not taken apart.
+    /// One IEEE 802.11 frame contains several packets (A-MSDU), which is not supported.
     AggregatedFrames,
-    /// More than four tunnels lie one inside the other.
+    /// More than four tunnels are nested.
     NestedTooDeep,
 }
 
@@ -50,7 +50,7 @@ impl SkipReason {
         SkipReason::NestedTooDeep,
     ];
 
-    /// The name in records and tables.
+    /// Returns the name used in records and tables.
     pub const fn name(self) -> &'static str {
         match self {
             SkipReason::NotIp => "not_ip",
@@ -67,24 +67,24 @@ impl SkipReason {
         }
     }
 
-    /// The reason as a sentence.
+    /// Returns the reason as a sentence.
     pub const fn sentence(self) -> &'static str {
         match self {
             SkipReason::NotIp => "The frame carries neither IPv4 nor IPv6.",
             SkipReason::NotTcpOrUdp => {
-                "The IP packet carries neither TCP nor UDP (tunnels are opened on request only)."
+                "The IP packet carries neither TCP nor UDP (tunnels are only opened on request)."
             }
-            SkipReason::FragmentWithoutPorts => "The fragment of the datagram that has the ports is missing.",
+            SkipReason::FragmentWithoutPorts => "The datagram's first fragment, which has the ports, is missing.",
             SkipReason::HeadersTruncated => "The capture cut the frame before its ports.",
             SkipReason::MalformedHeader => "A header contradicts itself or the packet's declared length.",
             SkipReason::UnknownLinkType => "The interface has a link type that is not supported.",
             SkipReason::NoTimestamp => "The record has no time (a pcapng simple packet block).",
-            SkipReason::TimestampOutOfRange => "The time lies before 1970 or after 2262.",
+            SkipReason::TimestampOutOfRange => "The time is before 1970 or after 2262.",
             SkipReason::Encrypted => "The frame is encrypted on its link (802.11, MACsec).",
             SkipReason::AggregatedFrames => {
-                "The 802.11 frame holds several packets (A-MSDU), which are not taken apart."
+                "The 802.11 frame contains several packets (A-MSDU), which is not supported."
             }
-            SkipReason::NestedTooDeep => "More than four tunnels lie one inside the other.",
+            SkipReason::NestedTooDeep => "More than four tunnels are nested.",
         }
     }
 }
@@ -100,17 +100,13 @@ impl fmt::Display for SkipReason {
 pub struct Damage {
     /// Bytes from the start of the (decompressed) capture to the start of the damaged record.
     pub offset: u64,
-    /// What is wrong there.
+    /// Description of the problem.
     pub problem: String,
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "damaged at byte {}: {}; the packets before it were read, nothing after it",
-            self.offset, self.problem
-        )
+        write!(formatter, "damaged at byte {}: {}; only the packets before it were read", self.offset, self.problem)
     }
 }
 
@@ -121,16 +117,16 @@ pub struct CaptureSummary {
     pub packets: u64,
     /// Records that became packets.
     pub decoded: u64,
-    /// Of those, the packets whose transport header the capture cut after the ports; TCP flags, window and
-    /// header length are 0, 0 and the least possible where they were not captured.
+    /// Number of packets whose transport header was cut after the ports. TCP flags and window are 0, and the header
+    /// length is the minimum, if they were not captured.
     pub partial_transport_headers: u64,
-    /// Of those, the first fragments of fragmented IP packets.
+    /// Number of packets that are first fragments of fragmented IP packets.
     pub first_fragments: u64,
-    /// Records that did not, by reason, without zeros, in the order of [`SkipReason::ALL`].
+    /// Records that did not become packets, by reason, without zeros, in the order of [`SkipReason::ALL`].
     pub skipped: Vec<(SkipReason, u64)>,
     /// Where the file is damaged, if it is.
     pub damage: Option<Damage>,
-    /// The capture's interfaces, equal ones once, ascending; a pcap has one.
+    /// The capture's distinct interfaces, ascending; a pcap has one.
     pub interfaces: Vec<CaptureInterface>,
 }
 
@@ -139,11 +135,11 @@ pub struct CaptureSummary {
 pub struct CaptureInterface {
     /// Link type, a number of <https://www.tcpdump.org/linktypes.html>.
     pub link_type: u32,
-    /// Most bytes of a packet that were captured, 0 where there was no limit.
+    /// Maximum captured bytes per packet, 0 if there was no limit.
     pub snap_length: u32,
 }
 
-/// One line for people: packets, those skipped by reason, damage.
+/// A one-line summary: packets, those skipped by reason, damage.
 impl fmt::Display for CaptureSummary {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}, {} of TCP or UDP", counted(self.packets, "packet"), self.decoded)?;
@@ -158,14 +154,14 @@ impl fmt::Display for CaptureSummary {
 }
 
 impl CaptureSummary {
-    /// Link types of the interfaces, each once, ascending.
+    /// Returns the distinct link types of the interfaces, ascending.
     pub fn link_types(&self) -> Vec<u32> {
         let mut link_types: Vec<u32> = self.interfaces.iter().map(|interface| interface.link_type).collect();
         link_types.dedup();
         link_types
     }
 
-    /// Counts records that were packets to the reader and turned out to have no place in a flow.
+    /// Counts records that the reader decoded but that turned out to have no place in a flow.
     pub fn add_skipped(&mut self, reason: SkipReason, count: u64) {
         if count > 0 {
             match self.skipped.binary_search_by_key(&reason, |(other, _)| *other) {
@@ -175,7 +171,7 @@ impl CaptureSummary {
         }
     }
 
-    /// How many records were skipped for a reason.
+    /// Returns how many records were skipped for a reason.
     pub fn skipped_for(&self, reason: SkipReason) -> u64 {
         self.skipped.iter().find(|(other, _)| *other == reason).map_or(0, |(_, count)| *count)
     }

@@ -1,4 +1,4 @@
-//! Tests of whole captures: both formats in both byte orders, every way to be cut, odd or damaged.
+//! Tests of whole captures: both formats in both byte orders, cut anywhere, unusual or damaged.
 
 use std::net::SocketAddr;
 
@@ -50,7 +50,7 @@ fn read(file: Vec<u8>) -> Result<(Vec<Seen>, CaptureSummary), CaptureError> {
     Ok((seen, summary))
 }
 
-/// A capture of one frame.
+/// Reads a capture of one frame.
 fn single(link_type: u32, cut: usize, frame: Vec<u8>) -> (Vec<Seen>, CaptureSummary) {
     read(craft::pcap(Order::Little, false, link_type, cut, &[(0, frame)])).unwrap()
 }
@@ -264,7 +264,7 @@ fn damage_is_told_with_its_place_after_all_packets_before_it() {
     let message = summary.damage.unwrap().to_string();
     assert!(message.starts_with(&format!("damaged at byte {}: a packet claims 213", 24 + record)), "{message}");
 
-    // What is often there in place of a record.
+    // Common content in place of a record.
     for order in [Order::Little, Order::Big] {
         let second = craft::pcap(order, false, 1, WHOLE, &[]);
         for (rest, told) in [(second, "another capture begins here"), (vec![0; 4096], "zeros from here on")] {
@@ -292,7 +292,7 @@ fn damage_is_told_with_its_place_after_all_packets_before_it() {
     assert!(problem(other).contains("malformed"));
     let mut other = packet.clone();
     other[7] = 0x7f;
-    assert!(problem(other).contains("believed"));
+    assert!(problem(other).contains("more than the limit"));
     let mut other = packet.clone();
     let end = other.len() - 4;
     other[end] += 4;
@@ -326,7 +326,7 @@ fn files_that_are_no_captures_are_refused_in_words() {
     assert!(matches!(CaptureReader::open("src".as_ref()), Err(CaptureError::Read { .. })));
 }
 
-/// A capture of either format with packets of all kinds.
+/// Builds a capture in either format with packets of all kinds.
 fn varied(order: Order, pcapng: bool) -> Vec<u8> {
     let options = [8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 1];
     let mut tagged = craft::ethernet(&tcp_packet(b"tagged"));

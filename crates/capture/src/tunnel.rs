@@ -1,10 +1,10 @@
-//! Tunnels: where the IP packet begins that another IP packet carries. They are opened on request only.
+//! Tunnels: locates the IP packet that another IP packet carries. Tunnels are only opened on request.
 //!
-//! Opened are IP in IP (RFC 2003), IPv6 in IPv4 (RFC 4213) and in IPv6 (RFC 2473), GRE (RFC 2784 and 2890, PPTP's of
-//! RFC 2637 with PPP inside, NVGRE of RFC 7637, ERSPAN's three types), VXLAN (RFC 7348) and its generic protocol extension,
-//! Geneve (RFC 8926), L2TP version 2 with PPP (RFC 2661), MPLS in UDP (RFC 7510), GTP-U (3GPP TS 29.281) and Teredo (RFC 4380).
-//! Those over UDP are recognised by their ports and by their headers; a datagram on such a port without such a header stays
-//! what it is.
+//! Supported are IP in IP (RFC 2003), IPv6 in IPv4 (RFC 4213) and in IPv6 (RFC 2473), GRE (RFC 2784 and 2890, PPTP's
+//! variant of RFC 2637 with PPP inside, NVGRE of RFC 7637, ERSPAN's three types), VXLAN (RFC 7348) and its generic
+//! protocol extension, Geneve (RFC 8926), L2TP version 2 with PPP (RFC 2661), MPLS in UDP (RFC 7510), GTP-U (3GPP TS
+//! 29.281) and Teredo (RFC 4380). Tunnels over UDP are recognised by their ports and headers; a datagram on such a port
+//! without such a header is not opened.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,37 +13,37 @@ use super::link::{self, LinkLayer};
 use super::network::{DESTINATION_PORT, IPV6_LENGTH, Network, SOURCE_PORT, UDP_LENGTH, protocol};
 use super::summary::SkipReason;
 
-/// Tunnels that are opened one inside the other; a packet with more is skipped.
+/// Maximum number of nested tunnels; a packet with more is skipped.
 pub(super) const MOST_TUNNELS: usize = 4;
 
-/// IANA's port, and the one that Linux took before there was one.
+/// IANA's port, and the port Linux used before IANA assigned one.
 const VXLAN_PORTS: [u16; 2] = [4789, 8472];
 const VXLAN_GENERIC_PORT: u16 = 4790;
 const GENEVE_PORT: u16 = 6081;
 const MPLS_PORT: u16 = 6635;
 const L2TP_PORT: u16 = 1701;
 const GTP_USER_PORT: u16 = 2152;
-/// The protocol types of mirrored frames in GRE (draft-foschiano-erspan-03): types I and II, and III.
+/// GRE's protocol types for mirrored frames (draft-foschiano-erspan-03): types I and II, and III.
 const ERSPAN: u16 = 0x88be;
 const ERSPAN_III: u16 = 0x22eb;
 const TEREDO_PORT: u16 = 3544;
 
-/// Which packet of several, one inside the other, makes the flow.
+/// Which of several nested packets belongs to the flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tunnels {
-    /// The outermost: flows are those of the tunnel's ends. Tunnels over neither TCP nor UDP make no flow.
+    /// The outermost: flows are between the tunnel's ends. Tunnels over neither TCP nor UDP form no flow.
     #[default]
     Outer,
-    /// The innermost: flows, lengths and bytes are those of the packets in the tunnel. Of a fragmented packet that
-    /// carries another the first fragment shows it; the others are skipped for want of ports.
+    /// The innermost: flows, lengths and bytes are those of the packets in the tunnel. If a carrier packet is
+    /// fragmented, its first fragment shows the inner packet; the others are skipped because they have no ports.
     Inner,
 }
 
-/// Where in `bytes`, an IP packet, the packet begins that it carries, if it carries one.
+/// Returns the offset in `bytes`, an IP packet, of the packet that it carries, if any.
 ///
 /// # Errors
-/// Why what it carries is no IP packet.
+/// The reason why the payload is not an IP packet.
 pub(super) fn inner_packet(bytes: &[u8], network: &Network) -> Result<Option<usize>, SkipReason> {
     let at = network.payload_offset;
     match network.protocol {
@@ -61,14 +61,14 @@ fn generic_routing_encapsulation(bytes: &[u8], at: usize) -> Result<usize, SkipR
     let flags = link::big_endian_16(bytes, at)?;
     let protocol_type = link::big_endian_16(bytes, at + 2)?;
     let field = |bit: u16| if flags & bit != 0 { 4 } else { 0 };
-    // Checksum, key and sequence number; bit 1 was routing (RFC 1701), whose packets are to be discarded.
+    // Checksum, key and sequence number; bit 1 was routing (RFC 1701), and packets with it must be discarded.
     let (checksum, routing, key, sequence, acknowledgement) = (0x8000, 0x4000, 0x2000, 0x1000, 0x0080);
     match flags & 7 {
         0 if flags & routing == 0 => {
             let payload = at + 4 + field(checksum) + field(key) + field(sequence);
             match protocol_type {
                 link::ETHERTYPE_BRIDGED_ETHERNET => in_ethernet(bytes, payload),
-                // Type I has no header and is without a sequence number.
+                // Type I has no header and no sequence number.
                 ERSPAN => in_ethernet(bytes, payload + if flags & sequence != 0 { 8 } else { 0 }),
                 ERSPAN_III => {
                     let optional = *bytes.get(payload + 11).ok_or(SkipReason::HeadersTruncated)? & 1;
@@ -92,7 +92,7 @@ fn in_ethernet(bytes: &[u8], at: usize) -> Result<usize, SkipReason> {
 }
 
 fn in_udp(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
-    // Where the ports were not captured, the transport header's reader says so.
+    // Missing ports are reported when the transport header is read.
     let port = |field: usize| link::big_endian_16(bytes, at + field);
     let (Ok(source), Ok(destination)) = (port(SOURCE_PORT), port(DESTINATION_PORT)) else {
         return Ok(None);
@@ -101,7 +101,7 @@ fn in_udp(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
     if VXLAN_PORTS.contains(&destination) {
         return match bytes.get(payload) {
             None if bytes.len() < payload => Err(SkipReason::HeadersTruncated),
-            // The flag that the network identifier is valid.
+            // The flag for a valid network identifier.
             Some(flags) if flags & 0x08 != 0 => in_ethernet(bytes, payload + 8).map(Some),
             _ => Ok(None),
         };
@@ -124,7 +124,8 @@ fn in_udp(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
     Ok(None)
 }
 
-/// VXLAN's generic protocol extension (draft-ietf-nvo3-vxlan-gpe-13, section 3): what follows is named where the flag says so.
+/// Parses VXLAN's generic protocol extension (draft-ietf-nvo3-vxlan-gpe-13, section 3): the next protocol is named if
+/// the flag is set.
 fn vxlan_generic(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
     let Some(&[flags, _, _, next, ..]) = bytes.get(at..) else { return Ok(None) };
     let (instance, named) = (0x08, 0x04);
@@ -142,7 +143,8 @@ fn vxlan_generic(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
     }
 }
 
-/// Geneve (RFC 8926, section 3.4): version 0, options whose length is in four bytes, and an EtherType.
+/// Parses Geneve (RFC 8926, section 3.4): version 0, options with their length in units of four bytes, and an
+/// EtherType.
 fn geneve(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
     let Some(&[first, ..]) = bytes.get(at..) else { return Ok(None) };
     if first >> 6 != 0 {
@@ -155,7 +157,7 @@ fn geneve(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
     }
 }
 
-/// A data message of L2TP version 2 (RFC 2661, section 3.1), which carries PPP; control messages are what they are.
+/// Parses a data message of L2TP version 2 (RFC 2661, section 3.1), which carries PPP; control messages are not opened.
 fn layer_two(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
     let Ok(flags) = link::big_endian_16(bytes, at) else { return Ok(None) };
     let (control, length, sequence, offset, version) = (0x8000, 0x4000, 0x0800, 0x0200, 0x000f);
@@ -166,7 +168,7 @@ fn layer_two(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
     if flags & offset != 0 {
         payload += 2 + usize::from(link::big_endian_16(bytes, payload)?);
     }
-    // Sessions carry PPP's own messages too.
+    // Sessions also carry PPP's own messages.
     match link::after_ppp(bytes, payload) {
         Ok(packet) => Ok(Some(packet)),
         Err(SkipReason::NotIp) => Ok(None),
@@ -174,8 +176,8 @@ fn layer_two(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
     }
 }
 
-/// A G-PDU of GTP-U version 1: eight bytes, four more where any of the three flags is set, and then
-/// extension headers, each with its length in four bytes first and the next one's type last.
+/// Parses a G-PDU of GTP-U version 1: eight bytes, four more if any of the three flags is set, and then extension
+/// headers, each with its length in units of four bytes first and the next one's type last.
 fn gtp_user(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
     let Some(&[flags, message, ..]) = bytes.get(at..) else { return Ok(None) };
     let (version_1, gtp, g_pdu) = (0x20, 0x10, 255);
@@ -199,7 +201,7 @@ fn gtp_user(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
     link::by_version(bytes, payload).map(Some)
 }
 
-/// An IPv6 packet that fills a datagram on Teredo's port, after authentication and origin if they are there.
+/// Finds an IPv6 packet that fills a datagram on Teredo's port, after optional authentication and origin headers.
 fn teredo(bytes: &[u8], at: usize) -> Option<usize> {
     let datagram = usize::from(link::big_endian_16(bytes, at + UDP_LENGTH).ok()?);
     let mut payload = at + UDP_HEADER;

@@ -8,11 +8,11 @@ use super::summary::SkipReason;
 const AVS_MAGIC: u32 = 0x8021_1001;
 /// Length of a Prism header.
 const PRISM_HEADER: usize = 144;
-/// Radiotap's flags: padding between header and payload; the checksum was wrong.
+/// Radiotap's flags: padding between header and payload; wrong checksum.
 const DATA_PADDING: u8 = 0x20;
 const BAD_CHECKSUM: u8 = 0x40;
 
-/// After radiotap (<https://www.radiotap.org>), whose numbers are little-endian.
+/// Parses radiotap (<https://www.radiotap.org>), whose numbers are little-endian.
 pub(super) fn after_radiotap(frame: &[u8]) -> Result<usize, SkipReason> {
     if *frame.first().ok_or(SkipReason::HeadersTruncated)? != 0 {
         return Err(SkipReason::MalformedHeader);
@@ -25,7 +25,7 @@ pub(super) fn after_radiotap(frame: &[u8]) -> Result<usize, SkipReason> {
         word = little_endian_32(frame, fields)?;
         fields += 4;
     }
-    // Field 0 is a time of eight bytes, aligned to them; field 1 the flags.
+    // Field 0 is an eight-byte time, aligned to eight bytes; field 1 contains the flags.
     if present & 1 != 0 {
         fields = fields.next_multiple_of(8) + 8;
     }
@@ -39,7 +39,7 @@ pub(super) fn after_radiotap(frame: &[u8]) -> Result<usize, SkipReason> {
     after_80211(frame, length, flags & DATA_PADDING != 0)
 }
 
-/// After a per-packet information header (CACE, "PPI Header format"), which names the link type that follows.
+/// Parses a per-packet information header (CACE, "PPI Header format"), which names the next link type.
 pub(super) fn after_ppi(frame: &[u8]) -> Result<usize, SkipReason> {
     let length = usize::from(link::little_endian_16(frame, 2)?);
     let link_type = little_endian_32(frame, 4)?;
@@ -50,7 +50,7 @@ pub(super) fn after_ppi(frame: &[u8]) -> Result<usize, SkipReason> {
     }
 }
 
-/// After an AVS header, or a Prism header where there is none: captures of either link type have both.
+/// Parses an AVS header, or a Prism header if it is not one: captures of either link type contain both.
 pub(super) fn after_avs_or_prism(frame: &[u8]) -> Result<usize, SkipReason> {
     let first = frame.first_chunk().ok_or(SkipReason::HeadersTruncated)?;
     if u32::from_be_bytes(*first) != AVS_MAGIC {
@@ -58,12 +58,12 @@ pub(super) fn after_avs_or_prism(frame: &[u8]) -> Result<usize, SkipReason> {
     }
     let length = frame.get(4..8).ok_or(SkipReason::HeadersTruncated)?;
     let length = u32::from_be_bytes([length[0], length[1], length[2], length[3]]);
-    // A length past the frame's end is a header that was cut, or a falsified one.
+    // A length past the frame's end means a cut or falsified header.
     let length = usize::try_from(length).ok().filter(|length| *length <= frame.len());
     after_80211(frame, length.ok_or(SkipReason::HeadersTruncated)?, false)
 }
 
-/// IEEE 802.11-2020, 9.2 and 9.3.2: the header of a data frame, then LLC.
+/// Parses the header of a data frame (IEEE 802.11-2020, 9.2 and 9.3.2), then LLC.
 pub(super) fn after_80211(frame: &[u8], at: usize, padded: bool) -> Result<usize, SkipReason> {
     let Some(&[control, flags, ..]) = frame.get(at..) else { return Err(SkipReason::HeadersTruncated) };
     let (version, kind, subtype) = (control & 3, control >> 2 & 3, control >> 4);
@@ -79,7 +79,7 @@ pub(super) fn after_80211(frame: &[u8], at: usize, padded: bool) -> Result<usize
         return Err(SkipReason::Encrypted);
     }
     let mut length = 24 + if flags & four_addresses == four_addresses { 6 } else { 0 };
-    // The low four bits of the sequence control are the fragment's number.
+    // The low four bits of the sequence control are the fragment number.
     if frame.get(at + 22).ok_or(SkipReason::HeadersTruncated)? & 0x0f != 0 {
         return Err(SkipReason::FragmentWithoutPorts);
     }
@@ -87,7 +87,7 @@ pub(super) fn after_80211(frame: &[u8], at: usize, padded: bool) -> Result<usize
         if frame.get(at + length).ok_or(SkipReason::HeadersTruncated)? & 0x80 != 0 {
             return Err(SkipReason::AggregatedFrames);
         }
-        // The high-throughput control field follows where the order flag is set.
+        // The high-throughput control field follows if the order flag is set.
         length += 2 + if flags & order != 0 { 4 } else { 0 };
     }
     if padded {

@@ -1,16 +1,16 @@
-//! Claims: whoever is to compute something that others may be computing too takes a claim on it first, and the others
-//! wait for the result. A claim is a file that is created exclusively, by a hard link to a finished one, which network
-//! file systems keep too; it names its process, which touches it every few seconds. A claim of a process that is dead
-//! is removed: at once where its machine can be asked, otherwise when it was not touched for two minutes of the
-//! waiting process's own clock, so that no two clocks need agree. So is that of a process that was suspended. One that
-//! a power failure left empty is removed when a run begins, or after five seconds.
+//! Claims: before computing something that other processes may also be computing, a process takes a claim on it, and
+//! the others wait for the result. A claim is a file created exclusively, through a hard link to a finished file, which
+//! also works on network file systems. It names its process, which touches it every few seconds. The claim of a dead
+//! process is removed: at once if the process can be checked from this machine, otherwise after two minutes without a
+//! touch, measured by the waiting process's own clock, so that clocks need not agree. The same applies to a suspended
+//! process. An empty claim left by a power failure is removed when a run begins, or after five seconds.
 //!
-//! Claims save work and nothing else. Results are whole files that come out the same whoever computes them, so where
-//! a claim cannot be had (a read-only folder) or two processes hold one (one was suspended for minutes), the same
-//! thing is computed twice.
+//! Claims only save work. Results are whole files that are identical whoever computes them, so if a claim cannot be
+//! created (a read-only folder) or two processes hold one (one was suspended for minutes), the same thing is computed
+//! twice.
 //!
-//! Waiting inside a task of a thread pool can wait for another task on the same thread: claims are for threads that
-//! run stages, not for what runs inside a stage.
+//! Waiting inside a thread pool's task may block on another task of the same thread: use claims in threads that run
+//! stages, not in code that runs inside a stage.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -27,24 +27,25 @@ use super::{create_folder, folder_of, remove_leftovers};
 
 /// How often a claim is touched.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// When a claim that was not touched is taken for one of the dead. Network file systems may show a touch a minute late.
+/// How long a claim may go untouched before its process is considered dead. Network file systems may show a touch a
+/// minute late.
 const SILENCE: Duration = Duration::from_secs(120);
-/// The same for one without content: its process died while it wrote it, or the power failed.
+/// The same for a claim without content: its process died while writing it, or the power failed.
 const UNWRITTEN: Duration = Duration::from_secs(5);
-/// Between two looks at a claim, at first and at most.
+/// First and longest pause between two checks of a claim.
 const FIRST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// What a claim's file holds.
+/// Content of a claim's file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Holder {
     #[serde(flatten)]
     process: ProcessName,
-    /// Tells the claims of one process apart.
+    /// Distinguishes the claims of one process.
     number: u64,
-    /// For people.
+    /// For human readers.
     host: String,
-    /// For people: seconds since 1970.
+    /// For human readers: seconds since 1970.
     since: u64,
 }
 
@@ -57,14 +58,14 @@ pub struct Claim(Option<(PathBuf, Holder)>);
 
 /// Whose turn it is.
 pub enum Turn<T> {
-    /// The result is there.
+    /// The result exists.
     Ready(T),
-    /// It is for the caller to compute, who drops the claim when the result is stored.
+    /// The caller computes the result and drops the claim once the result is stored.
     Ours(Claim),
 }
 
 impl Claim {
-    /// A claim that keeps nobody away: for work that nobody else can be doing.
+    /// Returns a claim that excludes nobody: for work that nobody else can be doing.
     pub fn nothing() -> Self {
         Self(None)
     }
@@ -75,8 +76,8 @@ impl Drop for Claim {
         let Some((path, holder)) = self.0.take() else { return };
         HELD.lock().unwrap_or_else(PoisonError::into_inner).retain(|(number, _)| *number != holder.number);
         let _ = partial::owning(&path, false, || {
-            // It is another's by now if this process was silent for too long. A read that fails is tried once more: the
-            // claim would stay until another run finds its process dead.
+            // If this process was silent for too long, another one holds the claim by now. Retry a failed read once:
+            // otherwise the claim would stay until another run finds its process dead.
             if read(&path).or_else(|| read(&path)).as_ref() == Some(&holder) {
                 let _ = std::fs::remove_file(&path);
             }
@@ -85,8 +86,8 @@ impl Drop for Claim {
     }
 }
 
-/// Gives the result as soon as `ready` has it, or a claim on it in the file `path` if nobody else is computing it;
-/// while another process is, waits. `waiting` is called once, with the name of the process that is waited for.
+/// Returns the result as soon as `ready` does, or a claim on it in the file `path` if no other process is computing it;
+/// waits while another process is. `waiting` is called once, with the name of that process.
 pub fn claim<T>(path: &Path, ready: impl FnMut() -> Option<T>, waiting: impl FnMut(&str)) -> Turn<T> {
     claim_within(path, SILENCE, ready, waiting)
 }
@@ -106,11 +107,11 @@ fn claim_within<T>(
         }
         match take(path) {
             Ok(Some(claim)) => {
-                // It may have been finished between the two looks.
+                // It may have been finished between the two checks.
                 return ready().map_or_else(|| Turn::Ours(claim), Turn::Ready);
             }
             Ok(None) => {}
-            // No claims here: the work is still done.
+            // No claims can be created here: do the work anyway.
             Err(_) => return Turn::Ours(Claim::nothing()),
         }
         let Some(sight) = Sight::of(path) else { continue };
@@ -122,7 +123,7 @@ fn claim_within<T>(
         if sight.is_dead(silent) {
             remove_dead(path, &sight);
             if Sight::of(path).as_ref() == Some(&sight) {
-                // It cannot be removed: a folder, or another user's in a folder of theirs. The work is done all the same.
+                // It cannot be removed: a folder, or another user's file in their folder. Do the work anyway.
                 return Turn::Ours(Claim::nothing());
             }
             continue;
@@ -136,8 +137,9 @@ fn claim_within<T>(
     }
 }
 
-/// Removes the claims in `folder` whose processes are known to be dead, and those without content: a power failure left
-/// them, unless one is being written this very moment where there are no hard links, and then the work is done twice.
+/// Removes the claims in `folder` whose processes are known to be dead, and those without content. A claim without
+/// content was left by a power failure, or is being written at this moment on a file system without hard links; in that
+/// case the work is done twice.
 pub fn remove_dead_claims(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -152,13 +154,13 @@ pub fn remove_dead_claims(folder: &Path) {
 /// A claim as another process sees it.
 #[derive(Debug, Clone, PartialEq)]
 struct Sight {
-    /// Or why it cannot be read, as another user's cannot.
+    /// The bytes, or why they cannot be read, for example because the claim belongs to another user.
     content: Result<Vec<u8>, ErrorKind>,
     touched: Option<SystemTime>,
 }
 
 impl Sight {
-    /// None where there is no claim any more.
+    /// Returns `None` if the claim no longer exists.
     fn of(path: &Path) -> Option<Self> {
         let touched = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
         match std::fs::read(path).map_err(|error| error.kind()) {
@@ -171,21 +173,21 @@ impl Sight {
         serde_json::from_slice(self.content.as_ref().ok()?).ok()
     }
 
-    /// Whether it can be read and names nobody.
+    /// Whether the claim is readable but names no process.
     fn is_unwritten(&self) -> bool {
         self.content.is_ok() && self.holder().is_none()
     }
 
     fn is_dead(&self, silent: bool) -> bool {
         match self.holder() {
-            // A claim that this process dropped, but could not remove.
+            // A claim this process released but failed to delete.
             Some(holder) if holder.process == *process::this() => {
                 let held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
                 !held.iter().any(|(number, _)| *number == holder.number)
             }
-            // One that lives and touches nothing is suspended, and nobody knows until when.
+            // A living process that touches nothing is suspended for an unknown time.
             Some(holder) => silent || holder.process.life() == Life::Dead,
-            // Not written yet, where the file system has no hard links, or not to be read.
+            // Not written yet, on a file system without hard links, or unreadable.
             None => silent,
         }
     }
@@ -205,7 +207,7 @@ fn read(path: &Path) -> Option<Holder> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
-/// Creates the claim; none where another has it.
+/// Creates the claim; returns `None` if another process holds it.
 fn take(path: &Path) -> std::io::Result<Option<Claim>> {
     if path.exists() {
         return Ok(None);
@@ -218,7 +220,8 @@ fn take(path: &Path) -> std::io::Result<Option<Claim>> {
     let folder = folder_of(path);
     create_folder(folder)?;
     remove_leftovers(folder);
-    // Listed before it is there, so that another thread of this process does not take it for one that was dropped.
+    // Register the claim before its file exists, so that another thread of this process does not mistake it for a
+    // released one.
     HELD.lock().unwrap_or_else(PoisonError::into_inner).push((number, path.to_owned()));
     let taken = create(path, &json);
     if !matches!(taken, Ok(true)) {
@@ -229,7 +232,7 @@ fn take(path: &Path) -> std::io::Result<Option<Claim>> {
     Ok(Some(Claim(Some((path.to_owned(), holder)))))
 }
 
-/// Creates a file with its content at once; false where it is there already.
+/// Creates a file together with its content; returns `false` if it already exists.
 fn create(path: &Path, content: &[u8]) -> std::io::Result<bool> {
     let (partial, mut file) = Partial::file(folder_of(path), None)?;
     file.write_all(content)?;
@@ -238,14 +241,14 @@ fn create(path: &Path, content: &[u8]) -> std::io::Result<bool> {
     match linked {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            // A network file system may report a link that it made as one that was there, when its answer was lost.
+            // A network file system may report a link that it made as already existing if its first reply was lost.
             let ours = std::fs::read(path).is_ok_and(|found| found == content);
             if ours {
                 partial::owning(path, true, || Ok(()))?;
             }
             Ok(ours)
         }
-        // No hard links here.
+        // No hard links on this file system.
         Err(_) => match partial::owning(path, true, || File::create_new(path)) {
             Ok(mut file) => file.write_all(content).map(|()| true),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
@@ -254,8 +257,8 @@ fn create(path: &Path, content: &[u8]) -> std::io::Result<bool> {
     }
 }
 
-/// Removes the claim that was seen and is of a dead process, and no other: renamed first, which only one of several
-/// waiting processes can do, and looked at again.
+/// Removes the claim of a dead process that was seen as `sight`, and no other: it renames the file first, which only
+/// one of several waiting processes can do, and then checks the content again.
 fn remove_dead(path: &Path, sight: &Sight) {
     let Ok((partial, file)) = Partial::file(folder_of(path), None) else { return };
     drop(file);
@@ -264,7 +267,7 @@ fn remove_dead(path: &Path, sight: &Sight) {
     }
     let found = std::fs::read(partial.path()).map_err(|error| error.kind());
     if found != sight.content {
-        // Another process was faster, and this is the claim that it took: it gets its name back.
+        // Another process was faster, and this is its new claim: restore the name.
         let _ = std::fs::hard_link(partial.path(), path);
     }
 }
@@ -273,7 +276,7 @@ fn remove_dead(path: &Path, sight: &Sight) {
 fn keep_alive() {
     static START: Once = Once::new();
     START.call_once(|| {
-        // Without this thread claims look abandoned to other machines, which then do the work twice.
+        // Without this thread, claims look abandoned to other machines, which then repeat the work.
         let _ = std::thread::Builder::new().name("claims".to_owned()).spawn(|| {
             loop {
                 std::thread::sleep(HEARTBEAT);
@@ -282,7 +285,7 @@ fn keep_alive() {
                     held.iter().map(|(_, path)| path.clone()).collect()
                 };
                 for path in held {
-                    // One that was dropped in between is not there any more.
+                    // A claim released in between no longer exists.
                     let file = File::options().write(true).open(&path);
                     let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
                 }
@@ -335,7 +338,7 @@ mod tests {
         let path = folder.path().join("fit");
         let none = || None::<()>;
         let short = Duration::from_millis(400);
-        // A folder in its place cannot be read, nor removed as a file; so is a link that leads nowhere.
+        // A folder in its place can be neither read nor removed as a file; nor can a dangling link be read.
         std::fs::create_dir(&path).unwrap();
         std::fs::write(path.join("own"), "").unwrap();
         let (mut whom, mut looks) = (Vec::new(), 0);
@@ -365,13 +368,13 @@ mod tests {
         let holder = |process: ProcessName| Holder { process, number: 7, host: "h".to_owned(), since: 0 };
         let write = |holder: &Holder| std::fs::write(&path, serde_json::to_vec(holder).unwrap()).unwrap();
 
-        // Another start time: dead, where the system tells.
+        // Another start time: dead, if the system reports start times.
         if this.start > 0 {
             write(&holder(ProcessName { start: this.start + 1, ..this.clone() }));
             drop(ours(claim(&path, nothing, |_| ())));
             assert_eq!(files(folder.path()), 0);
         }
-        // A claim of this process that it does not hold any more.
+        // A claim of this process that it no longer holds.
         write(&Holder { number: u64::MAX, ..holder(this.clone()) });
         drop(ours(claim(&path, nothing, |_| ())));
 
@@ -388,7 +391,7 @@ mod tests {
             child.wait().unwrap();
         }
 
-        // Another machine: waited for as long as it is touched, and then for the silence.
+        // Another machine: wait for as long as it touches the claim, and then for the silence.
         let elsewhere = holder(ProcessName { machine: "0".repeat(16), ..this.clone() });
         write(&elsewhere);
         let beat = Duration::from_millis(100);
@@ -406,7 +409,7 @@ mod tests {
         });
         assert!(start.elapsed() >= beat * beats + silence, "{:?}", start.elapsed());
         assert_eq!(told, [format!("process {} on h", this.pid)]);
-        // A file that never got its content goes when a run begins, and is not waited for as long.
+        // A file that never got its content is removed when a run begins, and otherwise waited for only briefly.
         std::fs::write(&path, "").unwrap();
         remove_dead_claims(folder.path());
         assert_eq!(files(folder.path()), 0);
@@ -425,12 +428,12 @@ mod tests {
         std::fs::write(&path, "another's").unwrap();
         drop(claimed);
         assert_eq!(std::fs::read(&path).unwrap(), b"another's");
-        // Nor by one that saw the claim before.
+        // Nor by a process that saw the earlier claim.
         let before = Sight { content: Ok(b"the dead's".to_vec()), touched: None };
         remove_dead(&path, &before);
         assert_eq!(std::fs::read(&path).unwrap(), b"another's");
         assert_eq!(files(folder.path()), 1);
-        // Where there can be no claims, the work is done.
+        // If no claims can be created, the work is done.
         std::fs::write(folder.path().join("file"), "").unwrap();
         drop(ours(claim(&folder.path().join("file/fit"), || None::<()>, |_| ())));
     }

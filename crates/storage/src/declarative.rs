@@ -1,5 +1,5 @@
-//! Declarative files: TOML read into typed values, with errors that name the file, the key and the
-//! nearest known key. Experiments, datasets and tolerances all come through here.
+//! Declarative files: TOML read into typed values, with errors that name the file, the key and the nearest known key.
+//! Experiments, datasets and tolerances are all read here.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::hints;
 
-/// Why a declarative file cannot be used; one line that says where and what to do.
+/// Why a declarative file cannot be used: one line that says where the problem is and how to fix it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DeclarativeError {
     /// The file cannot be read.
@@ -15,21 +15,21 @@ pub enum DeclarativeError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the file system said.
+        /// Error reported by the file system.
         problem: String,
     },
     /// The text is not TOML, or a key or value in it cannot be used.
     #[error("{origin}: {problem}")]
     Content {
-        /// The file, with the line or the section where known.
+        /// The file, with the line or the section if known.
         origin: String,
-        /// What is wrong and what to do.
+        /// The problem and how to fix it.
         problem: String,
     },
 }
 
 impl DeclarativeError {
-    /// That `key` is none of `known`, with the nearest of them.
+    /// Reports that `key` is not among `known`, and suggests the nearest.
     pub fn unknown_key<'a>(key: &str, known: impl IntoIterator<Item = &'a str>, origin: &str) -> Self {
         let known: Vec<&str> = known.into_iter().collect();
         Self::Content { origin: origin.to_owned(), problem: unknown("key", key, &known) }
@@ -39,35 +39,35 @@ impl DeclarativeError {
 /// Reads a TOML file as a table.
 ///
 /// # Errors
-/// A file that cannot be read or is not TOML (with its line).
+/// A file that cannot be read or is not TOML (the error names the line).
 pub fn read_table(path: &Path) -> Result<toml::Table, DeclarativeError> {
     parse_table(&read_text(path)?, &path.display().to_string())
 }
 
-/// The names of the TOML files in a folder and in stock for it, without the ending and in order.
+/// Returns the names of the TOML files in a folder, including its stock files, sorted and without the extension.
 pub fn names(folder: &Path) -> Vec<String> {
     let names = super::names_with_stock(folder);
     names.iter().filter_map(|name| Some(name.strip_suffix(".toml")?.to_owned())).collect()
 }
 
-/// The largest file that people write; parsed, it takes some twenty times as much memory.
+/// Upper limit for hand-written files; the parsed form takes some twenty times as much memory.
 const MOST_BYTES: u64 = 8 << 20;
 
-/// Reads a file that people write, which is text and not large, or what the program brings along in its place.
+/// Reads a hand-written text file, or the stock file in its place.
 ///
 /// # Errors
-/// A file that cannot be read, is no text or has more than 8 MiB.
+/// A file that cannot be read, is not text or has more than 8 MiB.
 pub fn read_text(path: &Path) -> Result<String, DeclarativeError> {
     let problem = |problem: String| DeclarativeError::Read { path: path.to_owned(), problem };
     let bytes =
         super::or_stock(path, super::read_at_most(path, MOST_BYTES)).map_err(|error| problem(error.to_string()))?;
-    String::from_utf8(bytes).map_err(|error| problem(format!("it is no UTF-8 text ({})", error.utf8_error())))
+    String::from_utf8(bytes).map_err(|error| problem(format!("it is not valid UTF-8 text ({})", error.utf8_error())))
 }
 
 /// Parses TOML text; `origin` names it in errors.
 ///
 /// # Errors
-/// Text that is not TOML, with its line.
+/// Text that is not TOML (the error names the line).
 pub fn parse_table(text: &str, origin: &str) -> Result<toml::Table, DeclarativeError> {
     parse(text, origin)
 }
@@ -75,8 +75,8 @@ pub fn parse_table(text: &str, origin: &str) -> Result<toml::Table, DeclarativeE
 /// Parses TOML text into a typed value; `origin` names it in errors.
 ///
 /// # Errors
-/// Text that is not TOML, and a key that is unknown (the nearest known one is named), missing, or has a value
-/// of another type, with its line.
+/// Text that is not TOML, and a key that is unknown (the error suggests the nearest known one), missing, or has a value
+/// of the wrong type. The error names the line.
 pub fn parse<T: DeserializeOwned>(text: &str, origin: &str) -> Result<T, DeclarativeError> {
     toml::from_str(text).map_err(|error| DeclarativeError::Content {
         origin: with_line(origin, text, &error),
@@ -87,7 +87,7 @@ pub fn parse<T: DeserializeOwned>(text: &str, origin: &str) -> Result<T, Declara
 /// Turns a table into a typed value; `origin` names the file and section in errors.
 ///
 /// # Errors
-/// A key that is unknown (the nearest known one is named), missing, or has a value of another type.
+/// A key that is unknown (the error suggests the nearest known one), missing, or has a value of the wrong type.
 pub fn typed<T: DeserializeOwned>(table: toml::Table, origin: &str) -> Result<T, DeclarativeError> {
     T::deserialize(toml::Value::Table(table.clone())).map_err(|error| DeclarativeError::Content {
         origin: origin.to_owned(),
@@ -99,13 +99,13 @@ fn told(error: &toml::de::Error) -> String {
     with_nearest_key(&one_line(error.message()))
 }
 
-/// The key that serde misses.
+/// Returns the key that serde reports as missing.
 fn missing_key(error: &toml::de::Error) -> Option<String> {
     Some(error.message().strip_prefix("missing field `")?.split_once('`')?.0.to_owned())
 }
 
-/// What is wrong with a table that is no `T`: where a key is missing, all that are. Serde names the first of them, and the next
-/// once that is there; so values of every type are tried in its place until it names another one.
+/// Describes why a table is not a `T`; if keys are missing, lists all of them. Serde reports only the first missing key
+/// until it is present, so this puts in values of every type until serde names another key.
 fn with_missing<T: DeserializeOwned>(mut table: toml::Table, error: &toml::de::Error) -> String {
     let Some(first) = missing_key(error).filter(|key| !table.contains_key(key)) else { return told(error) };
     let mut missing = vec![first];
@@ -122,10 +122,11 @@ fn with_missing<T: DeserializeOwned>(mut table: toml::Table, error: &toml::de::E
     }
 }
 
-/// Puts some value at a path where it is accepted, and gives the key of the whole table that serde misses then; none where no
-/// value is accepted or nothing is missing any more. Of a value that is a table, what that misses is put into it first.
+/// Puts a value that is accepted at a path, and returns the key of the whole table that serde then reports as missing,
+/// or `None` if no value is accepted or nothing else is missing. If the value is a table, its own missing keys are
+/// filled in first.
 fn next_missing<T: DeserializeOwned>(table: &mut toml::Table, path: &[&str]) -> Option<String> {
-    /// Deeper than any section is.
+    /// Deeper than the deepest section.
     const DEEPEST: usize = 3;
     let text = String::new();
     let any = [toml::Value::String(text), 1.into(), true.into(), toml::Value::Array(Vec::new()), 1.5.into()];
@@ -137,7 +138,8 @@ fn next_missing<T: DeserializeOwned>(table: &mut toml::Table, path: &[&str]) -> 
         if !is_table {
             return Some(next).filter(|next| !table.contains_key(next));
         }
-        // Whether the whole table misses it or the one that was just put there: the one where it is known.
+        // The key may be missing from the whole table or from the one just inserted: it belongs to the one that knows
+        // it.
         let mut there = table.clone();
         there.insert(next.clone(), toml::Value::Table(toml::Table::new()));
         let after = T::deserialize(toml::Value::Table(there)).err();
@@ -155,7 +157,7 @@ fn next_missing<T: DeserializeOwned>(table: &mut toml::Table, path: &[&str]) -> 
     None
 }
 
-/// Puts a value at a path whose tables are there.
+/// Puts a value at a path whose tables exist.
 fn put(table: &mut toml::Table, path: &[&str], value: toml::Value) {
     match path {
         [] => {}
@@ -168,7 +170,7 @@ fn put(table: &mut toml::Table, path: &[&str], value: toml::Value) {
     }
 }
 
-/// Merges `over` into `base`: tables key by key, anything else replaced.
+/// Merges `over` into `base`: tables key by key, anything else is replaced.
 pub fn merge(base: &mut toml::Table, over: &toml::Table) {
     for (key, value) in over {
         match (base.get_mut(key), value) {
@@ -209,15 +211,15 @@ pub fn parse_assignment(text: &str) -> Result<toml::Table, DeclarativeError> {
     Ok(table)
 }
 
-/// The candidate most like `name` (Damerau-Levenshtein distance in any letter case, the first of equals);
-/// none when there is no candidate.
+/// Returns the candidate most similar to `name` (case-insensitive Damerau-Levenshtein distance; the first of equally
+/// near ones), or `None` if there is no candidate.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
     candidates.into_iter().min_by_key(|candidate| strsim::damerau_levenshtein(&name, &candidate.to_lowercase()))
 }
 
-/// `, did you mean X?`: what others call `name`, else the nearest candidate; nothing where none is near enough to be a slip
-/// of the keyboard.
+/// Returns `, did you mean X?`, where X is our term for `name` if it is a common name elsewhere, else the nearest
+/// candidate; empty if no candidate is near enough to be a typo.
 pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     let candidates: Vec<&str> = candidates.into_iter().collect();
     if let Some(ours) = hints::meant(name, &candidates) {
@@ -228,41 +230,41 @@ pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str
         .map_or(String::new(), |known| format!(", did you mean `{known}`?"))
 }
 
-/// That a key or value is unknown, which one is nearest, and which are known.
+/// Describes an unknown key or value, with the nearest and all known ones.
 pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     format!("unknown {what} `{name}`{} (known: {})", did_you_mean(name, known.iter().copied()), known.join(", "))
 }
 
-/// The most bytes of a name that becomes a part of a file's, which file systems give 255.
+/// Length limit for a user-given name that becomes part of a file name; file systems allow 255 bytes in total.
 const MOST_NAME_BYTES: usize = 120;
 
-/// Whether a name that somebody gave can be a part of a file's name on every system.
+/// Checks that a user-given name can be part of a file name on every system.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Description of the problem.
 pub fn as_file_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.starts_with('.') {
-        return Err("it becomes a part of files' names, and is empty or begins with a dot".to_owned());
+        return Err("it becomes part of file names, so it must not be empty or begin with a dot".to_owned());
     }
     if let Some(letter) = name.chars().find(|&letter| letter.is_control() || matches!(letter, '/' | '\\')) {
-        return Err(format!("it becomes a part of files' names, which cannot have {letter:?}; give it another `name`"));
+        return Err(format!("it becomes part of file names, which cannot contain {letter:?}; give it another `name`"));
     }
     if name.len() > MOST_NAME_BYTES {
         let bytes = name.len();
         return Err(format!(
-            "it becomes a part of files' names, and has {bytes} bytes of at most {MOST_NAME_BYTES}; give it a shorter `name`"
+            "it becomes part of file names, and has {bytes} bytes (at most {MOST_NAME_BYTES}); give it a shorter `name`"
         ));
     }
     Ok(())
 }
 
-/// The first value of a list that is in it before; none where each is given once.
+/// Returns the first duplicate in a list, or `None` if all values are distinct.
 pub fn first_repeated<T: PartialEq>(values: &[T]) -> Option<&T> {
     (1..values.len()).find(|&index| values[..index].contains(&values[index])).map(|index| &values[index])
 }
 
-/// What serde says in the words of whoever wrote the file: which key or value is unknown and which is nearest to it, and
-/// what is expected in place of the name of a type of Rust's.
+/// Rephrases a serde message for the author of the file: names the unknown key or value and the nearest known one, and
+/// replaces Rust type names by what is expected.
 pub fn with_nearest_key(message: &str) -> String {
     for kind in ["field", "variant"] {
         let Some(rest) = message.strip_prefix(&format!("unknown {kind} `")) else { continue };
@@ -272,7 +274,7 @@ pub fn with_nearest_key(message: &str) -> String {
         return unknown(what, name, &known);
     }
     let message = WORDS.iter().fold(message.to_owned(), |message, (types, words)| message.replace(types, words));
-    // A structure's name is nobody's but ours.
+    // Users do not know the names of our structs.
     match message.split_once("expected struct ") {
         Some((before, rest)) => {
             let after = rest.find(' ').map_or("", |end| &rest[end..]);
@@ -282,15 +284,15 @@ pub fn with_nearest_key(message: &str) -> String {
     }
 }
 
-/// Serde's words and ours.
+/// Serde's wording and ours.
 const WORDS: [(&str, &str); 16] = [
     ("missing field", "missing key"),
-    ("expected usize", "expected a whole number from 0"),
-    ("expected u64", "expected a whole number from 0"),
-    ("expected u32", "expected a whole number from 0"),
-    ("expected u16", "expected a whole number from 0"),
-    ("expected u8", "expected a whole number from 0"),
-    ("expected i64", "expected a whole number"),
+    ("expected usize", "expected a non-negative integer"),
+    ("expected u64", "expected a non-negative integer"),
+    ("expected u32", "expected a non-negative integer"),
+    ("expected u16", "expected a non-negative integer"),
+    ("expected u8", "expected a non-negative integer"),
+    ("expected i64", "expected an integer"),
     ("expected f64", "expected a number"),
     ("expected f32", "expected a number"),
     ("expected a sequence", "expected a list"),
@@ -364,7 +366,7 @@ mod tests {
         assert_eq!(problem("").replace(", line 1", ""), all);
         let told = typed::<Sections>("flows = 1\nwhole = true".parse().unwrap(), "x.toml").unwrap_err().to_string();
         assert_eq!(told, "x.toml: missing keys `title`, `section`, `names`");
-        // What a section misses is told of the section.
+        // A key missing from a section is reported for the section.
         let rest = "title = \"t\"\nflows = 1\nnames = []\nwhole = true\n[section]\n";
         assert!(problem(rest).ends_with("missing key `packets`"), "{}", problem(rest));
         assert!(problem("title = 1").contains("expected a string"), "{}", problem("title = 1"));

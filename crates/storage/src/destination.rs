@@ -1,5 +1,5 @@
-//! Where the bytes of a file go that somebody names: into the regular file that the name leads to, which is replaced as a
-//! whole, or straight into a pipe, a device or standard output, which stay what they are.
+//! Where output to a path goes: into the regular file that the path resolves to, which is replaced as a whole, or
+//! straight into a pipe, a device or standard output, which are not replaced.
 
 use std::fs::{File, Metadata};
 use std::io::{Error, ErrorKind, Write};
@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::folder_of;
 
-/// As many as Linux follows.
+/// Linux's limit.
 const MOST_LINKS: usize = 40;
 
-/// What a name leads to.
+/// What a path resolves to.
 enum Target {
     /// A regular file, a folder, a pipe, ..., or nothing yet.
     Place(PathBuf, Option<Metadata>),
@@ -38,10 +38,10 @@ fn target(path: &Path) -> std::io::Result<Target> {
             Err(error) => return Err(error),
         }
     }
-    Err(Error::other("symbolic links that lead in a circle"))
+    Err(Error::other("a loop of symbolic links"))
 }
 
-/// A name under `/dev/fd` or `/proc/PROCESS/fd`.
+/// A path under `/dev/fd` or `/proc/PROCESS/fd`.
 struct Descriptor {
     process: Option<String>,
     number: String,
@@ -59,7 +59,7 @@ fn descriptor(path: &Path) -> Option<Descriptor> {
         return None;
     }
     let number = path.file_name()?.to_str()?.to_owned();
-    // Here `/dev/stdout` is a link in Linux and a device elsewhere.
+    // Checked by name: `/dev/stdout` is a link on Linux and a device elsewhere.
     if path == Path::new("/dev/stdout") {
         return Some(Descriptor { process: None, number: "1".to_owned() });
     }
@@ -75,7 +75,7 @@ fn descriptor(path: &Path) -> Option<Descriptor> {
     Some(Descriptor { process: Some(process), number })
 }
 
-/// The folder or file that a name leads to by symbolic links.
+/// Returns the folder or file that a path resolves to after following symbolic links.
 pub(super) fn followed(path: &Path) -> PathBuf {
     match target(path) {
         Ok(Target::Place(place, _)) => place,
@@ -83,12 +83,12 @@ pub(super) fn followed(path: &Path) -> PathBuf {
     }
 }
 
-/// Whether what is written to this path comes out on standard output.
+/// Whether writing to this path writes to standard output.
 pub fn is_standard_output(path: &Path) -> bool {
     matches!(target(path), Ok(Target::StandardOutput))
 }
 
-/// Whether a reader of standard output went away while a file was written there.
+/// Whether the reader of standard output went away while a file was being written there.
 pub fn standard_output_is_closed() -> bool {
     STANDARD_OUTPUT_CLOSED.load(Ordering::Relaxed)
 }
@@ -97,7 +97,7 @@ static STANDARD_OUTPUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// How a path is written.
 pub(super) enum Destination {
-    /// By a new file that takes this place, and the mode and owner of the one that is there.
+    /// Through a new file that takes this place, with the mode and owner of the existing file.
     Whole(PathBuf, Option<Metadata>),
     /// Byte by byte.
     Stream(Output),
@@ -136,7 +136,7 @@ fn standard_output() -> std::io::Result<File> {
     std::io::stdout().as_handle().try_clone_to_owned().map(File::from)
 }
 
-/// An open file that is written.
+/// An open file for writing.
 pub struct Output {
     pub(super) file: File,
     standard_output: bool,
@@ -162,7 +162,7 @@ impl Write for Output {
     }
 }
 
-/// Gives a new file the owner, where that is allowed, and the mode of the one whose place it takes.
+/// Gives a new file the mode of the file it replaces, and its owner if permissions allow.
 pub(super) fn take_after(file: &File, there: &Metadata) -> std::io::Result<()> {
     #[cfg(unix)]
     {
@@ -191,7 +191,7 @@ mod tests {
         std::fs::create_dir(at("elsewhere")).unwrap();
         symlink("elsewhere/target.csv", at("link.csv")).unwrap();
         symlink("link.csv", at("second.csv")).unwrap();
-        // The target is made where it is missing, and replaced where it is there.
+        // The target is created if missing, and replaced if it exists.
         for content in ["old", "new"] {
             write_whole(&at("second.csv"), content.as_bytes()).unwrap();
             assert_eq!(std::fs::read_to_string(at("elsewhere/target.csv")).unwrap(), content);
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
         symlink("b", at("a")).unwrap();
         symlink("a", at("b")).unwrap();
-        assert!(write_whole(&at("a"), b"new").unwrap_err().to_string().contains("circle"));
+        assert!(write_whole(&at("a"), b"new").unwrap_err().to_string().contains("loop"));
         assert!(at("a").is_symlink() && at("b").is_symlink());
     }
 

@@ -1,8 +1,8 @@
-//! What determines a result: named facts in a fixed order. Every key of the cache, of checkpoints and of plans is the hash
-//! of such a list, so that nothing is taken for a result that something else would give.
+//! What determines a result: named facts in a fixed order. Every key of the cache, of checkpoints and of plans is the
+//! hash of such a list, so that a stored result is only used for exactly the computation that produced it.
 //!
-//! A list begins with [`RESULT_VERSION`], with what it is a result of, and with the version of the code that computes that.
-//! Printed, a list is one fact to a line.
+//! A list begins with [`RESULT_VERSION`], the kind of result, and the version of the code that computes it. It is
+//! printed as one fact per line.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -10,17 +10,16 @@ use std::sync::OnceLock;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-/// Version of the results of the whole program. A release does not raise it, so caches survive releases. Raise it where a
-/// change moves results that no narrower version covers: a dependency or compiler that rounds otherwise, the draw of random
-/// numbers, the order of rows. What one stage or model computes has a version of its own: that of flows
-/// (`etcbench-experiment`), of features (`etcbench-feature`), of each model and of each device's kernels
-/// (`etcbench-model`).
+/// Version of the results of the whole program. Releases do not bump it, so caches survive releases. Bump it when a
+/// change affects results that no narrower version covers: a dependency or compiler that rounds differently, the
+/// drawing of random numbers, the order of rows. What a single stage or model computes has its own version: flows
+/// (`etcbench-experiment`), features (`etcbench-feature`), each model and each device's kernels (`etcbench-model`).
 pub const RESULT_VERSION: u32 = 1;
 
-/// Tests raise the version by the number in this variable, to see that nothing older is taken.
+/// Tests raise the version by the number in this variable, to check that no older results are used.
 const RAISED_BY: &str = "ETCBENCH_TEST_RAISE_RESULT_VERSION";
 
-/// Facts of more bytes are held, and printed, as their hash.
+/// Facts longer than this many bytes are stored and printed as their hash.
 const LONGEST: usize = 256;
 
 /// The named facts that determine a result, in a fixed order.
@@ -30,7 +29,7 @@ pub struct Determinants {
 }
 
 impl Determinants {
-    /// Of a result of `what`, such as a fit, which code of this version computes.
+    /// Starts the list of a result of kind `what`, such as a fit, computed by code of this version.
     pub fn of(what: &'static str, version: u32) -> Self {
         Self { facts: Vec::new() }
             .and("result_version", &result_version())
@@ -38,10 +37,10 @@ impl Determinants {
             .and("version", &version)
     }
 
-    /// With one more fact, as JSON.
+    /// Adds a fact, as JSON.
     ///
     /// # Panics
-    /// On a value that is no JSON, such as a map whose keys are no strings.
+    /// On a value that cannot be JSON, such as a map whose keys are not strings.
     #[must_use]
     pub fn and(self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Self {
         let json = serde_json::to_string(value).expect("facts are plain values");
@@ -49,7 +48,7 @@ impl Determinants {
         self.with(name, fact)
     }
 
-    /// With the hash of data that `fill` gives piece by piece; pieces are kept distinct.
+    /// Adds the hash of data that `fill` supplies piece by piece; piece boundaries affect the hash.
     #[must_use]
     pub fn and_data(self, name: &'static str, fill: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Self {
         let mut hasher = Sha256::new();
@@ -61,18 +60,18 @@ impl Determinants {
     }
 
     fn with(mut self, name: &'static str, fact: String) -> Self {
-        debug_assert!(self.facts.iter().all(|(known, _)| *known != name), "{name} is said twice");
+        debug_assert!(self.facts.iter().all(|(known, _)| *known != name), "duplicate fact {name}");
         self.facts.push((name, fact));
         self
     }
 
-    /// The key of the result: SHA-256 over all facts, as 64 hexadecimal digits.
+    /// Returns the key of the result: SHA-256 over all facts, as 64 hexadecimal digits.
     pub fn key(&self) -> String {
         hex::encode(Sha256::digest(self.to_string()))
     }
 }
 
-/// One fact to a line, as `name: JSON`; JSON has no line breaks of its own.
+/// One fact per line, as `name: JSON`; this JSON contains no line breaks.
 impl fmt::Display for Determinants {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.facts.iter().try_for_each(|(name, fact)| writeln!(formatter, "{name}: {fact}"))

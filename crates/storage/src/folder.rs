@@ -1,7 +1,7 @@
-//! Folders that appear whole or not at all, also in place of an existing one, and that are read as a whole.
+//! Folders that appear whole or not at all, also in place of an existing one, and that are read consistently.
 //!
-//! Who replaces a folder, or changes files in it, has a claim on it meanwhile. Readers have none: they look afterwards
-//! whether the folder is still the one that they began with, and read again where it is not.
+//! A process that replaces a folder, or changes files in it, holds a claim on it meanwhile. Readers hold none: after
+//! reading they check whether the folder is still the one they started with, and read again if not.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,16 +15,16 @@ use super::{Claim, Turn, claim, create_folder, folder_of, remove_leftovers, sync
 /// A folder under a temporary name next to its final place, removed when dropped.
 pub struct WholeFolder {
     partial: Partial,
-    /// Where the name leads to by symbolic links.
+    /// Where the path leads after following symbolic links.
     place: PathBuf,
     name: PathBuf,
 }
 
 impl WholeFolder {
-    /// An empty folder that will be `place`.
+    /// Creates an empty folder that will become `place`.
     ///
     /// # Errors
-    /// Any error of the file system.
+    /// Any file system error.
     pub fn new(place: &Path) -> std::io::Result<Self> {
         let name = place.to_owned();
         let place = followed(place);
@@ -35,20 +35,20 @@ impl WholeFolder {
         Ok(Self { partial: Partial::folder(folder)?, place, name })
     }
 
-    /// Where it is filled, by [`create_file`](super::create_file) and [`write_whole`](super::write_whole).
+    /// The temporary folder to fill, with [`create_file`](super::create_file) and [`write_whole`](super::write_whole).
     pub fn path(&self) -> &Path {
         self.partial.path()
     }
 
-    /// Syncs everything in it and moves it into place; what was there before is removed.
+    /// Syncs the whole folder and moves it into place; a folder that was there before is removed.
     ///
     /// # Errors
-    /// Any error of the file system; the old folder is in place then, or the new one.
+    /// Any file system error; either the old or the new folder is then in place.
     pub fn put_in_place(self) -> std::io::Result<()> {
         self.put_in_place_by(exchange)
     }
 
-    /// The same where nothing is in the place, and nobody else wants it.
+    /// Same as [`put_in_place`](Self::put_in_place), but for an empty place that nobody else wants.
     pub(super) fn put_in_empty_place(self) -> std::io::Result<()> {
         sync_all(self.path())?;
         self.partial.rename(&self.place)?;
@@ -61,18 +61,18 @@ impl WholeFolder {
         let _claim = claim_on(&place);
         put_back_claimed(&place)?;
         partial.replace(&place, &aside(&place), exchange)?;
-        // The new name is durable before the old content goes, which dropping does.
+        // The new name must be durable before the old content goes, which the drop removes.
         sync_folder(folder_of(&place))?;
         drop(partial);
         sync_folder(folder_of(&place))
     }
 
-    /// Like [`put_in_place`](Self::put_in_place), but what was there before is removed only as far as `decide` says, given the
-    /// old folder and the new one, in which it may still write. Gives the folder in which the rest of it is kept; none where
-    /// nothing is.
+    /// Like [`put_in_place`](Self::put_in_place), but removes only those old files that `decide` names. `decide` gets
+    /// the old folder and the new one, to which it may still write. Returns the folder in which the rest is kept, or
+    /// `None` if nothing is.
     ///
     /// # Errors
-    /// Any error of the file system or of `decide`; the old folder is in place then, or the new one.
+    /// Any error of the file system or of `decide`; either the old or the new folder is then in place.
     pub fn succeed<E: From<std::io::Error>>(
         self,
         decide: impl FnOnce(&Path, &Path) -> Result<Succession, E>,
@@ -87,7 +87,7 @@ impl WholeFolder {
         };
         if !there.is_dir() {
             return Err(
-                std::io::Error::new(std::io::ErrorKind::NotADirectory, "is no folder; move it elsewhere").into()
+                std::io::Error::new(std::io::ErrorKind::NotADirectory, "is not a folder; move it elsewhere").into()
             );
         }
         if there.permissions().readonly() {
@@ -106,7 +106,7 @@ impl WholeFolder {
         sync_all(partial.path())?;
         partial.replace(&place, &aside(&place), exchange)?;
         sync_folder(folder_of(&place))?;
-        // What somebody put into the old folder in the meantime.
+        // Carry over files that others put into the old folder in the meantime.
         succession::carry_over(partial.path(), &place, &superseded)?;
         drop(partial);
         sync_folder(folder_of(&place))?;
@@ -114,8 +114,8 @@ impl WholeFolder {
     }
 }
 
-/// Gives what `read` makes of several files of the folder `place`, all of one state of the folder: where it was replaced
-/// meanwhile, they are read again.
+/// Returns the result of `read`, which reads several files of the folder `place`, all from one state of the folder: if
+/// it is replaced meanwhile, `read` runs again.
 ///
 /// # Errors
 /// Those of `read`.
@@ -123,14 +123,14 @@ pub fn read_folder<T, E>(place: &Path, read: impl FnMut() -> Result<T, E>) -> Re
     until_unchanged(place, read, put_back)
 }
 
-/// Like [`read_folder`], for `change`, which writes files in the folder too. Nobody replaces the folder meanwhile; where
-/// that could not be had (see [`claim`](super::claim)), the change is made again to the folder that is there now.
+/// Like [`read_folder`], for a `change` that also writes files in the folder. Nobody replaces the folder meanwhile; if
+/// that cannot be guaranteed (see [`claim`](super::claim)), the change is repeated on the new folder.
 ///
 /// # Errors
 /// Those of `change`.
 pub fn update_folder<T, E>(place: &Path, change: impl FnMut() -> Result<T, E>) -> Result<T, E> {
     let place = &followed(place);
-    // Nothing is made for a folder that is not there.
+    // Do not create anything for a folder that does not exist.
     let _claim = if place.exists() || aside(place).exists() { claim_on(place) } else { Claim::nothing() };
     until_unchanged(place, change, put_back_claimed)
 }
@@ -154,14 +154,14 @@ fn until_unchanged<T, E>(
 
 /// The right to replace a folder or to change files in it.
 fn claim_on(place: &Path) -> Claim {
-    // It takes a moment, so this waits without a message.
+    // Replacing takes a moment, so wait without a message.
     match claim(&named(".claim-", place), || None::<()>, |_| ()) {
         Turn::Ours(claim) => claim,
         Turn::Ready(()) => Claim::nothing(),
     }
 }
 
-/// Where the old folder waits for a moment in a file system that cannot exchange two.
+/// Where the old folder goes for a moment on a file system that cannot exchange two names.
 fn aside(place: &Path) -> PathBuf {
     named(".replaced-", place)
 }
@@ -172,12 +172,12 @@ fn named(prefix: &str, place: &Path) -> PathBuf {
     place.with_file_name(name)
 }
 
-/// Puts a folder back that a killed process had moved aside.
+/// Restores a folder that a killed process had moved aside.
 fn put_back(place: &Path) -> std::io::Result<()> {
     if !aside(place).exists() {
         return Ok(());
     }
-    // It may be a living process's, which has it there for a moment.
+    // A living process may have moved it there for a moment.
     let _claim = claim_on(place);
     put_back_claimed(place)
 }
@@ -191,7 +191,7 @@ fn put_back_claimed(place: &Path) -> std::io::Result<()> {
     })
 }
 
-/// Which folder has a name. While it is held no other folder gets its number.
+/// Identifies the folder behind a name. While this handle is open, the inode number cannot be reused.
 struct Identity {
     #[cfg(unix)]
     folder: Option<File>,
@@ -224,7 +224,7 @@ impl Identity {
     }
 }
 
-/// Exchanges two names at once; false where the system cannot.
+/// Exchanges two names atomically; returns `false` if the system cannot.
 #[cfg(target_os = "linux")]
 fn exchange(first: &Path, second: &Path) -> bool {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -243,7 +243,7 @@ fn sync_all(folder: &Path) -> std::io::Result<()> {
         if kind.is_dir() {
             sync_all(&entry.path())?;
         } else if kind.is_file() {
-            // Links and pipes are in the folder alone; a file of somebody else's that cannot be opened was not written here.
+            // Links and pipes need no sync of their own; another user's unreadable file was not written here.
             match File::open(entry.path()) {
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
                 file => file?.sync_all()?,
@@ -302,19 +302,20 @@ mod tests {
         let place = folder.path().join("table");
         std::fs::create_dir(aside(&place)).unwrap();
         std::fs::write(aside(&place).join("a"), "old").unwrap();
-        // Readers do that too.
+        // Readers restore it too.
         assert_eq!(read_folder(&place, || std::fs::read(place.join("a"))).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["table"]);
         std::fs::create_dir(aside(&place)).unwrap();
         WholeFolder::new(&place).unwrap().put_in_place().unwrap();
         assert_eq!(names(folder.path()), ["table"]);
         assert!(names(&place).is_empty());
-        // What is not there is an error and nothing to wait for.
+        // A missing folder is an error, not something to wait for.
         let missing = folder.path().join("none");
         assert!(read_folder(&missing, || std::fs::read(missing.join("a"))).is_err());
     }
 
-    /// Two files that always hold the same are read while a thread replaces the folder, and one changes files in it.
+    /// Reads two files that always have the same content while one thread replaces the folder and another changes files
+    /// in it.
     fn replaced_while_read(exchange: fn(&Path, &Path) -> bool) {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("table");
@@ -350,7 +351,7 @@ mod tests {
                         super::super::write_whole(&place.join("sub/c"), text.as_bytes())
                     })
                     .unwrap();
-                    // Others get their turn.
+                    // Let the others take a turn.
                     std::thread::sleep(std::time::Duration::from_millis(1));
                 }
             });

@@ -1,4 +1,4 @@
-//! Panics of libraries that read files from outside, made errors.
+//! Turns panics of libraries that read untrusted files into errors.
 
 use std::cell::Cell;
 use std::sync::Once;
@@ -8,13 +8,13 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a part of a reader that panics on some damaged files, and makes a panic the error `gave_up`. What it was
-/// reading must not be used again.
+/// Runs a reader that panics on some damaged files, and turns a panic into the error `gave_up`. What it was reading
+/// must not be used afterwards.
 ///
 /// # Errors
 /// Those of `read`, and `gave_up`.
 pub fn guarded<T>(gave_up: &str, read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    // A panic that becomes an error is reported as one, not twice.
+    // A panic that becomes an error is reported only as that error.
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let tell = std::panic::take_hook();

@@ -1,7 +1,7 @@
-//! What scikit-learn, XGBoost, PyTorch and the field's papers call things that have another name here. Where such a name is
-//! not known, the message says ours; a name that is near in letters alone would often be the wrong one.
+//! Names that scikit-learn, XGBoost, PyTorch and the field's papers use for things that are named differently here. If
+//! a user gives such a name, the message suggests ours; the name nearest in spelling would often be the wrong one.
 
-/// Other names, and ours.
+/// Our names, each with the names used elsewhere.
 const HINTS: &[(&str, &[&str])] = &[
     // Models.
     ("svm", &["svc", "SupportVectorMachine", "libsvm"]),
@@ -79,14 +79,14 @@ const HINTS: &[(&str, &[&str])] = &[
     ("idle_timeout", &["inactive_timeout", "flow_timeout", "timeout"]),
 ];
 
-/// What stands for `name` among `candidates` where the rest of the field calls it so; the first of the table's.
+/// Returns the candidate that `name` stands for elsewhere in the field; the first match in the table.
 pub(super) fn meant<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let name = plain(name);
     let known = |ours: &str| candidates.iter().copied().find(|candidate| *candidate == ours);
     HINTS.iter().filter(|(_, others)| others.iter().any(|other| plain(other) == name)).find_map(|(ours, _)| known(ours))
 }
 
-/// A name without what styles of writing differ in.
+/// Normalises a name: drops separators and case.
 fn plain(name: &str) -> String {
     name.chars().filter(|character| !"_- ".contains(*character)).flat_map(char::to_lowercase).collect()
 }

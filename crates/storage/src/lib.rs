@@ -1,8 +1,8 @@
-//! Files and folders that appear whole or not at all, whatever ends the process: written under a temporary name in
-//! the same folder, synced, renamed, and the folder synced, so that a name that survives a power failure has its
-//! content. What a dead process left under a temporary name is removed by the next one that writes there, and
-//! [`claim`] keeps two processes from doing the same work at once. What determines a result, and so the name of what is kept
-//! of it, is a list of facts: [`Determinants`].
+//! Files and folders that appear whole or not at all, however the process ends: they are written under a temporary name
+//! in the same folder, synced and renamed, and then the folder is synced, so that a name that survives a power failure
+//! has its content. Temporary files of a dead process are removed by the next process that writes to the folder, and
+//! [`claim`] keeps two processes from doing the same work at once. [`Determinants`] lists the facts that determine a
+//! result, and thereby the name under which it is stored.
 
 mod claim;
 pub mod declarative;
@@ -42,15 +42,15 @@ pub use words::counted;
 use destination::Destination;
 use partial::Partial;
 
-/// Writes `bytes` to `path` so that a reader sees the old file or the new one, never a part.
-/// Creates the folder when it is missing.
+/// Writes `bytes` to `path` so that a reader sees the old file or the new one, never a mix. Creates the folder if it is
+/// missing.
 ///
-/// A symbolic link stays, and the file that it leads to is written; a file that is replaced keeps its mode, and its owner
-/// where that is allowed. What is no regular file, such as a pipe or a device, is opened and written as it is, and `-` is
+/// A symbolic link stays, and its target is written. A replaced file keeps its mode, and its owner if permissions
+/// allow. Anything other than a regular file, such as a pipe or a device, is opened and written directly, and `-` means
 /// standard output.
 ///
 /// # Errors
-/// Any error of the file system; the temporary file is removed then.
+/// Any file system error; the temporary file is then removed.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     write_whole_with(path, |file| file.write_all(bytes))
 }
@@ -58,7 +58,7 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 /// Like [`write_whole`], for content that `fill` writes piece by piece.
 ///
 /// # Errors
-/// Any error of the file system or of `fill`; the temporary file is removed then.
+/// Any error of the file system or of `fill`; the temporary file is then removed.
 pub fn write_whole_with(
     path: &Path,
     fill: impl FnOnce(&mut std::io::BufWriter<Output>) -> std::io::Result<()>,
@@ -81,10 +81,10 @@ pub fn write_whole_with(
     sync_folder(folder)
 }
 
-/// Creates a folder and those above it that are missing, and syncs what names them.
+/// Creates a folder and its missing parents, and syncs the folders that list them.
 ///
 /// # Errors
-/// Any error of the file system.
+/// Any file system error.
 pub fn create_folder(folder: &Path) -> std::io::Result<()> {
     if folder.as_os_str().is_empty() || folder.is_dir() {
         return Ok(());
@@ -98,19 +98,19 @@ pub fn create_folder(folder: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Creates a file inside a [`WholeFolder`], with the folders above it; everywhere else files are written whole.
+/// Creates a file inside a [`WholeFolder`], with missing parent folders. Use [`write_whole`] everywhere else.
 ///
 /// # Errors
-/// Any error of the file system; a file that is there already.
+/// Any file system error; a file that already exists.
 pub fn create_file(path: &Path) -> std::io::Result<File> {
     create_folder(folder_of(path))?;
     partial::making(|| File::create_new(path))
 }
 
-/// Renames a file whose content is synced, or a folder, and syncs the folder that now names it.
+/// Renames a file whose content is synced, or a folder, and syncs the folder that contains the new name.
 ///
 /// # Errors
-/// Any error of the file system.
+/// Any file system error.
 pub fn rename(from: &Path, to: &Path) -> std::io::Result<()> {
     partial::making(|| std::fs::rename(from, to))?;
     sync_folder(folder_of(to))
@@ -120,14 +120,14 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes the names in a folder durable.
+/// Makes the entries of a folder durable.
 fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    // Windows syncs no folders.
+    // Windows cannot sync folders.
     if cfg!(windows) {
         return Ok(());
     }
     match File::open(folder)?.sync_all() {
-        // Some network and user-space file systems have no such call for folders.
+        // Some network and user-space file systems do not support syncing folders.
         Err(error) if matches!(error.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::Unsupported) => {
             Ok(())
         }
@@ -164,7 +164,7 @@ mod tests {
     }
 }
 
-// The README's example is tested like any other.
+// Run the README's example as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,9 +1,9 @@
-//! Temporary names: whose they are, so that those of dead processes can be removed, and which are this process's own,
-//! so that an interrupt removes them.
+//! Temporary names: they identify their process, so that those of dead processes can be removed, and this process's own
+//! are recorded, so that an interrupt removes them.
 //!
-//! Every name that this process makes, in a folder under a temporary name or anywhere else, it makes while it holds the
-//! state. An interrupt takes the state and never gives it back: from then on nothing is made and nothing is put in place,
-//! so what is removed stays removed, whatever other threads are in the middle of.
+//! Every name that this process creates, in a temporary folder or anywhere else, is created while holding the lock on
+//! the state. An interrupt takes the lock and never releases it: from then on nothing is created and nothing is put in
+//! place, so what is removed stays removed, whatever other threads are doing.
 
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
@@ -16,15 +16,15 @@ use super::process::{self, Life, ProcessName};
 
 const PREFIX: &str = ".partial-";
 
-/// What a process of another machine left is taken for dead when nothing in it changed for so long.
+/// Files left by a process of another machine are considered abandoned if they did not change for this long.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 60 * 60);
 
 struct State {
     /// Everything of this process that is not in place yet, and its claims.
     own: BTreeSet<PathBuf>,
-    /// Folders where leftovers were looked for.
+    /// Folders already searched for leftovers.
     swept: BTreeSet<PathBuf>,
-    /// Makes names distinct.
+    /// Makes names unique.
     next: u64,
 }
 
@@ -40,13 +40,13 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// A new file in `folder`, open for writing, with the mode and owner of the file whose place it is to take.
+    /// Creates a file in `folder`, open for writing, with the mode and owner of the file it will replace.
     pub(crate) fn file(folder: &Path, there: Option<&Metadata>) -> std::io::Result<(Self, File)> {
         let mut state = state();
         let path = state.name(folder);
         let mut options = File::options();
         options.write(true).create_new(true);
-        // At no moment may others read what they could not read before.
+        // The new file must never be readable by users who could not read the old one.
         #[cfg(unix)]
         if there.is_some() {
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
@@ -59,7 +59,7 @@ impl Partial {
         Ok((partial, file))
     }
 
-    /// A new folder in `folder`.
+    /// Creates a folder in `folder`.
     pub(crate) fn folder(folder: &Path) -> std::io::Result<Self> {
         let mut state = state();
         let path = state.name(folder);
@@ -72,12 +72,12 @@ impl Partial {
         &self.path
     }
 
-    /// Moves it into place; where that fails it is removed.
+    /// Moves it into place, or removes it if that fails.
     pub(crate) fn rename(self, to: &Path) -> std::io::Result<()> {
         self.try_rename(to).map_err(|(_, error)| error)
     }
 
-    /// Moves it into place; where that fails it is given back.
+    /// Moves it into place, or returns it if that fails.
     pub(crate) fn try_rename(self, to: &Path) -> Result<(), (Self, std::io::Error)> {
         let mut state = state();
         if let Err(error) = std::fs::rename(&self.path, to) {
@@ -88,8 +88,8 @@ impl Partial {
         Ok(())
     }
 
-    /// Puts a folder in the place of another, which is under the temporary name then. Where the system cannot exchange
-    /// two names, the other goes by way of `aside`. Where there is no other the folder is moved.
+    /// Exchanges a folder with the one at `place`, which then has the temporary name. If the system cannot exchange two
+    /// names, the old folder goes through `aside`. If there is no old folder, the new one is simply moved.
     pub(crate) fn replace(
         &self,
         place: &Path,
@@ -126,7 +126,7 @@ impl Partial {
 impl Drop for Partial {
     fn drop(&mut self) {
         let mut state = state();
-        // It is not there any more when it was renamed.
+        // A renamed file is no longer listed.
         if state.own.remove(&self.path) {
             remove(&self.path);
         }
@@ -141,7 +141,7 @@ impl State {
     }
 }
 
-/// Does something that creates or removes `path`, which belongs to this process while it is there.
+/// Performs a change that creates or removes `path`, which belongs to this process while it exists.
 pub(super) fn owning<T>(path: &Path, owned: bool, change: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
     let mut state = state();
     let result = change();
@@ -155,26 +155,25 @@ pub(super) fn owning<T>(path: &Path, owned: bool, change: impl FnOnce() -> std::
     result
 }
 
-/// Does something that makes a name which is nobody's to remove: one inside a folder that is not in place yet, or one
-/// that stays.
+/// Performs a change that creates a name which needs no cleanup: one inside a temporary folder, or one that stays.
 pub(super) fn making<T>(make: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
     let _state = state();
     make()
 }
 
-/// Removes everything of this process that is not in place yet, and its claims, and lets nothing new begin: what an
-/// interrupted process does before it exits.
+/// Removes everything of this process that is not in place yet, and its claims, and blocks all new work: called by an
+/// interrupted process before it exits.
 pub fn abandon() {
     let mut state = state();
     for path in std::mem::take(&mut state.own) {
         remove(&path);
     }
-    // No other thread gets past here any more.
+    // No other thread can pass this point any more.
     std::mem::forget(state);
 }
 
-/// Removes what dead processes left under temporary names in `folder`. Looks once only: a folder is cheap to list, but
-/// not for every file that is written.
+/// Removes leftovers of dead processes from `folder`. Searches each folder only once: listing is cheap, but not for
+/// every file written.
 pub fn remove_leftovers(folder: &Path) {
     if !state().swept.insert(folder.to_owned()) {
         return;
@@ -199,8 +198,8 @@ pub fn remove_leftovers(folder: &Path) {
     }
 }
 
-/// The time of a file that is made in `folder` now, by the clock that gives files there their times: that of this machine
-/// may be days ahead of the others that write there.
+/// Returns the current time by the clock that stamps files in `folder`: this machine's clock may be days ahead of the
+/// others that write there.
 fn time_of(folder: &Path) -> Option<SystemTime> {
     let (partial, file) = Partial::file(folder, None).ok()?;
     let time = file.metadata().and_then(|metadata| metadata.modified()).ok();
@@ -208,7 +207,8 @@ fn time_of(folder: &Path) -> Option<SystemTime> {
     time
 }
 
-/// Whose a temporary name with this prefix is; none for names that are not of this form, such as unfinished downloads.
+/// Returns the owner of a temporary name with this prefix, or `None` for names of another form, such as unfinished
+/// downloads.
 pub(super) fn owner(prefix: &str, name: &str) -> Option<ProcessName> {
     let mut parts = name.strip_prefix(prefix)?.split('-');
     let machine = parts.next().filter(|machine| machine.len() == 16 && hex::decode(machine).is_ok())?.to_owned();
@@ -218,7 +218,7 @@ pub(super) fn owner(prefix: &str, name: &str) -> Option<ProcessName> {
 }
 
 fn remove(path: &Path) {
-    // What cannot be removed now is removed by the next process.
+    // If this fails, the next process removes it.
     let _ = if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
         std::fs::remove_dir_all(path)
     } else {

@@ -1,29 +1,29 @@
-//! Which process a temporary file or a claim belongs to, and whether it is still there.
+//! Which process a temporary file or a claim belongs to, and whether that process still exists.
 
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// A process, distinguished from all others: on other machines, on this one before it was rebooted, in other
-/// containers, and of a later process with the same number.
+/// A process, distinguished from processes on other machines, before a reboot of this machine, in other containers, and
+/// from later processes with the same number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ProcessName {
-    /// Sixteen hexadecimal digits of the machine, its start and the processes' name space: in these, numbers mean
-    /// the same.
+    /// Sixteen hexadecimal digits of the machine, its boot and the process ID namespace, within which process IDs are
+    /// unique.
     pub machine: String,
-    /// Its number.
+    /// Process ID.
     pub pid: u32,
-    /// When it was started, in the system's own unit; 0 where the system does not tell.
+    /// Start time in the system's own unit; 0 if the system does not report it.
     pub start: u64,
 }
 
-/// What is known of a process.
+/// State of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Life {
     Alive,
     Dead,
-    /// It runs, or ran, where this process cannot look.
+    /// It runs, or ran, where this process cannot check.
     Elsewhere,
 }
 
@@ -36,25 +36,25 @@ pub(super) fn this() -> &'static ProcessName {
     })
 }
 
-/// The machine's name for people.
+/// Host name, for messages.
 pub(super) fn host() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "?".to_owned(), |name| name.trim().to_owned())
 }
 
-/// When a process was started; 0 where the system does not tell.
+/// Returns a process's start time, or 0 if the system does not report it.
 #[cfg(test)]
 pub(super) fn started(pid: u32) -> u64 {
     system::start(pid).unwrap_or_default()
 }
 
 impl ProcessName {
-    /// Whether the process is still there.
+    /// Returns whether the process still exists.
     pub(crate) fn life(&self) -> Life {
         let this = this();
         if self == this {
             return Life::Alive;
         }
-        // A number that was this process's own cannot be another's now.
+        // Another process cannot have this process's ID now.
         if self.machine != this.machine || self.start == 0 {
             return Life::Elsewhere;
         }
@@ -73,8 +73,8 @@ fn machine() -> String {
 
 #[cfg(target_os = "linux")]
 mod system {
-    /// When a process that runs was started, in clock ticks since the machine's; none where there is no such process
-    /// or it is dead and only waits for its parent to notice.
+    /// Returns a running process's start time in clock ticks since boot, or `None` if the process does not exist or is
+    /// a zombie.
     pub(super) fn start(pid: u32) -> Option<u64> {
         let stat = procfs::process::Process::new(i32::try_from(pid).ok()?).ok()?.stat().ok()?;
         (!matches!(stat.state, 'Z' | 'X' | 'x')).then_some(stat.starttime)

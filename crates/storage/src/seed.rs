@@ -1,12 +1,12 @@
-//! Randomness comes from one seed per run, split by purpose, so that using more random numbers for
-//! one purpose never changes another. There is no global generator and no clock.
+//! Randomness comes from one seed per run, split by purpose, so that drawing more random numbers for one purpose never
+//! changes another. There is no global generator and no clock.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
-/// A seed for one purpose (`"split"`, `"initialisation"`, `"shuffle"`, `"dropout"`, `"bootstrap"`, ...):
-/// the first eight bytes (little-endian) of SHA-256 over the root seed and the purpose.
+/// Derives the seed for one purpose (`"split"`, `"initialisation"`, `"shuffle"`, `"dropout"`, `"bootstrap"`, ...): the
+/// first eight bytes (little-endian) of SHA-256 over the root seed and the purpose.
 pub fn derive(seed: u64, purpose: &str) -> u64 {
     let mut hasher = Sha256::new();
     hasher.update(seed.to_le_bytes());
@@ -15,7 +15,7 @@ pub fn derive(seed: u64, purpose: &str) -> u64 {
     u64::from_le_bytes(digest[..8].try_into().expect("SHA-256 has 32 bytes"))
 }
 
-/// The generator for one purpose; ChaCha8 gives the same stream on every machine.
+/// Returns the generator for one purpose; ChaCha8 produces the same stream on every machine.
 pub fn generator(seed: u64, purpose: &str) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(derive(seed, purpose))
 }

@@ -1,12 +1,12 @@
-//! Files that the program brings along, such as the experiments of the paper's tables: they are read where a project has
-//! no file of that name, so that an empty folder is a project.
+//! Files shipped inside the program, such as the experiments for the paper's tables: they are read if a project has no
+//! file of that name, so that an empty folder is a valid project.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-/// Stock files, and the projects that they are for.
+/// Stock files, and the projects they belong to.
 static STOCK: RwLock<Vec<Stock>> = RwLock::new(Vec::new());
 
 struct Stock {
@@ -14,16 +14,16 @@ struct Stock {
     files: &'static [StockFile],
 }
 
-/// A file that the program brings along.
+/// A file shipped inside the program.
 #[derive(Debug, Clone, Copy)]
 pub struct StockFile {
-    /// Its path below the project's folder, with `/` between the parts.
+    /// Path relative to the project's folder, with `/` between the parts.
     pub path: &'static str,
-    /// Its bytes.
+    /// Content of the file.
     pub bytes: &'static [u8],
 }
 
-/// Says which files the program brings along, for the project in the folder `root`.
+/// Registers the files shipped inside the program for the project in the folder `root`.
 pub fn bring_stock(root: &Path, files: &'static [StockFile]) {
     let root = lexically(root);
     let mut all = STOCK.write().unwrap_or_else(PoisonError::into_inner);
@@ -36,10 +36,10 @@ fn in_stock(path: &Path) -> Option<&'static StockFile> {
     STOCK.read().unwrap_or_else(PoisonError::into_inner).iter().find_map(|stock| stock.find(path))
 }
 
-/// What was read of a file or, where there is none, what the program brings along in its place.
+/// Returns what was read from a file or, if the file does not exist, the stock file in its place.
 ///
 /// # Errors
-/// The error of reading, where there is no such file in stock either.
+/// The read error, if there is no such stock file either.
 pub fn or_stock(path: &Path, read: std::io::Result<Vec<u8>>) -> std::io::Result<Vec<u8>> {
     match read {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -49,12 +49,13 @@ pub fn or_stock(path: &Path, read: std::io::Result<Vec<u8>>) -> std::io::Result<
     }
 }
 
-/// Whether there is a file, here or in stock.
+/// Whether the file exists, on disk or in stock.
 pub fn is_file_or_stock(path: &Path) -> bool {
     path.is_file() || in_stock(path).is_some()
 }
 
-/// The names in a folder, those of files that the program brings along with them, in order; none where it cannot be read.
+/// Returns the sorted names in a folder, including those of stock files; those on disk are omitted if it cannot be
+/// read.
 pub fn names_with_stock(folder: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: BTreeSet<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -65,7 +66,7 @@ pub fn names_with_stock(folder: &Path) -> BTreeSet<String> {
 }
 
 impl Stock {
-    /// A path below the root, as stock files name theirs; none of another path.
+    /// Returns a path relative to the root, in the form that stock files use, or `None` for a path outside it.
     fn below(&self, path: &Path) -> Option<String> {
         let path = lexically(path);
         let parts = path.strip_prefix(&self.root).ok()?.components().map(|part| part.as_os_str().to_str());
@@ -84,7 +85,7 @@ impl Stock {
     }
 }
 
-/// A path without `.`, and with `..` taken back where a name goes before it.
+/// Removes `.` from a path, and `..` together with a name before it.
 fn lexically(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {

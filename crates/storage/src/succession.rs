@@ -1,8 +1,8 @@
-//! A folder that takes the place of another of which not everything is the program's: what others put there is carried
-//! over, and the folder that it replaces may be kept next to it, as `NAME.1`, `NAME.2` and so on.
+//! Replaces a folder that also contains files of others: those files are carried over, and the replaced folder may be
+//! kept next to the new one, as `NAME.1`, `NAME.2` and so on.
 //!
-//! Files are carried over and kept as hard links, where the file system has them, so that nothing is moved before the new
-//! folder is in place: whenever the process is killed, every file is in one of the folders.
+//! Files are carried over and kept as hard links if the file system supports them, so that nothing is moved before the
+//! new folder is in place: whenever the process is killed, every file is in one of the folders.
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
@@ -11,29 +11,29 @@ use std::path::{Path, PathBuf};
 
 use super::{WholeFolder, create_file, create_folder, folder_of, partial};
 
-/// What becomes of a folder whose place another takes.
+/// What happens to a replaced folder.
 pub struct Succession {
-    /// Files in it, by relative path, that the new folder replaces. All others are carried over.
+    /// Relative paths of its files that the new folder replaces. All others are carried over.
     pub superseded: BTreeSet<PathBuf>,
-    /// Whether those stay, in a folder of their own.
+    /// Whether to keep the superseded files in a separate folder.
     pub keep: bool,
 }
 
-/// Where the `number`th folder that was kept of `place` is.
+/// Returns the path of the `number`th kept predecessor of `place`.
 fn kept(place: &Path, number: u64) -> PathBuf {
     let mut name = place.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{number}"));
     place.with_file_name(name)
 }
 
-/// Of a folder that was kept, the name of the one that took its place, and its number; none for other names.
+/// Splits the name of a kept folder into the name of its successor and its number; returns `None` for other names.
 pub fn kept_of(name: &str) -> Option<(&str, u64)> {
     let (place, number) = name.rsplit_once('.')?;
     let is_number = number.bytes().all(|byte| byte.is_ascii_digit()) && !number.starts_with('0');
     Some((place, number.parse().ok().filter(|_| is_number && !place.is_empty())?))
 }
 
-/// The number of the last folder that was kept of `place`, or 0.
+/// Returns the highest number of the kept predecessors of `place`, or 0.
 fn last_kept(place: &Path) -> std::io::Result<u64> {
     let mut last = 0;
     for entry in std::fs::read_dir(folder_of(place))? {
@@ -44,8 +44,8 @@ fn last_kept(place: &Path) -> std::io::Result<u64> {
     Ok(last)
 }
 
-/// Keeps files of the folder `old` in a folder of their own next to `place`, and returns it; `None` where none of the files
-/// is there.
+/// Keeps files of the folder `old` in a separate folder next to `place`, and returns that; `None` if none of the files
+/// exists.
 pub(super) fn keep(old: &Path, place: &Path, files: &BTreeSet<PathBuf>) -> std::io::Result<Option<PathBuf>> {
     let there = |path: &&PathBuf| old.join(path).symlink_metadata().is_ok();
     let files: Vec<&PathBuf> = files.iter().filter(there).collect();
@@ -54,7 +54,7 @@ pub(super) fn keep(old: &Path, place: &Path, files: &BTreeSet<PathBuf>) -> std::
     }
     let last = last_kept(place)?;
     let before = kept(place, last);
-    // A killed process may have come as far as this.
+    // A killed process may have got this far.
     if last > 0 && files.iter().all(|path| is_same(&old.join(path), &before.join(path))) {
         return Ok(Some(before));
     }
@@ -67,8 +67,8 @@ pub(super) fn keep(old: &Path, place: &Path, files: &BTreeSet<PathBuf>) -> std::
     Ok(Some(next))
 }
 
-/// Carries over from the folder `old` to `new` what is not superseded, and gives what cannot be, because something else is
-/// there under its name.
+/// Carries files that are not superseded over from the folder `old` to `new`, and returns those that cannot be, because
+/// their name is taken.
 pub(super) fn carry_over(old: &Path, new: &Path, superseded: &BTreeSet<PathBuf>) -> std::io::Result<BTreeSet<PathBuf>> {
     let mut carrying = Carrying { old, new, superseded, in_the_way: BTreeSet::new() };
     carrying.folder(Path::new(""))?;
@@ -95,7 +95,7 @@ impl Carrying<'_> {
                     self.all_in_the_way(&path)?;
                     continue;
                 }
-                // A folder in which the program wrote is made where something in it is carried over.
+                // A folder that the program wrote to is only created if something in it is carried over.
                 let is_own = self.superseded.range(path.clone()..).next().is_some_and(|next| next.starts_with(&path));
                 let is_made = there.is_none() && !is_own;
                 if is_made {
@@ -130,7 +130,7 @@ impl Carrying<'_> {
     }
 }
 
-/// Gives a file a second name; a copy where the file system has no such thing. A symbolic link is a file of its own here.
+/// Gives a file a second name, or copies it if the file system has no hard links. A symbolic link is not followed.
 fn link(from: &Path, to: &Path) -> std::io::Result<()> {
     create_folder(folder_of(to))?;
     match partial::making(|| std::fs::hard_link(from, to)) {
@@ -146,7 +146,7 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
         return partial::making(|| std::os::unix::fs::symlink(std::fs::read_link(from)?, to));
     }
     if !metadata.is_file() {
-        return Err(Error::new(ErrorKind::Unsupported, "is no file that can be carried over; move it elsewhere"));
+        return Err(Error::new(ErrorKind::Unsupported, "cannot be carried over; move it elsewhere"));
     }
     let mut file = create_file(to)?;
     std::io::copy(&mut std::fs::File::open(from)?, &mut file)?;
@@ -156,7 +156,7 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     file.set_permissions(metadata.permissions())
 }
 
-/// Whether two names are of one file, or of files with the same content.
+/// Whether two paths lead to the same file, or to files with the same content.
 fn is_same(one: &Path, other: &Path) -> bool {
     let (Ok(first), Ok(second)) = (one.symlink_metadata(), other.symlink_metadata()) else { return false };
     is_one(&first, &second)
@@ -225,11 +225,11 @@ mod tests {
             assert_eq!(names(&place.join("tables")), ["a", "mine.csv"]);
             assert_eq!(names(&place.join("plots")), ["a.svg", "empty"]);
             assert_eq!(std::fs::read_to_string(place.join("records")).unwrap(), content);
-            // It is the same file still, also for who has it open.
+            // It is still the same file, also for processes that have it open.
             assert_eq!(place.join("notes.md").metadata().unwrap().ino(), number);
             let mode = |name: &str| place.join(name).metadata().unwrap().permissions().mode() & 0o777;
             assert_eq!(["notes.md", "plots", ""].map(mode), [0o600, 0o700, 0o750]);
-            // The older folder has what the program wrote, and nothing else.
+            // The older folder contains only what the program wrote.
             assert_eq!(names(&folder.path().join("table.1")), ["records", "tables"]);
             assert_eq!(std::fs::read_to_string(folder.path().join("table.1/tables/a")).unwrap(), "old");
         }
@@ -247,14 +247,14 @@ mod tests {
         assert_eq!(std::fs::read_to_string(place.join("tables/a")).unwrap(), "new");
         assert_eq!(std::fs::read_to_string(folder.path().join("table.1/records/deep")).unwrap(), "mine");
         assert!(folder.path().join("table.1/tables").is_symlink());
-        // Numbers go on from the highest.
+        // Numbering continues from the highest.
         std::fs::create_dir(folder.path().join("table.7")).unwrap();
         assert_eq!(succeed(&place, "newer", true), Some(folder.path().join("table.8")));
-        // No folder at all is nobody's results.
+        // A file in the folder's place does not belong to the program.
         std::fs::remove_dir_all(&place).unwrap();
         std::fs::write(&place, "mine").unwrap();
         let whole = WholeFolder::new(&place).unwrap();
-        assert!(whole.succeed::<Error>(|_, _| unreachable!()).unwrap_err().to_string().contains("is no folder"));
+        assert!(whole.succeed::<Error>(|_, _| unreachable!()).unwrap_err().to_string().contains("is not a folder"));
         assert_eq!(std::fs::read_to_string(&place).unwrap(), "mine");
     }
 
@@ -292,7 +292,7 @@ mod tests {
         let place = folder.path().join("table");
         succeed(&place, "old", true);
         let files = ["records", "tables/a"].map(PathBuf::from).into();
-        // Killed after this, the next process keeps the same folder again.
+        // If killed after this, the next process keeps the same folder again.
         let first = keep(&place, &place, &files).unwrap();
         assert_eq!(first, Some(folder.path().join("table.1")));
         assert_eq!(succeed(&place, "new", true), first);

@@ -1,6 +1,7 @@
-//! Folders in the system's place for temporary files, each for one piece of work of one process and removed with it. Their names
-//! say whose they are, so that what a process left that was killed is removed by the next one that makes such a folder: never
-//! that of a process that lives or of which this one cannot tell, such as one in another container that shares the place.
+//! Folders in the system's temporary directory, each for one piece of work of one process and removed with it. Their
+//! names identify the process, so that what a killed process left is removed by the next one that creates such a
+//! folder. Folders of living processes are never removed, nor those of processes that cannot be checked, such as one in
+//! another container that shares the directory.
 
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
@@ -9,18 +10,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::partial::owner;
 use super::process::{self, Life, ProcessName};
 
-/// A folder for temporary files that nobody else may look into, removed when dropped.
+/// A folder for temporary files that only its owner may access, removed when dropped.
 #[derive(Debug)]
 pub struct TemporaryFolder {
     path: PathBuf,
 }
 
 impl TemporaryFolder {
-    /// A new one, in the place that `TMPDIR` names; its name begins with `prefix`. Those that dead processes left under this
-    /// prefix are removed.
+    /// Creates a folder in the directory named by `TMPDIR`; its name begins with `prefix`. Removes those that dead
+    /// processes left under this prefix.
     ///
     /// # Errors
-    /// Any error of the file system.
+    /// Any file system error.
     pub fn new(prefix: &str) -> std::io::Result<Self> {
         Self::within(&std::env::temp_dir(), prefix)
     }
@@ -32,7 +33,7 @@ impl TemporaryFolder {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             let path = place.join(format!("{prefix}{machine}-{pid}-{start}-{number}"));
             match create(&path) {
-                // Where processes cannot be told apart, the name of one that had this number.
+                // If processes cannot be distinguished: the name of an earlier process with this number.
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 result => break result.map(|()| Self { path })?,
             }
@@ -41,7 +42,7 @@ impl TemporaryFolder {
         Ok(folder)
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -49,7 +50,7 @@ impl TemporaryFolder {
 
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by a later process.
+        // If this fails, a later process removes it.
         let _ = std::fs::remove_dir_all(&self.path);
     }
 }
@@ -61,12 +62,12 @@ fn create(path: &Path) -> std::io::Result<()> {
     builder.create(path)
 }
 
-/// Removes the folders of dead processes of the user to whom `own` belongs.
+/// Removes the folders of dead processes that belong to the same user as `own`.
 fn remove_left(place: &Path, prefix: &str, own: &Metadata) {
     for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(process) = name.to_str().and_then(|name| owner(prefix, name)) else { continue };
-        // Not through a link: whoever may write in this place could make one.
+        // Never through a link: anyone who can write here could create one.
         let is_ours = entry.path().symlink_metadata().is_ok_and(|there| there.is_dir() && same_owner(&there, own));
         if is_ours && process.life() == Life::Dead {
             let _ = std::fs::remove_dir_all(entry.path());
@@ -93,7 +94,7 @@ mod tests {
     fn folders_of_the_dead_go_and_everything_else_stays() {
         let place = tempfile::tempdir().unwrap();
         let ProcessName { machine, pid, start } = process::this();
-        // No process has this number and began then.
+        // No process with this number started then.
         let dead = |prefix: &str, number: u32| format!("{prefix}{machine}-{pid}-{}-{number}", start + 1);
         let gone = dead("work-", 1);
         let kept_folders = [

@@ -1,8 +1,8 @@
-//! Counts in messages: a noun in the number that its count asks for.
+//! Counts in messages: a noun in singular or plural.
 
-/// A count with its noun, of which `one` is the singular: `1 flow`, `2 flows`, `2 entries`, `3 classes`.
+/// Returns a count with its noun, given in the singular: `1 flow`, `2 flows`, `2 entries`, `3 classes`.
 pub fn counted(count: u64, one: &str) -> String {
-    // A noun may have words before it.
+    // The noun may be preceded by other words.
     let (several, ending) = match one {
         _ if one.ends_with("ss") => (one, "es"),
         _ if one.ends_with('y') => (&one[..one.len() - 1], "ies"),

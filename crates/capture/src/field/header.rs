@@ -1,4 +1,4 @@
-//! The structure of IP, TCP and UDP headers, and the fields in them: fixed places, options, extension headers.
+//! The structure of IP, TCP and UDP headers, and the fields in them: at fixed places, in options, in extension headers.
 
 use std::ops::Range;
 
@@ -14,11 +14,11 @@ pub(crate) const IPV6_HEADER: usize = 40;
 pub(crate) const TCP_HEADER: usize = 20;
 /// Length of a UDP header (RFC 768).
 pub(crate) const UDP_HEADER: usize = 8;
-/// The byte of an IPv4 header that says what follows it.
+/// The byte of an IPv4 header that identifies the next header.
 pub(crate) const IPV4_PROTOCOL: usize = 9;
-/// The byte of an IPv6 header that says what follows it.
+/// The byte of an IPv6 header that identifies the next header.
 pub(crate) const IPV6_NEXT_HEADER: usize = 6;
-/// The byte of a TCP header whose high bits are the header's length in four bytes.
+/// The byte of a TCP header whose high bits are the header's length in units of four bytes.
 pub(crate) const TCP_DATA_OFFSET: usize = 12;
 const IPV4_ADDRESS: usize = 4;
 const IPV6_ADDRESS: usize = 16;
@@ -29,24 +29,24 @@ const LOOSE_ROUTE: u8 = 131;
 const STRICT_ROUTE: u8 = 137;
 /// The home address option (RFC 6275, section 6.3).
 const HOME_ADDRESS: u8 = 201;
-/// Options of IPv4 and TCP that have no length.
+/// Options of IPv4 and TCP that consist of a single byte.
 const END_OF_OPTIONS: u8 = 0;
 const NO_OPERATION: u8 = 1;
 
-/// Calls back with first byte and length of what is looked for in an option or an extension header, which is the range.
+/// Calls back with first byte and length of each match in the option or extension header at the given range.
 pub(super) type Entries = fn(&[u8], Range<usize>, &mut dyn FnMut(usize, usize));
 
-/// Length of an IPv4 header, from its first byte.
+/// Returns the length of an IPv4 header, from its first byte.
 pub(crate) const fn header_length(first: u8) -> usize {
     (first & 0x0f) as usize * 4
 }
 
-/// Length of an IPv6 extension header of a kind (RFC 8200, section 4), from its second byte; none where the kind is of no
-/// extension header.
+/// Returns the length of an IPv6 extension header (RFC 8200, section 4), from its kind and second byte, or `None` if
+/// the kind is not an extension header.
 pub(crate) const fn extension_length(kind: u8, length: u8) -> Option<usize> {
     match kind {
         protocol::FRAGMENT => Some(8),
-        // RFC 4302 counts in four bytes, all others in eight.
+        // RFC 4302 counts in units of four bytes, all others in units of eight.
         protocol::AUTHENTICATION => Some((length as usize + 2) * 4),
         protocol::HOP_BY_HOP
         | protocol::ROUTING
@@ -58,7 +58,7 @@ pub(crate) const fn extension_length(kind: u8, length: u8) -> Option<usize> {
     }
 }
 
-/// Calls back with the field's places in a packet that has bytes.
+/// Calls back with the field's places in a packet with at least one byte.
 pub(super) fn find(place: &Place, packet: PacketView<'_>, found: &mut dyn FnMut(Bits)) {
     let all = packet.bytes;
     let mut whole = |start: usize, length: usize| found(bytes(start, length));
@@ -104,14 +104,14 @@ pub(super) fn find(place: &Place, packet: PacketView<'_>, found: &mut dyn FnMut(
     }
 }
 
-/// Kind and bytes of each IPv6 extension header before the transport header.
+/// Returns kind and range of each IPv6 extension header before the transport header.
 fn extension_headers(packet: PacketView<'_>) -> impl Iterator<Item = (u8, Range<usize>)> + '_ {
     let bytes = packet.bytes;
     let mut next_header = bytes.get(IPV6_NEXT_HEADER).copied();
     let mut start = IPV6_HEADER;
     std::iter::from_fn(move || {
         let kind = next_header?;
-        // Every extension header has eight bytes or more, so the offset grows.
+        // Every extension header has at least eight bytes, so the offset grows.
         if start >= packet.transport() {
             return None;
         }
@@ -123,7 +123,7 @@ fn extension_headers(packet: PacketView<'_>) -> impl Iterator<Item = (u8, Range<
     })
 }
 
-/// Kind and bytes (those of kind and length included) of the options of an IPv4 or TCP header.
+/// Returns kind and range (including the kind and length bytes) of the options of an IPv4 or TCP header.
 fn options(bytes: &[u8], range: Range<usize>) -> impl Iterator<Item = (u8, Range<usize>)> + '_ {
     let Range { start: mut offset, end } = range;
     std::iter::from_fn(move || {
@@ -147,13 +147,13 @@ fn options(bytes: &[u8], range: Range<usize>) -> impl Iterator<Item = (u8, Range
     })
 }
 
-/// Every whole entry of a length in a range.
+/// Calls back for every complete entry of the given length in a range.
 fn every(range: Range<usize>, step: usize, length: usize, found: &mut dyn FnMut(usize, usize)) {
     (range.start..(range.end + 1).saturating_sub(length)).step_by(step).for_each(|start| found(start, length));
 }
 
-/// The addresses that an IPv4 option lists: a route's after kind, length and pointer, a timestamp option's where its flag
-/// says that it records them before the times.
+/// Finds the addresses that an IPv4 option lists: in a route, after kind, length and pointer; in a timestamp option,
+/// before each time, if its flag says that addresses are recorded.
 pub(super) fn listed_addresses(bytes: &[u8], option: Range<usize>, found: &mut dyn FnMut(usize, usize)) {
     match bytes.get(option.start) {
         Some(&(RECORD_ROUTE | LOOSE_ROUTE | STRICT_ROUTE)) => {
@@ -166,7 +166,7 @@ pub(super) fn listed_addresses(bytes: &[u8], option: Range<usize>, found: &mut d
     }
 }
 
-/// The addresses of a routing header, as many as its type says it has.
+/// Finds the addresses of a routing header, as many as its type declares.
 pub(super) fn routing_addresses(bytes: &[u8], header: Range<usize>, found: &mut dyn FnMut(usize, usize)) {
     let first = header.start + 8;
     let count = match (bytes.get(header.start + 2), bytes.get(header.start + 4)) {
@@ -179,7 +179,7 @@ pub(super) fn routing_addresses(bytes: &[u8], header: Range<usize>, found: &mut 
     every(first..end, IPV6_ADDRESS, IPV6_ADDRESS, found);
 }
 
-/// The home address in destination options.
+/// Finds the home address in destination options.
 pub(super) fn home_addresses(bytes: &[u8], header: Range<usize>, found: &mut dyn FnMut(usize, usize)) {
     let mut offset = header.start + 2;
     while let Some(&kind) = bytes.get(offset).filter(|_| offset < header.end) {
@@ -204,17 +204,17 @@ pub(super) fn fragment_identification(_: &[u8], header: Range<usize>, found: &mu
     found(header.start + 4, 4);
 }
 
-/// The 32-bit numbers of an option (RFC 9293, section 3.1); a malformed option ends in a shorter one.
+/// Finds the 32-bit numbers of an option (RFC 9293, section 3.1); a malformed option may end with a shorter one.
 pub(super) fn numbers(_: &[u8], option: Range<usize>, found: &mut dyn FnMut(usize, usize)) {
     (option.start + 2..option.end).step_by(4).for_each(|start| found(start, 4.min(option.end - start)));
 }
 
-/// The first of them.
+/// Finds the first of the numbers.
 pub(super) fn first_number(bytes: &[u8], option: Range<usize>, found: &mut dyn FnMut(usize, usize)) {
     numbers(bytes, option.start..option.end.min(option.start + 6), found);
 }
 
-/// All but the first.
+/// Finds all numbers but the first.
 pub(super) fn later_numbers(bytes: &[u8], option: Range<usize>, found: &mut dyn FnMut(usize, usize)) {
     numbers(bytes, option.start + 4..option.end, found);
 }

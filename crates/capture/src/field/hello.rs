@@ -1,8 +1,8 @@
-//! Fields of TLS hellos over TCP, found in the byte stream that a flow's packets show.
+//! Fields of TLS hellos over TCP, located in the byte stream that a flow's packets carry.
 //!
-//! Packets are put in place by their sequence numbers, so records may be split over packets, several may share one,
-//! and packets may be out of order, sent again, or cut: what is missing is a hole in the stream that records and
-//! messages of known length are followed across. Records and messages are those of RFC 8446, sections 5.1 and 4.
+//! Packets are placed by their sequence numbers, so records may be split over packets, several may share one, and
+//! packets may be out of order, retransmitted, or cut. Missing bytes leave a hole in the stream; records and messages
+//! of known length are followed across it. Records and messages are those of RFC 8446, sections 5.1 and 4.
 
 use super::table::{HelloPart, Place, bytes};
 use super::{FieldRange, PacketField, PacketView};
@@ -15,7 +15,7 @@ const LAST_CONTENT_TYPE: u8 = 24;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 const SERVER_NAME: u16 = 0;
-/// Every version of TLS has this major version on the wire.
+/// All versions of TLS have this major version on the wire.
 const MAJOR_VERSION: u8 = 3;
 const RECORD_HEADER: i64 = 5;
 const MESSAGE_HEADER: i64 = 4;
@@ -23,11 +23,11 @@ const RANDOM: i64 = 32;
 const LONGEST_SESSION_ID: u8 = 32;
 /// The longest protected record (RFC 5246, section 6.2.3).
 const LONGEST_RECORD: i64 = (1 << 14) + 2048;
-/// No packet is longer.
+/// Upper limit on the length of a packet.
 const LONGEST_PACKET: i64 = 65_535;
 
-/// Adds the fields of all hellos among packets of one direction of a flow, which come in the order of their capture, each
-/// with the number that its ranges are to carry.
+/// Adds the fields of all hellos in the packets of one direction of a flow. The packets are in capture order, each with
+/// the number that its ranges will carry.
 pub fn locate_hellos(packets: &[(usize, PacketView<'_>)], found: &mut Vec<FieldRange>) {
     for stream in streams(packets) {
         stream.find(packets, found);
@@ -40,11 +40,11 @@ type Packets<'a> = &'a [(usize, PacketView<'a>)];
 /// The captured payload of one packet.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
-    /// Place of its first byte in the stream.
+    /// Position of its first byte in the stream.
     start: i64,
     /// Index among the packets.
     packet: usize,
-    /// Its first byte in the packet's bytes.
+    /// Position of its first byte in the packet's bytes.
     at: usize,
     length: usize,
 }
@@ -58,17 +58,18 @@ impl Piece {
 /// One direction of one TCP connection.
 #[derive(Debug, Default)]
 struct Stream {
-    /// In order of their places.
+    /// Sorted by position.
     pieces: Vec<Piece>,
 }
 
-/// What a later fragment needs of the first: identification, and the place of the datagram's payload in the stream.
+/// What a later fragment needs from the first: identification, and the position of the datagram's payload in the
+/// stream.
 type Datagram = (u32, i64);
 
-/// The streams of a direction, one for each connection among the packets.
+/// Returns the streams of a direction, one for each connection among the packets.
 fn streams(packets: Packets<'_>) -> Vec<Stream> {
     let mut streams: Vec<Stream> = Vec::new();
-    // Sequence number of the current stream's place 0.
+    // Sequence number of position 0 in the current stream.
     let mut base: Option<u32> = None;
     let mut datagram: Option<Datagram> = None;
     for (index, &(_, packet)) in packets.iter().enumerate() {
@@ -79,7 +80,7 @@ fn streams(packets: Packets<'_>) -> Vec<Stream> {
         let identification = PacketField::IpIdentification.number(packet);
         let start = if packet.has_transport_header() {
             let Some(sequence) = PacketField::TcpSequence.number(packet) else { continue };
-            // A SYN takes up one sequence number before the payload.
+            // A SYN consumes one sequence number before the payload.
             let is_first = PacketField::TcpFlags.number(packet).is_some_and(|flags| flags & SYN != 0);
             let sequence = sequence.wrapping_add(u32::from(is_first));
             if base.is_none() || (is_first && base != Some(sequence)) {
@@ -108,24 +109,24 @@ fn streams(packets: Packets<'_>) -> Vec<Stream> {
     streams
 }
 
-/// The place of a fragment's payload in its datagram's.
+/// Returns the position of a fragment's payload in its datagram's payload.
 fn fragment_offset(packet: PacketView<'_>) -> i64 {
     let field = PacketField::IpFragment.number(packet).unwrap_or(0) as u16;
     let fragment = if packet.is_ipv6() { Fragment::of_ipv6(0, field) } else { Fragment::of_ipv4(0, field) };
     i64::from(fragment.offset)
 }
 
-/// The bytes of handshake records, one after another.
+/// The bytes of handshake records, concatenated.
 #[derive(Debug, Default)]
 struct Handshake {
-    /// Place in the stream and length of each record's content.
+    /// Position in the stream and length of each record's content.
     records: Vec<(i64, i64)>,
     /// A cipher is in use: most of what follows is ciphertext.
     after_change_cipher_spec: bool,
 }
 
 impl Handshake {
-    /// Parts of the stream for a range of the handshake's bytes, each with its position in the range.
+    /// Maps a range of the handshake's bytes to parts of the stream, each with its position in the range.
     fn parts(&self, start: i64, end: i64) -> impl Iterator<Item = (i64, i64, usize)> + '_ {
         let mut before = 0;
         self.records.iter().filter_map(move |&(place, length)| {
@@ -142,24 +143,24 @@ impl Handshake {
 }
 
 impl Stream {
-    /// Pieces that may reach into a range of the stream.
+    /// Returns the pieces that may overlap a range of the stream.
     fn near(&self, start: i64, end: i64) -> impl Iterator<Item = &Piece> {
         let first = self.pieces.partition_point(|piece| piece.start < start - LONGEST_PACKET);
         self.pieces[first..].iter().take_while(move |piece| piece.start < end).filter(move |piece| piece.end() > start)
     }
 
-    /// The byte at a place, if a packet shows it.
+    /// Returns the byte at a position, if a packet contains it.
     fn byte(&self, packets: Packets<'_>, place: i64) -> Option<u8> {
         let piece = self.near(place, place + 1).next()?;
         packets[piece.packet].1.bytes.get(piece.at + (place - piece.start) as usize).copied()
     }
 
-    /// A big-endian number of up to four bytes.
+    /// Returns a big-endian number of up to four bytes.
     fn number(&self, packets: Packets<'_>, place: i64, length: i64) -> Option<i64> {
         (place..place + length).try_fold(0, |number, place| Some((number << 8) | i64::from(self.byte(packets, place)?)))
     }
 
-    /// Follows the records from wherever a packet begins with a hello.
+    /// Follows the records from every packet that begins with a hello.
     fn find(&self, packets: Packets<'_>, fields: &mut Vec<FieldRange>) {
         let mut read_to = i64::MIN;
         for piece in &self.pieces {
@@ -169,7 +170,7 @@ impl Stream {
         }
     }
 
-    /// Type and content length of the record at a place.
+    /// Returns type and content length of the record at a position.
     fn record(&self, packets: Packets<'_>, place: i64) -> Option<(u8, i64)> {
         let content_type = self.byte(packets, place)?;
         let major = self.byte(packets, place + 1)?;
@@ -185,7 +186,7 @@ impl Stream {
             && matches!(self.byte(packets, place + RECORD_HEADER), Some(CLIENT_HELLO | SERVER_HELLO))
     }
 
-    /// Reads records from a place on, and gives where they end or can be followed no further.
+    /// Reads records from a position on, and returns where they end or cannot be followed any further.
     fn records(&self, packets: Packets<'_>, mut place: i64, fields: &mut Vec<FieldRange>) -> i64 {
         let mut handshake = Handshake::default();
         while let Some((content_type, length)) = self.record(packets, place) {
@@ -204,7 +205,7 @@ impl Stream {
         place
     }
 
-    /// Finds the hellos among handshake messages; `end` is where the records that are known end.
+    /// Finds the hellos among handshake messages; `end` is where the known records end.
     fn messages(&self, packets: Packets<'_>, handshake: &Handshake, end: i64, fields: &mut Vec<FieldRange>) {
         let view = View { stream: self, packets, handshake, end };
         let first_record = handshake.records.first().map_or(0, |(_, length)| *length);
@@ -212,8 +213,8 @@ impl Stream {
         while place < handshake.length() {
             let (Some(message_type), Some(length)) = (view.number(place, 1), view.number(place + 1, 3)) else { return };
             let message_type = message_type as u8;
-            // After a change of ciphers, only a whole hello in the first record is not taken for ciphertext:
-            // that is the second ClientHello after a HelloRetryRequest.
+            // After a cipher change, assume ciphertext unless the first record is exactly one hello: the second
+            // ClientHello after a HelloRetryRequest.
             let plain = !handshake.after_change_cipher_spec || (place == 0 && MESSAGE_HEADER + length == first_record);
             if !plain {
                 return;
@@ -226,12 +227,12 @@ impl Stream {
     }
 }
 
-/// The handshake's bytes, as far as packets show them.
+/// The handshake's bytes, as far as packets contain them.
 struct View<'a> {
     stream: &'a Stream,
     packets: Packets<'a>,
     handshake: &'a Handshake,
-    /// Where the records that are known end in the stream.
+    /// Position in the stream where the known records end.
     end: i64,
 }
 
@@ -243,7 +244,7 @@ impl View<'_> {
         })
     }
 
-    /// Adds a part at a range of the handshake's bytes, wherever packets show it or may show it.
+    /// Adds a part at a range of the handshake's bytes, wherever packets contain it or may contain it.
     fn add(&self, part: HelloPart, start: i64, end: i64, certain: bool, fields: &mut Vec<FieldRange>) {
         for field in PacketField::ALL {
             if field.row().places.iter().any(|place| matches!(place, Place::Hello(of) if *of == part)) {
@@ -258,7 +259,8 @@ impl View<'_> {
         }
         let known = self.handshake.length();
         if end > known {
-            // It goes on in records whose headers are missing; they are taken to be no shorter than those before.
+            // The part continues in records whose headers are missing; assume that they are no shorter than the known
+            // ones.
             let shortest = self.handshake.records.iter().map(|(_, length)| *length).min().unwrap_or(end - known).max(1);
             let headers = RECORD_HEADER * ((end - known) / shortest + 1);
             let first = start.max(known);
@@ -303,11 +305,11 @@ impl View<'_> {
                 if message_type == CLIENT_HELLO
                     && let Some(lost) = self.offered(session_id + length, end, fields)
                 {
-                    // The name may be anywhere in what is left.
+                    // The name may be anywhere in the rest.
                     self.add(HelloPart::ServerNames, lost, end, false, fields);
                 }
             }
-            // Its length is missing: all that may be of it is masked.
+            // The session ID's length is missing: mask everything that may belong to it.
             None => {
                 self.add(HelloPart::Random, random, session_id - 1, true, fields);
                 self.add(
@@ -324,7 +326,8 @@ impl View<'_> {
         }
     }
 
-    /// Adds the cipher suites and server names of a ClientHello from the former on; gives where a length was missing, if one was.
+    /// Adds the cipher suites and server names of a ClientHello, starting at the former; returns the position of a
+    /// missing length, if any.
     fn offered(&self, ciphers: i64, end: i64, fields: &mut Vec<FieldRange>) -> Option<i64> {
         let Some(length) = self.number(ciphers, 2) else { return Some(ciphers) };
         let compressions = ciphers + 2 + length;
@@ -333,7 +336,7 @@ impl View<'_> {
             return None;
         }
         let Some(length) = self.number(compressions, 1) else { return Some(compressions) };
-        // After the length of all extensions, which is that of the rest.
+        // Skip the length of all extensions, which spans the rest.
         let mut extension = compressions + 1 + length + 2;
         while extension + 4 <= end {
             let (Some(kind), Some(length)) = (self.number(extension, 2), self.number(extension + 2, 2)) else {

@@ -1,8 +1,8 @@
-//! The one locator of packet fields: where, in a packet's bytes from the IP header on, its fields lie.
+//! The only locator of packet fields: finds the fields in a packet's bytes from the IP header on.
 //!
-//! What fields there are, and where, is a table (`table.rs`). The decoder reads from the places it gives; masks, the leak
-//! report and whoever else looks at a field ask [`PacketField::locate`] and [`locate_hellos`], so that they cannot disagree.
-//! Ranges lie inside the bytes that were captured: of a field that was cut they hold what is there.
+//! A table (`table.rs`) lists the fields and their places. The decoder reads from these places; masks, the leak report
+//! and everything else that inspects a field use [`PacketField::locate`] and [`locate_hellos`], so that they cannot
+//! disagree. Ranges are within the captured bytes: for a truncated field, they cover the captured part.
 
 mod header;
 mod hello;
@@ -22,12 +22,12 @@ pub(crate) use table::Header;
 use table::{Bits, Place};
 pub use table::{FieldGroup, PacketField};
 
-/// A packet as its fields are located in it: in a reader's buffer, or kept of a flow.
+/// A packet whose fields are to be located: in a reader's buffer, or stored with a flow.
 #[derive(Debug, Clone, Copy)]
 pub struct PacketView<'a> {
-    /// Captured bytes from the first byte of the IP header on; the end may have been cut.
+    /// Captured bytes from the first byte of the IP header on; the end may be cut.
     pub bytes: &'a [u8],
-    /// Where the headers lie in `bytes`.
+    /// Where the headers are in `bytes`.
     pub layout: HeaderLayout,
 }
 
@@ -36,35 +36,36 @@ pub struct PacketView<'a> {
 pub struct FieldRange {
     /// The field.
     pub field: PacketField,
-    /// The packet's number, as whoever gave the packet counts.
+    /// The packet's number, as assigned by the caller.
     pub packet: usize,
     /// First byte.
     pub start: usize,
-    /// Bytes, at least 1; they lie inside the packet's.
+    /// Number of bytes, at least 1, all within the packet.
     pub length: usize,
-    /// Which bits of the first byte are the field's; all of the others' but the last one's are.
+    /// Which bits of the first byte belong to the field; the last byte has its own mask, and all bytes in between
+    /// belong to it.
     first_bits: u8,
     last_bits: u8,
-    /// Bytes of a hello's field before these, which other records or packets hold.
+    /// Number of bytes of a hello's field that come before these, in other records or packets.
     pub position: usize,
-    /// Whether the bytes show that the field is here. Where a length that was not captured decides, it may be here, and
-    /// whoever hides fields hides this.
+    /// Whether the bytes prove that the field is here. If the place depends on a length that was not captured, the
+    /// field may be here, and masks hide this range too.
     pub certain: bool,
 }
 
 impl FieldRange {
-    /// The bytes that hold the field.
+    /// Returns the range of bytes that contain the field.
     pub fn range(&self) -> Range<usize> {
         self.start..self.start + self.length
     }
 
-    /// The bits of the byte at `index`, counted from the range's start, that are the field's.
+    /// Returns the field's bits in the byte at `index`, counted from the range's start.
     pub fn bits(&self, index: usize) -> u8 {
         let first = if index == 0 { self.first_bits } else { 0xff };
         first & if index + 1 == self.length { self.last_bits } else { 0xff }
     }
 
-    /// What lies at a place of a packet's bytes, as far as they were captured.
+    /// Returns the captured part of a place in a packet's bytes.
     fn inside(field: PacketField, bits: Bits, bytes: &[u8]) -> Option<FieldRange> {
         let whole = bits.start + bits.length;
         let end = whole.min(bytes.len());
@@ -82,7 +83,7 @@ impl FieldRange {
 }
 
 impl<'a> PacketView<'a> {
-    /// The version that the IP header names; none where nothing was captured.
+    /// Returns the version in the IP header, or `None` if nothing was captured.
     pub fn ip_version(&self) -> Option<u8> {
         self.bytes.first().map(|first| first >> 4)
     }
@@ -95,12 +96,12 @@ impl<'a> PacketView<'a> {
         self.layout.transport == Transport::Tcp
     }
 
-    /// First byte of the transport header.
+    /// Returns the position of the transport header.
     fn transport(&self) -> usize {
         usize::from(self.layout.transport_offset)
     }
 
-    /// First byte of the payload.
+    /// Returns the position of the payload.
     fn payload(&self) -> usize {
         usize::from(self.layout.payload_offset)
     }
@@ -112,8 +113,8 @@ impl<'a> PacketView<'a> {
 }
 
 impl PacketField {
-    /// Calls `found` with every part of the field in a packet's headers, in order. The packet's
-    /// number in them is 0. Fields of TLS hellos have none here: see [`locate_hellos`].
+    /// Calls `found` with every part of the field in a packet's headers, in order, with packet number 0. Fields of TLS
+    /// hellos are not found here: see [`locate_hellos`].
     pub fn locate(self, packet: PacketView<'_>, mut found: impl FnMut(FieldRange)) {
         self.places(packet, &mut |bits| {
             if let Some(range) = FieldRange::inside(self, bits, packet.bytes) {
@@ -122,7 +123,7 @@ impl PacketField {
         });
     }
 
-    /// The first value of a field of at most four bytes as a number, where all of it was captured.
+    /// Returns the first value of a field of at most four bytes as a number, if all of it was captured.
     pub fn number(self, packet: PacketView<'_>) -> Option<u32> {
         let mut first = None;
         self.places(packet, &mut |bits| {
@@ -137,7 +138,7 @@ impl PacketField {
         Some(value)
     }
 
-    /// Where the headers say that the field lies, captured or not.
+    /// Calls back with the field's places according to the headers, captured or not.
     fn places(self, packet: PacketView<'_>, found: &mut dyn FnMut(Bits)) {
         if !packet.bytes.is_empty() {
             self.row().places.iter().for_each(|place: &Place| header::find(place, packet, found));

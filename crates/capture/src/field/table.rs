@@ -1,23 +1,24 @@
-//! The table of packet fields. A field is one entry: what it is, its name, whether it identifies, the group that it is masked
-//! with, and its places. All else (masks, the leak report's columns, the decoder's offsets) comes from here.
+//! The table of packet fields. Each field is one entry: its description, its name, whether it identifies, the group it
+//! is masked with, and its places. Everything else (masks, the leak report's columns, the decoder's offsets) is derived
+//! from it.
 
 use super::header::{self, Entries};
 use crate::network::protocol;
 
-/// Fields that say the same of a flow's endpoints, its connection or the moment, and are hidden together.
+/// Fields that reveal the same about a flow's endpoints, its connection or its time, and are hidden together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FieldGroup {
     /// Addresses in the IP header, its options and its extension headers.
     IpAddresses,
     /// Ports of TCP and UDP.
     Ports,
-    /// What tells IP packets of a host or a flow apart.
+    /// Fields that distinguish the IP packets of a host or a flow.
     IpIdentification,
     /// IPv4 time to live, IPv6 hop limit.
     Ttl,
     /// Checksums of IPv4, TCP and UDP.
     Checksums,
-    /// Numbers of the TCP sequence.
+    /// TCP sequence numbers.
     TcpSequenceNumbers,
     /// Values of the TCP timestamps option.
     TcpTimestamps,
@@ -42,7 +43,7 @@ pub(crate) enum Header {
     Udp,
 }
 
-/// Bytes, and which bits of the first and of the last are meant.
+/// A range of bytes, and which bits of the first and last byte belong to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bits {
     pub(super) start: usize,
@@ -60,35 +61,35 @@ pub(super) const fn bytes(start: usize, length: usize) -> Bits {
 pub(super) enum HelloPart {
     Random,
     SessionId,
-    /// Of a ClientHello.
+    /// In a ClientHello.
     CipherSuites,
-    /// Of a ClientHello (RFC 6066, section 3).
+    /// In a ClientHello (RFC 6066, section 3).
     ServerNames,
 }
 
-/// Where a field lies, if the packet has such a header.
+/// Where a field is, if the packet has such a header.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
-    /// In a header, from its first byte on.
+    /// In a header, counted from its first byte.
     Fixed(Header, Bits),
     /// In IPv4 options.
     Ipv4Options(Entries),
-    /// In IPv6 extension headers of a kind.
+    /// In IPv6 extension headers of the given kind.
     Ipv6Extension(u8, Entries),
-    /// All options of TCP.
+    /// All TCP options.
     TcpOptions,
-    /// The first byte of each option of TCP, padding excepted.
+    /// The first byte of each TCP option, except padding.
     TcpOptionKinds,
-    /// In TCP options of a kind.
+    /// In TCP options of the given kind.
     TcpOption(u8, Entries),
-    /// In TLS hellos over TCP, which only the packets of a flow together show.
+    /// In TLS hellos over TCP, which can span several packets of a flow.
     Hello(HelloPart),
 }
 
-/// An entry.
+/// An entry of the table.
 pub(super) struct Row {
     name: &'static str,
-    /// Names the endpoints or the flow rather than the application.
+    /// Whether it identifies the endpoints or the flow rather than the application.
     identifies: bool,
     group: Option<FieldGroup>,
     pub(super) places: &'static [Place],
@@ -148,7 +149,7 @@ packet_fields! {
         group: Some(Group::IpAddresses),
         places: &[Ipv6Extension(protocol::DESTINATION_OPTIONS, header::home_addresses)],
     },
-    /// What the fragments of a datagram share: in the IPv4 header, and in IPv6's fragment header.
+    /// Shared by the fragments of a datagram: in the IPv4 header, and in the IPv6 fragment header.
     IpIdentification => Row {
         name: "ip_identification",
         identifies: true,
@@ -176,7 +177,7 @@ packet_fields! {
         group: None,
         places: &[Fixed(Ipv4, bytes(1, 1)), Fixed(Ipv6, Bits { start: 0, length: 2, first: 0x0f, last: 0xf0 })],
     },
-    /// Fragment offset and flags: in the IPv4 header, and in IPv6's fragment header.
+    /// Fragment offset and flags: in the IPv4 header, and in the IPv6 fragment header.
     IpFragment => Row {
         name: "ip_fragment",
         identifies: false,
@@ -246,14 +247,14 @@ packet_fields! {
         group: None,
         places: &[Fixed(Tcp, bytes(14, 2))],
     },
-    /// All options of the TCP header; those that fields of their own hold are in it too.
+    /// All options of the TCP header, including those that also have their own fields.
     TcpOptions => Row {
         name: "tcp_options",
         identifies: true,
         group: None,
         places: &[TcpOptions],
     },
-    /// Which options the TCP header has, in their order: what is left to tell of those whose values are hidden.
+    /// Kinds of the TCP options, in order: what remains visible of options whose values are hidden.
     TcpOptionKinds => Row {
         name: "tcp_option_kinds",
         identifies: false,
@@ -319,22 +320,22 @@ packet_fields! {
 }
 
 impl PacketField {
-    /// The name in reports.
+    /// Returns the name used in reports.
     pub const fn name(self) -> &'static str {
         self.row().name
     }
 
-    /// Whether the field names the endpoints or the flow rather than the application.
+    /// Whether the field identifies the endpoints or the flow rather than the application.
     pub const fn identifies(self) -> bool {
         self.row().identifies
     }
 
-    /// The fields that it is hidden with; none for a field that no mask hides.
+    /// Returns the fields it is hidden with, or `None` if no mask hides it.
     pub const fn group(self) -> Option<FieldGroup> {
         self.row().group
     }
 
-    /// Whether it lies in TLS hellos, which only the packets of a flow together show.
+    /// Whether it is in TLS hellos, which can span several packets of a flow.
     pub const fn is_of_hello(self) -> bool {
         matches!(self.row().places, [Hello(_), ..])
     }
@@ -343,8 +344,8 @@ impl PacketField {
         &ROWS[self as usize]
     }
 
-    /// First byte of a field that has a fixed place in a header, from the header's on: for constants of the decoder, which
-    /// do not compile for any other field.
+    /// Returns the offset of a field at a fixed place in a header: for constants of the decoder, which do not compile
+    /// for any other field.
     pub(crate) const fn at(self, header: Header) -> usize {
         let places = self.row().places;
         let mut place = 0;

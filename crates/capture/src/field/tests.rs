@@ -1,5 +1,5 @@
-//! The locator against who made a packet (`etcbench-craft` and `etherparse`'s builder) and against the decoder, however the
-//! packet was cut.
+//! Tests the locator against the builders of packets (`etcbench-craft` and `etherparse`) and against the decoder, for
+//! packets cut anywhere.
 
 use std::io::Cursor;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use crate::{CaptureReader, Packet};
 use etcbench_craft as craft;
 use etcbench_craft::Order;
 
-/// A packet's bytes, and the value of each of its header fields as they were put in, parts one after another.
+/// A packet's bytes, and the value written to each of its header fields, with parts concatenated.
 #[derive(Debug, Clone, Default)]
 struct Made {
     bytes: Vec<u8>,
@@ -28,12 +28,12 @@ impl Made {
     }
 }
 
-/// What varies.
+/// Parameters of a random packet.
 #[derive(Debug, Clone)]
 struct Shape {
     ipv6: bool,
     tcp: bool,
-    /// Kinds of extension headers of IPv6, or indexes into a few options of IPv4.
+    /// Kinds of IPv6 extension headers, or choices among a few IPv4 options.
     extras: Vec<u8>,
     timestamps: Option<(u32, u32)>,
     acknowledged: Option<[u32; 2]>,
@@ -59,7 +59,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
         })
 }
 
-/// A TCP or UDP header of `etherparse`'s, and payload.
+/// Builds a TCP or UDP header with `etherparse`, followed by the payload.
 fn transport(shape: &Shape, made: &mut Made) -> Vec<u8> {
     let mut bytes = Vec::new();
     let [ports, sequence, acknowledgement, rest] = shape.numbers;
@@ -107,7 +107,7 @@ fn transport(shape: &Shape, made: &mut Made) -> Vec<u8> {
     bytes
 }
 
-/// An IPv6 extension header of a kind, before one of the next.
+/// Builds an IPv6 extension header of a kind, followed by header `next`.
 fn extension(kind: u8, next: u8, made: &mut Made) -> Vec<u8> {
     let addresses = [[kind; 16], [next; 16]];
     match kind {
@@ -122,7 +122,7 @@ fn extension(kind: u8, next: u8, made: &mut Made) -> Vec<u8> {
             made.value(PacketField::IpIdentification, &[9, 8, 7, next]);
             vec![next, 0, 0, 0, 9, 8, 7, next]
         }
-        // Counted in four bytes.
+        // Its length is in units of four bytes.
         51 => [&[next, 4, 0, 0][..], &[0x77; 20]].concat(),
         // Padding and a home address.
         60 => {
@@ -148,7 +148,7 @@ fn packet(shape: &Shape) -> Made {
         headers.extend(segment);
         let first = shape.extras.first().copied().unwrap_or(protocol);
         made.bytes = craft::ipv6(source, destination, first, &headers);
-        // Version, traffic class and flow label; the class has bits of both bytes.
+        // Version, traffic class and flow label; the class spans both bytes.
         made.bytes[..4].copy_from_slice(&[0x6a, 0xbc, last[1], last[2]]);
         made.value(PacketField::IpTrafficClass, &[0x0a, 0xb0]);
         made.value(PacketField::IpFlowLabel, &[0x0c, last[1], last[2]]);
@@ -191,7 +191,7 @@ fn packet(shape: &Shape) -> Made {
     made
 }
 
-/// The bytes of a field in a packet, without the bits that are not the field's.
+/// Returns the bytes of a field in a packet, with other bits cleared.
 fn located(field: PacketField, packet: PacketView<'_>) -> Result<Vec<u8>, TestCaseError> {
     let mut value = Vec::new();
     let mut outside = None;
@@ -205,7 +205,7 @@ fn located(field: PacketField, packet: PacketView<'_>) -> Result<Vec<u8>, TestCa
     Ok(value)
 }
 
-/// Calls back with the packet as the decoder gives it, if it is one.
+/// Calls back with the decoded packet, if there is one.
 fn decoded(
     bytes: &[u8],
     cut: usize,
@@ -236,7 +236,7 @@ proptest! {
                 let expected = made.values.iter().find(|(other, _)| *other == field).map(|(_, value)| value.clone());
                 prop_assert_eq!(located(field, view)?, expected.unwrap_or_default(), "{}", field.name());
             }
-            // The decoder reads the same.
+            // The decoder reads the same values.
             let number = |field: PacketField| field.number(view).unwrap();
             prop_assert_eq!(packet.source.ip(), address(&located(PacketField::IpSource, view)?));
             prop_assert_eq!(packet.destination.ip(), address(&located(PacketField::IpDestination, view)?));
@@ -248,7 +248,7 @@ proptest! {
             }
             Ok(())
         })?;
-        // Of what was cut the beginning is there, and nothing else.
+        // Of a truncated field, only the beginning is located.
         decoded(&made.bytes, cut, |packet| {
             let view = PacketView { bytes: packet.bytes, layout: packet.layout };
             for (field, value) in &made.values {
