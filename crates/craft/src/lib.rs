@@ -1,7 +1,7 @@
-//! Hand-made frames and captures for tests, written from the formats' definitions and not with the parsers
-//! under test.
+//! Hand-made frames and captures for tests, written from the formats' definitions rather than with the parsers under
+//! test.
 
-/// An IPv4 packet; `payload` is its transport header and data.
+/// Builds an IPv4 packet; `payload` is its transport header and data.
 pub fn ipv4(source: [u8; 4], destination: [u8; 4], protocol: u8, payload: &[u8]) -> Vec<u8> {
     let length = (20 + payload.len()) as u16;
     let mut packet = vec![0x45, 0];
@@ -13,7 +13,7 @@ pub fn ipv4(source: [u8; 4], destination: [u8; 4], protocol: u8, payload: &[u8])
     packet
 }
 
-/// An IPv6 packet whose first next header is `next_header`.
+/// Builds an IPv6 packet; `next_header` is the protocol of its payload.
 pub fn ipv6(source: [u8; 16], destination: [u8; 16], next_header: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0x01, 0x23, 0x45];
     packet.extend((payload.len() as u16).to_be_bytes());
@@ -24,7 +24,7 @@ pub fn ipv6(source: [u8; 16], destination: [u8; 16], next_header: u8, payload: &
     packet
 }
 
-/// A TCP segment; `options` must be a multiple of four bytes long.
+/// Builds a TCP segment; the length of `options` must be a multiple of four bytes.
 pub fn tcp(ports: (u16, u16), flags: u8, window: u16, options: &[u8], payload: &[u8]) -> Vec<u8> {
     assert!(options.len().is_multiple_of(4) && options.len() <= 40);
     let mut segment = Vec::new();
@@ -38,7 +38,7 @@ pub fn tcp(ports: (u16, u16), flags: u8, window: u16, options: &[u8], payload: &
     segment
 }
 
-/// A UDP datagram.
+/// Builds a UDP datagram.
 pub fn udp(ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
     let mut datagram = Vec::new();
     datagram.extend(ports.0.to_be_bytes());
@@ -49,7 +49,7 @@ pub fn udp(ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
     datagram
 }
 
-/// An Ethernet frame around an IP packet.
+/// Builds an Ethernet frame around an IP packet.
 pub fn ethernet(packet: &[u8]) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
     frame.extend(if packet[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] });
@@ -57,7 +57,7 @@ pub fn ethernet(packet: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Writes numbers in one byte order.
+/// A byte order, for writing numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
     /// Most significant byte first.
@@ -67,23 +67,23 @@ pub enum Order {
 }
 
 impl Order {
-    /// The bytes of a number of 16 bits.
+    /// Returns the bytes of a 16-bit number.
     pub fn u16(self, value: u16) -> [u8; 2] {
         if self == Order::Big { value.to_be_bytes() } else { value.to_le_bytes() }
     }
 
-    /// The bytes of a number of 32 bits.
+    /// Returns the bytes of a 32-bit number.
     pub fn u32(self, value: u32) -> [u8; 4] {
         if self == Order::Big { value.to_be_bytes() } else { value.to_le_bytes() }
     }
 
-    /// The bytes of a number of 64 bits.
+    /// Returns the bytes of a 64-bit number.
     pub fn u64(self, value: u64) -> [u8; 8] {
         if self == Order::Big { value.to_be_bytes() } else { value.to_le_bytes() }
     }
 }
 
-/// A pcap of frames with their times in nanoseconds; `cut` is the snap length.
+/// Builds a pcap of frames with their times in nanoseconds; `cut` is the snap length.
 pub fn pcap(order: Order, nanoseconds: bool, link_type: u32, cut: usize, frames: &[(i64, Vec<u8>)]) -> Vec<u8> {
     let mut file = order.u32(if nanoseconds { 0xa1b2_3c4d } else { 0xa1b2_c3d4 }).to_vec();
     file.extend(order.u16(2));
@@ -103,7 +103,7 @@ pub fn pcap(order: Order, nanoseconds: bool, link_type: u32, cut: usize, frames:
     file
 }
 
-/// One pcapng block.
+/// Builds a pcapng block.
 pub fn block(order: Order, block_type: u32, body: &[u8]) -> Vec<u8> {
     let padded = body.len().next_multiple_of(4);
     let length = order.u32((padded + 12) as u32);
@@ -115,7 +115,7 @@ pub fn block(order: Order, block_type: u32, body: &[u8]) -> Vec<u8> {
     block
 }
 
-/// A section header block.
+/// Builds a section header block.
 pub fn section(order: Order) -> Vec<u8> {
     let mut body = order.u32(0x1a2b_3c4d).to_vec();
     body.extend(order.u16(1));
@@ -124,7 +124,7 @@ pub fn section(order: Order) -> Vec<u8> {
     block(order, 0x0a0d_0d0a, &body)
 }
 
-/// An interface description block with optional time resolution and offset.
+/// Builds an interface description block with optional time resolution and offset.
 pub fn interface(order: Order, link_type: u16, resolution: Option<u8>, offset: Option<i64>) -> Vec<u8> {
     let mut body = order.u16(link_type).to_vec();
     body.extend([0, 0]);
@@ -143,7 +143,7 @@ pub fn interface(order: Order, link_type: u16, resolution: Option<u8>, offset: O
     block(order, 1, &body)
 }
 
-/// An enhanced packet block; `time` is in the interface's units.
+/// Builds an enhanced packet block; `time` is in the interface's units.
 pub fn enhanced_packet(order: Order, interface: u32, time: u64, frame: &[u8]) -> Vec<u8> {
     let mut body = order.u32(interface).to_vec();
     body.extend(order.u32((time >> 32) as u32));

@@ -1,4 +1,4 @@
-//! Prints the flows of a capture as CSV: end points, duration in seconds, and a few of the statistics.
+//! Prints the flows of a capture as CSV: endpoints, duration in seconds, and a few of the statistics.
 //!
 //!     cargo run --release -p etcbench-flow --example flows -- traffic.pcap
 

@@ -1,5 +1,5 @@
-//! A flow that is still receiving packets, as small as it can be: a busy capture has hundreds of thousands at once,
-//! and the memory that they take decides both how many fit and how fast packets reach them.
+//! A flow that is still receiving packets, as small as possible: a busy capture has hundreds of thousands at once, and
+//! their memory determines both how many fit and how fast packets reach them.
 
 use super::facts::PacketFacts;
 use super::kept::{CompletePackets, KeptPackets, KeptStore};
@@ -7,7 +7,7 @@ use super::key::FlowKey;
 use super::statistics::FlowStatistics;
 use super::types::{FiveTuple, Flow, FlowOptions, PacketDirection};
 
-/// The times and sizes of [`FlowOptions`] as they are needed per packet.
+/// The times and sizes of [`FlowOptions`], in the form needed for each packet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     /// Nanoseconds.
@@ -21,13 +21,13 @@ pub(super) struct Limits {
     pub(super) statistics: bool,
 }
 
-/// Nanoseconds of a checked number of seconds.
+/// Converts a validated number of seconds to nanoseconds.
 fn nanoseconds(seconds: f64) -> i64 {
     (seconds * 1e9).round() as i64
 }
 
 impl Limits {
-    /// Those of options that [`FlowOptions::validate`] has let pass.
+    /// Converts options that have passed [`FlowOptions::validate`].
     pub(super) fn new(options: &FlowOptions) -> Limits {
         Limits {
             idle_timeout: nanoseconds(options.idle_timeout),
@@ -40,10 +40,10 @@ impl Limits {
     }
 }
 
-/// The flow so far, without its statistics and its packets' bytes, which lie elsewhere.
+/// The flow so far, without its statistics and its packets' bytes, which are stored elsewhere.
 #[derive(Clone)]
 pub(super) struct ActiveFlow {
-    /// Place in order of first packets.
+    /// Rank by time of the first packet, from 0.
     pub(super) number: u64,
     pub(super) key: FlowKey,
     /// Time of the first packet.
@@ -51,12 +51,12 @@ pub(super) struct ActiveFlow {
     /// The latest time of any packet.
     latest: i64,
     pub(super) kept: KeptPackets,
-    /// The first packet's sender is the key's second endpoint.
+    /// Whether the first packet's sender is the key's second endpoint.
     reversed: bool,
 }
 
 impl ActiveFlow {
-    /// A flow that a packet begins, which is to be added to it next.
+    /// Creates the flow that a packet starts; the packet must be added next.
     pub(super) fn new(number: u64, packet: &PacketFacts) -> ActiveFlow {
         ActiveFlow {
             number,
@@ -68,13 +68,13 @@ impl ActiveFlow {
         }
     }
 
-    /// Whether a packet at this time comes too late to belong to the flow.
+    /// Whether a packet at this time is too late to belong to the flow.
     pub(super) fn is_over_at(&self, timestamp: i64, limits: &Limits) -> bool {
         timestamp.saturating_sub(self.latest) > limits.idle_timeout
             || timestamp.saturating_sub(self.start) > limits.active_timeout
     }
 
-    /// The latest time of any packet.
+    /// Returns the latest time of any packet.
     pub(super) fn latest(&self) -> i64 {
         self.latest
     }
@@ -99,7 +99,7 @@ impl ActiveFlow {
         }
     }
 
-    /// The flow as others see it.
+    /// Converts to the public type.
     pub(super) fn finish(&self, packets: &CompletePackets, statistics: Option<FlowStatistics>) -> Flow {
         let (first, second) = self.key.endpoints();
         let (source, destination) = if self.reversed { (second, first) } else { (first, second) };

@@ -15,30 +15,30 @@ use super::round::{self, Made, Round, SHARDS, Source, Worker};
 use super::shard::CompleteFlow;
 use super::types::{Flow, FlowOptions};
 
-/// Flows that are finished side by side: few, for a finished flow is several times as large as one that waits.
+/// Number of flows to finish in parallel: few, because a finished flow is several times as large as a waiting one.
 const FINISHED_TOGETHER: usize = 256;
 
-/// Why a capture gives no flows.
+/// Why no flows can be read from a capture.
 #[derive(Debug, Error)]
 pub enum AssembleError {
     /// The capture cannot be read.
     #[error(transparent)]
     Capture(#[from] CaptureError),
-    /// An option makes no sense.
+    /// An option is invalid.
     #[error(transparent)]
     Options(#[from] FlowOptionsError),
 }
 
-/// Reads a capture and gives its flows to `sink` in order of their first packets, so that the n-th call
-/// is flow number n from 0. They are those of an [`super::Assembler`], at any number of threads.
+/// Reads a capture and passes its flows to `sink` in order of their first packets, so that the n-th call gets flow
+/// number n, from 0. The flows are the same as those of an [`super::Assembler`], at any number of threads.
 ///
-/// A flow that is complete waits for those that began before it, so besides the active flows memory holds
-/// those that began during the oldest active one, which `active_timeout` bounds. [`assemble_as_completed`] gives
-/// flows as they complete, where that is too many.
+/// A complete flow waits for those that began before it. In addition to the active flows, memory therefore holds the
+/// flows that began during the oldest active one, which `active_timeout` bounds. If that is too many, use
+/// [`assemble_as_completed`], which returns flows as they complete.
 ///
 /// # Errors
-/// The options make no sense, or the capture cannot be read. Damage is no error: the flows before it are
-/// given, and the summary reports it.
+/// The options are invalid, or the capture cannot be read. Damage is not an error: the flows before it are returned,
+/// and the summary reports it.
 pub fn assemble_capture(
     path: &Path,
     options: &FlowOptions,
@@ -49,13 +49,13 @@ pub fn assemble_capture(
     assemble_packets(CaptureReader::open_with(&CaptureSource::from(path), &reader_options)?, options, sink, &mut |_| {})
 }
 
-/// Like [`assemble_capture`], from a capture that is open; whether its tunnels are is the reader's option. `progress` is
-/// called from time to time with how many packets of the capture have been read.
+/// Like [`assemble_capture`], from an open capture; whether tunnels are opened depends on the reader's options.
+/// `progress` is called from time to time with the number of packets read from the capture.
 ///
-/// Threads of the current rayon pool decode packets and take those before to their flows at the same time.
+/// Threads of the current rayon pool decode packets and assign earlier ones to their flows at the same time.
 ///
 /// # Errors
-/// Like [`assemble_capture`].
+/// Those of [`assemble_capture`].
 pub fn assemble_packets(
     reader: CaptureReader,
     options: &FlowOptions,
@@ -63,7 +63,7 @@ pub fn assemble_packets(
     progress: &mut dyn FnMut(u64),
 ) -> Result<CaptureSummary, AssembleError> {
     let mut waiting: VecDeque<Option<Box<CompleteFlow>>> = VecDeque::new();
-    // The number of the first that waits.
+    // The number of the first waiting flow.
     let mut first: u64 = 0;
     let mut take = |began: usize, complete: Vec<Box<CompleteFlow>>| {
         waiting.extend(std::iter::repeat_with(|| None).take(began));
@@ -78,12 +78,12 @@ pub fn assemble_packets(
     assemble(reader, options, &mut take, progress)
 }
 
-/// Like [`assemble_packets`], but gives each flow as soon as it is complete, of several at once those of lower numbers
-/// first: the flows of an [`super::Assembler`], in its order, at any number of threads. Memory holds the active flows:
-/// those of the last 1.125 idle timeouts.
+/// Like [`assemble_packets`], but passes on each flow as soon as it is complete; flows that complete at the same time
+/// are ordered by number. The flows are the same as those of an [`super::Assembler`], in the same order, at any number
+/// of threads. Memory holds the active flows: those of the last 1.125 idle timeouts.
 ///
 /// # Errors
-/// Like [`assemble_capture`].
+/// Those of [`assemble_capture`].
 pub fn assemble_as_completed(
     reader: CaptureReader,
     options: &FlowOptions,
@@ -93,7 +93,7 @@ pub fn assemble_as_completed(
     assemble(reader, options, &mut |_, complete| finish(complete.into_iter(), sink), progress)
 }
 
-/// Makes flows of those that are complete, some side by side, and gives them to `sink` in their order.
+/// Converts complete flows, some in parallel, and passes them to `sink` in order.
 fn finish(mut complete: impl Iterator<Item = Box<CompleteFlow>>, sink: &mut dyn FnMut(NumberedFlow)) {
     loop {
         let together: Vec<Box<CompleteFlow>> = complete.by_ref().take(FINISHED_TOGETHER).collect();
@@ -105,7 +105,8 @@ fn finish(mut complete: impl Iterator<Item = Box<CompleteFlow>>, sink: &mut dyn 
     }
 }
 
-/// Reads a capture to its end and gives `take`, part by part, how many flows began and which were completed.
+/// Reads a capture to its end. Calls `take` for each part with the number of flows that began and the flows that
+/// completed.
 fn assemble(
     reader: CaptureReader,
     options: &FlowOptions,

@@ -17,19 +17,19 @@ pub struct NumberedFlow {
     pub flow: Flow,
 }
 
-/// Groups packets by five-tuple and splits the groups by time, and by nothing else.
+/// Groups packets by five-tuple and splits the groups by time only.
 ///
-/// A packet more than `idle_timeout` after its flow's latest packet, or more than `active_timeout` after its
-/// first, begins a new flow, whose direction is that packet's. FIN and RST end no flow, nor does a SYN begin one:
-/// what follows them (the last acknowledgements, retransmissions) would become flows of a packet or two, which no
-/// classifier is asked about. A port that is used again within the idle timeout therefore continues its flow.
+/// A packet more than `idle_timeout` after its flow's latest packet, or more than `active_timeout` after the first,
+/// starts a new flow, whose direction is that packet's. FIN and RST do not end a flow, nor does a SYN start one: the
+/// packets after them (the last acknowledgements, retransmissions) would become flows of one or two packets, which no
+/// classifier has to handle. A port reused within the idle timeout therefore continues its flow.
 ///
-/// Packets are expected in about the order of their times. Flows that are an idle timeout and a sixteenth behind the
-/// current packet are complete, so a packet that is late by more than a sixteenth of the idle timeout may be
-/// split from its flow. A packet earlier than its flow's latest never ends a flow.
+/// Packets are expected approximately in order of time. Flows that are an idle timeout and a sixteenth behind the
+/// current packet are complete, so a packet that is late by more than a sixteenth of the idle timeout may be split from
+/// its flow. A packet earlier than its flow's latest never ends a flow.
 ///
-/// Fragments follow the first fragment of their datagram, which has the ports; those that come before it wait
-/// for it, for 30 s of capture time and in a bounded number.
+/// Fragments follow the first fragment of their datagram, which has the ports. Earlier ones wait for it, for 30 s of
+/// capture time and in limited number.
 pub struct Assembler {
     shard: Shard,
     clock: SweepClock,
@@ -38,10 +38,10 @@ pub struct Assembler {
 }
 
 impl Assembler {
-    /// An assembler without flows.
+    /// Creates an assembler without flows.
     ///
     /// # Errors
-    /// An option makes no sense ([`FlowOptions::validate`]).
+    /// An option is invalid ([`FlowOptions::validate`]).
     pub fn new(options: &FlowOptions) -> Result<Assembler, FlowOptionsError> {
         options.validate()?;
         let limits = Limits::new(options);
@@ -53,8 +53,8 @@ impl Assembler {
         })
     }
 
-    /// Takes in a packet. Flows that are complete by it go to `sink`, in order of completion
-    /// (of several at once, in order of their numbers).
+    /// Adds a packet. Flows that are complete at its time are passed to `sink`, in order of completion (flows that
+    /// complete at the same time are ordered by number).
     pub fn push(&mut self, packet: &Packet<'_>, sink: &mut dyn FnMut(NumberedFlow)) {
         let Assembler { shard, clock, fragments, next_number } = self;
         fragments.place(packet, &mut |facts, bytes| {
@@ -66,8 +66,9 @@ impl Assembler {
         });
     }
 
-    /// Takes in a packet as [`Assembler::push`] does. Where it is the one by which its flow has so many kept packets, `watch` is given
-    /// that flow as it is then: what reads no more than these packets need not wait for its end.
+    /// Adds a packet as [`Assembler::push`] does. If this packet is the one with which its flow reaches `packets` kept
+    /// packets, passes the flow's current state to `watch`: a consumer that needs only these packets need not wait for
+    /// the flow's end.
     pub fn push_watched(
         &mut self,
         packet: &Packet<'_>,
@@ -90,27 +91,27 @@ impl Assembler {
         });
     }
 
-    /// Completes what no packet after a time can continue, in order of numbers, as a packet of that time would: where packets come
-    /// as they are recorded and none has come for a while.
+    /// Completes the flows that no packet after this time can continue, in order of number, as a packet of that time
+    /// would: for live captures in which no packet has arrived for a while.
     pub fn advance(&mut self, now: i64, sink: &mut dyn FnMut(NumberedFlow)) {
         if self.clock.is_due(now) {
             self.shard.sweep(now, &mut |flow| sink(flow.finish()));
         }
     }
 
-    /// Completes all flows, in order of their numbers.
+    /// Completes all flows, in order of number.
     pub fn finish(mut self, sink: &mut dyn FnMut(NumberedFlow)) {
         let mut active = self.shard.end();
         active.sort_unstable();
         active.into_iter().filter_map(|(_, position)| self.shard.take(position)).for_each(|flow| sink(flow.finish()));
     }
 
-    /// Flows that have not been completed.
+    /// Returns the number of flows still in progress.
     pub fn active_flows(&self) -> usize {
         self.shard.active_flows()
     }
 
-    /// Fragments that are of no flow, because the fragment with the ports has not come.
+    /// Returns the number of fragments without a flow, because the fragment with the ports has not arrived.
     pub fn fragments_without_ports(&self) -> u64 {
         self.fragments.without_ports()
     }

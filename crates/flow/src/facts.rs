@@ -1,4 +1,5 @@
-//! What flow assembly needs of one packet besides its bytes, without borrowing from the capture's reader.
+//! The properties of a packet that flow assembly needs in addition to its bytes, without borrowing from the capture's
+//! reader.
 
 use std::net::SocketAddr;
 
@@ -7,11 +8,11 @@ use etcbench_capture::{HeaderLayout, Packet};
 use super::key::FlowKey;
 use super::types::Pairing;
 
-/// A packet's place among flows, its time, lengths and flags.
+/// A packet's flow key, time, lengths and flags.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PacketFacts {
     pub(super) key: FlowKey,
-    /// The sender is the key's second endpoint.
+    /// Whether the sender is the key's second endpoint.
     pub(super) reversed: bool,
     /// Nanoseconds since the Unix epoch.
     pub(super) timestamp: i64,
@@ -39,7 +40,7 @@ impl PacketFacts {
         }
     }
 
-    /// The same packet with these ports, which its own bytes do not have.
+    /// Returns the same packet with these ports, for fragments that do not contain them.
     pub(super) fn with_ports(self, ports: (u16, u16), pairing: Pairing) -> PacketFacts {
         let (first, second) = self.key.endpoints();
         let (source, destination) = if self.reversed { (second, first) } else { (first, second) };

@@ -1,12 +1,12 @@
-//! Finds the flow of IP fragments: the first fragment of a datagram carries the ports, the rest follow it.
+//! Assigns IP fragments to flows: the first fragment of a datagram contains the ports, and the rest follow it.
 //!
-//! A fragment after the first is taken for its flow as a packet of its own, without TCP flags and with the IP header
-//! alone as its header; nothing is reassembled. What decides is the datagram: addresses, transport protocol and
-//! identification, for [`LIFETIME`] after its first fragment; a new first fragment of the same identification takes
-//! the old one's place. Where the rest comes before the first (out of order, or sent last fragment first), it is
-//! held for as long, and given right after the first with its own, earlier time. At most [`MOST_DATAGRAMS`] are known
-//! and [`MOST_HELD`] fragments held at a time, the oldest leaving first. Fragments whose first never comes in
-//! that time are of no flow, and counted.
+//! A fragment after the first counts as a packet of its own in its flow, without TCP flags and with only the IP header
+//! as its header; nothing is reassembled. Fragments are matched by datagram (addresses, transport protocol and
+//! identification) for [`LIFETIME`] after its first fragment; a new first fragment with the same identification
+//! replaces the old one. Fragments that come before the first (out of order, or sent last fragment first) are held for
+//! as long, and emitted right after the first with their own, earlier time. At most [`MOST_DATAGRAMS`] are known and
+//! [`MOST_HELD`] fragments held at a time; the oldest are dropped first. Fragments whose first never arrives in that
+//! time belong to no flow, and are counted.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -16,13 +16,13 @@ use etcbench_capture::{Fragment, Packet, Transport};
 use super::facts::PacketFacts;
 use super::types::Pairing;
 
-/// How long a datagram's fragments find each other, in nanoseconds of capture time: Linux's 30 s, between the 15 s
+/// How long the fragments of a datagram are matched, in nanoseconds of capture time: Linux's 30 s, between the 15 s
 /// that RFC 791 suggests for IPv4 and the 60 s of RFC 8200 for IPv6.
 const LIFETIME: i64 = 30_000_000_000;
 const MOST_DATAGRAMS: usize = 4096;
 const MOST_HELD: usize = 1024;
 
-/// What all fragments of a datagram share.
+/// What all fragments of a datagram have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Datagram {
     source: IpAddr,
@@ -31,24 +31,24 @@ struct Datagram {
     identification: u32,
 }
 
-/// The first fragment of a datagram, as far as the rest needs it.
+/// The properties of a datagram's first fragment that the others need.
 #[derive(Debug, Clone, Copy)]
 struct First {
     timestamp: i64,
     ports: (u16, u16),
 }
 
-/// A fragment that waits for its datagram's first.
+/// A fragment waiting for its datagram's first.
 struct Held {
     datagram: Datagram,
     facts: PacketFacts,
     bytes: Vec<u8>,
 }
 
-/// Gives every packet with its ports, fragments included.
+/// Emits every packet with its ports, including fragments.
 pub(super) struct Fragments {
     pairing: Pairing,
-    /// Most bytes that are kept of a packet.
+    /// Maximum number of bytes kept of a packet.
     kept_bytes: usize,
     known: HashMap<Datagram, First>,
     /// Datagrams in order of their first fragments, with their times; a datagram seen twice is listed twice.
@@ -62,7 +62,7 @@ impl Fragments {
         Fragments { pairing, kept_bytes, known: HashMap::new(), age: VecDeque::new(), held: VecDeque::new(), lost: 0 }
     }
 
-    /// Gives `packet`, and what waited for it, to `sink`; or holds it.
+    /// Passes `packet`, and the fragments that waited for it, to `sink`, or holds it.
     pub(super) fn place(&mut self, packet: &Packet<'_>, sink: &mut dyn FnMut(&PacketFacts, &[u8])) {
         let facts = PacketFacts::new(packet, self.pairing);
         let Some(fragment) = packet.fragment else {
@@ -95,12 +95,12 @@ impl Fragments {
         }
     }
 
-    /// Fragments that no first fragment has claimed; final when every packet was placed.
+    /// Returns the number of fragments whose first fragment is missing; final once every packet was placed.
     pub(super) fn without_ports(&self) -> u64 {
         self.lost + self.held.len() as u64
     }
 
-    /// Gives what waited for a first fragment, in the order it came.
+    /// Emits the fragments that waited for their first fragment, in arrival order.
     fn release(&mut self, datagram: Datagram, first: First, sink: &mut dyn FnMut(&PacketFacts, &[u8])) {
         if self.held.iter().any(|held| held.datagram == datagram) {
             let (claimed, rest): (VecDeque<Held>, VecDeque<Held>) =
@@ -112,7 +112,8 @@ impl Fragments {
         }
     }
 
-    /// Drops what is too old at a time, and the oldest beyond the bounds. Time that ran backwards makes nothing old.
+    /// Drops whatever is too old at this time, and the oldest datagrams beyond the limit. Nothing becomes old if time
+    /// goes backwards.
     fn forget(&mut self, now: i64) {
         let old = |then: i64| now.saturating_sub(then) > LIFETIME;
         while let Some(&(datagram, timestamp)) = self.age.front() {
@@ -120,7 +121,7 @@ impl Fragments {
                 break;
             }
             self.age.pop_front();
-            // A later first fragment of the same identification has its own place in the line.
+            // A later first fragment with the same identification has its own entry in the queue.
             if self.known.get(&datagram).is_some_and(|first| first.timestamp == timestamp) {
                 self.known.remove(&datagram);
             }

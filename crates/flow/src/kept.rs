@@ -1,17 +1,17 @@
-//! The first packets of active flows. All flows of a shard share one store of cells, so that a packet that is kept costs
-//! no allocation and a flow has at most part of a cell to spare.
+//! The first packets of active flows. All flows of a shard share one store of cells, so that keeping a packet costs no
+//! allocation and a flow wastes less than one cell.
 
 use super::facts::PacketFacts;
 use super::types::{FlowPacket, PacketDirection};
 use etcbench_capture::{HeaderLayout, Transport};
 
-/// Time, length on the wire, offsets of transport header and payload, direction, number of bytes kept.
+/// Time, wire length, offsets of transport header and payload, direction, number of bytes kept.
 const HEAD: usize = 8 + 4 + 2 + 2 + 1 + 2;
-/// Bytes of a cell, its link to the next included: two lines of a processor's cache.
+/// Bytes of a cell without its link to the next: with the link, it fills two CPU cache lines.
 const CELL: usize = 128 - 4;
-/// Cells of a piece of the store.
+/// Number of cells in a piece of the store.
 const PIECE: usize = 256;
-/// No cell.
+/// Marks the end of a chain.
 const NONE: u32 = u32::MAX;
 
 struct Cell {
@@ -19,20 +19,20 @@ struct Cell {
     bytes: [u8; CELL],
 }
 
-/// The cells of a shard, those in use and those that are free.
+/// The cells of a shard, both used and free.
 pub(super) struct KeptStore {
-    /// Pieces never move, as a vector that grows would.
+    /// Pieces never move, unlike the contents of a growing vector.
     pieces: Vec<Vec<Cell>>,
     /// The first free cell, which links to the others.
     free: u32,
 }
 
-/// The cells of one flow: a chain that holds, for each packet, a head of [`HEAD`] bytes and what is kept of its own.
+/// The cells of one flow: a chain that contains, for each packet, a head of [`HEAD`] bytes and its kept bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KeptPackets {
     first: u32,
     last: u32,
-    /// Bytes in all cells.
+    /// Number of bytes in all cells.
     length: u32,
     count: u16,
 }
@@ -42,7 +42,7 @@ impl KeptPackets {
         KeptPackets { first: NONE, last: NONE, length: 0, count: 0 }
     }
 
-    /// Packets that are kept.
+    /// Returns the number of kept packets.
     pub(super) fn count(&self) -> usize {
         usize::from(self.count)
     }
@@ -57,7 +57,7 @@ impl KeptStore {
         &mut self.pieces[number as usize / PIECE][number as usize % PIECE]
     }
 
-    /// A cell that links to none.
+    /// Returns a cell without a link.
     fn new_cell(&mut self) -> u32 {
         if self.free != NONE {
             let number = self.free;
@@ -112,7 +112,7 @@ impl KeptStore {
         }
     }
 
-    /// A flow's packets, which stay.
+    /// Copies a flow's packets, which stay in the store.
     pub(super) fn copy(&self, kept: KeptPackets) -> CompletePackets {
         let mut content = Vec::with_capacity(kept.length as usize);
         let mut number = kept.first;
@@ -125,7 +125,7 @@ impl KeptStore {
         CompletePackets { content, count: kept.count }
     }
 
-    /// Takes a flow's packets out and frees their cells.
+    /// Removes a flow's packets and frees their cells.
     pub(super) fn take(&mut self, kept: KeptPackets) -> CompletePackets {
         let packets = self.copy(kept);
         if kept.last != NONE {
@@ -136,14 +136,14 @@ impl KeptStore {
     }
 }
 
-/// The packets of a flow that is complete, in one allocation.
+/// The packets of a complete flow, in one allocation.
 pub(super) struct CompletePackets {
     content: Vec<u8>,
     count: u16,
 }
 
 impl CompletePackets {
-    /// The packets as others see them.
+    /// Converts to the public type.
     pub(super) fn packets(&self, transport: Transport) -> Vec<FlowPacket> {
         let mut packets = Vec::with_capacity(usize::from(self.count));
         let mut rest = &self.content[..];
@@ -192,7 +192,7 @@ mod tests {
     }
 
     proptest! {
-        /// Packets of several flows come in turn, now and then a flow is taken, and its cells serve others.
+        /// Adds packets of several flows in turn; now and then takes a flow, whose cells are then reused.
         #[test]
         fn packets_come_back_as_they_were_kept(
             steps in prop::collection::vec(

@@ -1,4 +1,4 @@
-//! The key under which packets meet their flow, and how it is hashed.
+//! The key that assigns packets to flows, and its hash.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -6,14 +6,14 @@ use etcbench_capture::Transport;
 
 use super::types::Pairing;
 
-/// Two endpoints and the transport protocol, in 64-bit words that compare and hash fast. For bidirectional flows
-/// the smaller endpoint comes first, so that both directions have one key.
+/// Two endpoints and the transport protocol, in 64-bit words that are fast to compare and hash. For bidirectional flows
+/// the smaller endpoint comes first, so that both directions have the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FlowKey {
     hash: u64,
     first: [u64; 2],
     second: [u64; 2],
-    /// From the high bits down: port of the first and of the second endpoint, IP version, transport protocol.
+    /// From the high bits down: ports of the first and the second endpoint, IP version, transport protocol.
     rest: u64,
 }
 
@@ -28,7 +28,7 @@ fn words(address: IpAddr) -> [u64; 2] {
 }
 
 impl FlowKey {
-    /// The key, and whether its first endpoint is the destination.
+    /// Returns the key, and whether its first endpoint is the destination.
     pub(super) fn new(
         source: SocketAddr,
         destination: SocketAddr,
@@ -49,7 +49,7 @@ impl FlowKey {
         (FlowKey { hash, first: first.0, second: second.0, rest }, reversed)
     }
 
-    /// The first and the second endpoint.
+    /// Returns the first and the second endpoint.
     pub(super) fn endpoints(&self) -> (SocketAddr, SocketAddr) {
         let address = |words: [u64; 2]| -> IpAddr {
             if self.rest & IPV6_BIT == 0 {
@@ -62,25 +62,25 @@ impl FlowKey {
         (SocketAddr::new(address(self.first), ports.0), SocketAddr::new(address(self.second), ports.1))
     }
 
-    /// The transport protocol.
+    /// Returns the transport protocol.
     pub(super) fn transport(&self) -> Transport {
         if self.rest & UDP_BIT == 0 { Transport::Tcp } else { Transport::Udp }
     }
 
-    /// A hash of all that makes the key, which it holds ready.
+    /// Returns the precomputed hash of all parts of the key.
     pub(super) fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// One of `count` (a power of two) parts that flows are divided into, the same for both directions.
+    /// Returns the shard of the flow among `count` (a power of two); it is the same for both directions.
     pub(super) fn shard(&self, count: usize) -> usize {
         // A hash map uses the low and the highest bits.
         (self.hash >> 40) as usize & (count - 1)
     }
 }
 
-/// Mixes two 64-bit words by the halves of a 128-bit product: several times faster on such keys than the standard
-/// hasher. Nothing iterates over a map, so a hash never reaches a result.
+/// Mixes two 64-bit words by combining the halves of a 128-bit product: several times faster on such keys than the
+/// standard hasher. No map is ever iterated over, so hashes never affect results.
 fn mixed(state: u64, word: u64) -> u64 {
     // The odd constant is 2^64 divided by the golden ratio (Knuth, volume 3, 6.4).
     let product = u128::from(state ^ word ^ 0x517c_c1b7_2722_0a95) * 0x9e37_79b9_7f4a_7c15;

@@ -1,5 +1,5 @@
-//! Flows: decoded packets of one five-tuple, split by timeouts, with the first packets' bytes and
-//! running statistics. Memory is bounded by the number of active flows, not by the capture.
+//! Flows: decoded packets of one five-tuple, split by timeouts, with the first packets' bytes and running statistics.
+//! Memory is bounded by the number of active flows, not by the size of the capture.
 
 mod active;
 mod assemble;
@@ -28,7 +28,7 @@ pub use types::{FiveTuple, Flow, FlowOptions, FlowPacket, PacketDirection, Pairi
 #[cfg(test)]
 mod tests;
 
-// The README's example is tested like any other.
+// Run the README's example as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

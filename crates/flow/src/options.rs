@@ -1,18 +1,18 @@
-//! Defaults and checks of the flow options.
+//! Defaults and validation of the flow options.
 
 use thiserror::Error;
 
 use super::types::{FlowOptions, Pairing};
 use etcbench_capture::Tunnels;
 
-/// The longest timeout that is accepted, in seconds (over 30 years): longer ones are mistakes of unit.
+/// The longest accepted timeout, in seconds (over 30 years); longer ones are unit mistakes.
 const LONGEST_TIMEOUT: f64 = 1e9;
-/// The most bytes kept of a packet: the largest IPv4 packet.
+/// Maximum number of bytes kept of a packet: the largest IPv4 packet.
 pub const MOST_KEPT_BYTES: usize = 65_535;
-/// The most packets kept of a flow.
+/// Maximum number of packets kept of a flow.
 pub const MOST_KEPT_PACKETS: usize = 65_535;
 
-/// An option that makes no sense.
+/// An invalid option.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum FlowOptionsError {
     /// A time is not a positive number.
@@ -23,7 +23,7 @@ pub enum FlowOptionsError {
         /// Its value.
         value: f64,
     },
-    /// Flows cannot outlive the active timeout, so a longer idle timeout would never be used.
+    /// Flows cannot outlive the active timeout, so a longer idle timeout would never take effect.
     #[error(
         "flow option idle_timeout = {idle_timeout} is longer than active_timeout = {active_timeout} and would never \
          be used; make it shorter"
@@ -34,25 +34,25 @@ pub enum FlowOptionsError {
         /// Seconds.
         active_timeout: f64,
     },
-    /// A count is zero or absurd.
+    /// A count is zero or too large.
     #[error("flow option {option} = {value}: must be from 1 to {most}")]
     Count {
         /// The option's key.
         option: &'static str,
         /// Its value.
         value: usize,
-        /// The most that is accepted.
+        /// The largest accepted value.
         most: usize,
     },
 }
 
 impl Default for FlowOptions {
-    /// Bidirectional flows, as the paper's "session". The idle timeout is 120 s, the longest of those that
-    /// Draper-Gil et al. (2016) compare (15, 30, 60 and 120 s): the paper gives none, and the longest leaves
-    /// most five-tuples whole. The active timeout of an hour only bounds memory and keeps one endless
-    /// connection from being one sample. Five seconds between activity and idleness are ISCXFlowMeter's.
-    /// Six packets are the paper's N; of each, its M = 128 bytes and 120 more are kept, as many as an IPv4 and a
-    /// TCP header can take, so that 128 bytes remain when features begin at the payload.
+    /// Bidirectional flows, like the paper's "session". The idle timeout is 120 s, the longest of those that Draper-Gil
+    /// et al. (2016) compare (15, 30, 60 and 120 s): the paper specifies none, and the longest splits the fewest
+    /// five-tuples. The active timeout of an hour only bounds memory and keeps an endless connection from being a
+    /// single sample. The threshold of five seconds between activity and idleness is ISCXFlowMeter's. Six packets are
+    /// the paper's N. Of each, its M = 128 bytes are kept, plus 120, the maximum length of an IPv4 and a TCP header, so
+    /// that 128 bytes remain if features begin at the payload.
     fn default() -> FlowOptions {
         FlowOptions {
             direction: Pairing::Bidirectional,
@@ -68,10 +68,10 @@ impl Default for FlowOptions {
 }
 
 impl FlowOptions {
-    /// Checks every option.
+    /// Validates every option.
     ///
     /// # Errors
-    /// The first option that makes no sense.
+    /// The first invalid option.
     pub fn validate(&self) -> Result<(), FlowOptionsError> {
         let timeouts = [
             ("idle_timeout", self.idle_timeout),
@@ -79,7 +79,7 @@ impl FlowOptions {
             ("activity_timeout", self.activity_timeout),
         ];
         for (option, value) in timeouts {
-            // Also refuses NaN.
+            // Also rejects NaN.
             if !(value > 0.0 && value <= LONGEST_TIMEOUT) {
                 return Err(FlowOptionsError::Timeout { option, value });
             }

@@ -1,7 +1,9 @@
-//! Packets of a capture in rounds: one thread decodes a round while others take the one before to its flows.
+//! Processes the packets of a capture in rounds: one thread decodes a round while others assign the packets of the
+//! previous one to their flows.
 //!
-//! A round's packets are divided among a fixed number of shards by a hash that is the same for both directions, so
-//! each flow is one shard's, and a shard's packets keep their order. Which thread works on a shard changes nothing.
+//! A round's packets are divided among a fixed number of shards by a hash that is the same for both directions, so each
+//! flow belongs to one shard, and a shard's packets stay in order. Results do not depend on which thread processes a
+//! shard.
 
 use rayon::prelude::*;
 
@@ -13,25 +15,25 @@ use super::fragment::Fragments;
 use super::shard::{CompleteFlow, Shard, SweepClock};
 use super::types::FlowOptions;
 
-/// Parts that flows are divided into: several per thread, so that uneven ones are evened out.
+/// Number of shards: several per thread, to balance uneven ones.
 pub(super) const SHARDS: usize = 16;
-/// Packets of a round: enough that handing out the shards costs nothing, few enough to stay in the cache.
+/// Packets of a round: enough that distributing the shards costs nothing, few enough to stay in the cache.
 const ROUND_PACKETS: usize = 8192;
-/// Bytes of a round's packets after which it is full.
+/// Number of bytes of packets at which a round is full.
 const ROUND_BYTES: usize = 1 << 22;
 
-/// Packets whose flows are looked at together before they are taken to them one by one: about as many reads as a
-/// processor core can wait for at the same time.
+/// Number of packets whose flows are prefetched together before the packets are added one by one: about as many reads
+/// as a CPU core can have in flight.
 const LOOK_AHEAD: usize = 16;
 
-/// Where a packet's bytes lie among its round's.
+/// A packet, and the range of its bytes in the round.
 struct RoundPacket {
     facts: PacketFacts,
     start: u32,
     length: u32,
 }
 
-/// Decoded packets that wait to be taken to their flows.
+/// Decoded packets waiting to be assigned to their flows.
 pub(super) struct Round {
     /// Number of the first packet.
     first: u64,
@@ -67,13 +69,13 @@ impl Round {
     }
 }
 
-/// What must see all packets in order: the reader, fragments, and the clock of sweeps.
+/// The parts that must see all packets in order: the reader, fragments, and the sweep clock.
 pub(super) struct Source {
     pub(super) reader: CaptureReader,
     fragments: Fragments,
     clock: SweepClock,
     kept_bytes: usize,
-    /// Packets given so far.
+    /// Number of packets emitted so far.
     given: u64,
 }
 
@@ -88,7 +90,7 @@ impl Source {
         }
     }
 
-    /// Fills a round; one that stays empty means that the capture has ended.
+    /// Fills a round; it stays empty if the capture has ended.
     pub(super) fn fill(&mut self, round: &mut Round) -> Result<(), CaptureError> {
         round.clear(self.given);
         let Source { reader, fragments, clock, kept_bytes, given } = self;
@@ -110,23 +112,23 @@ impl Source {
         Ok(())
     }
 
-    /// Fragments of no flow.
+    /// Returns the number of fragments without a flow.
     pub(super) fn fragments_without_ports(&self) -> u64 {
         self.fragments.without_ports()
     }
 }
 
-/// A shard with the result of the last round.
+/// A shard with the results of the last round.
 pub(super) struct Worker {
     shard: Shard,
-    /// Flows that began: the number of the packet, and their position in the shard.
+    /// Flows that began: number of the packet, and position in the shard.
     began: Vec<(u64, u32)>,
-    /// Flows that were completed, with [`Moment`]; boxed, as they wait for others.
+    /// Flows that completed, with their [`Moment`]; boxed, because they wait for others.
     complete: Vec<(Moment, Box<CompleteFlow>)>,
 }
 
-/// When in a round a flow was completed: twice the position of the packet, and one more where that packet was its own
-/// key's. Sweeps come before the packet.
+/// When in a round a flow completed: twice the position of the packet, plus one if the packet has the same key. Sweeps
+/// come before the packet.
 type Moment = u32;
 
 impl Worker {
@@ -158,7 +160,7 @@ impl Worker {
     }
 }
 
-/// Takes a round's packets to their flows, shards side by side.
+/// Assigns a round's packets to their flows, with shards in parallel.
 pub(super) fn take(workers: &mut [Worker], round: &Round) {
     workers
         .par_iter_mut()
@@ -167,16 +169,16 @@ pub(super) fn take(workers: &mut [Worker], round: &Round) {
         .for_each(|(worker, members)| worker.take(round, members));
 }
 
-/// What a round has made: how many flows began, and those that were completed, in order of completion (of several at
-/// once, in order of their numbers).
+/// Result of a round: how many flows began, and which completed, in order of completion (flows that complete at the
+/// same time are ordered by number).
 pub(super) struct Made {
     pub(super) began: usize,
-    #[allow(clippy::vec_box, reason = "flows come boxed and are handed on so; a flow is large")]
+    #[allow(clippy::vec_box, reason = "flows are large, and passed on boxed")]
     pub(super) complete: Vec<Box<CompleteFlow>>,
 }
 
-/// Collects the workers' results of `round` and numbers the flows that began in it from `next` on, in the order of
-/// their first packets. Until now such a flow had its packet's number, which is above those of all flows before.
+/// Collects the workers' results of `round` and numbers the flows that began in it from `next` on, in order of their
+/// first packets. Until now such a flow had its packet's number, which is higher than those of all earlier flows.
 pub(super) fn collect(workers: &mut [Worker], round: &Round, next: u64) -> Made {
     let mut began: Vec<(u64, usize, u32)> = Vec::new();
     let mut complete = Vec::new();
@@ -199,7 +201,7 @@ pub(super) fn collect(workers: &mut [Worker], round: &Round, next: u64) -> Made 
     Made { began: began.len(), complete: complete.into_iter().map(|(_, flow)| flow).collect() }
 }
 
-/// Ends all flows and gives them in order of their numbers, one by one: taking all at once would hold everything twice.
+/// Ends all flows and returns them one by one, in order of number: collecting them all would double the memory.
 pub(super) fn end(workers: &mut [Worker]) -> impl Iterator<Item = Box<CompleteFlow>> {
     let mut active: Vec<(u64, u8, u32)> = Vec::new();
     for (worker, number) in workers.iter_mut().zip(0..) {

@@ -1,10 +1,10 @@
-//! Least, greatest, total, mean and standard deviation of numbers that pass by once.
+//! Minimum, maximum, total, mean and standard deviation of numbers in a single pass.
 
-/// Running statistics of whole numbers: nanoseconds or bytes. Who adds the numbers also counts them, for several of
-/// these share one count and a flow's memory is what limits the speed of many flows at once.
+/// Running statistics of integers: nanoseconds or bytes. The caller counts the numbers, because several of these share
+/// one count, and a flow's memory limits the speed with many flows.
 ///
-/// Total and sum of squares are exact, so results depend neither on the order of the numbers nor on how they were
-/// grouped, and no digits are lost when the deviation is small against the mean.
+/// Total and sum of squares are exact, so results depend neither on the order of the numbers nor on their grouping, and
+/// no digits are lost if the deviation is small compared with the mean.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Running {
     least: u64,
@@ -37,12 +37,12 @@ impl Running {
         (u128::from(self.squares[1]) << 64) | u128::from(self.squares[0])
     }
 
-    /// Of lengths that were counted in fewer bits.
+    /// Converts statistics of lengths that were computed in fewer bits.
     pub(super) fn of_lengths(least: u32, greatest: u32, total: u64, squares: u64) -> Running {
         Running { least: u64::from(least), greatest: u64::from(greatest), total, squares: [squares, 0] }
     }
 
-    /// As if the numbers of both had been added to one.
+    /// Returns the statistics of both sets of numbers together.
     pub(super) fn merged(&self, other: &Running) -> Running {
         Running {
             least: self.least.min(other.least),
@@ -56,8 +56,8 @@ impl Running {
         self.total as f64
     }
 
-    /// Minimum, mean, maximum and standard deviation of a sample (divided by the count less one): 0 without
-    /// numbers, and the deviation 0 for fewer than two.
+    /// Returns minimum, mean, maximum and sample standard deviation (divided by n - 1): all 0 without numbers, and a
+    /// deviation of 0 for fewer than two.
     pub(super) fn spread(&self, count: u64) -> [f64; 4] {
         if count == 0 {
             return [0.0; 4];
@@ -70,8 +70,8 @@ impl Running {
         if count < 2 {
             return 0.0;
         }
-        // The sum of squared differences from the mean is the sum of squares less total^2 / count, whose whole part
-        // is subtracted exactly; a saturated total or sum can only be too small.
+        // The sum of squared differences from the mean is the sum of squares minus total^2 / count; the integer part of
+        // the latter is subtracted exactly. A saturated total or sum can only be too small.
         let square = u128::from(self.total) * u128::from(self.total);
         let (whole, rest) = (square / u128::from(count), square % u128::from(count));
         let differences = self.squares().saturating_sub(whole) as f64 - rest as f64 / count as f64;

@@ -1,5 +1,5 @@
-//! Flows of packets that are known without a capture: a published sequence of lengths, directions and times becomes the
-//! same [`Flow`] that a capture gives, statistics included.
+//! Flows of packets that are known without a capture: turns a published sequence of lengths, directions and times into
+//! the same [`Flow`] as a capture would, including statistics.
 
 use etcbench_capture::{HeaderLayout, PacketView};
 
@@ -9,26 +9,26 @@ use super::key::FlowKey;
 use super::statistics::FlowStatistics;
 use super::types::{FiveTuple, Flow, FlowOptions, FlowPacket, PacketDirection, Pairing};
 
-/// A packet as a published sequence knows it.
+/// A packet of a published sequence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SequencePacket {
-    /// Forward is whatever the publisher counts as such, or the direction of the first packet.
+    /// Direction: forward is defined by the publisher, or is that of the first packet.
     pub direction: PacketDirection,
-    /// Nanoseconds, since the Unix epoch or since the flow's first packet.
+    /// Nanoseconds since the Unix epoch or since the flow's first packet.
     pub timestamp: i64,
-    /// Bytes: of the packet or of its payload, as published.
+    /// Length in bytes of the packet or of its payload, as published.
     pub length: u32,
-    /// TCP flags, from FIN (low bit) to CWR; 0 where they are not known.
+    /// TCP flags, from FIN (low bit) to CWR; 0 if unknown.
     pub flags: u8,
-    /// The first bytes; none where they are not known.
+    /// The first bytes; empty if unknown.
     pub bytes: Vec<u8>,
     /// Where the transport header and the payload begin in `bytes`.
     pub offsets: (u16, u16),
 }
 
-/// A flow of these packets: the first `kept_packets` of them with `kept_bytes` of each, and the statistics of all. Timeouts
-/// do not divide it: it is a flow to its publisher. Statistics that read what a packet does not say (payloads or whole
-/// packets, headers, windows, flags) mean nothing, and whoever asked for them leaves them out.
+/// Builds a flow from these packets: keeps the first `kept_packets` of them with `kept_bytes` each, and computes the
+/// statistics of all. Timeouts do not split it, because its publisher defines it as one flow. Statistics of unknown
+/// properties (payloads or whole packets, headers, windows, flags) are meaningless, and the caller must drop them.
 pub fn flow_of_sequence(five_tuple: FiveTuple, packets: Vec<SequencePacket>, options: &FlowOptions) -> Flow {
     let limits = Limits::new(options);
     let start = packets.first().map_or(0, |packet| packet.timestamp);
@@ -75,8 +75,8 @@ fn layout(packet: &SequencePacket, five_tuple: FiveTuple) -> HeaderLayout {
     HeaderLayout { transport_offset, payload_offset, transport: five_tuple.transport }
 }
 
-/// Offsets of the transport header and the payload in bytes that begin with an IPv4 header of the length it says, and whose
-/// payload begins at `payload`.
+/// Returns the offsets of the transport header and the payload in bytes that begin with an IPv4 header, whose length is
+/// read from it, and whose payload begins at `payload`.
 pub fn ipv4_offsets(bytes: &[u8], payload: u16) -> (u16, u16) {
     let layout = HeaderLayout { transport_offset: 0, payload_offset: 0, transport: etcbench_capture::Transport::Tcp };
     let version = PacketView { bytes, layout }.ip_version();
@@ -104,7 +104,7 @@ mod tests {
             offsets: (0, 0),
         };
         use PacketDirection::{Backward, Forward};
-        // A time that runs backwards counts as none having passed.
+        // A time that goes backwards counts as no time having passed.
         let packets = vec![
             packet(Backward, 1_000_000_000, 10),
             packet(Forward, 2_000_000_000, 30),

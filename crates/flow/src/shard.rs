@@ -1,4 +1,4 @@
-//! The active flows of a part of all five-tuples.
+//! The active flows of a subset of all five-tuples.
 
 use std::collections::BTreeMap;
 
@@ -13,22 +13,23 @@ use super::key::FlowKey;
 use super::slab::Slab;
 use super::statistics::FlowStatistics;
 
-/// Takes packets to their flows. A flow's number is what the caller gave with its first packet, or since.
+/// Assigns packets to their flows. A flow's number is the one given with its first packet, unless renumbered.
 pub(super) struct Shard {
     limits: Limits,
-    /// Position of each key's active flow. The keys themselves are in the flows, which are looked at anyway.
+    /// Position of each key's active flow. The keys themselves are in the flows, which are accessed anyway.
     positions: HashTable<u32>,
     flows: Slab<ActiveFlow>,
-    /// Statistics where they are asked for. Filled and freed together with `flows`, so a flow's have its position.
+    /// Statistics, if requested. Filled and freed together with `flows`, so a flow and its statistics have the same
+    /// position.
     statistics: Option<Slab<FlowStatistics>>,
     kept: KeptStore,
-    /// Positions of all flows by when they are next looked at: in units of [`slack`], a time that is not after the
-    /// flow's latest packet. Each is in here once.
+    /// Positions of all flows by when they are next checked: in units of [`slack`], a time not after the flow's latest
+    /// packet. Each flow is listed once.
     due: BTreeMap<i64, Vec<u32>>,
 }
 
-/// A flow to which no packet will be added. Turning it into a [`Flow`](super::Flow), which is several times as large,
-/// waits until it is asked for.
+/// A flow to which no more packets will be added. It is only turned into a [`Flow`](super::Flow), which is several
+/// times as large, when needed.
 pub(super) struct CompleteFlow {
     flow: ActiveFlow,
     packets: CompletePackets,
@@ -36,7 +37,7 @@ pub(super) struct CompleteFlow {
 }
 
 impl CompleteFlow {
-    /// Place in order of first packets.
+    /// Returns the flow's number.
     pub(super) fn number(&self) -> u64 {
         self.flow.number
     }
@@ -63,8 +64,8 @@ impl Shard {
         }
     }
 
-    /// Takes in packet `number`; gives the position of the flow that it began, if it began one. The flow that it
-    /// ended, if any, goes to `sink`.
+    /// Adds packet `number`. Returns the position of the flow that it started, if any; passes the flow that it ended,
+    /// if any, to `sink`.
     pub(super) fn push(
         &mut self,
         number: u64,
@@ -97,8 +98,8 @@ impl Shard {
                     flow.add(packet, bytes, statistics, kept, limits);
                     return None;
                 }
-                // The new flow's latest packet is after the old one's, so its place in `due` may stay. It also takes
-                // the old one's position, the last to be freed.
+                // The new flow's latest packet is after the old one's, so its entry in `due` may stay. It also gets the
+                // old flow's position, the last one freed.
                 let complete = take(flows, statistics, kept, position);
                 let same = begin(flows, statistics, kept);
                 debug_assert_eq!(position, same);
@@ -114,15 +115,15 @@ impl Shard {
         }
     }
 
-    /// Gives the flow at a position another number, if it still is the one that began with `number`.
+    /// Renumbers the flow at a position, if it still is the one that began with `number`.
     pub(super) fn renumber(&mut self, position: u32, number: u64, new: u64) {
         if let Some(flow) = self.flows.get_mut(position).filter(|flow| flow.number == number) {
             flow.number = new;
         }
     }
 
-    /// Reads what a packet of this key is going to change, so that packets which follow one another do not wait for
-    /// memory one after another. What it gives means nothing.
+    /// Prefetches the memory that a packet of this key will change, so that consecutive packets do not wait for it one
+    /// by one. The returned value is meaningless.
     pub(super) fn look_at(&self, key: &FlowKey) -> u64 {
         let is_its = |position: &u32| self.flows.get(*position).is_some_and(|flow| flow.key == *key);
         let Some(position) = self.positions.find(key.hash(), is_its) else { return 0 };
@@ -136,12 +137,12 @@ impl Shard {
         Some((position, self.flows.get(position)?))
     }
 
-    /// Number of this key's active flow, and how many of its packets are kept.
+    /// Returns the number of this key's active flow, and how many of its packets are kept.
     pub(super) fn kept_of(&self, key: &FlowKey) -> Option<(u64, usize)> {
         self.active(key).map(|(_, flow)| (flow.number, flow.kept.count()))
     }
 
-    /// This key's active flow as if it were complete.
+    /// Returns this key's active flow as if it were complete.
     pub(super) fn so_far(&self, key: &FlowKey) -> Option<CompleteFlow> {
         let (position, flow) = self.active(key)?;
         let statistics = self.statistics.as_ref().and_then(|statistics| statistics.get(position));
@@ -149,7 +150,7 @@ impl Shard {
         Some(CompleteFlow { flow: flow.clone(), packets, statistics: statistics.cloned().map(Box::new) })
     }
 
-    /// Completes what no packet after a time can continue, in order of numbers.
+    /// Completes the flows that no packet after this time can continue, in order of number.
     pub(super) fn sweep(&mut self, now: i64, sink: &mut dyn FnMut(CompleteFlow)) {
         let unit = slack(&self.limits);
         let too_old = now.saturating_sub(self.limits.idle_timeout).saturating_sub(unit);
@@ -177,25 +178,26 @@ impl Shard {
         complete.into_iter().for_each(sink);
     }
 
-    /// Ends all flows: their numbers and positions, for each to be given to [`Shard::take`]. No packet may follow.
+    /// Ends all flows and returns their numbers and positions, each to be passed to [`Shard::take`]. No packet may
+    /// follow.
     pub(super) fn end(&mut self) -> Vec<(u64, u32)> {
         self.due = BTreeMap::new();
         let positions = std::mem::take(&mut self.positions);
         positions.into_iter().filter_map(|position| Some((self.flows.get(position)?.number, position))).collect()
     }
 
-    /// Takes a flow out of its position.
+    /// Removes the flow at a position.
     pub(super) fn take(&mut self, position: u32) -> Option<CompleteFlow> {
         take(&mut self.flows, &mut self.statistics, &mut self.kept, position)
     }
 
-    /// Flows that have not been completed.
+    /// Returns the number of flows still in progress.
     pub(super) fn active_flows(&self) -> usize {
         self.positions.len()
     }
 }
 
-/// Takes a flow out of its position.
+/// Removes the flow at a position.
 fn take(
     flows: &mut Slab<ActiveFlow>,
     statistics: &mut Option<Slab<FlowStatistics>>,
@@ -206,16 +208,16 @@ fn take(
     flows.take(position).map(|flow| CompleteFlow { packets: kept.take(flow.kept), flow, statistics })
 }
 
-/// By how much a packet may be late without a sweep coming before it, and how much time passes between sweeps.
+/// Returns how late a packet may be without being preceded by a sweep, which is also the time between sweeps.
 fn slack(limits: &Limits) -> i64 {
     (limits.idle_timeout / SLACK).max(1)
 }
 
-/// Part of the idle timeout.
+/// Divisor of the idle timeout.
 const SLACK: i64 = 16;
 
-/// Decides when shards are swept: sixteen times per idle timeout of capture time, so that memory holds the flows of
-/// the last 1.125 idle timeouts.
+/// Decides when shards are swept: sixteen times per idle timeout of capture time, so that memory holds the flows of the
+/// last 1.125 idle timeouts.
 #[derive(Debug)]
 pub(super) struct SweepClock {
     interval: i64,
@@ -231,7 +233,7 @@ impl SweepClock {
     /// Whether to sweep before the packet of this time.
     pub(super) fn is_due(&mut self, now: i64) -> bool {
         match self.swept {
-            // Time that ran backwards (captures one after another in a file) starts the wait again.
+            // Time went backwards (concatenated captures): restart the interval.
             Some(swept) if now >= swept => {
                 let due = now - swept > self.interval;
                 if due {

@@ -1,9 +1,10 @@
-//! Values at fixed positions, in pieces that never move: a vector that grows would hold everything twice for a moment.
+//! Values at fixed positions, in pieces that never move: a growing vector would hold everything twice while it is
+//! copied.
 
-/// Values of a piece.
+/// Number of values in a piece.
 const PIECE: usize = 256;
 
-/// Values by position. Positions that were freed are given again.
+/// Values by position. Freed positions are reused.
 pub(super) struct Slab<T> {
     pieces: Vec<Vec<Option<T>>>,
     free: Vec<u32>,

@@ -1,19 +1,20 @@
-//! The statistics of a flow: what each column means, and how it is computed as packets pass by.
+//! The statistics of a flow: definition of each column, and its computation while packets arrive.
 //!
 //! Definitions, for all columns:
-//! - Times are in seconds, lengths in bytes. A packet's length is that of its IP packet as the header declares
-//!   it, so that neither the link layer nor a snap length shows in a flow's statistics. A payload is the data
-//!   after the TCP or UDP header.
-//! - An inter-arrival time is the time since the latest packet before (of the flow, or of the same direction).
-//!   Time never runs backwards within a flow: a packet that is stamped earlier than one before it counts
-//!   as arriving together with that one, so the times of a flow add up to its duration.
-//! - Packets without a gap over `activity_timeout` make an active period, and such a gap is an idle
-//!   period. An active period of a single instant is not counted, as in ISCXFlowMeter.
-//! - A standard deviation is that of a sample (n - 1), as in ISCXFlowMeter.
-//! - A fragment after the first has the datagram's payload, no TCP flags, and the IP header alone as its header.
-//! - What is undefined is 0: rates of a flow without duration; inter-arrival times of one packet; the minimum,
-//!   mean, maximum and standard deviation over nothing; the standard deviation of one value; ratios to 0.
-//!   (ISCXFlowMeter writes -1 for some of these.)
+//! - Times are in seconds, lengths in bytes. A packet's length is that of its IP packet as declared in the header, so
+//!   that neither the link layer nor a snap length affects a flow's statistics. A payload is the data after the TCP or
+//!   UDP header.
+//! - An inter-arrival time is the time since the latest packet before (of the flow, or of the same direction). Time
+//!   never goes backwards within a flow: a packet with an earlier timestamp than its predecessor counts as arriving
+//!   together with it, so the inter-arrival times of a flow add up to its duration.
+//! - Packets without a gap over `activity_timeout` form an active period, and such a gap is an idle period. An active
+//!   period of a single instant is not counted, as in ISCXFlowMeter.
+//! - Standard deviations are sample standard deviations (n - 1), as in ISCXFlowMeter.
+//! - A fragment after the first has a part of the datagram's payload, no TCP flags, and only the IP header as its
+//!   header.
+//! - Undefined values are 0: rates of a flow without duration; inter-arrival times of one packet; the minimum, mean,
+//!   maximum and standard deviation of nothing; the standard deviation of one value; ratios to 0. (ISCXFlowMeter writes
+//!   -1 for some of these.)
 //!
 //! The 23 time-based features of Draper-Gil et al. (2016) are `duration`, `packets_per_second`,
 //! `bytes_per_second`, and these: total, minimum, maximum and mean of `forward_interarrival` and
@@ -123,7 +124,7 @@ pub const STATISTIC_NAMES: &[&str] = &[
     "is_tcp",
 ];
 
-/// Whether a statistic depends on when packets were sent, and not on which packets.
+/// Whether a statistic depends on the times of packets, and not just on the packets themselves.
 pub fn reads_times(statistic: &str) -> bool {
     ["duration", "_per_second", "_interarrival_", "active_", "idle_"].iter().any(|part| statistic.contains(part))
 }
@@ -133,8 +134,8 @@ const SMALL_PACKET: u32 = 128;
 
 const NANOSECONDS_PER_SECOND: f64 = 1e9;
 
-/// Lengths of packets or of payloads: every one fits 32 bits, so the sum of squares fits 64 for four billion
-/// packets of any length that IPv4 has.
+/// Lengths of packets or of payloads: each fits into 32 bits, so the sum of squares fits into 64 bits for four billion
+/// packets of any IPv4 length.
 #[derive(Debug, Clone, Copy)]
 struct Lengths {
     least: u32,
@@ -157,18 +158,18 @@ impl Lengths {
         self.squares = self.squares.saturating_add(u64::from(length) * u64::from(length));
     }
 
-    /// The same as running statistics.
+    /// Converts to running statistics.
     fn running(&self) -> Running {
         Running::of_lengths(self.least, self.greatest, self.total, self.squares)
     }
 }
 
-/// Statistics of one direction. The fields that every packet changes come first and together.
+/// Statistics of one direction. The fields that every packet changes come first, next to each other.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
 struct DirectionStatistics {
     packets: u64,
-    /// Time of the latest packet, nanoseconds.
+    /// Time of the latest packet in nanoseconds.
     latest: i64,
     packet_length: Lengths,
     payload_length: Lengths,
@@ -176,11 +177,11 @@ struct DirectionStatistics {
     header_bytes: u64,
     packets_with_payload: u64,
     small_packets: u64,
-    /// Packets with each TCP flag, from FIN (low bit) to CWR; they count to 2^32 - 1 and stay there.
+    /// Packets with each TCP flag, from FIN (low bit) to CWR; the counts saturate at 2^32 - 1.
     flags: [u32; 8],
-    /// Length of the first payload that is not empty.
+    /// Length of the first non-empty payload.
     first_payload: u32,
-    /// Window of the first packet.
+    /// Receive window of the first packet.
     initial_window: u16,
 }
 
@@ -210,13 +211,13 @@ impl DirectionStatistics {
         }
     }
 
-    /// Gaps between packets.
+    /// Returns the number of gaps between packets.
     fn interarrivals(&self) -> u64 {
         self.packets.saturating_sub(1)
     }
 }
 
-/// Nanoseconds from one time to a later one; 0 when it is not later.
+/// Returns the nanoseconds from one time to a later one; 0 if it is not later.
 fn gap(from: i64, to: i64) -> u64 {
     to.saturating_sub(from).max(0).cast_unsigned()
 }
@@ -230,7 +231,7 @@ struct Periods {
     idle_count: u64,
 }
 
-/// The statistics of a flow so far, apart from what [`super::active::ActiveFlow`] knows: its times and transport.
+/// The statistics of a flow so far, except for its times and transport, which [`super::active::ActiveFlow`] has.
 #[derive(Debug, Clone)]
 pub(super) struct FlowStatistics {
     /// Start of the current active period.
@@ -238,12 +239,12 @@ pub(super) struct FlowStatistics {
     interarrival: Running,
     forward: DirectionStatistics,
     backward: DirectionStatistics,
-    /// Made at the first gap that ends an active period, which most flows never see.
+    /// Allocated at the first gap that ends an active period, which most flows never have.
     periods: Option<Box<Periods>>,
 }
 
 impl FlowStatistics {
-    /// Of a flow that begins at a time.
+    /// Creates the statistics of a flow that begins at this time.
     pub(super) fn new(start: i64) -> FlowStatistics {
         FlowStatistics {
             active_since: start,
@@ -254,7 +255,7 @@ impl FlowStatistics {
         }
     }
 
-    /// Takes in a packet that comes at `timestamp`, not before `latest`, the time of the flow's latest packet;
+    /// Adds a packet with time `timestamp`, not before `latest`, the time of the flow's latest packet;
     /// `activity_timeout` is in nanoseconds.
     pub(super) fn add(
         &mut self,
@@ -264,7 +265,7 @@ impl FlowStatistics {
         timestamp: i64,
         activity_timeout: u64,
     ) {
-        // The first packet of a capture's flow is forward; that of a published sequence need not be.
+        // The first packet of a captured flow is forward; that of a published sequence need not be.
         if self.packets() > 0 {
             let gap = gap(latest, timestamp);
             self.interarrival.add(gap);
@@ -282,7 +283,7 @@ impl FlowStatistics {
         }
     }
 
-    /// The packets so far. Reading it brings what the next packet changes into the processor's cache.
+    /// Returns the number of packets so far. Reading it brings what the next packet changes into the CPU cache.
     pub(super) fn packets(&self) -> u64 {
         self.forward.packets + self.backward.packets
     }
@@ -296,7 +297,7 @@ impl FlowStatistics {
         }
     }
 
-    /// One value per name in [`STATISTIC_NAMES`].
+    /// Returns one value per name in [`STATISTIC_NAMES`].
     pub(super) fn finish(mut self, start: i64, latest: i64, transport: Transport) -> Vec<f64> {
         self.end_active_period(latest);
         let periods = self.periods.take().unwrap_or_default();
@@ -307,7 +308,7 @@ impl FlowStatistics {
         let [forward_length, backward_length, forward_payload, backward_payload] =
             [forward.packet_length, backward.packet_length, forward.payload_length, backward.payload_length]
                 .map(|lengths| lengths.running());
-        // Lengths are kept per direction only: a flow's state is what limits the speed of many flows at once.
+        // Lengths are only stored per direction, because a flow's memory limits the speed with many flows.
         let packet_length = forward_length.merged(&backward_length);
         let payload_length = forward_payload.merged(&backward_payload);
         let mut values = Vec::with_capacity(STATISTIC_NAMES.len());
@@ -354,7 +355,7 @@ impl FlowStatistics {
     }
 }
 
-/// Minimum, mean, maximum and standard deviation, from nanoseconds to seconds.
+/// Returns minimum, mean, maximum and standard deviation, converted from nanoseconds to seconds.
 fn in_seconds(values: &Running, count: u64) -> [f64; 4] {
     values.spread(count).map(|value| value / NANOSECONDS_PER_SECOND)
 }

@@ -1,4 +1,4 @@
-//! What a flow is and the options that decide where it begins and ends.
+//! The type of a flow, and the options that decide where flows begin and end.
 
 use std::net::SocketAddr;
 
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use etcbench_capture::{FieldRange, HeaderLayout, PacketView, Transport, Tunnels, locate_hellos};
 
-/// Source and destination address and port, and the transport protocol, oriented from the sender of
-/// the flow's first packet to its receiver.
+/// Source and destination address and port, and the transport protocol, oriented from the sender of the flow's first
+/// packet to its receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FiveTuple {
     /// Sender of the flow's first packet.
@@ -18,24 +18,24 @@ pub struct FiveTuple {
     pub transport: Transport,
 }
 
-/// Whether the two directions of a five-tuple make one flow or two.
+/// Whether the two directions of a five-tuple form one flow or two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pairing {
-    /// Both directions make one flow, in packet order.
+    /// Both directions form one flow, in packet order.
     #[default]
     Bidirectional,
-    /// Each direction is a flow of its own.
+    /// Each direction is a separate flow.
     Unidirectional,
 }
 
-/// What decides where flows begin and end, and what is kept of them (`[flow]` in an experiment).
+/// Where flows begin and end, and what is kept of them (`[flow]` in an experiment).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FlowOptions {
-    /// Whether the two directions make one flow.
+    /// Whether the two directions form one flow.
     pub direction: Pairing,
-    /// Whether packets in tunnels make the flows, or those that carry them.
+    /// Whether packets inside tunnels form the flows, or the packets that carry them.
     pub tunnels: Tunnels,
     /// A packet later than this after the flow's last packet begins a new flow, in seconds.
     pub idle_timeout: f64,
@@ -43,11 +43,11 @@ pub struct FlowOptions {
     pub active_timeout: f64,
     /// A gap longer than this splits a flow's time into active and idle periods, in seconds.
     pub activity_timeout: f64,
-    /// How many first packets of a flow are kept with their bytes.
+    /// Number of first packets of a flow to keep with their bytes.
     pub kept_packets: usize,
-    /// How many first bytes of each kept packet are kept, from the IP header on.
+    /// Number of first bytes to keep of each kept packet, from the IP header on.
     pub kept_bytes: usize,
-    /// Whether statistics are computed. They always are for an experiment; without them, [`Flow::statistics`] is empty.
+    /// Whether to compute statistics. Experiments always do; without them, [`Flow::statistics`] is empty.
     #[serde(skip)]
     pub statistics: bool,
 }
@@ -61,7 +61,7 @@ pub enum PacketDirection {
     Backward,
 }
 
-/// What is kept of one of a flow's first packets.
+/// One of a flow's first packets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlowPacket {
     /// Direction within the flow.
@@ -72,12 +72,12 @@ pub struct FlowPacket {
     pub wire_length: u32,
     /// The first bytes from the IP header on, at most [`FlowOptions::kept_bytes`].
     pub bytes: Vec<u8>,
-    /// Where the headers lie in `bytes`.
+    /// Where the headers are in `bytes`.
     pub layout: HeaderLayout,
 }
 
 impl FlowPacket {
-    /// The packet as its fields are located in it.
+    /// Returns a view in which the packet's fields can be located.
     pub fn view(&self) -> PacketView<'_> {
         PacketView { bytes: &self.bytes, layout: self.layout }
     }
@@ -94,12 +94,12 @@ pub struct Flow {
     pub end: i64,
     /// The first packets, at most [`FlowOptions::kept_packets`].
     pub packets: Vec<FlowPacket>,
-    /// One value per name in `flow::STATISTIC_NAMES`; none without [`FlowOptions::statistics`].
+    /// One value per name in `flow::STATISTIC_NAMES`; empty without [`FlowOptions::statistics`].
     pub statistics: Vec<f64>,
 }
 
 impl Flow {
-    /// Where the fields of TLS hellos lie in the first packets; a range's packet is its index among them.
+    /// Locates the fields of TLS hellos in the first packets; a range's packet is its index among them.
     pub fn locate_hellos(&self) -> Vec<FieldRange> {
         let mut found = Vec::new();
         for direction in [PacketDirection::Forward, PacketDirection::Backward] {

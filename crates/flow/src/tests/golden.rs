@@ -1,4 +1,4 @@
-//! Statistics against `tests/fixtures/flow_statistics/make.py`, which computes them with numpy.
+//! Compares the statistics with `tests/fixtures/flow_statistics/make.py`, which computes them with numpy.
 
 use std::path::Path;
 
@@ -27,7 +27,7 @@ fn statistics_equal_those_of_the_independent_script() {
         assert_eq!(flow.statistics.len(), STATISTIC_NAMES.len());
         for (name, value) in STATISTIC_NAMES.iter().zip(&flow.statistics) {
             let expected: f64 = cell(name).parse().unwrap();
-            // Times of 1.7e18 ns less each other are exact in both, so the only difference is rounding.
+            // Times of 1.7e18 ns are subtracted exactly in both, so the only difference is rounding.
             let close = (value - expected).abs() <= 1e-9 * expected.abs().max(1e-9);
             assert!(close, "{name} of the flow from {}: {value} is not {expected}", flow.five_tuple.source);
         }

@@ -1,4 +1,4 @@
-//! What holds for any packets: none is lost, directions mirror each other, the sweep splits nothing.
+//! Invariants for any packets: none is lost, directions mirror each other, sweeps do not split flows.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::{Assembler, Flow, FlowOptions, NumberedFlow, PacketDirection, Pairing, STATISTIC_NAMES};
 use etcbench_capture::{HeaderLayout, Packet, Transport};
 
-/// What a drawn packet is made of.
+/// Parameters of a random packet.
 #[derive(Debug, Clone)]
 pub(super) struct Drawn {
     source: u8,
@@ -58,7 +58,7 @@ pub(super) fn options() -> FlowOptions {
     FlowOptions { idle_timeout: 10.0, active_timeout: 50.0, kept_packets: 3, kept_bytes: 64, ..FlowOptions::default() }
 }
 
-/// Flows in order of their numbers.
+/// Returns the flows in order of number.
 fn assemble(packets: &[Drawn], options: &FlowOptions) -> Vec<Flow> {
     let mut flows = BTreeMap::new();
     let mut assembler = Assembler::new(options).unwrap();
@@ -113,7 +113,7 @@ proptest! {
     fn flows_are_those_of_the_definition(packets in prop::collection::vec(drawn(0..300_000_000_000), 1..120)) {
         let packets = in_time_order(packets);
         let flows = assemble(&packets, &options());
-        // By the definition, without sweeps or numbers that are reused.
+        // Direct implementation of the definition, without sweeps or reused positions.
         let mut expected: Vec<Vec<&Drawn>> = Vec::new();
         let mut open = BTreeMap::new();
         for drawn in &packets {
@@ -150,7 +150,7 @@ proptest! {
         prop_assert_eq!(flows.len(), mirrored.len());
         for (flow, mirror) in flows.iter().zip(&mirrored) {
             prop_assert_eq!(flow.five_tuple.source, mirror.five_tuple.destination);
-            // The first packet is forward in both, so every statistic is the same.
+            // The first packet is forward in both, so all statistics are equal.
             prop_assert_eq!(&flow.statistics, &mirror.statistics);
         }
         let unidirectional = FlowOptions {
@@ -168,7 +168,7 @@ proptest! {
     }
 }
 
-/// Packets of one conversation at these times, in nanoseconds.
+/// Returns packets of one conversation at these times, in nanoseconds.
 fn at(times: &[i64]) -> Vec<Drawn> {
     let drawn = |timestamp: &i64| Drawn {
         source: 1,

@@ -1,4 +1,4 @@
-//! Tests of flow assembly: invariants over drawn packets, and statistics against an independent script.
+//! Tests of flow assembly: invariants over random packets, and statistics against an independent script.
 
 mod golden;
 mod invariants;

@@ -1,4 +1,4 @@
-//! Rounds and shards give what one assembler gives, at any number of threads; fragments find their flow.
+//! Rounds and shards produce the same flows as a single assembler, at any number of threads; fragments find their flow.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ fn as_completed(file: &[u8], options: &FlowOptions, threads: usize) -> Vec<Numbe
     })
 }
 
-/// What one assembler gives, in its order: that of completion.
+/// Returns the flows of a single assembler, in order of completion.
 fn one_by_one_as_completed(file: &[u8], options: &FlowOptions) -> Vec<NumberedFlow> {
     let mut assembler = Assembler::new(options).unwrap();
     let mut reader = open(file);
@@ -49,7 +49,7 @@ fn one_by_one_as_completed(file: &[u8], options: &FlowOptions) -> Vec<NumberedFl
     flows
 }
 
-/// The same in the order of first packets.
+/// Returns the same flows in order of first packets.
 fn one_by_one(file: &[u8], options: &FlowOptions) -> Vec<Flow> {
     let mut flows = BTreeMap::new();
     for NumberedFlow { number, flow } in one_by_one_as_completed(file, options) {
@@ -73,7 +73,7 @@ fn datagram(host: u8, port: u16, reply: bool) -> Vec<u8> {
     craft::ipv4(ends.0, ends.1, 17, &craft::udp(ports, &[host; 30]))
 }
 
-/// Fragments of one UDP datagram of `A`, each with its share of the payload in bytes.
+/// Splits a UDP datagram of `A` into fragments, cutting at these byte offsets.
 fn fragments(identification: u16, payload: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
     let whole = craft::udp((1000, 2000), payload);
     let mut places = vec![0];
@@ -105,7 +105,7 @@ proptest! {
         let mut now = 1000;
         let mut frames: Vec<(i64, Vec<u8>)> = Vec::new();
         for (place, (host, port, reply, step)) in packets.iter().enumerate() {
-            // Equal times, steps back, and once a jump.
+            // Equal times, steps back, and one jump.
             now = (now + step / 10 + if place == 100 { jump } else { 0 }).max(0);
             frames.push((now * SECOND, datagram(*host, *port, *reply)));
             if place % 17 == 0 {
@@ -123,7 +123,7 @@ proptest! {
             prop_assert_eq!(as_completed(&file, &options(), threads), one_by_one_as_completed(&file, &options()));
         }
         prop_assert_eq!(expected.iter().map(|flow| statistic(flow, "packets")).sum::<f64>(), frames.len() as f64);
-        // Without statistics all else is the same.
+        // Without statistics, everything else is the same.
         let bytes_only = FlowOptions { statistics: false, ..options() };
         let bare: Vec<Flow> = expected.into_iter().map(|flow| Flow { statistics: Vec::new(), ..flow }).collect();
         prop_assert_eq!(&one_by_one(&file, &bytes_only), &bare);
@@ -133,7 +133,7 @@ proptest! {
 
 #[test]
 fn many_rounds_give_the_same_flows_at_any_number_of_threads() {
-    // More packets than three rounds hold, some flows lasting through all of them, others through timeouts.
+    // More packets than fit into three rounds; some flows last through all of them, others end by timeout.
     let frames: Vec<(i64, Vec<u8>)> = (0..30_000u32)
         .map(|number| {
             let host = (number.wrapping_mul(2_654_435_761) >> 24) as u8;
@@ -152,7 +152,7 @@ fn many_rounds_give_the_same_flows_at_any_number_of_threads() {
 
 #[test]
 fn a_flow_that_lasts_holds_no_other_back() {
-    // One flow through the whole capture, and beside it one of a single packet every second.
+    // One flow through the whole capture, and in addition a single-packet flow every second.
     let frames: Vec<(i64, Vec<u8>)> = (0..40_000i64)
         .flat_map(|second| {
             let short = datagram(2 + (second % 250) as u8, 2 + (second / 250) as u16, false);
@@ -165,7 +165,7 @@ fn a_flow_that_lasts_holds_no_other_back() {
     let mut progress = |packets: u64| most_held.set(most_held.get().max((packets / 2).saturating_sub(given.get())));
     assemble_as_completed(open(&capture(&frames)), &options, &mut take, &mut progress).unwrap();
     assert_eq!(given.get(), 40_001);
-    // What was read is up to three rounds of 8192 packets ahead of what was given.
+    // Reading is up to three rounds of 8192 packets ahead of the emitted flows.
     assert!(most_held.get() < 14_000, "{} flows were held", most_held.get());
 }
 
@@ -206,14 +206,14 @@ fn fragments_whose_first_is_missing_or_too_far_are_counted() {
     // Too long before, and too long after, the first.
     assert_eq!(lost(&[(0, parts[1].clone()), (31 * SECOND, parts[0].clone())]), 1);
     assert_eq!(lost(&[(0, parts[0].clone()), (31 * SECOND, parts[1].clone())]), 1);
-    // More than are held: the oldest leave.
+    // More fragments than can be held: the oldest are dropped.
     let mut flood: Vec<(i64, Vec<u8>)> = (0..2000u16)
         .map(|number| (i64::from(number), fragments(100 + number, &[1; 200], &[40, 80])[1].clone()))
         .collect();
     flood.push((3000, fragments(2099, &[1; 200], &[40, 80])[0].clone()));
     flood.push((3000, fragments(100, &[1; 200], &[40, 80])[0].clone()));
     assert_eq!(lost(&flood), 1999);
-    // More datagrams than are known.
+    // More datagrams than can be known.
     let mut firsts: Vec<(i64, Vec<u8>)> =
         (0..5000u16).map(|number| (i64::from(number), fragments(number, &[1; 200], &[40, 80])[0].clone())).collect();
     firsts.push((6000, fragments(4999, &[1; 200], &[40, 80])[1].clone()));

@@ -1,4 +1,4 @@
-//! Flows that are given while they go on.
+//! Flows that are reported while still in progress.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::invariants::{drawn, in_time_order, options, packet};
 use crate::{Assembler, NumberedFlow};
 
 proptest! {
-    /// What is watched is each flow with its first packets, once, and watching changes no flow.
+    /// Every flow is watched once, with its first packets, and watching changes no flow.
     #[test]
     fn watched_flows_are_the_beginnings_of_those_that_end(
         packets in prop::collection::vec(drawn(0..200_000_000_000), 0..120),
@@ -37,7 +37,7 @@ proptest! {
         prop_assert_eq!(watched.len(), long.count());
     }
 
-    /// Time without packets ends flows as a packet of another flow would, and none that goes on.
+    /// Time without packets ends flows just as a packet of another flow would, but none that is still active.
     #[test]
     fn time_alone_ends_what_is_over(packets in prop::collection::vec(drawn(0..40_000_000_000), 1..60)) {
         let packets = in_time_order(packets);
