@@ -9,22 +9,22 @@ use super::network::Condition;
 use super::pcap::{PcapWriter, Resolution};
 use super::wire::Frame;
 
-/// Captures begin here: 2020-09-13 12:26:40 UTC.
+/// Start of the first capture: 2020-09-13 12:26:40 UTC.
 pub(super) const EPOCH: i64 = 1_600_000_000;
-/// Captures with the same index of different classes lie within one day, so that a split by time does
-/// not separate classes.
+/// Captures of different classes with the same index fall within one day, so that a split by time does not separate
+/// classes.
 const SECONDS_PER_INDEX: i64 = 86_400;
-/// Seconds between the beginnings of two classes' captures.
+/// Seconds between the starts of two classes' captures.
 const SECONDS_PER_CLASS: i64 = 1200;
 
-/// What a capture holds.
+/// Content of a capture.
 pub(super) struct CaptureContent {
     frames: Vec<Frame>,
     link_type: u32,
     resolution: Resolution,
 }
 
-/// Where the captures of a VPN class were taken: of five, three inside the tunnel and two outside.
+/// Returns where a capture was taken: for VPN classes, three of five inside the tunnel and two outside.
 fn vantage(class: SynthClass, index: usize) -> Vantage {
     match class.tunnel {
         "tor" => Vantage::Guard,
@@ -33,13 +33,13 @@ fn vantage(class: SynthClass, index: usize) -> Vantage {
     }
 }
 
-/// The name of a capture's stream of random numbers and of its file, without the ending.
+/// Returns the file stem of a capture, which also names its stream of random numbers.
 pub(super) fn stem(class: SynthClass, index: usize) -> String {
     format!("{}-{}-{}-{}-{index:03}", class.traffic, class.tunnel, class.category, class.application)
 }
 
 impl CaptureContent {
-    /// Capture number `index` of a class, with `flows` conversations.
+    /// Generates capture number `index` of a class, with `flows` conversations.
     pub(super) fn new(seed: u64, class: SynthClass, index: usize, flows: usize, background: f64) -> Self {
         let mut draw = Draw::new(seed, &format!("synth/{}", stem(class, index)));
         let vantage = vantage(class, index);
@@ -54,18 +54,18 @@ impl CaptureContent {
             let mut scene = Scene { draw: &mut draw, condition: &mut condition, class, vantage, start, background };
             frames.extend(scene.conversation());
         }
-        // Stable: packets at the same time stay in the order of their conversations.
+        // Stable sort: packets with equal times stay in the order of their conversations.
         frames.sort_by_key(|frame| frame.at);
         let resolution = if draw.chance(0.2) { Resolution::Nanoseconds } else { Resolution::Microseconds };
         Self { frames, link_type: condition.link().link_type(), resolution }
     }
 
-    /// Number of packets.
+    /// Returns the number of packets.
     pub(super) fn packets(&self) -> usize {
         self.frames.len()
     }
 
-    /// Length of the file in bytes.
+    /// Returns the length of the file in bytes.
     pub(super) fn file_length(&self) -> u64 {
         24 + self.frames.iter().map(|frame| 16 + frame.bytes.len() as u64).sum::<u64>()
     }

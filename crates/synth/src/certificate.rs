@@ -1,9 +1,9 @@
-//! X.509 certificates (RFC 5280) in DER: real structure and names, random keys and signatures. A TLS
-//! 1.2 server sends them in the clear, so a reader of captures parses them.
+//! X.509 certificates (RFC 5280) in DER: real structure and names, random keys and signatures. A TLS 1.2 server sends
+//! them in the clear, so capture readers parse them.
 
 use super::draw::Draw;
 
-/// One DER element: tag, length in the shortest form, content.
+/// Encodes a DER element: tag, length in the shortest form, content.
 fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut bytes = vec![tag];
     let length = content.len();
@@ -19,24 +19,24 @@ fn element(tag: u8, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A SEQUENCE of elements.
+/// Encodes a SEQUENCE of elements.
 fn sequence(parts: &[Vec<u8>]) -> Vec<u8> {
     element(0x30, &parts.concat())
 }
 
-/// A BIT STRING of whole bytes.
+/// Encodes a BIT STRING of whole bytes.
 fn bit_string(content: &[u8]) -> Vec<u8> {
     element(0x03, &[&[0], content].concat())
 }
 
-/// A positive INTEGER of `length` random bytes.
+/// Encodes a positive INTEGER of `length` random bytes.
 fn integer(draw: &mut Draw, length: usize) -> Vec<u8> {
     let mut content = draw.bytes(length);
     content[0] = content[0] & 0x3f | 0x40;
     element(0x02, &content)
 }
 
-/// A distinguished name with an organisation and a common name.
+/// Encodes a distinguished name with an organisation and a common name.
 fn name(organisation: &str, common: &str) -> Vec<u8> {
     let attribute = |last: u8, text: &str| {
         let pair = sequence(&[element(0x06, &[0x55, 0x04, last]), element(0x0c, text.as_bytes())]);
@@ -45,7 +45,7 @@ fn name(organisation: &str, common: &str) -> Vec<u8> {
     sequence(&[attribute(0x0a, organisation), attribute(0x03, common)])
 }
 
-/// A certificate of about 800 to 1700 bytes for `subject`, signed by `issuer`.
+/// Builds a certificate of about 800 to 1700 bytes for `subject`, signed by `issuer`.
 pub(super) fn certificate(draw: &mut Draw, subject: &str, issuer: &str) -> Vec<u8> {
     // sha256WithRSAEncryption and rsaEncryption with NULL parameters.
     let signature_algorithm =
@@ -53,7 +53,7 @@ pub(super) fn certificate(draw: &mut Draw, subject: &str, issuer: &str) -> Vec<u
     let key_algorithm =
         sequence(&[element(0x06, &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01]), element(0x05, &[])]);
     let key = sequence(&[integer(draw, 256), element(0x02, &[1, 0, 1])]);
-    // Further names of the certificate make up most of the spread in length.
+    // Alternative names account for most of the variation in length.
     let mut names = element(0x82, subject.as_bytes());
     for _ in 0..draw.between(0, 20) {
         let length = draw.between(5, 12);

@@ -1,11 +1,11 @@
-//! The classes that are generated, and what a flow of each is likely to be: where its servers are,
-//! which library its client uses, and what carries it. Profiles overlap on purpose: classes share
-//! pools of servers, libraries and carriers, as real ones do.
+//! The generated classes, and the likely properties of their flows: where the servers are, which library the client
+//! uses, and what carries the flow. Profiles overlap on purpose: classes share pools of servers, libraries and
+//! carriers, as real ones do.
 
 use super::network::Pool;
 use super::tls::ClientLibrary;
 
-/// One class: a value for each label column. A capture holds flows of one class.
+/// One class: a value for each label column. A capture contains flows of one class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SynthClass {
     /// Label column `traffic`: `normal` or `botnet`.
@@ -28,7 +28,7 @@ const fn class(
     SynthClass { traffic, tunnel, category, application }
 }
 
-/// Every class, in the order in which captures are written.
+/// All classes, in the order in which captures are written.
 pub const CLASSES: [SynthClass; 38] = [
     class("normal", "non_vpn", "voip", "facebook"),
     class("normal", "non_vpn", "video", "facebook"),
@@ -70,7 +70,7 @@ pub const CLASSES: [SynthClass; 38] = [
     class("botnet", "non_vpn", "resolution", "generated_names"),
 ];
 
-/// What carries a flow.
+/// Protocol that carries a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Carrier {
     /// TLS over TCP.
@@ -81,23 +81,23 @@ pub(super) enum Carrier {
     Http,
     /// SSH and SFTP.
     Ssh,
-    /// Mail handed over in the clear.
+    /// Mail submission in the clear.
     Smtp,
     /// IRC in the clear.
     Irc,
-    /// STUN, then RTP; a call.
+    /// A call: STUN, then RTP.
     Rtp,
-    /// SIP and its RTP stream without STUN.
+    /// SIP and its RTP stream, without STUN.
     Sip,
-    /// A call protocol of one vendor over UDP.
+    /// A vendor's proprietary call protocol over UDP.
     Proprietary,
-    /// One name resolved.
+    /// Resolution of one name.
     Dns,
-    /// Connections tried and refused, or not answered.
+    /// Connection attempts that are refused or not answered.
     Probe,
 }
 
-/// What a flow of a class is likely to be; each list has weights.
+/// Likely properties of a class's flows; each list has weights.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Profile {
     pub(super) pools: &'static [(f64, Pool)],
@@ -116,7 +116,7 @@ const EMBEDDED: &[(f64, ClientLibrary)] =
 const OLD: &[(f64, ClientLibrary)] =
     &[(0.45, ClientLibrary::Legacy), (0.3, ClientLibrary::OpenSsl), (0.25, ClientLibrary::Chromium)];
 
-/// The profile of an application within a category.
+/// Returns the profile of an application within a category.
 pub(super) fn profile(category: &str, application: &str) -> Profile {
     use Carrier::{Dns, Http, Irc, Probe, Proprietary, Quic, Rtp, Sip, Smtp, Ssh, Tls};
     let pools: &'static [(f64, Pool)] = match application {

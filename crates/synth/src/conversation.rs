@@ -1,5 +1,5 @@
-//! One conversation of a class: what its application sends, put on a carrier, over a path, and through
-//! a tunnel where its class has one.
+//! One conversation of a class: what its application sends, on a carrier, over a path, and through a tunnel if its
+//! class has one.
 
 use super::classes::{Carrier, SynthClass, profile};
 use super::draw::Draw;
@@ -13,17 +13,17 @@ use super::tls::{self, ClientLibrary};
 use super::wire::{Frame, Link, Side};
 use super::{openvpn, plain, ssh};
 
-/// Length of a Tor cell with a link protocol of 4 or later.
+/// Length of a Tor cell with link protocol 4 or later.
 const TOR_CELL: usize = 514;
-/// Most cells that go into one write.
+/// Maximum number of cells in one write.
 const CELLS_PER_WRITE: usize = 8;
-/// Bytes that the longest inner packet may have, so that an OpenVPN data packet fits into 1500.
+/// Maximum length of an inner packet, so that an OpenVPN data packet fits into 1500 bytes.
 const INNER_MTU: usize = 1397;
 
 /// How the conversations of a capture reach the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Vantage {
-    /// As they are: without a tunnel, or inside one.
+    /// Unchanged: without a tunnel, or captured inside one.
     Direct,
     /// Within Tor's connection to a guard.
     Guard,
@@ -31,7 +31,7 @@ pub(super) enum Vantage {
     Outside,
 }
 
-/// A conversation being made: where it is in the class and the capture.
+/// A conversation being generated, with its class and capture.
 pub(super) struct Scene<'a> {
     pub(super) draw: &'a mut Draw,
     pub(super) condition: &'a mut Condition,
@@ -39,12 +39,12 @@ pub(super) struct Scene<'a> {
     pub(super) vantage: Vantage,
     /// Nanoseconds since the Unix epoch.
     pub(super) start: i64,
-    /// Share of conversations that are what every host does, whatever its class.
+    /// Probability of background traffic that every host produces, whatever its class.
     pub(super) background: f64,
 }
 
 impl Scene<'_> {
-    /// The frames of one conversation: at least one packet, one five-tuple.
+    /// Generates the frames of one conversation: at least one packet, one five-tuple.
     pub(super) fn conversation(&mut self) -> Vec<Frame> {
         // Lengths have a heavy tail.
         let budget = self.draw.size(7.0, 0.75, 4, 64);
@@ -65,7 +65,7 @@ impl Scene<'_> {
         }
     }
 
-    /// What every host does besides: names, time, web services.
+    /// Generates background traffic that every host produces: names, time, web services.
     fn background_conversation(&mut self, budget: usize) -> Vec<Frame> {
         let pools = [(0.35, Pool::ContentA), (0.35, Pool::ContentB), (0.15, Pool::ContentC), (0.15, Pool::Search)];
         let pool = self.draw.weighted(&pools);
@@ -87,18 +87,18 @@ impl Scene<'_> {
         }
     }
 
-    /// The class's application bursts.
+    /// Draws the class's application bursts.
     fn shape(&mut self) -> Vec<Burst> {
         let SynthClass { category, application, .. } = self.class;
         bursts(self.draw, category, application, self.condition.pace, self.condition.scale)
     }
 
-    /// A conversation on a given carrier.
+    /// Generates a conversation on the given carrier.
     fn carried(&mut self, carrier: Carrier, pool: Pool, library: ClientLibrary, budget: usize) -> Vec<Frame> {
         match carrier {
             Carrier::Tls => {
                 let path = self.condition.path(self.draw, pool, 443);
-                // Signalling of calls looks like any web service.
+                // Call signalling looks like any web service.
                 let shape = if self.class.category == "voip" {
                     bursts(self.draw, "browsing", "web", self.condition.pace, self.condition.scale)
                 } else {
@@ -151,7 +151,7 @@ impl Scene<'_> {
         }
     }
 
-    /// A conversation in the clear over TCP.
+    /// Generates a plaintext conversation over TCP.
     fn clear_conversation(&mut self, carrier: Carrier, pool: Pool, budget: usize) -> Vec<Frame> {
         let automated = self.class.traffic == "botnet";
         let (port, messages) = match carrier {
@@ -191,7 +191,7 @@ impl Scene<'_> {
         self.stream(path, &messages, budget, false)
     }
 
-    /// Bursts as TLS over TCP; `resumed` is the probability that the capture sees only its later part.
+    /// Sends bursts as TLS over TCP; `resumed` is the probability that the capture contains only the later part.
     fn tls_conversation(
         &mut self,
         path: Path,
@@ -214,7 +214,7 @@ impl Scene<'_> {
         self.stream(path, &messages, budget, resumed)
     }
 
-    /// Bursts as QUIC.
+    /// Sends bursts as QUIC.
     fn quic_conversation(&mut self, pool: Pool, budget: usize) -> Vec<Frame> {
         let path = self.condition.path(self.draw, pool, 443);
         let largest = self.draw.pick(&[1200, 1232, 1250]).min(path.mtu - path.network_header() - 8);
@@ -241,7 +241,7 @@ impl Scene<'_> {
         self.datagrams(path, &messages, budget)
     }
 
-    /// A call's media (or the SIP dialogue that sets it up).
+    /// Generates a call's media (or the SIP dialogue that sets it up).
     fn call(&mut self, carrier: Carrier, pool: Pool, budget: usize) -> Vec<Frame> {
         let video = self.class.category == "video" && self.draw.chance(0.95);
         let application = self.class.application;
@@ -260,7 +260,7 @@ impl Scene<'_> {
         };
         let mut path = self.condition.path(self.draw, pool, port);
         if self.condition.marks_calls && !file {
-            // Assured forwarding for pictures, expedited forwarding for voice.
+            // Assured forwarding for video, expedited forwarding for voice.
             path.client.service = if video { 0x88 } else { 0xb8 };
         }
         let mut messages = Vec::new();
@@ -335,12 +335,12 @@ impl Scene<'_> {
         self.datagrams(path, &messages, budget)
     }
 
-    /// The class's bursts within Tor: whole cells, over TLS to a guard.
+    /// Sends the class's bursts within Tor: whole cells, over TLS to a guard.
     fn through_guard(&mut self, budget: usize) -> Vec<Frame> {
         let port = self.draw.weighted(&[(0.5, 443), (0.5, 9001)]);
         let path = self.condition.path(self.draw, Pool::Guards, port);
         let shape = self.shape();
-        // Connections to a guard last for hours: most flows are seen after a pause in one.
+        // Connections to a guard last for hours, so most flows begin after a pause in one.
         let resumed = self.draw.chance(0.94);
         let mut settings = tls_settings(self.draw, Pool::Guards, ClientLibrary::OpenSsl);
         settings.resumed = false;
@@ -361,7 +361,7 @@ impl Scene<'_> {
             }
         }
         for burst in shape {
-            // A relay cell holds 498 bytes of a stream.
+            // A relay cell carries 498 bytes of a stream.
             let mut cells = burst.bytes.div_ceil(498);
             let mut delay = burst.delay;
             while cells > 0 {
@@ -379,14 +379,14 @@ impl Scene<'_> {
         self.stream(path, &messages, budget, resumed)
     }
 
-    /// A conversation of the class within OpenVPN, seen outside.
+    /// Generates a conversation of the class within OpenVPN, captured outside the tunnel.
     fn through_openvpn(&mut self, budget: usize) -> Vec<Frame> {
-        // Older servers stay with the assigned port; readers of captures know them by it alone.
+        // Older servers use the assigned port; capture readers recognise them only by it.
         let assigned = !self.condition.tunnel.second_version || self.draw.chance(0.7);
         let port = if assigned { 1194 } else { 443 };
         let mut path = self.condition.path(self.draw, Pool::Tunnels, port);
         let profile = profile(self.class.category, self.class.application);
-        // The inner conversation: the same class, directly, on the tunnel's interface.
+        // The inner conversation: the same class, directly on the tunnel's interface.
         let mut inner = Condition::new(self.draw, true);
         inner.limit_mtu(INNER_MTU);
         let (pool, carrier) = (self.draw.weighted(profile.pools), self.draw.weighted(profile.carriers));
@@ -410,14 +410,14 @@ impl Scene<'_> {
         let data = openvpn::wrap(self.draw, self.condition.tunnel, &frames);
         let mut recorder = Recorder::new(path, self.draw, self.start, budget);
         recorder.play_datagrams(&set_up);
-        // The inner packets' times hold the round trips already.
+        // The inner packets' times already include the round trips.
         path.round_trip = 0.0;
         recorder.path = path;
         recorder.play_datagrams(&data);
         recorder.into_frames()
     }
 
-    /// Messages over TCP.
+    /// Sends messages over TCP.
     fn stream(&mut self, path: Path, messages: &[Message], budget: usize, resumed: bool) -> Vec<Frame> {
         let mut tcp = TcpConversation::new(path, self.draw, self.start, budget);
         if resumed {
@@ -429,7 +429,7 @@ impl Scene<'_> {
         tcp.finish()
     }
 
-    /// Messages as datagrams.
+    /// Sends messages as datagrams.
     fn datagrams(&mut self, path: Path, messages: &[Message], budget: usize) -> Vec<Frame> {
         let mut recorder = Recorder::new(path, self.draw, self.start, budget);
         recorder.play_datagrams(messages);

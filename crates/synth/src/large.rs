@@ -1,7 +1,7 @@
-//! Captures of any size in bounded memory: many conversations at a time, interleaved in time order.
+//! Captures of any size in bounded memory: many concurrent conversations, interleaved in time order.
 //!
-//! A fixed set of conversations is made once; each active conversation is a place in one of them, with
-//! a client address and port of its own. Checksums follow the changed words (RFC 1624). Memory is the
+//! A fixed set of conversations is generated once as templates; each active conversation is a position in one of them,
+//! with its own client address and port. Checksums are updated for the changed words (RFC 1624). Memory consists of the
 //! templates (at most 64 frames each) and a few words per active conversation.
 
 use std::cmp::Reverse;
@@ -17,41 +17,41 @@ use super::network::Condition;
 use super::pcap::{PcapWriter, Resolution};
 use super::wire::{Frame, Link, Side, UDP, updated_checksum};
 
-/// Conversations that are made once.
+/// Number of templates.
 const TEMPLATES: usize = 1024;
-/// Most conversations at a time; more would need many gigabytes in every reader.
+/// Maximum number of concurrent conversations; more would need many gigabytes in every reader.
 const MOST_ACTIVE: usize = 16_000_000;
-/// Mean pause between two conversations in one place, in seconds.
+/// Mean pause between two conversations in one slot, in seconds.
 const MEAN_PAUSE: f64 = 2.0;
 
-/// What a large capture is to hold.
+/// Options for a large capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LargeOptions {
     /// The run's seed.
     pub seed: u64,
-    /// Packets to write.
+    /// Number of packets to write.
     pub packets: u64,
-    /// Conversations that go on at the same time.
+    /// Number of concurrent conversations.
     pub active_flows: usize,
 }
 
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LargeSummary {
-    /// Packets written.
+    /// Number of packets written.
     pub packets: u64,
-    /// Conversations that at least one packet was written of; each has a five-tuple of its own.
+    /// Number of conversations with at least one written packet; each has a distinct five-tuple.
     pub flows: u64,
     /// Length of the file in bytes.
     pub bytes: u64,
 }
 
-/// A packet of a template, with what is needed to give it another client.
+/// A packet of a template, with the offsets needed to change its client.
 struct TemplatePacket {
     /// Nanoseconds since the conversation's first packet.
     offset: i64,
     frame: Vec<u8>,
-    /// Where the last four bytes of the client's address lie.
+    /// Offset of the last four bytes of the client's address.
     address: usize,
     /// Offset of the client's port.
     port: usize,
@@ -91,7 +91,7 @@ impl TemplatePacket {
     fn copy_for(&self, client: u64, buffer: &mut Vec<u8>) {
         buffer.clear();
         buffer.extend_from_slice(&self.frame);
-        // 14 bits of port over 24 bits of address: 10.0.0.0/8, or the interface part under IPv6.
+        // 14 bits of port and 24 bits of address: 10.0.0.0/8, or the interface part under IPv6.
         let port = 49_152 + (client & 0x3fff) as u16;
         let address = 0x0a00_0000 | (client >> 14) as u32 & 0x00ff_ffff;
         self.replace(buffer, self.address, (address >> 16) as u16, true);
@@ -102,7 +102,7 @@ impl TemplatePacket {
         }
     }
 
-    /// Replaces a word and updates the checksums over it.
+    /// Replaces a word and updates the checksums that cover it.
     fn replace(&self, buffer: &mut [u8], at: usize, new: u16, in_header: bool) {
         let old = u16::from_be_bytes([buffer[at], buffer[at + 1]]);
         buffer[at..at + 2].copy_from_slice(&new.to_be_bytes());
@@ -114,7 +114,7 @@ impl TemplatePacket {
     }
 }
 
-/// The conversations that are made once: of every class in turn, each under a condition of its own.
+/// Generates the templates: cycles through the classes, each under a new condition.
 fn templates(seed: u64) -> Vec<Vec<TemplatePacket>> {
     (0..TEMPLATES)
         .map(|number| {
@@ -142,22 +142,21 @@ fn templates(seed: u64) -> Vec<Vec<TemplatePacket>> {
         .collect()
 }
 
-/// One conversation that goes on.
+/// A conversation in progress.
 struct Active {
     template: u32,
     packet: u32,
-    /// When it began, in nanoseconds since the Unix epoch.
+    /// Start time in nanoseconds since the Unix epoch.
     begin: i64,
-    /// Its number among all conversations, which is its client.
+    /// Its number among all conversations, which determines its client.
     client: u64,
 }
 
-/// Writes a pcap file (Ethernet, nanoseconds) of exactly `options.packets` packets to `writer`, in time
-/// order. The same options give the same bytes. Memory does not depend on the number of packets.
+/// Writes a pcap file (Ethernet, nanoseconds) of exactly `options.packets` packets to `writer`, in time order. The same
+/// options produce the same bytes. Memory does not depend on the number of packets.
 ///
 /// # Errors
-/// [`SynthError::Options`] for zero packets or zero or too many active flows; [`SynthError::Stream`] when
-/// `writer` fails.
+/// [`SynthError::Options`] for zero packets or zero or too many active flows; [`SynthError::Stream`] if `writer` fails.
 pub fn generate_large<W: Write>(options: &LargeOptions, writer: W) -> Result<LargeSummary, SynthError> {
     if options.packets == 0 {
         return Err(SynthError::Options { option: "packets", problem: "0, but must be at least 1".into() });

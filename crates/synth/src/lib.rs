@@ -1,16 +1,16 @@
-//! `synth`: captures generated from a seed, with real header layouts, for demonstrations, scale and
-//! faults. Everything after it goes through the same path as real captures.
+//! `synth`: captures generated from a seed, with real header layouts, for demonstrations, scale tests and fault tests.
+//! They are processed in the same way as real captures.
 //!
-//! [`generate`] writes one folder of small pcap files. A capture holds conversations of one class, and
-//! its path says which:
+//! [`generate`] writes one folder of small pcap files. A capture contains conversations of one class, which is part of
+//! its path:
 //!
 //! ```text
 //! <tunnel>/<traffic>-<tunnel>-<category>-<application>-<index>.pcap
 //! non_vpn/normal-non_vpn-voip-facebook-003.pcap
 //! ```
 //!
-//! [`CAPTURE_STEM`] reads the label columns out of the file's stem. [`generate_large`] writes one capture
-//! of any number of packets in bounded memory.
+//! [`CAPTURE_STEM`] extracts the label columns from the file's stem. [`generate_large`] writes one capture of any
+//! number of packets in bounded memory.
 
 mod capture_file;
 mod certificate;
@@ -41,28 +41,27 @@ use etcbench_storage::progress::Progress;
 pub use classes::{CLASSES, SynthClass};
 pub use large::{LargeOptions, LargeSummary, generate_large};
 
-/// The regular expression that reads `traffic`, `tunnel`, `category`, `application` and `index` out of
-/// the stem of a generated capture's file name.
+/// The regular expression that extracts `traffic`, `tunnel`, `category`, `application` and `index` from the stem of a
+/// generated capture's file name.
 pub const CAPTURE_STEM: &str = "^(?P<traffic>normal|botnet)-(?P<tunnel>non_vpn|vpn|tor)-(?P<category>[a-z]+)-(?P<application>[a-z_]+)-(?P<index>[0-9]{3})$";
 
 /// Client ports do not repeat within this many conversations of a capture.
 const MOST_FLOWS_PER_CAPTURE: usize = 4096;
-/// The file names have three digits for the capture's index.
+/// The capture's index has three digits in file names.
 const MOST_CAPTURES_PER_CLASS: usize = 1000;
 
-/// What is generated.
+/// Options of the generator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SynthOptions {
-    /// The seed; the same options give the same bytes.
+    /// The seed; the same options produce the same bytes.
     pub seed: u64,
-    /// Conversations of each class over all its captures; the number is rounded up to a multiple of
-    /// `captures_per_class`.
+    /// Conversations of each class over all its captures, rounded up to a multiple of `captures_per_class`.
     pub flows_per_class: usize,
-    /// Captures of each class.
+    /// Number of captures of each class.
     pub captures_per_class: usize,
-    /// Probability that a conversation is what every host does (names, time, web services), whatever its
-    /// class: such flows cannot be distinguished from those of other classes by their content.
+    /// Probability that a conversation is background traffic that every host produces (names, time, web services),
+    /// whatever its class: such flows cannot be distinguished from those of other classes by their content.
     pub background: f64,
 }
 
@@ -72,16 +71,16 @@ impl Default for SynthOptions {
     }
 }
 
-/// One capture that was written.
+/// One written capture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SynthCapture {
     /// Path relative to the folder, with `/` as separator.
     pub path: String,
     /// The class of its flows.
     pub class: SynthClass,
-    /// Conversations.
+    /// Number of conversations.
     pub flows: usize,
-    /// Packets.
+    /// Number of packets.
     pub packets: usize,
     /// Length of the file in bytes.
     pub bytes: u64,
@@ -95,17 +94,17 @@ pub struct SynthSummary {
 }
 
 impl SynthSummary {
-    /// Conversations of all captures.
+    /// Returns the number of conversations in all captures.
     pub fn flows(&self) -> usize {
         self.captures.iter().map(|capture| capture.flows).sum()
     }
 
-    /// Packets of all captures.
+    /// Returns the number of packets in all captures.
     pub fn packets(&self) -> usize {
         self.captures.iter().map(|capture| capture.packets).sum()
     }
 
-    /// Length of all captures in bytes.
+    /// Returns the length of all captures in bytes.
     pub fn bytes(&self) -> u64 {
         self.captures.iter().map(|capture| capture.bytes).sum()
     }
@@ -114,12 +113,12 @@ impl SynthSummary {
 /// Why captures could not be generated.
 #[derive(Debug, thiserror::Error)]
 pub enum SynthError {
-    /// An option is out of its range.
+    /// An option is out of range.
     #[error("the generator's option `{option}` is {problem}")]
     Options {
         /// The option's name.
         option: &'static str,
-        /// Its value and its range.
+        /// Its value and its valid range.
         problem: String,
     },
     /// A capture could not be written to its file.
@@ -127,7 +126,7 @@ pub enum SynthError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the file system said.
+        /// Error reported by the file system.
         source: std::io::Error,
     },
     /// A large capture could not be written to its writer.
@@ -135,11 +134,11 @@ pub enum SynthError {
     Stream(std::io::Error),
 }
 
-/// Writes captures of every class into `folder`, in the layout that the module describes. Files of other
-/// names in the folder are left alone. Reports one step per capture.
+/// Writes captures of every class into `folder`, in the layout described by the module. Files with other names in the
+/// folder are not touched. Reports one step per capture.
 ///
 /// # Errors
-/// [`SynthError::Options`] for options out of range, [`SynthError::Write`] when a file cannot be written.
+/// [`SynthError::Options`] for options out of range, [`SynthError::Write`] if a file cannot be written.
 pub fn generate(options: &SynthOptions, folder: &Path, progress: &dyn Progress) -> Result<SynthSummary, SynthError> {
     let flows = check(options)?;
     progress.begin("generating captures", (CLASSES.len() * options.captures_per_class) as u64);
@@ -165,7 +164,7 @@ pub fn generate(options: &SynthOptions, folder: &Path, progress: &dyn Progress) 
     Ok(SynthSummary { captures })
 }
 
-/// Checks the options and gives the number of flows of each capture.
+/// Validates the options and returns the number of flows in each capture.
 fn check(options: &SynthOptions) -> Result<usize, SynthError> {
     let error = |option: &'static str, problem: String| Err(SynthError::Options { option, problem });
     if options.flows_per_class == 0 {
@@ -181,7 +180,7 @@ fn check(options: &SynthOptions) -> Result<usize, SynthError> {
     let flows = options.flows_per_class.div_ceil(options.captures_per_class);
     if flows > MOST_FLOWS_PER_CAPTURE {
         let problem = format!(
-            "{}, which makes {flows} flows in a capture, but at most {MOST_FLOWS_PER_CAPTURE} fit; \
+            "{}, which means {flows} flows per capture, but the maximum is {MOST_FLOWS_PER_CAPTURE}; \
              raise `captures_per_class`",
             options.flows_per_class
         );
@@ -190,7 +189,7 @@ fn check(options: &SynthOptions) -> Result<usize, SynthError> {
     Ok(flows)
 }
 
-// The README's example is tested like any other.
+// Run the README's example as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

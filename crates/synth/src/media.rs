@@ -1,5 +1,5 @@
-//! What calls consist of: STUN (RFC 8489), RTP and RTCP (RFC 3550), SIP with SDP (RFC 3261, RFC 8866)
-//! and a proprietary framing without any fixed header beyond an identifier.
+//! Protocols of calls: STUN (RFC 8489), RTP and RTCP (RFC 3550), SIP with SDP (RFC 3261, RFC 8866) and a proprietary
+//! framing without any fixed header beyond an identifier.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use super::draw::Draw;
 use super::path::{Message, Path};
 use super::wire::Side;
 
-/// The CRC-32 of IEEE 802.3, bit by bit: fingerprints are few.
+/// Computes the CRC-32 of IEEE 802.3, bit by bit: fingerprints are rare.
 fn crc32(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for &byte in bytes {
@@ -19,7 +19,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     !crc
 }
 
-/// A STUN message with its length set and a FINGERPRINT at its end.
+/// Builds a STUN message with its length set and a FINGERPRINT at the end.
 fn stun(kind: u16, transaction: &[u8], attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = kind.to_be_bytes().to_vec();
     bytes.extend([0, 0, 0x21, 0x12, 0xa4, 0x42]);
@@ -38,7 +38,7 @@ fn stun(kind: u16, transaction: &[u8], attributes: &[(u16, Vec<u8>)]) -> Vec<u8>
     bytes
 }
 
-/// XOR-MAPPED-ADDRESS of the client (RFC 8489, section 14.2).
+/// Encodes the XOR-MAPPED-ADDRESS of the client (RFC 8489, section 14.2).
 fn mapped_address(path: &Path, transaction: &[u8]) -> Vec<u8> {
     let port = path.client.port ^ 0x2112;
     let key = [&[0x21, 0x12, 0xa4, 0x42], transaction].concat();
@@ -52,7 +52,7 @@ fn mapped_address(path: &Path, transaction: &[u8]) -> Vec<u8> {
     value
 }
 
-/// `count` connectivity checks with their answers; `credentials` are the lengths of both user fragments.
+/// Generates `count` connectivity checks with their answers; `credentials` are the lengths of both user fragments.
 pub(super) fn connectivity_checks(
     draw: &mut Draw,
     path: &Path,
@@ -89,13 +89,13 @@ pub(super) struct RtpStream {
 }
 
 impl RtpStream {
-    /// A stream with random beginnings.
+    /// Creates a stream with random initial values.
     pub(super) fn new(draw: &mut Draw, from: Side, payload_type: u8, step: u32) -> Self {
         let (sequence, timestamp) = (draw.u16(), draw.u32());
         Self { from, payload_type, synchronisation_source: draw.u32(), sequence, timestamp, step }
     }
 
-    /// The next packet. `last_of_frame` sets the marker and moves the timestamp on.
+    /// Returns the next packet. `last_of_frame` sets the marker bit.
     pub(super) fn packet(&mut self, draw: &mut Draw, delay: f64, length: usize, last_of_frame: bool) -> Message {
         let mut bytes = vec![0x80, self.payload_type | if last_of_frame { 0x80 } else { 0 }];
         bytes.extend(self.sequence.to_be_bytes());
@@ -106,12 +106,12 @@ impl RtpStream {
         Message::new(self.from, delay, bytes)
     }
 
-    /// Moves the timestamp to the next frame.
+    /// Advances the timestamp to the next frame.
     pub(super) fn next_frame(&mut self) {
         self.timestamp = self.timestamp.wrapping_add(self.step);
     }
 
-    /// A sender report without report blocks; `counted` packets and bytes so far.
+    /// Returns a sender report without report blocks; `counted` is the number of packets and bytes so far.
     pub(super) fn report(&self, draw: &mut Draw, counted: (u32, u32)) -> Message {
         let mut bytes = vec![0x80, 200, 0, 6];
         bytes.extend(self.synchronisation_source.to_be_bytes());
@@ -123,21 +123,20 @@ impl RtpStream {
     }
 }
 
-/// One datagram of a proprietary call protocol: an identifier, a kind, and encrypted content.
+/// Builds a datagram of a proprietary call protocol: an identifier, a kind, and encrypted content.
 pub(super) fn proprietary(draw: &mut Draw, from: Side, delay: f64, length: usize) -> Message {
     let mut bytes = draw.bytes(2);
-    // Kept apart from RTP's and RTCP's version and from the TPDU code of ISO 8602, which readers of
-    // captures look for on any port.
+    // Avoid the version of RTP and RTCP and the TPDU code of ISO 8602, which capture readers look for on any port.
     bytes[0] &= 0x7f;
     bytes[1] &= 0xbf;
-    // Voice, pictures and files are distinguished by the low half, most of the time.
+    // Voice, video and files usually differ in the low half of this byte.
     let kinds = if length < 200 { [(0.9, 0x0d_u8), (0.1, 0x05)] } else { [(0.85, 0x07), (0.15, 0x0d)] };
     bytes.push(draw.weighted(&kinds) | (draw.between(0, 7) as u8) << 4);
     draw.append(&mut bytes, length);
     Message::new(from, delay, bytes)
 }
 
-/// A registration or a call set up by SIP; the media's port is announced as `media_port`.
+/// Generates a registration, or a call set up by SIP; the media port is announced as `media_port`.
 pub(super) fn sip_dialogue(draw: &mut Draw, path: &Path, media_port: u16) -> Vec<Message> {
     let (user, domain) = (draw.word(7), "sip.voice.example");
     let (branch, tag, call) = (draw.word(12), draw.word(6), draw.word(14));
@@ -188,7 +187,7 @@ pub(super) fn sip_dialogue(draw: &mut Draw, path: &Path, media_port: u16) -> Vec
 mod tests {
     use super::*;
 
-    /// The check value that the catalogues of CRC algorithms give.
+    /// The check value listed in catalogues of CRC algorithms.
     #[test]
     fn the_check_value_of_crc32() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);

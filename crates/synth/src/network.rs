@@ -1,6 +1,6 @@
-//! The simulated network: pools of servers that classes share, the hosts of a few local networks, and
-//! the condition under which one capture was taken. Addresses are those reserved for benchmarks
-//! (198.18.0.0/15, RFC 2544), documentation (2001:db8::/32, RFC 3849) and private networks.
+//! The simulated network: pools of servers shared by classes, the hosts of a few local networks, and the condition
+//! under which one capture was taken. Addresses are those reserved for benchmarks (198.18.0.0/15, RFC 2544),
+//! documentation (2001:db8::/32, RFC 3849) and private networks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -27,15 +27,15 @@ pub(super) enum Pool {
     Resolvers,
 }
 
-/// Servers of each pool.
+/// Number of servers in each pool.
 const HOSTS_PER_POOL: usize = 24;
-/// Local networks that captures come from; classes and tunnels share them.
+/// Local networks of the captures; classes and tunnels share them.
 const NETWORKS: [[u8; 3]; 4] = [[10, 8, 0], [10, 0, 2], [192, 168, 1], [172, 16, 5]];
-/// Client hosts of each local network.
+/// Number of client hosts in each local network.
 const HOSTS_PER_NETWORK: usize = 5;
 
 impl Pool {
-    /// The operating system of a server.
+    /// Returns the operating system of a server.
     fn system(self, host: usize) -> System {
         match self {
             Self::Voice => System::Windows,
@@ -45,7 +45,7 @@ impl Pool {
         }
     }
 
-    /// A name for the server in a hello. Content networks serve everybody, under names without meaning.
+    /// Draws a server name for a hello. Content networks serve everyone, under meaningless names.
     fn server_name(self, draw: &mut Draw) -> String {
         let number = draw.between(1, 40);
         let code = draw.text(b"0123456789abcdef", 6);
@@ -68,21 +68,21 @@ impl Pool {
     }
 }
 
-/// What an OpenVPN server and its client agreed on.
+/// Settings agreed between an OpenVPN server and its client.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TunnelSettings {
-    /// Data packets carry a peer identifier.
+    /// Whether data packets carry a peer identifier.
     pub(super) second_version: bool,
-    /// AEAD instead of CBC with HMAC.
+    /// Whether AEAD is used instead of CBC with HMAC.
     pub(super) modern_cipher: bool,
     pub(super) peer: u8,
 }
 
-/// The condition under which one capture was taken: it differs between captures of a class, so that what
-/// is learnt from one need not hold in another.
+/// The condition under which one capture was taken. It differs between captures of a class, so that what is learnt from
+/// one need not hold for another.
 pub(super) struct Condition {
     network: [u8; 3],
-    /// Indices of the hosts whose traffic is captured, and their systems.
+    /// Indices of the captured hosts, and their systems.
     clients: Vec<(usize, System)>,
     link: Link,
     /// Seconds.
@@ -90,26 +90,26 @@ pub(super) struct Condition {
     jitter: f64,
     loss: f64,
     mtu: usize,
-    /// Routers between the local network and the rest.
+    /// Number of routers between the local network and the rest.
     hops: u8,
-    /// Share of conversations over IPv6.
+    /// Probability that a conversation uses IPv6.
     sixth: f64,
     next_port: u16,
     gateway: [u8; 6],
-    /// Which servers of each pool are near: names resolve to these first.
+    /// Index of the nearest servers of each pool, to which names usually resolve.
     near: usize,
-    /// How the OpenVPN server that this capture's tunnel ends at is set up.
+    /// Settings of the OpenVPN server at the end of this capture's tunnel.
     pub(super) tunnel: TunnelSettings,
-    /// The hosts mark the packets of calls for the routers on the way (RFC 8837).
+    /// Whether the hosts mark packets of calls for routers on the path (RFC 8837).
     pub(super) marks_calls: bool,
-    /// Multiplies every waiting time of applications: how busy people are.
+    /// Factor for all waiting times of applications: how busy the users are.
     pub(super) pace: f64,
-    /// How far this capture's sizes are from the class's median, as a factor.
+    /// Factor of this capture's sizes relative to the class's median.
     pub(super) scale: f64,
 }
 
 impl Condition {
-    /// A condition; `inside` means captured on the inner interface of a VPN.
+    /// Draws a condition; `inside` means captured on the inner interface of a VPN.
     pub(super) fn new(draw: &mut Draw, inside: bool) -> Self {
         let systems = [(0.4, System::Linux), (0.4, System::Windows), (0.2, System::Apple)];
         let vlan = if draw.chance(0.12) { Some(draw.between(2, 400) as u16) } else { None };
@@ -143,17 +143,17 @@ impl Condition {
         }
     }
 
-    /// The link layer of the capture.
+    /// Returns the link layer of the capture.
     pub(super) fn link(&self) -> Link {
         self.link
     }
 
-    /// Lowers the longest packet to `mtu` bytes.
+    /// Lowers the maximum packet length to `mtu` bytes.
     pub(super) fn limit_mtu(&mut self, mtu: usize) {
         self.mtu = self.mtu.min(mtu);
     }
 
-    /// The next client port; ephemeral ports (RFC 6335) are not used twice within 4096 calls.
+    /// Returns the next client port; ephemeral ports (RFC 6335) are not reused within 4096 calls.
     fn client_port(&mut self, draw: &mut Draw) -> u16 {
         let port = self.next_port;
         let next = u32::from(port) + draw.between(1, 4) as u32;
@@ -161,19 +161,19 @@ impl Condition {
         port
     }
 
-    /// The number of a server within its pool: a client of Tor or of a VPN stays with one, and most names
-    /// resolve to a few that are near.
+    /// Draws a server's index within its pool: a client of Tor or of a VPN usually stays with one, and most names
+    /// resolve to a few nearby servers.
     fn server(&self, draw: &mut Draw, pool: Pool) -> usize {
         let first = (self.near + 5 * pool as usize) % HOSTS_PER_POOL;
         match pool {
             Pool::Guards | Pool::Tunnels if draw.chance(0.9) => first,
             _ if draw.chance(0.75) => (first + draw.below(3)) % HOSTS_PER_POOL,
-            // A few servers of a pool take most of the other conversations.
+            // A few servers of a pool handle most of the other conversations.
             _ => (draw.exponential(HOSTS_PER_POOL as f64 / 4.0) as usize).min(HOSTS_PER_POOL - 1),
         }
     }
 
-    /// A path from one of the clients to a server of `pool`.
+    /// Draws a path from one of the clients to a server of `pool`.
     pub(super) fn path(&mut self, draw: &mut Draw, pool: Pool, server_port: u16) -> Path {
         let (client, client_system) = draw.pick(&self.clients);
         let number = pool as usize;
@@ -224,7 +224,7 @@ impl Condition {
         }
     }
 
-    /// A random server address as a resolver would give it, of the same family as the path's.
+    /// Draws a server address as returned by a resolver, of the same address family as the path's.
     pub(super) fn resolved_address(&self, draw: &mut Draw, path: &Path) -> IpAddr {
         let (pool, host) = (draw.between(0, 9), draw.below(HOSTS_PER_POOL));
         if path.client.address.is_ipv6() {
@@ -235,7 +235,7 @@ impl Condition {
     }
 }
 
-/// How a client with `library` and a server of `pool` shake hands.
+/// Draws the handshake settings of a client with `library` and a server of `pool`.
 pub(super) fn tls_settings(draw: &mut Draw, pool: Pool, library: ClientLibrary) -> TlsSettings {
     let certificate_flight = match pool {
         Pool::Search => 3900.0,
@@ -274,7 +274,7 @@ pub(super) fn tls_settings(draw: &mut Draw, pool: Pool, library: ClientLibrary) 
     }
 }
 
-/// A name that a client looks up: a server's.
+/// Draws a name for a client to look up: a server's.
 pub(super) fn looked_up_name(draw: &mut Draw) -> String {
     let pools =
         [Pool::ContentA, Pool::ContentB, Pool::ContentC, Pool::Search, Pool::Social, Pool::Voice, Pool::Hosting];

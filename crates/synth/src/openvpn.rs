@@ -1,7 +1,6 @@
-//! OpenVPN over UDP, without tls-auth: the reset exchange, a TLS handshake in control packets, and data
-//! packets that wrap the packets of an inner conversation. The layout is that of OpenVPN's protocol
-//! description (opcode and key identifier in one byte, session identifier, acknowledgements, packet
-//! number).
+//! OpenVPN over UDP, without tls-auth: the reset exchange, a TLS handshake in control packets, and data packets that
+//! wrap the packets of an inner conversation. The layout follows OpenVPN's protocol description (opcode and key
+//! identifier in one byte, session identifier, acknowledgements, packet number).
 
 use super::draw::Draw;
 use super::network::TunnelSettings;
@@ -16,7 +15,7 @@ const HARD_RESET_CLIENT: u8 = 7;
 const HARD_RESET_SERVER: u8 = 8;
 const DATA_V2: u8 = 9;
 
-/// Control packets carry at most this much of the TLS stream.
+/// Maximum bytes of the TLS stream per control packet.
 const CONTROL_PAYLOAD: usize = 1100;
 
 /// The state of the control channel, by side.
@@ -28,7 +27,7 @@ struct ControlChannel {
 }
 
 impl ControlChannel {
-    /// A control packet of `from`; every kind but an acknowledgement has a number of its own.
+    /// Builds a control packet from `from`; every kind except acknowledgements is numbered.
     fn packet(&mut self, opcode: u8, from: Side, content: &[u8]) -> Vec<u8> {
         let (own, other) = (from as usize, from.other() as usize);
         let mut bytes = vec![opcode << 3];
@@ -51,7 +50,7 @@ impl ControlChannel {
     }
 }
 
-/// The control channel from the first reset to the end of the TLS handshake and the key exchange.
+/// Generates the control channel from the first reset to the end of the TLS handshake and the key exchange.
 pub(super) fn set_up(draw: &mut Draw, settings: &TlsSettings) -> Vec<Message> {
     let mut channel =
         ControlChannel { session: [draw.bytes(8), draw.bytes(8)], next: [0, 0], pending: [Vec::new(), Vec::new()] };
@@ -82,7 +81,7 @@ pub(super) fn set_up(draw: &mut Draw, settings: &TlsSettings) -> Vec<Message> {
     messages
 }
 
-/// The data packets that carry an inner conversation (raw IP frames), with its timing.
+/// Wraps an inner conversation (raw IP frames) in data packets, keeping its timing.
 pub(super) fn wrap(draw: &mut Draw, settings: TunnelSettings, inner: &[Frame]) -> Vec<Message> {
     let TunnelSettings { second_version, modern_cipher, peer } = settings;
     let mut numbers = [draw.between(1, 4000) as u32, draw.between(1, 4000) as u32];

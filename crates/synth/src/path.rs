@@ -1,13 +1,13 @@
-//! The path between two endpoints and the recorder next to the client: what delay, jitter
-//! and loss do to a conversation, and how many packets of it are captured.
+//! The path between two endpoints and the recorder next to the client: the effect of delay, jitter and loss on a
+//! conversation, and how many of its packets are captured.
 
 use super::draw::Draw;
 use super::wire::{self, Endpoint, Frame, Link, Side, UDP};
 
-/// The operating system of an endpoint, as far as its headers show it.
+/// The operating system of an endpoint, as visible in its headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum System {
-    /// TTL 64, timestamps, identification per conversation.
+    /// TTL 64, timestamps, one identification counter per conversation.
     Linux,
     /// TTL 128, no timestamps, one identification counter.
     Windows,
@@ -16,7 +16,7 @@ pub(super) enum System {
 }
 
 impl System {
-    /// The time to live with which its packets set out.
+    /// Returns the initial time to live of its packets.
     pub(super) fn initial_ttl(self) -> u8 {
         if self == Self::Windows { 128 } else { 64 }
     }
@@ -34,30 +34,30 @@ pub(super) struct Path {
     pub(super) round_trip: f64,
     /// Standard deviation of the logarithm of each delay.
     pub(super) jitter: f64,
-    /// Share of data segments that are lost.
+    /// Fraction of data segments that are lost.
     pub(super) loss: f64,
-    /// Longest IP packet in bytes.
+    /// Maximum length of an IP packet in bytes.
     pub(super) mtu: usize,
 }
 
 impl Path {
-    /// Bytes of the IP header.
+    /// Returns the length of the IP header in bytes.
     pub(super) fn network_header(&self) -> usize {
         if self.client.address.is_ipv4() { 20 } else { 40 }
     }
 }
 
-/// One application message: who sends what, and how long after the previous one.
+/// An application message: its sender, its content, and the delay after the previous one.
 #[derive(Debug, Clone)]
 pub(super) struct Message {
     pub(super) from: Side,
-    /// Seconds of the sender's own time, without the path's.
+    /// Delay at the sender in seconds, without the path's.
     pub(super) delay: f64,
     pub(super) payload: Vec<u8>,
 }
 
 impl Message {
-    /// A message sent `delay` seconds after what came before it.
+    /// Creates a message sent `delay` seconds after the previous one.
     pub(super) fn new(from: Side, delay: f64, payload: Vec<u8>) -> Self {
         Self { from, delay, payload }
     }
@@ -70,45 +70,45 @@ pub(super) struct Recorder<'a> {
     /// Nanoseconds since the Unix epoch.
     pub(super) now: i64,
     frames: Vec<Frame>,
-    /// The conversation is captured up to this many packets.
+    /// Maximum number of captured packets of the conversation.
     budget: usize,
     identification: [u16; 2],
     last_sender: Side,
 }
 
 impl<'a> Recorder<'a> {
-    /// A recorder that begins at `now`; `budget` counts packets.
+    /// Creates a recorder that starts at `now`; `budget` is a number of packets.
     pub(super) fn new(path: Path, draw: &'a mut Draw, now: i64, budget: usize) -> Self {
         let identification = [draw.u16(), draw.u16()];
         Self { path, draw, now, frames: Vec::new(), budget, identification, last_sender: Side::Client }
     }
 
-    /// True when no more packets are captured.
+    /// Returns whether no more packets are captured.
     pub(super) fn full(&self) -> bool {
         self.frames.len() >= self.budget
     }
 
-    /// The frames, in time order.
+    /// Returns the frames, in time order.
     pub(super) fn into_frames(self) -> Vec<Frame> {
         self.frames
     }
 
-    /// Lets `seconds` pass, spread by the path's jitter.
+    /// Advances the time by `seconds`, varied by the path's jitter.
     pub(super) fn wait(&mut self, seconds: f64) {
         let spread = self.draw.log_normal(1.0, self.path.jitter);
-        // At least a microsecond, so that a capture with that resolution keeps the order.
+        // At least a microsecond, so that the order survives in a capture with that resolution.
         self.now += ((seconds * spread * 1e9) as i64).max(1000);
     }
 
-    /// Lets the time pass until the next message of `from` is seen: a round trip where the server
-    /// answers the client, the sender's own delay always.
+    /// Advances the time until the next message of `from` is seen: by the sender's own delay, plus a round trip if the
+    /// server answers the client.
     pub(super) fn turn(&mut self, from: Side, delay: f64) {
         let travel = if from == Side::Server && self.last_sender == Side::Client { self.path.round_trip } else { 0.0 };
         self.wait(travel + delay);
         self.last_sender = from;
     }
 
-    /// Records one transport segment whose checksum field is zero. Nothing is recorded when full.
+    /// Records one transport segment, whose checksum field must be zero. Records nothing if full.
     pub(super) fn emit(&mut self, from: Side, protocol: u8, segment: &mut [u8]) {
         if self.full() {
             return;
@@ -143,14 +143,14 @@ impl<'a> Recorder<'a> {
         self.emit(from, UDP, &mut segment);
     }
 
-    /// Records messages as UDP datagrams, one each; a lost one of the server is never seen.
+    /// Records messages as UDP datagrams, one each; lost datagrams of the server are not recorded.
     pub(super) fn play_datagrams(&mut self, messages: &[Message]) {
         for (place, message) in messages.iter().enumerate() {
             if self.full() {
                 return;
             }
             self.turn(message.from, message.delay);
-            // The first exchange always arrives: without it there would be no conversation.
+            // The first exchange always arrives: otherwise there would be no conversation.
             let lost = place > 1 && message.from == Side::Server && self.draw.chance(self.path.loss);
             if !lost {
                 self.datagram(message.from, &message.payload);

@@ -1,9 +1,9 @@
-//! Writes classic pcap files (draft-ietf-opsawg-pcap): a header of 24 bytes, then records of 16 bytes
-//! and the frame.
+//! Writes classic pcap files (draft-ietf-opsawg-pcap): a header of 24 bytes, then for each frame a record header of 16
+//! bytes and the frame.
 
 use std::io::{self, Write};
 
-/// Frames longer than this are not written by these generators; the snap length of the header.
+/// Snap length in the header; these generators write no longer frames.
 const SNAP_LENGTH: u32 = 65_535;
 
 /// The unit of a file's timestamps.
@@ -48,7 +48,7 @@ impl<W: Write> PcapWriter<W> {
     /// Any error of the underlying writer.
     pub(super) fn write(&mut self, at: i64, frame: &[u8]) -> io::Result<()> {
         let seconds = u32::try_from(at.div_euclid(1_000_000_000))
-            .map_err(|_| io::Error::other("a timestamp does not fit the 32 bits of seconds that pcap has"))?;
+            .map_err(|_| io::Error::other("a timestamp does not fit into pcap's 32 bits of seconds"))?;
         let mut fraction = at.rem_euclid(1_000_000_000) as u32;
         if self.resolution == Resolution::Microseconds {
             fraction /= 1000;
@@ -63,7 +63,7 @@ impl<W: Write> PcapWriter<W> {
         self.writer.write_all(frame)
     }
 
-    /// Flushes and gives the writer back.
+    /// Flushes and returns the writer.
     ///
     /// # Errors
     /// Any error of the underlying writer.

@@ -1,5 +1,4 @@
-//! Protocols in the clear: DNS (RFC 1035), NTP (RFC 5905), HTTP/1.1 (RFC 9112), SMTP (RFC 5321) and
-//! IRC (RFC 2812).
+//! Plaintext protocols: DNS (RFC 1035), NTP (RFC 5905), HTTP/1.1 (RFC 9112), SMTP (RFC 5321) and IRC (RFC 2812).
 
 use std::net::IpAddr;
 
@@ -7,7 +6,7 @@ use super::draw::Draw;
 use super::path::Message;
 use super::wire::Side;
 
-/// A domain name in labels.
+/// Encodes a domain name as labels.
 fn encoded_name(name: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for label in name.split('.') {
@@ -18,14 +17,14 @@ fn encoded_name(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// A query for `name` and its answer: `answers`, or "no such name" where there are none.
+/// Generates a query for `name` and its response with `answers`, or "no such name" if there are none.
 pub(super) fn dns_exchange(draw: &mut Draw, name: &str, answers: &[IpAddr]) -> Vec<Message> {
     let identification = draw.u16().to_be_bytes();
     let asked: u16 = if matches!(answers.first(), Some(IpAddr::V6(_))) { 28 } else { 1 };
     let mut question = encoded_name(name);
     question.extend(asked.to_be_bytes());
     question.extend([0, 1]);
-    // Most resolvers announce EDNS(0) (RFC 6891).
+    // Half of the queries announce EDNS(0) (RFC 6891).
     let extended = draw.chance(0.5);
     let additional: &[u8] = if extended { &[0, 0, 41, 0x04, 0xd0, 0, 0, 0, 0, 0, 0] } else { &[] };
     let count = u8::from(extended);
@@ -63,7 +62,7 @@ pub(super) fn dns_exchange(draw: &mut Draw, name: &str, answers: &[IpAddr]) -> V
     vec![Message::new(Side::Client, 0.0, query), Message::new(Side::Server, 0.002, answer)]
 }
 
-/// A client's request for the time and the answer.
+/// Generates a client's time request and the response.
 pub(super) fn ntp_exchange(draw: &mut Draw) -> Vec<Message> {
     let mut query = vec![0x23, 0, 6, 0xec];
     query.resize(40, 0);
@@ -75,7 +74,7 @@ pub(super) fn ntp_exchange(draw: &mut Draw) -> Vec<Message> {
     vec![Message::new(Side::Client, 0.0, query), Message::new(Side::Server, 0.000_1, answer)]
 }
 
-/// Clients' names for themselves; automated ones copy those of browsers.
+/// User agents; automated clients copy those of browsers.
 const AGENTS: [&str; 4] = [
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/84.0 Safari/537.36",
     "Mozilla/5.0 (X11; Linux x86_64; rv:79.0) Gecko/20100101 Firefox/79.0",
@@ -83,7 +82,8 @@ const AGENTS: [&str; 4] = [
     "Update-Agent/2.1",
 ];
 
-/// One request over HTTP and its answer with `length` bytes of content. `upload` bytes make it a POST.
+/// Generates an HTTP request and its response with `length` bytes of content. If `upload` is positive, the request is a
+/// POST with that many bytes.
 pub(super) fn http_exchange(draw: &mut Draw, host: &str, delay: f64, upload: usize, length: usize) -> Vec<Message> {
     let agent = draw.weighted(&[(0.4, AGENTS[0]), (0.3, AGENTS[1]), (0.2, AGENTS[2]), (0.1, AGENTS[3])]);
     let directory = draw.pick(&["images", "api", "static", "news", "update", "ads"]);
@@ -111,7 +111,7 @@ pub(super) fn http_exchange(draw: &mut Draw, host: &str, delay: f64, upload: usi
     vec![Message::new(Side::Client, delay, request), Message::new(Side::Server, think, answer)]
 }
 
-/// One mail handed to a server, which may refuse it.
+/// Generates a mail submission to a server, which may refuse it.
 pub(super) fn smtp_session(draw: &mut Draw, length: usize, refused: bool) -> Vec<Message> {
     let (server, client) = (format!("mx.{}.example", draw.word(6)), format!("{}.example", draw.word(8)));
     let mut messages = Vec::new();
@@ -146,7 +146,7 @@ pub(super) fn smtp_session(draw: &mut Draw, length: usize, refused: bool) -> Vec
     messages
 }
 
-/// A client that joins a channel, then takes part in `lines` exchanges there.
+/// Generates a client that joins a channel and takes part in `lines` exchanges.
 pub(super) fn irc_session(draw: &mut Draw, lines: usize, pause: f64) -> Vec<Message> {
     let (server, length) = ("irc.network.example", draw.between(5, 9));
     let nick = draw.word(length);

@@ -1,6 +1,5 @@
-//! QUIC version 1 and draft 29 as seen on the wire (RFC 9000, section 17): long headers with valid
-//! lengths while the connection is set up, then short headers. Contents are random, as they are to
-//! every reader without the keys.
+//! QUIC version 1 and draft 29 as seen on the wire (RFC 9000, section 17): long headers with valid lengths during
+//! connection setup, then short headers. Contents are random, as they appear to any reader without the keys.
 
 use super::draw::Draw;
 use super::path::Message;
@@ -15,12 +14,12 @@ pub(super) struct QuicConnection {
     version: u32,
     client_id: Vec<u8>,
     server_id: Vec<u8>,
-    /// What the client sends to before it knows the server's identifier.
+    /// Destination identifier used by the client until it knows the server's.
     first_id: Vec<u8>,
 }
 
 impl QuicConnection {
-    /// A connection with identifiers of plausible lengths; `draft` chooses draft 29.
+    /// Creates a connection with identifiers of plausible lengths; `draft` chooses draft 29.
     pub(super) fn new(draw: &mut Draw, draft: bool) -> Self {
         let client_length = draw.pick(&[0, 0, 3, 8]);
         Self {
@@ -31,7 +30,7 @@ impl QuicConnection {
         }
     }
 
-    /// A packet with a long header and `length` bytes of protected packet number and payload.
+    /// Builds a packet with a long header and `length` bytes of protected packet number and payload.
     fn long(&self, draw: &mut Draw, kind: u8, destination: &[u8], source: &[u8], length: usize) -> Vec<u8> {
         // The low four bits are under header protection.
         let mut bytes = vec![0xc0 | kind << 4 | draw.between(0, 15) as u8];
@@ -50,7 +49,7 @@ impl QuicConnection {
         bytes
     }
 
-    /// The datagrams that set the connection up; `datagram` is the length of full datagrams.
+    /// Generates the datagrams of connection setup; `datagram` is the length of full datagrams.
     pub(super) fn handshake(&self, draw: &mut Draw, datagram: usize) -> Vec<Message> {
         let overhead = 1 + 4 + 1 + self.first_id.len() + 1 + self.client_id.len() + 1 + 2;
         let initial = self.long(draw, INITIAL, &self.first_id, &self.client_id, datagram - overhead);
@@ -65,7 +64,7 @@ impl QuicConnection {
             let more = self.long(draw, HANDSHAKE, &self.client_id, &self.server_id, length);
             messages.push(Message::new(Side::Server, 0.000_1, more));
         }
-        // The client's acknowledgement and its Finished, padded where it repeats an Initial.
+        // The client's Finished, followed by its first request in a short-header packet.
         let mut finished = self.long(draw, HANDSHAKE, &self.server_id, &self.client_id, 78);
         let request = draw.between(40, 120);
         finished.extend(self.short(draw, Side::Client, request));
@@ -75,7 +74,7 @@ impl QuicConnection {
         messages
     }
 
-    /// A packet with a short header and `length` bytes after it.
+    /// Builds a packet with a short header followed by `length` bytes (at least 24).
     pub(super) fn short(&self, draw: &mut Draw, from: Side, length: usize) -> Vec<u8> {
         let id = if from == Side::Client { &self.server_id } else { &self.client_id };
         let mut bytes = vec![0x40 | draw.between(0, 63) as u8];

@@ -1,6 +1,5 @@
-//! The shape of what an application sends, before any protocol carries it: bursts with a direction, a
-//! size and a pause. Shapes of different categories overlap, as a video page also loads small files and
-//! a chat also sends pictures.
+//! The shape of what an application sends, before any protocol carries it: bursts with a direction, a size and a pause.
+//! Shapes of different categories overlap: a video page also loads small files, and a chat also sends pictures.
 
 use super::draw::Draw;
 use super::wire::Side;
@@ -14,13 +13,14 @@ pub(super) struct Burst {
     pub(super) delay: f64,
 }
 
-/// Share of flows that behave like another category than their own.
+/// Probability that a flow behaves like another category than its own.
 const DRIFT: f64 = 0.03;
 
-/// More bytes than this in one burst never fit the longest captured conversation.
+/// Maximum size of a burst; more never fits into the longest captured conversation.
 const LARGEST: usize = 60_000;
 
-/// The bursts of one flow. `pace` multiplies pauses and `scale` sizes: both belong to the capture.
+/// Draws the bursts of one flow. `pace` multiplies pauses and `scale` multiplies sizes; both are properties of the
+/// capture.
 pub(super) fn bursts(draw: &mut Draw, category: &str, application: &str, pace: f64, scale: f64) -> Vec<Burst> {
     let category = if draw.chance(DRIFT) { draw.pick(&["browsing", "chat", "filetrans", "video"]) } else { category };
     let mut bursts = match category {
@@ -54,7 +54,7 @@ fn browsing(draw: &mut Draw) -> Vec<Burst> {
     bursts
 }
 
-/// Short texts both ways, with long pauses and acknowledgements of delivery.
+/// Short texts both ways, with long pauses and delivery acknowledgements.
 fn chat(draw: &mut Draw) -> Vec<Burst> {
     let mut bursts = Vec::new();
     for _ in 0..draw.size(7.0, 0.6, 2, 30) {
@@ -66,7 +66,7 @@ fn chat(draw: &mut Draw) -> Vec<Burst> {
     bursts
 }
 
-/// A file one way in steady bursts, with small answers.
+/// A file in one direction in steady bursts, with small answers.
 fn transfer(draw: &mut Draw) -> Vec<Burst> {
     let sender = if draw.chance(0.55) { Side::Client } else { Side::Server };
     let mut bursts = vec![
@@ -80,7 +80,7 @@ fn transfer(draw: &mut Draw) -> Vec<Burst> {
     bursts
 }
 
-/// Segments of a film: a request, a large answer, a pause while it plays.
+/// Segments of a video: a request, a large answer, a pause during playback.
 fn streaming(draw: &mut Draw, application: &str) -> Vec<Burst> {
     let (request, segment, pause) = match application {
         "netflix" => (900.0, 22_000.0, 3.5),
@@ -98,9 +98,9 @@ fn streaming(draw: &mut Draw, application: &str) -> Vec<Burst> {
     bursts
 }
 
-/// Frames of a voice both ways at a steady pace.
+/// Voice frames in both directions at a steady pace.
 fn call(draw: &mut Draw) -> Vec<Burst> {
-    // A stream protocol gathers a few frames of a voice before it sends them.
+    // A stream protocol collects a few voice frames before it sends them.
     let frame = draw.size(640.0, 0.12, 300, 900);
     let interval = draw.pick(&[0.04, 0.08, 0.12]);
     (0..draw.size(22.0, 0.5, 6, 60))

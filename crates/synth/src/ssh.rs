@@ -1,12 +1,13 @@
-//! SSH (RFC 4253): banners, key exchange in the clear with real packet layout, then encrypted packets.
+//! SSH (RFC 4253): banners, plaintext key exchange with real packet layout, then encrypted packets.
 
 use super::draw::Draw;
 use super::path::Message;
 use super::wire::Side;
 
-/// A binary packet (RFC 4253, section 6) before encryption begins.
+/// Builds a binary packet (RFC 4253, section 6) before encryption begins.
 fn packet(draw: &mut Draw, payload: &[u8]) -> Vec<u8> {
-    // Length, padding length, payload and padding fill whole blocks of eight; at least four of padding.
+    // Length, padding length, payload and padding fill whole blocks of eight bytes, with at least four bytes of
+    // padding.
     let padding = (8 - (5 + payload.len() + 4) % 8) % 8 + 4;
     let mut bytes = ((1 + payload.len() + padding) as u32).to_be_bytes().to_vec();
     bytes.push(padding as u8);
@@ -15,12 +16,12 @@ fn packet(draw: &mut Draw, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A four-byte length and the content.
+/// Encodes a four-byte length and the content.
 fn string(content: &[u8]) -> Vec<u8> {
     [&(content.len() as u32).to_be_bytes()[..], content].concat()
 }
 
-/// SSH_MSG_KEXINIT with its ten lists of names.
+/// Builds an SSH_MSG_KEXINIT with its ten name lists.
 fn key_exchange_init(draw: &mut Draw, client: bool) -> Vec<u8> {
     let ciphers = if client {
         "chacha20-poly1305@openssh.com,aes128-ctr,aes192-ctr,aes256-ctr,aes128-gcm@openssh.com,aes256-gcm@openssh.com"
@@ -50,13 +51,13 @@ fn key_exchange_init(draw: &mut Draw, client: bool) -> Vec<u8> {
     packet(draw, &payload)
 }
 
-/// An encrypted packet with about `length` bytes of content.
+/// Builds an encrypted packet with about `length` bytes of content.
 pub(super) fn encrypted(draw: &mut Draw, length: usize) -> Vec<u8> {
-    // Blocks of eight and a tag of sixteen bytes.
+    // Blocks of eight bytes and a tag of sixteen.
     draw.bytes(4 + length.max(8).next_multiple_of(8) + 16)
 }
 
-/// Everything up to the authenticated session.
+/// Generates all messages up to the authenticated session.
 pub(super) fn handshake_messages(draw: &mut Draw) -> Vec<Message> {
     let client =
         draw.pick(&["SSH-2.0-OpenSSH_8.2p1", "SSH-2.0-OpenSSH_7.9p1 Debian-10", "SSH-2.0-WinSCP_release_5.17"]);

@@ -1,5 +1,5 @@
-//! TCP conversations (RFC 9293, with the options of RFC 7323 and RFC 2018): handshakes, segments and
-//! acknowledgements, loss seen from the client's side, and the ways to close.
+//! TCP conversations (RFC 9293, with the options of RFC 7323 and RFC 2018): handshakes, segments and acknowledgements,
+//! loss as seen from the client's side, and the ways to close.
 
 use super::draw::Draw;
 use super::path::{Message, Path, Recorder, System};
@@ -11,24 +11,24 @@ const RST: u8 = 0x04;
 const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
 
-/// Bytes that the timestamps option takes in every segment, with its padding.
+/// Number of bytes the timestamps option takes in every segment, including its padding.
 const TIMESTAMPS_LENGTH: usize = 12;
-/// A sender lets this many segments go before it waits for acknowledgements (RFC 6928).
+/// Number of segments a sender sends before it waits for acknowledgements (RFC 6928).
 const INITIAL_WINDOW: usize = 10;
 
-/// One end's state.
+/// The state of one end.
 struct End {
     /// Sequence number of the next byte it sends.
     next: u32,
-    /// Sequence number it expects from the other end.
+    /// Next sequence number expected from the other end.
     expected: u32,
     /// The window field, before scaling.
     window: u16,
     /// Offset of its timestamp clock in milliseconds.
     clock: u32,
-    /// The last timestamp that it saw of the other end.
+    /// The last timestamp received from the other end.
     echo: u32,
-    /// Segments received since its last acknowledgement.
+    /// Number of segments received since its last acknowledgement.
     unacknowledged: usize,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct TcpConversation<'a> {
 }
 
 impl<'a> TcpConversation<'a> {
-    /// A conversation that begins at `now` and is captured up to `budget` packets; nothing is sent yet.
+    /// Creates a conversation that starts at `now` and is captured up to `budget` packets; nothing is sent yet.
     pub(super) fn new(path: Path, draw: &'a mut Draw, now: i64, budget: usize) -> Self {
         let timestamps = path.client_system != System::Windows && path.server_system != System::Windows;
         let mut end = |system: System| End {
@@ -64,12 +64,12 @@ impl<'a> TcpConversation<'a> {
         Self { recorder: Recorder::new(path, draw, now, budget), ends, timestamps, segment_size }
     }
 
-    /// The random stream, for what is drawn between messages.
+    /// Returns the random stream, for choices between messages.
     pub(super) fn draw(&mut self) -> &mut Draw {
         self.recorder.draw
     }
 
-    /// The three-way handshake; a lossy path repeats the SYN from time to time.
+    /// Performs the three-way handshake; a lossy path occasionally repeats the SYN.
     pub(super) fn open(&mut self) {
         self.synchronise(Side::Client, SYN);
         if self.recorder.draw.chance(self.recorder.path.loss / 2.0) {
@@ -82,14 +82,13 @@ impl<'a> TcpConversation<'a> {
         self.advance(Side::Server, 1);
         self.recorder.turn(Side::Client, 0.000_05);
         for end in &mut self.ends {
-            // From here on the window is scaled, so the field holds another number.
+            // From here on the window is scaled, so the field contains another value.
             end.window = end.window.min(4096).wrapping_sub((end.clock % 512) as u16).max(256);
         }
         self.acknowledge(Side::Client);
     }
 
-    /// Takes up a conversation that has been going on since before the capture: a keep-alive pause is
-    /// over, and the first packet seen is data.
+    /// Continues a conversation that began before the capture, after an idle pause: the first packet seen is data.
     pub(super) fn resume(&mut self) {
         for end in &mut self.ends {
             end.echo = end.clock ^ 0x1234_5678;
@@ -97,7 +96,7 @@ impl<'a> TcpConversation<'a> {
         }
     }
 
-    /// A SYN that is answered with a reset.
+    /// Sends a SYN that is answered with a reset.
     pub(super) fn refused(&mut self) {
         self.synchronise(Side::Client, SYN);
         self.advance(Side::Client, 1);
@@ -107,7 +106,7 @@ impl<'a> TcpConversation<'a> {
         self.segment(Side::Server, RST | ACK, 0, &[], &[]);
     }
 
-    /// A SYN that nobody answers, repeated `times` times with doubled pauses.
+    /// Sends a SYN that is never answered, repeated `times` times with doubled pauses.
     pub(super) fn unanswered(&mut self, times: usize) {
         self.synchronise(Side::Client, SYN);
         for time in 0..times {
@@ -127,13 +126,13 @@ impl<'a> TcpConversation<'a> {
         }
     }
 
-    /// The frames so far: the conversation was refused or is not ended.
+    /// Returns the frames so far, of a conversation that was refused or is not closed.
     pub(super) fn stop(self) -> Vec<Frame> {
         self.recorder.into_frames()
     }
 
-    /// Ends the conversation in one of the ways that captures show, and gives its frames. A conversation
-    /// whose capture is full just stops.
+    /// Closes the conversation in one of the ways seen in captures, and returns its frames. A conversation whose
+    /// capture is full just stops.
     pub(super) fn finish(mut self) -> Vec<Frame> {
         let closer = if self.recorder.draw.chance(0.6) { Side::Client } else { Side::Server };
         match self.recorder.draw.weighted(&[(0.6, FIN), (0.15, RST), (0.25, 0)]) {
@@ -156,11 +155,11 @@ impl<'a> TcpConversation<'a> {
         self.recorder.into_frames()
     }
 
-    /// Sends one message in segments, with the acknowledgements and repetitions it causes.
+    /// Sends one message in segments, with the resulting acknowledgements and retransmissions.
     fn send(&mut self, from: Side, payload: &[u8]) {
         let receiver = from.other();
         let count = payload.len().div_ceil(self.segment_size);
-        // A server's segment that was lost before the capture: its number and content come later.
+        // A server's segment that was lost before the capture point: sequence number and content, retransmitted later.
         let mut missing: Option<(u32, &[u8])> = None;
         for (place, chunk) in payload.chunks(self.segment_size).enumerate() {
             if self.recorder.full() {
@@ -210,13 +209,13 @@ impl<'a> TcpConversation<'a> {
         }
     }
 
-    /// A bare acknowledgement of all that `from` received.
+    /// Sends a bare acknowledgement of everything that `from` received.
     fn acknowledge(&mut self, from: Side) {
         self.ends[from as usize].unacknowledged = 0;
         self.segment(from, ACK, self.ends[from as usize].next, &[], &[]);
     }
 
-    /// A repeated acknowledgement that tells what arrived after a hole (RFC 2018).
+    /// Sends a duplicate acknowledgement that reports what arrived after a hole (RFC 2018).
     fn selective_acknowledgement(&mut self, from: Side, left: u32, right: u32) {
         let mut option = vec![1, 1, 5, 10];
         option.extend(left.to_be_bytes());
@@ -224,13 +223,13 @@ impl<'a> TcpConversation<'a> {
         self.segment(from, ACK, self.ends[from as usize].next, &option, &[]);
     }
 
-    /// A SYN or SYN-ACK with the options of its end's system, in that system's order.
+    /// Sends a SYN or SYN-ACK with the options of the sender's system, in that system's order.
     fn synchronise(&mut self, from: Side, flags: u8) {
         let path = &self.recorder.path;
         let system = if from == Side::Client { path.client_system } else { path.server_system };
         let segment_size = ((path.mtu - path.network_header() - 20) as u16).to_be_bytes();
         let size = [2, 4, segment_size[0], segment_size[1]];
-        // A client offers timestamps when its system has them; a server answers what both have.
+        // A client offers timestamps if its system supports them; a server answers with them if both do.
         let offered = if from == Side::Client { system != System::Windows } else { self.timestamps };
         let mut options = Vec::with_capacity(24);
         options.extend(size);
@@ -256,14 +255,14 @@ impl<'a> TcpConversation<'a> {
         self.push(from, flags, self.ends[from as usize].next, &options, &[]);
     }
 
-    /// Moves the sequence number of `from` and what the other end expects.
+    /// Advances the sequence number of `from`, and what the other end expects.
     fn advance(&mut self, from: Side, count: u32) {
         let end = &mut self.ends[from as usize];
         end.next = end.next.wrapping_add(count);
         self.ends[from.other() as usize].expected = end.next;
     }
 
-    /// The ten bytes of the timestamps option.
+    /// Appends the ten bytes of the timestamps option.
     fn append_timestamps(&mut self, from: Side, options: &mut Vec<u8>) {
         let milliseconds = (self.recorder.now / 1_000_000) as u32;
         let value = self.ends[from as usize].clock.wrapping_add(milliseconds);
@@ -274,7 +273,7 @@ impl<'a> TcpConversation<'a> {
         self.ends[from.other() as usize].echo = value;
     }
 
-    /// A segment after the handshake: the negotiated options, then `more` of them.
+    /// Sends a segment after the handshake: the negotiated options, then the options `more`.
     fn segment(&mut self, from: Side, flags: u8, sequence: u32, more: &[u8], payload: &[u8]) {
         let mut options = Vec::new();
         if self.timestamps && flags & RST == 0 {
@@ -285,7 +284,7 @@ impl<'a> TcpConversation<'a> {
         self.push(from, flags, sequence, &options, payload);
     }
 
-    /// Records one segment; `options` fill whole words.
+    /// Records one segment; `options` must fill whole 32-bit words.
     fn push(&mut self, from: Side, flags: u8, sequence: u32, options: &[u8], payload: &[u8]) {
         let path = &self.recorder.path;
         let (source, destination) = match from {
@@ -305,7 +304,7 @@ impl<'a> TcpConversation<'a> {
         segment.extend_from_slice(options);
         segment.extend_from_slice(payload);
         if !payload.is_empty() {
-            // Data carries an acknowledgement too.
+            // Data segments also acknowledge.
             self.ends[from as usize].unacknowledged = 0;
         }
         self.recorder.emit(from, TCP, &mut segment);

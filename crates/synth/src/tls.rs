@@ -1,5 +1,5 @@
-//! TLS 1.2 and 1.3 as seen on the wire (RFC 5246, RFC 8446): hellos with the extensions and orders of
-//! several client libraries, the flights that follow, and application-data records.
+//! TLS 1.2 and 1.3 as seen on the wire (RFC 5246, RFC 8446): hellos with the extensions and orders of several client
+//! libraries, the subsequent flights, and application-data records.
 
 use super::certificate::certificate;
 use super::draw::Draw;
@@ -11,10 +11,10 @@ const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
 const APPLICATION_DATA: u8 = 23;
 
-/// The client's TLS library, as its hello shows it.
+/// The client's TLS library, as visible in its hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientLibrary {
-    /// A browser that greases (RFC 8701).
+    /// A browser that uses GREASE (RFC 8701).
     Chromium,
     /// A browser that does not.
     Firefox,
@@ -26,54 +26,54 @@ pub(super) enum ClientLibrary {
     Legacy,
 }
 
-/// What decides a handshake besides chance.
+/// What determines a handshake, other than chance.
 #[derive(Debug, Clone)]
 pub(super) struct TlsSettings {
     pub(super) library: ClientLibrary,
     pub(super) server_name: Option<String>,
-    /// The server takes TLS 1.3 when the client offers it.
+    /// Whether the server accepts TLS 1.3 if the client offers it.
     pub(super) modern_server: bool,
-    /// The ALPN protocols that the client offers.
+    /// The ALPN protocols offered by the client.
     pub(super) protocols: &'static [&'static str],
-    /// The client comes back to a server that it knows.
+    /// Whether the client resumes a session with a known server.
     pub(super) resumed: bool,
-    /// The cipher that the server prefers among those of TLS 1.3, by place.
+    /// Index of the cipher that the server prefers among those of TLS 1.3.
     pub(super) preferred_cipher: usize,
     /// Median length of the server's certificate flight under TLS 1.3, in bytes.
     pub(super) certificate_flight: f64,
 }
 
-/// A two-byte length and the content.
+/// Encodes a two-byte length and the content.
 fn with_length16(content: &[u8]) -> Vec<u8> {
     [&(content.len() as u16).to_be_bytes()[..], content].concat()
 }
 
-/// A three-byte length and the content.
+/// Encodes a three-byte length and the content.
 fn with_length24(content: &[u8]) -> Vec<u8> {
     [&(content.len() as u32).to_be_bytes()[1..], content].concat()
 }
 
-/// A one-byte length and the content.
+/// Encodes a one-byte length and the content.
 fn with_length8(content: &[u8]) -> Vec<u8> {
     [&[content.len() as u8][..], content].concat()
 }
 
-/// A handshake message.
+/// Builds a handshake message.
 fn handshake(kind: u8, body: &[u8]) -> Vec<u8> {
     [&[kind][..], &with_length24(body)].concat()
 }
 
-/// One record; `content` is at most 2^14 + 256 bytes.
+/// Builds a record; `content` is at most 2^14 + 256 bytes.
 fn record(kind: u8, version: u16, content: &[u8]) -> Vec<u8> {
     [&[kind][..], &version.to_be_bytes(), &with_length16(content)].concat()
 }
 
-/// A greased value: both bytes alike, with 0xa as their low halves.
+/// Draws a GREASE value: two equal bytes, with 0xa as their low halves.
 fn grease(draw: &mut Draw) -> u16 {
     0x0a0a + 0x1010 * draw.between(0, 15) as u16
 }
 
-/// Values as a list of two-byte numbers.
+/// Encodes values as a list of two-byte numbers.
 fn list16(values: &[u16]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_be_bytes()).collect()
 }
@@ -84,7 +84,7 @@ impl ClientLibrary {
         self != Self::Legacy
     }
 
-    /// Its cipher suites, in its order.
+    /// Returns its cipher suites, in its order.
     fn cipher_suites(self) -> &'static [u16] {
         match self {
             Self::Chromium => &[
@@ -108,7 +108,7 @@ impl ClientLibrary {
     }
 }
 
-/// The record with the client's first message.
+/// Builds the record with the client's first message.
 pub(super) fn client_hello(draw: &mut Draw, settings: &TlsSettings) -> Vec<u8> {
     let library = settings.library;
     let greasing = library == ClientLibrary::Chromium;
@@ -186,7 +186,7 @@ pub(super) fn client_hello(draw: &mut Draw, settings: &TlsSettings) -> Vec<u8> {
     }
     let length: usize = extensions.iter().map(|extension| 4 + extension.1.len()).sum();
     if settings.resumed && library.modern() && settings.modern_server {
-        // A pre-shared key is the last extension (RFC 8446, section 4.2.11).
+        // A pre-shared key must be the last extension (RFC 8446, section 4.2.11).
         let mut identity = with_length16(&draw.bytes(176));
         draw.append(&mut identity, 4);
         let binder = with_length8(&draw.bytes(32));
@@ -204,7 +204,7 @@ pub(super) fn client_hello(draw: &mut Draw, settings: &TlsSettings) -> Vec<u8> {
     record(HANDSHAKE, 0x0301, &handshake(1, &body))
 }
 
-/// The server's hello as a handshake message.
+/// Builds the server's hello as a handshake message.
 fn server_hello(draw: &mut Draw, settings: &TlsSettings, modern: bool) -> Vec<u8> {
     let mut body = vec![0x03, 0x03];
     draw.append(&mut body, 32);
@@ -228,7 +228,7 @@ fn server_hello(draw: &mut Draw, settings: &TlsSettings, modern: bool) -> Vec<u8
     handshake(2, &body)
 }
 
-/// Application data (or encrypted handshake messages) of `length` bytes of content, in records.
+/// Builds application data (or encrypted handshake messages) of `length` bytes of content, in records.
 pub(super) fn application_data(draw: &mut Draw, length: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(length + 64);
     let mut left = length.max(1);
@@ -242,7 +242,7 @@ pub(super) fn application_data(draw: &mut Draw, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// The record that ends a connection: an alert, which TLS 1.3 disguises as application data.
+/// Builds the record that closes a connection: an alert, which TLS 1.3 disguises as application data.
 pub(super) fn close_notify(draw: &mut Draw, modern: bool) -> Vec<u8> {
     if modern {
         return application_data(draw, 2);
@@ -251,7 +251,7 @@ pub(super) fn close_notify(draw: &mut Draw, modern: bool) -> Vec<u8> {
     record(ALERT, 0x0303, &content)
 }
 
-/// All messages of a handshake, the client's last flight included.
+/// Generates all messages of a handshake, including the client's last flight.
 pub(super) fn handshake_messages(draw: &mut Draw, settings: &TlsSettings) -> Vec<Message> {
     let hello = client_hello(draw, settings);
     let mut messages = vec![Message::new(Side::Client, 0.000_5, hello)];
@@ -265,7 +265,7 @@ pub(super) fn handshake_messages(draw: &mut Draw, settings: &TlsSettings) -> Vec
         } else {
             draw.size(settings.certificate_flight, 0.06, 700, 7000)
         };
-        // Some servers put each handshake message into a record of its own.
+        // Some servers put each handshake message into its own record.
         if settings.preferred_cipher == 1 {
             flight.extend(application_data(draw, 42));
             flight.extend(application_data(draw, length));

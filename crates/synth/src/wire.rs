@@ -1,9 +1,9 @@
-//! Frames as they lie on the wire: Ethernet (with an 802.1Q tag or without) or raw IP, IPv4
-//! (RFC 791) or IPv6 (RFC 8200), with checksums as RFC 1071 defines them.
+//! Frames on the wire: Ethernet (with or without an 802.1Q tag) or raw IP, IPv4 (RFC 791) or IPv6 (RFC 8200), with
+//! checksums as defined by RFC 1071.
 
 use std::net::IpAddr;
 
-/// Who sends: the side that opened the conversation, or the other.
+/// The sender: the side that opened the conversation, or the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     /// Opened the conversation; the capture is taken next to it.
@@ -13,7 +13,7 @@ pub(super) enum Side {
 }
 
 impl Side {
-    /// The other side.
+    /// Returns the other side.
     pub(super) fn other(self) -> Self {
         match self {
             Self::Client => Self::Server,
@@ -25,14 +25,14 @@ impl Side {
 /// The bytes before the IP header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Link {
-    /// Ethernet II, with an 802.1Q tag of this VLAN where given.
+    /// Ethernet II, with an 802.1Q tag of this VLAN if given.
     Ethernet(Option<u16>),
     /// Nothing: captured on a tunnel interface.
     RawIp,
 }
 
 impl Link {
-    /// The link type of a pcap file's header (LINKTYPE_ETHERNET, LINKTYPE_RAW).
+    /// Returns the link type for a pcap file's header (LINKTYPE_ETHERNET, LINKTYPE_RAW).
     pub(super) fn link_type(self) -> u32 {
         match self {
             Self::Ethernet(_) => 1,
@@ -48,7 +48,7 @@ pub(super) struct Endpoint {
     pub(super) port: u16,
     /// Link-layer address; for the server, that of the gateway.
     pub(super) hardware: [u8; 6],
-    /// Time to live as it arrives at the capture.
+    /// Time to live on arrival at the capture.
     pub(super) ttl: u8,
     /// The DSCP and ECN byte.
     pub(super) service: u8,
@@ -63,7 +63,7 @@ pub(super) struct Frame {
     pub(super) bytes: Vec<u8>,
     /// Where the IP header begins in `bytes`.
     pub(super) network_offset: usize,
-    /// Who sent it.
+    /// The sender.
     pub(super) from: Side,
 }
 
@@ -74,7 +74,7 @@ pub(super) const UDP: u8 = 17;
 /// Ethernet frames are at least this long without the frame check sequence.
 const ETHERNET_MINIMUM: usize = 60;
 
-/// Adds big-endian 16-bit words to a running ones' complement sum; an odd last byte counts as high.
+/// Adds big-endian 16-bit words to a running ones' complement sum; an odd last byte counts as a high byte.
 fn sum_words(mut sum: u32, bytes: &[u8]) -> u32 {
     let mut words = bytes.chunks_exact(2);
     for word in &mut words {
@@ -88,8 +88,8 @@ fn sum_words(mut sum: u32, bytes: &[u8]) -> u32 {
     sum
 }
 
-/// The checksum of a transport segment with its pseudo-header (RFC 9293, 768, 8200 section 8.1). The
-/// segment's checksum field must be zero.
+/// Computes the checksum of a transport segment with its pseudo-header (RFC 9293, 768, 8200 section 8.1). The segment's
+/// checksum field must be zero.
 fn transport_checksum(source: IpAddr, destination: IpAddr, protocol: u8, segment: &[u8]) -> u16 {
     let mut sum = 0;
     for address in [source, destination] {
@@ -105,14 +105,14 @@ fn transport_checksum(source: IpAddr, destination: IpAddr, protocol: u8, segment
     if protocol == UDP && checksum == 0 { 0xffff } else { checksum }
 }
 
-/// Updates a checksum after one 16-bit word under it changed (RFC 1624, equation 3).
+/// Updates a checksum after a change of one 16-bit word that it covers (RFC 1624, equation 3).
 pub(super) fn updated_checksum(checksum: u16, old: u16, new: u16) -> u16 {
     let sum = u32::from(!checksum) + u32::from(!old) + u32::from(new);
     let sum = (sum & 0xffff) + (sum >> 16);
     !(((sum & 0xffff) + (sum >> 16)) as u16)
 }
 
-/// The IP packet around a transport segment whose checksum field (at `checksum_offset`) is zero.
+/// Builds the IP packet around a transport segment whose checksum field (at `checksum_offset`) is zero.
 fn ip_packet(
     source: &Endpoint,
     destination: &Endpoint,
@@ -151,7 +151,7 @@ fn ip_packet(
     packet
 }
 
-/// The frame around a transport segment, and where its IP header begins.
+/// Builds the frame around a transport segment, and returns it with the offset of its IP header.
 pub(super) fn frame(
     link: Link,
     source: &Endpoint,
@@ -176,8 +176,8 @@ pub(super) fn frame(
     (bytes, network_offset)
 }
 
-/// Pads a frame that came over the wire to the shortest that Ethernet carries. Frames of the capturing
-/// host itself are seen before its card pads them.
+/// Pads a frame received from the wire to Ethernet's minimum length. Frames sent by the capturing host are captured
+/// before the network card pads them.
 pub(super) fn pad_to_minimum(bytes: &mut Vec<u8>) {
     if bytes.len() < ETHERNET_MINIMUM {
         bytes.resize(ETHERNET_MINIMUM, 0);
