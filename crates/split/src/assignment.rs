@@ -1,37 +1,37 @@
-//! Whole groups of which some have several classes become folds: one after the other, each to the fold where it
-//! leaves the class proportions closest to those wanted; then single groups move as long as that improves.
+//! Assigns whole groups, some of which have several classes, to folds: one after the other, each to the fold where it
+//! brings the class proportions closest to the target; then single groups move as long as that helps.
 
 use super::draw::Group;
 
-/// Improvement ends here even if groups could still move; each pass looks at every group once.
+/// Maximum number of improvement passes, even if groups could still move; each pass visits every group once.
 const IMPROVEMENT_PASSES: usize = 100;
 
-/// What an assignment should look like. Parts are numbers from 0.
+/// The target of an assignment. Parts are numbered from 0.
 pub(super) struct Goal {
-    /// Flows wanted, by part and class.
+    /// Target number of flows, by part and class.
     pub targets: Vec<Vec<f64>>,
-    /// For each class the parts that should have some of its flows.
+    /// For each class, the parts that should contain some of its flows.
     pub required: Vec<Vec<usize>>,
-    /// The parts, from the one that is given a group first when several are equally good.
+    /// The parts in order of preference, for ties.
     pub preference: Vec<usize>,
 }
 
-/// Which part each group has, with the sums that tell how good that is.
+/// The part of each group, with the sums needed to rate the assignment.
 pub(super) struct Assignment<'a> {
     groups: &'a [&'a Group<'a>],
     goal: &'a Goal,
-    /// The part of each group, none yet at first.
+    /// The part of each group; `None` until assigned.
     parts: Vec<Option<usize>>,
-    /// Flows by part and class.
+    /// Number of flows by part and class.
     counts: Vec<Vec<usize>>,
-    /// Groups of each class.
+    /// Number of groups of each class.
     class_groups: Vec<usize>,
-    /// Flows of each class.
+    /// Number of flows of each class.
     class_sizes: Vec<f64>,
 }
 
 impl<'a> Assignment<'a> {
-    /// Gives every group a part; `groups` should come from the largest to the smallest.
+    /// Assigns every group to a part; `groups` should be sorted from largest to smallest.
     pub(crate) fn new(groups: &'a [&'a Group<'a>], goal: &'a Goal) -> Self {
         let classes = goal.required.len();
         let mut assignment = Self {
@@ -49,12 +49,12 @@ impl<'a> Assignment<'a> {
         assignment
     }
 
-    /// The part of each group.
+    /// Returns the part of each group.
     pub(crate) fn parts(&self) -> Vec<usize> {
         self.parts.iter().map(|part| part.expect("every group was assigned")).collect()
     }
 
-    /// Flows of a class in a part.
+    /// Returns the number of flows of a class in a part.
     pub(crate) fn count(&self, part: usize, class: usize) -> usize {
         self.counts[part][class]
     }
@@ -68,7 +68,7 @@ impl<'a> Assignment<'a> {
             }
             let mut best: Option<(usize, f64, usize)> = None;
             for &part in &self.goal.preference {
-                // How many parts could no longer get the group's classes.
+                // The number of parts that could no longer get the group's classes.
                 let lost: usize = (0..group.counts.len())
                     .filter(|&class| group.counts[class] > 0)
                     .map(|class| self.missing(class, part).saturating_sub(unassigned[class]))
@@ -85,8 +85,8 @@ impl<'a> Assignment<'a> {
         }
     }
 
-    /// Moves single groups while that lets more parts have their classes, or brings the proportions
-    /// closer without losing any.
+    /// Moves single groups while that lets more parts have their classes, or brings the proportions closer to the
+    /// target without losing any.
     fn improve(&mut self) {
         for _ in 0..IMPROVEMENT_PASSES {
             let mut moved = false;
@@ -117,7 +117,7 @@ impl<'a> Assignment<'a> {
         }
     }
 
-    /// Puts a group into a part, or takes it out.
+    /// Puts a group into a part, or removes it.
     fn put(&mut self, index: usize, part: Option<usize>) {
         let group = self.groups[index];
         if let Some(old) = self.parts[index] {
@@ -133,8 +133,8 @@ impl<'a> Assignment<'a> {
         self.parts[index] = part;
     }
 
-    /// By how much the squared relative distance from the targets grows when the group enters (or leaves)
-    /// the part.
+    /// Returns by how much the squared relative distance from the targets grows if the group enters (or leaves) the
+    /// part.
     fn change(&self, group: &Group<'_>, part: usize, enters: bool) -> f64 {
         let mut change = 0.0;
         for (class, &own) in group.counts.iter().enumerate().filter(|(_, own)| **own > 0) {
@@ -145,12 +145,13 @@ impl<'a> Assignment<'a> {
         change
     }
 
-    /// Required parts without the class, if a group of it entered `part`.
+    /// Returns how many required parts would lack the class if a group of it entered `part`.
     fn missing(&self, class: usize, part: usize) -> usize {
         self.goal.required[class].iter().filter(|&&other| other != part && self.counts[other][class] == 0).count()
     }
 
-    /// Required parts without a class, over the classes of the group: the others do not change with it.
+    /// Returns how many required parts lack a class, summed over the group's classes; the others do not depend on the
+    /// group.
     fn total_missing(&self, group: &Group<'_>) -> usize {
         (0..group.counts.len())
             .filter(|&class| group.counts[class] > 0)
@@ -159,7 +160,7 @@ impl<'a> Assignment<'a> {
     }
 }
 
-/// How many of the groups have flows of each class.
+/// Returns how many of the groups contain flows of each class.
 pub(super) fn groups_of_classes(groups: &[&Group<'_>], classes: usize) -> Vec<usize> {
     (0..classes).map(|class| groups.iter().filter(|group| group.counts[class] > 0).count()).collect()
 }

@@ -1,5 +1,5 @@
-//! Splits between datasets: a model trains on the flows of some and is tested on those of others. With several datasets
-//! a flow's capture is named `<dataset>/<path>`, so the name says which one it is from.
+//! Splits between datasets: models train on the flows of some datasets and are tested on those of others. With several
+//! datasets, a flow's capture is named `<dataset>/<path>`, so the name identifies the dataset.
 
 use rand::seq::SliceRandom;
 
@@ -7,13 +7,13 @@ use super::{Flows, Fractions, Part, Split, SplitError};
 use etcbench_dataset::FlowProvenance;
 use etcbench_storage::{declarative, seed};
 
-/// Flows that training needs of every class: one to fit on and one to validate on.
+/// Number of flows that training needs of every class: one to fit on and one to validate on.
 pub(super) const TRAINING_FLOWS: usize = 2;
 
-/// Whether each flow is of one of the datasets to test on.
+/// Returns whether each flow belongs to one of the datasets to test on.
 ///
 /// # Errors
-/// A dataset that no flow is from, and no dataset to train on.
+/// A dataset without flows, or no dataset to train on.
 pub(super) fn tested(provenance: &[FlowProvenance], test_datasets: &[String]) -> Result<Vec<bool>, SplitError> {
     let dataset = |flow: &FlowProvenance| flow.capture.split_once('/').map_or("", |(dataset, _)| dataset).to_owned();
     let of: Vec<String> = provenance.iter().map(dataset).collect();
@@ -23,17 +23,17 @@ pub(super) fn tested(provenance: &[FlowProvenance], test_datasets: &[String]) ->
     let problem = |problem: String| SplitError::Options { key: "test_datasets", problem };
     if let Some(unknown) = test_datasets.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(problem(format!(
-            "no flow is from `{unknown}`{}; name one of the experiment's datasets, of which there are two at least",
+            "no flow is from `{unknown}`{}; name one of the experiment's datasets, of which there must be at least two",
             declarative::did_you_mean(unknown, known.iter().copied())
         )));
     }
     if known.len() == test_datasets.len() {
-        return Err(problem("names every dataset, so that none is left to train on".to_owned()));
+        return Err(problem("names every dataset, so none is left to train on".to_owned()));
     }
     Ok(of.iter().map(|dataset| test_datasets.contains(dataset)).collect())
 }
 
-/// Tests on the flows of `test_datasets`; of the others each class gives some to validate on, at random.
+/// Tests on the flows of `test_datasets`; some of each class's other flows, drawn at random, are used for validation.
 pub(super) fn by_dataset(
     flows: &Flows<'_>,
     fractions: Fractions,

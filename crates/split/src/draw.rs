@@ -1,20 +1,21 @@
-//! Whole groups drawn at random: which groups of every class are tested (or validated), and which fold each is in.
+//! Draws whole groups at random: which groups of every class are tested (or validated), and which fold each is in.
 //!
-//! A class that shares no group with another one is drawn on its own. Its groups are dealt at random into bins whose
-//! sizes are as even as the groups allow, and one bin is drawn. Consecutive seeds take the bins in turn and then deal
-//! anew, so that every group is drawn equally often whatever its size, and two seeds differ even where there is little
-//! to draw from. What holds of the drawn part:
+//! A class that shares no group with another one is drawn separately. Its groups are distributed at random over bins
+//! whose sizes are as even as the groups allow, and one bin is drawn. Consecutive seeds draw the bins in turn and then
+//! redistribute the groups, so that every group is drawn equally often whatever its size, and two seeds differ even if
+//! there is little to draw from. Guarantees for the drawn part:
 //!
-//! - A group that is more than [`Share::most`] of a class is never drawn; it stays on the other side.
-//! - Several groups drawn together have at most twice the share that was asked for; one group alone may have more, up
-//!   to that bound. There is no lower bound: a small capture is drawn as often as a large one.
+//! - A group with more than [`Share::most`] of a class is never drawn; it stays on the other side.
+//! - Several groups drawn together have at most twice the wanted share; a single group may have more, up to
+//!   [`Share::most`]. There is no lower bound: a small capture is drawn as often as a large one.
 //!
-//! - Of a class with enough groups as many stay as [`Share::keep`] says.
+//! - Of a class with enough groups, at least [`Share::keep`] are not drawn.
 //!
-//! Classes that share groups are drawn together: the groups come in a random order, and each is drawn if one of its
-//! classes has none yet or all have room for it; the search goes back where that leaves a class on one side only. Here
-//! the upper bound holds of all that is drawn of a class. Where no choice holds it, it falls away, and `keep` with it; a
-//! class on one side only is an error. How often a group is drawn then depends on what else its classes have.
+//! Classes that share groups are drawn together: the groups are visited in random order, and each is drawn if one of
+//! its classes has none yet or all have room for it; the search backtracks if that leaves a class on one side only.
+//! Here the upper bound applies to everything drawn of a class. If no choice satisfies it, it is dropped, together with
+//! `keep`; a class on one side only is an error. How often a group is drawn then depends on the other groups of its
+//! classes.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -25,38 +26,38 @@ use rand::seq::SliceRandom;
 
 use etcbench_storage::seed;
 
-/// Orders of shared groups that are tried, and how many steps the search takes in each.
+/// Number of orders of shared groups to try, and maximum number of search steps in each.
 const ORDERS: u64 = 8;
 const STEPS: usize = 200_000;
 
-/// The flows that stay together.
+/// Flows that stay together.
 pub(super) struct Group<'a> {
     pub name: Cow<'a, str>,
     pub rows: Vec<usize>,
-    /// Flows by class.
+    /// Number of flows by class.
     pub counts: Vec<usize>,
 }
 
-/// How much of each class is drawn, as shares of its flows.
+/// How much of each class to draw, as fractions of its flows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Share {
-    /// What was asked for, at most a half.
+    /// The wanted fraction, at most a half.
     pub wanted: f64,
-    /// The most, at least a half.
+    /// The maximum fraction, at least a half.
     pub most: f64,
-    /// How many groups of a class are not to be drawn; one less than it has where it has no more than that.
+    /// Number of groups of a class that must not be drawn; one less than the class has if it has no more than this.
     pub keep: usize,
-    /// Whether a class may go without where shared groups leave no choice.
+    /// Whether a class may be skipped if shared groups leave no choice.
     pub optional: bool,
 }
 
-/// Classes that are connected by shared groups, and their groups as places in the list of all.
+/// Classes that are connected by shared groups, and the indices of their groups.
 pub(super) struct Component {
     pub classes: Vec<usize>,
     pub groups: Vec<usize>,
 }
 
-/// The connected classes that have groups, by their first class.
+/// Returns the connected components of classes that have groups, ordered by their first class.
 pub(super) fn components(groups: &[&Group<'_>], classes: usize) -> Vec<Component> {
     // The lowest class that each class is connected to.
     let mut lowest: Vec<usize> = (0..classes).collect();
@@ -84,8 +85,8 @@ pub(super) fn components(groups: &[&Group<'_>], classes: usize) -> Vec<Component
     found.into_values().collect()
 }
 
-/// Whether each group is drawn. Of every class with two or more groups some are drawn and some not; a class with one
-/// keeps it. The error is the class for which there is no such choice.
+/// Returns whether each group is drawn. Of every class with two or more groups, some are drawn and some not; the only
+/// group of a class is not drawn. The error is the class for which no such choice exists.
 pub(super) fn draw(
     groups: &[&Group<'_>],
     class_names: &[String],
@@ -114,10 +115,10 @@ pub(super) fn draw(
     Ok(drawn)
 }
 
-/// The places of the groups that are drawn; none of a single group.
+/// Returns the indices of the drawn groups; empty for a single group.
 fn draw_of_one_class(sizes: &[usize], share: Share, purpose: &str, seed: u64) -> Vec<usize> {
     let total = sizes.iter().sum::<usize>() as f64;
-    // At most one group is larger than a half, so two groups leave one to draw.
+    // At most one group is larger than half the class, so of two groups at least one can be drawn.
     let eligible: Vec<usize> =
         (0..sizes.len()).filter(|&group| sizes.len() > 1 && sizes[group] as f64 <= share.most * total).collect();
     let own: Vec<usize> = eligible.iter().map(|&group| sizes[group]).collect();
@@ -125,7 +126,7 @@ fn draw_of_one_class(sizes: &[usize], share: Share, purpose: &str, seed: u64) ->
     if own.is_empty() {
         return Vec::new();
     }
-    // One bin is drawn and every other has a group that stays, beside those that are too large.
+    // One bin is drawn; every other bin contains a group that stays, in addition to the groups that are too large.
     let fewest = (share.keep + 1).saturating_sub(sizes.len() - own.len()).clamp(1, own.len());
     let bins = ((flows / (share.wanted * total)).round() as usize).clamp(fewest, own.len());
     let (round, turn) = (seed / bins as u64, (seed % bins as u64) as usize);
@@ -133,13 +134,13 @@ fn draw_of_one_class(sizes: &[usize], share: Share, purpose: &str, seed: u64) ->
     eligible.into_iter().zip(dealt).filter(|(_, bin)| *bin == turn).map(|(group, _)| group).collect()
 }
 
-/// A bin for each of at least `bins` groups, none left empty: the largest first, each to a bin drawn among those that
-/// it does not lift over the mean, or to the emptiest. So a bin of several groups has at most twice the mean.
+/// Distributes at least `bins` groups over bins, none of them empty: the largest first, each to a random bin among
+/// those that stay within the mean, or else to the emptiest. So a bin of several groups has at most twice the mean.
 pub(super) fn deal(sizes: &[usize], bins: usize, purpose: &str, seed: u64) -> Vec<usize> {
     let mut generator = seed::generator(seed, purpose);
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.shuffle(&mut generator);
-    // Stable: the shuffle decides between groups of one size.
+    // Stable sort: the shuffle decides between groups of equal size.
     order.sort_by_key(|&group| Reverse(sizes[group]));
     let mean = sizes.iter().sum::<usize>() as f64 / bins as f64;
     let mut loads = vec![0; bins];
@@ -161,7 +162,7 @@ pub(super) fn deal(sizes: &[usize], bins: usize, purpose: &str, seed: u64) -> Ve
     bin_of
 }
 
-/// Draws groups of classes that share some. `classes` are those of the groups.
+/// Draws groups of classes that share some. `classes` are the classes of these groups.
 fn draw_shared(
     groups: &[&Group<'_>],
     classes: &[usize],
@@ -207,10 +208,10 @@ fn draw_shared(
 
 /// A search for groups to draw, in a given order.
 struct Search<'a> {
-    /// Flows by group and class.
+    /// Number of flows by group and class.
     counts: &'a [Vec<usize>],
     totals: &'a [usize],
-    /// Flows to draw of each class, the most, and the most groups.
+    /// For each class, the wanted and the maximum number of flows, and the maximum number of groups.
     wanted: &'a [f64],
     most: &'a [usize],
     most_groups: &'a [usize],
@@ -224,7 +225,7 @@ enum Found {
     TooLong,
 }
 
-/// What is drawn so far of each class, and its flows in groups that are not decided on.
+/// What is drawn so far of each class, and its flows in undecided groups.
 struct State {
     drawn: Vec<usize>,
     drawn_groups: Vec<usize>,
@@ -232,12 +233,12 @@ struct State {
 }
 
 impl Search<'_> {
-    /// Decides on one group after the other, its preferred part first; where a class could no longer get what it must
-    /// have, the last decision that has an alternative is taken back.
+    /// Decides on one group after the other, the preferred option first; if a class could no longer get what it
+    /// requires, the last decision with an untried alternative is reversed.
     fn run(&self, order: &[usize]) -> Found {
         let none = vec![0; self.totals.len()];
         let mut state = State { drawn: none.clone(), drawn_groups: none, left: self.totals.to_vec() };
-        // For each decided group whether it is drawn, and whether the alternative is still to be tried.
+        // For each decided group, whether it is drawn, and whether the alternative is still untried.
         let mut decisions: Vec<(bool, bool)> = Vec::with_capacity(order.len());
         let mut forced: Option<bool> = None;
         for _ in 0..STEPS.max(4 * order.len()) {
@@ -250,7 +251,7 @@ impl Search<'_> {
                 (true, true) => {
                     Some(forced.map_or_else(|| (self.prefers(group, &state), true), |taken| (taken, false)))
                 }
-                // What is forced was possible when its alternative was decided on, and is still.
+                // A forced option was possible when its alternative was chosen, and still is.
                 (false, false) => None,
                 (take, _) => Some((take, false)),
             };

@@ -1,10 +1,10 @@
-//! Split files: CSV with a line per flow (and seed and fold), so that others can train and measure on the same
-//! flows, with this program or another.
+//! Split files: CSV with a line per flow (and seed and fold), so that others can train and evaluate on the same flows,
+//! with this program or another.
 //!
-//! A flow's id is its capture's path within the dataset's folder and its number among the capture's flows in
-//! the order of first packets. That is the same on every machine with the same captures and `[flow]` options.
-//! Endpoints and start time are there for other programs; on reading they are compared where they are
-//! there, so that a split of flows that were cut differently is noticed.
+//! A flow's id consists of its capture's path within the dataset's folder and its number among the capture's flows in
+//! the order of first packets. It is the same on every machine with the same captures and `[flow]` options. Endpoints
+//! and start time are included for other programs; if present, they are compared on reading, so that a split of
+//! differently assembled flows is detected.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -23,19 +23,19 @@ pub(super) fn error(path: &Path, problem: impl std::fmt::Display) -> SplitError 
     SplitError::File { path: path.display().to_string(), problem: problem.to_string() }
 }
 
-/// Writes which part each flow of `features` has, in the order of flow ids.
+/// Writes which part each flow of `features` is in, in the order of flow ids.
 ///
 /// # Errors
-/// A split that leaves out flows of `features`, or any error of the file system.
+/// A split that omits flows of `features`, or any error of the file system.
 pub fn write_split(path: &Path, features: &FeatureSet, split: &Split) -> Result<(), SplitError> {
     write(path, features, &[(None, split)])
 }
 
-/// Writes several splits of `features`, each with its seed and its fold (from 0; repeats count on), one after
-/// the other.
+/// Writes several splits of `features` one after the other, each with its seed and its fold (from 0; numbering
+/// continues over repeats).
 ///
 /// # Errors
-/// Like [`write_split`].
+/// Those of [`write_split`].
 pub fn write_splits(path: &Path, features: &FeatureSet, splits: &[(u64, usize, &Split)]) -> Result<(), SplitError> {
     let splits: Vec<_> = splits.iter().map(|&(seed, fold, split)| (Some((seed, fold)), split)).collect();
     write(path, features, &splits)
@@ -87,7 +87,7 @@ fn write(path: &Path, features: &FeatureSet, splits: &[Named<'_>]) -> Result<(),
     write_whole_with(path, |file| fill(file).map_err(std::io::Error::other)).map_err(|problem| error(path, problem))
 }
 
-/// The values of [`IDENTITY`].
+/// Returns the values of [`IDENTITY`].
 pub(super) fn identity(flow: &FlowProvenance) -> [String; 5] {
     let transport = match flow.five_tuple.transport {
         Transport::Tcp => "tcp",
@@ -102,25 +102,25 @@ pub(super) fn identity(flow: &FlowProvenance) -> [String; 5] {
     ]
 }
 
-/// Reads a file of one split of exactly the flows of `features`.
+/// Reads a file with one split of exactly the flows of `features`.
 ///
 /// # Errors
-/// Like [`read_splits`], and a file of several splits.
+/// Those of [`read_splits`], and a file with several splits.
 pub fn read_split(path: &Path, features: &FeatureSet) -> Result<Split, SplitError> {
     let mut splits = read_splits(path, features, 0)?;
     match (splits.pop(), splits.len()) {
         (Some(split), 0) => Ok(split),
-        (_, others) => Err(error(path, format!("it has {} folds where one split is expected", others + 1))),
+        (_, others) => Err(error(path, format!("it has {} folds, but one split was expected", others + 1))),
     }
 }
 
-/// Reads the splits of exactly the flows of `features`, fold by fold. A file with a `seed` column gives those
-/// of `seed`; one without gives the same for every seed.
+/// Reads the splits of exactly the flows of `features`, fold by fold. From a file with a `seed` column, those of `seed`
+/// are returned; a file without one applies to every seed.
 ///
 /// # Errors
-/// A file that is not a split file or has no split for the seed; flow ids that are unknown, missing, there
-/// twice, or of flows with other endpoints or another start (each counted, with the first of them); a split
-/// with nothing to train or to test on.
+/// A file that is not a split file or has no split for the seed; flow ids that are unknown, missing or duplicated, or
+/// whose flows have different endpoints or start times (each counted, with the first one); a split with nothing to
+/// train or to test on.
 pub fn read_splits(path: &Path, features: &FeatureSet, seed: u64) -> Result<Vec<Split>, SplitError> {
     let mut reader = csv::Reader::from_path(path).map_err(|problem| error(path, problem))?;
     let header = reader.headers().map_err(|problem| error(path, problem))?.clone();
@@ -146,7 +146,7 @@ pub fn read_splits(path: &Path, features: &FeatureSet, seed: u64) -> Result<Vec<
         let number = |column: usize| {
             record[column].parse::<u64>().map_err(|_| {
                 let name = &header[column];
-                error(path, format!("line {line}: {name} {:?} is not a whole number from 0", &record[column]))
+                error(path, format!("line {line}: {name} {:?} is not a non-negative integer", &record[column]))
             })
         };
         if let Some(column) = seed_column {
@@ -178,8 +178,8 @@ pub fn read_splits(path: &Path, features: &FeatureSet, seed: u64) -> Result<Vec<
         return Err(error(
             path,
             match seeds.is_empty() {
-                true => "it names no flow".to_owned(),
-                false => format!("there is no split for seed {seed}; there are: {}", seeds.join(", ")),
+                true => "it contains no flows".to_owned(),
+                false => format!("there is no split for seed {seed}; the seeds in the file are: {}", seeds.join(", ")),
             },
         ));
     }
@@ -206,7 +206,7 @@ pub fn read_splits(path: &Path, features: &FeatureSet, seed: u64) -> Result<Vec<
     Ok(splits)
 }
 
-/// How often something was found, and where first.
+/// How often a fault occurred, and where first.
 #[derive(Default)]
 struct Fault {
     count: usize,
@@ -222,7 +222,7 @@ impl Fault {
     }
 }
 
-/// Why a file is not a split of the flows at hand.
+/// Why a file is not a split of the given flows.
 #[derive(Default)]
 struct Faults {
     unknown: Fault,
@@ -235,8 +235,8 @@ impl Faults {
     fn check(&self, path: &Path) -> Result<(), SplitError> {
         let kinds = [
             (&self.unknown, "flow id(s) are not among the experiment's flows"),
-            (&self.different, "flow(s) have other endpoints or another start"),
-            (&self.repeated, "flow(s) are named a second time"),
+            (&self.different, "flow(s) have different endpoints or start times"),
+            (&self.repeated, "flow(s) are listed twice"),
             (&self.missing, "flow(s) are missing"),
         ];
         let told: Vec<String> = kinds
@@ -250,7 +250,7 @@ impl Faults {
         Err(error(
             path,
             format!(
-                "{}; a split is of exactly one selection of flows: use its captures, [flow] and [selection]",
+                "{}; a split file belongs to one selection of flows: use its captures, [flow] and [selection]",
                 told.join("; ")
             ),
         ))

@@ -1,5 +1,5 @@
-//! Files of flows: CSV with a line per flow that an experiment divides, with its class. A split file says which part a flow
-//! has; with the classes beside it, whoever has neither captures nor features can draw the same split again.
+//! Flow files: CSV with a line for each flow of an experiment, with its class. A split file lists the part of each
+//! flow; with the classes in addition, the same split can be drawn again without captures or features.
 
 use std::path::Path;
 
@@ -16,14 +16,16 @@ use etcbench_storage::write_whole_with;
 /// `start` and `end` are nanoseconds since the Unix epoch.
 const COLUMNS: [&str; 7] = ["flow_id", "source", "destination", "transport", "start", "end", "class"];
 
-/// Writes the flows of `features` in their order, each with its class.
+/// Writes the flows of `features` in order, each with its class.
 ///
 /// # Errors
-/// A label that is no class, or any error of the file system.
+/// A label that is not a class, or any error of the file system.
 pub fn write_flows(path: &Path, features: &FeatureSet) -> Result<(), SplitError> {
     let class = |label: u32| {
         let name = features.class_names.get(label as usize);
-        name.ok_or_else(|| error(path, format!("a flow has class {label} of {}", features.class_names.len())))
+        name.ok_or_else(|| {
+            error(path, format!("a flow has label {label}, but there are {} classes", features.class_names.len()))
+        })
     };
     let classes = features.labels.iter().map(|&label| class(label)).collect::<Result<Vec<_>, _>>()?;
     let fill = |file: &mut dyn std::io::Write| -> Result<(), csv::Error> {
@@ -38,10 +40,10 @@ pub fn write_flows(path: &Path, features: &FeatureSet) -> Result<(), SplitError>
     write_whole_with(path, |file| fill(file).map_err(std::io::Error::other)).map_err(|problem| error(path, problem))
 }
 
-/// Reads the flows that [`write_flows`] wrote, of these classes and without any feature.
+/// Reads flows written by [`write_flows`], with these classes and without features.
 ///
 /// # Errors
-/// A file that is none of flows, with its line, and a class that is not among them.
+/// A file that is not a flow file (the error names the line), or an unknown class.
 pub fn read_flows(path: &Path, class_names: &[String]) -> Result<FeatureSet, SplitError> {
     let mut reader = csv::Reader::from_path(path).map_err(|problem| error(path, problem))?;
     let header = reader.headers().map_err(|problem| error(path, problem))?;
@@ -83,7 +85,7 @@ pub fn read_flows(path: &Path, class_names: &[String]) -> Result<FeatureSet, Spl
     })
 }
 
-/// The capture, number and packet of a name that [`FlowProvenance::flow_id`] made.
+/// Parses the capture, number and packet from an id produced by [`FlowProvenance::flow_id`].
 fn parse_flow_id(id: &str) -> Option<(String, u32, Option<u32>)> {
     let (capture, rest) = id.rsplit_once('#')?;
     let (number, packet) = match rest.split_once('.') {
@@ -133,6 +135,6 @@ mod tests {
         std::fs::write(&path, "flow_id,part\n").unwrap();
         assert!(read_flows(&path, &names).unwrap_err().to_string().contains("its columns are not flow_id, source"));
         features.labels[0] = 2;
-        assert!(write_flows(&path, &features).unwrap_err().to_string().contains("class 2 of 2"));
+        assert!(write_flows(&path, &features).unwrap_err().to_string().contains("label 2, but there are 2 classes"));
     }
 }

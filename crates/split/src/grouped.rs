@@ -1,10 +1,10 @@
 //! Splits that keep groups whole: no capture (or host, or connection) is in two parts, so that a model cannot score by
-//! recognising the session that a flow comes from. Which groups are tested is drawn at random for every seed
-//! ([`super::draw`] has the rules and bounds), then of the others those to validate on.
+//! recognising the session of a flow. The test groups are drawn at random for every seed ([`super::draw`] has the rules
+//! and bounds), then the validation groups from the rest.
 //!
-//! A class with two groups has one in train and one in test. Its validation flows are carved out of its
-//! training flows at random: they do share groups with train, which makes early stopping optimistic for
-//! that class, but the test part shares no group with anything. [`super::SplitSummary`] shows it.
+//! A class with two groups has one in train and one in test. Its validation flows are drawn at random from its training
+//! flows. They do share groups with train, which makes early stopping optimistic for that class, but the test part
+//! shares no group with anything. [`super::SplitSummary`] reports this.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,12 +18,12 @@ use etcbench_capture::Transport;
 use etcbench_dataset::FlowProvenance;
 use etcbench_storage::seed;
 
-/// The most of a class that is tested: a capture with more of it always trains. Where more than half is asked for test,
-/// it is the other side that is drawn, and the bound is of that.
+/// Maximum fraction of a class to test on: a capture with more of it is always used for training. If the test fraction
+/// is more than a half, the other side is drawn, and the bound applies to that.
 const MOST_TESTED: f64 = 0.75;
-/// The most of what is left of a class that is validated on, so that training has the larger part.
+/// Maximum fraction of a class's remaining flows to validate on, so that training has the larger part.
 const MOST_VALIDATED: f64 = 0.5;
-/// Orders in which groups of several classes are given to folds until every fold has every class.
+/// Number of orders in which to assign groups of several classes to folds, until every fold has every class.
 const FOLD_ORDERS: u64 = 8;
 
 pub(super) fn grouped(
@@ -40,7 +40,7 @@ pub(super) fn grouped(
     require_groups(flows, by, &groups, &class_groups, 2)?;
     let test_is_drawn = fractions.test <= 0.5;
     let wanted = fractions.test.min(1.0 - fractions.test);
-    // One of the groups that stay is for training and one for validation.
+    // Of the groups that stay, at least one is for training and one for validation.
     let share = Share { wanted, most: MOST_TESTED, keep: 2, optional: false };
     let drawn = draw(&groups, flows.class_names, share, "split, test", seed)
         .map_err(|class| no_assignment(flows, by, &groups, class, "both train and test".to_owned()))?;
@@ -48,7 +48,7 @@ pub(super) fn grouped(
     divided(flows, &groups, &tested, fractions, seed)
 }
 
-/// How many folds, and what becomes of classes with fewer groups.
+/// The number of folds, and the treatment of classes with fewer groups.
 #[derive(Clone, Copy)]
 pub(super) struct Folds {
     pub count: usize,
@@ -56,7 +56,7 @@ pub(super) struct Folds {
 }
 
 impl Folds {
-    /// The groups that a class needs.
+    /// Returns the number of groups a class needs.
     pub(super) fn needed(self) -> usize {
         match self.few {
             FewGroups::Error => self.count,
@@ -65,8 +65,8 @@ impl Folds {
     }
 }
 
-/// Folds of whole groups with the class proportions of all flows, as far as groups allow; in each split one
-/// fold is the test set, and of the other groups some are the validation set.
+/// Splits into folds of whole groups with the class proportions of all flows, as far as the groups allow; in each split
+/// one fold is the test set, and some of the other groups are the validation set.
 pub(super) fn grouped_folds(
     flows: &Flows<'_>,
     of: Folds,
@@ -106,7 +106,8 @@ pub(super) fn grouped_folds(
         .collect()
 }
 
-/// The folds that a class with so many groups is in: all in order, or as many as it has groups, drawn at random.
+/// Returns the folds of a class with this many groups: all folds in order, or a random choice of as many as it has
+/// groups.
 fn drawn_folds(folds: usize, groups: usize, purpose: &str, seed: u64) -> Vec<usize> {
     let mut own: Vec<usize> = (0..folds).collect();
     if groups < folds {
@@ -116,8 +117,8 @@ fn drawn_folds(folds: usize, groups: usize, purpose: &str, seed: u64) -> Vec<usi
     own
 }
 
-/// Folds of groups of which some have several classes: groups from the largest to the smallest, those of about one size
-/// in a random order, each to where it leaves the class proportions closest to even.
+/// Assigns groups, some of which have several classes, to folds: from the largest to the smallest, groups of similar
+/// size in random order, each to the fold where it brings the class proportions closest to even.
 fn shared_folds(
     flows: &Flows<'_>,
     by: GroupBy,
@@ -128,7 +129,7 @@ fn shared_folds(
 ) -> Result<Vec<usize>, SplitError> {
     let classes = flows.classes.len();
     let class_groups = groups_of_classes(groups, classes);
-    // A class with fewer groups than folds has to be in two of them, so that none has all of it.
+    // A class with fewer groups than folds has to be in two of them, so that no fold has all of it.
     let whole = |class: usize| own_classes.contains(&class) && class_groups[class] >= folds;
     let required = (0..classes).map(|class| if whole(class) { (0..folds).collect() } else { vec![] });
     let mut goal = Goal {
@@ -141,7 +142,7 @@ fn shared_folds(
         let generator = &mut seed::generator(seed, &format!("split, folds of shared groups, order {order_number}"));
         let mut order: Vec<usize> = (0..groups.len()).collect();
         order.shuffle(generator);
-        // Stable, so that the shuffle decides between sizes that a factor of two parts at most.
+        // Stable sort: the shuffle decides between sizes that differ by less than a factor of two.
         order.sort_by_key(|&group| std::cmp::Reverse(groups[group].rows.len().ilog2()));
         goal.preference.shuffle(generator);
         let ordered: Vec<&Group<'_>> = order.iter().map(|&group| groups[group]).collect();
@@ -161,7 +162,7 @@ fn shared_folds(
     Err(no_assignment(flows, by, groups, class, format!("each of {folds} folds")))
 }
 
-/// The split that tests the groups that `tested` says, and validates on some of the others.
+/// Returns the split that tests the groups marked in `tested`, and validates on some of the others.
 fn divided(
     flows: &Flows<'_>,
     groups: &[&Group<'_>],
@@ -176,7 +177,7 @@ fn divided(
     let rest: Vec<&Group<'_>> = rest.into_iter().map(|(group, _)| group).collect();
     let wanted = (fractions.validation / (fractions.train + fractions.validation)).min(0.5);
     let share = Share { wanted, most: MOST_VALIDATED, keep: 1, optional: true };
-    // Nothing is drawn where there is no choice; then each class gives some of its training flows.
+    // If there is no choice, nothing is drawn, and each class gives up some of its training flows below.
     let validated = draw(&rest, flows.class_names, share, "split, validation", seed).unwrap_or_default();
     for (group, _) in rest.iter().zip(validated).filter(|(_, validated)| *validated) {
         give(group, Part::Validation);
@@ -192,7 +193,7 @@ fn divided(
     Ok(split)
 }
 
-/// The groups by name; the order of the input changes nothing.
+/// Returns the groups sorted by name, independent of the input order.
 fn collect_groups<'a>(flows: &Flows<'_>, by: GroupBy, provenance: &'a [FlowProvenance]) -> Vec<Group<'a>> {
     let mut groups: BTreeMap<Cow<'a, str>, Group<'a>> = BTreeMap::new();
     for row in flows.classes.iter().flatten().copied() {
@@ -208,7 +209,7 @@ fn collect_groups<'a>(flows: &Flows<'_>, by: GroupBy, provenance: &'a [FlowProve
     groups.into_values().collect()
 }
 
-/// The name of the group that a flow is in.
+/// Returns the name of a flow's group.
 pub fn group_of(flow: &FlowProvenance, by: GroupBy) -> Cow<'_, str> {
     match by {
         GroupBy::Capture => Cow::Borrowed(flow.capture.as_str()),
@@ -217,7 +218,7 @@ pub fn group_of(flow: &FlowProvenance, by: GroupBy) -> Cow<'_, str> {
     }
 }
 
-/// The name of a flow's connection, the same for both directions.
+/// Returns the name of a flow's connection, the same for both directions.
 fn connection(flow: &FlowProvenance) -> String {
     let (source, destination) = (flow.five_tuple.source, flow.five_tuple.destination);
     let (one, other) = (source.min(destination), source.max(destination));
@@ -228,7 +229,7 @@ fn connection(flow: &FlowProvenance) -> String {
     format!("{}: {one} {other} {transport}", flow.capture)
 }
 
-/// Errors for the first class that has fewer groups than `needed`.
+/// Returns an error for the first class that has fewer groups than `needed`.
 fn require_groups(
     flows: &Flows<'_>,
     by: GroupBy,
@@ -275,7 +276,7 @@ fn no_assignment(flows: &Flows<'_>, by: GroupBy, groups: &[&Group<'_>], class: u
     }
 }
 
-/// Gives each class without validation flows some of its training flows, at random; a class with one
+/// Moves some training flows, drawn at random, to validation for each class without validation flows; a class with one
 /// training flow keeps it.
 fn carve_validation(flows: &Flows<'_>, fractions: Fractions, seed: u64, parts: &mut [Part]) {
     for (class, rows) in flows.classes.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What holds of splits by group where groups differ in size: bounds, equal chances, and that seeds change them.
+//! Properties of splits by group with groups of different sizes: bounds, equal chances, and dependence on the seed.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,12 +9,12 @@ use super::draw::{Group, Share, draw};
 use super::tests::{class_of, features, options};
 use super::*;
 
-/// Sizes from a few flows to hundreds, small ones as likely as large ones.
+/// Sizes from a few flows to hundreds, small and large ones equally likely.
 fn size() -> impl Strategy<Value = usize> {
     (0u32..9).prop_flat_map(|exponent| (1usize << exponent)..=(2 << exponent))
 }
 
-/// The sizes of the captures of two to four classes, two to nine captures each.
+/// The sizes of the captures of two to four classes, with two to nine captures each.
 fn class_sizes() -> impl Strategy<Value = Vec<Vec<usize>>> {
     prop::collection::vec(prop::collection::vec(size(), 2..10), 2..5)
 }
@@ -32,7 +32,7 @@ fn grouped(features: &FeatureSet, seed: u64) -> Split {
     split(features, &options(SplitMethod::Grouped), seed).unwrap().remove(0)
 }
 
-/// Flows by capture in one part.
+/// Returns the flows of a class in one part, by capture.
 fn captures_of<'a>(features: &'a FeatureSet, split: &Split, part: Part, class: usize) -> BTreeMap<&'a str, usize> {
     let mut captures = BTreeMap::new();
     for &row in split.part(part).iter().filter(|&&row| features.labels[row] as usize == class) {
@@ -41,7 +41,7 @@ fn captures_of<'a>(features: &'a FeatureSet, split: &Split, part: Part, class: u
     captures
 }
 
-/// Which captures of a class are not more than three quarters of it.
+/// Returns the captures that contain at most three quarters of a class.
 fn testable(features: &FeatureSet, class: usize) -> BTreeSet<&str> {
     let rows = (0..features.len()).collect();
     let all = Split { train: Vec::new(), validation: Vec::new(), test: rows };
@@ -64,7 +64,7 @@ proptest! {
             let total = sizes.iter().sum::<usize>() as f64;
             prop_assert!(!train.is_empty() && !test.is_empty(), "class {class}: {sizes:?}");
             prop_assert!(test.keys().all(|capture| !train.contains_key(capture) && !validation.contains_key(capture)));
-            // The bounds that the module states: 0.1 is the share asked for.
+            // The bounds stated in the module; 0.1 is the wanted share.
             prop_assert!(flows(&test) <= 0.75 * total, "class {class}: {test:?} of {sizes:?}");
             prop_assert!(test.len() == 1 || flows(&test) <= 2.5 * 0.1 * total + 1e-9, "class {class}: {test:?}, {sizes:?}");
             if sizes.len() > 2 {
@@ -87,10 +87,10 @@ proptest! {
                     prop_assert!(testable.contains(capture), "{capture} is too large");
                     *tested.get_mut(capture).unwrap() += 1;
                 }
-                // As many seeds as there are captures test every one of them.
+                // As many seeds as there are captures test each of them.
                 prop_assert!(seed + 1 < testable.len() || tested.values().all(|&count| count > 0), "{tested:?}");
             }
-            // The tolerance: no capture is tested more than once more often than another.
+            // Tolerance: the counts of two captures differ by at most one.
             let (least, most) = (tested.values().min().unwrap(), tested.values().max().unwrap());
             prop_assert!(most - least <= 1, "{tested:?} of {sizes:?}");
         }
@@ -122,13 +122,13 @@ proptest! {
             let splits = split(&features, &options, seed).unwrap();
             splits.into_iter().map(|split| split.test).collect::<BTreeSet<_>>()
         };
-        // A few captures can be dealt in two ways, so that a handful of seeds may agree; a hundred do not.
+        // A few captures can only be distributed in two ways, so a handful of seeds may agree; a hundred do not.
         prop_assert!((1..100).any(|other| together(seed.wrapping_add(other)) != together(seed)));
     }
 
     #[test]
     fn what_a_search_through_all_choices_finds_is_drawn(
-        // Flows by group and class; most groups have one class or two.
+        // Flows by group and class; most groups have one or two classes.
         counts in prop::collection::vec(prop::array::uniform3(prop_oneof![3 => Just(0usize), 2 => size()]), 1..9),
         seed in any::<u64>(),
     ) {
@@ -171,7 +171,7 @@ proptest! {
         } else {
             prop_assert!(drawn.is_err(), "{drawn:?}");
         }
-        // Where a class may go without, one with nothing to draw keeps no other from having something.
+        // If classes may be skipped, one with nothing to draw does not keep others from being drawn.
         let optional = Share { most: 0.5, keep: 1, optional: true, ..share };
         let drawn = draw(&groups, &names, optional, "test", seed).unwrap();
         prop_assert!(!possible(0.5, 1) || holds(&drawn, 0.5, 1), "{drawn:?}");
@@ -191,7 +191,7 @@ fn captures_of_very_different_size_take_turns_and_one_too_large_always_trains() 
         assert_eq!(summary.counts[1], [80, 10, 10], "seed {seed}");
     }
     assert_eq!(tested, BTreeSet::from([(0, 5), (0, 50), (1, 5), (1, 50), (2, 5), (2, 50)]));
-    // Two captures take turns too, unless one is too large.
+    // Two captures also take turns, unless one is too large.
     let two = features_of(&[vec![30, 90], vec![5, 2000]]);
     let tests: BTreeSet<(usize, usize)> = (0..2)
         .map(|seed| SplitSummary::new(&two, &grouped(&two, seed)).counts)
@@ -206,7 +206,7 @@ fn captures_that_classes_share_are_tested_about_equally_often() {
     let flows: Vec<(u32, u32)> = [0, 1]
         .into_iter()
         .flat_map(|class| {
-            // What one class has much of the other has little of.
+            // A capture with many flows of one class has few of the other.
             let captures = sizes.iter().enumerate();
             let count = |capture: usize, size: usize| if class == 0 { size } else { sizes[sizes.len() - 1 - capture] };
             class_of(class, &captures.map(|(index, &size)| (index as u32, count(index, size))).collect::<Vec<_>>())
@@ -222,7 +222,7 @@ fn captures_that_classes_share_are_tested_about_equally_often() {
             .for_each(|name| *tested.entry(name).or_default() += 1);
         different.insert(split.test);
     }
-    // The tolerance: a quarter more or less than the mean, where single draws would vary by 15 %.
+    // Tolerance: a quarter more or less than the mean; independent draws would vary by 15 %.
     let mean = tested.values().sum::<usize>() as f64 / sizes.len() as f64;
     assert_eq!(tested.len(), sizes.len());
     assert!(tested.values().all(|&count| (count as f64 / mean - 1.0).abs() < 0.25), "{tested:?}");
@@ -233,7 +233,7 @@ fn captures_that_classes_share_are_tested_about_equally_often() {
 fn both_directions_of_a_connection_and_all_its_slices_stay_together() {
     let mut features = features(&[class_of(0, &[(0, 60)]), class_of(1, &[(0, 60)])].concat(), 2);
     for (row, flow) in features.provenance.iter_mut().enumerate() {
-        // Ten connections of a class, six flows each, every second one in the other direction.
+        // Ten connections per class with six flows each, with alternating directions.
         let client = std::net::SocketAddr::from(([10, 0, 0, 1], 1000 + (row / 60 * 10 + row % 10) as u16));
         (flow.five_tuple.source, flow.five_tuple.destination) = (client, "192.0.2.1:443".parse().unwrap());
         if row / 10 % 2 == 1 {

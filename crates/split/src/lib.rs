@@ -1,8 +1,7 @@
-//! Splits: labels, groups and a seed become train, validation and test rows.
+//! Splits: divides flows into train, validation and test rows by labels, groups and a seed.
 //!
-//! Every method first puts the flows in the order of their flow ids, so that the order in which files
-//! were read changes nothing. [`SplitSummary`] says what a split leaks: which captures and hosts are in
-//! two parts at once.
+//! Every method first sorts the flows by flow id, so that the order in which files were read does not matter.
+//! [`SplitSummary`] reports what a split leaks: which captures and hosts are in two parts at once.
 
 mod assignment;
 mod datasets;
@@ -30,15 +29,15 @@ use etcbench_dataset::FlowProvenance;
 use etcbench_feature::FeatureSet;
 use etcbench_storage::seed;
 
-/// What a flow serves for.
+/// The purpose of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
     /// Fitting.
     Train,
-    /// Early stopping and nothing else.
+    /// Early stopping only.
     Validation,
-    /// Measuring.
+    /// Evaluation.
     Test,
 }
 
@@ -46,7 +45,7 @@ impl Part {
     /// The parts in the order of [`Part`]'s values.
     pub const ALL: [Part; 3] = [Part::Train, Part::Validation, Part::Test];
 
-    /// The name in split files and tables.
+    /// Returns the name used in split files and tables.
     pub fn name(self) -> &'static str {
         match self {
             Part::Train => "train",
@@ -56,19 +55,19 @@ impl Part {
     }
 }
 
-/// Rows of a feature set by part; each ascending, no row in two of them.
+/// Rows of a feature set by part; each list is sorted, and no row is in two of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
     /// Rows to fit on.
     pub train: Vec<usize>,
     /// Rows for early stopping.
     pub validation: Vec<usize>,
-    /// Rows to measure on.
+    /// Rows to evaluate on.
     pub test: Vec<usize>,
 }
 
 impl Split {
-    /// The rows of one part.
+    /// Returns the rows of one part.
     pub fn part(&self, part: Part) -> &[usize] {
         match part {
             Part::Train => &self.train,
@@ -87,21 +86,21 @@ impl Split {
 /// Why flows cannot be split.
 #[derive(Debug, thiserror::Error)]
 pub enum SplitError {
-    /// A key of `[split]` has a value that cannot be used.
+    /// A key of `[split]` has an invalid value.
     #[error("[split] {key}: {problem}")]
     Options {
         /// The key.
         key: &'static str,
-        /// What is wrong and what to do.
+        /// The problem and how to fix it.
         problem: String,
     },
-    /// The feature set contradicts itself.
+    /// The feature set is inconsistent.
     #[error("cannot split: {0}")]
     Features(String),
     /// Fewer than two classes.
     #[error("cannot split: the classes are `{}`; classification needs at least two", .0.join("`, `"))]
     Classes(Vec<String>),
-    /// A class too small for every part to have one of its flows.
+    /// A class has too few flows for every part.
     #[error(
         "class {class} has {flows} flow(s) but split method {method} needs at least {needed}; add captures of it, \
          or leave the class out of the experiment"
@@ -109,27 +108,27 @@ pub enum SplitError {
     TooFewFlows {
         /// The class.
         class: String,
-        /// Its flows.
+        /// Number of its flows.
         flows: usize,
-        /// The method asked for.
+        /// The requested method.
         method: &'static str,
-        /// How many flows it needs of every class.
+        /// Number of flows the method needs of every class.
         needed: usize,
     },
-    /// A class smaller than the experiment allows.
+    /// A class is smaller than the experiment allows.
     #[error(
         "class {class} has {flows} flow(s), fewer than [split] minimum_class_flows = {minimum}; add captures of it, \
-         lower the minimum, or go on without such classes by small_classes = \"leave_out\""
+         lower the minimum, or drop such classes with small_classes = \"leave_out\""
     )]
     SmallClass {
         /// The class.
         class: String,
-        /// Its flows.
+        /// Number of its flows.
         flows: usize,
-        /// The fewest that are allowed.
+        /// The configured minimum.
         minimum: usize,
     },
-    /// A class with fewer groups than folds.
+    /// A class has fewer groups than folds.
     #[error(
         "class {class} has {groups} {by}(s), so it cannot be in each of {folds} folds of whole {by}s; use folds = \
          {groups} or fewer (from 2), or leave the class out"
@@ -137,14 +136,14 @@ pub enum SplitError {
     TooFewGroups {
         /// The class.
         class: String,
-        /// What groups are: `capture` or `host`.
+        /// The kind of groups: `capture`, `host` or `connection`.
         by: &'static str,
-        /// Its groups.
+        /// Number of its groups.
         groups: usize,
-        /// The folds asked for.
+        /// The requested number of folds.
         folds: usize,
     },
-    /// A class whose flows all come from one group.
+    /// All flows of a class come from one group.
     #[error(
         "class {class} has all its {flows} flows in one {by} ({group}), so a grouped split cannot have it in both \
          train and test; use method = \"stratified\", add captures of it, or leave the class out"
@@ -152,16 +151,16 @@ pub enum SplitError {
     OneGroup {
         /// The class.
         class: String,
-        /// Its flows.
+        /// Number of its flows.
         flows: usize,
-        /// What groups are: `capture` or `host`.
+        /// The kind of groups: `capture`, `host` or `connection`.
         by: &'static str,
         /// The only group.
         group: String,
     },
-    /// Groups of several classes that exclude one another.
+    /// No assignment of the groups that several classes share works for all of them.
     #[error(
-        "no assignment of {by} groups was found that has class {class} in {part} (its groups: {groups}); use method = \
+        "found no assignment of {by} groups with class {class} in {part} (its groups: {groups}); use method = \
          \"stratified\", or leave the class out"
     )]
     NoAssignment {
@@ -169,42 +168,42 @@ pub enum SplitError {
         class: String,
         /// The part or fold without it.
         part: String,
-        /// What groups are: `capture` or `host`.
+        /// The kind of groups: `capture`, `host` or `connection`.
         by: &'static str,
         /// The class's groups.
         groups: String,
     },
-    /// A class that the datasets to test on, or the others, do not have.
+    /// A class is missing from the datasets to test on, or from the others.
     #[error(
-        "class {class} has {train} flow(s) in the datasets to train on and {test} in {datasets}, which method \"dataset\" \
-         tests on; it needs 2 and 1 at least; go on without such classes by small_classes = \"leave_out\""
+        "class {class} has {train} flow(s) in the training datasets and {test} in {datasets}, which method \"dataset\" \
+         tests on; it needs at least 2 and 1; drop such classes with small_classes = \"leave_out\""
     )]
     NotInDatasets {
         /// The class.
         class: String,
-        /// Its flows to train on.
+        /// Number of its flows to train on.
         train: usize,
-        /// Its flows to test on.
+        /// Number of its flows to test on.
         test: usize,
         /// The datasets to test on.
         datasets: String,
     },
-    /// A split file that cannot be read or written.
+    /// A split file cannot be read or written.
     #[error("split file {path}: {problem}")]
     File {
         /// The file.
         path: String,
-        /// What is wrong and what to do.
+        /// The problem and how to fix it.
         problem: String,
     },
 }
 
-/// Splits the flows of `features`: one split, or as many as there are folds, repeat by repeat. The same seed
-/// gives the same split of the same flows, in whatever order they come.
+/// Splits the flows of `features`: returns one split, or as many as there are folds, repeat by repeat. The same seed
+/// and flows produce the same split, in whatever order the flows come.
 ///
 /// # Errors
-/// Options that contradict one another, fewer than two classes, a class with too few flows or groups, two
-/// flows with one id, a split file that is not of these flows.
+/// Contradictory options, fewer than two classes, a class with too few flows or groups, two flows with the same id, a
+/// split file that does not match these flows.
 pub fn split(features: &FeatureSet, options: &SplitOptions, seed: u64) -> Result<Vec<Split>, SplitError> {
     options.validate()?;
     let classes = rows_by_class(features)?;
@@ -228,7 +227,7 @@ pub fn split(features: &FeatureSet, options: &SplitOptions, seed: u64) -> Result
         SplitMethod::KFold | SplitMethod::File => {
             let mut splits = Vec::new();
             for repeat in 0..options.repeat_count() {
-                // The first repeat is what one alone gives.
+                // The first repeat equals a run without repeats.
                 let seed = if repeat == 0 { seed } else { seed::derive(seed, &format!("repeat {repeat}")) };
                 splits.extend(match options.group {
                     None => stratified::k_fold(&flows, options.fold_count(), fractions.validation, seed)?,
@@ -244,18 +243,18 @@ pub fn split(features: &FeatureSet, options: &SplitOptions, seed: u64) -> Result
     }
 }
 
-/// What all methods work on.
+/// Input of all methods.
 struct Flows<'a> {
     labels: &'a [u32],
     class_names: &'a [String],
     /// Number of flows.
     rows: usize,
-    /// Rows of each class in the order of flow ids.
+    /// Rows of each class, sorted by flow id.
     classes: Vec<Vec<usize>>,
 }
 
 impl Flows<'_> {
-    /// Errors for the first class that has fewer flows than `needed`.
+    /// Returns an error for the first class that has fewer flows than `needed`.
     fn require(&self, needed: usize, method: SplitMethod) -> Result<(), SplitError> {
         match self.classes.iter().position(|rows| rows.len() < needed) {
             Some(class) => Err(SplitError::TooFewFlows {
@@ -269,7 +268,7 @@ impl Flows<'_> {
     }
 }
 
-/// The rows in the order of their flow ids: by capture, then by number, then by packet.
+/// Returns the rows sorted by flow id: by capture, then by number, then by packet.
 fn canonical_order(provenance: &[FlowProvenance]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..provenance.len()).collect();
     order.sort_by(|&left, &right| {
@@ -301,7 +300,7 @@ fn rows_by_class(features: &FeatureSet) -> Result<Vec<Vec<usize>>, SplitError> {
             .get_mut(label as usize)
             .ok_or_else(|| {
                 SplitError::Features(format!(
-                    "flow {} has class {label} of {}",
+                    "flow {} has label {label}, but there are {} classes",
                     provenance.flow_id(),
                     features.class_names.len()
                 ))
@@ -319,7 +318,7 @@ mod grouped_tests;
 #[cfg(test)]
 mod tests;
 
-// The README's example is tested like any other.
+// Run the README's example as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

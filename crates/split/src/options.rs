@@ -1,4 +1,4 @@
-//! What decides how flows are split (`[split]` in an experiment), and which keys go together.
+//! Options that determine how flows are split (`[split]` in an experiment), and which keys can be combined.
 
 use std::path::{Path, PathBuf};
 
@@ -7,27 +7,27 @@ use serde::{Deserialize, Serialize};
 use super::{Sampling, SplitError};
 use etcbench_storage::declarative;
 
-/// How rows find their part.
+/// How flows are assigned to parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SplitMethod {
-    /// Each class's flows at random, in the fractions asked for.
+    /// Each class's flows at random, in the given fractions.
     #[default]
     Stratified,
     /// Whole groups, so that none is in two parts; drawn at random, each equally often over the seeds.
     Grouped,
-    /// Each class's flows by start time: the earliest train, the latest test. Uses no randomness.
+    /// Each class's flows by start time: the earliest for training, the latest for testing. Uses no randomness.
     Temporal,
-    /// Folds, stratified by class and, where `group` is given, of whole groups; each is the test set once.
+    /// Folds, stratified by class and, if `group` is given, of whole groups; each is the test set once.
     KFold,
-    /// The flows of whole datasets are tested, those of the others train; validation flows are some of these.
+    /// Tests on the flows of whole datasets and trains on those of the others, some of which are used for validation.
     Dataset,
-    /// As a split file says, whatever the seed where the file does not name seeds.
+    /// According to a split file; the same for every seed if the file has no seeds.
     File,
 }
 
 impl SplitMethod {
-    /// The name in experiment files.
+    /// Returns the name used in experiment files.
     pub fn name(self) -> &'static str {
         match self {
             SplitMethod::Stratified => "stratified",
@@ -40,23 +40,23 @@ impl SplitMethod {
     }
 }
 
-/// What a group is: the flows that stay in one part.
+/// The kind of group: flows that stay in one part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupBy {
     /// All flows of a capture file.
     #[default]
     Capture,
-    /// All flows whose first packet went to one address: the server's, unless the capture began in the
-    /// middle of the flow.
+    /// All flows whose first packet went to the same address: the server's, unless the capture began in the middle of
+    /// the flow.
     Host,
-    /// All flows of a capture between the same two endpoints (addresses, ports, transport): a connection that timeouts
-    /// cut, or the directions of unidirectional flows.
+    /// All flows of a capture between the same two endpoints (addresses, ports, transport): a connection split by
+    /// timeouts, or the directions of unidirectional flows.
     Connection,
 }
 
 impl GroupBy {
-    /// The name in experiment files.
+    /// Returns the name used in experiment files.
     pub fn name(self) -> &'static str {
         match self {
             GroupBy::Capture => "capture",
@@ -66,98 +66,98 @@ impl GroupBy {
     }
 }
 
-/// What becomes of a class that is too small: with fewer flows than [`SplitOptions::minimum_class_flows`], or with too
-/// few flows or groups for the method.
+/// How to treat a class that is too small: with fewer flows than [`SplitOptions::minimum_class_flows`], or with too few
+/// flows or groups for the method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SmallClasses {
-    /// The experiment is refused, and the class named.
+    /// Reject the experiment, with an error that names the class.
     #[default]
     Error,
-    /// The experiment goes on without the class; its results say so.
+    /// Run the experiment without the class; the results report it.
     LeaveOut,
 }
 
-/// What becomes of a class with fewer groups than there are folds.
+/// How to treat a class with fewer groups than folds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FewGroups {
-    /// The experiment is refused, and the class named.
+    /// Reject the experiment, with an error that names the class.
     #[default]
     Error,
-    /// Its groups are in as many folds as it has groups, so some test parts have no flow of the class. Every group is
-    /// still tested once, and no fold has all groups of a class.
+    /// Spread its groups over as many folds as it has groups, so some test parts have no flow of the class. Every group
+    /// is still tested once, and no fold has all groups of a class.
     Spread,
 }
 
-/// What decides the split. Every key is optional; a key that the method does not use is an error.
+/// Options of the split. Every key is optional; a key that the method does not use is an error.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SplitOptions {
     /// The method; `stratified` by default.
     pub method: SplitMethod,
-    /// Share of the flows to fit on; 0.8 by default. Not for `k_fold`, where it follows from the others.
+    /// Fraction of the flows to fit on; 0.8 by default. Not for `k_fold`, where it follows from the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<f64>,
-    /// Share of the flows for early stopping; 0.1 by default.
+    /// Fraction of the flows for early stopping; 0.1 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<f64>,
-    /// Share of the flows to measure on; 0.1 by default. Not for `k_fold`, where it is one fold.
+    /// Fraction of the flows to evaluate on; 0.1 by default. Not for `k_fold`, where it is one fold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<f64>,
-    /// For `grouped`: what a group is; `capture` by default. For `k_fold`: folds are of whole groups of this
-    /// kind; single flows by default.
+    /// For `grouped`: the kind of group; `capture` by default. For `k_fold`: folds consist of whole groups of this
+    /// kind; of single flows by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupBy>,
-    /// For `k_fold`: how many folds, from 2; 5 by default.
+    /// For `k_fold`: number of folds, at least 2; 5 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folds: Option<usize>,
-    /// For `k_fold`: how often the flows are divided into folds again, from 1, the default. The splits of the
-    /// first division come first.
+    /// For `k_fold`: how many times to divide the flows into folds, at least 1; 1 by default. The splits of the first
+    /// division come first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeats: Option<usize>,
-    /// For `k_fold` with `group`: what becomes of a class with fewer groups than folds; `error` by default.
+    /// For `k_fold` with `group`: how to treat a class with fewer groups than folds; `error` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub few_groups: Option<FewGroups>,
-    /// For `dataset`: the experiment's datasets that are tested on; the others train.
+    /// For `dataset`: the experiment's datasets to test on; the others are for training.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub test_datasets: Vec<String>,
     /// For `file`: the split file, relative to the project's folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// The fewest flows that a class must have, beyond what the method needs of every class.
+    /// Minimum number of flows of a class, in addition to what the method needs of every class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub minimum_class_flows: Option<usize>,
-    /// What becomes of classes with fewer flows than `minimum_class_flows`, or with too few flows or groups for the
+    /// How to treat classes with fewer flows than `minimum_class_flows`, or with too few flows or groups for the
     /// method; `error` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub small_classes: Option<SmallClasses>,
-    /// The most training flows of each class, drawn at random with the run's seed; fewer are among those of more. All by
-    /// default. Validation and test parts stay as they are.
+    /// Maximum number of training flows per class, drawn at random with the run's seed; a smaller sample is a subset of
+    /// a larger one. All by default. Validation and test parts are not affected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub training_flows_per_class: Option<usize>,
-    /// What is done to a training part whose classes differ in size; `none` by default. Validation and test
-    /// parts stay as they are.
+    /// Resampling of a training part whose classes differ in size; `none` by default. Validation and test parts are not
+    /// affected.
     #[serde(skip_serializing_if = "Sampling::is_none")]
     pub sampling: Sampling,
 }
 
-/// The share of each part; all above 0, and together 1.
+/// The fraction of each part; all are above 0, and sum to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fractions {
-    /// To fit on.
+    /// Fraction to fit on.
     pub train: f64,
-    /// For early stopping.
+    /// Fraction for early stopping.
     pub validation: f64,
-    /// To measure on.
+    /// Fraction to evaluate on.
     pub test: f64,
 }
 
-/// Most folds times repeats of a seed, each of which is a fit of every model.
+/// Maximum number of folds times repeats per seed; each is a fit of every model.
 const MOST_SPLITS: usize = 1000;
 
 impl SplitOptions {
-    /// Checks that the options go together.
+    /// Checks that the options are compatible.
     ///
     /// # Errors
     /// A key that the method does not use, a fraction that is not above 0, fractions that do not sum to 1.
@@ -177,7 +177,7 @@ impl SplitOptions {
         ];
         if let Some((key, ..)) = given.into_iter().find(|(_, given, used)| *given && !used) {
             let problem = match key {
-                "few_groups" => "is for method \"k_fold\" with `group`; remove it".to_owned(),
+                "few_groups" => "is only for method \"k_fold\" with `group`; remove it".to_owned(),
                 "train" | "test" if method == SplitMethod::KFold => {
                     "follows from folds with method \"k_fold\"; remove it".to_owned()
                 }
@@ -201,16 +201,16 @@ impl SplitOptions {
             let key = if self.repeats.is_some() { "repeats" } else { "folds" };
             return Err(SplitError::Options {
                 key,
-                problem: format!("makes {count} splits of a seed; at most {MOST_SPLITS} are made"),
+                problem: format!("results in {count} splits per seed; the maximum is {MOST_SPLITS}"),
             });
         }
         if method == SplitMethod::Dataset {
             if self.test_datasets.is_empty() {
-                let problem = "is missing; method \"dataset\" tests on the datasets that it names".to_owned();
+                let problem = "is missing; list the datasets that method \"dataset\" tests on".to_owned();
                 return Err(SplitError::Options { key: "test_datasets", problem });
             }
             if let Some(name) = declarative::first_repeated(&self.test_datasets) {
-                let problem = format!("lists {name:?} twice; give each once");
+                let problem = format!("lists {name:?} twice; list each once");
                 return Err(SplitError::Options { key: "test_datasets", problem });
             }
         }
@@ -220,7 +220,7 @@ impl SplitOptions {
         self.fractions().map(|_| ())
     }
 
-    /// The share of each part; with `k_fold` one fold is the test part.
+    /// Returns the fraction of each part; with `k_fold`, one fold is the test part.
     pub(super) fn fractions(&self) -> Result<Fractions, SplitError> {
         let error = |key, problem: String| Err(SplitError::Options { key, problem });
         let validation = self.validation.unwrap_or(0.1);
@@ -232,7 +232,7 @@ impl SplitOptions {
             let test = 1.0 / folds as f64;
             Fractions { train: 1.0 - test - validation, validation, test }
         } else if self.method == SplitMethod::Dataset {
-            // How much is tested follows from the datasets.
+            // The number of test flows follows from the datasets.
             let test = f64::EPSILON;
             Fractions { train: 1.0 - test - validation, validation, test }
         } else {
@@ -240,7 +240,7 @@ impl SplitOptions {
         };
         for (key, value) in [("validation", fractions.validation), ("train", fractions.train), ("test", fractions.test)]
         {
-            // The first condition also refuses what is not a number.
+            // The first condition also rejects NaN.
             if !(value > 0.0 && value < 1.0) {
                 return error(key, format!("is {value}; every part needs a share above 0 and below 1"));
             }
@@ -258,8 +258,8 @@ impl SplitOptions {
         Ok(fractions)
     }
 
-    /// How many splits come out of one seed: folds times repeats of `k_fold`, else one; none for `file`, where
-    /// the file says it.
+    /// Returns the number of splits per seed: folds times repeats for `k_fold`, else one; `None` for `file`, because it
+    /// depends on the file.
     pub fn count(&self) -> Option<usize> {
         match self.method {
             SplitMethod::KFold => Some(self.fold_count().saturating_mul(self.repeat_count())),
@@ -268,7 +268,7 @@ impl SplitOptions {
         }
     }
 
-    /// The same options with the path of a split file taken from `folder` on, where it is relative.
+    /// Returns the same options with a relative path of a split file resolved against `folder`.
     pub fn relative_to(&self, folder: &Path) -> Self {
         Self { path: self.path.as_ref().map(|path| folder.join(path)), ..self.clone() }
     }
@@ -284,7 +284,7 @@ impl SplitOptions {
     pub(super) fn path(&self) -> Result<&Path, SplitError> {
         self.path.as_deref().ok_or_else(|| SplitError::Options {
             key: "path",
-            problem: "is missing; method \"file\" reads the split from the file that it names".to_owned(),
+            problem: "is missing; name the split file that method \"file\" reads".to_owned(),
         })
     }
 }

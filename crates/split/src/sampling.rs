@@ -1,5 +1,5 @@
-//! Over- and under-sampling: the rows a model is fitted on, so that every class has as many. Only the
-//! training part is sampled, after the split; validation and test rows are never drawn twice nor left out.
+//! Over- and under-sampling: draws the rows to fit on so that all classes have the same size. Only the training part is
+//! sampled, after the split; validation and test rows are never duplicated or dropped.
 
 use rand::seq::{SliceRandom, index};
 use serde::{Deserialize, Serialize};
@@ -8,11 +8,11 @@ use super::{Split, SplitOptions, canonical_order};
 use etcbench_feature::FeatureSet;
 use etcbench_storage::seed;
 
-/// What is done to training parts whose classes differ in size.
+/// Resampling of training parts whose classes differ in size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sampling {
-    /// Nothing: every training flow once.
+    /// None: every training flow once.
     #[default]
     None,
     /// Every class as often as the largest: each flow of a smaller class equally often, give or take one.
@@ -22,7 +22,7 @@ pub enum Sampling {
 }
 
 impl Sampling {
-    /// The name in experiment files.
+    /// Returns the name used in experiment files.
     pub fn name(self) -> &'static str {
         match self {
             Sampling::None => "none",
@@ -36,10 +36,10 @@ impl Sampling {
     }
 }
 
-/// The rows to fit on, ascending: at most [`SplitOptions::training_flows_per_class`] of each class, and of these what
-/// [`SplitOptions::sampling`] makes; with [`Sampling::Oversample`] a row may be there several times. Classes
-/// without a training flow stay without. Draws depend on the seed and the flow ids alone, not on the order of
-/// the rows, and each class has its own generator.
+/// Returns the rows to fit on, sorted: at most [`SplitOptions::training_flows_per_class`] of each class, resampled
+/// according to [`SplitOptions::sampling`]. With [`Sampling::Oversample`], rows may be repeated. Classes without
+/// training flows get none. Draws depend only on the seed and the flow ids, not on the order of the rows, and each
+/// class has its own generator.
 pub fn sample_training(features: &FeatureSet, split: &Split, options: &SplitOptions, seed: u64) -> Vec<usize> {
     let (sampling, most) = (options.sampling, options.training_flows_per_class);
     if sampling.is_none() && most.is_none() {
@@ -56,7 +56,7 @@ pub fn sample_training(features: &FeatureSet, split: &Split, options: &SplitOpti
     if let Some(most) = most {
         let root = seed::derive(seed, "training flows");
         for (name, class) in features.class_names.iter().zip(&mut classes).filter(|(_, class)| class.len() > most) {
-            // The first of one order, so that fewer flows are among those of more.
+            // Always the first of one order, so that a smaller sample is a subset of a larger one.
             class.shuffle(&mut seed::generator(root, name));
             class.truncate(most);
         }
@@ -137,7 +137,7 @@ mod tests {
                 for (after, before) in counts(&rows).into_iter().zip(before) {
                     prop_assert_eq!(after, if before == 0 { 0 } else { target.unwrap() });
                 }
-                // Every flow of a class is there equally often, give or take one.
+                // All flows of a class are drawn equally often, give or take one.
                 for class in 0..4_u32 {
                     let often: Vec<usize> = train
                         .iter()

@@ -1,4 +1,4 @@
-//! Classes that are too small, for the experiment or for the method: an error, or an experiment without them.
+//! Classes that are too small for the experiment or for the method: reports an error, or drops them.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +11,15 @@ use etcbench_feature::FeatureSet;
 pub struct SmallClass {
     /// The class.
     pub class: String,
-    /// Its flows.
+    /// Number of its flows.
     pub flows: usize,
-    /// What it lacks, such as `it is in 1 capture, and needs 2`; empty in runs of versions that only counted flows.
+    /// What it lacks, such as `it is in 1 capture, and needs 2`; empty in runs of older versions, which only counted
+    /// flows.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub lacks: String,
 }
 
-/// Errors for the first class that has fewer flows than the options allow.
+/// Returns an error for the first class that has fewer flows than the options allow.
 pub(super) fn check(flows: &Flows<'_>, options: &SplitOptions) -> Result<(), SplitError> {
     let minimum = options.minimum_class_flows.unwrap_or(0);
     match flows.classes.iter().position(|rows| rows.len() < minimum) {
@@ -31,11 +32,11 @@ pub(super) fn check(flows: &Flows<'_>, options: &SplitOptions) -> Result<(), Spl
     }
 }
 
-/// With `small_classes = "leave_out"` the flows of the classes that are large enough, and the classes that are
-/// not; otherwise all flows. The order of flows and classes stays.
+/// With `small_classes = "leave_out"`, returns the flows of the classes that are large enough, and the classes that are
+/// not; otherwise all flows. The order of flows and classes is preserved.
 ///
 /// # Errors
-/// Options that contradict one another, or fewer than two classes left.
+/// Contradictory options, or fewer than two remaining classes.
 pub fn leave_out_small_classes(
     features: FeatureSet,
     options: &SplitOptions,
@@ -48,7 +49,8 @@ pub fn leave_out_small_classes(
     let mut rows: Vec<Vec<usize>> = vec![Vec::new(); classes];
     for (row, &label) in features.labels.iter().enumerate() {
         let of = rows.get_mut(label as usize);
-        of.ok_or_else(|| SplitError::Features(format!("a flow has class {label} of {classes}")))?.push(row);
+        of.ok_or_else(|| SplitError::Features(format!("a flow has label {label}, but there are {classes} classes")))?
+            .push(row);
     }
     let lacks = rows.iter().map(|rows| lacks(&features, rows, options)).collect::<Result<Vec<_>, _>>()?;
     let kept: Vec<bool> = lacks.iter().map(Option::is_none).collect();
@@ -75,7 +77,7 @@ pub fn leave_out_small_classes(
     Ok((features.with_classes(&kept), small))
 }
 
-/// What a class with these rows lacks.
+/// Describes what a class with these rows lacks.
 fn lacks(features: &FeatureSet, rows: &[usize], options: &SplitOptions) -> Result<Option<String>, SplitError> {
     let flows =
         |needed: usize| (rows.len() < needed).then(|| format!("it has {} flows, and needs {needed}", rows.len()));

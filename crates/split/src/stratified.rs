@@ -1,4 +1,4 @@
-//! Splits that treat each class on its own: stratified, temporal and stratified k-fold.
+//! Splits that treat each class separately: stratified, temporal and stratified k-fold.
 
 use rand::seq::SliceRandom;
 
@@ -9,7 +9,7 @@ use etcbench_storage::seed;
 /// Every part needs a flow of every class.
 pub(super) const PARTS: usize = 3;
 
-/// Each class's flows at random.
+/// Splits each class's flows at random.
 pub(super) fn stratified(flows: &Flows<'_>, fractions: Fractions, seed: u64) -> Result<Split, SplitError> {
     flows.require(PARTS, SplitMethod::Stratified)?;
     let mut parts = vec![Part::Train; flows.rows];
@@ -19,7 +19,7 @@ pub(super) fn stratified(flows: &Flows<'_>, fractions: Fractions, seed: u64) -> 
     Ok(Split::from_parts(&parts))
 }
 
-/// Each class's flows by start time, flows of the same time by flow id.
+/// Splits each class's flows by start time, with ties ordered by flow id.
 pub(super) fn temporal(
     flows: &Flows<'_>,
     fractions: Fractions,
@@ -35,8 +35,8 @@ pub(super) fn temporal(
     Ok(Split::from_parts(&parts))
 }
 
-/// Each class's flows at random in `folds` parts of equal size, give or take one. In each split one fold
-/// is the test set; the flows that follow it (in a ring) are the validation set.
+/// Splits each class's flows at random into `folds` parts of equal size, give or take one. In each split one fold is
+/// the test set; the flows after it (in a ring) are the validation set.
 pub(super) fn k_fold(flows: &Flows<'_>, folds: usize, validation: f64, seed: u64) -> Result<Vec<Split>, SplitError> {
     flows.require(flows_of_folds(folds), SplitMethod::KFold)?;
     let mut parts = vec![vec![Part::Train; flows.rows]; folds];
@@ -58,17 +58,18 @@ pub(super) fn k_fold(flows: &Flows<'_>, folds: usize, validation: f64, seed: u64
     Ok(parts.iter().map(|parts| Split::from_parts(parts)).collect())
 }
 
-/// The flows that a class needs for so many folds: the largest must leave one flow to validate and one to fit on.
+/// Returns the number of flows a class needs for this many folds: the largest fold must leave one flow to validate and
+/// one to fit on.
 pub(super) fn flows_of_folds(folds: usize) -> usize {
     (folds.max(PARTS)..).find(|&rows| rows - rows.div_ceil(folds) >= 2).expect("4 flows suffice")
 }
 
-/// Where fold number `fold` begins: the first `count % folds` folds have one flow more.
+/// Returns where fold number `fold` begins: the first `count % folds` folds have one flow more.
 fn boundary(count: usize, fold: usize, folds: usize) -> usize {
     fold * (count / folds) + fold.min(count % folds)
 }
 
-/// A class's rows shuffled. Each class has its own generator, so that leaving one class out does not move
+/// Returns a class's rows, shuffled. Each class has its own generator, so that leaving one class out does not affect
 /// the flows of the others.
 fn shuffled(flows: &Flows<'_>, class: usize, seed: u64) -> Vec<usize> {
     let mut rows = flows.classes[class].clone();
@@ -76,7 +77,7 @@ fn shuffled(flows: &Flows<'_>, class: usize, seed: u64) -> Vec<usize> {
     rows
 }
 
-/// Gives the first of `rows` to train, the next to validation and the last to test.
+/// Assigns the first of `rows` to train, the next to validation and the last to test.
 fn assign(rows: &[usize], fractions: Fractions, parts: &mut [Part]) {
     let [train, validation, _] = quotas(rows.len(), fractions);
     for (position, &row) in rows.iter().enumerate() {
@@ -90,11 +91,11 @@ fn assign(rows: &[usize], fractions: Fractions, parts: &mut [Part]) {
     }
 }
 
-/// How many of `count` flows (at least 3) each part gets: the fractions by largest remainder, and at least
-/// one each.
+/// Returns how many of `count` flows (at least 3) each part gets: the fractions by largest remainder, and at least one
+/// each.
 fn quotas(count: usize, fractions: Fractions) -> [usize; 3] {
     let shares = [fractions.train, fractions.validation, fractions.test].map(|share| share * count as f64);
-    // A share that is a whole number but for rounding must not lose a flow.
+    // An integer share must not lose a flow to rounding.
     let mut quotas = shares.map(|share| (share + 1e-9).floor() as usize);
     let mut by_remainder = [0, 1, 2];
     by_remainder.sort_by(|&left, &right| {

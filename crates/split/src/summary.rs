@@ -1,4 +1,4 @@
-//! What a split did: flows by class and part, and what two parts share.
+//! Summary of a split: flows by class and part, and what two parts share.
 
 use std::collections::BTreeMap;
 
@@ -21,15 +21,15 @@ pub struct SplitSummary {
 pub struct SharedProvenance {
     /// One part.
     pub first: Part,
-    /// The other.
+    /// The other part.
     pub second: Part,
     /// Captures with flows in both, by name.
     pub captures: Vec<String>,
-    /// Flows of `second` that come from those captures.
+    /// Number of flows of `second` from those captures.
     pub capture_flows: usize,
-    /// How many destination addresses are in both.
+    /// Number of destination addresses that are in both.
     pub hosts: usize,
-    /// Flows of `second` to those addresses.
+    /// Number of flows of `second` to those addresses.
     pub host_flows: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Properties that every split must have, on feature sets of drawn labels and captures.
+//! Properties of all splits, on feature sets with random labels and captures.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use etcbench_capture::Transport;
 use etcbench_feature::TokenArray;
 use etcbench_flow::FiveTuple;
 
-/// A feature set with one flow per (class, capture) given.
+/// Returns a feature set with one flow per given (class, capture) pair.
 pub(super) fn features(flows: &[(u32, u32)], classes: usize) -> FeatureSet {
     let mut numbers: BTreeMap<u32, u32> = BTreeMap::new();
     let provenance = flows
@@ -28,7 +28,7 @@ pub(super) fn features(flows: &[(u32, u32)], classes: usize) -> FeatureSet {
                     destination: SocketAddr::from(([192, 0, 2, (class + 3 * (capture % 5)) as u8], 443)),
                     transport: Transport::Tcp,
                 },
-                // Times that neither follow nor oppose the rows, some of them equal.
+                // Times independent of the row order, some of them equal.
                 start: (row as i64 * 7919) % 1000,
                 end: 2000,
                 packet: None,
@@ -68,13 +68,13 @@ pub(super) fn options(method: SplitMethod) -> SplitOptions {
 const METHODS: [SplitMethod; 4] =
     [SplitMethod::Stratified, SplitMethod::Grouped, SplitMethod::Temporal, SplitMethod::KFold];
 
-/// Three classes, each with 5 to 60 flows; its captures are its own (or all shared).
+/// Three classes with 5 to 60 flows each; captures are either separate for each class or all shared.
 fn drawn_flows() -> impl Strategy<Value = Vec<(u32, u32)>> {
     (any::<bool>(), prop::collection::vec(prop::collection::vec(0u32..6, 5..60), 3)).prop_map(|(shared, classes)| {
         let mut flows = Vec::new();
         for (class, captures) in classes.into_iter().enumerate() {
             for (index, capture) in captures.into_iter().enumerate() {
-                // The first flows make sure that each class has several captures.
+                // The first flows ensure that each class has several captures.
                 let capture = if index < 3 { index as u32 } else { capture };
                 flows.push((class as u32, if shared { capture } else { 10 * class as u32 + capture }));
             }
@@ -139,7 +139,7 @@ proptest! {
     fn no_capture_and_no_host_crosses_from_train_to_test(flows in drawn_flows(), seed in any::<u64>()) {
         let features = features(&flows, 3);
         let by_capture = &split(&features, &options(SplitMethod::Grouped), seed).unwrap()[0];
-        // Every class has three captures at least, so validation shares none either.
+        // Every class has at least three captures, so validation shares none either.
         for shared in SplitSummary::new(&features, by_capture).shared {
             prop_assert_eq!(shared.captures, Vec::<String>::new());
         }
@@ -172,8 +172,8 @@ proptest! {
         flows in drawn_flows(), folds in 2usize..4, repeats in 1usize..4, seed in any::<u64>(),
     ) {
         let features = features(&flows, 3);
-        // Every class has three captures at least, so three folds are always possible where captures are of
-        // one class; where they are shared by classes, no assignment may be found.
+        // Every class has at least three captures, so three folds are always possible if captures are not shared; if
+        // classes share captures, no assignment may be found.
         let options = SplitOptions {
             group: Some(GroupBy::Capture), folds: Some(folds), repeats: Some(repeats), ..options(SplitMethod::KFold)
         };
@@ -234,18 +234,18 @@ proptest! {
             prop_assert_eq!(split(&features, &from_file, seed).unwrap(), splits);
         }
         let error = split(&features, &from_file, seed ^ 2).unwrap_err().to_string();
-        prop_assert!(error.contains(&format!("there is no split for seed {}; there are: ", seed ^ 2)), "{}", error);
+        prop_assert!(error.contains(&format!("there is no split for seed {}; ", seed ^ 2)), "{}", error);
     }
 }
 
-/// `flows` flows of each capture, all of one class.
+/// Returns `flows` flows of each capture, all of one class.
 pub(super) fn class_of(class: u32, captures: &[(u32, usize)]) -> Vec<(u32, u32)> {
     captures.iter().flat_map(|&(capture, flows)| vec![(class, capture); flows]).collect()
 }
 
 #[test]
 fn a_class_with_two_captures_validates_on_training_captures_and_the_summary_says_so() {
-    // The first class has a capture that is too large to be tested, the second one that is too large to validate on.
+    // The first class has a capture that is too large to test on, the second has one that is too large to validate on.
     let mut flows = class_of(0, &[(0, 90), (1, 10)]);
     flows.extend(class_of(1, &[(10, 80), (11, 20), (12, 20)]));
     let features = features(&flows, 2);
@@ -294,8 +294,8 @@ fn classes_that_cannot_be_split_are_named() {
 
 #[test]
 fn groups_that_exclude_one_another_are_an_error_and_not_a_leak() {
-    // Two captures that both hold every class: one must be train, the other test, and so on for class 1,
-    // whose second capture is the only other one.
+    // Two captures that both contain every class: one must be train, the other test, and so on for class 1, whose
+    // second capture is the only other one.
     let flows =
         [class_of(0, &[(0, 5), (1, 5)]), class_of(1, &[(1, 5), (2, 5)]), class_of(2, &[(0, 5), (2, 5)])].concat();
     let error = split(&features(&flows, 3), &options(SplitMethod::Grouped), 0).unwrap_err();
@@ -318,7 +318,7 @@ fn options_that_do_not_go_together_are_errors() {
     assert!(problem("method = \"file\"").contains("[split] path: is missing"));
     assert!(problem("method = \"file\"\npath = \"a\"\ntrain = 0.5").contains("[split] train: is not for"));
     assert!(problem("path = \"a\"").contains("[split] path: is not for method"));
-    assert!(problem("method = \"k_fold\"\nfew_groups = \"spread\"").contains("[split] few_groups: is for method"));
+    assert!(problem("method = \"k_fold\"\nfew_groups = \"spread\"").contains("[split] few_groups: is only for method"));
     assert!(problem("method = \"dataset\"").contains("[split] test_datasets: is missing"));
     assert!(problem("method = \"dataset\"\ntest_datasets = [\"a\"]\ntest = 0.2").contains("follows from the datasets"));
     assert!(problem("test_datasets = [\"a\"]").contains("[split] test_datasets: is not for method"));
@@ -349,7 +349,7 @@ fn classes_under_the_minimum_are_an_error_or_left_out_as_declared() {
     assert_eq!(small, [SmallClass { class: "class1".to_owned(), flows: 4, lacks }]);
     assert_eq!(left.class_names, ["class0", "class2"]);
     assert_eq!(left.labels, [vec![0; 20], vec![1; 9]].concat());
-    // The rows are those of the classes that stay: 0 to 19, and 24 to 32.
+    // The rows are those of the remaining classes: 0 to 19, and 24 to 32.
     assert_eq!(left.statistics.column(0).to_vec()[19..22], [19.0, 24.0, 25.0]);
     assert_eq!(left.tokens.flow(20), [48, 49]);
     assert_eq!(left.provenance[20], features.provenance[24]);
@@ -424,7 +424,7 @@ fn a_split_between_datasets_tests_on_those_named_alone() {
     let options = |text: &str| toml::from_str::<SplitOptions>(&format!("method = \"dataset\"\n{text}")).unwrap();
     let to_b = options("test_datasets = [\"b\"]");
     let error = split(&features, &to_b, 0).unwrap_err().to_string();
-    assert!(error.contains("class class2 has 6 flow(s) in the datasets to train on and 0 in b"), "{error}");
+    assert!(error.contains("class class2 has 6 flow(s) in the training datasets and 0 in b"), "{error}");
     let leaving = options("test_datasets = [\"b\"]\nsmall_classes = \"leave_out\"");
     let (left, small) = leave_out_small_classes(features.clone(), &leaving).unwrap();
     assert_eq!(small[0].lacks, "it has 6 flows to train on and 0 to test on, and needs 2 and 1");
@@ -466,9 +466,11 @@ fn split_files_of_other_data_are_refused_with_what_differs_counted() {
     assert!(
         problem(good.replacen("flow_id", "flowid", 1)).contains("unknown column `flowid`, did you mean `flow_id`?")
     );
-    assert!(problem(good.replacen("transport", "fold", 1)).contains("line 2: fold \"tcp\" is not a whole number"));
+    assert!(
+        problem(good.replacen("transport", "fold", 1)).contains("line 2: fold \"tcp\" is not a non-negative integer")
+    );
     assert!(problem("flow_id,start\n".to_owned()).contains("there is no column `part`"));
-    assert!(problem("flow_id,part\n".to_owned()).contains("it names no flow"));
+    assert!(problem("flow_id,part\n".to_owned()).contains("it contains no flows"));
     let text = problem(good.replace("capture, 1.pcap#", "capture, 9.pcap#"));
     assert!(
         text.contains("5 flow id(s) are not among the experiment's flows (the first: line 7: folder/capture, 9"),
@@ -477,15 +479,12 @@ fn split_files_of_other_data_are_refused_with_what_differs_counted() {
     assert!(text.contains("5 flow(s) are missing (the first: folder/capture, 1.pcap#0)"), "{text}");
     assert!(problem(good.replacen("train", "training", 1)).contains("part \"training\""));
     let text = problem(format!("{good}{}\n", lines[3]));
-    assert!(
-        text.contains("1 flow(s) are named a second time (the first: line 12: folder/capture, 0.pcap#2)"),
-        "{text}"
-    );
+    assert!(text.contains("1 flow(s) are listed twice (the first: line 12: folder/capture, 0.pcap#2)"), "{text}");
     assert!(problem(lines[..10].join("\n")).contains("1 flow(s) are missing (the first: folder/capture, 1.pcap#4)"));
     let text = problem(good.replace(":443,tcp", ":444,tcp"));
-    assert!(text.contains("10 flow(s) have other endpoints or another start (the first: line 2: "), "{text}");
+    assert!(text.contains("10 flow(s) have different endpoints or start times (the first: line 2: "), "{text}");
     assert!(problem(good.replace("train", "test").replace("validation", "test")).contains("no flow in part train"));
-    // Ids alone are enough, in any order.
+    // Ids alone suffice, in any order.
     let mut short: Vec<String> = lines[1..]
         .iter()
         .map(|line| format!("{}\",{}\n", line.split("\",").next().unwrap(), line.rsplit(',').next().unwrap()))

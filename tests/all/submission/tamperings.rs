@@ -363,7 +363,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
         |t| {
             t.edit(RANDOM, |text| format!("{text}{}\n", text.lines().last().unwrap()));
         },
-        &["splits: splits/random-seed0.csv: ", "1 flow(s) are named a second time"],
+        &["splits: splits/random-seed0.csv: ", "1 flow(s) are listed twice"],
     ),
     (
         "a flow that was predicted right is counted twice",
@@ -400,14 +400,14 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
     (
         "a flow has other endpoints in a split",
         |t| t.replace(RANDOM, "10.0.0.2:53,udp", "10.0.0.3:53,udp"),
-        &["1 flow(s) have other endpoints or another start"],
+        &["1 flow(s) have different endpoints or start times"],
     ),
     (
         "flows have other times",
         |t| {
             t.edit("flows/random.csv", |text| text.replacen("udp,9000000000,", "udp,8999999999,", 1));
         },
-        &["flow(s) have other endpoints or another start"],
+        &["flow(s) have different endpoints or start times"],
     ),
     (
         "the time of a fit is edited in the records",
