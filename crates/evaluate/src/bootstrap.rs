@@ -1,4 +1,4 @@
-//! An interval for a metric of one test set: how much it would vary with other test flows of the same kind.
+//! Intervals for metrics of one test set: how much they would vary with other test flows of the same kind.
 
 use rand_distr::{Binomial, Distribution};
 
@@ -8,18 +8,18 @@ use etcbench_storage::seed;
 /// A 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
-    /// Its lower end.
+    /// Lower end.
     pub low: f64,
-    /// Its upper end.
+    /// Upper end.
     pub high: f64,
 }
 
-/// The percentile bootstrap intervals of metrics of one test set (Efron, 1979): its flows are drawn with replacement,
-/// as many as there are, `resamples` times; the ends are the 2.5th and 97.5th percentile, interpolated linearly. They
-/// say nothing of how a metric varies with split and training.
+/// Returns percentile bootstrap intervals of metrics of one test set (Efron, 1979): its flows are drawn with
+/// replacement, as many as there are, `resamples` times; the ends are the 2.5th and 97.5th percentiles, interpolated
+/// linearly. They do not reflect how a metric varies with split and training.
 ///
-/// Flows of one cell of the confusion matrix are alike to every metric that is made of it, so the cells' counts are
-/// drawn at once: together they follow a multinomial distribution, drawn as one binomial after another.
+/// Flows in the same cell of the confusion matrix are interchangeable for every metric computed from it, so the counts
+/// of the cells are drawn directly: together they follow a multinomial distribution, drawn as a sequence of binomials.
 pub fn bootstrap_intervals(
     confusion: &ConfusionMatrix,
     resamples: usize,
@@ -30,7 +30,7 @@ pub fn bootstrap_intervals(
     let total = confusion.total();
     let mut values = vec![Vec::with_capacity(resamples.max(1)); metrics.len()];
     for _ in 0..resamples.max(1) {
-        // Flows yet to be drawn, and those of the test set that they are drawn from.
+        // The flows still to be drawn, and the flows of the test set they are drawn from.
         let (mut left, mut from) = (total, total);
         let drawn = confusion.map(|count| {
             if count == 0 || left == 0 {
@@ -51,13 +51,13 @@ pub fn bootstrap_intervals(
     values.into_iter().map(interval_of).collect()
 }
 
-/// The 2.5th and 97.5th percentile of at least one value.
+/// Returns the 2.5th and 97.5th percentiles of at least one value.
 pub(super) fn interval_of(mut values: Vec<f64>) -> Interval {
     values.sort_by(f64::total_cmp);
     Interval { low: percentile(&values, 0.025), high: percentile(&values, 0.975) }
 }
 
-/// A percentile of ascending values, interpolated between neighbours (numpy's `linear`).
+/// Returns a percentile of sorted values, interpolated between neighbours (numpy's `linear`).
 fn percentile(values: &[f64], share: f64) -> f64 {
     let place = share * (values.len() - 1) as f64;
     let (below, above) = (values[place.floor() as usize], values[place.ceil() as usize]);
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_interval_of_an_accuracy_is_that_of_the_binomial_distribution() {
-        // [right, flows, 2.5th, 97.5th percentile of the binomial], by scipy.stats.binom.
+        // [correct, flows, 2.5th, 97.5th percentile of the binomial], computed by scipy.stats.binom.
         let cases: Vec<(usize, usize, f64, f64)> =
             serde_json::from_str(include_str!("../../../tests/fixtures/metrics/bootstrap.json")).unwrap();
         assert!(cases.len() >= 3);
@@ -81,7 +81,7 @@ mod tests {
             let confusion = ConfusionMatrix::new(&vec![0; flows], &predictions, 2).unwrap();
             let interval = bootstrap_intervals(&confusion, 4000, 7, &[ConfusionMatrix::accuracy])[0];
             assert_eq!([interval], *bootstrap_intervals(&confusion, 4000, 7, &[ConfusionMatrix::accuracy]));
-            // 4000 draws place a percentile within about one flow in a hundred.
+            // 4000 draws determine a percentile to within about one flow in a hundred.
             let near = (1.0_f64).max(flows as f64 * 0.004) / flows as f64 + 1e-12;
             assert!(
                 (interval.low - low).abs() <= near && (interval.high - high).abs() <= near,
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn drawing_cells_is_drawing_flows() {
-        // Twelve classes, one of them never predicted; flows drawn one by one beside.
+        // Twelve classes, one of them never predicted; for comparison, flows are drawn one by one.
         let labels: Vec<u32> = (0..600).map(|row| row * row % 12).collect();
         let predictions: Vec<u32> =
             labels.iter().zip(0..).map(|(label, row)| if row % 7 < 5 { *label } else { row % 11 }).collect();

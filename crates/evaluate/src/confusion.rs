@@ -1,4 +1,4 @@
-//! The confusion matrix and everything that follows from its counts alone.
+//! The confusion matrix and everything that depends only on its counts.
 
 use super::{EvaluateError, check_classes, check_labels};
 
@@ -9,22 +9,22 @@ pub struct ConfusionMatrix {
     counts: Vec<u64>,
 }
 
-/// Precision, recall and F1 of one class; none where the definition divides zero by zero.
+/// Precision, recall and F1 of one class; `None` if the definition divides zero by zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ClassScores {
-    /// Flows of the class that were found, of the flows predicted as it; none when it was never predicted.
+    /// Correctly predicted flows of the class, divided by the flows predicted as it; `None` if it was never predicted.
     pub precision: Option<f64>,
-    /// Flows of the class that were found, of the flows of the class; none when it has no flow.
+    /// Correctly predicted flows of the class, divided by its flows; `None` if it has no flow.
     pub recall: Option<f64>,
-    /// `2 tp / (2 tp + fp + fn)`; none only when the class has no flow and was never predicted.
+    /// `2 tp / (2 tp + fp + fn)`; `None` only if the class has no flow and was never predicted.
     pub f1: Option<f64>,
-    /// Flows of the class.
+    /// Number of flows of the class.
     pub support: u64,
-    /// Flows predicted as the class.
+    /// Number of flows predicted as the class.
     pub predicted: u64,
 }
 
-/// One average over the classes of each per-class metric.
+/// An average over the classes, for each per-class metric.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Averages {
     /// Average precision over classes.
@@ -36,7 +36,7 @@ pub struct Averages {
 }
 
 impl ConfusionMatrix {
-    /// Counts `labels` against `predictions`, both indices below `classes`.
+    /// Counts `labels` against `predictions`; both are indices below `classes`.
     ///
     /// # Errors
     /// No row, different lengths, or an index that is not a class.
@@ -50,10 +50,10 @@ impl ConfusionMatrix {
         Ok(Self { classes, counts })
     }
 
-    /// A matrix of counts that are known, row by row, shape `[classes, classes]`.
+    /// Creates a matrix from known counts, row by row, with shape `[classes, classes]`.
     ///
     /// # Errors
-    /// No flow at all, or not `classes * classes` counts.
+    /// No flows at all, or not `classes * classes` counts.
     pub fn from_counts(counts: Vec<u64>, classes: usize) -> Result<Self, EvaluateError> {
         if counts.len() != classes * classes {
             return Err(EvaluateError::Length { labels: classes * classes, predictions: counts.len() });
@@ -64,47 +64,48 @@ impl ConfusionMatrix {
         Ok(Self { classes, counts })
     }
 
-    /// The same classes with other counts, made from each of these in turn, row by row.
+    /// Returns a matrix with each count replaced by the result of `count`, row by row.
     pub(super) fn map(&self, count: impl FnMut(u64) -> u64) -> Self {
         Self { classes: self.classes, counts: self.counts.iter().copied().map(count).collect() }
     }
 
-    /// Number of classes.
+    /// Returns the number of classes.
     pub fn classes(&self) -> usize {
         self.classes
     }
 
-    /// Flows of class `label` that were predicted as class `prediction`.
+    /// Returns the number of flows of class `label` that were predicted as class `prediction`.
     pub fn count(&self, label: usize, prediction: usize) -> u64 {
         self.counts[label * self.classes + prediction]
     }
 
-    /// All flows.
+    /// Returns the number of all flows.
     pub fn total(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Flows of class `label`.
+    /// Returns the number of flows of class `label`.
     pub fn support(&self, label: usize) -> u64 {
         self.counts[label * self.classes..(label + 1) * self.classes].iter().sum()
     }
 
-    /// Flows predicted as class `prediction`.
+    /// Returns the number of flows predicted as class `prediction`.
     pub fn predicted(&self, prediction: usize) -> u64 {
         (0..self.classes).map(|label| self.count(label, prediction)).sum()
     }
 
-    /// The share of the flows of class `label` that were predicted as class `prediction`; none when it has no flow.
+    /// Returns the fraction of the flows of class `label` that were predicted as class `prediction`, or `None` if it
+    /// has no flow.
     pub fn share(&self, label: usize, prediction: usize) -> Option<f64> {
         ratio(self.count(label, prediction), self.support(label))
     }
 
-    /// The share of flows whose prediction is their class.
+    /// Returns the fraction of correctly predicted flows.
     pub fn accuracy(&self) -> f64 {
         self.correct() as f64 / self.total() as f64
     }
 
-    /// Precision, recall, F1 and support of one class.
+    /// Returns precision, recall, F1 and support of one class.
     pub fn class_scores(&self, class: usize) -> ClassScores {
         let found = self.count(class, class);
         let support = self.support(class);
@@ -118,31 +119,31 @@ impl ConfusionMatrix {
         }
     }
 
-    /// Unweighted means over all classes. An undefined per-class value counts as 0, as with
-    /// scikit-learn's `zero_division=0` and `labels` naming every class.
+    /// Returns unweighted means over all classes. An undefined per-class value counts as 0, as with scikit-learn's
+    /// `zero_division=0` and `labels` listing every class.
     pub fn macro_average(&self) -> Averages {
         self.average(|_| 1.0)
     }
 
-    /// Means over the classes weighted by support, undefined values counting as 0.
+    /// Returns means over the classes weighted by support, with undefined values counting as 0.
     pub fn weighted_average(&self) -> Averages {
         self.average(|scores| scores.support as f64)
     }
 
-    /// Averages over flows instead of classes; with one label per flow all three equal the accuracy.
+    /// Returns averages over flows instead of classes; with one label per flow all three equal the accuracy.
     pub fn micro_average(&self) -> Averages {
         let accuracy = self.accuracy();
         Averages { precision: accuracy, recall: accuracy, f1: accuracy }
     }
 
-    /// Mean recall of the classes that have flows (scikit-learn's `balanced_accuracy_score`).
+    /// Returns the mean recall of the classes that have flows (scikit-learn's `balanced_accuracy_score`).
     pub fn balanced_accuracy(&self) -> f64 {
         let recalls: Vec<f64> = (0..self.classes).filter_map(|class| self.class_scores(class).recall).collect();
         recalls.iter().sum::<f64>() / recalls.len() as f64
     }
 
-    /// Matthews correlation coefficient for several classes (Gorodkin, 2004). None when every flow has
-    /// one class or one prediction, where scikit-learn gives 0.
+    /// Returns the multi-class Matthews correlation coefficient (Gorodkin, 2004). `None` if all flows have the same
+    /// class or the same prediction; scikit-learn returns 0 in that case.
     pub fn matthews_correlation(&self) -> Option<f64> {
         let total = i128::from(self.total());
         let correct = i128::from(self.correct());

@@ -1,4 +1,4 @@
-//! Whether two models differ on the same test set.
+//! Tests whether two models differ on the same test set.
 
 use super::{EvaluateError, check_labels};
 
@@ -9,11 +9,11 @@ pub struct McNemar {
     pub only_first: u64,
     /// Flows that only the second model predicts correctly.
     pub only_second: u64,
-    /// The chi-squared statistic with Edwards' continuity correction, one degree of freedom; none when the
-    /// models are right on the same flows. It is given for comparison: the p-value does not rest on it.
+    /// The chi-squared statistic with Edwards' continuity correction, one degree of freedom; `None` if the models are
+    /// right on the same flows. It is reported for comparison only: the p-value does not depend on it.
     pub statistic: Option<f64>,
-    /// Two-sided p-value of the exact binomial test, for any number of flows; 1 when the models are right
-    /// on the same flows.
+    /// Two-sided p-value of the exact binomial test, for any number of flows; 1 if the models are right on the same
+    /// flows.
     pub p_value: f64,
 }
 
@@ -41,12 +41,12 @@ pub fn mcnemar(labels: &[u32], first: &[u32], second: &[u32]) -> Result<McNemar,
     Ok(McNemar { only_first, only_second, statistic, p_value: two_sided(only_first.min(only_second), discordant) })
 }
 
-/// Twice the chance of at most `fewer` heads in `tosses` of a fair coin, at most 1.
+/// Returns twice the probability of at most `fewer` heads in `tosses` of a fair coin, at most 1.
 fn two_sided(fewer: u64, tosses: u64) -> f64 {
     if 2 * fewer >= tosses {
         return 1.0;
     }
-    // The largest term is the last: its logarithm first, then the smaller ones relative to it.
+    // The largest term is the last: compute its logarithm first, then the smaller terms relative to it.
     let mut logarithm = -(tosses as f64) * std::f64::consts::LN_2;
     for index in 1..=fewer {
         logarithm += ((tosses - fewer + index) as f64 / index as f64).ln();
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn the_p_value_equals_that_of_scipy() {
-        // scipy.stats.binomtest(fewer, tosses).pvalue, made by tests/fixtures/metrics/make.py.
+        // scipy.stats.binomtest(fewer, tosses).pvalue, computed by tests/fixtures/metrics/make.py.
         let cases: Vec<(u64, u64, f64)> =
             serde_json::from_str(include_str!("../../../tests/fixtures/metrics/mcnemar.json")).unwrap();
         assert!(cases.len() > 10);

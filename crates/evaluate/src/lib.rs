@@ -1,10 +1,10 @@
-//! Evaluation: labels and predictions become metrics with exact definitions and zero-division rules.
-//! No input or output happens here.
+//! Evaluation: computes metrics from labels and predictions, with exact definitions and zero-division rules. No input
+//! or output happens here.
 //!
-//! [`Metric`] is the table of what is measured; [`Metrics`] holds what is measured on one test set; [`Summary`] says what
-//! several runs of it have in common; [`corrected_resampled_mean`] what splits of the same flows have; [`mcnemar`] asks whether two models differ on the same test set, [`wilcoxon`]
-//! whether they do over folds, [`friedman`] whether several do over tables, and [`bootstrap_intervals`] how far one test
-//! set can be trusted.
+//! [`Metric`] is the table of metrics; [`Metrics`] contains the measurements of one test set; [`Summary`] summarises
+//! several runs on it, and [`corrected_resampled_mean`] summarises splits of the same flows. [`mcnemar`] tests whether
+//! two models differ on the same test set, [`wilcoxon`] whether they differ over folds, [`friedman`] whether several
+//! models differ over tables, and [`bootstrap_intervals`] estimates how much a metric of one test set can be trusted.
 
 mod bootstrap;
 mod confusion;
@@ -41,37 +41,37 @@ pub enum EvaluateError {
     /// There is nothing to evaluate.
     #[error("no flow to evaluate; a test set needs at least one row")]
     Empty,
-    /// Labels and predictions are not about the same rows.
-    #[error("{labels} labels but {predictions} predictions; both must be about the same rows")]
+    /// Labels and predictions have different numbers of rows.
+    #[error("{labels} labels but {predictions} predictions; both must refer to the same rows")]
     Length {
         /// Number of true labels.
         labels: usize,
         /// Number of predicted rows.
         predictions: usize,
     },
-    /// A label that is not a class.
+    /// A label is not a class.
     #[error("row {row}: {what} {class} is not below the number of classes, {classes}")]
     Class {
         /// The row, from 0.
         row: usize,
         /// `label` or `prediction`.
         what: &'static str,
-        /// The value found.
+        /// The invalid value.
         class: u32,
         /// The number of classes.
         classes: usize,
     },
-    /// Something that is not a distribution over the classes.
+    /// A row is not a distribution over the classes.
     #[error("row {row}: {problem}; a model must predict probabilities from 0 to 1 that sum to 1")]
     Probabilities {
         /// The row, from 0.
         row: usize,
-        /// What was found.
+        /// Description of the problem.
         problem: String,
     },
 }
 
-/// Checks that labels and predictions are about the same rows and classes.
+/// Checks that labels and predictions have the same number of rows, and that the labels are classes.
 fn check_labels(labels: &[u32], predictions: usize, classes: usize) -> Result<(), EvaluateError> {
     if labels.len() != predictions {
         return Err(EvaluateError::Length { labels: labels.len(), predictions });
@@ -89,7 +89,7 @@ fn check_classes(values: &[u32], what: &'static str, classes: usize) -> Result<(
     }
 }
 
-// The README's example is tested like any other.
+// Run the README's example as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

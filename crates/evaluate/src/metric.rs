@@ -1,6 +1,7 @@
-//! The table of metrics: everything that is known of a measured value, said once. Records, tables, LaTeX, pages,
-//! tolerances, comparisons, ranks and figures take names, headings, units and decimals from here. A new metric is an
-//! entry in [`table`] and the definition that its entry calls; what the runner measures is measured in the runner.
+//! The table of metrics: the single place for all properties of a measured value. Records, tables, LaTeX, pages,
+//! tolerances, comparisons, ranks and figures use the names, headings, units and decimals defined here. To add a
+//! metric, add an entry to [`table`] and the definition that the entry calls; measurements made by the runner are
+//! defined in the runner.
 
 mod table;
 
@@ -8,31 +9,31 @@ use table::METRICS;
 
 use super::{ClassScores, ConfusionMatrix, Metrics, ProbabilisticMetrics};
 
-/// What is known of a metric.
+/// Properties of a metric.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
-    /// Its name in records, CSV columns, tolerances and on the command line. Of a stage or a part, what stands after or
-    /// before the name of that: see [`Metric::of_stage`] and [`Metric::of_part`].
+    /// Name in records, CSV columns, tolerances and on the command line. For a metric of a stage or a part, the name
+    /// without the stage before it or the part after it: see [`Metric::of_stage`] and [`Metric::of_part`].
     pub key: &'static str,
-    /// The heading of its column among others of its kind.
+    /// Heading of its column in a table of related metrics.
     pub heading: &'static str,
-    /// What it is called on its own, in a title or at an axis.
+    /// Name used on its own, in a title or at an axis.
     pub label: &'static str,
-    /// The unit of its values.
+    /// Unit of its values.
     pub unit: Unit,
     /// Which values are better.
     pub direction: Direction,
-    /// The least and the largest value that can be.
+    /// Smallest and largest possible value.
     pub bounds: (f64, f64),
-    /// What an undefined value says of the class that it is of, such as "was never predicted"; empty where it is of no
+    /// What an undefined value means for its class, such as "was never predicted"; empty if the metric is not of a
     /// class, or always defined.
     pub undefined: &'static str,
-    /// Whether it is of the machine that measured it, so that the same run again gives another value.
+    /// Whether it depends on the machine that measured it, so that repeating the run yields another value.
     pub of_machine: bool,
-    /// Of a mean over classes: the metric that it is the mean of, and the one that counts the classes whose undefined
-    /// value is 0 in it.
+    /// For a mean over classes: the metric that is averaged, and the metric that counts the classes whose undefined
+    /// value counts as 0.
     pub mean_of: Option<(&'static Metric, &'static Metric)>,
-    /// How it is computed from a confusion matrix, where records have its bootstrap interval.
+    /// Computes it from a confusion matrix, if records contain its bootstrap interval.
     pub resampled: Option<fn(&ConfusionMatrix) -> f64>,
     source: Source,
 }
@@ -40,18 +41,18 @@ pub struct Metric {
 /// The unit of values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Unit {
-    /// Its name; empty for plain numbers.
+    /// Name; empty for plain numbers.
     pub name: &'static str,
-    /// How many of what records have make one.
+    /// Number of recorded units in one displayed unit.
     pub size: f64,
-    /// Decimals for people; none for three digits that matter.
+    /// Number of decimals shown; `None` for three significant digits.
     pub decimals: Option<usize>,
 }
 
 impl Unit {
-    /// A share, a correlation, a loss.
+    /// A fraction, a correlation, a loss.
     pub const NUMBER: Self = Self { name: "", size: 1.0, decimals: Some(3) };
-    /// A whole number of something.
+    /// An integer count.
     pub const COUNT: Self = Self { decimals: Some(0), ..Self::NUMBER };
     /// Seconds.
     pub const SECONDS: Self = Self { name: "seconds", size: 1.0, decimals: None };
@@ -61,26 +62,26 @@ impl Unit {
     pub const JOULES: Self = Self { name: "J", ..Self::SECONDS };
     /// A rate of flows.
     pub const FLOWS_PER_SECOND: Self = Self { name: "flows per second", ..Self::SECONDS };
-    /// A rate of whatever a stage reads.
+    /// A rate of a stage's samples.
     pub const SAMPLES_PER_SECOND: Self = Self { name: "samples per second", ..Self::SECONDS };
     /// Bytes in memory.
     pub const MEGABYTES: Self = Self { name: "MB", size: 1e6, ..Self::SECONDS };
-    /// Bytes of a file.
+    /// Size of a file in bytes.
     pub const KILOBYTES: Self = Self { name: "kB", size: 1e3, ..Self::SECONDS };
 }
 
 /// Which values are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// The larger one.
+    /// Higher is better.
     Higher,
-    /// The smaller one.
+    /// Lower is better.
     Lower,
-    /// Neither: it describes, and does not judge.
+    /// Neither: the metric is descriptive.
     Neither,
 }
 
-/// Where a value comes from, and so what it is about.
+/// Where a value comes from, and thereby what it describes.
 #[derive(Debug, Clone, Copy)]
 enum Source {
     /// The whole test set, from its predictions.
@@ -89,26 +90,26 @@ enum Source {
     Probabilities(fn(&ProbabilisticMetrics) -> Option<f64>),
     /// One class, from predictions.
     Class(fn(&ClassScores) -> Option<f64>),
-    /// One class, from probabilities; the class is given by its index.
+    /// One class, from probabilities; the class is passed by its index.
     ClassProbabilities(fn(&ProbabilisticMetrics, usize) -> Option<f64>),
     /// A pair of classes, from predictions.
     ClassPair,
     /// One fit, measured by the runner.
     Fit,
-    /// One stage of a fit, whose name stands before the key.
+    /// One stage of a fit; its name precedes the key.
     Stage,
-    /// One part of something, whose name stands after the key.
+    /// One part of something; its name follows the key.
     Part,
 }
 
-/// Metrics are identified by their names; a part's has that of the whole, and counts the same.
+/// Metrics are identified by their names; a part's metric has the name of the whole, and is equal to it.
 impl PartialEq for Metric {
     fn eq(&self, other: &Self) -> bool {
         self.key == other.key
     }
 }
 
-/// Its name in records.
+/// Returns the name in records.
 impl AsRef<str> for Metric {
     fn as_ref(&self) -> &str {
         self.key
@@ -116,8 +117,8 @@ impl AsRef<str> for Metric {
 }
 
 impl Metric {
-    /// The metric of a record's name; none of a name that no record has. Bootstrap intervals are no metrics of their
-    /// own.
+    /// Returns the metric with a name in records, or `None` if there is none. Bootstrap intervals are not metrics of
+    /// their own.
     pub fn named(name: &str) -> Option<Self> {
         let exact = METRICS.iter().find(|metric| !metric.is_of_stage() && metric.key == name);
         let is_of = |metric: &&Metric| match metric.source {
@@ -128,31 +129,32 @@ impl Metric {
         exact.or_else(|| METRICS.iter().find(is_of)).copied()
     }
 
-    /// What a decision costs, asked about 1, 32 and 1,000 flows at once: median, tail and energy per flow.
+    /// Cost of a decision with 1, 32 and 1,000 flows at a time: median, tail and energy per flow.
     pub const DECISIONS: [[Self; 3]; 3] = [
         [Self::DECISION_1_MICROSECONDS, Self::DECISION_1_TAIL_MICROSECONDS, Self::DECISION_1_JOULES],
         [Self::DECISION_32_MICROSECONDS, Self::DECISION_32_TAIL_MICROSECONDS, Self::DECISION_32_JOULES],
         [Self::DECISION_1000_MICROSECONDS, Self::DECISION_1000_TAIL_MICROSECONDS, Self::DECISION_1000_JOULES],
     ];
 
-    /// What predictions are judged by: the metrics of the whole test set, counts aside, in the order of records.
+    /// Returns the metrics by which predictions are judged: those of the whole test set, without counts, in the order
+    /// of records.
     pub fn of_test_set() -> impl Iterator<Item = Self> {
         let judges = |metric: &&Self| matches!(metric.source, Source::TestSet(_) | Source::Probabilities(_));
         METRICS.iter().filter(judges).filter(|metric| metric.direction != Direction::Neither).copied()
     }
 
-    /// The metrics of one class, counts aside, in the order of records.
+    /// Returns the metrics of one class, without counts, in the order of records.
     pub fn of_class() -> impl Iterator<Item = Self> {
         let judges = |metric: &&Self| matches!(metric.source, Source::Class(_) | Source::ClassProbabilities(..));
         METRICS.iter().filter(judges).filter(|metric| metric.direction != Direction::Neither).copied()
     }
 
-    /// The metrics of which records have a bootstrap interval.
+    /// Returns the metrics with a bootstrap interval in records.
     pub fn resampled() -> impl Iterator<Item = (Self, fn(&ConfusionMatrix) -> f64)> {
         METRICS.iter().filter_map(|metric| Some((*metric, metric.resampled?)))
     }
 
-    /// Whether it is of one class.
+    /// Whether it is a metric of one class.
     pub fn is_of_class(&self) -> bool {
         matches!(self.source, Source::Class(_) | Source::ClassProbabilities(..))
     }
@@ -166,32 +168,33 @@ impl Metric {
         matches!(self.source, Source::Stage)
     }
 
-    /// The name that records have for it of a stage, such as `encoding_wall_seconds`.
+    /// Returns its name in records for a stage, such as `encoding_wall_seconds`.
     pub fn of_stage(&self, stage: &str) -> String {
         format!("{stage}_{}", self.key)
     }
 
-    /// The stage in a name that [`Metric::of_stage`] made.
+    /// Returns the stage in a name built by [`Metric::of_stage`].
     pub fn stage_in<'a>(&self, name: &'a str) -> Option<&'a str> {
         name.strip_suffix(self.key)?.strip_suffix('_').filter(|stage| !stage.is_empty())
     }
 
-    /// The name that records have for it of a part, such as `pretraining_packets_ustc-tfc2016`.
+    /// Returns its name in records for a part, such as `pretraining_packets_ustc-tfc2016`.
     pub fn of_part(&self, part: &str) -> String {
         format!("{}_{part}", self.key)
     }
 
-    /// The part in a name that [`Metric::of_part`] made.
+    /// Returns the part in a name built by [`Metric::of_part`].
     pub fn part_in<'a>(&self, name: &'a str) -> Option<&'a str> {
         name.strip_prefix(self.key)?.strip_prefix('_').filter(|part| !part.is_empty())
     }
 
-    /// The names that records have for the ends of its bootstrap interval, the lower one first.
+    /// Returns the names in records for the ends of its bootstrap interval, the lower end first.
     pub fn bootstrap_names(&self) -> [String; 2] {
         ["low", "high"].map(|end| format!("{}_bootstrap_{end}", self.key))
     }
 
-    /// Its value of a whole test set; none where it is of something else, or of probabilities that there are none of.
+    /// Returns its value for a whole test set; the outer option is `None` if the metric describes something else, or
+    /// needs probabilities that are missing.
     pub(super) fn whole(&self, metrics: &Metrics) -> Option<Option<f64>> {
         match self.source {
             Source::TestSet(value) => Some(value(metrics)),
@@ -200,7 +203,7 @@ impl Metric {
         }
     }
 
-    /// Its value of a class, as [`Metric::whole`].
+    /// Returns its value for a class, like [`Metric::whole`].
     pub(super) fn class(&self, metrics: &Metrics, class: usize) -> Option<Option<f64>> {
         match self.source {
             Source::Class(value) => Some(value(&metrics.classes[class])),
@@ -209,7 +212,7 @@ impl Metric {
         }
     }
 
-    /// All metrics.
+    /// Returns all metrics.
     pub(super) fn all() -> &'static [Self] {
         METRICS
     }

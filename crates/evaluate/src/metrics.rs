@@ -1,15 +1,15 @@
-//! Everything measured on one test set, and the list of named values that becomes records.
+//! All measurements of one test set, and their conversion to a list of named values for records.
 
 use ndarray::ArrayView2;
 
 use super::{Averages, ClassScores, ConfusionMatrix, EvaluateError, Metric, ProbabilisticMetrics, argmax};
 
-/// What is measured on one test set.
+/// The measurements of one test set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metrics {
     /// Counts of true against predicted classes.
     pub confusion: ConfusionMatrix,
-    /// The share of flows whose prediction is their class.
+    /// Fraction of correctly predicted flows.
     pub accuracy: f64,
     /// Precision, recall, F1 and support of each class.
     pub classes: Vec<ClassScores>,
@@ -21,28 +21,28 @@ pub struct Metrics {
     pub micro_average: Averages,
     /// Mean recall of the classes that have flows.
     pub balanced_accuracy: f64,
-    /// Matthews correlation coefficient, where defined.
+    /// Matthews correlation coefficient, if defined.
     pub matthews_correlation: Option<f64>,
-    /// Metrics of the probabilities, where there were any.
+    /// Metrics of the probabilities, if there are any.
     pub probabilistic: Option<ProbabilisticMetrics>,
 }
 
-/// One measured value with its name.
+/// A measured value with its name.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MetricValue {
-    /// The metric's name, as in records.
+    /// Name of the metric in records.
     pub metric: &'static str,
-    /// The class that the value is about; none for the whole test set.
+    /// The class the value describes; `None` for the whole test set.
     pub class: Option<usize>,
     /// For `confusion`: the predicted class.
     pub predicted: Option<usize>,
-    /// The value; none where the metric is undefined.
+    /// The value; `None` if the metric is undefined.
     pub value: Option<f64>,
 }
 
 impl Metrics {
-    /// Measures predicted probabilities, shape `[rows, classes]`; the predicted class is the one of the
-    /// highest probability, the lowest on ties.
+    /// Measures predicted probabilities, shape `[rows, classes]`. The predicted class is the one with the highest
+    /// probability, on ties the lowest class.
     ///
     /// # Errors
     /// No row, different lengths, a label that is not a class, a row that is not a distribution.
@@ -72,13 +72,13 @@ impl Metrics {
         })
     }
 
-    /// How many classes have no defined value of a score: they count as 0 in the averages.
+    /// Returns how many classes have no defined value of a score: they count as 0 in the averages.
     pub(super) fn classes_without(&self, score: fn(&ClassScores) -> Option<f64>) -> f64 {
         self.classes.iter().filter(|scores| score(scores).is_none()).count() as f64
     }
 
-    /// Every value with its name, in a fixed order: the whole test set first, then each class, then the
-    /// confusion matrix by rows; within each in the order of the table of metrics.
+    /// Returns every value with its name, in a fixed order: the whole test set first, then each class, then the
+    /// confusion matrix by rows; within each, in the order of the table of metrics.
     pub fn records(&self) -> Vec<MetricValue> {
         let whole = Metric::all().iter().filter_map(|metric| {
             Some(MetricValue { metric: metric.key, class: None, predicted: None, value: metric.whole(self)? })
@@ -173,7 +173,7 @@ mod tests {
             for (left, right) in metrics.records().iter().zip(other.records()).filter(|(left, _)| left.class.is_none()) {
                 prop_assert!(same(left.value, right.value), "{left:?} {right:?}");
             }
-            // Accuracy is the mean of recalls weighted by support: what the paper's tables break.
+            // Accuracy is the mean of recalls weighted by support: the paper's tables violate this.
             prop_assert!((metrics.accuracy - metrics.weighted_average.recall).abs() < 1e-12);
             let largest = metrics.classes.iter().filter_map(|scores| scores.recall).fold(0.0, f64::max);
             prop_assert!(metrics.accuracy <= largest + 1e-12);

@@ -1,12 +1,12 @@
-//! Outside the closed world: how well a model's probabilities tell flows of its classes from flows of classes that it never
-//! saw, and what its scores are once it may refuse.
+//! Open-set evaluation: how well a model's probabilities separate flows of its classes from flows of unseen classes,
+//! and its scores if it may reject flows.
 
 use ndarray::{ArrayView1, ArrayView2};
 
 use super::probabilistic::check_distributions;
 use super::{ConfusionMatrix, EvaluateError, argmax, check_labels};
 
-/// What says how well known a flow looks; higher is better known.
+/// Scores of how familiar a flow looks to the model; higher is more familiar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenScore {
     /// The highest probability (Hendrycks and Gimpel, 2017).
@@ -16,10 +16,10 @@ pub enum OpenScore {
 }
 
 impl OpenScore {
-    /// Both, in the order of tables.
+    /// Both scores, in the order of tables.
     pub const ALL: [Self; 2] = [Self::MaximumProbability, Self::NegativeEntropy];
 
-    /// The name in files.
+    /// Returns the name used in files.
     pub fn name(self) -> &'static str {
         match self {
             Self::MaximumProbability => "maximum_probability",
@@ -40,33 +40,35 @@ impl OpenScore {
     }
 }
 
-/// The share of known flows that a threshold accepts.
+/// The fraction of known flows that a threshold accepts.
 const ACCEPTED: f64 = 0.95;
 
-/// What one score is worth.
+/// Results for one score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OpenSet {
-    /// The chance that a known flow scores above an unknown one, ties counting half.
+    /// Probability that a known flow scores above an unknown one, with ties counting half.
     pub roc_auc: f64,
-    /// The share of unknown flows that score at least as high as the threshold which accepts 95 % of the known ones.
+    /// Fraction of unknown flows that reach the threshold which accepts 95 % of the known ones.
     pub false_positive_rate: f64,
-    /// The area under the curve of the share of known flows that are accepted and right against the share of unknown flows
-    /// that are accepted (Dhamija et al., 2018), by trapezoids over all thresholds.
+    /// Area under the curve of the fraction of known flows that are accepted and classified correctly against the
+    /// fraction of unknown flows that are accepted (Dhamija et al., 2018), by trapezoids over all thresholds.
     pub oscr: f64,
-    /// Macro F1 over the classes and one of refused flows, at the threshold that accepts 95 % of the validation flows.
+    /// Macro F1 over the classes and a class of rejected flows, at the threshold that accepts 95 % of the validation
+    /// flows.
     pub macro_f1_with_reject: f64,
-    /// The share of known flows that this threshold refuses.
+    /// Fraction of known flows rejected at this threshold.
     pub rejected_known: f64,
-    /// The share of unknown flows that it refuses.
+    /// Fraction of unknown flows rejected at this threshold.
     pub rejected_unknown: f64,
 }
 
 impl OpenSet {
-    /// Measures each score on the test flows of known classes with their `labels`, on flows of `unknown` classes, with the
-    /// threshold of the flows of `validation`. All three have the shape `[rows, known classes]`.
+    /// Measures each score on the test flows of known classes with their `labels`, and on flows of `unknown` classes.
+    /// The threshold is determined from the flows of `validation`. All three arrays have the shape `[rows, known
+    /// classes]`.
     ///
     /// # Errors
-    /// A part without a row, other lengths, rows that are no distribution.
+    /// A part without rows, different lengths, rows that are not distributions.
     pub fn measure<'a>(
         labels: &[u32],
         known: ArrayView2<'a, f32>,
@@ -126,21 +128,22 @@ impl OpenSet {
     }
 }
 
-/// The highest threshold that accepts 95 % of at least one score.
+/// Returns the highest threshold that accepts 95 % of at least one score.
 fn accepting(mut scores: Vec<f64>) -> f64 {
     scores.sort_by(|left, right| right.total_cmp(left));
     let accepted = (ACCEPTED * scores.len() as f64).ceil() as usize;
     scores[accepted.clamp(1, scores.len()) - 1]
 }
 
-/// Shares that a threshold accepts.
+/// Fractions accepted at a threshold.
 struct Point {
     unknown: f64,
     known: f64,
     right: f64,
 }
 
-/// From the threshold that accepts nothing to the one that accepts all; equal scores together.
+/// Returns the points from the threshold that accepts nothing to the one that accepts everything; equal scores are
+/// combined.
 fn curve(known: &[f64], labels: &[u32], predicted: &[u32], unknown: &[f64]) -> Vec<Point> {
     let right = labels.iter().zip(predicted).map(|(label, predicted)| label == predicted);
     let mut all: Vec<(f64, bool, bool)> = known.iter().zip(right).map(|(&score, right)| (score, true, right)).collect();
@@ -186,7 +189,7 @@ mod tests {
 
     #[test]
     fn every_value_equals_that_of_scikit_learn_and_numpy() {
-        // Made by tests/fixtures/metrics/make.py.
+        // Computed by tests/fixtures/metrics/make.py.
         let cases: Vec<Case> =
             serde_json::from_str(include_str!("../../../tests/fixtures/metrics/open_set.json")).unwrap();
         assert!(cases.len() >= 4);

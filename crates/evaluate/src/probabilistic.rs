@@ -4,33 +4,33 @@ use ndarray::{ArrayView1, ArrayView2};
 
 use super::{EvaluateError, check_labels};
 
-/// Bins of the expected calibration error.
+/// Number of bins of the expected calibration error.
 pub const CALIBRATION_BINS: usize = 15;
 
-/// How far the probabilities of a row may sum from 1: far above rounding in 32 bits, far below an error.
+/// How far the sum of a row's probabilities may be from 1: far above rounding in 32 bits, far below an error.
 const SUM_TOLERANCE: f64 = 1e-3;
 
-/// What is measured on predicted probabilities.
+/// Metrics of predicted probabilities.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProbabilisticMetrics {
-    /// Area under the ROC curve of each class against the rest; none for a class that no flow, or every
-    /// flow, belongs to.
+    /// Area under the ROC curve of each class against the rest; `None` for a class that no flow, or every flow, belongs
+    /// to.
     pub roc_auc: Vec<Option<f64>>,
-    /// Average precision of each class against the rest; none for a class without flows.
+    /// Average precision of each class against the rest; `None` for a class without flows.
     pub average_precision: Vec<Option<f64>>,
-    /// Mean of `roc_auc` over the classes where it is defined.
+    /// Mean of `roc_auc` over the classes for which it is defined.
     pub macro_roc_auc: Option<f64>,
-    /// Mean of `average_precision` over the classes where it is defined.
+    /// Mean of `average_precision` over the classes for which it is defined.
     pub macro_average_precision: Option<f64>,
-    /// Mean negative natural logarithm of the probability given to the true class; probabilities are
-    /// clipped to 2^-52 from 0 and 1, as scikit-learn does in 64 bits.
+    /// Mean negative natural logarithm of the probability of the true class; probabilities are clipped to at least
+    /// 2^-52 from 0 and 1, as scikit-learn does in 64 bits.
     pub log_loss: f64,
-    /// Mean distance between confidence and accuracy over [`CALIBRATION_BINS`] equal-width bins `(low, high]`
-    /// of the highest probability, weighted by flows (Guo et al., 2017).
+    /// Mean distance between confidence and accuracy over [`CALIBRATION_BINS`] equal-width bins `(low, high]` of the
+    /// highest probability, weighted by flows (Guo et al., 2017).
     pub expected_calibration_error: f64,
 }
 
-/// The class of the highest probability of each row of `probabilities`, shape `[rows, classes]`; the lowest
+/// Returns the class with the highest probability for each row of `probabilities`, shape `[rows, classes]`; the lowest
 /// class on ties.
 pub fn argmax(probabilities: ArrayView2<'_, f32>) -> Vec<u32> {
     probabilities.rows().into_iter().map(|row| best(row).0 as u32).collect()
@@ -87,13 +87,13 @@ pub(super) fn check_distributions(probabilities: ArrayView2<'_, f32>) -> Result<
     Ok(())
 }
 
-/// Flows that share one score: how many of the class, how many of the rest.
+/// Flows with the same score: how many are of the class, and how many of the rest.
 struct Step {
     positives: u64,
     negatives: u64,
 }
 
-/// The flows by falling score of one class, equal scores together.
+/// Ranks the flows by descending score of one class, with equal scores combined.
 fn ranking(labels: &[u32], class: u32, scores: ArrayView1<'_, f32>) -> Vec<Step> {
     let mut ranked: Vec<(f32, bool)> =
         scores.iter().zip(labels).map(|(&score, &label)| (score, label == class)).collect();
@@ -115,8 +115,8 @@ fn ranking(labels: &[u32], class: u32, scores: ArrayView1<'_, f32>) -> Vec<Step>
     steps
 }
 
-/// The chance that a flow of the class scores above one of the rest, ties counting half: equal to the area
-/// by trapezoids (Hanley and McNeil, 1982), and counted in whole numbers.
+/// Returns the probability that a flow of the class scores above one of the rest, with ties counting half: equal to the
+/// area by trapezoids (Hanley and McNeil, 1982), computed with integers.
 fn area_under_roc(steps: &[Step]) -> Option<f64> {
     let mut above = 0u128;
     let mut doubled_wins = 0u128;
@@ -131,7 +131,7 @@ fn area_under_roc(steps: &[Step]) -> Option<f64> {
     (pairs > 0).then(|| doubled_wins as f64 / (2 * pairs) as f64)
 }
 
-/// The sum over thresholds of the rise in recall times the precision there, without interpolation.
+/// Returns the sum over thresholds of the increase in recall times the precision, without interpolation.
 fn step_precision(steps: &[Step]) -> Option<f64> {
     let total: u64 = steps.iter().map(|step| step.positives).sum();
     if total == 0 {
@@ -168,8 +168,8 @@ struct BinSums {
     correct: u64,
 }
 
-/// The decimal number that a probability is written as: what a reader of stored predictions computes with. 0.6 of single
-/// precision is more than 9/15; the number in the file is not.
+/// Returns the decimal number that a probability is stored as, which readers of stored predictions compute with. 0.6 in
+/// single precision is more than 9/15; the number in the file is not.
 fn as_written(probability: f32) -> f64 {
     probability.to_string().parse().unwrap_or_else(|_| f64::from(probability))
 }
@@ -193,14 +193,15 @@ fn calibration_sums(
 }
 
 fn calibration_error(labels: &[u32], probabilities: ArrayView2<'_, f32>, binned: fn(f32) -> f64) -> f64 {
-    // A bin's share times the distance of its means is the distance of its sums over all flows.
+    // A bin's weight times the distance of its means equals the distance of its sums divided by the number of all
+    // flows.
     let bins = calibration_sums(labels, probabilities, binned);
     let distance: f64 = bins.iter().map(|bin| (bin.correct as f64 - bin.confidence).abs()).sum();
     distance / labels.len() as f64
 }
 
-/// The expected calibration error as earlier versions had it, which put the floats of single precision themselves into bins: a
-/// stored record may be this.
+/// Returns the expected calibration error as computed by earlier versions, which binned the single-precision floats
+/// themselves: a stored record may contain this value.
 ///
 /// # Errors
 /// No row, different lengths, a label that is not a class, a row that is not a distribution.
@@ -210,23 +211,24 @@ pub fn calibration_error_of_floats(labels: &[u32], probabilities: ArrayView2<'_,
     Ok(calibration_error(labels, probabilities, f64::from))
 }
 
-/// One bin of a reliability diagram: the flows whose highest probability lies above `low` and up to `high`.
+/// One bin of a reliability diagram: the flows whose highest probability is above `low` and at most `high`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ReliabilityBin {
-    /// The bin's lower end, not part of it.
+    /// Lower end of the bin, exclusive.
     pub low: f64,
-    /// The bin's upper end.
+    /// Upper end of the bin, inclusive.
     pub high: f64,
-    /// How many flows.
+    /// Number of flows.
     pub flows: u64,
-    /// The mean of their highest probabilities; none without flows.
+    /// Mean of their highest probabilities; `None` without flows.
     pub mean_confidence: Option<f64>,
-    /// The share of them whose prediction is their class; none without flows.
+    /// Fraction of them that are predicted correctly; `None` without flows.
     pub accuracy: Option<f64>,
 }
 
-/// The bins of the expected calibration error (Guo et al., 2017), in ascending order: [`CALIBRATION_BINS`] of equal
-/// width, each flow by the decimal number that predictions are stored as. `probabilities` has the shape `[rows, classes]`.
+/// Returns the bins of the expected calibration error (Guo et al., 2017), in ascending order: [`CALIBRATION_BINS`] of
+/// equal width; flows are binned by the decimal number that predictions are stored as. `probabilities` has the shape
+/// `[rows, classes]`.
 ///
 /// # Errors
 /// No row, different lengths, a label that is not a class, a row that is not a distribution.
@@ -265,7 +267,7 @@ mod tests {
         let bins = reliability(&labels, probabilities.view()).unwrap();
         assert_eq!(bins.len(), CALIBRATION_BINS);
         assert_eq!(bins.iter().map(|bin| bin.flows).sum::<u64>(), 5);
-        // 0.94 and 0.95 are both above 14/15, one of them right.
+        // 0.94 and 0.95 are both above 14/15; one of them is right.
         let last = bins[CALIBRATION_BINS - 1];
         assert_eq!((last.flows, last.accuracy), (2, Some(0.5)));
         assert!((last.mean_confidence.unwrap() - 0.945).abs() < 1e-6);
@@ -280,13 +282,13 @@ mod tests {
 
     #[test]
     fn a_probability_is_in_the_bin_of_the_number_that_is_written() {
-        // 0.6 is 9/15, the upper end of the ninth bin; as a float of single precision it is a little more.
+        // 0.6 is 9/15, the upper end of the ninth bin; as a single-precision float it is slightly more.
         let probabilities = array![[0.6_f32, 0.4], [0.65, 0.35]];
         let bins = reliability(&[0, 1], probabilities.view()).unwrap();
         assert_eq!((bins[8].flows, bins[9].flows), (1, 1));
         let error = ProbabilisticMetrics::new(&[0, 1], probabilities.view()).unwrap().expected_calibration_error;
         assert!((error - (0.4 + 0.65) / 2.0).abs() < 1e-7, "{error}");
-        // Together in the tenth bin they nearly cancelled: (0.6 + 0.65 - 1) / 2.
+        // Together in the tenth bin they nearly cancelled out: (0.6 + 0.65 - 1) / 2.
         let before = calibration_error_of_floats(&[0, 1], probabilities.view()).unwrap();
         assert!((before - 0.125).abs() < 1e-7, "{before}");
         for twentieth in 0..=20 {

@@ -1,32 +1,32 @@
-//! Tests on ranks: Wilcoxon's of two models over folds, Holm's correction for several such tests, Friedman's of
-//! several models over several tables, and the critical difference that goes with it (Demšar, 2006).
+//! Rank tests: Wilcoxon's for two models over folds, Holm's correction for several such tests, Friedman's for several
+//! models over several tables, and the corresponding critical difference (Demšar, 2006).
 
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 use statrs::function::erf::erfc;
 
 use super::EvaluateError;
 
-/// Above this many differences the distribution of the rank sum is taken as normal.
+/// Above this number of differences, the distribution of the rank sum is approximated as normal.
 const EXACT_DIFFERENCES: usize = 100;
 
 /// Wilcoxon's signed-rank test (Wilcoxon, 1945).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Wilcoxon {
-    /// Pairs whose values differ; the others tell nothing and are left out.
+    /// Number of pairs whose values differ; the others carry no information and are dropped.
     pub differences: usize,
-    /// Sum of the ranks of the pairs in which the first value is larger; equal distances share their ranks.
+    /// Sum of the ranks of the pairs in which the first value is larger; ties share their ranks.
     pub positive_ranks: f64,
     /// Sum of the ranks of the other pairs.
     pub negative_ranks: f64,
-    /// Two-sided p-value: exact over all signs up to 100 differences, ties or not, then by the normal
-    /// distribution with the variance corrected for ties; 1 when no pair differs.
+    /// Two-sided p-value: exact over all signs up to 100 differences, with or without ties; above that, by the normal
+    /// distribution with the variance corrected for ties; 1 if no pair differs.
     pub p_value: f64,
 }
 
 /// Tests whether the values of two models, such as one per fold, differ.
 ///
 /// # Errors
-/// No pair, different lengths.
+/// No pairs, or different lengths.
 pub fn wilcoxon(first: &[f64], second: &[f64]) -> Result<Wilcoxon, EvaluateError> {
     if first.len() != second.len() {
         return Err(EvaluateError::Length { labels: first.len(), predictions: second.len() });
@@ -61,7 +61,7 @@ pub fn wilcoxon(first: &[f64], second: &[f64]) -> Result<Wilcoxon, EvaluateError
     })
 }
 
-/// Twice the rank of each value, from 2 for the smallest; equal values share the mean of their ranks.
+/// Returns twice the rank of each value, from 2 for the smallest; ties share the mean of their ranks.
 fn doubled_ranks(values: &[f64]) -> Vec<u64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&left, &right| values[left].total_cmp(&values[right]));
@@ -77,7 +77,7 @@ fn doubled_ranks(values: &[f64]) -> Vec<u64> {
     ranks
 }
 
-/// Twice the chance that ranks with random signs have a positive sum of at most `smaller`, at most 1.
+/// Returns twice the probability that ranks with random signs have a positive sum of at most `smaller`, at most 1.
 fn exact_signed_ranks(ranks: &[u64], smaller: u64) -> f64 {
     let mut chances = vec![1.0];
     for &rank in ranks {
@@ -91,8 +91,8 @@ fn exact_signed_ranks(ranks: &[u64], smaller: u64) -> f64 {
     (2.0 * chances[..=smaller as usize].iter().sum::<f64>()).min(1.0)
 }
 
-/// Holm's adjusted p-values (Holm, 1979), in the order given: those at most alpha are significant at a familywise
-/// error of alpha.
+/// Returns Holm's adjusted p-values (Holm, 1979), in the given order: those of at most alpha are significant at a
+/// familywise error rate of alpha.
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p_values.len()).collect();
     order.sort_by(|&left, &right| p_values[left].total_cmp(&p_values[right]));
@@ -108,26 +108,27 @@ pub fn holm(p_values: &[f64]) -> Vec<f64> {
 /// Friedman's test of several models on several tables (Friedman, 1937), and Nemenyi's critical difference.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Friedman {
-    /// The mean rank of each model, 1 being the best (the largest value); equal values share their ranks.
+    /// The mean rank of each model, 1 being the best (the largest value); ties share their ranks.
     pub mean_ranks: Vec<f64>,
-    /// The chi-squared statistic, corrected for ties; none when every table ranks all models alike.
+    /// The chi-squared statistic, corrected for ties; `None` if all models are tied in every table.
     pub statistic: Option<f64>,
-    /// Its p-value with one degree of freedom fewer than models; 1 where there is no statistic.
+    /// Its p-value with one degree of freedom fewer than models; 1 if there is no statistic.
     pub p_value: f64,
-    /// Mean ranks that are further apart differ at a level of 5 % (Nemenyi, 1963).
+    /// Mean ranks that differ by more than this are significantly different at a level of 5 % (Nemenyi, 1963).
     pub critical_difference: f64,
 }
 
 impl Friedman {
-    /// The models from the best mean rank on, by their places in `mean_ranks`; models of one rank in that order.
+    /// Returns the models by ascending mean rank, as indices into `mean_ranks`; ties stay in that order.
     pub fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.mean_ranks.len()).collect();
         order.sort_by(|&left, &right| self.mean_ranks[left].total_cmp(&self.mean_ranks[right]));
         order
     }
 
-    /// Groups of models that the critical difference does not tell apart: ranges of places in [`Self::order`], of two
-    /// models or more, none within another. They are the bars of a critical-difference diagram.
+    /// Returns groups of models that the critical difference does not distinguish: ranges of positions in
+    /// [`Self::order`], of at least two models, none within another. They are the bars of a critical-difference
+    /// diagram.
     pub fn groups(&self) -> Vec<std::ops::Range<usize>> {
         let ranks: Vec<f64> = self.order().into_iter().map(|model| self.mean_ranks[model]).collect();
         let mut groups: Vec<std::ops::Range<usize>> = Vec::new();
@@ -141,11 +142,11 @@ impl Friedman {
     }
 }
 
-/// Tests whether models differ: `values` has a row per table (or dataset, or fold) and a column per model, larger
-/// values being better.
+/// Tests whether models differ: `values` has a row per table (or dataset, or fold) and a column per model; larger
+/// values are better.
 ///
 /// # Errors
-/// No row, rows of different lengths, fewer than two models.
+/// No rows, rows of different lengths, or fewer than two models.
 pub fn friedman(values: &[Vec<f64>]) -> Result<Friedman, EvaluateError> {
     let models = values.first().ok_or(EvaluateError::Empty)?.len();
     if models < 2 {
@@ -182,9 +183,9 @@ pub fn friedman(values: &[Vec<f64>]) -> Result<Friedman, EvaluateError> {
     Ok(Friedman { mean_ranks, statistic, p_value, critical_difference: q * (k * (k + 1.0) / (6.0 * tables)).sqrt() })
 }
 
-/// The value below which the range of `groups` independent standard normal values lies with chance `probability`
-/// (the studentized range with infinite degrees of freedom): the integral over the smallest value, by the
-/// trapezoidal rule, which converges exponentially here; inverted by bisection.
+/// Returns the value that the range of `groups` independent standard normal values stays below with probability
+/// `probability` (the studentized range with infinite degrees of freedom): the integral over the smallest value by the
+/// trapezoidal rule, which converges exponentially here, inverted by bisection.
 fn studentized_range_quantile(probability: f64, groups: usize) -> f64 {
     const STEP: f64 = 0.02;
     const REACH: i32 = 450;
@@ -214,17 +215,17 @@ mod tests {
     /// Values by table and model, mean ranks, statistic, p-value.
     type FriedmanCase = (Vec<Vec<f64>>, Vec<f64>, f64, f64);
 
-    /// `tests/fixtures/metrics/ranks.json`: scipy, statsmodels and scikit-posthocs.
+    /// `tests/fixtures/metrics/ranks.json`, computed by scipy, statsmodels and scikit-posthocs.
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Fixtures {
         /// First and second values, smaller rank sum, p-value.
         wilcoxon: Vec<(Vec<f64>, Vec<f64>, f64, f64)>,
-        /// p-values and the adjusted ones.
+        /// The p-values and the adjusted ones.
         holm: Vec<(Vec<f64>, Vec<f64>)>,
         /// Values by table and model, mean ranks, statistic, p-value.
         friedman: Vec<FriedmanCase>,
-        /// Chance, groups, quantile.
+        /// Probability, groups, quantile.
         studentized_range: Vec<(f64, usize, f64)>,
     }
 

@@ -1,4 +1,4 @@
-//! What scores over splits of the same flows say, and what a design of few captures can say at all.
+//! Inference from scores over splits of the same flows, and what a design with few captures can show at all.
 
 use rand::RngExt;
 
@@ -6,23 +6,23 @@ use super::bootstrap::{Interval, interval_of};
 use super::summary::{student_t_inside, student_t_quantile};
 use etcbench_storage::seed;
 
-/// The mean of values over splits that share flows, and whether it is 0: the corrected resampled t-test (Nadeau and
-/// Bengio, 2003, section 3).
+/// The mean of values over splits that share flows, and a test of whether it is 0: the corrected resampled t-test
+/// (Nadeau and Bengio, 2003, section 3).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ResampledMean {
     /// The mean.
     pub mean: f64,
-    /// Its standard error: the variance of the values times `1 / count + ratio`, and the root of it.
+    /// Its standard error: the square root of the values' variance times `1 / count + ratio`.
     pub standard_error: f64,
     /// Half the width of its 95 % confidence interval.
     pub interval: f64,
-    /// Two-sided p-value that the mean is 0.
+    /// Two-sided p-value of the hypothesis that the mean is 0.
     pub p_value: f64,
 }
 
-/// The mean of one value per split and its corrected standard error. `ratio` is the number of test flows over that of
-/// training flows. Training parts overlap, so values of different splits are not independent; the plain standard error
-/// supposes that they are and is too small. None for fewer than two values.
+/// Returns the mean of one value per split, with its corrected standard error. `ratio` is the number of test flows
+/// divided by the number of training flows. Training parts overlap, so values of different splits are not independent;
+/// the plain standard error assumes that they are, and is too small. Returns `None` for fewer than two values.
 pub fn corrected_resampled_mean(values: &[f64], ratio: f64) -> Option<ResampledMean> {
     let count = values.len();
     if count < 2 {
@@ -40,9 +40,9 @@ pub fn corrected_resampled_mean(values: &[f64], ratio: f64) -> Option<ResampledM
     Some(ResampledMean { mean, standard_error, interval, p_value: p_value.clamp(0.0, 1.0) })
 }
 
-/// How often each cluster is drawn in each of `resamples`: as many clusters of a stratum as it has, with replacement. A
-/// cluster is a capture, a stratum the captures of a class, so that no class is ever without one; a stratum of one
-/// cluster does not vary.
+/// Returns how often each cluster is drawn in each of `resamples`: as many clusters of a stratum as it has, with
+/// replacement. A cluster is a capture, and a stratum the captures of a class, so that no class is ever without one; a
+/// stratum of one cluster does not vary.
 pub fn cluster_draws(strata: &[usize], resamples: usize, root: u64) -> Vec<Vec<u64>> {
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); strata.iter().max().map_or(0, |most| most + 1)];
     strata.iter().enumerate().for_each(|(cluster, &stratum)| members[stratum].push(cluster));
@@ -59,20 +59,21 @@ pub fn cluster_draws(strata: &[usize], resamples: usize, root: u64) -> Vec<Vec<u
     (0..resamples).map(draw).collect()
 }
 
-/// The percentile interval of a statistic's values over draws (95 %, ends interpolated linearly); none without a value.
+/// Returns the percentile interval of a statistic's values over draws (95 %, ends interpolated linearly), or `None`
+/// without values.
 pub fn percentile_interval(values: Vec<f64>) -> Option<Interval> {
     (!values.is_empty()).then(|| interval_of(values))
 }
 
-/// What [`smallest_difference`] supposes: how much correctness within a capture correlates.
+/// Assumption of [`smallest_difference`]: the correlation of correctness within a capture.
 pub const WITHIN_CAPTURE_CORRELATION: f64 = 0.5;
-/// What [`smallest_difference`] supposes: the share of flows on which exactly one of two models is right.
+/// Assumption of [`smallest_difference`]: the fraction of flows on which exactly one of two models is right.
 pub const DISAGREEMENT: f64 = 0.2;
 
-/// The smallest difference in accuracy of two models that a test on clusters of these many flows finds with a chance of
-/// 80 % at the level of 5 %: `(1.960 + 0.842) sqrt(DISAGREEMENT / n)`, where `n` is the effective number of flows,
-/// `flows^2 / sum of m (1 + (m - 1) WITHIN_CAPTURE_CORRELATION)` over clusters of `m` flows (the design effect of Kish,
-/// 1965). None without a flow.
+/// Returns the smallest difference in accuracy of two models that a test on clusters of these sizes detects with a
+/// probability of 80 % at the level of 5 %: `(1.960 + 0.842) sqrt(DISAGREEMENT / n)`, where `n` is the effective number
+/// of flows, `flows^2 / sum of m (1 + (m - 1) WITHIN_CAPTURE_CORRELATION)` over clusters of `m` flows (the design
+/// effect of Kish, 1965). Returns `None` without flows.
 pub fn smallest_difference(clusters: &[usize]) -> Option<f64> {
     let flows: f64 = clusters.iter().map(|&flows| flows as f64).sum();
     let inflated: f64 =
@@ -86,7 +87,7 @@ mod tests {
 
     #[test]
     fn the_corrected_test_equals_that_of_numpy_and_scipy() {
-        // [values, ratio, mean, standard error, half interval, p-value], made by tests/fixtures/metrics/make.py.
+        // [values, ratio, mean, standard error, half interval, p-value], computed by tests/fixtures/metrics/make.py.
         type Case = (Vec<f64>, f64, f64, f64, f64, f64);
         let cases: Vec<Case> =
             serde_json::from_str(include_str!("../../../tests/fixtures/metrics/resampled.json")).unwrap();
@@ -129,7 +130,7 @@ mod tests {
     fn clusters_of_one_flow_are_independent_flows() {
         let independent = smallest_difference(&[1; 400]).unwrap();
         assert!((independent - 2.801_585_219 * (0.2_f64 / 400.0).sqrt()).abs() < 1e-12);
-        // The same flows in ten captures of forty.
+        // The same flows in ten captures of forty each.
         let clustered = smallest_difference(&[40; 10]).unwrap();
         assert!((clustered / independent - (1.0 + 39.0 * 0.5_f64).sqrt()).abs() < 1e-12);
         assert_eq!(smallest_difference(&[]), None);

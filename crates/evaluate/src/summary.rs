@@ -1,21 +1,21 @@
-//! What several runs have in common: mean, standard deviation and a confidence interval of the mean.
+//! Summary of several runs: mean, standard deviation and a confidence interval of the mean.
 
 /// Several values of one metric, such as one for each seed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Summary {
-    /// How many values.
+    /// Number of values.
     pub count: usize,
-    /// Their arithmetic mean.
+    /// Arithmetic mean.
     pub mean: f64,
-    /// Sample standard deviation (divisor n - 1); none for one value.
+    /// Sample standard deviation (divisor n - 1); `None` for one value.
     pub standard_deviation: Option<f64>,
-    /// Half the width of the 95 % confidence interval of the mean by Student's t distribution, which
-    /// supposes that the values are independent and normal; none for one value.
+    /// Half the width of the 95 % confidence interval of the mean by Student's t distribution, which assumes that the
+    /// values are independent and normal; `None` for one value.
     pub interval: Option<f64>,
 }
 
 impl Summary {
-    /// Summarises `values` in their order; none when there are none.
+    /// Summarises `values` in order; returns `None` if there are none.
     pub fn of(values: &[f64]) -> Option<Self> {
         let count = values.len();
         if count == 0 {
@@ -32,11 +32,11 @@ impl Summary {
     }
 }
 
-/// The value below which Student's t with `degrees` (at least 1) degrees of freedom lies with chance
-/// `probability`, from above 0 to below 1. The distribution function has a closed form for whole degrees
-/// (Abramowitz and Stegun, 26.7.3 and 26.7.4); it is inverted by bisection to the last bits.
+/// Returns the value that Student's t with `degrees` (at least 1) degrees of freedom stays below with probability
+/// `probability`, which must be between 0 and 1, exclusive. The distribution function has a closed form for integer
+/// degrees (Abramowitz and Stegun, 26.7.3 and 26.7.4); it is inverted by bisection to the last bits.
 pub fn student_t_quantile(probability: f64, degrees: usize) -> f64 {
-    assert!(degrees > 0 && probability > 0.0 && probability < 1.0, "a chance between 0 and 1, degrees from 1");
+    assert!(degrees > 0 && probability > 0.0 && probability < 1.0, "invalid probability or degrees of freedom");
     if probability < 0.5 {
         return -student_t_quantile(1.0 - probability, degrees);
     }
@@ -59,12 +59,12 @@ pub fn student_t_quantile(probability: f64, degrees: usize) -> f64 {
     }
 }
 
-/// The chance that Student's t lies from `-t` to `t`.
+/// Returns the probability that Student's t is between `-t` and `t`.
 pub(super) fn student_t_inside(t: f64, degrees: usize) -> f64 {
     let angle = (t / (degrees as f64).sqrt()).atan();
     let (sine, cosine) = angle.sin_cos();
     let square = cosine * cosine;
-    // Terms of the finite series: each is the one before times cos^2 and a ratio of whole numbers.
+    // Terms of the finite series: each is the previous one times cos^2 and a ratio of integers.
     let series = |first: usize, start: f64| {
         let (mut term, mut sum) = (start, 0.0);
         let mut step = first;
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn the_quantile_equals_that_of_scipy() {
-        // scipy.stats.t.ppf(probability, degrees), made by tests/fixtures/metrics/make.py.
+        // scipy.stats.t.ppf(probability, degrees), computed by tests/fixtures/metrics/make.py.
         let cases: Vec<(f64, usize, f64)> =
             serde_json::from_str(include_str!("../../../tests/fixtures/metrics/student_t.json")).unwrap();
         assert!(cases.len() > 20);

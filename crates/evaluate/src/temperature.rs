@@ -1,20 +1,20 @@
-//! Calibration after the fact: one temperature for all probabilities of a model (Guo et al., 2017), and the Brier score.
+//! Post-hoc calibration: a single temperature for all probabilities of a model (Guo et al., 2017), and the Brier score.
 
 use ndarray::{Array2, ArrayView2, Axis};
 
 use super::probabilistic::check_distributions;
 use super::{EvaluateError, check_labels};
 
-/// The inverse temperatures between which the best is looked for.
+/// The range of inverse temperatures to search.
 const INVERSES: (f64, f64) = (1e-3, 1e3);
 
-/// Logarithms of probabilities, clipped to 2^-52 from below as in the log loss.
+/// Returns logarithms of probabilities, clipped to at least 2^-52 as in the log loss.
 fn logarithms(probabilities: ArrayView2<'_, f32>) -> Array2<f64> {
     probabilities.map(|&probability| f64::from(probability).max(f64::EPSILON).ln())
 }
 
-/// The temperature `T` for which `softmax(log p / T)` has the lowest log loss on these flows, at most 1,000 and at least
-/// 0.001. The loss is convex in `1 / T`, so its derivative is brought to 0 by bisection.
+/// Returns the temperature `T` for which `softmax(log p / T)` has the lowest log loss on these flows, between 0.001 and
+/// 1,000. The loss is convex in `1 / T`, so the root of its derivative is found by bisection.
 ///
 /// # Errors
 /// No row, different lengths, a label that is not a class, a row that is not a distribution.
@@ -22,7 +22,7 @@ pub fn temperature(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> Result
     check_labels(labels, probabilities.nrows(), probabilities.ncols())?;
     check_distributions(probabilities)?;
     let logarithms = logarithms(probabilities);
-    // The mean logarithm under the scaled probabilities less that of the true class: rising in `1 / T`.
+    // The mean logarithm under the scaled probabilities minus that of the true class; it increases with `1 / T`.
     let slope = |inverse: f64| {
         let mut sum = 0.0;
         for (row, &label) in logarithms.rows().into_iter().zip(labels) {
@@ -57,7 +57,7 @@ pub fn temperature(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> Result
     }
 }
 
-/// The probabilities `softmax(log p / temperature)`.
+/// Returns the probabilities `softmax(log p / temperature)`.
 pub fn with_temperature(probabilities: ArrayView2<'_, f32>, temperature: f64) -> Array2<f32> {
     let mut scaled = logarithms(probabilities);
     for mut row in scaled.axis_iter_mut(Axis(0)) {
@@ -69,8 +69,8 @@ pub fn with_temperature(probabilities: ArrayView2<'_, f32>, temperature: f64) ->
     scaled.map(|&value| value as f32)
 }
 
-/// The Brier score (Brier, 1950): the squared distance between probabilities and the true class, summed over classes, mean
-/// over flows; 0 is best, 2 worst.
+/// Returns the Brier score (Brier, 1950): the squared distance between probabilities and the true class, summed over
+/// classes and averaged over flows; 0 is best, 2 worst.
 ///
 /// # Errors
 /// No row, different lengths, a label that is not a class, a row that is not a distribution.
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn temperatures_and_scores_equal_those_of_scipy() {
-        // Made by tests/fixtures/metrics/make.py; the minimum of a function is found to half its digits.
+        // Computed by tests/fixtures/metrics/make.py; the minimum of a function is only determined to half its digits.
         let cases: Vec<Case> =
             serde_json::from_str(include_str!("../../../tests/fixtures/metrics/temperature.json")).unwrap();
         assert!(cases.len() >= 4);

@@ -1,4 +1,4 @@
-//! The table itself: an entry per metric, and what several of them have in common.
+//! The table itself: an entry per metric, and templates shared by several of them.
 
 use super::{Direction, Metric, Source, Unit};
 use crate::ConfusionMatrix;
@@ -16,22 +16,22 @@ const SCORE: Metric = Metric {
     resampled: None,
     source: Source::Fit,
 };
-/// What has no largest value.
+/// Template for values without an upper bound.
 const AMOUNT: Metric = Metric { bounds: (0.0, f64::INFINITY), ..SCORE };
 const COUNT: Metric = Metric { unit: Unit::COUNT, direction: Direction::Neither, ..AMOUNT };
 const SECONDS: Metric = Metric { unit: Unit::SECONDS, direction: Direction::Lower, of_machine: true, ..AMOUNT };
 const MICROSECONDS: Metric = Metric { unit: Unit::MICROSECONDS, ..SECONDS };
 const MEMORY: Metric = Metric { unit: Unit::MEGABYTES, ..SECONDS };
 
-/// Makes a constant of each entry, and the list of them in this order.
+/// Defines a constant for each entry, and the list of all in this order.
 macro_rules! metrics {
     ($($name:ident = $metric:expr;)*) => {
-        #[allow(missing_docs, reason = "an entry says what it is")]
+        #[allow(missing_docs, reason = "entries are self-explanatory")]
         impl Metric {
             $(pub const $name: Metric = $metric;)*
         }
 
-        /// Every metric: of the whole test set, of its classes, of the fit; the first two in the order of records.
+        /// All metrics: of the whole test set, of its classes, of the fit; the first two in the order of records.
         pub(super) const METRICS: &[Metric] = &[$(Metric::$name),*];
     };
 }
@@ -245,7 +245,7 @@ metrics! {
     FIT_WALL_SECONDS =
         Metric { key: "fit_wall_seconds", heading: "fit (s)", label: "Time of one fit", ..SECONDS };
     FIT_CPU_SECONDS =
-        Metric { key: "fit_cpu_seconds", heading: "fit CPU (s)", label: "Processor time of a fit", ..SECONDS };
+        Metric { key: "fit_cpu_seconds", heading: "fit CPU (s)", label: "CPU time of a fit", ..SECONDS };
     FIT_PEAK_MEMORY_BYTES =
         Metric { key: "fit_peak_memory_bytes", heading: "memory (MB)", label: "Peak memory of a fit", ..MEMORY };
     PREDICT_WALL_SECONDS =
@@ -253,7 +253,7 @@ metrics! {
     PREDICT_CPU_SECONDS = Metric {
         key: "predict_cpu_seconds",
         heading: "predict CPU (s)",
-        label: "Processor time of prediction",
+        label: "CPU time of prediction",
         ..SECONDS
     };
     PREDICT_PEAK_MEMORY_BYTES = Metric {
@@ -270,78 +270,78 @@ metrics! {
         direction: Direction::Higher,
         ..SECONDS
     };
-    // --- what a decision costs, by the number of flows that are asked about at once ---
+    // --- cost of a decision, by the number of flows classified at a time ---
     DECISION_1_MICROSECONDS = Metric {
         key: "decision_1_microseconds",
         heading: "1 flow (µs)",
-        label: "Time of a decision, asked about one flow",
+        label: "Time per decision, one flow at a time",
         ..MICROSECONDS
     };
     DECISION_1_TAIL_MICROSECONDS = Metric {
         key: "decision_1_tail_microseconds",
         heading: "1 flow, 99 % (µs)",
-        label: "Time within which 99 % of decisions come, asked about one flow",
+        label: "99th percentile of the time per decision, one flow at a time",
         ..MICROSECONDS
     };
     DECISION_1_JOULES = Metric {
         key: "decision_1_joules",
         heading: "1 flow (J)",
-        label: "Energy of a decision, asked about one flow",
+        label: "Energy per decision, one flow at a time",
         unit: Unit::JOULES,
         ..SECONDS
     };
     DECISION_32_MICROSECONDS = Metric {
         key: "decision_32_microseconds",
         heading: "32 flows (µs each)",
-        label: "Time of a decision, asked about 32 flows",
+        label: "Time per decision, 32 flows at a time",
         ..MICROSECONDS
     };
     DECISION_32_TAIL_MICROSECONDS = Metric {
         key: "decision_32_tail_microseconds",
         heading: "32 flows, 99 % (µs each)",
-        label: "Time within which 99 % of decisions come, asked about 32 flows",
+        label: "99th percentile of the time per decision, 32 flows at a time",
         ..MICROSECONDS
     };
     DECISION_32_JOULES = Metric {
         key: "decision_32_joules",
         heading: "32 flows (J each)",
-        label: "Energy of a decision, asked about 32 flows",
+        label: "Energy per decision, 32 flows at a time",
         unit: Unit::JOULES,
         ..SECONDS
     };
     DECISION_1000_MICROSECONDS = Metric {
         key: "decision_1000_microseconds",
         heading: "1,000 flows (µs each)",
-        label: "Time of a decision, asked about 1,000 flows",
+        label: "Time per decision, 1,000 flows at a time",
         ..MICROSECONDS
     };
     DECISION_1000_TAIL_MICROSECONDS = Metric {
         key: "decision_1000_tail_microseconds",
         heading: "1,000 flows, 99 % (µs each)",
-        label: "Time within which 99 % of decisions come, asked about 1,000 flows",
+        label: "99th percentile of the time per decision, 1,000 flows at a time",
         ..MICROSECONDS
     };
     DECISION_1000_JOULES = Metric {
         key: "decision_1000_joules",
         heading: "1,000 flows (J each)",
-        label: "Energy of a decision, asked about 1,000 flows",
+        label: "Energy per decision, 1,000 flows at a time",
         unit: Unit::JOULES,
         ..SECONDS
     };
     DECISION_MEMORY_BYTES = Metric {
         key: "decision_memory_bytes",
         heading: "its memory (MB)",
-        label: "Memory that the loaded model holds",
+        label: "Memory of the loaded model",
         ..MEMORY
     };
-    FAILED = Metric { key: "failed", label: "fits that failed", source: Source::Part, ..COUNT };
-    PRETRAINING_PACKETS = Metric { key: "pretraining_packets", label: "packets pre-trained on", ..COUNT };
+    FAILED = Metric { key: "failed", label: "failed fits", source: Source::Part, ..COUNT };
+    PRETRAINING_PACKETS = Metric { key: "pretraining_packets", label: "pre-training packets", ..COUNT };
     PRETRAINING_PACKETS_OF_PART =
-        Metric { key: "pretraining_packets", label: "packets pre-trained on", source: Source::Part, ..COUNT };
+        Metric { key: "pretraining_packets", label: "pre-training packets", source: Source::Part, ..COUNT };
     PRETRAINING_EXCLUDED_FLOWS =
-        Metric { key: "pretraining_excluded_flows", label: "flows kept out of pre-training", ..COUNT };
+        Metric { key: "pretraining_excluded_flows", label: "flows excluded from pre-training", ..COUNT };
     PRETRAINING_EXCLUDED_PACKETS =
-        Metric { key: "pretraining_excluded_packets", label: "packets kept out of pre-training", ..COUNT };
+        Metric { key: "pretraining_excluded_packets", label: "packets excluded from pre-training", ..COUNT };
     PRETRAINING_SEEN_TEST_FLOWS =
         Metric { key: "pretraining_seen_test_flows", label: "test flows seen in pre-training", ..COUNT };
     PRETRAINING_SEEN_VALIDATION_FLOWS =
@@ -353,7 +353,7 @@ metrics! {
     TUNING_TRIALS = Metric { key: "tuning_trials", label: "settings tried", ..COUNT };
     TUNING_WALL_SECONDS = Metric { key: "tuning_wall_seconds", label: "Time of tuning", ..SECONDS };
 
-    // --- a stage of a fit, of its training curve with an epoch ---
+    // --- a stage of a fit; for a training curve, with an epoch ---
     WALL_SECONDS = Metric { key: "wall_seconds", label: "time", source: Source::Stage, ..SECONDS };
     SAMPLES_PER_SECOND = Metric {
         key: "samples_per_second",
