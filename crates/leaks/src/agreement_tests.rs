@@ -1,5 +1,6 @@
-//! Masks and the leak report agree: what a mask zeroes, no column of the report tells apart, in flows of any shape
-//! (extension headers, options, hellos over records and packets, cut packets); and what no mask zeroes, columns show.
+//! Masks and the leak report agree: what a mask zeroes is constant in every column of the report, in flows of any shape
+//! (extension headers, options, hellos split over records and packets, cut packets); and what no mask zeroes is visible
+//! in columns.
 
 use std::io::Cursor;
 
@@ -17,18 +18,18 @@ use etcbench_flow::{Assembler, FlowOptions};
 const PACKETS: usize = 5;
 const BYTES: usize = 400;
 
-/// How a flow's packets are made.
+/// Parameters of a flow's packets.
 #[derive(Debug, Clone)]
 struct Shape {
     ipv6: bool,
     tcp: bool,
-    /// IPv4 options, or extension headers of IPv6.
+    /// Whether there are IPv4 options, or IPv6 extension headers.
     extras: bool,
     timestamps: bool,
     acknowledged: bool,
     session_id: usize,
     name: usize,
-    /// Content of a TLS record, and payload of a packet.
+    /// Length of a TLS record's content, and of a packet's payload.
     record: usize,
     segment: usize,
 }
@@ -49,7 +50,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
     )
 }
 
-/// Bytes that a flow's number decides, none of them 0; other flows have others.
+/// Non-zero bytes that depend on a flow's number; other flows have different ones.
 struct Values {
     flow: u8,
     next: u8,
@@ -70,7 +71,7 @@ impl Values {
     }
 }
 
-/// A ClientHello in records, and the end of a handshake that both change ciphers in.
+/// Builds a ClientHello in records, followed by a ChangeCipherSpec record.
 fn hello(shape: &Shape, values: &mut Values) -> Vec<u8> {
     let mut body = vec![3, 3];
     body.extend(values.bytes(32));
@@ -119,13 +120,13 @@ fn transport(shape: &Shape, values: &mut Values, ports: (u16, u16), sequence: u3
     segment
 }
 
-/// An IP packet; addresses, identification, time to live and checksum are the flow's own.
+/// Builds an IP packet; addresses, identification, time to live and checksum are specific to the flow.
 fn ip(shape: &Shape, values: &mut Values, addresses: &[[u8; 16]; 2], segment: &[u8]) -> Vec<u8> {
     let protocol = if shape.tcp { 6 } else { 17 };
     if shape.ipv6 {
         let mut headers = Vec::new();
         if shape.extras {
-            // Hop-by-hop, mobility, a home address, a route of one address, an atomic fragment.
+            // Hop-by-hop, mobility, a home address, a route with one address, an atomic fragment.
             headers.extend([135, 0, 1, 4, 0, 0, 0, 0, 60, 0, 1, 4, 0, 0, 0, 0]);
             headers.extend([43, 2, 1, 2, 0, 0, 201, 16]);
             headers.extend(values.bytes(16));
@@ -145,7 +146,7 @@ fn ip(shape: &Shape, values: &mut Values, addresses: &[[u8; 16]; 2], segment: &[
         let [source, destination] = addresses.map(|address| [10, address[0], address[1], 1]);
         let mut packet = craft::ipv4(source, destination, protocol, segment);
         if shape.extras {
-            // A record route of one address, then one with a time.
+            // A record route with one address, then a timestamp option with one address and time.
             let mut options = vec![1, 7, 7, 8];
             options.extend(values.bytes(4));
             options.extend([68, 12, 13, 1]);
@@ -163,12 +164,12 @@ fn ip(shape: &Shape, values: &mut Values, addresses: &[[u8; 16]; 2], segment: &[
     }
 }
 
-/// A flow as a reader and an assembler give it.
+/// Builds a flow with a capture reader and an assembler.
 fn flow(shape: &Shape, number: u8, kept_bytes: usize) -> Flow {
     let mut values = Values { flow: number + 1, next: 0 };
     let addresses: [[u8; 16]; 2] = [values.array(), values.array()];
     let ports = (u16::from_be_bytes(values.array()), u16::from_be_bytes(values.array()));
-    // Masks leave the payload of datagrams alone.
+    // Masks do not change the payload of datagrams.
     let stream = if shape.tcp { hello(shape, &mut values) } else { vec![7; 300] };
     let initial = values.number();
     let frames: Vec<(i64, Vec<u8>)> = stream
@@ -245,15 +246,15 @@ proptest! {
         if !same {
             return Ok(());
         }
-        // Without masks every field that they have is there.
+        // Without masks, every field that exists is reported.
         let all = report(&flows, &[]);
         let shape = shape(0);
         let (tcp, extras, ipv6) = (shape.tcp, shape.extras, shape.ipv6);
-        // Headers end here at most, and with the longest record and segment the hello's fields lie in one packet.
+        // Headers end here at the latest; with a long enough record and segment, the hello's fields are in one packet.
         let headers = if ipv6 { 40 + 16 + 24 + 24 + 8 } else { 20 + 20 } + if tcp { 20 + 32 } else { 8 };
         let whole = kept_bytes.min(BYTES) >= headers;
-        // Flows of one shape differ in what masks hide and in nothing else. A hello is known by its first ten bytes, as
-        // `Mask::TlsServerName` says: from fewer, no mask can know it.
+        // Flows of the same shape differ only in what masks hide. A hello is recognised by its first ten bytes, as
+        // documented at `Mask::TlsServerName`: with fewer bytes, no mask can recognise it.
         let payload = kept_bytes.saturating_sub(usize::from(flows[0].packets[0].layout.payload_offset));
         if !tcp || payload == 0 || payload >= 10 {
             let nothing = report(&flows, &Mask::ALL);

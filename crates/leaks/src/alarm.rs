@@ -1,9 +1,10 @@
-//! Alarms: what of a report is a leak beyond chance, a line each, so that nobody has to read it out of tables of numbers.
+//! Alarms: the leaks of a report that exceed chance, one line each, so that nobody has to find them in tables of
+//! numbers.
 //!
-//! An alarm about a field rests on a test: the flows of the test part that a tree on this field alone predicts right, against
-//! those that always predicting the largest class of the test part would, by the exact binomial distribution, at the level of
-//! [`LEVEL`] divided by the number of fields that were looked at (Bonferroni). The others rest on shares that no data set
-//! without the leak has.
+//! An alarm about a field is based on a test: the number of test flows that a tree on this field alone predicts
+//! correctly is compared, by the exact binomial distribution, with that of always predicting the largest class of the
+//! test part, at the level of [`LEVEL`] divided by the number of fields examined (Bonferroni). The other alarms are
+//! based on thresholds that no data set without the leak reaches.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,47 +13,47 @@ use super::{Ceiling, ClassCaptures, Duplicates, LeakReport, Shared};
 use etcbench_feature::FeatureSet;
 use etcbench_split::Split;
 
-/// The chance that any field of a data set without a leak raises an alarm.
+/// Probability that any field of a data set without a leak raises an alarm.
 pub const LEVEL: f64 = 0.001;
-/// The share of test flows from which duplicates, connections and captures on both sides raise one.
+/// Fraction of test flows from which duplicates, connections and captures on both sides raise an alarm.
 const SHARE: f64 = 0.01;
-/// The accuracy from which a single byte or statistic tells the classes.
+/// Accuracy from which a single byte or statistic is considered to reveal the classes.
 const TELLS: f64 = 0.99;
-/// The ceiling below which labels contradict one another.
+/// Ceiling below which labels are considered contradictory.
 const CEILING: f64 = 0.95;
 
-/// What leaks.
+/// The kind of a leak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AlarmKind {
-    /// Test flows are there in the training part, bit by bit.
+    /// Test flows are also in the training part, bit by bit.
     IdenticalFlows,
-    /// Test flows differ from a training flow in identifiers at most.
+    /// Test flows differ from a training flow only in identifiers.
     NearIdenticalFlows,
-    /// Flows of one connection, or windows of one flow, train and test.
+    /// Flows of one connection, or windows of one flow, are in both train and test.
     ConnectionOnBothSides,
-    /// Flows of one capture train and test.
+    /// Flows of one capture are in both train and test.
     CaptureOnBothSides,
-    /// A class comes from one capture, so that whatever names the capture names the class.
+    /// A class comes from a single capture, so that whatever identifies the capture identifies the class.
     ClassFromOneCapture,
-    /// A field that names endpoints or flow tells the classes.
+    /// A field that identifies endpoints or flow reveals the classes.
     Identifier,
-    /// When a flow began tells the classes, among flows of one time.
+    /// Start times reveal the classes.
     Time,
-    /// How much of a packet was captured tells the classes.
+    /// The captured length of packets reveals the classes.
     CutLength,
-    /// A single byte tells the classes.
+    /// A single byte reveals the classes.
     Byte,
-    /// A single statistic tells the classes.
+    /// A single statistic reveals the classes.
     Statistic,
     /// Columns were standardised over training and test rows together.
     Standardised,
-    /// Identical inputs carry different labels.
+    /// Identical inputs have different labels.
     ContradictoryLabels,
 }
 
 impl AlarmKind {
-    /// The name in files.
+    /// Returns the name used in files.
     pub fn name(self) -> &'static str {
         match self {
             Self::IdenticalFlows => "identical_flows",
@@ -70,7 +71,7 @@ impl AlarmKind {
         }
     }
 
-    /// Whether it tells of captures and times, which arrays without captures have none of.
+    /// Whether the kind concerns captures and times, which arrays without captures do not have.
     pub fn is_of_captures(self) -> bool {
         matches!(
             self,
@@ -82,31 +83,35 @@ impl AlarmKind {
         )
     }
 
-    /// What it means, of a subject and a share or score.
+    /// Describes the alarm for a subject and a fraction or score.
     fn text(self, subject: &str, value: f64) -> String {
         let percent = format!("{:.1} %", 100.0 * value);
         match self {
-            Self::IdenticalFlows => format!("{percent} of the test flows have the {subject} of a training flow"),
+            Self::IdenticalFlows => format!("{percent} of the test flows have the same {subject} as a training flow"),
             Self::NearIdenticalFlows => {
-                format!(
-                    "{percent} of the test flows differ from a training flow in fields that a mask can zero at most"
-                )
+                format!("{percent} of the test flows differ from a training flow only in fields that a mask can zero")
             }
             Self::ConnectionOnBothSides => {
-                format!("{percent} of the test flows are of a connection (or windows of a flow) that trains too")
+                format!(
+                    "{percent} of the test flows are from connections (or windows of flows) that are also in training"
+                )
             }
-            Self::CaptureOnBothSides => format!("{percent} of the test flows are from captures that train too"),
-            Self::ClassFromOneCapture => format!("class {subject} comes from one capture"),
+            Self::CaptureOnBothSides => {
+                format!("{percent} of the test flows come from captures that are also in training")
+            }
+            Self::ClassFromOneCapture => format!("class {subject} comes from a single capture"),
             Self::Identifier => format!("identifier {subject} alone predicts {percent} of the test flows"),
             Self::Time => format!("{subject} alone predicts {percent} of the test flows"),
             Self::CutLength => format!("{subject} alone predicts {percent} of the test flows"),
             Self::Byte | Self::Statistic => format!("{subject} alone predicts {percent} of the test flows"),
             Self::Standardised => {
-                format!("{percent} of the columns have mean 0 and deviation 1 over training and test rows together")
+                format!(
+                    "{percent} of the columns have mean 0 and standard deviation 1 over training and test rows together"
+                )
             }
             Self::ContradictoryLabels => {
                 format!(
-                    "identical {subject} carry different labels: no classifier can have an accuracy above {value:.3}"
+                    "identical {subject} carry different labels: no classifier can exceed an accuracy of {value:.3}"
                 )
             }
         }
@@ -116,34 +121,34 @@ impl AlarmKind {
 /// A leak.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Alarm {
-    /// What leaks.
+    /// The kind of leak.
     pub kind: AlarmKind,
-    /// The input, field, class or statistic; empty where the kind says it.
+    /// The input, field, class or statistic; empty if the kind implies it.
     pub subject: String,
-    /// The share of test flows, or the score, that raised it.
+    /// The fraction of test flows, or the score, that raised the alarm.
     pub value: f64,
-    /// The p-value of its test, before correction; none where there is no test.
+    /// The p-value of its test, before correction; `None` if there is no test.
     pub p_value: Option<f64>,
 }
 
 impl Alarm {
-    /// The alarm as a sentence.
+    /// Returns the alarm as a sentence.
     pub fn text(&self) -> String {
         self.kind.text(&self.subject, self.value)
     }
 }
 
-/// What [`alarms`] looks at beside the report.
+/// Input of [`alarms`] in addition to the report.
 pub(super) struct Circumstances<'a> {
-    /// Scores of what no model reads: when a flow began, how much of it was captured.
+    /// Scores of properties that no model reads: start time and captured length.
     pub fields: Vec<FieldScore>,
-    /// The share of the largest class of the test part.
+    /// Fraction of the test part in its largest class.
     pub largest_share: f64,
     pub features: &'a FeatureSet,
     pub split: &'a Split,
 }
 
-/// The alarms of a report, by kind.
+/// Returns the alarms of a report, sorted by kind.
 pub(super) fn alarms(report: &LeakReport, circumstances: &Circumstances<'_>) -> Vec<Alarm> {
     let mut alarms = Vec::new();
     duplicates(&report.duplicates, &mut alarms);
@@ -165,7 +170,7 @@ fn duplicates(found: &[Duplicates], alarms: &mut Vec<Alarm>) {
     for features in ["bytes", "statistics"] {
         alarms.extend(of_share(AlarmKind::IdenticalFlows, features, share(features)));
     }
-    // Those that are identical are near as well.
+    // Identical flows are also nearly identical: do not count them twice.
     let near = share("bytes_but_identifiers") - share("bytes");
     alarms.extend(of_share(AlarmKind::NearIdenticalFlows, "bytes", near));
 }
@@ -215,7 +220,7 @@ fn fields(report: &LeakReport, circumstances: &Circumstances<'_>, alarms: &mut V
     }
 }
 
-/// The chance of at least `right` of `flows` where each is right with chance `share`.
+/// Returns the probability of at least `right` successes in `flows` trials with success probability `share`.
 fn at_least(right: u64, flows: u64, share: f64) -> f64 {
     if right == 0 || share >= 1.0 {
         return 1.0;
@@ -223,7 +228,7 @@ fn at_least(right: u64, flows: u64, share: f64) -> f64 {
     if share <= 0.0 {
         return 0.0;
     }
-    // The logarithm of each term from that of the one before; those beyond the mean fall fast.
+    // Each term's logarithm follows from the previous one; terms beyond the mean fall quickly.
     let mut logarithm = flows as f64 * (1.0 - share).ln();
     let odds = (share / (1.0 - share)).ln();
     let mut sum = 0.0;
@@ -238,11 +243,11 @@ fn at_least(right: u64, flows: u64, share: f64) -> f64 {
     sum.min(1.0)
 }
 
-/// How near to 0 and 1 mean and deviation of a standardised column are.
+/// Tolerance for the mean and standard deviation of a standardised column.
 const NEAR: f64 = 1e-3;
 
-/// Columns whose mean and deviation are 0 and 1 over all rows, and are not over the training rows: they were standardised
-/// before the flows were divided.
+/// Finds columns with mean 0 and standard deviation 1 over all rows, but not over the training rows: they were
+/// standardised before the flows were divided.
 fn standardised(features: &FeatureSet, split: &Split) -> Option<Alarm> {
     let all: Vec<usize> = [&split.train[..], &split.validation, &split.test].concat();
     let columns = features.statistics.ncols();
@@ -261,7 +266,7 @@ fn standardised(features: &FeatureSet, split: &Split) -> Option<Alarm> {
 }
 
 fn contradictory(ceiling: &Ceiling) -> Option<Alarm> {
-    // What two columns say of a packet is little; that it is not enough is no fault of the data.
+    // Lengths and directions alone carry little information; contradictions there are no fault of the data.
     let counted = ceiling.input != "lengths_and_directions" && ceiling.accuracy < CEILING;
     counted.then(|| Alarm {
         kind: AlarmKind::ContradictoryLabels,

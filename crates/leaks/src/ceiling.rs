@@ -1,4 +1,4 @@
-//! The ceiling: the best accuracy that any classifier can have, because identical inputs carry different labels.
+//! The ceiling: the best accuracy that any classifier can have, because identical inputs have different labels.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 use etcbench_feature::{FeatureSet, TokenOptions};
 use etcbench_flow::{Flow, PacketDirection};
 
-/// The ceiling of an input.
+/// The ceiling for one input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ceiling {
     /// The input: `bytes` and `statistics` as models read them, or `lengths_and_directions` of the first N packets.
     pub input: String,
-    /// How many different inputs the flows have.
+    /// Number of distinct inputs among the flows.
     pub inputs: usize,
-    /// The share of flows that are of the most frequent class among the flows with their input. No function of the
+    /// Fraction of flows that belong to the most frequent class among the flows with the same input. No function of the
     /// input is right more often on these flows, whatever it was trained on.
     pub accuracy: f64,
 }
 
-/// The ceilings of all flows of `features`, whatever part they are in.
+/// Computes the ceilings over all flows of `features`, whatever part they are in.
 pub(super) fn ceilings(features: &FeatureSet, flows: Option<(&[&Flow], &TokenOptions)>) -> Vec<Ceiling> {
     let rows = 0..features.len();
     let mut found = Vec::new();

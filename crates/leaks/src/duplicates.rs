@@ -1,4 +1,4 @@
-//! Test flows whose features are, bit for bit, those of a training flow.
+//! Test flows whose features are bit for bit equal to those of a training flow.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
@@ -9,22 +9,22 @@ use etcbench_feature::{FeatureSet, TokenOptions, tokens_without_identifiers};
 use etcbench_flow::Flow;
 use etcbench_split::Split;
 
-/// Test flows that a training flow equals.
+/// Test flows that are equal to a training flow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Duplicates {
-    /// What is compared: `bytes` and `statistics` as models read them, or `bytes_but_identifiers`, the bytes with
-    /// every field zeroed that a mask can zero: flows that differ in nothing else are nearly the same.
+    /// What is compared: `bytes` and `statistics` as models read them, or `bytes_but_identifiers`, the bytes with every
+    /// field zeroed that a mask can zero: flows that only differ there are nearly identical.
     pub features: String,
-    /// Test flows that equal a training flow.
+    /// Number of test flows that are equal to a training flow.
     pub test_flows: usize,
-    /// Their share of the test flows.
+    /// Their fraction of the test flows.
     pub share: f64,
-    /// Those of them that equal a training flow of another class.
+    /// Number of these that are equal to a training flow of another class.
     pub of_another_class: usize,
-    /// Those of them that equal training flows of other classes only: a model that reads nothing else can only
-    /// get them wrong.
+    /// Number of these that are equal only to training flows of other classes: a model that reads nothing else and fits
+    /// the training flows gets them wrong.
     pub of_other_classes_only: usize,
-    /// Per class, in the order of classes: its test flows, and those that equal a training flow.
+    /// Counts for each class, in the order of classes.
     pub classes: Vec<ClassDuplicates>,
 }
 
@@ -33,13 +33,13 @@ pub struct Duplicates {
 pub struct ClassDuplicates {
     /// The class.
     pub class: String,
-    /// Test flows of the class.
+    /// Number of test flows of the class.
     pub test_flows: usize,
-    /// Those that equal a training flow.
+    /// Number of these that are equal to a training flow.
     pub duplicates: usize,
 }
 
-/// For each split: duplicates by bytes, by bytes without identifiers, and by statistics, where there are such.
+/// Returns, for each split, the duplicates by bytes, by bytes without identifiers, and by statistics, if these exist.
 pub(super) fn duplicates(
     features: &FeatureSet,
     flows: Option<(&[&Flow], &TokenOptions)>,
@@ -64,7 +64,7 @@ pub(super) fn duplicates(
         .collect()
 }
 
-/// Equal rows get equal numbers.
+/// Assigns equal numbers to equal rows.
 fn numbered<T: Eq + Hash>(rows: impl Iterator<Item = T>) -> Vec<u32> {
     let mut known: HashMap<T, u32> = HashMap::new();
     rows.map(|row| {

@@ -4,16 +4,16 @@ use etcbench_capture::{FieldRange, PacketField};
 use etcbench_feature::{FeatureSet, Mask, MaskMethod, PAD, TokenOptions};
 use etcbench_flow::{Flow, FlowPacket};
 
-/// A packet that has tokens.
+/// A packet with tokens.
 struct SeenPacket<'a> {
     packet: &'a FlowPacket,
-    /// Its index among those that the flow kept.
+    /// Its index among the flow's kept packets.
     number: usize,
-    /// The first byte that has a token.
+    /// Offset of the first byte with a token.
     start: usize,
 }
 
-/// The packets of a flow that have tokens, in order, and where its TLS hellos have their fields.
+/// The packets of a flow that have tokens, in order, and the locations of its TLS hello fields.
 pub(super) struct SeenFlow<'a> {
     packets: Vec<SeenPacket<'a>>,
     hellos: Vec<FieldRange>,
@@ -26,18 +26,18 @@ impl<'a> SeenFlow<'a> {
             packets.map(|(number, packet)| SeenPacket { packet, number, start: options.packet_start.of(packet) });
         let packets = packets.filter(|seen| seen.start < seen.packet.bytes.len()).take(options.packets).collect();
         let mut hellos = flow.locate_hellos();
-        // What may be a field, because the bytes that would tell were not captured, may as well be another.
+        // Uncertain ranges, whose position depends on uncaptured bytes, may contain other fields.
         hellos.retain(|range| range.certain);
         SeenFlow { packets, hellos }
     }
 
-    /// How many packets have tokens.
+    /// Returns the number of packets with tokens.
     pub(super) fn packets(&self) -> usize {
         self.packets.len()
     }
 
-    /// How many bytes of packet number `index` of these were captured, and how many its IP header declares; none where there
-    /// is no such packet or it does not say.
+    /// Returns how many bytes of packet number `index` of these were captured, and how many its IP header declares;
+    /// `None` if there is no such packet or the length was not captured.
     pub(super) fn captured(&self, index: usize) -> Option<(usize, usize)> {
         let packet = self.packets.get(index)?.packet;
         let length = PacketField::IpLength.number(packet.view())?;
@@ -45,8 +45,8 @@ impl<'a> SeenFlow<'a> {
         Some((packet.bytes.len(), length as usize + header))
     }
 
-    /// What a model sees of a field in packet number `index` of these: the bytes that became tokens, as masked; none
-    /// where the packet has no such field, none of it is among the tokens, or a mask has zeroed it.
+    /// Returns what a model sees of a field in packet number `index` of these: the bytes that became tokens, as masked;
+    /// `None` if the packet has no such field, no part of it is among the tokens, or a mask has zeroed it.
     pub(super) fn visible(
         &self,
         features: &FeatureSet,
@@ -72,7 +72,7 @@ impl<'a> SeenFlow<'a> {
         }
         let zeroed = options.mask_method == MaskMethod::Zero
             && field.group().is_some_and(|group| options.masks.contains(&Mask::of(group)));
-        // How many bytes were zeroed, and whether there were any, tells of other fields: options, lengths, flags.
+        // The number of zeroed bytes, and whether there are any, would reveal other fields: options, lengths, flags.
         let nothing = value.is_empty() || (zeroed && value.iter().all(|&byte| byte == 0));
         (!nothing).then_some(value)
     }

@@ -1,6 +1,6 @@
-//! The leak report: what a split and its features give away before any model is trained. Test flows whose
-//! features a training flow has too, classes that one field alone predicts, and captures, hosts, connections
-//! and times on both sides.
+//! The leak report: what a split and its features reveal before any model is trained. It covers test flows with the
+//! same features as a training flow, classes that a single field predicts, and captures, hosts, connections and times
+//! on both sides.
 
 mod alarm;
 mod ceiling;
@@ -27,45 +27,45 @@ use etcbench_split::Split;
 use fields::SeenFlow;
 use scores::{Column, header_columns};
 
-/// How many byte positions are reported: those from which the training flows are predicted best.
+/// Number of byte positions to report: those with the best score on the test part.
 const REPORTED_POSITIONS: usize = 20;
 
-/// The name of the time at which a flow began, as a field.
+/// Field name of a flow's start time.
 const START_TIME: &str = "start_time";
-/// Packets of which it is looked at how much was captured.
+/// Number of packets whose captured length is examined.
 const CUT_PACKETS: usize = 3;
 
-/// What one split gives away.
+/// The leaks of one split.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LeakReport {
-    /// Rows to fit on.
+    /// Number of rows to fit on.
     pub training_flows: usize,
-    /// Rows to measure on.
+    /// Number of rows to test on.
     pub test_flows: usize,
-    /// Test flows whose features are those of a training flow, for each way to look at them.
+    /// Test flows with the same features as a training flow, for each way to compare them.
     pub duplicates: Vec<Duplicates>,
-    /// The best accuracy that any classifier can have on these flows, for each input; none in reports of versions that
-    /// did not say it.
+    /// The best accuracy that any classifier can have on these flows, for each input; empty in reports of versions that
+    /// did not compute it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ceilings: Vec<Ceiling>,
     /// Macro F1 on the test part of always predicting the training part's most frequent class.
     pub majority_macro_f1: f64,
-    /// What each field alone predicts, the best first.
+    /// How well each field predicts the class on its own, the best first.
     pub fields: Vec<FieldScore>,
-    /// The same for single byte positions: the best 20 of them.
+    /// The same for single byte positions: the best 20.
     pub byte_positions: Vec<FieldScore>,
     /// What train and test share.
     pub shared: Shared,
-    /// The captures that each class comes from.
+    /// The captures of each class.
     pub classes: Vec<ClassCaptures>,
-    /// What of all this is a leak beyond chance; none in reports of versions that did not say it.
+    /// The leaks beyond chance; empty in reports of versions that did not compute them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alarms: Vec<Alarm>,
 }
 
-/// Reports on each of `splits`. `flows` are those that `features` were made of with `tokens`, row by row;
-/// nothing of them is looked at but where the fields lie in the tokens. Where it is none (features that come
-/// from no capture) there are no header fields to report on.
+/// Reports on each of `splits`. `flows` are those from which `features` were built with `tokens`, row by row; they are
+/// only used to locate fields and captured lengths. Without them (features that come from no capture), there are no
+/// header fields to report on.
 pub fn leak_reports(
     features: &FeatureSet,
     flows: Option<(&[&Flow], &TokenOptions)>,
@@ -127,7 +127,7 @@ mod planted_tests;
 #[cfg(test)]
 mod tests;
 
-// The README's example is tested like any other.
+// Run the README's example as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

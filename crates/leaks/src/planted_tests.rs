@@ -1,5 +1,5 @@
-//! Leaks that are put into generated data sets, each of which the report must name, and data sets without any, of which it
-//! must name none.
+//! Leaks planted into generated data sets, each of which the report must name, and data sets without leaks, for which
+//! it must raise no alarm.
 
 use std::net::SocketAddr;
 
@@ -14,13 +14,13 @@ use etcbench_feature::{PAD, TokenArray, tokenize};
 use etcbench_flow::{FiveTuple, FlowPacket, PacketDirection};
 use etcbench_storage::seed::generator;
 
-/// Flows of a data set, and captures of each of its two classes.
+/// Number of flows of a data set, and of captures of each of its two classes.
 const FLOWS: usize = 240;
 const CAPTURES: usize = 12;
-/// Bytes that flows keep of a packet.
+/// Number of bytes that flows keep of a packet.
 const KEPT: usize = 96;
 
-/// A generated flow, before it becomes packets.
+/// A generated flow, before it is converted to packets.
 #[derive(Clone)]
 struct Made {
     class: u32,
@@ -33,18 +33,18 @@ struct Made {
     sequence: u32,
     ttl: u8,
     payload: Vec<u8>,
-    /// How much of a packet the capture kept.
+    /// Snap length of the capture.
     snap: usize,
     statistics: [f32; 3],
 }
 
-/// A number between -2 and 2.
+/// Returns a random number between -2 and 2.
 fn noise(draw: &mut impl RngExt) -> f32 {
     draw.random::<f32>() * 4.0 - 2.0
 }
 
-/// A data set without a leak: fields that name endpoints, flow or time are drawn for each flow alone; payload and statistics
-/// tell the class as far as traffic does, by chance and never for sure.
+/// Generates a data set without a leak: fields that identify endpoints, flow or time are independent for each flow;
+/// payload and statistics are correlated with the class as in real traffic, but never determine it.
 fn clean(seed: u64) -> Vec<Made> {
     let mut draw = generator(seed, "planted flows");
     (0..FLOWS)
@@ -52,7 +52,7 @@ fn clean(seed: u64) -> Vec<Made> {
             let class = (row % 2) as u32;
             let length = draw.random_range(20..120);
             let mut payload: Vec<u8> = (0..length).map(|_| draw.random()).collect();
-            // A byte that is the class in seven of ten flows.
+            // A byte that equals the class in seven of ten flows.
             payload[4] = if draw.random::<f64>() < 0.7 { class as u8 } else { 1 - class as u8 };
             Made {
                 class,
@@ -101,7 +101,7 @@ fn packet(made: &Made, number: u16) -> FlowPacket {
 enum Division {
     Captures,
     Random,
-    /// As [`Division::Captures`], but the last flows test, whatever capture they are from.
+    /// Like [`Division::Captures`], but the last flows are also tested, whatever capture they are from.
     Last(usize),
 }
 
@@ -163,10 +163,10 @@ fn report(made: &[Made], division: &Division, seed: u64) -> LeakReport {
     leak_reports(&features, Some((&flows, &options)), &[&split]).remove(0)
 }
 
-/// A leak: its name, what it does to a clean data set, how this is divided, and the alarm that it must raise.
+/// A leak: its name, the change to a clean data set, the division, and the alarm that it must raise.
 type Planted = (&'static str, fn(&mut Vec<Made>), Division, AlarmKind);
 
-/// Copies of training flows (captures from 8 on) with `change`, as flows of captures that are tested.
+/// Adds copies of training flows (captures from 8 on), modified by `change`, as flows of tested captures.
 fn copies(made: &mut Vec<Made>, change: fn(&mut Made, usize)) {
     let trained: Vec<Made> = made.iter().filter(|made| made.capture >= 8).take(20).cloned().collect();
     for (number, mut copy) in trained.into_iter().enumerate() {

@@ -8,11 +8,11 @@ use etcbench_capture::PacketField;
 use etcbench_feature::{FeatureSet, TokenOptions};
 use etcbench_split::Split;
 
-/// What a field is.
+/// The kind of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FieldKind {
-    /// A header field that names the endpoints or the flow rather than the application: a shortcut.
+    /// A header field that identifies the endpoints or the flow rather than the application: a shortcut.
     Identifier,
     /// Any other header field.
     Header,
@@ -20,26 +20,27 @@ pub enum FieldKind {
     Statistic,
     /// A byte position.
     Byte,
-    /// What no model reads: when a flow began, how much of it was captured.
+    /// Properties that no model reads: start time and captured length.
     Circumstance,
 }
 
-/// How well one field alone predicts the class.
+/// How well a single field predicts the class.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FieldScore {
     /// The field: a header field, a statistic, or `byte_<position>`, from 0.
     pub field: String,
-    /// What it is.
+    /// The kind of the field.
     pub kind: FieldKind,
-    /// The packet, from 1, for header fields and bytes: the one from which the training flows are predicted best.
+    /// The packet, from 1, for header fields and bytes; for header fields, the one that predicts the training flows
+    /// best.
     pub packet: Option<usize>,
-    /// Different values among the training flows, one of them where the field is absent.
+    /// Number of distinct values among the training flows; an absent field counts as a value.
     pub values: usize,
     /// Macro F1 on the training part.
     pub training_macro_f1: f64,
     /// Macro F1 on the test part.
     pub macro_f1: f64,
-    /// The share of test flows predicted right.
+    /// Fraction of test flows predicted correctly.
     pub accuracy: f64,
 }
 
@@ -52,10 +53,10 @@ pub(super) enum Column {
     CutLength { packet: usize },
 }
 
-/// The flows that features were made of, row by row, and how.
+/// The flows from which features were built, row by row, and the options.
 pub(super) type Seen<'a> = (&'a [SeenFlow<'a>], &'a TokenOptions);
 
-/// Every header field of every packet that any flow shows.
+/// Returns a column for every header field of every packet that is visible in any flow.
 pub(super) fn header_columns(features: &FeatureSet, (flows, tokens): Seen<'_>) -> Vec<Column> {
     let mut seen = vec![[false; PacketField::ALL.len()]; features.tokens.packets];
     for (row, flow) in flows.iter().enumerate() {
@@ -76,7 +77,7 @@ pub(super) fn header_columns(features: &FeatureSet, (flows, tokens): Seen<'_>) -
 }
 
 impl Column {
-    /// A score per split; none where the column has one value only.
+    /// Returns a score per split, or `None` if the column has only one value.
     pub(crate) fn scores(
         &self,
         features: &FeatureSet,
@@ -90,11 +91,11 @@ impl Column {
         Some(splits.iter().map(|split| self.score(features, &codes, split)).collect())
     }
 
-    /// A number per flow that is ordered as the column's values are.
+    /// Returns a number per flow, in the order of the column's values.
     fn codes(&self, features: &FeatureSet, flows: Option<Seen<'_>>) -> Vec<u32> {
         match *self {
             Column::Statistic(column) => {
-                // The order of floating-point numbers as whole numbers.
+                // Map floats to integers with the same order.
                 let ordered = features.statistics.column(column);
                 ordered
                     .iter()
@@ -111,7 +112,7 @@ impl Column {
             Column::CutLength { packet } => {
                 let Some((flows, _)) = flows else { return vec![0; features.len()] };
                 let longest = flows.iter().filter_map(|flow| flow.captured(packet)).map(|(kept, _)| kept).max();
-                // As long as any is not cut by the capture but by what flows keep.
+                // The longest captured length is due to the limit of the flow options, not to the capture.
                 let cut = |flow: &SeenFlow<'_>| {
                     let (kept, whole) = flow.captured(packet)?;
                     (kept < whole && Some(kept) < longest).then(|| (kept as u32).to_be_bytes().to_vec())
@@ -166,12 +167,12 @@ impl Column {
     }
 }
 
-/// Bytes that are ordered as the numbers are.
+/// Returns bytes with the same order as the numbers.
 fn ordered_bytes(number: i64) -> Vec<u8> {
     (number as u64 ^ 1 << 63).to_be_bytes().to_vec()
 }
 
-/// Equal values get equal ranks, larger ones larger ranks; no value comes first.
+/// Returns ranks: equal values get equal ranks, larger ones larger ranks; missing values come first.
 fn ranks(values: Vec<Option<Vec<u8>>>) -> Vec<u32> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&left, &right| values[left].cmp(&values[right]));
@@ -184,8 +185,8 @@ fn ranks(values: Vec<Option<Vec<u8>>>) -> Vec<u32> {
     ranks
 }
 
-/// Macro F1 of pairs of true and predicted class, an undefined F1 counting as 0, as everywhere else. The room of
-/// metrics comes after this one.
+/// Returns macro F1 of pairs of true and predicted class; an undefined F1 counts as 0, as everywhere else. The crate
+/// with the metrics comes after this one in the dependency order, so it cannot be used here.
 fn macro_f1(pairs: &[(u32, u32)], classes: usize) -> f64 {
     let (mut found, mut sizes) = (vec![0_usize; classes], vec![0_usize; classes]);
     for &(label, predicted) in pairs {
@@ -212,7 +213,7 @@ pub(super) fn majority_macro_f1(features: &FeatureSet, split: &Split) -> f64 {
     macro_f1(&pairs, classes)
 }
 
-/// The share of the largest class of the test part: no constant prediction is right more often.
+/// Returns the fraction of the test part in its largest class: no constant prediction is right more often.
 pub(super) fn largest_share(features: &FeatureSet, split: &Split) -> f64 {
     let classes = features.class_names.len();
     let share = |rows: &[usize], class: usize| {
@@ -221,8 +222,8 @@ pub(super) fn largest_share(features: &FeatureSet, split: &Split) -> f64 {
     (0..classes).map(|class| share(&split.test, class)).fold(0.0, f64::max)
 }
 
-/// Of each field the packet from which the training flows are predicted best (the first of equals), and of these
-/// the best on the test part first.
+/// Keeps for each field the packet that predicts the training flows best (the first on ties), sorted by the score on
+/// the test part, best first.
 pub(super) fn one_per_field(scores: Vec<FieldScore>) -> Vec<FieldScore> {
     let mut best: Vec<FieldScore> = Vec::new();
     for score in scores {
@@ -236,7 +237,7 @@ pub(super) fn one_per_field(scores: Vec<FieldScore>) -> Vec<FieldScore> {
     best
 }
 
-/// The best on the test part first; equal ones stay in order.
+/// Sorts by the score on the test part, best first; ties stay in order.
 pub(super) fn best_first(scores: &mut [FieldScore]) {
     scores.sort_by(|left, right| right.macro_f1.total_cmp(&left.macro_f1));
 }

@@ -13,43 +13,44 @@ use etcbench_split::Split;
 /// What train and test share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shared {
-    /// Captures with flows in both.
+    /// Number of captures with flows in both.
     pub captures: usize,
-    /// Test flows from them.
+    /// Number of test flows from them.
     pub capture_flows: usize,
-    /// Destination addresses in both.
+    /// Number of destination addresses in both.
     pub hosts: usize,
-    /// Test flows to them.
+    /// Number of test flows to them.
     pub host_flows: usize,
-    /// Test flows of a connection (capture, both endpoints, transport) that has training flows too: a connection
-    /// that timeouts cut, or the other direction of a unidirectional flow.
+    /// Number of test flows of a connection (capture, both endpoints, transport) that also has training flows: a
+    /// connection split by timeouts, or the other direction of a unidirectional flow.
     pub connection_flows: usize,
-    /// Test flows that overlap in time with a training flow of their capture.
+    /// Number of test flows that overlap in time with a training flow of their capture.
     pub concurrent_flows: usize,
-    /// Test flows that begin between the first and the last training flow of their class: a split by time has
-    /// none.
+    /// Number of test flows that begin between the first and the last training flow of their class; 0 for a split by
+    /// time.
     pub within_training_time_flows: usize,
 }
 
-/// The captures that a class comes from.
+/// The captures of a class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassCaptures {
     /// The class.
     pub class: String,
-    /// Its flows.
+    /// Number of its flows.
     pub flows: usize,
-    /// Captures with flows of it. A class from one capture cannot be distinguished from the circumstances of that capture.
+    /// Number of captures with flows of it. A class from a single capture cannot be distinguished from the
+    /// circumstances of that capture.
     pub captures: usize,
-    /// Those of them that have flows of no other class.
+    /// Number of these that contain no other class.
     pub captures_of_its_own: usize,
-    /// Those with test flows of it, by name; none in reports of versions that did not say it.
+    /// Names of the captures with test flows of it; empty in reports of versions that did not list them.
     #[serde(default)]
     pub tested: Vec<String>,
 }
 
 type Connection<'a> = (&'a str, SocketAddr, SocketAddr, Transport);
 
-/// The same for both directions.
+/// Returns a key that is the same for both directions.
 fn connection(flow: &FlowProvenance) -> Connection<'_> {
     let (one, other) = (flow.five_tuple.source, flow.five_tuple.destination);
     (&flow.capture, one.min(other), one.max(other), flow.five_tuple.transport)
@@ -104,7 +105,7 @@ impl Shared {
     }
 }
 
-/// Sorts spans of time and joins those that overlap.
+/// Sorts time spans and merges those that overlap.
 fn merge(spans: &mut Vec<(i64, i64)>) {
     spans.sort_unstable();
     let mut merged: Vec<(i64, i64)> = Vec::new();
@@ -117,7 +118,7 @@ fn merge(spans: &mut Vec<(i64, i64)>) {
     *spans = merged;
 }
 
-/// The captures of each class, and which of them are tested.
+/// Returns the captures of each class, and which of them are tested.
 pub(super) fn class_captures(features: &FeatureSet, split: &Split) -> Vec<ClassCaptures> {
     let mut classes_of: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
     let mut flows = vec![0; features.class_names.len()];

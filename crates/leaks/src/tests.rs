@@ -1,4 +1,4 @@
-//! Leaks that were planted, found; and none where there is none.
+//! Planted leaks are found, and nothing is found if there is none.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use etcbench_dataset::FlowProvenance;
 use etcbench_feature::{Mask, PAD, TokenArray, tokenize};
 use etcbench_flow::{FiveTuple, FlowPacket, PacketDirection};
 
-/// What a crafted flow is made of; two packets that are the same but for their IP identification.
+/// Parameters of a crafted flow, which has two packets that differ only in their IP identification.
 #[derive(Clone)]
 struct Crafted {
     class: u32,
@@ -23,7 +23,7 @@ struct Crafted {
 }
 
 fn crafted(row: usize) -> Crafted {
-    // Nothing but the row's number: no field tells of a class.
+    // Values depend only on the row number, so no field reveals the class.
     Crafted {
         class: (row % 2) as u32,
         capture: if row.is_multiple_of(2) { "a.pcap" } else { "b.pcap" },
@@ -54,7 +54,7 @@ fn packet(flow: &Crafted, number: u16) -> FlowPacket {
     }
 }
 
-/// Reports on a split of `flows` whose last `tested` are the test part.
+/// Reports on a split of `flows` in which the last `tested` flows are the test part.
 fn report(flows: &[Crafted], options: &TokenOptions, tested: usize) -> LeakReport {
     let made: Vec<Flow> = flows
         .iter()
@@ -78,7 +78,7 @@ fn report(flows: &[Crafted], options: &TokenOptions, tested: usize) -> LeakRepor
     }
     let features = FeatureSet {
         tokens: TokenArray { packets: options.packets, bytes: options.bytes, values },
-        // A statistic that tells nothing, and one that has one value.
+        // A statistic without information, and a constant one.
         statistics: Array2::from_shape_fn(
             (flows.len(), 2),
             |(row, column)| if column == 0 { -(row as f32) } else { 1.0 },
@@ -108,7 +108,7 @@ fn report(flows: &[Crafted], options: &TokenOptions, tested: usize) -> LeakRepor
     leak_reports(&features, Some((&made, options)), &[&split]).remove(0)
 }
 
-/// Flows of one statistic and a class each.
+/// Returns flows with one statistic and a class each.
 pub(super) fn features_of_statistics(rows: &[(f32, u32)]) -> FeatureSet {
     let five_tuple = FiveTuple {
         source: SocketAddr::from(([10, 0, 0, 1], 1000)),
@@ -151,18 +151,18 @@ fn a_port_that_gives_the_class_is_found_and_gone_once_masked() {
     assert_eq!((port.macro_f1, port.accuracy, port.values, port.packet), (1.0, 1.0, 2, Some(1)));
     assert_eq!(port.kind, FieldKind::Identifier);
     assert_eq!(found.fields[0].field, "destination_port");
-    // The bytes that hold it are found too, and what cannot tell does not.
+    // The bytes of the port are found too, and fields without information are not.
     assert!(found.byte_positions.iter().any(|score| score.field == "byte_23" && score.macro_f1 == 1.0));
     assert!(field(&found, "ip_identification").unwrap().macro_f1 < 0.7);
     assert!((found.majority_macro_f1 - 1.0 / 3.0).abs() < 1e-12, "{}", found.majority_macro_f1);
-    // Fields of one value are not reported.
+    // Constant fields are not reported.
     assert!(field(&found, "ttl").is_none() && field(&found, "constant").is_none());
     assert!(field(&found, "falling").is_some());
 
     let masked = report(&flows, &options(&[Mask::Ports]), 60);
     assert!(field(&masked, "destination_port").is_none());
     assert!(masked.byte_positions.iter().all(|score| score.macro_f1 < 0.8));
-    // Bytes from the payload on have no ports either.
+    // Bytes from the payload on contain no ports either.
     let payload = TokenOptions { packet_start: etcbench_feature::PacketStart::Payload, ..options(&[]) };
     assert!(field(&report(&flows, &payload, 60), "destination_port").is_none());
 }
@@ -170,8 +170,8 @@ fn a_port_that_gives_the_class_is_found_and_gone_once_masked() {
 #[test]
 fn planted_duplicates_are_counted_by_class_and_label() {
     let mut flows: Vec<Crafted> = (0..100).map(crafted).collect();
-    // Payloads that no other flow has, then copies in the test part: 92 as it is, 93 of another class, 94 as flow
-    // 4 but for the IP identification.
+    // Unique payloads, then copies in the test part: 92 unchanged, 93 with another class, 94 equal to flow 4 except for
+    // the IP identification.
     for (row, flow) in flows.iter_mut().enumerate() {
         flow.payload = vec![row as u8, 1];
     }
@@ -186,7 +186,7 @@ fn planted_duplicates_are_counted_by_class_and_label() {
     assert_eq!(counts, [(5, 1), (5, 1)]);
     assert_eq!(duplicates(&found, "bytes_but_identifiers").test_flows, 3);
     assert_eq!(duplicates(&found, "statistics").test_flows, 0);
-    // A class that is only ever in training under two labels is another's too.
+    // If training contains the same bytes under two labels, the copy also counts as one of another class.
     flows[5] = Crafted { class: 0, ..flows[3].clone() };
     flows[95] = flows[3].clone();
     let found = report(&flows, &options(&[]), 10);
@@ -205,7 +205,7 @@ fn shared_captures_connections_and_times_are_counted() {
     let found = report(&flows, &options(&[]), 10);
     assert_eq!((found.shared.captures, found.shared.capture_flows), (1, 1));
     assert_eq!((found.shared.hosts, found.shared.host_flows), (1, 10));
-    // It overlaps flow 2, which lasts from 2000 to 2100, and begins among its class's training flows.
+    // It overlaps flow 2, which lasts from 2000 to 2100, and begins between its class's training flows.
     assert_eq!((found.shared.concurrent_flows, found.shared.within_training_time_flows), (1, 1));
     assert_eq!(found.shared.connection_flows, 0);
     let captures: Vec<(usize, usize)> =
@@ -268,13 +268,13 @@ proptest! {
 
 #[test]
 fn the_server_name_is_found_in_a_client_hello() {
-    // Record header, handshake header, version, random, session id, two cipher suites, compression, extensions.
+    // Record header, handshake header, version, random, session ID, two cipher suites, compression, extensions.
     let hello = |name: &str| {
         let mut body = vec![3, 3];
         body.extend([7; 32]);
         body.extend([2, 0xaa, 0xbb]);
         body.extend([0, 4, 0x13, 1, 0x13, 2, 1, 0]);
-        // The first extension must not be the server name.
+        // The server name must not be the first extension.
         let mut extensions = vec![0, 10, 0, 4, 0, 2, 0, 23];
         extensions.extend([0, 0, 0, name.len() as u8 + 5, 0, name.len() as u8 + 3, 0, 0, name.len() as u8]);
         extensions.extend(name.bytes());
@@ -291,7 +291,7 @@ fn the_server_name_is_found_in_a_client_hello() {
     let found = report(&flows, &wide, 10);
     let name = field(&found, "tls_server_name").unwrap();
     assert_eq!((name.macro_f1, name.values, name.kind), (1.0, 2, FieldKind::Identifier));
-    // The random is there, but it is the same in all; 60 bytes end before the name.
+    // The random is present, but constant; 60 bytes end before the name.
     assert!(field(&found, "tls_random").is_none());
     assert!(field(&report(&flows, &TokenOptions { bytes: 60, ..options(&[]) }, 10), "tls_server_name").is_none());
 }

@@ -1,23 +1,23 @@
-//! A decision tree on one column, depth-limited and exact: what one field alone tells of the class.
+//! A depth-limited, exact decision tree on one column: shows how much a single field reveals of the class.
 //!
-//! Rows sorted by the column make every node of the tree a stretch of neighbours, so no table of columns is
-//! needed, and equal input gives equal trees (the published crates count classes in maps with a random order,
-//! or draw columns at random). Splits maximise the information gain (Quinlan, 1986), which among equally pure
-//! splits prefers even ones, so that a limited depth separates many classes.
+//! With rows sorted by the column, every node of the tree is a contiguous range, so no table of columns is needed, and
+//! equal inputs produce equal trees (published crates count classes in maps with random order, or draw columns at
+//! random). Splits maximise the information gain (Quinlan, 1986), which prefers even splits among equally pure ones, so
+//! that a limited depth separates many classes.
 
-/// Levels of splits: at most 256 leaves.
+/// Number of levels of splits: at most 256 leaves.
 pub const FIELD_TREE_DEPTH: usize = 8;
 
-/// Gains below this are rounding.
+/// Smaller gains are rounding errors.
 const LEAST_GAIN: f64 = 1e-9;
 
-/// A fitted tree: leaves by the largest code they hold, ascending, with their class.
+/// A fitted tree: its leaves with their largest code, ascending, and their class.
 pub(super) struct ColumnTree {
     leaves: Vec<(u32, u32)>,
 }
 
 struct Growing<'a> {
-    /// Codes and labels of the training rows, ascending.
+    /// Codes and labels of the training rows, sorted.
     rows: &'a [(u32, u32)],
     classes: usize,
     /// `n ln n` for n from 0 to the number of rows.
@@ -26,7 +26,7 @@ struct Growing<'a> {
 }
 
 impl ColumnTree {
-    /// Fits a tree to pairs of code and label, which it sorts; labels are below `classes`. At least one row.
+    /// Fits a tree to at least one pair of code and label; labels are below `classes`.
     pub(crate) fn fit(mut rows: Vec<(u32, u32)>, classes: usize, depth: usize) -> Self {
         rows.sort_unstable();
         let products = (0..=rows.len()).map(|n| if n == 0 { 0.0 } else { n as f64 * (n as f64).ln() }).collect();
@@ -35,7 +35,7 @@ impl ColumnTree {
         Self { leaves: growing.leaves }
     }
 
-    /// The class of a code.
+    /// Returns the class predicted for a code.
     pub(crate) fn predict(&self, code: u32) -> u32 {
         let leaf = self.leaves.partition_point(|&(largest, _)| largest < code);
         self.leaves[leaf].1
@@ -67,7 +67,7 @@ impl Growing<'_> {
         }
     }
 
-    /// The first row of the right child of the split with the largest gain; the leftmost of equal ones.
+    /// Returns the first row of the right child for the split with the largest gain; the leftmost on ties.
     fn best_split(&self, start: usize, end: usize, counts: &[usize]) -> Option<usize> {
         let products = &self.products;
         let (mut left, mut right) = (vec![0_usize; self.classes], counts.to_vec());
@@ -99,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    /// The gain of a split by the definition: entropies from probabilities.
+    /// Computes the gain of a split by definition: entropies from probabilities.
     fn gain(left: &[u32], right: &[u32]) -> f64 {
         let entropy = |labels: &[u32]| {
             let share =
