@@ -42,7 +42,7 @@ fn read(file: Vec<u8>) -> Result<(Vec<Seen>, CaptureSummary), CaptureError> {
             window: packet.tcp_window,
         });
     }
-    assert!(reader.next_packet()?.is_none(), "the end stays the end");
+    assert!(reader.next_packet()?.is_none(), "no packets after the end");
     let summary = reader.summary();
     let skipped: u64 = summary.skipped.iter().map(|(_, count)| count).sum();
     assert_eq!(summary.packets, summary.decoded + skipped);

@@ -81,7 +81,7 @@ pub enum Direction {
     Neither,
 }
 
-/// Where a value comes from, and thereby what it describes.
+/// Where a value comes from, and so what it describes.
 #[derive(Debug, Clone, Copy)]
 enum Source {
     /// The whole test set, from its predictions.

@@ -70,7 +70,7 @@ impl KeptStore {
         let whole = self.pieces.len() - 1;
         let piece = &mut self.pieces[whole];
         piece.push(Cell { next: NONE, bytes: [0; CELL] });
-        u32::try_from(whole * PIECE + piece.len() - 1).expect("fewer cells than addresses")
+        u32::try_from(whole * PIECE + piece.len() - 1).expect("a cell number fits into 32 bits")
     }
 
     /// Keeps a packet with these of its bytes, at most 65,535.

@@ -26,7 +26,7 @@ impl<T> Slab<T> {
         let whole = self.pieces.len() - 1;
         let piece = &mut self.pieces[whole];
         piece.push(Some(value));
-        u32::try_from(whole * PIECE + piece.len() - 1).expect("fewer active flows than addresses")
+        u32::try_from(whole * PIECE + piece.len() - 1).expect("a position fits into 32 bits")
     }
 
     fn slot(&mut self, position: u32) -> &mut Option<T> {

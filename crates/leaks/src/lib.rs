@@ -63,9 +63,9 @@ pub struct LeakReport {
     pub alarms: Vec<Alarm>,
 }
 
-/// Reports on each of `splits`. `flows` are those from which `features` were built with `tokens`, row by row; they are
-/// only used to locate fields and captured lengths. Without them (features that come from no capture), there are no
-/// header fields to report on.
+/// Reports on each of `splits`. `flows` are those from which `features` were built with `tokens`, row by row.
+/// Without them (features that come from no capture), there are no header fields, masked bytes or packet lengths to
+/// report on.
 pub fn leak_reports(
     features: &FeatureSet,
     flows: Option<(&[&Flow], &TokenOptions)>,

@@ -80,7 +80,7 @@ impl<'a> Assignment<'a> {
                     best = Some((lost, change, part));
                 }
             }
-            let (_, _, part) = best.expect("there are parts");
+            let (_, _, part) = best.expect("there is at least one part");
             self.put(index, Some(part));
         }
     }

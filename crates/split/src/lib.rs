@@ -131,7 +131,7 @@ pub enum SplitError {
     /// A class has fewer groups than folds.
     #[error(
         "class {class} has {groups} {by}(s), so it cannot be in each of {folds} folds of whole {by}s; use folds = \
-         {groups} or fewer (from 2), or leave the class out"
+         {groups} or fewer (at least 2), or leave the class out"
     )]
     TooFewGroups {
         /// The class.

@@ -43,7 +43,7 @@ impl Determinants {
     /// On a value that cannot be JSON, such as a map whose keys are not strings.
     #[must_use]
     pub fn and(self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Self {
-        let json = serde_json::to_string(value).expect("facts are plain values");
+        let json = serde_json::to_string(value).expect("facts can be serialized as JSON");
         let fact = if json.len() <= LONGEST { json } else { hashed(Sha256::digest(&json)) };
         self.with(name, fact)
     }

@@ -61,7 +61,7 @@ impl WholeFolder {
         let _claim = claim_on(&place);
         put_back_claimed(&place)?;
         partial.replace(&place, &aside(&place), exchange)?;
-        // The new name must be durable before the old content goes, which the drop removes.
+        // Make the new name durable before the drop removes the old content.
         sync_folder(folder_of(&place))?;
         drop(partial);
         sync_folder(folder_of(&place))

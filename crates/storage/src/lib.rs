@@ -2,7 +2,7 @@
 //! in the same folder, synced and renamed, and then the folder is synced, so that a name that survives a power failure
 //! has its content. Temporary files of a dead process are removed by the next process that writes to the folder, and
 //! [`claim`] keeps two processes from doing the same work at once. [`Determinants`] lists the facts that determine a
-//! result, and thereby the name under which it is stored.
+//! result; the name under which it is stored is derived from them.
 
 mod claim;
 pub mod declarative;

@@ -88,8 +88,8 @@ impl Partial {
         Ok(())
     }
 
-    /// Exchanges a folder with the one at `place`, which then has the temporary name. If the system cannot exchange two
-    /// names, the old folder goes through `aside`. If there is no old folder, the new one is simply moved.
+    /// Exchanges this folder with the one at `place`, so that the old one has the temporary name. If the system cannot
+    /// exchange two names, the old folder goes through `aside`. If there is no old folder, this one is simply moved.
     pub(crate) fn replace(
         &self,
         place: &Path,

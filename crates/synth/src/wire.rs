@@ -145,7 +145,7 @@ fn ip_packet(
             packet.extend(from.octets());
             packet.extend(to.octets());
         }
-        _ => unreachable!("both ends of a path have addresses of one family"),
+        _ => unreachable!("both ends of a path have the same address family"),
     }
     packet.extend_from_slice(segment);
     packet
