@@ -185,8 +185,8 @@ fn ranks(values: Vec<Option<Vec<u8>>>) -> Vec<u32> {
     ranks
 }
 
-/// Returns macro F1 of pairs of true and predicted class; an undefined F1 counts as 0, as everywhere else. The crate
-/// with the metrics comes after this one in the dependency order, so it cannot be used here.
+/// Returns macro F1 of pairs of true and predicted class; an undefined F1 counts as 0, as everywhere else. Computed
+/// here because this crate does not depend on `etcbench-evaluate`.
 fn macro_f1(pairs: &[(u32, u32)], classes: usize) -> f64 {
     let (mut found, mut sizes) = (vec![0_usize; classes], vec![0_usize; classes]);
     for &(label, predicted) in pairs {
