@@ -139,7 +139,8 @@ fn what_a_released_split_leaks_is_named() {
     project.write("apart/z.npy", npy(&clean[0].0));
     project.refused(&["audit-data", "apart/z.npy"], &["z.npy", "rename it"]);
     project.write("apart/x_train.npy", b"not an array");
-    project.refused(&["audit-data", "apart/x_train.npy", "apart/y_train.npy"], &["x_train.npy", "it is no .npy array"]);
+    project
+        .refused(&["audit-data", "apart/x_train.npy", "apart/y_train.npy"], &["x_train.npy", "it is not a .npy array"]);
     project.refused(&["audit-data", "apart/x_valid.npy"], &["x_valid.npy", "No such file"]);
     project.write("apart/x_test.npy", npy(&[vec![1, 2, 3], vec![4, 5, 6]]));
     project.refused(&["audit-data", "apart/x_test.npy", "apart/y_test.npy"], &["y_test.npy", "100 values for 2 rows"]);

@@ -138,7 +138,7 @@ fn verify_reads_archives_and_tells_what_is_there_twice_damaged_missing_or_foreig
     other.write("data/small/two.pcap.gz", gzipped(&changed));
     let (text, code) = told(&other, &against);
     assert_eq!(code, Some(1), "{text}");
-    holds(&text, &["Two: other bytes: 792 bytes, 16 packets, sha256 ", "1 difference;"]);
+    holds(&text, &["Two: different bytes: 792 bytes, 16 packets, sha256 ", "1 difference;"]);
     fs::remove_file(other.path("data/small/all.zip")).unwrap();
     let (text, code) = told(&other, &against);
     assert_eq!(code, Some(1), "{text}");
@@ -166,8 +166,8 @@ fn manifests_that_are_none_are_told() {
     project.write("a.json", "{\"format\": \"x\",\n \"entries\": 3}");
     project.write("b.csv", "format,dataset\nx,y\n");
     project.write("c.json", "{\"format\":\"later\",\"dataset\":\"d\",\"definition\":\"\",\"entries\":[]}");
-    project.refused(&["data", "compare", "a.json", "a.json"], &["a.json, line 2: no manifest"]);
-    project.refused(&["data", "compare", "b.csv", "b.csv"], &["b.csv, line 1: no manifest: its columns are not"]);
+    project.refused(&["data", "compare", "a.json", "a.json"], &["a.json, line 2: not a manifest"]);
+    project.refused(&["data", "compare", "b.csv", "b.csv"], &["b.csv, line 1: not a manifest: its columns are not"]);
     project.refused(&["data", "compare", "c.json", "c.json"], &["its format is `later`"]);
     project.refused(&["data", "compare", "none.json", "c.json"], &["none.json"]);
 }
@@ -266,7 +266,7 @@ fn a_table_of_five_tuples_times_and_classes_labels_flows() {
         &text,
         &[
             "one.pcap: 6 flows with labels, 2 unmatched",
-            "1 line could not be understood (line 8: its end is no time: it is empty)",
+            "1 line could not be parsed (line 8: its end is not a time: it is empty)",
             "3 flows of application=chat",
             "list.csv: 2 flows without label",
         ],
@@ -331,7 +331,7 @@ fn ctu13_is_labelled_by_netflow_files_with_families_and_by_hosts() {
         ],
     );
     // Without its netflow file the capture has no labels, and that is said.
-    project.refused(&["data", "labels", "ctu13"], &["add its file of flow labels, called capture20110811.*"]);
+    project.refused(&["data", "labels", "ctu13"], &["add its flow-label file, named capture20110811.*"]);
     let (text, code) = told(&project, &["data", "fetch", "ctu13", "--part", "13", "--dry-run"]);
     assert_eq!(code, Some(0), "{text}");
     holds(
@@ -360,7 +360,7 @@ fn what_is_behind_a_form_is_told_and_definitions_that_cannot_work_are() {
         ),
         (
             "[[host_labels.rule]]\naddresses = [\"10.0.0\"]\nlabels = { kind = \"a\" }\n",
-            &["[[host_labels.rule]] number 1: `10.0.0` is no address"],
+            &["[[host_labels.rule]] number 1: `10.0.0` is not an address"],
         ),
         (
             "[flow_labels]\npattern = \"*.x\"\nformat = \"netflow\"\ntolerance_seconds = 1\nrule = []\n",
@@ -456,12 +456,12 @@ fn one_entry_that_cannot_be_read_is_left_out_with_a_word() {
     fs::write(folder.join(name), "text").unwrap();
     assert!(std::process::Command::new("mkfifo").arg(folder.join("chat/pipe.pcap")).status().unwrap().success());
     let words = [
-        "old is left out: it is a link to /nowhere/old, which is not there",
-        "chat/2.pcap is left out: it is a link to /nowhere/2.pcap",
-        "mail/up is left out: it is a link to ",
-        "a folder that holds it",
+        "old is skipped: it is a link to /nowhere/old, which does not exist",
+        "chat/2.pcap is skipped: it is a link to /nowhere/2.pcap",
+        "mail/up is skipped: it is a link to ",
+        "a folder that contains it",
         "its name is not UTF-8; rename it",
-        "chat/pipe.pcap is left out: it is no regular file",
+        "chat/pipe.pcap is skipped: it is not a regular file",
     ];
     let (text, code) = told(&project, &[&RUN[..], &["--device", "cpu"]].concat());
     assert_eq!(code, Some(0), "{text}");
@@ -471,7 +471,7 @@ fn one_entry_that_cannot_be_read_is_left_out_with_a_word() {
     holds(&text, &["8 flows of kind=chat", "8 flows of kind=mail"]);
     let (text, code) = told(&project, &["data", "verify", "small"]);
     assert_eq!(code, Some(0), "{text}");
-    holds(&text, &words.map(|word| word.replace(" is left out", ", left out")).each_ref().map(String::as_str));
+    holds(&text, &words.map(|word| word.replace(" is skipped", ", skipped")).each_ref().map(String::as_str));
     holds(&text, &["2 captures used (0 damaged)", "6 other files"]);
     let (text, code) = told(&project, &["list"]);
     assert_eq!(code, Some(0), "{text}");
@@ -506,8 +506,8 @@ fn a_folder_that_may_not_be_read_is_left_out_with_a_word() {
     holds(
         &text,
         &[
-            "small: lost+found is left out: Permission denied",
-            "small: mail/2.pcap is left out: Permission denied",
+            "small: lost+found is skipped: Permission denied",
+            "small: mail/2.pcap is skipped: Permission denied",
             "8 flows of kind=chat",
             "8 flows of kind=mail",
         ],
@@ -603,7 +603,7 @@ fn what_macos_and_windows_leave_behind_is_no_data() {
     );
     let output = project.done(&RUN);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    holds(&text, &["small: 5 files ($RECYCLE.BIN/old.pcap, ...) are no capture but made by macOS or Windows"]);
+    holds(&text, &["small: 5 files ($RECYCLE.BIN/old.pcap, ...) are skipped: created by macOS or Windows"]);
     let (text, code) = told(&project, &["data", "verify", "small"]);
     assert_eq!(code, Some(0), "{text}");
     holds(&text, &["4 captures used", "5 other files"]);
@@ -634,7 +634,7 @@ fn archives_are_read_in_place_whatever_made_them() {
             "used more.zip.1!chat/3.pcap",
             "used download!mail/3.pcap",
             "kind=chat",
-            "unexpected out.zip!../chat/4.pcap, left out: its name leads out of the archive",
+            "unexpected out.zip!../chat/4.pcap, skipped: its name points outside the archive",
             "unexpected report.docx",
             "7 captures used",
         ],
@@ -657,7 +657,7 @@ fn names_that_differ_in_unicode_form_are_one_and_in_letter_case_are_told() {
         let port = 3000 + 1000 * number as u16;
         project.write(&format!("data/small/{class}/1.pcap"), usual(port));
     }
-    let alike = "label column `kind`: `Chat` and `chat` differ in letter case only and are 2 classes";
+    let alike = "label column `kind`: `Chat` and `chat` differ only in letter case and are 2 classes";
     for _ in 0..2 {
         let output = project.done(&RUN);
         holds(&String::from_utf8_lossy(&output.stderr), &[alike]);
@@ -682,7 +682,7 @@ fn names_that_differ_in_unicode_form_are_one_and_in_letter_case_are_told() {
     assert_eq!(code, Some(0), "{text}");
     holds(&text, &["2 captures used", "0 without label, 0 missing"]);
     project.write("data/small.csv", format!("stem,kind\n{composed},a\n{decomposed},b\n"));
-    project.refused(&["data", "verify", "small"], &["small.csv: line 3", "Unicode form do not count"]);
+    project.refused(&["data", "verify", "small"], &["small.csv: line 3", "ignoring letter case and Unicode form"]);
 }
 
 #[test]
@@ -699,7 +699,7 @@ fn tables_name_captures_as_find_and_spreadsheets_write_them() {
     for (row, words) in [
         ("/data/chat/1.pcap,a", "line 2: `/data/chat/1.pcap` is an absolute path"),
         ("C:\\chat\\1.pcap,a", "is an absolute path"),
-        ("../small/chat/1.pcap,a", "leads out of the dataset's folder"),
+        ("../small/chat/1.pcap,a", "points outside the dataset's folder"),
     ] {
         project.write("data/small.csv", format!("capture,kind\n{row}\n"));
         project.refused(&["data", "verify", "small"], &["small.csv", words]);

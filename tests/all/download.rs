@@ -211,7 +211,7 @@ fn a_download_that_was_given_up_goes_on_with_the_next_command() {
     let url = format!("{}/f", server.address);
     let error = case.fetch(&url, "").unwrap_err();
     assert!(
-        error.to_string().contains("status 503") && error.to_string().contains("go on from 80000 bytes"),
+        error.to_string().contains("status 503") && error.to_string().contains("resume from 80000 bytes"),
         "{error}"
     );
     assert_eq!(case.files(), ["a/.partial-file.bin", "a/.partial-file.bin.json"]);
@@ -326,7 +326,7 @@ fn a_server_that_never_ends_and_one_that_changed_are_told() {
     let case = Case::new();
     case.options.borrow_mut().most_bytes = 100_000;
     let error = case.fetch(&format!("{}/f", server.address), "").unwrap_err().to_string();
-    assert!(error.contains("more than 100000 bytes") && error.contains("give `size`"), "{error}");
+    assert!(error.contains("more than 100000 bytes") && error.contains("set `size`"), "{error}");
     assert_eq!(case.files(), Vec::<String>::new());
     // Downloaded again, it is another.
     let server = Server::start(move |number, _| whole(&content()[number..], 200_000 - number, ""));
@@ -336,7 +336,7 @@ fn a_server_that_never_ends_and_one_that_changed_are_told() {
     case.options.borrow_mut().force = true;
     case.fetch(&url, "").unwrap();
     let warnings = case.told.warnings.lock().unwrap();
-    assert!(warnings.len() == 1 && warnings[0].contains("when it was downloaded first"), "{warnings:?}");
+    assert!(warnings.len() == 1 && warnings[0].contains("when it was first downloaded"), "{warnings:?}");
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn wrong_bytes_and_wrong_lengths_are_not_kept() {
     assert!(case.files().is_empty(), "{:?}", case.files());
     // The length is told before anything is received.
     let error = case.fetch(&url, "size = 12").unwrap_err();
-    assert!(error.to_string().contains("the server has 200000 bytes, not the 12"), "{error}");
+    assert!(error.to_string().contains("the server has 200000 bytes, but the definition specifies 12"), "{error}");
     // Without a length of the server's, what comes past the size is not written.
     let server = Server::start(move |_, _| answer("200 OK", "", &vec![1; 5000]));
     let case = Case::new();
@@ -361,7 +361,7 @@ fn wrong_bytes_and_wrong_lengths_are_not_kept() {
     assert!(case.files().is_empty());
     let server = Server::start(move |_, _| answer("200 OK", "", &vec![1; 3000]));
     let error = case.fetch(&format!("{}/f", server.address), "size = 4000").unwrap_err();
-    assert!(error.to_string().contains("it has 3000 bytes, not the 4000"), "{error}");
+    assert!(error.to_string().contains("it has 3000 bytes, but the definition specifies 4000"), "{error}");
     assert!(case.files().is_empty());
 }
 
@@ -411,7 +411,7 @@ fn redirects_are_followed_but_not_for_ever_nor_anywhere() {
     for (path, words) in [
         ("/loop", "more than 10 redirects"),
         ("/file", "neither https nor http"),
-        ("/nowhere", "without saying where to"),
+        ("/nowhere", "redirects without a target"),
         ("/gone", "status 404"),
     ] {
         let error = fetched(path).unwrap_err();
@@ -535,8 +535,8 @@ fn zip_of(members: &[(&str, &[u8])]) -> Vec<u8> {
 fn nothing_leaves_the_target() {
     let limits = UnpackLimits::default();
     for name in ["../out", "a/../../out", "/etc/out", "a/b/../../../out"] {
-        Place::new().refuses(&tar_of(&[("good", b"x"), (name, b"x")]), &limits, "lies outside");
-        Place::new().refuses(&zip_of(&[("good", b"x"), (name, b"x")]), &limits, "lies outside");
+        Place::new().refuses(&tar_of(&[("good", b"x"), (name, b"x")]), &limits, "points outside");
+        Place::new().refuses(&zip_of(&[("good", b"x"), (name, b"x")]), &limits, "points outside");
     }
     Place::new().refuses(&tar_of(&[("a\\..\\out", b"x")]), &limits, "backslash");
     Place::new().refuses(&tar_of(&[("line\nbreak", b"x")]), &limits, "control character");
@@ -562,7 +562,7 @@ fn nothing_leaves_the_target() {
     // A folder named to climb out is refused as well, though nothing would be in it.
     let mut builder = tar::Builder::new(Vec::new());
     tar_member(&mut builder, b"../folder/", tar::EntryType::Directory, "", b"");
-    Place::new().refuses(&builder.into_inner().unwrap(), &limits, "lies outside");
+    Place::new().refuses(&builder.into_inner().unwrap(), &limits, "points outside");
 }
 
 #[cfg(unix)]
@@ -592,14 +592,14 @@ fn bombs_end_at_the_limits() {
         }
     }
     let archive = zip_of(&[("zeros", &zeros)]);
-    Place::new().refuses(&archive, &ratio, "more than 50 times its own size");
-    Place::new().refuses(&archive, &total, "more than 2097152 bytes together");
+    Place::new().refuses(&archive, &ratio, "its members exceed 50 times the archive's size");
+    Place::new().refuses(&archive, &total, "exceed 2097152 bytes in total");
     // Many members that are small each.
     let names: Vec<String> = (0..20).map(|number| format!("{number}")).collect();
     let piece = vec![0; 200_000];
     let many: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &piece[..])).collect();
-    Place::new().refuses(&zip_of(&many), &total, "bytes together");
-    Place::new().refuses(&tar_of(&many), &limits(2 << 20, 1 << 40), "bytes together");
+    Place::new().refuses(&zip_of(&many), &total, "bytes in total");
+    Place::new().refuses(&tar_of(&many), &limits(2 << 20, 1 << 40), "bytes in total");
     let few = UnpackLimits { most_members: 19, ..UnpackLimits::default() };
     Place::new().refuses(&zip_of(&many), &few, "more than 19 members");
     Place::new().refuses(&tar_of(&many), &few, "more than 19 members");
@@ -616,7 +616,7 @@ fn files_that_are_there_are_kept_unless_forced_and_names_are_there_once() {
     place.unpack(&archive, &UnpackLimits::default(), true).unwrap();
     assert_eq!(fs::read(place.target().join("b")).unwrap(), b"2");
     let twice = tar_of(&[("a", b"1"), ("a", b"2")]);
-    Place::new().refuses(&twice, &UnpackLimits::default(), "`a` is there twice");
+    Place::new().refuses(&twice, &UnpackLimits::default(), "`a` is duplicated");
     // Two files where the file system keeps them apart.
     for (first, second) in [("a", "A"), ("caf\u{e9}/1", "cafe\u{301}/1")] {
         let place = Place::new();
@@ -626,14 +626,14 @@ fn files_that_are_there_are_kept_unless_forced_and_names_are_there_once() {
                 assert_eq!(fs::read(place.target().join(first)).unwrap(), b"1");
                 assert_eq!(fs::read(place.target().join(second)).unwrap(), b"2");
             }
-            Err(error) => assert!(error.to_string().contains("takes them for one"), "{error}"),
+            Err(error) => assert!(error.to_string().contains("which this file system ignores"), "{error}"),
         }
     }
     // What is there already, whole, is no conflict.
     place.unpack(&archive, &UnpackLimits::default(), false).unwrap();
-    Place::new().refuses(&zip_of(&[("a", b"1"), ("./a", b"2")]), &UnpackLimits::default(), "is there twice");
+    Place::new().refuses(&zip_of(&[("a", b"1"), ("./a", b"2")]), &UnpackLimits::default(), "is duplicated");
     Place::new().refuses(&tar_of(&[("a", b"1"), ("a/b", b"2")]), &UnpackLimits::default(), "a");
-    Place::new().refuses(&zip_of(&[("a\\b", b"1"), ("a/b", b"2")]), &UnpackLimits::default(), "is there twice");
+    Place::new().refuses(&zip_of(&[("a\\b", b"1"), ("a/b", b"2")]), &UnpackLimits::default(), "is duplicated");
 }
 
 #[test]
@@ -730,12 +730,16 @@ fn sparse_files_come_out_whole_or_not_at_all() {
             assert_eq!(fs::read(place.target().join("after")).unwrap(), b"x", "{form}");
         }
     }
-    Place::new().refuses(&files[0].archive("2.0"), &limits, "is sparse in a form that is not known (GNU 2.0)");
+    Place::new().refuses(&files[0].archive("2.0"), &limits, "is sparse in an unknown format (GNU 2.0)");
     let overlapping = Sparse { pieces: vec![(0, vec![1; 10]), (5, vec![2; 10])], size: 100 };
     let outside = Sparse { pieces: vec![(95, vec![1; 10])], size: 100 };
     for form in ["0.0", "0.1", "1.0"] {
-        Place::new().refuses(&overlapping.archive(form), &limits, "its pieces overlap or lie outside the file");
-        Place::new().refuses(&outside.archive(form), &limits, "its pieces overlap or lie outside the file");
+        Place::new().refuses(
+            &overlapping.archive(form),
+            &limits,
+            "its pieces overlap or extend past the end of the file",
+        );
+        Place::new().refuses(&outside.archive(form), &limits, "its pieces overlap or extend past the end of the file");
     }
     // A hole of a terabyte is a bomb.
     let mut bomb = Sparse { pieces: vec![(0, vec![1; 10])], size: 1 << 40 };
@@ -808,7 +812,7 @@ fn members_are_where_their_names_say_and_what_the_system_made_is_left_out() {
     let place = Place::new();
     place.unpack(&zip_of(&[("chat\\1.pcap", b"one")]), &UnpackLimits::default(), false).unwrap();
     assert_eq!(files(&place.target()), ["chat/1.pcap"]);
-    Place::new().refuses(&zip_of(&[("..\\out", b"x")]), &UnpackLimits::default(), "lies outside");
+    Place::new().refuses(&zip_of(&[("..\\out", b"x")]), &UnpackLimits::default(), "points outside");
 }
 
 #[test]
@@ -816,9 +820,9 @@ fn what_is_no_archive_is_named() {
     let limits = UnpackLimits::default();
     for (bytes, words) in [
         (&b"\n<!DOCTYPE html>\n<html><title>Log in"[..], "it is a web page"),
-        (b"Rar!\x1a\x07\x01\x00rest", "it is a RAR archive, which is not read here; unpack it with unrar"),
+        (b"Rar!\x1a\x07\x01\x00rest", "it is a RAR archive, which is not supported; unpack it with unrar"),
         (b"7z\xbc\xaf\x27\x1crest", "it is a 7z archive"),
-        (b"\xd4\xc3\xb2\xa1\x02\x00\x04\x00", "it is a capture and not an archive"),
+        (b"\xd4\xc3\xb2\xa1\x02\x00\x04\x00", "it is a capture, not an archive"),
     ] {
         let error = Place::new().refuses(bytes, &limits, words).to_string();
         assert!(!error.contains("download is complete"), "{error}");
@@ -964,7 +968,7 @@ fn headers_that_claim_gigabytes_are_not_held() {
     let archive = [header.as_bytes(), &vec![b'x'; 64 << 20][..]].concat();
     let place = Place::new();
     let error = place.unpack(&archive, &UnpackLimits::default(), false).unwrap_err().to_string();
-    assert!(error.contains("the headers of a member are more than 4 MiB"), "{error}");
+    assert!(error.contains("the headers of a member exceed 4 MiB"), "{error}");
     assert!(files(&place.target()).is_empty());
     // Long names stay below, and members after a member of any length are read.
     let name = format!("{}/a.pcap", "n".repeat(90));

@@ -38,7 +38,7 @@ fn an_empty_folder_has_what_comes_with_the_program() {
     assert_eq!(missing.status.code(), Some(2));
     let (_, told) = told(&missing);
     let lines: Vec<&str> = told.lines().collect();
-    assert!(lines.len() == 3 && lines[0].starts_with("etcbench: dataset iscxvpn2016 is not here;"), "{told}");
+    assert!(lines.len() == 3 && lines[0].starts_with("etcbench: dataset iscxvpn2016 not found;"), "{told}");
     assert_eq!(lines[2], "  without it: etcbench run table2 --data synth --size demo");
     // Nothing is written where nothing is asked for.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

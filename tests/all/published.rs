@@ -131,7 +131,7 @@ fn what_the_flows_do_not_hold_is_refused_with_a_word() {
         "{leaks}"
     );
     project.write("data/small/first/long/0.txt", "1500000000\t0\t60\n");
-    project.refused(&run, &["first/long/0.txt: line 1: 3 fields separated by tabs"]);
+    project.refused(&run, &["first/long/0.txt: line 1: 3 tab-separated fields"]);
     fs::remove_file(project.path("experiments/small.toml")).unwrap();
     let elmo = ["pretrain", "small", "-o", "elmo.safetensors"];
     project.refused(&elmo, &["no bytes of packets", "pre-trained"]);

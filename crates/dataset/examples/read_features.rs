@@ -1,4 +1,4 @@
-//! How long the feature files of a dataset take to read: `read_features DEFINITION FOLDER`, five times over.
+//! Measures how long it takes to read a dataset's feature files: `read_features DEFINITION FOLDER`, five times.
 
 use std::path::Path;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! The bytes of a capture as such, without archive and compression: their checksum, and what reading them finds.
+//! The uncompressed bytes of a capture: their checksum, and a summary of the packets.
 
 use std::io::Read;
 use std::path::Path;
@@ -15,20 +15,20 @@ const PIECE: usize = 1 << 18;
 /// Packets between two reports of progress.
 const REPORT_EVERY: u64 = 4096;
 
-/// What was found in a capture.
+/// Contents of a capture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CaptureContent {
-    /// Bytes without archive and compression, as many as could be read.
+    /// Bytes without archive and compression, as far as they could be read.
     pub size: u64,
-    /// SHA-256 of those bytes in hexadecimal; none where reading failed for another reason than damaged data.
+    /// SHA-256 of those bytes in hexadecimal; `None` if reading failed for a reason other than damaged data.
     pub sha256: Option<String>,
-    /// Packets, link types and damage; none where the file is no capture at all.
+    /// Packets, link types and damage; `None` if the file is not a capture.
     pub summary: Option<CaptureSummary>,
-    /// Why the file is no capture, or cannot be read to the end.
+    /// Why the file is not a capture or cannot be read to the end.
     pub fault: Option<String>,
 }
 
-/// SHA-256 of a file in hexadecimal, read in pieces.
+/// Returns the SHA-256 of a file in hexadecimal, read in pieces.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -38,9 +38,8 @@ pub fn file_sha256(path: &Path) -> Result<String, DatasetError> {
     hash(file).map_err(io)
 }
 
-/// SHA-256 of a capture's bytes in hexadecimal, without archive and compression: whoever has the same capture has
-/// the same value, however it is packed. Of a capture whose compressed data is damaged, it is that of the bytes
-/// before the damage.
+/// Returns the SHA-256 of a capture's bytes in hexadecimal, without archive and compression: the value is the same
+/// however the capture is packed. If the compressed data is damaged, covers the bytes before the damage.
 ///
 /// # Errors
 /// The capture cannot be read, or expands past the limits.
@@ -65,12 +64,12 @@ fn hash(mut stream: impl Read) -> std::io::Result<String> {
     }
 }
 
-/// Whether compressed data ends before its end, as against a failing disk or a bomb.
+/// Returns whether the error is damage to the compressed data, as opposed to a failing disk or a decompression bomb.
 fn is_damage(error: &std::io::Error) -> bool {
     matches!(CompressionFault::of(error), Some(CompressionFault::Damaged { .. }))
 }
 
-/// A stream that is hashed as it is read, and can be read on when its first reader has had enough.
+/// A stream that is hashed as it is read. Clones share it, so reading can continue after the first reader stops.
 #[derive(Clone)]
 struct Hashed(Arc<Mutex<HashedStream>>);
 
@@ -78,7 +77,7 @@ struct HashedStream {
     stream: Box<dyn Read + Send>,
     hasher: Sha256,
     size: u64,
-    /// What ended the stream, and whether it is damage of its data.
+    /// The error that ended the stream, and whether it is damage to the data.
     fault: Option<(String, bool)>,
 }
 
@@ -107,8 +106,8 @@ impl Read for Hashed {
     }
 }
 
-/// Reads a capture once, to its end, for its packets and its checksum; `advance` is called with the size of every piece.
-/// Whatever is wrong with the capture is part of the result.
+/// Reads a capture once, to its end, for its packets and its checksum; calls `advance` with the size of each piece.
+/// Problems with the capture are part of the result.
 pub fn examine(root: &Path, file: &CaptureFile, advance: &dyn Fn(u64)) -> CaptureContent {
     let limits = ExpansionLimits::default();
     let unread = |fault: String| CaptureContent { size: 0, sha256: None, summary: None, fault: Some(fault) };
@@ -150,7 +149,7 @@ pub fn examine(root: &Path, file: &CaptureFile, advance: &dyn Fn(u64)) -> Captur
             summary = Some(reader.summary());
         }
     }
-    // The rest, which the reader left: what follows damage counts for the checksum too.
+    // Read what the packet reader did not consume: data after the damage counts for the checksum too.
     let mut rest = hashed.clone();
     let mut buffer = vec![0; PIECE];
     loop {

@@ -1,5 +1,5 @@
-//! A dataset's definition: `data/<name>.toml` says what the dataset is, which files belong to it and
-//! how they get their labels, so that a dataset is added without touching Rust.
+//! Dataset definitions: `data/<name>.toml` describes a dataset, its files and how they get their labels, so that
+//! datasets can be added without changing Rust code.
 
 use std::path::{Path, PathBuf};
 
@@ -19,60 +19,60 @@ use super::rules::{COMPRESSIONS, CaptureKey, LabelRules, LabelTable};
 use etcbench_storage as storage;
 use etcbench_storage::declarative;
 
-/// Where a dataset is published and how to get it from there.
+/// Where a dataset is published and how to get it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Publication {
-    /// The publisher's page; empty for data that nobody publishes.
+    /// The publisher's page; empty for unpublished data.
     pub url: String,
-    /// What to do there, in words.
+    /// Instructions for getting the data there.
     pub how: String,
 }
 
 impl Publication {
-    /// Data of one's own.
+    /// Returns the default for private data.
     fn private() -> Self {
-        Self { url: String::new(), how: "put its files there; its definition names no publisher".to_owned() }
+        Self { url: String::new(), how: "put its files there; its definition has no publisher".to_owned() }
     }
 
-    /// Where to go and what to do there, in one text.
+    /// Returns the page and the instructions as one text.
     pub fn told(&self) -> String {
         if self.url.is_empty() { self.how.clone() } else { format!("{} ({})", self.url, self.how) }
     }
 
-    /// The same as steps.
+    /// Returns the same information as an imperative sentence.
     pub fn steps(&self) -> String {
         if self.url.is_empty() { self.how.clone() } else { format!("go to {} and {}", self.url, self.how) }
     }
 }
 
-/// Whether the times of a dataset's packets are those of the recording.
+/// Whether packet times are those of the recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PacketTimes {
     /// They are.
     #[default]
     Recorded,
-    /// Whoever rebuilt the captures made them up, so nothing may be learned from them.
+    /// Invented when the captures were reconstructed, so models must not learn from them.
     Invented,
 }
 
-/// Whether the flows of a dataset are whole.
+/// Whether a dataset's flows are complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FlowExtent {
     /// They are.
     #[default]
     Whole,
-    /// Whoever published them kept the first packets of each, so how long a flow took and at what rate is not known.
+    /// Truncated by the publisher to their first packets, so duration and rates are unknown.
     Cut,
 }
 
-/// Files that match a pattern but are not used, and why.
+/// Files that match a pattern but are not used, with the reason.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exclusion {
-    /// A glob on the path relative to the dataset's folder, in any letter case.
+    /// A case-insensitive glob on the path relative to the dataset's folder.
     pub pattern: String,
     /// Why these files are not used.
     pub reason: String,
@@ -107,7 +107,7 @@ pub(super) struct TableSection {
     pub by: CaptureKey,
 }
 
-/// `[folders]` of a definition: the label columns that the folders of a capture's path name, from the outside in.
+/// `[folders]` of a definition: the label columns given by the folders of a capture's path, outermost first.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FoldersSection {
@@ -134,17 +134,17 @@ pub(super) struct HostLabelRuleSection {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Download {
-    /// Where it is published.
+    /// URL of the file.
     pub url: String,
-    /// Where it goes, relative to the dataset's folder.
+    /// Target path relative to the dataset's folder.
     pub path: String,
-    /// The part of the dataset that it belongs to, by which it can be asked for alone.
+    /// The part of the dataset it belongs to; parts can be downloaded separately.
     pub part: Option<String>,
-    /// Its size in bytes, where known.
+    /// Size in bytes, if known.
     pub size: Option<u64>,
-    /// Its SHA-256 in hexadecimal, where known.
+    /// SHA-256 in hexadecimal, if known.
     pub sha256: Option<String>,
-    /// Whether it is an archive that is unpacked next to itself.
+    /// Whether the file is an archive to unpack into its own folder.
     #[serde(default)]
     pub unpack: bool,
 }
@@ -194,9 +194,9 @@ pub(super) struct FlowLabelRuleSection {
 #[serde(deny_unknown_fields)]
 struct DefinitionFile {
     name: String,
-    /// The dataset's name where the file gives none.
+    /// Defaults to the dataset's name.
     title: Option<String>,
-    /// Nothing to cite where the file gives none.
+    /// Defaults to empty: nothing to cite.
     #[serde(default)]
     reference: String,
     #[serde(default = "Publication::private")]
@@ -222,35 +222,35 @@ struct DefinitionFile {
     published: Option<PublishedSection>,
 }
 
-/// A dataset's definition, checked and ready to use.
+/// A validated dataset definition.
 #[derive(Debug, Clone)]
 pub struct DatasetDefinition {
-    /// The dataset's name: that of its definition file and of its folder.
+    /// The dataset's name, equal to the name of its definition file and, by default, of its folder.
     pub name: String,
-    /// The name for people.
+    /// The display name.
     pub title: String,
     /// The publication to cite.
     pub reference: String,
-    /// Where to get it.
+    /// Where to get the dataset.
     pub published_at: Publication,
-    /// The label columns every labelled flow has; none where the captures have no labels.
+    /// The label columns of every labelled flow; empty if the captures have no labels.
     pub label_columns: Vec<String>,
-    /// What one has to know before using it.
+    /// What to know before using the dataset.
     pub notes: Vec<String>,
-    /// The name of its folder, or a path: its own name, but where it shares another dataset's captures.
+    /// Name or path of its folder: by default its own name; differs if it uses another dataset's captures.
     pub folder: PathBuf,
-    /// Whether the times of its packets are real.
+    /// Whether packet times are real.
     pub times: PacketTimes,
-    /// Whether its flows are whole.
+    /// Whether flows are complete.
     pub flows: FlowExtent,
-    /// The files that are openly published.
+    /// The openly published files.
     pub downloads: Vec<Download>,
-    /// SHA-256 of the definition and its label table, in hexadecimal: two runs with the same digest
-    /// label the same files alike.
+    /// SHA-256 of the definition and its label table, in hexadecimal: runs with equal digests assign the same labels to
+    /// the same files.
     pub digest: String,
-    /// How its files become features, where they are feature files and not captures.
+    /// Rules for reading its files as features, if they are feature files instead of captures.
     pub features: Option<FeatureFileRules>,
-    /// How its files become flows, where they are in a published layout and not captures.
+    /// Rules for reading its files as flows, if they are in a published layout instead of captures.
     pub published: Option<PublishedRules>,
     pub(super) file_patterns: Vec<String>,
     pub(super) files: GlobSet,
@@ -261,17 +261,17 @@ pub struct DatasetDefinition {
     pub(super) host_labels: Option<HostLabelRules>,
 }
 
-/// The definition file of dataset `name`: `data/<name>.toml` under the project's root.
+/// Returns the path of a dataset's definition file: `data/<name>.toml` under the project's root.
 pub fn definition_path(project_root: &Path, name: &str) -> PathBuf {
     project_root.join("data").join(format!("{name}.toml"))
 }
 
 impl DatasetDefinition {
-    /// The labels that the capture at `path` has as a whole, as a manifest names it (`archive.zip!member` for a member); none
-    /// where no rule names it.
+    /// Returns the labels of a whole capture, given its path as in a manifest (`archive.zip!member` for a member);
+    /// empty if no rule matches.
     ///
     /// # Errors
-    /// Rules that give it two values of a column.
+    /// Rules assign contradictory values to a column.
     pub fn capture_labels(&self, path: &str) -> Result<Labels, String> {
         let (archive, member) = path.split_once(".zip!").map_or(("", path), |(archive, member)| (archive, member));
         let location = match archive.rsplit_once('/') {
@@ -281,10 +281,10 @@ impl DatasetDefinition {
         self.rules.labels_of(&location)
     }
 
-    /// Reads and checks a definition and the label table it names, which is in the same folder.
+    /// Reads and validates a definition and its label table, which is in the same folder.
     ///
     /// # Errors
-    /// [`DatasetError::Declarative`] and [`DatasetError::Definition`], naming the file and the key.
+    /// [`DatasetError::Declarative`] and [`DatasetError::Definition`], with the file and the key.
     pub fn read(path: &Path) -> Result<Self, DatasetError> {
         let file = path.display().to_string();
         let text = declarative::read_text(path)?;
@@ -294,16 +294,16 @@ impl DatasetDefinition {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         if raw.name != stem {
             return Err(fault(format!(
-                "`name` is `{}` but the file is called `{stem}.toml`; make them agree",
+                "`name` is `{}` but the file is named `{stem}.toml`; make them equal",
                 raw.name
             )));
         }
         if raw.name.is_empty() || !raw.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-            return Err(fault(format!("`name` is `{}`: use letters, digits, `-` and `_` only", raw.name)));
+            return Err(fault(format!("`name` is `{}`: use only letters, digits, `-` and `_`", raw.name)));
         }
         let empty = raw.label_columns.iter().find(|column| column.is_empty());
         if let Some(column) = empty.or_else(|| declarative::first_repeated(&raw.label_columns)) {
-            return Err(fault(format!("`label_columns` has `{column}` twice or empty")));
+            return Err(fault(format!("`label_columns` contains a duplicate or empty value (`{column}`)")));
         }
         if raw.files.patterns.is_empty() {
             return Err(fault("`files.patterns` is empty: name at least one, such as \"**/*.pcap\"".to_owned()));
@@ -312,14 +312,15 @@ impl DatasetDefinition {
             features.check(&raw.label_columns).map_err(&fault)?;
             if raw.flow_labels.is_some() || raw.host_labels.is_some() {
                 return Err(fault(
-                    "[features] goes with neither [flow_labels] nor [host_labels], which are for captures".to_owned(),
+                    "[features] cannot be combined with [flow_labels] or [host_labels], which are for captures"
+                        .to_owned(),
                 ));
             }
         }
         let published = match &raw.published {
             Some(_) if raw.features.is_some() || raw.flow_labels.is_some() || raw.host_labels.is_some() => {
                 return Err(fault(
-                    "[published] goes with none of [features], [flow_labels] and [host_labels]".to_owned(),
+                    "[published] cannot be combined with [features], [flow_labels] or [host_labels]".to_owned(),
                 ));
             }
             Some(section) => Some(PublishedRules::new(section, &raw.label_columns).map_err(&fault)?),
@@ -333,7 +334,7 @@ impl DatasetDefinition {
             || published.as_ref().is_some_and(PublishedRules::gives_any);
         if raw.label_columns.is_empty() && labels {
             return Err(fault(
-                "`label_columns` is empty: name at least one, or leave out all rules where the captures have no labels"
+                "`label_columns` is empty: name at least one, or remove all rules if the captures have no labels"
                     .to_owned(),
             ));
         }
@@ -345,21 +346,21 @@ impl DatasetDefinition {
         }
         if raw.flow_labels.is_some() && raw.host_labels.is_some() {
             return Err(fault(
-                "[flow_labels] and [host_labels] both label single flows; keep one of the two".to_owned(),
+                "[flow_labels] and [host_labels] both assign per-flow labels; keep one of the two".to_owned(),
             ));
         }
         if let Some(folder) = raw.folder.as_ref().filter(|folder| !is_below(folder)) {
             return Err(fault(format!(
-                "`folder` is `{folder}`: name a folder inside data/ (or $ETCBENCH_DATA), such as `{}`; captures that lie \
-                 elsewhere are reached by a link there",
+                "`folder` is `{folder}`: name a folder inside data/ (or $ETCBENCH_DATA), such as `{}`; link captures \
+                 stored elsewhere from there",
                 raw.name
             )));
         }
         if let Some(exclusion) = raw.files.exclude.iter().find(|exclusion| exclusion.reason.trim().is_empty()) {
-            return Err(fault(format!("`files.exclude` of `{}` gives no reason", exclusion.pattern)));
+            return Err(fault(format!("`files.exclude` of `{}` has no reason", exclusion.pattern)));
         }
 
-        // A capture may be compressed; its pattern need not say so.
+        // Captures may be compressed without the pattern saying so.
         let compressions: &[&str] = if raw.features.is_some() { &[] } else { &COMPRESSIONS };
         let compressed = raw
             .files
@@ -376,7 +377,7 @@ impl DatasetDefinition {
             None => None,
             Some(table) => {
                 if !is_below(&table.file) {
-                    return Err(fault(format!("`table.file` is `{}`: name a file beside this one", table.file)));
+                    return Err(fault(format!("`table.file` is `{}`: name a file in the same folder", table.file)));
                 }
                 let table_path = path.parent().unwrap_or(Path::new("")).join(&table.file);
                 let bytes = storage::or_stock(&table_path, storage::read_regular(&table_path, MOST_TABLE_BYTES))
@@ -426,24 +427,24 @@ impl DatasetDefinition {
         })
     }
 
-    /// Whether its flows get labels; without them it serves only to pre-train.
+    /// Returns whether its flows have labels; without labels it can only be used for pre-training.
     pub fn is_labelled(&self) -> bool {
         !self.label_columns.is_empty()
     }
 
-    /// What its flows hold.
+    /// Returns the information contained in its flows.
     pub fn holds(&self) -> Holds {
         let holds = self.published.as_ref().map_or(Holds::CAPTURE, |published| published.layout.holds);
         let times = if self.times == PacketTimes::Invented { HeldTimes::None } else { holds.times };
         Holds { times, cut: holds.cut || self.flows == FlowExtent::Cut, ..holds }
     }
 
-    /// Whether its files are captures.
+    /// Returns whether its files are captures.
     pub fn is_captures(&self) -> bool {
         self.features.is_none() && self.published.is_none()
     }
 
-    /// The same captures with every flow in them and without any label.
+    /// Returns the same captures with all their flows and without labels.
     #[must_use]
     pub fn without_labels(self) -> Self {
         let digest = Sha256::new().chain_update(b"without labels ").chain_update(&self.digest);
@@ -457,19 +458,19 @@ impl DatasetDefinition {
         }
     }
 
-    /// The stems of the captures that the label table names, in the table's order; empty without one.
+    /// Returns the stems of the captures in the label table, in table order; empty without a table.
     pub fn expected_stems(&self) -> Vec<&str> {
         self.rules.table_stems()
     }
 }
 
-/// Whether a path that a definition gives stays below where it begins: a definition may come from a stranger.
+/// Returns whether a path in a definition stays inside its base folder: definitions may be untrusted.
 fn is_below(path: &str) -> bool {
     let mut parts = Path::new(path).components().peekable();
     parts.peek().is_some() && parts.all(|part| matches!(part, std::path::Component::Normal(_)))
 }
 
-/// The largest table of labels: a million captures.
+/// Maximum size of a label table, enough for a million captures.
 const MOST_TABLE_BYTES: u64 = 256 << 20;
 
 fn check_downloads(downloads: &[Download]) -> Result<(), String> {
@@ -482,7 +483,7 @@ fn check_downloads(downloads: &[Download]) -> Result<(), String> {
             return Err(format!("{place}: `path` is `{}`; name a file inside the dataset's folder", download.path));
         }
         if downloads[..index].iter().any(|other| other.path == download.path) {
-            return Err(format!("{place}: `path` `{}` is another download's too", download.path));
+            return Err(format!("{place}: `path` `{}` is used by another download", download.path));
         }
         let hexadecimal = |text: &String| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if download.sha256.as_ref().is_some_and(|text| !hexadecimal(text)) {
@@ -492,7 +493,7 @@ fn check_downloads(downloads: &[Download]) -> Result<(), String> {
     Ok(())
 }
 
-/// Globs on relative paths with `/`, in any letter case; `*` does not cross folders, `**` does.
+/// Compiles case-insensitive globs on relative paths with `/`; `*` does not cross folders, `**` does.
 pub(super) fn globs<'a>(patterns: impl IntoIterator<Item = &'a str>) -> Result<GlobSet, String> {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {

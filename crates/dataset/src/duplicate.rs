@@ -1,5 +1,5 @@
-//! One capture that is present twice, unpacked and in an archive, compressed and not, or as .pcap and .pcapng:
-//! one of the two is used, and the other one is reported.
+//! Detects captures that are present twice: unpacked and in an archive, compressed and uncompressed, or as .pcap and
+//! .pcapng. One copy is used and the other is reported.
 
 use std::collections::HashMap;
 
@@ -7,19 +7,18 @@ use super::definition::DatasetDefinition;
 use super::folder::CaptureFile;
 use super::rules::without_compression;
 
-/// A capture that is not used because it is there already.
+/// A capture that is not used because it duplicates another.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DuplicateCapture {
-    /// The capture that is not used.
+    /// The duplicate.
     pub file: CaptureFile,
-    /// The path of the one that is.
+    /// Path of the capture that is used instead.
     pub used: String,
 }
 
-/// Divides captures into those that are used and those that repeat one of them. Two captures are the same where
-/// they have the same row of the label table, or where one would lie at the other's place once unpacked and
-/// decompressed. Plain files go before compressed ones, files before members of archives, and .pcap before
-/// .pcapng; both lists are in order of paths.
+/// Splits captures into used ones and duplicates. Two captures are the same if they have the same row in the label
+/// table, or if one would have the other's path once unpacked and decompressed. Plain files take precedence over
+/// compressed ones, files over archive members, and .pcap over .pcapng; both lists are sorted by path.
 pub(super) fn split_duplicates(
     definition: &DatasetDefinition,
     captures: &[CaptureFile],
@@ -52,8 +51,8 @@ pub(super) fn split_duplicates(
     (used, duplicates)
 }
 
-/// The name that a capture has in everybody's copy of a dataset, however it is packed: its stem in the label table,
-/// or its place in the folder once unpacked.
+/// Returns a name for a capture that is the same in every copy of a dataset, however it is packed: its stem in the
+/// label table, or its path in the folder once unpacked.
 pub(super) fn capture_name(definition: &DatasetDefinition, file: &CaptureFile) -> String {
     let location = file.location();
     match definition.rules.table_stem(&location) {

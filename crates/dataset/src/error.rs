@@ -1,47 +1,47 @@
-//! Everything that can be wrong with a dataset, each with a message of one line that says what to do.
+//! Errors of datasets, each with a one-line message that says what to do.
 
 use etcbench_storage::declarative::DeclarativeError;
 
 /// Why a dataset could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
-    /// The definition file is not readable as TOML or has a key that nothing reads.
+    /// The definition file is not valid TOML or has an unknown key.
     #[error(transparent)]
     Declarative(#[from] DeclarativeError),
-    /// The definition is well-formed but means nothing.
+    /// The definition is well-formed but invalid.
     #[error("{file}: {message}")]
     Definition {
         /// The definition or label table.
         file: String,
-        /// What is wrong and what to do.
+        /// Description of the problem and what to do.
         message: String,
     },
-    /// No folder of the dataset exists, or none holds a capture.
+    /// The dataset's folder does not exist or contains no capture.
     #[error(
-        "dataset {name} is not here; looked in {tried} for {expected}\n  to get it: {published}\n  without it: {hint}"
+        "dataset {name} not found; looked in {tried} for {expected}\n  to get it: {published}\n  without it: {hint}"
     )]
     NotHere {
         /// The dataset.
         name: String,
-        /// The folders tried, and what was wrong with each.
+        /// The folders tried, with the reason each was rejected.
         tried: String,
         /// The files expected.
         expected: String,
-        /// Where it is published, and how to get it from there.
+        /// Where the dataset is published and how to get it.
         published: String,
-        /// The command that needs no download.
+        /// The command that works without a download.
         hint: String,
     },
-    /// An archive is being unpacked into the folder, or was not to its end, so that files may be missing.
+    /// An archive is being unpacked into the folder, or unpacking was interrupted, so files may be missing.
     #[error(
-        "{}: an archive is being unpacked here, or that was stopped, so captures are missing: unpack {} again, or remove \
-         this file to use what is there",
+        "{}: an archive is being unpacked here, or unpacking was interrupted; captures may be missing: unpack {} \
+         again, or remove this file to use what is there",
         marker.display(), if archive.is_empty() { "it" } else { archive }
     )]
     Unpacking {
-        /// The file that says so.
+        /// The marker file.
         marker: std::path::PathBuf,
-        /// The archive, where it is known.
+        /// The archive, or empty if unknown.
         archive: String,
     },
     /// A file or folder cannot be read.
@@ -49,7 +49,7 @@ pub enum DatasetError {
     Io {
         /// The file or folder.
         path: String,
-        /// The file system's reason.
+        /// The underlying I/O error.
         source: std::io::Error,
     },
     /// A file's labels contradict each other, are incomplete, or apply to two files.
@@ -59,7 +59,7 @@ pub enum DatasetError {
         dataset: String,
         /// The capture, relative to the dataset's folder.
         capture: String,
-        /// What is wrong and what to do.
+        /// Description of the problem and what to do.
         message: String,
     },
     /// A file of flow labels, or a feature file, cannot be used.
@@ -69,7 +69,7 @@ pub enum DatasetError {
         file: String,
         /// The line, from 1.
         line: u64,
-        /// What is wrong.
+        /// Description of the problem.
         message: String,
     },
     /// A file in a published layout cannot be used.
@@ -77,12 +77,12 @@ pub enum DatasetError {
     Published {
         /// The file.
         file: String,
-        /// Where in it, and what is wrong.
+        /// Description of the problem and its location in the file.
         message: String,
     },
     /// An archive in the dataset's folder cannot be opened.
     #[error(
-        "dataset {dataset}: {archive}: {message}; without it captures may be missing: repair the archive, unpack it, \
+        "dataset {dataset}: {archive}: {message}; its captures would be missing: repair the archive, unpack it, \
          or move it out of the folder"
     )]
     Archive {
@@ -90,7 +90,7 @@ pub enum DatasetError {
         dataset: String,
         /// The archive, relative to the dataset's folder.
         archive: String,
-        /// What is wrong with it.
+        /// Description of the problem.
         message: String,
     },
     /// A capture cannot be read.
@@ -100,7 +100,7 @@ pub enum DatasetError {
     Capture {
         /// The dataset.
         dataset: String,
-        /// The capture's own error, which names the file.
+        /// The capture's own error, which includes the file name.
         message: String,
     },
 }

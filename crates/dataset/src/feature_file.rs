@@ -1,10 +1,10 @@
-//! Feature files: a dataset whose flows are published as rows of features (ARFF or CSV) instead of captures.
-//! The labels come out of columns of the file, whole or by rules on their values, and from the rules on its name;
-//! every other column that is not left out is a feature.
+//! Feature files: datasets whose flows are published as rows of features (ARFF or CSV) instead of captures. Labels come
+//! from columns of the file, directly or by rules on their values, and from rules on the file name; every other column
+//! that is not excluded is a feature.
 //!
-//! Numbers are taken as they are, sentinels such as -1 for "no such time" included. A nominal attribute
-//! becomes one column of 0 and 1 per value. A missing value (`?` in ARFF; empty, `?` or not finite in CSV) is an
-//! error unless the definition's `missing` names the number to use.
+//! Numbers are used as they are, including sentinels such as -1 for "no such time". A nominal attribute becomes one 0/1
+//! column per value. A missing value (`?` in ARFF; empty, `?` or not finite in CSV) is an error unless the definition's
+//! `missing` specifies a replacement.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -35,7 +35,7 @@ use etcbench_storage::progress::Progress;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FeatureFormat {
-    /// Weka's.
+    /// Weka's format.
     Arff,
     /// Comma-separated values with a header line.
     Csv,
@@ -47,35 +47,35 @@ pub enum FeatureFormat {
 pub struct FeatureFileRules {
     /// The format of all files.
     pub format: FeatureFormat,
-    /// Label column to the column of the file whose values it takes.
+    /// Label column to the column of the file that contains its values.
     #[serde(default)]
     pub labels: IndexMap<String, String>,
-    /// Labels that are parts of a column's values: `VPN-CHAT` is a tunnel and a category.
+    /// Labels that are parts of a column's values: `VPN-CHAT` contains a tunnel and a category.
     #[serde(default)]
     pub rule: Vec<ValueRule>,
     /// Columns that are neither features nor labels, such as addresses.
     #[serde(default)]
     pub leave_out: Vec<String>,
-    /// The columns that name a flow's endpoints, of CSV files; with them rows can be grouped by host and connection.
+    /// The columns with a flow's endpoints, for CSV files; they allow rows to be grouped by host and connection.
     #[serde(default)]
     pub endpoints: Option<EndpointColumns>,
-    /// Columns whose values together say which rows are of one capture, such as a flow's or a recording's number; they
-    /// are no features, and `split.group = "capture"` keeps such rows on one side.
+    /// Columns whose values together identify the capture of a row, such as a flow or recording number. They are not
+    /// features, and `split.group = "capture"` keeps rows with equal values on one side.
     #[serde(default)]
     pub group: Vec<String>,
-    /// The number that stands for a missing value; without it a missing value is an error.
+    /// Replacement for missing values; without it, a missing value is an error.
     #[serde(default)]
     pub missing: Option<f64>,
 }
 
-/// `[[features.rule]]` of a definition: a row whose value of a column matches has the labels of the named groups and those
-/// written out.
+/// `[[features.rule]]` of a definition: rows whose value in a column matches get the labels of the named groups and
+/// those in `labels`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ValueRule {
     /// The column of the file.
     pub column: String,
-    /// A regular expression on its value; a named group is a label column.
+    /// A regular expression on the value; named groups are label columns.
     pub value: String,
     /// Label column to value.
     #[serde(default)]
@@ -91,17 +91,17 @@ impl ValueRule {
     }
 }
 
-/// `[features.endpoints]` of a definition: the columns of a CSV file, which are then no features.
+/// `[features.endpoints]` of a definition: columns of a CSV file, which then are not features.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointColumns {
     /// Address of the flow's source.
     pub source_address: String,
-    /// Its port.
+    /// Port of the source.
     pub source_port: String,
     /// Address of the destination.
     pub destination_address: String,
-    /// Its port.
+    /// Port of the destination.
     pub destination_port: String,
     /// The transport: `tcp` or 6, `udp` or 17.
     pub transport: String,
@@ -112,12 +112,12 @@ impl EndpointColumns {
         [&self.source_address, &self.source_port, &self.destination_address, &self.destination_port, &self.transport]
     }
 
-    /// The endpoints that the fields of a row say, in the order of the columns here.
+    /// Parses the endpoints from a row's fields, in the order of [`EndpointColumns::names`].
     fn parse(&self, fields: [&str; 5]) -> Result<FiveTuple, String> {
         let [source, source_port, destination, destination_port, transport] = fields;
         let fault = |column: &str, field: &str, what: &str| {
             let start: String = field.chars().take(60).collect();
-            format!("`{column}`: `{start}` is no {what}")
+            format!("`{column}`: `{start}` is not a valid {what}")
         };
         let endpoint = |address: &str, port: &str, columns: [&String; 2]| {
             let ip: IpAddr = address.parse().map_err(|_| fault(columns[0], address, "IP address"))?;
@@ -139,33 +139,32 @@ impl EndpointColumns {
 /// One row of a feature file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureRow {
-    /// The file and the number of the row in it; endpoints are 0 where the definition names no columns for them, and
-    /// times always.
+    /// The file and the index of the row in it; endpoints are 0 unless the definition specifies columns for them, and
+    /// times are always 0.
     pub provenance: FlowProvenance,
-    /// Its labels, which rows of the same values share.
+    /// The row's labels, shared by rows with the same label values.
     pub labels: Arc<Labels>,
-    /// One value per name of the table, rounded to single precision; not a number where the row's file has no such
-    /// column.
+    /// One value per name of the table, rounded to single precision; NaN if the row's file lacks the column.
     pub values: Vec<f32>,
 }
 
 /// The rows of all feature files of one or several datasets.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FeatureTable {
-    /// The features' names: every column of every file, in the order of their appearance.
+    /// Names of the features: all columns of all files, in order of first appearance.
     pub names: Vec<String>,
-    /// The rows: datasets as given, files by path, rows in their order.
+    /// The rows: datasets in the given order, files by path, rows in file order.
     pub rows: Vec<FeatureRow>,
-    /// One entry per file: the dataset's name, the file as rows name it, the file, its rows.
+    /// One entry per file: the dataset's name, the file's name in rows, the file, and its number of rows.
     pub files: Vec<(String, String, CaptureFile, u64)>,
-    /// What was read around: traces of spreadsheets, pandas and the like, a line each.
+    /// Irregularities that were ignored, such as artifacts of spreadsheets and pandas, one line each.
     pub notes: Vec<String>,
 }
 
 impl FeatureFileRules {
     pub(super) fn check(&self, label_columns: &[String]) -> Result<(), String> {
         if self.labels.is_empty() && self.rule.is_empty() {
-            return Err("`features.labels` is empty: name the file's column of a label column".to_owned());
+            return Err("`features.labels` is empty: name the file's column for a label column".to_owned());
         }
         for column in self.labels.keys() {
             known_column(column, label_columns)?;
@@ -175,7 +174,7 @@ impl FeatureFileRules {
             let named: Vec<&str> =
                 regex.capture_names().flatten().chain(rule.labels.keys().map(String::as_str)).collect();
             if named.is_empty() {
-                return Err("[[features.rule]] gives no label: add `labels` or a named group".to_owned());
+                return Err("[[features.rule]] sets no label: add `labels` or a named group".to_owned());
             }
             for column in named {
                 known_column(column, label_columns).map_err(|message| format!("[[features.rule]]: {message}"))?;
@@ -191,12 +190,12 @@ impl FeatureFileRules {
         }
         if let Some(endpoints) = &self.endpoints {
             if self.format != FeatureFormat::Csv {
-                return Err("`features.endpoints` is for format \"csv\" alone".to_owned());
+                return Err("`features.endpoints` requires format \"csv\"".to_owned());
             }
             let names = endpoints.names();
             let other = |name: &String| self.leave_out.contains(name) || self.is_label(name);
             if let Some(column) = names.iter().find(|name| other(name)).or_else(|| first_repeated(&names)) {
-                return Err(format!("column `{column}` of `features.endpoints` is used a second time; choose one"));
+                return Err(format!("column `{column}` of `features.endpoints` is used twice; choose one"));
             }
         }
         let endpoints = self.endpoints.iter().flat_map(EndpointColumns::names);
@@ -204,7 +203,7 @@ impl FeatureFileRules {
         let repeated =
             self.group.iter().find(|name| self.is_label(name) || used.iter().filter(|one| *one == name).count() > 1);
         if let Some(column) = repeated {
-            return Err(format!("column `{column}` of `features.group` is used a second time; choose one"));
+            return Err(format!("column `{column}` of `features.group` is used twice; choose one"));
         }
         if self.missing.is_some_and(|value| !value.is_finite()) {
             return Err("`features.missing` is not a finite number".to_owned());
@@ -212,12 +211,12 @@ impl FeatureFileRules {
         Ok(())
     }
 
-    /// Whether a column of the file gives labels.
+    /// Returns whether a column of the file provides labels.
     fn is_label(&self, column: &str) -> bool {
         self.labels.values().any(|label| label == column) || self.rule.iter().any(|rule| rule.column == column)
     }
 
-    /// Whether the file may give this label column.
+    /// Returns whether the file may provide this label column.
     pub(super) fn gives(&self, column: &str) -> bool {
         let by_rule = |rule: &ValueRule| {
             let named = |regex: Regex| regex.capture_names().flatten().any(|name| name == column);
@@ -227,12 +226,11 @@ impl FeatureFileRules {
     }
 }
 
-/// Reads the feature files of datasets that all have `[features]`, several at a time. With several datasets a
-/// file is named `<dataset>/<path>`.
+/// Reads the feature files of all datasets that have `[features]`, several files at a time. With several datasets,
+/// files are named `<dataset>/<path>`.
 ///
 /// # Errors
-/// A file that is not of its format (with the line), values that are missing, labels that contradict one another
-/// or are incomplete.
+/// A file does not follow its format (with the line), values are missing, or labels are contradictory or incomplete.
 pub fn load_features(datasets: &[Dataset], progress: &dyn Progress) -> Result<FeatureTable, DatasetError> {
     let jobs: Vec<(&Dataset, &FeatureFileRules, &CaptureFile)> = datasets
         .iter()
@@ -261,7 +259,7 @@ pub fn load_features(datasets: &[Dataset], progress: &dyn Progress) -> Result<Fe
                 .iter()
                 .find(|column| !labels.contains_key(*column) && !rules.gives(column));
             if let Some(column) = missing {
-                return Err(fault(format!("no value for label column `{column}`; add a rule that gives one")));
+                return Err(fault(format!("no value for label column `{column}`; add a rule that sets it")));
             }
             let path = dataset.folder.root.join(&file.path);
             let input =
@@ -302,7 +300,7 @@ pub fn load_features(datasets: &[Dataset], progress: &dyn Progress) -> Result<Fe
     Ok(table)
 }
 
-/// Bytes of a file that are read at a time.
+/// Size of the read buffer in bytes.
 const BUFFER: usize = 1 << 18;
 
 pub(super) struct OneFile {
@@ -311,18 +309,18 @@ pub(super) struct OneFile {
     notes: Vec<String>,
 }
 
-/// What a column of a file is.
+/// The role of a column in a file.
 #[derive(Clone, Copy)]
 pub(super) enum Role {
     LeftOut,
-    /// It gives labels, by its own place.
+    /// A source of labels.
     Label,
     Number,
-    /// One feature per value.
+    /// A nominal attribute with this many values: one feature per value.
     OneOf(usize),
-    /// A part of the endpoints, by its place in [`EndpointColumns::names`].
+    /// A part of the endpoints, by its index in [`EndpointColumns::names`].
     Endpoint(usize),
-    /// A part of what rows are grouped by.
+    /// A part of the key by which rows are grouped.
     Group,
 }
 
@@ -347,32 +345,32 @@ fn read_file(
 
 pub(super) type Fault = (u64, String);
 
-/// Rows of one file as they come.
+/// The rows of one file, collected while reading.
 pub(super) struct Rows<'a> {
     pub rules: &'a FeatureFileRules,
     regexes: Vec<Regex>,
     label_columns: &'a [String],
-    /// Those that the file's name gives.
+    /// Labels from the file's name.
     labels: &'a Labels,
     name: &'a str,
     rows: Vec<FeatureRow>,
-    /// What was read around.
+    /// Irregularities that were ignored.
     pub notes: Vec<String>,
 }
 
-/// The fields of a row that are no features.
+/// The fields of a row that are not features.
 #[derive(Debug, Default)]
 pub(super) struct Named {
-    /// Of the columns that give labels, in the order of the file.
+    /// Values of the label columns, in file order.
     pub labels: Vec<String>,
     /// In the order of [`EndpointColumns::names`].
     pub endpoints: [String; 5],
-    /// Of the columns that rows are grouped by.
+    /// Values of the group columns.
     pub group: Vec<String>,
 }
 
 impl Rows<'_> {
-    /// What a column that the definition names is; several label columns may take their values from one.
+    /// Returns the role of a column named in the definition; several label columns may use the same column.
     pub(super) fn role(&self, column: &str) -> Option<Role> {
         if self.rules.is_label(column) {
             return Some(Role::Label);
@@ -387,7 +385,7 @@ impl Rows<'_> {
         self.rules.leave_out.iter().any(|other| other == column).then_some(Role::LeftOut)
     }
 
-    /// Checks that every column that the definition names is in the file.
+    /// Checks that the file contains every column named in the definition.
     pub(super) fn check(&self, columns: &[&str]) -> Result<(), String> {
         let endpoints = self.rules.endpoints.iter().flat_map(EndpointColumns::names);
         let by_rules = self.rules.rule.iter().map(|rule| &rule.column);
@@ -395,20 +393,20 @@ impl Rows<'_> {
         for wanted in named.chain(endpoints).chain(&self.rules.group) {
             if !columns.contains(&wanted.as_str()) {
                 let near = nearest(wanted, columns.iter().copied()).unwrap_or_default();
-                return Err(format!("there is no column `{wanted}`; the nearest is `{near}`"));
+                return Err(format!("column `{wanted}` is missing; the most similar is `{near}`"));
             }
         }
         Ok(())
     }
 
-    /// The number in place of a value that is not there, or that `what` says is none.
+    /// Returns the replacement for a value that is missing or unusable; `what` describes the problem.
     pub(super) fn missing(&self, column: &str, what: &str) -> Result<f32, String> {
         self.rules.missing.map(|value| value as f32).ok_or_else(|| {
-            format!("`{column}` is {what}; say `missing = NUMBER` in [features], or leave the column out")
+            format!("`{column}` is {what}; set `missing = NUMBER` in [features], or add the column to `leave_out`")
         })
     }
 
-    /// The labels that the values of `columns` give, with those of the file.
+    /// Returns the labels given by the values of `columns`, together with those of the file.
     fn labels_of(&self, columns: &[&str], values: &[String]) -> Result<Labels, String> {
         let mut labels = self.labels.clone();
         for (column, value) in columns.iter().zip(values) {
@@ -435,13 +433,13 @@ impl Rows<'_> {
             let values: Vec<String> = values.iter().map(|value| format!("`{}`", value.escape_debug())).collect();
             let values = values.join(" and ");
             return Err(format!(
-                "label column `{label}` has no value: no [[features.rule]] that gives one matches {values}"
+                "label column `{label}` has no value: no [[features.rule]] that sets it matches {values}"
             ));
         }
         Ok(labels)
     }
 
-    /// A row that has no number yet; `label_columns` are the file's that give labels, in the order of `named`.
+    /// Creates a row without a number; `label_columns` are the file's label columns, in the order of `named`.
     pub(super) fn make(
         &self,
         values: Vec<f32>,
@@ -472,20 +470,20 @@ impl Rows<'_> {
         Ok(FeatureRow { provenance, labels, values })
     }
 
-    /// Adds a row, with the next number.
+    /// Adds a row with the next number.
     pub(super) fn add(&mut self, mut row: FeatureRow) -> Result<(), String> {
         row.provenance.number = u32::try_from(self.rows.len()).map_err(|_| "more than 4294967295 rows".to_owned())?;
         self.rows.push(row);
         Ok(())
     }
 
-    /// Adds rows, with the next numbers.
+    /// Adds rows with the next numbers.
     pub(super) fn add_all(&mut self, rows: Vec<FeatureRow>) -> Result<(), String> {
         self.rows.reserve(rows.len());
         rows.into_iter().try_for_each(|row| self.add(row))
     }
 
-    /// The file, with these features.
+    /// Returns the file with the given features.
     pub(super) fn finish(self, names: Vec<String>) -> Result<OneFile, Fault> {
         if names.is_empty() {
             return Err((1, "no column is a feature; shorten `leave_out`".to_owned()));
@@ -494,10 +492,10 @@ impl Rows<'_> {
     }
 }
 
-/// The labels of rows, by the values that gave them.
+/// Labels of rows, by their label values.
 pub(super) type KnownLabels = HashMap<Vec<String>, Arc<Labels>>;
 
-/// The most sets of label values whose labels are remembered.
+/// Maximum number of label sets to cache.
 const MOST_KNOWN: usize = 4096;
 
 pub(super) fn single(number: f64) -> Result<f32, String> {
@@ -524,7 +522,8 @@ fn arff(input: BufReader<File>, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
                 Role::OneOf(values.len())
             }
             (None, ArffType::Text) => {
-                let problem = format!("`{}` is text, which is no feature; name it in `leave_out`", attribute.name);
+                let problem =
+                    format!("`{}` is text, which cannot be a feature; list it in `leave_out`", attribute.name);
                 return Err((1, problem));
             }
         };
@@ -568,7 +567,7 @@ fn arff(input: BufReader<File>, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
     rows.finish(names)
 }
 
-/// A value as the file writes it.
+/// Returns a value as written in the file.
 fn text_of(value: &ArffValue, kind: &ArffType) -> String {
     match (value, kind) {
         (ArffValue::Text(text), _) => text.clone(),
@@ -578,7 +577,7 @@ fn text_of(value: &ArffValue, kind: &ArffType) -> String {
     }
 }
 
-/// The columns that give labels.
+/// Returns the label columns.
 pub(super) fn label_columns<'a>(columns: &[&'a str], roles: &[Role]) -> Vec<&'a str> {
     let labels = columns.iter().zip(roles).filter(|(_, role)| matches!(role, Role::Label));
     labels.map(|(column, _)| *column).collect()

@@ -1,9 +1,10 @@
-//! ARFF, the format of Weka: attributes with their types, then one line per instance. Read as a stream, a
-//! line at a time (<https://waikato.github.io/weka-wiki/formats_and_processing/arff_stable/>).
+//! ARFF, Weka's format: attributes with their types, then one line per instance. Read as a stream, line by line
+//! (<https://waikato.github.io/weka-wiki/formats_and_processing/arff_stable/>).
 //!
-//! Numeric (also `real` and `integer`), nominal, string and date attributes; names and values in single or
-//! double quotes with backslash escapes; `?` for a missing value; `%` comments, also behind an attribute or an instance;
-//! ranges of numbers (`real [0,10]`); keywords in any letter case; lines that end in CR LF. Sparse instances, instance weights and relational attributes are refused.
+//! Supports numeric (also `real` and `integer`), nominal, string and date attributes; names and values in single or
+//! double quotes with backslash escapes; `?` for missing values; `%` comments, also after an attribute or an instance;
+//! ranges of numbers (`real [0,10]`); keywords in any letter case; CR LF line endings. Rejects sparse instances,
+//! instance weights and relational attributes.
 
 use std::io::BufRead;
 
@@ -11,64 +12,64 @@ use super::feature_file_csv::text_of;
 use etcbench_storage::counted;
 use etcbench_storage::declarative::first_repeated;
 
-/// The longest line that is read, in bytes; a longer one is no ARFF file that a person would keep.
+/// Maximum length of a line in bytes; longer lines do not occur in real ARFF files.
 const LONGEST_LINE: usize = 1 << 20;
 
-/// What is wrong, and on which line.
+/// A problem, with its line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
 pub struct ArffError {
     /// The line, from 1.
     pub line: u64,
-    /// What is wrong and what to do.
+    /// Description of the problem and what to do.
     pub problem: String,
 }
 
-/// What an attribute's values are.
+/// The type of an attribute's values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ArffType {
     /// Numbers.
     Numeric,
     /// One of these values.
     Nominal(Vec<String>),
-    /// Any text, dates included.
+    /// Any text, including dates.
     Text,
 }
 
-/// One attribute.
+/// An attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArffAttribute {
-    /// Its name.
+    /// Name of the attribute.
     pub name: String,
-    /// What its values are.
+    /// Type of its values.
     pub kind: ArffType,
 }
 
-/// One value of an instance.
+/// A value of an instance.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ArffValue {
-    /// Of a numeric attribute; finite.
+    /// Value of a numeric attribute; finite.
     Number(f64),
-    /// Of a numeric attribute: `Infinity` or `NaN`.
+    /// Value of a numeric attribute: `Infinity` or `NaN`.
     NotFinite,
-    /// Of a nominal attribute: an index into its values.
+    /// Value of a nominal attribute: an index into its values.
     Nominal(usize),
-    /// Of a string or date attribute.
+    /// Value of a string or date attribute.
     Text(String),
     /// `?`.
     Missing,
 }
 
-/// An ARFF file read whole.
+/// A complete ARFF file.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ArffTable {
-    /// The attributes, in the order of the columns.
+    /// The attributes, in column order.
     pub attributes: Vec<ArffAttribute>,
     /// The instances, each with one value per attribute.
     pub rows: Vec<Vec<ArffValue>>,
 }
 
-/// Reads a whole ARFF file out of memory; no input makes it panic.
+/// Parses a complete ARFF file in memory; never panics.
 ///
 /// # Errors
 /// [`ArffError`], with the line.
@@ -81,12 +82,12 @@ pub fn parse_arff(bytes: &[u8]) -> Result<ArffTable, ArffError> {
     Ok(ArffTable { attributes: reader.attributes, rows })
 }
 
-/// Reads instances one by one.
+/// Reads instances one at a time.
 pub(super) struct ArffReader<R> {
     lines: Lines<R>,
-    /// The attributes, in the order of the columns.
+    /// The attributes, in column order.
     pub attributes: Vec<ArffAttribute>,
-    /// Lines with commas behind what they say.
+    /// Number of lines with trailing commas.
     padded: u64,
 }
 
@@ -95,12 +96,12 @@ struct Lines<R> {
     number: u64,
     buffer: Vec<u8>,
     text: String,
-    /// Lines that are not UTF-8.
+    /// Number of lines that are not UTF-8.
     windows_1252: u64,
 }
 
 impl<R: BufRead> Lines<R> {
-    /// The next line that is neither empty nor a comment, without white space around it.
+    /// Returns the next line that is neither empty nor a comment, trimmed of whitespace.
     fn next(&mut self) -> Result<Option<(u64, &str)>, ArffError> {
         loop {
             self.buffer.clear();
@@ -112,7 +113,7 @@ impl<R: BufRead> Lines<R> {
                 return Ok(None);
             }
             if count > LONGEST_LINE {
-                return Err(fault(format!("the line is over {LONGEST_LINE} bytes; is this an ARFF file?")));
+                return Err(fault(format!("the line is longer than {LONGEST_LINE} bytes; is this an ARFF file?")));
             }
             if self.number == 1 && self.buffer.starts_with(b"\xef\xbb\xbf") {
                 self.buffer.drain(..3);
@@ -125,12 +126,12 @@ impl<R: BufRead> Lines<R> {
         let line = self.number;
         let fault = |problem: &str| ArffError { line, problem: problem.to_owned() };
         if self.buffer.contains(&0) {
-            return Err(fault("the text is UTF-16 or no text; convert the file to UTF-8"));
+            return Err(fault("the file is UTF-16 or not text; convert it to UTF-8"));
         }
         let (text, is_utf8) = text_of(self.buffer.trim_ascii());
         self.windows_1252 += u64::from(!is_utf8);
         if text.contains('\r') {
-            return Err(fault("lines end in CR alone; convert the file, such as by tr '\\r' '\\n'"));
+            return Err(fault("lines end with CR only; convert the file, for example with tr '\\r' '\\n'"));
         }
         self.text.clear();
         self.text.push_str(&text);
@@ -149,7 +150,7 @@ impl<R: BufRead> ArffReader<R> {
         let mut attributes: Vec<ArffAttribute> = Vec::new();
         while let Some((line, text)) = lines.next()? {
             let fault = |problem: String| ArffError { line, problem };
-            // A spreadsheet pads every line to as many commas as the longest has.
+            // Spreadsheets pad all lines to the number of commas of the longest.
             padded += u64::from(text.ends_with(','));
             let text = text.trim_end_matches(',').trim_end();
             if text.is_empty() {
@@ -161,7 +162,7 @@ impl<R: BufRead> ArffReader<R> {
                 "@attribute" => {
                     let attribute = attribute(rest.trim()).map_err(fault)?;
                     if attributes.iter().any(|other| other.name == attribute.name) {
-                        return Err(fault(format!("attribute `{}` is there twice", attribute.name)));
+                        return Err(fault(format!("attribute `{}` is duplicated", attribute.name)));
                     }
                     attributes.push(attribute);
                 }
@@ -173,15 +174,16 @@ impl<R: BufRead> ArffReader<R> {
         Err(ArffError { line: lines.number, problem: "the file ends without @data".to_owned() })
     }
 
-    /// The next instance and its line; none at the end.
+    /// Returns the next instance and its line number; `None` at the end.
     ///
     /// # Errors
-    /// [`ArffError`]: another number of values than attributes, a value that is not of its attribute's type.
+    /// [`ArffError`]: the number of values differs from the number of attributes, or a value does not have its
+    /// attribute's type.
     pub(crate) fn next_row(&mut self) -> Result<Option<(u64, Vec<ArffValue>)>, ArffError> {
         let Some((line, text)) = self.lines.next()? else { return Ok(None) };
         let fault = |problem: String| ArffError { line, problem };
         if text.starts_with('{') {
-            return Err(fault("sparse instances are not read; write all values".to_owned()));
+            return Err(fault("sparse instances are not supported; write all values".to_owned()));
         }
         let mut fields = fields(text, ',').map_err(fault)?;
         if fields.len() > self.attributes.len() {
@@ -202,12 +204,12 @@ impl<R: BufRead> ArffReader<R> {
         Ok(Some((line, row)))
     }
 
-    /// What was read around so far, a line each.
+    /// Returns the irregularities ignored so far, one line each.
     pub(crate) fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         if self.padded > 0 {
             notes.push(format!(
-                "commas at the end of {}, as spreadsheets put them there, are passed over",
+                "ignored trailing commas, as written by spreadsheets, in {}",
                 counted(self.padded, "line")
             ));
         }
@@ -218,7 +220,7 @@ impl<R: BufRead> ArffReader<R> {
     }
 }
 
-/// A piece of a line: its text, and whether it was in quotes.
+/// A field of a line: its text, and whether it was quoted.
 struct FieldText {
     text: String,
     quoted: bool,
@@ -242,7 +244,7 @@ fn value(field: FieldText, attribute: &ArffAttribute) -> Result<ArffValue, Strin
     }
 }
 
-/// `NAME TYPE`, the name in quotes or not.
+/// Parses `NAME TYPE`, with or without quotes around the name.
 fn attribute(text: &str) -> Result<ArffAttribute, String> {
     let (name, rest) = match text.chars().next() {
         None => return Err("@attribute without a name".to_owned()),
@@ -261,10 +263,10 @@ fn attribute(text: &str) -> Result<ArffAttribute, String> {
         return Err("@attribute with an empty name".to_owned());
     }
     let kind = if let Some(list) = rest.strip_prefix('{') {
-        let list = list.strip_suffix('}').ok_or_else(|| format!("the values of `{name}` have no closing brace"))?;
+        let list = list.strip_suffix('}').ok_or_else(|| format!("the values of `{name}` lack a closing brace"))?;
         let values: Vec<String> = fields(list, ',')?.into_iter().map(|field| field.text).collect();
         if let Some(value) = values.iter().find(|value| value.is_empty()).or_else(|| first_repeated(&values)) {
-            return Err(format!("the values of `{name}` have `{}` twice or empty", shown(value)));
+            return Err(format!("the values of `{name}` contain a duplicate or empty value (`{}`)", shown(value)));
         }
         ArffType::Nominal(values)
     } else {
@@ -275,7 +277,7 @@ fn attribute(text: &str) -> Result<ArffAttribute, String> {
             "date" => ArffType::Text,
             _ => {
                 return Err(format!(
-                    "`{name}` has type `{}`; known are numeric, real, integer, string, date and {{values}}",
+                    "`{name}` has type `{}`; supported are numeric, real, integer, string, date and {{values}}",
                     shown(rest)
                 ));
             }
@@ -284,7 +286,7 @@ fn attribute(text: &str) -> Result<ArffAttribute, String> {
     Ok(ArffAttribute { name, kind })
 }
 
-/// A line without the comment at its end: `%` begins one wherever it is not quoted, as in Weka.
+/// Strips the comment at the end of a line: as in Weka, it starts with `%` anywhere outside quotes.
 fn without_comment(text: &str) -> &str {
     let (mut quote, mut escaped, mut begins) = (None, false, true);
     for (place, letter) in text.char_indices() {
@@ -296,19 +298,19 @@ fn without_comment(text: &str) -> &str {
             (None, '\'' | '"') if begins => quote = Some(letter),
             (None, _) => {}
         }
-        // A quote inside a word is a letter of it.
+        // A quote inside a word is an ordinary character.
         begins = letter.is_whitespace() || matches!(letter, ',' | '{');
     }
     text
 }
 
-/// What may stand behind the type of a number: nothing, or the range of its values, which nothing is made of.
+/// Returns whether the text after a numeric type is empty or a range of values; the range is ignored.
 fn is_nothing_or_a_range(text: &str) -> bool {
     let text = text.trim();
     text.is_empty() || (text.starts_with(['[', '(']) && text.ends_with([']', ')']))
 }
 
-/// Splits at separators outside quotes; white space around a field is not part of it.
+/// Splits at separators outside quotes and trims whitespace around fields.
 fn fields(text: &str, separator: char) -> Result<Vec<FieldText>, String> {
     let mut fields = Vec::new();
     let mut rest = text;
@@ -333,7 +335,7 @@ fn fields(text: &str, separator: char) -> Result<Vec<FieldText>, String> {
     }
 }
 
-/// The text between quotes at the start of `text`, and how many bytes it takes with them.
+/// Parses the quoted text at the start of `text`; also returns its length in bytes, including the quotes.
 fn quoted(text: &str, quote: char) -> Result<(String, usize), String> {
     let mut content = String::new();
     let mut characters = text.char_indices().skip(1);
@@ -353,7 +355,7 @@ fn quoted(text: &str, quote: char) -> Result<(String, usize), String> {
     Err(format!("a quote is not closed: {}", shown(text)))
 }
 
-/// The start of a text, for a message of one line.
+/// Returns the start of a text, for a one-line message.
 fn shown(text: &str) -> String {
     let start: String = text.chars().take(60).collect();
     if start.len() < text.len() { start + "..." } else { start }
@@ -413,7 +415,7 @@ mod tests {
             ("1", "line 5: 1 values for 2 attributes"),
             ("1,x,2", "line 5: 3 values for 2 attributes"),
             ("one,x", "line 5: `a`: `one` is not a finite number"),
-            ("1,x\r2,y", "line 5: lines end in CR alone"),
+            ("1,x\r2,y", "line 5: lines end with CR only"),
             ("1,z", "line 5: `c`: `z` is none of its values (x, y)"),
             ("1,'x", "line 5: a quote is not closed"),
             ("1,'x'y", "follows a closing quote"),
@@ -429,16 +431,16 @@ mod tests {
             ("hello\n", "line 1: `hello` is none of"),
             ("@attribute a\n", "line 1: `a` has type ``"),
             ("@attribute\n", "without a name"),
-            ("@attribute a {x,y\n", "no closing brace"),
-            ("@attribute a {x,x}\n", "twice or empty"),
-            ("@attribute a numeric\n@attribute a real\n", "line 2: attribute `a` is there twice"),
-            ("@attribute a relational\n", "known are numeric"),
+            ("@attribute a {x,y\n", "lack a closing brace"),
+            ("@attribute a {x,x}\n", "contain a duplicate or empty value"),
+            ("@attribute a numeric\n@attribute a real\n", "line 2: attribute `a` is duplicated"),
+            ("@attribute a relational\n", "supported are numeric"),
         ] {
             let message = problem(text.to_owned());
             assert!(message.contains(words), "{text}: {message}");
         }
         let wide: Vec<u8> = header.encode_utf16().flat_map(u16::to_le_bytes).collect();
-        assert!(parse_arff(&wide).unwrap_err().to_string().contains("line 1: the text is UTF-16 or no text"));
+        assert!(parse_arff(&wide).unwrap_err().to_string().contains("line 1: the file is UTF-16 or not text"));
         let long = format!("{header}{}", "1".repeat(LONGEST_LINE + 10));
         assert!(parse_arff(long.as_bytes()).unwrap_err().to_string().contains("over 1048576 bytes"));
     }

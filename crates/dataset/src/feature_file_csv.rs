@@ -1,12 +1,12 @@
-//! Tables of features with a header line, as flow meters, pandas and spreadsheets write them: separated by commas,
+//! Tables of features with a header line, as written by flow meters, pandas and spreadsheets: separated by commas,
 //! semicolons or tabs.
 //!
-//! What these programs leave in a table is read around, and said: a byte order mark, CR LF, the index column without a name
-//! that pandas writes first, names that are there twice, header lines in the middle, empty rows, separators at the end of
-//! rows, decimal commas (where the separator is none), and windows-1252 where the text is not UTF-8.
+//! Artifacts of these programs are handled and reported: a byte order mark, CR LF, the unnamed index column that pandas
+//! writes first, duplicate names, header lines in the middle, empty rows, separators at the end of rows, decimal commas
+//! (if the separator is not a comma), and windows-1252 if the text is not UTF-8.
 //!
-//! Files are long, so blocks of lines are read side by side, as long as there is no quote, behind which a line need not end where
-//! it seems to; from the first quote on lines are read one after another. Rows, faults and what is said are the same either way.
+//! Files are long, so blocks of lines are parsed in parallel until the first quote: within quotes, a line break need
+//! not end a row, so from there on lines are read sequentially. Rows, errors and notes are the same either way.
 
 use std::borrow::Cow;
 use std::io::{BufRead, Cursor, Read};
@@ -19,13 +19,13 @@ use super::feature_file::{
 use super::feature_file_number::plain_number;
 use etcbench_storage::counted;
 
-/// The characters of windows-1252 from 0x80 to 0x9f; the others are those of Unicode, and five stand for nothing.
+/// The characters of windows-1252 from 0x80 to 0x9f; the others are those of Unicode, and five are undefined.
 const WINDOWS_1252: [char; 32] = [
     '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’',
     '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
 ];
 
-/// Bytes as text, and whether they are UTF-8; those that are not are windows-1252.
+/// Decodes bytes as UTF-8, or else as windows-1252; also returns whether they are UTF-8.
 pub(super) fn text_of(bytes: &[u8]) -> (Cow<'_, str>, bool) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (Cow::Borrowed(text), true),
@@ -39,7 +39,8 @@ pub(super) fn text_of(bytes: &[u8]) -> (Cow<'_, str>, bool) {
     }
 }
 
-/// The separator of a table, by its first line: that of two others which it has and the comma not.
+/// Determines the separator of a table from its first line: a semicolon or tab if the line contains one and no comma,
+/// otherwise a comma.
 fn separator(input: &mut impl BufRead) -> std::io::Result<u8> {
     let start = input.fill_buf()?;
     let line = &start[..start.iter().position(|&byte| byte == b'\n').unwrap_or(start.len())];
@@ -47,8 +48,8 @@ fn separator(input: &mut impl BufRead) -> std::io::Result<u8> {
     Ok(other.filter(|_| !line.contains(&b',')).unwrap_or(b','))
 }
 
-/// The columns' names as pandas makes them of a header: a nameless column, which pandas writes for its index, is
-/// `Unnamed: 0` by its place, and the second of a name has `.1` behind it.
+/// Names the columns of a header as pandas does: an unnamed column, which pandas writes for its index, is `Unnamed: 0`
+/// by its position, and the second column with a name gets the suffix `.1`.
 fn column_names(header: &[String]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for (place, name) in header.iter().enumerate() {
@@ -60,7 +61,7 @@ fn column_names(header: &[String]) -> Vec<String> {
     names
 }
 
-/// What was read around, by how often.
+/// Counts of irregularities that were ignored.
 #[derive(Debug, Default)]
 struct Traces {
     headers: u64,
@@ -82,13 +83,13 @@ impl Traces {
 
     fn notes(&self) -> Vec<String> {
         let told = [
-            (self.headers, "line", "repeating the header, passed over"),
-            (self.empty_rows, "row", "without a value, passed over"),
-            (self.separators, "row", "with separators behind the last value, which are passed over"),
-            (self.decimal_commas, "number", "with a decimal comma, read so"),
+            (self.headers, "line", "repeating the header, ignored"),
+            (self.empty_rows, "row", "without values, ignored"),
+            (self.separators, "row", "with trailing separators, which are ignored"),
+            (self.decimal_commas, "number", "with a decimal comma, interpreted as such"),
             (self.windows_1252, "value", "not UTF-8, read as windows-1252"),
         ];
-        let index = "the first column has no name and is left out, as the index that pandas writes";
+        let index = "the first column has no name and is ignored as a pandas index";
         let told = told
             .into_iter()
             .filter(|(count, ..)| *count > 0)
@@ -97,25 +98,25 @@ impl Traces {
     }
 }
 
-/// Bytes that a thread reads at a time.
+/// Bytes per block that a thread reads.
 const BLOCK: usize = 1 << 20;
 
-/// What is known of a table by its header.
+/// The layout of a table, from its header.
 struct Table<'a> {
     separator: u8,
-    /// The header's fields, without space around them.
+    /// The header's fields, trimmed of whitespace.
     header: Vec<Vec<u8>>,
-    /// The names of the columns, of which the header may have fewer at its end.
+    /// The names of the columns, without unnamed columns at the end of the header.
     columns: Vec<&'a str>,
     roles: Vec<Role>,
-    /// Those that give labels.
+    /// The label columns.
     labels: Vec<&'a str>,
     features: usize,
-    /// Whether a line like the header cannot be a row of numbers.
+    /// Whether some feature name is not a number, so that a repeated header line cannot be a row of numbers.
     names_are_words: bool,
 }
 
-/// Rows that were read of some lines, and the fault that ended them, at its place among these lines.
+/// Rows parsed from some lines, and the error that ended parsing, with its line number relative to these lines.
 #[derive(Default)]
 struct Part {
     rows: Vec<FeatureRow>,
@@ -124,7 +125,7 @@ struct Part {
     fault: Option<Fault>,
 }
 
-/// The rows of a table.
+/// Reads the rows of a table.
 pub(super) fn read(mut input: impl BufRead, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
     let unreadable = |error: std::io::Error| (0, error.to_string());
     let separator = separator(&mut input).map_err(unreadable)?;
@@ -133,7 +134,7 @@ pub(super) fn read(mut input: impl BufRead, mut rows: Rows<'_>) -> Result<OneFil
     let (record, after) = loop {
         let (record, after) = first_record(&block, separator)?;
         let known = block.len();
-        // A quoted name may have lines of its own, and go on where the block ends.
+        // A quoted name may contain line breaks and continue past the end of the block.
         if after < known || !block.contains(&b'"') {
             break (record, after);
         }
@@ -146,7 +147,7 @@ pub(super) fn read(mut input: impl BufRead, mut rows: Rows<'_>) -> Result<OneFil
     let header: Vec<Vec<u8>> = record.iter().map(|field| field.trim_ascii().to_vec()).collect();
     let names = header.iter().map(|field| text_of(field).0.trim_start_matches('\u{feff}').trim().to_owned());
     let mut names: Vec<String> = names.collect();
-    // A separator ends the header and each row: a column without a name or values.
+    // A separator at the end of the header and of each row creates a column without a name or values.
     while names.len() > 1 && names.last().is_some_and(String::is_empty) {
         names.pop();
     }
@@ -167,11 +168,11 @@ pub(super) fn read(mut input: impl BufRead, mut rows: Rows<'_>) -> Result<OneFil
 
     block.drain(..after);
     let mut line = 1 + lines_before;
-    // The memory of blocks is used again.
+    // Reuse the memory of the blocks.
     let mut blocks = vec![block];
     blocks.resize_with(rayon::current_num_threads(), Vec::new);
     loop {
-        // Of the first blocks, one is filled already.
+        // The first of the initial blocks is already filled.
         for block in blocks.iter_mut().filter(|block| block.is_empty()) {
             next_block(&mut input, block).map_err(unreadable)?;
         }
@@ -194,12 +195,12 @@ pub(super) fn read(mut input: impl BufRead, mut rows: Rows<'_>) -> Result<OneFil
     rows.finish(features)
 }
 
-/// Whether a name is a number.
+/// Returns whether a name is a number.
 fn is_plain(name: &[u8]) -> bool {
     plain_number(name).is_some_and(|(_, length)| length == name.len())
 }
 
-/// Adds the rows of a part that begins in this line, says its fault after them, and gives how many lines it has.
+/// Adds the rows of a part that starts at line `first`, then returns its error, if any, or its number of lines.
 fn take(part: Part, first: u64, rows: &mut Rows<'_>, traces: &mut Traces) -> Result<u64, Fault> {
     rows.add_all(part.rows).map_err(|problem| (first, problem))?;
     traces.add(&part.traces);
@@ -209,7 +210,7 @@ fn take(part: Part, first: u64, rows: &mut Rows<'_>, traces: &mut Traces) -> Res
     }
 }
 
-/// Fills a block with whole lines; nothing at the end of the file.
+/// Fills a block with whole lines; leaves it unchanged at the end of the file.
 fn next_block(input: &mut impl BufRead, block: &mut Vec<u8>) -> std::io::Result<()> {
     block.reserve(BLOCK + BLOCK / 64);
     input.by_ref().take(BLOCK as u64).read_to_end(block)?;
@@ -228,19 +229,19 @@ fn reader<R: Read>(separator: u8, input: R) -> csv::Reader<R> {
         .from_reader(input)
 }
 
-/// The fault that the csv reader found, in a text whose first line has this number.
+/// Converts an error of the csv reader; `first` is the line number of the text's first line.
 fn told(error: &csv::Error, first: u64) -> Fault {
     let line = error.position().map_or(0, |position| first - 1 + position.line());
     (line, error.to_string().split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// The first record of a text, and where the next begins.
+/// Returns the first record of a text, and the position of the next one.
 fn first_record(text: &[u8], separator: u8) -> Result<(csv::ByteRecord, usize), Fault> {
     let mut reader = reader(separator, text);
     let mut record = csv::ByteRecord::new();
     reader.read_byte_record(&mut record).map_err(|error| told(&error, 1))?;
     if record.iter().any(|field| field.contains(&0)) {
-        return Err((1, "the text is UTF-16 or no text; save the file as CSV in UTF-8".to_owned()));
+        return Err((1, "the file is UTF-16 or not text; save it as CSV in UTF-8".to_owned()));
     }
     if record.is_empty() {
         record.push_field(b"");
@@ -248,7 +249,7 @@ fn first_record(text: &[u8], separator: u8) -> Result<(csv::ByteRecord, usize), 
     Ok((record, usize::try_from(reader.position().byte()).unwrap_or(usize::MAX).min(text.len())))
 }
 
-/// Reads lines in which nothing is quoted.
+/// Reads lines without quotes.
 fn plain_lines(table: &Table<'_>, rows: &Rows<'_>, lines: &[u8]) -> Part {
     let mut part = Part::default();
     let mut known = KnownLabels::new();
@@ -279,7 +280,7 @@ fn plain_lines(table: &Table<'_>, rows: &Rows<'_>, lines: &[u8]) -> Part {
     part
 }
 
-/// Reads lines one after another, in which fields may be quoted, the first of them with this number.
+/// Reads lines that may contain quoted fields sequentially; `first` is the number of the first line.
 fn quoted_lines(
     table: &Table<'_>,
     rows: &mut Rows<'_>,
@@ -300,8 +301,8 @@ fn quoted_lines(
     Ok(())
 }
 
-/// A row as nearly all are: as many fields as there are columns, plain numbers where features are, and UTF-8. Nothing where it is
-/// none of these.
+/// Parses a typical row: as many fields as columns, plain numbers for all features, and UTF-8. Returns `None` for all
+/// other rows.
 fn plain_row(
     table: &Table<'_>,
     rows: &Rows<'_>,
@@ -344,7 +345,7 @@ fn plain_row(
     Some(rows.make(values, &table.labels, named, known))
 }
 
-/// Puts a text in the next place of a list, whose memory is used again for every row.
+/// Stores a text at the next position of a list, reusing its memory for every row.
 fn set(list: &mut Vec<String>, place: &mut usize, text: &str) {
     match list.get_mut(*place) {
         Some(old) => text.clone_into(old),
@@ -353,7 +354,7 @@ fn set(list: &mut Vec<String>, place: &mut usize, text: &str) {
     *place += 1;
 }
 
-/// Any row; nothing where a line is none.
+/// Parses any row; returns `None` for a line that is not a row.
 fn any_row<'f>(
     table: &Table<'_>,
     rows: &Rows<'_>,
@@ -363,7 +364,7 @@ fn any_row<'f>(
 ) -> Result<Option<FeatureRow>, String> {
     let count = fields.clone().count();
     if fields.clone().all(|field| field.trim_ascii().is_empty()) {
-        // A line without anything is none.
+        // A completely empty line is not a row.
         traces.empty_rows += u64::from(count > 1);
         return Ok(None);
     }
@@ -379,7 +380,7 @@ fn any_row<'f>(
     if count > named_columns {
         if let Some(more) = fields.clone().skip(named_columns).find(|field| !field.trim_ascii().is_empty()) {
             let more: String = text_of(more).0.chars().take(60).collect();
-            return Err(format!("{count} values for {named_columns} columns that have a name: `{more}` has none"));
+            return Err(format!("{count} values for {named_columns} named columns: `{more}` has no column"));
         }
         traces.separators += 1;
     }
@@ -404,8 +405,10 @@ fn any_row<'f>(
                 None => {
                     let start: String = text_of(field).0.chars().take(60).collect();
                     let decimal_comma = start.contains(',') && start.replace(',', ".").parse::<f64>().is_ok();
-                    let what = if decimal_comma { " (a decimal comma? write a point)" } else { "" };
-                    return Err(format!("`{column}`: `{start}` is not a number{what}; or name it in `leave_out`"));
+                    let what = if decimal_comma { " (a decimal comma? use a point)" } else { "" };
+                    return Err(format!(
+                        "`{column}`: `{start}` is not a number{what}; or list the column in `leave_out`"
+                    ));
                 }
             }),
         }
@@ -413,7 +416,8 @@ fn any_row<'f>(
     rows.make(values, &table.labels, &named, known).map(Some)
 }
 
-/// The number that a field is. A comma is a decimal one where the separator is another, and there is no point.
+/// Parses a field as a number. A single comma counts as a decimal comma if the separator is another character and there
+/// is no decimal point.
 fn number(field: &[u8], separator: u8, traces: &mut Traces) -> Option<f64> {
     let text = std::str::from_utf8(field).ok()?;
     if let Ok(number) = text.parse::<f64>() {

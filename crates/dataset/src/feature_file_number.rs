@@ -1,16 +1,17 @@
-//! Numbers as nearly all tables write them, read faster than any number can be, to the same bits.
+//! Parses numbers in the form that nearly all tables use, faster than a general parser and with bit-identical results.
 
-/// The powers of ten that 64-bit floating point holds exactly.
+/// The powers of ten that are exact in 64-bit floating point.
 const POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
     1e21, 1e22,
 ];
-/// Every whole number of so many digits is exact in 64-bit floating point.
+/// Every integer with this many digits is exact in 64-bit floating point.
 const MOST_DIGITS: usize = 15;
 
-/// The number that a text begins with, and how long it is: digits with at most one point among or before them, perhaps with a
-/// minus, 15 digits in all and no exponent. Such a number is a quotient of two that are exact, so dividing them rounds it once,
-/// as reading it does (Clinger 1990). Nothing where it is any other, which may still be a number.
+/// Parses the number at the start of a text and returns it with its length: digits with at most one decimal point among
+/// or before them, optionally with a minus, at most 15 digits in all and no exponent. Such a number is a quotient of
+/// two exact numbers, so dividing them rounds once, as correct parsing does (Clinger 1990). Returns `None` for all
+/// other text, which may still be a number.
 #[inline]
 pub(super) fn plain_number(text: &[u8]) -> Option<(f64, usize)> {
     let (negative, unsigned) = match text {
@@ -32,7 +33,8 @@ pub(super) fn plain_number(text: &[u8]) -> Option<(f64, usize)> {
     Some((if negative { -magnitude } else { magnitude }, text.len() - rest.len()))
 }
 
-/// A number with the digits that a text begins with behind it, and what follows them. Of too many digits it is any number.
+/// Appends the digits at the start of a text to a number; also returns the text after them. With too many digits the
+/// number is arbitrary.
 #[inline]
 fn digits(text: &[u8], before: u64) -> (u64, &[u8]) {
     let (mut number, mut rest) = (before, text);
@@ -76,7 +78,7 @@ mod tests {
         for text in ["", "-", ".", "-.", "+1", "inf", "nan", " 1", "1234567890123456"] {
             assert_eq!(plain_number(text.as_bytes()), None, "{text}");
         }
-        // What follows is looked at by the caller.
+        // The caller checks what follows.
         assert_eq!(plain_number(b"1.2.3"), Some((1.2, 3)));
         assert_eq!(plain_number(b"1e5"), Some((1.0, 1)));
         assert_eq!(

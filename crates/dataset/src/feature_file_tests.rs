@@ -65,8 +65,8 @@ fn what_does_not_fit_is_told_with_file_line_and_column() {
     let problem = |rules: &str, files: &[(&str, &str)]| load(rules, files).unwrap_err().to_string();
     let no_text = rules.replace("leave_out", "#");
     assert!(problem(&no_text, &[("a-1s.arff", ARFF)]).contains("`id` is text"));
-    assert!(problem(&rules.replace("class1", "class"), &[("a-1s.arff", ARFF)]).contains("nearest is `class1`"));
-    assert!(problem(&rules.replace("tunnel", "tunel"), &[]).contains("the nearest there is `tunnel`"));
+    assert!(problem(&rules.replace("class1", "class"), &[("a-1s.arff", ARFF)]).contains("most similar is `class1`"));
+    assert!(problem(&rules.replace("tunnel", "tunel"), &[]).contains("the most similar is `tunnel`"));
     assert!(problem(&rules.replace("arff", "arf"), &[]).contains("unknown value `arf`, did you mean `arff`?"));
     assert!(problem(rules, &[("a.arff", ARFF)]).contains("no value for label column `timeout`"));
     let wrong = ARFF.replace("12,yes,a,VPN", "12,yes,a");
@@ -97,13 +97,13 @@ fn traces_of_spreadsheets_pandas_and_flow_meters_are_read_around_and_said() {
     assert_eq!(plain.2, "");
     for (content, told) in [
         (&b"\xef\xbb\xbf\"a\", b ,\"class1\"\r\n1,2.5,VPN\r\n\r\n3,4,Non-VPN\r\n"[..], ""),
-        (b",a,b,class1\n0,1,2.5,VPN\n1,3,4,Non-VPN\n", "the first column has no name and is left out"),
+        (b",a,b,class1\n0,1,2.5,VPN\n1,3,4,Non-VPN\n", "the first column has no name and is ignored"),
         (b"a;b;class1\n1;2,5;VPN\n3;4;Non-VPN\n", "1 number with a decimal comma"),
         (b"a\tb\tclass1\n1\t2,5\tVPN\n3\t4\tNon-VPN\n", "1 number with a decimal comma"),
         (b"a,b,class1\n1,2.5,VPN\na,b,class1\n3,4,Non-VPN\n", "1 line repeating the header"),
         (b"a,b,class1\n1,2.5,VPN\n,,\n3,4,Non-VPN\n,,\n", "2 rows without a value"),
-        (b"a,b,class1,,\n1,2.5,VPN,,\n3,4,Non-VPN,,\n", "2 rows with separators behind"),
-        (b"a,b,class1\n1,2.5,VPN,\n3,4,Non-VPN\n", "1 row with separators behind"),
+        (b"a,b,class1,,\n1,2.5,VPN,,\n3,4,Non-VPN,,\n", "2 rows with trailing separators"),
+        (b"a,b,class1\n1,2.5,VPN,\n3,4,Non-VPN\n", "1 row with trailing separators"),
     ] {
         let (names, rows, notes) = read(content);
         assert_eq!((&names, &rows), (&plain.0, &plain.1), "{}", String::from_utf8_lossy(content));
@@ -113,18 +113,18 @@ fn traces_of_spreadsheets_pandas_and_flow_meters_are_read_around_and_said() {
     let (_, rows, notes) = read(b"a,class1\n1,Web Attack \x96 XSS\n");
     assert_eq!(rows[0].0, "Web Attack – XSS");
     assert!(notes.contains("1 value not UTF-8, read as windows-1252"), "{notes}");
-    // The second of a name has a suffix, and what has one can be left out.
+    // A duplicate name gets a suffix, and the renamed column can be excluded.
     let twice = load(&format!("{rules}leave_out = [\"length.1\"]"), &[("a-1s.csv", "length,length,class1\n1,2,VPN\n")]);
     assert_eq!(twice.unwrap().names, ["length"]);
 
     let problem = |content: &str| load(rules, &[("a-1s.csv", content)]).unwrap_err().to_string();
     for (content, told) in [
-        ("a,class1\n\"1,5\",VPN\n", "`1,5` is not a number (a decimal comma? write a point)"),
-        ("a,class1\n1,VPN,3\n", "a-1s.csv:2: 3 values for 2 columns that have a name: `3` has none"),
+        ("a,class1\n\"1,5\",VPN\n", "`1,5` is not a number (a decimal comma? use a point)"),
+        ("a,class1\n1,VPN,3\n", "a-1s.csv:2: 3 values for 2 named columns: `3` has no column"),
         ("a,class1\n1\n", "a-1s.csv:2: 1 values for 2 columns"),
         ("a;class1\n1,234,5;VPN\n", "`1,234,5` is not a number"),
         ("a\0b,class1\n1,VPN\n", "UTF-16"),
-        ("", "there is no column `class1`"),
+        ("", "column `class1` is missing"),
     ] {
         assert!(problem(content).contains(told), "{told} is not in {}", problem(content));
     }
@@ -141,10 +141,7 @@ fn arff_that_a_spreadsheet_padded_with_commas_is_read() {
     };
     assert_eq!(values(padded), values(ARFF));
     let notes = load(rules, &[("a-15s.arff", padded)]).unwrap().notes;
-    assert_eq!(
-        notes,
-        ["table: a-15s.arff: commas at the end of 9 lines, as spreadsheets put them there, are passed over"]
-    );
+    assert_eq!(notes, ["table: a-15s.arff: ignored trailing commas, as written by spreadsheets, in 9 lines"]);
     let error = load(rules, &[("a-15s.arff", &padded.replace("yes,a,VPN,", "yes,a,VPN,?"))]).unwrap_err();
     assert!(error.to_string().contains("5 values for 4 attributes"), "{error}");
     let latin = ARFF.replace("Non-VPN,VPN", "Non-VPN,VPN,D-0").into_bytes();
@@ -167,12 +164,14 @@ fn labels_are_parts_of_a_value_and_rows_are_grouped_by_columns() {
 
     let problem = |rules: &str, csv: &str| load(rules, &[("a.csv", csv)]).unwrap_err().to_string();
     assert!(problem(rules, &csv.replace("MAIL", "mail")).contains("a.csv:4: label column `tunnel` has no value"));
-    assert!(problem(rules, &csv.replace("to,a", "two,a")).contains("there is no column `to`; the nearest is `two`"));
+    assert!(
+        problem(rules, &csv.replace("to,a", "two,a")).contains("column `to` is missing; the most similar is `two`")
+    );
     for (from, to, told) in [
         ("?<tunnel>", "?<tunel>", "`tunel` is not in `label_columns`"),
         ("(?<tunnel>", "((?<tunnel>", "[[features.rule]]: `"),
-        ("\"to\"]", "\"class1\"]", "column `class1` of `features.group` is used a second time"),
-        ("\"to\"]", "\"from\"]", "column `from` of `features.group` is used a second time"),
+        ("\"to\"]", "\"class1\"]", "column `class1` of `features.group` is used twice"),
+        ("\"to\"]", "\"from\"]", "column `from` of `features.group` is used twice"),
     ] {
         assert!(problem(&rules.replace(from, to), csv).contains(told), "{}", problem(&rules.replace(from, to), csv));
     }
@@ -194,16 +193,16 @@ fn endpoints_come_out_of_columns_and_are_no_features() {
     assert_eq!(tuples[1], FiveTuple { source: endpoint("[::1]:53"), destination: client, transport: Transport::Udp });
 
     let problem = |rules: &str, csv: &str| load(rules, &[("a-15s.csv", csv)]).unwrap_err().to_string();
-    assert!(problem(rules, &csv.replace("57188,82", "70000,82")).contains("`from port`: `70000` is no port"));
-    assert!(problem(rules, &csv.replace("::1", "host")).contains(":3: `from`: `host` is no IP address"));
-    assert!(problem(rules, &csv.replace("UDP", "1")).contains("`protocol`: `1` is no transport"));
-    assert!(problem(rules, &csv.replace("from port", "port")).contains("there is no column `from port`"));
+    assert!(problem(rules, &csv.replace("57188,82", "70000,82")).contains("`from port`: `70000` is not a valid port"));
+    assert!(problem(rules, &csv.replace("::1", "host")).contains(":3: `from`: `host` is not a valid IP address"));
+    assert!(problem(rules, &csv.replace("UDP", "1")).contains("`protocol`: `1` is not a valid transport"));
+    assert!(problem(rules, &csv.replace("from port", "port")).contains("column `from port` is missing"));
     let twice = rules.replace("\"to\"", "\"from\"");
-    assert!(problem(&twice, csv).contains("column `from` of `features.endpoints` is used a second time"));
-    assert!(problem(&rules.replace("\"csv\"", "\"arff\""), csv).contains("is for format \"csv\" alone"));
+    assert!(problem(&twice, csv).contains("column `from` of `features.endpoints` is used twice"));
+    assert!(problem(&rules.replace("\"csv\"", "\"arff\""), csv).contains("requires format \"csv\""));
 }
 
-/// A table of several blocks with all that is read around, and where its fault is to be.
+/// A table of several blocks with all supported irregularities, and optionally an error at a known place.
 fn long_table(fault: bool) -> String {
     let mut text = String::from("duration,rate,note,class1,\n");
     for row in 0..60_000_u32 {
@@ -229,7 +228,7 @@ fn blocks_give_the_rows_that_lines_one_after_another_give() {
     let text = long_table(false);
     assert!(text.len() > 2 << 20, "several blocks");
     let plain = load(rules, &[("a-15s.csv", &text)]).unwrap();
-    // A quote in the header has all of it read as quoted; one late has what comes from there on.
+    // With a quote in the header, everything is read as quoted; with a late quote, everything from there on.
     let quoted = text.replacen("class1", "\"class1\"", 1);
     let late = text.replacen("a longer note of row 30000", "\"a longer note,\nof row 30000\"", 1);
     for other in [quoted, late] {
@@ -257,10 +256,10 @@ fn names_that_are_numbers_are_still_a_header() {
     let table = load(rules, &[("a-15s.csv", "1,2,class1\n3,4,VPN\n1,2,class1\n1,2,VPN\n")]).unwrap();
     let values: Vec<&[f32]> = table.rows.iter().map(|row| &row.values[..]).collect();
     assert_eq!(values, [[3.0, 4.0], [1.0, 2.0]]);
-    assert!(table.notes[0].ends_with("1 line repeating the header, passed over"), "{:?}", table.notes);
+    assert!(table.notes[0].ends_with("1 line repeating the header, ignored"), "{:?}", table.notes);
 }
 
-/// Rows in the layout of CIC-Darknet2020: CICFlowMeter's columns, `Label` twice.
+/// Rows in the layout of CIC-Darknet2020: CICFlowMeter's columns, with `Label` twice.
 #[test]
 fn the_darknet_table_is_read_by_its_definition() {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -278,7 +277,7 @@ fn the_darknet_table_is_read_by_its_definition() {
     assert_eq!(values, [[229.0, -1.0], [12.5, -1.0], [0.0, 3.0]]);
     assert_eq!(table.rows[1].labels["network"], "VPN");
     assert_eq!(table.rows[0].labels["category"], "AUDIO-STREAMING");
-    // Slices of a connection are of one group.
+    // Slices of a connection belong to the same group.
     assert_eq!(table.rows[0].provenance.capture, table.rows[1].provenance.capture);
     assert_ne!(table.rows[0].provenance.capture, table.rows[2].provenance.capture);
 }

@@ -1,5 +1,4 @@
-//! A dataset's folder: where it is, and which of its files, and of the members of its zip archives, are
-//! captures.
+//! A dataset's folder: where it is, and which of its files and zip members are captures.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,30 +10,30 @@ use super::names;
 use super::rules::without_compression;
 use etcbench_capture::{CaptureSource, ExpansionLimits, archive, decompress};
 
-/// The environment variable that names a folder of dataset folders.
+/// The environment variable for the folder that contains the dataset folders.
 pub const DATA_VARIABLE: &str = "ETCBENCH_DATA";
-/// The list of what was downloaded into a dataset's folder.
+/// Name of the file that records what was downloaded into a dataset's folder.
 pub(super) const DOWNLOADS_FILE: &str = "downloads.json";
-/// How the names of unfinished files and folders begin.
+/// Prefix of the names of unfinished files and folders.
 pub(super) const PARTIAL_PREFIX: &str = ".partial-";
-/// Prefix of the marker file that is in a folder while an archive is unpacked into it.
+/// Prefix of the marker file that exists while an archive is unpacked into a folder.
 pub(super) const UNPACKING_PREFIX: &str = ".unpacking-";
-/// How many expected files an error names.
+/// Maximum number of expected files named in an error.
 const NAMED_FILES: usize = 3;
 
-/// A file of a dataset, or a member of a zip archive in it.
+/// A file of a dataset, or a member of one of its zip archives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptureFile {
     /// Path relative to the dataset's folder, with `/` as separator; `archive.zip!member` for a member.
     pub path: String,
-    /// Size in bytes; of a member, unpacked.
+    /// Size in bytes; the unpacked size for members.
     pub size: u64,
-    /// The archive that it is a member of, relative to the dataset's folder.
+    /// The archive that contains this member, relative to the dataset's folder.
     pub archive: Option<String>,
 }
 
 impl CaptureFile {
-    /// Where its bytes are, in a dataset's folder.
+    /// Returns the source of the file's bytes, given the dataset's folder.
     pub fn source(&self, root: &Path) -> CaptureSource {
         match &self.archive {
             Some(archive) => CaptureSource::member(root.join(archive), self.member()),
@@ -42,7 +41,7 @@ impl CaptureFile {
         }
     }
 
-    /// The path that patterns match: an archive is a folder.
+    /// The path that patterns are matched against: an archive counts as a folder.
     pub(super) fn pattern_path(&self) -> String {
         match &self.archive {
             Some(archive) => format!("{archive}/{}", self.member()),
@@ -50,7 +49,7 @@ impl CaptureFile {
         }
     }
 
-    /// The path that rules read: a member is where its archive is, as if it had been unpacked there.
+    /// The path that rules use: members are treated as unpacked next to their archive.
     pub(super) fn location(&self) -> String {
         match self.archive.as_deref().map(|archive| archive.rsplit_once('/')) {
             None => self.path.clone(),
@@ -59,7 +58,7 @@ impl CaptureFile {
         }
     }
 
-    /// Where its unpacked form may be: next to its archive, or in a folder of the archive's name.
+    /// Paths where an unpacked copy may be: next to the archive, or in a folder named after the archive.
     pub(super) fn unpacked_places(&self) -> Vec<String> {
         let mut places = vec![without_compression(&self.location()).to_owned()];
         if let Some(archive) = &self.archive {
@@ -75,7 +74,7 @@ impl CaptureFile {
     }
 }
 
-/// A dataset's folder and its content, every list in ascending order of paths.
+/// A dataset's folder and its contents, with every list sorted by path.
 #[derive(Debug, Clone)]
 pub struct DatasetFolder {
     /// The folder.
@@ -84,26 +83,26 @@ pub struct DatasetFolder {
     pub captures: Vec<CaptureFile>,
     /// Files that match a pattern but are excluded, with the reason.
     pub excluded: Vec<(CaptureFile, String)>,
-    /// Files with labels of single flows.
+    /// Files with per-flow labels.
     pub flow_label_files: Vec<CaptureFile>,
-    /// Every other file.
+    /// All other files.
     pub unexpected: Vec<CaptureFile>,
     /// Zip archives whose members cannot be listed, with the reason.
     pub damaged_archives: Vec<(CaptureFile, String)>,
-    /// Files whose names look like those of captures but which no pattern matches, each with the pattern that would.
+    /// Files that are named like captures but match no pattern, each with the pattern that would match.
     pub ignored: Vec<(CaptureFile, String)>,
-    /// Files that macOS and Windows made by themselves and that a pattern matches; those that none does are not listed.
+    /// Files created by macOS or Windows that match a pattern; those that match none are not listed.
     pub system_files: Vec<CaptureFile>,
-    /// Entries that cannot be read or whose name is no valid UTF-8, with the reason, in the order of the walk.
+    /// Entries that cannot be read or have a name that is not valid UTF-8, with the reason, in walk order.
     pub unreadable: Vec<(String, String)>,
 }
 
-/// Finds the folder of a dataset: `$ETCBENCH_DATA/<name>` where the variable is set, then
-/// `data/<name>` under the project's root (`<name>` being the definition's `folder` where it has one).
+/// Finds the folder of a dataset: `$ETCBENCH_DATA/<name>` if the variable is set, then `data/<name>` under the
+/// project's root (`<name>` is the definition's `folder`, if it has one).
 ///
 /// # Errors
-/// [`DatasetError::NotHere`] names the folders tried, the files expected, where they are published and
-/// `hint`, the command that runs the same table on embedded data.
+/// [`DatasetError::NotHere`] lists the folders tried, the files expected, where they are published, and `hint`, the
+/// command that runs the same table on embedded data.
 pub fn locate(definition: &DatasetDefinition, project_root: &Path, hint: &str) -> Result<DatasetFolder, DatasetError> {
     let set = std::env::var_os(DATA_VARIABLE).filter(|value| !value.is_empty());
     let roots: Vec<PathBuf> = set
@@ -115,13 +114,13 @@ pub fn locate(definition: &DatasetDefinition, project_root: &Path, hint: &str) -
     locate_in(definition, &roots, hint)
 }
 
-/// The folder that a download of the dataset goes into: the first that [`locate`] looks in.
+/// Returns the folder for downloads of the dataset: the first one that [`locate`] tries.
 pub fn download_folder(definition: &DatasetDefinition, project_root: &Path) -> PathBuf {
     let set = std::env::var_os(DATA_VARIABLE).filter(|value| !value.is_empty());
     set.map_or_else(|| project_root.join("data"), PathBuf::from).join(&definition.folder)
 }
 
-/// Like [`locate`], in given folders, the first that holds a capture.
+/// Like [`locate`], but searches `roots` and returns the first that contains a capture.
 ///
 /// # Errors
 /// Like [`locate`].
@@ -156,12 +155,11 @@ pub fn locate_in(definition: &DatasetDefinition, roots: &[PathBuf], hint: &str) 
     })
 }
 
-/// Lists the content of `root` and of its zip archives, following links. What etcbench itself leaves in a dataset's
-/// folder (unfinished downloads, the list of downloads) is not listed, and a single entry that cannot be read is listed in
-/// [`DatasetFolder::unreadable`].
+/// Lists the contents of `root` and of its zip archives, following links. Skips etcbench's own files (unfinished
+/// downloads, the list of downloads); entries that cannot be read are listed in [`DatasetFolder::unreadable`].
 ///
 /// # Errors
-/// A folder that cannot be listed itself, or one that an archive is being unpacked into, or was not to its end.
+/// The folder itself cannot be listed, or an archive is being unpacked into it or was unpacked only in part.
 pub fn open_folder(definition: &DatasetDefinition, root: &Path) -> Result<DatasetFolder, DatasetError> {
     let mut folder = DatasetFolder {
         root: root.to_owned(),
@@ -188,7 +186,7 @@ pub fn open_folder(definition: &DatasetDefinition, root: &Path) -> Result<Datase
             }
             Err(error) => {
                 let path = error.path().unwrap_or(root).to_owned();
-                // An entry that vanished during the walk is skipped.
+                // Skip entries that vanished during the walk.
                 if !is_temporary(path.file_name()) && path.symlink_metadata().is_ok() {
                     folder.cannot_read(&path, why_unreadable(&error, &path));
                 }
@@ -204,31 +202,31 @@ pub fn open_folder(definition: &DatasetDefinition, root: &Path) -> Result<Datase
     Ok(folder)
 }
 
-/// Why an entry of a folder cannot be read.
+/// Describes why an entry of a folder cannot be read.
 fn why_unreadable(error: &walkdir::Error, path: &Path) -> String {
     if let Some(ancestor) = error.loop_ancestor() {
-        return format!("it is a link to {}, a folder that holds it", ancestor.display());
+        return format!("it is a link to {}, a folder that contains it", ancestor.display());
     }
     let missing = error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound);
     match std::fs::read_link(path) {
-        Ok(target) if missing => format!("it is a link to {}, which is not there", target.display()),
+        Ok(target) if missing => format!("it is a link to {}, which does not exist", target.display()),
         _ => error.io_error().map_or_else(|| error.to_string(), ToString::to_string),
     }
 }
 
-/// The first four bytes of a file; none where it has fewer or cannot be read.
+/// Returns the first four bytes of a file, or `None` if it is shorter or cannot be read.
 fn head_of(path: &Path) -> Option<[u8; 4]> {
     let mut head = [0; 4];
     File::open(path).and_then(|mut file| file.read_exact(&mut head)).ok()?;
     Some(head)
 }
 
-/// What a file is to a definition, by its path alone.
+/// The role of a file in a dataset, determined from its path alone.
 enum Place {
     Capture,
     Excluded(String),
     FlowLabels,
-    /// It looks like a capture; the pattern would match it.
+    /// Named like a capture but not matched; contains the pattern that would match it.
     Ignored(String),
     Nowhere,
 }
@@ -238,7 +236,7 @@ impl Place {
         let path = file.pattern_path();
         let path = names::composed(&path);
         let excluded = || definition.excluded.matches(&*path).first().copied();
-        // The labels of another file are read beside it, whatever matches them.
+        // Label files that belong to another file are read together with it, even if a pattern matches them.
         if definition.published.as_ref().is_some_and(|published| published.is_beside(&path)) && excluded().is_none() {
             return Place::FlowLabels;
         }
@@ -252,9 +250,9 @@ impl Place {
         if file.archive.is_none() && definition.flow_labels.as_ref().is_some_and(labels) {
             return Place::FlowLabels;
         }
-        // Such a dataset consists of feature files, whatever is next to them.
+        // Datasets of feature files have no captures, whatever else is in their folder.
         let name = names::capture_name(&path).filter(|_| definition.is_captures() && excluded().is_none());
-        // A capture that is not part of the dataset is elsewhere; one that is may just have another name.
+        // Report only names that would match as `.pcap` or `.pcapng`: other captures are not part of the dataset.
         let is_meant =
             |stem: &str| ["pcap", "pcapng"].iter().any(|end| definition.files.is_match(format!("{stem}.{end}")));
         match name {
@@ -298,9 +296,9 @@ impl DatasetFolder {
             return Ok(());
         }
         if !is_regular {
-            // A pipe or a device would be read for ever.
+            // Reading a pipe or a device would never end.
             if !matches!(place, Place::Nowhere) {
-                self.cannot_read(entry.path(), "it is no regular file".to_owned());
+                self.cannot_read(entry.path(), "it is not a regular file".to_owned());
             }
             return Ok(());
         }
@@ -325,7 +323,7 @@ impl DatasetFolder {
         Ok(())
     }
 
-    /// Whether a file begins as captures do, compressed or not.
+    /// Returns whether a file, decompressed if necessary, starts like a capture.
     fn is_capture(&self, file: &CaptureFile) -> bool {
         let limits = ExpansionLimits::default();
         let mut head = [0; 4];
@@ -348,12 +346,12 @@ impl DatasetFolder {
         self.unreadable.push((relative.to_string_lossy().into_owned(), reason));
     }
 
-    /// Puts the members of a zip archive, whatever it is called, in their places; false where it is none or holds
-    /// nothing of the dataset.
+    /// Sorts the members of a zip archive, whatever its file name, by their role. Returns false if the file is not a
+    /// zip archive or contains nothing of the dataset.
     fn open_archive(&mut self, definition: &DatasetDefinition, file: &CaptureFile) -> bool {
         let path = self.root.join(&file.path);
         let is_called_so = file.path.to_ascii_lowercase().ends_with(".zip");
-        // Feature files are read as they are.
+        // Feature files are not unpacked.
         if definition.features.is_some()
             || !(is_called_so || head_of(&path).is_some_and(|head| archive::is_archive(&head)))
         {
@@ -365,7 +363,7 @@ impl DatasetFolder {
                 self.damaged_archives.push((file.clone(), error.to_string()));
                 return true;
             }
-            // Other formats begin as zip archives do.
+            // Other formats start with the same bytes as zip archives.
             Err(_) => return false,
         };
         let mut used = false;
@@ -382,7 +380,7 @@ impl DatasetFolder {
                 self.unreadable
                     .push((in_archive.path, "it is a symbolic link inside an archive; unpack it".to_owned()));
             } else if is_capture && member.leads_out() {
-                let reason = "its name leads out of the archive; unpack it with another program".to_owned();
+                let reason = "its name points outside the archive; unpack it with another program".to_owned();
                 self.unreadable.push((in_archive.path, reason));
             } else {
                 used |= !matches!(place, Place::Nowhere | Place::Ignored(_));
@@ -392,11 +390,11 @@ impl DatasetFolder {
         used
     }
 
-    /// What a person should know of the folder before its captures are used, each in one line.
+    /// Returns warnings about the folder to show before its captures are used, one line each.
     pub fn warnings(&self, dataset: &str) -> Vec<String> {
         let mut warnings = Vec::new();
         for (path, reason) in self.unreadable.iter().take(MOST_TOLD) {
-            warnings.push(format!("{dataset}: {} is left out: {reason}", path.escape_debug()));
+            warnings.push(format!("{dataset}: {} is skipped: {reason}", path.escape_debug()));
         }
         if self.unreadable.len() > MOST_TOLD {
             let more = self.unreadable.len() - MOST_TOLD;
@@ -418,13 +416,13 @@ impl DatasetFolder {
         }
         if let Some(first) = self.system_files.first() {
             let files = counted(self.system_files.len(), &first.path, "is", "are");
-            warnings.push(format!("{dataset}: {files} no capture but made by macOS or Windows, and left out"));
+            warnings.push(format!("{dataset}: {files} skipped: created by macOS or Windows"));
         }
         warnings
     }
 }
 
-/// How many unreadable entries a run lists one by one.
+/// Maximum number of unreadable entries that a run lists individually.
 const MOST_TOLD: usize = 5;
 
 /// `a.pcap is`, or `3 files (a.pcap, ...) are`.

@@ -1,55 +1,55 @@
-//! What the flows of a dataset hold: captures have bytes, lengths and times; a published sequence may have lengths alone.
-//! An experiment asks here before it reads something that is not there.
+//! The information contained in a dataset's flows: captures have bytes, lengths and times; published sequences may have
+//! only lengths. Experiments check this before they use information that may be missing.
 
 use etcbench_flow::reads_times;
 
-/// Which bytes of a packet are there.
+/// Which bytes of a packet are available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeldBytes {
     /// None.
     None,
-    /// Those from the IP header on.
+    /// From the IP header on.
     IpHeader,
-    /// Those of the payload.
+    /// The payload.
     Payload,
-    /// Those that the publisher kept, whatever they begin with; no field can be found in them.
+    /// The bytes the publisher kept, with an unspecified start; fields cannot be located in them.
     AsPublished,
 }
 
-/// What the length of a packet is.
+/// The meaning of a packet's length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeldLengths {
-    /// Not known: every packet counts as one byte, so that its direction shows.
+    /// Unknown: every packet counts as one byte, so that its direction is visible.
     None,
-    /// The packet's.
+    /// Length of the packet.
     Packets,
-    /// Its payload's.
+    /// Length of the payload.
     Payloads,
 }
 
-/// Whether packets have times.
+/// Which packet times are available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeldTimes {
-    /// No, or invented ones.
+    /// None, or invented ones.
     None,
-    /// Since the first packet of their flow.
+    /// Times since the first packet of the flow.
     Relative,
-    /// Since the Unix epoch.
+    /// Times since the Unix epoch.
     Absolute,
 }
 
-/// Which TCP flags are there.
+/// Which TCP flags are available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeldFlags {
     /// None.
     None,
     /// PSH.
     Push,
-    /// All of them, with the rest of the headers.
+    /// All flags, and the rest of the headers.
     All,
 }
 
-/// What the flows of a dataset hold.
+/// The information contained in a dataset's flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holds {
     /// Bytes of packets.
@@ -62,12 +62,12 @@ pub struct Holds {
     pub flags: HeldFlags,
     /// Addresses and ports.
     pub addresses: bool,
-    /// Whether a flow's first packets alone are there.
+    /// Whether flows are truncated to their first packets.
     pub cut: bool,
 }
 
 impl Holds {
-    /// What a capture holds.
+    /// The information contained in a capture.
     pub(super) const CAPTURE: Holds = Holds {
         bytes: HeldBytes::IpHeader,
         lengths: HeldLengths::Packets,
@@ -77,8 +77,8 @@ impl Holds {
         cut: false,
     };
 
-    /// Whether a flow statistic is known of such flows. Of flows that are cut, how long they took and how many packets a
-    /// second they had is not.
+    /// Returns whether a flow statistic can be computed for such flows. For truncated flows, duration and packet rates
+    /// are unknown.
     pub fn knows(&self, statistic: &str) -> bool {
         let has = |parts: &[&str]| parts.iter().any(|part| statistic.contains(part));
         let ends = |ends: &[&str]| ends.iter().any(|end| statistic.ends_with(end));

@@ -1,5 +1,5 @@
-//! Labels of flows from the addresses of their hosts, for data of which only the infected and the known good
-//! hosts are published.
+//! Labels flows by the addresses of their hosts, for datasets that publish only which hosts are infected or known to be
+//! benign.
 
 use std::net::IpAddr;
 
@@ -10,17 +10,17 @@ use super::labelled::Labels;
 use super::rules::{add_label, capture_stem, known_column};
 use etcbench_flow::FiveTuple;
 
-/// Addresses that share their first bits.
+/// A range of addresses with a common prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Network {
-    /// IPv4 as IPv4-mapped IPv6 (RFC 4291).
+    /// The address, with IPv4 as IPv4-mapped IPv6 (RFC 4291).
     bits: u128,
-    /// First bits that count, of 128.
+    /// Prefix length, of 128 bits.
     length: u32,
 }
 
 impl Network {
-    /// `147.32.84.165`, `10.0.0.0/8` or the same for IPv6.
+    /// Parses `147.32.84.165`, `10.0.0.0/8`, or the same for IPv6.
     fn parse(text: &str) -> Option<Network> {
         let (address, length) = match text.split_once('/') {
             Some((address, length)) => (address, Some(length.parse::<u32>().ok()?)),
@@ -33,7 +33,7 @@ impl Network {
     }
 
     fn holds(self, address: IpAddr) -> bool {
-        // Shifting by all 128 bits would overflow; every address is in a network with a prefix of 0 bits.
+        // Shifting by all 128 bits would overflow; a prefix of 0 bits contains every address.
         let shift = 128 - self.length;
         shift == 128 || (self.bits ^ bits(address)) >> shift == 0
     }
@@ -59,14 +59,14 @@ pub(super) struct HostLabelRules {
     rules: Vec<Rule>,
 }
 
-/// What a flow is, by its hosts.
+/// Labels of a flow, by its hosts.
 #[derive(Debug, PartialEq)]
 pub(super) enum HostLabels {
     /// The labels of its hosts.
     Labels(Labels),
-    /// Its two hosts have labels that disagree.
+    /// The labels of its two hosts disagree.
     Ambiguous,
-    /// None of its hosts has a label.
+    /// Neither host has a label.
     Unused,
 }
 
@@ -82,12 +82,12 @@ impl HostLabelRules {
                 known_column(column, columns).map_err(|message| format!("{place}: {message}"))?;
             }
             let capture = rule.capture.as_deref().map(Regex::new).transpose();
-            let capture = capture.map_err(|_| format!("{place}: `capture` is no regular expression"))?;
+            let capture = capture.map_err(|_| format!("{place}: `capture` is not a valid regular expression"))?;
             let mut networks = Vec::new();
             for text in &rule.addresses {
                 let network = Network::parse(text);
                 networks.push(network.ok_or_else(|| {
-                    format!("{place}: `{text}` is no address; write it as 147.32.84.165 or 10.0.0.0/8")
+                    format!("{place}: `{text}` is not an address; write it as 147.32.84.165 or 10.0.0.0/8")
                 })?);
             }
             rules.push(Rule { networks, capture, labels: rule.labels.clone() });
@@ -98,12 +98,12 @@ impl HostLabelRules {
         Ok(Self { rules })
     }
 
-    /// Whether every rule gives a value for `column`.
+    /// Returns whether every rule sets a value for `column`.
     pub(crate) fn gives(&self, column: &str) -> bool {
         self.rules.iter().all(|rule| rule.labels.contains_key(column))
     }
 
-    /// What a flow of the capture at `path` is.
+    /// Returns the labels of a flow of the capture at `path`.
     pub(crate) fn labels_of(&self, tuple: &FiveTuple, path: &str) -> HostLabels {
         let stem = capture_stem(path);
         let mut labels = Labels::new();

@@ -1,4 +1,4 @@
-//! A flow with its labels and where it came from.
+//! Flows with their labels and provenance.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,12 +10,12 @@ use etcbench_flow::{FiveTuple, Flow};
 /// A flow's labels: label column (`tunnel`, `category`, `application`, ...) to value.
 pub type Labels = IndexMap<String, String>;
 
-/// Where a flow came from: enough to find it again in the capture.
+/// The origin of a flow, detailed enough to find it again in the capture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlowProvenance {
     /// The capture's path relative to the dataset's folder, with `/` as separator.
     pub capture: String,
-    /// Number of the flow within its capture, from 0, in order of first packets.
+    /// Index of the flow within its capture, from 0, ordered by first packet.
     pub number: u32,
     /// Endpoints, oriented by the first packet.
     pub five_tuple: FiveTuple,
@@ -23,12 +23,12 @@ pub struct FlowProvenance {
     pub start: i64,
     /// Time of the last packet, nanoseconds since the Unix epoch.
     pub end: i64,
-    /// Which of the flow's packets this is, from 0, where each packet is a sample of its own.
+    /// Index of the packet within the flow, from 0, if each packet is a separate sample.
     pub packet: Option<u32>,
 }
 
 impl FlowProvenance {
-    /// The name of the flow in files and messages: `capture#number`, and `capture#number.packet` of a single packet.
+    /// Returns the flow's ID in files and messages: `capture#number`, or `capture#number.packet` for a single packet.
     pub fn flow_id(&self) -> String {
         match self.packet {
             None => format!("{}#{}", self.capture, self.number),
@@ -40,16 +40,16 @@ impl FlowProvenance {
 /// One flow of a dataset.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LabelledFlow {
-    /// Where the flow came from.
+    /// Origin of the flow.
     pub provenance: FlowProvenance,
-    /// Its labels, by label column.
+    /// The flow's labels, by label column.
     pub labels: Labels,
-    /// The flow itself.
+    /// The flow's packets.
     pub flow: Flow,
 }
 
-/// The values of a label column that differ in letter case only, each group in one line: two classes to etcbench, and
-/// perhaps one to who named them.
+/// Returns one message per group of label values that differ only in letter case: etcbench treats them as separate
+/// classes, which may not be intended.
 pub fn labels_alike<'a>(labels: impl IntoIterator<Item = &'a Labels>) -> Vec<String> {
     let mut values: BTreeSet<(&str, &str)> = BTreeSet::new();
     for (column, value) in labels.into_iter().flatten() {
@@ -63,8 +63,8 @@ pub fn labels_alike<'a>(labels: impl IntoIterator<Item = &'a Labels>) -> Vec<Str
     alike
         .map(|((column, _), spellings)| {
             format!(
-                "label column `{column}`: {} differ in letter case only and are {} classes; give them one spelling where \
-                 they are one",
+                "label column `{column}`: {} differ only in letter case and are {} classes; use one spelling if \
+                 they are the same class",
                 spellings.join(" and "),
                 spellings.len()
             )

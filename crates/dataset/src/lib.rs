@@ -1,9 +1,8 @@
-//! Datasets: which captures belong to one, the rules that give a flow its labels, and where every
-//! flow came from. The generators of the embedded data live here too.
+//! Datasets: which captures belong to a dataset, the rules that label its flows, and the provenance of every flow.
 //!
-//! A [`DatasetDefinition`] is read from `data/<name>.toml`; [`fetch`] downloads what is openly published,
-//! [`locate`] finds the dataset's folder, [`verify`] reads what is there into a [`Manifest`], and [`load`] turns
-//! the captures of one or several datasets into labelled flows.
+//! A [`DatasetDefinition`] is read from `data/<name>.toml`; [`fetch`] downloads openly published files, [`locate`]
+//! finds the dataset's folder, [`verify`] reads its contents into a [`Manifest`], and [`load`] turns the captures of
+//! one or several datasets into labelled flows.
 
 mod content;
 mod definition;
@@ -61,7 +60,7 @@ pub use verify::{UsedCapture, manifest_of_run, verify};
 #[cfg(test)]
 mod tests;
 
-// The README's example is tested like any other.
+// Compile and run the README's example as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

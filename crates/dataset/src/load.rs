@@ -1,4 +1,4 @@
-//! From the captures of one or several datasets to labelled flows.
+//! Loads labelled flows from the captures of one or several datasets.
 
 use rayon::prelude::*;
 
@@ -18,21 +18,21 @@ use etcbench_flow::{Flow, FlowOptions, assemble_capture};
 use etcbench_storage::declarative::first_repeated;
 use etcbench_storage::progress::Progress;
 
-/// A dataset whose folder is known.
+/// A dataset with its folder.
 #[derive(Debug, Clone)]
 pub struct Dataset {
-    /// What the dataset is.
+    /// The dataset's definition.
     pub definition: DatasetDefinition,
-    /// Where its files are.
+    /// The dataset's folder.
     pub folder: DatasetFolder,
 }
 
-/// What was read of one capture.
+/// Summary of one capture that was read.
 #[derive(Debug, Clone)]
 pub struct LoadedCapture {
     /// The dataset's name.
     pub dataset: String,
-    /// The capture as flows name it.
+    /// The capture's name, as in flow IDs.
     pub capture: String,
     /// The file.
     pub file: CaptureFile,
@@ -40,48 +40,48 @@ pub struct LoadedCapture {
     pub summary: CaptureSummary,
     /// Flows that have labels.
     pub flows: u64,
-    /// Flows whose label no rule uses (CTU-13's background).
+    /// Flows with a label that no rule maps (CTU-13's background).
     pub unused: u64,
-    /// Flows without a line in the file of flow labels.
+    /// Flows without a matching line in the flow-label file.
     pub unmatched: u64,
-    /// Flows whose lines, or whose hosts' labels, disagree.
+    /// Flows with conflicting label lines or host labels.
     pub ambiguous: u64,
-    /// Lines of the file of flow labels that could not be understood.
+    /// Lines of the flow-label file that could not be parsed.
     pub malformed_lines: MalformedLines,
-    /// Where no flow found its line: what to set in the definition so that most do.
+    /// If no flow matched a line: what to set in the definition so that most flows match.
     pub time_advice: Option<String>,
-    /// The file of flow labels, relative to the dataset's folder.
+    /// The flow-label file, relative to the dataset's folder.
     pub flow_label_file: Option<String>,
-    /// The most lines of it that were held in memory at a time.
+    /// Largest number of lines of the flow-label file held in memory at once.
     pub most_lines_held: u64,
 }
 
-/// Labelled flows and how they came about.
+/// Labelled flows, with a summary of how they were obtained.
 #[derive(Debug, Clone, Default)]
 pub struct Loaded {
-    /// The flows: datasets as given, captures by path, flows by their first packets.
+    /// The flows: datasets in the given order, captures by path, flows by first packet.
     pub flows: Vec<LabelledFlow>,
-    /// One entry per capture that was read, in the same order.
+    /// One entry per capture read, in the same order.
     pub captures: Vec<LoadedCapture>,
-    /// Captures that no rule names, with their dataset; not read.
+    /// Captures without a label rule, with their dataset; not read.
     pub unlabelled: Vec<(String, CaptureFile)>,
-    /// Stems of label tables without a capture, with their dataset.
+    /// Stems in label tables that have no capture, with their dataset.
     pub missing: Vec<(String, String)>,
-    /// Captures that are there a second time, with their dataset; not read.
+    /// Duplicate captures, with their dataset; not read.
     pub duplicates: Vec<(String, DuplicateCapture)>,
-    /// Flows that got no label although their captures have labels of single flows, in the order of the captures;
-    /// not those whose label no rule uses.
+    /// Flows without a label in captures that have per-flow labels, in the order of the captures; excludes flows with a
+    /// label that no rule maps.
     pub without_label: Vec<FlowWithoutLabel>,
 }
 
-/// Reads all captures of the datasets, several at a time, and gives their flows in a fixed order.
-/// With several datasets a capture is named `<dataset>/<path>`.
+/// Reads all captures of the datasets, several at a time, and returns their flows in a fixed order. With several
+/// datasets, captures are named `<dataset>/<path>`.
 ///
-/// Memory holds every labelled flow; flows that get no label are dropped as they appear.
+/// All labelled flows are kept in memory; flows without a label are dropped as they appear.
 ///
 /// # Errors
-/// The first capture, in order, whose labels contradict each other or that cannot be read. A damaged
-/// capture is no error: its flows before the damage are used and its summary reports it.
+/// The first capture, in order, that has conflicting labels or cannot be read. A damaged capture is not an error: its
+/// flows before the damage are used, and its summary reports the damage.
 pub fn load(datasets: &[Dataset], options: &FlowOptions, progress: &dyn Progress) -> Result<Loaded, DatasetError> {
     let mut loaded = Loaded::default();
     let mut jobs: Vec<(&Dataset, PlannedCapture)> = Vec::new();
@@ -127,7 +127,7 @@ pub fn load(datasets: &[Dataset], options: &FlowOptions, progress: &dyn Progress
     Ok(loaded)
 }
 
-/// What one capture gives.
+/// The flows of one capture.
 struct CaptureFlows {
     capture: LoadedCapture,
     flows: Vec<LabelledFlow>,
@@ -161,8 +161,8 @@ fn load_capture(
         };
         return Ok(CaptureFlows { capture, flows: read.flows, without_label: Vec::new() });
     }
-    // Lines and flows are in order of time as a rule; where they turn out not to be, the capture is read again
-    // next to the whole file of flow labels.
+    // Lines and flows are usually in time order; if they are not, the capture is read again with the whole flow-label
+    // file in memory.
     if let Some(flows) = load_capture_in(Order::ByTime, dataset, &planned, prefixed, options)? {
         return Ok(flows);
     }
@@ -173,7 +173,7 @@ fn load_capture(
     })
 }
 
-/// Labels a capture's flows one by one.
+/// Labels a capture's flows one at a time.
 struct Labeller<'a> {
     definition: &'a DatasetDefinition,
     path: &'a str,
@@ -181,7 +181,7 @@ struct Labeller<'a> {
     join: Option<FlowLabelJoin<'a>>,
 }
 
-/// What becomes of a flow.
+/// Result of labelling a flow.
 enum Outcome {
     Labelled(Labels),
     Unused,
@@ -189,7 +189,7 @@ enum Outcome {
 }
 
 impl Labeller<'_> {
-    /// The flow's labels, and an error where they contradict the capture's.
+    /// Returns the flow's labels, or an error if they contradict the capture's labels.
     fn label(&mut self, flow: &Flow) -> Result<Outcome, LabelFault> {
         let mut labels = self.labels.clone();
         let mut add = |more: &Labels| {
@@ -215,7 +215,7 @@ impl Labeller<'_> {
         match self.definition.label_columns.iter().find(|column| !labels.contains_key(*column)) {
             None => Ok(Outcome::Labelled(labels)),
             Some(column) => Err(LabelFault::Message(format!(
-                "a flow has no value for label column `{column}`; add a rule that gives one"
+                "a flow has no value for label column `{column}`; add a rule that sets it"
             ))),
         }
     }
@@ -226,7 +226,7 @@ enum LabelFault {
     Error(DatasetError),
 }
 
-/// Reads a capture; nothing where lines or flows are too far out of order for [`Order::ByTime`].
+/// Reads a capture; returns `None` if lines or flows are too far out of order for [`Order::ByTime`].
 fn load_capture_in(
     order: Order,
     dataset: &Dataset,

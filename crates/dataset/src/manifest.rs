@@ -1,5 +1,5 @@
-//! Manifests: what a copy of a dataset holds, capture by capture, so that two people can say whether they have the
-//! same data, and a run which data it was computed on.
+//! Manifests: the contents of a copy of a dataset, capture by capture, to compare copies of a dataset and to record the
+//! data a run was computed on.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,33 +9,33 @@ use serde::{Deserialize, Serialize};
 use super::labelled::Labels;
 use etcbench_storage::counted;
 
-/// The first value of every manifest, raised whenever its fields change their meaning.
+/// The format version of manifests. Bump whenever the meaning of their fields changes.
 pub(super) const MANIFEST_FORMAT: &str = "etcbench-manifest-1";
 
-/// What a manifest says of a file.
+/// The status of a file in a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryState {
     /// A capture that is used.
     Used,
-    /// A capture that no rule labels, and that is not used.
+    /// A capture without a label rule; not used.
     WithoutLabel,
-    /// A capture that is there a second time; `note` names the one that is used.
+    /// A duplicate capture; `note` names the one that is used.
     Duplicate,
-    /// A capture that the definition leaves out; `note` says why.
+    /// A capture excluded by the definition; `note` has the reason.
     Excluded,
-    /// A capture of the label table that is not there.
+    /// A capture in the label table that is missing.
     Missing,
-    /// A file of flow labels.
+    /// A flow-label file.
     FlowLabels,
     /// An archive that cannot be opened.
     DamagedArchive,
-    /// A file that belongs to nothing.
+    /// A file that is not part of the dataset.
     Unexpected,
 }
 
 impl EntryState {
-    /// All states, in the order of a manifest.
+    /// All states, in manifest order.
     pub const ALL: [EntryState; 8] = [
         EntryState::Used,
         EntryState::WithoutLabel,
@@ -47,7 +47,7 @@ impl EntryState {
         EntryState::Unexpected,
     ];
 
-    /// The name in manifests.
+    /// Returns the name used in manifests.
     pub const fn name(self) -> &'static str {
         match self {
             EntryState::Used => "used",
@@ -62,35 +62,35 @@ impl EntryState {
     }
 }
 
-/// One file of a manifest. What was not read is absent.
+/// A file in a manifest. Fields that were not read are absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ManifestEntry {
-    /// What the file is.
+    /// The status of the file.
     pub state: EntryState,
-    /// What it is called in everybody's copy, however it is packed: its stem in the label table, or its path once
+    /// A name that is the same in every copy, however it is packed: its stem in the label table, or its path once
     /// unpacked and decompressed.
     pub name: String,
-    /// Where it is, relative to the dataset's folder; `archive.zip!member` for a member; empty for a missing one.
+    /// Path relative to the dataset's folder; `archive.zip!member` for a member; empty if missing.
     pub path: String,
-    /// Bytes of the capture without archive and compression; of other files, bytes on disk.
+    /// For captures, bytes without archive and compression; for other files, bytes on disk.
     pub size: Option<u64>,
     /// SHA-256 of those bytes in hexadecimal.
     pub sha256: Option<String>,
-    /// Packets in the capture; those before the damage where it is damaged.
+    /// Packets in the capture; if it is damaged, those before the damage.
     pub packets: Option<u64>,
-    /// Link types, numbers of <https://www.tcpdump.org/linktypes.html>.
+    /// Link types, as numbered in <https://www.tcpdump.org/linktypes.html>.
     pub link_types: Vec<u32>,
-    /// What is damaged, and where.
+    /// Description and location of the damage.
     pub damage: Option<String>,
-    /// Why it is in this state.
+    /// Why the file has this status.
     pub note: Option<String>,
-    /// Labels that the whole capture has.
+    /// Labels of the whole capture.
     pub labels: Labels,
 }
 
 impl ManifestEntry {
-    /// An entry of which only the state and the name are known.
+    /// Creates an entry with only a state, a name and a path.
     pub(super) fn new(state: EntryState, name: impl Into<String>, path: impl Into<String>) -> Self {
         Self {
             state,
@@ -107,7 +107,7 @@ impl ManifestEntry {
     }
 }
 
-/// What a copy of a dataset holds.
+/// Contents of a copy of a dataset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
@@ -132,13 +132,13 @@ impl Manifest {
         }
     }
 
-    /// The entries in a state.
+    /// Returns the entries with a given state.
     pub fn of(&self, state: EntryState) -> impl Iterator<Item = &ManifestEntry> {
         self.entries.iter().filter(move |entry| entry.state == state)
     }
 
-    /// Paths of captures with the same bytes under different names, each group in order; captures that were told
-    /// as duplicates are not among them.
+    /// Returns groups of paths of captures with identical bytes under different names, sorted; captures already
+    /// reported as duplicates are excluded.
     pub fn same_bytes(&self) -> Vec<Vec<&str>> {
         let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for entry in self.of(EntryState::Used).chain(self.of(EntryState::WithoutLabel)) {
@@ -158,36 +158,37 @@ pub enum ManifestError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the file system says.
+        /// The underlying I/O error.
         source: std::io::Error,
     },
-    /// The file is no manifest.
+    /// The file is not a manifest.
     #[error("{}{}: {problem}", path.display(), line.map_or(String::new(), |line| format!(", line {line}")))]
     Content {
         /// The file.
         path: PathBuf,
-        /// The line, where known.
+        /// The line, if known.
         line: Option<u64>,
-        /// What is wrong and what to do.
+        /// Description of the problem and what to do.
         problem: String,
     },
 }
 
-/// What two manifests of a dataset do not share, one line each; nothing where a run on either computes the same.
-/// Where a capture is and how it is packed makes no difference.
+/// Lists the differences between two manifests of a dataset, one line each; empty if a run on either computes the same.
+/// Ignores where captures are and how they are packed.
 pub fn compare_manifests(first: &Manifest, second: &Manifest) -> Vec<String> {
     let mut differences = Vec::new();
     if first.dataset != second.dataset {
-        differences.push(format!("the first is of dataset {}, the second of {}", first.dataset, second.dataset));
+        differences.push(format!("the first is for dataset {}, the second for {}", first.dataset, second.dataset));
     }
     if first.definition != second.definition {
-        differences.push("the definitions of the dataset differ; the same capture may have other labels".to_owned());
+        differences
+            .push("the definitions of the dataset differ; the same capture may have different labels".to_owned());
     }
     let relevant = |manifest: &'_ Manifest| -> BTreeMap<(bool, String), ManifestEntry> {
         let mut entries = BTreeMap::new();
         for entry in &manifest.entries {
             let labels = entry.state == EntryState::FlowLabels;
-            // Of a capture that is present twice, the one that is used comes first.
+            // If a capture is present twice, the one that is used comes first.
             if !matches!(entry.state, EntryState::Unexpected | EntryState::Missing) {
                 entries.entry((labels, entry.name.clone())).or_insert_with(|| entry.clone());
             }
@@ -214,13 +215,13 @@ fn entry_difference(a: &ManifestEntry, b: &ManifestEntry) -> Option<String> {
     }
     let bytes = match (&a.sha256, &b.sha256) {
         (Some(x), Some(y)) => x != y,
-        // Without checksums, what else is known must do.
+        // Without checksums, compare what is known.
         _ => (a.size, a.packets, &a.damage) != (b.size, b.packets, &b.damage),
     };
     if bytes {
-        return Some(format!("other bytes: {} in the first, {} in the second", describe(a), describe(b)));
+        return Some(format!("different bytes: {} in the first, {} in the second", describe(a), describe(b)));
     }
-    (a.labels != b.labels).then(|| "other labels".to_owned())
+    (a.labels != b.labels).then(|| "different labels".to_owned())
 }
 
 fn describe(entry: &ManifestEntry) -> String {

@@ -1,4 +1,4 @@
-//! Manifests on disk: JSON, or CSV where the name ends in `.csv`.
+//! Manifests on disk: JSON, or CSV if the name ends in `.csv`.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::manifest::{EntryState, MANIFEST_FORMAT, Manifest, ManifestEntry, Mani
 use etcbench_storage as storage;
 use etcbench_storage::declarative::did_you_mean;
 
-/// The columns of the CSV form. The first three are the same in every row.
+/// The columns of the CSV format. The first three have the same value in every row.
 const COLUMNS: [&str; 13] = [
     "format",
     "dataset",
@@ -23,7 +23,7 @@ const COLUMNS: [&str; 13] = [
     "note",
     "labels",
 ];
-/// A manifest of the largest datasets has some hundred kilobytes.
+/// Maximum size in bytes. A manifest of the largest datasets has a few hundred kilobytes.
 const LARGEST: u64 = 256 << 20;
 
 fn is_csv(path: &Path) -> bool {
@@ -33,7 +33,7 @@ fn is_csv(path: &Path) -> bool {
 /// Writes a manifest.
 ///
 /// # Errors
-/// Any error of the file system.
+/// Any I/O error.
 pub fn write_manifest(path: &Path, manifest: &Manifest) -> Result<(), ManifestError> {
     let io = |source| ManifestError::Io { path: path.to_owned(), source };
     if !is_csv(path) {
@@ -70,16 +70,19 @@ pub fn write_manifest(path: &Path, manifest: &Manifest) -> Result<(), ManifestEr
     storage::write_whole(path, &bytes).map_err(io)
 }
 
-/// Reads a manifest that [`write_manifest`] wrote.
+/// Reads a manifest written by [`write_manifest`].
 ///
 /// # Errors
-/// The file cannot be read, or is no manifest; with its line.
+/// The file cannot be read or is not a manifest; includes the line if known.
 pub fn read_manifest(path: &Path) -> Result<Manifest, ManifestError> {
     let io = |source| ManifestError::Io { path: path.to_owned(), source };
     let fault = |line: Option<u64>, problem: String| ManifestError::Content { path: path.to_owned(), line, problem };
     let size = std::fs::metadata(path).map_err(io)?.len();
     if size > LARGEST {
-        return Err(fault(None, format!("{size} bytes are no manifest; name one that `data verify --manifest` wrote")));
+        return Err(fault(
+            None,
+            format!("{size} bytes is too large for a manifest; use one written by `data verify --manifest`"),
+        ));
     }
     let bytes = std::fs::read(path).map_err(io)?;
     let manifest = if is_csv(path) {
@@ -88,7 +91,7 @@ pub fn read_manifest(path: &Path) -> Result<Manifest, ManifestError> {
         serde_json::from_slice::<Manifest>(&bytes).map_err(|error| {
             fault(
                 Some(error.line() as u64),
-                format!("no manifest: {error}; name one that `data verify --manifest` wrote"),
+                format!("not a manifest: {error}; use one written by `data verify --manifest`"),
             )
         })?
     };
@@ -102,7 +105,7 @@ fn from_csv(bytes: &[u8]) -> Result<Manifest, (Option<u64>, String)> {
     let mut reader = csv::ReaderBuilder::new().from_reader(bytes);
     let headers = reader.headers().map_err(|error| (Some(1), error.to_string()))?.clone();
     if headers.iter().ne(COLUMNS) {
-        return Err((Some(1), format!("no manifest: its columns are not {}", COLUMNS.join(","))));
+        return Err((Some(1), format!("not a manifest: its columns are not {}", COLUMNS.join(","))));
     }
     let mut manifest: Option<Manifest> = None;
     for record in reader.records() {
@@ -116,29 +119,29 @@ fn from_csv(bytes: &[u8]) -> Result<Manifest, (Option<u64>, String)> {
             entries: Vec::new(),
         });
         if [&record[0], &record[1], &record[2]] != [&manifest.format, &manifest.dataset, &manifest.definition] {
-            return Err((line, "format, dataset or definition differ from the lines above".to_owned()));
+            return Err((line, "format, dataset or definition differs from the lines above".to_owned()));
         }
         manifest.entries.push(entry);
     }
-    manifest.ok_or((None, "no manifest: it lists no file".to_owned()))
+    manifest.ok_or((None, "not a manifest: it lists no files".to_owned()))
 }
 
 fn entry(record: &csv::StringRecord) -> Result<ManifestEntry, String> {
     let number = |index: usize| match &record[index] {
         "" => Ok(None),
         text => {
-            text.parse::<u64>().map(Some).map_err(|_| format!("column `{}`: `{text}` is no number", COLUMNS[index]))
+            text.parse::<u64>().map(Some).map_err(|_| format!("column `{}`: `{text}` is not a number", COLUMNS[index]))
         }
     };
     let text = |index: usize| (!record[index].is_empty()).then(|| record[index].to_owned());
     let state = EntryState::ALL.into_iter().find(|state| state.name() == &record[3]).ok_or_else(|| {
-        format!("`{}` is no state{}", &record[3], did_you_mean(&record[3], EntryState::ALL.map(EntryState::name)))
+        format!("`{}` is not a state{}", &record[3], did_you_mean(&record[3], EntryState::ALL.map(EntryState::name)))
     })?;
     let link_types =
-        record[9].split_whitespace().map(|text| text.parse().map_err(|_| format!("`{text}` is no link type")));
+        record[9].split_whitespace().map(|text| text.parse().map_err(|_| format!("`{text}` is not a link type")));
     let mut labels = Labels::new();
     for label in record[12].split(';').filter(|label| !label.is_empty()) {
-        let (column, value) = label.split_once('=').ok_or_else(|| format!("`{label}` is no column=value"))?;
+        let (column, value) = label.split_once('=').ok_or_else(|| format!("`{label}` is not column=value"))?;
         labels.insert(column.to_owned(), value.to_owned());
     }
     Ok(ManifestEntry {

@@ -1,13 +1,14 @@
-//! What names of files tell: which are captures by another name, which an operating system left there, and which
-//! two names are one.
+//! Classifies file names: captures with other extensions, files left by an operating system, and names that are equal
+//! up to letter case and Unicode form.
 
 use unicode_normalization::{UnicodeNormalization, is_nfc_quick};
 
 use super::rules::without_compression;
 
-/// Ends of file names that captures have: those of Wireshark, tcpdump, WinDump and WinPcap.
+/// Extensions of captures, as used by Wireshark, tcpdump, WinDump and WinPcap.
 const CAPTURE_ENDS: [&str; 5] = ["pcap", "pcapng", "cap", "dmp", "ntar"];
-/// First bytes of captures: pcap in microseconds, nanoseconds and Kuznetzov's form, in both byte orders, and pcapng.
+/// First bytes of captures: pcap with microseconds, nanoseconds and in Kuznetzov's format, in both byte orders, and
+/// pcapng.
 const CAPTURE_MAGICS: [[u8; 4]; 7] = [
     [0xa1, 0xb2, 0xc3, 0xd4],
     [0xd4, 0xc3, 0xb2, 0xa1],
@@ -17,7 +18,7 @@ const CAPTURE_MAGICS: [[u8; 4]; 7] = [
     [0x34, 0xcd, 0xb2, 0xa1],
     [0x0a, 0x0d, 0x0d, 0x0a],
 ];
-/// Files and folders that macOS and Windows make by themselves, in lower case.
+/// Files and folders that macOS and Windows create automatically, in lower case.
 const SYSTEM_NAMES: [&str; 12] = [
     "__macosx",
     ".ds_store",
@@ -34,10 +35,10 @@ const SYSTEM_NAMES: [&str; 12] = [
 ];
 /// Prefix of the files in which macOS keeps metadata of the file next to it (AppleDouble, RFC 1740).
 const APPLE_DOUBLE_PREFIX: &str = "._";
-/// How such a file begins.
+/// First bytes of AppleDouble files.
 const APPLE_DOUBLE_MAGIC: [u8; 4] = [0x00, 0x05, 0x16, 0x07];
 
-/// Text in Unicode's composed form: macOS gives names that look the same in the decomposed one.
+/// Converts text to Unicode's composed form (NFC): macOS may store file names in decomposed form.
 pub fn composed(text: &str) -> std::borrow::Cow<'_, str> {
     match is_nfc_quick(text.chars()) {
         unicode_normalization::IsNormalized::Yes => text.into(),
@@ -45,28 +46,28 @@ pub fn composed(text: &str) -> std::borrow::Cow<'_, str> {
     }
 }
 
-/// What two names share that differ in letter case or Unicode form only.
+/// Returns the folded form of a name, equal for names that differ only in letter case or Unicode form.
 pub(super) fn folded(name: &str) -> String {
     composed(&composed(name).to_lowercase()).into_owned()
 }
 
-/// A name that looks like a capture's.
+/// A file name that looks like a capture's.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct CaptureName {
-    /// The glob that matches such names: `**/*.cap`, or `**/*.pcap[0-9]*` for the numbered files that tcpdump and
-    /// logrotate write.
+    /// The glob that matches such names: `**/*.cap`, or `**/*.pcap[0-9]*` for the numbered files written by tcpdump and
+    /// logrotate.
     pub pattern: String,
-    /// The path without its ending: what `.pcap` would be added to.
+    /// The path without its extension, to which `.pcap` could be appended.
     pub stem: String,
 }
 
-/// What a file is called that looks like a capture; none where its name looks like something else.
+/// Recognizes a capture by its file name; returns `None` if the name looks like something else.
 pub(super) fn capture_name(path: &str) -> Option<CaptureName> {
     let plain = without_compression(path);
     if !plain.ends_with(|character: char| character.is_ascii_alphanumeric()) {
         return None;
     }
-    // The number or date of a rotated file, with what stands before it.
+    // The number or date of a rotated file, with its separator.
     let unnumbered = plain.trim_end_matches(|character: char| character.is_ascii_digit() || "-_.".contains(character));
     let rotation = match plain[unnumbered.len()..].chars().next() {
         None => String::new(),
@@ -79,19 +80,19 @@ pub(super) fn capture_name(path: &str) -> Option<CaptureName> {
     is_named.then(|| CaptureName { pattern: format!("**/*.{end}{rotation}"), stem: stem.to_owned() })
 }
 
-/// Whether a file that begins so is a capture.
+/// Returns whether a file with these first bytes is a capture.
 pub(super) fn is_capture(head: [u8; 4]) -> bool {
     CAPTURE_MAGICS.contains(&head)
 }
 
-/// Whether a path leads to what macOS or Windows made by itself. `head` reads the first bytes, which tell a file of
-/// macOS from another whose name begins with `._`.
+/// Returns whether a path belongs to a file that macOS or Windows created. `head` reads the first bytes, which
+/// distinguish AppleDouble files from other files whose names start with `._`.
 pub(super) fn is_system_file(path: &str, head: impl FnOnce() -> Option<[u8; 4]>) -> bool {
     if path.split('/').any(|part| SYSTEM_NAMES.contains(&part.to_lowercase().as_str())) {
         return true;
     }
     let name = path.rsplit('/').next().unwrap_or(path);
-    // A file that macOS emptied, or that cannot be read, is no capture either.
+    // Empty and unreadable files are not captures either.
     name.starts_with(APPLE_DOUBLE_PREFIX) && head().is_none_or(|head| head == APPLE_DOUBLE_MAGIC)
 }
 

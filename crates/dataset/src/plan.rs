@@ -1,4 +1,4 @@
-//! Which captures of a folder are used with which labels, before any of them is opened.
+//! Assigns labels to the captures of a folder before any of them is opened.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,30 +14,30 @@ use super::labelled::Labels;
 pub struct PlannedCapture {
     /// The file.
     pub file: CaptureFile,
-    /// The labels all its flows have.
+    /// Labels of all its flows.
     pub labels: Labels,
-    /// The file that labels its flows one by one, relative to the dataset's folder.
+    /// The file with its per-flow labels, relative to the dataset's folder.
     pub flow_label_file: Option<String>,
 }
 
-/// What a folder holds of a dataset.
+/// The captures of a dataset in a folder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LabelPlan {
-    /// The captures that are used.
+    /// Captures that are used.
     pub captures: Vec<PlannedCapture>,
-    /// Captures that no rule names; they are not used.
+    /// Captures without a label rule; not used.
     pub unlabelled: Vec<CaptureFile>,
-    /// Stems of the label table without a capture.
+    /// Stems in the label table that have no capture.
     pub missing: Vec<String>,
-    /// Captures that are there a second time; they are not used.
+    /// Duplicate captures; not used.
     pub duplicates: Vec<DuplicateCapture>,
 }
 
-/// Gives every capture of a folder its labels.
+/// Assigns labels to every capture of a folder.
 ///
 /// # Errors
-/// [`DatasetError::Labels`]: a capture has two values for a column or none, or two files of flow labels are for one
-/// capture.
+/// [`DatasetError::Labels`]: a capture has contradictory values or no value for a column, or two flow-label files
+/// belong to the same capture.
 pub fn plan(definition: &DatasetDefinition, folder: &DatasetFolder) -> Result<LabelPlan, DatasetError> {
     let fault = |capture: &str, message: String| DatasetError::Labels {
         dataset: definition.name.clone(),
@@ -80,11 +80,11 @@ pub fn plan(definition: &DatasetDefinition, folder: &DatasetFolder) -> Result<La
                 let column = definition.label_columns.iter().find(|column| !labels.contains_key(*column));
                 let column = column.map_or("", String::as_str);
                 let advice = if whole_dataset {
-                    "add the dataset's file of flow labels".to_owned()
+                    "add the dataset's flow-label file".to_owned()
                 } else if definition.flow_labels.is_some() {
-                    format!("add its file of flow labels, called {}.*", join_name(&file.path))
+                    format!("add its flow-label file, named {}.*", join_name(&file.path))
                 } else {
-                    "add a rule that gives one".to_owned()
+                    "add a rule that sets it".to_owned()
                 };
                 return Err(fault(&file.path, format!("no value for label column `{column}`; {advice}")));
             }

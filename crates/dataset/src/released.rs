@@ -1,5 +1,5 @@
-//! Splits that others released as arrays: `.npz` files of arrays under names such as `X_train` and `y_test`, or `.npy` files
-//! of such names, rows in one and classes in the other.
+//! Splits released as arrays: `.npz` files with arrays named like `X_train` and `y_test`, or `.npy` files with such
+//! names, with rows and classes in separate arrays.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,9 +14,9 @@ use etcbench_capture::{CaptureSource, ExpansionLimits};
 /// The rows of one part of a released split.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReleasedPart {
-    /// `train`, `validation` or `test`, from the array's name; the rest of it where it says none of these.
+    /// `train`, `validation` or `test`, from the array's name; `all` if the name contains none of these.
     pub name: String,
-    /// Values of a row.
+    /// Number of values per row.
     pub width: usize,
     /// All values, row by row.
     pub values: Vec<f32>,
@@ -24,10 +24,10 @@ pub struct ReleasedPart {
     pub labels: Vec<i64>,
 }
 
-/// The most values that are read of all parts together: 8 GiB of them.
+/// Maximum number of values of all parts together (8 GiB).
 const MOST_VALUES: usize = 1 << 31;
 
-/// An array that is there: the words of its name, and where it lies.
+/// An array in a file: the words of its name, and its source.
 struct Array {
     words: Vec<String>,
     source: CaptureSource,
@@ -47,7 +47,8 @@ impl Array {
         Ok(BufReader::with_capacity(1 << 18, stream))
     }
 
-    /// Whether it holds rows or classes; none where its name does not say.
+    /// Returns whether the array contains rows (true) or classes (false), or `None` if its name does not indicate
+    /// either.
     fn holds_rows(&self) -> Option<bool> {
         let rows = ["x", "data", "datagram", "features", "input", "inputs"];
         let labels = ["y", "label", "labels", "target", "targets", "class"];
@@ -79,21 +80,21 @@ fn fault(what: &str, message: String) -> DatasetError {
     DatasetError::Definition { file: what.to_owned(), message }
 }
 
-/// Reads the parts in these files, those of one name together in the order of the files.
+/// Reads the parts in these files; parts with the same name are concatenated in file order.
 ///
 /// # Errors
-/// A file that is no array or archive of arrays, rows without classes, classes without rows, parts of another width, and more
-/// values than fit into memory.
+/// A file is not an array or an archive of arrays, rows lack classes or vice versa, parts differ in width, or there are
+/// more than 2^31 values.
 pub fn read_released(files: &[PathBuf]) -> Result<Vec<ReleasedPart>, DatasetError> {
     let mut pairs: BTreeMap<String, [Vec<Array>; 2]> = BTreeMap::new();
     for file in files {
         for array in arrays(file)? {
             let holds_rows = array.holds_rows().ok_or_else(|| {
-                let problem = "its name does not say whether it holds rows (X, data) or classes (y, labels); rename it, such as \
-                               X_train.npy and y_train.npy";
+                let problem = "its name does not indicate rows (X, data) or classes (y, labels); rename it, such as to \
+                               X_train.npy or y_train.npy";
                 fault(&array.text, problem.to_owned())
             })?;
-            // Part files of one archive have one part; those of another file are another.
+            // Arrays of one part may be spread over several files.
             pairs.entry(array.part()).or_default()[usize::from(!holds_rows)].push(array);
         }
     }
@@ -103,7 +104,7 @@ pub fn read_released(files: &[PathBuf]) -> Result<Vec<ReleasedPart>, DatasetErro
         if rows.len() != labels.len() {
             let array = rows.first().or(labels.first()).map_or(String::new(), |array| array.text.clone());
             let problem = format!(
-                "part {name} has {} array(s) of rows and {} of classes; give as many, such as X_{name} and y_{name}",
+                "part {name} has {} array(s) of rows and {} of classes; give equally many, as X_{name} and y_{name}",
                 rows.len(),
                 labels.len()
             );
@@ -117,8 +118,10 @@ pub fn read_released(files: &[PathBuf]) -> Result<Vec<ReleasedPart>, DatasetErro
                     other.labels.extend(part.labels);
                 }
                 Some(other) => {
-                    let problem =
-                        format!("it has {} values a row, and another file of its part {}", part.width, other.width);
+                    let problem = format!(
+                        "it has {} values per row, but another file of its part has {}",
+                        part.width, other.width
+                    );
                     return Err(fault(&rows.text, problem));
                 }
                 None => parts.push(part),
@@ -128,18 +131,21 @@ pub fn read_released(files: &[PathBuf]) -> Result<Vec<ReleasedPart>, DatasetErro
     let order = ["train", "validation", "test"];
     parts.sort_by_key(|part| order.iter().position(|name| *name == part.name).unwrap_or(order.len()));
     match parts.first().map(|first| first.width) {
-        None => Err(fault("audit-data", "no array in these files".to_owned())),
+        None => Err(fault("audit-data", "these files contain no array".to_owned())),
         Some(width) => match parts.iter().find(|part| part.width != width) {
             Some(other) => Err(fault(
                 &other.name,
-                format!("part {} has {} values a row, and part {} {width}", other.name, other.width, parts[0].name),
+                format!(
+                    "part {} has {} values per row, but part {} has {width}",
+                    other.name, other.width, parts[0].name
+                ),
             )),
             None => Ok(parts),
         },
     }
 }
 
-/// The arrays of a file.
+/// Lists the arrays in a file.
 fn arrays(file: &Path) -> Result<Vec<Array>, DatasetError> {
     let text = file.display().to_string();
     let start = File::open(file).and_then(|mut opened| {
@@ -168,7 +174,7 @@ fn read_part(name: &str, rows: &Array, labels: &Array, read: &mut usize) -> Resu
     let width = reader.columns;
     *read = read.saturating_add(usize::try_from(reader.rows).unwrap_or(usize::MAX).saturating_mul(width));
     if *read > MOST_VALUES {
-        return Err(of_rows(format!("more than {MOST_VALUES} values; give a part of the rows")));
+        return Err(of_rows(format!("more than {MOST_VALUES} values; use a subset of the rows")));
     }
     let classes = read_column(labels.open()?, reader.rows).map_err(|message| fault(&labels.text, message))?;
     if classes.len() as u64 != reader.rows {
@@ -177,7 +183,7 @@ fn read_part(name: &str, rows: &Array, labels: &Array, read: &mut usize) -> Resu
     if let Some(place) = classes.iter().position(|class| class.fract() != 0.0 || !class.is_finite()) {
         return Err(fault(
             &labels.text,
-            format!("row {place}: {} is no class; classes are whole numbers", classes[place]),
+            format!("row {place}: {} is not a class; classes are integers", classes[place]),
         ));
     }
     let (mut values, mut row) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! The rules that give a capture its labels: regular expressions on its stem or path, and a table.
+//! The rules that assign labels to captures: regular expressions on the stem or path, and a table.
 
 use indexmap::IndexMap;
 use regex::Regex;
@@ -10,13 +10,13 @@ use super::labelled::Labels;
 use super::names::{composed, folded};
 use etcbench_storage::declarative::nearest;
 
-/// Ends of file names that say how a capture is compressed; the stem is what is left before them.
+/// Extensions of compressed captures; stripped before the stem is determined.
 pub(super) const COMPRESSIONS: [&str; 4] = ["gz", "bz2", "xz", "zst"];
-/// Ends of file names of captures.
+/// Extensions of captures.
 const CAPTURES: [&str; 3] = ["pcap", "pcapng", "cap"];
 
-/// The stem of a capture: its file name without folder, compression and extension
-/// (`a/vpn_chat.pcap.gz` has `vpn_chat`).
+/// Returns the stem of a capture: its file name without folder, compression and extension (`vpn_chat` for
+/// `a/vpn_chat.pcap.gz`).
 pub fn capture_stem(path: &str) -> &str {
     let name = path.rsplit(['/', '!']).next().unwrap_or(path);
     let plain = without_compression(name);
@@ -26,7 +26,7 @@ pub fn capture_stem(path: &str) -> &str {
     }
 }
 
-/// A path without the ending of its compression.
+/// Returns a path without its compression extension.
 pub(super) fn without_compression(path: &str) -> &str {
     match path.rsplit_once('.') {
         Some((plain, end)) if COMPRESSIONS.iter().any(|known| end.eq_ignore_ascii_case(known)) => plain,
@@ -34,12 +34,12 @@ pub(super) fn without_compression(path: &str) -> &str {
     }
 }
 
-/// Whether a path has no ending of a compression.
+/// Returns whether a path has no compression extension.
 pub(super) fn is_plain(path: &str) -> bool {
     without_compression(path).len() == path.len()
 }
 
-/// A name without the ending of a capture, if it has one: tables of labels are written with and without.
+/// Returns a name without its capture extension, if any: label tables may list captures with or without it.
 fn without_capture_end(name: &str) -> &str {
     let plain = without_compression(name);
     match plain.rsplit_once('.') {
@@ -54,15 +54,15 @@ pub(super) fn known_column(column: &str, columns: &[String]) -> Result<(), Strin
         return Ok(());
     }
     let near = nearest(column, columns.iter().map(String::as_str)).unwrap_or_default();
-    Err(format!("`{column}` is not in `label_columns`; the nearest there is `{near}`"))
+    Err(format!("`{column}` is not in `label_columns`; the most similar is `{near}`"))
 }
 
-/// Adds `value` for `column`, or says which value was there. Values that differ in Unicode form only are one.
+/// Adds `value` for `column`, or fails if it has another value. Values that differ only in Unicode form are equal.
 pub(super) fn add_label(labels: &mut Labels, column: &str, value: &str) -> Result<(), String> {
     let value = &*composed(value);
     match labels.get(column) {
         Some(present) if present != value => {
-            Err(format!("label column `{column}` is both `{present}` and `{value}`; make the rules agree"))
+            Err(format!("label column `{column}` is both `{present}` and `{value}`; make the rules consistent"))
         }
         Some(_) => Ok(()),
         None => {
@@ -79,27 +79,27 @@ struct Rule {
     labels: IndexMap<String, String>,
 }
 
-/// A table of labels by capture stem or path, matched in any letter case and Unicode form.
+/// A table of labels by capture stem or path, matched regardless of letter case and Unicode form.
 #[derive(Debug, Clone)]
 pub(super) struct LabelTable {
     by: CaptureKey,
-    /// By the folded stem: the stem as written and its labels.
+    /// Folded stem to the original stem and its labels.
     rows: IndexMap<String, (String, Labels)>,
 }
 
-/// What of a capture a table of labels names.
+/// Which part of a capture's path identifies it in a label table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum CaptureKey {
-    /// The file name without its extension, wherever the file is.
+    /// The file name without its extension, in any folder.
     #[default]
     Stem,
-    /// The path relative to the dataset's folder, without its ending.
+    /// The path relative to the dataset's folder, without its extension.
     Path,
 }
 
 impl LabelTable {
-    /// Reads a CSV table with a header: column `key` holds the stems, every other one labels.
+    /// Reads a CSV table with a header: column `key` contains the stems, all others labels.
     pub(crate) fn parse(
         file: &str,
         bytes: &[u8],
@@ -116,7 +116,9 @@ impl LabelTable {
         let headers = reader.headers().map_err(|error| fault(error.to_string()))?.clone();
         let key_index = headers.iter().position(|header| header == key).ok_or_else(|| {
             let near = nearest(key, headers.iter()).unwrap_or_default();
-            fault(format!("no column `{key}`, which the definition's `table.key` names; the nearest is `{near}`"))
+            fault(format!(
+                "column `{key}`, named by the definition's `table.key`, is missing; the most similar is `{near}`"
+            ))
         })?;
         for (index, header) in headers.iter().enumerate() {
             if index != key_index {
@@ -138,25 +140,25 @@ impl LabelTable {
             }
             let stem = relative(without_capture_end(&record[key_index])).map_err(|problem| {
                 fault(format!(
-                    "line {line}: `{}` {problem}; write the path inside the dataset's folder",
+                    "line {line}: `{}` {problem}; use a path relative to the dataset's folder",
                     &record[key_index]
                 ))
             })?;
             if by == CaptureKey::Stem && stem.contains('/') {
                 return Err(fault(format!(
-                    "line {line}: `{stem}` is a path; set `by = \"path\"` in [table], or write the file name alone"
+                    "line {line}: `{stem}` is a path; set `by = \"path\"` in [table], or use only the file name"
                 )));
             }
             if let Some((other, _)) = rows.insert(folded(&stem), (stem.clone(), labels)) {
                 return Err(fault(format!(
-                    "line {line}: `{stem}` repeats `{other}` (letter case and Unicode form do not count)"
+                    "line {line}: `{stem}` repeats `{other}` (ignoring letter case and Unicode form)"
                 )));
             }
         }
         Ok(Self { by, rows })
     }
 
-    /// The row of the capture at `path` (relative, with `/`).
+    /// Returns the row of the capture at `path` (relative, with `/`).
     fn row(&self, path: &str) -> Option<&(String, Labels)> {
         match self.by {
             CaptureKey::Stem => self.rows.get(&folded(capture_stem(path))),
@@ -165,9 +167,9 @@ impl LabelTable {
     }
 }
 
-/// A path of a table as paths of captures are: with `/`, without the `./` that `find` writes.
+/// Normalizes a path from a table to the form of capture paths: with `/`, without the `./` that `find` writes.
 fn relative(path: &str) -> Result<String, &'static str> {
-    // Spreadsheets of Windows write backslashes.
+    // Spreadsheets on Windows may contain backslashes.
     let path = path.replace('\\', "/");
     let drive = path.as_bytes().first().is_some_and(u8::is_ascii_alphabetic) && path[1..].starts_with(":/");
     if path.starts_with('/') || drive {
@@ -175,7 +177,7 @@ fn relative(path: &str) -> Result<String, &'static str> {
     }
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     if parts.contains(&"..") {
-        return Err("leads out of the dataset's folder");
+        return Err("points outside the dataset's folder");
     }
     Ok(parts.join("/"))
 }
@@ -185,12 +187,12 @@ fn relative(path: &str) -> Result<String, &'static str> {
 pub(super) struct LabelRules {
     rules: Vec<Rule>,
     table: Option<LabelTable>,
-    /// The label columns that the folders of a path give, from the outside in.
+    /// The label columns given by the folders of a path, outermost first.
     folders: Vec<String>,
 }
 
 impl LabelRules {
-    /// Compiles the rules; errors say which rule and what is wrong.
+    /// Compiles the rules; errors identify the rule and the problem.
     pub(crate) fn new(
         columns: &[String],
         sections: &[RuleSection],
@@ -217,7 +219,7 @@ impl LabelRules {
             let groups = rule.stem.iter().chain(&rule.path).flat_map(|regex| regex.capture_names().flatten());
             let named: Vec<&str> = groups.chain(rule.labels.keys().map(String::as_str)).collect();
             if named.is_empty() {
-                return Err(format!("{place} gives no label: add `labels` or a named group"));
+                return Err(format!("{place} sets no label: add `labels` or a named group"));
             }
             for column in named {
                 known_column(column, columns).map_err(|message| format!("{place}: {message}"))?;
@@ -227,7 +229,7 @@ impl LabelRules {
         Ok(Self { rules, table, folders: folders.to_vec() })
     }
 
-    /// The labels of the capture at `path` (relative, with `/`); empty when no rule matches it.
+    /// Returns the labels of the capture at `path` (relative, with `/`); empty if no rule matches.
     pub(crate) fn labels_of(&self, path: &str) -> Result<Labels, String> {
         let path = &*composed(path);
         let stem = capture_stem(path);
@@ -264,12 +266,12 @@ impl LabelRules {
         Ok(labels)
     }
 
-    /// The table's stem for the capture at `path`, when the table names it.
+    /// Returns the table's stem for the capture at `path`, if the table contains it.
     pub(crate) fn table_stem(&self, path: &str) -> Option<&str> {
         Some(&self.table.as_ref()?.row(path)?.0)
     }
 
-    /// All stems of the table, in its order.
+    /// Returns all stems of the table, in order.
     pub(crate) fn table_stems(&self) -> Vec<&str> {
         self.table.iter().flat_map(|table| table.rows.values().map(|(stem, _)| stem.as_str())).collect()
     }
@@ -345,8 +347,8 @@ mod tests {
         let fault = |section| LabelRules::new(&columns(), &[section], None, &[]).unwrap_err();
         assert!(fault(rule(None, None, &[("tunnel", "vpn")])).contains("neither `stem` nor `path`"));
         assert!(fault(rule(Some("("), None, &[("tunnel", "vpn")])).contains("[[rule]] number 1"));
-        assert!(fault(rule(Some("a"), None, &[])).contains("gives no label"));
-        assert!(fault(rule(Some("(?<catgory>a)"), None, &[])).contains("nearest there is `category`"));
+        assert!(fault(rule(Some("a"), None, &[])).contains("sets no label"));
+        assert!(fault(rule(Some("(?<catgory>a)"), None, &[])).contains("most similar is `category`"));
     }
 
     #[test]
@@ -356,8 +358,8 @@ mod tests {
         assert!(repeated.to_string().contains("`a` repeats `A`"), "{repeated}");
         let unknown =
             LabelTable::parse("t.csv", b"stem,tunel\nA,vpn\n", "stem", CaptureKey::Stem, &columns()).unwrap_err();
-        assert!(unknown.to_string().contains("nearest there is `tunnel`"), "{unknown}");
+        assert!(unknown.to_string().contains("most similar is `tunnel`"), "{unknown}");
         let key = LabelTable::parse("t.csv", b"stem,tunnel\n", "stme", CaptureKey::Stem, &columns()).unwrap_err();
-        assert!(key.to_string().contains("the nearest is `stem`"), "{key}");
+        assert!(key.to_string().contains("the most similar is `stem`"), "{key}");
     }
 }

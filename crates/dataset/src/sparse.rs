@@ -1,36 +1,36 @@
-//! Sparse members of tar archives: files whose holes the archive leaves out. GNU tar writes them in four forms; the old
-//! one the `tar` crate reads, and here are those in extended headers (GNU tar's manual, "Storing Sparse Files"), where
-//! a reader that does not know them sees the data without its holes.
+//! Sparse members of tar archives: files whose holes are not stored in the archive. GNU tar writes them in four
+//! formats; the `tar` crate reads the old one, and this module reads those in extended headers (GNU tar's manual,
+//! "Storing Sparse Files"), where a reader without support sees the data without its holes.
 
 use std::io::{Error, ErrorKind, Read};
 
-/// The most pieces of data in one member: the map is held in memory.
+/// Maximum number of data pieces in one member: the map is held in memory.
 const MOST_PIECES: usize = 1 << 22;
-/// Blocks of a tar archive.
+/// Block size of tar archives.
 const BLOCK: usize = 512;
 
-/// Where the data of a member is in the file it becomes.
+/// Positions of a member's data in the unpacked file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SparseMap {
     /// Start and length of each piece, in ascending order.
     pieces: Vec<(u64, u64)>,
-    /// The size of the file.
+    /// Size of the unpacked file.
     size: u64,
 }
 
-/// A member's own name and its map, where it is sparse.
+/// Name and map of a sparse member.
 pub(super) struct SparseMember {
-    /// The name of the file, where the header has another one for readers that do not know of sparse files.
+    /// The real file name, if the header has a placeholder for readers without support for sparse files.
     pub name: Option<Vec<u8>>,
-    /// Its map.
+    /// The map of its data.
     pub map: SparseMap,
 }
 
-/// What the extended header of a member says of holes. A member whose map is in its data has that read here, so that
-/// what is left to read are the pieces.
+/// Returns the sparse-file information in a member's extended header. If the map is stored in the member's data, it is
+/// consumed here, so that only the pieces remain to be read.
 ///
 /// # Errors
-/// A map that is no map, or one of a form that is not known.
+/// The map is invalid or in an unknown format.
 pub(super) fn sparse_member<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<SparseMember>, String> {
     let header = Header::of(entry)?;
     let Some(header) = header else { return Ok(None) };
@@ -43,30 +43,30 @@ pub(super) fn sparse_member<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Op
             let (pieces, taken) = map_in_data(entry).map_err(damaged)?;
             (Some(pieces), taken)
         }
-        Some(version) => return Err(format!("is sparse in a form that is not known (GNU {version})")),
+        Some(version) => return Err(format!("is sparse in an unknown format (GNU {version})")),
     };
-    let pieces = map.ok_or("is sparse, and its map is no list of numbers")?;
-    let size = header.size.ok_or("is sparse, and its size is not given")?;
+    let pieces = map.ok_or("is sparse, and its map is not a list of numbers")?;
+    let size = header.size.ok_or("is sparse, and its size is missing")?;
     let map = SparseMap { pieces, size };
     map.check(stored.saturating_sub(taken))?;
     Ok(Some(SparseMember { name: header.name, map }))
 }
 
-/// The records of an extended header that speak of holes.
+/// Sparse-file records of an extended header.
 #[derive(Default)]
 struct Header {
-    /// `major.minor`, since 1.0.
+    /// `major.minor`, from version 1.0.
     version: Option<String>,
     name: Option<Vec<u8>>,
     size: Option<u64>,
-    /// The whole map, in 0.1.
+    /// The whole map, in version 0.1.
     map: Option<String>,
-    /// The map, number by number, in 0.0.
+    /// The map, number by number, in version 0.0.
     pieces: Vec<String>,
 }
 
 impl Header {
-    /// None where nothing in the header speaks of holes.
+    /// Returns `None` if the header has no sparse-file records.
     fn of<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<Option<Self>, String> {
         let Some(extensions) = entry.pax_extensions().map_err(|error| format!("has a damaged header ({error})"))?
         else {
@@ -74,12 +74,12 @@ impl Header {
         };
         let (mut header, mut any) = (Self::default(), false);
         let (mut major, mut minor) = (None, None);
-        // Other records may hold bytes that the crate cannot divide.
+        // Skip records that the crate cannot parse.
         for record in extensions.flatten() {
             let (key, value) = (record.key_bytes(), record.value_bytes());
             let text = || String::from_utf8_lossy(value).into_owned();
             match key {
-                b"SCHILY.filetype" if value == b"sparse" => return Err("is sparse in star's form".to_owned()),
+                b"SCHILY.filetype" if value == b"sparse" => return Err("is sparse in star's format".to_owned()),
                 b"GNU.sparse.major" => major = Some(text()),
                 b"GNU.sparse.minor" => minor = Some(text()),
                 b"GNU.sparse.name" => header.name = Some(value.to_vec()),
@@ -103,17 +103,17 @@ impl Header {
     }
 }
 
-const TOO_MANY: &str = "is sparse in too many pieces";
+const TOO_MANY: &str = "is sparse with too many pieces";
 
-/// Numbers as pieces; none where they are no pairs of numbers.
+/// Parses pairs of numbers as pieces; returns `None` if they are not pairs of numbers.
 fn pairs<'a>(numbers: impl Iterator<Item = &'a str>) -> Option<Vec<(u64, u64)>> {
     let numbers: Vec<u64> =
         numbers.filter(|text| !text.is_empty()).map(|text| text.parse().ok()).collect::<Option<_>>()?;
     numbers.len().is_multiple_of(2).then(|| numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
 }
 
-/// The map at the beginning of a member's data, in decimal numbers that each end a line, filled up to whole blocks; and
-/// how many bytes it takes.
+/// Reads the map at the start of a member's data: one decimal number per line, padded to whole blocks. Also returns the
+/// number of bytes consumed.
 fn map_in_data(data: &mut impl Read) -> std::io::Result<(Vec<(u64, u64)>, u64)> {
     let invalid = |problem: &str| Error::new(ErrorKind::InvalidData, problem.to_owned());
     let (mut block, mut next, mut taken) = ([0; BLOCK], BLOCK, 0);
@@ -128,7 +128,7 @@ fn map_in_data(data: &mut impl Read) -> std::io::Result<(Vec<(u64, u64)>, u64)> 
             next += 1;
             match byte {
                 b'\n' => return text.parse().map_err(|_| invalid("not a number")),
-                // No number of 64 bits is longer.
+                // A 64-bit number has at most 20 digits.
                 digit if digit.is_ascii_digit() && text.len() < 20 => text.push(digit.into()),
                 _ => return Err(invalid("not a number")),
             }
@@ -146,32 +146,32 @@ fn map_in_data(data: &mut impl Read) -> std::io::Result<(Vec<(u64, u64)>, u64)> 
 }
 
 impl SparseMap {
-    /// Checks that the pieces follow one another inside the file and are as long as what is stored.
+    /// Checks that the pieces are in order, do not overlap, lie inside the file, and add up to the stored size.
     fn check(&self, stored: u64) -> Result<(), String> {
         let (mut end, mut bytes) = (0, 0_u64);
         for &(start, length) in &self.pieces {
             let next = start.checked_add(length).filter(|next| start >= end && *next <= self.size);
-            end = next.ok_or("is sparse, and its pieces overlap or lie outside the file")?;
+            end = next.ok_or("is sparse, and its pieces overlap or extend past the end of the file")?;
             bytes += length;
         }
         if bytes == stored {
             return Ok(());
         }
-        Err(format!("is sparse, and its pieces are {bytes} bytes where {stored} are stored"))
+        Err(format!("is sparse, and its pieces add up to {bytes} bytes but {stored} are stored"))
     }
 
-    /// The size of the file.
+    /// Returns the size of the unpacked file.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    /// The file with its holes, which are zeros.
+    /// Returns a reader of the file with its holes as zeros.
     pub(crate) fn expand<R: Read>(self, pieces: R) -> Expanded<R> {
         Expanded { stream: pieces, pieces: self.pieces.into_iter().peekable(), position: 0, size: self.size }
     }
 }
 
-/// The pieces of a sparse file with zeros between them.
+/// Reader of a sparse file: the pieces with zeros between them.
 pub(super) struct Expanded<R> {
     stream: R,
     pieces: std::iter::Peekable<std::vec::IntoIter<(u64, u64)>>,
@@ -258,7 +258,7 @@ mod tests {
                 data.push(byte);
             }
             prop_assert_eq!(expanded(&pieces, file.len() as u64, &data), file);
-            // The map as version 1.0 writes it.
+            // The map in the format of version 1.0.
             let mut text = format!("{}\n", pieces.len());
             for (start, length) in &pieces {
                 text += &format!("{start}\n{length}\n");

@@ -1,4 +1,4 @@
-//! The definitions that ship with the project, and small datasets from folder to flows.
+//! Tests of the definitions that ship with the project, and of small datasets from folder to flows.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ fn labels_of(definition: &DatasetDefinition, path: &str) -> Vec<String> {
     definition.rules.labels_of(path).unwrap().into_iter().map(|(column, value)| format!("{column}={value}")).collect()
 }
 
-/// A definition in a temporary folder, and its dataset's folder beside it.
+/// Reads a definition written to a temporary folder.
 fn definition_of(folder: &Path, text: &str) -> Result<DatasetDefinition, DatasetError> {
     let path = folder.join("own.toml");
     std::fs::write(&path, text).unwrap();
@@ -141,7 +141,7 @@ fn published_layouts_get_their_labels() {
     assert_eq!(labels_of(&ctu, "1/capture20110810.truncated.pcap"), ["scenario=1", "content=headers"]);
     assert_eq!(labels_of(&ctu, "capture20110815-3.truncated.pcap.bz2"), ["scenario=13", "content=headers"]);
     assert_eq!(ctu.expected_stems().len(), 13);
-    // A capture and a file of flow labels per scenario.
+    // One capture and one flow-label file per scenario.
     assert_eq!(ctu.downloads.len(), 26);
     let synth = shipped("synth");
     assert_eq!(
@@ -172,10 +172,10 @@ fn definitions_that_cannot_work_are_told() {
     let fault = |from: &str, to: &str| definition_of(folder.path(), &OWN.replace(from, to)).unwrap_err().to_string();
     assert!(definition_of(folder.path(), OWN).is_ok());
     assert!(fault("label_columns", "label_colums").contains("did you mean `label_columns`?"));
-    assert!(fault("name = \"own\"", "name = \"other\"").contains("make them agree"));
+    assert!(fault("name = \"own\"", "name = \"other\"").contains("make them equal"));
     assert!(fault("patterns = [\"**/*.pcap\"]", "patterns = []").contains("`files.patterns` is empty"));
-    assert!(fault("(?<traffic>", "(?<trafic>").contains("nearest there is `traffic`"));
-    assert!(fault("cut in transfer", " ").contains("gives no reason"));
+    assert!(fault("(?<traffic>", "(?<trafic>").contains("most similar is `traffic`"));
+    assert!(fault("cut in transfer", " ").contains("has no reason"));
 }
 
 #[test]
@@ -262,7 +262,7 @@ fn shared_label_tables_are_the_projects() {
             return;
         };
         let own = std::fs::read_to_string(project().join(format!("data/{name}.csv"))).unwrap();
-        // Line ends are the publisher's affair.
+        // Line endings depend on the publisher.
         assert!(own.lines().eq(shared.lines()), "{name}");
     }
 }
@@ -292,7 +292,7 @@ fn real_captures_load_in_a_fixed_order_at_any_number_of_threads() {
     assert_eq!((first.labels["traffic"].as_str(), first.labels["application"].as_str()), ("benign", "BitTorrent"));
 }
 
-/// A dataset of generated captures, and its folder.
+/// A dataset of generated captures in `folder`.
 fn generated(folder: &Path) -> Dataset {
     let options = synth::SynthOptions { flows_per_class: 2, captures_per_class: 1, ..synth::SynthOptions::default() };
     synth::generate(&options, folder, &Silent).unwrap();
@@ -347,9 +347,9 @@ fn flows_of_a_full_capture_get_the_labels_of_its_netflow_file_and_the_rest_is_co
         folder: open_folder(&definition, root.parent().unwrap()).unwrap(),
     };
     let error = load(&[open()], &FlowOptions::default(), &Silent).unwrap_err().to_string();
-    assert!(error.contains("add its file of flow labels, called capture20110810.*"), "{error}");
+    assert!(error.contains("add its flow-label file, named capture20110810.*"), "{error}");
 
-    // The first flow is a bot's, seen from the other side; the second is background; the others have no line.
+    // The first flow is labelled as a bot's, with endpoints swapped; the second is background; the others have no line.
     let mut text = "StartTime,Dur,Proto,SrcAddr,Sport,Dir,DstAddr,Dport,Label\n".to_owned();
     for (flow, label) in flows.iter().zip(["flow=From-Botnet-V42-UDP-DNS", "flow=Background"]) {
         let tuple = flow.provenance.five_tuple;

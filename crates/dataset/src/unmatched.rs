@@ -1,20 +1,19 @@
-//! Flows that got no label although their capture has labels of single flows: listed, so that one can see whether
-//! a clock or an offset is wrong.
+//! Flows without a label in captures that have per-flow labels: listed to help find a wrong clock or time offset.
 
 use super::labelled::FlowProvenance;
 use etcbench_capture::Transport;
 
-/// Why a flow got no label.
+/// Why a flow has no label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WithoutLabel {
-    /// No line of the file of flow labels has its five-tuple and time.
+    /// No line of the flow-label file matches its five-tuple and time.
     Unmatched,
-    /// The lines that overlap it, or the labels of its two hosts, disagree.
+    /// The lines that overlap the flow, or the labels of its two hosts, disagree.
     Ambiguous,
 }
 
 impl WithoutLabel {
-    /// The name in files.
+    /// Returns the name used in files.
     pub const fn name(self) -> &'static str {
         match self {
             WithoutLabel::Unmatched => "unmatched",
@@ -23,18 +22,18 @@ impl WithoutLabel {
     }
 }
 
-/// A flow that got no label.
+/// A flow without a label.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FlowWithoutLabel {
     /// The dataset.
     pub dataset: String,
-    /// Where the flow came from.
+    /// Origin of the flow.
     pub provenance: FlowProvenance,
-    /// Why it got none.
+    /// Why it has no label.
     pub reason: WithoutLabel,
 }
 
-/// Flows without label as CSV with the columns `dataset`, `flow_id`, `reason`, `transport`, `source_address`,
+/// Returns flows without a label as CSV with the columns `dataset`, `flow_id`, `reason`, `transport`, `source_address`,
 /// `source_port`, `destination_address`, `destination_port`, `start_seconds` and `end_seconds` (since the Unix epoch,
 /// with nanosecond decimals).
 pub fn flows_without_label_csv(flows: &[FlowWithoutLabel]) -> String {
@@ -48,7 +47,7 @@ pub fn flows_without_label_csv(flows: &[FlowWithoutLabel]) -> String {
             Transport::Udp => "udp",
         };
         let seconds = |time: i64| format!("{}.{:09}", time.div_euclid(1_000_000_000), time.rem_euclid(1_000_000_000));
-        // A capture's name is the only value that may need quotes (RFC 4180).
+        // Only a capture's name can require quoting (RFC 4180).
         let flow_id = provenance.flow_id();
         let flow_id = if flow_id.contains([',', '"', '\n', '\r']) {
             format!("\"{}\"", flow_id.replace('"', "\"\""))

@@ -1,7 +1,7 @@
-//! Unpacks archives (zip, and tar with or without compression) so that nothing of what an archive claims is taken
-//! on trust: no path outside the target, no links, no devices, no expansion past limits, and no file in
-//! place before the whole archive was read. A process that is stopped leaves a marker (see [`super::unpacking`]), and
-//! the same command again ends what it began.
+//! Unpacks archives (zip, and tar with or without compression) without trusting their contents: no path outside the
+//! target, no links, no devices, no expansion past limits, and no file in place before the whole archive has been read.
+//! An interrupted process leaves a marker (see [`super::unpacking`]); running the same command again completes the
+//! work.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,18 +19,18 @@ use etcbench_storage::WholeFolder;
 
 /// Bytes copied at a time.
 const PIECE: usize = 1 << 18;
-/// Mode bits of a file's type, and those of a link, a regular file and a folder (POSIX `sys/stat.h`).
+/// Mask for a file's type in its mode bits, and the types of regular files and folders (POSIX `sys/stat.h`).
 const TYPE_MASK: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
 const FOLDER: u32 = 0o040_000;
 
-/// How much an archive may become.
+/// Limits on the size of an unpacked archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UnpackLimits {
-    /// Bytes of all members together, and how many times the archive's own size they may be once they are more than
+    /// Limits on the total bytes of all members, and on their ratio to the archive's size, which applies above
     /// `free_bytes`.
     pub expansion: ExpansionLimits,
-    /// The most members.
+    /// Maximum number of members.
     pub most_members: u64,
 }
 
@@ -40,55 +40,55 @@ impl Default for UnpackLimits {
     }
 }
 
-/// What an archive held.
+/// Contents of an unpacked archive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unpacked {
-    /// The files, relative to the target, in order.
+    /// The files, relative to the target, sorted.
     pub files: Vec<String>,
-    /// Their bytes together.
+    /// Total size of the files in bytes.
     pub bytes: u64,
-    /// How many files were left out because macOS or Windows made them by themselves.
+    /// Number of files skipped because macOS or Windows created them.
     pub system_files: u64,
 }
 
-/// Why an archive was not unpacked. Nothing of it is left in the target.
+/// Reason an archive was not unpacked. Nothing of the archive remains in the target.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
-    /// A file or folder of this machine.
+    /// A file or folder could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the file system says.
+        /// The underlying I/O error.
         source: std::io::Error,
     },
-    /// The archive is damaged or of no known kind.
+    /// The archive is damaged or its format is unknown.
     #[error("{}: {problem}; check that the download is complete", archive.display())]
     Damaged {
         /// The archive.
         archive: PathBuf,
-        /// What is wrong.
+        /// Description of the problem.
         problem: String,
     },
-    /// It is no archive that can be unpacked here.
+    /// The file is not an archive that etcbench can unpack.
     #[error("{}: {problem}", archive.display())]
     Unusable {
         /// The file.
         archive: PathBuf,
-        /// What it is and what to do.
+        /// Description of the file and what to do.
         problem: String,
     },
-    /// A member that no archive of data has.
+    /// A member that archives of data never contain.
     #[error("{}: member `{member}` {problem}; nothing was unpacked", archive.display())]
     Refused {
         /// The archive.
         archive: PathBuf,
         /// The member.
         member: String,
-        /// What is wrong with it.
+        /// Description of the problem.
         problem: String,
     },
-    /// It expands too far.
+    /// The archive expands past the limits.
     #[error(
         "{}: {problem}: most likely a decompression bomb; nothing was unpacked; if you trust it, unpack it with another \
          program",
@@ -97,22 +97,25 @@ pub enum UnpackError {
     Expands {
         /// The archive.
         archive: PathBuf,
-        /// The limit that was passed.
+        /// The limit that was exceeded.
         problem: String,
     },
-    /// A file is there already.
-    #[error("{}: it is there already, and the archive holds a file of that name; remove it, or overwrite it with --force", path.display())]
+    /// A file already exists.
+    #[error(
+        "{}: already exists, and the archive contains a file of that name; remove it, or overwrite it with --force",
+        path.display()
+    )]
     Exists {
         /// The file.
         path: PathBuf,
     },
 }
 
-/// Unpacks an archive into `target`, which is created where it is missing. `advance` is called with the size of every
-/// piece of unpacked bytes. Existing files with other content are an error unless `force`.
+/// Unpacks an archive into `target`, which is created if missing. Calls `advance` with the size of each piece of
+/// unpacked data. Existing files with different content are an error unless `force` is set.
 ///
-/// Everything is unpacked into a temporary folder inside `target` first and moved into place, file by file, at the
-/// end. Until then, and where that is stopped, the target says that it is not whole.
+/// Everything is first unpacked into a temporary folder inside `target`, then moved into place file by file. Until that
+/// is done, or if it is interrupted, a marker in the target shows that it is incomplete.
 ///
 /// # Errors
 /// See [`UnpackError`].
@@ -125,9 +128,9 @@ pub fn unpack(
 ) -> Result<Unpacked, UnpackError> {
     let archive_size = std::fs::metadata(archive).map_err(io(archive))?.len();
     storage::create_folder(target).map_err(io(target))?;
-    // An earlier one that was stopped may have moved some of the files.
+    // An earlier, interrupted attempt may have moved some of the files.
     let unpacking = Unpacking::begin(archive, target).map_err(io(target))?;
-    // Never put in place as a whole: its files are moved into the target one by one.
+    // Never renamed as a whole: its files are moved into the target one by one.
     let staging = WholeFolder::new(&target.join("unpacked")).map_err(io(target))?;
     let mut work = Work {
         archive,
@@ -147,7 +150,7 @@ pub fn unpack(
         work.refuse_conflicts()
     });
     if let Err(error) = result {
-        // What an earlier one moved into place is a part still.
+        // Files that an earlier attempt moved into place are still incomplete.
         if !unpacking.resumed {
             unpacking.end().map_err(io(target))?;
         }
@@ -173,7 +176,7 @@ fn put_in_place(from: &Path, to: &Path) -> Result<(), UnpackError> {
     File::open(from).and_then(|file| file.sync_all()).and_then(|()| storage::rename(from, to)).map_err(io(to))
 }
 
-/// A link inside the target, put there by someone else, would lead a file out of it.
+/// Refuses to write through an existing link inside the target, which could lead outside it.
 fn refuse_link_on_the_way(archive: &Path, target: &Path, file: &str) -> Result<(), UnpackError> {
     let mut path = target.to_owned();
     let mut parts: Vec<&str> = file.split('/').collect();
@@ -200,10 +203,10 @@ struct Work<'a> {
     force: bool,
     advance: &'a dyn Fn(u64),
     members: u64,
-    /// The paths of files by their folded form: some file systems take two that differ in letter case or Unicode form for
-    /// one.
+    /// File paths by folded form: some file systems treat names that differ only in letter case or Unicode form as
+    /// equal.
     spellings: BTreeMap<String, Vec<String>>,
-    /// The folders that were made.
+    /// The folders created so far.
     folders: BTreeSet<String>,
     result: Unpacked,
 }
@@ -226,7 +229,7 @@ impl Work<'_> {
         use archive::ArchiveError;
         match error {
             ArchiveError::Encrypted { member, .. } => {
-                self.refused(&member, "is encrypted; unpack the archive with its password by another program")
+                self.refused(&member, "is encrypted; unpack the archive with another program and its password")
             }
             ArchiveError::DuplicateNames { name: Some(name), .. } => self.refused(&name, TWICE),
             ArchiveError::DuplicateNames { name: None, .. } => self.unusable(format!("a member {TWICE}")),
@@ -251,7 +254,7 @@ impl Work<'_> {
         }
     }
 
-    /// Files that are there already, other than those that are the same, and links on the way to a file.
+    /// Refuses existing files with different content (unless forced), and links on the path to a file.
     fn refuse_conflicts(&self) -> Result<(), UnpackError> {
         for file in &self.result.files {
             refuse_link_on_the_way(self.archive, self.target, file)?;
@@ -266,7 +269,7 @@ impl Work<'_> {
     }
 
     fn zip(&mut self) -> Result<(), UnpackError> {
-        // The types of members first, so that nothing is written of an archive that is refused.
+        // Check the types of all members first, so that nothing is written if the archive is refused.
         let file =
             File::open(self.archive).map_err(|source| UnpackError::Io { path: self.archive.to_owned(), source })?;
         let mut zip = zip::ZipArchive::new(std::io::BufReader::new(file)).map_err(|error| self.damaged(error))?;
@@ -295,7 +298,7 @@ impl Work<'_> {
     fn tar(&mut self) -> Result<(), UnpackError> {
         let file =
             File::open(self.archive).map_err(|source| UnpackError::Io { path: self.archive.to_owned(), source })?;
-        // The members' own limits hold for the whole; bytes between members count towards the stream's.
+        // The limits on members apply to the total; bytes between members count towards the limits of the stream.
         let stream = decompress(file, self.limits.expansion).map_err(|error| self.stream_error(&error))?.stream;
         let headers = Rc::new(Cell::new(u64::MAX));
         let mut tar = tar::Archive::new(HeaderLimit { stream, left: Rc::clone(&headers) });
@@ -347,11 +350,11 @@ impl Work<'_> {
                 }
             }
         }
-        if any { Ok(()) } else { Err(self.damaged("it holds nothing")) }
+        if any { Ok(()) } else { Err(self.damaged("it is empty")) }
     }
 
     fn stream_error(&self, error: &std::io::Error) -> UnpackError {
-        // `tar` wraps the stream's errors and keeps their words alone.
+        // `tar` wraps the stream's errors and preserves only their text.
         let text = error.to_string();
         let expands = etcbench_capture::CompressionFault::of(error).map_or_else(
             || text.contains("decompression bomb"),
@@ -373,12 +376,12 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// The member's path inside the target.
+    /// Returns the member's path relative to the target.
     fn safe_path(&self, name: &str) -> Result<String, UnpackError> {
         if name.contains(['\\', '\0', '\u{fffd}']) || name.chars().any(char::is_control) {
             return Err(self.refused(name, "has a name with a backslash, a control character or an unknown encoding"));
         }
-        // A colon is a drive or a stream on Windows.
+        // On Windows, a colon denotes a drive or a stream.
         if name.contains(':') && cfg!(windows) {
             return Err(self.refused(name, "has a name with a colon"));
         }
@@ -387,13 +390,13 @@ impl Work<'_> {
             match part {
                 Component::Normal(part) => parts.push(part.to_string_lossy().into_owned()),
                 Component::CurDir => {}
-                _ => return Err(self.refused(name, "lies outside the folder it is unpacked into")),
+                _ => return Err(self.refused(name, "points outside the folder it is unpacked into")),
             }
         }
         Ok(parts.join("/"))
     }
 
-    /// Checks a file's name, and that no other file of that name is there already, here or in the target.
+    /// Checks a member's name and that it conflicts with no other member or existing file.
     fn admit(&mut self, name: &str, size: u64) -> Result<String, UnpackError> {
         self.count_member()?;
         let path = self.safe_path(name)?;
@@ -408,13 +411,13 @@ impl Work<'_> {
         let mut folder = path.as_str();
         while let Some((above, _)) = folder.rsplit_once('/') {
             folder = above;
-            // It is there and nobody made it: under another name.
+            // A folder that exists but was not created under this name has another spelling.
             if self.folders.insert(folder.to_owned()) && self.staging.join(folder).is_dir() {
-                return Err(self.refused(name, &format!("lies in a folder that {ALIKE}")));
+                return Err(self.refused(name, &format!("is in a folder that {ALIKE}")));
             }
         }
         let target = self.target.join(&path);
-        // Whether it holds the same is seen when that is unpacked.
+        // Files of equal size are compared after unpacking.
         let may_be_same = |found: std::fs::Metadata| found.is_file() && found.len() == size;
         if !self.force && target.symlink_metadata().is_ok_and(|found| !may_be_same(found)) {
             return Err(UnpackError::Exists { path: target });
@@ -427,7 +430,7 @@ impl Work<'_> {
         stream.by_ref().take(4).read_to_end(&mut head).map_err(|error| self.stream_error(&error))?;
         let is_system_file = names::is_system_file(path, || head.as_slice().try_into().ok());
         if is_system_file {
-            // Still read to its end: what follows in the stream, and its checksum, come after it.
+            // Read to the end anyway: the checksum and the rest of the stream follow.
             let bytes = self.copy(std::io::Cursor::new(head).chain(stream), &mut std::io::sink(), path)?;
             self.result.bytes -= bytes;
             self.result.system_files += 1;
@@ -449,7 +452,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Copies a member within the limits, and gives its size.
+    /// Copies a member within the limits and returns its size.
     fn copy(&mut self, mut stream: impl Read, file: &mut impl std::io::Write, path: &str) -> Result<u64, UnpackError> {
         let before = self.result.bytes;
         let mut buffer = vec![0; PIECE];
@@ -466,11 +469,11 @@ impl Work<'_> {
             let ExpansionLimits { most_bytes, most_ratio, free_bytes } = self.limits.expansion;
             let bytes = self.result.bytes;
             if bytes > most_bytes {
-                let problem = format!("its members are more than {most_bytes} bytes together");
+                let problem = format!("its members exceed {most_bytes} bytes in total");
                 return Err(UnpackError::Expands { archive: self.archive.to_owned(), problem });
             }
             if bytes > free_bytes && bytes / self.archive_size.max(1) > most_ratio {
-                let problem = format!("its members are more than {most_ratio} times its own size");
+                let problem = format!("its members exceed {most_ratio} times the archive's size");
                 return Err(UnpackError::Expands { archive: self.archive.to_owned(), problem });
             }
         }
@@ -478,10 +481,11 @@ impl Work<'_> {
     }
 }
 
-/// The most bytes from the end of a member to the beginning of the next one's content: `tar` holds extended headers in memory.
+/// Maximum bytes from the end of one member to the start of the next one's content: `tar` holds extended headers in
+/// memory.
 const MOST_HEADER_BYTES: u64 = 4 << 20;
 
-/// A stream that ends with an error where more than so many bytes are read.
+/// A stream that fails after a given number of bytes.
 struct HeaderLimit<R> {
     stream: R,
     left: Rc<Cell<u64>>,
@@ -491,7 +495,7 @@ impl<R: Read> Read for HeaderLimit<R> {
     fn read(&mut self, target: &mut [u8]) -> std::io::Result<usize> {
         let left = self.left.get();
         if left == 0 {
-            let problem = format!("the headers of a member are more than {} MiB", MOST_HEADER_BYTES >> 20);
+            let problem = format!("the headers of a member exceed {} MiB", MOST_HEADER_BYTES >> 20);
             return Err(std::io::Error::other(problem));
         }
         let most = target.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -501,28 +505,28 @@ impl<R: Read> Read for HeaderLimit<R> {
     }
 }
 
-/// Bytes that tell what a file is.
+/// Number of leading bytes that identify a file's format.
 const HEAD: u64 = 512;
-const TWICE: &str = "is there twice; unpack the archive with another program and keep one of the two";
-const ALIKE: &str = "differs from another in letter case or Unicode form only, and this file system takes them for one; \
+const TWICE: &str = "is duplicated; unpack the archive with another program and keep one of the two";
+const ALIKE: &str = "differs from another only in letter case or Unicode form, which this file system ignores; \
                      unpack the archive elsewhere";
 const LINK_ADVICE: &str = "unpack the archive with another program, such as tar or unzip";
 
-/// What a file is that is no archive of a kind that is unpacked here.
+/// Describes a file that is not an archive of a supported kind.
 fn other_kind(head: &[u8]) -> Option<&'static str> {
     let text = head.trim_ascii_start().to_ascii_lowercase();
     let is_page = ["<!doctype html", "<html", "<head"].iter().any(|start| text.starts_with(start.as_bytes()));
     if is_page {
         Some(
-            "it is a web page, most likely the form or log-in page of the publisher, and not the archive; download the \
+            "it is a web page, most likely the publisher's form or login page, not the archive; download the \
              archive in a browser",
         )
     } else if head.starts_with(b"Rar!\x1a\x07") {
-        Some("it is a RAR archive, which is not read here; unpack it with unrar")
+        Some("it is a RAR archive, which is not supported; unpack it with unrar")
     } else if head.starts_with(b"7z\xbc\xaf\x27\x1c") {
-        Some("it is a 7z archive, which is not read here; unpack it with 7z")
+        Some("it is a 7z archive, which is not supported; unpack it with 7z")
     } else if head.first_chunk().is_some_and(|head| names::is_capture(*head)) {
-        Some("it is a capture and not an archive; put it into the dataset's folder as it is")
+        Some("it is a capture, not an archive; put it into the dataset's folder as it is")
     } else {
         None
     }

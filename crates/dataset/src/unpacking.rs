@@ -1,5 +1,6 @@
-//! The marker file that is in a folder while an archive is unpacked into it. A process that is stopped leaves it there, and
-//! then a run does not take the part that was unpacked for the whole: see [`super::open_folder`].
+//! The marker file that exists in a folder while an archive is unpacked into it. An interrupted process leaves it
+//! behind, so that a later run does not mistake a partly unpacked archive for a complete one: see
+//! [`super::open_folder`].
 
 use std::fs::File;
 use std::io::Read;
@@ -13,15 +14,15 @@ use etcbench_storage as storage;
 /// An archive that is being unpacked.
 pub(super) struct Unpacking {
     marker: PathBuf,
-    /// Whether it was begun before and did not end.
+    /// Whether an earlier attempt was interrupted.
     pub resumed: bool,
 }
 
 impl Unpacking {
-    /// Says in `target`, which exists, that `archive` is being unpacked there, for readers that come from now on.
+    /// Marks `target`, which must exist, as being unpacked from `archive`.
     ///
     /// # Errors
-    /// Any error of the file system.
+    /// Any I/O error.
     pub(crate) fn begin(archive: &Path, target: &Path) -> std::io::Result<Self> {
         let marker = target.join(marker_name(archive));
         let resumed = marker.exists();
@@ -29,10 +30,10 @@ impl Unpacking {
         Ok(Self { marker, resumed })
     }
 
-    /// Everything is in place, or nothing is.
+    /// Removes the marker. Call it when all files are in place, or none.
     ///
     /// # Errors
-    /// Any error of the file system but that another process was faster.
+    /// Any I/O error, except that another process removed the marker first.
     pub(crate) fn end(self) -> std::io::Result<()> {
         match std::fs::remove_file(&self.marker) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
@@ -41,8 +42,8 @@ impl Unpacking {
     }
 }
 
-/// The same for the same archive, which may not be there yet, and another for every other one: the same command again
-/// finds it.
+/// Returns a marker name that is unique to the archive, which need not exist yet, so that the same command finds it
+/// again.
 fn marker_name(archive: &Path) -> String {
     let folder = archive.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
@@ -52,7 +53,7 @@ fn marker_name(archive: &Path) -> String {
     format!("{UNPACKING_PREFIX}{name}-{}", &hash[..8])
 }
 
-/// Whether two files hold the same bytes.
+/// Returns whether two files have the same contents.
 pub(super) fn same_content(first: &Path, second: &Path) -> std::io::Result<bool> {
     let (first, second) = (File::open(first)?, File::open(second)?);
     if first.metadata()?.len() != second.metadata()?.len() {

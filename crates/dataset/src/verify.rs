@@ -21,11 +21,11 @@ use etcbench_storage::progress::Progress;
 /// Progress is reported in mebibytes.
 const STEP: u64 = 1 << 20;
 
-/// Reads every capture of a dataset, several at a time; those that are not used, too, so that the manifest tells
-/// whether they are whole.
+/// Reads every capture of a dataset, several at a time, including unused ones, so that the manifest shows whether they
+/// are intact.
 ///
 /// # Errors
-/// Like [`plan`], and a file of flow labels that cannot be read. Damage is part of the manifest.
+/// Same as [`plan`], and if a flow-label file cannot be read. Damage is recorded in the manifest.
 pub fn verify(dataset: &Dataset, progress: &dyn Progress) -> Result<Manifest, DatasetError> {
     let (definition, folder) = (&dataset.definition, &dataset.folder);
     let plan = plan(definition, folder)?;
@@ -53,7 +53,7 @@ pub fn verify(dataset: &Dataset, progress: &dyn Progress) -> Result<Manifest, Da
         .into_par_iter()
         .with_max_len(1)
         .map(|(state, file, labels, note)| {
-            // Feature files are no captures; they are read as a run reads them, below.
+            // Feature files are not captures; they are read below, in the same way as in a run.
             let content = match definition.is_captures() {
                 true => examine(&folder.root, file, &advance),
                 false => whole_file(&folder.root, file, &advance),
@@ -79,24 +79,24 @@ pub fn verify(dataset: &Dataset, progress: &dyn Progress) -> Result<Manifest, Da
     Ok(Manifest::new(&definition.name, &definition.digest, entries))
 }
 
-/// What a run knows of a capture that it used.
+/// A run's information about a capture that it used.
 #[derive(Debug, Clone)]
 pub struct UsedCapture<'a> {
     /// The dataset.
     pub dataset: &'a str,
-    /// The capture, as flows name it.
+    /// The capture's name, as in flow IDs.
     pub capture: &'a str,
-    /// SHA-256 as of [`super::capture_sha256`].
+    /// SHA-256 as computed by [`super::capture_sha256`].
     pub sha256: &'a str,
-    /// What was found in it; none of a feature file.
+    /// Summary of its packets; `None` for feature files.
     pub summary: Option<&'a CaptureSummary>,
 }
 
-/// The manifest of one of a run's datasets, from what the run has read: captures that it did not use have no
-/// checksum in it. `label_files` are the files of flow labels with their SHA-256.
+/// Builds the manifest of one of a run's datasets from what the run has read: captures that the run did not use have no
+/// checksum. `label_files` are the flow-label files with their SHA-256.
 ///
 /// # Errors
-/// Like [`plan`].
+/// Same as [`plan`].
 pub fn manifest_of_run(
     dataset: &Dataset,
     used: &[UsedCapture<'_>],
@@ -176,7 +176,7 @@ fn file_entry(state: EntryState, file: &CaptureFile, sha256: Option<String>, not
     entry
 }
 
-/// Entries that both kinds of manifest make alike.
+/// Entries common to both kinds of manifest.
 fn common_entries(dataset: &Dataset, missing: &[String]) -> Vec<ManifestEntry> {
     let folder = &dataset.folder;
     let missing = missing.iter().map(|stem| ManifestEntry::new(EntryState::Missing, stem.clone(), ""));
@@ -194,24 +194,24 @@ fn common_entries(dataset: &Dataset, missing: &[String]) -> Vec<ManifestEntry> {
             format!("looks like a capture, but no pattern matches it; add \"{pattern}\" to `patterns` in [files]");
         unexpected(file, Some(note))
     });
-    let made = "no capture but made by macOS or Windows, and left out";
+    let made = "skipped: created by macOS or Windows";
     let system_files = folder.system_files.iter().map(|file| unexpected(file, Some(made.to_owned())));
     let unreadable = folder.unreadable.iter().map(|(path, reason)| {
         let mut entry = ManifestEntry::new(EntryState::Unexpected, path.clone(), path.clone());
-        entry.note = Some(format!("left out: {reason}"));
+        entry.note = Some(format!("skipped: {reason}"));
         entry
     });
     missing.chain(archives).chain(others).chain(ignored).chain(system_files).chain(unreadable).collect()
 }
 
-/// What to do with a file that cannot be used as it is.
+/// Returns advice for a file that cannot be used as it is.
 fn advice(file: &CaptureFile) -> Option<String> {
     let name = file.path.to_ascii_lowercase();
     let tar = [".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst"].iter().any(|end| name.ends_with(end));
     if tar {
         Some("an archive whose members are not read in place; unpack it with `etcbench data unpack`".to_owned())
     } else if [".7z", ".rar", ".zip.001", ".z01", ".7z.001"].iter().any(|end| name.ends_with(end)) {
-        Some("an archive of a kind that is not read; unpack it by other means".to_owned())
+        Some("an archive of an unsupported kind; unpack it with another program".to_owned())
     } else {
         None
     }

@@ -1,28 +1,28 @@
-//! What a request ended in.
+//! Results of HTTP requests.
 
 use std::io::Read;
 
-/// What a request ended in.
-#[cfg_attr(not(feature = "fetch"), allow(dead_code, reason = "nothing is asked for then"))]
+/// The result of a request.
+#[cfg_attr(not(feature = "fetch"), allow(dead_code, reason = "no requests are made without it"))]
 pub(super) enum Answer {
-    /// The server's answer, its body not yet read.
+    /// The server's response, with its body not yet read.
     Response(Response),
-    /// What will not be otherwise the next time.
+    /// A permanent failure.
     Refused(String),
-    /// What may go better the next time.
+    /// A failure that may be temporary.
     BrokeOff(String),
 }
 
-/// An answer to a request.
+/// A response to a request.
 pub(super) struct Response {
     pub status: u16,
-    /// Names in lower case, and values that are text.
+    /// Names in lower case, with values that are valid text.
     pub headers: Vec<(String, String)>,
     pub body: Box<dyn Read>,
 }
 
 impl Response {
-    /// A header's value, where it is text.
+    /// Returns a header's value, if it is valid text.
     pub(super) fn header(&self, name: &str) -> Option<String> {
         self.headers.iter().find(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
     }

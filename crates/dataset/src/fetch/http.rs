@@ -1,4 +1,4 @@
-//! One request, with redirects followed within limits.
+//! A single HTTP request that follows a limited number of redirects.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use ureq::http::Uri;
 
 use super::answer::{Answer, Response};
 
-/// Redirects that are followed.
+/// Maximum number of redirects to follow.
 const MOST_REDIRECTS: u32 = 10;
 
-/// Asks for `url` with the given headers.
+/// Requests `url` with the given headers.
 pub(super) fn get(url: &str, headers: &[(&str, String)], stall: Duration) -> Answer {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
-        // Followed here: a redirect must not lead from https to http.
+        // Followed manually: a redirect must not lead from https to http.
         .max_redirects(0)
         .max_redirects_will_error(false)
         .timeout_connect(Some(stall))
@@ -24,7 +24,7 @@ pub(super) fn get(url: &str, headers: &[(&str, String)], stall: Duration) -> Ans
         .into();
     let mut url = url.to_owned();
     for _ in 0..=MOST_REDIRECTS {
-        // Bytes as they lie on the server: sizes, ranges and checksums are of those.
+        // Request the bytes as stored on the server: sizes, ranges and checksums refer to those.
         let mut request = agent.get(&url).header("Accept-Encoding", "identity");
         for (name, value) in headers {
             request = request.header(*name, value);
@@ -34,9 +34,9 @@ pub(super) fn get(url: &str, headers: &[(&str, String)], stall: Duration) -> Ans
             Err(error @ (ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl)) => {
                 return Answer::Refused(error.to_string());
             }
-            Err(ureq::Error::HostNotFound) => return Answer::BrokeOff(format!("the host of {url} is not found")),
+            Err(ureq::Error::HostNotFound) => return Answer::BrokeOff(format!("host not found for {url}")),
             Err(ureq::Error::Timeout(_)) => {
-                return Answer::BrokeOff(format!("no answer within {} seconds", stall.as_secs_f64()));
+                return Answer::BrokeOff(format!("no response within {} seconds", stall.as_secs_f64()));
             }
             Err(error) => return Answer::BrokeOff(error.to_string()),
         };
@@ -55,7 +55,7 @@ pub(super) fn get(url: &str, headers: &[(&str, String)], stall: Duration) -> Ans
         }
         let location = parts.headers.get("location").and_then(|value| value.to_str().ok());
         let Some(location) = location else {
-            return Answer::Refused(format!("status {status} redirects without saying where to"));
+            return Answer::Refused(format!("status {status} redirects without a target"));
         };
         url = match redirected(&url, location) {
             Ok(target) => target,
@@ -65,9 +65,9 @@ pub(super) fn get(url: &str, headers: &[(&str, String)], stall: Duration) -> Ans
     Answer::Refused(format!("more than {MOST_REDIRECTS} redirects, the last to {url}"))
 }
 
-/// Where a redirect leads (RFC 3986, 5.2, without dot segments, which servers resolve).
+/// Returns the target of a redirect (RFC 3986, 5.2, without dot segments, which servers resolve).
 fn redirected(from: &str, location: &str) -> Result<String, String> {
-    let base: Uri = from.parse().map_err(|_| format!("{from} is no address"))?;
+    let base: Uri = from.parse().map_err(|_| format!("{from} is not a URL"))?;
     let scheme = base.scheme_str().unwrap_or("http");
     let authority = base.authority().map_or("", |authority| authority.as_str());
     let location = location.split('#').next().unwrap_or(location);
@@ -85,7 +85,7 @@ fn redirected(from: &str, location: &str) -> Result<String, String> {
     match to.as_deref() {
         Some("https") => Ok(target),
         Some("http") if scheme == "http" => Ok(target),
-        Some("http") => Err(format!("redirected from https to {target}, where anybody on the way can change the data")),
+        Some("http") => Err(format!("redirected from https to {target}, where the data could be modified in transit")),
         _ => Err(format!("redirected to {target}, which is neither https nor http")),
     }
 }

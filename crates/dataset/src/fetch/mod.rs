@@ -1,5 +1,5 @@
-//! Downloads what is openly published of a dataset: with a progress bar, resumed where a download broke off,
-//! checked against the definition's checksum or the one of the last download, and unpacked where it is an archive.
+//! Downloads the openly published files of a dataset: with a progress bar, resuming interrupted downloads, checking
+//! against the checksum in the definition or of the last download, and unpacking archives.
 
 mod answer;
 #[cfg(feature = "fetch")]
@@ -25,24 +25,24 @@ use etcbench_storage::{Claim, Turn};
 use record::{DownloadRecord, Records};
 use transfer::Transfer;
 
-/// How files are downloaded.
+/// Options for downloads.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FetchOptions {
-    /// Parts of the dataset to download; all where empty.
+    /// Parts of the dataset to download; all if empty.
     pub parts: Vec<String>,
-    /// Whether files that are there already are downloaded again, and files of an archive overwritten.
+    /// Whether to download existing files again and to overwrite files of an archive.
     pub force: bool,
-    /// How often a download that broke off is taken up again without a single byte of progress.
+    /// Maximum number of retries in a row without receiving a single byte.
     pub retries: u32,
-    /// The wait before the first of these; it doubles each time, up to a minute.
+    /// Delay before the first retry; doubles each time, up to a minute.
     pub backoff: Duration,
-    /// A server that sends nothing for so long has stalled.
+    /// Time without data after which a server counts as stalled.
     pub stall: Duration,
-    /// The most bytes of a file of which neither the server nor the definition says how large it is.
+    /// Maximum size in bytes of a file if neither the server nor the definition gives its size.
     pub most_bytes: u64,
 }
 
-/// Larger than any single file that is published in this field.
+/// Larger than any single file published in this field.
 const MOST_BYTES: u64 = 1 << 38;
 
 impl Default for FetchOptions {
@@ -52,71 +52,71 @@ impl Default for FetchOptions {
     }
 }
 
-/// What became of one file.
+/// The result for one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
-    /// Its path, relative to the dataset's folder.
+    /// Path relative to the dataset's folder.
     pub path: String,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Its SHA-256 in hexadecimal.
+    /// SHA-256 in hexadecimal.
     pub sha256: String,
-    /// Whether it was there already.
+    /// Whether it already existed.
     pub already: bool,
-    /// Files that were unpacked from it.
+    /// Files unpacked from it.
     pub unpacked: Vec<String>,
 }
 
 /// Why a file was not downloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The definition has nothing to download.
+    /// The definition has no downloads.
     #[error("dataset {name} is not openly downloadable: {steps}")]
     NotOpen {
         /// The dataset.
         name: String,
-        /// Where to go, and what to do there.
+        /// Instructions for getting the data.
         steps: String,
     },
-    /// A part that the definition does not have.
+    /// The definition has no such part.
     #[error("dataset {name} has no part `{part}` (known: {known})")]
     UnknownPart {
         /// The dataset.
         name: String,
-        /// The part asked for.
+        /// The requested part.
         part: String,
-        /// The parts there are.
+        /// The existing parts.
         known: String,
     },
-    /// The server says no, and will say so again.
+    /// The server refused the request permanently.
     #[error("{url}: {problem}")]
     Refused {
-        /// The address.
+        /// The URL.
         url: String,
-        /// What the server said.
+        /// The server's response.
         problem: String,
     },
-    /// The download broke off too often.
-    #[error("{url}: {problem} ({attempts} attempts); run the same command again to go on from {received} bytes")]
+    /// The download was interrupted too often.
+    #[error("{url}: {problem} ({attempts} attempts); run the same command again to resume from {received} bytes")]
     BrokeOff {
-        /// The address.
+        /// The URL.
         url: String,
-        /// What happened the last time.
+        /// The last problem.
         problem: String,
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
-        /// What was received.
+        /// Number of bytes received.
         received: u64,
     },
-    /// The file is not the one the definition names.
-    #[error("{url}: {problem}; what was received is deleted")]
+    /// The file differs from the one in the definition.
+    #[error("{url}: {problem}; the received data was deleted")]
     Wrong {
-        /// The address.
+        /// The URL.
         url: String,
         /// The difference.
         problem: String,
     },
-    /// The file here is not the one that was downloaded.
+    /// The local file differs from the one downloaded.
     #[error("{}: {problem}; download it again with --force, or move it away", path.display())]
     Changed {
         /// The file.
@@ -124,15 +124,15 @@ pub enum FetchError {
         /// The difference.
         problem: String,
     },
-    /// A file of this machine.
+    /// A local file could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the file system says.
+        /// The underlying I/O error.
         source: std::io::Error,
     },
-    /// An archive that was downloaded cannot be unpacked.
+    /// A downloaded archive cannot be unpacked.
     #[error(transparent)]
     Unpack(#[from] UnpackError),
     /// A file cannot be hashed.
@@ -140,10 +140,10 @@ pub enum FetchError {
     Dataset(#[from] DatasetError),
 }
 
-/// What [`fetch`] downloads of a dataset: the files of these parts, of all where none is named.
+/// Returns the files that [`fetch`] downloads: those of the given parts, or all if `parts` is empty.
 ///
 /// # Errors
-/// Nothing of the dataset is openly published, or it has no such part.
+/// The dataset has no openly published files, or no such part.
 pub fn downloads<'a>(definition: &'a DatasetDefinition, parts: &[String]) -> Result<Vec<&'a Download>, FetchError> {
     if definition.downloads.is_empty() {
         let (name, steps) = (definition.name.clone(), definition.published_at.steps());
@@ -160,11 +160,11 @@ pub fn downloads<'a>(definition: &'a DatasetDefinition, parts: &[String]) -> Res
     Ok(definition.downloads.iter().filter(asked).collect())
 }
 
-/// Downloads the files of a dataset into `folder`, one after another. What is there and whole is not downloaded
-/// again; what broke off goes on where it was.
+/// Downloads the files of a dataset into `folder`, one after another. Skips complete files and resumes interrupted
+/// downloads.
 ///
 /// # Errors
-/// See [`FetchError`]; files that were whole before stay.
+/// See [`FetchError`]; previously complete files remain.
 pub fn fetch(
     definition: &DatasetDefinition,
     folder: &Path,
@@ -189,7 +189,7 @@ fn fetch_one(
 ) -> Result<Fetched, FetchError> {
     let path = folder.join(&download.path);
     let target = path.parent().unwrap_or(folder);
-    // Others that download the same file wait, and find it here.
+    // Other processes downloading the same file wait and then find it here.
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let claim_path = path.with_file_name(format!("{PARTIAL_PREFIX}{name}.claim"));
     let _claim = match storage::claim(
@@ -205,14 +205,14 @@ fn fetch_one(
     let mut fetched = if path.is_file() && !options.force {
         already_here(download, &path, records, progress)?
     } else {
-        // From the moment that the archive is in place until it is unpacked, captures are missing next to it.
+        // From the moment the archive is in place until it is unpacked, its captures are missing.
         let whole = || if download.unpack { Unpacking::begin(&path, target).map(drop) } else { Ok(()) };
         let record = Transfer::new(download, &path, options).run(progress, whole)?;
         let (size, sha256) = (record.size, record.sha256.clone());
         if let Some(before) = records.get(&download.path).filter(|before| before.sha256 != sha256) {
             progress.warn(&format!(
-                "{}: its SHA-256 is {sha256}, and was {} when it was downloaded first: the publisher changed it, or one of \
-                 the two is wrong",
+                "{}: its SHA-256 is {sha256}, but was {} when it was first downloaded: the publisher changed it, or \
+                 one of the two files is damaged",
                 download.path, before.sha256
             ));
         }
@@ -249,7 +249,10 @@ fn already_here(
     let sha256 = sha256?;
     let size = std::fs::metadata(path).map_err(|source| FetchError::Io { path: path.to_owned(), source })?.len();
     if download.size.is_some_and(|expected| expected != size) {
-        return Err(changed(format!("it has {size} bytes, not the {} of the definition", download.size.unwrap_or(0))));
+        return Err(changed(format!(
+            "it has {size} bytes, but the definition specifies {}",
+            download.size.unwrap_or(0)
+        )));
     }
     let recorded = records.get(&download.path).map(|record: &DownloadRecord| record.sha256.as_str());
     match (download.sha256.as_deref(), recorded) {
@@ -257,7 +260,7 @@ fn already_here(
             Err(changed(format!("its SHA-256 is {sha256}, not the definition's {expected}")))
         }
         (None, Some(expected)) if expected != sha256 => {
-            Err(changed(format!("its SHA-256 is {sha256}, not {expected} as when it was downloaded")))
+            Err(changed(format!("its SHA-256 is {sha256}, not {expected} as at download time")))
         }
         _ => Ok(Fetched { path: download.path.clone(), size, sha256, already: true, unpacked: Vec::new() }),
     }

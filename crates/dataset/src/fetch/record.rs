@@ -1,5 +1,4 @@
-//! What was downloaded into a dataset's folder, kept with it so that the next download can tell a file that
-//! changed.
+//! Records of downloads, stored in the dataset's folder so that the next download can detect changed files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,17 +9,17 @@ use super::FetchError;
 use crate::folder::{DOWNLOADS_FILE, PARTIAL_PREFIX};
 use etcbench_storage as storage;
 
-/// One file that was downloaded.
+/// A file that was downloaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct DownloadRecord {
     pub url: String,
     pub size: u64,
     pub sha256: String,
-    /// The server's name for this version of the file (RFC 9110, 8.8.3).
+    /// The server's entity tag for this version of the file (RFC 9110, 8.8.3).
     pub etag: Option<String>,
-    /// When the server says that it changed last.
+    /// The server's time of last modification.
     pub last_modified: Option<String>,
-    /// Whether everything in it, where it is an archive, was unpacked.
+    /// For an archive, whether it was completely unpacked.
     #[serde(default)]
     pub unpacked: bool,
 }
@@ -32,7 +31,7 @@ pub(super) struct Records {
 }
 
 impl Records {
-    /// Reads the records of a folder; none where there is no file.
+    /// Reads the records of a folder; empty if there is no file.
     pub(super) fn read(folder: &Path) -> Result<Self, FetchError> {
         let path = folder.join(DOWNLOADS_FILE);
         let io = |source| FetchError::Io { path: path.clone(), source };
@@ -40,7 +39,7 @@ impl Records {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
             Err(error) => return Err(io(error)),
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
-                io(std::io::Error::other(format!("no list of downloads ({error}); remove it to begin anew")))
+                io(std::io::Error::other(format!("not a list of downloads ({error}); remove it to start over")))
             })?,
         };
         Ok(Self { path, records })
@@ -50,8 +49,8 @@ impl Records {
         self.records.get(path)
     }
 
-    /// Notes that everything in the archive at `path` was unpacked. One that was not downloaded here has the record that
-    /// `unknown` makes.
+    /// Records that the archive at `path` was completely unpacked. Uses `unknown` to create the record of an archive
+    /// that was not downloaded here.
     pub(super) fn set_unpacked(
         &mut self,
         path: &str,
@@ -61,7 +60,7 @@ impl Records {
         self.insert(path, DownloadRecord { unpacked: true, ..record })
     }
 
-    /// Adds a record and writes the file; what others added to it meanwhile stays.
+    /// Adds a record and writes the file; preserves records added by other processes in the meantime.
     pub(super) fn insert(&mut self, path: &str, record: DownloadRecord) -> Result<(), FetchError> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let claim_path = folder.join(format!("{PARTIAL_PREFIX}{DOWNLOADS_FILE}.claim"));

@@ -1,5 +1,5 @@
-//! One download: into a partial file next to its final place, resumed where it broke off, and moved into place
-//! once size and checksum are right.
+//! A single download: into a partial file next to its final path, resumed after interruptions, and moved into place
+//! once size and checksum are verified.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -20,10 +20,10 @@ use etcbench_storage::progress::Progress;
 
 /// Bytes read at a time.
 const PIECE: usize = 1 << 17;
-/// The longest wait between two attempts.
+/// Maximum delay between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// What is known of the file on the server, kept next to the partial file: only the same version is resumed.
+/// The version of the file on the server, stored next to the partial file: only the same version is resumed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Version {
     url: String,
@@ -33,20 +33,20 @@ struct Version {
 }
 
 impl Version {
-    /// What `If-Range` may name: a strong entity tag, else the date of the last change (RFC 9110, 13.1.5).
+    /// Returns the validator for `If-Range`: a strong entity tag, otherwise the modification date (RFC 9110, 13.1.5).
     fn validator(&self) -> Option<&String> {
         self.etag.as_ref().filter(|etag| !etag.starts_with("W/")).or(self.last_modified.as_ref())
     }
 
-    /// Whether an entity tag or a date that both have differs: parts of the two are not of one file, whatever the server
-    /// says of its range.
+    /// Returns whether an entity tag or date present in both differs: then the parts do not belong to the same file,
+    /// whatever the server's range header claims.
     fn is_other_than(&self, known: &Self) -> bool {
         let differ = |one: &Option<String>, other: &Option<String>| one.is_some() && other.is_some() && one != other;
         differ(&self.etag, &known.etag) || differ(&self.last_modified, &known.last_modified)
     }
 }
 
-/// How one attempt ended.
+/// The result of one attempt.
 enum Attempt {
     Whole,
     BrokeOff(String),
@@ -72,7 +72,7 @@ impl<'a> Transfer<'a> {
         FetchError::Refused { url: self.download.url.clone(), problem }
     }
 
-    /// Downloads the file, checks it and moves it into place, right after `whole` was called.
+    /// Downloads the file, verifies it and moves it into place; calls `whole` just before the move.
     pub(super) fn run(
         &self,
         progress: &dyn Progress,
@@ -95,7 +95,7 @@ impl<'a> Transfer<'a> {
                         let url = self.download.url.clone();
                         return Err(FetchError::BrokeOff { url, problem, attempts, received });
                     }
-                    progress.warn(&format!("{}: {problem}; trying again", self.download.url));
+                    progress.warn(&format!("{}: {problem}; retrying", self.download.url));
                     let wait = self.options.backoff * 2_u32.saturating_pow((fruitless - 1).min(16));
                     std::thread::sleep(wait.min(LONGEST_WAIT));
                 }
@@ -108,7 +108,7 @@ impl<'a> Transfer<'a> {
             return Err(self.wrong(format!("its SHA-256 is {sha256}, not the definition's {expected}")));
         }
         if let Some(expected) = self.download.size.filter(|&expected| expected != size) {
-            return Err(self.wrong(format!("it has {size} bytes, not the {expected} of the definition")));
+            return Err(self.wrong(format!("it has {size} bytes, but the definition specifies {expected}")));
         }
         File::open(&self.partial)
             .and_then(|file| file.sync_all())
@@ -126,7 +126,7 @@ impl<'a> Transfer<'a> {
         FetchError::Wrong { url: self.download.url.clone(), problem }
     }
 
-    /// Removes a file of our own; one that is gone already is as good.
+    /// Removes one of our own files; ignores a missing file.
     fn forget(&self, path: &Path) {
         if let Err(error) = std::fs::remove_file(path) {
             debug_assert!(error.kind() == ErrorKind::NotFound, "{}: {error}", path.display());
@@ -137,7 +137,7 @@ impl<'a> Transfer<'a> {
         std::fs::metadata(&self.partial).map_or(0, |metadata| metadata.len())
     }
 
-    /// The version that the unfinished file is of; none where it cannot be taken up.
+    /// Returns the version of the partial file, or `None` if it cannot be resumed.
     fn unfinished(&self) -> Option<Version> {
         let version: Version = serde_json::from_slice(&std::fs::read(&self.version_path).ok()?).ok()?;
         let same = version.url == self.download.url && version.validator().is_some() && self.received() > 0;
@@ -166,7 +166,7 @@ impl<'a> Transfer<'a> {
         };
         let length = response.header("content-length").and_then(|text| text.trim().parse::<u64>().ok());
         match response.status {
-            // The whole file: the server knows no ranges, or has another version.
+            // The whole file: the server does not support ranges or has another version.
             200 => {
                 offset = 0;
                 version.total = length;
@@ -182,13 +182,13 @@ impl<'a> Transfer<'a> {
                     }
                     _ => {
                         self.forget(&self.partial);
-                        return Ok(Attempt::BrokeOff("the server sent another range than was asked for".to_owned()));
+                        return Ok(Attempt::BrokeOff("the server sent a different range than requested".to_owned()));
                     }
                 }
                 if let Some(known) = &unfinished {
                     if version.is_other_than(known) {
                         self.forget(&self.partial);
-                        let problem = "the server went on with another version of the file; beginning anew";
+                        let problem = "the server continued with another version of the file; starting over";
                         return Ok(Attempt::BrokeOff(problem.to_owned()));
                     }
                     if version.validator().is_none() {
@@ -203,22 +203,22 @@ impl<'a> Transfer<'a> {
                     return Ok(Attempt::Whole);
                 }
                 self.forget(&self.partial);
-                return Ok(Attempt::BrokeOff("the server has no such range; beginning anew".to_owned()));
+                return Ok(Attempt::BrokeOff("the server does not have the requested range; starting over".to_owned()));
             }
             408 | 425 | 429 | 500..=599 => {
-                return Ok(Attempt::BrokeOff(format!("the server answered with status {}", response.status)));
+                return Ok(Attempt::BrokeOff(format!("the server responded with status {}", response.status)));
             }
-            401 | 403 => return Err(self.refused(format!("status {}: not openly readable", response.status))),
+            401 | 403 => return Err(self.refused(format!("status {}: not openly accessible", response.status))),
             404 | 410 => {
-                let problem = format!("status {}: not there any more; see the publisher's page", response.status);
+                let problem = format!("status {}: no longer available; see the publisher's page", response.status);
                 return Err(self.refused(problem));
             }
-            status => return Err(self.refused(format!("the server answered with status {status}"))),
+            status => return Err(self.refused(format!("the server responded with status {status}"))),
         }
         if let (Some(expected), Some(total)) = (self.download.size, version.total)
             && expected != total
         {
-            return Err(self.wrong(format!("the server has {total} bytes, not the {expected} of the definition")));
+            return Err(self.wrong(format!("the server has {total} bytes, but the definition specifies {expected}")));
         }
         self.receive(response, offset, version, progress)
     }
@@ -235,10 +235,10 @@ impl<'a> Transfer<'a> {
             move |source| FetchError::Io { path, source }
         };
         if offset == 0 {
-            // Bytes of an earlier version must not be there when this one's name is.
+            // Never keep bytes of an earlier version under this version's name.
             self.forget(&self.partial);
         }
-        // The version before its bytes: bytes without one are not taken up.
+        // Write the version before its bytes: bytes without a version are not resumed.
         let json = serde_json::to_vec(version).map_err(|error| io(&self.version_path)(error.into()))?;
         storage::write_whole(&self.version_path, &json).map_err(io(&self.version_path))?;
         let mut file: File = OpenOptions::new()
@@ -250,7 +250,7 @@ impl<'a> Transfer<'a> {
             .map_err(io(&self.partial))?;
         progress.begin(&format!("{} (bytes)", self.download.path), version.total.unwrap_or(0));
         progress.advance(offset);
-        // More than was announced is as wrong as less; no server fills the disk.
+        // More bytes than announced are as wrong as fewer; this also keeps a server from filling the disk.
         let announced = version.total.or(self.download.size);
         let most = announced.unwrap_or(self.options.most_bytes);
         let mut received = offset;
@@ -263,8 +263,8 @@ impl<'a> Transfer<'a> {
                     let problem = match announced {
                         Some(_) => format!("the server sent more than the {most} bytes of the file"),
                         None => format!(
-                            "the server did not say how large the file is and sent more than {most} bytes; give `size` in the \
-                             definition's [[download]] if it may be so large"
+                            "the server did not announce the file's size and sent more than {most} bytes; set `size` \
+                             in the definition's [[download]] if it may be this large"
                         ),
                     };
                     return Err(self.wrong(problem));
@@ -285,7 +285,7 @@ impl<'a> Transfer<'a> {
         file.sync_all().map_err(io(&self.partial))?;
         Ok(match (ended, version.total) {
             (Some(problem), _) => {
-                Attempt::BrokeOff(format!("the connection broke off after {received} bytes ({problem})"))
+                Attempt::BrokeOff(format!("the connection was interrupted after {received} bytes ({problem})"))
             }
             (None, Some(total)) if received < total => {
                 Attempt::BrokeOff(format!("the server closed the connection after {received} of {total} bytes"))
@@ -295,7 +295,7 @@ impl<'a> Transfer<'a> {
     }
 }
 
-/// Start and total of `bytes 100-199/1000`; the total may be unknown.
+/// Parses start and total of `bytes 100-199/1000`; the total may be unknown.
 fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (start, _) = range.split_once('-')?;

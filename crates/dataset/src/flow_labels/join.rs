@@ -1,5 +1,5 @@
-//! Joins flows to the lines of a file of flow labels. Both come in order of their starts, so only the lines
-//! around the flows at hand are held; where one of the two turns out not to be in order, the whole file is held.
+//! Joins flows to the lines of a flow-label file. Both are sorted by start time, so only the lines near the current
+//! flows are held in memory; if either turns out to be unsorted, the whole file is held.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,60 +11,58 @@ use crate::error::DatasetError;
 use crate::labelled::Labels;
 use etcbench_flow::Flow;
 
-/// Lines are read this much further than a flow needs, so that a file may be out of order by as much.
+/// How far to read ahead of a flow, which is how far lines may be out of order.
 const READ_AHEAD: i64 = 60_000_000_000;
-/// Lines are held this much longer than flows in order need, so that flows may be out of order by as much.
+/// How long to hold lines beyond what sorted flows need, which is how far flows may be out of order.
 const HELD_LONGER: i64 = 300_000_000_000;
-/// Lines are looked through for old ones once there are twice as many as were left the last time, and at least
-/// so many.
+/// Old lines are dropped when there are twice as many lines as after the last sweep, and at least this many.
 const LEAST_SWEEP: usize = 1 << 14;
 
-/// How lines are held.
+/// Strategy for holding lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// Lines and flows are in order of their starts, nearly: only the lines around the flows are held.
+    /// Lines and flows are nearly sorted by start time: hold only the lines near the flows.
     ByTime,
-    /// The whole file is held, about 80 bytes of memory a line.
+    /// Hold the whole file, at about 80 bytes of memory per line.
     Any,
 }
 
-/// What a flow is, by its label file.
+/// The result of looking up a flow in its label file.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Joined<'a> {
-    /// The labels of its line.
+    /// The labels of the matching line.
     Labels(&'a Labels),
-    /// Its line's label is one that no rule uses.
+    /// The matching line has a label that no rule maps.
     Unused,
-    /// Lines that overlap it disagree.
+    /// The overlapping lines disagree.
     Ambiguous,
-    /// No line has its five-tuple and time.
+    /// No line matches its five-tuple and time.
     Unmatched,
 }
 
-/// One file of flow labels, joined with the flows of one capture.
+/// A flow-label file joined with the flows of one capture.
 pub(crate) struct FlowLabelJoin<'a> {
     reader: LabelReader<'a>,
     tolerance: i64,
     order: Order,
-    /// Held lines, in `Order::ByTime`.
+    /// Lines held, in `Order::ByTime`.
     window: HashMap<Key, Vec<Line>>,
     held: usize,
     sweep_at: usize,
-    /// Lines that start up to here have been read, but for those out of order.
+    /// All lines that start up to this time have been read, except those out of order.
     read_to: i64,
-    /// A line beyond, read already.
+    /// A line read past `read_to`.
     ahead: Option<Line>,
     ended: bool,
-    /// The latest end, with tolerance, of a flow that was joined: a line that starts before and is read later was
-    /// missed.
+    /// Latest end, including tolerance, of a joined flow: a line that starts before this but is read later was missed.
     joined_to: i64,
     newest_start: i64,
-    /// Lines that ended before may be gone.
+    /// Lines that ended before this time may have been dropped.
     dropped_to: i64,
     disorder: bool,
-    /// All lines in order, in `Order::Any`.
+    /// All lines, sorted, in `Order::Any`.
     all: Vec<Line>,
-    /// The most lines that were held at a time.
+    /// Largest number of lines held at once.
     pub most_held: usize,
 }
 
@@ -103,7 +101,7 @@ impl<'a> FlowLabelJoin<'a> {
         Ok(join)
     }
 
-    /// Whether lines or flows were so far out of order that a line may have been missed: then join again with
+    /// Returns whether lines or flows were so far out of order that a line may have been missed. If so, join again with
     /// [`Order::Any`].
     pub(crate) fn disorder(&self) -> bool {
         self.disorder
@@ -120,12 +118,12 @@ impl<'a> FlowLabelJoin<'a> {
         Ok(())
     }
 
-    /// The lines that could not be understood so far.
+    /// Returns the lines so far that could not be parsed.
     pub(crate) fn malformed(&self) -> &MalformedLines {
         &self.reader.malformed
     }
 
-    /// Finds what the file says of a flow.
+    /// Looks up a flow in the file.
     pub(crate) fn join(&mut self, flow: &Flow) -> Result<Joined<'_>, DatasetError> {
         let key = Key::of(&flow.five_tuple);
         let (from, to) = (flow.start.saturating_sub(self.tolerance), flow.end.saturating_add(self.tolerance));
@@ -194,7 +192,7 @@ impl<'a> FlowLabelJoin<'a> {
 
     fn hold(&mut self, line: Line) {
         self.disorder |= line.start <= self.joined_to;
-        // Lines from before the first packets of the capture are of no use to any flow to come.
+        // Lines from before the capture's first packets cannot match any later flow.
         if line.end < self.dropped_to {
             return;
         }

@@ -1,4 +1,4 @@
-//! One line of a file of flow labels: where its fields are, and the flow it speaks of.
+//! A line of a flow-label file: the positions of its fields, and the flow it describes.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use etcbench_flow::FiveTuple;
 /// An address (IPv4 as IPv4-mapped IPv6, RFC 4291) and a port.
 type Endpoint = (u128, u16);
 
-/// Both endpoints in ascending order, so that the direction does not matter.
+/// Both endpoints in ascending order, so that the direction is irrelevant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key {
     endpoints: (Endpoint, Endpoint),
@@ -32,7 +32,7 @@ impl Key {
     }
 }
 
-/// A line that speaks of a flow of TCP or UDP.
+/// A line that describes a TCP or UDP flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Line {
     pub key: Key,
@@ -40,15 +40,15 @@ pub(super) struct Line {
     pub start: i64,
     /// Nanoseconds since the Unix epoch.
     pub end: i64,
-    /// Number of its labels among the reader's; `NO_LABELS` where no rule uses its label.
+    /// Index of its labels in the reader; `NO_LABELS` if no rule maps its label.
     pub labels: u32,
 }
 
-/// The number of a label that no rule uses.
+/// The index for a label that no rule maps.
 pub(super) const NO_LABELS: u32 = u32::MAX;
 
-/// The transport protocol by name or number, as pandas writes numbers (`17.0`) too; nothing for another one. Argus writes
-/// `rtp`, `rtcp` and `udt` for UDP whose payload looks so (argus(5), "proto").
+/// Parses a transport protocol given by name or number, including numbers written by pandas (`17.0`); returns `None`
+/// for other protocols. Argus writes `rtp`, `rtcp` and `udt` for UDP with such a payload (argus(5), "proto").
 pub(super) fn transport(text: &str) -> Option<Transport> {
     let is_one_of = |names: &[&str]| names.iter().any(|name| text.eq_ignore_ascii_case(name));
     if is_one_of(&["tcp", "6", "6.0", "0x06", "0x6"]) {
@@ -60,7 +60,8 @@ pub(super) fn transport(text: &str) -> Option<Transport> {
     }
 }
 
-/// A port: decimal, hexadecimal as Argus writes some (`0x0035`), or as pandas writes a column with gaps (`53.0`).
+/// Parses a port: decimal, hexadecimal as sometimes written by Argus (`0x0035`), or as pandas writes a column with gaps
+/// (`53.0`).
 pub(super) fn port(text: &str) -> Option<u16> {
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u16::from_str_radix(digits, 16).ok(),
@@ -68,9 +69,9 @@ pub(super) fn port(text: &str) -> Option<u16> {
     }
 }
 
-/// Where the fields of a line are, without the white space around them. A field in double quotes is given without
-/// them, and a separator inside quotes does not separate; two quotes inside stand for one (RFC 4180, section 2), and stay two
-/// here. Nothing where quotes do not match.
+/// Finds the fields of a line, without surrounding whitespace. Double quotes around a field are excluded, and
+/// separators inside quotes do not separate; a doubled quote inside represents one quote (RFC 4180, section 2) and is
+/// left as is here. Returns `None` if quotes are unbalanced.
 pub(super) fn fields(line: &str, separator: u8, places: &mut Vec<Range<usize>>) -> Option<()> {
     places.clear();
     let bytes = line.as_bytes();

@@ -1,8 +1,8 @@
-//! Labels of single flows, from files that list flows with their labels: a capture's flows are joined to the lines
-//! of its file by five-tuple, in either direction, and by time.
+//! Per-flow labels from files that list flows with their labels: a capture's flows are joined to the lines of its file
+//! by five-tuple, in either direction, and by time.
 //!
-//! Two formats are read: bidirectional netflow files as CTU-13 publishes them, and CSV files whose columns the
-//! definition names. Files are read as streams alongside the flows, both in order of time.
+//! Two formats are supported: bidirectional netflow files as published with CTU-13, and CSV files with columns named in
+//! the definition. Files are streamed alongside the flows, both in time order.
 
 mod join;
 mod line;
@@ -24,29 +24,29 @@ use super::labelled::Labels;
 use super::rules::{COMPRESSIONS, capture_stem, known_column};
 use etcbench_storage::declarative::did_you_mean;
 
-/// Formats that `flow_labels.format` may name.
+/// Valid values of `flow_labels.format`.
 const FORMATS: [&str; 2] = ["ctu_binetflow", "csv"];
-/// Values of `flow_labels.time`.
+/// Valid values of `flow_labels.time`.
 const TIMES: [&str; 3] = ["netflow", "iso8601", "epoch_seconds"];
 const NANOSECONDS: f64 = 1e9;
 
-/// Which captures a file of flow labels is for.
+/// Which captures a flow-label file applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum LabelFileScope {
-    /// For the capture whose file name begins with the file's own, up to the first dot.
+    /// The capture whose file name matches the label file's name up to the first dot.
     #[default]
     Capture,
-    /// For every capture of the dataset; there is one file.
+    /// Every capture of the dataset; there is a single label file.
     Dataset,
 }
 
-/// What the lines of a file are.
+/// The format of a file's lines.
 #[derive(Debug, Clone)]
 enum Format {
     /// Argus `ra` output with a header line.
     CtuBinetflow,
-    /// A header line and the columns that the definition names.
+    /// A header line and the columns named in the definition.
     Csv(Box<FlowLabelColumns>),
 }
 
@@ -65,10 +65,10 @@ pub(super) struct FlowLabelRules {
     pub scope: LabelFileScope,
     format: Format,
     clock: Clock,
-    /// Nanoseconds by which a flow and its line may miss each other.
+    /// Tolerance in nanoseconds when matching a flow and its line by time.
     tolerance: i64,
     rules: Vec<Rule>,
-    /// The dataset's label columns, which a CSV file without rules holds itself.
+    /// The dataset's label columns, which a CSV file without rules contains itself.
     label_columns: Vec<String>,
 }
 
@@ -78,7 +78,7 @@ impl FlowLabelRules {
             ("ctu_binetflow", None) => Format::CtuBinetflow,
             ("ctu_binetflow", Some(_)) => {
                 return Err(
-                    "[flow_labels.columns] belongs to `format = \"csv\"`; netflow files name their own".to_owned()
+                    "[flow_labels.columns] belongs to `format = \"csv\"`; netflow files have fixed columns".to_owned()
                 );
             }
             ("csv", Some(named)) => Format::Csv(Box::new(named.clone())),
@@ -97,10 +97,11 @@ impl FlowLabelRules {
         let mut rules = Vec::new();
         for (index, rule) in section.rule.iter().enumerate() {
             let place = format!("[[flow_labels.rule]] number {}", index + 1);
-            let compile =
-                |text: &str| Regex::new(text).map_err(|_| format!("{place}: `{text}` is no regular expression"));
+            let compile = |text: &str| {
+                Regex::new(text).map_err(|_| format!("{place}: `{text}` is not a valid regular expression"))
+            };
             if rule.labels.is_empty() {
-                return Err(format!("{place} gives no label"));
+                return Err(format!("{place} sets no label"));
             }
             for column in rule.labels.keys() {
                 known_column(column, columns).map_err(|message| format!("{place}: {message}"))?;
@@ -110,18 +111,18 @@ impl FlowLabelRules {
         }
         match &format {
             Format::CtuBinetflow if rules.is_empty() => {
-                return Err("[[flow_labels.rule]]: at least one is needed".to_owned());
+                return Err("[[flow_labels.rule]]: at least one is required".to_owned());
             }
             Format::Csv(named) if named.label.is_some() == rules.is_empty() => {
                 return Err(
-                    "`flow_labels.columns.label` and [[flow_labels.rule]] go together: give both, or neither and \
-                     one column per label column"
+                    "`flow_labels.columns.label` and [[flow_labels.rule]] belong together: set both, or neither and \
+                     provide one column per label column"
                         .to_owned(),
                 );
             }
             _ => {}
         }
-        // A file of labels may be compressed like a capture.
+        // Label files may be compressed like captures.
         let compressed = COMPRESSIONS.iter().map(|end| format!("{}.{end}", section.pattern));
         let patterns: Vec<String> = std::iter::once(section.pattern.clone()).chain(compressed).collect();
         Ok(Self {
@@ -135,7 +136,7 @@ impl FlowLabelRules {
         })
     }
 
-    /// The rules for one capture, with their places in the list.
+    /// Returns the rules for one capture, with their indices in the list.
     fn rules_for(&self, capture: &str) -> Vec<(usize, &Regex)> {
         let stem = capture_stem(capture);
         let holds = |rule: &&Rule| rule.capture.as_ref().is_none_or(|regex| regex.is_match(stem));
@@ -155,7 +156,7 @@ fn clock(section: &FlowLabelsSection) -> Result<Clock, String> {
         return match section.utc_offset {
             None => Ok(Clock::EpochSeconds),
             Some(_) => {
-                Err("`flow_labels.utc_offset` means nothing with `time = \"epoch_seconds\"`; remove it".to_owned())
+                Err("`flow_labels.utc_offset` has no effect with `time = \"epoch_seconds\"`; remove it".to_owned())
             }
         };
     }
@@ -173,7 +174,8 @@ fn clock(section: &FlowLabelsSection) -> Result<Clock, String> {
     }
 }
 
-/// What joins a capture to its label file: the file name up to the first dot, in any letter case and Unicode form.
+/// Returns the name that links a capture to its label file: the file name up to the first dot, ignoring letter case and
+/// Unicode form.
 pub(super) fn join_name(path: &str) -> String {
     let name = path.rsplit(['/', '!']).next().unwrap_or(path);
     super::names::folded(name.split('.').next().unwrap_or(name))

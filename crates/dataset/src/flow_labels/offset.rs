@@ -1,5 +1,5 @@
-//! When no flow of a capture finds its line: whether most would find one if the file's times were moved by the same quarters
-//! of an hour, as when a file is in local time and is read as universal time.
+//! If no flow of a capture matches a line: checks whether most would match after shifting the file's times by a
+//! multiple of a quarter hour, as when local times are read as UTC.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -14,14 +14,14 @@ use etcbench_flow::Flow;
 const SECOND: i64 = 1_000_000_000;
 /// Time zones differ by multiples of this.
 const QUARTER: i64 = 15 * 60 * SECOND;
-/// And by at most so many of them.
+/// Maximum difference between time zones, in quarter hours.
 const MOST_QUARTERS: i64 = 4 * 14;
-/// A flow and its line begin within this of one another, beside the tolerance.
+/// Maximum difference between the starts of a flow and its line, in addition to the tolerance.
 const SLACK: i64 = 2 * SECOND;
-/// How many flows are looked for.
+/// Maximum number of flows to check.
 const MOST_FLOWS: usize = 10_000;
 
-/// Flows that found no line.
+/// Flows that matched no line.
 #[derive(Default)]
 pub(crate) struct WithoutLine {
     starts: HashMap<Key, Vec<i64>>,
@@ -29,7 +29,7 @@ pub(crate) struct WithoutLine {
 }
 
 impl WithoutLine {
-    /// Remembers a flow, of the first ones.
+    /// Records a flow, up to the maximum number.
     pub(crate) fn add(&mut self, flow: &Flow) {
         if self.flows < MOST_FLOWS {
             self.flows += 1;
@@ -37,10 +37,10 @@ impl WithoutLine {
         }
     }
 
-    /// What to set so that most of the flows find their lines; none where no one offset does.
+    /// Returns the setting with which most of the flows would match, or `None` if no single offset achieves that.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// The file cannot be read.
     pub(crate) fn advice(
         &self,
         path: &Path,
@@ -59,7 +59,7 @@ impl WithoutLine {
                 }
             }
         }
-        // The most, and of equals the smallest offset.
+        // Prefer the most votes, then the smallest offset.
         let best = votes.into_iter().max_by_key(|&(quarters, count)| (count, -quarters.abs()));
         let Some((quarters, count)) = best.filter(|&(_, count)| count >= 2 && 2 * count >= self.flows) else {
             return Ok(None);
@@ -74,7 +74,7 @@ impl WithoutLine {
                 format!("{off}: set `utc_offset = \"{sign}{hours:02}:{minutes:02}\"` in [flow_labels]")
             }
             Clock::EpochSeconds => {
-                format!("{off}: its times are not universal time; write them so, or with `time = \"iso8601\"`")
+                format!("{off}: its times are not in UTC; convert them, or use `time = \"iso8601\"`")
             }
         }))
     }

@@ -1,4 +1,4 @@
-//! Reads a file of flow labels line by line, in memory that does not depend on the file.
+//! Reads a flow-label file line by line, in memory independent of the file's size.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,32 +19,32 @@ use etcbench_capture::{ExpansionLimits, decompress};
 use etcbench_storage::counted;
 use etcbench_storage::declarative::nearest;
 
-/// The longest line that is read; the published ones have some 200 bytes.
+/// Maximum length of a line; lines in published files have about 200 bytes.
 const LONGEST_LINE: u64 = 1 << 20;
-/// How much of a field that is wrong is shown.
+/// Maximum number of characters of an invalid field to show.
 const SHOWN_LETTERS: usize = 40;
-/// How many malformed lines are named.
+/// Maximum number of malformed lines to list.
 const NAMED_LINES: usize = 10;
-/// How many different labels are remembered with their rules.
+/// Maximum number of distinct labels cached with their rules.
 const REMEMBERED_LABELS: usize = 100_000;
-/// Different labels of a CSV file: more are no classes.
+/// Maximum number of distinct labels in a CSV file; more cannot be classes.
 const MOST_LABELS: usize = 1_000_000;
-/// Dur is not longer than this, in nanoseconds (some 31 years).
+/// Limit on `Dur`, in nanoseconds (about 31 years).
 const LONGEST_DURATION: i64 = 1_000_000_000_000_000_000;
 
-/// Lines of TCP or UDP that could not be understood.
+/// TCP or UDP lines that could not be parsed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MalformedLines {
-    /// How many.
+    /// Number of such lines.
     pub count: u64,
-    /// Numbers of the first ones, from 1, with what is wrong.
+    /// Line numbers of the first ones, from 1, with the problem.
     pub first: Vec<(u64, String)>,
 }
 
 /// Why a line cannot be used.
 struct Fault {
     what: &'static str,
-    /// The text that is wrong, where it is one field.
+    /// The invalid text, if the problem is a single field.
     text: Option<String>,
     advice: &'static str,
 }
@@ -69,11 +69,11 @@ impl fmt::Display for MalformedLines {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first: Vec<String> = self.first.iter().map(|(line, problem)| format!("line {line}: {problem}")).collect();
         let more = if self.count > first.len() as u64 { ", ..." } else { "" };
-        write!(formatter, "{} could not be understood ({}{more})", counted(self.count, "line"), first.join(", "))
+        write!(formatter, "{} could not be parsed ({}{more})", counted(self.count, "line"), first.join(", "))
     }
 }
 
-/// Where the columns of a file are.
+/// Column indices of a file.
 struct Columns {
     start: usize,
     end: Option<usize>,
@@ -83,11 +83,11 @@ struct Columns {
     destination: (usize, usize),
     label: Option<usize>,
     capture: Option<usize>,
-    /// Columns of labels themselves, with the label column.
+    /// Columns that contain labels directly, with their label columns.
     labels: Vec<(usize, String)>,
 }
 
-/// A file of flow labels being read, for one capture.
+/// A flow-label file being read for one capture.
 pub(super) struct LabelReader<'a> {
     rules: &'a FlowLabelRules,
     applicable: Vec<(usize, &'a regex::Regex)>,
@@ -99,9 +99,9 @@ pub(super) struct LabelReader<'a> {
     places: Vec<Range<usize>>,
     separator: u8,
     columns: Columns,
-    /// Rule or labels of every label text that was met.
+    /// Index of the rule or labels for each label text seen.
     remembered: HashMap<String, u32>,
-    /// The labels of a CSV file, by number.
+    /// The labels of a CSV file, by index.
     own: Vec<Labels>,
     pub malformed: MalformedLines,
 }
@@ -116,16 +116,16 @@ impl<'a> LabelReader<'a> {
         let fault = |message: String| DatasetError::FlowLabels { file: file.clone(), line: 1, message };
         let mut bytes = Vec::new();
         if !read_line(&mut input, &mut bytes).map_err(io)? {
-            return Err(fault("the header is longer than 1 MiB; this is no file of flow labels".to_owned()));
+            return Err(fault("the header is longer than 1 MiB; this is not a flow-label file".to_owned()));
         }
         let head = std::str::from_utf8(&bytes).map_err(|_| fault("the header is not UTF-8 text".to_owned()))?;
         let head = head.strip_prefix('\u{feff}').unwrap_or(head);
         if head.trim().is_empty() {
-            return Err(fault("there is no header line".to_owned()));
+            return Err(fault("the header line is missing".to_owned()));
         }
         let separator = [b'\t', b';'].into_iter().find(|&byte| head.as_bytes().contains(&byte)).unwrap_or(b',');
         let mut places = Vec::new();
-        fields(head, separator, &mut places).ok_or_else(|| fault("quotes in the header do not match".to_owned()))?;
+        fields(head, separator, &mut places).ok_or_else(|| fault("quotes in the header are unbalanced".to_owned()))?;
         let headers: Vec<&str> = places.iter().map(|place| &head[place.clone()]).collect();
         let columns = columns(rules, &headers).map_err(fault)?;
         Ok(Self {
@@ -145,7 +145,7 @@ impl<'a> LabelReader<'a> {
         })
     }
 
-    /// The labels of a number that a line has; nothing for `NO_LABELS`.
+    /// Returns the labels with the index given in a line; `None` for `NO_LABELS`.
     pub(super) fn labels(&self, number: u32) -> Option<&Labels> {
         if self.rules.rules.is_empty() {
             self.own.get(number as usize)
@@ -154,7 +154,7 @@ impl<'a> LabelReader<'a> {
         }
     }
 
-    /// The next line that speaks of a flow of TCP or UDP of this capture.
+    /// Returns the next line that describes a TCP or UDP flow of this capture.
     pub(super) fn next_line(&mut self) -> Result<Option<Line>, DatasetError> {
         loop {
             self.line += 1;
@@ -172,7 +172,7 @@ impl<'a> LabelReader<'a> {
                 Ok(Some(line)) => return Ok(Some(line)),
                 Ok(None) => {}
                 Err(Fault { what: TOO_MANY_LABELS, .. }) => {
-                    let message = format!("more than {MOST_LABELS} different labels; name the right columns");
+                    let message = format!("more than {MOST_LABELS} distinct labels; check the column names");
                     return Err(DatasetError::FlowLabels { file: self.file.clone(), line: self.line, message });
                 }
                 Err(problem) => {
@@ -190,7 +190,7 @@ impl<'a> LabelReader<'a> {
         if text.trim().is_empty() {
             return Ok(None);
         }
-        fields(text, self.separator, &mut self.places).ok_or("its quotes do not match")?;
+        fields(text, self.separator, &mut self.places).ok_or("its quotes are unbalanced")?;
         let columns = &self.columns;
         let field = |index: usize| self.places.get(index).map(|place| &text[place.clone()]);
         let wrong = |column: usize, what: &'static str| {
@@ -211,12 +211,12 @@ impl<'a> LabelReader<'a> {
             let no_time = || Fault { advice: advice(text, clock), ..wrong(column, what) };
             clock.parse(text).ok_or_else(no_time)
         };
-        let start = time(columns.start, "start is no time")?;
+        let start = time(columns.start, "start is not a time")?;
         let end = match (columns.end, columns.duration) {
-            (Some(end), _) => time(end, "end is no time")?,
+            (Some(end), _) => time(end, "end is not a time")?,
             (None, Some(column)) => {
                 let length = field(column).and_then(duration).filter(|&length| length < LONGEST_DURATION);
-                let length = length.ok_or_else(|| wrong(column, "duration is no number of seconds"))?;
+                let length = length.ok_or_else(|| wrong(column, "duration is not a number of seconds"))?;
                 start.checked_add(length).ok_or("it ends too late")?
             }
             (None, None) => start,
@@ -228,9 +228,9 @@ impl<'a> LabelReader<'a> {
             let ip = field(address).and_then(|text| text.parse().ok()).ok_or_else(|| wrong(address, of[0]))?;
             Ok((ip, field(number).and_then(port).ok_or_else(|| wrong(number, of[1]))?))
         };
-        let source = endpoint(columns.source, ["source is no address", "source port is no number"])?;
+        let source = endpoint(columns.source, ["source is not an address", "source port is not a number"])?;
         let destination =
-            endpoint(columns.destination, ["destination is no address", "destination port is no number"])?;
+            endpoint(columns.destination, ["destination is not an address", "destination port is not a number"])?;
         let key = Key::new(source, destination, transport);
         let labels = match columns.label {
             Some(label) => {
@@ -262,7 +262,7 @@ impl<'a> LabelReader<'a> {
     }
 }
 
-/// A field, of which two quotes inside quotes are one.
+/// Returns a field with doubled quotes inside quotes replaced by single ones.
 fn unquoted<'a>(text: &'a str, place: &Range<usize>) -> Cow<'a, str> {
     let field = &text[place.clone()];
     let is_quoted = place.start > 0 && text.as_bytes()[place.start - 1] == b'"';
@@ -271,7 +271,7 @@ fn unquoted<'a>(text: &'a str, place: &Range<usize>) -> Cow<'a, str> {
 
 const TOO_MANY_LABELS: &str = "too many labels";
 
-/// The number of the labels that a line itself has; `NO_LABELS` where one of them is empty.
+/// Returns the index of the labels contained in a line; `NO_LABELS` if one of them is empty.
 fn own_labels(
     remembered: &mut HashMap<String, u32>,
     own: &mut Vec<Labels>,
@@ -294,8 +294,8 @@ fn own_labels(
     Ok(number)
 }
 
-/// Reads a line without its end into `bytes`, which stays empty at the end of the file only; false where the line
-/// is too long, and then the whole of it is passed over.
+/// Reads a line without its terminator into `bytes`, which is empty only at the end of the file. Returns false if the
+/// line is too long; then all of it is skipped.
 fn read_line(input: &mut BufReader<Box<dyn Read + Send>>, bytes: &mut Vec<u8>) -> std::io::Result<bool> {
     bytes.clear();
     input.by_ref().take(LONGEST_LINE).read_until(b'\n', bytes)?;
@@ -319,8 +319,8 @@ fn read_line(input: &mut BufReader<Box<dyn Read + Send>>, bytes: &mut Vec<u8>) -
 fn columns(rules: &FlowLabelRules, headers: &[&str]) -> Result<Columns, String> {
     if headers.first().is_some_and(|first| first.starts_with('#')) {
         return Err(format!(
-            "the header begins with `{}`: a Zeek log has its header in comments; write it as a table with `zeek-cut -c` or \
-             zeek's JSON, and name its columns",
+            "the header begins with `{}`: Zeek logs have their header in comments; convert it to a table with \
+             `zeek-cut -c` or to JSON, and name its columns",
             headers[0]
         ));
     }
@@ -328,10 +328,10 @@ fn columns(rules: &FlowLabelRules, headers: &[&str]) -> Result<Columns, String> 
         let mut places = headers.iter().enumerate().filter(|(_, header)| **header == name).map(|(place, _)| place);
         match (places.next(), places.next()) {
             (Some(place), None) => Ok(place),
-            (Some(_), Some(_)) => Err(format!("the header has the column `{name}` twice; rename one of the two")),
+            (Some(_), Some(_)) => Err(format!("column `{name}` occurs twice in the header; rename one of the two")),
             (None, _) => {
                 let near = nearest(name, headers.iter().copied()).unwrap_or_default();
-                Err(format!("no column `{name}` in the header; the nearest is `{near}`"))
+                Err(format!("no column `{name}` in the header; the most similar is `{near}`"))
             }
         }
     };

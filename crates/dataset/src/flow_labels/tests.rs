@@ -1,4 +1,4 @@
-//! Flows beside files of flow labels: joined as streams, and the same out of order.
+//! Joins flows with flow-label files: streamed in order, and out of order.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ fn written(folder: &Path, text: &str) -> PathBuf {
     path
 }
 
-/// What the flows are, in words.
+/// Describes the results of joining flows.
 fn joined(join: &mut FlowLabelJoin<'_>, flows: &[Flow]) -> Vec<String> {
     let words = |joined: Joined<'_>| match joined {
         Joined::Labels(labels) => labels.values().cloned().collect::<Vec<_>>().join("+"),
@@ -80,7 +80,7 @@ fn flows_join_in_either_direction_within_their_time() {
         assert_eq!(joined(&mut join, &flows), expected, "{order:?}");
         join.finish().unwrap();
         let numbers: Vec<u64> = join.malformed().first.iter().map(|(line, _)| *line).collect();
-        // Line 6 has a negative duration, which is none; line 7 has too few columns.
+        // Line 6 has a negative duration, which counts as zero; line 7 has too few columns.
         assert_eq!((join.malformed().count, numbers), (2, vec![4, 7]));
         assert!(!join.disorder());
     }
@@ -100,7 +100,7 @@ fn rules_can_be_for_some_captures_only() {
     }
 }
 
-/// A stream of flows with a line each, every third of them a bot's, two seconds apart.
+/// Generates flows two seconds apart with one line each; every third is labelled as a bot's.
 fn long_text(count: i64) -> (String, Vec<Flow>) {
     let mut text = HEADER.to_owned();
     let mut flows = Vec::new();
@@ -153,7 +153,7 @@ fn disorder_that_could_lose_a_line_is_noticed() {
     let mut whole = FlowLabelJoin::open(&path, &rules, "a.pcap", Order::Any).unwrap();
     assert_eq!(joined(&mut whole, &flows)[0], "botnet");
 
-    // Half a minute late is read ahead of.
+    // Half a minute late is within the read-ahead.
     let mut lines: Vec<&str> = text.lines().collect();
     let first = lines.remove(1);
     lines.insert(16, first);
@@ -223,7 +223,7 @@ fn csv_files_name_their_own_columns_and_may_hold_the_labels_themselves() {
 
     let fault = |section: FlowLabelsSection| FlowLabelRules::new(&names, &section).unwrap_err();
     let with_offset = FlowLabelsSection { utc_offset: Some("+01:00".to_owned()), ..section.clone() };
-    assert!(fault(with_offset).contains("means nothing with"));
+    assert!(fault(with_offset).contains("has no effect with"));
     let without = FlowLabelsSection { columns: None, ..section.clone() };
     assert!(fault(without).contains("name its columns"));
     let iso =
@@ -231,7 +231,7 @@ fn csv_files_name_their_own_columns_and_may_hold_the_labels_themselves() {
     assert!(fault(iso).contains("known: netflow, iso8601, epoch_seconds"));
     let half =
         FlowLabelsSection { columns: Some(FlowLabelColumns { label: Some("l".to_owned()), ..columns() }), ..section };
-    assert!(fault(half).contains("go together"));
+    assert!(fault(half).contains("belong together"));
 }
 
 #[test]
@@ -248,11 +248,11 @@ fn what_is_wrong_with_a_line_is_said_with_its_text_and_what_to_do() {
     let mut join = FlowLabelJoin::open(&path, &rules, "a.pcap", Order::Any).unwrap();
     let told = join.malformed().to_string();
     for part in [
-        "4 lines could not be understood",
-        "line 2: its start is no time, `2011-08-10 09:46:53` (2011/08/10 09:46:53 is read",
-        "line 3: its duration is no number of seconds, `long`",
-        "line 4: its source is no address, `010.000.000.001`",
-        "line 5: its destination port is no number, `http`",
+        "4 lines could not be parsed",
+        "line 2: its start is not a time, `2011-08-10 09:46:53` (expected 2011/08/10 09:46:53",
+        "line 3: its duration is not a number of seconds, `long`",
+        "line 4: its source is not an address, `010.000.000.001`",
+        "line 5: its destination port is not a number, `http`",
     ] {
         assert!(told.contains(part), "{part} is not in {told}");
     }
@@ -271,11 +271,11 @@ fn files_that_are_none_are_told_with_file_and_line() {
         let error = FlowLabelJoin::open(&path, &rules, "a.pcap", Order::ByTime).map(|_| ()).unwrap_err();
         error.to_string()
     };
-    assert!(fault(b"StartTime,Dur,Proto,SrcAdr,Sport,DstAddr,Dport,Label\n").contains("the nearest is `SrcAdr`"));
-    assert!(fault(b"").contains("a.binetflow:1: there is no header line"));
+    assert!(fault(b"StartTime,Dur,Proto,SrcAdr,Sport,DstAddr,Dport,Label\n").contains("the most similar is `SrcAdr`"));
+    assert!(fault(b"").contains("a.binetflow:1: the header line is missing"));
     assert!(fault(b"\xff\xfe\x00").contains("not UTF-8"));
     assert!(fault(&vec![b'x'; 2 << 20]).contains("longer than 1 MiB"));
-    // A line without end is skipped in bounded memory, and reported.
+    // A line without a terminator is skipped in bounded memory and reported.
     let mut text = HEADER.as_bytes().to_vec();
     text.extend(std::iter::repeat_n(b'y', 3 << 20));
     text.extend(b"\n1970/01/01 02:00:10,2,tcp,10.0.0.1,1000,->,10.0.0.2,80,S,From-Botnet\n");
@@ -283,7 +283,7 @@ fn files_that_are_none_are_told_with_file_and_line() {
     std::fs::write(&path, text).unwrap();
     let mut join = FlowLabelJoin::open(&path, &rules, "b.pcap", Order::ByTime).unwrap();
     assert_eq!(joined(&mut join, &[flow("10.0.0.1:1000", "10.0.0.2:80", 10 * SECOND, 11 * SECOND)]), ["botnet"]);
-    assert_eq!(join.malformed().to_string(), "1 line could not be understood (line 2: it is longer than 1 MiB)");
+    assert_eq!(join.malformed().to_string(), "1 line could not be parsed (line 2: it is longer than 1 MiB)");
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn published_files_of_every_variant_are_read() {
             (lines, labelled)
         })
         .collect();
-    // Labels counted with awk, over the lines of TCP or UDP.
+    // Labels counted with awk, over the TCP and UDP lines.
     assert_eq!(counts[3].1, 277);
     assert_eq!((counts[0].1, counts[1].1, counts[2].1), (0, 0, 0));
     assert!(counts[0].0 > 6000 && counts[1].0 > 50 && counts[2].0 > 300, "{counts:?}");
@@ -332,7 +332,7 @@ fn files_in_another_time_zone_say_which() {
         "3 of its flows have a line that starts 7200 s later: set `utc_offset = \"+02:00\"` in [flow_labels]"
     );
     assert!(advice("+09:30").unwrap().contains("starts 27000 s earlier: set `utc_offset = \"+02:00\"`"));
-    // Where they are not off, or by nothing that a time zone is.
+    // No advice without an offset, or with one that is not a time-zone difference.
     assert_eq!(advice("+02:00"), None);
     let mut other = WithoutLine::default();
     for (port, start) in [(1000, 500), (1001, 1000), (1002, 4000)] {

@@ -1,20 +1,21 @@
-//! Times in files of flow labels.
+//! Times in flow-label files.
 
 const SECOND: i64 = 1_000_000_000;
 
-/// How a file writes times.
+/// The time format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Clock {
-    /// `2011/08/10 09:46:53.047277`, local time that is `utc_offset` nanoseconds ahead of universal time.
+    /// `2011/08/10 09:46:53.047277`, local time, `utc_offset` nanoseconds ahead of UTC.
     Netflow { utc_offset: i64 },
-    /// `2011-08-10T09:46:53.047277Z`, or with a space for the T; with `Z` or an offset of its own, else local time.
+    /// `2011-08-10T09:46:53.047277Z`, or with a space instead of the T; with `Z` or an explicit offset, otherwise local
+    /// time.
     Iso8601 { utc_offset: i64 },
-    /// Seconds since 1970-01-01 in universal time, with decimals.
+    /// Seconds since 1970-01-01 UTC, with decimals.
     EpochSeconds,
 }
 
 impl Clock {
-    /// A time in nanoseconds since the Unix epoch.
+    /// Parses a time to nanoseconds since the Unix epoch.
     pub(super) fn parse(self, text: &str) -> Option<i64> {
         let text = text.trim();
         match self {
@@ -29,7 +30,7 @@ impl Clock {
     }
 }
 
-/// Nanoseconds by which local time is ahead of universal time: `+02:00`, `+0200` or `+02`.
+/// Parses a UTC offset (`+02:00`, `+0200` or `+02`) to nanoseconds.
 pub(super) fn parse_offset(text: &str) -> Option<i64> {
     let sign = match text.as_bytes().first()? {
         b'+' => 1,
@@ -47,8 +48,8 @@ pub(super) fn parse_offset(text: &str) -> Option<i64> {
     ((0..=14).contains(&hours) && (0..60).contains(&minutes)).then(|| sign * (hours * 60 + minutes) * 60 * SECOND)
 }
 
-/// Non-negative decimal seconds as nanoseconds, exactly, with or without an exponent (`1.7e+09`); digits past the ninth
-/// decimal are dropped.
+/// Parses non-negative decimal seconds to nanoseconds exactly, with or without an exponent (`1.7e+09`); digits past the
+/// ninth decimal are dropped.
 pub(super) fn decimal_seconds(text: &str) -> Option<i64> {
     let (number, exponent) = match text.find(['e', 'E']) {
         Some(place) => (&text[..place], text[place + 1..].parse::<i32>().ok()?),
@@ -58,7 +59,7 @@ pub(super) fn decimal_seconds(text: &str) -> Option<i64> {
     if exponent == 0 {
         return digits(whole)?.checked_mul(SECOND)?.checked_add(nanoseconds(fraction)?);
     }
-    // The point moves by the exponent.
+    // Shift the decimal point by the exponent.
     let all = format!("{whole}{fraction}");
     digits(whole)?;
     let point = i32::try_from(whole.len()).ok()?.checked_add(exponent)?;
@@ -73,8 +74,8 @@ pub(super) fn decimal_seconds(text: &str) -> Option<i64> {
     whole.checked_mul(SECOND)?.checked_add(nanoseconds(fraction)?)
 }
 
-/// A duration in nanoseconds. Nothing and `-` are none, as Zeek writes it; a negative one, as Argus and softflowd have where
-/// clocks disagree, is none either.
+/// Parses a duration to nanoseconds. An empty field and `-` (Zeek) count as zero, and so do negative durations, which
+/// Argus and softflowd write if clocks disagree.
 pub(super) fn duration(text: &str) -> Option<i64> {
     match text {
         "" | "-" | "(empty)" => Some(0),
@@ -85,19 +86,19 @@ pub(super) fn duration(text: &str) -> Option<i64> {
     }
 }
 
-/// What a text that is no time to a clock may be, for whoever has to mend it.
+/// Suggests how to correct a text that could not be parsed as a time.
 pub(super) fn advice(text: &str, clock: Clock) -> &'static str {
     let half_days = ["AM", "PM", "am", "pm"].iter().any(|half| text.ends_with(half));
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let whole = text.split('.').next().unwrap_or(text).len();
     match clock {
-        _ if half_days => " (a 12-hour clock is not read; write times as 2011-08-10T21:46:53)",
-        Clock::EpochSeconds if is_number && whole == 13 => " (milliseconds? seconds are read; divide by 1000)",
-        Clock::EpochSeconds if is_number && whole == 16 => " (microseconds? seconds are read; divide by 1000000)",
+        _ if half_days => " (12-hour clocks are not supported; write times as 2011-08-10T21:46:53)",
+        Clock::EpochSeconds if is_number && whole == 13 => " (milliseconds? expected seconds; divide by 1000)",
+        Clock::EpochSeconds if is_number && whole == 16 => " (microseconds? expected seconds; divide by 1000000)",
         Clock::EpochSeconds if text.contains('-') => " (set `time = \"iso8601\"` in [flow_labels]?)",
         Clock::EpochSeconds if text.contains('/') => " (set `time = \"netflow\"` in [flow_labels]?)",
         Clock::Netflow { .. } if text.contains('-') => {
-            " (2011/08/10 09:46:53 is read; for 2011-08-10 use `format = \"csv\"` with `time = \"iso8601\"`)"
+            " (expected 2011/08/10 09:46:53; for 2011-08-10 use `format = \"csv\"` with `time = \"iso8601\"`)"
         }
         Clock::Netflow { .. } | Clock::Iso8601 { .. } if is_number => {
             " (seconds since 1970? use `format = \"csv\"` with `time = \"epoch_seconds\"`)"
@@ -106,7 +107,7 @@ pub(super) fn advice(text: &str, clock: Clock) -> &'static str {
     }
 }
 
-/// `2019-04-12T16:34:07.5` in nanoseconds since the Unix epoch, without regard to time zones.
+/// Parses `2019-04-12T16:34:07.5` to nanoseconds since the Unix epoch, ignoring time zones.
 pub(crate) fn civil_time(text: &str) -> Option<i64> {
     civil(text, '-', 'T')
 }
@@ -117,7 +118,7 @@ fn split_offset(text: &str, otherwise: i64) -> Option<(&str, i64)> {
             return Some((plain.trim_end(), 0));
         }
     }
-    // The clock's own colons and the date's hyphens come before any sign of an offset.
+    // Skip the colons of the clock and the hyphens of the date, which precede the sign of an offset.
     let clock = text.find(':')?;
     match text[clock..].find(['+', '-']) {
         Some(sign) => Some((text[..clock + sign].trim_end(), parse_offset(&text[clock + sign..])?)),
@@ -138,7 +139,7 @@ fn nanoseconds(fraction: &str) -> Option<i64> {
     if fraction.is_empty() { Some(0) } else { Some(digits(fraction)? * scale) }
 }
 
-/// A Gregorian date and time of day to nanoseconds since the Unix epoch, without regard to time zones.
+/// Converts a Gregorian date and time of day to nanoseconds since the Unix epoch, ignoring time zones.
 fn civil(text: &str, date_separator: char, separator: char) -> Option<i64> {
     let (date, time) = text.split_once(separator)?;
     let mut date = date.splitn(3, date_separator).map(digits);
@@ -155,7 +156,7 @@ fn civil(text: &str, date_separator: char, separator: char) -> Option<i64> {
     if !in_range {
         return None;
     }
-    // Days since 1970-01-01 of a Gregorian date, counting years from March so that leap days end them.
+    // Days since 1970-01-01 of a Gregorian date, counting years from March so that leap days come last.
     let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
     (((days * 24 + hour) * 60 + minute) * 60 + second).checked_mul(SECOND)?.checked_add(nanoseconds(fraction)?)

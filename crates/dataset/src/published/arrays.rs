@@ -7,10 +7,10 @@ use super::{Fault, PublishedFile, PublishedFlow, Sink, length, nanoseconds};
 use etcbench_capture::{CaptureSource, ExpansionLimits};
 use etcbench_flow::{PacketDirection, SequencePacket};
 
-/// WFlib: `X` and `y` of an npz file, which is a zip archive of `X.npy` and `y.npy`.
+/// Reads WFlib's `X` and `y` from an npz file, which is a zip archive of `X.npy` and `y.npy`.
 pub(super) fn read_traces(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), Fault> {
     if file.file.archive.is_some() {
-        return Err(Fault::of_file("it is inside an archive and an archive itself; unpack the outer one".to_owned()));
+        return Err(Fault::of_file("it is an archive inside an archive; unpack the outer one".to_owned()));
     }
     let path = file.root.join(&file.file.path);
     let open = |member: &str| {
@@ -24,7 +24,7 @@ pub(super) fn read_traces(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Resu
     each_row(&mut traces, &labels, "X", trace, sink)
 }
 
-/// AppClassNet: signed lengths in one file, classes in the one beside it.
+/// Reads AppClassNet's signed lengths from one file and the classes from its label file.
 pub(super) fn read_lengths(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), Fault> {
     let mut lengths = NpyReader::new(file.open()?).map_err(Fault::of_file)?;
     let (path, labels) = file.open_beside()?;
@@ -33,10 +33,10 @@ pub(super) fn read_lengths(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Res
     each_row(&mut lengths, &labels, "x", signed_lengths, sink)
 }
 
-/// The packets of a row, without what stands behind their end.
+/// Converts a row without its padding to packets.
 type RowPackets = fn(&[f64]) -> Result<Vec<SequencePacket>, String>;
 
-/// Gives a flow per row, whose only field is its class.
+/// Emits one flow per row, whose only field is its class.
 fn each_row(
     rows: &mut NpyReader<impl std::io::BufRead>,
     labels: &[f64],
@@ -46,7 +46,7 @@ fn each_row(
 ) -> Result<(), Fault> {
     if rows.rows != labels.len() as u64 {
         return Err(Fault::of_file(format!(
-            "{} rows of {what} and {} labels; they must be as many",
+            "{} rows of {what} and {} labels; the counts must be equal",
             rows.rows,
             labels.len()
         )));
@@ -56,9 +56,9 @@ fn each_row(
         let fault = |message: String| Fault::at(format_args!("row {number}"), message);
         rows.next_row(&mut row).map_err(Fault::of_file)?;
         if label.fract() != 0.0 || !label.is_finite() {
-            return Err(fault(format!("its label {label} is no whole number")));
+            return Err(fault(format!("its label {label} is not an integer")));
         }
-        // 0 stands where a sequence has ended.
+        // Zeros pad the row after the end of the sequence.
         let length = row.iter().rposition(|&value| value != 0.0).map_or(0, |last| last + 1);
         let packets = packets(&row[..length]).map_err(fault)?;
         sink(PublishedFlow { fields: vec![label.to_string()], five_tuple: None, packets, flow: None })
@@ -67,15 +67,16 @@ fn each_row(
     Ok(())
 }
 
-/// Cells of a trace, each a time in seconds with the sign of its direction. A time of 0 has none, and is taken as outgoing: it is that of the
-/// first cell, by which a client begins. Where all times are 1, the publisher gives directions alone.
+/// Converts the cells of a trace, each a time in seconds with the sign of its direction. A time of 0 has no sign and
+/// counts as outgoing: it belongs to the first cell, which the client sends. If all values are 1 or -1, the publisher
+/// provides only directions.
 fn trace(row: &[f64]) -> Result<Vec<SequencePacket>, String> {
     let directions_alone = row.iter().all(|&value| value.abs() == 1.0);
     let cell = |&value: &f64| {
         let time = if directions_alone { Some(0) } else { nanoseconds(value.abs()).filter(|_| value.is_finite()) };
         Ok(SequencePacket {
             direction: if value < 0.0 { PacketDirection::Backward } else { PacketDirection::Forward },
-            timestamp: time.ok_or_else(|| format!("{value} is no time"))?,
+            timestamp: time.ok_or_else(|| format!("{value} is not a time"))?,
             length: 1,
             flags: 0,
             bytes: Vec::new(),
@@ -93,7 +94,7 @@ fn signed(value: f64) -> Result<SequencePacket, String> {
     Ok(SequencePacket {
         direction: if value < 0.0 { PacketDirection::Backward } else { PacketDirection::Forward },
         timestamp: 0,
-        length: length(value).ok_or_else(|| format!("{value} is no length in whole bytes"))?,
+        length: length(value).ok_or_else(|| format!("{value} is not a length in whole bytes"))?,
         flags: 0,
         bytes: Vec::new(),
         offsets: (0, 0),

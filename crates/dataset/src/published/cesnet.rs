@@ -1,5 +1,6 @@
-//! CESNET-TLS22, CESNET-QUIC22 and CESNET-TLS-Year22 as CSV: a row per flow with the PPI matrix as text, `[[0, 5, ...], [1, -1,
-//! ...], [517, 1400, ...]]`. The HDF5 files of the same data are not read: no reader of them is free of a C library.
+//! CESNET-TLS22, CESNET-QUIC22 and CESNET-TLS-Year22 as CSV: one row per flow, with the PPI matrix as text, `[[0, 5,
+//! ...], [1, -1, ...], [517, 1400, ...]]`. The HDF5 versions are not supported: every HDF5 reader depends on a C
+//! library.
 
 use super::{Fault, PublishedFile, PublishedFlow, Sink, length, nanoseconds, shown};
 use etcbench_flow::{PacketDirection, SequencePacket};
@@ -7,9 +8,9 @@ use etcbench_storage::declarative::nearest;
 
 /// Milliseconds to seconds.
 const MILLISECOND: f64 = 1e-3;
-/// The flag of TCP that a fourth row of the matrix has.
+/// The TCP flag in the fourth row of the matrix.
 const PUSH: u8 = 0x08;
-/// The longest matrix that is parsed, in bytes: 30 packets take some 500.
+/// Maximum size of a parsed matrix in bytes; 30 packets take about 500.
 const LONGEST_PPI: usize = 1 << 16;
 
 pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), Fault> {
@@ -25,7 +26,7 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
     let place = |wanted: &str| names.iter().position(|name| name == wanted);
     let ppi = place("PPI").ok_or_else(|| {
         let near = nearest("PPI", names.iter().map(String::as_str)).unwrap_or_default();
-        Fault::at("line 1", format!("there is no column `PPI`; the nearest is `{}`", shown(near)))
+        Fault::at("line 1", format!("column `PPI` is missing; the most similar is `{}`", shown(near)))
     })?;
     let fields: Vec<Option<usize>> = file.layout.fields.iter().map(|field| place(field)).collect();
     let ppi_length = place("PPI_LEN");
@@ -34,7 +35,7 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
         let line = record.position().map_or(0, csv::Position::line);
         let fault = |message: String| Fault::at(format_args!("line {line}"), message);
         let text = |place: usize| {
-            std::str::from_utf8(&record[place]).map(str::trim).map_err(|_| fault("it is no text".to_owned()))
+            std::str::from_utf8(&record[place]).map(str::trim).map_err(|_| fault("it is not UTF-8".to_owned()))
         };
         let told = match ppi_length {
             Some(place) => text(place)?.parse::<usize>().ok(),
@@ -48,13 +49,13 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
     Ok(())
 }
 
-/// The packets of a matrix; as many as are told, or up to the first without direction.
+/// Parses the packets of a matrix: as many as `told`, or up to the first without a direction.
 fn packets(text: &str, told: Option<usize>) -> Result<Vec<SequencePacket>, String> {
     if text.len() > LONGEST_PPI {
-        return Err(format!("it has over {LONGEST_PPI} bytes"));
+        return Err(format!("it is longer than {LONGEST_PPI} bytes"));
     }
     let matrix: Vec<Vec<f64>> =
-        serde_json::from_str(text).map_err(|_| format!("`{}` is no list of lists of numbers", shown(text)))?;
+        serde_json::from_str(text).map_err(|_| format!("`{}` is not a list of lists of numbers", shown(text)))?;
     let (times, directions, lengths, push) = match &matrix[..] {
         [times, directions, lengths] => (times, directions, lengths, None),
         [times, directions, lengths, push] => (times, directions, lengths, Some(push)),
@@ -62,7 +63,7 @@ fn packets(text: &str, told: Option<usize>) -> Result<Vec<SequencePacket>, Strin
     };
     let widths: Vec<usize> = matrix.iter().map(Vec::len).collect();
     if widths.iter().any(|width| *width != widths[0]) {
-        return Err(format!("its lists have {widths:?} values; they must have as many"));
+        return Err(format!("its lists have {widths:?} values; the counts must be equal"));
     }
     let count = directions.iter().position(|&direction| direction == 0.0).unwrap_or(directions.len());
     let count = count.min(told.unwrap_or(count));
@@ -70,12 +71,12 @@ fn packets(text: &str, told: Option<usize>) -> Result<Vec<SequencePacket>, Strin
     let mut time = 0_i64;
     for place in 0..count {
         let gap = nanoseconds(times[place] * MILLISECOND)
-            .ok_or_else(|| format!("{} is no time in milliseconds", times[place]))?;
+            .ok_or_else(|| format!("{} is not a time in milliseconds", times[place]))?;
         time = time.saturating_add(gap.max(0));
         packets.push(SequencePacket {
             direction: if directions[place] < 0.0 { PacketDirection::Backward } else { PacketDirection::Forward },
             timestamp: time,
-            length: length(lengths[place]).ok_or_else(|| format!("{} is no length in bytes", lengths[place]))?,
+            length: length(lengths[place]).ok_or_else(|| format!("{} is not a length in bytes", lengths[place]))?,
             flags: if push.is_some_and(|push| push[place] != 0.0) { PUSH } else { 0 },
             bytes: Vec::new(),
             offsets: (0, 0),

@@ -1,4 +1,4 @@
-//! Images of bytes: YaTC's PNG of five packets, and the 784 bytes of a session's pcap file in idx files.
+//! Images of bytes: YaTC's PNG images of five packets, and the first 784 bytes of a session's pcap file in idx files.
 
 use std::io::{BufRead, Cursor, Read};
 use std::net::SocketAddr;
@@ -7,24 +7,24 @@ use super::{Fault, PublishedFile, PublishedFlow, Sink};
 use etcbench_capture::{CaptureReader, Transport};
 use etcbench_flow::{FiveTuple, Flow, PacketDirection, SequencePacket, assemble_packets, ipv4_offsets};
 
-/// Pixels of a side of YaTC's images.
+/// Side length of YaTC's images in pixels.
 const SIDE: usize = 40;
-/// Bytes of a packet's headers, and with its payload.
+/// Bytes of a packet's headers, and of headers and payload together.
 const HEADERS: usize = 80;
 const PACKET: usize = 320;
-/// The largest image file that is read: an image of 1,600 bytes has at most some 2,000.
+/// Maximum size of an image file; an image of 1,600 bytes has at most about 2,000.
 const LARGEST_IMAGE: u64 = 1 << 20;
-/// Bytes of pcap's headers: of the file, and of a record.
+/// Sizes of pcap's file header and record header in bytes.
 const FILE_HEADER: usize = 24;
 const RECORD_HEADER: usize = 16;
-/// The most bytes of one image of an idx file.
+/// Maximum size of one image in an idx file, in bytes.
 const MOST_BYTES: usize = 1 << 20;
 
-/// YaTC: an image per flow.
+/// Reads YaTC's images, one flow each.
 pub(super) fn read_packets(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), Fault> {
     let mut bytes = Vec::new();
     file.open()?.take(LARGEST_IMAGE).read_to_end(&mut bytes).map_err(|error| Fault::of_file(error.to_string()))?;
-    let told = |error: png::DecodingError| Fault::of_file(format!("it is no PNG image, or a damaged one: {error}"));
+    let told = |error: png::DecodingError| Fault::of_file(format!("it is not a PNG image, or it is damaged: {error}"));
     let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info().map_err(told)?;
     let info = reader.info();
     let grey = (info.color_type, info.bit_depth) == (png::ColorType::Grayscale, png::BitDepth::Eight);
@@ -36,13 +36,13 @@ pub(super) fn read_packets(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Res
     }
     let mut pixels = vec![0; SIDE * SIDE];
     reader.next_frame(&mut pixels).map_err(told)?;
-    // Packets that are not there are zeros.
+    // Missing packets are zeros.
     let count =
         pixels.chunks(PACKET).rposition(|packet| packet.iter().any(|&byte| byte != 0)).map_or(0, |last| last + 1);
     let ends = |packet: &[u8]| (packet[12..16].to_vec(), packet[20..22].to_vec());
     let first = ends(&pixels);
     let packet = |bytes: &[u8]| SequencePacket {
-        // The sender's address and port are there unless the publisher zeroed them.
+        // The sender's address and port are present unless the publisher zeroed them.
         direction: if ends(bytes) == first { PacketDirection::Forward } else { PacketDirection::Backward },
         timestamp: 0,
         length: u32::from(u16::from_be_bytes([bytes[2], bytes[3]])),
@@ -58,14 +58,17 @@ pub(super) fn read_packets(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Res
     sink(flow).map_err(Fault::of_file)
 }
 
-/// Sessions of W. Wang et al.: images in one file, classes in the one beside it.
+/// Reads the sessions of W. Wang et al.: images in one file, classes in its label file.
 pub(super) fn read_sessions(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), Fault> {
     let mut images = IdxReader::new(file.open()?).map_err(Fault::of_file)?;
     let (path, labels) = file.open_beside()?;
     let of_labels = |message: String| Fault::of_file(format!("its labels are in {path}: {message}"));
     let mut labels = IdxReader::new(labels).map_err(of_labels)?;
     if labels.size != 1 || labels.count != images.count {
-        return Err(of_labels(format!("{} labels for {} images; they must be as many", labels.count, images.count)));
+        return Err(of_labels(format!(
+            "{} labels for {} images; the counts must be equal",
+            labels.count, images.count
+        )));
     }
     let (mut image, mut label) = (vec![0; images.size], [0]);
     for number in 0..images.count {
@@ -84,23 +87,24 @@ pub(super) fn read_sessions(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Re
     Ok(())
 }
 
-/// The flow of a session whose pcap file begins so.
+/// Returns the flow of a session, given the start of its pcap file.
 fn session(image: &[u8], file: &PublishedFile<'_>) -> Result<Flow, String> {
     let capture = closed(image)?;
     let reader = CaptureReader::from_reader(Cursor::new(capture), "image").map_err(|error| error.to_string())?;
     let mut flows = Vec::new();
     assemble_packets(reader, file.options, &mut |flow| flows.push(flow), &mut |_| {})
         .map_err(|error| error.to_string())?;
-    // A session is one flow; what a timeout would part is its beginning and more of it.
-    flows.into_iter().next().ok_or_else(|| "no packet of TCP or UDP can be read in it".to_owned())
+    // A session is one flow; if a timeout splits it, the first part is used.
+    flows.into_iter().next().ok_or_else(|| "it contains no readable TCP or UDP packet".to_owned())
 }
 
-/// The beginning of a pcap file as a whole one: the last record ends where the bytes do, and the zeros that fill an image up are none.
+/// Turns the start of a pcap file into a complete one: shortens the last record to the bytes present, and drops the
+/// zeros that pad an image.
 fn closed(image: &[u8]) -> Result<Vec<u8>, String> {
     let little = match image.get(..4) {
         Some([0xd4, 0xc3, 0xb2, 0xa1] | [0x4d, 0x3c, 0xb2, 0xa1]) => true,
         Some([0xa1, 0xb2, 0xc3, 0xd4] | [0xa1, 0xb2, 0x3c, 0x4d]) => false,
-        _ => return Err("it does not begin as a pcap file; images of layers above the link are not read".to_owned()),
+        _ => return Err("it does not start like a pcap file; images without link layer are not supported".to_owned()),
     };
     let number = |place: usize| {
         let bytes: [u8; 4] = image.get(place..place + 4)?.try_into().ok()?;
@@ -123,10 +127,10 @@ fn closed(image: &[u8]) -> Result<Vec<u8>, String> {
     Ok(whole)
 }
 
-/// A file of bytes in the format of MNIST.
+/// Reader of byte arrays in the MNIST (idx) format.
 struct IdxReader<R> {
     input: R,
-    /// Images, and bytes of each.
+    /// Number of images, and bytes per image.
     count: u32,
     size: usize,
 }
@@ -137,7 +141,7 @@ impl<R: BufRead> IdxReader<R> {
         let mut next =
             |input: &mut R| input.read_exact(&mut word).map(|()| word).map_err(|_| "it is too short".to_owned());
         let [0, 0, 8, dimensions @ 1..=4] = next(&mut input)? else {
-            return Err("it is no idx file of bytes".to_owned());
+            return Err("it is not an idx file of bytes".to_owned());
         };
         let count = u32::from_be_bytes(next(&mut input)?);
         let mut size = 1_usize;
@@ -145,7 +149,7 @@ impl<R: BufRead> IdxReader<R> {
             size = size.saturating_mul(u32::from_be_bytes(next(&mut input)?) as usize);
         }
         if size == 0 || size > MOST_BYTES {
-            return Err(format!("its images have {size} bytes"));
+            return Err(format!("its images have {size} bytes, which is not supported"));
         }
         Ok(Self { input, count, size })
     }

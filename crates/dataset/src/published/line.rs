@@ -1,16 +1,16 @@
-//! Lines of text files, one at a time and never a longer one than a person would write.
+//! Reads text files line by line, with a limit on line length.
 
 use std::io::{BufRead, Read};
 
 use super::Fault;
 
-/// The longest line that is read, in bytes.
+/// Maximum length of a line in bytes.
 const LONGEST_LINE: u64 = 1 << 20;
 
-/// Calls `each` with every line that is not empty, without white space around it, and its number from 1.
+/// Calls `each` with every non-empty line, trimmed of whitespace, and its number, starting at 1.
 ///
 /// # Errors
-/// The file cannot be read, a line is too long or no text, or `each` refuses it.
+/// The file cannot be read, a line is too long or not UTF-8, or `each` returns an error.
 pub(super) fn each_line(
     mut input: impl BufRead,
     each: &mut dyn FnMut(u64, &str) -> Result<(), String>,
@@ -27,10 +27,10 @@ pub(super) fn each_line(
             return Ok(());
         }
         if count as u64 > LONGEST_LINE {
-            return Err(fault(format!("the line is over {LONGEST_LINE} bytes")));
+            return Err(fault(format!("the line is longer than {LONGEST_LINE} bytes")));
         }
         let line = buffer.strip_prefix(b"\xef\xbb\xbf").filter(|_| number == 1).unwrap_or(&buffer).trim_ascii();
-        let text = std::str::from_utf8(line).map_err(|_| fault("it is no text".to_owned()))?;
+        let text = std::str::from_utf8(line).map_err(|_| fault("it is not UTF-8".to_owned()))?;
         if !text.is_empty() {
             each(number, text).map_err(fault)?;
         }

@@ -1,4 +1,4 @@
-//! From a file in a published layout to labelled flows, sampled per class where there are more than one can keep.
+//! Loads labelled flows from a file in a published layout, with sampling per class if there are more than the limit.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,28 +15,28 @@ use etcbench_capture::Transport;
 use etcbench_flow::{FiveTuple, FlowOptions, SequencePacket, flow_of_sequence};
 use etcbench_storage::seed;
 
-/// What a file gave.
+/// Flows read from one file.
 pub(crate) struct PublishedFlows {
-    /// The flows that are kept, in the order of the file.
+    /// The selected flows, in file order.
     pub flows: Vec<LabelledFlow>,
-    /// Flows that were passed over, for there were enough of their class.
+    /// Number of flows not selected because their class had reached its limit.
     pub passed_over: u64,
-    /// Packets of all flows of the file.
+    /// Number of packets in all flows of the file.
     pub packets: u64,
 }
 
-/// The flows that a file keeps, all or some of each class.
+/// The selected flows of a file: all, or a sample of each class.
 #[derive(Default)]
 struct Kept {
     flows: Vec<LabelledFlow>,
-    /// By labels: how many flows were seen, and the places of those that are kept.
+    /// By labels: number of flows seen, and the indices of the selected ones.
     classes: HashMap<Vec<String>, (u64, Vec<usize>)>,
 }
 
-/// Reads a file; `name` is what its flows call it.
+/// Reads a file; `name` is the capture name in its flows' IDs.
 ///
 /// # Errors
-/// The file is not of its layout, a flow has no value for a label column, or two that disagree.
+/// The file does not follow its layout, or a flow has no value or contradictory values for a label column.
 pub(crate) fn load_published(
     dataset: &Dataset,
     rules: &PublishedRules,
@@ -65,7 +65,7 @@ pub(crate) fn load_published(
                 places.push(all.flows.len());
             } else {
                 passed_over += 1;
-                // Every flow of the class has the same chance to be among those that are kept.
+                // Reservoir sampling: every flow of the class has the same chance of being selected.
                 match usize::try_from(generator.random_range(0..*seen)) {
                     Ok(drawn) if drawn < places.len() => place = Some(places[drawn]),
                     _ => return Ok(()),
@@ -89,7 +89,7 @@ fn damaged(dataset: &Dataset, planned: &PlannedCapture, fault: &Fault) -> Datase
     DatasetError::Published { file: path, message: fault.to_string() }
 }
 
-/// The labels of a flow: those of its file, and those that its fields give.
+/// Returns a flow's labels: those of its file, and those from its fields.
 fn labels_of(
     flow: &PublishedFlow,
     rules: &PublishedRules,
@@ -101,12 +101,11 @@ fn labels_of(
         let value =
             rules.layout.fields.iter().position(|known| known == field).and_then(|place| flow.fields.get(place));
         let value = value.filter(|value| !value.is_empty());
-        let value = value
-            .ok_or_else(|| format!("a flow has no `{field}`, which label column `{column}` takes its value from"))?;
+        let value = value.ok_or_else(|| format!("a flow has no `{field}`, the source of label column `{column}`"))?;
         add_label(&mut labels, column, value)?;
     }
     match columns.iter().find(|column| !labels.contains_key(*column)) {
-        Some(column) => Err(format!("a flow has no value for label column `{column}`; add a rule that gives one")),
+        Some(column) => Err(format!("a flow has no value for label column `{column}`; add a rule that sets it")),
         None => Ok(labels),
     }
 }
@@ -140,7 +139,7 @@ fn labelled(
     LabelledFlow { provenance, labels, flow }
 }
 
-/// A packet whose time is invented, so that nothing is learned from it.
+/// Removes an invented time from a packet, so that models cannot learn from it.
 fn without_time(packet: SequencePacket) -> SequencePacket {
     SequencePacket { timestamp: 0, ..packet }
 }

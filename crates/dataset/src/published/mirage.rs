@@ -1,5 +1,5 @@
-//! MIRAGE-2019 and MIRAGE-COVID-CCMA-2022: JSON per experiment, read flow by flow. Directions are 0 (upstream, forward here)
-//! and 1, lengths and bytes those of the payload, times between packets in seconds.
+//! MIRAGE-2019 and MIRAGE-COVID-CCMA-2022: one JSON file per experiment, read flow by flow. Directions are 0 (upstream,
+//! here forward) and 1; lengths and bytes are those of the payload; inter-packet times are in seconds.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ pub(super) const HOLDS: Holds = Holds {
     cut: false,
 };
 
-/// The class of flows of another application than the one that was recorded.
+/// The class of flows that belong to another application than the recorded one.
 const BACKGROUND: &str = "background";
 
 #[derive(Deserialize)]
@@ -54,14 +54,14 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
     read_flows(file, false, sink)
 }
 
-/// With the activity that the 2022 data name.
+/// Reads flows with the activity given in the 2022 data.
 pub(super) fn read_with_activities(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), Fault> {
     read_flows(file, true, sink)
 }
 
 fn read_flows(file: &PublishedFile<'_>, activities: bool, sink: &mut Sink<'_>) -> Result<(), Fault> {
     let stem = capture_stem(&file.file.path);
-    // `1494944155_com.spotify.music_MIRAGE...`; what has None in its name recorded no application.
+    // `1494944155_com.spotify.music_MIRAGE...`; names that contain `None` have no recorded application.
     let recorded = stem.split('_').nth(1).filter(|_| !stem.contains("None"));
     let mut deserializer = serde_json::Deserializer::from_reader(file.open()?);
     let flows = Flows { recorded, activities, kept: (file.options.kept_packets, file.options.kept_bytes), sink };
@@ -72,7 +72,7 @@ fn read_flows(file: &PublishedFile<'_>, activities: bool, sink: &mut Sink<'_>) -
     })
 }
 
-/// The object of all flows, of which one at a time is in memory.
+/// The object of all flows, deserialized one flow at a time.
 struct Flows<'a, 'b> {
     recorded: Option<&'a str>,
     activities: bool,
@@ -99,8 +99,8 @@ impl<'de> Visitor<'de> for Flows<'_, '_> {
         while let Some(key) = map.next_key::<String>()? {
             let flow: MirageFlow = map.next_value()?;
             let of_flow = |problem: String| A::Error::custom(format!("flow `{}`: {problem}", shown(&key)));
-            let five_tuple =
-                five_tuple(&key).ok_or_else(|| of_flow("it is no source,port,destination,port,protocol".to_owned()))?;
+            let five_tuple = five_tuple(&key)
+                .ok_or_else(|| of_flow("its key is not source,port,destination,port,protocol".to_owned()))?;
             let FlowMetadata { label, activity } = flow.flow_metadata;
             let unknown = self.activities && activity.as_deref() == Some("Unknown");
             let app = self.recorded.filter(|app| label.as_deref() == Some(app) && !unknown).unwrap_or(BACKGROUND);
@@ -134,7 +134,7 @@ fn packets(data: PacketData, (kept_packets, kept_bytes): (usize, usize)) -> Resu
     let count = data.packet_dir.len();
     if data.payload_bytes.len() != count || data.iat.len() != count {
         return Err(format!(
-            "{count} directions, {} lengths and {} times; they must be as many",
+            "{count} directions, {} lengths and {} times; the counts must be equal",
             data.payload_bytes.len(),
             data.iat.len()
         ));
@@ -149,7 +149,7 @@ fn packets(data: PacketData, (kept_packets, kept_bytes): (usize, usize)) -> Resu
         data.packet_dir.into_iter().zip(data.payload_bytes).zip(data.iat).enumerate()
     {
         let gap =
-            nanoseconds(iat).filter(|_| iat.is_finite()).ok_or_else(|| format!("{iat} is no time between packets"))?;
+            nanoseconds(iat).filter(|_| iat.is_finite()).ok_or_else(|| format!("{iat} is not an inter-packet time"))?;
         time = time.saturating_add(gap.max(0));
         let mut bytes = raw.next().unwrap_or_default();
         bytes.truncate(if number < kept_packets { kept_bytes } else { 0 });

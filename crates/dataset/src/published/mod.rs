@@ -1,9 +1,10 @@
-//! Flows as others published them, without captures: tables, arrays and folders of lengths, directions, times or bytes of
-//! packets. [`LAYOUTS`] says what layouts there are and what each holds; a layout is a file here and a line there.
+//! Flows published without captures: tables, arrays and folders with the lengths, directions, times or bytes of
+//! packets. [`LAYOUTS`] lists the supported layouts and what each contains; to add a layout, add a module here and an
+//! entry there.
 //!
-//! A reader takes a file as a stream, gives its flows one by one, and holds no more than a flow (of a capture's worth of packets
-//! in one table: than that table). What it gives becomes the same [`LabelledFlow`] that a capture gives, so selection, splits,
-//! features, caches and models read both alike.
+//! A reader streams a file and emits its flows one by one, holding at most one flow in memory (or one table, if all
+//! packets of a capture are in one table). The results are [`LabelledFlow`]s, the same as from captures, so selection,
+//! splits, features, caches and models handle both alike.
 
 mod arrays;
 mod cesnet;
@@ -33,25 +34,25 @@ use etcbench_storage::declarative::nearest;
 
 pub(super) use load::load_published;
 
-/// The most packets that are read of one flow: what a person publishes as a flow has fewer.
+/// Maximum number of packets read per flow; published flows have fewer.
 const MOST_PACKETS: usize = 1 << 22;
 
-/// A way to publish flows.
+/// A format of published flows.
 pub struct Layout {
     /// The name in `[published] layout`.
     pub name: &'static str,
-    /// What files of it look like.
+    /// Description of its files.
     pub what: &'static str,
-    /// What a file says of each flow that labels can be taken from.
+    /// The fields of each flow that labels can be taken from.
     pub fields: &'static [&'static str],
-    /// What its flows hold.
+    /// The information its flows contain.
     pub holds: Holds,
-    /// Where a file's labels lie beside it, as the ending of its name and that of the other.
+    /// If labels are in a separate file: the suffixes of the data file and of the label file.
     pub beside: Option<(&'static str, &'static str)>,
     read: fn(&PublishedFile<'_>, &mut Sink<'_>) -> Result<(), Fault>,
 }
 
-/// Lengths and directions alone, of flows whose first packets are there.
+/// Only lengths and directions, of flows truncated to their first packets.
 const SIGNED_LENGTHS: Holds = Holds {
     bytes: HeldBytes::None,
     lengths: HeldLengths::Packets,
@@ -61,11 +62,11 @@ const SIGNED_LENGTHS: Holds = Holds {
     cut: true,
 };
 
-/// All layouts.
+/// All supported layouts.
 pub static LAYOUTS: &[Layout] = &[
     Layout {
         name: "ucdavis_icdm19",
-        what: "a file per flow, without a header, separated by tabs: Unix time, time since the first packet, length, \
+        what: "one tab-separated file per flow, without a header: Unix time, time since the first packet, length, \
                direction 0 or 1 (Rezaei and Liu 2019)",
         fields: &[],
         holds: Holds { times: HeldTimes::Absolute, cut: false, ..SIGNED_LENGTHS },
@@ -74,8 +75,9 @@ pub static LAYOUTS: &[Layout] = &[
     },
     Layout {
         name: "mirage19",
-        what: "JSON, an object per flow by \"source,port,destination,port,protocol\" with packet_data and flow_metadata; app \
-               is the file name's second part, or background where BF_label is another (Aceto et al. 2019)",
+        what: "JSON, one object per flow, keyed by \"source,port,destination,port,protocol\", with packet_data and \
+               flow_metadata; app is the second part of the file name, or background if BF_label differs (Aceto et al. \
+               2019)",
         fields: &["app", "BF_label"],
         holds: mirage::HOLDS,
         beside: None,
@@ -83,7 +85,7 @@ pub static LAYOUTS: &[Layout] = &[
     },
     Layout {
         name: "mirage22",
-        what: "as mirage19, with BF_activity: app is background where it is Unknown (Guarino et al. 2022)",
+        what: "like mirage19, with BF_activity: app is background if it is Unknown (Guarino et al. 2022)",
         fields: &["app", "BF_label", "BF_activity"],
         holds: mirage::HOLDS,
         beside: None,
@@ -91,8 +93,8 @@ pub static LAYOUTS: &[Layout] = &[
     },
     Layout {
         name: "tcbench",
-        what: "Parquet, a row per flow: app, lists pkts_size, pkts_dir (0 or 1) and timetofirst, and partition or flow_id \
-               where there are such (Finamore et al. 2023)",
+        what: "Parquet, one row per flow: app, lists pkts_size, pkts_dir (0 or 1) and timetofirst, and optionally \
+               partition or flow_id (Finamore et al. 2023)",
         fields: &["app", "partition", "flow_id"],
         holds: Holds { times: HeldTimes::Relative, cut: false, ..SIGNED_LENGTHS },
         beside: None,
@@ -100,7 +102,8 @@ pub static LAYOUTS: &[Layout] = &[
     },
     Layout {
         name: "wflib",
-        what: "npz with X, a row of direction times time per trace (0 where it has ended), and y, its class (Deng et al. 2024)",
+        what: "npz with X, one row of direction times time per trace (0 after its end), and y, its class (Deng et al. \
+               2024)",
         fields: &["y"],
         holds: Holds { lengths: HeldLengths::None, times: HeldTimes::Relative, cut: false, ..SIGNED_LENGTHS },
         beside: None,
@@ -108,7 +111,8 @@ pub static LAYOUTS: &[Layout] = &[
     },
     Layout {
         name: "appclassnet",
-        what: "NAME_x.npy, a row of signed lengths per flow (0 where there is none), and NAME_y.npy, its class (Wang et al. 2022)",
+        what: "NAME_x.npy, one row of signed lengths per flow, padded with 0, and NAME_y.npy, its class (Wang et al. \
+               2022)",
         fields: &["y"],
         holds: SIGNED_LENGTHS,
         beside: Some(("_x.npy", "_y.npy")),
@@ -116,8 +120,9 @@ pub static LAYOUTS: &[Layout] = &[
     },
     Layout {
         name: "cesnet",
-        what: "CSV, a row per flow: PPI, a list of inter-packet times in milliseconds, directions 1 and -1, payload lengths and \
-               where published push flags of the first 30 packets; APP, CATEGORY and more (Luxemburk et al. 2022 to 2024)",
+        what: "CSV, one row per flow: PPI, lists of inter-packet times in milliseconds, directions 1 and -1, payload \
+               lengths and, if published, push flags of the first 30 packets; APP, CATEGORY and more (Luxemburk et al. \
+               2022 to 2024)",
         fields: &["APP", "CATEGORY", "TLS_SNI", "QUIC_SNI"],
         holds: Holds {
             lengths: HeldLengths::Payloads,
@@ -130,8 +135,8 @@ pub static LAYOUTS: &[Layout] = &[
     },
     Layout {
         name: "utmobilenet21",
-        what: "CSV, a row per packet under tshark's names (frame.time in US Central time, ip.src, tcp.len, udp.length, ...); \
-               packets of one five-tuple are a flow (Heng, Chandrasekhar and Andrews 2021)",
+        what: "CSV, one row per packet with tshark's names (frame.time in US Central time, ip.src, tcp.len, \
+               udp.length, ...); packets with the same five-tuple form a flow (Heng, Chandrasekhar and Andrews 2021)",
         fields: &["location"],
         holds: Holds {
             lengths: HeldLengths::Payloads,
@@ -145,8 +150,8 @@ pub static LAYOUTS: &[Layout] = &[
     },
     Layout {
         name: "yatc",
-        what: "PNG of 40 x 40 grey values, a flow each: five packets of 80 bytes of headers from the IP header on and 240 of payload, \
-               either filled up with zeros (Zhao et al. 2023; NetMamba has the same)",
+        what: "one 40 x 40 greyscale PNG per flow: five packets with 80 bytes of headers, from the IP header on, and \
+               240 bytes of payload, both zero-padded (Zhao et al. 2023; NetMamba uses the same)",
         fields: &[],
         holds: Holds { bytes: HeldBytes::IpHeader, ..SIGNED_LENGTHS },
         beside: None,
@@ -154,8 +159,8 @@ pub static LAYOUTS: &[Layout] = &[
     },
     Layout {
         name: "session_images",
-        what: "idx3-ubyte of images of 784 bytes, the beginning of a session's pcap file each, and idx1-ubyte of their classes beside \
-               it (Wang et al. 2017)",
+        what: "idx3-ubyte with images of 784 bytes, each the start of a session's pcap file, and a separate idx1-ubyte \
+               with their classes (Wang et al. 2017)",
         fields: &["y"],
         holds: Holds { cut: true, ..Holds::CAPTURE },
         beside: Some(("-images-idx3-ubyte", "-labels-idx1-ubyte")),
@@ -163,8 +168,9 @@ pub static LAYOUTS: &[Layout] = &[
     },
     Layout {
         name: "et_bert",
-        what: "TSV with a header: label, and text_a, a word of four hexadecimal digits for every two bytes that follow one another; a \
-               word that does not go on with the byte before begins the next packet (Lin et al. 2022)",
+        what: "TSV with a header: label, and text_a, with a word of four hexadecimal digits for every two consecutive \
+               bytes; a word that does not start with the previous word's last byte begins the next packet (Lin et al. \
+               2022)",
         fields: &["label"],
         holds: Holds { bytes: HeldBytes::AsPublished, lengths: HeldLengths::None, ..SIGNED_LENGTHS },
         beside: None,
@@ -184,14 +190,14 @@ pub(super) struct PublishedSection {
     sampling_seed: u64,
 }
 
-/// How a dataset's files are read, where they are in a published layout.
+/// Rules for reading a dataset whose files are in a published layout.
 #[derive(Clone)]
 pub struct PublishedRules {
     /// The layout of all files.
     pub layout: &'static Layout,
-    /// Label column to the field whose values it takes.
+    /// Label column to the field that contains its values.
     labels: IndexMap<String, String>,
-    /// Of one file at most so many flows with the same labels are kept, drawn with the seed.
+    /// Maximum number of flows with the same labels per file, and the seed for sampling them.
     most_flows_per_class: Option<(u32, u64)>,
 }
 
@@ -202,17 +208,17 @@ impl fmt::Debug for PublishedRules {
 }
 
 impl PublishedRules {
-    /// Checks a section.
+    /// Validates a section.
     ///
     /// # Errors
-    /// A layout, a field or a label column that there is none of.
+    /// An unknown layout, field or label column.
     pub(super) fn new(section: &PublishedSection, label_columns: &[String]) -> Result<Self, String> {
         let name = &section.layout;
         let Some(layout) = LAYOUTS.iter().find(|layout| layout.name == name) else {
             let known: Vec<&str> = LAYOUTS.iter().map(|layout| layout.name).collect();
             let near = nearest(name, known.iter().copied()).unwrap_or_default();
             return Err(format!(
-                "`published.layout` is `{name}`; the nearest that is read is `{near}` (there are: {})",
+                "`published.layout` is `{name}`; the most similar supported one is `{near}` (supported: {})",
                 known.join(", ")
             ));
         };
@@ -222,44 +228,44 @@ impl PublishedRules {
                 let known =
                     if layout.fields.is_empty() { "none; use [[rule]]".to_owned() } else { layout.fields.join(", ") };
                 return Err(format!(
-                    "`published.labels`: files of layout `{name}` have no `{field}` (there are: {known})"
+                    "`published.labels`: files of layout `{name}` have no `{field}` (fields: {known})"
                 ));
             }
         }
         if section.most_flows_per_class == Some(0) {
-            return Err("`published.most_flows_per_class` is 0; leave it out to keep all".to_owned());
+            return Err("`published.most_flows_per_class` is 0; omit it to use all flows".to_owned());
         }
         let most_flows_per_class = section.most_flows_per_class.map(|most| (most, section.sampling_seed));
         Ok(Self { layout, labels: section.labels.clone(), most_flows_per_class })
     }
 
-    /// Whether the files give any label column.
+    /// Returns whether the files provide any label column.
     pub(super) fn gives_any(&self) -> bool {
         !self.labels.is_empty()
     }
 
-    /// Whether the files give this label column.
+    /// Returns whether the files provide this label column.
     pub(super) fn gives(&self, column: &str) -> bool {
         self.labels.contains_key(column)
     }
 
-    /// Whether a file holds the labels of another.
+    /// Returns whether a file contains the labels of another file.
     pub(super) fn is_beside(&self, path: &str) -> bool {
         self.layout.beside.is_some_and(|(_, labels)| without_compression(path).ends_with(labels))
     }
 }
 
-/// A file of a published layout.
+/// A file in a published layout.
 pub(super) struct PublishedFile<'a> {
     root: &'a Path,
     file: &'a CaptureFile,
     layout: &'a Layout,
-    /// What is kept of a flow.
+    /// Limits on the packets and bytes kept per flow.
     options: &'a FlowOptions,
 }
 
 impl PublishedFile<'_> {
-    /// Its bytes, without archive and compression.
+    /// Opens the file without archive and compression.
     fn open(&self) -> Result<Box<dyn BufRead + Send>, Fault> {
         self.open_source(&self.file.source(self.root))
     }
@@ -271,7 +277,7 @@ impl PublishedFile<'_> {
         Ok(Box::new(BufReader::with_capacity(1 << 18, stream)))
     }
 
-    /// The file that holds its labels, with its name.
+    /// Opens the file with this file's labels; also returns its path.
     fn open_beside(&self) -> Result<(String, Box<dyn BufRead + Send>), Fault> {
         let (plain, compression) = self.file.path.split_at(without_compression(&self.file.path).len());
         let path = self
@@ -289,23 +295,23 @@ impl PublishedFile<'_> {
     }
 }
 
-/// A flow as a file gives it.
+/// A flow as read from a file.
 pub(super) struct PublishedFlow {
-    /// What the file says of it, in the order of the layout's fields.
+    /// Values of the layout's fields, in order.
     fields: Vec<String>,
     five_tuple: Option<FiveTuple>,
     packets: Vec<SequencePacket>,
-    /// The flow itself, where the file holds a capture of it; then there are no packets here.
+    /// The complete flow, if the file contains a capture of it; then `packets` is empty.
     flow: Option<Flow>,
 }
 
-/// Takes flows; an error of it ends the reading.
+/// Receives flows; returning an error stops the reader.
 type Sink<'a> = dyn FnMut(PublishedFlow) -> Result<(), String> + 'a;
 
-/// What is wrong in a file, and where.
+/// A problem in a file, with its location.
 #[derive(Debug)]
 pub(super) struct Fault {
-    /// `line 3`, `row 7`, or nothing where it is the whole file.
+    /// `line 3`, `row 7`, or empty for the whole file.
     place: String,
     message: String,
 }
@@ -327,19 +333,19 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Seconds as nanoseconds; nothing where they are no time that anything takes.
+/// Converts seconds to nanoseconds; returns `None` if out of range.
 fn nanoseconds(seconds: f64) -> Option<i64> {
     let nanoseconds = (seconds * 1e9).round();
     (nanoseconds.abs() < 9.0e18).then_some(nanoseconds as i64)
 }
 
-/// A length in bytes; nothing where it is no whole number of them.
+/// Returns the absolute value as a length in bytes, or `None` if it is not an integer in range.
 fn length(number: f64) -> Option<u32> {
     let magnitude = number.abs();
     (magnitude.fract() == 0.0 && magnitude <= f64::from(u32::MAX)).then_some(magnitude as u32)
 }
 
-/// The start of a text, for a message of one line.
+/// Returns the start of a text, for a one-line message.
 fn shown(text: &str) -> String {
     let start: String = text.chars().take(60).collect();
     start.escape_debug().to_string()

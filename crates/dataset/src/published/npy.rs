@@ -3,12 +3,12 @@
 
 use std::io::{BufRead, Read};
 
-/// The longest header that is read.
+/// Maximum header size in bytes.
 const LONGEST_HEADER: usize = 1 << 16;
-/// The most values of a row.
+/// Maximum number of values per row.
 const MOST_COLUMNS: u64 = 1 << 22;
 
-/// The types of values that are read, all as 64-bit numbers.
+/// Supported value types; all are converted to `f64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Type {
     Float(usize),
@@ -31,10 +31,9 @@ impl Type {
             ("<" | "|" | "=", Some(found)) => Ok((found, false)),
             (">", Some(found)) => Ok((found, true)),
             _ if kind.starts_with('O') => {
-                Err("it holds Python objects, which are not read; save it with one type, such as X.astype(\"float32\")"
-                    .to_owned())
+                Err("it contains Python objects; save it with a single type, such as X.astype(\"float32\")".to_owned())
             }
-            _ => Err(format!("its type is {descr}; numbers of one, two, four or eight bytes are read")),
+            _ => Err(format!("its type is {descr}; only numbers of 1, 2, 4 or 8 bytes are supported")),
         }
     }
 
@@ -44,7 +43,7 @@ impl Type {
         }
     }
 
-    /// The number of a value's bytes, the low ones first.
+    /// Converts a value's bytes, in little-endian order, to a number.
     fn number(self, bytes: [u8; 8]) -> f64 {
         let unsigned = u64::from_le_bytes(bytes);
         match self {
@@ -59,12 +58,12 @@ impl Type {
     }
 }
 
-/// An array whose rows come one by one.
+/// An array that is read row by row.
 pub(crate) struct NpyReader<R> {
     input: R,
     kind: Type,
     big_endian: bool,
-    /// Rows, and values of each: what stands behind the first size, multiplied.
+    /// Number of rows, and values per row (the product of all dimensions after the first).
     pub rows: u64,
     pub columns: usize,
     next: u64,
@@ -75,27 +74,27 @@ impl<R: BufRead> NpyReader<R> {
     /// Reads the header.
     ///
     /// # Errors
-    /// What is no such array, in a few words.
+    /// The file is not a supported array; the message is a short description.
     pub(crate) fn new(mut input: R) -> Result<Self, String> {
         let short = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => "it is no .npy array: it is too short".to_owned(),
+            std::io::ErrorKind::UnexpectedEof => "it is not a .npy array: it is too short".to_owned(),
             _ => error.to_string(),
         };
         let mut start = [0; 8];
         input.read_exact(&mut start).map_err(short)?;
         if start[..6] != *b"\x93NUMPY" {
-            return Err("it is no .npy array".to_owned());
+            return Err("it is not a .npy array".to_owned());
         }
         let mut size = [0; 4];
         let bytes = match start[6] {
             1 => 2,
             2 | 3 => 4,
-            version => return Err(format!("its .npy version {version} is not known")),
+            version => return Err(format!(".npy version {version} is not supported")),
         };
         input.read_exact(&mut size[..bytes]).map_err(short)?;
         let length = u32::from_le_bytes(size) as usize;
         if length > LONGEST_HEADER {
-            return Err(format!("its header has {length} bytes"));
+            return Err(format!("its header is too long ({length} bytes)"));
         }
         let mut text = vec![0; length];
         input.read_exact(&mut text).map_err(short)?;
@@ -109,10 +108,10 @@ impl<R: BufRead> NpyReader<R> {
         Ok(Self { input, kind, big_endian, rows: *rows, columns, next: 0, buffer })
     }
 
-    /// Writes the next row to `row`, which becomes as long as the array is wide; false at the end.
+    /// Reads the next row into `row`, replacing its contents; returns false at the end.
     ///
     /// # Errors
-    /// The array ends early, or its bytes cannot be read.
+    /// The array ends early or cannot be read.
     pub(crate) fn next_row(&mut self, row: &mut Vec<f64>) -> Result<bool, String> {
         row.clear();
         if self.next == self.rows {
@@ -136,7 +135,7 @@ impl<R: BufRead> NpyReader<R> {
     }
 }
 
-/// Type and shape of the header's Python dictionary, in any order of keys.
+/// Parses type and shape from the header's Python dictionary, with keys in any order.
 fn header(text: &str) -> Result<(String, Vec<u64>), String> {
     let after = |key: &str| {
         let quoted = [format!("'{key}'"), format!("\"{key}\"")];
@@ -146,29 +145,29 @@ fn header(text: &str) -> Result<(String, Vec<u64>), String> {
     let broken = || "its header cannot be read".to_owned();
     let descr = after("descr").ok_or_else(broken)?;
     if !descr.starts_with(['\'', '"']) {
-        return Err("it has several values under names; save its columns as arrays of their own".to_owned());
+        return Err("it is a structured array; save its columns as separate arrays".to_owned());
     }
     let descr = descr.split(['\'', '"']).nth(1).ok_or_else(broken)?;
     let shape = after("shape").and_then(|rest| rest.strip_prefix('(')?.split(')').next()).ok_or_else(broken)?;
     let sizes = shape.split(',').map(str::trim).filter(|size| !size.is_empty());
     let shape: Vec<u64> = sizes.map(|size| size.parse().map_err(|_| broken())).collect::<Result<_, _>>()?;
     let fortran = after("fortran_order").ok_or_else(broken)?.starts_with("True");
-    // Of one column it is the same.
+    // With only one dimension larger than 1, both orders are the same.
     if fortran && shape.iter().filter(|&&size| size > 1).count() > 1 {
         return Err("it is in Fortran order; save it with numpy.ascontiguousarray".to_owned());
     }
     Ok((descr.to_owned(), shape))
 }
 
-/// All values of an array of one dimension, or of several of which one is not 1.
+/// Reads all values of a one-dimensional array, or of an array with at most one dimension larger than 1.
 ///
 /// # Errors
-/// What is no such array; more than `most` values.
+/// The file is not such an array, or it has more than `most` values.
 pub(crate) fn read_column(input: impl BufRead, most: u64) -> Result<Vec<f64>, String> {
     let mut reader = NpyReader::new(input)?;
     if reader.columns != 1 {
         return Err(format!(
-            "it has {} values a row, and one is read; where a row has several classes, keep one of them",
+            "it has {} values per row, expected 1; if rows have several classes, keep one of them",
             reader.columns
         ));
     }
@@ -179,10 +178,10 @@ pub(crate) fn read_column(input: impl BufRead, most: u64) -> Result<Vec<f64>, St
     while reader.next_row(&mut row)? {
         values.extend_from_slice(&row);
     }
-    // What stands behind the last value was not told.
+    // Data after the last value contradicts the shape.
     let mut more = [0; 1];
     match reader.input.take(1).read(&mut more) {
         Ok(0) => Ok(values),
-        _ => Err("it has more values than its shape says".to_owned()),
+        _ => Err("it contains more values than its shape specifies".to_owned()),
     }
 }

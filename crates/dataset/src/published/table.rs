@@ -1,4 +1,4 @@
-//! tcbench's Parquet files: a row per flow with lists of lengths, directions and times since the first packet.
+//! tcbench's Parquet files: one row per flow, with lists of lengths, directions and times since the first packet.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use etcbench_flow::{PacketDirection, SequencePacket};
 use etcbench_storage::declarative::nearest;
 use etcbench_storage::guarded;
 
-/// Columns of the lists, under the names that tcbench gives them and, behind these, those of its MIRAGE files.
+/// Columns of the lists: tcbench's usual names, then those of its MIRAGE files.
 const LENGTHS: [&str; 2] = ["pkts_size", "packet_data_l4_payload_bytes"];
 const DIRECTIONS: [&str; 2] = ["pkts_dir", "packet_data_packet_dir"];
-/// Times since the first packet, or since the one before.
+/// Times since the first packet, or since the previous packet.
 const TIMES: [&str; 2] = ["timetofirst", "packet_data_iat"];
-/// The largest file inside an archive or a compression, which is read whole; others are read in place.
+/// Maximum size of a compressed or archived file, which is read into memory; other files are read in place.
 const LARGEST_IN_MEMORY: u64 = 1 << 30;
 
 /// The Parquet reader panics on some damaged files.
@@ -51,7 +51,7 @@ fn rows(file: &PublishedFile<'_>, reader: &dyn FileReader, sink: &mut Sink<'_>) 
     let column = |wanted: [&'static str; 2]| {
         wanted.into_iter().find(|name| names.contains(name)).ok_or_else(|| {
             let near = nearest(wanted[0], names.iter().copied()).unwrap_or_default();
-            Fault::of_file(format!("there is no column `{}`; the nearest is `{near}`", wanted[0]))
+            Fault::of_file(format!("column `{}` is missing; the most similar is `{near}`", wanted[0]))
         })
     };
     let (lengths, directions, times) = (column(LENGTHS)?, column(DIRECTIONS)?, column(TIMES)?);
@@ -85,9 +85,9 @@ fn text(row: &Row, column: &str) -> String {
     }
 }
 
-/// A list of numbers.
+/// Returns a list of numbers.
 fn numbers(row: &Row, column: &str) -> Result<Vec<f64>, String> {
-    let is_no = || format!("`{column}` is no list of numbers");
+    let is_no = || format!("`{column}` is not a list of numbers");
     let Some(Field::ListInternal(list)) = value(row, column) else { return Err(is_no()) };
     let number = |field: &Field| match field {
         Field::Byte(value) => Some(f64::from(*value)),
@@ -110,7 +110,7 @@ fn packets(row: &Row, lengths: &str, directions: &str, times: &str) -> Result<Ve
     let (sizes, ways, seconds) = (numbers(row, lengths)?, numbers(row, directions)?, numbers(row, times)?);
     if sizes.len() != ways.len() || sizes.len() != seconds.len() {
         return Err(format!(
-            "{} lengths, {} directions and {} times; they must be as many",
+            "{} lengths, {} directions and {} times; the counts must be equal",
             sizes.len(),
             ways.len(),
             seconds.len()
@@ -125,12 +125,12 @@ fn packets(row: &Row, lengths: &str, directions: &str, times: &str) -> Result<Ve
         if ![-1.0, 0.0, 1.0].contains(&way) {
             return Err(format!("direction {way} is neither 0 nor 1"));
         }
-        let time = nanoseconds(time).filter(|_| time.is_finite()).ok_or_else(|| format!("{time} is no time"))?;
+        let time = nanoseconds(time).filter(|_| time.is_finite()).ok_or_else(|| format!("{time} is not a time"))?;
         latest = if since_before { latest.saturating_add(time.max(0)) } else { time };
         Ok(SequencePacket {
             direction: if Some(way) == first { PacketDirection::Forward } else { PacketDirection::Backward },
             timestamp: latest,
-            length: length(size).ok_or_else(|| format!("{size} is no length in bytes"))?,
+            length: length(size).ok_or_else(|| format!("{size} is not a length in bytes"))?,
             flags: 0,
             bytes: Vec::new(),
             offsets: (0, 0),

@@ -1,5 +1,5 @@
-//! Every layout against what its publisher's own loader reads (`tests/fixtures/published/make.py` restates them), by the
-//! definitions in `data/`, and what is broken against a message.
+//! Compares every layout with what its publisher's own loader reads (reproduced by `tests/fixtures/published/make.py`),
+//! using the definitions in `data/`, and checks the messages for malformed files.
 
 use std::path::PathBuf;
 
@@ -38,7 +38,7 @@ fn fixture(name: &str) -> Dataset {
     Dataset { definition, folder }
 }
 
-/// A flow that was read out of a capture as the others are.
+/// Converts a flow read from a capture to the same form as the others.
 fn as_packets(mut flow: PublishedFlow) -> PublishedFlow {
     let Some(made) = flow.flow.take() else { return flow };
     let packet = |packet: &etcbench_flow::FlowPacket| SequencePacket {
@@ -79,12 +79,12 @@ fn every_layout_gives_what_its_own_loader_reads() {
             let fields: Vec<&str> = flow.fields.iter().map(String::as_str).take(expected.fields.len()).collect();
             assert_eq!(fields, expected.fields, "{path}");
             let sign = |packet: &SequencePacket| if packet.direction == PacketDirection::Forward { 1.0 } else { -1.0 };
-            // A packet without a length has a direction all the same.
+            // Packets without a length still have a direction.
             let lengths: Vec<f64> = flow.packets.iter().map(|packet| sign(packet) * f64::from(packet.length)).collect();
             assert_eq!(lengths, expected.lengths, "{path}");
             let start = flow.packets.first().map_or(0, |packet| packet.timestamp);
             for (packet, time) in flow.packets.iter().zip(&expected.times) {
-                // Seconds in 64-bit numbers differ in the last nanoseconds after a sum.
+                // Sums of seconds as 64-bit floats differ in the last nanoseconds.
                 assert!((packet.timestamp - start - time).abs() <= 2, "{path}: {} {time}", packet.timestamp - start);
             }
             if layout.holds.times == HeldTimes::Absolute {
@@ -149,7 +149,7 @@ fn definitions_give_every_flow_its_labels() {
     assert_eq!(labels("tcbench-ucdavis-icdm19")[2], "youtube retraining-human-triggered");
 }
 
-/// A dataset of one file in a layout.
+/// Loads a dataset that consists of files in one layout.
 fn broken(layout: &str, rest: &str, files: &[(&str, Vec<u8>)]) -> Result<Vec<crate::LabelledFlow>, DatasetError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("made.toml");
@@ -184,40 +184,40 @@ fn what_is_broken_is_told_with_its_place() {
     let row = "\"Apr 12, 2019 16:34:07.5 CDT\",10.0.0.1,10.0.0.2,6,1,2,3,,,\n";
     assert_eq!(broken("utmobilenet21", "", &[("a", format!("{header}{row}").into_bytes())]).unwrap().len(), 1);
     for (layout, content, words) in [
-        ("ucdavis_icdm19", "", "a.txt: it has no packet"),
-        ("ucdavis_icdm19", "1\t0\t60\n", "a.txt: line 1: 3 fields separated by tabs, expected 4"),
-        ("ucdavis_icdm19", "1\t0\t60\t0\n2\t1\t60\t2\n", "line 2: `2` is no direction (0 or 1)"),
-        ("ucdavis_icdm19", "1\t0\t60.5\t0\n", "`60.5` is no size in bytes"),
-        ("ucdavis_icdm19", "x\t0\t60\t0\n", "`x` is no time"),
-        ("ucdavis_icdm19", "1\t1e99\t60\t0\n", "`1e99` is no time"),
+        ("ucdavis_icdm19", "", "a.txt: it contains no packets"),
+        ("ucdavis_icdm19", "1\t0\t60\n", "a.txt: line 1: 3 tab-separated fields, expected 4"),
+        ("ucdavis_icdm19", "1\t0\t60\t0\n2\t1\t60\t2\n", "line 2: `2` is not a valid direction (0 or 1)"),
+        ("ucdavis_icdm19", "1\t0\t60.5\t0\n", "`60.5` is not a valid size in bytes"),
+        ("ucdavis_icdm19", "x\t0\t60\t0\n", "`x` is not a valid time"),
+        ("ucdavis_icdm19", "1\t1e99\t60\t0\n", "`1e99` is not a valid time"),
         ("mirage19", "[]", "line 1, column 1: invalid type: sequence, expected an object of flows"),
         ("mirage19", "{\"x\": {}}", "missing field `packet_data`"),
         (
             "mirage19",
             "{\"a,1,b,2,6\": {\"packet_data\": {\"packet_dir\": [], \"L4_payload_bytes\": [], \"iat\": []}, \"flow_metadata\": {}}}",
-            "flow `a,1,b,2,6`: it is no source,port,destination,port,protocol",
+            "flow `a,1,b,2,6`: its key is not source,port,destination,port,protocol",
         ),
         (
             "mirage19",
             "{\"10.0.0.1,1,10.0.0.2,2,6\": {\"packet_data\": {\"packet_dir\": [0], \"L4_payload_bytes\": [], \"iat\": []}, \"flow_metadata\": {}}}",
-            "1 directions, 0 lengths and 0 times; they must be as many",
+            "1 directions, 0 lengths and 0 times; the counts must be equal",
         ),
         ("mirage19", "{\"10.0.0.1,1", "EOF while parsing"),
         ("tcbench", "PAR1", "a.txt: "),
         ("wflib", "PK", "a.txt: "),
-        ("cesnet", "APP,ppi\nx,y\n", "line 1: there is no column `PPI`; the nearest is `ppi`"),
+        ("cesnet", "APP,ppi\nx,y\n", "line 1: column `PPI` is missing; the most similar is `ppi`"),
         ("cesnet", "APP,PPI\nx,\"[[0],[1]]\"\n", "line 2: `PPI`: 2 lists, expected 3 or 4"),
         ("cesnet", "APP,PPI\nx,\"[[0],[1],[1,2]]\"\n", "line 2: `PPI`: its lists have [1, 1, 2] values"),
-        ("cesnet", "APP,PPI\nx,nan\n", "line 2: `PPI`: `nan` is no list of lists of numbers"),
-        ("cesnet", "APP,PPI\nx,\"[[0],[1],[5.5]]\"\n", "5.5 is no length in bytes"),
-        ("utmobilenet21", "frame.time\n", "line 1: there is no column `ip.src`"),
+        ("cesnet", "APP,PPI\nx,nan\n", "line 2: `PPI`: `nan` is not a list of lists of numbers"),
+        ("cesnet", "APP,PPI\nx,\"[[0],[1],[5.5]]\"\n", "5.5 is not a length in bytes"),
+        ("utmobilenet21", "frame.time\n", "line 1: column `ip.src` is missing"),
         ("utmobilenet21", &format!("{header}{}", row.replace("CDT", "PDT")), "is in time zone `PDT`; known are CDT"),
         (
             "utmobilenet21",
             &format!("{header}{}", row.replace("Apr", "apr")),
-            "line 2: `apr 12, 2019 16:34:07.5 CDT` is no time",
+            "line 2: `apr 12, 2019 16:34:07.5 CDT` is not a time",
         ),
-        ("utmobilenet21", &format!("{header}{}", row.replace(",1,2,", ",1,x,")), "`x` is no port"),
+        ("utmobilenet21", &format!("{header}{}", row.replace(",1,2,", ",1,x,")), "`x` is not a port"),
     ] {
         let message = told(layout, content);
         assert!(message.contains(words), "{words} is not in {message}");
@@ -225,7 +225,7 @@ fn what_is_broken_is_told_with_its_place() {
     }
     let unknown = broken("ucdavis_icdm", "", &[]).unwrap_err().to_string();
     assert!(
-        unknown.contains("the nearest that is read is `ucdavis_icdm19` (there are: ucdavis_icdm19, mirage19,"),
+        unknown.contains("the most similar supported one is `ucdavis_icdm19` (supported: ucdavis_icdm19, mirage19,"),
         "{unknown}"
     );
 
@@ -234,20 +234,20 @@ fn what_is_broken_is_told_with_its_place() {
     let flows = broken("appclassnet", "", &[("a_x.npy", values.clone()), ("a_y.npy", labels.clone())]).unwrap();
     assert_eq!(flows.iter().map(|flow| flow.flow.packets.len()).collect::<Vec<_>>(), [2, 1]);
     for (x, y, words) in [
-        (values.clone(), vec![], "a_x.npy: its labels are in a_y.npy: it is no .npy array: it is too short"),
+        (values.clone(), vec![], "a_x.npy: its labels are in a_y.npy: it is not a .npy array: it is too short"),
         (values.clone(), npy("|u1", "(1,)", &[5]), "a_x.npy: 2 rows of x and 1 labels"),
-        (values.clone(), npy("|u1", "(2, 3)", &[5; 6]), "it has 3 values a row, and one is read"),
+        (values.clone(), npy("|u1", "(2, 3)", &[5; 6]), "it has 3 values per row, expected 1"),
         (
             values.clone(),
             npy("<f4", "(2,)", &[0, 0, 192, 127, 0, 0, 192, 127]),
-            "row 0: its label NaN is no whole number",
+            "row 0: its label NaN is not an integer",
         ),
         (values[..values.len() - 1].to_vec(), labels.clone(), "it ends in row 1 of 2"),
-        (npy("|O", "(2, 2)", &[]), labels.clone(), "it holds Python objects"),
+        (npy("|O", "(2, 2)", &[]), labels.clone(), "it contains Python objects"),
         (npy("<f2", "(2, 2)", &[]), labels.clone(), "its type is <f2"),
         (npy("<i2", "(2, 99999999)", &[]), labels.clone(), "its rows have more than"),
-        (npy("<f4", "(2, 1)", &[0, 0, 192, 127, 0, 0, 192, 127]), labels.clone(), "row 0: NaN is no length"),
-        (b"hello, world".to_vec(), labels, "a_x.npy: it is no .npy array"),
+        (npy("<f4", "(2, 1)", &[0, 0, 192, 127, 0, 0, 192, 127]), labels.clone(), "row 0: NaN is not a length"),
+        (b"hello, world".to_vec(), labels, "a_x.npy: it is not a .npy array"),
     ] {
         let error = broken("appclassnet", "", &[("a_x.npy", x), ("a_y.npy", y)]).unwrap_err().to_string();
         assert!(error.contains(words), "{words} is not in {error}");
@@ -261,9 +261,9 @@ fn what_is_broken_is_told_with_its_place() {
         (
             [&[0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 28, 0, 0, 0, 28][..], &[7; 784]].concat(),
             labels(1),
-            "image 0: it does not begin as a pcap",
+            "image 0: it does not start like a pcap",
         ),
-        (b"\0\0\x0d\x01".to_vec(), labels(1), "it is no idx file of bytes"),
+        (b"\0\0\x0d\x01".to_vec(), labels(1), "it is not an idx file of bytes"),
         ([&[0, 0, 8, 3][..], &[255; 12]].concat(), labels(1), "its images have"),
         (small.clone(), Vec::new(), "its labels are in a-labels-idx1-ubyte: it is too short"),
     ] {
@@ -272,9 +272,9 @@ fn what_is_broken_is_told_with_its_place() {
         assert!(error.contains(words), "{words} is not in {error}");
     }
     for (text, words) in [
-        ("label\ttext\n", "line 1: the header has no columns `label` and `text_a`"),
+        ("label\ttext\n", "line 1: the header lacks columns `label` and `text_a`"),
         ("label\ttext_a\n0\n", "line 2: 1 values"),
-        ("label\ttext_a\n0\t4500 00zz\n", "line 2: `00zz` is no word of four hexadecimal digits"),
+        ("label\ttext_a\n0\t4500 00zz\n", "line 2: `00zz` is not a word of four hexadecimal digits"),
     ] {
         let error = told("et_bert", text);
         assert!(error.contains(words), "{words} is not in {error}");
@@ -282,7 +282,7 @@ fn what_is_broken_is_told_with_its_place() {
     let image =
         std::fs::read(project().join("tests/fixtures/published/yatc/ISCXVPN2016_MFR/test/Chat/Chat-1.png")).unwrap();
     for (content, words) in
-        [(image[..100].to_vec(), "it is no PNG image, or a damaged one"), (b"GIF89a".to_vec(), "it is no PNG")]
+        [(image[..100].to_vec(), "it is not a PNG image, or it is damaged"), (b"GIF89a".to_vec(), "it is not a PNG")]
     {
         let error = broken("yatc", "", &[("a.png", content)]).unwrap_err().to_string();
         assert!(error.contains(words), "{words} is not in {error}");
@@ -322,7 +322,7 @@ fn invented_times_are_not_read_and_classes_are_sampled_by_a_seed() {
     assert_eq!(flows.iter().filter(|(kind, _)| kind == "a").count(), 10);
     assert!(flows.iter().all(|(kind, number)| kind == ["a", "b", "b"][*number as usize % 3]));
     assert!(flows.is_sorted_by_key(|(_, number)| *number));
-    // Of the whole file, and the same again; another seed draws others.
+    // The sample spans the whole file and is reproducible; another seed selects other flows.
     assert!(flows.iter().any(|(_, number)| *number < 150) && flows.iter().any(|(_, number)| *number >= 150));
     assert_eq!(sample("most_flows_per_class = 10").0, flows);
     assert_ne!(sample("most_flows_per_class = 10\nsampling_seed = 1").0, flows);

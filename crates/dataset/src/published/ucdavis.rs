@@ -1,5 +1,6 @@
-//! UC Davis, ICDM 2019: a text file per flow, a line per packet, no header: Unix time, seconds since the first packet, length,
-//! direction. What 0 and 1 mean is not published; here the direction of the first packet is forward.
+//! UC Davis, ICDM 2019: one text file per flow, one line per packet, no header: Unix time, seconds since the first
+//! packet, length, direction. The meaning of directions 0 and 1 is not documented; the direction of the first packet
+//! counts as forward.
 
 use super::line::each_line;
 use super::{Fault, MOST_PACKETS, PublishedFile, PublishedFlow, Sink, length, nanoseconds, shown};
@@ -12,7 +13,7 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
         let fields: Vec<&str> = line.split('\t').map(str::trim).collect();
         let &[absolute, relative, size, direction] = &fields[..] else {
             return Err(format!(
-                "{} fields separated by tabs, expected 4 (time, time since the first, size, direction)",
+                "{} tab-separated fields, expected 4 (time, time since the first, size, direction)",
                 fields.len()
             ));
         };
@@ -21,9 +22,9 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
                 .parse::<f64>()
                 .ok()
                 .filter(|value| value.is_finite())
-                .ok_or_else(|| format!("`{}` is no {what}", shown(field)))
+                .ok_or_else(|| format!("`{}` is not a valid {what}", shown(field)))
         };
-        let is_no = |field: &str, what: &str| format!("`{}` is no {what}", shown(field));
+        let is_no = |field: &str, what: &str| format!("`{}` is not a valid {what}", shown(field));
         let direction = match direction {
             "0" => 0,
             "1" => 1,
@@ -48,7 +49,7 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
         Ok(())
     })?;
     if packets.is_empty() {
-        return Err(Fault::of_file("it has no packet; name it in `exclude` of [files] with a reason".to_owned()));
+        return Err(Fault::of_file("it contains no packets; list it in `exclude` of [files] with a reason".to_owned()));
     }
     sink(PublishedFlow { fields: Vec::new(), five_tuple: None, packets, flow: None }).map_err(Fault::of_file)
 }

@@ -1,6 +1,6 @@
-//! UTMobileNetTraffic2021: CSV per experiment, a row per packet under tshark's names. Packets of one unordered five-tuple are a
-//! flow, in order of their times; the sender of the first is forward. Other transports than TCP and UDP, rows without addresses,
-//! and 127.0.0.1, 0.0.0.0 and 255.255.255.255 are passed over, as tcbench does.
+//! UTMobileNetTraffic2021: one CSV per experiment, one row per packet, with tshark's column names. Packets with the
+//! same unordered five-tuple form a flow, in time order; the first sender's direction is forward. Skips transports
+//! other than TCP and UDP, rows without addresses, and 127.0.0.1, 0.0.0.0 and 255.255.255.255, as tcbench does.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,14 +11,14 @@ use etcbench_capture::Transport;
 use etcbench_flow::{FiveTuple, PacketDirection, SequencePacket};
 use etcbench_storage::declarative::nearest;
 
-/// Addresses that no flow is counted for.
+/// Addresses whose packets are skipped.
 const INVALID: [&str; 3] = ["127.0.0.1", "0.0.0.0", "255.255.255.255"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-/// The names of time zones in the files, and how many hours they are behind universal time.
+/// Names of time zones in the files, with hours behind UTC.
 const ZONES: [(&str, i64); 4] = [("CDT", 5), ("CST", 6), ("UTC", 0), ("GMT", 0)];
 const HOUR: i64 = 3_600_000_000_000;
 
-/// A packet before it is known which flow it is of and which direction is forward.
+/// A packet before its flow and direction are known.
 struct Seen {
     time: i64,
     source: SocketAddr,
@@ -39,7 +39,7 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
     let place = |wanted: &str| {
         names.iter().position(|name| name == wanted).ok_or_else(|| {
             let near = nearest(wanted, names.iter().map(String::as_str)).unwrap_or_default();
-            Fault::at("line 1", format!("there is no column `{wanted}`; the nearest is `{}`", shown(near)))
+            Fault::at("line 1", format!("column `{wanted}` is missing; the most similar is `{}`", shown(near)))
         })
     };
     let [time, source, destination, protocol] =
@@ -54,7 +54,7 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
         let line = record.position().map_or(0, csv::Position::line);
         let fault = |message: String| Fault::at(format_args!("line {line}"), message);
         let text = |place: usize| {
-            std::str::from_utf8(&record[place]).map(str::trim).map_err(|_| fault("it is no text".to_owned()))
+            std::str::from_utf8(&record[place]).map(str::trim).map_err(|_| fault("it is not UTF-8".to_owned()))
         };
         let (transport, columns) = match text(protocol)? {
             "6" | "6.0" => (Transport::Tcp, tcp),
@@ -68,8 +68,9 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
         let endpoint = |address: &str, port: usize| {
             let port = text(port)?;
             let number = port.strip_suffix(".0").unwrap_or(port).parse::<u16>();
-            let number = number.map_err(|_| fault(format!("`{}` is no port", shown(port))))?;
-            let address: IpAddr = address.parse().map_err(|_| fault(format!("`{}` is no address", shown(address))))?;
+            let number = number.map_err(|_| fault(format!("`{}` is not a port", shown(port))))?;
+            let address: IpAddr =
+                address.parse().map_err(|_| fault(format!("`{}` is not an address", shown(address))))?;
             Ok(SocketAddr::new(address, number))
         };
         let (source, destination) = (endpoint(from, columns[0])?, endpoint(to, columns[1])?);
@@ -79,7 +80,7 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
             time: frame_time(text(time)?).map_err(fault)?,
             source,
             destination,
-            length: size.ok_or_else(|| fault("its length is no whole number of bytes".to_owned()))?,
+            length: size.ok_or_else(|| fault("its length is not an integer".to_owned()))?,
         };
         count += 1;
         if count > MOST_PACKETS {
@@ -97,7 +98,7 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
         packets.push(seen);
     }
     for (transport, location, mut packets) in flows {
-        // Packets of one time stay in the order of the file.
+        // The sort is stable: packets with equal times stay in file order.
         packets.sort_by_key(|packet| packet.time);
         let five_tuple = FiveTuple { source: packets[0].source, destination: packets[0].destination, transport };
         let packet = |seen: Seen| SequencePacket {
@@ -119,9 +120,9 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
     Ok(())
 }
 
-/// `Apr 12, 2019 16:34:07.123456000 CDT` in nanoseconds since the Unix epoch.
+/// Parses `Apr 12, 2019 16:34:07.123456000 CDT` to nanoseconds since the Unix epoch.
 fn frame_time(text: &str) -> Result<i64, String> {
-    let is_none = || format!("`{}` is no time such as Apr 12, 2019 16:34:07.123456000 CDT", shown(text));
+    let is_none = || format!("`{}` is not a time such as Apr 12, 2019 16:34:07.123456000 CDT", shown(text));
     let parts: Vec<&str> = text.split_whitespace().collect();
     let &[month, day, year, time, zone] = &parts[..] else { return Err(is_none()) };
     let month = MONTHS.iter().position(|name| *name == month).ok_or_else(is_none)? + 1;
