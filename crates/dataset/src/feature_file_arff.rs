@@ -442,7 +442,7 @@ mod tests {
         let wide: Vec<u8> = header.encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert!(parse_arff(&wide).unwrap_err().to_string().contains("line 1: the file is UTF-16 or not text"));
         let long = format!("{header}{}", "1".repeat(LONGEST_LINE + 10));
-        assert!(parse_arff(long.as_bytes()).unwrap_err().to_string().contains("over 1048576 bytes"));
+        assert!(parse_arff(long.as_bytes()).unwrap_err().to_string().contains("longer than 1048576 bytes"));
     }
 
     fn quote(text: &str) -> String {

@@ -1,4 +1,5 @@
-//! The columns of a table of flows as a file of Arrow's IPC format (Feather, version 2), of the types that the Parquet file has.
+//! Writes a table of flows as a file in Arrow's IPC format (Feather, version 2), with the same types as the Parquet
+//! file.
 
 use std::borrow::Borrow;
 use std::path::Path;
@@ -15,14 +16,14 @@ use super::store::{StoreError, StoreHeader};
 use etcbench_dataset::LabelledFlow;
 use etcbench_storage as storage;
 
-/// Flows of a batch, which is what a writer or reader holds at once.
+/// Flows per batch, which is what a writer or reader holds in memory.
 const BATCH: usize = 4096;
 
-/// Writes the flows that `next` gives, until it gives none, as an Arrow file, a batch after the other. The file appears whole or
-/// not at all.
+/// Writes the flows returned by `next`, until it returns `None`, as an Arrow file, batch by batch. The file is written
+/// all or nothing.
 ///
 /// # Errors
-/// An error of the file system or of `next`; a flow that does not fit the header, as for the store.
+/// An I/O error, an error of `next`, or a flow that does not fit the header, as for the store.
 pub fn stream_arrow<F: Borrow<LabelledFlow>>(
     path: &Path,
     header: &StoreHeader,
@@ -71,7 +72,7 @@ fn data_type(field: Field) -> DataType {
     }
 }
 
-/// A column of a batch.
+/// Builds a column of a batch.
 fn array<F: Borrow<LabelledFlow>>(field: Field, header: &StoreHeader, flows: &[F]) -> ArrayRef {
     let values = flows.iter().map(|flow| field.value(header, flow.borrow()));
     let integers = || {
@@ -106,7 +107,7 @@ fn array<F: Borrow<LabelledFlow>>(field: Field, header: &StoreHeader, flows: &[F
             Arc::new(values.map(double).collect::<Float64Array>())
         }
         DataType::Int64 => Arc::new(integers().collect::<Int64Array>()),
-        // These types are chosen for values that fit them.
+        // These types are only used for values that fit.
         DataType::UInt16 => Arc::new(integers().map(|value| value.map(|value| value as u16)).collect::<UInt16Array>()),
         _ => Arc::new(integers().map(|value| value.map(|value| value as u32)).collect::<UInt32Array>()),
     }

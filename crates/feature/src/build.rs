@@ -1,4 +1,4 @@
-//! Which flows an experiment uses, which class each has, and their features.
+//! Selects the flows of an experiment, assigns their classes, and builds their features.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,13 +17,13 @@ use etcbench_flow::{Flow, FlowOptions, STATISTIC_NAMES};
 use etcbench_storage::declarative::{first_repeated, nearest};
 use etcbench_storage::seed;
 
-/// One label value or several.
+/// One or several label values.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a label value or a list of label values")]
 pub enum Values {
     /// Exactly this value.
     One(String),
-    /// Any of these.
+    /// Any of these values.
     Several(Vec<String>),
 }
 
@@ -36,40 +36,39 @@ impl Values {
     }
 }
 
-/// Label column to the values it may have; all columns must agree.
+/// Label column to allowed values; all columns must match.
 type Conditions = IndexMap<String, Values>;
 
 /// The classes of an experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "a list of values of `label`, or a table of class = { label column = value }")]
 pub enum Classes {
-    /// Values of the label column that `label` names.
+    /// Values of the label column named by `label`.
     Listed(Vec<String>),
-    /// Class names, each with the label values that make it.
+    /// Class names, each with the label values that define it.
     Composed(IndexMap<String, Conditions>),
 }
 
-/// `[selection]` of an experiment: which flows are used and which class each has.
+/// `[selection]` of an experiment: which flows are used, and the class of each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Selection {
-    /// Only flows with these label values are used.
+    /// Use only flows with these label values.
     #[serde(default)]
     pub filter: IndexMap<String, Values>,
     /// The label column whose values are the classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// The classes, in the order of tables; all values of `label` that the filter leaves, in ascending order,
-    /// when absent.
+    /// The classes, in table order; defaults to all values of `label` that pass the filter, in ascending order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classes: Option<Classes>,
-    /// Flows with fewer packets (in the capture, not only among those kept) are left out.
+    /// Minimum number of packets of a flow (in the capture, not only among those kept).
     #[serde(default = "one")]
     pub minimum_packets: u64,
-    /// At most so many flows of each class, drawn with the run's seed (purpose `selection`).
+    /// Maximum number of flows per class, drawn with the run's seed (purpose `selection`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maximum_flows_per_class: Option<usize>,
-    /// What becomes of chosen flows that equal another one of their class; they stay by default.
+    /// How to treat duplicate flows within a class; kept by default.
     #[serde(default, skip_serializing_if = "DuplicateFlows::is_keep")]
     pub duplicates: DuplicateFlows,
     /// What a row is; a flow by default.
@@ -77,14 +76,14 @@ pub struct Selection {
     pub sample: Sample,
 }
 
-/// What a row of the features is, which a model predicts the class of.
+/// What a row of the features is, that is, the unit that a model classifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sample {
     /// A flow.
     #[default]
     Flow,
-    /// A packet alone: every one of the first N of each chosen flow that has bytes.
+    /// A single packet: each of the first N packets of every selected flow that has bytes.
     Packet,
 }
 
@@ -95,7 +94,7 @@ impl Sample {
 }
 
 impl Selection {
-    /// With all label values in the Unicode form that labels have, however the experiment spells them.
+    /// Returns the selection with all label values in composed Unicode form, which labels use.
     fn composed(&self) -> Self {
         let text = |value: &String| composed(value).into_owned();
         let conditions = |conditions: &Conditions| -> Conditions {
@@ -114,7 +113,7 @@ impl Selection {
         Self { filter: conditions(&self.filter), classes, ..self.clone() }
     }
 
-    /// The class of what has these labels; none where the filter leaves it out, or where it is of none of the classes.
+    /// Returns the class for these labels; `None` if the filter excludes them or they belong to no class.
     pub fn class_of(&self, labels: &Labels) -> Option<String> {
         let selection = self.composed();
         if !meets(labels, &selection.filter) {
@@ -130,7 +129,7 @@ impl Selection {
         }
     }
 
-    /// The label columns that decide whether a flow is used and which class it has.
+    /// Returns the label columns that determine whether a flow is used and its class.
     pub fn label_columns(&self) -> BTreeSet<&str> {
         let composed = match &self.classes {
             Some(Classes::Composed(classes)) => Some(classes.values().flat_map(IndexMap::keys)),
@@ -140,7 +139,7 @@ impl Selection {
         columns.map(String::as_str).collect()
     }
 
-    /// The names of the classes in their order, where the selection lists them.
+    /// Returns the names of the classes in order, if the selection lists them.
     pub fn class_names(&self) -> Option<Vec<String>> {
         match self.composed().classes? {
             Classes::Listed(names) => Some(names),
@@ -148,7 +147,8 @@ impl Selection {
         }
     }
 
-    /// The most flows that can be selected of `count` flows with these labels, without looking at the flows.
+    /// Returns the maximum number of flows that can be selected from `count` flows with these labels, without
+    /// inspecting the flows.
     pub fn most_flows<'a>(&self, labels: impl Iterator<Item = &'a Labels>, count: usize) -> usize {
         let Some(most) = self.maximum_flows_per_class else { return count };
         let classes = match (&self.classes, &self.label) {
@@ -165,67 +165,63 @@ fn one() -> u64 {
     1
 }
 
-/// How many flows were left out, by the first reason that applied.
+/// Number of flows excluded, by the first reason that applied.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unselected {
-    /// A label value that `filter` does not name.
+    /// A label value outside the filter.
     pub filtered: u64,
     /// Fewer packets than `minimum_packets`.
     pub too_few_packets: u64,
-    /// Of none of the classes.
+    /// Belonging to no class.
     pub of_no_class: u64,
-    /// No byte of any packet to show (such as no payload at all).
+    /// No bytes in any packet (for example, no payload at all).
     pub without_bytes: u64,
-    /// Left over by `maximum_flows_per_class`.
+    /// Beyond `maximum_flows_per_class`.
     pub over_maximum: u64,
     /// Dropped by `duplicates`.
     #[serde(default)]
     pub duplicates: u64,
 }
 
-/// Why no features can be made.
+/// Why features cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum SelectionError {
     /// `[selection]` contradicts itself.
     #[error("[selection]: {message}")]
     Invalid {
-        /// What is wrong and what to do.
+        /// Description of the problem and what to do.
         message: String,
     },
     /// A label column that no flow has.
-    #[error("[selection]: no flow has label column `{column}`; the nearest is `{nearest}` (there are: {known})")]
+    #[error("[selection]: no flow has label column `{column}`; the most similar is `{nearest}` (known: {known})")]
     UnknownColumn {
-        /// As written.
+        /// The column as written.
         column: String,
-        /// The nearest that exists.
+        /// The most similar existing column.
         nearest: String,
-        /// All that exist.
+        /// All existing columns.
         known: String,
     },
     /// A label value that no flow has.
-    #[error("[selection]: no flow has {column} = \"{value}\"; there are: {known}")]
+    #[error("[selection]: no flow has {column} = \"{value}\"; known: {known}")]
     UnknownValue {
         /// The label column.
         column: String,
-        /// As written.
+        /// The value as written.
         value: String,
         /// The column's values.
         known: String,
     },
-    /// No flow of a class is left.
-    #[error(
-        "[selection]: class `{class}` has no flow after the filter and `minimum_packets`; used label values: {known}"
-    )]
+    /// No flow of a class remains.
+    #[error("[selection]: class `{class}` has no flows after the filter and `minimum_packets`; label values: {known}")]
     EmptyClass {
         /// The class.
         class: String,
         /// The label values among the flows that pass the filter.
         known: String,
     },
-    /// A flow is of two classes.
-    #[error(
-        "[selection]: flow {flow} is of class `{first}` and of class `{second}`; make the classes exclude each other"
-    )]
+    /// A flow belongs to two classes.
+    #[error("[selection]: flow {flow} belongs to class `{first}` and to class `{second}`; make the classes exclusive")]
     TwoClasses {
         /// The flow.
         flow: String,
@@ -245,7 +241,7 @@ pub enum SelectionError {
     Flowpics(#[from] FlowpicError),
 }
 
-/// What is made of a flow's packets beside the tokens of their bytes; nothing by default.
+/// Additional features of a flow's packets besides byte tokens; none by default.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PacketColumns<'a> {
     /// Packet sequences.
@@ -299,7 +295,7 @@ fn check_conditions(known: &KnownValues, conditions: &Conditions) -> Result<(), 
         let present = check_column(known, column)?;
         if values.list().is_empty() {
             return Err(SelectionError::Invalid {
-                message: format!("`{column}` lists no value; list one or drop the key"),
+                message: format!("`{column}` lists no values; list one or remove the key"),
             });
         }
         if let Some(value) = values.list().iter().find(|value| !present.contains(*value)) {
@@ -317,7 +313,7 @@ fn meets(labels: &Labels, conditions: &Conditions) -> bool {
     conditions.iter().all(|(column, values)| labels.get(column).is_some_and(|value| values.list().contains(value)))
 }
 
-/// The classes as conditions, in order.
+/// Resolves the classes to conditions, in order.
 fn resolve(selection: &Selection, known: &KnownValues) -> Result<IndexMap<String, Conditions>, SelectionError> {
     let invalid = |message: &str| SelectionError::Invalid { message: message.to_owned() };
     let by_value = |column: &str, values: Vec<String>| -> IndexMap<String, Conditions> {
@@ -333,29 +329,29 @@ fn resolve(selection: &Selection, known: &KnownValues) -> Result<IndexMap<String
             Ok(by_value(column, values.clone()))
         }
         (None, Some(Classes::Composed(classes))) => Ok(classes.clone()),
-        (Some(_), Some(Classes::Composed(_))) => Err(invalid("give `label` or a table of `classes`, not both")),
+        (Some(_), Some(Classes::Composed(_))) => Err(invalid("set `label` or a table of `classes`, not both")),
         (None, Some(Classes::Listed(_))) => {
-            Err(invalid("a list of `classes` needs `label`, the column they are values of"))
+            Err(invalid("a list of `classes` requires `label`, the column that contains them"))
         }
-        (None, None) => Err(invalid("give `label`, the label column whose values are the classes")),
+        (None, None) => Err(invalid("set `label`, the label column whose values are the classes")),
     }
 }
 
-/// Whether a flow that the filter leaves can be used, and if not why.
+/// Whether a flow that passes the filter can be used, or the reason why not.
 pub(super) enum Usable {
     Yes,
     TooFewPackets,
     WithoutBytes,
 }
 
-/// The flows of an experiment: their places among all, ascending, and the class of each.
+/// The selected flows of an experiment: their indices among all flows, ascending, with the class of each.
 struct Chosen {
     rows: Vec<(usize, u32)>,
     class_names: Vec<String>,
     unselected: Unselected,
 }
 
-/// Applies a selection to labelled things, whatever is known of them beside their labels.
+/// Applies a selection to flows or feature rows, generically.
 fn choose<T>(
     items: &[T],
     labels: impl Fn(&T) -> &Labels,
@@ -367,22 +363,22 @@ fn choose<T>(
     let invalid = |message: String| SelectionError::Invalid { message };
     let selection = &selection.composed();
     if selection.maximum_flows_per_class == Some(0) {
-        return Err(invalid("`maximum_flows_per_class` is 0; leave it out to use all".to_owned()));
+        return Err(invalid("`maximum_flows_per_class` is 0; omit it to use all".to_owned()));
     }
     if items.is_empty() {
-        return Err(invalid("the dataset has no labelled flow; look at its inventory".to_owned()));
+        return Err(invalid("the dataset has no labelled flows; check its inventory".to_owned()));
     }
     let known = known_values(items.iter().map(&labels));
     check_conditions(&known, &selection.filter)?;
-    // Classes that are not listed are the values that the filter leaves.
+    // By default, the classes are the values that pass the filter.
     let left = known_values(items.iter().map(&labels).filter(|labels| meets(labels, &selection.filter)));
     if left.is_empty() {
-        return Err(invalid(format!("the filter leaves no flow; there are: {}", told(&known))));
+        return Err(invalid(format!("no flow passes the filter; label values: {}", told(&known))));
     }
     let listed = selection.classes.is_some();
     let classes = resolve(selection, if listed { &known } else { &left })?;
     if classes.is_empty() {
-        return Err(invalid("`classes` names no class; name one or leave it out".to_owned()));
+        return Err(invalid("`classes` is empty; list a class or omit it".to_owned()));
     }
     for conditions in classes.values() {
         check_conditions(&known, conditions)?;
@@ -425,7 +421,7 @@ fn choose<T>(
         match selection.maximum_flows_per_class {
             Some(most) if most < indices.len() => {
                 unselected.over_maximum += (indices.len() - most) as u64;
-                // A stream of its own for each class: another class's size must not change the draw.
+                // Each class has a separate random stream, so that the draw does not depend on other classes' sizes.
                 let mut generator = seed::generator(seed, &format!("selection/{name}"));
                 let drawn = sample(&mut generator, indices.len(), most);
                 rows.extend(drawn.into_iter().map(|place| (indices[place], class as u32)));
@@ -437,12 +433,12 @@ fn choose<T>(
     Ok(Chosen { rows, class_names: classes.into_keys().collect(), unselected })
 }
 
-/// Chooses the flows an experiment uses and makes their features; rows keep the order of `flows`.
-/// Statistics are those of [`STATISTIC_NAMES`], rounded to single precision; `columns` says what else is made.
+/// Selects the flows of an experiment and builds their features; rows keep the order of `flows`. Statistics are those
+/// of [`STATISTIC_NAMES`], rounded to single precision; `columns` specifies what else to build.
 ///
 /// # Errors
-/// [`SelectionError`]: a column, value or class without a flow, a flow of two classes, options that do
-/// not fit together.
+/// [`SelectionError`]: a column, value or class without a flow, a flow in two classes, or options that do not fit
+/// together.
 pub fn build_features(
     flows: &[LabelledFlow],
     selection: &Selection,
@@ -464,7 +460,7 @@ pub fn build_features(
     let set = match selection.sample {
         Sample::Flow => set,
         Sample::Packet if set.tokens.packets * set.tokens.bytes == 0 => {
-            let message = "sample = \"packet\" needs the bytes of packets, and there are none; remove it".to_owned();
+            let message = "sample = \"packet\" requires packet bytes, and there are none; remove it".to_owned();
             return Err(SelectionError::Invalid { message });
         }
         Sample::Packet => set.into_packets(),
@@ -472,7 +468,7 @@ pub fn build_features(
     Ok((set, Unselected { duplicates, ..chosen.unselected }))
 }
 
-/// Whether a flow can be used, and if not why; `scratch` has room for its tokens.
+/// Returns whether a flow can be used; `scratch` must have room for its tokens.
 pub(super) fn usable(
     flow: &LabelledFlow,
     tokens: &TokenOptions,
@@ -482,7 +478,7 @@ pub(super) fn usable(
     if flow.flow.statistics.len() != STATISTIC_NAMES.len() {
         let id = flow.provenance.flow_id();
         return Err(SelectionError::Invalid {
-            message: format!("flow {id} was made by another version (its statistics differ); make it again"),
+            message: format!("flow {id} was created by another version (its statistics differ); create it again"),
         });
     }
     let packets_column = STATISTIC_NAMES.iter().position(|name| *name == "packets");
@@ -495,16 +491,17 @@ pub(super) fn usable(
     Ok(if shown == 0 && !published_without { Usable::WithoutBytes } else { Usable::Yes })
 }
 
-/// Whether any byte of a flow's packets is there: those of captures have an IP header, a published sequence has none.
+/// Returns whether any packet of a flow has bytes: packets from captures have an IP header, published sequences may
+/// have no bytes.
 fn has_bytes(flow: &LabelledFlow) -> bool {
     flow.flow.packets.iter().any(|packet| !packet.bytes.is_empty())
 }
 
-/// The features of these flows, whatever they are chosen by, row by row; classes are places in `class_names`. Where no flow
-/// has bytes, there are no tokens.
+/// Builds the features of the given flows, row by row; `labels` are indices into `class_names`. If no flow has bytes,
+/// there are no tokens.
 ///
 /// # Errors
-/// Flows of another version, and more of them than fit into memory.
+/// Flows of another version, or too many flows to fit into memory.
 pub fn features_of(
     flows: &[&LabelledFlow],
     labels: Vec<u32>,
@@ -516,7 +513,7 @@ pub fn features_of(
     let without = flows.iter().all(|flow| !has_bytes(flow));
     let (packets, bytes) = if without { (0, 0) } else { (tokens.packets, tokens.bytes) };
     let size = packets.saturating_mul(bytes);
-    let too_many = || invalid("too many flows for the memory".to_owned());
+    let too_many = || invalid("too many flows to fit into memory".to_owned());
     let mut values = vec![0; flows.len().checked_mul(size).ok_or_else(too_many)?];
     if size > 0 {
         for (flow, out) in flows.iter().zip(values.chunks_exact_mut(size)) {
@@ -554,11 +551,11 @@ pub fn features_of(
     })
 }
 
-/// Like [`build_features`], from feature files: the statistics are the columns that the files of all chosen rows have,
-/// and there are no bytes and no sequences.
+/// Like [`build_features`], from feature files: the statistics are the columns common to the files of all selected
+/// rows, and there are no bytes and no sequences.
 ///
 /// # Errors
-/// [`SelectionError`], as there; `minimum_packets`, as feature files do not say what a flow's packets are.
+/// Same as [`build_features`]; also if `minimum_packets` is set, as feature files contain no packets.
 pub fn build_table_features(
     table: &FeatureTable,
     selection: &Selection,
@@ -576,11 +573,11 @@ pub fn build_table_features(
     let usable = |_: &_| Ok(Usable::Yes);
     let chosen = choose(&table.rows, |row| &row.labels, |row| &row.provenance, usable, selection, seed)?;
     let rows = chosen.rows;
-    // Files may differ in columns; those that every chosen row has are kept.
+    // Files may differ in columns; keep those that every selected row has.
     let in_all = |column: &usize| rows.iter().all(|(index, _)| !table.rows[*index].values[*column].is_nan());
     let kept: Vec<usize> = (0..table.names.len()).filter(in_all).collect();
     if kept.is_empty() {
-        return Err(invalid("the files of the chosen rows have no column in common; choose fewer files".to_owned()));
+        return Err(invalid("the files of the selected rows have no column in common; select fewer files".to_owned()));
     }
     let statistics =
         Array2::from_shape_fn((rows.len(), kept.len()), |(row, column)| table.rows[rows[row].0].values[kept[column]]);

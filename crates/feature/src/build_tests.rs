@@ -1,4 +1,4 @@
-//! Selections on hand-made flows, and real captures from folder to features.
+//! Tests of selections on hand-crafted flows, and of real captures from folder to features.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use etcbench_flow::{FiveTuple, Flow, FlowPacket, PacketDirection};
 use etcbench_storage::declarative;
 use etcbench_storage::progress::Silent;
 
-/// A flow of one packet with `bytes`, whose statistics say it had `packets`.
+/// Creates a flow of one packet with `bytes`, with statistics for `packets` packets.
 fn flow(number: u32, labels: &[(&str, &str)], packets: f64, bytes: &[u8]) -> LabelledFlow {
     let five_tuple = FiveTuple {
         source: "10.0.0.1:1".parse().unwrap(),
@@ -55,7 +55,7 @@ fn build(text: &str) -> Result<(FeatureSet, Unselected), SelectionError> {
 
 #[test]
 fn duplicates_go_class_by_class_and_the_first_stays() {
-    // Numbers 1 and 2 have the bytes of 0; 3 differs; 4 has the bytes of 0 and another class.
+    // Numbers 1 and 2 have the bytes of 0; 3 differs; 4 has the bytes of 0 but another class.
     let category = |name: &'static str| [("category", name)];
     let flows: Vec<LabelledFlow> = [("a", 7), ("a", 7), ("a", 7), ("a", 9), ("b", 7)]
         .iter()
@@ -77,7 +77,7 @@ fn duplicates_go_class_by_class_and_the_first_stays() {
     assert_eq!(of("duplicates = \"drop_identical\"", &tokens), [0, 3, 4]);
     assert_eq!(of("duplicates = \"drop_near\"", &tokens), [0, 3, 4]);
 
-    // Flows that differ in their ports alone.
+    // Flows that differ only in their ports.
     let mut ports = flows.clone();
     ports.iter_mut().take(3).zip(0..).for_each(|(flow, port)| flow.flow.packets[0].bytes[20..24].fill(port));
     ports.iter_mut().for_each(|flow| flow.flow.packets[0].bytes[0] = 0x45);
@@ -180,16 +180,16 @@ fn flows_without_bytes_to_show_are_counted() {
 
 #[test]
 fn selections_that_cannot_work_are_told() {
-    assert!(fault("label = \"catgory\"").contains("the nearest is `category`"));
+    assert!(fault("label = \"catgory\"").contains("the most similar is `category`"));
     assert!(fault("label = \"category\"\nfilter = { tunnel = \"non-vpn\" }").contains("there are: non_vpn, vpn"));
     assert!(fault("label = \"category\"\nclasses = [\"chat\", \"mail\"]").contains("category = \"mail\""));
     let empty = fault("label = \"category\"\nclasses = [\"chat\", \"video\"]\nfilter = { tunnel = \"vpn\" }");
     assert!(empty.contains("class `video` has no flow") && empty.contains("category = chat;"), "{empty}");
     let two = fault("[classes]\na = { tunnel = \"vpn\" }\nb = { category = \"chat\" }\n");
-    assert!(two.contains("flow a.pcap#0 is of class `a` and of class `b`"), "{two}");
-    assert!(fault("minimum_packets = 1").contains("give `label`"));
+    assert!(two.contains("flow a.pcap#0 belongs to class `a` and to class `b`"), "{two}");
+    assert!(fault("minimum_packets = 1").contains("set `label`"));
     assert!(fault("classes = [\"chat\"]").contains("needs `label`"));
-    assert!(fault("label = \"category\"\nclasses = []").contains("names no class"));
+    assert!(fault("label = \"category\"\nclasses = []").contains("`classes` is empty"));
     assert!(fault("label = \"category\"\nclasses = [\"chat\", \"chat\"]").contains("twice"));
     assert!(fault("label = \"category\"\nmaximum_flows_per_class = 0").contains("is 0"));
     let unknown = declarative::parse::<Selection>("labels = \"category\"", "e.toml").unwrap_err().to_string();
@@ -216,7 +216,7 @@ fn real_captures_become_features_through_the_store() {
     };
     let loaded = load(&[Dataset { definition, folder }], &options, &Silent).unwrap();
     let temporary = tempfile::tempdir().unwrap();
-    // A file that stays, for opening it from Python, where the environment names one.
+    // If the environment variable is set, keep the file there, to open it from Python.
     let path = std::env::var_os("ETCBENCH_TEST_STORE").map_or(temporary.path().join("flows.parquet"), Into::into);
     write_store(&path, &header, &loaded.flows).unwrap();
     let again: Vec<LabelledFlow> = StoreReader::open(&path).unwrap().collect::<Result<_, _>>().unwrap();

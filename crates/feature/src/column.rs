@@ -1,4 +1,4 @@
-//! The columns of the feature store: names, types, and the way between a flow and its row.
+//! The columns of the feature store: names, types, and conversions between flows and rows.
 
 use std::borrow::Borrow;
 use std::net::SocketAddr;
@@ -16,11 +16,11 @@ use etcbench_capture::{HeaderLayout, Transport};
 use etcbench_dataset::{FlowProvenance, LabelledFlow, Labels};
 use etcbench_flow::{FiveTuple, Flow, FlowPacket, PacketDirection};
 
-/// Columns before the labels, and after the statistics.
+/// Number of fixed columns: those before the labels, and the packet count after the statistics.
 const FIXED: usize = 11;
 const PER_PACKET: usize = 6;
 
-/// A column, by what it holds.
+/// A column, by its contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
     Dataset,
@@ -34,10 +34,10 @@ pub(super) enum Field {
     Start,
     End,
     Label(usize),
-    /// A column that an experiment adds: the class, or a part.
+    /// A column added by an experiment: the class, or a part.
     Added(usize),
     Statistic(usize),
-    /// A column under the name that a tool has for it.
+    /// A column with a tool's own name.
     Tool(Tool, usize),
     PacketCount,
     PacketBytes(usize),
@@ -48,17 +48,17 @@ pub(super) enum Field {
     PacketPayloadOffset(usize),
 }
 
-/// Which columns a table of flows has.
+/// The columns of a table of flows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Columns {
-    /// Ours, all of them.
+    /// All columns of etcbench.
     Own,
-    /// Whose flow a row is, its labels, and the columns that a tool has, under its names.
+    /// The flow's identification, its labels, and the columns of a tool, with the tool's names.
     Of(Tool),
 }
 
 impl Columns {
-    /// The columns in their order.
+    /// Returns the columns in order.
     pub(super) fn fields(self, header: &StoreHeader) -> Vec<Field> {
         match self {
             Columns::Own => Field::all(header),
@@ -72,10 +72,10 @@ impl Columns {
     }
 }
 
-/// What stands before the name of an added column among a flow's labels, where label columns are too.
+/// Prefix that distinguishes added columns from label columns among a flow's labels.
 const ADDED: &str = "added: ";
 
-/// The key among a flow's labels of the value of an added column.
+/// Returns the key of an added column's value among a flow's labels.
 pub fn added_key(column: &str) -> String {
     format!("{ADDED}{column}")
 }
@@ -94,14 +94,14 @@ fn text(value: &str) -> Value {
 }
 
 impl Field {
-    /// How many columns a store has; none when the header asks for more than can be.
+    /// Returns the number of columns of a store, or `None` if it overflows.
     pub(crate) fn count(header: &StoreHeader) -> Option<usize> {
         let packets = header.flow_options.kept_packets.checked_mul(PER_PACKET)?;
         packets
             .checked_add(FIXED + header.label_columns.len() + header.added_columns.len() + header.statistic_names.len())
     }
 
-    /// All columns in their order.
+    /// Returns all columns in order.
     pub(crate) fn all(header: &StoreHeader) -> Vec<Field> {
         use Field::*;
         let mut fields = vec![
@@ -159,7 +159,7 @@ impl Field {
         }
     }
 
-    /// Physical type, annotation, and whether null occurs.
+    /// Returns the physical type, the annotation, and whether the column is nullable.
     pub(crate) fn kind(self) -> (Physical, ConvertedType, bool) {
         use ConvertedType::{NONE, UINT_16, UINT_32, UTF8};
         if let Some(column) = self.of_tool() {
@@ -182,7 +182,7 @@ impl Field {
         }
     }
 
-    /// The tool's column, where it is one.
+    /// Returns the tool's column, if this is one.
     fn of_tool(self) -> Option<&'static ToolColumn> {
         match self {
             Field::Tool(tool, place) => tool.columns().get(place),
@@ -190,7 +190,7 @@ impl Field {
         }
     }
 
-    /// Whether values repeat so much that a dictionary of them pays.
+    /// Returns whether values repeat enough for a dictionary to be worthwhile.
     pub(crate) fn repeats(self) -> bool {
         match self {
             Field::Start | Field::End | Field::Statistic(_) | Field::PacketBytes(_) | Field::PacketTime(_) => false,
@@ -199,12 +199,12 @@ impl Field {
         }
     }
 
-    /// Whether the column's bytes are text.
+    /// Returns whether the column's bytes are text.
     pub(crate) fn is_text(self) -> bool {
         self.kind().1 == ConvertedType::UTF8
     }
 
-    /// Whether a file's column is this one.
+    /// Returns whether a file's column matches this one.
     pub(crate) fn fits(self, header: &StoreHeader, column: &ColumnDescriptor) -> bool {
         let (physical, _, optional) = self.kind();
         column.path().parts() == [self.name(header)]
@@ -213,7 +213,7 @@ impl Field {
             && column.max_rep_level() == 0
     }
 
-    /// The cell of a flow that [`check`] has let pass.
+    /// Returns the cell of a flow that passed [`check`].
     pub(crate) fn value(self, header: &StoreHeader, row: &LabelledFlow) -> Value {
         let (provenance, flow) = (&row.provenance, &row.flow);
         let packet = |k: usize, value: &dyn Fn(&FlowPacket) -> Value| flow.packets.get(k).map_or(Value::Null, value);
@@ -276,22 +276,22 @@ fn dataset_of<'a>(header: &'a StoreHeader, capture: &str) -> Option<&'a str> {
     }
 }
 
-/// Whether a flow fits the header, so that nothing of it would be lost.
+/// Checks that a flow fits the header, so that storing it loses nothing.
 pub(super) fn check(header: &StoreHeader, row: &LabelledFlow) -> Result<(), String> {
     let (id, flow) = (row.provenance.flow_id(), &row.flow);
     if dataset_of(header, &row.provenance.capture).is_none() {
-        return Err(format!("flow {id} is of none of the datasets {}", header.datasets.join(", ")));
+        return Err(format!("flow {id} belongs to none of the datasets {}", header.datasets.join(", ")));
     }
     let is_added = |column: &str| {
         column.strip_prefix(ADDED).is_some_and(|column| header.added_columns.iter().any(|added| added == column))
     };
     let unknown = |column: &&String| !header.label_columns.contains(column) && !is_added(column);
     if let Some(column) = row.labels.keys().find(unknown) {
-        return Err(format!("flow {id} has label column `{column}`, which the header does not name"));
+        return Err(format!("flow {id} has label column `{column}`, which is not in the header"));
     }
     let (found, named) = (flow.statistics.len(), header.statistic_names.len());
     if found != named {
-        return Err(format!("flow {id} has {found} statistics, the header names {named}"));
+        return Err(format!("flow {id} has {found} statistics, but the header lists {named}"));
     }
     if flow.packets.len() > header.flow_options.kept_packets {
         return Err(format!("flow {id} has more packets than `kept_packets`"));
@@ -304,7 +304,7 @@ pub(super) fn check(header: &StoreHeader, row: &LabelledFlow) -> Result<(), Stri
     Ok(())
 }
 
-/// The schema of a store.
+/// Returns the schema of a store.
 pub(super) fn schema(header: &StoreHeader, columns: &[Field]) -> ParquetResult<Type> {
     let mut fields = Vec::new();
     for field in columns {
@@ -317,8 +317,8 @@ pub(super) fn schema(header: &StoreHeader, columns: &[Field]) -> ParquetResult<T
     Type::group_type_builder("flow").with_fields(fields).build()
 }
 
-/// The statistics of flows, a column after the other. A flow's lie together, so that going through them once is
-/// several times as fast as once per column.
+/// Transposes the statistics of flows into columns. Each flow's statistics are contiguous, so one pass over the flows
+/// is several times as fast as one per column.
 pub(super) fn statistics<F: Borrow<LabelledFlow>>(header: &StoreHeader, flows: &[F]) -> Vec<Vec<f64>> {
     let mut columns = vec![Vec::with_capacity(flows.len()); header.statistic_names.len()];
     for row in flows {
@@ -329,8 +329,8 @@ pub(super) fn statistics<F: Borrow<LabelledFlow>>(header: &StoreHeader, flows: &
     columns
 }
 
-/// Writes one column of a row group, of whose flows `statistics` are the columns of [`statistics`]. Statistics and packets' bytes, which are nearly all of a store, go straight to
-/// the column; the others by way of their cells.
+/// Writes one column of a row group; `statistics` are the columns returned by [`statistics`] for its flows. Statistics
+/// and packet bytes, which make up nearly all of a store, are written directly; other columns are written cell by cell.
 pub(super) fn write<F: Borrow<LabelledFlow>>(
     column: &mut SerializedColumnWriter<'_>,
     field: &Field,
@@ -347,7 +347,7 @@ pub(super) fn write<F: Borrow<LabelledFlow>>(
         Field::PacketBytes(k) => {
             let packets = || flows.iter().map(|row| row.borrow().flow.packets.get(k));
             let levels: Vec<i16> = packets().map(|packet| i16::from(packet.is_some())).collect();
-            // One allocation for all, and slices of it.
+            // Allocate once for all values, which are slices of it.
             let all: Vec<u8> = packets().flatten().flat_map(|packet| packet.bytes.iter().copied()).collect();
             let all = ByteArray::from(all);
             let mut start = 0;
@@ -397,7 +397,7 @@ pub(super) fn write<F: Borrow<LabelledFlow>>(
         Physical::INT64 => column.typed::<Int64Type>().write_batch(&integers, levels, None)?,
         Physical::DOUBLE => column.typed::<DoubleType>().write_batch(&doubles, levels, None)?,
         _ => {
-            // Unsigned 32-bit values are stored by their bits, as the format says.
+            // Unsigned 32-bit values are stored bit by bit, as the format specifies.
             let narrow: Vec<i32> = integers.into_iter().map(|value| value as u32 as i32).collect();
             column.typed::<Int32Type>().write_batch(&narrow, levels, None)?
         }
@@ -405,7 +405,7 @@ pub(super) fn write<F: Borrow<LabelledFlow>>(
     Ok(())
 }
 
-/// Reads one column of a row group, with nulls in their places.
+/// Reads one column of a row group, including nulls.
 pub(super) fn read(column: ColumnReader, field: &Field, rows: usize) -> ParquetResult<Vec<Value>> {
     let (physical, _, optional) = field.kind();
     match physical {
@@ -437,7 +437,7 @@ fn read_typed<T: DataType>(
         .collect())
 }
 
-/// The row's cells in the order of the columns, with a typed look at each.
+/// A row's cells in column order, with typed accessors.
 struct Row<'a> {
     header: &'a StoreHeader,
     cells: std::iter::Zip<std::slice::Iter<'a, Field>, std::vec::IntoIter<Value>>,
@@ -445,7 +445,7 @@ struct Row<'a> {
 
 impl Row<'_> {
     fn fault(&self, field: Field) -> String {
-        format!("column `{}` holds a value that no flow has", field.name(self.header))
+        format!("column `{}` contains an invalid value", field.name(self.header))
     }
 
     fn next(&mut self) -> Result<(Field, Value), String> {
@@ -482,7 +482,7 @@ impl Row<'_> {
     }
 }
 
-/// Makes a flow of a row.
+/// Builds a flow from a row.
 pub(super) fn assemble(header: &StoreHeader, fields: &[Field], values: Vec<Value>) -> Result<LabelledFlow, String> {
     let mut row = Row { header, cells: fields.iter().zip(values) };
     row.next()?; // `dataset` follows from the capture.
@@ -513,7 +513,7 @@ pub(super) fn assemble(header: &StoreHeader, fields: &[Field], values: Vec<Value
     }
     let count: usize = row.integer()?;
     if count > header.flow_options.kept_packets {
-        return Err("column `packet_count` is more than `kept_packets`".to_owned());
+        return Err("column `packet_count` exceeds `kept_packets`".to_owned());
     }
     let mut packets = Vec::with_capacity(count);
     for _ in 0..count {

@@ -1,5 +1,4 @@
-//! Flows that are there more than once, to the models that read them: identical, or the same but for what a mask can
-//! zero.
+//! Duplicate flows, as seen by models: identical, or identical except for maskable fields.
 
 use std::collections::HashSet;
 
@@ -11,16 +10,16 @@ use super::set::FeatureSet;
 use super::token::{TokenOptions, tokenize};
 use etcbench_flow::Flow;
 
-/// What becomes of flows that equal another one of their class.
+/// How to treat flows that duplicate another flow of their class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DuplicateFlows {
-    /// They stay.
+    /// Keep them.
     #[default]
     Keep,
-    /// Of flows whose bytes are the same as models read them (without bytes: whose columns are), the first stays.
+    /// Keep only the first of the flows with identical bytes as read by models (without bytes: identical columns).
     DropIdentical,
-    /// Of flows whose bytes are the same once every field is zeroed that a mask can zero, the first stays.
+    /// Keep only the first of the flows with identical bytes after zeroing all maskable fields.
     DropNear,
 }
 
@@ -30,29 +29,29 @@ impl DuplicateFlows {
     }
 }
 
-/// The tokens of every flow with all maskable fields zeroed: flows that differ in nothing else are nearly the same.
+/// Returns the tokens of every flow with all maskable fields zeroed: flows with equal tokens are near duplicates.
 pub fn tokens_without_identifiers(flows: &[&Flow], tokens: &TokenOptions) -> Vec<Vec<u16>> {
     let options = TokenOptions { masks: Mask::ALL.to_vec(), mask_method: MaskMethod::Zero, ..tokens.clone() };
     flows
         .par_iter()
         .map(|flow| {
             let mut out = vec![0; options.packets * options.bytes];
-            // The features were made with these sizes, so they fit.
+            // The features were built with these sizes, so they fit.
             let _ = tokenize(flow, &options, &mut out);
             out
         })
         .collect()
 }
 
-/// The flows without those that `rule` drops, and how many these are. `flows` are those that `features` were made of,
-/// row by row; feature files have none.
+/// Removes the flows that `rule` drops, and returns how many were removed. `flows` are those that `features` were built
+/// from, row by row; `None` for feature files.
 pub(super) fn without_duplicates(
     features: FeatureSet,
     flows: Option<(&[&Flow], &TokenOptions)>,
     rule: DuplicateFlows,
 ) -> (FeatureSet, u64) {
     let rows = 0..features.len();
-    // What has no bytes, of feature files and of published sequences, is compared by its columns.
+    // Feature files and published sequences without bytes are compared by their columns.
     let flows = flows.filter(|_| features.tokens.packets * features.tokens.bytes > 0);
     let kept: Vec<usize> = match (rule, flows) {
         (DuplicateFlows::Keep, _) => return (features, 0),
@@ -75,7 +74,7 @@ pub(super) fn without_duplicates(
     if dropped == 0 { (features, 0) } else { (features.with_rows(&kept), dropped as u64) }
 }
 
-/// The places of what is there for the first time.
+/// Returns the indices of first occurrences.
 fn firsts<T: Eq + std::hash::Hash>(keys: impl Iterator<Item = T>) -> Vec<usize> {
     let mut seen = HashSet::new();
     keys.enumerate().filter_map(|(row, key)| seen.insert(key).then_some(row)).collect()

@@ -1,6 +1,6 @@
-//! FlowPic (Shapira and Shavitt, "FlowPic: a generic representation for encrypted traffic classification and applications
-//! identification", TNSM 2021): how many packets of a flow have which length when, as a picture. Both directions are in one
-//! picture, as `get_flowpic` of tcbench has it.
+//! FlowPic (Shapira and Shavitt, "FlowPic: a generic representation for encrypted traffic classification and
+//! applications identification", TNSM 2021): an image of a flow's packet counts by length and time. Both directions
+//! share one image, as in tcbench's `get_flowpic`.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -10,31 +10,31 @@ use etcbench_flow::{Flow, FlowOptions, MOST_KEPT_PACKETS};
 
 /// Longer packets count as this long, in bytes.
 const LONGEST: f64 = 1500.0;
-/// The largest picture; the original's has 1,500 rows and columns, of which hardly any hold a packet.
+/// Maximum resolution; the original images have 1,500 rows and columns, which are nearly all empty.
 const MOST_RESOLUTION: usize = 256;
-/// The longest window in seconds: an hour.
+/// Maximum window in seconds: an hour.
 const LONGEST_WINDOW: f64 = 3600.0;
 
-/// `[feature.flowpic]` of an experiment: what `input = "flowpic"` reads.
+/// `[feature.flowpic]` of an experiment: the features for `input = "flowpic"`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FlowpicOptions {
-    /// Rows (of lengths) and columns (of times) of the picture.
+    /// Rows (of lengths) and columns (of times) of the image.
     pub resolution: usize,
-    /// Seconds from a flow's first packet; later packets are not in the picture.
+    /// Seconds from a flow's first packet; later packets are ignored.
     pub window: f64,
-    /// Packets of a flow that are looked at.
+    /// Maximum number of packets per flow that are counted.
     pub packets: usize,
 }
 
 impl Default for FlowpicOptions {
-    /// 32 x 32 over 15 seconds, as tcbench has it, of the first 1,000 packets.
+    /// 32 x 32 over 15 seconds, as in tcbench, from the first 1,000 packets.
     fn default() -> Self {
         Self { resolution: 32, window: 15.0, packets: 1000 }
     }
 }
 
-/// FlowPic options that make no sense, or do not fit the flows.
+/// Invalid FlowPic options, or options that do not fit the flows.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum FlowpicError {
     /// No pixels, or too many.
@@ -55,7 +55,7 @@ pub enum FlowpicError {
         /// As given.
         packets: usize,
     },
-    /// Flows keep fewer packets than asked for.
+    /// Flows keep fewer packets than requested.
     #[error("flowpic.packets = {packets}, but flows keep {kept_packets}; raise the flow option kept_packets")]
     Packets {
         /// As given.
@@ -63,10 +63,10 @@ pub enum FlowpicError {
         /// Packets that flows keep.
         kept_packets: usize,
     },
-    /// Flows do not keep the bytes that hold a packet's length.
+    /// Flows do not keep the bytes that contain a packet's length.
     #[error("flowpics need {needed} bytes of each packet, but flows keep {kept_bytes}; raise kept_bytes")]
     Bytes {
-        /// Bytes that hold a length.
+        /// Bytes needed to determine a length.
         needed: usize,
         /// Bytes that flows keep of a packet.
         kept_bytes: usize,
@@ -74,16 +74,16 @@ pub enum FlowpicError {
 }
 
 impl FlowpicOptions {
-    /// Checks the options against those of the flows they will read.
+    /// Validates the options against those of the flows they are used with.
     ///
     /// # Errors
-    /// A picture without pixels, time or packets, absurd ones, or more packets or bytes than the flows keep.
+    /// No pixels, time or packets, values above the maximum, or more packets or bytes than the flows keep.
     pub fn validate(&self, flows: &FlowOptions) -> Result<(), FlowpicError> {
         let Self { resolution, window, packets } = *self;
         if !(1..=MOST_RESOLUTION).contains(&resolution) {
             return Err(FlowpicError::Resolution { resolution });
         }
-        // Also refuses what is not a number.
+        // Also rejects NaN.
         if !(window > 0.0 && window <= LONGEST_WINDOW) {
             return Err(FlowpicError::Window { window });
         }
@@ -101,19 +101,19 @@ impl FlowpicOptions {
         Ok(())
     }
 
-    /// Number of pixels.
+    /// Returns the number of pixels.
     pub fn columns(&self) -> usize {
         self.resolution * self.resolution
     }
 
-    /// The flow options with as much kept as these pictures need.
+    /// Raises the flow options to keep as much as these images need.
     pub fn widen(&self, flows: &mut FlowOptions) {
         flows.kept_packets = flows.kept_packets.max(self.packets);
         flows.kept_bytes = flows.kept_bytes.max(super::sequence::LENGTH_BYTES);
     }
 }
 
-/// The names of a picture's pixels, row by row: `flowpic_length1_time1`, `flowpic_length1_time2`, ...
+/// Returns the names of an image's pixels, row by row: `flowpic_length1_time1`, `flowpic_length1_time2`, ...
 pub fn flowpic_names(pixels: usize) -> Vec<String> {
     let resolution = pixels.isqrt();
     (1..=resolution)
@@ -121,9 +121,10 @@ pub fn flowpic_names(pixels: usize) -> Vec<String> {
         .collect()
 }
 
-/// Writes the picture of a flow to `out`, shape `[resolution, resolution]`: row i counts packets of lengths from i to i + 1
-/// parts of 1,500 bytes (longer ones count in the last), column j those that came from j to j + 1 parts of the window after the
-/// flow's first packet. A pixel counts to 255. A packet that is stamped before the first came with it.
+/// Writes the image of a flow to `out`, shape `[resolution, resolution]`: row i counts packets with lengths from i to i
+/// + 1 times 1,500 bytes / `resolution` (longer packets count in the last row), column j those that arrived from j to j
+/// + 1 times `window` / `resolution` after the first packet of the flow. Pixels saturate at 255. Packets with
+/// timestamps before the first count as simultaneous with it.
 pub fn write_flowpic(flow: &Flow, options: &FlowpicOptions, out: &mut [u8]) {
     out.fill(0);
     let resolution = options.resolution as f64;
@@ -170,12 +171,12 @@ mod tests {
         let second = 1_000_000_000;
         let flow = flow(&[
             (Forward, 7 * second, 0),
-            // Edges belong to the pixel that they begin, and the last lengths to the last row.
+            // Edges belong to the pixel that they begin, and the greatest lengths to the last row.
             (Backward, 7 * second + second / 2, 750),
             (Forward, 8 * second - 1, 1500),
             (Backward, 7 * second + second / 4, 9000),
             (Forward, 6 * second, 749),
-            // Not in the window.
+            // Outside the window.
             (Forward, 8 * second, 10),
         ]);
         let options = FlowpicOptions { resolution: 2, window: 1.0, packets: 6 };

@@ -1,5 +1,6 @@
-//! Flows as images, as YaTC makes them (Zhao et al. 2023): PNG of 40 x 40 grey values, the first five packets of a flow, of each 80
-//! bytes of headers from the IP header on and 240 of payload, either filled up with zeros. A folder of files, a flow each.
+//! Flows as images in YaTC's format (Zhao et al. 2023): greyscale PNGs of 40 x 40 pixels with the first five packets of
+//! a flow, each with 80 bytes of headers from the IP header on and 240 bytes of payload, both zero-padded. Written as a
+//! folder with one file per flow.
 
 use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
@@ -10,21 +11,21 @@ use etcbench_dataset::LabelledFlow;
 use etcbench_flow::FlowPacket;
 use etcbench_storage as storage;
 
-/// Pixels of a side.
+/// Side length in pixels.
 const SIDE: u32 = 40;
-/// Packets of a flow, and bytes of each: of headers, and of payload.
+/// Packets per flow, and bytes of headers and payload per packet.
 pub const IMAGE_PACKETS: usize = 5;
 const HEADERS: usize = 80;
 const PAYLOAD: usize = 240;
 /// Bytes of a packet from the IP header on that an image may need: headers with all options, and the payload.
 pub const IMAGE_BYTES: usize = 120 + PAYLOAD;
 
-/// Writes an image per flow that `next` gives, until it gives none, into the folder `path`, which appears whole or not at all:
-/// `CAPTURE/NUMBER.png`, below folders of the columns that an experiment adds, the last first (`PART/CLASS/`).
+/// Writes one image for each flow returned by `next`, until it returns `None`, into the folder `path`, all or nothing:
+/// `CAPTURE/NUMBER.png`, below folders for the columns that an experiment adds, the last first (`PART/CLASS/`).
 ///
 /// # Errors
-/// An error of the file system or of `next`; a flow that does not fit the header, as for the store; a header that keeps too
-/// little of packets.
+/// An I/O error, an error of `next`, a flow that does not fit the header, as for the store, or a header whose options
+/// keep too little of each packet.
 pub fn write_images<F: Borrow<LabelledFlow>>(
     path: &Path,
     header: &StoreHeader,
@@ -33,8 +34,7 @@ pub fn write_images<F: Borrow<LabelledFlow>>(
     let told = |source| StoreError::Write { file: path.display().to_string(), source };
     let options = &header.flow_options;
     if options.kept_packets < IMAGE_PACKETS || options.kept_bytes < IMAGE_BYTES {
-        let problem =
-            format!("an image takes {IMAGE_PACKETS} packets of {IMAGE_BYTES} bytes; fewer are kept of each flow");
+        let problem = format!("an image needs {IMAGE_PACKETS} packets of {IMAGE_BYTES} bytes; flows keep fewer");
         return Err(told(std::io::Error::other(problem)));
     }
     let mut count = 0;
@@ -57,18 +57,18 @@ pub fn write_images<F: Borrow<LabelledFlow>>(
     Ok(count)
 }
 
-/// A text as the name of a folder.
+/// Converts a text to a valid folder name.
 fn as_name(text: &str) -> String {
     let name: String = text.chars().map(|letter| if "/\\\0".contains(letter) { '_' } else { letter }).collect();
     if name.is_empty() || name.chars().all(|letter| letter == '.') { format!("_{name}") } else { name }
 }
 
-/// A capture's path as one that leads nowhere else.
+/// Converts a capture's path to a relative path that cannot escape its folder.
 fn below(capture: &str) -> PathBuf {
     capture.split('/').filter(|part| !part.is_empty() && *part != ".").map(as_name).collect()
 }
 
-/// The image of a flow's first packets.
+/// Encodes the image of a flow's first packets.
 fn encoded(packets: &[FlowPacket]) -> Result<Vec<u8>, png::EncodingError> {
     let mut pixels = Vec::with_capacity((SIDE * SIDE) as usize);
     for place in 0..IMAGE_PACKETS {

@@ -1,5 +1,5 @@
-//! Features: labelled flows become `N x M` byte tokens and flow statistics. This module owns masking,
-//! padding and the columnar feature store on disk (Parquet).
+//! Features: turns labelled flows into `N x M` byte tokens and flow statistics. Includes masking, padding and the
+//! columnar feature store on disk (Parquet).
 
 mod arrow;
 mod build;
@@ -40,11 +40,11 @@ pub use token::{PacketStart, TokenError, TokenOptions, shown_packets, tokenize};
 pub use tool::Tool;
 pub use unlabelled::{Unusable, unlabelled_features};
 
-/// Raised whenever a change to the code changes the features of the same flows (masks, padding, statistics, sequences, which
-/// flows are selected), so that nothing that was learnt from older ones is reused.
+/// Bump whenever a change to the code changes the features of the same flows (masks, padding, statistics, sequences,
+/// which flows are selected), so that nothing learnt from older features is reused.
 pub const FEATURES_VERSION: u32 = 1;
 
-// The README's example is tested like any other.
+// Compile and run the README's example as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,7 +1,8 @@
-//! Packets as nPrint writes them (Holland et al. 2021): CSV, a row per packet and a column per bit of its headers, -1 where a
-//! packet has no such bit. It is what `nprint -4 -6 -t -u -p BYTES` writes, with the flow's id in place of an address in front.
+//! Packets in nPrint's format (Holland et al. 2021): CSV with one row per packet and one column per bit of its headers,
+//! -1 if a packet has no such bit. The format is that of `nprint -4 -6 -t -u -p BYTES`, with the flow's ID in place of
+//! the leading address.
 //!
-//! Of a packet that was cut, the bits that were not kept are -1 too.
+//! For truncated packets, the bits that were not captured are also -1.
 
 use std::borrow::Borrow;
 use std::io::Write;
@@ -14,7 +15,7 @@ use etcbench_dataset::LabelledFlow;
 use etcbench_flow::FlowPacket;
 use etcbench_storage as storage;
 
-/// The fields of each header and their bits, in nPrint's order and under its names.
+/// The fields of each header with their sizes in bits, in nPrint's order and with its names.
 const IPV4: &[(&str, usize)] = &[
     ("ipv4_ver", 4),
     ("ipv4_hl", 4),
@@ -65,14 +66,14 @@ const TCP: &[(&str, usize)] = &[
 ];
 const UDP: &[(&str, usize)] = &[("udp_sport", 16), ("udp_dport", 16), ("udp_len", 16), ("udp_cksum", 16)];
 
-/// Bytes of an IPv6 header without extensions, which nPrint has no columns for.
+/// Bytes of an IPv6 header without extensions; nPrint has no columns for extensions.
 const IPV6_HEADER: usize = 40;
 
-/// Writes the packets of the flows that `next` gives, until it gives none, in their order, with `payload` bytes of each payload.
-/// The file appears whole or not at all.
+/// Writes the packets of the flows returned by `next`, until it returns `None`, in order, with `payload` bytes of each
+/// payload. The file is written all or nothing.
 ///
 /// # Errors
-/// An error of the file system or of `next`; a flow that does not fit the header, as for the store.
+/// An I/O error, an error of `next`, or a flow that does not fit the header, as for the store.
 pub fn stream_nprint<F: Borrow<LabelledFlow>>(
     path: &Path,
     header: &StoreHeader,
@@ -120,12 +121,12 @@ pub fn stream_nprint<F: Borrow<LabelledFlow>>(
     Ok(count)
 }
 
-/// A text as a field of CSV.
+/// Formats a text as a CSV field.
 fn quoted(text: &str) -> String {
     if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
-/// The bits of a packet, a comma before each.
+/// Appends the bits of a packet, each preceded by a comma.
 fn write_bits(packet: &FlowPacket, payload: usize, row: &mut Vec<u8>) {
     let bytes = without_padding(&packet.bytes);
     let part = |from: usize, to: usize| bytes.get(from.min(bytes.len())..to.min(bytes.len())).unwrap_or_default();
@@ -153,7 +154,7 @@ fn write_bits(packet: &FlowPacket, payload: usize, row: &mut Vec<u8>) {
     }
 }
 
-/// The bytes of an IP packet, without what the link layer filled its frame up with.
+/// Returns the bytes of an IP packet, without link-layer padding.
 fn without_padding(bytes: &[u8]) -> &[u8] {
     let number =
         |place: usize| bytes.get(place..place + 2).map_or(0, |two| usize::from(two[0]) << 8 | usize::from(two[1]));
@@ -162,6 +163,6 @@ fn without_padding(bytes: &[u8]) -> &[u8] {
         Some(6) if number(4) > 0 => IPV6_HEADER + number(4),
         _ => 0,
     };
-    // Packets that were taken before the network card cut them have no length.
+    // Packets captured before segmentation by the network card (offload) have no length.
     if length == 0 { bytes } else { &bytes[..length.min(bytes.len())] }
 }

@@ -1,4 +1,5 @@
-//! A table of flows as NumPy's `.npz`: an array per column, statistics as one matrix, and packets as arrays of flows by packets.
+//! Writes a table of flows as NumPy's `.npz`: an array per column, statistics as one matrix, and packets as arrays of
+//! flows by packets.
 
 use std::borrow::Borrow;
 use std::path::Path;
@@ -13,25 +14,26 @@ use etcbench_dataset::LabelledFlow;
 use etcbench_flow::{FlowPacket, PacketDirection};
 use etcbench_storage as storage;
 
-/// From this size on, a member's sizes take more than 32 bits.
+/// From this size on, a member's sizes need more than 32 bits.
 const LARGE: u64 = 0xffff_0000;
 
-/// What an array holds of each flow.
+/// The contents of an array, for each flow.
 enum Source {
     Cell(Field),
     Statistics,
-    /// Something of every packet that is kept; `absent` where a flow has fewer.
+    /// A value of every kept packet; `absent` if a flow has fewer.
     Packets {
         of: fn(&FlowPacket, usize) -> Vec<u8>,
         absent: Vec<u8>,
     },
 }
 
-/// Writes the flows that `next` gives, until it gives none, as an `.npz` file, compressed. Values wait in files without a name
-/// until all are there, so memory holds a flow at a time. The file appears whole or not at all.
+/// Writes the flows returned by `next`, until it returns `None`, as a compressed `.npz` file. Values are buffered in
+/// unnamed files until all flows have been read, so only one flow at a time is in memory. The file is written all or
+/// nothing.
 ///
 /// # Errors
-/// An error of the file system or of `next`; a flow that does not fit the header, as for the store.
+/// An I/O error, an error of `next`, or a flow that does not fit the header, as for the store.
 pub fn stream_npz<F: Borrow<LabelledFlow>>(
     path: &Path,
     header: &StoreHeader,
@@ -51,7 +53,7 @@ pub fn stream_npz<F: Borrow<LabelledFlow>>(
         }
         let mut archive = ZipWriter::new_stream(file);
         let begin = |archive: &mut ZipWriter<_>, name: &str, size: u64| {
-            // Without a clock: the same flows give the same bytes.
+            // Use a fixed timestamp, so that the same flows produce the same bytes.
             let options = SimpleFileOptions::default()
                 .compression_method(CompressionMethod::Deflated)
                 .last_modified_time(zip::DateTime::default())
@@ -75,12 +77,12 @@ pub fn stream_npz<F: Borrow<LabelledFlow>>(
     Ok(count)
 }
 
-/// The arrays of a table, empty, in their order.
+/// Creates the empty arrays of a table, in order.
 fn arrays(header: &StoreHeader, columns: Columns) -> std::io::Result<Vec<(String, Source, Spool)>> {
     let mut arrays = Vec::new();
     for field in columns.fields(header) {
         let spool = match field {
-            // These are arrays of several columns each.
+            // These are combined into arrays of several columns each.
             Field::Statistic(_) | Field::PacketBytes(_) | Field::PacketTime(_) | Field::PacketWireLength(_) => continue,
             Field::PacketDirection(_) | Field::PacketTransportOffset(_) | Field::PacketPayloadOffset(_) => continue,
             _ if field.is_text() => Spool::of_text()?,
@@ -121,7 +123,7 @@ fn arrays(header: &StoreHeader, columns: Columns) -> std::io::Result<Vec<(String
     Ok(arrays)
 }
 
-/// The type of a column of numbers.
+/// Returns the type of a numeric column.
 fn descr(field: Field) -> &'static str {
     use parquet::basic::{ConvertedType, Type as Physical};
     match field.kind() {
@@ -136,14 +138,14 @@ fn number(value: u32) -> Vec<u8> {
     value.to_le_bytes().to_vec()
 }
 
-/// The bytes of a packet, zeros behind them.
+/// Returns the bytes of a packet, padded with zeros.
 fn padded(packet: &FlowPacket, width: usize) -> Vec<u8> {
     let mut bytes = packet.bytes.clone();
     bytes.resize(width, 0);
     bytes
 }
 
-/// 1 forward, -1 backward.
+/// Returns 1 for forward, -1 for backward.
 fn direction(packet: &FlowPacket, _: usize) -> Vec<u8> {
     vec![match packet.direction {
         PacketDirection::Forward => 1,
@@ -155,7 +157,7 @@ fn push(source: &Source, header: &StoreHeader, flow: &LabelledFlow, spool: &mut 
     match source {
         Source::Cell(field) => match (field.value(header, flow), descr(*field)) {
             (Value::Bytes(bytes), _) => spool.push(&bytes),
-            // Where a flow has no label.
+            // The flow has no such label.
             (Value::Null, _) => spool.push(&[]),
             (Value::Double(value), _) => spool.push(&value.to_le_bytes()),
             (Value::Integer(value), "<i8") => spool.push(&value.to_le_bytes()),

@@ -1,5 +1,5 @@
-//! Packet sequences: the signed length and the inter-arrival time of each of the first K packets of a flow,
-//! two columns a packet.
+//! Packet sequences: the signed length and the inter-arrival time of each of the first K packets of a flow, two columns
+//! per packet.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -7,27 +7,27 @@ use thiserror::Error;
 use etcbench_capture::PacketField;
 use etcbench_flow::{Flow, FlowOptions, FlowPacket, MOST_KEPT_PACKETS, PacketDirection};
 
-/// Bytes of a packet that must be kept to know its length: an IPv6 header up to its payload length.
+/// Bytes of a packet required to determine its length: an IPv6 header up to its payload length.
 pub(super) const LENGTH_BYTES: usize = 6;
 
-/// How lengths and times become columns.
+/// How lengths and times are transformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transformation {
     /// `sign(length) * ln(1 + |length|)` of bytes, `ln(1 + t)` of microseconds: both span orders of magnitude.
     #[default]
     SignedLogarithm,
-    /// Signed bytes and seconds as they are.
+    /// Signed bytes and seconds, untransformed.
     None,
 }
 
-/// `[feature.sequences]` of an experiment: what `input = "sequences"` reads.
+/// `[feature.sequences]` of an experiment: the features for `input = "sequences"`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SequenceOptions {
     /// K, packets per flow.
     pub packets: usize,
-    /// How lengths and times become columns.
+    /// How lengths and times are transformed.
     pub transformation: Transformation,
 }
 
@@ -38,19 +38,19 @@ impl Default for SequenceOptions {
     }
 }
 
-/// Sequence options that make no sense, or do not fit the flows.
+/// Invalid sequence options, or options that do not fit the flows.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SequenceError {
     /// K is zero.
     #[error("sequences.packets = 0: must be at least 1")]
     Zero,
-    /// K is larger than flows can keep.
+    /// K is larger than the maximum that flows can keep.
     #[error("sequences.packets = {packets}: must be at most {MOST_KEPT_PACKETS}")]
     TooMany {
         /// K.
         packets: usize,
     },
-    /// Flows keep fewer packets than asked for.
+    /// Flows keep fewer packets than requested.
     #[error("sequences.packets = {packets}, but flows keep {kept_packets}; raise the flow option kept_packets")]
     Packets {
         /// K.
@@ -58,7 +58,7 @@ pub enum SequenceError {
         /// Packets that flows keep.
         kept_packets: usize,
     },
-    /// Flows do not keep the bytes that hold a packet's length.
+    /// Flows do not keep the bytes that contain a packet's length.
     #[error("sequences need {LENGTH_BYTES} bytes of each packet, but flows keep {kept_bytes}; raise kept_bytes")]
     Bytes {
         /// Bytes that flows keep of a packet.
@@ -67,7 +67,7 @@ pub enum SequenceError {
 }
 
 impl SequenceOptions {
-    /// Checks the options against those of the flows they will read.
+    /// Validates the options against those of the flows they are used with.
     ///
     /// # Errors
     /// No packets, or more packets or bytes than the flows keep.
@@ -87,28 +87,28 @@ impl SequenceOptions {
         Ok(())
     }
 
-    /// Number of columns: 2 K.
+    /// Returns the number of columns: 2 K.
     pub fn columns(&self) -> usize {
         2 * self.packets
     }
 
-    /// The flow options with as much kept as these sequences need.
+    /// Raises the flow options to keep as much as these sequences need.
     pub fn widen(&self, flows: &mut FlowOptions) {
         flows.kept_packets = flows.kept_packets.max(self.packets);
         flows.kept_bytes = flows.kept_bytes.max(LENGTH_BYTES);
     }
 }
 
-/// The names of the columns of `columns / 2` packets: `packet1_length`, `packet1_interarrival`, ...
+/// Returns the names of the columns of `columns / 2` packets: `packet1_length`, `packet1_interarrival`, ...
 pub fn sequence_names(columns: usize) -> Vec<String> {
     (1..=columns / 2)
         .flat_map(|packet| [format!("packet{packet}_length"), format!("packet{packet}_interarrival")])
         .collect()
 }
 
-/// Writes the sequence of a flow to `out`, shape `[2 K]`: per packet its length, positive from the sender of
-/// the first packet and negative towards it, and the time since the packet before (0 for the first; 0 where it
-/// is stamped earlier, as in the flow statistics). Packets that are not there are 0, which no packet's length is.
+/// Writes the sequence of a flow to `out`, shape `[2 K]`: for each packet its length, positive from the sender of the
+/// first packet and negative towards it, and the time since the previous packet (0 for the first packet and for earlier
+/// timestamps, as in the flow statistics). Missing packets are 0, which is not the length of any packet.
 pub fn write_sequence(flow: &Flow, options: &SequenceOptions, out: &mut [f32]) {
     out.fill(0.0);
     let mut latest = flow.start;
@@ -126,8 +126,8 @@ pub fn write_sequence(flow: &Flow, options: &SequenceOptions, out: &mut [f32]) {
     }
 }
 
-/// The length that the IP header declares, so that neither the link layer nor a snap length shows; the
-/// frame's where the header leaves it open (segmentation offload, jumbograms).
+/// Returns the length declared in the IP header, so that neither the link layer nor the snap length matters; the
+/// frame's length if the header leaves it open (segmentation offload, jumbograms).
 pub(super) fn packet_length(packet: &FlowPacket) -> u32 {
     let field = PacketField::IpLength.number(packet.view());
     let declared = match packet.view().ip_version() {

@@ -1,13 +1,13 @@
-//! The in-memory form of features that splits, models and reports work on.
+//! The in-memory form of features, used by splits, models and reports.
 
 use ndarray::{Array2, Axis};
 
 use etcbench_dataset::FlowProvenance;
 
-/// The token for "no byte here": a flow with fewer than N packets, a packet with fewer than M bytes.
+/// The padding token, for flows with fewer than N packets and packets with fewer than M bytes.
 pub const PAD: u16 = 256;
 
-/// Number of different tokens: the 256 byte values and [`PAD`].
+/// Number of distinct tokens: the 256 byte values and [`PAD`].
 pub const VOCABULARY: usize = 257;
 
 /// The first M bytes of the first N packets of every flow, as tokens: shape `[flows, packets, bytes]`,
@@ -23,20 +23,20 @@ pub struct TokenArray {
 }
 
 impl TokenArray {
-    /// The tokens of one flow, shape `[packets, bytes]`.
+    /// Returns the tokens of one flow, shape `[packets, bytes]`.
     pub fn flow(&self, row: usize) -> &[u16] {
         let size = self.packets * self.bytes;
         &self.values[row * size..(row + 1) * size]
     }
 
-    /// The tokens of one packet of a flow, shape `[bytes]`.
+    /// Returns the tokens of one packet of a flow, shape `[bytes]`.
     pub fn packet(&self, row: usize, packet: usize) -> &[u16] {
         let start = (row * self.packets + packet) * self.bytes;
         &self.values[start..start + self.bytes]
     }
 }
 
-/// Everything models and splits may know of a set of flows; row `i` is the same flow everywhere.
+/// Everything that models and splits may use of a set of flows; row `i` is the same flow in every field.
 #[derive(Debug, Clone)]
 pub struct FeatureSet {
     /// Byte tokens, shape `[flows, packets, bytes]`.
@@ -45,26 +45,26 @@ pub struct FeatureSet {
     pub statistics: Array2<f32>,
     /// Names of the columns of `statistics`.
     pub statistic_names: Vec<String>,
-    /// Packet sequences, shape `[flows, 2 K]`, in the columns of [`super::sequence_names`]; no columns where they
-    /// were not asked for.
+    /// Packet sequences, shape `[flows, 2 K]`, with the columns of [`super::sequence_names`]; no columns if not
+    /// requested.
     pub sequences: Array2<f32>,
-    /// FlowPics, shape `[flows, pixels]`, row by row; no columns where they were not asked for.
+    /// FlowPics, shape `[flows, pixels]`, row by row; no columns if not requested.
     pub flowpics: Array2<u8>,
     /// Class of each flow, an index into `class_names`.
     pub labels: Vec<u32>,
     /// The classes, in the order of the experiment file.
     pub class_names: Vec<String>,
-    /// Where each flow came from.
+    /// Origin of each flow.
     pub provenance: Vec<FlowProvenance>,
 }
 
 impl FeatureSet {
-    /// Number of flows.
+    /// Returns the number of flows.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// The flows of the classes for which `kept` is true, in the same order; the other classes are gone.
+    /// Returns the flows of the classes for which `kept` is true, in the same order; the other classes are removed.
     pub fn with_classes(&self, kept: &[bool]) -> Self {
         let mut numbers = Vec::with_capacity(kept.len());
         let mut next = 0;
@@ -79,7 +79,7 @@ impl FeatureSet {
         left
     }
 
-    /// These flows in this order.
+    /// Returns the given flows in the given order.
     pub fn with_rows(&self, rows: &[usize]) -> Self {
         let size = self.tokens.packets * self.tokens.bytes;
         let mut values = Vec::with_capacity(rows.len() * size);
@@ -98,7 +98,7 @@ impl FeatureSet {
         }
     }
 
-    /// A row for every packet with bytes: one packet of the same bytes, with its flow's class and no statistics.
+    /// Returns one row per packet that has bytes: a flow of a single packet, with its flow's class and no statistics.
     pub(super) fn into_packets(self) -> Self {
         let (packets, bytes) = (self.tokens.packets, self.tokens.bytes);
         let mut values = Vec::with_capacity(self.tokens.values.len());
@@ -126,12 +126,12 @@ impl FeatureSet {
         }
     }
 
-    /// Whether there is no flow.
+    /// Returns whether there are no flows.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// Leaves out the statistics that `keep` does not want; gives how many.
+    /// Removes the statistics that `keep` rejects; returns how many were removed.
     pub fn keep_statistics(&mut self, keep: impl Fn(&str) -> bool) -> usize {
         let kept: Vec<usize> =
             (0..self.statistic_names.len()).filter(|&column| keep(&self.statistic_names[column])).collect();

@@ -1,22 +1,22 @@
-//! Arrays in NumPy's format whose number of rows is known only at their end: values wait in a file without a name, so that memory
-//! holds none of them.
+//! Arrays in NumPy's format with a number of rows that is not known in advance: values are buffered in an unnamed file
+//! instead of in memory.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 
-/// What an array's values are.
+/// The type of an array's values.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    /// Numbers of this type, given as their bytes, low ones first.
+    /// Numbers of this type, given as little-endian bytes.
     Number(&'static str),
-    /// Text, which becomes as wide as the longest.
+    /// Text, with the width of the longest.
     Text {
-        /// Characters of the longest.
+        /// Number of characters of the longest text.
         longest: u32,
     },
 }
 
-/// An array that grows.
+/// A growing array.
 pub(super) struct Spool {
     kind: Kind,
     /// The shape of a row.
@@ -26,12 +26,12 @@ pub(super) struct Spool {
 }
 
 impl Spool {
-    /// Of numbers, such as `<u2`.
+    /// Creates an array of numbers, with a type such as `<u2`.
     pub(super) fn of_numbers(descr: &'static str, shape: Vec<usize>) -> std::io::Result<Self> {
         Self::new(Kind::Number(descr), shape)
     }
 
-    /// Of one text a row.
+    /// Creates an array with one text per row.
     pub(super) fn of_text() -> std::io::Result<Self> {
         Self::new(Kind::Text { longest: 1 }, Vec::new())
     }
@@ -40,7 +40,7 @@ impl Spool {
         Ok(Self { kind, shape, bytes: 0, file: BufWriter::with_capacity(1 << 16, tempfile::tempfile()?) })
     }
 
-    /// Adds values as their bytes; of an array of text, one text.
+    /// Appends values as bytes; for an array of text, one text.
     pub(super) fn push(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         if let Kind::Text { longest } = &mut self.kind {
             let text = String::from_utf8_lossy(bytes);
@@ -52,7 +52,7 @@ impl Spool {
         self.file.write_all(bytes)
     }
 
-    /// How many bytes the values of so many rows take in the file.
+    /// Returns the size in the file of the values of the given number of rows, in bytes.
     pub(super) fn size(&self, rows: u64) -> u64 {
         match self.kind {
             Kind::Number(_) => self.bytes,
@@ -60,7 +60,7 @@ impl Spool {
         }
     }
 
-    /// Writes the file of an array of so many rows.
+    /// Writes an array with the given number of rows.
     pub(super) fn finish(self, rows: u64, output: &mut impl Write) -> std::io::Result<()> {
         let Self { kind, shape, file, .. } = self;
         let mut file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
@@ -93,8 +93,8 @@ impl Spool {
     }
 }
 
-/// The beginning of a file in NumPy's `.npy` format, version 1.0: an array of the type `descr` (such as `<u2`) and this shape, in
-/// C order, whose values follow.
+/// Returns the header of a file in NumPy's `.npy` format, version 1.0, for an array with type `descr` (such as `<u2`)
+/// and this shape, in C order; the values follow it.
 pub fn npy_header(descr: &str, shape: &[usize]) -> Vec<u8> {
     let shape: String = shape.iter().map(|size| format!("{size}, ")).collect();
     let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}", shape.trim_end());

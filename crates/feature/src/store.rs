@@ -1,12 +1,11 @@
-//! The feature store: labelled flows in one Parquet file, a row per flow, that pandas and polars open.
+//! The feature store: labelled flows in a single Parquet file, one row per flow, readable with pandas and polars.
 //!
-//! Columns: `dataset`, `capture`, `number`, `source_address`, `source_port`, `destination_address`,
-//! `destination_port`, `transport` (`tcp`, `udp`), `start_ns`, `end_ns` (Unix epoch), one
-//! `label_<column>` per label column (null where a flow has none), one `statistic_<name>` per flow
-//! statistic, `packet_count` (of the packets kept), then for each kept packet k from 0: `packet_<k>_bytes`
-//! (from the IP header on), `_time_ns`, `_wire_length`, `_direction` (`forward`, `backward`),
-//! `_transport_offset`, `_payload_offset` (into the bytes), null where the flow has fewer packets.
-//! The file's key-value metadata (`etcbench.*`) holds [`StoreHeader`]. Equal flows give equal bytes.
+//! Columns: `dataset`, `capture`, `number`, `source_address`, `source_port`, `destination_address`, `destination_port`,
+//! `transport` (`tcp`, `udp`), `start_ns`, `end_ns` (Unix epoch), one `label_<column>` per label column (null if a flow
+//! has no such label), one `statistic_<name>` per flow statistic, `packet_count` (of the packets kept), then for each
+//! kept packet k from 0: `packet_<k>_bytes` (from the IP header on), `_time_ns`, `_wire_length`, `_direction`
+//! (`forward`, `backward`), `_transport_offset`, `_payload_offset` (into the bytes), null if the flow has fewer
+//! packets. The file's key-value metadata (`etcbench.*`) contains [`StoreHeader`]. Equal flows produce identical bytes.
 
 use std::borrow::Borrow;
 use std::path::Path;
@@ -31,8 +30,8 @@ use etcbench_flow::FlowOptions;
 use etcbench_storage as storage;
 use etcbench_storage::guarded;
 
-/// Flows of a row group; what a reader or writer holds at once. A writer also holds some 800 bytes per column of every
-/// group it has written, as the file's directory comes at its end.
+/// Flows per row group, which is what a reader or writer holds in memory. A writer also holds about 800 bytes per
+/// column of every row group written, as the file's metadata is written at its end.
 const ROWS_PER_GROUP: usize = 16_384;
 const FORMAT: &str = "1";
 const HEADER_KEY: &str = "etcbench.header";
@@ -41,28 +40,28 @@ const FORMAT_KEY: &str = "etcbench.store_format";
 const GAVE_UP: &str = "the file is damaged (the Parquet reader gave up)";
 const VERSION_KEY: &str = "etcbench.version";
 
-/// What a store's flows have in common.
+/// Properties shared by a store's flows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StoreHeader {
-    /// The datasets; with several, a flow's capture begins with its dataset's name and `/`.
+    /// The datasets; with several, a flow's capture starts with its dataset's name and `/`.
     pub datasets: Vec<String>,
     /// The label columns, in the order of their Parquet columns.
     pub label_columns: Vec<String>,
-    /// Columns that an experiment adds, such as the class and parts, under their own names; a flow has their values among its
-    /// labels, by [`added_key`](super::added_key).
+    /// Columns that an experiment adds, such as the class and parts, under their own names; their values are stored
+    /// among a flow's labels, with keys from [`added_key`](super::added_key).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added_columns: Vec<String>,
-    /// Names of the flow statistics, in their order.
+    /// Names of the flow statistics, in order.
     pub statistic_names: Vec<String>,
-    /// The options the flows were made with.
+    /// The options used to assemble the flows.
     pub flow_options: FlowOptions,
 }
 
 /// Why a feature store could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The file could not be written; nothing is left of it.
+    /// The file could not be written; no partial file remains.
     #[error("{file}: cannot write the feature store: {source}")]
     Write {
         /// The file.
@@ -70,8 +69,8 @@ pub enum StoreError {
         /// The reason.
         source: std::io::Error,
     },
-    /// The file cannot be read or is no feature store.
-    #[error("{file}: cannot read the feature store: {message}; delete it and it will be made again")]
+    /// The file cannot be read or is not a feature store.
+    #[error("{file}: cannot read the feature store: {message}; delete it to have it recreated")]
     Read {
         /// The file.
         file: String,
@@ -80,11 +79,11 @@ pub enum StoreError {
     },
 }
 
-/// Writes flows to a feature store, whole or not at all, and gives their number.
+/// Writes flows to a feature store, all or nothing, and returns their number.
 ///
 /// # Errors
-/// An error of the file system; a flow that does not fit the header (a label column or number of
-/// statistics it does not name, more packets than are kept, a dataset it does not list).
+/// An I/O error, or a flow that does not fit the header (a label column or number of statistics not in the header, more
+/// packets than are kept, or an unlisted dataset).
 pub fn write_store<'a>(
     path: &Path,
     header: &StoreHeader,
@@ -94,11 +93,11 @@ pub fn write_store<'a>(
     stream_store(path, header, Columns::Own, &mut || Ok(flows.next()))
 }
 
-/// Like [`write_store`], for flows that `next` gives one by one until it gives none; only a row group of them is in memory.
-/// An error from `next` leaves no file. A file with the columns of a tool is no store that [`StoreReader`] reads.
+/// Like [`write_store`], for flows returned by `next` one at a time, until it returns `None`; holds only one row group
+/// in memory. If `next` fails, no file remains. A file with the columns of a tool cannot be read by [`StoreReader`].
 ///
 /// # Errors
-/// Like [`write_store`], and any error of `next`.
+/// Same as [`write_store`], and any error of `next`.
 pub fn stream_store<F: Borrow<LabelledFlow> + Sync>(
     path: &Path,
     header: &StoreHeader,
@@ -124,7 +123,7 @@ pub fn stream_store<F: Borrow<LabelledFlow> + Sync>(
         }
         let properties = properties
             .set_compression(Compression::ZSTD(level))
-            // A row group is one page of nearly every column, so the extremes of pages would say everything twice.
+            // A row group is a single page of nearly every column, so page statistics would be redundant.
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_created_by(format!("etcbench version {}", env!("CARGO_PKG_VERSION")))
             .set_key_value_metadata(Some(metadata))
@@ -151,7 +150,7 @@ pub fn stream_store<F: Borrow<LabelledFlow> + Sync>(
     Ok(count)
 }
 
-/// Writes a row group. Its columns are encoded side by side, each on its own, so threads change no byte.
+/// Writes a row group. Columns are encoded in parallel and independently, so threads do not affect the bytes.
 fn write_group<W: std::io::Write + Send, F: Borrow<LabelledFlow> + Sync>(
     writer: &mut SerializedFileWriter<W>,
     header: &StoreHeader,
@@ -194,7 +193,7 @@ fn write_group<W: std::io::Write + Send, F: Borrow<LabelledFlow> + Sync>(
     Ok(())
 }
 
-/// Streams flows back from a feature store, one row group in memory at a time.
+/// Streams flows from a feature store, holding one row group in memory at a time.
 pub struct StoreReader {
     file: String,
     reader: SerializedFileReader<std::fs::File>,
@@ -208,7 +207,7 @@ impl StoreReader {
     /// Opens a store and checks its columns.
     ///
     /// # Errors
-    /// The file cannot be read, is no feature store of this format, or lacks a column.
+    /// The file cannot be read, is not a feature store of this format, or lacks a column.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let file = path.display().to_string();
         let fault = |message: String| StoreError::Read { file: file.clone(), message };
@@ -222,14 +221,14 @@ impl StoreReader {
         };
         match value(FORMAT_KEY).as_deref() {
             Some(FORMAT) => {}
-            Some(other) => return Err(fault(format!("store format {other}, this program reads {FORMAT}"))),
-            None => return Err(fault("a Parquet file of some other program".to_owned())),
+            Some(other) => return Err(fault(format!("store format {other}, but this version reads {FORMAT}"))),
+            None => return Err(fault("a Parquet file of another program".to_owned())),
         }
         let header = value(HEADER_KEY).ok_or_else(|| fault("its header is missing".to_owned()))?;
         let header: StoreHeader = serde_json::from_str(&header).map_err(|error| fault(error.to_string()))?;
-        // The header is only trusted with as many columns as the file really has.
+        // Trust the header only if it describes as many columns as the file has.
         if Field::count(&header) != Some(metadata.schema_descr().num_columns()) {
-            return Err(fault("its columns are not those its header names".to_owned()));
+            return Err(fault("its columns do not match its header".to_owned()));
         }
         let fields = Field::all(&header);
         for (field, column) in fields.iter().zip(metadata.schema_descr().columns()) {
@@ -241,7 +240,7 @@ impl StoreReader {
         Ok(Self { file: file.clone(), reader, header, fields, next_group: 0, rows: Vec::new().into_iter() })
     }
 
-    /// What the flows have in common.
+    /// Returns the properties shared by the flows.
     pub fn header(&self) -> &StoreHeader {
         &self.header
     }
@@ -251,7 +250,7 @@ impl StoreReader {
         let group = self.reader.get_row_group(index).map_err(parquet)?;
         let rows = usize::try_from(group.metadata().num_rows()).map_err(|_| "a negative number of rows")?;
         if rows > ROWS_PER_GROUP {
-            return Err(format!("a row group of {rows} flows, the most is {ROWS_PER_GROUP}"));
+            return Err(format!("a row group of {rows} flows; the maximum is {ROWS_PER_GROUP}"));
         }
         let mut columns = Vec::with_capacity(self.fields.len());
         for (place, field) in self.fields.iter().enumerate() {

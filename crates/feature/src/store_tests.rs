@@ -1,4 +1,4 @@
-//! Round trips of the feature store, and files that are none.
+//! Tests of feature stores: round trips, and files that are not stores.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -143,7 +143,7 @@ fn a_flow_that_would_lose_something_is_not_written() {
     };
     assert!(fault(&|flow| flow.provenance.capture = "three/a.pcap".to_owned()).contains("none of the datasets"));
     assert!(fault(&|flow| drop(flow.labels.insert("speed".to_owned(), "x".to_owned()))).contains("`speed`"));
-    assert!(fault(&|flow| flow.flow.statistics.clear()).contains("0 statistics, the header names 2"));
+    assert!(fault(&|flow| flow.flow.statistics.clear()).contains("0 statistics, but the header lists 2"));
     assert!(fault(&|flow| flow.flow.start = 7).contains("contradicts its provenance"));
 }
 

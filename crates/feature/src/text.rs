@@ -1,4 +1,4 @@
-//! The columns of the feature store as a CSV file, for tools that read nothing else.
+//! Writes the columns of the feature store as a CSV file, for tools that support nothing else.
 
 use std::borrow::Borrow;
 use std::path::Path;
@@ -8,12 +8,12 @@ use super::store::{StoreError, StoreHeader};
 use etcbench_dataset::LabelledFlow;
 use etcbench_storage as storage;
 
-/// Writes the flows that `next` gives, until it gives none, as CSV: a header line with the names of the store's
-/// columns, then a line per flow. Bytes are hexadecimal, nothing is empty, numbers have as many digits as it takes to
-/// read back the same value. The file appears whole or not at all.
+/// Writes the flows returned by `next`, until it returns `None`, as CSV: a header line with the names of the store's
+/// columns, then one line per flow. Bytes are hexadecimal, null is empty, and numbers have enough digits to be read
+/// back exactly. The file is written all or nothing.
 ///
 /// # Errors
-/// An error of the file system or of `next`; a flow that does not fit the header, as for the store.
+/// An I/O error, an error of `next`, or a flow that does not fit the header, as for the store.
 pub fn stream_csv<F: Borrow<LabelledFlow>>(
     path: &Path,
     header: &StoreHeader,

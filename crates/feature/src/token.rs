@@ -9,14 +9,14 @@ use etcbench_storage::declarative::first_repeated;
 use super::mask::{Mask, MaskMethod, mask_flow};
 use super::set::PAD;
 
-/// Most tokens of a flow, N x M; the paper's are 768.
+/// Maximum tokens per flow, N x M; the paper uses 768.
 const MOST_TOKENS: usize = 1 << 22;
 
 /// Where a packet's bytes begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PacketStart {
-    /// At the IP header, as the paper's figure 2 draws it.
+    /// At the IP header, as in the paper's figure 2.
     #[default]
     IpHeader,
     /// At the TCP or UDP header, after IPv4 options and IPv6 extension headers.
@@ -26,7 +26,7 @@ pub enum PacketStart {
 }
 
 impl PacketStart {
-    /// Where it is in a packet's bytes.
+    /// Returns the offset in a packet's bytes.
     pub fn of(self, packet: &FlowPacket) -> usize {
         usize::from(match self {
             PacketStart::IpHeader => 0,
@@ -35,7 +35,7 @@ impl PacketStart {
         })
     }
 
-    /// Most bytes that usually lie before the start: an IPv4 header with all options, and a TCP header with
+    /// Maximum number of bytes that usually precede the start: an IPv4 header with all options, and a TCP header with
     /// all options.
     const fn header_room(self) -> usize {
         match self {
@@ -56,16 +56,16 @@ pub struct TokenOptions {
     pub bytes: usize,
     /// Where a packet's bytes begin.
     pub packet_start: PacketStart,
-    /// Fields that are masked before the bytes are taken.
+    /// Fields that are masked before the bytes are extracted.
     pub masks: Vec<Mask>,
-    /// What takes the place of masked fields.
+    /// Replacement for masked fields.
     pub mask_method: MaskMethod,
-    /// Seed of masks that randomise; with the flow's five-tuple and start it decides every replacement.
+    /// Seed for randomising masks; together with the flow's five-tuple and start it determines every replacement.
     pub mask_seed: u64,
 }
 
 impl Default for TokenOptions {
-    /// The paper's: 6 packets of 128 bytes from the IP header on, nothing masked.
+    /// The paper's options: 6 packets of 128 bytes from the IP header on, nothing masked.
     fn default() -> TokenOptions {
         TokenOptions {
             packets: 6,
@@ -78,7 +78,7 @@ impl Default for TokenOptions {
     }
 }
 
-/// Token options that make no sense, or do not fit the flows.
+/// Invalid token options, or options that do not fit the flows.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TokenError {
     /// N or M is zero.
@@ -87,18 +87,18 @@ pub enum TokenError {
         /// The option's key.
         option: &'static str,
     },
-    /// N or M is larger than anything can be read of.
+    /// N or M exceeds what flows can keep.
     #[error("token option {option} = {value}: must be at most {most}")]
     TooMany {
         /// The option's key.
         option: &'static str,
         /// Its value.
         value: usize,
-        /// The largest that is taken.
+        /// The maximum.
         most: usize,
     },
-    /// N times M is more than fits into memory for more than a few flows.
-    #[error("{packets} packets of {bytes} bytes are more than {MOST_TOKENS} tokens a flow; lower packets or bytes")]
+    /// N times M is too large to fit more than a few flows into memory.
+    #[error("{packets} packets of {bytes} bytes exceed {MOST_TOKENS} tokens per flow; lower packets or bytes")]
     TooManyTokens {
         /// N.
         packets: usize,
@@ -111,7 +111,7 @@ pub enum TokenError {
         /// The mask.
         mask: Mask,
     },
-    /// Flows keep fewer packets than asked for.
+    /// Flows keep fewer packets than requested.
     #[error("token option packets = {packets}, but flows keep {kept_packets}; raise the flow option kept_packets")]
     Packets {
         /// N.
@@ -121,7 +121,7 @@ pub enum TokenError {
     },
     /// Flows keep fewer bytes of a packet than may be needed.
     #[error(
-        "token option bytes = {bytes} needs {needed} bytes of each packet (with the headers before its start), but \
+        "token option bytes = {bytes} needs {needed} bytes of each packet (including headers before its start), but \
          flows keep {kept_bytes}; raise the flow option kept_bytes"
     )]
     Bytes {
@@ -132,8 +132,8 @@ pub enum TokenError {
         /// Bytes that flows keep.
         kept_bytes: usize,
     },
-    /// The slice to write to has another size.
-    #[error("{given} tokens of space were given where {packets} packets of {bytes} bytes need {}", packets * bytes)]
+    /// The output slice has the wrong size.
+    #[error("output has room for {given} tokens, but {packets} packets of {bytes} bytes need {}", packets * bytes)]
     Space {
         /// Length of the slice.
         given: usize,
@@ -145,15 +145,15 @@ pub enum TokenError {
 }
 
 impl TokenOptions {
-    /// Bytes of each packet that a flow must keep so that M are left after the headers before the start.
+    /// Returns the bytes of each packet that a flow must keep to have M bytes after the headers before the start.
     pub fn needed_bytes(&self) -> usize {
         self.bytes.saturating_add(self.packet_start.header_room())
     }
 
-    /// Checks the options against those of the flows they will read.
+    /// Validates the options against those of the flows they are used with.
     ///
     /// # Errors
-    /// The first option that makes no sense, or would ask for more than the flows keep.
+    /// The first option that is invalid or requires more than the flows keep.
     pub fn validate(&self, flows: &FlowOptions) -> Result<(), TokenError> {
         for (option, value) in [("packets", self.packets), ("bytes", self.bytes)] {
             if value == 0 {
@@ -183,13 +183,13 @@ impl TokenOptions {
     }
 }
 
-/// Writes a flow's tokens to `out`, shape `[packets, bytes]`, and gives how many of its packets have any.
+/// Writes a flow's tokens to `out`, shape `[packets, bytes]`, and returns how many of its packets have any.
 ///
-/// Packets without bytes after the start (acknowledgements, when bytes begin at the payload) are left out, and the
-/// next ones move up: padding is at the end only. 0 means that the flow has nothing to show.
+/// Packets without bytes after the start (acknowledgements, if bytes begin at the payload) are skipped, and the
+/// following ones move up: padding is only at the end. Returns 0 if the flow has no tokens.
 ///
 /// # Errors
-/// N or M is zero, or `out` has another size.
+/// N or M is zero, or `out` has the wrong size.
 pub fn tokenize(flow: &Flow, options: &TokenOptions, out: &mut [u16]) -> Result<usize, TokenError> {
     for (option, value) in [("packets", options.packets), ("bytes", options.bytes)] {
         if value == 0 {
@@ -215,7 +215,7 @@ pub fn tokenize(flow: &Flow, options: &TokenOptions, out: &mut [u16]) -> Result<
     Ok(options.packets - rows.len())
 }
 
-/// The packets of a flow that its tokens are of, in order: the first N that have a byte after the start.
+/// Returns the packets of a flow that its tokens come from, in order: the first N that have a byte after the start.
 pub fn shown_packets<'a>(flow: &'a Flow, options: &TokenOptions) -> impl Iterator<Item = &'a FlowPacket> {
     let start = options.packet_start;
     flow.packets.iter().filter(move |packet| start.of(packet) < packet.bytes.len()).take(options.packets)
@@ -227,7 +227,7 @@ mod tests {
     use etcbench_capture::{HeaderLayout, Transport};
     use etcbench_flow::{FiveTuple, PacketDirection};
 
-    /// A flow whose packets hold these bytes, with a 20-byte IP and an 8-byte UDP header.
+    /// Creates a flow whose packets have this content after a 20-byte IP and an 8-byte UDP header.
     fn flow(packets: &[Vec<u8>]) -> Flow {
         let endpoint = "1.2.3.4:5".parse().unwrap();
         Flow {
@@ -265,7 +265,7 @@ mod tests {
         options.packet_start = PacketStart::AfterIpHeader;
         assert_eq!(tokenize(&flow, &options, &mut out), Ok(3));
         assert_eq!(out[..4], [20, 21, 22, 23]);
-        // The second packet has no payload: the third moves up.
+        // The second packet has no payload, so the third moves up.
         options.packet_start = PacketStart::Payload;
         assert_eq!(tokenize(&flow, &options, &mut out), Ok(2));
         assert_eq!(out[..8], [28, 29, PAD, PAD, 28, 29, 30, 31]);
@@ -296,6 +296,6 @@ mod tests {
         let empty = TokenOptions { bytes: 0, ..options.clone() };
         assert_eq!(tokenize(&flow(&[]), &empty, &mut []), Err(TokenError::Zero { option: "bytes" }));
         let error = tokenize(&flow(&[]), &options, &mut [0; 3]).unwrap_err();
-        assert_eq!(error.to_string(), "3 tokens of space were given where 6 packets of 128 bytes need 768");
+        assert_eq!(error.to_string(), "output has room for 3 tokens, but 6 packets of 128 bytes need 768");
     }
 }

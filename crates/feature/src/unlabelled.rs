@@ -1,21 +1,21 @@
-//! Features of flows whose class is not known: what a trained model is asked about.
+//! Features of flows of unknown class, for prediction with a trained model.
 
 use super::build::{PacketColumns, SelectionError, Usable, features_of, usable};
 use super::set::FeatureSet;
 use super::token::TokenOptions;
 use etcbench_dataset::LabelledFlow;
 
-/// Why a flow has no features: training would have left it out too.
+/// Why a flow has no features: training would also have excluded it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unusable {
-    /// Fewer packets than the selection asks for.
+    /// Fewer packets than the selection requires.
     TooFewPackets,
-    /// No byte of any packet to show.
+    /// No bytes in any packet.
     WithoutBytes,
 }
 
 impl Unusable {
-    /// The name in files.
+    /// Returns the name used in files.
     pub fn name(self) -> &'static str {
         match self {
             Self::TooFewPackets => "too_few_packets",
@@ -24,12 +24,12 @@ impl Unusable {
     }
 }
 
-/// The features of flows without labels, by the same rules as [`super::build_features`] makes those of labelled ones.
-/// Every row's label is 0 and means nothing. The second value says of each flow why it has no row; rows are the others in
-/// order. The options were checked against those of the flows.
+/// Builds the features of flows without labels, by the same rules as [`super::build_features`]. Every row's label is a
+/// meaningless 0. The second value has, for each flow, the reason why it has no row; the other flows are the rows, in
+/// order. The options must have been validated against those of the flows.
 ///
 /// # Errors
-/// Options without tokens, or a flow whose statistics are another version's.
+/// Options without tokens, or a flow with the statistics of another version.
 pub fn unlabelled_features(
     flows: &[LabelledFlow],
     tokens: &TokenOptions,

@@ -151,5 +151,5 @@ fn a_description_that_cannot_be_met_is_refused_whatever_its_checksum() {
         description.tokens.packets = 65_535;
         description.tokens.bytes = 65_535;
     });
-    assert!(huge.contains("tokens a flow"), "{huge}");
+    assert!(huge.contains("tokens per flow"), "{huge}");
 }

@@ -1,12 +1,12 @@
-//! Masks: fields that identify the endpoints or the flow rather than the application are set to zero or replaced
-//! before a packet's bytes are taken. Lengths never change, and neither does any byte outside the fields. The first
-//! fragment of a datagram is taken to hold the whole transport header, and those after it none of it.
+//! Masks: fields that identify the endpoints or the flow rather than the application are zeroed or replaced before a
+//! packet's bytes are extracted. Lengths and bytes outside the fields never change. The first fragment of a datagram is
+//! assumed to contain the whole transport header, and later fragments none of it.
 //!
-//! Link addresses are no mask's business: bytes begin at the IP header. With the outer flow of a tunnel, the packets
-//! inside are payload and stay as they are; with the inner flow, bytes begin at the inner IP header. QUIC's Initial
-//! packets hold a TLS hello encrypted under a key that anyone can derive from them; nothing here decrypts, so the
-//! TLS masks leave QUIC (and DTLS) alone, and an experiment that must not see server names at all leaves out
-//! UDP port 443 or masks nothing but takes headers only. Certificates that TLS 1.2 sends in clear stay too.
+//! Link-layer addresses need no mask: bytes begin at the IP header. For the outer flow of a tunnel, the packets inside
+//! are payload and remain unchanged; for the inner flow, bytes begin at the inner IP header. QUIC Initial packets
+//! contain a TLS hello encrypted with a key that anyone can derive from them; nothing here is decrypted, so the TLS
+//! masks do not affect QUIC (or DTLS). An experiment that must not see server names at all should exclude UDP port 443
+//! or use only headers. Certificates that TLS 1.2 sends in clear text also remain.
 
 mod randomise;
 
@@ -20,16 +20,16 @@ use etcbench_flow::Flow;
 
 use randomise::Randomiser;
 
-/// A group of packet fields that belong together, to mask in a packet's bytes; which fields it has says their table.
+/// A group of related packet fields to mask in a packet's bytes; the table of packet fields defines its members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mask {
-    /// Source and destination address of the IP header; also those in IPv4 options (routes and timestamps), in IPv6
-    /// routing headers (types 0, 2 and 4) and in the home address option.
+    /// Source and destination address of the IP header; also those in IPv4 options (routes and timestamps), IPv6
+    /// routing headers (types 0, 2 and 4) and the home address option.
     IpAddresses,
     /// Source and destination port.
     Ports,
-    /// IPv4 identification; for IPv6 the flow label and the identification of a fragment header.
+    /// IPv4 identification; for IPv6, the flow label and the identification of a fragment header.
     IpIdentification,
     /// IPv4 time to live, IPv6 hop limit.
     Ttl,
@@ -39,9 +39,9 @@ pub enum Mask {
     TcpSequenceNumbers,
     /// Both values of the TCP timestamps option (RFC 7323).
     TcpTimestamps,
-    /// The names in the server name extension of TLS ClientHellos over TCP (RFC 6066, section 3). Where the bytes
-    /// that were kept do not show where the extension lies, the rest of the ClientHello is masked in its place.
-    /// A hello is known by its first ten bytes; flows that keep fewer payload bytes than that must mask otherwise.
+    /// The names in the server name extension of TLS ClientHellos over TCP (RFC 6066, section 3). If the kept bytes do
+    /// not show where the extension is, the rest of the ClientHello is masked instead. A hello is recognized by its
+    /// first ten bytes; flows that keep fewer payload bytes must be masked in another way.
     TlsServerName,
     /// The random of TLS ClientHellos and ServerHellos over TCP (RFC 8446, section 4.1.2).
     TlsRandom,
@@ -49,16 +49,16 @@ pub enum Mask {
     TlsSessionId,
 }
 
-/// What takes a masked field's place.
+/// Replacement for masked fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MaskMethod {
     /// Zeros.
     #[default]
     Zero,
-    /// Random bytes that are the flow's own: within a flow equal values get equal replacements and different values
-    /// different ones (so that the two endpoints stay two), between flows they have nothing in common.
-    /// A field that was cut counts as a value of its own.
+    /// Random bytes specific to the flow: within a flow, equal values have equal replacements and different values
+    /// different ones (so that the two endpoints remain distinct); replacements of different flows are unrelated. A
+    /// truncated field counts as a separate value.
     Randomise,
 }
 
@@ -77,7 +77,7 @@ impl Mask {
         Mask::TlsSessionId,
     ];
 
-    /// The name in files and messages.
+    /// Returns the name used in files and messages.
     pub const fn name(self) -> &'static str {
         match self {
             Mask::IpAddresses => "ip_addresses",
@@ -93,7 +93,7 @@ impl Mask {
         }
     }
 
-    /// The mask of a group of fields.
+    /// Returns the mask of a group of fields.
     pub const fn of(group: FieldGroup) -> Mask {
         match group {
             FieldGroup::IpAddresses => Mask::IpAddresses,
@@ -109,13 +109,13 @@ impl Mask {
         }
     }
 
-    /// The fields that it hides.
+    /// Returns the fields that the mask covers.
     fn fields(self) -> impl Iterator<Item = PacketField> {
         PacketField::ALL.into_iter().filter(move |field| field.group().map(Mask::of) == Some(self))
     }
 }
 
-/// Sets the fields to zero, or to what the seed makes of them, in the bytes of all of a flow's packets.
+/// Sets the fields to zero, or to replacements derived from the seed, in all of a flow's packets.
 pub fn mask_flow(flow: &mut Flow, masks: &[Mask], method: MaskMethod, seed: u64) {
     let fields: Vec<(Mask, PacketField)> =
         masks.iter().flat_map(|&mask| mask.fields().map(move |field| (mask, field))).collect();

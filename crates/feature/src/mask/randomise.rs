@@ -6,16 +6,16 @@ use etcbench_storage::seed;
 
 use super::Mask;
 
-/// Rounds of the Feistel network; four make a pseudorandom permutation (Luby and Rackoff, 1988), eight leave room
+/// Rounds of the Feistel network; four yield a pseudorandom permutation (Luby and Rackoff, 1988), eight add a margin
 /// for the narrow fields.
 const ROUNDS: u64 = 8;
 
-/// The secret of one flow.
+/// The secret key of one flow.
 pub(super) struct Randomiser {
     key: u64,
 }
 
-/// A word from a word (SplitMix64; Steele, Lea and Flood, 2014).
+/// Hashes a word to a word (SplitMix64; Steele, Lea and Flood, 2014).
 fn mixed(word: u64) -> u64 {
     let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -29,9 +29,9 @@ impl Randomiser {
         Randomiser { key: seed::derive(seed, &format!("mask/{transport:?}/{source}/{destination}/{start}")) }
     }
 
-    /// Replaces what was kept of a field: a string byte by byte, a number or an address as one value.
+    /// Replaces the kept part of a field: strings byte by byte, numbers and addresses as one value.
     pub(super) fn replace(&self, mask: Mask, range: &FieldRange, part: &mut [u8]) {
-        // Values of different fields, and of different widths, have nothing to do with each other.
+        // Values of different fields, and of different widths, are unrelated.
         let key = mixed(self.key ^ mixed((mask as u64) << 8));
         if range.field.is_of_hello() {
             for (place, byte) in (range.position as u64..).zip(part) {
@@ -40,7 +40,7 @@ impl Randomiser {
             return;
         }
         for (index, part) in part.chunks_mut(16).enumerate() {
-            // A flow label is the low bits of its bytes.
+            // A flow label occupies the low bits of its bytes.
             let first_bits = range.bits(16 * index);
             let bits = first_bits.count_ones() + 8 * (part.len() as u32 - 1);
             let value =
@@ -54,7 +54,7 @@ impl Randomiser {
     }
 }
 
-/// A permutation of the numbers of an even number of bits, up to 128: a balanced Feistel network.
+/// A permutation of the numbers with an even number of bits, up to 128: a balanced Feistel network.
 fn permuted(key: u64, value: u128, bits: u32) -> u128 {
     let half = bits / 2;
     let low = u64::MAX >> (64 - half);

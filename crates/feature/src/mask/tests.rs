@@ -1,4 +1,4 @@
-//! Masks on hand-made packets: whoever makes a packet notes where its fields lie, and nothing else may change.
+//! Tests of masks on hand-crafted packets: the crafting code records where fields are, and nothing else may change.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,10 @@ use etcbench_capture::CaptureReader;
 use etcbench_craft as craft;
 use etcbench_flow::{Assembler, Flow, FlowOptions};
 
-/// A field's bits, counted from the packet's first bit, and its value's name: fields of equal names hold equal
-/// kinds of value.
+/// The bits of a field, counted from the packet's first bit, with its mask.
 type Bits = (Mask, std::ops::Range<usize>);
 
-/// A packet in the making, and where its fields lie.
+/// A packet under construction, with the positions of its fields.
 #[derive(Debug, Clone, Default)]
 struct Crafted {
     bytes: Vec<u8>,
@@ -65,8 +64,8 @@ struct Shape {
     tcp_options: bool,
 }
 
-/// An IP packet from one side to the other around a transport header and payload. `fragment` is the offset in bytes
-/// and whether more follow.
+/// An IP packet from one side to the other around a transport header and payload. `fragment` is the offset in bytes and
+/// whether more fragments follow.
 fn ip(shape: Shape, from: u8, identification: u16, fragment: Option<(u16, bool)>, payload: &Crafted) -> Crafted {
     let to = CLIENT + SERVER - from;
     let mut packet = Crafted::default();
@@ -147,7 +146,7 @@ fn transport(shape: Shape, from: u8, sequence: u32, flags: u8, payload: &Crafted
     segment
 }
 
-/// A handshake message of TLS.
+/// A TLS handshake message.
 fn message(kind: u8, body: &Crafted) -> Crafted {
     let mut message = Crafted::default();
     message.plain(&[kind]).plain(&(body.bytes.len() as u32).to_be_bytes()[1..]).append(body);
@@ -190,7 +189,7 @@ fn plain(bytes: &[u8]) -> Crafted {
     Crafted { bytes: bytes.to_vec(), fields: Vec::new() }
 }
 
-/// The packets as a capture reader and an assembler give them to features, with the notes of who made them.
+/// The flow of these packets, as the capture reader and assembler produce it, with the recorded field positions.
 fn flow(packets: &[Crafted], kept_bytes: usize) -> (Flow, Vec<Vec<Bits>>) {
     let frames: Vec<(i64, Vec<u8>)> =
         packets.iter().enumerate().map(|(place, packet)| (place as i64 * 1000, packet.bytes.clone())).collect();
@@ -217,7 +216,7 @@ fn bit(bytes: &[u8], place: usize) -> bool {
     bytes[place / 8] & (0x80 >> (place % 8)) != 0
 }
 
-/// Checks that each mask changes exactly its fields' bits in every packet, by both methods.
+/// Checks that each mask changes exactly its fields' bits in every packet, with both methods.
 fn check(flow: &Flow, fields: &[Vec<Bits>]) -> Result<(), TestCaseError> {
     for mask in Mask::ALL {
         let mut zeroed = flow.clone();
@@ -266,7 +265,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
     })
 }
 
-/// A ClientHello in records of a size and segments of a size, of which so many bytes were kept.
+/// Checks a ClientHello in records and segments of given sizes, truncated to the kept bytes.
 fn check_cut_hello(
     kept_bytes: usize,
     segment_size: usize,
@@ -297,10 +296,10 @@ fn check_cut_hello(
             let mut kept = range.clone().filter(|place| *place < masked.bytes.len() * 8);
             prop_assert!(kept.all(|place| !bit(&masked.bytes, place)), "{mask:?}");
         }
-        // Headers are never touched.
+        // Headers are never changed.
         prop_assert_eq!(&masked.bytes[..masked.bytes.len().min(40)], &original.bytes[..original.bytes.len().min(40)]);
     }
-    // Of a name's mask, nor is what comes before a ClientHello's cipher suites.
+    // The mask of the server name also never changes what precedes a ClientHello's cipher suites.
     let mut masked = flow.clone();
     mask_flow(&mut masked, &[Mask::TlsServerName], MaskMethod::Zero, 1);
     let first = &masked.packets[0].bytes;
@@ -311,7 +310,7 @@ fn check_cut_hello(
 
 #[test]
 fn of_a_server_name_behind_a_lost_record_header_nothing_is_left() {
-    // The name begins the second record, whose header the first packet's cut took away.
+    // The name begins the second record, whose header is cut off in the first packet.
     check_cut_hello(244, 217, 52, 199).unwrap();
 }
 
@@ -333,7 +332,7 @@ proptest! {
     fn fragments_after_the_first_have_no_transport_header_to_mask(
         shape in shapes(), first in 7u16..20, last_first: bool,
     ) {
-        // The middle fragments look like headers, and are payload.
+        // The middle fragments look like headers but are payload.
         let whole = transport(shape, CLIENT, 77, 0x18, &plain(&[0x45; 300]));
         let cuts = [0, usize::from(first) * 8, 200, whole.bytes.len()];
         let mut packets: Vec<Crafted> = cuts
@@ -377,7 +376,7 @@ proptest! {
         server.append(&records(22, &first_flight, record_size)).plain(&[20, 3, 3, 0, 1, 1, 22, 3, 3, 0, 30]).plain(&[2; 30]);
         let initial = if wrap { u32::MAX - 100 } else { 5000 };
         let mut packets: Vec<(u8, u32, Crafted)> = Vec::new();
-        // Lines of a protocol that upgrades to TLS come in packets of their own.
+        // Lines of a protocol that upgrades to TLS are sent in separate packets.
         let mut starts = [initial.wrapping_add(1); 2];
         for (side, start) in [CLIENT, SERVER].into_iter().zip(&mut starts) {
             for _ in 0..prefix {
@@ -392,7 +391,8 @@ proptest! {
                 packets.push((side, start.wrapping_add(cut as u32), part));
             }
         }
-        // Out of order, and one is sent again; the first packet of each side stays where the stream begins.
+        // Packets are reordered and one is retransmitted; the first packet of each side stays at the start of the
+        // stream.
         let (mut order, count) = (order, packets.len());
         for place in (plain_packets + 1..count).rev() {
             order = order.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

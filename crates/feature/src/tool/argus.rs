@@ -1,5 +1,6 @@
-//! Argus 5 (QoSient), as its client `ra` names columns and defines them in its manual. Its lengths are those of frames with
-//! their link layer, so the columns of bytes, loads and packet sizes are not ours; those of the application's bytes are.
+//! Argus 5 (QoSient), with the column names of its client `ra` and the definitions of its manual. Its lengths are those
+//! of frames including the link layer, so its columns of bytes, loads and packet sizes differ from ours; its columns of
+//! application bytes match.
 
 use super::{Quantity, ToolColumn, column, same, times};
 

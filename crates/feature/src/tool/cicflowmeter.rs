@@ -1,5 +1,5 @@
-//! CICFlowMeter 4 (Lashkari et al.): names of its `FlowFeature.java`, definitions of its `BasicFlow.java`. Its lengths are those
-//! of payloads, its times microseconds.
+//! CICFlowMeter 4 (Lashkari et al.): names from its `FlowFeature.java`, definitions from its `BasicFlow.java`. Its
+//! lengths are those of payloads, its times are in microseconds.
 
 use super::{Quantity, ToolColumn, column, place, same, sum, times};
 

@@ -1,8 +1,9 @@
-//! Our statistics under the names that flow meters have for them, where the definitions agree: what a column of a tool is, of
-//! what is known of a flow here. The tables of the tools are files of their own; `results/FORMAT.md` is held to them by a test.
+//! Our statistics under the names that flow meters use, if the definitions agree: maps each column of a tool to a
+//! quantity of our flows. The tables of the tools are in separate files; a test keeps `results/FORMAT.md` consistent
+//! with them.
 //!
-//! A tool's known bugs are not copied: where its documentation and its code part, a column is what the documentation says. Flows
-//! are ours, by the options of the command, so they end where ours end.
+//! A tool's known bugs are not reproduced: if its documentation and its code differ, a column follows the
+//! documentation. Flows are ours, assembled with the options of the command, so they end where ours end.
 
 mod argus;
 mod cicflowmeter;
@@ -15,14 +16,14 @@ use etcbench_capture::Transport;
 use etcbench_dataset::LabelledFlow;
 use etcbench_flow::STATISTIC_NAMES;
 
-/// A flow meter whose names columns can have.
+/// A flow meter whose column names are supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
     /// CICFlowMeter 4.
     Cicflowmeter,
     /// NFStream 6.
     Nfstream,
-    /// Argus 5, as its client `ra` names columns.
+    /// Argus 5, with the column names of its client `ra`.
     Argus,
 }
 
@@ -30,7 +31,7 @@ impl Tool {
     /// All tools.
     pub const ALL: [Tool; 3] = [Tool::Cicflowmeter, Tool::Nfstream, Tool::Argus];
 
-    /// The name on the command line.
+    /// Returns the name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Tool::Cicflowmeter => "cicflowmeter",
@@ -39,7 +40,7 @@ impl Tool {
         }
     }
 
-    /// The columns that are written, in the tool's order.
+    /// Returns the columns that are written, in the tool's order.
     pub(super) fn columns(self) -> &'static [ToolColumn] {
         match self {
             Tool::Cicflowmeter => cicflowmeter::COLUMNS,
@@ -48,7 +49,7 @@ impl Tool {
         }
     }
 
-    /// The columns that are not, and why.
+    /// Returns the columns that are not written, with the reason.
     #[cfg(test)]
     fn left_out(self) -> &'static [(&'static str, &'static str)] {
         match self {
@@ -61,15 +62,15 @@ impl Tool {
 
 /// A column of a tool.
 pub(super) struct ToolColumn {
-    /// The tool's name of it.
+    /// The tool's name for it.
     pub name: &'static str,
     quantity: Quantity,
-    /// Where the tool's own values differ, and why; empty where they do not.
-    #[cfg_attr(not(test), allow(dead_code, reason = "the documentation's table is held to it by a test"))]
+    /// How and why the tool's own values differ; empty if they do not.
+    #[cfg_attr(not(test), allow(dead_code, reason = "used by the test that checks the documentation's table"))]
     differs: &'static str,
 }
 
-/// What of a flow a column holds. Statistics are named by their places among [`STATISTIC_NAMES`].
+/// The quantity of a flow in a column. Statistics are identified by their index in [`STATISTIC_NAMES`].
 #[derive(Debug, Clone, Copy)]
 enum Quantity {
     SourceAddress,
@@ -82,27 +83,27 @@ enum Quantity {
     Transport,
     /// 4 or 6.
     IpVersion,
-    /// Of the first packet, as seconds since the Unix epoch.
+    /// Time of the first packet, in seconds since the Unix epoch.
     StartSeconds,
-    /// Of the last packet.
+    /// Time of the last packet, in seconds since the Unix epoch.
     EndSeconds,
-    /// Of the first packet, in whole units of so many nanoseconds since the Unix epoch.
+    /// Time of the first packet, in whole units of this many nanoseconds since the Unix epoch.
     Start(i64),
-    /// Of the last packet.
+    /// Time of the last packet, in the same units.
     End(i64),
-    /// From the first packet to the last, both in whole units of so many nanoseconds.
+    /// Difference between the last and the first packet's times, both in whole units of this many nanoseconds.
     Duration(i64),
-    /// A statistic, times a factor.
+    /// A statistic times a factor.
     Times(usize, f64),
     /// The sum of two statistics.
     Sum(usize, usize),
-    /// A statistic times itself.
+    /// The square of a statistic.
     Square(usize),
-    /// A statistic per second of the flow; 0 of a flow without duration.
+    /// A statistic per second of the flow's duration; 0 for flows without duration.
     PerSecond(usize),
 }
 
-/// The place of a statistic, found when this is compiled.
+/// Returns the index of a statistic, at compile time.
 const fn place(name: &str) -> usize {
     let mut at = 0;
     while at < STATISTIC_NAMES.len() {
@@ -116,14 +117,14 @@ const fn place(name: &str) -> usize {
         }
         at += 1;
     }
-    panic!("there is no statistic of this name")
+    panic!("no statistic has this name")
 }
 
 const fn column(name: &'static str, quantity: Quantity) -> ToolColumn {
     ToolColumn { name, quantity, differs: "" }
 }
 
-/// A statistic as it is.
+/// An unchanged statistic.
 const fn same(name: &'static str, statistic: &str) -> ToolColumn {
     times(name, statistic, 1.0)
 }
@@ -132,7 +133,7 @@ const fn times(name: &'static str, statistic: &str, factor: f64) -> ToolColumn {
     column(name, Quantity::Times(place(statistic), factor))
 }
 
-/// A count of both directions together.
+/// The sum of a count over both directions.
 const fn sum(name: &'static str, first: &str, second: &str) -> ToolColumn {
     column(name, Quantity::Sum(place(first), place(second)))
 }
@@ -142,7 +143,7 @@ impl ToolColumn {
         ToolColumn { differs, ..self }
     }
 
-    /// Physical type and annotation; nothing is ever null.
+    /// Returns the physical type and the annotation; columns are never null.
     pub(super) fn kind(&self) -> (Physical, ConvertedType) {
         match self.quantity {
             Quantity::SourceAddress | Quantity::DestinationAddress | Quantity::Transport => {
@@ -156,7 +157,7 @@ impl ToolColumn {
         }
     }
 
-    /// The cell of a flow that has all statistics.
+    /// Returns the cell of a flow that has all statistics.
     pub(super) fn value(&self, row: &LabelledFlow) -> Value {
         let provenance = &row.provenance;
         let tuple = &provenance.five_tuple;
@@ -191,7 +192,7 @@ impl ToolColumn {
         }
     }
 
-    /// What of ours the column is, for the documentation.
+    /// Returns the corresponding quantity of ours, for the documentation.
     #[cfg(test)]
     fn ours(&self) -> String {
         let name = |place: usize| STATISTIC_NAMES[place];

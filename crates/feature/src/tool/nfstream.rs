@@ -1,5 +1,5 @@
-//! NFStream 6 (Aouini and Pekar): names of its `NFlow`, definitions of its engine with `accounting_mode=1`, by which lengths are
-//! those of IP packets. Its times are whole milliseconds.
+//! NFStream 6 (Aouini and Pekar): names from its `NFlow`, definitions from its engine with `accounting_mode=1`, with
+//! which lengths are those of IP packets. Its times are whole milliseconds.
 
 use super::{Quantity, ToolColumn, column, same, sum, times};
 
