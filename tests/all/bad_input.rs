@@ -175,14 +175,14 @@ fn a_run_that_does_not_fit_into_memory_is_refused_before_it_begins() {
     project.refused(
         &[&run[..], &["1M"]].concat(),
         &[
-            "variant whole: the features of 20 flows, 2 packets of 24 bytes each: expected to take",
+            "variant whole: the features of 20 flows, 2 packets of 24 bytes each: expected to need",
             "1 MiB are available; lower selection.maximum_flows_per_class, feature.packets or feature.bytes",
         ],
     );
     project.refused(
         &[&run[..], &["1G", "--set", "model.attention_lstm.lstm=8192"]].concat(),
         &[
-            "variant whole: attention_lstm on bytes: expected to take",
+            "variant whole: attention_lstm on bytes: expected to need",
             "1024 MiB are available; lower model.attention_lstm.lstm",
         ],
     );

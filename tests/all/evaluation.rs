@@ -144,7 +144,7 @@ fn parts_of_time_follow_one_another() {
         let accuracy: f64 = row["value"].parse().unwrap();
         assert!((0.15..=0.4).contains(&accuracy), "{accuracy}");
     }
-    project.refused(&["run", "experiments/asked.toml"], &["[evaluation]", "drift is of a split by time"]);
+    project.refused(&["run", "experiments/asked.toml"], &["[evaluation]", "drift requires a temporal split"]);
 }
 
 #[test]
@@ -170,14 +170,14 @@ fn what_cannot_be_asked_is_refused() {
         project(evaluation).refused(&["run", "experiments/asked.toml"], words);
     };
     refused("byte_ranges = 0", &["[evaluation]", "byte_ranges is 0"]);
-    refused("disturbed = [\"lose 0.1\"]", &["\"lose 0.1\" is no disturbance", "drop 0.1"]);
+    refused("disturbed = [\"lose 0.1\"]", &["\"lose 0.1\" is not a disturbance", "drop 0.1"]);
     refused("unknown_classes = [\"hsl\"]", &["unknown class `hsl`", "did you mean `hls`"]);
     refused("unknown_classes = [\"hls\", \"dash\", \"mumble\"]", &["leaves 1 of 4 classes"]);
     refused("first_packet = true", &["unknown key `first_packet`", "first_packets"]);
     let packets = project("first_packets = true");
     packets.refused(
         &["run", "experiments/asked.toml", "--models", "majority", "--set", "selection.sample=\"packet\""],
-        &["[evaluation]", "are for flows"],
+        &["[evaluation]", "apply to flows"],
     );
 }
 

@@ -186,7 +186,9 @@ fn what_is_exported_is_whole_and_what_is_imported_is_scored_and_marked() {
     let there = |name: &str| fs::metadata(project.path(&format!("arrays/default/{name}"))).unwrap().len();
     assert_eq!((there("statistics.npy"), there("labels.npy")), (128 + 60 * 2 * 8, 128 + 60 * 4));
     assert_eq!(there("splits/seed0/test.npy"), 128 + 15 * 8);
-    assert!(fs::read_to_string(project.path("arrays/README.txt")).unwrap().contains("LABELS OF TEST ROWS ARE INSIDE"));
+    assert!(
+        fs::read_to_string(project.path("arrays/README.txt")).unwrap().contains("LABELS OF TEST ROWS ARE INCLUDED")
+    );
     project.refused(&["export", "points", "-o", "arrays"], &["is there already"]);
     let mut folders = fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());
     let folder = folders.find(|path| path.join("run.json").is_file()).unwrap();
@@ -220,10 +222,10 @@ fn what_is_exported_is_whole_and_what_is_imported_is_scored_and_marked() {
         project.refused(&import, words);
     };
     refused(lines[..lines.len() - 1].join("\n"), &["1 of the 15 test flows", "have no prediction"]);
-    refused([&lines[..], &lines[1..2]].concat().join("\n"), &["line 17", "predicted in line 2 too"]);
-    refused(text.replace("flow_id", "flow"), &["no column `flow_id`"]);
+    refused([&lines[..], &lines[1..2]].concat().join("\n"), &["line 17", "also predicted in line 2"]);
+    refused(text.replace("flow_id", "flow"), &["column `flow_id` is missing"]);
     refused(text.replacen(lines[1].split(',').next().unwrap(), "elsewhere.csv#3", 1), &["have no prediction"]);
-    refused(text.replace("probability_a", "probability_z"), &["no column probability_a"]);
+    refused(text.replace("probability_a", "probability_z"), &["column probability_a is missing"]);
     project.write("mine.csv", &text);
     project.refused(&[&import[..4], &["--model", "knn"]].concat(), &["choose another"]);
     project.refused(&[&import[..], &["--seeds", "2"]].concat(), &["column `seed`"]);

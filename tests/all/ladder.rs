@@ -135,7 +135,7 @@ fn what_the_data_does_not_allow_is_left_out_and_named() {
     assert!(printed.contains("Left out, time: a dataset's packet times are invented"), "{printed}");
     let named = "Left out, captures and captures-masked: class mumble, since it is in 1 capture, and needs 2";
     assert!(printed.contains(named), "{printed}");
-    project.refused(&["ladder", "two", "--rungs", "time"], &["no rung of the ladder is left", "invented"]);
+    project.refused(&["ladder", "two", "--rungs", "time"], &["no rung of the ladder remains", "invented"]);
     project.refused(&["ladder", "two", "--rungs", "flow"], &["unknown rung `flow`", "flows"]);
     project.refused(&["ladder", "two", "--save-models"], &["--save-models is not for ladders"]);
     project.refused(
@@ -161,7 +161,7 @@ fn the_last_rung_tests_on_another_dataset_and_plain_variants_of_such_names_are_n
     }
     let steps = rows(&run.join("tables/table3-ladder-steps.csv"));
     assert!(steps.iter().any(|row| row["rung"] == "another dataset" && !row["loss"].is_empty()));
-    project.refused(&["ladder", "table3", "--rungs", "datasets"], &["needs `test_datasets`", "--test-data NAME"]);
+    project.refused(&["ladder", "table3", "--rungs", "datasets"], &["requires `test_datasets`", "--test-data NAME"]);
 
     // Variants of an experiment may be called so, and are read as any others.
     project.write(

@@ -113,7 +113,7 @@ fn what_the_flows_do_not_hold_is_refused_with_a_word() {
     // These have times of day, and a definition that says otherwise takes them away.
     let invented = DATASET.replace("[published_at]", "times = \"invented\"\n[published_at]");
     project.write("data/small.toml", invented);
-    project.refused(&with(&["--models", "knn", "--set", "split.method=temporal"]), &["no times of day", "temporal"]);
+    project.refused(&with(&["--models", "knn", "--set", "split.method=temporal"]), &["no absolute times", "temporal"]);
     let models = "models = [\"sequence_cnn\", \"deep_fingerprinting\", \"knn\", \"random_forest\"]";
     assert!(EXPERIMENT.contains(models));
     project.write("experiments/small.toml", EXPERIMENT.replace(models, "models = [\"knn\"]"));
@@ -134,7 +134,7 @@ fn what_the_flows_do_not_hold_is_refused_with_a_word() {
     project.refused(&run, &["first/long/0.txt: line 1: 3 tab-separated fields"]);
     fs::remove_file(project.path("experiments/small.toml")).unwrap();
     let elmo = ["pretrain", "small", "-o", "elmo.safetensors"];
-    project.refused(&elmo, &["no bytes of packets", "pre-trained"]);
+    project.refused(&elmo, &["no packet bytes", "pre-trained"]);
 }
 
 /// The published feature files under `../shared/data`, by the definitions that ship.

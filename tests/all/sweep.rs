@@ -89,7 +89,7 @@ fn units_side_by_side_leave_the_same_results_and_go_on_where_they_were() {
 
     // Another experiment under the same name has units of its own.
     parts.write("experiments/points.toml", SWEEP.replace("[9, 1, 5]", "[9, 1]"));
-    parts.refused(&["sweep", "status", "points-points-full"], &["has changed", "again"]);
+    parts.refused(&["sweep", "status", "points-points-full"], &["have changed", "again"]);
     parts.done(&jobs);
     assert!(text(&parts.done(&["sweep", "status"]).stdout).contains("6 done"));
 }

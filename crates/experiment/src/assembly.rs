@@ -1,4 +1,4 @@
-//! Fits become a run: with them stands where their data came from, and on which machine they were put together.
+//! Assembles fits into a run, with the origin of their data and the machine on which they were assembled.
 
 use sha2::{Digest, Sha256};
 
@@ -6,7 +6,7 @@ use super::flows::{CaptureFacts, LoadedFlows};
 use super::run::{FittedRow, Run, Settings, VariantRun};
 use super::{Experiment, Invocation, Provenance};
 
-/// A run of these fits, with where its data came from.
+/// Assembles a run from fits, with the origin of their data.
 pub(super) fn assembled(
     experiment: &Experiment,
     settings: &Settings,
@@ -22,7 +22,7 @@ pub(super) fn assembled(
             }
         }
     }
-    // Captures are the same under all flow options; of flows, those of the first variant's options are listed.
+    // Captures are the same for all flow options; unlabelled flows are listed for the first variant's options.
     let (manifests, without_label, data_notes) = loaded.first_mut().map_or_else(Default::default, |flows| {
         (
             std::mem::take(&mut flows.manifests),
@@ -30,7 +30,7 @@ pub(super) fn assembled(
             std::mem::take(&mut flows.notes),
         )
     });
-    // A run that other machines computed may end on one without their graphics card.
+    // A run computed on other machines may be assembled on one without their GPU.
     let description = settings.device.describe().unwrap_or_else(|_| settings.device.name());
     Run {
         manifests,
@@ -49,7 +49,7 @@ pub(super) fn assembled(
     }
 }
 
-/// SHA-256 as 64 hexadecimal digits.
+/// Returns the SHA-256 as 64 hexadecimal digits.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }

@@ -1,6 +1,6 @@
-//! The cache: every stage's output under a hash of everything that determines it. An entry is one file
-//! whose first line is a checksum of its stage, its key and the rest, so that an entry that is damaged, or is
-//! another one under this one's name, is computed again, never read as whole. Processes that share a folder share the work: see [`storage::claim`].
+//! The cache: every stage's output under a hash of everything that determines it. An entry is a file whose first line
+//! is a checksum of its stage, its key and the remaining bytes, so that damaged or misplaced entries are computed again
+//! and never used. Processes that share a folder share the work: see [`storage::claim`].
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,12 +16,13 @@ use etcbench_storage as storage;
 use etcbench_storage::progress::Progress;
 use etcbench_storage::{Claim, Turn};
 
-/// What a killed training loses at most, unless the command line says otherwise; a checkpoint takes a tenth of a second.
+/// Default interval between checkpoints, and so the maximum loss when training is killed; a checkpoint takes a tenth of
+/// a second.
 pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The folder of claims, beside those of the stages.
+/// Name of the folder of claims, next to those of the stages.
 pub(super) const CLAIMS: &str = "claims";
-/// How exactly the time of an entry's last use is kept.
+/// Precision with which the time of an entry's last use is recorded.
 const USED_WITHIN: Duration = Duration::from_secs(60 * 60);
 
 /// A folder of cached results.
@@ -33,50 +34,50 @@ pub struct Cache {
     counts: Arc<Mutex<StageCounts>>,
 }
 
-/// How often a stage was computed, and how often its output was there already, by the stage's name.
+/// Number of computed and reused outputs, by the stage's name.
 pub type StageCounts = BTreeMap<String, StageCount>;
 
-/// How often one stage was computed and how often it was not.
+/// Number of computed and reused outputs of one stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct StageCount {
-    /// Computed, whether or not the cache keeps it.
+    /// Computed, whether or not the cache stores the output.
     pub computed: u64,
     /// Taken from the cache.
     pub reused: u64,
 }
 
 impl Cache {
-    /// A cache in `folder`, which is created when first written to.
+    /// Creates a cache in `folder`, which is created on the first write.
     pub fn new(folder: PathBuf) -> Self {
         Self { folder: Some(folder), ..Self::disabled() }
     }
 
-    /// A cache that keeps nothing.
+    /// Creates a cache that stores nothing.
     pub fn disabled() -> Self {
         Self { folder: None, checkpoint_interval: CHECKPOINT_INTERVAL, verifies: false, counts: Arc::default() }
     }
 
-    /// The same cache, where trainings are saved every `interval`; zero: after every batch.
+    /// Sets the interval between checkpoints of trainings; zero means after every batch.
     pub fn with_checkpoint_interval(self, interval: Duration) -> Self {
         Self { checkpoint_interval: interval, ..self }
     }
 
-    /// The same cache; with `verifies` every capture is read to see that it is what its remembered checksum says.
+    /// Sets whether every capture is read to verify its cached checksum.
     pub fn verifying(self, verifies: bool) -> Self {
         Self { verifies, ..self }
     }
 
-    /// Whether checksums are computed again.
+    /// Returns whether checksums are recomputed.
     pub(super) fn verifies(&self) -> bool {
         self.verifies
     }
 
-    /// The same cache, which counts from zero.
+    /// Returns the same cache with counts reset to zero.
     pub(super) fn counting(&self) -> Self {
         Self { counts: Arc::default(), ..self.clone() }
     }
 
-    /// What was computed and reused through this cache and its clones.
+    /// Returns the counts of this cache and its clones.
     pub(super) fn counts(&self) -> StageCounts {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -92,7 +93,7 @@ impl Cache {
         }
     }
 
-    /// The cache's folder; none of a cache that keeps nothing.
+    /// Returns the cache's folder; `None` if the cache stores nothing.
     pub fn folder(&self) -> Option<&Path> {
         self.folder.as_deref()
     }
@@ -101,13 +102,13 @@ impl Cache {
         Some(self.folder.as_ref()?.join(stage).join(key))
     }
 
-    /// Where a file of `stage` lies that is too large to hold in memory; none in a cache that keeps nothing. The
-    /// caller checks its content.
+    /// Returns the path for a file of `stage` that is too large to hold in memory; `None` if the cache stores nothing.
+    /// The caller verifies its content.
     pub(super) fn file(&self, stage: &str, name: &str) -> Option<PathBuf> {
         self.path(stage, name)
     }
 
-    /// Removes what dead processes left in the cache: files that were not finished, and claims.
+    /// Removes leftovers of dead processes from the cache: unfinished files, and claims.
     pub(super) fn remove_leftovers(&self) {
         let Some(folder) = &self.folder else { return };
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -116,8 +117,8 @@ impl Cache {
         storage::remove_dead_claims(&folder.join(CLAIMS));
     }
 
-    /// What `ready` finds stored for `stage` under `key`, or the right to compute it, which ends when the claim is
-    /// dropped. Where another process is computing the same, waits for its result.
+    /// Returns what `ready` finds stored for `stage` under `key`, or the right to compute it, which ends when the claim
+    /// is dropped. If another process is computing the same output, waits for its result.
     pub(super) fn look_up<T>(
         &self,
         stage: &str,
@@ -128,14 +129,14 @@ impl Cache {
         let turn = match self.path(CLAIMS, &format!("{stage}-{key}")) {
             None => ready().map_or_else(|| Turn::Ours(Claim::nothing()), Turn::Ready),
             Some(path) => storage::claim(&path, ready, |whom| {
-                progress.warn(&format!("waiting for {whom}, which is computing the same ({stage})"));
+                progress.warn(&format!("waiting for {whom}, which is computing the same output ({stage})"));
             }),
         };
         self.count(stage, matches!(turn, Turn::Ready(_)));
         turn
     }
 
-    /// As [`Cache::look_up`], for an entry that is JSON.
+    /// Same as [`Cache::look_up`], for JSON entries.
     pub(super) fn look_up_json<T: serde::de::DeserializeOwned>(
         &self,
         stage: &str,
@@ -145,19 +146,19 @@ impl Cache {
         self.look_up(stage, key, progress, || serde_json::from_slice(&self.get(stage, key)?).ok())
     }
 
-    /// Whether there is an entry of `stage` under `key`; whether it is whole is seen when it is read.
+    /// Returns whether there is an entry of `stage` under `key`; its integrity is only checked when it is read.
     pub(super) fn has(&self, stage: &str, key: &str) -> bool {
         self.path(stage, key).is_some_and(|path| path.is_file())
     }
 
-    /// The bytes stored for `stage` under `key`, if they are there and undamaged.
+    /// Returns the bytes stored for `stage` under `key`, if they exist and are undamaged.
     pub fn get(&self, stage: &str, key: &str) -> Option<Vec<u8>> {
         let bytes = self.read(stage, key)?;
         self.note_use(stage, key);
         Some(bytes)
     }
 
-    /// As [`Cache::get`], but looking is no use of the entry.
+    /// Same as [`Cache::get`], but does not count as a use of the entry.
     pub(super) fn read(&self, stage: &str, key: &str) -> Option<Vec<u8>> {
         let mut bytes = std::fs::read(self.path(stage, key)?).ok()?;
         let (checksum, content) = bytes.split_at_checked(65)?;
@@ -166,7 +167,8 @@ impl Cache {
         whole.then(|| bytes.split_off(65))
     }
 
-    /// An entry's time is that of its last use, by which it is pruned. Where it cannot be set the entry looks older.
+    /// Records the last use as the entry's modification time, by which it is pruned. If the time cannot be set, the
+    /// entry looks older.
     fn note_use(&self, stage: &str, key: &str) {
         let now = SystemTime::now();
         let Some(file) = self.path(stage, key).and_then(|path| File::open(path).ok()) else { return };
@@ -179,7 +181,7 @@ impl Cache {
     /// Stores `bytes` for `stage` under `key`.
     ///
     /// # Errors
-    /// Any error of the file system; nothing half-written stays behind.
+    /// Any I/O error; no partial file remains.
     pub fn put(&self, stage: &str, key: &str, bytes: &[u8]) -> std::io::Result<()> {
         use std::io::Write;
         let Some(path) = self.path(stage, key) else { return Ok(()) };
@@ -190,7 +192,7 @@ impl Cache {
     }
 }
 
-/// The folder of what models keep between fits.
+/// Name of the folder for artifacts that models keep between fits.
 const ARTIFACTS: &str = "artifacts";
 
 impl ArtifactStore for Cache {
@@ -212,8 +214,8 @@ impl ArtifactStore for Cache {
     }
 }
 
-/// What the models of one fit keep. What they do not need any more stays until the fit is stored: killed before that,
-/// it is continued from there.
+/// The artifacts of one fit. Artifacts that are no longer needed are kept until the fit is stored, so that a fit killed
+/// before then can be resumed.
 pub(super) struct FitArtifacts<'a> {
     cache: &'a Cache,
     not_needed: Mutex<Vec<String>>,
@@ -224,7 +226,7 @@ impl<'a> FitArtifacts<'a> {
         Self { cache, not_needed: Mutex::default() }
     }
 
-    /// The fit is stored.
+    /// Removes the artifacts that are no longer needed. Call it after the fit is stored.
     pub(crate) fn remove_not_needed(self) {
         for key in self.not_needed.into_inner().unwrap_or_else(PoisonError::into_inner) {
             if let Some(path) = self.cache.path(ARTIFACTS, &key) {
@@ -256,7 +258,7 @@ impl ArtifactStore for FitArtifacts<'_> {
     }
 }
 
-/// SHA-256 over an entry and where it lies.
+/// Returns the SHA-256 of an entry together with its stage and key.
 fn entry_checksum(stage: &str, key: &str, content: &[u8]) -> String {
     let mut hasher = Sha256::new();
     hasher.update(format!("{stage}/{key}\n"));
@@ -301,7 +303,7 @@ mod tests {
                 std::fs::rename(from, to).unwrap();
             }
         };
-        // Of one size, so that nothing but the names tells them apart.
+        // Entries of the same size, which differ only in their names.
         for (stage, key) in entries {
             cache.put(stage, key, format!("{stage:6}{key}").as_bytes()).unwrap();
         }

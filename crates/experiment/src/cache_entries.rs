@@ -1,9 +1,9 @@
-//! What lies in the cache: its entries, which of them are damaged, and which can go. Only files that the cache wrote are
-//! entries; whatever else is in its folder is counted and left alone.
+//! The contents of the cache: its entries, which of them are damaged, and which can be removed. Only files written by
+//! the cache are entries; all other files in its folder are counted and left alone.
 //!
-//! Removing an entry never makes a result wrong: what is missing is computed again. So that it costs a run that is at
-//! work nothing either, entries that somebody is computing are left, and so are those used within a day while anybody
-//! computes anything.
+//! Removing an entry never makes a result wrong: missing entries are computed again. To avoid extra work for active
+//! runs, entries that are being computed are kept, and so are those used within a day while any process computes
+//! something.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,75 +14,75 @@ use super::{flow_cache, flows};
 use etcbench_storage as storage;
 use etcbench_storage::Turn;
 
-/// The stage of fits, and that of the models they left: an entry of the one says that there is one of the other.
+/// The stages of fits and of their models: an entry of one implies an entry of the other.
 const FITS: &str = "fits";
 const MODELS: &str = "models";
-/// Entries used so recently are kept while a run is at work.
+/// Entries used this recently are kept while a run is active.
 const RECENT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// One output of a stage.
+/// An output of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheEntry {
     /// The stage, such as `fits`.
     pub stage: String,
     /// The hash of everything that determines it.
     pub key: String,
-    /// Its bytes on disk.
+    /// Size on disk in bytes.
     pub bytes: u64,
-    /// When it was written, or last read by a run, to the hour.
+    /// When it was written or last read by a run, to the hour.
     pub used: SystemTime,
-    /// Its files; the first says that the others are whole.
+    /// Its files; the first vouches for the integrity of the others.
     files: Vec<PathBuf>,
 }
 
 impl CacheEntry {
-    /// The file that it is known by, relative to the cache's folder.
+    /// Returns the name of its main file, relative to the cache's folder.
     pub fn name(&self) -> String {
         format!("{}/{}", self.stage, self.key)
     }
 
-    /// Whether it is still there.
+    /// Returns whether it still exists.
     pub fn exists(&self) -> bool {
         self.files.iter().any(|file| file.exists())
     }
 }
 
-/// What lies in the cache's folder.
+/// The contents of the cache's folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CacheContents {
     /// The entries, by stage and key.
     pub entries: Vec<CacheEntry>,
-    /// How many files the cache did not write, or not to their end.
+    /// Number of files not written by the cache, or not completely.
     pub other_files: u64,
-    /// Their bytes.
+    /// Size of these files in bytes.
     pub other_bytes: u64,
 }
 
-/// What may be removed of a cache.
+/// Limits beyond which entries are removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PruneLimits {
-    /// Entries that were not used for longer.
+    /// Maximum time since an entry's last use.
     pub older_than: Option<Duration>,
-    /// The longest unused, until the rest takes no more bytes.
+    /// Maximum total size; the least recently used entries are removed first.
     pub most_bytes: Option<u64>,
 }
 
-/// What was removed of a cache.
+/// The result of pruning.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// The entries that were removed, or would be, the longest unused first.
+    /// The entries that were removed, or would be, least recently used first.
     pub removed: Vec<CacheEntry>,
-    /// How many of those past the limits were kept because a run is at work.
+    /// Number of entries beyond the limits that were kept because a run is active.
     pub in_use: u64,
-    /// The bytes of the entries that are left.
+    /// Total size of the remaining entries.
     pub left_bytes: u64,
 }
 
 impl Cache {
-    /// What lies in the cache's folder; nothing where there is none.
+    /// Lists the contents of the cache's folder; empty if there is none.
     ///
     /// # Errors
-    /// A folder of it cannot be listed.
+    /// A folder in it cannot be listed.
     pub fn contents(&self) -> std::io::Result<CacheContents> {
         let mut contents = CacheContents::default();
         let Some(root) = self.folder().filter(|root| root.is_dir()) else { return Ok(contents) };
@@ -106,7 +106,7 @@ impl Cache {
         Ok(contents)
     }
 
-    /// Whether an entry is as it was written.
+    /// Returns whether an entry is intact.
     pub fn is_whole(&self, entry: &CacheEntry) -> bool {
         if entry.stage == flows::STAGE {
             flow_cache::is_whole(self, &entry.key)
@@ -115,10 +115,10 @@ impl Cache {
         }
     }
 
-    /// Removes the entries that are past the limits; with `dry_run` says only which.
+    /// Removes the entries beyond the limits; with `dry_run`, only returns them.
     ///
     /// # Errors
-    /// An entry cannot be removed, or the cache not be listed.
+    /// An entry cannot be removed, or the cache cannot be listed.
     pub fn prune(&self, limits: PruneLimits, dry_run: bool) -> std::io::Result<Pruned> {
         self.remove_leftovers();
         let mut entries = self.contents()?.entries;
@@ -135,7 +135,7 @@ impl Cache {
         let mut pruned = Pruned { left_bytes: entries.iter().map(|entry| entry.bytes).sum(), ..Pruned::default() };
         let claimed = self.claimed();
         for entry in entries {
-            // One from the future is new.
+            // An entry from the future counts as new.
             let age = now.duration_since(entry.used).unwrap_or_default();
             let too_old = limits.older_than.is_some_and(|most| age > most);
             let too_much = limits.most_bytes.is_some_and(|most| pruned.left_bytes > most);
@@ -154,20 +154,20 @@ impl Cache {
         Ok(pruned)
     }
 
-    /// Removes an entry, of a model its fit too; false where another process is computing it at this moment.
+    /// Removes an entry, and for a model also its fit; returns false if another process is computing it at the moment.
     ///
     /// # Errors
-    /// A file of it cannot be removed.
+    /// One of its files cannot be removed.
     pub fn remove(&self, entry: &CacheEntry) -> std::io::Result<bool> {
         let Some(root) = self.folder() else { return Ok(false) };
-        // Whoever computes a fit has a claim on it and stores the model under it.
+        // A process that computes a fit holds the fit's claim while it stores the model.
         let (stage, fit) = match entry.stage.as_str() {
             MODELS => (FITS, Some(root.join(FITS).join(&entry.key))),
             stage => (stage, None),
         };
         let mut looks = 0;
         let claim = root.join(CLAIMS).join(format!("{stage}-{}", entry.key));
-        // The third look comes after a claim of another was seen, which nobody waits for here.
+        // The third call happens after another process's claim was seen; do not wait for it.
         let turn = storage::claim(
             &claim,
             || {
@@ -187,7 +187,7 @@ impl Cache {
         Ok(true)
     }
 
-    /// The hashes of what is being computed, or was when the cache was looked at.
+    /// Returns the hashes of outputs that are being computed, as of now.
     fn claimed(&self) -> BTreeSet<String> {
         let claims = self.folder().map(|root| listed(&root.join(CLAIMS))).and_then(Result::ok).unwrap_or_default();
         let hash = |path: PathBuf| hash_of(path.file_name()?.to_str()?).map(str::to_owned);
@@ -198,7 +198,7 @@ impl Cache {
 impl CacheContents {
     fn add(&mut self, stage: &str, key: String, file: PathBuf, metadata: &std::fs::Metadata) {
         let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        // The files of an entry follow one another in the order of their names.
+        // The files of an entry are adjacent when sorted by name.
         match self.entries.last_mut().filter(|entry| entry.stage == stage && entry.key == key) {
             Some(entry) => {
                 entry.bytes += metadata.len();
@@ -218,7 +218,7 @@ impl CacheContents {
     }
 }
 
-/// What is in a folder, by name; links are not followed. What goes away meanwhile is left out.
+/// Lists a folder, sorted by name; does not follow links. Entries that vanish in the meantime are skipped.
 fn listed(folder: &Path) -> std::io::Result<Vec<(PathBuf, std::fs::Metadata)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -231,14 +231,14 @@ fn listed(folder: &Path) -> std::io::Result<Vec<(PathBuf, std::fs::Metadata)>> {
     Ok(found)
 }
 
-/// The key that a file of the cache is named by: 64 hexadecimal digits, of artifacts with a word before them, of
-/// checkpoints with an ending. Files of flows have the key of their entry. None of any other file.
+/// Returns the key in the name of a cache file: 64 hexadecimal digits, for artifacts with a prefix, for checkpoints
+/// with a suffix. Files of flows have the key of their entry. Returns `None` for all other files.
 fn key_of(name: &str) -> Option<&str> {
     let key = name.strip_suffix(".parquet").unwrap_or(name);
     hash_of(key).map(|_| key)
 }
 
-/// The digits in a key.
+/// Returns the hexadecimal digits of a key.
 fn hash_of(key: &str) -> Option<&str> {
     let key = key.strip_suffix(CHECKPOINT).unwrap_or(key);
     let (word, hash) = key.rsplit_once('-').unwrap_or(("artifact", key));
@@ -247,7 +247,7 @@ fn hash_of(key: &str) -> Option<&str> {
     (is_word && is_hash).then_some(hash)
 }
 
-/// How the key of a training ends that can be continued.
+/// Suffix of the keys of trainings that can be resumed.
 const CHECKPOINT: &str = ".checkpoint";
 
 #[cfg(test)]
@@ -260,7 +260,7 @@ mod tests {
         hex::encode([number; 32])
     }
 
-    /// Entries of ten bytes and their checksums, each unused for so many days.
+    /// Entries of ten bytes with their checksums, each unused for the given number of days.
     fn cache(folder: &Path, days: &[u32]) -> Cache {
         let cache = Cache::new(folder.join("cache"));
         for (number, days) in days.iter().enumerate() {
@@ -289,7 +289,7 @@ mod tests {
         let removed: Vec<&str> = pruned.removed.iter().map(|entry| entry.key.as_str()).collect();
         assert_eq!((removed, pruned.left_bytes, pruned.in_use), (vec![&*key(3), &*key(1)], 2 * size, 0));
         assert_eq!(left(&cache), [key(0), key(2)]);
-        // Reading an entry is using it.
+        // Reading an entry counts as use.
         assert!(cache.get("fits", &key(0)).is_some());
         assert!(
             cache.prune(PruneLimits { older_than: Some(DAY), most_bytes: None }, false).unwrap().removed.is_empty()

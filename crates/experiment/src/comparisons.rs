@@ -1,5 +1,5 @@
-//! Whether the models of a run differ: paired tests between all of a variant's models, on the same test flows and over
-//! the same fits; stored as `comparisons.csv`.
+//! Tests whether the models of a run differ: paired tests between all of a variant's models, on the same test flows and
+//! over the same fits; stored as `comparisons.csv`.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,15 +11,16 @@ use etcbench_evaluate::{Metric, Metrics, argmax, corrected_resampled_mean, holm,
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PairedTest {
-    /// McNemar's, on the test flows of one fit.
+    /// McNemar's test, on the test flows of one fit.
     Mcnemar,
     /// Wilcoxon's signed-rank test, over all fits.
     Wilcoxon,
-    /// The corrected resampled t-test (Nadeau and Bengio, 2003), over all fits: it allows for their sharing flows.
+    /// The corrected resampled t-test (Nadeau and Bengio, 2003), over all fits: it accounts for flows shared between
+    /// fits.
     CorrectedT,
 }
 
-/// One test of two models of a variant.
+/// A test of two models of a variant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Comparison {
@@ -27,52 +28,52 @@ pub struct Comparison {
     pub variant: String,
     /// The test.
     pub test: PairedTest,
-    /// What is compared: `accuracy` by McNemar's test, `macro_f1` by the tests over all fits.
+    /// The metric: `accuracy` for McNemar's test, `macro_f1` for the tests over all fits.
     pub metric: String,
-    /// The seed; none where the test is over all fits.
+    /// The seed; `None` if the test covers all fits.
     pub seed: Option<u64>,
-    /// The fold, from 0; none where the test is over all fits.
+    /// The fold, from 0; `None` if the test covers all fits.
     pub fold: Option<usize>,
     /// The first model.
     pub first_model: String,
-    /// What it reads.
+    /// Its input.
     pub first_input: String,
     /// Its implementation.
     pub first_implementation: String,
     /// The second model.
     pub second_model: String,
-    /// What it reads.
+    /// Its input.
     pub second_input: String,
     /// Its implementation.
     pub second_implementation: String,
-    /// The first model's value, a mean where the test is over several fits.
+    /// The first model's value; a mean if the test covers several fits.
     pub first_value: f64,
     /// The second model's value.
     pub second_value: f64,
-    /// What speaks for the first model: by McNemar's test the flows that it alone predicts as their class, by
-    /// Wilcoxon's the sum of the ranks of the fits in which its value is higher, by the corrected t-test how many such
-    /// fits there are.
+    /// Evidence for the first model: for McNemar's test, the number of flows that only it predicts correctly; for
+    /// Wilcoxon's test, the sum of the ranks of the fits in which its value is higher; for the corrected t-test, the
+    /// number of such fits.
     pub for_first: f64,
-    /// What speaks for the second model.
+    /// Evidence for the second model.
     pub for_second: f64,
     /// Two-sided p-value.
     pub p_value: f64,
-    /// The p-value by Holm's correction for all pairs of models of the variant (and of the seed and fold, for
+    /// The p-value with Holm's correction for all pairs of models of the variant (and of the seed and fold, for
     /// McNemar's test).
     pub adjusted_p_value: f64,
 }
 
-/// Every test of every pair of models, in the order of variants, seeds, folds and models; those over all fits last, and only
-/// where there is more than one fit.
+/// Runs every test on every pair of models, in the order of variants, seeds, folds and models; those over all fits come
+/// last, and only if there is more than one fit.
 ///
 /// # Errors
-/// Predictions that are not distributions over the classes.
+/// Predictions are not distributions over the classes.
 pub fn comparisons(run: &Run) -> Result<Vec<Comparison>, ExperimentError> {
     let mut all = Vec::new();
     for variant in &run.variants {
         let classes = variant.features.class_names.len();
         let rows = || run.rows.iter().filter(|row| row.key.variant == variant.name);
-        // One row of fits per split: every model on the same flows.
+        // One list of fits per split: every model on the same flows.
         let mut fits: Vec<Vec<Fit<'_>>> = Vec::new();
         for split in &variant.splits {
             let of_split = rows().filter(|row| (row.key.seed, row.key.fold) == (split.seed, split.fold));
@@ -91,7 +92,7 @@ pub fn comparisons(run: &Run) -> Result<Vec<Comparison>, ExperimentError> {
             });
             all.extend(corrected(tests.collect::<Result<_, ExperimentError>>()?));
         }
-        // A model that failed once is not compared over all fits.
+        // A model with any failed fit is not compared over all fits.
         let of_first = fits.first().map_or(&[][..], Vec::as_slice).iter();
         let everywhere: Vec<&Fit<'_>> =
             of_first.filter(|fit| fits.iter().all(|models| fit.find(models).is_some())).collect();
@@ -132,10 +133,10 @@ pub fn comparisons(run: &Run) -> Result<Vec<Comparison>, ExperimentError> {
     Ok(all)
 }
 
-/// The tests as `comparisons.csv` has them.
+/// Writes the tests in the format of `comparisons.csv`.
 ///
 /// # Errors
-/// None that is known: every field has a form in CSV.
+/// None known: every field can be represented in CSV.
 pub fn comparisons_csv(comparisons: &[Comparison]) -> Result<Vec<u8>, ExperimentError> {
     let problem = |problem: String| ExperimentError::Internal { problem: format!("comparisons.csv: {problem}") };
     let mut writer = csv::Writer::from_writer(Vec::new());
@@ -160,13 +161,13 @@ impl<'a> Fit<'a> {
         Ok(Self { row, predictions, accuracy: metrics.accuracy, macro_f1: metrics.macro_average.f1 })
     }
 
-    /// The fit of the same model in another split.
+    /// Returns the fit of the same model in another split.
     fn find<'b>(&self, fits: &'b [Fit<'a>]) -> Option<&'b Fit<'a>> {
         let name = |fit: &Fit<'a>| (&fit.row.key.model, &fit.row.key.input, &fit.row.key.implementation);
         fits.iter().find(|fit| name(fit) == name(self))
     }
 
-    /// A comparison whose test is yet to be made.
+    /// Creates a comparison without test results.
     fn against(&self, second: &Self, test: PairedTest, metric: &str) -> Comparison {
         let (first, second) = (&self.row.key, &second.row.key);
         Comparison {
@@ -191,7 +192,7 @@ impl<'a> Fit<'a> {
     }
 }
 
-/// Every pair of places below `count`.
+/// Returns every pair of indices below `count`.
 fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..count).flat_map(move |first| (first + 1..count).map(move |second| (first, second)))
 }

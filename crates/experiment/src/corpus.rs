@@ -1,10 +1,10 @@
-//! The packets that an ELMo is pre-trained on beside those of the training part: drawn of unlabelled flows, without
-//! what would show it the flows that are held out for testing and early stopping.
+//! The packets that an ELMo is pre-trained on in addition to those of the training part: drawn from unlabelled flows,
+//! excluding anything that would reveal flows held out for testing and early stopping.
 //!
-//! A flow is left out when it is of a capture (by SHA-256) that a held-out flow is of, unless it is of the training
-//! part, whose captures a split may share. Of all other flows, those of the training part too, a packet is left out
-//! when its bytes are those of a held-out flow's packet: as the model reads them, or as they were recorded from the IP
-//! header on, cut to as many bytes. So no packet of a held-out flow is in the corpus, and no such flow.
+//! A flow is excluded if it belongs to the same capture (by SHA-256) as a held-out flow, unless it is in the training
+//! part, whose captures a split may share. From all other flows, including those of the training part, a packet is
+//! excluded if its bytes equal those of a held-out flow's packet: either as the model reads them, or as recorded from
+//! the IP header on, truncated to the same length. So the corpus contains no held-out flow, and no packet of one.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -26,7 +26,7 @@ pub(super) struct Source<'a> {
     pub is_training: bool,
 }
 
-/// A flow that packets may be drawn of.
+/// A flow that packets may be drawn from.
 #[derive(Clone, Copy)]
 pub(super) struct SourceFlow<'a> {
     /// The flow.
@@ -39,17 +39,17 @@ pub(super) struct SourceFlow<'a> {
     pub sha256: &'a str,
 }
 
-/// What must not be seen.
+/// Data that must not be seen in pre-training.
 #[derive(Default)]
 pub(super) struct HeldOut<'a> {
     /// SHA-256 of the captures of held-out flows.
     pub captures: HashSet<&'a str>,
-    /// Their packets.
+    /// Hashes of their packets.
     packets: SeenPackets,
 }
 
 impl<'a> HeldOut<'a> {
-    /// Of these flows.
+    /// Collects the given held-out flows.
     ///
     /// # Errors
     /// Token options without tokens.
@@ -67,16 +67,16 @@ impl<'a> HeldOut<'a> {
     }
 }
 
-/// A packet's bytes, as far as a model may read them.
+/// Hashes of a packet's bytes, as far as a model may read them.
 #[derive(Clone, Copy)]
 pub(super) struct PacketHash {
-    /// The first M bytes from the IP header on, as they were recorded.
+    /// The first M bytes from the IP header on, as recorded.
     pub recorded: u64,
-    /// The tokens, masked and from `packet_start` on.
+    /// The tokens, masked and starting at `packet_start`.
     pub read: u64,
 }
 
-/// The hashes of every flow's packets that have tokens.
+/// Returns the hashes of the packets that have tokens, for every flow.
 pub(super) fn hashes(flows: &[SourceFlow<'_>], tokens: &TokenOptions) -> Result<Vec<Vec<PacketHash>>, TokenError> {
     let of_flow = |flow: &SourceFlow<'_>| {
         let mut row = vec![PAD; tokens.packets * tokens.bytes];
@@ -91,18 +91,19 @@ pub(super) fn hashes(flows: &[SourceFlow<'_>], tokens: &TokenOptions) -> Result<
     flows.par_iter().map(of_flow).collect()
 }
 
-/// A corpus, and what a card says of it.
+/// A corpus, with the information for a model card.
 pub(super) struct Drawn {
     /// The packets.
     pub corpus: Corpus,
-    /// The captures they are of.
+    /// The captures of the packets.
     pub captures: Vec<SeenCapture>,
-    /// Their hashes.
+    /// The hashes of the packets.
     pub seen: SeenPackets,
 }
 
-/// Draws at most `most` packets of the sources without what is held out, as evenly of each as they have packets, in the
-/// order of sources, flows and packets. A capture that several datasets have is used in the first of them.
+/// Draws at most `most` packets from the sources, excluding held-out data, as evenly from each source as they have
+/// packets, in the order of sources, flows and packets. A capture that occurs in several datasets is used in the first
+/// of them.
 ///
 /// # Errors
 /// Token options without tokens.
@@ -121,7 +122,7 @@ pub(super) fn draw(
         .map(|flow| (flow.sha256, number(flow)))
         .collect();
     let mut excluded = Excluded { captures: held_out.captures.len() as u64, ..Excluded::default() };
-    // The dataset, and the path in it, that a capture is used of.
+    // The dataset and path under which a capture is used.
     let mut used_of: HashMap<&str, (&str, &str)> = HashMap::new();
     let mut candidates = Vec::new();
     for source in sources {
@@ -139,7 +140,7 @@ pub(super) fn draw(
             }
             flows.push(*flow);
         }
-        // Which packet of which flow.
+        // Flow index, packet index and hash.
         let mut left = Vec::new();
         for (flow, packets) in hashes(&flows, tokens)?.into_iter().enumerate() {
             for (packet, hash) in packets.into_iter().enumerate() {
@@ -211,7 +212,8 @@ pub(super) fn draw(
     Ok(drawn)
 }
 
-/// Shares `most` out evenly: a source that has less than its share gives all, and the others share the rest.
+/// Divides `most` evenly: a source with fewer packets than its share contributes all of them, and the others share the
+/// rest.
 fn shares(available: &[usize], most: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..available.len()).collect();
     order.sort_by_key(|&source| available[source]);

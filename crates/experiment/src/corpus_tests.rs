@@ -1,4 +1,5 @@
-//! Nothing that is held out gets into a corpus, whatever captures, flows and packets share; and draws are even.
+//! Tests that held-out data never gets into a corpus, whatever captures, flows and packets have in common, and that
+//! draws are even.
 
 use proptest::prelude::*;
 
@@ -49,7 +50,7 @@ fn tokens() -> TokenOptions {
     TokenOptions { packets: 3, bytes: 32, masks: vec![Mask::IpAddresses], ..TokenOptions::default() }
 }
 
-/// The byte that tells packets apart as they are read, of every packet of a corpus.
+/// Returns the byte that distinguishes packets as read, for every packet of a corpus.
 fn read(drawn: &Drawn) -> Vec<u16> {
     drawn.corpus.tokens.values.chunks_exact(32).map(|packet| packet[30]).collect()
 }
@@ -58,13 +59,14 @@ fn read(drawn: &Drawn) -> Vec<u16> {
 fn captures_and_equal_packets_are_kept_out_and_counted() {
     let tested = flow(0, 0, &[(1, 1), (1, 2)]);
     let trained = flow(0, 1, &[(2, 3), (2, 1)]);
-    // Of the tested capture; of another, with a packet that reads the same; the training flow once more.
+    // A flow of the tested capture; a flow of another capture with a packet that reads the same; the training flow
+    // again.
     let beside = flow(0, 2, &[(3, 4)]);
     let equal = flow(1, 0, &[(4, 2), (4, 5), (4, 6), (4, 7)]);
     let sources = [
         source(TRAINING, &[&trained], true),
         source("first", &[&tested, &trained, &beside, &equal], false),
-        // The same capture under another name gives nothing twice.
+        // The same capture under another name contributes nothing twice.
         Source { flows: vec![SourceFlow { dataset: "e", ..of(&equal) }], ..source("second", &[], false) },
     ];
     let held_out = HeldOut::of(&[of(&tested)], &tokens()).unwrap();
@@ -121,7 +123,7 @@ fn shares_are_even_and_what_small_sources_leave_goes_to_the_others() {
     assert_eq!(shares(&[], 3), Vec::<usize>::new());
 }
 
-/// Flows of a few captures, with few different packets, so that much is equal.
+/// Flows of a few captures with few distinct packets, so that duplicates are frequent.
 fn flows() -> impl Strategy<Value = Vec<LabelledFlow>> {
     let packets = prop::collection::vec((0..3_u8, 0..12_u8), 0..5);
     prop::collection::vec((0..CAPTURES.len(), packets), 1..30).prop_map(|flows| {
@@ -153,7 +155,7 @@ proptest! {
         let drawn = draw(&sources, &held_out, &tokens(), most, seed).unwrap();
         prop_assert_eq!(&draw(&sources, &held_out, &tokens(), most, seed).unwrap().corpus.tokens, &drawn.corpus.tokens);
 
-        // Looked up without hashes: by the bytes that are read, and by the captures.
+        // Reference without hashes: compare the bytes that are read, and the captures.
         let mut tested = HashSet::new();
         for flow in &held_out_flows {
             for packet in flow.flow.flow.packets.iter().take(3) {
@@ -167,7 +169,7 @@ proptest! {
         for capture in &drawn.captures {
             prop_assert!(!captures.contains(capture.sha256.as_str()) || trained.contains(capture.sha256.as_str()));
         }
-        // Everything else is there, unless there is too much of it.
+        // Everything else is included, up to the maximum.
         let parts = &drawn.corpus.pretraining.parts;
         let packets: u64 = parts.iter().map(|part| part.packets).sum();
         prop_assert_eq!(packets as usize, found.len());

@@ -1,4 +1,4 @@
-//! The flows of an experiment with their labels, class and part of every split, as a table of flows has them.
+//! The flows of an experiment with their labels, class and part of every split, for a table of flows.
 
 use std::collections::HashMap;
 
@@ -13,25 +13,26 @@ use etcbench_storage::progress::Progress;
 
 /// The column of a flow's class.
 const CLASS: &str = "class";
-/// The column of its part; of several splits, each has one of its own, `part_seed0` or `part_seed0_fold1`.
+/// The column of its part; with several splits, each has a separate column, `part_seed0` or `part_seed0_fold1`.
 const PART: &str = "part";
 
-/// The flows that an experiment's one variant uses.
+/// The flows used by an experiment's single variant.
 pub struct DividedFlows {
-    /// What they have in common; the columns that are added are the class and parts.
+    /// Properties shared by the flows; the added columns are the class and parts.
     pub header: StoreHeader,
     /// The flows, in the order of datasets, captures and first packets.
     pub flows: Vec<LabelledFlow>,
-    /// How many splits there are.
+    /// Number of splits.
     pub splits: usize,
-    /// Whether bytes of packets are there, from the IP header on.
+    /// Whether packets have bytes, from the IP header on.
     pub has_packets: bool,
 }
 
-/// Reads and divides the flows of an experiment with one variant, keeping at least so many packets and bytes of each.
+/// Reads and divides the flows of an experiment with one variant, keeping at least the given numbers of packets and
+/// bytes of each.
 ///
 /// # Errors
-/// As [`super::run`] until training; several variants, samples that are no flows, and rows of feature files.
+/// Same as [`super::run`] until training; also several variants, samples that are not flows, and rows of feature files.
 pub fn divided_flows(
     experiment: &Experiment,
     settings: &Settings,
@@ -48,18 +49,18 @@ pub fn divided_flows(
     let Some((variant, at, prepared)) = variants.pop().filter(|_| variants.is_empty()) else {
         let names: Vec<&str> = experiment.variants.iter().map(|variant| variant.name.as_str()).collect();
         return Err(problem(format!(
-            "{} has {} variants, which choose and divide the flows each in its own way; choose one with --variants ({})",
+            "{} has {} variants, which select and divide flows differently; choose one with --variants ({})",
             experiment.name,
             names.len(),
             names.join(", ")
         )));
     };
     if prepared.features.provenance.iter().any(|row| row.packet.is_some()) {
-        return Err(problem(format!("{} divides single packets; a table has a row per flow", variant.name)));
+        return Err(problem(format!("{} divides single packets, but a table has one row per flow", variant.name)));
     }
     let loaded = loaded.swap_remove(at);
     let Content::Flows(flows) = loaded.content else {
-        return Err(problem("the dataset is published as features and has no flows to write".to_owned()));
+        return Err(problem("the dataset is published as features, so it has no flows to write".to_owned()));
     };
     let knows = |name: &str| loaded.holds.iter().all(|holds| holds.knows(name));
     let known: Vec<usize> = (0..STATISTIC_NAMES.len()).filter(|&place| knows(STATISTIC_NAMES[place])).collect();

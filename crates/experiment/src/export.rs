@@ -1,5 +1,5 @@
-//! What models get, as arrays for notebooks, and the way back: predictions that were made elsewhere, scored on the same
-//! split. An export is for people: unlike an external model they get the labels of test flows too, and flow ids.
+//! Exports model inputs as arrays for notebooks, and imports predictions made elsewhere, scored on the same split.
+//! Exports are for users: unlike an external model, they also receive the labels of test flows and the flow IDs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufWriter, Write};
@@ -20,28 +20,28 @@ use etcbench_storage as storage;
 use etcbench_storage::declarative;
 use etcbench_storage::progress::Progress;
 
-/// What stands at the top of every export.
+/// The text at the top of every export.
 const READ_ME: &str =
-    "What the models of an experiment get, a folder per variant. Row i is the same flow in every array.
+    "The inputs of an experiment's models, one folder per variant. Row i is the same flow in every array.
 
-bytes.npy        u2, rows x N x M: the first M bytes of the first N packets; 256 where there is no byte
+bytes.npy        u2, rows x N x M: the first M bytes of the first N packets; 256 for missing bytes
 statistics.npy   f8, rows x columns: flow statistics, in the order of statistic_names
-sequences.npy    f4, rows x K x 2: signed length and inter-arrival time, where a model of the experiment reads them
-flowpics.npy     u1, rows x R x R: packets by length and time, where a model of the experiment reads them
+sequences.npy    f4, rows x K x 2: signed length and inter-arrival time, if a model of the experiment reads them
+flowpics.npy     u1, rows x R x R: packets by length and time, if a model of the experiment reads them
 labels.npy       u4, rows: indices into class_names
-flow_ids.txt     a line per row
+flow_ids.txt     one line per row
 description.json class_names, statistic_names and the sizes
-splits/          a folder per seed (and fold): train.npy, validation.npy and test.npy, rows as u8; training.npy has the
-                 training rows as sampled, which are those that models fit
+splits/          one folder per seed (and fold): train.npy, validation.npy and test.npy, rows as u8; training.npy has the
+                 training rows after sampling, which models are fitted on
 
-THE LABELS OF TEST ROWS ARE INSIDE. Choose nothing by them: fit on train, choose on validation, and predict test once.
-`etcbench import` scores predictions that were made of these arrays.
+THE LABELS OF TEST ROWS ARE INCLUDED. Select nothing by them: fit on train, select on validation, and predict test once.
+`etcbench import` scores predictions made from these arrays.
 ";
 
 /// Writes the arrays, labels, names and splits of every variant into `folder`, which the caller moves into place.
 ///
 /// # Errors
-/// Any error of the file system.
+/// Any I/O error.
 pub fn export(variants: &[VariantRun], folder: &Path) -> Result<(), ExperimentError> {
     write(&folder.join("README.txt"), |file| file.write_all(READ_ME.as_bytes()))?;
     variants.iter().try_for_each(|variant| export_variant(variant, &folder.join(&variant.name)))
@@ -120,21 +120,22 @@ fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) 
     fill(&mut file).and_then(|()| file.flush()).map_err(problem)
 }
 
-/// A line of a file of predictions.
+/// A line of a predictions file.
 struct Line {
     number: usize,
     flow_id: String,
     probabilities: Vec<f32>,
 }
 
-/// Which test set lines are of.
+/// Identifies the test set of lines.
 type TestSet = (String, u64, usize);
 
-/// Scores the predictions of the file `path` under the name `model`, on the splits of the experiment's variants and seeds
-/// that the file names. `stored` is the folder of the experiment's run; where it is there its splits must be the same.
+/// Scores the predictions in the file `path` under the name `model`, on the splits of the experiment's variants and
+/// seeds that occur in the file. `stored` is the folder of the experiment's run; if it exists, its splits must be the
+/// same.
 ///
 /// # Errors
-/// A file without a column that is needed, with flows that are not tested, or without some that are; and as
+/// The file lacks a required column, contains flows that are not in the test part, or lacks some that are; and same as
 /// [`super::run`] until training.
 pub fn import(
     experiment: &Experiment,
@@ -147,10 +148,10 @@ pub fn import(
     let problem = |problem: String| ExperimentError::Store { path: path.to_owned(), problem };
     if model.is_empty() || !model.chars().all(|character| character.is_ascii_alphanumeric() || "_-".contains(character))
     {
-        return Err(problem(format!("--model {model}: a name of letters, digits, `_` and `-`")));
+        return Err(problem(format!("--model {model}: use only letters, digits, `_` and `-`")));
     }
     if ModelKind::named(model).is_some() {
-        return Err(problem(format!("--model {model}: etcbench has a model of this name; choose another")));
+        return Err(problem(format!("--model {model}: etcbench has a model with this name; choose another")));
     }
     let PreparedAll { mut loaded, variants: prepared, .. } = prepare_all(experiment, settings, progress)?;
     let variants: Vec<VariantRun> = prepared.into_iter().map(|(_, _, variant)| variant).collect();
@@ -196,7 +197,7 @@ pub fn import(
     Ok(assembled(experiment, settings, &mut loaded, variants, rows))
 }
 
-/// Reads a file of predictions, by test set.
+/// Reads a predictions file, by test set.
 fn read_lines(
     path: &Path,
     experiment: &Experiment,
@@ -208,7 +209,7 @@ fn read_lines(
     let column = |name: &str| header.iter().position(|column| column == name);
     let flow_id = column("flow_id").ok_or_else(|| {
         let known: Vec<&str> = header.iter().collect();
-        problem(format!("there is no column `flow_id` (its columns: {})", known.join(", ")))
+        problem(format!("column `flow_id` is missing (columns: {})", known.join(", ")))
     })?;
     let (variant, seed, fold) = (column("variant"), column("seed"), column("fold"));
     let class = column("predicted").or_else(|| column("class"));
@@ -224,31 +225,31 @@ fn read_lines(
             (None, _) => {
                 let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
                 return Err(fault(format!(
-                    "there is no column `variant`, and there are {}; add it, or use --variants",
+                    "column `variant` is missing, but there are several variants ({}); add it, or use --variants",
                     names.join(", ")
                 )));
             }
         };
         let seed = match (seed, experiment.seeds.as_slice()) {
             (Some(column), _) => {
-                field(column).parse().map_err(|_| fault(format!("the seed `{}` is no number", field(column))))?
+                field(column).parse().map_err(|_| fault(format!("the seed `{}` is not a number", field(column))))?
             }
             (None, [only]) => *only,
             (None, _) => {
                 return Err(fault(
-                    "there is no column `seed`, and there are several; add it, or use --seeds".to_owned(),
+                    "column `seed` is missing, but there are several seeds; add it, or use --seeds".to_owned(),
                 ));
             }
         };
         let fold = match fold {
             Some(column) => {
-                field(column).parse().map_err(|_| fault(format!("the fold `{}` is no number", field(column))))?
+                field(column).parse().map_err(|_| fault(format!("the fold `{}` is not a number", field(column))))?
             }
             None => 0,
         };
         let of_variant = variants.iter().find(|variant| variant.name == name).ok_or_else(|| {
             fault(format!(
-                "there is no variant `{name}`{}",
+                "no such variant: `{name}`{}",
                 declarative::did_you_mean(&name, variants.iter().map(|variant| variant.name.as_str()))
             ))
         })?;
@@ -256,15 +257,15 @@ fn read_lines(
         let columns: Vec<Option<usize>> = classes.iter().map(|class| column(&format!("probability_{class}"))).collect();
         let probabilities = if columns.iter().any(Option::is_some) {
             let value = |(class, column): (&String, &Option<usize>)| {
-                let column = column.ok_or_else(|| fault(format!("there is no column probability_{class}")))?;
+                let column = column.ok_or_else(|| fault(format!("column probability_{class} is missing")))?;
                 field(column)
                     .parse::<f32>()
-                    .map_err(|_| fault(format!("probability_{class} is `{}`, no number", field(column))))
+                    .map_err(|_| fault(format!("probability_{class} is `{}`, which is not a number", field(column))))
             };
             classes.iter().zip(&columns).map(value).collect::<Result<Vec<f32>, _>>()?
         } else {
             let column = class
-                .ok_or_else(|| fault("there is neither a column `class` nor columns `probability_CLASS`".to_owned()))?;
+                .ok_or_else(|| fault("neither column `class` nor columns `probability_CLASS` exist".to_owned()))?;
             let predicted = classes.iter().position(|class| class == field(column)).ok_or_else(|| {
                 fault(declarative::unknown(
                     "class",
@@ -283,14 +284,15 @@ fn read_lines(
     Ok(found)
 }
 
-/// The predictions of a test set as what a fit leaves behind: each of its flows once, and no other.
+/// Converts the predictions of a test set to the outcome of a fit; they must contain each of its flows exactly once,
+/// and no others.
 fn outcome(variant: &VariantRun, test: &[usize], lines: Vec<Line>, path: &Path) -> Result<FitOutcome, String> {
     let features = &variant.features;
     let mut by_flow: HashMap<String, Line> = HashMap::new();
     for line in lines {
         let number = line.number;
         if let Some(before) = by_flow.insert(line.flow_id.clone(), line) {
-            return Err(format!("line {number}: flow {} is predicted in line {} too", before.flow_id, before.number));
+            return Err(format!("line {number}: flow {} is also predicted in line {}", before.flow_id, before.number));
         }
     }
     let mut probabilities = Vec::with_capacity(test.len() * features.class_names.len());
@@ -303,7 +305,7 @@ fn outcome(variant: &VariantRun, test: &[usize], lines: Vec<Line>, path: &Path) 
     }
     if let Some(first) = missing.first() {
         return Err(format!(
-            "{} of the {} test flows of {} have no prediction, the first of them {first}",
+            "{} of the {} test flows of {} have no prediction, starting with {first}",
             missing.len(),
             test.len(),
             variant.name
@@ -331,7 +333,7 @@ fn outcome(variant: &VariantRun, test: &[usize], lines: Vec<Line>, path: &Path) 
     Ok(outcome)
 }
 
-/// Refuses a split that is not the one that the experiment's run has stored.
+/// Refuses a split that differs from the one stored by the experiment's run.
 fn check_stored(stored: &Path, variant: &VariantRun, split: &super::SplitRun) -> Result<(), ExperimentError> {
     let name = format!("{}-{}.csv", variant.name, variant.split_name(split.seed, split.fold));
     let path = stored.join("splits").join(name);
@@ -343,6 +345,7 @@ fn check_stored(stored: &Path, variant: &VariantRun, split: &super::SplitRun) ->
     if std::fs::read(&now).ok().as_ref() == Some(&before) {
         return Ok(());
     }
-    let problem = "the experiment divides its flows otherwise now; run it again, or go back to what it was".to_owned();
+    let problem =
+        "the experiment now divides its flows differently; run it again, or restore the earlier version".to_owned();
     Err(ExperimentError::Store { path, problem })
 }

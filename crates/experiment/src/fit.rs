@@ -1,5 +1,5 @@
-//! One fit: a model trained on the training rows of a split, asked for the test rows, and measured.
-//! This is the unit that the cache keeps.
+//! A single fit: a model trained on the training rows of a split, queried for the test rows, and measured. This is the
+//! unit stored in the cache.
 
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use etcbench_model::{ArtifactStore, Device, Examples, FitContext, FitReport, Mod
 use etcbench_split::Split;
 use etcbench_storage::progress::Progress;
 
-/// All that a fit leaves behind, apart from the model itself.
+/// The results of a fit, except for the model itself.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FitOutcome {
     /// Stage times, training curves and notes.
@@ -24,9 +24,9 @@ pub struct FitOutcome {
     pub fit: Cost,
     /// Cost of predicting the test rows.
     pub predict: Cost,
-    /// Rows trained on, as sampled.
+    /// Number of training rows, after sampling.
     pub training_flows: usize,
-    /// Rows used for early stopping.
+    /// Number of rows used for early stopping.
     pub validation_flows: usize,
     /// Size of the stored model in bytes.
     pub model_bytes: usize,
@@ -39,44 +39,45 @@ pub struct FitOutcome {
 }
 
 impl FitOutcome {
-    /// The probabilities as a matrix, shape `[test rows, classes]`.
+    /// Returns the probabilities as a matrix, shape `[test rows, classes]`.
     ///
     /// # Errors
-    /// A cached outcome whose probabilities are not that shape.
+    /// A cached outcome has probabilities of another shape.
     pub fn probability_matrix(&self, classes: usize) -> Result<ArrayView2<'_, f32>, ExperimentError> {
         ArrayView2::from_shape((self.test_rows.len(), classes), &self.probabilities)
             .map_err(|error| ExperimentError::Internal { problem: format!("probabilities of a fit: {error}") })
     }
 
-    /// The metrics on the test rows.
+    /// Returns the metrics on the test rows.
     ///
     /// # Errors
-    /// Probabilities that are not distributions over the classes.
+    /// The probabilities are not distributions over the classes.
     pub fn metrics(&self, classes: usize) -> Result<Metrics, ExperimentError> {
         Ok(Metrics::from_probabilities(&self.labels, self.probability_matrix(classes)?)?)
     }
 }
 
-/// What a fit is made of.
+/// The inputs of a fit.
 pub(crate) struct FitRequest<'a> {
     /// The model.
     pub spec: &'a ModelSpec,
     /// Features of all flows of the variant.
     pub features: &'a FeatureSet,
-    /// Which rows train, validate and test.
+    /// The training, validation and test rows.
     pub split: &'a Split,
-    /// The training rows as sampled.
+    /// The training rows after sampling.
     pub training: &'a [usize],
     /// The run's seed.
     pub seed: u64,
-    /// Where the deep model trains.
+    /// The device for training a deep model.
     pub device: Device,
 }
 
-/// Fits, predicts and measures, with the ELMo from `elmo` where that is not the training part alone. The second value is the stored model's bytes.
+/// Fits, predicts and measures, with the ELMo from `elmo` if it is not pre-trained on the training part alone. The
+/// second value contains the bytes of the stored model.
 ///
 /// # Errors
-/// Whatever the model says of its parameters, the data or its training.
+/// Any error of the model about its parameters, the data or its training.
 pub(super) fn fit(
     request: &FitRequest<'_>,
     elmo: Option<ElmoSource>,
@@ -97,7 +98,7 @@ pub(super) fn fit(
     let probabilities = probabilities?;
     let predict = with_outside(predict, fitted, classifier.used_outside());
     classifier.check_answers(test, progress)?;
-    // What is no distribution is an error here, before it is stored.
+    // Report invalid distributions here, before anything is stored.
     Metrics::from_probabilities(&test.labels(), probabilities.view())?;
     let bytes = classifier.save()?.to_bytes()?;
     let outcome = FitOutcome {
@@ -114,11 +115,11 @@ pub(super) fn fit(
     Ok((outcome, bytes))
 }
 
-/// Fits on the training rows as [`fit`] does and gives the macro F1 on the validation rows; none where training left the finite
-/// numbers.
+/// Fits on the training rows as [`fit`] does and returns the macro F1 on the validation rows; `None` if training
+/// diverged to non-finite numbers.
 ///
 /// # Errors
-/// Whatever else the model says of its parameters or the data.
+/// Any other error of the model about its parameters or the data.
 pub(super) fn validation_score(
     request: &FitRequest<'_>,
     elmo: Option<ElmoSource>,
@@ -139,7 +140,8 @@ pub(super) fn validation_score(
     Ok(Some(metrics.confusion.macro_average().f1))
 }
 
-/// A cost with what a model's own processes took between two looks at them. Their peaks are of their whole life.
+/// Adds the usage of a model's own processes between two measurements to a cost. Their peak memory covers their whole
+/// lifetime.
 fn with_outside(own: Cost, before: Option<Usage>, after: Option<Usage>) -> Cost {
     let Some(after) = after else { return own };
     let seconds = after.cpu_seconds - before.map_or(0.0, |before| before.cpu_seconds);
@@ -150,8 +152,8 @@ fn with_outside(own: Cost, before: Option<Usage>, after: Option<Usage>) -> Cost 
     }
 }
 
-/// A stage taken from the cache took no time in this fit, but it is part of what the model costs: the fit
-/// then counts as long as its stages took where they were computed.
+/// Accounts for cached stages: they took no time in this fit but are part of the model's cost, so the fit counts with
+/// the time its stages originally took.
 fn with_reused_stages(fit: Cost, report: &mut FitReport) -> Cost {
     let stages: f64 = report.stages.iter().map(|stage| stage.wall_seconds).sum();
     if stages <= fit.wall_seconds {

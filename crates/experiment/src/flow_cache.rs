@@ -1,11 +1,10 @@
-//! The flows of captures, kept as a feature store (Parquet) in the cache, so that a second run reads no
-//! capture.
+//! Caches the flows of captures as a feature store (Parquet), so that a second run reads no captures.
 //!
-//! An entry is named by the hash of everything that determines the flows: the definitions, the SHA-256 of
-//! every capture and file of flow labels, and the flow options. The checksums themselves are remembered by
-//! path, size, time of the last change and, where the system has them, inode and the time of the inode's last change, which
-//! nobody sets: a file that another of the same size and time takes the place of is read again. Files younger than a few
-//! seconds are hashed again; `--verify` hashes everything, and `--no-cache` hashes and reads everything.
+//! The key of an entry is the hash of everything that determines the flows: the definitions, the SHA-256 of every
+//! capture and flow-label file, and the flow options. The checksums themselves are cached by path, size, modification
+//! time and, if the system has them, inode and inode change time, which cannot be set by users: a file replaced by
+//! another with the same size and time is read again. Files modified within the last few seconds are hashed again;
+//! `--verify` hashes everything, and `--no-cache` hashes and reads everything.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,31 +20,31 @@ use etcbench_feature::{StoreHeader, StoreReader, write_store};
 use etcbench_flow::{FlowOptions, STATISTIC_NAMES};
 use etcbench_storage::Determinants;
 
-/// A file changed this recently may change again within the resolution of its time.
+/// A file changed this recently may change again within the resolution of its modification time.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// What is remembered of flows beside the flows themselves.
+/// Cached information in addition to the flows themselves.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Entry {
-    /// The captures they are from.
+    /// The captures of the flows.
     pub captures: Vec<CaptureFacts>,
-    /// What was told when they were read.
+    /// Warnings issued when the captures were read.
     pub warnings: Vec<String>,
-    /// The flows that got no label, as CSV.
+    /// The flows without a label, as CSV.
     pub without_label: String,
     /// SHA-256 of the Parquet file.
     store: String,
 }
 
 impl Entry {
-    /// An entry that is not stored yet.
+    /// Creates an entry that is not stored yet.
     pub(crate) fn new(captures: Vec<CaptureFacts>, warnings: Vec<String>, without_label: String) -> Self {
         Self { captures, warnings, without_label, store: String::new() }
     }
 }
 
-/// SHA-256 of a capture without archive and compression, or of another file, read only where it changed since it
-/// was last read.
+/// Returns the SHA-256 of a capture without archive and compression, or of another file; reads the file only if it has
+/// changed since it was last read.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -73,7 +72,7 @@ pub(super) fn checksum(
                 .key()
         })
     };
-    // Taken before the file is read: a change in between makes another key.
+    // Computed before the file is read: a change in between results in another key.
     let key = facts();
     if let Some(known) = key.as_ref().filter(|_| !cache.verifies()).and_then(|key| cache.get("checksums", key))
         && let Ok(known) = String::from_utf8(known)
@@ -91,7 +90,7 @@ pub(super) fn checksum(
     Ok(checksum)
 }
 
-/// Inode and when it changed last, in nanoseconds.
+/// Returns the inode and its change time in nanoseconds.
 fn inode(metadata: &std::fs::Metadata) -> Option<[String; 2]> {
     #[cfg(unix)]
     {
@@ -106,7 +105,7 @@ fn inode(metadata: &std::fs::Metadata) -> Option<[String; 2]> {
     }
 }
 
-/// The flows stored under `key`; none where they are not there or damaged.
+/// Returns the flows stored under `key`; `None` if they are missing or damaged.
 pub(super) fn read(cache: &Cache, key: &str) -> Option<(Vec<LabelledFlow>, Entry)> {
     let entry: Entry = serde_json::from_slice(&cache.get(flows::STAGE, key)?).ok()?;
     let path = cache.file(flows::STAGE, &format!("{key}.parquet"))?;
@@ -118,7 +117,7 @@ pub(super) fn read(cache: &Cache, key: &str) -> Option<(Vec<LabelledFlow>, Entry
     Some((flows, entry))
 }
 
-/// Whether the flows stored under `key` are as they were written.
+/// Returns whether the flows stored under `key` are intact.
 pub(super) fn is_whole(cache: &Cache, key: &str) -> bool {
     let entry = cache.read(flows::STAGE, key).and_then(|bytes| serde_json::from_slice::<Entry>(&bytes).ok());
     let path = cache.file(flows::STAGE, &format!("{key}.parquet"));
@@ -126,10 +125,10 @@ pub(super) fn is_whole(cache: &Cache, key: &str) -> bool {
     entry.is_some_and(|entry| checksum.as_ref() == Some(&entry.store))
 }
 
-/// Stores flows under `key`, and gives the entry back.
+/// Stores flows under `key`, and returns the completed entry.
 ///
 /// # Errors
-/// Any error of the file system.
+/// Any I/O error.
 pub(super) fn write(
     cache: &Cache,
     key: &str,
@@ -156,7 +155,7 @@ pub(super) fn write(
     write_store(&path, &header, flows).map_err(|error| problem(error.to_string()))?;
     entry.store = dataset::file_sha256(&path)?;
     let json = serde_json::to_vec(&entry).map_err(|error| problem(error.to_string()))?;
-    // Last: an entry means that its Parquet file is whole.
+    // Write the entry last: it implies that its Parquet file is complete.
     cache.put(flows::STAGE, key, &json).map_err(|error| problem(error.to_string()))?;
     Ok(entry)
 }
@@ -180,7 +179,7 @@ mod tests {
         write(b"one", old);
         let one = known(&cache).unwrap();
         assert_eq!(one, dataset::file_sha256(&path).unwrap());
-        // Size and time say that nothing changed; where there are inodes, theirs says that something did.
+        // Size and time are unchanged, but the inode's change time, if available, differs.
         write(b"two", old);
         if cfg!(unix) {
             assert_ne!(known(&cache).unwrap(), one);
@@ -216,7 +215,7 @@ mod tests {
         assert_eq!(checksum(&cache), "0".repeat(64));
         assert_eq!(checksum(&cache.clone().verifying(true)), right);
         assert_eq!(checksum(&cache), right, "what was verified is remembered");
-        // Another of the same size and time in its place.
+        // Replace it with another file of the same size and time.
         std::fs::write(folder.path().join("other"), "b").unwrap();
         std::fs::File::options().write(true).open(folder.path().join("other")).unwrap().set_modified(old).unwrap();
         std::fs::rename(folder.path().join("other"), &path).unwrap();

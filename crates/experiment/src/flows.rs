@@ -1,5 +1,5 @@
-//! The first stage of a run: captures become labelled flows, or feature files their rows, and a hash of
-//! everything that determines them.
+//! The first stage of a run: turns captures into labelled flows, or feature files into rows, with a hash of everything
+//! that determines them.
 
 use std::path::Path;
 
@@ -19,26 +19,26 @@ use etcbench_storage::declarative;
 use etcbench_storage::progress::Progress;
 use etcbench_storage::{Determinants, Turn, WholeFolder, counted, is_file_or_stock};
 
-/// Raised whenever a change to the code changes the flows, so that no fit on older ones is reused.
+/// Bump whenever a change to the code changes the flows, so that fits on older ones are not reused.
 pub(super) const FLOWS_VERSION: u32 = 7;
 
-/// The same of the rows of feature files.
+/// Same as [`FLOWS_VERSION`], for the rows of feature files.
 const ROWS_VERSION: u32 = 8;
 
-/// The cache's folder of flows.
+/// The cache stage of flows.
 pub(super) const STAGE: &str = "flows";
 
-/// The dataset whose captures are generated where they are not there.
+/// The dataset whose captures are generated if missing.
 const GENERATED: &str = "synth";
-/// The dataset whose captures come along with a checkout.
+/// The dataset whose captures are part of the repository.
 const RECORDED: &str = "lab";
 
-/// What is stored of one capture, or feature file, of a run.
+/// Stored information about one capture, or feature file, of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CaptureFacts {
     /// The dataset.
     pub dataset: String,
-    /// The capture, as flows name it.
+    /// The capture's name, as in flow IDs.
     pub capture: String,
     /// SHA-256 of the capture, without archive and compression.
     pub sha256: String,
@@ -46,19 +46,19 @@ pub struct CaptureFacts {
     pub bytes: u64,
     /// Flows with labels.
     pub flows: u64,
-    /// Flows whose label no rule uses, such as CTU-13's background.
+    /// Flows with a label that no rule maps, such as CTU-13's background.
     pub unused_flows: u64,
-    /// Flows without a line in the file of flow labels.
+    /// Flows without a matching line in the flow-label file.
     #[serde(alias = "unjoined_flows")]
     pub unmatched_flows: u64,
-    /// Flows whose lines in the file of flow labels disagree.
+    /// Flows with conflicting lines in the flow-label file.
     pub ambiguous_flows: u64,
     /// Packets read and skipped by reason, and damage.
     #[serde(flatten)]
     pub summary: etcbench_capture::CaptureSummary,
 }
 
-/// What an experiment's datasets hold.
+/// The content of an experiment's datasets.
 pub(super) enum Content {
     /// Flows of captures.
     Flows(Vec<LabelledFlow>),
@@ -66,29 +66,28 @@ pub(super) enum Content {
     Table(FeatureTable),
 }
 
-/// The flows of an experiment's datasets under one set of flow options.
+/// The flows of an experiment's datasets for one set of flow options.
 pub(super) struct LoadedFlows {
     pub options: FlowOptions,
     /// The hash of everything that determines the flows.
     pub key: String,
     pub content: Content,
     pub captures: Vec<CaptureFacts>,
-    /// What the copies of the datasets hold.
+    /// The manifests of the datasets.
     pub manifests: Vec<Manifest>,
-    /// The flows that got no label although their captures have labels of single flows, as CSV; empty where there
-    /// are none.
+    /// Flows without a label in captures that have per-flow labels, as CSV; empty if there are none.
     pub without_label: String,
     /// Whether the packet times of a dataset's captures are invented.
     pub invented_times: bool,
-    /// What the flows of each dataset hold.
+    /// The information contained in the flows of each dataset.
     pub holds: Vec<Holds>,
-    /// What a reader of the results must know of the data.
+    /// Notes on the data that readers of the results must know.
     pub notes: Vec<String>,
     /// Whether they came from the cache.
     pub reused: bool,
 }
 
-/// The flow options of a variant, with as many packets and bytes kept as any variant's features need, so
+/// Returns the flow options of a variant, raised to keep as many packets and bytes as any variant's features need, so
 /// that variants share their flows.
 pub(super) fn flow_options(experiment: &Experiment, variant: &Variant) -> FlowOptions {
     let needed = |need: fn(&Variant) -> usize| experiment.variants.iter().map(need).max().unwrap_or_default();
@@ -108,11 +107,11 @@ pub(super) fn flow_options(experiment: &Experiment, variant: &Variant) -> FlowOp
     options
 }
 
-/// Checks that the captures of every dataset of `experiment` are here, so that a run of several experiments
-/// does not end half-way for want of data.
+/// Checks that the captures of every dataset of `experiment` are present, so that a run of several experiments does not
+/// fail halfway for lack of data.
 ///
 /// # Errors
-/// A dataset that is unknown or whose captures are not here.
+/// A dataset is unknown or its captures are missing.
 pub fn require_data(experiment: &Experiment, project: &Path) -> Result<(), ExperimentError> {
     for name in experiment.datasets.iter().filter(|name| *name != GENERATED) {
         find_labelled(experiment, name, project)?;
@@ -123,7 +122,8 @@ pub fn require_data(experiment: &Experiment, project: &Path) -> Result<(), Exper
     Ok(())
 }
 
-/// A command with what is here in place of a dataset that is not: the recorded captures that come along, or generated ones.
+/// Returns a command that uses available data instead of a missing dataset: the recorded captures in the repository, or
+/// generated ones.
 pub fn on_what_is_here(command: &str, project: &Path) -> String {
     let is_recorded = project.join("data").join(RECORDED).is_dir();
     format!("{command} --data {} --size demo", if is_recorded { RECORDED } else { GENERATED })
@@ -141,8 +141,8 @@ fn find_labelled(experiment: &Experiment, name: &str, project: &Path) -> Result<
     Err(ExperimentError::UnknownDataset {
         name: name.to_owned(),
         problem: format!(
-            "its captures have no labels, so nothing can be classified in them; name it in model.{}.elmo.corpus, which \
-             needs none",
+            "its captures have no labels, so they cannot be classified; use it in model.{}.elmo.corpus, which \
+             requires none",
             etcbench_model::elmo::MODEL
         ),
     })
@@ -155,7 +155,7 @@ fn find(hint: &str, name: &str, project: &Path) -> Result<Dataset, ExperimentErr
         return Err(ExperimentError::UnknownDataset {
             name: name.to_owned(),
             problem: format!(
-                "there is no {}{} (known: {})",
+                "{} does not exist{} (known: {})",
                 path.display(),
                 declarative::did_you_mean(name, known.iter().map(String::as_str)),
                 known.join(", ")
@@ -167,25 +167,25 @@ fn find(hint: &str, name: &str, project: &Path) -> Result<Dataset, ExperimentErr
     Ok(Dataset { definition, folder })
 }
 
-/// Names of all defined datasets of a project, sorted.
+/// Returns the names of all defined datasets of a project, sorted.
 pub fn dataset_names(project: &Path) -> Vec<String> {
     declarative::names(&project.join("data"))
 }
 
-/// Generates the captures of `synth` into `data/synth` unless they are there already.
+/// Generates the captures of `synth` into `data/synth` unless they exist.
 ///
 /// # Errors
-/// Any error of writing them.
+/// Any error while writing them.
 fn generate_if_absent(settings: &Settings, progress: &dyn Progress) -> Result<(), ExperimentError> {
     let folder = settings.project.join("data").join(GENERATED);
     let there = || folder.exists().then_some(());
     if let Turn::Ours(_claim) = settings.cache.look_up("captures", GENERATED, progress, there) {
         let problem =
             |error: std::io::Error| ExperimentError::Store { path: folder.clone(), problem: error.to_string() };
-        // Whole or not at all: a folder that is there is complete.
+        // All or nothing: an existing folder is complete.
         let staging = WholeFolder::new(&folder).map_err(problem)?;
         (settings.generator)(staging.path(), progress).map_err(ExperimentError::Generate)?;
-        // Without a cache there are no claims. Where another process was faster, its captures are the same bytes.
+        // Without a cache there are no claims. If another process was faster, its captures have the same bytes.
         if !folder.exists() {
             staging.put_in_place().map_err(problem)?;
         }
@@ -193,7 +193,7 @@ fn generate_if_absent(settings: &Settings, progress: &dyn Progress) -> Result<()
     Ok(())
 }
 
-/// Reads the flows of all datasets of `experiment`, from the cache where they are there.
+/// Reads the flows of all datasets of `experiment`, from the cache if available.
 pub(super) fn load_flows(
     experiment: &Experiment,
     options: FlowOptions,
@@ -207,7 +207,7 @@ pub(super) fn load_flows(
     load_datasets(&experiment.datasets.iter().map(find).collect::<Result<Vec<_>, _>>()?, options, settings, progress)
 }
 
-/// Reads all flows of a dataset, whether or not they have labels, from the cache where they are there.
+/// Reads all flows of a dataset, whether or not they have labels, from the cache if available.
 pub(super) fn load_unlabelled(
     name: &str,
     options: FlowOptions,
@@ -220,7 +220,7 @@ pub(super) fn load_unlabelled(
     let Dataset { definition, folder } =
         find(&format!("etcbench pretrain {GENERATED} -o FILE"), name, &settings.project)?;
     if definition.features.is_some() || definition.holds().bytes == HeldBytes::None {
-        let has = if definition.features.is_some() { "feature files and no packets" } else { "no bytes of packets" };
+        let has = if definition.features.is_some() { "feature files but no packets" } else { "no packet bytes" };
         return Err(ExperimentError::UnknownDataset {
             name: name.to_owned(),
             problem: format!("it has {has}, so an ELMo cannot be pre-trained on it"),
@@ -241,9 +241,10 @@ fn load_datasets(
     let tables = datasets.iter().filter(|dataset| dataset.definition.features.is_some()).count();
     if tables > 0 && tables < datasets.len() {
         return Err(ExperimentError::Features {
-            problem: "some datasets of this experiment are captures and some are feature files; they have no features \
-                      in common, so name one kind"
-                .to_owned(),
+            problem:
+                "some datasets of this experiment are captures and others are feature files; they have no features \
+                      in common, so use only one kind"
+                    .to_owned(),
         });
     }
     let checksums = checksums(datasets, &settings.cache)?;
@@ -306,14 +307,14 @@ fn load_datasets(
     let mut warnings = Vec::new();
     for dataset in datasets {
         for (file, reason) in &dataset.folder.excluded {
-            warnings.push(format!("{}: {} is left out: {reason}", dataset.definition.name, file.path));
+            warnings.push(format!("{}: {} is skipped: {reason}", dataset.definition.name, file.path));
         }
     }
     for (name, file) in &loaded.unlabelled {
-        warnings.push(format!("{name}: {} is left out: data/{name}.toml gives it no label", file.path));
+        warnings.push(format!("{name}: {} is skipped: data/{name}.toml assigns it no label", file.path));
     }
     for (name, duplicate) in &loaded.duplicates {
-        warnings.push(format!("{name}: {} is left out: {} is the same capture", duplicate.file.path, duplicate.used));
+        warnings.push(format!("{name}: {} is skipped: it duplicates {}", duplicate.file.path, duplicate.used));
     }
     warnings.extend(loaded.captures.iter().filter_map(damage));
     warnings.extend(loaded.captures.iter().flat_map(label_warnings));
@@ -344,7 +345,7 @@ fn load_datasets(
     })
 }
 
-/// How much of a published set is here, and what its flows do not hold.
+/// Returns notes on how much of a published dataset is present, and on information that its flows lack.
 fn data_notes(datasets: &[Dataset], manifests: &[Manifest]) -> Vec<String> {
     let mut notes = Vec::new();
     for (dataset, manifest) in datasets.iter().zip(manifests) {
@@ -385,7 +386,7 @@ fn manifests(
     datasets.iter().map(manifest).collect()
 }
 
-/// Dataset, path and SHA-256 of every file that decides flows or labels, in a fixed order.
+/// Dataset, path and SHA-256 of every file that determines flows or labels, in a fixed order.
 type Checksums = Vec<(String, String, String)>;
 
 fn checksums(datasets: &[Dataset], cache: &cache::Cache) -> Result<Checksums, ExperimentError> {
@@ -416,7 +417,7 @@ fn checksum_of(checksums: &Checksums, dataset: &str, path: &str) -> Result<Strin
 fn damage(capture: &LoadedCapture) -> Option<String> {
     let damage = capture.summary.damage.as_ref()?;
     Some(format!(
-        "{}: {} is damaged at byte {}: {}; what comes before it is used, {}",
+        "{}: {} is damaged at byte {}: {}; data before the damage is used, {}",
         capture.dataset,
         capture.capture,
         damage.offset,
@@ -435,7 +436,7 @@ fn label_warnings(capture: &LoadedCapture) -> Vec<String> {
     }
     if capture.unmatched + capture.ambiguous > 0 {
         warnings.push(format!(
-            "{}: {}: left out and listed in flows_without_label.csv: {} without a label, {} whose labels disagree",
+            "{}: {}: skipped and listed in flows_without_label.csv: {} without a label, {} with conflicting labels",
             capture.dataset,
             capture.capture,
             counted(capture.unmatched, "flow"),
@@ -459,7 +460,7 @@ fn facts(capture: &LoadedCapture, checksums: &Checksums) -> Result<CaptureFacts,
     })
 }
 
-/// A feature file as captures are told: its rows are flows, and there are no packets.
+/// Describes a feature file in the form of a capture: its rows count as flows, and there are no packets.
 fn table_facts(table: &FeatureTable, checksums: &Checksums) -> Result<Vec<CaptureFacts>, ExperimentError> {
     let fact = |(dataset, name, file, rows): &(String, String, dataset::CaptureFile, u64)| {
         Ok(CaptureFacts {

@@ -1,5 +1,5 @@
-//! What a dataset's flows hold and an experiment reads: whatever is not there, or was made up, is refused with a word or left
-//! out with one, and never computed.
+//! Checks an experiment's inputs against the contents of a dataset's flows: information that is missing or invented is
+//! refused or left out with a message, and never computed.
 
 use super::flows::LoadedFlows;
 use super::{ExperimentError, Variant};
@@ -8,7 +8,7 @@ use etcbench_feature::{PacketStart, TokenOptions};
 use etcbench_model::{Input, ModelSpec};
 use etcbench_split::{GroupBy, SplitMethod};
 
-/// Refuses a variant that reads what the flows do not hold.
+/// Refuses a variant that reads information the flows do not contain.
 pub(super) fn require_held(variant: &Variant, flows: &LoadedFlows) -> Result<(), ExperimentError> {
     let problem = |problem: String| Err(ExperimentError::Features { problem });
     let any = |lacks: &dyn Fn(&Holds) -> bool| flows.holds.iter().any(lacks);
@@ -17,14 +17,14 @@ pub(super) fn require_held(variant: &Variant, flows: &LoadedFlows) -> Result<(),
     }
     if variant.split.method == SplitMethod::Temporal && any(&|holds| holds.times != HeldTimes::Absolute) {
         return problem(
-            "a dataset's flows have no times of day, by which split method \"temporal\" divides; use \"stratified\", \"grouped\" \
-             or \"k_fold\""
+            "a dataset's flows have no absolute times, which split method \"temporal\" requires; use \"stratified\", \
+             \"grouped\" or \"k_fold\""
                 .to_owned(),
         );
     }
     if variant.used_flowpic().is_some() && any(&|holds| holds.times == HeldTimes::None) {
         return problem(
-            "a dataset's flows are published without times, which are an axis of a flowpic; use input = \"sequences\""
+            "a dataset's flows are published without times, which flowpics require; use input = \"sequences\""
                 .to_owned(),
         );
     }
@@ -41,8 +41,8 @@ pub(super) fn require_held(variant: &Variant, flows: &LoadedFlows) -> Result<(),
         && any(&|holds| holds.lengths != first)
     {
         return problem(
-            "the lengths of packets are those of packets in one dataset and of payloads, or not known, in another; name datasets \
-             of one kind"
+            "packet lengths are those of packets in one dataset but those of payloads, or unknown, in another; use \
+             datasets of one kind"
                 .to_owned(),
         );
     }
@@ -53,31 +53,31 @@ pub(super) fn require_held(variant: &Variant, flows: &LoadedFlows) -> Result<(),
         let sequences = spec.kind.entry().inputs.contains(&Input::Sequences);
         return problem(match sequences {
             true => format!(
-                "{model} has input = \"{input}\", but a dataset's flows are published without bytes; set model.{model}.input = \
-                 \"sequences\""
+                "{model} has input = \"{input}\", but a dataset's flows are published without bytes; set \
+                 model.{model}.input = \"sequences\""
             ),
             false => format!(
-                "{model} reads packet bytes, and a dataset's flows are published without; leave it out of `models`"
+                "{model} reads packet bytes, but a dataset's flows are published without bytes; remove it from `models`"
             ),
         });
     }
     require_bytes(&variant.feature, flows)
 }
 
-/// Bytes that do not begin with the IP header are read from where they begin, and nothing is looked for in them.
+/// Bytes that do not start with the IP header are read from their start, and no fields are located in them.
 fn require_bytes(tokens: &TokenOptions, flows: &LoadedFlows) -> Result<(), ExperimentError> {
     let problem = |problem: &str| Err(ExperimentError::Features { problem: problem.to_owned() });
     for holds in &flows.holds {
         match holds.bytes {
             HeldBytes::Payload if tokens.packet_start != PacketStart::Payload => {
                 return problem(
-                    "a dataset is published with the bytes of payloads alone; set feature.packet_start = \"payload\"",
+                    "a dataset is published with only the bytes of payloads; set feature.packet_start = \"payload\"",
                 );
             }
             HeldBytes::AsPublished if tokens.packet_start != PacketStart::IpHeader || !tokens.masks.is_empty() => {
                 return problem(
-                    "a dataset is published with bytes in which no header can be found; leave feature.packet_start and \
-                     feature.masks out, which look for one",
+                    "a dataset is published with bytes in which no header can be located; remove feature.packet_start \
+                     and feature.masks, which require one",
                 );
             }
             _ => {}
@@ -86,25 +86,25 @@ fn require_bytes(tokens: &TokenOptions, flows: &LoadedFlows) -> Result<(), Exper
     Ok(())
 }
 
-/// Nothing is learned from invented times, and nothing divided by them.
+/// Refuses variants that learn from invented times or split by them.
 fn require_no_times(variant: &Variant) -> Result<(), ExperimentError> {
     let problem = |what: &str| {
-        let problem = format!("a dataset's packet times are invented (`times` in its definition), and {what}");
+        let problem = format!("a dataset's packet times are invented (`times` in its definition), but {what}");
         Err(ExperimentError::Features { problem })
     };
     if variant.split.method == SplitMethod::Temporal {
-        return problem("split method \"temporal\" divides by them; use \"stratified\", \"grouped\" or \"k_fold\"");
+        return problem("split method \"temporal\" requires them; use \"stratified\", \"grouped\" or \"k_fold\"");
     }
     if variant.reads_packet_times {
         return problem(
             "input = \"sequences\" or \"flowpic\" and packet_metadata = [\"time\"] read them; use input = \"bytes\" or \
-             \"statistics\", and of the metadata \"length\" and \"direction\"",
+             \"statistics\", and only \"length\" and \"direction\" as metadata",
         );
     }
     Ok(())
 }
 
-/// What a reader of the results must know of what a dataset's flows do not hold.
+/// Returns notes for readers of the results on information that a dataset's flows lack.
 pub(super) fn notes(definition: &DatasetDefinition) -> Vec<String> {
     let (name, holds) = (&definition.name, definition.holds());
     let mut notes = Vec::new();
@@ -116,8 +116,8 @@ pub(super) fn notes(definition: &DatasetDefinition) -> Vec<String> {
     }
     if holds.cut {
         notes.push(format!(
-            "Data: of the flows of {name} the first packets alone are there; durations and rates are left out, and other \
-             statistics are of these packets."
+            "Data: of the flows of {name} the first packets alone are there; durations and rates are left out, and \
+             other statistics are of these packets."
         ));
     }
     match holds.lengths {

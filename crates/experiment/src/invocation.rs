@@ -1,5 +1,5 @@
-//! How a run was asked for and when, and how well its best model did: what tells runs apart in lists. It is provenance, as
-//! machine and times are: no result, no key of the cache and no comparison of results depends on it.
+//! The command and time of a run, and the score of its best model: used to distinguish runs in lists. Like machine and
+//! times, these are provenance: results, cache keys and comparisons of results do not depend on them.
 
 use std::time::Instant;
 
@@ -9,28 +9,28 @@ use serde::{Deserialize, Serialize};
 use super::{Overrides, Record, RunKey};
 use etcbench_evaluate::{Metric, Summary};
 
-/// How a run was asked for, and when.
+/// The command that started a run, and when.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Invocation {
-    /// The command line; none where no command line began the run.
+    /// The command line; `None` if the run was not started from a command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// What it changed of the experiment's file, each as an option of the command line.
+    /// Overrides of the experiment file, each as a command-line option.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub overrides: Vec<String>,
-    /// When it began: UTC, to the second, such as `2026-03-01T09:30:00Z`.
+    /// Start time in UTC, to the second, such as `2026-03-01T09:30:00Z`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started: Option<String>,
-    /// Elapsed seconds until its results were written; none where another process ended it.
+    /// Elapsed seconds until the results were written; `None` if another process finished the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wall_seconds: Option<f64>,
-    /// When this process began it.
+    /// When this process started the run.
     #[serde(skip)]
     begun: Option<Instant>,
 }
 
 impl Invocation {
-    /// A run that begins now.
+    /// Creates the invocation of a run that starts now.
     pub fn now(command: Option<String>, overrides: &Overrides) -> Self {
         Self {
             command,
@@ -41,37 +41,37 @@ impl Invocation {
         }
     }
 
-    /// The same, with the time that has passed since it began.
+    /// Returns the invocation with the time elapsed since the start.
     pub(super) fn ended(&self) -> Self {
         Self { wall_seconds: self.begun.map(|begun| begun.elapsed().as_secs_f64()), ..self.clone() }
     }
 }
 
-/// What of a run scored highest.
+/// The highest score of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BestScore {
     /// The variant.
     pub variant: String,
     /// The model.
     pub model: String,
-    /// What it reads.
+    /// Its input.
     pub input: String,
-    /// Which implementation of it.
+    /// Its implementation.
     pub implementation: String,
-    /// What is compared.
+    /// The metric.
     pub metric: String,
-    /// Its mean over seeds and folds.
+    /// Mean over seeds and folds.
     pub mean: f64,
-    /// Its sample standard deviation over them; none of a single fit.
+    /// Sample standard deviation over seeds and folds; `None` for a single fit.
     pub standard_deviation: Option<f64>,
 }
 
-/// What runs are told apart by.
+/// The metric for comparing runs.
 const SCORE: Metric = Metric::MACRO_F1;
 
 impl BestScore {
-    /// The highest mean of the whole test set's macro F1 over seeds and folds, the first of equal ones; none where no fit has
-    /// one.
+    /// Returns the highest mean over seeds and folds of the macro F1 on the whole test set, the first of equal ones;
+    /// `None` if no fit has one.
     pub fn of(records: &[Record]) -> Option<Self> {
         let is_score = |record: &&Record| {
             record.metric == SCORE.key && record.class.is_none() && record.setting.is_none() && record.epoch.is_none()
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(invocation.overrides, told);
         let started = invocation.started.clone().unwrap();
         assert!(started.len() == 20 && started.ends_with('Z'), "{started}");
-        // A run of an earlier version says nothing of it.
+        // Runs of earlier versions have no invocation.
         assert_eq!(serde_json::from_str::<Invocation>("{}").unwrap(), Invocation::default());
         assert!(invocation.ended().wall_seconds.is_some() && Invocation::default().ended().wall_seconds.is_none());
     }

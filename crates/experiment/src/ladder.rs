@@ -1,33 +1,33 @@
-//! The ladder: the same flows and models under one division of the data after another, from packets at random to another
-//! dataset, so that it shows which step takes what of a score. A ladder is an experiment whose variants are made here: one
-//! per rung, and per rung one with and one without masks. [`RUNGS`] is the table of rungs.
+//! The ladder: runs the same flows and models with one division of the data after another, from random packets to
+//! another dataset, to show how much each step changes a score. A ladder is an experiment with generated variants: one
+//! with and one without masks per rung. [`RUNGS`] is the table of rungs.
 //!
-//! Every rung but the last two is a k-fold cross-validation, so that every flow (capture, host) is tested once in a
-//! repetition and rungs differ in nothing but what is kept together.
+//! Every rung except the last two is a k-fold cross-validation, so that every flow (capture, host) is tested once per
+//! repetition and rungs differ only in what is kept together.
 
 use serde::{Deserialize, Serialize};
 
 use etcbench_feature::Mask;
 use etcbench_storage::declarative;
 
-/// What ends the name of an experiment whose ladder is run.
+/// Suffix of the name of an experiment whose ladder is run.
 pub const LADDER: &str = "-ladder";
 
-/// What ends the name of a variant with masks.
+/// Suffix of the names of variants with masks.
 const MASKED: &str = "-masked";
 
-/// How the data is divided on one step of the ladder.
+/// The division of the data on one step of the ladder.
 #[derive(Debug)]
 pub struct Rung {
     /// The name in experiment files, `--rungs`, variants and tables.
     pub name: &'static str,
-    /// What is divided how, for tables and figures.
+    /// What is divided and how, for tables and figures.
     pub heading: &'static str,
-    /// What the rung keeps together, or keeps out.
+    /// What the rung keeps together or excludes.
     pub about: &'static str,
-    /// The rung that its step starts from.
+    /// The rung from which its step starts.
     pub from: &'static str,
-    /// The keys of its variants.
+    /// Returns the keys of its variants.
     keys: fn(&LadderOptions) -> toml::Table,
 }
 
@@ -96,13 +96,14 @@ pub const RUNGS: [Rung; 8] = [
 ];
 
 impl Rung {
-    /// The rung of a variant of a ladder, and whether it is masked; none where the name is no rung's.
+    /// Returns the rung of a ladder's variant, and whether it is masked; `None` if the name belongs to no rung.
     pub fn of_variant(variant: &str) -> Option<(&'static Rung, bool)> {
         let (name, masked) = variant.strip_suffix(MASKED).map_or((variant, false), |name| (name, true));
         Some((RUNGS.iter().find(|rung| rung.name == name)?, masked))
     }
 
-    /// The rung that the step to this one starts from, among those that there are: its own, else the nearest before it.
+    /// Returns the rung from which the step to this one starts, among the available ones: its own, or else the nearest
+    /// one before it.
     pub fn start(&self, there: &[&str]) -> Option<&'static Rung> {
         let own = RUNGS.iter().find(|rung| rung.name == self.from && there.contains(&rung.name));
         let before = RUNGS.iter().take_while(|rung| rung.name != self.name);
@@ -135,20 +136,20 @@ fn keys(sample: &str, duplicates: &str, mut split: toml::Table) -> toml::Table {
     table([("selection", selection.into()), ("split", split.into())])
 }
 
-/// `[ladder]` of an experiment: its rungs, and how each is repeated.
+/// `[ladder]` of an experiment: its rungs, and their repetitions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LadderOptions {
-    /// The rungs, by their names in [`RUNGS`]; all where none is named, `datasets` where there are `test_datasets`.
+    /// The rungs, by their names in [`RUNGS`]; by default all, but `datasets` only if `test_datasets` are given.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rungs: Vec<String>,
-    /// Folds of a rung, from 2; 5 by default.
+    /// Number of folds of a rung, at least 2; 5 by default.
     pub folds: usize,
-    /// How often the flows are divided into folds; once by default.
+    /// Number of times the flows are divided into folds; once by default.
     pub repeats: usize,
-    /// The masks of the variants with masks; every one by default.
+    /// The masks of the masked variants; all by default.
     pub masks: Vec<Mask>,
-    /// The datasets that the last rung tests on.
+    /// The datasets for testing on the last rung.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub test_datasets: Vec<String>,
 }
@@ -159,24 +160,24 @@ impl Default for LadderOptions {
     }
 }
 
-/// What the command line says of a ladder; none of it stands in the file where it is here.
+/// Command-line overrides of a ladder; absent values keep those of the file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LadderOverrides {
-    /// Rungs in place of the file's.
+    /// Rungs to use instead of the file's.
     pub rungs: Vec<String>,
-    /// Folds in place of the file's.
+    /// Number of folds to use instead of the file's.
     pub folds: Option<usize>,
-    /// Repetitions in place of the file's.
+    /// Number of repetitions to use instead of the file's.
     pub repeats: Option<usize>,
-    /// Datasets to test on, in place of the file's.
+    /// Test datasets to use instead of the file's.
     pub test_datasets: Vec<String>,
 }
 
 impl LadderOptions {
-    /// With what the command line says, and the rungs named.
+    /// Applies the overrides and resolves the list of rungs.
     ///
     /// # Errors
-    /// A rung that there is not, or twice, and `datasets` without a dataset to test on.
+    /// An unknown or duplicate rung, or `datasets` without a test dataset.
     pub(super) fn with(mut self, overrides: &LadderOverrides) -> Result<Self, String> {
         let LadderOverrides { rungs, folds, repeats, test_datasets } = overrides.clone();
         self.folds = folds.unwrap_or(self.folds);
@@ -196,17 +197,17 @@ impl LadderOptions {
             Rung::named(rung)?;
         }
         if let Some(rung) = declarative::first_repeated(&self.rungs) {
-            return Err(format!("`rungs` lists {rung:?} twice; give each once"));
+            return Err(format!("`rungs` lists {rung:?} twice; list each once"));
         }
         if self.rungs.iter().any(|rung| rung == "datasets") && self.test_datasets.is_empty() {
-            return Err("rung `datasets` needs `test_datasets` (`--test-data NAME`), which it tests on".to_owned());
+            return Err("rung `datasets` requires `test_datasets` (`--test-data NAME`) to test on".to_owned());
         }
-        // Their order is that of the ladder, however they are listed.
+        // Keep the order of the ladder, regardless of the order listed.
         self.rungs.sort_by_key(|name| RUNGS.iter().position(|rung| rung.name == name));
         Ok(self)
     }
 
-    /// The variants: of each rung one without and one with masks.
+    /// Returns the variants: for each rung one without and one with masks.
     pub(super) fn variants(&self) -> toml::Table {
         let mut variants = toml::Table::new();
         let masks = toml::Value::try_from(&self.masks).unwrap_or_else(|_| toml::Value::Array(Vec::new()));
@@ -239,7 +240,7 @@ mod tests {
         let (rung, masked) = Rung::of_variant("captures-masked").unwrap();
         assert_eq!((rung.name, masked), ("captures", true));
         assert!(Rung::of_variant("as_published").is_none());
-        // Every step starts from a rung before it.
+        // Every step starts from an earlier rung.
         for (place, rung) in RUNGS.iter().enumerate() {
             let all: Vec<&str> = RUNGS.iter().map(|rung| rung.name).collect();
             let start = rung.start(&all).map(|start| RUNGS.iter().position(|other| other.name == start.name).unwrap());

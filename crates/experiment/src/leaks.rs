@@ -1,5 +1,4 @@
-//! The leak reports of a run: computed before training, stored as `leaks.json` and, value by value, as
-//! `leaks.csv`.
+//! The leak reports of a run: computed before training, stored as `leaks.json` and, one value per line, as `leaks.csv`.
 
 use std::collections::HashMap;
 
@@ -23,7 +22,7 @@ pub struct SplitLeaks {
     pub seed: u64,
     /// The fold, from 0.
     pub fold: usize,
-    /// What was found.
+    /// The findings.
     #[serde(flatten)]
     pub report: LeakReport,
 }
@@ -39,13 +38,13 @@ pub(super) fn reports(
     let Content::Flows(labelled) = &loaded.content else {
         let mut reports = leak_reports(features, None, splits);
         for LeakReport { shared, .. } in &mut reports {
-            // Feature files name no times, so nothing is known to be shared.
+            // Feature files contain no times, so time overlaps are unknown.
             (shared.concurrent_flows, shared.within_training_time_flows) = (0, 0);
         }
         return Ok(reports);
     };
     if from_packets {
-        // A packet alone: what is told of the fields of flows does not hold of it.
+        // For single packets, findings on the fields of flows do not apply.
         return Ok(leak_reports(features, None, splits));
     }
     let flows: HashMap<(&str, u32), &Flow> =
@@ -68,13 +67,13 @@ pub(super) fn reports(
         for LeakReport { shared, .. } in &mut reports {
             (shared.concurrent_flows, shared.within_training_time_flows) = (0, 0);
         }
-        // Times that nobody measured give nothing away.
+        // Times that were not measured cannot leak anything.
         reports.iter_mut().for_each(|report| report.alarms.retain(|alarm| alarm.kind != AlarmKind::Time));
     }
     Ok(reports)
 }
 
-/// The leak reports of all variants, in order.
+/// Returns the leak reports of all variants, in order.
 pub fn split_leaks(variants: &[VariantRun]) -> Vec<SplitLeaks> {
     let of_variant = |variant: &VariantRun| -> Vec<SplitLeaks> {
         let leaks = variant.splits.iter().filter_map(|run| {
@@ -86,7 +85,7 @@ pub fn split_leaks(variants: &[VariantRun]) -> Vec<SplitLeaks> {
     variants.iter().flat_map(of_variant).collect()
 }
 
-/// The reports as CSV: `variant,seed,fold,finding,subject,packet,class,metric,value`, one value per line.
+/// Writes the reports as CSV: `variant,seed,fold,finding,subject,packet,class,metric,value`, one value per line.
 pub(super) fn to_csv(leaks: &[SplitLeaks]) -> Result<Vec<u8>, csv::Error> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(["variant", "seed", "fold", "finding", "subject", "packet", "class", "metric", "value"])?;

@@ -1,6 +1,5 @@
-//! Experiments: a declarative file becomes a run, every stage cached by the hash of all that
-//! determines it. [`read_experiment`] resolves a file, [`run`] computes, [`store`] writes what a run
-//! leaves behind.
+//! Experiments: a declarative file becomes a run, with every stage cached under the hash of everything that determines
+//! it. [`read_experiment`] resolves a file, [`run`] computes the run, and [`store`] writes its results.
 
 mod assembly;
 mod cache;
@@ -74,7 +73,7 @@ pub use verify::{Agreement, Measured as AgreementPart, verify_models};
 
 use std::path::PathBuf;
 
-/// Why an experiment cannot be run or its results not be stored.
+/// Why an experiment cannot be run or its results cannot be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum ExperimentError {
     /// The experiment file cannot be used.
@@ -86,18 +85,18 @@ pub enum ExperimentError {
     /// A dataset without a definition.
     #[error("dataset `{name}`: {problem}")]
     UnknownDataset {
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// Where it was looked for, and the known names.
+        /// The place searched, and the known names.
         problem: String,
     },
     /// Generated captures could not be written.
     #[error("{0}")]
     Generate(String),
-    /// The datasets do not have what the experiment asks for.
+    /// The datasets lack something that the experiment requires.
     #[error("{problem}")]
     Features {
-        /// What is asked for, and what to do.
+        /// What is required, and what to do.
         problem: String,
     },
     /// No trial of a model has a score.
@@ -106,10 +105,10 @@ pub enum ExperimentError {
         /// The model's name.
         model: String,
     },
-    /// The flows do not give the features asked for.
+    /// The flows do not provide the requested features.
     #[error(transparent)]
     Selection(#[from] etcbench_feature::SelectionError),
-    /// The flows cannot be divided as asked.
+    /// The flows cannot be divided as requested.
     #[error(transparent)]
     Split(#[from] etcbench_split::SplitError),
     /// A model cannot be built, fitted or used.
@@ -118,42 +117,42 @@ pub enum ExperimentError {
     /// A model's predictions are not distributions over the classes.
     #[error(transparent)]
     Evaluate(#[from] etcbench_evaluate::EvaluateError),
-    /// A result cannot be written, or a capture not be read for its checksum.
+    /// A result cannot be written, or a capture cannot be read for its checksum.
     #[error("{}: {problem}", path.display())]
     Store {
-        /// What was written or read.
+        /// The file that was written or read.
         path: PathBuf,
-        /// What the file system said.
+        /// The I/O error.
         problem: String,
     },
-    /// More memory than there is.
-    #[error("{what}: expected to take {expected} MiB of memory, and {available} MiB are available; lower {keys}")]
+    /// More memory is required than is available.
+    #[error("{what}: expected to need {expected} MiB of memory, but {available} MiB are available; lower {keys}")]
     Memory {
-        /// What takes the most.
+        /// What needs the most memory.
         what: String,
-        /// What the process is expected to have at its peak, in MiB.
+        /// Expected peak memory of the process, in MiB.
         expected: u64,
-        /// What it may have, in MiB.
+        /// Available memory, in MiB.
         available: u64,
-        /// What to lower.
+        /// The keys to lower.
         keys: &'static str,
     },
-    /// Something that etcbench itself got wrong.
+    /// A bug in etcbench.
     #[error("internal error: {problem}")]
     Internal {
-        /// What was seen.
+        /// Description of what was observed.
         problem: String,
     },
 }
 
 impl ExperimentError {
-    /// Whether the data is there and cannot be divided as a variant asks.
+    /// Returns whether the data is present but cannot be divided as a variant requires.
     fn is_of_division(&self) -> bool {
         matches!(self, Self::Split(_) | Self::Features { .. })
     }
 }
 
-// The README's example is tested like any other.
+// Compile and run the README's example as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,4 +1,4 @@
-//! What a stage cost: wall time, processor time over all threads, and the peak of resident memory.
+//! Measures the cost of a stage: wall time, CPU time over all threads, and peak resident memory.
 
 use std::time::Instant;
 
@@ -9,14 +9,13 @@ use serde::{Deserialize, Serialize};
 pub struct Cost {
     /// Elapsed time in seconds.
     pub wall_seconds: f64,
-    /// Processor time of all threads, user and system, in seconds; none where the system does not tell.
+    /// CPU time of all threads, user and system, in seconds; `None` if the system does not report it.
     pub cpu_seconds: Option<f64>,
-    /// Largest resident memory of the process during the stage in bytes; none where the system does not
-    /// tell.
+    /// Peak resident memory of the process during the stage in bytes; `None` if the system does not report it.
     pub peak_memory_bytes: Option<u64>,
 }
 
-/// Runs `work` and says what it cost.
+/// Runs `work` and measures its cost.
 pub(crate) fn measured<T>(work: impl FnOnce() -> T) -> (T, Cost) {
     system::reset_peak_memory();
     let cpu = system::cpu_seconds();
@@ -27,13 +26,13 @@ pub(crate) fn measured<T>(work: impl FnOnce() -> T) -> (T, Cost) {
     (value, Cost { wall_seconds, cpu_seconds, peak_memory_bytes: system::peak_memory_bytes() })
 }
 
-/// Memory that the process has allocated and not freed; none where the allocator does not tell. Unlike resident memory it does not
-/// keep what was freed before.
+/// Returns the memory that the process has allocated and not freed, or `None` if the allocator does not report it.
+/// Unlike resident memory, this excludes freed memory.
 pub(crate) fn allocated_bytes() -> Option<u64> {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         #[allow(unsafe_code)]
-        // SAFETY: takes nothing and gives the allocator's counters by value.
+        // SAFETY: takes no arguments and returns the allocator's counters by value.
         let counters = unsafe { libc::mallinfo2() };
         Some((counters.uordblks + counters.hblkhd) as u64)
     }
@@ -41,7 +40,8 @@ pub(crate) fn allocated_bytes() -> Option<u64> {
     None
 }
 
-/// Energy that the processor packages have used since some moment; none where the system does not count it, or not for this user.
+/// Returns the energy used by the CPU packages, relative to an arbitrary start; `None` if the system does not report
+/// it, or not to this user.
 pub(crate) fn energy_joules() -> Option<f64> {
     system::energy_joules()
 }
@@ -50,7 +50,8 @@ pub(crate) fn energy_joules() -> Option<f64> {
 mod system {
     use procfs::process::Process;
 
-    /// The counters of RAPL (Linux, Documentation/power/powercap), a zone per package; they begin again from 0 now and then.
+    /// Reads the counters of RAPL (Linux, Documentation/power/powercap), one zone per package; they wrap around to 0
+    /// occasionally.
     pub(super) fn energy_joules() -> Option<f64> {
         let zones = std::fs::read_dir("/sys/class/powercap").ok()?;
         let is_package = |name: &str| name.starts_with("intel-rapl:") && name.matches(':').count() == 1;
@@ -72,8 +73,8 @@ mod system {
         Some(Process::myself().ok()?.status().ok()?.vmhwm? * 1024)
     }
 
-    /// proc_pid_clear_refs(5): writing 5 sets the peak back to what is resident now. Where that is not
-    /// allowed the peak is that of the process so far, which is still an upper bound.
+    /// Resets the peak to the current resident memory, by writing 5 (proc_pid_clear_refs(5)). If that is not permitted,
+    /// the peak is that of the process so far, which is still an upper bound.
     pub(super) fn reset_peak_memory() {
         let _ = std::fs::write("/proc/self/clear_refs", "5");
     }

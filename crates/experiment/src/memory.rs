@@ -1,8 +1,8 @@
-//! Whether a run fits into memory, asked before it takes any: of the features of a variant once its flows are known, and of
-//! the fits once the flows are divided. What is expected is counted from those sizes (see [`etcbench_model::FitSize`]) and
-//! compared with what this process may have: what is free on the machine or in its control group, with what it has
-//! already, or `--memory-limit`. What does not fit is refused, with what to lower. The flows themselves take no more than
-//! what is kept of them, and that they are held is measured, not expected.
+//! Checks whether a run fits into memory, before it allocates any: for the features of a variant once its flows are
+//! known, and for the fits once the flows are divided. The expected memory is computed from those sizes (see
+//! [`etcbench_model::FitSize`]) and compared with what this process may use: the free memory of the machine or its
+//! control group plus what the process already has, or `--memory-limit`. Runs that do not fit are refused with advice
+//! on what to lower. The memory of the loaded flows themselves is measured, not estimated.
 
 use super::flows::{Content, LoadedFlows};
 use super::run::{Settings, VariantContext, VariantRun, settings_of};
@@ -17,13 +17,13 @@ use etcbench_storage::progress::Progress;
 
 const MEBIBYTE: u64 = 1 << 20;
 
-/// Bytes of a flow's provenance and label, beside its capture's name.
+/// Bytes of a flow's provenance and label, in addition to its capture's name.
 const OF_A_FLOW: u64 = 200;
 
-/// Bytes of a record in memory, in the files' text and in the tables that are made of it.
+/// Bytes of a record in memory, in the files' text and in the tables built from it.
 const OF_A_RECORD: u64 = 1200;
 
-/// Refuses a variant whose features do not fit beside what is in memory already.
+/// Refuses a variant whose features do not fit into memory in addition to what is already there.
 ///
 /// # Errors
 /// [`ExperimentError::Memory`].
@@ -55,11 +55,11 @@ pub(super) fn check_features(
     })
 }
 
-/// Tells how much memory a run is expected to take at its peak, and refuses it where that is more than there is. Fits
-/// that are in the cache take none.
+/// Reports the expected peak memory of a run, and refuses the run if more is needed than is available. Cached fits need
+/// none.
 ///
 /// # Errors
-/// [`ExperimentError::Memory`], and models whose keys cannot be used.
+/// [`ExperimentError::Memory`], and models with invalid keys.
 pub(super) fn check_fits(
     name: &str,
     variants: &[(VariantContext<'_>, &VariantRun)],
@@ -74,20 +74,20 @@ pub(super) fn check_fits(
     Ok(())
 }
 
-/// What a run is expected to take at its peak.
+/// The expected peak memory of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct MemoryNeed {
-    /// What takes the most.
+    /// What needs the most memory.
     pub what: String,
-    /// What the process is expected to have at its peak, in MiB.
+    /// Expected peak memory of the process, in MiB.
     pub expected: u64,
-    /// What it may have, in MiB.
+    /// Available memory, in MiB.
     pub available: u64,
-    /// What to lower.
+    /// The keys to lower.
     pub keys: &'static str,
 }
 
-/// As [`check_fits`], told only; none where the system does not tell.
+/// Same as [`check_fits`], but only reports; returns `None` if the system does not report memory.
 pub(super) fn needed(
     name: &str,
     variants: &[(VariantContext<'_>, &VariantRun)],
@@ -106,7 +106,7 @@ pub(super) fn needed(
                 let is_cached = |kind: &'static str, stage: &str, spec| {
                     context.settings.cache.has(stage, &context.cache_key(kind, &context.request(prepared, split, spec)))
                 };
-                // Of a tuned model one of the settings is fitted at last.
+                // For a tuned model, one of the settings is fitted in the end.
                 let fitted = tried.iter().any(|setting| is_cached("fit", "fits", &setting.spec));
                 for setting in &tried {
                     if fitted && (!tuned || is_cached("trial", "trials", &setting.spec)) {
@@ -130,7 +130,7 @@ pub(super) fn needed(
     Ok(Some(MemoryNeed { what, expected, available, keys }))
 }
 
-/// What stays of a fit: its probabilities, and the records that are made of it.
+/// Returns the memory that remains in use after a fit: its probabilities, and the records built from it.
 fn results_bytes(size: &FitSize) -> u64 {
     let (rows, classes) = (size.predicted as u64, size.class_counts.len() as u64);
     rows * (4 * classes + 16) + (classes * (classes + 12) + 100) * OF_A_RECORD
@@ -138,16 +138,16 @@ fn results_bytes(size: &FitSize) -> u64 {
 
 /// The memory of this process, in bytes.
 struct Memory {
-    /// What it has now.
+    /// Current memory.
     resident: u64,
-    /// The most it had.
+    /// Peak memory so far.
     peak: u64,
-    /// The most it may have.
+    /// Maximum memory.
     limit: u64,
 }
 
 impl Memory {
-    /// None where the system does not tell.
+    /// Returns `None` if the system does not report memory.
     fn now(settings: &Settings) -> Option<Self> {
         let (resident, peak) = system::resident()?;
         let limit = match settings.memory_limit {
@@ -165,19 +165,19 @@ mod system {
     use procfs::Current;
     use procfs::process::Process;
 
-    /// What this process has in memory now, and the most it had.
+    /// Returns the current and the peak resident memory of this process.
     pub(super) fn resident() -> Option<(u64, u64)> {
         let status = Process::myself().ok()?.status().ok()?;
         Some((status.vmrss? * 1024, status.vmhwm? * 1024))
     }
 
-    /// What can be had without swapping: on the machine, and in this process's control groups.
+    /// Returns the memory available without swapping, on the machine and in this process's control groups.
     pub(super) fn free() -> Option<u64> {
         let machine = procfs::Meminfo::current().ok()?.mem_available?;
         Some(machine.min(control_groups().unwrap_or(u64::MAX)))
     }
 
-    /// The least that is left in any of the control groups that this process is in; none where there is no limit.
+    /// Returns the minimum of the memory left in any of this process's control groups; `None` if there is no limit.
     fn control_groups() -> Option<u64> {
         let groups = Process::myself().ok()?.cgroups().ok()?;
         let left = groups.into_iter().filter_map(|group| {
@@ -192,12 +192,12 @@ mod system {
         left.min()
     }
 
-    /// What is left in one control group, of the second or the first version.
+    /// Returns the memory left in one control group, version 2 or 1.
     pub(super) fn left(folder: &Path) -> Option<u64> {
         let number = |name: &str| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
         let limit = number("memory.max").or_else(|| number("memory.limit_in_bytes"))?;
         let used = number("memory.current").or_else(|| number("memory.usage_in_bytes"))?;
-        // Files that were read are in memory until it is wanted.
+        // Cached file pages are reclaimed on demand.
         let statistics = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
         let cached =
             statistics.lines().find_map(|line| line.strip_prefix("inactive_file ")?.trim().parse::<u64>().ok());

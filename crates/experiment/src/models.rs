@@ -1,5 +1,5 @@
-//! The models of a run as files that stand alone: each with how its flows and features are made and which classes it
-//! tells apart, ready for `etcbench classify`.
+//! Writes the models of a run as self-contained files: each with its flow and feature options and its classes, ready
+//! for `etcbench classify`.
 
 use std::path::Path;
 
@@ -16,12 +16,12 @@ use etcbench_model::{ModelDescription, ModelError, ModelSpec, elmo_options, trai
 use etcbench_storage::progress::Progress;
 use etcbench_storage::write_whole;
 
-/// Writes every model of a run to `folder`, named as its predictions are:
-/// `<variant>-<model>-<input>-seed<n>.safetensors`. A model that the cache does not hold any more is fitted again; one
-/// that was trained on a table of features cannot read captures and is left out with a warning.
+/// Writes every model of a run to `folder`, with the same names as its predictions:
+/// `<variant>-<model>-<input>-seed<n>.safetensors`. Models no longer in the cache are fitted again; models trained on a
+/// table of features cannot read captures and are skipped with a warning.
 ///
 /// # Errors
-/// Whatever a fit says, and any error of the file system.
+/// Any error of a fit, and any I/O error.
 pub fn save_models(
     run: &Run,
     settings: &Settings,
@@ -34,14 +34,16 @@ pub fn save_models(
     };
     if let Some(name) = run.experiment.datasets.iter().find(is_published) {
         progress.warn(&format!(
-            "no model is saved, because {name} is published without captures, whose packets may have other lengths and bytes"
+            "no model is saved, because {name} is published without captures; packets of captures may have other \
+             lengths and bytes"
         ));
         return Ok(());
     }
     for (variant, prepared) in run.experiment.variants.iter().zip(&run.variants) {
         if prepared.features.tokens.packets == 0 {
             progress.warn(&format!(
-                "{}: no model is saved, because the dataset is a table of features and captures have others",
+                "{}: no model is saved, because the dataset is a table of features, which differ from those of \
+                 captures",
                 variant.name
             ));
             continue;
@@ -50,7 +52,7 @@ pub fn save_models(
             let reads_statistics = asked_for(variant, row)?.reads_statistics();
             if reads_statistics && prepared.features.statistic_names != STATISTIC_NAMES {
                 progress.warn(&format!(
-                    "{}: {} on {} is not saved, because it was trained without the statistics of time and captures have them",
+                    "{}: {} on {} is not saved, because it was trained without time statistics, which captures have",
                     variant.name, row.key.model, row.key.input
                 ));
                 continue;
@@ -98,12 +100,12 @@ fn description(
         tokens: variant.feature.clone(),
         sequences: variant.used_sequences().cloned(),
         flowpic: variant.used_flowpic().cloned(),
-        // A model that reads no statistics may have been trained beside fewer.
+        // A model that reads no statistics may have been trained with fewer.
         statistic_names: STATISTIC_NAMES.iter().map(|name| (*name).to_owned()).collect(),
     })
 }
 
-/// What the experiment says of a row's model, before tuning.
+/// Returns the experiment's specification of a row's model, before tuning.
 fn asked_for<'a>(variant: &'a Variant, row: &FittedRow) -> Result<&'a ModelSpec, ExperimentError> {
     let key = &row.key;
     let same = |spec: &&ModelSpec| {
@@ -111,7 +113,7 @@ fn asked_for<'a>(variant: &'a Variant, row: &FittedRow) -> Result<&'a ModelSpec,
         names == [key.model.as_str(), key.input.as_str(), key.implementation.as_str()]
     };
     variant.models.iter().find(same).ok_or_else(|| ExperimentError::Internal {
-        problem: format!("{} of {} is in the results and not in the experiment", key.model, key.variant),
+        problem: format!("{} of {} is in the results but not in the experiment", key.model, key.variant),
     })
 }
 
@@ -149,7 +151,7 @@ fn fit_again(
         return Err(ExperimentError::Model(ModelError::File {
             path: None,
             problem: format!(
-                "{} {}: the fit in the cache cannot be made again with the same bits on this machine or device; delete \
+                "{} {}: the cached fit cannot be reproduced bit by bit on this machine or device; delete \
                  results/cache/fits/{} and run again",
                 row.key.model, row.key.input, row.cache_key
             ),
@@ -158,7 +160,7 @@ fn fit_again(
     Ok(model)
 }
 
-/// Where the ELMo of a fit came from, read anew.
+/// Returns the source of a fit's ELMo, loaded again.
 fn elmo_again(
     run: &Run,
     variant: &Variant,

@@ -1,5 +1,5 @@
-//! What a run would compute, without computing it: its flows are read and divided as the run would, which then finds them in
-//! the cache, every fit is named, and nothing is trained.
+//! Outlines a run without computing it: reads and divides its flows as the run would, which then finds them in the
+//! cache, and lists every fit, but trains nothing.
 
 use serde::Serialize;
 
@@ -17,49 +17,49 @@ pub struct Outline {
     pub variants: Vec<OutlinedVariant>,
     /// The fits, in the order of the run.
     pub fits: Vec<OutlinedFit>,
-    /// The memory that it would take at its peak; none where the system does not tell what there is.
+    /// Expected peak memory; `None` if the system does not report the available memory.
     pub memory: Option<MemoryNeed>,
-    /// The rungs of a ladder that the data cannot be divided for.
+    /// The rungs of a ladder for which the data cannot be divided.
     pub left_out: Vec<LeftOutVariant>,
 }
 
-/// The flows of a variant, of its first seed and fold.
+/// The flows of a variant, for its first seed and fold.
 #[derive(Debug, Clone, Serialize)]
 pub struct OutlinedVariant {
     /// Its name.
     pub name: String,
-    /// Its classes.
+    /// Number of classes.
     pub classes: usize,
-    /// Its flows.
+    /// Number of flows.
     pub flows: usize,
-    /// Those that models are fitted on.
+    /// Number of flows that models are fitted on.
     pub training: usize,
-    /// Those that training watches.
+    /// Number of flows for validation during training.
     pub validation: usize,
-    /// Those that models are tested on.
+    /// Number of flows that models are tested on.
     pub test: usize,
 }
 
 /// A fit that a run would compute.
 #[derive(Debug, Clone, Serialize)]
 pub struct OutlinedFit {
-    /// What would be fitted.
+    /// Identifies the fit.
     #[serde(flatten)]
     pub key: RunKey,
-    /// The flows of its variant.
+    /// Number of flows of its variant.
     pub flows: usize,
-    /// Flows that it would be fitted on.
+    /// Number of flows that it would be fitted on.
     pub training_flows: usize,
-    /// Whether the cache has it. A tuned model's setting is not known before it is tuned.
+    /// Whether the fit is cached. False for tuned models: their settings are unknown before tuning.
     pub cached: bool,
-    /// Whether settings are tried before.
+    /// Whether settings are tuned first.
     pub tuned: bool,
 }
 
-/// What running `experiment` would compute.
+/// Outlines what running `experiment` would compute.
 ///
 /// # Errors
-/// As [`super::run`], up to training; a run that would not fit into memory is no error here.
+/// Same as [`super::run`], up to training; a run that would not fit into memory is not an error here.
 pub fn outline(
     experiment: &Experiment,
     settings: &Settings,

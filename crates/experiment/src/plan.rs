@@ -1,10 +1,11 @@
-//! A run in units, on disk: what is to be computed, and what became of each unit. Lies in `results/sweeps/NAME/`:
-//! `plan.json`, `units/NUMBER.json` (one per unit that was begun), `shared.json`, `log/`, and, with Slurm,
-//! `submissions.json`.
+//! Runs divided into units, on disk: what is to be computed, and the state of each unit. Stored in
+//! `results/sweeps/NAME/`: `plan.json`, `units/NUMBER.json` (one per unit that was started), `shared.json`, `log/`,
+//! and, with Slurm, `submissions.json`.
 //!
-//! A unit is done when its record says so and its fits are in the cache; nobody's word alone counts. Records of
-//! another plan (another experiment, version or device) do not count either. A record of a unit that is done is never
-//! replaced by one that it began or failed, so that a process that was given up and lives on does no harm.
+//! A unit is done if its record says so and its fits are in the cache; a record alone is not sufficient. Records of
+//! another plan (another experiment, version or device) do not count either. A record of a finished unit is never
+//! replaced by one that says it has begun or failed, so that a process presumed dead that is still running does no
+//! harm.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,34 +26,35 @@ use etcbench_storage::Determinants;
 /// What is to be computed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The plan's name: that of its folder.
+    /// The plan's name, and the name of its folder.
     pub name: String,
-    /// The experiment files, absolute.
+    /// Absolute paths of the experiment files.
     pub experiments: Vec<PathBuf>,
-    /// What the command line changes of them.
+    /// Command-line overrides of the experiments.
     pub overrides: Overrides,
-    /// How it is to be computed.
+    /// Options of the computation.
     #[serde(flatten)]
     pub options: PlanOptions,
-    /// Hash of all that decides what units compute, so that no record of anything else is taken for theirs.
+    /// Hash of everything that determines what units compute, so that records of other plans are not mistaken for this
+    /// plan's.
     pub digest: String,
 }
 
-/// How a plan's units are to be computed, and what is to be kept of them.
+/// How a plan's units are computed, and what is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanOptions {
-    /// Where deep models train, as the command line says it: `auto`, or the name of a device.
+    /// The device for training deep models, as given on the command line: `auto`, or the name of a device.
     pub device: String,
-    /// How a CUDA device takes matrix products.
+    /// Precision of matrix products on CUDA devices.
     pub precision: String,
-    /// How often a deep model's training is saved, in seconds; 0 after every batch.
+    /// Interval between checkpoints of a deep model's training, in seconds; 0 for every batch.
     pub checkpoint_seconds: u64,
-    /// Whether the trained models are written into the run's folder.
+    /// Whether to write the trained models into the run's folder.
     pub save_models: bool,
-    /// Whether a run with other results that is there already may be replaced.
+    /// Whether an existing run with other results may be replaced.
     #[serde(default)]
     pub overwrite: bool,
-    /// How it was asked for, and when.
+    /// The command that started the run, and when.
     #[serde(default)]
     pub invocation: Invocation,
 }
@@ -62,19 +64,19 @@ pub struct PlanOptions {
 pub struct PlannedUnit {
     /// Index of its experiment in the plan.
     pub experiment: usize,
-    /// Which variant and seed.
+    /// Its variant and seed.
     pub unit: Unit,
 }
 
-/// How far a unit came.
+/// The state of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnitState {
-    /// It was begun, and nothing was heard of it since.
+    /// Started, without a result yet.
     Begun,
-    /// It ended with an error.
+    /// Ended with an error.
     Failed,
-    /// Its fits were put into the cache.
+    /// Its fits are in the cache.
     Done,
 }
 
@@ -85,31 +87,31 @@ pub struct UnitRecord {
     pub digest: String,
     /// The experiment's name.
     pub experiment: String,
-    /// Which unit.
+    /// The unit.
     #[serde(flatten)]
     pub unit: Unit,
-    /// How far it came.
+    /// Its state.
     pub state: UnitState,
-    /// Why it failed.
+    /// The error, if it failed.
     pub problem: Option<String>,
-    /// Names of its fits in the cache.
+    /// Keys of its fits in the cache.
     pub fits: Vec<String>,
-    /// Why fits of external models failed, which fails the unit but is a result of it.
+    /// Errors of failed fits of external models; they fail the unit but are part of its result.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_fits: Vec<String>,
-    /// The name of the device that deep models trained on.
+    /// Name of the device for training deep models.
     pub device: String,
     /// The machine and program.
     pub provenance: Provenance,
     /// The machine's name.
     pub host: String,
-    /// The process on it.
+    /// ID of the process on the machine.
     pub process: u32,
-    /// The job, where Slurm started it: array, index in it.
+    /// If started by Slurm: array job ID and index in the array.
     pub slurm: Option<(u64, u64)>,
-    /// When it was begun, seconds since the Unix epoch.
+    /// Start time, in seconds since the Unix epoch.
     pub begun: u64,
-    /// Elapsed time in seconds; what was in the cache already took none.
+    /// Elapsed time in seconds; cached results took none.
     pub wall_seconds: f64,
 }
 
@@ -119,17 +121,17 @@ pub struct PlannedRun {
     pub plan: Plan,
     /// The experiments, resolved.
     pub experiments: Vec<Experiment>,
-    /// Their units, one after another.
+    /// Their units, in order.
     pub units: Vec<PlannedUnit>,
     folder: PathBuf,
 }
 
-/// The folder that holds the plans.
+/// Returns the folder that contains the plans.
 pub fn plans_folder(project: &Path) -> PathBuf {
     results_folder(project).join("sweeps")
 }
 
-/// The names of all plans of a project, sorted.
+/// Returns the names of all plans of a project, sorted.
 pub fn plan_names(project: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(plans_folder(project)).into_iter().flatten();
     let mut names: Vec<String> = entries
@@ -160,7 +162,7 @@ impl PlannedRun {
     /// Plans a run of these experiment files, and stores the plan.
     ///
     /// # Errors
-    /// Experiments that cannot be read, a folder that cannot be written.
+    /// An experiment cannot be read, or the folder cannot be written.
     pub fn new(
         project: &Path,
         paths: &[PathBuf],
@@ -172,10 +174,10 @@ impl PlannedRun {
         Ok(planned)
     }
 
-    /// As [`PlannedRun::new`], without storing the plan.
+    /// Same as [`PlannedRun::new`], but does not store the plan.
     ///
     /// # Errors
-    /// Experiments that cannot be read.
+    /// An experiment cannot be read.
     pub fn unwritten(
         project: &Path,
         paths: &[PathBuf],
@@ -205,19 +207,19 @@ impl PlannedRun {
     /// Reads a stored plan.
     ///
     /// # Errors
-    /// A plan that is not there, or whose experiments have changed since.
+    /// The plan does not exist, or its experiments have changed since.
     pub fn read(project: &Path, name: &str) -> Result<Self, ExperimentError> {
         let folder = plans_folder(project).join(name);
         let path = folder.join("plan.json");
         let problem = |problem: String| ExperimentError::Store { path: path.clone(), problem };
         let plan: Plan = read_json(&path)
-            .ok_or_else(|| problem(format!("there is no such sweep (known: {})", plan_names(project).join(", "))))?;
+            .ok_or_else(|| problem(format!("no such sweep (known: {})", plan_names(project).join(", "))))?;
         let experiments = read_all(&plan.experiments, &plan.overrides)?;
         let planned = Self { units: planned_units(&experiments), plan, experiments, folder };
         if planned.digest() != planned.plan.digest {
             return Err(problem(
-                "the experiment, etcbench, or what an external model computes with has changed since this was planned, or \
-                 is another here; give the command that planned it again"
+                "the experiment, etcbench, or the dependencies of an external model have changed since this was \
+                 planned, or differ on this machine; run the command that planned it again"
                     .to_owned(),
             ));
         }
@@ -227,7 +229,7 @@ impl PlannedRun {
     fn digest(&self) -> String {
         let resolved: Vec<String> = self.experiments.iter().map(|experiment| experiment.resolved.to_string()).collect();
         let names: Vec<&str> = self.experiments.iter().map(|experiment| experiment.name.as_str()).collect();
-        // What is kept and how often, and how it was asked for, changes no result.
+        // Options that do not affect results are excluded.
         let PlanOptions { device, precision, checkpoint_seconds: _, save_models: _, overwrite: _, invocation: _ } =
             &self.plan.options;
         let models: Vec<(&str, u32)> = ModelKind::all().map(|kind| (kind.name(), kind.entry().version)).collect();
@@ -248,12 +250,12 @@ impl PlannedRun {
             .key()
     }
 
-    /// The plan's folder.
+    /// Returns the plan's folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The log of a unit that this machine runs.
+    /// Returns the log file of a unit that runs on this machine.
     pub fn log(&self, number: usize) -> PathBuf {
         self.folder.join("log").join(format!("{number:05}.txt"))
     }
@@ -262,25 +264,25 @@ impl PlannedRun {
         self.folder.join("units").join(format!("{number:05}.json"))
     }
 
-    /// `table2, as_published, seed 3`.
+    /// Formats a unit as `table2, as_published, seed 3`.
     pub fn unit_name(&self, number: usize) -> String {
         let PlannedUnit { experiment, unit } = &self.units[number];
         format!("{}, {}, seed {}", self.experiments[*experiment].name, unit.variant, unit.seed)
     }
 
-    /// The record of a unit of this plan; none where it was never begun.
+    /// Returns the record of a unit of this plan, or `None` if it was never started.
     pub fn record(&self, number: usize) -> Option<UnitRecord> {
         let record: UnitRecord = read_json(&self.record_path(number))?;
         let planned = self.units.get(number)?;
         (record.digest == self.plan.digest && record.unit == planned.unit).then_some(record)
     }
 
-    /// The record of a unit whose fits are all in the cache.
+    /// Returns the record of a unit if it is done and all its fits are in the cache.
     pub fn done(&self, number: usize, cache: &Cache) -> Option<UnitRecord> {
         self.record(number).filter(|record| record.state == UnitState::Done && are_cached(cache, &record.fits))
     }
 
-    /// The record of a unit that is done, or failed in nothing but fits of external models.
+    /// Returns the record of a unit that is done, or whose only failures are fits of external models.
     pub fn ended(&self, number: usize, cache: &Cache) -> Option<UnitRecord> {
         let failed_as_result = |record: &UnitRecord| {
             record.state == UnitState::Failed && !record.failed_fits.is_empty() && are_cached(cache, &record.fits)
@@ -288,12 +290,12 @@ impl PlannedRun {
         self.done(number, cache).or_else(|| self.record(number).filter(failed_as_result))
     }
 
-    /// The units that are not done.
+    /// Returns the units that are not done.
     pub fn missing(&self, cache: &Cache) -> Vec<usize> {
         (0..self.units.len()).filter(|&number| self.done(number, cache).is_none()).collect()
     }
 
-    /// A record of a unit that begins now, in this process.
+    /// Creates the record of a unit that starts now in this process.
     pub fn begin(&self, number: usize, device: &str, provenance: Provenance) -> UnitRecord {
         let PlannedUnit { experiment, unit } = &self.units[number];
         let variable = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
@@ -315,10 +317,10 @@ impl PlannedRun {
         }
     }
 
-    /// Stores a unit's record, unless it says less than one that is there.
+    /// Stores a unit's record, unless the existing record is more advanced.
     ///
     /// # Errors
-    /// Any error of the file system.
+    /// Any I/O error.
     pub fn store(&self, number: usize, record: &UnitRecord, cache: &Cache) -> Result<(), ExperimentError> {
         if record.state != UnitState::Done && self.done(number, cache).is_some() {
             return Ok(());
@@ -326,28 +328,29 @@ impl PlannedRun {
         write_json(&self.record_path(number), record)
     }
 
-    /// Whether the flows that units share were put into the cache once; they are computed again where they are gone.
+    /// Returns whether the flows shared by units were put into the cache; they are recomputed if they have since been
+    /// removed.
     pub fn shared_is_loaded(&self) -> bool {
         read_json::<String>(&self.folder.join("shared.json")).is_some_and(|digest| digest == self.plan.digest)
     }
 
-    /// Notes that the flows that units share are in the cache.
+    /// Records that the flows shared by units are in the cache.
     ///
     /// # Errors
-    /// Any error of the file system.
+    /// Any I/O error.
     pub fn set_shared_loaded(&self) -> Result<(), ExperimentError> {
         write_json(&self.folder.join("shared.json"), &self.plan.digest)
     }
 
-    /// What was submitted to Slurm, the oldest first.
+    /// Returns the Slurm submissions, oldest first.
     pub fn submissions(&self) -> Vec<Submission> {
         read_json(&self.folder.join("submissions.json")).unwrap_or_default()
     }
 
-    /// Adds to what was submitted.
+    /// Appends a Slurm submission.
     ///
     /// # Errors
-    /// Any error of the file system.
+    /// Any I/O error.
     pub fn add_submission(&self, submission: Submission) -> Result<(), ExperimentError> {
         let mut all = self.submissions();
         all.push(submission);
@@ -355,17 +358,17 @@ impl PlannedRun {
     }
 }
 
-/// One job array: its element with index `i` computes unit `first + i`, or, where elements compute several, the `i`th so many of
-/// its units.
+/// A job array: its element with index `i` computes unit `first + i` or, if elements compute several units, the `i`th
+/// chunk of `units`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submission {
-    /// Slurm's number of the array.
+    /// Slurm's ID of the array job.
     pub job: u64,
     /// The unit of index 0.
     pub first: usize,
     /// The units that were submitted.
     pub units: Vec<usize>,
-    /// How many units an element computes.
+    /// Number of units per array element.
     #[serde(default = "one")]
     pub per_task: usize,
 }
@@ -375,7 +378,7 @@ fn one() -> usize {
 }
 
 impl Submission {
-    /// The elements of the array: index and units.
+    /// Returns the elements of the array: index and units.
     pub fn tasks(&self) -> impl Iterator<Item = (usize, &[usize])> {
         let per_task = self.per_task.max(1);
         let index =
@@ -395,7 +398,8 @@ fn planned_units(experiments: &[Experiment]) -> Vec<PlannedUnit> {
     experiments.iter().enumerate().flat_map(of).collect()
 }
 
-/// The name of the results folder of the one experiment; of several, their names before what they share.
+/// Returns the name of the results folder for a single experiment; for several, their names followed by the shared
+/// parts.
 fn plan_name(experiments: &[Experiment], overrides: &Overrides) -> String {
     let changed = overrides.change_results();
     match experiments {
@@ -413,7 +417,7 @@ fn plan_name(experiments: &[Experiment], overrides: &Overrides) -> String {
     }
 }
 
-/// The machine's name; `unknown` where the system does not tell.
+/// Returns the machine's name, or `unknown` if the system does not provide it.
 pub fn host() -> String {
     let slurm = std::env::var("SLURMD_NODENAME").ok();
     let kernel = || Some(std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?.trim().to_owned());

@@ -1,5 +1,5 @@
-//! Pre-training an ELMo alone, to be kept in a file: on whole datasets, or for a split of an experiment, on what a run
-//! would pre-train it on.
+//! Pre-trains an ELMo separately, for storage in a file: on whole datasets or, for a split of an experiment, on what a
+//! run would pre-train it on.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,13 +28,13 @@ pub struct Recipe {
     implementation: Implementation,
 }
 
-/// The keys that decide how an ELMo is pre-trained, where they are not those of an experiment.
+/// The keys that determine the pre-training of an ELMo outside experiments.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct Keys {
     flow: FlowOptions,
     feature: TokenOptions,
-    /// By the model's name; only one has an ELMo.
+    /// By the model's name; only one model has an ELMo.
     model: BTreeMap<String, DeepModel>,
 }
 
@@ -46,10 +46,10 @@ struct DeepModel {
 }
 
 impl Recipe {
-    /// That of an experiment's one variant.
+    /// Returns the recipe of an experiment's single variant.
     ///
     /// # Errors
-    /// Several variants, or none with a model that has a pre-trained ELMo.
+    /// There are several variants, or no model with a pre-trained ELMo.
     pub fn of_experiment(experiment: &Experiment) -> Result<Self, ExperimentError> {
         let variant = only_variant(experiment)?;
         let deep = variant.models.iter().find(|spec| spec.kind.name() == MODEL);
@@ -65,10 +65,10 @@ impl Recipe {
         })
     }
 
-    /// The defaults, with assignments such as `feature.bytes=64`.
+    /// Returns the default recipe, with assignments such as `feature.bytes=64`.
     ///
     /// # Errors
-    /// Unknown keys and values that cannot be used.
+    /// Unknown keys or invalid values.
     pub fn of_assignments(assignments: &[String]) -> Result<Self, ExperimentError> {
         let mut table = toml::Table::new();
         for text in assignments {
@@ -94,15 +94,15 @@ impl Recipe {
 pub struct PretrainedElmo(ElmoFile);
 
 impl PretrainedElmo {
-    /// The file's bytes.
+    /// Returns the file's bytes.
     ///
     /// # Errors
-    /// None but a mistake of this program.
+    /// None, except for a bug.
     pub fn to_bytes(&self) -> Result<Vec<u8>, ExperimentError> {
         Ok(self.0.to_bytes()?)
     }
 
-    /// What it was trained on, in a line.
+    /// Summarizes what it was trained on, in one line.
     pub fn summary(&self) -> String {
         let card = &self.0.card;
         let parts: Vec<String> = card.parts.iter().map(|part| format!("{} {}", part.packets, part.name)).collect();
@@ -110,7 +110,7 @@ impl PretrainedElmo {
         let held_out = card.held_out.as_ref().map_or(String::new(), |split| {
             let excluded = split.excluded;
             format!(
-                "; kept out: {} flows by their captures, {} packets by their bytes",
+                "; excluded: {} flows by their captures, {} packets by their bytes",
                 excluded.flows, excluded.packets
             )
         });
@@ -118,20 +118,20 @@ impl PretrainedElmo {
     }
 }
 
-/// The card of a pre-trained ELMo's file, as JSON.
+/// Returns the card of a pre-trained ELMo's file, as JSON.
 ///
 /// # Errors
-/// A file that is none, or is damaged.
+/// The file is not a pre-trained ELMo, or is damaged.
 pub fn show_elmo(path: &Path) -> Result<String, ExperimentError> {
     let (file, _) = ElmoFile::read(path)?;
     serde_json::to_string_pretty(&file.card)
         .map_err(|error| ExperimentError::Internal { problem: format!("card: {error}") })
 }
 
-/// Pre-trains an ELMo on these datasets, all captures of them.
+/// Pre-trains an ELMo on all captures of these datasets.
 ///
 /// # Errors
-/// Data that is missing or unusable, training that diverged.
+/// Data is missing or unusable, or training diverged.
 pub fn pretrain_datasets(
     recipe: &Recipe,
     datasets: &[String],
@@ -148,11 +148,11 @@ pub fn pretrain_datasets(
     train(recipe, drawn, PacketRows { tokens: &none, rows: &[] }, (seed, None), settings, progress)
 }
 
-/// Pre-trains the ELMo of one split of an experiment's one variant: on the training part and its corpus, without what is
-/// held out.
+/// Pre-trains the ELMo of one split of an experiment's single variant: on the training part and its corpus, without
+/// held-out data.
 ///
 /// # Errors
-/// As [`super::run`]; a fold that there is not.
+/// Same as [`super::run`]; also if the fold does not exist.
 pub fn pretrain_experiment(
     experiment: &Experiment,
     fold: usize,
@@ -166,7 +166,7 @@ pub fn pretrain_experiment(
     let flows = load_flows(&one, recipe.flow.clone(), settings, progress)?;
     let prepared = prepare(&one, variant, &flows, settings, progress)?;
     let run = prepared.splits.iter().find(|run| run.fold == fold).ok_or_else(|| {
-        problem(experiment, format!("there is no fold {fold}; a seed has {} of them, from 0", prepared.folds))
+        problem(experiment, format!("no such fold: {fold}; each seed has {} folds, numbered from 0", prepared.folds))
     })?;
     let mut sources = ElmoSources::default();
     sources.load_corpus(&recipe.elmo.corpus, &recipe.flow, settings, progress)?;

@@ -1,6 +1,6 @@
-//! What the ELMos of an experiment come from where that is more than the training part: the flows of their corpora and
-//! the files of pre-trained ones, read once for all fits; and for each fit its corpus, drawn without what its split
-//! holds out, or its file, unless that has seen the flows that are to be tested.
+//! Sources of an experiment's ELMos other than the training part: the flows of their corpora and the files of
+//! pre-trained ELMos, read once for all fits. For each fit, provides its corpus, drawn without what its split holds
+//! out, or its file, unless that has seen flows that are to be tested.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -21,26 +21,26 @@ use etcbench_split::Split;
 use etcbench_storage::Determinants;
 use etcbench_storage::progress::Progress;
 
-/// Raised whenever a change to the code changes what is drawn or refused.
+/// Bump whenever a change to the code changes what is drawn or refused.
 const VERSION: u32 = 1;
 
-/// The flows of a dataset under some flow options.
+/// The flows of a dataset for some flow options.
 struct CorpusFlows {
     dataset: String,
     flows: LoadedFlows,
 }
 
-/// A pre-trained ELMo as it was read.
+/// A pre-trained ELMo with the checksum of its file.
 struct ReadFile {
     file: Arc<ElmoFile>,
     sha256: String,
 }
 
-/// What the fits of an experiment take their ELMos from.
+/// The sources of the ELMos of an experiment's fits.
 #[derive(Default)]
 pub(super) struct ElmoSources {
     corpora: Vec<CorpusFlows>,
-    /// By the name that the experiment has for it.
+    /// Pre-trained ELMos by their names in the experiment.
     files: BTreeMap<String, ReadFile>,
 }
 
@@ -53,13 +53,13 @@ pub(super) struct Divided<'a> {
     pub features: &'a FeatureSet,
     /// The parts.
     pub split: &'a Split,
-    /// The training rows as sampled.
+    /// The training rows after sampling.
     pub training: &'a [usize],
     /// The seed.
     pub seed: u64,
 }
 
-/// The ELMos that a variant's models, and the settings that are tried of them, ask for.
+/// Returns the ELMo options of a variant's models, including the settings to be tried.
 fn asked_for(experiment: &Experiment, variant: &Variant) -> Result<Vec<ElmoOptions>, ExperimentError> {
     let mut all = Vec::new();
     for spec in &variant.models {
@@ -70,7 +70,7 @@ fn asked_for(experiment: &Experiment, variant: &Variant) -> Result<Vec<ElmoOptio
     Ok(all)
 }
 
-/// The datasets of all corpora of an experiment.
+/// Returns the datasets of all corpora of an experiment.
 pub(super) fn corpus_datasets(experiment: &Experiment) -> Result<Vec<String>, ExperimentError> {
     let mut names = Vec::new();
     for variant in &experiment.variants {
@@ -84,10 +84,10 @@ pub(super) fn corpus_datasets(experiment: &Experiment) -> Result<Vec<String>, Ex
 }
 
 impl ElmoSources {
-    /// Reads what some variants of an experiment ask for.
+    /// Reads the sources required by some variants of an experiment.
     ///
     /// # Errors
-    /// Data that is missing or unusable; a file that is no pre-trained ELMo, or of other settings.
+    /// Data is missing or unusable, or a file is not a pre-trained ELMo or has other settings.
     pub(crate) fn load(
         experiment: &Experiment,
         variants: &[Variant],
@@ -152,10 +152,10 @@ impl ElmoSources {
         if different.is_empty() {
             return Ok(());
         }
-        let told = different.iter().map(|(key, asked, found)| format!("{key} is {asked} here and {found} there"));
+        let told = different.iter().map(|(key, asked, found)| format!("{key} is {asked} here but {found} in the file"));
         Err(refused(format!(
-            "elmo.pretrained: {name} was pre-trained with other settings than variant {} has: {}; change them, or \
-             pre-train another with `etcbench pretrain`",
+            "elmo.pretrained: {name} was pre-trained with settings that differ from those of variant {}: {}; change \
+             them, or pre-train another with `etcbench pretrain`",
             variant.name,
             told.collect::<Vec<_>>().join(", ")
         )))
@@ -166,7 +166,7 @@ impl ElmoSources {
         self.corpora.iter().find(of).map(|corpus| &corpus.flows)
     }
 
-    /// What the copies of the corpora's datasets hold, each once.
+    /// Returns the manifests of the corpora's datasets, each once.
     pub(crate) fn manifests(&self) -> Vec<Manifest> {
         let mut manifests: Vec<Manifest> = Vec::new();
         for manifest in self.corpora.iter().flat_map(|corpus| &corpus.flows.manifests) {
@@ -177,7 +177,7 @@ impl ElmoSources {
         manifests
     }
 
-    /// Adds what determines a model's ELMo beside its keys and the training and validation part; nothing where nothing does.
+    /// Adds what determines a model's ELMo in addition to its keys and the training and validation parts, if anything.
     pub(crate) fn add_to(
         &self,
         facts: Determinants,
@@ -192,14 +192,14 @@ impl ElmoSources {
         let flows = elmo.corpus.iter().filter_map(|name| self.corpus(name, options));
         let flows: Vec<String> = flows.map(|flows| flows.key.clone()).collect();
         let file = self.files.get(&elmo.pretrained).map(|read| read.sha256.clone());
-        // A corpus depends on the test part, which is kept out of it.
+        // A corpus depends on the test part, which is excluded from it.
         facts.and("corpus_version", &VERSION).and("corpus_flows", &flows).and("elmo_file", &file).and("kept_out", test)
     }
 
-    /// Where the ELMo of a fit comes from; none where that is the training part alone.
+    /// Returns the source of a fit's ELMo; `None` if it is the training part alone.
     ///
     /// # Errors
-    /// A file that has seen flows that are held out.
+    /// A file has seen held-out flows.
     pub(crate) fn source(
         &self,
         variant: &Variant,
@@ -217,7 +217,7 @@ impl ElmoSources {
         Ok(Some(ElmoSource::Corpus(Arc::new(drawn.corpus))))
     }
 
-    /// The corpus of a division: the training part and the datasets that are named.
+    /// Draws the corpus of a division: the training part and the named datasets.
     pub(crate) fn draw(
         &self,
         variant: &Variant,
@@ -236,7 +236,7 @@ impl ElmoSources {
         draw(&sources, &held_out, &variant.feature, options.corpus_packets, divided.seed).map_err(tokens)
     }
 
-    /// All flows of these datasets, each a source of its own.
+    /// Returns all flows of these datasets, each as a separate source.
     pub(crate) fn datasets<'a>(
         &'a self,
         names: &'a [String],
@@ -289,7 +289,7 @@ impl ElmoSources {
     ) -> Result<ElmoSource, ExperimentError> {
         let ReadFile { file, sha256 } = read;
         let rows = Rows::new(divided)?;
-        // Captures that the split itself shares between parts are its own affair; their packets are compared all the same.
+        // Captures that the split itself shares between parts are allowed; their packets are compared nevertheless.
         let shared: HashSet<&str> = rows.of(divided.training)?.iter().map(|flow| flow.sha256).collect();
         let captures: HashSet<&str> = file.card.captures.iter().map(|capture| capture.sha256.as_str()).collect();
         let count = |part: &[usize]| -> Result<u64, ExperimentError> {
@@ -306,7 +306,7 @@ impl ElmoSources {
         if seen != Seen::default() && !options.accept_seen {
             return Err(refused(format!(
                 "elmo.pretrained: {} was pre-trained on {} of the {} test flows and {} of the {} validation flows of \
-                 variant {}, seed {}, going by captures and packets; pre-train one without them (`etcbench pretrain \
+                 variant {}, seed {}, judging by captures and packets; pre-train one without them (`etcbench pretrain \
                  EXPERIMENT`), or set elmo.accept_seen = true",
                 options.pretrained,
                 seen.test_flows,
@@ -352,10 +352,10 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// A capture's dataset, its path there and its SHA-256.
+/// A capture's dataset, its path in the dataset and its SHA-256.
 type CaptureName<'a> = (&'a str, &'a str, &'a str);
 
-/// By the name that flows have for it, which begins with the dataset where there are several.
+/// Indexes captures by their name in flows, which starts with the dataset if there are several.
 fn captures_by_name(captures: &[CaptureFacts], prefixed: bool) -> HashMap<&str, CaptureName<'_>> {
     let mut by_name = HashMap::with_capacity(captures.len());
     for CaptureFacts { dataset, capture, sha256, .. } in captures {

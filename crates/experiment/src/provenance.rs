@@ -1,4 +1,4 @@
-//! Where a result came from: versions, source revision, machine.
+//! The origin of a result: versions, source revision, machine.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,22 +10,22 @@ use serde::{Deserialize, Serialize};
 pub struct Provenance {
     /// etcbench's version.
     pub version: String,
-    /// The project's git commit, with `-modified` where files differ from it; none outside a repository.
+    /// The project's git commit, with the suffix `-modified` if files differ from it; `None` outside a repository.
     pub commit: Option<String>,
-    /// Operating system and processor architecture.
+    /// Operating system and CPU architecture.
     pub system: String,
-    /// The processor's name; none where the system does not tell.
+    /// Name of the CPU; `None` if the system does not report it.
     pub processor: Option<String>,
     /// Threads used.
     pub threads: usize,
-    /// Total memory in bytes; none where the system does not tell.
+    /// Total memory in bytes; `None` if the system does not report it.
     pub memory_bytes: Option<u64>,
-    /// Device that deep models trained on; of a graphics card its name, driver and the precision of matrix products.
+    /// Device for training deep models; for a GPU, its name, driver and the precision of matrix products.
     pub device: String,
 }
 
 impl Provenance {
-    /// Asks the system and git.
+    /// Collects the information from the system and git.
     pub fn collect(project: &Path, device: &str) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),

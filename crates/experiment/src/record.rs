@@ -1,8 +1,8 @@
-//! The raw records of a run, one measured value per line; tables and figures are made from these alone.
+//! The raw records of a run, one measured value per line; tables and figures are built from these alone.
 
 use serde::{Deserialize, Serialize};
 
-/// What was fitted: one row of a table for one seed and fold.
+/// Identifies a fit: one row of a table for one seed and fold.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RunKey {
     /// The experiment's name, such as `table2`.
@@ -15,33 +15,33 @@ pub struct RunKey {
     pub variant: String,
     /// The model's name, such as `attention_lstm` or `svm`.
     pub model: String,
-    /// What the model reads: `bytes`, `statistics`, `bytes_and_statistics` or `sequences`.
+    /// The model's input: `bytes`, `statistics`, `bytes_and_statistics` or `sequences`.
     pub input: String,
     /// `fast` or `reference`.
     pub implementation: String,
     /// The run's seed.
     pub seed: u64,
-    /// The fold, from 0; 0 where the flows are divided once per seed.
+    /// The fold, from 0; 0 if the flows are divided once per seed.
     pub fold: usize,
 }
 
 /// One measured value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// What was fitted.
+    /// Identifies the fit.
     #[serde(flatten)]
     pub key: RunKey,
-    /// The class the value is about; none for the whole test set.
+    /// The class of the value; `None` for the whole test set.
     pub class: Option<String>,
     /// For metric `confusion`: the predicted class (`class` is the true one).
     pub predicted: Option<String>,
-    /// For metric `tuning_macro_f1` and `tuning_chosen_macro_f1`: the values that were tried, such as
-    /// `cost = 10.0, gamma = "scale"`.
+    /// For metrics `tuning_macro_f1` and `tuning_chosen_macro_f1`: the values tried, such as `cost = 10.0, gamma =
+    /// "scale"`.
     pub setting: Option<String>,
-    /// Of a training curve: the epoch, from 1.
+    /// For training curves: the epoch, from 1.
     pub epoch: Option<usize>,
-    /// The metric's name, as the table of metrics (`etcbench_evaluate::Metric`) has it.
+    /// The metric's name, as in the table of metrics (`etcbench_evaluate::Metric`).
     pub metric: String,
-    /// The value; none where the metric is undefined (such as the precision of a class never predicted).
+    /// The value; `None` if the metric is undefined (such as the precision of a class never predicted).
     pub value: Option<f64>,
 }

@@ -1,14 +1,14 @@
-//! Fits become records: one line per measured value.
+//! Converts fits to records: one record per measured value.
 
 use super::run::{FittedRow, Run};
 use super::{ExperimentError, Record, RunKey};
 use etcbench_evaluate::{Metric, bootstrap_intervals};
 use etcbench_model::Implementation;
 
-/// Test sets drawn for a bootstrap interval: its ends then vary by about a fiftieth of its width.
+/// Number of bootstrap resamples of the test set: the ends of an interval then vary by about a fiftieth of its width.
 const RESAMPLES: usize = 2000;
 
-/// A value of a whole fit.
+/// Creates a record of a whole fit.
 fn of_fit(key: &RunKey, metric: impl Into<String>, value: Option<f64>) -> Record {
     Record { key: key.clone(), class: None, predicted: None, setting: None, epoch: None, metric: metric.into(), value }
 }
@@ -38,7 +38,7 @@ pub(super) fn outcome_records(
     }
     let mut of = |metric: Metric, value: Option<f64>| whole(metric.key.to_owned(), value);
     let tests = outcome.test_rows.len() as f64;
-    // What was predicted elsewhere was not measured.
+    // Imported predictions have no measured costs.
     if row.key.implementation == Implementation::IMPORTED {
         of(Metric::TEST_FLOWS, Some(tests));
         return Ok(());
@@ -54,7 +54,7 @@ pub(super) fn outcome_records(
     of(Metric::PREDICT_WALL_SECONDS, Some(outcome.predict.wall_seconds));
     of(Metric::PREDICT_CPU_SECONDS, outcome.predict.cpu_seconds);
     of(Metric::PREDICT_PEAK_MEMORY_BYTES, memory(outcome.predict.peak_memory_bytes));
-    // An elapsed time of zero gives no rate.
+    // No rate for an elapsed time of zero.
     let rate = |samples: f64, seconds: f64| (seconds > 0.0).then(|| samples / seconds);
     of(Metric::PREDICT_FLOWS_PER_SECOND, rate(tests, outcome.predict.wall_seconds));
     if let Some(cost) = &row.decision_cost {
@@ -64,7 +64,7 @@ pub(super) fn outcome_records(
         }
         of(Metric::DECISION_MEMORY_BYTES, memory(cost.memory_bytes));
     }
-    // A model of one stage calls it `fit`, which is measured above.
+    // Models with a single stage name it `fit`, which is measured above.
     for stage in outcome.report.stages.iter().filter(|stage| stage.stage != "fit") {
         whole(Metric::WALL_SECONDS.of_stage(&stage.stage), Some(stage.wall_seconds));
         let rate = rate(stage.samples as f64, stage.wall_seconds);
@@ -86,14 +86,14 @@ pub(super) fn outcome_records(
     Ok(())
 }
 
-/// Appends that fits failed, and how: one record each, which says no more than that.
+/// Appends one record per failed fit with the kind of failure.
 pub(super) fn failure_records(run: &Run, records: &mut Vec<Record>) {
     for failed in &run.failures {
         records.push(of_fit(&failed.key, Metric::FAILED.of_part(failed.failure.kind.name()), Some(1.0)));
     }
 }
 
-/// Appends what was tried in tuning: the score of every setting on the validation part, and the one chosen again.
+/// Appends the tuning results: the validation score of every setting, and the chosen setting's score again.
 pub(super) fn tuning_records(run: &Run, records: &mut Vec<Record>) {
     for row in &run.rows {
         let Some(tuning) = &row.tuning else { continue };

@@ -1,5 +1,5 @@
-//! The runner: an experiment becomes fits, every stage taken from the cache where it is there, and the
-//! fits become records, predictions and provenance in the results folder.
+//! The runner: an experiment becomes fits, using cached stages where available, and the fits become records,
+//! predictions and provenance in the results folder.
 
 use std::path::{Path, PathBuf};
 
@@ -28,30 +28,31 @@ use etcbench_split::{
 use etcbench_storage::progress::Progress;
 use etcbench_storage::{Determinants, Turn, counted};
 
-/// Writes generated captures into a folder, or says why it cannot. Passed in, since experiments know nothing of generators.
+/// Writes generated captures into a folder, or returns the reason why it cannot. Passed as a function, since this crate
+/// does not depend on generators.
 pub type Generator = fn(&Path, &dyn Progress) -> Result<(), String>;
 
-/// Where and on what an experiment runs.
+/// Where, and on which device, an experiment runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The project's folder.
     pub project: PathBuf,
-    /// Where deep models train.
+    /// The device for training deep models.
     pub device: Device,
-    /// Why that is not a graphics card, where one was looked for; told where a deep model is to be trained.
+    /// Why the device is not a GPU, if one was looked for; reported if a deep model is to be trained.
     pub device_reason: Option<String>,
-    /// Where stages are kept.
+    /// The cache of stages.
     pub cache: Cache,
-    /// What generates the captures of the dataset `synth`, where an experiment uses it and they are not there.
+    /// Generates the captures of the dataset `synth` if an experiment uses it and they do not exist.
     pub generator: Generator,
-    /// Whether a fit that failed in a unit of this run counts as failed, and is not tried once more.
+    /// Whether a fit that failed in a unit of this run counts as failed instead of being retried.
     pub take_failures: bool,
-    /// The most memory that the process may have, in bytes; what is free on the machine where none is given.
+    /// Maximum memory of the process, in bytes; defaults to the free memory of the machine.
     pub memory_limit: Option<u64>,
 }
 
 impl Settings {
-    /// Says so where a card was looked for in vain and one of the models is deep.
+    /// Warns if no GPU was found and one of the models is deep.
     pub(super) fn tell_device<'m>(&self, mut models: impl Iterator<Item = &'m ModelSpec>, progress: &dyn Progress) {
         if let Some(reason) = &self.device_reason
             && models.any(|spec| spec.kind.entry().deep)
@@ -61,33 +62,33 @@ impl Settings {
     }
 }
 
-/// One fit of a run with everything that records are made of.
+/// A fit of a run, with everything needed for its records.
 pub struct FittedRow {
-    /// What was fitted.
+    /// Identifies the fit.
     pub key: RunKey,
-    /// What came of it.
+    /// The outcome.
     pub outcome: FitOutcome,
-    /// The name of its entry in the cache.
+    /// Its key in the cache.
     pub cache_key: String,
     /// Whether it came from the cache.
     pub reused: bool,
-    /// The settings that were tried before; none for a model that was not tuned.
+    /// The settings tried in tuning; `None` if the model was not tuned.
     pub tuning: Option<Tuning>,
-    /// What the model says under the conditions of `[evaluation]`.
+    /// The model's answers under the conditions of `[evaluation]`.
     pub answers: Vec<Answers>,
-    /// What its decisions cost, where that was measured.
+    /// The cost of its decisions, if measured.
     pub decision_cost: Option<DecisionCost>,
 }
 
-/// A fit of an external model that failed. That is a result too.
+/// A failed fit of an external model, which counts as a result.
 pub struct FailedFit {
-    /// What was to be fitted.
+    /// Identifies the fit.
     pub key: RunKey,
-    /// How it failed.
+    /// The failure.
     pub failure: Failure,
 }
 
-/// How the flows of a variant were divided for one seed and fold.
+/// A split of the flows of a variant, for one seed and fold.
 pub struct SplitRun {
     /// The seed.
     pub seed: u64,
@@ -95,11 +96,11 @@ pub struct SplitRun {
     pub fold: usize,
     /// The parts.
     pub split: Split,
-    /// The training rows as sampled; those of the split where nothing is sampled.
+    /// The training rows after sampling; equal to those of the split if nothing is sampled.
     pub training: Vec<usize>,
-    /// Flows by class and part, and what parts share.
+    /// Flows by class and part, and the captures that parts share.
     pub summary: SplitSummary,
-    /// What the split and the features give away; none where only fits are asked for.
+    /// Leaks of the split and the features; `None` if only fits are requested.
     pub leaks: Option<LeakReport>,
 }
 
@@ -107,22 +108,22 @@ pub struct SplitRun {
 pub struct VariantRun {
     /// The variant's name.
     pub name: String,
-    /// How many flows were left out, by reason.
+    /// Number of flows excluded, by reason.
     pub unselected: Unselected,
     /// Classes left out because they have too few flows.
     pub small_classes: Vec<SmallClass>,
-    /// The flows of the classes that models are not to know.
+    /// The flows of the classes that models must not know.
     pub unknown: Option<FeatureSet>,
     /// The features of all its flows.
     pub features: FeatureSet,
-    /// How the flows were divided: by seed, then by fold.
+    /// The splits: by seed, then by fold.
     pub splits: Vec<SplitRun>,
     /// Splits per seed: more than one with folds or repetitions.
     pub folds: usize,
 }
 
 impl VariantRun {
-    /// `seed0`, or `seed0-fold1` where there are several folds: a part of file names.
+    /// Returns `seed0`, or `seed0-fold1` if there are several folds; used in file names.
     pub fn split_name(&self, seed: u64, fold: usize) -> String {
         if self.folds > 1 { format!("seed{seed}-fold{fold}") } else { format!("seed{seed}") }
     }
@@ -132,47 +133,47 @@ impl VariantRun {
 pub struct Run {
     /// The experiment that was run.
     pub experiment: Experiment,
-    /// How it was asked for, and when; whoever runs it says so.
+    /// The command that started the run, and when; set by the caller.
     pub invocation: Invocation,
     /// The machine and program.
     pub provenance: Provenance,
-    /// The flows of every variant's captures, by what determines them.
+    /// The captures of every variant's flows, with what determines the flows.
     pub captures: Vec<CaptureFacts>,
-    /// What the copies of the datasets hold, a manifest each.
+    /// The manifests of the datasets used.
     pub manifests: Vec<etcbench_dataset::Manifest>,
-    /// Flows that got no label although their captures have labels of single flows, under the flow options of the
-    /// first variant, as CSV; empty where there are none.
+    /// Flows without a label in captures that have per-flow labels, with the flow options of the first variant, as CSV;
+    /// empty if there are none.
     pub without_label: String,
-    /// What a reader of the results must know of the data.
+    /// Notes on the data that readers of the results must know.
     pub data_notes: Vec<String>,
-    /// Whether no capture was read, because its flows were in the cache.
+    /// Whether all flows were cached, so that no capture was read.
     pub flows_reused: bool,
-    /// How often each stage was computed, and how often it came from the cache.
+    /// How often each stage was computed and how often it was cached.
     pub stages: StageCounts,
     /// The variants in order.
     pub variants: Vec<VariantRun>,
     /// The fits: variants, then seeds, then folds, then models, in the file's order.
     pub rows: Vec<FittedRow>,
-    /// The fits that failed, in the same order.
+    /// The failed fits, in the same order.
     pub failures: Vec<FailedFit>,
-    /// The rungs of a ladder that the data could not be divided for.
+    /// Rungs of a ladder for which the data could not be divided.
     pub left_out: Vec<LeftOutVariant>,
 }
 
-/// A variant that was left out, because the data cannot be divided so.
+/// A variant that was left out because the data cannot be divided as it requires.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LeftOutVariant {
     /// The variant.
     pub variant: String,
-    /// Why.
+    /// The reason.
     pub problem: String,
 }
 
 impl Run {
-    /// All records, in a fixed order.
+    /// Returns all records, in a fixed order.
     ///
     /// # Errors
-    /// Predictions that are not distributions over the classes.
+    /// Predictions are not distributions over the classes.
     pub fn records(&self) -> Result<Vec<Record>, ExperimentError> {
         let mut records = Vec::new();
         for variant in &self.variants {
@@ -191,8 +192,7 @@ impl Run {
 /// Runs every variant, seed, fold and model of `experiment`.
 ///
 /// # Errors
-/// Data that is missing or unusable, and whatever a model says of its parameters, data or training. What was
-/// fitted before stays in the cache.
+/// Data is missing or unusable, or a model rejects its parameters, data or training. Completed fits stay in the cache.
 pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress) -> Result<Run, ExperimentError> {
     let settings = &Settings { cache: settings.cache.counting(), ..settings.clone() };
     settings.cache.remove_leftovers();
@@ -244,7 +244,7 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     Ok(run)
 }
 
-/// Bad parameters are told before hours of training, not after.
+/// Validates parameters up front, rather than after hours of training.
 pub(super) fn check_parameters(experiment: &Experiment) -> Result<(), ExperimentError> {
     for variant in &experiment.variants {
         for spec in &variant.models {
@@ -256,10 +256,10 @@ pub(super) fn check_parameters(experiment: &Experiment) -> Result<(), Experiment
     Ok(())
 }
 
-/// Everything up to training: the flows of every variant, how they are divided, and what that gives away.
+/// Computes everything up to training: the flows of every variant, their splits, and the leaks of the splits.
 ///
 /// # Errors
-/// Data that is missing or unusable, flows that cannot be divided as asked.
+/// Data is missing or unusable, or flows cannot be divided as requested.
 pub fn divide(
     experiment: &Experiment,
     settings: &Settings,
@@ -269,10 +269,10 @@ pub fn divide(
     Ok(prepared.into_iter().map(|(_, _, variant)| variant).collect())
 }
 
-/// A variant, the place of its flows among the loaded ones, and what was made of them.
+/// A variant, the index of its flows among the loaded ones, and its features and splits.
 pub(super) type Prepared<'a> = (&'a Variant, usize, VariantRun);
 
-/// The flows under every set of flow options, and what was made of them.
+/// The flows for every set of flow options, and the prepared variants.
 pub(super) struct PreparedAll<'a> {
     pub loaded: Vec<LoadedFlows>,
     pub variants: Vec<Prepared<'a>>,
@@ -319,13 +319,13 @@ pub(super) fn prepare_all<'a>(
         prepared.push((variant, index, variant_run));
     }
     if let (true, Some(LeftOutVariant { variant, problem })) = (prepared.is_empty(), left_out.first()) {
-        let problem = format!("no rung of the ladder is left; {variant}: {problem}");
+        let problem = format!("no rung of the ladder remains; {variant}: {problem}");
         return Err(ExperimentError::Features { problem });
     }
     Ok(PreparedAll { loaded, variants: prepared, left_out })
 }
 
-/// The features of a variant's flows, and how these are divided.
+/// Builds the features of a variant's flows, and divides them.
 pub(super) fn prepare(
     experiment: &Experiment,
     variant: &Variant,
@@ -333,8 +333,8 @@ pub(super) fn prepare(
     settings: &Settings,
     progress: &dyn Progress,
 ) -> Result<VariantRun, ExperimentError> {
-    // The selection may draw a subsample; it is the same for every seed, so that seeds differ in split and
-    // training alone.
+    // The selection may draw a subsample; it is the same for every seed, so that seeds differ only in split and
+    // training.
     let columns = variant.packet_columns();
     let (features, unselected) = match &flows.content {
         Content::Flows(labelled) => {
@@ -356,7 +356,7 @@ pub(super) fn prepare(
                 .collect();
             if !left.is_empty() {
                 progress.warn(&format!(
-                    "{}: left out, because not every file of the selected rows has them: {}",
+                    "{}: columns left out because not every file of the selected rows has them: {}",
                     variant.name,
                     left.join(", ")
                 ));
@@ -386,7 +386,7 @@ pub(super) fn prepare(
     Ok(VariantRun { name: variant.name.clone(), unselected, small_classes, unknown, features, splits, folds })
 }
 
-/// Feature files have neither bytes nor packets and times, and addresses only where their definition names the columns.
+/// Feature files have no bytes, packets or times, and addresses only if their definition names the columns.
 fn require_no_packets(variant: &Variant, located: bool) -> Result<(), ExperimentError> {
     let problem = |problem: String| Err(ExperimentError::Features { problem });
     let reads_packets = |spec: &&ModelSpec| {
@@ -420,7 +420,7 @@ fn require_no_packets(variant: &Variant, located: bool) -> Result<(), Experiment
     Ok(())
 }
 
-/// The settings of a model that are tried; only its own values where nothing is tuned.
+/// Returns the settings of a model to try; only its own values if nothing is tuned.
 pub(super) fn settings_of(experiment: &Experiment, spec: &ModelSpec) -> Result<Vec<Setting>, ExperimentError> {
     match &experiment.tune {
         Some(tune) => Ok(tune.settings(spec)?),
@@ -428,7 +428,7 @@ pub(super) fn settings_of(experiment: &Experiment, spec: &ModelSpec) -> Result<V
     }
 }
 
-/// The stage of the cache that holds how fits failed.
+/// Cache stage of failed fits.
 const FAILURES: &str = "failures";
 
 /// What the fits of a variant share.
@@ -442,7 +442,7 @@ pub(super) struct VariantContext<'a> {
 }
 
 impl VariantContext<'_> {
-    /// Tunes the model where the experiment asks for it, then fits it, or takes both from the cache.
+    /// Tunes the model if requested, then fits it; uses cached results where available.
     pub(crate) fn fit(
         &self,
         prepared: &VariantRun,
@@ -461,7 +461,7 @@ impl VariantContext<'_> {
         let cache = &self.settings.cache;
         let _claim = match cache.look_up_json::<FitOutcome>("fits", &cache_key, self.progress) {
             Turn::Ready(outcome) => {
-                // A model that the cache has lost is fitted again: the same bits.
+                // A model missing from the cache is fitted again, with identical bits.
                 let model = || match cache.get("models", &cache_key) {
                     Some(model) => Ok(model),
                     None => {
@@ -485,7 +485,7 @@ impl VariantContext<'_> {
             put_json(cache, FAILURES, &cache_key, failure)?;
         }
         let (outcome, model) = fitted?;
-        // The model first: an outcome in the cache means that its model is there too.
+        // Store the model first: a cached outcome implies a cached model.
         cache.put("models", &cache_key, &model).map_err(cannot_store)?;
         put_json(cache, "fits", &cache_key, &outcome)?;
         artifacts.remove_not_needed();
@@ -493,7 +493,7 @@ impl VariantContext<'_> {
         Ok(FittedRow { key, outcome, cache_key, reused: false, tuning, answers, decision_cost })
     }
 
-    /// What a fitted model says under the conditions of `[evaluation]`, and what its decisions cost.
+    /// Returns a fitted model's answers under the conditions of `[evaluation]`, and the cost of its decisions.
     fn answers(
         &self,
         prepared: &VariantRun,
@@ -508,20 +508,20 @@ impl VariantContext<'_> {
         Ok((answers, costs(&asked, model, self.settings, self.progress)?))
     }
 
-    /// How a fit failed in a unit of the same run.
+    /// Returns the failure of a fit in a unit of the same run.
     fn known_failure(&self, cache_key: &str) -> Option<Failure> {
         let cache = Some(&self.settings.cache).filter(|_| self.settings.take_failures)?;
         serde_json::from_slice(&cache.get(FAILURES, cache_key)?).ok()
     }
 
-    /// The failure of an external model, told; any other error stays one.
+    /// Reports and returns the failure of an external model; passes on all other errors.
     pub(super) fn told_failure(&self, split: &SplitRun, error: ExperimentError) -> Result<Failure, ExperimentError> {
         let ExperimentError::Model(ModelError::External(failure)) = error else { return Err(error) };
         self.progress.warn(&format!("{}, seed {}: a fit failed: {failure}", self.variant.name, split.seed));
         Ok(*failure)
     }
 
-    /// The setting with the best score on the validation part, and all that were tried.
+    /// Returns the setting with the best score on the validation part, and all settings tried.
     fn tune(
         &self,
         prepared: &VariantRun,
@@ -574,7 +574,7 @@ impl VariantContext<'_> {
         Ok(trial)
     }
 
-    /// Where the ELMo of a fit comes from, where that is not the training part alone.
+    /// Returns the source of a fit's ELMo, if it is not pre-trained on the training part alone.
     fn elmo(
         &self,
         prepared: &VariantRun,
@@ -586,7 +586,7 @@ impl VariantContext<'_> {
         self.elmos.source(self.variant, spec, divided)
     }
 
-    /// The sizes of a fit.
+    /// Returns the sizes of a fit.
     pub(super) fn fit_size(&self, prepared: &VariantRun, split: &SplitRun) -> FitSize {
         let features = &prepared.features;
         let mut class_counts = vec![0; features.class_names.len()];
@@ -635,11 +635,12 @@ impl VariantContext<'_> {
         }
     }
 
-    /// The name of a fit or a trial: everything that determines it. A trial does not depend on the test part.
+    /// Returns the cache key of a fit or a trial, over everything that determines it. A trial does not depend on the
+    /// test part.
     pub(super) fn cache_key(&self, kind: &'static str, request: &FitRequest<'_>) -> String {
         let (split, spec) = (request.split, request.spec);
         let test: &[usize] = if kind == "fit" { &split.test } else { &[] };
-        // What a model does not read does not matter to it.
+        // Exclude inputs that the model does not read.
         let feature = (spec.reads_bytes() && spec.kind.entry().reads_input).then_some(&self.variant.feature);
         let sequences = spec.reads_sequences().then_some(&self.variant.sequences);
         let facts = Determinants::of(kind, spec.kind.entry().version)
@@ -667,7 +668,7 @@ impl VariantContext<'_> {
             Some(package) => facts.and("external", &package.identity()),
             None => facts,
         };
-        // A mean of models is another when a member's program is.
+        // A mean of models changes when a member's program does.
         let members: Vec<[String; 3]> =
             spec.members().iter().filter_map(|member| Some(member.kind.entry().external?.identity())).collect();
         let facts = if members.is_empty() { facts } else { facts.and("external_members", &members) };
@@ -690,25 +691,26 @@ pub(super) fn put_json(
     cache.put(stage, key, &json).map_err(cannot_store)
 }
 
-/// `cpu`, or `cuda:N` with the precision of matrix products unless it is the default.
+/// Returns `cpu`, or `cuda:N` with the precision of matrix products unless it is the default.
 pub fn device_name(device: Device) -> String {
     device.name()
 }
 
-/// The name of the folder under `results/` that holds an experiment's last run: experiment, datasets and
-/// size, and a hash where the command line changed what is computed.
+/// Returns the name of the folder under `results/` for an experiment's last run: experiment, datasets and size, and a
+/// hash if the command line changed what is computed.
 pub fn results_name(experiment: &Experiment, changed: bool) -> String {
     let name = format!("{}-{}-{}", experiment.name, experiment.datasets.join("+"), experiment.size);
     if changed { format!("{name}-{}", short_hash(&experiment.resolved.to_string())) } else { name }
 }
 
-/// Eight digits by which folders of changed experiments are told apart. No version is in them, so that names stay.
+/// Returns an eight-digit hash that distinguishes folders of changed experiments. It excludes versions, so that names
+/// stay stable.
 pub(super) fn short_hash(changed: &impl serde::Serialize) -> String {
     let json = serde_json::to_vec(changed).expect("resolved experiments are text");
     hex::encode(Sha256::digest(json))[..8].to_owned()
 }
 
-/// The results folder of the project.
+/// Returns the results folder of the project.
 pub fn results_folder(project: &Path) -> PathBuf {
     project.join("results")
 }

@@ -1,9 +1,9 @@
-//! Units as Slurm job arrays: one job that puts the flows into the cache, then arrays of units that wait for it, then
-//! one job that puts everything together. Only `sbatch` and `squeue` are used, so no accounting database is needed.
+//! Submits units as Slurm job arrays: one job that puts the flows into the cache, then arrays of units that wait for
+//! it, then one job that assembles the results. Uses only `sbatch` and `squeue`, so no accounting database is needed.
 //!
-//! What Slurm says decides what is submitted, never what is done. `afterok` counts as satisfied where the failed job
-//! was purged already: a unit then finds no flows in the cache and reads the captures itself. A node that dies may
-//! leave a process that goes on while its job is queued again: both store the same.
+//! Slurm's answers determine what is submitted, never what counts as done. `afterok` counts as satisfied if the failed
+//! job has already been purged: a unit then finds no flows in the cache and reads the captures itself. A failing node
+//! may leave a process running while its job is queued again: both store the same results.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use super::{ExperimentError, PlannedRun, Submission};
 
-/// What is asked of Slurm, as `sbatch` takes it.
+/// Options for Slurm, passed to `sbatch`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SlurmOptions {
     /// `--partition`.
@@ -25,36 +25,36 @@ pub struct SlurmOptions {
     pub cpus: Option<u32>,
     /// `--gpus`, per task; the jobs before and after the units need none.
     pub gpus: Option<String>,
-    /// `--partition` of the jobs that need no card: those before and after the units.
+    /// `--partition` of the jobs that need no GPU: those before and after the units.
     pub cpu_partition: Option<String>,
-    /// How many units an element of an array computes, one after another; 0 is 1.
+    /// Number of units per array element, computed one after another; 0 counts as 1.
     pub units_per_task: usize,
-    /// The most elements of an array that run at a time; as many as there is room for when none.
+    /// Maximum number of array elements that run at once; unlimited if `None`.
     pub tasks_at_once: Option<u32>,
     /// Any other options.
     pub others: Vec<String>,
 }
 
-/// Why Slurm does not do what is asked.
+/// Why a Slurm command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SlurmError {
-    /// A program that cannot be started.
-    #[error("{program}: {problem}; --slurm needs Slurm's own commands on this machine")]
+    /// A program could not be started.
+    #[error("{program}: {problem}; --slurm requires Slurm's commands on this machine")]
     Missing {
         /// The program.
         program: &'static str,
-        /// What the system said.
+        /// The system's error.
         problem: String,
     },
-    /// A program that refused.
+    /// A program returned an error.
     #[error("{program}: {problem}")]
     Refused {
         /// The program.
         program: &'static str,
-        /// What it said.
+        /// The program's error output.
         problem: String,
     },
-    /// What was submitted cannot be noted down.
+    /// A submission could not be recorded.
     #[error(transparent)]
     Store(#[from] ExperimentError),
 }
@@ -69,7 +69,7 @@ fn output(program: &'static str, arguments: &[String], input: &str) -> Result<St
         .spawn()
         .map_err(missing)?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that refuses its arguments reads nothing; its exit code tells.
+        // A program that rejects its arguments reads no input; its exit code is checked below.
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = child.wait_with_output().map_err(missing)?;
@@ -81,23 +81,23 @@ fn output(program: &'static str, arguments: &[String], input: &str) -> Result<St
     Err(SlurmError::Refused { program, problem })
 }
 
-/// The elements of job arrays that wait or run: array and index, and Slurm's word for their state.
+/// The array elements that wait or run: array and index, with the state reported by Slurm.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Queue {
     elements: BTreeMap<(u64, u64), String>,
 }
 
 impl Queue {
-    /// Asks `squeue` for this user's jobs.
+    /// Queries `squeue` for this user's jobs.
     ///
     /// # Errors
-    /// A `squeue` that is missing, or that gets no answer.
+    /// `squeue` is missing or fails.
     pub fn ask() -> Result<Self, SlurmError> {
         let arguments = ["--me", "--noheader", "--array", "--format=%F %K %T"].map(str::to_owned);
         Ok(Self::parse(&output("squeue", &arguments, "")?))
     }
 
-    /// Lines of array, index and state; jobs that are no arrays have no index and are not among them.
+    /// Parses lines of array, index and state; jobs that are not arrays have no index and are skipped.
     fn parse(text: &str) -> Self {
         let element = |line: &str| {
             let mut words = line.split_whitespace();
@@ -107,7 +107,7 @@ impl Queue {
         Self { elements: text.lines().filter_map(element).collect() }
     }
 
-    /// The state of every unit that waits or runs.
+    /// Returns the state of every unit that waits or runs.
     pub fn units(&self, submissions: &[Submission]) -> BTreeMap<usize, String> {
         let mut units = BTreeMap::new();
         for submission in submissions {
@@ -125,11 +125,11 @@ impl Queue {
     }
 }
 
-/// Submits these units of a plan, and the job that puts the results together after them where `gather` asks for it.
-/// Gives the number of that job, or else that of the last array.
+/// Submits the given units of a plan, followed by the job that assembles the results if `gather` is set. Returns the ID
+/// of that job, or else of the last array.
 ///
 /// # Errors
-/// A `sbatch` that is missing or refuses.
+/// `sbatch` is missing or fails.
 pub fn submit(
     planned: &PlannedRun,
     project: &Path,
@@ -144,10 +144,10 @@ pub fn submit(
         planned.submissions().iter().map(|submission| submission.job).filter(|job| queue.holds(*job)).collect();
     job.all(units, waiting, gather, |arguments, script, submission| {
         let said = output("sbatch", arguments, script)?;
-        // `--parsable` prints the job, and the cluster after a semicolon where there are several.
+        // `--parsable` prints the job ID, followed by a semicolon and the cluster if there are several.
         let job = said.trim().split(';').next().and_then(|job| job.parse().ok());
-        let job = job
-            .ok_or_else(|| SlurmError::Refused { program: "sbatch", problem: format!("no job number in `{said}`") })?;
+        let job =
+            job.ok_or_else(|| SlurmError::Refused { program: "sbatch", problem: format!("no job ID in `{said}`") })?;
         if let Some(submission) = submission {
             planned.add_submission(Submission { job, ..submission })?;
         }
@@ -155,11 +155,11 @@ pub fn submit(
     })
 }
 
-/// What [`submit`] would submit where nothing of the plan is in the queue, each job as the arguments of `sbatch` and its script;
-/// jobs that wait for others name these by their places in the list, from 1.
+/// Returns what [`submit`] would submit if nothing of the plan were in the queue: each job's `sbatch` arguments and
+/// script. Dependencies refer to jobs by their position in the list, from 1.
 ///
 /// # Errors
-/// The path of this program cannot be told.
+/// The path of this program is unknown.
 pub fn preview(
     planned: &PlannedRun,
     project: &Path,
@@ -182,7 +182,7 @@ fn program() -> Result<Vec<std::ffi::OsString>, SlurmError> {
         .map_err(|error| SlurmError::Missing { program: "sbatch", problem: format!("this program's path: {error}") })
 }
 
-/// One more than the largest index of an array (`MaxArraySize`); Slurm's own default where it does not say.
+/// Returns the largest array index plus one (`MaxArraySize`), or Slurm's default if it is not reported.
 fn largest_array() -> usize {
     let text = output("scontrol", &["show".to_owned(), "config".to_owned()], "").unwrap_or_default();
     let line = text.lines().find_map(|line| line.trim().strip_prefix("MaxArraySize"));
@@ -204,8 +204,9 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Hands every job to `send`, which gives its number: the flows where they are not there, arrays of these units, and, where
-    /// `gather` asks for it, what puts all together after them and the arrays that are `waiting`. Gives the last number.
+    /// Passes every job to `send`, which returns its ID: the job for the flows, unless they are loaded; arrays of these
+    /// units; and, if `gather` is set, the job that assembles the results after these arrays and the `waiting` ones.
+    /// Returns the last ID.
     fn all(
         &self,
         units: &[usize],
@@ -259,7 +260,7 @@ impl Job<'_> {
             format!("--job-name=etcbench-{word}-{}", self.planned.plan.name),
             format!("--output={}", log.display()),
             "--open-mode=append".to_owned(),
-            // A node that fails costs no more than the work of its units.
+            // If a node fails, only the work of its units is lost.
             "--requeue".to_owned(),
             "--kill-on-invalid-dep=yes".to_owned(),
             format!("--chdir={}", self.project.display()),
@@ -305,7 +306,7 @@ impl Job<'_> {
             quoted(&self.planned.plan.name)
         );
         match part {
-            // A unit that fails does not keep the others of its task from being computed.
+            // A failing unit does not prevent the others of its task from being computed.
             Part::Units(Submission { units, per_task, .. }) if *per_task > 1 => {
                 let units: Vec<String> = units.iter().map(usize::to_string).collect();
                 format!(
@@ -320,7 +321,7 @@ impl Job<'_> {
     }
 }
 
-/// A word of a shell script that is taken as it is.
+/// Quotes a text as a literal word of a shell script.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
@@ -340,11 +341,11 @@ mod tests {
         let expected = [(0, "pending"), (3, "running"), (1001, "completing")];
         assert_eq!(units, expected.map(|(unit, state)| (unit, state.to_owned())).into());
         assert!(queue.holds(12) && !queue.holds(13));
-        // Several units of a task are where their task is.
+        // Several units of a task share the state of their task.
         let several = [Submission { job: 12, first: 5, units: vec![5, 6, 9, 10, 11, 20, 21], per_task: 2 }];
         let expected = [(5, "pending"), (6, "pending"), (21, "running")];
         assert_eq!(queue.units(&several), expected.map(|(unit, state)| (unit, state.to_owned())).into());
-        // What older versions wrote had a unit per task.
+        // Records of older versions had one unit per task.
         let old: Submission = serde_json::from_str("{\"job\": 1, \"first\": 3, \"units\": [3, 5]}").unwrap();
         assert_eq!(old.tasks().collect::<Vec<_>>(), [(0, &[3][..]), (2, &[5][..])]);
     }

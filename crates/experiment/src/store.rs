@@ -1,5 +1,5 @@
-//! What a run leaves behind beside its records: the resolved experiment, provenance, predictions and
-//! splits, as files that open anywhere.
+//! Files of a run in addition to its records: the resolved experiment, provenance, predictions and splits, in portable
+//! formats.
 
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -26,9 +26,9 @@ struct RunFile<'a> {
     datasets: &'a [String],
     size: &'a str,
     seeds: &'a [u64],
-    /// How and when it was asked for.
+    /// The command that started the run, and when.
     invocation: Invocation,
-    /// What scored highest.
+    /// The highest score.
     #[serde(skip_serializing_if = "Option::is_none")]
     best: Option<BestScore>,
     provenance: &'a Provenance,
@@ -39,7 +39,7 @@ struct RunFile<'a> {
     stages: &'a StageCounts,
     variants: Vec<VariantFile<'a>>,
     fits: Vec<FitFile<'a>>,
-    /// Rungs of a ladder that the data could not be divided for.
+    /// Rungs of a ladder for which the data could not be divided.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     left_out: &'a [LeftOutVariant],
     /// Fits of external models that failed.
@@ -47,32 +47,32 @@ struct RunFile<'a> {
     failures: Vec<FailureFile<'a>>,
 }
 
-/// Which manifest was that of the run.
+/// Identifies a manifest of the run.
 #[derive(Serialize)]
 struct ManifestFile<'a> {
     dataset: &'a str,
-    /// Of `manifests/DATASET.json`.
+    /// SHA-256 of `manifests/DATASET.json`.
     sha256: String,
 }
 
-/// What a model is, beside its keys.
+/// Description of a model, in addition to its keys.
 #[derive(Serialize)]
 struct ModelFile<'a> {
     name: &'a str,
     summary: &'a str,
-    /// That of what a fit computes.
+    /// Version of what a fit computes.
     version: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     external: Option<ExternalFile<'a>>,
 }
 
-/// Which program an external model was.
+/// Identifies the program of an external model.
 #[derive(Serialize)]
 struct ExternalFile<'a> {
-    /// The hash of its folder's content.
+    /// Hash of its folder's contents.
     digest: &'a str,
     version: &'a str,
-    /// The versions that it computes with, as its program says.
+    /// Versions of its dependencies, as reported by its program.
     versions: String,
     run: &'a [String],
     build: &'a [String],
@@ -110,7 +110,7 @@ struct VariantFile<'a> {
     shared_captures: Vec<SharedCaptures>,
 }
 
-/// How many captures two parts of a split share.
+/// Number of captures that two parts of a split share.
 #[derive(Serialize)]
 struct SharedCaptures {
     seed: u64,
@@ -124,27 +124,27 @@ struct SharedCaptures {
 struct FitFile<'a> {
     #[serde(flatten)]
     key: &'a RunKey,
-    /// Whether the fit was taken from the cache; its costs are those of the original computation.
+    /// Whether the fit came from the cache; its costs are those of the original computation.
     reused: bool,
-    /// The setting that tuning chose; none for a model that was not tuned.
+    /// The setting chosen by tuning; `None` if the model was not tuned.
     setting: Option<&'a str>,
     cache_key: &'a str,
-    /// None for predictions that were imported.
+    /// `None` for imported predictions.
     fit: Option<Cost>,
     predict: Option<Cost>,
     stages: &'a [StageTime],
     notes: &'a [String],
-    /// What the ELMo was pre-trained on, where that is not the training part alone.
+    /// The pre-training data of the ELMo, if it is not the training part alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pretraining: Option<&'a Pretraining>,
 }
 
-/// Writes `experiment.toml`, `run.json`, `leaks.json`, `leaks.csv`, `comparisons.csv`, `manifests/*.json`, `predictions/*.csv`,
-/// `splits/*.csv`, `flows/*.csv` and, where there are any, `flows_without_label.csv` into `folder`, which the caller moves into place
-/// when all of it is written. `records` are the run's.
+/// Writes `experiment.toml`, `run.json`, `leaks.json`, `leaks.csv`, `comparisons.csv`, `manifests/*.json`,
+/// `predictions/*.csv`, `splits/*.csv`, `flows/*.csv` and, if there are any, `flows_without_label.csv` into `folder`,
+/// which the caller moves into place when everything has been written. `records` are the run's records.
 ///
 /// # Errors
-/// Any error of the file system.
+/// Any I/O error.
 pub fn store(run: &Run, records: &[Record], folder: &Path) -> Result<(), ExperimentError> {
     let write = |name: &Path, fill: &mut dyn FnMut(&mut dyn Write) -> std::io::Result<()>| {
         let path = folder.join(name);
@@ -252,7 +252,7 @@ fn run_file<'a>(run: &'a Run, records: &[Record], manifests: Vec<ManifestFile<'a
     }
 }
 
-/// The models that were fitted, in the order in which they were.
+/// Returns the fitted models, in order of fitting.
 fn models(run: &Run) -> Vec<ModelFile<'_>> {
     let fitted = run.rows.iter().map(|row| &row.key).chain(run.failures.iter().map(|failed| &failed.key));
     let names: Vec<&str> = fitted.map(|key| key.model.as_str()).collect();
@@ -298,7 +298,7 @@ fn variant_file(variant: &VariantRun) -> VariantFile<'_> {
     }
 }
 
-/// `flow_id,class,predicted,probability_CLASS...`, one line per test flow.
+/// Writes `flow_id,class,predicted,probability_CLASS...`, one line per test flow.
 fn predictions(variant: &VariantRun, row: &FittedRow, file: &mut dyn Write) -> std::io::Result<()> {
     let names = &variant.features.class_names;
     let mut writer = csv::Writer::from_writer(file);

@@ -1,6 +1,5 @@
-//! Sweeps: `[sweep]` of an experiment file names values that keys take in turn, and every combination is a point, a
-//! variant of the one run. Points share whatever stage they do not change, because stages are cached by what
-//! determines them.
+//! Sweeps: `[sweep]` of an experiment file lists values for keys, and every combination is a point, which is a variant
+//! of the run. Points share all stages that they do not change, because stages are cached by what determines them.
 //!
 //! ```toml
 //! [sweep]
@@ -10,23 +9,23 @@
 //! identifiers = { feature.masks = ["ip_addresses", "ports"] }
 //! ```
 //!
-//! A point's name says where it lies: `feature.packets=4, masks=none`.
+//! A point's name consists of its coordinates: `feature.packets=4, masks=none`.
 
 use etcbench_storage::declarative::{self, DeclarativeError};
 
 /// The sections of an experiment that a variant, and so a point, may change.
 pub(super) const VARIANT_SECTIONS: [&str; 5] = ["selection", "flow", "feature", "split", "model"];
 
-/// The key under which whole alternatives are named.
+/// The key that contains named alternatives.
 const ALTERNATIVES: &str = "alternatives";
 
-/// The most points of a sweep; more is a mistake.
+/// Maximum number of points in a sweep; more is a mistake.
 const LARGEST_SWEEP: usize = 10_000;
 
-/// The longest name of a point: it is part of file names.
+/// Maximum length of a point's name, which is part of file names.
 const LONGEST_NAME: usize = 120;
 
-/// Joins the coordinates of a point in its name.
+/// Separator of the coordinates in a point's name.
 const SEPARATOR: &str = ", ";
 
 /// One axis of a sweep.
@@ -34,9 +33,9 @@ const SEPARATOR: &str = ", ";
 struct Axis {
     /// The key, such as `feature.packets`, or the name of the alternatives.
     name: String,
-    /// The values: the text in names, and the keys that they set.
+    /// The values: their text in names, and the keys they set.
     values: Vec<(String, toml::Table)>,
-    /// Whether these are alternatives, which have names of their own.
+    /// Whether the values are named alternatives.
     named: bool,
 }
 
@@ -49,14 +48,14 @@ pub(super) struct Sweep {
 /// One combination of values.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Point {
-    /// Where it lies: `feature.packets=4, masks=none`.
+    /// Its coordinates: `feature.packets=4, masks=none`.
     pub name: String,
-    /// The keys that it sets.
+    /// The keys it sets.
     pub keys: toml::Table,
 }
 
-/// Splits the name of a variant into that of the variant itself, where the experiment has any, and the coordinates of
-/// the point, axis and value; no coordinates where it is not a point of a sweep.
+/// Splits the name of a variant into the name of the variant itself, if the experiment has variants, and the
+/// coordinates of the point, as axis and value; empty if it is not a point of a sweep.
 pub fn coordinates(variant: &str) -> (Option<&str>, Vec<(&str, &str)>) {
     let mut parts: Vec<&str> = variant.split(SEPARATOR).collect();
     let own = parts.first().filter(|part| !part.contains('=')).copied();
@@ -66,16 +65,16 @@ pub fn coordinates(variant: &str) -> (Option<&str>, Vec<(&str, &str)>) {
     (own, parts.iter().filter_map(|part| part.split_once('=')).collect())
 }
 
-/// The name of a point under a variant of its own.
+/// Returns the name of a point under a named variant.
 pub(super) fn within(variant: &str, point: &str) -> String {
     format!("{variant}{SEPARATOR}{point}")
 }
 
 impl Sweep {
-    /// Reads `[sweep]`; `origin` names the file in errors.
+    /// Reads `[sweep]`; `origin` is the file name for errors.
     ///
     /// # Errors
-    /// A key that no variant could set, a list that is empty or names a value twice, a value that needs a name.
+    /// A key that variants cannot set, a list that is empty or contains duplicates, or a value that requires a name.
     pub(crate) fn read(table: &toml::Table, origin: &str) -> Result<Self, DeclarativeError> {
         let problem = |problem: String| DeclarativeError::Content { origin: format!("{origin}: [sweep]"), problem };
         let mut axes = Vec::new();
@@ -91,33 +90,33 @@ impl Sweep {
             key_axes(key, value, &mut axes).map_err(problem)?;
         }
         if axes.is_empty() {
-            return Err(problem("there is no axis; give one, such as feature.packets = [1, 2, 4]".to_owned()));
+            return Err(problem("no axis; add one, such as feature.packets = [1, 2, 4]".to_owned()));
         }
         for axis in &axes {
             let names: Vec<&str> = axis.values.iter().map(|(text, _)| text.as_str()).collect();
             if names.is_empty() {
-                return Err(problem(format!("`{}` is empty; give at least one value", axis.name)));
+                return Err(problem(format!("`{}` is empty; list at least one value", axis.name)));
             }
             if let Some(value) = declarative::first_repeated(&names) {
-                return Err(problem(format!("`{}` lists {value} twice; give each value once", axis.name)));
+                return Err(problem(format!("`{}` lists {value} twice; list each value once", axis.name)));
             }
         }
         let size = axes.iter().try_fold(1_usize, |size, axis| size.checked_mul(axis.values.len()));
         if size.is_none_or(|size| size > LARGEST_SWEEP) {
-            return Err(problem(format!("there are more than {LARGEST_SWEEP} points; shorten the lists")));
+            return Err(problem(format!("more than {LARGEST_SWEEP} points; shorten the lists")));
         }
         let sweep = Self { axes };
         if let Some(point) = sweep.points().into_iter().find(|point| point.name.len() > LONGEST_NAME) {
             return Err(problem(format!(
-                "the point `{}` has a name of more than {LONGEST_NAME} characters, too long for files; name its values \
-                 under [sweep.{ALTERNATIVES}.NAME]",
+                "the name of point `{}` exceeds {LONGEST_NAME} characters, which is too long for files; name its \
+                 values under [sweep.{ALTERNATIVES}.NAME]",
                 point.name
             )));
         }
         Ok(sweep)
     }
 
-    /// Every combination of values; the last axis changes first.
+    /// Returns every combination of values; the last axis changes first.
     pub(crate) fn points(&self) -> Vec<Point> {
         let mut points = vec![Point { name: String::new(), keys: toml::Table::new() }];
         for axis in &self.axes {
@@ -137,13 +136,13 @@ impl Sweep {
         points
     }
 
-    /// `axis=value` of every value, for people.
+    /// Returns `axis=value` for every value, for display.
     pub(crate) fn coordinate_names(&self) -> Vec<String> {
         let of = |axis: &Axis| axis.values.iter().map(|(text, _)| format!("{}={text}", axis.name)).collect::<Vec<_>>();
         self.axes.iter().flat_map(of).collect()
     }
 
-    /// `axis=value` of the alternative of this name; none where there is none, or several.
+    /// Returns `axis=value` for the alternative with this name; `None` if there is none, or several.
     pub(crate) fn coordinate_of(&self, alternative: &str) -> Option<String> {
         let named = self.axes.iter().filter(|axis| axis.named);
         let mut found = named.filter(|axis| axis.values.iter().any(|(text, _)| text == alternative));
@@ -151,7 +150,7 @@ impl Sweep {
         found.next().is_none().then(|| format!("{}={alternative}", axis.name))
     }
 
-    /// The first swept key that `assignments` set to one value, which would make all points the same.
+    /// Returns the first swept key that `assignments` set to a single value, which would make all points equal.
     pub(crate) fn assigned(&self, assignments: &toml::Table) -> Option<String> {
         let set: Vec<String> = leaves(assignments);
         let swept = self.axes.iter().flat_map(|axis| &axis.values).flat_map(|(_, keys)| leaves(keys));
@@ -159,8 +158,8 @@ impl Sweep {
     }
 }
 
-/// Leaves out of `[sweep]` every value that none of `wanted` (`axis=value`) names, on each axis that one of them
-/// names; gives those of `wanted` that are no coordinate of the sweep.
+/// Removes from `[sweep]` every value not in `wanted` (`axis=value`), on each axis that occurs in `wanted`; returns
+/// those of `wanted` that are not coordinates of the sweep.
 pub(super) fn restrict(table: &mut toml::Table, sweep: &Sweep, wanted: &[String]) -> Vec<String> {
     let mut unknown = Vec::new();
     for text in wanted {
@@ -205,7 +204,7 @@ fn list_at<'a>(table: &'a mut toml::Table, key: &str) -> Option<&'a mut Vec<toml
     value.as_array_mut()
 }
 
-/// The axes under one key: a list is an axis, a table holds more keys.
+/// Collects the axes under one key: a list is an axis, a table contains more keys.
 fn key_axes(key: &str, value: &toml::Value, axes: &mut Vec<Axis>) -> Result<(), String> {
     match value {
         toml::Value::Table(table) => {
@@ -215,17 +214,18 @@ fn key_axes(key: &str, value: &toml::Value, axes: &mut Vec<Axis>) -> Result<(), 
             let values = values.iter().map(|value| match text(value) {
                 Some(text) => Ok((text, nested(key, value.clone()))),
                 None => Err(format!(
-                    "`{key}`: the value {value} cannot be part of a file's name; name it under [sweep.{ALTERNATIVES}.NAME]"
+                    "`{key}`: the value {value} cannot be part of a file's name; name it under \
+                     [sweep.{ALTERNATIVES}.NAME]"
                 )),
             });
             axes.push(Axis { name: key.to_owned(), values: values.collect::<Result<_, _>>()?, named: false });
             Ok(())
         }
-        other => Err(format!("`{key}` is {other}; a sweep takes a list of values, such as {key} = [{other}]")),
+        other => Err(format!("`{key}` is {other}; a sweep requires a list of values, such as {key} = [{other}]")),
     }
 }
 
-/// The axes of `[sweep.alternatives]`.
+/// Reads the axes of `[sweep.alternatives]`.
 fn alternatives(value: &toml::Value) -> Result<Vec<Axis>, String> {
     let how = "write [sweep.alternatives.NAME] with lines such as value = { feature.masks = [] }";
     let axes = value.as_table().ok_or_else(|| format!("`{ALTERNATIVES}` is not a table; {how}"))?;
@@ -253,7 +253,7 @@ fn alternatives(value: &toml::Value) -> Result<Vec<Axis>, String> {
         .collect()
 }
 
-/// A value as it stands in a name; none where it could not be told from others there, or not be part of a file's name.
+/// Returns a value's text in a name; `None` if it would be ambiguous there or invalid in a file name.
 fn text(value: &toml::Value) -> Option<String> {
     let text = match value {
         toml::Value::String(text) => text.clone(),
@@ -265,13 +265,13 @@ fn text(value: &toml::Value) -> Option<String> {
     (!text.is_empty() && text.split('+').all(is_plain)).then_some(text)
 }
 
-/// Whether a name can stand in file names and in lists of coordinates.
+/// Returns whether a name is valid in file names and in lists of coordinates.
 pub(super) fn is_plain(name: &str) -> bool {
     let plain = |character: char| character.is_alphanumeric() || "_-.".contains(character);
     !name.is_empty() && name.chars().all(plain)
 }
 
-/// `a.b` and a value as `{ a = { b = value } }`.
+/// Converts `a.b` and a value to `{ a = { b = value } }`.
 fn nested(key: &str, value: toml::Value) -> toml::Table {
     match key.split_once('.') {
         Some((first, rest)) => toml::Table::from_iter([(first.to_owned(), toml::Value::Table(nested(rest, value)))]),
@@ -279,7 +279,7 @@ fn nested(key: &str, value: toml::Value) -> toml::Table {
     }
 }
 
-/// The keys of all values that are no tables.
+/// Returns the keys of all values that are not tables.
 fn leaves(table: &toml::Table) -> Vec<String> {
     let mut keys = Vec::new();
     for (key, value) in table {

@@ -1,7 +1,7 @@
-//! Tuning: which settings of a model are tried, and which is kept. Every model gets the same budget of trials,
-//! every trial is fitted on the training part and scored by macro F1 on the validation part, and the test part
-//! is never looked at. The settings tried depend on the experiment file alone, so they are the same for all
-//! seeds, folds and variants.
+//! Tuning: determines which settings of a model are tried, and which one is used. Every model gets the same budget of
+//! trials, every trial is fitted on the training part and scored by macro F1 on the validation part, and the test part
+//! is never used. The settings tried depend only on the experiment file, so they are the same for all seeds, folds and
+//! variants.
 
 use indexmap::IndexMap;
 use rand::RngExt;
@@ -14,7 +14,7 @@ use etcbench_storage::seed;
 
 /// Draws per trial before a space counts as exhausted.
 const DRAWS_PER_TRIAL: usize = 200;
-/// The most trials of one model; more is a mistake.
+/// Maximum number of trials of one model; more is a mistake.
 const LARGEST_BUDGET: usize = 10_000;
 
 /// How settings are chosen from a space.
@@ -34,13 +34,13 @@ pub enum Search {
     expecting = "a list of values, or a range { low = ..., high = ..., scale = \"linear\" | \"logarithmic\" }"
 )]
 pub enum Dimension {
-    /// One of these.
+    /// One of these values.
     Values(Vec<toml::Value>),
-    /// A number between two, for random search; whole where both ends are.
+    /// A number in a range, for random search; an integer if both ends are.
     Range(Range),
 }
 
-/// Numbers from `low` to `high`, both included.
+/// Numbers from `low` to `high`, inclusive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Range {
@@ -50,14 +50,14 @@ pub struct Range {
     scale: Scale,
 }
 
-/// What is uniform over a range.
+/// The quantity that is uniform over a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scale {
     /// The number.
     #[default]
     Linear,
-    /// Its logarithm.
+    /// The logarithm of the number.
     Logarithmic,
 }
 
@@ -67,26 +67,26 @@ pub enum Scale {
 pub struct TuneOptions {
     /// `grid` or `random`.
     pub search: Search,
-    /// Trials of each model and input, the first of them the file's own values.
+    /// Number of trials per model and input; the first uses the file's own values.
     pub budget: usize,
     /// Per model: its keys and their values. A model with an empty table keeps its own values.
     pub space: IndexMap<String, IndexMap<String, Dimension>>,
 }
 
-/// One setting of a model.
+/// A setting of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Setting {
-    /// The values, for people and records: `cost = 10.0, gamma = "scale"`.
+    /// The values, for display and records: `cost = 10.0, gamma = "scale"`.
     pub name: String,
     /// The model with these values.
     pub spec: ModelSpec,
 }
 
 impl TuneOptions {
-    /// Checks the options against the experiment's models; `origin` names the file in errors.
+    /// Validates the options against the experiment's models; `origin` is the file name for errors.
     ///
     /// # Errors
-    /// A budget of 0, a model without a space, a space whose values cannot be used.
+    /// The budget is 0 or too large, a model has no space, or a space contains invalid values.
     pub(super) fn validate(&self, models: &[String], origin: &str) -> Result<(), DeclarativeError> {
         let problem = |problem: String| DeclarativeError::Content { origin: format!("{origin}: [tune]"), problem };
         if self.budget == 0 || self.budget > LARGEST_BUDGET {
@@ -95,7 +95,7 @@ impl TuneOptions {
         if let Some(model) = models.iter().find(|model| !self.space.contains_key(*model)) {
             return Err(problem(format!(
                 "{model} has no space, so it would be tuned less than the others; add [tune.space.{model}] (without \
-                 keys where it has nothing to tune)"
+                 keys if there is nothing to tune)"
             )));
         }
         for (model, space) in &self.space {
@@ -109,7 +109,7 @@ impl TuneOptions {
                         }
                     }
                     Dimension::Range(_) if self.search == Search::Grid => {
-                        return Err(fault("a grid needs a list of values; ranges are for search = \"random\""));
+                        return Err(fault("a grid requires a list of values; ranges are for search = \"random\""));
                     }
                     Dimension::Range(range) => {
                         range.ends().map_err(|text| fault(&text))?;
@@ -120,7 +120,8 @@ impl TuneOptions {
                 Dimension::Values(values) => size.checked_mul(values.len()),
                 Dimension::Range(_) => Some(size),
             });
-            // The file's own values are one more trial, unless they are in the grid; then there is room to spare.
+            // The file's own values are an additional trial unless the grid contains them; if it does, the budget need
+            // not be used up.
             if self.search == Search::Grid && !space.is_empty() && size.is_none_or(|size| size > self.budget) {
                 return Err(problem(format!(
                     "the grid of {model} has more than budget = {} combinations; raise the budget for all models, \
@@ -132,11 +133,11 @@ impl TuneOptions {
         Ok(())
     }
 
-    /// The settings to try for a model, the file's own values first; only those where the model has no
-    /// space. At most `budget`, and fewer where the space has no more.
+    /// Returns the settings to try for a model, the file's own values first; only those if the model has no space. At
+    /// most `budget`, or fewer if the space is smaller.
     ///
     /// # Errors
-    /// A grid that leaves no room for the file's own values.
+    /// A grid leaves no room for the file's own values.
     pub(super) fn settings(&self, spec: &ModelSpec) -> Result<Vec<Setting>, DeclarativeError> {
         let model = spec.kind.name();
         let empty = IndexMap::new();
@@ -148,7 +149,7 @@ impl TuneOptions {
             for (key, value) in keys.iter().zip(values) {
                 declarative::merge(&mut spec.parameters, &nested(key, value));
             }
-            // The same values in another order of keys are the same setting, so names are compared.
+            // Compare names: the same values with keys in another order are the same setting.
             let name = name(&keys, &spec.parameters);
             if settings.iter().all(|other| other.name != name) {
                 settings.push(Setting { name, spec });
@@ -167,8 +168,8 @@ impl TuneOptions {
                     return Err(DeclarativeError::Content {
                         origin: "[tune]".to_owned(),
                         problem: format!(
-                            "the grid of {model} and its own values ({}) are {} trials, over budget = {}; raise the \
-                             budget for all models, or put the own values into the grid",
+                            "the grid of {model} and its own values ({}) are {} trials, which exceeds budget = {}; \
+                             raise the budget for all models, or put the own values into the grid",
                             settings[0].name,
                             settings.len(),
                             self.budget
@@ -192,7 +193,7 @@ impl TuneOptions {
 }
 
 impl Range {
-    /// The ends as numbers, and whether both are whole.
+    /// Returns the ends as numbers, and whether both are integers.
     fn ends(&self) -> Result<(f64, f64, bool), String> {
         let number = |value: &toml::Value| match value {
             toml::Value::Integer(number) => Some((*number as f64, true)),
@@ -200,13 +201,13 @@ impl Range {
             _ => None,
         };
         let (Some((low, first)), Some((high, second))) = (number(&self.low), number(&self.high)) else {
-            return Err("`low` and `high` are finite numbers".to_owned());
+            return Err("`low` and `high` must be finite numbers".to_owned());
         };
         if low >= high {
             return Err("`low` must be below `high`".to_owned());
         }
         if self.scale == Scale::Logarithmic && low <= 0.0 {
-            return Err("a logarithmic range begins above 0".to_owned());
+            return Err("a logarithmic range must begin above 0".to_owned());
         }
         Ok((low, high, first && second))
     }
@@ -226,7 +227,7 @@ impl Dimension {
                 if whole {
                     toml::Value::Integer(number.round() as i64)
                 } else {
-                    // Four digits say enough, and read well in a table.
+                    // Four significant digits are precise enough and readable in tables.
                     toml::Value::Float(format!("{number:.3e}").parse().unwrap_or(number))
                 }
             }
@@ -234,7 +235,7 @@ impl Dimension {
     }
 }
 
-/// Every combination of a space of lists, the last key changing fastest.
+/// Returns every combination of a space of lists, the last key changing fastest.
 fn combinations(space: &IndexMap<String, Dimension>) -> Vec<Vec<toml::Value>> {
     let mut all = vec![Vec::new()];
     for dimension in space.values() {
@@ -249,7 +250,7 @@ fn combinations(space: &IndexMap<String, Dimension>) -> Vec<Vec<toml::Value>> {
     all
 }
 
-/// `a.b` and a value as `{ a = { b = value } }`.
+/// Converts `a.b` and a value to `{ a = { b = value } }`.
 fn nested(key: &str, value: toml::Value) -> toml::Table {
     match key.split_once('.') {
         Some((first, rest)) => toml::Table::from_iter([(first.to_owned(), toml::Value::Table(nested(rest, value)))]),
@@ -257,7 +258,7 @@ fn nested(key: &str, value: toml::Value) -> toml::Table {
     }
 }
 
-/// The values of `keys` in a model's table, `default` where it does not say.
+/// Formats the values of `keys` in a model's table, with `default` for missing ones.
 fn name(keys: &[&str], parameters: &toml::Table) -> String {
     if keys.is_empty() {
         return "its own values".to_owned();
@@ -274,37 +275,38 @@ fn name(keys: &[&str], parameters: &toml::Table) -> String {
     keys.iter().map(told).collect::<Vec<_>>().join(", ")
 }
 
-/// The settings of a model that an experiment tries, by their names in records and in their order; none where it is not tuned.
+/// Returns the settings of a model that an experiment tries, by their names in records and in order; `None` if it is
+/// not tuned.
 ///
 /// # Errors
-/// A grid that leaves no room for the file's own values.
+/// A grid leaves no room for the file's own values.
 pub fn tried_settings(tune: Option<&TuneOptions>, spec: &ModelSpec) -> Result<Option<Vec<String>>, DeclarativeError> {
     let Some(tune) = tune.filter(|tune| is_tuned(Some(tune), spec.kind)) else { return Ok(None) };
     Ok(Some(tune.settings(spec)?.into_iter().map(|setting| setting.name).collect()))
 }
 
-/// One setting that was tried.
+/// A setting that was tried.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
     /// Its values.
     pub setting: String,
-    /// Macro F1 on the validation part; none where training left the finite numbers.
+    /// Macro F1 on the validation part; `None` if training diverged to non-finite numbers.
     pub macro_f1: Option<f64>,
-    /// Elapsed time of fitting and scoring.
+    /// Elapsed seconds for fitting and scoring.
     pub wall_seconds: f64,
 }
 
-/// What was tried for one model, input, seed and fold.
+/// The trials for one model, input, seed and fold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tuning {
     /// The trials, the file's own values first.
     pub trials: Vec<Trial>,
-    /// The index of the one with the highest score, the first of equals.
+    /// Index of the trial with the highest score, the first of equal ones.
     pub chosen: usize,
 }
 
 impl Tuning {
-    /// Chooses among trials; none where no trial has a score.
+    /// Chooses the best trial; returns `None` if no trial has a score.
     pub fn choose(trials: Vec<Trial>) -> Option<Self> {
         let mut chosen: Option<(usize, f64)> = None;
         for (index, trial) in trials.iter().enumerate() {
@@ -318,7 +320,7 @@ impl Tuning {
     }
 }
 
-/// Whether a model has settings to try at all.
+/// Returns whether a model has any settings to try.
 pub(super) fn is_tuned(tune: Option<&TuneOptions>, kind: ModelKind) -> bool {
     tune.and_then(|tune| tune.space.get(kind.name())).is_some_and(|space| !space.is_empty())
 }
@@ -364,11 +366,11 @@ mod tests {
         let settings = options.settings(&own).unwrap();
         assert_eq!(settings[2].spec.parameters["kernel"].as_str(), Some("rbf"));
         assert_eq!(settings[2].spec.parameters["cost"].as_float(), Some(1.0));
-        // Own values that are in the grid are one of its trials.
+        // Own values contained in the grid count as one of its trials.
         assert_eq!(names(&options, &svm("cost = 10.0\ngamma = 0.1")).len(), 4);
         let small = TuneOptions { budget: 4, ..options };
         small.validate(&["svm".to_owned()], "x.toml").unwrap();
-        assert!(small.settings(&own).unwrap_err().to_string().contains("5 trials, over budget = 4"));
+        assert!(small.settings(&own).unwrap_err().to_string().contains("5 trials, which exceeds budget = 4"));
     }
 
     #[test]
@@ -387,7 +389,7 @@ mod tests {
             assert!((0.1..=100.0).contains(&table["cost"].as_float().unwrap()));
             assert!((2..=5).contains(&table["degree"].as_integer().unwrap()));
         }
-        // A space that is smaller than the budget is tried whole.
+        // A space smaller than the budget is tried completely.
         let few = super::tests::options("search = \"random\"\nbudget = 50\n[space.svm]\ncost = [1.0, 2.0, 3.0]");
         assert_eq!(few.settings(&spec).unwrap().len(), 3);
     }
@@ -417,11 +419,11 @@ mod tests {
         assert!(problem("search = \"grid\"\nbudget = 2\n[space.svm]\ncost = [1, 1]").contains("twice"));
         assert!(
             problem("search = \"grid\"\nbudget = 2\n[space.svm]\ncost = { low = 1, high = 2 }")
-                .contains("a grid needs")
+                .contains("a grid requires")
         );
         let range = |range: &str| problem(&format!("search = \"random\"\nbudget = 2\n[space.svm]\ncost = {range}"));
         assert!(range("{ low = 2, high = 1 }").contains("`low` must be below"));
-        assert!(range("{ low = 0, high = 1, scale = \"logarithmic\" }").contains("begins above 0"));
+        assert!(range("{ low = 0, high = 1, scale = \"logarithmic\" }").contains("must begin above 0"));
         assert!(range("{ low = \"a\", high = 1 }").contains("finite numbers"));
         assert!(problem("search = \"halving\"\nbudget = 2\n[space.svm]").contains("unknown value `halving`"));
     }

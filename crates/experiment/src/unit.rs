@@ -1,6 +1,6 @@
-//! Units: the parts of a run that other processes, and other machines, can compute apart from one another. A unit is
-//! one variant (a point of a sweep is one) with one seed: all its folds and models. What comes of it is in the cache,
-//! where the run that puts everything together finds it; two processes that compute the same unit store the same.
+//! Units: the parts of a run that other processes, and other machines, can compute independently. A unit is one variant
+//! (each point of a sweep is a variant) with one seed: all its folds and models. Its results are stored in the cache,
+//! where the run that assembles everything finds them; two processes that compute the same unit store the same results.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ pub struct Unit {
     pub seed: u64,
 }
 
-/// The units of a run: variants in order, and of each its seeds.
+/// Returns the units of a run: variants in order, and the seeds of each.
 pub fn units(experiment: &Experiment) -> Vec<Unit> {
     let of = |name: &str| {
         let unit = |&seed: &u64| Unit { variant: name.to_owned(), seed };
@@ -30,10 +30,10 @@ pub fn units(experiment: &Experiment) -> Vec<Unit> {
     experiment.variants.iter().flat_map(|variant| of(&variant.name)).collect()
 }
 
-/// Puts the flows that units share into the cache, so that they do not all read the captures.
+/// Puts the flows shared by units into the cache, so that not every unit reads the captures.
 ///
 /// # Errors
-/// As [`super::run`].
+/// Same as [`super::run`].
 pub fn load_shared(
     experiment: &Experiment,
     settings: &Settings,
@@ -52,19 +52,19 @@ pub fn load_shared(
     Ok(())
 }
 
-/// What came of a unit.
+/// The result of a unit.
 #[derive(Debug, Default)]
 pub struct UnitOutcome {
-    /// The names of its fits in the cache.
+    /// Keys of its fits in the cache.
     pub fits: Vec<String>,
-    /// Why fits of external models failed, a line each.
+    /// Errors of failed fits of external models, one line each.
     pub failures: Vec<String>,
 }
 
-/// Computes a unit, or takes what is there of it from the cache.
+/// Computes a unit, using cached results where available.
 ///
 /// # Errors
-/// As [`super::run`]; a unit that is not one of the experiment's.
+/// Same as [`super::run`]; also if the unit does not belong to the experiment.
 pub fn run_unit(
     experiment: &Experiment,
     unit: &Unit,
@@ -75,14 +75,14 @@ pub fn run_unit(
         .variants
         .iter()
         .find(|variant| variant.name == unit.variant)
-        .ok_or_else(|| ExperimentError::Internal { problem: format!("there is no variant {}", unit.variant) })?;
-    // The variants stay: they decide together how many packets and bytes flows keep.
+        .ok_or_else(|| ExperimentError::Internal { problem: format!("no such variant: {}", unit.variant) })?;
+    // Keep all variants: together they determine how many packets and bytes flows keep.
     let one = Experiment { seeds: vec![unit.seed], ..experiment.clone() };
     check_parameters(&one)?;
     let loaded = load_flows(&one, flow_options(&one, variant), settings, progress)?;
     memory::check_features(variant, &loaded, settings)?;
     let prepared = match prepare(&one, variant, &loaded, settings, progress) {
-        // The run that puts the units together says so.
+        // The run that assembles the units reports this.
         Err(error) if one.ladder.is_some() && error.is_of_division() => return Ok(UnitOutcome::default()),
         prepared => prepared?,
     };
@@ -110,7 +110,7 @@ pub fn run_unit(
     Ok(outcome)
 }
 
-/// Whether every one of these fits is in the cache, whole.
+/// Returns whether all of these fits are in the cache and intact.
 pub fn are_cached(cache: &Cache, fits: &[String]) -> bool {
     let whole = |key: &String| {
         let bytes = cache.get("fits", key)?;

@@ -1,5 +1,5 @@
-//! Fast against reference: both implementations of every model on the same features, split and seed, and how
-//! far they agree. What agreement is asked for stands in the table of models, with its reason.
+//! Compares fast and reference implementations: fits both for every model on the same features, split and seed, and
+//! measures their agreement. The table of models specifies the required agreement, with the reason.
 
 use super::fit::{FitOutcome, FitRequest, fit};
 use super::flows::load_flows;
@@ -10,7 +10,7 @@ use etcbench_evaluate::argmax;
 use etcbench_model::{AgreementBound, Implementation, ModelError, ModelSpec, NoArtifacts};
 use etcbench_storage::progress::Progress;
 
-/// One implementation's part.
+/// Results of one implementation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
     /// Macro F1 on the test rows.
@@ -21,32 +21,32 @@ pub struct Measured {
     pub predict: Cost,
 }
 
-/// Fast against reference for one model and input.
+/// Comparison of the fast and reference implementations for one model and input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Agreement {
     /// The model's name.
     pub model: String,
-    /// What it reads.
+    /// The model's input.
     pub input: String,
-    /// Rows fitted on.
+    /// Number of rows fitted on.
     pub training_flows: usize,
-    /// Rows predicted.
+    /// Number of rows predicted.
     pub test_flows: usize,
     /// The fast implementation.
     pub fast: Measured,
     /// The reference, or why it refused.
     pub reference: Result<Measured, String>,
-    /// Share of test rows with the same prediction; none where the reference refused.
+    /// Share of test rows with the same prediction; `None` if the reference refused.
     pub agreement: Option<f64>,
-    /// What is asked for.
+    /// The required agreement.
     pub bound: AgreementBound,
-    /// Training rows above which the reference refuses; none where it only takes longer.
+    /// Number of training rows above which the reference refuses; `None` if there is no limit.
     pub reference_limit: Option<usize>,
 }
 
 impl Agreement {
-    /// Whether the implementations agree as far as is asked for. A reference that refused its size shows
-    /// nothing, so that is no agreement.
+    /// Returns whether the implementations agree as required. A reference that refused the data size does not count as
+    /// agreement.
     pub fn holds(&self) -> bool {
         let Ok(reference) = &self.reference else { return false };
         let difference = (self.fast.macro_f1 - reference.macro_f1).abs();
@@ -54,11 +54,11 @@ impl Agreement {
     }
 }
 
-/// Fits both implementations of every model of the experiment's first variant and seed that has two. Nothing is
-/// taken from the cache but flows, so that times are measured.
+/// Fits both implementations of every model that has two, for the experiment's first variant and seed. Only flows are
+/// taken from the cache, so that times are measured.
 ///
 /// # Errors
-/// As [`super::run`]; a reference that refuses its size is part of the result.
+/// Same as [`super::run`]; a reference that refuses the data size is part of the result.
 pub fn verify_models(
     experiment: &Experiment,
     settings: &Settings,

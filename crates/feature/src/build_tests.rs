@@ -188,7 +188,7 @@ fn selections_that_cannot_work_are_told() {
     let two = fault("[classes]\na = { tunnel = \"vpn\" }\nb = { category = \"chat\" }\n");
     assert!(two.contains("flow a.pcap#0 belongs to class `a` and to class `b`"), "{two}");
     assert!(fault("minimum_packets = 1").contains("set `label`"));
-    assert!(fault("classes = [\"chat\"]").contains("needs `label`"));
+    assert!(fault("classes = [\"chat\"]").contains("requires `label`"));
     assert!(fault("label = \"category\"\nclasses = []").contains("`classes` is empty"));
     assert!(fault("label = \"category\"\nclasses = [\"chat\", \"chat\"]").contains("twice"));
     assert!(fault("label = \"category\"\nmaximum_flows_per_class = 0").contains("is 0"));

@@ -175,7 +175,7 @@ fn a_file_for_one_split_is_for_that_split_alone() {
     let pretrain = ["pretrain", "experiments/small.toml", "--seed", "1", "-o", "elmo.safetensors"];
     let output = project.done(&[&pretrain[..], &corpus[..]].concat());
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(printed.contains("; kept out: 5 flows by their captures, "), "{printed}");
+    assert!(printed.contains("; excluded: 5 flows by their captures, "), "{printed}");
     project.done(&[&PRETRAINED[..], &["--set", "seeds=[1]"]].concat());
     project.refused(&PRETRAINED, &["test flows", "seed 0"]);
 }
@@ -185,10 +185,10 @@ fn settings_that_differ_and_files_that_are_none_are_refused() {
     let project = project();
     project.done(&["pretrain", "other", "--like", "small", "-o", "elmo.safetensors"]);
     let refused = |more: &str, words: &[&str]| project.refused(&[&PRETRAINED[..], &["--set", more]].concat(), words);
-    refused("feature.bytes=20", &["feature.bytes is 20 here and 24 there"]);
+    refused("feature.bytes=20", &["feature.bytes is 20 here but 24 in the file"]);
     refused("feature.masks=[\"ttl\"]", &["feature.masks is [\"ttl\"] here and [] there"]);
     refused("feature.packet_start=payload", &["feature.packet_start is \"payload\" here and \"ip_header\" there"]);
-    refused("model.attention_lstm.elmo.layers=2", &["elmo.layers is 2 here and 1 there"]);
+    refused("model.attention_lstm.elmo.layers=2", &["elmo.layers is 2 here but 1 in the file"]);
     refused("model.attention_lstm.elmo.positions=true", &["elmo.positions is true here and false there"]);
     refused("model.attention_lstm.elmo.corpus=[\"other\"]", &["exclude each other"]);
     let corpus = |names: &str, words: &[&str]| {

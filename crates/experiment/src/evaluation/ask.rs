@@ -1,4 +1,4 @@
-//! Asks a fitted model under every condition that concerns it, or takes its answers from the cache.
+//! Queries a fitted model under every condition that applies to it, or loads its answers from the cache.
 
 use std::collections::HashMap;
 
@@ -15,22 +15,22 @@ use etcbench_model::{Examples, ModelArchive, ModelSpec, load};
 use etcbench_storage::progress::Progress;
 use etcbench_storage::{Determinants, Turn};
 
-/// What a model says under one condition.
+/// A model's answers under one condition.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answers {
     /// The condition.
     pub condition: Condition,
-    /// True classes, as places among the classes that the model knows; of unknown classes among these.
+    /// True classes, as indices into the classes that the model knows; for unknown classes, into the unknown ones.
     pub labels: Vec<u32>,
     /// Class probabilities, row-major, shape `[rows, classes]`.
     pub probabilities: Vec<f32>,
-    /// Rows that have nothing left to read; every class is as likely there, as nothing is known.
+    /// Number of rows with nothing left to read; all classes get equal probabilities for them.
     pub empty_rows: usize,
-    /// Median over the rows of the seconds from a flow's first packet to the last that was seen; where packets have times.
+    /// Median over the rows of the seconds from a flow's first packet to the last one seen, if packets have times.
     pub median_wait_seconds: Option<f64>,
 }
 
-/// What an evaluation is of.
+/// The subject of an evaluation.
 pub(in super::super) struct Asked<'a> {
     pub options: &'a EvaluationOptions,
     pub variant: &'a Variant,
@@ -38,14 +38,14 @@ pub(in super::super) struct Asked<'a> {
     pub prepared: &'a VariantRun,
     pub split: &'a SplitRun,
     pub spec: &'a ModelSpec,
-    /// The name of the fit in the cache.
+    /// The cache key of the fit.
     pub cache_key: &'a str,
 }
 
-/// The answers of a fitted model, whose bytes `model` gives.
+/// Evaluates a fitted model; `model` returns its bytes.
 ///
 /// # Errors
-/// Flows that cannot be made again, a model that cannot be read or asked.
+/// Flows cannot be rebuilt, or the model cannot be loaded or queried.
 pub(in super::super) fn evaluate(
     asked: &Asked<'_>,
     model: impl FnOnce() -> Result<Vec<u8>, ExperimentError>,
@@ -69,7 +69,7 @@ pub(in super::super) fn evaluate(
     };
     let classifier = load(&ModelArchive::from_bytes(&model()?)?)?;
     progress.begin(
-        &format!("{}: asked under {} conditions", asked.spec.kind.name(), conditions.len()),
+        &format!("{}: evaluating {} conditions", asked.spec.kind.name(), conditions.len()),
         conditions.len() as u64,
     );
     let test = asked.prepared.features.with_rows(&asked.split.split.test);
@@ -85,7 +85,7 @@ pub(in super::super) fn evaluate(
         };
         let classes = asked.prepared.features.class_names.len();
         let readable: Vec<usize> = (0..features.len()).filter(|&row| is_readable(asked.spec, &features, row)).collect();
-        // Nothing is known of a row without anything to read.
+        // Rows without anything to read get equal probabilities.
         let mut probabilities = vec![1.0 / classes as f32; features.len() * classes];
         if !readable.is_empty() {
             let found =
@@ -110,10 +110,10 @@ pub(in super::super) fn evaluate(
     Ok(answers)
 }
 
-/// What decisions of a fitted model cost, where the experiment asks for that, or what they did when it was measured first.
+/// Measures the cost of a fitted model's decisions, if requested; cached measurements are reused.
 ///
 /// # Errors
-/// A model that cannot be read or asked.
+/// The model cannot be loaded or queried.
 pub(in super::super) fn costs(
     asked: &Asked<'_>,
     model: impl FnOnce() -> Result<Vec<u8>, ExperimentError>,
@@ -131,14 +131,14 @@ pub(in super::super) fn costs(
     let archive = ModelArchive::from_bytes(&model()?)?;
     let test = asked.prepared.features.with_rows(&asked.split.split.test);
     let is_external = asked.spec.kind.entry().external.is_some();
-    progress.begin(&format!("{}: what a decision costs", asked.spec.kind.name()), 0);
+    progress.begin(&format!("{}: measuring decision costs", asked.spec.kind.name()), 0);
     let cost = decision_cost(&test, is_external, || Ok(load(&archive)?))?;
     progress.end();
     super::super::run::put_json(&settings.cache, "costs", &key, &cost)?;
     Ok(cost)
 }
 
-/// Whether there is anything to read of a row.
+/// Returns whether a row has anything to read.
 fn is_readable(spec: &ModelSpec, features: &FeatureSet, row: usize) -> bool {
     let bytes = || features.tokens.flow(row).iter().any(|&token| token < 256);
     let sequence = || features.sequences.row(row).iter().any(|&value| value != 0.0);
@@ -150,7 +150,7 @@ fn is_readable(spec: &ModelSpec, features: &FeatureSet, row: usize) -> bool {
         || !spec.kind.entry().reads_input
 }
 
-/// The flows of the test rows, row by row; none where no condition makes them again.
+/// Returns the flows of the test rows, row by row; empty if no condition rebuilds them.
 fn test_flows<'a>(asked: &Asked<'a>, conditions: &[Condition]) -> Result<Vec<&'a LabelledFlow>, ExperimentError> {
     let from_packets = |condition: &Condition| !matches!(condition, Condition::Validation | Condition::Unknown);
     if !conditions.iter().any(from_packets) {
@@ -159,8 +159,8 @@ fn test_flows<'a>(asked: &Asked<'a>, conditions: &[Condition]) -> Result<Vec<&'a
     let Content::Flows(labelled) = &asked.flows.content else {
         return Err(ExperimentError::Features {
             problem:
-                "[evaluation] first_packets, masked, byte_ranges and disturbed make test flows again of their packets, \
-                      and feature files have none; leave them out"
+                "[evaluation] first_packets, masked, byte_ranges and disturbed rebuild test flows from their packets, \
+                      which feature files do not have; remove these keys"
                     .to_owned(),
         });
     };
@@ -176,7 +176,7 @@ fn test_flows<'a>(asked: &Asked<'a>, conditions: &[Condition]) -> Result<Vec<&'a
     asked.split.split.test.iter().map(of_row).collect()
 }
 
-/// How long it takes until the packets that a model is asked after have come.
+/// Returns the median time until the packets available to the model have arrived.
 fn median_wait(condition: &Condition, flows: &[&LabelledFlow], invented: bool) -> Option<f64> {
     let Condition::FirstPackets { packets } = *condition else { return None };
     if invented {

@@ -1,4 +1,4 @@
-//! A condition: under which circumstances a fitted model is asked, and the features of test flows under them.
+//! Conditions under which a fitted model is queried, and the features of test flows under them.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,25 +9,25 @@ use etcbench_dataset::LabelledFlow;
 use etcbench_feature::{FeatureSet, Mask, PacketColumns, SelectionError, TokenArray, TokenOptions, features_of};
 use etcbench_model::ModelSpec;
 
-/// Under which circumstances a model is asked.
+/// A condition under which a model is queried.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Condition {
-    /// The validation part, as it is.
+    /// The validation part, unchanged.
     Validation,
-    /// Flows of classes that the model never saw.
+    /// Flows of classes that were not part of training.
     Unknown,
-    /// Test flows of which no more than these packets have come.
+    /// Test flows truncated to this many packets.
     FirstPackets {
-        /// How many.
+        /// Number of packets.
         packets: usize,
     },
-    /// Test flows with one more mask.
+    /// Test flows with an additional mask.
     Masked {
         /// The mask.
         mask: Mask,
     },
-    /// Test flows with bytes `from..to` of a packet zeroed, where the packet has them.
+    /// Test flows with bytes `from..to` of a packet zeroed, as far as the packet has them.
     ZeroedBytes {
         /// The packet, from 0.
         packet: usize,
@@ -36,15 +36,15 @@ pub enum Condition {
         /// The byte after the last.
         to: usize,
     },
-    /// Test flows whose traffic is disturbed.
+    /// Test flows with disturbed traffic.
     Disturbed {
-        /// How.
+        /// The disturbance.
         disturbance: Disturbance,
     },
 }
 
 impl Condition {
-    /// The kind.
+    /// Returns the kind of the condition.
     pub fn kind(&self) -> EvaluationKind {
         match self {
             Self::Validation => EvaluationKind::Validation,
@@ -56,7 +56,8 @@ impl Condition {
         }
     }
 
-    /// What distinguishes it from others of its kind, as `evaluation.csv` names it; empty where there is one of the kind.
+    /// Returns the name that distinguishes the condition from others of its kind in `evaluation.csv`; empty if there is
+    /// only one of the kind.
     pub fn name(&self) -> String {
         match self {
             Self::Validation | Self::Unknown => String::new(),
@@ -67,8 +68,8 @@ impl Condition {
         }
     }
 
-    /// Whether a model sees anything of it: statistics are of whole flows, bytes tell nothing of times, and no model reads
-    /// more packets than its input has.
+    /// Returns whether the condition affects a model: statistics cover whole flows, bytes do not include times, and no
+    /// model reads more packets than its input has.
     pub(super) fn concerns(&self, spec: &ModelSpec, variant: &Variant) -> bool {
         let (bytes, sequences, flowpic) = (spec.reads_bytes(), spec.reads_sequences(), spec.reads_flowpic());
         match self {
@@ -83,10 +84,10 @@ impl Condition {
         }
     }
 
-    /// The features of test flows, whose undisturbed ones are `whole`, row by row.
+    /// Returns the features of test flows under the condition; `whole` contains the unchanged features, row by row.
     ///
     /// # Errors
-    /// Flows that the options do not fit.
+    /// The options do not fit the flows.
     pub(super) fn features(
         &self,
         flows: &[&LabelledFlow],

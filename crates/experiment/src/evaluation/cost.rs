@@ -1,5 +1,5 @@
-//! What a decision costs: a fitted model is asked about few and many flows at once, as often as it takes for a median and a
-//! tail. Everything from features in memory to probabilities is in it; how flows become features is not.
+//! Decision costs: queries a fitted model with few and many flows at a time, often enough for a median and a tail.
+//! Covers everything from features in memory to probabilities, but not the computation of features.
 
 use std::time::{Duration, Instant};
 
@@ -11,42 +11,42 @@ use etcbench_feature::FeatureSet;
 use etcbench_model::{Classifier, Examples, ModelError};
 use etcbench_storage::progress::Silent;
 
-/// Flows that are asked about at once.
+/// Numbers of flows per query.
 pub const DECISION_BATCHES: [usize; 3] = [1, 32, 1000];
-/// How long a batch size is measured, unless it takes longer to ask [`FEWEST`] times.
+/// Time for measuring a batch size, unless [`FEWEST`] queries take longer.
 const BUDGET: Duration = Duration::from_millis(500);
 const FEWEST: usize = 5;
 const MOST: usize = 400;
 
-/// What it costs to ask about so many flows at once.
+/// The cost of queries with a given number of flows.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct BatchCost {
-    /// Flows.
+    /// Number of flows per query.
     pub flows: usize,
-    /// How often they were asked about.
+    /// Number of queries.
     pub calls: usize,
-    /// Median of the calls, divided by the flows.
+    /// Median time of the queries, divided by the number of flows.
     pub median_microseconds: f64,
-    /// 99th percentile of the calls, divided by the flows.
+    /// 99th percentile of the queries' times, divided by the number of flows.
     pub tail_microseconds: f64,
-    /// Energy of the processor over all calls, divided by the flows; none where the system does not count it.
+    /// CPU energy over all queries, divided by the number of flows; `None` if the system does not report it.
     pub joules: Option<f64>,
 }
 
-/// What decisions of a fitted model cost.
+/// The cost of a fitted model's decisions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DecisionCost {
-    /// By the number of flows.
+    /// Costs by the number of flows per query.
     pub batches: Vec<BatchCost>,
-    /// Memory that the loaded model holds after its first answer; none where the allocator does not tell, and of an external
-    /// model, whose process is its own.
+    /// Memory of the loaded model after its first query; `None` if the allocator does not report it, and for external
+    /// models, which run in a separate process.
     pub memory_bytes: Option<u64>,
 }
 
-/// Loads a model, asks it, and says what that cost; nothing where there is no flow.
+/// Loads a model and measures the cost of queries; returns `None` if there are no flows.
 ///
 /// # Errors
-/// A model that cannot be loaded or asked.
+/// The model cannot be loaded or queried.
 pub(super) fn decision_cost(
     features: &FeatureSet,
     is_external: bool,
@@ -73,7 +73,7 @@ fn of_batch(model: &dyn Classifier, features: &FeatureSet, flows: usize) -> Resu
     let mut rows = Vec::with_capacity(flows);
     let (began, energy) = (Instant::now(), energy_joules());
     while times.len() < FEWEST || (times.len() < MOST && began.elapsed() < BUDGET) {
-        // Other flows each time, and from the first again where there are no more.
+        // Use different flows each time, starting over when there are no more.
         let first = times.len() * flows;
         rows.clear();
         rows.extend((first..first + flows).map(|place| place % features.len()));

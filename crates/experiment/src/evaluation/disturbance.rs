@@ -1,6 +1,6 @@
-//! Disturbed traffic: packets that are lost, sent twice or out of order, lengths that are padded or clamped, times that
-//! jitter. Flows are disturbed before features are made, of the packets that flows keep; draws depend on the flow's id
-//! alone, so that every model sees the same. Checksums stay as they were recorded.
+//! Disturbed traffic: lost, duplicated or reordered packets, padded or clamped lengths, and jitter. Flows are disturbed
+//! before features are built, on the packets that flows keep; random draws depend only on the flow's ID, so that every
+//! model sees the same traffic. Checksums remain as recorded.
 
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
@@ -10,26 +10,26 @@ use etcbench_dataset::LabelledFlow;
 use etcbench_flow::FlowPacket;
 use etcbench_storage::seed;
 
-/// A way to disturb traffic, and how much: `drop 0.1`.
+/// A kind of disturbance with its amount, such as `drop 0.1`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Disturbance {
-    /// Each packet is lost with this chance.
+    /// Each packet is lost with this probability.
     Drop(f64),
-    /// Each packet comes twice with this chance.
+    /// Each packet is duplicated with this probability.
     Duplicate(f64),
-    /// Each packet changes places with the next with this chance; times stay in order.
+    /// Each packet is swapped with the next one with this probability; times stay in order.
     Reorder(f64),
-    /// Lengths are padded to a multiple of this many bytes, at most 1,500; the padding is zeros.
+    /// Lengths are zero-padded to a multiple of this many bytes, up to 1,500.
     Pad(u32),
-    /// Packets longer than this many bytes are cut to them.
+    /// Packets longer than this many bytes are truncated.
     Clamp(u32),
-    /// The time between two packets is multiplied by `exp(amount * z)` with `z` drawn from the standard normal
+    /// The time between two packets is multiplied by `exp(amount * z)`, with `z` drawn from the standard normal
     /// distribution.
     Jitter(f64),
 }
 
-/// The longest packet that padding makes.
+/// Maximum length of a padded packet.
 const MOST_PADDED: u32 = 1500;
 
 impl TryFrom<String> for Disturbance {
@@ -38,8 +38,8 @@ impl TryFrom<String> for Disturbance {
     fn try_from(text: String) -> Result<Self, String> {
         let problem = || {
             format!(
-                "{text:?} is no disturbance; give one of \"drop 0.1\", \"duplicate 0.1\", \"reorder 0.1\" (a chance), \"pad \
-                 128\", \"clamp 576\" (bytes) and \"jitter 0.5\""
+                "{text:?} is not a disturbance; use one of \"drop 0.1\", \"duplicate 0.1\", \"reorder 0.1\" \
+                 (probabilities), \"pad 128\", \"clamp 576\" (bytes) and \"jitter 0.5\""
             )
         };
         let (kind, amount) = text.split_once(' ').ok_or_else(problem)?;
@@ -80,7 +80,7 @@ impl std::fmt::Display for Disturbance {
 }
 
 impl Disturbance {
-    /// Whether it changes what a model of bytes reads.
+    /// Returns whether the disturbance changes the input of models that read bytes.
     pub(super) fn changes_bytes(self) -> bool {
         !matches!(self, Self::Jitter(_))
     }
@@ -106,7 +106,7 @@ impl Disturbance {
                         let times = (packets[place - 1].timestamp, packets[place].timestamp);
                         packets.swap(place - 1, place);
                         (packets[place - 1].timestamp, packets[place].timestamp) = times;
-                        // A packet that has changed places stays where it is.
+                        // A packet that was swapped is not swapped again.
                         place += 1;
                     }
                     place += 1;
@@ -142,7 +142,7 @@ impl Disturbance {
     }
 }
 
-/// The length that the IP header declares, else the frame's.
+/// Returns the length declared in the IP header, or else the frame's length.
 fn ip_length(packet: &FlowPacket) -> u32 {
     let field = |at: usize| packet.bytes.get(at..at + 2).map(|two| u32::from(u16::from_be_bytes([two[0], two[1]])));
     let declared = match packet.bytes.first().map(|first| first >> 4) {
@@ -153,7 +153,7 @@ fn ip_length(packet: &FlowPacket) -> u32 {
     declared.filter(|&length| length > 0).unwrap_or(packet.wire_length)
 }
 
-/// Makes a packet so many bytes long from its IP header on: in the header, on the wire, and in the bytes that are kept.
+/// Sets a packet's length from its IP header on: in the header, on the wire, and in the kept bytes.
 fn set_length(packet: &mut FlowPacket, length: u32) {
     let before = ip_length(packet);
     let kept_all = packet.bytes.len() as u32 >= before;
@@ -238,7 +238,7 @@ mod tests {
         };
         assert_eq!(lengths(&disturbed("pad 64", 6)[3..]), [(64, 78, 64), (64, 78, 64), (128, 142, 128)]);
         assert_eq!(lengths(&disturbed("clamp 62", 4)), [(60, 74, 60), (61, 75, 61), (62, 76, 62), (62, 76, 62)]);
-        // Of a packet that is kept in part as much is kept as before.
+        // A truncated packet keeps as many bytes as before.
         let mut part = flow(1);
         part.flow.packets[0].bytes.truncate(40);
         Disturbance::Pad(128).disturb(&mut part);
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn what_is_no_disturbance_is_refused() {
         for text in ["drop", "drop 2", "lose 0.1", "pad 0", "jitter -1", "clamp x"] {
-            assert!(Disturbance::try_from(text.to_owned()).unwrap_err().contains("is no disturbance"), "{text}");
+            assert!(Disturbance::try_from(text.to_owned()).unwrap_err().contains("is not a disturbance"), "{text}");
         }
         for text in ["drop 0.1", "pad 128", "clamp 576", "jitter 0.5", "reorder 0.25", "duplicate 1"] {
             assert_eq!(Disturbance::try_from(text.to_owned()).unwrap().to_string(), text);

@@ -1,33 +1,33 @@
-//! The kinds of what a fitted model is asked: the one table of their names, in files and for reports.
+//! The kinds of evaluations of a fitted model: the single table of their names in files and reports.
 
 use serde::{Deserialize, Serialize};
 
-/// A kind of condition, or of what is measured over several.
+/// A kind of condition, or of a measurement over several conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EvaluationKind {
-    /// The validation part; answers alone are stored of it.
+    /// The validation part; only its answers are stored.
     Validation,
-    /// Classes that the model never saw.
+    /// Classes that were not part of training.
     Unknown,
     /// The first packets of each test flow.
     FirstPackets,
-    /// Decisions made as soon as the model is sure.
+    /// Decisions made as soon as the model is confident.
     EarlyDecision,
-    /// Fields masked in test flows alone.
+    /// Fields masked only in test flows.
     Masked,
-    /// Bytes zeroed in test flows alone.
+    /// Bytes zeroed only in test flows.
     ZeroedBytes,
     /// Disturbed traffic.
     Disturbed,
-    /// Probabilities before and after a temperature.
+    /// Probabilities before and after temperature scaling.
     Calibration,
-    /// One part of time after the other.
+    /// Consecutive periods of time.
     Drift,
 }
 
 impl EvaluationKind {
-    /// The name in files.
+    /// Returns the name used in files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Validation => "validation",

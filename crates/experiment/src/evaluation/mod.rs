@@ -1,8 +1,8 @@
-//! `[evaluation]` of an experiment: what a fitted model is asked beside its test flows. Each [`Condition`] is the test part
-//! as it would be had something else been seen of it: fewer packets, masked fields, disturbed traffic; or other flows
-//! altogether: the validation part, and classes that the model never saw.
+//! `[evaluation]` of an experiment: queries to a fitted model in addition to its test flows. Each [`Condition`] is
+//! either a modified test part (fewer packets, masked fields, disturbed traffic) or a different set of flows: the
+//! validation part, or classes that were not part of training.
 //!
-//! A model is fitted once and asked many times; its answers are kept in the cache, a set for each fit.
+//! A model is fitted once and queried many times; its answers are cached, one set per fit.
 
 mod ask;
 mod condition;
@@ -25,77 +25,79 @@ use super::{ExperimentError, Variant};
 use etcbench_feature::{FeatureSet, Mask, Sample};
 use etcbench_split::SplitMethod;
 
-/// The metric that says how long the packets take that a model is asked after.
+/// The metric for the time until the packets available to the model have arrived.
 pub const MEDIAN_WAIT_SECONDS: &str = "median_wait_seconds";
-/// The metric that says by which temperature probabilities were scaled.
+/// The metric for the temperature by which probabilities were scaled.
 pub const TEMPERATURE: &str = "temperature";
 
-/// Raised whenever a change to the code changes what a condition asks, so that no older answer is taken for its own.
+/// Bump whenever a change to the code changes the queries of a condition, so that stale cached answers are not reused.
 const EVALUATION_VERSION: u32 = 1;
 
-/// Raised whenever a change to the code changes what is measured of a decision.
+/// Bump whenever a change to the code changes what is measured for a decision.
 const COST_VERSION: u32 = 1;
 
 /// `[evaluation]` of an experiment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvaluationOptions {
-    /// Whether models are asked after each of the first 1, 2, ..., N packets.
+    /// Whether to query models after each of the first 1, 2, ..., N packets.
     pub first_packets: bool,
-    /// The masks that are put over test flows alone, one at a time.
+    /// Masks to apply only to test flows, one at a time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub masked: Vec<Mask>,
-    /// Every run of so many bytes of every packet is zeroed in test flows, one at a time.
+    /// Width in bytes: every run of this many bytes of every packet is zeroed in test flows, one at a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub byte_ranges: Option<usize>,
-    /// How the traffic of test flows is disturbed, one way at a time.
+    /// Disturbances of the traffic of test flows, one at a time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub disturbed: Vec<Disturbance>,
-    /// Classes of the selection that are left out of all three parts, and that models are asked about.
+    /// Classes of the selection that are excluded from all three parts and then used as queries.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown_classes: Vec<String>,
-    /// Whether the probabilities are scaled by a temperature that validation flows give.
+    /// Whether to scale probabilities by a temperature fitted on validation flows.
     pub calibration: bool,
-    /// Whether it is measured what decisions cost: time by the number of flows that are asked about at once, memory, energy.
+    /// Whether to measure the cost of decisions: time by the number of flows per query, memory and energy.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cost: bool,
-    /// Into how many parts of time, one after the other, the test flows of a split by time are divided.
+    /// Number of consecutive periods into which the test flows of a temporal split are divided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drift: Option<usize>,
 }
 
 impl EvaluationOptions {
-    /// Whether test flows are made again of their packets.
+    /// Returns whether test flows are rebuilt from their packets.
     fn needs_packets(&self) -> bool {
         self.first_packets || !self.masked.is_empty() || self.byte_ranges.is_some() || !self.disturbed.is_empty()
     }
 
-    /// Checks the options against a variant.
+    /// Validates the options against a variant.
     ///
     /// # Errors
-    /// What no test flow could be made for.
+    /// Options for which test flows cannot be built.
     pub(super) fn validate(&self, variant: &Variant) -> Result<(), String> {
         if self.byte_ranges == Some(0) {
-            return Err("byte_ranges is 0; give the width of a range in bytes, from 1".to_owned());
+            return Err("byte_ranges is 0; set the width of a range in bytes, at least 1".to_owned());
         }
         if self.drift.is_some_and(|parts| parts < 2) {
-            return Err("drift is below 2; give the number of parts of time, from 2".to_owned());
+            return Err("drift is below 2; set the number of periods, at least 2".to_owned());
         }
         if self.drift.is_some() && variant.split.method != SplitMethod::Temporal {
             return Err(format!(
-                "drift is of a split by time, and split.method is \"{}\"; use \"temporal\", or leave drift out",
+                "drift requires a temporal split, but split.method is \"{}\"; use \"temporal\", or remove drift",
                 variant.split.method.name()
             ));
         }
         if self.needs_packets() && variant.selection.sample == Sample::Packet {
-            return Err("first_packets, masked, byte_ranges and disturbed are for flows; with selection.sample = \
+            return Err(
+                "first_packets, masked, byte_ranges and disturbed apply to flows, but with selection.sample = \
                         \"packet\" a row is a packet"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         Ok(())
     }
 
-    /// The conditions that a model is asked under, in a fixed order.
+    /// Returns the conditions under which models are queried, in a fixed order.
     pub(super) fn conditions(&self, variant: &Variant) -> Vec<Condition> {
         let (packets, bytes) = (variant.feature.packets, variant.feature.bytes);
         let mut conditions = Vec::new();
@@ -123,11 +125,11 @@ impl EvaluationOptions {
     }
 }
 
-/// The flows of a variant apart from those of classes that are to be unknown, and these; a set without rows where there
-/// are none.
+/// Separates a variant's flows into those of known classes and those of unknown classes; the second is `None` if no
+/// classes are to be unknown.
 ///
 /// # Errors
-/// A class that is none of the selection's, or fewer than two that stay.
+/// A class is not in the selection, or fewer than two classes remain.
 pub(super) fn without_unknown(
     features: FeatureSet,
     unknown: &[String],
@@ -146,7 +148,7 @@ pub(super) fn without_unknown(
     let is_known: Vec<bool> = is_unknown.iter().map(|unknown| !unknown).collect();
     let left = is_known.iter().filter(|known| **known).count();
     if left < 2 {
-        return Err(problem(format!("leaves {left} of {} classes to train on; leave two at least", names.len())));
+        return Err(problem(format!("leaves {left} of {} classes for training; leave at least two", names.len())));
     }
     let unknown = features.with_classes(&is_unknown);
     Ok((features.with_classes(&is_known), Some(unknown)))

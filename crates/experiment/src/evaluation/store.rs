@@ -1,4 +1,4 @@
-//! What a run keeps of its evaluations: `evaluation.csv`, a value a line, and `evaluation/*.csv`, every answer.
+//! Files of a run's evaluations: `evaluation.csv`, one value per line, and `evaluation/*.csv` with every answer.
 
 use ndarray::{ArrayView2, Axis};
 
@@ -11,7 +11,7 @@ use etcbench_evaluate::{
     Metric, Metrics, OpenSet, ProbabilisticMetrics, argmax, brier_score, temperature, with_temperature,
 };
 
-/// A measured value: what was asked, the metric, the value.
+/// Measured values of one condition.
 struct Measured {
     kind: EvaluationKind,
     condition: String,
@@ -35,11 +35,11 @@ fn scores(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> Result<Vec<(&'s
     ])
 }
 
-/// The confidence from which a decision is made before all packets have come.
+/// Confidence thresholds for deciding before all packets have arrived.
 const THRESHOLDS: [f64; 6] = [0.5, 0.7, 0.8, 0.9, 0.95, 0.99];
 
-/// Decisions made as soon as the highest probability reaches a threshold, and after the last packet at the latest: how good
-/// they are, and after how many packets they come.
+/// Measures decisions that are made as soon as the highest probability reaches a threshold, and at the latest after the
+/// last packet: their quality, and the number of packets they need.
 fn early_decisions(answers: &[Answers], classes: usize) -> Result<Vec<Measured>, ExperimentError> {
     let after = |answers: &'_ Answers| match answers.condition {
         Condition::FirstPackets { packets } => Some(packets),
@@ -72,8 +72,8 @@ fn early_decisions(answers: &[Answers], classes: usize) -> Result<Vec<Measured>,
     THRESHOLDS.into_iter().map(of_threshold).collect()
 }
 
-/// The test flows of a split by time in parts of time, class by class, so that every part has the classes as the whole has
-/// them.
+/// Measures the test flows of a temporal split in consecutive periods. Each class is divided separately, so that every
+/// period has the same class distribution as the whole.
 fn over_time(
     parts: usize,
     outcome: &FitOutcome,
@@ -108,7 +108,7 @@ fn over_time(
     Ok(measured)
 }
 
-/// Everything that is measured of one fit.
+/// Returns all measurements of one fit.
 fn measured(
     options: &EvaluationOptions,
     outcome: &FitOutcome,
@@ -155,7 +155,7 @@ fn measured(
             }
         }
     }
-    // What the model scores with nothing changed stands first of each kind.
+    // The first entry of each kind has the scores without any change.
     let whole = scores(&outcome.labels, test)?;
     let mut kinds: Vec<EvaluationKind> = Vec::new();
     for answer in answers {
@@ -187,7 +187,7 @@ fn measured(
 /// `evaluation.csv`: `variant,model,input,implementation,seed,fold,kind,condition,flows,metric,value`.
 ///
 /// # Errors
-/// Answers that are not distributions over the classes.
+/// Answers are not distributions over the classes.
 pub(in super::super) fn evaluation_csv(
     options: &EvaluationOptions,
     variants: &[VariantRun],
@@ -238,11 +238,11 @@ pub(in super::super) fn evaluation_csv(
     writer.into_inner().map_err(|problem| ExperimentError::Internal { problem: problem.to_string() })
 }
 
-/// The answers of a fit: `kind,condition,class,predicted,probability_CLASS...`, the flows of each condition in the order of
-/// the predictions (of the split file's validation flows, of the unknown flows by id).
+/// Writes the answers of a fit: `kind,condition,class,predicted,probability_CLASS...`, the flows of each condition in
+/// the order of the predictions (validation flows as in the split file, unknown flows by ID).
 ///
 /// # Errors
-/// Answers of another shape.
+/// Answers with the wrong shape.
 pub(in super::super) fn answers_csv(variant: &VariantRun, row: &FittedRow) -> Result<Vec<u8>, ExperimentError> {
     let names = &variant.features.class_names;
     let mut writer = csv::Writer::from_writer(Vec::new());

@@ -1,10 +1,10 @@
-//! The declarative format: what an experiment file may say, and how a base file, a size, a variant and
-//! `--set` combine into what is run. Three passes: `parse` reads the files, `resolve` merges them into one table per
-//! variant, and `validate` makes typed values of these.
+//! The declarative format: the contents of an experiment file, and how base files, a size, a variant and `--set` are
+//! combined. Three passes: `parse` reads the files, `resolve` merges them into one table per variant, and `validate`
+//! converts these to typed values.
 //!
-//! Later wins: the files named by `extends` in order, the experiment file, what these say under `[on.DATASET]` of the
-//! datasets in use, the size (`experiments/sizes/NAME.toml`) and its `[on.DATASET]`, the variant's own keys, those of
-//! a sweep's point, then every `--set`.
+//! Later layers take precedence: the files named by `extends` in order, the experiment file, their keys under
+//! `[on.DATASET]` for the datasets in use, the size (`experiments/sizes/NAME.toml`) and its `[on.DATASET]`, the
+//! variant's keys, those of a sweep's point, then every `--set`.
 
 mod parse;
 mod resolve;
@@ -23,28 +23,28 @@ use etcbench_model::ModelSpec;
 use etcbench_split::SplitOptions;
 use etcbench_storage::declarative::DeclarativeError;
 
-/// What a person asks for beside the experiment file.
+/// Options given on the command line in addition to the experiment file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Overrides {
-    /// Datasets to use in place of the file's.
+    /// Datasets to use instead of the file's.
     pub data: Vec<String>,
-    /// The size: the name of a file in `experiments/sizes`; the file's own sizes when none.
+    /// The size: the name of a file in `experiments/sizes`; by default, the sizes in the file itself.
     pub size: Option<String>,
     /// `key=value` assignments, applied last.
     pub assignments: Vec<String>,
-    /// Seeds in place of the file's.
+    /// Seeds to use instead of the file's.
     pub seeds: Option<Vec<u64>>,
-    /// Models in place of the file's.
+    /// Models to use instead of the file's.
     pub models: Vec<String>,
-    /// Only these of the file's variants, or of a sweep's values (`feature.packets=4`); all when empty.
+    /// Restricts the run to these variants of the file, or values of a sweep (`feature.packets=4`); all if empty.
     pub variants: Vec<String>,
-    /// The rungs of a ladder in place of the file's variants; none where the experiment is run as it is.
+    /// The rungs of a ladder to use instead of the file's variants; `None` to run the experiment as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ladder: Option<LadderOverrides>,
 }
 
 impl Overrides {
-    /// What is asked for, each as an option of the command line; rungs of a ladder are those of a subcommand of its own.
+    /// Returns the overrides as command-line options; a ladder's rungs belong to a separate subcommand.
     pub fn as_options(&self) -> Vec<String> {
         let mut options: Vec<String> = self.data.iter().map(|name| format!("--data {name}")).collect();
         options.extend(self.size.iter().map(|size| format!("--size {size}")));
@@ -59,8 +59,8 @@ impl Overrides {
         options
     }
 
-    /// Whether results are no longer those of the experiment at a named size on a dataset, and so must
-    /// not stand in their place.
+    /// Returns whether results differ from those of the experiment at a named size on a dataset, and so must not
+    /// replace them.
     pub fn change_results(&self) -> bool {
         let ladder = self.ladder.as_ref().is_some_and(|ladder| *ladder != LadderOverrides::default());
         !self.assignments.is_empty()
@@ -71,14 +71,14 @@ impl Overrides {
     }
 }
 
-/// An experiment, resolved: every variant with every key.
+/// A resolved experiment: every variant with every key.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Experiment {
     /// The experiment's name: the file's stem, such as `table2`.
     pub name: String,
-    /// One line for the tables' captions.
+    /// One line for the captions of tables.
     pub title: String,
-    /// Which of the paper's tables its layout follows: 1 (models as rows) or 2 (classes as rows).
+    /// The table layout, after one of the paper's tables: 1 (models as rows) or 2 (classes as rows).
     pub layout: TableLayout,
     /// Names of the datasets.
     pub datasets: Vec<String>,
@@ -86,22 +86,22 @@ pub struct Experiment {
     pub size: String,
     /// The seeds, one run each.
     pub seeds: Vec<u64>,
-    /// What is tuned, and how; nothing where the file does not say.
+    /// Tuning options; `None` if nothing is tuned.
     pub tune: Option<TuneOptions>,
-    /// What fitted models are asked beside their test flows.
+    /// Evaluations of fitted models in addition to the test flows.
     pub evaluation: EvaluationOptions,
-    /// The ladder whose rungs the variants are; none where it is run as it is. A rung that the data cannot be divided for
-    /// is left out, and the others are run.
+    /// The ladder whose rungs are the variants; `None` if the experiment is run as it is. Rungs for which the data
+    /// cannot be divided are left out, and the others are run.
     pub ladder: Option<LadderOptions>,
     /// The variants, in the file's order; at least one.
     pub variants: Vec<Variant>,
-    /// Variants of a ladder that none of the models can be fitted in, and why.
+    /// Variants of a ladder in which none of the models can be fitted, with the reason.
     pub left_out: Vec<(String, String)>,
-    /// The whole as TOML, for provenance and hashing.
+    /// The whole experiment as TOML, for provenance and hashing.
     pub resolved: toml::Table,
 }
 
-/// Which rows a table has.
+/// The rows of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TableLayout {
@@ -115,42 +115,42 @@ pub enum TableLayout {
 /// One variant of an experiment, resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Variant {
-    /// Its name; `default` where the file names none.
+    /// Its name; `default` if the file has no variants.
     pub name: String,
-    /// Which flows, and their classes.
+    /// Selection of flows, and their classes.
     pub selection: Selection,
     /// Where flows begin and end.
     pub flow: FlowOptions,
-    /// What is taken of each flow.
+    /// The byte tokens extracted from each flow.
     pub feature: TokenOptions,
-    /// The packet sequences that `input = "sequences"` reads.
+    /// The packet sequences for `input = "sequences"`.
     pub sequences: SequenceOptions,
-    /// The FlowPics that `input = "flowpic"` reads.
+    /// The FlowPics for `input = "flowpic"`.
     pub flowpic: FlowpicOptions,
     /// How flows are divided.
     pub split: SplitOptions,
     /// One entry per model and input.
     pub models: Vec<ModelSpec>,
-    /// Whether a model reads packet sequences, with its own settings or with some that are tried.
+    /// Whether any model reads packet sequences, with its own settings or with those to be tried.
     reads_sequences: bool,
-    /// Whether a model reads FlowPics.
+    /// Whether any model reads FlowPics.
     reads_flowpic: bool,
-    /// Whether one of them reads the packets' times.
+    /// Whether any model reads packet times.
     pub(super) reads_packet_times: bool,
 }
 
 impl Variant {
-    /// The packet sequences, where a model reads them.
+    /// Returns the packet sequences, if a model reads them.
     pub(super) fn used_sequences(&self) -> Option<&SequenceOptions> {
         self.reads_sequences.then_some(&self.sequences)
     }
 
-    /// The FlowPics, where a model reads them.
+    /// Returns the FlowPics, if a model reads them.
     pub(super) fn used_flowpic(&self) -> Option<&FlowpicOptions> {
         self.reads_flowpic.then_some(&self.flowpic)
     }
 
-    /// What is made of packets beside the tokens of their bytes.
+    /// Returns the features of packets in addition to byte tokens.
     pub(super) fn packet_columns(&self) -> PacketColumns<'_> {
         PacketColumns { sequences: self.used_sequences(), flowpic: self.used_flowpic() }
     }
@@ -159,7 +159,7 @@ impl Variant {
 /// Reads an experiment file with everything it extends, and applies `overrides`.
 ///
 /// # Errors
-/// A file that is missing or not TOML, unknown keys, values out of range, seeds repeated.
+/// A file is missing or not TOML, or it has unknown keys, values out of range, or duplicate seeds.
 pub fn read_experiment(path: &Path, overrides: &Overrides) -> Result<Experiment, DeclarativeError> {
     let layers = parse::parse(path, overrides)?;
     validate::validate(resolve::resolve(layers, overrides)?)
@@ -183,7 +183,7 @@ mod tests {
         let mut read = 0;
         for name in declarative::names(&folder) {
             let path = folder.join(format!("{name}.toml"));
-            // A file without a title is what others extend.
+            // Files without a title are only extended by others.
             if declarative::read_table(&path).unwrap().contains_key("title") {
                 read_experiment(&path, &Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
                 read += 1;
@@ -232,7 +232,7 @@ mod tests {
         let assignments = ["split.method=k_fold", "feature.masks=[\"ports\"]", "model.svm.cost=3"].map(own).to_vec();
         let overrides =
             Overrides { data: vec![own("lab")], size: Some(own("demo")), assignments, ..Overrides::default() };
-        // The shares that the variants give are none of folds'.
+        // Folds do not accept the shares set by the variants.
         assert!(read_experiment(&path, &overrides).is_err());
         let assignments = vec![own("feature.masks=[\"ports\"]"), own("split.validation=0.15"), own("split.train=0.75")];
         let overrides = Overrides { assignments, ..overrides };

@@ -1,4 +1,4 @@
-//! The second pass: merges the layers into one whole table per variant and section. Pure.
+//! The second pass: merges the layers into one complete table per variant and section. Pure.
 
 use serde::Deserialize;
 
@@ -11,7 +11,7 @@ use super::{Overrides, TableLayout};
 use etcbench_model::ModelKind;
 use etcbench_storage::declarative::{self, DeclarativeError};
 
-/// An experiment whose layers are merged, before its values are looked at.
+/// An experiment with merged layers, before its values are validated.
 pub(super) struct Resolved {
     /// The experiment's name.
     pub(super) name: String,
@@ -19,17 +19,17 @@ pub(super) struct Resolved {
     pub(super) origin: String,
     /// `full`, or the name of the size.
     pub(super) size: String,
-    /// The keys of the experiment as a whole.
+    /// The keys of the whole experiment.
     pub(super) document: Document,
     /// The variants, in order; at least one.
     pub(super) variants: Vec<Sections>,
-    /// The whole as TOML.
+    /// The whole experiment as TOML.
     pub(super) table: toml::Table,
     /// Whether the variants are the rungs of a ladder.
     pub(super) ladder: bool,
 }
 
-/// One variant with every key, by section.
+/// A variant with every key, by section.
 pub(super) struct Sections {
     /// The variant's name.
     pub(super) name: String,
@@ -40,11 +40,11 @@ pub(super) struct Sections {
     pub(super) model: toml::Table,
 }
 
-/// The experiment as a whole; a variant's sections override those of the same name.
+/// The whole experiment; a variant's sections override those of the same name.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Document {
-    /// The experiment's name where the file gives none.
+    /// Defaults to the experiment's name.
     #[serde(default)]
     pub(super) title: String,
     #[serde(default)]
@@ -73,7 +73,7 @@ pub(super) struct Document {
     pub(super) evaluation: EvaluationOptions,
 }
 
-/// Three seeds: as few as tell how much a score varies.
+/// Three seeds: the fewest that indicate how much a score varies.
 fn usual_seeds() -> Vec<u64> {
     vec![0, 1, 2]
 }
@@ -91,7 +91,7 @@ pub(super) struct DatasetSection {
 /// Merges `layers` and `overrides`.
 ///
 /// # Errors
-/// Unknown keys, what is listed twice, variants or points that there are not.
+/// Unknown keys, duplicates, or nonexistent variants or points.
 pub(super) fn resolve(layers: Layers, overrides: &Overrides) -> Result<Resolved, DeclarativeError> {
     let Layers { mut name, origin, files, size, assignments } = layers;
     let content = |problem: String| DeclarativeError::Content { origin: origin.clone(), problem };
@@ -107,7 +107,7 @@ pub(super) fn resolve(layers: Layers, overrides: &Overrides) -> Result<Resolved,
         merge_on(&mut table, &datasets).map_err(content)?;
     }
     declarative::merge(&mut table, &assignments);
-    // What is stored as resolved gives the same variants when it is read again.
+    // The stored, resolved experiment must produce the same variants when it is read again.
     if let Some(toml::Value::Table(variants)) = table.get_mut("variant") {
         for (_, variant) in variants.iter_mut() {
             variant.as_table_mut().into_iter().for_each(|keys| overwrite(keys, &assignments));
@@ -156,7 +156,7 @@ pub(super) fn resolve(layers: Layers, overrides: &Overrides) -> Result<Resolved,
     Ok(Resolved { name, origin, size, document, variants, table, ladder })
 }
 
-/// Takes from `over` what `keys` has too.
+/// Overwrites keys in `keys` with those of `over`; adds none.
 fn overwrite(keys: &mut toml::Table, over: &toml::Table) {
     for (key, value) in over {
         match (keys.get_mut(key), value) {
@@ -167,14 +167,14 @@ fn overwrite(keys: &mut toml::Table, over: &toml::Table) {
     }
 }
 
-/// Puts the rungs of the ladder that `overrides` ask for in the place of the variants.
+/// Replaces the variants with the rungs of the ladder requested in `overrides`.
 fn put_rungs(document: &mut Document, overrides: &Overrides, table: &mut toml::Table) -> Result<(), String> {
     let Some(asked) = &overrides.ladder else { return Ok(()) };
     if document.sweep.is_some() {
-        return Err("[sweep] and a ladder exclude each other; name an experiment without a sweep".to_owned());
+        return Err("[sweep] and a ladder are mutually exclusive; use an experiment without a sweep".to_owned());
     }
     let ladder = std::mem::take(&mut document.ladder).with(asked).map_err(|problem| format!("[ladder]: {problem}"))?;
-    // Folds and repetitions take the place of seeds.
+    // Folds and repetitions replace seeds.
     if overrides.seeds.is_none() {
         document.seeds.truncate(1);
     }
@@ -185,10 +185,10 @@ fn put_rungs(document: &mut Document, overrides: &Overrides, table: &mut toml::T
             }
         }
     }
-    // A ladder has its own questions.
+    // `[evaluation]` does not apply to ladders.
     document.evaluation = EvaluationOptions::default();
     table.remove("evaluation");
-    // How flows are divided is the rungs' business; what becomes of what was divided stays.
+    // The rungs determine how flows are divided; keys for what happens after the division are kept.
     let kept = ["minimum_class_flows", "sampling", "training_flows_per_class", "validation"];
     document.split.retain(|key, _| kept.contains(&key));
     document.variant = ladder.variants();
@@ -202,28 +202,28 @@ fn put_rungs(document: &mut Document, overrides: &Overrides, table: &mut toml::T
     Ok(())
 }
 
-/// The names under `[dataset]`, as far as they are text; what is wrong with them is told where the file is typed.
+/// Returns the names under `[dataset]` that are text; invalid names are reported when the file is typed.
 fn dataset_names(table: &toml::Table) -> Vec<String> {
     let names = table.get("dataset").and_then(|dataset| dataset.get("names")).and_then(toml::Value::as_array);
     names.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
-/// Takes `[on]` out of `table` and merges what it says of `datasets` over the rest.
+/// Removes `[on]` from `table` and merges its keys for `datasets` into the rest.
 fn merge_on(table: &mut toml::Table, datasets: &[String]) -> Result<(), String> {
     let Some(on) = table.remove("on") else { return Ok(()) };
     let tables = on.as_table().filter(|on| on.values().all(toml::Value::is_table));
-    let tables = tables.ok_or("`on` holds a table of keys per dataset, such as [on.synth]")?;
+    let tables = tables.ok_or("`on` must contain a table of keys per dataset, such as [on.synth]")?;
     for keys in datasets.iter().filter_map(|name| tables.get(name)?.as_table()) {
         if keys.contains_key("dataset") || keys.contains_key("extends") || keys.contains_key("on") {
-            return Err("[on.DATASET] cannot hold `dataset`, `extends` or `on`".to_owned());
+            return Err("[on.DATASET] cannot contain `dataset`, `extends` or `on`".to_owned());
         }
         declarative::merge(table, keys);
     }
     Ok(())
 }
 
-/// The variants' names and own keys: those of the file, those of the sweep's points, or each point under each variant.
-/// Where only some are wanted, `resolved` keeps only those.
+/// Returns the variants' names and keys: those of the file, those of the sweep's points, or each point under each
+/// variant. If only some are wanted, `resolved` keeps only those.
 fn variant_tables(
     document: &mut Document,
     wanted: &[String],
@@ -233,7 +233,7 @@ fn variant_tables(
 ) -> Result<Vec<(String, toml::Table)>, DeclarativeError> {
     let content = |problem: String| DeclarativeError::Content { origin: origin.to_owned(), problem };
     let sweep = document.sweep.as_ref().map(|table| Sweep::read(table, origin)).transpose()?;
-    // An alternative may be named without its axis, where no variant is called so.
+    // An alternative may be named without its axis, unless a variant has the same name.
     let coordinate = |name: &str| match document.variant.contains_key(name) {
         true => None,
         false => sweep.as_ref().and_then(|sweep| sweep.coordinate_of(name)),
@@ -253,7 +253,7 @@ fn variant_tables(
             unknown.extend(sweep::restrict(table, &whole, &points));
             if let Some(key) = whole.assigned(assignments) {
                 return Err(content(format!(
-                    "{key} is swept, so --set {key}=VALUE would make all points the same; name the points with \
+                    "{key} is swept, so --set {key}=VALUE would make all points equal; select points with \
                      --variants, or set the sweep's own list, such as --set 'sweep.{key}=[...]'"
                 )));
             }
@@ -268,16 +268,17 @@ fn variant_tables(
             known.extend(Sweep::read(table, origin)?.coordinate_names());
         }
         let nearest = declarative::did_you_mean(name, known.iter().map(String::as_str));
-        return Err(content(format!("there is no variant `{name}`{nearest} (known: {})", known.join(", "))));
+        return Err(content(format!("no such variant: `{name}`{nearest} (known: {})", known.join(", "))));
     }
     let mut tables: Vec<(String, toml::Table)> = Vec::new();
     for (name, keys) in document.variant.iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(*name)) {
         if !name.chars().all(|character| !"=,/\\".contains(character)) {
             return Err(content(format!(
-                "[variant.{name}]: the name becomes part of file names and of points' names, so it has no `=`, `,` or slash"
+                "[variant.{name}]: the name becomes part of file names and point names, so it must not contain `=`, \
+                 `,` or slashes"
             )));
         }
-        let keys = keys.as_table().ok_or_else(|| content(format!("[variant.{name}] is a table of keys")))?;
+        let keys = keys.as_table().ok_or_else(|| content(format!("[variant.{name}] must be a table of keys")))?;
         tables.push((name.clone(), keys.clone()));
     }
     if !wanted.is_empty() {
@@ -304,7 +305,7 @@ fn variant_tables(
     Ok(tables.iter().flat_map(under).collect())
 }
 
-/// Every key of one variant: those of the experiment, the variant's own, and `--set`.
+/// Returns every key of one variant: those of the experiment, the variant's own, and `--set`.
 fn sections(
     name: String,
     document: &Document,
@@ -325,7 +326,7 @@ fn sections(
                 Some(_) => {
                     return Err(DeclarativeError::Content {
                         origin: origin(key),
-                        problem: format!("`{key}` is a table, such as {key}.NAME = value"),
+                        problem: format!("`{key}` must be a table, such as {key}.NAME = value"),
                     });
                 }
                 None => {}
@@ -343,12 +344,12 @@ fn sections(
     })
 }
 
-/// Where a section of a variant stands, for messages.
+/// Returns the location of a variant's section, for messages.
 pub(super) fn variant_origin(origin: &str, section: &str, variant: &str) -> String {
     format!("{origin}: [{section}] (variant {variant})")
 }
 
-/// Refuses a list that is empty or names something twice.
+/// Rejects a list that is empty or contains duplicates.
 pub(super) fn unique<T: PartialEq + std::fmt::Debug>(
     values: &[T],
     key: &str,
@@ -356,10 +357,10 @@ pub(super) fn unique<T: PartialEq + std::fmt::Debug>(
 ) -> Result<(), DeclarativeError> {
     let problem = |problem: String| DeclarativeError::Content { origin: origin.to_owned(), problem };
     if values.is_empty() {
-        return Err(problem(format!("`{key}` is empty; give at least one")));
+        return Err(problem(format!("`{key}` is empty; list at least one")));
     }
     match declarative::first_repeated(values) {
-        Some(value) => Err(problem(format!("`{key}` lists {value:?} twice; give each once"))),
+        Some(value) => Err(problem(format!("`{key}` lists {value:?} twice; list each once"))),
         None => Ok(()),
     }
 }
@@ -371,7 +372,7 @@ mod tests {
     #[test]
     fn on_holds_tables_and_cannot_change_the_dataset() {
         for (text, told) in
-            [("on = 3", "[on.synth]"), ("[on]\nlab = 3", "[on.synth]"), ("[on.lab]\ndataset = 1", "cannot hold")]
+            [("on = 3", "[on.synth]"), ("[on]\nlab = 3", "[on.synth]"), ("[on.lab]\ndataset = 1", "cannot contain")]
         {
             let mut table: toml::Table = text.parse().unwrap();
             let error = merge_on(&mut table, &["lab".to_owned()]).unwrap_err();

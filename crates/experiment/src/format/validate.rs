@@ -1,4 +1,4 @@
-//! The third pass: makes typed values of a resolved experiment, and holds them to their ranges. Pure.
+//! The third pass: converts a resolved experiment to typed values and validates their ranges. Pure.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -15,7 +15,7 @@ use etcbench_storage::declarative::{self, DeclarativeError};
 /// Types the variants of an experiment.
 ///
 /// # Errors
-/// Unknown keys and models, values of another type or out of their range.
+/// Unknown keys and models, or values with the wrong type or out of range.
 pub(super) fn validate(resolved: Resolved) -> Result<Experiment, DeclarativeError> {
     let Resolved { name, origin, size, document, variants, table, ladder } = resolved;
     if let Some(tune) = &document.tune {
@@ -40,7 +40,8 @@ pub(super) fn validate(resolved: Resolved) -> Result<Experiment, DeclarativeErro
             reads_flows.map(|spec| format!("{} on {}", spec.kind.name(), spec.input.name())).collect();
         if let (false, Some(name)) = (ladder, needs_flows.first()) {
             let problem = format!(
-                "{name} reads whole flows, and with selection.sample = \"packet\" a row is a packet; use input = \"bytes\""
+                "{name} reads whole flows, but with selection.sample = \"packet\" a row is a packet; use input = \
+                 \"bytes\""
             );
             let origin = variant_origin(&origin, "selection", &variant.name);
             return Err(DeclarativeError::Content { origin, problem });
@@ -48,7 +49,7 @@ pub(super) fn validate(resolved: Resolved) -> Result<Experiment, DeclarativeErro
         variant.models.retain(reads_one_packet);
         if variant.models.is_empty() {
             let problem =
-                format!("a packet alone has bytes only, and every model reads more: {}", needs_flows.join(", "));
+                format!("a single packet has only bytes, but every model reads more: {}", needs_flows.join(", "));
             left_out.push((variant.name.clone(), problem));
         }
     }
@@ -72,7 +73,7 @@ pub(super) fn validate(resolved: Resolved) -> Result<Experiment, DeclarativeErro
     })
 }
 
-/// Whether a model reads the bytes of a packet and nothing else of its flow.
+/// Returns whether a model reads only the bytes of a packet and nothing else of its flow.
 fn reads_one_packet(spec: &ModelSpec) -> bool {
     let alone = |spec: &ModelSpec| {
         let of_sequences = spec.reads_sequences() || spec.input.reads_sequences();
@@ -113,7 +114,7 @@ fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Vari
         spec.check_sequences(&sequences).map_err(|error| problem("feature", error.to_string()))?;
     }
     let members = specs.iter().flat_map(ModelSpec::members).collect::<Vec<_>>();
-    // Every value of the key, of the models' own settings and of those that are tried.
+    // All values of the key, in the models' own settings and in those to be tried.
     let tried =
         document.tune.iter().flat_map(|tune| tune.space.values()).filter_map(|space| space.get(PACKET_METADATA));
     let tried = tried.flat_map(|dimension| match dimension {
@@ -128,14 +129,14 @@ fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Vari
     if reads_metadata {
         let wrong = |text: &str| Err(problem("feature", format!("{PACKET_METADATA} of a model {text}")));
         if sequences.packets < feature.packets {
-            return wrong("needs as many packets in feature.sequences.packets as in feature.packets, or more");
+            return wrong("requires feature.sequences.packets to be at least feature.packets");
         }
         if sequences.transformation != Transformation::SignedLogarithm {
-            return wrong("needs feature.sequences.transformation = \"signed_logarithm\"");
+            return wrong("requires feature.sequences.transformation = \"signed_logarithm\"");
         }
-        // The packets of the bytes would not be those of the sequences.
+        // Otherwise the packets of the bytes would differ from those of the sequences.
         if feature.packet_start == PacketStart::Payload {
-            return wrong("cannot be used with feature.packet_start = \"payload\", which leaves packets out");
+            return wrong("cannot be used with feature.packet_start = \"payload\", which skips packets");
         }
     }
     Ok(Variant {
@@ -153,7 +154,7 @@ fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Vari
     })
 }
 
-/// A table of `[feature]` of its own, or its defaults.
+/// Returns a subtable of `[feature]`, or its defaults.
 fn part<T: Default + DeserializeOwned>(
     feature: &mut toml::Table,
     name: &str,
@@ -164,17 +165,17 @@ fn part<T: Default + DeserializeOwned>(
         None => Ok(T::default()),
         Some(toml::Value::Table(table)) => declarative::typed(table, &origin(&format!("feature.{name}"))),
         Some(_) => {
-            let problem = format!("`{name}` is a table, such as {example}");
+            let problem = format!("`{name}` must be a table, such as {example}");
             Err(DeclarativeError::Content { origin: origin("feature"), problem })
         }
     }
 }
 
-/// Why the members of a model are not known.
+/// Why the members of a model cannot be resolved.
 enum Unresolved {
-    /// What one of them says.
+    /// A member is invalid.
     Member(DeclarativeError),
-    /// How they are named.
+    /// The list of names is invalid.
     Names(ModelError),
 }
 
@@ -184,7 +185,7 @@ impl From<ModelError> for Unresolved {
     }
 }
 
-/// The flow options with as many packets and bytes kept as the features need; the runner keeps the same.
+/// Returns the flow options that keep as many packets and bytes as the features need; the runner keeps the same.
 fn kept(
     feature: &TokenOptions,
     sequences: &SequenceOptions,
@@ -201,14 +202,15 @@ fn kept(
     kept
 }
 
-/// The model of a name: of the table of models, an external one in `models/`, or one whose table names its folder.
+/// Returns the model of a name: from the table of models, an external one in `models/`, or one whose table names its
+/// folder.
 fn model_kind(name: &str, keys: Option<&toml::Value>, origin: &str) -> Result<ModelKind, DeclarativeError> {
     let found = match keys.and_then(|keys| keys.get("path")).map(|path| path.as_str().ok_or(path)) {
         None => ModelKind::find(name),
         Some(Ok(path)) => ModelKind::at(name, path).map(Some),
         Some(Err(path)) => Err(ModelError::Parameters {
             model: name.to_owned(),
-            problem: format!("path = {path}: it must be the model's folder, as text"),
+            problem: format!("path = {path}: must be the path of the model's folder"),
         }),
     };
     let found = found.map_err(|error| match error {
@@ -227,7 +229,7 @@ fn model_kind(name: &str, keys: Option<&toml::Value>, origin: &str) -> Result<Mo
     declarative::typed::<Kind>(table, origin).map(|kind| kind.model)
 }
 
-/// One specification per input that the model's table lists.
+/// Returns one specification per input listed in the model's table.
 fn model_specs(name: &str, table: Option<&toml::Value>, origin: &str) -> Result<Vec<ModelSpec>, DeclarativeError> {
     let kind = model_kind(name, table, origin)?;
     let origin = origin.replace("[models]", &format!("[model.{name}]"));
@@ -237,7 +239,7 @@ fn model_specs(name: &str, table: Option<&toml::Value>, origin: &str) -> Result<
         Some(_) => {
             return Err(DeclarativeError::Content {
                 origin,
-                problem: "this is a table of the model's keys".to_owned(),
+                problem: "must be a table of the model's keys".to_owned(),
             });
         }
     };
@@ -258,7 +260,7 @@ fn model_specs(name: &str, table: Option<&toml::Value>, origin: &str) -> Result<
             let given = if let toml::Value::Array(list) = given { list } else { vec![given] };
             let input = |value: toml::Value| match value {
                 toml::Value::String(_) => value.try_into::<Input>().map_err(|error| error.message().to_owned()),
-                other => Err(format!("{other} is no input; give the name of one, or a list of names")),
+                other => Err(format!("{other} is not an input; set the name of an input, or a list of names")),
             };
             given.into_iter().map(input).collect::<Result<_, _>>().map_err(|problem| DeclarativeError::Content {
                 origin: origin.clone(),
