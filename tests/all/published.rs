@@ -124,7 +124,7 @@ fn what_the_flows_do_not_hold_is_refused_with_a_word() {
     let cut = DATASET.replace("[published_at]", "flows = \"cut\"\n[published_at]");
     project.write("data/small.toml", cut);
     let told = project.done(&run);
-    assert!(String::from_utf8_lossy(&told.stderr).contains("of the flows of small the first packets alone are there"));
+    assert!(String::from_utf8_lossy(&told.stderr).contains("flows of small are truncated to their first packets"));
     let leaks = fs::read_to_string(project.path("results/small-small-full/leaks.csv")).unwrap();
     assert!(
         leaks.contains("forward_interarrival_mean") && !leaks.contains("duration") && !leaks.contains("_per_second"),

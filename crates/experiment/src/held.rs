@@ -89,11 +89,11 @@ fn require_bytes(tokens: &TokenOptions, flows: &LoadedFlows) -> Result<(), Exper
 /// Refuses variants that learn from invented times or split by them.
 fn require_no_times(variant: &Variant) -> Result<(), ExperimentError> {
     let problem = |what: &str| {
-        let problem = format!("a dataset's packet times are invented (`times` in its definition), but {what}");
+        let problem = format!("a dataset's packet times are invented (`times` in its definition), and {what}");
         Err(ExperimentError::Features { problem })
     };
     if variant.split.method == SplitMethod::Temporal {
-        return problem("split method \"temporal\" requires them; use \"stratified\", \"grouped\" or \"k_fold\"");
+        return problem("split method \"temporal\" divides by them; use \"stratified\", \"grouped\" or \"k_fold\"");
     }
     if variant.reads_packet_times {
         return problem(
@@ -116,8 +116,8 @@ pub(super) fn notes(definition: &DatasetDefinition) -> Vec<String> {
     }
     if holds.cut {
         notes.push(format!(
-            "Data: of the flows of {name} the first packets alone are there; durations and rates are left out, and \
-             other statistics are of these packets."
+            "Data: flows of {name} are truncated to their first packets; durations and rates are left out, and other \
+             statistics cover only these packets."
         ));
     }
     match holds.lengths {

@@ -395,7 +395,7 @@ fn require_no_packets(variant: &Variant, located: bool) -> Result<(), Experiment
     if let Some(spec) = variant.models.iter().find(reads_packets) {
         let (model, input) = (spec.kind.name(), spec.input.name());
         return problem(if !spec.kind.entry().inputs.contains(&Input::Statistics) {
-            format!("{model} reads packet bytes, and the dataset's feature files have none; leave it out of `models`")
+            format!("{model} reads packet bytes, but the dataset's feature files have none; remove it from `models`")
         } else {
             format!(
                 "{model} has input = \"{input}\", but the dataset's feature files have no packets; set \
