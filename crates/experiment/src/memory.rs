@@ -2,7 +2,8 @@
 //! known, and for the fits once the flows are divided. The expected memory is computed from those sizes (see
 //! [`etcbench_model::FitSize`]) and compared with what this process may use: the free memory of the machine or its
 //! control group plus what the process already has, or `--memory-limit`. Runs that do not fit are refused with advice
-//! on what to lower. The memory of the loaded flows themselves is measured, not estimated.
+//! on what to lower. The loaded flows need no more memory than what is kept of them; that memory is measured, not
+//! estimated.
 
 use super::flows::{Content, LoadedFlows};
 use super::run::{Settings, VariantContext, VariantRun, settings_of};
