@@ -123,8 +123,8 @@ pub fn flowpic_names(pixels: usize) -> Vec<String> {
 
 /// Writes the image of a flow to `out`, shape `[resolution, resolution]`: row `i` counts packets with lengths from
 /// `i` to `i + 1` times 1,500 bytes / `resolution` (longer packets count in the last row), column `j` those that
-/// arrived from `j` to `j + 1` times `window` / `resolution` after the first packet of the flow. Pixels saturate at
-/// 255. Packets with timestamps before the first count as simultaneous with it.
+/// arrived from `j` to `j + 1` times `window` / `resolution` after the first packet of the flow. Pixels
+/// saturate at 255. Packets with timestamps before the first count as simultaneous with it.
 pub fn write_flowpic(flow: &Flow, options: &FlowpicOptions, out: &mut [u8]) {
     out.fill(0);
     let resolution = options.resolution as f64;
