@@ -1,5 +1,5 @@
-//! The one file format of fitted models: safetensors, with the model's name, implementation and
-//! parameters as metadata, so that weights open in Python by name.
+//! The file format of all fitted models: safetensors, with the model's name, implementation and parameters as metadata,
+//! so that Python can open the weights by name.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +15,7 @@ pub enum TensorData {
     F32(Vec<f32>),
     /// 64-bit floating point.
     F64(Vec<f64>),
-    /// 32-bit unsigned.
+    /// 32-bit unsigned integers.
     U32(Vec<u32>),
     /// Bytes.
     U8(Vec<u8>),
@@ -24,26 +24,26 @@ pub enum TensorData {
 /// A named array in a model file, row-major.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
-    /// Its dimensions.
+    /// Dimensions.
     pub shape: Vec<usize>,
-    /// Its values; as many as the product of `shape`.
+    /// Values; as many as the product of `shape`.
     pub data: TensorData,
 }
 
 impl Tensor {
-    /// A tensor of 32-bit floats.
+    /// Creates a tensor of 32-bit floats.
     pub fn f32(shape: &[usize], values: Vec<f32>) -> Self {
         Self { shape: shape.to_vec(), data: TensorData::F32(values) }
     }
-    /// A tensor of 64-bit floats.
+    /// Creates a tensor of 64-bit floats.
     pub fn f64(shape: &[usize], values: Vec<f64>) -> Self {
         Self { shape: shape.to_vec(), data: TensorData::F64(values) }
     }
-    /// A tensor of 32-bit unsigned numbers.
+    /// Creates a tensor of 32-bit unsigned integers.
     pub fn u32(shape: &[usize], values: Vec<u32>) -> Self {
         Self { shape: shape.to_vec(), data: TensorData::U32(values) }
     }
-    /// A one-dimensional tensor of bytes.
+    /// Creates a one-dimensional tensor of bytes.
     pub fn u8(values: Vec<u8>) -> Self {
         Self { shape: vec![values.len()], data: TensorData::U8(values) }
     }
@@ -74,24 +74,24 @@ impl View for &Tensor {
     }
 }
 
-/// A fitted model as a file's content: metadata and named tensors.
+/// The content of a fitted model's file: metadata and named tensors.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ModelArchive {
-    /// `model`, `implementation`, `parameters` (TOML) and whatever else the model needs.
+    /// `model`, `implementation`, `parameters` (TOML) and any other keys the model needs.
     pub metadata: BTreeMap<String, String>,
     /// The tensors by name.
     pub tensors: BTreeMap<String, Tensor>,
 }
 
-/// The metadata key whose value is a JSON object of all the others, in order of their names:
-/// safetensors writes its own metadata in hash order, and the same model must give the same bytes.
+/// The metadata key whose value is a JSON object with all other entries, sorted by name: safetensors writes its own
+/// metadata in hash order, and the same model must produce the same bytes.
 const METADATA: &str = "etcbench";
 
 impl ModelArchive {
-    /// The file's bytes.
+    /// Serializes the archive.
     ///
     /// # Errors
-    /// A tensor whose values do not fill its shape.
+    /// A tensor whose number of values does not match its shape.
     pub fn to_bytes(&self) -> Result<Vec<u8>, ModelError> {
         let metadata = serde_json::to_string(&self.metadata).expect("a map of strings is JSON");
         safetensors::serialize(
@@ -101,7 +101,7 @@ impl ModelArchive {
         .map_err(|error| ModelError::File { path: None, problem: error.to_string() })
     }
 
-    /// Reads a file's bytes.
+    /// Parses a file's bytes.
     ///
     /// # Errors
     /// Bytes that are not a safetensors file written by [`ModelArchive::to_bytes`].
@@ -124,17 +124,17 @@ impl ModelArchive {
                 Dtype::F64 => TensorData::F64(bytemuck::allocation::pod_collect_to_vec(raw)),
                 Dtype::U32 => TensorData::U32(bytemuck::allocation::pod_collect_to_vec(raw)),
                 Dtype::U8 => TensorData::U8(raw.to_vec()),
-                other => return Err(problem(format!("tensor {name}: type {other:?} is not used by etcbench"))),
+                other => return Err(problem(format!("tensor {name}: unsupported type {other:?}"))),
             };
             tensors.insert(name.to_owned(), Tensor { shape: view.shape().to_vec(), data });
         }
         Ok(Self { metadata, tensors })
     }
 
-    /// A tensor of 32-bit floats with exactly this shape.
+    /// Returns a tensor of 32-bit floats with exactly this shape.
     ///
     /// # Errors
-    /// A tensor that is missing or has another shape or type.
+    /// A missing tensor, or one of another shape or type.
     pub fn f32(&self, name: &str, shape: &[usize]) -> Result<&[f32], ModelError> {
         match self.tensors.get(name) {
             Some(Tensor { shape: found, data: TensorData::F32(values) }) if found == shape => Ok(values),

@@ -1,11 +1,11 @@
-//! The one-dimensional convolutional network over bytes of Wang et al., "End-to-end encrypted traffic classification with
-//! one-dimensional convolution neural networks", ISI 2017, as `encrypt_traffic_cnn_1d.py` of its authors' DeepTraffic has it:
-//! two convolutions of 25 bytes with 32 and 64 channels, each followed by a maximum over 3, then dense layers. It reads a
-//! flow's N x M bytes as one sequence, where the original has the first 784 bytes of a session.
+//! The one-dimensional convolutional network over bytes of Wang et al., "End-to-end encrypted traffic classification
+//! with one-dimensional convolution neural networks", ISI 2017, as in `encrypt_traffic_cnn_1d.py` of the authors'
+//! DeepTraffic: two convolutions of 25 bytes with 32 and 64 channels, each followed by max pooling over 3, then dense
+//! layers. It reads a flow's N x M bytes as one sequence; the original reads the first 784 bytes of a session.
 //!
-//! The original fills short sessions up with 0x00, which is a byte like any other. Here a byte b is the number
-//! (b + 1) / 256 and no byte is 0: the two are told apart, the network has no more parameters than the original, and what
-//! convolutions read beyond the ends of the sequence is what they read where a packet has no byte.
+//! The original pads short sessions with 0x00, which is indistinguishable from a zero byte. Here a byte b is encoded as
+//! (b + 1) / 256 and an absent byte as 0: the two are distinct, the network has no more parameters than the original,
+//! and the convolutions' padding beyond the ends of the sequence equals an absent byte.
 
 use ndarray::{Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
@@ -20,36 +20,36 @@ use super::network_model::{Columns, Fitted, NetworkModel, Training, check_shares
 use super::{AgreementBound, Input, ModelEntry};
 use etcbench_feature::PAD;
 
-/// Raised whenever a change to the code changes what a fit computes.
+/// Bump whenever a code change alters what a fit computes.
 const VERSION: u32 = 1;
 
-/// The model in the table of models.
+/// The model's entry in the table of models.
 pub(super) static ENTRY: ModelEntry = ModelEntry {
     version: VERSION,
     inputs: &[Input::Bytes],
     agreement: Some(AgreementBound {
         agreement: 0.85,
         macro_f1: 0.05,
-        reason: "same weights at the start; sums in another order part ways over epochs",
+        reason: "same initial weights; sums in another order diverge over epochs",
     }),
     ..Classical::<Fitted<ByteCnn>>::entry("One-dimensional convolutions over a flow's bytes (Wang et al. 2017).")
 };
 
-/// `[model.byte_cnn]`; sizes are those of Wang et al. 2017.
+/// `[model.byte_cnn]`; default sizes are those of Wang et al. 2017.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ByteCnnParameters {
     /// Channels of the two convolutions; default 32 and 64.
     pub channels: [usize; 2],
-    /// Bytes, or steps, that one output of a convolution reads; default 25.
+    /// Kernel size in bytes or steps; default 25.
     pub kernel: usize,
-    /// Steps of which the largest value is kept; default 3.
+    /// Size of the pooling window in steps; default 3.
     pub pool: usize,
     /// Size of the dense layer; default 1024.
     pub dense: usize,
-    /// Share dropped after it; default 0.5.
+    /// Share dropped after the dense layer; default 0.5.
     pub dropout: f32,
-    /// The most passes over the training flows; default 40.
+    /// Maximum passes over the training flows; default 40.
     pub epochs: usize,
     /// Flows per step; default 50.
     pub batch: usize,
@@ -57,7 +57,7 @@ pub(super) struct ByteCnnParameters {
     pub patience: usize,
     /// `adamw` (default) or `adamax`.
     pub optimiser: OptimiserKind,
-    /// Its learning rate; default 0.001.
+    /// Learning rate; default 0.001.
     pub learning_rate: f32,
     /// `constant` (default), `cosine` or `one_cycle`.
     pub learning_rate_schedule: LearningRateSchedule,
@@ -97,7 +97,7 @@ impl NetworkModel for ByteCnn {
     type Parameters = ByteCnnParameters;
     const NAME: &'static str = "byte_cnn";
     const VERSION: u32 = VERSION;
-    const TOO_SHORT: &'static str = "the features hold no bytes; raise feature.packets or feature.bytes";
+    const TOO_SHORT: &'static str = "the features contain no bytes; raise feature.packets or feature.bytes";
     const SIZES: &'static str = "model.byte_cnn.channels or dense";
     const BATCH: &'static str = "model.byte_cnn.batch";
 

@@ -1,12 +1,13 @@
-//! A transformer over patches of a flow's bytes, with masked pre-training: the family of ET-BERT (Lin et al. 2022) and YaTC (Zhao
-//! et al. 2023), at a size that trains on two cores. A flow's N x M bytes are cut into patches of equal length, which lie within
-//! packets where their length divides M; each becomes a vector, learned vectors of positions are added, and blocks of attention
-//! and a network of two layers follow, each behind a normalisation and with a residual connection (Dosovitskiy et al. 2021; names
-//! of parameters are those of the library timm's `Block`). Patches without any byte are neither looked at nor counted in the mean
-//! that the classes are told from.
+//! A transformer over patches of a flow's bytes, with masked pre-training: in the family of ET-BERT (Lin et al. 2022)
+//! and YaTC (Zhao et al. 2023), at a size that trains on two cores. A flow's N x M bytes are cut into patches of equal
+//! length, which do not cross packets if their length divides M. Each patch is embedded as a vector and learned
+//! position embeddings are added; blocks of attention and a two-layer feed-forward network follow, each with
+//! normalisation first and a residual connection (Dosovitskiy et al. 2021; parameter names are those of the library
+//! timm's `Block`). Patches without any byte are excluded from the attention and from the mean that the classifier
+//! reads.
 //!
-//! Before it learns classes, the network learns to give the bytes of hidden patches ([`super::masked`]), on the flows of the training
-//! part without their labels. A byte b is the number (b + 1) / 256 and no byte is 0.
+//! Before it learns classes, the network learns to reconstruct the bytes of hidden patches ([`super::masked`]), on the
+//! flows of the training part without their labels. A byte b is encoded as (b + 1) / 256, and an absent byte as 0.
 
 use ndarray::{Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
@@ -22,17 +23,17 @@ use super::network_model::{Columns, Fitted, NetworkModel, Training, check_shares
 use super::{AgreementBound, Input, ModelEntry};
 use etcbench_feature::PAD;
 
-/// Raised whenever a change to the code changes what a fit computes.
+/// Bump whenever a code change alters what a fit computes.
 const VERSION: u32 = 1;
 
-/// The model in the table of models.
+/// The model's entry in the table of models.
 pub(super) static ENTRY: ModelEntry = ModelEntry {
     version: VERSION,
     inputs: &[Input::Bytes],
     agreement: Some(AgreementBound {
         agreement: 0.85,
         macro_f1: 0.05,
-        reason: "same weights at the start; sums in another order part ways over epochs",
+        reason: "same initial weights; sums in another order diverge over epochs",
     }),
     ..Classical::<Fitted<ByteTransformer>>::entry(
         "A transformer over patches of bytes, pre-trained on hidden ones (after YaTC and ET-BERT).",
@@ -43,27 +44,27 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ByteTransformerParameters {
-    /// Bytes of a patch; default 16.
+    /// Bytes per patch; default 16.
     pub patch: usize,
-    /// Values of a patch between layers; default 128.
+    /// Size of a patch's vector between layers; default 128.
     pub embedding: usize,
-    /// Layers, each a block of attention and a network of two layers; default 4.
+    /// Layers, each a block of attention and a two-layer feed-forward network; default 4.
     pub layers: usize,
-    /// Heads of a layer's attention, of which each takes as many of the values; default 4.
+    /// Attention heads per layer, which share the vector evenly; default 4.
     pub heads: usize,
-    /// Size of the inner layer of that network; default 512.
+    /// Size of the feed-forward network's inner layer; default 512.
     pub feed_forward: usize,
-    /// Share dropped behind the attention and behind the network of each layer; default 0.1.
+    /// Share dropped after the attention and after the feed-forward network of each layer; default 0.1.
     pub dropout: f32,
-    /// Passes over the training flows before classes are learnt; default 20, and 0 for none.
+    /// Pre-training passes over the training flows; default 20, or 0 for no pre-training.
     pub pretraining_epochs: usize,
-    /// Flows per step of these; default 64.
+    /// Flows per pre-training step; default 64.
     pub pretraining_batch: usize,
-    /// Their learning rate; default 0.001.
+    /// Learning rate of pre-training; default 0.001.
     pub pretraining_learning_rate: f32,
-    /// Share of a flow's patches that they hide; default 0.5.
+    /// Share of a flow's patches that pre-training hides; default 0.5.
     pub mask_ratio: f32,
-    /// The most passes over the training flows; default 60.
+    /// Maximum passes over the training flows; default 60.
     pub epochs: usize,
     /// Flows per step; default 64.
     pub batch: usize,
@@ -71,13 +72,13 @@ pub(super) struct ByteTransformerParameters {
     pub patience: usize,
     /// `adamw` (default) or `adamax`.
     pub optimiser: OptimiserKind,
-    /// Its learning rate; default 0.0005.
+    /// Learning rate; default 0.0005.
     pub learning_rate: f32,
     /// `constant`, `cosine` (default) or `one_cycle`.
     pub learning_rate_schedule: LearningRateSchedule,
-    /// Steps over which the learning rate rises to what the schedule says; default 100.
+    /// Steps over which the learning rate rises to the value of the schedule; default 100.
     pub warm_up_steps: usize,
-    /// Decoupled weight decay, of pre-training too; default 0.05.
+    /// Decoupled weight decay, also for pre-training; default 0.05.
     pub weight_decay: f32,
     /// Share of each target that is spread over all classes; default 0.
     pub label_smoothing: f32,
@@ -113,7 +114,7 @@ impl Default for ByteTransformerParameters {
 }
 
 impl ByteTransformerParameters {
-    /// The blocks and the normalisation behind them.
+    /// Returns the blocks and the normalisation after them.
     fn encoder(&self) -> Vec<Layer> {
         let mut layers = Vec::new();
         for block in 0..self.layers {
@@ -156,7 +157,7 @@ impl NetworkModel for ByteTransformer {
     type Parameters = ByteTransformerParameters;
     const NAME: &'static str = "byte_transformer";
     const VERSION: u32 = VERSION;
-    const TOO_SHORT: &'static str = "the features hold no bytes; raise feature.packets or feature.bytes";
+    const TOO_SHORT: &'static str = "the features contain no bytes; raise feature.packets or feature.bytes";
     const SIZES: &'static str = "model.byte_transformer.embedding, feed_forward or layers";
     const BATCH: &'static str = "model.byte_transformer.batch";
 
@@ -277,7 +278,7 @@ mod tests {
         let columns = Columns { sequences: 0, others: 7 };
         let parameters = ByteTransformerParameters { patch: 3, ..Default::default() };
         let network = ByteTransformer::network(&parameters, columns, 2);
-        // Seven bytes are three patches of three, the last of which is filled up.
+        // Seven bytes fill three patches of three, the last of them padded.
         let mut scaled = [9.0; 12];
         assert_eq!(network.columns(), scaled.len());
         ByteTransformer::scale(&[], columns, &network, row.view(), &mut scaled);

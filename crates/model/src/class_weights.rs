@@ -15,7 +15,7 @@ use etcbench_storage::declarative;
 pub(super) enum ClassWeights {
     /// A rule by its name.
     Rule(Rule),
-    /// The weight of each class by its name; a class that is not named weighs 1.
+    /// The weight of each class by name; classes that are not listed have weight 1.
     PerClass(BTreeMap<String, f64>),
 }
 
@@ -25,7 +25,7 @@ pub(super) enum ClassWeights {
 pub(super) enum Rule {
     /// Every row counts 1.
     None,
-    /// A row of class k counts `rows / (classes * rows of k)`, as scikit-learn's `balanced`.
+    /// A row of class k counts `rows / (classes * rows of k)`, as in scikit-learn's `balanced`.
     Balanced,
 }
 
@@ -36,12 +36,12 @@ impl Default for ClassWeights {
 }
 
 impl ClassWeights {
-    /// Whether every row counts 1 because nothing was asked for.
+    /// Returns whether every row counts 1 because no weights were requested.
     pub(crate) fn is_none(&self) -> bool {
         *self == Self::Rule(Rule::None)
     }
 
-    /// Refuses weights that cannot be used.
+    /// Rejects unusable weights.
     pub(crate) fn check(&self) -> Result<(), String> {
         let Self::PerClass(weights) = self else { return Ok(()) };
         match weights.iter().find(|(_, weight)| !(weight.is_finite() && **weight > 0.0)) {
@@ -50,18 +50,18 @@ impl ClassWeights {
         }
     }
 
-    /// The weight of each class that occurs in training.
+    /// Returns the weight of each class that occurs in training.
     ///
     /// # Errors
-    /// A weight for a class that is not there.
+    /// A weight for a class without training rows.
     pub(crate) fn of(&self, model: &str, rows: &Rows) -> Result<Vec<f64>, ModelError> {
         self.of_counts(model, &rows.class_counts(), &rows.names)
     }
 
-    /// The weight of each class, of which there are so many training rows; a class without one counts 1.
+    /// Returns the weight of each class, given its number of training rows; a class without any has weight 1.
     ///
     /// # Errors
-    /// A weight for a class that is not there.
+    /// A weight for a class without training rows.
     pub(crate) fn of_counts(&self, model: &str, counts: &[usize], names: &[String]) -> Result<Vec<f64>, ModelError> {
         let total = counts.iter().sum::<usize>() as f64;
         let occurring = counts.iter().filter(|&&count| count > 0).count() as f64;
@@ -77,7 +77,7 @@ impl ClassWeights {
                     let nearest = declarative::did_you_mean(unknown, known());
                     return Err(data(
                         model,
-                        format!("`class_weights` names `{unknown}`, which has no training rows{nearest}"),
+                        format!("`class_weights` lists `{unknown}`, which has no training rows{nearest}"),
                     ));
                 }
                 Ok(names.iter().map(|name| weights.get(name).copied().unwrap_or(1.0)).collect())

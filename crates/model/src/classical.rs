@@ -1,5 +1,5 @@
-//! What the classical models share: their rows become a matrix, their classes the ones that occur in
-//! training, their fitted state a file. Each algorithm only fits and predicts on that matrix.
+//! Code shared by the classical models: builds the matrix, maps the classes to those that occur in training, and stores
+//! the fitted state. Each algorithm only fits and predicts on the matrix.
 
 use std::time::Instant;
 
@@ -23,14 +23,14 @@ pub(super) struct Rows {
     pub targets: Vec<u32>,
     /// Number of classes that occur in training; at least 2.
     pub classes: usize,
-    /// Their names; empty where rows come back out of a model's file.
+    /// Names of these classes; empty if the rows were restored from a model's file.
     pub names: Vec<String>,
-    /// The last columns that are of packet sequences.
+    /// How many of the last columns are packet sequences.
     pub sequence_columns: usize,
 }
 
 impl Rows {
-    /// Number of rows of each class.
+    /// Returns the number of rows of each class.
     pub(crate) fn class_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.classes];
         for &target in &self.targets {
@@ -46,24 +46,24 @@ pub(super) struct MatrixSize<'a> {
     pub class_counts: &'a [usize],
     /// Training rows.
     pub rows: usize,
-    /// Rows for early stopping, where they are read.
+    /// Rows for early stopping, if the algorithm reads them.
     pub validation: usize,
     /// Columns of the matrix.
     pub columns: usize,
-    /// The last of them that are of packet sequences.
+    /// How many of the last columns are packet sequences.
     pub sequence_columns: usize,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
 }
 
 impl MatrixSize<'_> {
-    /// Bytes of a matrix of all training rows whose numbers have `size` bytes.
+    /// Returns the bytes of a matrix of all training rows with numbers of `size` bytes.
     pub(crate) fn matrix(&self, size: usize) -> f64 {
         matrix(self.rows, self.columns, size)
     }
 }
 
-/// What an algorithm holds beside the matrix of its training rows.
+/// Memory an algorithm uses in addition to the matrix of its training rows.
 pub(super) struct AlgorithmMemory {
     /// At the peak of fitting.
     pub fitting: ExpectedMemory,
@@ -71,21 +71,21 @@ pub(super) struct AlgorithmMemory {
     pub fitted: ExpectedMemory,
 }
 
-/// From what size on a reference implementation cannot cope: measured, see `benches/README.md`.
+/// The size above which a reference implementation is impractical; measured, see `benches/README.md`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReferenceLimit {
     /// The crate.
     pub library: &'static str,
-    /// Most training rows; of the SVM, of any two classes together.
+    /// Maximum number of training rows; for the SVM, those of any two classes together.
     pub rows: usize,
-    /// Whether `rows` is of any two classes together.
+    /// Whether `rows` counts any two classes together.
     pub of_two_classes: bool,
-    /// What happens beyond it.
+    /// What happens above the limit.
     pub reason: &'static str,
 }
 
 impl ReferenceLimit {
-    /// Refuses more rows than that.
+    /// Rejects more rows than the limit.
     fn check(&self, model: &str, rows: &Rows) -> Result<(), ModelError> {
         let mut found = rows.targets.len();
         if self.of_two_classes {
@@ -100,7 +100,7 @@ impl ReferenceLimit {
         Err(data(
             model,
             format!(
-                "the reference implementation ({}) copes with up to {} training rows{of}, and there are {found}: {}; \
+                "the reference implementation ({}) supports up to {} training rows{of}, but there are {found}: {}; \
                  use implementation = \"{}\"",
                 self.library,
                 self.rows,
@@ -111,10 +111,10 @@ impl ReferenceLimit {
     }
 }
 
-/// How many columns a note on importances names.
+/// Number of columns that a note on importances lists.
 const NAMED_COLUMNS: usize = 10;
 
-/// A note with the columns of largest importance.
+/// Returns a note with the columns of largest importance.
 fn largest(kind: &str, names: &[String], importances: &[f64]) -> String {
     let mut order: Vec<usize> = (0..importances.len()).filter(|&column| importances[column] > 0.0).collect();
     order.sort_by(|&a, &b| importances[b].total_cmp(&importances[a]).then(a.cmp(&b)));
@@ -130,23 +130,23 @@ fn largest(kind: &str, names: &[String], importances: &[f64]) -> String {
 pub(super) trait Algorithm: Sized + Send + Sync {
     /// The keys of its table; all optional.
     type Parameters: Serialize + DeserializeOwned + Clone + Send + Sync;
-    /// Its name in files and messages.
+    /// Name in files and messages.
     const NAME: &'static str;
-    /// From what size on its reference implementation cannot cope, if there is one.
+    /// Size above which its reference implementation is impractical, if there is such a limit.
     const REFERENCE_LIMIT: Option<ReferenceLimit> = None;
 
-    /// Refuses values that cannot be used and keys that this implementation does not have.
+    /// Rejects unusable values and keys that this implementation does not support.
     fn check(parameters: &Self::Parameters, implementation: Implementation) -> Result<(), String>;
 
-    /// Refuses an input that these keys are not for.
+    /// Rejects an input that does not match these keys.
     fn check_input(_: &Self::Parameters, _: Input) -> Result<(), String> {
         Ok(())
     }
 
-    /// The columns it reads.
+    /// Returns how the columns it reads are built.
     fn input(parameters: &Self::Parameters, input: Input) -> InputOptions;
 
-    /// Fits to `training`; `validation` serves early stopping only and may be empty.
+    /// Fits to `training`; `validation` is used for early stopping only and may be empty.
     fn fit(
         parameters: &Self::Parameters,
         implementation: Implementation,
@@ -156,13 +156,13 @@ pub(super) trait Algorithm: Sized + Send + Sync {
         report: &mut FitReport,
     ) -> Result<Self, ModelError>;
 
-    /// Probabilities, shape `[rows, classes]`.
+    /// Returns probabilities, shape `[rows, classes]`.
     fn predict(&self, matrix: &Array2<f32>, progress: &dyn Progress) -> Result<Array2<f32>, ModelError>;
 
-    /// Writes the fitted state.
+    /// Stores the fitted state.
     fn store(&self, archive: &mut ModelArchive) -> Result<(), ModelError>;
 
-    /// Reads the fitted state of a model with `columns` columns and `classes` classes.
+    /// Restores the fitted state of a model with `columns` columns and `classes` classes.
     fn restore(
         parameters: &Self::Parameters,
         implementation: Implementation,
@@ -171,15 +171,15 @@ pub(super) trait Algorithm: Sized + Send + Sync {
         classes: usize,
     ) -> Result<Self, ModelError>;
 
-    /// How much memory fitting takes beside the matrices, at its peak, and the fitted state.
+    /// Returns the peak memory of fitting in addition to the matrices, and the memory of the fitted state.
     fn memory(parameters: &Self::Parameters, implementation: Implementation, size: &MatrixSize) -> AlgorithmMemory;
 
-    /// How much each column matters, under the name of how that is measured; noted in the fit's report.
+    /// Returns the importance of each column, with the name of the measure; recorded in the notes of the fit's report.
     fn importances(&self) -> Vec<(&'static str, &[f64])> {
         Vec::new()
     }
 
-    /// Whether the validation rows are read at all.
+    /// Returns whether the validation rows are read.
     fn uses_validation(_: &Self::Parameters) -> bool {
         false
     }
@@ -189,12 +189,12 @@ struct Fitted<A> {
     transform: InputTransform,
     /// The classes that occur in training, ascending.
     present: Vec<u32>,
-    /// Number of classes of the experiment.
+    /// Number of classes in the experiment.
     class_count: usize,
     algorithm: A,
 }
 
-/// A classical model: an algorithm on a matrix, behind the trait of all models.
+/// A classical model: adapts an algorithm on a matrix to the [`Classifier`] trait.
 pub(super) struct Classical<A: Algorithm> {
     parameters: A::Parameters,
     implementation: Implementation,
@@ -203,8 +203,8 @@ pub(super) struct Classical<A: Algorithm> {
 }
 
 impl<A: Algorithm + 'static> Classical<A> {
-    /// The model's entry in the table of models: what an algorithm says of itself, the first version, every input, and one
-    /// implementation. What is otherwise is said where the entry stands.
+    /// Returns the model's entry with its defaults: the algorithm's name and limit, version 1, all classical inputs,
+    /// and no reference implementation of its own. Each model's file overrides what differs.
     pub(crate) const fn entry(summary: &'static str) -> ModelEntry {
         ModelEntry {
             name: A::NAME,
@@ -230,10 +230,10 @@ impl<A: Algorithm + 'static> Classical<A> {
         }
     }
 
-    /// A model that is not fitted yet.
+    /// Creates an unfitted model.
     ///
     /// # Errors
-    /// Unknown keys and values that cannot be used.
+    /// Unknown keys and unusable values.
     pub(crate) fn new(implementation: Implementation, input: Input, table: &toml::Table) -> Result<Self, ModelError> {
         let parameters: A::Parameters = parameters::parse(A::NAME, table)?;
         A::check(&parameters, implementation)
@@ -242,24 +242,24 @@ impl<A: Algorithm + 'static> Classical<A> {
         Ok(Self { parameters, implementation, input, fitted: None })
     }
 
-    /// A fitted model from its file.
+    /// Loads a fitted model from its file.
     ///
     /// # Errors
-    /// A file that is not complete or contradicts itself.
+    /// A file that is incomplete or inconsistent.
     pub(crate) fn from_archive(implementation: Implementation, archive: &ModelArchive) -> Result<Self, ModelError> {
         let table = stored::text(archive, "parameters")?
             .parse()
             .map_err(|error: toml::de::Error| stored::broken(format!("metadata `parameters`: {}", error.message())))?;
         let transform = InputTransform::restore(archive)?;
         if stored::json::<Vec<String>>(archive, "columns")? != transform.column_names() {
-            return Err(stored::broken("metadata `columns` does not name the columns that the model reads"));
+            return Err(stored::broken("metadata `columns` does not list the columns that the model reads"));
         }
         let mut model = Self::new(implementation, transform.options().input, &table)?;
         let class_count = stored::class_count(archive)?;
         let present = stored::u32s(archive, "present_classes")?.to_vec();
         let ascending = present.windows(2).all(|pair| pair[0] < pair[1]);
         if present.len() < 2 || !ascending || present.iter().any(|&class| class as usize >= class_count) {
-            return Err(stored::broken("tensor present_classes does not name two or more classes in order"));
+            return Err(stored::broken("tensor present_classes does not list two or more classes in ascending order"));
         }
         let algorithm = A::restore(&model.parameters, implementation, archive, transform.columns(), present.len())?;
         model.fitted = Some(Fitted { transform, present, class_count, algorithm });
@@ -267,7 +267,8 @@ impl<A: Algorithm + 'static> Classical<A> {
     }
 }
 
-/// Columns of the matrix that a model reads; as [`InputTransform::columns`], before there is one.
+/// Returns the number of columns of the matrix that a model reads; same as [`InputTransform::columns`], before the
+/// transform exists.
 fn columns(options: &InputOptions, size: &FitSize) -> usize {
     let of_packet = size.bytes.saturating_add(usize::from(options.encoding == Encoding::Scaled));
     let bytes = size.packets.saturating_mul(of_packet);
@@ -278,12 +279,12 @@ fn columns(options: &InputOptions, size: &FitSize) -> usize {
         .saturating_add(of(options.input.reads_sequences(), sequence_columns(options, size)))
 }
 
-/// Those of packet sequences, where they are read.
+/// Returns the number of packet sequence columns, if the model reads them.
 fn sequence_columns(options: &InputOptions, size: &FitSize) -> usize {
     options.sequence_scaling.columns(size.sequence_columns)
 }
 
-/// The classes of `examples`, checked against the class names.
+/// Returns the classes of `examples`, checked against the class names.
 pub(super) fn checked_labels(model: &str, examples: Examples<'_>) -> Result<Vec<u32>, ModelError> {
     let labels = examples.labels();
     let classes = examples.features.class_names.len();
@@ -320,7 +321,7 @@ impl<A: Algorithm> Classifier for Classical<A> {
         let rows = Rows { matrix, targets, classes: present.len(), names, sequence_columns };
         let mut held_out = None;
         if A::uses_validation(&self.parameters) {
-            // A class that training never saw has no column, so its rows cannot be scored.
+            // A class without training rows has no column, so its validation rows cannot be scored.
             let known: Vec<usize> = checked_labels(A::NAME, validation)?
                 .iter()
                 .zip(validation.rows)
@@ -418,13 +419,13 @@ impl<A: Algorithm> Classifier for Classical<A> {
     }
 }
 
-/// The error of a model that is used before it is fitted.
+/// Returns the error of a model that is used before it is fitted.
 pub(super) fn unfitted(model: &str) -> ModelError {
     data(model, "the model is not fitted; call fit first")
 }
 
-/// Probabilities from scores: `exp(score - largest) / sum`, summed in order in 64 bits. The order of the
-/// scores is kept, ties included.
+/// Turns scores into probabilities: `exp(score - largest) / sum`, summed in order in 64 bits. Preserves the order of
+/// the scores, including ties.
 pub(super) fn softmax(scores: &[f64], probabilities: &mut [f32]) {
     let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = scores.iter().map(|score| (score - largest).exp()).sum();

@@ -1,4 +1,4 @@
-//! The one trait that all models meet, and what passes through it.
+//! The trait that all models implement, and its input and output types.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use etcbench_feature::{FeatureSet, SequenceOptions};
 use etcbench_storage::progress::Progress;
 use etcbench_storage::{Claim, Turn};
 
-/// Which of a model's two implementations runs.
+/// One of a model's two implementations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Implementation {
-    /// This project's own, or the fastest crate that was measured.
+    /// This project's own code, or the fastest crate that was measured.
     #[default]
     Fast,
-    /// Short and on a published crate: the definition of what is computed.
+    /// Short and built on a published crate: defines what is computed.
     Reference,
 }
 
 impl Implementation {
-    /// The name in files, records and tables.
+    /// Returns the name in files, records and tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Fast => "fast",
@@ -32,13 +32,13 @@ impl Implementation {
         }
     }
 
-    /// What stands in the place of the name for a model that is a program outside.
+    /// Used instead of the name for a model that is an external program.
     pub const EXTERNAL: &'static str = "external";
 
-    /// What stands in the place of the name for predictions that were made elsewhere, and only scored here.
+    /// Used instead of the name for predictions that were made elsewhere and only scored here.
     pub const IMPORTED: &'static str = "imported";
 
-    /// Whether this is the name of the one that runs unless an experiment says otherwise.
+    /// Returns whether this is the name of the default implementation.
     pub fn is_default(name: &str) -> bool {
         name == Self::default().name()
     }
@@ -52,24 +52,24 @@ pub enum Input {
     Bytes,
     /// The flow statistics.
     Statistics,
-    /// Both, side by side.
+    /// Both, concatenated.
     BytesAndStatistics,
     /// Signed lengths and inter-arrival times of the first K packets.
     Sequences,
-    /// The flow statistics and the packet sequences, side by side.
+    /// The flow statistics and the packet sequences, concatenated.
     SequencesAndStatistics,
-    /// Bytes and sequences, side by side.
+    /// Bytes and sequences, concatenated.
     BytesAndSequences,
     /// FlowPics.
     Flowpic,
-    /// All of bytes, statistics and sequences.
+    /// Bytes, statistics and sequences.
     All,
-    /// What other models of the run read.
+    /// Whatever the other models of the run read.
     Members,
 }
 
 impl Input {
-    /// Those that models on columns read.
+    /// The inputs of the classical models.
     pub const CLASSICAL: [Self; 6] = [
         Self::Bytes,
         Self::Statistics,
@@ -79,7 +79,7 @@ impl Input {
         Self::Flowpic,
     ];
 
-    /// The name in files, records and tables.
+    /// Returns the name in files, records and tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bytes => "bytes",
@@ -94,50 +94,50 @@ impl Input {
         }
     }
 
-    /// What a model reads unless an experiment says otherwise: bytes, where it can.
+    /// Returns a model's default input: bytes, if it can read them.
     pub fn default_of(kind: ModelKind) -> Self {
         let inputs = kind.entry().inputs;
         if inputs.contains(&Self::Bytes) { Self::Bytes } else { inputs[0] }
     }
 
-    /// Whether the bytes of packets are read.
+    /// Returns whether the bytes of packets are read.
     pub fn reads_bytes(self) -> bool {
         matches!(self, Self::Bytes | Self::BytesAndStatistics | Self::BytesAndSequences | Self::All)
     }
 
-    /// Whether the flow statistics are read.
+    /// Returns whether the flow statistics are read.
     pub fn reads_statistics(self) -> bool {
         matches!(self, Self::Statistics | Self::BytesAndStatistics | Self::SequencesAndStatistics | Self::All)
     }
 
-    /// Whether FlowPics are read.
+    /// Returns whether FlowPics are read.
     pub fn reads_flowpic(self) -> bool {
         self == Self::Flowpic
     }
 
-    /// Whether packet sequences are read.
+    /// Returns whether packet sequences are read.
     pub fn reads_sequences(self) -> bool {
         matches!(self, Self::Sequences | Self::BytesAndSequences | Self::SequencesAndStatistics | Self::All)
     }
 }
 
-/// Where the deep model trains.
+/// Where a deep model trains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Device {
-    /// The processor.
+    /// The CPU.
     #[default]
     Cpu,
     /// A CUDA device.
     Cuda(CudaDevice),
 }
 
-/// A CUDA device and how it takes matrix products. Printed as the number, with the precision behind it unless that is
-/// the default.
+/// A CUDA device and the precision of its matrix products. Displayed as the number, followed by the precision if that
+/// is not the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CudaDevice {
-    /// The card, counted from 0 as the driver does.
+    /// Number of the GPU, counted from 0 as the driver does.
     pub number: usize,
-    /// Of matrix products.
+    /// Precision of matrix products.
     pub precision: Precision,
 }
 
@@ -150,10 +150,10 @@ impl std::fmt::Display for CudaDevice {
     }
 }
 
-/// How a CUDA device takes matrix products; values in memory and all sums are in single precision.
+/// Precision of the matrix products on a CUDA device; values in memory and all sums are in single precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// In single precision; that of published results.
+    /// Single precision, as in published results.
     #[default]
     F32,
     /// Factors rounded to 10 bits of mantissa (NVIDIA's TF32).
@@ -163,10 +163,10 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// All, in order of their error.
+    /// All precisions, in increasing order of error.
     pub const ALL: [Self; 3] = [Self::F32, Self::Tf32, Self::Bf16];
 
-    /// The name on the command line and in records.
+    /// Returns the name on the command line and in records.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -176,52 +176,53 @@ impl Precision {
     }
 }
 
-/// A model as an experiment file asks for it.
+/// A model as specified in an experiment file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelSpec {
     /// Which model.
     pub kind: ModelKind,
-    /// What it reads.
+    /// Its input.
     pub input: Input,
-    /// Which implementation.
+    /// Its implementation.
     pub implementation: Implementation,
-    /// The model's own keys; each model parses them with unknown keys denied, every key optional.
+    /// The model's own keys; each model rejects unknown keys, and every key is optional.
     pub parameters: toml::Table,
 }
 
-/// The key of [`ModelSpec::parameters`] that names what a deep model reads of each packet beside its bytes.
+/// The key of [`ModelSpec::parameters`] that lists what a deep model reads of each packet in addition to its bytes.
 pub const PACKET_METADATA: &str = "packet_metadata";
 
 impl ModelSpec {
-    /// What records say of its implementation: `fast`, `reference` or `external`.
+    /// Returns the implementation's name in records: `fast`, `reference` or `external`.
     pub fn implementation_name(&self) -> &'static str {
         if self.kind.entry().external.is_some() { Implementation::EXTERNAL } else { self.implementation.name() }
     }
 
-    /// Whether it, or one of its members, reads the bytes of packets.
+    /// Returns whether the model, or one of its members, reads the bytes of packets.
     pub fn reads_bytes(&self) -> bool {
         self.input.reads_bytes() || self.members().iter().any(Self::reads_bytes)
     }
 
-    /// Whether it, or one of its members, reads the flow statistics.
+    /// Returns whether the model, or one of its members, reads the flow statistics.
     pub fn reads_statistics(&self) -> bool {
         self.input.reads_statistics() || self.members().iter().any(Self::reads_statistics)
     }
 
-    /// Whether it, or one of its members, reads packet sequences: as its input, or beside the bytes of packets.
+    /// Returns whether the model, or one of its members, reads packet sequences: as its input, or in addition to the
+    /// bytes of packets.
     pub fn reads_sequences(&self) -> bool {
         self.input.reads_sequences() || self.reads_metadata() || self.members().iter().any(Self::reads_sequences)
     }
 
-    /// Whether it, or one of its members, reads FlowPics.
+    /// Returns whether the model, or one of its members, reads FlowPics.
     pub fn reads_flowpic(&self) -> bool {
         self.input.reads_flowpic() || self.members().iter().any(Self::reads_flowpic)
     }
 
-    /// Refuses packet sequences that it, or one of its members, cannot read.
+    /// Rejects packet sequences that the model, or one of its members, cannot read.
     ///
     /// # Errors
-    /// Too few packets, or another transformation than its keys ask for.
+    /// Too few packets, or a different transformation than its keys require.
     pub fn check_sequences(&self, sequences: &SequenceOptions) -> Result<(), ModelError> {
         if self.input.reads_sequences() {
             (self.kind.entry().sequences)(&self.parameters, sequences)?;
@@ -229,7 +230,7 @@ impl ModelSpec {
         self.members().iter().try_for_each(|member| member.check_sequences(sequences))
     }
 
-    /// Whether it reads lengths, directions or times beside the bytes of packets.
+    /// Returns whether the model reads lengths, directions or times in addition to the bytes of packets.
     pub fn reads_metadata(&self) -> bool {
         let named = self.parameters.get(PACKET_METADATA).and_then(toml::Value::as_array);
         named.is_some_and(|named| !named.is_empty())
@@ -241,39 +242,40 @@ impl ModelSpec {
 pub struct Examples<'a> {
     /// The features of all flows.
     pub features: &'a FeatureSet,
-    /// The rows meant, in this order.
+    /// The selected rows, in this order.
     pub rows: &'a [usize],
 }
 
 impl Examples<'_> {
-    /// The classes of the rows, in their order.
+    /// Returns the class of each row, in order.
     pub fn labels(&self) -> Vec<u32> {
         self.rows.iter().map(|&row| self.features.labels[row]).collect()
     }
 }
 
-/// Keeps costly intermediate results (a pre-trained ELMo) between fits. The caller's key must name
-/// everything that determines the bytes.
+/// Stores expensive intermediate results (a pre-trained ELMo) between fits. The caller's key must include everything
+/// that determines the bytes.
 pub trait ArtifactStore: Send + Sync {
-    /// The bytes stored under `key`, if any.
+    /// Returns the bytes stored under `key`, if any.
     fn get(&self, key: &str) -> Option<Vec<u8>>;
-    /// Stores `bytes` under `key`; failing to store is not an error of the fit.
+    /// Stores `bytes` under `key`; failing to store them does not fail the fit.
     fn put(&self, key: &str, bytes: &[u8]);
-    /// The bytes stored under `key`, or the right to compute them as the output of `stage`, which ends when the claim
-    /// is dropped. Where the store is shared, waits for whoever is computing the same.
+    /// Returns the bytes stored under `key`, or the right to compute them as the output of `stage`, which lasts until
+    /// the claim is dropped. If the store is shared, waits while another process computes the same artifact.
     fn look_up(&self, _stage: &str, key: &str, _progress: &dyn Progress) -> Turn<Vec<u8>> {
         self.get(key).map_or_else(|| Turn::Ours(Claim::nothing()), Turn::Ready)
     }
-    /// Forgets what is stored under `key`, if anything, once the fit is stored; failing to is not an error of the fit.
+    /// Removes what is stored under `key`, if anything, once the fit is stored; failing to remove it does not fail the
+    /// fit.
     fn remove(&self, _key: &str) {}
-    /// How often a long training leaves a checkpoint here, from which the same fit continues after it was killed;
-    /// `None` for a store that does not want any.
+    /// Returns how often a long training saves a checkpoint here, from which the same fit can resume after it was
+    /// killed; `None` if the store does not accept checkpoints.
     fn checkpoint_interval(&self) -> Option<Duration> {
         None
     }
 }
 
-/// Keeps nothing.
+/// A store that keeps nothing.
 pub struct NoArtifacts;
 
 impl ArtifactStore for NoArtifacts {
@@ -283,15 +285,15 @@ impl ArtifactStore for NoArtifacts {
     fn put(&self, _: &str, _: &[u8]) {}
 }
 
-/// What a fit is given beside the examples.
+/// The context of a fit, in addition to the examples.
 pub struct FitContext<'a> {
-    /// The run's seed; models split it by purpose with [`etcbench_storage::seed`].
+    /// Seed of the run; models derive their own seeds by purpose with [`etcbench_storage::seed`].
     pub seed: u64,
-    /// Where the deep model trains.
+    /// Where deep models train.
     pub device: Device,
-    /// Told of every stage and epoch.
+    /// Notified of every stage and epoch.
     pub progress: &'a dyn Progress,
-    /// Keeps costly intermediate results between fits.
+    /// Stores expensive intermediate results between fits.
     pub artifacts: &'a dyn ArtifactStore,
 }
 
@@ -300,9 +302,9 @@ pub struct FitContext<'a> {
 pub struct StageTime {
     /// The part, such as `elmo_pretraining`.
     pub stage: String,
-    /// Wall time in seconds; of the original computation where an artifact was reused.
+    /// Wall time in seconds; if an artifact was reused, that of the original computation.
     pub wall_seconds: f64,
-    /// How many samples went through (packets or flows, times epochs).
+    /// Number of samples processed (packets or flows, times epochs).
     pub samples: u64,
 }
 
@@ -311,17 +313,17 @@ pub struct StageTime {
 pub struct EpochRecord {
     /// The part, such as `elmo_pretraining`.
     pub stage: String,
-    /// From 1.
+    /// Counted from 1.
     pub epoch: usize,
     /// Mean training loss per target.
     pub training_loss: f64,
-    /// Mean validation loss per target, where there is a validation split.
+    /// Mean validation loss per target, if there is a validation split.
     pub validation_loss: Option<f64>,
     /// Macro F1 on the validation split, for classifiers.
     pub validation_macro_f1: Option<f64>,
 }
 
-/// What a fit tells beside the model.
+/// The results of a fit in addition to the model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FitReport {
     /// Wall time of each part.
@@ -330,7 +332,7 @@ pub struct FitReport {
     pub epochs: Vec<EpochRecord>,
     /// Anything a reader of the results should know, such as a solver that stopped at its limit.
     pub notes: Vec<String>,
-    /// What the ELMo was pre-trained on, where that is not the training part alone.
+    /// What the ELMo was pre-trained on, if that is not the training part alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretraining: Option<Pretraining>,
 }
@@ -343,7 +345,7 @@ pub enum ModelError {
     Parameters {
         /// The model's name.
         model: String,
-        /// What is wrong and what to do.
+        /// The problem and how to fix it.
         problem: String,
     },
     /// The data cannot be fitted.
@@ -351,10 +353,10 @@ pub enum ModelError {
     Data {
         /// The model's name.
         model: String,
-        /// What is wrong and what to do.
+        /// The problem and how to fix it.
         problem: String,
     },
-    /// Training left the finite numbers.
+    /// Training produced a value that is not finite.
     #[error("{model}: {stage} diverged in {place}: {problem}")]
     Diverged {
         /// The model's name.
@@ -363,15 +365,15 @@ pub enum ModelError {
         stage: String,
         /// The layer or parameter.
         place: String,
-        /// What was seen and what to do.
+        /// What was observed and how to fix it.
         problem: String,
     },
-    /// The device asked for is not there.
+    /// The requested device is not available.
     #[error("device {device}: {problem}")]
     Device {
         /// As given on the command line.
         device: String,
-        /// What is wrong and what to do.
+        /// The problem and how to fix it.
         problem: String,
     },
     /// An external model failed.
@@ -380,20 +382,20 @@ pub enum ModelError {
     /// A stored model cannot be read.
     #[error("{}: {problem}", path.as_ref().map_or("model file".to_owned(), |path| path.display().to_string()))]
     File {
-        /// The file, where known.
+        /// Path of the file, if known.
         path: Option<PathBuf>,
-        /// What is wrong and what to do.
+        /// The problem and how to fix it.
         problem: String,
     },
 }
 
-/// A model that can be fitted, asked for probabilities, and stored.
+/// A model that can be fitted, predict probabilities, and be saved.
 pub trait Classifier: Send {
-    /// Fits to the training rows; the validation rows serve early stopping only. Test rows are never
-    /// seen here.
+    /// Fits to the training rows; the validation rows are used for early stopping only. Test rows are never passed
+    /// here.
     ///
     /// # Errors
-    /// Data that cannot be fitted, training that diverged, a device that is missing.
+    /// Data that cannot be fitted, training that diverged, or a missing device.
     fn fit(
         &mut self,
         training: Examples<'_>,
@@ -401,34 +403,34 @@ pub trait Classifier: Send {
         context: &FitContext<'_>,
     ) -> Result<FitReport, ModelError>;
 
-    /// How much memory [`fit`](Self::fit), predicting and saving are expected to take beside the features; nothing unless
-    /// the model says otherwise.
+    /// Returns how much memory [`fit`](Self::fit), predicting and saving are expected to use in addition to the
+    /// features; the default is none.
     fn expected_memory(&self, _size: &FitSize) -> ExpectedMemory {
         ExpectedMemory::default()
     }
 
-    /// Class probabilities, shape `[rows, classes]`; each row sums to 1.
+    /// Returns class probabilities, shape `[rows, classes]`; each row sums to 1.
     ///
     /// # Errors
     /// A model that was not fitted, or features of another shape than those it was fitted on.
     fn predict_probabilities(&self, examples: Examples<'_>, progress: &dyn Progress)
     -> Result<Array2<f32>, ModelError>;
 
-    /// Holds what the model says of rows to what it says of the same rows asked otherwise; nothing for models of this
-    /// program, which its tests hold. Called after predicting was timed.
+    /// Checks that the model predicts the same for the same rows when they are passed differently. Does nothing for
+    /// built-in models, which are covered by tests. Called after the timed prediction.
     ///
     /// # Errors
-    /// Answers that depend on how they are asked for.
+    /// Predictions that depend on how the rows are passed.
     fn check_answers(&self, _examples: Examples<'_>, _progress: &dyn Progress) -> Result<(), ModelError> {
         Ok(())
     }
 
-    /// What processes of its own have taken since they were started; none where there are none.
+    /// Returns the resource usage of the model's own processes since they were started; `None` if it has none.
     fn used_outside(&self) -> Option<Usage> {
         None
     }
 
-    /// The fitted model as a file's content; loading it predicts the same bits.
+    /// Returns the fitted model as a file's content; the loaded model's predictions are bit-identical.
     ///
     /// # Errors
     /// A model that was not fitted.

@@ -1,9 +1,9 @@
-//! A single decision tree, a sanity row.
+//! A single decision tree, a sanity baseline.
 //!
-//! `fast` is one tree of this project's forest, grown on all rows without bootstrap with every column at
-//! every node. `reference` is `linfa-trees`: it counts classes in maps with a random order, so between equal
-//! splits its choice may change from run to run; a model file holds the tree itself, which predicts the
-//! same bits.
+//! `fast` is one tree of this project's forest, grown on all rows without bootstrap and with every column considered at
+//! every node. `reference` is `linfa-trees`: it counts classes in maps with a random order, so its choice between equal
+//! splits may change from run to run; a model file contains the tree itself, so a loaded model's predictions are
+//! bit-identical.
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -24,10 +24,10 @@ mod reference;
 #[path = "decision_tree/reference_left_out.rs"]
 mod reference;
 
-/// A decision tree behind the trait of all models.
+/// The decision tree as a [`Classical`] model.
 type DecisionTree = Classical<SingleTree>;
 
-/// The model in the table of models.
+/// The model's entry in the table of models.
 pub(super) static ENTRY: ModelEntry =
     ModelEntry { version: 6, ..DecisionTree::entry("A single decision tree, a sanity row.") };
 
@@ -35,12 +35,12 @@ pub(super) static ENTRY: ModelEntry =
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct TreeParameters {
-    /// Largest depth; by default without limit.
+    /// Maximum depth; unlimited by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maximum_depth: Option<usize>,
-    /// A node with fewer rows is not split; default 2.
+    /// Minimum number of rows to split a node; default 2.
     pub minimum_samples_split: usize,
-    /// No leaf has fewer rows; default 1.
+    /// Minimum number of rows in a leaf; default 1.
     pub minimum_samples_leaf: usize,
     /// `none` (default), `balanced` or a table of weights by class name.
     pub class_weights: ClassWeights,
@@ -66,7 +66,7 @@ impl Algorithm for SingleTree {
 
     fn check(parameters: &TreeParameters, implementation: Implementation) -> Result<(), String> {
         if parameters.maximum_depth == Some(0) {
-            return Err("`maximum_depth` is 0, which splits nothing; it must be at least 1".to_owned());
+            return Err("`maximum_depth` is 0, which allows no split; it must be at least 1".to_owned());
         }
         if parameters.minimum_samples_split < 2 {
             return Err("`minimum_samples_split` must be at least 2".to_owned());
@@ -75,7 +75,7 @@ impl Algorithm for SingleTree {
             return Err("`minimum_samples_leaf` must be at least 1".to_owned());
         }
         if implementation == Implementation::Reference && !parameters.class_weights.is_none() {
-            return Err("`class_weights`: the reference implementation does not have it; use `fast`".to_owned());
+            return Err("`class_weights`: not supported by the reference implementation; use `fast`".to_owned());
         }
         parameters.class_weights.check()
     }

@@ -1,10 +1,10 @@
 //! Deep fingerprinting (DF: Sirinam et al., "Deep fingerprinting: undermining website fingerprinting defenses with deep
-//! learning", CCS 2018), as `Model_NoDef.py` of its authors' df has it: four blocks of two convolutions, a maximum over eight
-//! steps and dropout, then two dense layers, over the directions of a flow's packets: 1 from the sender of the first, -1
-//! towards it, 0 where there is none. The original reads 5,000; any number makes a network.
+//! learning", CCS 2018), as in `Model_NoDef.py` of the authors' df: four blocks of two convolutions, max pooling over
+//! eight steps and dropout, then two dense layers, over the directions of a flow's packets: 1 from the sender of the
+//! first packet, -1 towards it, 0 for an absent packet. The original reads 5,000 packets; any number works here.
 //!
-//! Normalisation is as everywhere here (epsilon 1e-5, running statistics moved by a tenth), where Keras has 1e-3 and a
-//! hundredth; weights begin as PyTorch's layers do.
+//! Normalisation uses the settings of this crate's other networks (epsilon 1e-5, running statistics updated by a
+//! tenth), where Keras uses 1e-3 and a hundredth; weights are initialised as in PyTorch.
 
 use ndarray::{Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
@@ -18,34 +18,34 @@ use super::input::InputOptions;
 use super::network_model::{Columns, Fitted, NetworkModel, Training, check_shares, check_sizes, same, training_of};
 use super::{AgreementBound, Input, ModelEntry};
 
-/// Raised whenever a change to the code changes what a fit computes.
+/// Bump whenever a code change alters what a fit computes.
 const VERSION: u32 = 1;
 
-/// The model in the table of models.
+/// The model's entry in the table of models.
 pub(super) static ENTRY: ModelEntry = ModelEntry {
     version: VERSION,
     inputs: &[Input::Sequences],
     agreement: Some(AgreementBound {
         agreement: 0.6,
         macro_f1: 0.1,
-        reason: "losses and gradients agree step by step, yet trainings part ways after some fifty steps; why is not known",
+        reason: "losses and gradients agree step by step, but training diverges after about fifty steps, cause unknown",
     }),
     ..Classical::<Fitted<DeepFingerprinting>>::entry(
         "Convolutions over the directions of packets (DF, Sirinam et al. 2018).",
     )
 };
 
-/// What is read of a packet.
+/// What the network reads of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Reads {
     /// 1 or -1.
     Directions,
-    /// The signed length, over its root mean square in the training rows.
+    /// The signed length, divided by its root mean square in the training rows.
     SignedLengths,
 }
 
-/// `[model.deep_fingerprinting]`; sizes and training are those of Sirinam et al. 2018.
+/// `[model.deep_fingerprinting]`; defaults for sizes and training are those of Sirinam et al. 2018.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct DeepFingerprintingParameters {
@@ -53,27 +53,27 @@ pub(super) struct DeepFingerprintingParameters {
     pub reads: Reads,
     /// Channels of the blocks; default 32, 64, 128 and 256.
     pub channels: [usize; 4],
-    /// Steps that one output of a convolution reads; default 8.
+    /// Kernel size in steps; default 8.
     pub kernel: usize,
-    /// Steps of which the largest value is kept; default 8.
+    /// Size of the pooling window in steps; default 8.
     pub pool: usize,
-    /// Steps between two of these; default 4.
+    /// Steps between two pooling windows; default 4.
     pub pool_stride: usize,
-    /// Size of either dense layer; default 512.
+    /// Size of each dense layer; default 512.
     pub dense: usize,
     /// Share dropped after each block; default 0.1.
     pub dropout: f32,
-    /// After the two dense layers; default 0.7 and 0.5.
+    /// Shares dropped after the two dense layers; default 0.7 and 0.5.
     pub dense_dropout: [f32; 2],
-    /// The most passes over the training flows; default 30.
+    /// Maximum passes over the training flows; default 30.
     pub epochs: usize,
     /// Flows per step; default 128.
     pub batch: usize,
-    /// Epochs without a better validation macro F1 before training stops; default 30, that is never.
+    /// Epochs without a better validation macro F1 before training stops; default 30, which never stops it early.
     pub patience: usize,
     /// `adamax` (default) or `adamw`.
     pub optimiser: OptimiserKind,
-    /// Its learning rate; default 0.002.
+    /// Learning rate; default 0.002.
     pub learning_rate: f32,
     /// `constant` (default), `cosine` or `one_cycle`.
     pub learning_rate_schedule: LearningRateSchedule,
@@ -172,7 +172,7 @@ impl NetworkModel for DeepFingerprinting {
         Network { branches: vec![Branch::new(Size { steps: packets, channels: 1 }, layers)], trunk, classes }
     }
 
-    /// What a packet's value is divided by: 1 for directions.
+    /// Returns the divisor of packet values: the lengths' root mean square, or 0 for directions.
     fn scaling(parameters: &DeepFingerprintingParameters, training: &Array2<f32>, columns: Columns) -> Vec<f64> {
         if parameters.reads == Reads::Directions {
             return vec![0.0];
@@ -199,7 +199,7 @@ impl NetworkModel for DeepFingerprinting {
     }
 }
 
-/// Signed lengths of a flow's packets, 0 where there is none.
+/// Returns the signed lengths of a flow's packets, 0 for absent ones.
 fn lengths<'a>(row: ArrayView1<'a, f32>, columns: Columns) -> impl Iterator<Item = f32> + 'a {
     (columns.others..columns.others + columns.sequences).step_by(2).map(move |column| row[column])
 }
@@ -215,13 +215,13 @@ mod tests {
         let network = DeepFingerprinting::network(&DeepFingerprintingParameters::default(), columns, 95);
         let known = network.specifications().unwrap();
         let trained = known.iter().filter(|known| !known.name.contains("running"));
-        // Of the Keras layers of `Model_NoDef.py`: convolutions, dense layers, two parameters for each normalised channel.
+        // The Keras layers of `Model_NoDef.py`: convolutions, dense layers, two parameters per normalised channel.
         let convolutions = [(1, 32), (32, 32), (32, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256)];
         let expected: usize =
             convolutions.iter().map(|(inputs, outputs)| (8 * inputs + 1) * outputs + 2 * outputs).sum();
         let dense = (20 * 256 + 1) * 512 + (512 + 1) * 512 + 2 * 2 * 512 + (512 + 1) * 95;
         assert_eq!(trained.map(|known| known.count()).sum::<usize>(), expected + dense);
-        // A flow of few packets makes a network too.
+        // A flow of few packets also produces a network.
         let short = Columns { sequences: 2, others: 0 };
         assert!(
             DeepFingerprinting::network(&DeepFingerprintingParameters::default(), short, 2).specifications().is_some()

@@ -1,4 +1,4 @@
-//! Whether a device can be used and computes what it should, and what to call it in records.
+//! Checks whether a device is usable and computes correctly, and names devices in records.
 
 use std::str::FromStr;
 
@@ -6,14 +6,14 @@ use super::deep::fast::cuda;
 use super::{CudaDevice, Device, ModelError, Precision};
 use etcbench_storage::Determinants;
 
-/// Versions of the operations on the processor and on a graphics card, raised whenever a change to them changes a bit.
+/// Versions of the operations on the CPU and the GPU. Bump whenever a change to them changes a bit of the results.
 const CPU_KERNELS: u32 = 1;
 const CUDA_KERNELS: u32 = 2;
 
 impl FromStr for Device {
     type Err = String;
 
-    /// Reads [`Device::name`], and `cuda` for the first card.
+    /// Parses [`Device::name`], and `cuda` as the first GPU.
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "cpu" => return Ok(Self::Cpu),
@@ -21,7 +21,7 @@ impl FromStr for Device {
             _ => {}
         }
         let Some(card) = text.strip_prefix("cuda:") else {
-            return Err("the devices are auto, cpu, cuda and cuda:N".to_owned());
+            return Err("unknown device; use auto, cpu, cuda or cuda:N".to_owned());
         };
         let (number, precision) = card.split_once(' ').unwrap_or((card, Precision::F32.name()));
         let number = number.parse().map_err(|_| format!("`{number}` is not a device number; write cuda:0"))?;
@@ -34,32 +34,32 @@ impl FromStr for Precision {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|precision| precision.name() == text);
-        found.ok_or_else(|| "the precisions are f32, tf32 and bf16".to_owned())
+        found.ok_or_else(|| "unknown precision; use f32, tf32 or bf16".to_owned())
     }
 }
 
-/// One thing that was checked.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What, and how far off.
+    /// What was checked, and the deviation.
     pub text: String,
-    /// Whether it is as it must be.
+    /// Whether the result is correct.
     pub passed: bool,
 }
 
 impl CudaDevice {
-    /// Whether the card computes what the processor does, every operation and whole trainings, and the same bits
+    /// Checks that the GPU computes what the CPU does, for every operation and whole trainings, and the same bits
     /// twice. Takes a minute or two.
     ///
     /// # Errors
-    /// A card that cannot be used, or fails.
+    /// A GPU that is unusable or fails.
     pub fn check_against_processor(self) -> Result<Vec<Finding>, ModelError> {
         cuda::check::all(self)
     }
 }
 
 impl Device {
-    /// The first graphics card where one can be used, else the processor with the reason.
+    /// Returns the first GPU if it is usable, or else the CPU and the reason.
     pub fn best() -> (Self, Option<ModelError>) {
         let card = CudaDevice::default();
         match cuda::is_usable(card) {
@@ -68,10 +68,10 @@ impl Device {
         }
     }
 
-    /// Checks that the device can be used now.
+    /// Checks that the device is usable now.
     ///
     /// # Errors
-    /// A driver, a card or a library that is missing, by name.
+    /// The missing driver, GPU or library, by name.
     pub fn check(self) -> Result<(), ModelError> {
         match self {
             Self::Cpu => Ok(()),
@@ -79,7 +79,8 @@ impl Device {
         }
     }
 
-    /// The name on the command line: `cpu`, or `cuda:N` with the precision of products unless it is the default.
+    /// Returns the name on the command line: `cpu`, or `cuda:N` with the precision of products if it is not the
+    /// default.
     pub fn name(self) -> String {
         match self {
             Self::Cpu => "cpu".to_owned(),
@@ -87,7 +88,8 @@ impl Device {
         }
     }
 
-    /// Adds what of a device determines a result: its name with the precision of products, and the version of its kernels.
+    /// Adds the facts about the device that determine a result: its name with the precision of products, and the
+    /// version of its kernels.
     #[must_use]
     pub fn add_to(self, facts: Determinants) -> Determinants {
         let kernels = match self {
@@ -97,10 +99,11 @@ impl Device {
         facts.and("device", &self.name()).and("kernels", &kernels)
     }
 
-    /// For the record: the name, and of a graphics card its own name, driver and the precision of products.
+    /// Returns the description for records: the name and, for a GPU, its model name, driver and the precision of
+    /// products.
     ///
     /// # Errors
-    /// A card that is not there.
+    /// A GPU that is not available.
     pub fn describe(self) -> Result<String, ModelError> {
         match self {
             Self::Cpu => Ok("cpu".to_owned()),
@@ -127,7 +130,7 @@ mod tests {
         for wrong in ["gpu", "cuda:", "cuda:x", "cuda:0 f16", "cuda:-1"] {
             assert!(wrong.parse::<Device>().is_err(), "{wrong}");
         }
-        // Results of one precision are never taken for those of another.
+        // Results of different precisions must never share a key.
         let names: Vec<_> =
             Precision::ALL.map(|precision| Device::Cuda(CudaDevice { number: 0, precision }).name()).into();
         assert_eq!(names, ["cuda:0", "cuda:0 tf32", "cuda:0 bf16"]);

@@ -1,7 +1,7 @@
-//! The mean of what other models say: every member is fitted as its own row of the run is (same flows, seed, input and keys),
-//! and the ensemble's probability of a class is the mean of theirs. Members are named by `of`; which input and keys they have
-//! is filled in where the experiment is read ([`ModelSpec::resolve_members`]). Both implementations are the same: each member
-//! has its own.
+//! The mean of other models' predictions: every member is fitted as in its own row of the run (same flows, seed, input
+//! and keys), and the ensemble's probability of a class is the mean of the members' probabilities. `of` lists the
+//! members; their inputs and keys are filled in when the experiment is read ([`ModelSpec::resolve_members`]). Both
+//! implementations are the same: each member has its own implementation.
 
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ use etcbench_storage::progress::Progress;
 
 const NAME: &str = "ensemble";
 
-/// The model in the table of models.
+/// The model's entry in the table of models.
 pub(super) static ENTRY: ModelEntry = ModelEntry {
     name: NAME,
     summary: "The mean of the probabilities of other models of the run.",
@@ -39,13 +39,13 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
     load: |implementation, archive| Ok(Box::new(Ensemble::from_archive(implementation, archive)?)),
 };
 
-/// The key of [`ModelSpec::parameters`] that names the members.
+/// The key of [`ModelSpec::parameters`] that lists the members.
 const OF: &str = "of";
 
-/// Members of an ensemble; more is a mistake.
+/// Maximum number of members; more is likely a mistake.
 const MOST: usize = 64;
 
-/// A member as an experiment asks for it.
+/// A member as specified in an experiment file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Member {
@@ -70,7 +70,7 @@ impl From<Member> for ModelSpec {
 }
 
 impl ModelSpec {
-    /// The models whose probabilities it takes the mean of; none for all but ensembles.
+    /// Returns the models whose probabilities are averaged; empty unless this is an ensemble.
     pub fn members(&self) -> Vec<Self> {
         if self.kind.name() != NAME {
             return Vec::new();
@@ -79,11 +79,11 @@ impl ModelSpec {
         parameters.of.into_iter().map(Self::from).collect()
     }
 
-    /// The same with its members filled in, where it has some: `rows` gives the rows of the model of a name, one for each of its
-    /// inputs, of which `NAME:INPUT` means one.
+    /// Fills in the members if this is an ensemble: `rows` returns the rows of the model with a given name, one for
+    /// each of its inputs; `NAME:INPUT` selects one of them.
     ///
     /// # Errors
-    /// Members that are not named as they must be, and what `rows` says.
+    /// Members that are not listed correctly, and the errors of `rows`.
     pub fn resolve_members<E: From<ModelError>>(
         mut self,
         rows: impl Fn(&str) -> Result<Vec<Self>, E>,
@@ -94,23 +94,24 @@ impl ModelSpec {
         let wrong = |problem: String| E::from(refused(NAME, problem));
         let names = self.parameters.get(OF).and_then(toml::Value::as_array);
         let names =
-            names.ok_or_else(|| wrong("`of` names the models, as in of = [\"NAME\", \"OTHER:INPUT\"]".into()))?;
+            names.ok_or_else(|| wrong("`of` must list the members, as in of = [\"NAME\", \"OTHER:INPUT\"]".into()))?;
         let mut members: Vec<Self> = Vec::new();
         for name in names {
-            let name =
-                name.as_str().ok_or_else(|| wrong(format!("`of` holds {name}, which is not the name of a model")))?;
+            let name = name
+                .as_str()
+                .ok_or_else(|| wrong(format!("`of` contains {name}, which is not the name of a model")))?;
             let (model, input) = name.split_once(':').map_or((name, None), |(model, input)| (model, Some(input)));
             if model == NAME {
-                return Err(wrong("`of` names an ensemble; name its members".into()));
+                return Err(wrong("`of` lists an ensemble; list its members instead".into()));
             }
             let mut found = rows(model)?;
             found.retain(|row| input.is_none_or(|input| row.input.name() == input));
             if found.is_empty() {
                 let input = input.unwrap_or_default();
-                return Err(wrong(format!("`of` names `{name}`, and {model} has no row with input = \"{input}\"")));
+                return Err(wrong(format!("`of` lists `{name}`, but {model} has no row with input = \"{input}\"")));
             }
             if found.iter().any(|row| members.contains(row)) {
-                return Err(wrong(format!("`of` names `{name}` twice")));
+                return Err(wrong(format!("`of` lists `{name}` twice")));
             }
             members.extend(found);
         }
@@ -137,23 +138,23 @@ struct Ensemble {
 }
 
 impl Ensemble {
-    /// Members that are not fitted yet.
+    /// Creates unfitted members.
     ///
     /// # Errors
-    /// An unknown key, no members, and what the members say of their own keys.
+    /// An unknown key, no members, or an error in a member's own keys.
     fn new(spec: &ModelSpec) -> Result<Self, ModelError> {
         let Parameters { of: specs } = parse(NAME, &spec.parameters)?;
         if specs.is_empty() {
-            return Err(refused(NAME, "`of` names no models, as in of = [\"NAME\", \"OTHER:INPUT\"]"));
+            return Err(refused(NAME, "`of` must list the members, as in of = [\"NAME\", \"OTHER:INPUT\"]"));
         }
         let members = specs.iter().map(|member| factory::build(&member.clone().into())).collect::<Result<_, _>>()?;
         Ok(Self { implementation: spec.implementation, specs, members, fitted: false })
     }
 
-    /// Fitted members from their file.
+    /// Loads fitted members from their file.
     ///
     /// # Errors
-    /// Missing or contradictory entries, and what the members say of theirs.
+    /// Missing or contradictory entries, and the errors of the members.
     fn from_archive(implementation: Implementation, archive: &ModelArchive) -> Result<Self, ModelError> {
         let table = text(archive, "parameters")?
             .parse()
@@ -161,7 +162,7 @@ impl Ensemble {
         let Parameters { of: specs } = parse(NAME, &table)?;
         let count: usize = json(archive, "members")?;
         if count != specs.len() || count == 0 {
-            return Err(broken("the members are not as many as `of` names"));
+            return Err(broken("the number of members differs from the number that `of` lists"));
         }
         let part = |index: usize| {
             let prefix = format!("{index}/");
@@ -215,7 +216,7 @@ impl Classifier for Ensemble {
             sum = Some(match sum {
                 None => found,
                 Some(sum) if sum.dim() == found.dim() => sum + found,
-                Some(_) => return Err(broken("its members know different classes")),
+                Some(_) => return Err(broken("its members have different classes")),
             });
         }
         let count = self.members.len() as f64;
@@ -224,7 +225,7 @@ impl Classifier for Ensemble {
     }
 
     fn expected_memory(&self, size: &FitSize) -> ExpectedMemory {
-        // One after the other; what a fitted one holds is small beside what a fit takes.
+        // Fitted one after the other; a fitted member is small compared to what a fit uses.
         let members = self.members.iter().map(|member| member.expected_memory(size));
         members.reduce(ExpectedMemory::or).unwrap_or_default()
     }
@@ -280,11 +281,11 @@ mod tests {
         assert!(!one.reads_bytes() && one.reads_sequences());
         for (of, problem) in [
             ("[\"random_forest\"]", "has 1 members"),
-            ("[\"knn\", \"knn:bytes\"]", "names `knn:bytes` twice"),
+            ("[\"knn\", \"knn:bytes\"]", "lists `knn:bytes` twice"),
             ("[\"knn:statistics\", \"random_forest\"]", "knn has no row with input = \"statistics\""),
-            ("[\"ensemble\"]", "names an ensemble"),
+            ("[\"ensemble\"]", "lists an ensemble"),
             ("[3]", "which is not the name of a model"),
-            ("3", "`of` names the models"),
+            ("3", "`of` must list the members"),
             ("[\"forest\"]", "no model forest"),
         ] {
             let error = resolved(of).unwrap_err().to_string();

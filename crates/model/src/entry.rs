@@ -1,5 +1,5 @@
-//! What is known of a model, said once: its [`ModelEntry`], which stands beside the model in its own file. The table of
-//! entries is [`MODELS`]; names, the order of tables, versions, limits, bounds and help all come from it.
+//! The facts about a model, stated once: its [`ModelEntry`], defined in the model's own file. [`MODELS`] lists all
+//! entries; names, table order, versions, limits, bounds and help texts all come from it.
 
 use std::fmt;
 
@@ -10,130 +10,131 @@ use super::external::{self, Package};
 use super::{Classifier, Implementation, Input, MODELS, ModelArchive, ModelError, ModelSpec};
 use etcbench_feature::SequenceOptions;
 
-/// What the two implementations of a model must share.
+/// How closely the two implementations of a model must agree.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AgreementBound {
-    /// Least share of test flows with the same prediction.
+    /// Minimum share of test flows with the same prediction.
     pub agreement: f64,
-    /// Largest difference of the two macro F1 values.
+    /// Maximum difference between the two macro F1 values.
     pub macro_f1: f64,
-    /// Why not more.
+    /// Why the bound is not tighter.
     pub reason: &'static str,
 }
 
-/// What is known of a model.
+/// The facts about a model.
 #[derive(Debug)]
 pub struct ModelEntry {
-    /// The name in files, records and tables.
+    /// Name in files, records and tables.
     pub name: &'static str,
-    /// What it is, in a line.
+    /// One-line description.
     pub summary: &'static str,
-    /// Raised whenever a change to the code changes what a fit of this model computes, so that no older one is reused.
+    /// Bump whenever a code change alters what a fit of this model computes, so that stale fits are not reused.
     pub version: u32,
-    /// What it can read of a flow.
+    /// The inputs it supports.
     pub inputs: &'static [Input],
-    /// Whether a fit depends on what is read; not where only classes are counted.
+    /// Whether a fit depends on the input; false if the model only counts classes.
     pub reads_input: bool,
-    /// Whether it trains on a graphics card where there is one.
+    /// Whether it trains on a GPU if one is available.
     pub deep: bool,
-    /// Whether this is the model that the paper proposes, whose classes its tables list.
+    /// Whether this is the model that the paper proposes; the tables of classes show this model.
     pub proposed: bool,
-    /// Whether an experiment that names no models has it.
+    /// Whether an experiment that lists no models includes it.
     pub usual: bool,
-    /// How far the implementations must agree on the task of `experiments/verify-models.toml`; none where both are the
-    /// same code, and for sanity rows. Where the algorithm draws random numbers or has another loss, agreement on
+    /// How closely the implementations must agree on the task of `experiments/verify-models.toml`; `None` if both run
+    /// the same code, and for sanity baselines. If the algorithm draws random numbers or has another loss, agreement on
     /// harder tasks is lower, as it is between two seeds of one implementation.
     pub agreement: Option<AgreementBound>,
-    /// Training rows above which the reference implementation refuses to fit; of the support vector machine the rows of
-    /// any two classes together. None where the implementations are one or the reference has no such size.
+    /// Number of training rows above which the reference implementation refuses to fit; for the support vector machine,
+    /// the rows of any two classes together. `None` if both implementations are the same or the reference has no such
+    /// limit.
     pub reference_row_limit: Option<usize>,
-    /// Refuses packet sequences that a model with these keys cannot read.
+    /// Rejects packet sequences that a model with these keys cannot read.
     pub(crate) sequences: fn(&toml::Table, &SequenceOptions) -> Result<(), ModelError>,
-    /// How it takes an ELMo; none where it has none.
+    /// How the model uses an ELMo; `None` if it does not use one.
     pub(crate) elmo: Option<ElmoEntry>,
-    /// The folder of an external model; none of a model of the table.
+    /// Folder of an external model; `None` for a built-in model.
     pub external: Option<&'static Package>,
-    /// A model as an experiment file asks for it, not fitted yet.
+    /// Builds an unfitted model from its specification in an experiment file.
     pub(crate) build: fn(&ModelSpec) -> Built,
-    /// A fitted model from its file.
+    /// Loads a fitted model from its file.
     pub(crate) load: fn(Implementation, &ModelArchive) -> Built,
 }
 
-/// A model, or why there is none.
+/// A model, or why it could not be built.
 type Built = Result<Box<dyn Classifier>, ModelError>;
 
-/// How a model takes an ELMo.
+/// How a model uses an ELMo.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ElmoEntry {
-    /// How the ELMo of a model's table is to be pre-trained; none where its encoder has no pre-training.
+    /// Returns the pre-training options in a model's table; `None` if its encoder is not pre-trained.
     pub options: fn(&toml::Table) -> Result<Option<ElmoOptions>, ModelError>,
-    /// As [`ModelEntry::build`], with the ELMo from elsewhere than the training part alone.
+    /// Same as [`ModelEntry::build`], with an ELMo that was not pre-trained on the training part alone.
     pub build: fn(&ModelSpec, ElmoSource) -> Built,
 }
 
-/// A model of the table; by its name in files.
+/// A model, identified by its name in files.
 #[derive(Clone, Copy)]
 pub struct ModelKind(&'static ModelEntry);
 
 impl ModelKind {
-    /// All models, in the order of tables: the paper's first.
+    /// Returns all built-in models in table order, the paper's first.
     pub fn all() -> impl ExactSizeIterator<Item = Self> {
         MODELS.iter().map(|entry| Self(entry))
     }
 
-    /// The model of this name in the table.
+    /// Returns the built-in model with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::all().find(|kind| kind.name() == name)
     }
 
-    /// The model of this name: of the table, or else the external one in `models/`.
+    /// Returns the model with this name: a built-in one, or else the external one in `models/`.
     ///
     /// # Errors
-    /// An external model whose folder cannot be used, and a folder that has the name of a model of the table.
+    /// An external model whose folder cannot be used, or a folder with the name of a built-in model.
     pub fn find(name: &str) -> Result<Option<Self>, ModelError> {
         let external = external::named(name)?;
         Ok(Self::named(name).or(external))
     }
 
-    /// The external model in the folder `path`, relative to the project's, under this name.
+    /// Returns the external model in the folder `path`, relative to the project's folder, under this name.
     ///
     /// # Errors
-    /// A folder that is no model, or a name that is one of the table.
+    /// A folder that does not contain a model, or a name that belongs to a built-in model.
     pub fn at(name: &str, path: &str) -> Result<Self, ModelError> {
         external::at(name, path)
     }
 
-    /// The model of an entry.
+    /// Wraps an entry.
     pub(crate) fn of(entry: &'static ModelEntry) -> Self {
         Self(entry)
     }
 
-    /// The names of all: of the table, then of the external ones in `models/`.
+    /// Returns all names: the built-in models, then the external ones in `models/`.
     pub fn names() -> Vec<String> {
         Self::all().map(|kind| kind.name().to_owned()).chain(external::names()).collect()
     }
 
-    /// The model that the paper proposes.
+    /// Returns the model that the paper proposes.
     pub fn proposed() -> Self {
         Self::all().find(|kind| kind.entry().proposed).expect("the table has the paper's model")
     }
 
-    /// The models of an experiment that names none.
+    /// Returns the models of an experiment that lists none.
     pub fn usual() -> impl Iterator<Item = Self> {
         Self::all().filter(|kind| kind.entry().usual)
     }
 
-    /// Where the rows of a model stand in tables; models that are not in the table come after the others.
+    /// Returns the position of a model's rows in tables; models that are not built in come after the others.
     pub fn rank(name: &str) -> usize {
         Self::all().position(|kind| kind.name() == name).unwrap_or(MODELS.len())
     }
 
-    /// The name in files, records and tables.
+    /// Returns the name in files, records and tables.
     pub fn name(self) -> &'static str {
         self.0.name
     }
 
-    /// All that is known of it.
+    /// Returns the facts about this model.
     pub fn entry(self) -> &'static ModelEntry {
         self.0
     }
@@ -141,7 +142,7 @@ impl ModelKind {
 
 impl PartialEq for ModelKind {
     fn eq(&self, other: &Self) -> bool {
-        // Two contents of an external model are two models.
+        // Two different contents of an external model's folder are two different models.
         self.name() == other.name() && self.0.external == other.0.external
     }
 }
@@ -167,7 +168,7 @@ impl<'de> Deserialize<'de> for ModelKind {
         let found = Self::named(&name).map_or_else(external, |kind| Ok(Some(kind)));
         found.map_err(serde::de::Error::custom)?.ok_or_else(|| {
             let known: Vec<String> = Self::names().iter().map(|name| format!("`{name}`")).collect();
-            // The words of serde's derived enums, which the readers of declarative files know.
+            // The wording of serde's derived enums, which the readers of declarative files recognize.
             serde::de::Error::custom(format!("unknown variant `{name}`, expected one of {}", known.join(", ")))
         })
     }

@@ -1,22 +1,22 @@
-//! From a model's name to the model: new from an experiment file's table, or fitted from its own file.
+//! From a model's name to the model: an unfitted one from an experiment file's table, or a fitted one from its file.
 
 use serde::de::DeserializeOwned;
 
 use super::elmo::{ElmoOptions, ElmoSource};
 use super::{Classifier, Implementation, ModelArchive, ModelError, ModelKind, ModelSpec, left_out, stored};
 
-/// A model as an experiment file asks for it, not fitted yet.
+/// Builds an unfitted model from its specification in an experiment file.
 ///
 /// # Errors
-/// Unknown keys and values that cannot be used, named; an input that the model does not read.
+/// Unknown keys and unusable values, by name; an input that the model does not read.
 pub fn build(spec: &ModelSpec) -> Result<Box<dyn Classifier>, ModelError> {
     build_on(spec, None)
 }
 
-/// As [`build`], with the ELMo from `source`, where the model has one.
+/// Same as [`build`], with the ELMo from `source` if the model uses one.
 ///
 /// # Errors
-/// As [`build`].
+/// See [`build`].
 pub fn build_on(spec: &ModelSpec, source: Option<ElmoSource>) -> Result<Box<dyn Classifier>, ModelError> {
     let entry = spec.kind.entry();
     left_out::check(entry.name, spec.implementation)?;
@@ -33,18 +33,18 @@ pub fn build_on(spec: &ModelSpec, source: Option<ElmoSource>) -> Result<Box<dyn 
     }
 }
 
-/// How the ELMo of a model is pre-trained; none where it has none, or one without pre-training.
+/// Returns how the model's ELMo is pre-trained; `None` if it has no ELMo or its encoder is not pre-trained.
 ///
 /// # Errors
-/// As [`build`].
+/// See [`build`].
 pub fn elmo_options(spec: &ModelSpec) -> Result<Option<ElmoOptions>, ModelError> {
     spec.kind.entry().elmo.map_or(Ok(None), |elmo| (elmo.options)(&spec.parameters))
 }
 
-/// A fitted model from its file; it predicts the same bits as the model that was saved.
+/// Loads a fitted model from its file; its predictions are bit-identical to those of the model that was saved.
 ///
 /// # Errors
-/// A file that is not complete or contradicts itself.
+/// A file that is incomplete or inconsistent.
 pub fn load(archive: &ModelArchive) -> Result<Box<dyn Classifier>, ModelError> {
     let implementation: Implementation = named(archive, "implementation")?;
     let kind: ModelKind = named(archive, "model")?;
@@ -52,7 +52,7 @@ pub fn load(archive: &ModelArchive) -> Result<Box<dyn Classifier>, ModelError> {
     (kind.entry().load)(implementation, archive)
 }
 
-/// A name of the metadata as what it stands for.
+/// Parses a name in the metadata.
 fn named<T: DeserializeOwned>(archive: &ModelArchive, key: &str) -> Result<T, ModelError> {
     let name = stored::text(archive, key)?;
     serde_json::from_value(serde_json::Value::from(name))

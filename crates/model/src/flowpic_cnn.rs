@@ -1,10 +1,10 @@
-//! The small LeNet over FlowPics, as `LeNet5FlowpicIMC22_Mini` of tcbench has it (Horowicz et al., "A few shots traffic
-//! classification with mini-FlowPic augmentations", IMC 2022): two convolutions of 5 x 5 with a maximum over 2 x 2, then
-//! three dense layers. A pixel is its count over 255.
+//! The small LeNet over FlowPics of `LeNet5FlowpicIMC22_Mini` in tcbench (Horowicz et al., "A few shots traffic
+//! classification with mini-FlowPic augmentations", IMC 2022): two convolutions of 5 x 5 with 2 x 2 max pooling, then
+//! three dense layers. A pixel is its count divided by 255.
 //!
-//! Dropout after the second convolution is of whole channels, as there; that before the classifier is of values, where
-//! tcbench's `Dropout1d`, given rows of 84 values, drops all of them in half of the flows. Convolutions begin as there (He et
-//! al. 2015, biases of 0), dense layers as PyTorch's do.
+//! As in tcbench, dropout after the second convolution drops whole channels. Dropout before the classifier drops single
+//! values; tcbench's `Dropout1d`, given rows of 84 values, drops all of them in half of the flows. Convolutions are
+//! initialised as in tcbench (He et al. 2015, biases of 0), dense layers as in PyTorch.
 
 use ndarray::{Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
@@ -18,30 +18,30 @@ use super::input::InputOptions;
 use super::network_model::{Columns, Fitted, NetworkModel, Training, check_shares, check_sizes, training_of};
 use super::{AgreementBound, Input, ModelEntry};
 
-/// Raised whenever a change to the code changes what a fit computes.
+/// Bump whenever a code change alters what a fit computes.
 const VERSION: u32 = 1;
 
-/// The model in the table of models.
+/// The model's entry in the table of models.
 pub(super) static ENTRY: ModelEntry = ModelEntry {
     version: VERSION,
     inputs: &[Input::Flowpic],
     agreement: Some(AgreementBound {
         agreement: 0.85,
         macro_f1: 0.05,
-        reason: "same weights at the start; sums in another order part ways over epochs",
+        reason: "same initial weights; sums in another order diverge over epochs",
     }),
     ..Classical::<Fitted<Flowpic>>::entry("A small LeNet over FlowPics (Horowicz et al. 2022).")
 };
 
-/// `[model.flowpic_cnn]`; sizes and training are those of tcbench.
+/// `[model.flowpic_cnn]`; defaults for sizes and training are those of tcbench.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct FlowpicParameters {
     /// Channels of the two convolutions; default 6 and 16.
     pub channels: [usize; 2],
-    /// Rows and columns that one output of a convolution reads; default 5.
+    /// Kernel height and width; default 5.
     pub kernel: usize,
-    /// Rows and columns of which the largest value is kept; default 2.
+    /// Height and width of the pooling window; default 2.
     pub pool: usize,
     /// Sizes of the two dense layers; default 120 and 84.
     pub dense: [usize; 2],
@@ -49,7 +49,7 @@ pub(super) struct FlowpicParameters {
     pub channel_dropout: f32,
     /// Share dropped before the classifier; default 0.5.
     pub dropout: f32,
-    /// The most passes over the training flows; default 50.
+    /// Maximum passes over the training flows; default 50.
     pub epochs: usize,
     /// Flows per step; default 32.
     pub batch: usize,
@@ -57,7 +57,7 @@ pub(super) struct FlowpicParameters {
     pub patience: usize,
     /// `adamw` (default) or `adamax`.
     pub optimiser: OptimiserKind,
-    /// Its learning rate; default 0.001.
+    /// Learning rate; default 0.001.
     pub learning_rate: f32,
     /// `constant` (default), `cosine` or `one_cycle`.
     pub learning_rate_schedule: LearningRateSchedule,
@@ -124,7 +124,7 @@ impl NetworkModel for Flowpic {
         InputOptions::plain(input)
     }
 
-    /// The names are those of tcbench's state dict.
+    /// The layer names are those of tcbench's state dict.
     fn network(parameters: &FlowpicParameters, columns: Columns, classes: usize) -> Network {
         let FlowpicParameters { channels, kernel, pool, dense, channel_dropout, dropout, .. } = *parameters;
         let pixels = columns.others;
@@ -136,7 +136,7 @@ impl NetworkModel for Flowpic {
             if number == 1 {
                 layers.push(Layer::ChannelDropout { number: 0, rate: channel_dropout });
             }
-            // Where a side ends here, the layers say that the picture is too small.
+            // If the picture runs out here, the layers report that it is too small.
             side = (side + 1).saturating_sub(kernel);
             layers.push(Layer::SquarePool { pool, size: [side, side] });
             side /= pool;
@@ -175,13 +175,13 @@ mod tests {
             Flowpic::network(&FlowpicParameters::default(), Columns { sequences: 0, others: pixels }, 5)
         };
         let known = network(1024).specifications().unwrap();
-        // What tcbench's documentation prints of the network for five classes.
+        // The total that tcbench's documentation shows for the network with five classes.
         assert_eq!(known.iter().map(|known| known.count()).sum::<usize>(), 61_281);
         assert_eq!(
             (known[2].name.as_str(), known[2].shape.as_slice()),
             ("features.conv2.0.weight", &[16, 6, 5, 5][..])
         );
-        // 16 rows and columns are the fewest that leave a pixel.
+        // 16 rows and columns are the minimum that leaves a pixel.
         assert!(network(256).specifications().is_some());
         for side in 1..16 {
             assert!(network(side * side).specifications().is_none(), "{side}");

@@ -1,23 +1,23 @@
-//! Features become the matrices that the classical models read: one row per flow, one column per byte
-//! position, packet length or statistic.
+//! Builds the matrices that the classical models read: one row per flow, one column per byte position, packet length or
+//! statistic.
 //!
-//! Bytes are written in one of two ways, because 0x00 and "no byte" are different things:
+//! Bytes are encoded in one of two ways, because 0x00 and "no byte" are different:
 //!
-//! - for trees ([`Encoding::Tokens`]): the token itself, 0 to 255, and [`PAD`] = 256 as a value of its
-//!   own, which one split at 255.5 tells from every byte;
-//! - for models of distances and inner products ([`Encoding::Scaled`]): the byte over 255, padding as 0,
-//!   and for every packet one more column with the fraction of its M bytes that are present. Padding is
-//!   always at a packet's end, so that one column says exactly which zeros are padding: nothing is lost,
-//!   the width grows by N columns instead of doubling, and the byte columns keep the range `[0, 1]`
-//!   (a PAD of -1 would let padding dominate their variance).
+//! - for trees ([`Encoding::Tokens`]): the token itself, 0 to 255, and [`PAD`] = 256 as a separate value, which one
+//!   split at 255.5 separates from every byte;
+//! - for models based on distances and inner products ([`Encoding::Scaled`]): the byte divided by 255, padding as 0,
+//!   and one extra column per packet with the fraction of its M bytes that are present. Padding is always at the end of
+//!   a packet, so that column identifies exactly which zeros are padding: no information is lost, the width grows by N
+//!   columns instead of doubling, and the byte columns stay within `[0, 1]` (a PAD of -1 would let padding dominate
+//!   their variance).
 //!
-//! Statistics are read as they are by trees, to which a monotone scale means nothing. For the other models they
-//! pass `sign(x) * ln(1 + |x|)` (`log_scale`, by default true), since sizes, times, rates and counts span many
-//! orders of magnitude, and are then standardised. Every statistics column passes it and no other one does: byte
-//! columns keep their range, and sequences have a transformation of their own (`[feature.sequences]`).
-//! k-nearest neighbours can read sequences in the scale of the transfer-learning study instead ([`SequenceScaling`]).
-//! FlowPics are counts. Standardising (`standardise`) subtracts the training rows' mean and divides by their standard
-//! deviation (of the population, as scikit-learn's `StandardScaler`); a constant column is divided by 1.
+//! Trees read statistics unchanged, since monotone scaling does not affect them. For the other models, statistics are
+//! transformed by `sign(x) * ln(1 + |x|)` (`log_scale`, true by default), because sizes, times, rates and counts span
+//! many orders of magnitude, and then standardised. The logarithm applies to every statistics column and to no other:
+//! byte columns keep their range, and sequences have their own transformation (`[feature.sequences]`). k-nearest
+//! neighbours can instead read sequences in the scale of the transfer-learning study ([`SequenceScaling`]). FlowPics
+//! are counts. Standardising (`standardise`) subtracts the training rows' mean and divides by their standard deviation
+//! (of the population, as in scikit-learn's `StandardScaler`); a constant column is divided by 1.
 
 use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
@@ -26,34 +26,34 @@ use super::sequence_scaling::SequenceScaling;
 use super::{Examples, Input, ModelArchive, ModelError, stored};
 use etcbench_feature::{PAD, flowpic_names};
 
-/// How bytes are written as numbers.
+/// How bytes are encoded as numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Encoding {
     /// The token, 0 to 256.
     Tokens,
-    /// Byte over 255, padding as 0, and one column per packet with the fraction of bytes present.
+    /// The byte divided by 255, padding as 0, and one column per packet with the fraction of bytes present.
     Scaled,
 }
 
-/// What a model wants its columns to be.
+/// How a model's columns are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct InputOptions {
-    /// What is read of a flow.
+    /// Which inputs are read.
     pub input: Input,
-    /// How bytes are written.
+    /// How bytes are encoded.
     pub encoding: Encoding,
-    /// Whether statistics pass the signed logarithm.
+    /// Whether statistics are transformed by the signed logarithm.
     pub log_scale: bool,
     /// Whether columns are standardised on the training rows.
     pub standardise: bool,
-    /// The scale of packet sequences.
+    /// Scale of packet sequences.
     #[serde(default, skip_serializing_if = "SequenceScaling::is_as_made")]
     pub sequence_scaling: SequenceScaling,
 }
 
 impl InputOptions {
-    /// Columns as they are.
+    /// Returns the options of unscaled columns.
     pub(crate) fn plain(input: Input) -> Self {
         Self {
             input,
@@ -65,25 +65,25 @@ impl InputOptions {
     }
 }
 
-/// Makes matrices of one fixed set of columns, scaled as the training rows were.
+/// Builds matrices with a fixed set of columns, scaled like the training rows.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct InputTransform {
     options: InputOptions,
     packets: usize,
     bytes: usize,
     statistic_names: Vec<String>,
-    /// Columns of the packet sequences.
+    /// Number of packet sequence columns.
     sequence_columns: usize,
-    /// Pixels of the FlowPics.
+    /// Number of FlowPic pixels.
     pixels: usize,
-    /// Per column, subtracted; empty when columns are not standardised.
+    /// Subtracted from each column; empty if columns are not standardised.
     means: Vec<f64>,
-    /// Per column, divided by; empty when columns are not standardised.
+    /// Divisor of each column; empty if columns are not standardised.
     deviations: Vec<f64>,
 }
 
 impl InputTransform {
-    /// Learns the scaling from the training rows and gives their matrix, shape `[rows, columns]`.
+    /// Learns the scaling from the training rows and returns their matrix, shape `[rows, columns]`.
     ///
     /// # Errors
     /// No rows, no columns, or a statistic that is not finite.
@@ -111,7 +111,7 @@ impl InputTransform {
             return Err(data(model, "the input has no columns; choose another `input` or keep bytes or statistics"));
         }
         if transform.reads_bytes() && transform.packets * transform.bytes == 0 {
-            return Err(data(model, "the features hold no bytes; choose input = \"statistics\""));
+            return Err(data(model, "the features contain no bytes; choose input = \"statistics\""));
         }
         if options.standardise {
             transform.learn(&matrix);
@@ -120,10 +120,10 @@ impl InputTransform {
         Ok((transform, matrix))
     }
 
-    /// The matrix of other rows, shape `[rows, columns]`, in the training rows' scale.
+    /// Builds the matrix of other rows, shape `[rows, columns]`, in the training rows' scale.
     ///
     /// # Errors
-    /// Features of another shape than the training rows', or a statistic that is not finite.
+    /// Features of another shape than those of the training rows, or a statistic that is not finite.
     pub(crate) fn apply(&self, model: &str, examples: Examples<'_>) -> Result<Array2<f32>, ModelError> {
         let mut matrix = self.unscaled(model, examples)?;
         if self.options.standardise {
@@ -144,7 +144,7 @@ impl InputTransform {
         self.options.input.reads_sequences()
     }
 
-    /// The columns' names, in their order.
+    /// Returns the names of the columns, in order.
     pub(crate) fn column_names(&self) -> Vec<String> {
         let mut names = Vec::with_capacity(self.columns());
         if self.reads_bytes() {
@@ -169,12 +169,12 @@ impl InputTransform {
         names
     }
 
-    /// The last columns that are of packet sequences.
+    /// Returns how many of the last columns are packet sequences.
     pub(crate) fn sequence_columns(&self) -> usize {
         if self.reads_sequences() { self.options.sequence_scaling.columns(self.sequence_columns) } else { 0 }
     }
 
-    /// Number of columns.
+    /// Returns the number of columns.
     pub(crate) fn columns(&self) -> usize {
         let per_packet = self.bytes + usize::from(self.options.encoding == Encoding::Scaled);
         let bytes = if self.reads_bytes() { self.packets * per_packet } else { 0 };
@@ -189,7 +189,7 @@ impl InputTransform {
             return Err(data(
                 model,
                 format!(
-                    "the model reads {} packets of {} bytes, the features have {} of {}; use the features it was \
+                    "the model reads {} packets of {} bytes, but the features have {} of {}; use the features it was \
                      fitted on",
                     self.packets, self.bytes, features.tokens.packets, features.tokens.bytes
                 ),
@@ -197,15 +197,15 @@ impl InputTransform {
         }
         if self.reads_statistics() {
             if features.statistic_names != self.statistic_names {
-                return Err(data(model, "the flow statistics are not those the model was fitted on"));
+                return Err(data(model, "the flow statistics differ from those the model was fitted on"));
             }
             if features.statistics.ncols() != self.statistic_names.len() {
-                return Err(data(model, "the flow statistics have another number of columns than names"));
+                return Err(data(model, "the flow statistics have a different number of columns than names"));
             }
         }
         if self.reads_sequences() {
             if features.sequences.ncols() != self.sequence_columns {
-                return Err(data(model, "the packet sequences are not as long as those the model was fitted on"));
+                return Err(data(model, "the packet sequences differ in length from those the model was fitted on"));
             }
             let scaling = self.options.sequence_scaling;
             scaling.check_packets(self.sequence_columns / 2).map_err(|problem| data(model, problem))?;
@@ -215,10 +215,7 @@ impl InputTransform {
         }
         if self.options.input.reads_flowpic() {
             if features.flowpics.ncols() != self.pixels {
-                return Err(data(
-                    model,
-                    "the flowpics have another number of pixels than those the model was fitted on",
-                ));
+                return Err(data(model, "the flowpics differ in size from those the model was fitted on"));
             }
             return Ok(features.flowpics.select(Axis(0), examples.rows).mapv(f32::from));
         }
@@ -253,7 +250,7 @@ impl InputTransform {
         Ok(matrix)
     }
 
-    /// Writes one flow's byte columns; returns how many.
+    /// Writes one flow's byte columns and returns how many it wrote.
     fn write_bytes(&self, tokens: &[u16], target: &mut [f32]) -> usize {
         if self.options.encoding == Encoding::Tokens {
             for (value, &token) in target.iter_mut().zip(tokens) {
@@ -315,7 +312,7 @@ impl InputTransform {
         }
     }
 
-    /// Writes what [`InputTransform::restore`] reads.
+    /// Stores the transformation for [`InputTransform::restore`].
     pub(crate) fn store(&self, archive: &mut ModelArchive) {
         stored::put_json(archive, "input", &self.options);
         stored::put_json(archive, "packets", &self.packets);
@@ -329,7 +326,7 @@ impl InputTransform {
         stored::put_f64s(archive, "input_deviations", &self.deviations);
     }
 
-    /// Reads what [`InputTransform::store`] wrote.
+    /// Restores a transformation stored by [`InputTransform::store`].
     ///
     /// # Errors
     /// Missing or contradictory entries.
@@ -357,7 +354,7 @@ impl InputTransform {
         if !transform.means.iter().all(usable)
             || !transform.deviations.iter().all(|value| *value > 0.0 && usable(value))
         {
-            return Err(stored::broken("tensor input_means or input_deviations holds an unusable value"));
+            return Err(stored::broken("tensor input_means or input_deviations contains an unusable value"));
         }
         let scaled = if transform.options.standardise { transform.columns() } else { 0 };
         if transform.means.len() != scaled || transform.deviations.len() != scaled {
@@ -369,13 +366,13 @@ impl InputTransform {
         Ok(transform)
     }
 
-    /// What the model reads of a flow.
+    /// Returns the column options.
     pub(crate) fn options(&self) -> InputOptions {
         self.options
     }
 }
 
-/// An error about the data given to `model`.
+/// Returns an error about the data given to `model`.
 pub(super) fn data(model: &str, problem: impl Into<String>) -> ModelError {
     ModelError::Data { model: model.to_owned(), problem: problem.into() }
 }

@@ -1,20 +1,21 @@
-//! What a light build leaves out, and what to say when it is asked for.
+//! What a minimal build leaves out, and the messages shown if it is requested.
 
 use super::{Implementation, ModelError};
 
-/// The reference implementations, in a build without the feature `reference`.
-pub(crate) const REFERENCE: &str = "this etcbench was built without the reference implementations; build it with `cargo build \
-                                    --release --features reference`, or use implementation = \"fast\"";
+/// Message for the reference implementations in a build without the feature `reference`.
+pub(crate) const REFERENCE: &str = "this etcbench was built without the reference implementations; \
+     build it with `cargo build --release --features reference`, or use implementation = \"fast\"";
 
-/// Logistic regression, in a build without the feature `reference`.
-pub(crate) const LOGISTIC_REGRESSION: &str = "this etcbench was built without smartcore, which fits it; build it with `cargo build --release --features reference`";
+/// Message for logistic regression in a build without the feature `reference`.
+pub(crate) const LOGISTIC_REGRESSION: &str = "this etcbench was built without smartcore, which fits it; \
+     build it with `cargo build --release --features reference`";
 
-/// CUDA, in a build without the feature `cuda`.
+/// Message for CUDA in a build without the feature `cuda`.
 #[cfg(not(feature = "cuda"))]
 pub(crate) const CUDA: &str =
     "this etcbench was built without CUDA; build it with `cargo build --release --features cuda`, or use --device cpu";
 
-/// Refuses an implementation of `model` that this build does not have.
+/// Rejects an implementation of `model` that this build does not include.
 pub(crate) fn check(model: &str, implementation: Implementation) -> Result<(), ModelError> {
     if implementation == Implementation::Reference && !cfg!(feature = "reference") {
         return Err(reference(model));
@@ -22,7 +23,7 @@ pub(crate) fn check(model: &str, implementation: Implementation) -> Result<(), M
     Ok(())
 }
 
-/// That the reference implementation of `model` is not in this build.
+/// Returns the error for a reference implementation that this build does not include.
 pub(crate) fn reference(model: &str) -> ModelError {
     ModelError::Parameters { model: model.to_owned(), problem: REFERENCE.to_owned() }
 }

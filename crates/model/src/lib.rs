@@ -1,7 +1,7 @@
-//! Models: features, labels and a seed become a fitted model that predicts probabilities, saves and
-//! loads. One file or folder per model, one trait ([`Classifier`]) that all of them meet, and one table
-//! of what is known of each. Every model has two implementations under one name: `fast`, the default, and
-//! `reference`, short and on a published crate; a test holds them together.
+//! Models: features, labels and a seed go in; a fitted model that predicts probabilities and can be saved and loaded
+//! comes out. One file or folder per model, one trait ([`Classifier`]) that all models implement, and one table with
+//! the facts about each. Every model has two implementations under one name: `fast`, the default, and `reference`,
+//! which is short and built on a published crate; a test checks that the two agree.
 
 mod archive;
 pub mod attention_lstm;
@@ -55,7 +55,7 @@ pub use factory::{build, build_on, elmo_options, load};
 pub use memory::{ExpectedMemory, FitSize};
 pub use trained::{Classification, ModelDescription, TrainedModel, model_description, trained_model_bytes};
 
-/// The models, in the order of tables: those of the paper's first. A model of one's own is a line here and its `mod` above.
+/// The models, in table order, the paper's models first. To add a model, add a line here and its `mod` above.
 static MODELS: &[&ModelEntry] = &[
     &svm::ENTRY,
     &random_forest::ENTRY,
@@ -73,7 +73,7 @@ static MODELS: &[&ModelEntry] = &[
     &majority::ENTRY,
 ];
 
-// The README's example is tested like any other.
+// Run the README's example as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

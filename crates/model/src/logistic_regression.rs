@@ -1,6 +1,6 @@
-//! Multinomial logistic regression, a sanity row, fitted by the crate `smartcore` (L-BFGS): both
-//! implementations are the same. Probabilities are the softmax of the linear scores (of two classes, the
-//! logistic function of one).
+//! Multinomial logistic regression, a sanity baseline, fitted by the crate `smartcore` (L-BFGS); both implementations
+//! are the same. Probabilities are the softmax of the linear scores (for two classes, the logistic function of one
+//! score).
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -20,10 +20,10 @@ mod fitted;
 #[path = "logistic_regression/fitted_left_out.rs"]
 mod fitted;
 
-/// Logistic regression behind the trait of all models.
+/// Logistic regression as a [`Classical`] model.
 type LogisticRegression = Classical<Linear>;
 
-/// The model in the table of models.
+/// The model's entry in the table of models.
 pub(super) static ENTRY: ModelEntry =
     ModelEntry { version: 6, ..LogisticRegression::entry("Logistic regression, a sanity row.") };
 
@@ -31,12 +31,12 @@ pub(super) static ENTRY: ModelEntry =
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct LogisticParameters {
-    /// Weight of half the squared coefficients beside the sum of the rows' losses; default 1, which is
+    /// Weight of half the squared coefficients relative to the sum of the rows' losses; default 1, which is
     /// scikit-learn's `C = 1`.
     pub l2: f64,
     /// Whether columns are standardised on the training rows; default true.
     pub standardise: bool,
-    /// Whether statistics pass the signed logarithm first; default true.
+    /// Whether statistics are transformed by the signed logarithm first; default true.
     pub log_scale: bool,
 }
 
@@ -51,7 +51,7 @@ impl Default for LogisticParameters {
 pub(super) struct Linear {
     classes: usize,
     columns: usize,
-    /// Per class (of two classes only one row, the second's): the coefficients and then the intercept.
+    /// Coefficients followed by the intercept for each class; for two classes, only those of the second.
     coefficients: Vec<f64>,
 }
 
@@ -103,7 +103,7 @@ impl Algorithm for Linear {
         let classes = size.class_counts.len();
         let coefficients = matrix(size.columns + 1, classes, 8);
         let fitted = ExpectedMemory::default().and(TOKENS, coefficients);
-        // The matrix in 64 bits, its copy with a column of ones, the scores, and what L-BFGS remembers.
+        // The matrix in 64 bits, its copy with a column of ones, the scores, and the history of L-BFGS.
         let fitting = fitted.clone().and(TOKENS, 2.0 * size.matrix(8) + 24.0 * coefficients);
         AlgorithmMemory { fitting: fitting.and(ROWS, matrix(size.rows, classes, 24)), fitted }
     }
@@ -142,7 +142,7 @@ impl Algorithm for Linear {
         let coefficients = stored::f64s(archive, "coefficients")?.to_vec();
         let rows = if classes == 2 { 1 } else { classes };
         if coefficients.len() != rows * (columns + 1) {
-            return Err(stored::broken("tensor coefficients does not fit the columns and classes"));
+            return Err(stored::broken("tensor coefficients does not match the columns and classes"));
         }
         Ok(Self { classes, columns, coefficients })
     }

@@ -1,4 +1,4 @@
-//! The most frequent class of the training rows, the floor that every model must beat. Ties go to the
+//! Predicts the most frequent class of the training rows, the baseline that every model must beat. Ties go to the
 //! lowest class. Both implementations are the same, and there are no parameters.
 
 use std::time::Instant;
@@ -16,7 +16,7 @@ use etcbench_storage::progress::Progress;
 
 const NAME: &str = "majority";
 
-/// The model in the table of models.
+/// The model's entry in the table of models.
 pub(super) static ENTRY: ModelEntry = ModelEntry {
     name: NAME,
     summary: "The most frequent class, a sanity row.",
@@ -40,7 +40,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
 #[serde(deny_unknown_fields)]
 struct NoParameters {}
 
-/// Always the same class.
+/// Always predicts the same class.
 struct Majority {
     implementation: Implementation,
     /// Number of classes and the most frequent one.
@@ -48,7 +48,7 @@ struct Majority {
 }
 
 impl Majority {
-    /// A model that is not fitted yet.
+    /// Creates an unfitted model.
     ///
     /// # Errors
     /// Any key at all.
@@ -57,7 +57,7 @@ impl Majority {
         Ok(Self { implementation, fitted: None })
     }
 
-    /// A fitted model from its file.
+    /// Loads a fitted model from its file.
     ///
     /// # Errors
     /// Missing or contradictory entries.

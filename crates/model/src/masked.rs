@@ -1,6 +1,6 @@
-//! Masked pre-training: some of a flow's steps are hidden, and the network learns to give what they hold (Devlin et al. 2019;
-//! the squared error of values over hidden patches alone, He et al. 2022). No label is read. What is hidden is drawn anew for
-//! every flow in every epoch; of a validation flow it is always the same.
+//! Masked pre-training: hides some of a flow's steps and trains the network to reconstruct them (Devlin et al. 2019;
+//! the squared error over hidden patches alone follows He et al. 2022). Labels are not used. The hidden steps are drawn
+//! anew for every flow in every epoch; for a validation flow they are always the same.
 
 use rand::seq::index;
 
@@ -13,12 +13,12 @@ use super::deep::{Engine, NetworkOptions, OptimiserKind};
 use super::{Device, FitContext, Implementation, ModelError};
 use etcbench_storage::{Determinants, seed};
 
-/// Changes whenever the result is kept in another form than before.
+/// Bump whenever the result's storage format changes.
 const FORMAT: &str = "masked artifact 1";
 
 /// How a network is pre-trained.
 pub(super) struct Masked {
-    /// With a branch that has both marks, and a last layer that gives what the first one reads.
+    /// Has a branch with both marks, and a last layer that outputs what the first one reads.
     pub network: Network,
     /// Passes over the flows.
     pub epochs: usize,
@@ -26,19 +26,19 @@ pub(super) struct Masked {
     pub batch: usize,
     /// Learning rate of AdamW.
     pub learning_rate: f32,
-    /// Its decoupled weight decay.
+    /// Decoupled weight decay.
     pub weight_decay: f32,
-    /// Share of a flow's steps that is hidden.
+    /// Share of a flow's steps that are hidden.
     pub hidden: f64,
 }
 
-/// Flows as the network that classifies reads them: values and the marks of the steps that are there.
+/// Flows as the classification network reads them: values, then the marks of the steps that are present.
 #[derive(Clone, Copy)]
 struct Rows<'a> {
     rows: &'a [f32],
-    /// Columns of a row.
+    /// Number of columns per row.
     columns: usize,
-    /// Steps of a flow.
+    /// Number of steps per flow.
     steps: usize,
 }
 
@@ -47,7 +47,7 @@ impl Rows<'_> {
         self.rows.len() / self.columns
     }
 
-    /// Adds a flow's row to a batch, with the marks of what is hidden behind it: at least one of the steps that are there.
+    /// Appends a flow's row to a batch, followed by the marks of its hidden steps: at least one of those present.
     fn add_hidden(&self, number: usize, share: f64, stream: (u64, usize), batch: &mut Vec<f32>) {
         let row = &self.rows[number * self.columns..(number + 1) * self.columns];
         batch.extend_from_slice(row);
@@ -102,10 +102,10 @@ impl Unlabelled for OnFlows<'_> {
 }
 
 impl Masked {
-    /// Pre-trains on these rows, or takes the result from the artifact store if the very same was trained before.
+    /// Pre-trains on these rows, or returns the stored artifact if the same pre-training was done before.
     ///
     /// # Errors
-    /// Training that diverged, an artifact that cannot be read, a network that is too short.
+    /// Training that diverged, an unreadable artifact, or a network that is too short.
     pub(super) fn pretrain(
         &self,
         model: (&'static str, u32),

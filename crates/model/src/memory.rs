@@ -1,68 +1,68 @@
-//! How much memory a fit is expected to take, from sizes that are known before it starts: rows, columns, classes and the
-//! model's own keys. Every model counts what it holds at its peak (fitting, predicting or storing), each part beside the
-//! keys that it grows with, so that a fit that cannot fit is refused with what to lower. Sizes that only the data decide,
-//! such as how many leaves a tree grows, are counted as what was measured to be rarely passed.
+//! Expected memory of a fit, from sizes that are known before it starts: rows, columns, classes and the model's own
+//! keys. Every model counts its peak (fitting, predicting or storing) and records the keys that each part grows with,
+//! so that a fit too large for memory is refused with the keys to lower. Sizes that depend on the data, such as the
+//! number of leaves of a tree, are counted as values that measurements rarely exceeded.
 
 use super::Device;
 
-/// The keys that rows and columns come from.
+/// The keys that determine the number of rows and columns.
 pub(super) const ROWS: &str = "selection.maximum_flows_per_class";
 pub(super) const TOKENS: &str = "selection.maximum_flows_per_class, feature.packets or feature.bytes";
 
 /// The sizes of a fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FitSize {
-    /// Training rows of each class, as sampled.
+    /// Training rows of each class, after sampling.
     pub class_counts: Vec<usize>,
     /// Rows for early stopping.
     pub validation: usize,
-    /// Most rows that are asked about at once.
+    /// Maximum number of rows per prediction.
     pub predicted: usize,
-    /// N.
+    /// N, the number of packets.
     pub packets: usize,
-    /// M.
+    /// M, the number of bytes per packet.
     pub bytes: usize,
-    /// Flow statistics.
+    /// Number of flow statistics.
     pub statistics: usize,
-    /// Columns of the packet sequences.
+    /// Number of packet sequence columns.
     pub sequence_columns: usize,
-    /// Pixels of the FlowPics.
+    /// Number of FlowPic pixels.
     pub pixels: usize,
     /// Where deep models train.
     pub device: Device,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
 }
 
 impl FitSize {
-    /// Training rows.
+    /// Returns the number of training rows.
     pub fn training(&self) -> usize {
         self.class_counts.iter().sum()
     }
 }
 
-/// What is in memory at once.
+/// What is in memory at the same time.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ExpectedMemory {
     parts: Vec<(&'static str, f64)>,
 }
 
 impl ExpectedMemory {
-    /// Counts `bytes` more, which grow with `keys`.
+    /// Adds `bytes`, which grow with `keys`.
     #[must_use]
     pub(super) fn and(mut self, keys: &'static str, bytes: f64) -> Self {
         self.parts.push((keys, bytes));
         self
     }
 
-    /// The same, so many times.
+    /// Multiplies every part by `count`.
     #[must_use]
     pub(super) fn times(mut self, count: f64) -> Self {
         self.parts.iter_mut().for_each(|(_, bytes)| *bytes *= count);
         self
     }
 
-    /// One after the other: the larger of both.
+    /// Returns the larger of two alternatives that are not in memory at the same time.
     #[must_use]
     pub(super) fn or(self, other: Self) -> Self {
         if self.sum() >= other.sum() { self } else { other }
@@ -72,19 +72,19 @@ impl ExpectedMemory {
         self.parts.iter().map(|(_, bytes)| bytes).sum()
     }
 
-    /// All of it, in bytes.
+    /// Returns the sum of all parts, in bytes.
     pub fn bytes(&self) -> u64 {
         self.sum().ceil() as u64
     }
 
-    /// The keys that the largest part grows with.
+    /// Returns the keys that the largest part grows with.
     pub fn keys(&self) -> &'static str {
         let largest = self.parts.iter().max_by(|left, right| left.1.total_cmp(&right.1));
         largest.map_or(ROWS, |(keys, _)| keys)
     }
 }
 
-/// Bytes of a matrix of numbers of `size` bytes.
+/// Returns the bytes of a matrix with numbers of `size` bytes.
 pub(super) fn matrix(rows: usize, columns: usize, size: usize) -> f64 {
     rows as f64 * columns as f64 * size as f64
 }

@@ -1,9 +1,9 @@
-//! What networks over rows of numbers share as models: rows of the matrix that every model on columns reads become what the network
-//! reads, the network is trained by the one loop, and its weights are the fitted state. A network is a file of its own that
-//! says which keys it has and which layers they make ([`NetworkModel`]).
+//! Shared model code for networks over numeric rows: converts rows of the matrix that all column-based models read into
+//! what the network reads, trains the network with the common training loop, and stores its weights as the fitted
+//! state. Each network is defined in its own file, with its keys and the layers they produce ([`NetworkModel`]).
 //!
-//! They train on the processor. There are no kernels for graphics cards yet, and a fit that was asked to use one says so in
-//! its notes.
+//! These networks train on the CPU. They have no GPU kernels yet, and a fit that was asked to use a GPU says so in its
+//! notes.
 
 use std::marker::PhantomData;
 
@@ -28,30 +28,30 @@ use super::{
 use etcbench_storage::Determinants;
 use etcbench_storage::progress::Progress;
 
-/// Copies of a network's parameters in a fit: its own, gradients, two moments, the initial ones, the best so far, and a
-/// checkpoint of all that is being written.
+/// Copies of a network's parameters in a fit: the parameters, gradients, two moments, the initial and the best ones,
+/// and a checkpoint of all of these while it is written.
 const COPIES: f64 = 12.0;
 
-/// What dfdx keeps of a batch beyond the values of all layers: every operation's result and its gradient, and what
-/// convolutions read as a matrix of its own.
+/// What dfdx keeps per batch in addition to the values of all layers: the result and gradient of every operation, and
+/// the inputs of convolutions as separate matrices.
 const TAPE: f64 = 12.0;
 
-/// How a network is trained, out of its keys.
+/// A network's training options, from its keys.
 pub(super) struct Training<'a> {
-    /// What the loop goes by.
+    /// Options of the training loop.
     pub options: TrainingOptions,
-    /// What takes the steps.
+    /// The optimiser.
     pub optimiser: OptimiserKind,
     /// Decoupled weight decay.
     pub weight_decay: f32,
     /// Share of each target that is spread over all classes.
     pub label_smoothing: f32,
-    /// What the rows of each class count.
+    /// The weights of the classes' rows.
     pub class_weights: &'a ClassWeights,
 }
 
-/// How a network is trained, out of the keys of these names in its parameters. serde cannot flatten a common structure into one
-/// that refuses unknown keys, so each network has these keys itself.
+/// Builds a network's [`Training`] from the fields of these names in its parameters. serde cannot flatten a shared
+/// struct into one that denies unknown fields, so each network declares these keys itself.
 macro_rules! training_of {
     ($parameters:expr) => {
         $crate::network_model::Training {
@@ -74,7 +74,7 @@ macro_rules! training_of {
 pub(super) use training_of;
 
 impl Training<'_> {
-    /// Refuses values that cannot be used.
+    /// Rejects unusable values.
     fn check(&self) -> Result<(), String> {
         let TrainingOptions { epochs, batch, patience, learning_rate, warm_up_steps, .. } = self.options;
         if warm_up_steps > 1 << 30 {
@@ -96,7 +96,7 @@ impl Training<'_> {
     }
 }
 
-/// Refuses shares that are not at least 0 and less than 1.
+/// Rejects shares that are not at least 0 and less than 1.
 pub(super) fn check_shares(shares: &[(&str, f32)]) -> Result<(), String> {
     match shares.iter().find(|(_, value)| !(0.0..1.0).contains(value)) {
         Some((key, value)) => Err(format!("{key} = {value} must be at least 0 and less than 1")),
@@ -104,7 +104,8 @@ pub(super) fn check_shares(shares: &[(&str, f32)]) -> Result<(), String> {
     }
 }
 
-/// Refuses sizes that are 0 or beyond what a layer may have, so that a mistyped number is an error and not an exhausted memory.
+/// Rejects sizes that are 0 or larger than a layer supports, so that a mistyped number is an error rather than
+/// exhausted memory.
 pub(super) fn check_sizes(sizes: &[(&str, usize)]) -> Result<(), String> {
     match sizes.iter().find(|(_, value)| !(1..=8192).contains(value)) {
         Some((key, value)) => Err(format!("{key} = {value} must be between 1 and 8192")),
@@ -112,7 +113,8 @@ pub(super) fn check_sizes(sizes: &[(&str, usize)]) -> Result<(), String> {
     }
 }
 
-/// Steps of padding before and after a sequence for which every `stride`th step has an output: TensorFlow's `SAME`.
+/// Returns the steps of padding before and after a sequence that produce an output for every `stride`th step:
+/// TensorFlow's `SAME`.
 pub(super) fn same(steps: usize, size: usize, stride: usize) -> [usize; 2] {
     let all = (steps.div_ceil(stride).saturating_sub(1) * stride + size).saturating_sub(steps);
     [all / 2, all - all / 2]
@@ -121,9 +123,9 @@ pub(super) fn same(steps: usize, size: usize, stride: usize) -> [usize; 2] {
 /// Columns of the matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Columns {
-    /// Of packet sequences; the last ones.
+    /// Number of packet sequence columns; these come last.
     pub sequences: usize,
-    /// Before them.
+    /// Number of columns before them.
     pub others: usize,
 }
 
@@ -137,42 +139,42 @@ impl Columns {
 pub(super) trait NetworkModel: Sized + Send + Sync + 'static {
     /// The keys of its table; all optional.
     type Parameters: Serialize + DeserializeOwned + Clone + Send + Sync;
-    /// Its name in files and messages.
+    /// Name in files and messages.
     const NAME: &'static str;
-    /// As of its entry.
+    /// Same version as in its entry.
     const VERSION: u32;
 
-    /// Refuses values that cannot be used, but for those of the training.
+    /// Rejects unusable values, except those of the training.
     fn check(parameters: &Self::Parameters) -> Result<(), String>;
 
-    /// How it is trained.
+    /// Returns its training options.
     fn training(parameters: &Self::Parameters) -> Training<'_>;
 
-    /// The columns it reads.
+    /// Returns how the columns it reads are built.
     fn input(input: Input) -> InputOptions;
 
-    /// Its layers for these columns.
+    /// Returns its layers for these columns.
     fn network(parameters: &Self::Parameters, columns: Columns, classes: usize) -> Network;
 
-    /// What to say where a flow has too few columns for the layers.
+    /// The message if a flow has too few columns for the layers.
     const TOO_SHORT: &'static str;
-    /// The keys that its parameters grow with.
+    /// The keys that determine the number of parameters.
     const SIZES: &'static str;
-    /// The key that a batch grows with.
+    /// The key that determines the size of a batch.
     const BATCH: &'static str;
 
-    /// What is learnt of the training rows, to scale rows by.
+    /// Learns the scaling of rows from the training rows.
     fn scaling(parameters: &Self::Parameters, training: &Array2<f32>, columns: Columns) -> Vec<f64>;
 
-    /// Numbers in the scaling.
+    /// Returns the number of values in the scaling.
     fn scaling_size(columns: Columns) -> usize;
 
-    /// How it is pre-trained on flows without their labels; none where it is not.
+    /// Returns how the network is pre-trained on flows without their labels; `None` if it is not.
     fn masked(_: &Self::Parameters, _: Columns) -> Option<Masked> {
         None
     }
 
-    /// A row as the network reads it.
+    /// Converts a row to what the network reads.
     fn scale(scaling: &[f64], columns: Columns, network: &Network, row: ArrayView1<'_, f32>, scaled: &mut [f32]);
 }
 
@@ -186,7 +188,7 @@ pub(super) struct Fitted<M: NetworkModel> {
     model: PhantomData<M>,
 }
 
-/// Rows that a network trains on and is validated with.
+/// Training and validation rows of a network.
 struct OnRows<'a> {
     model: &'a mut dyn NetworkClassifier,
     network: &'a Network,
@@ -217,12 +219,13 @@ impl Learner for OnRows<'_> {
     }
 }
 
-/// Rows that go through a network at once when it only predicts: as many as keep about a gigabyte of values.
+/// Returns how many rows pass through the network at once in prediction: as many as keep its values at about a
+/// gigabyte.
 fn predicted_at_once(network: &Network) -> usize {
     ((1 << 27) / network.values().max(1)).clamp(1, PREDICTION_BATCH)
 }
 
-/// Probabilities of all rows.
+/// Returns the probabilities of all rows.
 fn predict(model: &mut dyn NetworkClassifier, network: &Network, rows: &[f32]) -> Result<Vec<f32>, ModelError> {
     let (size, classes, at_once) = (network.columns(), network.classes, predicted_at_once(network));
     let mut found = vec![0.0; rows.len() / size * classes];
@@ -242,7 +245,7 @@ impl<M: NetworkModel> Fitted<M> {
         scaled
     }
 
-    /// Names everything that determines the trained weights.
+    /// Returns a key of everything that determines the trained weights.
     fn training_key(&self, parameters: &M::Parameters, rows: [(&[f32], &[u32]); 2], seed: u64) -> String {
         let table = toml::to_string(parameters).unwrap_or_default();
         let mut facts = Determinants::of("network", M::VERSION)
@@ -330,7 +333,7 @@ impl<M: NetworkModel> Algorithm for Fitted<M> {
             report.notes.push("no validation flows: trained for all epochs, without early stopping".to_owned());
         }
         if context.device != Device::Cpu {
-            report.notes.push(format!("trained on the cpu: {} has no kernels for graphics cards", M::NAME));
+            report.notes.push(format!("trained on the CPU: {} has no GPU kernels", M::NAME));
         }
         report.notes.extend(still_rising(M::NAME, &epochs, options.epochs));
         report.stages.push(StageTime {
@@ -345,7 +348,7 @@ impl<M: NetworkModel> Algorithm for Fitted<M> {
 
     fn predict(&self, matrix: &Array2<f32>, progress: &dyn Progress) -> Result<Array2<f32>, ModelError> {
         progress.begin("prediction", 1);
-        // There is neither dropout nor a step in a prediction.
+        // Prediction uses neither dropout nor the optimiser.
         let optimiser = OptimiserKind::Adamw;
         let options = NetworkOptions { seed: 0, optimiser, weight_decay: 0.0, label_smoothing: 0.0 };
         let mut model = Engine::network(self.implementation, &self.network, &self.weights, options)?;
@@ -377,7 +380,7 @@ impl<M: NetworkModel> Algorithm for Fitted<M> {
         }
         let scaling = stored::f64s(archive, "scaling")?.to_vec();
         if scaling.len() != M::scaling_size(columns) || !scaling.iter().all(|value| value.is_finite()) {
-            return Err(stored::broken("tensor scaling does not fit the columns"));
+            return Err(stored::broken("tensor scaling does not match the columns"));
         }
         Ok(Self { implementation, columns, network, scaling, weights, model: PhantomData })
     }

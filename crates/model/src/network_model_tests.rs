@@ -1,4 +1,4 @@
-//! NetworkModel networks as models: fitted through the trait of all models on small flows.
+//! Networks as models: fitted through the [`Classifier`] trait on small flows.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ use crate::{
 use etcbench_feature::{FeatureSet, PAD, TokenArray};
 use etcbench_storage::progress::{Progress, Silent};
 
-/// Flows of three classes that bytes, statistics and sequences tell apart.
+/// Flows of three classes that bytes, statistics and sequences distinguish.
 pub(crate) fn flows(count: usize) -> FeatureSet {
     let (packets, bytes, known) = (3, 10, 14);
     let class = |row: usize| row % 3;
@@ -115,7 +115,7 @@ fn networks_learn_what_tells_classes_apart_and_survive_their_file() {
         assert_eq!(report.stages.last().unwrap().stage, "classifier_training", "{name}");
         let classes: Vec<_> = report.epochs.iter().filter(|epoch| epoch.stage == "classifier_training").collect();
         assert!(classes.len() <= 12 && classes[0].validation_macro_f1.is_some(), "{name}");
-        // Of a pre-training only the losses are known.
+        // Pre-training only records losses.
         let pretrained = spec.parameters.get("pretraining_epochs").and_then(toml::Value::as_integer).unwrap_or(0);
         assert_eq!(report.epochs.len() - classes.len(), pretrained as usize, "{name}");
         let again = load(&ModelArchive::from_bytes(&file).unwrap()).unwrap();
@@ -123,7 +123,7 @@ fn networks_learn_what_tells_classes_apart_and_survive_their_file() {
         let rows: Vec<usize> = (75..ROWS).collect();
         let read = again.predict_probabilities(Examples { features: &features, rows: &rows }, &Silent).unwrap();
         assert_eq!(read, found, "{name}");
-        // The same bits again, alone and on more threads.
+        // The same bits again, on other threads.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
         assert!(pool.install(|| fit(&spec, &NoArtifacts, &Silent)).2 == file, "{name}");
     }
@@ -141,11 +141,11 @@ fn both_implementations_train_to_the_same() {
     }
 }
 
-/// Keeps what is stored in memory, and wants a checkpoint after every step.
+/// Keeps artifacts in memory, and requests a checkpoint after every step.
 #[derive(Default)]
 struct Kept {
     files: Mutex<HashMap<String, Vec<u8>>>,
-    /// From when on the process is as good as dead: nothing more is kept.
+    /// Once set, the process counts as killed: nothing more is stored.
     dead: AtomicBool,
 }
 
@@ -168,7 +168,7 @@ impl ArtifactStore for Kept {
     }
 }
 
-/// Kills after so many steps.
+/// Kills after this many steps.
 struct Killer<'a>(&'a Kept, AtomicUsize);
 
 impl Progress for Killer<'_> {
@@ -191,7 +191,7 @@ fn a_killed_training_goes_on_to_the_same_bits() {
             let kept = Kept::default();
             fit(&spec, &kept, &Killer(&kept, AtomicUsize::new(steps)));
             let files = || kept.files.lock().unwrap().keys().cloned().collect::<Vec<_>>();
-            // A checkpoint, and what was pre-trained where that was done.
+            // A checkpoint, and the pre-trained artifact if there was pre-training.
             let (pretrained, checkpoints): (Vec<_>, Vec<_>) =
                 files().into_iter().partition(|name| name.starts_with("masked-") && !name.contains("checkpoint"));
             assert!(checkpoints.len() == 1 && pretrained.len() <= 1, "{}: {:?}", spec.kind.name(), files());
@@ -248,7 +248,7 @@ fn short_sequences_and_cards_are_told() {
         build(&spec).unwrap().fit(part(0..40), part(40..60), &context)
     };
     let report = fitted(&features).unwrap();
-    assert!(report.notes.iter().any(|note| note.contains("trained on the cpu: sequence_cnn")), "{:?}", report.notes);
+    assert!(report.notes.iter().any(|note| note.contains("trained on the CPU: sequence_cnn")), "{:?}", report.notes);
     features.sequences = features.sequences.slice(ndarray::s![.., ..20]).to_owned();
     let error = fitted(&features).unwrap_err();
     assert!(error.to_string().contains("at least 12 packets"), "{error}");
@@ -269,7 +269,7 @@ fn a_training_that_diverges_says_where_and_what_to_do() {
 
 #[test]
 fn paddings_are_those_of_tensorflow() {
-    // Of keras.layers.MaxPooling1D(8, 4, padding="same") and Conv1D(kernel_size=8, padding="same").
+    // Those of keras.layers.MaxPooling1D(8, 4, padding="same") and Conv1D(kernel_size=8, padding="same").
     assert_eq!([same(5000, 8, 4), same(1250, 8, 4), same(5000, 8, 1)], [[2, 2], [3, 3], [3, 4]]);
     assert_eq!([same(784, 3, 3), same(262, 3, 3), same(784, 25, 1)], [[1, 1], [1, 1], [12, 12]]);
 }

@@ -1,5 +1,5 @@
-//! A model's table of an experiment file becomes its parameter struct: every key optional, unknown
-//! keys refused with the nearest known one.
+//! Parses a model's table of an experiment file into its parameter struct: every key is optional, and unknown keys are
+//! rejected with the nearest known one.
 
 use serde::Serialize;
 use serde::de::{DeserializeOwned, Deserializer, Visitor, value::Error as Refusal};
@@ -7,10 +7,10 @@ use serde::de::{DeserializeOwned, Deserializer, Visitor, value::Error as Refusal
 use super::ModelError;
 use etcbench_storage::declarative;
 
-/// Reads `table` into the parameters of `model`.
+/// Parses `table` into the parameters of `model`.
 ///
 /// # Errors
-/// A key that the model does not know, or a value of the wrong type; the message names the key.
+/// A key that the model does not have, or a value of the wrong type; the message names the key.
 pub(super) fn parse<P: DeserializeOwned>(model: &str, table: &toml::Table) -> Result<P, ModelError> {
     let known = field_names::<P>();
     for key in table.keys() {
@@ -27,25 +27,25 @@ pub(super) fn parse<P: DeserializeOwned>(model: &str, table: &toml::Table) -> Re
     P::deserialize(table.clone()).map_err(|error| refused(model, error.message().to_owned()))
 }
 
-/// The parameters as TOML, for a model's file.
+/// Serializes the parameters as TOML for a model's file.
 pub(super) fn write<P: Serialize>(model: &str, parameters: &P) -> Result<String, ModelError> {
     toml::to_string(parameters).map_err(|error| refused(model, error.to_string()))
 }
 
-/// An error about the parameters of `model`.
+/// Returns an error about the parameters of `model`.
 pub(super) fn refused(model: &str, problem: impl Into<String>) -> ModelError {
     ModelError::Parameters { model: model.to_owned(), problem: problem.into() }
 }
 
-/// The keys of a struct, as its `Deserialize` asks for them.
+/// Returns the field names of a struct, as its `Deserialize` implementation requests them.
 fn field_names<P: DeserializeOwned>() -> Vec<&'static str> {
     let mut names: &'static [&'static str] = &[];
-    // The probe answers every struct with an error after noting its fields, so the result says nothing.
+    // The probe always returns an error after recording the fields, so the result carries no information.
     let _ = P::deserialize(Probe(&mut names));
     names.to_vec()
 }
 
-/// A deserializer that only notes which fields a struct has.
+/// A deserializer that only records the field names of a struct.
 struct Probe<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for Probe<'_> {
@@ -58,11 +58,11 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         _: V,
     ) -> Result<V::Value, Refusal> {
         *self.0 = fields;
-        Err(serde::de::Error::custom("only the names are asked for"))
+        Err(serde::de::Error::custom("only the field names are needed"))
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Refusal> {
-        Err(serde::de::Error::custom("parameters are a struct"))
+        Err(serde::de::Error::custom("parameters must be a struct"))
     }
 
     serde::forward_to_deserialize_any! {

@@ -5,21 +5,21 @@ use std::cell::RefCell;
 use super::deep::fast::cpu::matmul::{Layout, Panels, Update, multiply};
 use super::deep::fast::cpu::simd::Level;
 
-/// Values of the right side that are multiplied at once, and the fewest and most of its rows.
+/// Number of values of `b` that are multiplied at a time, and the minimum and maximum number of its rows.
 const PACKED: usize = 1 << 17;
 const FEWEST_COLUMNS: usize = 64;
 const MOST_COLUMNS: usize = 1024;
 
 thread_local! {
-    /// The right side laid out for the product, and the product where it is a part of the columns.
+    /// The packed part of `b`, and the partial product if `b` is processed in blocks.
     static WORKING: RefCell<(Panels, Vec<f32>)> = RefCell::default();
 }
 
-/// `out[i, j] = a_i . b_j` for row-major `a` of shape `[rows, depth]`, `b` of shape `[columns, depth]` and
+/// Computes `out[i, j] = a_i . b_j` for row-major `a` of shape `[rows, depth]`, `b` of shape `[columns, depth]` and
 /// `out` of shape `[rows, columns]`. Runs on the calling thread. Every product is summed in the same order, so its bits
-/// do not depend on the rows beside it.
+/// do not depend on the other rows.
 ///
-/// The product is taken in blocks of columns: a copy of all rows of `b` on every thread would take as much memory as
+/// The product is computed in blocks of columns: a copy of all rows of `b` on every thread would use as much memory as
 /// the data.
 pub(super) fn inner_products(a: &[f32], b: &[f32], depth: usize, out: &mut [f32]) {
     if depth == 0 {
@@ -47,7 +47,7 @@ pub(super) fn inner_products(a: &[f32], b: &[f32], depth: usize, out: &mut [f32]
     });
 }
 
-/// The sum of squares of every row of a row-major matrix, in 64 bits.
+/// Returns the sum of squares of every row of a row-major matrix, in 64 bits.
 pub(super) fn squared_norms(rows: &[f32], depth: usize) -> Vec<f64> {
     rows.chunks_exact(depth.max(1))
         .map(|row| row.iter().map(|&value| f64::from(value) * f64::from(value)).sum())

@@ -1,11 +1,12 @@
-//! The multimodal network of CESNET over packet sequences (mm-CESNET v2: Luxemburk and Hynek, "Encrypted traffic
-//! classification: the QUIC case", TMA 2023), as `cesnet_models/architectures/multimodal_cesnet.py` of CESNET/cesnet-models
-//! has it: seven convolutions over times, directions and lengths, a generalised mean over what is left of the steps, and
-//! beside it, where statistics are read too, dense layers over these. Names of tensors are those of its state dict.
+//! CESNET's multimodal network over packet sequences (mm-CESNET v2: Luxemburk and Hynek, "Encrypted traffic
+//! classification: the QUIC case", TMA 2023), as in `cesnet_models/architectures/multimodal_cesnet.py` of
+//! CESNET/cesnet-models: seven convolutions over times, directions and lengths and a generalised mean over the
+//! remaining steps, and, if statistics are read too, a parallel branch of dense layers over these. Tensor names are
+//! those of its state dict.
 //!
-//! Times and lengths are read as `[feature.sequences]` makes them (logarithms by default), standardised over the packets of
-//! the training rows; packets that are not there stay 0 in every channel, as in the original, whose convolutions read them
-//! and whose mean counts them. The original clips instead of taking logarithms.
+//! Times and lengths are read as `[feature.sequences]` builds them (logarithms by default), standardised over the
+//! packets of the training rows. Absent packets stay 0 in every channel, as in the original, whose convolutions read
+//! them and whose mean counts them. The original clips instead of taking logarithms.
 
 use ndarray::{Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
@@ -19,53 +20,53 @@ use super::input::InputOptions;
 use super::network_model::{Columns, Fitted, NetworkModel, Training, check_shares, check_sizes, training_of};
 use super::{AgreementBound, Input, ModelEntry};
 
-/// Raised whenever a change to the code changes what a fit computes.
+/// Bump whenever a code change alters what a fit computes.
 const VERSION: u32 = 1;
 
-/// The model in the table of models.
+/// The model's entry in the table of models.
 pub(super) static ENTRY: ModelEntry = ModelEntry {
     version: VERSION,
     inputs: &[Input::Sequences, Input::SequencesAndStatistics],
     agreement: Some(AgreementBound {
         agreement: 0.85,
         macro_f1: 0.05,
-        reason: "same weights at the start; sums in another order part ways over epochs",
+        reason: "same initial weights; sums in another order diverge over epochs",
     }),
     ..Classical::<Fitted<SequenceCnn>>::entry(
         "Convolutions over lengths, directions and times of packets, statistics beside them (mm-CESNET v2).",
     )
 };
 
-/// `[model.sequence_cnn]`; sizes are those of mm-CESNET v2, and so are optimiser and schedule.
+/// `[model.sequence_cnn]`; default sizes, optimiser and schedule are those of mm-CESNET v2.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct SequenceCnnParameters {
     /// Channels of the first four convolutions, of the next two, and of the last; default 200, 300, 300.
     pub channels: [usize; 3],
-    /// Convolutions after the first that keep the length; default 3.
+    /// Number of convolutions after the first that preserve the length; default 3.
     pub blocks: usize,
-    /// Size of the layers over statistics; default 225.
+    /// Size of the layers over the statistics; default 225.
     pub statistics: usize,
-    /// Such layers between the first and the last; default 2.
+    /// Number of such layers between the first and the last; default 2.
     pub statistics_layers: usize,
-    /// Size of the layer over both; default 600.
+    /// Size of the layer over both branches; default 600.
     pub shared: usize,
     /// Share dropped after the mean over steps; default 0.1.
     pub dropout: f32,
-    /// After the layers over statistics; default 0.1.
+    /// Share dropped after the layers over the statistics; default 0.1.
     pub statistics_dropout: f32,
-    /// After the layer over both; default 0.2.
+    /// Share dropped after the layer over both branches; default 0.2.
     pub shared_dropout: f32,
-    /// The most passes over the training flows; default 30.
+    /// Maximum passes over the training flows; default 30.
     pub epochs: usize,
     /// Flows per step; default 64.
     pub batch: usize,
-    /// Epochs without a better validation macro F1 before training stops; default 30, that is never: `one_cycle` ends with
-    /// its smallest steps.
+    /// Epochs without a better validation macro F1 before training stops; default 30, which never stops it early:
+    /// `one_cycle` ends with its smallest steps.
     pub patience: usize,
     /// `adamw` (default) or `adamax`.
     pub optimiser: OptimiserKind,
-    /// Its learning rate, the largest of `one_cycle`; default 0.001.
+    /// Learning rate, the largest of `one_cycle`; default 0.001.
     pub learning_rate: f32,
     /// `one_cycle` (default), `cosine` or `constant`.
     pub learning_rate_schedule: LearningRateSchedule,
@@ -107,12 +108,13 @@ pub(super) struct SequenceCnn;
 /// Time, direction and length.
 const CHANNELS: usize = 3;
 
-/// A convolution or a linear layer, its rectifier and its normalisation, as often in a row as names of the two are given.
+/// Appends a convolution or linear layer, its rectifier and its normalisation.
 fn normalised(layers: &mut Vec<Layer>, layer: Layer, norm: String) {
     layers.extend([layer, Layer::Relu, Layer::norm(norm)]);
 }
 
-/// Seven convolutions (with three blocks), of which the last three shorten the sequence, and the mean over what is left.
+/// Returns seven convolutions (with three blocks), of which the last three shorten the sequence, and the mean over the
+/// remaining steps.
 fn convolutions(parameters: &SequenceCnnParameters, packets: usize) -> Branch {
     let [first, second, third] = parameters.channels;
     let (blocks, mut layers) = (parameters.blocks, Vec::new());
@@ -136,7 +138,7 @@ fn convolutions(parameters: &SequenceCnnParameters, packets: usize) -> Branch {
     Branch::new(Size { steps: packets, channels: CHANNELS }, layers)
 }
 
-/// Dense layers over the statistics.
+/// Returns the dense layers over the statistics.
 fn dense(parameters: &SequenceCnnParameters, statistics: usize) -> Branch {
     let (size, between, mut layers) = (parameters.statistics, parameters.statistics_layers, Vec::new());
     normalised(&mut layers, Layer::linear("mlp_flowstats.0", size), "mlp_flowstats.2".to_owned());
@@ -155,7 +157,7 @@ impl NetworkModel for SequenceCnn {
     const NAME: &'static str = "sequence_cnn";
     const VERSION: u32 = VERSION;
     const TOO_SHORT: &'static str =
-        "its convolutions need sequences of at least 12 packets; raise feature.sequences.packets (the original has 30)";
+        "the convolutions need sequences of at least 12 packets; raise feature.sequences.packets (the original has 30)";
     const SIZES: &'static str = "model.sequence_cnn.channels, statistics or shared";
     const BATCH: &'static str = "model.sequence_cnn.batch";
 
@@ -200,7 +202,7 @@ impl NetworkModel for SequenceCnn {
         Network { branches, trunk, classes }
     }
 
-    /// Mean and deviation of lengths and of times over all packets, and of each statistic over all rows.
+    /// Returns mean and deviation of lengths and of times over all packets, and of each statistic over all rows.
     fn scaling(_: &SequenceCnnParameters, training: &Array2<f32>, columns: Columns) -> Vec<f64> {
         let packets = || training.outer_iter().flat_map(move |row| packets(row, columns).collect::<Vec<_>>());
         let mut scaling = Vec::with_capacity(Self::scaling_size(columns));
@@ -230,19 +232,19 @@ impl NetworkModel for SequenceCnn {
     }
 }
 
-/// Signed length and time of the packets that a flow has; no packet's length is 0.
+/// Returns the signed length and the time of each packet of a flow; no packet has length 0.
 fn packets<'a>(row: ArrayView1<'a, f32>, columns: Columns) -> impl Iterator<Item = (f32, f32)> + 'a {
     let pairs = (columns.others..columns.others + columns.sequences).step_by(2);
     pairs.map(move |column| (row[column], row[column + 1])).take_while(|(length, _)| *length != 0.0)
 }
 
-/// Mean and standard deviation, which is 1 of values that are all the same, or none.
+/// Returns mean and standard deviation; the deviation is 1 if all values are equal or there are none.
 fn moments<I: Iterator<Item = f32>>(values: impl Fn() -> I) -> [f64; 2] {
     let count = (values().count() as f64).max(1.0);
     let mean = values().map(f64::from).sum::<f64>() / count;
     let variance = values().map(|value| (f64::from(value) - mean).powi(2)).sum::<f64>() / count;
     let deviation = variance.sqrt();
-    // Rounding of the mean leaves something of a constant column.
+    // Rounding of the mean leaves a tiny deviation in a constant column.
     [mean, if deviation > 1e-9 * mean.abs() && deviation > 0.0 { deviation } else { 1.0 }]
 }
 

@@ -1,32 +1,32 @@
-//! Scales of packet sequences. Models read them as `[feature.sequences]` made them, or in the scale of a study that has one of
-//! its own: Luxemburk and Hynek's on transfer learning compares with k-nearest neighbours over raw packets, and what these find
-//! depends on how many bytes a millisecond counts.
+//! Scales of packet sequences. Models read them as `[feature.sequences]` builds them, or in the scale that a study
+//! defines: the transfer-learning study of Luxemburk and Hynek compares with k-nearest neighbours over raw packets,
+//! whose distances depend on how many bytes a millisecond is worth.
 
 use ndarray::ArrayView1;
 use serde::{Deserialize, Serialize};
 
 use etcbench_feature::{SequenceOptions, Transformation, sequence_names};
 
-/// The scale that packet sequences are read in.
+/// The scale in which packet sequences are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum SequenceScaling {
-    /// As `[feature.sequences]` made them.
+    /// As built by `[feature.sequences]`.
     #[default]
     AsMade,
-    /// As `prepare_input_space_embeddings` of CESNET/tc-transfer has it: of each of the first [`STUDY_PACKETS`] packets the
-    /// direction, 1 or -1, the length in bytes, at most 1,500, and the time since the packet before in milliseconds, at most
-    /// a second, times 0.1. It wants bytes and seconds.
+    /// The scale of `prepare_input_space_embeddings` in CESNET/tc-transfer: for each of the first [`STUDY_PACKETS`]
+    /// packets the direction, 1 or -1, the length in bytes, at most 1,500, and the time since the previous packet in
+    /// milliseconds, at most a second, times 0.1. Requires sequences in bytes and seconds.
     TransferLearning,
 }
 
-/// Packets of which the transfer-learning study reads lengths, directions and times.
+/// Number of packets of which the transfer-learning study reads lengths, directions and times.
 const STUDY_PACKETS: usize = 10;
 /// Direction, length and time.
 const STUDY_COLUMNS: [&str; 3] = ["direction", "length", "time"];
-/// The longest packet, in bytes, and the longest time, in seconds.
+/// Maximum packet length, in bytes, and maximum time, in seconds.
 const STUDY_CLIPS: (f32, f32) = (1500.0, 1.0);
-/// What a second becomes: a thousand milliseconds, times 0.1.
+/// The scaled value of a second: a thousand milliseconds, times 0.1.
 const STUDY_SECOND: f32 = 100.0;
 
 impl SequenceScaling {
@@ -34,7 +34,7 @@ impl SequenceScaling {
         *self == Self::AsMade
     }
 
-    /// Refuses sequences that this scale cannot be made of.
+    /// Rejects sequences that cannot be converted to this scale.
     pub(super) fn check(self, sequences: &SequenceOptions) -> Result<(), String> {
         if self == Self::AsMade {
             return Ok(());
@@ -45,18 +45,18 @@ impl SequenceScaling {
         self.check_packets(sequences.packets)
     }
 
-    /// Refuses sequences of too few packets.
+    /// Rejects sequences of too few packets.
     pub(super) fn check_packets(self, packets: usize) -> Result<(), String> {
         if self == Self::AsMade || packets >= STUDY_PACKETS {
             return Ok(());
         }
         Err(format!(
-            "scaling = \"transfer_learning\" reads {STUDY_PACKETS} packets, and feature.sequences.packets is {packets}; \
-             raise it"
+            "scaling = \"transfer_learning\" reads {STUDY_PACKETS} packets, but feature.sequences.packets is \
+             {packets}; raise it"
         ))
     }
 
-    /// Columns of sequences that were made with so many.
+    /// Returns the number of columns for sequences of `made` columns.
     pub(super) fn columns(self, made: usize) -> usize {
         match self {
             Self::AsMade => made,
@@ -64,7 +64,7 @@ impl SequenceScaling {
         }
     }
 
-    /// Their names.
+    /// Returns the names of the columns.
     pub(super) fn names(self, made: usize) -> Vec<String> {
         match self {
             Self::AsMade => sequence_names(made),
@@ -74,7 +74,7 @@ impl SequenceScaling {
         }
     }
 
-    /// Writes a flow's sequence, which has enough packets.
+    /// Writes a flow's sequence, which must have enough packets.
     pub(super) fn write(self, sequence: ArrayView1<'_, f32>, target: &mut [f32]) -> Result<(), String> {
         if self == Self::AsMade {
             target.iter_mut().zip(sequence).for_each(|(target, value)| *target = *value);
@@ -83,7 +83,7 @@ impl SequenceScaling {
         let (longest, latest) = STUDY_CLIPS;
         for (packet, target) in target.chunks_exact_mut(STUDY_COLUMNS.len()).enumerate() {
             let (length, time) = (sequence[2 * packet], sequence[2 * packet + 1]);
-            // Lengths are whole bytes; a logarithm of one is not.
+            // Lengths are whole bytes; their logarithms are not.
             if length.fract() != 0.0 {
                 return Err(TAKES_BYTES.to_owned());
             }
@@ -95,7 +95,7 @@ impl SequenceScaling {
 }
 
 const TAKES_BYTES: &str =
-    "scaling = \"transfer_learning\" is of bytes and seconds; set feature.sequences.transformation = \"none\"";
+    "scaling = \"transfer_learning\" requires bytes and seconds; set feature.sequences.transformation = \"none\"";
 
 #[cfg(test)]
 mod tests {

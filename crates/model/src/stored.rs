@@ -1,16 +1,16 @@
-//! Reading and writing the pieces of a [`ModelArchive`] that the classical models share, every length
-//! checked before use: a model file may come from anywhere.
+//! Reads and writes the pieces of a [`ModelArchive`] that the classical models share. Model files are untrusted, so
+//! every length is checked before use.
 
 use ndarray::Array2;
 
 use super::{ModelArchive, ModelError, Tensor, TensorData};
 
-/// An error about a model file's content.
+/// Returns an error about a model file's content.
 pub(super) fn broken(problem: impl Into<String>) -> ModelError {
     ModelError::File { path: None, problem: problem.into() }
 }
 
-/// The metadata of this name.
+/// Returns the metadata entry with this name.
 pub(super) fn text<'a>(archive: &'a ModelArchive, name: &str) -> Result<&'a str, ModelError> {
     archive
         .metadata
@@ -19,16 +19,16 @@ pub(super) fn text<'a>(archive: &'a ModelArchive, name: &str) -> Result<&'a str,
         .ok_or_else(|| broken(format!("metadata `{name}` is missing; fit the model again")))
 }
 
-/// The metadata of this name as a number or another type that reads from JSON.
+/// Returns the metadata entry with this name, parsed from JSON.
 pub(super) fn json<T: serde::de::DeserializeOwned>(archive: &ModelArchive, name: &str) -> Result<T, ModelError> {
     serde_json::from_str(text(archive, name)?).map_err(|error| broken(format!("metadata `{name}`: {error}")))
 }
 
-/// The number of classes; more than 65,536 are taken for a broken file.
+/// Returns the number of classes; a file with more than 65,536 is rejected as broken.
 pub(super) fn class_count(archive: &ModelArchive) -> Result<usize, ModelError> {
     match json(archive, "classes")? {
         count if count <= 1 << 16 => Ok(count),
-        count => Err(broken(format!("metadata `classes` is {count}; at most 65536 are read"))),
+        count => Err(broken(format!("metadata `classes` is {count}; at most 65536 classes are supported"))),
     }
 }
 
@@ -42,7 +42,7 @@ fn tensor<'a>(archive: &'a ModelArchive, name: &str) -> Result<&'a Tensor, Model
     archive.tensors.get(name).ok_or_else(|| broken(format!("tensor {name} is missing")))
 }
 
-/// A matrix of 32-bit floats with any number of rows and exactly `columns` columns.
+/// Returns a matrix of 32-bit floats with any number of rows and exactly `columns` columns.
 pub(super) fn matrix(archive: &ModelArchive, name: &str, columns: usize) -> Result<Array2<f32>, ModelError> {
     match tensor(archive, name)? {
         Tensor { shape, data: TensorData::F32(values) } if shape.len() == 2 && shape[1] == columns => {
@@ -59,35 +59,35 @@ pub(super) fn put_matrix(archive: &mut ModelArchive, name: &str, matrix: &Array2
     archive.tensors.insert(name.to_owned(), Tensor::f32(&shape, matrix.iter().copied().collect()));
 }
 
-/// A vector of 32-bit floats.
+/// Returns a vector of 32-bit floats.
 pub(super) fn f32s<'a>(archive: &'a ModelArchive, name: &str) -> Result<&'a [f32], ModelError> {
     match &tensor(archive, name)?.data {
         TensorData::F32(values) => Ok(values),
-        _ => Err(broken(format!("tensor {name} does not hold 32-bit floats"))),
+        _ => Err(broken(format!("tensor {name} is not of 32-bit floats"))),
     }
 }
 
-/// A vector of 64-bit floats.
+/// Returns a vector of 64-bit floats.
 pub(super) fn f64s<'a>(archive: &'a ModelArchive, name: &str) -> Result<&'a [f64], ModelError> {
     match &tensor(archive, name)?.data {
         TensorData::F64(values) => Ok(values),
-        _ => Err(broken(format!("tensor {name} does not hold 64-bit floats"))),
+        _ => Err(broken(format!("tensor {name} is not of 64-bit floats"))),
     }
 }
 
-/// A vector of 32-bit unsigned numbers.
+/// Returns a vector of 32-bit unsigned integers.
 pub(super) fn u32s<'a>(archive: &'a ModelArchive, name: &str) -> Result<&'a [u32], ModelError> {
     match &tensor(archive, name)?.data {
         TensorData::U32(values) => Ok(values),
-        _ => Err(broken(format!("tensor {name} does not hold 32-bit unsigned numbers"))),
+        _ => Err(broken(format!("tensor {name} is not of 32-bit unsigned integers"))),
     }
 }
 
-/// A vector of bytes.
+/// Returns a vector of bytes.
 pub(super) fn bytes<'a>(archive: &'a ModelArchive, name: &str) -> Result<&'a [u8], ModelError> {
     match &tensor(archive, name)?.data {
         TensorData::U8(values) => Ok(values),
-        _ => Err(broken(format!("tensor {name} does not hold bytes"))),
+        _ => Err(broken(format!("tensor {name} is not of bytes"))),
     }
 }
 
@@ -101,7 +101,7 @@ pub(super) fn put_f32s(archive: &mut ModelArchive, name: &str, values: &[f32]) {
     archive.tensors.insert(name.to_owned(), Tensor::f32(&[values.len()], values.to_vec()));
 }
 
-/// Stores a vector of 32-bit unsigned numbers.
+/// Stores a vector of 32-bit unsigned integers.
 pub(super) fn put_u32s(archive: &mut ModelArchive, name: &str, values: &[u32]) {
     archive.tensors.insert(name.to_owned(), Tensor::u32(&[values.len()], values.to_vec()));
 }

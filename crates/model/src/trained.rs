@@ -1,7 +1,7 @@
-//! A trained model that stands alone: the fitted model's file with all that is needed to ask it about any capture, so
-//! that nothing but this one file has to be kept. It is the safetensors file of [`ModelArchive`] with two more
-//! metadata: `description`, how flows and features are made and which classes there are, and `sha256`, a checksum of
-//! everything else. A file that was damaged, or changed by hand, is refused.
+//! A self-contained trained model: the fitted model's file plus everything needed to classify flows of any capture. It
+//! is the safetensors file of [`ModelArchive`] with two more metadata entries: `description`, how flows and features
+//! are built and which classes exist, and `sha256`, a checksum of everything else. A file that was damaged, or edited
+//! by hand, is rejected.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,7 +18,7 @@ use etcbench_feature::{FlowpicOptions, PacketColumns, SequenceOptions, TokenOpti
 use etcbench_flow::{FlowOptions, STATISTIC_NAMES};
 use etcbench_storage::progress::Progress;
 
-/// The form of the description.
+/// Version of the description's format.
 const FORMAT: u32 = 1;
 const DESCRIPTION: &str = "description";
 const CHECKSUM: &str = "sha256";
@@ -26,69 +26,69 @@ const CHECKSUM: &str = "sha256";
 /// Size of the largest file that is read.
 const MOST_BYTES: u64 = 16 << 30;
 
-/// Tokens that are asked about at a time, however many flows that is.
+/// Maximum number of tokens per prediction batch, whatever the number of flows.
 const TOKENS_AT_A_TIME: usize = 1 << 20;
 
-/// Flows that are asked about at a time.
+/// Maximum number of flows per prediction batch.
 const FLOWS_AT_A_TIME: usize = 1024;
 
-/// Where a trained model came from, and how the flows it reads are made.
+/// Where a trained model came from, and how to build the flows it reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelDescription {
-    /// The form of this description.
+    /// Version of this description's format.
     pub format: u32,
-    /// etcbench's version.
+    /// Version of etcbench.
     pub version: String,
-    /// The project's git commit; none outside a repository.
+    /// The project's git commit; `None` outside a repository.
     pub commit: Option<String>,
-    /// The experiment that trained it.
+    /// The experiment that trained the model.
     pub experiment: String,
     /// The dataset it was trained on.
     pub dataset: String,
-    /// The experiment's size.
+    /// Size of the experiment.
     pub size: String,
-    /// The experiment's variant.
+    /// Variant of the experiment.
     pub variant: String,
     /// Which model.
     pub model: ModelKind,
-    /// What it reads.
+    /// Its input.
     pub input: Input,
-    /// Which implementation.
+    /// Its implementation.
     pub implementation: Implementation,
-    /// The run's seed.
+    /// Seed of the run.
     pub seed: u64,
-    /// The fold, from 0.
+    /// Fold, counted from 0.
     pub fold: usize,
-    /// Rows it was trained on.
+    /// Number of training rows.
     pub training_flows: usize,
     /// The classes, in the order of the model's probabilities.
     pub classes: Vec<String>,
-    /// Flows with fewer packets get no class.
+    /// Flows with fewer packets are not classified.
     pub minimum_packets: u64,
-    /// Where flows begin and end, and what is kept of them.
+    /// How flows are delimited, and what is kept of them.
     pub flow: FlowOptions,
     /// Which bytes are read, and how they are masked.
     pub tokens: TokenOptions,
-    /// The packet sequences; none where the model reads none.
+    /// The packet sequences; `None` if the model reads none.
     pub sequences: Option<SequenceOptions>,
-    /// The FlowPics; none where the model reads none.
+    /// The FlowPics; `None` if the model reads none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flowpic: Option<FlowpicOptions>,
-    /// The statistics' names, in their order.
+    /// Names of the statistics, in order.
     pub statistic_names: Vec<String>,
 }
 
 impl ModelDescription {
-    /// The form that this version writes.
+    /// The format version that this build writes.
     pub const FORMAT: u32 = FORMAT;
 
-    /// Checks that flows can be made as described.
+    /// Checks that flows can be built as described.
     fn validate(&self) -> Result<(), ModelError> {
         if self.format != FORMAT {
             let Self { format, version, .. } = self;
             return Err(broken(format!(
-                "written by etcbench {version} in form {format}, and this version reads form {FORMAT}; train it again"
+                "written by etcbench {version} in format {format}; this version reads format {FORMAT}; train it again"
             )));
         }
         let problem = |error: &dyn std::fmt::Display| broken(format!("description: {error}"));
@@ -101,11 +101,11 @@ impl ModelDescription {
             flowpic.validate(&self.flow).map_err(|error| problem(&error))?;
         }
         if self.classes.is_empty() || self.classes.iter().collect::<BTreeSet<_>>().len() < self.classes.len() {
-            return Err(broken("description: the classes are none, or one of them is there twice"));
+            return Err(broken("description: the list of classes is empty or has a duplicate"));
         }
         if self.statistic_names != STATISTIC_NAMES {
             return Err(broken(format!(
-                "it reads other flow statistics than this version makes (it was trained {}); train it again on captures",
+                "its flow statistics are not those of this version (it was trained {}); train it again on captures",
                 if self.statistic_names.len() == STATISTIC_NAMES.len() {
                     format!("by etcbench {}", self.version)
                 } else {
@@ -117,25 +117,25 @@ impl ModelDescription {
     }
 }
 
-/// What a model says of one flow.
+/// How a model classified one flow.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Classification {
     /// Probabilities of the classes, in the order of [`ModelDescription::classes`]; they sum to 1.
     Probabilities(Vec<f32>),
-    /// Nothing, as there is nothing to read.
+    /// Not classified, because there is nothing to read.
     Unusable(Unusable),
 }
 
-/// A trained model, ready to be asked.
+/// A trained model, ready to classify flows.
 pub struct TrainedModel {
     description: ModelDescription,
     classifier: Box<dyn Classifier>,
 }
 
-/// The file of a trained model from the model's own file and its description.
+/// Builds the file of a trained model from the model's own file and its description.
 ///
 /// # Errors
-/// Bytes that are not a model's file.
+/// Bytes that are not a model file.
 pub fn trained_model_bytes(model: &[u8], description: &ModelDescription) -> Result<Vec<u8>, ModelError> {
     let mut archive = ModelArchive::from_bytes(model)?;
     let text = serde_json::to_string(description).map_err(|error| broken(error.to_string()))?;
@@ -149,15 +149,16 @@ impl TrainedModel {
     /// Reads a trained model's file.
     ///
     /// # Errors
-    /// A file that cannot be read or is over 16 GiB, and as [`Self::from_bytes`], with the file's name.
+    /// A file that cannot be read or is over 16 GiB, and the errors of [`Self::from_bytes`], with the file's name.
     pub fn read(path: &Path) -> Result<Self, ModelError> {
         at(path, file_bytes(path).and_then(|bytes| Self::from_bytes(&bytes)))
     }
 
-    /// Reads the bytes of a trained model's file.
+    /// Parses the bytes of a trained model's file.
     ///
     /// # Errors
-    /// Bytes that are no such file, are damaged, or contradict themselves or this version.
+    /// Bytes that are not a trained model's file, are damaged, or are inconsistent with themselves or with this
+    /// version.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
         let (archive, description) = described(bytes)?;
         description.validate()?;
@@ -168,21 +169,21 @@ impl TrainedModel {
         Ok(Self { description, classifier: factory::load(&archive)? })
     }
 
-    /// Where the model came from and what it reads.
+    /// Returns where the model came from and what it reads.
     pub fn description(&self) -> &ModelDescription {
         &self.description
     }
 
-    /// How many flows are best asked about at a time.
+    /// Returns the best number of flows per call of [`Self::classify`].
     pub fn flows_at_a_time(&self) -> usize {
         let tokens = &self.description.tokens;
         (TOKENS_AT_A_TIME / (tokens.packets * tokens.bytes)).clamp(1, FLOWS_AT_A_TIME)
     }
 
-    /// Asks about flows that were made under the description's flow options; their labels are not looked at.
+    /// Classifies flows that were built with the description's flow options; their labels are ignored.
     ///
     /// # Errors
-    /// A model that does not fit its description.
+    /// A model that does not match its description.
     pub fn classify(&self, flows: &[LabelledFlow], progress: &dyn Progress) -> Result<Vec<Classification>, ModelError> {
         let ModelDescription { tokens, sequences, flowpic, minimum_packets, classes, .. } = &self.description;
         let columns = PacketColumns { sequences: sequences.as_ref(), flowpic: flowpic.as_ref() };
@@ -210,29 +211,27 @@ impl TrainedModel {
     }
 }
 
-/// The archive without its checksum, which holds, and its description.
+/// Returns the archive without its checksum, after verifying it, and the description.
 fn described(bytes: &[u8]) -> Result<(ModelArchive, ModelDescription), ModelError> {
     let mut archive = ModelArchive::from_bytes(bytes)?;
     let Some(text) = archive.metadata.get(DESCRIPTION) else {
-        return Err(broken(
-            "it does not say how its features are made; `etcbench run ... --save-models` writes models that do",
-        ));
+        return Err(broken("its description is missing; save models with `etcbench run ... --save-models`"));
     };
-    // A model is read by its name, under which an external one must be known.
+    // The description contains the model's name, which only parses if an external model is registered first.
     super::external::of_archive(&archive)?;
     let description: Result<ModelDescription, _> = serde_json::from_str(text);
     let expected = archive.metadata.remove(CHECKSUM);
     let found = hex::encode(Sha256::digest(archive.to_bytes()?));
     if expected.as_deref() != Some(found.as_str()) {
-        return Err(broken("its checksum does not hold: it was damaged or changed; copy it again"));
+        return Err(broken("checksum mismatch: the file was damaged or modified; copy it again"));
     }
     Ok((archive, description.map_err(|error| broken(format!("description: {error}")))?))
 }
 
-/// The description of a trained model's file, whose checksum holds; the model itself is not made.
+/// Returns the description of a trained model's file after verifying its checksum, without building the model.
 ///
 /// # Errors
-/// As [`TrainedModel::read`].
+/// See [`TrainedModel::read`].
 pub fn model_description(path: &Path) -> Result<ModelDescription, ModelError> {
     at(path, file_bytes(path).and_then(|bytes| described(&bytes))).map(|(_, description)| description)
 }
@@ -241,12 +240,12 @@ fn file_bytes(path: &Path) -> Result<Vec<u8>, ModelError> {
     let problem = |error: std::io::Error| broken(error.to_string());
     let size = std::fs::metadata(path).map_err(problem)?.len();
     if size > MOST_BYTES {
-        return Err(broken(format!("{size} bytes are more than a model of etcbench has")));
+        return Err(broken(format!("the file has {size} bytes, more than any model of etcbench")));
     }
     std::fs::read(path).map_err(problem)
 }
 
-/// Names the file in an error.
+/// Adds the file's path to an error.
 fn at<T>(path: &Path, result: Result<T, ModelError>) -> Result<T, ModelError> {
     result.map_err(|error| match error {
         ModelError::File { path: None, problem } => ModelError::File { path: Some(path.to_owned()), problem },

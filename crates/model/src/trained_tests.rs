@@ -1,4 +1,4 @@
-//! Trained models out of their files: the same answers, and nothing else than what was written is taken.
+//! Trained models loaded from files: they predict the same, and anything but the written bytes is rejected.
 
 use super::*;
 use crate::{Device, FitContext, ModelSpec, NoArtifacts, build};
@@ -8,7 +8,7 @@ use etcbench_feature::{PacketColumns, build_features};
 use etcbench_flow::{FiveTuple, Flow, FlowPacket, PacketDirection};
 use etcbench_storage::progress::Silent;
 
-/// A flow of one packet, whose first byte tells its class; none where it has no packet.
+/// A flow of one packet, whose first byte encodes its class; without a packet if `first` is `None`.
 fn flow(number: u32, first: Option<u8>, class: &str) -> LabelledFlow {
     let endpoint = format!("10.0.0.1:{}", 1000 + number).parse().unwrap();
     let five_tuple = FiveTuple { source: endpoint, destination: endpoint, transport: Transport::Udp };
@@ -99,7 +99,7 @@ fn a_file_that_is_damaged_cut_or_of_another_kind_is_refused() {
     for place in 0..bytes.len() {
         let mut damaged = bytes.clone();
         damaged[place] ^= 1 << (place % 8);
-        // Names of the file's own header are no part of what is read; everything that is read is covered.
+        // The file header's own key names are not covered by the checksum; everything that is read is.
         match TrainedModel::from_bytes(&damaged) {
             Err(_) => refused += 1,
             Ok(_) => {
@@ -116,7 +116,7 @@ fn a_file_that_is_damaged_cut_or_of_another_kind_is_refused() {
     assert!(model_description(&folder.path().join("none")).unwrap_err().to_string().contains("none: No such file"));
     std::fs::write(&path, &bytes).unwrap();
     assert_eq!(model_description(&path).unwrap().experiment, "mine");
-    // A model's own file says nothing of its features.
+    // A model's own file does not describe its features.
     let bare = ModelArchive::from_bytes(&bytes).unwrap();
     let metadata = bare.metadata.iter().filter(|(key, _)| *key != DESCRIPTION && *key != CHECKSUM);
     let bare = ModelArchive { metadata: metadata.map(|(key, value)| (key.clone(), value.clone())).collect(), ..bare };
@@ -137,12 +137,12 @@ fn a_description_that_cannot_be_met_is_refused_whatever_its_checksum() {
             Ok(model) => model.classify(&flows, &Silent).unwrap_err().to_string(),
         }
     };
-    assert!(problem(|description| description.format = 9).contains("reads form 1; train it again"));
+    assert!(problem(|description| description.format = 9).contains("reads format 1; train it again"));
     assert!(problem(|description| description.flow.idle_timeout = f64::NAN).contains("description"));
     assert!(problem(|description| description.tokens.packets = 0).contains("must be at least 1"));
     assert!(problem(|description| description.tokens.packets = 7).contains("kept_packets"));
     assert!(problem(|description| description.tokens.bytes = 9).contains("bytes"));
-    assert!(problem(|description| description.classes = vec!["a".to_owned(); 2]).contains("there twice"));
+    assert!(problem(|description| description.classes = vec!["a".to_owned(); 2]).contains("has a duplicate"));
     assert!(problem(|description| description.classes.push("c".to_owned())).contains("names 3 classes"));
     assert!(problem(|description| description.statistic_names.clear()).contains("train it again on captures"));
     let huge = problem(|description| {

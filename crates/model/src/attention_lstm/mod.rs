@@ -40,7 +40,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
     agreement: Some(AgreementBound {
         agreement: 0.85,
         macro_f1: 0.05,
-        reason: "same weights at the start; sums in another order part ways over epochs",
+        reason: "same initial weights; sums in another order diverge over epochs",
     }),
     reference_row_limit: None,
     sequences: |_, _| Ok(()),

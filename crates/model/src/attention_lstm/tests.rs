@@ -454,7 +454,7 @@ fn class_weights_are_those_of_the_training_part() {
     assert_eq!(model(Implementation::Fast, "").class_weights(&features.labels, names).unwrap(), [1.0; 3]);
     let unknown = model(Implementation::Fast, "class_weights = { c = 2.0 }");
     let error = unknown.class_weights(&features.labels, names).unwrap_err().to_string();
-    assert!(error.contains("`class_weights` names `c`, which has no training rows"), "{error}");
+    assert!(error.contains("`class_weights` lists `c`, which has no training rows"), "{error}");
     // A class that counts next to nothing is not predicted.
     for (implementation, encoder) in [(Implementation::Fast, "fine_tuned"), (Implementation::Reference, "frozen")] {
         let more = format!("encoder = \"{encoder}\"\nclass_weights = {{ a = 1e-6 }}");

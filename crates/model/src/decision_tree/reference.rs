@@ -1,4 +1,4 @@
-//! The reference: the tree of the crate `linfa-trees`, whose nodes become those of this project's trees.
+//! The reference: the tree of the crate `linfa-trees`, converted to this project's tree.
 
 use linfa::Dataset;
 use linfa::traits::Fit;
@@ -12,10 +12,10 @@ use crate::input::data;
 use crate::random_forest::Trees;
 use crate::random_forest::tree::{Node, Tree};
 
-/// Fits the tree of `linfa-trees`.
+/// Fits the tree with `linfa-trees`.
 ///
 /// # Errors
-/// What `linfa-trees` says.
+/// The errors of `linfa-trees`.
 pub(super) fn fit(parameters: &TreeParameters, training: &Rows) -> Result<Trees, ModelError> {
     let targets: Array1<usize> = training.targets.iter().map(|&target| target as usize).collect();
     let fitted = LinfaTree::<f32, usize>::params()
@@ -33,7 +33,7 @@ pub(super) fn fit(parameters: &TreeParameters, training: &Rows) -> Result<Trees,
     Ok(Trees { trees: vec![tree], classes: training.classes, importances, permutation_importances: Vec::new() })
 }
 
-/// Appends a node and all below it, in preorder; a leaf's shares are 1 for its class.
+/// Appends a node and its descendants in preorder; in a leaf the predicted class has share 1.
 fn flatten(node: &TreeNode<f32, usize>, classes: usize, tree: &mut Tree) {
     let index = tree.nodes.len();
     let mut children = node.children().into_iter().flatten();

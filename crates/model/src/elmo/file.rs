@@ -103,7 +103,8 @@ impl ElmoCard {
         if self.format != FORMAT {
             let Self { format, version, .. } = self;
             return Err(broken(format!(
-                "written by etcbench {version} in form {format}, and this version reads form {FORMAT}; pre-train it again"
+                "written by etcbench {version} in format {format}; this version reads format {FORMAT}; pre-train it \
+                 again"
             )));
         }
         let problem = |error: &dyn std::fmt::Display| broken(format!("card: {error}"));
@@ -190,7 +191,7 @@ impl ElmoFile {
         }
         let expected = archive.metadata.remove(CHECKSUM);
         if expected != Some(hex::encode(Sha256::digest(archive.to_bytes()?))) {
-            return Err(broken("its checksum does not hold: it was damaged or changed; copy it again"));
+            return Err(broken("checksum mismatch: the file was damaged or modified; copy it again"));
         }
         let card = archive.metadata.get(CARD).ok_or_else(|| broken("it has no card; pre-train it again"))?;
         let card: ElmoCard = serde_json::from_str(card).map_err(|error| broken(format!("card: {error}")))?;
@@ -257,7 +258,7 @@ mod tests {
         let mut other = file();
         other.card.format = 9;
         let error = ElmoFile::from_bytes(&other.to_bytes().unwrap()).unwrap_err().to_string();
-        assert!(error.contains("in form 9"), "{error}");
+        assert!(error.contains("in format 9"), "{error}");
         let error = ElmoFile::from_bytes(&ModelArchive::default().to_bytes().unwrap()).unwrap_err().to_string();
         assert!(error.contains("etcbench pretrain"), "{error}");
         let mut broken = file();

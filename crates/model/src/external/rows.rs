@@ -44,7 +44,7 @@ pub(super) fn write_arrays(
     if input.reads_bytes() {
         let (packets, bytes) = (features.tokens.packets, features.tokens.bytes);
         if packets * bytes == 0 {
-            return Err(data(&package.name, "the features hold no bytes; choose input = \"statistics\""));
+            return Err(data(&package.name, "the features contain no bytes; choose input = \"statistics\""));
         }
         let file = path("bytes");
         let mut line = Vec::with_capacity(2 * packets * bytes);

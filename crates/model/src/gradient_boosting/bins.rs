@@ -1,10 +1,11 @@
-//! The bins of every column, made here and not by hessboost, which sketches all columns at once: that was the largest
-//! thing that a fit held. What it is given are numbers of bins, which it splits exactly, and what it splits at is taken
-//! back to values when its trees are laid out.
+//! The bins of every column, computed here rather than by hessboost, whose sketch of all columns at once was the
+//! largest allocation of a fit. hessboost receives bin numbers, which it splits exactly, and its split points are
+//! converted back to values when the trees are laid out.
 //!
-//! Up to the most bins every distinct value is one, as XGBoost has it. Beyond, a value that fills an even share of the
-//! rows is one, and the other bins are filled with even shares of the other rows from the smallest value on, so that a
-//! frequent value costs one bin and not several (as LightGBM's `GreedyFindBin`; Ke et al., 2017).
+//! Up to the maximum number of bins, every distinct value is its own bin, as in XGBoost. Beyond that, a value that
+//! fills an even share of the rows is its own bin, and the other bins are filled with even shares of the other rows in
+//! ascending order of values, so that a frequent value costs one bin rather than several (as in LightGBM's
+//! `GreedyFindBin`; Ke et al., 2017).
 
 use std::ops::Range;
 
@@ -13,18 +14,18 @@ use rayon::prelude::*;
 
 use super::super::{ModelArchive, ModelError, stored};
 
-/// Columns that are read together: their values lie in the same lines of the processor's cache.
+/// Number of columns that are read together: their values share cache lines.
 const TOGETHER: usize = 16;
 
 /// The bins of every column.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Bins {
-    /// Of each column the smallest value of every bin but the first, ascending.
+    /// For each column, the smallest value of every bin except the first, ascending.
     bounds: Vec<Vec<f32>>,
 }
 
 impl Bins {
-    /// At most `most` bins for each column of a finite matrix.
+    /// Computes at most `most` bins for each column of a finite matrix.
     pub(super) fn new(matrix: &Array2<f32>, most: usize) -> Self {
         let (rows, columns) = matrix.dim();
         let starts: Vec<usize> = (0..columns).step_by(TOGETHER).collect();
@@ -33,7 +34,7 @@ impl Bins {
             let mut values: Vec<Vec<f32>> = (0..count).map(|_| Vec::with_capacity(rows)).collect();
             for row in matrix.outer_iter() {
                 for (column, values) in (start..).zip(&mut values) {
-                    // Both zeros are one value.
+                    // Both zeros are the same value.
                     values.push(row[column] + 0.0);
                 }
             }
@@ -47,7 +48,7 @@ impl Bins {
         Self { bounds: bounds.into_iter().flatten().collect() }
     }
 
-    /// Puts the number of its bin in the place of each value.
+    /// Replaces each value with the number of its bin.
     pub(super) fn number(&self, matrix: &mut Array2<f32>) {
         matrix.outer_iter_mut().into_par_iter().for_each(|mut row| {
             for (value, bounds) in row.iter_mut().zip(&self.bounds) {
@@ -56,7 +57,7 @@ impl Bins {
         });
     }
 
-    /// The value at which the bin of this number begins: smaller ones are in the bins before it.
+    /// Returns the smallest value of the bin with this number.
     pub(super) fn bound(&self, column: usize, bin: f32) -> Option<f32> {
         let number = bin as usize;
         let bounds = self.bounds.get(column)?;
@@ -70,12 +71,10 @@ impl Bins {
         stored::put_f32s(archive, "bin_bounds", &self.bounds.concat());
     }
 
-    /// Reads what [`Bins::store`] wrote.
+    /// Restores bins stored by [`Bins::store`].
     pub(super) fn restore(archive: &ModelArchive, columns: usize) -> Result<Self, ModelError> {
         if !archive.tensors.contains_key("bin_counts") {
-            return Err(stored::broken(
-                "tensor bin_counts is missing; a model that was saved before etcbench made the bins is to be fitted anew",
-            ));
+            return Err(stored::broken("tensor bin_counts is missing: an older version saved the model; fit it again"));
         }
         let counts = stored::u32s(archive, "bin_counts")?;
         let mut rest = stored::f32s(archive, "bin_bounds")?;
@@ -90,29 +89,29 @@ impl Bins {
         let ascending = bounds.iter().all(|bounds| bounds.is_sorted_by(|one, other| one < other));
         if bounds.len() != columns || !rest.is_empty() || !ascending || !bounds.iter().flatten().all(|b| b.is_finite())
         {
-            return Err(stored::broken("tensors bin_counts and bin_bounds are not the bins of its columns"));
+            return Err(stored::broken("tensors bin_counts and bin_bounds do not match the columns"));
         }
         Ok(Self { bounds })
     }
 }
 
-/// The numbers of bins that [`Bins::number`] left in a matrix, in a quarter of its memory, or half where there are more
-/// than a byte can number; row-major.
+/// The bin numbers that [`Bins::number`] wrote to a matrix, in a quarter of its memory, or half if there are more than
+/// 256 bins; row-major.
 #[derive(Debug, PartialEq)]
 pub(super) enum Numbers {
     Bytes(Vec<u8>),
     Words(Vec<u16>),
 }
 
-/// Numbers that are taken over before their memory is given back.
+/// Number of values converted before their memory is released.
 const TAKEN_TOGETHER: usize = 1 << 20;
 
 impl Numbers {
-    /// Of at most `most` bins, which are at most 65,536. The values go while they are read, from the last one on, so that both
-    /// are never in memory at once.
+    /// Converts the numbers of at most `most` bins, at most 65,536. The values are released from the end while they are
+    /// converted, so that both are never in memory at once.
     pub(super) fn taking(values: Vec<f32>, most: usize) -> Self {
         fn take<T: Copy + Default>(mut values: Vec<f32>, number: impl Fn(f32) -> T) -> Vec<T> {
-            // Zeroed memory takes none until it is written.
+            // Zeroed memory is not allocated until it is written.
             let mut numbers = vec![T::default(); values.len()];
             while !values.is_empty() {
                 let start = values.len().saturating_sub(TAKEN_TOGETHER);
@@ -130,7 +129,7 @@ impl Numbers {
         }
     }
 
-    /// Some of them as a matrix has them.
+    /// Returns a range of the numbers as floats.
     pub(super) fn values(&self, range: Range<usize>) -> Vec<f32> {
         match self {
             Self::Bytes(numbers) => numbers[range].iter().map(|&number| f32::from(number)).collect(),
@@ -139,13 +138,13 @@ impl Numbers {
     }
 }
 
-/// The smallest value of every bin but the first, of sorted values.
+/// Returns the smallest value of every bin except the first, given sorted values.
 fn bounds(values: &[f32], most: usize) -> Vec<f32> {
     let distinct = || values.chunk_by(|one, other| one == other);
     if distinct().count() <= most {
         return distinct().skip(1).map(|equal| equal[0]).collect();
     }
-    // A value of a whole share of the rows has a bin of its own; the others share what is left.
+    // A value that fills a whole share of the rows has its own bin; the others share the remaining bins.
     let is_heavy = |equal: &[f32]| equal.len() * most >= values.len();
     let heavy = || distinct().filter(|equal| is_heavy(equal));
     let mut light_rows = values.len() - heavy().map(<[f32]>::len).sum::<usize>();
@@ -156,11 +155,11 @@ fn bounds(values: &[f32], most: usize) -> Vec<f32> {
         let lacks = share - filled as f64;
         let full = match is_heavy(equal) {
             true => lacks <= 0.5 * share,
-            // Taken in, it would go further beyond the share than the bin is below it.
+            // Including the value would overshoot the share by more than the bin falls short of it now.
             false => equal.len() as f64 - lacks > lacks,
         };
         if !after_heavy && (full || is_heavy(equal)) {
-            // The light ones so far have their bin, or are taken into that of the heavy one.
+            // The light values so far have their own bin, or join that of the heavy value.
             light_rows -= filled;
         }
         if filled > 0 && (after_heavy || full) {
@@ -189,7 +188,7 @@ mod tests {
         assert!(bounds(&[3.0; 4], 256).is_empty() && bounds(&[], 256).is_empty());
         let even: Vec<f32> = (0..12).map(|value| value as f32).collect();
         assert_eq!(bounds(&even, 4), [3.0, 6.0, 9.0]);
-        // Half of the rows have one value: it takes one of the four bins.
+        // Half of the rows have the same value: it uses one of the four bins.
         let mut heavy = vec![0.0; 12];
         heavy.extend((1..13).map(|value| value as f32));
         assert_eq!(bounds(&heavy, 4), [1.0, 5.0, 9.0]);
@@ -248,7 +247,7 @@ mod tests {
             prop_assert!(Bins::restore(&archive, 2).is_err());
             archive.tensors.clear();
             let problem = Bins::restore(&archive, 1).unwrap_err().to_string();
-            prop_assert!(problem.contains("fitted anew"), "{}", problem);
+            prop_assert!(problem.contains("fit it again"), "{}", problem);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Boosted trees laid out for prediction: the nodes of a tree side by side in order of depth, the two children of
-//! a node next to each other, a leaf its own child. Rows go down a tree in groups, a fixed number of steps
-//! without a branch, so that the processor works on several rows at once.
+//! Boosted trees laid out for prediction: the nodes of a tree are contiguous and ordered by depth, the two children of
+//! a node are adjacent, and a leaf is its own child. Rows descend a tree in groups, a fixed number of steps without a
+//! branch, so that the CPU works on several rows at once.
 //!
-//! The sums are hessboost's, tree by tree in 32-bit floats, to the last bit.
+//! The sums are bit-identical to hessboost's: tree by tree in 32-bit floats.
 
 use hessboost::model::BoostedModel;
 use ndarray::Array2;
@@ -13,20 +13,20 @@ use super::bins::{Bins, Numbers};
 /// One node.
 #[derive(Debug, Clone, Copy)]
 struct Node {
-    /// The column that is compared; 0 in a leaf.
+    /// The column to compare; 0 in a leaf.
     column: u32,
     /// Rows with a smaller value go to the first child; infinity in a leaf.
     threshold: f32,
-    /// The first child, the second follows it; a leaf's is the leaf.
+    /// Index of the first child, followed by the second; a leaf points to itself.
     child: u32,
-    /// What a leaf adds.
+    /// What a leaf adds to the output.
     value: f32,
 }
 
 /// One tree.
 #[derive(Debug, Clone, Copy)]
 struct Span {
-    /// Its root.
+    /// Index of its root.
     start: u32,
     /// Steps from the root to the deepest leaf.
     depth: u32,
@@ -34,7 +34,7 @@ struct Span {
     output: u32,
 }
 
-/// All trees that predict.
+/// The trees used for prediction.
 #[derive(Debug, Clone)]
 pub(super) struct FlatTrees {
     columns: usize,
@@ -43,33 +43,33 @@ pub(super) struct FlatTrees {
     trees: Vec<Span>,
 }
 
-/// Rows that one task predicts: what they read stays in its cache while every tree passes over them.
+/// Number of rows per task: what they read stays in the cache while every tree passes over them.
 const BLOCK: usize = 64;
-/// Parts that rows are divided into for their losses: enough for the threads of a large machine.
+/// Number of parts that rows are divided into for their losses: enough for the threads of a large machine.
 const PARTS: usize = 64;
-/// Rows that go down a tree together.
+/// Number of rows that descend a tree together.
 const GROUP: usize = 8;
 
 impl FlatTrees {
-    /// Lays out the trees of the rounds that predict: up to the best round, where fitting stopped early. The trees of the
-    /// model split numbers of bins; these split the values.
+    /// Lays out the trees of the rounds used for prediction: up to the best round if fitting stopped early. The trees
+    /// of the model split bin numbers; these split values.
     ///
     /// # Errors
-    /// Trees of another kind than this project fits: weights, categories, linear or vector leaves.
+    /// Kinds of trees that this project does not fit: with weights, categories, linear or vector leaves.
     pub(super) fn new(model: &BoostedModel, bins: &Bins) -> Result<Self, String> {
         let used = model.best_iteration().map_or(model.num_trees(), |best| (best + 1) * model.trees_per_iteration());
         Self::lay_out(model, used, |column, number| bins.bound(column, number))
     }
 
-    /// Lays out the trees of all rounds, which split numbers of bins.
+    /// Lays out the trees of all rounds, which split bin numbers.
     ///
     /// # Errors
-    /// As [`FlatTrees::new`].
+    /// See [`FlatTrees::new`].
     pub(super) fn of_numbers(model: &BoostedModel) -> Result<Self, String> {
         Self::lay_out(model, model.num_trees(), |_, number| Some(number))
     }
 
-    /// Lays out the first `used` trees with what they split at.
+    /// Lays out the first `used` trees, with `threshold` mapping their split conditions.
     fn lay_out(
         model: &BoostedModel,
         used: usize,
@@ -91,7 +91,8 @@ impl FlatTrees {
             }
             let (source, start) = (tree.nodes(), flat.nodes.len());
             let mut depth = 0;
-            // (node of the source, its depth), in order of depth; its place is `start` plus its index here.
+            // Pairs of a node of the source and its depth, in order of depth; the node's place is `start` plus its
+            // index here.
             let mut order = vec![(0_usize, 0_u32)];
             let mut next = 0;
             while next < order.len() {
@@ -106,12 +107,13 @@ impl FlatTrees {
                     let (left, right) = (usize::try_from(node.left), usize::try_from(node.right));
                     let (Ok(left), Ok(right)) = (left, right) else { return Err("a child is missing".to_owned()) };
                     if node.split_feature as usize >= columns || order.len() + 2 > source.len() {
-                        return Err("a tree does not fit its columns or is not a tree".to_owned());
+                        return Err("a tree does not match its columns or is not a tree".to_owned());
                     }
                     let child = (start + order.len()) as u32;
                     order.extend([(left, level + 1), (right, level + 1)]);
                     let column = node.split_feature;
-                    let threshold = threshold(column as usize, node.split_cond).ok_or("a tree splits at no bin")?;
+                    let threshold = threshold(column as usize, node.split_cond)
+                        .ok_or("a tree splits at a value that is not a bin")?;
                     flat.nodes.push(Node { column, threshold, child, value: 0.0 });
                 }
                 next += 1;
@@ -122,7 +124,7 @@ impl FlatTrees {
         Ok(flat)
     }
 
-    /// The sums of the leaves' values, shape `[rows, outputs]`; the matrix is finite.
+    /// Returns the sums of the leaves' values, shape `[rows, outputs]`; the matrix must be finite.
     pub(super) fn margins(&self, matrix: &Array2<f32>) -> Array2<f32> {
         let (columns, outputs) = (self.columns, self.base.len());
         let mut margins = Array2::zeros((matrix.nrows(), outputs));
@@ -140,8 +142,9 @@ impl FlatTrees {
         margins
     }
 
-    /// The mean loss after each round, of trees that [`FlatTrees::of_numbers`] laid out: the softmax cross-entropy, or with
-    /// one output the logistic loss. `numbers` are of bins, shape `[rows, columns]`; `targets` are the rows' classes.
+    /// Returns the mean loss after each round for trees laid out by [`FlatTrees::of_numbers`]: the softmax
+    /// cross-entropy, or the logistic loss if there is one output. `numbers` contains bin numbers, shape `[rows,
+    /// columns]`; `targets` are the rows' classes.
     pub(super) fn losses(&self, numbers: &Numbers, targets: &[u32]) -> Vec<f64> {
         let (columns, outputs) = (self.columns, self.base.len());
         let rounds = self.trees.len() / outputs;
@@ -163,7 +166,7 @@ impl FlatTrees {
             }
             losses
         };
-        // Part after part, so that threads change no bit.
+        // Sum part after part, so that the number of threads does not change a bit.
         let parts: Vec<Vec<f64>> = (0..PARTS).into_par_iter().map(of_part).collect();
         let mean = |round: usize| parts.iter().map(|losses| losses[round]).sum::<f64>() / targets.len() as f64;
         (0..rounds).map(mean).collect()
@@ -197,7 +200,7 @@ impl FlatTrees {
     }
 }
 
-/// The loss of one row whose class is `target`.
+/// Returns the loss of one row whose class is `target`.
 fn loss(margins: &[f32], target: usize) -> f64 {
     let value = |margin: &f32| f64::from(*margin);
     if let [margin] = margins {

@@ -1,15 +1,15 @@
 //! Gradient-boosted trees.
 //!
-//! `fast` is the crate `hessboost`, splits on histograms, as XGBoost with `tree_method = "hist"`: one tree per class
-//! and round on the softmax cross-entropy (`multi:softprob`), and of two classes one tree per round on the logistic
-//! loss (`binary:logistic`), as `XGBClassifier` chooses too. The bins are made here (`bins.rs`). Where no column has more
-//! distinct values than bins it predicts what XGBoost predicts; where one has, XGBoost's bins are others, and a few
-//! percent of the predictions differ at the same accuracy (measured in `tests/classical.rs`).
+//! `fast` uses the crate `hessboost` with histogram splits, as XGBoost with `tree_method = "hist"`: one tree per class
+//! and round on the softmax cross-entropy (`multi:softprob`), or for two classes one tree per round on the logistic
+//! loss (`binary:logistic`), as `XGBClassifier` also chooses. The bins are computed here (`bins.rs`). If no column has
+//! more distinct values than bins, predictions match XGBoost's; otherwise XGBoost's bins differ, and a few percent of
+//! the predictions differ at the same accuracy (measured in `tests/classical.rs`).
 //!
-//! `reference` is one boosted regressor of `smartcore` per class against the rest, fitted to 0 and 1 by
-//! squared error; the probabilities are the softmax of the regressors' outputs. It is another loss, so
-//! accuracies are comparable and probabilities are not. It has no `l1`, `column_sample`,
-//! `maximum_bins` and `early_stopping_rounds`, and `minimum_child_weight` counts rows there.
+//! `reference` fits one boosted regressor of `smartcore` per class against the rest, to 0 and 1 by squared error; the
+//! probabilities are the softmax of the regressors' outputs. The loss differs, so accuracies are comparable but
+//! probabilities are not. It does not support `l1`, `column_sample`, `maximum_bins` and `early_stopping_rounds`, and
+//! its `minimum_child_weight` counts rows.
 
 mod bins;
 mod flat;
@@ -44,17 +44,17 @@ use super::{
 use etcbench_storage::progress::Progress;
 use etcbench_storage::seed;
 
-/// Gradient-boosted trees behind the trait of all models.
+/// Gradient-boosted trees as a [`Classical`] model.
 type GradientBoosting = Classical<Boosted>;
 
-/// The model in the table of models.
+/// The model's entry in the table of models.
 pub(super) static ENTRY: ModelEntry = ModelEntry {
     version: 7,
     usual: true,
     agreement: Some(AgreementBound {
         agreement: 0.85,
         macro_f1: 0.08,
-        reason: "another loss: squared error of one class against the rest",
+        reason: "a different loss: squared error of one class against the rest",
     }),
     ..GradientBoosting::entry("Gradient-boosted trees with the softmax objective.")
 };
@@ -63,11 +63,11 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct BoostingParameters {
-    /// Rounds of boosting; default 100.
+    /// Boosting rounds; default 100.
     pub rounds: usize,
-    /// Largest depth of a tree; default 6.
+    /// Maximum depth of a tree; default 6.
     pub depth: usize,
-    /// Factor on every tree's output; default 0.3.
+    /// Factor applied to every tree's output; default 0.3.
     pub learning_rate: f64,
     /// Share of the rows that each tree sees; default 1.
     pub subsample: f64,
@@ -77,14 +77,15 @@ pub(super) struct BoostingParameters {
     pub l1: f64,
     /// L2 penalty on leaf values; default 1.
     pub l2: f64,
-    /// Smallest sum of second derivatives in a leaf; default 1.
+    /// Minimum sum of second derivatives in a leaf; default 1.
     pub minimum_child_weight: f64,
-    /// Smallest gain of a split; default 0.
+    /// Minimum gain of a split; default 0.
     pub minimum_split_loss: f64,
-    /// Most histogram bins per column; default 256. A column of no more distinct values is split exactly.
+    /// Maximum histogram bins per column; default 256. A column with no more distinct values than that is split
+    /// exactly.
     pub maximum_bins: usize,
-    /// Stop after this many rounds without a lower validation loss and keep the best; by default all
-    /// rounds are kept.
+    /// Stop after this many rounds without a lower validation loss and keep the best round; unset by default, which
+    /// keeps all rounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_stopping_rounds: Option<usize>,
 }
@@ -107,7 +108,7 @@ impl Default for BoostingParameters {
     }
 }
 
-/// Most rounds of boosting: beyond it the trees alone fill the memory.
+/// Maximum boosting rounds: above it the trees alone fill the memory.
 const MOST_ROUNDS: usize = 100_000;
 
 /// Fitted trees.
@@ -119,13 +120,13 @@ pub(super) enum Boosted {
     OneAgainstRest(OneAgainstRest),
 }
 
-/// hessboost's model of numbers of bins, the bins, its trees laid out for prediction, and what its columns are worth.
+/// hessboost's model on bin numbers, the bins, its trees laid out for prediction, and the importances of its columns.
 pub(super) struct SoftmaxTrees {
-    /// Of two classes it has one output, the second class's.
+    /// For two classes it has one output, the second class's.
     model: BoostedModel,
     bins: Bins,
     flat: FlatTrees,
-    /// Share of the total gain of all splits per column.
+    /// Each column's share of the total gain of all splits.
     importances: Vec<f64>,
 }
 
@@ -151,7 +152,7 @@ impl Algorithm for Boosted {
         library: "smartcore",
         rows: 20_000,
         of_two_classes: false,
-        reason: "it sorts every column anew at every node",
+        reason: "it sorts every column again at every node",
     });
 
     fn check(parameters: &BoostingParameters, implementation: Implementation) -> Result<(), String> {
@@ -182,11 +183,11 @@ impl Algorithm for Boosted {
             }
         }
         if parameters.early_stopping_rounds == Some(0) {
-            return Err("`early_stopping_rounds` is 0; leave it out to keep all rounds".to_owned());
+            return Err("`early_stopping_rounds` is 0; remove it to keep all rounds".to_owned());
         }
         if implementation == Implementation::Reference {
             let defaults = BoostingParameters::default();
-            let absent = "the reference implementation (smartcore) does not have it; use `fast` or leave it out";
+            let absent = "not supported by the reference implementation (smartcore); use `fast` or remove it";
             if parameters.l1 != defaults.l1 {
                 return Err(format!("`l1`: {absent}"));
             }
@@ -200,7 +201,7 @@ impl Algorithm for Boosted {
                 return Err(format!("`early_stopping_rounds`: {absent}"));
             }
             if parameters.minimum_child_weight.fract() != 0.0 {
-                return Err("`minimum_child_weight` must be whole for the reference implementation".to_owned());
+                return Err("`minimum_child_weight` must be an integer for the reference implementation".to_owned());
             }
         }
         Ok(())
@@ -238,8 +239,8 @@ impl Algorithm for Boosted {
         let fitted = ExpectedMemory::default().and("model.gradient_boosting.rounds or depth", trees * nodes * 96.0);
         let fitting = match implementation {
             Implementation::Fast => {
-                // The number of its bin for every value, of at most two bytes: by rows, by columns, and for the losses;
-                // two sums of 64 bits for every bin of the nodes that are open at once.
+                // The bin number of every value, at most two bytes each: by rows, by columns, and for the losses; two
+                // 64-bit sums for every bin of the nodes that are open at once.
                 let bins = size.columns as f64 * parameters.maximum_bins.min(size.rows) as f64;
                 let histograms = bins * 16.0 * (parameters.depth as f64 + 6.0);
                 let rows = matrix(size.rows.saturating_add(size.validation), outputs, 24);
@@ -305,7 +306,7 @@ impl Algorithm for Boosted {
         let model = BoostedModel::decode(bytes, ModelFormat::Binary)
             .map_err(|error| stored::broken(format!("tensor hessboost: {error}")))?;
         if model.n_features() != columns || model.prediction_width() != outputs(classes) {
-            return Err(stored::broken("the trees are of another number of columns or classes than the file"));
+            return Err(stored::broken("the trees have a different number of columns or classes than the file"));
         }
         let bins = Bins::restore(archive, columns)?;
         let trees =
@@ -325,7 +326,7 @@ fn failed(error: &hessboost::error::HessboostError) -> ModelError {
     data(Boosted::NAME, format!("hessboost: {error}"))
 }
 
-/// Outputs of the trees for this many classes.
+/// Returns the number of outputs of the trees for this many classes.
 fn outputs(classes: usize) -> usize {
     if classes == 2 { 1 } else { classes }
 }
@@ -334,7 +335,8 @@ fn labels(rows: &Rows) -> Vec<f32> {
     rows.targets.iter().map(|&target| target as f32).collect()
 }
 
-/// A matrix's values, taken over, and its numbers of rows and columns: a copy would be the largest thing in memory.
+/// Takes the values of a matrix and returns them with its numbers of rows and columns: a copy would be the largest
+/// allocation.
 fn whole(rows: Rows) -> (Vec<f32>, usize, usize) {
     let (count, columns) = rows.matrix.dim();
     let (values, start) = rows.matrix.into_raw_vec_and_offset();
@@ -350,8 +352,8 @@ fn labelled(rows: Rows) -> Result<DMatrix, ModelError> {
         .map_err(|error| failed(&error))
 }
 
-/// hessboost's bins of the numbers in a matrix, and these numbers. The matrix goes as soon as hessboost has its bins, and the
-/// numbers come only then: the three together would be the most that a fit holds.
+/// Returns hessboost's bins of the numbers in a matrix, and the numbers. The matrix is dropped as soon as hessboost has
+/// its bins, and the numbers are only built then: the three together would be the peak of a fit's memory.
 fn binned(rows: Rows, most: usize) -> Result<(BinnedMatrix, Numbers), ModelError> {
     let labels = labels(&rows);
     let (values, count, columns) = whole(rows);
@@ -363,7 +365,7 @@ fn binned(rows: Rows, most: usize) -> Result<(BinnedMatrix, Numbers), ModelError
     Ok((bins, Numbers::taking(Arc::unwrap_or_clone(values), most)))
 }
 
-/// The fast implementation.
+/// Fits with the fast implementation.
 fn softmax_trees(
     parameters: &BoostingParameters,
     mut training: Rows,
@@ -412,8 +414,8 @@ fn softmax_trees(
         if held_out.is_none() {
             return Err(data(
                 Boosted::NAME,
-                "`early_stopping_rounds` needs validation rows, and there are none; give the split a validation \
-                 share or leave the key out",
+                "`early_stopping_rounds` needs validation rows, but there are none; give the split a validation \
+                 share or remove the key",
             ));
         }
         trainer = trainer.early_stopping_rounds(NonZeroUsize::new(rounds).expect("checked to be at least 1"));
@@ -481,7 +483,7 @@ mod tests {
             all.dedup();
             // Every tree draws its own columns.
             assert!(all.len() > 6, "{all:?}");
-            // Before the first round the second derivative of every row is the same, at most 1/4.
+            // Before the first round, the second derivative of every row is the same, at most 1/4.
             let whole = model.trees()[0].nodes()[0].sum_hess / rows as f32;
             assert!((f64::from(whole) / 0.25 - subsample).abs() < 0.1, "{whole}");
         }

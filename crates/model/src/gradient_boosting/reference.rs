@@ -1,6 +1,5 @@
-//! The reference: smartcore's boosted regressors, one per class against the rest. smartcore keeps its trees
-//! to itself, so a model file holds the training rows, and loading fits them again with the same seeds: the
-//! same trees, bit for bit.
+//! The reference: smartcore's boosted regressors, one per class against the rest. smartcore does not expose its trees,
+//! so a model file contains the training rows, and loading refits them with the same seeds to bit-identical trees.
 
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -15,7 +14,7 @@ use etcbench_storage::seed;
 
 type Regressor = XGRegressor<f64, f64, DenseMatrix<f64>, Vec<f64>>;
 
-/// One regressor per class, and what they were fitted on.
+/// One regressor per class, and the training rows.
 pub(crate) struct OneAgainstRest {
     regressors: Vec<Regressor>,
     training: Rows,
@@ -26,7 +25,7 @@ impl OneAgainstRest {
     /// Fits one regressor per class.
     ///
     /// # Errors
-    /// What smartcore says.
+    /// The errors of smartcore.
     pub(crate) fn fit(
         parameters: &BoostingParameters,
         training: Rows,
@@ -63,10 +62,10 @@ impl OneAgainstRest {
         Ok(Self { regressors: regressors?, training, seed })
     }
 
-    /// Probabilities, shape `[rows, classes]`.
+    /// Returns probabilities, shape `[rows, classes]`.
     ///
     /// # Errors
-    /// What smartcore says.
+    /// The errors of smartcore.
     pub(crate) fn predict(&self, matrix: &Array2<f32>) -> Result<Array2<f32>, ModelError> {
         let rows = refit::dense(matrix).map_err(|error| data(Boosted::NAME, error))?;
         let outputs: Result<Vec<Vec<f64>>, ModelError> = self
@@ -85,15 +84,15 @@ impl OneAgainstRest {
         Ok(probabilities)
     }
 
-    /// Writes what is needed to fit again.
+    /// Stores what is needed to refit.
     pub(crate) fn store(&self, archive: &mut ModelArchive) {
         refit::store(archive, &self.training, self.seed);
     }
 
-    /// Fits again from a file.
+    /// Refits from a file.
     ///
     /// # Errors
-    /// A broken file, or what smartcore says.
+    /// A broken file, and the errors of smartcore.
     pub(crate) fn restore(
         parameters: &BoostingParameters,
         archive: &ModelArchive,

@@ -1,12 +1,12 @@
-//! Distances between rows: exactly in 64 bits, and scores by matrix product that order rows alike but for a bounded
-//! error, so that only the rows that may be among the nearest are measured exactly.
+//! Distances between rows: exact ones in 64 bits, and scores computed by a matrix product that order rows the same way
+//! up to a bounded error, so that only rows that may be among the nearest are measured exactly.
 
 use serde::{Deserialize, Serialize};
 
 use crate::deep::fast::cpu::simd::{Level, vectorised};
 use crate::product::{inner_products, squared_norms};
 
-/// How far apart two rows are.
+/// A distance between two rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Distance {
@@ -14,7 +14,7 @@ pub(crate) enum Distance {
     Euclidean,
     /// Sum of absolute differences.
     Manhattan,
-    /// 1 - x.y / (|x| |y|); 1 where a row is all zeros.
+    /// 1 - x.y / (|x| |y|); 1 if a row is all zeros.
     Cosine,
 }
 
@@ -27,17 +27,17 @@ pub(super) struct DistanceRows<'a> {
 }
 
 impl<'a> DistanceRows<'a> {
-    /// Row-major rows of `depth` values.
+    /// Creates rows from row-major values, `depth` per row.
     pub(super) fn new(values: &'a [f32], depth: usize) -> Self {
         Self { values, depth, norms: squared_norms(values, depth) }
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub(super) fn len(&self) -> usize {
         self.norms.len()
     }
 
-    /// One row.
+    /// Returns one row.
     pub(super) fn row(&self, row: usize) -> &'a [f32] {
         &self.values[row * self.depth..(row + 1) * self.depth]
     }
@@ -47,7 +47,8 @@ impl<'a> DistanceRows<'a> {
 const ROUNDOFF: f64 = 1.0 / (1_u64 << 24) as f64;
 
 impl Distance {
-    /// The distance in 64 bits, without the root of the Euclidean one: what neighbours are ordered by.
+    /// Returns the value that neighbours are ordered by: the distance in 64 bits, without the root for Euclidean
+    /// distances.
     pub(crate) fn rank(self, a: &[f32], b: &[f32]) -> f64 {
         match self {
             Self::Euclidean => lanes(a, b, |x, y| (x - y) * (x - y)),
@@ -59,28 +60,29 @@ impl Distance {
         }
     }
 
-    /// The distance from what neighbours are ordered by.
+    /// Converts a rank to the distance.
     pub(crate) fn of_rank(self, rank: f64) -> f64 {
         if self == Self::Euclidean { rank.sqrt() } else { rank }
     }
 }
 
-/// What the ranks of one query's distances to the rows are estimated by: a score that orders the rows as their ranks do,
-/// but for rounding. It is `add + scale * p` of the inner product `p`, with numbers of the row alone, and the sum of
-/// absolute differences itself where that is the distance.
+/// Estimates of the ranks of one query's distances to the rows: scores that order the rows as their ranks do, up to
+/// rounding. A score is `add + scale * p`, where `p` is the inner product and the other two depend on the row alone;
+/// for Manhattan distances it is the sum of absolute differences itself.
 pub(super) struct Scores<'a> {
     distance: Distance,
     rows: &'a DistanceRows<'a>,
     add: Vec<f32>,
     scale: Vec<f32>,
     largest_norm: f64,
-    /// The smallest that is not 0.
+    /// The smallest norm that is not 0.
     smallest_norm: f64,
 }
 
 impl<'a> Scores<'a> {
-    /// Of Euclidean distances the score is the rank without the query's norm, of cosine distances the cosine times
-    /// the query's norm, negative; a row of zeros is at 0, between the two directions.
+    /// Prepares the scores. For Euclidean distances, the score is the rank without the query's norm; for cosine
+    /// distances, it is the negated cosine times the query's norm, and 0 for a row of zeros, between the two
+    /// directions.
     pub(super) fn new(distance: Distance, rows: &'a DistanceRows<'a>) -> Self {
         let largest_norm = rows.norms.iter().copied().fold(0.0, f64::max);
         let smallest_norm = rows.norms.iter().copied().filter(|&norm| norm > 0.0).fold(f64::INFINITY, f64::min);
@@ -93,12 +95,12 @@ impl<'a> Scores<'a> {
         Self { distance, rows, add, scale, largest_norm, smallest_norm }
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub(super) fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// The scores of every query with the rows from `start` to `end`, row-major.
+    /// Computes the scores of every query with the rows from `start` to `end`, row-major.
     pub(super) fn block(&self, level: Level, queries: &DistanceRows<'_>, start: usize, end: usize, out: &mut [f32]) {
         let depth = self.rows.depth;
         let rows = &self.rows.values[start * depth..end * depth];
@@ -119,12 +121,13 @@ impl<'a> Scores<'a> {
         }
     }
 
-    /// A computed score of this query that is at most `limit`, or whose exact value is at most `limit` and this, is no
-    /// further from its exact value than this. A sum of n products in
+    /// Bounds the error of the scores of this query: a computed score that is at most `limit`, or whose exact value is
+    /// at most `limit` plus this bound, differs from its exact value by at most this bound. A sum of n products in
     /// floating point, in any order, is off by at most `n u / (1 - n u)` times the sum of their absolute values
     /// (Higham, "Accuracy and Stability of Numerical Algorithms", section 3.1), which is at most the product of the
-    /// norms; eight more terms cover the norm's and the last roundings, and the factor 2 the denominator. Infinite
-    /// where a number on the way may leave the range of 32-bit floats: every row is measured exactly then.
+    /// norms; eight more terms cover the rounding of the norm and the final operations, and the factor 2 covers the
+    /// denominator. Returns infinity if an intermediate value may leave the range of 32-bit floats; then every row is
+    /// measured exactly.
     pub(super) fn error(&self, queries: &DistanceRows<'_>, query: usize, limit: f64) -> f64 {
         let norm = queries.norms[query];
         let products = [norm * self.smallest_norm, norm * self.largest_norm];
@@ -143,8 +146,8 @@ impl<'a> Scores<'a> {
                 let up_to = |row_norm: f64| {
                     2.0 * terms * (norm * row_norm).sqrt() + 4.0 * ROUNDOFF * (row_norm + limit.abs()) + UNDERFLOW
                 };
-                // A row is no nearer than the two lengths differ, so rows this near are no longer than this. One
-                // outlier among the rows would otherwise make everything uncertain.
+                // A row is at least as far away as the difference of the two lengths, so rows this near are at most
+                // this long. Otherwise a single outlier among the rows would make everything uncertain.
                 let reach = norm.sqrt() + (norm + limit + up_to(self.largest_norm)).max(0.0).sqrt();
                 up_to((reach * reach * (1.0 + 1e-9)).min(self.largest_norm))
             }
@@ -154,15 +157,15 @@ impl<'a> Scores<'a> {
     }
 }
 
-/// Squares between these leave sums, products and inverses of roots within 32-bit floats, and the products of
-/// single values below them do not count.
+/// Squared norms between these bounds keep sums, products and inverse roots within the range of 32-bit floats, and
+/// products of single values below the range are negligible.
 const LARGEST: f64 = 1e37;
 const SMALLEST: f64 = 1e-60;
-/// What a million products lose at the most that are too small for a 32-bit float.
+/// Upper bound on what a million products lose to underflow in 32-bit floats.
 const UNDERFLOW: f64 = 1e-39;
 
 vectorised! {
-    /// `norms - 2 products` in place of the products.
+    /// Replaces the products with `norms - 2 products`.
     fn euclidean(norms: &[f32], products: &mut [f32]) {
         for (value, &norm) in products.iter_mut().zip(norms) {
             *value = norm - 2.0 * *value;
@@ -171,7 +174,7 @@ vectorised! {
 }
 
 vectorised! {
-    /// Every product times its row's factor.
+    /// Multiplies every product by its row's factor.
     fn scaled(factors: &[f32], products: &mut [f32]) {
         for (value, &factor) in products.iter_mut().zip(factors) {
             *value *= factor;
@@ -179,7 +182,7 @@ vectorised! {
     }
 }
 
-/// Sums `term` over two rows in eight lanes of 64 bits, in a fixed order.
+/// Sums `term` over two rows in eight 64-bit lanes, in a fixed order.
 fn lanes(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
     let mut lanes = [0.0_f64; 8];
     let (heads, tails) = (a.chunks_exact(8), b.chunks_exact(8));
@@ -194,7 +197,7 @@ fn lanes(a: &[f32], b: &[f32], term: impl Fn(f64, f64) -> f64) -> f64 {
 }
 
 vectorised! {
-    /// Sums of absolute differences of one query with rows, each in sixteen lanes of 32 bits.
+    /// Computes the sums of absolute differences between one query and rows, each in sixteen 32-bit lanes.
     fn manhattan(query: &[f32], rows: &[f32], out: &mut [f32]) {
         for (row, out) in rows.chunks_exact(query.len()).zip(out) {
             let mut lanes = [0.0_f32; 16];

@@ -1,11 +1,11 @@
-//! k-nearest neighbours: the training rows vote, by number or by the inverse of their distance. Tied votes
-//! go to the lowest class, equal distances to the lower training row.
+//! k-nearest neighbours: the nearest training rows vote, uniformly or by the inverse of their distance. Tied votes go
+//! to the lowest class, equal distances to the lower training row.
 //!
-//! A probability is the share of the votes. With `weights = "distance"` a neighbour at distance 0 outweighs
-//! all that are not at 0, as in scikit-learn.
+//! A probability is a share of the votes. With `weights = "distance"`, neighbours at distance 0 outvote all others, as
+//! in scikit-learn.
 //!
-//! `fast` searches by blocked matrix products and measures what may be near exactly; `reference` asks an
-//! index of `linfa-nn`. The votes are counted by the same code.
+//! `fast` searches by blocked matrix products and measures candidates exactly; `reference` queries an index of
+//! `linfa-nn`. The same code counts the votes.
 
 mod distance;
 #[cfg(feature = "reference")]
@@ -30,16 +30,16 @@ use super::{
 };
 use etcbench_storage::progress::Progress;
 
-/// k-nearest neighbours behind the trait of all models.
+/// k-nearest neighbours as a [`Classical`] model.
 type Knn = Classical<Neighbours>;
 
-/// The model in the table of models.
+/// The model's entry in the table of models.
 pub(super) static ENTRY: ModelEntry = ModelEntry {
     version: 6,
     agreement: Some(AgreementBound {
         agreement: 0.99,
         macro_f1: 0.01,
-        reason: "the same neighbours but for equal distances",
+        reason: "the same neighbours except at equal distances",
     }),
     sequences: |table, sequences| {
         let parameters: KnnParameters = parameters::parse(Neighbours::NAME, table)?;
@@ -49,15 +49,15 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
     ..Knn::entry("k-nearest neighbours.")
 };
 
-/// A scale that columns are brought to in place of standardising.
+/// A scale that replaces standardising the columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Scaling {
-    /// Of packet sequences: see [`SequenceScaling::TransferLearning`].
+    /// For packet sequences: see [`SequenceScaling::TransferLearning`].
     TransferLearning,
 }
 
-/// How much a neighbour's vote counts.
+/// The weight of a neighbour's vote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Weights {
@@ -71,19 +71,19 @@ pub(super) enum Weights {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct KnnParameters {
-    /// How many neighbours vote; default 5.
+    /// Number of neighbours; default 5.
     pub k: usize,
     /// `uniform` (default) or `distance`.
     pub weights: Weights,
     /// `euclidean` (default), `manhattan` or `cosine`.
     pub distance: Distance,
-    /// Whether columns are standardised on the training rows. By default only where statistics are read:
-    /// bytes alone already share one scale.
+    /// Whether columns are standardised on the training rows. By default, they are unless only bytes are read: bytes
+    /// already share one scale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub standardise: Option<bool>,
-    /// Whether statistics pass the signed logarithm first; default true.
+    /// Whether statistics are transformed by the signed logarithm first; default true.
     pub log_scale: bool,
-    /// None by default, or `transfer_learning`: where packet sequences are read alone, the scale of that study.
+    /// `transfer_learning` for the scale of that study, if only packet sequences are read; unset by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaling: Option<Scaling>,
 }
@@ -110,7 +110,7 @@ impl Default for KnnParameters {
     }
 }
 
-/// The training rows, remembered.
+/// The stored training rows.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Neighbours {
     parameters: KnnParameters,
@@ -127,7 +127,7 @@ impl Algorithm for Neighbours {
         library: "linfa-nn",
         rows: 50_000,
         of_two_classes: false,
-        reason: "it visits all of them one by one, twice for every query, on one thread",
+        reason: "it visits every row twice for each query, on one thread",
     });
 
     fn check(parameters: &KnnParameters, _: Implementation) -> Result<(), String> {
@@ -138,7 +138,7 @@ impl Algorithm for Neighbours {
         let KnnParameters { scaling: Some(_), standardise, .. } = parameters else { return Ok(()) };
         match (input, standardise) {
             (Input::SequencesAndStatistics, _) => {
-                Err("`scaling` = \"transfer_learning\" is of packet sequences alone; use \
+                Err("`scaling` = \"transfer_learning\" supports packet sequences alone; use \
                                                        input = \"sequences\""
                     .to_owned())
             }
@@ -172,7 +172,7 @@ impl Algorithm for Neighbours {
             return Err(data(
                 Self::NAME,
                 format!(
-                    "k = {} neighbours are asked for, but there are {} training rows; lower `k`",
+                    "k = {} neighbours requested, but there are only {} training rows; lower `k`",
                     parameters.k,
                     training.targets.len()
                 ),
@@ -191,7 +191,7 @@ impl Algorithm for Neighbours {
         let fitted = ExpectedMemory::default().and(TOKENS, size.matrix(4)).and(ROWS, matrix(size.rows, 1, 16));
         let fitted = match implementation {
             Implementation::Fast => fitted.and(ROWS, (size.threads << 20) as f64),
-            // The index holds the rows in 64 bits.
+            // The index stores the rows in 64 bits.
             Implementation::Reference => fitted.and(TOKENS, size.matrix(8)),
         };
         AlgorithmMemory { fitting: ExpectedMemory::default(), fitted }
@@ -241,7 +241,7 @@ impl Algorithm for Neighbours {
         let matrix = stored::matrix(archive, "training", columns)?;
         let targets = stored::u32s(archive, "training_classes")?.to_vec();
         if targets.len() != matrix.nrows() || targets.iter().any(|&target| target as usize >= classes) {
-            return Err(stored::broken("tensor training_classes does not fit the training rows"));
+            return Err(stored::broken("tensor training_classes does not match the training rows"));
         }
         if parameters.k > targets.len() {
             return Err(stored::broken("there are fewer training rows than neighbours"));
@@ -254,7 +254,7 @@ impl Algorithm for Neighbours {
 }
 
 impl Neighbours {
-    /// Every class's share of the votes.
+    /// Returns each class's share of the votes.
     fn vote(&self, neighbours: &[Neighbour]) -> Vec<f64> {
         let mut votes = vec![0.0; self.classes];
         let any_at_zero = neighbours.iter().any(|neighbour| neighbour.rank == 0.0);
@@ -284,7 +284,7 @@ mod tests {
     }
 
     proptest! {
-        // Few different values, so that equal distances are common.
+        // Few distinct values, so that equal distances are common.
         #[test]
         fn blocks_and_the_index_find_what_measuring_every_row_finds(
             rows in proptest::collection::vec(0_u8..4, 12..240),
@@ -312,7 +312,7 @@ mod tests {
             }
         }
     }
-    // More rows than a block holds, columns that need several products, and duplicates across blocks.
+    // More rows than fit in a block, columns that need several products, and duplicates across blocks.
     #[test]
     fn blocks_of_many_rows_find_what_measuring_every_row_finds() {
         let (count, depth, k) = (5000, 19, 7);
@@ -332,8 +332,8 @@ mod tests {
             }
         }
     }
-    // Far from the origin, rows that single precision cannot order, others that it can, and rows far from all of them, by
-    // whose length no error may be judged that is smaller than that of the near ones.
+    // Far from the origin: rows that single precision cannot order, others that it can, and outliers far from all of
+    // them, whose length must not loosen the smaller error bound of the near ones.
     #[test]
     fn rows_nearer_than_rounding_are_ordered_beside_outliers() {
         let (count, depth, k) = (3000, 19, 7);

@@ -1,7 +1,7 @@
 //! The reference: neighbours from an index of the crate `linfa-nn`, in 64-bit floats.
 //!
-//! `linfa-nn` says nothing about equal distances, so it is asked for the distance of the k-th neighbour and
-//! then for everything within it; what it found is put in order by exact distance and row.
+//! `linfa-nn` does not define the order of equal distances, so this queries the distance of the k-th neighbour and then
+//! everything within it, and sorts the results by exact distance and row.
 
 use linfa_nn::distance::{Distance as IndexDistance, L1Dist, L2Dist};
 use linfa_nn::{LinearSearch, NearestNeighbour};
@@ -10,10 +10,10 @@ use ndarray::{Array1, Array2, ArrayView1, Axis, s};
 use super::distance::{Distance, DistanceRows};
 use super::search::Neighbour;
 
-/// Calls `each` with the `k` nearest rows of every query, as [`super::search::nearest`].
+/// Calls `each` with the `k` nearest rows of every query, like [`super::search::nearest`].
 ///
 /// # Errors
-/// What `linfa-nn` says.
+/// The errors of `linfa-nn`.
 pub(super) fn nearest<T>(
     distance: Distance,
     queries: &Array2<f32>,
@@ -25,8 +25,8 @@ pub(super) fn nearest<T>(
     match distance {
         Distance::Euclidean => search(L2Dist, distance, queries, rows, k, each, plain),
         Distance::Manhattan => search(L1Dist, distance, queries, rows, k, each, plain),
-        // Between points of length 1 the Euclidean distance orders as the cosine distance does. A row of
-        // zeros becomes a direction of its own, so that it is at right angles to everything, as defined.
+        // Between points of length 1, Euclidean and cosine distances have the same order. A row of zeros becomes a
+        // separate dimension, so that it is orthogonal to everything, as defined.
         Distance::Cosine => search(L2Dist, distance, queries, rows, k, each, |row, is_query| {
             let row = row.mapv(f64::from);
             let norm = row.dot(&row).sqrt();
@@ -61,7 +61,7 @@ fn search<D: IndexDistance<f64>, T>(
         let found = index.k_nearest(point.view(), k).map_err(|error| error.to_string())?;
         let furthest =
             found.iter().map(|(row, _)| index_distance.distance(point.view(), row.view())).fold(0.0, f64::max);
-        // Everything as near as the k-th, a little more for the rounding of the last bits.
+        // Everything as near as the k-th, with a margin for rounding.
         let range = furthest * (1.0 + 1e-9) + 1e-9;
         let within = index.within_range(point.view(), range).map_err(|error| error.to_string())?;
         let query = query.as_slice().expect("matrices are row-major");

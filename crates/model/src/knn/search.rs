@@ -1,6 +1,6 @@
-//! The k nearest training rows of every query by brute force: a block of queries against a block of rows at a
-//! time. Of every query only the rows that may still be among the nearest are remembered, so memory is that of two
-//! blocks, and what a block's product leaves is read while it is in the cache.
+//! Brute-force search for the k nearest training rows of every query, a block of queries against a block of rows at a
+//! time. Only rows that may still be among the nearest are remembered for each query, so two blocks determine the
+//! memory use, and each block's product is read while it is in the cache.
 
 use rayon::prelude::*;
 
@@ -10,21 +10,21 @@ use crate::deep::fast::cpu::simd::{Level, vectorised};
 /// A training row and the rank of its distance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Neighbour {
-    /// What neighbours are ordered by; see [`Distance::rank`].
+    /// The value that neighbours are ordered by; see [`Distance::rank`].
     pub rank: f64,
-    /// The training row.
+    /// Index of the training row.
     pub row: usize,
 }
 
-/// Most queries that one thread takes at once.
+/// Maximum number of queries per task.
 const BLOCK_QUERIES: usize = 128;
-/// Rows that they are compared with at once.
+/// Number of rows per block.
 const BLOCK_ROWS: usize = 256;
-/// Rows whose scores are looked at together.
+/// Number of rows whose scores are tested together.
 const GROUP: usize = 16;
 
-/// Calls `each` with the `k` nearest rows of every query, nearest first, equal distances by lower row;
-/// results in the order of the queries. Needs `1 <= k <= rows`.
+/// Calls `each` with the `k` nearest rows of every query, nearest first and equal distances by lower row, and returns
+/// the results in the order of the queries. Requires `1 <= k <= rows`.
 pub(super) fn nearest<T: Send>(
     distance: Distance,
     queries: &[f32],
@@ -35,7 +35,7 @@ pub(super) fn nearest<T: Send>(
     done: impl Fn(usize) + Sync,
 ) -> Vec<T> {
     let scores = Scores::new(distance, rows);
-    // Few queries still make work for every thread; what is found does not depend on the blocks.
+    // Smaller blocks keep every thread busy if there are few queries; the results do not depend on the blocks.
     let block = (queries.len() / depth.max(1)).div_ceil(8).clamp(1, BLOCK_QUERIES);
     queries
         .par_chunks(block * depth)
@@ -66,7 +66,7 @@ pub(super) fn nearest<T: Send>(
         .collect()
 }
 
-/// Shows every row to every query's candidates, block by block.
+/// Offers every row to every query's candidates, block by block.
 fn sweep(scores: &Scores<'_>, queries: &DistanceRows<'_>, found: &mut [Candidates]) {
     let level = Level::detect();
     let mut block = vec![0.0; queries.len() * BLOCK_ROWS.min(scores.len())];
@@ -94,14 +94,14 @@ fn sweep(scores: &Scores<'_>, queries: &DistanceRows<'_>, found: &mut [Candidate
     }
 }
 
-/// Whether a score is above the bound; one that is not a number may stand for anything, and is not.
+/// Returns whether a score is above the bound; NaN may stand for any value, so it is not.
 #[inline(always)]
 fn surely_above(score: f32, bound: f32) -> bool {
     score > bound
 }
 
 vectorised! {
-    /// How many values, in whole groups, are above the bound before the first group with one that is not.
+    /// Counts the values, in whole groups, before the first group that has a value not above the bound.
     fn ahead(bound: f32, values: &[f32]) -> usize {
         let groups = values.chunks_exact(GROUP);
         let rest = groups.remainder();
@@ -117,11 +117,11 @@ vectorised! {
 /// The rows that may be among the nearest of one query.
 struct Candidates {
     k: usize,
-    /// Rows whose score is above it cannot be nearer than `k` of those that were seen.
+    /// Rows whose score is above it cannot be among the `k` nearest of those seen.
     bound: f32,
     /// Scores and rows.
     rows: Vec<(f32, u32)>,
-    /// So many rows are narrowed down to those within the bound.
+    /// When this many rows are stored, they are narrowed down to those within the bound.
     room: usize,
 }
 
@@ -131,8 +131,9 @@ impl Candidates {
         Self { k, bound: f32::INFINITY, rows: Vec::new(), room }
     }
 
-    /// Leaves the rows that may be among the k nearest of those seen so far: no score is further from the exact
-    /// one than `error` of the k-th score, so a row above that by twice the error cannot be nearer.
+    /// Keeps the rows that may be among the k nearest of those seen so far: no score differs from the exact one by more
+    /// than `error` of the k-th score, so a row whose score exceeds that one by more than twice the error cannot be
+    /// nearer.
     fn narrow(&mut self, error: impl Fn(f64) -> f64) {
         if self.rows.len() < self.k {
             return;
@@ -143,7 +144,7 @@ impl Candidates {
         self.bound = if bound.is_finite() { (bound as f32).next_up() } else { f32::INFINITY };
         let bound = self.bound;
         self.rows.retain(|&(score, _)| !surely_above(score, bound));
-        // Many rows within the bound, such as equal ones, must not be sorted out again at every further one.
+        // Many rows within the bound, such as equal ones, must not trigger narrowing for every further row.
         self.room = self.room.max(2 * self.rows.len());
     }
 }

@@ -1,4 +1,4 @@
-//! The fit, by the crate `smartcore`.
+//! The fit with the crate `smartcore`.
 
 use smartcore::linalg::basic::arrays::Array;
 use smartcore::linalg::basic::matrix::DenseMatrix;
@@ -9,10 +9,10 @@ use crate::classical::{Algorithm, Rows};
 use crate::input::data;
 use crate::{ModelError, refit};
 
-/// Per class (of two classes only one row, the second's): the coefficients and then the intercept.
+/// Returns the coefficients followed by the intercept for each class; for two classes, only those of the second.
 ///
 /// # Errors
-/// What smartcore says.
+/// The errors of smartcore.
 pub(super) fn coefficients(parameters: &LogisticParameters, training: &Rows) -> Result<Vec<f64>, ModelError> {
     let matrix = refit::dense(&training.matrix).map_err(|error| data(Linear::NAME, error))?;
     let settings = LogisticRegressionParameters::default().with_alpha(parameters.l2);

@@ -1,4 +1,4 @@
-//! In place of `fitted` in a build without the feature `reference`; the model is refused before.
+//! Stub for `fitted` in a build without the feature `reference`; the model is rejected earlier.
 
 use super::{Linear, LogisticParameters};
 use crate::classical::{Algorithm, Rows};

@@ -1,4 +1,4 @@
-//! A matrix as trees split it: per column the distinct values in order, and for every row the number of its
+//! A matrix in the form that trees split: the sorted distinct values of each column, and for every row the index of its
 //! value, so that a node can count instead of sort.
 
 use ndarray::Array2;
@@ -8,12 +8,12 @@ use rayon::prelude::*;
 pub(super) struct Column {
     /// The distinct values, ascending.
     pub values: Vec<f32>,
-    /// Per row, the index of its value.
+    /// The index of each row's value.
     pub codes: Codes,
 }
 
-/// Indices of values, as narrow as they can be: a tree reads them in an order of its own, so the more of them are in
-/// the cache the better.
+/// Indices of values, as narrow as possible: a tree reads them out of order, so it is faster the more of them fit in
+/// the cache.
 pub(super) enum Codes {
     /// Up to 256 distinct values.
     Narrow(Vec<u8>),
@@ -23,19 +23,19 @@ pub(super) enum Codes {
     Wide(Vec<u32>),
 }
 
-/// The columns of a matrix of finite values.
+/// Returns the columns of a matrix of finite values.
 pub(super) fn columns(matrix: &Array2<f32>) -> Vec<Column> {
     (0..matrix.ncols())
         .into_par_iter()
         .map(|column| {
-            // -0 and 0 are one value.
+            // -0 and 0 are the same value.
             let column: Vec<f32> = matrix.column(column).iter().map(|&value| value + 0.0).collect();
             tokens(&column).unwrap_or_else(|| numbers(&column))
         })
         .collect()
 }
 
-/// A column of byte tokens, or of other small whole numbers, whose values are counted instead of sorted.
+/// Builds a column of byte tokens or other small integers, by counting instead of sorting; `None` for other values.
 fn tokens(column: &[f32]) -> Option<Column> {
     const VALUES: usize = 512;
     let mut there = [false; VALUES];
@@ -56,7 +56,7 @@ fn tokens(column: &[f32]) -> Option<Column> {
     Some(Column { values, codes })
 }
 
-/// Any column.
+/// Builds any column.
 fn numbers(column: &[f32]) -> Column {
     let mut values = column.to_vec();
     values.sort_unstable_by(f32::total_cmp);
@@ -67,7 +67,7 @@ fn numbers(column: &[f32]) -> Column {
 }
 
 impl Codes {
-    /// The codes of a column with this many distinct values.
+    /// Encodes a column with this many distinct values.
     fn new(values: usize, column: &[f32], code: impl Fn(&f32) -> u32) -> Self {
         match values {
             0..=0x100 => Self::Narrow(column.iter().map(|value| code(value) as u8).collect()),
@@ -76,7 +76,7 @@ impl Codes {
         }
     }
 
-    /// The index of a row's value.
+    /// Returns the index of a row's value.
     pub(super) fn get(&self, row: u32) -> u32 {
         match self {
             Self::Narrow(codes) => u32::from(codes[row as usize]),
@@ -85,7 +85,7 @@ impl Codes {
         }
     }
 
-    /// The indices of some rows' values.
+    /// Collects the indices of the given rows' values.
     pub(super) fn gather(&self, rows: &[u32], out: &mut Vec<u32>) {
         out.clear();
         match self {

@@ -1,9 +1,9 @@
-//! Random forest (Breiman, "Random forests", Machine Learning 45, 2001), as scikit-learn defines it: every
-//! tree is grown on a bootstrap of the rows, a node looks at a random choice of columns, and the forest's
-//! probabilities are the mean of the class shares in the leaves that a row falls into.
+//! Random forest (Breiman, "Random forests", Machine Learning 45, 2001), as defined by scikit-learn: every tree is
+//! grown on a bootstrap sample of the rows, a node considers a random subset of the columns, and the forest's
+//! probabilities are the mean of the class shares in the leaves that a row reaches.
 //!
-//! `fast` is this project's; every tree has a seed of its own, so the number of threads changes nothing.
-//! `reference` is the forest of `smartcore`.
+//! `fast` is this project's implementation; every tree has its own seed, so the number of threads does not affect the
+//! result. `reference` is the forest of `smartcore`.
 
 mod columns;
 mod permutation;
@@ -34,22 +34,22 @@ use super::{
 use etcbench_storage::progress::Progress;
 use etcbench_storage::seed;
 
-/// A random forest behind the trait of all models.
+/// A random forest as a [`Classical`] model.
 type RandomForest = Classical<Forest>;
 
-/// The model in the table of models.
+/// The model's entry in the table of models.
 pub(super) static ENTRY: ModelEntry = ModelEntry {
     version: 6,
     usual: true,
     agreement: Some(AgreementBound {
         agreement: 0.85,
         macro_f1: 0.06,
-        reason: "the same algorithm on other random numbers",
+        reason: "the same algorithm with different random numbers",
     }),
     ..RandomForest::entry("Random forest.")
 };
 
-/// How many columns a node looks at.
+/// How many columns a node considers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "it must be a whole number, a share of the columns, \"sqrt\" or \"log2\"")]
 pub(super) enum MaximumFeatures {
@@ -67,21 +67,21 @@ pub(super) enum MaximumFeatures {
 pub(super) struct ForestParameters {
     /// Number of trees; default 100.
     pub trees: usize,
-    /// Largest depth of a tree; by default without limit.
+    /// Maximum depth of a tree; unlimited by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub maximum_depth: Option<usize>,
-    /// A node with fewer distinct rows is not split; default 2.
+    /// Minimum number of distinct rows to split a node; default 2.
     pub minimum_samples_split: usize,
-    /// No leaf has fewer distinct rows; default 1.
+    /// Minimum number of distinct rows in a leaf; default 1.
     pub minimum_samples_leaf: usize,
-    /// Columns that a node looks at: `"sqrt"` (default), `"log2"`, a share (a number with a point, above 0
-    /// and at most 1.0) or a count (a whole number).
+    /// Columns that a node considers: `"sqrt"` (default), `"log2"`, a share (a number with a decimal point, above 0 and
+    /// at most 1.0) or a count (an integer).
     pub maximum_features: MaximumFeatures,
     /// `none` (default), `balanced` or a table of weights by class name.
     pub class_weights: ClassWeights,
-    /// Whether to note the accuracy on the rows that each tree did not see; default false.
+    /// Whether to report the accuracy on the rows that each tree did not see; default false.
     pub out_of_bag: bool,
-    /// How often every column is shuffled for its permutation importance; default 0, which leaves it out.
+    /// How often every column is shuffled for its permutation importance; default 0, which skips it.
     pub permutation_repeats: usize,
 }
 
@@ -101,7 +101,7 @@ impl Default for ForestParameters {
 }
 
 impl ForestParameters {
-    /// How many of `columns` columns a node looks at; at least 1.
+    /// Returns how many of `columns` columns a node considers; at least 1.
     fn candidates(&self, columns: usize) -> usize {
         let count = match &self.maximum_features {
             MaximumFeatures::Count(count) => *count,
@@ -113,14 +113,14 @@ impl ForestParameters {
     }
 }
 
-/// Trees and what they are averages over.
+/// Fitted trees and their column importances.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Trees {
     pub trees: Vec<Tree>,
     pub classes: usize,
-    /// Mean decrease of impurity per column, of sum 1 (all 0 where no tree splits).
+    /// Mean decrease of impurity per column, normalised to sum 1 (all 0 if no tree splits).
     pub importances: Vec<f64>,
-    /// Mean drop of accuracy per column when it is shuffled; empty where that was not asked for.
+    /// Mean drop of accuracy per column when it is shuffled; empty if not requested.
     pub permutation_importances: Vec<f64>,
 }
 
@@ -133,14 +133,15 @@ pub(super) enum Forest {
     Smartcore(SmartcoreForest),
 }
 
-/// Most shuffles of every column, each of which asks every tree about every row.
+/// Maximum number of shuffles per column; each one runs every tree on every row that it did not see.
 const MOST_REPEATS: usize = 1000;
 
-/// Values of the rows that one thread predicts at once, tree after tree: they and a tree stay in the processor's cache.
+/// Number of values in the rows that one thread predicts at once, tree after tree: these and a tree stay in the CPU
+/// cache.
 const BLOCK_VALUES: usize = 1 << 14;
 const FEWEST_ROWS: usize = 64;
 const ROW_MAJOR: &str = "matrices are row-major";
-/// Blocks that rows are divided into, if that leaves them as many: enough for the threads of a large machine.
+/// Number of blocks that rows are divided into, if there are enough rows: enough for the threads of a large machine.
 const BLOCKS: usize = 64;
 
 impl Algorithm for Forest {
@@ -158,7 +159,7 @@ impl Algorithm for Forest {
             return Err(format!("`trees` is {}; it must be 1 to {}", parameters.trees, u16::MAX));
         }
         if parameters.maximum_depth == Some(0) {
-            return Err("`maximum_depth` is 0, which splits nothing; it must be at least 1".to_owned());
+            return Err("`maximum_depth` is 0, which allows no split; it must be at least 1".to_owned());
         }
         if parameters.permutation_repeats > MOST_REPEATS {
             let repeats = parameters.permutation_repeats;
@@ -182,7 +183,7 @@ impl Algorithm for Forest {
             _ => {}
         }
         if implementation == Implementation::Reference {
-            let absent = "the reference implementation (smartcore) does not have it; use `fast` or leave it out";
+            let absent = "not supported by the reference implementation (smartcore); use `fast` or remove it";
             if !parameters.class_weights.is_none() {
                 return Err(format!("`class_weights`: {absent}"));
             }
@@ -193,7 +194,7 @@ impl Algorithm for Forest {
                 return Err(format!("`permutation_repeats`: {absent}"));
             }
             if parameters.maximum_depth.is_some_and(|depth| depth > usize::from(u16::MAX)) {
-                return Err(format!("`maximum_depth` must be at most {} for the reference", u16::MAX));
+                return Err(format!("`maximum_depth` must be at most {} for the reference implementation", u16::MAX));
             }
         }
         Ok(())
@@ -342,7 +343,7 @@ fn normalise(values: &mut [f64]) {
 }
 
 impl Trees {
-    /// Mean of the leaves' class shares, shape `[rows, classes]`.
+    /// Returns the mean of the leaves' class shares, shape `[rows, classes]`.
     pub(crate) fn predict(&self, matrix: &Array2<f32>) -> Array2<f32> {
         let (count, columns) = matrix.dim();
         let block = (BLOCK_VALUES / columns.max(1)).min(count / BLOCKS).max(FEWEST_ROWS);
@@ -365,8 +366,8 @@ impl Trees {
         probabilities
     }
 
-    /// The rows in the order of their leaves in the first tree: rows that are alike walk through much the same nodes of
-    /// the other trees too, which the processor's cache then holds.
+    /// Returns the rows in the order of their leaves in the first tree: similar rows also visit much the same nodes of
+    /// the other trees, which then stay in the CPU cache.
     fn neighbours(&self, matrix: &Array2<f32>) -> Vec<usize> {
         let leaf = |row: usize| {
             let values = matrix.row(row);
@@ -377,7 +378,7 @@ impl Trees {
         leaves.into_iter().map(|(_, row)| row).collect()
     }
 
-    /// The accuracy on rows by the trees that did not see them.
+    /// Returns a note with the accuracy on the training rows, each predicted by the trees that did not see it.
     fn out_of_bag(&self, training: &Rows, bags: &[Vec<u64>]) -> String {
         let verdicts: Vec<Option<bool>> = (0..training.targets.len())
             .into_par_iter()
@@ -405,7 +406,7 @@ impl Trees {
         format!("out-of-bag accuracy {:.6} on {judged} of {} rows", right as f64 / judged as f64, verdicts.len())
     }
 
-    /// Writes what [`Trees::restore`] reads.
+    /// Stores the trees for [`Trees::restore`].
     pub(crate) fn store(&self, archive: &mut ModelArchive) {
         let mut starts = vec![0_u32];
         let mut leaf_starts = vec![0_u32];
@@ -428,12 +429,12 @@ impl Trees {
         stored::put_f64s(archive, "permutation_importances", &self.permutation_importances);
     }
 
-    /// Reads trees and checks that walking them ends in a leaf.
+    /// Restores trees and checks that every walk through them ends in a leaf.
     ///
     /// # Errors
     /// Missing or contradictory entries.
     pub(crate) fn restore(archive: &ModelArchive, columns: usize, classes: usize) -> Result<Self, ModelError> {
-        let bad = || stored::broken("the trees' arrays do not fit each other");
+        let bad = || stored::broken("the arrays of the trees are inconsistent");
         let starts = stored::u32s(archive, "tree_starts")?;
         let leaf_starts = stored::u32s(archive, "leaf_starts")?;
         let node_columns = stored::u32s(archive, "columns")?;
@@ -481,7 +482,7 @@ impl Trees {
         Ok(Self { trees, classes, importances, permutation_importances })
     }
 
-    /// A single tree on all rows without bootstrap.
+    /// Grows a single tree on all rows without bootstrap.
     pub(crate) fn single(training: &Rows, limits: Limits, class_weights: &[f64], seed: u64) -> Self {
         let columns = columns(&training.matrix);
         let ground = Ground { columns: &columns, targets: &training.targets, classes: training.classes };

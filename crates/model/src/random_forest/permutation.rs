@@ -1,6 +1,6 @@
-//! Permutation importances (Breiman, "Random forests", 2001, section 10): by how much the accuracy of a tree on
-//! the rows that it did not see drops when the values of one column are shuffled among those rows, on average over
-//! the trees and over repetitions. Unlike the decrease of impurity it does not favour columns of many values.
+//! Permutation importances (Breiman, "Random forests", 2001, section 10): by how much a tree's accuracy on the rows
+//! that it did not see drops when the values of one column are shuffled among those rows, averaged over trees and
+//! repetitions. Unlike the decrease of impurity, it does not favour columns with many values.
 
 use rand::RngExt;
 use rayon::prelude::*;
@@ -9,7 +9,7 @@ use super::tree::{LEAF, Tree};
 use crate::classical::Rows;
 use etcbench_storage::seed;
 
-/// The mean drop of accuracy per column; `bags` has a bit for every row that a tree saw.
+/// Returns the mean drop of accuracy per column; `bags` has a bit set for every row that a tree saw.
 pub(super) fn permutation_importances(
     trees: &[Tree],
     bags: &[Vec<u64>],

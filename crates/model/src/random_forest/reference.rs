@@ -1,6 +1,6 @@
-//! The reference: smartcore's forest. It predicts a class and no probabilities, so its probabilities are
-//! 1 for that class and 0 for the others, and it draws its bootstrap within each class. smartcore keeps its
-//! trees to itself, so a model file holds the training rows and loading fits again with the same seed.
+//! The reference: smartcore's forest. It predicts a class and no probabilities, so its probabilities are 1 for that
+//! class and 0 for the others, and it draws its bootstrap within each class. smartcore does not expose its trees, so a
+//! model file contains the training rows, and loading refits with the same seed.
 
 use ndarray::Array2;
 use smartcore::ensemble::random_forest_classifier::{RandomForestClassifier, RandomForestClassifierParameters};
@@ -11,7 +11,7 @@ use crate::classical::{Algorithm, Rows};
 use crate::input::data;
 use crate::{ModelArchive, ModelError, refit};
 
-/// smartcore's forest and what it was fitted on.
+/// smartcore's forest and its training rows.
 pub(crate) struct SmartcoreForest {
     forest: RandomForestClassifier<f64, u32, DenseMatrix<f64>, Vec<u32>>,
     training: Rows,
@@ -22,7 +22,7 @@ impl SmartcoreForest {
     /// Fits the forest.
     ///
     /// # Errors
-    /// What smartcore says.
+    /// The errors of smartcore.
     pub(crate) fn fit(parameters: &ForestParameters, training: Rows, seed: u64) -> Result<Self, ModelError> {
         let matrix = refit::dense(&training.matrix).map_err(|error| data(Forest::NAME, error))?;
         let mut settings = RandomForestClassifierParameters::default()
@@ -39,10 +39,10 @@ impl SmartcoreForest {
         Ok(Self { forest, training, seed })
     }
 
-    /// One-hot predictions, shape `[rows, classes]`.
+    /// Returns one-hot predictions, shape `[rows, classes]`.
     ///
     /// # Errors
-    /// What smartcore says.
+    /// The errors of smartcore.
     pub(crate) fn predict(&self, matrix: &Array2<f32>) -> Result<Array2<f32>, ModelError> {
         let rows = refit::dense(matrix).map_err(|error| data(Forest::NAME, error))?;
         let predicted =
@@ -54,15 +54,15 @@ impl SmartcoreForest {
         Ok(probabilities)
     }
 
-    /// Writes what is needed to fit again.
+    /// Stores what is needed to refit.
     pub(crate) fn store(&self, archive: &mut ModelArchive) {
         refit::store(archive, &self.training, self.seed);
     }
 
-    /// Fits again from a file.
+    /// Refits from a file.
     ///
     /// # Errors
-    /// A broken file, or what smartcore says.
+    /// A broken file, and the errors of smartcore.
     pub(crate) fn restore(
         parameters: &ForestParameters,
         archive: &ModelArchive,

@@ -1,4 +1,4 @@
-//! In place of `reference` in a build without that feature; models that ask for it are refused before.
+//! Stub for `reference` in a build without that feature; models that request it are rejected earlier.
 
 use ndarray::Array2;
 
@@ -6,7 +6,7 @@ use super::{Forest, ForestParameters};
 use crate::classical::{Algorithm, Rows};
 use crate::{ModelArchive, ModelError, left_out};
 
-/// There is none.
+/// Has no values in this build.
 pub(crate) enum SmartcoreForest {}
 
 impl SmartcoreForest {

@@ -1,11 +1,10 @@
-//! One classification tree: the best Gini split over a random choice of columns, grown depth first, stored
-//! as flat arrays.
+//! One classification tree: the best Gini split over a random subset of columns, grown depth first, stored as flat
+//! arrays.
 //!
-//! The rules are scikit-learn's: at a node columns are drawn without replacement until `candidates` have
-//! been drawn and at least one of them was not constant in the node; every boundary between two different
-//! values of a column is tried; the threshold is the middle of the two values; of equal gains the first
-//! found stays. Counts of rows (`minimum_samples_split`, `minimum_samples_leaf`) are of distinct rows, a
-//! bootstrap's repetitions are weights.
+//! The rules are scikit-learn's: at a node, columns are drawn without replacement until `candidates` have been drawn
+//! and at least one of them was not constant in the node; every boundary between two different values of a column is
+//! tried; the threshold is the midpoint of the two values; among equal gains the first one found wins. Row counts
+//! (`minimum_samples_split`, `minimum_samples_leaf`) are of distinct rows; repetitions in a bootstrap are weights.
 
 use std::hint::select_unpredictable;
 
@@ -15,37 +14,37 @@ use rand_chacha::ChaCha8Rng;
 use super::columns::Column;
 use crate::classical::MatrixSize;
 
-/// What limits a tree.
+/// The limits of a tree's growth.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Largest depth; the root is at 0.
+    /// Maximum depth; the root has depth 0.
     pub depth: usize,
-    /// A node of fewer rows is a leaf.
+    /// Minimum number of rows to split a node.
     pub samples_split: usize,
-    /// No child has fewer rows.
+    /// Minimum number of rows in a child.
     pub samples_leaf: usize,
-    /// How many columns are drawn at a node.
+    /// Number of columns drawn at a node.
     pub candidates: usize,
 }
 
 /// Marks a leaf in [`Node::column`].
 pub(crate) const LEAF: u32 = u32::MAX;
 
-/// Rows that walk down a tree together.
+/// Number of rows that descend a tree together.
 const TOGETHER: usize = 8;
 
-/// What a walk reads at a node, side by side.
+/// What a descent reads at a node, side by side.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Node {
     /// The column that the node splits on, or [`LEAF`].
     pub column: u32,
     /// Rows with a value up to this go left.
     pub threshold: f32,
-    /// The right child; of a leaf, the number of its class shares.
+    /// Index of the right child; in a leaf, the index of its class shares.
     pub right: u32,
 }
 
-/// A grown tree; nodes in preorder, so that a node's left child follows it.
+/// A grown tree; nodes are in preorder, so a node's left child follows it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Tree {
     pub nodes: Vec<Node>,
@@ -54,25 +53,26 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// Appends a leaf; its shares are the caller's to append.
+    /// Appends a leaf; the caller appends its shares.
     pub(crate) fn push_leaf(&mut self, classes: usize) {
         self.nodes.push(Node { column: LEAF, threshold: 0.0, right: (self.shares.len() / classes) as u32 });
     }
 
-    /// The class shares of the leaf that a row falls into.
+    /// Returns the class shares of the leaf that a row reaches.
     pub(crate) fn shares(&self, row: &[f32], classes: usize) -> &[f32] {
         self.leaf_shares(self.leaf(|column| row[column as usize]), classes)
     }
 
-    /// The class of largest share in the leaf of a row that is read column by column; the lowest of equals.
+    /// Returns the class with the largest share in the leaf of a row that is read column by column; the lowest class if
+    /// tied.
     pub(crate) fn class(&self, classes: usize, value: impl Fn(u32) -> f32) -> u32 {
         let shares = self.leaf_shares(self.leaf(value), classes);
         (0..classes).fold(0, |best, class| if shares[class] > shares[best] { class } else { best }) as u32
     }
 
-    /// Adds the class shares of the leaf of each row, `rows` of shape `[rows, columns]`, to its sums, shape
-    /// `[rows, classes]`. Some rows walk down together: a walk waits for memory at every node, and theirs do not wait
-    /// for one another.
+    /// Adds the class shares of each row's leaf to the row's sums; `rows` has shape `[rows, columns]`, `sums` has shape
+    /// `[rows, classes]`. Several rows descend together: a descent waits for memory at every node, and this overlaps
+    /// the waits.
     pub(crate) fn add_shares(&self, rows: &[f32], columns: usize, sums: &mut [f64], classes: usize) {
         for (rows, sums) in rows.chunks(TOGETHER * columns).zip(sums.chunks_mut(TOGETHER * classes)) {
             let mut places = [0; TOGETHER];
@@ -95,7 +95,7 @@ impl Tree {
         }
     }
 
-    /// The number of the leaf that a row falls into, in preorder.
+    /// Returns the index, in preorder, of the leaf that a row reaches.
     pub(crate) fn leaf(&self, value: impl Fn(u32) -> f32) -> u32 {
         let mut place = 0;
         loop {
@@ -114,13 +114,14 @@ impl Tree {
 }
 
 impl Node {
-    /// Where a row with this value goes from this node at this place, which is not worth guessing.
+    /// Returns the index of the child that a row with this value goes to; `place` is this node's index. Branchless,
+    /// because the branch would be unpredictable.
     fn child(self, place: usize, value: f32) -> usize {
         select_unpredictable(value <= self.threshold, place + 1, self.right as usize)
     }
 }
 
-/// Bytes of the columns that trees are grown on, and of a tree: it has a leaf for every fourth of its rows unless its
+/// Returns the bytes of the columns that trees are grown on, and of a tree: it has one leaf per four rows unless its
 /// depth allows fewer.
 pub(crate) fn memory(size: &MatrixSize<'_>, depth: Option<usize>) -> (f64, f64) {
     let most = 2_f64.powi(depth.unwrap_or(64).min(64) as i32);
@@ -137,7 +138,7 @@ pub(super) struct Ground<'a> {
 
 struct Split {
     column: u32,
-    /// Values with an index up to this go left.
+    /// Rows whose value has an index up to this go left.
     code: u32,
     threshold: f32,
     score: f64,
@@ -148,14 +149,14 @@ struct Pending {
     start: usize,
     end: usize,
     depth: usize,
-    /// How many columns at the front of the order are known to be constant here.
+    /// Number of columns at the front of the order that are known to be constant here.
     constant: usize,
     weights: Vec<f64>,
     /// The node whose right child this is.
     right_of: Option<usize>,
 }
 
-/// Buffers of one tree's growth.
+/// Buffers for growing one tree.
 struct Grower<'a> {
     ground: &'a Ground<'a>,
     row_weights: &'a [f64],
@@ -169,8 +170,8 @@ struct Grower<'a> {
     values: Vec<(u32, u32)>,
 }
 
-/// Grows a tree on the rows of positive weight; also gives the impurity decrease of every column, weighted
-/// by the share of the rows' weight that the node holds.
+/// Grows a tree on the rows of positive weight; also returns the impurity decrease of every column, weighted by each
+/// node's share of the total weight.
 pub(super) fn grow(
     ground: &Ground<'_>,
     row_weights: &[f64],
@@ -239,13 +240,13 @@ pub(super) fn grow(
     (tree, importances)
 }
 
-/// Weight times Gini impurity.
+/// Returns the weight times the Gini impurity.
 fn spread(weights: &[f64]) -> f64 {
     let sum: f64 = weights.iter().sum();
     if sum <= 0.0 { 0.0 } else { sum - weights.iter().map(|weight| weight * weight).sum::<f64>() / sum }
 }
 
-/// Moves the rows that go left to the front; returns how many they are.
+/// Moves the rows that go left to the front and returns their number.
 fn partition(rows: &mut [u32], goes_left: impl Fn(u32) -> bool) -> usize {
     let mut left = 0;
     for index in 0..rows.len() {
@@ -258,8 +259,8 @@ fn partition(rows: &mut [u32], goes_left: impl Fn(u32) -> bool) -> usize {
 }
 
 impl Grower<'_> {
-    /// The best split of a node, or none where it is to be a leaf. Columns found constant join the front of
-    /// the order, where all nodes below find them: growing depth first leaves them in place.
+    /// Returns the best split of a node, or `None` if it becomes a leaf. Columns found constant move to the front of
+    /// the order, where all descendants find them: growing depth first leaves them in place.
     fn split(&mut self, rows: &[u32], weights: &[f64], depth: usize, constant: &mut usize) -> Option<Split> {
         let limits = self.limits;
         let pure = weights.iter().filter(|weight| **weight > 0.0).count() < 2;
@@ -309,7 +310,7 @@ impl Grower<'_> {
         let (lowest, highest) =
             self.codes.iter().fold((u32::MAX, 0), |(low, high), &code| (low.min(code), high.max(code)));
         let range = (highest - lowest) as usize + 1;
-        // Counting walks the whole range of values once; sorting is less work in small nodes.
+        // Counting walks the whole range of values once; sorting is cheaper in small nodes.
         let counting = range <= 4 * rows.len();
         self.values.clear();
         let mut left = vec![0.0; classes];
@@ -389,7 +390,7 @@ struct Sides {
 }
 
 impl Sides {
-    /// Moves `weight` of one class to the left, where `left` of the node's `all` already is.
+    /// Moves `weight` of one class to the left side, which already has `left` of the node's `all`.
     fn move_left(&mut self, weight: f64, left: &mut f64, all: f64) {
         let right = all - *left;
         self.left_squares += weight * (2.0 * *left + weight);
