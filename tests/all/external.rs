@@ -223,7 +223,7 @@ fn a_saved_model_classifies_captures_by_its_program() {
     let main = fs::read_to_string(project.path("models/faulty/main.py")).unwrap();
     project.write("models/faulty/main.py", main + "\n# another\n");
     let model = "results/small-small-full/models/default-faulty-bytes-seed0.safetensors";
-    project.refused(&["classify", model, "data/small/one.pcap"], &["another content", "models/faulty"]);
+    project.refused(&["classify", model, "data/small/one.pcap"], &["a different content", "models/faulty"]);
     fs::remove_dir_all(project.path("models")).unwrap();
     project.refused(&["classify", model, "data/small/one.pcap"], &["faulty"]);
 }

@@ -1,5 +1,5 @@
-//! Training of classifier and ELMo together: every step encodes its packets anew, and so does every validation, since the
-//! ELMo has moved.
+//! Joint training of classifier and ELMo: every step and every validation re-encodes its packets, since the ELMo has
+//! changed.
 
 use super::AttentionLstm;
 use crate::deep::engine::{BatchLoss, ByteBatch, JointClassifier, Resumable};
@@ -17,7 +17,7 @@ struct OnBytes<'a> {
     model: Box<dyn JointClassifier>,
     pooling: Pooling,
     training: ByteFlows<'a>,
-    /// N.
+    /// N, the number of packets.
     packets: usize,
     examples: [Examples<'a>; 2],
     options: &'a AttentionLstmOptions,
@@ -25,7 +25,7 @@ struct OnBytes<'a> {
 }
 
 impl OnBytes<'_> {
-    /// Encodes flows by the ELMo as it is.
+    /// Encodes flows with the current ELMo.
     fn encode(&mut self, Examples { features, rows }: Examples<'_>) -> Result<EncodedFlows, ModelError> {
         let reading = (&self.options.elmo, self.pooling);
         let encoded = encode_flows(&mut *self.model, reading, &features.tokens, rows, None, &Silent)?;
@@ -62,8 +62,8 @@ impl Learner for OnBytes<'_> {
 }
 
 impl AttentionLstm {
-    /// Trains an ELMo and the classifier of these initial values together; gives the curve, the ELMo and the classifier.
-    /// The language model's head stays as it was.
+    /// Trains an ELMo and the classifier together from these initial values; returns the training curve, the ELMo and
+    /// the classifier. The language model's head does not change.
     pub(super) fn fit_together(
         &self,
         [mut elmo, classifier]: [ParameterSet; 2],

@@ -1,5 +1,5 @@
-//! How much memory a fit of the deep model takes: the encoded packets of all flows, the parameters of both networks, and
-//! the values of one batch, whose sizes are those of the buffers in `deep::fast`.
+//! Memory of a fit of the deep model: the encoded packets of all flows, the parameters of both networks, and the values
+//! of one batch, sized like the buffers in `deep::fast`.
 
 use crate::deep::parameters::{
     AttentionLstmOptions, Specification, classifier_specifications, elmo_specifications, encoder_specifications,
@@ -12,15 +12,15 @@ use etcbench_feature::VOCABULARY;
 
 const FLOAT: f64 = 4.0;
 
-/// Copies of a network's parameters: its own, gradients, two moments, the initial ones, the best so far, and a
-/// checkpoint of all that is being written.
+/// Copies of a network's parameters: the parameters, gradients, two moments, the initial and the best ones, and a
+/// checkpoint of all of these while it is written.
 const COPIES: f64 = 12.0;
 
-/// What is added where weights are averaged: the average, its part of a checkpoint, and the weights that wait while it
-/// validates, with the optimiser's state that it was taken from.
+/// Additional copies if weights are averaged: the average, its part of a checkpoint, and the weights set aside during
+/// validation, with the optimiser's state that belongs to them.
 const AVERAGE_COPIES: f64 = 6.0;
 
-/// What dfdx keeps of a batch beyond what the fast engine does: every operation's result and its gradient.
+/// What dfdx keeps per batch in addition to the fast engine: the result and gradient of every operation.
 const TAPE: f64 = 6.0;
 
 const ELMO: &str = "model.attention_lstm.elmo.hidden";
@@ -29,7 +29,7 @@ const CORPUS: &str = "model.attention_lstm.elmo.corpus_packets";
 const LSTM: &str = "model.attention_lstm.lstm";
 const BATCH: &str = "model.attention_lstm.batch";
 
-/// At the peak of a fit: pre-training, encoding or the classifier's training.
+/// Returns the peak memory of a fit: in pre-training, encoding or training of the classifier.
 pub(super) fn expected(
     options: &AttentionLstmOptions,
     implementation: Implementation,
@@ -46,12 +46,12 @@ pub(super) fn expected(
         Implementation::Fast => 1.0,
         Implementation::Reference => TAPE,
     };
-    // On a card a batch is in the card's memory.
+    // On a GPU, a batch is in the GPU's memory.
     let here = if size.device == Device::Cpu { tape } else { 0.0 };
     let packets_of = |rows: usize| rows as f64 * size.packets as f64;
     let all = size.training() as f64 + size.validation as f64;
 
-    // Gates, cells, states and dropped states of every layer in one direction; logits; gradients of two layers.
+    // Gates, cells, states and dropped-out states of every layer in one direction; logits; gradients of two layers.
     let states = |packets: f64| packets * size.bytes as f64;
     let in_training = layers * 7.0 * hidden + VOCABULARY as f64 + 4.0 * hidden;
     let elmo_batch = packets_of(size.training()).min(elmo.batch as f64);
@@ -59,11 +59,11 @@ pub(super) fn expected(
         .and(ELMO, parameters(&elmo_specifications(elmo, VOCABULARY, size.bytes)))
         .and(ELMO_BATCH, states(elmo_batch) * in_training * FLOAT * here);
 
-    // Tokens, their places and, while they are drawn, their hashes.
+    // Tokens, their places and, during the draw, their hashes.
     let drawn = if elmo.corpus.is_empty() { 0.0 } else { elmo.corpus_packets as f64 };
     let pretraining = pretraining.and(CORPUS, drawn * (2.0 * size.bytes as f64 + 64.0));
 
-    // Every packet's vector, all packets taken for distinct. While they are stored there are three of them.
+    // The vector of every packet, assuming all packets are distinct. While they are stored there are three copies.
     let packet = options.encoded_size() as f64;
     let vector = (layers + 1.0) * packet * FLOAT;
     let encoded = |rows: f64| rows * size.packets as f64 * (vector + 12.0);
@@ -75,8 +75,8 @@ pub(super) fn expected(
         .and(ELMO, parameters(&elmo_specifications(elmo, VOCABULARY, size.bytes)) / 2.0)
         .and(ELMO, states(at_once) * layers * 6.0 * hidden * FLOAT * here + at_once * vector);
 
-    // Layers as they come (twice), mixed packets and their gradient; of every step what the LSTM reads, normalised and its
-    // gradient, gates to states, two normalisations, attention, whose scores are one for each pair of steps.
+    // Layers as encoded (twice), mixed packets and their gradient; for every step, what the LSTM reads, its normalised
+    // values and their gradient, gates to states, two normalisations, and attention, with one score per pair of steps.
     let of_packet = 2.0 * (layers + 1.0) * packet + 2.0 * packet;
     let steps = if options.pooling == PoolingKind::States { options.slots() as f64 } else { 1.0 };
     let scores = if options.attention { size.packets as f64 * steps } else { 0.0 };

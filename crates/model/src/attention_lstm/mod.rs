@@ -1,6 +1,6 @@
-//! The paper's model as a [`Classifier`]: ELMo pre-trained on the training flows' packets, every packet encoded
-//! once, then an LSTM with self-attention over a flow's packets. Or both trained together, then packets are encoded in
-//! every step.
+//! The paper's model as a [`Classifier`]: an ELMo pre-trained on the training flows' packets encodes every packet once,
+//! then an LSTM with self-attention reads a flow's packets. Alternatively both are trained together, and every step
+//! re-encodes its packets.
 
 mod joint;
 mod memory;
@@ -27,7 +27,7 @@ use super::{
 use etcbench_feature::VOCABULARY;
 use etcbench_storage::progress::Progress;
 
-/// The model in the table of models.
+/// The model's entry in the table of models.
 pub(super) static ENTRY: ModelEntry = ModelEntry {
     name: MODEL,
     summary: "ELMo over packet bytes, then an LSTM with self-attention over packets: the paper's model.",
@@ -61,7 +61,7 @@ pub struct AttentionLstm {
     implementation: Implementation,
     device: Device,
     options: AttentionLstmOptions,
-    /// Where the ELMo comes from; none for the training part alone.
+    /// The source of the ELMo; `None` for pre-training on the training part alone.
     elmo: Option<ElmoSource>,
     fitted: Option<Fitted>,
 }
@@ -77,33 +77,33 @@ struct Fitted {
 }
 
 impl AttentionLstm {
-    /// A model that is yet to be fitted; `parameters` are the keys of `[model.attention_lstm]`, all optional.
+    /// Creates an unfitted model; `parameters` are the keys of `[model.attention_lstm]`, all optional.
     ///
     /// # Errors
-    /// An unknown key, or a value that cannot be used.
+    /// An unknown key, or an unusable value.
     pub fn new(implementation: Implementation, parameters: &toml::Table) -> Result<Self, ModelError> {
         let options = options::parse(parameters)?;
         Ok(Self { implementation, device: Device::Cpu, options, elmo: None, fitted: None })
     }
 
-    /// How a table's ELMo is to be pre-trained; none where its encoder has no pre-training.
+    /// Returns how the ELMo of a table is pre-trained; `None` if its encoder is not pre-trained.
     ///
     /// # Errors
-    /// As [`Self::new`].
+    /// See [`Self::new`].
     pub fn pretraining_options(parameters: &toml::Table) -> Result<Option<ElmoOptions>, ModelError> {
         let options = options::parse(parameters)?;
         Ok(matches!(options.encoder, Encoder::Frozen | Encoder::FineTuned).then_some(options.elmo))
     }
 
-    /// The same model with its ELMo from elsewhere than the training part alone.
+    /// Returns the model with an ELMo that was not pre-trained on the training part alone.
     pub fn with_elmo(self, source: ElmoSource) -> Self {
         Self { elmo: Some(source), ..self }
     }
 
-    /// A fitted model out of a file, to run where and how it was fitted, but on the processor.
+    /// Loads a fitted model from a file. It uses the implementation it was fitted with, on the CPU.
     ///
     /// # Errors
-    /// A file that is not of this model, or is damaged.
+    /// A file of another model, or a damaged one.
     pub fn from_archive(archive: &ModelArchive) -> Result<Self, ModelError> {
         let problem = |problem: String| ModelError::File { path: None, problem };
         let metadata = |name: &str| {
@@ -117,7 +117,7 @@ impl AttentionLstm {
         };
         let model = metadata("model")?;
         if model != MODEL {
-            return Err(problem(format!("the file holds a model of kind {model}, not {MODEL}")));
+            return Err(problem(format!("the file contains a {model} model, not {MODEL}")));
         }
         let implementation = serde_json::from_value(metadata("implementation")?.as_str().into())
             .map_err(|error| problem(format!("metadata implementation: {error}")))?;
@@ -136,12 +136,12 @@ impl AttentionLstm {
         Ok(Self { implementation, device: Device::Cpu, options, elmo: None, fitted: Some(fitted) })
     }
 
-    /// The same model, to run with another implementation: both read the same parameters.
+    /// Returns the model with another implementation: both use the same parameters.
     pub fn with_implementation(self, implementation: Implementation) -> Self {
         Self { implementation, ..self }
     }
 
-    /// The same model, to run on another device.
+    /// Returns the model on another device.
     pub fn with_device(self, device: Device) -> Self {
         Self { device, ..self }
     }
@@ -150,7 +150,7 @@ impl AttentionLstm {
         Engine { implementation: self.implementation, device: self.device }
     }
 
-    /// The name of everything that determines what the classifier's training ends with.
+    /// Returns a key of everything that determines the result of the classifier's training.
     fn training_key(&self, elmo: &ParameterSet, examples: [Examples<'_>; 2], classes: usize, seed: u64) -> String {
         let mut facts = self
             .engine()
@@ -174,8 +174,8 @@ impl AttentionLstm {
         format!("classifier-{}", facts.key())
     }
 
-    /// The ELMo, pre-trained on the training packets or on a corpus, or out of a file; the report gets what is to be
-    /// known of it. Validation packets are only measured.
+    /// Returns the ELMo, pre-trained on the training packets or a corpus, or read from a file, and adds what is known
+    /// about it to the report. Validation packets are only used to measure the loss.
     fn pretrained(
         &self,
         [training, validation]: [&PacketList<'_>; 2],
@@ -211,7 +211,7 @@ impl AttentionLstm {
         self.fitted.as_ref().ok_or_else(|| data_problem("the model is not fitted yet; call fit first".to_owned()))
     }
 
-    /// What the flows of each class count in the loss.
+    /// Returns the weight of each class's flows in the loss.
     fn class_weights(&self, labels: &[u32], names: &[String]) -> Result<Vec<f32>, ModelError> {
         let mut counts = vec![0; names.len()];
         labels.iter().for_each(|&label| counts[label as usize] += 1);
@@ -219,18 +219,18 @@ impl AttentionLstm {
         Ok(weights.into_iter().map(|weight| weight as f32).collect())
     }
 
-    /// Checks that flows have what stands beside their packets.
+    /// Checks that the flows include the metadata that the model reads of each packet.
     fn check_metadata(&self, Examples { features, .. }: Examples<'_>) -> Result<(), ModelError> {
         let (packets, known) = (features.tokens.packets, features.sequences.ncols() / 2);
         if self.options.packet_metadata.is_empty() || packets <= known {
             return Ok(());
         }
         Err(data_problem(format!(
-            "packet_metadata needs packet sequences of {packets} packets, and these flows have {known}"
+            "packet_metadata needs packet sequences of {packets} packets, but these flows have {known}"
         )))
     }
 
-    /// Encodes flows by a pre-trained ELMo.
+    /// Encodes flows with a pre-trained ELMo.
     fn encode(
         &self,
         elmo: &ParameterSet,
@@ -238,7 +238,7 @@ impl AttentionLstm {
         kept: Option<&Encodings<'_>>,
         progress: &dyn Progress,
     ) -> Result<Encoded, ModelError> {
-        // The seed is for dropout, of which there is none in encoding.
+        // The seed is for dropout, which encoding does not use.
         let mut model = self.engine().language_model(&self.options.elmo, elmo, 0)?;
         let pooling = self.options.pooling_of(features.tokens.bytes);
         let reading = (&self.options.elmo, pooling);
@@ -262,7 +262,7 @@ impl Classifier for AttentionLstm {
         let tokens = &training.features.tokens;
         let classes = training.features.class_names.len();
         if training.rows.is_empty() {
-            return Err(data_problem("there is no training flow".to_owned()));
+            return Err(data_problem("there are no training flows".to_owned()));
         }
         if tokens.packets == 0 || tokens.bytes == 0 || classes == 0 {
             let (packets, bytes) = (tokens.packets, tokens.bytes);
@@ -347,7 +347,7 @@ impl Classifier for AttentionLstm {
         let tokens = &examples.features.tokens;
         if (tokens.packets, tokens.bytes) != (fitted.packets, fitted.bytes) {
             return Err(data_problem(format!(
-                "fitted on {} packets of {} bytes, asked about {} packets of {} bytes",
+                "fitted on {} packets of {} bytes, but the features have {} packets of {} bytes",
                 fitted.packets, fitted.bytes, tokens.packets, tokens.bytes
             )));
         }

@@ -1,10 +1,10 @@
-//! Reads `[model.attention_lstm]`, and says which key was meant where one is unknown.
+//! Parses `[model.attention_lstm]`, and suggests the nearest key for an unknown one.
 
 use crate::ModelError;
 use crate::deep::parameters::{AttentionLstmOptions, MODEL};
 use etcbench_storage::declarative;
 
-/// The options of a table; every key is optional.
+/// Parses the options of a table; every key is optional.
 ///
 /// # Errors
 /// An unknown key, with the nearest known one; a value of the wrong type or out of range.
@@ -17,7 +17,7 @@ pub(super) fn parse(table: &toml::Table) -> Result<AttentionLstmOptions, ModelEr
     Ok(options)
 }
 
-/// What is wrong, with the nearest known value where it is an unknown one, and in which key.
+/// Returns the problem on one line, with the nearest known value if a value is unknown, and the key it is in.
 fn one_line(error: &toml::de::Error) -> String {
     let text = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     match text.rsplit_once(" in `") {
@@ -26,7 +26,7 @@ fn one_line(error: &toml::de::Error) -> String {
     }
 }
 
-/// The options as a table, all keys written out.
+/// Returns the options as a table with all keys.
 pub(super) fn to_table(options: &AttentionLstmOptions) -> toml::Table {
     toml::Table::try_from(options).expect("options are TOML values")
 }

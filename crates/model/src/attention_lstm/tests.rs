@@ -14,8 +14,8 @@ use etcbench_feature::{FeatureSet, PAD};
 use etcbench_storage::progress::Silent;
 use etcbench_storage::seed;
 
-/// Flows whose class is the byte that their packets' third position holds most often, among random bytes; of
-/// 1 to 3 packets of 4 to 10 bytes.
+/// Flows of 1 to 3 packets of 4 to 10 random bytes, whose class is the most frequent byte at the packets' third
+/// position.
 fn toy(flows: usize) -> FeatureSet {
     let mut random = seed::generator(11, "toy");
     let (packets, bytes) = (3, 10);
@@ -187,12 +187,12 @@ fn an_elmo_learns_together_with_the_classifier() {
             assert_eq!(report.stages.iter().map(|stage| stage.stage.as_str()).collect::<Vec<_>>(), stages);
             let accuracy = accuracy(&model, &features, &test);
             assert!(accuracy > 0.8, "{encoder}: {accuracy} {report:?}");
-            // All of the ELMo moved but the language model's head.
+            // All of the ELMo changed except the language model's head.
             for (name, parameter) in before.iter() {
                 let after = model.fitted().unwrap().elmo.get(name, &parameter.shape).unwrap();
                 assert_eq!(after == parameter.values, name.starts_with("elmo.head."), "{encoder} {name}");
             }
-            // The file holds what was learnt, for either engine.
+            // The file contains what was learnt, for either engine.
             let expected = model.predict_probabilities(examples, &Silent).unwrap();
             let loaded = AttentionLstm::from_archive(&model.save().unwrap()).unwrap();
             assert_eq!(loaded.predict_probabilities(examples, &Silent).unwrap(), expected);
@@ -295,7 +295,7 @@ fn flows_and_packets_without_bytes_are_predicted_too() {
     assert!(probabilities.iter().all(|value| value.is_finite()));
 }
 
-/// Keeps everything, and wants a checkpoint after every step.
+/// Stores everything, and requests a checkpoint after every step.
 #[derive(Default)]
 struct Memory(Mutex<BTreeMap<String, Vec<u8>>>);
 
@@ -314,7 +314,7 @@ impl ArtifactStore for Memory {
     }
 }
 
-/// Kills the fit after some steps of a stage, as a signal would; remembers what is warned of.
+/// Kills the fit after some steps of a stage, as a signal would; records the warnings.
 struct Killer {
     stage: &'static str,
     steps: u64,
@@ -341,7 +341,7 @@ impl Progress for Killer {
     fn end(&self) {}
 }
 
-/// One fit that is killed at each of these places, each time continued, ends with the bytes of one that never was.
+/// A fit that is killed at each of these places and resumed each time ends with the same bytes as one that never was.
 #[test]
 fn a_killed_training_continues_to_the_same_bits() {
     let features = toy(150);
@@ -414,8 +414,8 @@ fn a_dead_rectifier_is_told_by_its_layer() {
     }
 }
 
-/// What a fit with averaged weights ends with, without early stopping: the averages and the training part's statistics
-/// under them, with which it predicts something else than with the weights of its last step.
+/// Without early stopping, a fit with averaged weights ends with the averages and the training part's statistics
+/// computed with them, and predicts differently from the weights of its last step.
 #[test]
 fn averaged_weights_are_what_a_fit_ends_with() {
     let features = toy(150);
@@ -446,7 +446,7 @@ fn averaged_weights_are_what_a_fit_ends_with() {
 #[test]
 fn class_weights_are_those_of_the_training_part() {
     let mut features = toy(120);
-    // Of 120 flows 100 are of the first class, 20 of the second and none of the third.
+    // Of 120 flows, 100 are of the first class, 20 of the second and none of the third.
     features.labels = (0..120).map(|flow| u32::from(flow >= 100)).collect();
     let balanced = model(Implementation::Fast, "class_weights = \"balanced\"");
     let names = &features.class_names;
@@ -455,7 +455,7 @@ fn class_weights_are_those_of_the_training_part() {
     let unknown = model(Implementation::Fast, "class_weights = { c = 2.0 }");
     let error = unknown.class_weights(&features.labels, names).unwrap_err().to_string();
     assert!(error.contains("`class_weights` lists `c`, which has no training rows"), "{error}");
-    // A class that counts next to nothing is not predicted.
+    // A class of negligible weight is not predicted.
     for (implementation, encoder) in [(Implementation::Fast, "fine_tuned"), (Implementation::Reference, "frozen")] {
         let more = format!("encoder = \"{encoder}\"\nclass_weights = {{ a = 1e-6 }}");
         let mut model = model(implementation, &more);

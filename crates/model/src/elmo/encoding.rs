@@ -1,5 +1,5 @@
-//! Encodes the packets of flows, each distinct packet once, or takes what the very same ELMo made of the very same
-//! packets out of the artifact store.
+//! Encodes the packets of flows, each distinct packet once, or reuses stored encodings of the same packets by the same
+//! ELMo.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -14,27 +14,27 @@ use etcbench_feature::TokenArray;
 use etcbench_storage::progress::Progress;
 use etcbench_storage::{Determinants, Turn};
 
-/// The stage, in records.
+/// Name of the stage in records.
 pub(crate) const ENCODING: &str = "encoding";
 
-/// Packets that are encoded at once.
+/// Number of packets encoded at once.
 pub(crate) const BATCH: usize = 256;
 
-/// Changes whenever encodings are kept in another form than before.
+/// Bump whenever the storage format of encodings changes.
 const FORMAT: &str = "encodings 3";
 
-/// Encodings of more bytes than this are not kept: the store holds them in memory to read and write.
+/// Larger encodings, in bytes, are not stored: the store holds them in memory to read and write them.
 pub(crate) const LARGEST: usize = 1 << 28;
 
-/// Where encodings of one ELMo are kept.
+/// The stored encodings of one ELMo.
 pub(crate) struct Encodings<'a> {
     store: &'a dyn ArtifactStore,
-    /// The ELMo and how its states are pooled.
+    /// Determinants of the ELMo and its pooling.
     elmo: Determinants,
 }
 
 impl<'a> Encodings<'a> {
-    /// Of the ELMo of these parameters, as this engine runs it, with its states pooled like this.
+    /// Creates a handle for the ELMo with these parameters, run by this engine and with this pooling.
     pub(crate) fn new(
         store: &'a dyn ArtifactStore,
         engine: Engine,
@@ -66,28 +66,28 @@ impl<'a> Encodings<'a> {
     }
 }
 
-/// Stored vectors and how long they took to make; nothing where they do not fill `shape`.
+/// Reads stored vectors and the time they took to compute; `None` if they do not match `shape`.
 fn read(bytes: &[u8], shape: &[usize]) -> Option<(Vec<f32>, f64)> {
     let archive = ModelArchive::from_bytes(bytes).ok()?;
     let seconds = archive.metadata.get("seconds")?.parse().ok()?;
     Some((archive.f32("vectors", shape).ok()?.to_vec(), seconds))
 }
 
-/// Some flows, encoded.
+/// The encodings of some flows.
 pub(crate) struct Encoded {
-    /// Flow `i` is row `i` of those asked for.
+    /// Flow `i` is row `i` of those requested.
     pub flows: EncodedFlows,
-    /// Distinct packets, which is how many went through the model.
+    /// Number of distinct packets, which went through the model.
     pub distinct: u64,
-    /// Wall time of encoding them, when that was done.
+    /// Wall time of encoding them, from the original computation.
     pub seconds: f64,
 }
 
-/// Encodes the packets of `rows`; flow `i` of the result is `rows[i]`. Looks into `kept` first, where
-/// it is given, and leaves the vectors there.
+/// Encodes the packets of `rows`; flow `i` of the result is `rows[i]`. If `kept` is given, looks there first and stores
+/// the vectors there.
 ///
 /// # Errors
-/// What the engine cannot do.
+/// The errors of the engine.
 pub(crate) fn encode_flows(
     model: &mut dyn PacketEncoder,
     (options, pooling): (&ElmoOptions, Pooling),
@@ -113,7 +113,7 @@ pub(crate) fn encode_flows(
         }
     }
     if u32::try_from(distinct.len()).is_err() {
-        let problem = format!("{} distinct packets are more than can be encoded at once", distinct.len());
+        let problem = format!("{} distinct packets exceed what can be encoded at once", distinct.len());
         return Err(ModelError::Data { model: MODEL.to_owned(), problem });
     }
 
@@ -128,7 +128,7 @@ pub(crate) fn encode_flows(
         Encoded { flows, distinct: distinct.len() as u64, seconds }
     };
     let key = kept.map(|kept| (kept, kept.key(distinct.iter().map(|&packet| all.bytes(packet)))));
-    // What is too large to be kept is encoded by whoever needs it.
+    // Encodings that are too large to store are recomputed by each fit that needs them.
     let key = key.filter(|_| distinct.len() * size * size_of::<f32>() <= LARGEST);
     let mut _claim = None;
     if let Some((kept, key)) = &key {
@@ -142,7 +142,7 @@ pub(crate) fn encode_flows(
         }
     }
 
-    // Packets of like length go together, so that little of a batch is padding.
+    // Packets of similar length are batched together to reduce padding.
     let mut order = (0..distinct.len()).collect::<Vec<_>>();
     order.sort_by_key(|&vector| all.bytes(distinct[vector]).len());
     let mut vectors = vec![0.0; distinct.len() * size];
@@ -190,7 +190,7 @@ mod tests {
         }
     }
 
-    /// Counts the packets that really go through a model.
+    /// Counts the packets that actually pass through a model.
     struct Counting(Box<dyn LanguageModel>, usize);
 
     impl PacketEncoder for Counting {
@@ -216,7 +216,7 @@ mod tests {
         for packet in flows.iter().flatten() {
             tokens.values.extend(packet.iter().copied().chain([PAD; 3]).take(3));
         }
-        // Row 3 is left out, row 0 is asked for twice.
+        // Row 3 is omitted, row 0 is requested twice.
         let store = Memory::default();
         let engine = Engine { implementation: Implementation::Reference, device: Device::Cpu };
         let kept = Encodings::new(&store, engine, &parameters, Pooling::MEAN);
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!((first.distinct, model.1), (3, 3));
         let (layers, counts) = first.flows.vectors(&[0, 1, 2, 3], 16);
 
-        // The same again comes out of the store, with its time; another ELMo's does not, nor does what is damaged.
+        // The same request is served from the store, with its time; another ELMo's request and damaged data are not.
         let again = encode_flows(&mut model, (&options, Pooling::MEAN), &tokens, &rows, Some(&kept), &Silent).unwrap();
         assert_eq!((again.distinct, model.1, again.seconds), (3, 3, first.seconds));
         assert_eq!(again.flows.vectors(&[0, 1, 2, 3], 16), (layers.clone(), counts.clone()));

@@ -1,6 +1,6 @@
-//! A pre-trained ELMo that stands alone: a safetensors file with its parameters, and a card that says what it was
-//! trained on and how, so that an experiment can tell whether it fits and whether it has seen the flows that are to be
-//! tested. Packets are there as hashes, 64 bits of SHA-256 each. A file that was damaged or changed is refused.
+//! A self-contained pre-trained ELMo: a safetensors file with its parameters, and a card that documents what it was
+//! trained on and how, so that an experiment can check whether it is compatible and whether it has seen the flows to be
+//! tested. Packets are stored as hashes, 64 bits of SHA-256 each. A file that was damaged or modified is rejected.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,77 +15,77 @@ use crate::{EpochRecord, Implementation, ModelArchive, ModelError, Tensor, Tenso
 use etcbench_feature::{TokenOptions, VOCABULARY};
 use etcbench_flow::FlowOptions;
 
-/// The form of the card.
+/// Version of the card's format.
 const FORMAT: u32 = 1;
-/// What the file's metadata call its kind.
+/// The kind of model in the file's metadata.
 const KIND: &str = "elmo";
 const CARD: &str = "card";
 const CHECKSUM: &str = "sha256";
-/// Tensors of hashes.
+/// Names of the tensors of hashes.
 const RECORDED: &str = "seen.recorded";
 const READ: &str = "seen.read";
 /// Size of the largest file that is read.
 const MOST_BYTES: u64 = 16 << 30;
 
-/// A capture that packets were drawn of.
+/// A capture that packets were drawn from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SeenCapture {
-    /// The dataset.
+    /// Name of the dataset.
     pub dataset: String,
-    /// The capture's path in the dataset's folder.
+    /// Path of the capture in the dataset's folder.
     pub capture: String,
     /// SHA-256 of the capture, without archive and compression.
     pub sha256: String,
-    /// Flows with a packet that was drawn.
+    /// Number of flows with a drawn packet.
     pub flows: u64,
-    /// The packets.
+    /// Number of drawn packets.
     pub packets: u64,
 }
 
-/// The split whose test and validation flows were kept out.
+/// The split whose test and validation flows were excluded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HeldOutSplit {
-    /// The experiment.
+    /// Name of the experiment.
     pub experiment: String,
     /// Its datasets.
     pub datasets: Vec<String>,
     /// Its size.
     pub size: String,
-    /// The variant.
+    /// Its variant.
     pub variant: String,
-    /// The seed of the split.
+    /// Seed of the split.
     pub seed: u64,
-    /// The fold, from 0.
+    /// Fold, counted from 0.
     pub fold: usize,
-    /// What was kept out.
+    /// What was excluded.
     pub excluded: Excluded,
 }
 
-/// What a pre-trained ELMo is.
+/// Documents a pre-trained ELMo.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ElmoCard {
-    /// The form of this card.
+    /// Version of this card's format.
     pub format: u32,
-    /// etcbench's version.
+    /// Version of etcbench.
     pub version: String,
-    /// The project's git commit; none outside a repository.
+    /// The project's git commit; `None` outside a repository.
     pub commit: Option<String>,
     /// Seed of the draw, the initial values and the order of packets.
     pub seed: u64,
-    /// Which implementation trained it.
+    /// The implementation that trained it.
     pub implementation: Implementation,
-    /// The device that it was trained on.
+    /// The device it was trained on.
     pub device: String,
-    /// The split that it was made for; none where nothing was kept out.
+    /// The split it was made for; `None` if nothing was excluded.
     pub held_out: Option<HeldOutSplit>,
-    /// What was drawn, by dataset.
+    /// What was drawn from each dataset.
     pub parts: Vec<CorpusPart>,
-    /// The captures that was drawn of.
+    /// The captures that packets were drawn from.
     pub captures: Vec<SeenCapture>,
-    /// How flows were made.
+    /// How flows were built.
     pub flow: FlowOptions,
     /// Which packets and bytes were read, and how they were masked.
     pub tokens: TokenOptions,
@@ -96,7 +96,7 @@ pub struct ElmoCard {
 }
 
 impl ElmoCard {
-    /// The form that this version writes.
+    /// The format version that this build writes.
     pub const FORMAT: u32 = FORMAT;
 
     fn validate(&self) -> Result<(), ModelError> {
@@ -114,37 +114,37 @@ impl ElmoCard {
     }
 }
 
-/// Hashes of the packets that were drawn.
+/// Hashes of the drawn packets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SeenPackets {
-    /// Of their first bytes from the IP header on, as they were recorded.
+    /// Hashes of their first bytes from the IP header on, as recorded.
     pub recorded: BTreeSet<u64>,
-    /// Of their tokens, as they were read.
+    /// Hashes of their tokens, as read.
     pub read: BTreeSet<u64>,
 }
 
 /// A pre-trained ELMo with its card.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ElmoFile {
-    /// What it is.
+    /// Its card.
     pub card: ElmoCard,
     /// Its parameters.
     pub parameters: ParameterSet,
-    /// What it has seen.
+    /// The packets it has seen.
     pub seen: SeenPackets,
 }
 
-/// SHA-256 of the bytes cut to 64 bits: what packets are compared by.
+/// Returns the SHA-256 of the bytes truncated to 64 bits, used to compare packets.
 pub fn content_hash(bytes: &[u8]) -> u64 {
     let digest = Sha256::digest(bytes);
     u64::from_le_bytes(digest[..8].try_into().expect("SHA-256 has 32 bytes"))
 }
 
 impl ElmoFile {
-    /// The file's bytes; the same ELMo gives the same.
+    /// Serializes the file; the same ELMo always produces the same bytes.
     ///
     /// # Errors
-    /// None but parameters that do not fill their shapes.
+    /// Parameters that do not match their shapes.
     pub fn to_bytes(&self) -> Result<Vec<u8>, ModelError> {
         let mut archive = ModelArchive::default();
         let card = serde_json::to_string(&self.card).map_err(|error| broken(error.to_string()))?;
@@ -160,16 +160,16 @@ impl ElmoFile {
         archive.to_bytes()
     }
 
-    /// Reads a file; gives its SHA-256 too.
+    /// Reads a file, and returns its SHA-256 too.
     ///
     /// # Errors
-    /// A file that cannot be read, is none of these, is damaged or contradicts itself, named.
+    /// A file that cannot be read, is not a pre-trained ELMo, is damaged or is inconsistent; the error names the file.
     pub fn read(path: &Path) -> Result<(Self, String), ModelError> {
         let read = || {
             let problem = |error: std::io::Error| broken(error.to_string());
             let size = std::fs::metadata(path).map_err(problem)?.len();
             if size > MOST_BYTES {
-                return Err(broken(format!("{size} bytes are more than a pre-trained ELMo has")));
+                return Err(broken(format!("the file has {size} bytes, more than any pre-trained ELMo")));
             }
             let bytes = std::fs::read(path).map_err(problem)?;
             Ok((Self::from_bytes(&bytes)?, hex::encode(Sha256::digest(&bytes))))
@@ -180,14 +180,14 @@ impl ElmoFile {
         })
     }
 
-    /// Reads a file's bytes.
+    /// Parses a file's bytes.
     ///
     /// # Errors
-    /// As [`Self::read`].
+    /// See [`Self::read`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ModelError> {
         let mut archive = ModelArchive::from_bytes(bytes)?;
         if archive.metadata.get("model").map(String::as_str) != Some(KIND) {
-            return Err(broken("this is no pre-trained ELMo; `etcbench pretrain` writes one"));
+            return Err(broken("not a pre-trained ELMo; `etcbench pretrain` writes one"));
         }
         let expected = archive.metadata.remove(CHECKSUM);
         if expected != Some(hex::encode(Sha256::digest(archive.to_bytes()?))) {
@@ -201,12 +201,12 @@ impl ElmoFile {
                 let hash = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
                 Ok(bytes.chunks_exact(8).map(hash).collect())
             }
-            _ => Err(broken(format!("tensor {name} is missing or is no list of hashes"))),
+            _ => Err(broken(format!("tensor {name} is missing or is not a list of hashes"))),
         };
         let seen = SeenPackets { recorded: hashes(RECORDED)?, read: hashes(READ)? };
         let parameters = ParameterSet::load(&archive, &elmo_specifications(&card.elmo, VOCABULARY, card.tokens.bytes))?;
         if let Some(name) = parameters.first_non_finite() {
-            return Err(broken(format!("parameter {name} holds a number that is not finite")));
+            return Err(broken(format!("parameter {name} contains a number that is not finite")));
         }
         Ok(Self { card, parameters, seen })
     }

@@ -1,6 +1,6 @@
-//! ELMo (Peters et al. 2018) over packet bytes, as a stage of a fit: pre-trained on the training flows'
-//! packets, or on a larger corpus, then frozen and used to encode packets; or it comes from a file. A pre-trained ELMo and what it makes of packets are kept in the
-//! artifact store, so that fits that differ only in the classifier share them.
+//! ELMo (Peters et al. 2018) over packet bytes, as a stage of a fit: pre-trained on the training flows' packets or on a
+//! larger corpus, then frozen and used to encode packets; or read from a file. A pre-trained ELMo and its encodings are
+//! kept in the artifact store, so that fits that differ only in the classifier share them.
 
 mod encoding;
 mod file;

@@ -1,4 +1,4 @@
-//! Pre-training as a byte language model, or the same result out of the artifact store.
+//! Pre-training as a byte language model, or the stored artifact of the same pre-training.
 
 use crate::deep::Engine;
 use crate::deep::engine::PRETRAINING;
@@ -10,7 +10,7 @@ use crate::deep::unlabelled::{OnPackets, PretrainingOptions, fit_unlabelled};
 use crate::{EpochRecord, FitContext, Implementation, ModelError};
 use etcbench_feature::{TokenArray, VOCABULARY};
 
-/// Changes whenever an ELMo is kept in another form than before.
+/// Bump whenever the storage format of an ELMo changes.
 const FORMAT: &str = "elmo artifact 3";
 
 /// Packets of these rows of a token array.
@@ -22,12 +22,11 @@ pub struct PacketRows<'a> {
     pub rows: &'a [usize],
 }
 
-/// Pre-trains an ELMo on the packets of `training`, or takes it from the artifact store if the very same was trained before;
-/// gives its parameters and training curve. `validation` is only measured.
+/// Pre-trains an ELMo on the packets of `training`, or returns the stored artifact if the same pre-training was done
+/// before; returns its parameters and training curve. `validation` is only used to measure the loss.
 ///
 /// # Errors
-/// Packets that nothing can be learnt from, training that diverged, a device that is missing, an artifact
-/// that cannot be read.
+/// Packets that nothing can be learnt from, training that diverged, a missing device, or an unreadable artifact.
 pub fn pretrain_rows(
     implementation: Implementation,
     options: &ElmoOptions,
@@ -43,12 +42,11 @@ pub fn pretrain_rows(
     Ok((parameters, epochs))
 }
 
-/// Pre-trains ELMo on `training`, or takes it from the artifact store if the very same was trained before.
-/// `validation` is only measured.
+/// Pre-trains an ELMo on `training`, or returns the stored artifact if the same pre-training was done before.
+/// `validation` is only used to measure the loss.
 ///
 /// # Errors
-/// Packets that nothing can be learnt from, training that diverged, a device that is missing, an artifact
-/// that cannot be read.
+/// Packets that nothing can be learnt from, training that diverged, a missing device, or an unreadable artifact.
 pub(crate) fn pretrain(
     engine: Engine,
     options: &ElmoOptions,
@@ -77,12 +75,12 @@ pub(crate) fn pretrain(
     })
 }
 
-/// ELMo as it is initialised, which nothing was learnt into: what pre-training is measured against.
+/// Returns an ELMo with its initial values: the baseline for measuring pre-training.
 pub(crate) fn untrained(options: &ElmoOptions, bytes: usize, seed: u64) -> ParameterSet {
     initial_elmo(options, VOCABULARY, bytes, seed)
 }
 
-/// The name of everything that determines the result.
+/// Returns a key of everything that determines the result.
 fn key(
     engine: Engine,
     options: &ElmoOptions,

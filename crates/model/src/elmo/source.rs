@@ -1,6 +1,6 @@
-//! Where an ELMo comes from other than the training part alone: a corpus that it is pre-trained on, or a file with one
-//! that was pre-trained before. The experiment makes both, since it knows which captures and flows are held out; what
-//! is told of them ends in the fit's report.
+//! Sources of an ELMo other than the training part alone: a corpus to pre-train it on, or a file with one that was
+//! pre-trained earlier. The experiment builds both, since it knows which captures and flows are held out; the facts
+//! about them end up in the fit's report.
 
 use std::sync::Arc;
 
@@ -10,34 +10,34 @@ use super::file::ElmoFile;
 use crate::deep::parameters::ElmoOptions;
 use etcbench_feature::TokenArray;
 
-/// What the training part is called among the parts of a corpus; no dataset can be called so.
+/// Name of the training part among the parts of a corpus; no dataset can have this name.
 pub const TRAINING_PART: &str = "training part";
 
-/// What was drawn of one dataset, or of the training part.
+/// What was drawn from one dataset, or from the training part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CorpusPart {
     /// The dataset, or `training part`.
     pub name: String,
-    /// Captures with a packet that was drawn.
+    /// Number of captures with a drawn packet.
     pub captures: u64,
-    /// Flows with a packet that was drawn.
+    /// Number of flows with a drawn packet.
     pub flows: u64,
-    /// The packets.
+    /// Number of drawn packets.
     pub packets: u64,
-    /// Packets that could have been drawn too.
+    /// Number of further packets that could have been drawn.
     pub left_over: u64,
 }
 
-/// What was kept out of a corpus because of the test and validation flows.
+/// What was excluded from a corpus because of the test and validation flows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Excluded {
-    /// Captures that test or validation flows are of.
+    /// Number of captures that contain test or validation flows.
     pub captures: u64,
-    /// Flows of these captures; not those of the training part.
+    /// Number of other flows in these captures; those of the training part are not counted.
     pub flows: u64,
-    /// Packets of other flows whose bytes are those of a test or validation flow's packet.
+    /// Number of packets of other flows with the same bytes as a packet of a test or validation flow.
     pub packets: u64,
 }
 
@@ -45,31 +45,30 @@ pub struct Excluded {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seen {
-    /// Of the test part.
+    /// Number of flows of the test part.
     pub test_flows: u64,
-    /// Of the validation part.
+    /// Number of flows of the validation part.
     pub validation_flows: u64,
 }
 
-/// What a fit's ELMo was pre-trained on, where that is not the training part alone.
+/// What a fit's ELMo was pre-trained on, if that is not the training part alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pretraining {
     /// The parts of the corpus.
     pub parts: Vec<CorpusPart>,
-    /// What was kept out of it.
+    /// What was excluded from it.
     pub excluded: Excluded,
-    /// SHA-256 of the file that the ELMo came from, and what of the held-out flows it has seen; none where the ELMo was
-    /// pre-trained for this fit.
+    /// SHA-256 of the ELMo's file, and the held-out flows it has seen; `None` if the ELMo was pre-trained for this fit.
     pub file: Option<(String, Seen)>,
 }
 
 impl Pretraining {
-    /// Packets of all parts.
+    /// Returns the number of packets of all parts.
     pub fn packets(&self) -> u64 {
         self.parts.iter().map(|part| part.packets).sum()
     }
 
-    /// What a reader of the results should know.
+    /// Returns the notes for readers of the results.
     pub fn notes(&self) -> Vec<String> {
         let parts: Vec<String> = self.parts.iter().map(|part| format!("{} {}", part.packets, part.name)).collect();
         let from = self.file.as_ref().map_or(String::new(), |(sha256, _)| {
@@ -94,25 +93,25 @@ impl Pretraining {
     }
 }
 
-/// Packets to pre-train on.
+/// Packets for pre-training.
 #[derive(Debug, Clone)]
 pub struct Corpus {
-    /// The packets, one to a row.
+    /// The packets, one per row.
     pub tokens: TokenArray,
-    /// What they are.
+    /// Their origin.
     pub pretraining: Pretraining,
 }
 
-/// Where the ELMo of a fit comes from.
+/// The source of a fit's ELMo.
 #[derive(Debug, Clone)]
 pub enum ElmoSource {
-    /// It is pre-trained on these packets.
+    /// Pre-train it on these packets.
     Corpus(Arc<Corpus>),
-    /// It was pre-trained before.
+    /// It was pre-trained earlier.
     File(Arc<ElmoFile>, Pretraining),
 }
 
-/// The keys in which an ELMo of a file must agree with what an experiment asks for, with both values.
+/// Returns the keys in which an ELMo from a file differs from what an experiment specifies, with both values.
 pub fn differences(asked: &ElmoOptions, found: &ElmoOptions) -> Vec<(&'static str, String, String)> {
     let mut differences = Vec::new();
     for (key, asked, found) in [

@@ -1,5 +1,5 @@
-//! What a program answers is checked before it counts: a distribution over the classes for every row, and the same for a
-//! row whatever else is asked at the same time.
+//! Checks a program's answers before they count: every row must get a distribution over the classes, and it must not
+//! depend on which other rows are in the request.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use ndarray::Array2;
 use super::array;
 use super::failure::FailureKind;
 
-/// How far a row may be from summing to 1.
+/// Maximum deviation of a row's sum from 1.
 const SUM_TOLERANCE: f64 = 1e-6;
-/// How far the answer for a row may move with the rows around it.
+/// Maximum change of a row's answer with the rows around it.
 const BATCH_TOLERANCE: f64 = 1e-6;
 
-/// Why an answer does not count.
+/// Why an answer is rejected.
 type Refusal = (FailureKind, String);
 
 /// Reads the answer for `rows` rows, shape `[rows, classes]`.
@@ -25,20 +25,20 @@ pub(super) fn read(path: &Path, rows: usize, classes: usize) -> Result<Array2<f6
             Err((FailureKind::InvalidAnswer, format!("row {index} of an answer of {rows} rows {problem}")))
         };
         if let Some(value) = row.iter().find(|value| !value.is_finite()) {
-            return refuse(format!("has {value} for a probability"));
+            return refuse(format!("has {value} as a probability"));
         }
         if let Some(value) = row.iter().find(|value| **value < 0.0) {
             return refuse(format!("has the negative probability {value}"));
         }
         let sum: f64 = row.sum();
         if (sum - 1.0).abs() > SUM_TOLERANCE {
-            return refuse(format!("sums to {sum}, and must sum to 1 within {SUM_TOLERANCE:e}"));
+            return refuse(format!("sums to {sum}; it must sum to 1 within {SUM_TOLERANCE:e}"));
         }
     }
     Ok(answer)
 }
 
-/// Holds what was said of some rows at first to what was said of the same rows in another order and other batches.
+/// Compares answers for some rows with answers for the same rows in another order and other batches.
 pub(super) fn compare(first: &Array2<f64>, second: &Array2<f64>) -> Result<(), Refusal> {
     let differences = first.iter().zip(second).map(|(first, second)| (first - second).abs());
     let largest = differences.fold(0.0, f64::max);
@@ -48,9 +48,9 @@ pub(super) fn compare(first: &Array2<f64>, second: &Array2<f64>) -> Result<(), R
     Err((
         FailureKind::DependsOnBatch,
         format!(
-            "the same rows, asked again in another order and other batches, get probabilities that differ by up to \
-             {largest:.2e} (allowed: {BATCH_TOLERANCE:e}); is a batch normalisation or a dropout still in training mode, or \
-             something drawn at random?"
+            "the same rows in another order and other batches got probabilities that differ by up to \
+             {largest:.2e} (allowed: {BATCH_TOLERANCE:e}); is batch normalisation or dropout still in training mode, \
+             or is anything drawn at random?"
         ),
     ))
 }

@@ -1,4 +1,4 @@
-//! Arrays in NumPy's `.npy` format, version 1.0: C order, little-endian, mappable into memory.
+//! Arrays in NumPy's `.npy` format, version 1.0: C order, little-endian, suitable for memory mapping.
 
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::path::Path;
 use etcbench_feature::npy_header;
 use ndarray::Array2;
 
-/// The longest header that is read.
+/// Size of the longest header that is read.
 const LONGEST_HEADER: usize = 1 << 16;
 
-/// Writes an array of the type `descr` (such as `<u2`) and this shape; `fill` writes its values.
+/// Writes an array of type `descr` (such as `<u2`) and this shape; `fill` writes its values.
 pub(super) fn write(
     path: &Path,
     descr: &str,
@@ -22,10 +22,10 @@ pub(super) fn write(
     file.flush()
 }
 
-/// Writes an array of the type `descr` (such as `<u2`) and this shape, whose values come as their bytes.
+/// Writes an array of type `descr` (such as `<u2`) and this shape from the bytes of its values.
 ///
 /// # Errors
-/// Any error of the file.
+/// Any I/O error of the file.
 pub fn write_array<const SIZE: usize>(
     file: &mut dyn Write,
     descr: &str,
@@ -36,24 +36,24 @@ pub fn write_array<const SIZE: usize>(
     values.try_for_each(|value| file.write_all(&value))
 }
 
-/// Reads a matrix of `<f4` or `<f8` of exactly `shape`, as 64-bit numbers.
+/// Reads a matrix of type `<f4` or `<f8` and exactly this shape, as 64-bit numbers.
 ///
 /// # Errors
-/// What is no such file, in a few words.
+/// A short description of why the file is not such a matrix.
 pub(super) fn read_matrix(path: &Path, shape: [usize; 2]) -> Result<Array2<f64>, String> {
     let found = std::fs::symlink_metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "it was not written".to_owned(),
         _ => error.to_string(),
     })?;
-    // A link could lead anywhere, and a pipe has no end.
+    // A link could lead anywhere, and a pipe may never end.
     if !found.is_file() {
-        return Err("it is not a plain file".to_owned());
+        return Err("it is not a regular file".to_owned());
     }
     let mut file = std::fs::File::open(path).map_err(|error| error.to_string())?;
     let mut start = [0; 10];
-    file.read_exact(&mut start).map_err(|_| "it is no .npy file: it is too short".to_owned())?;
+    file.read_exact(&mut start).map_err(|_| "it is not a .npy file: it is too short".to_owned())?;
     if start[..6] != *b"\x93NUMPY" {
-        return Err("it is no .npy file".to_owned());
+        return Err("it is not a .npy file".to_owned());
     }
     let length = match start[6] {
         1 => usize::from(u16::from_le_bytes([start[8], start[9]])),
@@ -62,24 +62,24 @@ pub(super) fn read_matrix(path: &Path, shape: [usize; 2]) -> Result<Array2<f64>,
             file.read_exact(&mut high).map_err(|error| error.to_string())?;
             u32::from_le_bytes([start[8], start[9], high[0], high[1]]) as usize
         }
-        version => return Err(format!("its .npy version {version} is not known")),
+        version => return Err(format!("its .npy version {version} is not supported")),
     };
     if length > LONGEST_HEADER {
-        return Err(format!("its header has {length} bytes"));
+        return Err(format!("its header is too long ({length} bytes)"));
     }
     let mut text = vec![0; length];
-    file.read_exact(&mut text).map_err(|_| "its header is cut short".to_owned())?;
+    file.read_exact(&mut text).map_err(|_| "its header is truncated".to_owned())?;
     let Header { descr, fortran_order, shape: told } = Header::parse(&String::from_utf8_lossy(&text))?;
     let size = match descr.as_str() {
         "<f4" => 4,
         "<f8" => 8,
-        other => return Err(format!("its type is {other}, and must be <f4 or <f8")),
+        other => return Err(format!("its type is {other}; it must be <f4 or <f8")),
     };
     if fortran_order {
-        return Err("it is in Fortran order, and must be in C order".to_owned());
+        return Err("it is in Fortran order; it must be in C order".to_owned());
     }
     if told != shape {
-        return Err(format!("its shape is {told:?}, and must be {shape:?}"));
+        return Err(format!("its shape is {told:?}; it must be {shape:?}"));
     }
     let count = shape[0].checked_mul(shape[1]).and_then(|count| count.checked_mul(size)).ok_or("it is too large")?;
     let mut bytes = Vec::new();
@@ -95,7 +95,7 @@ pub(super) fn read_matrix(path: &Path, shape: [usize; 2]) -> Result<Array2<f64>,
     Array2::from_shape_vec((shape[0], shape[1]), values).map_err(|error| error.to_string())
 }
 
-/// What the header of a `.npy` file says.
+/// The header of a `.npy` file.
 struct Header {
     descr: String,
     fortran_order: bool,
@@ -103,7 +103,7 @@ struct Header {
 }
 
 impl Header {
-    /// Reads the header's Python dictionary, in any order of keys.
+    /// Parses the header's Python dictionary, with keys in any order.
     fn parse(text: &str) -> Result<Self, String> {
         let after = |key: &str| {
             let quoted = [format!("'{key}'"), format!("\"{key}\"")];
@@ -146,7 +146,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("missing.npy");
         assert_eq!(read_matrix(&missing, [1, 1]).unwrap_err(), "it was not written");
-        assert!(read_matrix(folder.path(), [1, 1]).unwrap_err().contains("plain file"));
+        assert!(read_matrix(folder.path(), [1, 1]).unwrap_err().contains("regular file"));
         let problem = |descr: &str, shape: &[usize], bytes: usize| {
             read_matrix(written(descr, shape, &vec![0; bytes]).path(), [1, 1]).unwrap_err()
         };

@@ -1,5 +1,5 @@
-//! Making a model's program from its sources: the manifest's `build`, run in the model's folder with the user's own rights,
-//! once per content. A hidden file in the folder remembers for which content it was run.
+//! Builds a model's program from its sources with the manifest's `build`, run in the model's folder with the user's own
+//! permissions, once per content. A hidden file in the folder records the content it was built from.
 
 use std::process::{Command, Stdio};
 
@@ -8,10 +8,10 @@ use super::package::Package;
 use etcbench_storage::progress::Progress;
 use etcbench_storage::{Turn, claim, write_whole};
 
-/// Remembers the content that was built.
+/// Records the content that was built.
 const BUILT: &str = ".etcbench-built";
 
-/// Builds the program, unless that was done for this content.
+/// Builds the program, unless it was already built for this content.
 pub(super) fn build(package: &Package, progress: &dyn Progress) -> Result<(), Failure> {
     let Some((program, arguments)) = package.manifest.build.split_first() else { return Ok(()) };
     let stamp = package.folder.join(BUILT);

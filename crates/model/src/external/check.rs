@@ -1,5 +1,5 @@
-//! What can be known of an external model before it is trusted with data: a small generated task, on which it must speak
-//! the protocol, answer the same however it is asked, be wrong where the labels that it learns from are, and leave nothing
+//! Checks an external model on a small generated task before it is trusted with data: it must follow the protocol,
+//! answer the same however the rows are passed, be wrong if its training labels are wrong, and leave no processes
 //! behind.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,41 +21,41 @@ use etcbench_flow::FiveTuple;
 use etcbench_storage::progress::Progress;
 use etcbench_storage::seed;
 
-/// Flows of the task, by part, and its classes.
+/// Number of flows in each part of the task, and number of classes.
 const TRAINING: usize = 240;
 const VALIDATION: usize = 60;
 const TEST: usize = 150;
 const CLASSES: usize = 3;
-/// Packets, bytes of each, statistics, and packets of a sequence.
+/// Packets, bytes per packet, statistics, and packets of a sequence.
 const PACKETS: usize = 3;
 const BYTES: usize = 16;
 const STATISTICS: usize = 8;
 const SEQUENCE: usize = 6;
 const SEED: u64 = 7;
 
-/// How a check stands.
+/// The outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It holds.
+    /// The check passed.
     Good,
-    /// Worth knowing.
+    /// For information.
     Note,
-    /// It does not hold.
+    /// The check failed.
     Bad,
 }
 
-/// What one check found.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What was checked, in a few words.
+    /// Short name of the check.
     pub check: &'static str,
-    /// How it stands.
+    /// The outcome.
     pub standing: Standing,
-    /// What was seen.
+    /// What was observed.
     pub text: String,
 }
 
-/// Checks a model, for each of its inputs; an input whose fit fails ends with that.
+/// Checks a model with each of its inputs; a failed fit ends the checks of that input.
 pub fn check(kind: ModelKind, device: Device, progress: &dyn Progress) -> Vec<Finding> {
     let mut findings = Vec::new();
     for &input in kind.entry().inputs {
@@ -114,7 +114,7 @@ impl Checks<'_> {
         self.add("protocol and answers", Standing::Good, "describe, fit and predict; every row a distribution");
         let accuracy = accuracy(&probabilities, test);
         let standing = if accuracy > chance_bound() { Standing::Good } else { Standing::Note };
-        self.add("learns", standing, format!("accuracy {accuracy:.3} on an easy task of {CLASSES} classes"));
+        self.add("learns", standing, format!("accuracy {accuracy:.3} on an easy task with {CLASSES} classes"));
         match model.check_answers(test, self.progress) {
             Ok(()) => self.add("order and batches", Standing::Good, "a row's answer does not depend on the others"),
             Err(error) => {
@@ -128,7 +128,7 @@ impl Checks<'_> {
         let is_deterministic = model.is_deterministic()?;
         self.add("confinement", Standing::Note, model.confinement()?.to_string());
         if let Some(Ok(versions)) = self.kind.entry().external.map(Package::versions) {
-            let told = if versions.is_empty() { "none told; `versions` in model.toml can" } else { &versions };
+            let told = if versions.is_empty() { "none reported; set `versions` in model.toml" } else { &versions };
             self.add("versions", Standing::Note, told.lines().collect::<Vec<_>>().join(", "));
         }
         drop(model);
@@ -137,22 +137,17 @@ impl Checks<'_> {
         self.leftovers(&features)
     }
 
-    /// A model that is saved and loaded is the same.
+    /// Checks that a saved and loaded model predicts the same.
     fn save(&mut self, model: &External, test: Examples<'_>, before: &Array2<f32>) -> Result<(), ModelError> {
         let bytes = model.save()?.to_bytes()?;
         let loaded = factory::load(&ModelArchive::from_bytes(&bytes)?)?;
         let after = loaded.predict_probabilities(test, self.progress)?;
         let good = format!("{} bytes; the loaded model answers the same", bytes.len());
-        self.holds(
-            "save and load",
-            *before == after,
-            good,
-            "the loaded model answers otherwise than the one that was saved",
-        );
+        self.holds("save and load", *before == after, good, "the loaded model answers differently from the saved one");
         Ok(())
     }
 
-    /// The same fit again gives the same, or the program has said that it may not.
+    /// Checks that repeating the fit gives the same result, unless the program has declared that it may not.
     fn again(
         &mut self,
         features: &FeatureSet,
@@ -166,19 +161,18 @@ impl Checks<'_> {
         match (same, is_deterministic) {
             (true, _) => self.add("same seed", Standing::Good, "a second fit answers the same"),
             (false, false) => {
-                self.add("same seed", Standing::Note, "a second fit answers otherwise, as it says it may")
+                self.add("same seed", Standing::Note, "a second fit answers differently, as its description allows")
             }
             (false, true) => {
-                let text =
-                    "a second fit with the same seed answers otherwise, and `describe` said that it is deterministic";
+                let text = "a second fit with the same seed answers differently, but `describe` promised determinism";
                 self.add("same seed", Standing::Bad, text);
             }
         }
         Ok(())
     }
 
-    /// With every label that it is given changed to another class a model is wrong throughout. Who is right all the same
-    /// knows labels from elsewhere.
+    /// If every label it gets is changed to another class, an honest model is always wrong. A model that is still right
+    /// knows the labels from elsewhere.
     fn smuggling(&mut self, features: &FeatureSet, test: Examples<'_>) -> Result<(), ModelError> {
         let mut permuted = features.clone();
         for label in &mut permuted.labels[..TRAINING + VALIDATION] {
@@ -189,29 +183,30 @@ impl Checks<'_> {
         let right = accuracy(&model.predict_probabilities(test, self.progress)?, test);
         let bound = chance_bound();
         let bad = format!(
-            "with the classes of all training labels permuted accuracy is still {right:.3} (chance: at most {bound:.3}): it \
+            "with all training labels permuted, accuracy is still {right:.3} (chance: at most {bound:.3}): it \
              knows labels that it was not given"
         );
-        let good = format!("with the classes of all training labels permuted accuracy falls to {right:.3}");
+        let good = format!("with all training labels permuted, accuracy falls to {right:.3}");
         self.holds("labels smuggled", right <= bound, good, bad);
         Ok(())
     }
 
-    /// A program that is asked to end does, with all that it started.
+    /// Checks that a program exits when asked to, together with everything that it started.
     fn leftovers(&mut self, features: &FeatureSet) -> Result<(), ModelError> {
         let mut model = self.model()?.with_processes_of_the_machine();
         self.fit(&mut model, features)?;
         let Some(ending) = model.end() else { return Ok(()) };
         let text = ending.word.unwrap_or_default();
-        self.holds("end", text.is_empty(), "it ends when it is asked to", text);
+        self.holds("end", text.is_empty(), "it exits when asked to", text);
         let left = ending.left;
-        let bad = format!("{left} processes that it started outlived it; end them at `quit`");
-        self.holds("left-over children", left == 0, "nothing that it started outlives it", bad);
+        let bad = format!("{left} of the processes it started outlived it; end them at `quit`");
+        self.holds("left-over children", left == 0, "nothing it started outlives it", bad);
         Ok(())
     }
 }
 
-/// The most that guessing reaches but once in some ten thousand times: chance and four standard deviations.
+/// Returns the highest accuracy of guessing, exceeded about once in ten thousand times: chance plus four standard
+/// deviations.
 fn chance_bound() -> f64 {
     let chance = 1.0 / CLASSES as f64;
     chance + 4.0 * (chance * (1.0 - chance) / TEST as f64).sqrt()
@@ -223,7 +218,7 @@ fn accuracy(probabilities: &Array2<f32>, examples: Examples<'_>) -> f64 {
     right as f64 / examples.rows.len() as f64
 }
 
-/// Flows whose class shows in a few bytes, statistics and lengths, among noise.
+/// Generates flows whose class shows in a few bytes, statistics and lengths, among noise.
 fn task() -> FeatureSet {
     let count = TRAINING + VALIDATION + TEST;
     let mut generator = seed::generator(SEED, "check/task");
@@ -234,7 +229,7 @@ fn task() -> FeatureSet {
     let mut sequences = Array2::zeros((count, 2 * SEQUENCE));
     for (row, &label) in labels.iter().enumerate() {
         for packet in 0..PACKETS {
-            // The last packet is cut, or is not there.
+            // The last packet is truncated or absent.
             let present = if packet + 1 == PACKETS { generator.random_range(0..BYTES) } else { BYTES };
             tokens.extend((0..BYTES).map(|byte| match byte {
                 _ if byte >= present => PAD,

@@ -1,5 +1,5 @@
-//! An external model as one of the house's: a [`Classifier`] that writes arrays, asks its program, and checks what comes
-//! back. The process starts with a fit or with a stored model, and ends with the classifier.
+//! An external model as a [`Classifier`]: writes arrays, sends requests to the program, and checks the answers. The
+//! process starts with a fit or when a stored model is loaded, and ends with the classifier.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -29,47 +29,47 @@ use etcbench_feature::PAD;
 use etcbench_storage::progress::{Progress, Silent};
 use etcbench_storage::seed;
 
-/// Rows that are asked about at once.
+/// Maximum number of rows per request.
 const ROWS_AT_ONCE: usize = 1 << 16;
-/// Rows that are asked about a second time, in another order and other batches.
+/// Number of rows that are predicted a second time, in another order and other batches.
 const ASKED_TWICE: usize = 64;
 
 /// An external model.
 pub(super) struct External {
     package: &'static Package,
     input: Input,
-    /// Its keys with their defaults, as the program gets them.
+    /// Its keys with their defaults, as passed to the program.
     parameters: serde_json::Value,
     limits: Limits,
-    /// Whether its processes have numbers of their own where that can be had.
+    /// Whether to use a separate PID namespace, if available.
     own_processes: bool,
     fitted: Option<Mutex<Fitted>>,
 }
 
-/// A program that has learned.
+/// A program that was fitted.
 struct Fitted {
     session: Session,
-    /// Whether it says that the same fit gives the same model.
+    /// Whether the program declares that the same fit produces the same model.
     deterministic: bool,
     seed: u64,
     class_names: Vec<String>,
     shape: Shape,
-    /// How often it was asked, which names files.
+    /// Number of predictions so far, used in file names.
     asked: usize,
 }
 
 impl External {
-    /// A model that is not fitted yet.
+    /// Creates an unfitted model.
     ///
     /// # Errors
-    /// Keys that the manifest does not have, limits that are none.
+    /// Keys that the manifest does not have, and invalid limits.
     pub(super) fn new(spec: &ModelSpec) -> Result<Self, ModelError> {
         let entry = spec.kind.entry();
-        let package = entry.external.ok_or_else(|| broken(format!("{} is no external model", entry.name)))?;
+        let package = entry.external.ok_or_else(|| broken(format!("{} is not an external model", entry.name)))?;
         if spec.implementation != Implementation::default() {
             return Err(refused(
                 package,
-                "an external model has one implementation; leave `implementation` out".to_owned(),
+                "an external model has only one implementation; remove `implementation`".to_owned(),
             ));
         }
         let mut table = spec.parameters.clone();
@@ -84,20 +84,20 @@ impl External {
         })
     }
 
-    /// A fitted model from its file, whose program starts now.
+    /// Loads a fitted model from its file and starts its program.
     ///
     /// # Errors
-    /// A folder of another content than the one that was fitted, and whatever the program says.
+    /// A folder whose content differs from the one that was fitted, and the program's own errors.
     pub(super) fn from_archive(archive: &ModelArchive) -> Result<Self, ModelError> {
         let name = stored::text(archive, "model")?;
         let package = super::package::known(name)
             .or(super::named(name)?)
             .and_then(|kind| kind.entry().external)
-            .ok_or_else(|| broken(format!("it is of the external model {name}, which is not in models/")))?;
+            .ok_or_else(|| broken(format!("it needs the external model {name}, which is not in models/")))?;
         let fitted_on = stored::text(archive, "digest")?;
         if fitted_on != package.digest {
             return Err(broken(format!(
-                "it was saved by another content of {} ({}, now {}); restore the folder, or fit again",
+                "it was saved with a different content of {} ({}, now {}); restore the folder, or fit again",
                 package.folder.display(),
                 &fitted_on[..fitted_on.len().min(12)],
                 &package.digest[..12]
@@ -140,19 +140,19 @@ impl External {
         Allowance { seconds, memory: self.limits.memory.or_else(free_memory) }
     }
 
-    /// The device as the program knows it: of the cards it sees the one that it may use.
+    /// Returns the device's name for the program, which only sees the GPU that it may use.
     fn device_name(&self, device: Device) -> Result<&'static str, ModelError> {
         match (self.package.manifest.needs.gpu, device) {
             (Gpu::Required, Device::Cpu) => Err(ModelError::Device {
                 device: "cpu".to_owned(),
-                problem: format!("{} computes on a graphics card or not at all; use --device cuda", self.package.name),
+                problem: format!("{} only runs on a GPU; use --device cuda", self.package.name),
             }),
             (Gpu::None, _) | (_, Device::Cpu) => Ok("cpu"),
             (_, Device::Cuda(_)) => Ok("cuda:0"),
         }
     }
 
-    /// Starts the program and asks who it is.
+    /// Starts the program and asks it to describe itself.
     fn start(&self, device: Device, told: &mut Told, progress: &dyn Progress) -> Result<(Session, bool), ModelError> {
         let package = self.package;
         let versions = package.versions().map_err(|problem| {
@@ -170,7 +170,7 @@ impl External {
             Device::Cuda(card) if uses_card => Some(card.number),
             _ => None,
         };
-        // What a graphics card's driver reserves is counted as memory, so that only what is in use is limited.
+        // GPU drivers reserve address space that would count as memory, so the limit applies only to memory in use.
         let memory = self.limits.memory.filter(|_| !uses_card);
         let own_processes = self.own_processes;
         let start = Start { package, threads: self.threads(), card, memory, own_processes };
@@ -179,25 +179,25 @@ impl External {
         let allowance = self.allowance(self.limits.start);
         let reply = session.ask(&describe, "description", allowance, told, progress).map_err(failed)?;
         let Reply::Description { protocol, inputs, deterministic, software } = reply else {
-            return Err(failed(session.failure(FailureKind::Protocol, "it did not describe itself")));
+            return Err(failed(session.failure(FailureKind::Protocol, "it sent no description")));
         };
         let refuse = |problem: String| Err(failed(session.failure(FailureKind::Protocol, problem)));
         if protocol != PROTOCOL {
             return refuse(format!(
-                "it takes the protocol `{protocol}`, which was not offered; this version speaks {PROTOCOL}"
+                "it chose the protocol `{protocol}`, which was not offered; this version speaks {PROTOCOL}"
             ));
         }
         if !inputs.contains(&self.input) {
             let named: Vec<&str> = inputs.iter().map(|input| input.name()).collect();
             return refuse(format!(
-                "model.toml says that it reads {}, and it says {}",
+                "model.toml lists the input {}, but its description lists {}",
                 self.input.name(),
                 named.join(", ")
             ));
         }
         told.notes.push(format!("{}: {}", package.name, session.confinement));
         if !deterministic {
-            told.notes.push(format!("{}: it says that the same fit again may give another result", package.name));
+            told.notes.push(format!("{}: by its description, repeating a fit may change the result", package.name));
         }
         if !versions.is_empty() {
             let versions: Vec<&str> = versions.lines().collect();
@@ -210,30 +210,30 @@ impl External {
         Ok((session, deterministic))
     }
 
-    /// The same model, whose processes are not kept in numbers of their own, so that what is left of them can be counted.
+    /// Returns the model without a separate PID namespace, so that processes left behind can be counted.
     pub(super) fn with_processes_of_the_machine(self) -> Self {
         let mut model = self;
         model.own_processes = false;
         model
     }
 
-    /// Whether the program says that the same fit gives the same model.
+    /// Returns whether the program declares that the same fit produces the same model.
     pub(super) fn is_deterministic(&self) -> Result<bool, ModelError> {
         Ok(self.fitted()?.deterministic)
     }
 
-    /// Asks the program to end, and says how it did.
+    /// Asks the program to exit, and returns how it ended.
     pub(super) fn end(&mut self) -> Option<Ending> {
         let fitted = self.fitted.take()?;
         Some(fitted.into_inner().unwrap_or_else(PoisonError::into_inner).session.quit())
     }
 
-    /// What the program is kept from.
+    /// Returns the program's restrictions.
     pub(super) fn confinement(&self) -> Result<Confinement, ModelError> {
         Ok(self.fitted()?.session.confinement)
     }
 
-    /// Asks about rows, in the order given; gives a distribution over the classes for each.
+    /// Predicts rows in the given order; returns a distribution over the classes for each.
     fn ask(
         &self,
         fitted: &mut Fitted,
@@ -259,7 +259,8 @@ impl External {
     }
 
     fn fitted(&self) -> Result<std::sync::MutexGuard<'_, Fitted>, ModelError> {
-        let fitted = self.fitted.as_ref().ok_or_else(|| data(&self.package.name, "it was not fitted; fit it first"))?;
+        let fitted =
+            self.fitted.as_ref().ok_or_else(|| data(&self.package.name, "the model is not fitted; call fit first"))?;
         Ok(fitted.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -342,10 +343,10 @@ impl Classifier for External {
     ) -> Result<Array2<f32>, ModelError> {
         let mut fitted = self.fitted()?;
         if Shape::of(examples, self.input) != fitted.shape {
-            return Err(data(&self.package.name, "the features have another shape than those it was fitted on"));
+            return Err(data(&self.package.name, "the features differ in shape from those it was fitted on"));
         }
         let started = Instant::now();
-        // Nothing can be read off the order in which rows come.
+        // The order of the rows must not carry information.
         let mut order: Vec<usize> = (0..examples.rows.len()).collect();
         order.shuffle(&mut seed::generator(fitted.seed, "external/predict"));
         let mut probabilities = Array2::zeros((order.len(), fitted.class_names.len()));
@@ -373,7 +374,7 @@ impl Classifier for External {
             self.ask(&mut fitted, Examples { rows: &rows, ..examples }, self.limits.predict, progress)
         };
         let first = ask(&places)?;
-        // The first alone, the others backwards.
+        // The first row alone, the others in reverse order.
         let mut again = Array2::zeros(first.raw_dim());
         again.row_mut(0).assign(&ask(&places[..1])?.row(0));
         let backwards: Vec<usize> = (1..places.len()).rev().collect();
@@ -426,7 +427,7 @@ impl Classifier for External {
 
 impl Drop for External {
     fn drop(&mut self) {
-        // How it ends is nothing to a fit that is done.
+        // How the program ends does not matter to a completed fit.
         let _ = self.end();
     }
 }
@@ -435,7 +436,7 @@ fn failed(failure: Failure) -> ModelError {
     ModelError::External(Box::new(failure))
 }
 
-/// Files of weights are large: each package's are checked once.
+/// Checks the weight files of each package once, because they are large.
 fn check_weights_once(package: &'static Package) -> Result<(), ModelError> {
     static CHECKED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let key = format!("{} {}", package.folder.display(), package.digest);

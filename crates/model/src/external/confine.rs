@@ -1,10 +1,11 @@
-//! What a model's program may do, and how it is started. It gets an environment of its own, a process group of its own, no
-//! open files but its three streams, and a limit of memory. Where the kernel lets us, it has no network and process
-//! numbers of its own, so that all that it started ends with it (`unshare` of util-linux), it ends when this process
-//! does, however that ends (`setpriv`), and it reads and writes nothing but what it needs (Landlock). What could not be
-//! had is said in [`Confinement`], which becomes a note of the fit.
+//! Starts a model's program and restricts what it may do. The program gets its own environment, its own process group,
+//! no open files except its three streams, and a memory limit. If the kernel allows it, the program also has no network
+//! and its own PID namespace, so that all processes it started end with it (`unshare` of util-linux); it ends when this
+//! process does, however that ends (`setpriv`); and it can only read and write what it needs (Landlock).
+//! [`Confinement`] records what was not available and becomes a note of the fit.
 //!
-//! Landlock is applied to the thread that starts the program, which the program inherits; the thread then waits for it.
+//! Landlock is applied to the thread that starts the program, and the program inherits it; the thread then waits for
+//! the program.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,14 +18,14 @@ use super::manifest::Gpu;
 use super::package::{Package, project};
 use super::processes;
 
-/// Marks the processes of a model in their environment.
+/// Marks a model's processes in their environment.
 const MARK: &str = "ETCBENCH_MODEL_PROCESS";
 
-/// Where the tools of util-linux are.
+/// Where to look for the tools of util-linux.
 const TOOL_FOLDERS: [&str; 6] =
     ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin", "/run/current-system/sw/bin"];
 
-/// What every program reads: libraries, settings, what the kernel tells.
+/// Readable by every program: libraries, settings, kernel information.
 const SYSTEM: [&str; 13] = [
     "/usr",
     "/bin",
@@ -40,19 +41,19 @@ const SYSTEM: [&str; 13] = [
     "/proc",
     "/sys",
 ];
-/// Devices that every program writes.
+/// Devices that every program may write to.
 const DEVICES: [&str; 7] =
     ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/shm", "/dev/tty"];
 
-/// Sets the limits and becomes the program.
+/// Sets the limits and executes the program.
 const SCRIPT: &str = "ulimit -c 0; [ \"$1\" = - ] || ulimit -d \"$1\" 2>/dev/null; shift; exec \"$@\"";
 
-/// The leaders of the process groups that run now.
+/// Leaders of the running process groups.
 static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
-/// The temporary folders of the programs that run now.
+/// Temporary folders of the running programs.
 static FOLDERS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Holds a temporary folder among those that [`end_all`] removes, until it is dropped.
+/// Registers a temporary folder for removal by [`end_all`] until this is dropped.
 pub(super) struct Removed(PathBuf);
 
 impl Removed {
@@ -68,26 +69,26 @@ impl Drop for Removed {
     }
 }
 
-/// Ends the programs of all external models at once and removes their temporary folders; for a process that is about to
-/// end itself.
+/// Ends the programs of all external models immediately and removes their temporary folders; for a process that is
+/// about to exit.
 pub fn end_all() {
     for leader in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         processes::kill_group(*leader);
     }
     for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        // What cannot be removed stays in the system's folder for temporary files.
+        // What cannot be removed remains in the system's folder for temporary files.
         let _ = std::fs::remove_dir_all(folder);
     }
 }
 
-/// What a program is kept from.
+/// The restrictions of a program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Confinement {
-    /// Whether it has no network at all.
+    /// Whether it has no network access.
     pub network: bool,
-    /// Whether it has process numbers of its own, so that nothing that it started outlives it.
+    /// Whether it has its own PID namespace, so that no process it started outlives it.
     pub processes: bool,
-    /// Whether it reads and writes only what it needs.
+    /// Whether it can only read and write what it needs.
     pub files: bool,
 }
 
@@ -105,47 +106,47 @@ impl fmt::Display for Confinement {
     }
 }
 
-/// What is to be started.
+/// How to start a program.
 pub(super) struct Launch<'a> {
     /// The model.
     pub package: &'a Package,
-    /// Its program and the arguments.
+    /// The program and its arguments.
     pub command: &'a [String],
-    /// The folder that it may read, beside its own.
+    /// A folder that it may read, in addition to its own.
     pub data: &'a Path,
-    /// The folder that it may write.
+    /// The folder that it may write to.
     pub scratch: &'a Path,
-    /// How many threads it may use.
+    /// Maximum number of threads.
     pub threads: usize,
-    /// The number of the graphics card that it sees; none where it sees none.
+    /// Number of the GPU that it can see; `None` if it can see none.
     pub card: Option<usize>,
-    /// The most memory of a process, in bytes.
+    /// Maximum memory of a process, in bytes.
     pub memory: Option<u64>,
-    /// Whether its processes have numbers of their own where that can be had.
+    /// Whether to use a separate PID namespace, if available.
     pub own_processes: bool,
-    /// Tells this start from others.
+    /// Distinguishes this start from others.
     pub nonce: &'a str,
 }
 
-/// A program that runs.
+/// A running program.
 pub(super) struct Running {
-    /// The leader of its process group.
+    /// Leader of its process group.
     pub leader: u32,
     pub stdin: ChildStdin,
     pub stdout: ChildStdout,
     pub stderr: ChildStderr,
-    /// How it ended, once it has.
+    /// Receives the exit status once it has ended.
     pub ended: Receiver<std::io::Result<ExitStatus>>,
-    /// What it is kept from.
+    /// Its restrictions.
     pub confinement: Confinement,
-    /// What marks its processes.
+    /// The environment variable that marks its processes.
     pub mark: String,
 }
 
 /// Starts a program.
 ///
 /// # Errors
-/// Why it cannot be started, in a line.
+/// Why it cannot be started, on one line.
 pub(super) fn start(launch: &Launch<'_>) -> Result<Running, String> {
     let means = means();
     let package = launch.package;
@@ -161,12 +162,12 @@ pub(super) fn start(launch: &Launch<'_>) -> Result<Running, String> {
     let limit = launch.memory.map_or_else(|| "-".to_owned(), |bytes| (bytes / 1024).to_string());
     arguments.extend(["/bin/sh", "-c", SCRIPT, "sh", &limit].map(str::to_owned));
     let mut program = launch.command.to_vec();
-    // A program in the model's folder, and not one of that name elsewhere.
+    // A program in the model's folder, rather than one of the same name elsewhere.
     if program[0].contains('/') && Path::new(&program[0]).is_relative() {
         program[0] = package.folder.join(&program[0]).display().to_string();
     }
     let found = find_program(&program[0])
-        .ok_or_else(|| format!("there is no program {} to be found; install it, or correct model.toml", program[0]))?;
+        .ok_or_else(|| format!("program {} not found; install it, or correct model.toml", program[0]))?;
     arguments.extend(program);
     let mark = format!("{MARK}={}", launch.nonce);
     let mut command = Command::new(&arguments[0]);
@@ -196,7 +197,7 @@ pub(super) fn start(launch: &Launch<'_>) -> Result<Running, String> {
     spawn(command, Some(rules).filter(|_| means.landlock), confinement, mark)
 }
 
-/// Starts a command from a thread of its own, which holds the rules and stays until the command ends.
+/// Starts a command from its own thread, which applies the rules to itself and waits for the command to end.
 fn spawn(
     mut command: Command,
     rules: Option<Rules>,
@@ -212,7 +213,7 @@ fn spawn(
             let _ = tell.send(Err(problem));
             return;
         }
-        // What whoever started us left open is not the program's.
+        // The program must not inherit what our parent process left open.
         #[cfg(unix)]
         close_fds::set_fds_cloexec(3, &[]);
         let mut child = match command.spawn() {
@@ -236,7 +237,7 @@ fn spawn(
     Ok(Running { leader, stdin, stdout, stderr, ended, confinement, mark })
 }
 
-/// The environment of a program: nothing of ours but what is named here and what its manifest declares.
+/// Returns the environment of a program: only the variables listed here and those its manifest declares.
 fn environment(launch: &Launch<'_>) -> Vec<(String, String)> {
     let needs = &launch.package.manifest.needs;
     let passed = ["PATH", "HOME", "LANG"].into_iter().chain(needs.environment.iter().map(String::as_str));
@@ -259,7 +260,7 @@ fn environment(launch: &Launch<'_>) -> Vec<(String, String)> {
     variables
 }
 
-/// The folders that declared variables name, such as those of PYTHONPATH, which would be of no use otherwise.
+/// Returns the folders listed in declared variables, such as PYTHONPATH, which would be unusable otherwise.
 fn folders_in_environment(names: &[String]) -> Vec<PathBuf> {
     let values = names.iter().filter_map(std::env::var_os);
     let paths = values.flat_map(|value| std::env::split_paths(&value).collect::<Vec<_>>());
@@ -273,7 +274,7 @@ fn expanded(path: &str) -> PathBuf {
     }
 }
 
-/// Where a program is: as it stands where it is a path, else in the first folder of PATH that has it.
+/// Finds a program: the path itself if the name is a path, otherwise in the first folder of PATH that contains it.
 pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     if name.contains('/') {
         return Some(PathBuf::from(name)).filter(|path| path.is_file());
@@ -281,8 +282,8 @@ pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// Where a program, and what PATH names, is installed: the folders above their `bin`. Never a home, nor what the
-/// project is in, since the labels are there.
+/// Returns where a program and the folders of PATH are installed: the folders above their `bin`. Never a home or a
+/// folder that contains the project, because the labels are there.
 fn homes_of_programs(program: &Path) -> Vec<PathBuf> {
     let mut homes = Vec::new();
     let real = std::fs::canonicalize(program).ok();
@@ -296,7 +297,7 @@ fn homes_of_programs(program: &Path) -> Vec<PathBuf> {
     homes
 }
 
-/// Whether neither the project nor the user's home is in a folder.
+/// Returns whether a folder contains neither the project nor the user's home.
 fn is_apart(folder: &Path) -> bool {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let data = std::env::var_os("ETCBENCH_DATA").map(PathBuf::from);
@@ -304,7 +305,7 @@ fn is_apart(folder: &Path) -> bool {
     within.into_iter().flatten().all(|path| !path.starts_with(folder))
 }
 
-/// The devices of graphics cards.
+/// Returns the device files of GPUs.
 fn graphics_devices() -> Vec<PathBuf> {
     let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten().map(|entry| entry.path());
     let is_card = |path: &PathBuf| {
@@ -314,7 +315,7 @@ fn graphics_devices() -> Vec<PathBuf> {
     entries.filter(is_card).collect()
 }
 
-/// What this machine has to confine a program with.
+/// The means of confinement that this machine offers.
 struct Means {
     setpriv: Option<PathBuf>,
     unshare: Option<(PathBuf, &'static [&'static str])>,
@@ -322,19 +323,19 @@ struct Means {
 }
 
 impl Means {
-    /// Whether `unshare` writes its maps of users, which Landlock must let it do.
+    /// Returns whether `unshare` writes its user maps, which Landlock must permit.
     fn maps_users(&self) -> bool {
         self.unshare.as_ref().is_some_and(|(_, options)| options.contains(&"--user"))
     }
 }
 
-/// Name spaces of the network and of processes, for root and for others.
+/// Network and PID namespaces, for root and for other users.
 const NAME_SPACES: [&[&str]; 2] = [
     &["--net", "--pid", "--fork", "--kill-child=KILL", "--"],
     &["--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child=KILL", "--"],
 ];
 
-/// Looks, once, by trying.
+/// Determines the means by trying them, once.
 fn means() -> &'static Means {
     static MEANS: OnceLock<Means> = OnceLock::new();
     MEANS.get_or_init(|| {
@@ -374,7 +375,7 @@ fn means() -> &'static Means {
 struct Rules {
     readable: Vec<PathBuf>,
     writable: Vec<PathBuf>,
-    /// Whether a tool on the way writes `/proc/self/uid_map`.
+    /// Whether a wrapper writes `/proc/self/uid_map` before the program starts.
     maps_users: bool,
 }
 
@@ -387,7 +388,7 @@ mod landlocked {
 
     use super::Rules;
 
-    /// The newest version of Landlock whose rules are asked for; older kernels hold what they know of.
+    /// The newest Landlock version whose rules are requested; older kernels enforce the ones they support.
     const VERSION: ABI = ABI::V6;
 
     fn restrict(rules: &Rules) -> Result<RulesetStatus, RulesetError> {
@@ -408,13 +409,13 @@ mod landlocked {
     }
 
     impl Rules {
-        /// Holds the calling thread, and all that it starts, to the rules, for ever.
+        /// Permanently restricts the calling thread, and everything it starts, to the rules.
         pub(super) fn apply(&self) -> Result<(), String> {
             restrict(self).map(drop).map_err(|error| format!("Landlock: {error}"))
         }
     }
 
-    /// Whether the kernel holds a thread to rules, tried by one that ends.
+    /// Returns whether the kernel enforces the rules, by trying on a temporary thread.
     pub(super) fn is_held() -> bool {
         let nothing = || restrict(&Rules { readable: Vec::new(), writable: Vec::new(), maps_users: false });
         let tried = std::thread::spawn(move || nothing().is_ok_and(|status| status != RulesetStatus::NotEnforced));

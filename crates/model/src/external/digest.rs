@@ -1,6 +1,6 @@
-//! What a model's folder holds, as one hash: a fit of one content is never taken for that of another. Hidden files, what
-//! Python and Cargo leave behind, what the manifest ignores, and files of weights (which the manifest names with hashes
-//! of their own) are no part of it.
+//! Hashes the content of a model's folder, so that fits of different contents are never confused. Excludes hidden
+//! files, the by-products of Python and Cargo, what the manifest ignores, and weight files (which the manifest lists
+//! with their own hashes).
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,12 @@ use sha2::{Digest, Sha256};
 
 use super::manifest::Manifest;
 
-/// Names that are never a part of a model.
+/// Names that are never part of a model.
 const LEFT_OUT: [&str; 3] = ["__pycache__", "target", "node_modules"];
-/// More is a mistake: weights are to be named in the manifest.
+/// Folders above this size are likely a mistake: weights belong in the manifest.
 const MOST_BYTES: u64 = 1 << 30;
 
-/// The hash of a folder's content, 64 hexadecimal digits.
+/// Returns the hash of a folder's content, 64 hexadecimal digits.
 pub(super) fn digest(folder: &Path, manifest: &Manifest) -> Result<String, String> {
     let mut files = Vec::new();
     collect(folder, folder, manifest, &mut files)?;
@@ -27,7 +27,8 @@ pub(super) fn digest(folder: &Path, manifest: &Manifest) -> Result<String, Strin
         total += length;
         if total > MOST_BYTES {
             return Err(format!(
-                "{}: over 1 GiB of files; name large ones under [[weights]], or under `ignore` what is not the model",
+                "{}: over 1 GiB of files; list large ones under [[weights]], and other files that \
+                 are not the model under `ignore`",
                 folder.display()
             ));
         }
@@ -54,9 +55,12 @@ fn collect(root: &Path, folder: &Path, manifest: &Manifest, files: &mut Vec<Path
             continue;
         }
         if files.len() > 100_000 || relative.components().count() > 64 {
-            return Err(format!("{}: too many files for a model; `ignore` what is not the model", root.display()));
+            return Err(format!(
+                "{}: too many files for a model; list what is not part of it under `ignore`",
+                root.display()
+            ));
         }
-        // Links are followed, to what a program would read.
+        // Follow links to what a program would read.
         match std::fs::metadata(&path) {
             Ok(found) if found.is_dir() => collect(root, &path, manifest, files)?,
             Ok(found) if found.is_file() => files.push(relative),
@@ -67,7 +71,7 @@ fn collect(root: &Path, folder: &Path, manifest: &Manifest, files: &mut Vec<Path
     Ok(())
 }
 
-/// SHA-256 of a file.
+/// Returns the SHA-256 of a file.
 pub(super) fn of_file(path: &Path) -> Result<[u8; 32], String> {
     let problem = |error: std::io::Error| format!("{}: {error}", path.display());
     let mut file = std::fs::File::open(path).map_err(problem)?;
@@ -81,14 +85,15 @@ pub(super) fn of_file(path: &Path) -> Result<[u8; 32], String> {
     }
 }
 
-/// Checks every file of weights against its hash.
+/// Checks the hash of every weight file.
 pub(super) fn check_weights(folder: &Path, manifest: &Manifest) -> Result<(), String> {
     for weights in &manifest.weights {
         let path = folder.join(&weights.file);
         let found = hex::encode(of_file(&path).map_err(|problem| format!("weights: {problem}"))?);
         if !found.eq_ignore_ascii_case(&weights.sha256) {
             return Err(format!(
-                "weights {}: SHA-256 is {found}, and model.toml says {}; get the file again, or correct the manifest",
+                "weights {}: SHA-256 is {found}, but model.toml has {}; download the file again, or correct the \
+                 manifest",
                 path.display(),
                 weights.sha256
             ));

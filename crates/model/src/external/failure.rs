@@ -1,36 +1,36 @@
-//! How an external model failed. A failure is a result: it is recorded with its kind and what the program wrote last to
-//! standard error.
+//! How an external model failed. A failure is a result: its kind and the program's last lines on standard error are
+//! recorded.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What kind of failure it was.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// The program could not be built or started.
     NotStarted,
-    /// The program ended in the middle of the work.
+    /// The program ended before it finished.
     Crashed,
-    /// The program took longer than it may.
+    /// The program exceeded its time limit.
     TimeLimit,
-    /// The program took more memory than it may.
+    /// The program exceeded its memory limit.
     MemoryLimit,
-    /// The program wrote without end.
+    /// The program wrote too much output.
     EndlessOutput,
-    /// The program wrote something that is not of the protocol.
+    /// The program violated the protocol.
     Protocol,
-    /// An answer that is no distribution over the classes for every row.
+    /// The answer is not a distribution over the classes for every row.
     InvalidAnswer,
     /// The answer for a row depends on the other rows of its batch, or on their order.
     DependsOnBatch,
-    /// The program said itself that it cannot go on.
+    /// The program reported an error itself.
     Reported,
 }
 
 impl FailureKind {
-    /// All.
+    /// All kinds.
     pub const ALL: [Self; 9] = [
         Self::NotStarted,
         Self::Crashed,
@@ -43,7 +43,7 @@ impl FailureKind {
         Self::Reported,
     ];
 
-    /// The name in files and records.
+    /// Returns the name in files and records.
     pub fn name(self) -> &'static str {
         match self {
             Self::NotStarted => "not_started",
@@ -59,16 +59,16 @@ impl FailureKind {
     }
 }
 
-/// How an external model failed.
+/// A failure of an external model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The model's name.
+    /// Name of the model.
     pub model: String,
-    /// What kind of failure it was.
+    /// Kind of the failure.
     pub kind: FailureKind,
-    /// What happened, and what to do where that is known.
+    /// What happened and, if known, how to fix it.
     pub problem: String,
-    /// What the program wrote last to standard error, at most twenty lines.
+    /// The program's last lines on standard error, at most twenty.
     pub standard_error: Vec<String>,
 }
 

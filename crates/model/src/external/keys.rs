@@ -1,11 +1,11 @@
-//! The keys of an external model: what the experiment sets, over what its manifest says.
+//! The keys of an external model: the experiment's values override the manifest's.
 
 use super::manifest::{bytes, check_seconds};
 use super::package::Package;
 use crate::ModelError;
 use etcbench_storage::declarative;
 
-/// What a program may take.
+/// The limits of a program.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
     pub memory: Option<u64>,
@@ -15,7 +15,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Takes the keys of limits out of a model's table; the manifest's where they are not there.
+    /// Takes the limits out of a model's table, with the manifest's values as defaults.
     pub(super) fn take(package: &Package, table: &mut toml::Table) -> Result<Self, ModelError> {
         let manifest = &package.manifest;
         let memory = match table.remove("memory") {
@@ -42,7 +42,7 @@ impl Limits {
     }
 }
 
-/// The keys of an experiment over the defaults of the manifest.
+/// Merges the keys of an experiment into the manifest's defaults.
 pub(super) fn parameters(package: &Package, table: toml::Table) -> Result<serde_json::Value, ModelError> {
     let merged = match &package.manifest.parameters {
         None => table,
@@ -67,7 +67,7 @@ pub(super) fn parameters(package: &Package, table: toml::Table) -> Result<serde_
     serde_json::to_value(merged).map_err(|error| refused(package, error.to_string()))
 }
 
-/// An error about the keys or the folder of a model.
+/// Returns an error about the keys or the folder of a model.
 pub(super) fn refused(package: &Package, problem: String) -> ModelError {
     ModelError::Parameters { model: package.name.clone(), problem }
 }

@@ -1,5 +1,5 @@
-//! `model.toml`, the file of a model's folder that says what the model is: how it is started, what it reads, what it
-//! needs and may take, where it comes from, and what its weights have seen before.
+//! `model.toml`, the manifest in a model's folder: how the model is started, what it reads, needs and may use, where it
+//! comes from, and what its weights were pre-trained on.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,61 +7,62 @@ use super::PROTOCOL;
 use crate::Input;
 use etcbench_storage::declarative::{self, first_repeated};
 
-/// What `model.toml` says.
+/// The content of `model.toml`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The protocol that the program speaks: `etcbench-model-1`.
     pub protocol: String,
-    /// What the model is, in a line.
+    /// One-line description of the model.
     pub title: String,
-    /// The model's own version; a new one is never mixed with results of an older one.
+    /// The model's own version; results of different versions are never mixed.
     pub version: String,
-    /// Its licence, as SPDX writes it.
+    /// Its licence, as an SPDX identifier.
     pub licence: String,
     /// What to cite.
     #[serde(default)]
     pub citation: Option<String>,
-    /// What any pre-training has seen; `none` where there is none.
+    /// The data of any pre-training; `none` if there was none.
     pub pretraining: String,
-    /// What it can read of a flow, as an experiment's `input`; the first is the default.
+    /// The inputs it supports, named as in an experiment's `input`; the first is the default.
     pub inputs: Vec<Input>,
     /// The program and its arguments, started in the model's folder.
     pub run: Vec<String>,
-    /// What prints the versions of interpreter and libraries that the program computes with, which are a part of every key
-    /// of the cache.
+    /// The command that prints the versions of the interpreter and libraries that the program uses; they are part of
+    /// every cache key.
     #[serde(default)]
     pub versions: Vec<String>,
-    /// What makes the program from its sources, run once in the model's folder, with the user's own rights.
+    /// The command that builds the program from its sources, run once in the model's folder, with the user's own
+    /// permissions.
     #[serde(default)]
     pub build: Vec<String>,
-    /// Files and folders, by name, that are not part of the model, such as what `build` makes.
+    /// Names of files and folders that are not part of the model, such as what `build` creates.
     #[serde(default)]
     pub ignore: Vec<String>,
     /// What the program needs.
     #[serde(default)]
     pub needs: Needs,
-    /// How long it may take.
+    /// Its time limits.
     #[serde(default)]
     pub limits: Limits,
-    /// Its keys and their defaults; an experiment can set no other. Any key is passed on where this is not given.
+    /// Its keys and their defaults; an experiment can set only these. If missing, any key is passed on.
     #[serde(default)]
     pub parameters: Option<toml::Table>,
-    /// Files that are too large for the hash of the folder or come from elsewhere, each checked before use.
+    /// Files that are too large for the folder's hash or come from elsewhere; each is checked before use.
     #[serde(default)]
     pub weights: Vec<Weights>,
 }
 
-/// Whether a model computes on a graphics card.
+/// Whether a model uses a GPU.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gpu {
-    /// It does not, and sees none.
+    /// It does not use a GPU, and cannot see one.
     #[default]
     None,
-    /// It does where there is one.
+    /// It uses a GPU if one is available.
     Optional,
-    /// It does, or not at all.
+    /// It only runs on a GPU.
     Required,
 }
 
@@ -69,15 +70,15 @@ pub enum Gpu {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Needs {
-    /// The most memory that it may take, such as `4G`; what is free on the machine where not given.
+    /// Maximum memory, such as `4G`; by default, the free memory of the machine.
     pub memory: Option<String>,
-    /// The most threads that it can use.
+    /// Maximum number of threads that it can use.
     pub threads: Option<usize>,
-    /// Whether it computes on a graphics card.
+    /// Whether it uses a GPU.
     pub gpu: Gpu,
-    /// Variables of the environment that it is given beside PATH, HOME, LANG and those of threads.
+    /// Environment variables passed to it in addition to PATH, HOME, LANG and those that limit threads.
     pub environment: Vec<String>,
-    /// Folders and files outside that it reads, absolute or beginning with `~/`.
+    /// Folders and files outside its own folder that it reads, absolute or beginning with `~/`.
     pub read: Vec<String>,
 }
 
@@ -87,9 +88,9 @@ pub struct Needs {
 pub struct Limits {
     /// From the start to the answer to `describe`.
     pub start_seconds: f64,
-    /// Of a fit.
+    /// For a fit.
     pub fit_seconds: f64,
-    /// Of predicting all rows that are asked about at once, and of saving and loading.
+    /// For predicting all rows of one call, and for saving and loading.
     pub predict_seconds: f64,
 }
 
@@ -99,7 +100,7 @@ impl Default for Limits {
     }
 }
 
-/// A file of weights.
+/// A weight file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Weights {
@@ -110,10 +111,10 @@ pub struct Weights {
 }
 
 impl Manifest {
-    /// Reads the text of a `model.toml`; `origin` names it in messages.
+    /// Parses the text of a `model.toml`; `origin` identifies it in messages.
     ///
     /// # Errors
-    /// Unknown or missing keys, and values that cannot be used, in a line.
+    /// Unknown or missing keys, and unusable values, on one line.
     pub fn parse(text: &str, origin: &str) -> Result<Self, String> {
         let manifest: Self = declarative::parse(text, origin).map_err(|error| error.to_string())?;
         manifest.validate().map_err(|problem| format!("{origin}: {problem}"))?;
@@ -131,15 +132,15 @@ impl Manifest {
             ("pretraining", &self.pretraining),
         ] {
             if text.trim().is_empty() {
-                return Err(format!("`{key}` is empty; say it in a line"));
+                return Err(format!("`{key}` is empty; describe it in a line"));
             }
         }
         if self.inputs.is_empty() {
-            return Err("`inputs` is empty; name at least one, such as \"bytes\"".to_owned());
+            return Err("`inputs` is empty; list at least one, such as \"bytes\"".to_owned());
         }
         if self.inputs.contains(&Input::Flowpic) {
             return Err(
-                "`inputs` lists \"flowpic\", which the protocol has no array for; name \"sequences\", which have the \
+                "`inputs` lists \"flowpic\", which the protocol has no array for; use \"sequences\", which cover the \
                         same packets"
                     .to_owned(),
             );
@@ -149,11 +150,11 @@ impl Manifest {
         }
         if self.run.first().is_none_or(String::is_empty) {
             return Err(
-                "`run` is empty; name the program and its arguments, such as [\"python3\", \"main.py\"]".to_owned()
+                "`run` is empty; give the program and its arguments, such as [\"python3\", \"main.py\"]".to_owned()
             );
         }
         if self.versions.first().is_some_and(String::is_empty) {
-            return Err("`versions` names no program; leave it out, or name one and its arguments".to_owned());
+            return Err("`versions` has no program; remove it, or give a program and its arguments".to_owned());
         }
         if let Some(memory) = &self.needs.memory
             && bytes(memory).is_none()
@@ -179,7 +180,7 @@ impl Manifest {
     }
 }
 
-/// Refuses a limit that is no time.
+/// Rejects a limit that is not a valid duration.
 pub(super) fn check_seconds(seconds: f64) -> Result<(), String> {
     if seconds.is_finite() && seconds > 0.0 && seconds <= 1e9 {
         return Ok(());
@@ -187,7 +188,7 @@ pub(super) fn check_seconds(seconds: f64) -> Result<(), String> {
     Err(format!("= {seconds}: it must be above 0 and at most 1e9"))
 }
 
-/// A size in bytes, such as `500M` or `8G`.
+/// Parses a size in bytes, such as `500M` or `8G`.
 pub(super) fn bytes(text: &str) -> Option<u64> {
     let unit = text.chars().last().and_then(|unit| "KMGT".find(unit.to_ascii_uppercase()))?;
     let count: u64 = text[..text.len() - 1].parse().ok()?;
@@ -216,7 +217,7 @@ mod tests {
         assert!(problem("model-1", "model-9").contains("this version speaks etcbench-model-1"));
         assert!(problem("[\"bytes\"]", "[\"byte\"]").contains("did you mean `bytes`?"));
         assert!(problem("[\"bytes\"]", "[]").contains("`inputs` is empty"));
-        assert!(problem("licence", "versions = [\"\"]\nlicence").contains("`versions` names no program"));
+        assert!(problem("licence", "versions = [\"\"]\nlicence").contains("`versions` has no program"));
         assert!(problem("\"MIT\"", "\" \"").contains("`licence` is empty"));
         let more = |text: &str| Manifest::parse(&format!("{SOUND}{text}"), "model.toml").unwrap_err();
         assert!(more("[needs]\nmemory = \"much\"").contains("is not a size"));

@@ -1,4 +1,4 @@
-//! The messages of the protocol, a JSON object to a line. `models/PROTOCOL.md` says what each means.
+//! The messages of the protocol, one JSON object per line. `models/PROTOCOL.md` documents them.
 
 use std::path::{Path, PathBuf};
 
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{EpochRecord, Input};
 
-/// What the harness says.
+/// A message from the harness.
 #[derive(Debug, Serialize)]
 #[serde(tag = "message", rename_all = "snake_case")]
 pub(super) enum Request<'a> {
-    /// Who are you?
+    /// Describe yourself.
     Describe { protocols: &'a [&'a str], etcbench: &'a str },
-    /// Learn from these rows.
+    /// Fit to these rows.
     Fit(Box<Fit<'a>>),
     /// Write a distribution over the classes for each of these rows to `answer`.
     Predict {
@@ -21,9 +21,9 @@ pub(super) enum Request<'a> {
         arrays: &'a Arrays,
         answer: &'a Path,
     },
-    /// Write the fitted model into this folder.
+    /// Save the fitted model in this folder.
     Save { folder: &'a Path },
-    /// Read the fitted model from this folder, in which another process saved it.
+    /// Load the fitted model from this folder, where another process saved it.
     Load {
         folder: &'a Path,
         input: Input,
@@ -32,7 +32,7 @@ pub(super) enum Request<'a> {
         device: &'a str,
         threads: usize,
     },
-    /// End.
+    /// Exit.
     Quit,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct Examples {
     pub labels: PathBuf,
 }
 
-/// Files of arrays; those that the input names.
+/// Files of arrays, one for each part of the input.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Arrays {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,11 +74,11 @@ pub(super) struct Arrays {
     pub sequences: Option<PathBuf>,
 }
 
-/// What the program says.
+/// A message from the program.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "message", rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Reply {
-    /// The answer to `describe`.
+    /// Answers `describe`.
     Description {
         protocol: String,
         inputs: Vec<Input>,
@@ -87,7 +87,7 @@ pub(super) enum Reply {
         #[serde(default)]
         software: Option<String>,
     },
-    /// An epoch, or how far the work is.
+    /// Reports an epoch, or the progress of the work.
     Progress {
         stage: String,
         #[serde(default)]
@@ -99,37 +99,37 @@ pub(super) enum Reply {
         #[serde(default)]
         validation_macro_f1: Option<f64>,
     },
-    /// Something that a reader of the results should know.
+    /// Reports something that readers of the results should know.
     Log {
         #[serde(default)]
         level: Level,
         text: String,
     },
-    /// The answer to `fit`.
+    /// Answers `fit`.
     Fitted {},
-    /// The answer to `predict`.
+    /// Answers `predict`.
     Predicted {},
-    /// The answer to `save`.
+    /// Answers `save`.
     Saved {},
-    /// The answer to `load`.
+    /// Answers `load`.
     Loaded {},
-    /// The program cannot go on.
+    /// The program cannot continue.
     Error { text: String },
 }
 
-/// Who should read a log line.
+/// The audience of a log line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Level {
-    /// Whoever watches.
+    /// Whoever watches the run.
     #[default]
     Information,
-    /// Whoever reads the results too.
+    /// Readers of the results too.
     Warning,
 }
 
 impl Reply {
-    /// The message's name.
+    /// Returns the message's name.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Description { .. } => "description",
@@ -143,7 +143,7 @@ impl Reply {
         }
     }
 
-    /// The epoch of a training curve that a progress line tells; none where it tells no loss.
+    /// Returns the epoch of a training curve that a progress message reports; `None` if it reports no loss.
     pub(super) fn epoch(&self) -> Option<EpochRecord> {
         let Self::Progress {
             stage,

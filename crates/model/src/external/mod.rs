@@ -1,10 +1,10 @@
-//! External models: programs in any language, a folder each, that speak the protocol `etcbench-model-1` (see
-//! `models/PROTOCOL.md`) and run as processes of their own. [`Package`] is such a folder, `session` a conversation with its
-//! program, `confine` what the program may do, and `classifier` makes a [`Classifier`](super::Classifier) of it, so that
-//! the rest of the house treats it as any other model.
+//! External models: programs in any language, one folder each, that speak the protocol `etcbench-model-1` (see
+//! `models/PROTOCOL.md`) and run in their own processes. [`Package`] is such a folder, `session` a conversation with
+//! its program, `confine` restricts what the program may do, and `classifier` implements
+//! [`Classifier`](super::Classifier) for it, so that the rest of the code treats it like any other model.
 //!
-//! The program is not trusted: it sees training and validation rows with labels, and rows to predict without any, in an
-//! order of the harness's choice; whatever it answers is checked, and however it ends is a result.
+//! The program is not trusted: it gets training and validation rows with labels, and rows to predict without labels, in
+//! an order that the harness chooses. Every answer is checked, and every outcome is recorded as a result.
 
 mod answer;
 mod array;
@@ -37,8 +37,8 @@ pub(super) use package::{at, known, named, of_archive};
 /// The protocol that this version speaks.
 pub const PROTOCOL: &str = "etcbench-model-1";
 
-/// What names of temporary folders begin with.
+/// Prefix of temporary folder names.
 const FOLDER_PREFIX: &str = "etcbench-model-";
 
-/// The file of a model's folder that says what it is.
+/// Name of the manifest in a model's folder.
 pub const MANIFEST: &str = "model.toml";

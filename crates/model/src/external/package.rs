@@ -1,6 +1,6 @@
-//! A model's folder, and the models that are known by name: those in `models/` of the project, and those that an
-//! experiment names with a path. Each becomes an entry like those of the table of models. Entries live as long as the
-//! process, one per name and content, since all else refers to models by reference.
+//! A model's folder, and the external models known by name: those in the project's `models/`, and those that an
+//! experiment gives with a path. Each becomes an entry like those of the built-in models. There is one entry per name
+//! and content, and it lives as long as the process, because everything else refers to models by reference.
 
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
@@ -10,22 +10,22 @@ use super::manifest::{Gpu, Manifest};
 use super::{MANIFEST, digest};
 use crate::{ModelArchive, ModelEntry, ModelError, ModelKind};
 
-/// A model's folder, read.
+/// A model's folder after reading it.
 #[derive(Debug, PartialEq)]
 pub struct Package {
-    /// The name in experiments, records and tables.
+    /// Name in experiments, records and tables.
     pub name: String,
-    /// The folder, absolute.
+    /// Absolute path of the folder.
     pub folder: PathBuf,
-    /// The folder as an experiment names it; none for one in `models/`.
+    /// Path of the folder in an experiment; `None` if it is in `models/`.
     pub path: Option<String>,
     /// Its `model.toml`.
     pub manifest: Manifest,
-    /// The hash of its content.
+    /// Hash of its content.
     pub digest: String,
 }
 
-/// What is known in this process.
+/// The external models known to this process.
 struct Known {
     project: PathBuf,
     entries: Vec<&'static ModelEntry>,
@@ -33,7 +33,8 @@ struct Known {
 
 static KNOWN: RwLock<Option<Known>> = RwLock::new(None);
 
-/// Says in which project's folder `models/` and the paths of experiments are. Until then no external model is known.
+/// Sets the project's folder, which contains `models/` and to which paths in experiments are relative. No external
+/// model is known before this call.
 pub fn set_project(folder: &Path) {
     let project = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
@@ -41,12 +42,12 @@ pub fn set_project(folder: &Path) {
     *known = Some(Known { project, entries });
 }
 
-/// The project's folder.
+/// Returns the project's folder.
 pub(super) fn project() -> Option<PathBuf> {
     KNOWN.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(|known| known.project.clone())
 }
 
-/// The names of the models in the project's `models/`, sorted.
+/// Returns the names of the models in the project's `models/`, sorted.
 pub fn names() -> Vec<String> {
     let Some(project) = project() else { return Vec::new() };
     let entries = std::fs::read_dir(project.join("models")).into_iter().flatten().flatten();
@@ -58,12 +59,12 @@ pub fn names() -> Vec<String> {
     names
 }
 
-/// The external model of this name in `models/`; none where there is no such folder.
+/// Returns the external model with this name in `models/`; `None` if there is no such folder.
 ///
 /// # Errors
-/// A folder whose manifest cannot be used, or that has the name of a native model.
+/// A folder whose manifest is invalid, or that has the name of a built-in model.
 pub(crate) fn named(name: &str) -> Result<Option<ModelKind>, ModelError> {
-    // A name is one part of a path.
+    // A name must be a single path component.
     let is_plain = Path::new(name).components().count() == 1 && Path::new(name).file_name() == Some(name.as_ref());
     let Some(project) = project().filter(|_| is_plain) else { return Ok(None) };
     let folder = project.join("models").join(name);
@@ -73,10 +74,10 @@ pub(crate) fn named(name: &str) -> Result<Option<ModelKind>, ModelError> {
     open(name, folder, None).map(Some)
 }
 
-/// The external model in the folder `path`, relative to the project's.
+/// Returns the external model in the folder `path`, relative to the project's folder.
 ///
 /// # Errors
-/// A folder without a manifest, or as [`named`].
+/// A folder without a manifest, and the errors of [`named`].
 pub(crate) fn at(name: &str, path: &str) -> Result<ModelKind, ModelError> {
     let folder = project().unwrap_or_default().join(path);
     if !folder.join(MANIFEST).is_file() {
@@ -94,12 +95,14 @@ fn open(name: &str, folder: PathBuf, path: Option<String>) -> Result<ModelKind, 
     let problem = |problem: String| refused(name, problem);
     if ModelKind::named(name).is_some() {
         return Err(problem(format!(
-            "{} has the name of a model of etcbench, which would be taken in its place; rename the folder",
+            "{} has the name of a built-in model, which would be used instead; rename the folder",
             folder.display()
         )));
     }
     if !name.chars().all(|character| character.is_ascii_alphanumeric() || "_-".contains(character)) {
-        return Err(problem("the name becomes part of file names: letters, digits, `_` and `-` only".to_owned()));
+        return Err(problem(
+            "the name may only contain letters, digits, `_` and `-`, since it becomes part of file names".to_owned(),
+        ));
     }
     let manifest_path = folder.join(MANIFEST);
     let text = std::fs::read_to_string(&manifest_path)
@@ -110,7 +113,7 @@ fn open(name: &str, folder: PathBuf, path: Option<String>) -> Result<ModelKind, 
     Ok(ModelKind::of(intern(package)))
 }
 
-/// The one entry of a package.
+/// Returns the one entry of a package.
 fn intern(package: Package) -> &'static ModelEntry {
     let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
     let known = known.get_or_insert_with(|| Known { project: PathBuf::new(), entries: Vec::new() });
@@ -139,10 +142,10 @@ fn intern(package: Package) -> &'static ModelEntry {
     entry
 }
 
-/// The metadata of a stored model that names its folder where that is not in `models/`.
+/// The metadata key of a stored model's folder, if that is not in `models/`.
 pub(super) const PATH: &str = "external_path";
 
-/// Makes the external model of a stored one known, where it was given by a path.
+/// Registers the external model of a stored one if it was given by a path.
 pub(crate) fn of_archive(archive: &ModelArchive) -> Result<(), ModelError> {
     match (archive.metadata.get("model"), archive.metadata.get(PATH)) {
         (Some(name), Some(path)) => at(name, path).map(drop),
@@ -150,7 +153,7 @@ pub(crate) fn of_archive(archive: &ModelArchive) -> Result<(), ModelError> {
     }
 }
 
-/// The last model of this name that became known, in `models/` or by a path.
+/// Returns the model with this name that was registered last, in `models/` or by a path.
 pub(crate) fn known(name: &str) -> Option<ModelKind> {
     let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
     known.as_ref()?.entries.iter().rev().find(|entry| entry.name == name).map(|entry| ModelKind::of(entry))

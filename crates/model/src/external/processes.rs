@@ -1,19 +1,19 @@
-//! The processes of an external model, seen from outside: what they have taken of processor and memory, and which are
-//! still there when they should not be.
+//! Observes the processes of an external model from outside: their CPU time and memory, and which of them still exist
+//! when they should not.
 
-/// What a model's processes have taken since they were started.
+/// Resources used by a model's processes since they were started.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Usage {
-    /// Processor time in seconds.
+    /// CPU time in seconds.
     pub cpu_seconds: f64,
-    /// The most resident memory at any look, in bytes.
+    /// Largest resident memory of any sample, in bytes.
     pub peak_memory_bytes: u64,
-    /// Resident memory at the last look, in bytes.
+    /// Resident memory of the last sample, in bytes.
     pub memory_bytes: u64,
 }
 
 impl Usage {
-    /// Takes a new look in: times only grow, although a process that ended unseen takes its own with it.
+    /// Takes a sample. CPU time never decreases, although the time of a process that ended between samples may be lost.
     pub(super) fn look(&mut self, group: u32) {
         let (cpu_seconds, memory, peak) = system::taken(group);
         self.cpu_seconds = self.cpu_seconds.max(cpu_seconds);
@@ -22,18 +22,18 @@ impl Usage {
     }
 }
 
-/// Ends a process and its group, at once.
+/// Kills a process and its group immediately.
 pub(super) fn kill_group(leader: u32) {
     #[cfg(unix)]
     if let Some(group) = i32::try_from(leader).ok().and_then(rustix::process::Pid::from_raw) {
-        // They may be gone already.
+        // They may already be gone.
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
     }
     #[cfg(not(unix))]
     let _ = leader;
 }
 
-/// Ends every process that has `mark` in its environment, and says how many there were.
+/// Kills every process that has `mark` in its environment, and returns how many there were.
 pub(super) fn kill_marked(mark: &str) -> usize {
     let left = system::marked(mark);
     #[cfg(unix)]
@@ -45,7 +45,7 @@ pub(super) fn kill_marked(mark: &str) -> usize {
     left.len()
 }
 
-/// What is free on the machine, in bytes; none where the system does not tell.
+/// Returns the free memory of the machine, in bytes; `None` if the system does not report it.
 pub(super) fn free_memory() -> Option<u64> {
     system::free_memory()
 }
@@ -57,7 +57,7 @@ mod system {
     use procfs::Current;
     use procfs::process::{Process, Stat, all_processes};
 
-    /// Processor seconds, resident bytes and the sum of the peaks of a process, those that it started, and its group.
+    /// Returns the CPU seconds, resident bytes and sum of the peaks of a process, its descendants, and its group.
     pub(super) fn taken(leader: u32) -> (f64, u64, u64) {
         let Ok(leader) = i32::try_from(leader) else { return (0.0, 0, 0) };
         let stats: BTreeMap<i32, Stat> = all_processes()
@@ -68,7 +68,7 @@ mod system {
             .collect();
         let is_below = |stat: &Stat| {
             let mut at = stat.ppid;
-            // No chain of parents is longer than there are processes.
+            // No chain of parents is longer than the number of processes.
             for _ in 0..stats.len() {
                 if at == leader {
                     return true;
@@ -93,7 +93,7 @@ mod system {
         (ticks as f64 / procfs::ticks_per_second() as f64, memory, peak)
     }
 
-    /// Processes that have `mark` in their environment.
+    /// Returns the processes that have `mark` in their environment.
     pub(super) fn marked(mark: &str) -> Vec<i32> {
         let is_marked = |process: &Process| {
             let environment = std::fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The rows of a feature set as files of arrays.
+//! Writes the rows of a feature set as array files.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ impl Shape {
     }
 }
 
-/// Writes what the input names of some rows.
+/// Writes the arrays of an input for some rows.
 pub(super) fn write_arrays(
     package: &Package,
     examples: Examples<'_>,
@@ -40,7 +40,7 @@ pub(super) fn write_arrays(
 ) -> Result<Arrays, ModelError> {
     let (features, rows) = (examples.features, examples.rows);
     let mut arrays = Arrays::default();
-    let problem = |error: std::io::Error| data(&package.name, format!("its arrays cannot be written: {error}"));
+    let problem = |error: std::io::Error| data(&package.name, format!("cannot write its arrays: {error}"));
     if input.reads_bytes() {
         let (packets, bytes) = (features.tokens.packets, features.tokens.bytes);
         if packets * bytes == 0 {

@@ -1,13 +1,13 @@
-//! The files in which a program keeps what it has learned, as parts of a model's file.
+//! Stores the files in which a program saved its fitted model as parts of a model's file.
 
 use std::path::{Component, Path};
 
 use crate::stored::broken;
 use crate::{ModelArchive, ModelError, Tensor, TensorData};
 
-/// What the files of a saved model are called in an archive.
+/// Prefix of these files' names in an archive.
 const FILE: &str = "file/";
-/// The most bytes of a saved model.
+/// Maximum size of a saved model in bytes.
 const MOST_SAVED: u64 = 8 << 30;
 
 /// Writes the files of a stored model into `folder`.
@@ -16,11 +16,11 @@ pub(super) fn restore(archive: &ModelArchive, folder: &Path) -> Result<(), Model
     std::fs::create_dir_all(folder).map_err(|error| problem(folder, error))?;
     for (name, tensor) in archive.tensors.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(FILE)?, tensor))) {
         let TensorData::U8(content) = &tensor.data else {
-            return Err(broken(format!("{FILE}{name} holds no bytes")));
+            return Err(broken(format!("{FILE}{name} does not contain bytes")));
         };
         let plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
         if !plain || name.is_empty() {
-            return Err(broken(format!("{FILE}{name}: a file's name leads elsewhere")));
+            return Err(broken(format!("{FILE}{name}: the file name leads out of its folder")));
         }
         let path = folder.join(name);
         let written =
@@ -37,7 +37,7 @@ pub(super) fn collect(root: &Path, folder: &Path, total: &mut u64, archive: &mut
         let path = entry.map_err(|error| problem(folder, error))?.path();
         let found = std::fs::symlink_metadata(&path).map_err(|error| problem(&path, error))?;
         let name = path.strip_prefix(root).unwrap_or(&path).to_str().map(|name| format!("{FILE}{name}"));
-        let name = name.ok_or("a file's name is not text")?;
+        let name = name.ok_or("a file name is not valid UTF-8")?;
         if found.is_dir() {
             collect(root, &path, total, archive)?;
         } else if found.is_file() {

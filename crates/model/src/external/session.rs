@@ -1,5 +1,5 @@
-//! A conversation with the program of a model: a line out, lines back, within limits of time, memory and output. Whatever
-//! way it ends, no process of it is left.
+//! A conversation with a model's program: requests and answers, one per line, within limits on time, memory and output.
+//! However it ends, no process of the program remains.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -20,50 +20,50 @@ use crate::EpochRecord;
 use etcbench_storage::TemporaryFolder;
 use etcbench_storage::progress::Progress;
 
-/// The longest line of the program.
+/// Maximum length of the program's lines.
 const LONGEST_LINE: usize = 1 << 20;
-/// The most lines that the program may write before it answers.
+/// Maximum number of lines that the program may write before it answers.
 const MOST_LINES: usize = 1_000_000;
-/// The most bytes of standard error.
+/// Maximum number of bytes on standard error.
 const MOST_ERRORS: u64 = 256 << 20;
-/// Lines of standard error that are kept.
+/// Number of lines of standard error to keep.
 const KEPT_LINES: usize = 20;
-/// Between two looks at time and memory.
+/// Interval between checks of time and memory.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long a program has to end after `quit`.
+/// How long a program may take to exit after `quit`.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What comes from the program.
+/// An event on the program's standard output.
 enum Event {
     Line(String),
     TooLong,
     Closed,
 }
 
-/// The last lines of standard error, and how many bytes there were.
+/// The last lines on standard error, and the total number of bytes.
 #[derive(Default)]
 struct Errors {
     lines: VecDeque<String>,
     bytes: u64,
 }
 
-/// What the program told beside its answer.
+/// What the program reported in addition to its answer.
 #[derive(Default)]
 pub(super) struct Told {
     pub epochs: Vec<EpochRecord>,
     pub notes: Vec<String>,
 }
 
-/// How long and how much.
+/// The limits of a request.
 #[derive(Clone, Copy)]
 pub(super) struct Allowance {
-    /// The time until the answer.
+    /// Maximum time until the answer.
     pub seconds: f64,
-    /// The most memory of all its processes together, in bytes.
+    /// Maximum memory of all its processes together, in bytes.
     pub memory: Option<u64>,
 }
 
-/// A program that runs.
+/// A session with a running program.
 pub(super) struct Session {
     model: String,
     leader: u32,
@@ -73,26 +73,26 @@ pub(super) struct Session {
     errors: Arc<Mutex<Errors>>,
     usage: Usage,
     mark: String,
-    /// What the program is kept from.
+    /// The program's restrictions.
     pub confinement: Confinement,
-    /// Removes the folders where this process is ended while the session lasts.
+    /// Removes the folders if this process is terminated during the session.
     _removed: confine::Removed,
-    /// The folders of data and scratch; they go with the session, after its processes.
+    /// The folders for data and scratch; removed with the session, after its processes.
     folders: TemporaryFolder,
 }
 
-/// What a session is started with.
+/// How to start a session.
 pub(super) struct Start<'a> {
     pub package: &'a Package,
     pub threads: usize,
     pub card: Option<usize>,
     pub memory: Option<u64>,
-    /// Whether its processes have numbers of their own where that can be had.
+    /// Whether to use a separate PID namespace, if available.
     pub own_processes: bool,
 }
 
 impl Session {
-    /// Starts the program of a package, with folders of its own.
+    /// Starts the program of a package, with its own folders.
     pub(super) fn start(start: &Start<'_>) -> Result<Self, Failure> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let package = start.package;
@@ -132,7 +132,7 @@ impl Session {
                 }
             }
         });
-        // Bounded, so that a program that writes without end waits.
+        // Bounded, so that a program that keeps writing blocks.
         let (lines, events) = sync_channel(1024);
         std::thread::spawn(move || read_lines(stdout, &lines));
         let errors: Arc<Mutex<Errors>> = Arc::default();
@@ -153,30 +153,30 @@ impl Session {
         })
     }
 
-    /// Where arrays for the program are put; it cannot write there.
+    /// Returns the folder for arrays; the program cannot write there.
     pub(super) fn data(&self) -> PathBuf {
         self.folders.path().join("data")
     }
 
-    /// Where the program may write.
+    /// Returns the folder that the program may write to.
     pub(super) fn scratch(&self) -> PathBuf {
         self.folders.path().join("scratch")
     }
 
-    /// What the program has taken until now.
+    /// Returns the resources that the program has used so far.
     pub(super) fn usage(&mut self) -> Usage {
         self.usage.look(self.leader);
         self.usage
     }
 
-    /// A failure of this program.
+    /// Builds a failure of this program.
     pub(super) fn failure(&self, kind: FailureKind, problem: impl Into<String>) -> Failure {
         let lines = self.errors.lock().unwrap_or_else(PoisonError::into_inner).lines.iter().cloned().collect();
         Failure { model: self.model.clone(), kind, problem: problem.into(), standard_error: lines }
     }
 
-    /// Says something and waits for the answer, which must be the message `expected`. What the program tells on the way
-    /// goes to `told` and `progress`. After a failure the program is ended.
+    /// Sends a request and waits for the answer, which must be the message `expected`. What the program reports in the
+    /// meantime goes to `told` and `progress`. A failure kills the program.
     pub(super) fn ask(
         &mut self,
         request: &Request<'_>,
@@ -189,7 +189,7 @@ impl Session {
         self.usage.look(self.leader);
         answer.map_err(|failure| {
             self.kill();
-            // What it wrote last may be read a moment later than what it said.
+            // The last lines on standard error may arrive slightly later than the messages.
             std::thread::sleep(Duration::from_millis(20));
             self.failure(failure.kind, failure.problem)
         })
@@ -197,8 +197,8 @@ impl Session {
 
     fn send(&mut self, request: &Request<'_>) -> Result<(), Failure> {
         let line = serde_json::to_string(request)
-            .map_err(|error| self.failure(FailureKind::Protocol, format!("a request cannot be written: {error}")))?;
-        // A program that reads no more has ended, which waiting for its answer tells.
+            .map_err(|error| self.failure(FailureKind::Protocol, format!("cannot write a request: {error}")))?;
+        // A program that no longer reads has ended, which waiting for its answer detects.
         let _ = self.requests.as_ref().map(|requests| requests.send(line + "\n"));
         Ok(())
     }
@@ -222,8 +222,7 @@ impl Session {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) | Ok(Event::Closed) => return Err(self.over(expected, allowance)),
                 Ok(Event::TooLong) => {
-                    let problem =
-                        format!("a line of over {LONGEST_LINE} bytes on standard output, with no end in sight");
+                    let problem = format!("a line of over {LONGEST_LINE} bytes on standard output");
                     return Err(self.failure(FailureKind::EndlessOutput, problem));
                 }
                 Ok(Event::Line(line)) => {
@@ -240,7 +239,7 @@ impl Session {
         }
     }
 
-    /// A line of the program: its answer, or something on the way to it.
+    /// Handles a line from the program: the answer, or a report on the way to it.
     fn read(
         &self,
         line: &str,
@@ -250,8 +249,8 @@ impl Session {
     ) -> Result<Option<Reply>, Failure> {
         let reply: Reply = serde_json::from_str(line).map_err(|error| {
             let shown: String = line.chars().take(80).collect();
-            let advice = "standard output is for messages alone, print to standard error";
-            self.failure(FailureKind::Protocol, format!("`{shown}` is no message ({error}); {advice}"))
+            let advice = "standard output is for messages only; print to standard error";
+            self.failure(FailureKind::Protocol, format!("`{shown}` is not a message ({error}); {advice}"))
         })?;
         match reply {
             Reply::Progress { .. } => {
@@ -274,17 +273,18 @@ impl Session {
             }
             reply if reply.name() == expected => Ok(Some(reply)),
             reply => {
-                let problem = format!("it said `{}` where `{expected}` was to come", reply.name());
+                let problem = format!("it sent `{}` instead of `{expected}`", reply.name());
                 Err(self.failure(FailureKind::Protocol, problem))
             }
         }
     }
 
-    /// Holds the program to its limits.
+    /// Checks that the program stays within its limits.
     fn check(&mut self, started: Instant, expected: &str, allowance: Allowance) -> Result<(), Failure> {
         self.usage.look(self.leader);
         if started.elapsed().as_secs_f64() > allowance.seconds {
-            let problem = format!("no `{expected}` within {} s; raise its limit, or do less", allowance.seconds);
+            let problem =
+                format!("no `{expected}` within {} s; raise its limit, or reduce the work", allowance.seconds);
             return Err(self.failure(FailureKind::TimeLimit, problem));
         }
         if let Some(limit) = allowance.memory.filter(|&limit| self.usage.memory_bytes > limit) {
@@ -298,26 +298,27 @@ impl Session {
     }
 
     fn too_much(&self, limit: u64) -> Failure {
-        let problem = format!("it took more than the {} MiB of memory that it may; raise `memory`", limit >> 20);
+        let problem = format!("it used more than its {} MiB of memory; raise `memory`", limit >> 20);
         self.failure(FailureKind::MemoryLimit, problem)
     }
 
-    /// Why standard output ended before the answer.
+    /// Returns why standard output ended before the answer.
     fn over(&mut self, expected: &str, allowance: Allowance) -> Failure {
         let ended = self.ended.recv_timeout(Duration::from_secs(2));
-        // Its last words are on the way.
+        // Its last lines on standard error may still be on the way.
         std::thread::sleep(Duration::from_millis(50));
         let words = |failure: &Failure| failure.standard_error.join("\n");
         match ended {
             Err(_) => {
-                let problem = format!("it closed standard output without `{expected}`, and runs on");
+                let problem = format!("it closed standard output without `{expected}` but is still running");
                 self.failure(FailureKind::Protocol, problem)
             }
             Ok(status) => {
                 let how = status.map_or_else(|error| error.to_string(), ending);
                 let problem = format!("it ended with {how} before `{expected}`");
                 let failure = self.failure(FailureKind::Crashed, problem);
-                // An allocation above the limit fails inside the program, which says so in the words of its language.
+                // An allocation above the limit fails inside the program, which reports it in the wording of its
+                // language.
                 let out_of_memory = ["MemoryError", "bad_alloc", "Cannot allocate memory", "memory allocation of"];
                 match allowance.memory {
                     Some(limit) if out_of_memory.iter().any(|word| words(&failure).contains(word)) => {
@@ -331,14 +332,14 @@ impl Session {
 
     fn kill(&mut self) {
         processes::kill_group(self.leader);
-        // Of what left the group a mark tells, where it was not in process numbers of its own.
+        // Outside a separate PID namespace, processes that left the group are found by the mark.
         if !self.confinement.processes {
             processes::kill_marked(&self.mark);
         }
     }
 
-    /// Asks the program to end, and ends it where it does not. Gives how many of its processes were left behind, where
-    /// that can be seen.
+    /// Asks the program to exit, and kills it if it does not. Returns how many processes it left behind, if that can be
+    /// determined.
     pub(super) fn quit(mut self) -> Ending {
         let _ = self.send(&Request::Quit);
         self.requests = None;
@@ -352,17 +353,17 @@ impl Session {
         }
     }
 
-    /// The folder of scratch as a file's path.
+    /// Returns the path of a file in the scratch folder.
     pub(super) fn scratch_file(&self, name: &str) -> PathBuf {
         self.scratch().join(name)
     }
 }
 
-/// How a program ended after it was asked to.
+/// How a program ended after it was asked to exit.
 pub(super) struct Ending {
-    /// What was wrong with it; none where nothing was.
+    /// The problem, or `None` if there was none.
     pub word: Option<String>,
-    /// Processes that it left behind.
+    /// Number of processes that it left behind.
     pub left: usize,
 }
 
@@ -370,19 +371,19 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.requests = None;
         self.kill();
-        // Its folders are removed next, so that nothing may write there any more.
+        // Its folders are removed next, so nothing may still write there.
         let _ = self.ended.recv_timeout(Duration::from_secs(5));
     }
 }
 
-/// An exit code or a signal, in words.
+/// Describes an exit code or a signal.
 fn ending(status: ExitStatus) -> String {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         return format!("signal {signal}");
     }
     match status.code() {
-        // As shells have it, and `unshare` for what it started.
+        // The convention of shells, which `unshare` also follows for its child.
         Some(code) if code > 128 => format!("signal {}", code - 128),
         Some(code) => format!("exit code {code}"),
         None => "no exit code".to_owned(),
@@ -427,7 +428,7 @@ fn read_errors(stderr: impl Read, errors: &Mutex<Errors>) {
     }
 }
 
-/// Removes a file that the program wrote, whatever it is.
+/// Removes a file that the program wrote, whatever its type.
 pub(super) fn remove(path: &Path) {
     let _ = std::fs::remove_file(path);
 }

@@ -1,6 +1,6 @@
-//! The versions that a model's program computes with: of its interpreter, of libraries. The folder's content does not say
-//! them, and another version gives other bits, so they are a part of every key of the cache. The manifest names a command
-//! that prints them; without one, a program that is found outside the folder is asked for its own.
+//! The versions that a model's program computes with, of its interpreter and libraries. The folder's content does not
+//! include them, and another version produces other bits, so they are part of every cache key. The manifest gives a
+//! command that prints them; without one, a program that is installed outside the folder is asked for its own version.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -14,18 +14,18 @@ use super::package::Package;
 use super::{digest, processes};
 use etcbench_storage::TemporaryFolder;
 
-/// The most bytes of an answer.
+/// Maximum length of an answer in bytes.
 const LONGEST_ANSWER: u64 = 1 << 16;
 
-/// What a program without a command in the manifest is asked.
+/// Argument for a program without a command in the manifest.
 const QUESTION: &str = "--version";
 
 impl Package {
-    /// The versions that its program computes with, asked once per process: a few lines, empty for a program that is in the
-    /// folder and whose manifest names no command.
+    /// Returns the versions that the program computes with, queried once per process: a few lines, or empty if the
+    /// program is in the folder and the manifest gives no command.
     ///
     /// # Errors
-    /// Why they cannot be had, in a line; the program can then not be run either, or the manifest's command is wrong.
+    /// Why they are not available, on one line; then either the program cannot run, or the manifest's command is wrong.
     pub fn versions(&self) -> Result<String, String> {
         static ASKED: Mutex<BTreeMap<String, Result<String, String>>> = Mutex::new(BTreeMap::new());
         let key = format!("{} {}", self.digest, self.folder.display());
@@ -33,8 +33,8 @@ impl Package {
         asked.entry(key).or_insert_with(|| self.ask_versions()).clone()
     }
 
-    /// What determines a fit beside its keys and data: the folder's content, the model's own version, and the versions that it
-    /// computes with. Where these cannot be had there is no fit.
+    /// Returns what determines a fit in addition to its keys and data: the folder's content, the model's own version,
+    /// and the versions that it computes with. If these are not available, the model cannot be fitted.
     pub fn identity(&self) -> [String; 3] {
         let versions = self.versions().unwrap_or_else(|problem| format!("unknown: {problem}"));
         [self.digest.clone(), self.manifest.version.clone(), versions]
@@ -50,12 +50,12 @@ impl Package {
             return Ok(String::new());
         }
         self.answer(&[program.clone(), QUESTION.to_owned()]).or_else(|_| {
-            let found = confine::find_program(program).ok_or_else(|| format!("there is no program {program}"))?;
+            let found = confine::find_program(program).ok_or_else(|| format!("program {program} not found"))?;
             Ok(format!("{program}: sha256 {}", hex::encode(digest::of_file(&found)?)))
         })
     }
 
-    /// What a command prints, run as the model's program is.
+    /// Returns what a command prints, run like the model's program.
     fn answer(&self, command: &[String]) -> Result<String, String> {
         let folders =
             TemporaryFolder::new(super::FOLDER_PREFIX).map_err(|error| format!("a temporary folder: {error}"))?;
@@ -81,7 +81,7 @@ impl Package {
         let (output, errors) = (read(running.stdout), read(running.stderr));
         let patience = Duration::from_secs_f64(self.manifest.limits.start_seconds);
         let ended = running.ended.recv_timeout(patience);
-        // Whatever it left running would keep its streams open.
+        // Processes it left running would keep its streams open.
         processes::kill_group(running.leader);
         if !running.confinement.processes {
             processes::kill_marked(&running.mark);
@@ -95,13 +95,13 @@ impl Package {
             let last = errors.trim_end().lines().last().map_or_else(String::new, |line| format!(": {line}"));
             return Err(format!("it ended with {status}{last}"));
         }
-        // Some print their version to standard error.
+        // Some programs print their version to standard error.
         let answer = [output.trim(), errors.trim()].into_iter().find(|text| !text.is_empty());
         answer.map(str::to_owned).ok_or_else(|| "it printed nothing".to_owned())
     }
 }
 
-/// Reads a stream to its end, and keeps the beginning.
+/// Reads a stream to its end, keeping the beginning.
 fn read(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
     std::thread::spawn(move || {
         let mut kept = Vec::new();

@@ -1,26 +1,25 @@
-//! The kernel rows of one two-class problem that are in memory: computed in batches by matrix products when
-//! they are needed, the least recently used leaving when the limit is reached.
+//! The kernel rows of one two-class problem that are in memory: computed in batches by matrix products when needed,
+//! with least-recently-used eviction when the limit is reached.
 //!
-//! The columns of all rows that are kept lie together in blocks, so that a task computes and reads its own block and
-//! no other. All blocks lie in one allocation that is made once, so that the limit is what is taken.
+//! The columns of all cached rows are grouped in blocks, so that a task computes and reads only its own block. All
+//! blocks are in one allocation that is made once, so that memory use equals the limit.
 
 use rayon::prelude::*;
 
 use super::kernel::{Columns, Kernel, PairRows, Wanted};
 use crate::deep::fast::cpu::simd::{Level, vectorised};
 
-/// Rows that are kept, memory allowing, of a problem of few rows.
+/// Number of rows to keep for a small problem, memory permitting.
 const FEWEST_KEPT: usize = 512;
-/// Rows that are kept whatever the limit.
+/// Number of rows to keep whatever the limit.
 const FEWEST: usize = 4;
 
-/// How many kernel rows of a problem of so many rows are kept where memory allows.
+/// Returns how many kernel rows to keep for a problem of `rows` rows, memory permitting.
 pub(super) fn most_kept(rows: usize) -> usize {
     (rows / 8).max(FEWEST_KEPT.min(rows))
 }
 
-/// Kernel rows in memory, of some rows of a problem with themselves: rows and columns are numbered by their place
-/// among these.
+/// Cached kernel values between a subset of a problem's rows: rows and columns are indexed within the subset.
 pub(super) struct RowCache<'a> {
     kernel: Kernel,
     rows: &'a PairRows<'a>,
@@ -28,14 +27,14 @@ pub(super) struct RowCache<'a> {
     members: Vec<u32>,
     capacity: usize,
     clock: u64,
-    /// Per row, its slot, if it is kept.
+    /// The slot of each row, if it is cached.
     slots: Vec<Option<u32>>,
-    /// Per slot.
+    /// What each slot contains.
     kept: Vec<Kept>,
-    /// Columns of a block; the last may have fewer.
+    /// Columns of a block; the last block may have fewer.
     width: usize,
-    /// Shape `[blocks, capacity, columns of the block]`; a block begins at a multiple of `capacity * width`. Longer than
-    /// that after rows and columns were left out.
+    /// Shape `[blocks, capacity, columns of the block]`; a block begins at a multiple of `capacity * width`. Longer
+    /// than that after rows and columns were removed.
     values: Vec<f32>,
 }
 
@@ -46,9 +45,9 @@ struct Kept {
 }
 
 impl<'a> RowCache<'a> {
-    /// Keeps at most `bytes` of rows, and never fewer than four rows. Of all rows of a large problem at most an eighth is
-    /// kept: most are asked for once or twice, and batches are quick to compute again. When rows are left out, more of
-    /// the others are kept in the same memory.
+    /// Creates a cache of at most `bytes`, but never fewer than four rows. For a large problem, it keeps at most an
+    /// eighth of all rows: most are needed once or twice, and recomputing a batch is fast. When rows are removed, more
+    /// of the others fit in the same memory.
     pub(super) fn new(kernel: Kernel, rows: &'a PairRows<'a>, bytes: usize) -> Self {
         Self::with_width(kernel, rows, bytes, Columns::width(rows.first.depth()))
     }
@@ -59,7 +58,7 @@ impl<'a> RowCache<'a> {
         let most = most_kept(all).max(FEWEST);
         let columns = all.div_ceil(width) * width;
         let capacity = (bytes / (size_of::<f32>() * columns.max(1))).clamp(FEWEST, most);
-        // Memory is taken as it is filled.
+        // Zeroed memory is not allocated until it is written.
         let values = vec![0.0; capacity * columns];
         let members = (0..all as u32).collect();
         let mut cache =
@@ -68,7 +67,7 @@ impl<'a> RowCache<'a> {
         cache
     }
 
-    /// Forgets every row; from now on rows and columns are these rows of the problem, ascending.
+    /// Clears the cache; rows and columns are now these rows of the problem, ascending.
     pub(super) fn restart(&mut self, members: Vec<u32>) {
         self.slots = vec![None; members.len()];
         self.kept.clear();
@@ -76,29 +75,29 @@ impl<'a> RowCache<'a> {
         self.measure();
     }
 
-    /// How many rows may be kept in the memory that there is.
+    /// Computes how many rows fit in the allocated memory.
     fn measure(&mut self) {
         let size = self.members.len();
         let columns = size.div_ceil(self.width) * self.width;
         self.capacity = (self.values.len() / columns.max(1)).min(size.max(FEWEST));
     }
 
-    /// Where a block begins.
+    /// Returns where a block begins.
     fn start(&self, block: usize) -> usize {
         block * self.capacity * self.width
     }
 
-    /// The columns of a block.
+    /// Returns the number of columns of a block.
     fn columns(&self, block: usize) -> usize {
         self.width.min(self.members.len() - block * self.width)
     }
 
-    /// How many rows can be in memory together.
+    /// Returns how many rows can be in memory at once.
     pub(super) fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Leaves out all rows and columns but these, ascending.
+    /// Removes all rows and columns except these, ascending.
     pub(super) fn narrow(&mut self, staying: &[u32]) {
         let mut places = vec![None; self.members.len()];
         for (place, &row) in staying.iter().enumerate() {
@@ -106,8 +105,8 @@ impl<'a> RowCache<'a> {
         }
         let old_slots: Vec<usize> =
             (0..self.kept.len()).filter(|&slot| places[self.kept[slot].row as usize].is_some()).collect();
-        // One block after the other moves to the front, where only what was read already is overwritten: a column and
-        // a slot only ever move towards the front.
+        // Move the blocks to the front one after another. This overwrites only what was already read: columns and slots
+        // only ever move towards the front.
         let mut moved = Vec::new();
         for (block, columns) in staying.chunks(self.width).enumerate() {
             let sources: Vec<(usize, usize)> = columns
@@ -132,7 +131,7 @@ impl<'a> RowCache<'a> {
         }
         self.members = staying.iter().map(|&row| self.members[row as usize]).collect();
         self.measure();
-        // Then the last block first to where it belongs, behind more room.
+        // Then move the blocks, last one first, to their final places, where each has more room.
         for block in (0..self.members.len().div_ceil(self.width)).rev() {
             let from = block * self.kept.len() * self.width;
             let (length, start) = (self.kept.len() * self.columns(block), self.start(block));
@@ -140,7 +139,7 @@ impl<'a> RowCache<'a> {
         }
     }
 
-    /// Brings these rows into memory, at most [`RowCache::capacity`] different ones.
+    /// Loads these rows into memory, at most [`RowCache::capacity`] different ones.
     pub(super) fn load(&mut self, level: Level, wanted: &[usize]) {
         self.clock += 1;
         let mut missing = Vec::new();
@@ -157,7 +156,7 @@ impl<'a> RowCache<'a> {
         let mut slots: Vec<u32> = (0..missing.len().min(free)).map(|new| (self.kept.len() + new) as u32).collect();
         let leaving = missing.len() - slots.len();
         if leaving > 0 {
-            // Rows used in the same round have the same time of use; of those the first slot leaves.
+            // Rows used in the same round have the same timestamp; among those, the lowest slot is evicted first.
             let mut oldest: Vec<(u64, u32)> =
                 self.kept.iter().enumerate().map(|(slot, kept)| (kept.used, slot as u32)).collect();
             oldest.select_nth_unstable(leaving - 1);
@@ -189,7 +188,7 @@ impl<'a> RowCache<'a> {
         });
     }
 
-    /// The kernel of all pairs of some rows that the last [`RowCache::load`] brought in, row-major.
+    /// Returns the kernel values of all pairs of rows that the last [`RowCache::load`] loaded, row-major.
     pub(super) fn pairs(&self, rows: &[usize]) -> Vec<f32> {
         let mut values = vec![0.0; rows.len() * rows.len()];
         let slots: Vec<usize> = rows.iter().map(|&row| self.slot(row)).collect();
@@ -203,8 +202,8 @@ impl<'a> RowCache<'a> {
         values
     }
 
-    /// Subtracts every change times its kernel row from the values of all columns; the rows are some that the last
-    /// [`RowCache::load`] brought in.
+    /// Subtracts every change times its kernel row from the values of all columns; the last [`RowCache::load`] must
+    /// have loaded the rows.
     pub(super) fn subtract(&self, level: Level, changes: &[(f64, usize)], values: &mut [f64]) {
         let changes: Vec<(f64, usize)> = changes.iter().map(|&(change, row)| (change, self.slot(row))).collect();
         let blocks = self.values.par_chunks(self.capacity * self.width);
@@ -254,7 +253,7 @@ mod tests {
         let kernel = Kernel::Rbf { gamma: 0.2 };
         let level = Level::detect();
         let mut whole = RowCache::new(kernel, &rows, 1 << 20);
-        // Blocks of a few columns, the last of fewer.
+        // Blocks of a few columns, with fewer in the last one.
         let mut small = RowCache::with_width(kernel, &rows, 6 * 4 * 80, 16);
         assert_eq!((whole.capacity(), small.capacity()), (71, 6));
         let mut all: Vec<usize> = (0..rows.len()).collect();

@@ -1,13 +1,13 @@
-//! Kernels between rows: from inner products by matrix multiplication, in 32-bit floats as libsvm keeps
-//! them, with 64-bit norms. Product and exponential are the vectorised ones of the deep model's engine; a product's
-//! terms are summed in one order, so a kernel value has the same bits whatever is computed with it.
+//! Kernels between rows: computed from inner products by matrix multiplication, in 32-bit floats as in libsvm, with
+//! 64-bit norms. The product and the exponential are the vectorised ones of the deep model's engine; the terms of a
+//! product are summed in a fixed order, so a kernel value has the same bits whatever is computed alongside it.
 
 use crate::deep::fast::cpu::activation::exp;
 use crate::deep::fast::cpu::matmul::{Layout, Panels, Update, multiply};
 use crate::deep::fast::cpu::simd::{Level, vectorised};
 use crate::product::{inner_products, squared_norms};
 
-/// A kernel with its numbers settled.
+/// A kernel with its parameters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Kernel {
     /// `exp(-gamma |x - y|^2)`.
@@ -18,7 +18,7 @@ pub(super) enum Kernel {
     Linear,
 }
 
-/// Rows with what a kernel needs to know of each.
+/// Rows with the norms that a kernel needs.
 pub(super) struct KernelRows<'a> {
     values: &'a [f32],
     depth: usize,
@@ -26,27 +26,27 @@ pub(super) struct KernelRows<'a> {
 }
 
 impl<'a> KernelRows<'a> {
-    /// Row-major rows of `depth` values.
+    /// Creates rows from row-major values, `depth` per row.
     pub(super) fn new(values: &'a [f32], depth: usize) -> Self {
         Self { values, depth, norms: squared_norms(values, depth) }
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub(super) fn len(&self) -> usize {
         self.norms.len()
     }
 
-    /// Values of each row.
+    /// Returns the number of values per row.
     pub(super) fn depth(&self) -> usize {
         self.depth
     }
 
-    /// One row.
+    /// Returns one row.
     pub(super) fn row(&self, row: usize) -> &'a [f32] {
         &self.values[row * self.depth..(row + 1) * self.depth]
     }
 
-    /// The sum of squares of one row.
+    /// Returns the sum of squares of one row.
     fn norm(&self, row: usize) -> f64 {
         self.norms[row]
     }
@@ -54,19 +54,19 @@ impl<'a> KernelRows<'a> {
 
 /// The rows of a two-class problem: those of the first class, then those of the second.
 pub(super) struct PairRows<'a> {
-    /// Rows of the class that is +1.
+    /// Rows of the class +1.
     pub first: &'a KernelRows<'a>,
-    /// Rows of the class that is -1.
+    /// Rows of the class -1.
     pub second: &'a KernelRows<'a>,
 }
 
 impl PairRows<'_> {
-    /// Number of rows of both.
+    /// Returns the number of rows of both classes.
     pub(super) fn len(&self) -> usize {
         self.first.len() + self.second.len()
     }
 
-    /// Some of the rows, one after the other, and their squared norms, in place of what the two held.
+    /// Replaces the contents of `values` and `norms` with the given rows and their squared norms.
     fn gather(&self, numbers: &[u32], values: &mut Vec<f32>, norms: &mut Vec<f64>) {
         values.clear();
         norms.clear();
@@ -82,7 +82,7 @@ impl PairRows<'_> {
     }
 }
 
-/// Rows of a problem gathered as the left side of kernel values.
+/// Rows of a problem, gathered as the left operand of kernel values.
 pub(super) struct Wanted {
     depth: usize,
     values: Vec<f32>,
@@ -90,7 +90,7 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// These rows.
+    /// Gathers these rows.
     pub(super) fn new(rows: &PairRows<'_>, numbers: &[u32]) -> Self {
         let mut wanted = Self { depth: rows.first.depth(), values: Vec::new(), norms: Vec::new() };
         rows.gather(numbers, &mut wanted.values, &mut wanted.norms);
@@ -98,7 +98,7 @@ impl Wanted {
     }
 }
 
-/// Rows of a problem laid out as the right side of kernel values; its buffers are used again.
+/// Rows of a problem, packed as the right operand of kernel values; the buffers are reused.
 #[derive(Default)]
 pub(super) struct Columns {
     values: Vec<f32>,
@@ -108,27 +108,27 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// Lays out these rows.
+    /// Packs these rows.
     pub(super) fn take(&mut self, rows: &PairRows<'_>, numbers: &[u32]) {
         rows.gather(numbers, &mut self.values, &mut self.norms);
         self.panels.pack(&self.values, rows.first.depth(), numbers.len(), Layout::Transposed);
     }
 
-    /// So many rows of so many values are worth laying out together: they stay in the processor's cache.
+    /// Returns how many rows of `depth` values to pack together, so that they stay in the CPU cache.
     pub(super) fn width(depth: usize) -> usize {
         (COLUMN_VALUES / depth.max(1)).clamp(FEWEST_COLUMNS, MOST_COLUMNS)
     }
 }
 
-/// Values of the columns that are laid out together, and the fewest and most columns.
+/// Number of values in columns that are packed together, and the minimum and maximum number of columns.
 const COLUMN_VALUES: usize = 1 << 17;
 const FEWEST_COLUMNS: usize = 64;
 const MOST_COLUMNS: usize = 1024;
-/// Rows whose products with the columns are taken at once.
+/// Number of rows whose products with the columns are computed at once.
 const BATCH: usize = 60;
 
 vectorised! {
-    /// `exp(-gamma (norm + norms - 2 products))` in place of the products.
+    /// Replaces the products with `exp(-gamma (norm + norms - 2 products))`.
     fn rbf(gamma: f64, norm: f64, norms: &[f64], values: &mut [f32]) {
         for (value, &other) in values.iter_mut().zip(norms) {
             let squared = norm + other - 2.0 * f64::from(*value);
@@ -139,7 +139,7 @@ vectorised! {
 }
 
 impl Kernel {
-    /// The kernel in place of the inner products of one row of squared norm `norm` with others.
+    /// Replaces the inner products of one row of squared norm `norm` with kernel values.
     fn finish(self, level: Level, norm: f64, norms: &[f64], products: &mut [f32]) {
         match self {
             Self::Rbf { gamma } => rbf(level, gamma, norm, norms, products),
@@ -152,7 +152,7 @@ impl Kernel {
         }
     }
 
-    /// `out[i, j]` = kernel of row i of `a` and row j of `b`, row-major, on the calling thread.
+    /// Computes `out[i, j]` = kernel of row i of `a` and row j of `b`, row-major, on the calling thread.
     pub(super) fn block(self, a: &KernelRows<'_>, b: &KernelRows<'_>, out: &mut [f32]) {
         if a.len() == 0 || b.len() == 0 {
             return;
@@ -164,8 +164,8 @@ impl Kernel {
         }
     }
 
-    /// Calls `each` with the number of a row of `wanted` and its kernel values with the columns, for every row in
-    /// turn. Runs on the calling thread.
+    /// Calls `each` for every row of `wanted` in order, with its index and its kernel values with the columns. Runs on
+    /// the calling thread.
     pub(super) fn rows(
         self,
         level: Level,
@@ -186,7 +186,7 @@ impl Kernel {
         }
     }
 
-    /// The kernel of every row with itself.
+    /// Returns the kernel of every row with itself.
     pub(super) fn diagonal(self, rows: &KernelRows<'_>) -> Vec<f64> {
         rows.norms
             .iter()

@@ -1,5 +1,5 @@
-//! A fitted machine: support vectors and, for every pair of classes, coefficients and an offset. How margins
-//! become votes, scores and probabilities; its part of a model's file.
+//! A fitted machine: support vectors and, for every pair of classes, coefficients and an offset. Turns margins into
+//! votes, scores and probabilities, and stores the machine in a model's file.
 
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -15,28 +15,28 @@ use crate::{ModelArchive, ModelError, stored};
 pub(crate) struct OneAgainstOne {
     pub(super) kernel: Kernel,
     pub(super) classes: usize,
-    /// Rows with a coefficient in some pair, shape `[vectors, columns]`, ordered by class.
+    /// Rows with a coefficient in at least one pair, shape `[vectors, columns]`, ordered by class.
     pub(super) vectors: Array2<f32>,
-    /// First vector of each class, and the end.
+    /// Index of the first vector of each class, and the end.
     pub(super) starts: Vec<usize>,
-    /// Per pair (0,1), (0,2), ..., (1,2), ...: the coefficients of the first class's vectors, then the
+    /// For each pair (0,1), (0,2), ..., (1,2), ...: the coefficients of the first class's vectors, then of the
     /// second's.
     pub(super) coefficients: Vec<f64>,
-    /// Per pair.
+    /// One offset per pair.
     pub(super) offsets: Vec<f64>,
-    /// Per pair; empty where probabilities are the softmax of scores.
+    /// One sigmoid per pair; empty if probabilities are the softmax of scores.
     pub(super) sigmoids: Vec<Sigmoid>,
 }
 
-/// Rows predicted at once by one thread.
+/// Number of rows that one task predicts.
 const PREDICTION_BLOCK: usize = 64;
 
-/// All pairs of classes, in their order.
+/// Returns all pairs of classes in order.
 pub(super) fn pairs(classes: usize) -> Vec<(usize, usize)> {
     (0..classes).flat_map(|first| (first + 1..classes).map(move |second| (first, second))).collect()
 }
 
-/// The inner product of coefficients and kernel values, in eight lanes, in a fixed order.
+/// Returns the inner product of coefficients and kernel values, in eight lanes, in a fixed order.
 fn expansion(coefficients: &[f64], kernel: &[f32]) -> f64 {
     let mut lanes = [0.0_f64; 8];
     let (heads, tails) = (coefficients.chunks_exact(8), kernel.chunks_exact(8));
@@ -50,7 +50,7 @@ fn expansion(coefficients: &[f64], kernel: &[f32]) -> f64 {
 }
 
 impl OneAgainstOne {
-    /// Probabilities, shape `[rows, classes]`.
+    /// Returns probabilities, shape `[rows, classes]`.
     pub(crate) fn probabilities(&self, matrix: &Array2<f32>) -> Array2<f32> {
         let depth = matrix.ncols();
         let mut probabilities = Array2::zeros((matrix.nrows(), self.classes));
@@ -80,7 +80,7 @@ impl OneAgainstOne {
         probabilities
     }
 
-    /// The margin of every pair from one row's kernel with all vectors; positive for the first class.
+    /// Computes the margin of every pair from one row's kernel values with all vectors; positive for the first class.
     fn margins(&self, pairs: &[(usize, usize)], kernel: &[f32], margins: &mut [f64]) {
         let mut coefficients = self.coefficients.as_slice();
         for ((margin, &offset), &(first, second)) in margins.iter_mut().zip(&self.offsets).zip(pairs) {
@@ -95,7 +95,7 @@ impl OneAgainstOne {
         }
     }
 
-    /// One score per class; see the module's documentation.
+    /// Computes one score per class; see the module's documentation.
     fn scores(&self, pairs: &[(usize, usize)], margins: &[f64], scores: &mut [f64]) {
         let mut votes = vec![0_u32; self.classes];
         let mut sums = vec![0.0; self.classes];
@@ -114,7 +114,7 @@ impl OneAgainstOne {
         scores[winner] = f64::from(votes[winner]) + 1.0 / 3.0;
     }
 
-    /// Writes the fitted state.
+    /// Stores the fitted state.
     pub(crate) fn write(&self, archive: &mut ModelArchive) {
         let gamma = match self.kernel {
             Kernel::Rbf { gamma } | Kernel::Polynomial { gamma, .. } => gamma,
@@ -130,7 +130,7 @@ impl OneAgainstOne {
         stored::put_f64s(archive, "sigmoids", &sigmoids);
     }
 
-    /// Reads what [`OneAgainstOne::write`] wrote.
+    /// Restores a machine stored by [`OneAgainstOne::write`].
     ///
     /// # Errors
     /// Missing or contradictory entries.
@@ -143,24 +143,24 @@ impl OneAgainstOne {
     ) -> Result<Self, ModelError> {
         let gamma = match stored::f64s(archive, "gamma")? {
             [gamma] => Gamma::Value(*gamma),
-            _ => return Err(stored::broken("tensor gamma does not hold one number")),
+            _ => return Err(stored::broken("tensor gamma must be a single number")),
         };
         let vectors = stored::matrix(archive, "vectors", columns)?;
         let kernel = SvmParameters { gamma, ..parameters.clone() }.kernel(&vectors);
         let starts: Vec<usize> = stored::u32s(archive, "class_starts")?.iter().map(|&start| start as usize).collect();
         let ordered = starts.windows(2).all(|pair| pair[0] <= pair[1]);
         if starts.len() != classes + 1 || !ordered || starts[0] != 0 || starts[classes] != vectors.nrows() {
-            return Err(stored::broken("tensor class_starts does not divide the support vectors"));
+            return Err(stored::broken("tensor class_starts does not match the support vectors"));
         }
         let coefficients = stored::f64s(archive, "coefficients")?.to_vec();
         let offsets = stored::f64s(archive, "offsets")?.to_vec();
         let count = pairs(classes).len();
         if offsets.len() != count || coefficients.len() != (classes - 1) * vectors.nrows() {
-            return Err(stored::broken("the coefficients do not fit the support vectors"));
+            return Err(stored::broken("the coefficients do not match the support vectors"));
         }
         let sigmoids = stored::f64s(archive, "sigmoids")?;
         if sigmoids.len() != if with_sigmoids { 2 * count } else { 0 } {
-            return Err(stored::broken("tensor sigmoids does not fit the pairs of classes"));
+            return Err(stored::broken("tensor sigmoids does not match the pairs of classes"));
         }
         let sigmoids = sigmoids.chunks_exact(2).map(|pair| Sigmoid { slope: pair[0], shift: pair[1] }).collect();
         Ok(Self { kernel, classes, vectors, starts, coefficients, offsets, sigmoids })
@@ -182,7 +182,7 @@ mod tests {
             offsets: vec![0.0; 3],
             sigmoids: Vec::new(),
         };
-        // 0 beats 1, 2 beats 0, 1 beats 2 by far: one vote each.
+        // 0 beats 1, 2 beats 0, and 1 beats 2 by far: one vote each.
         let mut scores = vec![0.0; 3];
         machine.scores(&pairs(3), &[0.1, -0.2, 9.0], &mut scores);
         let mut probabilities = vec![0.0; 3];

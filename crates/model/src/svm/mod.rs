@@ -1,16 +1,16 @@
-//! Support vector machine for several classes, one against one, as libsvm and scikit-learn define it.
+//! Multi-class support vector machine, one against one, as defined by libsvm and scikit-learn.
 //!
-//! For every pair of classes a two-class machine is fitted; each gives its winner one vote, and the class
-//! with most votes is predicted, the lowest class of equals.
+//! A two-class machine is fitted for every pair of classes. Each gives its winner one vote, and the class with the most
+//! votes is predicted; ties go to the lowest class.
 //!
-//! Probabilities come in one of two ways. `softmax` takes one score per class: `votes + s / (3 (|s| + 1))`, where
-//! `s` is the sum of the class's margins over its pairs (scikit-learn's `decision_function_shape = "ovr"`; the second
-//! term stays within 1/3 of 0, so it never overturns a vote); the predicted class gets `votes + 1/3`, so that
-//! tied votes keep their winner. The softmax of the scores is a ranking, not calibrated. `platt` fits a sigmoid to
-//! every pair's margins on rows left out in a five-fold cross-validation, and couples the pairs, as libsvm does; the
-//! class of largest probability is predicted, which may differ from the one with most votes.
+//! There are two kinds of probabilities. `softmax` computes one score per class: `votes + s / (3 (|s| + 1))`, where `s`
+//! is the sum of the class's margins over its pairs (scikit-learn's `decision_function_shape = "ovr"`; the second term
+//! stays within 1/3 of 0, so it never overturns a vote). The predicted class gets `votes + 1/3`, so that tied votes
+//! keep their winner. The softmax of the scores is a ranking and not calibrated. `platt` fits a sigmoid to each pair's
+//! margins on held-out rows of a five-fold cross-validation, and couples the pairs, as libsvm does; it predicts the
+//! class of largest probability, which may differ from the one with the most votes.
 //!
-//! `fast` is this project's solver on kernel rows from matrix products; `reference` is `linfa-svm`.
+//! `fast` is this project's solver on kernel rows computed by matrix products; `reference` is `linfa-svm`.
 
 mod cache;
 mod kernel;
@@ -43,24 +43,24 @@ use super::{
 use etcbench_storage::progress::Progress;
 use etcbench_storage::seed;
 
-/// A support vector machine behind the trait of all models.
+/// A support vector machine as a [`Classical`] model.
 type Svm = Classical<OneAgainstOne>;
 
-/// The model in the table of models.
+/// The model's entry in the table of models.
 pub(super) static ENTRY: ModelEntry = ModelEntry {
     version: 7,
     agreement: Some(AgreementBound {
         agreement: 0.98,
         macro_f1: 0.02,
-        reason: "one optimum, reached within a tolerance",
+        reason: "the same optimum, reached within a tolerance",
     }),
     ..Svm::entry("Support vector machine, one against one.")
 };
 
-/// Folds of the cross-validation behind Platt's probabilities.
+/// Folds of the cross-validation for Platt's probabilities.
 const FOLDS: usize = 5;
 
-/// What every pair is solved with.
+/// Everything needed to solve a pair.
 struct Fit<'a> {
     parameters: &'a SvmParameters,
     implementation: Implementation,
@@ -109,7 +109,7 @@ impl Fit<'_> {
         }
     }
 
-    /// Solves one pair, and fits its sigmoid if asked for.
+    /// Solves one pair, and fits its sigmoid if requested.
     fn pair(&self, pair: (usize, usize), cache: usize) -> Result<(Solution, Option<Sigmoid>), ModelError> {
         let (first, second) = (self.class_rows(pair.0), self.class_rows(pair.1));
         let solution = self.solve(pair, first, second, cache)?;
@@ -120,8 +120,8 @@ impl Fit<'_> {
         Ok((solution, sigmoid))
     }
 
-    /// Platt's sigmoid from margins of rows left out. A fold whose remaining rows are of one class gives the
-    /// margin 1 for that class, as libsvm does.
+    /// Fits Platt's sigmoid to margins of held-out rows. If the remaining rows of a fold belong to one class, the
+    /// fold's margin is 1 for that class, as in libsvm.
     fn sigmoid(
         &self,
         pair: (usize, usize),
@@ -181,9 +181,9 @@ impl Fit<'_> {
     }
 }
 
-/// Rows whose margins the cross-validation computes at once.
+/// Number of rows whose margins the cross-validation computes at once.
 const PLATT_BLOCK: usize = 256;
-/// Pairs that are solved at the same time share the memory for kernel rows: this many, or of small pairs more.
+/// Pairs that are solved at the same time share the memory for kernel rows: this many, or more if they are small.
 const TOGETHER: usize = 8;
 const SMALL_TOGETHER: usize = 64;
 
@@ -194,7 +194,7 @@ impl Algorithm for OneAgainstOne {
         library: "linfa-svm",
         rows: 10_000,
         of_two_classes: true,
-        reason: "it holds every kernel value of the two classes in 64 bits and searches all rows at every step",
+        reason: "it stores every kernel value of the two classes in 64 bits and searches all rows at every step",
     });
 
     fn check(parameters: &SvmParameters, _: Implementation) -> Result<(), String> {
@@ -271,8 +271,8 @@ impl Algorithm for OneAgainstOne {
         let stopped = solutions.iter().filter(|solution| !solution.converged).count();
         if stopped > 0 {
             report.notes.push(format!(
-                "{stopped} of {} pairs stopped before reaching the tolerance, at maximum_iterations = {} or where no \
-                 step could be told from rounding",
+                "{stopped} of {} pairs stopped before reaching the tolerance, at maximum_iterations = {} or where \
+                 steps fell below rounding",
                 pairs.len(),
                 parameters.maximum_iterations
             ));
@@ -298,7 +298,7 @@ impl Algorithm for OneAgainstOne {
         let largest = counts.iter().take(2).fold(0_usize, |sum, &count| sum.saturating_add(count));
         let kernel = match implementation {
             Implementation::Fast => {
-                // At one time there are hardly more pairs than twice the threads that have one.
+                // At most about twice as many pairs are in progress as there are threads.
                 let together = pairs.min(2 * size.threads);
                 let rows = matrix(largest, cache::most_kept(largest), 4) * together as f64;
                 rows.min(parameters.cache_bytes() as f64) + matrix(largest, together, 64)
@@ -335,7 +335,7 @@ impl Algorithm for OneAgainstOne {
     }
 }
 
-/// Keeps the rows with a coefficient in any pair.
+/// Assembles the machine from the rows that have a coefficient in any pair.
 fn assemble(fit: &Fit<'_>, pairs: &[(usize, usize)], solutions: &[Solution], sigmoids: Vec<Sigmoid>) -> OneAgainstOne {
     let classes = fit.starts.len() - 1;
     let range = |class: usize| fit.starts[class]..fit.starts[class + 1];

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::kernel::Kernel;
 use crate::class_weights::ClassWeights;
 
-/// Which kernel.
+/// The kernel function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum KernelName {
@@ -18,17 +18,17 @@ pub(crate) enum KernelName {
     Linear,
 }
 
-/// The factor in the kernel.
+/// The factor gamma of the kernel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "it must be \"scale\", \"auto\" or a number > 0")]
 pub(crate) enum Gamma {
-    /// A number.
+    /// A fixed number.
     Value(f64),
-    /// A rule by its name.
+    /// A rule, by name.
     Rule(GammaRule),
 }
 
-/// A rule for the factor in the kernel, as scikit-learn defines it.
+/// A rule for gamma, as defined by scikit-learn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum GammaRule {
@@ -38,13 +38,13 @@ pub(crate) enum GammaRule {
     Auto,
 }
 
-/// Where probabilities come from.
+/// How probabilities are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Probabilities {
-    /// The softmax of one score per class; the predicted class is the one with most votes.
+    /// The softmax of one score per class; predicts the class with the most votes.
     Softmax,
-    /// Platt's sigmoid for every pair, fitted by cross-validation, and their coupling.
+    /// Platt's sigmoid for every pair, fitted by cross-validation, and pairwise coupling.
     Platt,
 }
 
@@ -54,7 +54,7 @@ pub(crate) enum Probabilities {
 pub(crate) struct SvmParameters {
     /// `rbf` (default), `polynomial` or `linear`.
     pub kernel: KernelName,
-    /// The price of a training row on the wrong side of its margin; default 1.
+    /// Cost of a training row on the wrong side of its margin; default 1.
     pub cost: f64,
     /// `"scale"` (default), `"auto"` or a positive number.
     pub gamma: Gamma,
@@ -64,17 +64,18 @@ pub(crate) struct SvmParameters {
     pub coef0: f64,
     /// `none` (default), `balanced` or a table of weights by class name: factors on `cost`.
     pub class_weights: ClassWeights,
-    /// Largest violation of optimality at which the solver stops; default 0.001.
+    /// Maximum violation of the optimality conditions at which the solver stops; default 0.001.
     pub tolerance: f64,
-    /// Steps per pair after which the fast solver stops anyway, and says so; default 10 million.
+    /// Maximum steps of the fast solver per pair, after which it stops with a note; default 10 million.
     pub maximum_iterations: u64,
-    /// Memory for the fast solver's kernel rows, in MiB, of all pairs that are solved at the same time; default 200.
+    /// Memory in MiB for the fast solver's kernel rows, shared by all pairs that are solved at the same time; default
+    /// 200.
     pub cache_mebibytes: usize,
     /// `softmax` (default) or `platt`.
     pub probabilities: Probabilities,
     /// Whether columns are standardised on the training rows; default true.
     pub standardise: bool,
-    /// Whether statistics pass the signed logarithm first; default true.
+    /// Whether statistics are transformed by the signed logarithm first; default true.
     pub log_scale: bool,
 }
 
@@ -101,12 +102,12 @@ impl Default for SvmParameters {
 const MOST_CACHE_MEBIBYTES: usize = 1 << 20;
 
 impl SvmParameters {
-    /// Memory for kernel rows, in bytes.
+    /// Returns the memory for kernel rows, in bytes.
     pub(crate) fn cache_bytes(&self) -> usize {
         self.cache_mebibytes.saturating_mul(1 << 20)
     }
 
-    /// The kernel on this training matrix.
+    /// Returns the kernel for this training matrix.
     pub(super) fn kernel(&self, matrix: &Array2<f32>) -> Kernel {
         let gamma = match self.gamma {
             Gamma::Value(gamma) => gamma,
@@ -120,7 +121,7 @@ impl SvmParameters {
         }
     }
 
-    /// Refuses values that cannot be used.
+    /// Rejects unusable values.
     pub(crate) fn check(&self) -> Result<(), String> {
         let positive = |name: &str, value: f64| {
             if value.is_finite() && value > 0.0 { Ok(()) } else { Err(format!("`{name}` is {value}; it must be > 0")) }
@@ -149,7 +150,7 @@ impl SvmParameters {
     }
 }
 
-/// scikit-learn's `gamma = "scale"`: 1 / (columns * variance over all values), 1 for constant data.
+/// Computes scikit-learn's `gamma = "scale"`: 1 / (columns * variance over all values), 1 for constant data.
 fn scale_gamma(matrix: &Array2<f32>) -> f64 {
     let count = matrix.len() as f64;
     let mean = matrix.iter().map(|&value| f64::from(value)).sum::<f64>() / count;

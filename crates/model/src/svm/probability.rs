@@ -1,19 +1,19 @@
-//! Probabilities from margins: Platt's sigmoid for every pair of classes, and the probabilities of the classes
-//! that agree best with those of the pairs.
+//! Probabilities from margins: Platt's sigmoid for every pair of classes, and the class probabilities that agree best
+//! with those of the pairs.
 
 /// `p(first class | margin) = 1 / (1 + exp(slope * margin + shift))`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Sigmoid {
-    /// Negative where a larger margin speaks for the first class.
+    /// Negative if a larger margin favours the first class.
     pub slope: f64,
-    /// 0 where a margin of 0 means one half.
+    /// 0 if a margin of 0 means one half.
     pub shift: f64,
 }
 
 impl Sigmoid {
-    /// Fits the sigmoid to margins of rows that the machine was not fitted on, by Newton's method with
-    /// backtracking (Lin, Lin and Weng, "A note on Platt's probabilistic outputs for support vector machines",
-    /// Machine Learning 68, 2007), with Platt's targets `(n + 1) / (n + 2)` and `1 / (m + 2)`.
+    /// Fits the sigmoid to margins of rows that the machine was not fitted on, by Newton's method with backtracking
+    /// (Lin, Lin and Weng, "A note on Platt's probabilistic outputs for support vector machines", Machine Learning 68,
+    /// 2007), with Platt's targets `(n + 1) / (n + 2)` and `1 / (m + 2)`.
     pub(super) fn fit(margins: &[f64], is_first: &[bool]) -> Self {
         let firsts = is_first.iter().filter(|first| **first).count() as f64;
         let seconds = is_first.len() as f64 - firsts;
@@ -65,16 +65,16 @@ impl Sigmoid {
         sigmoid
     }
 
-    /// The probability of the first class.
+    /// Returns the probability of the first class.
     pub(super) fn of(self, margin: f64) -> f64 {
         let z = self.slope * margin + self.shift;
         if z >= 0.0 { (-z).exp() / (1.0 + (-z).exp()) } else { 1.0 / (1.0 + z.exp()) }
     }
 }
 
-/// The probabilities of the classes: the minimum of `sum_{i != j} (r_ji p_i - r_ij p_j)^2` with sum 1, where `r_ij`
-/// is the pair's probability of i (Wu, Lin and Weng, "Probability estimates for multi-class classification by
-/// pairwise coupling", JMLR 5, 2004, the second method), by their iteration.
+/// Computes the class probabilities: the minimum of `sum_{i != j} (r_ji p_i - r_ij p_j)^2` with sum 1, where `r_ij` is
+/// the pair's probability of i (Wu, Lin and Weng, "Probability estimates for multi-class classification by pairwise
+/// coupling", JMLR 5, 2004, the second method), by their iteration.
 pub(super) fn couple(pairs: &[(usize, usize)], sigmoids: &[Sigmoid], margins: &[f64], probabilities: &mut [f32]) {
     const LEAST: f64 = 1e-7;
     let classes = probabilities.len();

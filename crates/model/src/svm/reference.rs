@@ -1,5 +1,5 @@
-//! The reference: one two-class machine of the crate `linfa-svm` for every pair of classes, in 64-bit
-//! floats. Its coefficients and offset are taken over; prediction is shared with the fast implementation.
+//! The reference: one two-class machine of the crate `linfa-svm` for every pair of classes, in 64-bit floats. Its
+//! coefficients and offset are copied; prediction is shared with the fast implementation.
 
 use linfa::Dataset;
 use linfa::traits::Fit;
@@ -9,10 +9,10 @@ use ndarray::{Array1, Array2};
 use super::kernel::Kernel;
 use super::solver::Solution;
 
-/// Solves one pair: `matrix` has the rows of the first class (`first` of them), then the second's.
+/// Solves one pair: `matrix` contains the rows of the first class (`first` of them), then those of the second.
 ///
 /// # Errors
-/// What `linfa-svm` says.
+/// The errors of `linfa-svm`.
 pub(super) fn solve(
     matrix: Array2<f64>,
     first: usize,
@@ -25,7 +25,7 @@ pub(super) fn solve(
     let (parameters, matrix) = match kernel {
         // linfa-svm divides the squared distance by its parameter.
         Kernel::Rbf { gamma } => (parameters.gaussian_kernel(1.0 / gamma), matrix),
-        // linfa-svm has no gamma: it is moved into the rows.
+        // linfa-svm has no gamma, so it is applied to the rows.
         Kernel::Polynomial { gamma, coef0, degree } => {
             (parameters.polynomial_kernel(coef0, f64::from(degree)), matrix * gamma.sqrt())
         }

@@ -1,4 +1,4 @@
-//! In place of `reference` in a build without that feature; models that ask for it are refused before.
+//! Stub for `reference` in a build without that feature; models that request it are rejected earlier.
 
 use ndarray::Array2;
 

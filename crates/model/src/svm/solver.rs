@@ -1,17 +1,17 @@
-//! One two-class problem by decomposition: of the many coefficients a working set is optimised at a time, by
-//! sequential minimal optimisation with the second-order choice of pairs (Fan, Chen and Lin, "Working set
-//! selection using second order information", JMLR 6, 2005, WSS 2), as libsvm does on all rows.
+//! Solves one two-class problem by decomposition: a small working set of the coefficients is optimised at a time, by
+//! sequential minimal optimisation with second-order selection of pairs (Fan, Chen and Lin, "Working set selection
+//! using second order information", JMLR 6, 2005, WSS 2), as libsvm does on all rows.
 //!
-//! Minimises `1/2 b'Kb - y'b` over `b` with `sum(b) = 0` and `b_i` between 0 and `y_i C_i`, where `b_i = y_i a_i`
-//! of the usual dual, until the largest violation of the optimality conditions over all rows is under the
-//! tolerance: libsvm's criterion. The working set takes the rows that violate most in either direction (Joachims,
-//! "Making large-scale SVM learning practical", 1998) and keeps the newer half of the last one. A step costs as
-//! many operations as the working set has rows, not the problem, and kernel rows are computed many at a time, by
-//! matrix products.
+//! Minimises `1/2 b'Kb - y'b` over `b` with `sum(b) = 0` and `b_i` between 0 and `y_i C_i`, where `b_i = y_i a_i` of
+//! the usual dual, until the largest violation of the optimality conditions over all rows is below the tolerance:
+//! libsvm's criterion. The working set consists of the rows with the largest violation in either direction (Joachims,
+//! "Making large-scale SVM learning practical", 1998) and the newer half of the previous set. The cost of a step
+//! depends on the number of rows in the working set rather than in the problem, and kernel rows are computed many at a
+//! time, by matrix products.
 //!
-//! Of a problem whose kernel rows do not fit into memory, rows whose coefficient is at its bound and is likely to stay
-//! there are shelved (Joachims; "shrinking"): kernel rows are short then, and more of them are kept. Near the end,
-//! and again at the end, the shelved rows' gains are made up for, so that the criterion is that of all rows.
+//! If the kernel rows of a problem do not fit into memory, rows whose coefficient is at its bound and likely to stay
+//! there are shelved (Joachims; "shrinking"): kernel rows are then shorter, and more of them fit. Near the end, and
+//! again at the end, the gains of the shelved rows are brought up to date, so that the criterion covers all rows.
 
 use rayon::prelude::*;
 
@@ -24,13 +24,13 @@ use crate::deep::fast::cpu::simd::Level;
 pub(super) struct Problem<'a> {
     /// Rows of the class +1, then of the class -1.
     pub rows: &'a PairRows<'a>,
-    /// Upper bound of the coefficients of either class.
+    /// Upper bounds of the coefficients of each class.
     pub costs: (f64, f64),
-    /// Largest violation at which to stop.
+    /// Maximum violation at which to stop.
     pub tolerance: f64,
-    /// Steps after which to stop anyway.
+    /// Maximum number of steps.
     pub maximum_iterations: u64,
-    /// Memory for kernel rows.
+    /// Memory for kernel rows, in bytes.
     pub cache_bytes: usize,
 }
 
@@ -41,22 +41,22 @@ pub(super) struct Solution {
     pub coefficients: Vec<f64>,
     /// The offset.
     pub rho: f64,
-    /// Steps taken.
+    /// Number of steps taken.
     pub iterations: u64,
     /// Whether the tolerance was reached.
     pub converged: bool,
 }
 
-/// Most rows of a working set.
+/// Maximum number of rows in a working set.
 const LARGEST_SET: usize = 512;
-/// Fewest, where the problem and the memory have as many.
+/// Minimum number, if the problem and the memory have as many.
 const SMALLEST_SET: usize = 64;
-/// Rows are shelved once there is one in so many to shelve.
+/// Rows are shelved once at least one in this many can be.
 const WORTH_SHELVING: usize = 8;
-/// The shelved rows are looked at again when the violation is so many times the tolerance.
+/// The shelved rows are reconsidered when the violation is below this many times the tolerance.
 const NEAR: f64 = 10.0;
 
-/// The coefficients of some rows and what they give.
+/// The coefficients of some rows, with their bounds and gains.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub coefficients: Vec<f64>,
@@ -66,19 +66,19 @@ pub(super) struct State {
     pub gains: Vec<f64>,
     /// The kernel of every row with itself.
     pub diagonal: Vec<f64>,
-    /// Their numbers in the problem, ascending.
+    /// Indices in the problem, ascending.
     rows: Vec<u32>,
 }
 
-/// Rows whose coefficients stay as they are for now.
+/// Rows whose coefficients are frozen for now.
 struct Shelf {
     rows: State,
-    /// The coefficients of all rows of the problem that the gains are of.
+    /// The coefficients of all rows of the problem when the gains were computed.
     coefficients: Vec<f64>,
 }
 
 impl State {
-    /// All rows of a problem, with coefficients of 0.
+    /// Returns the state of all rows of a problem, with coefficients of 0.
     fn new(problem: &Problem<'_>, kernel: Kernel) -> Self {
         let rows = problem.rows;
         let (size, boundary) = (rows.len(), rows.first.len());
@@ -93,7 +93,7 @@ impl State {
         }
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     fn len(&self) -> usize {
         self.gains.len()
     }
@@ -106,8 +106,8 @@ impl State {
         self.coefficients[row] > self.lowest[row]
     }
 
-    /// The largest gain of a coefficient that may rise and the smallest of one that may fall. The first less the
-    /// second is the largest violation of the optimality conditions.
+    /// Returns the largest gain of a coefficient that may rise and the smallest of one that may fall. Their difference
+    /// is the largest violation of the optimality conditions.
     fn extremes(&self) -> (f64, f64) {
         let rows = 0..self.len();
         let rise = rows.clone().filter(|&row| self.may_rise(row)).map(|row| self.gains[row]);
@@ -115,13 +115,13 @@ impl State {
         (rise.fold(f64::NEG_INFINITY, f64::max), fall.fold(f64::INFINITY, f64::min))
     }
 
-    /// Whether a coefficient is at a bound that no other's gain calls it away from, as libsvm tells.
+    /// Returns whether a coefficient is at a bound and no other gain would move it away, by libsvm's rule.
     fn is_settled(&self, row: usize, (rise, fall): (f64, f64)) -> bool {
         !self.may_rise(row) && self.gains[row] > rise || !self.may_fall(row) && self.gains[row] < fall
     }
 
-    /// The offset: the mean gain, negative, of the coefficients strictly between their bounds; without any, the
-    /// middle of the interval that the others leave.
+    /// Returns the offset: the negated mean gain of the coefficients strictly between their bounds; if there are none,
+    /// the middle of the interval that the others allow.
     fn offset(&self) -> f64 {
         let (mut upper, mut lower) = (f64::INFINITY, f64::NEG_INFINITY);
         let (mut sum, mut free) = (0.0, 0_u64);
@@ -138,7 +138,7 @@ impl State {
         if free > 0 { sum / free as f64 } else { (upper + lower) / 2.0 }
     }
 
-    /// Some of the rows.
+    /// Returns the state of some of the rows.
     fn select(&self, places: &[u32]) -> Self {
         let of = |values: &[f64]| places.iter().map(|&place| values[place as usize]).collect::<Vec<f64>>();
         Self {
@@ -151,7 +151,7 @@ impl State {
         }
     }
 
-    /// These rows and others, in the order of their numbers.
+    /// Merges these rows with others, in the order of their indices.
     fn join(self, others: Self) -> Self {
         let mut all = self;
         all.coefficients.extend(others.coefficients);
@@ -166,7 +166,7 @@ impl State {
     }
 }
 
-/// A problem on the way to its solution.
+/// The state of solving a problem.
 struct Search<'a> {
     problem: &'a Problem<'a>,
     kernel: Kernel,
@@ -175,9 +175,9 @@ struct Search<'a> {
     state: State,
     shelves: Vec<Shelf>,
     cache: RowCache<'a>,
-    /// The working set, oldest rows first, by their places in `state`.
+    /// The working set, oldest rows first, as indices into `state`.
     set: Vec<usize>,
-    /// All coefficients by their rows' numbers; of rows that are not shelved, as they were when rows were last shelved.
+    /// All coefficients by row index; for rows that are not shelved, the values when rows were last shelved.
     coefficients: Vec<f64>,
 }
 
@@ -206,7 +206,7 @@ pub(super) fn solve(problem: &Problem<'_>, kernel: Kernel) -> Solution {
         search.choose();
         match search.optimise(violation, problem.maximum_iterations - iterations) {
             Some(steps) => iterations += steps,
-            // Steps too small for a 64-bit float: no working set gets any further, except with what is shelved.
+            // The steps are too small for a 64-bit float: no working set makes progress, except with shelved rows.
             None if search.unshelve() => {}
             None => break,
         }
@@ -231,13 +231,13 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Most rows of a working set.
+    /// Returns the maximum number of rows in a working set.
     fn most(&self) -> usize {
         let size = self.state.len();
         (size / 4).clamp(SMALLEST_SET, LARGEST_SET).min(self.cache.capacity()).min(size)
     }
 
-    /// Shelves the settled rows, where they are worth it; says whether it did.
+    /// Shelves the settled rows if there are enough, and returns whether it did.
     fn shelve(&mut self, extremes: (f64, f64)) -> bool {
         let size = self.state.len();
         if self.cache.capacity() >= size || size <= LARGEST_SET {
@@ -258,14 +258,14 @@ impl<'a> Search<'a> {
         true
     }
 
-    /// Notes the coefficients of the rows that are not shelved.
+    /// Records the coefficients of the rows that are not shelved.
     fn record(&mut self) {
         for (&row, &coefficient) in self.state.rows.iter().zip(&self.state.coefficients) {
             self.coefficients[row as usize] = coefficient;
         }
     }
 
-    /// Takes every row from the shelves, its gain made up for what has changed since; says whether there was any.
+    /// Returns all shelved rows to the state after bringing their gains up to date; returns whether there were any.
     fn unshelve(&mut self) -> bool {
         if self.shelves.is_empty() {
             return false;
@@ -298,7 +298,7 @@ impl<'a> Search<'a> {
         true
     }
 
-    /// Optimises the working set and brings every gain up to date; the steps it took, or none where nothing changed.
+    /// Optimises the working set and updates every gain; returns the number of steps, or `None` if nothing changed.
     fn optimise(&mut self, violation: f64, limit: u64) -> Option<u64> {
         self.cache.load(self.level, &self.set);
         let wanted = self.problem.tolerance;
@@ -318,7 +318,7 @@ impl<'a> Search<'a> {
         (!changes.is_empty()).then_some(steps)
     }
 
-    /// Puts the next working set in place of the last.
+    /// Replaces the working set with the next one.
     fn choose(&mut self) {
         let (most, size) = (self.most(), self.state.len());
         let (state, set) = (&self.state, &mut self.set);
@@ -327,7 +327,7 @@ impl<'a> Search<'a> {
             return;
         }
         if set.is_empty() {
-            // All rows of a class violate alike: spread over both.
+            // At the start, all rows of a class have the same violation: spread the choice over both classes.
             let boundary = state.rows.partition_point(|&row| (row as usize) < self.problem.rows.first.len());
             for (start, count) in [(0, boundary), (boundary, size - boundary)] {
                 let wanted = (most / 2).min(count);
@@ -341,7 +341,7 @@ impl<'a> Search<'a> {
         for &row in set.iter() {
             taken[row] = true;
         }
-        // Half of the room for each direction; the most violating row of each is in the set, then.
+        // Half of the room for each direction; this way the most violating row of each is in the set.
         let mut rising: Vec<u32> = (0..size as u32).filter(|&row| state.may_rise(row as usize)).collect();
         let mut falling: Vec<u32> = (0..size as u32).filter(|&row| state.may_fall(row as usize)).collect();
         let gain = |row: u32| state.gains[row as usize];
@@ -370,7 +370,7 @@ mod tests {
     const DEPTH: usize = 4;
     const KERNEL: Kernel = Kernel::Rbf { gamma: 0.8 };
 
-    /// Rows of two classes that overlap, so that many coefficients end at their bound.
+    /// Rows of two overlapping classes, so that many coefficients end at their bound.
     fn overlapping(first: usize, second: usize) -> Vec<f32> {
         let hash = |i: usize| (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         let value = |i: usize| hash(i) as f32 / (1 << 23) as f32 - 1.0;
@@ -378,7 +378,7 @@ mod tests {
         (0..(first + second) * DEPTH).map(|i| value(i + 1) + shift(i / DEPTH)).collect()
     }
 
-    /// The gains of all rows, from the definition.
+    /// Returns the gains of all rows, computed from the definition.
     fn gains(values: &[f32], first: usize, coefficients: &[f64]) -> Vec<f64> {
         let rows = KernelRows::new(values, DEPTH);
         let mut kernel = vec![0.0; rows.len() * rows.len()];

@@ -1,30 +1,30 @@
 //! A working set: the few coefficients of a two-class problem that are optimised at a time, by sequential minimal
-//! optimisation with the second-order choice of pairs, everything that a step reads lying side by side.
+//! optimisation with second-order selection of pairs. Everything that a step reads is contiguous.
 
 use super::cache::RowCache;
 use super::solver::State;
 use crate::deep::fast::cpu::simd::{Level, vectorised};
 
-/// Stands in for a curvature that is not positive, as in libsvm.
+/// Replaces a curvature that is not positive, as in libsvm.
 const SMALLEST_CURVATURE: f64 = 1e-12;
 
-/// A working set with everything that its optimisation reads, side by side.
+/// A working set and everything that its optimisation reads.
 pub(super) struct WorkingSet {
     coefficients: Vec<f64>,
     lowest: Vec<f64>,
     highest: Vec<f64>,
     gains: Vec<f64>,
     diagonal: Vec<f64>,
-    /// Kernel of all pairs, row-major.
+    /// Kernel values of all pairs, row-major.
     kernel: Vec<f32>,
-    /// Gains where the coefficient may rise, else minus infinity.
+    /// Gains of coefficients that may rise, otherwise minus infinity.
     rising: Vec<f64>,
-    /// Gains where the coefficient may fall, else infinity.
+    /// Gains of coefficients that may fall, otherwise infinity.
     falling: Vec<f64>,
 }
 
 impl WorkingSet {
-    /// These rows, which the cache has just loaded.
+    /// Builds the working set of these rows, which the cache must have just loaded.
     pub(super) fn new(state: &State, set: &[usize], cache: &RowCache<'_>) -> Self {
         let select = |values: &[f64]| set.iter().map(|&row| values[row]).collect::<Vec<f64>>();
         let mut local = Self {
@@ -41,7 +41,7 @@ impl WorkingSet {
         local
     }
 
-    /// The coefficients, in the order of the set.
+    /// Returns the coefficients, in the order of the set.
     pub(super) fn coefficients(&self) -> &[f64] {
         &self.coefficients
     }
@@ -52,7 +52,7 @@ impl WorkingSet {
         self.falling[row] = if coefficient > self.lowest[row] { gain } else { f64::INFINITY };
     }
 
-    /// Steps until the violation is under the tolerance; returns how many.
+    /// Takes steps until the violation is below the tolerance, and returns their number.
     pub(super) fn solve(&mut self, level: Level, tolerance: f64, limit: u64) -> u64 {
         let size = self.gains.len();
         for step in 0..limit {
@@ -71,7 +71,7 @@ impl WorkingSet {
             let wanted = (self.gains[i] - self.gains[j]) / curvature;
             let (room_i, room_j) = (self.highest[i] - self.coefficients[i], self.coefficients[j] - self.lowest[j]);
             let length = wanted.min(room_i).min(room_j);
-            // A coefficient that meets its bound is the bound, to the last bit.
+            // A coefficient that reaches its bound equals the bound exactly.
             self.coefficients[i] = if length >= room_i { self.highest[i] } else { self.coefficients[i] + length };
             self.coefficients[j] = if length >= room_j { self.lowest[j] } else { self.coefficients[j] - length };
             let (row_i, row_j) = (&self.kernel[i * size..(i + 1) * size], &self.kernel[j * size..(j + 1) * size]);
@@ -84,7 +84,7 @@ impl WorkingSet {
 }
 
 vectorised! {
-    /// The largest value.
+    /// Returns the largest value.
     fn greatest(values: &[f64]) -> f64 {
         let mut lanes = [f64::NEG_INFINITY; 8];
         let chunks = values.chunks_exact(8);
@@ -98,7 +98,7 @@ vectorised! {
     }
 }
 
-/// Twice by how much the step of `i` with this row lowers the objective; 0 where there is no such step.
+/// Returns twice the amount by which the step of `i` with this row lowers the objective; 0 if there is no such step.
 #[inline(always)]
 fn improvement(largest: f64, diagonal_i: f64, kernel: f32, diagonal: f64, falling: f64) -> f64 {
     let curvature = diagonal_i + diagonal - 2.0 * f64::from(kernel);
@@ -109,7 +109,7 @@ fn improvement(largest: f64, diagonal_i: f64, kernel: f32, diagonal: f64, fallin
 }
 
 vectorised! {
-    /// The smallest gain among coefficients that may fall, and the largest improvement.
+    /// Returns the smallest gain among coefficients that may fall, and the largest improvement.
     fn second(largest: f64, diagonal_i: f64, row: &[f32], diagonal: &[f64], falling: &[f64]) -> (f64, f64) {
         let mut smallest = [f64::INFINITY; 8];
         let mut best = [0.0_f64; 8];
@@ -133,7 +133,7 @@ vectorised! {
 }
 
 vectorised! {
-    /// Takes a step's change from the gains and from what is marked of them (infinities stay).
+    /// Subtracts a step's change from the gains and updates the marks (infinities stay).
     fn advance(
         length: f64,
         row_i: &[f32],
